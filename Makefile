@@ -1,0 +1,51 @@
+# Everything runs in a virtual environment of its own: only git, make and Python 3.11+ are needed.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+WORKERS ?= auto
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo demo-serve test lint types contracts pytest migrations format clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	@echo "Installing into $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+install: $(VENV)/.installed ## Make the virtual environment
+
+demo: $(VENV)/.installed ## See it work: a Django project, its jobs and a worker, on an embedded PostgreSQL
+	@$(BIN)/python -m examples.django_demo
+
+demo-serve: $(VENV)/.installed ## Serve the project of the demo, with its admin
+	@$(BIN)/python -m examples.django_demo serve
+
+test: lint types contracts pytest ## Lint, types, import contracts, and the whole test suite
+
+lint: $(VENV)/.installed ## Lint and format check
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed ## Check types, strictly
+	@$(BIN)/mypy
+
+contracts: $(VENV)/.installed ## Check that imports run one way
+	@$(BIN)/lint-imports --no-logo
+
+pytest: $(VENV)/.installed ## The test suite alone
+	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+migrations: $(VENV)/.installed ## Emit the Django migrations from the Alembic revisions
+	@$(BIN)/python -m procrastinate.adapters.django.emit_migrations
+
+format: $(VENV)/.installed ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean: ## Remove the virtual environments and what tests and the demo left
+	rm -rf .venv .venv-* .demo artifacts .pytest_cache .mypy_cache .ruff_cache

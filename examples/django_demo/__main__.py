@@ -1,0 +1,138 @@
+"""``python -m examples.django_demo``: run the shop once. ``... serve``: serve it, with its admin."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import psycopg
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from examples.django_demo.processes import STATE, free_port, manage, managed, start_database, wait_for_server
+from examples.django_demo.report import TaskReport, print_reports, read_progress, read_reports
+
+ORDERS = 300
+DEADLINE = 45.0
+console = Console()
+
+
+def run() -> None:
+    """Place orders over HTTP, run a worker until their jobs have ended, and tell what became of them."""
+    console.rule("Procrastinate: a Django shop, its jobs and a worker")
+    environment = _prepare("shop_demo")
+    port = free_port()
+    started = time.monotonic()
+    server_log = STATE / "server.log"
+    arguments = ("runserver", "--noreload", "--insecure", f"127.0.0.1:{port}")
+    with managed(environment, *arguments, log=server_log) as server:
+        wait_for_server(f"http://127.0.0.1:{port}/", server, server_log)
+        _place_orders(f"http://127.0.0.1:{port}/orders/")
+    with managed(environment, "procrastinate", "worker", log=STATE / "worker.log") as worker:
+        reports = _watch(environment, worker, started)
+    print_reports(console, reports)
+    _check(reports)
+    console.print("The order of a unicorn was rolled back, and its jobs with it.")
+    console.print("Serve this shop with its admin: [bold]make demo-serve[/bold]")
+
+
+def serve() -> None:
+    """Serve the shop and its admin, with a worker, until Ctrl-C."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))  # so that what was started here ends, too
+    environment = _prepare("shop_serve")
+    password = secrets.token_urlsafe(9)
+    manage(
+        {**environment, "DJANGO_SUPERUSER_PASSWORD": password},
+        *("createsuperuser", "--noinput", "--username", "admin", "--email", "admin@example.com"),
+    )
+    port = free_port()
+    server_log = STATE / "server.log"
+    arguments = ("runserver", "--noreload", f"127.0.0.1:{port}")
+    with (
+        managed(environment, *arguments, log=server_log) as server,
+        managed(environment, "procrastinate", "worker", log=STATE / "worker.log"),
+    ):
+        url = f"http://127.0.0.1:{port}/"
+        wait_for_server(url, server, server_log)
+        console.print(f"The shop:  {url}")
+        console.print(f"Its admin: {url}admin/   user: [bold]admin[/bold]   password: [bold]{password}")
+        console.print(f"Logs: {STATE}. Stop with Ctrl-C.")
+        try:
+            server.wait()
+        except KeyboardInterrupt:
+            console.print("Stopping.")
+
+
+def _prepare(database: str) -> dict[str, str]:
+    with console.status("Starting PostgreSQL and migrating"):
+        environment = start_database(database)
+        manage(environment, "migrate", "--verbosity", "0")
+    return environment
+
+
+def _place_orders(url: str) -> None:
+    with _progress() as progress:
+        for number in progress.track(range(1, ORDERS + 1), description="Placing orders"):
+            assert _post(url, customer=f"Customer {number}", amount="12.50") == 200
+    assert _post(url, customer="Nobody", amount="1", item="unicorn") == 409
+
+
+def _post(url: str, **form: str) -> int:
+    try:
+        with urllib.request.urlopen(url, data=urllib.parse.urlencode(form).encode()) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def _watch(environment: dict[str, str], worker: subprocess.Popen[bytes], started: float) -> list[TaskReport]:
+    """Show the progress, from the database, until all jobs have ended and a periodic one has run."""
+    target = {"host": environment["SHOP_DATABASE_HOST"], "dbname": environment["SHOP_DATABASE"], "user": "postgres"}
+    with psycopg.connect(**target, autocommit=True) as connection, _progress() as progress:  # type: ignore[arg-type]
+        bar = progress.add_task("Running jobs  ", total=None)
+        while time.monotonic() - started < DEADLINE and worker.poll() is None:
+            ended, total = read_progress(connection)
+            progress.update(bar, completed=ended, total=total)
+            reports = read_reports(connection)
+            if ended == total and any(report.task_name.endswith("count_orders") for report in reports):
+                return reports
+            time.sleep(0.1)
+    raise SystemExit(f"The jobs did not end. The worker's log: {STATE / 'worker.log'}")
+
+
+def _check(reports: list[TaskReport]) -> None:
+    """The demo proves what it shows."""
+    by_task = {report.task_name.rpartition(".")[2]: report for report in reports}
+    charged, receipts, reviews = (by_task[name] for name in ("charge_card", "send_receipt", "ask_for_review"))
+    declined = ORDERS // 100
+    expected = {
+        "one payment an order": charged.jobs == ORDERS,
+        "declined cards failed": charged.failed == declined,
+        "silent banks were asked again": charged.retries == ORDERS // 10 + declined,
+        "receipts for what was paid": receipts.succeeded == ORDERS - declined,
+        "reviews came due": reviews.succeeded == reviews.scheduled == ORDERS // 20,
+    }
+    wrong = [name for name, holds in expected.items() if not holds]
+    if wrong:
+        raise SystemExit(f"Not as it should be: {', '.join(wrong)}")
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["serve"]:
+        serve()
+    elif sys.argv[1:]:
+        raise SystemExit("usage: python -m examples.django_demo [serve]")
+    else:
+        run()

@@ -1,0 +1,13 @@
+"""Where the shop's pages are."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import path
+from shop import views
+
+urlpatterns = [
+    path("", views.index, name="index"),
+    path("orders/", views.place_order, name="place_order"),
+    path("admin/", admin.site.urls),
+]

@@ -1,0 +1,69 @@
+"""What the demo's database holds, read with SQL from the tables themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+_COUNTS = """
+SELECT
+    job.task_name,
+    count(*) AS jobs,
+    count(*) FILTER (WHERE job.status = 'succeeded') AS succeeded,
+    count(*) FILTER (WHERE job.status = 'failed') AS failed,
+    count(*) FILTER (WHERE job.status IN ('todo', 'doing')) AS unfinished,
+    coalesce(sum(retry.count), 0) AS retries,
+    count(*) FILTER (WHERE scheduled.count > 0 AND retry.count = 0) AS scheduled
+FROM procrastinate_jobs AS job
+CROSS JOIN LATERAL (
+    SELECT count(*) FROM procrastinate_events WHERE job_id = job.id AND type = 'deferred_for_retry'
+) AS retry
+CROSS JOIN LATERAL (
+    SELECT count(*) FROM procrastinate_events WHERE job_id = job.id AND type = 'scheduled'
+) AS scheduled
+GROUP BY job.task_name
+ORDER BY job.task_name
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskReport:
+    """What became of the jobs of one task."""
+
+    task_name: str
+    jobs: int
+    succeeded: int
+    failed: int
+    unfinished: int
+    retries: int
+    scheduled: int
+
+
+def read_reports(connection: psycopg.Connection) -> list[TaskReport]:
+    """A report for each task, by name."""
+    return [TaskReport(*row) for row in connection.execute(_COUNTS)]
+
+
+def read_progress(connection: psycopg.Connection) -> tuple[int, int]:
+    """How many jobs have ended, and how many there are, periodic ones left out."""
+    row = connection.execute(
+        "SELECT count(*) FILTER (WHERE status NOT IN ('todo', 'doing')), count(*) "
+        "FROM procrastinate_jobs WHERE task_name <> 'shop.tasks.count_orders'"
+    ).fetchone()
+    assert row is not None
+    return int(row[0]), int(row[1])
+
+
+def print_reports(console: Console, reports: list[TaskReport]) -> None:
+    """The reports as a table."""
+    table = Table(title="Jobs, as the database has them")
+    table.add_column("task")
+    for column in ("jobs", "succeeded", "failed", "retries", "scheduled"):
+        table.add_column(column, justify="right")
+    for report in reports:
+        values = (report.jobs, report.succeeded, report.failed, report.retries, report.scheduled)
+        table.add_row(report.task_name, *map(str, values))
+    console.print(table)

@@ -1,0 +1,17 @@
+"""What the shop keeps."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class Order(models.Model):
+    """An order, from its placement until it has been paid for and its receipt sent."""
+
+    customer = models.CharField(max_length=100)
+    amount = models.DecimalField(max_digits=8, decimal_places=2)
+    paid = models.BooleanField(default=False)
+    receipt_sent = models.BooleanField(default=False)
+
+    def __str__(self) -> str:
+        return f"Order {self.pk} of {self.customer}"

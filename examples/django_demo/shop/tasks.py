@@ -1,0 +1,42 @@
+"""What happens after an order was placed. Found by its name: ``tasks`` modules of all apps are imported."""
+
+from __future__ import annotations
+
+from asgiref.sync import sync_to_async
+from shop.models import Order
+
+from procrastinate import JobContext, RetryStrategy
+from procrastinate.contrib.django import app
+
+
+class CardDeclined(Exception):
+    """The bank said no."""
+
+
+@app.task(retry=RetryStrategy(max_attempts=2, wait=1), pass_context=True, queue="payments")
+def charge_card(context: JobContext, order_id: int) -> None:
+    """Charge the customer's card. The bank does not answer every first call, and declines some cards."""
+    if order_id % 10 == 0 and context.job.attempts == 0:
+        raise TimeoutError("The bank did not answer")
+    if order_id % 100 == 0:
+        raise CardDeclined(f"The card for order {order_id} was declined")
+    Order.objects.filter(pk=order_id).update(paid=True)
+    send_receipt.defer(order_id=order_id)
+
+
+@app.task(queue="mail")
+async def send_receipt(order_id: int) -> None:
+    """Send the receipt."""
+    await sync_to_async(Order.objects.filter(pk=order_id).update)(receipt_sent=True)
+
+
+@app.task(queue="mail")
+def ask_for_review(order_id: int) -> None:
+    """Ask the customer how it was, some time after the order."""
+
+
+@app.periodic(cron="*/5 * * * * *")
+@app.task
+def count_orders(timestamp: int) -> int:
+    """How many orders there are, every five seconds."""
+    return Order.objects.count()

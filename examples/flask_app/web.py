@@ -1,0 +1,54 @@
+"""The views."""
+
+from __future__ import annotations
+
+import flask
+import sqlalchemy as sa
+from werkzeug.wrappers import Response
+
+from examples.flask_app.database import Base, Order, engine, session
+from examples.flask_app.tasks import queue, send_receipt
+from procrastinate.adapters.standalone.flask import init_app
+
+CREDIT = 1000
+"""Euros: whoever wants more has to pay at once, and cannot."""
+
+app = flask.Flask(__name__)
+init_app(app, queue)
+
+
+@app.teardown_request
+def end_transaction(error: BaseException | None) -> None:
+    """Whatever a request has not committed is rolled back."""
+    session.remove()
+
+
+@app.cli.command("create-tables")
+def create_tables() -> None:
+    """Make the shop's tables and the queue's."""
+    Base.metadata.create_all(engine)
+    queue.schema_manager.apply_schema()
+
+
+@app.get("/")
+def orders() -> str:
+    """The orders, and a form for another."""
+    return flask.render_template("orders.html", orders=session.scalars(sa.select(Order).order_by(Order.id)))
+
+
+@app.post("/orders")
+def place_order() -> Response:
+    """Take an order: the job that sends the receipt is part of the same transaction."""
+    order = Order(email=flask.request.form["email"], euros=int(flask.request.form["euros"]))
+    session.add(order)
+    session.flush()
+    send_receipt.configure(connection=session).defer(order_id=order.id)
+    charge(order)
+    session.commit()
+    return flask.redirect(flask.url_for("orders"), code=303)
+
+
+def charge(order: Order) -> None:
+    """Take the money. Where that fails, the request ends here, without order and without job."""
+    if order.euros > CREDIT:
+        flask.abort(flask.Response("Payment declined", 402))

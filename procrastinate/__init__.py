@@ -1,0 +1,35 @@
+"""Procrastinate: a PostgreSQL job queue for Python."""
+
+from __future__ import annotations
+
+from procrastinate.adapters.standalone import PsycopgConnector, SyncPsycopgConnector
+from procrastinate.app import App
+from procrastinate.blueprints import Blueprint
+from procrastinate.connector import BaseConnector
+from procrastinate.former import Moved, metadata
+from procrastinate.job_context import JobContext
+from procrastinate.locks import by_arguments as by_arguments
+from procrastinate.retry import BaseRetryStrategy, RetryDecision, RetryStrategy
+
+__all__ = [
+    "App",
+    "BaseConnector",
+    "BaseRetryStrategy",
+    "Blueprint",
+    "JobContext",
+    "PsycopgConnector",
+    "RetryDecision",
+    "RetryStrategy",
+    "SyncPsycopgConnector",
+]
+
+# Where 3.x had them once.
+AiopgConnector = Moved("AiopgConnector", "procrastinate.contrib.aiopg.AiopgConnector")
+Psycopg2Connector = Moved("Psycopg2Connector", "procrastinate.contrib.psycopg2.Psycopg2Connector")
+
+_metadata = metadata()
+__version__ = _metadata["version"]
+__author__ = _metadata["author"]
+__author_email__ = _metadata["author_email"]
+__license__ = _metadata["license"]
+__url__ = _metadata["url"]

@@ -1,0 +1,139 @@
+"""Waiting for a server that does not answer any more comes to an end.
+
+psycopg waits for an answer for ever, even when it is cancelled: it asks the server to cancel, and a server that is gone
+without a word answers neither. Cutting the socket ends any wait at once, from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+import psycopg
+import sqlalchemy as sa
+
+from procrastinate import exceptions
+from procrastinate.connector import Operation
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+ANSWER_TIMEOUT = 30.0
+"""Seconds that the server has to answer a worker's operation. It takes milliseconds; and can be tried again."""
+
+CANCEL_TIMEOUT = 2.0
+"""Seconds that the server has to answer one that was cancelled."""
+
+
+def cut(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    """Shut a connection's socket: whoever waits for the server meets the end of the stream."""
+    with (
+        contextlib.suppress(OSError, psycopg.Error),
+        socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM) as stream,
+    ):
+        stream.shutdown(socket.SHUT_RDWR)
+
+
+class Cancellable(Protocol):
+    """A timer."""
+
+    def cancel(self) -> object:
+        """Do not call, after all."""
+
+
+class Wait:
+    """The wait for one operation on a connection of psycopg.
+
+    Parameters
+    ----------
+    call_later:
+        Calls a function after so many seconds.
+    """
+
+    def __init__(self, call_later: Callable[[float, Callable[[], None]], Cancellable]) -> None:
+        self._call_later = call_later
+        self._connection: Any = None
+        self._timer: Cancellable | None = None
+        self._expired = False
+
+    def watch(self, operation: Operation[P, R]) -> Operation[P, R]:
+        """The same operation, that must be answered in time."""
+
+        def watched(connection: sa.Connection, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            self._connection = connection.connection.driver_connection
+            self._timer = self._call_later(ANSWER_TIMEOUT, self._expire)
+            return operation(connection, *args, **kwargs)
+
+        functools.update_wrapper(watched, operation)  # the mark of an atomic one, too
+        return watched
+
+    def end(self) -> None:
+        """There was an answer, or an error."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def cut(self) -> None:
+        """End it without an answer."""
+        if self._connection is not None:
+            cut(self._connection)
+
+    def explain(self, error: exceptions.ConnectorException) -> None:
+        """Raise a better exception for an error, if there is one."""
+        if self._expired:
+            message = f"The database has not answered for {ANSWER_TIMEOUT:g} seconds"
+            raise exceptions.DatabaseUnavailable(message) from error
+
+    def _expire(self) -> None:
+        self._expired = True
+        self.cut()
+
+
+def run(runner: Callable[..., R], operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Let ``runner`` run an operation, and wait for it in a thread, as long as is reasonable."""
+    wait = Wait(_call_in_thread)
+    try:
+        return runner(wait.watch(operation), *args, **kwargs)
+    except exceptions.ConnectorException as error:
+        wait.explain(error)
+        raise
+    finally:
+        wait.end()
+
+
+def _call_in_thread(seconds: float, function: Callable[[], None]) -> threading.Timer:
+    timer = threading.Timer(seconds, function)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+async def run_async(runner: Callable[..., Any], operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """As :func:`run`, in an event loop. Cancelled, it ends soon, whatever the server does."""
+    wait = Wait(asyncio.get_running_loop().call_later)
+    running: asyncio.Task[R] = asyncio.create_task(runner(wait.watch(operation), *args, **kwargs))
+    try:
+        await asyncio.wait({running})
+    finally:
+        if not running.done():
+            await _abandon(wait, running)
+        wait.end()
+    try:
+        return running.result()
+    except exceptions.ConnectorException as error:
+        wait.explain(error)
+        raise
+
+
+async def _abandon(wait: Wait, running: asyncio.Task[Any]) -> None:
+    running.cancel()
+    await asyncio.wait({running}, timeout=CANCEL_TIMEOUT)
+    if not running.done():
+        wait.cut()
+        await asyncio.wait({running})
+    if not running.cancelled():
+        running.exception()

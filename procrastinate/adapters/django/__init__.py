@@ -1,0 +1,12 @@
+"""Procrastinate in a Django project: add ``"procrastinate.contrib.django"`` to ``INSTALLED_APPS``.
+
+Jobs are deferred on Django's own connection, so that they belong to the transaction that is open there.
+"""
+
+from __future__ import annotations
+
+from procrastinate.adapters.django.connection_params import connector_params
+from procrastinate.adapters.django.project_app import DjangoApp, app
+from procrastinate.adapters.django.router import ProcrastinateReadOnlyRouter
+
+__all__ = ["DjangoApp", "ProcrastinateReadOnlyRouter", "app", "connector_params"]

@@ -1,0 +1,103 @@
+"""What an operator can do with jobs: retry, cancel, abort."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.templatetags.admin_urls import admin_urlname
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.safestring import SafeString
+from django.utils.text import capfirst
+from django.utils.translation import ngettext
+
+from procrastinate import exceptions
+from procrastinate.adapters.django.models import ProcrastinateJob
+from procrastinate.adapters.django.project_app import app
+from procrastinate.core.enums import Status
+
+LIMIT = 1000
+"""How many jobs one click can change."""
+
+FROM_JOB_PAGE = "_from_job_page"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobAction:
+    """A verb, the statuses that it is for, and what it does to one job: whether there was something to do."""
+
+    name: str
+    done: str
+    statuses: tuple[Status, ...]
+    run: Callable[[int], bool]
+
+    def applies_to(self, job: ProcrastinateJob) -> bool:
+        """Whether the job has a status that the action is for."""
+        return Status(job.status) in self.statuses
+
+
+def _retry(job_id: int) -> bool:
+    try:
+        app.job_manager.retry_job_by_id(job_id, spare_running=True)
+    except exceptions.JobNotRetriable:
+        return False
+    return True
+
+
+def _cancel(job_id: int) -> bool:
+    return app.job_manager.cancel_job_by_id(job_id)
+
+
+def _abort(job_id: int) -> bool:
+    return app.job_manager.cancel_job_by_id(job_id, abort=True)
+
+
+ACTIONS = (
+    JobAction(name="retry", done="sent back to wait", statuses=(Status.FAILED, Status.DOING), run=_retry),
+    JobAction(name="cancel", done="cancelled", statuses=(Status.TODO,), run=_cancel),
+    JobAction(name="abort", done="cancelled or asked to stop", statuses=(Status.TODO, Status.DOING), run=_abort),
+)
+
+
+def admin_action(action: JobAction) -> Callable[..., Any]:
+    """The action as the admin's list of jobs takes it."""
+
+    @admin.action(description=f"{capfirst(action.name)} selected jobs", permissions=["operate"])
+    def run(
+        model_admin: Any, request: HttpRequest, queryset: QuerySet[ProcrastinateJob]
+    ) -> HttpResponseRedirect | None:
+        jobs = list(queryset.order_by("id")[: LIMIT + 1])
+        changed = [job for job in jobs[:LIMIT] if action.run(job.pk)]
+        for job in changed:
+            model_admin.log_change(request, job, f"{capfirst(action.name)}: {action.done}.")
+        _report(model_admin, request, action, len(changed), len(jobs))
+        if FROM_JOB_PAGE in request.POST and jobs:
+            return HttpResponseRedirect(
+                reverse(admin_urlname(model_admin.opts, SafeString("change")), args=[jobs[0].pk])
+            )
+        return None
+
+    run.__name__ = action.name
+    return run
+
+
+def _report(model_admin: Any, request: HttpRequest, action: JobAction, changed: int, selected: int) -> None:
+    if changed:
+        text = ngettext("%(count)d job was %(done)s.", "%(count)d jobs were %(done)s.", changed)
+        model_admin.message_user(request, text % {"count": changed, "done": action.done}, messages.SUCCESS)
+    unchanged = min(selected, LIMIT) - changed
+    if unchanged:
+        text = ngettext(
+            "%(count)d job was left alone: its status is not %(statuses)s.",
+            "%(count)d jobs were left alone: their status is not %(statuses)s.",
+            unchanged,
+        )
+        statuses = " or ".join(status.value for status in action.statuses)
+        model_admin.message_user(request, text % {"count": unchanged, "statuses": statuses}, messages.WARNING)
+    if selected > LIMIT:
+        text = f"Only the {LIMIT} oldest of the selected jobs were looked at: repeat for the others."
+        model_admin.message_user(request, text, messages.WARNING)

@@ -1,0 +1,59 @@
+"""How parts of a job are shown."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.template.loader import render_to_string
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.text import Truncator
+
+from procrastinate.adapters.django.models import ProcrastinateEvent, ProcrastinateJob
+
+_SHORT_ARGUMENTS = 80
+_NEWEST_EVENTS = 200
+
+
+def status_badge(job: ProcrastinateJob) -> SafeString:
+    """The status, coloured."""
+    return format_html('<span class="procrastinate-status procrastinate-{}">{}</span>', job.status, job.status)
+
+
+def short_task_name(job: ProcrastinateJob) -> SafeString:
+    """The end of the task's name; the whole under the pointer."""
+    return format_html('<span title="{}">{}</span>', job.task_name, ".".join(job.task_name.split(".")[-2:]))
+
+
+def short_arguments(job: ProcrastinateJob) -> SafeString:
+    """The arguments in one line."""
+    arguments = _json(job.args)
+    if isinstance(job.args, dict):  # anything else was not deferred by an app
+        arguments = ", ".join(f"{name}={_json(value)}" for name, value in job.args.items())
+    return format_html("<code>{}</code>", Truncator(arguments).chars(_SHORT_ARGUMENTS))
+
+
+def pretty_arguments(job: ProcrastinateJob) -> SafeString:
+    """The arguments as JSON, in full."""
+    return format_html('<pre class="procrastinate-args">{}</pre>', _json(job.args, indent=2))
+
+
+def _json(value: Any, **options: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, **options)
+
+
+def timeline(job: ProcrastinateJob) -> SafeString:
+    """What happened to the job, newest first, each with the seconds since what happened before."""
+    newest = list(ProcrastinateEvent.objects.filter(job_id=job.pk).order_by("-id")[:_NEWEST_EVENTS])
+    entries = [
+        {"event": event, "seconds": _seconds_between(before, event)}
+        for event, before in zip(newest, [*newest[1:], None], strict=True)
+    ]
+    return render_to_string("procrastinate/admin/timeline.html", {"entries": entries, "limit": _NEWEST_EVENTS})
+
+
+def _seconds_between(before: ProcrastinateEvent | None, event: ProcrastinateEvent) -> float | None:
+    if before is None or before.at is None or event.at is None:
+        return None
+    return float((event.at - before.at).total_seconds())

@@ -1,0 +1,129 @@
+"""The list of jobs, and the page of one job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+
+from procrastinate.adapters.django.admin import display
+from procrastinate.adapters.django.admin.actions import ACTIONS, FROM_JOB_PAGE, admin_action
+from procrastinate.adapters.django.admin.filters import QueueFilter, TaskFilter
+from procrastinate.adapters.django.admin.paginator import BoundedPaginator
+from procrastinate.adapters.django.models import ProcrastinateJob
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[ProcrastinateJob]
+else:
+    _ModelAdmin = admin.ModelAdmin
+
+FIELDSETS = (
+    (None, ("id", "task_name", "pretty_arguments", "status_badge", "timeline")),
+    ("Where it waits", ("queue_name", "priority", "scheduled_at", "lock", "queueing_lock")),
+    ("How it ran", ("attempts", "worker_id", "abort_requested", "rescues", "finished_at")),
+)
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+@admin.register(ProcrastinateJob)
+class ProcrastinateJobAdmin(_ModelAdmin):
+    """Jobs to look at, and to retry, cancel or abort.
+
+    To look takes the permission to view jobs; to act, the one to change them.
+    """
+
+    list_display = ("id", "task", "status_badge", "queue_name", "arguments", "scheduled_at", "attempts")
+    list_filter = ("status", QueueFilter, TaskFilter, "scheduled_at")
+    search_fields = ("task_name__contains", "queue_name__contains", "lock__contains", "queueing_lock__contains")
+    search_help_text = "Number of the job, or part of the name of its task, queue, lock or queueing lock"
+    actions = tuple(admin_action(action) for action in ACTIONS)
+    fieldsets = tuple((name, {"fields": fields}) for name, fields in FIELDSETS)
+    readonly_fields = tuple(field for _, fields in FIELDSETS for field in fields)
+    # What follows keeps the list fast, however long the table is: its order is an index's, and nothing is counted.
+    ordering = ("-id",)
+    sortable_by = ("id",)
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    list_per_page = 50
+
+    class Media:
+        css = {"all": ("procrastinate/admin.css",)}  # noqa: RUF012
+
+    @admin.display(description="task")
+    def task(self, job: ProcrastinateJob) -> str:
+        """The end of the task's name."""
+        return display.short_task_name(job)
+
+    @admin.display(description="status")
+    def status_badge(self, job: ProcrastinateJob) -> str:
+        """The status, coloured."""
+        return display.status_badge(job)
+
+    @admin.display(description="arguments", empty_value="")
+    def arguments(self, job: ProcrastinateJob) -> str:
+        """The arguments in one line."""
+        return display.short_arguments(job)
+
+    @admin.display(description="arguments")
+    def pretty_arguments(self, job: ProcrastinateJob) -> str:
+        """The arguments in full."""
+        return display.pretty_arguments(job)
+
+    @admin.display(description="history")
+    def timeline(self, job: ProcrastinateJob) -> str:
+        """What happened to the job."""
+        return display.timeline(job)
+
+    @admin.display(description="worker")
+    def worker_id(self, job: ProcrastinateJob) -> int | None:
+        """The worker that runs, or ran, the job: it may be gone."""
+        return job.worker_id
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[ProcrastinateJob], search_term: str
+    ) -> tuple[QuerySet[ProcrastinateJob], bool]:
+        """The job of that number where there is one; otherwise whatever has the words in its names and locks."""
+        if search_term.isdecimal():
+            numbered = queryset.filter(pk=search_term)
+            if numbered.exists():
+                return numbered, False
+        return super().get_search_results(request, queryset, search_term)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Jobs are deferred by the project."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Jobs are changed by actions."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Jobs are deleted by workers."""
+        return False
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may retry, cancel and abort."""
+        return super().has_change_permission(request)
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """The page of one job, with the actions that its status allows."""
+        if request.method not in _SAFE_METHODS:
+            raise PermissionDenied
+        job = self.get_object(request, object_id) if object_id is not None else None
+        allowed = [action for action in ACTIONS if job is not None and action.applies_to(job)]
+        context = {
+            "job_actions": allowed if self.has_operate_permission(request) else [],
+            "from_job_page": FROM_JOB_PAGE,
+            **(extra_context or {}),
+        }
+        return super().changeform_view(request, object_id, form_url, context)
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """There is none."""
+        raise PermissionDenied

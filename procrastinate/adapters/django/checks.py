@@ -1,0 +1,151 @@
+"""System checks: what is wrong with the settings is said at start, not by a surprise later."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, register
+from django.db import connections
+from django.utils.module_loading import import_string
+
+from procrastinate.adapters.django.settings import (
+    NAMES,
+    PREFIX,
+    from_dictionary,
+    from_names,
+    get_settings,
+    setting_name,
+)
+from procrastinate.worker import WorkerOptions
+
+TAG = "procrastinate"
+
+_WORKER_OPTIONS = tuple(WorkerOptions.__annotations__)
+_PERIODIC_OPTIONS = ("max_delay",)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_optional_text(value: Any) -> bool:
+    return value is None or _is_text(value)
+
+
+def _is_list_of_text(value: Any) -> bool:
+    return isinstance(value, Sequence) and not _is_text(value) and all(_is_text(item) for item in value)
+
+
+def _is_options(known: Collection[str]) -> Callable[[Any], bool]:
+    def is_right(value: Any) -> bool:
+        return value is None or (isinstance(value, Mapping) and all(key in known for key in value))
+
+    return is_right
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+_TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "AUTODISCOVER_MODULE_NAME": (_is_optional_text, "the name of a module, or None"),
+    "IMPORT_PATHS": (_is_list_of_text, "a list of dotted paths"),
+    "DATABASE_ALIAS": (_is_text, "a key of DATABASES"),
+    "WORKER_DEFAULTS": (_is_options(_WORKER_OPTIONS), f"None, or a dict with any of {', '.join(_WORKER_OPTIONS)}"),
+    "PERIODIC_DEFAULTS": (_is_options(_PERIODIC_OPTIONS), f"None, or a dict with {', '.join(_PERIODIC_OPTIONS)}"),
+    "ON_APP_READY": (_is_optional_text, "the dotted path of a function, or None"),
+    "CREATE_CONNECTOR": (_is_optional_text, "the dotted path of a function, or None"),
+    "READONLY_MODELS": (_is_bool, "True or False"),
+}
+
+
+@register(TAG)
+def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """All that is wrong with the settings. Paths and the alias are looked at once the rest is right."""
+    problems = [*_shape_problems()]
+    return problems or [*_path_problems(), *_alias_problems()]
+
+
+def _shape_problems() -> Iterator[CheckMessage]:
+    dictionary = getattr(django_settings, PREFIX, {})
+    if not isinstance(dictionary, Mapping):
+        yield Error(f"{PREFIX} must be a dict, not {dictionary!r}.", id="procrastinate.E001")
+        return
+    by_key, by_name = from_dictionary(), from_names()
+    yield from (_unknown(f"{PREFIX}[{key!r}]", key) for key in by_key if key not in NAMES)
+    yield from (_unknown(setting_name(name), name) for name in by_name if name not in NAMES)
+    for name in NAMES:
+        if name in by_key and name in by_name:
+            yield Error(
+                f"{setting_name(name)} and {PREFIX}[{name!r}] are both given.",
+                hint="Keep one of them.",
+                id="procrastinate.E003",
+            )
+        if name in by_key:
+            yield from _type_problems(f"{PREFIX}[{name!r}]", name, by_key[name])
+        if name in by_name:
+            yield from _type_problems(setting_name(name), name, by_name[name])
+
+
+def _unknown(written: str, name: Any) -> CheckMessage:
+    similar = difflib.get_close_matches(str(name), NAMES, n=1)
+    hint = f"Is it {similar[0]} that you mean?" if similar else f"There are: {', '.join(NAMES)}."
+    return Error(f"{written} is not a setting of Procrastinate.", hint=hint, id="procrastinate.E002")
+
+
+def _type_problems(written: str, name: str, value: Any) -> Iterator[CheckMessage]:
+    is_right, wanted = _TYPES[name]
+    if not is_right(value):
+        yield Error(f"{written} must be {wanted}, not {value!r}.", id="procrastinate.E004")
+
+
+def _path_problems() -> Iterator[CheckMessage]:
+    settings = get_settings()
+    for path in settings.IMPORT_PATHS:
+        if not _module_exists(path):
+            yield _path_error("IMPORT_PATHS", f"there is no module {path!r}")
+    for name in ("ON_APP_READY", "CREATE_CONNECTOR"):
+        path = getattr(settings, name)
+        if path is None:
+            continue
+        try:
+            loaded = import_string(path)
+        except ImportError as error:
+            yield _path_error(name, str(error))
+        else:
+            if not callable(loaded):
+                yield _path_error(name, f"{path!r} is {loaded!r}, not a function")
+
+
+def _module_exists(path: str) -> bool:
+    try:
+        return importlib.util.find_spec(path) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _path_error(name: str, what: str) -> CheckMessage:
+    return Error(f"The setting {name} of Procrastinate leads nowhere: {what}.", id="procrastinate.E005")
+
+
+def _alias_problems() -> Iterator[CheckMessage]:
+    settings = get_settings()
+    alias = settings.DATABASE_ALIAS
+    if settings.CREATE_CONNECTOR is not None:
+        return
+    if alias not in connections:
+        yield Error(
+            f"The setting DATABASE_ALIAS of Procrastinate is {alias!r}, which is not in DATABASES.",
+            hint=f"There are: {', '.join(connections)}.",
+            id="procrastinate.E006",
+        )
+    elif connections[alias].vendor != "postgresql":
+        yield Error(
+            f"The database {alias!r} is not PostgreSQL, which Procrastinate needs.",
+            hint="Add a PostgreSQL database to DATABASES, and name it in the setting PROCRASTINATE_DATABASE_ALIAS.",
+            id="procrastinate.E007",
+        )

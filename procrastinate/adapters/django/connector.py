@@ -1,0 +1,111 @@
+"""The connector of a Django project: jobs are deferred on Django's own connection."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import sqlalchemy as sa
+from asgiref.sync import sync_to_async
+from django import db
+from django.core.exceptions import ImproperlyConfigured
+from django.db import transaction
+from django.db.transaction import TransactionManagementError
+
+from procrastinate.adapters.borrowed import borrowed_engine, use_default_loaders
+from procrastinate.adapters.django.connection_params import connector_params
+from procrastinate.adapters.django.exceptions import BrokenTransaction
+from procrastinate.adapters.worker_connector import WorkerConnector
+from procrastinate.connector import BaseConnector, Operation, P, R
+from procrastinate.core.errors import translate
+from procrastinate.core.operation import is_atomic
+
+
+class _DjangoConnection:
+    """What SQLAlchemy takes for a driver's connection. Its cursors are Django's.
+
+    So Django's query log, ``execute_wrappers``, ``needs_rollback``, the guard against blocking an event loop, and
+    reconnection are all at work.
+    """
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+
+    def cursor(self) -> Any:
+        cursor = db.connections[self._alias].cursor()
+        use_default_loaders(cursor.cursor)
+        return cursor
+
+
+class DjangoConnector(BaseConnector):
+    """Runs operations on Django's connection to a database.
+
+    Inside ``transaction.atomic()`` a job belongs to the transaction: it is committed, or vanishes, with the rows
+    of the project. Elsewhere it is committed at once.
+
+    Parameters
+    ----------
+    alias:
+        The key of ``DATABASES``.
+    json_dumps, json_loads:
+        As for :class:`~procrastinate.connector.BaseConnector`.
+    """
+
+    def __init__(
+        self,
+        alias: str = "default",
+        json_dumps: Callable[[Any], str] | None = None,
+        json_loads: Callable[[str], Any] | None = None,
+    ) -> None:
+        super().__init__(json_dumps=json_dumps, json_loads=json_loads)
+        self.alias = alias
+        self._engine = borrowed_engine(lambda: _DjangoConnection(alias))
+
+    @property
+    def connection(self) -> Any:
+        """Django's connection, of this thread."""
+        return db.connections[self.alias]
+
+    def open(self, pool: Any = None) -> None:
+        """Nothing to do: Django connects when a connection is needed."""
+        if pool is not None:
+            raise ImproperlyConfigured("A Django project's app uses Django's own connection, not a pool or an engine")
+
+    async def open_async(self, pool: Any = None) -> None:
+        """As :meth:`open`."""
+        self.open(pool)
+
+    def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run an operation on Django's connection, in the transaction that is open there if one is."""
+        with self._translated_errors():
+            self.connection.ensure_connection()  # before SQLAlchemy, which would wrap SynchronousOnlyOperation
+            with self._transaction_for(operation), self._engine.connect() as connection:
+                return operation(connection, *args, **kwargs)
+
+    async def run_async(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run an operation on the connection that Django's asynchronous ORM uses here."""
+        return await sync_to_async(self.run, thread_sensitive=True)(operation, *args, **kwargs)
+
+    def get_worker_connector(self) -> BaseConnector:
+        """A connector to the same database that has nothing to do with Django's connections."""
+        return WorkerConnector(connector_params(self.alias), json_dumps=self.json_dumps, json_loads=self.json_loads)
+
+    def _transaction_for(self, operation: Callable[..., Any]) -> contextlib.AbstractContextManager[Any]:
+        """Outside ``atomic()``, Django commits each statement: several that belong together need a transaction.
+
+        Where the user has opened one, it becomes a savepoint. A single statement that fails there has spoilt the
+        transaction, and Django is told, as it is by its own ORM.
+        """
+        if is_atomic(operation):
+            return transaction.atomic(using=self.alias)
+        return transaction.mark_for_rollback_on_error(using=self.alias)
+
+    @contextlib.contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except TransactionManagementError as error:
+            raise BrokenTransaction(str(error)) from error
+        except (db.Error, sa.exc.SQLAlchemyError) as error:
+            raise translate(error) from error

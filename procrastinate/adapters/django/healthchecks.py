@@ -1,0 +1,64 @@
+"""Whether the project can defer jobs and run a worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from django.db import connections
+from django.db.migrations.executor import MigrationExecutor
+
+from procrastinate import exceptions
+from procrastinate.adapters.django.settings import get_settings
+from procrastinate.app import App
+from procrastinate.connector import BaseConnector
+from procrastinate.core.health import jobs_table_exists
+
+_APP_LABEL = "procrastinate"
+
+
+class UnhealthyError(exceptions.ProcrastinateException):
+    """Something is missing."""
+
+
+def healthchecks(app: App, write: Callable[[str], object] = print) -> None:
+    """Check everything that a project needs, with a line for each thing that is right.
+
+    Raises
+    ------
+    UnhealthyError
+        Something is missing: the message says what to do.
+    ConnectorException
+        The database cannot be reached.
+    """
+    has_tables = app.connector.get_sync_connector().run(jobs_table_exists)
+    write("Database connection: OK")
+    missing = _missing_migrations()
+    if missing or not has_tables:
+        alias = get_settings().DATABASE_ALIAS
+        names = ", ".join(missing) or "the tables are missing"
+        raise UnhealthyError(f"Migrations: {names}. Run: manage.py migrate --database={alias}")
+    write("Migrations: OK")
+    if not app.check_connection():
+        raise UnhealthyError("Default Django Procrastinate App: its database has no tables")
+    write("Default Django Procrastinate App: OK")
+    if not asyncio.run(_check_worker(app.connector.get_worker_connector())):
+        raise UnhealthyError("Worker App: its database has no tables")
+    write("Worker App: OK")
+
+
+def _missing_migrations() -> list[str]:
+    settings = get_settings()
+    if settings.CREATE_CONNECTOR is not None:  # where the tables are is the connector's business
+        return []
+    executor = MigrationExecutor(connections[settings.DATABASE_ALIAS])
+    targets = [node for node in executor.loader.graph.leaf_nodes() if node[0] == _APP_LABEL]
+    return [migration.name for migration, _ in executor.migration_plan(targets)]
+
+
+async def _check_worker(connector: BaseConnector) -> bool:
+    await connector.open_async()
+    try:
+        return await connector.run_async(jobs_table_exists)
+    finally:
+        await connector.close_async()

@@ -1,0 +1,158 @@
+# mypy: disable-error-code="var-annotated"
+"""The queue's tables as Django models: to look at, in queries and in the admin.
+
+They are unmanaged: the emitted migrations create the tables. The relations have no constraint in the database,
+whose triggers keep them: deleting a job deletes its events, and a worker may be gone whose jobs are still there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+from django.db.models.fields.related_descriptors import ForwardManyToOneDescriptor
+from django.utils import timezone
+
+from procrastinate import jobs
+from procrastinate.adapters.django.read_only import ReadOnlyModelBase
+from procrastinate.core.enums import EventType, Readiness, Status
+
+
+def _choices(words: type[Status] | type[EventType]) -> list[tuple[str, str]]:
+    return [(word.value, word.value) for word in words]
+
+
+class _NoneIfGone(ForwardManyToOneDescriptor):  # type: ignore[type-arg]
+    def get_object(self, instance: models.Model) -> Any:
+        try:
+            return super().get_object(instance)
+        except self.field.remote_field.model.DoesNotExist:
+            return None
+
+
+class _ReferenceForeignKey(models.ForeignKey[Any, Any]):
+    """A reference that may lead nowhere, and then is ``None``."""
+
+    forward_related_accessor_class = _NoneIfGone
+
+    def __init__(self, to: Any, **kwargs: Any) -> None:
+        super().__init__(to, **{"on_delete": models.DO_NOTHING, "db_constraint": False, **kwargs})
+
+    def deconstruct(self) -> Any:
+        """In migrations, an ordinary foreign key."""
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.ForeignKey", args, kwargs
+
+
+class ProcrastinateWorker(ReadOnlyModelBase):
+    """A worker that runs, or was lost a short while ago."""
+
+    id = models.BigAutoField(primary_key=True)
+    last_heartbeat = models.DateTimeField()
+
+    class Meta(ReadOnlyModelBase.Meta):
+        app_label = "procrastinate"
+        managed = False
+        db_table = "procrastinate_workers"
+        verbose_name = "worker"
+        get_latest_by = "last_heartbeat"
+
+    def __str__(self) -> str:
+        return f"worker {self.pk}"
+
+
+class ProcrastinateJob(ReadOnlyModelBase):
+    """A call of a task that waits, runs, or has ended."""
+
+    STATUSES = _choices(Status)
+
+    id = models.BigAutoField(primary_key=True)
+    queue_name = models.CharField("queue", max_length=128)
+    task_name = models.CharField("task", max_length=128)
+    priority = models.IntegerField(default=0)
+    lock = models.TextField(null=True, blank=True)
+    queueing_lock = models.TextField(null=True, blank=True)
+    args = models.JSONField("arguments", default=dict)
+    status = models.CharField(max_length=32, choices=STATUSES, default=Status.TODO.value)
+    scheduled_at = models.DateTimeField(null=True, blank=True)
+    attempts = models.IntegerField(default=0)
+    abort_requested = models.BooleanField(default=False)
+    worker = _ReferenceForeignKey(ProcrastinateWorker, null=True, blank=True)
+    worker_id: int | None
+    readiness = models.SmallIntegerField(default=Readiness.UNDECIDED.value)
+    rescues = models.IntegerField(default=0)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta(ReadOnlyModelBase.Meta):
+        app_label = "procrastinate"
+        managed = False
+        db_table = "procrastinate_jobs"
+        verbose_name = "job"
+        get_latest_by = "id"
+
+    def __str__(self) -> str:
+        return f"{self.task_name}[{self.pk}]"
+
+    @property
+    def procrastinate_job(self) -> jobs.Job:
+        """The job as the rest of Procrastinate knows it."""
+        return jobs.Job(
+            id=self.id,
+            status=self.status,
+            queue=self.queue_name,
+            priority=self.priority,
+            lock=self.lock,
+            queueing_lock=self.queueing_lock,
+            task_name=self.task_name,
+            task_kwargs=self.args,
+            scheduled_at=self._aware_scheduled_at(),
+            attempts=self.attempts,
+            abort_requested=self.abort_requested,
+            worker_id=self.worker_id,
+        )
+
+    def _aware_scheduled_at(self) -> Any:
+        # With USE_TZ = False, Django reads times as naive ones in the project's time zone.
+        if self.scheduled_at is None or timezone.is_aware(self.scheduled_at):
+            return self.scheduled_at
+        return timezone.make_aware(self.scheduled_at)
+
+
+class ProcrastinateEvent(ReadOnlyModelBase):
+    """Something that happened to a job."""
+
+    TYPES = _choices(EventType)
+
+    id = models.BigAutoField(primary_key=True)
+    job = _ReferenceForeignKey(ProcrastinateJob)
+    type = models.CharField(max_length=32, choices=TYPES)
+    at = models.DateTimeField(null=True, blank=True)
+
+    class Meta(ReadOnlyModelBase.Meta):
+        app_label = "procrastinate"
+        managed = False
+        db_table = "procrastinate_events"
+        verbose_name = "event"
+        get_latest_by = "at"
+
+    def __str__(self) -> str:
+        return f"{self.type} at {self.at}"
+
+
+class ProcrastinatePeriodicDefer(ReadOnlyModelBase):
+    """A tick of a periodic task, and the job that was deferred for it."""
+
+    id = models.BigAutoField(primary_key=True)
+    task_name = models.CharField("task", max_length=128)
+    defer_timestamp = models.BigIntegerField(null=True, blank=True)
+    job = _ReferenceForeignKey(ProcrastinateJob, null=True, blank=True)
+    periodic_id = models.CharField(max_length=128, blank=True, default="")
+
+    class Meta(ReadOnlyModelBase.Meta):
+        app_label = "procrastinate"
+        managed = False
+        db_table = "procrastinate_periodic_defers"
+        verbose_name = "periodic defer"
+
+    def __str__(self) -> str:
+        return f"{self.task_name} at {self.defer_timestamp}"

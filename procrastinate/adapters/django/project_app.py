@@ -1,0 +1,82 @@
+"""The app of a Django project: there is one, and modules import it before Django is ready."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Unpack, cast
+
+from django.apps import apps
+from django.utils.module_loading import import_string
+
+from procrastinate.adapters.django.connector import DjangoConnector
+from procrastinate.adapters.django.db_cleanup import close_db_connections, close_db_connections_async
+from procrastinate.adapters.django.exceptions import DjangoNotReady
+from procrastinate.app import App
+from procrastinate.connector import BaseConnector, as_connector
+
+if TYPE_CHECKING:
+    from procrastinate.adapters.django.settings import Settings
+    from procrastinate.app import PeriodicDefaults
+    from procrastinate.middleware import TaskMiddleware
+    from procrastinate.worker import Worker, WorkerOptions
+
+_CLEANUP: tuple[TaskMiddleware, ...] = (close_db_connections, close_db_connections_async)
+
+
+class NotReadyConnector(BaseConnector):
+    """What the app has for a connector until Django is ready: any use of it raises :class:`DjangoNotReady`."""
+
+    def __init__(self, reason: str | None = None) -> None:
+        super().__init__()
+        self._reason = reason
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("__"):
+            return super().__getattribute__(name)
+        raise DjangoNotReady(super().__getattribute__("_reason"))
+
+
+class DjangoApp(App):
+    """An app for a Django project: its workers look after Django's connections around each task."""
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether jobs can be deferred: Django is ready, and the settings are right."""
+        return not isinstance(self.connector, NotReadyConnector)
+
+    def bind(self, settings: Settings) -> None:
+        """Give the app what the settings say."""
+        self.import_paths = [*_discovered_modules(settings.AUTODISCOVER_MODULE_NAME), *settings.IMPORT_PATHS]
+        self.worker_defaults = cast("WorkerOptions", dict(settings.WORKER_DEFAULTS or {}))
+        self.periodic_defaults = cast("PeriodicDefaults", dict(settings.PERIODIC_DEFAULTS or {}))
+        self._set_connector(_create_connector(settings))
+
+    def explain(self, reason: str) -> None:
+        """Why the app could not be bound, for whoever tries to use it."""
+        self._set_connector(NotReadyConnector(reason))
+
+    def _worker(self, **options: Unpack[WorkerOptions]) -> Worker:
+        given = options.get("task_middleware", self.worker_defaults.get("task_middleware"))
+        options["task_middleware"] = [*_CLEANUP, *(given or ())]
+        return super()._worker(**options)
+
+
+def _create_connector(settings: Settings) -> BaseConnector:
+    if settings.CREATE_CONNECTOR is not None:
+        return as_connector(import_string(settings.CREATE_CONNECTOR)())
+    return DjangoConnector(alias=settings.DATABASE_ALIAS)
+
+
+def _discovered_modules(name: str | None) -> Iterator[str]:
+    """That module of each installed app that has it."""
+    if name is None:
+        return
+    for app_config in apps.get_app_configs():
+        path = f"{app_config.name}.{name}"
+        if importlib.util.find_spec(path) is not None:
+            yield path
+
+
+app = DjangoApp(connector=NotReadyConnector())
+"""The project's app. Declare tasks on it anywhere; defer jobs once Django is ready."""

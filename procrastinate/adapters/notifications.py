@@ -1,0 +1,92 @@
+"""LISTEN: one connection that hears what the database says, and notices when there is nobody to hear any more."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from procrastinate import exceptions
+from procrastinate.adapters.answers import cut
+from procrastinate.adapters.engines import translated_errors
+from procrastinate.connector import Notify
+
+PROBE_INTERVAL = 15.0
+"""Seconds of silence after which the server is asked whether it is still there."""
+
+ANSWER_TIMEOUT = 10.0
+"""Seconds that the server has to answer."""
+
+Connection = psycopg.AsyncConnection[Any]
+
+
+async def listen(
+    parameters: Mapping[str, Any],
+    on_notification: Notify,
+    channels: Iterable[str],
+    on_listening: Callable[[], None] | None = None,
+) -> None:
+    """Listen on these channels until cancelled, on a connection made for this.
+
+    Parameters
+    ----------
+    parameters:
+        What psycopg connects with.
+    on_listening:
+        Called once all channels are listened to.
+
+    Raises
+    ------
+    ConnectorException
+        The connection cannot be made, or was lost.
+    """
+    with translated_errors():
+        connection = await Connection.connect(**parameters, autocommit=True)
+    try:
+        await _listen_on(connection, on_notification, channels, on_listening)
+    finally:
+        await connection.close()
+
+
+async def _listen_on(
+    connection: Connection,
+    on_notification: Notify,
+    channels: Iterable[str],
+    on_listening: Callable[[], None] | None,
+) -> None:
+    statements = [sql.SQL("LISTEN {}").format(sql.Identifier(channel)) for channel in channels]
+    await _execute(connection, sql.SQL("; ").join(statements))
+    if on_listening is not None:
+        on_listening()
+    while True:
+        with translated_errors():
+            heard = [notification async for notification in connection.notifies(timeout=PROBE_INTERVAL, stop_after=1)]
+        for notification in heard:
+            await on_notification(channel=notification.channel, payload=notification.payload)
+        if not heard:
+            await _execute(connection, sql.SQL("SELECT 1"))
+
+
+async def _execute(connection: Connection, statement: sql.SQL | sql.Composed) -> None:
+    """Run a statement that the server must answer in time."""
+    running = asyncio.create_task(connection.execute(statement))
+    try:
+        await asyncio.wait({running}, timeout=ANSWER_TIMEOUT)
+        if not running.done():
+            raise exceptions.DatabaseUnavailable(f"The database has not answered for {ANSWER_TIMEOUT:g} seconds")
+    finally:
+        if not running.done():
+            await _abandon(connection, running)
+    with translated_errors():
+        await running
+
+
+async def _abandon(connection: Connection, running: asyncio.Task[Any]) -> None:
+    cut(connection)
+    await asyncio.wait({running})
+    with contextlib.suppress(psycopg.Error, asyncio.CancelledError):
+        running.result()

@@ -1,0 +1,39 @@
+"""Engines of one's own, on psycopg."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from procrastinate.adapters.connection_parameters import long_lived
+from procrastinate.adapters.lost_connections import replace_lost_connections
+
+_URL = "postgresql+psycopg://"
+
+_DEFAULTS: Mapping[str, Any] = {
+    "hide_parameters": True,  # jobs' arguments may be secret: they stay out of errors and logs
+    "use_native_hstore": False,  # spares a question to the server
+}
+
+
+def psycopg_engine(parameters: Mapping[str, Any], **options: Any) -> sa.Engine:
+    """An engine that connects with psycopg's parameters, and replaces lost connections before they are used.
+
+    Parameters
+    ----------
+    options:
+        As :func:`sqlalchemy.create_engine`.
+    """
+    engine = sa.create_engine(_URL, connect_args=long_lived(parameters), **{**_DEFAULTS, **options})
+    replace_lost_connections(engine)
+    return engine
+
+
+def psycopg_async_engine(parameters: Mapping[str, Any], **options: Any) -> AsyncEngine:
+    """As :func:`psycopg_engine`, asynchronous."""
+    engine = create_async_engine(_URL, connect_args=long_lived(parameters), **{**_DEFAULTS, **options})
+    replace_lost_connections(engine.sync_engine)
+    return engine

@@ -1,0 +1,178 @@
+"""What all standalone connectors do: open, run, close, whatever their connections come from."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+from procrastinate import exceptions
+from procrastinate.adapters.connection_parameters import long_lived
+from procrastinate.adapters.notifications import listen
+from procrastinate.adapters.standalone.runners import AsyncRunner, SyncRunner, async_runner_for, sync_runner_for
+from procrastinate.adapters.standalone.sources import Source
+from procrastinate.adapters.user_connection import TakesUserConnections
+from procrastinate.adapters.worker_connector import WorkerConnector
+from procrastinate.connector import Notify, Operation
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class EngineConnector(TakesUserConnections):
+    """Runs operations on engines, of its own or of the user's.
+
+    It serves synchronous code in any thread, and asynchronous code in each event loop in which it was opened: a
+    worker in a thread has connections of its own. No connection is made before one is needed.
+
+    Parameters
+    ----------
+    source:
+        Where connections come from.
+    worker_connect_args:
+        What psycopg connects a worker with, where that cannot be told from the source.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        worker_connect_args: Mapping[str, Any] | str | None = None,
+        json_dumps: Callable[[Any], str] | None = None,
+        json_loads: Callable[[str], Any] | None = None,
+    ) -> None:
+        super().__init__(json_dumps=json_dumps, json_loads=json_loads)
+        self._source = source
+        self._worker_connect_args = worker_connect_args
+        self._lock = threading.RLock()
+        self._opened = False
+        self._sync: SyncRunner | None = None
+        self._process: int | None = None
+        self._async: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncRunner] = weakref.WeakKeyDictionary()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._source!r})"
+
+    def open(self, pool: Any = None) -> None:
+        """Make ready for synchronous code.
+
+        Parameters
+        ----------
+        pool:
+            An ``Engine``, or a ``psycopg_pool.ConnectionPool``, to be used instead of one's own. It stays the user's.
+        """
+        with self._lock:
+            if pool is not None:
+                self._close_sync()
+                self._sync, self._process = sync_runner_for(pool), None
+            self._opened = True
+
+    def close(self) -> None:
+        """Let go of the connections for synchronous code, unless the connector is open for asynchronous code too."""
+        with self._lock:
+            self._opened = False
+            if not self._async:
+                self._close_sync()
+
+    async def open_async(self, pool: Any = None) -> None:
+        """Make ready in this event loop, and for synchronous code.
+
+        Parameters
+        ----------
+        pool:
+            An ``AsyncEngine``, an ``Engine``, or a ``psycopg_pool.AsyncConnectionPool``, to be used instead of one's
+            own. It stays the user's.
+        """
+        loop = asyncio.get_running_loop()
+        if pool is not None:
+            runner = async_runner_for(pool)
+            await self._close_loop(loop)
+        elif loop in self._async:
+            return
+        else:
+            runner = self._source.make_async()
+        with self._lock:
+            self._async[loop] = runner
+
+    async def close_async(self) -> None:
+        """Let go of the connections of this event loop, and of those for synchronous code if nobody else needs them."""
+        await self._close_loop(asyncio.get_running_loop())
+        with self._lock:
+            if not self._opened and not self._async:
+                self._close_sync()
+
+    async def _close_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            runner = self._async.pop(loop, None)
+        if runner is not None:
+            await runner.close()
+
+    def _close_sync(self) -> None:
+        runner, self._sync = self._sync, None
+        if runner is not None:
+            runner.close()
+
+    def _sync_runner(self) -> SyncRunner:
+        with self._lock:
+            if not self._opened and not self._async:
+                raise exceptions.AppNotOpen
+            # A forked process must not talk on its parent's connections: it leaves them, and makes its own.
+            if self._sync is None or self._process not in (None, os.getpid()):
+                self._sync, self._process = self._source.make_sync(), os.getpid()
+            return self._sync
+
+    def _async_runner(self) -> AsyncRunner:
+        runner = self._async.get(asyncio.get_running_loop())
+        if runner is not None:
+            return runner
+        if self._async or self._opened:
+            raise exceptions.AppNotOpen(
+                "The app is open for synchronous code or in another event loop, and not in this one: "
+                "await app.open_async() here too"
+            )
+        raise exceptions.AppNotOpen
+
+    def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run an operation, from any thread.
+
+        Raises
+        ------
+        AppNotOpen
+            :meth:`open` or :meth:`open_async` comes first.
+        ConnectorException
+            The database refused, or cannot be reached.
+        """
+        return self._sync_runner().run(operation, *args, **kwargs)
+
+    async def run_async(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run an operation, in an event loop in which the connector was opened; raises as :meth:`run`."""
+        return await self._async_runner().run(operation, *args, **kwargs)
+
+    async def listen_notify(
+        self,
+        on_notification: Notify,
+        channels: Iterable[str],
+        on_listening: Callable[[], None] | None = None,
+    ) -> None:
+        """Listen on these channels until cancelled, on a connection of psycopg's made for this."""
+        self._async_runner()
+        await listen(long_lived(self._parameters()), on_notification, channels, on_listening)
+
+    def get_worker_connector(self) -> WorkerConnector:
+        """The connector of a worker: psycopg, to the same database.
+
+        Raises
+        ------
+        ValueError
+            It cannot be told how to reach it: give ``worker_connect_args``.
+        """
+        return WorkerConnector(self._parameters(), json_dumps=self.json_dumps, json_loads=self.json_loads)
+
+    def _parameters(self) -> Mapping[str, Any]:
+        if self._worker_connect_args is not None:
+            given = self._worker_connect_args
+            return {"conninfo": given} if isinstance(given, str) else given
+        return self._source.psycopg_parameters()

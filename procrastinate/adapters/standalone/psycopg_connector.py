@@ -1,0 +1,169 @@
+"""The connectors of Procrastinate 3.x, with their arguments: those of psycopg and of psycopg_pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from sqlalchemy.pool import NullPool
+
+from procrastinate.adapters.connection_parameters import connection_parameters
+from procrastinate.adapters.standalone.engine_connector import EngineConnector
+from procrastinate.adapters.standalone.runners import AsyncPoolRunner, AsyncRunner
+from procrastinate.adapters.standalone.sources import PsycopgSource
+
+_POOL_OPTIONS = {
+    "check",
+    "close_returns",
+    "configure",
+    "connection_class",
+    "max_idle",
+    "max_lifetime",
+    "max_size",
+    "max_waiting",
+    "min_size",
+    "name",
+    "num_workers",
+    "open",
+    "reconnect_failed",
+    "reconnect_timeout",
+    "reset",
+    "timeout",
+}
+_HOOKS = {"check", "configure", "connection_class", "reconnect_failed", "reset"}
+"""Options that only psycopg_pool can honour; the others have a counterpart in SQLAlchemy's pool, or need none."""
+
+_NOT_LIBPQ = {
+    "autocommit",
+    "client_encoding",
+    "context",
+    "cursor_factory",
+    "prepare_threshold",
+    "row_factory",
+    "server_cursor_factory",
+}
+
+
+class SyncPsycopgConnector(EngineConnector):
+    """psycopg, with the arguments of ``psycopg_pool.ConnectionPool`` and of :func:`psycopg.connect`.
+
+    Parameters
+    ----------
+    json_dumps, json_loads:
+        How job arguments become JSON text and back; those of :mod:`json` by default.
+    arguments:
+        ``conninfo`` (a connection string), ``kwargs`` (what :func:`psycopg.connect` takes), or those by name:
+        ``host=``, ``dbname=`` and so on. Without any, libpq's environment variables hold (``PGHOST`` ...).
+        ``min_size`` (4) connections are kept, ``max_size`` are made; ``timeout`` (30) is how many seconds to wait for
+        one, ``max_lifetime`` (3600) how many to keep one.
+
+    Raises
+    ------
+    TypeError
+        An argument is unknown to both.
+    """
+
+    def __init__(
+        self,
+        *,
+        json_dumps: Callable[[Any], str] | None = None,
+        json_loads: Callable[[str], Any] | None = None,
+        **arguments: Any,
+    ) -> None:
+        parameters, pool_options = _split(arguments)
+        super().__init__(self._make_source(parameters, pool_options), json_dumps=json_dumps, json_loads=json_loads)
+
+    def _make_source(self, parameters: dict[str, Any], pool_options: dict[str, Any]) -> PsycopgSource:
+        return PsycopgSource(parameters, _engine_options(pool_options))
+
+
+class PsycopgConnector(SyncPsycopgConnector):
+    """As :class:`SyncPsycopgConnector`, for asynchronous and synchronous code.
+
+    Parameters
+    ----------
+    pool_factory:
+        Makes the pool for asynchronous code, from the arguments of ``psycopg_pool.AsyncConnectionPool``. Without one,
+        SQLAlchemy's pool is used, unless an argument is given that only psycopg_pool knows (``configure``, say).
+    """
+
+    def __init__(
+        self,
+        *,
+        json_dumps: Callable[[Any], str] | None = None,
+        json_loads: Callable[[str], Any] | None = None,
+        pool_factory: Callable[..., Any] | None = None,
+        **arguments: Any,
+    ) -> None:
+        self._pool_factory = pool_factory
+        super().__init__(json_dumps=json_dumps, json_loads=json_loads, **arguments)
+
+    def _make_source(self, parameters: dict[str, Any], pool_options: dict[str, Any]) -> PsycopgSource:
+        pool_factory = self._pool_factory
+        if pool_factory is None and _HOOKS & pool_options.keys():
+            pool_factory = _default_pool_factory()
+        if pool_factory is None:
+            return PsycopgSource(parameters, _engine_options(pool_options))
+        return _PoolSource(parameters, pool_options, pool_factory)
+
+
+class _PoolSource(PsycopgSource):
+    """As its base, with a psycopg pool for asynchronous code."""
+
+    def __init__(
+        self, parameters: dict[str, Any], pool_options: dict[str, Any], pool_factory: Callable[..., Any]
+    ) -> None:
+        super().__init__(parameters, _engine_options(pool_options))
+        self._pool_options = pool_options
+        self._pool_factory = pool_factory
+
+    def make_async(self) -> AsyncRunner:
+        """A pool made as the user says. It opens when it is first needed."""
+        pool = self._pool_factory(kwargs=self.psycopg_parameters(), **{**self._pool_options, "open": False})
+        return AsyncPoolRunner(pool, owned=True)
+
+
+def _default_pool_factory() -> Callable[..., Any]:
+    try:
+        import psycopg_pool
+    except ImportError as error:
+        raise ImportError(f"{', '.join(sorted(_HOOKS))} need psycopg's pool: pip install 'psycopg[pool]'") from error
+    return psycopg_pool.AsyncConnectionPool
+
+
+def _split(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is psycopg's, and what is the pool's."""
+    pool_options = {name: value for name, value in arguments.items() if name in _POOL_OPTIONS}
+    rest = {name: value for name, value in arguments.items() if name not in _POOL_OPTIONS | {"conninfo", "kwargs"}}
+    parameters = connection_parameters({**(arguments.get("kwargs") or {}), **rest})
+    if arguments.get("conninfo"):
+        parameters = {**connection_parameters(arguments["conninfo"]), **parameters}
+    _require_known(parameters)
+    return parameters, pool_options
+
+
+def _require_known(parameters: Mapping[str, Any]) -> None:
+    for name in parameters.keys() - _NOT_LIBPQ:
+        try:
+            make_conninfo(**{name: ""})
+        except psycopg.Error:
+            raise TypeError(f"{name!r} is neither an argument of psycopg.connect() nor of its pool") from None
+
+
+def _engine_options(pool_options: Mapping[str, Any]) -> dict[str, Any]:
+    """SQLAlchemy's words for the sizes and times of psycopg_pool, with psycopg_pool's defaults."""
+    max_size = pool_options.get("max_size")
+    min_size = pool_options.get("min_size", 4 if max_size is None else min(4, max_size))
+    if min_size < 0 or (max_size is not None and max_size < min_size):
+        raise ValueError("min_size must be at least 0, and max_size no less than min_size")
+    if max_size == 0:
+        return {"poolclass": NullPool}
+    kept = max(min_size, 1)
+    return {
+        "pool_size": kept,
+        "max_overflow": max(max_size or kept, kept) - kept,
+        "pool_timeout": pool_options.get("timeout", 30.0),
+        "pool_recycle": pool_options.get("max_lifetime", 3600.0),
+    }

@@ -1,0 +1,217 @@
+"""Where connections come from: each way of saying it, as runners for sync and async code, and psycopg's parameters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from procrastinate.adapters.connection_parameters import connection_parameters, describe
+from procrastinate.adapters.engines import AsyncEngineRunner, EngineRunner
+from procrastinate.adapters.lost_connections import replace_lost_connections
+from procrastinate.adapters.psycopg_engines import psycopg_async_engine, psycopg_engine
+from procrastinate.adapters.standalone.engine_parameters import psycopg_parameters
+from procrastinate.adapters.standalone.runners import AsyncRunner, SyncRunner, ThreadRunner
+
+_ASYNC_ONLY = {"asyncpg"}
+_PSYCOPG = {"psycopg", "psycopg_async"}
+
+
+class Source(Protocol):
+    """A way to the database."""
+
+    def make_sync(self) -> SyncRunner:
+        """What runs operations of synchronous code."""
+        ...
+
+    def make_async(self) -> AsyncRunner:
+        """What runs operations of asynchronous code, in the running event loop."""
+        ...
+
+    def psycopg_parameters(self) -> dict[str, Any]:
+        """What psycopg connects with, to the same database."""
+        ...
+
+
+class PsycopgSource:
+    """psycopg's connection parameters, and options for the engines made of them."""
+
+    def __init__(self, parameters: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        self._parameters = dict(parameters)
+        self._options = dict(options)
+
+    def __repr__(self) -> str:
+        return describe(self._parameters)
+
+    def make_sync(self) -> SyncRunner:
+        """An engine of psycopg's."""
+        return EngineRunner(psycopg_engine(self._parameters, **self._options), owned=True)
+
+    def make_async(self) -> AsyncRunner:
+        """An asynchronous engine of psycopg's."""
+        return AsyncEngineRunner(psycopg_async_engine(self._parameters, **self._options), owned=True)
+
+    def psycopg_parameters(self) -> dict[str, Any]:
+        """These parameters."""
+        return self._parameters
+
+
+class DriverSource:
+    """A URL of another driver. Where that is of the wrong kind (sync or async), psycopg takes its place."""
+
+    def __init__(self, url: sa.URL, options: Mapping[str, Any]) -> None:
+        self._url = url
+        self._options = {"hide_parameters": True, **options}
+        self._is_async = url.get_driver_name() in _ASYNC_ONLY
+
+    def __repr__(self) -> str:
+        return repr(str(self._url.set(password=None)))
+
+    def make_sync(self) -> SyncRunner:
+        """The driver's engine, or psycopg's."""
+        if self._is_async:
+            return self._instead().make_sync()
+        engine = self._engine()
+        replace_lost_connections(engine)
+        return EngineRunner(engine, owned=True)
+
+    def make_async(self) -> AsyncRunner:
+        """The driver's asynchronous engine, or psycopg's."""
+        if not self._is_async:
+            return self._instead().make_async()
+        engine = create_async_engine(self._url, **self._options)
+        replace_lost_connections(engine.sync_engine)
+        return AsyncEngineRunner(engine, owned=True)
+
+    def psycopg_parameters(self) -> dict[str, Any]:
+        """The URL and the driver's ``connect_args``, translated."""
+        return psycopg_parameters(self._engine())
+
+    def _engine(self) -> sa.Engine:
+        if self._is_async:
+            return create_async_engine(self._url, **self._options).sync_engine
+        return sa.create_engine(self._url, **self._options)
+
+    def _instead(self) -> PsycopgSource:
+        options = {name: value for name, value in self._options.items() if name.startswith(("pool_", "max_", "echo"))}
+        return PsycopgSource(self.psycopg_parameters(), options)
+
+
+class EngineSource:
+    """The user's engine."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def __repr__(self) -> str:
+        return repr(self._engine)
+
+    def make_sync(self) -> SyncRunner:
+        """The engine."""
+        return EngineRunner(self._engine, owned=False)
+
+    def make_async(self) -> AsyncRunner:
+        """The engine, from threads."""
+        return ThreadRunner(self.make_sync())
+
+    def psycopg_parameters(self) -> dict[str, Any]:
+        """How the engine connects, translated."""
+        return psycopg_parameters(self._engine)
+
+
+class AsyncEngineSource:
+    """The user's asynchronous engine."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    def __repr__(self) -> str:
+        return repr(self._engine)
+
+    def make_sync(self) -> SyncRunner:
+        """A small engine of psycopg's beside it: an asynchronous engine cannot serve synchronous code."""
+        engine = psycopg_engine(self.psycopg_parameters(), pool_size=1, max_overflow=4)
+        return EngineRunner(engine, owned=True)
+
+    def make_async(self) -> AsyncRunner:
+        """The engine."""
+        return AsyncEngineRunner(self._engine, owned=False)
+
+    def psycopg_parameters(self) -> dict[str, Any]:
+        """How the engine connects, translated."""
+        return psycopg_parameters(self._engine.sync_engine)
+
+
+def source_of(bind: Any, options: Mapping[str, Any]) -> Source:
+    """The source that a user means.
+
+    Parameters
+    ----------
+    bind:
+        A URL, as text or :class:`sqlalchemy.URL`; an ``Engine`` or ``AsyncEngine``.
+    options:
+        As :func:`sqlalchemy.create_engine`: for a URL only.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It cannot be used. The message does not repeat it: it may hold a password.
+    """
+    if isinstance(bind, (sa.Engine, AsyncEngine)):
+        if options:
+            raise TypeError(f"An engine has its options already: {', '.join(options)} go with a URL only")
+        _require_postgresql(bind.dialect.name)
+        return EngineSource(bind) if isinstance(bind, sa.Engine) else AsyncEngineSource(bind)
+    if isinstance(bind, str) and not _names_driver(bind):
+        return _psycopg_source(connection_parameters(bind), options)
+    url = _parse_url(bind)
+    _require_postgresql(url.get_backend_name())
+    if url.drivername in ("postgres", "postgresql"):
+        url = url.set(drivername="postgresql+psycopg")
+    _require_known_driver(url)
+    if url.get_driver_name() in _PSYCOPG:
+        return _psycopg_source(psycopg_parameters(sa.create_engine(url)), options)
+    return DriverSource(url, options)
+
+
+def _psycopg_source(parameters: Mapping[str, Any], options: Mapping[str, Any]) -> PsycopgSource:
+    connect_args = options.get("connect_args") or {}
+    rest = {name: value for name, value in options.items() if name != "connect_args"}
+    return PsycopgSource({**parameters, **connect_args}, rest)
+
+
+def _names_driver(text: str) -> bool:
+    """Whether a URL is one of SQLAlchemy's: any other is libpq's, with all that libpq understands."""
+    scheme = re.match(r"([a-z0-9_+]+)://", text)
+    if scheme is None:
+        return False
+    backend = scheme[1].partition("+")[0]
+    _require_postgresql(backend)
+    return "+" in scheme[1]
+
+
+def _parse_url(url: Any) -> sa.URL:
+    if not isinstance(url, (str, sa.URL)):
+        raise TypeError(f"A URL, an Engine or an AsyncEngine is needed, not {type(url).__name__}")
+    try:
+        return sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        raise ValueError(
+            "The database URL cannot be read: write it as postgresql+driver://user:password@host:port/dbname, "
+            "with special characters percent-encoded"
+        ) from None
+
+
+def _require_known_driver(url: sa.URL) -> None:
+    try:
+        url.get_dialect()
+    except sa.exc.NoSuchModuleError:
+        raise ValueError(f"SQLAlchemy knows no driver {url.drivername!r}") from None
+
+
+def _require_postgresql(name: str) -> None:
+    if name not in ("postgresql", "postgres"):
+        raise ValueError(f"PostgreSQL is needed, and this leads to {name!r}")

@@ -1,0 +1,35 @@
+"""Tasks that every app has."""
+
+from __future__ import annotations
+
+from procrastinate.blueprints import Blueprint
+from procrastinate.job_context import JobContext
+
+BUILTIN_QUEUE = "builtin"
+NAMESPACE = "builtin"
+
+
+async def remove_old_jobs(
+    context: JobContext,
+    *,
+    max_hours: int,
+    queue: str | None = None,
+    remove_failed: bool | None = False,
+    remove_cancelled: bool | None = False,
+    remove_aborted: bool | None = False,
+) -> None:
+    """Delete jobs that ended more than ``max_hours`` hours ago: the successful ones, and the others where asked."""
+    await context.app.job_manager.delete_old_jobs(
+        nb_hours=max_hours,
+        queue=queue,
+        include_failed=remove_failed,
+        include_cancelled=remove_cancelled,
+        include_aborted=remove_aborted,
+    )
+
+
+def make_blueprint() -> Blueprint:
+    """The built-in tasks, anew for each app: an app's tasks belong to it alone."""
+    blueprint = Blueprint()
+    blueprint.task(pass_context=True, queue=BUILTIN_QUEUE)(remove_old_jobs)
+    return blueprint

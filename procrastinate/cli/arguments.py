@@ -1,0 +1,137 @@
+"""Arguments that an environment variable can give too. What the command line says wins."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+ENV_PREFIX = "PROCRASTINATE_"
+
+_TRUE = {"1", "y", "yes", "t", "true", "on"}
+_FALSE = {"0", "n", "no", "f", "false", "off"}
+
+
+class _FromEnvironment(str):
+    """A value that knows its variable, for the message when it is wrong."""
+
+    variable: str
+
+
+def add_argument(
+    parser: argparse._ActionsContainer,
+    *flags: str,
+    env: str,
+    help: str,
+    type: Callable[[str], Any] = str,
+    empty_is_unset: bool = True,
+    **options: Any,
+) -> None:
+    """Add an argument that is left out of the result where neither the command line nor the environment gives it.
+
+    Parameters
+    ----------
+    env:
+        The variable, without ``PROCRASTINATE_``. Its value counts as if it were on the command line, ``0`` included.
+    type:
+        Converts a value, and raises ValueError with a message that says what is expected.
+    empty_is_unset:
+        Whether an empty variable is none.
+    """
+    variable = ENV_PREFIX + env
+    options.setdefault("default", argparse.SUPPRESS)
+    value = os.environ.get(variable)
+    if value is not None and (value or not empty_is_unset):
+        options["default"] = _FromEnvironment(value)
+        options["default"].variable = variable
+    parser.add_argument(*flags, help=f"{help} (env: {variable})", type=_reporting(type), **options)
+
+
+def _reporting(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    def converted(value: str) -> Any:
+        try:
+            return convert(value)
+        except ValueError as error:
+            where = f"{value.variable}={str(value)!r}: " if isinstance(value, _FromEnvironment) else ""
+            raise argparse.ArgumentTypeError(f"{where}{error}") from error
+
+    return converted
+
+
+class Switch(argparse.Action):
+    """A flag that turns something on, and another (``off``) that turns it off."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, off: Sequence[str], **options: Any) -> None:
+        super().__init__([*option_strings, *off], dest, nargs=0, **options)
+        self._off = off
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, option_string not in self._off)
+
+
+class Counter(argparse.Action):
+    """A flag that counts how often it is given; what the environment says is not added."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **options)
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest, 0)
+        setattr(namespace, self.dest, before + 1 if isinstance(before, int) else 1)
+
+
+def boolean(value: str) -> bool:
+    """A switch as text."""
+    lowered = value.strip().lower()
+    if lowered not in _TRUE | _FALSE:
+        raise ValueError(f"{value!r} is neither 1/y/t nor 0/n/f")
+    return lowered in _TRUE
+
+
+def seconds(value: str) -> float:
+    """A number of seconds, at least 0."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1
+    if not 0 <= number < float("inf"):
+        raise ValueError(f"{value!r} is not a number of seconds")
+    return number
+
+
+def integer(value: str) -> int:
+    """A whole number."""
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is not a whole number") from None
+
+
+def one_of(values: Iterable[str]) -> Callable[[str], str]:
+    """Only these texts."""
+    allowed = list(values)
+
+    def check(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"{value!r} is none of {', '.join(allowed)}")
+        return value
+
+    return check
+
+
+def given(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """Those of the arguments that were given."""
+    return {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}

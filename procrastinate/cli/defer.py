@@ -1,0 +1,151 @@
+"""``procrastinate defer``."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import sys
+from typing import Any
+
+from procrastinate import exceptions
+from procrastinate.app import App
+from procrastinate.cli.arguments import Switch, add_argument, boolean, given, integer, seconds
+from procrastinate.jobs import JobDeferrer
+from procrastinate.paths import load_from_path
+from procrastinate.tasks import Task
+
+
+def add_defer_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of :func:`defer_command`."""
+    parser.add_argument("task", help="name of the task, or its dotted path")
+    add_argument(
+        parser,
+        "json_args",
+        env="DEFER_JSON_ARGS",
+        help="the arguments, as a JSON object",
+        type=_json_object,
+        nargs="?",
+        default={},
+    )
+    add_argument(parser, "--queue", env="DEFER_QUEUE", help="queue; the task's own by default")
+    add_argument(parser, "--lock", env="DEFER_LOCK", help="jobs of one lock do not run at the same time")
+    add_argument(
+        parser, "--queueing-lock", env="DEFER_QUEUEING_LOCK", help="no more than one job may wait under a queueing lock"
+    )
+    add_argument(
+        parser,
+        "-i",
+        "--ignore-already-enqueued",
+        env="DEFER_IGNORE_ALREADY_ENQUEUED",
+        help="say that a job waits under the queueing lock, and count it as success",
+        type=boolean,
+        action=Switch,
+        off=["--no-ignore-already-enqueued"],
+        default=False,
+    )
+    _add_schedule(parser)
+    add_argument(
+        parser,
+        "--priority",
+        env="DEFER_PRIORITY",
+        help="jobs of a higher one run first; 0 by default, and may be negative",
+        type=integer,
+    )
+    add_argument(
+        parser,
+        "--unknown",
+        env="DEFER_UNKNOWN",
+        help="let the task be one that this app does not have",
+        type=boolean,
+        action=Switch,
+        off=["--no-unknown"],
+        default=False,
+    )
+
+
+def _add_schedule(parser: argparse.ArgumentParser) -> None:
+    schedule = parser.add_mutually_exclusive_group()
+    add_argument(
+        schedule,
+        "--at",
+        env="DEFER_AT",
+        help="when it may run: a date and time with a time zone (ISO 8601)",
+        type=_moment,
+        dest="schedule_at",
+        metavar="TIME",
+    )
+    add_argument(
+        schedule,
+        "--in",
+        env="DEFER_IN",
+        help="in how many seconds it may run",
+        type=seconds,
+        dest="schedule_in",
+        metavar="SECONDS",
+    )
+
+
+def _json_object(value: str) -> dict[str, Any]:
+    try:
+        loaded = json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"JSON_ARGS is not JSON: {error}") from None
+    if not isinstance(loaded, dict):
+        raise ValueError(f"JSON_ARGS must be a JSON object, like '{{\"name\": 1}}', not {type(loaded).__name__}")
+    return loaded
+
+
+def _moment(value: str) -> datetime.datetime:
+    try:
+        moment = datetime.datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is not a date and time like 2030-01-01T12:00:00+00:00") from None
+    if moment.tzinfo is None:
+        raise ValueError(f"{value!r} has no time zone: write it like 2030-01-01T12:00:00+00:00")
+    return moment
+
+
+def defer_command(app: App, arguments: argparse.Namespace) -> None:
+    """Defer one job, and print its id.
+
+    Raises
+    ------
+    TaskNotFound
+        The app does not have the task, and unknown ones are not allowed.
+    AlreadyEnqueued
+        A job waits under the same queueing lock, and that is not to be ignored.
+    """
+    app.perform_import_paths()
+    deferrer = _deferrer(app, arguments)
+    with app.open():
+        try:
+            job_id = deferrer.defer(**arguments.json_args)
+        except exceptions.AlreadyEnqueued as error:
+            if not arguments.ignore_already_enqueued:
+                raise
+            print(f"{error} (ignored)", file=sys.stderr)
+            return
+    print(f"Deferred job {job_id}: {arguments.task}")
+
+
+def _deferrer(app: App, arguments: argparse.Namespace) -> JobDeferrer:
+    options = given(arguments, ("queue", "lock", "queueing_lock", "schedule_at", "priority"))
+    if hasattr(arguments, "schedule_in"):
+        options["schedule_in"] = {"seconds": arguments.schedule_in}
+    try:
+        return app.configure_task(arguments.task, allow_unknown=False, **options)
+    except exceptions.TaskNotFound:
+        task = _at_path(arguments.task)
+        if task is not None:
+            return task.configure(**options)
+        if arguments.unknown:
+            return app.configure_task(arguments.task, allow_unknown=True, **options)
+        raise
+
+
+def _at_path(path: str) -> Task[..., Any, Any] | None:
+    try:
+        return load_from_path(path, Task)
+    except exceptions.LoadFromPathError:
+        return None

@@ -1,0 +1,27 @@
+"""``procrastinate healthchecks``."""
+
+from __future__ import annotations
+
+import argparse
+
+from procrastinate import exceptions
+from procrastinate.app import App
+
+
+def healthchecks_command(app: App, arguments: argparse.Namespace | None = None) -> None:
+    """Check the app and its database, and print a line for each thing that is right.
+
+    Raises
+    ------
+    ConnectorException
+        The database cannot be reached, or its schema is missing or old.
+    """
+    app.perform_import_paths()
+    print("App configuration: OK")
+    with app.open():
+        has_tables = app.check_connection()
+        print("DB connection: OK")
+        if not has_tables:
+            raise exceptions.SchemaNotApplied
+        app.schema_manager.check_schema()
+        print("Found procrastinate_jobs table: OK")

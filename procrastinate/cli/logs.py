@@ -1,0 +1,81 @@
+"""How the command logs: to stderr, in colour on a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+from procrastinate.cli.arguments import Counter, add_argument, integer, one_of
+from procrastinate.console import is_terminal, paint
+
+logger = logging.getLogger(__name__)
+
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+_DEFAULT_FORMAT = "%(levelname)s:%(name)s:%(message)s"
+_TERMINAL_FORMAT = "%(asctime)s %(levelname)-8s %(name)s %(message)s"
+_COLOURS = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red", logging.DEBUG: "dim"}
+
+
+def add_logging_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of :func:`configure_logging`."""
+    group = parser.add_argument_group("Logging")
+    level = group.add_mutually_exclusive_group()
+    add_argument(
+        level,
+        "-v",
+        "--verbose",
+        env="VERBOSE",
+        help="log what the worker does in detail; a number in the environment",
+        type=integer,
+        action=Counter,
+        default=0,
+    )
+    add_argument(level, "--log-level", env="LOG_LEVEL", help=f"one of {', '.join(_LEVELS)}", type=_level)
+    add_argument(
+        group,
+        "--log-format",
+        env="LOG_FORMAT",
+        help="format, as logging.Formatter takes it",
+        metavar="FORMAT",
+    )
+    add_argument(
+        group,
+        "--log-format-style",
+        env="LOG_FORMAT_STYLE",
+        help="style of the format: %%, { or $",
+        type=one_of("%{$"),
+        default="%",
+        metavar="STYLE",
+    )
+
+
+def _level(value: str) -> int:
+    return logging.getLevelNamesMapping()[one_of(_LEVELS)(value.lower()).upper()]
+
+
+def configure_logging(arguments: argparse.Namespace) -> None:
+    """Log to stderr as the arguments say: what happens (INFO), with ``-v`` in detail (DEBUG)."""
+    level = getattr(arguments, "log_level", logging.DEBUG if arguments.verbose else logging.INFO)
+    colours = is_terminal(sys.stderr) and not hasattr(arguments, "log_format")
+    format_ = getattr(arguments, "log_format", _TERMINAL_FORMAT if colours else _DEFAULT_FORMAT)
+    kind = _ColourFormatter if colours else logging.Formatter
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(kind(format_, style=arguments.log_format_style))
+    root = logging.getLogger()
+    root.setLevel(level)
+    root.addHandler(handler)
+    logger.debug(
+        "The log level is %s",
+        logging.getLevelName(level),
+        extra={"action": "set_log_level", "value": logging.getLevelName(level)},
+    )
+    if level > logging.DEBUG:
+        logging.getLogger("alembic").setLevel(max(level, logging.WARNING))
+
+
+class _ColourFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        colour = _COLOURS.get(record.levelno)
+        return paint(text, colour) if colour else text

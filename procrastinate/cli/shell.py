@@ -1,0 +1,25 @@
+"""``procrastinate shell``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+
+from procrastinate.app import App
+from procrastinate.shell import ProcrastinateShell
+
+
+def add_shell_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of :func:`shell_command`."""
+    parser.add_argument("shell_command", nargs="*", help="run this command of the shell, and end")
+
+
+def shell_command(app: App, arguments: argparse.Namespace) -> None:
+    """Look at the queue: interactively, or with the one command that is given."""
+    app.perform_import_paths()
+    with app.open():
+        shell = ProcrastinateShell(app.job_manager)
+        if arguments.shell_command:
+            shell.run_one(shlex.join(arguments.shell_command))
+        else:
+            shell.cmdloop()

@@ -1,0 +1,106 @@
+"""``procrastinate worker``."""
+
+from __future__ import annotations
+
+import argparse
+
+from procrastinate.app import App
+from procrastinate.cli.arguments import Switch, add_argument, boolean, given, integer, one_of, seconds
+from procrastinate.jobs import DeleteJobCondition
+
+_OPTIONS = (
+    "name",
+    "queues",
+    "concurrency",
+    "max_jobs",
+    "fetch_job_polling_interval",
+    "abort_job_polling_interval",
+    "shutdown_graceful_timeout",
+    "wait",
+    "listen_notify",
+    "delete_jobs",
+)
+
+
+def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of :func:`worker_command`. What is not given is the app's default."""
+    add_argument(parser, "-n", "--name", env="WORKER_NAME", help="name of the worker")
+    add_argument(
+        parser,
+        "-q",
+        "--queues",
+        env="WORKER_QUEUES",
+        help="comma-separated names of the queues to work on; all of them where it is empty",
+        type=_queues,
+        empty_is_unset=False,
+    )
+    add_argument(
+        parser, "-c", "--concurrency", env="WORKER_CONCURRENCY", help="how many jobs to run at once", type=_at_least_one
+    )
+    add_argument(
+        parser,
+        "--max-jobs",
+        env="WORKER_MAX_JOBS",
+        help="stop after so many jobs, for a supervisor to start a fresh worker",
+        type=_at_least_one,
+        metavar="JOBS",
+    )
+    _add_times(parser)
+    _add_switches(parser)
+    add_argument(
+        parser,
+        "--delete-jobs",
+        env="WORKER_DELETE_JOBS",
+        help="which finished jobs to delete: never, successful or always",
+        type=one_of(condition.value for condition in DeleteJobCondition),
+        metavar="WHICH",
+    )
+
+
+def _add_times(parser: argparse.ArgumentParser) -> None:
+    for flags, help_ in (
+        (["-p", "--fetch-job-polling-interval"], "how long to wait before looking for jobs without being notified"),
+        (["-a", "--abort-job-polling-interval"], "how long to wait between looking for requests to abort"),
+        (["--shutdown-graceful-timeout"], "how long running jobs may go on when the worker stops, before abortion"),
+    ):
+        env = "WORKER_" + flags[-1].removeprefix("--").replace("-", "_").upper()
+        add_argument(parser, *flags, env=env, help=f"{help_}, in seconds", type=seconds, metavar="SECONDS")
+
+
+def _add_switches(parser: argparse.ArgumentParser) -> None:
+    add_argument(
+        parser,
+        "-w",
+        "--wait",
+        env="WORKER_WAIT",
+        help="when no job is left, wait for more, or (--one-shot) end",
+        type=boolean,
+        action=Switch,
+        off=["--one-shot"],
+    )
+    add_argument(
+        parser,
+        "-l",
+        "--listen-notify",
+        env="WORKER_LISTEN_NOTIFY",
+        help="listen for new jobs, or only look for them at intervals",
+        type=boolean,
+        action=Switch,
+        off=["--no-listen-notify"],
+    )
+
+
+def _queues(value: str) -> list[str] | None:
+    return [name.strip() for name in value.split(",") if name.strip()] or None
+
+
+def _at_least_one(value: str) -> int:
+    number = integer(value)
+    if number < 1:
+        raise ValueError(f"{value!r} is not a whole number of at least 1")
+    return number
+
+
+def worker_command(app: App, arguments: argparse.Namespace) -> None:
+    """Run a worker until it is stopped."""
+    app.run_worker(**given(arguments, _OPTIONS))

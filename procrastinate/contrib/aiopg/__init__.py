@@ -1,0 +1,7 @@
+"""Where Procrastinate 3.x had it. New programs use a connector of :mod:`procrastinate`."""
+
+from __future__ import annotations
+
+from procrastinate.adapters.standalone.former import AiopgConnector
+
+__all__ = ["AiopgConnector"]

@@ -1,0 +1,7 @@
+"""Hands on :mod:`procrastinate.adapters.django.connector`."""
+
+from __future__ import annotations
+
+from procrastinate.adapters.django.connector import DjangoConnector
+
+__all__ = ["DjangoConnector"]

@@ -1,0 +1,102 @@
+"""The queue in SQLAlchemy Core: tables, and operations on them.
+
+An operation is a plain function whose first argument is a :class:`sqlalchemy.Connection`. It neither begins
+nor commits, knows no framework, no asyncio and no clock but the database's. Connectors
+(:mod:`procrastinate.connector`) run operations on the connection that they supply.
+"""
+
+from __future__ import annotations
+
+from procrastinate.core.control import cancel_job, get_job_status, list_jobs_to_abort
+from procrastinate.core.defer import (
+    TickOutcome,
+    defer_job,
+    defer_job_or_skip,
+    defer_jobs,
+    defer_jobs_or_none,
+    defer_jobs_or_replace,
+    defer_jobs_or_skip,
+    defer_tick,
+    find_taken_queueing_lock,
+)
+from procrastinate.core.enums import EventType, Readiness, Status
+from procrastinate.core.fetch import fetch_jobs
+from procrastinate.core.health import jobs_table_exists
+from procrastinate.core.listing import JobFilter, count_by_lock, count_by_queue, count_by_task, list_jobs
+from procrastinate.core.operation import atomic, is_atomic
+from procrastinate.core.promote import promote_jobs
+from procrastinate.core.record import finish_job_by_id, finish_jobs, list_held_jobs, retry_job_by_id, retry_jobs
+from procrastinate.core.records import (
+    FinishedJob,
+    JobCounts,
+    JobRetry,
+    NewJob,
+    Promotion,
+    RescuedJob,
+    StoredJob,
+)
+from procrastinate.core.retention import delete_finished_jobs
+from procrastinate.core.sweep import Sweep, sweep_parked_jobs
+from procrastinate.core.tables import metadata
+from procrastinate.core.workers import (
+    list_jobs_started_before,
+    list_stalled_jobs,
+    prune_stalled_workers,
+    register_worker,
+    rescue_jobs,
+    return_unknown_jobs,
+    unregister_worker,
+    update_heartbeat,
+)
+
+__all__ = [
+    "EventType",
+    "FinishedJob",
+    "JobCounts",
+    "JobFilter",
+    "JobRetry",
+    "NewJob",
+    "Promotion",
+    "Readiness",
+    "RescuedJob",
+    "Status",
+    "StoredJob",
+    "Sweep",
+    "TickOutcome",
+    "atomic",
+    "cancel_job",
+    "count_by_lock",
+    "count_by_queue",
+    "count_by_task",
+    "defer_job",
+    "defer_job_or_skip",
+    "defer_jobs",
+    "defer_jobs_or_none",
+    "defer_jobs_or_replace",
+    "defer_jobs_or_skip",
+    "defer_tick",
+    "delete_finished_jobs",
+    "fetch_jobs",
+    "find_taken_queueing_lock",
+    "finish_job_by_id",
+    "finish_jobs",
+    "get_job_status",
+    "is_atomic",
+    "jobs_table_exists",
+    "list_held_jobs",
+    "list_jobs",
+    "list_jobs_started_before",
+    "list_jobs_to_abort",
+    "list_stalled_jobs",
+    "metadata",
+    "promote_jobs",
+    "prune_stalled_workers",
+    "register_worker",
+    "rescue_jobs",
+    "retry_job_by_id",
+    "retry_jobs",
+    "return_unknown_jobs",
+    "sweep_parked_jobs",
+    "unregister_worker",
+    "update_heartbeat",
+]

@@ -1,0 +1,56 @@
+"""Many rows in one statement: one bound array a column, opened again by ``unnest``.
+
+The text of the statement is the same for one row and for ten thousand, so it is compiled and planned once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import TypeEngine
+
+
+def array_param(name: str, item_type: TypeEngine[Any]) -> sa.ColumnElement[Any]:
+    """A bound array, cast: an array of nothing but ``None`` carries no type of its own."""
+    array_type = ARRAY(item_type)
+    return sa.cast(sa.bindparam(name, type_=array_type), array_type)
+
+
+def unnest(columns: Mapping[str, TypeEngine[Any]], *, name: str) -> sa.TableValuedAlias:
+    """A table of the bound arrays ``columns``, with their position in ``ordinality``.
+
+    Parameters
+    ----------
+    columns:
+        Name and type of each column. :func:`transpose` makes the bound parameters.
+    name:
+        Alias of the table in the statement.
+    """
+    table = sa.func.unnest(*(array_param(_parameter(column), type_) for column, type_ in columns.items())).table_valued(
+        *(sa.column(column, type_) for column, type_ in columns.items()),
+        with_ordinality="ordinality",
+        name=name,
+    )
+    return table.render_derived(name=name)
+
+
+def transpose(records: Sequence[Any], columns: Iterable[str]) -> dict[str, list[Any]]:
+    """The parameters for :func:`unnest`: one list per column."""
+    return {_parameter(column): [getattr(record, column) for record in records] for column in columns}
+
+
+def is_one_of(column: sa.ColumnElement[Any], ids: sa.Select[Any]) -> sa.ColumnElement[bool]:
+    """The column is one of what a query gives: first the query, once, then one probe of an index for each.
+
+    A join would be planned by how many rows the planner believes in. Of a limit that it does not know (as in a
+    prepared statement) it believes a tenth of the table, and reads all of the other side.
+    """
+    return column == sa.any_(sa.func.array(ids.scalar_subquery(), type_=ARRAY(column.type)))
+
+
+def _parameter(column: str) -> str:
+    # Not the name of the column: SQLAlchemy keeps those for the SET clause of an update.
+    return f"{column}_list"

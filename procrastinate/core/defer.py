@@ -1,0 +1,316 @@
+"""Operations that put jobs into the table."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, Insert, insert
+from sqlalchemy.types import TypeEngine
+
+from procrastinate.core.arrays import transpose, unnest
+from procrastinate.core.operation import atomic
+from procrastinate.core.records import NewJob
+from procrastinate.core.tables import UNDECIDED, holds_queueing_lock, jobs, periodic_defers
+
+_VALUES: dict[str, TypeEngine[Any]] = {
+    "queue_name": sa.Text(),
+    "task_name": sa.Text(),
+    "priority": sa.Integer(),
+    "lock": sa.Text(),
+    "queueing_lock": sa.Text(),
+    "args": sa.Text(),
+    "scheduled_at": sa.DateTime(timezone=True),
+}
+
+
+def _skip_taken(statement: Insert) -> Insert:
+    return statement.on_conflict_do_nothing(index_elements=["queueing_lock"], index_where=holds_queueing_lock())
+
+
+def _replace_waiting(statement: Insert) -> Insert:
+    """The waiting job becomes the new one, and is looked at anew.
+
+    It keeps its number of attempts: by that a worker's late outcome of an earlier run is told from the next run.
+    A job that has started is in this index no more, so it is never touched.
+    """
+    replaced = {name: statement.excluded[name] for name in _VALUES if name != "queueing_lock"}
+    return statement.on_conflict_do_update(
+        index_elements=["queueing_lock"],
+        index_where=holds_queueing_lock(),
+        set_={**replaced, "readiness": UNDECIDED},
+    )
+
+
+def _as_jsonb(text: sa.ColumnElement[str]) -> sa.ColumnElement[object]:
+    return sa.cast(text, JSONB)
+
+
+_INSERT_ONE = _skip_taken(
+    insert(jobs).values(
+        {
+            name: _as_jsonb(sa.bindparam("args", type_=type_)) if name == "args" else sa.bindparam(name, type_=type_)
+            for name, type_ in _VALUES.items()
+        }
+    )
+).returning(jobs.c.id)
+
+_new_jobs = unnest(_VALUES, name="new_jobs")
+
+_INSERT_MANY = _skip_taken(
+    insert(jobs).from_select(
+        list(_VALUES),
+        sa.select(*(_as_jsonb(_new_jobs.c.args) if name == "args" else _new_jobs.c[name] for name in _VALUES)).order_by(
+            _new_jobs.c.ordinality
+        ),
+    )
+).returning(jobs.c.id)
+
+
+def defer_job(connection: sa.Connection, job: NewJob) -> int | None:
+    """Insert one job, in one statement.
+
+    Returns
+    -------
+    The job's id, or ``None`` where another job waits under the same queueing lock. That is no database
+    error: a transaction that the caller has open stays usable.
+    """
+    parameters = {name: getattr(job, name) for name in _VALUES}
+    return connection.execute(_INSERT_ONE, parameters).scalar_one_or_none()
+
+
+def defer_jobs(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> list[int]:
+    """Insert jobs in one statement; those whose queueing lock is taken are left out.
+
+    Returns
+    -------
+    The ids, in the order of ``new_jobs``. Fewer than there are jobs: some queueing lock was taken,
+    and which ids belong to which job is then not told.
+    """
+    if not new_jobs:
+        return []
+    ids = connection.execute(_INSERT_MANY, transpose(new_jobs, _VALUES)).scalars()
+    # Numbers are drawn from the sequence in the order of the rows; RETURNING promises no order.
+    return sorted(ids)
+
+
+class _NotAll(Exception):
+    """Leaves the savepoint."""
+
+
+@atomic
+def defer_jobs_or_none(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> list[int] | None:
+    """Insert all jobs, or, where any queueing lock is taken, none.
+
+    Returns
+    -------
+    The ids, in the order of ``new_jobs``; ``None`` when nothing was inserted. The caller's transaction
+    stays usable: a savepoint is rolled back, not the transaction.
+    """
+    try:
+        with connection.begin_nested():
+            ids = defer_jobs(connection, new_jobs)
+            if len(ids) < len(new_jobs):
+                raise _NotAll
+    except _NotAll:
+        return None
+    return ids
+
+
+def _insert_by_queueing_lock(on_conflict: Callable[[Insert], Insert]) -> sa.CTE:
+    """Insert the jobs in the order of their queueing locks, with ids in the order in which they were given.
+
+    All statements take the locks in one order, so two batches cannot wait for each other.
+    """
+    values = [_as_jsonb(_new_jobs.c.args) if name == "args" else _new_jobs.c[name] for name in _VALUES]
+    numbered = (
+        sa.select(_next_id().label("id"), *(value.label(name) for name, value in zip(_VALUES, values, strict=True)))
+        .order_by(_new_jobs.c.ordinality)
+        .cte("numbered")
+    )
+    statement = insert(jobs).from_select(
+        ["id", *_VALUES], sa.select(*numbered.c).order_by(numbered.c.queueing_lock, numbered.c.id)
+    )
+    return on_conflict(statement).returning(jobs.c.id, jobs.c.queueing_lock).cte("written")
+
+
+def _next_id() -> sa.ColumnElement[int]:
+    return sa.func.nextval(sa.func.pg_get_serial_sequence(jobs.name, "id"), type_=sa.BigInteger())
+
+
+def _insert_or_look_statement() -> sa.CompoundSelect[Any]:
+    written = _insert_by_queueing_lock(_skip_taken)
+    wanted = sa.bindparam("wanted", type_=ARRAY(sa.Text()))
+    waiting = sa.select(jobs.c.id, jobs.c.queueing_lock, sa.false().label("is_new")).where(
+        holds_queueing_lock(), jobs.c.queueing_lock == sa.any_(sa.cast(wanted, ARRAY(sa.Text())))
+    )
+    return sa.union_all(sa.select(written.c.id, written.c.queueing_lock, sa.true().label("is_new")), waiting)
+
+
+_INSERT_OR_LOOK = _insert_or_look_statement()
+_replaced = _insert_by_queueing_lock(_replace_waiting)
+_INSERT_OR_REPLACE = sa.select(_replaced.c.id, _replaced.c.queueing_lock)
+_SKIP_TRIES = 5
+
+
+def defer_job_or_skip(connection: sa.Connection, job: NewJob) -> int | None:
+    """Insert a job, or find the one that waits under its queueing lock.
+
+    Returns
+    -------
+    The id of the one or the other. ``None`` where, time and again, a job held the queueing lock at the insert and
+    had started when it was looked for.
+    """
+    ids = _insert_or_find(connection, [job])
+    return None if ids is None else ids[0]
+
+
+@atomic
+def defer_jobs_or_skip(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> list[int] | None:
+    """Insert jobs; instead of those whose queueing lock is taken, find the ones that wait. All of them, or none.
+
+    Jobs of ``new_jobs`` that share a queueing lock are one: the first.
+
+    Returns
+    -------
+    The ids, in the order of ``new_jobs``; ``None`` as for :func:`defer_job_or_skip`, and nothing was inserted.
+    """
+    try:
+        with connection.begin_nested():
+            ids = _insert_or_find(connection, new_jobs)
+            if ids is None:
+                raise _NotAll
+    except _NotAll:
+        return None
+    return ids
+
+
+def _insert_or_find(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> list[int] | None:
+    """A waiting job that starts between insert and look (or was not committed yet) is found by looking again."""
+    ids: list[int] = []
+    by_lock: dict[str, int] = {}
+    missing = unique_by_queueing_lock(new_jobs)
+    for _ in range(_SKIP_TRIES):
+        locks = [job.queueing_lock for job in missing if job.queueing_lock is not None]
+        rows = connection.execute(_INSERT_OR_LOOK, transpose(missing, _VALUES) | {"wanted": locks}).all()
+        ids += [row.id for row in rows if row.queueing_lock is None]
+        by_lock |= {row.queueing_lock: row.id for row in sorted(rows, key=lambda row: row.is_new) if row.queueing_lock}
+        missing = [job for job in missing if job.queueing_lock is not None and job.queueing_lock not in by_lock]
+        if not missing:
+            return _in_order(new_jobs, ids, by_lock)
+    return None
+
+
+def defer_jobs_or_replace(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> list[int]:
+    """Insert jobs; where the queueing lock is taken, the waiting job gets everything of the new one. One statement.
+
+    The waiting job keeps its id, its history and its number of attempts. A job that has started is left alone: the
+    new one is inserted beside it. Jobs of ``new_jobs`` that share a queueing lock are one: the last.
+
+    Returns
+    -------
+    The ids, in the order of ``new_jobs``.
+    """
+    if not new_jobs:
+        return []
+    last = unique_by_queueing_lock(new_jobs, last=True)
+    rows = connection.execute(_INSERT_OR_REPLACE, transpose(last, _VALUES)).all()
+    by_lock = {row.queueing_lock: row.id for row in rows if row.queueing_lock is not None}
+    return _in_order(new_jobs, [row.id for row in rows if row.queueing_lock is None], by_lock)
+
+
+def unique_by_queueing_lock(new_jobs: Iterable[NewJob], *, last: bool = False) -> list[NewJob]:
+    """One job for each queueing lock, at the place of the first: the first itself, or the last."""
+    chosen: dict[object, NewJob] = {}
+    for place, job in enumerate(new_jobs):
+        key: object = place if job.queueing_lock is None else job.queueing_lock
+        if last or key not in chosen:
+            chosen[key] = job
+    return list(chosen.values())
+
+
+def _in_order(new_jobs: Iterable[NewJob], unlocked: Iterable[int], by_lock: Mapping[str, int]) -> list[int]:
+    """The ids as the jobs were given. Ids of jobs without a queueing lock were drawn in that order."""
+    rest = iter(sorted(unlocked))
+    return [next(rest) if job.queueing_lock is None else by_lock[job.queueing_lock] for job in new_jobs]
+
+
+def find_taken_queueing_lock(connection: sa.Connection, queueing_locks: Sequence[str]) -> str | None:
+    """The first of the queueing locks under which a job waits, for an error message that names it."""
+    taken = sa.select(jobs.c.queueing_lock).where(
+        holds_queueing_lock(), jobs.c.queueing_lock.in_(sa.bindparam("queueing_locks", expanding=True))
+    )
+    found = set(connection.execute(taken, {"queueing_locks": list(queueing_locks)}).scalars())
+    return next((lock for lock in queueing_locks if lock in found), None)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TickOutcome:
+    """What became of a cron tick: ``job_id`` where it was deferred here and now."""
+
+    job_id: int | None
+    queueing_lock_taken: bool = False
+
+
+def _tick_statement(on_conflict: Callable[[Insert], Insert]) -> sa.Select[Any]:
+    tick = (
+        insert(periodic_defers)
+        .values(
+            task_name=sa.bindparam("task_name", type_=sa.Text()),
+            periodic_id=sa.bindparam("periodic_id", type_=sa.Text()),
+            defer_timestamp=sa.bindparam("defer_timestamp", type_=sa.BigInteger()),
+            job_id=_next_id(),
+        )
+        .on_conflict_do_nothing(constraint="procrastinate_periodic_defers_unique")
+        .returning(periodic_defers.c.job_id)
+        .cte("tick")
+    )
+    values = {
+        name: _as_jsonb(sa.bindparam("args", type_=type_)) if name == "args" else sa.bindparam(name, type_=type_)
+        for name, type_ in _VALUES.items()
+    }
+    job = (
+        on_conflict(
+            insert(jobs).from_select(["id", *values], sa.select(tick.c.job_id, *values.values()).select_from(tick))
+        )
+        .returning(jobs.c.id)
+        .cte("job")
+    )
+    return sa.select(tick.c.job_id, job.c.id).select_from(tick.outerjoin(job, sa.true()))
+
+
+_DEFER_TICK = _tick_statement(_skip_taken)
+_DEFER_TICK_OR_REPLACE = _tick_statement(_replace_waiting)
+_POINT_TICK = (
+    sa.update(periodic_defers)
+    .where(periodic_defers.c.job_id == sa.bindparam("claimed", type_=sa.BigInteger()))
+    .values(job_id=sa.bindparam("waiting", type_=sa.BigInteger()))
+)
+
+
+def defer_tick(
+    connection: sa.Connection, job: NewJob, *, periodic_id: str, defer_timestamp: int, replace: bool = False
+) -> TickOutcome:
+    """Defer the job of one cron tick, once, whoever else tries.
+
+    The tick is claimed and the job inserted in one statement. A tick whose queueing lock is taken counts as
+    deferred: a job that does the same work is waiting.
+
+    Parameters
+    ----------
+    defer_timestamp:
+        The tick, in seconds since 1970.
+    replace:
+        A job that waits under the queueing lock becomes the job of this tick.
+    """
+    parameters = {name: getattr(job, name) for name in _VALUES}
+    parameters |= {"periodic_id": periodic_id, "defer_timestamp": defer_timestamp}
+    row = connection.execute(_DEFER_TICK_OR_REPLACE if replace else _DEFER_TICK, parameters).one_or_none()
+    if row is None:
+        return TickOutcome(job_id=None)
+    claimed_id, job_id = row
+    if job_id != claimed_id:
+        connection.execute(_POINT_TICK, {"claimed": claimed_id, "waiting": job_id})
+    return TickOutcome(job_id=job_id, queueing_lock_taken=job_id is None)

@@ -1,0 +1,140 @@
+"""The operation that takes ready jobs for a worker."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from procrastinate.core.arrays import is_one_of
+from procrastinate.core.records import StoredJob
+from procrastinate.core.tables import (
+    DOING,
+    is_ready,
+    is_ready_in_any_queue,
+    jobs,
+    workers,
+)
+
+# A time as a number: drivers refuse what Python's datetime does not reach (infinity, the year 10,000 east of UTC), and
+# one such row would spoil the answer for all others of its statement.
+_MICROSECONDS = sa.case(
+    (
+        sa.func.isfinite(jobs.c.scheduled_at),
+        sa.cast(sa.extract("epoch", jobs.c.scheduled_at) * 1_000_000, sa.BigInteger),
+    ),
+)
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_LATEST = datetime.datetime.max.replace(tzinfo=datetime.UTC)
+
+STORED_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
+    jobs.c.id,
+    jobs.c.status,
+    jobs.c.queue_name,
+    jobs.c.task_name,
+    jobs.c.priority,
+    jobs.c.lock,
+    jobs.c.queueing_lock,
+    sa.cast(jobs.c.args, sa.Text).label("args"),
+    _MICROSECONDS.label("scheduled_at"),
+    jobs.c.attempts,
+    jobs.c.abort_requested,
+    jobs.c.worker_id,
+)
+"""A row as :class:`~procrastinate.core.records.StoredJob` has it."""
+
+
+def stored_job(row: sa.Row[Any]) -> StoredJob:
+    """The record of a row of :data:`STORED_COLUMNS`."""
+    return StoredJob(**{**row._mapping, "scheduled_at": _from_microseconds(row.scheduled_at)})
+
+
+def _from_microseconds(value: int | None) -> datetime.datetime | None:
+    if value is None:
+        return None
+    try:
+        return _EPOCH + datetime.timedelta(microseconds=value)
+    except OverflowError:
+        return _LATEST if value > 0 else None
+
+
+def _ready_ids(table: sa.FromClause, condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return sa.select(table.c.id).where(condition).order_by(table.c.priority.desc(), table.c.id)
+
+
+_LIMIT = sa.bindparam("limit", type_=sa.Integer())
+
+
+def _from_all_queues() -> sa.Select[Any]:
+    return _ready_ids(jobs, is_ready_in_any_queue()).limit(_LIMIT).with_for_update(skip_locked=True)
+
+
+def _from_one_queue() -> sa.Select[Any]:
+    of_queue = jobs.c.queue_name == sa.bindparam("queue", type_=sa.Text())
+    return _ready_ids(jobs, is_ready() & of_queue).limit(_LIMIT).with_for_update(skip_locked=True)
+
+
+def _from_queues() -> sa.Select[Any]:
+    """Merge one ordered scan per queue, then lock in the order of the merge.
+
+    The scans lock nothing: they would lock the limit in each queue. So that two workers that see the same
+    candidates both find work, each looks at four times what it takes.
+    """
+    many = sa.bindparam("queues", type_=ARRAY(sa.Text()))
+    queue = sa.func.unnest(sa.cast(many, ARRAY(sa.Text()))).table_valued("name", name="queue").render_derived()
+    candidate = jobs.alias("candidate")
+    of_queue = candidate.c.queue_name == queue.c.name
+    first = _ready_ids(candidate, is_ready(candidate) & of_queue).limit(_LIMIT * 4)
+    scan = first.add_columns(candidate.c.priority).lateral("scan")
+    merged = (
+        sa.select(scan.c.id)
+        .select_from(queue.join(scan, sa.true()))
+        .order_by(scan.c.priority.desc(), scan.c.id)
+        .limit(_LIMIT * 4)
+    )
+    return _ready_ids(jobs, is_ready() & is_one_of(jobs.c.id, merged)).limit(_LIMIT).with_for_update(skip_locked=True)
+
+
+def _fetch_statement(ready: sa.Select[Any]) -> Any:
+    worker_id = sa.bindparam("worker", type_=sa.BigInteger())
+    known = sa.select(workers.c.id).where(workers.c.id == worker_id).scalar_subquery()
+    return (
+        sa.update(jobs)
+        .where(is_one_of(jobs.c.id, ready.where(known.is_not(None))))
+        .values(status=DOING, worker_id=worker_id)
+        .returning(*STORED_COLUMNS)
+    )
+
+
+_FETCH_FROM_ALL = _fetch_statement(_from_all_queues())
+_FETCH_FROM_ONE = _fetch_statement(_from_one_queue())
+_FETCH_FROM_MANY = _fetch_statement(_from_queues())
+
+
+def fetch_jobs(
+    connection: sa.Connection, *, worker_id: int, limit: int, queues: Sequence[str] | None = None
+) -> list[StoredJob]:
+    """Take up to ``limit`` ready jobs for a worker, in one statement, in the order in which they should start.
+
+    Jobs that wait (for their time, or behind their lock) are not in the index that this reads, and cost nothing.
+
+    Parameters
+    ----------
+    worker_id:
+        As :func:`~procrastinate.core.workers.register_worker` gave it. A worker that is not registered
+        (any more) gets nothing.
+    queues:
+        Names of queues; ``None`` for all of them.
+    """
+    parameters: dict[str, Any] = {"worker": worker_id, "limit": limit}
+    if queues is None:
+        statement = _FETCH_FROM_ALL
+    elif len(queues) == 1:
+        statement, parameters["queue"] = _FETCH_FROM_ONE, queues[0]
+    else:
+        statement, parameters["queues"] = _FETCH_FROM_MANY, list(dict.fromkeys(queues))
+    rows = connection.execute(statement, parameters)
+    return sorted((stored_job(row) for row in rows), key=lambda job: (-job.priority, job.id))

@@ -1,0 +1,156 @@
+"""The operation that makes waiting jobs ready: those whose time has come, and whose lock is free."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import OID
+
+from procrastinate.core.records import Promotion
+from procrastinate.core.tables import DOING, PARKED, PROMOTED, UNDECIDED, due_at, holds_lock, is_upcoming, jobs
+
+_ADVISORY_LOCKS = 0x70726F63 << 32
+"""Where this project's advisory locks are ("proc" in ASCII), so as not to meet the user's."""
+
+
+def _materialized(select: sa.Select[Any], name: str) -> sa.CTE:
+    return select.cte(name).prefix_with("MATERIALIZED", dialect="postgresql")
+
+
+def _take_turn() -> sa.CTE:
+    """One promoter at a time, for each table of jobs; whoever comes meanwhile leaves it to the other.
+
+    Two at once gave locks to different jobs, in different orders, and waited for each other in the index: with four
+    workers, 12,000 jobs under 3,000 locks took minutes and 50 deadlocks. Alone, it takes seconds.
+    """
+    table = sa.cast(sa.cast(sa.func.to_regclass(jobs.name), OID), sa.BigInteger)
+    key = sa.literal_column(str(_ADVISORY_LOCKS), type_=sa.BigInteger()) + table
+    return _materialized(sa.select(sa.func.pg_try_advisory_xact_lock(key).label("mine")), "turn")
+
+
+def _due(is_our_turn: sa.ColumnElement[bool]) -> sa.CTE:
+    """The jobs to decide on, the longest due first."""
+    limit = sa.bindparam("limit", type_=sa.Integer())
+    return _materialized(
+        sa.select(jobs.c.id, jobs.c.lock, jobs.c.priority)
+        .where(is_our_turn, is_upcoming(), due_at() <= sa.func.now())
+        .order_by(due_at())
+        .limit(limit)
+        .with_for_update(skip_locked=True),
+        "due",
+    )
+
+
+def _holders(due: sa.CTE) -> sa.CTE:
+    """For each lock that is wanted, its holder: as it is seen, and as it could be locked.
+
+    Lateral, one row each: the unique index is probed once a lock, whatever the planner believes of the table.
+    """
+    wanted = sa.select(due.c.lock).where(due.c.lock.is_not(None)).distinct().cte("wanted")
+    holder = jobs.alias("holder_now")
+    of_lock = sa.and_(holder.c.lock == wanted.c.lock, holds_lock(holder))
+    seen = sa.select(holder.c.id).where(of_lock).limit(1).lateral("seen")
+    kept = (
+        sa.select(holder.c.id, holder.c.status, holder.c.priority)
+        .where(of_lock)
+        .limit(1)
+        .with_for_update(read=True, skip_locked=True)
+        .lateral("kept")
+    )
+    columns = (wanted.c.lock, seen.c.id.label("seen_id"), kept.c.id.label("kept_id"), kept.c.status, kept.c.priority)
+    return _materialized(
+        sa.select(*columns).select_from(wanted.outerjoin(seen, sa.true()).outerjoin(kept, sa.true())), "holder"
+    )
+
+
+def _outranked(ranked: sa.CTE, holder: sa.CTE) -> sa.CTE:
+    """The promoted jobs that have not started, and that the first of those who wait outranks."""
+    first = ranked.alias("first")
+    comes_before = sa.or_(
+        first.c.priority > holder.c.priority,
+        sa.and_(first.c.priority == holder.c.priority, first.c.id < holder.c.kept_id),
+    )
+    return (
+        sa.select(holder.c.kept_id.label("id"), holder.c.lock)
+        .join(first, sa.and_(first.c.lock == holder.c.lock, first.c.place == 1))
+        .where(holder.c.status != DOING, comes_before)
+        .cte("outranked")
+    )
+
+
+def _verdict(due: sa.CTE) -> sa.CTE:
+    """Decide on each due job.
+
+    A job without a lock is promoted. Of the jobs that want a lock, the first (by priority, then id) is promoted
+    if nobody holds the lock; the others are parked behind it, and a trigger takes the next one out when the
+    holder leaves. Parking is only safe while this statement keeps the holder from leaving, so the holder's row
+    is locked; one that is just leaving (or that a user's open transaction holds) cannot be locked, and the first
+    job is then left to be looked at again. The others are parked all the same: the first will let them go.
+    A promoted job that has not started gives way to one that outranks it.
+    """
+    in_line = sa.func.row_number().over(partition_by=due.c.lock, order_by=(due.c.priority.desc(), due.c.id))
+    ranked = sa.select(due, in_line.label("place")).cte("ranked")
+    holder = _holders(due)
+    outranked = _outranked(ranked, holder)
+    is_free = sa.or_(ranked.c.lock.is_(None), sa.and_(holder.c.seen_id.is_(None), ranked.c.place == 1))
+    is_safe = sa.or_(holder.c.seen_id.is_(None), holder.c.kept_id.is_not(None), ranked.c.place > 1)
+    return (
+        sa.select(ranked.c.id, sa.case((is_free, PROMOTED), else_=PARKED).label("readiness"))
+        .select_from(
+            ranked.outerjoin(holder, holder.c.lock == ranked.c.lock).outerjoin(
+                outranked, outranked.c.lock == ranked.c.lock
+            )
+        )
+        .where(outranked.c.id.is_(None), is_safe)
+        .union_all(sa.select(outranked.c.id, UNDECIDED))
+        .cte("verdict")
+    )
+
+
+def _seconds_to_next_due() -> sa.ScalarSelect[Any]:
+    later = jobs.alias("later")
+    return (
+        sa.select(sa.extract("epoch", sa.func.min(due_at(later)) - sa.func.clock_timestamp()))
+        .where(is_upcoming(later), due_at(later) > sa.func.now(), sa.func.isfinite(due_at(later)))
+        .scalar_subquery()
+    )
+
+
+def _promotion_statement() -> sa.Select[Any]:
+    turn = _take_turn()
+    is_our_turn = sa.select(turn.c.mine).scalar_subquery()
+    due = _due(is_our_turn)
+    verdict = _verdict(due)
+    decided = (
+        sa.update(jobs)
+        .where(jobs.c.id == verdict.c.id)
+        .values(readiness=verdict.c.readiness)
+        .returning(jobs.c.readiness)
+        .cte("decided")
+    )
+    return sa.select(
+        is_our_turn.label("our_turn"),
+        sa.select(sa.func.count()).select_from(due).scalar_subquery().label("due"),
+        sa.func.count().filter(decided.c.readiness == PROMOTED).label("promoted"),
+        sa.func.count().filter(decided.c.readiness != UNDECIDED).label("settled"),
+        _seconds_to_next_due().label("next_due_in"),
+    ).select_from(decided)
+
+
+_PROMOTE = _promotion_statement()
+
+
+def promote_jobs(connection: sa.Connection, *, limit: int = 500) -> Promotion:
+    """Make ready the waiting jobs whose time has come and whose lock is free, at most ``limit``, in one statement.
+
+    For a worker, on a connection in autocommit: it decides for every queue. While another worker decides, nothing is
+    done, and ``again`` says so. A decision made just before another one was seen may give a lock to a second job: the
+    unique index refuses it (:func:`~procrastinate.core.errors.is_unique_violation`), and the call is simply made again.
+    """
+    row = connection.execute(_PROMOTE, {"limit": limit}).one()
+    return Promotion(
+        promoted=row.promoted,
+        again=not row.our_turn or row.due >= limit or row.due > row.settled,
+        next_due_in=None if row.next_due_in is None else float(row.next_due_in),
+    )

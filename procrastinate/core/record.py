@@ -1,0 +1,309 @@
+"""Operations that write down how a job ended: finished for good, or to be tried again."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from procrastinate.core.arrays import transpose, unnest
+from procrastinate.core.enums import Status
+from procrastinate.core.errors import is_unique_violation
+from procrastinate.core.operation import atomic
+from procrastinate.core.records import FinishedJob, JobRetry
+from procrastinate.core.tables import (
+    DOING,
+    TODO,
+    UNDECIDED,
+    holds_queueing_lock,
+    jobs,
+    status_literal,
+    status_type,
+    workers,
+)
+
+_WORKER = sa.bindparam("worker", type_=sa.BigInteger())
+
+_finished = unnest({"id": sa.BigInteger(), "attempts": sa.Integer(), "status_text": sa.Text()}, name="finished")
+
+
+def _still_held_by_worker(fetched: sa.TableValuedAlias) -> sa.ColumnElement[bool]:
+    """The fence: the job runs, for this worker, in the very attempt that it was fetched for.
+
+    ``attempts`` grows whenever a job leaves ``doing``, so a worker that was thought dead cannot write over
+    a later run, not even over one of its own.
+
+    The CASE hides the conditions from the planner, which would else start from "a handful of running jobs" and
+    compare each of them with each of the batch.
+    """
+    is_this_run = sa.and_(jobs.c.status == DOING, jobs.c.worker_id == _WORKER, jobs.c.attempts == fetched.c.attempts)
+    return sa.and_(jobs.c.id == fetched.c.id, sa.case((is_this_run, sa.true()), else_=sa.false()))
+
+
+def _free_rows(fetched: sa.TableValuedAlias, *columns: sa.ColumnElement[Any]) -> sa.CTE:
+    """The rows of this batch that nobody has locked. A user's open transaction that cancels one of the jobs must not
+    make the others wait.
+    """
+    return (
+        sa.select(jobs.c.id, *columns)
+        .where(_still_held_by_worker(fetched))
+        .with_for_update(key_share=True, of=jobs, skip_locked=True)
+        .cte("free")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+
+
+_free = _free_rows(_finished, _finished.c.status_text)
+_KEEP = (
+    sa.update(jobs)
+    .where(jobs.c.id == _free.c.id)
+    .values(
+        status=sa.cast(_free.c.status_text, status_type),
+        attempts=jobs.c.attempts + 1,
+        abort_requested=False,
+        finished_at=sa.func.now(),
+    )
+    .returning(jobs.c.id)
+)
+_DELETE = sa.delete(jobs).where(jobs.c.id == _free.c.id).returning(jobs.c.id)
+_STILL_HELD = sa.select(jobs.c.id).where(_still_held_by_worker(_finished))
+
+
+def finish_jobs(connection: sa.Connection, finished: Sequence[FinishedJob], *, worker_id: int) -> set[int]:
+    """Record the outcomes of jobs that this worker holds; one statement for those kept, one for those deleted.
+
+    Returns
+    -------
+    The ids that were recorded. An id that is missing was no longer this worker's (it was taken for dead and
+    the job given to another), and its outcome is refused; or somebody has its row locked just now.
+    :func:`list_held_jobs` tells which.
+    """
+    recorded: set[int] = set()
+    for delete, statement in ((False, _KEEP), (True, _DELETE)):
+        batch = [job for job in finished if job.delete is delete]
+        if batch:
+            parameters: dict[str, Any] = transpose(batch, ("id", "attempts", "status_text"))
+            parameters["worker"] = worker_id
+            recorded |= set(connection.execute(statement, parameters).scalars())
+    return recorded
+
+
+def list_held_jobs(connection: sa.Connection, fetched: Sequence[FinishedJob], *, worker_id: int) -> set[int]:
+    """Those of the jobs that this worker still holds, in the attempt that they were fetched for."""
+    parameters: dict[str, Any] = transpose(fetched, ("id", "attempts", "status_text"))
+    return set(connection.execute(_STILL_HELD, parameters | {"worker": worker_id}).scalars())
+
+
+def finish_job_by_id(connection: sa.Connection, job_id: int, *, status: Status, delete: bool) -> bool:
+    """Record the outcome of a waiting or running job, whoever holds it.
+
+    Returns
+    -------
+    False where there is no such job, or it has ended already.
+    """
+    active = sa.and_(jobs.c.id == sa.bindparam("job_id"), sa.or_(jobs.c.status == TODO, jobs.c.status == DOING))
+    if delete:
+        found = connection.execute(sa.delete(jobs).where(active).returning(jobs.c.id), {"job_id": job_id})
+        return found.scalar_one_or_none() is not None
+    statement = (
+        sa.update(jobs)
+        .where(active)
+        .values(
+            status=sa.cast(sa.bindparam("new_status", type_=sa.Text()), status_type),
+            attempts=sa.case((jobs.c.status == DOING, jobs.c.attempts + 1), else_=jobs.c.attempts),
+            abort_requested=False,
+            finished_at=sa.func.now(),
+        )
+        .returning(jobs.c.id)
+    )
+    found = connection.execute(statement, {"job_id": job_id, "new_status": status.value})
+    return found.scalar_one_or_none() is not None
+
+
+def wait_briefly(connection: sa.Connection) -> None:
+    """For the rest of this transaction, wait no longer than half a second for what somebody else has locked."""
+    connection.execute(_WAIT_BRIEFLY)
+
+
+_WAIT_BRIEFLY = sa.select(sa.func.set_config("lock_timeout", "500ms", sa.true()))
+
+
+def queueing_lock_on_return(place: sa.ColumnElement[int] | None = None) -> sa.ColumnElement[Any]:
+    """The queueing lock with which a job goes back to wait: its own, or none where another job has taken it.
+
+    So the retry is not lost, and neither is the job that waits. ``place`` numbers the jobs of one statement
+    that share a queueing lock: only the first gets it back.
+    """
+    sibling = jobs.alias("sibling")
+    taken = (
+        sa.select(sibling.c.id)
+        .where(sibling.c.queueing_lock == jobs.c.queueing_lock, holds_queueing_lock(sibling))
+        .where(sibling.c.id != jobs.c.id)
+        .exists()
+    )
+    lost = taken if place is None else sa.or_(place > 1, taken)
+    return sa.case((lost, sa.null()), else_=jobs.c.queueing_lock)
+
+
+def _retry_statement(*, keep_queueing_locks: bool) -> Any:
+    retry = unnest(
+        {
+            "id": sa.BigInteger(),
+            "attempts": sa.Integer(),
+            "retry_at": sa.DateTime(timezone=True),
+            "retry_in": sa.Double(),
+            "priority": sa.Integer(),
+            "queue_name": sa.Text(),
+            "lock": sa.Text(),
+        },
+        name="retry",
+    )
+    free = _free_rows(retry)
+    own = jobs.alias("own")
+    placed = (
+        sa.select(
+            retry,
+            sa.func.row_number()
+            .over(partition_by=own.c.queueing_lock, order_by=(own.c.abort_requested, own.c.id))
+            .label("place"),
+        )
+        .join(free, free.c.id == retry.c.id)
+        .join(own, own.c.id == retry.c.id)
+        .cte("placed")
+    )
+    failed = jobs.c.abort_requested
+    wait = sa.func.make_interval(0, 0, 0, 0, 0, 0, sa.func.coalesce(placed.c.retry_in, 0.0), type_=sa.Interval())
+    return (
+        sa.update(jobs)
+        .where(jobs.c.id == placed.c.id)
+        .values(
+            status=sa.case((failed, status_literal(Status.FAILED)), else_=TODO),
+            finished_at=sa.case((failed, sa.func.now()), else_=sa.null()),
+            attempts=jobs.c.attempts + 1,
+            abort_requested=False,
+            worker_id=None,
+            readiness=UNDECIDED,
+            scheduled_at=sa.func.coalesce(placed.c.retry_at, sa.func.now() + wait),
+            priority=sa.func.coalesce(placed.c.priority, jobs.c.priority),
+            queue_name=sa.func.coalesce(placed.c.queue_name, jobs.c.queue_name),
+            lock=sa.func.coalesce(placed.c.lock, jobs.c.lock),
+            queueing_lock=queueing_lock_on_return(placed.c.place) if keep_queueing_locks else sa.null(),
+        )
+        .returning(jobs.c.id, jobs.c.status)
+    )
+
+
+_RETRY = _retry_statement(keep_queueing_locks=True)
+_RETRY_WITHOUT_LOCKS = _retry_statement(keep_queueing_locks=False)
+_RETRY_COLUMNS = ("id", "attempts", "retry_at", "retry_in", "priority", "queue_name", "lock")
+
+
+@atomic
+def retry_jobs(
+    connection: sa.Connection, retries: Sequence[JobRetry], *, worker_id: int, keep_queueing_locks: bool = True
+) -> dict[int, Status]:
+    """Send jobs that this worker holds back to wait, in one statement.
+
+    A job whose abort was requested is not tried again: it ends as failed. A job whose queueing lock another
+    waiting job has taken meanwhile goes back without it; ``keep_queueing_locks=False`` sends all back without.
+
+    Returns
+    -------
+    The status of each job that was recorded; one that is missing was no longer this worker's, or somebody has its row
+    locked just now.
+
+    A queueing lock that a user's open transaction has taken is waited for half a second, and is then
+    :func:`~procrastinate.core.errors.is_lock_timeout`.
+
+    A queueing lock that is taken at this very moment is a unique violation
+    (:func:`~procrastinate.core.errors.is_unique_violation`): call again.
+    """
+    if not retries:
+        return {}
+    parameters: dict[str, Any] = transpose(retries, _RETRY_COLUMNS)
+    wait_briefly(connection)
+    statement = _RETRY if keep_queueing_locks else _RETRY_WITHOUT_LOCKS
+    rows = connection.execute(statement, parameters | {"worker": worker_id})
+    return {row.id: row.status for row in rows}
+
+
+def _has_lively_worker() -> sa.Exists:
+    is_fresh = workers.c.last_heartbeat > sa.func.now() - datetime.timedelta(seconds=30)
+    return sa.select(workers.c.id).where(workers.c.id == jobs.c.worker_id, is_fresh).exists()
+
+
+_RETRY_BY_ID = (
+    sa.update(jobs)
+    .where(
+        jobs.c.id == sa.bindparam("job_id"),
+        sa.or_(
+            jobs.c.status == status_literal(Status.FAILED),
+            sa.and_(
+                jobs.c.status == DOING,
+                sa.or_(~sa.bindparam("spare_running", type_=sa.Boolean()), ~_has_lively_worker()),
+            ),
+        ),
+    )
+    .values(
+        status=TODO,
+        finished_at=None,
+        attempts=sa.case((jobs.c.status == DOING, jobs.c.attempts + 1), else_=jobs.c.attempts),
+        abort_requested=False,
+        worker_id=None,
+        readiness=UNDECIDED,
+        rescues=0,
+        scheduled_at=sa.func.coalesce(sa.bindparam("retry_at", type_=sa.DateTime(timezone=True)), sa.func.now()),
+        priority=sa.func.coalesce(sa.bindparam("new_priority", type_=sa.Integer()), jobs.c.priority),
+        queue_name=sa.func.coalesce(sa.bindparam("new_queue", type_=sa.Text()), jobs.c.queue_name),
+        lock=sa.func.coalesce(sa.bindparam("new_lock", type_=sa.Text()), jobs.c.lock),
+        queueing_lock=queueing_lock_on_return(),
+    )
+    .returning(jobs.c.id)
+)
+_TRIES = 3
+
+
+@atomic
+def retry_job_by_id(
+    connection: sa.Connection,
+    job_id: int,
+    *,
+    retry_at: datetime.datetime | None = None,
+    priority: int | None = None,
+    queue_name: str | None = None,
+    lock: str | None = None,
+    spare_running: bool = False,
+) -> bool:
+    """Send a failed job, or a running one whose worker is lost, back to wait.
+
+    Parameters
+    ----------
+    spare_running:
+        Leave a running job alone whose worker has given a sign of life in the last half minute: sent back, it would
+        run twice at once.
+    retry_at:
+        When it may run again, an aware datetime; ``None`` for at once.
+
+    Returns
+    -------
+    False where there is no such job, or it is neither failed nor running.
+    """
+    parameters = {
+        "job_id": job_id,
+        "spare_running": spare_running,
+        "retry_at": retry_at,
+        "new_priority": priority,
+        "new_queue": queue_name,
+        "new_lock": lock,
+    }
+    for attempt in range(1, _TRIES + 1):
+        try:
+            with connection.begin_nested():
+                return connection.execute(_RETRY_BY_ID, parameters).scalar_one_or_none() is not None
+        except Exception as error:
+            # Another job took the queueing lock between the look and the write. It can be seen now.
+            if attempt == _TRIES or not is_unique_violation(error):
+                raise
+    raise AssertionError("unreachable")

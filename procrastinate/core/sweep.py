@@ -1,0 +1,87 @@
+"""The safety net under the triggers: parked jobs that nobody will take out."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import sqlalchemy as sa
+
+from procrastinate.core.tables import UNDECIDED, holds_lock, is_parked, jobs
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Sweep:
+    """What one step of the sweep did: how many jobs it took out, and the lock where the next step goes on.
+
+    ``reached`` is ``None`` when the end was reached: the next step starts from the beginning.
+    """
+
+    unparked: int
+    reached: str | None
+
+
+def _sweep_statement() -> sa.Select[Any]:
+    """Walk from lock to lock through the index of parked jobs, one probe each, and free the first job of each
+    lock that nobody holds. The walk looks one lock further than the limit, so that a step always gets on.
+
+    Only the jobs behind free locks are locked: a trigger that takes out the next job of a held lock, at this very
+    moment, would pass over a locked one.
+    """
+    parked = jobs.alias("parked")
+    start = sa.select(
+        sa.select(sa.func.min(parked.c.lock))
+        .where(is_parked(parked), parked.c.lock >= sa.bindparam("start", type_=sa.Text()))
+        .scalar_subquery()
+        .label("lock"),
+        sa.literal_column("1", type_=sa.Integer()).label("step"),
+    )
+    walk = start.cte("walk", recursive=True)
+    further = jobs.alias("further")
+    following = (
+        sa.select(sa.func.min(further.c.lock)).where(is_parked(further), further.c.lock > walk.c.lock).scalar_subquery()
+    )
+    walk = walk.union_all(
+        sa.select(following, walk.c.step + 1).where(
+            walk.c.lock.is_not(None), walk.c.step <= sa.bindparam("limit", type_=sa.Integer())
+        )
+    )
+    holder = jobs.alias("holder")
+    held = sa.select(holder.c.id).where(holder.c.lock == walk.c.lock, holds_lock(holder)).exists()
+    free = sa.select(walk.c.lock).where(~held).cte("free").prefix_with("MATERIALIZED", dialect="postgresql")
+    waiting = jobs.alias("waiting")
+    head = (
+        sa.select(waiting.c.id)
+        .where(waiting.c.lock == free.c.lock, is_parked(waiting))
+        .order_by(waiting.c.priority.desc(), waiting.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .lateral("head")
+    )
+    orphan = sa.select(head.c.id).select_from(free.join(head, sa.true())).cte("orphan")
+    freed = (
+        sa.update(jobs).where(jobs.c.id == orphan.c.id).values(readiness=UNDECIDED).returning(jobs.c.id).cte("freed")
+    )
+    return sa.select(
+        sa.select(sa.func.count()).select_from(freed).scalar_subquery().label("unparked"),
+        sa.func.max(walk.c.lock).label("reached"),
+        sa.func.count(walk.c.lock).label("locks"),
+    )
+
+
+_SWEEP = _sweep_statement()
+
+
+def sweep_parked_jobs(connection: sa.Connection, *, start: str | None = None, limit: int = 1000) -> Sweep:
+    """Look at up to ``limit`` locks behind which jobs are parked; where nobody holds the lock, free the first job.
+
+    The triggers take the next job out whenever a holder leaves. This is for the cases they cannot see:
+    the next job's row was locked by somebody's open transaction at that moment, or triggers were off.
+
+    Parameters
+    ----------
+    start:
+        The lock to start from: ``reached`` of the step before, ``None`` for the beginning.
+    """
+    row = connection.execute(_SWEEP, {"start": start or "", "limit": limit}).one()
+    return Sweep(unparked=row.unparked, reached=row.reached if row.locks > limit else None)

@@ -1,0 +1,185 @@
+"""Operations on the workers: who is there, who is gone, and what becomes of the jobs of those who are gone."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Collection
+
+import sqlalchemy as sa
+
+from procrastinate.core.arrays import array_param
+from procrastinate.core.enums import EventType, Status
+from procrastinate.core.fetch import STORED_COLUMNS, stored_job
+from procrastinate.core.operation import atomic
+from procrastinate.core.record import queueing_lock_on_return, wait_briefly
+from procrastinate.core.records import RescuedJob, StoredJob
+from procrastinate.core.tables import (
+    DOING,
+    TODO,
+    UNDECIDED,
+    events,
+    jobs,
+    status_literal,
+    workers,
+)
+
+_WORKER_ID = sa.bindparam("worker", type_=sa.BigInteger())
+
+
+def register_worker(connection: sa.Connection) -> int:
+    """Add a worker, alive as of now, and return its id."""
+    worker_id: int = connection.execute(sa.insert(workers).returning(workers.c.id)).scalar_one()
+    return worker_id
+
+
+def unregister_worker(connection: sa.Connection, worker_id: int) -> None:
+    """Remove a worker that has stopped. Jobs that it still holds are stalled from then on."""
+    connection.execute(sa.delete(workers).where(workers.c.id == _WORKER_ID), {"worker": worker_id})
+
+
+_HEARTBEAT = (
+    sa.update(workers).where(workers.c.id == _WORKER_ID).values(last_heartbeat=sa.func.now()).returning(workers.c.id)
+)
+
+
+def update_heartbeat(connection: sa.Connection, worker_id: int) -> bool:
+    """Say that a worker is alive.
+
+    Returns
+    -------
+    False where it is no longer registered: others took it for dead. Its jobs are theirs now, and it must register
+    anew before it fetches.
+    """
+    return connection.execute(_HEARTBEAT, {"worker": worker_id}).scalar_one_or_none() is not None
+
+
+def _silent_for(seconds: float) -> sa.ColumnElement[bool]:
+    return workers.c.last_heartbeat < sa.func.now() - datetime.timedelta(seconds=seconds)
+
+
+def prune_stalled_workers(connection: sa.Connection, *, seconds_since_heartbeat: float) -> list[int]:
+    """Remove the workers that have not been heard of for so many seconds, and return their ids."""
+    statement = sa.delete(workers).where(_silent_for(seconds_since_heartbeat)).returning(workers.c.id)
+    return list(connection.execute(statement).scalars())
+
+
+def list_stalled_jobs(
+    connection: sa.Connection,
+    *,
+    seconds_since_heartbeat: float,
+    queue_name: str | None = None,
+    task_name: str | None = None,
+) -> list[StoredJob]:
+    """The running jobs whose worker is gone, or has not been heard of for so many seconds."""
+    alive = sa.select(workers.c.id).where(workers.c.id == jobs.c.worker_id, ~_silent_for(seconds_since_heartbeat))
+    return _list_doing(connection, ~alive.exists(), queue_name, task_name)
+
+
+def list_jobs_started_before(
+    connection: sa.Connection, *, seconds: float, queue_name: str | None = None, task_name: str | None = None
+) -> list[StoredJob]:
+    """The running jobs that started more than so many seconds ago, whatever their worker says."""
+    started = (
+        sa.select(sa.func.max(events.c.at))
+        .where(events.c.job_id == jobs.c.id, events.c.type == EventType.STARTED)
+        .scalar_subquery()
+    )
+    long_ago = started < sa.func.now() - datetime.timedelta(seconds=seconds)
+    return _list_doing(connection, long_ago, queue_name, task_name)
+
+
+def _list_doing(
+    connection: sa.Connection, condition: sa.ColumnElement[bool], queue_name: str | None, task_name: str | None
+) -> list[StoredJob]:
+    statement = sa.select(*STORED_COLUMNS).where(jobs.c.status == DOING, condition).order_by(jobs.c.id)
+    if queue_name is not None:
+        statement = statement.where(jobs.c.queue_name == queue_name)
+    if task_name is not None:
+        statement = statement.where(jobs.c.task_name == task_name)
+    return [stored_job(row) for row in connection.execute(statement)]
+
+
+_LOST = jobs.alias("lost")
+
+
+def _rescue_statement(is_lost: sa.ColumnElement[bool]) -> sa.UpdateBase:
+    max_rescues = sa.bindparam("max_rescues", type_=sa.Integer())
+    lost = _LOST
+    stalled = (
+        sa.select(
+            lost.c.id,
+            lost.c.queueing_lock,
+            sa.or_(lost.c.abort_requested, lost.c.rescues >= max_rescues).label("ended"),
+        )
+        .where(lost.c.status == DOING, is_lost)
+        .order_by(lost.c.id)
+        .limit(sa.bindparam("limit", type_=sa.Integer()))
+        .with_for_update(skip_locked=True)
+        .cte("stalled")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+    placed = sa.select(
+        stalled.c.id,
+        stalled.c.ended,
+        sa.func.row_number()
+        .over(partition_by=stalled.c.queueing_lock, order_by=(stalled.c.ended, stalled.c.id))
+        .label("place"),
+    ).cte("placed")
+    return (
+        sa.update(jobs)
+        .where(jobs.c.id == placed.c.id)
+        .values(
+            status=sa.case(
+                (jobs.c.abort_requested, status_literal(Status.ABORTED)),
+                (placed.c.ended, status_literal(Status.FAILED)),
+                else_=TODO,
+            ),
+            finished_at=sa.case((placed.c.ended, sa.func.now()), else_=sa.null()),
+            attempts=jobs.c.attempts + 1,
+            rescues=jobs.c.rescues + 1,
+            abort_requested=False,
+            worker_id=None,
+            readiness=UNDECIDED,
+            queueing_lock=queueing_lock_on_return(placed.c.place),
+        )
+        .returning(jobs.c.id, jobs.c.queue_name, jobs.c.task_name, jobs.c.status)
+    )
+
+
+_RESCUE = _rescue_statement(~sa.select(workers.c.id).where(workers.c.id == _LOST.c.worker_id).exists())
+_RETURN_UNKNOWN = _rescue_statement(
+    sa.and_(_LOST.c.worker_id == _WORKER_ID, _LOST.c.id != sa.all_(array_param("known", sa.BigInteger())))
+)
+
+
+@atomic
+def rescue_jobs(connection: sa.Connection, *, max_rescues: int, limit: int = 500) -> list[RescuedJob]:
+    """Take back the running jobs whose worker is not registered (any more), at most ``limit``, in one statement.
+
+    They wait again, one attempt older. A job whose abort was requested ends as aborted, and one that has been
+    taken back ``max_rescues`` times already as failed: it would go on killing its workers.
+
+    A queueing lock that is taken at this very moment is a unique violation
+    (:func:`~procrastinate.core.errors.is_unique_violation`): call again.
+    """
+    wait_briefly(connection)
+    rows = connection.execute(_RESCUE, {"max_rescues": max_rescues, "limit": limit})
+    return [RescuedJob(**row._mapping) for row in rows]
+
+
+@atomic
+def return_unknown_jobs(
+    connection: sa.Connection, *, worker_id: int, known_ids: Collection[int], max_rescues: int, limit: int = 500
+) -> list[RescuedJob]:
+    """Take back the jobs that run for a worker, as the database has it, but of which that worker does not know.
+
+    So it is with jobs whose fetch was committed while its answer was lost. Like :func:`rescue_jobs` otherwise.
+
+    Parameters
+    ----------
+    known_ids:
+        The jobs that the worker runs, or has run and not recorded yet.
+    """
+    wait_briefly(connection)
+    parameters = {"worker": worker_id, "known": list(known_ids), "max_rescues": max_rescues, "limit": limit}
+    return [RescuedJob(**row._mapping) for row in connection.execute(_RETURN_UNKNOWN, parameters)]

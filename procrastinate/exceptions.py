@@ -1,0 +1,151 @@
+"""What can go wrong, as a tree.
+
+::
+
+    ProcrastinateException
+    ├── TaskNotFound                    no such task is known here
+    ├── UnboundTaskError                the task's blueprint belongs to no app
+    ├── TaskAlreadyRegistered           two tasks want one name
+    ├── MiddlewareKindMismatch          sync middleware for an async task, or the reverse
+    ├── LoadFromPathError (ImportError) a dotted path leads nowhere
+    ├── JobRetry                        raised by a retry strategy, not by users
+    ├── JobAborted                      raised by a task that stops because it was asked to
+    ├── TaskTimeout (TimeoutError)      a run took longer than the timeout of its task
+    ├── AppNotOpen                      the app has no connection yet
+    ├── InvalidJob (ValueError)         a job's argument, queue, lock or time cannot be stored
+    ├── ConnectorException              the database refused, or cannot be reached
+    │   ├── UniqueViolation
+    │   ├── NoResult                    there is no such job
+    │   ├── JobNotRetriable             the job is not in a state from which it can be retried
+    │   ├── SchemaNotApplied            the tables are missing, or older than this release
+    │   └── DatabaseUnavailable         the database cannot be reached
+    ├── AlreadyEnqueued                 a job waits under the same queueing lock
+    ├── MissingApp
+    ├── SyncConnectorConfigurationError
+    ├── CallerModuleUnknown
+    ├── RunTaskError
+    ├── InvalidTimestamp
+    ├── FunctionPathError
+    └── MovedElsewhere
+
+Errors of the driver are kept in ``__cause__``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from procrastinate.retry import RetryDecision
+
+
+class ProcrastinateException(Exception):
+    """Unexpected Procrastinate error."""
+
+    def __init__(self, message: str | None = None, *args: Any) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip(), *args)
+
+
+class TaskNotFound(ProcrastinateException):
+    """No task of that name is registered in this app."""
+
+
+class UnboundTaskError(ProcrastinateException):
+    """The task was deferred before its blueprint was added to an app: call app.add_tasks_from(blueprint, ...) first."""
+
+
+class TaskAlreadyRegistered(ProcrastinateException):
+    """A task of that name is registered already."""
+
+
+class MiddlewareKindMismatch(ProcrastinateException):
+    """A task middleware must be async for an async task, and sync for a sync task."""
+
+
+class LoadFromPathError(ProcrastinateException, ImportError):
+    """The dotted path does not lead to an object of the expected kind."""
+
+
+class JobRetry(ProcrastinateException):
+    """The job should be tried again."""
+
+    def __init__(self, retry_decision: RetryDecision) -> None:
+        super().__init__()
+        self.retry_decision = retry_decision
+
+
+class JobAborted(ProcrastinateException):
+    """The job stops because it was asked to."""
+
+
+class TaskTimeout(ProcrastinateException, TimeoutError):
+    """The run took longer than the timeout of its task."""
+
+
+class AppNotOpen(ProcrastinateException):
+    """The app is not open: call app.open() or await app.open_async() first (or use them in a with statement)."""
+
+
+class InvalidJob(ProcrastinateException, ValueError):
+    """The job cannot be stored as it is."""
+
+
+class ConnectorException(ProcrastinateException):
+    """The database could not do what was asked."""
+
+
+class UniqueViolation(ConnectorException):
+    """A unique constraint was violated."""
+
+    def __init__(self, *args: Any, constraint_name: str | None = None, queueing_lock: str | None = None) -> None:
+        super().__init__(*args)
+        self.constraint_name = constraint_name
+        self.queueing_lock = queueing_lock
+
+
+class NoResult(ConnectorException):
+    """There is no such row."""
+
+
+class JobNotRetriable(ConnectorException):
+    """Only a failed job, or one in progress whose worker is lost, can be retried."""
+
+
+class SchemaNotApplied(ConnectorException):
+    """The tables are missing or too old: run `procrastinate schema --apply` (or `manage.py migrate` in Django)."""
+
+
+class DatabaseUnavailable(ConnectorException):
+    """The database cannot be reached."""
+
+
+class AlreadyEnqueued(ProcrastinateException):
+    """A job is waiting under the same queueing lock."""
+
+
+class MissingApp(ProcrastinateException):
+    """No app was given: use --app, or the PROCRASTINATE_APP environment variable."""
+
+
+class SyncConnectorConfigurationError(ProcrastinateException):
+    """This connector cannot be used from synchronous code."""
+
+
+class CallerModuleUnknown(ProcrastinateException):
+    """The module that calls cannot be determined."""
+
+
+class RunTaskError(ProcrastinateException):
+    """One or several jobs ended in failure."""
+
+
+class InvalidTimestamp(ProcrastinateException):
+    """The periodic job was deferred for a tick that is not valid."""
+
+
+class FunctionPathError(ProcrastinateException):
+    """The full path of a function cannot be determined: give the task a name."""
+
+
+class MovedElsewhere(ProcrastinateException):
+    """The object has moved to another module."""

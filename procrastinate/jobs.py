@@ -1,0 +1,268 @@
+"""A job, as users see it, and the pattern from which jobs are deferred."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import enum
+import functools
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, get_args
+
+from procrastinate.core.channels import AbortJobRequested, JobInserted, Notification
+from procrastinate.core.enums import Status
+from procrastinate.locks import Lock, make_lock
+from procrastinate.timing import require_aware
+from procrastinate.types import JSONDict, JSONValue, OnConflict
+
+if TYPE_CHECKING:
+    from procrastinate.manager import JobManager
+
+__all__ = [
+    "DEFAULT_PRIORITY",
+    "DEFAULT_QUEUE",
+    "AbortJobRequested",
+    "DeleteJobCondition",
+    "Job",
+    "JobDeferrer",
+    "JobInserted",
+    "Notification",
+    "Status",
+]
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_QUEUE = "default"
+DEFAULT_PRIORITY = 0
+
+
+class DeleteJobCondition(enum.Enum):
+    """Which finished jobs a worker deletes."""
+
+    NEVER = "never"
+    SUCCESSFUL = "successful"
+    ALWAYS = "always"
+
+    def covers(self, status: Status) -> bool:
+        """Whether a job that ended so is deleted."""
+        return self is DeleteJobCondition.ALWAYS or (
+            self is DeleteJobCondition.SUCCESSFUL and status is Status.SUCCEEDED
+        )
+
+
+class UnreadableArguments(dict[str, Any]):
+    """The arguments of a job whose row does not hold any: empty, so that the job can be shown, with the reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """A call of a task that is, was, or is to be queued.
+
+    Parameters
+    ----------
+    id, status:
+        As stored; ``None`` before the job is deferred. The status is the text of a :class:`Status`.
+    queue:
+        The queue in which it waits.
+    priority:
+        Jobs with a higher number run first.
+    lock:
+        No two jobs with the same lock run at the same time; they run by priority, then in the order of their ids.
+    queueing_lock:
+        No two jobs with the same queueing lock wait at the same time.
+    scheduled_at:
+        Not before this time: an aware datetime.
+    attempts:
+        How many times it was run already.
+    worker_id:
+        The worker that runs, or ran, it.
+    """
+
+    id: int | None = None
+    status: str | None = None
+    queue: str
+    priority: int = DEFAULT_PRIORITY
+    lock: str | None
+    queueing_lock: str | None
+    task_name: str
+    task_kwargs: JSONDict = dataclasses.field(default_factory=dict)
+    scheduled_at: datetime.datetime | None = None
+    attempts: int = 0
+    abort_requested: bool = False
+    worker_id: int | None = None
+
+    def __post_init__(self) -> None:
+        require_aware("scheduled_at", self.scheduled_at)
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Job:
+        """The job in a row of ``procrastinate_jobs``, given as a mapping of its columns."""
+        return cls(
+            id=row["id"],
+            status=row["status"],
+            queue=row["queue_name"],
+            priority=row["priority"],
+            lock=row["lock"],
+            queueing_lock=row["queueing_lock"],
+            task_name=row["task_name"],
+            task_kwargs=row["args"],
+            scheduled_at=row["scheduled_at"],
+            attempts=row["attempts"],
+            abort_requested=row.get("abort_requested", False),
+            worker_id=row.get("worker_id"),
+        )
+
+    def asdict(self) -> dict[str, Any]:
+        """The fields by name."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def evolve(self, **changes: Any) -> Job:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    @functools.cached_property
+    def call_string(self) -> str:
+        """The call as it would be written: ``task[id](argument=value)``."""
+        try:
+            arguments = ", ".join(f"{name}={value!r}" for name, value in self.task_kwargs.items())
+        except RecursionError:
+            arguments = "..."
+        return f"{self.task_name}[{self.id}]({arguments})"
+
+    def log_context(self) -> JSONDict:
+        """The fields as they go into the ``extra`` of a log record: all values are JSON."""
+        context = self.asdict()
+        if self.scheduled_at is not None:
+            context["scheduled_at"] = self.scheduled_at.isoformat()
+        return context | {"call_string": self.call_string}
+
+
+class JobDeferrer:
+    """Defers jobs that are alike but for their arguments. Made by ``task.configure(...)``; may be used again and again.
+
+    Parameters
+    ----------
+    job:
+        The pattern. Its ``task_kwargs`` are given to each job, unless the call says otherwise.
+    connection:
+        An open connection of the user's: the jobs belong to its transaction.
+    on_conflict:
+        What to do with a job whose queueing lock is taken.
+    lock, queueing_lock:
+        Instead of those of ``job``: made from the arguments of each job.
+
+    Raises
+    ------
+    ValueError
+        ``on_conflict`` is none of its values.
+    """
+
+    def __init__(
+        self,
+        job_manager: JobManager,
+        job: Job,
+        connection: Any | None = None,
+        on_conflict: OnConflict = "raise",
+        *,
+        lock: Lock | None = None,
+        queueing_lock: Lock | None = None,
+    ) -> None:
+        require_on_conflict(on_conflict)
+        self.job_manager = job_manager
+        self.job = job
+        self.connection = connection
+        self.on_conflict: OnConflict = on_conflict
+        self.locks = {"lock": lock, "queueing_lock": queueing_lock}
+
+    def make_new_job(self, **task_kwargs: JSONValue) -> Job:
+        """The job that a call with these arguments would defer."""
+        job = self.job.evolve(task_kwargs={**self.job.task_kwargs, **task_kwargs})
+        made = {option: self._make_lock(option, lock, job) for option, lock in self.locks.items() if lock is not None}
+        return job.evolve(**made) if made else job
+
+    def _make_lock(self, option: str, lock: Lock, job: Job) -> str | None:
+        json_dumps = self.job_manager.connector.json_dumps
+        return make_lock(option, lock, task_name=job.task_name, task_kwargs=job.task_kwargs, json_dumps=json_dumps)
+
+    def defer(self, **task_kwargs: JSONValue) -> int:
+        """Defer one job.
+
+        Returns
+        -------
+        The id of the job; or, with ``on_conflict`` ``"skip"`` or ``"replace"``, of the one that waits under the same
+        queueing lock.
+
+        Raises
+        ------
+        AlreadyEnqueued
+            A job is waiting under the same queueing lock, and ``on_conflict`` is ``"raise"``. A transaction that is
+            open stays usable.
+        InvalidJob
+            An argument cannot be stored as JSON, or a name is too long.
+        """
+        return self._defer([self.make_new_job(**task_kwargs)])[0]
+
+    async def defer_async(self, **task_kwargs: JSONValue) -> int:
+        """As :meth:`defer`."""
+        return (await self._defer_async([self.make_new_job(**task_kwargs)]))[0]
+
+    def batch_defer(self, *task_kwargs: JSONDict) -> list[int]:
+        """Defer a job for each dict of arguments, in one statement: all of them, or none.
+
+        Returns
+        -------
+        The ids, in the order of the arguments.
+        """
+        return self._defer([self.make_new_job(**kwargs) for kwargs in task_kwargs])
+
+    async def batch_defer_async(self, *task_kwargs: JSONDict) -> list[int]:
+        """As :meth:`batch_defer`."""
+        return await self._defer_async([self.make_new_job(**kwargs) for kwargs in task_kwargs])
+
+    def _defer(self, jobs: list[Job]) -> list[int]:
+        _log_about_to_defer(jobs)
+        deferred = self.job_manager.batch_defer_jobs(jobs, connection=self.connection, on_conflict=self.on_conflict)
+        return _log_deferred(deferred)
+
+    async def _defer_async(self, jobs: list[Job]) -> list[int]:
+        _log_about_to_defer(jobs)
+        deferred = await self.job_manager.batch_defer_jobs_async(
+            jobs, connection=self.connection, on_conflict=self.on_conflict
+        )
+        return _log_deferred(deferred)
+
+
+def require_on_conflict(value: Any) -> None:
+    """Refuse what ``on_conflict`` cannot be.
+
+    Raises
+    ------
+    ValueError
+        It says what it can be.
+    """
+    if value not in get_args(OnConflict):
+        raise ValueError(f"on_conflict={value!r}: write 'raise', 'skip' or 'replace'")
+
+
+def _log_about_to_defer(jobs: list[Job]) -> None:
+    if logger.isEnabledFor(logging.DEBUG):
+        logger.debug(
+            "About to defer %s",
+            ", ".join(job.call_string for job in jobs),
+            extra={"action": "about_to_defer_jobs", "jobs": [job.log_context() for job in jobs]},
+        )
+
+
+def _log_deferred(jobs: list[Job]) -> list[int]:
+    if logger.isEnabledFor(logging.INFO):
+        logger.info(
+            "Deferred %s",
+            ", ".join(job.call_string for job in jobs),
+            extra={"action": "jobs_deferred", "jobs": [job.log_context() for job in jobs]},
+        )
+    return [job.id for job in jobs if job.id is not None]

@@ -1,0 +1,606 @@
+"""The queue, as users and workers use it: every operation, sync and async, with jobs in and jobs out."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from typing import Any, NoReturn, Protocol, TypeVar
+
+from procrastinate import core, exceptions
+from procrastinate.connector import BaseConnector
+from procrastinate.core.channels import Notification, channels_for, parse_notification
+from procrastinate.core.errors import is_deadlock, is_lock_timeout, is_unique_violation
+from procrastinate.core.tables import QUEUEING_LOCK_CONSTRAINT
+from procrastinate.jobs import Job, Status, UnreadableArguments
+from procrastinate.timing import require_aware
+from procrastinate.types import OnConflict
+from procrastinate.validation import to_new_job
+
+__all__ = ["QUEUEING_LOCK_CONSTRAINT", "JobManager", "NotificationCallback"]
+
+R = TypeVar("R")
+
+_DELETE_BATCH = 1000
+_PROMOTION_TRIES = 3
+
+
+class NotificationCallback(Protocol):
+    """What is called for each notification."""
+
+    def __call__(self, *, channel: str, notification: Notification) -> Awaitable[None]: ...
+
+
+class JobManager:
+    """Every operation on the queue. An app has one as ``app.job_manager``.
+
+    Methods that take ``connection`` use an open connection of the user's, inside its transaction, and neither commit
+    nor roll back.
+    """
+
+    def __init__(self, connector: BaseConnector) -> None:
+        self.connector = connector
+
+    # How operations are run
+
+    def _run(self, connection: Any | None, operation: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+        connector = self.connector.get_sync_connector()
+        if connection is None:
+            return connector.run(operation, *args, **kwargs)
+        return connector.run_on(connection, operation, *args, **kwargs)
+
+    async def _run_async(self, connection: Any | None, operation: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+        if connection is None:
+            return await self.connector.run_async(operation, *args, **kwargs)
+        return await self.connector.run_on_async(connection, operation, *args, **kwargs)
+
+    def _job(self, stored: core.StoredJob) -> Job:
+        values = {field.name: getattr(stored, field.name) for field in dataclasses.fields(stored)}
+        return Job.from_row(values | {"status": stored.status.value, "args": self._arguments(stored.args)})
+
+    def _arguments(self, text: str) -> dict[str, Any]:
+        """One row that cannot be read (plain SQL has written it, say) must not hide the others."""
+        try:
+            arguments = self.connector.json_loads(text)
+        except Exception as error:
+            return UnreadableArguments(f"{type(error).__name__}: {error}")
+        return arguments if isinstance(arguments, dict) else UnreadableArguments("they are not a JSON object")
+
+    # Defer
+
+    def defer_job(self, job: Job, connection: Any | None = None) -> Job:
+        """Defer one job, and return it with its id and status.
+
+        Raises
+        ------
+        AlreadyEnqueued
+            A job is waiting under the same queueing lock. The caller's transaction stays usable.
+        InvalidJob
+            A value cannot be stored.
+        """
+        return self.batch_defer_jobs([job], connection=connection)[0]
+
+    async def defer_job_async(self, job: Job, connection: Any | None = None) -> Job:
+        """As :meth:`defer_job`."""
+        return (await self.batch_defer_jobs_async([job], connection=connection))[0]
+
+    def batch_defer_jobs(
+        self, jobs: list[Job], connection: Any | None = None, *, on_conflict: OnConflict = "raise"
+    ) -> list[Job]:
+        """Defer jobs, all or none, and return them with their ids and status; raises as :meth:`defer_job`.
+
+        Parameters
+        ----------
+        on_conflict:
+            What to do with a job whose queueing lock is taken: ``"raise"`` AlreadyEnqueued; ``"skip"`` it, and return
+            it with the id of the one that waits; or ``"replace"`` the one that waits.
+        """
+        new_jobs = self._new_jobs(jobs)
+        if not new_jobs:
+            return []
+        ids = _as_ids(self._run(connection, *_defer_call(new_jobs, on_conflict)))
+        if ids is None:
+            _raise_already_enqueued(self._run(connection, core.find_taken_queueing_lock, _queueing_locks(new_jobs)))
+        return _with_ids(jobs, ids)
+
+    async def batch_defer_jobs_async(
+        self, jobs: list[Job], connection: Any | None = None, *, on_conflict: OnConflict = "raise"
+    ) -> list[Job]:
+        """As :meth:`batch_defer_jobs`."""
+        new_jobs = self._new_jobs(jobs)
+        if not new_jobs:
+            return []
+        ids = _as_ids(await self._run_async(connection, *_defer_call(new_jobs, on_conflict)))
+        if ids is None:
+            locks = _queueing_locks(new_jobs)
+            _raise_already_enqueued(await self._run_async(connection, core.find_taken_queueing_lock, locks))
+        return _with_ids(jobs, ids)
+
+    def _new_jobs(self, jobs: Iterable[Job]) -> list[core.NewJob]:
+        return [to_new_job(job, self.connector.json_dumps) for job in jobs]
+
+    async def defer_periodic_job(
+        self, job: Job, periodic_id: str, defer_timestamp: int, *, on_conflict: OnConflict = "raise"
+    ) -> int | None:
+        """Defer the job of one cron tick, unless somebody did.
+
+        Parameters
+        ----------
+        on_conflict:
+            ``"replace"``: a job that waits under the same queueing lock becomes the job of this tick.
+
+        Returns
+        -------
+        Its id; ``None`` where the tick was deferred already.
+
+        Raises
+        ------
+        InvalidTimestamp
+            The job's ``timestamp`` argument is another than ``defer_timestamp``.
+        AlreadyEnqueued
+            A job is waiting under the same queueing lock. The tick counts as deferred.
+        """
+        timestamp = job.task_kwargs.get("timestamp")
+        if timestamp is None or timestamp != defer_timestamp:
+            raise exceptions.InvalidTimestamp(
+                f"The job's timestamp is {timestamp!r}, and its tick {defer_timestamp!r}: they must be the same"
+            )
+        outcome = await self.connector.run_async(
+            core.defer_tick,
+            to_new_job(job, self.connector.json_dumps),
+            periodic_id=periodic_id,
+            defer_timestamp=defer_timestamp,
+            replace=on_conflict == "replace",
+        )
+        if outcome.queueing_lock_taken:
+            _raise_already_enqueued(job.queueing_lock)
+        return outcome.job_id
+
+    # Fetch and record, for workers
+
+    async def promote_jobs(self) -> core.Promotion:
+        """Make ready the waiting jobs whose time has come and whose lock is free; a bounded number at a time."""
+        for _ in range(_PROMOTION_TRIES):
+            try:
+                return await self.connector.run_async(core.promote_jobs)
+            except exceptions.ConnectorException as error:
+                if not (is_unique_violation(error) or is_deadlock(error)):
+                    raise
+        return core.Promotion(promoted=0, again=True, next_due_in=None)
+
+    async def fetch_jobs(self, queues: Iterable[str] | None, worker_id: int, limit: int) -> list[Job]:
+        """Take up to ``limit`` ready jobs for a worker, in the order in which they should start."""
+        names = None if queues is None else list(queues)
+        stored = await self.connector.run_async(core.fetch_jobs, worker_id=worker_id, limit=limit, queues=names)
+        return [self._job(one) for one in stored]
+
+    async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
+        """Take the next job for a worker, whether it was ready or has just fallen due; ``None`` where there is none."""
+        await self.promote_jobs()
+        jobs = await self.fetch_jobs(queues, worker_id, limit=1)
+        return jobs[0] if jobs else None
+
+    async def finish_jobs(self, finished: Sequence[core.FinishedJob], *, worker_id: int) -> set[int]:
+        """Record the outcomes of jobs that a worker holds, and return the ids of those that it still held."""
+        return await self.connector.run_async(core.finish_jobs, finished, worker_id=worker_id)
+
+    async def list_held_jobs(self, finished: Sequence[core.FinishedJob], *, worker_id: int) -> set[int]:
+        """Those of the jobs that a worker still holds."""
+        return await self.connector.run_async(core.list_held_jobs, finished, worker_id=worker_id)
+
+    async def retry_jobs(self, retries: Sequence[core.JobRetry], *, worker_id: int) -> dict[int, Status]:
+        """Send jobs that a worker holds back to wait, and return the new status of those that it still held.
+
+        Where somebody's open transaction has taken a queueing lock, they go back without theirs.
+        """
+        try:
+            return await self.connector.run_async(core.retry_jobs, retries, worker_id=worker_id)
+        except exceptions.ConnectorException as error:
+            if not is_lock_timeout(error):
+                raise
+        return await self.connector.run_async(core.retry_jobs, retries, worker_id=worker_id, keep_queueing_locks=False)
+
+    async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:
+        """Record how a job ended. One that a worker holds is recorded only while it still does."""
+        if job.worker_id is None:
+            await self.finish_job_by_id_async(_id(job), status=status, delete_job=delete_job)
+            return
+        finished = core.FinishedJob(id=_id(job), attempts=job.attempts, status=status, delete=delete_job)
+        await self.finish_jobs([finished], worker_id=job.worker_id)
+
+    async def finish_job_by_id_async(self, job_id: int, status: Status, delete_job: bool) -> None:
+        """Record how a waiting or running job ended, whoever holds it."""
+        await self.connector.run_async(core.finish_job_by_id, job_id, status=status, delete=delete_job)
+
+    # Retry
+
+    async def retry_job(
+        self,
+        job: Job,
+        retry_at: datetime.datetime | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+        lock: str | None = None,
+    ) -> None:
+        """As :meth:`retry_job_by_id`."""
+        await self.retry_job_by_id_async(_id(job), retry_at, priority, queue, lock)
+
+    def retry_job_by_id(
+        self,
+        job_id: int,
+        retry_at: datetime.datetime | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+        lock: str | None = None,
+        connection: Any | None = None,
+        *,
+        spare_running: bool = False,
+    ) -> None:
+        """Send a failed job, or a running one whose worker is lost, back to wait.
+
+        Parameters
+        ----------
+        retry_at:
+            When it may run again, an aware datetime; ``None`` for at once.
+        priority, queue, lock:
+            New values; ``None`` keeps what the job has.
+        spare_running:
+            Leave a running job alone whose worker has given a sign of life in the last half minute: sent back, it
+            would run twice at once.
+
+        Raises
+        ------
+        JobNotRetriable
+            There is no such job, or it is neither failed nor running, or it is spared.
+        """
+        changes = _retry_changes(retry_at, priority, queue, lock)
+        _require_retried(
+            job_id, self._run(connection, core.retry_job_by_id, job_id, **changes, spare_running=spare_running)
+        )
+
+    async def retry_job_by_id_async(
+        self,
+        job_id: int,
+        retry_at: datetime.datetime | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+        lock: str | None = None,
+        connection: Any | None = None,
+        *,
+        spare_running: bool = False,
+    ) -> None:
+        """As :meth:`retry_job_by_id`."""
+        changes = _retry_changes(retry_at, priority, queue, lock)
+        _require_retried(
+            job_id,
+            await self._run_async(connection, core.retry_job_by_id, job_id, **changes, spare_running=spare_running),
+        )
+
+    # Cancel, abort, status
+
+    def cancel_job_by_id(
+        self, job_id: int, abort: bool = False, delete_job: bool = False, connection: Any | None = None
+    ) -> bool:
+        """Take a waiting job back.
+
+        Parameters
+        ----------
+        abort:
+            Ask for it to be stopped if it runs already.
+        delete_job:
+            Remove the waiting job instead of keeping it as cancelled.
+
+        Returns
+        -------
+        False where there was nothing to cancel.
+        """
+        return self._run(connection, core.cancel_job, job_id, abort=abort, delete=delete_job)
+
+    async def cancel_job_by_id_async(
+        self, job_id: int, abort: bool = False, delete_job: bool = False, connection: Any | None = None
+    ) -> bool:
+        """As :meth:`cancel_job_by_id`."""
+        return await self._run_async(connection, core.cancel_job, job_id, abort=abort, delete=delete_job)
+
+    def get_job_status(self, job_id: int, connection: Any | None = None) -> Status:
+        """The status of a job.
+
+        Raises
+        ------
+        NoResult
+            There is no such job.
+        """
+        return _require_job(job_id, self._run(connection, core.get_job_status, job_id))
+
+    async def get_job_status_async(self, job_id: int, connection: Any | None = None) -> Status:
+        """As :meth:`get_job_status`."""
+        return _require_job(job_id, await self._run_async(connection, core.get_job_status, job_id))
+
+    async def list_jobs_to_abort_async(self, queue: str | None = None, worker_id: int | None = None) -> Iterable[int]:
+        """The ids of the running jobs whose abort was requested."""
+        return await self.connector.run_async(core.list_jobs_to_abort, queue_name=queue, worker_id=worker_id)
+
+    # Stalled and old jobs
+
+    async def get_stalled_jobs(
+        self,
+        nb_seconds: int | None = None,
+        queue: str | None = None,
+        task_name: str | None = None,
+        seconds_since_heartbeat: float = 30,
+    ) -> Iterable[Job]:
+        """The running jobs whose worker has not been heard of for so many seconds.
+
+        Workers rescue them without being asked; this is to look at them.
+
+        Parameters
+        ----------
+        nb_seconds:
+            Deprecated: running jobs that started longer ago than this, whatever their worker says.
+        """
+        if nb_seconds is not None:
+            operation = functools.partial(core.list_jobs_started_before, seconds=nb_seconds)
+        else:
+            operation = functools.partial(core.list_stalled_jobs, seconds_since_heartbeat=seconds_since_heartbeat)
+        stored = await self.connector.run_async(operation, queue_name=queue, task_name=task_name)
+        return [self._job(one) for one in stored]
+
+    async def rescue_jobs(self, *, max_rescues: int) -> list[core.RescuedJob]:
+        """Take back the running jobs whose worker is not registered any more."""
+        return await self.connector.run_async(core.rescue_jobs, max_rescues=max_rescues)
+
+    async def return_unknown_jobs(
+        self, *, worker_id: int, known_ids: Collection[int], max_rescues: int
+    ) -> list[core.RescuedJob]:
+        """Take back the jobs that run for a worker, as the database has it, but of which it does not know."""
+        return await self.connector.run_async(
+            core.return_unknown_jobs, worker_id=worker_id, known_ids=known_ids, max_rescues=max_rescues
+        )
+
+    async def sweep_parked_jobs(self, start: str | None = None) -> core.Sweep:
+        """Look after jobs that wait behind a lock that nobody holds; some locks at a time."""
+        return await self.connector.run_async(core.sweep_parked_jobs, start=start)
+
+    async def delete_old_jobs(
+        self,
+        nb_hours: int,
+        queue: str | None = None,
+        include_failed: bool | None = False,
+        include_cancelled: bool | None = False,
+        include_aborted: bool | None = False,
+    ) -> None:
+        """Delete the jobs that ended more than so many hours ago, with their history, a thousand a transaction.
+
+        Parameters
+        ----------
+        queue:
+            Those of one queue only.
+        include_failed, include_cancelled, include_aborted:
+            Those too; without, only the jobs that succeeded.
+        """
+        choice = {
+            Status.SUCCEEDED: True,
+            Status.FAILED: include_failed,
+            Status.CANCELLED: include_cancelled,
+            Status.ABORTED: include_aborted,
+        }
+        delete = functools.partial(
+            core.delete_finished_jobs,
+            older_than=datetime.timedelta(hours=nb_hours),
+            statuses=[status for status, included in choice.items() if included],
+            queue_name=queue,
+            limit=_DELETE_BATCH,
+        )
+        while await self.connector.run_async(delete) == _DELETE_BATCH:
+            pass
+
+    # Lists
+
+    def list_jobs(
+        self,
+        id: int | None = None,
+        queue: str | None = None,
+        task: str | None = None,
+        status: str | None = None,
+        lock: str | None = None,
+        queueing_lock: str | None = None,
+        worker_id: int | None = None,
+        *,
+        limit: int | None = None,
+        after_id: int | None = None,
+        connection: Any | None = None,
+    ) -> list[Job]:
+        """The jobs that match, by id.
+
+        Parameters
+        ----------
+        status:
+            The text of a :class:`Status`.
+        limit, after_id:
+            To read a long list in pages: at most so many, and only those with a greater id.
+        """
+        chosen = _job_filter(id, queue, task, status, lock, queueing_lock, worker_id)
+        return [self._job(one) for one in self._run(connection, core.list_jobs, chosen, limit=limit, after_id=after_id)]
+
+    async def list_jobs_async(
+        self,
+        id: int | None = None,
+        queue: str | None = None,
+        task: str | None = None,
+        status: str | None = None,
+        lock: str | None = None,
+        queueing_lock: str | None = None,
+        worker_id: int | None = None,
+        *,
+        limit: int | None = None,
+        after_id: int | None = None,
+        connection: Any | None = None,
+    ) -> list[Job]:
+        """As :meth:`list_jobs`."""
+        chosen = _job_filter(id, queue, task, status, lock, queueing_lock, worker_id)
+        stored = await self._run_async(connection, core.list_jobs, chosen, limit=limit, after_id=after_id)
+        return [self._job(one) for one in stored]
+
+    def list_queues(
+        self, queue: str | None = None, task: str | None = None, status: str | None = None, lock: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Counts of jobs for each queue: ``name``, ``jobs_count``, and one for each status."""
+        return _dicts(self._run(None, core.count_by_queue, _job_filter(None, queue, task, status, lock)))
+
+    async def list_queues_async(
+        self, queue: str | None = None, task: str | None = None, status: str | None = None, lock: str | None = None
+    ) -> list[dict[str, Any]]:
+        """As :meth:`list_queues`."""
+        return _dicts(await self._run_async(None, core.count_by_queue, _job_filter(None, queue, task, status, lock)))
+
+    def list_tasks(
+        self, queue: str | None = None, task: str | None = None, status: str | None = None, lock: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Counts of jobs for each task, as :meth:`list_queues`."""
+        return _dicts(self._run(None, core.count_by_task, _job_filter(None, queue, task, status, lock)))
+
+    async def list_tasks_async(
+        self, queue: str | None = None, task: str | None = None, status: str | None = None, lock: str | None = None
+    ) -> list[dict[str, Any]]:
+        """As :meth:`list_tasks`."""
+        return _dicts(await self._run_async(None, core.count_by_task, _job_filter(None, queue, task, status, lock)))
+
+    def list_locks(
+        self, queue: str | None = None, task: str | None = None, status: str | None = None, lock: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Counts of jobs for each lock, as :meth:`list_queues`."""
+        return _dicts(self._run(None, core.count_by_lock, _job_filter(None, queue, task, status, lock)))
+
+    async def list_locks_async(
+        self, queue: str | None = None, task: str | None = None, status: str | None = None, lock: str | None = None
+    ) -> list[dict[str, Any]]:
+        """As :meth:`list_locks`."""
+        return _dicts(await self._run_async(None, core.count_by_lock, _job_filter(None, queue, task, status, lock)))
+
+    # Workers
+
+    async def register_worker(self) -> int:
+        """Add a worker, alive as of now, and return its id."""
+        return await self.connector.run_async(core.register_worker)
+
+    async def unregister_worker(self, worker_id: int) -> None:
+        """Remove a worker that has stopped."""
+        await self.connector.run_async(core.unregister_worker, worker_id)
+
+    async def update_heartbeat(self, worker_id: int) -> bool:
+        """Say that a worker is alive; False where it is no longer registered."""
+        return await self.connector.run_async(core.update_heartbeat, worker_id)
+
+    async def prune_stalled_workers(self, seconds_since_heartbeat: float) -> list[int]:
+        """Remove the workers that have not been heard of for so many seconds, and return their ids."""
+        return await self.connector.run_async(
+            core.prune_stalled_workers, seconds_since_heartbeat=seconds_since_heartbeat
+        )
+
+    # The database
+
+    async def listen_for_jobs(
+        self,
+        *,
+        on_notification: NotificationCallback,
+        queues: Iterable[str] | None = None,
+        on_listening: Callable[[], None] | None = None,
+    ) -> None:
+        """Call ``on_notification`` for each notification about these queues, until cancelled."""
+
+        async def handle(*, channel: str, payload: str) -> None:
+            notification = parse_notification(payload)
+            if notification is not None:
+                await on_notification(channel=channel, notification=notification)
+
+        await self.connector.listen_notify(handle, channels_for(queues), on_listening)
+
+    def check_connection(self) -> bool:
+        """Whether the tables are there."""
+        return self._run(None, core.jobs_table_exists)
+
+    async def check_connection_async(self) -> bool:
+        """As :meth:`check_connection`."""
+        return await self._run_async(None, core.jobs_table_exists)
+
+
+def _defer_call(
+    new_jobs: list[core.NewJob], on_conflict: OnConflict
+) -> tuple[Callable[..., int | list[int] | None], Any]:
+    """The operation that defers these jobs, and its argument: one statement wherever one is enough."""
+    is_one = len(new_jobs) == 1
+    if on_conflict != "raise" and _queueing_locks(new_jobs):
+        if on_conflict == "replace":
+            return core.defer_jobs_or_replace, new_jobs
+        return (core.defer_job_or_skip, new_jobs[0]) if is_one else (core.defer_jobs_or_skip, new_jobs)
+    if is_one:
+        return core.defer_job, new_jobs[0]
+    if _queueing_locks(new_jobs):
+        return core.defer_jobs_or_none, new_jobs
+    return core.defer_jobs, new_jobs
+
+
+def _as_ids(deferred: int | list[int] | None) -> list[int] | None:
+    return [deferred] if isinstance(deferred, int) else deferred
+
+
+def _queueing_locks(new_jobs: Iterable[core.NewJob]) -> list[str]:
+    return [job.queueing_lock for job in new_jobs if job.queueing_lock is not None]
+
+
+def _raise_already_enqueued(queueing_lock: str | None) -> NoReturn:
+    about = "one of the queueing locks" if queueing_lock is None else f"the queueing lock {queueing_lock!r}"
+    raise exceptions.AlreadyEnqueued(f"A job is waiting under {about} already")
+
+
+def _with_ids(jobs: Iterable[Job], ids: Iterable[int]) -> list[Job]:
+    return [job.evolve(id=id_, status=Status.TODO.value) for job, id_ in zip(jobs, ids, strict=True)]
+
+
+def _id(job: Job) -> int:
+    if job.id is None:
+        raise ValueError(f"Job {job.call_string} has no id: it was not deferred")
+    return job.id
+
+
+def _retry_changes(
+    retry_at: datetime.datetime | None, priority: int | None, queue: str | None, lock: str | None
+) -> dict[str, Any]:
+    require_aware("retry_at", retry_at)
+    return {"retry_at": retry_at, "priority": priority, "queue_name": queue, "lock": lock}
+
+
+def _require_retried(job_id: int, retried: bool) -> None:
+    if not retried:
+        raise exceptions.JobNotRetriable(f"Job {job_id} does not exist, or is neither failed nor running")
+
+
+def _require_job(job_id: int, status: Status | None) -> Status:
+    if status is None:
+        raise exceptions.NoResult(f"There is no job {job_id}")
+    return status
+
+
+def _job_filter(
+    id: int | None,
+    queue: str | None,
+    task: str | None,
+    status: str | Status | None,
+    lock: str | None,
+    queueing_lock: str | None = None,
+    worker_id: int | None = None,
+) -> core.JobFilter:
+    return core.JobFilter(
+        id=id,
+        queue_name=queue,
+        task_name=task,
+        status=None if status is None else Status(status),
+        lock=lock,
+        queueing_lock=queueing_lock,
+        worker_id=worker_id,
+    )
+
+
+def _dicts(counts: Iterable[core.JobCounts]) -> list[dict[str, Any]]:
+    return [dataclasses.asdict(count) for count in counts]

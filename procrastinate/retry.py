@@ -1,0 +1,192 @@
+"""Whether, when and where a job that raised is tried again: pure decisions."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import random
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+from procrastinate import exceptions
+from procrastinate.jobs import Job
+from procrastinate.timing import UTC_MAX, from_now, require_aware
+from procrastinate.types import TimeDeltaParams
+
+_LONGER_THAN_TIME = 10**12
+"""Seconds: more than a datetime can hold."""
+
+
+class RetryDecision:
+    """The job is to be tried again.
+
+    Parameters
+    ----------
+    retry_at:
+        When: an aware datetime. At once, where neither this nor ``retry_in`` is given.
+    retry_in:
+        In how long: the keyword arguments of :class:`datetime.timedelta`.
+    priority, queue, lock:
+        New values for the job; ``None`` keeps what it has.
+
+    Raises
+    ------
+    ValueError
+        Both ``retry_at`` and ``retry_in`` were given, or ``retry_at`` is naive.
+    """
+
+    def __init__(
+        self,
+        *,
+        retry_at: datetime.datetime | None = None,
+        retry_in: TimeDeltaParams | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+        lock: str | None = None,
+    ) -> None:
+        if retry_at is not None and retry_in is not None:
+            raise ValueError("Give retry_at or retry_in, not both")
+        require_aware("retry_at", retry_at)
+        self.retry_at: datetime.datetime | None = retry_at
+        if retry_in is not None:
+            self.retry_at = from_now("retry_in", retry_in)
+        self.priority = priority
+        self.queue = queue
+        self.lock = lock
+        self.fixed_retry_at: datetime.datetime | None = retry_at
+        self.seconds: float | None = None
+        self._set_seconds(retry_in or {})
+
+    def _set_seconds(self, retry_in: TimeDeltaParams) -> None:
+        """A wait is handed to the database as a wait: its clock decides when the time has come, not this one's."""
+        if self.fixed_retry_at is not None:
+            return
+        if self.retry_at == UTC_MAX:
+            self.fixed_retry_at = UTC_MAX
+        else:
+            self.seconds = datetime.timedelta(**retry_in).total_seconds()
+
+
+class BaseRetryStrategy:
+    """Decides what becomes of a job that raised. Subclasses implement :meth:`get_retry_decision`."""
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        """When to try again; ``None`` for not at all.
+
+        Parameters
+        ----------
+        exception:
+            What the task raised.
+        job:
+            As it was fetched: ``job.attempts`` counts the runs before this one.
+        """
+        seconds = self._seconds_of_old_style(exception, job)
+        return None if seconds is None else RetryDecision(retry_in={"seconds": seconds})
+
+    def get_schedule_in(self, *, exception: BaseException, attempts: int) -> int | None:
+        """Deprecated: implement :meth:`get_retry_decision`. Seconds to wait, or ``None`` for no retry."""
+        raise NotImplementedError("A retry strategy implements get_retry_decision(*, exception, job)")
+
+    def get_retry_exception(self, exception: BaseException, job: Job) -> exceptions.JobRetry | None:
+        """The decision as the exception that ends the run; ``None`` for no retry."""
+        decision = self.get_retry_decision(exception=exception, job=job)
+        return None if decision is None else exceptions.JobRetry(decision)
+
+    def _seconds_of_old_style(self, exception: BaseException, job: Job) -> int | None:
+        seconds = self.get_schedule_in(exception=exception, attempts=job.attempts)
+        warnings.warn(
+            "get_schedule_in is deprecated: implement get_retry_decision instead", DeprecationWarning, stacklevel=3
+        )
+        return seconds
+
+
+@dataclasses.dataclass(kw_only=True)
+class RetryStrategy(BaseRetryStrategy):
+    """Try again after ``wait + linear_wait * attempts + exponential_wait ** (attempts + 1)`` seconds.
+
+    Parameters
+    ----------
+    max_attempts:
+        How many times to try again; ``None`` for as long as it takes.
+    wait, linear_wait, exponential_wait:
+        In seconds. ``attempts`` is 0 after the first run.
+    retry_exceptions:
+        Try again only after these; after every exception by default.
+    max_wait:
+        In seconds: no wait is longer, also where ``exponential_wait`` overflows; ``None`` for no bound.
+    jitter:
+        A fraction from 0 to 1: the wait is multiplied by a random factor from ``1 - jitter`` to ``1 + jitter``, so
+        that jobs which failed together do not come back together. Near ``max_wait`` the upper end is ``max_wait``:
+        jobs are spread below it, and do not gather at it.
+    uniform:
+        Draws the jittered wait between two ends. ``random.Random(seed).uniform`` makes it repeatable.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``max_wait`` or ``jitter`` is not such a number.
+    """
+
+    max_attempts: int | None = None
+    wait: int = 0
+    linear_wait: int = 0
+    exponential_wait: int = 0
+    retry_exceptions: Iterable[type[Exception]] | None = None
+    max_wait: float | None = None
+    jitter: float = 0.0
+    uniform: Callable[[float, float], float] = dataclasses.field(default=random.uniform, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.max_wait is not None:
+            _check_number("max_wait", self.max_wait, "a number of seconds, at least 0", float("inf"))
+        _check_number("jitter", self.jitter, "a fraction from 0 to 1", 1.0)
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        """As :meth:`BaseRetryStrategy.get_retry_decision`."""
+        if self.max_attempts is not None and job.attempts >= self.max_attempts:
+            return None
+        if self.retry_exceptions is not None and not isinstance(exception, tuple(self.retry_exceptions)):
+            return None
+        return RetryDecision(retry_in={"seconds": self._wait(job.attempts)})
+
+    def _wait(self, attempts: int) -> float:
+        """In seconds, bounded, with jitter."""
+        seconds: float = max(self._seconds(attempts), 0)
+        if self.max_wait is not None:
+            seconds = min(seconds, self.max_wait)
+        if not self.jitter:
+            return seconds
+        seconds = min(seconds, _LONGER_THAN_TIME)
+        highest = seconds * (1 + self.jitter)
+        if self.max_wait is not None:
+            highest = min(highest, self.max_wait)
+        return self.uniform(seconds * (1 - self.jitter), highest)
+
+    def _seconds(self, attempts: int) -> int:
+        try:
+            exponential = self.exponential_wait ** (attempts + 1) if self.exponential_wait else 0
+        except OverflowError:  # a float, which somebody gave all the same
+            return _LONGER_THAN_TIME
+        return self.wait + self.linear_wait * attempts + exponential
+
+
+def _check_number(name: str, value: Any, wanted: str, highest: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be {wanted}, not {value!r}")
+    if not 0 <= value <= highest:
+        raise ValueError(f"{name} must be {wanted}, not {value!r}")
+
+
+RetryValue: TypeAlias = bool | int | BaseRetryStrategy
+
+
+def get_retry_strategy(retry: RetryValue) -> BaseRetryStrategy | None:
+    """The strategy for the ``retry=`` of a task: never, for ever, so many times, or as a strategy says."""
+    if isinstance(retry, BaseRetryStrategy):
+        return retry
+    if isinstance(retry, bool):
+        return RetryStrategy() if retry else None
+    if isinstance(retry, int):
+        return RetryStrategy(max_attempts=retry) if retry else None
+    raise TypeError(f"retry= takes a bool, a number of retries or a retry strategy, not {type(retry).__name__}")

@@ -1,0 +1,254 @@
+"""A task: a function that jobs call."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack, cast
+
+from procrastinate import exceptions
+from procrastinate import middleware as middleware_module
+from procrastinate import retry as retry_module
+from procrastinate.jobs import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, JobDeferrer, require_on_conflict
+from procrastinate.locks import ArgumentLock, Lock
+from procrastinate.paths import get_full_path
+from procrastinate.timing import from_now, require_aware, require_seconds
+from procrastinate.types import JSONDict, OnConflict, TimeDeltaParams
+
+if TYPE_CHECKING:
+    from procrastinate.blueprints import Blueprint
+    from procrastinate.manager import JobManager
+
+P = ParamSpec("P")
+Args = ParamSpec("Args")
+R = TypeVar("R")
+
+
+class ConfigureTaskOptions(TypedDict, total=False):
+    """What ``task.configure(...)`` and ``app.configure_task(...)`` take."""
+
+    lock: Lock | None
+    queueing_lock: Lock | None
+    on_conflict: OnConflict | None
+    task_kwargs: JSONDict | None
+    schedule_at: datetime.datetime | None
+    schedule_in: TimeDeltaParams | None
+    queue: str | None
+    priority: int | None
+    connection: Any | None
+
+
+_OPTIONS = frozenset(ConfigureTaskOptions.__annotations__)
+
+
+def configure_task(*, name: str, job_manager: JobManager, **options: Unpack[ConfigureTaskOptions]) -> JobDeferrer:
+    """The pattern for jobs of a task of that name.
+
+    Raises
+    ------
+    ValueError
+        Both ``schedule_at`` and ``schedule_in`` were given, ``schedule_at`` is naive, or ``on_conflict`` is none of its
+        values.
+    TypeError
+        There is no such option.
+    """
+    check_options(options)
+    priority = options.get("priority")
+    lock, queueing_lock = options.get("lock"), options.get("queueing_lock")
+    job = Job(
+        queue=options.get("queue") or DEFAULT_QUEUE,
+        lock=_if_plain(lock),
+        queueing_lock=_if_plain(queueing_lock),
+        task_name=name,
+        task_kwargs=dict(options.get("task_kwargs") or {}),
+        scheduled_at=_scheduled_at(options.get("schedule_at"), options.get("schedule_in")),
+        priority=DEFAULT_PRIORITY if priority is None else priority,
+    )
+    return JobDeferrer(
+        job_manager=job_manager,
+        job=job,
+        connection=options.get("connection"),
+        on_conflict=options.get("on_conflict") or "raise",
+        lock=_if_made(lock),
+        queueing_lock=_if_made(queueing_lock),
+    )
+
+
+def _is_made(lock: Lock | None) -> bool:
+    return callable(lock) or isinstance(lock, ArgumentLock)
+
+
+def _if_plain(lock: Lock | None) -> str | None:
+    """A lock as it is; what is no lock at all is refused where it is stored."""
+    return None if _is_made(lock) else cast("str | None", lock)
+
+
+def _if_made(lock: Lock | None) -> Lock | None:
+    return lock if _is_made(lock) else None
+
+
+def check_options(options: ConfigureTaskOptions) -> None:
+    """Refuse an option that does not exist, by its name."""
+    unknown = options.keys() - _OPTIONS
+    if unknown:
+        raise TypeError(f"Unknown option {sorted(unknown)[0]!r}: configure takes {', '.join(sorted(_OPTIONS))}")
+
+
+def _scheduled_at(
+    schedule_at: datetime.datetime | None, schedule_in: TimeDeltaParams | None
+) -> datetime.datetime | None:
+    if schedule_at is not None and schedule_in is not None:
+        raise ValueError("Give schedule_at or schedule_in, not both")
+    require_aware("schedule_at", schedule_at)
+    return schedule_at if schedule_in is None else from_now("schedule_in", schedule_in)
+
+
+class Task(Generic[P, R, Args]):
+    """A function that jobs call. Made by ``@app.task`` or ``@blueprint.task``; called, it is the function.
+
+    Attributes
+    ----------
+    name, aliases:
+        Names under which jobs find it.
+    queue, priority, lock, queueing_lock, on_conflict:
+        What its jobs get unless ``configure`` says otherwise.
+    retry_strategy:
+        What becomes of a job that raised; ``None``: it has failed.
+    pass_context:
+        The function takes a :class:`~procrastinate.job_context.JobContext` first.
+    timeout:
+        Seconds that a run may take; ``None``: as long as it takes.
+    """
+
+    def __init__(
+        self,
+        func: Callable[P, R],
+        *,
+        blueprint: Blueprint,
+        name: str | None = None,
+        aliases: list[str] | None = None,
+        retry: retry_module.RetryValue = False,
+        pass_context: bool = False,
+        queue: str = DEFAULT_QUEUE,
+        priority: int = DEFAULT_PRIORITY,
+        lock: Lock | None = None,
+        queueing_lock: Lock | None = None,
+        on_conflict: OnConflict = "raise",
+        task_middleware: list[middleware_module.TaskMiddleware] | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        self.queue = queue
+        self.priority = priority
+        self.blueprint = blueprint
+        self.func: Callable[P, R] = func
+        self.aliases: list[str] = list(aliases or [])
+        self.retry_strategy = retry_module.get_retry_strategy(retry)
+        self.name: str = name or self.full_path
+        self.pass_context = pass_context
+        self.lock = lock
+        self.queueing_lock = queueing_lock
+        require_on_conflict(on_conflict)
+        self.on_conflict: OnConflict = on_conflict
+        require_seconds("timeout", timeout)
+        self.timeout = timeout
+        self.task_middleware: list[middleware_module.TaskMiddleware] = list(task_middleware or [])
+        middleware_module.check_task_middleware(self.task_middleware, task_name=self.name, task_is_async=self.is_async)
+        functools.update_wrapper(cast("Callable[..., Any]", self), func, updated=())
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function, here and now."""
+        return self.func(*args, **kwargs)
+
+    @functools.cached_property
+    def full_path(self) -> str:
+        """``module.function`` of the function."""
+        return get_full_path(self.func)
+
+    @functools.cached_property
+    def is_async(self) -> bool:
+        """Whether the function is a coroutine function. One that is not runs in a thread."""
+        return middleware_module.is_async_callable(self.func)
+
+    def rename(self, names: Iterable[str]) -> None:
+        """Change the name, and, after it, the aliases."""
+        self.name, *self.aliases = names
+
+    def defer(self, *_: Args.args, **task_kwargs: Args.kwargs) -> int:
+        """Defer a job that calls the task with these keyword arguments, and return its id.
+
+        Raises
+        ------
+        AlreadyEnqueued
+            A job is waiting under the same queueing lock.
+        InvalidJob
+            An argument cannot be stored as JSON.
+        TypeError
+            Positional arguments were given.
+        """
+        self._refuse_positional(_)
+        return self.configure().defer(**task_kwargs)
+
+    async def defer_async(self, *_: Args.args, **task_kwargs: Args.kwargs) -> int:
+        """As :meth:`defer`."""
+        self._refuse_positional(_)
+        return await self.configure().defer_async(**task_kwargs)
+
+    def batch_defer(self, *task_kwargs: JSONDict) -> list[int]:
+        """Defer a job for each dict of keyword arguments, all or none, and return their ids."""
+        return self.configure().batch_defer(*task_kwargs)
+
+    async def batch_defer_async(self, *task_kwargs: JSONDict) -> list[int]:
+        """As :meth:`batch_defer`."""
+        return await self.configure().batch_defer_async(*task_kwargs)
+
+    def configure(self, **options: Unpack[ConfigureTaskOptions]) -> JobDeferrer:
+        """The pattern for jobs of this task, other than by default.
+
+        Parameters
+        ----------
+        lock, queueing_lock, queue, priority:
+            Instead of the task's own; ``None`` keeps the task's own.
+            The two locks may be made from the arguments of each job: by a function that takes them as a dict, as in
+            ``lock=lambda kwargs: f"customer-{kwargs['customer_id']}"``, or by
+            :func:`~procrastinate.locks.by_arguments`.
+        on_conflict:
+            What to do where the queueing lock is taken: ``"raise"`` AlreadyEnqueued; ``"skip"`` this job, and return
+            the id of the one that waits; or ``"replace"``, so that the waiting job gets the arguments, schedule,
+            priority, lock and queue of this one, and return its id.
+        task_kwargs:
+            Arguments that the jobs have in common.
+        schedule_at, schedule_in:
+            Not before: an aware datetime, or the keyword arguments of :class:`datetime.timedelta` from now.
+        connection:
+            An open connection of yours: the job is committed or rolled back with its transaction.
+        """
+        self.blueprint.will_configure_task()
+        defaults: ConfigureTaskOptions = {
+            "lock": self.lock,
+            "queueing_lock": self.queueing_lock,
+            "on_conflict": self.on_conflict,
+            "queue": self.queue,
+            "priority": self.priority,
+        }
+        given = {name: value for name, value in options.items() if value is not None}
+        merged = cast("ConfigureTaskOptions", {**defaults, **given})
+        return configure_task(name=self.name, job_manager=self.blueprint.job_manager, **merged)
+
+    def get_retry_exception(self, exception: BaseException, job: Job) -> exceptions.JobRetry | None:
+        """What the task's retry strategy decides, as the exception that ends the run."""
+        return self.retry_strategy.get_retry_exception(exception=exception, job=job) if self.retry_strategy else None
+
+    def _refuse_positional(self, arguments: tuple[Any, ...]) -> None:
+        if arguments:
+            raise TypeError(
+                f"Task {self.name} was deferred with positional arguments: name them, as in defer(argument=value)"
+            )
+
+
+def add_namespace(name: str, namespace: str) -> str:
+    """``namespace:name``; the name alone for an empty namespace."""
+    return f"{namespace}:{name}" if namespace else name

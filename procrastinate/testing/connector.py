@@ -1,0 +1,219 @@
+"""A connector for tests: no database, and jobs behave as in one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import datetime
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from procrastinate.connector import BaseConnector, Notify, Operation, P, R
+from procrastinate.core import Status
+from procrastinate.testing import queue, upkeep
+from procrastinate.testing.implementations import Implementations, unwrapped
+from procrastinate.testing.tables import DOING, EventRow, JobRow, Tables
+from procrastinate.timing import utcnow
+
+IMPLEMENTED = Implementations({**queue.IMPLEMENTED, **upkeep.IMPLEMENTED})
+
+_signature = functools.cache(inspect.signature)
+_FINISHED = (Status.SUCCEEDED.value, Status.FAILED.value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Listener:
+    """Hands what is notified over to the event loop that waits for it, from whatever thread."""
+
+    channels: frozenset[str]
+    loop: asyncio.AbstractEventLoop
+    heard: asyncio.Queue[tuple[str, str]]
+
+    def tell(self, channel: str, payload: str) -> None:
+        if channel in self.channels:
+            with contextlib.suppress(RuntimeError):  # The loop was closed, and nobody waits.
+                self.loop.call_soon_threadsafe(self.heard.put_nowait, (channel, payload))
+
+
+class InMemoryConnector(BaseConnector):
+    """Keeps jobs in memory, for tests without a database::
+
+        with app.replace_connector(InMemoryConnector()) as app:
+            my_task.defer(a=1)
+            app.run_worker(wait=False)
+
+    Every operation behaves as it does on the database (the same tests are run on both), except for transactions: what
+    was done is not taken back. A connection given as ``connection=`` is ignored. It need not be opened, and may be used
+    from several threads.
+
+    Parameters
+    ----------
+    json_dumps, json_loads:
+        How job arguments become JSON text and back; those of :mod:`json` by default.
+    clock:
+        What the time is, as an aware datetime: it stands for the database's clock, and can be replaced at any time
+        (``connector.clock = ...``). The scheduled time of a job that is deferred with ``schedule_in`` is reckoned from
+        the system's clock, as it is with a database.
+    """
+
+    def __init__(
+        self,
+        *,
+        json_dumps: Callable[[Any], str] | None = None,
+        json_loads: Callable[[str], Any] | None = None,
+        clock: Callable[[], datetime.datetime] = utcnow,
+    ) -> None:
+        super().__init__(json_dumps=json_dumps, json_loads=json_loads)
+        self.clock = clock
+        self._mutex = threading.Lock()
+        self._listeners: list[Listener] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, and count ids from one again."""
+        with self._mutex:
+            self._tables = Tables()
+            self.queries: list[tuple[str, dict[str, Any]]] = []
+            """Name and arguments of each operation that was run, in order."""
+            self.states: list[str] = []
+            """``open``, ``closed``, ``open_async``, ``closed_async``: how it was opened and closed, in order."""
+            self.notify_channels: list[str] = []
+            """The channels that were last listened to."""
+            self.on_notification: Notify | None = None
+            """Who last listened."""
+
+    # What tests look at
+
+    @property
+    def jobs(self) -> dict[int, JobRow]:
+        """The rows of ``procrastinate_jobs``, by id. They may be changed: no trigger sees it."""
+        return self._tables.jobs
+
+    @property
+    def events(self) -> dict[int, list[EventRow]]:
+        """What happened to each job, in order: ``{"type": "deferred", "at": ...}``."""
+        return self._tables.events
+
+    @property
+    def workers(self) -> dict[int, datetime.datetime]:
+        """The last heartbeat of each registered worker."""
+        return self._tables.workers
+
+    @property
+    def periodic_defers(self) -> dict[tuple[str, str], int]:
+        """The last tick that was deferred, by the name of the task and the periodic id."""
+        return self._tables.periodic_defers
+
+    @property
+    def current_locks(self) -> set[str]:
+        """The locks of the running jobs."""
+        rows = list(self.jobs.values())
+        return {row["lock"] for row in rows if row["status"] == DOING and row["lock"] is not None}
+
+    @property
+    def finished_jobs(self) -> list[JobRow]:
+        """The jobs that succeeded or failed."""
+        return [row for row in list(self.jobs.values()) if row["status"] in _FINISHED]
+
+    @property
+    def table_exists(self) -> bool:
+        """Whether the schema counts as applied; may be set."""
+        return self._tables.exist
+
+    @table_exists.setter
+    def table_exists(self, value: bool) -> None:
+        self._tables.exist = value
+
+    # Opened and closed, for nothing
+
+    def open(self, pool_or_engine: Any = None) -> None:
+        """Do nothing, but note it in :attr:`states`."""
+        self.states.append("open")
+
+    def close(self) -> None:
+        """Do nothing, but note it in :attr:`states`."""
+        self.states.append("closed")
+
+    async def open_async(self, pool_or_engine: Any = None) -> None:
+        """As :meth:`open`."""
+        self.states.append("open_async")
+
+    async def close_async(self) -> None:
+        """As :meth:`close`."""
+        self.states.append("closed_async")
+
+    # Operations
+
+    def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the in-memory form of an operation.
+
+        Raises
+        ------
+        NotImplementedError
+            It has none: it is a function of the user's.
+        """
+        name, arguments, implementation = self._find(operation, args, kwargs)
+        with self._mutex:
+            self.queries.append((name, arguments))
+            self._tables.now = self.clock()
+            result = implementation(self._tables, **arguments)
+            self._send_notifications()
+        return result
+
+    async def run_async(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """As :meth:`run`. Others get their turn first, as they do while a database is waited for."""
+        await asyncio.sleep(0)
+        return self.run(operation, *args, **kwargs)
+
+    def run_on(self, connection: Any, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """As :meth:`run`: there is no use for a connection."""
+        return self.run(operation, *args, **kwargs)
+
+    async def run_on_async(self, connection: Any, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """As :meth:`run_async`: there is no use for a connection."""
+        return await self.run_async(operation, *args, **kwargs)
+
+    def _find(
+        self, operation: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[str, dict[str, Any], Callable[..., R]]:
+        operation, args, kwargs = unwrapped(operation, args, kwargs)
+        implementation = IMPLEMENTED.get(operation)
+        if implementation is None:
+            name = f"{getattr(operation, '__module__', '')}.{getattr(operation, '__qualname__', repr(operation))}"
+            raise NotImplementedError(f"{name} has no in-memory form: test it against a database")
+        bound = _signature(operation).bind(None, *args, **kwargs)
+        _connection, *names = bound.arguments
+        return operation.__name__, {name: bound.arguments[name] for name in names}, implementation
+
+    # Notifications
+
+    async def listen_notify(
+        self,
+        on_notification: Notify,
+        channels: Iterable[str],
+        on_listening: Callable[[], None] | None = None,
+    ) -> None:
+        """Call ``on_notification`` for what the triggers of the database would notify, until cancelled."""
+        self.notify_channels, self.on_notification = list(channels), on_notification
+        listener = Listener(frozenset(self.notify_channels), asyncio.get_running_loop(), asyncio.Queue())
+        with self._mutex:
+            self._listeners.append(listener)
+        try:
+            if on_listening is not None:
+                on_listening()
+            while True:
+                channel, payload = await listener.heard.get()
+                await on_notification(channel=channel, payload=payload)
+        finally:
+            with self._mutex:
+                self._listeners.remove(listener)
+
+    def _send_notifications(self) -> None:
+        notifications, self._tables.notifications = self._tables.notifications, []
+        for channel, payload in notifications:
+            for listener in self._listeners:
+                listener.tell(channel, payload)

@@ -1,0 +1,320 @@
+"""The operations through which a job passes, in memory: defer, promote, fetch, record, control.
+
+What each does is said at its namesake in :mod:`procrastinate.core`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from procrastinate import core
+from procrastinate.core import FinishedJob, JobRetry, NewJob, Promotion, Readiness, Status, StoredJob, TickOutcome
+from procrastinate.core.defer import unique_by_queueing_lock
+from procrastinate.testing.implementations import Implementations
+from procrastinate.testing.tables import DOING, TODO, JobRow, Tables, due_at, in_order, matching
+
+IMPLEMENTED = Implementations()
+
+
+def stored_job(row: JobRow) -> StoredJob:
+    """The record of a row."""
+    columns: dict[str, Any] = {**row}
+    columns |= {"args": json.dumps(row["args"], ensure_ascii=False), "status": Status(row["status"])}
+    return StoredJob(**columns)
+
+
+# Defer
+
+
+@IMPLEMENTED.of(core.defer_job)
+def defer_job(tables: Tables, job: NewJob) -> int | None:
+    ids = defer_jobs(tables, [job])
+    return ids[0] if ids else None
+
+
+@IMPLEMENTED.of(core.defer_jobs)
+def defer_jobs(tables: Tables, new_jobs: Sequence[NewJob]) -> list[int]:
+    taken = tables.taken_queueing_locks()
+    accepted = []
+    for job in new_jobs:
+        if job.queueing_lock is None:
+            accepted.append(job)
+        elif job.queueing_lock not in taken:
+            accepted.append(job)
+            taken.add(job.queueing_lock)
+    return tables.insert(accepted)
+
+
+@IMPLEMENTED.of(core.defer_jobs_or_none)
+def defer_jobs_or_none(tables: Tables, new_jobs: Sequence[NewJob]) -> list[int] | None:
+    wanted = [job.queueing_lock for job in new_jobs if job.queueing_lock is not None]
+    if len(set(wanted)) < len(wanted) or tables.taken_queueing_locks().intersection(wanted):
+        return None
+    return tables.insert(new_jobs)
+
+
+@IMPLEMENTED.of(core.defer_job_or_skip)
+def defer_job_or_skip(tables: Tables, job: NewJob) -> int | None:
+    return _defer_or_find(tables, job)
+
+
+@IMPLEMENTED.of(core.defer_jobs_or_skip)
+def defer_jobs_or_skip(tables: Tables, new_jobs: Sequence[NewJob]) -> list[int] | None:
+    return [_defer_or_find(tables, job) for job in new_jobs]
+
+
+def _defer_or_find(tables: Tables, job: NewJob) -> int:
+    waiting = _waiting_under(tables, job.queueing_lock)
+    return tables.insert([job])[0] if waiting is None else waiting["id"]
+
+
+def _waiting_under(tables: Tables, queueing_lock: str | None) -> JobRow | None:
+    if queueing_lock is None:
+        return None
+    return next(iter(tables.where(matching(status=TODO, queueing_lock=queueing_lock))), None)
+
+
+@IMPLEMENTED.of(core.defer_jobs_or_replace)
+def defer_jobs_or_replace(tables: Tables, new_jobs: Sequence[NewJob]) -> list[int]:
+    last = iter(unique_by_queueing_lock(new_jobs, last=True))
+    by_lock: dict[str, int] = {}
+    ids = []
+    for job in new_jobs:
+        if job.queueing_lock is None:
+            ids.append(_defer_or_replace(tables, next(last)))
+            continue
+        if job.queueing_lock not in by_lock:
+            by_lock[job.queueing_lock] = _defer_or_replace(tables, next(last))
+        ids.append(by_lock[job.queueing_lock])
+    return ids
+
+
+def _defer_or_replace(tables: Tables, job: NewJob) -> int:
+    waiting = _waiting_under(tables, job.queueing_lock)
+    if waiting is None:
+        return tables.insert([job])[0]
+    replaced = dataclasses.asdict(job) | {"args": json.loads(job.args), "readiness": Readiness.UNDECIDED}
+    tables.update({waiting["id"]: replaced})
+    return waiting["id"]
+
+
+@IMPLEMENTED.of(core.find_taken_queueing_lock)
+def find_taken_queueing_lock(tables: Tables, queueing_locks: Sequence[str]) -> str | None:
+    taken = tables.taken_queueing_locks()
+    return next((lock for lock in queueing_locks if lock in taken), None)
+
+
+@IMPLEMENTED.of(core.defer_tick)
+def defer_tick(
+    tables: Tables, job: NewJob, *, periodic_id: str, defer_timestamp: int, replace: bool = False
+) -> TickOutcome:
+    task, tick = (job.task_name, periodic_id), (job.task_name, periodic_id, defer_timestamp)
+    if tick in tables.tick_jobs or tables.periodic_defers.get(task) == defer_timestamp:
+        return TickOutcome(job_id=None)
+    job_id = _defer_or_replace(tables, job) if replace else defer_job(tables, job)
+    tables.tick_jobs[tick] = job_id
+    tables.periodic_defers[task] = defer_timestamp
+    return TickOutcome(job_id=job_id, queueing_lock_taken=job_id is None)
+
+
+# Promote and fetch
+
+
+@IMPLEMENTED.of(core.promote_jobs)
+def promote_jobs(tables: Tables, *, limit: int = 500) -> Promotion:
+    upcoming = sorted(tables.where(tables.is_upcoming), key=due_at)
+    due = [row for row in upcoming if due_at(row) <= tables.now][:limit]
+    next_due = next((due_at(row) for row in upcoming if due_at(row) > tables.now), None)
+    holders = tables.holders()
+    verdict: dict[int, Readiness] = {}
+    for lock, line in _by_lock(due):
+        verdict |= _decide(line, holders.get(lock) if lock is not None else None)
+    tables.update({job_id: {"readiness": readiness} for job_id, readiness in verdict.items()})
+    counts = Counter(verdict.values())
+    return Promotion(
+        promoted=counts[Readiness.PROMOTED],
+        again=len(due) >= limit or len(due) > counts[Readiness.PROMOTED] + counts[Readiness.PARKED],
+        next_due_in=None if next_due is None else (next_due - tables.now).total_seconds(),
+    )
+
+
+def _by_lock(rows: Iterable[JobRow]) -> list[tuple[str | None, list[JobRow]]]:
+    """The jobs of each lock in their order, and each job without one by itself."""
+    locked = sorted((row for row in rows if row["lock"] is not None), key=lambda row: (row["lock"], in_order(row)))
+    lines = [(lock, list(line)) for lock, line in itertools.groupby(locked, key=lambda row: row["lock"])]
+    return [*((None, [row]) for row in rows if row["lock"] is None), *lines]
+
+
+def _decide(line: Sequence[JobRow], holder: JobRow | None) -> dict[int, Readiness]:
+    """What becomes of the due jobs of one lock, and of its holder where the first of them outranks it."""
+    first = line[0]
+    if holder is not None and holder["status"] == TODO and in_order(first) < in_order(holder):
+        return {holder["id"]: Readiness.UNDECIDED}
+    readiness = {row["id"]: Readiness.PARKED for row in line}
+    if holder is None:
+        readiness[first["id"]] = Readiness.PROMOTED
+    return readiness
+
+
+@IMPLEMENTED.of(core.fetch_jobs)
+def fetch_jobs(tables: Tables, *, worker_id: int, limit: int, queues: Sequence[str] | None = None) -> list[StoredJob]:
+    if worker_id not in tables.workers:
+        return []
+    ready = tables.where(lambda row: tables.is_ready(row) and (queues is None or row["queue_name"] in queues))
+    fetched = sorted(ready, key=in_order)[:limit]
+    tables.update({row["id"]: {"status": DOING, "worker_id": worker_id} for row in fetched})
+    return [stored_job(row) for row in fetched]
+
+
+# Record
+
+
+def _held(tables: Tables, job_id: int, attempts: int, worker_id: int) -> JobRow | None:
+    """The job, if it still runs for this worker, in this attempt."""
+    row = tables.find(job_id, DOING)
+    return row if row is not None and (row["worker_id"], row["attempts"]) == (worker_id, attempts) else None
+
+
+@IMPLEMENTED.of(core.finish_jobs)
+def finish_jobs(tables: Tables, finished: Sequence[FinishedJob], *, worker_id: int) -> set[int]:
+    held = [job for job in finished if _held(tables, job.id, job.attempts, worker_id) is not None]
+    tables.update({job.id: _ended(tables, tables.jobs[job.id], job.status) for job in held if not job.delete})
+    tables.delete({job.id for job in held if job.delete})
+    return {job.id for job in held}
+
+
+def _ended(tables: Tables, row: JobRow, status: Status) -> dict[str, Any]:
+    return {
+        "status": status.value,
+        "attempts": _attempts_after(row),
+        "abort_requested": False,
+        "finished_at": tables.now,
+    }
+
+
+def _attempts_after(row: JobRow) -> int:
+    return row["attempts"] + 1 if row["status"] == DOING else row["attempts"]
+
+
+@IMPLEMENTED.of(core.finish_job_by_id)
+def finish_job_by_id(tables: Tables, job_id: int, *, status: Status, delete: bool) -> bool:
+    row = tables.find(job_id, TODO, DOING)
+    if row is None:
+        return False
+    if delete:
+        tables.delete({job_id})
+    else:
+        tables.update({job_id: _ended(tables, row, status)})
+    return True
+
+
+def back_to_wait(tables: Tables, row: JobRow, taken: set[str], ends_as: Status | None = None) -> dict[str, Any]:
+    """What changes when a job leaves its worker, to wait again, or to end after all.
+
+    It keeps its queueing lock where that is not among the ``taken`` ones, and is added to them.
+    """
+    queueing_lock = row["queueing_lock"]
+    if queueing_lock in taken:
+        queueing_lock = None
+    elif queueing_lock is not None:
+        taken.add(queueing_lock)
+    return {
+        "status": (ends_as or Status.TODO).value,
+        "finished_at": None if ends_as is None else tables.now,
+        "attempts": _attempts_after(row),
+        "abort_requested": False,
+        "worker_id": None,
+        "readiness": Readiness.UNDECIDED,
+        "queueing_lock": queueing_lock,
+    }
+
+
+def _changes(**changes: Any) -> dict[str, Any]:
+    return {name: value for name, value in changes.items() if value is not None}
+
+
+@IMPLEMENTED.of(core.list_held_jobs)
+def list_held_jobs(tables: Tables, fetched: Sequence[FinishedJob], *, worker_id: int) -> set[int]:
+    return {job.id for job in fetched if _held(tables, job.id, job.attempts, worker_id) is not None}
+
+
+@IMPLEMENTED.of(core.retry_jobs)
+def retry_jobs(
+    tables: Tables, retries: Sequence[JobRetry], *, worker_id: int, keep_queueing_locks: bool = True
+) -> dict[int, Status]:
+    held = [retry for retry in retries if _held(tables, retry.id, retry.attempts, worker_id) is not None]
+    # Those that end come last: a queueing lock is for one that waits.
+    held.sort(key=lambda retry: (tables.jobs[retry.id]["abort_requested"], retry.id))
+    taken = tables.taken_queueing_locks()
+    changes = {retry.id: _retried(tables, retry, taken) for retry in held}
+    if not keep_queueing_locks:
+        changes = {job_id: change | {"queueing_lock": None} for job_id, change in changes.items()}
+    tables.update(changes)
+    return {retry.id: Status(tables.jobs[retry.id]["status"]) for retry in held}
+
+
+def _retried(tables: Tables, retry: JobRetry, taken: set[str]) -> dict[str, Any]:
+    row = tables.jobs[retry.id]
+    changes = back_to_wait(tables, row, taken, Status.FAILED if row["abort_requested"] else None)
+    changes["scheduled_at"] = retry.retry_at or tables.now + datetime.timedelta(seconds=retry.retry_in or 0)
+    return changes | _changes(priority=retry.priority, queue_name=retry.queue_name, lock=retry.lock)
+
+
+@IMPLEMENTED.of(core.retry_job_by_id)
+def retry_job_by_id(
+    tables: Tables,
+    job_id: int,
+    *,
+    retry_at: datetime.datetime | None = None,
+    priority: int | None = None,
+    queue_name: str | None = None,
+    lock: str | None = None,
+    spare_running: bool = False,
+) -> bool:
+    row = tables.find(job_id, DOING, Status.FAILED.value)
+    if row is None or (spare_running and row["status"] == DOING and _has_lively_worker(tables, row)):
+        return False
+    changes = back_to_wait(tables, row, tables.taken_queueing_locks())
+    changes |= {"scheduled_at": retry_at or tables.now, "rescues": 0}
+    tables.update({job_id: changes | _changes(priority=priority, queue_name=queue_name, lock=lock)})
+    return True
+
+
+def _has_lively_worker(tables: Tables, row: JobRow) -> bool:
+    heartbeat = tables.workers.get(row["worker_id"] or 0)
+    return heartbeat is not None and heartbeat > tables.now - datetime.timedelta(seconds=30)
+
+
+# Control
+
+
+@IMPLEMENTED.of(core.get_job_status)
+def get_job_status(tables: Tables, job_id: int) -> Status | None:
+    row = tables.jobs.get(job_id)
+    return None if row is None else Status(row["status"])
+
+
+@IMPLEMENTED.of(core.cancel_job)
+def cancel_job(tables: Tables, job_id: int, *, abort: bool = False, delete: bool = False) -> bool:
+    if tables.find(job_id, TODO):
+        if delete:
+            tables.delete({job_id})
+        else:
+            tables.update({job_id: {"status": Status.CANCELLED.value, "finished_at": tables.now}})
+        return True
+    if abort and tables.find(job_id, DOING):
+        tables.update({job_id: {"abort_requested": True}})
+        return True
+    return False
+
+
+@IMPLEMENTED.of(core.list_jobs_to_abort)
+def list_jobs_to_abort(tables: Tables, *, queue_name: str | None = None, worker_id: int | None = None) -> list[int]:
+    found = tables.where(matching(status=DOING, abort_requested=True, queue_name=queue_name, worker_id=worker_id))
+    return [row["id"] for row in found]

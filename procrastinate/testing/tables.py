@@ -1,0 +1,320 @@
+"""The four tables in memory, and what the triggers of the database do when they change.
+
+The operations (:mod:`procrastinate.testing.operations`) read rows as they are, and write them with
+:meth:`Tables.insert`, :meth:`Tables.update` and :meth:`Tables.delete`: a call is a statement. History, notifications,
+``finished_at`` and the next job of a freed lock are looked after here, as the triggers do for the real tables.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import datetime
+import itertools
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, TypedDict, cast
+
+from procrastinate.core import EventType, NewJob, Readiness, Status
+from procrastinate.core.channels import ANY_QUEUE_CHANNEL, Notification, queue_channel
+
+TODO = Status.TODO.value
+DOING = Status.DOING.value
+_NOT_ENDED = (TODO, DOING, Status.ABORTING.value)
+
+LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.UTC)
+
+
+class JobRow(TypedDict):
+    """A row of ``procrastinate_jobs``, as far as users look at it. ``args`` is the object that the JSON holds."""
+
+    id: int
+    queue_name: str
+    task_name: str
+    priority: int
+    lock: str | None
+    queueing_lock: str | None
+    args: dict[str, Any]
+    status: str
+    scheduled_at: datetime.datetime | None
+    attempts: int
+    abort_requested: bool
+    worker_id: int | None
+
+
+class EventRow(TypedDict):
+    """A row of ``procrastinate_events``."""
+
+    type: str
+    at: datetime.datetime
+
+
+@dataclasses.dataclass(slots=True)
+class Progress:
+    """The columns of ``procrastinate_jobs`` that are for the queue itself."""
+
+    readiness: Readiness = Readiness.UNDECIDED
+    rescues: int = 0
+    finished_at: datetime.datetime | None = None
+
+
+_PROGRESS_COLUMNS = {field.name for field in dataclasses.fields(Progress)}
+
+Condition = Callable[[JobRow], bool]
+
+
+def in_order(row: JobRow) -> tuple[int, int]:
+    """To sort jobs in the order in which they should run."""
+    return -row["priority"], row["id"]
+
+
+def due_at(row: JobRow) -> datetime.datetime:
+    """When a waiting job falls due: its schedule, or long ago."""
+    return row["scheduled_at"] or LONG_AGO
+
+
+def matching(**values: Any) -> Condition:
+    """The job has these values; ``None`` leaves a column out."""
+    wanted = {name: value for name, value in values.items() if value is not None}
+    return lambda row: all(cast(dict[str, Any], row)[name] == value for name, value in wanted.items())
+
+
+class Tables:
+    """All rows, and the notifications that wait to be sent.
+
+    Rows are plain dicts that users' tests look at, and may change: nothing about them is kept anywhere else, except
+    for the columns of :class:`Progress`.
+    """
+
+    def __init__(self) -> None:
+        self.jobs: dict[int, JobRow] = {}
+        self.events: dict[int, list[EventRow]] = {}
+        self.workers: dict[int, datetime.datetime] = {}
+        self.periodic_defers: dict[tuple[str, str], int] = {}
+        self.tick_jobs: dict[tuple[str, str, int], int | None] = {}
+        self.exist = True
+        self.now = LONG_AGO
+        self.notifications: list[tuple[str, str]] = []
+        self._progress: dict[int, Progress] = {}
+        self._job_ids = itertools.count(1)
+        self._worker_ids = itertools.count(1)
+
+    # Reading
+
+    def progress(self, job_id: int) -> Progress:
+        """The queue's own columns of a job."""
+        return self._progress.setdefault(job_id, Progress())
+
+    def where(self, condition: Condition) -> list[JobRow]:
+        """The jobs for which the condition holds, by id."""
+        return sorted((row for row in self.jobs.values() if condition(row)), key=lambda row: row["id"])
+
+    def find(self, job_id: int, *statuses: str) -> JobRow | None:
+        """The job of this id, if it has one of these statuses."""
+        row = self.jobs.get(job_id)
+        return row if row is not None and row["status"] in statuses else None
+
+    def is_ready(self, row: JobRow) -> bool:
+        """A fetch may take this job."""
+        free = row["scheduled_at"] is None and row["lock"] is None
+        return row["status"] == TODO and (free or self.progress(row["id"]).readiness == Readiness.PROMOTED)
+
+    def is_upcoming(self, row: JobRow) -> bool:
+        """This job waits for its time, or for its lock to be looked at."""
+        free = row["scheduled_at"] is None and row["lock"] is None
+        return row["status"] == TODO and not free and self.progress(row["id"]).readiness == Readiness.UNDECIDED
+
+    def is_parked(self, row: JobRow) -> bool:
+        """This job waits behind the holder of its lock."""
+        return row["status"] == TODO and self.progress(row["id"]).readiness == Readiness.PARKED
+
+    def holds_lock(self, row: JobRow) -> bool:
+        """This job has its lock: it runs, or may be fetched."""
+        promoted = row["status"] == TODO and self.progress(row["id"]).readiness == Readiness.PROMOTED
+        return row["lock"] is not None and (row["status"] == DOING or promoted)
+
+    def holders(self) -> dict[str, JobRow]:
+        """The holder of each lock that has one."""
+        return {row["lock"]: row for row in self.where(self.holds_lock) if row["lock"] is not None}
+
+    def first_parked(self, lock: str) -> JobRow | None:
+        """The job whose turn it is when the lock is free."""
+        parked = self.where(lambda row: row["lock"] == lock and self.is_parked(row))
+        return min(parked, key=in_order, default=None)
+
+    def taken_queueing_locks(self) -> set[str]:
+        """Those under which a job waits."""
+        waiting = self.where(matching(status=TODO))
+        return {row["queueing_lock"] for row in waiting if row["queueing_lock"] is not None}
+
+    # Writing
+
+    def next_worker_id(self) -> int:
+        """An id that no worker had."""
+        return next(self._worker_ids)
+
+    def insert(self, new_jobs: Iterable[NewJob]) -> list[int]:
+        """Insert jobs, and return their ids."""
+        rows = [self._new_row(job) for job in new_jobs]
+        for row in rows:
+            self.jobs[row["id"]] = row
+            self._add_event(row["id"], EventType.DEFERRED)
+            if row["scheduled_at"] is not None:
+                self._add_event(row["id"], EventType.SCHEDULED, row["scheduled_at"])
+        self._notify_waiting(rows)
+        return [row["id"] for row in rows]
+
+    def _new_row(self, job: NewJob) -> JobRow:
+        return JobRow(
+            id=next(job_id for job_id in self._job_ids if job_id not in self.jobs),
+            queue_name=job.queue_name,
+            task_name=job.task_name,
+            priority=job.priority,
+            lock=job.lock,
+            queueing_lock=job.queueing_lock,
+            args=json.loads(job.args),
+            status=TODO,
+            scheduled_at=job.scheduled_at,
+            attempts=0,
+            abort_requested=False,
+            worker_id=None,
+        )
+
+    def update(self, changes: Mapping[int, Mapping[str, Any]]) -> None:
+        """Give jobs, by their ids, new values in some columns."""
+        updates = [self._change(job_id, values) for job_id, values in changes.items()]
+        changed = [update for update in updates if update.is_noteworthy]
+        for update in changed:
+            self._write_history(update)
+        self._notify_waiting(update.row for update in changed if update.row["status"] == TODO)
+        for update in changed:
+            if update.is_abort_requested and update.row["status"] == DOING:
+                self._notify(update.row["queue_name"], {"type": "abort_job_requested", "job_id": update.row["id"]})
+        self._look_again(update.row for update in changed if update.is_stale)
+        self._unpark_next({update.released_lock for update in changed})
+
+    def delete(self, job_ids: Collection[int]) -> None:
+        """Remove jobs, with their history."""
+        released = set()
+        for job_id in job_ids:
+            row, progress = self.jobs.pop(job_id), self._progress.pop(job_id, Progress())
+            self.events.pop(job_id, None)
+            if row["status"] == DOING or (row["status"] == TODO and progress.readiness != Readiness.PARKED):
+                released.add(row["lock"])
+        for tick, job_id_of_tick in self.tick_jobs.items():
+            if job_id_of_tick in job_ids:
+                self.tick_jobs[tick] = None
+        self._unpark_next(released)
+
+    def _change(self, job_id: int, values: Mapping[str, Any]) -> _Update:
+        row, progress = self.jobs[job_id], self.progress(job_id)
+        update = _Update(was=copy.copy(row), was_progress=copy.copy(progress), row=row, progress=progress)
+        for name, value in values.items():
+            if name in _PROGRESS_COLUMNS:
+                setattr(progress, name, value)
+            else:
+                cast(dict[str, Any], row)[name] = value
+        # Whoever ends a job need not think of it.
+        if progress.finished_at is None and row["status"] not in _NOT_ENDED:
+            progress.finished_at = self.now
+        return update
+
+    # What follows from a change
+
+    def _unpark_next(self, locks: Iterable[str | None]) -> None:
+        next_jobs = [self.first_parked(lock) for lock in locks if lock is not None]
+        self._look_again(row for row in next_jobs if row is not None)
+
+    def _look_again(self, rows: Iterable[JobRow]) -> None:
+        undecided = {row["id"]: {"readiness": Readiness.UNDECIDED} for row in rows}
+        if undecided:
+            self.update(undecided)
+
+    def _write_history(self, update: _Update) -> None:
+        row = update.row
+        if update.is_moved and update.event_type is not None:
+            self._add_event(row["id"], update.event_type)
+        if row["status"] == TODO and row["scheduled_at"] is not None and (update.is_moved or update.is_rescheduled):
+            self._add_event(row["id"], EventType.SCHEDULED, row["scheduled_at"])
+        if update.is_abort_requested:
+            self._add_event(row["id"], EventType.ABORT_REQUESTED)
+
+    def _add_event(self, job_id: int, event_type: EventType, at: datetime.datetime | None = None) -> None:
+        event = EventRow(type=event_type.value, at=at or self.now)
+        self.events.setdefault(job_id, []).append(event)
+
+    def _notify_waiting(self, rows: Iterable[JobRow]) -> None:
+        """Tell of waiting jobs, once a queue. Nobody needs to hear of a parked one."""
+        awake = [row for row in rows if not self.is_parked(row)]
+        for queue, of_queue in _by_queue(awake):
+            upcoming = any(self.is_upcoming(row) for row in of_queue)
+            last_id = max(row["id"] for row in of_queue)
+            self._notify(queue, {"type": "job_inserted", "job_id": last_id, "upcoming": upcoming})
+
+    def _notify(self, queue_name: str, notification: Notification) -> None:
+        payload = json.dumps(notification)
+        self.notifications += [(queue_channel(queue_name), payload), (ANY_QUEUE_CHANNEL, payload)]
+
+
+@dataclasses.dataclass(slots=True)
+class _Update:
+    """A row before and after a statement."""
+
+    was: JobRow
+    was_progress: Progress
+    row: JobRow
+    progress: Progress
+
+    @property
+    def is_moved(self) -> bool:
+        return self.row["status"] != self.was["status"]
+
+    @property
+    def is_rescheduled(self) -> bool:
+        return self.row["scheduled_at"] != self.was["scheduled_at"]
+
+    @property
+    def is_abort_requested(self) -> bool:
+        return self.row["abort_requested"] and not self.was["abort_requested"]
+
+    @property
+    def is_stale(self) -> bool:
+        """What was decided on this job was for another time or lock."""
+        readiness = self.progress.readiness
+        is_decided = readiness != Readiness.UNDECIDED and readiness == self.was_progress.readiness
+        is_waiting = self.row["status"] == TODO and self.was["status"] == TODO
+        return is_waiting and is_decided and (self.is_rescheduled or self.row["lock"] != self.was["lock"])
+
+    @property
+    def is_noteworthy(self) -> bool:
+        columns = ("status", "scheduled_at", "lock", "queue_name", "abort_requested")
+        return self.progress.readiness != self.was_progress.readiness or any(
+            cast(dict[str, Any], self.row)[name] != cast(dict[str, Any], self.was)[name] for name in columns
+        )
+
+    @property
+    def event_type(self) -> EventType | None:
+        status = self.row["status"]
+        if status == DOING:
+            return EventType.STARTED
+        if status == TODO:
+            return EventType.DEFERRED_FOR_RETRY if self.was["status"] == DOING else EventType.RETRIED
+        return None if status == Status.ABORTING.value else EventType(status)
+
+    @property
+    def released_lock(self) -> str | None:
+        """The lock that this job may have had, and does not have any more (or perhaps not first)."""
+        status, before = self.row["status"], self.was["status"]
+        was_in_front = before == DOING or (before == TODO and self.was_progress.readiness != Readiness.PARKED)
+        is_gone = (
+            self.row["lock"] != self.was["lock"]
+            or status not in (TODO, DOING)
+            or (status == TODO and before == DOING)
+            or self.is_rescheduled
+        )
+        return self.was["lock"] if was_in_front and is_gone else None
+
+
+def _by_queue(rows: Collection[JobRow]) -> Iterator[tuple[str, list[JobRow]]]:
+    for queue in sorted({row["queue_name"] for row in rows}):
+        yield queue, [row for row in rows if row["queue_name"] == queue]

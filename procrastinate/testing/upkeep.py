@@ -1,0 +1,231 @@
+"""The operations around the jobs, in memory: workers, rescue, sweep, lists, retention, health, schema.
+
+What each does is said at its namesake in :mod:`procrastinate.core` and :mod:`procrastinate.alembic.runner`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections import Counter
+from collections.abc import Collection
+from typing import Any, Literal
+
+from procrastinate import core
+from procrastinate.alembic import runner
+from procrastinate.core import EventType, JobCounts, JobFilter, Readiness, RescuedJob, Status, StoredJob, Sweep
+from procrastinate.testing.implementations import Implementations
+from procrastinate.testing.queue import back_to_wait, stored_job
+from procrastinate.testing.tables import DOING, LONG_AGO, JobRow, Tables, matching
+
+IMPLEMENTED = Implementations()
+
+# Workers
+
+
+@IMPLEMENTED.of(core.register_worker)
+def register_worker(tables: Tables) -> int:
+    worker_id = tables.next_worker_id()
+    tables.workers[worker_id] = tables.now
+    return worker_id
+
+
+@IMPLEMENTED.of(core.unregister_worker)
+def unregister_worker(tables: Tables, worker_id: int) -> None:
+    tables.workers.pop(worker_id, None)
+
+
+@IMPLEMENTED.of(core.update_heartbeat)
+def update_heartbeat(tables: Tables, worker_id: int) -> bool:
+    if worker_id not in tables.workers:
+        return False
+    tables.workers[worker_id] = tables.now
+    return True
+
+
+def _silent_workers(tables: Tables, seconds: float) -> list[int]:
+    since = tables.now - datetime.timedelta(seconds=seconds)
+    return [worker_id for worker_id, heartbeat in tables.workers.items() if heartbeat < since]
+
+
+@IMPLEMENTED.of(core.prune_stalled_workers)
+def prune_stalled_workers(tables: Tables, *, seconds_since_heartbeat: float) -> list[int]:
+    silent = _silent_workers(tables, seconds_since_heartbeat)
+    for worker_id in silent:
+        del tables.workers[worker_id]
+    return silent
+
+
+@IMPLEMENTED.of(core.list_stalled_jobs)
+def list_stalled_jobs(
+    tables: Tables,
+    *,
+    seconds_since_heartbeat: float,
+    queue_name: str | None = None,
+    task_name: str | None = None,
+) -> list[StoredJob]:
+    alive = tables.workers.keys() - _silent_workers(tables, seconds_since_heartbeat)
+    running = tables.where(matching(status=DOING, queue_name=queue_name, task_name=task_name))
+    return [stored_job(row) for row in running if row["worker_id"] not in alive]
+
+
+@IMPLEMENTED.of(core.list_jobs_started_before)
+def list_jobs_started_before(
+    tables: Tables, *, seconds: float, queue_name: str | None = None, task_name: str | None = None
+) -> list[StoredJob]:
+    before = tables.now - datetime.timedelta(seconds=seconds)
+    running = tables.where(matching(status=DOING, queue_name=queue_name, task_name=task_name))
+    return [stored_job(row) for row in running if LONG_AGO < _started_at(tables, row) < before]
+
+
+def _started_at(tables: Tables, row: JobRow) -> datetime.datetime:
+    history = tables.events.get(row["id"], [])
+    started = [event["at"] for event in history if event["type"] == EventType.STARTED.value]
+    return max(started, default=LONG_AGO)
+
+
+@IMPLEMENTED.of(core.rescue_jobs)
+def rescue_jobs(tables: Tables, *, max_rescues: int, limit: int = 500) -> list[RescuedJob]:
+    lost = tables.where(lambda row: row["status"] == DOING and row["worker_id"] not in tables.workers)[:limit]
+    return _take_back(tables, lost, max_rescues)
+
+
+@IMPLEMENTED.of(core.return_unknown_jobs)
+def return_unknown_jobs(
+    tables: Tables, *, worker_id: int, known_ids: Collection[int], max_rescues: int, limit: int = 500
+) -> list[RescuedJob]:
+    known = set(known_ids)
+    unknown = tables.where(
+        lambda row: row["status"] == DOING and row["worker_id"] == worker_id and row["id"] not in known
+    )
+    return _take_back(tables, unknown[:limit], max_rescues)
+
+
+def _take_back(tables: Tables, lost: list[JobRow], max_rescues: int) -> list[RescuedJob]:
+    ends = {row["id"]: _end_of_lost(tables, row, max_rescues) for row in lost}
+    taken = tables.taken_queueing_locks()
+    # Those that end come last: a queueing lock is for one that waits.
+    in_turn = sorted(lost, key=lambda row: (ends[row["id"]] is not None, row["id"]))
+    tables.update({row["id"]: _rescued(tables, row, taken, ends[row["id"]]) for row in in_turn})
+    return [
+        RescuedJob(id=row["id"], queue_name=row["queue_name"], task_name=row["task_name"], status=Status(row["status"]))
+        for row in lost
+    ]
+
+
+def _end_of_lost(tables: Tables, row: JobRow, max_rescues: int) -> Status | None:
+    if row["abort_requested"]:
+        return Status.ABORTED
+    return Status.FAILED if tables.progress(row["id"]).rescues >= max_rescues else None
+
+
+def _rescued(tables: Tables, row: JobRow, taken: set[str], ends_as: Status | None) -> dict[str, Any]:
+    return back_to_wait(tables, row, taken, ends_as) | {"rescues": tables.progress(row["id"]).rescues + 1}
+
+
+@IMPLEMENTED.of(core.sweep_parked_jobs)
+def sweep_parked_jobs(tables: Tables, *, start: str | None = None, limit: int = 1000) -> Sweep:
+    parked = {row["lock"] for row in tables.where(tables.is_parked) if row["lock"] is not None}
+    locks = sorted(lock for lock in parked if lock >= (start or ""))[: limit + 1]
+    holders = tables.holders()
+    heads = [tables.first_parked(lock) for lock in locks if lock not in holders]
+    freed = {row["id"]: {"readiness": Readiness.UNDECIDED} for row in heads if row is not None}
+    tables.update(freed)
+    return Sweep(unparked=len(freed), reached=locks[-1] if len(locks) > limit else None)
+
+
+# Look
+
+
+def _filtered(tables: Tables, job_filter: JobFilter) -> list[JobRow]:
+    criteria = dataclasses.asdict(job_filter)
+    if job_filter.status is not None:
+        criteria["status"] = job_filter.status.value
+    return tables.where(matching(**criteria))
+
+
+@IMPLEMENTED.of(core.list_jobs)
+def list_jobs(
+    tables: Tables, job_filter: JobFilter, *, limit: int | None = None, after_id: int | None = None
+) -> list[StoredJob]:
+    found = [row for row in _filtered(tables, job_filter) if after_id is None or row["id"] > after_id]
+    return [stored_job(row) for row in found[:limit]]
+
+
+@IMPLEMENTED.of(core.count_by_queue)
+def count_by_queue(tables: Tables, job_filter: JobFilter) -> list[JobCounts]:
+    return _count_by(tables, "queue_name", job_filter)
+
+
+@IMPLEMENTED.of(core.count_by_task)
+def count_by_task(tables: Tables, job_filter: JobFilter) -> list[JobCounts]:
+    return _count_by(tables, "task_name", job_filter)
+
+
+@IMPLEMENTED.of(core.count_by_lock)
+def count_by_lock(tables: Tables, job_filter: JobFilter) -> list[JobCounts]:
+    return _count_by(tables, "lock", job_filter)
+
+
+def _count_by(
+    tables: Tables, column: Literal["queue_name", "task_name", "lock"], job_filter: JobFilter
+) -> list[JobCounts]:
+    statuses: dict[str, Counter[str]] = {}
+    for row in _filtered(tables, job_filter):
+        name = row[column]
+        if name is not None:
+            statuses.setdefault(name, Counter())[row["status"]] += 1
+    return [_job_counts(name, statuses[name]) for name in sorted(statuses)]
+
+
+def _job_counts(name: str, by_status: Counter[str]) -> JobCounts:
+    return JobCounts(
+        name=name,
+        jobs_count=by_status.total(),
+        todo=by_status["todo"],
+        doing=by_status["doing"],
+        succeeded=by_status["succeeded"],
+        failed=by_status["failed"],
+        cancelled=by_status["cancelled"],
+        aborted=by_status["aborted"],
+    )
+
+
+# Forget
+
+
+@IMPLEMENTED.of(core.delete_finished_jobs)
+def delete_finished_jobs(
+    tables: Tables,
+    *,
+    older_than: datetime.timedelta,
+    statuses: Collection[Status],
+    queue_name: str | None = None,
+    limit: int = 1000,
+) -> int:
+    before = tables.now - older_than
+    old = [
+        row["id"]
+        for row in tables.where(matching(queue_name=queue_name))
+        if Status(row["status"]) in statuses and (tables.progress(row["id"]).finished_at or tables.now) < before
+    ][:limit]
+    tables.delete(old)
+    return len(old)
+
+
+# The database
+
+
+@IMPLEMENTED.of(core.jobs_table_exists)
+def jobs_table_exists(tables: Tables) -> bool:
+    return tables.exist
+
+
+@IMPLEMENTED.of(runner.upgrade)
+def upgrade(tables: Tables, revision: str = "head") -> None:
+    tables.exist = True
+
+
+@IMPLEMENTED.of(runner.current_revision)
+def current_revision(tables: Tables) -> str | None:
+    return runner.head_revision() if tables.exist else None

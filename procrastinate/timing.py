@@ -1,0 +1,68 @@
+"""Points in time: aware datetimes, and what a ``timedelta`` too large for them becomes."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from procrastinate.types import TimeDeltaParams
+
+UTC_MAX = datetime.datetime.max.replace(tzinfo=datetime.UTC)
+
+
+def utcnow() -> datetime.datetime:
+    """The time now, aware, in UTC."""
+    return datetime.datetime.now(tz=datetime.UTC)
+
+
+def from_now(name: str, delta: TimeDeltaParams) -> datetime.datetime:
+    """The time in ``timedelta(**delta)``; the last that a datetime can hold where that is too far away.
+
+    Raises
+    ------
+    TypeError
+        There is no such ``timedelta``. It names the argument.
+    """
+    try:
+        return utcnow() + datetime.timedelta(**delta)
+    except OverflowError:
+        return UTC_MAX
+    except TypeError as error:
+        raise TypeError(
+            f"{name}={delta!r}: give the keyword arguments of a timedelta, as in {name}={{'minutes': 5}} ({error})"
+        ) from None
+
+
+def require_aware(name: str, value: Any) -> None:
+    """Refuse a naive datetime, and what is no datetime.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It names the argument and says how to make it aware.
+    """
+    if value is None:
+        return
+    if not isinstance(value, datetime.datetime):
+        raise TypeError(f"{name} must be an aware datetime, not {type(value).__name__}: {value!r}")
+    if value.utcoffset() is None:
+        raise ValueError(
+            f"{name} must be an aware datetime, not {value!r}: "
+            f"give it a time zone, as in {name}=datetime.datetime(..., tzinfo=datetime.timezone.utc)"
+        )
+
+
+def require_seconds(name: str, value: Any) -> None:
+    """Refuse what is no number of seconds above 0. ``None`` is none, and passes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It names the argument.
+    """
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
+    if not value > 0:
+        raise ValueError(f"{name} must be more than 0 seconds, not {value!r}")

@@ -1,0 +1,37 @@
+"""Types that appear in public signatures."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict
+
+JSONValue: TypeAlias = Any
+"""A value that ``json.dumps`` accepts."""
+JSONDict: TypeAlias = dict[str, JSONValue]
+
+
+OnConflict: TypeAlias = Literal["raise", "skip", "replace"]
+"""What to do with a job whose queueing lock is taken."""
+
+
+class TimeDeltaParams(TypedDict, total=False):
+    """The keyword arguments of :class:`datetime.timedelta`."""
+
+    weeks: float
+    days: float
+    hours: float
+    minutes: float
+    seconds: float
+    milliseconds: float
+    microseconds: float
+
+
+class JobToDefer(NamedTuple):
+    """The columns of a job that is about to be stored."""
+
+    queue_name: str
+    task_name: str
+    priority: int
+    lock: str | None
+    queueing_lock: str | None
+    args: JSONDict
+    scheduled_at: Any | None

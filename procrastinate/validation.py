@@ -1,0 +1,139 @@
+"""A job becomes a row: everything that the database would refuse is refused here, by name."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+from procrastinate import exceptions
+from procrastinate.core.records import NewJob
+from procrastinate.jobs import Job
+
+_NAME_LENGTH = 128
+_LOCK_BYTES = 2600
+"""An index entry of PostgreSQL's takes no more than 2,704 bytes, some of them its own
+(https://www.postgresql.org/docs/current/btree.html)."""
+_SMALLEST_PRIORITY, _LARGEST_PRIORITY = -(2**31), 2**31 - 1
+_NUL = "a NUL character, which PostgreSQL cannot store"
+_HALF = "half a character (a lone surrogate), which is no text"
+_NAN = "NaN or an infinity, which JSON does not have"
+_SUSPICIOUS = re.compile(r"\x00|\\u0000|\\u[dD][89a-fA-F]|NaN|Infinity")
+"""JSON text that may hold one of these; and may not: an emoji is written as two halves, too."""
+
+
+def to_new_job(job: Job, json_dumps: Callable[[Any], str | bytes]) -> NewJob:
+    """The row for a job.
+
+    Raises
+    ------
+    InvalidJob
+        A value cannot be stored; the message names it and says what to do.
+    """
+    _check_name("queue", job.queue)
+    _check_name("task name", job.task_name)
+    _check_lock("lock", job.lock)
+    _check_lock("queueing_lock", job.queueing_lock)
+    _check_priority(job.priority)
+    return NewJob(
+        queue_name=job.queue,
+        task_name=job.task_name,
+        args=dump_args(job, json_dumps),
+        priority=job.priority,
+        lock=job.lock,
+        queueing_lock=job.queueing_lock,
+        scheduled_at=job.scheduled_at,
+    )
+
+
+def _check_name(what: str, value: Any) -> None:
+    _check_text(what, value)
+    if not value:
+        raise exceptions.InvalidJob(f"The {what} is empty")
+    if len(value) > _NAME_LENGTH:
+        raise exceptions.InvalidJob(
+            f"The {what} has {len(value)} characters, {_NAME_LENGTH} are allowed: {value[:40]!r}..."
+        )
+
+
+def _check_lock(what: str, value: Any) -> None:
+    _check_text(what, value)
+    if value is not None and len(value.encode()) > _LOCK_BYTES:
+        raise exceptions.InvalidJob(
+            f"The {what} has {len(value.encode())} bytes, {_LOCK_BYTES} are allowed (make it from a hash): "
+            f"{value[:40]!r}..."
+        )
+
+
+def _check_text(what: str, value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise exceptions.InvalidJob(f"The {what} must be a str, not {type(value).__name__}: {value!r}")
+    fault = _fault(value)
+    if fault is not None:
+        raise exceptions.InvalidJob(f"The {what} contains {fault}: {value!r}")
+
+
+def _check_priority(priority: Any) -> None:
+    if not isinstance(priority, int) or not _SMALLEST_PRIORITY <= priority <= _LARGEST_PRIORITY:
+        raise exceptions.InvalidJob(
+            f"The priority must be a whole number from {_SMALLEST_PRIORITY} to {_LARGEST_PRIORITY}, not {priority!r}"
+        )
+
+
+def dump_args(job: Job, json_dumps: Callable[[Any], str | bytes]) -> str:
+    """The job's arguments as JSON text."""
+    try:
+        dumped = json_dumps(job.task_kwargs)
+        text = dumped.decode() if isinstance(dumped, bytes) else dumped  # orjson makes bytes
+    except (TypeError, ValueError, RecursionError) as error:
+        raise exceptions.InvalidJob(_not_json_message(job, json_dumps, error)) from error
+    if _SUSPICIOUS.search(text) or not _is_encodable(text):
+        _check_arguments(job, text)
+    return text
+
+
+def _not_json_message(job: Job, json_dumps: Callable[[Any], str | bytes], error: Exception) -> str:
+    for name, value in job.task_kwargs.items():
+        try:
+            json_dumps(value)
+        except (TypeError, ValueError, RecursionError):
+            return (
+                f"Argument {name!r} of task {job.task_name} cannot be stored as JSON: {error}. "
+                f"Pass plain data (say, an id instead of an object), or give the connector a json_dumps that knows it"
+            )
+    return f"The arguments of task {job.task_name} cannot be stored as JSON: {error}"
+
+
+def _check_arguments(job: Job, text: str) -> None:
+    """Look at what was written, not at what was given: ``json_dumps`` may have made it of anything."""
+    for name, value in json.loads(text).items():
+        fault = _fault(name) or _fault(value)
+        if fault is not None:
+            raise exceptions.InvalidJob(f"Argument {name!r} of task {job.task_name} contains {fault}")
+
+
+def _fault(value: Any) -> str | None:
+    """What PostgreSQL would refuse in a value, or in anything inside it."""
+    if isinstance(value, str):
+        if "\0" in value:
+            return _NUL
+        return None if _is_encodable(value) else _HALF
+    if isinstance(value, float):
+        return None if math.isfinite(value) else _NAN
+    if isinstance(value, dict):
+        return next(filter(None, map(_fault, (*value.keys(), *value.values()))), None)
+    if isinstance(value, list):
+        return next(filter(None, map(_fault, value)), None)
+    return None
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,204 @@
+"""Keeps the worker's slots filled: wakes, promotes, fetches, starts, sleeps."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from procrastinate.jobs import Job
+from procrastinate.manager import JobManager
+from procrastinate.worker.backoff import Backoff
+
+_SECOND_LOOK = 0.1
+"""Seconds. A fetch passes over rows that somebody holds for a moment: after news, one that came back short is
+repeated once."""
+_LONGEST_TIMER = 3600.0
+_STOCK_INTERVAL = 30.0
+
+
+class FetchLoop:
+    """Keeps up to ``concurrency`` jobs running.
+
+    It is woken when a job ends, when the database notifies, when the next waiting job falls due, and at each
+    polling interval, whatever else is missed.
+
+    Parameters
+    ----------
+    free_slots:
+        How many jobs can be started now.
+    start:
+        Starts a job.
+    take_stock:
+        Gives back what was fetched without the worker's knowledge. Awaited now and then, and after a fetch that
+        failed: the database may have done it, and only the answer been lost.
+    worker_id:
+        The id to fetch for; may change.
+    """
+
+    def __init__(
+        self,
+        manager: JobManager,
+        *,
+        queues: tuple[str, ...] | None,
+        polling_interval: float,
+        free_slots: Callable[[], int],
+        start: Callable[[Job], None],
+        take_stock: Callable[[], Awaitable[None]],
+        worker_id: Callable[[], int],
+        logger: logging.Logger,
+    ) -> None:
+        self._manager = manager
+        self._queues = queues
+        self._polling_interval = polling_interval
+        self._free_slots = free_slots
+        self._start = start
+        self._take_stock = take_stock
+        self._worker_id = worker_id
+        self._logger = logger
+        self._woken = asyncio.Event()
+        self._promote_next = True
+        self._last_promotion = 0.0
+        self._next_stock = 0.0
+        self._news = False
+        self._due_timer: asyncio.TimerHandle | None = None
+        self._look_timer: asyncio.TimerHandle | None = None
+        self._promotion_timer: asyncio.TimerHandle | None = None
+        self._undecided = Backoff(first=0.02, longest=self._polling_interval)
+        self._stopping = False
+        self._backoff = Backoff()
+        self._loop = asyncio.get_running_loop()
+
+    def wake(self, upcoming: bool = False) -> None:
+        """Look again: a slot is free, or (``upcoming``) waiting jobs may have fallen due."""
+        self._promote_next = self._promote_next or upcoming
+        self._woken.set()
+
+    def notified(self, upcoming: bool) -> None:
+        """Look again, and if there is little to fetch, once more a moment later."""
+        self._news = True
+        self.wake(upcoming)
+
+    def stop(self) -> None:
+        """Start no more jobs."""
+        self._stopping = True
+        self._woken.set()
+
+    async def run(self, is_drained: Callable[[], bool] | None = None) -> None:
+        """Run until stopped, or, with ``is_drained``, until nothing can be fetched and it says that all is done."""
+        try:
+            while not self._stopping:
+                self._woken.clear()
+                try:
+                    await self._take_stock_if_due()
+                    more = await self._fill()
+                    self._backoff.reset()
+                except Exception as error:
+                    await self._pause(error)
+                    continue
+                if more or self._woken.is_set():
+                    continue
+                if is_drained is not None and self._has_seen_all() and is_drained():
+                    return
+                await self._sleep()
+        finally:
+            self._cancel_timers()
+
+    async def _take_stock_if_due(self) -> None:
+        if self._loop.time() >= self._next_stock:
+            await self._take_stock()
+            self._next_stock = self._loop.time() + _STOCK_INTERVAL
+
+    async def _fill(self) -> bool:
+        """Fill the free slots, and say whether to go on at once."""
+        if self._free_slots() <= 0:
+            return False
+        promoted_before = self._promotion_is_due()
+        if promoted_before:
+            await self._promote()
+        if not await self._fetch():
+            return False
+        self._look_again_later()
+        return not promoted_before and await self._promote() > 0
+
+    def _has_seen_all(self) -> bool:
+        """Whether there was a slot to fill, and no due job was left to look at."""
+        return self._free_slots() > 0 and not self._promote_next
+
+    def _promotion_is_due(self) -> bool:
+        return self._promote_next or self._loop.time() - self._last_promotion > self._polling_interval
+
+    async def _promote(self) -> int:
+        self._promote_next = False
+        promotion = await self._manager.promote_jobs()
+        self._last_promotion = self._loop.time()
+        self._set_due_timer(promotion.next_due_in)
+        if promotion.again:
+            self._promote_next = True
+            if promotion.promoted:
+                self._woken.set()
+            else:
+                self._promote_later()
+        else:
+            self._undecided.reset()
+        return promotion.promoted
+
+    def _promote_later(self) -> None:
+        """Another worker is at it, or somebody holds what has to be looked at: one timer, with growing pauses."""
+        if self._promotion_timer is not None:
+            self._promotion_timer.cancel()
+        self._promotion_timer = self._loop.call_later(self._undecided.next_wait(), self.wake, True)
+
+    async def _fetch(self) -> bool:
+        """Fetch and start jobs, and say whether slots are left."""
+        if self._stopping:
+            return False
+        wanted = self._free_slots()
+        jobs = await self._manager.fetch_jobs(self._queues, self._worker_id(), wanted)
+        for job in jobs:
+            self._start(job)
+        return len(jobs) < wanted
+
+    def _set_due_timer(self, next_due_in: float | None) -> None:
+        if self._due_timer is not None:
+            self._due_timer.cancel()
+            self._due_timer = None
+        if next_due_in is not None:
+            self._due_timer = self._loop.call_later(min(max(next_due_in, 0), _LONGEST_TIMER), self.wake, True)
+
+    def _look_again_later(self) -> None:
+        if self._news:
+            self._news = False
+            self._look_timer = self._loop.call_later(_SECOND_LOOK, self.wake)
+
+    async def _sleep(self) -> None:
+        try:
+            async with asyncio.timeout(self._polling_interval):
+                await self._woken.wait()
+        except TimeoutError:
+            self._promote_next = True
+
+    async def _pause(self, error: Exception) -> None:
+        wait = self._backoff.next_wait()
+        self._logger.warning(
+            "Jobs cannot be fetched; trying again in %.1f s: %s",
+            wait,
+            error,
+            extra={"action": "fetch_jobs_error"},
+            exc_info=self._logger.isEnabledFor(logging.DEBUG),
+        )
+        self._promote_next = True
+        self._next_stock = 0.0
+        loop_stops = asyncio.create_task(self._until_stopping())
+        await asyncio.wait({loop_stops}, timeout=wait)
+        loop_stops.cancel()
+
+    async def _until_stopping(self) -> None:
+        while not self._stopping:
+            self._woken.clear()
+            await self._woken.wait()
+
+    def _cancel_timers(self) -> None:
+        for timer in (self._due_timer, self._look_timer, self._promotion_timer):
+            if timer is not None:
+                timer.cancel()

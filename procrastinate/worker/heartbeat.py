@@ -1,0 +1,109 @@
+"""The heartbeat: a thread of its own, so that a task that blocks the event loop does not look dead."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from procrastinate import core
+from procrastinate.connector import BaseConnector
+
+
+class Heartbeat:
+    """Says that the worker is alive, on a connection of its own, until stopped.
+
+    Should the others have taken the worker for dead meanwhile (a machine asleep, say), it registers anew.
+
+    Parameters
+    ----------
+    interval:
+        Seconds from one beat to the next.
+    patience:
+        Seconds without a beat after which the others take the worker for dead.
+    on_new_id:
+        Called, in the thread, with the id that the worker has from now on.
+    """
+
+    def __init__(
+        self,
+        connector: BaseConnector,
+        worker_id: int,
+        interval: float,
+        patience: float,
+        logger: logging.Logger,
+        on_new_id: Callable[[int], None],
+    ) -> None:
+        self._connector = connector
+        self._worker_id = worker_id
+        self._interval = interval
+        self._patience = patience
+        self._logger = logger
+        self._on_new_id = on_new_id
+        self._stopping = threading.Event()
+        self._last_beat = time.monotonic()
+        self._steady_since = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="procrastinate-heartbeat", daemon=True)
+
+    @property
+    def may_judge(self) -> bool:
+        """Whether a silent worker can be taken for dead.
+
+        Not by one that could not reach the database itself, or has just come: the others may have been as silent.
+        They get as long to report as they would have had.
+        """
+        now = time.monotonic()
+        return now - self._last_beat < self._patience <= now - self._steady_since
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, without waiting for a beat under way."""
+        self._stopping.set()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the thread to end, so many seconds at most."""
+        self._thread.join(timeout)
+
+    def beat(self) -> None:
+        """Say that the worker is alive, now."""
+        try:
+            self._beat()
+        except Exception as error:
+            self._steady_since = math.inf
+            self._warn("The heartbeat could not be written: %s", error, action="update_heartbeat_error")
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._interval):
+            self.beat()
+
+    def _beat(self) -> None:
+        is_known = self._connector.run(core.update_heartbeat, self._worker_id)
+        if self._stopping.is_set():
+            return  # signed off meanwhile, perhaps
+        if not is_known:
+            self._register_anew()
+        now = time.monotonic()
+        if self._steady_since == math.inf or now - self._last_beat > self._patience:
+            self._steady_since = now
+        self._last_beat = now
+
+    def _register_anew(self) -> None:
+        self._worker_id = self._connector.run(core.register_worker)
+        self._on_new_id(self._worker_id)
+        self._warn(
+            "This worker was taken for dead by the others; it goes on as worker %s",
+            self._worker_id,
+            action="worker_registered_anew",
+        )
+
+    def _warn(self, message: str, detail: Any, *, action: str) -> None:
+        """A log handler that raises must not stop the heart."""
+        with contextlib.suppress(Exception):
+            self._logger.warning(message, detail, extra={"action": action, "worker_id": self._worker_id})

@@ -1,0 +1,216 @@
+"""One run of one job: find the task, call it, decide, tell."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from procrastinate import exceptions
+from procrastinate.job_context import AbortReason, JobContext, JobResult
+from procrastinate.jobs import Job, Status, UnreadableArguments
+from procrastinate.middleware import compose, is_async_middleware
+from procrastinate.tasks import Task
+from procrastinate.worker.outcome import Outcome, RunResult, decide
+from procrastinate.worker.task_threads import TaskThreads
+from procrastinate.worker.time_limit import TimeLimit
+
+if TYPE_CHECKING:
+    from procrastinate.worker.worker import Worker
+
+
+class JobRun:
+    """A job that this worker runs.
+
+    :meth:`execute` runs it and gives the outcome; :meth:`abort` asks it to stop meanwhile.
+    """
+
+    def __init__(self, job: Job, worker: Worker, threads: TaskThreads) -> None:
+        self.job = job
+        self._worker = worker
+        self._threads = threads
+        self._time_limit = TimeLimit()
+        self._logger = worker.logger
+        self._abort_reason: AbortReason | None = None
+        self._cancellable: asyncio.Task[Any] | None = None
+        self._job_result = JobResult(start_timestamp=time.time())
+        self._context = JobContext(
+            app=worker.app,
+            worker_name=worker.settings.name,
+            worker_queues=worker.settings.queues,
+            job=job,
+            start_timestamp=self._job_result.start_timestamp,
+            additional_context=worker.settings.additional_context.copy(),
+            abort_reason=self._why_to_stop,
+        )
+
+    def _why_to_stop(self) -> AbortReason | None:
+        """What it was asked for counts more than its timeout, whichever came first."""
+        if self._abort_reason is None and self._time_limit.is_exceeded:
+            return AbortReason.TIMEOUT
+        return self._abort_reason
+
+    def abort(self, reason: AbortReason) -> None:
+        """Ask the job to stop: an async task is cancelled, a sync one may ask ``context.should_abort()``.
+
+        A second call does nothing: the task has been told.
+        """
+        if self._abort_reason is not None:
+            return
+        self._abort_reason = reason
+        self._log(logging.INFO, "abort_job", "Asking job %s to stop: %s", self.job.call_string, reason.value)
+        if self._cancellable is not None:
+            self._cancellable.cancel()
+
+    async def execute(self) -> Outcome:
+        """Run the job. Raises nothing: whatever goes wrong is the outcome."""
+        task, result = await self._find_and_call()
+        self._job_result.end_timestamp = time.time()
+        self._job_result.result = result.value
+        outcome = self._decide(task, result)
+        self._log_outcome(outcome)
+        return outcome
+
+    async def _find_and_call(self) -> tuple[Task[Any, Any, Any] | None, RunResult]:
+        self._log(logging.DEBUG, "loaded_job_info", "Loaded job %s", self.job.call_string)
+        if isinstance(self.job.task_kwargs, UnreadableArguments):
+            message = f"The arguments of job {self.job.call_string} cannot be read: {self.job.task_kwargs.reason}"
+            return None, RunResult(exception=exceptions.InvalidJob(message))
+        try:
+            task = self._worker.find_task(self.job.task_name)
+        except exceptions.TaskNotFound as error:
+            self._log(logging.ERROR, "task_not_found", "Task was not found: %s", self.job.task_name)
+            return None, RunResult(exception=error)
+        self._log(logging.INFO, "start_job", "Starting job %s", self.job.call_string)
+        try:
+            value = await self._call_with_worker_middleware(task)
+        except BaseException as error:
+            # Also SystemExit and KeyboardInterrupt: a job must not take its worker down.
+            return task, RunResult(exception=error, abort_reason=self._why_to_stop())
+        return task, RunResult(value=value, abort_reason=self._why_to_stop())
+
+    async def _call_with_worker_middleware(self, task: Task[Any, Any, Any]) -> Any:
+        run_task = functools.partial(self._call_task, task)
+        call = compose(self._worker.settings.worker_middleware, run_task, self._context, self._worker)
+        try:
+            self._allow_cancellation(task)
+            return await call()
+        finally:
+            self._forget_cancellation()
+
+    def _allow_cancellation(self, task: Task[Any, Any, Any]) -> None:
+        if not task.is_async:
+            return
+        if self._abort_reason is not None:
+            raise asyncio.CancelledError
+        self._cancellable = asyncio.current_task()
+
+    def _forget_cancellation(self) -> None:
+        """The task may have swallowed its cancellation; what follows here must not be cancelled by it."""
+        if self._cancellable is not None:
+            while self._cancellable.cancelling():
+                self._cancellable.uncancel()
+            self._cancellable = None
+
+    async def _call_task(self, task: Task[Any, Any, Any]) -> Any:
+        arguments = [self._context] if task.pass_context else []
+        run_task = functools.partial(task.func, *arguments, **self.job.task_kwargs)
+        chain = compose(self._task_middleware(task), run_task, self._context, self._worker)
+        call = chain if task.is_async else functools.partial(self._call_in_thread, chain)
+        return await self._time_limit.call(task, call)
+
+    async def _call_in_thread(self, call: Callable[[], Any]) -> Any:
+        """As if the call were made here: context variables reach it, and what it sets comes back."""
+        context = contextvars.copy_context()
+        captured = await self._threads.run(functools.partial(context.run, _capture, call), self._discard)
+        _adopt(context)
+        value = captured.unwrap()
+        # A sync function may hand back a coroutine (a lambda around an async one, say).
+        return await value if inspect.isawaitable(value) else value
+
+    def _discard(self, captured: _Captured) -> None:
+        """Called in the thread of a task whose run ended without it."""
+        message = "Job %s has returned in its thread after its run had ended: what it did is not recorded"
+        self._log(logging.WARNING, "discard_late_result", message, self.job.call_string, exc_info=captured.exception)
+
+    def _task_middleware(self, task: Task[Any, Any, Any]) -> list[Callable[..., Any]]:
+        of_worker = [one for one in self._worker.settings.task_middleware if is_async_middleware(one) is task.is_async]
+        return [*of_worker, *task.task_middleware]
+
+    def _decide(self, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
+        try:
+            return decide(self.job, task, result)
+        except BaseException as error:
+            # A retry strategy of the user's that raises must not leave the job running for ever.
+            error.__context__ = result.exception
+            return Outcome(job=self.job, status=Status.FAILED, exception=error)
+
+    def _log_outcome(self, outcome: Outcome) -> None:
+        level, action, words = _OUTCOME_LOGS[outcome.status, outcome.retry_decision is not None]
+        if outcome.status is Status.TODO and self._abort_reason is AbortReason.SHUTDOWN:
+            action, words = "job_aborted_retry", "was aborted, to be retried"
+        if not self._logger.isEnabledFor(level):
+            return
+        duration = self._job_result.duration(time.time()) or 0.0
+        message = f"Job %s {words} (lasted %.3f s)"
+        arguments: list[Any] = [self.job.call_string, duration]
+        if outcome.status is Status.SUCCEEDED:
+            message += " - Result: %.250s"
+            arguments.append(self._job_result.result)
+        exc_info = outcome.exception if level >= logging.INFO and outcome.exception is not None else None
+        self._log(level, action, message, *arguments, exc_info=exc_info)
+
+    def _log(
+        self, level: int, action: str, message: str, *arguments: Any, exc_info: BaseException | None = None
+    ) -> None:
+        if not self._logger.isEnabledFor(level):
+            return
+        extra = {"action": action, "worker": self._worker.log_context(), "job": self.job.log_context()}
+        extra |= self._job_result.as_dict()
+        try:
+            self._logger.log(level, message, *arguments, extra=extra, exc_info=exc_info)
+        except Exception:
+            # A log handler that raises does not decide what becomes of the job.
+            traceback.print_exc()
+
+
+_OUTCOME_LOGS: dict[tuple[Status, bool], tuple[int, str, str]] = {
+    (Status.SUCCEEDED, False): (logging.INFO, "job_success", "ended with status: Success"),
+    (Status.FAILED, False): (logging.ERROR, "job_error", "ended with status: Error"),
+    (Status.ABORTED, False): (logging.INFO, "job_aborted", "ended with status: Aborted"),
+    (Status.TODO, True): (logging.INFO, "job_error_retry", "ended with status: Error, to retry"),
+}
+
+
+class _Captured:
+    """What a call in a thread did. Exceptions are carried: SystemExit through a future would end the event loop."""
+
+    def __init__(self, value: Any = None, exception: BaseException | None = None) -> None:
+        self._value = value
+        self.exception = exception
+
+    def unwrap(self) -> Any:
+        if self.exception is not None:
+            raise self.exception
+        return self._value
+
+
+def _adopt(context: contextvars.Context) -> None:
+    """Set here the context variables that were set there."""
+    here = contextvars.copy_context()
+    for variable, value in context.items():
+        if variable not in here or here[variable] is not value:
+            variable.set(value)
+
+
+def _capture(call: Callable[[], Any]) -> _Captured:
+    try:
+        return _Captured(value=call())
+    except BaseException as error:
+        return _Captured(exception=error)

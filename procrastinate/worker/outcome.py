@@ -1,0 +1,97 @@
+"""How a run ended, and what becomes of the job: a pure decision."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Any
+
+from procrastinate import core, exceptions
+from procrastinate.job_context import AbortReason
+from procrastinate.jobs import DeleteJobCondition, Job, Status
+from procrastinate.retry import RetryDecision
+from procrastinate.tasks import Task
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What the task did: returned, or raised; and whether it was asked to stop meanwhile."""
+
+    value: Any = None
+    exception: BaseException | None = None
+    abort_reason: AbortReason | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What is to be recorded of a job."""
+
+    job: Job
+    status: Status
+    """``TODO`` with a retry decision."""
+    exception: BaseException | None = None
+    retry_decision: RetryDecision | None = None
+
+    @property
+    def job_id(self) -> int:
+        """The id of the job, which has been stored."""
+        assert self.job.id is not None
+        return self.job.id
+
+    def as_finished(self, delete_jobs: DeleteJobCondition) -> core.FinishedJob:
+        """For :func:`procrastinate.core.finish_jobs`."""
+        return core.FinishedJob(
+            id=self.job_id,
+            attempts=self.job.attempts,
+            status=self.status,
+            delete=delete_jobs.covers(self.status),
+        )
+
+    def as_retry(self) -> core.JobRetry:
+        """For :func:`procrastinate.core.retry_jobs`."""
+        assert self.retry_decision is not None
+        return core.JobRetry(
+            id=self.job_id,
+            attempts=self.job.attempts,
+            retry_at=self.retry_decision.fixed_retry_at,
+            retry_in=self.retry_decision.seconds,
+            priority=self.retry_decision.priority,
+            queue_name=self.retry_decision.queue,
+            lock=self.retry_decision.lock,
+        )
+
+    def without_retry(self) -> Outcome:
+        """The same, as failed: for a retry that cannot be written."""
+        return dataclasses.replace(self, status=Status.FAILED, retry_decision=None)
+
+
+def decide(job: Job, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
+    """What becomes of a job.
+
+    A task that returned has succeeded, even when it was asked to stop. One that stopped on a user's request is
+    aborted, whatever its retry strategy says. One that stopped because the worker stops is tried again if it has
+    a retry strategy that says so. One that was out of time has raised, unless a user had asked it to stop.
+    """
+    exception = result.exception
+    if exception is None:
+        return Outcome(job=job, status=Status.SUCCEEDED)
+    stopped = _stopped(exception, result.abort_reason)
+    if stopped and result.abort_reason is not AbortReason.SHUTDOWN:
+        return Outcome(job=job, status=Status.ABORTED, exception=exception)
+    decision = None if task is None else _retry_decision(task, exception, job)
+    if decision is not None:
+        return Outcome(job=job, status=Status.TODO, exception=exception, retry_decision=decision)
+    return Outcome(job=job, status=Status.ABORTED if stopped else Status.FAILED, exception=exception)
+
+
+def _stopped(exception: BaseException, abort_reason: AbortReason | None) -> bool:
+    if isinstance(exception, exceptions.JobAborted):
+        return True
+    if isinstance(exception, exceptions.TaskTimeout):
+        return abort_reason is AbortReason.USER_REQUEST
+    return isinstance(exception, asyncio.CancelledError) and abort_reason not in (None, AbortReason.TIMEOUT)
+
+
+def _retry_decision(task: Task[Any, Any, Any], exception: BaseException, job: Job) -> RetryDecision | None:
+    retry = task.get_retry_exception(exception=exception, job=job)
+    return None if retry is None else retry.retry_decision

@@ -1,0 +1,223 @@
+"""Writes the outcomes of jobs: in batches, and until it has worked."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from procrastinate.core.errors import is_invalid_value, is_passing, is_unique_violation
+from procrastinate.jobs import Status
+from procrastinate.manager import JobManager
+from procrastinate.worker.backoff import Backoff
+from procrastinate.worker.outcome import Outcome
+
+if TYPE_CHECKING:
+    from procrastinate.jobs import DeleteJobCondition
+
+_LARGEST_BATCH = 1000
+_LOCKED_PAUSE = 0.05
+"""Seconds until an outcome is written again whose row somebody had locked."""
+_REFUSED_PAUSE = 10.0
+"""Seconds until an outcome is tried again that the database refused for what it is: a trigger of the user's, a right
+that is missing."""
+
+
+class Recorder:
+    """While one batch is being written the next one collects: no outcome waits longer than it must.
+
+    When the database is away, outcomes are kept and written when it is back.
+
+    Parameters
+    ----------
+    on_recorded:
+        Called after each batch, with whether a lock may have been freed or a job waits again.
+    """
+
+    def __init__(
+        self,
+        manager: JobManager,
+        delete_jobs: DeleteJobCondition,
+        logger: logging.Logger,
+        on_recorded: Callable[[bool], None],
+    ) -> None:
+        self._manager = manager
+        self._delete_jobs = delete_jobs
+        self._logger = logger
+        self._on_recorded = on_recorded
+        self._pending: list[Outcome] = []
+        self._locked = 0
+        self._unrecorded: collections.Counter[int] = collections.Counter()
+        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything is written."""
+        return self._idle.is_set()
+
+    @property
+    def unrecorded_ids(self) -> set[int]:
+        """The jobs whose outcome is not written yet."""
+        return set(self._unrecorded)
+
+    def add(self, outcome: Outcome) -> None:
+        """Record an outcome, soon."""
+        self._unrecorded[outcome.job_id] += 1
+        self._add_again(outcome)
+
+    def _add_again(self, outcome: Outcome) -> None:
+        self._pending.append(outcome)
+        self._idle.clear()
+        self._arrived.set()
+
+    def _add_locked(self, outcome: Outcome) -> None:
+        self._locked -= 1
+        self._add_again(outcome)
+
+    async def flush(self) -> None:
+        """Wait until everything is written."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Write batch after batch, until cancelled."""
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._pending:
+                batch, self._pending = self._pending[:_LARGEST_BATCH], self._pending[_LARGEST_BATCH:]
+                await self._write_until_done(batch)
+                self._log_recorded(batch)
+                self._on_recorded(any(_frees_something(outcome) for outcome in batch))
+            if not self._locked:
+                self._idle.set()
+
+    def _log_recorded(self, batch: list[Outcome]) -> None:
+        if not self._logger.isEnabledFor(logging.DEBUG):
+            return
+        for outcome in batch:
+            self._log(
+                logging.DEBUG,
+                "Recorded job %s as %s",
+                outcome.job.call_string,
+                outcome.status.value,
+                extra={"action": "finish_task", "job": outcome.job.log_context(), "status": outcome.status.value},
+            )
+
+    def _log(self, level: int, message: str, *arguments: Any, extra: dict[str, Any]) -> None:
+        """A log handler that raises must not keep outcomes from being written."""
+        with contextlib.suppress(Exception):
+            self._logger.log(level, message, *arguments, extra=extra)
+
+    async def _write_until_done(self, batch: list[Outcome]) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                await self._write(batch)
+            except Exception as error:
+                if not (is_passing(error) or is_unique_violation(error)):
+                    await self._write_one_by_one(batch, error)
+                    return
+                self._log(
+                    logging.WARNING,
+                    "Cannot record the outcomes of %d jobs yet: %s",
+                    len(batch),
+                    error,
+                    extra={"action": "record_outcomes_error"},
+                )
+                await asyncio.sleep(backoff.next_wait())
+            else:
+                return
+
+    async def _write_one_by_one(self, batch: list[Outcome], error: Exception) -> None:
+        """One outcome of the batch cannot be written as it is: it must not hold up the others, nor be lost.
+
+        A retry with a value that no row can hold is written as a failure instead. What cannot be written at all is
+        tried again from time to time, until the worker stops; then the others find the job.
+        """
+        if len(batch) > 1:
+            for outcome in batch:
+                await self._write_until_done([outcome])
+            return
+        (outcome,) = batch
+        self._log(
+            logging.ERROR,
+            "The outcome of job %s cannot be recorded: %s",
+            outcome.job.call_string,
+            error,
+            extra={"action": "record_outcome_refused", "job": outcome.job.log_context()},
+        )
+        if outcome.retry_decision is not None and is_invalid_value(error):
+            await self._write_until_done([outcome.without_retry()])
+        else:
+            asyncio.get_running_loop().call_later(_REFUSED_PAUSE, self._add_again, outcome)
+
+    async def _write(self, batch: list[Outcome]) -> None:
+        """Fenced by the worker id that each job was fetched with, which may not be the worker's id any more."""
+        for worker_id in {outcome.job.worker_id for outcome in batch}:
+            assert worker_id is not None
+            mine = [outcome for outcome in batch if outcome.job.worker_id == worker_id]
+            recorded = await self._write_for(worker_id, mine)
+            for outcome in mine:
+                if outcome.job_id in recorded:
+                    self._forget(outcome.job_id)
+            await self._look_at_rest(worker_id, [outcome for outcome in mine if outcome.job_id not in recorded])
+
+    async def _look_at_rest(self, worker_id: int, outcomes: list[Outcome]) -> None:
+        """What was not recorded is no longer this worker's; or somebody has its row locked, and it waits its turn."""
+        if not outcomes:
+            return
+        finished = [outcome.as_finished(self._delete_jobs) for outcome in outcomes]
+        held = await self._manager.list_held_jobs(finished, worker_id=worker_id)
+        for outcome in outcomes:
+            if outcome.job_id in held:
+                self._locked += 1
+                asyncio.get_running_loop().call_later(_LOCKED_PAUSE, self._add_locked, outcome)
+            else:
+                self._forget(outcome.job_id)
+                self._log_refused(outcome)
+
+    def _forget(self, job_id: int) -> None:
+        self._unrecorded[job_id] -= 1
+        if self._unrecorded[job_id] <= 0:
+            del self._unrecorded[job_id]
+
+    async def _write_for(self, worker_id: int, batch: list[Outcome]) -> set[int]:
+        finished = [outcome.as_finished(self._delete_jobs) for outcome in batch if outcome.retry_decision is None]
+        retries = [outcome.as_retry() for outcome in batch if outcome.retry_decision is not None]
+        recorded: set[int] = set()
+        if finished:
+            recorded |= await self._manager.finish_jobs(finished, worker_id=worker_id)
+        if retries:
+            statuses = await self._manager.retry_jobs(retries, worker_id=worker_id)
+            self._log_not_retried(statuses)
+            recorded |= set(statuses)
+        return recorded
+
+    def _log_not_retried(self, statuses: Mapping[int, Status]) -> None:
+        """The abort was requested after the retry had been decided."""
+        for job_id, status in statuses.items():
+            if status is not Status.TODO:
+                self._log(
+                    logging.INFO,
+                    "Job %s is not tried again: its abort was requested meanwhile",
+                    job_id,
+                    extra={"action": "job_not_retried", "job_id": job_id, "status": status.value},
+                )
+
+    def _log_refused(self, outcome: Outcome) -> None:
+        self._log(
+            logging.WARNING,
+            "Job %s is no longer this worker's, or is recorded already: its outcome (%s) is not written",
+            outcome.job.call_string,
+            outcome.status.value,
+            extra={"action": "outcome_refused", "job": outcome.job.log_context()},
+        )
+
+
+def _frees_something(outcome: Outcome) -> bool:
+    return outcome.job.lock is not None or outcome.status is Status.TODO

@@ -1,0 +1,173 @@
+"""What goes on beside the jobs: listen, defer periodic tasks, rescue, look for requests to abort."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable
+
+from procrastinate.core.channels import Notification
+from procrastinate.core.records import RescuedJob
+from procrastinate.manager import JobManager
+from procrastinate.worker.backoff import Backoff
+
+Service = Callable[[], Awaitable[None]]
+
+
+async def supervise(name: str, service: Service, logger: logging.Logger) -> None:
+    """Run a service until it is done, starting it again, with growing pauses, whenever it fails."""
+    backoff = Backoff()
+    loop = asyncio.get_running_loop()
+    while True:
+        started = loop.time()
+        try:
+            await service()
+        except Exception as error:
+            if loop.time() - started > 60:
+                backoff.reset()
+            wait = backoff.next_wait()
+            with contextlib.suppress(Exception):  # a log handler that raises must not end a service
+                logger.warning(
+                    "The %s failed, and starts again in %.1f s: %s",
+                    name,
+                    wait,
+                    error,
+                    extra={"action": "side_task_failed", "side_task": name},
+                    exc_info=logger.isEnabledFor(logging.DEBUG),
+                )
+            await asyncio.sleep(wait)
+        else:
+            return
+
+
+class Listener:
+    """Tells the worker what the database notifies.
+
+    Parameters
+    ----------
+    on_waiting:
+        Called when jobs may be ready, with whether some have to be promoted first.
+    on_abort:
+        Called with the id of a job whose abort was requested.
+    """
+
+    def __init__(
+        self,
+        manager: JobManager,
+        queues: Iterable[str] | None,
+        on_waiting: Callable[[bool], None],
+        on_abort: Callable[[int], None],
+    ) -> None:
+        self._manager = manager
+        self._queues = queues
+        self._on_waiting = on_waiting
+        self._on_abort = on_abort
+
+    async def run(self) -> None:
+        """Listen until cancelled. What came before listening began is looked for once it has."""
+        await self._manager.listen_for_jobs(
+            on_notification=self._handle, queues=self._queues, on_listening=lambda: self._on_waiting(True)
+        )
+
+    async def _handle(self, *, channel: str, notification: Notification) -> None:
+        if notification["type"] == "abort_job_requested":
+            self._on_abort(notification["job_id"])
+        else:
+            self._on_waiting(notification.get("upcoming", True))
+
+
+class AbortPoller:
+    """Asks, now and then, whether running jobs are to be aborted: the net under the notifications."""
+
+    def __init__(
+        self,
+        manager: JobManager,
+        interval: float,
+        running_ids: Callable[[], Iterable[int]],
+        on_abort: Callable[[int], None],
+    ) -> None:
+        self._manager = manager
+        self._interval = interval
+        self._running_ids = running_ids
+        self._on_abort = on_abort
+
+    async def run(self) -> None:
+        """Ask until cancelled; not at all while no job runs."""
+        while True:
+            running = set(self._running_ids())
+            if running:
+                for job_id in running.intersection(await self._manager.list_jobs_to_abort_async()):
+                    self._on_abort(job_id)
+            await asyncio.sleep(self._interval)
+
+
+class Rescuer:
+    """Looks after what others left behind: workers that died, their jobs, jobs parked behind nobody.
+
+    Every worker does it, none is special; operations pass over what another is busy with.
+
+    Parameters
+    ----------
+    may_judge:
+        Whether workers that have been silent can be taken for dead now.
+    """
+
+    def __init__(
+        self,
+        manager: JobManager,
+        *,
+        interval: float,
+        stalled_worker_timeout: float,
+        max_rescues: int,
+        may_judge: Callable[[], bool],
+        logger: logging.Logger,
+    ) -> None:
+        self._manager = manager
+        self._may_judge = may_judge
+        self._interval = interval
+        self._stalled_worker_timeout = stalled_worker_timeout
+        self._max_rescues = max_rescues
+        self._logger = logger
+        self._swept_to: str | None = None
+
+    async def run(self) -> None:
+        """Once at the start, then at each interval, until cancelled."""
+        while True:
+            await self.look_once()
+            await asyncio.sleep(self._interval * random.uniform(0.8, 1.2))
+
+    async def look_once(self) -> None:
+        """Prune, rescue, sweep."""
+        if self._may_judge():
+            await self._prune_workers()
+        await self._rescue_jobs()
+        sweep = await self._manager.sweep_parked_jobs(start=self._swept_to)
+        self._swept_to = sweep.reached
+
+    async def _prune_workers(self) -> None:
+        pruned = await self._manager.prune_stalled_workers(self._stalled_worker_timeout)
+        if pruned:
+            self._logger.warning(
+                "Workers that had not been heard of for %s s were removed: %s",
+                self._stalled_worker_timeout,
+                ", ".join(map(str, pruned)),
+                extra={"action": "prune_stalled_workers", "workers": pruned},
+            )
+
+    async def _rescue_jobs(self) -> None:
+        rescued = await self._manager.rescue_jobs(max_rescues=self._max_rescues)
+        self.tell(rescued, "was left behind by a worker that is gone")
+
+    def tell(self, rescued: Iterable[RescuedJob], why: str) -> None:
+        """Log that jobs were taken back."""
+        for job in rescued:
+            self._logger.warning(
+                "Job %s[%s] %s: it is %s now",
+                job.task_name,
+                job.id,
+                why,
+                job.status.value,
+                extra={"action": "job_rescued", "job_id": job.id, "status": job.status.value},
+            )

@@ -1,0 +1,262 @@
+"""One run of a worker, from its registration to its goodbye: start, work, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from procrastinate import exceptions
+from procrastinate.job_context import AbortReason, queues_display
+from procrastinate.jobs import Job, Status
+from procrastinate.manager import JobManager
+from procrastinate.periodic import DEFAULT_MAX_DELAY, PeriodicDeferrer
+from procrastinate.worker.fetch_loop import FetchLoop
+from procrastinate.worker.heartbeat import Heartbeat
+from procrastinate.worker.job_run import JobRun
+from procrastinate.worker.outcome import Outcome
+from procrastinate.worker.recorder import Recorder
+from procrastinate.worker.services import AbortPoller, Listener, Rescuer, Service, supervise
+from procrastinate.worker.task_threads import TaskThreads
+
+if TYPE_CHECKING:
+    from procrastinate.worker.worker import Worker
+
+_LAST_WRITES_TIMEOUT = 5.0
+"""Seconds for the goodbye to the database. If it is away, the others will find out."""
+
+
+class Session:
+    """What a registered worker has while it runs: its jobs, and the parts that serve them."""
+
+    def __init__(self, worker: Worker, manager: JobManager) -> None:
+        self._worker = worker
+        self._settings = worker.settings
+        self._manager = manager
+        self._event_loop = asyncio.get_running_loop()
+        self._running: dict[JobRun, asyncio.Task[None]] = {}
+        self._side_tasks_by_name: dict[str, asyncio.Task[None]] = {}
+        self._started = 0
+        self._recorder = Recorder(manager, worker.settings.delete_jobs, worker.logger, self._on_recorded)
+        self._fetch_loop = self._make_fetch_loop()
+        self._threads = TaskThreads(worker.settings.concurrency, on_returned=self._fetch_loop.wake)
+        self._heartbeat = self._make_heartbeat()
+        self._rescuer = self._make_rescuer()
+
+    @property
+    def worker_id(self) -> int:
+        """The id under which the worker is registered; changes when it has to register anew."""
+        assert self._worker.worker_id is not None
+        return self._worker.worker_id
+
+    def stop(self) -> None:
+        """Start no more jobs."""
+        self._fetch_loop.stop()
+
+    # From the start to the end
+
+    async def run(self) -> None:
+        """Run jobs until stopped, and sign off. The services go on until the last job has ended: so does the
+        worker's heart, and so do requests to abort.
+        """
+        self._log(logging.INFO, "start_worker", "Starting worker on %s", queues_display(self._settings.queues))
+        self._heartbeat.start()
+        try:
+            async with self._side_tasks():
+                await self._work_gracefully()
+        finally:
+            for task in self._running.values():
+                task.cancel()
+            self._threads.close()
+            self._heartbeat.stop()
+            await self._say_goodbye()
+            await asyncio.to_thread(self._heartbeat.join, _LAST_WRITES_TIMEOUT)
+        self._log(logging.INFO, "stop_worker", "Stopped worker on %s", queues_display(self._settings.queues))
+
+    async def _work_gracefully(self) -> None:
+        """Cancellation, whenever it comes, only stops the worker. A second one ends the wait for its jobs.
+
+        After a signal it is the second: asyncio makes a cancellation of Ctrl-C.
+        """
+        working = asyncio.create_task(self._work(), name="work")
+        try:
+            await asyncio.shield(working)
+        except asyncio.CancelledError:
+            if self._worker.signalled:
+                working.cancel()
+            self._worker.stop()
+            await working
+            raise
+
+    async def _work(self) -> None:
+        """Run jobs until stopped, then drain, and write the last outcomes."""
+        if self._worker.stop_requested:
+            self._fetch_loop.stop()
+        if not self._settings.wait:
+            await self._rescue_first()
+        await self._fetch_loop.run(None if self._settings.wait else self._is_drained)
+        self._side_tasks_by_name["deferrer"].cancel()  # what it defers now would wait for the next worker
+        self._log(logging.INFO, "stopping_worker", "Stopping worker: %d jobs are running", len(self._running))
+        await self._drain()
+        await self._write_last_outcomes()
+
+    async def _write_last_outcomes(self) -> None:
+        """Within the graceful timeout where there is one. What is not written by then runs again elsewhere."""
+        try:
+            async with asyncio.timeout(self._settings.shutdown_graceful_timeout or None):
+                await self._recorder.flush()
+        except TimeoutError:
+            unrecorded = len(self._recorder.unrecorded_ids)
+            self._log(logging.ERROR, "outcomes_lost", "The outcomes of %d jobs could not be written", unrecorded)
+
+    async def _rescue_first(self) -> None:
+        """A worker that does not wait may be gone before it is the rescuer's turn."""
+        with contextlib.suppress(exceptions.ConnectorException):  # the rescuer will tell
+            await self._rescuer.look_once()
+
+    async def _drain(self) -> None:
+        """Wait for the running jobs; past the graceful timeout, ask them to stop, and wait for that."""
+        for run in self._running:
+            self._log(logging.INFO, "ending_job", "Waiting for job %s to end", run.job.call_string)
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=self._settings.shutdown_graceful_timeout)
+        for run in self._running:
+            run.abort(AbortReason.SHUTDOWN)
+        if self._running:
+            await asyncio.wait(self._running.values())
+
+    async def _say_goodbye(self) -> None:
+        try:
+            async with asyncio.timeout(_LAST_WRITES_TIMEOUT):
+                await self._manager.unregister_worker(self.worker_id)
+        except (exceptions.ConnectorException, TimeoutError) as error:
+            self._log(logging.WARNING, "unregister_worker_error", "The worker could not sign off: %s", error)
+
+    # Jobs
+
+    def _start_job(self, job: Job) -> None:
+        self._started += 1
+        run = JobRun(job, self._worker, self._threads)
+        self._running[run] = asyncio.create_task(self._execute(run), name=f"process job {job.task_name}[{job.id}]")
+        if self._started == self._settings.max_jobs:
+            self._log(logging.INFO, "max_jobs_started", "Stopping after %d jobs", self._started)
+            self._worker.stop()
+            self.stop()  # at once, before another fetch
+
+    async def _execute(self, run: JobRun) -> None:
+        try:
+            self._recorder.add(await run.execute())
+        except Exception as error:
+            # Nothing foreseen: whatever it is, the job must not stay "doing" for ever.
+            with contextlib.suppress(Exception):
+                self._worker.logger.exception("Job %s could not be run", run.job.id, extra={"action": "job_error"})
+            self._recorder.add(Outcome(job=run.job, status=Status.FAILED, exception=error))
+        finally:
+            del self._running[run]
+            self._fetch_loop.wake()
+
+    def _running_ids(self) -> set[int]:
+        return {run.job.id for run in self._running if run.job.id is not None}
+
+    def _abort_job(self, job_id: int) -> None:
+        """Twice the same job, where it was lost to the others meanwhile and fetched again."""
+        for run in self._running:
+            if run.job.id == job_id:
+                run.abort(AbortReason.USER_REQUEST)
+
+    async def _take_stock(self) -> None:
+        """Give back the jobs that the database says are this worker's, and of which it knows nothing: the answer
+        to their fetch was lost. Called between two fetches.
+        """
+        known = self._running_ids() | self._recorder.unrecorded_ids
+        returned = await self._manager.return_unknown_jobs(
+            worker_id=self.worker_id, known_ids=known, max_rescues=self._settings.max_rescues
+        )
+        self._rescuer.tell(returned, "was fetched, but the answer was lost")
+
+    def _free_slots(self) -> int:
+        """A thread that goes on after its job has timed out keeps its slot."""
+        free = self._settings.concurrency - len(self._running) - self._threads.left
+        return free if self._settings.max_jobs is None else min(free, self._settings.max_jobs - self._started)
+
+    def _is_drained(self) -> bool:
+        return not self._running and self._recorder.is_idle
+
+    def _on_recorded(self, frees_something: bool) -> None:
+        self._fetch_loop.wake(upcoming=frees_something)
+
+    # The parts
+
+    def _make_fetch_loop(self) -> FetchLoop:
+        return FetchLoop(
+            self._manager,
+            queues=self._settings.queues,
+            polling_interval=self._settings.fetch_job_polling_interval,
+            free_slots=self._free_slots,
+            start=self._start_job,
+            take_stock=self._take_stock,
+            worker_id=lambda: self.worker_id,
+            logger=self._worker.logger,
+        )
+
+    def _make_heartbeat(self) -> Heartbeat:
+        return Heartbeat(
+            self._manager.connector,
+            self.worker_id,
+            self._settings.update_heartbeat_interval,
+            self._settings.stalled_worker_timeout,
+            self._worker.logger,
+            on_new_id=self._set_worker_id_threadsafe,
+        )
+
+    def _make_rescuer(self) -> Rescuer:
+        return Rescuer(
+            self._manager,
+            interval=self._settings.update_heartbeat_interval,
+            stalled_worker_timeout=self._settings.stalled_worker_timeout,
+            max_rescues=self._settings.max_rescues,
+            # One that does not wait is gone before it has been here for long enough.
+            may_judge=lambda: self._heartbeat.may_judge or not self._settings.wait,
+            logger=self._worker.logger,
+        )
+
+    def _set_worker_id_threadsafe(self, worker_id: int) -> None:
+        self._event_loop.call_soon_threadsafe(self._set_worker_id, worker_id)
+
+    def _set_worker_id(self, worker_id: int) -> None:
+        self._worker.worker_id = worker_id
+        self._fetch_loop.wake(upcoming=True)
+
+    @contextlib.asynccontextmanager
+    async def _side_tasks(self) -> AsyncIterator[None]:
+        tasks = self._side_tasks_by_name
+        for name, service in self._services().items():
+            tasks[name] = asyncio.create_task(supervise(name, service, self._worker.logger), name=name)
+        try:
+            yield
+        finally:
+            for task in tasks.values():
+                task.cancel()
+            await asyncio.wait(tasks.values(), timeout=_LAST_WRITES_TIMEOUT)
+
+    def _services(self) -> dict[str, Service]:
+        services: dict[str, Service] = {"recorder": self._recorder.run}
+        if self._settings.listen_notify:
+            listener = Listener(self._manager, self._settings.queues, self._fetch_loop.notified, self._abort_job)
+            services["listener"] = listener.run
+        else:
+            self._log(logging.INFO, "listen_notify_disabled", "Not listening for notifications")
+        app = self._worker.app
+        max_delay = float((app.periodic_defaults or {}).get("max_delay", DEFAULT_MAX_DELAY))
+        services["deferrer"] = PeriodicDeferrer(app.periodic_registry, max_delay, self._manager).worker
+        services["poll_jobs_to_abort"] = AbortPoller(
+            self._manager, self._settings.abort_job_polling_interval, self._running_ids, self._abort_job
+        ).run
+        services["rescuer"] = self._rescuer.run
+        return services
+
+    def _log(self, level: int, action: str, message: str, *arguments: Any) -> None:
+        extra = {"action": action, "worker": self._worker.log_context()}
+        self._worker.logger.log(level, message, *arguments, extra=extra)

@@ -1,0 +1,44 @@
+"""The time that a run of a task may take."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from procrastinate import exceptions
+from procrastinate.tasks import Task
+
+
+class TimeLimit:
+    """Ends the call of a task when its timeout has passed, as :func:`asyncio.timeout` does."""
+
+    def __init__(self) -> None:
+        self._scope: asyncio.Timeout | None = None
+
+    @property
+    def is_exceeded(self) -> bool:
+        """Whether the time has passed: true before the cancellation reaches the task."""
+        return self._scope is not None and self._scope.expired()
+
+    async def call(self, task: Task[Any, Any, Any], call: Callable[[], Awaitable[Any]]) -> Any:
+        """Await the call, for as long as the task may take.
+
+        Raises
+        ------
+        TaskTimeout
+            It took longer, whatever it made of its cancellation.
+        """
+        if task.timeout is None:
+            return await call()
+        try:
+            async with asyncio.timeout(task.timeout) as self._scope:
+                return await call()
+        finally:
+            if self.is_exceeded:
+                raise exceptions.TaskTimeout(_message(task, task.timeout))
+
+
+def _message(task: Task[Any, Any, Any], timeout: float) -> str:
+    message = f"Task {task.name} took longer than its timeout of {timeout:g} s"
+    return message if task.is_async else f"{message}; its thread goes on, and keeps its slot until it returns"

@@ -1,0 +1,187 @@
+"""A worker, as apps, tasks and middleware know it: its options, its name, a way to stop it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from procrastinate import exceptions
+from procrastinate.jobs import DeleteJobCondition
+from procrastinate.manager import JobManager
+from procrastinate.middleware import TaskMiddleware, WorkerMiddleware
+from procrastinate.tasks import Task
+from procrastinate.worker import options
+from procrastinate.worker.session import Session
+from procrastinate.worker.signals import on_stop_signal
+
+if TYPE_CHECKING:
+    from procrastinate.app import App
+
+
+class Worker:
+    """Runs jobs. Started by ``app.run_worker(...)``, whose options these are; one worker runs once.
+
+    Parameters
+    ----------
+    queues:
+        Run the jobs of these queues; ``None`` for all.
+    name:
+        For the logs.
+    concurrency:
+        How many jobs at the same time.
+    wait:
+        Without jobs: wait for some (True), or return (False).
+    fetch_job_polling_interval, abort_job_polling_interval:
+        Seconds between two looks into the database, for what notifications did not tell.
+    shutdown_graceful_timeout:
+        Seconds that running jobs get when the worker stops, before they are asked to stop; ``None``: as long as
+        they take.
+    listen_notify:
+        Be told about new jobs at once, on a connection of its own.
+    delete_jobs:
+        ``"never"``, ``"successful"`` or ``"always"``: which finished jobs are deleted.
+    additional_context:
+        Given to each job in ``context.additional_context``, each time as a copy.
+    install_signal_handlers:
+        Stop gracefully at SIGINT and SIGTERM.
+    update_heartbeat_interval, stalled_worker_timeout:
+        Seconds between two signs of life, and seconds without any after which the others take a worker for dead.
+    max_rescues:
+        A job that was taken back from dead workers so many times is not tried again: it has failed.
+    max_jobs:
+        Stop gracefully after so many jobs were started, retries included, so that a supervisor starts a fresh process;
+        ``None``: go on.
+    task_middleware, worker_middleware:
+        Around each task (of the same kind, sync or async); around each job, always async.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        queues: Iterable[str] | None = None,
+        name: str | None = options.WORKER_NAME,
+        concurrency: int = options.WORKER_CONCURRENCY,
+        wait: bool = True,
+        fetch_job_polling_interval: float = options.FETCH_JOB_POLLING_INTERVAL,
+        abort_job_polling_interval: float = options.ABORT_JOB_POLLING_INTERVAL,
+        shutdown_graceful_timeout: float | None = None,
+        listen_notify: bool = True,
+        delete_jobs: str | DeleteJobCondition | None = None,
+        additional_context: dict[str, Any] | None = None,
+        install_signal_handlers: bool = True,
+        update_heartbeat_interval: float = options.UPDATE_HEARTBEAT_INTERVAL,
+        stalled_worker_timeout: float = options.STALLED_WORKER_TIMEOUT,
+        task_middleware: list[TaskMiddleware] | None = None,
+        worker_middleware: list[WorkerMiddleware] | None = None,
+        max_rescues: int = options.MAX_RESCUES,
+        max_jobs: int | None = None,
+    ) -> None:
+        self.app = app
+        self.settings = options.WorkerSettings(
+            queues=options.read_queues(queues),
+            name=name or options.WORKER_NAME,
+            concurrency=concurrency,
+            wait=wait,
+            fetch_job_polling_interval=fetch_job_polling_interval,
+            abort_job_polling_interval=abort_job_polling_interval,
+            shutdown_graceful_timeout=shutdown_graceful_timeout,
+            listen_notify=listen_notify,
+            delete_jobs=options.read_delete_jobs(delete_jobs),
+            additional_context=additional_context or {},
+            install_signal_handlers=install_signal_handlers,
+            update_heartbeat_interval=update_heartbeat_interval,
+            stalled_worker_timeout=stalled_worker_timeout,
+            max_rescues=max_rescues,
+            max_jobs=max_jobs,
+            task_middleware=tuple(task_middleware or ()),
+            worker_middleware=tuple(worker_middleware or ()),
+        )
+        self.logger = logging.getLogger(f"procrastinate.worker.{self.settings.name}")
+        self.worker_id: int | None = None
+        self.stop_requested = False
+        self.signalled = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._session: Session | None = None
+
+    @property
+    def worker_name(self) -> str:
+        """For the logs."""
+        return self.settings.name
+
+    @property
+    def queues(self) -> tuple[str, ...] | None:
+        """The queues whose jobs it runs; ``None`` for all."""
+        return self.settings.queues
+
+    @property
+    def concurrency(self) -> int:
+        """How many jobs it runs at the same time."""
+        return self.settings.concurrency
+
+    def stop(self) -> None:
+        """Start no more jobs, and return from :meth:`run` when the running ones have ended. From any thread."""
+        self.stop_requested = True
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop_session)
+
+    def _stop_session(self) -> None:
+        if self._session is not None:
+            self._session.stop()
+
+    def _stop_at_signal(self) -> None:
+        self.signalled = True
+        self.stop()
+
+    def find_task(self, task_name: str) -> Task[Any, Any, Any]:
+        """The task of that name.
+
+        Raises
+        ------
+        TaskNotFound
+            The app has none.
+        """
+        try:
+            return self.app.tasks[task_name]
+        except KeyError:
+            raise exceptions.TaskNotFound(
+                f"Task {task_name!r} is not registered in this app: is the module that declares it imported "
+                "(import_paths), and did it keep its name (aliases)?"
+            ) from None
+
+    def log_context(self) -> dict[str, Any]:
+        """As it goes into the ``extra`` of a log record."""
+        queues = None if self.settings.queues is None else list(self.settings.queues)
+        return {"name": self.settings.name, "worker_id": self.worker_id, "job_id": None, "queues": queues}
+
+    async def run(self) -> None:
+        """Run jobs until stopped. Cancelling it stops it gracefully.
+
+        Raises
+        ------
+        DatabaseUnavailable, SchemaNotApplied
+            At the start only. A database that goes away later is waited for.
+        """
+        self._loop = asyncio.get_running_loop()
+        connector = self.app.connector.get_worker_connector()
+        owned = connector is not self.app.connector
+        if owned:
+            await connector.open_async()
+        try:
+            with self._signal_handlers():
+                await self._run_session(JobManager(connector))
+        finally:
+            if owned:
+                await connector.close_async()
+
+    async def _run_session(self, manager: JobManager) -> None:
+        self.worker_id = await manager.register_worker()
+        self._session = Session(self, manager)
+        await self._session.run()
+
+    def _signal_handlers(self) -> contextlib.AbstractContextManager[None]:
+        if not self.settings.install_signal_handlers:
+            return contextlib.nullcontext()
+        return on_stop_signal(self._stop_at_signal)

@@ -1,0 +1,45 @@
+"""Running the command as a process."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from typing import Any
+
+DEADLINE = 60.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """``procrastinate`` with the app of the tests, on one database."""
+
+    database_url: str
+
+    def run(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run it to its end. ``environment``: more variables, ``APP`` for ``PROCRASTINATE_APP``."""
+        finished = subprocess.run(
+            _command(arguments),
+            env=self._environment(environment),
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            stdin=subprocess.DEVNULL,
+        )
+        assert not check or finished.returncode == 0, finished.stderr
+        return finished
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start it, and leave it running."""
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(_command(arguments), env=self._environment({}), text=True, **pipes)
+
+    def _environment(self, more: dict[str, str]) -> dict[str, str]:
+        own = {"TESTS_CLI_DATABASE_URL": self.database_url, "PROCRASTINATE_APP": "tests.cli.shop.app"}
+        given = {f"PROCRASTINATE_{name}": value for name, value in more.items()}
+        return {**os.environ, **own, **given}
+
+
+def _command(arguments: tuple[str, ...]) -> list[str]:
+    return [sys.executable, "-m", "procrastinate", *arguments]

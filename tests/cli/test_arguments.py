@@ -1,0 +1,174 @@
+"""What the command line and the environment say, as options of the worker."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import pytest
+
+from procrastinate.cli import add_defer_arguments, add_worker_arguments, worker_command
+
+
+class RecordingApp:
+    """Keeps the options that a worker would run with."""
+
+    def run_worker(self, **options: Any) -> None:
+        """Keep them."""
+        self.options = options
+
+
+def _worker_options(*arguments: str) -> dict[str, Any]:
+    parser = argparse.ArgumentParser()
+    add_worker_arguments(parser)
+    app = RecordingApp()
+    worker_command(app, parser.parse_args(arguments))  # type: ignore[arg-type]
+    return app.options
+
+
+def test_what_is_not_given_is_left_to_the_app() -> None:
+    """So that ``worker_defaults`` hold."""
+    assert _worker_options() == {}
+
+
+def test_all_options_of_the_worker() -> None:
+    """By their long names."""
+    assert _worker_options(
+        *("--name=n", "--queues=a, b,,c", "--concurrency=3", "--one-shot", "--no-listen-notify"),
+        *("--fetch-job-polling-interval=1.5", "--abort-job-polling-interval=2", "--shutdown-graceful-timeout=0"),
+        *("--delete-jobs=always", "--max-jobs=100"),
+    ) == {
+        "name": "n",
+        "queues": ["a", "b", "c"],
+        "concurrency": 3,
+        "wait": False,
+        "listen_notify": False,
+        "fetch_job_polling_interval": 1.5,
+        "abort_job_polling_interval": 2.0,
+        "shutdown_graceful_timeout": 0.0,
+        "delete_jobs": "always",
+        "max_jobs": 100,
+    }
+
+
+def test_short_options_of_the_worker() -> None:
+    """And the switches that turn on."""
+    assert _worker_options("-nn", "-q", "", "-c2", "-p3", "-a4", "-w", "-l") == {
+        "name": "n",
+        "queues": None,
+        "concurrency": 2,
+        "fetch_job_polling_interval": 3.0,
+        "abort_job_polling_interval": 4.0,
+        "wait": True,
+        "listen_notify": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("NAME", "n", {"name": "n"}),
+        ("QUEUES", "a,b", {"queues": ["a", "b"]}),
+        ("QUEUES", "", {"queues": None}),
+        ("CONCURRENCY", "4", {"concurrency": 4}),
+        ("CONCURRENCY", "", {}),
+        ("MAX_JOBS", "7", {"max_jobs": 7}),
+        ("MAX_JOBS", "", {}),
+        ("FETCH_JOB_POLLING_INTERVAL", "0.5", {"fetch_job_polling_interval": 0.5}),
+        ("ABORT_JOB_POLLING_INTERVAL", "7", {"abort_job_polling_interval": 7.0}),
+        ("SHUTDOWN_GRACEFUL_TIMEOUT", "0", {"shutdown_graceful_timeout": 0.0}),
+        ("WAIT", "0", {"wait": False}),
+        ("WAIT", "n", {"wait": False}),
+        ("WAIT", "True", {"wait": True}),
+        ("LISTEN_NOTIFY", "0", {"listen_notify": False}),
+        ("LISTEN_NOTIFY", "false", {"listen_notify": False}),
+        ("LISTEN_NOTIFY", "1", {"listen_notify": True}),
+        ("DELETE_JOBS", "successful", {"delete_jobs": "successful"}),
+    ],
+)
+def test_the_environment_counts_as_the_command_line_does(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: dict[str, Any]
+) -> None:
+    """Zero and no included."""
+    monkeypatch.setenv(f"PROCRASTINATE_WORKER_{variable}", value)
+    assert _worker_options() == expected
+
+
+def test_the_command_line_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over a wrong value too."""
+    monkeypatch.setenv("PROCRASTINATE_WORKER_CONCURRENCY", "many")
+    monkeypatch.setenv("PROCRASTINATE_WORKER_WAIT", "0")
+    assert _worker_options("-c1", "--wait") == {"concurrency": 1, "wait": True}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("CONCURRENCY", "many"),
+        ("CONCURRENCY", "0"),
+        ("MAX_JOBS", "0"),
+        ("WAIT", "maybe"),
+        ("DELETE_JOBS", "some"),
+        ("SHUTDOWN_GRACEFUL_TIMEOUT", "-1"),
+        ("FETCH_JOB_POLLING_INTERVAL", "nan"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_the_name_of_its_variable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str, value: str
+) -> None:
+    """Before anything is done."""
+    monkeypatch.setenv(f"PROCRASTINATE_WORKER_{variable}", value)
+    with pytest.raises(SystemExit):
+        _worker_options()
+    assert f"PROCRASTINATE_WORKER_{variable}='{value}'" in capsys.readouterr().err
+
+
+def test_options_of_defer_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The arguments of the task too."""
+    for name, value in {
+        "JSON_ARGS": '{"a": 1}',
+        "QUEUE": "q",
+        "LOCK": "l",
+        "QUEUEING_LOCK": "ql",
+        "IGNORE_ALREADY_ENQUEUED": "1",
+        "IN": "0",
+        "PRIORITY": "-3",
+        "UNKNOWN": "y",
+    }.items():
+        monkeypatch.setenv(f"PROCRASTINATE_DEFER_{name}", value)
+    parser = argparse.ArgumentParser()
+    add_defer_arguments(parser)
+    assert vars(parser.parse_args(["task"])) == {
+        "task": "task",
+        "json_args": {"a": 1},
+        "queue": "q",
+        "lock": "l",
+        "queueing_lock": "ql",
+        "ignore_already_enqueued": True,
+        "schedule_in": 0.0,
+        "priority": -3,
+        "unknown": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["task", "[1]"], "must be a JSON object"),
+        (["task", "{a: 1}"], "is not JSON"),
+        (["--at=2030-01-01T00:00", "task"], "has no time zone"),
+        (["--at=tomorrow", "task"], "is not a date and time"),
+        (["--in=-1", "task"], "is not a number of seconds"),
+        (["--in=1", "--at=2030-01-01T00:00Z", "task"], "not allowed with"),
+        (["--priority=high", "task"], "is not a whole number"),
+    ],
+)
+def test_wrong_options_of_defer_are_refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    """With what is expected."""
+    parser = argparse.ArgumentParser()
+    add_defer_arguments(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(arguments)
+    assert message in capsys.readouterr().err

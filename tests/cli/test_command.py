@@ -1,0 +1,186 @@
+"""The command, as a process."""
+
+from __future__ import annotations
+
+import pathlib
+import signal
+import subprocess
+import sys
+
+import psycopg
+import pytest
+
+import procrastinate
+from procrastinate.schema import SchemaManager
+from tests.cli.command import DEADLINE, Command
+from tests.database import libpq_url
+
+
+@pytest.fixture
+def command(database_url: str) -> Command:
+    """On a migrated database."""
+    return Command(database_url)
+
+
+@pytest.fixture
+def command_without_schema(empty_database_url: str) -> Command:
+    """On an empty database."""
+    return Command(empty_database_url)
+
+
+NOWHERE = Command("postgresql+psycopg://me:hunter2@/none?host=/nowhere")
+
+
+def test_healthchecks_say_what_is_right(command: Command) -> None:
+    """In three lines."""
+    assert command.run("healthchecks").stdout.splitlines() == [
+        "App configuration: OK",
+        "DB connection: OK",
+        "Found procrastinate_jobs table: OK",
+    ]
+
+
+def test_healthchecks_say_what_is_missing(command_without_schema: Command) -> None:
+    """And what to do about it."""
+    failed = command_without_schema.run("healthchecks", check=False)
+    assert failed.returncode == 1
+    assert "DB connection: OK" in failed.stdout
+    assert "procrastinate schema --apply" in failed.stderr
+
+
+def test_a_database_that_is_down(command: Command) -> None:
+    """Is an error with its reason, and without a password or a traceback."""
+    failed = NOWHERE.run("healthchecks", check=False)
+    assert failed.returncode == 1
+    assert "/nowhere" in failed.stderr
+    assert "hunter2" not in failed.stdout + failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert "Traceback" in NOWHERE.run("-v", "healthchecks", check=False).stderr
+
+
+@pytest.mark.parametrize(
+    ("app", "reason"),
+    [
+        ("", "--app"),
+        ("shop", "package.module.name"),
+        ("tests.cli.nothing.app", "No module named 'tests.cli.nothing'"),
+        ("tests.cli.shop.nothing", "has no 'nothing'"),
+        ("tests.cli.shop.not_an_app", "App is wanted"),
+    ],
+)
+def test_an_app_that_is_not_there(app: str, reason: str) -> None:
+    """Is an error with its reason."""
+    failed = NOWHERE.run("healthchecks", check=False, APP=app)
+    assert failed.returncode == 1
+    assert reason in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_the_schema_is_applied_by_two_processes_at_once(command_without_schema: Command) -> None:
+    """One does it, and the other finds it done."""
+    processes = [command_without_schema.start("schema", "--apply") for _ in range(2)]
+    for process in processes:
+        _, errors = process.communicate(timeout=DEADLINE)
+        assert process.returncode == 0, errors
+    command_without_schema.run("healthchecks")
+    command_without_schema.run("schema")
+
+
+def test_the_schema_is_printed_without_an_app(empty_database_url: str) -> None:
+    """The SQL makes the tables."""
+    printed = NOWHERE.run("schema", "--read", APP="").stdout
+    with psycopg.connect(libpq_url(empty_database_url), autocommit=True) as connection:
+        connection.execute(printed.encode())
+    Command(empty_database_url).run("healthchecks")
+    assert NOWHERE.run("schema", "--migrations-path", APP="").stdout.strip() == SchemaManager.get_migrations_path()
+
+
+def test_a_job_is_deferred_and_run(command: Command) -> None:
+    """By name, by path; with the app's own options for the worker."""
+    assert "Deferred job 1: add" in command.run("defer", "add", '{"a": 2}').stdout
+    command.run("defer", "--queueing-lock=other", "tests.cli.shop.add", '{"a": 3}')
+    worker = command.run("worker", "--one-shot", LOG_FORMAT="{name}|{message}", LOG_FORMAT_STYLE="{")
+    assert worker.stdout.splitlines() == ["sum 3", "sum 4"]
+    assert "procrastinate.worker.from the app|" in worker.stderr
+
+
+def test_a_taken_queueing_lock(command: Command) -> None:
+    """Is a failure, unless it is ignored."""
+    command.run("defer", "add")
+    failed = command.run("defer", "add", check=False)
+    assert failed.returncode == 1
+    assert "adding" in failed.stderr
+    assert "adding" in command.run("defer", "--ignore-already-enqueued", "add").stderr
+    command.run("defer", "add", DEFER_IGNORE_ALREADY_ENQUEUED="1")
+    command.run("defer", "add", DEFER_QUEUEING_LOCK="another")
+
+
+def test_an_unknown_task(command: Command) -> None:
+    """Is refused, unless it is allowed."""
+    failed = command.run("defer", "nothing", check=False)
+    assert failed.returncode == 1
+    assert "'nothing' is not registered" in failed.stderr
+    command.run("defer", "--unknown", "nothing")
+
+
+def test_a_worker_stops_gracefully_when_it_is_told_to(command: Command) -> None:
+    """The running job ends first."""
+    command.run("defer", "wait")
+    worker = command.start("worker")
+    try:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "waiting\n"
+        worker.send_signal(signal.SIGTERM)
+        printed, errors = worker.communicate(timeout=DEADLINE)
+    finally:
+        worker.kill()
+    assert (worker.returncode, printed) == (0, "waited\n"), errors
+    assert "[succeeded]" in command.run("shell", "list_jobs").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "levels"),
+    [
+        ((), {"INFO"}),
+        (("-v",), {"INFO", "DEBUG"}),
+        (("--log-level=debug",), {"INFO", "DEBUG"}),
+        (("--log-level=error",), set()),
+    ],
+)
+def test_what_is_logged(command: Command, arguments: tuple[str, ...], levels: set[str]) -> None:
+    """As much as is asked for."""
+    logged = command.run(*arguments, "worker", "--one-shot").stderr
+    assert {line.partition(":")[0] for line in logged.splitlines() if ":" in line} == levels
+
+
+def test_the_environment_says_how_much_is_logged(command: Command) -> None:
+    """As the command line does."""
+    assert "DEBUG:" in command.run("worker", "--one-shot", VERBOSE="1").stderr
+    assert "DEBUG:" not in command.run("worker", "--one-shot", VERBOSE="0").stderr
+    assert "INFO:" not in command.run("worker", "--one-shot", LOG_LEVEL="warning").stderr
+
+
+def test_the_version() -> None:
+    """Is the package's."""
+    assert NOWHERE.run("--version").stdout.strip() == f"procrastinate, version {procrastinate.__version__}"
+
+
+def test_output_may_be_cut_short(command: Command) -> None:
+    """By ``head``, say."""
+    shell = command.start("shell")
+    assert shell.stdout is not None
+    shell.stdout.close()
+    assert shell.stdin is not None
+    with shell.stdin:
+        shell.stdin.write("help\n" * 2000)
+    assert shell.stderr is not None
+    with shell.stderr:
+        assert "Traceback" not in shell.stderr.read()
+    assert shell.wait(DEADLINE) in (0, 1)
+
+
+def test_the_installed_command() -> None:
+    """Is the same."""
+    program = pathlib.Path(sys.executable).with_name("procrastinate")
+    finished = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == f"procrastinate, version {procrastinate.__version__}"

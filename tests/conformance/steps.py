@@ -1,0 +1,139 @@
+"""What tests do with the queue, in a few words. Everything goes through ``run``."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from procrastinate import core
+from procrastinate.core import FinishedJob, Readiness, Status, StoredJob
+from procrastinate.core.tables import events, jobs, periodic_defers, workers
+from procrastinate.timing import utcnow
+from tests.conformance.kinds import Run
+from tests.database import new_job
+
+HOUR = datetime.timedelta(hours=1)
+PAST = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+FUTURE = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
+
+
+class Rollback(Exception):
+    """Leaves a transaction, and takes it back."""
+
+
+def query(connection: sa.Connection, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    """An operation that runs plain SQL, and returns the rows, if there are any."""
+    result = connection.execute(sa.text(statement), parameters)
+    return [tuple(row) for row in result] if result.returns_rows else []
+
+
+def defer(run: Run, **job: Any) -> int:
+    """Insert a job, and return its id."""
+    job_id = run(core.defer_job, new_job(**job))
+    assert job_id is not None
+    return job_id
+
+
+def settle(run: Run) -> int:
+    """Promote until nothing is left to decide, and return how many jobs became ready."""
+    promoted = 0
+    for _ in range(20):
+        promotion = run(core.promote_jobs)
+        promoted += promotion.promoted
+        if not promotion.again:
+            return promoted
+    raise AssertionError("promote_jobs comes to no end")
+
+
+def worker(run: Run) -> int:
+    """Register a worker."""
+    return run(core.register_worker)
+
+
+def fetch(run: Run, worker_id: int, limit: int = 10, queues: list[str] | None = None) -> list[StoredJob]:
+    """Promote what is due, and fetch."""
+    settle(run)
+    return run(core.fetch_jobs, worker_id=worker_id, limit=limit, queues=queues)
+
+
+def fetch_ids(run: Run, worker_id: int, limit: int = 10, queues: list[str] | None = None) -> list[int]:
+    """The ids of what :func:`fetch` gets."""
+    return [job.id for job in fetch(run, worker_id, limit, queues)]
+
+
+def fetch_one(run: Run, worker_id: int) -> StoredJob:
+    """Promote what is due, and fetch one job, which must be there."""
+    (job,) = fetch(run, worker_id, limit=1)
+    return job
+
+
+def finish(run: Run, *fetched: StoredJob, status: Status = Status.SUCCEEDED, delete: bool = False) -> set[int]:
+    """Record one outcome for jobs of one worker."""
+    (worker_id,) = {job.worker_id for job in fetched}
+    assert worker_id is not None
+    outcomes = [FinishedJob(id=job.id, attempts=job.attempts, status=status, delete=delete) for job in fetched]
+    return run(core.finish_jobs, outcomes, worker_id=worker_id)
+
+
+def stored(run: Run, job_id: int) -> StoredJob:
+    """A job as it is in the table."""
+    (job,) = run(core.list_jobs, core.JobFilter(id=job_id))
+    return job
+
+
+def read_column(connection: sa.Connection, job_id: int, name: str) -> Any:
+    """An operation that reads one column of a job."""
+    return connection.execute(sa.select(jobs.c[name]).where(jobs.c.id == job_id)).scalar_one()
+
+
+def column(run: Run, job_id: int, name: str) -> Any:
+    """One column of a job."""
+    return run(read_column, job_id, name)
+
+
+def write_columns(connection: sa.Connection, job_id: int, values: dict[str, Any]) -> None:
+    """An operation that writes into a row, as somebody would with plain SQL."""
+    connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(values))
+
+
+def change(run: Run, job_id: int, **values: Any) -> None:
+    """Write into the row of a job, as somebody would with plain SQL."""
+    run(write_columns, job_id, values)
+
+
+def readiness(run: Run, job_id: int) -> Readiness:
+    """How far a waiting job has come."""
+    return Readiness(column(run, job_id, "readiness"))
+
+
+def set_heartbeat(connection: sa.Connection, worker_id: int, heartbeat: datetime.datetime) -> None:
+    """An operation that changes when a worker was last heard of."""
+    connection.execute(sa.update(workers).where(workers.c.id == worker_id).values(last_heartbeat=heartbeat))
+
+
+def silence(run: Run, worker_id: int, seconds: int = 3600) -> None:
+    """Make a worker one that has not been heard of for so long."""
+    run(set_heartbeat, worker_id, utcnow() - datetime.timedelta(seconds=seconds))
+
+
+def list_workers(connection: sa.Connection) -> list[int]:
+    """An operation that lists the ids of the registered workers."""
+    return list(connection.execute(sa.select(workers.c.id).order_by(workers.c.id)).scalars())
+
+
+def list_history(connection: sa.Connection, job_id: int) -> list[str]:
+    """An operation that lists the types of a job's events, in order."""
+    statement = sa.select(events.c.type).where(events.c.job_id == job_id).order_by(events.c.id)
+    return [event_type.value for event_type in connection.execute(statement).scalars()]
+
+
+def age_history(connection: sa.Connection, job_id: int, age: datetime.timedelta) -> None:
+    """An operation that makes the events of a job so much older."""
+    connection.execute(sa.update(events).where(events.c.job_id == job_id).values(at=events.c.at - age))
+
+
+def list_tick_jobs(connection: sa.Connection) -> list[int | None]:
+    """An operation that lists the jobs of the ticks that were deferred."""
+    return list(connection.execute(sa.select(periodic_defers.c.job_id).order_by(periodic_defers.c.id)).scalars())

@@ -1,0 +1,190 @@
+"""Putting jobs into the table."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import string
+
+import pytest
+
+from procrastinate import core
+from procrastinate.core import Status, TickOutcome
+from tests.conformance.kinds import Run
+from tests.conformance.steps import (
+    FUTURE,
+    Rollback,
+    defer,
+    fetch_ids,
+    fetch_one,
+    finish,
+    list_tick_jobs,
+    query,
+    settle,
+    stored,
+    worker,
+)
+from tests.database import new_job
+
+
+def count(run: Run) -> int:
+    """How many jobs there are."""
+    return len(run(core.list_jobs, core.JobFilter()))
+
+
+def test_a_job_is_stored_as_given(run: Run) -> None:
+    job_id = defer(
+        run,
+        queue_name="mail",
+        task_name="send",
+        args='{"to": ["é", "%s", ":x"], "half": 0.5, "none": null}',
+        priority=-3,
+        lock="lock",
+        queueing_lock="queueing lock",
+        scheduled_at=FUTURE,
+    )
+    job = stored(run, job_id)
+    assert json.loads(job.args) == {"to": ["é", "%s", ":x"], "half": 0.5, "none": None}
+    assert (job.queue_name, job.task_name, job.priority) == ("mail", "send", -3)
+    assert (job.lock, job.queueing_lock, job.scheduled_at) == ("lock", "queueing lock", FUTURE)
+    assert (job.status, job.attempts, job.abort_requested, job.worker_id) == (Status.TODO, 0, False, None)
+
+
+@pytest.mark.needs_database(reason="it looks into the JSON with SQL")
+def test_arguments_are_stored_as_a_json_object_and_not_as_a_string(run: Run) -> None:
+    job_id = defer(run, args='{"a": {"b": 1}}')
+    assert run(query, "SELECT args -> 'a' ->> 'b' FROM procrastinate_jobs WHERE id = :id", id=job_id) == [("1",)]
+
+
+def test_a_taken_queueing_lock_gives_no_id(run: Run) -> None:
+    defer(run, queueing_lock="q")
+    assert run(core.defer_job, new_job(queueing_lock="q")) is None
+    assert count(run) == 1
+
+
+def test_a_taken_queueing_lock_leaves_the_transaction_usable(run: Run) -> None:
+    defer(run, queueing_lock="q")
+    with run.transaction():
+        assert run(core.defer_job, new_job(queueing_lock="q")) is None
+        assert run(core.defer_jobs, [new_job(queueing_lock="q")]) == []
+        defer(run)
+    assert count(run) == 2
+
+
+def test_a_queueing_lock_is_free_again_once_its_job_has_started(run: Run) -> None:
+    defer(run, queueing_lock="q")
+    fetch_one(run, worker(run))
+    assert run(core.defer_job, new_job(queueing_lock="q")) is not None
+
+
+@pytest.mark.needs_database(reason="it rolls back")
+def test_a_job_vanishes_with_the_transaction(run: Run) -> None:
+    with contextlib.suppress(Rollback), run.transaction():
+        defer(run)
+        run(core.defer_jobs_or_none, [new_job(), new_job()])
+        raise Rollback
+    assert count(run) == 0
+
+
+def test_many_jobs_get_their_ids_in_order(run: Run) -> None:
+    ids = run(core.defer_jobs, [new_job(task_name=f"task {number}") for number in range(50)])
+    assert [stored(run, job_id).task_name for job_id in ids] == [f"task {number}" for number in range(50)]
+
+
+def test_many_jobs_are_stored_as_given(run: Run) -> None:
+    new_jobs = [new_job(), new_job(lock="l", queueing_lock="q", scheduled_at=FUTURE, priority=7, args='{"a": "%"}')]
+    plain, full = (stored(run, job_id) for job_id in run(core.defer_jobs, new_jobs))
+    assert (plain.lock, plain.queueing_lock, plain.scheduled_at, plain.args) == (None, None, None, "{}")
+    assert (full.lock, full.queueing_lock, full.scheduled_at, full.args) == ("l", "q", FUTURE, '{"a": "%"}')
+    assert full.priority == 7
+
+
+def test_no_jobs_are_deferred_without_a_statement(run: Run) -> None:
+    assert run(core.defer_jobs, []) == []
+    assert run(core.defer_jobs_or_none, []) == []
+
+
+def test_many_jobs_leave_out_those_whose_queueing_lock_is_taken(run: Run) -> None:
+    defer(run, queueing_lock="q")
+    ids = run(core.defer_jobs, [new_job(queueing_lock="q"), new_job(queueing_lock="r"), new_job(queueing_lock="r")])
+    assert [stored(run, job_id).queueing_lock for job_id in ids] == ["r"]
+
+
+def test_all_jobs_or_none_inserts_all(run: Run) -> None:
+    ids = run(core.defer_jobs_or_none, [new_job(queueing_lock="q"), new_job(queueing_lock="r")])
+    assert ids is not None
+    assert [stored(run, job_id).queueing_lock for job_id in ids] == ["q", "r"]
+
+
+def test_all_jobs_or_none_inserts_none(run: Run) -> None:
+    defer(run, queueing_lock="q")
+    assert run(core.defer_jobs_or_none, [new_job(), new_job(queueing_lock="q")]) is None
+    assert count(run) == 1
+
+
+def test_all_jobs_or_none_leaves_the_transaction_usable(run: Run) -> None:
+    defer(run, queueing_lock="q")
+    with run.transaction():
+        before = defer(run)
+        assert run(core.defer_jobs_or_none, [new_job(), new_job(queueing_lock="q")]) is None
+        after = defer(run)
+    assert count(run) == 3
+    assert stored(run, before).status == stored(run, after).status == Status.TODO
+
+
+def test_the_first_taken_queueing_lock_is_named(run: Run) -> None:
+    run(core.defer_jobs, [new_job(queueing_lock="a"), new_job(queueing_lock="b")])
+    assert run(core.find_taken_queueing_lock, ["free", "b", "a"]) == "b"
+    assert run(core.find_taken_queueing_lock, ["free"]) is None
+    assert run(core.find_taken_queueing_lock, []) is None
+
+
+def test_a_tick_is_deferred_once(run: Run) -> None:
+    first = run(core.defer_tick, new_job(), periodic_id="id", defer_timestamp=100)
+    again = run(core.defer_tick, new_job(), periodic_id="id", defer_timestamp=100)
+    assert first == TickOutcome(job_id=1)
+    assert again == TickOutcome(job_id=None)
+    assert count(run) == 1
+
+
+def test_ticks_differ_by_task_and_id_and_time(run: Run) -> None:
+    outcomes = [
+        run(core.defer_tick, new_job(task_name=task), periodic_id=periodic_id, defer_timestamp=timestamp)
+        for task, periodic_id, timestamp in (("a", "", 1), ("b", "", 1), ("a", "x", 1), ("a", "", 2))
+    ]
+    assert all(outcome.job_id is not None for outcome in outcomes)
+
+
+def test_a_tick_keeps_the_id_of_its_job(run: Run) -> None:
+    outcome = run(core.defer_tick, new_job(), periodic_id="id", defer_timestamp=100)
+    assert run(list_tick_jobs) == [outcome.job_id]
+    assert outcome.job_id is not None
+    assert stored(run, outcome.job_id).status == Status.TODO
+
+
+def test_a_tick_whose_queueing_lock_is_taken_counts_as_deferred(run: Run) -> None:
+    defer(run, queueing_lock="q")
+    outcome = run(core.defer_tick, new_job(queueing_lock="q"), periodic_id="id", defer_timestamp=100)
+    assert outcome == TickOutcome(job_id=None, queueing_lock_taken=True)
+    assert run(list_tick_jobs) == [None]
+
+    job = fetch_one(run, worker(run))
+    finish(run, job)
+    again = run(core.defer_tick, new_job(queueing_lock="q"), periodic_id="id", defer_timestamp=100)
+    assert again == TickOutcome(job_id=None)
+
+
+def test_a_deleted_job_is_forgotten_by_its_tick(run: Run) -> None:
+    outcome = run(core.defer_tick, new_job(), periodic_id="id", defer_timestamp=100)
+    assert outcome.job_id is not None
+    run(core.cancel_job, outcome.job_id, delete=True)
+    assert run(list_tick_jobs) == [None]
+
+
+def test_the_longest_lock_fits_its_index(run: Run) -> None:
+    """2,600 bytes, which do not compress."""
+    lock = "".join(random.Random(1).choices(string.printable, k=2600))
+    job_id = defer(run, lock=lock, queueing_lock=lock)
+    settle(run)
+    assert fetch_ids(run, worker(run)) == [job_id]

@@ -1,0 +1,63 @@
+"""Fixtures of all tests: a database of each test's own, on the embedded server of the run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from tests import database
+
+_XDIST_WORKER = "PYTEST_XDIST_WORKER"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if _XDIST_WORKER not in os.environ:
+        database.create_root()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _XDIST_WORKER not in os.environ:
+        database.remove_root()
+
+
+@pytest.fixture(scope="session")
+def databases() -> Iterator[database.Databases]:
+    """Where the databases of this process come from."""
+    prefix = f"test_{os.environ.get(_XDIST_WORKER, 'main')}"
+    databases = database.Databases(database.start_server(), prefix)
+    yield databases
+    databases.close()
+
+
+@pytest.fixture
+def database_url(databases: database.Databases) -> Iterator[str]:
+    """The URL of a fresh database of this test, with the newest schema."""
+    url = databases.create_migrated()
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture
+def empty_database_url(databases: database.Databases) -> Iterator[str]:
+    """The URL of a fresh database of this test, without a schema."""
+    url = databases.create_empty()
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[sa.Engine]:
+    """An engine on this test's database."""
+    engine = sa.create_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def connection(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection to this test's database, in autocommit."""
+    with engine.connect() as connection:
+        yield connection.execution_options(isolation_level="AUTOCOMMIT")

@@ -1,0 +1,122 @@
+"""The plan that PostgreSQL makes for the statements of an operation, exactly as the operation sends them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+from psycopg import sql
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The plan of one statement, as it was run."""
+
+    tree: dict[str, Any]
+
+    def nodes(self) -> Iterator[dict[str, Any]]:
+        """All nodes, from the top."""
+        waiting = [self.tree]
+        while waiting:
+            node = waiting.pop()
+            yield node
+            waiting += node.get("Plans", [])
+
+    @property
+    def indexes(self) -> set[str]:
+        """The names of the indexes that it reads."""
+        return {node["Index Name"] for node in self.nodes() if "Index Name" in node}
+
+    @property
+    def scanned_tables(self) -> set[str]:
+        """The tables that it reads from end to end."""
+        return {node["Relation Name"] for node in self.nodes() if node["Node Type"] == "Seq Scan"}
+
+    @property
+    def buffers(self) -> int:
+        """How many pages it touched."""
+        return sum(self.tree.get(f"Shared {kind} Blocks", 0) for kind in ("Hit", "Read"))
+
+    @property
+    def rows_thrown_away(self) -> int:
+        """How many rows of tables it read and did not need."""
+        return int(
+            sum(
+                node.get("Rows Removed by Filter", 0) * node["Actual Loops"]
+                + node.get("Rows Removed by Index Recheck", 0) * node["Actual Loops"]
+                for node in self.nodes()
+                if "Relation Name" in node
+            )
+        )
+
+
+def explain(
+    connection: sa.Connection,
+    operation: Callable[Concatenate[sa.Connection, P], R],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> list[Plan]:
+    """The plans of an operation's statements. Nothing of what they do remains."""
+    with _recorded(connection) as statements:
+        operation(connection, *args, **kwargs)
+    connection.rollback()
+    with connection.begin() as transaction:
+        plans = [_explain(connection, statement, parameters) for statement, parameters in statements]
+        transaction.rollback()
+    return plans
+
+
+@contextlib.contextmanager
+def _recorded(connection: sa.Connection) -> Iterator[list[tuple[str, dict[str, Any]]]]:
+    statements: list[tuple[str, dict[str, Any]]] = []
+
+    def record(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        statements.append((statement, parameters))
+
+    sa.event.listen(connection, "before_cursor_execute", record)
+    try:
+        yield statements
+    finally:
+        sa.event.remove(connection, "before_cursor_execute", record)
+
+
+def _explain(connection: sa.Connection, statement: str, parameters: dict[str, Any]) -> Plan:
+    """Through PREPARE, so that ``plan_cache_mode`` decides whether the plan knows the values."""
+    names: list[str] = []
+
+    def numbered(match: re.Match[str]) -> str:
+        if match[0] == "%%":
+            return "%"
+        if match[1] not in names:
+            names.append(match[1])
+        return f"${names.index(match[1]) + 1}"
+
+    prepared = re.sub(r"%\((\w+)\)s|%%", numbered, statement)
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    given = [parameters[name] for name in names]
+    with driver.cursor() as cursor:
+        cursor.execute("PREPARE explained" + _list(_type_name(value) for value in given) + " AS " + prepared)
+        values = _list(sql.Literal(value).as_string(driver) for value in given)
+        cursor.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE explained" + values)
+        ((document,),) = cursor.fetchall()
+        cursor.execute("DEALLOCATE explained")
+    return Plan(document[0]["Plan"])
+
+
+def _list(items: Iterable[str]) -> str:
+    text = ", ".join(items)
+    return f" ({text})" if text else ""
+
+
+def _type_name(value: Any) -> str:
+    """As the driver does, leave the type to PostgreSQL, which would take an interval for a time."""
+    return "interval" if isinstance(value, datetime.timedelta) else "unknown"

@@ -1,0 +1,24 @@
+"""How an operation says that it needs a transaction."""
+
+from __future__ import annotations
+
+from procrastinate import core
+
+NEED_A_TRANSACTION = {
+    "defer_jobs_or_none",
+    "defer_jobs_or_skip",
+    "rescue_jobs",
+    "retry_job_by_id",
+    "retry_jobs",
+    "return_unknown_jobs",
+}
+
+
+def test_the_operations_that_need_a_transaction_say_so() -> None:
+    operations = {name: value for name in core.__all__ if callable(value := getattr(core, name))}
+    assert {name for name, value in operations.items() if core.is_atomic(value)} == NEED_A_TRANSACTION
+
+
+def test_every_public_name_is_there() -> None:
+    assert core.__all__ == sorted(core.__all__)
+    assert all(hasattr(core, name) for name in core.__all__)

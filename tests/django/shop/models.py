@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+from django.db import models
+
+
+class Order(models.Model):
+    """A row of the project's own, beside which jobs are deferred."""
+
+    product = models.TextField()
+
+    class Meta:
+        app_label = "shop"

@@ -1,0 +1,90 @@
+"""What the tests need of Django: set up once a process, and pointed at each test's database."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import django
+from asgiref.sync import sync_to_async
+from django.db import connections
+
+SETTINGS = "tests.django.project.settings"
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def set_up() -> None:
+    """Set Django up in this process. The environment stays as it is: other tests start Django projects of their own."""
+    with mock.patch.dict(os.environ, {"DJANGO_SETTINGS_MODULE": SETTINGS}):
+        django.setup()
+
+
+@contextlib.contextmanager
+def using_database(url: str, **changes: Any) -> Iterator[None]:
+    """Let Django's default connection lead to a database of a test, in every thread."""
+    from tests.django.project.settings import database
+
+    entry = connections.settings["default"]
+    before = dict(entry)
+    close_connections()
+    entry.update(database(url) | changes)
+    try:
+        yield
+    finally:
+        close_connections()
+        entry.clear()
+        entry.update(before)
+
+
+@contextlib.contextmanager
+def changed_connection(**changes: Any) -> Iterator[None]:
+    """Let the default connection of this thread be made from a changed entry of ``DATABASES``."""
+    connection = connections["default"]
+    connection.close()
+    before = connection.settings_dict
+    connection.settings_dict = {**before, **changes}
+    try:
+        yield
+    finally:
+        connection.close()
+        connection.settings_dict = before
+
+
+def close_connections() -> None:
+    """Close the connections of this thread, and of the one on which Django's asynchronous ORM runs."""
+    connections.close_all()
+    asyncio.run(sync_to_async(connections.close_all)())
+
+
+def manage(
+    *arguments: str, url: str = "postgresql://nobody@/none?host=/nowhere", settings: str = SETTINGS, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run ``manage.py`` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:procrastinate", "-m", "django", *arguments],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            "DJANGO_SETTINGS_MODULE": settings,
+            "TEST_DATABASE_URL": url,
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def run_ok(*arguments: str, **options: Any) -> str:
+    """Run ``manage.py``, expect success, and return what it printed."""
+    done = manage(*arguments, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

@@ -1,0 +1,247 @@
+"""The admin: looks at jobs quickly, changes them by actions only."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext, override_settings
+
+from procrastinate.adapters.django.admin.paginator import BoundedPaginator
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.core import Status
+from tests.django.shop.tasks import fail, ship, ship_async
+
+pytestmark = pytest.mark.usefixtures("project")
+
+JOBS = "/admin/procrastinate/procrastinatejob/"
+
+
+@pytest.fixture
+def admin() -> Client:
+    """The browser of a superuser."""
+    return _client(User.objects.create_superuser("admin"))
+
+
+def _client(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def _staff(*permissions: str) -> Client:
+    user = User.objects.create_user("staff", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    return _client(user)
+
+
+def _listed(client: Client, query: str = "") -> list[int]:
+    response = client.get(f"{JOBS}?{query}")
+    assert response.status_code == 200, response.status_code
+    return [job.pk for job in response.context["cl"].result_list]
+
+
+def _set_status(job_id: int, status: Status) -> None:
+    with override_settings(PROCRASTINATE_READONLY_MODELS=False):
+        ProcrastinateJob.objects.filter(pk=job_id).update(status=status.value)
+
+
+def _act(client: Client, action: str, *job_ids: int, **data: Any) -> list[str]:
+    """Run an action, and return the messages that it leaves."""
+    posted = {"action": action, "_selected_action": job_ids, "index": 0, **data}
+    response = client.post(JOBS, posted, follow=True)
+    return [str(message) for message in response.context["messages"]]
+
+
+def _status(job_id: int) -> str:
+    return ProcrastinateJob.objects.get(pk=job_id).status
+
+
+def test_the_list_shows_the_newest_first(admin: Client) -> None:
+    """One page of it."""
+    ids = [ship.defer(order_id=number) for number in range(3)]
+    assert _listed(admin) == ids[::-1]
+
+
+def test_the_list_takes_as_many_queries_for_many_jobs_as_for_one(admin: Client) -> None:
+    """None per row."""
+    counts = []
+    for batch in (1, 30):
+        ship.batch_defer(*({"order_id": number} for number in range(batch)))
+        with CaptureQueriesContext(connection) as queries:
+            _listed(admin)
+        counts.append(len(queries))
+    assert counts[0] == counts[1]
+
+
+def test_filters(admin: Client) -> None:
+    """By status, queue, task and time."""
+    first, second, third = ship.defer(order_id=1), ship_async.defer(order_id=1), fail.defer()
+    _set_status(third, Status.FAILED)
+    assert _listed(admin, "status__exact=failed") == [third]
+    assert _listed(admin, "queue_name=async") == [second]
+    assert _listed(admin, f"task_name={ship.name}") == [first]
+    assert _listed(admin, "scheduled_at__isnull=False") == []
+
+
+def test_filters_offer_what_is_declared_and_what_is_in_the_table(admin: Client) -> None:
+    """Though nobody has deferred to a declared queue yet, and nobody has declared a deferred one."""
+    ship.configure(queue="elsewhere").defer(order_id=1)
+    content = admin.get(JOBS).content.decode()
+    assert {"async", "default", "elsewhere"} <= set(re.findall(r"\?queue_name=(\w+)", content))
+    assert "?task_name=shop.ship_async" in content
+
+
+@pytest.mark.parametrize("words", ["ship", "night", "customer-7", "only once"])
+def test_search(admin: Client, words: str) -> None:
+    """By part of the task, the queue, the lock or the queueing lock."""
+    fail.defer()
+    found = ship.configure(queue="nightly", lock="customer-7", queueing_lock="ship only once").defer(order_id=1)
+    assert _listed(admin, f"q={words}") == [found]
+
+
+def test_search_by_number(admin: Client) -> None:
+    """The job of that number, or else whatever has it in a name."""
+    first, second = ship.defer(order_id=1), ship.configure(lock="customer-77").defer(order_id=1)
+    assert _listed(admin, f"q={first}") == [first]
+    assert _listed(admin, "q=77") == [second]
+    assert _listed(admin, "q=" + "9" * 30) == []
+
+
+def test_what_is_beyond_the_bound_is_not_counted(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page says so."""
+    ship.batch_defer(*({"order_id": number} for number in range(12)))
+    monkeypatch.setattr(BoundedPaginator, "limit", 10)
+    response = admin.get(JOBS)
+    assert response.context["cl"].result_count == 10
+    assert "There are more than 10" in response.content.decode()
+    monkeypatch.setattr(BoundedPaginator, "limit", 12)
+    assert "There are more than" not in admin.get(JOBS).content.decode()
+
+
+def test_the_page_of_a_job_shows_its_events_and_arguments(admin: Client) -> None:
+    """Escaped."""
+    job_id = ship.configure(schedule_in={"hours": 1}).defer(order_id="<script>alert(1)</script>")
+    content = admin.get(f"{JOBS}{job_id}/change/").content.decode()
+    assert "&lt;script&gt;alert(1)" in content
+    assert "<script>alert(1)" not in content
+    assert re.findall(r"<li><strong>(\w+)</strong>", content) == ["scheduled", "deferred"]
+    assert "<script>alert(1)" not in admin.get(JOBS).content.decode()
+
+
+def test_arguments_that_are_no_object(admin: Client) -> None:
+    """Written by somebody's SQL: the list is shown all the same."""
+    job_id = ship.defer(order_id=1)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET args = '[1, 2]'")
+    assert _listed(admin) == [job_id]
+
+
+def test_nothing_can_be_added_changed_or_deleted(admin: Client) -> None:
+    """Not even by who may do everything, nor by a forged form, nor where the router refuses writes."""
+    job_id = ship.defer(order_id=1)
+    with override_settings(DATABASE_ROUTERS=["procrastinate.contrib.django.ProcrastinateReadOnlyRouter"]):
+        for path in ("add/", f"{job_id}/delete/"):
+            assert admin.get(JOBS + path).status_code == 403
+            assert admin.post(JOBS + path, {"post": "yes"}).status_code == 403
+        assert admin.post(f"{JOBS}{job_id}/change/", {"priority": 3}).status_code == 403
+    _act(admin, "delete_selected", job_id)
+    assert _status(job_id) == "todo"
+
+
+def test_retry(admin: Client) -> None:
+    """Failed and running jobs."""
+    failed, doing, todo = (ship.defer(order_id=number) for number in range(3))
+    _set_status(failed, Status.FAILED)
+    _set_status(doing, Status.DOING)
+    assert _act(admin, "retry", failed, doing, todo) == [
+        "2 jobs were sent back to wait.",
+        "1 job was left alone: its status is not failed or doing.",
+    ]
+    assert (_status(failed), _status(doing)) == ("todo", "todo")
+
+
+def test_cancel(admin: Client) -> None:
+    """Waiting jobs."""
+    todo, doing = ship.defer(order_id=1), ship.defer(order_id=2)
+    _set_status(doing, Status.DOING)
+    assert _act(admin, "cancel", todo, doing) == [
+        "1 job was cancelled.",
+        "1 job was left alone: its status is not todo.",
+    ]
+    assert (_status(todo), _status(doing)) == ("cancelled", "doing")
+
+
+def test_abort(admin: Client) -> None:
+    """Waiting jobs are cancelled, running ones are asked to stop."""
+    todo, doing = ship.defer(order_id=1), ship.defer(order_id=2)
+    _set_status(doing, Status.DOING)
+    assert _act(admin, "abort", todo, doing) == ["2 jobs were cancelled or asked to stop."]
+    assert (_status(todo), _status(doing)) == ("cancelled", "doing")
+    assert ProcrastinateJob.objects.get(pk=doing).abort_requested
+
+
+def test_actions_are_logged(admin: Client) -> None:
+    """In the history of the job."""
+    job_id = ship.defer(order_id=1)
+    _act(admin, "cancel", job_id)
+    entry = LogEntry.objects.get()
+    assert (entry.object_id, entry.user.username, entry.get_change_message()) == (
+        str(job_id),
+        "admin",
+        "Cancel: cancelled.",
+    )
+    assert admin.get(f"{JOBS}{job_id}/history/").status_code == 200
+
+
+def test_the_page_of_a_job_offers_what_its_status_allows(admin: Client) -> None:
+    """And comes back after it is done."""
+    job_id = ship.defer(order_id=1)
+    page = f"{JOBS}{job_id}/change/"
+    assert re.findall(r'name="action" value="(\w+)"', admin.get(page).content.decode()) == ["cancel", "abort"]
+    response = admin.post(JOBS, {"action": "cancel", "_selected_action": job_id, "index": 0, "_from_job_page": job_id})
+    assert response.headers["Location"] == page
+    assert "procrastinate-actions" not in admin.get(page).content.decode()
+
+
+def test_who_may_view_cannot_act() -> None:
+    """To act takes the permission to change jobs."""
+    job_id = ship.defer(order_id=1)
+    viewer = _staff("view_procrastinatejob")
+    assert _listed(viewer) == [job_id]
+    assert "procrastinate-actions" not in viewer.get(f"{JOBS}{job_id}/change/").content.decode()
+    _act(viewer, "cancel", job_id)
+    assert _status(job_id) == "todo"
+
+
+def test_who_may_change_can_act() -> None:
+    """But not change a job's values."""
+    job_id = ship.defer(order_id=1)
+    operator = _staff("change_procrastinatejob")
+    assert operator.post(f"{JOBS}{job_id}/change/", {"priority": 3}).status_code == 403
+    assert _act(operator, "cancel", job_id) == ["1 job was cancelled."]
+
+
+def test_who_may_nothing_sees_nothing() -> None:
+    """Staff without a permission."""
+    assert _staff().get(JOBS).status_code == 403
+
+
+def test_a_job_that_is_gone(admin: Client) -> None:
+    """Django's own answer."""
+    response = admin.get(f"{JOBS}12345/change/", follow=True)
+    (message,) = response.context["messages"]
+    assert "12345" in str(message)
+
+
+def test_the_app_that_acts_is_the_projects(admin: Client) -> None:
+    """With whatever connector it has."""
+    job_id = ship.defer(order_id=1)
+    _act(admin, "cancel", job_id)
+    assert app.job_manager.get_job_status(job_id) is Status.CANCELLED

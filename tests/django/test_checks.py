@@ -1,0 +1,81 @@
+"""What is wrong with the settings is an error of a system check."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.test.utils import override_settings
+
+from procrastinate.adapters.django.settings import NAMES, Settings, get_settings
+from procrastinate.contrib.django.settings import settings as lazy_settings
+
+
+def _ids(**settings: Any) -> list[str | None]:
+    with override_settings(**settings):
+        return [message.id for message in run_checks(tags=["procrastinate"])]
+
+
+def test_the_defaults_are_right() -> None:
+    """A project needs no settings at all."""
+    assert _ids() == []
+    assert get_settings() == Settings()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_setting_is_known_both_ways(name: str) -> None:
+    """As a name of its own, and as a key of the dict."""
+    value = "default" if name == "DATABASE_ALIAS" else getattr(Settings(), name)
+    assert _ids(**{f"PROCRASTINATE_{name}": value}) == []
+    assert _ids(PROCRASTINATE={name: value}) == []
+    with override_settings(PROCRASTINATE={name: "value"}):
+        assert getattr(get_settings(), name) == "value"
+    with override_settings(**{f"PROCRASTINATE_{name}": "value"}):
+        assert getattr(lazy_settings, name) == "value"
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"PROCRASTINATE": ["tasks"]}, "E001"),
+        ({"PROCRASTINATE": {"IMPORT_PATH": []}}, "E002"),
+        ({"PROCRASTINATE_IMPORT_PATH": []}, "E002"),
+        ({"PROCRASTINATE": {"IMPORT_PATHS": []}, "PROCRASTINATE_IMPORT_PATHS": []}, "E003"),
+        ({"PROCRASTINATE": {"IMPORT_PATHS": "shop.tasks"}}, "E004"),
+        ({"PROCRASTINATE_READONLY_MODELS": "no"}, "E004"),
+        ({"PROCRASTINATE_WORKER_DEFAULTS": [("name", "worker")]}, "E004"),
+        ({"PROCRASTINATE_WORKER_DEFAULTS": {"concurency": 2}}, "E004"),
+        ({"PROCRASTINATE_PERIODIC_DEFAULTS": {"delay": 2}}, "E004"),
+        ({"PROCRASTINATE_DATABASE_ALIAS": None}, "E004"),
+        ({"PROCRASTINATE_AUTODISCOVER_MODULE_NAME": 1}, "E004"),
+        ({"PROCRASTINATE_IMPORT_PATHS": ["shop.tusks"]}, "E005"),
+        ({"PROCRASTINATE_ON_APP_READY": "tests.django.shop.nothing.here"}, "E005"),
+        ({"PROCRASTINATE_ON_APP_READY": "tests.django.shop.tasks.nothing"}, "E005"),
+        ({"PROCRASTINATE_CREATE_CONNECTOR": "no_dots"}, "E005"),
+        ({"PROCRASTINATE_CREATE_CONNECTOR": "tests.django.project.settings.SECRET_KEY"}, "E005"),
+        ({"PROCRASTINATE_DATABASE_ALIAS": "nowhere"}, "E006"),
+    ],
+)
+def test_errors(settings: dict[str, Any], error: str) -> None:
+    """One each."""
+    assert _ids(**settings) == [f"procrastinate.{error}"]
+
+
+def test_an_unknown_name_gets_a_suggestion() -> None:
+    """Most are slips of the pen."""
+    with override_settings(PROCRASTINATE_DATABASE_ALAIS="default"):
+        (message,) = run_checks(tags=["procrastinate"])
+    assert message.hint is not None
+    assert "DATABASE_ALIAS" in message.hint
+
+
+def test_a_connector_of_the_projects_own_needs_no_alias() -> None:
+    """The alias has no effect then."""
+    assert (
+        _ids(
+            PROCRASTINATE_DATABASE_ALIAS="nowhere",
+            PROCRASTINATE_CREATE_CONNECTOR="procrastinate.adapters.django.connector.DjangoConnector",
+        )
+        == []
+    )

@@ -1,0 +1,111 @@
+"""``manage.py procrastinate``, in processes of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import sqlalchemy as sa
+
+from tests.django.support import ROOT, SETTINGS, manage, run_ok
+
+
+def _defer(url: str, *arguments: str) -> str:
+    return run_ok("procrastinate", "defer", *arguments, url=url)
+
+
+def _statuses(url: str) -> list[str]:
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        return list(connection.scalars(sa.text("SELECT status::text FROM procrastinate_jobs ORDER BY id")))
+
+
+def test_defer_and_work(project_url: str) -> None:
+    """By the name of the task, by its path, and with options."""
+    assert "Deferred job 1" in _defer(project_url, "shop.fail")
+    _defer(project_url, "tests.django.shop.tasks.ship", '{"order_id": 1}', "--queue", "other", "--lock", "a")
+    _defer(project_url, "elsewhere.task", "--unknown", "--in", "3600")
+    done = manage("procrastinate", "worker", "--one-shot", "--concurrency", "2", url=project_url)
+    assert done.returncode == 0, done.stderr
+    assert "on purpose" in done.stderr
+    assert _statuses(project_url) == ["failed", "succeeded", "todo"]
+
+
+def test_errors_are_one_line(project_url: str) -> None:
+    """Without a traceback."""
+    done = manage("procrastinate", "defer", "unknown", url=project_url)
+    assert done.returncode == 1
+    assert done.stderr.startswith("CommandError: Task 'unknown' is not registered")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_worker_stops_gracefully(project_url: str) -> None:
+    """At SIGTERM."""
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "django", "procrastinate", "worker"],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            "DJANGO_SETTINGS_MODULE": SETTINGS,
+            "TEST_DATABASE_URL": project_url,
+        },
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert worker.stderr is not None
+    started = worker.stderr.readline()
+    worker.send_signal(signal.SIGTERM)
+    _, rest = worker.communicate(timeout=30)
+    assert "Starting worker on all queues" in started
+    assert "Stopped worker" in rest
+    assert worker.returncode == 0
+
+
+def test_healthchecks(project_url: str) -> None:
+    """Four lines."""
+    assert run_ok("procrastinate", "healthchecks", url=project_url).splitlines() == [
+        "Database connection: OK",
+        "Migrations: OK",
+        "Default Django Procrastinate App: OK",
+        "Worker App: OK",
+    ]
+
+
+def test_healthchecks_of_a_database_that_is_not_migrated(empty_database_url: str) -> None:
+    """Says what to run."""
+    done = manage("procrastinate", "healthchecks", url=empty_database_url)
+    assert done.returncode == 1
+    assert done.stdout == "Database connection: OK\n"
+    assert "1001_jobs_events_workers" in done.stderr
+    assert "manage.py migrate" in done.stderr
+
+
+def test_healthchecks_of_a_database_that_is_away() -> None:
+    """Says so."""
+    done = manage("procrastinate", "healthchecks", url="postgresql://nobody@/none?host=/nowhere")
+    assert done.returncode == 1
+    assert done.stderr.startswith("CommandError: The database cannot be reached")
+
+
+def test_shell(project_url: str) -> None:
+    """With a command, it runs that and ends."""
+    _defer(project_url, "shop.fail")
+    assert "shop.fail" in run_ok("procrastinate", "shell", "list_jobs", url=project_url)
+    run_ok("procrastinate", "shell", "cancel", "1", url=project_url)
+    assert _statuses(project_url) == ["cancelled"]
+
+
+def test_settings_that_are_wrong_stop_every_command(project_url: str) -> None:
+    """By Django's system checks."""
+    done = manage("procrastinate", "worker", url=project_url, settings="tests.django.project.settings_wrong")
+    assert done.returncode == 1
+    assert "procrastinate.E002" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["worker", "defer", "shell", "healthchecks"])
+def test_help(command: str) -> None:
+    """Of every sub-command."""
+    assert "usage:" in run_ok("procrastinate", command, "--help")

@@ -1,0 +1,205 @@
+"""A worker of a Django project: on connections of its own, with Django's looked after around each task."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection, connections, transaction
+from django.test import Client
+from django.test.utils import override_settings
+
+from procrastinate.adapters.django.connection_params import connector_params
+from procrastinate.adapters.worker_connector import WorkerConnector
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
+from procrastinate.job_context import JobContext
+from tests.django.shop.models import Order
+from tests.django.shop.tasks import fail, ship, ship_async
+from tests.django.support import changed_connection
+
+pytestmark = pytest.mark.usefixtures("project")
+
+
+def _run_worker(**options: Any) -> None:
+    app.run_worker(wait=False, install_signal_handlers=False, listen_notify=False, **options)
+
+
+@pytest.fixture
+def probe() -> Iterator[list[Any]]:
+    """What the task ``probe`` has seen: Django's connection in its thread, before and after it is used."""
+    seen: list[Any] = []
+
+    @app.task(name="probe")
+    def probe() -> None:
+        seen.append(connection.connection)
+        Order.objects.count()
+        seen.append(connection.connection)
+
+    yield seen
+    del app.tasks["probe"]
+
+
+def test_the_tasks_of_installed_apps_are_run() -> None:
+    """Sync ones in threads, async ones on the event loop, each with Django's ORM."""
+    orders = [Order.objects.create(product="book") for _ in range(2)]
+    ids = [ship.defer(order_id=orders[0].pk), ship_async.defer(order_id=orders[1].pk), fail.defer()]
+    _run_worker(concurrency=3)
+    assert [ProcrastinateJob.objects.get(pk=job_id).status for job_id in ids] == ["succeeded", "succeeded", "failed"]
+    assert set(Order.objects.values_list("product", flat=True)) == {"shipped"}
+    assert set(ProcrastinateEvent.objects.filter(job_id=ids[0]).values_list("type", flat=True)) == {
+        "deferred",
+        "started",
+        "succeeded",
+    }
+
+
+def test_jobs_of_a_view_are_run() -> None:
+    """From the request to the changed row."""
+    client = Client()
+    job_id = client.get("/order/").json()["job"]
+    assert client.get("/order/?fail=1").json() == {"job": None}
+    _run_worker()
+    assert list(ProcrastinateJob.objects.values_list("id", "status")) == [(job_id, "succeeded")]
+    assert Order.objects.get().product == "shipped"
+
+
+async def test_jobs_of_an_async_view_are_deferred() -> None:
+    """Through Django's asynchronous test client."""
+    from django.test import AsyncClient
+
+    response = await AsyncClient().get("/order-async/")
+    assert (await ProcrastinateJob.objects.aget(pk=response.json()["job"])).queue_name == "async"
+
+
+def test_the_worker_leaves_djangos_connection_alone() -> None:
+    """A transaction that is open in this thread goes on."""
+    job_id = ship.defer(order_id=1)
+    with transaction.atomic():
+        Order.objects.create(product="book")
+        thread = threading.Thread(target=_run_worker)
+        thread.start()
+        thread.join()
+        assert app.job_manager.get_job_status(job_id).value == "succeeded"
+        transaction.set_rollback(True)
+    assert not Order.objects.exists()
+
+
+def test_an_app_on_the_workers_connector() -> None:
+    """As a script runs it."""
+    job_id = ship.defer(order_id=1)
+    worker_app = app.with_connector(app.connector.get_worker_connector())
+    worker_app.run_worker(wait=False, install_signal_handlers=False)
+    assert ProcrastinateJob.objects.get(pk=job_id).status == "succeeded"
+
+
+@pytest.mark.parametrize("task_middleware", [None, []])
+def test_connections_are_closed_after_each_task(probe: list[Any], task_middleware: Any) -> None:
+    """With CONN_MAX_AGE = 0, as after a request; also where the worker has middleware of its own, or an own app."""
+    app.tasks["probe"].batch_defer({}, {})
+    app.with_connector(app.connector).run_worker(
+        wait=False, install_signal_handlers=False, task_middleware=task_middleware
+    )
+    first_before, first, second_before, second = probe
+    assert (first_before, second_before) == (None, None)
+    assert first.closed
+    assert second.closed
+
+
+def test_connections_are_kept_for_their_time(probe: list[Any]) -> None:
+    """With CONN_MAX_AGE, as between requests."""
+    settings = connections.settings["default"]
+    settings["CONN_MAX_AGE"] = 60
+    try:
+        app.tasks["probe"].batch_defer({}, {})
+        _run_worker()
+    finally:
+        settings["CONN_MAX_AGE"] = 0
+    first_before, first, second_before, second = probe
+    assert first_before is None
+    assert first is second_before is second
+    first.close()
+
+
+def test_the_query_log_is_forgotten_after_each_task() -> None:
+    """With DEBUG, it would grow for as long as the worker runs."""
+    logs: list[int] = []
+
+    @app.task(name="logged", pass_context=True)
+    def logged(context: JobContext) -> None:
+        logs.append(len(connection.queries_log))
+        Order.objects.count()
+
+    with override_settings(DEBUG=True):
+        logged.batch_defer({}, {}, {})
+        _run_worker()
+    del app.tasks["logged"]
+    assert logs == [0, 0, 0]
+
+
+def test_a_task_that_defers_joins_its_own_transaction() -> None:
+    """The app of the task is the project's, on Django's connection."""
+
+    @app.task(name="outer")
+    def outer() -> None:
+        with transaction.atomic():
+            ship.defer(order_id=1)
+            transaction.set_rollback(True)
+        ship.defer(order_id=2)
+
+    outer.defer()
+    _run_worker()
+    del app.tasks["outer"]
+    assert [job.args for job in ProcrastinateJob.objects.filter(task_name=ship.name)] == [{"order_id": 2}]
+
+
+def test_worker_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PROCRASTINATE_WORKER_DEFAULTS, unless the call says otherwise."""
+    monkeypatch.setattr(app, "worker_defaults", {"delete_jobs": "always", "wait": False})
+    ship.defer(order_id=1)
+    app.run_worker(install_signal_handlers=False)
+    assert not ProcrastinateJob.objects.exists()
+
+
+def test_the_worker_connects_as_django_does() -> None:
+    """With everything in OPTIONS that is psycopg's, and nothing that is Django's."""
+    options = {
+        "application_name": "shop",
+        "pool": {"min_size": 1},
+        "isolation_level": 3,
+        "assume_role": "postgres",
+        "options": "-c search_path=queue,public",
+        "server_side_binding": True,
+    }
+    with changed_connection(OPTIONS=options, PASSWORD="secret", PORT=""):
+        params = connector_params("default")
+        connector = app.connector.get_worker_connector()
+    assert params["options"] == "-c search_path=queue,public -c role=postgres"
+    assert (params["application_name"], params["password"]) == ("shop", "secret")
+    assert not params.keys() & {"pool", "isolation_level", "assume_role", "server_side_binding", "context"}
+    assert isinstance(connector, WorkerConnector)
+    assert "secret" not in repr(connector)
+
+
+def test_the_workers_connection_is_as_its_options_say() -> None:
+    """Asked on the connection itself."""
+    import sqlalchemy as sa
+
+    def settings(connection: sa.Connection) -> tuple[str, str, str]:
+        names = ("search_path", "role", "application_name")
+        return tuple(connection.scalar(sa.text(f"SELECT current_setting('{name}')")) for name in names)
+
+    async def ask() -> tuple[str, str, str]:
+        await connector.open_async()
+        try:
+            return await connector.run_async(settings)
+        finally:
+            await connector.close_async()
+
+    options = {"options": "-c search_path=queue,public", "assume_role": "postgres", "application_name": "shop"}
+    with changed_connection(OPTIONS=options):
+        connector = app.connector.get_worker_connector()
+    assert asyncio.run(ask()) == ("queue,public", "postgres", "shop")

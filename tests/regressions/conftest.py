@@ -1,0 +1,7 @@
+"""The fixtures of the tests that run workers."""
+
+from __future__ import annotations
+
+from tests.worker.conftest import app, queue, workers
+
+__all__ = ["app", "queue", "workers"]

@@ -1,0 +1,119 @@
+"""A server that is gone without a word: connections stay open, and nothing comes any more (6)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pathlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from procrastinate import exceptions
+from procrastinate.adapters import answers
+from procrastinate.adapters.connection_parameters import parse_conninfo
+from procrastinate.adapters.worker_connector import WorkerConnector
+from procrastinate.app import App
+from tests.database import libpq_url
+from tests.standalone.test_notifications import Proxy
+from tests.worker.running import Queue, RunningWorker, soon, until
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server has less time to answer than usual."""
+    monkeypatch.setattr(answers, "ANSWER_TIMEOUT", 0.5)
+    monkeypatch.setattr(answers, "CANCEL_TIMEOUT", 0.1)
+
+
+@pytest.fixture
+async def proxy(database_url: str) -> AsyncIterator[Proxy]:
+    """Before the server."""
+    proxy = Proxy(pathlib.Path(parse_conninfo(libpq_url(database_url))["host"]) / ".s.PGSQL.5432")
+    yield proxy
+    await proxy.stop()
+
+
+@pytest.fixture
+async def connector(database_url: str, proxy: Proxy) -> AsyncIterator[WorkerConnector]:
+    """An open connector whose connections lead through the proxy."""
+    through: dict[str, Any] = {
+        "host": "127.0.0.1",
+        "port": await proxy.start(),
+        "sslmode": "disable",
+        "gssencmode": "disable",
+    }
+    through["connect_timeout"] = 2
+    connector = WorkerConnector(parse_conninfo(libpq_url(database_url)) | through)
+    await connector.open_async()
+    yield connector
+    await connector.close_async()
+
+
+def read_one(connection: sa.Connection) -> int:
+    """An operation."""
+    return int(connection.execute(sa.text("SELECT 1")).scalar_one())
+
+
+async def start(app: App, connector: WorkerConnector, queue: Queue, caplog: pytest.LogCaptureFixture) -> RunningWorker:
+    """A worker that has run a job and knows that this was recorded, and asks for more all the time."""
+    caplog.set_level(logging.DEBUG, "procrastinate")
+    app = app.with_connector(connector)
+    task = app.task(name="task")(lambda: None)
+    running = RunningWorker(app._worker(install_signal_handlers=False, fetch_job_polling_interval=0.05))
+    await queue.succeeded(await task.defer_async())
+    await until(lambda: "finish_task" in [vars(record).get("action") for record in caplog.records])
+    return running
+
+
+async def test_a_worker_stops_though_the_server_is_silent(
+    app: App, connector: WorkerConnector, proxy: Proxy, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fault 6. On 3.10.0 the fetch waits for ever, and neither ``stop()`` nor cancelling ends the worker (seen for 15
+    seconds; nothing in it would end the wait). Here what the server does not answer in time is cut off.
+    """
+    running = await start(app, connector, queue, caplog)
+    proxy.block()
+    running.worker.stop()
+    async with asyncio.timeout(20):
+        await running.task
+
+
+async def test_a_worker_goes_on_when_the_server_can_be_reached_again(
+    app: App, connector: WorkerConnector, proxy: Proxy, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fault 6. On new connections: those that were cut off are of no use any more."""
+    running = await start(app, connector, queue, caplog)
+    proxy.block()
+    await until(lambda: "has not answered for" in caplog.text)
+    proxy.replace()
+    job_id = queue.sql("INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('q', 'task') RETURNING id")
+    await queue.succeeded(job_id)
+    await running.stopped()
+
+
+async def test_a_cancelled_operation_ends_soon(
+    connector: WorkerConnector, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 6. On 3.10.0 psycopg takes the cancellation, and waits on for the answer."""
+    assert await connector.run_async(read_one) == 1
+    monkeypatch.setattr(answers, "ANSWER_TIMEOUT", 600)
+    proxy.block()
+    running = asyncio.create_task(connector.run_async(read_one))
+    await asyncio.wait({running}, timeout=0.05)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await soon(running)
+
+
+async def test_a_thread_does_not_wait_for_ever(connector: WorkerConnector, proxy: Proxy) -> None:
+    """Fault 6. The heartbeat's thread would be deaf otherwise, once the server is back."""
+    assert await asyncio.to_thread(connector.run, read_one) == 1
+    proxy.block()
+    started = time.monotonic()
+    with pytest.raises(exceptions.DatabaseUnavailable, match="has not answered"):
+        await asyncio.to_thread(connector.run, read_one)
+    assert time.monotonic() - started < 5

@@ -1,0 +1,71 @@
+"""What ended a worker, or a part of it, and does not any more (2, 5, 8)."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+
+from procrastinate import core
+from procrastinate.app import App
+from tests.worker.running import Queue, Workers, until
+
+
+def actions(caplog: pytest.LogCaptureFixture) -> set[str]:
+    return {vars(record).get("action", "") for record in caplog.records}
+
+
+async def test_two_fetches_of_one_lock_at_once_harm_no_worker(
+    app: App, workers: Workers, queue: Queue, engine: sa.Engine
+) -> None:
+    """Fault 2. On 3.10.0, while one worker's fetch of a lock is not committed, another's takes a more important job
+    of that lock, meets the unique index, and its worker ends with UniqueViolation. Here a lock is given before the
+    fetch, by promotion, which one worker does at a time: a fetch meets no index of locks.
+    """
+    runs: list[int] = []
+    task = app.task(name="task", lock="one")(lambda: runs.append(1))
+    first = await task.defer_async()
+    await app.job_manager.promote_jobs()
+    other = core.register_worker(queue.connection)
+    with engine.begin() as uncommitted:
+        assert [job.id for job in core.fetch_jobs(uncommitted, worker_id=other, limit=1)] == [first]
+        running = await workers.listening(queue)
+        second = await task.configure(priority=5).defer_async()
+        await queue.succeeded(await app.task(name="free")(lambda: None).defer_async())
+        assert not runs
+    core.finish_jobs(
+        queue.connection, [core.FinishedJob(id=first, attempts=0, status=core.Status.SUCCEEDED)], worker_id=other
+    )
+    await queue.succeeded(second)
+    assert not running.task.done()
+
+
+async def test_a_heart_that_stumbled_beats_on(
+    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fault 5. On 3.10.0, without periodic tasks, nobody sees a heartbeat that failed: the worker runs on, and is never
+    heard of again. Here the heartbeat, and each other service, tries again by itself.
+    """
+    running = await workers.listening(queue, update_heartbeat_interval=0.05)
+    queue.sql("ALTER TABLE procrastinate_workers RENAME TO away")
+    await until(lambda: "update_heartbeat_error" in actions(caplog))
+    queue.sql("ALTER TABLE away RENAME TO procrastinate_workers")
+    since = queue.sql("SELECT now()")
+    beats = "SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > :since AND id = :id"
+    await until(lambda: queue.sql(beats, since=since, id=running.worker.worker_id) == 1)
+
+
+async def test_a_fetch_that_fails_is_tried_again(
+    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fault 8. On 3.10.0 any error of a fetch ends the worker with ConnectorException, and one in saving an outcome
+    leaves its job ``doing``, unknown to those who look for stalled ones. Here both are tried again, with pauses.
+    """
+    task = app.task(name="task")(lambda: None)
+    running = await workers.listening(queue)
+    queue.sql("ALTER TABLE procrastinate_jobs RENAME COLUMN args TO away")
+    queue.sql("INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('default', 'task')")
+    await until(lambda: "fetch_jobs_error" in actions(caplog))
+    queue.sql("ALTER TABLE procrastinate_jobs RENAME COLUMN away TO args")
+    await until(lambda: queue.statuses() == {"succeeded": 1})
+    await queue.succeeded(await task.defer_async())
+    assert not running.task.done()

@@ -1,0 +1,371 @@
+"""The connectors of a URL and of an engine: how operations are run, opened and closed."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import psycopg_pool
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from procrastinate import PsycopgConnector, SyncPsycopgConnector, exceptions
+from procrastinate.adapters.standalone import SQLAlchemyConnector
+from procrastinate.adapters.standalone.engine_connector import EngineConnector
+from procrastinate.adapters.worker_connector import WorkerConnector
+from procrastinate.connector import as_connector
+from tests.database import driver_url, libpq_url
+from tests.standalone.operations import (
+    atomic_is_in_transaction,
+    backend_pid,
+    defer_one,
+    defer_two_and_fail,
+    is_in_transaction,
+)
+from tests.standalone.waiting import wait_until
+
+Make = Callable[[str], EngineConnector]
+
+DRIVERS = ("psycopg", "psycopg2", "pg8000", "asyncpg")
+MAKERS: dict[str, Make] = {
+    **{driver: lambda url, driver=driver: SQLAlchemyConnector(driver_url(url, driver)) for driver in DRIVERS},  # type: ignore[misc]
+    "libpq URL": lambda url: SQLAlchemyConnector(libpq_url(url)),
+    "sa.URL": lambda url: SQLAlchemyConnector(sa.make_url(url)),
+    "PsycopgConnector": lambda url: PsycopgConnector(conninfo=libpq_url(url)),
+    "SyncPsycopgConnector": lambda url: SyncPsycopgConnector(conninfo=libpq_url(url)),
+    "psycopg_pool": lambda url: PsycopgConnector(
+        conninfo=libpq_url(url), pool_factory=psycopg_pool.AsyncConnectionPool, min_size=1
+    ),
+    "null pool": lambda url: PsycopgConnector(
+        conninfo=libpq_url(url), pool_factory=psycopg_pool.AsyncNullConnectionPool, max_size=2
+    ),
+}
+
+
+@pytest.fixture(params=MAKERS)
+async def connector(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[EngineConnector]:
+    """An open connector, of each kind."""
+    connector = MAKERS[request.param](database_url)
+    await connector.open_async()
+    yield connector
+    await connector.close_async()
+
+
+async def test_operations_run_from_sync_and_from_async_code(connector: EngineConnector) -> None:
+    """Whatever the driver: where it is of the other kind, psycopg takes its place."""
+    assert connector.run(defer_one)
+    assert await connector.run_async(defer_one)
+
+
+async def test_atomic_operations_happen_together_or_not_at_all(
+    connector: EngineConnector, count_jobs: Callable[[], int]
+) -> None:
+    """On each kind."""
+    assert connector.run(atomic_is_in_transaction)
+    assert await connector.run_async(atomic_is_in_transaction)
+    with pytest.raises(ZeroDivisionError):
+        connector.run(defer_two_and_fail)
+    with pytest.raises(ZeroDivisionError):
+        await connector.run_async(defer_two_and_fail)
+    assert count_jobs() == 0
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+async def test_operations_of_one_statement_cost_no_transaction(database_url: str, driver: str) -> None:
+    """They run in autocommit."""
+    connector = SQLAlchemyConnector(driver_url(database_url, driver))
+    await connector.open_async()
+    assert not connector.run(is_in_transaction)
+    assert not await connector.run_async(is_in_transaction)
+    await connector.close_async()
+
+
+async def test_a_worker_reaches_the_same_database(connector: EngineConnector, engine: sa.Engine) -> None:
+    """With psycopg, whatever the driver."""
+    worker = connector.get_worker_connector()
+    assert isinstance(worker, WorkerConnector)
+    await worker.open_async()
+    name = await worker.run_async(lambda connection: connection.execute(sa.text("SELECT current_database()")).scalar())
+    assert name == engine.url.database
+    await worker.close_async()
+
+
+async def test_it_listens(connector: EngineConnector) -> None:
+    """On a connection made for it."""
+    heard: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+    listening = asyncio.Event()
+
+    async def hear(*, channel: str, payload: str) -> None:
+        heard.put_nowait((channel, payload))
+
+    listener = asyncio.create_task(connector.listen_notify(hear, ["channel"], listening.set))
+    await asyncio.wait_for(listening.wait(), 10)
+    connector.run(lambda connection: connection.execute(sa.select(sa.func.pg_notify("channel", "payload"))).all())
+    assert await asyncio.wait_for(heard.get(), 10) == ("channel", "payload")
+    listener.cancel()
+    await asyncio.wait([listener])
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
+async def test_connections_lost_while_idle_are_replaced_before_use(
+    database_url: str, driver: str, end_connections: Callable[[], int]
+) -> None:
+    """Nobody sees an error after a restart of the server."""
+    connector = SQLAlchemyConnector(driver_url(database_url, driver))
+    await connector.open_async()
+    connector.run(backend_pid)
+    await connector.run_async(backend_pid)
+
+    assert await asyncio.to_thread(end_connections) >= 2
+
+    connector.run(backend_pid)
+    await connector.run_async(backend_pid)
+    await connector.close_async()
+
+
+async def test_it_must_be_open(database_url: str) -> None:
+    """Sync code needs either way of opening, async code its own."""
+    connector = SQLAlchemyConnector(database_url)
+    with pytest.raises(exceptions.AppNotOpen):
+        connector.run(backend_pid)
+    connector.open()
+    assert connector.run(backend_pid)
+    with pytest.raises(exceptions.AppNotOpen, match="event loop"):
+        await connector.run_async(backend_pid)
+    with pytest.raises(exceptions.AppNotOpen, match="event loop"):
+        await connector.listen_notify(_ignore, ["channel"])
+    connector.close()
+    with pytest.raises(exceptions.AppNotOpen):
+        connector.run(backend_pid)
+
+
+async def test_opening_makes_no_connection() -> None:
+    """A program starts when its database is down, and says so when it needs it."""
+    connector = SQLAlchemyConnector("postgresql+psycopg://me:hunter2@/none?host=/nowhere")
+    await connector.open_async()
+    for call in (connector.run_async(backend_pid), asyncio.to_thread(connector.run, backend_pid)):
+        with pytest.raises(exceptions.DatabaseUnavailable, match="/nowhere") as error:
+            await call
+        assert "hunter2" not in str(error.value)
+    await connector.close_async()
+
+
+async def test_closing_closes_connections(database_url: str, count_connections: Callable[[], int]) -> None:
+    """Those for sync and those for async code."""
+    before = count_connections()
+    connector = SQLAlchemyConnector(database_url)
+    await connector.open_async()
+    connector.run(backend_pid)
+    await connector.run_async(backend_pid)
+    assert count_connections() == before + 2
+    await connector.close_async()
+    wait_until(lambda: count_connections() == before, "the end of the connections")
+
+
+async def test_closing_one_side_leaves_the_other_open(database_url: str) -> None:
+    """A worker run in the program closes what it opened, and no more."""
+    connector = SQLAlchemyConnector(database_url)
+    connector.open()
+    await connector.open_async()
+    await connector.close_async()
+    assert connector.run(backend_pid)
+
+    await connector.open_async()
+    connector.close()
+    assert connector.run(backend_pid)
+    assert await connector.run_async(backend_pid)
+    await connector.close_async()
+
+
+async def test_each_event_loop_has_connections_of_its_own(database_url: str) -> None:
+    """A worker in a thread does not touch those of the program's own loop."""
+    connector = SQLAlchemyConnector(database_url)
+    await connector.open_async()
+    mine = await connector.run_async(backend_pid)
+
+    async def elsewhere() -> int:
+        await connector.open_async()
+        try:
+            return await connector.run_async(backend_pid)
+        finally:
+            await connector.close_async()
+
+    theirs = await asyncio.to_thread(asyncio.run, elsewhere())
+
+    assert mine != theirs
+    assert await connector.run_async(backend_pid) == mine
+    await connector.close_async()
+
+
+def test_a_forked_process_has_connections_of_its_own(database_url: str) -> None:
+    """Two processes on one connection would read each other's answers."""
+    program = [sys.executable, "-m", "tests.standalone.forking", database_url]
+    subprocess.run(program, check=True, timeout=60)
+
+
+# The user's engines
+
+
+@pytest.fixture
+async def async_engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    """The user's asynchronous engine."""
+    engine = create_async_engine(driver_url(database_url, "asyncpg"))
+    yield engine
+    await engine.dispose()
+
+
+async def test_an_engine_serves_sync_and_async_code(engine: sa.Engine, count_connections: Callable[[], int]) -> None:
+    """With its own pool, and no other."""
+    connector = as_connector(engine)
+    await connector.open_async()
+    before = count_connections()
+    pid = connector.run(backend_pid)
+    assert await connector.run_async(backend_pid) == pid
+    assert count_connections() - before <= 1
+    await connector.close_async()
+
+
+async def test_an_async_engine_serves_both(async_engine: AsyncEngine) -> None:
+    """Sync code gets a small engine of psycopg's beside it."""
+    connector = as_connector(async_engine)
+    await connector.open_async()
+    assert await connector.run_async(defer_one)
+    assert connector.run(defer_one)
+    await connector.close_async()
+
+
+async def test_the_users_engine_stays_as_it_is(engine: sa.Engine, async_engine: AsyncEngine) -> None:
+    """It keeps its isolation level and its connections when the connector is closed."""
+    with engine.connect() as connection:
+        pid = backend_pid(connection)
+    async with async_engine.connect() as async_connection:
+        async_pid = await async_connection.run_sync(backend_pid)
+    for user_engine in (engine, async_engine):
+        connector = as_connector(user_engine)
+        await connector.open_async()
+        connector.run(defer_one)
+        await connector.run_async(defer_one)
+        await connector.close_async()
+
+    with engine.begin() as connection:
+        assert backend_pid(connection) == pid
+        assert is_in_transaction(connection)
+    async with async_engine.begin() as async_connection:
+        assert await async_connection.run_sync(backend_pid) == async_pid
+        assert await async_connection.run_sync(is_in_transaction)
+
+
+async def test_an_engine_in_autocommit_still_runs_atomic_operations_atomically(
+    database_url: str, count_jobs: Callable[[], int]
+) -> None:
+    """``begin()`` alone would not do on it."""
+    engine = sa.create_engine(database_url, isolation_level="AUTOCOMMIT")
+    connector = as_connector(engine)
+    connector.open()
+    with pytest.raises(ZeroDivisionError):
+        connector.run(defer_two_and_fail)
+    assert count_jobs() == 0
+    engine.dispose()
+
+
+async def test_an_app_can_be_opened_with_an_engine_or_a_pool(
+    database_url: str, engine: sa.Engine, async_engine: AsyncEngine
+) -> None:
+    """Which stays the user's: closing the connector closes none of them."""
+    nowhere = "postgresql+psycopg://postgres@/none?host=/nowhere"
+    with psycopg_pool.ConnectionPool(libpq_url(database_url), min_size=1, open=True) as pool:
+        async with psycopg_pool.AsyncConnectionPool(libpq_url(database_url), min_size=1, open=False) as async_pool:
+            for theirs in (engine, pool):
+                connector = SQLAlchemyConnector(nowhere)
+                connector.open(theirs)
+                assert connector.run(atomic_is_in_transaction)
+                connector.close()
+            for theirs in (engine, pool, async_engine, async_pool):
+                connector = SQLAlchemyConnector(nowhere)
+                await connector.open_async(theirs)
+                assert await connector.run_async(atomic_is_in_transaction)
+                await connector.close_async()
+            assert not pool.closed
+            assert not async_pool.closed
+    assert engine.connect().close() is None
+
+
+async def test_what_is_neither_engine_nor_pool_is_refused(async_engine: AsyncEngine) -> None:
+    """With what to give instead."""
+    connector = SQLAlchemyConnector("postgresql+psycopg:///none")
+    with pytest.raises(TypeError, match="use open_async"):
+        connector.open(async_engine)
+    with pytest.raises(TypeError, match="not dict"):
+        connector.open({})
+    with pytest.raises(TypeError, match="not dict"):
+        await connector.open_async({})
+
+
+@pytest.mark.parametrize(
+    ("bind", "message"),
+    [
+        ("sqlite:///file", "PostgreSQL is needed"),
+        ("mysql+asyncmy://me:hunter2@host/db", "PostgreSQL is needed"),
+        ("postgresql+psycopg://me:hunter2@[::host/db", "cannot be read"),
+        ("postgresql+psycopg://me:hunter2@host:port/db", "cannot be read"),
+        ("postgresql://me:hunter2 x@host:port/db:1", "cannot be read"),
+        ("hunter2", "cannot be read"),
+        ("postgresql+nope://me:hunter2@host/db", "knows no driver"),
+        (sa.create_engine("sqlite://"), "PostgreSQL is needed"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused_without_repeating_it(bind: Any, message: str) -> None:
+    """It may hold a password."""
+    with pytest.raises(ValueError, match=message) as error:
+        as_connector(bind)
+    assert "hunter2" not in str(error.value)
+    assert error.value.__cause__ is None
+
+
+@pytest.mark.parametrize("bind", [None, 3, {"host": "db"}, object()])
+def test_other_types_are_refused(bind: Any) -> None:
+    """By the name of their type."""
+    with pytest.raises(TypeError, match=type(bind).__name__):
+        as_connector(bind)
+
+
+def test_options_of_an_engine_go_with_a_url_only(engine: sa.Engine) -> None:
+    """An engine has them already."""
+    with pytest.raises(TypeError, match="pool_size"):
+        SQLAlchemyConnector(engine, pool_size=3)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_no_repr_shows_a_password(driver: str) -> None:
+    """Of a connector, nor of its worker's."""
+    connector = SQLAlchemyConnector(f"postgresql+{driver}://me:hunter2@db/name")
+    for one in (
+        connector,
+        connector.get_worker_connector(),
+        as_connector(sa.create_engine("postgresql+psycopg://a:hunter2@b/c")),
+    ):
+        assert "hunter2" not in repr(one)
+
+
+def test_threads_share_one_engine(database_url: str, count_jobs: Callable[[], int]) -> None:
+    """Made once, by whoever comes first."""
+    connector = SQLAlchemyConnector(database_url)
+    connector.open()
+    threads = [threading.Thread(target=connector.run, args=(defer_one,)) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (
+        connector.run(lambda connection: connection.execute(sa.text("SELECT max(id) FROM procrastinate_jobs")).scalar())
+        == 20
+    )
+    connector.close()
+
+
+async def _ignore(*, channel: str, payload: str) -> None: ...

@@ -1,0 +1,107 @@
+"""How an engine connects, told to psycopg."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from procrastinate.adapters.standalone.engine_parameters import psycopg_parameters
+
+
+def _engine(url: str, **options: Any) -> sa.Engine:
+    if "asyncpg" in url:
+        return create_async_engine(url, **options).sync_engine
+    return sa.create_engine(url, **options)
+
+
+_UNVERIFIED = ssl.create_default_context()
+_UNVERIFIED.check_hostname = False
+_UNVERIFIED.verify_mode = ssl.CERT_NONE
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "expected"),
+    [
+        (
+            "postgresql+psycopg://me:p%40ss@db:5433/name?sslmode=require&application_name=web",
+            {},
+            {"host": "db", "port": 5433, "user": "me", "password": "p@ss", "dbname": "name"}
+            | {"sslmode": "require", "application_name": "web"},
+        ),
+        (
+            "postgresql+psycopg://",
+            {"connect_args": {"conninfo": "service=prod", "prepare_threshold": None}},
+            {"service": "prod", "prepare_threshold": None},
+        ),
+        (
+            "postgresql+psycopg://me@/name?host=one:1&host=two:2",
+            {},
+            {"user": "me", "dbname": "name", "host": "one,two", "port": "1,2"},
+        ),
+        (
+            "postgresql+psycopg2://me@/name?host=/sockets",
+            {"connect_args": {"options": "-c a=b", "cursor_factory": object}},
+            {"user": "me", "dbname": "name", "host": "/sockets", "options": "-c a=b"},
+        ),
+        (
+            "postgresql+pg8000://me:secret@/name?unix_sock=/sockets/.s.PGSQL.5433",
+            {"connect_args": {"timeout": 2.5, "ssl_context": True}},
+            {"user": "me", "password": "secret", "dbname": "name", "host": "/sockets", "port": "5433"}
+            | {"connect_timeout": 3, "sslmode": "require"},
+        ),
+        (
+            "postgresql+asyncpg://me:secret@db/name?ssl=verify-full",
+            {"connect_args": {"server_settings": {"search_path": "a, b"}, "statement_cache_size": 0, "timeout": 5}},
+            {"user": "me", "password": "secret", "host": "db", "dbname": "name", "sslmode": "verify-full"}
+            | {"options": "-c search_path=a,\\ b", "connect_timeout": 5, "prepare_threshold": None},
+        ),
+        (
+            "postgresql+asyncpg://me@/name?host=one:1&host=two:2",
+            {"connect_args": {"ssl": _UNVERIFIED}},
+            {"user": "me", "dbname": "name", "host": "one,two", "port": "1,2", "sslmode": "require"},
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_urls_and_connect_args_are_translated(url: str, options: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Into what libpq calls them."""
+    assert psycopg_parameters(_engine(url, **options)) == expected
+
+
+def test_do_connect_hooks_are_heard() -> None:
+    """They may bring a password that changes every quarter of an hour."""
+    engine = sa.create_engine("postgresql+psycopg://me@db/name")
+
+    @sa.event.listens_for(engine, "do_connect")
+    def bring_token(dialect: Any, record: Any, arguments: Any, keywords: dict[str, Any]) -> None:
+        keywords["password"] = "token"
+
+    assert psycopg_parameters(engine)["password"] == "token"
+
+
+def test_the_engine_connects_as_before() -> None:
+    """What asked how it connects leaves nothing behind."""
+    engine = sa.create_engine("postgresql+psycopg://me@/name?host=/nowhere")
+    psycopg_parameters(engine)
+    with pytest.raises(sa.exc.OperationalError, match="/nowhere"):
+        engine.connect()
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        sa.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect("")),
+        create_async_engine("postgresql+psycopg://", async_creator=lambda: psycopg.AsyncConnection.connect("")),
+        create_async_engine("postgresql+asyncpg://", connect_args={"password": lambda: "secret"}),
+        create_async_engine("postgresql+asyncpg://", connect_args={"ssl": ssl.create_default_context()}),
+    ],
+)
+def test_what_cannot_be_told_is_asked_for(engine: Any) -> None:
+    """By the argument to give."""
+    with pytest.raises(ValueError, match="worker_connect_args"):
+        psycopg_parameters(getattr(engine, "sync_engine", engine))

@@ -1,0 +1,286 @@
+"""``connection=``: a job belongs to the user's transaction, whatever the connection is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import psycopg
+import psycopg2
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
+
+import procrastinate
+from procrastinate import exceptions
+from tests.database import driver_url, libpq_url
+from tests.standalone.operations import defer_two_and_fail
+from tests.standalone.user_connections import ASYNC_KINDS, SYNC_KINDS, AsyncKind, SyncKind
+
+TASK = "task"
+
+
+@pytest.fixture
+def app(database_url: str) -> Iterator[procrastinate.App]:
+    """An app that is not open: it must need no connection of its own."""
+    return procrastinate.App(connector=database_url)
+
+
+@pytest.fixture(params=SYNC_KINDS, ids=str)
+def connection_(request: pytest.FixtureRequest, database_url: str) -> Iterator[Any]:
+    """The user's open connection, of each kind."""
+    kind: SyncKind = request.param
+    with kind.open(database_url) as connection:
+        yield connection
+
+
+@pytest.fixture(params=ASYNC_KINDS, ids=str)
+async def async_connection(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[Any]:
+    """As ``connection_``, asynchronous."""
+    kind: AsyncKind = request.param
+    async with kind.open(database_url) as connection:
+        yield connection
+
+
+Count = Callable[[], int]
+
+
+def test_a_job_appears_with_the_commit(app: procrastinate.App, connection_: Any, count_jobs: Count) -> None:
+    """Not before."""
+    app.configure_task(TASK, connection=connection_).defer(a=1)
+    assert count_jobs() == 0
+    connection_.commit()
+    assert count_jobs() == 1
+
+
+def test_a_job_vanishes_with_the_rollback(app: procrastinate.App, connection_: Any, count_jobs: Count) -> None:
+    """With whatever else the transaction did."""
+    app.configure_task(TASK, connection=connection_).batch_defer({"a": 1}, {"a": 2})
+    connection_.rollback()
+    assert count_jobs() == 0
+
+
+def test_a_taken_queueing_lock_leaves_the_transaction_usable(
+    app: procrastinate.App, connection_: Any, count_jobs: Count
+) -> None:
+    """For one job and for several."""
+    deferrer = app.configure_task(TASK, connection=connection_, queueing_lock="lock")
+    deferrer.defer()
+    with pytest.raises(exceptions.AlreadyEnqueued, match="lock"):
+        deferrer.defer()
+    with pytest.raises(exceptions.AlreadyEnqueued, match="lock"):
+        deferrer.batch_defer({"a": 1}, {"a": 2})
+    app.configure_task(TASK, connection=connection_).defer()
+    connection_.commit()
+    assert count_jobs() == 2
+
+
+def test_a_waiting_job_is_skipped_or_replaced_in_the_transaction(
+    app: procrastinate.App, connection_: Any, count_jobs: Count
+) -> None:
+    """For one job and for several."""
+    first = app.configure_task(TASK, connection=connection_, queueing_lock="lock").defer(a=1)
+    skipping = app.configure_task(TASK, connection=connection_, queueing_lock="lock", on_conflict="skip")
+    assert skipping.defer(a=2) == first
+    assert skipping.batch_defer({"a": 3}, {"a": 4}) == [first, first]
+    replacing = app.configure_task(TASK, connection=connection_, queueing_lock="lock", on_conflict="replace")
+    assert replacing.defer(a=5) == first
+    assert replacing.batch_defer({"a": 6}, {"a": 7}) == [first, first]
+    (job,) = app.job_manager.list_jobs(connection=connection_)
+    assert job.task_kwargs == {"a": 7}
+    connection_.commit()
+    assert count_jobs() == 1
+
+
+def test_other_calls_see_what_the_transaction_did(app: procrastinate.App, connection_: Any) -> None:
+    """A job can be looked at and cancelled before it is committed."""
+    manager = app.job_manager
+    job_id = app.configure_task(TASK, connection=connection_).defer()
+    assert manager.get_job_status(job_id, connection=connection_).value == "todo"
+    assert manager.cancel_job_by_id(job_id, connection=connection_)
+    assert [job.status for job in manager.list_jobs(connection=connection_)] == ["cancelled"]
+
+
+async def test_a_job_appears_with_the_async_commit(
+    app: procrastinate.App, async_connection: Any, count_jobs: Count
+) -> None:
+    """Not before."""
+    await app.configure_task(TASK, connection=async_connection).defer_async(a=1)
+    assert count_jobs() == 0
+    await async_connection.commit()
+    assert count_jobs() == 1
+
+
+async def test_a_job_vanishes_with_the_async_rollback(
+    app: procrastinate.App, async_connection: Any, count_jobs: Count
+) -> None:
+    """With whatever else the transaction did."""
+    await app.configure_task(TASK, connection=async_connection).batch_defer_async({"a": 1}, {"a": 2})
+    await async_connection.rollback()
+    assert count_jobs() == 0
+
+
+async def test_a_taken_queueing_lock_leaves_the_async_transaction_usable(
+    app: procrastinate.App, async_connection: Any, count_jobs: Count
+) -> None:
+    """For one job and for several."""
+    deferrer = app.configure_task(TASK, connection=async_connection, queueing_lock="lock")
+    await deferrer.defer_async()
+    with pytest.raises(exceptions.AlreadyEnqueued, match="lock"):
+        await deferrer.defer_async()
+    with pytest.raises(exceptions.AlreadyEnqueued, match="lock"):
+        await deferrer.batch_defer_async({"a": 1}, {"a": 2})
+    await app.configure_task(TASK, connection=async_connection).defer_async()
+    await async_connection.commit()
+    assert count_jobs() == 2
+
+
+async def test_a_waiting_job_is_skipped_or_replaced_in_the_async_transaction(
+    app: procrastinate.App, async_connection: Any, count_jobs: Count
+) -> None:
+    """For one job and for several."""
+    first = await app.configure_task(TASK, connection=async_connection, queueing_lock="lock").defer_async(a=1)
+    skipping = app.configure_task(TASK, connection=async_connection, queueing_lock="lock", on_conflict="skip")
+    assert await skipping.defer_async(a=2) == first
+    assert await skipping.batch_defer_async({"a": 3}, {"a": 4}) == [first, first]
+    replacing = app.configure_task(TASK, connection=async_connection, queueing_lock="lock", on_conflict="replace")
+    assert await replacing.defer_async(a=5) == first
+    assert await replacing.batch_defer_async({"a": 6}, {"a": 7}) == [first, first]
+    await async_connection.commit()
+    assert count_jobs() == 1
+
+
+async def test_async_code_may_use_a_sync_connection(
+    app: procrastinate.App, connection_: Any, count_jobs: Count
+) -> None:
+    """A thread does, while the event loop goes on."""
+    await app.configure_task(TASK, connection=connection_).defer_async()
+    await app.configure_task(TASK, connection=connection_).batch_defer_async({"a": 1}, {"a": 2})
+    assert count_jobs() == 0
+    connection_.commit()
+    assert count_jobs() == 3
+
+
+async def test_the_loop_goes_on_while_a_sync_connection_waits(
+    app: procrastinate.App, database_url: str, count_jobs: Count
+) -> None:
+    """Two transactions of one loop that want the same queueing lock do not block each other for ever."""
+    with psycopg.connect(libpq_url(database_url)) as first, psycopg.connect(libpq_url(database_url)) as second:
+        await app.configure_task(TASK, connection=first, queueing_lock="lock").defer_async()
+        waiting = asyncio.create_task(app.configure_task(TASK, connection=second, queueing_lock="lock").defer_async())
+        await asyncio.sleep(0)
+        first.rollback()
+        assert await asyncio.wait_for(waiting, 10)
+    assert count_jobs() == 1
+
+
+def test_a_sync_call_refuses_an_async_connection(app: procrastinate.App, database_url: str) -> None:
+    """With what to call instead."""
+    connection = create_async_engine(database_url).connect()
+    with pytest.raises(TypeError, match="_async"):
+        app.configure_task(TASK, connection=connection).defer()
+
+
+@pytest.mark.parametrize("wrong", [object(), "postgresql:///db", sa.create_engine("postgresql+psycopg:///db")])
+async def test_what_is_no_connection_is_refused(app: procrastinate.App, wrong: Any) -> None:
+    """By the name of its type."""
+    with pytest.raises(TypeError, match=type(wrong).__name__):
+        app.configure_task(TASK, connection=wrong).defer()
+    with pytest.raises(TypeError, match=type(wrong).__name__):
+        await app.configure_task(TASK, connection=wrong).defer_async()
+
+
+def test_a_connection_to_another_kind_of_database_is_refused(app: procrastinate.App) -> None:
+    """A job would not be found there."""
+    engine = sa.create_engine("sqlite://")
+    with engine.connect() as connection, pytest.raises(TypeError, match="sqlite"):
+        app.configure_task(TASK, connection=connection).defer()
+    engine.dispose()
+
+
+# Connections in autocommit: an operation of several statements needs a transaction
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_in_autocommit_an_atomic_operation_has_a_transaction(
+    app: procrastinate.App, database_url: str, driver: str, count_jobs: Count
+) -> None:
+    """SQLAlchemy's own connections."""
+    engine = sa.create_engine(driver_url(database_url, driver), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        with pytest.raises(ZeroDivisionError):
+            app.connector.run_on(connection, defer_two_and_fail)
+        assert count_jobs() == 0
+        app.configure_task(TASK, connection=connection).batch_defer({"a": 1}, {"a": 2})
+        assert count_jobs() == 2
+    engine.dispose()
+
+
+async def test_in_async_autocommit_an_atomic_operation_has_a_transaction(
+    app: procrastinate.App, database_url: str, count_jobs: Count
+) -> None:
+    """asyncpg's connections, and psycopg's."""
+    for driver in ("asyncpg", "psycopg"):
+        engine = create_async_engine(driver_url(database_url, driver), isolation_level="AUTOCOMMIT")
+        async with engine.connect() as connection:
+            with pytest.raises(ZeroDivisionError):
+                await app.connector.run_on_async(connection, defer_two_and_fail)
+        await engine.dispose()
+        assert count_jobs() == 0
+
+
+def test_a_raw_connection_in_autocommit_gets_a_transaction(
+    app: procrastinate.App, database_url: str, count_jobs: Count
+) -> None:
+    """psycopg's and psycopg2's."""
+    raw2 = psycopg2.connect(libpq_url(database_url))
+    raw2.autocommit = True
+    with psycopg.connect(libpq_url(database_url), autocommit=True) as raw:
+        for connection in (raw, raw2):
+            with pytest.raises(ZeroDivisionError):
+                app.connector.run_on(connection, defer_two_and_fail)
+            assert count_jobs() == 0
+    raw2.close()
+
+
+def test_a_transaction_begun_by_hand_is_not_committed(
+    app: procrastinate.App, database_url: str, count_jobs: Count
+) -> None:
+    """psycopg's ``transaction()`` on a connection in autocommit is the owner's to end."""
+    with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
+        with connection.transaction(force_rollback=True):
+            with pytest.raises(ZeroDivisionError):
+                app.connector.run_on(connection, defer_two_and_fail)
+            app.configure_task(TASK, connection=connection, queueing_lock="a").defer()
+        assert count_jobs() == 0
+
+
+async def test_a_transaction_begun_by_hand_is_not_committed_async(
+    app: procrastinate.App, database_url: str, count_jobs: Count
+) -> None:
+    """The same, asynchronous."""
+    async with await psycopg.AsyncConnection.connect(libpq_url(database_url), autocommit=True) as connection:
+        async with connection.transaction(force_rollback=True):
+            with pytest.raises(ZeroDivisionError):
+                await app.connector.run_on_async(connection, defer_two_and_fail)
+            await app.configure_task(TASK, connection=connection).defer_async()
+        assert count_jobs() == 0
+
+
+def test_the_users_connection_keeps_its_settings(app: procrastinate.App, database_url: str) -> None:
+    """Row factory, autocommit, and no statement more than the defer."""
+    with psycopg.connect(libpq_url(database_url), row_factory=psycopg.rows.dict_row) as connection:
+        app.configure_task(TASK, connection=connection).defer()
+        assert connection.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
+        row = connection.execute("SELECT args FROM procrastinate_jobs").fetchone()
+        assert row == {"args": {}}
+        assert not connection.autocommit
+
+
+def test_a_closed_connection_is_an_error_of_the_database(app: procrastinate.App, database_url: str) -> None:
+    """Not one of this project's making."""
+    connection = psycopg.connect(libpq_url(database_url))
+    connection.close()
+    with pytest.raises(exceptions.ConnectorException, match="closed"):
+        app.configure_task(TASK, connection=connection).defer()

@@ -1,0 +1,149 @@
+"""The worker's connector: its connections, its transactions, and what it does when connections are lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import sqlalchemy as sa
+
+from procrastinate import exceptions
+from procrastinate.adapters.worker_connector import WorkerConnector
+from tests.database import libpq_url
+from tests.standalone.operations import (
+    atomic_is_in_transaction,
+    backend_pid,
+    defer_two_and_fail,
+    is_in_transaction,
+)
+from tests.standalone.waiting import wait_until
+
+
+@pytest.fixture
+async def connector(database_url: str) -> AsyncIterator[WorkerConnector]:
+    """An open connector."""
+    connector = WorkerConnector(libpq_url(database_url))
+    await connector.open_async()
+    yield connector
+    await connector.close_async()
+
+
+async def test_one_statement_runs_in_autocommit(connector: WorkerConnector) -> None:
+    """Without the round trips of a transaction."""
+    assert not await connector.run_async(is_in_transaction)
+    assert not connector.run(is_in_transaction)
+
+
+async def test_an_atomic_operation_has_a_transaction(connector: WorkerConnector) -> None:
+    """And the next operation on the same connection has none."""
+    for _ in range(2):
+        assert await connector.run_async(atomic_is_in_transaction)
+        assert connector.run(atomic_is_in_transaction)
+        assert not await connector.run_async(is_in_transaction)
+        assert not connector.run(is_in_transaction)
+
+
+async def test_an_atomic_operation_that_fails_leaves_nothing(
+    connector: WorkerConnector, count_jobs: Callable[[], int]
+) -> None:
+    """Neither from sync nor from async code."""
+    with pytest.raises(ZeroDivisionError):
+        connector.run(defer_two_and_fail)
+    with pytest.raises(ZeroDivisionError):
+        await connector.run_async(defer_two_and_fail)
+    assert count_jobs() == 0
+
+
+async def test_it_has_four_connections_at_most(
+    connector: WorkerConnector, count_connections: Callable[[], int]
+) -> None:
+    """Two for the loop, one for threads, one that listens."""
+    before = count_connections()
+    listening = asyncio.Event()
+    listener = asyncio.create_task(connector.listen_notify(_ignore, ["channel"], listening.set))
+    await listening.wait()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(10):
+            group.create_task(connector.run_async(backend_pid))
+            group.create_task(asyncio.to_thread(connector.run, backend_pid))
+
+    assert count_connections() - before == 4
+
+    listener.cancel()
+    await asyncio.wait([listener])
+    await connector.close_async()
+    wait_until(lambda: count_connections() == before, "the end of the connections")
+
+
+async def test_connections_lost_while_idle_are_replaced_before_use(
+    connector: WorkerConnector, end_connections: Callable[[], int]
+) -> None:
+    """Nobody sees an error after a restart of the server."""
+    before = {await connector.run_async(backend_pid), connector.run(backend_pid)}
+
+    assert end_connections() >= 2
+
+    assert not {await connector.run_async(backend_pid), connector.run(backend_pid)} & before
+
+
+async def test_a_connection_lost_in_a_statement_is_an_error_and_then_replaced(
+    connector: WorkerConnector, end_connections: Callable[[], int], connection: sa.Connection
+) -> None:
+    """It is the database that is unavailable, and the next operation works."""
+
+    def sleep(connection: sa.Connection) -> None:
+        connection.execute(sa.text("SELECT pg_sleep(60)"))
+
+    sleeping = asyncio.create_task(connector.run_async(sleep))
+    asleep = sa.text("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'")
+    await asyncio.to_thread(wait_until, lambda: connection.execute(asleep).scalar_one() == 1, "the statement")
+
+    end_connections()
+
+    with pytest.raises(exceptions.DatabaseUnavailable):
+        await sleeping
+    assert await connector.run_async(backend_pid)
+
+
+async def test_it_must_be_open(database_url: str) -> None:
+    """Before it is opened, and after it is closed."""
+    connector = WorkerConnector(libpq_url(database_url))
+    for _ in range(2):
+        with pytest.raises(exceptions.AppNotOpen):
+            connector.run(backend_pid)
+        with pytest.raises(exceptions.AppNotOpen):
+            await connector.run_async(backend_pid)
+        with pytest.raises(exceptions.AppNotOpen):
+            await connector.listen_notify(_ignore, ["channel"])
+        await connector.open_async()
+        await connector.close_async()
+
+
+async def test_it_takes_no_engine(connector: WorkerConnector, engine: sa.Engine) -> None:
+    """A worker's connections are its own."""
+    with pytest.raises(TypeError, match="its own engines"):
+        await connector.open_async(engine)
+
+
+def test_its_repr_has_no_secrets() -> None:
+    """Only where it leads."""
+    connector = WorkerConnector({"conninfo": "host=db user=me password=hunter2", "sslkey": "k", "options": "-c a=b"})
+    assert repr(connector) == "WorkerConnector(host='db', user='me')"
+
+
+async def test_a_database_that_is_down_is_unavailable() -> None:
+    """The message says where it was looked for, and not with which password."""
+    connector = WorkerConnector({"host": "/nowhere", "password": "hunter2", "dbname": "none"})
+    await connector.open_async()
+    with pytest.raises(exceptions.DatabaseUnavailable, match="/nowhere") as error:
+        await connector.run_async(backend_pid)
+    with pytest.raises(exceptions.DatabaseUnavailable, match="/nowhere"):
+        connector.run(backend_pid)
+    with pytest.raises(exceptions.DatabaseUnavailable, match="/nowhere"):
+        await connector.listen_notify(_ignore, ["channel"])
+    assert "hunter2" not in str(error.value)
+    await connector.close_async()
+
+
+async def _ignore(*, channel: str, payload: str) -> None: ...

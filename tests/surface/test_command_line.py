@@ -1,0 +1,161 @@
+"""The command: its flags, the environment variables behind them, and what they are when nothing is said."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from procrastinate.cli.main import make_parser
+from procrastinate.cli.worker import worker_command
+
+FLAGS: dict[str, dict[tuple[str, ...], str | None]] = {
+    "": {
+        ("-a", "--app"): "APP",
+        ("-v", "--verbose"): "VERBOSE",
+        ("--log-level",): "LOG_LEVEL",
+        ("--log-format",): "LOG_FORMAT",
+        ("--log-format-style",): "LOG_FORMAT_STYLE",
+        ("-V", "--version"): None,
+    },
+    "worker": {
+        ("-n", "--name"): "WORKER_NAME",
+        ("-q", "--queues"): "WORKER_QUEUES",
+        ("-c", "--concurrency"): "WORKER_CONCURRENCY",
+        ("-p", "--fetch-job-polling-interval"): "WORKER_FETCH_JOB_POLLING_INTERVAL",
+        ("-a", "--abort-job-polling-interval"): "WORKER_ABORT_JOB_POLLING_INTERVAL",
+        ("--shutdown-graceful-timeout",): "WORKER_SHUTDOWN_GRACEFUL_TIMEOUT",
+        ("-w", "--wait", "--one-shot"): "WORKER_WAIT",
+        ("-l", "--listen-notify", "--no-listen-notify"): "WORKER_LISTEN_NOTIFY",
+        ("--delete-jobs",): "WORKER_DELETE_JOBS",
+        ("--max-jobs",): "WORKER_MAX_JOBS",
+    },
+    "defer": {
+        ("json_args",): "DEFER_JSON_ARGS",
+        ("--queue",): "DEFER_QUEUE",
+        ("--lock",): "DEFER_LOCK",
+        ("--queueing-lock",): "DEFER_QUEUEING_LOCK",
+        ("-i", "--ignore-already-enqueued", "--no-ignore-already-enqueued"): "DEFER_IGNORE_ALREADY_ENQUEUED",
+        ("--at",): "DEFER_AT",
+        ("--in",): "DEFER_IN",
+        ("--priority",): "DEFER_PRIORITY",
+        ("--unknown", "--no-unknown"): "DEFER_UNKNOWN",
+    },
+    "schema": {("--apply",): None, ("--read",): None, ("--migrations-path",): None},
+    "healthchecks": {},
+    "shell": {("shell_command",): None},
+}
+
+
+@pytest.mark.parametrize("command", FLAGS)
+def test_help_names_every_flag_and_its_variable(command: str) -> None:
+    arguments = [sys.executable, "-m", "procrastinate", *command.split(), "--help"]
+    finished = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    text = re.sub(r"\s+", " ", finished.stdout)
+    for flags, variable in FLAGS[command].items():
+        assert all(flag in text for flag in flags)
+        assert variable is None or f"(env: PROCRASTINATE_{variable})" in text
+    if not command:
+        assert all(f" {name} " in text for name in FLAGS if name)
+
+
+def _parsed(*arguments: str) -> dict[str, Any]:
+    return vars(make_parser().parse_args(arguments))
+
+
+def test_what_is_not_said_is_left_to_the_app_and_the_task() -> None:
+    worker, defer = _parsed("worker"), _parsed("defer", "task")
+    assert worker.keys() == {"verbose", "log_format_style", "run", "needs_app"}
+    assert defer.keys() - worker.keys() == {"task", "json_args", "ignore_already_enqueued", "unknown"}
+    assert (defer["json_args"], defer["ignore_already_enqueued"], defer["unknown"]) == ({}, False, False)
+    assert (worker["verbose"], worker["log_format_style"], _parsed("schema")["action"]) == (0, "%", "apply")
+
+
+class _RecordingApp:
+    def run_worker(self, **options: Any) -> None:
+        self.options = options
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "options"),
+    [
+        ("WORKER_LISTEN_NOTIFY", "0", {"listen_notify": False}),
+        ("WORKER_LISTEN_NOTIFY", "n", {"listen_notify": False}),
+        ("WORKER_LISTEN_NOTIFY", "f", {"listen_notify": False}),
+        ("WORKER_LISTEN_NOTIFY", "1", {"listen_notify": True}),
+        ("WORKER_WAIT", "0", {"wait": False}),
+        ("WORKER_WAIT", "y", {"wait": True}),
+        ("WORKER_SHUTDOWN_GRACEFUL_TIMEOUT", "0", {"shutdown_graceful_timeout": 0.0}),
+        ("WORKER_QUEUES", "", {"queues": None}),
+        ("WORKER_QUEUES", "a,b", {"queues": ["a", "b"]}),
+        ("WORKER_DELETE_JOBS", "never", {"delete_jobs": "never"}),
+        ("WORKER_NAME", "n", {"name": "n"}),
+        ("WORKER_CONCURRENCY", "2", {"concurrency": 2}),
+        ("WORKER_FETCH_JOB_POLLING_INTERVAL", "0.5", {"fetch_job_polling_interval": 0.5}),
+        ("WORKER_ABORT_JOB_POLLING_INTERVAL", "0.5", {"abort_job_polling_interval": 0.5}),
+    ],
+)
+def test_a_variable_of_the_worker_counts_whatever_its_value(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, options: dict[str, Any]
+) -> None:
+    """In 3.10, ``PROCRASTINATE_WORKER_LISTEN_NOTIFY=0`` and the other falsy values did nothing."""
+    monkeypatch.setenv(f"PROCRASTINATE_{variable}", value)
+    app = _RecordingApp()
+    worker_command(app, argparse.Namespace(**_parsed("worker")))  # type: ignore[arg-type]
+    assert app.options == options
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "name", "parsed"),
+    [
+        ("DEFER_JSON_ARGS", '{"a": 0}', "json_args", {"a": 0}),
+        ("DEFER_QUEUE", "q", "queue", "q"),
+        ("DEFER_LOCK", "l", "lock", "l"),
+        ("DEFER_QUEUEING_LOCK", "l", "queueing_lock", "l"),
+        ("DEFER_IGNORE_ALREADY_ENQUEUED", "1", "ignore_already_enqueued", True),
+        ("DEFER_IGNORE_ALREADY_ENQUEUED", "0", "ignore_already_enqueued", False),
+        ("DEFER_AT", "2030-01-01T00:00:00Z", "schedule_at", datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)),
+        ("DEFER_IN", "0", "schedule_in", 0.0),
+        ("DEFER_PRIORITY", "0", "priority", 0),
+        ("DEFER_PRIORITY", "-3", "priority", -3),
+        ("DEFER_UNKNOWN", "y", "unknown", True),
+        ("VERBOSE", "2", "verbose", 2),
+        ("LOG_LEVEL", "error", "log_level", 40),
+        ("LOG_FORMAT", "{message}", "log_format", "{message}"),
+        ("LOG_FORMAT_STYLE", "{", "log_format_style", "{"),
+        ("APP", "a.b", "app", "a.b"),
+    ],
+)
+def test_a_variable_counts_whatever_its_value(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, name: str, parsed: Any
+) -> None:
+    monkeypatch.setenv(f"PROCRASTINATE_{variable}", value)
+    assert _parsed("defer", "task")[name] == parsed
+
+
+def _exit_status(*arguments: str) -> int:
+    return subprocess.run([sys.executable, "-m", "procrastinate", *arguments], capture_output=True).returncode
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["--version"], 0),
+        (["schema", "--migrations-path"], 0),
+        (["healthchecks"], 1),
+        (["--app=nowhere.app", "healthchecks"], 1),
+        ([], 2),
+        (["nonsense"], 2),
+        (["defer", "task", "not JSON"], 2),
+        (["worker", "--concurrency=0"], 2),
+    ],
+)
+def test_exit_statuses(monkeypatch: pytest.MonkeyPatch, arguments: list[str], status: int) -> None:
+    """0: done; 1: it failed; 2: it was not understood."""
+    monkeypatch.delenv("PROCRASTINATE_APP", raising=False)
+    assert _exit_status(*arguments) == status

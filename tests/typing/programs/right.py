@@ -1,0 +1,79 @@
+"""What is right: no checker may complain."""
+
+from __future__ import annotations
+
+import datetime
+
+from procrastinate import App, BaseRetryStrategy, RetryDecision, RetryStrategy
+from procrastinate.exceptions import AlreadyEnqueued
+from procrastinate.jobs import Job, JobDeferrer, Status
+from procrastinate.tasks import Task
+from procrastinate.testing import InMemoryConnector
+from tests.typing.programs import tasks
+
+
+class Fixed(BaseRetryStrategy):
+    """A strategy of one's own."""
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        """Twice, elsewhere."""
+        return RetryDecision(retry_in={"minutes": 1}, queue="slow", priority=-1) if job.attempts < 2 else None
+
+
+def defers() -> list[int]:
+    """Every way to defer."""
+    ids: list[int] = [
+        tasks.bare.defer(a=1),
+        tasks.bare.defer(a=1, b="y"),
+        tasks.called.defer(a=1),
+        tasks.asynchronous.defer(a=1),
+        tasks.with_context.defer(a=1),
+        tasks.periodic.defer(),
+        tasks.of_blueprint.defer(a=1, b=[1]),
+    ]
+    deferrer: JobDeferrer = tasks.bare.configure(
+        lock="a",
+        queueing_lock="b",
+        queue="c",
+        priority=1,
+        schedule_in={"seconds": 5},
+        schedule_at=datetime.datetime.now(tz=datetime.UTC),
+        task_kwargs={"a": 1},
+        connection=None,
+    )
+    ids.append(deferrer.defer(b="z"))
+    ids += tasks.bare.batch_defer({"a": 1}, {"a": 2})
+    return ids
+
+
+async def defers_async() -> None:
+    """The same, awaited."""
+    job_id: int = await tasks.bare.defer_async(a=1)
+    ids: list[int] = await tasks.bare.batch_defer_async({"a": job_id})
+    await tasks.asynchronous.configure(lock="a").defer_async(a=ids[0])
+    async with tasks.app.open_async() as app:
+        await app.run_worker_async(queues=["a"], concurrency=3, wait=False, delete_jobs="always")
+
+
+def calls() -> tuple[bool, str]:
+    """A task is its function."""
+    return tasks.bare(1, b="x"), tasks.called(1)
+
+
+def manages(app: App) -> None:
+    """Other things that programs do."""
+    with app.replace_connector(InMemoryConnector()) as replaced, replaced.open():
+        try:
+            tasks.bare.defer(a=1)
+        except AlreadyEnqueued:
+            status: Status = app.job_manager.get_job_status(1)
+            print(status.value)
+    strategy: RetryStrategy = RetryStrategy(wait=1, retry_exceptions={ValueError})
+    task = app.task(name="inline", retry=strategy)(_inline)
+    task.defer(a=1)
+    any_task: Task[..., int, ...] = task
+    any_task.defer(b=2)
+
+
+def _inline(a: int) -> int:
+    return a

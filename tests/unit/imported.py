@@ -1,0 +1,1 @@
+"""A module that exists to be imported."""

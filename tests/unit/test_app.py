@@ -1,0 +1,95 @@
+"""The app beside its tasks."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import pytest
+
+from procrastinate import exceptions
+from procrastinate.app import App
+from tests.unit.recording import RecordingConnector
+
+APP = App(connector=RecordingConnector())
+
+
+def test_an_app_is_found_by_its_path() -> None:
+    assert App.from_path("tests.unit.test_app.APP") is APP
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("app", "package.module.name"),
+        ("no.such.module.app", "Cannot import"),
+        ("tests.unit.test_app.nothing", "has no 'nothing'"),
+        ("tests.unit.test_app.RecordingConnector", "App is wanted"),
+    ],
+)
+def test_a_path_that_leads_nowhere_says_why(path: str, why: str) -> None:
+    with pytest.raises(exceptions.LoadFromPathError, match=why):
+        App.from_path(path)
+
+
+def test_a_connector_is_replaced_for_a_while(app: App, connector: RecordingConnector) -> None:
+    other = RecordingConnector()
+    task = app.task(name="task")(lambda: None)
+    with app.replace_connector(other) as same:
+        assert same is app
+        assert app.connector is app.job_manager.connector is other
+        task.defer()
+    assert app.connector is app.job_manager.connector is connector
+    assert (len(other.stored), len(connector.stored)) == (1, 0)
+
+
+def test_also_when_the_block_raises(app: App, connector: RecordingConnector) -> None:
+    with pytest.raises(KeyError), app.replace_connector(RecordingConnector()):
+        raise KeyError
+    assert app.connector is connector
+
+
+def test_another_app_shares_the_tasks(app: App) -> None:
+    app.task(name="before")(lambda: None)
+    other = app.with_connector(RecordingConnector())
+    app.task(name="after")(lambda: None)
+    assert {"before", "after"} <= other.tasks.keys()
+    assert other.periodic_registry is app.periodic_registry
+    assert other.connector is not app.connector
+
+
+def test_what_a_connector_can_be_is_said() -> None:
+    with pytest.raises(TypeError, match=r"connector= takes .* not int"):
+        App(connector=3)
+
+
+def test_import_paths_are_imported() -> None:
+    sys.modules.pop("this", None)
+    App(connector=RecordingConnector(), import_paths=["tests.unit.imported"]).perform_import_paths()
+    assert "tests.unit.imported" in sys.modules
+
+
+def test_an_import_path_that_does_not_exist_is_named() -> None:
+    with pytest.raises(ImportError, match="no_such_module"):
+        App(connector=RecordingConnector(), import_paths=["no_such_module"]).perform_import_paths()
+
+
+async def test_a_worker_takes_the_defaults_of_the_app_unless_told_otherwise() -> None:
+    app = App(connector=RecordingConnector(), worker_defaults={"name": "of the app", "concurrency": 3})
+    assert app._worker().settings.concurrency == 3
+    worker = app._worker(concurrency=5)
+    assert (worker.settings.concurrency, worker.settings.name) == (5, "of the app")
+
+
+def test_an_app_in_the_main_module_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    program = compile("App(connector=connector)", "program.py", "exec")
+    exec(program, {"__name__": "__main__", "App": App, "connector": RecordingConnector()})
+    (record,) = caplog.records
+    assert "App is created in the program's main module (program.py)" in record.getMessage()
+    assert vars(record)["action"] == "app_defined_in___main__"
+
+
+def test_and_in_any_other_module_it_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, logger="procrastinate")
+    App(connector=RecordingConnector())
+    assert caplog.records == []

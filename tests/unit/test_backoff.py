@@ -1,0 +1,28 @@
+"""Waiting before trying again."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from procrastinate.worker import backoff
+
+
+@pytest.fixture
+def without_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "uniform", lambda low, high: high)
+
+
+@pytest.mark.usefixtures("without_chance")
+def test_waits_double_up_to_ten_seconds_and_start_again_after_success() -> None:
+    waits = backoff.Backoff()
+    assert [waits.next_wait() for _ in range(9)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10]
+    waits.reset()
+    assert waits.next_wait() == 0.1
+
+
+def test_waits_differ_so_that_workers_do_not_come_back_together() -> None:
+    first = [backoff.Backoff().next_wait() for _ in range(20)]
+    assert all(0.05 <= wait <= 0.1 for wait in first)
+    assert len(set(first)) > 1

@@ -1,0 +1,189 @@
+"""The loop that keeps a worker's slots filled, against a queue that is a list of answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Any, cast
+
+import pytest
+
+from procrastinate import core, exceptions
+from procrastinate.jobs import Job
+from procrastinate.manager import JobManager
+from procrastinate.worker import fetch_loop
+from procrastinate.worker.fetch_loop import FetchLoop
+from tests.unit.recording import make_job
+
+NOTHING = core.Promotion(promoted=0, again=False, next_due_in=None)
+FOR_EVER = 600.0
+WORKER_ID = 7
+
+
+class Answers:
+    """Answers each question with the next answer, and then with nothing."""
+
+    def __init__(
+        self, fetched: Iterable[list[Job] | Exception] = (), promotions: Iterable[core.Promotion] = ()
+    ) -> None:
+        self.fetched = list(fetched)
+        self.promotions = list(promotions)
+        self.asked: list[Any] = []
+
+    async def fetch_jobs(self, queues: Any, worker_id: int, limit: int) -> list[Job]:
+        self.asked.append((queues, worker_id, limit))
+        await asyncio.sleep(0)
+        answer = self.fetched.pop(0) if self.fetched else []
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def promote_jobs(self) -> core.Promotion:
+        await asyncio.sleep(0)
+        return self.promotions.pop(0) if self.promotions else NOTHING
+
+
+class Slots:
+    """Jobs that have been started; they never end."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.started: list[int | None] = []
+        self.changed = asyncio.Event()
+        self.stocks = 0
+
+    async def take_stock(self) -> None:
+        self.stocks += 1
+
+    def free(self) -> int:
+        return self.number - len(self.started)
+
+    def start(self, job: Job) -> None:
+        self.started.append(job.id)
+        self.changed.set()
+
+
+def make_loop(answers: Answers, slots: Slots, polling_interval: float = FOR_EVER) -> FetchLoop:
+    return FetchLoop(
+        cast("JobManager", answers),
+        queues=("q",),
+        polling_interval=polling_interval,
+        free_slots=slots.free,
+        start=slots.start,
+        take_stock=slots.take_stock,
+        worker_id=lambda: WORKER_ID,
+        logger=logging.getLogger("procrastinate.worker.test"),
+    )
+
+
+def jobs(*ids: int) -> list[Job]:
+    return [make_job(id=job_id) for job_id in ids]
+
+
+async def run_until_started(loop: FetchLoop, slots: Slots, number: int) -> None:
+    running = asyncio.create_task(loop.run())
+    async with asyncio.timeout(5):
+        while len(slots.started) < number:
+            await slots.changed.wait()
+            slots.changed.clear()
+    loop.stop()
+    await running
+
+
+async def test_it_asks_for_as_many_jobs_as_there_are_slots() -> None:
+    answers, slots = Answers([jobs(1, 2, 3)]), Slots(3)
+    await run_until_started(make_loop(answers, slots), slots, 3)
+    assert slots.started == [1, 2, 3]
+    assert answers.asked == [(("q",), WORKER_ID, 3)]
+
+
+async def test_after_a_full_answer_it_asks_no_more_until_a_slot_is_free() -> None:
+    answers, slots = Answers([jobs(1, 2), jobs(3)]), Slots(2)
+    loop = make_loop(answers, slots)
+    running = asyncio.create_task(loop.run())
+    await slots.changed.wait()
+    slots.number += 1
+    loop.wake()
+    slots.changed.clear()
+    await slots.changed.wait()
+    loop.stop()
+    await running
+    assert [limit for _, _, limit in answers.asked] == [2, 1]
+
+
+async def test_it_wakes_when_a_job_falls_due() -> None:
+    due = core.Promotion(promoted=0, again=False, next_due_in=0.01)
+    answers, slots = Answers([[], jobs(1)], [due]), Slots(1)
+    await run_until_started(make_loop(answers, slots), slots, 1)
+
+
+async def test_it_looks_at_each_polling_interval() -> None:
+    answers, slots = Answers([[], [], jobs(1)]), Slots(1)
+    await run_until_started(make_loop(answers, slots, polling_interval=0.01), slots, 1)
+
+
+async def test_after_news_it_looks_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job whose row somebody held for a moment is passed over by the first look."""
+    monkeypatch.setattr(fetch_loop, "_SECOND_LOOK", 0.0)
+    answers, slots = Answers([[], jobs(1)]), Slots(1)
+    loop = make_loop(answers, slots)
+    loop.notified(upcoming=True)
+    await run_until_started(loop, slots, 1)
+
+
+async def test_an_error_is_waited_out(caplog: pytest.LogCaptureFixture) -> None:
+    answers, slots = Answers([exceptions.DatabaseUnavailable("Away"), jobs(1)]), Slots(1)
+    await run_until_started(make_loop(answers, slots), slots, 1)
+    assert [vars(record)["action"] for record in caplog.records] == ["fetch_jobs_error"]
+
+
+async def test_it_takes_stock_at_the_start_and_after_each_fetch_that_failed() -> None:
+    """The database may have given it jobs all the same."""
+    answers, slots = Answers([exceptions.DatabaseUnavailable("Away"), jobs(1, 2)]), Slots(2)
+    await run_until_started(make_loop(answers, slots), slots, 2)
+    assert slots.stocks == 2
+
+
+async def test_it_stops_at_once_even_while_it_waits_out_an_error() -> None:
+    answers = Answers([exceptions.DatabaseUnavailable("Away")] * 20)
+    loop = make_loop(answers, Slots(1))
+    running = asyncio.create_task(loop.run())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert answers.asked
+    loop.stop()
+    async with asyncio.timeout(0.5):
+        await running
+
+
+async def test_when_it_shall_not_wait_it_returns_with_the_last_job() -> None:
+    answers, slots = Answers([jobs(1)]), Slots(2)
+    async with asyncio.timeout(5):
+        await make_loop(answers, slots).run(is_drained=lambda: True)
+    assert slots.started == [1]
+
+
+async def test_but_not_while_due_jobs_are_still_to_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The holder of their lock was just leaving: whether they are next is not known yet."""
+    monkeypatch.setattr(fetch_loop, "_SECOND_LOOK", 0.0)
+    undecided = core.Promotion(promoted=0, again=True, next_due_in=None)
+    answers, slots = Answers([[], jobs(1)], [undecided]), Slots(2)
+    async with asyncio.timeout(5):
+        await make_loop(answers, slots).run(is_drained=lambda: True)
+    assert slots.started == [1]
+
+
+async def test_nor_while_jobs_are_running() -> None:
+    slots = Slots(2)
+    loop = make_loop(Answers([jobs(1)]), slots)
+    drained = False
+    running = asyncio.create_task(loop.run(is_drained=lambda: drained))
+    await slots.changed.wait()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not running.done()
+    drained = True
+    loop.wake()
+    async with asyncio.timeout(5):
+        await running

@@ -1,0 +1,33 @@
+"""Fixtures of the tests that run workers against PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import sqlalchemy as sa
+
+from procrastinate.app import App
+from tests.worker.running import Queue, Workers, connector_for
+
+
+@pytest.fixture
+async def app(database_url: str) -> AsyncIterator[App]:
+    """An open app on this test's database."""
+    app = App(connector=connector_for(database_url))
+    async with app.open_async():
+        yield app
+
+
+@pytest.fixture
+async def workers(app: App, database_url: str) -> AsyncIterator[Workers]:
+    """Starts workers for the app."""
+    workers = Workers(app, database_url)
+    yield workers
+    await workers.end_of_test()
+
+
+@pytest.fixture
+def queue(connection: sa.Connection) -> Queue:
+    """A look into this test's database."""
+    return Queue(connection)

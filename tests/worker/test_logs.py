@@ -1,0 +1,151 @@
+"""What workers log: actions and values that dashboards and alerts are built on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from procrastinate.app import App
+from procrastinate.core import Status
+from procrastinate.job_context import AbortReason, JobContext
+from procrastinate.retry import RetryStrategy
+from tests.worker.running import Queue, Workers, happens
+
+JOB_KEYS = {
+    *("id", "status", "queue", "priority", "lock", "queueing_lock", "task_name", "task_kwargs"),
+    *("scheduled_at", "attempts", "abort_requested", "worker_id", "call_string"),
+}
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.DEBUG, logger="procrastinate")
+    return caplog
+
+
+def named(log: pytest.LogCaptureFixture, action: str) -> logging.LogRecord:
+    """The one record of that action."""
+    (record,) = (record for record in log.records if getattr(record, "action", None) == action)
+    return record
+
+
+def actions(log: pytest.LogCaptureFixture, logger: str) -> list[str]:
+    return [vars(record)["action"] for record in log.records if record.name == logger]
+
+
+async def test_a_successful_job(app: App, workers: Workers, log: pytest.LogCaptureFixture) -> None:
+    job_id = await app.task(name="add")(lambda a: a + 1).defer_async(a=1)
+    worker = await workers.run(name="mine", queues=["default"])
+    assert actions(log, "procrastinate.worker.mine") == [
+        *("start_worker", "loaded_job_info", "start_job", "job_success", "finish_task"),
+        *("stopping_worker", "stop_worker"),
+    ]
+    record = named(log, "job_success")
+    values = vars(record)
+    assert record.levelno == logging.INFO
+    assert record.getMessage().startswith(f"Job add[{job_id}](a=1) ended with status: Success")
+    assert record.getMessage().endswith("- Result: 2")
+    assert values["worker"] == {"name": "mine", "worker_id": worker.worker_id, "job_id": None, "queues": ["default"]}
+    assert values["job"].keys() == JOB_KEYS
+    assert (values["job"]["id"], values["job"]["task_kwargs"]) == (job_id, {"a": 1})
+    assert values["result"] == 2
+    assert values["duration"] == values["end_timestamp"] - values["start_timestamp"] >= 0
+
+
+async def test_a_failed_job(app: App, workers: Workers, log: pytest.LogCaptureFixture) -> None:
+    await app.task(name="divide")(lambda: 1 / 0).defer_async()
+    await workers.run()
+    record = named(log, "job_error")
+    assert record.levelno == logging.ERROR
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError
+    assert "ended with status: Error (lasted" in record.getMessage()
+
+
+async def test_a_job_that_is_to_be_retried(app: App, workers: Workers, log: pytest.LogCaptureFixture) -> None:
+    await app.task(name="divide", retry=RetryStrategy(wait=3600))(lambda: 1 / 0).defer_async()
+    await workers.run()
+    record = named(log, "job_error_retry")
+    assert record.levelno == logging.INFO
+    assert "Error, to retry" in record.getMessage()
+    assert record.exc_info is not None
+    assert not [record for record in log.records if record.levelno > logging.INFO]
+
+
+async def test_an_unknown_task(app: App, workers: Workers, log: pytest.LogCaptureFixture) -> None:
+    await app.configure_task("elsewhere").defer_async()
+    await workers.run()
+    assert named(log, "task_not_found").levelno == logging.ERROR
+    assert named(log, "job_error").levelno == logging.ERROR
+
+
+async def test_an_aborted_job(app: App, workers: Workers, queue: Queue, log: pytest.LogCaptureFixture) -> None:
+    started = asyncio.Event()
+
+    @app.task
+    async def task() -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    job_id = await task.defer_async()
+    await workers.listening(queue)
+    await happens(started)
+    await app.job_manager.cancel_job_by_id_async(job_id, abort=True)
+    await queue.reaches(job_id, Status.ABORTED)
+    assert AbortReason.USER_REQUEST.value in named(log, "abort_job").getMessage()
+    record = named(log, "job_aborted")
+    assert (record.levelno, "Aborted" in record.getMessage()) == (logging.INFO, True)
+
+
+async def test_a_job_that_is_aborted_by_a_shutdown_and_retried(
+    app: App, workers: Workers, log: pytest.LogCaptureFixture
+) -> None:
+    started = asyncio.Event()
+
+    @app.task(retry=True)
+    async def task() -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    await task.defer_async()
+    running = workers.start(shutdown_graceful_timeout=0)
+    await happens(started)
+    await running.stopped()
+    assert named(log, "job_aborted_retry").levelno == logging.INFO
+
+
+async def test_a_worker_that_does_not_listen_says_so(workers: Workers, log: pytest.LogCaptureFixture) -> None:
+    await workers.run(listen_notify=False)
+    assert named(log, "listen_notify_disabled").levelno == logging.INFO
+
+
+async def test_a_worker_without_periodic_tasks_says_so(workers: Workers, log: pytest.LogCaptureFixture) -> None:
+    await workers.run()
+    assert named(log, "periodic_deferrer_no_task").name == "procrastinate.periodic"
+
+
+async def test_signal_handlers_are_told_of(workers: Workers, log: pytest.LogCaptureFixture) -> None:
+    await workers.run(install_signal_handlers=True)
+    assert named(log, "install_signal_handlers").levelno == logging.DEBUG
+    assert named(log, "uninstall_signal_handlers").levelno == logging.DEBUG
+
+
+async def test_everything_has_an_action_and_nothing_is_alarming(
+    app: App, workers: Workers, queue: Queue, log: pytest.LogCaptureFixture
+) -> None:
+    def fail_once(context: JobContext, /, **kwargs: Any) -> None:
+        if context.job.attempts == 0:
+            raise ValueError
+
+    task: Any = app.task(name="task", pass_context=True, lock="one", retry=1)(fail_once)
+    app.periodic(cron="* * * * *")(task)
+    await task.batch_defer_async({}, {}, {})
+    running = await workers.listening(queue, concurrency=2)
+    await queue.succeeded(await task.defer_async())
+    await running.stopped()
+    records = [record for record in log.records if record.name.startswith("procrastinate")]
+    assert not [record for record in records if not hasattr(record, "action")]
+    assert not [record for record in records if record.levelno >= logging.WARNING]

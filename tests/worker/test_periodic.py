@@ -1,0 +1,110 @@
+"""Periodic tasks are deferred on time, once, whoever looks."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from procrastinate.app import App
+from procrastinate.core import Status
+from procrastinate.periodic import PeriodicDeferrer
+from tests.worker.running import Queue, Workers, until
+
+EVERY_SECOND = "* * * * * *"
+
+
+def ticks(queue: Queue) -> int:
+    return int(queue.sql("SELECT count(*) FROM procrastinate_periodic_defers"))
+
+
+def add_tick(app: App, cron: str, queue: str = "default") -> None:
+    """A periodic task that does nothing."""
+    task: Any = app.task(name="tick", queue=queue)(lambda timestamp: None)
+    app.periodic(cron=cron)(task)
+
+
+async def test_each_tick_is_deferred_once_whatever_the_number_of_workers(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    ran: list[tuple[int, str]] = []
+
+    async def tick(timestamp: int, schedule: str) -> None:
+        ran.append((timestamp, schedule))
+
+    task: Any = app.task(name="tick", queue="ticks")(tick)
+    for schedule in ("a", "b"):
+        app.periodic(cron=EVERY_SECOND, periodic_id=schedule, task_kwargs={"schedule": schedule})(task)
+
+    running = [workers.start(await workers.another_app(), queues=["ticks"]) for _ in range(3)]
+    await until(lambda: ticks(queue) >= 6)
+    for one in running:
+        await one.stopped()
+    await workers.run(queues=["ticks"])
+    assert len(ran) == len(set(ran))
+    stored = queue.sql(
+        "SELECT json_agg(json_build_array(defer_timestamp, periodic_id)) FROM procrastinate_periodic_defers"
+    )
+    assert sorted(ran) == sorted((timestamp, schedule) for timestamp, schedule in stored)
+    for schedule in ("a", "b"):
+        of_schedule = sorted(timestamp for timestamp, name in ran if name == schedule)
+        assert of_schedule == list(range(of_schedule[0], of_schedule[-1] + 1))
+
+
+async def test_it_is_deferred_even_by_a_worker_of_other_queues(app: App, workers: Workers, queue: Queue) -> None:
+    add_tick(app, "* * * * *", queue="ticks")
+    workers.start(queues=["others"])
+    await until(lambda: queue.statuses() == {"todo": 1})
+
+
+async def test_a_tick_that_is_too_old_is_not_deferred(app: App, workers: Workers, queue: Queue) -> None:
+    app.periodic_defaults = {"max_delay": 0.001}
+    add_tick(app, "0 0 29 2 *")
+    await workers.run()
+    assert queue.statuses() == {}
+
+
+async def test_a_tick_is_not_deferred_again_after_a_restart_even_when_its_job_is_gone(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    add_tick(app, "0 * * * *")
+    app.periodic_defaults = {"max_delay": 7200}
+    for _ in range(3):
+        running = workers.start(delete_jobs="always")
+        await until(lambda: ticks(queue) >= 1 and queue.statuses() == {})
+        await running.stopped()
+    hours = queue.sql("SELECT count(DISTINCT defer_timestamp) FROM procrastinate_periodic_defers")
+    assert ticks(queue) == hours
+
+
+async def test_a_tick_whose_queueing_lock_is_taken_is_left_out(app: App, workers: Workers, queue: Queue) -> None:
+    task: Any = app.task(name="tick", queueing_lock="one", queue="ticks")(lambda timestamp: None)
+    app.periodic(cron="0 0 1 * *")(task)
+    app.periodic_defaults = {"max_delay": 10**9}
+    waiting = await task.defer_async(timestamp=0)
+    workers.start(queues=["others"])
+    await until(lambda: ticks(queue) == 1)
+    assert queue.statuses() == {"todo": 1}
+    assert queue.status(waiting) is Status.TODO
+
+
+async def test_a_schedule_of_a_job_that_cannot_be_stored_does_not_hold_up_the_others(
+    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, kwargs in (("first", {}), ("wrong", {"thing": object()}), ("last", {})):
+        task: Any = app.task(name=name)(lambda timestamp: None)
+        app.periodic(cron="0 0 1 * *", task_kwargs=kwargs)(task)
+    app.periodic_defaults = {"max_delay": 10**9}
+    workers.start()
+    await until(lambda: queue.statuses() == {"succeeded": 2})
+    (record,) = (record for record in caplog.records if vars(record)["action"] == "periodic_task_error")
+    assert "Argument 'thing' of task wrong" in record.getMessage()
+
+
+async def test_a_deferrer_stands_alone(app: App, queue: Queue) -> None:
+    add_tick(app, "* * * * *")
+    deferrer = PeriodicDeferrer(app.periodic_registry)
+    running = asyncio.create_task(deferrer.worker())
+    await until(lambda: queue.statuses() == {"todo": 1})
+    running.cancel()

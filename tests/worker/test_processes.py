@@ -1,0 +1,189 @@
+"""Workers as they are run: in a process, by signals; and in a thread, without."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pathlib
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from procrastinate.app import App
+from procrastinate.core import Status
+from tests import database
+from tests.worker.running import Queue, Workers, connector_for, soon, until
+
+Process = asyncio.subprocess.Process
+StartProcess = Callable[..., Awaitable[Process]]
+
+
+@pytest.fixture
+async def start(database_url: str) -> AsyncIterator[StartProcess]:
+    """Starts the program, and ends it with the test."""
+    processes: list[Process] = []
+
+    async def start(**options: Any) -> Process:
+        arguments = [database.libpq_url(database_url), json.dumps({"queues": ["program"]} | options)]
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.worker.program", *arguments),
+            stderr=asyncio.subprocess.PIPE,
+            env=os.environ | {"PYTHONWARNINGS": "error"},
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@pytest.fixture
+def file(tmp_path: pathlib.Path) -> pathlib.Path:
+    """What the jobs of the program wait for."""
+    return tmp_path / "file"
+
+
+def create(file: pathlib.Path) -> None:
+    """What they wait for has come."""
+    file.touch()
+
+
+async def ended(process: Process) -> tuple[int | None, str]:
+    """The exit code and what was logged."""
+    _, logged = await soon(process.communicate())
+    return process.returncode, logged.decode()
+
+
+async def test_a_program_runs_jobs_and_returns(app: App, start: StartProcess, queue: Queue, file: pathlib.Path) -> None:
+    create(file)
+    job_id = await app.configure_task("wait_for_file", queue="program").defer_async(path=str(file))
+    code, logged = await ended(await start(wait=False))
+    assert (code, queue.status(job_id)) == (0, Status.SUCCEEDED), logged
+    assert "Traceback" not in logged
+    assert "Stopped worker on queues program" in logged
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_stops_it_gracefully(
+    app: App, start: StartProcess, queue: Queue, file: pathlib.Path, number: signal.Signals
+) -> None:
+    first, second = await app.configure_task("wait_for_file", queue="program").batch_defer_async(
+        {"path": str(file)}, {"path": str(file)}
+    )
+    process = await start()
+    await queue.reaches(first, Status.DOING)
+    process.send_signal(number)
+    assert process.stderr is not None
+    while b"Stopping worker: 1 jobs are running" not in await soon(process.stderr.readline()):
+        pass
+    create(file)
+    code, logged = await ended(process)
+    assert code == 0, logged
+    assert "Traceback" not in logged
+    assert (queue.status(first), queue.status(second)) == (Status.SUCCEEDED, Status.TODO)
+    assert queue.sql("SELECT count(*) FROM procrastinate_workers") == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_ends_it_at_once_and_the_next_worker_takes_the_job(
+    app: App, start: StartProcess, queue: Queue, number: signal.Signals
+) -> None:
+    job_id = await app.configure_task("wait_until_cancelled", queue="program").defer_async()
+    process = await start()
+    await queue.reaches(job_id, Status.DOING)
+    process.send_signal(number)
+    assert process.stderr is not None
+    while b"Stopping worker" not in await soon(process.stderr.readline()):
+        pass
+    process.send_signal(number)
+    code, logged = await ended(process)
+    assert code == -number, logged
+    assert queue.status(job_id) is Status.DOING
+    queue.sql("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'")
+    code, logged = await ended(await start(wait=False))
+    assert (code, queue.status(job_id)) == (0, Status.SUCCEEDED), logged
+
+
+async def test_a_process_that_is_killed_leaves_its_job_to_another(
+    app: App, start: StartProcess, queue: Queue, workers: Workers, file: pathlib.Path
+) -> None:
+    ran = asyncio.Event()
+
+    @app.task(name="wait_for_file")
+    async def instead(path: str) -> None:
+        ran.set()
+
+    job_id = await app.configure_task("wait_for_file", queue="program").defer_async(path=str(file))
+    process = await start(update_heartbeat_interval=0.1, stalled_worker_timeout=1)
+    await queue.reaches(job_id, Status.DOING)
+    process.kill()
+    await ended(process)
+    workers.start(update_heartbeat_interval=0.1, stalled_worker_timeout=1)
+    await queue.succeeded(job_id)
+    assert ran.is_set()
+
+
+async def test_past_the_graceful_timeout_a_job_is_left_for_the_next_worker(
+    app: App, start: StartProcess, queue: Queue
+) -> None:
+    job_id = await app.configure_task("wait_until_cancelled", queue="program").defer_async()
+    process = await start(shutdown_graceful_timeout=0.05)
+    await queue.reaches(job_id, Status.DOING)
+    process.send_signal(signal.SIGTERM)
+    code, logged = await ended(process)
+    assert (code, queue.status(job_id)) == (0, Status.TODO), logged
+
+
+# In this process
+
+
+def handlers() -> list[Any]:
+    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+
+async def test_signal_handlers_are_there_while_it_runs_and_then_as_before(workers: Workers) -> None:
+    before = handlers()
+    running = workers.start(install_signal_handlers=True)
+    await until(lambda: handlers() != before)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await running.ended()
+    assert handlers() == before
+
+
+async def test_without_signal_handlers_it_leaves_them_alone(workers: Workers, queue: Queue) -> None:
+    before = handlers()
+    await workers.listening(queue, install_signal_handlers=False)
+    assert handlers() == before
+
+
+async def test_a_worker_runs_in_a_thread_of_a_program(
+    app: App, queue: Queue, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", logger="procrastinate")
+    before = handlers()
+    app.task(name="task")(lambda: None)
+    job_id = await app.configure_task("task").defer_async()
+    other = app.with_connector(connector_for(database_url))
+    thread = threading.Thread(target=other.run_worker, kwargs={"wait": False})
+    thread.start()
+    await asyncio.to_thread(thread.join, 10)
+    assert queue.status(job_id) is Status.SUCCEEDED
+    assert handlers() == before
+    assert "skip_signal_handlers" in [vars(record).get("action") for record in caplog.records]
+
+
+def test_run_worker_runs_in_a_program_without_an_event_loop(database_url: str, queue: Queue) -> None:
+    app = App(connector=connector_for(database_url))
+    task = app.task(name="task")(lambda: None)
+    with app.open():
+        job_id = task.defer()
+    app.run_worker(wait=False)
+    assert queue.status(job_id) is Status.SUCCEEDED

@@ -1,0 +1,257 @@
+"""A worker that has nothing to do learns at once when it has, and returns when that is wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import threading
+
+import pytest
+import sqlalchemy as sa
+
+from procrastinate.app import App
+from procrastinate.core import Status
+from procrastinate.retry import RetryStrategy
+from tests.worker.running import Queue, Workers, connector_for, happens, until
+
+
+async def test_a_job_that_is_deferred_later_starts_without_a_poll(app: App, workers: Workers, queue: Queue) -> None:
+    task = app.task(name="task")(lambda: None)
+    await workers.listening(queue)
+    for _ in range(3):
+        await queue.succeeded(await task.defer_async())
+
+
+async def test_also_in_one_of_the_workers_queues(app: App, workers: Workers, queue: Queue) -> None:
+    task = app.task(name="task")(lambda: None)
+    long_name = "é" * 128
+    await workers.listening(queue, queues=["a", long_name])
+    other = await task.configure(queue="b").defer_async()
+    await queue.succeeded(await task.configure(queue="a").defer_async())
+    await queue.succeeded(await task.configure(queue=long_name).defer_async())
+    assert queue.status(other) is Status.TODO
+
+
+async def test_jobs_in_the_table_at_the_start_are_run(app: App, workers: Workers, queue: Queue) -> None:
+    task = app.task(name="task")(lambda: None)
+    job_ids = await task.batch_defer_async({}, {}, {})
+    await workers.listening(queue)
+    await queue.succeeded(*job_ids)
+
+
+async def test_a_job_that_plain_sql_inserts_starts_without_a_poll(app: App, workers: Workers, queue: Queue) -> None:
+    app.task(name="task")(lambda: None)
+    await workers.listening(queue)
+    job_id = queue.sql("INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('q', 'task') RETURNING id")
+    await queue.succeeded(job_id)
+
+
+async def test_a_job_of_a_transaction_starts_when_it_is_committed(
+    app: App, workers: Workers, queue: Queue, engine: sa.Engine
+) -> None:
+    app.task(name="task")(lambda: None)
+    await workers.listening(queue)
+    with engine.begin() as transaction:
+        job_id = transaction.exec_driver_sql(
+            "INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('q', 'task') RETURNING id"
+        ).scalar_one()
+        await queue.succeeded(await app.configure_task("task").defer_async())
+        assert queue.status(job_id) is None
+    await queue.succeeded(job_id)
+
+
+async def test_many_jobs_that_are_deferred_one_by_one_all_start(app: App, workers: Workers, queue: Queue) -> None:
+    task = app.task(name="task")(lambda: None)
+    for _ in range(2):
+        await workers.listening(queue, await workers.another_app(), concurrency=2)
+    for _ in range(100):
+        await task.defer_async()
+    await until(lambda: queue.statuses() == {"succeeded": 100})
+
+
+async def test_polling_alone_finds_jobs(app: App, workers: Workers, queue: Queue) -> None:
+    task = app.task(name="task")(lambda: None)
+    workers.start(listen_notify=False, fetch_job_polling_interval=0.05)
+    await queue.succeeded(await task.defer_async())
+    await queue.succeeded(await task.configure(lock="l").defer_async())
+    await queue.succeeded(await task.configure(schedule_in={"milliseconds": 50}).defer_async())
+    assert not queue.is_listening()
+
+
+# Time
+
+
+def early(queue: Queue, job_id: int) -> datetime.timedelta:
+    """How long before its time a job started."""
+    started = "SELECT at FROM procrastinate_events WHERE job_id = :id AND type = 'started'"
+    before: datetime.timedelta = queue.row(job_id)["scheduled_at"] - queue.sql(started, id=job_id)
+    return before
+
+
+@pytest.mark.parametrize("lock", [None, "one"])
+async def test_a_scheduled_job_starts_when_it_is_due_and_not_before(
+    app: App, workers: Workers, queue: Queue, lock: str | None
+) -> None:
+    task = app.task(name="task")(lambda: None)
+    await workers.listening(queue)
+    job_id = await task.configure(schedule_in={"milliseconds": 300}, lock=lock).defer_async()
+    await queue.succeeded(job_id)
+    assert early(queue, job_id) <= datetime.timedelta()
+
+
+async def test_also_when_others_are_due_earlier_and_later(app: App, workers: Workers, queue: Queue) -> None:
+    task = app.task(name="task")(lambda: None)
+    await workers.listening(queue)
+    ids = [
+        await task.configure(schedule_in={"milliseconds": milliseconds}).defer_async()
+        for milliseconds in (450, 150, 300, 150)
+    ]
+    await queue.succeeded(*ids)
+    assert max(early(queue, job_id) for job_id in ids) <= datetime.timedelta()
+
+
+async def test_a_job_that_was_scheduled_before_the_worker_came_is_not_forgotten(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    task = app.task(name="task")(lambda: None)
+    overdue = await task.configure(schedule_at=datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)).defer_async()
+    soon = await task.configure(schedule_in={"milliseconds": 200}).defer_async()
+    late = await task.configure(schedule_in={"days": 1}).defer_async()
+    workers.start(listen_notify=False)
+    await queue.succeeded(overdue, soon)
+    assert queue.status(late) is Status.TODO
+
+
+async def test_a_scheduled_job_does_not_hold_up_those_with_the_same_lock(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    task = app.task(name="task", lock="one")(lambda: None)
+    late = await task.configure(schedule_in={"days": 1}, priority=5).defer_async()
+    now = await task.defer_async()
+    await workers.run()
+    assert (queue.status(late), queue.status(now)) == (Status.TODO, Status.SUCCEEDED)
+
+
+# Locks
+
+
+async def test_the_next_job_of_a_lock_starts_when_the_lock_is_free(app: App, workers: Workers, queue: Queue) -> None:
+    task = app.task(name="task", lock="one")(lambda: None)
+    await workers.listening(queue, concurrency=2)
+    await queue.succeeded(*[await task.defer_async() for _ in range(4)])
+
+
+async def test_also_when_another_worker_held_it(app: App, workers: Workers, queue: Queue) -> None:
+    started, release = asyncio.Event(), asyncio.Event()
+
+    @app.task(name="first", queue="a", lock="one")
+    async def first() -> None:
+        started.set()
+        await release.wait()
+
+    second = app.task(name="second", queue="b", lock="one")(lambda: None)
+    workers.start(await workers.another_app("holder"), queues=["a"])
+    await workers.listening(queue, await workers.another_app(), queues=["b"])
+    await first.defer_async()
+    await happens(started)
+    waiting = await second.defer_async()
+    assert queue.status(waiting) is Status.TODO
+    release.set()
+    await queue.succeeded(waiting)
+
+
+async def test_also_when_the_holder_failed_or_went_to_wait_for_a_retry(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    @app.task(lock="one")
+    async def fail() -> None:
+        raise ValueError
+
+    @app.task(lock="one", retry=RetryStrategy(wait=3600))
+    async def fail_later() -> None:
+        raise ValueError
+
+    after = app.task(name="after", lock="one")(lambda: None)
+    await workers.listening(queue)
+    for task in (fail, fail_later):
+        await task.defer_async()
+        await queue.succeeded(await after.defer_async())
+
+
+async def test_also_when_the_holder_was_cancelled(app: App, workers: Workers, queue: Queue) -> None:
+    task = app.task(name="task", lock="one")(lambda: None)
+    first = await task.configure(queue="nobody's").defer_async()
+    second = await task.configure(queue="mine").defer_async()
+    await workers.listening(queue, queues=["mine"])
+    await app.job_manager.cancel_job_by_id_async(first)
+    await queue.succeeded(second)
+
+
+# The end of the queue
+
+
+async def test_without_jobs_a_worker_that_shall_not_wait_returns(workers: Workers) -> None:
+    await workers.run()
+
+
+async def test_it_waits_for_the_jobs_that_it_runs_and_for_those_that_they_defer(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    @app.task(name="count_down", lock="one")
+    async def count_down(number: int) -> None:
+        if number:
+            await count_down.defer_async(number=number - 1)
+
+    await count_down.defer_async(number=5)
+    await workers.run(concurrency=3)
+    assert queue.statuses() == {"succeeded": 6}
+
+
+async def test_and_for_retries_that_are_due_at_once(app: App, workers: Workers, queue: Queue) -> None:
+    @app.task(name="task", retry=RetryStrategy(max_attempts=3))
+    def task() -> None:
+        raise ValueError
+
+    job_id = await task.defer_async()
+    await workers.run(concurrency=2)
+    assert queue.status(job_id) is Status.FAILED
+    assert queue.row(job_id)["attempts"] == 4
+
+
+async def test_but_not_for_jobs_that_are_due_later(app: App, workers: Workers, queue: Queue) -> None:
+    @app.task(retry=RetryStrategy(wait=3600))
+    def task() -> None:
+        raise ValueError
+
+    await task.defer_async()
+    await task.configure(schedule_in={"hours": 1}).defer_async()
+    await workers.run()
+    assert queue.statuses() == {"todo": 2}
+
+
+async def test_it_leaves_no_trace(app: App, workers: Workers, queue: Queue) -> None:
+    await workers.run()
+    assert queue.sql("SELECT count(*) FROM procrastinate_workers") == 0
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("procrastinate")]
+
+
+async def test_a_worker_connector_may_serve_one_worker_after_another(app: App, workers: Workers, queue: Queue) -> None:
+    task = app.task(name="task")(lambda: None)
+    for _ in range(2):
+        job_id = await task.defer_async()
+        await workers.run()
+        assert queue.status(job_id) is Status.SUCCEEDED
+
+
+async def test_a_second_app_works_on_the_same_database(app: App, workers: Workers, database_url: str) -> None:
+    other = App(connector=connector_for(database_url))
+    async with other.open_async():
+        ran = asyncio.Event()
+
+        @other.task(name="task")
+        async def task() -> None:
+            ran.set()
+
+        await app.configure_task("task").defer_async()
+        await workers.run(app=other)
+        assert ran.is_set()
