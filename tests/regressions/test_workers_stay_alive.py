@@ -46,9 +46,9 @@ async def test_a_heart_that_stumbled_beats_on(
     heard of again. Here the heartbeat, and each other service, tries again by itself.
     """
     running = await workers.listening(queue, update_heartbeat_interval=0.05)
-    queue.sql("ALTER TABLE procrastinate_workers RENAME TO away")
+    await queue.ddl("ALTER TABLE procrastinate_workers RENAME TO away")
     await until(lambda: "update_heartbeat_error" in actions(caplog))
-    queue.sql("ALTER TABLE away RENAME TO procrastinate_workers")
+    await queue.ddl("ALTER TABLE away RENAME TO procrastinate_workers")
     since = queue.sql("SELECT now()")
     beats = "SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > :since AND id = :id"
     await until(lambda: queue.sql(beats, since=since, id=running.worker.worker_id) == 1)
@@ -62,10 +62,10 @@ async def test_a_fetch_that_fails_is_tried_again(
     """
     task = app.task(name="task")(lambda: None)
     running = await workers.listening(queue)
-    queue.sql("ALTER TABLE procrastinate_jobs RENAME COLUMN args TO away")
+    await queue.ddl("ALTER TABLE procrastinate_jobs RENAME COLUMN args TO away")
     queue.sql("INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('default', 'task')")
     await until(lambda: "fetch_jobs_error" in actions(caplog))
-    queue.sql("ALTER TABLE procrastinate_jobs RENAME COLUMN away TO args")
+    await queue.ddl("ALTER TABLE procrastinate_jobs RENAME COLUMN away TO args")
     await until(lambda: queue.statuses() == {"succeeded": 1})
     await queue.succeeded(await task.defer_async())
     assert not running.task.done()

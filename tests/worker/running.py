@@ -69,6 +69,10 @@ class Queue:
         result = self.connection.execute(sa.text(statement), parameters)
         return result.scalar() if result.returns_rows else None
 
+    async def ddl(self, statement: str) -> None:
+        """Change a table. In another thread: it waits for the worker's transactions, and they for the event loop."""
+        await soon(asyncio.to_thread(self.sql, statement))
+
     def row(self, job_id: int) -> dict[str, Any]:
         """All columns of a job."""
         statement = sa.text("SELECT * FROM procrastinate_jobs WHERE id = :id")

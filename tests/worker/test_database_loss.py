@@ -208,7 +208,7 @@ async def test_an_outcome_that_is_refused_holds_up_no_other_and_is_tried_again(
     await queue.succeeded(ids[0], ids[2])
     await queue.succeeded(await task.defer_async(bad=False))
     assert queue.status(ids[1]) is Status.DOING
-    queue.sql("DROP TRIGGER users_trigger ON procrastinate_jobs")
+    await queue.ddl("DROP TRIGGER users_trigger ON procrastinate_jobs")
     await queue.succeeded(ids[1])
     assert runs.count(True) == 1
 
