@@ -130,10 +130,19 @@ async def run_async(runner: Callable[..., Any], operation: Operation[P, R], *arg
 
 
 async def _abandon(wait: Wait, running: asyncio.Task[Any]) -> None:
+    """Cancel an operation and see it end, even if cancelled again meanwhile: nobody else would close its connection."""
     running.cancel()
-    await asyncio.wait({running}, timeout=CANCEL_TIMEOUT)
-    if not running.done():
-        wait.cut()
-        await asyncio.wait({running})
+    timeout: float | None = CANCEL_TIMEOUT
+    cancelled_again = False
+    while not running.done():
+        try:
+            await asyncio.wait({running}, timeout=timeout)
+        except asyncio.CancelledError:
+            cancelled_again = True
+        if not running.done():
+            wait.cut()
+            timeout = None
     if not running.cancelled():
         running.exception()
+    if cancelled_again:
+        raise asyncio.CancelledError

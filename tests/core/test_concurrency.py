@@ -373,7 +373,8 @@ def drain(run: SyncRun, seen: list[StoredJob]) -> None:
             locks = held_locks(run)
             assert len(locks) == len(set(locks))
             seen.append(job)
-            finish(run, job)
+            while not finish(run, job):  # passed over, as documented: a promotion has the row locked for a moment
+                pass
 
 
 def test_workers_at_once_run_each_job_once_and_one_of_a_lock_at_a_time(

@@ -109,6 +109,21 @@ async def test_a_cancelled_operation_ends_soon(
         await soon(running)
 
 
+async def test_an_operation_that_is_cancelled_twice_leaves_nothing_running(
+    connector: WorkerConnector, proxy: Proxy
+) -> None:
+    """Its connection would be left to the garbage collector."""
+    assert await connector.run_async(read_one) == 1
+    proxy.block()
+    running = asyncio.create_task(connector.run_async(read_one))
+    for _ in range(2):
+        await asyncio.wait({running}, timeout=0.05)
+        running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await soon(running)
+    assert [task for task in asyncio.all_tasks() if "AsyncEngineRunner.run" in repr(task)] == []
+
+
 async def test_a_thread_does_not_wait_for_ever(connector: WorkerConnector, proxy: Proxy) -> None:
     """Fault 6. The heartbeat's thread would be deaf otherwise, once the server is back."""
     assert await asyncio.to_thread(connector.run, read_one) == 1
