@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-serve test lint types contracts pytest migrations format clean
+.PHONY: help install bench bench-quick demo demo-serve test lint types contracts pytest migrations format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,17 @@ contracts: $(VENV)/.installed ## Check that imports run one way
 pytest: $(VENV)/.installed ## The test suite alone
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
+$(VENV)/.bench-installed: $(VENV)/.installed
+	@echo "Installing what the benchmarks need ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
+
+bench: $(VENV)/.bench-installed ## Measure this project beside its peers, in turn (about a quarter of an hour)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: $(VENV)/.bench-installed ## The main measurements, smaller (under two minutes)
+	@$(BIN)/python -m benchmarks --quick $(ARGS)
+
 migrations: $(VENV)/.installed ## Emit the Django migrations from the Alembic revisions
 	@$(BIN)/python -m procrastinate.adapters.django.emit_migrations
 
@@ -48,4 +59,4 @@ format: $(VENV)/.installed ## Format the code
 	@$(BIN)/ruff check --fix .
 
 clean: ## Remove the virtual environments and what tests and the demo left
-	rm -rf .venv .venv-* .demo artifacts .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* .bench .demo artifacts .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""The benchmark suite: this project beside its peers, in turn, on a PostgreSQL of its own (``make bench``)."""

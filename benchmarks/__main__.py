@@ -1,0 +1,83 @@
+"""The command line: ``python -m benchmarks``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from benchmarks.bench import FULL, QUICK, Bench, Scale
+from benchmarks.case import Case
+from benchmarks.cases import CASES
+from benchmarks.environments import WORKPLACE
+from benchmarks.report import missed_bars, show_bars, show_case
+from benchmarks.results import CaseResult, Run, save
+from benchmarks.running import describe_machine, now, run_cases
+from benchmarks.server import Server
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the cases that are asked for; 0 if every bar was met."""
+    options = _parser().parse_args(arguments)
+    console = Console()
+    if options.list:
+        for case in CASES:
+            console.print(f"{case.name:28} {case.title}", highlight=False)
+        return 0
+    scale = _scale(options)
+    run = _run(console, _chosen(options), scale, options.note)
+    save(run, options.json)
+    show_bars(console, run)
+    console.print(f"Everything measured is in {options.json}.", highlight=False)
+    return 1 if missed_bars(run) or any(case.failures for case in run.cases) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    names = [case.name for case in CASES]
+    parser.add_argument("--list", action="store_true", help="list the cases, and run none")
+    parser.add_argument("--case", action="append", choices=names, metavar="NAME", help="run this case; repeatable")
+    parser.add_argument("--quick", action="store_true", help="the main cases, smaller: under two minutes")
+    parser.add_argument("--rounds", type=int, help="how many times in turn")
+    parser.add_argument("--held", type=float, metavar="SECONDS", help="how long an old transaction is held open")
+    parser.add_argument("--note", default="", help="what to say about the conditions of the run")
+    parser.add_argument("--json", type=pathlib.Path, default=WORKPLACE / "results.json", help="where to write all")
+    return parser
+
+
+def _scale(options: argparse.Namespace) -> Scale:
+    scale = QUICK if options.quick else FULL
+    changes = {"rounds": options.rounds, "held_seconds": options.held}
+    return dataclasses.replace(scale, **{name: value for name, value in changes.items() if value is not None})
+
+
+def _chosen(options: argparse.Namespace) -> list[Case]:
+    if options.case:
+        return [case for case in CASES if case.name in options.case]
+    return [case for case in CASES if case.quick or not options.quick]
+
+
+def _run(console: Console, cases: Sequence[Case], scale: Scale, note: str) -> Run:
+    started, machine = now(), describe_machine()
+    by_name = {case.name: case for case in cases}
+    server = Server(WORKPLACE)
+    try:
+        bench = Bench(server, scale)
+        with console.status("starting") as status:
+
+            def after(result: CaseResult, seconds: float) -> None:
+                show_case(console, by_name[result.name], result, seconds)
+
+            results = run_cases(bench, cases, scale.rounds, status.update, after)
+        versions = bench.versions()
+    finally:
+        server.close()
+    return Run(started, dataclasses.asdict(scale), machine, versions, note, results)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

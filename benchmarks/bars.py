@@ -1,0 +1,84 @@
+"""What is expected of each case."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from benchmarks.results import Run
+
+OURS = "this project"
+FORMER = "procrastinate 3.10.0"
+PGQUEUER = ("PGQueuer, batch 100", "PGQueuer, batch 200")
+RAW_SQL = "raw SQL"
+
+Verdict = Literal["met", "missed", "not measured"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Bar:
+    """One expectation: a figure of a contender, or its ratio to the best of some others, within a limit.
+
+    Parameters
+    ----------
+    over:
+        The others. None: the figure itself.
+    at_least, at_most:
+        The limit; one of them.
+    worst:
+        Whether every round has to keep the limit, not only the median.
+    """
+
+    case: str
+    figure: str
+    contender: str = OURS
+    over: tuple[str, ...] = ()
+    at_least: float | None = None
+    at_most: float | None = None
+    worst: bool = False
+
+    def measured(self, run: Run) -> float | None:
+        """What came out; None if it was not measured."""
+        case = run.case(self.case)
+        if case is None or self.contender in case.failures:
+            return None
+        if self.over:
+            series = case.ratios(self.contender, self.figure, self.over)
+        else:
+            series = case.series(self.contender, self.figure)
+        if series is None:
+            return None
+        if self.worst:
+            return min(series.values) if self.at_least is not None else max(series.values)
+        return series.median
+
+    def verdict(self, run: Run) -> Verdict:
+        """Whether the limit was kept."""
+        measured = self.measured(run)
+        if measured is None:
+            return "not measured"
+        low_enough = self.at_most is None or measured <= self.at_most
+        high_enough = self.at_least is None or measured >= self.at_least
+        return "met" if low_enough and high_enough else "missed"
+
+    @property
+    def subject(self) -> str:
+        """What is measured, in words."""
+        others = f" / {' or '.join(self.over)}" if self.over else ""
+        return f"{self.figure}: {self.contender}{others}"
+
+    @property
+    def limit(self) -> str:
+        """The limit, in words."""
+        return f"≥ {self.at_least:g}" if self.at_least is not None else f"≤ {self.at_most:g}"
+
+
+BARS: tuple[Bar, ...] = (
+    Bar("drain_async", "jobs/s", over=(FORMER,), at_least=20),
+    Bar("drain_async", "jobs/s", over=PGQUEUER, at_least=1.0),
+    Bar("drain_async", "jobs/s", over=("Awa, 256",), at_least=1.0),
+    Bar("drain_async", "jobs/s", over=("Oban, 500",), at_least=1.0),
+    Bar("drain_async", "jobs/s", over=(RAW_SQL,), at_least=0.5),
+    Bar("drain_default", "jobs/s", over=(FORMER,), at_least=5),
+    Bar("drain_sync", "jobs/s", over=(FORMER,), at_least=8),
+)

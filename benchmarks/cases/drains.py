@@ -1,0 +1,136 @@
+"""Drains: so many jobs wait, and a worker runs them all."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.bench import Bench, Scale
+from benchmarks.case import Case, Contender
+from benchmarks.driver import Driver
+from benchmarks.results import CheckFailed, Metrics
+from benchmarks.server import Database
+from benchmarks.systems import AWA, FORMER, OBAN, OURS, PGQUEUER, RAW_SQL, System
+
+_RECORDING_TIMEOUT = 60.0
+_LOOK_INTERVAL = 0.005
+
+
+@dataclasses.dataclass(frozen=True)
+class Drain:
+    """A drain by one system.
+
+    Parameters
+    ----------
+    jobs:
+        How many, at a scale.
+    asked:
+        What its program is asked for beside.
+    """
+
+    system: System
+    jobs: Callable[[Scale], int]
+    task: str = "noop"
+    asked: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __call__(self, bench: Bench) -> Metrics:
+        """Drain a copy of a database that was filled once."""
+        jobs = self.jobs(bench.scale)
+        template = bench.waiting_jobs(self.system, jobs, self.task)
+        with bench.server.copy(template) as database:
+            return drain(bench, self.system, database, jobs, **self.asked)
+
+
+def drain(bench: Bench, system: System, database: Database, jobs: int, **asked: Any) -> dict[str, float]:
+    """Run the jobs that wait in a database, and check that each ran once and was recorded.
+
+    The time runs from the start of the worker until all jobs are recorded.
+    """
+    with bench.drive(system, "drain", database, jobs=jobs, **asked) as driver:
+        driver.expect("ready")
+        bench.server.checkpoint()
+        wal, commits = bench.server.wal_position(), bench.server.commits(database)
+        driver.go_on()
+        started_at = float(driver.expect("ran")["started_at"])
+        recorded_at, looks = wait_until_recorded(system, database)
+        wal = bench.server.wal_position() - wal
+        check_effects(driver, jobs)
+        commits = bench.server.commits(database) - commits - looks
+    check_recorded(system, database, jobs)
+    return {
+        "jobs/s": jobs / (recorded_at - started_at),
+        "WAL bytes/job": wal / jobs,
+        "commits/job": max(commits, 0) / jobs,
+    }
+
+
+def wait_until_recorded(system: System, database: Database, limit: int = 0) -> tuple[float, int]:
+    """When all jobs but ``limit`` were recorded as done, and how often it was asked for."""
+    deadline = time.time() + _RECORDING_TIMEOUT
+    with database.connect() as connection:
+        for looks in range(1, 1_000_000):
+            looked_at = time.time()
+            unfinished = connection.execute(system.unfinished).fetchall()[0][0]
+            if unfinished <= limit:
+                return looked_at, looks
+            if looked_at > deadline:
+                break
+            time.sleep(_LOOK_INTERVAL)
+    raise CheckFailed(f"{system.label}: {unfinished} jobs ran, and are not recorded as done")
+
+
+def check_effects(driver: Driver, jobs: int) -> None:
+    """Let a driver end, and check that every job had its effect, and had it once."""
+    driver.go_on()
+    report = driver.finish()
+    if report["ran"] != jobs or report["doubled"]:
+        raise CheckFailed(f"of {jobs} jobs, {report['ran']} ran, {report['doubled']} of them more than once")
+
+
+def check_recorded(system: System, database: Database, jobs: int) -> None:
+    """Check that so many jobs are recorded as done."""
+    recorded = database.number(system.succeeded)
+    if recorded != jobs:
+        raise CheckFailed(f"{system.label}: {jobs} jobs ran, {recorded} are recorded as done, with their history")
+
+
+_DEFAULTS: dict[str, Any] = {"options": {}}
+_HUNDRED: dict[str, Any] = {"options": {"concurrency": 100}}
+_TEN: dict[str, Any] = {"options": {"concurrency": 10}}
+
+DRAINS = (
+    Case(
+        "drain_async",
+        "Drain, async no-op jobs, concurrency 100",
+        (
+            Contender(RAW_SQL.label, Drain(RAW_SQL, lambda scale: scale.drained)),
+            Contender(OURS.label, Drain(OURS, lambda scale: scale.drained, asked=_HUNDRED)),
+            Contender("PGQueuer, batch 100", Drain(PGQUEUER, lambda scale: scale.drained, asked={"batch": 100})),
+            Contender("PGQueuer, batch 200", Drain(PGQUEUER, lambda scale: scale.drained, asked={"batch": 200})),
+            Contender("Awa, 256", Drain(AWA, lambda scale: scale.drained, asked={"concurrency": 256})),
+            Contender("Oban, 500", Drain(OBAN, lambda scale: scale.drained, asked={"concurrency": 500})),
+            Contender(FORMER.label, Drain(FORMER, lambda scale: scale.drained_former, asked=_HUNDRED)),
+        ),
+        quick=True,
+    ),
+    Case(
+        "drain_default",
+        "Drain, async no-op jobs, default options (concurrency 1)",
+        (
+            Contender(OURS.label, Drain(OURS, lambda scale: scale.drained_singly, asked=_DEFAULTS)),
+            Contender(FORMER.label, Drain(FORMER, lambda scale: scale.drained_singly_former, asked=_DEFAULTS)),
+        ),
+        quick=True,
+    ),
+    Case(
+        "drain_sync",
+        "Drain, sync no-op jobs, concurrency 10",
+        (
+            Contender(OURS.label, Drain(OURS, lambda scale: scale.drained_sync, "noop_sync", _TEN)),
+            Contender(FORMER.label, Drain(FORMER, lambda scale: scale.drained_sync_former, "noop_sync", _TEN)),
+        ),
+        quick=True,
+    ),
+)

@@ -1,0 +1,93 @@
+"""What every driver program does: read its request, say what it has come to, wait for the word to go on.
+
+The suite talks to a driver in lines: one JSON object for each thing that happened on its standard output, one empty
+line on its standard input for each word to go on. Times are of the system's clock, which all processes share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+_channel = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+
+def request() -> dict[str, Any]:
+    """What the suite asks for."""
+    asked: dict[str, Any] = json.loads(sys.argv[1])
+    return asked
+
+
+def say(event: str, **values: Any) -> None:
+    """Tell the suite that something has happened."""
+    _channel.write(json.dumps({"event": event, **values}) + "\n")
+    _channel.flush()
+
+
+def wait_for_word() -> None:
+    """Block until the suite says to go on."""
+    if not sys.stdin.readline():
+        raise SystemExit("the suite has gone")
+
+
+async def wait_for_word_async() -> None:
+    """As :func:`wait_for_word`, while the event loop goes on."""
+    await asyncio.to_thread(wait_for_word)
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a driver on uvloop where it is installed, as all its peers are."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(main)
+    else:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main)
+
+
+class Effects:
+    """What the jobs did: each has a number, and counts its runs.
+
+    Parameters
+    ----------
+    jobs:
+        How many there are, numbered from zero.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        self.runs = bytearray(jobs)
+        self.left = jobs
+        self.last_at = 0.0
+        self._all_ran = threading.Event()
+
+    def add(self, number: int) -> None:
+        """A job runs."""
+        if not self.runs[number]:
+            self.left -= 1
+        self.runs[number] += 1
+        if not self.left:
+            self.last_at = time.time()
+            self._all_ran.set()
+
+    async def wait(self) -> None:
+        """Until every job has run."""
+        await asyncio.to_thread(self._all_ran.wait)
+
+    def summary(self) -> dict[str, int]:
+        """How many jobs ran, and how many of them more than once."""
+        return {"ran": len(self.runs) - self.left, "doubled": sum(count > 1 for count in self.runs)}
+
+
+async def drain(effects: Effects, started_at: float) -> None:
+    """Wait for all effects, tell, and wait until the suite has seen them recorded."""
+    await effects.wait()
+    say("ran", started_at=started_at, last_at=effects.last_at)
+    await wait_for_word_async()

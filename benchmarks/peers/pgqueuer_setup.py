@@ -1,0 +1,23 @@
+"""Makes PGQueuer's schema, and enqueues jobs to be drained."""
+
+from __future__ import annotations
+
+import asyncpg
+from pgqueuer.db import AsyncpgDriver
+from pgqueuer.queries import Queries
+
+from benchmarks.peers import driving
+
+
+async def main() -> None:
+    asked = driving.request()
+    connection = await asyncpg.connect(asked["url"])
+    queries = Queries(AsyncpgDriver(connection))
+    await queries.install()
+    jobs = asked["jobs"]
+    await queries.enqueue(["noop"] * jobs, [str(number).encode() for number in range(jobs)], [0] * jobs)
+    await connection.close()
+    driving.say("done")
+
+
+driving.run(main())

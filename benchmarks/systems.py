@@ -1,0 +1,91 @@
+"""The systems that are measured, and how each tells that a job has been recorded."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from benchmarks.environments import Environment
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """A queue, and the programs in :mod:`benchmarks.peers` that drive it.
+
+    Parameters
+    ----------
+    label:
+        Its name in tables.
+    programs:
+        What the names of its driver programs start with.
+    unfinished:
+        A query for the number of jobs that are not recorded as done. It must be cheap: it is asked while the last
+        outcomes are written.
+    succeeded:
+        A query for the number of jobs that are recorded as done well, with their history where the system keeps one.
+    """
+
+    label: str
+    programs: str
+    environment: Environment
+    unfinished: str
+    succeeded: str
+
+
+_PROCRASTINATE_UNFINISHED = "SELECT count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing')"
+_PROCRASTINATE_SUCCEEDED = """
+SELECT least(
+    (SELECT count(*) FROM procrastinate_jobs WHERE status = 'succeeded'),
+    (SELECT count(*) FROM procrastinate_events WHERE type = 'started'),
+    (SELECT count(*) FROM procrastinate_events WHERE type = 'succeeded')
+)
+"""
+
+OURS = System(
+    label="this project",
+    programs="procrastinate",
+    environment=Environment("ours"),
+    unfinished=_PROCRASTINATE_UNFINISHED,
+    succeeded=_PROCRASTINATE_SUCCEEDED,
+)
+FORMER = System(
+    label="procrastinate 3.10.0",
+    programs="procrastinate",
+    environment=Environment(
+        "procrastinate-3.10.0", ("procrastinate[django]==3.10.0", "psycopg[binary,pool]>=3.2", "uvloop>=0.21")
+    ),
+    unfinished=_PROCRASTINATE_UNFINISHED,
+    succeeded=_PROCRASTINATE_SUCCEEDED,
+)
+PGQUEUER = System(
+    label="PGQueuer",
+    programs="pgqueuer",
+    environment=Environment("pgqueuer", ("pgqueuer[asyncpg]==1.6.0", "uvloop>=0.21")),
+    unfinished="SELECT count(*) FROM pgqueuer",
+    succeeded="SELECT count(DISTINCT job_id) FROM pgqueuer_log WHERE status = 'successful'",
+)
+AWA = System(
+    label="Awa",
+    programs="awa",
+    environment=Environment("awa", ("awa-pg==0.6.9", "uvloop>=0.21")),
+    unfinished="SELECT count(*) FROM awa.jobs WHERE state <> 'completed'",
+    succeeded="SELECT count(*) FROM awa.jobs WHERE state = 'completed'",
+)
+OBAN = System(
+    label="Oban",
+    programs="oban",
+    environment=Environment("oban", ("oban==0.7.0", "psycopg[binary]>=3.2", "uvloop>=0.21"), python=(3, 12)),
+    unfinished="SELECT count(*) FROM oban_jobs WHERE state <> 'completed'",
+    succeeded="SELECT count(*) FROM oban_jobs WHERE state = 'completed'",
+)
+RAW_SQL = System(
+    label="raw SQL",
+    programs="raw_sql",
+    environment=Environment("ours"),
+    unfinished="SELECT count(*) FROM raw_jobs WHERE status <> 'succeeded'",
+    succeeded="""
+SELECT least(
+    (SELECT count(*) FROM raw_jobs WHERE status = 'succeeded'),
+    (SELECT count(*) FROM raw_events WHERE type = 'succeeded')
+)
+""",
+)
