@@ -8,26 +8,19 @@ import copy
 import logging
 from collections.abc import Awaitable, Generator, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import Any, Self, Unpack
 
 from procrastinate import builtin_tasks, exceptions, paths
 from procrastinate.blueprints import Blueprint
 from procrastinate.connector import BaseConnector, as_connector
 from procrastinate.jobs import JobDeferrer
 from procrastinate.manager import JobManager
+from procrastinate.periodic import PeriodicDefaults, read_max_delay
 from procrastinate.schema import SchemaManager
 from procrastinate.tasks import ConfigureTaskOptions, configure_task
 from procrastinate.worker import Worker, WorkerOptions
 
 logger = logging.getLogger(__name__)
-
-if TYPE_CHECKING:
-    from typing import TypedDict
-
-    class PeriodicDefaults(TypedDict, total=False):
-        """What ``periodic_defaults`` takes."""
-
-        max_delay: float
 
 
 class App(Blueprint):
@@ -44,6 +37,11 @@ class App(Blueprint):
     periodic_defaults:
         ``{"max_delay": seconds}``: how old the last tick of a periodic task may be for a starting worker to defer it
         (600 by default).
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``periodic_defaults`` has something else, or no number of seconds.
     """
 
     def __init__(
@@ -59,6 +57,7 @@ class App(Blueprint):
         self.import_paths = list(import_paths or [])
         self.worker_defaults = worker_defaults or WorkerOptions()
         self.periodic_defaults: PeriodicDefaults = periodic_defaults or {}
+        read_max_delay(**self.periodic_defaults)
         self._job_manager = JobManager(self.connector)
         self._register_builtin_tasks()
 

@@ -16,6 +16,7 @@ from procrastinate.periodic import PeriodicRegistry
 from procrastinate.retry import RetryValue
 from procrastinate.tasks import ConfigureTaskOptions, Task, add_namespace
 from procrastinate.types import OnConflict
+from procrastinate.validation import check_name
 
 if TYPE_CHECKING:
     from procrastinate.job_context import JobContext
@@ -137,6 +138,10 @@ class Blueprint:
         ------
         TaskAlreadyRegistered
             Another task has that name.
+        InvalidJob
+            No job could have such a name, queue, lock or priority: a ``ValueError``, too.
+        TypeError, ValueError
+            Another option is not what it can be. The message names it.
         """
 
         def register(func: Callable[..., Any]) -> Task[Any, Any, Any]:
@@ -206,10 +211,12 @@ class Blueprint:
         ------
         TaskAlreadyRegistered
             One of the names is taken. Nothing has been taken in then.
+        InvalidJob
+            With the namespace, one of them is longer than a job's may be. Nothing has been taken in then.
         """
         renamed = {add_namespace(name, namespace): task for name, task in blueprint.tasks.items()}
         for name in renamed:
-            self._refuse_taken(name)
+            self._check_new(name)
         for task in set(renamed.values()):
             # From the names in the blueprint: the task's own may have come with an app that took it in before.
             task.rename([name for name, named in renamed.items() if named is task])
@@ -224,15 +231,16 @@ class Blueprint:
 
     def _register_task(self, task: Task[Any, Any, Any]) -> None:
         for name in (task.name, *task.aliases):
-            self._refuse_taken(name)
+            self._check_new(name)
         for name in (task.name, *task.aliases):
             self.tasks[name] = task
 
     def _add_task(self, task: Task[Any, Any, Any], name: str) -> None:
-        self._refuse_taken(name)
+        self._check_new(name)
         self.tasks[name] = task
 
-    def _refuse_taken(self, name: str) -> None:
+    def _check_new(self, name: str) -> None:
+        check_name("task name", name)
         if name in self.tasks:
             raise exceptions.TaskAlreadyRegistered(
                 f"A task named {name!r} is registered already: give one of the two another name="

@@ -8,11 +8,12 @@ import datetime
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
 from procrastinate import cron as cron_module
 from procrastinate import exceptions
 from procrastinate.tasks import ConfigureTaskOptions, Task, check_options
+from procrastinate.validation import check_name
 
 if TYPE_CHECKING:
     from procrastinate.manager import JobManager
@@ -29,6 +30,27 @@ DEFAULT_MAX_DELAY = 600.0
 MAX_DELAY = DEFAULT_MAX_DELAY
 """The name that 3.x had for it."""
 _IGNORED = ("schedule_at", "schedule_in")
+
+
+class PeriodicDefaults(TypedDict, total=False):
+    """What ``periodic_defaults`` of an app takes."""
+
+    max_delay: float
+
+
+def read_max_delay(*, max_delay: float = DEFAULT_MAX_DELAY) -> float:
+    """The seconds in ``periodic_defaults``, or those that count without.
+
+    Raises
+    ------
+    TypeError, ValueError
+        They are none.
+    """
+    if isinstance(max_delay, bool) or not isinstance(max_delay, (int, float)):
+        raise TypeError(f"max_delay must be a number of seconds, not {max_delay!r}")
+    if not max_delay >= 0:
+        raise ValueError(f"max_delay must be 0 seconds or more, not {max_delay!r}")
+    return float(max_delay)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +79,11 @@ TaskAtTime: TypeAlias = tuple[PeriodicTask[Any, Any, Any], int]
 """A periodic task and one of its ticks, in seconds since 1970."""
 
 
+def _check_periodic_id(value: Any) -> None:
+    if value != "":
+        check_name("periodic_id", value)
+
+
 class PeriodicRegistry:
     """The periodic tasks of a blueprint."""
 
@@ -73,6 +100,7 @@ class PeriodicRegistry:
         """As :meth:`Blueprint.periodic <procrastinate.blueprints.Blueprint.periodic>`."""
         cron_module.check_cron(cron)
         check_options(configure_kwargs)
+        _check_periodic_id(periodic_id)
         zone = cron_module.as_timezone(timezone)
 
         def register(task: Task[P, R, Concatenate[int, Args]]) -> Task[P, R, Args]:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from procrastinate import exceptions
 from procrastinate.jobs import Job
-from procrastinate.timing import UTC_MAX, from_now, require_aware
+from procrastinate.timing import UTC_MAX, TooFarAway, from_now, require_aware
 from procrastinate.types import TimeDeltaParams
 
 _LONGER_THAN_TIME = 10**12
@@ -50,7 +50,7 @@ class RetryDecision:
         require_aware("retry_at", retry_at)
         self.retry_at: datetime.datetime | None = retry_at
         if retry_in is not None:
-            self.retry_at = from_now("retry_in", retry_in)
+            self.retry_at = _in_the_future("retry_in", retry_in)
         self.priority = priority
         self.queue = queue
         self.lock = lock
@@ -66,6 +66,14 @@ class RetryDecision:
             self.fixed_retry_at = UTC_MAX
         else:
             self.seconds = datetime.timedelta(**retry_in).total_seconds()
+
+
+def _in_the_future(name: str, delta: TimeDeltaParams) -> datetime.datetime:
+    """The last moment that there is, where the wait is longer: a job is not lost because its strategy overflows."""
+    try:
+        return from_now(name, delta)
+    except TooFarAway:
+        return UTC_MAX
 
 
 class BaseRetryStrategy:
@@ -125,7 +133,7 @@ class RetryStrategy(BaseRetryStrategy):
     Raises
     ------
     TypeError, ValueError
-        ``max_wait`` or ``jitter`` is not such a number.
+        ``max_attempts``, ``max_wait`` or ``jitter`` is not such a number.
     """
 
     max_attempts: int | None = None
@@ -138,6 +146,8 @@ class RetryStrategy(BaseRetryStrategy):
     uniform: Callable[[float, float], float] = dataclasses.field(default=random.uniform, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.max_attempts is not None:
+            _require_count("max_attempts", self.max_attempts)
         if self.max_wait is not None:
             _check_number("max_wait", self.max_wait, "a number of seconds, at least 0", float("inf"))
         _check_number("jitter", self.jitter, "a fraction from 0 to 1", 1.0)
@@ -178,6 +188,13 @@ def _check_number(name: str, value: Any, wanted: str, highest: float) -> None:
         raise ValueError(f"{name} must be {wanted}, not {value!r}")
 
 
+def _require_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a number of retries, not {value!r}")
+    if value < 0:
+        raise ValueError(f"{name} must be 0 retries or more, not {value!r}")
+
+
 RetryValue: TypeAlias = bool | int | BaseRetryStrategy
 
 
@@ -188,5 +205,6 @@ def get_retry_strategy(retry: RetryValue) -> BaseRetryStrategy | None:
     if isinstance(retry, bool):
         return RetryStrategy() if retry else None
     if isinstance(retry, int):
+        _require_count("retry", retry)
         return RetryStrategy(max_attempts=retry) if retry else None
     raise TypeError(f"retry= takes a bool, a number of retries or a retry strategy, not {type(retry).__name__}")

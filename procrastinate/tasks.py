@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
 from procrastinate import exceptions
@@ -15,6 +15,7 @@ from procrastinate.locks import ArgumentLock, Lock
 from procrastinate.paths import get_full_path
 from procrastinate.timing import from_now, require_aware, require_seconds
 from procrastinate.types import JSONDict, OnConflict, TimeDeltaParams
+from procrastinate.validation import check_lock, check_name, check_priority
 
 if TYPE_CHECKING:
     from procrastinate.blueprints import Blueprint
@@ -48,11 +49,14 @@ def configure_task(*, name: str, job_manager: JobManager, **options: Unpack[Conf
     Raises
     ------
     ValueError
-        Both ``schedule_at`` and ``schedule_in`` were given, ``schedule_at`` is naive, or ``on_conflict`` is none of its
-        values.
+        Both ``schedule_at`` and ``schedule_in`` were given, ``schedule_at`` is naive, ``schedule_in`` is longer than
+        time, or ``on_conflict`` is none of its values.
+    InvalidJob
+        A name, a lock or the priority cannot be stored: a ``ValueError``, too.
     TypeError
-        There is no such option.
+        There is no such option, or ``task_kwargs`` is no dict.
     """
+    check_name("task name", name)
     check_options(options)
     priority = options.get("priority")
     lock, queueing_lock = options.get("lock"), options.get("queueing_lock")
@@ -80,7 +84,6 @@ def _is_made(lock: Lock | None) -> bool:
 
 
 def _if_plain(lock: Lock | None) -> str | None:
-    """A lock as it is; what is no lock at all is refused where it is stored."""
     return None if _is_made(lock) else cast("str | None", lock)
 
 
@@ -89,10 +92,22 @@ def _if_made(lock: Lock | None) -> Lock | None:
 
 
 def check_options(options: ConfigureTaskOptions) -> None:
-    """Refuse an option that does not exist, by its name."""
+    """Refuse an option that does not exist, or has a value that no job can have, by its name.
+
+    The schedule is looked at where a job is made.
+    """
     unknown = options.keys() - _OPTIONS
     if unknown:
         raise TypeError(f"Unknown option {sorted(unknown)[0]!r}: configure takes {', '.join(sorted(_OPTIONS))}")
+    queue, priority, task_kwargs = options.get("queue"), options.get("priority"), options.get("task_kwargs")
+    if queue:
+        check_name("queue", queue)
+    if priority is not None:
+        check_priority(priority)
+    if not isinstance(task_kwargs, Mapping | None):
+        raise TypeError(f"task_kwargs must be a dict of arguments, not {task_kwargs!r}")
+    check_lock("lock", _if_plain(options.get("lock")))
+    check_lock("queueing_lock", _if_plain(options.get("queueing_lock")))
 
 
 def _scheduled_at(
@@ -119,6 +134,13 @@ class Task(Generic[P, R, Args]):
         The function takes a :class:`~procrastinate.job_context.JobContext` first.
     timeout:
         Seconds that a run may take; ``None``: as long as it takes.
+
+    Raises
+    ------
+    InvalidJob
+        No job could have such a name, queue, lock or priority: a ``ValueError``, too.
+    TypeError, ValueError
+        Another option is not what it can be. The message names it.
     """
 
     def __init__(
@@ -138,13 +160,16 @@ class Task(Generic[P, R, Args]):
         task_middleware: list[middleware_module.TaskMiddleware] | None = None,
         timeout: float | None = None,
     ) -> None:
+        check_options({"queue": queue, "priority": priority, "lock": lock, "queueing_lock": queueing_lock})
         self.queue = queue
         self.priority = priority
         self.blueprint = blueprint
         self.func: Callable[P, R] = func
-        self.aliases: list[str] = list(aliases or [])
+        self.aliases = _read_aliases(aliases)
         self.retry_strategy = retry_module.get_retry_strategy(retry)
         self.name: str = name or self.full_path
+        for one in (self.name, *self.aliases):
+            check_name("task name", one)
         self.pass_context = pass_context
         self.lock = lock
         self.queueing_lock = queueing_lock
@@ -247,6 +272,13 @@ class Task(Generic[P, R, Args]):
             raise TypeError(
                 f"Task {self.name} was deferred with positional arguments: name them, as in defer(argument=value)"
             )
+
+
+def _read_aliases(aliases: Iterable[str] | None) -> list[str]:
+    """A lone string would be read letter by letter."""
+    if isinstance(aliases, str):
+        raise TypeError(f"aliases takes a list of names, not the string {aliases!r}: write aliases=[{aliases!r}]")
+    return list(aliases or [])
 
 
 def add_namespace(name: str, namespace: str) -> str:

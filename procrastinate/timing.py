@@ -1,4 +1,4 @@
-"""Points in time: aware datetimes, and what a ``timedelta`` too large for them becomes."""
+"""Points in time: aware datetimes, and numbers of seconds."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ from procrastinate.types import TimeDeltaParams
 UTC_MAX = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 
 
+class TooFarAway(ValueError):
+    """A time that a datetime cannot hold."""
+
+
 def utcnow() -> datetime.datetime:
     """The time now, aware, in UTC."""
     return datetime.datetime.now(tz=datetime.UTC)
 
 
 def from_now(name: str, delta: TimeDeltaParams) -> datetime.datetime:
-    """The time in ``timedelta(**delta)``; the last that a datetime can hold where that is too far away.
+    """The time in ``timedelta(**delta)``.
 
     Raises
     ------
     TypeError
         There is no such ``timedelta``. It names the argument.
+    TooFarAway
+        It is longer than time: a datetime cannot hold it. It names the argument.
     """
     try:
         return utcnow() + datetime.timedelta(**delta)
     except OverflowError:
-        return UTC_MAX
+        raise TooFarAway(f"{name}={delta!r} is too far away: a time lies between the years 1 and 9999") from None
     except TypeError as error:
         raise TypeError(
             f"{name}={delta!r}: give the keyword arguments of a timedelta, as in {name}={{'minutes': 5}} ({error})"

@@ -32,11 +32,7 @@ def to_new_job(job: Job, json_dumps: Callable[[Any], str | bytes]) -> NewJob:
     InvalidJob
         A value cannot be stored; the message names it and says what to do.
     """
-    _check_name("queue", job.queue)
-    _check_name("task name", job.task_name)
-    _check_lock("lock", job.lock)
-    _check_lock("queueing_lock", job.queueing_lock)
-    _check_priority(job.priority)
+    check_job(job)
     return NewJob(
         queue_name=job.queue,
         task_name=job.task_name,
@@ -48,8 +44,24 @@ def to_new_job(job: Job, json_dumps: Callable[[Any], str | bytes]) -> NewJob:
     )
 
 
-def _check_name(what: str, value: Any) -> None:
-    _check_text(what, value)
+def check_job(job: Job) -> None:
+    """Refuse a job, or the pattern of jobs, that cannot be stored, but for its arguments.
+
+    Raises
+    ------
+    InvalidJob
+        It names the value.
+    """
+    check_name("queue", job.queue)
+    check_name("task name", job.task_name)
+    check_lock("lock", job.lock)
+    check_lock("queueing_lock", job.queueing_lock)
+    check_priority(job.priority)
+
+
+def check_name(what: str, value: Any) -> None:
+    """Refuse what cannot be the name of a queue or a task, as :func:`check_job` does."""
+    _check_text(what, value, or_none=False)
     if not value:
         raise exceptions.InvalidJob(f"The {what} is empty")
     if len(value) > _NAME_LENGTH:
@@ -58,7 +70,8 @@ def _check_name(what: str, value: Any) -> None:
         )
 
 
-def _check_lock(what: str, value: Any) -> None:
+def check_lock(what: str, value: Any) -> None:
+    """Refuse what cannot be the lock of a job, as :func:`check_job` does. ``None`` is none, and passes."""
     _check_text(what, value)
     if value is not None and len(value.encode()) > _LOCK_BYTES:
         raise exceptions.InvalidJob(
@@ -67,8 +80,8 @@ def _check_lock(what: str, value: Any) -> None:
         )
 
 
-def _check_text(what: str, value: Any) -> None:
-    if value is None:
+def _check_text(what: str, value: Any, *, or_none: bool = True) -> None:
+    if value is None and or_none:
         return
     if not isinstance(value, str):
         raise exceptions.InvalidJob(f"The {what} must be a str, not {type(value).__name__}: {value!r}")
@@ -77,7 +90,8 @@ def _check_text(what: str, value: Any) -> None:
         raise exceptions.InvalidJob(f"The {what} contains {fault}: {value!r}")
 
 
-def _check_priority(priority: Any) -> None:
+def check_priority(priority: Any) -> None:
+    """Refuse what cannot be the priority of a job, as :func:`check_job` does."""
     if not isinstance(priority, int) or not _SMALLEST_PRIORITY <= priority <= _LARGEST_PRIORITY:
         raise exceptions.InvalidJob(
             f"The priority must be a whole number from {_SMALLEST_PRIORITY} to {_LARGEST_PRIORITY}, not {priority!r}"

@@ -25,6 +25,7 @@ def add_argument(
     env: str,
     help: str,
     type: Callable[[str], Any] = str,
+    otherwise: str | None = None,
     empty_is_unset: bool = True,
     **options: Any,
 ) -> None:
@@ -36,6 +37,8 @@ def add_argument(
         The variable, without ``PROCRASTINATE_``. Its value counts as if it were on the command line, ``0`` included.
     type:
         Converts a value, and raises ValueError with a message that says what is expected.
+    otherwise:
+        What counts where it is not given, for the help.
     empty_is_unset:
         Whether an empty variable is none.
     """
@@ -45,7 +48,8 @@ def add_argument(
     if value is not None and (value or not empty_is_unset):
         options["default"] = _FromEnvironment(value)
         options["default"].variable = variable
-    parser.add_argument(*flags, help=f"{help} (env: {variable})", type=_reporting(type), **options)
+    default = "" if otherwise is None else f" (default: {otherwise})"
+    parser.add_argument(*flags, help=f"{help}{default} (env: {variable})", type=_reporting(type), **options)
 
 
 def _reporting(convert: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -7,6 +7,14 @@ import argparse
 from procrastinate.app import App
 from procrastinate.cli.arguments import Switch, add_argument, boolean, given, integer, one_of, seconds
 from procrastinate.jobs import DeleteJobCondition
+from procrastinate.worker import (
+    ABORT_JOB_POLLING_INTERVAL,
+    FETCH_JOB_POLLING_INTERVAL,
+    WORKER_CONCURRENCY,
+    WORKER_NAME,
+)
+
+_EPILOG = "What is given neither here nor in the environment is as the app's worker_defaults say, or by default."
 
 _OPTIONS = (
     "name",
@@ -24,24 +32,33 @@ _OPTIONS = (
 
 def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of :func:`worker_command`. What is not given is the app's default."""
-    add_argument(parser, "-n", "--name", env="WORKER_NAME", help="name of the worker")
+    parser.epilog = _EPILOG
+    add_argument(parser, "-n", "--name", env="WORKER_NAME", help="name of the worker", otherwise=WORKER_NAME)
     add_argument(
         parser,
         "-q",
         "--queues",
         env="WORKER_QUEUES",
         help="comma-separated names of the queues to work on; all of them where it is empty",
+        otherwise="all",
         type=_queues,
         empty_is_unset=False,
     )
     add_argument(
-        parser, "-c", "--concurrency", env="WORKER_CONCURRENCY", help="how many jobs to run at once", type=_at_least_one
+        parser,
+        "-c",
+        "--concurrency",
+        env="WORKER_CONCURRENCY",
+        help="how many jobs to run at once",
+        otherwise=f"{WORKER_CONCURRENCY}",
+        type=_at_least_one,
     )
     add_argument(
         parser,
         "--max-jobs",
         env="WORKER_MAX_JOBS",
         help="stop after so many jobs, for a supervisor to start a fresh worker",
+        otherwise="go on",
         type=_at_least_one,
         metavar="JOBS",
     )
@@ -52,19 +69,33 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
         "--delete-jobs",
         env="WORKER_DELETE_JOBS",
         help="which finished jobs to delete: never, successful or always",
+        otherwise=DeleteJobCondition.NEVER.value,
         type=one_of(condition.value for condition in DeleteJobCondition),
         metavar="WHICH",
     )
 
 
 def _add_times(parser: argparse.ArgumentParser) -> None:
-    for flags, help_ in (
-        (["-p", "--fetch-job-polling-interval"], "how long to wait before looking for jobs without being notified"),
-        (["-a", "--abort-job-polling-interval"], "how long to wait between looking for requests to abort"),
-        (["--shutdown-graceful-timeout"], "how long running jobs may go on when the worker stops, before abortion"),
+    for flags, help_, otherwise in (
+        (
+            ["-p", "--fetch-job-polling-interval"],
+            "how long to wait before looking for jobs without being notified",
+            f"{FETCH_JOB_POLLING_INTERVAL:g}",
+        ),
+        (
+            ["-a", "--abort-job-polling-interval"],
+            "how long to wait between looking for requests to abort",
+            f"{ABORT_JOB_POLLING_INTERVAL:g}",
+        ),
+        (
+            ["--shutdown-graceful-timeout"],
+            "how long running jobs may go on when the worker stops, before abortion",
+            "as long as they take",
+        ),
     ):
         env = "WORKER_" + flags[-1].removeprefix("--").replace("-", "_").upper()
-        add_argument(parser, *flags, env=env, help=f"{help_}, in seconds", type=seconds, metavar="SECONDS")
+        help_ = f"{help_}, in seconds"
+        add_argument(parser, *flags, env=env, help=help_, otherwise=otherwise, type=seconds, metavar="SECONDS")
 
 
 def _add_switches(parser: argparse.ArgumentParser) -> None:
@@ -74,6 +105,7 @@ def _add_switches(parser: argparse.ArgumentParser) -> None:
         "--wait",
         env="WORKER_WAIT",
         help="when no job is left, wait for more, or (--one-shot) end",
+        otherwise="wait",
         type=boolean,
         action=Switch,
         off=["--one-shot"],
@@ -84,6 +116,7 @@ def _add_switches(parser: argparse.ArgumentParser) -> None:
         "--listen-notify",
         env="WORKER_LISTEN_NOTIFY",
         help="listen for new jobs, or only look for them at intervals",
+        otherwise="listen",
         type=boolean,
         action=Switch,
         off=["--no-listen-notify"],

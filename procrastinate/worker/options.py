@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
 from procrastinate.jobs import DeleteJobCondition
@@ -63,6 +63,10 @@ class WorkerSettings:
     worker_middleware: tuple[WorkerMiddleware, ...]
 
     def __post_init__(self) -> None:
+        _check_kind("name", self.name, str, "a text")
+        _check_kind("additional_context", self.additional_context, Mapping, "a dict")
+        for name in ("wait", "listen_notify", "install_signal_handlers"):
+            _check_switch(name, getattr(self, name))
         check_callable(self.task_middleware, argument="task_middleware")
         check_worker_middleware(self.worker_middleware)
         _check_count("concurrency", self.concurrency, at_least=1)
@@ -86,15 +90,25 @@ class WorkerSettings:
             )
 
 
+def _check_kind(name: str, value: Any, kind: type, wanted: str) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {wanted}, not {value!r}")
+
+
+def _check_switch(name: str, value: Any) -> None:
+    if value not in (True, False):  # "0" is true
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+
+
 def _check_count(name: str, value: Any, *, at_least: int) -> None:
-    if not isinstance(value, int):
+    if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be a whole number, not {value!r}")
     if value < at_least:
         raise ValueError(f"{name} must be at least {at_least}, not {value}")
 
 
 def _check_seconds(name: str, value: Any, *, or_none: bool = False) -> None:
-    if not isinstance(value, (int, float)):
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number of seconds, not {value!r}")
     if not (value > 0 or (or_none and value == 0)):
         raise ValueError(f"{name} must be {'0 seconds or more' if or_none else 'more than 0 seconds'}, not {value}")
@@ -113,8 +127,10 @@ def read_queues(queues: Iterable[str] | None) -> tuple[str, ...] | None:
     """The queues without repetition; ``None`` for all. A lone string would be read letter by letter."""
     if isinstance(queues, str):
         raise TypeError(f"queues takes a list of names, not the string {queues!r}: write queues=[{queues!r}]")
-    names = None if queues is None else tuple(dict.fromkeys(queues))
-    for name in names or ():
+    if not isinstance(queues, Iterable | None):
+        raise TypeError(f"queues takes a list of names, not {queues!r}")
+    names = tuple(queues or ())
+    for name in names:
         if not isinstance(name, str):
             raise TypeError(f"queues takes a list of names, and {name!r} is none")
-    return names or None
+    return tuple(dict.fromkeys(names)) or None

@@ -12,7 +12,7 @@ from procrastinate import exceptions
 from procrastinate.job_context import AbortReason, queues_display
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
-from procrastinate.periodic import DEFAULT_MAX_DELAY, PeriodicDeferrer
+from procrastinate.periodic import PeriodicDeferrer, read_max_delay
 from procrastinate.worker.fetch_loop import FetchLoop
 from procrastinate.worker.heartbeat import Heartbeat
 from procrastinate.worker.job_run import JobRun
@@ -249,7 +249,7 @@ class Session:
         else:
             self._log(logging.INFO, "listen_notify_disabled", "Not listening for notifications")
         app = self._worker.app
-        max_delay = float((app.periodic_defaults or {}).get("max_delay", DEFAULT_MAX_DELAY))
+        max_delay = read_max_delay(**(app.periodic_defaults or {}))
         services["deferrer"] = PeriodicDeferrer(app.periodic_registry, max_delay, self._manager).worker
         services["poll_jobs_to_abort"] = AbortPoller(
             self._manager, self._settings.abort_job_polling_interval, self._running_ids, self._abort_job

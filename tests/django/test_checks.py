@@ -45,8 +45,14 @@ def test_each_setting_is_known_both_ways(name: str) -> None:
         ({"PROCRASTINATE": {"IMPORT_PATHS": "shop.tasks"}}, "E004"),
         ({"PROCRASTINATE_READONLY_MODELS": "no"}, "E004"),
         ({"PROCRASTINATE_WORKER_DEFAULTS": [("name", "worker")]}, "E004"),
-        ({"PROCRASTINATE_WORKER_DEFAULTS": {"concurency": 2}}, "E004"),
-        ({"PROCRASTINATE_PERIODIC_DEFAULTS": {"delay": 2}}, "E004"),
+        ({"PROCRASTINATE_PERIODIC_DEFAULTS": 600}, "E004"),
+        ({"PROCRASTINATE_WORKER_DEFAULTS": {"concurency": 2}}, "E008"),
+        ({"PROCRASTINATE_PERIODIC_DEFAULTS": {"delay": 2}}, "E008"),
+        ({"PROCRASTINATE_WORKER_DEFAULTS": {"concurrency": "2"}}, "E009"),
+        ({"PROCRASTINATE": {"WORKER_DEFAULTS": {"delete_jobs": "sometimes"}}}, "E009"),
+        ({"PROCRASTINATE_WORKER_DEFAULTS": {"worker_middleware": [str]}}, "E009"),
+        ({"PROCRASTINATE_PERIODIC_DEFAULTS": {"max_delay": "600"}}, "E009"),
+        ({"PROCRASTINATE_PERIODIC_DEFAULTS": {"max_delay": -1}}, "E009"),
         ({"PROCRASTINATE_DATABASE_ALIAS": None}, "E004"),
         ({"PROCRASTINATE_AUTODISCOVER_MODULE_NAME": 1}, "E004"),
         ({"PROCRASTINATE_IMPORT_PATHS": ["shop.tusks"]}, "E005"),
@@ -68,6 +74,24 @@ def test_an_unknown_name_gets_a_suggestion() -> None:
         (message,) = run_checks(tags=["procrastinate"])
     assert message.hint is not None
     assert "DATABASE_ALIAS" in message.hint
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "hint"),
+    [
+        ({"concurency": 2}, "has 'concurency', which is no option.", "Is it concurrency that you mean?"),
+        ({"concurrency": 0}, "concurrency must be at least 1, not 0.", None),
+        ({"queues": "mail"}, "write queues=['mail'].", None),
+        ({"update_heartbeat_interval": 60}, "must be longer than update_heartbeat_interval (60 s)", None),
+    ],
+)
+def test_an_option_of_the_worker_is_named(options: dict[str, Any], message: str, hint: str | None) -> None:
+    """What ``manage.py check`` says of it, before a worker is started anywhere."""
+    with override_settings(PROCRASTINATE={"WORKER_DEFAULTS": options}):
+        (said,) = run_checks(tags=["procrastinate"])
+    assert said.msg.startswith("PROCRASTINATE['WORKER_DEFAULTS']")
+    assert message in said.msg
+    assert said.hint == hint
 
 
 def test_a_connector_of_the_projects_own_needs_no_alias() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -103,6 +104,41 @@ def test_settings_that_are_wrong_stop_every_command(project_url: str) -> None:
     done = manage("procrastinate", "worker", url=project_url, settings="tests.django.project.settings_wrong")
     assert done.returncode == 1
     assert "procrastinate.E002" in done.stderr
+
+
+COMMANDS = [
+    ("worker", "--one-shot"),
+    ("defer", "shop.fail"),
+    ("shell", "list_jobs"),
+    ("healthchecks",),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_djangos_own_options_come_before_the_sub_command_or_after_it(
+    project_url: str, tmp_path: pathlib.Path, command: tuple[str, ...]
+) -> None:
+    """Settings from elsewhere on the path, named on the command line alone."""
+    (tmp_path / "elsewhere.py").write_text(f"from {SETTINGS} import *\n")
+    own = ("--settings", "elsewhere", "--pythonpath", str(tmp_path), "--traceback", "--no-color", "-v", "2")
+    for arguments in ((*own, *command), (*command, *own), (*command, "--skip-checks", "--verbosity=0", *own[:4])):
+        run_ok("procrastinate", *arguments, url=project_url, settings="no_such_settings")
+
+
+def test_traceback_after_the_sub_command_shows_it(project_url: str) -> None:
+    """As Django does for its own commands."""
+    done = manage("procrastinate", "defer", "unknown", "--traceback", url=project_url)
+    assert done.returncode == 1
+    assert "Traceback (most recent call last)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("-v0", "worker"), ("worker", "-v0"), ("worker", "--verbosity", "0")], ids=" ".join
+)
+def test_verbosity_before_the_sub_command_or_after_it(project_url: str, arguments: tuple[str, ...]) -> None:
+    """At 0, a worker tells of trouble alone."""
+    done = manage("procrastinate", *arguments, "--one-shot", url=project_url)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("command", ["worker", "defer", "shell", "healthchecks"])

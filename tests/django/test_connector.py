@@ -177,13 +177,16 @@ def test_execute_wrappers_see_the_statement() -> None:
 
 
 def test_a_synchronous_defer_in_an_event_loop_is_refused() -> None:
-    """By Django's own guard."""
+    """By Django's own guard, with what to write instead. Wherever the connection is: closed, or open."""
 
     async def defer() -> None:
         ship.defer(order_id=1)
 
-    with pytest.raises(SynchronousOnlyOperation):
-        asyncio.run(defer())
+    for prepare in (connection.close, connection.ensure_connection):
+        prepare()
+        with pytest.raises(SynchronousOnlyOperation, match="defer_async"):
+            asyncio.run(defer())
+    assert not ProcrastinateJob.objects.exists()
 
 
 async def test_asynchronous_defers() -> None:

@@ -41,6 +41,7 @@ PROOFS: dict[int, list[str]] = {
         "regressions/test_silent_server.py::test_a_worker_goes_on_when_the_server_can_be_reached_again",
         "regressions/test_silent_server.py::test_a_cancelled_operation_ends_soon",
         "regressions/test_silent_server.py::test_a_thread_does_not_wait_for_ever",
+        "regressions/test_silent_server.py::test_an_operation_that_is_cancelled_twice_leaves_nothing_running",
         "standalone/test_notifications.py::test_cancelling_does_not_wait_for_a_server_that_is_gone",
         "worker/test_stopping.py::test_a_worker_may_be_stopped_while_it_starts",
         "worker/test_stopping.py::test_cancelling_it_twice_does_not_wait_and_the_job_is_left_to_the_others",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import inspect
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from procrastinate.cli.main import make_parser
 from procrastinate.cli.worker import worker_command
+from procrastinate.worker import Worker
 
 FLAGS: dict[str, dict[tuple[str, ...], str | None]] = {
     "": {
@@ -62,6 +64,23 @@ def test_help_names_every_flag_and_its_variable(command: str) -> None:
         assert variable is None or f"(env: PROCRASTINATE_{variable})" in text
     if not command:
         assert all(f" {name} " in text for name in FLAGS if name)
+
+
+def test_the_help_of_the_worker_names_every_default() -> None:
+    """And they are those of a worker."""
+    finished = subprocess.run(
+        [sys.executable, "-m", "procrastinate", "worker", "--help"], capture_output=True, text=True, check=True
+    )
+    text = re.sub(r"\s+", " ", finished.stdout)
+    said = re.findall(r"\(default: ([^)]*)\) \(env: PROCRASTINATE_WORKER_(\w+)\)", text)
+    parameters = inspect.signature(Worker).parameters
+    defaults = {variable.lower(): value for value, variable in said}
+    assert defaults.keys() == {str(variable)[7:].lower() for variable in FLAGS["worker"].values()}
+    for name in ("name", "concurrency", "fetch_job_polling_interval", "abort_job_polling_interval"):
+        assert defaults[name] == f"{parameters[name].default}".removesuffix(".0")
+    words = {"wait": "wait", "listen_notify": "listen", "queues": "all", "delete_jobs": "never", "max_jobs": "go on"}
+    assert defaults.items() >= words.items()
+    assert "worker_defaults" in text
 
 
 def _parsed(*arguments: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import pytest
 
@@ -93,3 +94,10 @@ def test_and_in_any_other_module_it_is_not(caplog: pytest.LogCaptureFixture) -> 
     caplog.set_level(logging.WARNING, logger="procrastinate")
     App(connector=RecordingConnector())
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("defaults", [{"max_delay": "600"}, {"max_delay": None}, {"max_dealy": 600}, {"max_delay": -1}])
+def test_periodic_defaults_that_make_no_sense_are_refused(defaults: Any) -> None:
+    """At once, and not where a worker starts."""
+    with pytest.raises((TypeError, ValueError), match="max_de"):
+        App(connector=RecordingConnector(), periodic_defaults=defaults)

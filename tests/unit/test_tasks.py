@@ -15,7 +15,7 @@ from procrastinate.blueprints import Blueprint
 from procrastinate.job_context import JobContext
 from procrastinate.retry import RetryStrategy
 from procrastinate.tasks import Task
-from procrastinate.timing import UTC_MAX, utcnow
+from procrastinate.timing import utcnow
 from tests.unit.recording import RecordingConnector
 
 LATER = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
@@ -179,8 +179,86 @@ def test_schedule_in_zero_is_a_schedule(app: App) -> None:
     assert app.task(add).configure(schedule_in={}).job.scheduled_at is not None
 
 
-def test_schedule_in_beyond_the_calendar_is_its_end(app: App) -> None:
-    assert app.task(add).configure(schedule_in={"days": 10**9}).job.scheduled_at == UTC_MAX
+@pytest.mark.parametrize("wait", [{"days": 10**9}, {"weeks": 10**6}, {"days": -(10**7)}])
+def test_schedule_in_beyond_the_calendar_is_refused_by_name(app: App, wait: Any) -> None:
+    """In 3.10, the job was scheduled for the end of the year 9999."""
+    with pytest.raises(ValueError, match=r"schedule_in=.* is too far away"):
+        app.task(add).configure(schedule_in=wait)
+
+
+WRONG_OPTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"queue": "q" * 129}, "The queue has 129 characters, 128 are allowed"),
+    ({"queue": 5}, "The queue must be a str, not int: 5"),
+    ({"queue": "a\0b"}, "The queue contains a NUL"),
+    ({"lock": 5}, "The lock must be a str, not int: 5"),
+    ({"lock": "l" * 2601}, "The lock has 2601 bytes, 2600 are allowed"),
+    ({"queueing_lock": ["a"]}, "The queueing_lock must be a str, not list"),
+    ({"priority": "high"}, "The priority must be a whole number .* not 'high'"),
+    ({"priority": 2**31}, "The priority must be a whole number"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), WRONG_OPTIONS)
+def test_what_no_job_can_have_is_refused_where_it_is_written(app: App, options: Any, message: str) -> None:
+    """And not only when the first job is deferred."""
+    with pytest.raises(exceptions.InvalidJob, match=message):
+        app.task(**options)(add)
+    with pytest.raises(exceptions.InvalidJob, match=message):
+        Blueprint().task(**options)(add)
+    with pytest.raises(exceptions.InvalidJob, match=message):
+        app.task(name="right")(add).configure(**options)
+    with pytest.raises(exceptions.InvalidJob, match=message):
+        app.configure_task("elsewhere.task", **options)
+    with pytest.raises(exceptions.InvalidJob, match=message):
+        app.periodic(cron="* * * * *", **options)
+
+
+@pytest.mark.parametrize("task_kwargs", ["a=1", [1], 5])
+def test_common_arguments_that_are_no_dict_are_refused_by_name(app: App, task_kwargs: Any) -> None:
+    with pytest.raises(TypeError, match="task_kwargs must be a dict"):
+        app.task(add).configure(task_kwargs=task_kwargs)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"name": "t" * 129}, exceptions.InvalidJob, "The task name has 129 characters, 128 are allowed"),
+        ({"name": 5}, exceptions.InvalidJob, "The task name must be a str"),
+        ({"aliases": ["t" * 129]}, exceptions.InvalidJob, "The task name has 129 characters"),
+        ({"aliases": [None]}, exceptions.InvalidJob, "The task name must be a str, not NoneType"),
+        ({"aliases": "old"}, TypeError, r"write aliases=\['old'\]"),
+        ({"retry": -1}, ValueError, "retry must be 0 retries or more, not -1"),
+        ({"retry": "3"}, TypeError, "retry= takes"),
+    ],
+)
+def test_a_declaration_that_cannot_be_is_refused(app: App, options: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        app.task(**options)(add)
+    assert not [name for name in app.tasks if "remove_old_jobs" not in name]
+
+
+def test_a_name_may_have_as_many_characters_as_its_column(app: App) -> None:
+    task = app.task(name="t" * 128, queue="q" * 128)(add)
+    assert (task.defer(a=1), task.queue) == (1, "q" * 128)
+    with pytest.raises(exceptions.InvalidJob, match="129 characters"):
+        app.configure_task("t" * 129)
+    with pytest.raises(exceptions.InvalidJob, match="129 characters"):
+        app.add_task_alias(task, "u" * 129)
+
+
+def test_a_namespace_that_makes_a_name_too_long_takes_nothing_in(app: App) -> None:
+    blueprint = Blueprint()
+    blueprint.task(name="short")(add)
+    blueprint.task(name="t" * 128)(add)
+    with pytest.raises(exceptions.InvalidJob, match="130 characters"):
+        app.add_tasks_from(blueprint, namespace="n")
+    assert "n:short" not in app.tasks
+
+
+@pytest.mark.parametrize("periodic_id", ["p" * 129, 5, None])
+def test_a_periodic_id_that_cannot_be_stored_is_refused(app: App, periodic_id: Any) -> None:
+    with pytest.raises(exceptions.InvalidJob, match="The periodic_id"):
+        app.periodic(cron="* * * * *", periodic_id=periodic_id)
 
 
 def test_both_schedules_are_refused(app: App) -> None:

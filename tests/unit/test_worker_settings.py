@@ -55,6 +55,13 @@ def test_the_options_are_those_of_the_typed_dict(app: App) -> None:
         ),
         ({"queues": "mail"}, TypeError, r"write queues=\['mail'\]"),
         ({"queues": [1]}, TypeError, "queues"),
+        ({"queues": 1}, TypeError, "queues takes a list of names, not 1"),
+        ({"concurrency": True}, TypeError, "concurrency must be a whole number, not True"),
+        ({"name": 1}, TypeError, "name must be a text, not 1"),
+        ({"wait": "no"}, TypeError, "wait must be True or False, not 'no'"),
+        ({"listen_notify": "0"}, TypeError, "listen_notify must be True or False, not '0'"),
+        ({"install_signal_handlers": "yes"}, TypeError, "install_signal_handlers must be True or False"),
+        ({"additional_context": [1]}, TypeError, "additional_context must be a dict"),
         (
             {"delete_jobs": "sometimes"},
             ValueError,

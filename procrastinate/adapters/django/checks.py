@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib.util
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,8 @@ from django.core.checks import CheckMessage, Error, register
 from django.db import connections
 from django.utils.module_loading import import_string
 
+from procrastinate import exceptions
+from procrastinate.adapters.django.project_app import app
 from procrastinate.adapters.django.settings import (
     NAMES,
     PREFIX,
@@ -20,12 +23,10 @@ from procrastinate.adapters.django.settings import (
     get_settings,
     setting_name,
 )
-from procrastinate.worker import WorkerOptions
+from procrastinate.periodic import PeriodicDefaults, read_max_delay
+from procrastinate.worker import Worker, WorkerOptions
 
 TAG = "procrastinate"
-
-_WORKER_OPTIONS = tuple(WorkerOptions.__annotations__)
-_PERIODIC_OPTIONS = ("max_delay",)
 
 
 def _is_text(value: Any) -> bool:
@@ -40,27 +41,30 @@ def _is_list_of_text(value: Any) -> bool:
     return isinstance(value, Sequence) and not _is_text(value) and all(_is_text(item) for item in value)
 
 
-def _is_options(known: Collection[str]) -> Callable[[Any], bool]:
-    def is_right(value: Any) -> bool:
-        return value is None or (isinstance(value, Mapping) and all(key in known for key in value))
-
-    return is_right
-
-
 def _is_bool(value: Any) -> bool:
     return isinstance(value, bool)
+
+
+def _is_mapping(value: Any) -> bool:
+    return value is None or isinstance(value, Mapping)
 
 
 _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "AUTODISCOVER_MODULE_NAME": (_is_optional_text, "the name of a module, or None"),
     "IMPORT_PATHS": (_is_list_of_text, "a list of dotted paths"),
     "DATABASE_ALIAS": (_is_text, "a key of DATABASES"),
-    "WORKER_DEFAULTS": (_is_options(_WORKER_OPTIONS), f"None, or a dict with any of {', '.join(_WORKER_OPTIONS)}"),
-    "PERIODIC_DEFAULTS": (_is_options(_PERIODIC_OPTIONS), f"None, or a dict with {', '.join(_PERIODIC_OPTIONS)}"),
+    "WORKER_DEFAULTS": (_is_mapping, "None, or a dict of options of a worker"),
+    "PERIODIC_DEFAULTS": (_is_mapping, "None, or a dict like {'max_delay': 600}"),
     "ON_APP_READY": (_is_optional_text, "the dotted path of a function, or None"),
     "CREATE_CONNECTOR": (_is_optional_text, "the dotted path of a function, or None"),
     "READONLY_MODELS": (_is_bool, "True or False"),
 }
+
+_USES: dict[str, tuple[Collection[str], Callable[..., object]]] = {
+    "WORKER_DEFAULTS": (WorkerOptions.__annotations__, functools.partial(Worker, app)),
+    "PERIODIC_DEFAULTS": (PeriodicDefaults.__annotations__, read_max_delay),
+}
+"""Of settings that are options of something: their names, and what takes them."""
 
 
 @register(TAG)
@@ -92,15 +96,35 @@ def _shape_problems() -> Iterator[CheckMessage]:
 
 
 def _unknown(written: str, name: Any) -> CheckMessage:
-    similar = difflib.get_close_matches(str(name), NAMES, n=1)
-    hint = f"Is it {similar[0]} that you mean?" if similar else f"There are: {', '.join(NAMES)}."
-    return Error(f"{written} is not a setting of Procrastinate.", hint=hint, id="procrastinate.E002")
+    return Error(f"{written} is not a setting of Procrastinate.", hint=_hint(name, NAMES), id="procrastinate.E002")
+
+
+def _hint(name: Any, known: Collection[str]) -> str:
+    similar = difflib.get_close_matches(str(name), known, n=1)
+    return f"Is it {similar[0]} that you mean?" if similar else f"There are: {', '.join(known)}."
 
 
 def _type_problems(written: str, name: str, value: Any) -> Iterator[CheckMessage]:
     is_right, wanted = _TYPES[name]
     if not is_right(value):
         yield Error(f"{written} must be {wanted}, not {value!r}.", id="procrastinate.E004")
+    elif value is not None and name in _USES:
+        yield from _option_problems(written, value, *_USES[name])
+
+
+def _option_problems(
+    written: str, options: Mapping[Any, Any], known: Collection[str], use: Callable[..., object]
+) -> Iterator[CheckMessage]:
+    """Names, then values: by making of them what will be made of them."""
+    unknown = [key for key in options if key not in known]
+    for key in unknown:
+        yield Error(f"{written} has {key!r}, which is no option.", hint=_hint(key, known), id="procrastinate.E008")
+    if unknown:
+        return
+    try:
+        use(**options)
+    except (TypeError, ValueError, exceptions.ProcrastinateException) as error:
+        yield Error(f"{written}: {error}.", id="procrastinate.E009")
 
 
 def _path_problems() -> Iterator[CheckMessage]:

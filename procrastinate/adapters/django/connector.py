@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from asgiref.sync import sync_to_async
 from django import db
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 from django.db import transaction
 from django.db.transaction import TransactionManagementError
 
@@ -79,9 +79,19 @@ class DjangoConnector(BaseConnector):
     def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation on Django's connection, in the transaction that is open there if one is."""
         with self._translated_errors():
-            self.connection.ensure_connection()  # before SQLAlchemy, which would wrap SynchronousOnlyOperation
+            self._connect()
             with self._transaction_for(operation), self._engine.connect() as connection:
                 return operation(connection, *args, **kwargs)
+
+    def _connect(self) -> None:
+        """Before SQLAlchemy does, which would wrap what Django says in an event loop."""
+        try:
+            self.connection.ensure_connection()
+        except SynchronousOnlyOperation as error:
+            raise SynchronousOnlyOperation(
+                "This runs in an event loop, which must not wait for the database: await the method whose name ends in "
+                "_async instead (defer_async for defer), or call this one through sync_to_async"
+            ) from error
 
     async def run_async(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation on the connection that Django's asynchronous ORM uses here."""

@@ -17,8 +17,8 @@ from procrastinate.connector import BaseConnector, as_connector
 
 if TYPE_CHECKING:
     from procrastinate.adapters.django.settings import Settings
-    from procrastinate.app import PeriodicDefaults
     from procrastinate.middleware import TaskMiddleware
+    from procrastinate.periodic import PeriodicDefaults
     from procrastinate.worker import Worker, WorkerOptions
 
 _CLEANUP: tuple[TaskMiddleware, ...] = (close_db_connections, close_db_connections_async)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Callable
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 
 from procrastinate import cli, exceptions
 from procrastinate.adapters.django.healthchecks import healthchecks
 from procrastinate.adapters.django.project_app import app
 
 _LOG_LEVELS = {0: logging.WARNING, 1: logging.INFO}
+_SKIP_CHECKS: tuple[tuple[str, ...], dict[str, Any]] = (
+    ("--skip-checks",),
+    {"action": "store_true", "help": "Skip system checks."},
+)
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
@@ -21,20 +26,36 @@ class Command(BaseCommand):
 
     help = "Run a worker of this project, defer a job, check the set-up, or look at the queue."
 
+    def create_parser(self, *args: Any, **kwargs: Any) -> CommandParser:
+        """As every command's; and what it gives to all commands is remembered for the sub-commands."""
+        self._common_arguments: list[tuple[tuple[str, ...], dict[str, Any]]] = []
+        return super().create_parser(*args, **kwargs)
+
+    def add_base_argument(self, parser: CommandParser, *args: Any, **kwargs: Any) -> None:
+        """One of those that Django gives to all commands: ``--settings``, ``--traceback``, ``-v`` ..."""
+        super().add_base_argument(parser, *args, **kwargs)
+        self._common_arguments.append((args, kwargs))
+
     def add_arguments(self, parser: CommandParser) -> None:
         """One sub-command each, with the arguments that it has outside Django."""
         commands = parser.add_subparsers(required=True, metavar="command")
-        worker = commands.add_parser("worker", help="run jobs until stopped")
+        worker = self._add_command(commands, "worker", self._worker, "run jobs until stopped")
         cli.add_worker_arguments(worker)
-        worker.set_defaults(run=self._worker)
-        defer = commands.add_parser("defer", help="defer a job of a task")
+        defer = self._add_command(commands, "defer", cli.defer_command, "defer a job of a task")
         cli.add_defer_arguments(defer)
-        defer.set_defaults(run=cli.defer_command)
-        health = commands.add_parser("healthchecks", help="check the database, the migrations and the app")
-        health.set_defaults(run=self._healthchecks)
-        shell = commands.add_parser("shell", help="look at jobs, retry and cancel them")
+        self._add_command(
+            commands, "healthchecks", self._healthchecks, "check the database, the migrations and the app"
+        )
+        shell = self._add_command(commands, "shell", cli.shell_command, "look at jobs, retry and cancel them")
         cli.add_shell_arguments(shell)
-        shell.set_defaults(run=cli.shell_command)
+
+    def _add_command(self, commands: Any, name: str, run: Callable[..., None], help_: str) -> CommandParser:
+        """A sub-command, which takes Django's own arguments, too. Not given there, they are what came before it."""
+        parser: CommandParser = commands.add_parser(name, help=help_, formatter_class=DjangoHelpFormatter)
+        for flags, options in (*self._common_arguments, _SKIP_CHECKS):
+            parser.add_argument(*flags, **{**options, "default": argparse.SUPPRESS})
+        parser.set_defaults(run=run)
+        return parser
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the sub-command on the project's app."""
