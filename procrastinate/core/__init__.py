@@ -29,12 +29,18 @@ from procrastinate.core.record import finish_job_by_id, finish_jobs, list_held_j
 from procrastinate.core.records import (
     FinishedJob,
     JobCounts,
+    JobError,
     JobRetry,
+    NewError,
     NewJob,
+    Progress,
     Promotion,
     RescuedJob,
+    StoredEvent,
     StoredJob,
+    StoredResult,
 )
+from procrastinate.core.results import get_progress, get_result
 from procrastinate.core.retention import delete_finished_jobs
 from procrastinate.core.sweep import Sweep, sweep_parked_jobs
 from procrastinate.core.tables import metadata
@@ -53,14 +59,19 @@ __all__ = [
     "EventType",
     "FinishedJob",
     "JobCounts",
+    "JobError",
     "JobFilter",
     "JobRetry",
+    "NewError",
     "NewJob",
+    "Progress",
     "Promotion",
     "Readiness",
     "RescuedJob",
     "Status",
+    "StoredEvent",
     "StoredJob",
+    "StoredResult",
     "Sweep",
     "TickOutcome",
     "atomic",
@@ -81,6 +92,8 @@ __all__ = [
     "finish_job_by_id",
     "finish_jobs",
     "get_job_status",
+    "get_progress",
+    "get_result",
     "is_atomic",
     "jobs_table_exists",
     "list_held_jobs",

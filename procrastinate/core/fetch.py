@@ -19,14 +19,14 @@ from procrastinate.core.tables import (
     workers,
 )
 
-# A time as a number: drivers refuse what Python's datetime does not reach (infinity, the year 10,000 east of UTC), and
-# one such row would spoil the answer for all others of its statement.
-_MICROSECONDS = sa.case(
-    (
-        sa.func.isfinite(jobs.c.scheduled_at),
-        sa.cast(sa.extract("epoch", jobs.c.scheduled_at) * 1_000_000, sa.BigInteger),
-    ),
-)
+
+def microseconds(time: sa.ColumnElement[Any]) -> sa.ColumnElement[int | None]:
+    """A time as a number: drivers refuse what Python's datetime does not reach (infinity, the year 10,000 east of UTC),
+    and one such row would spoil the answer for all others of its statement.
+    """
+    return sa.case((sa.func.isfinite(time), sa.cast(sa.extract("epoch", time) * 1_000_000, sa.BigInteger)))
+
+
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _LATEST = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 
@@ -39,7 +39,7 @@ STORED_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
     jobs.c.lock,
     jobs.c.queueing_lock,
     sa.cast(jobs.c.args, sa.Text).label("args"),
-    _MICROSECONDS.label("scheduled_at"),
+    microseconds(jobs.c.scheduled_at).label("scheduled_at"),
     jobs.c.attempts,
     jobs.c.abort_requested,
     jobs.c.worker_id,
@@ -49,10 +49,11 @@ STORED_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
 
 def stored_job(row: sa.Row[Any]) -> StoredJob:
     """The record of a row of :data:`STORED_COLUMNS`."""
-    return StoredJob(**{**row._mapping, "scheduled_at": _from_microseconds(row.scheduled_at)})
+    return StoredJob(**{**row._mapping, "scheduled_at": from_microseconds(row.scheduled_at)})
 
 
-def _from_microseconds(value: int | None) -> datetime.datetime | None:
+def from_microseconds(value: int | None) -> datetime.datetime | None:
+    """The time of such a number; the latest that there is, for one that is later."""
     if value is None:
         return None
     try:

@@ -7,8 +7,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.types import TypeEngine
 
 from procrastinate.core.arrays import transpose, unnest
+from procrastinate.core.details import (
+    DETAIL_COLUMNS,
+    ERROR_COLUMNS,
+    announced,
+    detail_parameters,
+    error_parameters,
+    has_details,
+    in_statements,
+    keep_error,
+    keep_result,
+)
 from procrastinate.core.enums import Status
 from procrastinate.core.errors import is_unique_violation
 from procrastinate.core.operation import atomic
@@ -26,7 +38,12 @@ from procrastinate.core.tables import (
 
 _WORKER = sa.bindparam("worker", type_=sa.BigInteger())
 
-_finished = unnest({"id": sa.BigInteger(), "attempts": sa.Integer(), "status_text": sa.Text()}, name="finished")
+_FINISHED_COLUMNS: dict[str, TypeEngine[Any]] = {
+    "id": sa.BigInteger(),
+    "attempts": sa.Integer(),
+    "status_text": sa.Text(),
+}
+_finished = unnest(_FINISHED_COLUMNS, name="finished")
 
 
 def _still_held_by_worker(fetched: sa.TableValuedAlias) -> sa.ColumnElement[bool]:
@@ -55,24 +72,38 @@ def _free_rows(fetched: sa.TableValuedAlias, *columns: sa.ColumnElement[Any]) ->
     )
 
 
-_free = _free_rows(_finished, _finished.c.status_text)
-_KEEP = (
-    sa.update(jobs)
-    .where(jobs.c.id == _free.c.id)
-    .values(
-        status=sa.cast(_free.c.status_text, status_type),
-        attempts=jobs.c.attempts + 1,
-        abort_requested=False,
-        finished_at=sa.func.now(),
+def _end(free: sa.CTE) -> sa.Update:
+    return (
+        sa.update(jobs)
+        .where(jobs.c.id == free.c.id)
+        .values(
+            status=sa.cast(free.c.status_text, status_type),
+            attempts=jobs.c.attempts + 1,
+            abort_requested=False,
+            finished_at=sa.func.now(),
+        )
     )
-    .returning(jobs.c.id)
-)
+
+
+def _end_with_details() -> Any:
+    detailed = unnest({**_FINISHED_COLUMNS, **DETAIL_COLUMNS}, name="finished")
+    details = [detailed.c[name] for name in DETAIL_COLUMNS]
+    free = _free_rows(detailed, detailed.c.status_text, *details)
+    kept = [free.c[name] for name in DETAIL_COLUMNS]
+    recorded = _end(free).returning(jobs.c.id, jobs.c.attempts, *kept).cte("recorded")
+    return sa.select(recorded.c.id, announced(recorded)).add_cte(keep_result(recorded), keep_error(recorded, _WORKER))
+
+
+_free = _free_rows(_finished, _finished.c.status_text)
+_KEEP = _end(_free).returning(jobs.c.id)
+_KEEP_WITH_DETAILS = _end_with_details()
 _DELETE = sa.delete(jobs).where(jobs.c.id == _free.c.id).returning(jobs.c.id)
 _STILL_HELD = sa.select(jobs.c.id).where(_still_held_by_worker(_finished))
 
 
 def finish_jobs(connection: sa.Connection, finished: Sequence[FinishedJob], *, worker_id: int) -> set[int]:
-    """Record the outcomes of jobs that this worker holds; one statement for those kept, one for those deleted.
+    """Record the outcomes of jobs that this worker holds; one statement for those kept, one for those deleted, and one
+    for those kept that leave a return value or an error behind.
 
     Returns
     -------
@@ -81,18 +112,20 @@ def finish_jobs(connection: sa.Connection, finished: Sequence[FinishedJob], *, w
     :func:`list_held_jobs` tells which.
     """
     recorded: set[int] = set()
-    for delete, statement in ((False, _KEEP), (True, _DELETE)):
-        batch = [job for job in finished if job.delete is delete]
+    plain = [job for job in finished if not job.delete and not has_details(job)]
+    for statement, batch in ((_KEEP, plain), (_DELETE, [job for job in finished if job.delete])):
         if batch:
-            parameters: dict[str, Any] = transpose(batch, ("id", "attempts", "status_text"))
-            parameters["worker"] = worker_id
-            recorded |= set(connection.execute(statement, parameters).scalars())
+            parameters: dict[str, Any] = transpose(batch, _FINISHED_COLUMNS)
+            recorded |= set(connection.execute(statement, parameters | {"worker": worker_id}).scalars())
+    for batch in in_statements([job for job in finished if not job.delete and has_details(job)]):
+        parameters = transpose(batch, _FINISHED_COLUMNS) | detail_parameters(batch)
+        recorded |= set(connection.execute(_KEEP_WITH_DETAILS, parameters | {"worker": worker_id}).scalars())
     return recorded
 
 
 def list_held_jobs(connection: sa.Connection, fetched: Sequence[FinishedJob], *, worker_id: int) -> set[int]:
     """Those of the jobs that this worker still holds, in the attempt that they were fetched for."""
-    parameters: dict[str, Any] = transpose(fetched, ("id", "attempts", "status_text"))
+    parameters: dict[str, Any] = transpose(fetched, _FINISHED_COLUMNS)
     return set(connection.execute(_STILL_HELD, parameters | {"worker": worker_id}).scalars())
 
 
@@ -147,19 +180,19 @@ def queueing_lock_on_return(place: sa.ColumnElement[int] | None = None) -> sa.Co
     return sa.case((lost, sa.null()), else_=jobs.c.queueing_lock)
 
 
-def _retry_statement(*, keep_queueing_locks: bool) -> Any:
-    retry = unnest(
-        {
-            "id": sa.BigInteger(),
-            "attempts": sa.Integer(),
-            "retry_at": sa.DateTime(timezone=True),
-            "retry_in": sa.Double(),
-            "priority": sa.Integer(),
-            "queue_name": sa.Text(),
-            "lock": sa.Text(),
-        },
-        name="retry",
-    )
+_RETRY_COLUMNS: dict[str, TypeEngine[Any]] = {
+    "id": sa.BigInteger(),
+    "attempts": sa.Integer(),
+    "retry_at": sa.DateTime(timezone=True),
+    "retry_in": sa.Double(),
+    "priority": sa.Integer(),
+    "queue_name": sa.Text(),
+    "lock": sa.Text(),
+}
+
+
+def _retry_statement(*, keep_queueing_locks: bool, with_errors: bool) -> Any:
+    retry = unnest({**_RETRY_COLUMNS, **(ERROR_COLUMNS if with_errors else {})}, name="retry")
     free = _free_rows(retry)
     own = jobs.alias("own")
     placed = (
@@ -175,7 +208,7 @@ def _retry_statement(*, keep_queueing_locks: bool) -> Any:
     )
     failed = jobs.c.abort_requested
     wait = sa.func.make_interval(0, 0, 0, 0, 0, 0, sa.func.coalesce(placed.c.retry_in, 0.0), type_=sa.Interval())
-    return (
+    back = (
         sa.update(jobs)
         .where(jobs.c.id == placed.c.id)
         .values(
@@ -193,11 +226,18 @@ def _retry_statement(*, keep_queueing_locks: bool) -> Any:
         )
         .returning(jobs.c.id, jobs.c.status)
     )
+    if not with_errors:
+        return back
+    kept = [placed.c[name] for name in ERROR_COLUMNS]
+    recorded = back.returning(jobs.c.attempts, *kept).cte("recorded")
+    return sa.select(recorded.c.id, recorded.c.status).add_cte(keep_error(recorded, _WORKER))
 
 
-_RETRY = _retry_statement(keep_queueing_locks=True)
-_RETRY_WITHOUT_LOCKS = _retry_statement(keep_queueing_locks=False)
-_RETRY_COLUMNS = ("id", "attempts", "retry_at", "retry_in", "priority", "queue_name", "lock")
+_RETRY_STATEMENTS = {
+    (keep, with_errors): _retry_statement(keep_queueing_locks=keep, with_errors=with_errors)
+    for keep in (True, False)
+    for with_errors in (True, False)
+}
 
 
 @atomic
@@ -222,9 +262,12 @@ def retry_jobs(
     """
     if not retries:
         return {}
+    with_errors = any(retry.error is not None for retry in retries)
     parameters: dict[str, Any] = transpose(retries, _RETRY_COLUMNS)
+    if with_errors:
+        parameters |= error_parameters(retries)
     wait_briefly(connection)
-    statement = _RETRY if keep_queueing_locks else _RETRY_WITHOUT_LOCKS
+    statement = _RETRY_STATEMENTS[keep_queueing_locks, with_errors]
     rows = connection.execute(statement, parameters | {"worker": worker_id})
     return {row.id: row.status for row in rows}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 
-from procrastinate.core.enums import Status
+from procrastinate.core.enums import EventType, Status
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,13 +44,73 @@ class StoredJob:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class NewError:
+    """The exception that ended an attempt: the path of its class, its message, and the traceback as text."""
+
+    exception_class: str
+    message: str
+    traceback: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class JobError:
+    """An attempt of a job that failed, as it is kept in ``procrastinate_errors``.
+
+    The first attempt is number 1. ``worker_id`` is the worker that ran it.
+    """
+
+    attempt: int
+    worker_id: int | None
+    at: datetime.datetime | None
+    exception_class: str
+    message: str
+    traceback: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class StoredEvent:
+    """Something that happened to a job."""
+
+    type: EventType
+    at: datetime.datetime | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class StoredResult:
+    """All that is known of a job: its row, when it ended, its return value as JSON text, its errors and its history."""
+
+    job: StoredJob
+    finished_at: datetime.datetime | None
+    value: str | None
+    errors: tuple[JobError, ...]
+    events: tuple[StoredEvent, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far a job has come.
+
+    ``is_uncommitted``: the caller's own open transaction has deferred or changed it, so that no worker can take it yet.
+    """
+
+    status: Status
+    is_uncommitted: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class FinishedJob:
-    """The outcome of a job that a worker ran. ``attempts`` is the number it was fetched with."""
+    """The outcome of a job that a worker ran. ``attempts`` is the number it was fetched with.
+
+    ``result`` is the return value as JSON text, where it is to be kept; ``announce`` tells those who wait for the job.
+    """
 
     id: int
     attempts: int
     status: Status
     delete: bool = False
+    result: str | None = None
+    error: NewError | None = None
+    announce: bool = False
 
     @property
     def status_text(self) -> str:
@@ -72,6 +132,7 @@ class JobRetry:
     priority: int | None = None
     queue_name: str | None = None
     lock: str | None = None
+    error: NewError | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,8 @@
 """The tables, as SQLAlchemy sees them. The Alembic revisions create them; a test holds the two together.
 
-Columns, types and values of the first twelve columns of ``procrastinate_jobs`` and of the other three
-tables are those of Procrastinate 3.x. ``readiness``, ``rescues`` and ``finished_at`` are this project's own.
+Columns, types and values of the first twelve columns of ``procrastinate_jobs`` and of the next three
+tables are those of Procrastinate 3.x. ``readiness``, ``rescues`` and ``finished_at`` are this project's own, and so
+are the tables ``procrastinate_results`` and ``procrastinate_errors``.
 
 There are no foreign keys between the tables, on purpose: a check per event row costs more than the event
 itself, and deleting a worker would look through every job it ever ran. Triggers (``alembic/versions``)
@@ -76,6 +77,27 @@ workers = sa.Table(
     sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
     sa.Column("last_heartbeat", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
     sa.Index("procrastinate_workers_last_heartbeat_idx", "last_heartbeat"),
+)
+
+results = sa.Table(
+    "procrastinate_results",
+    metadata,
+    sa.Column("job_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("value", JSONB, nullable=False),
+)
+
+errors = sa.Table(
+    "procrastinate_errors",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=False), primary_key=True),
+    sa.Column("job_id", sa.BigInteger, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("worker_id", sa.BigInteger),
+    sa.Column("at", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
+    sa.Column("exception_class", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("traceback", sa.Text, nullable=False),
+    sa.Index("procrastinate_errors_job_id_idx", "job_id"),
 )
 
 

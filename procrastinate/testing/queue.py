@@ -14,7 +14,20 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from procrastinate import core
-from procrastinate.core import FinishedJob, JobRetry, NewJob, Promotion, Readiness, Status, StoredJob, TickOutcome
+from procrastinate.core import (
+    EventType,
+    FinishedJob,
+    JobRetry,
+    NewJob,
+    Progress,
+    Promotion,
+    Readiness,
+    Status,
+    StoredEvent,
+    StoredJob,
+    StoredResult,
+    TickOutcome,
+)
 from procrastinate.core.defer import unique_by_queueing_lock
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.tables import DOING, TODO, JobRow, Tables, due_at, in_order, matching
@@ -186,7 +199,18 @@ def finish_jobs(tables: Tables, finished: Sequence[FinishedJob], *, worker_id: i
     held = [job for job in finished if _held(tables, job.id, job.attempts, worker_id) is not None]
     tables.update({job.id: _ended(tables, tables.jobs[job.id], job.status) for job in held if not job.delete})
     tables.delete({job.id for job in held if job.delete})
+    for job in held:
+        if not job.delete:
+            _keep_details(tables, job, worker_id)
+    tables.announce([job.id for job in held if job.announce and not job.delete])
     return {job.id for job in held}
+
+
+def _keep_details(tables: Tables, job: FinishedJob, worker_id: int) -> None:
+    if job.result is not None:
+        tables.results[job.id] = job.result
+    if job.error is not None:
+        tables.keep_error(job.id, job.error, worker_id)
 
 
 def _ended(tables: Tables, row: JobRow, status: Status) -> dict[str, Any]:
@@ -256,6 +280,9 @@ def retry_jobs(
     if not keep_queueing_locks:
         changes = {job_id: change | {"queueing_lock": None} for job_id, change in changes.items()}
     tables.update(changes)
+    for retry in held:
+        if retry.error is not None:
+            tables.keep_error(retry.id, retry.error, worker_id)
     return {retry.id: Status(tables.jobs[retry.id]["status"]) for retry in held}
 
 
@@ -318,3 +345,25 @@ def cancel_job(tables: Tables, job_id: int, *, abort: bool = False, delete: bool
 def list_jobs_to_abort(tables: Tables, *, queue_name: str | None = None, worker_id: int | None = None) -> list[int]:
     found = tables.where(matching(status=DOING, abort_requested=True, queue_name=queue_name, worker_id=worker_id))
     return [row["id"] for row in found]
+
+
+@IMPLEMENTED.of(core.get_progress)
+def get_progress(tables: Tables, job_id: int) -> Progress | None:
+    row = tables.jobs.get(job_id)
+    return None if row is None else Progress(status=Status(row["status"]), is_uncommitted=False)
+
+
+@IMPLEMENTED.of(core.get_result)
+def get_result(tables: Tables, job_id: int) -> StoredResult | None:
+    row = tables.jobs.get(job_id)
+    if row is None:
+        return None
+    value = tables.results.get(job_id)
+    history = tables.events.get(job_id, [])
+    return StoredResult(
+        job=stored_job(row),
+        finished_at=tables.progress(job_id).finished_at,
+        value=value if value is None else json.dumps(json.loads(value), ensure_ascii=False),
+        errors=tuple(tables.errors.get(job_id, [])),
+        events=tuple(StoredEvent(type=EventType(event["type"]), at=event["at"]) for event in history),
+    )

@@ -1,4 +1,4 @@
-"""The four tables in memory, and what the triggers of the database do when they change.
+"""The tables in memory, and what the triggers of the database do when they change.
 
 The operations (:mod:`procrastinate.testing.operations`) read rows as they are, and write them with
 :meth:`Tables.insert`, :meth:`Tables.update` and :meth:`Tables.delete`: a call is a statement. History, notifications,
@@ -15,8 +15,14 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, TypedDict, cast
 
-from procrastinate.core import EventType, NewJob, Readiness, Status
-from procrastinate.core.channels import ANY_QUEUE_CHANNEL, Notification, queue_channel
+from procrastinate.core import EventType, JobError, NewError, NewJob, Readiness, Status
+from procrastinate.core.channels import (
+    ANY_QUEUE_CHANNEL,
+    FINISHED_CHANNEL,
+    LARGEST_ANNOUNCEMENT,
+    Notification,
+    queue_channel,
+)
 
 TODO = Status.TODO.value
 DOING = Status.DOING.value
@@ -91,6 +97,8 @@ class Tables:
         self.events: dict[int, list[EventRow]] = {}
         self.workers: dict[int, datetime.datetime] = {}
         self.periodic_defers: dict[tuple[str, str], int] = {}
+        self.results: dict[int, str] = {}
+        self.errors: dict[int, list[JobError]] = {}
         self.tick_jobs: dict[tuple[str, str, int], int | None] = {}
         self.exist = True
         self.now = LONG_AGO
@@ -194,11 +202,12 @@ class Tables:
         self._unpark_next({update.released_lock for update in changed})
 
     def delete(self, job_ids: Collection[int]) -> None:
-        """Remove jobs, with their history."""
+        """Remove jobs, with their history, results and errors."""
         released = set()
         for job_id in job_ids:
             row, progress = self.jobs.pop(job_id), self._progress.pop(job_id, Progress())
-            self.events.pop(job_id, None)
+            for kept in (self.events, self.results, self.errors):
+                kept.pop(job_id, None)
             if row["status"] == DOING or (row["status"] == TODO and progress.readiness != Readiness.PARKED):
                 released.add(row["lock"])
         for tick, job_id_of_tick in self.tick_jobs.items():
@@ -218,6 +227,18 @@ class Tables:
         if progress.finished_at is None and row["status"] not in _NOT_ENDED:
             progress.finished_at = self.now
         return update
+
+    def keep_error(self, job_id: int, error: NewError, worker_id: int | None) -> None:
+        """Keep what ended the last attempt of a job."""
+        attempt = self.jobs[job_id]["attempts"]
+        kept = JobError(attempt=attempt, worker_id=worker_id, at=self.now, **dataclasses.asdict(error))
+        self.errors.setdefault(job_id, []).append(kept)
+
+    def announce(self, job_ids: list[int]) -> None:
+        """Tell those who wait for these jobs."""
+        for start in range(0, len(job_ids), LARGEST_ANNOUNCEMENT):
+            finished = {"type": "jobs_finished", "job_ids": job_ids[start : start + LARGEST_ANNOUNCEMENT]}
+            self.notifications.append((FINISHED_CHANNEL, json.dumps(finished)))
 
     # What follows from a change
 

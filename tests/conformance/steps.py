@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from procrastinate import core
 from procrastinate.core import FinishedJob, Readiness, Status, StoredJob
-from procrastinate.core.tables import events, jobs, periodic_defers, workers
+from procrastinate.core.tables import errors, events, jobs, periodic_defers, results, workers
 from procrastinate.timing import utcnow
 from tests.conformance.kinds import Run
 from tests.database import new_job
@@ -116,6 +116,13 @@ def set_heartbeat(connection: sa.Connection, worker_id: int, heartbeat: datetime
 def silence(run: Run, worker_id: int, seconds: int = 3600) -> None:
     """Make a worker one that has not been heard of for so long."""
     run(set_heartbeat, worker_id, utcnow() - datetime.timedelta(seconds=seconds))
+
+
+def count_details(connection: sa.Connection) -> tuple[int, int]:
+    """An operation that counts all return values and all errors."""
+    count = sa.select(*(sa.select(sa.func.count()).select_from(table).scalar_subquery() for table in (results, errors)))
+    kept, raised = connection.execute(count).one()
+    return kept, raised
 
 
 def list_workers(connection: sa.Connection) -> list[int]:

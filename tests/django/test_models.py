@@ -15,9 +15,11 @@ from django.utils import timezone
 from procrastinate.contrib.django import app, models
 from procrastinate.contrib.django.exceptions import ReadOnlyModel
 from procrastinate.contrib.django.models import (
+    ProcrastinateError,
     ProcrastinateEvent,
     ProcrastinateJob,
     ProcrastinatePeriodicDefer,
+    ProcrastinateResult,
     ProcrastinateWorker,
 )
 from procrastinate.core import EventType, Status, register_worker
@@ -26,7 +28,14 @@ from tests.django.shop.tasks import new_year, ship
 
 pytestmark = pytest.mark.usefixtures("project")
 
-MODELS = (ProcrastinateEvent, ProcrastinateJob, ProcrastinatePeriodicDefer, ProcrastinateWorker)
+MODELS = (
+    ProcrastinateError,
+    ProcrastinateEvent,
+    ProcrastinateJob,
+    ProcrastinatePeriodicDefer,
+    ProcrastinateResult,
+    ProcrastinateWorker,
+)
 
 WRITES: dict[str, Callable[[Any], Any]] = {
     "create": lambda rows: rows.create(),
@@ -77,10 +86,10 @@ async def test_rows_cannot_be_written_asynchronously(model: Any, write: str) -> 
 @pytest.mark.parametrize("model", MODELS)
 async def test_a_row_cannot_be_written(model: Any) -> None:
     """Neither saved nor deleted."""
-    for write in (model(id=1).save, model(id=1).delete):
+    for write in (model(pk=1).save, model(pk=1).delete):
         with pytest.raises(ReadOnlyModel):
             write()
-    for write in (model(id=1).asave, model(id=1).adelete):
+    for write in (model(pk=1).asave, model(pk=1).adelete):
         with pytest.raises(ReadOnlyModel):
             await write()
 

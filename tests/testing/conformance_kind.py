@@ -38,6 +38,11 @@ def set_heartbeat(tables: Tables, worker_id: int, heartbeat: datetime.datetime) 
     tables.workers[worker_id] = heartbeat
 
 
+@STEPS.of(steps.count_details)
+def count_details(tables: Tables) -> tuple[int, int]:
+    return len(tables.results), sum(map(len, tables.errors.values()))
+
+
 @STEPS.of(steps.list_workers)
 def list_workers(tables: Tables) -> list[int]:
     return list(tables.workers)

@@ -156,3 +156,42 @@ class ProcrastinatePeriodicDefer(ReadOnlyModelBase):
 
     def __str__(self) -> str:
         return f"{self.task_name} at {self.defer_timestamp}"
+
+
+class ProcrastinateResult(ReadOnlyModelBase):
+    """What a job returned, where its task keeps that."""
+
+    job_id = models.BigIntegerField(primary_key=True)
+    value = models.JSONField(null=True)
+
+    class Meta(ReadOnlyModelBase.Meta):
+        app_label = "procrastinate"
+        managed = False
+        db_table = "procrastinate_results"
+        verbose_name = "result"
+
+    def __str__(self) -> str:
+        return f"result of job {self.pk}"
+
+
+class ProcrastinateError(ReadOnlyModelBase):
+    """The exception that ended an attempt of a job."""
+
+    id = models.BigAutoField(primary_key=True)
+    job = _ReferenceForeignKey(ProcrastinateJob, related_name="errors")
+    attempt = models.IntegerField()
+    worker = _ReferenceForeignKey(ProcrastinateWorker, null=True, blank=True, related_name="+")
+    at = models.DateTimeField()
+    exception_class = models.TextField()
+    message = models.TextField()
+    traceback = models.TextField()
+
+    class Meta(ReadOnlyModelBase.Meta):
+        app_label = "procrastinate"
+        managed = False
+        db_table = "procrastinate_errors"
+        verbose_name = "error"
+        get_latest_by = "at"
+
+    def __str__(self) -> str:
+        return f"{self.exception_class} in attempt {self.attempt}"

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from procrastinate.adapters.django.models import (
+    ProcrastinateError,
     ProcrastinateEvent,
     ProcrastinateJob,
     ProcrastinatePeriodicDefer,
+    ProcrastinateResult,
     ProcrastinateWorker,
 )
 
-__all__ = ["ProcrastinateEvent", "ProcrastinateJob", "ProcrastinatePeriodicDefer", "ProcrastinateWorker"]
+__all__ = [
+    "ProcrastinateError",
+    "ProcrastinateEvent",
+    "ProcrastinateJob",
+    "ProcrastinatePeriodicDefer",
+    "ProcrastinateResult",
+    "ProcrastinateWorker",
+]
