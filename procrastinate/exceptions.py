@@ -11,6 +11,10 @@
     ├── JobRetry                        raised by a retry strategy, not by users
     ├── JobAborted                      raised by a task that stops because it was asked to
     ├── TaskTimeout (TimeoutError)      a run took longer than the timeout of its task
+    ├── InvalidResult (ValueError)      what a task returned cannot be kept
+    ├── ResultNotAvailable              the job has no return value
+    ├── WaitTimeout (TimeoutError)      the job that was waited for has not ended in time
+    ├── JobNotCommitted                 the job that was waited for is in the caller's own open transaction
     ├── AppNotOpen                      the app has no connection yet
     ├── InvalidJob (ValueError)         a job's argument, queue, lock or time cannot be stored
     ├── ConnectorException              the database refused, or cannot be reached
@@ -80,6 +84,22 @@ class JobAborted(ProcrastinateException):
 
 class TaskTimeout(ProcrastinateException, TimeoutError):
     """The run took longer than the timeout of its task."""
+
+
+class InvalidResult(ProcrastinateException, ValueError):
+    """What the task returned cannot be kept."""
+
+
+class ResultNotAvailable(ProcrastinateException):
+    """The job has no return value."""
+
+
+class WaitTimeout(ProcrastinateException, TimeoutError):
+    """The job has not ended in time."""
+
+
+class JobNotCommitted(ProcrastinateException):
+    """The job was deferred or changed in a transaction that is still open: no worker can take it before its commit."""
 
 
 class AppNotOpen(ProcrastinateException):

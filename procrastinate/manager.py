@@ -14,9 +14,11 @@ from procrastinate.core.channels import Notification, channels_for, parse_notifi
 from procrastinate.core.errors import is_deadlock, is_lock_timeout, is_unique_violation
 from procrastinate.core.tables import QUEUEING_LOCK_CONSTRAINT
 from procrastinate.jobs import Job, Status, UnreadableArguments
+from procrastinate.results import Result, to_result
 from procrastinate.timing import require_aware
 from procrastinate.types import OnConflict
 from procrastinate.validation import to_new_job
+from procrastinate.waiting import Waiter
 
 __all__ = ["QUEUEING_LOCK_CONSTRAINT", "JobManager", "NotificationCallback"]
 
@@ -41,6 +43,7 @@ class JobManager:
 
     def __init__(self, connector: BaseConnector) -> None:
         self.connector = connector
+        self._waiter = Waiter(lambda: self.connector)
 
     # How operations are run
 
@@ -311,11 +314,59 @@ class JobManager:
         NoResult
             There is no such job.
         """
-        return _require_job(job_id, self._run(connection, core.get_job_status, job_id))
+        return _require_found(job_id, self._run(connection, core.get_job_status, job_id))
 
     async def get_job_status_async(self, job_id: int, connection: Any | None = None) -> Status:
         """As :meth:`get_job_status`."""
-        return _require_job(job_id, await self._run_async(connection, core.get_job_status, job_id))
+        return _require_found(job_id, await self._run_async(connection, core.get_job_status, job_id))
+
+    # Results
+
+    def get_result(self, job_id: int, connection: Any | None = None) -> Result:
+        """What is known of a job: its status, what it returned, its errors, when and where it ran; in one round trip.
+
+        Raises
+        ------
+        NoResult
+            There is no such job: it was deleted, or the transaction that defers it is not committed.
+        """
+        return self._result(job_id, self._run(connection, core.get_result, job_id))
+
+    async def get_result_async(self, job_id: int, connection: Any | None = None) -> Result:
+        """As :meth:`get_result`."""
+        return self._result(job_id, await self._run_async(connection, core.get_result, job_id))
+
+    def wait(self, job_id: int, *, timeout: float) -> Result:
+        """Wait until a job has ended, in whatever way, and return its result.
+
+        The end of a job whose task stores results (``store_result=True``) wakes it, if the database can be listened to;
+        any other end is noticed within a second.
+
+        Parameters
+        ----------
+        timeout:
+            Seconds to wait at most.
+
+        Raises
+        ------
+        WaitTimeout
+            It has not ended in time. (A ``TimeoutError``.)
+        JobNotCommitted
+            The job was deferred in the caller's own transaction, which is still open: nobody can run it.
+        NoResult
+            There is no such job: the transaction that defers it is not committed, or it was deleted when it ended.
+        """
+        self._waiter.wait(job_id, timeout)
+        return self.get_result(job_id)
+
+    async def wait_async(self, job_id: int, *, timeout: float) -> Result:  # noqa: ASYNC109
+        """As :meth:`wait`."""
+        await self._waiter.wait_async(job_id, timeout)
+        return await self.get_result_async(job_id)
+
+    def _result(self, job_id: int, stored: core.StoredResult | None) -> Result:
+        stored = _require_found(job_id, stored)
+        return to_result(stored, self._job(stored.job), self.connector.json_loads)
 
     async def list_jobs_to_abort_async(self, queue: str | None = None, worker_id: int | None = None) -> Iterable[int]:
         """The ids of the running jobs whose abort was requested."""
@@ -576,10 +627,10 @@ def _require_retried(job_id: int, retried: bool) -> None:
         raise exceptions.JobNotRetriable(f"Job {job_id} does not exist, or is neither failed nor running")
 
 
-def _require_job(job_id: int, status: Status | None) -> Status:
-    if status is None:
-        raise exceptions.NoResult(f"There is no job {job_id}")
-    return status
+def _require_found(job_id: int, found: R | None) -> R:
+    if found is None:
+        raise exceptions.NoResult(f"There is no job {job_id}: it was deleted, or it is not committed yet")
+    return found
 
 
 def _job_filter(

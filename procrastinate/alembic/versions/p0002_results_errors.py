@@ -17,7 +17,8 @@ down_revision = "procrastinate_0001"
 branch_labels = None
 depends_on = None
 
-# By index, however many are deleted, as procrastinate_jobs_deleted; also with a plan that was made when nothing was kept.
+# By index, however many are deleted, as procrastinate_jobs_deleted; and also with a plan that was made when nothing was
+# kept yet.
 DETAILS_DELETED = """
 CREATE FUNCTION procrastinate_details_deleted() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_hashjoin = off SET enable_mergejoin = off
