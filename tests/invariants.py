@@ -1,0 +1,141 @@
+"""What holds of the tables whenever nothing is under way, whoever did what before."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from procrastinate import core
+from procrastinate.core.tables import events, holds_lock, is_parked, is_upcoming, jobs
+from tests.conformance.kinds import Run
+
+_ENDED = {"succeeded", "failed", "cancelled", "aborted"}
+
+# From which statuses an event may follow, and the status that it leaves behind.
+_BECOMES: dict[str, tuple[set[str | None], str]] = {
+    "deferred": ({None}, "todo"),
+    "started": ({"todo"}, "doing"),
+    "deferred_for_retry": ({"doing"}, "todo"),
+    "retried": ({"failed"}, "todo"),
+    "succeeded": ({"todo", "doing"}, "succeeded"),
+    "failed": ({"todo", "doing"}, "failed"),
+    "aborted": ({"todo", "doing"}, "aborted"),
+    "cancelled": ({"todo"}, "cancelled"),
+}
+
+
+def list_rows(connection: sa.Connection) -> dict[int, dict[str, Any]]:
+    """An operation that lists all columns of all jobs, by id."""
+    rows = connection.execute(sa.select(jobs).order_by(jobs.c.id)).mappings()
+    return {row["id"]: {**row, "status": row["status"].value} for row in rows}
+
+
+def list_histories(connection: sa.Connection) -> dict[int, list[str]]:
+    """An operation that lists the types of each job's events, in order."""
+    found: dict[int, list[str]] = {}
+    for job_id, event_type in connection.execute(sa.select(events.c.job_id, events.c.type).order_by(events.c.id)):
+        found.setdefault(job_id, []).append(event_type.value)
+    return found
+
+
+def check_invariants(run: Run) -> dict[int, dict[str, Any]]:
+    """Check everything that can be told by the rows and their histories, and return the rows."""
+    rows, histories = run(list_rows), run(list_histories)
+    assert histories.keys() == rows.keys()
+    check_one_each("lock", (row["lock"] for row in rows.values() if _holds_lock(row)))
+    check_one_each("queueing_lock", (row["queueing_lock"] for row in rows.values() if row["status"] == "todo"))
+    for job_id, row in rows.items():
+        check_row(row)
+        check_history(row, histories[job_id])
+    return rows
+
+
+def _holds_lock(row: dict[str, Any]) -> bool:
+    return row["status"] == "doing" or (row["status"] == "todo" and row["readiness"] == core.Readiness.PROMOTED)
+
+
+def check_one_each(name: str, values: Iterable[str | None]) -> None:
+    """No two jobs have the same."""
+    doubled = [value for value, count in Counter(values).items() if value is not None and count > 1]
+    assert doubled == [], f"{name} is had by two jobs at once"
+
+
+def check_row(row: dict[str, Any]) -> None:
+    """The columns of one job fit together."""
+    assert (row["finished_at"] is not None) == (row["status"] in _ENDED), row
+    if row["status"] == "todo":
+        assert (row["worker_id"], row["abort_requested"]) == (None, False), row
+    if row["status"] == "doing":
+        assert row["worker_id"] is not None, row
+    if row["status"] in _ENDED:
+        assert not row["abort_requested"], row
+    assert 0 <= row["rescues"] <= row["attempts"], row
+
+
+def check_history(row: dict[str, Any], history: Sequence[str]) -> None:
+    """The events lead, one by one, to the status; and each start but that of the present run is an attempt."""
+    status: str | None = None
+    for event in history:
+        if event in _BECOMES:
+            before, after = _BECOMES[event]
+            assert status in before, (event, history, row)
+            status = after
+    assert status == row["status"], (history, row)
+    assert row["attempts"] == history.count("started") - (status == "doing"), (history, row)
+
+
+def come_to_rest(run: Run) -> None:
+    """Promote and sweep, as workers do, until nothing is left to decide."""
+    for _ in range(50):
+        while run(core.promote_jobs).again:
+            pass
+        if run(core.sweep_parked_jobs).unparked == 0:
+            return
+    raise AssertionError("promotion and sweep come to no end")
+
+
+def check_rest(run: Run) -> None:
+    """Nothing waits without a reason: for its time, or behind the holder of its lock."""
+    assert run(_count_forgotten) == (0, 0), "jobs are parked behind nobody, or due and not looked at"
+
+
+def _count_forgotten(connection: sa.Connection) -> tuple[int, int]:
+    holder = jobs.alias("holder")
+    is_held = sa.select(holder.c.id).where(holder.c.lock == jobs.c.lock, holds_lock(holder)).exists()
+    is_due = sa.or_(jobs.c.scheduled_at.is_(None), jobs.c.scheduled_at <= sa.func.now())
+    counts = sa.select(
+        sa.func.count().filter(is_parked() & ~is_held), sa.func.count().filter(is_upcoming() & is_due)
+    ).select_from(jobs)
+    parked, upcoming = connection.execute(counts).one()
+    return parked, upcoming
+
+
+def drain(run: Run, *, max_runs: int = 200) -> list[int]:
+    """Make everything due, take back what lost workers held, run what waits; return the ids as they ran."""
+    run(_forget_workers)
+    while run(core.rescue_jobs, max_rescues=1_000):
+        pass
+    worker_id = run(core.register_worker)
+    ran: list[int] = []
+    for _ in range(max_runs):
+        come_to_rest(run)
+        check_rest(run)
+        fetched = run(core.fetch_jobs, worker_id=worker_id, limit=100)
+        if not fetched:
+            break
+        outcomes = [core.FinishedJob(id=job.id, attempts=job.attempts, status=core.Status.SUCCEEDED) for job in fetched]
+        assert run(core.finish_jobs, outcomes, worker_id=worker_id) == {job.id for job in fetched}
+        ran += [job.id for job in fetched]
+    waiting = [row for row in check_invariants(run).values() if row["status"] in ("todo", "doing")]
+    assert waiting == [], "these will never run"
+    return ran
+
+
+def _forget_workers(connection: sa.Connection) -> None:
+    connection.execute(sa.delete(core.metadata.tables["procrastinate_workers"]))
+    long_ago = sa.text("'2020-01-01Z'::timestamptz")
+    waits = sa.and_(jobs.c.status == sa.text("'todo'"), jobs.c.scheduled_at > sa.func.now())
+    connection.execute(sa.update(jobs).where(waits).values(scheduled_at=long_ago))

@@ -1,0 +1,224 @@
+"""The queue as one would explain it to a colleague: a dict of jobs, and what each operation does to it.
+
+It knows nothing of readiness, indexes and triggers. A row that somebody's open transaction holds is in ``held``:
+operations of workers pass over it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from procrastinate.core import FinishedJob, JobRetry, NewJob
+from tests.conformance.steps import FUTURE
+
+
+@dataclasses.dataclass
+class Job:
+    """A job, as far as it matters to the order of things."""
+
+    id: int
+    queue_name: str
+    priority: int
+    lock: str | None
+    queueing_lock: str | None
+    is_due: bool
+    status: str = "todo"
+    attempts: int = 0
+    rescues: int = 0
+    worker_id: int | None = None
+    abort_requested: bool = False
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """The lower, the sooner it runs."""
+        return (-self.priority, self.id)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing will happen to it by itself."""
+        return self.status not in ("todo", "doing")
+
+    def end(self, status: str) -> None:
+        """Leave ``doing`` (or the queue) for good."""
+        self.attempts += self.status == "doing"
+        self.status, self.abort_requested = status, False
+
+    def wait_again(self, *, is_due: bool = True) -> None:
+        """Back to the queue."""
+        self.attempts += self.status == "doing"
+        self.status, self.abort_requested, self.worker_id, self.is_due = "todo", False, None, is_due
+
+
+@dataclasses.dataclass
+class Model:
+    """All jobs, the workers that are registered, and the rows that an open transaction holds."""
+
+    jobs: dict[int, Job] = dataclasses.field(default_factory=dict)
+    workers: set[int] = dataclasses.field(default_factory=set)
+    held: set[int] = dataclasses.field(default_factory=set)
+    last_id: int = 0
+
+    def rows(self) -> dict[int, dict[str, Any]]:
+        """What must stand in the table."""
+        return {job_id: dataclasses.asdict(job) for job_id, job in self.jobs.items()}
+
+    def waiting_under(self, queueing_lock: str | None) -> Job | None:
+        """The job that waits under a queueing lock."""
+        if queueing_lock is None:
+            return None
+        return next((job for job in self.jobs.values() if _waits(job) and job.queueing_lock == queueing_lock), None)
+
+    # Defer
+
+    def insert(self, job_id: int, new: NewJob) -> None:
+        """A new job; its id must be new, too."""
+        assert job_id > self.last_id
+        self.last_id = job_id
+        self.jobs[job_id] = Job(job_id, new.queue_name, new.priority, new.lock, new.queueing_lock, _is_due(new))
+
+    def replace(self, job: Job, new: NewJob) -> None:
+        """The job that waits becomes the new one."""
+        job.queue_name, job.priority, job.lock, job.is_due = new.queue_name, new.priority, new.lock, _is_due(new)
+
+    def accepted(self, new_jobs: Iterable[NewJob]) -> list[NewJob]:
+        """Those whose queueing lock is free."""
+        taken = {job.queueing_lock for job in self.jobs.values() if _waits(job)} - {None}
+        found = []
+        for new in new_jobs:
+            if new.queueing_lock not in taken:
+                found.append(new)
+                taken |= {new.queueing_lock} - {None}
+        return found
+
+    # Fetch
+
+    def fetchable(self, queues: Collection[str] | None) -> list[Job]:
+        """All that could start now: due, and the first of its lock, which nobody has."""
+        running = {job.lock for job in self.jobs.values() if job.status == "doing"} - {None}
+        first: dict[object, Job] = {}
+        for job in sorted((job for job in self.jobs.values() if _waits(job) and job.is_due), key=lambda job: job.rank):
+            first.setdefault(job.id if job.lock is None else job.lock, job)
+        ready = [job for job in first.values() if job.lock not in running]
+        return [job for job in ready if queues is None or job.queue_name in queues]
+
+    def start(self, job_id: int, worker_id: int) -> Job:
+        """A worker has fetched it."""
+        job = self.jobs[job_id]
+        assert _waits(job), job
+        assert job.is_due, job
+        assert job_id not in self.held
+        assert worker_id in self.workers
+        if job.lock is not None:
+            assert not [other for other in self.jobs.values() if other.status == "doing" and other.lock == job.lock]
+        job.status, job.worker_id = "doing", worker_id
+        return job
+
+    # Record
+
+    def is_current(self, outcome: FinishedJob | JobRetry, worker_id: int) -> bool:
+        """Whether the job still runs for that worker, in that attempt, and its row is free."""
+        job = self.jobs.get(outcome.id)
+        if job is None or job.id in self.held:
+            return False
+        return (job.status, job.worker_id, job.attempts) == ("doing", worker_id, outcome.attempts)
+
+    def finish(self, outcomes: Sequence[FinishedJob], worker_id: int) -> set[int]:
+        """Record what is current."""
+        recorded = {outcome.id: outcome for outcome in outcomes if self.is_current(outcome, worker_id)}
+        for job_id, outcome in recorded.items():
+            if outcome.delete:
+                del self.jobs[job_id]
+            else:
+                self.jobs[job_id].end(outcome.status.value)
+        return set(recorded)
+
+    def retry(self, retries: Sequence[JobRetry], worker_id: int) -> dict[int, str]:
+        """Back to wait; whose abort was requested has failed."""
+        current = [retry for retry in retries if self.is_current(retry, worker_id)]
+        returning = sorted((self.jobs[retry.id] for retry in current), key=lambda job: (job.abort_requested, job.id))
+        self._settle_queueing_locks(returning)
+        for retry in current:
+            job = self.jobs[retry.id]
+            is_due = retry.retry_at != FUTURE
+            if job.abort_requested:
+                job.end("failed")
+                job.worker_id = None
+            else:
+                job.wait_again()
+            job.is_due = is_due
+            job.priority = job.priority if retry.priority is None else retry.priority
+            job.queue_name, job.lock = retry.queue_name or job.queue_name, retry.lock or job.lock
+        return {retry.id: self.jobs[retry.id].status for retry in current}
+
+    def _settle_queueing_locks(self, returning: Sequence[Job]) -> None:
+        """Of those that come back under one queueing lock, the first has it; none where another job waits under it."""
+        taken = {job.queueing_lock for job in self.jobs.values() if _waits(job)}
+        for job in returning:
+            if job.queueing_lock in taken:
+                job.queueing_lock = None
+            else:
+                taken.add(job.queueing_lock)
+
+    def retry_by_hand(self, job_id: int, *, is_due: bool, lock: str | None) -> bool:
+        """A failed or running job waits again, as if it had never been rescued."""
+        job = self.jobs.get(job_id)
+        if job is None or job.status not in ("failed", "doing"):
+            return False
+        self._settle_queueing_locks([job])
+        job.wait_again(is_due=is_due)
+        job.rescues, job.lock = 0, lock or job.lock
+        return True
+
+    def finish_by_id(self, job_id: int, status: str, *, delete: bool) -> bool:
+        """Somebody says how it ended."""
+        job = self.jobs.get(job_id)
+        if job is None or job.has_ended:
+            return False
+        if delete:
+            del self.jobs[job_id]
+        else:
+            job.end(status)
+        return True
+
+    def cancel(self, job_id: int, *, abort: bool, delete: bool) -> bool:
+        """Take a waiting job back, or ask for a running one to be stopped."""
+        job = self.jobs.get(job_id)
+        if job is None or job.has_ended or (job.status == "doing" and not abort):
+            return False
+        if job.status == "doing":
+            job.abort_requested = True
+        elif delete:
+            del self.jobs[job_id]
+        else:
+            job.status = "cancelled"
+        return True
+
+    # Workers
+
+    def take_back(self, lost: Iterable[Job], *, max_rescues: int, limit: int) -> dict[int, str]:
+        """Jobs whose worker is lost wait again, or have ended."""
+        taken = sorted((job for job in lost if job.id not in self.held), key=lambda job: job.id)[:limit]
+        ended = {job.id: job.abort_requested or job.rescues >= max_rescues for job in taken}
+        self._settle_queueing_locks(sorted(taken, key=lambda job: (ended[job.id], job.id)))
+        for job in taken:
+            if ended[job.id]:
+                job.end("aborted" if job.abort_requested else "failed")
+                job.worker_id = None
+            else:
+                job.wait_again(is_due=job.is_due)
+            job.rescues += 1
+        return {job.id: job.status for job in taken}
+
+    def running(self) -> list[Job]:
+        """The jobs that some worker runs."""
+        return [job for job in self.jobs.values() if job.status == "doing"]
+
+
+def _waits(job: Job) -> bool:
+    return job.status == "todo"
+
+
+def _is_due(new: NewJob) -> bool:
+    return new.scheduled_at != FUTURE
