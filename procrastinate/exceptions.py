@@ -22,6 +22,7 @@
     │   ├── NoResult                    there is no such job
     │   ├── JobNotRetriable             the job is not in a state from which it can be retried
     │   ├── SchemaNotApplied            the tables are missing, or older than this release
+    │   ├── SchemaConflict              the schema cannot be applied to what the database has
     │   └── DatabaseUnavailable         the database cannot be reached
     ├── AlreadyEnqueued                 a job waits under the same queueing lock
     ├── MissingApp
@@ -133,6 +134,10 @@ class JobNotRetriable(ConnectorException):
 
 class SchemaNotApplied(ConnectorException):
     """The tables are missing or too old: run `procrastinate schema --apply` (or `manage.py migrate` in Django)."""
+
+
+class SchemaConflict(ConnectorException):
+    """The schema cannot be applied to what the database has."""
 
 
 class DatabaseUnavailable(ConnectorException):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import pathlib
 from typing import Any
 
 from procrastinate import exceptions
-from procrastinate.alembic import runner
+from procrastinate.alembic import revisions, runner
 from procrastinate.alembic.settings import VERSION_TABLE, VERSIONS_LOCATION
 from procrastinate.connector import BaseConnector
 from procrastinate.core.tables import metadata
+
+logger = logging.getLogger(__name__)
 
 
 class SchemaManager:
@@ -35,6 +38,11 @@ class SchemaManager:
         """Bring the database to the newest schema: from nothing, or from any older revision.
 
         Safe to repeat, and when several processes do it at once.
+
+        Raises
+        ------
+        SchemaConflict
+            A newer release has applied its schema already, or there are tables without a revision.
         """
         self.connector.get_sync_connector().run(runner.upgrade)
 
@@ -43,21 +51,36 @@ class SchemaManager:
         await self.connector.run_async(runner.upgrade)
 
     def check_schema(self) -> None:
-        """Check that the schema is not older than this release needs.
+        """Check that the schema is not older than this release needs. Of a newer one, a warning is logged.
 
-        A database without a version, whose tables were made by other means (Django's ``migrate``, a script), passes.
+        A database that has no revision, whose tables were made by other means than this project's, passes.
 
         Raises
         ------
         SchemaNotApplied
             It is older.
         """
-        current = self.connector.get_sync_connector().run(runner.current_revision)
-        if current is not None and current in runner.older_revisions():
-            raise exceptions.SchemaNotApplied(
-                f"The schema is at revision {current}, and this release needs {runner.head_revision()}: "
-                "run `procrastinate schema --apply`"
-            )
+        _compare(self.connector.get_sync_connector().run(revisions.current_revision))
+
+    async def check_schema_async(self) -> None:
+        """As :meth:`check_schema`."""
+        _compare(await self.connector.run_async(revisions.current_revision))
+
+
+def _compare(current: str | None) -> None:
+    """While a new release is rolled out, its schema is there first, and workers of the old release go on."""
+    known = revisions.known_revisions()
+    if current in known[:-1]:
+        raise exceptions.SchemaNotApplied(
+            f"The schema is at revision {current}, and this release needs {known[-1]}: "
+            "run `procrastinate schema --apply` (or `manage.py migrate` in Django)"
+        )
+    if current is not None and current != known[-1]:
+        logger.warning(
+            "The schema is at revision %s, which this release does not know: a newer release has applied it",
+            current,
+            extra={"action": "schema_is_newer", "revision": current, "known": known[-1]},
+        )
 
 
 def include_object(object_: Any, name: str | None, type_: str, reflected: bool, compare_to: Any | None) -> bool:

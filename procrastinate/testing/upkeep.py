@@ -12,7 +12,7 @@ from collections.abc import Collection
 from typing import Any, Literal
 
 from procrastinate import core
-from procrastinate.alembic import runner
+from procrastinate.alembic import revisions, runner
 from procrastinate.core import EventType, JobCounts, JobFilter, Readiness, RescuedJob, Status, StoredJob, Sweep
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.queue import back_to_wait, stored_job
@@ -226,6 +226,6 @@ def upgrade(tables: Tables, revision: str = "head") -> None:
     tables.exist = True
 
 
-@IMPLEMENTED.of(runner.current_revision)
+@IMPLEMENTED.of(revisions.current_revision)
 def current_revision(tables: Tables) -> str | None:
-    return runner.head_revision() if tables.exist else None
+    return revisions.head_revision() if tables.exist else None

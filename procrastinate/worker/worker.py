@@ -12,6 +12,7 @@ from procrastinate import exceptions
 from procrastinate.jobs import DeleteJobCondition
 from procrastinate.manager import JobManager
 from procrastinate.middleware import TaskMiddleware, WorkerMiddleware
+from procrastinate.schema import SchemaManager
 from procrastinate.tasks import Task
 from procrastinate.worker import options
 from procrastinate.worker.session import Session
@@ -177,6 +178,7 @@ class Worker:
                 await connector.close_async()
 
     async def _run_session(self, manager: JobManager) -> None:
+        await SchemaManager(manager.connector).check_schema_async()
         self.worker_id = await manager.register_worker()
         self._session = Session(self, manager)
         await self._session.run()

@@ -9,6 +9,7 @@ import sys
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 
 import procrastinate
 from procrastinate.schema import SchemaManager
@@ -46,6 +47,16 @@ def test_healthchecks_say_what_is_missing(command_without_schema: Command) -> No
     assert failed.returncode == 1
     assert "DB connection: OK" in failed.stdout
     assert "procrastinate schema --apply" in failed.stderr
+
+
+def test_a_schema_that_a_newer_release_has_applied(command: Command, connection: sa.Connection) -> None:
+    """A warning of the health checks; nothing that could be applied."""
+    connection.execute(sa.text("UPDATE procrastinate_alembic_version SET version_num = 'procrastinate_9999'"))
+    assert "WARNING" in command.run("healthchecks").stderr
+    failed = command.run("schema", "--apply", check=False)
+    assert failed.returncode == 1
+    assert "procrastinate_9999, which this release does not know" in failed.stderr
+    assert "Can't locate revision" not in failed.stderr
 
 
 def test_a_database_that_is_down(command: Command) -> None:

@@ -84,6 +84,17 @@ def test_healthchecks_of_a_database_that_is_not_migrated(empty_database_url: str
     assert "manage.py migrate" in done.stderr
 
 
+def test_healthchecks_of_a_schema_that_a_newer_release_has_migrated(project_url: str) -> None:
+    """Is a warning."""
+    engine = sa.create_engine(project_url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE procrastinate_alembic_version SET version_num = 'procrastinate_9999'"))
+    done = manage("procrastinate", "healthchecks", url=project_url)
+    assert done.returncode == 0
+    assert "procrastinate_9999, which this release does not know" in done.stderr
+    assert done.stdout.endswith("Worker App: OK\n")
+
+
 def test_healthchecks_of_a_database_that_is_away() -> None:
     """Says so."""
     done = manage("procrastinate", "healthchecks", url="postgresql://nobody@/none?host=/nowhere")

@@ -16,7 +16,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.state import ProjectState
 
 from procrastinate.adapters.django import emit_migrations
-from procrastinate.alembic import runner
+from procrastinate.alembic import revisions
 from tests.database import libpq_url
 from tests.django.shop.tasks import ship
 from tests.django.support import run_ok, using_database
@@ -99,7 +99,7 @@ def test_the_alembic_revision_is_stamped(project_url: str) -> None:
     """The procrastinate command finds the schema of Django's migrations up to date."""
     engine = sa.create_engine(project_url, poolclass=sa.NullPool)
     with engine.connect() as alembic_connection:
-        assert runner.current_revision(alembic_connection) == runner.head_revision()
+        assert revisions.current_revision(alembic_connection) == revisions.head_revision()
 
 
 def test_the_schema_is_that_of_the_alembic_revisions(project_url: str, engine: sa.Engine) -> None:

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate import core
-from procrastinate.alembic import runner
+from procrastinate.alembic import revisions, runner
 from tests.conformance.kinds import SyncRun
 from tests.conformance.steps import defer, fetch_ids, query, worker
 from tests.database import Databases, libpq_url
@@ -43,7 +43,7 @@ def snapshot(engine: sa.Engine, schema: str = "public") -> Snapshot:
 def revision(engine: sa.Engine) -> str | None:
     """The revision that the database says it has."""
     with engine.connect() as connection:
-        return runner.current_revision(connection)
+        return revisions.current_revision(connection)
 
 
 def test_an_empty_database_has_no_revision(empty_engine: sa.Engine) -> None:
@@ -55,7 +55,7 @@ def test_up_and_down_and_up_again(empty_engine: sa.Engine) -> None:
     migrate(empty_engine, runner.upgrade)
     first = snapshot(empty_engine)
     assert all(first.values())
-    assert revision(empty_engine) == runner.head_revision()
+    assert revision(empty_engine) == revisions.head_revision()
 
     migrate(empty_engine, runner.downgrade, "base")
     assert snapshot(empty_engine) == EMPTY
@@ -100,7 +100,7 @@ def test_several_upgrade_at_once(empty_engine: sa.Engine) -> None:
         futures = [threads.submit(migrate, empty_engine, runner.upgrade) for _ in range(4)]
         for future in futures:
             future.result(timeout=60)
-    assert revision(empty_engine) == runner.head_revision()
+    assert revision(empty_engine) == revisions.head_revision()
     assert all(snapshot(empty_engine).values())
 
 
@@ -121,12 +121,12 @@ def test_the_script_gives_the_same_schema(
     with psycopg.connect(libpq_url(empty_database_url), autocommit=True) as connection:
         connection.execute(script)  # type: ignore[call-overload]
     assert snapshot(empty_engine) == snapshot(engine)
-    assert revision(empty_engine) == runner.head_revision()
+    assert revision(empty_engine) == revisions.head_revision()
 
 
 def test_the_script_takes_everything_back(engine: sa.Engine, database_url: str) -> None:
     with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
-        connection.execute(runner.downgrade_sql(runner.head_revision()))  # type: ignore[call-overload]
+        connection.execute(runner.downgrade_sql(revisions.head_revision()))  # type: ignore[call-overload]
     assert snapshot(engine) == EMPTY
 
 

@@ -11,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 
-from procrastinate.alembic import runner
+from procrastinate.alembic import revisions, runner
 from procrastinate.schema import SchemaManager, include_object
 
 ENV = """
@@ -69,7 +69,7 @@ def test_side_by_side(tmp_path: pathlib.Path, empty_database_url: str) -> None:
     with engine.connect() as connection:
         tables = set(sa.inspect(connection).get_table_names())
         assert {"orders", "alembic_version", "procrastinate_jobs", "procrastinate_alembic_version"} <= tables
-        assert runner.current_revision(connection) == runner.head_revision()
+        assert revisions.current_revision(connection) == revisions.head_revision()
     engine.dispose()
 
 

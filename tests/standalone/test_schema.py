@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import pathlib
+import re
+from typing import Any
+
 import psycopg
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 import procrastinate
 from procrastinate import exceptions
-from procrastinate.alembic import runner
+from procrastinate.alembic import revisions
 from procrastinate.schema import SchemaManager
 from tests.database import libpq_url
 
@@ -56,14 +62,117 @@ async def test_a_missing_schema_is_named(empty_database_url: str) -> None:
             await app.configure_task("task").defer_async()
 
 
-def test_an_old_schema_is_named(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With both revisions."""
-    applied = runner.head_revision()
-    monkeypatch.setattr(runner, "older_revisions", lambda: {applied})
-    monkeypatch.setattr(runner, "head_revision", lambda: "procrastinate_9999")
+def _older_than_the_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if this release had one more revision."""
+    known = (*revisions.known_revisions(), "procrastinate_9999")
+    monkeypatch.setattr(revisions, "known_revisions", lambda: known)
+
+
+def _newer_than_the_release(url: str) -> None:
+    """As if a release with one more revision had applied it."""
+    _execute(url, "UPDATE procrastinate_alembic_version SET version_num = 'procrastinate_9999'")
+
+
+def _execute(url: str, sql: str) -> None:
+    with psycopg.connect(libpq_url(url), autocommit=True) as connection:
+        connection.execute(sql.encode())
+
+
+async def test_an_older_schema_is_named(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With both revisions, and the commands that help. No worker starts on it."""
+    applied = revisions.head_revision()
+    _older_than_the_release(monkeypatch)
     app = procrastinate.App(connector=database_url)
-    with app.open(), pytest.raises(exceptions.SchemaNotApplied, match=f"{applied}.*procrastinate_9999"):
+    older = f"{applied}.*procrastinate_9999.*procrastinate schema --apply.*manage.py migrate"
+    with app.open(), pytest.raises(exceptions.SchemaNotApplied, match=older):
         app.schema_manager.check_schema()
+    async with app.open_async():
+        with pytest.raises(exceptions.SchemaNotApplied, match=older):
+            await app.schema_manager.check_schema_async()
+        with pytest.raises(exceptions.SchemaNotApplied, match=older):
+            await app.run_worker_async(wait=False, install_signal_handlers=False)
+        assert await app.connector.run_async(_worker_ids) == []
+
+
+def _worker_ids(connection: sa.Connection) -> list[int]:
+    return list(connection.scalars(sa.text("SELECT id FROM procrastinate_workers")))
+
+
+async def test_on_a_newer_schema_a_worker_goes_on_with_a_warning(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As while a new release is rolled out."""
+    _newer_than_the_release(database_url)
+    app = procrastinate.App(connector=database_url)
+    async with app.open_async():
+        job_id = await app.configure_task("builtin_tasks.remove_old_jobs").defer_async(max_hours=1)
+        await app.run_worker_async(wait=False, install_signal_handlers=False)
+        assert (await app.job_manager.get_job_status_async(job_id)).value == "failed"  # there is no such task
+    warned = [record for record in caplog.records if getattr(record, "action", None) == "schema_is_newer"]
+    assert [record.levelname for record in warned] == ["WARNING"]
+    assert "procrastinate_9999" in warned[0].getMessage()
+
+
+def test_a_newer_schema_cannot_be_applied_by_an_older_release(database_url: str) -> None:
+    """After a rollback, say. Alembic's own words were that it cannot locate a revision."""
+    _newer_than_the_release(database_url)
+    app = procrastinate.App(connector=database_url)
+    with app.open(), pytest.raises(exceptions.SchemaConflict, match=r"procrastinate_9999.*a newer release has applied"):
+        app.schema_manager.apply_schema()
+
+
+@pytest.mark.parametrize("lost", ["DELETE FROM", "DROP TABLE"])
+def test_tables_without_a_revision(database_url: str, lost: str) -> None:
+    """PostgreSQL's own words were that a type exists already. What the message says to do helps."""
+    _execute(database_url, f"{lost} procrastinate_alembic_version")
+    app = procrastinate.App(connector=database_url)
+    with app.open():
+        app.schema_manager.check_schema()
+        with pytest.raises(exceptions.SchemaConflict, match="say so, and repeat") as caught:
+            app.schema_manager.apply_schema()
+        for statement in re.findall(r"(?:CREATE TABLE|INSERT INTO) [^;]+;", str(caught.value)):
+            _execute(database_url, statement)
+        app.schema_manager.apply_schema()
+        assert app.configure_task("task").defer() == 1
+
+
+def test_what_is_left_of_an_earlier_schema(empty_database_url: str) -> None:
+    """Named, all of it."""
+    _execute(empty_database_url, "CREATE TYPE procrastinate_job_status AS ENUM ('todo')")
+    app = procrastinate.App(connector=empty_database_url)
+    with app.open(), pytest.raises(exceptions.SchemaConflict, match=r"There are procrastinate_job_status here.*drop"):
+        app.schema_manager.apply_schema()
+
+
+def test_the_tables_of_3_x_are_recognised(empty_database_url: str) -> None:
+    """By their columns. In another schema beside them, ours can be made."""
+    _execute(empty_database_url, "CREATE TABLE procrastinate_jobs (id bigint, queue_name text)")
+    app = procrastinate.App(connector=empty_database_url)
+    with app.open(), pytest.raises(exceptions.SchemaConflict, match=r"of Procrastinate 3\.x"):
+        app.schema_manager.apply_schema()
+    _execute(empty_database_url, "CREATE SCHEMA jobs")
+    url = sa.make_url(empty_database_url).update_query_dict({"options": "-csearch_path=jobs,public"})
+    beside = procrastinate.App(connector=url)
+    with beside.open():
+        beside.schema_manager.apply_schema()
+        assert beside.configure_task("task").defer() == 1
+
+
+async def test_a_worker_that_may_not_read_the_revision_starts(database_url: str) -> None:
+    """Its role may be one that has been given the tables of the queue, and no more."""
+    role = f"worker_{sa.make_url(database_url).database}"
+    _execute(
+        database_url,
+        f"CREATE ROLE {role}; GRANT ALL ON procrastinate_jobs, procrastinate_events, procrastinate_workers, "
+        f"procrastinate_periodic_defers TO {role}",
+    )
+    url = sa.make_url(database_url).update_query_dict({"options": f"-crole={role}"})
+    app = procrastinate.App(connector=url)
+    try:
+        async with app.open_async():
+            await app.run_worker_async(wait=False, install_signal_handlers=False)
+    finally:
+        _execute(database_url, f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 async def test_another_postgresql_schema_than_public(empty_database_url: str, engine: sa.Engine) -> None:
@@ -86,3 +195,31 @@ async def test_another_postgresql_schema_than_public(empty_database_url: str, en
     with psycopg.connect(libpq_url(empty_database_url)) as connection:
         schemas = "SELECT DISTINCT schemaname FROM pg_tables WHERE tablename LIKE 'procrastinate%'"
         assert connection.execute(schemas).fetchall() == [("jobs",)]
+
+
+def test_another_postgresql_schema_as_the_documentation_says(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its SQL, its program: on psycopg and on asyncpg, the worker's own connections included."""
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "standalone.md").read_text()
+    (sql,) = re.findall(r"```sql\n(CREATE SCHEMA.*?)```", text, re.DOTALL)
+    (program,) = re.findall(r"```python\n# search_path\.py\n(.*?)```", text, re.DOTALL)
+    _execute(empty_database_url, sql)
+    monkeypatch.setenv("DATABASE_URL", empty_database_url)
+    names: dict[str, Any] = {}
+    exec(program, names)
+    asyncio.run(_apply_and_work(names["on_asyncpg"], names["engine"]))
+    with names["on_psycopg"].open() as app:
+        app.schema_manager.check_schema()
+        assert [job.status for job in app.job_manager.list_jobs()] == ["succeeded"]
+    with psycopg.connect(libpq_url(empty_database_url)) as connection:
+        schemas = "SELECT DISTINCT schemaname FROM pg_tables WHERE tablename LIKE 'procrastinate%'"
+        assert connection.execute(schemas).fetchall() == [("jobs",)]
+
+
+async def _apply_and_work(app: procrastinate.App, engine: AsyncEngine) -> None:
+    async with app.open_async():
+        await app.schema_manager.apply_schema_async()
+        await app.tasks["builtin:procrastinate.builtin_tasks.remove_old_jobs"].defer_async(max_hours=1)
+        await app.run_worker_async(wait=False, install_signal_handlers=False)
+    await engine.dispose()

@@ -27,7 +27,7 @@ from django.db.migrations.state import ModelState, ProjectState
 from django.db.migrations.writer import OperationWriter
 
 from procrastinate.adapters.django.operations import RunPostgreSQL
-from procrastinate.alembic.runner import alembic_config
+from procrastinate.alembic.revisions import alembic_config
 from procrastinate.alembic.settings import VERSION_TABLE
 
 APP_LABEL = "procrastinate"

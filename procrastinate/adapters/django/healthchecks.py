@@ -38,6 +38,7 @@ def healthchecks(app: App, write: Callable[[str], object] = print) -> None:
         alias = get_settings().DATABASE_ALIAS
         names = ", ".join(missing) or "the tables are missing"
         raise UnhealthyError(f"Migrations: {names}. Run: manage.py migrate --database={alias}")
+    app.schema_manager.check_schema()
     write("Migrations: OK")
     if not app.check_connection():
         raise UnhealthyError("Default Django Procrastinate App: its database has no tables")
