@@ -1,0 +1,109 @@
+"""Where the actors meet, and what they may do there."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+
+from procrastinate import core
+from procrastinate.core import FinishedJob, JobRetry, Status, errors
+from tests.conformance import steps
+from tests.conformance.kinds import Run
+from tests.conformance.steps import FUTURE, HOUR, PAST
+from tests.database import new_job
+
+ALIVE, LOST = 1, 2
+"""Two workers; the second is no longer registered."""
+RUNNING, NEXT, RETURNING, STRANDED, BEHIND, FREE, FAILED, OLD, WAITING, LATER = range(1, 11)
+"""The jobs of the scene, by their ids."""
+
+
+def set_up(run: Run) -> None:
+    """One job of each sort.
+
+    RUNNING runs for ALIVE under the lock "l"; NEXT is parked behind it; LATER, of the same lock, has not been looked
+    at. RETURNING runs, too, and would come back with the queueing lock "q", under which WAITING waits. STRANDED ran for
+    LOST under the lock "m"; BEHIND is parked behind it. FREE is ready. FAILED, of the queueing lock "r", has failed.
+    OLD has ended long ago. WAITING holds the lock "n" and has not started.
+    """
+    assert [run(core.register_worker) for _ in range(2)] == [ALIVE, LOST]
+    run(core.defer_jobs, [new_job(lock="l"), new_job(lock="l")])
+    assert steps.fetch_ids(run, ALIVE) == [RUNNING]
+    run(core.defer_jobs, [new_job(queueing_lock="q", priority=1)])
+    run(core.defer_job, new_job(lock="m", queue_name="lost"))
+    assert steps.fetch_ids(run, LOST, queues=["lost"]) == [STRANDED]
+    run(core.defer_job, new_job(lock="m"))
+    assert steps.fetch_ids(run, ALIVE, limit=1) == [RETURNING]
+    run(core.defer_jobs, [new_job(), new_job(queueing_lock="r"), new_job()])
+    for job_id, status in ((FAILED, Status.FAILED), (OLD, Status.SUCCEEDED)):
+        assert run(core.finish_job_by_id, job_id, status=status, delete=False)
+    steps.change(run, OLD, finished_at=PAST)
+    run(core.defer_job, new_job(lock="n", queueing_lock="q"))
+    steps.settle(run)
+    run(core.defer_job, new_job(lock="l"))
+    run(core.unregister_worker, LOST)
+    places = [steps.readiness(run, job_id) for job_id in (NEXT, LATER, BEHIND, WAITING)]
+    assert places == [2, 0, 2, 1], places
+
+
+@dataclasses.dataclass(frozen=True)
+class Act:
+    """An operation with its arguments, and the errors that it is documented to raise."""
+
+    name: str
+    operation: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    may_raise: tuple[Callable[[BaseException], bool], ...] = ()
+
+    def __call__(self, connection: sa.Connection) -> Any:
+        return self.operation(connection, *self.args, **self.kwargs)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _act(name: str, operation: Callable[..., Any], *args: Any, may_raise: Any = (), **kwargs: Any) -> Act:
+    return Act(name, operation, args, kwargs, may_raise)
+
+
+_BRIEF = (errors.is_lock_timeout, errors.is_unique_violation)
+_FINISH = [FinishedJob(id=job_id, attempts=0, status=Status.SUCCEEDED) for job_id in (RUNNING, RETURNING)]
+_DELETE = [dataclasses.replace(job, delete=True) for job in _FINISH]
+_ENDED = [Status.SUCCEEDED, Status.FAILED]
+
+ACTS = [
+    _act("defer under the lock", core.defer_job, new_job(lock="l", priority=1)),
+    _act("defer under the queueing lock", core.defer_job, new_job(queueing_lock="q")),
+    _act("defer under a free queueing lock", core.defer_jobs_or_none, [new_job(queueing_lock="r"), new_job(lock="n")]),
+    _act("defer or find", core.defer_jobs_or_skip, [new_job(queueing_lock="q"), new_job(queueing_lock="r")]),
+    _act("defer or replace", core.defer_jobs_or_replace, [new_job(queueing_lock="r"), new_job(queueing_lock="q")]),
+    _act("promote", core.promote_jobs, may_raise=(errors.is_unique_violation,)),
+    _act("sweep", core.sweep_parked_jobs),
+    _act("fetch", core.fetch_jobs, worker_id=ALIVE, limit=5),
+    _act("fetch from queues", core.fetch_jobs, worker_id=ALIVE, limit=5, queues=["default", "other"]),
+    _act("finish", core.finish_jobs, _FINISH, worker_id=ALIVE),
+    _act("finish and delete", core.finish_jobs, _DELETE, worker_id=ALIVE),
+    _act(
+        "retry",
+        core.retry_jobs,
+        [JobRetry(id=job_id, attempts=0) for job_id in (RUNNING, RETURNING)],
+        worker_id=ALIVE,
+        may_raise=_BRIEF,
+    ),
+    _act("retry a failed job by hand", core.retry_job_by_id, FAILED, lock="l"),
+    _act("retry a running job by hand", core.retry_job_by_id, RUNNING),
+    _act("cancel the next", core.cancel_job, NEXT),
+    _act("cancel what has its lock", core.cancel_job, WAITING, delete=True),
+    _act("abort", core.cancel_job, RUNNING, abort=True),
+    _act("cancel or abort the free one", core.cancel_job, FREE, abort=True),
+    _act("finish by hand", core.finish_job_by_id, RUNNING, status=Status.FAILED, delete=False),
+    _act("rescue", core.rescue_jobs, max_rescues=3, may_raise=_BRIEF),
+    _act("take stock", core.return_unknown_jobs, worker_id=ALIVE, known_ids=[], max_rescues=3, may_raise=_BRIEF),
+    _act("lose the worker", core.unregister_worker, ALIVE),
+    _act("reschedule", steps.write_columns, WAITING, {"scheduled_at": FUTURE}),
+    _act("delete old ones", core.delete_finished_jobs, older_than=HOUR, statuses=_ENDED),
+]

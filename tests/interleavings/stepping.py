@@ -1,0 +1,140 @@
+"""Actors with a transaction each, that go on one statement at a time, in every order there is.
+
+An actor stops before each of its statements and before its commit. A scheduler lets one of those who can go on do a
+step, and notes who else could have. Run again and again with another choice, it comes to every order. An actor that
+waits for a lock, as PostgreSQL itself says, is left alone until the lock is free.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+Operation = Callable[[sa.Connection], Any]
+
+_BLOCKERS = sa.text("SELECT cardinality(pg_blocking_pids(:pid)) > 0")
+_PATIENCE = 30.0
+
+
+class Actor:
+    """Does one operation in a transaction of its own, on a connection of its own, in a thread of its own."""
+
+    def __init__(self, engine: sa.Engine, operation: Operation) -> None:
+        self.result: Any = None
+        self.error: Exception | None = None
+        self.is_blocked = False
+        self.is_done = False
+        self._operation = operation
+        self._may_go = threading.Semaphore(0)
+        self._has_stopped = threading.Semaphore(0)
+        self._connection = engine.connect()
+        self.pid: int = self._connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
+        sa.event.listen(self._connection, "before_cursor_execute", self._stop)
+        sa.event.listen(self._connection, "commit", self._stop)
+        self._thread = threading.Thread(target=self._act)
+        self._thread.start()
+
+    def _stop(self, *_: Any) -> None:
+        self._has_stopped.release()
+        self._may_go.acquire()
+
+    def _act(self) -> None:
+        try:
+            with self._connection.begin():
+                self.result = self._operation(self._connection)
+        except Exception as error:
+            self.error = error
+        finally:
+            self._connection.close()
+            self.is_done = True
+            self._has_stopped.release()
+
+    def go_on(self) -> None:
+        """Let it do its next step."""
+        self._may_go.release()
+
+    def has_stopped(self, patience: float) -> bool:
+        """Whether it has come to its next stop, or to its end, at the latest after so many seconds."""
+        return self._has_stopped.acquire(timeout=patience)
+
+    def join(self) -> None:
+        """Wait for its thread."""
+        self._thread.join(_PATIENCE)
+
+
+@dataclasses.dataclass
+class Scheduler:
+    """Runs actors to their end: first as the plan says, then always the first who can."""
+
+    watch: sa.Connection
+    plan: Sequence[int]
+    choices: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+    """At each step: who went on, as a place among those who could, and how many could."""
+    trace: list[int] = dataclasses.field(default_factory=list)
+    """At each step: which actor went on."""
+
+    def run(self, actors: Sequence[Actor]) -> None:
+        """Until all are done."""
+        for actor in actors:
+            self._wait(actor)
+        while not all(actor.is_done for actor in actors):
+            able = [number for number, actor in enumerate(actors) if not actor.is_done and not actor.is_blocked]
+            if not able:
+                self._wait_for_any(actors)
+                continue
+            place = self.plan[len(self.choices)] if len(self.choices) < len(self.plan) else 0
+            self.choices.append((place, len(able)))
+            self.trace.append(able[place])
+            actors[able[place]].go_on()
+            self._wait(actors[able[place]])
+            for actor in actors:
+                if actor.is_blocked:
+                    self._wait(actor)
+        for actor in actors:
+            actor.join()
+
+    def _wait(self, actor: Actor) -> None:
+        """Until it has stopped, or waits for a lock."""
+        end = time.monotonic() + _PATIENCE
+        while time.monotonic() < end:
+            if actor.has_stopped(0.002):
+                actor.is_blocked = False
+                return
+            if self.watch.execute(_BLOCKERS, {"pid": actor.pid}).scalar_one():
+                actor.is_blocked = True
+                return
+        raise AssertionError("neither stops nor waits for a lock")
+
+    def _wait_for_any(self, actors: Sequence[Actor]) -> None:
+        """All wait for locks: PostgreSQL lets one go, because of a deadlock or of a timeout."""
+        end = time.monotonic() + _PATIENCE
+        while time.monotonic() < end:
+            for actor in actors:
+                if actor.is_blocked and actor.has_stopped(0.01):
+                    actor.is_blocked = False
+                    return
+        raise AssertionError("all wait for ever")
+
+
+def every_plan(run: Callable[[Sequence[int]], Scheduler]) -> Iterator[Scheduler]:
+    """Run with each plan that leads to another order, and yield what was scheduled."""
+    plan: list[int] | None = []
+    while plan is not None:
+        scheduler = run(plan)
+        yield scheduler
+        plan = _next_plan(scheduler.choices)
+
+
+def _next_plan(choices: Sequence[tuple[int, int]]) -> list[int] | None:
+    """Another choice at the last step where there is one left."""
+    places = [place for place, _ in choices]
+    for step in reversed(range(len(choices))):
+        place, able = choices[step]
+        if place + 1 < able:
+            return [*places[:step], place + 1]
+    return None
