@@ -73,6 +73,14 @@ class Bar:
         return f"≥ {self.at_least:g}" if self.at_least is not None else f"≤ {self.at_most:g}"
 
 
+_SINGLE_DEFERS = ("defer_sync", "defer_async", "defer_django", "defer_django_atomic")
+_BACKLOGS = (
+    ("scheduled", "empty"),
+    ("other queues", "empty, one queue"),
+    ("busy locks", "empty"),
+    ("finished", "empty"),
+)
+
 BARS: tuple[Bar, ...] = (
     Bar("drain_async", "jobs/s", over=(FORMER,), at_least=20),
     Bar("drain_async", "jobs/s", over=PGQUEUER, at_least=1.0),
@@ -81,4 +89,33 @@ BARS: tuple[Bar, ...] = (
     Bar("drain_async", "jobs/s", over=(RAW_SQL,), at_least=0.5),
     Bar("drain_default", "jobs/s", over=(FORMER,), at_least=5),
     Bar("drain_sync", "jobs/s", over=(FORMER,), at_least=8),
+    Bar("batch_defer_1000", "jobs/s", over=(FORMER,), at_least=3),
+    Bar("batch_defer_at_once", "jobs/s", over=(FORMER,), at_least=3),
+    *(Bar(case, "defers/s", over=(FORMER,), at_least=1.0) for case in _SINGLE_DEFERS),
+    *(Bar(case, "time / bare INSERT", at_most=1.4) for case in _SINGLE_DEFERS),
+    Bar("writers", "jobs/s", over=(FORMER,), at_least=1.5),
+    Bar("writers", "jobs/s", over=("this project without NOTIFY",), at_least=0.9),
+    Bar("latency", "p50 ms", over=(FORMER,), at_most=1.0),
+    Bar("latency", "p99 ms", at_most=15),
+    Bar("due_at", "p50 ms", at_most=50),
+    Bar("due_at", "earliest ms", at_least=0, worst=True),
+    Bar("freed", "worst ms", contender="freed lock", at_most=1000, worst=True),
+    Bar("freed", "worst ms", contender="retry", at_most=1000, worst=True),
+    Bar("processes", "jobs/s", contender="4 processes", over=("1 process",), at_least=1.0),
+    *(
+        Bar("backlog", "jobs/s", contender=backlog + state, over=(empty,), at_least=0.8)
+        for backlog, empty in _BACKLOGS
+        for state in ("", ", analysed")
+    ),
+    *(
+        Bar("held", "jobs/s", contender=f"held, {backlog}", over=("no open transaction",), at_least=0.5)
+        for backlog in ("empty", *(backlog for backlog, _ in _BACKLOGS))
+    ),
+    Bar("start_stop", "start s", at_most=1, worst=True),
+    Bar("start_stop", "stop s", at_most=1, worst=True),
+    Bar("retention", "longest transaction ms", at_most=1000, worst=True),
+    Bar("retention", "other jobs' start p99 ms", at_most=1000, worst=True),
+    Bar("memory", "growth", at_most=1.05),
+    Bar("connections", "connections", contender="async jobs", at_most=4, worst=True),
+    Bar("connections", "connections", contender="sync jobs", at_most=4, worst=True),
 )

@@ -1,6 +1,22 @@
 """All cases, in the order in which they run."""
 
 from benchmarks.case import Case
+from benchmarks.cases.backlogs import BACKLOG_CASES
+from benchmarks.cases.defers import DEFERS
 from benchmarks.cases.drains import DRAINS
+from benchmarks.cases.held import HELD
+from benchmarks.cases.housekeeping import HOUSEKEEPING
+from benchmarks.cases.latency import LATENCY
+from benchmarks.cases.processes import PROCESSES
+from benchmarks.cases.writers import WRITERS
 
-CASES: tuple[Case, ...] = (*DRAINS,)
+CASES: tuple[Case, ...] = (
+    *DRAINS,
+    *DEFERS,
+    *WRITERS,
+    *LATENCY,
+    *PROCESSES,
+    *BACKLOG_CASES,
+    *HELD,
+    *HOUSEKEEPING,
+)

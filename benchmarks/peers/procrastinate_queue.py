@@ -6,14 +6,22 @@ import time
 from typing import Any
 
 from benchmarks.peers.driving import Effects
-from procrastinate import App, PsycopgConnector
+from procrastinate import App, PsycopgConnector, SyncPsycopgConnector
 
 WORKER_OPTIONS: dict[str, Any] = {"install_signal_handlers": False}
+BARE_INSERT = "INSERT INTO procrastinate_jobs (queue_name, task_name, args) VALUES (%s, %s, %s::jsonb) RETURNING id"
+"""What a defer cannot do without."""
+BARE_ROW = ("default", "noop", '{"number": 1}')
 
 
 def make_app(url: str) -> App:
     """An app without tasks."""
     return App(connector=PsycopgConnector(conninfo=url, min_size=2, max_size=25))
+
+
+def make_sync_app(url: str) -> App:
+    """As :func:`make_app`, for a program without an event loop."""
+    return App(connector=SyncPsycopgConnector(conninfo=url))
 
 
 def add_noop_tasks(app: App, effects: Effects) -> None:

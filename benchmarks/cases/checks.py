@@ -1,0 +1,40 @@
+"""Small things that several cases need."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.bench import Bench
+from benchmarks.results import CheckFailed
+from benchmarks.server import Database
+from benchmarks.systems import System
+
+
+def percentile(values: Sequence[float], part: float) -> float:
+    """The smallest value that so large a part of all does not exceed."""
+    ordered = sorted(values)
+    return ordered[max(math.ceil(part * len(ordered)), 1) - 1]
+
+
+def empty_queue(bench: Bench, system: System) -> Database:
+    """A database with the schema of a system, and no job."""
+    return bench.waiting_jobs(system, 0)
+
+
+def check_rows(database: Database, expected: int) -> None:
+    """Check that so many jobs wait, each with the event of its deferring."""
+    jobs = database.number("SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo'")
+    events = database.number("SELECT count(DISTINCT job_id) FROM procrastinate_events WHERE type = 'deferred'")
+    if jobs != expected or events != expected:
+        raise CheckFailed(f"{expected} jobs were deferred; {jobs} are there, {events} of them with their history")
+
+
+def run_program(bench: Bench, system: System, program: str, database: Database, **asked: Any) -> dict[str, Any]:
+    """Run a driver program that needs one word to begin, and return its report."""
+    with bench.drive(system, program, database, **asked) as driver:
+        driver.expect("ready")
+        bench.server.checkpoint()
+        driver.go_on()
+        return driver.finish()

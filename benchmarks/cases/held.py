@@ -1,0 +1,82 @@
+"""The rate while somebody keeps a transaction open, so that vacuum cannot clean."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from benchmarks.bench import Bench
+from benchmarks.case import Case, Contender
+from benchmarks.cases.backlogs import BACKLOGS, Backlog, add_ready_jobs, backlog_database, worker_options
+from benchmarks.cases.drains import check_effects, check_recorded, wait_until_recorded
+from benchmarks.peers.driving import MARK
+from benchmarks.results import Metrics
+from benchmarks.server import Database
+
+_JOBS_PER_SECOND = 5_000
+"""Jobs that are churned for each second of the option ``--held``: the rows that they leave dead are what hurts."""
+
+
+@contextmanager
+def open_transaction(database: Database) -> Iterator[None]:
+    """Hold a snapshot and a transaction id, for the block."""
+    with database.connect() as connection:
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        connection.execute("SELECT pg_current_xact_id()")
+        yield
+        connection.execute("ROLLBACK")
+
+
+@dataclasses.dataclass(frozen=True)
+class DrainWhileHeld:
+    """A long drain behind an open transaction: its rate at the end, when the most dead rows are in the way."""
+
+    backlog: Backlog | None
+    held: bool = True
+
+    def __call__(self, bench: Bench) -> Metrics:
+        jobs = int(bench.scale.held_seconds * _JOBS_PER_SECOND) // MARK * MARK
+        queues = self.backlog.queues if self.backlog else None
+        with bench.server.copy(backlog_database(bench, self.backlog)) as database:
+            system = add_ready_jobs(database, jobs)
+            database.execute("ANALYZE")
+            began = time.monotonic()
+            options = worker_options(queues)
+            with bench.drive(system, "drain", database, jobs=jobs, options=options) as driver:
+                driver.expect("ready")
+                bench.server.checkpoint()
+                with open_transaction(database) if self.held else _nothing():
+                    driver.go_on()
+                    ran = driver.expect("ran", timeout=900)
+                    wait_until_recorded(system, database)
+                seconds = time.monotonic() - began
+                check_effects(driver, jobs)
+            check_recorded(system, database, jobs)
+        return {"jobs/s": _last_rate(ran["marks"], bench.scale.behind_backlog), "jobs": jobs, "seconds": seconds}
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+def _last_rate(marks: list[float], jobs: int) -> float:
+    """The rate of the last jobs, by their effects."""
+    steps = min(jobs // MARK, len(marks) - 1)
+    return steps * MARK / (marks[-1] - marks[-1 - steps])
+
+
+HELD = (
+    Case(
+        "held",
+        "Rate at the end of a long drain while another session holds a transaction open",
+        (
+            Contender("no open transaction", DrainWhileHeld(None, held=False)),
+            Contender("held, empty", DrainWhileHeld(None)),
+            *(Contender(f"held, {backlog.name}", DrainWhileHeld(backlog)) for backlog in BACKLOGS),
+        ),
+        rounds="one",
+    ),
+)

@@ -1,0 +1,84 @@
+"""How soon an idle worker starts a job: one that is deferred, one that falls due, one whose lock is freed."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from benchmarks.bench import Bench
+from benchmarks.case import Case, Contender
+from benchmarks.cases.checks import empty_queue, percentile, run_program
+from benchmarks.results import CheckFailed, Metrics
+from benchmarks.server import Database
+from benchmarks.systems import FORMER, OURS, System
+
+_GAP = 0.03
+_DUE_WITHIN = 4.0
+
+
+def measure_delays(bench: Bench, system: System, database: Database, jobs: int, **asked: Any) -> list[float]:
+    """Milliseconds from the moment from which each of some jobs should start to its start."""
+    with bench.drive(system, "serve", database, options={"concurrency": 10}) as worker:
+        worker.expect("ready")
+        trickled = run_program(bench, system, "trickle", database, jobs=jobs, **asked)
+        worker.go_on()
+        starts = worker.finish()["starts"]
+    started = dict(starts)
+    if len(starts) != jobs or len(started) != jobs:
+        raise CheckFailed(f"{jobs} jobs were deferred, {len(starts)} started")
+    return [(started[number] - expected) * 1000 for number, expected in trickled["expected"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pickup:
+    """From the commit of a job to its start."""
+
+    system: System
+
+    def __call__(self, bench: Bench) -> Metrics:
+        with bench.server.copy(empty_queue(bench, self.system)) as database:
+            delays = measure_delays(bench, self.system, database, bench.scale.latency_jobs, gap=_GAP)
+        return {"p50 ms": percentile(delays, 0.5), "p99 ms": percentile(delays, 0.99)}
+
+
+def due_jobs(bench: Bench) -> Metrics:
+    """From the time at which a job falls due to its start."""
+    with bench.server.copy(empty_queue(bench, OURS)) as database:
+        delays = measure_delays(bench, OURS, database, bench.scale.due_jobs, due_in=_DUE_WITHIN)
+    return {"p50 ms": percentile(delays, 0.5), "p99 ms": percentile(delays, 0.99), "earliest ms": min(delays)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Gaps:
+    """What a worker that polls once a minute makes of a lock that is freed, or of a retry that comes due."""
+
+    task: str
+    report: str
+    expected: int
+
+    def __call__(self, bench: Bench) -> Metrics:
+        with bench.server.copy(empty_queue(bench, OURS)) as database:
+            asked = {"task": self.task, "jobs": bench.scale.due_jobs}
+            gaps = run_program(bench, OURS, "gaps", database, **asked)[self.report]
+        if len(gaps) != bench.scale.due_jobs - self.expected:
+            raise CheckFailed(f"of {bench.scale.due_jobs} jobs, only {len(gaps)} were followed within the time")
+        return {"p50 ms": percentile(gaps, 0.5) * 1000, "worst ms": max(gaps) * 1000}
+
+
+LATENCY = (
+    Case(
+        "latency",
+        "Idle worker, from commit to start",
+        (Contender(OURS.label, Pickup(OURS)), Contender(FORMER.label, Pickup(FORMER))),
+        quick=True,
+    ),
+    Case("due_at", "A job due at T, from T to its start", (Contender(OURS.label, due_jobs),)),
+    Case(
+        "freed",
+        "From the end of a lock's holder to the next job's start, and from a retry's time to its start; polling: 60 s",
+        (
+            Contender("freed lock", Gaps("locked", "freed", expected=1)),
+            Contender("retry", Gaps("flaky", "came_due", expected=0)),
+        ),
+    ),
+)

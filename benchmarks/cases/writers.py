@@ -1,0 +1,69 @@
+"""Concurrent writers, one job a transaction, with NOTIFY and without."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from benchmarks.bench import Bench
+from benchmarks.case import Case, Contender
+from benchmarks.cases.checks import check_rows, empty_queue, run_program
+from benchmarks.results import CheckFailed, Metrics
+from benchmarks.systems import FORMER, OURS, System
+
+_WRITERS = 16
+WITHOUT_NOTIFY = "this project without NOTIFY"
+
+_SILENCE = """
+DO $do$
+DECLARE
+    definition text;
+BEGIN
+    CREATE FUNCTION bench_no_notify(channel text, payload text) RETURNS void LANGUAGE sql AS '';
+    FOR definition IN
+        SELECT pg_get_functiondef(oid) FROM pg_proc
+        WHERE pronamespace = 'public'::regnamespace AND prokind = 'f' AND prosrc LIKE '%pg_notify(%'
+    LOOP
+        EXECUTE replace(definition, 'pg_notify(', 'bench_no_notify(');
+    END LOOP;
+END
+$do$
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Writers:
+    """Sixteen processes that defer at the same time, while somebody listens."""
+
+    system: System
+    notify: bool = True
+
+    def __call__(self, bench: Bench) -> Metrics:
+        with bench.server.copy(empty_queue(bench, self.system)) as database:
+            if not self.notify:
+                database.execute(_SILENCE)
+            with database.connect() as listener:
+                listener.execute("LISTEN procrastinate_any_queue_v1")
+                asked = {"writers": _WRITERS, "jobs": bench.scale.writer_jobs}
+                report = run_program(bench, self.system, "writers", database, **asked)
+                heard = any(True for _ in listener.notifies(timeout=0.2))
+            _check_heard(heard, self.notify)
+            check_rows(database, report["rows"])
+        return {"jobs/s": _WRITERS * bench.scale.writer_jobs / report["seconds"]}
+
+
+def _check_heard(heard: bool, expected: bool) -> None:
+    if heard is not expected:
+        raise CheckFailed(f"notifications were {'heard' if heard else 'not heard'}")
+
+
+WRITERS = (
+    Case(
+        "writers",
+        "16 concurrent writers, one job a transaction",
+        (
+            Contender(OURS.label, Writers(OURS)),
+            Contender(WITHOUT_NOTIFY, Writers(OURS, notify=False)),
+            Contender(FORMER.label, Writers(FORMER)),
+        ),
+    ),
+)
