@@ -10,16 +10,19 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 
 import psycopg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from examples.django_demo.processes import STATE, free_port, manage, managed, start_database, wait_for_server
-from examples.django_demo.report import TaskReport, print_reports, read_progress, read_reports
+from examples.django_demo.report import TaskReport, print_reports, read_progress, read_reports, read_states
 
 ORDERS = 300
 DEADLINE = 45.0
+_STATES = {"todo", "doing", "succeeded", "failed", "cancelled", "aborted"}
+_WORKER = ("procrastinate", "worker", "--shutdown-graceful-timeout", "1")  # stock-taking is not waited for
 console = Console()
 
 
@@ -47,6 +50,7 @@ def serve() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))  # so that what was started here ends, too
     environment = _prepare("shop_serve")
+    manage(environment, "fill_shop")
     password = secrets.token_urlsafe(9)
     manage(
         {**environment, "DJANGO_SUPERUSER_PASSWORD": password},
@@ -57,10 +61,11 @@ def serve() -> None:
     arguments = ("runserver", "--noreload", f"127.0.0.1:{port}")
     with (
         managed(environment, *arguments, log=server_log) as server,
-        managed(environment, "procrastinate", "worker", log=STATE / "worker.log"),
+        managed(environment, *_WORKER, log=STATE / "worker.log") as worker,
     ):
         url = f"http://127.0.0.1:{port}/"
         wait_for_server(url, server, server_log)
+        _wait_for_every_state(environment, worker)
         console.print(f"The shop:  {url}")
         console.print(f"Its admin: {url}admin/   user: [bold]admin[/bold]   password: [bold]{password}")
         console.print(f"Logs: {STATE}. Stop with Ctrl-C.")
@@ -68,6 +73,22 @@ def serve() -> None:
             server.wait()
         except KeyboardInterrupt:
             console.print("Stopping.")
+
+
+def _wait_for_every_state(environment: Mapping[str, str], worker: subprocess.Popen[bytes]) -> None:
+    """So that whoever opens the admin sees them all."""
+    deadline = time.monotonic() + DEADLINE
+    with console.status("Running the first jobs"), _connect(environment) as connection:
+        while time.monotonic() < deadline and worker.poll() is None:
+            if read_states(connection) >= _STATES:
+                return
+            time.sleep(0.1)
+    raise SystemExit(f"There are not jobs in every state. The worker's log: {STATE / 'worker.log'}")
+
+
+def _connect(environment: Mapping[str, str]) -> psycopg.Connection:
+    host, name = environment["SHOP_DATABASE_HOST"], environment["SHOP_DATABASE"]
+    return psycopg.connect(host=host, dbname=name, user="postgres", autocommit=True)
 
 
 def _prepare(database: str) -> dict[str, str]:
@@ -94,8 +115,7 @@ def _post(url: str, **form: str) -> int:
 
 def _watch(environment: dict[str, str], worker: subprocess.Popen[bytes], started: float) -> list[TaskReport]:
     """Show the progress, from the database, until all jobs have ended and a periodic one has run."""
-    target = {"host": environment["SHOP_DATABASE_HOST"], "dbname": environment["SHOP_DATABASE"], "user": "postgres"}
-    with psycopg.connect(**target, autocommit=True) as connection, _progress() as progress:  # type: ignore[arg-type]
+    with _connect(environment) as connection, _progress() as progress:
         bar = progress.add_task("Running jobs  ", total=None)
         while time.monotonic() - started < DEADLINE and worker.poll() is None:
             ended, total = read_progress(connection)

@@ -57,6 +57,11 @@ def read_progress(connection: psycopg.Connection) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
+def read_states(connection: psycopg.Connection) -> set[str]:
+    """The states in which there are jobs."""
+    return {row[0] for row in connection.execute("SELECT DISTINCT status::text FROM procrastinate_jobs")}
+
+
 def print_reports(console: Console, reports: list[TaskReport]) -> None:
     """The reports as a table."""
     table = Table(title="Jobs, as the database has them")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from asgiref.sync import sync_to_async
 from shop.models import Order
 
@@ -33,6 +35,23 @@ async def send_receipt(order_id: int) -> None:
 @app.task(queue="mail")
 def ask_for_review(order_id: int) -> None:
     """Ask the customer how it was, some time after the order."""
+
+
+@app.task(queue="mail")
+def send_newsletter(subject: str) -> None:
+    """Write to all customers."""
+
+
+@app.task(queue="stock")
+async def take_stock(shelf: str) -> None:
+    """Count what is on a shelf, which takes an hour."""
+    await asyncio.sleep(3600)
+
+
+@app.task(queue="stock")
+async def call_off(job_id: int) -> None:
+    """Stop a job that is under way."""
+    await app.job_manager.cancel_job_by_id_async(job_id, abort=True)
 
 
 @app.periodic(cron="*/5 * * * * *")
