@@ -78,6 +78,7 @@ class Blueprint:
         on_conflict: OnConflict = "raise",
         task_middleware: list[TaskMiddleware] | None = None,
         timeout: float | None = None,
+        log_arguments: bool = True,
     ) -> _TaskDecorator: ...
 
     @overload
@@ -96,6 +97,7 @@ class Blueprint:
         on_conflict: OnConflict = "raise",
         task_middleware: list[TaskMiddleware] | None = None,
         timeout: float | None = None,
+        log_arguments: bool = True,
     ) -> _TaskWithContextDecorator: ...
 
     def task(
@@ -113,6 +115,7 @@ class Blueprint:
         on_conflict: OnConflict = "raise",
         task_middleware: list[TaskMiddleware] | None = None,
         timeout: float | None = None,
+        log_arguments: bool = True,
     ) -> Any:
         """Declare a task: ``@app.task`` or ``@app.task(...)``.
 
@@ -133,6 +136,8 @@ class Blueprint:
             Seconds that a run may take, its task middleware included; ``None``: as long as it takes. After that it
             has raised :class:`~procrastinate.exceptions.TaskTimeout`: an async task is cancelled; the thread of a
             sync one goes on without anyone waiting for it, and keeps its slot until it returns.
+        log_arguments:
+            Whether the arguments of its jobs may stand in log records, of workers and of who defers.
 
         Raises
         ------
@@ -159,6 +164,7 @@ class Blueprint:
                 on_conflict=on_conflict,
                 task_middleware=task_middleware,
                 timeout=timeout,
+                log_arguments=log_arguments,
             )
             self._register_task(task)
             return task

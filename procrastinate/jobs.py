@@ -81,6 +81,8 @@ class Job:
         How many times it was run already.
     worker_id:
         The worker that runs, or ran, it.
+    log_arguments:
+        Whether ``task_kwargs`` may stand in log records: as its task says. It is not stored.
     """
 
     id: int | None = None
@@ -95,6 +97,7 @@ class Job:
     attempts: int = 0
     abort_requested: bool = False
     worker_id: int | None = None
+    log_arguments: bool = dataclasses.field(default=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require_aware("scheduled_at", self.scheduled_at)
@@ -118,8 +121,9 @@ class Job:
         )
 
     def asdict(self) -> dict[str, Any]:
-        """The fields by name."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        """The fields by name, as far as they are stored."""
+        names = (field.name for field in dataclasses.fields(self))
+        return {name: getattr(self, name) for name in names if name != "log_arguments"}
 
     def evolve(self, **changes: Any) -> Job:
         """A copy with some fields changed."""
@@ -127,7 +131,9 @@ class Job:
 
     @functools.cached_property
     def call_string(self) -> str:
-        """The call as it would be written: ``task[id](argument=value)``."""
+        """The call as it would be written: ``task[id](argument=value)``, or ``task[id](...)`` where it may be logged so only."""
+        if not self.log_arguments:
+            return f"{self.task_name}[{self.id}](...)"
         try:
             arguments = ", ".join(f"{name}={value!r}" for name, value in self.task_kwargs.items())
         except RecursionError:
@@ -137,6 +143,8 @@ class Job:
     def log_context(self) -> JSONDict:
         """The fields as they go into the ``extra`` of a log record: all values are JSON."""
         context = self.asdict()
+        if not self.log_arguments:
+            context["task_kwargs"] = {}
         if self.scheduled_at is not None:
             context["scheduled_at"] = self.scheduled_at.isoformat()
         return context | {"call_string": self.call_string}

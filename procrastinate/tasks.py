@@ -134,6 +134,8 @@ class Task(Generic[P, R, Args]):
         The function takes a :class:`~procrastinate.job_context.JobContext` first.
     timeout:
         Seconds that a run may take; ``None``: as long as it takes.
+    log_arguments:
+        Whether the arguments of its jobs may stand in log records.
 
     Raises
     ------
@@ -159,6 +161,7 @@ class Task(Generic[P, R, Args]):
         on_conflict: OnConflict = "raise",
         task_middleware: list[middleware_module.TaskMiddleware] | None = None,
         timeout: float | None = None,
+        log_arguments: bool = True,
     ) -> None:
         check_options({"queue": queue, "priority": priority, "lock": lock, "queueing_lock": queueing_lock})
         self.queue = queue
@@ -177,6 +180,9 @@ class Task(Generic[P, R, Args]):
         self.on_conflict: OnConflict = on_conflict
         require_seconds("timeout", timeout)
         self.timeout = timeout
+        if not isinstance(log_arguments, bool):
+            raise TypeError(f"log_arguments={log_arguments!r}: write True or False")
+        self.log_arguments = log_arguments
         self.task_middleware: list[middleware_module.TaskMiddleware] = list(task_middleware or [])
         middleware_module.check_task_middleware(self.task_middleware, task_name=self.name, task_is_async=self.is_async)
         functools.update_wrapper(cast("Callable[..., Any]", self), func, updated=())
@@ -261,7 +267,13 @@ class Task(Generic[P, R, Args]):
         }
         given = {name: value for name, value in options.items() if value is not None}
         merged = cast("ConfigureTaskOptions", {**defaults, **given})
-        return configure_task(name=self.name, job_manager=self.blueprint.job_manager, **merged)
+        deferrer = configure_task(name=self.name, job_manager=self.blueprint.job_manager, **merged)
+        deferrer.job = self.loggable(deferrer.job)
+        return deferrer
+
+    def loggable(self, job: Job) -> Job:
+        """The job, as it may stand in log records."""
+        return job if self.log_arguments == job.log_arguments else job.evolve(log_arguments=self.log_arguments)
 
     def get_retry_exception(self, exception: BaseException, job: Job) -> exceptions.JobRetry | None:
         """What the task's retry strategy decides, as the exception that ends the run."""

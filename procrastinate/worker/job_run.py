@@ -32,7 +32,7 @@ class JobRun:
     """
 
     def __init__(self, job: Job, worker: Worker, threads: TaskThreads) -> None:
-        self.job = job
+        self.job = _as_loggable(job, worker)
         self._worker = worker
         self._threads = threads
         self._time_limit = TimeLimit()
@@ -44,7 +44,7 @@ class JobRun:
             app=worker.app,
             worker_name=worker.settings.name,
             worker_queues=worker.settings.queues,
-            job=job,
+            job=self.job,
             start_timestamp=self._job_result.start_timestamp,
             additional_context=worker.settings.additional_context.copy(),
             abort_reason=self._why_to_stop,
@@ -186,6 +186,12 @@ _OUTCOME_LOGS: dict[tuple[Status, bool], tuple[int, str, str]] = {
     (Status.ABORTED, False): (logging.INFO, "job_aborted", "ended with status: Aborted"),
     (Status.TODO, True): (logging.INFO, "job_error_retry", "ended with status: Error, to retry"),
 }
+
+
+def _as_loggable(job: Job, worker: Worker) -> Job:
+    """A task says whether its arguments may be logged. One that is not there says nothing."""
+    task = worker.app.tasks.get(job.task_name)
+    return job if task is None else task.loggable(job)
 
 
 class _Captured:

@@ -149,3 +149,37 @@ async def test_everything_has_an_action_and_nothing_is_alarming(
     records = [record for record in log.records if record.name.startswith("procrastinate")]
     assert not [record for record in records if not hasattr(record, "action")]
     assert not [record for record in records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("ends", ["well", "badly", "again"])
+async def test_arguments_that_are_not_to_be_logged_stand_in_no_record(
+    app: App, workers: Workers, log: pytest.LogCaptureFixture, ends: str
+) -> None:
+    """Not with who defers, nor with the worker, in words or in values."""
+    retry = RetryStrategy(wait=3600) if ends == "again" else False
+
+    @app.task(name="pay", log_arguments=False, retry=retry)
+    def pay(card: str) -> None:
+        assert card == "4111 1111"
+        if ends != "well":
+            raise ValueError("declined")
+
+    await pay.defer_async(card="4111 1111")
+    await pay.configure(task_kwargs={"card": "4111 1111"}).defer_async()
+    await workers.run()
+    assert len(log.records) > 8
+    assert "4111" not in "\n".join(f"{record.getMessage()} {vars(record)}" for record in log.records)
+    assert "pay[1](...)" in log.text
+
+
+async def test_the_arguments_of_a_task_known_by_its_name_are_not_logged_either(
+    app: App, log: pytest.LogCaptureFixture
+) -> None:
+    app.task(name="pay", log_arguments=False)(print)
+    await app.configure_task("pay").defer_async(card="4111 1111")
+    assert "4111" not in log.text + str([vars(record) for record in log.records])
+
+
+def test_whether_arguments_are_logged_is_yes_or_no(app: App) -> None:
+    with pytest.raises(TypeError, match=r"^log_arguments='no': write True or False$"):
+        app.task(log_arguments="no")(print)  # type: ignore[arg-type]
