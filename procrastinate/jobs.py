@@ -131,7 +131,7 @@ class Job:
 
     @functools.cached_property
     def call_string(self) -> str:
-        """The call as it would be written: ``task[id](argument=value)``; ``task[id](...)`` if it may be logged only so."""
+        """The call as it would be written: ``task[id](argument=value)``, or ``task[id](...)`` for the log."""
         if not self.log_arguments:
             return f"{self.task_name}[{self.id}](...)"
         try:
