@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench bench-quick demo demo-serve test lint types contracts pytest migrations format clean
+.PHONY: help install bench bench-quick demo demo-serve test test-faults lint types contracts pytest migrations format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,9 @@ demo-serve: $(VENV)/.installed ## Serve the project of the demo, with its admin
 	@$(BIN)/python -m examples.django_demo serve
 
 test: lint types contracts pytest ## Lint, types, import contracts, and the whole test suite
+
+test-faults: $(VENV)/.installed ## Break everything that can break, at full size, and write the table of docs/reliability.md
+	@$(BIN)/python -m tests.faults
 
 lint: $(VENV)/.installed ## Lint and format check
 	@$(BIN)/ruff check .

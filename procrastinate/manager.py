@@ -551,6 +551,10 @@ class JobManager:
 
     # The database
 
+    async def read_clock(self) -> float:
+        """What the time is by the database's clock, in seconds since 1970."""
+        return await self.connector.run_async(core.read_clock)
+
     async def listen_for_jobs(
         self,
         *,

@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import datetime
 import logging
-import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
@@ -29,6 +28,8 @@ MARGIN = 0.5
 DEFAULT_MAX_DELAY = 600.0
 MAX_DELAY = DEFAULT_MAX_DELAY
 """The name that 3.x had for it."""
+_LONGEST_SLEEP = 60.0
+"""Seconds. A sleep is longer than it was meant to be where the machine slept meanwhile: its clock stands still."""
 _IGNORED = ("schedule_at", "schedule_in")
 
 
@@ -188,9 +189,14 @@ class PeriodicDeferrer:
             logger.info("No periodic task found", extra={"action": "periodic_deferrer_no_task"})
             return
         while True:
-            now = time.time()
+            now = await self._manager().read_clock()
             await self.defer_jobs(self.get_previous_tasks(now))
-            await self.wait(self.get_next_tick(now))
+            await self.wait(min(self.get_next_tick(now), _LONGEST_SLEEP))
+
+    def _manager(self) -> JobManager:
+        """Ticks come by the database's clock: those of machines differ, and are set."""
+        some = next(iter(self.registry.periodic_tasks.values())).task
+        return self.job_manager or some.configure().job_manager
 
     def get_next_tick(self, at: float) -> float:
         """Seconds from ``at`` until the next tick of any task."""

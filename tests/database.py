@@ -94,7 +94,7 @@ class Databases:
     _template: str | None = None
 
     def __post_init__(self) -> None:
-        self._maintenance = sa.create_engine(self.server, isolation_level="AUTOCOMMIT")
+        self._maintenance = sa.create_engine(self.server, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
 
     def create_empty(self) -> str:
         """The URL of a new database without a schema."""

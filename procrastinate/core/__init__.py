@@ -21,7 +21,7 @@ from procrastinate.core.defer import (
 )
 from procrastinate.core.enums import EventType, Readiness, Status
 from procrastinate.core.fetch import fetch_jobs
-from procrastinate.core.health import jobs_table_exists
+from procrastinate.core.health import jobs_table_exists, read_clock
 from procrastinate.core.listing import JobFilter, count_by_lock, count_by_queue, count_by_task, list_jobs
 from procrastinate.core.operation import atomic, is_atomic
 from procrastinate.core.promote import promote_jobs
@@ -104,6 +104,7 @@ __all__ = [
     "metadata",
     "promote_jobs",
     "prune_stalled_workers",
+    "read_clock",
     "register_worker",
     "rescue_jobs",
     "retry_job_by_id",

@@ -1,10 +1,20 @@
-"""Operations that ask whether the database is fit for use."""
+"""Operations that ask the database about itself: whether it is fit for use, and what the time is."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import sqlalchemy as sa
 
 from procrastinate.core.tables import jobs
+
+
+def read_clock(connection: sa.Connection) -> float:
+    """What the time is by the database's clock, in seconds since 1970: the one clock on which all workers agree."""
+    return float(connection.execute(_CLOCK).scalar_one())
+
+
+_CLOCK: sa.Select[Any] = sa.select(sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double()))
 
 
 def jobs_table_exists(connection: sa.Connection) -> bool:

@@ -216,6 +216,11 @@ def delete_finished_jobs(
 # The database
 
 
+@IMPLEMENTED.of(core.read_clock)
+def read_clock(tables: Tables) -> float:
+    return tables.now.timestamp()
+
+
 @IMPLEMENTED.of(core.jobs_table_exists)
 def jobs_table_exists(tables: Tables) -> bool:
     return tables.exist

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from procrastinate.core.channels import Notification
 from procrastinate.core.records import RescuedJob
+from procrastinate.jobs import Status
 from procrastinate.manager import JobManager
 from procrastinate.worker.backoff import Backoff
 
@@ -161,13 +162,19 @@ class Rescuer:
         self.tell(rescued, "was left behind by a worker that is gone")
 
     def tell(self, rescued: Iterable[RescuedJob], why: str) -> None:
-        """Log that jobs were taken back."""
+        """Log that jobs were taken back, and, as errors, those that have failed of it."""
         for job in rescued:
-            self._logger.warning(
-                "Job %s[%s] %s: it is %s now",
+            level, action, end = logging.WARNING, "job_rescued", ""
+            if job.status is Status.FAILED:
+                level, action = logging.ERROR, "job_given_up"
+                end = f", for it had been taken back {self._max_rescues} times before (max_rescues)"
+            self._logger.log(
+                level,
+                "Job %s[%s] %s: it is %s now%s",
                 job.task_name,
                 job.id,
                 why,
                 job.status.value,
-                extra={"action": "job_rescued", "job_id": job.id, "status": job.status.value},
+                end,
+                extra={"action": action, "job_id": job.id, "status": job.status.value},
             )

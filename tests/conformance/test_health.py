@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 import pytest
 
@@ -13,6 +14,13 @@ from tests.conformance.steps import Rollback, query
 
 def test_the_jobs_table_is_found(run: Run) -> None:
     assert run(core.jobs_table_exists) is True
+
+
+def test_the_clock_is_that_of_the_database(run: Run) -> None:
+    before = run(core.read_clock)
+    assert isinstance(before, float)
+    assert abs(before - time.time()) < 60
+    assert run(core.read_clock) >= before
 
 
 @pytest.mark.needs_database(reason="it renames a table")

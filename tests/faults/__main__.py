@@ -1,0 +1,41 @@
+"""``make test-faults``: all faults at full size, one after the other; the table on the screen and in the docs.
+
+The results are in ``artifacts/faults.json``, one line for each row. Arguments go to pytest: ``-k frozen``, say. The
+docs are written only where all faults were tried, and all came out well.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+
+import pytest
+
+from tests.faults.size import FULL_VARIABLE, RESULTS_VARIABLE
+from tests.faults.verdict import markdown, read_rows, replace_table
+
+_HERE = pathlib.Path(__file__).parent
+_ROOT = _HERE.parents[1]
+_RESULTS = _ROOT / "artifacts" / "faults.json"
+_DOCUMENT = _ROOT / "docs" / "reliability.md"
+_LONGEST_TEST = 2400
+"""Seconds."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run, show, write; the exit code is pytest's."""
+    _RESULTS.parent.mkdir(exist_ok=True)
+    _RESULTS.write_text("")
+    os.environ |= {FULL_VARIABLE: "1", RESULTS_VARIABLE: str(_RESULTS)}
+    code = int(pytest.main([str(_HERE), f"--timeout={_LONGEST_TEST}", "-v", *arguments]))
+    table = markdown(read_rows(_RESULTS))
+    print(f"\n{table}\n\n{_RESULTS}")
+    if code == 0 and not arguments:
+        _DOCUMENT.write_text(replace_table(_DOCUMENT.read_text(), table))
+        print(_DOCUMENT)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

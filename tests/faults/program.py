@@ -1,0 +1,227 @@
+"""The program of the workers: ``python -m tests.faults.program SETUP``, with a :class:`Setup` as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import datetime
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+import procrastinate
+from procrastinate.adapters import answers, notifications
+from procrastinate.job_context import JobContext
+from tests.faults.ledger import Ledger
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What a worker is started with.
+
+    Parameters
+    ----------
+    url, ledger:
+        The database of the jobs, and that of the ledger.
+    options:
+        Of ``app.run_worker``.
+    answer_timeout:
+        Seconds that a silent server gets; ``None`` for what workers have.
+    ticks:
+        Defer a periodic task each second.
+    """
+
+    url: str
+    ledger: str
+    options: dict[str, Any]
+    answer_timeout: float | None = None
+    ticks: bool = False
+
+
+class JsonLines(logging.Formatter):
+    """One record a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        values = {"action": vars(record).get("action"), "level": record.levelname, "message": record.getMessage()}
+        return json.dumps(values)
+
+
+app = procrastinate.App(connector=procrastinate.PsycopgConnector())
+ledger: Ledger
+PROCESS = os.getpid()
+
+
+@app.task(name="note", pass_context=True)
+async def note(context: JobContext, number: int, seconds: float = 0.0) -> None:
+    """Takes its time."""
+    ledger.started(number, PROCESS, context.job.lock)
+    await asyncio.sleep(seconds)
+    ledger.ended(number, PROCESS, context.job.lock)
+
+
+@app.task(name="note_in_thread", pass_context=True)
+def note_in_thread(context: JobContext, number: int, seconds: float = 0.0) -> None:
+    """Takes its time, in a thread."""
+    ledger.started(number, PROCESS, context.job.lock)
+    time.sleep(seconds)
+    ledger.ended(number, PROCESS, context.job.lock)
+
+
+@app.task(name="wait_at_gate")
+async def wait_at_gate(number: int, gate: str) -> None:
+    """Waits until the test opens the gate."""
+    ledger.started(number, PROCESS)
+    while not ledger.is_gate_open(gate):  # noqa: ASYNC110 - the gate is in a database
+        await asyncio.sleep(0.05)
+    ledger.ended(number, PROCESS)
+
+
+@app.task(name="block_loop")
+async def block_loop(number: int, seconds: float) -> None:
+    """Async, and blocks the event loop all the same."""
+    ledger.started(number, PROCESS)
+    time.sleep(seconds)  # noqa: ASYNC251
+    ledger.ended(number, PROCESS)
+
+
+@app.task(name="hold_gil")
+def hold_gil(number: int, seconds: float) -> None:
+    """Lets no other thread run while it adds up: half a second and more at a time."""
+    ledger.started(number, PROCESS)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        sum(range(20_000_000))
+    ledger.ended(number, PROCESS)
+
+
+@app.task(name="kill_worker")
+def kill_worker(number: int) -> None:
+    """As the kernel does when memory runs out."""
+    ledger.started(number, PROCESS)
+    os.kill(PROCESS, signal.SIGKILL)
+    time.sleep(60)
+
+
+@app.task(name="kill_worker_once", pass_context=True)
+async def kill_worker_once(context: JobContext, number: int, seconds: float = 0.0) -> None:
+    """The first time it is killed half-way, with all that runs beside it."""
+    ledger.started(number, PROCESS, context.job.lock)
+    await asyncio.sleep(seconds)
+    if context.job.attempts == 0:
+        os.kill(PROCESS, signal.SIGKILL)
+    ledger.ended(number, PROCESS, context.job.lock)
+
+
+@app.task(name="exit_process")
+def exit_process(number: int) -> None:
+    """Ends the process without a word to anybody."""
+    ledger.started(number, PROCESS)
+    os._exit(3)
+
+
+def _deeper() -> None:
+    _deeper()
+
+
+_RAISES: dict[str, BaseException] = {
+    "SystemExit": SystemExit(3),
+    "KeyboardInterrupt": KeyboardInterrupt(),
+}
+
+
+def _misbehave(how: str) -> None:
+    if how in _RAISES:
+        raise _RAISES[how]
+    if how == "RecursionError":
+        _deeper()
+    if how == "MemoryError":
+        bytearray(2**62)
+
+
+@app.task(name="misbehave")
+async def misbehave(number: int, how: str) -> None:
+    """Raises what few expect, in the event loop."""
+    ledger.started(number, PROCESS)
+    _misbehave(how)
+
+
+@app.task(name="misbehave_in_thread")
+def misbehave_in_thread(number: int, how: str) -> None:
+    """Raises what few expect, in a thread."""
+    ledger.started(number, PROCESS)
+    _misbehave(how)
+
+
+@app.task(name="weigh")
+def weigh(number: int, data: str, length: int) -> None:
+    """Takes a large argument."""
+    ledger.started(number, PROCESS)
+    assert len(data) == length
+    ledger.ended(number, PROCESS)
+
+
+@app.task(name="defer_later")
+async def defer_later(number: int, seconds: float) -> None:
+    """Defers another job, to be run in so many seconds."""
+    ledger.started(number, PROCESS)
+    later = note.configure(schedule_in={"seconds": seconds}, queue="later")
+    await later.defer_async(number=number + 1)
+    ledger.ended(number, PROCESS)
+
+
+@app.task(name="fail_once", retry=procrastinate.RetryStrategy(max_attempts=1, wait=1), pass_context=True)
+def fail_once(context: JobContext, number: int) -> None:
+    """Succeeds at the second attempt, a second later."""
+    ledger.started(number, PROCESS)
+    if context.job.attempts == 0:
+        raise ValueError("Not yet")
+    ledger.ended(number, PROCESS)
+
+
+@app.task(name="tell_time")
+def tell_time(number: int) -> float:
+    """Writes into the log what this process takes for the time."""
+    now = datetime.datetime.now(tz=datetime.UTC).timestamp()
+    logging.getLogger(__name__).warning("%.0f", now, extra={"action": "time"})
+    return now
+
+
+def tick(timestamp: int) -> None:
+    """A periodic task."""
+    ledger.started(timestamp, PROCESS)
+    ledger.ended(timestamp, PROCESS)
+
+
+def _lose_patience(seconds: float) -> None:
+    answers.ANSWER_TIMEOUT = seconds
+    answers.CANCEL_TIMEOUT = min(seconds, answers.CANCEL_TIMEOUT)
+    notifications.ANSWER_TIMEOUT = seconds
+    notifications.PROBE_INTERVAL = seconds
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level="INFO", handlers=[handler])
+
+
+def main(setup: Setup) -> None:
+    """Run a worker until it is stopped."""
+    global ledger
+    _log_to_stderr()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    ledger = Ledger(setup.ledger)
+    if setup.answer_timeout is not None:
+        _lose_patience(setup.answer_timeout)
+    if setup.ticks:
+        app.periodic(cron="* * * * * *")(app.task(name="tick")(tick))
+    connector = procrastinate.PsycopgConnector(conninfo=setup.url)
+    app.with_connector(connector).run_worker(**setup.options)
+
+
+if __name__ == "__main__":
+    main(Setup(**json.loads(sys.argv[1])))

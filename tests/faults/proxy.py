@@ -1,0 +1,91 @@
+"""A TCP door to the server behind which connections can fall silent, without being closed."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+
+
+class Connection:
+    """One connection through the door: two sockets, and a thread for each direction."""
+
+    def __init__(self, client: socket.socket, port: int) -> None:
+        self._client = client
+        self._server = socket.create_connection(("127.0.0.1", port))
+        self.port = self._server.getsockname()[1]
+        """By which the server knows it: ``client_port`` in ``pg_stat_activity``."""
+        self._may_pass = threading.Event()
+        self._may_pass.set()
+        for source, target in ((self._client, self._server), (self._server, self._client)):
+            threading.Thread(target=self._forward, args=(source, target), daemon=True).start()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether neither side has gone."""
+        return self._client.fileno() != -1 and self._server.fileno() != -1
+
+    def freeze(self) -> None:
+        """Let nothing through any more, for ever."""
+        self._may_pass.clear()
+
+    def close(self) -> None:
+        """End both sides."""
+        for one in (self._client, self._server):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+        self._may_pass.set()
+
+    def _forward(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                self._may_pass.wait()
+                target.sendall(data)
+        if self._may_pass.is_set():  # a frozen connection does not tell the other side
+            self.close()
+
+
+class Proxy:
+    """Listens on a port of its own and hands everything on to a server's.
+
+    Parameters
+    ----------
+    port:
+        The server's.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._server_port = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self.connections: list[Connection] = []
+        self._closed = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def by_server_port(self, port: int) -> Connection:
+        """The connection that the server sees coming from this port."""
+        return next(one for one in self.connections if one.port == port)
+
+    def freeze_all(self) -> None:
+        """All that there are; new ones pass."""
+        for one in list(self.connections):
+            one.freeze()
+
+    def close(self) -> None:
+        """Close the door, and end what went through it."""
+        self._closed = True
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for one in self.connections:
+            one.close()
+
+    def _accept(self) -> None:
+        while not self._closed:
+            try:
+                client, _ = self._listener.accept()
+                self.connections.append(Connection(client, self._server_port))
+            except OSError:
+                if self._closed:
+                    return

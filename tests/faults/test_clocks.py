@@ -1,0 +1,86 @@
+"""9. Clocks that are wrong, set, or stand still: all times come from the database."""
+
+from __future__ import annotations
+
+import datetime
+import glob
+import time
+
+import pytest
+
+from tests.faults.conftest import Report
+from tests.faults.queue import Queue
+from tests.faults.size import Size
+from tests.faults.waiting import until
+from tests.faults.worker_process import Fleet, WorkerProcess
+
+_LIBRARY = "/usr/lib/*/faketime/libfaketime.so.1"
+_HOUR = 3600
+
+
+def clock_off_by(seconds: int) -> dict[str, str]:
+    """The environment of a process whose clock is wrong; what it measures intervals with is not."""
+    (library,) = glob.glob(_LIBRARY) or [None]
+    if library is None:
+        pytest.fail("libfaketime is not installed (Debian: apt install libfaketime)")
+    return {"LD_PRELOAD": library, "FAKETIME": f"{seconds:+d}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+
+def start_with_wrong_clock(fleet: Fleet, queue: Queue, seconds: int, **options: object) -> WorkerProcess:
+    """A worker whose clock is off, which is checked."""
+    worker = fleet.start_one(environment=clock_off_by(seconds), **options)  # type: ignore[arg-type]
+    told = queue.defer("tell_time", 10**6 + len(fleet.workers), queue=f"of {len(fleet.workers)}")
+    queue.becomes(told, "succeeded")
+    worker.logs("time")
+    (record,) = (record for record in worker.records() if record["action"] == "time")
+    assert abs(float(record["message"]) - time.time() - seconds) < 60
+    return worker
+
+
+def test_workers_whose_clocks_are_an_hour_off(queue: Queue, fleet: Fleet, size: Size, report: Report) -> None:
+    """They rescue, wait before retries, and defer the ticks of periodic tasks as if nothing were."""
+    jobs, ticks = size.count(5, 100), size.count(3, 30)
+    queue.defer_many("note", range(2), seconds=60)
+    dead = fleet.start_one(concurrency=2)
+    until(lambda: queue.ledger.starts() == 2, "both run")
+    queue.sql("""UPDATE procrastinate_jobs SET args = args || '{"seconds": 0}'""")
+    dead.kill()
+    queue.start_clock()
+    for number, seconds in enumerate((_HOUR, -_HOUR)):
+        queues = ["default", f"of {number + 2}"]
+        start_with_wrong_clock(fleet, queue, seconds, concurrency=5, ticks=True, queues=queues)
+    queue.defer_many("fail_once", range(10, 10 + jobs))
+    queue.has_succeeded(2 + 2 + jobs)
+    until(lambda: len(queue.entries_of_ticks()) >= ticks, "ticks come")
+    assert all(abs(tick - time.time()) < 600 for tick in queue.entries_of_ticks())
+    fleet.each(lambda worker: worker.stop())
+    count = sum(queue.statuses().values())
+    waiting = queue.statuses().get("todo", 0)  # ticks since
+    verdict = queue.verdict(count - waiting)
+    report(9, "Workers whose clocks are an hour ahead, and an hour behind", verdict, may_run_again=True)
+    assert verdict.again == 2 + jobs  # those of the worker that died, and those that failed once
+    assert len(queue.entries_of_ticks()) == len(set(queue.entries_of_ticks()))
+
+
+@pytest.mark.full_round
+def test_the_ticks_of_a_pause_of_the_machine_are_made_up_for(
+    queue: Queue, fleet: Fleet, size: Size, report: Report
+) -> None:
+    """Every worker stands still, longer than it takes to look dead."""
+    pause = size.pick(4, 30)
+    fleet.start(2, concurrency=3, ticks=True)
+    until(lambda: len(queue.entries_of_ticks()) >= 2, "ticks come")
+    queue.defer_many("wait_at_gate", range(4), gate="pause")
+    until(lambda: sum(entry.number < 4 for entry in queue.ledger.entries()) == 4, "all jobs run")
+    queue.start_clock()
+    fleet.each(lambda worker: worker.freeze())
+    time.sleep(pause)
+    woken = datetime.datetime.now(tz=datetime.UTC).timestamp()
+    fleet.each(lambda worker: worker.resume())
+    queue.ledger.open_gate("pause")
+    until(lambda: max(queue.entries_of_ticks()) > woken, "ticks come again")
+    fleet.each(lambda worker: worker.stop())
+    ticks = queue.entries_of_ticks()
+    assert ticks == list(range(ticks[0], ticks[-1] + 1)), "each second has its tick, once"
+    verdict = queue.verdict(sum(queue.statuses().values()) - queue.statuses().get("todo", 0))
+    report(9, f"All workers stand still for {pause:g} s, as in a pause of the machine", verdict)

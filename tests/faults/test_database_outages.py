@@ -1,0 +1,145 @@
+"""2. The database goes away: workers stay, jobs go on, and what ended meanwhile is recorded, not run again."""
+
+from __future__ import annotations
+
+import pathlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.database import libpq_url
+from tests.faults.cluster import Cluster
+from tests.faults.conftest import Report
+from tests.faults.queue import Queue
+from tests.faults.size import Size
+from tests.faults.waiting import until
+from tests.faults.worker_process import Fleet
+
+MORE_THAN_AN_OUTAGE = {"stalled_worker_timeout": 30.0}
+
+
+def producing(queue: Queue, jobs: int) -> threading.Thread:
+    """Defers one job after the other, whatever happens. Where an answer was lost, it looks before it tries again."""
+
+    def is_there(number: int) -> bool:
+        known = "SELECT count(*) FROM procrastinate_jobs WHERE (args->>'number')::int = :number"
+        return bool(queue.sql(known, number=number))
+
+    def defer(number: int) -> bool:
+        return is_there(number) or bool(queue.defer("note", number, seconds=0.02))
+
+    def produce() -> None:
+        for number in range(jobs):
+            until(lambda number=number: defer(number), f"job {number} is deferred", within=300)  # type: ignore[misc]
+
+    thread = threading.Thread(target=produce, daemon=True)
+    thread.start()
+    return thread
+
+
+def assert_nobody_died(fleet: Fleet) -> None:
+    assert len(fleet.running()) == len(fleet.workers)
+    fleet.each(lambda worker: worker.stop())
+
+
+def test_a_server_that_crashes_again_and_again(
+    cluster: Cluster, queue: Queue, fleet: Fleet, size: Size, report: Report
+) -> None:
+    jobs, crashes = size.count(100, 1500), size.count(2, 10)
+    fleet.start(2, concurrency=5, **MORE_THAN_AN_OUTAGE)
+    queue.start_clock()
+    producer = producing(queue, jobs)
+    for crash in range(1, crashes + 1):
+        queue.has_succeeded(jobs * crash // (crashes + 1))
+        cluster.restart("immediate")
+    producer.join()
+    queue.is_empty()
+    report(2, f"PostgreSQL crashes and restarts (`immediate`), {crashes} times", queue.verdict(jobs))
+    assert_nobody_died(fleet)
+
+
+def test_jobs_that_end_while_the_server_is_away_are_recorded_afterwards(
+    cluster: Cluster, queue: Queue, fleet: Fleet, size: Size, report: Report
+) -> None:
+    """The outage is longer than the time after which silent workers are taken for dead."""
+    jobs, seconds = size.count(10, 40), size.pick(4, 30)
+    queue.defer_many("wait_at_gate", range(jobs), gate="outage")
+    fleet.start(2, concurrency=jobs // 2)
+    until(lambda: queue.ledger.starts() == jobs, "all jobs run")
+    queue.start_clock()
+    cluster.stop()
+    queue.ledger.open_gate("outage")
+    time.sleep(seconds)
+    assert sum(entry.moment == "end" for entry in queue.ledger.entries()) == jobs
+    cluster.start()
+    queue.is_empty()
+    report(2, f"PostgreSQL stopped for {seconds:g} s; all jobs end meanwhile", queue.verdict(jobs))
+    assert_nobody_died(fleet)
+
+
+@pytest.mark.full_round
+def test_every_connection_terminated_again_and_again(
+    cluster: Cluster, queue: Queue, fleet: Fleet, size: Size, report: Report
+) -> None:
+    """Wherever they are: in defers, fetches, finishes, heartbeats."""
+    jobs, seconds = size.count(150, 3000), size.pick(3, 60)
+    fleet.start(2, concurrency=5)
+    queue.start_clock()
+    producer = producing(queue, jobs)
+    terminated, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        terminated += cluster.terminate_backends()
+        time.sleep(0.2)
+    producer.join()
+    queue.is_empty()
+    report(2, f"Every connection terminated five times a second for {seconds:g} s", queue.verdict(jobs))
+    assert terminated > 0
+    assert_nobody_died(fleet)
+
+
+@pytest.fixture
+def standby(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Cluster]]:
+    """Makes a standby of the server; in the end the server is alone again, with what it had."""
+    standbys: list[Cluster] = []
+
+    def make() -> Cluster:
+        directory = pathlib.Path(f"{cluster.directory}-standby")
+        standbys.append(cluster.make_standby(directory))
+        return standbys[0]
+
+    yield make
+    for one in standbys:
+        one.remove()
+    if not cluster.is_running:
+        (cluster.directory / "postgresql.auto.conf").write_text("")
+        cluster.start()
+    else:
+        cluster.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        cluster.execute("SELECT pg_reload_conf()")
+
+
+def test_workers_follow_to_the_promoted_replica(
+    cluster: Cluster, queue: Queue, fleet: Fleet, size: Size, report: Report, standby: Callable[[], Cluster]
+) -> None:
+    jobs = size.count(60, 600)
+    queue.defer_many("note", range(jobs), seconds=0.1)
+    replica = standby()
+    both = f"host=127.0.0.1,127.0.0.1 port={cluster.port},{replica.port} user=postgres target_session_attrs=read-write"
+    fleet.start(2, concurrency=3, url=f"{both} dbname={database_of(queue)}", **MORE_THAN_AN_OUTAGE)
+    queue.has_succeeded(jobs // 4)
+    queue.start_clock()
+    cluster.stop("immediate")
+    replica.promote()
+    there = Queue(f"{replica.url.set(database=database_of(queue)).render_as_string()}", queue.ledger)
+    try:
+        there.is_empty()
+        report(2, "Failover to a replica (synchronous), which is promoted", there.verdict(jobs))
+        assert_nobody_died(fleet)
+    finally:
+        there.close()
+
+
+def database_of(queue: Queue) -> str:
+    return libpq_url(queue.url).rpartition("/")[2]

@@ -1,0 +1,92 @@
+"""3. A connection that stays open and says nothing: noticed in a bounded time, and no shutdown hangs."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.conftest import Report
+from tests.faults.proxy import Proxy
+from tests.faults.queue import Queue
+from tests.faults.size import Size
+from tests.faults.test_database_outages import database_of
+from tests.faults.waiting import until
+from tests.faults.worker_process import Fleet, WorkerProcess
+
+_OF_WORKER = "SELECT client_port FROM pg_stat_activity WHERE application_name = 'silent' AND query LIKE :query"
+_CONNECTIONS = {
+    "that listens": "LISTEN%",
+    "of the heartbeat": "UPDATE procrastinate_workers%",
+    "that fetches": "%",
+}
+
+
+@pytest.fixture
+def patience(size: Size) -> float | None:
+    """Seconds that the server gets to answer: in the full round, what workers give it."""
+    return None if size.full else 2.0
+
+
+@pytest.fixture
+def worker(queue: Queue, proxy: Proxy, fleet: Fleet, patience: float | None) -> WorkerProcess:
+    """Behind the proxy."""
+    url = (
+        f"host=127.0.0.1 port={proxy.port} user=postgres dbname={database_of(queue)} "
+        "sslmode=disable gssencmode=disable application_name=silent connect_timeout=3"
+    )
+    return fleet.start_one(url=url, answer_timeout=patience, concurrency=2, stalled_worker_timeout=60.0)
+
+
+def freeze(queue: Queue, proxy: Proxy, which: str) -> None:
+    """Let one of the worker's connections fall silent; or all of them."""
+    if which == "all":
+        proxy.freeze_all()
+    elif which == "that fetches":
+        others = {port_of(queue, query) for name, query in _CONNECTIONS.items() if name != which}
+        for connection in list(proxy.connections):
+            if connection.is_open and connection.port not in others:
+                connection.freeze()
+    else:
+        proxy.by_server_port(port_of(queue, _CONNECTIONS[which])).freeze()
+
+
+def port_of(queue: Queue, query: str) -> int:
+    """The connection of the worker whose last statement was this."""
+    until(lambda: queue.sql(_OF_WORKER, query=query), f"the worker has sent {query}")
+    return int(queue.sql(_OF_WORKER, query=query))
+
+
+@pytest.mark.parametrize(
+    "which", [*(pytest.param(which, marks=pytest.mark.full_round) for which in _CONNECTIONS), "all"]
+)
+def test_a_silent_connection_is_noticed_and_replaced(
+    queue: Queue, proxy: Proxy, worker: WorkerProcess, size: Size, report: Report, which: str
+) -> None:
+    jobs = size.count(5, 20)
+    queue.defer_many("note", range(jobs))
+    queue.is_empty()
+    port_of(queue, "LISTEN%")
+    queue.start_clock()
+    freeze(queue, proxy, which)
+    queue.defer_many("note", range(jobs, 2 * jobs))
+    queue.is_empty()
+    verdict = queue.verdict(2 * jobs)
+    until(lambda: heartbeat_age(queue) < 3, "the heart beats")
+    until(lambda: queue.sql(_OF_WORKER, query="LISTEN%") or queue.sql(_OF_WORKER, query="SELECT 1"), "it listens")
+    name = "All connections go" if which == "all" else f"The connection {which} goes"
+    report(3, f"{name} silent, half open", verdict)
+    worker.stop()
+
+
+def heartbeat_age(queue: Queue) -> float:
+    """Seconds since the only worker gave a sign of life."""
+    age = "SELECT extract(epoch FROM clock_timestamp() - max(last_heartbeat)) FROM procrastinate_workers"
+    return float(queue.sql(age))
+
+
+def test_a_worker_whose_connections_are_all_silent_can_be_stopped(
+    queue: Queue, proxy: Proxy, worker: WorkerProcess, size: Size
+) -> None:
+    queue.defer_many("note", range(3))
+    queue.is_empty()
+    proxy.freeze_all()
+    assert worker.stop() < size.pick(30, 60)

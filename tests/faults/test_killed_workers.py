@@ -1,0 +1,71 @@
+"""1. A worker that is killed: its jobs run again on others, and a job that kills its workers comes to an end."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from tests.faults.conftest import Report
+from tests.faults.queue import Queue
+from tests.faults.size import Size
+from tests.faults.waiting import until
+from tests.faults.worker_process import Fleet
+
+ENOUGH_RESCUES = 1000
+
+
+def test_workers_that_are_killed_again_and_again_lose_no_job(
+    queue: Queue, fleet: Fleet, size: Size, report: Report
+) -> None:
+    jobs, kills = size.count(60, 600), size.count(3, 25)
+    chance = random.Random(1)
+    queue.defer_many("note", range(jobs), seconds=0.2)
+    fleet.supervise(3, concurrency=4, max_rescues=ENOUGH_RESCUES)
+    for kill in range(kills):
+        before = queue.ledger.starts()
+        until(lambda before=before: queue.ledger.starts() > before, f"jobs run, before kill {kill}")  # type: ignore[misc]
+        chance.choice(fleet.running()).kill()
+        time.sleep(chance.uniform(0, 0.5))
+    queue.is_empty(within=300)
+    verdict = queue.verdict(jobs)
+    report(1, f"A worker killed (SIGKILL) while it runs jobs, {kills} times", verdict, may_run_again=True)
+    assert fleet.restarts >= kills - 1
+
+
+def test_a_run_that_was_cut_short_counts_as_an_attempt(queue: Queue, fleet: Fleet) -> None:
+    job_id = queue.defer("wait_at_gate", 1, gate="gate")
+    worker = fleet.start_one()
+    queue.has_started(1)
+    worker.kill()
+    fleet.start_one()
+    queue.has_started(1, times=2)
+    queue.ledger.open_gate("gate")
+    queue.becomes(job_id, "succeeded")
+    assert queue.attempts(job_id) == 2
+
+
+@pytest.mark.parametrize(
+    ("task", "how"),
+    [
+        ("kill_worker", "kills its worker"),
+        pytest.param("exit_process", "calls os._exit", marks=pytest.mark.full_round),
+    ],
+)
+def test_a_job_that_kills_every_worker_fails_in_the_end_and_the_log_says_why(
+    queue: Queue, fleet: Fleet, report: Report, task: str, how: str
+) -> None:
+    bad = queue.defer(task, 0)
+    queue.defer_many("note", range(1, 21))
+    fleet.supervise(2, max_rescues=2, concurrency=1)
+    queue.becomes(bad, "failed")
+    queue.is_empty()
+    good = queue.statuses()["succeeded"]
+    verdict = queue.verdict(21, recovered=good + 1)
+    section = 1 if task == "kill_worker" else 8
+    report(section, f"A job that {how} whenever it runs: failed after `max_rescues`", verdict, may_run_again=True)
+    assert queue.ledger.starts(0) == 3
+    given_up = [record for worker in fleet.workers for record in worker.records() if record["action"] == "job_given_up"]
+    assert len(given_up) == 1, given_up
+    assert "max_rescues" in given_up[0]["message"]
