@@ -14,8 +14,10 @@ from benchmarks.bench import FULL, QUICK, Bench, Scale
 from benchmarks.case import Case
 from benchmarks.cases import CASES
 from benchmarks.environments import WORKPLACE
+from benchmarks.page import PLOT, write_page
+from benchmarks.plot import draw
 from benchmarks.report import missed_bars, show_bars, show_case
-from benchmarks.results import CaseResult, Run, save
+from benchmarks.results import CaseResult, Run, load, save
 from benchmarks.running import describe_machine, now, run_cases
 from benchmarks.server import Server
 
@@ -28,12 +30,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for case in CASES:
             console.print(f"{case.name:28} {case.title}", highlight=False)
         return 0
-    scale = _scale(options)
-    run = _run(console, _chosen(options), scale, options.note)
+    if options.page_from:
+        _publish(load(options.page_from))
+        return 0
+    run = _run(console, _chosen(options), _scale(options), options.note)
     save(run, options.json)
+    draw(run, options.json.with_suffix(".svg"))
     show_bars(console, run)
     console.print(f"Everything measured is in {options.json}.", highlight=False)
+    if options.page:
+        _publish(run)
     return 1 if missed_bars(run) or any(case.failures for case in run.cases) else 0
+
+
+def _publish(run: Run) -> None:
+    write_page(run, CASES)
+    draw(run, PLOT)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--held", type=float, metavar="SECONDS", help="how long an old transaction is held open")
     parser.add_argument("--note", default="", help="what to say about the conditions of the run")
     parser.add_argument("--json", type=pathlib.Path, default=WORKPLACE / "results.json", help="where to write all")
+    parser.add_argument("--page", action="store_true", help="write the figures and the plot of docs/performance.md")
+    parser.add_argument("--page-from", type=pathlib.Path, metavar="JSON", help="write them from an earlier run")
     return parser
 
 

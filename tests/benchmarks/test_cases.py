@@ -1,0 +1,81 @@
+"""A case end to end, and the checks that a case makes, on a PostgreSQL of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.bench import QUICK, Bench
+from benchmarks.case import Case, Contender
+from benchmarks.cases.checks import check_rows, empty_queue
+from benchmarks.cases.drains import Drain, check_recorded
+from benchmarks.environments import CannotInstall
+from benchmarks.results import CheckFailed, Metrics
+from benchmarks.running import run_case
+from benchmarks.server import Server
+from benchmarks.systems import OURS, RAW_SQL
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    # Not below pytest's own directory, which each run of pytest closes to the user that the server runs as.
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", "")  # the server sets it, for its process
+        server = Server(pathlib.Path(directory))
+        try:
+            yield Bench(server, dataclasses.replace(QUICK, drained=200))
+        finally:
+            server.close()
+
+
+def test_a_drain_runs_its_contenders_in_turn_and_measures_each(bench: Bench) -> None:
+    case = Case(
+        "tiny",
+        "Tiny",
+        (
+            Contender("raw", Drain(RAW_SQL, lambda scale: scale.drained)),
+            Contender("ours", Drain(OURS, lambda scale: scale.drained, asked={"options": {"concurrency": 10}})),
+        ),
+    )
+    said: list[str] = []
+    result = run_case(bench, case, rounds=1, say=said.append)
+    assert result.failures == {}
+    assert said == ["tiny: raw (round 1 of 1)", "tiny: ours (round 1 of 1)"]
+    for label in ("raw", "ours"):
+        assert set(result.figures(label)) == {"jobs/s", "WAL bytes/job", "commits/job"}
+        rate = result.series(label, "jobs/s")
+        assert rate is not None
+        assert rate.median > 0
+
+
+def test_a_drain_that_recorded_too_little_is_no_measurement(bench: Bench) -> None:
+    with bench.server.copy(bench.waiting_jobs(OURS, 200)) as database:
+        check_rows(database, 200)
+        with pytest.raises(CheckFailed, match="200 jobs ran, 0 are recorded"):
+            check_recorded(OURS, database, 200)
+
+
+def test_defers_that_left_too_few_rows_are_no_measurement(bench: Bench) -> None:
+    with (
+        bench.server.copy(empty_queue(bench, OURS)) as database,
+        pytest.raises(CheckFailed, match="5 jobs were deferred; 0 are there"),
+    ):
+        check_rows(database, 5)
+
+
+def test_who_cannot_be_installed_is_left_out_and_who_fails_is_reported(bench: Bench) -> None:
+    def absent(bench: Bench) -> Metrics:
+        raise CannotInstall("no wheel")
+
+    def wrong(bench: Bench) -> Metrics:
+        raise CheckFailed("a job was lost")
+
+    contenders = (Contender("absent", absent), Contender("wrong", wrong), Contender("fine", lambda bench: {"x": 1.0}))
+    result = run_case(bench, Case("mixed", "Mixed", contenders), rounds=2, say=lambda text: None)
+    assert result.left_out == {"absent": "no wheel"}
+    assert result.failures == {"wrong": "a job was lost"}
+    assert result.contenders() == ["fine"]
