@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench bench-quick demo demo-serve test test-faults lint types contracts pytest migrations format clean
+.PHONY: help install bench bench-quick demo demo-serve test test-faults lint types contracts pytest migrations docs format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,14 @@ bench: $(VENV)/.bench-installed ## Measure this project beside its peers, in tur
 
 bench-quick: $(VENV)/.bench-installed ## The main measurements, smaller (under two minutes)
 	@$(BIN)/python -m benchmarks --quick $(ARGS)
+
+docs: $(VENV)/.docs ## Build the site of the documentation into build/site
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/site
+	@echo "build/site/index.html"
+
+$(VENV)/.docs: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
 
 migrations: $(VENV)/.installed ## Emit the Django migrations from the Alembic revisions
 	@$(BIN)/python -m procrastinate.adapters.django.emit_migrations
