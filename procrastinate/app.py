@@ -17,7 +17,7 @@ from procrastinate.jobs import JobDeferrer
 from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDefaults, read_max_delay
 from procrastinate.schema import SchemaManager
-from procrastinate.tasks import ConfigureTaskOptions, configure_task
+from procrastinate.tasks import ConfigureTaskOptions, Task, configure_task
 from procrastinate.worker import Worker, WorkerOptions
 
 logger = logging.getLogger(__name__)
@@ -81,6 +81,10 @@ class App(Blueprint):
     def schema_manager(self) -> SchemaManager:
         """Applies the schema, and prints it."""
         return SchemaManager(self.connector)
+
+    def find_task(self, name: str) -> Task[Any, Any, Any] | None:
+        """The task that a job of that name runs; ``None`` where there is none."""
+        return self.tasks.get(name)
 
     def will_configure_task(self) -> None:
         """An app's tasks can be deferred."""

@@ -12,7 +12,7 @@ from procrastinate import exceptions
 from procrastinate.core.records import NewJob
 from procrastinate.jobs import Job
 
-_NAME_LENGTH = 128
+NAME_LENGTH = 128
 _LOCK_BYTES = 2600
 """An index entry of PostgreSQL's takes no more than 2,704 bytes, some of them its own
 (https://www.postgresql.org/docs/current/btree.html)."""
@@ -64,9 +64,9 @@ def check_name(what: str, value: Any) -> None:
     _check_text(what, value, or_none=False)
     if not value:
         raise exceptions.InvalidJob(f"The {what} is empty")
-    if len(value) > _NAME_LENGTH:
+    if len(value) > NAME_LENGTH:
         raise exceptions.InvalidJob(
-            f"The {what} has {len(value)} characters, {_NAME_LENGTH} are allowed: {value[:40]!r}..."
+            f"The {what} has {len(value)} characters, {NAME_LENGTH} are allowed: {value[:40]!r}..."
         )
 
 

@@ -144,13 +144,13 @@ class Worker:
         TaskNotFound
             The app has none.
         """
-        try:
-            return self.app.tasks[task_name]
-        except KeyError:
+        task = self.app.find_task(task_name)
+        if task is None:
             raise exceptions.TaskNotFound(
                 f"Task {task_name!r} is not registered in this app: is the module that declares it imported "
                 "(import_paths), and did it keep its name (aliases)?"
-            ) from None
+            )
+        return task
 
     def log_context(self) -> dict[str, Any]:
         """As it goes into the ``extra`` of a log record."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from django.apps import apps
+from django.conf import settings as django_settings
 from django.utils.module_loading import import_string
 
 from procrastinate.adapters.django.connector import DjangoConnector
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from procrastinate.adapters.django.settings import Settings
     from procrastinate.middleware import TaskMiddleware
     from procrastinate.periodic import PeriodicDefaults
+    from procrastinate.tasks import Task
     from procrastinate.worker import Worker, WorkerOptions
 
 _CLEANUP: tuple[TaskMiddleware, ...] = (close_db_connections, close_db_connections_async)
@@ -56,6 +58,17 @@ class DjangoApp(App):
         """Why the app could not be bound, for whoever tries to use it."""
         self._set_connector(NotReadyConnector(reason))
 
+    def find_task(self, name: str) -> Task[Any, Any, Any] | None:
+        """Also one of ``django.tasks``: it is taken in when its first job comes."""
+        task = super().find_task(name)
+        if task is None and _has_task_backend():
+            from procrastinate.adapters.django.task_backend import execution
+
+            task = execution.find(name, self)
+            if task is not None:
+                self.tasks[name] = task
+        return task
+
     def _worker(self, **options: Unpack[WorkerOptions]) -> Worker:
         given = options.get("task_middleware", self.worker_defaults.get("task_middleware"))
         options["task_middleware"] = [*_CLEANUP, *(given or ())]
@@ -66,6 +79,19 @@ def _create_connector(settings: Settings) -> BaseConnector:
     if settings.CREATE_CONNECTOR is not None:
         return as_connector(import_string(settings.CREATE_CONNECTOR)())
     return DjangoConnector(alias=settings.DATABASE_ALIAS)
+
+
+def _has_task_backend() -> bool:
+    """Whether the project keeps tasks of ``django.tasks`` here: then, and only then, a name is looked for as a path."""
+    backends = getattr(django_settings, "TASKS", None) or {}
+    return any(_is_ours(entry.get("BACKEND", "")) for entry in backends.values())
+
+
+def _is_ours(path: str) -> bool:
+    from procrastinate.adapters.django.task_backend.backend import ProcrastinateBackend
+
+    backend = import_string(path)
+    return isinstance(backend, type) and issubclass(backend, ProcrastinateBackend)
 
 
 def _discovered_modules(name: str | None) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import django
 import sqlalchemy as sa
 
 
@@ -38,6 +39,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "procrastinate.contrib.django",
     "tests.django.shop",
+    *(["django_tasks"] if django.VERSION < (6, 0) else []),
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -58,3 +60,4 @@ TEMPLATES = [
     }
 ]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+TASKS = {"default": {"BACKEND": "procrastinate.contrib.django.tasks.ProcrastinateBackend"}}

@@ -1,0 +1,210 @@
+"""The backend: what the project calls. Its jobs are run by the project's workers (:mod:`.execution`)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings as django_settings
+from django.core import checks
+from django.db import connections
+from django.utils import timezone
+
+from procrastinate import exceptions
+from procrastinate.adapters.django.connector import DjangoConnector
+from procrastinate.adapters.django.project_app import app
+from procrastinate.adapters.django.task_backend import framework
+from procrastinate.adapters.django.task_backend.options import BackendOptions, read_options, read_retry
+from procrastinate.adapters.django.task_backend.task_results import new_result, to_task_result
+from procrastinate.jobs import JobDeferrer, require_on_conflict
+from procrastinate.locks import Lock
+from procrastinate.manager import JobManager
+from procrastinate.retry import RetryValue
+from procrastinate.tasks import configure_task
+from procrastinate.timing import require_seconds
+from procrastinate.types import OnConflict
+from procrastinate.validation import NAME_LENGTH
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ProcrastinateTask(framework.Task):  # type: ignore[misc]
+    """A task of ``django.tasks`` with what this queue can do: ``@task(retry=3, timeout=60)``, ``task.using(lock=...)``.
+
+    ``None`` takes what the backend's ``OPTIONS`` say. The decorator takes these from Django 6.1 on.
+    """
+
+    retry: RetryValue | None = dataclasses.field(default=None, hash=False)
+    timeout: float | None = None
+    lock: Lock | None = None
+    queueing_lock: Lock | None = None
+    on_conflict: OnConflict | None = None
+
+    def using(
+        self,
+        *,
+        lock: Lock | None = None,
+        queueing_lock: Lock | None = None,
+        on_conflict: OnConflict | None = None,
+        **changes: Any,
+    ) -> Any:
+        """The task with other defaults. ``retry`` and ``timeout`` stay: a worker takes them from the declared task."""
+        for name in ("retry", "timeout"):
+            if name in changes:
+                raise TypeError(f"{name} belongs to the declaration of the task, @task({name}=...), not to using()")
+        given = {"lock": lock, "queueing_lock": queueing_lock, "on_conflict": on_conflict}
+        ours = {name: value for name, value in given.items() if value is not None}
+        return dataclasses.replace(framework.Task.using(self, **changes), **ours)
+
+
+class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
+    """Keeps the tasks of ``django.tasks`` in the project's queue, on Django's own connection.
+
+    ``enqueue`` inside ``transaction.atomic()`` belongs to the transaction.
+    """
+
+    task_class = ProcrastinateTask
+    supports_defer = True
+    supports_async_task = True
+    supports_get_result = True
+    supports_priority = True
+
+    def __init__(self, alias: str, params: dict[str, Any]) -> None:
+        super().__init__(alias, params)
+        self._read: BackendOptions | None = None
+
+    @property
+    def own_options(self) -> BackendOptions:
+        """``OPTIONS``, read. Raises where something is wrong with them; so does the system check."""
+        if self._read is None:
+            self._read = read_options(self.options)
+        return self._read
+
+    @property
+    def job_manager(self) -> JobManager:
+        """The queue in the database of this backend."""
+        database = self.own_options.database
+        return app.job_manager if database is None else JobManager(DjangoConnector(database))
+
+    def validate_task(self, task: Any) -> None:
+        """Refuse what cannot be run, when it is declared: a project's start tells, not its worker."""
+        super().validate_task(task)
+        if len(task.module_path) > NAME_LENGTH:
+            raise framework.InvalidTask(
+                f"The path of task {task.module_path!r} is longer than {NAME_LENGTH} characters"
+            )
+        if not isinstance(task, ProcrastinateTask):
+            return
+        try:
+            require_seconds("timeout", task.timeout)
+            read_retry(task.retry or False)
+            require_on_conflict(task.on_conflict or "raise")
+        except (TypeError, ValueError, ImportError) as error:
+            raise framework.InvalidTask(str(error)) from error
+
+    def enqueue(self, task: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Store a job that runs the task, and return its result, which is still to come.
+
+        Raises
+        ------
+        AlreadyEnqueued
+            A job is waiting under the same queueing lock.
+        """
+        self.validate_task(task)
+        arguments = _arguments(args, kwargs)
+        job_id = self._deferrer(task).defer(**arguments)
+        result = new_result(task, job_id, self.alias, arguments)
+        framework.task_enqueued.send(type(self), task_result=result)
+        return result
+
+    async def aenqueue(self, task: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """As :meth:`enqueue`."""
+        self.validate_task(task)
+        arguments = _arguments(args, kwargs)
+        job_id = await self._deferrer(task).defer_async(**arguments)
+        result = new_result(task, job_id, self.alias, arguments)
+        await framework.task_enqueued.asend(type(self), task_result=result)
+        return result
+
+    def _deferrer(self, task: Any) -> JobDeferrer:
+        options = self.own_options
+        return configure_task(
+            name=task.module_path,
+            job_manager=self.job_manager,
+            queue=task.queue_name,
+            priority=task.priority,
+            schedule_at=_aware(task.run_after),
+            lock=getattr(task, "lock", None) or options.lock,
+            queueing_lock=getattr(task, "queueing_lock", None) or options.queueing_lock,
+            on_conflict=getattr(task, "on_conflict", None) or options.on_conflict,
+        )
+
+    def get_result(self, result_id: str) -> Any:
+        """The result of that id, from any process.
+
+        Raises
+        ------
+        TaskResultDoesNotExist
+            There is no such job (any more), or it is not one of ``django.tasks``.
+        """
+        try:
+            stored = self.job_manager.get_result(_job_id(result_id))
+        except exceptions.NoResult as error:
+            raise framework.TaskResultDoesNotExist(result_id) from error
+        return to_task_result(stored, self.alias)
+
+    async def aget_result(self, result_id: str) -> Any:
+        """As :meth:`get_result`."""
+        try:
+            stored = await self.job_manager.get_result_async(_job_id(result_id))
+        except exceptions.NoResult as error:
+            raise framework.TaskResultDoesNotExist(result_id) from error
+        return to_task_result(stored, self.alias)
+
+    def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
+        """What is wrong with the entry of ``TASKS``."""
+        return [*super().check(**kwargs), *self._problems()]
+
+    def _problems(self) -> Iterator[checks.CheckMessage]:
+        name = f"TASKS[{self.alias!r}]"
+        if not apps.is_installed("procrastinate.adapters.django"):
+            hint = 'Add "procrastinate.contrib.django" to INSTALLED_APPS.'
+            yield checks.Error(f"{name} needs the app of Procrastinate.", hint=hint, id="procrastinate.E020")
+        try:
+            options = self.own_options
+        except (TypeError, ValueError, ImportError) as error:
+            yield checks.Error(f"{name}['OPTIONS']: {error}.", id="procrastinate.E021")
+            return
+        if options.database is not None:
+            yield from _database_problems(f"{name}['OPTIONS']['database']", options.database)
+
+
+def _database_problems(name: str, alias: str) -> Iterator[checks.CheckMessage]:
+    if alias not in connections:
+        hint = f"There are: {', '.join(connections)}."
+        yield checks.Error(f"{name} is {alias!r}, which is not in DATABASES.", hint=hint, id="procrastinate.E022")
+    elif connections[alias].vendor != "postgresql":
+        yield checks.Error(f"{name}: the database {alias!r} is not PostgreSQL.", id="procrastinate.E023")
+
+
+def _arguments(args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """As they are stored, and as the worker calls :mod:`.execution`."""
+    return {"args": framework.normalize_json(list(args)), "kwargs": framework.normalize_json(kwargs)}
+
+
+def _aware(moment: Any) -> Any:
+    """Without ``USE_TZ``, Django's datetimes are naive, in the project's time zone."""
+    if moment is not None and not django_settings.USE_TZ and timezone.is_naive(moment):
+        return timezone.make_aware(moment)
+    return moment
+
+
+def _job_id(result_id: Any) -> int:
+    try:
+        job_id = int(result_id)
+    except (TypeError, ValueError):
+        job_id = 0
+    if not 0 < job_id < 2**63:
+        raise framework.TaskResultDoesNotExist(result_id)
+    return job_id

@@ -1,0 +1,127 @@
+"""``TaskResult`` of ``django.tasks``, from what the queue knows of a job."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+from django.utils import timezone
+from django.utils.module_loading import import_string
+
+from procrastinate.adapters.django.task_backend import framework
+from procrastinate.jobs import Job, Status
+from procrastinate.results import Result
+
+_STATUS = {
+    Status.TODO: framework.TaskResultStatus.READY,
+    Status.DOING: framework.TaskResultStatus.RUNNING,
+    Status.ABORTING: framework.TaskResultStatus.RUNNING,
+    Status.SUCCEEDED: framework.TaskResultStatus.SUCCESSFUL,
+}
+"""The others have failed: ``django.tasks`` knows neither cancelled nor aborted jobs."""
+
+_STOPPED = {Status.CANCELLED: "The job was cancelled.\n", Status.ABORTED: "The job was aborted.\n"}
+
+
+def declared_task(name: str) -> Any:
+    """The task of ``django.tasks`` that is declared at that path; ``None`` where there is none."""
+    try:
+        declared = import_string(name)
+    except ImportError:
+        return None
+    return declared if isinstance(declared, framework.Task) else None
+
+
+def new_result(task: Any, job_id: int, alias: str, arguments: dict[str, Any]) -> Any:
+    """Of a job that has just been stored."""
+    return framework.TaskResult(
+        task=task,
+        id=str(job_id),
+        status=framework.TaskResultStatus.READY,
+        enqueued_at=timezone.now(),
+        started_at=None,
+        finished_at=None,
+        last_attempted_at=None,
+        backend=alias,
+        errors=[],
+        worker_ids=[],
+        **arguments,
+    )
+
+
+def to_task_result(stored: Result, alias: str) -> Any:
+    """Of a job as it is stored.
+
+    Raises
+    ------
+    TaskResultDoesNotExist
+        It is not a job of ``django.tasks``, or its task is gone.
+    """
+    declared = declared_task(stored.job.task_name)
+    if declared is None or not {"args", "kwargs"} <= stored.job.task_kwargs.keys():
+        raise framework.TaskResultDoesNotExist(str(stored.job_id))
+    result = framework.TaskResult(
+        task=_as_enqueued(declared, stored.job),
+        id=str(stored.job_id),
+        status=_STATUS.get(stored.status, framework.TaskResultStatus.FAILED),
+        enqueued_at=stored.enqueued_at,
+        started_at=stored.started_at,
+        finished_at=stored.finished_at,
+        last_attempted_at=stored.last_attempted_at,
+        args=stored.job.task_kwargs["args"],
+        kwargs=stored.job.task_kwargs["kwargs"],
+        backend=alias,
+        errors=[*_errors(stored)],
+        worker_ids=[str(worker_id) for worker_id in stored.worker_ids],
+    )
+    if stored.has_value:
+        _set(result, _return_value=stored.value)
+    return result
+
+
+def _as_enqueued(declared: Any, job: Job) -> Any:
+    try:
+        return declared.using(priority=job.priority, queue_name=job.queue, run_after=job.scheduled_at)
+    except framework.InvalidTask:
+        return declared  # the settings have changed since: it is a job of that task all the same
+
+
+def _errors(stored: Result) -> Iterator[Any]:
+    for error in stored.errors:
+        yield framework.TaskError(exception_class_path=error.exception_class, traceback=error.traceback)
+    if stored.status in _STOPPED and not stored.errors:
+        yield framework.TaskError(
+            exception_class_path="procrastinate.exceptions.JobAborted", traceback=_STOPPED[stored.status]
+        )
+
+
+def succeeded(result: Any, value: Any) -> None:
+    """Write down that the task has returned."""
+    _set(result, status=framework.TaskResultStatus.SUCCESSFUL, finished_at=timezone.now(), _return_value=value)
+
+
+def waiting(result: Any, error: BaseException) -> None:
+    """Write down that the task has raised, and is tried again."""
+    result.errors.append(_task_error(error))
+    _set(result, status=framework.TaskResultStatus.READY)
+
+
+def failed(result: Any, error: BaseException) -> None:
+    """Write down that the task has raised, for good."""
+    result.errors.append(_task_error(error))
+    _set(result, status=framework.TaskResultStatus.FAILED, finished_at=timezone.now())
+
+
+def _task_error(error: BaseException) -> Any:
+    kind = type(error)
+    return framework.TaskError(
+        exception_class_path=f"{kind.__module__}.{kind.__qualname__}",
+        traceback="".join(traceback.format_exception(error)),
+    )
+
+
+def _set(result: Any, **values: Any) -> None:
+    """A result is frozen for those who are given it; a backend brings it up to date."""
+    for name, value in values.items():
+        object.__setattr__(result, name, value)

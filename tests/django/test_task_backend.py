@@ -1,0 +1,302 @@
+"""Django's own Tasks framework, on the queue: what is enqueued, what a worker makes of it, what can be read back."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.test.utils import override_settings
+
+from procrastinate import exceptions
+from procrastinate.adapters.django.task_backend import framework
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.retry import RetryStrategy
+from tests.django.shop import framework_tasks as tasks
+from tests.django.shop.models import Order
+from tests.django.shop.tasks import ship as app_task
+from tests.django.support import ROOT
+
+pytestmark = pytest.mark.usefixtures("project")
+
+BACKEND = "procrastinate.contrib.django.tasks.ProcrastinateBackend"
+READY, RUNNING = framework.TaskResultStatus.READY, framework.TaskResultStatus.RUNNING
+SUCCESSFUL, FAILED = framework.TaskResultStatus.SUCCESSFUL, framework.TaskResultStatus.FAILED
+
+
+def backend(**options: Any) -> Any:
+    """A backend with these options, as the setting ``TASKS`` has it."""
+    return override_settings(TASKS={"default": {"BACKEND": BACKEND, "QUEUES": [], "OPTIONS": options}})
+
+
+def run_worker(**options: Any) -> None:
+    """Run what waits, by a worker that has not seen any of the tasks."""
+    for name in [name for name in app.tasks if name.startswith(tasks.__name__)]:
+        del app.tasks[name]
+    app.run_worker(wait=False, install_signal_handlers=False, listen_notify=False, **options)
+
+
+@pytest.fixture
+def told() -> Iterator[list[tuple[str, Any]]]:
+    """The signals that were sent: their names, and the status of the result at that moment."""
+    seen: list[tuple[str, Any]] = []
+    names = ("task_enqueued", "task_started", "task_finished")
+    receivers = {}
+    for name in names:
+
+        def receive(sender: Any, task_result: Any, name: str = name, **kwargs: Any) -> None:
+            seen.append((name, task_result.status))
+
+        receivers[name] = receive
+        getattr(framework, name).connect(receive)
+    yield seen
+    for name in names:
+        getattr(framework, name).disconnect(receivers[name])
+
+
+def test_a_task_is_enqueued_run_and_read_back() -> None:
+    with backend():
+        result = tasks.add.enqueue(1, b=2)
+        assert (result.status, result.attempts, result.args, result.kwargs) == (READY, 0, [1], {"b": 2})
+        job = ProcrastinateJob.objects.get(pk=result.id)
+        assert job.task_name == "tests.django.shop.framework_tasks.add"
+        run_worker()
+        result.refresh()
+        assert (result.status, result.return_value, result.attempts, result.errors) == (SUCCESSFUL, 3, 1, [])
+        assert result.enqueued_at <= result.started_at <= result.last_attempted_at <= result.finished_at
+        assert tasks.add.get_result(result.id).task == tasks.add
+
+
+def test_an_async_task_is_run_too() -> None:
+    with backend():
+        result = tasks.add_async.enqueue(1, b=2)
+        run_worker()
+        result.refresh()
+        assert result.return_value == 3
+
+
+def test_async_code_enqueues_and_reads_results(told: list[tuple[str, Any]]) -> None:
+    from asgiref.sync import async_to_sync
+
+    with backend():
+        result = async_to_sync(tasks.add.aenqueue)(1)
+        run_worker()
+        async_to_sync(result.arefresh)()
+        assert result.return_value == 1
+        assert async_to_sync(tasks.add.aget_result)(result.id).return_value == 1
+    assert told == [("task_enqueued", READY), ("task_started", RUNNING), ("task_finished", SUCCESSFUL)]
+
+
+def test_one_worker_serves_tasks_of_both_kinds() -> None:
+    with backend():
+        orders = [Order.objects.create(product="book") for _ in range(2)]
+        tasks.ship.enqueue(orders[0].pk)
+        app_task.defer(order_id=orders[1].pk)
+        run_worker()
+    assert set(Order.objects.values_list("product", flat=True)) == {"shipped"}
+
+
+def test_what_is_enqueued_in_a_transaction_vanishes_with_it() -> None:
+    with backend():
+        with transaction.atomic():
+            result = tasks.add.enqueue(1)
+            assert tasks.add.get_result(result.id).status == READY
+            transaction.set_rollback(True)
+        with pytest.raises(framework.TaskResultDoesNotExist):
+            tasks.add.get_result(result.id)
+
+
+@pytest.mark.parametrize("task", [tasks.fail, tasks.fail_async], ids=["sync", "async"])
+def test_a_task_that_raises_has_failed(
+    task: Any, told: list[tuple[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Django's logger is told while the exception is handled, and has its traceback."""
+    with backend(), caplog.at_level(logging.ERROR):
+        result = task.enqueue()
+        run_worker()
+        result.refresh()
+        assert (result.status, result.attempts, result.is_finished) == (FAILED, 1, True)
+        (error,) = result.errors
+        assert error.exception_class is ValueError
+        assert error.traceback.endswith("ValueError: on purpose\n")
+        with pytest.raises(ValueError, match="Task failed"):
+            _ = result.return_value
+    assert told == [("task_enqueued", READY), ("task_started", RUNNING), ("task_finished", FAILED)]
+    (logged,) = [record for record in caplog.records if record.name.startswith(framework.NAME)]
+    assert logged.exc_info is not None
+    assert isinstance(logged.exc_info[1], ValueError)
+
+
+@pytest.mark.parametrize(
+    "retry", [1, {"max_attempts": 1}, RetryStrategy(max_attempts=1)], ids=["number", "dict", "strategy"]
+)
+def test_a_retry_strategy_comes_through_the_options(retry: Any, told: list[tuple[str, Any]]) -> None:
+    """Between the attempts the result is ready again, with the error of the first; it finishes once."""
+    with backend(retry=retry):
+        result = tasks.fail_first.enqueue()
+        run_worker()
+        result.refresh()
+        assert (result.status, result.return_value, result.attempts) == (SUCCESSFUL, 2, 2)
+        assert [error.exception_class for error in result.errors] == [ValueError]
+    assert [name for name, _ in told] == ["task_enqueued", "task_started", "task_started", "task_finished"]
+
+
+@pytest.mark.skipif(framework.NAME == "django_tasks", reason="The decorator takes more from Django 6.1 on")
+def test_a_retry_strategy_comes_through_the_decorator() -> None:
+    """The task's own counts more than the backend's."""
+    with backend(retry=5, timeout=600):
+        task = _declared(tasks.fail, retry=2, timeout=0.5)
+        from procrastinate.adapters.django.task_backend.backend import ProcrastinateTask
+
+        assert isinstance(task, ProcrastinateTask)
+        assert (task.retry, task.timeout) == (2, 0.5)
+        with pytest.raises(framework.InvalidTask, match="timeout"):
+            _declared(tasks.fail, timeout=-1)
+
+
+def _declared(task: Any, **options: Any) -> Any:
+    import django
+
+    if django.VERSION < (6, 1):
+        return task.get_backend().task_class(func=task.func, **options)
+    return tasks.task(**options)(task.func)
+
+
+def test_a_timeout_comes_through_the_options(told: list[tuple[str, Any]]) -> None:
+    with backend(timeout=0.05):
+        result = tasks.sleep.enqueue()
+        run_worker()
+        result.refresh()
+        assert result.status == FAILED
+        assert result.errors[0].exception_class is exceptions.TaskTimeout
+    assert told[-1] == ("task_finished", FAILED)
+
+
+def test_priority_queue_and_time_are_the_jobs() -> None:
+    later = datetime.datetime(2090, 1, 1, tzinfo=datetime.UTC)
+    with backend():
+        task = tasks.add.using(priority=7, queue_name="slow", run_after=later)
+        result = task.enqueue(1)
+        job = ProcrastinateJob.objects.get(pk=result.id)
+        assert (job.priority, job.queue_name, job.scheduled_at) == (7, "slow", later)
+        assert tasks.add.get_result(result.id).task == task
+
+
+def test_without_time_zones_a_naive_time_is_the_projects() -> None:
+    with backend(), override_settings(USE_TZ=False, TIME_ZONE="UTC"):
+        result = tasks.add.using(run_after=datetime.datetime(2090, 1, 1)).enqueue(1)
+        assert app.job_manager.get_result(int(result.id)).job.scheduled_at == datetime.datetime(
+            2090, 1, 1, tzinfo=datetime.UTC
+        )
+
+
+def test_a_taken_queueing_lock_leaves_the_transaction_usable() -> None:
+    with backend(), transaction.atomic():
+        task = tasks.add.using(queueing_lock="one")
+        first = task.enqueue(1)
+        with pytest.raises(exceptions.AlreadyEnqueued):
+            task.enqueue(2)
+        assert task.using(on_conflict="skip").enqueue(3).id == first.id
+        assert ProcrastinateJob.objects.count() == 1
+
+
+def test_a_lock_is_made_from_the_arguments() -> None:
+    with backend(lock=lambda given: f"number-{given['args'][0]}"):
+        result = tasks.add.enqueue(7)
+        assert ProcrastinateJob.objects.get(pk=result.id).lock == "number-7"
+
+
+def test_what_a_worker_decides_is_not_for_using() -> None:
+    with backend(), pytest.raises(TypeError, match=r"retry belongs to the declaration"):
+        tasks.add.using(retry=3)
+
+
+def test_a_value_becomes_json_or_the_task_has_failed() -> None:
+    with backend():
+        results = [tasks.give_back.enqueue(what) for what in ("tuple", "bytes", "function")]
+        run_worker()
+        for result in results:
+            result.refresh()
+        assert [result.status for result in results] == [SUCCESSFUL, SUCCESSFUL, FAILED]
+        assert [result.return_value for result in results[:2]] == [[1, 2], "text"]
+        assert results[2].errors[0].exception_class is TypeError
+
+
+def test_arguments_that_are_no_json_are_refused() -> None:
+    with backend(), pytest.raises(TypeError, match="Unsupported type"):
+        tasks.add.enqueue({1, 2})
+
+
+@pytest.mark.parametrize("result_id", ["0", "-1", "7" * 30, "no-number", "", None, "1 OR 1=1"])
+def test_an_id_that_is_none_is_not_found(result_id: Any) -> None:
+    with backend(), pytest.raises(framework.TaskResultDoesNotExist):
+        tasks.add.get_backend().get_result(result_id)
+
+
+def test_a_job_of_another_kind_is_not_found() -> None:
+    job_id = app_task.defer(order_id=1)
+    with backend(), pytest.raises(framework.TaskResultDoesNotExist):
+        tasks.add.get_result(str(job_id))
+
+
+def test_a_result_of_another_task_is_a_mismatch() -> None:
+    with backend():
+        result = tasks.add.enqueue(1)
+        with pytest.raises(Exception, match="Task does not match"):
+            tasks.ship.get_result(result.id)
+
+
+def test_a_cancelled_job_has_failed() -> None:
+    with backend():
+        result = tasks.add.enqueue(1)
+        app.job_manager.cancel_job_by_id(int(result.id))
+        result.refresh()
+        assert result.status == FAILED
+        assert result.errors[0].exception_class is exceptions.JobAborted
+
+
+def test_a_name_that_is_no_task_is_not_run() -> None:
+    """A job names a function of the project, perhaps by mistake: it is not called."""
+    job_id = app.configure_task("tests.django.shop.framework_tasks.not_a_task").defer(args=[], kwargs={})
+    with backend():
+        run_worker()
+    assert ProcrastinateJob.objects.get(pk=job_id).status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"retries": 3}, "'retries' is not an option of this backend: is it retry that you mean"),
+        ({"retry": "three"}, "three"),
+        ({"retry": {"waits": 3}}, "waits"),
+        ({"timeout": "soon"}, "timeout"),
+        ({"on_conflict": "ignore"}, "on_conflict"),
+        ({"database": "other"}, "not in DATABASES"),
+    ],
+)
+def test_wrong_options_are_an_error_of_the_system_check(options: dict[str, Any], error: str) -> None:
+    with backend(**options):
+        (message,) = tasks.add.get_backend().check()
+    assert error in message.msg
+
+
+def test_a_module_with_tasks_can_be_imported_before_django_is_ready() -> None:
+    """The backend is built by the decorator, at import."""
+    program = f"""
+import importlib
+from django.conf import settings
+settings.configure(TASKS={{"default": {{"BACKEND": "{BACKEND}"}}}}, INSTALLED_APPS=["procrastinate.contrib.django"])
+task = importlib.import_module("{framework.NAME}").task
+exec(compile("def add(a): return a", "tasks", "exec"))
+task(add)
+from django.apps import apps
+assert not apps.ready
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
