@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy as sa
 
 from procrastinate import exceptions
 from procrastinate.raw_queries import RawQueries
+from procrastinate.transactions import transaction_on
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,6 +90,33 @@ class BaseConnector(RawQueries):
     async def run_on_async(self, connection: Any, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """As :meth:`run_on`, from asynchronous code."""
         raise TypeError(f"{type(self).__name__} takes no connection=: it uses its own connection")
+
+    def transaction(
+        self, bind: Any, finish: Operation[[], None]
+    ) -> AbstractContextManager[Any] | AbstractAsyncContextManager[Any]:
+        """A transaction of the user's that is committed at the end of the block, after ``finish``.
+
+        Parameters
+        ----------
+        bind:
+            What opens it, as in :func:`~procrastinate.transactions.transaction_on`; ``None``: the connector's own
+            connection, where user code shares it.
+        finish:
+            An operation that is run as the last one before the commit. Where it raises, all is rolled back.
+
+        Raises
+        ------
+        TypeError
+            The connector cannot use what is given.
+        """
+        if bind is None:
+            raise TypeError(
+                "context.transaction() without an argument is for Django: give it your Engine or sessionmaker (or "
+                "AsyncEngine, or async_sessionmaker)"
+            )
+        return transaction_on(
+            bind, lambda opened: self.run_on(opened, finish), lambda opened: self.run_on_async(opened, finish)
+        )
 
     async def listen_notify(
         self,

@@ -10,6 +10,7 @@
     ├── LoadFromPathError (ImportError) a dotted path leads nowhere
     ├── JobRetry                        raised by a retry strategy, not by users
     ├── JobAborted                      raised by a task that stops because it was asked to
+    ├── JobNotHeld                      a job was taken from the worker whose task would commit
     ├── TaskTimeout (TimeoutError)      a run took longer than the timeout of its task
     ├── InvalidResult (ValueError)      what a task returned cannot be kept
     ├── ResultNotAvailable              the job has no return value
@@ -81,6 +82,10 @@ class JobRetry(ProcrastinateException):
 
 class JobAborted(ProcrastinateException):
     """The job stops because it was asked to."""
+
+
+class JobNotHeld(ProcrastinateException):
+    """The job is no longer this worker's: what the task wrote in its transaction is rolled back."""
 
 
 class TaskTimeout(ProcrastinateException, TimeoutError):

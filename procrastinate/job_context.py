@@ -6,13 +6,29 @@ import dataclasses
 import enum
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncEngine,
+    AsyncSession,
+    async_scoped_session,
+    async_sessionmaker,
+)
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+
+from procrastinate.job_completion import JobCompletion, JobTransaction
 from procrastinate.jobs import Job
 
 if TYPE_CHECKING:
     from procrastinate.app import App
     from procrastinate.tasks import Task
+
+
+S = TypeVar("S", bound=Session)
+A = TypeVar("A", bound=AsyncSession)
 
 
 class AbortReason(enum.Enum):
@@ -72,6 +88,8 @@ class JobContext:
     additional_context: dict[str, Any] = dataclasses.field(default_factory=dict)
     abort_reason: Callable[[], AbortReason | None] = lambda: None
     """Call it: why the job should stop, or ``None`` to go on."""
+    completion: JobCompletion | None = dataclasses.field(default=None, repr=False)
+    """The worker's, for :meth:`transaction`."""
 
     @property
     def task(self) -> Task[Any, Any, Any]:
@@ -82,6 +100,53 @@ class JobContext:
     def queues_display(self) -> str:
         """The worker's queues, for a person to read."""
         return queues_display(self.worker_queues)
+
+    @overload
+    def transaction(self, bind: sessionmaker[S]) -> AbstractContextManager[S]: ...
+    @overload
+    def transaction(self, bind: scoped_session[S]) -> AbstractContextManager[scoped_session[S]]: ...
+    @overload
+    def transaction(self, bind: S) -> AbstractContextManager[S]: ...
+    @overload
+    def transaction(self, bind: sa.Engine | sa.Connection) -> AbstractContextManager[sa.Connection]: ...
+    @overload
+    def transaction(self, bind: async_sessionmaker[A]) -> AbstractAsyncContextManager[A]: ...
+    @overload
+    def transaction(self, bind: async_scoped_session[A]) -> AbstractAsyncContextManager[async_scoped_session[A]]: ...
+    @overload
+    def transaction(self, bind: A) -> AbstractAsyncContextManager[A]: ...
+    @overload
+    def transaction(self, bind: AsyncEngine | AsyncConnection) -> AbstractAsyncContextManager[AsyncConnection]: ...
+    @overload
+    def transaction(self, bind: None = None) -> JobTransaction[None]: ...
+    def transaction(self, bind: Any = None) -> Any:
+        """A transaction that ends the job: what the task writes in it and the job's success are committed together.
+
+        So the effects in your own database happen exactly once, whatever becomes of the worker. Where the job is no
+        longer this worker's, or the block raises, everything is rolled back, and the run has raised. After the block
+        the job has succeeded, whatever the task does then. Jobs deferred with ``connection=`` inside belong to it, too.
+
+        Parameters
+        ----------
+        bind:
+            What leads to the database of the jobs: an ``Engine`` or ``AsyncEngine`` (the block gets a connection), a
+            ``sessionmaker`` or ``async_sessionmaker`` (the block gets a session); or an open session or connection in
+            no transaction, which stays open. In a Django project, nothing: the block is inside ``atomic()`` of the
+            jobs' database, with ``with`` in a sync task and ``async with`` in an async one.
+
+        Raises
+        ------
+        JobNotHeld
+            At the end of the block: the worker was taken for dead, say, and another runs the job.
+        RuntimeError
+            The job has such a transaction already, or none runs: a context was made by hand.
+        TypeError, ValueError
+            ``bind`` is something else, or in autocommit.
+        """
+        if self.completion is None:
+            raise RuntimeError("context.transaction() works where a worker runs the job: this context was made by hand")
+        transaction = self.app.connector.transaction(bind, self.completion.operation())
+        return JobTransaction(transaction, self.completion)
 
     def should_abort(self) -> bool:
         """Whether the job is asked to stop. A sync task that can stop halfway asks now and then."""

@@ -7,6 +7,7 @@ nor commits, knows no framework, no asyncio and no clock but the database's. Con
 
 from __future__ import annotations
 
+from procrastinate.core.complete import complete_job
 from procrastinate.core.control import cancel_job, get_job_status, list_jobs_to_abort
 from procrastinate.core.defer import (
     TickOutcome,
@@ -76,6 +77,7 @@ __all__ = [
     "TickOutcome",
     "atomic",
     "cancel_job",
+    "complete_job",
     "count_by_lock",
     "count_by_queue",
     "count_by_task",

@@ -10,6 +10,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 
 from procrastinate.connector import BaseConnector, Notify, Operation, P, R
@@ -37,6 +38,24 @@ class Listener:
         if channel in self.channels:
             with contextlib.suppress(RuntimeError):  # The loop was closed, and nobody waits.
                 self.loop.call_soon_threadsafe(self.heard.put_nowait, (channel, payload))
+
+
+class _Block:
+    """A block that calls something at its end, unless it has raised. For ``with`` and for ``async with``."""
+
+    def __init__(self, finish: Callable[[], None]) -> None:
+        self._finish = finish
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if error is None:
+            self._finish()
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        self.__exit__(kind, error, traceback)
 
 
 class InMemoryConnector(BaseConnector):
@@ -176,6 +195,12 @@ class InMemoryConnector(BaseConnector):
     async def run_on_async(self, connection: Any, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """As :meth:`run_async`: there is no use for a connection."""
         return await self.run_async(operation, *args, **kwargs)
+
+    def transaction(
+        self, bind: Any, finish: Operation[[], None]
+    ) -> AbstractContextManager[Any] | AbstractAsyncContextManager[Any]:
+        """The user's transaction, if one is given; else none. The job ends with the block."""
+        return _Block(functools.partial(self.run, finish)) if bind is None else super().transaction(bind, finish)
 
     def _find(
         self, operation: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from procrastinate import core
+from procrastinate import core, exceptions
 from procrastinate.core import (
     EventType,
     FinishedJob,
@@ -224,6 +224,12 @@ def _ended(tables: Tables, row: JobRow, status: Status) -> dict[str, Any]:
 
 def _attempts_after(row: JobRow) -> int:
     return row["attempts"] + 1 if row["status"] == DOING else row["attempts"]
+
+
+@IMPLEMENTED.of(core.complete_job)
+def complete_job(tables: Tables, finished: FinishedJob, *, worker_id: int) -> None:
+    if not finish_jobs(tables, [finished], worker_id=worker_id):
+        raise exceptions.JobNotHeld
 
 
 @IMPLEMENTED.of(core.finish_job_by_id)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from procrastinate import exceptions
+from procrastinate.job_completion import JobCompletion
 from procrastinate.job_context import AbortReason, JobContext, JobResult
 from procrastinate.jobs import Job, Status, UnreadableArguments
 from procrastinate.middleware import compose, is_async_middleware
@@ -40,6 +41,7 @@ class JobRun:
         self._abort_reason: AbortReason | None = None
         self._cancellable: asyncio.Task[Any] | None = None
         self._job_result = JobResult(start_timestamp=time.time())
+        self._completion = JobCompletion(job, worker.settings.delete_jobs)
         self._context = JobContext(
             app=worker.app,
             worker_name=worker.settings.name,
@@ -48,6 +50,7 @@ class JobRun:
             start_timestamp=self._job_result.start_timestamp,
             additional_context=worker.settings.additional_context.copy(),
             abort_reason=self._why_to_stop,
+            completion=self._completion,
         )
 
     def _why_to_stop(self) -> AbortReason | None:
@@ -144,12 +147,20 @@ class JobRun:
         return [*of_worker, *task.task_middleware]
 
     def _decide(self, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
+        if self._completion.is_recorded:
+            self._warn_of_late_exception(result.exception)
+            return Outcome(job=self.job, status=Status.SUCCEEDED, is_recorded=True)
         try:
             return decide(self.job, task, result)
         except BaseException as error:
             # A retry strategy of the user's that raises must not leave the job running for ever.
             error.__context__ = result.exception
             return Outcome(job=self.job, status=Status.FAILED, exception=error)
+
+    def _warn_of_late_exception(self, exception: BaseException | None) -> None:
+        if exception is not None:
+            message = "Job %s has raised after its transaction was committed: it has succeeded all the same"
+            self._log(logging.WARNING, "raised_after_commit", message, self.job.call_string, exc_info=exception)
 
     def _log_outcome(self, outcome: Outcome) -> None:
         level, action, words = _OUTCOME_LOGS[outcome.status, outcome.retry_decision is not None]

@@ -31,6 +31,8 @@ class Outcome:
     """``TODO`` with a retry decision."""
     exception: BaseException | None = None
     retry_decision: RetryDecision | None = None
+    is_recorded: bool = False
+    """The task's own transaction has recorded it."""
 
     @property
     def job_id(self) -> int:

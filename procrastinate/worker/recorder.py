@@ -66,7 +66,11 @@ class Recorder:
         return set(self._unrecorded)
 
     def add(self, outcome: Outcome) -> None:
-        """Record an outcome, soon."""
+        """Record an outcome, soon; one that the task's own transaction has recorded is only told about."""
+        if outcome.is_recorded:
+            self._log_recorded([outcome])
+            self._on_recorded(_frees_something(outcome))
+            return
         self._unrecorded[outcome.job_id] += 1
         self._add_again(outcome)
 

@@ -157,6 +157,12 @@ def test_the_outcomes_of_jobs(full: sa.Connection) -> None:
     check(explain(full, core.finish_jobs, outcomes, worker_id=1), reads={PRIMARY_KEY}, buffers=2000)
 
 
+def test_the_outcome_of_a_job_that_its_task_commits(full: sa.Connection) -> None:
+    (job_id,) = running(full, "running", 1)
+    finished = FinishedJob(id=job_id, attempts=0, status=Status.SUCCEEDED)
+    check(explain(full, core.complete_job, finished, worker_id=1), reads={PRIMARY_KEY}, buffers=100)
+
+
 def test_retries(full: sa.Connection) -> None:
     retries = [JobRetry(id=id_, attempts=0) for id_ in running(full, "running", 20)]
     check(explain(full, core.retry_jobs, retries, worker_id=1), reads={PRIMARY_KEY, QUEUEING_LOCK}, buffers=2000)

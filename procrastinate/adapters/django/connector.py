@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from django.db.transaction import TransactionManagementError
 from procrastinate.adapters.borrowed import borrowed_engine, use_default_loaders
 from procrastinate.adapters.django.connection_params import connector_params
 from procrastinate.adapters.django.exceptions import BrokenTransaction
+from procrastinate.adapters.django.job_transaction import DjangoTransaction
 from procrastinate.adapters.worker_connector import WorkerConnector
 from procrastinate.connector import BaseConnector, Operation, P, R
 from procrastinate.core.errors import translate
@@ -96,6 +98,20 @@ class DjangoConnector(BaseConnector):
     async def run_async(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation on the connection that Django's asynchronous ORM uses here."""
         return await sync_to_async(self.run, thread_sensitive=True)(operation, *args, **kwargs)
+
+    def transaction(self, bind: Any, finish: Operation[[], None]) -> DjangoTransaction:
+        """``atomic()`` on Django's connection.
+
+        Raises
+        ------
+        TypeError
+            Something else is given.
+        """
+        if bind is not None:
+            raise TypeError(
+                f"In a Django project, context.transaction() is on Django's connection: it takes no {type(bind).__name__}"
+            )
+        return DjangoTransaction(self.alias, functools.partial(self.run, finish))
 
     def get_worker_connector(self) -> BaseConnector:
         """A connector to the same database that has nothing to do with Django's connections."""

@@ -1,0 +1,85 @@
+"""The transaction of a task that ends its job, on Django's connection."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import cast
+
+from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from django import db
+from django.db import transaction
+
+
+class DjangoTransaction:
+    """``atomic()``, outermost, with something to do right before the commit. For ``with`` and for ``async with``.
+
+    Django's asynchronous ORM shares one thread, and its connection, among all that an event loop runs. So the
+    asynchronous block gets a thread of its own: what other jobs do meanwhile is not in its transaction.
+    """
+
+    def __init__(self, alias: str, finish: Callable[[], None]) -> None:
+        self._alias = alias
+        self._finish = finish
+        self._outer: AbstractAsyncContextManager[None] | None = None
+
+    def __enter__(self) -> None:
+        self._inner = self._block()
+        self._inner.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._inner.__exit__(kind, error, traceback)
+
+    async def __aenter__(self) -> None:
+        self._outer = self._async_block()
+        await self._outer.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._outer is not None
+        await self._outer.__aexit__(kind, error, traceback)
+
+    @contextlib.contextmanager
+    def _block(self) -> Iterator[None]:
+        with transaction.atomic(using=self._alias, durable=True):
+            yield
+            self._finish()
+
+    @contextlib.asynccontextmanager
+    async def _async_block(self) -> AsyncIterator[None]:
+        async with _own_thread():
+            block = self._block()
+            await sync_to_async(block.__enter__)()
+            try:
+                yield
+            except BaseException as error:
+                await sync_to_async(block.__exit__)(type(error), error, error.__traceback__)
+                raise
+            await sync_to_async(block.__exit__)(None, None, None)
+
+
+@contextlib.asynccontextmanager
+async def _own_thread() -> AsyncIterator[None]:
+    """A thread for the sync code inside, whose connections are closed with it: nobody else would."""
+    async with cast("AbstractAsyncContextManager[None]", ThreadSensitiveContext()):
+        before = await sync_to_async(_open_connections)()
+        try:
+            yield
+        finally:
+            await sync_to_async(_close_all_but)(before)
+
+
+def _open_connections() -> set[str]:
+    """None in a thread that is new; in a test that drives async code, those of the test."""
+    return {one.alias for one in db.connections.all(initialized_only=True) if one.connection is not None}
+
+
+def _close_all_but(aliases: set[str]) -> None:
+    for one in db.connections.all(initialized_only=True):
+        if one.alias not in aliases:
+            one.close()

@@ -1,0 +1,105 @@
+"""A job that ends together with the transaction of its task: the effects of the task happen exactly once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from procrastinate import core
+from procrastinate.jobs import DeleteJobCondition, Job, Status
+
+T = TypeVar("T")
+
+
+class JobCompletion:
+    """Whether one run of a job is recorded already, by its task's own transaction."""
+
+    def __init__(self, job: Job, delete_jobs: DeleteJobCondition) -> None:
+        self._job = job
+        self._delete = delete_jobs.covers(Status.SUCCEEDED)
+        self._is_open = False
+        self.is_recorded = False
+
+    def operation(self) -> Callable[..., None]:
+        """What is to be run as the last statements of the transaction."""
+        assert self._job.id is not None
+        assert self._job.worker_id is not None
+        finished = core.FinishedJob(
+            id=self._job.id, attempts=self._job.attempts, status=Status.SUCCEEDED, delete=self._delete
+        )
+        return functools.partial(core.complete_job, finished=finished, worker_id=self._job.worker_id)
+
+    def begin(self) -> None:
+        """One transaction completes a job. One that was rolled back may be followed by another.
+
+        Raises
+        ------
+        RuntimeError
+            There is one, or was one that was committed.
+        """
+        if self.is_recorded or self._is_open:
+            state = "has been committed" if self.is_recorded else "is open"
+            raise RuntimeError(
+                f"context.transaction() of job {self._job.call_string} {state} already: a job has one, and ends with it"
+            )
+        self._is_open = True
+
+    def end(self, *, committed: bool) -> None:
+        """The transaction is over."""
+        self._is_open = False
+        self.is_recorded = committed
+
+
+class JobTransaction(Generic[T]):
+    """What ``context.transaction(...)`` gives: for ``with``, or ``async with`` where it is asynchronous."""
+
+    def __init__(
+        self, transaction: AbstractContextManager[T] | AbstractAsyncContextManager[T], completion: JobCompletion
+    ) -> None:
+        self._transaction: Any = transaction
+        self._completion = completion
+
+    def __enter__(self) -> T:
+        if not hasattr(self._transaction, "__enter__"):
+            raise TypeError("This transaction is asynchronous: write `async with context.transaction(...)`")
+        self._completion.begin()
+        try:
+            opened: T = self._transaction.__enter__()
+        except BaseException:
+            self._completion.end(committed=False)
+            raise
+        return opened
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        committed = False
+        try:
+            self._transaction.__exit__(kind, error, traceback)
+            committed = error is None
+        finally:
+            self._completion.end(committed=committed)
+
+    async def __aenter__(self) -> T:
+        if not hasattr(self._transaction, "__aenter__"):
+            raise TypeError("This transaction is synchronous: write `with context.transaction(...)`")
+        self._completion.begin()
+        try:
+            opened: T = await self._transaction.__aenter__()
+        except BaseException:
+            self._completion.end(committed=False)
+            raise
+        return opened
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        committed = False
+        try:
+            await self._transaction.__aexit__(kind, error, traceback)
+            committed = error is None
+        finally:
+            self._completion.end(committed=committed)
