@@ -108,9 +108,8 @@ class DjangoConnector(BaseConnector):
             Something else is given.
         """
         if bind is not None:
-            raise TypeError(
-                f"In a Django project, context.transaction() is on Django's connection: it takes no {type(bind).__name__}"
-            )
+            name = type(bind).__name__
+            raise TypeError(f"In a Django project, context.transaction() is on Django's connection: it takes no {name}")
         return DjangoTransaction(self.alias, functools.partial(self.run, finish))
 
     def get_worker_connector(self) -> BaseConnector:
