@@ -41,7 +41,7 @@ class JobRun:
         self._abort_reason: AbortReason | None = None
         self._cancellable: asyncio.Task[Any] | None = None
         self._job_result = JobResult(start_timestamp=time.time())
-        self._completion = JobCompletion(job, worker.settings.delete_jobs)
+        self._completion = JobCompletion(self.job, worker.settings.delete_jobs)
         self._context = JobContext(
             app=worker.app,
             worker_name=worker.settings.name,
