@@ -53,14 +53,15 @@ def drain(bench: Bench, system: System, database: Database, jobs: int, **asked: 
         bench.server.checkpoint()
         wal, commits = bench.server.wal_position(), bench.server.commits(database)
         driver.go_on()
-        started_at = float(driver.expect("ran")["started_at"])
+        ran = driver.expect("ran")
         recorded_at, looks = wait_until_recorded(system, database)
         wal = bench.server.wal_position() - wal
         check_effects(driver, jobs)
         commits = bench.server.commits(database) - commits - looks
     check_recorded(system, database, jobs)
     return {
-        "jobs/s": jobs / (recorded_at - started_at),
+        "jobs/s": jobs / (recorded_at - ran["started_at"]),
+        "worker CPU µs/job": ran["processor"] / jobs * 1e6,
         "WAL bytes/job": wal / jobs,
         "commits/job": max(commits, 0) / jobs,
     }

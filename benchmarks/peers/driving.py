@@ -100,8 +100,21 @@ class Effects:
         return {"ran": len(self.runs) - self.left, "doubled": sum(count > 1 for count in self.runs)}
 
 
+def say_ran(effects: Effects, started_at: float, processor_before: float) -> None:
+    """Tell that all jobs have run, and what it took.
+
+    Parameters
+    ----------
+    processor_before:
+        :func:`time.process_time` at the start.
+    """
+    processor = time.process_time() - processor_before
+    say("ran", started_at=started_at, last_at=effects.last_at, marks=effects.marks, processor=processor)
+
+
 async def drain(effects: Effects, started_at: float) -> None:
     """Wait for all effects, tell, and wait until the suite has seen them recorded."""
+    processor_before = time.process_time()
     await effects.wait()
-    say("ran", started_at=started_at, last_at=effects.last_at, marks=effects.marks)
+    say_ran(effects, started_at, processor_before)
     await wait_for_word_async()

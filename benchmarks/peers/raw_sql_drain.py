@@ -35,11 +35,11 @@ effects = driving.Effects(asked["jobs"])
 with psycopg.connect(asked["url"], autocommit=True) as connection:
     driving.say("ready")
     driving.wait_for_word()
-    started_at = time.time()
+    started_at, processor_before = time.time(), time.process_time()
     while jobs := connection.execute(_FETCH, (_BATCH,)).fetchall():
         for job in jobs:
             effects.add(job[3]["number"])
         connection.execute(_FINISH, ([job[0] for job in jobs], [job[4] for job in jobs]))
-    driving.say("ran", started_at=started_at, last_at=effects.last_at)
+    driving.say_ran(effects, started_at, processor_before)
     driving.wait_for_word()
 driving.say("done", **effects.summary())
