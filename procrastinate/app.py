@@ -12,6 +12,7 @@ from typing import Any, Self, Unpack
 
 from procrastinate import builtin_tasks, exceptions, paths
 from procrastinate.blueprints import Blueprint
+from procrastinate.caller_thread import CallerThread, PlainCallerThread
 from procrastinate.connector import BaseConnector, as_connector
 from procrastinate.jobs import JobDeferrer
 from procrastinate.manager import JobManager
@@ -174,6 +175,10 @@ class App(Blueprint):
                 await self.run_worker_async(**options)
 
         asyncio.run(run())
+
+    def caller_thread(self) -> CallerThread:
+        """Where the sync code of a test runs that runs jobs itself."""
+        return PlainCallerThread()
 
     # Connection
 

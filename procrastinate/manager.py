@@ -34,6 +34,18 @@ class NotificationCallback(Protocol):
     def __call__(self, *, channel: str, notification: Notification) -> Awaitable[None]: ...
 
 
+class DeferHook(Protocol):
+    """What is told when jobs were deferred: a test that runs them at once."""
+
+    def deferred(self, connection: Any | None) -> None:
+        """Jobs were deferred, on this connection of the user's or on the app's own."""
+        ...
+
+    async def deferred_async(self, connection: Any | None) -> None:
+        """As :meth:`deferred`, from asynchronous code."""
+        ...
+
+
 class JobManager:
     """Every operation on the queue. An app has one as ``app.job_manager``.
 
@@ -44,6 +56,7 @@ class JobManager:
     def __init__(self, connector: BaseConnector) -> None:
         self.connector = connector
         self._waiter = Waiter(lambda: self.connector)
+        self.defer_hook: DeferHook | None = None
 
     # How operations are run
 
@@ -105,6 +118,8 @@ class JobManager:
         ids = _as_ids(self._run(connection, *_defer_call(new_jobs, on_conflict)))
         if ids is None:
             _raise_already_enqueued(self._run(connection, core.find_taken_queueing_lock, _queueing_locks(new_jobs)))
+        if self.defer_hook is not None:
+            self.defer_hook.deferred(connection)
         return _with_ids(jobs, ids)
 
     async def batch_defer_jobs_async(
@@ -118,6 +133,8 @@ class JobManager:
         if ids is None:
             locks = _queueing_locks(new_jobs)
             _raise_already_enqueued(await self._run_async(connection, core.find_taken_queueing_lock, locks))
+        if self.defer_hook is not None:
+            await self.defer_hook.deferred_async(connection)
         return _with_ids(jobs, ids)
 
     def _new_jobs(self, jobs: Iterable[Job]) -> list[core.NewJob]:
@@ -162,20 +179,43 @@ class JobManager:
 
     # Fetch and record, for workers
 
-    async def promote_jobs(self) -> core.Promotion:
-        """Make ready the waiting jobs whose time has come and whose lock is free; a bounded number at a time."""
+    async def promote_jobs(self, due_by: datetime.datetime | None = None) -> core.Promotion:
+        """Make ready the waiting jobs whose time has come and whose lock is free; a bounded number at a time.
+
+        Parameters
+        ----------
+        due_by:
+            What the time is, for tests that move the clock; the database's time by default.
+        """
         for _ in range(_PROMOTION_TRIES):
             try:
-                return await self.connector.run_async(core.promote_jobs)
+                return await self.connector.run_async(core.promote_jobs, due_by=due_by)
             except exceptions.ConnectorException as error:
                 if not (is_unique_violation(error) or is_deadlock(error)):
                     raise
         return core.Promotion(promoted=0, again=True, next_due_in=None)
 
-    async def fetch_jobs(self, queues: Iterable[str] | None, worker_id: int, limit: int) -> list[Job]:
-        """Take up to ``limit`` ready jobs for a worker, in the order in which they should start."""
-        names = None if queues is None else list(queues)
-        stored = await self.connector.run_async(core.fetch_jobs, worker_id=worker_id, limit=limit, queues=names)
+    async def fetch_jobs(
+        self,
+        queues: Iterable[str] | None,
+        worker_id: int,
+        limit: int,
+        *,
+        task_names: Collection[str] | None = None,
+    ) -> list[Job]:
+        """Take up to ``limit`` ready jobs for a worker, in the order in which they should start.
+
+        Parameters
+        ----------
+        task_names:
+            Only the jobs of these tasks, for tests: it reads past all others.
+        """
+        operation = functools.partial(core.fetch_jobs, worker_id=worker_id, limit=limit)
+        stored = await self.connector.run_async(
+            operation,
+            queues=None if queues is None else list(queues),
+            task_names=None if task_names is None else list(task_names),
+        )
         return [self._job(one) for one in stored]
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
@@ -408,6 +448,14 @@ class JobManager:
         return await self.connector.run_async(
             core.return_unknown_jobs, worker_id=worker_id, known_ids=known_ids, max_rescues=max_rescues
         )
+
+    def delete_everything(self) -> None:
+        """Delete all jobs, running ones too, with all history, and all workers: for tests that commit."""
+        self._run(None, core.delete_everything)
+
+    async def delete_everything_async(self) -> None:
+        """As :meth:`delete_everything`."""
+        await self._run_async(None, core.delete_everything)
 
     async def sweep_parked_jobs(self, start: str | None = None) -> core.Sweep:
         """Look after jobs that wait behind a lock that nobody holds; some locks at a time."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 from procrastinate.types import TimeDeltaParams
+
+Clock: TypeAlias = Callable[[], datetime.datetime]
+"""What the time is, as an aware datetime."""
 
 UTC_MAX = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 
@@ -14,9 +19,28 @@ class TooFarAway(ValueError):
     """A time that a datetime cannot hold."""
 
 
-def utcnow() -> datetime.datetime:
-    """The time now, aware, in UTC."""
+def system_clock() -> datetime.datetime:
+    """The time now by the system's clock, aware, in UTC."""
     return datetime.datetime.now(tz=datetime.UTC)
+
+
+_clock: Clock = system_clock
+
+
+def utcnow() -> datetime.datetime:
+    """The time now, aware, in UTC: the system's, unless a test moves the clock."""
+    return _clock()
+
+
+@contextlib.contextmanager
+def using_clock(clock: Clock) -> Iterator[None]:
+    """Let :func:`utcnow` ask another clock, in all threads: for tests."""
+    global _clock
+    before, _clock = _clock, clock
+    try:
+        yield
+    finally:
+        _clock = before
 
 
 def from_now(name: str, delta: TimeDeltaParams) -> datetime.datetime:

@@ -42,7 +42,7 @@ from procrastinate.core.records import (
     StoredResult,
 )
 from procrastinate.core.results import get_progress, get_result
-from procrastinate.core.retention import delete_finished_jobs
+from procrastinate.core.retention import delete_everything, delete_finished_jobs
 from procrastinate.core.sweep import Sweep, sweep_parked_jobs
 from procrastinate.core.tables import metadata
 from procrastinate.core.workers import (
@@ -88,6 +88,7 @@ __all__ = [
     "defer_jobs_or_replace",
     "defer_jobs_or_skip",
     "defer_tick",
+    "delete_everything",
     "delete_finished_jobs",
     "fetch_jobs",
     "find_taken_queueing_lock",

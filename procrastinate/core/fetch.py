@@ -115,8 +115,20 @@ _FETCH_FROM_ONE = _fetch_statement(_from_one_queue())
 _FETCH_FROM_MANY = _fetch_statement(_from_queues())
 
 
+def _fetch_of_tasks(queues: Sequence[str] | None, task_names: Sequence[str]) -> Any:
+    chosen = sa.and_(is_ready(), jobs.c.task_name.in_(task_names))
+    if queues is not None:
+        chosen = sa.and_(chosen, jobs.c.queue_name.in_(queues))
+    return _fetch_statement(_ready_ids(jobs, chosen).limit(_LIMIT).with_for_update(skip_locked=True))
+
+
 def fetch_jobs(
-    connection: sa.Connection, *, worker_id: int, limit: int, queues: Sequence[str] | None = None
+    connection: sa.Connection,
+    *,
+    worker_id: int,
+    limit: int,
+    queues: Sequence[str] | None = None,
+    task_names: Sequence[str] | None = None,
 ) -> list[StoredJob]:
     """Take up to ``limit`` ready jobs for a worker, in one statement, in the order in which they should start.
 
@@ -129,9 +141,13 @@ def fetch_jobs(
         (any more) gets nothing.
     queues:
         Names of queues; ``None`` for all of them.
+    task_names:
+        Only the jobs of these tasks, for tests: it reads past all others.
     """
     parameters: dict[str, Any] = {"worker": worker_id, "limit": limit}
-    if queues is None:
+    if task_names is not None:
+        statement = _fetch_of_tasks(queues, task_names)
+    elif queues is None:
         statement = _FETCH_FROM_ALL
     elif len(queues) == 1:
         statement, parameters["queue"] = _FETCH_FROM_ONE, queues[0]

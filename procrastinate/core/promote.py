@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,12 +30,12 @@ def _take_turn() -> sa.CTE:
     return _materialized(sa.select(sa.func.pg_try_advisory_xact_lock(key).label("mine")), "turn")
 
 
-def _due(is_our_turn: sa.ColumnElement[bool]) -> sa.CTE:
+def _due(is_our_turn: sa.ColumnElement[bool], now: sa.ColumnElement[Any]) -> sa.CTE:
     """The jobs to decide on, the longest due first."""
     limit = sa.bindparam("limit", type_=sa.Integer())
     return _materialized(
         sa.select(jobs.c.id, jobs.c.lock, jobs.c.priority)
-        .where(is_our_turn, is_upcoming(), due_at() <= sa.func.now())
+        .where(is_our_turn, is_upcoming(), due_at() <= now)
         .order_by(due_at())
         .limit(limit)
         .with_for_update(skip_locked=True),
@@ -108,19 +109,19 @@ def _verdict(due: sa.CTE) -> sa.CTE:
     )
 
 
-def _seconds_to_next_due() -> sa.ScalarSelect[Any]:
+def _seconds_to_next_due(now: sa.ColumnElement[Any], clock: sa.ColumnElement[Any]) -> sa.ScalarSelect[Any]:
     later = jobs.alias("later")
     return (
-        sa.select(sa.extract("epoch", sa.func.min(due_at(later)) - sa.func.clock_timestamp()))
-        .where(is_upcoming(later), due_at(later) > sa.func.now(), sa.func.isfinite(due_at(later)))
+        sa.select(sa.extract("epoch", sa.func.min(due_at(later)) - clock))
+        .where(is_upcoming(later), due_at(later) > now, sa.func.isfinite(due_at(later)))
         .scalar_subquery()
     )
 
 
-def _promotion_statement() -> sa.Select[Any]:
+def _promotion_statement(now: sa.ColumnElement[Any], clock: sa.ColumnElement[Any]) -> sa.Select[Any]:
     turn = _take_turn()
     is_our_turn = sa.select(turn.c.mine).scalar_subquery()
-    due = _due(is_our_turn)
+    due = _due(is_our_turn, now)
     verdict = _verdict(due)
     decided = (
         sa.update(jobs)
@@ -134,21 +135,31 @@ def _promotion_statement() -> sa.Select[Any]:
         sa.select(sa.func.count()).select_from(due).scalar_subquery().label("due"),
         sa.func.count().filter(decided.c.readiness == PROMOTED).label("promoted"),
         sa.func.count().filter(decided.c.readiness != UNDECIDED).label("settled"),
-        _seconds_to_next_due().label("next_due_in"),
+        _seconds_to_next_due(now, clock).label("next_due_in"),
     ).select_from(decided)
 
 
-_PROMOTE = _promotion_statement()
+_DUE_BY = sa.bindparam("due_by", type_=sa.DateTime(timezone=True))
+_PROMOTE = _promotion_statement(sa.func.now(), sa.func.clock_timestamp())
+_PROMOTE_DUE_BY = _promotion_statement(_DUE_BY, _DUE_BY)
 
 
-def promote_jobs(connection: sa.Connection, *, limit: int = 500) -> Promotion:
+def promote_jobs(connection: sa.Connection, *, limit: int = 500, due_by: datetime.datetime | None = None) -> Promotion:
     """Make ready the waiting jobs whose time has come and whose lock is free, at most ``limit``, in one statement.
 
     For a worker, on a connection in autocommit: it decides for every queue. While another worker decides, nothing is
     done, and ``again`` says so. A decision made just before another one was seen may give a lock to a second job: the
     unique index refuses it (:func:`~procrastinate.core.errors.is_unique_violation`), and the call is simply made again.
+
+    Parameters
+    ----------
+    due_by:
+        What the time is, for tests that move the clock; the database's time by default.
     """
-    row = connection.execute(_PROMOTE, {"limit": limit}).one()
+    if due_by is None:
+        row = connection.execute(_PROMOTE, {"limit": limit}).one()
+    else:
+        row = connection.execute(_PROMOTE_DUE_BY, {"limit": limit, "due_by": due_by}).one()
     return Promotion(
         promoted=row.promoted,
         again=not row.our_turn or row.due >= limit or row.due > row.settled,

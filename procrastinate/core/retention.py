@@ -1,4 +1,4 @@
-"""The operation that forgets: finished jobs, after some time."""
+"""The operations that forget: finished jobs, after some time; and, for tests, everything."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from procrastinate.core.arrays import is_one_of
 from procrastinate.core.enums import Status
-from procrastinate.core.tables import jobs
+from procrastinate.core.operation import atomic
+from procrastinate.core.tables import jobs, metadata
 
 
 def delete_finished_jobs(
@@ -48,3 +49,10 @@ def delete_finished_jobs(
         old = old.where(jobs.c.queue_name == queue_name)
     statement = sa.delete(jobs).where(is_one_of(jobs.c.id, old))
     return connection.execute(statement).rowcount
+
+
+@atomic
+def delete_everything(connection: sa.Connection) -> None:
+    """Delete all jobs, running ones too, all history, ticks and workers: for tests that commit."""
+    for table in reversed(metadata.sorted_tables):
+        connection.execute(sa.delete(table))

@@ -1,7 +1,13 @@
-"""What users need to test their tasks without a database."""
+"""What users need to test their tasks, with a database and without one."""
 
 from __future__ import annotations
 
 from procrastinate.testing.connector import InMemoryConnector
+from procrastinate.testing.jobs import Jobs
+from procrastinate.testing.matching import JobFields
+from procrastinate.testing.run_at_defer import RunAtDefer
+from procrastinate.testing.runner import RunRecord
+from procrastinate.testing.test_case import JobsMixin
+from procrastinate.testing.worker_thread import WorkerThread
 
-__all__ = ["InMemoryConnector"]
+__all__ = ["InMemoryConnector", "JobFields", "Jobs", "JobsMixin", "RunAtDefer", "RunRecord", "WorkerThread"]

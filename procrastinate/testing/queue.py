@@ -140,10 +140,11 @@ def defer_tick(
 
 
 @IMPLEMENTED.of(core.promote_jobs)
-def promote_jobs(tables: Tables, *, limit: int = 500) -> Promotion:
+def promote_jobs(tables: Tables, *, limit: int = 500, due_by: datetime.datetime | None = None) -> Promotion:
+    now = due_by or tables.now
     upcoming = sorted(tables.where(tables.is_upcoming), key=due_at)
-    due = [row for row in upcoming if due_at(row) <= tables.now][:limit]
-    next_due = next((due_at(row) for row in upcoming if due_at(row) > tables.now), None)
+    due = [row for row in upcoming if due_at(row) <= now][:limit]
+    next_due = next((due_at(row) for row in upcoming if due_at(row) > now), None)
     holders = tables.holders()
     verdict: dict[int, Readiness] = {}
     for lock, line in _by_lock(due):
@@ -153,7 +154,7 @@ def promote_jobs(tables: Tables, *, limit: int = 500) -> Promotion:
     return Promotion(
         promoted=counts[Readiness.PROMOTED],
         again=len(due) >= limit or len(due) > counts[Readiness.PROMOTED] + counts[Readiness.PARKED],
-        next_due_in=None if next_due is None else (next_due - tables.now).total_seconds(),
+        next_due_in=None if next_due is None else (next_due - now).total_seconds(),
     )
 
 
@@ -176,10 +177,23 @@ def _decide(line: Sequence[JobRow], holder: JobRow | None) -> dict[int, Readines
 
 
 @IMPLEMENTED.of(core.fetch_jobs)
-def fetch_jobs(tables: Tables, *, worker_id: int, limit: int, queues: Sequence[str] | None = None) -> list[StoredJob]:
+def fetch_jobs(
+    tables: Tables,
+    *,
+    worker_id: int,
+    limit: int,
+    queues: Sequence[str] | None = None,
+    task_names: Sequence[str] | None = None,
+) -> list[StoredJob]:
     if worker_id not in tables.workers:
         return []
-    ready = tables.where(lambda row: tables.is_ready(row) and (queues is None or row["queue_name"] in queues))
+
+    def is_wanted(row: JobRow) -> bool:
+        return (queues is None or row["queue_name"] in queues) and (
+            task_names is None or row["task_name"] in task_names
+        )
+
+    ready = tables.where(lambda row: tables.is_ready(row) and is_wanted(row))
     fetched = sorted(ready, key=in_order)[:limit]
     tables.update({row["id"]: {"status": DOING, "worker_id": worker_id} for row in fetched})
     return [stored_job(row) for row in fetched]

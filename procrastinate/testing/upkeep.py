@@ -194,6 +194,15 @@ def _job_counts(name: str, by_status: Counter[str]) -> JobCounts:
 # Forget
 
 
+@IMPLEMENTED.of(core.delete_everything)
+def delete_everything(tables: Tables) -> None:
+    tables.delete(list(tables.jobs))
+    tables.events.clear()
+    tables.workers.clear()
+    tables.periodic_defers.clear()
+    tables.tick_jobs.clear()
+
+
 @IMPLEMENTED.of(core.delete_finished_jobs)
 def delete_finished_jobs(
     tables: Tables,

@@ -19,7 +19,7 @@ from procrastinate.jobs import Job, Status, UnreadableArguments
 from procrastinate.middleware import compose, is_async_middleware
 from procrastinate.tasks import Task
 from procrastinate.worker.outcome import Outcome, RunResult, decide
-from procrastinate.worker.task_threads import TaskThreads
+from procrastinate.worker.task_threads import SyncCalls
 from procrastinate.worker.time_limit import TimeLimit
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class JobRun:
     :meth:`execute` runs it and gives the outcome; :meth:`abort` asks it to stop meanwhile.
     """
 
-    def __init__(self, job: Job, worker: Worker, threads: TaskThreads) -> None:
+    def __init__(self, job: Job, worker: Worker, threads: SyncCalls) -> None:
         self.job = _as_loggable(job, worker)
         self._worker = worker
         self._threads = threads

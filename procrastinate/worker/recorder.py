@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from procrastinate.core.errors import is_invalid_value, is_passing, is_unique_violation
@@ -24,6 +25,26 @@ _LOCKED_PAUSE = 0.05
 _REFUSED_PAUSE = 10.0
 """Seconds until an outcome is tried again that the database refused for what it is: a trigger of the user's, a right
 that is missing."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Written:
+    """What was recorded: the jobs that ended, and those to retry with the status that they have now."""
+
+    finished: set[int]
+    retried: Mapping[int, Status]
+
+
+async def write_outcomes(
+    manager: JobManager, outcomes: Sequence[Outcome], *, worker_id: int, delete_jobs: DeleteJobCondition
+) -> Written:
+    """Record outcomes of jobs that a worker holds: one operation for those that ended, one for those to retry."""
+    finished = [outcome.as_finished(delete_jobs) for outcome in outcomes if outcome.retry_decision is None]
+    retries = [outcome.as_retry() for outcome in outcomes if outcome.retry_decision is not None]
+    return Written(
+        finished=await manager.finish_jobs(finished, worker_id=worker_id) if finished else set(),
+        retried=await manager.retry_jobs(retries, worker_id=worker_id) if retries else {},
+    )
 
 
 class Recorder:
@@ -191,16 +212,9 @@ class Recorder:
             del self._unrecorded[job_id]
 
     async def _write_for(self, worker_id: int, batch: list[Outcome]) -> set[int]:
-        finished = [outcome.as_finished(self._delete_jobs) for outcome in batch if outcome.retry_decision is None]
-        retries = [outcome.as_retry() for outcome in batch if outcome.retry_decision is not None]
-        recorded: set[int] = set()
-        if finished:
-            recorded |= await self._manager.finish_jobs(finished, worker_id=worker_id)
-        if retries:
-            statuses = await self._manager.retry_jobs(retries, worker_id=worker_id)
-            self._log_not_retried(statuses)
-            recorded |= set(statuses)
-        return recorded
+        written = await write_outcomes(self._manager, batch, worker_id=worker_id, delete_jobs=self._delete_jobs)
+        self._log_not_retried(written.retried)
+        return written.finished | set(written.retried)
 
     def _log_not_retried(self, statuses: Mapping[int, Status]) -> None:
         """The abort was requested after the retry had been decided."""

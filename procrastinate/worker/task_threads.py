@@ -7,9 +7,17 @@ import contextlib
 import functools
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+class SyncCalls(Protocol):
+    """Where sync tasks run."""
+
+    async def run(self, call: Callable[[], T], discard: Callable[[T], None]) -> T:
+        """As :meth:`TaskThreads.run`."""
+        ...
 
 
 class TaskThreads:

@@ -58,6 +58,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "ON_APP_READY": (_is_optional_text, "the dotted path of a function, or None"),
     "CREATE_CONNECTOR": (_is_optional_text, "the dotted path of a function, or None"),
     "READONLY_MODELS": (_is_bool, "True or False"),
+    "RUN_AT_DEFER": (_is_bool, "True or False"),
 }
 
 _USES: dict[str, tuple[Collection[str], Callable[..., object]]] = {

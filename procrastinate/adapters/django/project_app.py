@@ -10,10 +10,12 @@ from django.apps import apps
 from django.conf import settings as django_settings
 from django.utils.module_loading import import_string
 
+from procrastinate.adapters.django.caller_thread import DjangoCallerThread
 from procrastinate.adapters.django.connector import DjangoConnector
 from procrastinate.adapters.django.db_cleanup import close_db_connections, close_db_connections_async
 from procrastinate.adapters.django.exceptions import DjangoNotReady
 from procrastinate.app import App
+from procrastinate.caller_thread import CallerThread
 from procrastinate.connector import BaseConnector, as_connector
 
 if TYPE_CHECKING:
@@ -53,6 +55,10 @@ class DjangoApp(App):
         self.worker_defaults = cast("WorkerOptions", dict(settings.WORKER_DEFAULTS or {}))
         self.periodic_defaults = cast("PeriodicDefaults", dict(settings.PERIODIC_DEFAULTS or {}))
         self._set_connector(_create_connector(settings))
+        if settings.RUN_AT_DEFER:
+            from procrastinate.testing import RunAtDefer
+
+            RunAtDefer(self)
 
     def explain(self, reason: str) -> None:
         """Why the app could not be bound, for whoever tries to use it."""
@@ -73,6 +79,10 @@ class DjangoApp(App):
         given = options.get("task_middleware", self.worker_defaults.get("task_middleware"))
         options["task_middleware"] = [*_CLEANUP, *(given or ())]
         return super()._worker(**options)
+
+    def caller_thread(self) -> CallerThread:
+        """The thread on whose connections Django's asynchronous ORM runs."""
+        return DjangoCallerThread()
 
 
 def _create_connector(settings: Settings) -> BaseConnector:

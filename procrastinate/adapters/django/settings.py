@@ -35,6 +35,8 @@ class Settings:
         Dotted path of a function that returns the connector; ``DATABASE_ALIAS`` then has no effect on it.
     READONLY_MODELS:
         Whether the models refuse to be written to.
+    RUN_AT_DEFER:
+        For tests: jobs run when they are deferred.
     """
 
     AUTODISCOVER_MODULE_NAME: str | None = "tasks"
@@ -45,6 +47,7 @@ class Settings:
     ON_APP_READY: str | None = None
     CREATE_CONNECTOR: str | None = None
     READONLY_MODELS: bool = True
+    RUN_AT_DEFER: bool = False
 
 
 NAMES = tuple(field.name for field in dataclasses.fields(Settings))

@@ -1,0 +1,131 @@
+"""Jobs that a Django test runs itself: on the test's own connections, inside its transaction."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from asgiref.sync import SyncToAsync, async_to_sync, sync_to_async
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg.pq import TransactionStatus
+
+from procrastinate.caller_thread import CallerThread, Main
+from procrastinate.job_context import JobContext
+from procrastinate.middleware import WorkerMiddleware
+
+T = TypeVar("T")
+
+
+class DjangoCallerThread(CallerThread):
+    """The caller's thread as asgiref has it: where Django's asynchronous ORM finds the caller's connections, too."""
+
+    def _drive(self, main: Main[T]) -> T:
+        return async_to_sync(main)()
+
+    async def _call(self, function: Callable[[], T]) -> T:
+        return await sync_to_async(function, thread_sensitive=True)()
+
+    def around_jobs(self) -> Sequence[WorkerMiddleware]:
+        """Keeps the test's transactions usable."""
+        return (self._keep_transactions_usable,)
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[None]:
+        """Inside, Django's asynchronous ORM uses the connections of this thread that have a transaction open.
+
+        Where an event loop runs in the thread that has opened the transaction (pytest-asyncio with pytest-django), the
+        asynchronous ORM would be in another thread, on a connection of its own, and outside of the transaction.
+        """
+        shared = [one for one in connections.all(initialized_only=True) if one.in_atomic_block]
+        thread = SyncToAsync.single_thread_executor
+        before = thread.submit(_replace_connections, {one.alias: one for one in shared}).result()
+        for one in shared:
+            one.inc_thread_sharing()
+        try:
+            yield
+        finally:
+            for one in shared:
+                one.dec_thread_sharing()
+            thread.submit(_replace_connections, before).result()
+
+    async def release(self) -> None:
+        """Close the connections of Django's asynchronous ORM: a test database cannot be dropped while one is open."""
+        await sync_to_async(connections.close_all)()
+
+    async def _keep_transactions_usable(
+        self, call_next: Callable[[], Awaitable[Any]], context: JobContext, worker: Any
+    ) -> Any:
+        """Around a job inside the transaction of a test: as if it ran in autocommit, as a worker's jobs do.
+
+        A database error of the job spoils what the job wrote, and not the test's transaction. What it asked to be done
+        on commit is done when it has ended.
+        """
+        transactions = await self.call(_open_transactions)
+        try:
+            return await call_next()
+        finally:
+            if transactions:
+                await self.call(lambda: _close(transactions))
+
+
+def _replace_connections(new: Mapping[str, Any]) -> dict[str, Any]:
+    """Give this thread other connections, and return those that it had."""
+    before = {one.alias: one for one in connections.all(initialized_only=True)}
+    for alias, connection in new.items():
+        if connection is None:
+            del connections[alias]
+        else:
+            connections[alias] = connection
+    return {alias: before.get(alias) for alias in new}
+
+
+class _Transaction:
+    """The transaction that is open on a connection, from a savepoint on."""
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self._connection: Any = connection
+        self._hooks_before = len(self._connection.run_on_commit)
+        self._savepoint = connection.savepoint()
+
+    def close(self) -> None:
+        """Give the savepoint up, or go back to it where the transaction is broken."""
+        connection = self._connection
+        if not connection.in_atomic_block:
+            return
+        if _is_broken(connection):
+            connection.needs_rollback = False
+            connection.savepoint_rollback(self._savepoint)
+        connection.savepoint_commit(self._savepoint)
+
+    def take_hooks(self) -> Iterator[Callable[[], object]]:
+        """What was registered with ``transaction.on_commit`` since."""
+        hooks = self._connection.run_on_commit[self._hooks_before :]
+        del self._connection.run_on_commit[self._hooks_before :]
+        for _, hook, *_ in hooks:
+            yield hook
+
+
+def _open_transactions() -> list[_Transaction]:
+    return [
+        _Transaction(connection)
+        for connection in connections.all(initialized_only=True)
+        if connection.in_atomic_block and connection.vendor == "postgresql"
+    ]
+
+
+def _close(transactions: list[_Transaction]) -> None:
+    for transaction in transactions:
+        transaction.close()
+    for transaction in transactions:
+        for hook in transaction.take_hooks():
+            hook()
+
+
+def _is_broken(connection: Any) -> bool:
+    if connection.needs_rollback:
+        return True
+    driver_connection = connection.connection
+    # psycopg and psycopg2 number the states alike.
+    return driver_connection is not None and driver_connection.info.transaction_status == TransactionStatus.INERROR

@@ -1,0 +1,166 @@
+"""Which of the deferred jobs are the expected ones, and how the others differ."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypedDict
+
+from procrastinate.jobs import Job
+from procrastinate.tasks import Task
+
+SHOWN = 10
+"""How many jobs a message shows."""
+_NEAR = datetime.timedelta(seconds=10)
+"""How far a schedule may be from the expected ``scheduled_in``: time passes in a test."""
+_MISSING = "<missing>"
+
+
+class JobFields(TypedDict, total=False):
+    """What can be expected of a job beside its task and arguments."""
+
+    queue: str
+    lock: str | None
+    queueing_lock: str | None
+    priority: int
+    scheduled_at: datetime.datetime | None
+    scheduled_in: datetime.timedelta
+    """``scheduled_at``, from now by the clock of the test, and give or take ten seconds."""
+    status: str
+    attempts: int
+
+
+FIELDS = tuple(JobFields.__annotations__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Difference:
+    """What is expected of a job and not so."""
+
+    name: str
+    actual: Any
+    expected: Any
+
+    def __str__(self) -> str:
+        actual = self.actual if self.actual == _MISSING else repr(self.actual)
+        return f"{self.name}: {actual}, expected {self.expected!r}"
+
+
+class Pattern:
+    """What is expected of a job; anything goes for what is not mentioned.
+
+    Parameters
+    ----------
+    task:
+        A task or its name; ``None`` for any.
+    arguments:
+        Some of the job's arguments.
+    as_stored:
+        What becomes of a value on its way through JSON.
+    now:
+        By the clock of the test.
+
+    Raises
+    ------
+    TypeError
+        There is no such field, or that is no task.
+    """
+
+    def __init__(
+        self,
+        task: Task[Any, Any, Any] | str | None,
+        fields: Mapping[str, Any],
+        arguments: Mapping[str, Any],
+        *,
+        as_stored: Callable[[Any], Any],
+        now: datetime.datetime,
+    ) -> None:
+        self._names = task_names(task)
+        self._fields = dict(fields)
+        self._now = now
+        self._arguments = {name: as_stored(value) for name, value in arguments.items()}
+        unknown = [name for name in self._fields if name not in FIELDS]
+        if unknown:
+            raise TypeError(
+                f"A job has no field {unknown[0]!r}: there are {', '.join(FIELDS)}. Arguments of the task are keyword "
+                f"arguments: assert_deferred(task, {unknown[0]}=...)"
+            )
+
+    def __str__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self._arguments.items())
+        call = f"{self._names[0] if self._names else 'any task'}({arguments})"
+        fields = [f"{name}={value!r}" for name, value in self._fields.items()]
+        return ", ".join([call, *fields])
+
+    def is_of_task(self, job: Job) -> bool:
+        """Whether the job is one of this task."""
+        return self._names is None or job.task_name in self._names
+
+    def matches(self, job: Job) -> bool:
+        """Whether the job is as expected."""
+        return self.is_of_task(job) and not self.differences(job)
+
+    def differences(self, job: Job) -> list[Difference]:
+        """What is not as expected, apart from the task."""
+        return [*self._different_arguments(job), *self._different_fields(job)]
+
+    def _different_arguments(self, job: Job) -> Iterator[Difference]:
+        for name, expected in self._arguments.items():
+            actual = job.task_kwargs.get(name, _MISSING)
+            if expected != actual:
+                yield Difference(name=name, actual=actual, expected=expected)
+
+    def _different_fields(self, job: Job) -> Iterator[Difference]:
+        for name, expected in self._fields.items():
+            if name == "scheduled_in":
+                if not self._is_in(job.scheduled_at, expected):
+                    actual = None if job.scheduled_at is None else job.scheduled_at - self._now
+                    yield Difference(name=name, actual=actual, expected=expected)
+            elif expected != getattr(job, name):
+                yield Difference(name=name, actual=getattr(job, name), expected=expected)
+
+    def _is_in(self, scheduled_at: datetime.datetime | None, delta: datetime.timedelta) -> bool:
+        return scheduled_at is not None and abs(scheduled_at - self._now - delta) <= _NEAR
+
+
+def task_names(task: Task[Any, Any, Any] | str | None) -> list[str] | None:
+    """The names under which jobs find a task; ``None`` for any task."""
+    if task is None:
+        return None
+    if isinstance(task, Task):
+        return [task.name, *task.aliases]
+    if isinstance(task, str):
+        return [task]
+    raise TypeError(f"A task or its name is needed, not {task!r}")
+
+
+def missing_message(pattern: Pattern, jobs: Iterable[Job]) -> str:
+    """That no job is as expected, and which there are: the nearest first."""
+    all_jobs = list(jobs)
+    of_task = [job for job in all_jobs if pattern.is_of_task(job)]
+    lines = ["No such job was deferred.", "", f"Expected: {pattern}"]
+    if of_task:
+        nearest = sorted(of_task, key=lambda job: len(pattern.differences(job)))
+        lines += ["", "Deferred, and different:"]
+        for job in nearest[:SHOWN]:
+            lines += [f"  {job.call_string}", *(f"    {difference}" for difference in pattern.differences(job))]
+        if len(of_task) > SHOWN:
+            lines.append(f"  ... and {len(of_task) - SHOWN} more")
+    others = collections.Counter(job.task_name for job in all_jobs if not pattern.is_of_task(job))
+    if others:
+        lines += ["", "Jobs of other tasks: " + ", ".join(f"{name} ({n})" for name, n in sorted(others.items()))]
+    elif not of_task:
+        lines += ["", "No job was deferred at all."]
+    return "\n".join(lines)
+
+
+def unexpected_message(pattern: Pattern, jobs: Iterable[Job]) -> str:
+    """That jobs were deferred that should not have been."""
+    found = list(jobs)
+    lines = [f"{len(found)} such job{'s were' if len(found) > 1 else ' was'} deferred.", "", f"Not expected: {pattern}"]
+    lines += ["", "Deferred:", *(f"  {job.call_string} ({job.status})" for job in found[:SHOWN])]
+    if len(found) > SHOWN:
+        lines.append(f"  ... and {len(found) - SHOWN} more")
+    return "\n".join(lines)

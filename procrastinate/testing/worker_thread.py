@@ -1,0 +1,199 @@
+"""A worker for tests that commit, in a thread of the test process."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+from procrastinate.app import App
+from procrastinate.job_context import JobContext
+from procrastinate.jobs import Job, Status
+from procrastinate.manager import JobManager
+from procrastinate.testing.default_app import find_app
+from procrastinate.timing import utcnow
+from procrastinate.worker import Worker, WorkerOptions
+
+_LOOK_INTERVAL = 0.02
+_START_TIMEOUT = 30.0
+
+
+class WorkerThread:
+    """A real worker, with connections of its own, in a thread with an event loop of its own::
+
+        with WorkerThread(app) as worker:
+            send_mail.defer(to="you")
+            worker.wait_until_done()
+
+    It sees what is committed: nothing of a Django ``TestCase``, everything of a ``TransactionTestCase`` or of a live
+    server.
+
+    Parameters
+    ----------
+    app:
+        The app, or its dotted path; ``None`` for that of a Django project.
+    options:
+        As ``app.run_worker``.
+
+    Attributes
+    ----------
+    deletes_jobs:
+        Delete all jobs, all history and all workers when it has stopped. False, unless it is set.
+    """
+
+    def __init__(self, app: App | str | None = None, **options: Unpack[WorkerOptions]) -> None:
+        self.app = find_app(app)
+        self.deletes_jobs = False
+        self._options: WorkerOptions = {"install_signal_handlers": False, **options, "wait": True}
+        self._options["worker_middleware"] = [self._keep_error, *(options.get("worker_middleware") or ())]
+        self._worker: Worker | None = None
+        self._error: BaseException | None = None
+        self._errors_by_job: dict[int, BaseException] = {}
+        self._thread = threading.Thread(target=self._run_thread, name="procrastinate-test-worker", daemon=True)
+
+    def start(self) -> Self:
+        """Start the worker, and wait until it is registered.
+
+        Raises
+        ------
+        BaseException
+            What it could not start for.
+        """
+        self._thread.start()
+        deadline = time.monotonic() + _START_TIMEOUT
+        while not self._is_registered():
+            self._raise_own_error()
+            if time.monotonic() > deadline:
+                raise TimeoutError("The worker has not started: is the database there?")
+            time.sleep(_LOOK_INTERVAL)
+        return self
+
+    def stop(self, timeout: float = 30.0) -> None:
+        """Stop the worker when its running jobs have ended.
+
+        Raises
+        ------
+        TimeoutError
+            They have not ended within so many seconds.
+        """
+        if self._worker is not None:
+            self._worker.stop()
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            raise TimeoutError(f"The worker has not stopped within {timeout:g} s: a job of it still runs")
+        self._raise_own_error()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def wait_until_done(self, timeout: float = 30.0, *, raise_errors: bool = True) -> None:
+        """Wait until no job runs, and none waits that is due. Jobs scheduled for later are not waited for.
+
+        Parameters
+        ----------
+        timeout:
+            Seconds.
+        raise_errors:
+            Raise what a job raised that has failed for good.
+
+        Raises
+        ------
+        TimeoutError
+            It names the jobs that are left.
+        """
+        deadline = time.monotonic() + timeout
+        while self._is_at_work(timeout, deadline):
+            time.sleep(_LOOK_INTERVAL)
+        if raise_errors:
+            self._raise_error_of_job()
+
+    async def wait_until_done_async(self, timeout: float = 30.0, *, raise_errors: bool = True) -> None:  # noqa: ASYNC109
+        """As :meth:`wait_until_done`, in an async test."""
+        # Look by look: the thread on which Django's asynchronous ORM runs is the worker's, too.
+        caller = self.app.caller_thread()
+        deadline = time.monotonic() + timeout
+        while await caller.call(lambda: self._is_at_work(timeout, deadline)):  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_INTERVAL)
+        if raise_errors:
+            await caller.call(self._raise_error_of_job)
+
+    def _is_at_work(self, timeout: float, deadline: float) -> bool:
+        left = self._unfinished()
+        if not left:
+            return False
+        self._raise_own_error()
+        if time.monotonic() > deadline:
+            names = ", ".join(f"{job.call_string} ({job.status})" for job in left[:5])
+            raise TimeoutError(
+                f"{len(left)} jobs have not ended within {timeout:g} s: {names}. A worker does not see the jobs of "
+                "a transaction that is open, and runs only those of its queues"
+            )
+        return True
+
+    def _unfinished(self) -> list[Job]:
+        manager = self.app.job_manager
+        # A job may go from one list to the other between the two looks, in this direction only as long as no retry.
+        waiting = [job for job in manager.list_jobs(status="todo") if _is_due(job)]
+        return waiting or manager.list_jobs(status="doing")
+
+    def _raise_error_of_job(self) -> None:
+        for job in self.app.job_manager.list_jobs(status=Status.FAILED.value):
+            error = self._errors_by_job.pop(job.id or 0, None)
+            if error is not None:
+                error.add_note(f"Raised by job {job.call_string}, in the worker of the test")
+                raise error
+
+    def _raise_own_error(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    # In the thread
+
+    def _run_thread(self) -> None:
+        try:
+            asyncio.run(self._run())
+        except BaseException as error:
+            self._error = error
+
+    async def _run(self) -> None:
+        async with self.app.open_async():
+            self._worker = self.app._worker(**self._options)
+            await self._worker.run()
+            await self.app.caller_thread().release()
+            if self.deletes_jobs:
+                await self._delete_everything()
+
+    async def _delete_everything(self) -> None:
+        """On a connection of its own: none of this thread's may be left open."""
+        connector = self.app.connector.get_worker_connector()
+        await connector.open_async()
+        try:
+            await JobManager(connector).delete_everything_async()
+        finally:
+            await connector.close_async()
+
+    def _is_registered(self) -> bool:
+        return self._worker is not None and self._worker.worker_id is not None
+
+    async def _keep_error(self, call_next: Callable[[], Awaitable[Any]], context: JobContext, worker: Worker) -> Any:
+        try:
+            return await call_next()
+        except BaseException as error:
+            self._errors_by_job[context.job.id or 0] = error
+            raise
+
+
+def _is_due(job: Job) -> bool:
+    return job.scheduled_at is None or job.scheduled_at <= utcnow()

@@ -1,0 +1,18 @@
+from django.db import models
+
+
+class Order(models.Model):
+    """What a customer wants."""
+
+    customer = models.CharField(max_length=50)
+    state = models.CharField(max_length=20, default="new")
+
+
+class Mail(models.Model):
+    """A mail that was sent; nobody gets the same twice."""
+
+    to = models.CharField(max_length=50)
+    subject = models.CharField(max_length=50)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["to", "subject"], name="once"),)

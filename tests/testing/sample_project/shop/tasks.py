@@ -1,0 +1,76 @@
+"""Tasks of every kind that the tests of the sample project need."""
+
+import asyncio
+from functools import partial
+
+from django.db import transaction
+
+from procrastinate import RetryStrategy
+from procrastinate.contrib.django import app
+from shop.models import Mail, Order
+
+
+class GatewayDown(Exception):
+    """The payment cannot be made now."""
+
+
+gateway = {"down_for": 0}
+
+
+@app.task(queue="mail")
+def send_mail(to: str, subject: str = "Hello") -> int:
+    return Mail.objects.create(to=to, subject=subject).pk
+
+
+@app.task
+def confirm(order_id: int) -> str:
+    order = Order.objects.get(pk=order_id)
+    order.state = "confirmed"
+    order.save()
+    send_mail.defer(to=order.customer, subject="Confirmed")
+    return order.state
+
+
+@app.task
+async def confirm_async(order_id: int) -> str:
+    order = await Order.objects.aget(pk=order_id)
+    order.state = "confirmed"
+    await order.asave()
+    await send_mail.defer_async(to=order.customer, subject="Confirmed")
+    return order.state
+
+
+@app.task(retry=RetryStrategy(max_attempts=5, wait=600))
+def charge(order_id: int) -> None:
+    if gateway["down_for"]:
+        gateway["down_for"] -= 1
+        raise GatewayDown
+    Order.objects.filter(pk=order_id).update(state="paid")
+
+
+@app.task(queue="reminders")
+def remind(order_id: int) -> None:
+    send_mail.configure(schedule_in={"hours": 1}).defer(to=Order.objects.get(pk=order_id).customer, subject="Reminder")
+
+
+@app.task
+def mail_after_commit(to: str) -> None:
+    with transaction.atomic():
+        transaction.on_commit(partial(send_mail.defer, to=to, subject="Committed"))
+
+
+@app.task(pass_context=True)
+def who(context) -> list:
+    """A sync task must find no event loop in its thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        loop = "no loop"
+    else:
+        loop = "loop"
+    return [context.worker_name, context.job.attempts, loop]
+
+
+@app.task
+def count(number: int) -> int:
+    return number
