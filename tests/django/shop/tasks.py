@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
+from django.db import connection
+
 from procrastinate.contrib.django import app
+from procrastinate.job_context import JobContext
 from tests.django.shop.models import Order
 
 
@@ -28,3 +34,20 @@ def fail() -> None:
 @app.task(name="shop.new_year")
 def new_year(timestamp: int) -> None:
     """Run once a year."""
+
+
+def _die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(name="shop.die_at_commit", pass_context=True)
+def die_at_commit(context: JobContext, moment: str) -> None:
+    """The first time, kill the process: when COMMIT is about to be sent, or when it has been answered."""
+    first = context.job.attempts == 0
+    with context.transaction():
+        Order.objects.create(product="once")
+        ship.configure(queue="later").defer(order_id=1)
+        if first and moment == "before":
+            connection._commit = _die
+    if first:
+        _die()
