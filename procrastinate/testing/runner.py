@@ -13,7 +13,7 @@ from procrastinate.app import App
 from procrastinate.caller_thread import CallerThread
 from procrastinate.connector import BaseConnector, Operation, P, R
 from procrastinate.job_context import JobContext
-from procrastinate.jobs import DeleteJobCondition, Job, Status
+from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 from procrastinate.retry import RetryDecision
 from procrastinate.testing.clock import plus
@@ -103,7 +103,6 @@ class Runner:
         self._result: Any = None
         self._promote_next = True
         self._worker = self._make_worker(app)
-        self._delete_jobs = DeleteJobCondition(options.worker_options.get("delete_jobs") or DeleteJobCondition.NEVER)
         self.records: list[RunRecord] = []
 
     def _make_worker(self, app: App) -> Worker:
@@ -114,6 +113,7 @@ class Runner:
         self._has_own_middleware = bool(own)
         options["worker_middleware"] = [self._keep_result, *self._caller.around_jobs(), *own]
         options["queues"] = self.options.queues
+        options["delete_jobs"] = self.options.worker_options.get("delete_jobs")
         return Worker(app, **options)
 
     async def _keep_result(self, call_next: Callable[[], Awaitable[Any]], context: JobContext, worker: Worker) -> Any:
@@ -212,11 +212,15 @@ class Runner:
     async def _run(self, job: Job, worker_id: int) -> None:
         self._result = None
         outcome = self._by_clock(await self._execute(job))
-        written = await write_outcomes(self._manager, [outcome], worker_id=worker_id, delete_jobs=self._delete_jobs)
-        self._promote_next = self._promote_next or job.lock is not None or bool(written.retried)
-        status = written.retried.get(outcome.job_id, outcome.status)
+        status = outcome.status if outcome.is_recorded else await self._record(outcome, worker_id)
+        self._promote_next = self._promote_next or job.lock is not None or status is Status.TODO
         self.records.append(RunRecord(job=job, status=status, result=self._result, exception=outcome.exception))
         self._raise(outcome, status)
+
+    async def _record(self, outcome: Outcome, worker_id: int) -> Status:
+        delete_jobs = self._worker.settings.delete_jobs
+        written = await write_outcomes(self._manager, [outcome], worker_id=worker_id, delete_jobs=delete_jobs)
+        return written.retried.get(outcome.job_id, outcome.status)
 
     async def _execute(self, job: Job) -> Outcome:
         run = JobRun(job, self._worker, _InCallerThread(self._caller))
