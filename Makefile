@@ -28,7 +28,7 @@ demo-serve: $(VENV)/.installed ## Serve the project of the demo, with its admin
 test: lint types contracts pytest ## Lint, types, import contracts, and the whole test suite
 
 test-faults: $(VENV)/.installed ## Break everything that can break, at full size, and write the table of docs/reliability.md
-	@$(BIN)/python -m tests.faults
+	@$(BIN)/python -m tests.faults $(ARGS)
 	@PROCRASTINATE_TESTS_LONG=1 $(BIN)/python -m pytest -n $(WORKERS) tests/properties tests/interleavings
 
 test-matrix: ## The engine on each supported PostgreSQL, SQLAlchemy, Django and Python that can be had here

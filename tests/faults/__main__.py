@@ -1,7 +1,7 @@
 """``make test-faults``: all faults at full size, one after the other; the table on the screen and in the docs.
 
-The results are in ``artifacts/faults.json``, one line for each row. Arguments go to pytest: ``-k frozen``, say. The
-docs are written only where all faults were tried, and all came out well.
+The results are in ``artifacts/faults.json``, one line for each row. Arguments go to pytest (``-k frozen``, say): what
+they choose is tried again, and the other rows stay as they were. The docs are written where no row is missing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from tests.faults.size import FULL_VARIABLE, RESULTS_VARIABLE
-from tests.faults.verdict import markdown, read_rows, replace_table
+from tests.faults.verdict import Row, markdown, missing_rows, read_rows, replace_table
 
 _HERE = pathlib.Path(__file__).parent
 _ROOT = _HERE.parents[1]
@@ -26,15 +26,22 @@ _LONGEST_TEST = 2400
 def main(arguments: list[str]) -> int:
     """Run, show, write; the exit code is pytest's."""
     _RESULTS.parent.mkdir(exist_ok=True)
-    _RESULTS.write_text("")
+    if not arguments or not _RESULTS.exists():
+        _RESULTS.write_text("")
     os.environ |= {FULL_VARIABLE: "1", RESULTS_VARIABLE: str(_RESULTS)}
     code = int(pytest.main([str(_HERE), f"--timeout={_LONGEST_TEST}", "-v", *arguments]))
-    table = markdown(read_rows(_RESULTS))
-    print(f"\n{table}\n\n{_RESULTS}")
-    if code == 0 and not arguments:
-        _DOCUMENT.write_text(replace_table(_DOCUMENT.read_text(), table))
-        print(_DOCUMENT)
+    rows = read_rows(_RESULTS)
+    print(f"\n{markdown(rows)}\n\n{_RESULTS}")
+    if code == 0:
+        _write_document(rows)
     return code
+
+
+def _write_document(rows: list[Row]) -> None:
+    text = _DOCUMENT.read_text()
+    if not missing_rows(text, rows):
+        _DOCUMENT.write_text(replace_table(text, markdown(rows)))
+        print(_DOCUMENT)
 
 
 if __name__ == "__main__":

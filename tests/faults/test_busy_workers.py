@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.faults.conftest import LIVELY, Report
@@ -37,12 +39,14 @@ def test_a_drain_that_takes_longer_than_the_stall_timeout(
     queue: Queue, fleet: Fleet, size: Size, report: Report
 ) -> None:
     jobs, seconds = size.count(3, 20), size.pick(TIMEOUT + 1.5, 3 * TIMEOUT)
-    queue.defer_many("note", range(jobs), seconds=seconds)
+    queue.defer_many("wait_at_gate", range(jobs), gate="drained")
     draining = fleet.start_one(concurrency=jobs)
     until(lambda: queue.ledger.starts() == jobs, "all jobs run")
     fleet.start_one(concurrency=jobs)
     queue.start_clock()
     draining.terminate()
+    time.sleep(seconds)
+    queue.ledger.open_gate("drained")
     queue.is_empty()
     report(5, "A worker drains for longer than the stall timeout", queue.verdict(jobs))
     until(lambda: draining.exit_code == 0, "it ends")

@@ -53,12 +53,13 @@ class Row:
 
 
 def read_rows(results: pathlib.Path) -> list[Row]:
-    """The rows of a run, in the order of the table."""
-    rows = []
+    """The newest row of each fault, in the order of the table."""
+    rows: dict[str, Row] = {}
     for line in results.read_text().splitlines():
         values = json.loads(line)
-        rows.append(Row(values.pop("section"), values.pop("fault"), Verdict(**values)))
-    return sorted(rows, key=lambda row: (row.section, row.fault))
+        row = Row(values.pop("section"), values.pop("fault"), Verdict(**values))
+        rows[row.fault] = row
+    return sorted(rows.values(), key=lambda row: (row.section, row.fault))
 
 
 def markdown(rows: Iterable[Row]) -> str:
@@ -71,6 +72,14 @@ def markdown(rows: Iterable[Row]) -> str:
             f"| {row.fault} | {one.jobs:,} | {recovered} | {one.again:,} | {one.doubled:,} | {one.seconds:.0f} |"
         )
     return "\n".join(lines)
+
+
+def missing_rows(text: str, rows: Iterable[Row]) -> set[str]:
+    """The faults in a document's table that these rows do not have."""
+    _, _, rest = text.partition(BEGIN)
+    table, _, _ = rest.partition(END)
+    faults = [line.split("|")[1].strip() for line in table.strip().splitlines()[2:]]
+    return set(faults) - {row.fault for row in rows}
 
 
 def replace_table(text: str, table: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import datetime
 import logging
 import re
@@ -33,6 +35,10 @@ class TickManager(JobManager):
         self.jobs: list[Job] = []
         self.raises: dict[str, Exception] = {}
         self.answer: int | None = 1
+        self.clock = NOW
+
+    async def read_clock(self) -> float:
+        return self.clock
 
     async def defer_periodic_job(
         self, job: Job, periodic_id: str, defer_timestamp: int, *, on_conflict: OnConflict = "raise"
@@ -175,6 +181,30 @@ async def test_the_last_tick_is_made_up_for_however_old_it_is(app: App, manager:
     assert await ticks_after_a_pause(app, manager, max_delay=60, pause=5 * MINUTE) == []
 
 
+async def test_the_time_is_the_databases_and_not_the_machines(app: App, manager: TickManager) -> None:
+    add_periodic(app, "report", "* * * * *")
+    deferrer = PeriodicDeferrer(app.periodic_registry, job_manager=manager)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(deferrer.worker(), 0.05)
+    assert manager.ticks == [("report", "", TICK)]
+
+
+async def test_it_never_sleeps_for_long(app: App, manager: TickManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that sleeps meanwhile stops the clock that the sleep is measured with."""
+    add_periodic(app, "report", "0 0 1 1 *")
+    deferrer = PeriodicDeferrer(app.periodic_registry, job_manager=manager)
+    waits: list[float] = []
+
+    async def wait(next_tick: float) -> None:
+        waits.append(next_tick)
+        raise KeyError
+
+    monkeypatch.setattr(deferrer, "wait", wait)
+    with pytest.raises(KeyError):
+        await deferrer.worker()
+    assert waits == [MINUTE]
+
+
 # Time zones
 
 
@@ -187,6 +217,22 @@ def test_a_schedule_may_be_by_the_clocks_of_a_time_zone(app: App) -> None:
     ticks = names_and_ticks(deferrer.get_previous_tasks(NOW))
     assert ticks == [("paris", TICK), ("york", TICK), ("utc", TICK)]
     assert deferrer.get_next_tick(NOW) == 24 * 60 * MINUTE - 30
+
+
+@pytest.mark.parametrize("cron", ["30 2 * * *", "0 12 * * *"])
+@pytest.mark.parametrize("month", [3, 10])
+async def test_a_daily_tick_comes_once_a_day_also_when_clocks_change(
+    app: App, manager: TickManager, cron: str, month: int
+) -> None:
+    """In Paris, half past two does not come on 30 March 2025, and comes twice on 26 October."""
+    add_periodic(app, "report", cron, timezone="Europe/Paris")
+    deferrer = PeriodicDeferrer(app.periodic_registry, job_manager=manager)
+    paris = zoneinfo.ZoneInfo("Europe/Paris")
+    first = datetime.datetime(2025, month, 24, 13, tzinfo=paris).timestamp()
+    for minutes in range(0, 6 * 24 * 60 + 180, 10):
+        await deferrer.defer_jobs(deferrer.get_previous_tasks(first + minutes * MINUTE))
+    days = [datetime.datetime.fromtimestamp(tick, paris).day for _, _, tick in manager.ticks]
+    assert days == [25, 26, 27, 28, 29, 30]
 
 
 def test_a_blueprint_takes_its_time_zones_along(app: App) -> None:

@@ -110,3 +110,4 @@ async def test_a_deferrer_stands_alone(app: App, queue: Queue) -> None:
     running = asyncio.create_task(deferrer.worker())
     await until(lambda: queue.statuses() == {"todo": 1})
     running.cancel()
+    await asyncio.wait([running])
