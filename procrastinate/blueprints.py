@@ -14,7 +14,7 @@ from procrastinate.locks import Lock
 from procrastinate.middleware import TaskMiddleware
 from procrastinate.periodic import PeriodicRegistry
 from procrastinate.retry import RetryValue
-from procrastinate.tasks import ConfigureTaskOptions, Task, add_namespace
+from procrastinate.tasks import MAX_RESULT_SIZE, ConfigureTaskOptions, Task, add_namespace
 from procrastinate.types import OnConflict
 from procrastinate.validation import check_name
 
@@ -79,6 +79,8 @@ class Blueprint:
         task_middleware: list[TaskMiddleware] | None = None,
         timeout: float | None = None,
         log_arguments: bool = True,
+        store_result: bool = False,
+        max_result_size: int = MAX_RESULT_SIZE,
     ) -> _TaskDecorator: ...
 
     @overload
@@ -98,6 +100,8 @@ class Blueprint:
         task_middleware: list[TaskMiddleware] | None = None,
         timeout: float | None = None,
         log_arguments: bool = True,
+        store_result: bool = False,
+        max_result_size: int = MAX_RESULT_SIZE,
     ) -> _TaskWithContextDecorator: ...
 
     def task(
@@ -116,6 +120,8 @@ class Blueprint:
         task_middleware: list[TaskMiddleware] | None = None,
         timeout: float | None = None,
         log_arguments: bool = True,
+        store_result: bool = False,
+        max_result_size: int = MAX_RESULT_SIZE,
     ) -> Any:
         """Declare a task: ``@app.task`` or ``@app.task(...)``.
 
@@ -138,6 +144,12 @@ class Blueprint:
             sync one goes on without anyone waiting for it, and keeps its slot until it returns.
         log_arguments:
             Whether the arguments of its jobs may stand in log records, of workers and of who defers.
+        store_result:
+            Keep what the function returns with the job, as JSON, until the job is deleted:
+            ``app.job_manager.get_result(job_id).value``. A job whose return value cannot be kept has failed, with
+            :class:`~procrastinate.exceptions.InvalidResult`, and is not tried again.
+        max_result_size:
+            Bytes of JSON that the return value may have, where it is kept: 1 MiB by default.
 
         Raises
         ------
@@ -165,6 +177,8 @@ class Blueprint:
                 task_middleware=task_middleware,
                 timeout=timeout,
                 log_arguments=log_arguments,
+                store_result=store_result,
+                max_result_size=max_result_size,
             )
             self._register_task(task)
             return task

@@ -26,6 +26,10 @@ Args = ParamSpec("Args")
 R = TypeVar("R")
 
 
+MAX_RESULT_SIZE = 1_048_576
+"""Bytes of JSON that a stored return value may have where the task says nothing else."""
+
+
 class ConfigureTaskOptions(TypedDict, total=False):
     """What ``task.configure(...)`` and ``app.configure_task(...)`` take."""
 
@@ -136,6 +140,8 @@ class Task(Generic[P, R, Args]):
         Seconds that a run may take; ``None``: as long as it takes.
     log_arguments:
         Whether the arguments of its jobs may stand in log records.
+    store_result, max_result_size:
+        Whether what it returns is kept with its job; bytes of JSON that this may have.
 
     Raises
     ------
@@ -162,6 +168,8 @@ class Task(Generic[P, R, Args]):
         task_middleware: list[middleware_module.TaskMiddleware] | None = None,
         timeout: float | None = None,
         log_arguments: bool = True,
+        store_result: bool = False,
+        max_result_size: int = MAX_RESULT_SIZE,
     ) -> None:
         check_options({"queue": queue, "priority": priority, "lock": lock, "queueing_lock": queueing_lock})
         self.queue = queue
@@ -183,6 +191,10 @@ class Task(Generic[P, R, Args]):
         if not isinstance(log_arguments, bool):
             raise TypeError(f"log_arguments={log_arguments!r}: write True or False")
         self.log_arguments = log_arguments
+        _require_switch("store_result", store_result)
+        _require_bytes("max_result_size", max_result_size)
+        self.store_result = store_result
+        self.max_result_size = max_result_size
         self.task_middleware: list[middleware_module.TaskMiddleware] = list(task_middleware or [])
         middleware_module.check_task_middleware(self.task_middleware, task_name=self.name, task_is_async=self.is_async)
         functools.update_wrapper(cast("Callable[..., Any]", self), func, updated=())
@@ -291,6 +303,18 @@ def _read_aliases(aliases: Iterable[str] | None) -> list[str]:
     if isinstance(aliases, str):
         raise TypeError(f"aliases takes a list of names, not the string {aliases!r}: write aliases=[{aliases!r}]")
     return list(aliases or [])
+
+
+def _require_switch(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+
+
+def _require_bytes(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number of bytes, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1 byte, not {value}")
 
 
 def add_namespace(name: str, namespace: str) -> str:

@@ -130,6 +130,36 @@ def _check_arguments(job: Job, text: str) -> None:
             raise exceptions.InvalidJob(f"Argument {name!r} of task {job.task_name} contains {fault}")
 
 
+def dump_result(value: Any, json_dumps: Callable[[Any], str | bytes], *, task_name: str, max_size: int) -> str:
+    """What a task returned, as JSON text.
+
+    Raises
+    ------
+    InvalidResult
+        It cannot be kept; the message says why, and what to do.
+    """
+    what = f"What task {task_name} returned"
+    try:
+        dumped = json_dumps(value)
+        text = dumped.decode() if isinstance(dumped, bytes) else dumped
+        size = len(text.encode(errors="surrogatepass"))
+    except Exception as error:
+        raise exceptions.InvalidResult(
+            f"{what} cannot be stored as JSON: {error}. Return plain data, or give the connector a "
+            "json_dumps that knows it"
+        ) from error
+    if size > max_size:
+        raise exceptions.InvalidResult(
+            f"{what} has {size} bytes as JSON, {max_size} are allowed (max_result_size of the task): "
+            "keep it elsewhere, and return where"
+        )
+    if _SUSPICIOUS.search(text) or not _is_encodable(text):
+        fault = _fault(json.loads(text))
+        if fault is not None:
+            raise exceptions.InvalidResult(f"{what} contains {fault}")
+    return text
+
+
 def _fault(value: Any) -> str | None:
     """What PostgreSQL would refuse in a value, or in anything inside it."""
     if isinstance(value, str):

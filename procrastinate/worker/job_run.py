@@ -10,7 +10,8 @@ import logging
 import time
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from procrastinate import exceptions
 from procrastinate.job_completion import JobCompletion
@@ -18,7 +19,8 @@ from procrastinate.job_context import AbortReason, JobContext, JobResult
 from procrastinate.jobs import Job, Status, UnreadableArguments
 from procrastinate.middleware import compose, is_async_middleware
 from procrastinate.tasks import Task
-from procrastinate.worker.outcome import Outcome, RunResult, decide
+from procrastinate.tracebacks import without_machinery
+from procrastinate.worker.outcome import Outcome, RunResult, decide, with_details
 from procrastinate.worker.task_threads import SyncCalls
 from procrastinate.worker.time_limit import TimeLimit
 
@@ -76,7 +78,7 @@ class JobRun:
         task, result = await self._find_and_call()
         self._job_result.end_timestamp = time.time()
         self._job_result.result = result.value
-        outcome = self._decide(task, result)
+        outcome = self._with_details(self._decide(task, result), task, result)
         self._log_outcome(outcome)
         return outcome
 
@@ -140,7 +142,13 @@ class JobRun:
     def _discard(self, captured: _Captured) -> None:
         """Called in the thread of a task whose run ended without it."""
         message = "Job %s has returned in its thread after its run had ended: what it did is not recorded"
-        self._log(logging.WARNING, "discard_late_result", message, self.job.call_string, exc_info=captured.exception)
+        self._log(
+            logging.WARNING,
+            "discard_late_result",
+            message,
+            self.job.call_string,
+            exc_info=_exc_info(captured.exception),
+        )
 
     def _task_middleware(self, task: Task[Any, Any, Any]) -> list[Callable[..., Any]]:
         of_worker = [one for one in self._worker.settings.task_middleware if is_async_middleware(one) is task.is_async]
@@ -160,7 +168,18 @@ class JobRun:
     def _warn_of_late_exception(self, exception: BaseException | None) -> None:
         if exception is not None:
             message = "Job %s has raised after its transaction was committed: it has succeeded all the same"
-            self._log(logging.WARNING, "raised_after_commit", message, self.job.call_string, exc_info=exception)
+            self._log(
+                logging.WARNING, "raised_after_commit", message, self.job.call_string, exc_info=_exc_info(exception)
+            )
+
+    def _with_details(self, outcome: Outcome, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
+        return with_details(
+            outcome,
+            task,
+            result,
+            json_dumps=self._worker.app.connector.json_dumps,
+            store_errors=self._worker.settings.store_errors,
+        )
 
     def _log_outcome(self, outcome: Outcome) -> None:
         level, action, words = _OUTCOME_LOGS[outcome.status, outcome.retry_decision is not None]
@@ -174,12 +193,10 @@ class JobRun:
         if outcome.status is Status.SUCCEEDED:
             message += " - Result: %.250s"
             arguments.append(self._job_result.result)
-        exc_info = outcome.exception if level >= logging.INFO and outcome.exception is not None else None
+        exc_info = _exc_info(outcome.exception) if level >= logging.INFO else None
         self._log(level, action, message, *arguments, exc_info=exc_info)
 
-    def _log(
-        self, level: int, action: str, message: str, *arguments: Any, exc_info: BaseException | None = None
-    ) -> None:
+    def _log(self, level: int, action: str, message: str, *arguments: Any, exc_info: _ExcInfo | None = None) -> None:
         if not self._logger.isEnabledFor(level):
             return
         extra = {"action": action, "worker": self._worker.log_context(), "job": self.job.log_context()}
@@ -189,6 +206,16 @@ class JobRun:
         except Exception:
             # A log handler that raises does not decide what becomes of the job.
             traceback.print_exc()
+
+
+_ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
+
+
+def _exc_info(exception: BaseException | None) -> _ExcInfo | None:
+    """For a log record: the exception, without the frames of the queue that lead to every task."""
+    if exception is None:
+        return None
+    return type(exception), exception, without_machinery(exception.__traceback__)
 
 
 _OUTCOME_LOGS: dict[tuple[Status, bool], tuple[int, str, str]] = {

@@ -38,6 +38,7 @@ class WorkerOptions(TypedDict, total=False):
     max_jobs: int | None
     task_middleware: list[TaskMiddleware] | None
     worker_middleware: list[WorkerMiddleware] | None
+    store_errors: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,11 +62,12 @@ class WorkerSettings:
     max_jobs: int | None
     task_middleware: tuple[TaskMiddleware, ...]
     worker_middleware: tuple[WorkerMiddleware, ...]
+    store_errors: bool
 
     def __post_init__(self) -> None:
         _check_kind("name", self.name, str, "a text")
         _check_kind("additional_context", self.additional_context, Mapping, "a dict")
-        for name in ("wait", "listen_notify", "install_signal_handlers"):
+        for name in ("wait", "listen_notify", "install_signal_handlers", "store_errors"):
             _check_switch(name, getattr(self, name))
         check_callable(self.task_middleware, argument="task_middleware")
         check_worker_middleware(self.worker_middleware)

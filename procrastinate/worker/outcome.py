@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from procrastinate import core, exceptions
@@ -11,6 +12,8 @@ from procrastinate.job_context import AbortReason
 from procrastinate.jobs import DeleteJobCondition, Job, Status
 from procrastinate.retry import RetryDecision
 from procrastinate.tasks import Task
+from procrastinate.tracebacks import describe
+from procrastinate.validation import dump_result
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,12 @@ class Outcome:
     retry_decision: RetryDecision | None = None
     is_recorded: bool = False
     """The task's own transaction has recorded it."""
+    result: str | None = None
+    """What the task returned, as JSON text, where it is to be kept."""
+    error: core.NewError | None = None
+    """The exception, where it is to be kept."""
+    announce: bool = False
+    """Whether somebody may wait for the job."""
 
     @property
     def job_id(self) -> int:
@@ -47,6 +56,9 @@ class Outcome:
             attempts=self.job.attempts,
             status=self.status,
             delete=delete_jobs.covers(self.status),
+            result=self.result,
+            error=self.error,
+            announce=self.announce,
         )
 
     def as_retry(self) -> core.JobRetry:
@@ -60,11 +72,18 @@ class Outcome:
             priority=self.retry_decision.priority,
             queue_name=self.retry_decision.queue,
             lock=self.retry_decision.lock,
+            error=self.error,
         )
 
     def without_retry(self) -> Outcome:
         """The same, as failed: for a retry that cannot be written."""
         return dataclasses.replace(self, status=Status.FAILED, retry_decision=None)
+
+    def without_result(self, error: BaseException) -> Outcome:
+        """The same, as failed: for a return value that the database does not take."""
+        refused = exceptions.InvalidResult(f"What task {self.job.task_name} returned cannot be stored: {error}")
+        kept = describe(refused)
+        return dataclasses.replace(self, status=Status.FAILED, exception=refused, result=None, error=kept)
 
 
 def decide(job: Job, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
@@ -84,6 +103,38 @@ def decide(job: Job, task: Task[Any, Any, Any] | None, result: RunResult) -> Out
     if decision is not None:
         return Outcome(job=job, status=Status.TODO, exception=exception, retry_decision=decision)
     return Outcome(job=job, status=Status.ABORTED if stopped else Status.FAILED, exception=exception)
+
+
+def with_details(
+    outcome: Outcome,
+    task: Task[Any, Any, Any] | None,
+    result: RunResult,
+    *,
+    json_dumps: Callable[[Any], str | bytes],
+    store_errors: bool,
+) -> Outcome:
+    """The outcome with what the run leaves behind: what the task returned, where it stores that, or what was raised.
+
+    A return value that cannot be stored makes a failure of the success, which is not tried again: it would return the
+    same.
+    """
+    if outcome.is_recorded:
+        return outcome
+    stores = task is not None and task.store_result
+    text = None
+    if task is not None and task.store_result and outcome.status is Status.SUCCEEDED:
+        try:
+            text = dump_result(result.value, json_dumps, task_name=task.name, max_size=task.max_result_size)
+        except exceptions.InvalidResult as error:
+            outcome = Outcome(job=outcome.job, status=Status.FAILED, exception=error)
+    if not stores and outcome.exception is None:
+        return outcome
+    return dataclasses.replace(
+        outcome,
+        result=text,
+        error=describe(outcome.exception) if store_errors and outcome.exception is not None else None,
+        announce=stores and outcome.status is not Status.TODO,
+    )
 
 
 def _stopped(exception: BaseException, abort_reason: AbortReason | None) -> bool:

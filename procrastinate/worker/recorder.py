@@ -161,8 +161,9 @@ class Recorder:
     async def _write_one_by_one(self, batch: list[Outcome], error: Exception) -> None:
         """One outcome of the batch cannot be written as it is: it must not hold up the others, nor be lost.
 
-        A retry with a value that no row can hold is written as a failure instead. What cannot be written at all is
-        tried again from time to time, until the worker stops; then the others find the job.
+        A retry with a value that no row can hold is written as a failure instead, and so is a return value that the
+        database does not take. What cannot be written at all is tried again from time to time, until the worker stops;
+        then the others find the job.
         """
         if len(batch) > 1:
             for outcome in batch:
@@ -178,6 +179,8 @@ class Recorder:
         )
         if outcome.retry_decision is not None and is_invalid_value(error):
             await self._write_until_done([outcome.without_retry()])
+        elif outcome.result is not None and is_invalid_value(error):
+            await self._write_until_done([outcome.without_result(error)])
         else:
             asyncio.get_running_loop().call_later(_REFUSED_PAUSE, self._add_again, outcome)
 

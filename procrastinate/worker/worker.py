@@ -57,6 +57,9 @@ class Worker:
         ``None``: go on.
     task_middleware, worker_middleware:
         Around each task (of the same kind, sync or async); around each job, always async.
+    store_errors:
+        Keep the exception that ended an attempt with the job: class, message and traceback (without the values of
+        variables), for ``app.job_manager.get_result(job_id).errors`` and the admin.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Worker:
         worker_middleware: list[WorkerMiddleware] | None = None,
         max_rescues: int = options.MAX_RESCUES,
         max_jobs: int | None = None,
+        store_errors: bool = True,
     ) -> None:
         self.app = app
         self.settings = options.WorkerSettings(
@@ -99,6 +103,7 @@ class Worker:
             max_jobs=max_jobs,
             task_middleware=tuple(task_middleware or ()),
             worker_middleware=tuple(worker_middleware or ()),
+            store_errors=store_errors,
         )
         self.logger = logging.getLogger(f"procrastinate.worker.{self.settings.name}")
         self.worker_id: int | None = None
