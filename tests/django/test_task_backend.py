@@ -169,7 +169,7 @@ def _declared(task: Any, **options: Any) -> Any:
 
 
 def test_a_timeout_comes_through_the_options(told: list[tuple[str, Any]]) -> None:
-    with backend(timeout=0.05):
+    with backend(timeout=3):
         result = tasks.sleep.enqueue()
         run_worker()
         result.refresh()

@@ -51,7 +51,7 @@ def as_app_task(declared: Any, backend: ProcrastinateBackend, blueprint: Bluepri
         pass_context=True,
         retry=read_retry(options.retry if retry is None else retry),
         timeout=options.timeout if timeout is None else timeout,
-        # store_result=True,
+        store_result=True,
     )
 
 
