@@ -34,6 +34,12 @@ def test_its_classes_pass_with_manage_py(empty_database_url: str) -> None:
     assert "Ran 24 tests" in printed, printed
 
 
+def test_immediate_mode_is_a_setting_for_a_whole_suite(empty_database_url: str) -> None:
+    command = ("-m", "pytest", "-p", "no:cacheprovider", "-q", "shop/tests/suite_run_at_defer.py")
+    printed = run_suite(empty_database_url, *command, settings="sample.settings_run_at_defer")
+    assert "3 passed" in printed
+
+
 @pytest.mark.parametrize("options", [(), ("-p", "no:asyncio", "-k", "not async")], ids=["with asyncio", "without"])
 def test_everything_passes_with_pytest(empty_database_url: str, options: tuple[str, ...]) -> None:
     printed = run_suite(empty_database_url, "-m", "pytest", "-p", "no:cacheprovider", "-q", *options)
