@@ -265,9 +265,11 @@ class JobManager:
         priority: int | None = None,
         queue: str | None = None,
         lock: str | None = None,
+        *,
+        connection: Any | None = None,
     ) -> None:
         """As :meth:`retry_job_by_id`."""
-        await self.retry_job_by_id_async(_id(job), retry_at, priority, queue, lock)
+        await self.retry_job_by_id_async(_id(job), retry_at, priority, queue, lock, connection)
 
     def retry_job_by_id(
         self,
@@ -420,6 +422,8 @@ class JobManager:
         queue: str | None = None,
         task_name: str | None = None,
         seconds_since_heartbeat: float = 30,
+        *,
+        connection: Any | None = None,
     ) -> Iterable[Job]:
         """The running jobs whose worker has not been heard of for so many seconds.
 
@@ -434,7 +438,7 @@ class JobManager:
             operation = functools.partial(core.list_jobs_started_before, seconds=nb_seconds)
         else:
             operation = functools.partial(core.list_stalled_jobs, seconds_since_heartbeat=seconds_since_heartbeat)
-        stored = await self.connector.run_async(operation, queue_name=queue, task_name=task_name)
+        stored = await self._run_async(connection, operation, queue_name=queue, task_name=task_name)
         return [self._job(one) for one in stored]
 
     async def rescue_jobs(self, *, max_rescues: int) -> list[core.RescuedJob]:
@@ -468,8 +472,12 @@ class JobManager:
         include_failed: bool | None = False,
         include_cancelled: bool | None = False,
         include_aborted: bool | None = False,
+        *,
+        connection: Any | None = None,
     ) -> None:
         """Delete the jobs that ended more than so many hours ago, with their history, a thousand a transaction.
+
+        With ``connection``, all in its transaction.
 
         Parameters
         ----------
@@ -491,7 +499,7 @@ class JobManager:
             queue_name=queue,
             limit=_DELETE_BATCH,
         )
-        while await self.connector.run_async(delete) == _DELETE_BATCH:
+        while await self._run_async(connection, delete) == _DELETE_BATCH:
             pass
 
     # Lists
@@ -542,40 +550,82 @@ class JobManager:
         return [self._job(one) for one in stored]
 
     def list_queues(
-        self, queue: str | None = None, task: str | None = None, status: str | None = None, lock: str | None = None
+        self,
+        queue: str | None = None,
+        task: str | None = None,
+        status: str | None = None,
+        lock: str | None = None,
+        *,
+        connection: Any | None = None,
     ) -> list[dict[str, Any]]:
         """Counts of jobs for each queue: ``name``, ``jobs_count``, and one for each status."""
-        return _dicts(self._run(None, core.count_by_queue, _job_filter(None, queue, task, status, lock)))
+        return _dicts(self._run(connection, core.count_by_queue, _job_filter(None, queue, task, status, lock)))
 
     async def list_queues_async(
-        self, queue: str | None = None, task: str | None = None, status: str | None = None, lock: str | None = None
+        self,
+        queue: str | None = None,
+        task: str | None = None,
+        status: str | None = None,
+        lock: str | None = None,
+        *,
+        connection: Any | None = None,
     ) -> list[dict[str, Any]]:
         """As :meth:`list_queues`."""
-        return _dicts(await self._run_async(None, core.count_by_queue, _job_filter(None, queue, task, status, lock)))
+        return _dicts(
+            await self._run_async(connection, core.count_by_queue, _job_filter(None, queue, task, status, lock))
+        )
 
     def list_tasks(
-        self, queue: str | None = None, task: str | None = None, status: str | None = None, lock: str | None = None
+        self,
+        queue: str | None = None,
+        task: str | None = None,
+        status: str | None = None,
+        lock: str | None = None,
+        *,
+        connection: Any | None = None,
     ) -> list[dict[str, Any]]:
         """Counts of jobs for each task, as :meth:`list_queues`."""
-        return _dicts(self._run(None, core.count_by_task, _job_filter(None, queue, task, status, lock)))
+        return _dicts(self._run(connection, core.count_by_task, _job_filter(None, queue, task, status, lock)))
 
     async def list_tasks_async(
-        self, queue: str | None = None, task: str | None = None, status: str | None = None, lock: str | None = None
+        self,
+        queue: str | None = None,
+        task: str | None = None,
+        status: str | None = None,
+        lock: str | None = None,
+        *,
+        connection: Any | None = None,
     ) -> list[dict[str, Any]]:
         """As :meth:`list_tasks`."""
-        return _dicts(await self._run_async(None, core.count_by_task, _job_filter(None, queue, task, status, lock)))
+        return _dicts(
+            await self._run_async(connection, core.count_by_task, _job_filter(None, queue, task, status, lock))
+        )
 
     def list_locks(
-        self, queue: str | None = None, task: str | None = None, status: str | None = None, lock: str | None = None
+        self,
+        queue: str | None = None,
+        task: str | None = None,
+        status: str | None = None,
+        lock: str | None = None,
+        *,
+        connection: Any | None = None,
     ) -> list[dict[str, Any]]:
         """Counts of jobs for each lock, as :meth:`list_queues`."""
-        return _dicts(self._run(None, core.count_by_lock, _job_filter(None, queue, task, status, lock)))
+        return _dicts(self._run(connection, core.count_by_lock, _job_filter(None, queue, task, status, lock)))
 
     async def list_locks_async(
-        self, queue: str | None = None, task: str | None = None, status: str | None = None, lock: str | None = None
+        self,
+        queue: str | None = None,
+        task: str | None = None,
+        status: str | None = None,
+        lock: str | None = None,
+        *,
+        connection: Any | None = None,
     ) -> list[dict[str, Any]]:
         """As :meth:`list_locks`."""
-        return _dicts(await self._run_async(None, core.count_by_lock, _job_filter(None, queue, task, status, lock)))
+        return _dicts(
+            await self._run_async(connection, core.count_by_lock, _job_filter(None, queue, task, status, lock))
+        )
 
     # Workers
 

@@ -38,7 +38,11 @@ class Written:
 async def write_outcomes(
     manager: JobManager, outcomes: Sequence[Outcome], *, worker_id: int, delete_jobs: DeleteJobCondition
 ) -> Written:
-    """Record outcomes of jobs that a worker holds: one operation for those that ended, one for those to retry."""
+    """Record outcomes of jobs that a worker holds: one operation for those that ended, one for those to retry.
+
+    What the tasks' own transactions have recorded is not written again.
+    """
+    outcomes = [outcome for outcome in outcomes if not outcome.is_recorded]
     finished = [outcome.as_finished(delete_jobs) for outcome in outcomes if outcome.retry_decision is None]
     retries = [outcome.as_retry() for outcome in outcomes if outcome.retry_decision is not None]
     return Written(

@@ -17,7 +17,8 @@ class DjangoTransaction:
     """``atomic()``, outermost, with something to do right before the commit. For ``with`` and for ``async with``.
 
     Django's asynchronous ORM shares one thread, and its connection, among all that an event loop runs. So the
-    asynchronous block gets a thread of its own: what other jobs do meanwhile is not in its transaction.
+    asynchronous block gets a thread of its own: what other jobs do meanwhile is not in its transaction. (In a test that
+    runs jobs inside its own transaction, it stays there.)
     """
 
     def __init__(self, alias: str, finish: Callable[[], None]) -> None:
@@ -52,7 +53,8 @@ class DjangoTransaction:
 
     @contextlib.asynccontextmanager
     async def _async_block(self) -> AsyncIterator[None]:
-        async with _own_thread():
+        is_shared = await sync_to_async(self._is_in_transaction)()
+        async with contextlib.nullcontext() if is_shared else _own_thread():
             block = self._block()
             await sync_to_async(block.__enter__)()
             try:
@@ -62,24 +64,16 @@ class DjangoTransaction:
                 raise
             await sync_to_async(block.__exit__)(None, None, None)
 
+    def _is_in_transaction(self) -> bool:
+        """Whether somebody keeps a transaction open on the shared connection: a test, in which its jobs run."""
+        return bool(db.connections[self._alias].in_atomic_block)
+
 
 @contextlib.asynccontextmanager
 async def _own_thread() -> AsyncIterator[None]:
     """A thread for the sync code inside, whose connections are closed with it: nobody else would."""
     async with cast("AbstractAsyncContextManager[None]", ThreadSensitiveContext()):
-        before = await sync_to_async(_open_connections)()
         try:
             yield
         finally:
-            await sync_to_async(_close_all_but)(before)
-
-
-def _open_connections() -> set[str]:
-    """None in a thread that is new; in a test that drives async code, those of the test."""
-    return {one.alias for one in db.connections.all(initialized_only=True) if one.connection is not None}
-
-
-def _close_all_but(aliases: set[str]) -> None:
-    for one in db.connections.all(initialized_only=True):
-        if one.alias not in aliases:
-            one.close()
+            await sync_to_async(db.connections.close_all)()

@@ -74,3 +74,17 @@ def who(context) -> list:
 @app.task
 def count(number: int) -> int:
     return number
+
+
+@app.task(pass_context=True)
+def confirm_once(context, order_id: int) -> None:
+    with context.transaction():
+        Order.objects.filter(pk=order_id).update(state="confirmed")
+        send_mail.defer(to=f"order {order_id}", subject="Confirmed")
+
+
+@app.task(pass_context=True)
+async def confirm_once_async(context, order_id: int) -> None:
+    async with context.transaction():
+        await Order.objects.filter(pk=order_id).aupdate(state="confirmed")
+        await send_mail.defer_async(to=f"order {order_id}", subject="Confirmed")

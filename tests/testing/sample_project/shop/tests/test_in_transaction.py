@@ -45,6 +45,15 @@ class OrderTests(JobsMixin, TestCase):
         self.assertEqual([record.result for record in self.jobs.run()][0], "confirmed")
         self.assertEqual(Mail.objects.get().to, "eve")
 
+    def test_tasks_that_commit_their_own_success_stay_in_the_tests_transaction(self):
+        for task in (tasks.confirm_once, tasks.confirm_once_async):
+            order = Order.objects.create(customer="eve")
+            task.defer(order_id=order.pk)
+            self.assertEqual([record.status.value for record in self.jobs.run()], ["succeeded", "succeeded"])
+            order.refresh_from_db()
+            self.assertEqual(order.state, "confirmed")
+            self.assertTrue(connection.in_atomic_block)
+
     def test_the_clock_is_moved_to_what_is_scheduled(self):
         self.client.get("/order/")
         self.jobs.run(tasks=tasks.confirm)

@@ -33,6 +33,16 @@ async def test_async_tests_are_in_the_transaction_too(procrastinate_jobs):
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("task", [tasks.confirm_once, tasks.confirm_once_async])
+async def test_async_tests_run_tasks_that_commit_their_own_success(procrastinate_jobs, task):
+    order = await Order.objects.acreate(customer="lee")
+    await task.defer_async(order_id=order.pk)
+    records = await procrastinate_jobs.run_async()
+    assert [record.status.value for record in records] == ["succeeded", "succeeded"]
+    assert (await Order.objects.aget()).state == "confirmed"
+
+
+@pytest.mark.django_db
 def test_nothing_was_committed(procrastinate_jobs):
     assert Mail.objects.count() == Order.objects.count() == 0
     procrastinate_jobs.assert_not_deferred()
