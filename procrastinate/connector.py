@@ -92,17 +92,18 @@ class BaseConnector(RawQueries):
         raise TypeError(f"{type(self).__name__} takes no connection=: it uses its own connection")
 
     def transaction(
-        self, bind: Any, finish: Operation[[], None]
+        self, bind: Any, last: Callable[[], Operation[[], None]]
     ) -> AbstractContextManager[Any] | AbstractAsyncContextManager[Any]:
-        """A transaction of the user's that is committed at the end of the block, after ``finish``.
+        """A transaction of the user's that is committed at the end of the block.
 
         Parameters
         ----------
         bind:
             What opens it, as in :func:`~procrastinate.transactions.transaction_on`; ``None``: the connector's own
             connection, where user code shares it.
-        finish:
-            An operation that is run as the last one before the commit. Where it raises, all is rolled back.
+        last:
+            Called at the end of the block: the operation to run right before the commit. Where that raises, all is
+            rolled back.
 
         Raises
         ------
@@ -115,7 +116,7 @@ class BaseConnector(RawQueries):
                 "AsyncEngine, or async_sessionmaker)"
             )
         return transaction_on(
-            bind, lambda opened: self.run_on(opened, finish), lambda opened: self.run_on_async(opened, finish)
+            bind, lambda opened: self.run_on(opened, last()), lambda opened: self.run_on_async(opened, last())
         )
 
     async def listen_notify(

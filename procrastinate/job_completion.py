@@ -22,13 +22,26 @@ class JobCompletion:
         self._delete = delete_jobs.covers(Status.SUCCEEDED)
         self._is_open = False
         self.is_recorded = False
+        self.result: str | None = None
+        """What is to be kept as the result of the job, as JSON text."""
 
-    def operation(self) -> Callable[..., None]:
-        """What is to be run as the last statements of the transaction."""
+    def operation(self, *, announce: bool) -> Callable[..., None]:
+        """What is to be run as the last statements of the transaction.
+
+        Parameters
+        ----------
+        announce:
+            Whether somebody may wait for the job.
+        """
         assert self._job.id is not None
         assert self._job.worker_id is not None
         finished = core.FinishedJob(
-            id=self._job.id, attempts=self._job.attempts, status=Status.SUCCEEDED, delete=self._delete
+            id=self._job.id,
+            attempts=self._job.attempts,
+            status=Status.SUCCEEDED,
+            delete=self._delete,
+            result=self.result,
+            announce=announce,
         )
         return functools.partial(core.complete_job, finished=finished, worker_id=self._job.worker_id)
 

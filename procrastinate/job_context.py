@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -21,6 +22,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from procrastinate.job_completion import JobCompletion, JobTransaction
 from procrastinate.jobs import Job
+from procrastinate.validation import dump_result
 
 if TYPE_CHECKING:
     from procrastinate.app import App
@@ -143,10 +145,34 @@ class JobContext:
         TypeError, ValueError
             ``bind`` is something else, or in autocommit.
         """
+        completion = self._require_completion()
+        last = functools.partial(completion.operation, announce=self.task.store_result)
+        return JobTransaction(self.app.connector.transaction(bind, last), completion)
+
+    def set_result(self, value: Any) -> None:
+        """Keep a value as the job's result, in its :meth:`transaction`: what the task returns comes too late for that.
+
+        Raises
+        ------
+        InvalidResult
+            It cannot be stored.
+        RuntimeError
+            The task is not declared with ``store_result=True``, or the transaction is over.
+        """
+        completion = self._require_completion()
+        if not self.task.store_result or completion.is_recorded:
+            raise RuntimeError(
+                "context.set_result() is for tasks declared with store_result=True, and for before the end of their "
+                "context.transaction()"
+            )
+        size = self.task.max_result_size
+        dumps = self.app.connector.json_dumps
+        completion.result = dump_result(value, dumps, task_name=self.task.name, max_size=size)
+
+    def _require_completion(self) -> JobCompletion:
         if self.completion is None:
-            raise RuntimeError("context.transaction() works where a worker runs the job: this context was made by hand")
-        transaction = self.app.connector.transaction(bind, self.completion.operation())
-        return JobTransaction(transaction, self.completion)
+            raise RuntimeError("This works where a worker runs the job: the context was made by hand")
+        return self.completion
 
     def should_abort(self) -> bool:
         """Whether the job is asked to stop. A sync task that can stop halfway asks now and then."""

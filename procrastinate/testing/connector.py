@@ -197,10 +197,10 @@ class InMemoryConnector(BaseConnector):
         return await self.run_async(operation, *args, **kwargs)
 
     def transaction(
-        self, bind: Any, finish: Operation[[], None]
+        self, bind: Any, last: Callable[[], Operation[[], None]]
     ) -> AbstractContextManager[Any] | AbstractAsyncContextManager[Any]:
         """The user's transaction, if one is given; else none. The job ends with the block."""
-        return _Block(functools.partial(self.run, finish)) if bind is None else super().transaction(bind, finish)
+        return _Block(lambda: self.run(last())) if bind is None else super().transaction(bind, last)
 
     def _find(
         self, operation: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -157,6 +157,7 @@ class JobRun:
     def _decide(self, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
         if self._completion.is_recorded:
             self._warn_of_late_exception(result.exception)
+            self._warn_of_late_result(task, result.value)
             return Outcome(job=self.job, status=Status.SUCCEEDED, is_recorded=True)
         try:
             return decide(self.job, task, result)
@@ -171,6 +172,11 @@ class JobRun:
             self._log(
                 logging.WARNING, "raised_after_commit", message, self.job.call_string, exc_info=_exc_info(exception)
             )
+
+    def _warn_of_late_result(self, task: Task[Any, Any, Any] | None, value: Any) -> None:
+        if task is not None and task.store_result and value is not None and self._completion.result is None:
+            message = "What job %s returned after its transaction is not kept: use context.set_result() inside"
+            self._log(logging.WARNING, "returned_after_commit", message, self.job.call_string)
 
     def _with_details(self, outcome: Outcome, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
         return with_details(

@@ -198,6 +198,51 @@ async def test_a_recorded_outcome_is_not_recorded_again(
     assert max(record.levelno for record in caplog.records) == 20
 
 
+async def test_a_result_is_kept_in_it(
+    app: App, workers: Workers, queue: Queue, engine: sa.Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever waits is told at the commit, and finds it. What is returned later is too late, and that is said."""
+
+    @app.task(pass_context=True, store_result=True)
+    def task(context: JobContext, keeps: bool) -> str:
+        with context.transaction(engine):
+            if keeps:
+                context.set_result({"a": [1]})
+        return "late"
+
+    kept, lost = await task.defer_async(keeps=True), await task.defer_async(keeps=False)
+    waiting = asyncio.create_task(app.job_manager.wait_async(kept, timeout=10))
+    await workers.run()
+    assert (await waiting).value == {"a": [1]}
+    assert not (await app.job_manager.get_result_async(lost)).has_value
+    assert actions(caplog).count("returned_after_commit") == 1
+
+
+async def test_a_result_that_cannot_be_kept_is_refused(
+    app: App, workers: Workers, queue: Queue, engine: sa.Engine
+) -> None:
+    """Where it is given, so that the transaction is rolled back."""
+
+    @app.task(name="unkeepable", pass_context=True, store_result=True)
+    def unkeepable(context: JobContext) -> None:
+        with context.transaction(engine) as connection:
+            connection.execute(WRITE, {"job_id": context.job.id})
+            context.set_result(object())
+
+    @app.task(name="keeps nothing", pass_context=True)
+    def keeps_nothing(context: JobContext) -> None:
+        with context.transaction(engine) as connection:
+            connection.execute(WRITE, {"job_id": context.job.id})
+            context.set_result(1)
+
+    first, second = await unkeepable.defer_async(), await keeps_nothing.defer_async()
+    await workers.run()
+    errors = [(await app.job_manager.get_result_async(job_id)).errors[0] for job_id in (first, second)]
+    assert errors[0].exception_class.endswith("InvalidResult")
+    assert "store_result=True" in errors[1].message
+    assert written(queue) == []
+
+
 async def test_a_commit_whose_answer_was_lost_is_not_made_again(
     app: App, workers: Workers, queue: Queue, engine: sa.Engine, caplog: pytest.LogCaptureFixture
 ) -> None:

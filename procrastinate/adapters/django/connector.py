@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -99,7 +98,7 @@ class DjangoConnector(BaseConnector):
         """Run an operation on the connection that Django's asynchronous ORM uses here."""
         return await sync_to_async(self.run, thread_sensitive=True)(operation, *args, **kwargs)
 
-    def transaction(self, bind: Any, finish: Operation[[], None]) -> DjangoTransaction:
+    def transaction(self, bind: Any, last: Callable[[], Operation[[], None]]) -> DjangoTransaction:
         """``atomic()`` on Django's connection.
 
         Raises
@@ -110,7 +109,7 @@ class DjangoConnector(BaseConnector):
         if bind is not None:
             name = type(bind).__name__
             raise TypeError(f"In a Django project, context.transaction() is on Django's connection: it takes no {name}")
-        return DjangoTransaction(self.alias, functools.partial(self.run, finish))
+        return DjangoTransaction(self.alias, lambda: self.run(last()))
 
     def get_worker_connector(self) -> BaseConnector:
         """A connector to the same database that has nothing to do with Django's connections."""
