@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import functools
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from procrastinate import core, exceptions
 from procrastinate.connector import BaseConnector
 from procrastinate.core.channels import Notification, channels_for, parse_notification
-from procrastinate.core.errors import is_deadlock, is_lock_timeout, is_unique_violation
 from procrastinate.core.tables import QUEUEING_LOCK_CONSTRAINT
-from procrastinate.jobs import Job, Status, UnreadableArguments
+from procrastinate.job_lists import JobLists
+from procrastinate.jobs import Job, Status
 from procrastinate.results import Result, to_result
 from procrastinate.timing import require_aware
 from procrastinate.types import OnConflict
 from procrastinate.validation import to_new_job
 from procrastinate.waiting import Waiter
+from procrastinate.worker_operations import WorkerOperations
 
 __all__ = ["QUEUEING_LOCK_CONSTRAINT", "JobManager", "NotificationCallback"]
 
 R = TypeVar("R")
 
 _DELETE_BATCH = 1000
-_PROMOTION_TRIES = 3
 
 
 class NotificationCallback(Protocol):
@@ -46,42 +45,17 @@ class DeferHook(Protocol):
         ...
 
 
-class JobManager:
+class JobManager(WorkerOperations, JobLists):
     """Every operation on the queue. An app has one as ``app.job_manager``.
 
-    Methods that take ``connection`` use an open connection of the user's, inside its transaction, and neither commit
-    nor roll back.
+    What workers need, and what lists jobs, is in its bases. Methods that take ``connection`` use an open connection of
+    the user's, inside its transaction, and neither commit nor roll back.
     """
 
     def __init__(self, connector: BaseConnector) -> None:
         self.connector = connector
         self._waiter = Waiter(lambda: self.connector)
         self.defer_hook: DeferHook | None = None
-
-    # How operations are run
-
-    def _run(self, connection: Any | None, operation: Callable[..., R], *args: Any, **kwargs: Any) -> R:
-        connector = self.connector.get_sync_connector()
-        if connection is None:
-            return connector.run(operation, *args, **kwargs)
-        return connector.run_on(connection, operation, *args, **kwargs)
-
-    async def _run_async(self, connection: Any | None, operation: Callable[..., R], *args: Any, **kwargs: Any) -> R:
-        if connection is None:
-            return await self.connector.run_async(operation, *args, **kwargs)
-        return await self.connector.run_on_async(connection, operation, *args, **kwargs)
-
-    def _job(self, stored: core.StoredJob) -> Job:
-        values = {field.name: getattr(stored, field.name) for field in dataclasses.fields(stored)}
-        return Job.from_row(values | {"status": stored.status.value, "args": self._arguments(stored.args)})
-
-    def _arguments(self, text: str) -> dict[str, Any]:
-        """One row that cannot be read (plain SQL has written it, say) must not hide the others."""
-        try:
-            arguments = self.connector.json_loads(text)
-        except Exception as error:
-            return UnreadableArguments(f"{type(error).__name__}: {error}")
-        return arguments if isinstance(arguments, dict) else UnreadableArguments("they are not a JSON object")
 
     # Defer
 
@@ -177,72 +151,7 @@ class JobManager:
             _raise_already_enqueued(job.queueing_lock)
         return outcome.job_id
 
-    # Fetch and record, for workers
-
-    async def promote_jobs(self, due_by: datetime.datetime | None = None) -> core.Promotion:
-        """Make ready the waiting jobs whose time has come and whose lock is free; a bounded number at a time.
-
-        Parameters
-        ----------
-        due_by:
-            What the time is, for tests that move the clock; the database's time by default.
-        """
-        for _ in range(_PROMOTION_TRIES):
-            try:
-                return await self.connector.run_async(core.promote_jobs, due_by=due_by)
-            except exceptions.ConnectorException as error:
-                if not (is_unique_violation(error) or is_deadlock(error)):
-                    raise
-        return core.Promotion(promoted=0, again=True, next_due_in=None)
-
-    async def fetch_jobs(
-        self,
-        queues: Iterable[str] | None,
-        worker_id: int,
-        limit: int,
-        *,
-        task_names: Collection[str] | None = None,
-    ) -> list[Job]:
-        """Take up to ``limit`` ready jobs for a worker, in the order in which they should start.
-
-        Parameters
-        ----------
-        task_names:
-            Only the jobs of these tasks, for tests: it reads past all others.
-        """
-        operation = functools.partial(core.fetch_jobs, worker_id=worker_id, limit=limit)
-        stored = await self.connector.run_async(
-            operation,
-            queues=None if queues is None else list(queues),
-            task_names=None if task_names is None else list(task_names),
-        )
-        return [self._job(one) for one in stored]
-
-    async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
-        """Take the next job for a worker, whether it was ready or has just fallen due; ``None`` where there is none."""
-        await self.promote_jobs()
-        jobs = await self.fetch_jobs(queues, worker_id, limit=1)
-        return jobs[0] if jobs else None
-
-    async def finish_jobs(self, finished: Sequence[core.FinishedJob], *, worker_id: int) -> set[int]:
-        """Record the outcomes of jobs that a worker holds, and return the ids of those that it still held."""
-        return await self.connector.run_async(core.finish_jobs, finished, worker_id=worker_id)
-
-    async def list_held_jobs(self, finished: Sequence[core.FinishedJob], *, worker_id: int) -> set[int]:
-        """Those of the jobs that a worker still holds."""
-        return await self.connector.run_async(core.list_held_jobs, finished, worker_id=worker_id)
-
-    async def retry_jobs(self, retries: Sequence[core.JobRetry], *, worker_id: int) -> dict[int, Status]:
-        """Send jobs that a worker holds back to wait, and return the new status of those that it still held.
-
-        Where somebody's open transaction has taken a queueing lock, they go back without theirs.
-        """
-        try:
-            return await self.connector.run_async(core.retry_jobs, retries, worker_id=worker_id)
-        except exceptions.ConnectorException as error:
-            if not is_lock_timeout(error):
-                raise
-        return await self.connector.run_async(core.retry_jobs, retries, worker_id=worker_id, keep_queueing_locks=False)
+    # Finish, by hand
 
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:
         """Record how a job ended. One that a worker holds is recorded only while it still does."""
@@ -441,18 +350,6 @@ class JobManager:
         stored = await self._run_async(connection, operation, queue_name=queue, task_name=task_name)
         return [self._job(one) for one in stored]
 
-    async def rescue_jobs(self, *, max_rescues: int) -> list[core.RescuedJob]:
-        """Take back the running jobs whose worker is not registered any more."""
-        return await self.connector.run_async(core.rescue_jobs, max_rescues=max_rescues)
-
-    async def return_unknown_jobs(
-        self, *, worker_id: int, known_ids: Collection[int], max_rescues: int
-    ) -> list[core.RescuedJob]:
-        """Take back the jobs that run for a worker, as the database has it, but of which it does not know."""
-        return await self.connector.run_async(
-            core.return_unknown_jobs, worker_id=worker_id, known_ids=known_ids, max_rescues=max_rescues
-        )
-
     def delete_everything(self) -> None:
         """Delete all jobs, running ones too, with all history, and all workers: for tests that commit."""
         self._run(None, core.delete_everything)
@@ -460,10 +357,6 @@ class JobManager:
     async def delete_everything_async(self) -> None:
         """As :meth:`delete_everything`."""
         await self._run_async(None, core.delete_everything)
-
-    async def sweep_parked_jobs(self, start: str | None = None) -> core.Sweep:
-        """Look after jobs that wait behind a lock that nobody holds; some locks at a time."""
-        return await self.connector.run_async(core.sweep_parked_jobs, start=start)
 
     async def delete_old_jobs(
         self,
@@ -501,151 +394,6 @@ class JobManager:
         )
         while await self._run_async(connection, delete) == _DELETE_BATCH:
             pass
-
-    # Lists
-
-    def list_jobs(
-        self,
-        id: int | None = None,
-        queue: str | None = None,
-        task: str | None = None,
-        status: str | None = None,
-        lock: str | None = None,
-        queueing_lock: str | None = None,
-        worker_id: int | None = None,
-        *,
-        limit: int | None = None,
-        after_id: int | None = None,
-        connection: Any | None = None,
-    ) -> list[Job]:
-        """The jobs that match, by id.
-
-        Parameters
-        ----------
-        status:
-            The text of a :class:`Status`.
-        limit, after_id:
-            To read a long list in pages: at most so many, and only those with a greater id.
-        """
-        chosen = _job_filter(id, queue, task, status, lock, queueing_lock, worker_id)
-        return [self._job(one) for one in self._run(connection, core.list_jobs, chosen, limit=limit, after_id=after_id)]
-
-    async def list_jobs_async(
-        self,
-        id: int | None = None,
-        queue: str | None = None,
-        task: str | None = None,
-        status: str | None = None,
-        lock: str | None = None,
-        queueing_lock: str | None = None,
-        worker_id: int | None = None,
-        *,
-        limit: int | None = None,
-        after_id: int | None = None,
-        connection: Any | None = None,
-    ) -> list[Job]:
-        """As :meth:`list_jobs`."""
-        chosen = _job_filter(id, queue, task, status, lock, queueing_lock, worker_id)
-        stored = await self._run_async(connection, core.list_jobs, chosen, limit=limit, after_id=after_id)
-        return [self._job(one) for one in stored]
-
-    def list_queues(
-        self,
-        queue: str | None = None,
-        task: str | None = None,
-        status: str | None = None,
-        lock: str | None = None,
-        *,
-        connection: Any | None = None,
-    ) -> list[dict[str, Any]]:
-        """Counts of jobs for each queue: ``name``, ``jobs_count``, and one for each status."""
-        return _dicts(self._run(connection, core.count_by_queue, _job_filter(None, queue, task, status, lock)))
-
-    async def list_queues_async(
-        self,
-        queue: str | None = None,
-        task: str | None = None,
-        status: str | None = None,
-        lock: str | None = None,
-        *,
-        connection: Any | None = None,
-    ) -> list[dict[str, Any]]:
-        """As :meth:`list_queues`."""
-        return _dicts(
-            await self._run_async(connection, core.count_by_queue, _job_filter(None, queue, task, status, lock))
-        )
-
-    def list_tasks(
-        self,
-        queue: str | None = None,
-        task: str | None = None,
-        status: str | None = None,
-        lock: str | None = None,
-        *,
-        connection: Any | None = None,
-    ) -> list[dict[str, Any]]:
-        """Counts of jobs for each task, as :meth:`list_queues`."""
-        return _dicts(self._run(connection, core.count_by_task, _job_filter(None, queue, task, status, lock)))
-
-    async def list_tasks_async(
-        self,
-        queue: str | None = None,
-        task: str | None = None,
-        status: str | None = None,
-        lock: str | None = None,
-        *,
-        connection: Any | None = None,
-    ) -> list[dict[str, Any]]:
-        """As :meth:`list_tasks`."""
-        return _dicts(
-            await self._run_async(connection, core.count_by_task, _job_filter(None, queue, task, status, lock))
-        )
-
-    def list_locks(
-        self,
-        queue: str | None = None,
-        task: str | None = None,
-        status: str | None = None,
-        lock: str | None = None,
-        *,
-        connection: Any | None = None,
-    ) -> list[dict[str, Any]]:
-        """Counts of jobs for each lock, as :meth:`list_queues`."""
-        return _dicts(self._run(connection, core.count_by_lock, _job_filter(None, queue, task, status, lock)))
-
-    async def list_locks_async(
-        self,
-        queue: str | None = None,
-        task: str | None = None,
-        status: str | None = None,
-        lock: str | None = None,
-        *,
-        connection: Any | None = None,
-    ) -> list[dict[str, Any]]:
-        """As :meth:`list_locks`."""
-        return _dicts(
-            await self._run_async(connection, core.count_by_lock, _job_filter(None, queue, task, status, lock))
-        )
-
-    # Workers
-
-    async def register_worker(self) -> int:
-        """Add a worker, alive as of now, and return its id."""
-        return await self.connector.run_async(core.register_worker)
-
-    async def unregister_worker(self, worker_id: int) -> None:
-        """Remove a worker that has stopped."""
-        await self.connector.run_async(core.unregister_worker, worker_id)
-
-    async def update_heartbeat(self, worker_id: int) -> bool:
-        """Say that a worker is alive; False where it is no longer registered."""
-        return await self.connector.run_async(core.update_heartbeat, worker_id)
-
-    async def prune_stalled_workers(self, seconds_since_heartbeat: float) -> list[int]:
-        """Remove the workers that have not been heard of for so many seconds, and return their ids."""
-        return await self.connector.run_async(
-            core.prune_stalled_workers, seconds_since_heartbeat=seconds_since_heartbeat
-        )
 
     # The database
 
@@ -733,27 +481,3 @@ def _require_found(job_id: int, found: R | None) -> R:
     if found is None:
         raise exceptions.NoResult(f"There is no job {job_id}: it was deleted, or it is not committed yet")
     return found
-
-
-def _job_filter(
-    id: int | None,
-    queue: str | None,
-    task: str | None,
-    status: str | Status | None,
-    lock: str | None,
-    queueing_lock: str | None = None,
-    worker_id: int | None = None,
-) -> core.JobFilter:
-    return core.JobFilter(
-        id=id,
-        queue_name=queue,
-        task_name=task,
-        status=None if status is None else Status(status),
-        lock=lock,
-        queueing_lock=queueing_lock,
-        worker_id=worker_id,
-    )
-
-
-def _dicts(counts: Iterable[core.JobCounts]) -> list[dict[str, Any]]:
-    return [dataclasses.asdict(count) for count in counts]

@@ -51,8 +51,6 @@ class ProcrastinateWorker(ReadOnlyModelBase):
     last_heartbeat = models.DateTimeField()
 
     class Meta(ReadOnlyModelBase.Meta):
-        app_label = "procrastinate"
-        managed = False
         db_table = "procrastinate_workers"
         verbose_name = "worker"
         get_latest_by = "last_heartbeat"
@@ -84,8 +82,6 @@ class ProcrastinateJob(ReadOnlyModelBase):
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta(ReadOnlyModelBase.Meta):
-        app_label = "procrastinate"
-        managed = False
         db_table = "procrastinate_jobs"
         verbose_name = "job"
         get_latest_by = "id"
@@ -129,8 +125,6 @@ class ProcrastinateEvent(ReadOnlyModelBase):
     at = models.DateTimeField(null=True, blank=True)
 
     class Meta(ReadOnlyModelBase.Meta):
-        app_label = "procrastinate"
-        managed = False
         db_table = "procrastinate_events"
         verbose_name = "event"
         get_latest_by = "at"
@@ -149,8 +143,6 @@ class ProcrastinatePeriodicDefer(ReadOnlyModelBase):
     periodic_id = models.CharField(max_length=128, blank=True, default="")
 
     class Meta(ReadOnlyModelBase.Meta):
-        app_label = "procrastinate"
-        managed = False
         db_table = "procrastinate_periodic_defers"
         verbose_name = "periodic defer"
 
@@ -165,8 +157,6 @@ class ProcrastinateResult(ReadOnlyModelBase):
     value = models.JSONField(null=True)
 
     class Meta(ReadOnlyModelBase.Meta):
-        app_label = "procrastinate"
-        managed = False
         db_table = "procrastinate_results"
         verbose_name = "result"
 
@@ -187,8 +177,6 @@ class ProcrastinateError(ReadOnlyModelBase):
     traceback = models.TextField()
 
     class Meta(ReadOnlyModelBase.Meta):
-        app_label = "procrastinate"
-        managed = False
         db_table = "procrastinate_errors"
         verbose_name = "error"
         get_latest_by = "at"

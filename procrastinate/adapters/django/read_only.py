@@ -72,4 +72,6 @@ class ReadOnlyModelBase(models.Model):
 
     class Meta:
         abstract = True
+        app_label = "procrastinate"
+        managed = False
         base_manager_name = "objects"  # also for what related managers write

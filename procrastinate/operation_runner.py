@@ -1,0 +1,42 @@
+"""How the manager runs an operation: on the app's connector, or on a connection of the user's."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from procrastinate import core
+from procrastinate.connector import BaseConnector
+from procrastinate.jobs import Job, UnreadableArguments
+
+R = TypeVar("R")
+
+
+class OperationRunner:
+    """Runs operations on a connector, and makes jobs of what they return."""
+
+    connector: BaseConnector
+
+    def _run(self, connection: Any | None, operation: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+        connector = self.connector.get_sync_connector()
+        if connection is None:
+            return connector.run(operation, *args, **kwargs)
+        return connector.run_on(connection, operation, *args, **kwargs)
+
+    async def _run_async(self, connection: Any | None, operation: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+        if connection is None:
+            return await self.connector.run_async(operation, *args, **kwargs)
+        return await self.connector.run_on_async(connection, operation, *args, **kwargs)
+
+    def _job(self, stored: core.StoredJob) -> Job:
+        values = {field.name: getattr(stored, field.name) for field in dataclasses.fields(stored)}
+        return Job.from_row(values | {"status": stored.status.value, "args": self._arguments(stored.args)})
+
+    def _arguments(self, text: str) -> dict[str, Any]:
+        """One row that cannot be read (plain SQL has written it, say) must not hide the others."""
+        try:
+            arguments = self.connector.json_loads(text)
+        except Exception as error:
+            return UnreadableArguments(f"{type(error).__name__}: {error}")
+        return arguments if isinstance(arguments, dict) else UnreadableArguments("they are not a JSON object")

@@ -1,0 +1,121 @@
+"""What a worker asks of the manager: work, and what keeps it and the others alive."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from collections.abc import Collection, Iterable, Sequence
+
+from procrastinate import core, exceptions
+from procrastinate.core.errors import is_deadlock, is_lock_timeout, is_unique_violation
+from procrastinate.jobs import Job, Status
+from procrastinate.operation_runner import OperationRunner
+
+_PROMOTION_TRIES = 3
+
+
+class WorkerOperations(OperationRunner):
+    """The operations of workers: always async, never on a connection of the user's."""
+
+    async def promote_jobs(self, due_by: datetime.datetime | None = None) -> core.Promotion:
+        """Make ready the waiting jobs whose time has come and whose lock is free; a bounded number at a time.
+
+        Parameters
+        ----------
+        due_by:
+            What the time is, for tests that move the clock; the database's time by default.
+        """
+        for _ in range(_PROMOTION_TRIES):
+            try:
+                return await self.connector.run_async(core.promote_jobs, due_by=due_by)
+            except exceptions.ConnectorException as error:
+                if not (is_unique_violation(error) or is_deadlock(error)):
+                    raise
+        return core.Promotion(promoted=0, again=True, next_due_in=None)
+
+    async def fetch_jobs(
+        self,
+        queues: Iterable[str] | None,
+        worker_id: int,
+        limit: int,
+        *,
+        task_names: Collection[str] | None = None,
+    ) -> list[Job]:
+        """Take up to ``limit`` ready jobs for a worker, in the order in which they should start.
+
+        Parameters
+        ----------
+        task_names:
+            Only the jobs of these tasks, for tests: it reads past all others.
+        """
+        operation = functools.partial(core.fetch_jobs, worker_id=worker_id, limit=limit)
+        stored = await self.connector.run_async(
+            operation,
+            queues=None if queues is None else list(queues),
+            task_names=None if task_names is None else list(task_names),
+        )
+        return [self._job(one) for one in stored]
+
+    async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
+        """Take the next job for a worker, whether it was ready or has just fallen due; ``None`` where there is none."""
+        await self.promote_jobs()
+        jobs = await self.fetch_jobs(queues, worker_id, limit=1)
+        return jobs[0] if jobs else None
+
+    async def finish_jobs(self, finished: Sequence[core.FinishedJob], *, worker_id: int) -> set[int]:
+        """Record the outcomes of jobs that a worker holds, and return the ids of those that it still held."""
+        return await self.connector.run_async(core.finish_jobs, finished, worker_id=worker_id)
+
+    async def list_held_jobs(self, finished: Sequence[core.FinishedJob], *, worker_id: int) -> set[int]:
+        """Those of the jobs that a worker still holds."""
+        return await self.connector.run_async(core.list_held_jobs, finished, worker_id=worker_id)
+
+    async def retry_jobs(self, retries: Sequence[core.JobRetry], *, worker_id: int) -> dict[int, Status]:
+        """Send jobs that a worker holds back to wait, and return the new status of those that it still held.
+
+        Where somebody's open transaction has taken a queueing lock, they go back without theirs.
+        """
+        try:
+            return await self.connector.run_async(core.retry_jobs, retries, worker_id=worker_id)
+        except exceptions.ConnectorException as error:
+            if not is_lock_timeout(error):
+                raise
+        return await self.connector.run_async(core.retry_jobs, retries, worker_id=worker_id, keep_queueing_locks=False)
+
+    # Upkeep
+
+    async def rescue_jobs(self, *, max_rescues: int) -> list[core.RescuedJob]:
+        """Take back the running jobs whose worker is not registered any more."""
+        return await self.connector.run_async(core.rescue_jobs, max_rescues=max_rescues)
+
+    async def return_unknown_jobs(
+        self, *, worker_id: int, known_ids: Collection[int], max_rescues: int
+    ) -> list[core.RescuedJob]:
+        """Take back the jobs that run for a worker, as the database has it, but of which it does not know."""
+        return await self.connector.run_async(
+            core.return_unknown_jobs, worker_id=worker_id, known_ids=known_ids, max_rescues=max_rescues
+        )
+
+    async def sweep_parked_jobs(self, start: str | None = None) -> core.Sweep:
+        """Look after jobs that wait behind a lock that nobody holds; some locks at a time."""
+        return await self.connector.run_async(core.sweep_parked_jobs, start=start)
+
+    # Workers
+
+    async def register_worker(self) -> int:
+        """Add a worker, alive as of now, and return its id."""
+        return await self.connector.run_async(core.register_worker)
+
+    async def unregister_worker(self, worker_id: int) -> None:
+        """Remove a worker that has stopped."""
+        await self.connector.run_async(core.unregister_worker, worker_id)
+
+    async def update_heartbeat(self, worker_id: int) -> bool:
+        """Say that a worker is alive; False where it is no longer registered."""
+        return await self.connector.run_async(core.update_heartbeat, worker_id)
+
+    async def prune_stalled_workers(self, seconds_since_heartbeat: float) -> list[int]:
+        """Remove the workers that have not been heard of for so many seconds, and return their ids."""
+        return await self.connector.run_async(
+            core.prune_stalled_workers, seconds_since_heartbeat=seconds_since_heartbeat
+        )
