@@ -27,6 +27,7 @@ _OPTIONS = (
     "wait",
     "listen_notify",
     "delete_jobs",
+    "prefetch",
 )
 
 
@@ -120,6 +121,16 @@ def _add_switches(parser: argparse.ArgumentParser) -> None:
         type=boolean,
         action=Switch,
         off=["--no-listen-notify"],
+    )
+    add_argument(
+        parser,
+        "--prefetch",
+        env="WORKER_PREFETCH",
+        help="fetch ahead while jobs take milliseconds, or never more than can start at once",
+        otherwise="ahead",
+        type=boolean,
+        action=Switch,
+        off=["--no-prefetch"],
     )
 
 

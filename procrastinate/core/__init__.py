@@ -22,12 +22,14 @@ from procrastinate.core.defer import (
 )
 from procrastinate.core.enums import EventType, Readiness, Status
 from procrastinate.core.fetch import fetch_jobs
+from procrastinate.core.give_back import give_back_jobs
 from procrastinate.core.health import jobs_table_exists, read_clock
 from procrastinate.core.listing import JobFilter, count_by_lock, count_by_queue, count_by_task, list_jobs
 from procrastinate.core.operation import atomic, is_atomic
 from procrastinate.core.promote import promote_jobs
 from procrastinate.core.record import finish_job_by_id, finish_jobs, list_held_jobs, retry_job_by_id, retry_jobs
 from procrastinate.core.records import (
+    FetchedJob,
     FinishedJob,
     JobCounts,
     JobError,
@@ -58,6 +60,7 @@ from procrastinate.core.workers import (
 
 __all__ = [
     "EventType",
+    "FetchedJob",
     "FinishedJob",
     "JobCounts",
     "JobError",
@@ -97,6 +100,7 @@ __all__ = [
     "get_job_status",
     "get_progress",
     "get_result",
+    "give_back_jobs",
     "is_atomic",
     "jobs_table_exists",
     "list_held_jobs",

@@ -46,7 +46,7 @@ _FINISHED_COLUMNS: dict[str, TypeEngine[Any]] = {
 _finished = unnest(_FINISHED_COLUMNS, name="finished")
 
 
-def _still_held_by_worker(fetched: sa.TableValuedAlias) -> sa.ColumnElement[bool]:
+def still_held_by_worker(fetched: sa.TableValuedAlias) -> sa.ColumnElement[bool]:
     """The fence: the job runs, for this worker, in the very attempt that it was fetched for.
 
     ``attempts`` grows whenever a job leaves ``doing``, so a worker that was thought dead cannot write over
@@ -59,13 +59,13 @@ def _still_held_by_worker(fetched: sa.TableValuedAlias) -> sa.ColumnElement[bool
     return sa.and_(jobs.c.id == fetched.c.id, sa.case((is_this_run, sa.true()), else_=sa.false()))
 
 
-def _free_rows(fetched: sa.TableValuedAlias, *columns: sa.ColumnElement[Any]) -> sa.CTE:
+def free_rows(fetched: sa.TableValuedAlias, *columns: sa.ColumnElement[Any]) -> sa.CTE:
     """The rows of this batch that nobody has locked. A user's open transaction that cancels one of the jobs must not
     make the others wait.
     """
     return (
         sa.select(jobs.c.id, *columns)
-        .where(_still_held_by_worker(fetched))
+        .where(still_held_by_worker(fetched))
         .with_for_update(key_share=True, of=jobs, skip_locked=True)
         .cte("free")
         .prefix_with("MATERIALIZED", dialect="postgresql")
@@ -88,17 +88,17 @@ def _end(free: sa.CTE) -> sa.Update:
 def _end_with_details() -> Any:
     detailed = unnest({**_FINISHED_COLUMNS, **DETAIL_COLUMNS}, name="finished")
     details = [detailed.c[name] for name in DETAIL_COLUMNS]
-    free = _free_rows(detailed, detailed.c.status_text, *details)
+    free = free_rows(detailed, detailed.c.status_text, *details)
     kept = [free.c[name] for name in DETAIL_COLUMNS]
     recorded = _end(free).returning(jobs.c.id, jobs.c.attempts, *kept).cte("recorded")
     return sa.select(recorded.c.id, announced(recorded)).add_cte(keep_result(recorded), keep_error(recorded, _WORKER))
 
 
-_free = _free_rows(_finished, _finished.c.status_text)
+_free = free_rows(_finished, _finished.c.status_text)
 _KEEP = _end(_free).returning(jobs.c.id)
 _KEEP_WITH_DETAILS = _end_with_details()
 _DELETE = sa.delete(jobs).where(jobs.c.id == _free.c.id).returning(jobs.c.id)
-_STILL_HELD = sa.select(jobs.c.id).where(_still_held_by_worker(_finished))
+_STILL_HELD = sa.select(jobs.c.id).where(still_held_by_worker(_finished))
 
 
 def finish_jobs(connection: sa.Connection, finished: Sequence[FinishedJob], *, worker_id: int) -> set[int]:
@@ -193,7 +193,7 @@ _RETRY_COLUMNS: dict[str, TypeEngine[Any]] = {
 
 def _retry_statement(*, keep_queueing_locks: bool, with_errors: bool) -> Any:
     retry = unnest({**_RETRY_COLUMNS, **(ERROR_COLUMNS if with_errors else {})}, name="retry")
-    free = _free_rows(retry)
+    free = free_rows(retry)
     own = jobs.alias("own")
     placed = (
         sa.select(

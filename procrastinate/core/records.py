@@ -98,6 +98,14 @@ class Progress:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class FetchedJob:
+    """A job that a worker has fetched. ``attempts`` is the number it was fetched with."""
+
+    id: int
+    attempts: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class FinishedJob:
     """The outcome of a job that a worker ran. ``attempts`` is the number it was fetched with.
 

@@ -16,6 +16,7 @@ from typing import Any
 from procrastinate import core, exceptions
 from procrastinate.core import (
     EventType,
+    FetchedJob,
     FinishedJob,
     JobRetry,
     NewJob,
@@ -311,6 +312,27 @@ def _retried(tables: Tables, retry: JobRetry, taken: set[str]) -> dict[str, Any]
     changes = back_to_wait(tables, row, taken, Status.FAILED if row["abort_requested"] else None)
     changes["scheduled_at"] = retry.retry_at or tables.now + datetime.timedelta(seconds=retry.retry_in or 0)
     return changes | _changes(priority=retry.priority, queue_name=retry.queue_name, lock=retry.lock)
+
+
+@IMPLEMENTED.of(core.give_back_jobs)
+def give_back_jobs(
+    tables: Tables, fetched: Sequence[FetchedJob], *, worker_id: int, keep_queueing_locks: bool = True
+) -> dict[int, Status]:
+    held = [job for job in fetched if _held(tables, job.id, job.attempts, worker_id) is not None]
+    # Those that end come last: a queueing lock is for one that waits.
+    held.sort(key=lambda job: (tables.jobs[job.id]["abort_requested"], job.id))
+    taken = tables.taken_queueing_locks()
+    changes = {job.id: _given_back(tables, tables.jobs[job.id], taken) for job in held}
+    if not keep_queueing_locks:
+        changes = {job_id: change | {"queueing_lock": None} for job_id, change in changes.items()}
+    tables.update(changes)
+    return {job.id: Status(tables.jobs[job.id]["status"]) for job in held}
+
+
+def _given_back(tables: Tables, row: JobRow, taken: set[str]) -> dict[str, Any]:
+    changes = back_to_wait(tables, row, taken, Status.ABORTED if row["abort_requested"] else None)
+    del changes["attempts"], changes["readiness"]
+    return changes
 
 
 @IMPLEMENTED.of(core.retry_job_by_id)

@@ -18,17 +18,17 @@ _STOCK_INTERVAL = 30.0
 
 
 class FetchLoop:
-    """Keeps up to ``concurrency`` jobs running.
+    """Keeps the worker's slots filled.
 
     It is woken when a job ends, when the database notifies, when the next waiting job falls due, and at each
     polling interval, whatever else is missed.
 
     Parameters
     ----------
-    free_slots:
-        How many jobs can be started now.
-    start:
-        Starts a job.
+    room:
+        How many jobs can be taken now.
+    take:
+        Takes the jobs that were fetched.
     take_stock:
         Gives back what was fetched without the worker's knowledge. Awaited now and then, and after a fetch that
         failed: the database may have done it, and only the answer been lost.
@@ -42,8 +42,8 @@ class FetchLoop:
         *,
         queues: tuple[str, ...] | None,
         polling_interval: float,
-        free_slots: Callable[[], int],
-        start: Callable[[Job], None],
+        room: Callable[[], int],
+        take: Callable[[list[Job]], None],
         take_stock: Callable[[], Awaitable[None]],
         worker_id: Callable[[], int],
         logger: logging.Logger,
@@ -51,8 +51,8 @@ class FetchLoop:
         self._manager = manager
         self._queues = queues
         self._polling_interval = polling_interval
-        self._free_slots = free_slots
-        self._start = start
+        self._room = room
+        self._take = take
         self._take_stock = take_stock
         self._worker_id = worker_id
         self._logger = logger
@@ -70,7 +70,7 @@ class FetchLoop:
         self._loop = asyncio.get_running_loop()
 
     def wake(self, upcoming: bool = False) -> None:
-        """Look again: a slot is free, or (``upcoming``) waiting jobs may have fallen due."""
+        """Look again: there is room, or (``upcoming``) waiting jobs may have fallen due."""
         self._promote_next = self._promote_next or upcoming
         self._woken.set()
 
@@ -78,6 +78,11 @@ class FetchLoop:
         """Look again, and if there is little to fetch, once more a moment later."""
         self._news = True
         self.wake(upcoming)
+
+    def doubt(self) -> None:
+        """Take stock before the next fetch: the database may have jobs of which the worker does not know."""
+        self._next_stock = 0.0
+        self.wake()
 
     def stop(self) -> None:
         """Start no more jobs."""
@@ -110,8 +115,8 @@ class FetchLoop:
             self._next_stock = self._loop.time() + _STOCK_INTERVAL
 
     async def _fill(self) -> bool:
-        """Fill the free slots, and say whether to go on at once."""
-        if self._free_slots() <= 0:
+        """Fetch as much as there is room for, and say whether to go on at once."""
+        if self._room() <= 0:
             return False
         promoted_before = self._promotion_is_due()
         if promoted_before:
@@ -122,8 +127,8 @@ class FetchLoop:
         return not promoted_before and await self._promote() > 0
 
     def _has_seen_all(self) -> bool:
-        """Whether there was a slot to fill, and no due job was left to look at."""
-        return self._free_slots() > 0 and not self._promote_next
+        """Whether there was room, and no due job was left to look at."""
+        return self._room() > 0 and not self._promote_next
 
     def _promotion_is_due(self) -> bool:
         return self._promote_next or self._loop.time() - self._last_promotion > self._polling_interval
@@ -150,13 +155,12 @@ class FetchLoop:
         self._promotion_timer = self._loop.call_later(self._undecided.next_wait(), self.wake, True)
 
     async def _fetch(self) -> bool:
-        """Fetch and start jobs, and say whether slots are left."""
+        """Fetch jobs, and say whether room is left."""
         if self._stopping:
             return False
-        wanted = self._free_slots()
+        wanted = self._room()
         jobs = await self._manager.fetch_jobs(self._queues, self._worker_id(), wanted)
-        for job in jobs:
-            self._start(job)
+        self._take(jobs)
         return len(jobs) < wanted
 
     def _set_due_timer(self, next_due_in: float | None) -> None:

@@ -36,6 +36,7 @@ class WorkerOptions(TypedDict, total=False):
     stalled_worker_timeout: float
     max_rescues: int
     max_jobs: int | None
+    prefetch: bool
     task_middleware: list[TaskMiddleware] | None
     worker_middleware: list[WorkerMiddleware] | None
     store_errors: bool
@@ -60,6 +61,7 @@ class WorkerSettings:
     stalled_worker_timeout: float
     max_rescues: int
     max_jobs: int | None
+    prefetch: bool
     task_middleware: tuple[TaskMiddleware, ...]
     worker_middleware: tuple[WorkerMiddleware, ...]
     store_errors: bool
@@ -67,7 +69,7 @@ class WorkerSettings:
     def __post_init__(self) -> None:
         _check_kind("name", self.name, str, "a text")
         _check_kind("additional_context", self.additional_context, Mapping, "a dict")
-        for name in ("wait", "listen_notify", "install_signal_handlers", "store_errors"):
+        for name in ("wait", "listen_notify", "install_signal_handlers", "store_errors", "prefetch"):
             _check_switch(name, getattr(self, name))
         check_callable(self.task_middleware, argument="task_middleware")
         check_worker_middleware(self.worker_middleware)

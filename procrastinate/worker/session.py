@@ -9,17 +9,15 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from procrastinate import exceptions
-from procrastinate.job_context import AbortReason, queues_display
-from procrastinate.jobs import Job, Status
+from procrastinate.job_context import queues_display
 from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDeferrer, read_max_delay
 from procrastinate.worker.fetch_loop import FetchLoop
+from procrastinate.worker.giving_back import GivingBack
 from procrastinate.worker.heartbeat import Heartbeat
-from procrastinate.worker.job_run import JobRun
-from procrastinate.worker.outcome import Outcome
 from procrastinate.worker.recorder import Recorder
 from procrastinate.worker.services import AbortPoller, Listener, Rescuer, Service, supervise
-from procrastinate.worker.task_threads import TaskThreads
+from procrastinate.worker.slots import Slots
 
 if TYPE_CHECKING:
     from procrastinate.worker.worker import Worker
@@ -36,12 +34,13 @@ class Session:
         self._settings = worker.settings
         self._manager = manager
         self._event_loop = asyncio.get_running_loop()
-        self._running: dict[JobRun, asyncio.Task[None]] = {}
         self._side_tasks_by_name: dict[str, asyncio.Task[None]] = {}
-        self._started = 0
         self._recorder = Recorder(manager, worker.settings.delete_jobs, worker.logger, self._on_recorded)
         self._fetch_loop = self._make_fetch_loop()
-        self._threads = TaskThreads(worker.settings.concurrency, on_returned=self._fetch_loop.wake)
+        self._giving_back = GivingBack(
+            manager, worker.logger, on_failure=self._fetch_loop.doubt, on_done=self._fetch_loop.wake
+        )
+        self._slots = self._make_slots()
         self._heartbeat = self._make_heartbeat()
         self._rescuer = self._make_rescuer()
 
@@ -54,6 +53,7 @@ class Session:
     def stop(self) -> None:
         """Start no more jobs."""
         self._fetch_loop.stop()
+        self._slots.stop()
 
     # From the start to the end
 
@@ -67,9 +67,8 @@ class Session:
             async with self._side_tasks():
                 await self._work_gracefully()
         finally:
-            for task in self._running.values():
-                task.cancel()
-            self._threads.close()
+            self._slots.close()
+            await self._giving_back.finish(_LAST_WRITES_TIMEOUT)
             self._heartbeat.stop()
             await self._say_goodbye()
             await asyncio.to_thread(self._heartbeat.join, _LAST_WRITES_TIMEOUT)
@@ -93,13 +92,14 @@ class Session:
     async def _work(self) -> None:
         """Run jobs until stopped, then drain, and write the last outcomes."""
         if self._worker.stop_requested:
-            self._fetch_loop.stop()
+            self.stop()
         if not self._settings.wait:
             await self._rescue_first()
         await self._fetch_loop.run(None if self._settings.wait else self._is_drained)
         self._side_tasks_by_name["deferrer"].cancel()  # what it defers now would wait for the next worker
-        self._log(logging.INFO, "stopping_worker", "Stopping worker: %d jobs are running", len(self._running))
-        await self._drain()
+        self._slots.stop()
+        self._log(logging.INFO, "stopping_worker", "Stopping worker: %d jobs are running", len(self._slots))
+        await self._slots.drain(self._settings.shutdown_graceful_timeout)
         await self._write_last_outcomes()
 
     async def _write_last_outcomes(self) -> None:
@@ -116,17 +116,6 @@ class Session:
         with contextlib.suppress(exceptions.ConnectorException):  # the rescuer will tell
             await self._rescuer.look_once()
 
-    async def _drain(self) -> None:
-        """Wait for the running jobs; past the graceful timeout, ask them to stop, and wait for that."""
-        for run in self._running:
-            self._log(logging.INFO, "ending_job", "Waiting for job %s to end", run.job.call_string)
-        if self._running:
-            await asyncio.wait(self._running.values(), timeout=self._settings.shutdown_graceful_timeout)
-        for run in self._running:
-            run.abort(AbortReason.SHUTDOWN)
-        if self._running:
-            await asyncio.wait(self._running.values())
-
     async def _say_goodbye(self) -> None:
         try:
             async with asyncio.timeout(_LAST_WRITES_TIMEOUT):
@@ -136,53 +125,23 @@ class Session:
 
     # Jobs
 
-    def _start_job(self, job: Job) -> None:
-        self._started += 1
-        run = JobRun(job, self._worker, self._threads)
-        self._running[run] = asyncio.create_task(self._execute(run), name=f"process job {job.task_name}[{job.id}]")
-        if self._started == self._settings.max_jobs:
-            self._log(logging.INFO, "max_jobs_started", "Stopping after %d jobs", self._started)
-            self._worker.stop()
-            self.stop()  # at once, before another fetch
-
-    async def _execute(self, run: JobRun) -> None:
-        try:
-            self._recorder.add(await run.execute())
-        except Exception as error:
-            # Nothing foreseen: whatever it is, the job must not stay "doing" for ever.
-            with contextlib.suppress(Exception):
-                self._worker.logger.exception("Job %s could not be run", run.job.id, extra={"action": "job_error"})
-            self._recorder.add(Outcome(job=run.job, status=Status.FAILED, exception=error))
-        finally:
-            del self._running[run]
-            self._fetch_loop.wake()
-
-    def _running_ids(self) -> set[int]:
-        return {run.job.id for run in self._running if run.job.id is not None}
-
-    def _abort_job(self, job_id: int) -> None:
-        """Twice the same job, where it was lost to the others meanwhile and fetched again."""
-        for run in self._running:
-            if run.job.id == job_id:
-                run.abort(AbortReason.USER_REQUEST)
-
     async def _take_stock(self) -> None:
         """Give back the jobs that the database says are this worker's, and of which it knows nothing: the answer
         to their fetch was lost. Called between two fetches.
         """
-        known = self._running_ids() | self._recorder.unrecorded_ids
+        known = self._slots.held_ids | self._recorder.unrecorded_ids
         returned = await self._manager.return_unknown_jobs(
             worker_id=self.worker_id, known_ids=known, max_rescues=self._settings.max_rescues
         )
         self._rescuer.tell(returned, "was fetched, but the answer was lost")
 
-    def _free_slots(self) -> int:
-        """A thread that goes on after its job has timed out keeps its slot."""
-        free = self._settings.concurrency - len(self._running) - self._threads.left
-        return free if self._settings.max_jobs is None else min(free, self._settings.max_jobs - self._started)
+    def _stop_at_last_job(self) -> None:
+        self._log(logging.INFO, "max_jobs_started", "Stopping after %d jobs", self._settings.max_jobs)
+        self._worker.stop()
+        self.stop()  # at once, before another fetch
 
     def _is_drained(self) -> bool:
-        return not self._running and self._recorder.is_idle
+        return self._slots.is_empty and self._recorder.is_idle
 
     def _on_recorded(self, frees_something: bool) -> None:
         self._fetch_loop.wake(upcoming=frees_something)
@@ -194,11 +153,20 @@ class Session:
             self._manager,
             queues=self._settings.queues,
             polling_interval=self._settings.fetch_job_polling_interval,
-            free_slots=self._free_slots,
-            start=self._start_job,
+            room=lambda: self._slots.room(),
+            take=lambda jobs: self._slots.take(jobs),
             take_stock=self._take_stock,
             worker_id=lambda: self.worker_id,
             logger=self._worker.logger,
+        )
+
+    def _make_slots(self) -> Slots:
+        return Slots(
+            self._worker,
+            self._recorder,
+            self._giving_back,
+            on_room=self._fetch_loop.wake,
+            on_last=self._stop_at_last_job,
         )
 
     def _make_heartbeat(self) -> Heartbeat:
@@ -227,6 +195,7 @@ class Session:
 
     def _set_worker_id(self, worker_id: int) -> None:
         self._worker.worker_id = worker_id
+        self._slots.give_back_waiting()  # the others have them already
         self._fetch_loop.wake(upcoming=True)
 
     @contextlib.asynccontextmanager
@@ -244,7 +213,7 @@ class Session:
     def _services(self) -> dict[str, Service]:
         services: dict[str, Service] = {"recorder": self._recorder.run}
         if self._settings.listen_notify:
-            listener = Listener(self._manager, self._settings.queues, self._fetch_loop.notified, self._abort_job)
+            listener = Listener(self._manager, self._settings.queues, self._fetch_loop.notified, self._slots.abort)
             services["listener"] = listener.run
         else:
             self._log(logging.INFO, "listen_notify_disabled", "Not listening for notifications")
@@ -252,7 +221,7 @@ class Session:
         max_delay = read_max_delay(**(app.periodic_defaults or {}))
         services["deferrer"] = PeriodicDeferrer(app.periodic_registry, max_delay, self._manager).worker
         services["poll_jobs_to_abort"] = AbortPoller(
-            self._manager, self._settings.abort_job_polling_interval, self._running_ids, self._abort_job
+            self._manager, self._settings.abort_job_polling_interval, lambda: self._slots.held_ids, self._slots.abort
         ).run
         services["rescuer"] = self._rescuer.run
         return services

@@ -55,6 +55,9 @@ class Worker:
     max_jobs:
         Stop gracefully after so many jobs were started, retries included, so that a supervisor starts a fresh process;
         ``None``: go on.
+    prefetch:
+        Fetch more jobs than can start at once while jobs take milliseconds: as many as are done in 20 ms. They count as
+        running; those that have not started after 100 ms, or when the worker stops, wait again as if nothing had been.
     task_middleware, worker_middleware:
         Around each task (of the same kind, sync or async); around each job, always async.
     store_errors:
@@ -83,6 +86,7 @@ class Worker:
         max_rescues: int = options.MAX_RESCUES,
         max_jobs: int | None = None,
         store_errors: bool = True,
+        prefetch: bool = True,
     ) -> None:
         self.app = app
         self.settings = options.WorkerSettings(
@@ -101,6 +105,7 @@ class Worker:
             stalled_worker_timeout=stalled_worker_timeout,
             max_rescues=max_rescues,
             max_jobs=max_jobs,
+            prefetch=prefetch,
             task_middleware=tuple(task_middleware or ()),
             worker_middleware=tuple(worker_middleware or ()),
             store_errors=store_errors,

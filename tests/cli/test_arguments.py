@@ -34,7 +34,7 @@ def test_what_is_not_given_is_left_to_the_app() -> None:
 def test_all_options_of_the_worker() -> None:
     """By their long names."""
     assert _worker_options(
-        *("--name=n", "--queues=a, b,,c", "--concurrency=3", "--one-shot", "--no-listen-notify"),
+        *("--name=n", "--queues=a, b,,c", "--concurrency=3", "--one-shot", "--no-listen-notify", "--no-prefetch"),
         *("--fetch-job-polling-interval=1.5", "--abort-job-polling-interval=2", "--shutdown-graceful-timeout=0"),
         *("--delete-jobs=always", "--max-jobs=100"),
     ) == {
@@ -48,6 +48,7 @@ def test_all_options_of_the_worker() -> None:
         "shutdown_graceful_timeout": 0.0,
         "delete_jobs": "always",
         "max_jobs": 100,
+        "prefetch": False,
     }
 
 
@@ -83,6 +84,7 @@ def test_short_options_of_the_worker() -> None:
         ("LISTEN_NOTIFY", "0", {"listen_notify": False}),
         ("LISTEN_NOTIFY", "false", {"listen_notify": False}),
         ("LISTEN_NOTIFY", "1", {"listen_notify": True}),
+        ("PREFETCH", "0", {"prefetch": False}),
         ("DELETE_JOBS", "successful", {"delete_jobs": "successful"}),
     ],
 )

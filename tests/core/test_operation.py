@@ -7,6 +7,7 @@ from procrastinate import core
 NEED_A_TRANSACTION = {
     "defer_jobs_or_none",
     "defer_jobs_or_skip",
+    "give_back_jobs",
     "rescue_jobs",
     "retry_job_by_id",
     "retry_jobs",

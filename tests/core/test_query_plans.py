@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate import core
-from procrastinate.core import FinishedJob, JobRetry, Status, defer
+from procrastinate.core import FetchedJob, FinishedJob, JobRetry, Status, defer
 from tests.core.plans import Plan, explain
 from tests.database import Databases, new_job
 
@@ -168,6 +168,11 @@ def test_retries(full: sa.Connection) -> None:
     check(explain(full, core.retry_jobs, retries, worker_id=1), reads={PRIMARY_KEY, QUEUEING_LOCK}, buffers=2000)
 
 
+def test_giving_back(full: sa.Connection) -> None:
+    fetched = [FetchedJob(id=id_, attempts=0) for id_ in running(full, "running", 20)]
+    check(explain(full, core.give_back_jobs, fetched, worker_id=1), reads={PRIMARY_KEY, QUEUEING_LOCK}, buffers=2000)
+
+
 def test_a_rescue(full: sa.Connection) -> None:
     """It looks through the running jobs, and through nothing else."""
     plans = explain(full, core.rescue_jobs, max_rescues=3)
@@ -255,7 +260,8 @@ def test_no_trigger_reads_a_table_from_end_to_end(full: sa.Connection) -> None:
     core.promote_jobs(full)
     outcomes = [FinishedJob(id=id_, attempts=0, status=Status.FAILED, delete=id_ % 2 == 0) for id_ in holders]
     core.finish_jobs(full, outcomes[:20], worker_id=1)
-    core.retry_jobs(full, [JobRetry(id=id_, attempts=0) for id_ in holders[20:]], worker_id=1)
+    core.retry_jobs(full, [JobRetry(id=id_, attempts=0) for id_ in holders[20:30]], worker_id=1)
+    core.give_back_jobs(full, [FetchedJob(id=id_, attempts=0) for id_ in holders[30:]], worker_id=1)
     core.delete_finished_jobs(full, older_than=datetime.timedelta(hours=1), statuses=[Status.SUCCEEDED], limit=100)
     core.rescue_jobs(full, max_rescues=3)
     core.sweep_parked_jobs(full)

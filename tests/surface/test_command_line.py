@@ -36,6 +36,7 @@ FLAGS: dict[str, dict[tuple[str, ...], str | None]] = {
         ("-l", "--listen-notify", "--no-listen-notify"): "WORKER_LISTEN_NOTIFY",
         ("--delete-jobs",): "WORKER_DELETE_JOBS",
         ("--max-jobs",): "WORKER_MAX_JOBS",
+        ("--prefetch", "--no-prefetch"): "WORKER_PREFETCH",
     },
     "defer": {
         ("json_args",): "DEFER_JSON_ARGS",
@@ -79,7 +80,7 @@ def test_the_help_of_the_worker_names_every_default() -> None:
     for name in ("name", "concurrency", "fetch_job_polling_interval", "abort_job_polling_interval"):
         assert defaults[name] == f"{parameters[name].default}".removesuffix(".0")
     words = {"wait": "wait", "listen_notify": "listen", "queues": "all", "delete_jobs": "never", "max_jobs": "go on"}
-    assert defaults.items() >= words.items()
+    assert defaults.items() >= {**words, "prefetch": "ahead"}.items()
     assert "worker_defaults" in text
 
 

@@ -59,8 +59,8 @@ class Slots:
     def free(self) -> int:
         return self.number - len(self.started)
 
-    def start(self, job: Job) -> None:
-        self.started.append(job.id)
+    def take(self, jobs: list[Job]) -> None:
+        self.started += [job.id for job in jobs]
         self.changed.set()
 
 
@@ -69,8 +69,8 @@ def make_loop(answers: Answers, slots: Slots, polling_interval: float = FOR_EVER
         cast("JobManager", answers),
         queues=("q",),
         polling_interval=polling_interval,
-        free_slots=slots.free,
-        start=slots.start,
+        room=slots.free,
+        take=slots.take,
         take_stock=slots.take_stock,
         worker_id=lambda: WORKER_ID,
         logger=logging.getLogger("procrastinate.worker.test"),

@@ -25,7 +25,7 @@ def test_without_options(app: App) -> None:
     assert settings.delete_jobs is DeleteJobCondition.NEVER
     assert settings.shutdown_graceful_timeout is None
     assert settings.max_jobs is None
-    assert (settings.listen_notify, settings.install_signal_handlers) == (True, True)
+    assert (settings.listen_notify, settings.install_signal_handlers, settings.prefetch) == (True, True, True)
 
 
 def test_the_options_are_those_of_the_typed_dict(app: App) -> None:
@@ -60,6 +60,7 @@ def test_the_options_are_those_of_the_typed_dict(app: App) -> None:
         ({"name": 1}, TypeError, "name must be a text, not 1"),
         ({"wait": "no"}, TypeError, "wait must be True or False, not 'no'"),
         ({"listen_notify": "0"}, TypeError, "listen_notify must be True or False, not '0'"),
+        ({"prefetch": 10}, TypeError, "prefetch must be True or False, not 10"),
         ({"install_signal_handlers": "yes"}, TypeError, "install_signal_handlers must be True or False"),
         ({"additional_context": [1]}, TypeError, "additional_context must be a dict"),
         (

@@ -1,0 +1,116 @@
+"""How many jobs to fetch ahead of the free slots: as many as are done in a moment, and none where jobs take long."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from procrastinate.jobs import Job
+
+WINDOW = 0.02
+"""Seconds of work to fetch ahead. A job of 100 us costs more to fetch by itself than to run: with default options, and
+jobs that do nothing, a worker does 9 times as many so."""
+LONGEST_WAIT = 0.1
+"""Seconds that a job waits in the worker before it goes back. Five windows: a process that has to share its core is
+often that much slower than it has just been."""
+MOST = 500
+_SAMPLES = 5
+"""Jobs to see before any is fetched ahead."""
+_RISE, _FALL = 0.5, 0.1
+"""How much one job changes the expectation: one that took longer a lot, one that took less a little."""
+
+
+class Prefetch:
+    """The jobs that were fetched ahead, in the order in which they start, and the decision how many to fetch.
+
+    It begins with one, doubles while jobs are short, and begins again once jobs had to be given back. What it expects
+    of the next jobs is what the last ones took.
+
+    Parameters
+    ----------
+    slots:
+        How many jobs run at once.
+    clock:
+        Seconds.
+    """
+
+    def __init__(self, slots: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._slots = slots
+        self._clock = clock
+        self._kept: deque[_Kept] = deque()
+        self._window = 0
+        self._samples = 0
+        self._expected = 0.0
+        self._last_end = -WINDOW
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def ids(self) -> set[int]:
+        """The jobs that wait here."""
+        return {kept.job.id for kept in self._kept if kept.job.id is not None}
+
+    @property
+    def longest_wait(self) -> float:
+        """For how many seconds one of them has waited."""
+        return self._clock() - min((kept.since for kept in self._kept), default=self._clock())
+
+    def room(self) -> int:
+        """How many jobs to fetch now, to wait for a slot: none while half of them are still there."""
+        window = self._current_window()
+        return window - len(self._kept) if len(self._kept) <= window // 2 else 0
+
+    def _current_window(self) -> int:
+        if self._clock() - self._last_end > WINDOW:
+            return 0  # no job has ended for so long: those that run are not short
+        in_time = int(WINDOW / self._expected * self._slots) if self._expected > 0 else MOST
+        return min(self._window, in_time)
+
+    def ended(self, lasted: float) -> None:
+        """A job has run for so many seconds."""
+        self._last_end = self._clock()
+        weight = _RISE if lasted > self._expected else _FALL
+        self._expected += weight * (lasted - self._expected)
+        self._samples += 1
+        if self._samples == _SAMPLES:
+            self._window = 1
+
+    def keep(self, jobs: Iterable[Job]) -> None:
+        """Keep jobs that were fetched just now. One that outranks those that were here starts before them."""
+        now = self._clock()
+        kept = [*self._kept, *(_Kept(job, now) for job in jobs)]
+        self._kept = deque(sorted(kept, key=_rank))
+        self._window = min(self._window * 2, MOST)
+
+    def next(self) -> Job | None:
+        """Take the job that starts next; ``None`` where there is none, or it has waited for too long."""
+        if not self._kept or self._clock() - self._kept[0].since > LONGEST_WAIT:
+            return None
+        return self._kept.popleft().job
+
+    def take(self, job_id: int) -> Job | None:
+        """Take this job, if it waits here."""
+        for kept in self._kept:
+            if kept.job.id == job_id:
+                self._kept.remove(kept)
+                return kept.job
+        return None
+
+    def take_all(self) -> list[Job]:
+        """Take all jobs, not to be started: there were too many."""
+        jobs = [kept.job for kept in self._kept]
+        self._kept.clear()
+        self._window = self._samples = 0
+        return jobs
+
+
+class _Kept(NamedTuple):
+    job: Job
+    since: float
+
+
+def _rank(kept: _Kept) -> tuple[int, int]:
+    return -kept.job.priority, kept.job.id or 0

@@ -1,0 +1,212 @@
+"""The jobs of a worker: those that run, each in a slot, and those that were fetched ahead and wait for one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from procrastinate import exceptions
+from procrastinate.job_context import AbortReason
+from procrastinate.jobs import Job, Status
+from procrastinate.worker.giving_back import GivingBack
+from procrastinate.worker.job_run import JobRun
+from procrastinate.worker.outcome import Outcome
+from procrastinate.worker.prefetch import LONGEST_WAIT, Prefetch
+from procrastinate.worker.recorder import Recorder
+from procrastinate.worker.task_threads import TaskThreads
+
+if TYPE_CHECKING:
+    from procrastinate.worker.worker import Worker
+
+
+class Slots:
+    """Starts jobs, as many at once as the worker may run, and hands their outcomes to the recorder.
+
+    Parameters
+    ----------
+    on_room:
+        Called when jobs can be fetched.
+    on_last:
+        Called when the last job that the worker may start (``max_jobs``) has been started.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        recorder: Recorder,
+        giving_back: GivingBack,
+        on_room: Callable[[], None],
+        on_last: Callable[[], None],
+    ) -> None:
+        self._worker = worker
+        self._settings = worker.settings
+        self._recorder = recorder
+        self._giving_back = giving_back
+        self._on_room = on_room
+        self._on_last = on_last
+        self._loop = asyncio.get_running_loop()
+        self._threads = TaskThreads(worker.settings.concurrency, on_returned=self._fill)
+        self._prefetch = Prefetch(worker.settings.concurrency)
+        self._running: dict[JobRun, asyncio.Task[None]] = {}
+        self._suspects = 0
+        self._started = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopping = False
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no job runs, nor waits here to run."""
+        return not self._running and not self._prefetch
+
+    @property
+    def held_ids(self) -> set[int]:
+        """The jobs that the worker has fetched, and that have not ended."""
+        running = {run.job.id for run in self._running if run.job.id is not None}
+        return running | self._prefetch.ids | self._giving_back.ids
+
+    # How many
+
+    def room(self) -> int:
+        """How many jobs can be fetched now.
+
+        None while others are on their way back: those behind them would start before them.
+        """
+        if self._giving_back.is_under_way:
+            return 0
+        room = max(self._free() - len(self._prefetch), 0)
+        if self._settings.prefetch and not self._suspects:
+            room += self._prefetch.room()
+        if self._settings.max_jobs is None:
+            return room
+        return min(room, self._settings.max_jobs - self._started - len(self._prefetch))
+
+    def _free(self) -> int:
+        """A thread that goes on after its job has timed out keeps its slot."""
+        return self._settings.concurrency - len(self._running) - self._threads.left
+
+    # From the fetch to the outcome
+
+    def take(self, jobs: list[Job]) -> None:
+        """Start jobs that were fetched, and keep those for which no slot is free."""
+        if not jobs:
+            return
+        self._prefetch.keep(jobs)
+        if self._giving_back.is_under_way:
+            self.give_back_waiting()
+        else:
+            self._start_waiting()
+
+    def _start_waiting(self) -> None:
+        while self._free() > 0 and not self._stopping:
+            job = self._prefetch.next()
+            if job is None:
+                break
+            self._start(job)
+        if not self._prefetch:
+            return
+        if self._stopping or self._suspects or self._free() > 0:
+            self.give_back_waiting()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(LONGEST_WAIT, self._look_at_waiting)
+
+    def _start(self, job: Job) -> None:
+        self._started += 1
+        self._suspects += _is_suspect(job)
+        run = JobRun(job, self._worker, self._threads)
+        self._running[run] = asyncio.create_task(self._execute(run), name=f"process job {job.task_name}[{job.id}]")
+        if self._started == self._settings.max_jobs:
+            self._on_last()
+
+    async def _execute(self, run: JobRun) -> None:
+        started = self._loop.time()
+        try:
+            self._recorder.add(await run.execute())
+        except Exception as error:
+            # Nothing foreseen: whatever it is, the job must not stay "doing" for ever.
+            with contextlib.suppress(Exception):
+                self._worker.logger.exception("Job %s could not be run", run.job.id, extra={"action": "job_error"})
+            self._recorder.add(Outcome(job=run.job, status=Status.FAILED, exception=error))
+        finally:
+            del self._running[run]
+            self._suspects -= _is_suspect(run.job)
+            self._prefetch.ended(self._loop.time() - started)
+            self._fill()
+
+    def _fill(self) -> None:
+        """A slot is free."""
+        self._start_waiting()
+        if self.room() > 0:
+            self._on_room()
+
+    # What waits for a slot
+
+    def _look_at_waiting(self) -> None:
+        """A job runs for longer than the last ones did: what waits for it should not."""
+        self._timer = None
+        rest = LONGEST_WAIT - self._prefetch.longest_wait
+        if rest <= 0:
+            self.give_back_waiting()
+        elif self._prefetch:
+            self._timer = self._loop.call_later(rest, self._look_at_waiting)
+
+    def give_back_waiting(self) -> None:
+        """Give back what was fetched ahead."""
+        self._giving_back.give_back(self._prefetch.take_all())
+
+    # Abort and stop
+
+    def abort(self, job_id: int) -> None:
+        """Ask a job to stop, on a user's request; one that has not started does not start.
+
+        Twice the same job, where it was lost to the others meanwhile and fetched again.
+        """
+        for run in self._running:
+            if run.job.id == job_id:
+                run.abort(AbortReason.USER_REQUEST)
+        waiting = self._prefetch.take(job_id)
+        if waiting is not None:
+            self._log("abort_job", "Job %s was aborted before it started", waiting)
+            error = exceptions.JobAborted("The job was aborted before it started")
+            self._recorder.add(Outcome(job=waiting, status=Status.ABORTED, exception=error))
+
+    def stop(self) -> None:
+        """Start no more jobs."""
+        self._stopping = True
+        self.give_back_waiting()
+
+    async def drain(self, patience: float | None) -> None:
+        """Wait for the running jobs, for so many seconds; then ask them to stop, and wait for that."""
+        for run in self._running:
+            self._log("ending_job", "Waiting for job %s to end", run.job)
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=patience)
+        for run in self._running:
+            run.abort(AbortReason.SHUTDOWN)
+        if self._running:
+            await asyncio.wait(self._running.values())
+
+    def close(self) -> None:
+        """Wait for nothing more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._running.values():
+            task.cancel()
+        self._threads.close()
+
+    def _log(self, action: str, message: str, job: Job) -> None:
+        if self._worker.logger.isEnabledFor(logging.INFO):
+            extra = {"action": action, "worker": self._worker.log_context(), "job": job.log_context()}
+            self._worker.logger.info(message, job.call_string, extra=extra)
+
+
+def _is_suspect(job: Job) -> bool:
+    """Whether it was run before: if it took its worker down, nothing that has not even started should go with it, and
+    be counted as rescued, again and again. So nothing waits while it runs.
+    """
+    return job.attempts > 0
