@@ -18,6 +18,8 @@ _DEFAULTS: Mapping[str, Any] = {
     "use_native_hstore": False,  # spares a question to the server
 }
 
+_ALWAYS: Mapping[str, Any] = {"isolation_level": "AUTOCOMMIT"}
+
 
 def psycopg_engine(parameters: Mapping[str, Any], **options: Any) -> sa.Engine:
     """An engine that connects with psycopg's parameters, and replaces lost connections before they are used.
@@ -25,15 +27,15 @@ def psycopg_engine(parameters: Mapping[str, Any], **options: Any) -> sa.Engine:
     Parameters
     ----------
     options:
-        As :func:`sqlalchemy.create_engine`.
+        As :func:`sqlalchemy.create_engine`; its connections are in autocommit, whatever these say.
     """
-    engine = sa.create_engine(_URL, connect_args=long_lived(parameters), **{**_DEFAULTS, **options})
+    engine = sa.create_engine(_URL, connect_args=long_lived(parameters), **{**_DEFAULTS, **options, **_ALWAYS})
     replace_lost_connections(engine)
     return engine
 
 
 def psycopg_async_engine(parameters: Mapping[str, Any], **options: Any) -> AsyncEngine:
     """As :func:`psycopg_engine`, asynchronous."""
-    engine = create_async_engine(_URL, connect_args=long_lived(parameters), **{**_DEFAULTS, **options})
+    engine = create_async_engine(_URL, connect_args=long_lived(parameters), **{**_DEFAULTS, **options, **_ALWAYS})
     replace_lost_connections(engine.sync_engine)
     return engine

@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 _ASYNC_CONNECTIONS = 2
 _SYNC_CONNECTIONS = 1
-_OPTIONS: Mapping[str, Any] = {"max_overflow": 0, "isolation_level": "AUTOCOMMIT"}
+_OPTIONS: Mapping[str, Any] = {"max_overflow": 0}
 
 
 class WorkerConnector(TakesUserConnections):

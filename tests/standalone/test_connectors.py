@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import psycopg
 import psycopg_pool
 import pytest
 import sqlalchemy as sa
@@ -271,6 +272,47 @@ async def test_an_engine_in_autocommit_still_runs_atomic_operations_atomically(
         connector.run(defer_two_and_fail)
     assert count_jobs() == 0
     engine.dispose()
+
+
+@pytest.mark.parametrize("options", [{}, {"isolation_level": "SERIALIZABLE"}], ids=["plain", "the user's level"])
+def test_connections_of_ones_own_are_in_autocommit_from_the_first(
+    database_url: str, count_jobs: Callable[[], int], monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    """To turn it on and off again for each operation took a quarter of a defer's processor time."""
+    connector = SQLAlchemyConnector(database_url, **options)
+    connector.open()
+    connector.run(defer_one)
+    changes: list[bool] = []
+    set_autocommit = psycopg.Connection.set_autocommit
+
+    def note(connection: psycopg.Connection[Any], value: bool) -> None:
+        changes.append(value)
+        set_autocommit(connection, value)
+
+    monkeypatch.setattr(psycopg.Connection, "set_autocommit", note)
+    connector.run(defer_one)
+    assert changes == []
+    assert connector.run(atomic_is_in_transaction)
+    assert not connector.run(is_in_transaction)
+    connector.close()
+    assert count_jobs() == 2
+
+
+async def test_an_isolation_level_among_the_users_execution_options_loses_no_job(
+    database_url: str, count_jobs: Callable[[], int]
+) -> None:
+    """Neither of an engine that is made here, nor of the user's."""
+    options: dict[str, Any] = {"execution_options": {"isolation_level": "READ COMMITTED"}}
+    engine, async_engine = sa.create_engine(database_url, **options), create_async_engine(database_url, **options)
+    connectors = [SQLAlchemyConnector(database_url, **options), as_connector(engine), as_connector(async_engine)]
+    for connector in connectors:
+        await connector.open_async()
+        connector.run(defer_one)
+        await connector.run_async(defer_one)
+        await connector.close_async()
+    engine.dispose()
+    await async_engine.dispose()
+    assert count_jobs() == 6
 
 
 async def test_an_app_can_be_opened_with_an_engine_or_a_pool(

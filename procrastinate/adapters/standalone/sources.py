@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from procrastinate.adapters.connection_parameters import connection_parameters, describe
-from procrastinate.adapters.engines import AsyncEngineRunner, EngineRunner
+from procrastinate.adapters.engines import AUTOCOMMIT, AsyncEngineRunner, EngineRunner
 from procrastinate.adapters.lost_connections import replace_lost_connections
 from procrastinate.adapters.psycopg_engines import psycopg_async_engine, psycopg_engine
 from procrastinate.adapters.standalone.engine_parameters import psycopg_parameters
@@ -64,7 +64,7 @@ class DriverSource:
 
     def __init__(self, url: sa.URL, options: Mapping[str, Any]) -> None:
         self._url = url
-        self._options = {"hide_parameters": True, **options}
+        self._options = {"hide_parameters": True, **options, "isolation_level": AUTOCOMMIT}
         self._is_async = url.get_driver_name() in _ASYNC_ONLY
 
     def __repr__(self) -> str:
