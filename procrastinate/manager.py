@@ -153,24 +153,6 @@ class JobManager(WorkerOperations, JobLists):
 
     # Finish, by hand
 
-    async def give_back_jobs(self, fetched: Sequence[core.FetchedJob], *, worker_id: int) -> dict[int, Status]:
-        """Let jobs wait again that a worker holds and has not started, and return the new status of those that it
-        still held. No attempt is counted.
-
-        Raises
-        ------
-        ConnectorException
-            Whether they wait again is not known, and the call must not be made again.
-        """
-        try:
-            return await self.connector.run_async(core.give_back_jobs, fetched, worker_id=worker_id)
-        except exceptions.ConnectorException as error:
-            if not (is_lock_timeout(error) or is_unique_violation(error)):  # these were refused for certain
-                raise
-        return await self.connector.run_async(
-            core.give_back_jobs, fetched, worker_id=worker_id, keep_queueing_locks=False
-        )
-
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:
         """Record how a job ended. One that a worker holds is recorded only while it still does."""
         if job.worker_id is None:
