@@ -18,7 +18,7 @@ from tests import database
 
 T = TypeVar("T")
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 """Seconds. What has not happened by then does not happen."""
 
 FOR_EVER = 600.0
