@@ -124,8 +124,14 @@ class Databases:
     def _create(self, template: str) -> str:
         self._count += 1
         name = f"{self.prefix}_{self._count}"
-        self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+        # PostgreSQL 14 copies files, and knows no other strategy.
+        strategy = "STRATEGY file_copy" if self._server_version() >= (15,) else ""
+        self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" {strategy}')
         return url_text(self.server.set(database=name))
+
+    def _server_version(self) -> tuple[int, ...]:
+        with self._maintenance.connect() as connection:
+            return connection.dialect.server_version_info or ()
 
     def _execute(self, statement: str) -> None:
         with self._maintenance.connect() as connection:
