@@ -15,6 +15,7 @@
     ├── InvalidResult (ValueError)      what a task returned cannot be kept
     ├── ResultNotAvailable              the job has no return value
     ├── WaitTimeout (TimeoutError)      the job that was waited for has not ended in time
+    ├── WorkerLost                      the error of a run that nobody saw the end of: recorded, and never raised
     ├── JobNotCommitted                 the job that was waited for is in the caller's own open transaction
     ├── AppNotOpen                      the app has no connection yet
     ├── InvalidJob (ValueError)         a job's argument, queue, lock or time cannot be stored
@@ -102,6 +103,10 @@ class ResultNotAvailable(ProcrastinateException):
 
 class WaitTimeout(ProcrastinateException, TimeoutError):
     """The job has not ended in time."""
+
+
+class WorkerLost(ProcrastinateException):
+    """The worker that ran the job is gone. Recorded as the error of that attempt; nothing raises it."""
 
 
 class JobNotCommitted(ProcrastinateException):

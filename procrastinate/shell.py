@@ -25,7 +25,8 @@ class ShellError(exceptions.ProcrastinateException):
 
 
 class ProcrastinateShell(cmd.Cmd):
-    """Commands on one queue: ``list_jobs``, ``list_queues``, ``list_tasks``, ``list_locks``, ``retry``, ``cancel``.
+    """Commands on one queue: ``list_jobs``, ``list_queues``, ``list_tasks``, ``list_locks``, ``result``,
+    ``retry``, ``cancel``.
 
     Parameters
     ----------
@@ -97,6 +98,16 @@ class ProcrastinateShell(cmd.Cmd):
     def do_list_locks(self, line: str) -> None:
         """Count jobs by lock: list_locks [queue=...] [task=...] [status=...] [lock=...]"""
         self._print_counts(line, self._jobs.list_locks)
+
+    def do_result(self, line: str) -> None:
+        """Show what a job returned, and the errors of its attempts: result ID"""
+        result = self._jobs.get_result(_job_id(line))
+        self._print_jobs([result.job], details=False)
+        if result.has_value:
+            print(f"Returned: {self._jobs.connector.json_dumps(result.value)}")
+        for error in result.errors:
+            print(f"\nAttempt {error.attempt} on worker {error.worker_id}, {error.at}: {error.exception_class}")
+            print(error.traceback.rstrip())
 
     def do_retry(self, line: str) -> None:
         """Let a failed job run again: retry ID"""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Collection
+from typing import Any
 
 import sqlalchemy as sa
 
+from procrastinate import exceptions
 from procrastinate.core.arrays import array_param
+from procrastinate.core.details import keep_error
 from procrastinate.core.enums import EventType, Status
 from procrastinate.core.fetch import STORED_COLUMNS, stored_job
 from procrastinate.core.operation import atomic
@@ -102,13 +105,14 @@ def _list_doing(
 _LOST = jobs.alias("lost")
 
 
-def _rescue_statement(is_lost: sa.ColumnElement[bool]) -> sa.UpdateBase:
+def _rescue_statement(is_lost: sa.ColumnElement[bool], why: str) -> sa.Select[Any]:
     max_rescues = sa.bindparam("max_rescues", type_=sa.Integer())
     lost = _LOST
     stalled = (
         sa.select(
             lost.c.id,
             lost.c.queueing_lock,
+            lost.c.worker_id,
             sa.or_(lost.c.abort_requested, lost.c.rescues >= max_rescues).label("ended"),
         )
         .where(lost.c.status == DOING, is_lost)
@@ -121,11 +125,12 @@ def _rescue_statement(is_lost: sa.ColumnElement[bool]) -> sa.UpdateBase:
     placed = sa.select(
         stalled.c.id,
         stalled.c.ended,
+        stalled.c.worker_id,
         sa.func.row_number()
         .over(partition_by=stalled.c.queueing_lock, order_by=(stalled.c.ended, stalled.c.id))
         .label("place"),
     ).cte("placed")
-    return (
+    rescued = (
         sa.update(jobs)
         .where(jobs.c.id == placed.c.id)
         .values(
@@ -142,13 +147,36 @@ def _rescue_statement(is_lost: sa.ColumnElement[bool]) -> sa.UpdateBase:
             readiness=UNDECIDED,
             queueing_lock=queueing_lock_on_return(placed.c.place),
         )
-        .returning(jobs.c.id, jobs.c.queue_name, jobs.c.task_name, jobs.c.status)
+        .returning(
+            jobs.c.id,
+            jobs.c.queue_name,
+            jobs.c.task_name,
+            jobs.c.status,
+            jobs.c.attempts,
+            placed.c.worker_id,
+            *_lost(why),
+        )
+        .cte("rescued")
     )
+    found = sa.select(rescued.c.id, rescued.c.queue_name, rescued.c.task_name, rescued.c.status)
+    return found.add_cte(keep_error(rescued, rescued.c.worker_id))
 
 
-_RESCUE = _rescue_statement(~sa.select(workers.c.id).where(workers.c.id == _LOST.c.worker_id).exists())
+def _lost(why: str) -> list[sa.ColumnElement[str]]:
+    """The error that is kept of an attempt that nobody saw the end of."""
+    error = exceptions.WorkerLost(why)
+    path = f"{type(error).__module__}.{type(error).__qualname__}"
+    texts = {"exception_class": path, "message": why, "traceback": f"{path}: {why}\n"}
+    return [sa.literal(text, sa.Text).label(name) for name, text in texts.items()]
+
+
+_RESCUE = _rescue_statement(
+    ~sa.select(workers.c.id).where(workers.c.id == _LOST.c.worker_id).exists(),
+    "The worker that ran the job is gone: it died, or gave no sign of life for too long",
+)
 _RETURN_UNKNOWN = _rescue_statement(
-    sa.and_(_LOST.c.worker_id == _WORKER_ID, _LOST.c.id != sa.all_(array_param("known", sa.BigInteger())))
+    sa.and_(_LOST.c.worker_id == _WORKER_ID, _LOST.c.id != sa.all_(array_param("known", sa.BigInteger()))),
+    "The job was fetched, and the answer was lost on its way to the worker: it was not run",
 )
 
 

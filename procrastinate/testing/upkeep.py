@@ -11,9 +11,19 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any, Literal
 
-from procrastinate import core
+from procrastinate import core, exceptions
 from procrastinate.alembic import revisions, runner
-from procrastinate.core import EventType, JobCounts, JobFilter, Readiness, RescuedJob, Status, StoredJob, Sweep
+from procrastinate.core import (
+    EventType,
+    JobCounts,
+    JobFilter,
+    NewError,
+    Readiness,
+    RescuedJob,
+    Status,
+    StoredJob,
+    Sweep,
+)
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.queue import back_to_wait, stored_job
 from procrastinate.testing.tables import DOING, LONG_AGO, JobRow, Tables, matching
@@ -87,7 +97,7 @@ def _started_at(tables: Tables, row: JobRow) -> datetime.datetime:
 @IMPLEMENTED.of(core.rescue_jobs)
 def rescue_jobs(tables: Tables, *, max_rescues: int, limit: int = 500) -> list[RescuedJob]:
     lost = tables.where(lambda row: row["status"] == DOING and row["worker_id"] not in tables.workers)[:limit]
-    return _take_back(tables, lost, max_rescues)
+    return _take_back(tables, lost, max_rescues, "The worker that ran the job is gone")
 
 
 @IMPLEMENTED.of(core.return_unknown_jobs)
@@ -98,15 +108,20 @@ def return_unknown_jobs(
     unknown = tables.where(
         lambda row: row["status"] == DOING and row["worker_id"] == worker_id and row["id"] not in known
     )
-    return _take_back(tables, unknown[:limit], max_rescues)
+    return _take_back(tables, unknown[:limit], max_rescues, "The answer to the fetch of the job was lost")
 
 
-def _take_back(tables: Tables, lost: list[JobRow], max_rescues: int) -> list[RescuedJob]:
+def _take_back(tables: Tables, lost: list[JobRow], max_rescues: int, why: str) -> list[RescuedJob]:
+    worker_ids = {row["id"]: row["worker_id"] for row in lost}
     ends = {row["id"]: _end_of_lost(tables, row, max_rescues) for row in lost}
     taken = tables.taken_queueing_locks()
     # Those that end come last: a queueing lock is for one that waits.
     in_turn = sorted(lost, key=lambda row: (ends[row["id"]] is not None, row["id"]))
     tables.update({row["id"]: _rescued(tables, row, taken, ends[row["id"]]) for row in in_turn})
+    path = f"{exceptions.WorkerLost.__module__}.{exceptions.WorkerLost.__qualname__}"
+    error = NewError(exception_class=path, message=why, traceback=f"{path}: {why}\n")
+    for job_id, worker_id in worker_ids.items():
+        tables.keep_error(job_id, error, worker_id)
     return [
         RescuedJob(id=row["id"], queue_name=row["queue_name"], task_name=row["task_name"], status=Status(row["status"]))
         for row in lost

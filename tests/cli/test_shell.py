@@ -8,6 +8,7 @@ import pytest
 
 import procrastinate
 from procrastinate import shell as shell_module
+from procrastinate.job_context import JobContext
 from procrastinate.shell import ProcrastinateShell, ShellError
 from tests.cli.command import Command
 
@@ -153,3 +154,21 @@ def test_the_shell_as_a_command(database_url: str) -> None:
 def test_shell_errors_are_this_projects() -> None:
     """Whoever runs a command catches them as such."""
     assert issubclass(ShellError, procrastinate.exceptions.ProcrastinateException)
+
+
+def test_the_result_of_a_job(app: procrastinate.App, shell: ProcrastinateShell, capsys: Capture) -> None:
+    @app.task(name="divide", store_result=True, retry=1, pass_context=True)
+    def divide(context: JobContext, by: int) -> dict[str, float]:
+        if context.job.attempts == 0:
+            raise ValueError("on purpose")
+        return {"half": 1 / by}
+
+    job_id = divide.defer(by=2)
+    app.run_worker(wait=False, listen_notify=False, queues=["default"], install_signal_handlers=False)
+    with app.open():
+        shell.onecmd(f"result {job_id}")
+    printed = capsys.readouterr().out
+    assert printed.startswith(
+        f'#{job_id} divide on default - [succeeded]\nReturned: {{"half": 0.5}}\n\nAttempt 1 on worker'
+    )
+    assert printed.endswith('    raise ValueError("on purpose")\nValueError: on purpose\n')

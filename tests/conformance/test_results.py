@@ -209,3 +209,20 @@ def test_whoever_waits_is_told_of_every_job_of_a_large_batch(run: Run) -> None:
         for job in fetch(run, worker_id, limit=700)
     ]
     assert len(run(core.finish_jobs, outcomes, worker_id=worker_id)) == 700
+
+
+def test_a_rescue_keeps_that_the_worker_was_lost(run: Run) -> None:
+    lost = worker(run)
+    defer(run)
+    fetch_one(run, lost)
+    run(core.unregister_worker, lost)
+    run(core.rescue_jobs, max_rescues=1)
+    unknown = worker(run)
+    fetch_one(run, unknown)
+    run(core.return_unknown_jobs, worker_id=unknown, known_ids=[], max_rescues=1)
+    first, second = result_of(run, 1).errors
+    assert ((first.attempt, first.worker_id), (second.attempt, second.worker_id)) == ((1, lost), (2, unknown))
+    assert {first.exception_class, second.exception_class} == {"procrastinate.exceptions.WorkerLost"}
+    assert "is gone" in first.message
+    assert "answer" in second.message
+    assert first.traceback == f"procrastinate.exceptions.WorkerLost: {first.message}\n"

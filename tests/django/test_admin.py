@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext, override_settings
 from procrastinate.adapters.django.admin.paginator import BoundedPaginator
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
-from procrastinate.core import Status
+from procrastinate.core import FinishedJob, NewError, Status, fetch_jobs, finish_jobs, promote_jobs, register_worker
 from tests.django.shop.tasks import fail, ship, ship_async
 
 pytestmark = pytest.mark.usefixtures("project")
@@ -245,3 +245,31 @@ def test_the_app_that_acts_is_the_projects(admin: Client) -> None:
     job_id = ship.defer(order_id=1)
     _act(admin, "cancel", job_id)
     assert app.job_manager.get_job_status(job_id) is Status.CANCELLED
+
+
+def test_the_page_of_a_job_shows_what_it_returned_and_what_went_wrong(admin: Client) -> None:
+    """Escaped, whatever the texts are."""
+    job_id = ship.defer(order_id=1)
+    error = NewError(exception_class="shop.Oops", message="<b>", traceback="Traceback\n  <script>alert(1)</script>")
+    worker_id = app.connector.run(register_worker)
+    for outcome in (
+        FinishedJob(id=job_id, attempts=0, status=Status.FAILED, error=error),
+        FinishedJob(id=job_id, attempts=1, status=Status.SUCCEEDED, result='{"parcel": "<i>7</i>"}'),
+    ):
+        app.connector.run(fetch_jobs, worker_id=worker_id, limit=1)
+        assert app.connector.run(finish_jobs, [outcome], worker_id=worker_id) == {job_id}
+        page = admin.get(f"{JOBS}{job_id}/change/").content.decode()
+        if outcome.status is Status.FAILED:
+            assert "&quot;parcel&quot;" not in page
+            app.job_manager.retry_job_by_id(job_id)
+            app.connector.run(promote_jobs)
+    assert "&quot;parcel&quot;: &quot;&lt;i&gt;7&lt;/i&gt;&quot;" in page
+    assert "Attempt 1: shop.Oops" in page
+    assert f"on worker {worker_id}" in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<script>alert" not in page
+
+
+def test_the_page_of_a_job_without_errors_shows_none(admin: Client) -> None:
+    page = admin.get(f"{JOBS}{ship.defer(order_id=1)}/change/").content.decode()
+    assert "procrastinate-errors" not in page

@@ -10,10 +10,16 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
-from procrastinate.adapters.django.models import ProcrastinateEvent, ProcrastinateJob
+from procrastinate.adapters.django.models import (
+    ProcrastinateError,
+    ProcrastinateEvent,
+    ProcrastinateJob,
+    ProcrastinateResult,
+)
 
 _SHORT_ARGUMENTS = 80
 _NEWEST_EVENTS = 200
+_NEWEST_ERRORS = 20
 
 
 def status_badge(job: ProcrastinateJob) -> SafeString:
@@ -51,6 +57,22 @@ def timeline(job: ProcrastinateJob) -> SafeString:
         for event, before in zip(newest, [*newest[1:], None], strict=True)
     ]
     return render_to_string("procrastinate/admin/timeline.html", {"entries": entries, "limit": _NEWEST_EVENTS})
+
+
+def result(job: ProcrastinateJob) -> SafeString | None:
+    """What the job returned, as JSON, where that is kept."""
+    kept = ProcrastinateResult.objects.filter(pk=job.pk).first()
+    return (
+        None if kept is None else format_html('<pre class="procrastinate-args">{}</pre>', _json(kept.value, indent=2))
+    )
+
+
+def errors(job: ProcrastinateJob) -> SafeString | None:
+    """The exceptions that ended attempts, newest first; the traceback of the newest is open."""
+    newest = list(ProcrastinateError.objects.filter(job_id=job.pk).order_by("-id")[:_NEWEST_ERRORS])
+    if not newest:
+        return None
+    return render_to_string("procrastinate/admin/errors.html", {"errors": newest, "limit": _NEWEST_ERRORS})
 
 
 def _seconds_between(before: ProcrastinateEvent | None, event: ProcrastinateEvent) -> float | None:

@@ -21,7 +21,7 @@ else:
     _ModelAdmin = admin.ModelAdmin
 
 FIELDSETS = (
-    (None, ("id", "task_name", "pretty_arguments", "status_badge", "timeline")),
+    (None, ("id", "task_name", "pretty_arguments", "status_badge", "result", "errors", "timeline")),
     ("Where it waits", ("queue_name", "priority", "scheduled_at", "lock", "queueing_lock")),
     ("How it ran", ("attempts", "worker_id", "abort_requested", "rescues", "finished_at")),
 )
@@ -72,6 +72,16 @@ class ProcrastinateJobAdmin(_ModelAdmin):
     def pretty_arguments(self, job: ProcrastinateJob) -> str:
         """The arguments in full."""
         return display.pretty_arguments(job)
+
+    @admin.display(description="returned", empty_value="")
+    def result(self, job: ProcrastinateJob) -> str | None:
+        """What the job returned, where its task keeps that."""
+        return display.result(job)
+
+    @admin.display(description="errors", empty_value="")
+    def errors(self, job: ProcrastinateJob) -> str | None:
+        """What went wrong, attempt by attempt."""
+        return display.errors(job)
 
     @admin.display(description="history")
     def timeline(self, job: ProcrastinateJob) -> str:
