@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import datetime
 
-from procrastinate import App, BaseRetryStrategy, RetryDecision, RetryStrategy
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+
+from procrastinate import App, BaseRetryStrategy, JobContext, RetryDecision, RetryStrategy
 from procrastinate.exceptions import AlreadyEnqueued
 from procrastinate.jobs import Job, JobDeferrer, Status
 from procrastinate.tasks import Task
@@ -53,6 +57,39 @@ async def defers_async() -> None:
     await tasks.asynchronous.configure(lock="a").defer_async(a=ids[0])
     async with tasks.app.open_async() as app:
         await app.run_worker_async(queues=["a"], concurrency=3, wait=False, delete_jobs="always")
+
+
+class OrderSession(Session):
+    """A session of one's own."""
+
+
+def transactions(context: JobContext, maker: sessionmaker[OrderSession], scoped: scoped_session[Session]) -> None:
+    """Each gets what it gave, or what that opens."""
+    engine: Engine = create_engine("postgresql+psycopg://")
+    with context.transaction(engine) as connection:
+        context.set_result(connection.in_transaction())
+    with context.transaction(maker) as session:
+        own: OrderSession = session
+    with context.transaction(own) as same:
+        own = same
+    with context.transaction(scoped) as same_scoped:
+        scoped = same_scoped
+    with context.transaction():
+        pass
+
+
+async def async_transactions(
+    context: JobContext, engine: AsyncEngine, maker: async_sessionmaker[AsyncSession], session: AsyncSession
+) -> None:
+    """The same, asynchronous."""
+    async with context.transaction(engine) as connection:
+        await connection.rollback()
+    async with context.transaction(maker) as opened:
+        session = opened
+    async with context.transaction(session) as same:
+        session = same
+    async with context.transaction():
+        pass
 
 
 def calls() -> tuple[bool, str]:

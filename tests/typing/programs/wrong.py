@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from procrastinate import App, JobContext, RetryDecision, RetryStrategy
 from tests.typing.programs import tasks
 
@@ -50,3 +52,12 @@ def without_context(a: int) -> None:
 @tasks.app.task(retry="yes")  # wrong: the type of an option
 def with_wrong_option(context: JobContext) -> None:
     """An option of a declaration."""
+
+
+async def in_transactions(context: JobContext, engine: AsyncEngine) -> None:
+    """What opens none, and what opens one of the other kind."""
+    context.transaction("postgresql://")  # wrong: a URL opens no transaction
+    with context.transaction(engine):  # wrong: an asynchronous engine needs async with
+        pass
+    async with context.transaction(engine) as connection:
+        connection.add(1)  # wrong: a connection is no session
