@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import pathlib
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.page_from:
         _publish(load(options.page_from))
         return 0
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # or the server would be left behind
     run = _run(console, _chosen(options), _scale(options), options.note)
     save(run, options.json)
     draw(run, options.json.with_suffix(".svg"))
