@@ -94,6 +94,8 @@ class Result:
 def to_result(stored: core.StoredResult, job: Job, json_loads: Callable[[str], Any]) -> Result:
     """The result, of what is stored and of the job in it."""
     starts = [event.at for event in stored.events if event.type is EventType.STARTED and event.at is not None]
+    if stored.job.status is Status.TODO and stored.job.attempts == 0:
+        starts = []  # a worker has fetched it ahead, and given it back
     deferred = (event.at for event in stored.events if event.type is EventType.DEFERRED)
     has_value = stored.value is not None and stored.job.status is Status.SUCCEEDED
     return Result(

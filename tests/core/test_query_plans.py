@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate import core
-from procrastinate.core import FetchedJob, FinishedJob, JobRetry, Status, defer
+from procrastinate.core import FetchedJob, FinishedJob, JobRetry, NewError, Status, defer
 from tests.core.plans import Plan, explain
 from tests.database import Databases, new_job
 
@@ -161,6 +161,36 @@ def test_the_outcome_of_a_job_that_its_task_commits(full: sa.Connection) -> None
     (job_id,) = running(full, "running", 1)
     finished = FinishedJob(id=job_id, attempts=0, status=Status.SUCCEEDED)
     check(explain(full, core.complete_job, finished, worker_id=1), reads={PRIMARY_KEY}, buffers=100)
+
+
+def test_outcomes_that_leave_something_behind(full: sa.Connection) -> None:
+    ids = running(full, "running", 20) + running(full, "holder", 20)
+    error = NewError(exception_class="builtins.ValueError", message="m", traceback="t")
+    outcomes = [
+        FinishedJob(id=id_, attempts=0, status=Status.SUCCEEDED, result="1", error=error, announce=True) for id_ in ids
+    ]
+    plans = explain(full, core.finish_jobs, outcomes, worker_id=1)
+    check(plans, reads={PRIMARY_KEY}, buffers=3000)
+
+
+def test_retries_that_leave_an_error_behind(full: sa.Connection) -> None:
+    error = NewError(exception_class="builtins.ValueError", message="m", traceback="t")
+    retries = [JobRetry(id=id_, attempts=0, error=error) for id_ in running(full, "running", 20)]
+    check(explain(full, core.retry_jobs, retries, worker_id=1), reads={PRIMARY_KEY, QUEUEING_LOCK}, buffers=2000)
+
+
+def test_a_result(full: sa.Connection) -> None:
+    job_id = running(full, "running", 1)[0]
+    full.exec_driver_sql("SET enable_seqscan = off")  # the tables of results and errors are empty
+    full.commit()
+    reads = {
+        PRIMARY_KEY,
+        *(f"procrastinate_{name}" for name in ("results_pkey", "errors_job_id_idx", "events_job_id_idx")),
+    }
+    check(explain(full, core.get_result, job_id), reads=reads, buffers=100)
+    check(explain(full, core.get_progress, job_id), reads={PRIMARY_KEY}, buffers=20)
+    full.exec_driver_sql("RESET enable_seqscan")
+    full.commit()
 
 
 def test_retries(full: sa.Connection) -> None:

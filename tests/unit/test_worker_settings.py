@@ -46,6 +46,7 @@ def test_the_options_are_those_of_the_typed_dict(app: App) -> None:
         ({"shutdown_graceful_timeout": -1}, ValueError, "shutdown_graceful_timeout"),
         ({"shutdown_graceful_timeout": "10"}, TypeError, "shutdown_graceful_timeout"),
         ({"max_rescues": -1}, ValueError, "max_rescues"),
+        ({"store_errors": "no"}, TypeError, "store_errors must be True or False"),
         ({"max_jobs": 0}, ValueError, "max_jobs must be at least 1, not 0"),
         ({"max_jobs": "5"}, TypeError, "max_jobs"),
         (
