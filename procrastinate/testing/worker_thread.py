@@ -129,10 +129,12 @@ class WorkerThread:
             await caller.call(self._raise_error_of_job)
 
     def _is_at_work(self, timeout: float, deadline: float) -> bool:
+        self._raise_own_error()
+        if time.monotonic() < deadline and self._has_running():
+            return True
         left = self._unfinished()
         if not left:
             return False
-        self._raise_own_error()
         if time.monotonic() > deadline:
             names = ", ".join(f"{job.call_string} ({job.status})" for job in left[:5])
             raise TimeoutError(
@@ -141,11 +143,13 @@ class WorkerThread:
             )
         return True
 
+    def _has_running(self) -> bool:
+        """A cheap look, for most of the time."""
+        return any(queue["doing"] for queue in self.app.job_manager.list_queues(status=Status.DOING.value))
+
     def _unfinished(self) -> list[Job]:
-        manager = self.app.job_manager
-        # A job may go from one list to the other between the two looks, in this direction only as long as no retry.
-        waiting = [job for job in manager.list_jobs(status="todo") if _is_due(job)]
-        return waiting or manager.list_jobs(status="doing")
+        """In one look: between two, a job that runs may defer another and end."""
+        return [job for job in self.app.job_manager.list_jobs() if job.status == "doing" or _is_due(job)]
 
     def _raise_error_of_job(self) -> None:
         for job in self.app.job_manager.list_jobs(status=Status.FAILED.value):
@@ -196,4 +200,4 @@ class WorkerThread:
 
 
 def _is_due(job: Job) -> bool:
-    return job.scheduled_at is None or job.scheduled_at <= utcnow()
+    return job.status == "todo" and (job.scheduled_at is None or job.scheduled_at <= utcnow())

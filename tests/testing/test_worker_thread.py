@@ -52,6 +52,14 @@ def test_it_runs_in_a_thread_until_all_is_done(app: App) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "procrastinate-test-worker"]
 
 
+def test_a_job_that_defers_and_ends_between_two_looks_is_waited_for(app: App) -> None:
+    with WorkerThread(app) as worker:
+        for _ in range(10):
+            app.configure_task("chain").defer(left=5)
+            worker.wait_until_done()
+            assert {job.status for job in app.job_manager.list_jobs()} == {"succeeded"}
+
+
 def test_what_a_job_raises_is_raised_once(app: App) -> None:
     with WorkerThread(app) as worker:
         app.configure_task("fail").defer()

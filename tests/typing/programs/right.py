@@ -12,7 +12,7 @@ from procrastinate import App, BaseRetryStrategy, JobContext, RetryDecision, Ret
 from procrastinate.exceptions import AlreadyEnqueued
 from procrastinate.jobs import Job, JobDeferrer, Status
 from procrastinate.tasks import Task
-from procrastinate.testing import InMemoryConnector
+from procrastinate.testing import InMemoryConnector, Jobs, RunRecord, WorkerThread
 from tests.typing.programs import tasks
 
 
@@ -110,6 +110,21 @@ def manages(app: App) -> None:
     task.defer(a=1)
     any_task: Task[..., int, ...] = task
     any_task.defer(b=2)
+
+
+def runs_jobs(app: App) -> list[RunRecord]:
+    """What tests do."""
+    with Jobs(app, worker_options={"additional_context": {"a": 1}}) as jobs:
+        found: Job = jobs.assert_deferred(tasks.bare, {"queue": "q", "scheduled_at": None}, a=1)
+        jobs.assert_not_deferred(tasks.bare, a=found.task_kwargs["a"])
+        later: datetime.datetime = jobs.advance(hours=1)
+        with jobs.run_at_defer(raise_errors=False):
+            tasks.bare.defer(a=1)
+        records = jobs.run(tasks=[tasks.bare, "name"], queues=["q"], until=later, limit=1)
+        records += jobs.run(tasks=tasks.bare, until="empty", raise_errors=False)
+    with WorkerThread(app, concurrency=2) as worker:
+        worker.wait_until_done(timeout=1)
+    return records
 
 
 def _inline(a: int) -> int:

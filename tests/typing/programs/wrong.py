@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from procrastinate import App, JobContext, RetryDecision, RetryStrategy
+from procrastinate.testing import Jobs
 from tests.typing.programs import tasks
 
 tasks.bare.defer(c=1, a=1)  # wrong: there is no such argument
@@ -36,6 +37,15 @@ async def in_async_code() -> None:
     await tasks.bare.defer_async(a="1")  # wrong: the type of an argument
     await tasks.asynchronous.defer_async()  # wrong: an argument is missing
     await tasks.asynchronous.configure(lock=1).defer_async(a=1)  # wrong: the type of an option
+
+
+def runs_jobs(jobs: Jobs) -> None:
+    """What tests cannot do."""
+    jobs.assert_deferred(tasks.bare, {"que": "q"})  # wrong: there is no such field
+    jobs.assert_deferred(tasks.bare, {"priority": "high"})  # wrong: the type of a field
+    jobs.run(until="the end")  # wrong: no such word
+    jobs.run(queues=1)  # wrong: the type of an argument
+    jobs.advance(hours="1")  # wrong: the type of an argument
 
 
 @tasks.app.periodic(cron="* * * * *")  # wrong: the task takes no timestamp

@@ -71,6 +71,16 @@ def who(context) -> list:
     return [context.worker_name, context.job.attempts, loop]
 
 
+@app.task(pass_context=True)
+def pay(context, order_id: int, fail: bool = False) -> None:
+    """Ends together with its own transaction."""
+    with context.transaction():
+        Order.objects.filter(pk=order_id).update(state="paid")
+        send_mail.defer(to="shop", subject="Paid")
+        if fail:
+            raise GatewayDown
+
+
 @app.task
 def count(number: int) -> int:
     return number

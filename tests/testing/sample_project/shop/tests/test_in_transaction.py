@@ -124,6 +124,18 @@ class OrderTests(JobsMixin, TestCase):
         self.jobs.run()
         self.assertEqual(Mail.objects.get().subject, "Committed")
 
+    def test_a_job_that_ends_with_its_transaction(self):
+        order = Order.objects.create(customer="ann")
+        tasks.pay.defer(order_id=order.pk, fail=True)
+        self.assertIsInstance(self.jobs.run(raise_errors=False)[0].exception, tasks.GatewayDown)
+        order.refresh_from_db()
+        self.assertEqual((order.state, Mail.objects.count()), ("new", 0))
+        self.jobs.assert_not_deferred(tasks.send_mail)
+        tasks.pay.defer(order_id=order.pk)
+        self.assertEqual([record.status.value for record in self.jobs.run()], ["succeeded", "succeeded"])
+        order.refresh_from_db()
+        self.assertEqual((order.state, Mail.objects.count()), ("paid", 1))
+
     def test_a_job_has_a_context_and_no_event_loop(self):
         tasks.who.defer()
         self.assertEqual(self.jobs.run()[0].result, ["worker", 0, "no loop"])
