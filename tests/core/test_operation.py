@@ -5,6 +5,7 @@ from __future__ import annotations
 from procrastinate import core
 
 NEED_A_TRANSACTION = {
+    "delete_everything",
     "defer_jobs_or_none",
     "defer_jobs_or_skip",
     "give_back_jobs",
