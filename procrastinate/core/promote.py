@@ -31,12 +31,14 @@ def _take_turn() -> sa.CTE:
 
 
 def _due(is_our_turn: sa.ColumnElement[bool], now: sa.ColumnElement[Any]) -> sa.CTE:
-    """The jobs to decide on, the longest due first."""
+    """The jobs to decide on, the longest due first, and then in the order in which they should run: of a long backlog
+    only some are looked at at a time, and a lock goes to the first of these.
+    """
     limit = sa.bindparam("limit", type_=sa.Integer())
     return _materialized(
         sa.select(jobs.c.id, jobs.c.lock, jobs.c.priority)
         .where(is_our_turn, is_upcoming(), due_at() <= now)
-        .order_by(due_at())
+        .order_by(due_at(), jobs.c.priority.desc(), jobs.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True),
         "due",

@@ -188,7 +188,13 @@ sa.Index(
     postgresql_where=is_ready(),
 )
 sa.Index("procrastinate_jobs_ready_idx", jobs.c.priority.desc(), jobs.c.id, postgresql_where=is_ready_in_any_queue())
-sa.Index("procrastinate_jobs_upcoming_idx", due_at(), postgresql_where=is_upcoming())
+sa.Index(
+    "procrastinate_jobs_upcoming_idx",
+    due_at(),
+    jobs.c.priority.desc(),
+    jobs.c.id,
+    postgresql_where=is_upcoming(),
+)
 sa.Index(
     "procrastinate_jobs_parked_idx",
     jobs.c.lock,

@@ -143,7 +143,7 @@ def defer_tick(
 @IMPLEMENTED.of(core.promote_jobs)
 def promote_jobs(tables: Tables, *, limit: int = 500, due_by: datetime.datetime | None = None) -> Promotion:
     now = due_by or tables.now
-    upcoming = sorted(tables.where(tables.is_upcoming), key=due_at)
+    upcoming = sorted(tables.where(tables.is_upcoming), key=lambda row: (due_at(row), *in_order(row)))
     due = [row for row in upcoming if due_at(row) <= now][:limit]
     next_due = next((due_at(row) for row in upcoming if due_at(row) > now), None)
     holders = tables.holders()

@@ -138,6 +138,21 @@ def test_a_full_promotion_asks_to_be_called_again(run: Run) -> None:
     assert [run(core.promote_jobs, limit=2).again for _ in range(2)] == [True, False]
 
 
+def test_the_order_of_a_lock_holds_while_a_backlog_is_looked_at_in_steps(run: Run) -> None:
+    """The one that was parked goes before those that nobody has looked at yet."""
+    ids = [defer(run, lock="a") for _ in range(5)]
+    urgent = defer(run, lock="a", priority=1)
+    worker_id = worker(run)
+    fetched = []
+    for _ in range(6):
+        while run(core.promote_jobs, limit=2).promoted:
+            pass
+        (job,) = run(core.fetch_jobs, worker_id=worker_id, limit=10)
+        finish(run, job)
+        fetched.append(job.id)
+    assert fetched == [urgent, *ids]
+
+
 def test_promotion_tells_when_the_next_job_is_due(run: Run) -> None:
     assert run(core.promote_jobs).next_due_in is None
     job_id = defer(run, scheduled_at=FUTURE)
