@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import functools
 from collections.abc import Collection, Iterable, Sequence
 
 from procrastinate import core, exceptions
@@ -48,9 +47,10 @@ class WorkerOperations(OperationRunner):
         task_names:
             Only the jobs of these tasks, for tests: it reads past all others.
         """
-        operation = functools.partial(core.fetch_jobs, worker_id=worker_id, limit=limit)
         stored = await self.connector.run_async(
-            operation,
+            core.fetch_jobs,
+            worker_id=worker_id,
+            limit=limit,
             queues=None if queues is None else list(queues),
             task_names=None if task_names is None else list(task_names),
         )

@@ -31,7 +31,7 @@ def run_suite(url: str, *command: str, settings: str = "sample.settings") -> str
 def test_its_classes_pass_with_manage_py(empty_database_url: str) -> None:
     printed = run_suite(empty_database_url, "manage.py", "test", "--noinput")
     assert "OK" in printed
-    assert "Ran 25 tests" in printed, printed
+    assert "Ran 26 tests" in printed, printed
 
 
 def test_immediate_mode_is_a_setting_for_a_whole_suite(empty_database_url: str) -> None:
