@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -85,7 +86,7 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
     def job_manager(self) -> JobManager:
         """The queue in the database of this backend."""
         database = self.own_options.database
-        return app.job_manager if database is None else JobManager(DjangoConnector(database))
+        return app.job_manager if database is None else _job_manager(database)
 
     def validate_task(self, task: Any) -> None:
         """Refuse what cannot be run, when it is declared: a project's start tells, not its worker."""
@@ -178,6 +179,14 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
             return
         if options.database is not None:
             yield from _database_problems(f"{name}['OPTIONS']['database']", options.database)
+
+
+@functools.cache
+def _job_manager(database: str) -> JobManager:
+    """One for each database, whatever the number of backends: Django builds those per thread, and each connector has an
+    engine, with the statements that it has compiled.
+    """
+    return JobManager(DjangoConnector(database))
 
 
 def _database_problems(name: str, alias: str) -> Iterator[checks.CheckMessage]:

@@ -16,12 +16,7 @@ def _module(name: str = "") -> Any:
     return importlib.import_module(NAME + name)
 
 
-def is_installed() -> bool:
-    """Whether there is a framework to be a backend of."""
-    return importlib.util.find_spec(NAME) is not None
-
-
-if not is_installed():
+if importlib.util.find_spec(NAME) is None:
     raise ImproperlyConfigured(
         f"Django {django.get_version()} has no Tasks framework: install the package django-tasks, or a newer Django"
     )
@@ -39,8 +34,4 @@ TaskResultDoesNotExist: type[Exception] = _exceptions.TaskResultDoesNotExist
 task_enqueued: Any = _signals.task_enqueued
 task_started: Any = _signals.task_started
 task_finished: Any = _signals.task_finished
-
-if django.VERSION >= (6, 0):
-    normalize_json: Any = _module(".base").normalize_json
-else:
-    normalize_json = _module(".utils").normalize_json
+normalize_json: Any = _base.normalize_json

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ from django.utils.module_loading import import_string
 from procrastinate.adapters.django.task_backend import framework
 from procrastinate.jobs import Job, Status
 from procrastinate.results import Result
+from procrastinate.tracebacks import describe
 
 _STATUS = {
     Status.TODO: framework.TaskResultStatus.READY,
@@ -114,11 +114,9 @@ def failed(result: Any, error: BaseException) -> None:
 
 
 def _task_error(error: BaseException) -> Any:
-    kind = type(error)
-    return framework.TaskError(
-        exception_class_path=f"{kind.__module__}.{kind.__qualname__}",
-        traceback="".join(traceback.format_exception(error)),
-    )
+    """The error as it is kept with the job, and as the result will have it when it is read back."""
+    kept = describe(error)
+    return framework.TaskError(exception_class_path=kept.exception_class, traceback=kept.traceback)
 
 
 def _set(result: Any, **values: Any) -> None:
