@@ -65,6 +65,11 @@ def defer_jobs(tables: Tables, new_jobs: Sequence[NewJob]) -> list[int]:
     return tables.insert(accepted)
 
 
+@IMPLEMENTED.of(core.defer_jobs_alike)
+def defer_jobs_alike(tables: Tables, pattern: NewJob, all_args: Sequence[str]) -> list[int]:
+    return tables.insert([dataclasses.replace(pattern, args=args) for args in all_args])
+
+
 @IMPLEMENTED.of(core.defer_jobs_or_none)
 def defer_jobs_or_none(tables: Tables, new_jobs: Sequence[NewJob]) -> list[int] | None:
     wanted = [job.queueing_lock for job in new_jobs if job.queueing_lock is not None]
