@@ -128,6 +128,18 @@ class WorkerOperations(OperationRunner):
         """Remove a worker that has stopped."""
         await self.connector.run_async(core.unregister_worker, worker_id)
 
+    async def start_waiting(self, *, worker_id: int, queues: tuple[str, ...] | None) -> core.Waiting | None:
+        """Say that a worker waits to be notified of jobs in these queues; ``None`` where it is not registered."""
+        return await self.connector.run_async(core.start_waiting, worker_id=worker_id, queues=queues)
+
+    async def stop_waiting(self, *, worker_id: int) -> None:
+        """Say that a worker looks for jobs by itself, and need not be notified of any."""
+        await self.connector.run_async(core.stop_waiting, worker_id=worker_id)
+
+    async def have_ended_before(self, *, transaction: int) -> bool:
+        """Whether all transactions have ended that are older than the one of this number."""
+        return await self.connector.run_async(core.have_ended_before, transaction=transaction)
+
     async def update_heartbeat(self, worker_id: int) -> bool:
         """Say that a worker is alive; False where it is no longer registered."""
         return await self.connector.run_async(core.update_heartbeat, worker_id)

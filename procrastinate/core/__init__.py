@@ -43,11 +43,13 @@ from procrastinate.core.records import (
     StoredEvent,
     StoredJob,
     StoredResult,
+    Waiting,
 )
 from procrastinate.core.results import get_progress, get_result
 from procrastinate.core.retention import delete_everything, delete_finished_jobs
 from procrastinate.core.sweep import Sweep, sweep_parked_jobs
 from procrastinate.core.tables import metadata
+from procrastinate.core.waiting_workers import have_ended_before, start_waiting, stop_waiting
 from procrastinate.core.workers import (
     list_jobs_started_before,
     list_stalled_jobs,
@@ -79,6 +81,7 @@ __all__ = [
     "StoredResult",
     "Sweep",
     "TickOutcome",
+    "Waiting",
     "atomic",
     "cancel_job",
     "complete_job",
@@ -103,6 +106,7 @@ __all__ = [
     "get_progress",
     "get_result",
     "give_back_jobs",
+    "have_ended_before",
     "is_atomic",
     "jobs_table_exists",
     "list_held_jobs",
@@ -119,6 +123,8 @@ __all__ = [
     "retry_job_by_id",
     "retry_jobs",
     "return_unknown_jobs",
+    "start_waiting",
+    "stop_waiting",
     "sweep_parked_jobs",
     "unregister_worker",
     "update_heartbeat",

@@ -49,7 +49,23 @@ STORED_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
 
 def stored_job(row: sa.Row[Any]) -> StoredJob:
     """The record of a row of :data:`STORED_COLUMNS`."""
-    return StoredJob(**{**row._mapping, "scheduled_at": from_microseconds(row.scheduled_at)})
+    values: tuple[Any, ...] = tuple(row)
+    job_id, status, queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at, *rest = values
+    attempts, abort_requested, worker_id = rest
+    return StoredJob(
+        id=job_id,
+        status=status,
+        queue_name=queue_name,
+        task_name=task_name,
+        priority=priority,
+        lock=lock,
+        queueing_lock=queueing_lock,
+        args=args,
+        scheduled_at=from_microseconds(scheduled_at),
+        attempts=attempts,
+        abort_requested=abort_requested,
+        worker_id=worker_id,
+    )
 
 
 def from_microseconds(value: int | None) -> datetime.datetime | None:

@@ -44,6 +44,16 @@ class StoredJob:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Waiting:
+    """A worker waits to be notified; transactions older than ``unaware_before`` may not know. ``is_settled``: none of
+    them is under way.
+    """
+
+    unaware_before: int
+    is_settled: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class NewError:
     """The exception that ended an attempt: the path of its class, its message, and the traceback as text."""
 

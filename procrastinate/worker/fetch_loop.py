@@ -9,19 +9,24 @@ from collections.abc import Awaitable, Callable
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 from procrastinate.worker.backoff import Backoff
+from procrastinate.worker.call_for_jobs import CallForJobs
 
 _SECOND_LOOK = 0.1
 """Seconds. A fetch passes over rows that somebody holds for a moment: after news, one that came back short is
 repeated once."""
 _LONGEST_TIMER = 3600.0
 _STOCK_INTERVAL = 30.0
+_UNCALLED_FETCH = 0.005
+_UNCALLED_PROMOTION = 0.1
+"""Seconds until the next fetch, and the next promotion, of a worker that nobody calls, for it has enough to do."""
 
 
 class FetchLoop:
     """Keeps the worker's slots filled.
 
     It is woken when a job ends, when the database notifies, when the next waiting job falls due, and at each
-    polling interval, whatever else is missed.
+    polling interval, whatever else is missed. While it has enough to do, it lets the others know that they need not
+    notify, and looks by itself.
 
     Parameters
     ----------
@@ -34,6 +39,8 @@ class FetchLoop:
         failed: the database may have done it, and only the answer been lost.
     worker_id:
         The id to fetch for; may change.
+    listens:
+        Whether the worker hears when it is notified.
     """
 
     def __init__(
@@ -46,6 +53,7 @@ class FetchLoop:
         take: Callable[[list[Job]], None],
         take_stock: Callable[[], Awaitable[None]],
         worker_id: Callable[[], int],
+        listens: bool,
         logger: logging.Logger,
     ) -> None:
         self._manager = manager
@@ -57,6 +65,8 @@ class FetchLoop:
         self._worker_id = worker_id
         self._logger = logger
         self._woken = asyncio.Event()
+        self._call = CallForJobs(manager, queues, worker_id, listens=listens, wake=lambda: self.wake(upcoming=True))
+        self._is_busy = False
         self._promote_next = True
         self._last_promotion = 0.0
         self._next_stock = 0.0
@@ -96,7 +106,7 @@ class FetchLoop:
                 self._woken.clear()
                 try:
                     await self._take_stock_if_due()
-                    more = await self._fill()
+                    more = await self._fill() or await self._look_once_more()
                     self._backoff.reset()
                 except Exception as error:
                     await self._pause(error)
@@ -117,6 +127,7 @@ class FetchLoop:
     async def _fill(self) -> bool:
         """Fetch as much as there is room for, and say whether to go on at once."""
         if self._room() <= 0:
+            self._is_busy = True
             return False
         promoted_before = self._promotion_is_due()
         if promoted_before:
@@ -126,12 +137,23 @@ class FetchLoop:
         self._look_again_later()
         return not promoted_before and await self._promote() > 0
 
+    async def _look_once_more(self) -> bool:
+        """Nothing more can be started now: call for jobs, and see whether some came before the call was heard."""
+        if self._is_busy:
+            await self._call.busy()
+            return False
+        if self._woken.is_set() or not await self._call.idle():
+            return False
+        self._promote_next = True
+        return True
+
     def _has_seen_all(self) -> bool:
         """Whether there was room, and no due job was left to look at."""
         return self._room() > 0 and not self._promote_next
 
     def _promotion_is_due(self) -> bool:
-        return self._promote_next or self._loop.time() - self._last_promotion > self._polling_interval
+        interval = self._polling_interval if self._call.is_made else min(_UNCALLED_PROMOTION, self._polling_interval)
+        return self._promote_next or self._loop.time() - self._last_promotion > interval
 
     async def _promote(self) -> int:
         self._promote_next = False
@@ -160,6 +182,7 @@ class FetchLoop:
             return False
         wanted = self._room()
         jobs = await self._manager.fetch_jobs(self._queues, self._worker_id(), wanted)
+        self._is_busy = bool(jobs)
         self._take(jobs)
         return len(jobs) < wanted
 
@@ -176,11 +199,12 @@ class FetchLoop:
             self._look_timer = self._loop.call_later(_SECOND_LOOK, self.wake)
 
     async def _sleep(self) -> None:
+        looks_soon = self._is_busy and not self._call.is_made and self._room() > 0
         try:
-            async with asyncio.timeout(self._polling_interval):
+            async with asyncio.timeout(_UNCALLED_FETCH if looks_soon else self._polling_interval):
                 await self._woken.wait()
         except TimeoutError:
-            self._promote_next = True
+            self._promote_next = self._promote_next or not looks_soon
 
     async def _pause(self, error: Exception) -> None:
         wait = self._backoff.next_wait()
@@ -203,6 +227,7 @@ class FetchLoop:
             await self._woken.wait()
 
     def _cancel_timers(self) -> None:
+        self._call.close()
         for timer in (self._due_timer, self._look_timer, self._promotion_timer):
             if timer is not None:
                 timer.cancel()

@@ -157,6 +157,7 @@ class Session:
             take=lambda jobs: self._slots.take(jobs),
             take_stock=self._take_stock,
             worker_id=lambda: self.worker_id,
+            listens=self._settings.listen_notify and self._settings.wait,
             logger=self._worker.logger,
         )
 

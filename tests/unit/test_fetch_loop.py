@@ -39,6 +39,11 @@ class Answers:
             raise answer
         return answer
 
+    async def start_waiting(self, *, worker_id: int, queues: Any) -> core.Waiting:
+        return core.Waiting(unaware_before=1, is_settled=True)
+
+    async def stop_waiting(self, *, worker_id: int) -> None: ...
+
     async def promote_jobs(self) -> core.Promotion:
         await asyncio.sleep(0)
         return self.promotions.pop(0) if self.promotions else NOTHING
@@ -73,6 +78,7 @@ def make_loop(answers: Answers, slots: Slots, polling_interval: float = FOR_EVER
         take=slots.take,
         take_stock=slots.take_stock,
         worker_id=lambda: WORKER_ID,
+        listens=True,
         logger=logging.getLogger("procrastinate.worker.test"),
     )
 
