@@ -16,7 +16,7 @@ from procrastinate.worker.worker_process import End, WorkerProcess
 logger = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_FIRST_PAUSE = 1.0
+_FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 60.0
 _STEADY_AFTER = 60.0
 """Seconds after which a worker process counts as one that works: the pause after its end is a short one again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pathlib
 import sys
@@ -42,3 +43,9 @@ def stay(place: str) -> None:
     (here / str(os.getpid())).touch()
     while not (here / "go").exists():
         time.sleep(0.01)
+
+
+@app.task(name="print_loop")
+async def print_loop() -> None:
+    """Print whose event loop it runs on."""
+    print(type(asyncio.get_running_loop()).__module__, flush=True)

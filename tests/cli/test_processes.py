@@ -279,13 +279,16 @@ def test_a_wrong_option_starts_nothing(database_url: str) -> None:
     assert Command(database_url).run("worker", "--processes=0", check=False).returncode == 2
 
 
+@pytest.mark.timeout(300)
 def test_when_workers_can_no_longer_start_it_gives_up(supervised: Supervised) -> None:
     """After a few in a row, and not at the first: others still run. They are stopped, gracefully."""
     supervised.start("--processes=2")
     supervised.sql("UPDATE procrastinate_alembic_version SET version_num = 'procrastinate_0001'")
     os.kill(supervised.workers()[0], signal.SIGKILL)
+    until(lambda: "could not start: exit code 1. The next one starts in" in supervised.logged)
+    until(lambda: "5 in a row have failed" in supervised.logged)
     assert supervised.ended() == 1
-    assert supervised.logged.count("could not start: exit code 1. The next one starts in") == 4
+    assert supervised.logged.count("The next one starts in") == 5
     assert "could not start (exit code 1), and 5 in a row have failed" in supervised.logged
     assert supervised.logged.count("Stopped worker on") == 1
 
