@@ -39,6 +39,7 @@ class WorkerOperations(OperationRunner):
         limit: int,
         *,
         task_names: Collection[str] | None = None,
+        after: core.Rank | None = None,
     ) -> list[Job]:
         """Take up to ``limit`` ready jobs for a worker, in the order in which they should start.
 
@@ -46,6 +47,8 @@ class WorkerOperations(OperationRunner):
         ----------
         task_names:
             Only the jobs of these tasks, for tests: it reads past all others.
+        after:
+            Where the last fetch ended: see :func:`procrastinate.core.fetch_jobs`.
         """
         stored = await self.connector.run_async(
             core.fetch_jobs,
@@ -53,6 +56,7 @@ class WorkerOperations(OperationRunner):
             limit=limit,
             queues=None if queues is None else list(queues),
             task_names=None if task_names is None else list(task_names),
+            after=after,
         )
         return [self._job(one) for one in stored]
 

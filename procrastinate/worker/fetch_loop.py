@@ -6,10 +6,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from procrastinate.core import Rank
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.call_for_jobs import CallForJobs
+from procrastinate.worker.place import Place
 
 _SECOND_LOOK = 0.1
 """Seconds. A fetch passes over rows that somebody holds for a moment: after news, one that came back short is
@@ -67,6 +69,7 @@ class FetchLoop:
         self._woken = asyncio.Event()
         self._call = CallForJobs(manager, queues, worker_id, listens=listens, wake=lambda: self.wake(upcoming=True))
         self._is_busy = False
+        self._place = Place(is_kept=queues is None or len(queues) == 1)
         self._promote_next = True
         self._last_promotion = 0.0
         self._next_stock = 0.0
@@ -88,6 +91,11 @@ class FetchLoop:
         """Look again, and if there is little to fetch, once more a moment later."""
         self._news = True
         self.wake(upcoming)
+
+    def look_from_start(self) -> None:
+        """Look again, at jobs that come before the last ones, too: some were given back."""
+        self._place.start_over()
+        self.wake()
 
     def doubt(self) -> None:
         """Take stock before the next fetch: the database may have jobs of which the worker does not know."""
@@ -178,11 +186,20 @@ class FetchLoop:
 
     async def _fetch(self) -> bool:
         """Fetch jobs, and say whether room is left."""
+        self._is_busy = False
+        after = self._place.after
+        has_room = await self._fetch_after(after)
+        if has_room and after is not None:
+            has_room = await self._fetch_after(None)  # there may be some that come before
+        return has_room
+
+    async def _fetch_after(self, after: Rank | None) -> bool:
         if self._stopping:
             return False
-        wanted = self._room()
-        jobs = await self._manager.fetch_jobs(self._queues, self._worker_id(), wanted)
-        self._is_busy = bool(jobs)
+        wanted, began = self._room(), self._loop.time()
+        jobs = await self._manager.fetch_jobs(self._queues, self._worker_id(), wanted, after=after)
+        self._place.fetched(jobs, wanted=wanted, after=after, seconds=self._loop.time() - began)
+        self._is_busy = self._is_busy or bool(jobs)
         self._take(jobs)
         return len(jobs) < wanted
 

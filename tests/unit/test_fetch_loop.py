@@ -31,7 +31,7 @@ class Answers:
         self.promotions = list(promotions)
         self.asked: list[Any] = []
 
-    async def fetch_jobs(self, queues: Any, worker_id: int, limit: int) -> list[Job]:
+    async def fetch_jobs(self, queues: Any, worker_id: int, limit: int, *, after: core.Rank | None = None) -> list[Job]:
         self.asked.append((queues, worker_id, limit))
         await asyncio.sleep(0)
         answer = self.fetched.pop(0) if self.fetched else []
