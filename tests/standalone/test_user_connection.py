@@ -16,7 +16,14 @@ import procrastinate
 from procrastinate import exceptions
 from tests.database import driver_url, libpq_url
 from tests.standalone.operations import defer_two_and_fail
-from tests.standalone.user_connections import ASYNC_KINDS, SYNC_KINDS, AsyncKind, SyncKind
+from tests.standalone.user_connections import (
+    ASYNC_KINDS,
+    ASYNC_SCOPED_SESSION,
+    SCOPED_SESSION,
+    SYNC_KINDS,
+    AsyncKind,
+    SyncKind,
+)
 
 TASK = "task"
 
@@ -27,7 +34,7 @@ def app(database_url: str) -> Iterator[procrastinate.App]:
     return procrastinate.App(connector=database_url)
 
 
-@pytest.fixture(params=SYNC_KINDS, ids=str)
+@pytest.fixture(params=[*SYNC_KINDS, SCOPED_SESSION], ids=str)
 def connection_(request: pytest.FixtureRequest, database_url: str) -> Iterator[Any]:
     """The user's open connection, of each kind."""
     kind: SyncKind = request.param
@@ -35,7 +42,7 @@ def connection_(request: pytest.FixtureRequest, database_url: str) -> Iterator[A
         yield connection
 
 
-@pytest.fixture(params=ASYNC_KINDS, ids=str)
+@pytest.fixture(params=[*ASYNC_KINDS, ASYNC_SCOPED_SESSION], ids=str)
 async def async_connection(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[Any]:
     """As ``connection_``, asynchronous."""
     kind: AsyncKind = request.param
