@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_s
 from sqlalchemy.orm import Session, scoped_session
 
 from procrastinate.adapters.borrowed import borrow, borrow_async
-from procrastinate.adapters.engines import translated_errors
+from procrastinate.adapters.engines import call, translated_errors
 from procrastinate.connector import BaseConnector, Operation
 from procrastinate.core.operation import is_atomic
 
@@ -141,8 +141,8 @@ def _is_psycopg2(connection: Any) -> bool:
 def _run_inside(connection: sa.Connection, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     if is_atomic(operation) and _commits_each_statement(connection):
         with _transaction_block(connection):
-            return operation(connection, *args, **kwargs)
-    return operation(connection, *args, **kwargs)
+            return call(connection, operation, *args, **kwargs)
+    return call(connection, operation, *args, **kwargs)
 
 
 def _commits_each_statement(connection: sa.Connection) -> bool:
