@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import flask
 import pytest
 import sqlalchemy as sa
+from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -122,6 +124,24 @@ def test_a_session_of_several_engines_gives_the_connection_of_the_queue(
         connection = session.connection(bind_arguments={"mapper": Note})
         app.configure_task("task", connection=connection).defer()
     assert counts(engine, "notes", "procrastinate_jobs") == [1, 1]
+
+
+def test_so_does_a_session_of_flask_sqlalchemy(app: procrastinate.App, engine: sa.Engine, database_url: str) -> None:
+    """Its default engine may lead elsewhere."""
+    flask_app = flask.Flask(__name__)
+    flask_app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
+    flask_app.config["SQLALCHEMY_BINDS"] = {"shop": database_url}
+    db = SQLAlchemy(flask_app)
+    with flask_app.app_context():
+        with pytest.raises(TypeError, match="sqlite"):
+            app.configure_task("task", connection=db.session).defer()
+        connection = db.session.connection(bind_arguments={"bind": db.engines["shop"]})
+        app.configure_task("task", connection=connection).defer()
+        assert counts(engine, "procrastinate_jobs") == [0]
+        db.session.commit()
+        assert counts(engine, "procrastinate_jobs") == [1]
+        for own_engine in db.engines.values():
+            own_engine.dispose()
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
