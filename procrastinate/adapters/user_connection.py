@@ -52,7 +52,7 @@ class TakesUserConnections(BaseConnector):
                 f"connection= is asynchronous ({_name(connection)}), and the call is not: await the method of the "
                 "same name that ends in _async"
             )
-        with _as_sqlalchemy(connection) as inside, translated_errors():
+        with translated_errors(), _as_sqlalchemy(connection) as inside:
             return _run_inside(inside, operation, *args, **kwargs)
 
     async def run_on_async(self, connection: Any, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -10,7 +10,8 @@ import psycopg
 import psycopg2
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import Session
 
 import procrastinate
 from procrastinate import exceptions
@@ -26,6 +27,7 @@ from tests.standalone.user_connections import (
 )
 
 TASK = "task"
+NOWHERE = "postgresql+psycopg://postgres@/db?host=/nowhere"
 
 
 @pytest.fixture
@@ -291,3 +293,19 @@ def test_a_closed_connection_is_an_error_of_the_database(app: procrastinate.App,
     connection.close()
     with pytest.raises(exceptions.ConnectorException, match="closed"):
         app.configure_task(TASK, connection=connection).defer()
+
+
+def test_a_session_that_cannot_connect_is_an_error_of_the_database(app: procrastinate.App) -> None:
+    """Its connection is made by the first statement, which may be the job's."""
+    engine = sa.create_engine(NOWHERE)
+    with Session(engine) as session, pytest.raises(exceptions.ConnectorException, match="nowhere"):
+        app.configure_task(TASK, connection=session).defer()
+
+
+async def test_an_async_session_that_cannot_connect_is_an_error_of_the_database(app: procrastinate.App) -> None:
+    """The same, asynchronous; and of a sync session that async code gives."""
+    async with AsyncSession(create_async_engine(NOWHERE)) as session:
+        with pytest.raises(exceptions.ConnectorException, match="nowhere"):
+            await app.configure_task(TASK, connection=session).defer_async()
+    with Session(sa.create_engine(NOWHERE)) as sync_session, pytest.raises(exceptions.ConnectorException):
+        await app.configure_task(TASK, connection=sync_session).defer_async()

@@ -64,9 +64,9 @@ def test_an_award_that_fails_is_rolled_back_and_tried_again(
     assert points(connection) == [25]
 
 
-def test_in_immediate_mode_a_request_leaves_nothing_to_do(
-    order_id: int, procrastinate_jobs: Jobs, procrastinate_run_at_defer: RunAtDefer, connection: sa.Connection
+def test_in_immediate_mode_an_order_leaves_nothing_to_do(
+    client: flask.testing.FlaskClient, procrastinate_run_at_defer: RunAtDefer, connection: sa.Connection
 ) -> None:
-    tasks.award_points.defer(order_id=order_id)
-    assert points(connection) == [25]
-    procrastinate_jobs.assert_not_deferred(tasks.send_thanks, {"status": "todo"})
+    client.post("/orders", data=ANN)
+    assert points(connection) == [20]
+    assert "Thank you, ann@example.com" in client.get("/").text
