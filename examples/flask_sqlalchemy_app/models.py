@@ -7,14 +7,14 @@ from sqlalchemy.orm import Mapped, mapped_column
 from examples.flask_sqlalchemy_app.application import db
 
 
-class Customer(db.Model):  # type: ignore[name-defined]
+class Customer(db.Model):
     """Somebody who has ordered before."""
 
     email: Mapped[str] = mapped_column(primary_key=True)
     points: Mapped[int] = mapped_column(default=0)
 
 
-class Order(db.Model):  # type: ignore[name-defined]
+class Order(db.Model):
     """Something that somebody bought."""
 
     __tablename__ = "orders"

@@ -85,12 +85,19 @@ async def test_the_schemas_of_tenants_are_for_the_users_tables_async(
 
 
 def test_an_app_on_the_engine_of_a_tenant_has_the_one_queue(engine: sa.Engine, tenant_engine: sa.Engine) -> None:
-    """For one job and for several."""
+    """For one job and for several, and for the worker."""
     app = procrastinate.App(connector=tenant_engine)
+    noted = []
+
+    @app.task
+    def note() -> None:
+        noted.append(1)
+
     with app.open():
-        app.configure_task("task").defer()
-        app.configure_task("task").batch_defer({}, {})
-    assert counts(engine, "procrastinate_jobs") == [3]
+        note.defer()
+        note.batch_defer({}, {})
+        app.run_worker(wait=False, install_signal_handlers=False)
+    assert counts(engine, "procrastinate_jobs") == [len(noted)] == [3]
 
 
 async def test_an_app_on_the_async_engine_of_a_tenant_has_the_one_queue(
@@ -142,6 +149,21 @@ def test_so_does_a_session_of_flask_sqlalchemy(app: procrastinate.App, engine: s
         assert counts(engine, "procrastinate_jobs") == [1]
         for own_engine in db.engines.values():
             own_engine.dispose()
+
+
+async def test_async_code_may_defer_with_a_session_of_flask_sqlalchemy(
+    app: procrastinate.App, engine: sa.Engine, database_url: str
+) -> None:
+    """As an asynchronous view does: a thread uses the session, and still knows the application."""
+    flask_app = flask.Flask(__name__)
+    flask_app.config["SQLALCHEMY_DATABASE_URI"] = database_url
+    db = SQLAlchemy(flask_app)
+    with flask_app.app_context():
+        await app.configure_task("task", connection=db.session).batch_defer_async({}, {})
+        assert counts(engine, "procrastinate_jobs") == [0]
+        db.session.commit()
+        db.engine.dispose()
+    assert counts(engine, "procrastinate_jobs") == [2]
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
