@@ -12,17 +12,20 @@ from tests.documentation.reader import CONTEXTS, Reader
 
 
 @pytest.fixture
-def new_reader(tmp_path: pathlib.Path, databases: Databases, database_url: str) -> Iterator[Callable[[str], Reader]]:
+def new_reader(tmp_path: pathlib.Path, databases: Databases) -> Iterator[Callable[[str], Reader]]:
     """Makes the reader of a page, with what the page takes for granted."""
     readers: list[Reader] = []
 
     def new(page: str) -> Reader:
         name = pathlib.PurePath(page).stem.lower()
         context = name if (CONTEXTS / name).is_dir() else None
-        reader = Reader(tmp_path / f"folder-{len(readers)}", databases, database_url, context)
+        makes_the_tables = name in ("django", "alembic", "testing")
+        url = databases.create_empty() if makes_the_tables else databases.create_migrated()
+        reader = Reader(tmp_path / f"folder-{len(readers)}", databases, url, context)
         readers.append(reader)
         return reader
 
     yield new
     for reader in readers:
         reader.close()
+        databases.drop(reader.url)

@@ -18,11 +18,11 @@ from tests.documentation.blocks import ROOT, Block, Command, blocks_of, commands
 from tests.documentation.elsewhere import is_proved_elsewhere
 from tests.documentation.instead import instead_of
 from tests.documentation.manifests import check_manifests
-from tests.documentation.shell import Server, Shell, free_port, shows
+from tests.documentation.shell import Shell, free_port, is_open, shows
 
 PORTS = ("8000", "5000")
 """Where the servers of the pages listen."""
-_NO_CODE = re.compile(r"text|mermaid|\{.*\}")
+_NO_CODE = re.compile(r"text|mermaid|\{.*")
 _SERVER = re.compile(r"\b(runserver|uvicorn|flask .*\brun)\b")
 _WORKER = re.compile(r"\bprocrastinate\b.*\bworker\b(?!.*--one-shot)")
 _CREATED = re.compile(r"^createdb (?P<name>\w+)$")
@@ -58,7 +58,6 @@ class Reader:
             "PGHOST": str(server.query.get("host", server.host)),
             "PGUSER": str(server.username),
             "DATABASE_URL": self.url,
-            "PYTHONPATH": str(self.directory),
         }
         if server.port:
             self.environment["PGPORT"] = str(server.port)
@@ -87,9 +86,9 @@ class Reader:
 
         Every file must have been imported, run or checked.
         """
+        self.shell.stop_servers()
         if self._python:
             self._run_python()
-        self.shell.stop_servers()
         check_manifests(self)
         unused = [path for path, place in self.files.items() if not self._is_used(path, place)]
         assert not unused, f"Nobody has imported, run or checked {unused}"
@@ -146,13 +145,14 @@ class Reader:
             error.add_note(str(command))
             raise
 
-    def _serve(self, command: str, expected: tuple[str, ...]) -> Server:
+    def _serve(self, command: str, expected: tuple[str, ...]) -> None:
+        ports = [port for port in self.ports.values() if _SERVER.search(command) and str(port) in command]
+        if any(is_open(port) for port in ports):  # Ctrl-C for what the page has started before
+            self.shell.stop_servers()
         server = self.shell.start(command)
-        for number, port in self.ports.items():
-            if _SERVER.search(command) and str(port) in command:
-                server.wait_for_port(port)
+        for port in ports:
+            server.wait_for_port(port)
         server.wait_for_output(expected or (("... Starting worker ...",) if _WORKER.search(command) else ()))
-        return server
 
     def _execute(self, block: Block) -> None:
         engine = sa.create_engine(self.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")

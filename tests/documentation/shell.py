@@ -55,7 +55,7 @@ class Server:
 
     def wait_for_port(self, port: int) -> None:
         """Until somebody listens there."""
-        self._wait(lambda: _is_open(port), f"does not listen on {port}")
+        self._wait(lambda: is_open(port), f"does not listen on {port}")
 
     def wait_for_output(self, expected: tuple[str, ...]) -> None:
         """Until it has printed that."""
@@ -172,6 +172,7 @@ def _stop(server: Server) -> None:
     )
 
 
-def _is_open(port: int) -> bool:
+def is_open(port: int) -> bool:
+    """Whether somebody listens there."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

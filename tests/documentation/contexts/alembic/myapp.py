@@ -1,0 +1,10 @@
+"""The app that the commands name, and the tables of its own."""
+
+import os
+
+import procrastinate
+import sqlalchemy as sa
+
+app = procrastinate.App(connector=os.environ["DATABASE_URL"])
+metadata = sa.MetaData()
+orders = sa.Table("orders", metadata, sa.Column("id", sa.Integer, primary_key=True))
