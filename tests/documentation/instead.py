@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.metadata
+import os
 import re
 import shlex
 import shutil
@@ -18,6 +19,11 @@ from tests.documentation.blocks import ROOT
 
 if TYPE_CHECKING:
     from tests.documentation.reader import Reader
+
+
+IS_LONG = os.environ.get("PROCRASTINATE_TESTS_LONG") == "1"
+INSTALLATION = 600.0
+"""Seconds that pip may take."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,15 +48,22 @@ def instead_of(command: str) -> Instead | None:
 
 
 def use_environment_of_tests(reader: Reader, command: str) -> None:
-    """The folder that would have been made leads to the environment of the tests."""
-    folder = shlex.split(command)[-1]
-    (reader.shell.directory / folder).symlink_to(sys.prefix)
+    """The folder that would have been made leads to the environment of the tests. In long tests, it is made."""
+    folder = reader.shell.directory / shlex.split(command)[-1]
+    reader.has_environment = IS_LONG
+    if IS_LONG:
+        reader.shell.run(command)
+    else:
+        folder.symlink_to(sys.prefix)
 
 
 def check_packages(reader: Reader, command: str) -> None:
-    """What would be installed is there, and the extras of this project exist."""
+    """What would be installed is there, and the extras of this project exist. In long tests, it is installed."""
     for requirement in shlex.split(command)[2:]:
         check_requirement(requirement)
+    if reader.has_environment:
+        installation = command.replace("path/to/checkout", str(ROOT))
+        reader.shell.run(f"PYTHONWARNINGS= {installation}", timeout=INSTALLATION)  # they are pip's own
 
 
 def check_requirement(requirement: str) -> None:
@@ -117,8 +130,10 @@ def _nothing(*_: Any) -> None:
 
 
 INSTEAD = [
-    Instead(r"python3 -m venv ", "the tests have an environment, and share it", use_environment_of_tests),
-    Instead(r"pip install ", "it would take minutes and a network", check_packages),
+    Instead(
+        r"python3 -m venv ", "the tests have an environment, and share it; long tests make it", use_environment_of_tests
+    ),
+    Instead(r"pip install ", "it would take minutes and a network; long tests do it", check_packages),
     Instead(r"pip wheel ", "it would take a network", check_wheel),
     Instead(r"make ", "of a checkout; what it starts has tests of its own, this one among them", check_target),
     Instead(r"export PGHOST=localhost ", "the server of the tests is elsewhere", use_server_of_tests),

@@ -67,6 +67,7 @@ class Reader:
         self.files: dict[str, pathlib.Path] = {}
         self.commands: list[str] = []
         self.printed: list[str] = []
+        self.has_environment = False
         self._made: list[str] = []
         self.checked: set[pathlib.Path] = set()
         self._python: list[Block] = []

@@ -106,8 +106,8 @@ class Shell:
         self._environment = own | {"PATH": path, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": _WARNINGS} | environment
         self._servers: list[Server] = []
 
-    def run(self, command: str, *, status: int = 0) -> str:
-        """Run a command to its end, and return what it printed."""
+    def run(self, command: str, *, timeout: float = DEADLINE * 2) -> str:
+        """Run a command to its end, which must be a good one, and return what it printed."""
         script = (
             f'{self._restore()}{command}\nstatus=$?\n{{ declare -px; echo cd $(printf %q "$PWD"); }} > {self._file}\n'
         )
@@ -119,9 +119,10 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=DEADLINE * 2,
+            timeout=timeout,
+            check=False,
         )
-        assert done.returncode == status, f"$ {command}\nexits with {done.returncode}:\n{done.stdout}"
+        assert done.returncode == 0, f"$ {command}\nexits with {done.returncode}:\n{done.stdout}"
         self.directory = pathlib.Path(shlex.split(self._state.read_text().splitlines()[-1])[1])
         return done.stdout
 

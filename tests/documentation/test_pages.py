@@ -14,6 +14,8 @@ from tests.documentation.test_alembic_page import PAGE as ALEMBIC
 from tests.documentation.test_testing_page import PAGE as TESTING
 from tests.documentation.test_tutorials import TOGETHER, TUTORIALS
 
+pytestmark = pytest.mark.timeout(300)
+
 WITH_TESTS_OF_THEIR_OWN = {ALEMBIC, TESTING, *TUTORIALS, *TOGETHER}
 OTHERS = [page for page in pages() if page not in WITH_TESTS_OF_THEIR_OWN and blocks_of(page)]
 

@@ -6,7 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.documentation.instead import INSTALLATION, IS_LONG
 from tests.documentation.reader import Reader
+
+pytestmark = pytest.mark.timeout(INSTALLATION * 2 if IS_LONG else 300)
 
 TUTORIALS = [
     "docs/tutorial-django-tasks.md",
