@@ -77,7 +77,7 @@ def _block(page: str, text: str, match: re.Match[str]) -> Block:
 def commands_of(block: Block) -> Iterator[Command]:
     """The commands of a console block: a line that begins with ``$``, or what a backslash continues."""
     lines = block.text.replace("\\\n", "").splitlines()
-    assert lines and lines[0].startswith("$ "), f"{block} begins with no command"
+    assert block.text.startswith("$ "), f"{block} begins with no command"
     starts = [number for number, line in enumerate(lines) if line.startswith("$ ")]
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
         output = [line for line in lines[start + 1 : end] if line.strip()]

@@ -26,7 +26,7 @@ PROVED_ELSEWHERE = [
         page="docs/deployment.md",
         first_line="-- Defers jobs: it can neither read their arguments nor change them.",
         test="tests/security/test_roles.py",
-        reason="All databases of a server share its roles: that test gives them names of its own, and tries their rights",
+        reason="A server's databases share its roles: that test gives them names of its own, and tries them",
     ),
 ]
 

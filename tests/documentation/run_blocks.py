@@ -1,8 +1,8 @@
 """Runs the Python blocks of a page that are no files, one after the other, as one program named ``myapp``.
 
 Called with the file that lists them. What the page takes for granted is in :file:`context.py` beside it; its function
-``before`` is called before each statement, with its text, and ``at_the_end`` after the last. A block may await at its top
-level: the statements that do so run in one event loop, the others outside of it.
+``before`` is called before each statement, with its text, and ``at_the_end`` after the last. A block may await at its
+top level: the statements that do so run in one event loop, the others outside of it.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 import os
 
-import procrastinate
 import sqlalchemy as sa
+
+import procrastinate
 
 app = procrastinate.App(connector=os.environ["DATABASE_URL"])
 metadata = sa.MetaData()

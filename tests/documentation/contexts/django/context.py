@@ -8,8 +8,9 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "mysite.settings"
 django.setup()
 
 from django.db import connection  # noqa: E402
-from procrastinate.contrib.django import app  # noqa: E402
 from shop.models import Order  # noqa: E402
+
+from procrastinate.contrib.django import app  # noqa: E402
 
 with connection.schema_editor() as editor:
     editor.create_model(Order)

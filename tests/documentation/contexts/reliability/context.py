@@ -2,9 +2,10 @@
 
 import os
 
-import procrastinate
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+import procrastinate
 
 engine = sa.create_engine(os.environ["DATABASE_URL"])
 new_session = sessionmaker(engine)

@@ -3,11 +3,12 @@
 import asyncio  # noqa: F401
 import os
 
-import procrastinate
 import sqlalchemy as sa
-from procrastinate.adapters.standalone import SQLAlchemyConnector  # noqa: F401
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+import procrastinate
+from procrastinate.adapters.standalone import SQLAlchemyConnector  # noqa: F401
 
 engine = sa.create_engine(os.environ["DATABASE_URL"])
 async_session = AsyncSession(create_async_engine(os.environ["DATABASE_URL"]))

@@ -2,11 +2,12 @@
 
 import os
 
-import procrastinate
 import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+import procrastinate
 from procrastinate.exceptions import TaskTimeout  # noqa: F401  (in the text)
 from procrastinate.testing import WorkerThread
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 engine = sa.create_engine(os.environ["DATABASE_URL"])
 app = procrastinate.App(connector=engine)
