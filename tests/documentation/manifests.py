@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from procrastinate import __version__
+from tests.documentation.blocks import Block
 from tests.documentation.instead import check_requirement
 
 if TYPE_CHECKING:
@@ -30,6 +31,18 @@ def check_manifests(reader: Reader) -> None:
             if path.endswith(ending):
                 check(checks, place)
                 reader.checked.add(place)
+
+
+def try_excerpt(reader: Reader, block: Block) -> None:
+    """The worker of a part of such a file knows its options: it runs what is due, and ends well."""
+    if found := re.search(r"^CMD (?P<command>\[.*\])$", block.text, re.MULTILINE):
+        words = json.loads(found["command"])
+    else:
+        (line,) = re.findall(r"^ExecStart=(.*)$", block.text, re.MULTILINE)
+        words = shlex.split(line)
+    options = words[words.index("worker") + 1 :]
+    fewer = ["--processes=2" if option.startswith("--processes=") else option for option in options]
+    reader.shell.run(shlex.join(["procrastinate", "--app=myapp.app", "worker", *fewer, "--one-shot"]))
 
 
 @dataclasses.dataclass

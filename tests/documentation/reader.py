@@ -17,7 +17,7 @@ from tests.database import Databases, url_text
 from tests.documentation.blocks import ROOT, Block, Command, blocks_of, commands_of
 from tests.documentation.elsewhere import is_proved_elsewhere
 from tests.documentation.instead import instead_of
-from tests.documentation.manifests import check_manifests
+from tests.documentation.manifests import check_manifests, try_excerpt
 from tests.documentation.shell import Shell, free_port, is_open, shows
 
 PORTS = ("8000", "5000")
@@ -113,6 +113,8 @@ class Reader:
                 self._do(command)
         elif block.language == "python":
             self._python.append(block)
+        elif block.language in ("ini", "dockerfile"):
+            try_excerpt(self, block)
         elif block.language == "sql":
             self._execute(block)
         else:

@@ -17,8 +17,15 @@ from collections.abc import Callable, Iterable
 
 DEADLINE = 60.0
 """Seconds that anything may take."""
-_WARNINGS = 'error,ignore:The configuration option "asyncio_default_fixture_loop_scope" is unset'
-"""Are errors. That one is of pytest-asyncio, which the tests' environment has and the user's may not have."""
+_WARNINGS = ",".join(
+    [
+        "error",
+        # Of pytest-asyncio, which the tests' environment has and the user's may not have.
+        'ignore:The configuration option "asyncio_default_fixture_loop_scope" is unset',
+        # A worker ends with the engine of its tasks open. As an error, it keeps uvloop from ending the process.
+        "ignore:unclosed resource <:ResourceWarning",
+    ]
+)
 _INTERPRETER = pathlib.Path(sys.executable).parent
 
 
