@@ -22,7 +22,8 @@ from tests.documentation.shell import Shell, free_port, is_open, shows
 
 PORTS = ("8000", "5000")
 """Where the servers of the pages listen."""
-_NO_CODE = re.compile(r"text|mermaid|\{.*")
+_NO_CODE = re.compile(r"text|mermaid|\{(toctree|eval-rst)\}|\{include\} .*|\{literalinclude\} \.\./examples/.*")
+"""And files of the examples, which have tests."""
 _SERVER = re.compile(r"\b(runserver|uvicorn|flask .*\brun)\b")
 _WORKER = re.compile(r"\bprocrastinate\b.*\bworker\b(?!.*--one-shot)")
 _CREATED = re.compile(r"^createdb (?P<name>\w+)$")
