@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
 import re
 import shlex
 import shutil
+import signal
 import sys
 
 import django
@@ -98,6 +100,8 @@ class Reader:
     def close(self) -> None:
         """Leave nothing running, whatever has happened, and no databases."""
         self.shell.kill_servers()
+        for running in self.directory.rglob("postmaster.pid"):
+            os.kill(int(running.read_text().split()[0]), signal.SIGINT)
         for name in self._made:
             self.databases.drop_if_exists(name)
 
