@@ -9,7 +9,7 @@ import inspect
 import logging
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -44,13 +44,20 @@ class JobRun:
         self._cancellable: asyncio.Task[Any] | None = None
         self._job_result = JobResult(start_timestamp=time.time())
         self._completion = JobCompletion(self.job, worker.settings.delete_jobs)
-        self._context = JobContext(
-            app=worker.app,
-            worker_name=worker.settings.name,
-            worker_queues=worker.settings.queues,
+
+    @functools.cached_property
+    def _context(self) -> JobContext:
+        """One for the middleware and the task. Made where it is wanted, and let go at the end: the two refer to each
+        other, and the garbage collector would take a fifth of the time of jobs that do nothing.
+        """
+        settings = self._worker.settings
+        return JobContext(
+            app=self._worker.app,
+            worker_name=settings.name,
+            worker_queues=settings.queues,
             job=self.job,
             start_timestamp=self._job_result.start_timestamp,
-            additional_context=worker.settings.additional_context.copy(),
+            additional_context=settings.additional_context.copy(),
             abort_reason=self._why_to_stop,
             completion=self._completion,
         )
@@ -80,6 +87,7 @@ class JobRun:
         self._job_result.result = result.value
         outcome = self._with_details(self._decide(task, result), task, result)
         self._log_outcome(outcome)
+        self.__dict__.pop("_context", None)
         return outcome
 
     async def _find_and_call(self) -> tuple[Task[Any, Any, Any] | None, RunResult]:
@@ -102,7 +110,7 @@ class JobRun:
 
     async def _call_with_worker_middleware(self, task: Task[Any, Any, Any]) -> Any:
         run_task = functools.partial(self._call_task, task)
-        call = compose(self._worker.settings.worker_middleware, run_task, self._context, self._worker)
+        call = self._with_middleware(self._worker.settings.worker_middleware, run_task)
         try:
             self._allow_cancellation(task)
             return await call()
@@ -126,7 +134,7 @@ class JobRun:
     async def _call_task(self, task: Task[Any, Any, Any]) -> Any:
         arguments = [self._context] if task.pass_context else []
         run_task = functools.partial(task.func, *arguments, **self.job.task_kwargs)
-        chain = compose(self._task_middleware(task), run_task, self._context, self._worker)
+        chain = self._with_middleware(self._task_middleware(task), run_task)
         call = chain if task.is_async else functools.partial(self._call_in_thread, chain)
         return await self._time_limit.call(task, call)
 
@@ -144,9 +152,14 @@ class JobRun:
         message = "Job %s has returned in its thread after its run had ended: what it did is not recorded"
         self._log(logging.WARNING, "discard_late_result", message, exc_info=_exc_info(captured.exception))
 
-    def _task_middleware(self, task: Task[Any, Any, Any]) -> list[Callable[..., Any]]:
-        of_worker = [one for one in self._worker.settings.task_middleware if is_async_middleware(one) is task.is_async]
-        return [*of_worker, *task.task_middleware]
+    def _task_middleware(self, task: Task[Any, Any, Any]) -> Sequence[Callable[..., Any]]:
+        of_worker = self._worker.settings.task_middleware
+        if not of_worker:
+            return task.task_middleware
+        return [*(one for one in of_worker if is_async_middleware(one) is task.is_async), *task.task_middleware]
+
+    def _with_middleware(self, middleware: Sequence[Callable[..., Any]], call: Callable[[], Any]) -> Callable[[], Any]:
+        return compose(middleware, call, self._context, self._worker) if middleware else call
 
     def _decide(self, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
         if self._completion.is_recorded:
