@@ -60,12 +60,12 @@ def run(*command: str | pathlib.Path, cwd: pathlib.Path = ROOT) -> str:
 
 
 def find_python(version: str) -> str:
-    """A Python of that version."""
-    kept = sorted(pathlib.Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
-    found = shutil.which(f"python{version}") or (str(kept[-1]) if kept else None)
-    if found is None:
-        raise RuntimeError(f"no Python {version} here")
-    return found
+    """A Python of that version, which starts: a shim of pyenv's may name one that is switched off."""
+    kept = sorted(map(str, pathlib.Path.home().glob(f".pyenv/versions/{version}.*/bin/python")))
+    for python in (shutil.which(f"python{version}"), *reversed(kept)):
+        if python is not None and subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return python
+    raise RuntimeError(f"no Python {version} here")
 
 
 def environment(cell: Cell) -> pathlib.Path:
@@ -75,7 +75,7 @@ def environment(cell: Cell) -> pathlib.Path:
     if not (directory / ".installed").exists():
         run(find_python(cell.python), "-m", "venv", "--clear", directory)
         wanted = [f"sqlalchemy=={cell.sqlalchemy}.*", f"django=={cell.django}.*"]
-        run(python, "-m", "pip", "install", "--pre", "-q", "--editable", ".[test]", *wanted)
+        run(python, "-m", "pip", "install", "-q", "--editable", ".[test]", *wanted)
         (directory / ".installed").touch()
     return python
 
