@@ -27,6 +27,8 @@ class WorkerConnector(TakesUserConnections):
 
     Two for the event loop, one for the other threads (heartbeats, which must not wait for the loop), one that listens.
     Connections are made when they are needed, and made anew when they are lost, or when the server does not answer.
+    Operations run at READ COMMITTED, for which they are written, and may write, whatever a database or a role has for
+    a default.
 
     Parameters
     ----------
@@ -67,7 +69,8 @@ class WorkerConnector(TakesUserConnections):
         _refuse_engine(pool)
         if self._sync is None:
             engine = psycopg_engine(self._parameters, pool_size=_SYNC_CONNECTIONS, **_OPTIONS)
-            self._sync = EngineRunner(engine, owned=True)
+            answers.watch_connections(engine)
+            self._sync = EngineRunner(engine, owned=True, pinned=True)
 
     def close(self) -> None:
         """Close the connection of the synchronous side."""
@@ -80,7 +83,8 @@ class WorkerConnector(TakesUserConnections):
         self.open(pool)
         if self._async is None:
             engine = psycopg_async_engine(self._parameters, pool_size=_ASYNC_CONNECTIONS, **_OPTIONS)
-            self._async = AsyncEngineRunner(engine, owned=True)
+            answers.watch_connections(engine.sync_engine)
+            self._async = AsyncEngineRunner(engine, owned=True, pinned=True)
 
     async def close_async(self) -> None:
         """Close all connections."""

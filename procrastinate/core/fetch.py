@@ -101,7 +101,7 @@ def _from_queues() -> sa.Select[Any]:
 
 
 def _is_still_ready() -> sa.ColumnElement[bool]:
-    """As :func:`is_ready`, said so that no index has it for a predicate: the ids are to be looked up by the primary key.
+    """As :func:`is_ready`, said so that no index has it for a predicate: ids are to be looked up by the primary key.
     PostgreSQL 14, on a table that was never analysed, walked through all that is ready in all queues instead.
     """
     return sa.func.coalesce(is_ready(), sa.false())
