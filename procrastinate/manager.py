@@ -115,7 +115,13 @@ class JobManager(WorkerOperations, JobLists):
         return [to_new_job(job, self.connector.json_dumps) for job in jobs]
 
     async def defer_periodic_job(
-        self, job: Job, periodic_id: str, defer_timestamp: int, *, on_conflict: OnConflict = "raise"
+        self,
+        job: Job,
+        periodic_id: str,
+        defer_timestamp: int,
+        *,
+        on_conflict: OnConflict = "raise",
+        keep_for: float = core.KEEP_TICKS_FOR,
     ) -> int | None:
         """Defer the job of one cron tick, unless somebody did.
 
@@ -123,6 +129,9 @@ class JobManager(WorkerOperations, JobLists):
         ----------
         on_conflict:
             ``"replace"``: a job that waits under the same queueing lock becomes the job of this tick.
+        keep_for:
+            Seconds for which ticks are remembered. Older ones are forgotten when a later one is deferred, and are not
+            deferred any more once it was.
 
         Returns
         -------
@@ -146,6 +155,7 @@ class JobManager(WorkerOperations, JobLists):
             periodic_id=periodic_id,
             defer_timestamp=defer_timestamp,
             replace=on_conflict == "replace",
+            keep_for=keep_for,
         )
         if outcome.queueing_lock_taken:
             _raise_already_enqueued(job.queueing_lock)

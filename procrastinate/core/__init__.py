@@ -10,14 +10,12 @@ from __future__ import annotations
 from procrastinate.core.complete import complete_job
 from procrastinate.core.control import cancel_job, get_job_status, list_jobs_to_abort
 from procrastinate.core.defer import (
-    TickOutcome,
     defer_job,
     defer_job_or_skip,
     defer_jobs,
     defer_jobs_or_none,
     defer_jobs_or_replace,
     defer_jobs_or_skip,
-    defer_tick,
     find_taken_queueing_lock,
 )
 from procrastinate.core.enums import EventType, Readiness, Status
@@ -47,6 +45,7 @@ from procrastinate.core.results import get_progress, get_result
 from procrastinate.core.retention import delete_everything, delete_finished_jobs
 from procrastinate.core.sweep import Sweep, sweep_parked_jobs
 from procrastinate.core.tables import metadata
+from procrastinate.core.ticks import KEEP_TICKS_FOR, TickOutcome, defer_tick
 from procrastinate.core.workers import (
     list_jobs_started_before,
     list_stalled_jobs,
@@ -59,6 +58,7 @@ from procrastinate.core.workers import (
 )
 
 __all__ = [
+    "KEEP_TICKS_FOR",
     "EventType",
     "FetchedJob",
     "FinishedJob",

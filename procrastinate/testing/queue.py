@@ -9,6 +9,7 @@ import dataclasses
 import datetime
 import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -126,11 +127,22 @@ def find_taken_queueing_lock(tables: Tables, queueing_locks: Sequence[str]) -> s
 
 @IMPLEMENTED.of(core.defer_tick)
 def defer_tick(
-    tables: Tables, job: NewJob, *, periodic_id: str, defer_timestamp: int, replace: bool = False
+    tables: Tables,
+    job: NewJob,
+    *,
+    periodic_id: str,
+    defer_timestamp: int,
+    replace: bool = False,
+    keep_for: float = core.KEEP_TICKS_FOR,
 ) -> TickOutcome:
     task, tick = (job.task_name, periodic_id), (job.task_name, periodic_id, defer_timestamp)
-    if tick in tables.tick_jobs or tables.periodic_defers.get(task) == defer_timestamp:
+    oldest_kept = math.ceil(tables.now.timestamp() - keep_for)
+    ticks = [one for one in tables.tick_jobs if one[:2] == task]
+    is_too_old = defer_timestamp < oldest_kept and any(one[2] > defer_timestamp for one in ticks)
+    if tick in tables.tick_jobs or tables.periodic_defers.get(task) == defer_timestamp or is_too_old:
         return TickOutcome(job_id=None)
+    for old in sorted(one for one in ticks if one[2] < oldest_kept)[:-1][:100]:
+        del tables.tick_jobs[old]
     job_id = _defer_or_replace(tables, job) if replace else defer_job(tables, job)
     tables.tick_jobs[tick] = job_id
     tables.periodic_defers[task] = defer_timestamp

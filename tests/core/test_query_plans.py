@@ -126,6 +126,14 @@ def running(connection: sa.Connection, task_name: str, limit: int) -> list[int]:
     return ids
 
 
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_tick(full: sa.Connection, replace: bool) -> None:
+    """A hundred of the five thousand that there are go with it."""
+    tick: dict[str, Any] = {"periodic_id": "", "defer_timestamp": 10_000, "replace": replace}
+    plans = explain(full, core.defer_tick, new_job(task_name="tick"), **tick)
+    check(plans, reads={"procrastinate_periodic_defers_unique"}, buffers=1500)
+
+
 def test_a_fetch_from_all_queues(full: sa.Connection) -> None:
     plans = explain(full, core.fetch_jobs, worker_id=1, limit=20)
     check(plans, reads={READY}, buffers=500)
