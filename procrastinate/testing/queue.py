@@ -168,6 +168,8 @@ def promote_jobs(tables: Tables, *, limit: int = 500, due_by: datetime.datetime 
         promoted=counts[Readiness.PROMOTED],
         again=len(due) >= limit or len(due) > counts[Readiness.PROMOTED] + counts[Readiness.PARKED],
         next_due_in=None if next_due is None else (next_due - now).total_seconds(),
+        parked=counts[Readiness.PARKED],
+        undecided=len(due) - counts[Readiness.PROMOTED] - counts[Readiness.PARKED],
     )
 
 
