@@ -11,6 +11,7 @@ from procrastinate import core, exceptions
 from procrastinate.connector import BaseConnector
 from procrastinate.core.channels import Notification, channels_for, parse_notification
 from procrastinate.core.tables import QUEUEING_LOCK_CONSTRAINT
+from procrastinate.core.ticks import KEEP_TICKS_FOR
 from procrastinate.job_lists import JobLists
 from procrastinate.jobs import Job, Status
 from procrastinate.results import Result, to_result
@@ -121,7 +122,7 @@ class JobManager(WorkerOperations, JobLists):
         defer_timestamp: int,
         *,
         on_conflict: OnConflict = "raise",
-        keep_for: float = core.KEEP_TICKS_FOR,
+        keep_for: float = KEEP_TICKS_FOR,
     ) -> int | None:
         """Defer the job of one cron tick, unless somebody did.
 

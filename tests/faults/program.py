@@ -33,6 +33,8 @@ class Setup:
         Seconds that a silent server gets; ``None`` for what workers have.
     ticks:
         Defer a periodic task each second.
+    listen:
+        How the connection that listens is to be made, where that is another way than for the others.
     """
 
     url: str
@@ -40,6 +42,7 @@ class Setup:
     options: dict[str, Any]
     answer_timeout: float | None = None
     ticks: bool = False
+    listen: str | None = None
 
 
 class JsonLines(logging.Formatter):
@@ -223,7 +226,9 @@ def main(setup: Setup) -> None:
         _lose_patience(setup.answer_timeout)
     if setup.ticks:
         app.periodic(cron="* * * * * *")(app.task(name="tick")(tick))
-    connector = procrastinate.PsycopgConnector(conninfo=setup.url)
+    past_the_pooler = {} if setup.listen is None else {"listen_connect_args": setup.listen}
+    logging.getLogger(__name__).info(procrastinate.__file__, extra={"action": "package"})
+    connector = procrastinate.PsycopgConnector(conninfo=setup.url, **past_the_pooler)
     app.with_connector(connector).run_worker(**setup.options)
 
 
