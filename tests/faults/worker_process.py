@@ -133,7 +133,7 @@ class Fleet:
         environment: Mapping[str, str] | None = None,
         answer_timeout: float | None = None,
         url: str | None = None,
-        ticks: bool = False,
+        ticks: str | None = None,
         listen: str | None = None,
         root: pathlib.Path = ROOT,
         **options: Any,
