@@ -19,7 +19,7 @@ from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDefaults, read_max_delay
 from procrastinate.schema import SchemaManager
 from procrastinate.tasks import ConfigureTaskOptions, Task, configure_task
-from procrastinate.worker import Worker, WorkerOptions
+from procrastinate.worker import Worker, WorkerDefaults, WorkerOptions, worker_options
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,8 @@ class App(Blueprint):
     import_paths:
         Modules that declare tasks: a worker imports them before it starts.
     worker_defaults:
-        Options for ``run_worker``, unless the call says otherwise.
+        Options for ``run_worker``, unless the call says otherwise; for the worker command, ``processes`` and
+        ``uvloop``, too.
     periodic_defaults:
         ``{"max_delay": seconds}``: how old the last tick of a periodic task may be for a starting worker to defer it
         (600 by default).
@@ -50,13 +51,13 @@ class App(Blueprint):
         *,
         connector: Any,
         import_paths: Iterable[str] | None = None,
-        worker_defaults: WorkerOptions | None = None,
+        worker_defaults: WorkerOptions | WorkerDefaults | None = None,
         periodic_defaults: PeriodicDefaults | None = None,
     ) -> None:
         super().__init__()
         self.connector: BaseConnector = as_connector(connector)
         self.import_paths = list(import_paths or [])
-        self.worker_defaults = worker_defaults or WorkerOptions()
+        self.worker_defaults: WorkerOptions | WorkerDefaults = worker_defaults or WorkerOptions()
         self.periodic_defaults: PeriodicDefaults = periodic_defaults or {}
         read_max_delay(**self.periodic_defaults)
         self._job_manager = JobManager(self.connector)
@@ -152,9 +153,16 @@ class App(Blueprint):
 
     # Worker
 
-    def _worker(self, **options: Unpack[WorkerOptions]) -> Worker:
+    def make_worker(self, **options: Unpack[WorkerOptions]) -> Worker:
+        """A worker that has yet to run, for those who also stop it: ``await worker.run()``, ``worker.stop()``.
+
+        Parameters
+        ----------
+        options:
+            As :class:`~procrastinate.worker.Worker`.
+        """
         self.perform_import_paths()
-        merged: WorkerOptions = {**self.worker_defaults, **options}
+        merged: WorkerOptions = {**worker_options(self.worker_defaults), **options}
         return Worker(self, **merged)
 
     async def run_worker_async(self, **options: Unpack[WorkerOptions]) -> None:
@@ -165,7 +173,7 @@ class App(Blueprint):
         options:
             As :class:`~procrastinate.worker.Worker`.
         """
-        await self._worker(**options).run()
+        await self.make_worker(**options).run()
 
     def run_worker(self, **options: Unpack[WorkerOptions]) -> None:
         """Run a worker until it is stopped. Opens the app, and closes it afterwards."""

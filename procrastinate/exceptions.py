@@ -15,6 +15,7 @@
     ├── InvalidResult (ValueError)      what a task returned cannot be kept
     ├── ResultNotAvailable              the job has no return value
     ├── WaitTimeout (TimeoutError)      the job that was waited for has not ended in time
+    ├── WorkerProcessFailed             a worker process could not start, or did not end well
     ├── WorkerLost                      the error of a run that nobody saw the end of: recorded, and never raised
     ├── JobNotCommitted                 the job that was waited for is in the caller's own open transaction
     ├── AppNotOpen                      the app has no connection yet
@@ -103,6 +104,10 @@ class ResultNotAvailable(ProcrastinateException):
 
 class WaitTimeout(ProcrastinateException, TimeoutError):
     """The job has not ended in time."""
+
+
+class WorkerProcessFailed(ProcrastinateException):
+    """A worker process could not start, or did not end well."""
 
 
 class WorkerLost(ProcrastinateException):

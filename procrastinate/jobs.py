@@ -7,7 +7,7 @@ import datetime
 import enum
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
 from procrastinate.core.channels import AbortJobRequested, JobInserted, Notification
@@ -127,7 +127,16 @@ class Job:
 
     def evolve(self, **changes: Any) -> Job:
         """A copy with some fields changed."""
-        return dataclasses.replace(self, **changes)
+        unknown = changes.keys() - self.__dataclass_fields__.keys()
+        if unknown:
+            raise TypeError(f"A job has no field {sorted(unknown)[0]!r}")
+        # Each defer makes three. dataclasses.replace() sets every field through __init__: 3.7 µs instead of 0.9.
+        evolved = object.__new__(type(self))
+        evolved.__dict__.update(self.__dict__)
+        evolved.__dict__.pop("call_string", None)
+        evolved.__dict__.update(changes)
+        evolved.__post_init__()
+        return evolved
 
     @functools.cached_property
     def call_string(self) -> str:
@@ -226,23 +235,49 @@ class JobDeferrer:
         -------
         The ids, in the order of the arguments.
         """
-        return self._defer([self.make_new_job(**kwargs) for kwargs in task_kwargs])
+        if not self._makes_jobs_alike:
+            return self._defer([self.make_new_job(**kwargs) for kwargs in task_kwargs])
+        calls = self._calls(task_kwargs)
+        _log_about_to_defer(lambda: self._jobs(calls))
+        ids = self.job_manager.batch_defer_alike(self.job, calls, self.connection)
+        _log_deferred(lambda: with_ids(self._jobs(calls), ids))
+        return ids
 
     async def batch_defer_async(self, *task_kwargs: JSONDict) -> list[int]:
         """As :meth:`batch_defer`."""
-        return await self._defer_async([self.make_new_job(**kwargs) for kwargs in task_kwargs])
+        if not self._makes_jobs_alike:
+            return await self._defer_async([self.make_new_job(**kwargs) for kwargs in task_kwargs])
+        calls = self._calls(task_kwargs)
+        _log_about_to_defer(lambda: self._jobs(calls))
+        ids = await self.job_manager.batch_defer_alike_async(self.job, calls, self.connection)
+        _log_deferred(lambda: with_ids(self._jobs(calls), ids))
+        return ids
+
+    @property
+    def _makes_jobs_alike(self) -> bool:
+        """Whether its jobs differ in their arguments alone, and cannot be in each other's way."""
+        return self.job.queueing_lock is None and not any(self.locks.values())
+
+    def _calls(self, all_kwargs: Iterable[JSONDict]) -> list[JSONDict]:
+        common = self.job.task_kwargs
+        return [dict(common, **kwargs) for kwargs in all_kwargs]
+
+    def _jobs(self, calls: Iterable[JSONDict]) -> list[Job]:
+        return [self.job.evolve(task_kwargs=call) for call in calls]
 
     def _defer(self, jobs: list[Job]) -> list[int]:
-        _log_about_to_defer(jobs)
+        _log_about_to_defer(lambda: jobs)
         deferred = self.job_manager.batch_defer_jobs(jobs, connection=self.connection, on_conflict=self.on_conflict)
-        return _log_deferred(deferred)
+        _log_deferred(lambda: deferred)
+        return _ids(deferred)
 
     async def _defer_async(self, jobs: list[Job]) -> list[int]:
-        _log_about_to_defer(jobs)
+        _log_about_to_defer(lambda: jobs)
         deferred = await self.job_manager.batch_defer_jobs_async(
             jobs, connection=self.connection, on_conflict=self.on_conflict
         )
-        return _log_deferred(deferred)
+        _log_deferred(lambda: deferred)
+        return _ids(deferred)
 
 
 def require_on_conflict(value: Any) -> None:
@@ -257,20 +292,25 @@ def require_on_conflict(value: Any) -> None:
         raise ValueError(f"on_conflict={value!r}: write 'raise', 'skip' or 'replace'")
 
 
-def _log_about_to_defer(jobs: list[Job]) -> None:
-    if logger.isEnabledFor(logging.DEBUG):
-        logger.debug(
-            "About to defer %s",
-            ", ".join(job.call_string for job in jobs),
-            extra={"action": "about_to_defer_jobs", "jobs": [job.log_context() for job in jobs]},
-        )
+def _log_about_to_defer(jobs: Callable[[], list[Job]]) -> None:
+    _log(logging.DEBUG, "about_to_defer_jobs", "About to defer %s", jobs)
 
 
-def _log_deferred(jobs: list[Job]) -> list[int]:
-    if logger.isEnabledFor(logging.INFO):
-        logger.info(
-            "Deferred %s",
-            ", ".join(job.call_string for job in jobs),
-            extra={"action": "jobs_deferred", "jobs": [job.log_context() for job in jobs]},
-        )
+def _log_deferred(jobs: Callable[[], list[Job]]) -> None:
+    _log(logging.INFO, "jobs_deferred", "Deferred %s", jobs)
+
+
+def _log(level: int, action: str, message: str, make_jobs: Callable[[], list[Job]]) -> None:
+    if logger.isEnabledFor(level):
+        jobs = make_jobs()
+        extra = {"action": action, "jobs": [job.log_context() for job in jobs]}
+        logger.log(level, message, ", ".join(job.call_string for job in jobs), extra=extra)
+
+
+def with_ids(jobs: Iterable[Job], ids: Iterable[int]) -> list[Job]:
+    """The jobs as they are once they are deferred."""
+    return [job.evolve(id=id_, status=Status.TODO.value) for job, id_ in zip(jobs, ids, strict=True)]
+
+
+def _ids(jobs: Iterable[Job]) -> list[int]:
     return [job.id for job in jobs if job.id is not None]

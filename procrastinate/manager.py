@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from procrastinate import core, exceptions
@@ -13,11 +13,11 @@ from procrastinate.core.channels import Notification, channels_for, parse_notifi
 from procrastinate.core.tables import QUEUEING_LOCK_CONSTRAINT
 from procrastinate.core.ticks import KEEP_TICKS_FOR
 from procrastinate.job_lists import JobLists
-from procrastinate.jobs import Job, Status
+from procrastinate.jobs import Job, Status, with_ids
 from procrastinate.results import Result, to_result
 from procrastinate.timing import require_aware
-from procrastinate.types import OnConflict
-from procrastinate.validation import to_new_job
+from procrastinate.types import JSONDict, OnConflict
+from procrastinate.validation import to_new_job, to_new_jobs_alike
 from procrastinate.waiting import Waiter
 from procrastinate.worker_operations import WorkerOperations
 
@@ -95,7 +95,7 @@ class JobManager(WorkerOperations, JobLists):
             _raise_already_enqueued(self._run(connection, core.find_taken_queueing_lock, _queueing_locks(new_jobs)))
         if self.defer_hook is not None:
             self.defer_hook.deferred(connection)
-        return _with_ids(jobs, ids)
+        return with_ids(jobs, ids)
 
     async def batch_defer_jobs_async(
         self, jobs: list[Job], connection: Any | None = None, *, on_conflict: OnConflict = "raise"
@@ -110,7 +110,42 @@ class JobManager(WorkerOperations, JobLists):
             _raise_already_enqueued(await self._run_async(connection, core.find_taken_queueing_lock, locks))
         if self.defer_hook is not None:
             await self.defer_hook.deferred_async(connection)
-        return _with_ids(jobs, ids)
+        return with_ids(jobs, ids)
+
+    def batch_defer_alike(self, pattern: Job, calls: Sequence[JSONDict], connection: Any | None = None) -> list[int]:
+        """Defer jobs that differ in their arguments alone, all or none, and return their ids.
+
+        Parameters
+        ----------
+        pattern:
+            What they have in common, without a queueing lock.
+        calls:
+            The whole arguments of each.
+
+        Raises
+        ------
+        InvalidJob
+            A value cannot be stored.
+        """
+        if not calls:
+            return []
+        new_jobs = to_new_jobs_alike(pattern, calls, self.connector.json_dumps)
+        ids = self._run(connection, core.defer_jobs_alike, *new_jobs)
+        if self.defer_hook is not None:
+            self.defer_hook.deferred(connection)
+        return ids
+
+    async def batch_defer_alike_async(
+        self, pattern: Job, calls: Sequence[JSONDict], connection: Any | None = None
+    ) -> list[int]:
+        """As :meth:`batch_defer_alike`."""
+        if not calls:
+            return []
+        new_jobs = to_new_jobs_alike(pattern, calls, self.connector.json_dumps)
+        ids = await self._run_async(connection, core.defer_jobs_alike, *new_jobs)
+        if self.defer_hook is not None:
+            await self.defer_hook.deferred_async(connection)
+        return ids
 
     def _new_jobs(self, jobs: Iterable[Job]) -> list[core.NewJob]:
         return [to_new_job(job, self.connector.json_dumps) for job in jobs]
@@ -464,10 +499,6 @@ def _queueing_locks(new_jobs: Iterable[core.NewJob]) -> list[str]:
 def _raise_already_enqueued(queueing_lock: str | None) -> NoReturn:
     about = "one of the queueing locks" if queueing_lock is None else f"the queueing lock {queueing_lock!r}"
     raise exceptions.AlreadyEnqueued(f"A job is waiting under {about} already")
-
-
-def _with_ids(jobs: Iterable[Job], ids: Iterable[int]) -> list[Job]:
-    return [job.evolve(id=id_, status=Status.TODO.value) for job, id_ in zip(jobs, ids, strict=True)]
 
 
 def _id(job: Job) -> int:

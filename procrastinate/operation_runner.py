@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -30,8 +29,20 @@ class OperationRunner:
         return await self.connector.run_on_async(connection, operation, *args, **kwargs)
 
     def _job(self, stored: core.StoredJob) -> Job:
-        values = {field.name: getattr(stored, field.name) for field in dataclasses.fields(stored)}
-        return Job.from_row(values | {"status": stored.status.value, "args": self._arguments(stored.args)})
+        return Job(
+            id=stored.id,
+            status=stored.status.value,
+            queue=stored.queue_name,
+            priority=stored.priority,
+            lock=stored.lock,
+            queueing_lock=stored.queueing_lock,
+            task_name=stored.task_name,
+            task_kwargs=self._arguments(stored.args),
+            scheduled_at=stored.scheduled_at,
+            attempts=stored.attempts,
+            abort_requested=stored.abort_requested,
+            worker_id=stored.worker_id,
+        )
 
     def _arguments(self, text: str) -> dict[str, Any]:
         """One row that cannot be read (plain SQL has written it, say) must not hide the others."""

@@ -45,6 +45,8 @@ class ConfigureTaskOptions(TypedDict, total=False):
 
 
 _OPTIONS = frozenset(ConfigureTaskOptions.__annotations__)
+_SHAPING_JOBS = ("name", "queue", "priority", "lock", "queueing_lock", "on_conflict", "log_arguments")
+"""Attributes of a task that its jobs depend on."""
 
 
 def configure_task(*, name: str, job_manager: JobManager, **options: Unpack[ConfigureTaskOptions]) -> JobDeferrer:
@@ -62,6 +64,10 @@ def configure_task(*, name: str, job_manager: JobManager, **options: Unpack[Conf
     """
     check_name("task name", name)
     check_options(options)
+    return _make_deferrer(name, job_manager, options)
+
+
+def _make_deferrer(name: str, job_manager: JobManager, options: ConfigureTaskOptions) -> JobDeferrer:
     priority = options.get("priority")
     lock, queueing_lock = options.get("lock"), options.get("queueing_lock")
     job = Job(
@@ -175,6 +181,7 @@ class Task(Generic[P, R, Args]):
         self.queue = queue
         self.priority = priority
         self.blueprint = blueprint
+        self._kept_deferrer: tuple[tuple[Any, ...], JobDeferrer] | None = None
         self.func: Callable[P, R] = func
         self.aliases = _read_aliases(aliases)
         self.retry_strategy = retry_module.get_retry_strategy(retry)
@@ -233,20 +240,20 @@ class Task(Generic[P, R, Args]):
             Positional arguments were given.
         """
         self._refuse_positional(_)
-        return self.configure().defer(**task_kwargs)
+        return self._deferrer().defer(**task_kwargs)
 
     async def defer_async(self, *_: Args.args, **task_kwargs: Args.kwargs) -> int:
         """As :meth:`defer`."""
         self._refuse_positional(_)
-        return await self.configure().defer_async(**task_kwargs)
+        return await self._deferrer().defer_async(**task_kwargs)
 
     def batch_defer(self, *task_kwargs: JSONDict) -> list[int]:
         """Defer a job for each dict of keyword arguments, all or none, and return their ids."""
-        return self.configure().batch_defer(*task_kwargs)
+        return self._deferrer().batch_defer(*task_kwargs)
 
     async def batch_defer_async(self, *task_kwargs: JSONDict) -> list[int]:
         """As :meth:`batch_defer`."""
-        return await self.configure().batch_defer_async(*task_kwargs)
+        return await self._deferrer().batch_defer_async(*task_kwargs)
 
     def configure(self, **options: Unpack[ConfigureTaskOptions]) -> JobDeferrer:
         """The pattern for jobs of this task, other than by default.
@@ -277,11 +284,21 @@ class Task(Generic[P, R, Args]):
             "queue": self.queue,
             "priority": self.priority,
         }
+        check_options(options)  # the task's own were checked when it was declared
         given = {name: value for name, value in options.items() if value is not None}
         merged = cast("ConfigureTaskOptions", {**defaults, **given})
-        deferrer = configure_task(name=self.name, job_manager=self.blueprint.job_manager, **merged)
+        deferrer = _make_deferrer(self.name, self.blueprint.job_manager, merged)
         deferrer.job = self.loggable(deferrer.job)
         return deferrer
+
+    def _deferrer(self) -> JobDeferrer:
+        """The pattern for jobs of this task by default: made once, for as long as the task is what it was."""
+        self.blueprint.will_configure_task()
+        made_of = (self.blueprint.job_manager, *(getattr(self, name) for name in _SHAPING_JOBS))
+        kept = self._kept_deferrer
+        if kept is None or kept[0] != made_of:
+            kept = self._kept_deferrer = (made_of, self.configure())
+        return kept[1]
 
     def loggable(self, job: Job) -> Job:
         """The job, as it may stand in log records."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from procrastinate import exceptions
 from procrastinate.core.records import NewJob
 from procrastinate.jobs import Job
+from procrastinate.types import JSONDict
 
 NAME_LENGTH = 128
 _LOCK_BYTES = 2600
@@ -22,6 +23,19 @@ _HALF = "half a character (a lone surrogate), which is no text"
 _NAN = "NaN or an infinity, which JSON does not have"
 _SUSPICIOUS = re.compile(r"\x00|\\u0000|\\u[dD][89a-fA-F]|NaN|Infinity")
 """JSON text that may hold one of these; and may not: an emoji is written as two halves, too."""
+
+
+def to_new_jobs_alike(
+    pattern: Job, calls: Iterable[JSONDict], json_dumps: Callable[[Any], str | bytes]
+) -> tuple[NewJob, list[str]]:
+    """The row for a pattern, and the arguments of each of its jobs; raises as :func:`to_new_job`.
+
+    Parameters
+    ----------
+    calls:
+        The whole arguments of each job.
+    """
+    return to_new_job(pattern, json_dumps), [dump_args(pattern.task_name, call, json_dumps) for call in calls]
 
 
 def to_new_job(job: Job, json_dumps: Callable[[Any], str | bytes]) -> NewJob:
@@ -36,7 +50,7 @@ def to_new_job(job: Job, json_dumps: Callable[[Any], str | bytes]) -> NewJob:
     return NewJob(
         queue_name=job.queue,
         task_name=job.task_name,
-        args=dump_args(job, json_dumps),
+        args=dump_args(job.task_name, job.task_kwargs, json_dumps),
         priority=job.priority,
         lock=job.lock,
         queueing_lock=job.queueing_lock,
@@ -98,36 +112,38 @@ def check_priority(priority: Any) -> None:
         )
 
 
-def dump_args(job: Job, json_dumps: Callable[[Any], str | bytes]) -> str:
-    """The job's arguments as JSON text."""
+def dump_args(task_name: str, task_kwargs: JSONDict, json_dumps: Callable[[Any], str | bytes]) -> str:
+    """A job's arguments as JSON text."""
     try:
-        dumped = json_dumps(job.task_kwargs)
+        dumped = json_dumps(task_kwargs)
         text = dumped.decode() if isinstance(dumped, bytes) else dumped  # orjson makes bytes
     except (TypeError, ValueError, RecursionError) as error:
-        raise exceptions.InvalidJob(_not_json_message(job, json_dumps, error)) from error
+        raise exceptions.InvalidJob(_not_json_message(task_name, task_kwargs, json_dumps, error)) from error
     if _SUSPICIOUS.search(text) or not _is_encodable(text):
-        _check_arguments(job, text)
+        _check_arguments(task_name, text)
     return text
 
 
-def _not_json_message(job: Job, json_dumps: Callable[[Any], str | bytes], error: Exception) -> str:
-    for name, value in job.task_kwargs.items():
+def _not_json_message(
+    task_name: str, task_kwargs: JSONDict, json_dumps: Callable[[Any], str | bytes], error: Exception
+) -> str:
+    for name, value in task_kwargs.items():
         try:
             json_dumps(value)
         except (TypeError, ValueError, RecursionError):
             return (
-                f"Argument {name!r} of task {job.task_name} cannot be stored as JSON: {error}. "
+                f"Argument {name!r} of task {task_name} cannot be stored as JSON: {error}. "
                 f"Pass plain data (say, an id instead of an object), or give the connector a json_dumps that knows it"
             )
-    return f"The arguments of task {job.task_name} cannot be stored as JSON: {error}"
+    return f"The arguments of task {task_name} cannot be stored as JSON: {error}"
 
 
-def _check_arguments(job: Job, text: str) -> None:
+def _check_arguments(task_name: str, text: str) -> None:
     """Look at what was written, not at what was given: ``json_dumps`` may have made it of anything."""
     for name, value in json.loads(text).items():
         fault = _fault(name) or _fault(value)
         if fault is not None:
-            raise exceptions.InvalidJob(f"Argument {name!r} of task {job.task_name} contains {fault}")
+            raise exceptions.InvalidJob(f"Argument {name!r} of task {task_name} contains {fault}")
 
 
 def dump_result(value: Any, json_dumps: Callable[[Any], str | bytes], *, task_name: str, max_size: int) -> str:

@@ -42,6 +42,7 @@ class WorkerOperations(OperationRunner):
         limit: int,
         *,
         task_names: Collection[str] | None = None,
+        after: core.Rank | None = None,
     ) -> list[Job]:
         """Take up to ``limit`` ready jobs for a worker, in the order in which they should start.
 
@@ -49,6 +50,8 @@ class WorkerOperations(OperationRunner):
         ----------
         task_names:
             Only the jobs of these tasks, for tests: it reads past all others.
+        after:
+            Where the last fetch ended: see :func:`procrastinate.core.fetch_jobs`.
         """
         stored = await self.connector.run_async(
             core.fetch_jobs,
@@ -56,6 +59,7 @@ class WorkerOperations(OperationRunner):
             limit=limit,
             queues=None if queues is None else list(queues),
             task_names=None if task_names is None else list(task_names),
+            after=after,
         )
         return [self._job(one) for one in stored]
 
@@ -130,6 +134,18 @@ class WorkerOperations(OperationRunner):
     async def unregister_worker(self, worker_id: int) -> None:
         """Remove a worker that has stopped."""
         await self.connector.run_async(core.unregister_worker, worker_id)
+
+    async def start_waiting(self, *, worker_id: int, queues: tuple[str, ...] | None) -> core.Waiting | None:
+        """Say that a worker waits to be notified of jobs in these queues; ``None`` where it is not registered."""
+        return await self.connector.run_async(core.start_waiting, worker_id=worker_id, queues=queues)
+
+    async def stop_waiting(self, *, worker_id: int) -> None:
+        """Say that a worker looks for jobs by itself, and need not be notified of any."""
+        await self.connector.run_async(core.stop_waiting, worker_id=worker_id)
+
+    async def have_ended_before(self, *, transaction: int) -> bool:
+        """Whether all transactions have ended that are older than the one of this number."""
+        return await self.connector.run_async(core.have_ended_before, transaction=transaction)
 
     async def update_heartbeat(self, worker_id: int) -> bool:
         """Say that a worker is alive; False where it is no longer registered."""

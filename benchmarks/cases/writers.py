@@ -1,4 +1,4 @@
-"""Concurrent writers, one job a transaction, with NOTIFY and without."""
+"""Concurrent writers, one job a transaction: while workers have enough to do, while one waits, and without NOTIFY."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from benchmarks.systems import FORMER, OURS, System
 
 _WRITERS = 16
 WITHOUT_NOTIFY = "this project without NOTIFY"
+IDLE = "this project, idle worker"
+_BUSY_WORKER = """
+INSERT INTO procrastinate_workers (last_heartbeat, called_for) VALUES (now() + interval '1 day', NULL)
+"""
 
 _SILENCE = """
 DO $do$
@@ -32,21 +36,32 @@ $do$
 
 @dataclasses.dataclass(frozen=True)
 class Writers:
-    """Sixteen processes that defer at the same time, while somebody listens."""
+    """Sixteen processes that defer at the same time, while somebody listens.
+
+    Parameters
+    ----------
+    is_busy:
+        Whether there is a worker that has enough to do, and needs no notification.
+    notify:
+        Whether there is any NOTIFY at all.
+    """
 
     system: System
+    is_busy: bool = False
     notify: bool = True
 
     def __call__(self, bench: Bench) -> Metrics:
         with bench.server.copy(empty_queue(bench, self.system)) as database:
             if not self.notify:
                 database.execute(_SILENCE)
+            if self.is_busy:
+                database.execute(_BUSY_WORKER)
             with database.connect() as listener:
                 listener.execute("LISTEN procrastinate_any_queue_v1")
                 asked = {"writers": _WRITERS, "jobs": bench.scale.writer_jobs}
                 report = run_program(bench, self.system, "writers", database, **asked)
                 heard = any(True for _ in listener.notifies(timeout=0.2))
-            _check_heard(heard, self.notify)
+            _check_heard(heard, self.notify and not self.is_busy)
             check_rows(database, report["rows"])
         return {"jobs/s": _WRITERS * bench.scale.writer_jobs / report["seconds"]}
 
@@ -59,9 +74,10 @@ def _check_heard(heard: bool, expected: bool) -> None:
 WRITERS = (
     Case(
         "writers",
-        "16 concurrent writers, one job a transaction",
+        "16 concurrent writers, one job a transaction, while workers have enough to do",
         (
-            Contender(OURS.label, Writers(OURS)),
+            Contender(OURS.label, Writers(OURS, is_busy=True)),
+            Contender(IDLE, Writers(OURS)),
             Contender(WITHOUT_NOTIFY, Writers(OURS, notify=False)),
             Contender(FORMER.label, Writers(FORMER)),
         ),

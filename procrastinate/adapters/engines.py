@@ -26,6 +26,8 @@ _PINNED: Mapping[str, Any] = {"isolation_level": ATOMIC, "postgresql_readonly": 
 
 _DEFAULTS_SUIT = "procrastinate_defaults_suit"
 
+_TRANSLATION = "schema_translate_map"
+
 _DATABASE_ERRORS = (sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg.Error, OSError)
 
 
@@ -41,6 +43,22 @@ def translated_errors() -> Iterator[None]:
         if type(error).__module__.partition(".")[0] != "asyncpg":
             raise
         raise translate(error) from error
+
+
+def call(connection: sa.Connection, operation: Operation[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run an operation on the queue's own tables, wherever the user's are.
+
+    The connection may have a ``schema_translate_map`` (to the schema of a tenant, say). It is for the user's tables: a
+    worker, on connections of its own, would not find jobs there. The connection keeps it.
+    """
+    translation = connection.get_execution_options().get(_TRANSLATION)
+    if not translation:
+        return operation(connection, *args, **kwargs)
+    connection.execution_options(**{_TRANSLATION: None})
+    try:
+        return operation(connection, *args, **kwargs)
+    finally:
+        connection.execution_options(**{_TRANSLATION: translation})
 
 
 def _is_in_autocommit(engine: sa.Engine, *, owned: bool) -> bool:
@@ -89,10 +107,10 @@ class EngineRunner:
             if unsuited or is_atomic(operation):
                 connection.execution_options(**(_PINNED if unsuited else _ATOMIC))
                 with connection.begin():
-                    return operation(connection, *args, **kwargs)
+                    return call(connection, operation, *args, **kwargs)
             if not self._is_in_autocommit:
                 connection.execution_options(isolation_level=AUTOCOMMIT)
-            return operation(connection, *args, **kwargs)
+            return call(connection, operation, *args, **kwargs)
 
     def close(self) -> None:
         """Close the connections of an engine that is one's own."""
@@ -117,10 +135,10 @@ class AsyncEngineRunner:
                 if unsuited or is_atomic(operation):
                     await connection.execution_options(**(_PINNED if unsuited else _ATOMIC))
                     async with connection.begin():
-                        return await connection.run_sync(operation, *args, **kwargs)
+                        return await connection.run_sync(call, operation, *args, **kwargs)
                 if not self._is_in_autocommit:
                     await connection.execution_options(isolation_level=AUTOCOMMIT)
-                return await connection.run_sync(operation, *args, **kwargs)
+                return await connection.run_sync(call, operation, *args, **kwargs)
 
     async def close(self) -> None:
         """Close the connections of an engine that is one's own."""

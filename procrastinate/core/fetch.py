@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from procrastinate.core.arrays import is_one_of
-from procrastinate.core.records import StoredJob
+from procrastinate.core.records import Rank, StoredJob
 from procrastinate.core.tables import (
     DOING,
     is_ready,
@@ -49,7 +49,23 @@ STORED_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
 
 def stored_job(row: sa.Row[Any]) -> StoredJob:
     """The record of a row of :data:`STORED_COLUMNS`."""
-    return StoredJob(**{**row._mapping, "scheduled_at": from_microseconds(row.scheduled_at)})
+    values: tuple[Any, ...] = tuple(row)
+    job_id, status, queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at, *rest = values
+    attempts, abort_requested, worker_id = rest
+    return StoredJob(
+        id=job_id,
+        status=status,
+        queue_name=queue_name,
+        task_name=task_name,
+        priority=priority,
+        lock=lock,
+        queueing_lock=queueing_lock,
+        args=args,
+        scheduled_at=from_microseconds(scheduled_at),
+        attempts=attempts,
+        abort_requested=abort_requested,
+        worker_id=worker_id,
+    )
 
 
 def from_microseconds(value: int | None) -> datetime.datetime | None:
@@ -69,13 +85,24 @@ def _ready_ids(table: sa.FromClause, condition: sa.ColumnElement[bool]) -> sa.Se
 _LIMIT = sa.bindparam("limit", type_=sa.Integer())
 
 
-def _from_all_queues() -> sa.Select[Any]:
-    return _ready_ids(jobs, is_ready_in_any_queue()).limit(_LIMIT).with_for_update(skip_locked=True)
+_IN_ONE_QUEUE = is_ready() & (jobs.c.queue_name == sa.bindparam("queue", type_=sa.Text()))
 
 
-def _from_one_queue() -> sa.Select[Any]:
-    of_queue = jobs.c.queue_name == sa.bindparam("queue", type_=sa.Text())
-    return _ready_ids(jobs, is_ready() & of_queue).limit(_LIMIT).with_for_update(skip_locked=True)
+def _from_the_start(condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return _ready_ids(jobs, condition).limit(_LIMIT).with_for_update(skip_locked=True)
+
+
+def _from_a_place(condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """First those of a higher priority, then those of the same one that come later. Each is one range of the index,
+    which the place begins: what was fetched before is not walked over.
+    """
+    priority = sa.bindparam("after_priority", type_=sa.Integer())
+    comes_later = (jobs.c.priority == priority) & (jobs.c.id > sa.bindparam("after_id", type_=sa.BigInteger()))
+    higher = _from_the_start(condition & (jobs.c.priority > priority)).cte("higher")
+    rest = _LIMIT - sa.select(sa.func.count()).select_from(higher).scalar_subquery()
+    later = _ready_ids(jobs, condition & comes_later).limit(rest).with_for_update(skip_locked=True).cte("later")
+    both = sa.union_all(sa.select(higher.c.id), sa.select(later.c.id)).subquery("both")
+    return sa.select(both.c.id)
 
 
 def _from_queues() -> sa.Select[Any]:
@@ -118,8 +145,10 @@ def _fetch_statement(ready: sa.Select[Any]) -> Any:
     )
 
 
-_FETCH_FROM_ALL = _fetch_statement(_from_all_queues())
-_FETCH_FROM_ONE = _fetch_statement(_from_one_queue())
+_FETCH_FROM_ALL = _fetch_statement(_from_the_start(is_ready_in_any_queue()))
+_FETCH_FROM_ALL_AFTER = _fetch_statement(_from_a_place(is_ready_in_any_queue()))
+_FETCH_FROM_ONE = _fetch_statement(_from_the_start(_IN_ONE_QUEUE))
+_FETCH_FROM_ONE_AFTER = _fetch_statement(_from_a_place(_IN_ONE_QUEUE))
 _FETCH_FROM_MANY = _fetch_statement(_from_queues())
 
 
@@ -137,6 +166,7 @@ def fetch_jobs(
     limit: int,
     queues: Sequence[str] | None = None,
     task_names: Sequence[str] | None = None,
+    after: Rank | None = None,
 ) -> list[StoredJob]:
     """Take up to ``limit`` ready jobs for a worker, in one statement, in the order in which they should start.
 
@@ -151,15 +181,21 @@ def fetch_jobs(
         Names of queues; ``None`` for all of them.
     task_names:
         Only the jobs of these tasks, for tests: it reads past all others.
+    after:
+        Where the last fetch ended. Ready jobs of the same priority or a lower one that come before it are left for
+        a fetch without this, and so may be jobs of a lower priority. From several queues it has no effect.
     """
     parameters: dict[str, Any] = {"worker": worker_id, "limit": limit}
     if task_names is not None:
         statement = _fetch_of_tasks(queues, task_names)
     elif queues is None:
-        statement = _FETCH_FROM_ALL
+        statement = _FETCH_FROM_ALL if after is None else _FETCH_FROM_ALL_AFTER
     elif len(queues) == 1:
-        statement, parameters["queue"] = _FETCH_FROM_ONE, queues[0]
+        statement = _FETCH_FROM_ONE if after is None else _FETCH_FROM_ONE_AFTER
+        parameters["queue"] = queues[0]
     else:
         statement, parameters["queues"] = _FETCH_FROM_MANY, list(dict.fromkeys(queues))
+    if after is not None:
+        parameters |= {"after_priority": after.priority, "after_id": after.id}
     rows = connection.execute(statement, parameters)
     return sorted((stored_job(row) for row in rows), key=lambda job: (-job.priority, job.id))

@@ -1,13 +1,17 @@
-"""What the operations have in common: how one says that it needs a transaction."""
+"""What the operations have in common: how one says what it needs of a connection, or does not need."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import sqlalchemy as sa
+
 F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S", bound=sa.Executable)
 
 _MARK = "__procrastinate_atomic__"
+_PLAIN = "procrastinate_plain"
 
 
 def atomic(operation: F) -> F:
@@ -23,3 +27,16 @@ def atomic(operation: F) -> F:
 def is_atomic(operation: Callable[..., Any]) -> bool:
     """Whether the operation was marked with :func:`atomic`."""
     return getattr(operation, _MARK, False) is True
+
+
+def plain(statement: S) -> S:
+    """Mark a statement that never changes, of which neither the parameters nor the rows need SQLAlchemy's types.
+
+    A connector may write it once, and from then on give it to the driver as it is.
+    """
+    return statement.execution_options(**{_PLAIN: True})
+
+
+def is_plain(statement: sa.Executable) -> bool:
+    """Whether the statement was marked with :func:`plain`."""
+    return statement.get_execution_options().get(_PLAIN) is True

@@ -44,6 +44,24 @@ class StoredJob:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Rank:
+    """The place of a job in the order in which ready jobs start: by priority, the highest first, and then by id."""
+
+    priority: int
+    id: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Waiting:
+    """A worker waits to be notified; transactions older than ``unaware_before`` may not know. ``is_settled``: none of
+    them is under way.
+    """
+
+    unaware_before: int
+    is_settled: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class NewError:
     """The exception that ended an attempt: the path of its class, its message, and the traceback as text."""
 

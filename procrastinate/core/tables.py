@@ -1,8 +1,8 @@
 """The tables, as SQLAlchemy sees them. The Alembic revisions create them; a test holds the two together.
 
-Columns, types and values of the first twelve columns of ``procrastinate_jobs`` and of the next three
-tables are those of Procrastinate 3.x. ``readiness``, ``rescues`` and ``finished_at`` are this project's own, and so
-are the tables ``procrastinate_results`` and ``procrastinate_errors``.
+Columns, types and values of the first twelve columns of ``procrastinate_jobs`` and of the next three tables are those
+of Procrastinate 3.x. ``readiness``, ``rescues`` and ``finished_at`` of the jobs and ``called_for`` of the workers are
+this project's own, and so are the tables ``procrastinate_results`` and ``procrastinate_errors``.
 
 There are no foreign keys between the tables, on purpose: a check per event row costs more than the event
 itself, and deleting a worker would look through every job it ever ran. Triggers (``alembic/versions``)
@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import TypeEngine
 
 from procrastinate.core.enums import EventType, Readiness, Status
@@ -76,6 +76,8 @@ workers = sa.Table(
     metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
     sa.Column("last_heartbeat", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
+    # The queues of whose new jobs it is to be notified: none named, all of them; NULL, it looks by itself.
+    sa.Column("called_for", ARRAY(sa.Text), server_default=sa.text("'{}'::text[]")),
     sa.Index("procrastinate_workers_last_heartbeat_idx", "last_heartbeat"),
 )
 

@@ -25,7 +25,8 @@ class BoundConnector(BaseConnector):
         super().__init__(json_dumps=connector.json_dumps, json_loads=connector.json_loads)
         self._connector = connector
         self._connection = connection
-        self._is_async = inspect.iscoroutinefunction(getattr(connection, "execute", None))
+        # Not by `execute`: SQLModel marks it as deprecated, by a wrapper that is no coroutine function.
+        self._is_async = inspect.iscoroutinefunction(getattr(connection, "commit", None))
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -23,6 +23,7 @@ from procrastinate.core import (
     NewJob,
     Progress,
     Promotion,
+    Rank,
     Readiness,
     Status,
     StoredEvent,
@@ -65,6 +66,11 @@ def defer_jobs(tables: Tables, new_jobs: Sequence[NewJob]) -> list[int]:
             accepted.append(job)
             taken.add(job.queueing_lock)
     return tables.insert(accepted)
+
+
+@IMPLEMENTED.of(core.defer_jobs_alike)
+def defer_jobs_alike(tables: Tables, pattern: NewJob, all_args: Sequence[str]) -> list[int]:
+    return tables.insert([dataclasses.replace(pattern, args=args) for args in all_args])
 
 
 @IMPLEMENTED.of(core.defer_jobs_or_none)
@@ -200,6 +206,7 @@ def fetch_jobs(
     limit: int,
     queues: Sequence[str] | None = None,
     task_names: Sequence[str] | None = None,
+    after: Rank | None = None,
 ) -> list[StoredJob]:
     if worker_id not in tables.workers:
         return []
@@ -209,7 +216,12 @@ def fetch_jobs(
             task_names is None or row["task_name"] in task_names
         )
 
-    ready = tables.where(lambda row: tables.is_ready(row) and is_wanted(row))
+    def is_in_reach(row: JobRow) -> bool:
+        if after is None or (queues is not None and len(queues) > 1):
+            return True
+        return row["priority"] > after.priority or (row["priority"] == after.priority and row["id"] > after.id)
+
+    ready = tables.where(lambda row: tables.is_ready(row) and is_wanted(row) and is_in_reach(row))
     fetched = sorted(ready, key=in_order)[:limit]
     tables.update({row["id"]: {"status": DOING, "worker_id": worker_id} for row in fetched})
     return [stored_job(row) for row in fetched]

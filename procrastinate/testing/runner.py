@@ -18,7 +18,7 @@ from procrastinate.manager import JobManager
 from procrastinate.retry import RetryDecision
 from procrastinate.testing.clock import plus
 from procrastinate.timing import Clock
-from procrastinate.worker import Worker, WorkerOptions
+from procrastinate.worker import Worker, WorkerOptions, worker_options
 from procrastinate.worker.job_run import JobRun
 from procrastinate.worker.outcome import Outcome
 from procrastinate.worker.recorder import write_outcomes
@@ -108,7 +108,7 @@ class Runner:
     def _make_worker(self, app: App) -> Worker:
         """What tasks and middleware take for the worker. It is never started."""
         app.perform_import_paths()
-        options: WorkerOptions = {**app.worker_defaults, **self.options.worker_options}
+        options: WorkerOptions = {**worker_options(app.worker_defaults), **self.options.worker_options}
         own = options.get("worker_middleware") or ()
         self._has_own_middleware = bool(own)
         options["worker_middleware"] = [self._keep_result, *self._caller.around_jobs(), *own]

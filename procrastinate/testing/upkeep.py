@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 from procrastinate import core, exceptions
@@ -23,6 +23,7 @@ from procrastinate.core import (
     Status,
     StoredJob,
     Sweep,
+    Waiting,
 )
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.queue import back_to_wait, stored_job
@@ -50,6 +51,21 @@ def update_heartbeat(tables: Tables, worker_id: int) -> bool:
     if worker_id not in tables.workers:
         return False
     tables.workers[worker_id] = tables.now
+    return True
+
+
+@IMPLEMENTED.of(core.start_waiting)
+def start_waiting(tables: Tables, *, worker_id: int, queues: Sequence[str] | None) -> Waiting | None:
+    """Here everybody is notified, always."""
+    return Waiting(unaware_before=0, is_settled=True) if worker_id in tables.workers else None
+
+
+@IMPLEMENTED.of(core.stop_waiting)
+def stop_waiting(tables: Tables, *, worker_id: int) -> None: ...
+
+
+@IMPLEMENTED.of(core.have_ended_before)
+def have_ended_before(tables: Tables, *, transaction: int) -> bool:
     return True
 
 

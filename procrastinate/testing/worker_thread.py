@@ -173,7 +173,7 @@ class WorkerThread:
 
     async def _run(self) -> None:
         async with self.app.open_async():
-            self._worker = self.app._worker(**self._options)
+            self._worker = self.app.make_worker(**self._options)
             await self._worker.run()
             await self.app.caller_thread().release()
             if self.deletes_jobs:

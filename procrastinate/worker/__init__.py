@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from procrastinate.worker.command_settings import CommandSettings, WorkerDefaults, command_settings, worker_options
 from procrastinate.worker.options import (
     ABORT_JOB_POLLING_INTERVAL,
     FETCH_JOB_POLLING_INTERVAL,
@@ -9,6 +10,8 @@ from procrastinate.worker.options import (
     WORKER_NAME,
     WorkerOptions,
 )
+from procrastinate.worker.supervisor import Supervisor
+from procrastinate.worker.tether import Tether
 from procrastinate.worker.worker import Worker
 
 __all__ = [
@@ -16,6 +19,12 @@ __all__ = [
     "FETCH_JOB_POLLING_INTERVAL",
     "WORKER_CONCURRENCY",
     "WORKER_NAME",
+    "CommandSettings",
+    "Supervisor",
+    "Tether",
     "Worker",
+    "WorkerDefaults",
     "WorkerOptions",
+    "command_settings",
+    "worker_options",
 ]

@@ -6,22 +6,29 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from procrastinate.core import Rank
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 from procrastinate.worker.backoff import Backoff
+from procrastinate.worker.call_for_jobs import CallForJobs
+from procrastinate.worker.place import Place
 
 _SECOND_LOOK = 0.1
 """Seconds. A fetch passes over rows that somebody holds for a moment: after news, one that came back short is
 repeated once."""
 _LONGEST_TIMER = 3600.0
 _STOCK_INTERVAL = 30.0
+_UNCALLED_FETCH = 0.005
+_UNCALLED_PROMOTION = 0.1
+"""Seconds until the next fetch, and the next promotion, of a worker that nobody calls, for it has enough to do."""
 
 
 class FetchLoop:
     """Keeps the worker's slots filled.
 
     It is woken when a job ends, when the database notifies, when the next waiting job falls due, and at each
-    polling interval, whatever else is missed.
+    polling interval, whatever else is missed. While it has enough to do, it lets the others know that they need not
+    notify, and looks by itself.
 
     Parameters
     ----------
@@ -34,6 +41,8 @@ class FetchLoop:
         failed: the database may have done it, and only the answer been lost.
     worker_id:
         The id to fetch for; may change.
+    listens:
+        Whether the worker hears when it is notified.
     """
 
     def __init__(
@@ -46,6 +55,7 @@ class FetchLoop:
         take: Callable[[list[Job]], None],
         take_stock: Callable[[], Awaitable[None]],
         worker_id: Callable[[], int],
+        listens: bool,
         logger: logging.Logger,
     ) -> None:
         self._manager = manager
@@ -57,6 +67,9 @@ class FetchLoop:
         self._worker_id = worker_id
         self._logger = logger
         self._woken = asyncio.Event()
+        self._call = CallForJobs(manager, queues, worker_id, listens=listens, wake=lambda: self.wake(upcoming=True))
+        self._is_busy = False
+        self._place = Place(is_kept=queues is None or len(queues) == 1)
         self._promote_next = True
         self._last_promotion = 0.0
         self._left_undecided = 0
@@ -80,6 +93,11 @@ class FetchLoop:
         self._news = True
         self.wake(upcoming)
 
+    def look_from_start(self) -> None:
+        """Look again, at jobs that come before the last ones, too: some were given back."""
+        self._place.start_over()
+        self.wake()
+
     def doubt(self) -> None:
         """Take stock before the next fetch: the database may have jobs of which the worker does not know."""
         self._next_stock = 0.0
@@ -97,7 +115,7 @@ class FetchLoop:
                 self._woken.clear()
                 try:
                     await self._take_stock_if_due()
-                    more = await self._fill()
+                    more = await self._fill() or await self._look_once_more()
                     self._backoff.reset()
                 except Exception as error:
                     await self._pause(error)
@@ -118,6 +136,7 @@ class FetchLoop:
     async def _fill(self) -> bool:
         """Fetch as much as there is room for, and say whether to go on at once."""
         if self._room() <= 0:
+            self._is_busy = True
             return False
         promoted_before = self._promotion_is_due()
         if promoted_before:
@@ -127,12 +146,23 @@ class FetchLoop:
         self._look_again_later()
         return not promoted_before and await self._promote() > 0
 
+    async def _look_once_more(self) -> bool:
+        """Nothing more can be started now: call for jobs, and see whether some came before the call was heard."""
+        if self._is_busy:
+            await self._call.busy()
+            return False
+        if self._woken.is_set() or not await self._call.idle():
+            return False
+        self._promote_next = True
+        return True
+
     def _has_seen_all(self) -> bool:
         """Whether there was room, and no due job was left to look at."""
         return self._room() > 0 and not self._promote_next
 
     def _promotion_is_due(self) -> bool:
-        return self._promote_next or self._loop.time() - self._last_promotion > self._polling_interval
+        interval = self._polling_interval if self._call.is_made else min(_UNCALLED_PROMOTION, self._polling_interval)
+        return self._promote_next or self._loop.time() - self._last_promotion > interval
 
     async def _promote(self) -> int:
         self._promote_next = False
@@ -158,10 +188,20 @@ class FetchLoop:
 
     async def _fetch(self) -> bool:
         """Fetch jobs, and say whether room is left."""
+        self._is_busy = False
+        after = self._place.after
+        has_room = await self._fetch_after(after)
+        if has_room and after is not None:
+            has_room = await self._fetch_after(None)  # there may be some that come before
+        return has_room
+
+    async def _fetch_after(self, after: Rank | None) -> bool:
         if self._stopping:
             return False
-        wanted = self._room()
-        jobs = await self._manager.fetch_jobs(self._queues, self._worker_id(), wanted)
+        wanted, began = self._room(), self._loop.time()
+        jobs = await self._manager.fetch_jobs(self._queues, self._worker_id(), wanted, after=after)
+        self._place.fetched(jobs, wanted=wanted, after=after, seconds=self._loop.time() - began)
+        self._is_busy = self._is_busy or bool(jobs)
         self._take(jobs)
         return len(jobs) < wanted
 
@@ -178,11 +218,12 @@ class FetchLoop:
             self._look_timer = self._loop.call_later(_SECOND_LOOK, self.wake)
 
     async def _sleep(self) -> None:
+        looks_soon = self._is_busy and not self._call.is_made and self._room() > 0
         try:
-            async with asyncio.timeout(self._polling_interval):
+            async with asyncio.timeout(_UNCALLED_FETCH if looks_soon else self._polling_interval):
                 await self._woken.wait()
         except TimeoutError:
-            self._promote_next = True
+            self._promote_next = self._promote_next or not looks_soon
 
     async def _pause(self, error: Exception) -> None:
         wait = self._backoff.next_wait()
@@ -205,6 +246,7 @@ class FetchLoop:
             await self._woken.wait()
 
     def _cancel_timers(self) -> None:
+        self._call.close()
         for timer in (self._due_timer, self._look_timer, self._promotion_timer):
             if timer is not None:
                 timer.cancel()

@@ -69,7 +69,7 @@ class JobRun:
         if self._abort_reason is not None:
             return
         self._abort_reason = reason
-        self._log(logging.INFO, "abort_job", "Asking job %s to stop: %s", self.job.call_string, reason.value)
+        self._log(logging.INFO, "abort_job", "Asking job %s to stop: %s", reason.value)
         if self._cancellable is not None:
             self._cancellable.cancel()
 
@@ -83,16 +83,16 @@ class JobRun:
         return outcome
 
     async def _find_and_call(self) -> tuple[Task[Any, Any, Any] | None, RunResult]:
-        self._log(logging.DEBUG, "loaded_job_info", "Loaded job %s", self.job.call_string)
+        self._log(logging.DEBUG, "loaded_job_info", "Loaded job %s")
         if isinstance(self.job.task_kwargs, UnreadableArguments):
             message = f"The arguments of job {self.job.call_string} cannot be read: {self.job.task_kwargs.reason}"
             return None, RunResult(exception=exceptions.InvalidJob(message))
         try:
             task = self._worker.find_task(self.job.task_name)
         except exceptions.TaskNotFound as error:
-            self._log(logging.ERROR, "task_not_found", "Task was not found: %s", self.job.task_name)
+            self._log(logging.ERROR, "task_not_found", "The task of job %s was not found: %s", self.job.task_name)
             return None, RunResult(exception=error)
-        self._log(logging.INFO, "start_job", "Starting job %s", self.job.call_string)
+        self._log(logging.INFO, "start_job", "Starting job %s")
         try:
             value = await self._call_with_worker_middleware(task)
         except BaseException as error:
@@ -142,13 +142,7 @@ class JobRun:
     def _discard(self, captured: _Captured) -> None:
         """Called in the thread of a task whose run ended without it."""
         message = "Job %s has returned in its thread after its run had ended: what it did is not recorded"
-        self._log(
-            logging.WARNING,
-            "discard_late_result",
-            message,
-            self.job.call_string,
-            exc_info=_exc_info(captured.exception),
-        )
+        self._log(logging.WARNING, "discard_late_result", message, exc_info=_exc_info(captured.exception))
 
     def _task_middleware(self, task: Task[Any, Any, Any]) -> list[Callable[..., Any]]:
         of_worker = [one for one in self._worker.settings.task_middleware if is_async_middleware(one) is task.is_async]
@@ -169,14 +163,12 @@ class JobRun:
     def _warn_of_late_exception(self, exception: BaseException | None) -> None:
         if exception is not None:
             message = "Job %s has raised after its transaction was committed: it has succeeded all the same"
-            self._log(
-                logging.WARNING, "raised_after_commit", message, self.job.call_string, exc_info=_exc_info(exception)
-            )
+            self._log(logging.WARNING, "raised_after_commit", message, exc_info=_exc_info(exception))
 
     def _warn_of_late_result(self, task: Task[Any, Any, Any] | None, value: Any) -> None:
         if task is not None and task.store_result and value is not None and self._completion.result is None:
             message = "What job %s returned after its transaction is not kept: use context.set_result() inside"
-            self._log(logging.WARNING, "returned_after_commit", message, self.job.call_string)
+            self._log(logging.WARNING, "returned_after_commit", message)
 
     def _with_details(self, outcome: Outcome, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
         return with_details(
@@ -195,7 +187,7 @@ class JobRun:
             return
         duration = self._job_result.duration(time.time()) or 0.0
         message = f"Job %s {words} (lasted %.3f s)"
-        arguments: list[Any] = [self.job.call_string, duration]
+        arguments: list[Any] = [duration]
         if outcome.status is Status.SUCCEEDED:
             message += " - Result: %.250s"
             arguments.append(self._job_result.result)
@@ -203,12 +195,13 @@ class JobRun:
         self._log(level, action, message, *arguments, exc_info=exc_info)
 
     def _log(self, level: int, action: str, message: str, *arguments: Any, exc_info: _ExcInfo | None = None) -> None:
+        """The call of the job is the first argument of every message: written only where the level is on."""
         if not self._logger.isEnabledFor(level):
             return
         extra = {"action": action, "worker": self._worker.log_context(), "job": self.job.log_context()}
         extra |= self._job_result.as_dict()
         try:
-            self._logger.log(level, message, *arguments, extra=extra, exc_info=exc_info)
+            self._logger.log(level, message, self.job.call_string, *arguments, extra=extra, exc_info=exc_info)
         except Exception:
             # A log handler that raises does not decide what becomes of the job.
             traceback.print_exc()

@@ -19,7 +19,7 @@ MAX_RESCUES = 5
 
 
 class WorkerOptions(TypedDict, total=False):
-    """The keyword arguments of ``app.run_worker(...)`` and of ``worker_defaults``."""
+    """The keyword arguments of ``app.run_worker(...)``; ``worker_defaults`` may have them, too."""
 
     queues: Iterable[str] | None
     name: str | None
@@ -70,13 +70,13 @@ class WorkerSettings:
         _check_kind("name", self.name, str, "a text")
         _check_kind("additional_context", self.additional_context, Mapping, "a dict")
         for name in ("wait", "listen_notify", "install_signal_handlers", "store_errors", "prefetch"):
-            _check_switch(name, getattr(self, name))
+            check_switch(name, getattr(self, name))
         check_callable(self.task_middleware, argument="task_middleware")
         check_worker_middleware(self.worker_middleware)
-        _check_count("concurrency", self.concurrency, at_least=1)
-        _check_count("max_rescues", self.max_rescues, at_least=0)
+        check_count("concurrency", self.concurrency, at_least=1)
+        check_count("max_rescues", self.max_rescues, at_least=0)
         if self.max_jobs is not None:
-            _check_count("max_jobs", self.max_jobs, at_least=1)
+            check_count("max_jobs", self.max_jobs, at_least=1)
         for name in (
             "fetch_job_polling_interval",
             "abort_job_polling_interval",
@@ -99,12 +99,14 @@ def _check_kind(name: str, value: Any, kind: type, wanted: str) -> None:
         raise TypeError(f"{name} must be {wanted}, not {value!r}")
 
 
-def _check_switch(name: str, value: Any) -> None:
+def check_switch(name: str, value: Any) -> None:
+    """Refuse what is neither True nor False."""
     if value not in (True, False):  # "0" is true
         raise TypeError(f"{name} must be True or False, not {value!r}")
 
 
-def _check_count(name: str, value: Any, *, at_least: int) -> None:
+def check_count(name: str, value: Any, *, at_least: int) -> None:
+    """Refuse what is not a whole number of at least so many."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be a whole number, not {value!r}")
     if value < at_least:

@@ -38,7 +38,7 @@ class Session:
         self._recorder = Recorder(manager, worker.settings.delete_jobs, worker.logger, self._on_recorded)
         self._fetch_loop = self._make_fetch_loop()
         self._giving_back = GivingBack(
-            manager, worker.logger, on_failure=self._fetch_loop.doubt, on_done=self._fetch_loop.wake
+            manager, worker.logger, on_failure=self._fetch_loop.doubt, on_done=self._fetch_loop.look_from_start
         )
         self._slots = self._make_slots()
         self._heartbeat = self._make_heartbeat()
@@ -157,6 +157,7 @@ class Session:
             take=lambda jobs: self._slots.take(jobs),
             take_stock=self._take_stock,
             worker_id=lambda: self.worker_id,
+            listens=self._settings.listen_notify and self._settings.wait,
             logger=self._worker.logger,
         )
 

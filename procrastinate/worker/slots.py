@@ -119,7 +119,7 @@ class Slots:
         self._started += 1
         self._suspects += _is_suspect(job)
         run = JobRun(job, self._worker, self._threads)
-        self._running[run] = asyncio.create_task(self._execute(run), name=f"process job {job.task_name}[{job.id}]")
+        self._running[run] = self._loop.create_task(self._execute(run), name=f"process job {job.task_name}[{job.id}]")
         if self._started == self._settings.max_jobs:
             self._on_last()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from procrastinate import exceptions
@@ -167,8 +167,13 @@ class Worker:
         queues = None if self.settings.queues is None else list(self.settings.queues)
         return {"name": self.settings.name, "worker_id": self.worker_id, "job_id": None, "queues": queues}
 
-    async def run(self) -> None:
+    async def run(self, on_start: Callable[[], None] | None = None) -> None:
         """Run jobs until stopped. Cancelling it stops it gracefully.
+
+        Parameters
+        ----------
+        on_start:
+            Called once nothing can keep it from starting any more: it is registered.
 
         Raises
         ------
@@ -182,15 +187,17 @@ class Worker:
             await connector.open_async()
         try:
             with self._signal_handlers():
-                await self._run_session(JobManager(connector))
+                await self._run_session(JobManager(connector), on_start)
         finally:
             if owned:
                 await connector.close_async()
 
-    async def _run_session(self, manager: JobManager) -> None:
+    async def _run_session(self, manager: JobManager, on_start: Callable[[], None] | None) -> None:
         await SchemaManager(manager.connector).check_schema_async()
         self.worker_id = await manager.register_worker()
         self._session = Session(self, manager)
+        if on_start is not None:
+            on_start()
         await self._session.run()
 
     def _signal_handlers(self) -> contextlib.AbstractContextManager[None]:

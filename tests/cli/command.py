@@ -30,10 +30,10 @@ class Command:
         assert not check or finished.returncode == 0, finished.stderr
         return finished
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start it, and leave it running."""
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(_command(arguments), env=self._environment({}), text=True, **pipes)
+    def start(self, *arguments: str, stderr: Any = subprocess.PIPE, **environment: str) -> subprocess.Popen[str]:
+        """Start it, and leave it running. ``environment``: as for :meth:`run`."""
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": stderr}
+        return subprocess.Popen(_command(arguments), env=self._environment(environment), text=True, **pipes)
 
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
         own = {"TESTS_CLI_DATABASE_URL": self.database_url, "PROCRASTINATE_APP": "tests.cli.shop.app"}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import pathlib
 import sys
+import time
 
 import procrastinate
 
@@ -11,6 +14,11 @@ app = procrastinate.App(
     connector=os.environ.get("TESTS_CLI_DATABASE_URL", "postgresql+psycopg:///none?host=/nowhere"),
     worker_defaults={"name": "from the app"},
 )
+quick_app = app.with_connector(app.connector)
+"""Misses a worker that has died within a second."""
+quick_app.worker_defaults = {"update_heartbeat_interval": 0.2, "stalled_worker_timeout": 1.0}
+app_of_two = app.with_connector(app.connector)
+app_of_two.worker_defaults = {"name": "of two", "processes": 2}
 not_an_app = object()
 
 
@@ -26,3 +34,18 @@ def wait() -> None:
     print("waiting", flush=True)
     sys.stdin.read()
     print("waited", flush=True)
+
+
+@app.task(name="stay")
+def stay(place: str) -> None:
+    """Say in which process it runs, and go on until there is a file ``go``."""
+    here = pathlib.Path(place)
+    (here / str(os.getpid())).touch()
+    while not (here / "go").exists():
+        time.sleep(0.01)
+
+
+@app.task(name="print_loop")
+async def print_loop() -> None:
+    """Print whose event loop it runs on."""
+    print(type(asyncio.get_running_loop()).__module__, flush=True)

@@ -7,23 +7,14 @@ from typing import Any
 
 import pytest
 
-from procrastinate.cli import add_defer_arguments, add_worker_arguments, worker_command
+from procrastinate.cli import add_defer_arguments, add_worker_arguments
+from procrastinate.cli.worker import given_options
 
 
-class RecordingApp:
-    """Keeps the options that a worker would run with."""
-
-    def run_worker(self, **options: Any) -> None:
-        """Keep them."""
-        self.options = options
-
-
-def _worker_options(*arguments: str) -> dict[str, Any]:
+def _worker_options(*arguments: str) -> Any:
     parser = argparse.ArgumentParser()
     add_worker_arguments(parser)
-    app = RecordingApp()
-    worker_command(app, parser.parse_args(arguments))  # type: ignore[arg-type]
-    return app.options
+    return given_options(parser.parse_args(arguments))
 
 
 def test_what_is_not_given_is_left_to_the_app() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from procrastinate.core import metadata
 from tests.conformance.kinds import KINDS, Kind, Run
@@ -18,6 +19,28 @@ def shared_database_url(databases: Databases) -> Iterator[str]:
     url = databases.create_migrated()
     yield url
     databases.drop(url)
+
+
+@pytest.fixture(scope="module")
+def empty_tables(shared_database_url: str) -> Iterator[Callable[[], None]]:
+    """Deletes all rows of the shared database, and lets ids count from one again.
+
+    TRUNCATE would take seventy times as long as the deletion of the few rows that a test leaves.
+    """
+    tables = [table.name for table in metadata.sorted_tables]
+    with psycopg.connect(libpq_url(shared_database_url), autocommit=True) as connection:
+        connection.execute("SET lock_timeout = '10s'")
+        connection.execute("SET session_replication_role = replica")  # no triggers
+        sequences = [name for (name,) in connection.execute("SELECT sequencename FROM pg_sequences")]
+
+        def empty() -> None:
+            with connection.pipeline():
+                for table in tables:
+                    connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
+                for sequence in sequences:
+                    connection.execute("SELECT setval(%s, 1, false)", [sequence])
+
+        yield empty
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.name)
@@ -41,19 +64,12 @@ def shared_run(request: pytest.FixtureRequest, kind: Kind) -> Iterator[Run | Non
 def run(request: pytest.FixtureRequest, kind: Kind, shared_run: Run | None) -> Iterator[Run]:
     """Runs operations on a database that is empty, with ids that count from one."""
     if shared_run is not None:
-        database_url = request.getfixturevalue("shared_database_url")
+        empty_tables = request.getfixturevalue("empty_tables")
         yield shared_run
-        _empty(database_url)
+        empty_tables()
         return
     needs_database = request.node.get_closest_marker("needs_database")
     if needs_database is not None:
         pytest.skip(f"There is no database: {needs_database.kwargs['reason']}")
     with kind.open("") as run:
         yield run
-
-
-def _empty(database_url: str) -> None:
-    tables = ", ".join(table.name for table in metadata.sorted_tables)
-    with psycopg.connect(libpq_url(database_url)) as connection:
-        connection.execute("SET lock_timeout = '10s'")
-        connection.execute(f"TRUNCATE {tables} RESTART IDENTITY")  # type: ignore[call-overload]

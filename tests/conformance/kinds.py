@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from procrastinate import core
 from tests import pgbouncer
 from tests.database import driver_url
 from tests.django import conformance_kind as django_kind
+from tests.standalone import conformance_kind as user_kind
+from tests.standalone.user_connections import ASYNC_KINDS, SYNC_KINDS
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -158,4 +161,6 @@ KINDS = [
     Kind("django", django_kind.opened),
     Kind("pgbouncer", _opened_behind_pgbouncer),
     Kind("memory", _opened_in_memory, has_database=False),
+    *(Kind(f"user's {kind}", functools.partial(user_kind.opened, kind)) for kind in SYNC_KINDS),
+    *(Kind(f"user's async {kind}", functools.partial(user_kind.opened_async, kind)) for kind in ASYNC_KINDS),
 ]

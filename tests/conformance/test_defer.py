@@ -101,9 +101,30 @@ def test_many_jobs_are_stored_as_given(run: Run) -> None:
     assert full.priority == 7
 
 
+def test_jobs_that_are_alike_get_their_ids_in_order(run: Run) -> None:
+    all_args = [f'{{"number": {number}, "text": "%s [é\\"], {{"}}' for number in range(50)]
+    pattern = new_job(queue_name="mail", task_name="send", lock="l", scheduled_at=FUTURE, priority=7)
+    ids = run(core.defer_jobs_alike, pattern, all_args)
+    jobs = [stored(run, job_id) for job_id in ids]
+    assert [json.loads(job.args) for job in jobs] == [json.loads(args) for args in all_args]
+    assert {
+        (job.queue_name, job.task_name, job.lock, job.queueing_lock, job.scheduled_at, job.priority) for job in jobs
+    } == {("mail", "send", "l", None, FUTURE, 7)}
+
+
+def test_jobs_that_are_alike_may_be_larger_than_one_json_value(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("procrastinate.core.defer._LARGEST_TEXT", 20)
+    ids = run(core.defer_jobs_alike, new_job(queue_name="mail"), ['{"number": 1}', '{"number": 2}'])
+    assert [(stored(run, job_id).args, stored(run, job_id).queue_name) for job_id in ids] == [
+        ('{"number": 1}', "mail"),
+        ('{"number": 2}', "mail"),
+    ]
+
+
 def test_no_jobs_are_deferred_without_a_statement(run: Run) -> None:
     assert run(core.defer_jobs, []) == []
     assert run(core.defer_jobs_or_none, []) == []
+    assert run(core.defer_jobs_alike, new_job(), []) == []
 
 
 def test_many_jobs_leave_out_those_whose_queueing_lock_is_taken(run: Run) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from procrastinate import core
-from procrastinate.core import Readiness, Status
+from procrastinate.core import Rank, Readiness, Status
 from procrastinate.timing import utcnow
 from tests.conformance.kinds import Run
 from tests.conformance.steps import (
@@ -326,3 +326,25 @@ def test_the_promotion_of_a_locked_job_keeps_the_row_otherwise(run: Run) -> None
     settle(run)
     assert stored(run, job_id) == before
     assert column(run, job_id, "finished_at") is None
+
+
+@pytest.mark.parametrize("queues", [None, ["default"]])
+def test_a_fetch_goes_on_after_a_place(run: Run, queues: list[str] | None) -> None:
+    """With those of a higher priority, and then those that come later; those before it, and of a lower, are left."""
+    worker_id = worker(run)
+    first, second, third = (defer(run) for _ in range(3))
+    low, high = defer(run, priority=-1), defer(run, priority=1)
+    place = Rank(priority=0, id=first)
+    fetched = run(core.fetch_jobs, worker_id=worker_id, limit=2, queues=queues, after=place)
+    assert [job.id for job in fetched] == [high, second]
+    fetched = run(core.fetch_jobs, worker_id=worker_id, limit=5, queues=queues, after=place)
+    assert [job.id for job in fetched] == [third]
+    assert fetch_ids(run, worker_id) == [first, low]
+
+
+def test_from_several_queues_a_fetch_takes_all_that_is_ready(run: Run) -> None:
+    worker_id = worker(run)
+    job_ids = [defer(run), defer(run, queue_name="other")]
+    queues = ["default", "other"]
+    fetched = run(core.fetch_jobs, worker_id=worker_id, limit=5, queues=queues, after=Rank(priority=0, id=job_ids[1]))
+    assert [job.id for job in fetched] == job_ids

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate import core
-from procrastinate.core import FetchedJob, FinishedJob, JobRetry, NewError, Status, defer
+from procrastinate.core import FetchedJob, FinishedJob, JobRetry, NewError, Rank, Status, defer
 from tests.core.plans import Plan, explain
 from tests.database import Databases, new_job
 
@@ -149,6 +149,50 @@ def test_a_fetch_from_all_queues(full: sa.Connection) -> None:
 def test_a_fetch_from_one_queue(full: sa.Connection) -> None:
     plans = explain(full, core.fetch_jobs, worker_id=1, limit=20, queues=["default"])
     check(plans, reads={READY_OF_QUEUE}, buffers=500)
+
+
+PLACE = Rank(priority=0, id=1)
+
+
+def test_a_fetch_from_all_queues_after_a_place(full: sa.Connection) -> None:
+    plans = explain(full, core.fetch_jobs, worker_id=1, limit=20, after=PLACE)
+    check(plans, reads={READY}, buffers=500)
+
+
+def test_a_fetch_from_one_queue_after_a_place(full: sa.Connection) -> None:
+    plans = explain(full, core.fetch_jobs, worker_id=1, limit=20, queues=["default"], after=PLACE)
+    check(plans, reads={READY_OF_QUEUE}, buffers=500)
+
+
+def entries_read(connection: sa.Connection) -> int:
+    """How many entries of the indexes of ready jobs this transaction has come by, dead ones included."""
+    read = "pg_stat_get_xact_tuples_returned('{}'::regclass)"
+    return int(connection.exec_driver_sql(f"SELECT {read.format(READY)} + {read.format(READY_OF_QUEUE)}").scalar_one())
+
+
+@pytest.mark.parametrize("queues", [None, ["default"]])
+def test_a_fetch_after_a_place_does_not_walk_over_what_vacuum_cannot_clean(
+    engine: sa.Engine, queues: list[str] | None
+) -> None:
+    """A look from the start does."""
+    jobs, limit = 3000, 500
+    with engine.connect() as connection, engine.connect() as reader:
+        worker_id = core.register_worker(connection)
+        core.defer_jobs(connection, [new_job() for _ in range(jobs + 40)])
+        connection.commit()
+        reader.execution_options(isolation_level="REPEATABLE READ")
+        reader.exec_driver_sql("SELECT pg_current_xact_id()")
+        for _ in range(jobs // limit):
+            last = core.fetch_jobs(connection, worker_id=worker_id, limit=limit)[-1]
+            connection.commit()
+        place = Rank(priority=last.priority, id=last.id)
+        read = [entries_read(connection)]
+        for after in (None, place):
+            assert len(core.fetch_jobs(connection, worker_id=worker_id, limit=20, queues=queues, after=after)) == 20
+            read.append(entries_read(connection))
+        reader.rollback()
+    assert read[1] - read[0] > jobs
+    assert read[2] - read[1] < 100
 
 
 def test_a_fetch_from_several_queues(full: sa.Connection) -> None:

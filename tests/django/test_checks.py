@@ -50,6 +50,8 @@ def test_each_setting_is_known_both_ways(name: str) -> None:
         ({"PROCRASTINATE_PERIODIC_DEFAULTS": {"delay": 2}}, "E008"),
         ({"PROCRASTINATE_WORKER_DEFAULTS": {"concurrency": "2"}}, "E009"),
         ({"PROCRASTINATE": {"WORKER_DEFAULTS": {"delete_jobs": "sometimes"}}}, "E009"),
+        ({"PROCRASTINATE_WORKER_DEFAULTS": {"processes": 0}}, "E009"),
+        ({"PROCRASTINATE_WORKER_DEFAULTS": {"uvloop": "0"}}, "E009"),
         ({"PROCRASTINATE_WORKER_DEFAULTS": {"worker_middleware": [str]}}, "E009"),
         ({"PROCRASTINATE_PERIODIC_DEFAULTS": {"max_delay": "600"}}, "E009"),
         ({"PROCRASTINATE_PERIODIC_DEFAULTS": {"max_delay": -1}}, "E009"),

@@ -65,6 +65,26 @@ def test_a_worker_stops_gracefully(project_url: str) -> None:
     assert worker.returncode == 0
 
 
+def test_worker_processes(project_url: str) -> None:
+    """The same command line, as many times as the settings say."""
+    for order in range(6):
+        _defer(project_url, "tests.django.shop.tasks.ship", f'{{"order_id": {order}}}')
+    environment = {"PROCRASTINATE_WORKER_PROCESSES": "2"}
+    done = manage("procrastinate", "worker", "--one-shot", "--name=django", url=project_url, **environment)
+    assert done.returncode == 0, done.stderr
+    assert _statuses(project_url) == ["succeeded"] * 6
+    for number in (1, 2):
+        assert f"procrastinate.worker.django.{number} Stopped worker" in done.stderr
+
+
+def test_worker_processes_that_cannot_start(empty_database_url: str) -> None:
+    """Are not started again, and the command fails."""
+    done = manage("procrastinate", "worker", "--processes=2", url=empty_database_url)
+    assert done.returncode == 1
+    assert "CommandError: Worker process" in done.stderr
+    assert "could not start (exit code 1)" in done.stderr
+
+
 def test_healthchecks(project_url: str) -> None:
     """Four lines."""
     assert run_ok("procrastinate", "healthchecks", url=project_url).splitlines() == [

@@ -64,7 +64,7 @@ async def start(app: App, connector: WorkerConnector, queue: Queue, caplog: pyte
     caplog.set_level(logging.DEBUG, "procrastinate")
     app = app.with_connector(connector)
     task = app.task(name="task")(lambda: None)
-    running = RunningWorker(app._worker(install_signal_handlers=False, fetch_job_polling_interval=0.05))
+    running = RunningWorker(app.make_worker(install_signal_handlers=False, fetch_job_polling_interval=0.05))
     await queue.succeeded(await task.defer_async())
     await until(lambda: "finish_task" in [vars(record).get("action") for record in caplog.records])
     return running

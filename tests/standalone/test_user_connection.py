@@ -10,15 +10,24 @@ import psycopg
 import psycopg2
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import Session
 
 import procrastinate
 from procrastinate import exceptions
 from tests.database import driver_url, libpq_url
 from tests.standalone.operations import defer_two_and_fail
-from tests.standalone.user_connections import ASYNC_KINDS, SYNC_KINDS, AsyncKind, SyncKind
+from tests.standalone.user_connections import (
+    ASYNC_KINDS,
+    ASYNC_SCOPED_SESSION,
+    SCOPED_SESSION,
+    SYNC_KINDS,
+    AsyncKind,
+    SyncKind,
+)
 
 TASK = "task"
+NOWHERE = "postgresql+psycopg://postgres@/db?host=/nowhere"
 
 
 @pytest.fixture
@@ -27,7 +36,7 @@ def app(database_url: str) -> Iterator[procrastinate.App]:
     return procrastinate.App(connector=database_url)
 
 
-@pytest.fixture(params=SYNC_KINDS, ids=str)
+@pytest.fixture(params=[*SYNC_KINDS, SCOPED_SESSION], ids=str)
 def connection_(request: pytest.FixtureRequest, database_url: str) -> Iterator[Any]:
     """The user's open connection, of each kind."""
     kind: SyncKind = request.param
@@ -35,7 +44,7 @@ def connection_(request: pytest.FixtureRequest, database_url: str) -> Iterator[A
         yield connection
 
 
-@pytest.fixture(params=ASYNC_KINDS, ids=str)
+@pytest.fixture(params=[*ASYNC_KINDS, ASYNC_SCOPED_SESSION], ids=str)
 async def async_connection(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[Any]:
     """As ``connection_``, asynchronous."""
     kind: AsyncKind = request.param
@@ -284,3 +293,19 @@ def test_a_closed_connection_is_an_error_of_the_database(app: procrastinate.App,
     connection.close()
     with pytest.raises(exceptions.ConnectorException, match="closed"):
         app.configure_task(TASK, connection=connection).defer()
+
+
+def test_a_session_that_cannot_connect_is_an_error_of_the_database(app: procrastinate.App) -> None:
+    """Its connection is made by the first statement, which may be the job's."""
+    engine = sa.create_engine(NOWHERE)
+    with Session(engine) as session, pytest.raises(exceptions.ConnectorException, match="nowhere"):
+        app.configure_task(TASK, connection=session).defer()
+
+
+async def test_an_async_session_that_cannot_connect_is_an_error_of_the_database(app: procrastinate.App) -> None:
+    """The same, asynchronous; and of a sync session that async code gives."""
+    async with AsyncSession(create_async_engine(NOWHERE)) as session:
+        with pytest.raises(exceptions.ConnectorException, match="nowhere"):
+            await app.configure_task(TASK, connection=session).defer_async()
+    with Session(sa.create_engine(NOWHERE)) as sync_session, pytest.raises(exceptions.ConnectorException):
+        await app.configure_task(TASK, connection=sync_session).defer_async()

@@ -57,12 +57,15 @@ def _engine_connection(driver: str) -> Callable[[str], AbstractContextManager[sa
     return opened
 
 
-@contextlib.contextmanager
-def _session(url: str) -> Iterator[Session]:
-    engine = sa.create_engine(url)
-    with Session(engine) as session:
-        yield session
-    engine.dispose()
+def _session(driver: str) -> Callable[[str], AbstractContextManager[Session]]:
+    @contextlib.contextmanager
+    def opened(url: str) -> Iterator[Session]:
+        engine = sa.create_engine(driver_url(url, driver))
+        with Session(engine) as session:
+            yield session
+        engine.dispose()
+
+    return opened
 
 
 @contextlib.contextmanager
@@ -97,12 +100,15 @@ def _async_engine_connection(driver: str) -> Callable[[str], AbstractAsyncContex
     return opened
 
 
-@contextlib.asynccontextmanager
-async def _async_session(url: str) -> AsyncIterator[AsyncSession]:
-    engine = create_async_engine(driver_url(url, "asyncpg"))
-    async with AsyncSession(engine) as session:
-        yield session
-    await engine.dispose()
+def _async_session(driver: str) -> Callable[[str], AbstractAsyncContextManager[AsyncSession]]:
+    @contextlib.asynccontextmanager
+    async def opened(url: str) -> AsyncIterator[AsyncSession]:
+        engine = create_async_engine(driver_url(url, driver))
+        async with AsyncSession(engine) as session:
+            yield session
+        await engine.dispose()
+
+    return opened
 
 
 @contextlib.asynccontextmanager
@@ -124,8 +130,9 @@ SYNC_KINDS = (
     SyncKind("Connection of psycopg", _engine_connection("psycopg")),
     SyncKind("Connection of psycopg2", _engine_connection("psycopg2")),
     SyncKind("Connection of pg8000", _engine_connection("pg8000")),
-    SyncKind("Session", _session),
-    SyncKind("scoped_session", _scoped_session),
+    SyncKind("Session of psycopg", _session("psycopg")),
+    SyncKind("Session of psycopg2", _session("psycopg2")),
+    SyncKind("Session of pg8000", _session("pg8000")),
     SyncKind("psycopg", _psycopg),
     SyncKind("psycopg2", _psycopg2),
 )
@@ -133,7 +140,11 @@ SYNC_KINDS = (
 ASYNC_KINDS = (
     AsyncKind("AsyncConnection of psycopg", _async_engine_connection("psycopg")),
     AsyncKind("AsyncConnection of asyncpg", _async_engine_connection("asyncpg")),
-    AsyncKind("AsyncSession", _async_session),
-    AsyncKind("async_scoped_session", _async_scoped_session),
+    AsyncKind("AsyncSession of psycopg", _async_session("psycopg")),
+    AsyncKind("AsyncSession of asyncpg", _async_session("asyncpg")),
     AsyncKind("psycopg", _async_psycopg),
 )
+
+SCOPED_SESSION = SyncKind("scoped_session", _scoped_session)
+ASYNC_SCOPED_SESSION = AsyncKind("async_scoped_session", _async_scoped_session)
+"""They stand for a session of the kinds above."""

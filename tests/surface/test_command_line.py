@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from procrastinate.cli.main import make_parser
-from procrastinate.cli.worker import worker_command
+from procrastinate.cli.worker import given_options
 from procrastinate.worker import Worker
 
 FLAGS: dict[str, dict[tuple[str, ...], str | None]] = {
@@ -37,6 +37,8 @@ FLAGS: dict[str, dict[tuple[str, ...], str | None]] = {
         ("--delete-jobs",): "WORKER_DELETE_JOBS",
         ("--max-jobs",): "WORKER_MAX_JOBS",
         ("--prefetch", "--no-prefetch"): "WORKER_PREFETCH",
+        ("--processes",): "WORKER_PROCESSES",
+        ("--uvloop", "--no-uvloop"): "WORKER_UVLOOP",
     },
     "defer": {
         ("json_args",): "DEFER_JSON_ARGS",
@@ -80,7 +82,8 @@ def test_the_help_of_the_worker_names_every_default() -> None:
     for name in ("name", "concurrency", "fetch_job_polling_interval", "abort_job_polling_interval"):
         assert defaults[name] == f"{parameters[name].default}".removesuffix(".0")
     words = {"wait": "wait", "listen_notify": "listen", "queues": "all", "delete_jobs": "never", "max_jobs": "go on"}
-    assert defaults.items() >= {**words, "prefetch": "ahead"}.items()
+    words |= {"prefetch": "ahead", "processes": "1", "uvloop": "where it is installed"}
+    assert defaults.items() >= words.items()
     assert "worker_defaults" in text
 
 
@@ -94,11 +97,6 @@ def test_what_is_not_said_is_left_to_the_app_and_the_task() -> None:
     assert defer.keys() - worker.keys() == {"task", "json_args", "ignore_already_enqueued", "unknown"}
     assert (defer["json_args"], defer["ignore_already_enqueued"], defer["unknown"]) == ({}, False, False)
     assert (worker["verbose"], worker["log_format_style"], _parsed("schema")["action"]) == (0, "%", "apply")
-
-
-class _RecordingApp:
-    def run_worker(self, **options: Any) -> None:
-        self.options = options
 
 
 @pytest.mark.parametrize(
@@ -125,9 +123,7 @@ def test_a_variable_of_the_worker_counts_whatever_its_value(
 ) -> None:
     """In 3.10, ``PROCRASTINATE_WORKER_LISTEN_NOTIFY=0`` and the other falsy values did nothing."""
     monkeypatch.setenv(f"PROCRASTINATE_{variable}", value)
-    app = _RecordingApp()
-    worker_command(app, argparse.Namespace(**_parsed("worker")))  # type: ignore[arg-type]
-    assert app.options == options
+    assert given_options(argparse.Namespace(**_parsed("worker"))) == options
 
 
 @pytest.mark.parametrize(

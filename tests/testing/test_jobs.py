@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
+from sqlmodel.ext.asyncio import session as sqlmodel_asyncio
 
 from procrastinate import App, JobContext, RetryStrategy
 from procrastinate.exceptions import TaskNotFound
@@ -84,15 +85,17 @@ def jobs(request: pytest.FixtureRequest, database_url: str) -> Iterator[Jobs]:
     engine.dispose()
 
 
-@pytest.fixture(params=["memory", "psycopg", "asyncpg"])
+@pytest.fixture(params=["memory", "psycopg", "asyncpg", "SQLModel"])
 async def async_jobs(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[Jobs]:
     """Jobs of an async test, on a session that is rolled back."""
     if request.param == "memory":
         with Jobs(make_app(InMemoryConnector())) as jobs:
             yield jobs
         return
-    engine = create_async_engine(driver_url(database_url, request.param))
-    async with AsyncSession(engine) as session:
+    is_sqlmodel = request.param == "SQLModel"
+    engine = create_async_engine(driver_url(database_url, "asyncpg" if is_sqlmodel else request.param))
+    session_class = sqlmodel_asyncio.AsyncSession if is_sqlmodel else AsyncSession
+    async with session_class(engine) as session:
         with Jobs(make_app(database_url), connection=session) as jobs:
             yield jobs
         await session.rollback()

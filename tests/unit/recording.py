@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -28,6 +29,9 @@ class RecordingConnector(BaseConnector):
             return args[0][0]
         if self.taken:
             return None
+        if operation is core.defer_jobs_alike:
+            pattern, all_args = args
+            args = ([dataclasses.replace(pattern, args=one) for one in all_args],)
         (given,) = args
         if operation in (core.defer_job, core.defer_job_or_skip):
             self.stored.append(given)

@@ -77,8 +77,8 @@ def test_an_import_path_that_does_not_exist_is_named() -> None:
 
 async def test_a_worker_takes_the_defaults_of_the_app_unless_told_otherwise() -> None:
     app = App(connector=RecordingConnector(), worker_defaults={"name": "of the app", "concurrency": 3})
-    assert app._worker().settings.concurrency == 3
-    worker = app._worker(concurrency=5)
+    assert app.make_worker().settings.concurrency == 3
+    worker = app.make_worker(concurrency=5)
     assert (worker.settings.concurrency, worker.settings.name) == (5, "of the app")
 
 

@@ -32,13 +32,18 @@ class Answers:
         self.asked: list[Any] = []
         self.passed: list[int] = []
 
-    async def fetch_jobs(self, queues: Any, worker_id: int, limit: int) -> list[Job]:
+    async def fetch_jobs(self, queues: Any, worker_id: int, limit: int, *, after: core.Rank | None = None) -> list[Job]:
         self.asked.append((queues, worker_id, limit))
         await asyncio.sleep(0)
         answer = self.fetched.pop(0) if self.fetched else []
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def start_waiting(self, *, worker_id: int, queues: Any) -> core.Waiting:
+        return core.Waiting(unaware_before=1, is_settled=True)
+
+    async def stop_waiting(self, *, worker_id: int) -> None: ...
 
     async def promote_jobs(self, *, past: int = 0) -> core.Promotion:
         self.passed.append(past)
@@ -75,6 +80,7 @@ def make_loop(answers: Answers, slots: Slots, polling_interval: float = FOR_EVER
         take=slots.take,
         take_stock=slots.take_stock,
         worker_id=lambda: WORKER_ID,
+        listens=True,
         logger=logging.getLogger("procrastinate.worker.test"),
     )
 

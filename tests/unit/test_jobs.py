@@ -76,6 +76,19 @@ def test_evolve_copies_with_changes() -> None:
     assert job.priority == 0
 
 
+def test_a_copy_is_called_by_its_own_arguments() -> None:
+    job = make_job(id=1, task_name="add", task_kwargs={"a": 1})
+    assert job.call_string == "add[1](a=1)"
+    assert job.evolve(id=2, task_kwargs={"a": 2}).call_string == "add[2](a=2)"
+
+
+def test_evolve_refuses_what_no_job_can_have() -> None:
+    with pytest.raises(TypeError, match="no field 'colour'"):
+        make_job().evolve(colour="red")
+    with pytest.raises(ValueError, match="scheduled_at must be an aware datetime"):
+        make_job().evolve(scheduled_at=datetime.datetime(2024, 1, 2))
+
+
 def test_a_job_with_a_naive_schedule_is_refused() -> None:
     with pytest.raises(ValueError, match="scheduled_at must be an aware datetime"):
         make_job(scheduled_at=datetime.datetime(2024, 1, 2))

@@ -318,7 +318,32 @@ def test_without_a_queueing_lock_there_is_no_conflict(app: App, connector: Recor
     task = app.task(on_conflict="replace")(add)
     task.defer(a=1)
     task.batch_defer({"a": 1}, {"a": 2})
-    assert deferred_with(connector) == ["defer_job", "defer_jobs"]
+    assert deferred_with(connector) == ["defer_job", "defer_jobs_alike"]
+
+
+def test_jobs_with_locks_of_their_own_are_not_alike(app: App, connector: RecordingConnector) -> None:
+    task = app.task(lock=lambda kwargs: f"lock {kwargs['a']}")(add)
+    task.batch_defer({"a": 1}, {"a": 2})
+    assert deferred_with(connector) == ["defer_jobs"]
+
+
+def test_a_task_that_is_changed_defers_other_jobs_from_then_on(app: App, connector: RecordingConnector) -> None:
+    task = app.task(queue="before", priority=1)(add)
+    task.defer(a=1)
+    task.queue, task.priority = "after", 2
+    task.defer(a=1)
+    assert [(job.queue_name, job.priority) for job in connector.stored] == [("before", 1), ("after", 2)]
+
+
+def test_a_task_defers_on_the_connector_that_its_app_has_now(app: App, connector: RecordingConnector) -> None:
+    task = app.task(add)
+    task.defer(a=1)
+    other = RecordingConnector()
+    with app.replace_connector(other):
+        task.defer(a=2)
+    task.defer(a=3)
+    assert [json.loads(job.args)["a"] for job in other.stored] == [2]
+    assert [json.loads(job.args)["a"] for job in connector.stored] == [1, 3]
 
 
 def test_a_task_known_by_name_alone_may_replace_too(app: App, connector: RecordingConnector) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
     AsyncEngine,
     AsyncSession,
     async_scoped_session,
@@ -51,7 +52,8 @@ def _opened(url: str, make: Callable[[sa.Engine], Any]) -> Iterator[Any]:
 @contextlib.asynccontextmanager
 async def _opened_async(url: str, make: Callable[[AsyncEngine], Any]) -> AsyncIterator[Any]:
     engine = create_async_engine(url)
-    yield make(engine)
+    made = make(engine)
+    yield await made if isinstance(made, AsyncConnection) else made
     await engine.dispose()
 
 
@@ -61,6 +63,7 @@ SYNC_BINDS = (
     BindKind("Connection", "psycopg2", lambda engine: engine.connect()),
     BindKind("sessionmaker", "psycopg", sessionmaker),
     BindKind("sessionmaker", "psycopg2", sessionmaker),
+    BindKind("sessionmaker", "pg8000", sessionmaker),
     BindKind("Session", "psycopg", Session),
     BindKind("scoped_session", "psycopg", lambda engine: scoped_session(sessionmaker(engine))),
 )
@@ -70,6 +73,9 @@ ASYNC_BINDS = (
     BindKind("AsyncEngine", "asyncpg", lambda engine: engine),
     BindKind("async_sessionmaker", "psycopg", async_sessionmaker),
     BindKind("async_sessionmaker", "asyncpg", async_sessionmaker),
+    BindKind("AsyncConnection", "psycopg", lambda engine: engine.connect()),
+    BindKind("AsyncConnection", "asyncpg", lambda engine: engine.connect()),
+    BindKind("AsyncSession", "psycopg", AsyncSession),
     BindKind("AsyncSession", "asyncpg", AsyncSession),
     BindKind(
         "async_scoped_session",

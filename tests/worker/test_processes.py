@@ -62,6 +62,13 @@ async def ended(process: Process) -> tuple[int | None, str]:
     return process.returncode, logged.decode()
 
 
+async def says(process: Process, words: str) -> None:
+    """Wait until it logs that."""
+    assert process.stderr is not None
+    while words not in (line := (await soon(process.stderr.readline())).decode()):
+        assert line, f"It ended, and has not logged {words!r}"
+
+
 async def test_a_program_runs_jobs_and_returns(app: App, start: StartProcess, queue: Queue, file: pathlib.Path) -> None:
     create(file)
     job_id = await app.configure_task("wait_for_file", queue="program").defer_async(path=str(file))
@@ -79,11 +86,9 @@ async def test_a_signal_stops_it_gracefully(
         {"path": str(file)}, {"path": str(file)}
     )
     process = await start()
-    await queue.reaches(first, Status.DOING)
+    await says(process, "Starting job")
     process.send_signal(number)
-    assert process.stderr is not None
-    while b"Stopping worker: 1 jobs are running" not in await soon(process.stderr.readline()):
-        pass
+    await says(process, "Stopping worker: 1 jobs are running")
     create(file)
     code, logged = await ended(process)
     assert code == 0, logged
@@ -98,11 +103,9 @@ async def test_a_second_signal_ends_it_at_once_and_the_next_worker_takes_the_job
 ) -> None:
     job_id = await app.configure_task("wait_until_cancelled", queue="program").defer_async()
     process = await start()
-    await queue.reaches(job_id, Status.DOING)
+    await says(process, "Starting job")
     process.send_signal(number)
-    assert process.stderr is not None
-    while b"Stopping worker" not in await soon(process.stderr.readline()):
-        pass
+    await says(process, "Stopping worker: 1 jobs are running")
     process.send_signal(number)
     code, logged = await ended(process)
     assert code == -number, logged
@@ -136,7 +139,7 @@ async def test_past_the_graceful_timeout_a_job_is_left_for_the_next_worker(
 ) -> None:
     job_id = await app.configure_task("wait_until_cancelled", queue="program").defer_async()
     process = await start(shutdown_graceful_timeout=0.05)
-    await queue.reaches(job_id, Status.DOING)
+    await says(process, "Starting job")
     process.send_signal(signal.SIGTERM)
     code, logged = await ended(process)
     assert (code, queue.status(job_id)) == (0, Status.TODO), logged

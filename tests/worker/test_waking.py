@@ -255,3 +255,69 @@ async def test_a_second_app_works_on_the_same_database(app: App, workers: Worker
         await app.configure_task("task").defer_async()
         await workers.run(app=other)
         assert ran.is_set()
+
+
+def _called_for(queue: Queue) -> object:
+    """What the one worker has said: the queues for which it is to be called, none named for all; or nothing."""
+    return queue.sql("SELECT called_for FROM procrastinate_workers")
+
+
+async def test_a_worker_that_has_enough_to_do_need_not_be_notified(app: App, workers: Workers, queue: Queue) -> None:
+    """And says so, until it waits again."""
+    may_end = asyncio.Event()
+
+    @app.task(name="task")
+    async def task() -> None:
+        await may_end.wait()
+
+    await workers.listening(queue, queues=["q", "r"])
+    await until(lambda: _called_for(queue) == ["q", "r"])
+    job_id = await task.configure(queue="q").defer_async()
+    await until(lambda: _called_for(queue) is None)
+    may_end.set()
+    await queue.succeeded(job_id)
+    await until(lambda: _called_for(queue) == ["q", "r"])
+
+
+async def test_what_was_written_while_nobody_needed_to_notify_starts_when_it_is_committed(
+    app: App, workers: Workers, queue: Queue, engine: sa.Engine
+) -> None:
+    """Without a poll: the worker knows of transactions that do not know that it waits now."""
+    may_end = asyncio.Event()
+
+    @app.task(name="task")
+    async def task() -> None:
+        await may_end.wait()
+
+    await workers.listening(queue)
+    first = await task.defer_async()
+    await until(lambda: _called_for(queue) is None)
+    with engine.begin() as transaction:
+        insert = "INSERT INTO procrastinate_jobs (queue_name, task_name, lock) VALUES ('q', 'task', %s) RETURNING id"
+        free, locked = (transaction.exec_driver_sql(insert, (lock,)).scalar_one() for lock in (None, "lock"))
+        may_end.set()
+        await queue.succeeded(first)
+        await until(lambda: _called_for(queue) == [])
+        await asyncio.sleep(0.5)  # it looks once more when it has called; were that all, it would find nothing
+    await queue.succeeded(free, locked)
+
+
+async def test_jobs_for_busy_workers_are_found_without_notifications(app: App, workers: Workers, queue: Queue) -> None:
+    """Jobs that have to be promoted, too."""
+    busy = asyncio.Event()
+
+    @app.task(name="hold")
+    async def hold() -> None:
+        await busy.wait()
+
+    quick = app.task(name="quick")(lambda: None)
+    await workers.listening(queue, concurrency=2)
+    held = [await hold.defer_async() for _ in range(2)]
+    await until(lambda: _called_for(queue) is None)
+    job_ids = [
+        await quick.defer_async(),
+        await quick.configure(lock="l").defer_async(),
+        await quick.configure(schedule_in={"milliseconds": 10}).defer_async(),
+    ]
+    busy.set()
+    await queue.succeeded(*held, *job_ids)

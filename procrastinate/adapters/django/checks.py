@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import importlib.util
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, register
@@ -25,7 +24,7 @@ from procrastinate.adapters.django.settings import (
     setting_name,
 )
 from procrastinate.periodic import PeriodicDefaults, read_max_delay
-from procrastinate.worker import Worker, WorkerOptions
+from procrastinate.worker import Worker, WorkerDefaults, command_settings, worker_options
 
 TAG = "procrastinate"
 
@@ -67,8 +66,14 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "RUN_AT_DEFER": (_is_bool, "True or False"),
 }
 
+
+def _use_worker_defaults(**options: Any) -> None:
+    command_settings(options)
+    Worker(app, **worker_options(cast("WorkerDefaults", options)))
+
+
 _USES: dict[str, tuple[Collection[str], Callable[..., object]]] = {
-    "WORKER_DEFAULTS": (WorkerOptions.__annotations__, functools.partial(Worker, app)),
+    "WORKER_DEFAULTS": (WorkerDefaults.__annotations__, _use_worker_defaults),
     "PERIODIC_DEFAULTS": (PeriodicDefaults.__annotations__, read_max_delay),
 }
 """Of settings that are options of something: their names, and what takes them."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import sqlalchemy as sa
 from asgiref.sync import sync_to_async
@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.transaction import TransactionManagementError
 
 from procrastinate.adapters.borrowed import borrowed_engine, use_default_loaders
+from procrastinate.adapters.direct import DirectConnections
 from procrastinate.adapters.django.connection_params import connector_params
 from procrastinate.adapters.django.exceptions import BrokenTransaction
 from procrastinate.adapters.django.job_transaction import DjangoTransaction
@@ -67,12 +68,15 @@ class DjangoConnector(BaseConnector):
         super().__init__(json_dumps=json_dumps, json_loads=json_loads)
         self.alias = alias
         self._listen_connect_args = listen_connect_args
-        self._engine = borrowed_engine(lambda: _DjangoConnection(alias))
+        self._connections = DirectConnections(borrowed_engine(lambda: _DjangoConnection(alias)), self._cursor)
 
     @property
     def connection(self) -> Any:
         """Django's connection, of this thread."""
         return db.connections[self.alias]
+
+    def _cursor(self) -> Any:
+        return self.connection.cursor()
 
     def open(self, pool: Any = None) -> None:
         """Nothing to do: Django connects when a connection is needed."""
@@ -85,10 +89,23 @@ class DjangoConnector(BaseConnector):
 
     def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation on Django's connection, in the transaction that is open there if one is."""
-        with self._translated_errors():
+        try:
             self._connect()
-            with self._transaction_for(operation), self._engine.connect() as connection:
+            with self._surroundings(operation), self._connections.connection() as connection:
                 return operation(connection, *args, **kwargs)
+        except TransactionManagementError as error:
+            raise BrokenTransaction(str(error)) from error
+        except (db.Error, sa.exc.SQLAlchemyError) as error:
+            raise translate(error) from error
+
+    def _surroundings(self, operation: Callable[..., Any]) -> contextlib.AbstractContextManager[Any]:
+        """Outside ``atomic()``, Django commits each statement: several that belong together need a transaction.
+
+        Where the user has opened one, it becomes a savepoint. A single statement that fails there has spoilt the
+        transaction, and Django is told, as it is by its own ORM.
+        """
+        surround = transaction.atomic if is_atomic(operation) else transaction.mark_for_rollback_on_error
+        return cast("contextlib.AbstractContextManager[Any]", surround(using=self.alias))
 
     def _connect(self) -> None:
         """Before SQLAlchemy does, which would wrap what Django says in an event loop."""
@@ -125,22 +142,3 @@ class DjangoConnector(BaseConnector):
             json_dumps=self.json_dumps,
             json_loads=self.json_loads,
         )
-
-    def _transaction_for(self, operation: Callable[..., Any]) -> contextlib.AbstractContextManager[Any]:
-        """Outside ``atomic()``, Django commits each statement: several that belong together need a transaction.
-
-        Where the user has opened one, it becomes a savepoint. A single statement that fails there has spoilt the
-        transaction, and Django is told, as it is by its own ORM.
-        """
-        if is_atomic(operation):
-            return transaction.atomic(using=self.alias)
-        return transaction.mark_for_rollback_on_error(using=self.alias)
-
-    @contextlib.contextmanager
-    def _translated_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except TransactionManagementError as error:
-            raise BrokenTransaction(str(error)) from error
-        except (db.Error, sa.exc.SQLAlchemyError) as error:
-            raise translate(error) from error

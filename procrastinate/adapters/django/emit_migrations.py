@@ -24,7 +24,7 @@ from django.db.migrations import Migration
 from django.db.migrations.operations import AddField, AlterField, CreateModel, RemoveField
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ModelState, ProjectState
-from django.db.migrations.writer import OperationWriter
+from django.db.migrations.writer import MigrationWriter, OperationWriter
 
 from procrastinate.adapters.django.operations import RunPostgreSQL
 from procrastinate.alembic.revisions import alembic_config
@@ -146,7 +146,7 @@ def _field_operations(old: ModelState, new: ModelState) -> Iterator[Operation]:
     for name, field in new.fields.items():
         if name not in old.fields:
             yield AddField(new.name_lower, name, field)
-        elif old.fields[name].deconstruct()[1:] != field.deconstruct()[1:]:
+        elif MigrationWriter.serialize(old.fields[name]) != MigrationWriter.serialize(field):
             yield AlterField(new.name_lower, name, field)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.fields.related_descriptors import ForwardManyToOneDescriptor
 from django.utils import timezone
@@ -49,6 +50,7 @@ class ProcrastinateWorker(ReadOnlyModelBase):
 
     id = models.BigAutoField(primary_key=True)
     last_heartbeat = models.DateTimeField()
+    called_for = ArrayField(models.TextField(), null=True)
 
     class Meta(ReadOnlyModelBase.Meta):
         db_table = "procrastinate_workers"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from procrastinate.middleware import TaskMiddleware
     from procrastinate.periodic import PeriodicDefaults
     from procrastinate.tasks import Task
-    from procrastinate.worker import Worker, WorkerOptions
+    from procrastinate.worker import Worker, WorkerDefaults, WorkerOptions
 
 _CLEANUP: tuple[TaskMiddleware, ...] = (close_db_connections, close_db_connections_async)
 
@@ -52,7 +52,7 @@ class DjangoApp(App):
     def bind(self, settings: Settings) -> None:
         """Give the app what the settings say."""
         self.import_paths = [*_discovered_modules(settings.AUTODISCOVER_MODULE_NAME), *settings.IMPORT_PATHS]
-        self.worker_defaults = cast("WorkerOptions", dict(settings.WORKER_DEFAULTS or {}))
+        self.worker_defaults = cast("WorkerDefaults", dict(settings.WORKER_DEFAULTS or {}))
         self.periodic_defaults = cast("PeriodicDefaults", dict(settings.PERIODIC_DEFAULTS or {}))
         self._set_connector(create_connector(settings))
         if settings.RUN_AT_DEFER:
@@ -75,10 +75,11 @@ class DjangoApp(App):
                 self.tasks[name] = task
         return task
 
-    def _worker(self, **options: Unpack[WorkerOptions]) -> Worker:
+    def make_worker(self, **options: Unpack[WorkerOptions]) -> Worker:
+        """As every app's, with care for Django's connections around each task."""
         given = options.get("task_middleware", self.worker_defaults.get("task_middleware"))
         options["task_middleware"] = [*_CLEANUP, *(given or ())]
-        return super()._worker(**options)
+        return super().make_worker(**options)
 
     def caller_thread(self) -> CallerThread:
         """The thread on whose connections Django's asynchronous ORM runs."""

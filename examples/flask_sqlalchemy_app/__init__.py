@@ -1,0 +1,1 @@
+"""A shop with loyalty points on Flask-SQLAlchemy, which awards them by jobs, each once."""

@@ -1,0 +1,42 @@
+"""The event loop of the worker command: uvloop's where it is installed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def loop_factory(uvloop: bool | None) -> LoopFactory | None:
+    """What makes the event loop; ``None``: asyncio's own.
+
+    Parameters
+    ----------
+    uvloop:
+        Whether to use it; ``None``: if it is installed.
+
+    Raises
+    ------
+    ValueError
+        It is wanted, and not installed.
+    """
+    factory = None if uvloop is False else _uvloop_factory()
+    if uvloop and factory is None:
+        raise ValueError("uvloop is not installed: pip install 'procrastinate[uvloop]', or leave the option out")
+    logger.debug(
+        "The event loop is %s", "uvloop's" if factory else "asyncio's own", extra={"action": "choose_event_loop"}
+    )
+    return factory
+
+
+def _uvloop_factory() -> LoopFactory | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: LoopFactory = uvloop.new_event_loop
+    return factory

@@ -1,0 +1,115 @@
+"""Says in the database whether the worker waits for jobs: writers notify only while somebody does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from procrastinate.manager import JobManager
+from procrastinate.worker.backoff import Backoff
+
+BUSY_AFTER = 0.25
+"""Seconds of work without a pause after which a worker needs no call. Less would have it write a row more often than it
+spares others a notification."""
+_LONGEST_PAUSE = 1.0
+
+
+class CallForJobs:
+    """Tells writers when to call this worker, and looks by itself for what those have written who did not know.
+
+    Parameters
+    ----------
+    listens:
+        Whether the worker hears when it is called.
+    wake:
+        Lets the fetch loop look again.
+    """
+
+    def __init__(
+        self,
+        manager: JobManager,
+        queues: tuple[str, ...] | None,
+        worker_id: Callable[[], int],
+        *,
+        listens: bool,
+        wake: Callable[[], None],
+    ) -> None:
+        self._manager = manager
+        self._queues = queues
+        self._worker_id = worker_id
+        self._listens = listens
+        self._wake = wake
+        self._loop = asyncio.get_running_loop()
+        self._told: tuple[int, bool] | None = None
+        self._busy_since: float | None = None
+        self._unaware_before: int | None = None
+        self._backoff = Backoff(first=0.02, longest=_LONGEST_PAUSE)
+        self._next_look = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_made(self) -> bool:
+        """Whether writers notify, as far as this worker has said so. One that has just registered has said nothing."""
+        return self._told != (self._worker_id(), False)
+
+    async def busy(self) -> None:
+        """There is work, or no room for more. After a while of this, call no more."""
+        now = self._loop.time()
+        if self._busy_since is None:
+            self._busy_since = now
+        if not self.is_made:
+            return
+        rest = self._busy_since + BUSY_AFTER - now
+        if self._listens and rest > 0:
+            self._wake_in(rest)
+            return
+        worker_id = self._worker_id()
+        await self._manager.stop_waiting(worker_id=worker_id)
+        self._told = worker_id, False
+
+    async def idle(self) -> bool:
+        """Nothing was found, and there is room. Call, and say whether to look once more before waiting to be called."""
+        self._busy_since = None
+        self.close()
+        if not self._listens:
+            await self.busy()
+            return False
+        if self._told != (self._worker_id(), True):
+            return await self._call()
+        if self._unaware_before is None:
+            return False
+        return await self._look_after_unaware(self._unaware_before)
+
+    async def _call(self) -> bool:
+        worker_id = self._worker_id()
+        waiting = await self._manager.start_waiting(worker_id=worker_id, queues=self._queues)
+        if waiting is None:
+            return False  # it will be registered anew, and woken
+        self._told = worker_id, True
+        self._backoff.reset()
+        self._unaware_before = None if waiting.is_settled else waiting.unaware_before
+        self._next_look = self._loop.time() + self._backoff.next_wait()
+        return True
+
+    async def _look_after_unaware(self, unaware_before: int) -> bool:
+        """Those who looked before the call was made do not notify. Until they have all ended, look now and then."""
+        now = self._loop.time()
+        if now < self._next_look:
+            self._wake_in(self._next_look - now)
+            return False
+        if await self._manager.have_ended_before(transaction=unaware_before):
+            self._unaware_before = None
+            return True
+        pause = self._backoff.next_wait()
+        self._next_look = now + pause
+        self._wake_in(pause)
+        return False
+
+    def _wake_in(self, seconds: float) -> None:
+        self.close()
+        self._timer = self._loop.call_later(seconds, self._wake)
+
+    def close(self) -> None:
+        """Wake nobody any more."""
+        if self._timer is not None:
+            self._timer.cancel()

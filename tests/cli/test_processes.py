@@ -1,0 +1,312 @@
+"""``procrastinate worker --processes N``: real processes, stopped and killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import psutil
+import pytest
+import sqlalchemy as sa
+
+from tests.cli.command import DEADLINE, Command
+
+T = TypeVar("T")
+SUPERVISOR = "procrastinate.worker.supervisor"
+
+
+def until(condition: Callable[[], T]) -> T:
+    """Wait until the condition holds, and return what it returned."""
+    deadline = time.monotonic() + DEADLINE
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"It did not come to that in {DEADLINE:g} s; last: {result!r}"
+        time.sleep(0.02)
+    return result
+
+
+class Supervised:
+    """A supervisor and its worker processes, on one database."""
+
+    def __init__(self, command: Command, connection: sa.Connection, log: pathlib.Path) -> None:
+        self._command = command
+        self._connection = connection
+        self._log = log
+        self._seen: dict[int, psutil.Process] = {}
+        self.supervisor: subprocess.Popen[str] | None = None
+
+    def start(self, *arguments: str, started: int = 2, **environment: str) -> None:
+        """Start it, and wait for so many of its workers."""
+        with self._log.open("w") as log:
+            self.supervisor = self._command.start("worker", *arguments, stderr=log, **environment)
+        until(lambda: self.logged.count("Starting worker on") >= started)
+
+    @property
+    def logged(self) -> str:
+        """What the supervisor and its workers have logged by now."""
+        return self._log.read_text()
+
+    def workers(self) -> list[int]:
+        """The ids of the worker processes that run now."""
+        assert self.supervisor is not None
+        found = psutil.Process(self.supervisor.pid).children()
+        self._seen |= {process.pid: process for process in found}
+        return sorted(process.pid for process in found if process.status() != psutil.STATUS_ZOMBIE)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send the supervisor a signal."""
+        assert self.supervisor is not None
+        self.supervisor.send_signal(number)
+
+    def ended(self) -> int:
+        """Wait for the supervisor's end, and say with what status. None of its workers is left."""
+        assert self.supervisor is not None
+        status = self.supervisor.wait(DEADLINE)
+        until(lambda: not self.left())
+        return status
+
+    def left(self) -> list[psutil.Process]:
+        """The worker processes that were seen, and are still there."""
+        return [one for one in self._seen.values() if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+    def sql(self, statement: str) -> list[tuple[object, ...]]:
+        """What the database says."""
+        result = self._connection.execute(sa.text(statement))
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+    def defer(self, task: str, count: int = 1, **arguments: object) -> None:
+        """Defer so many jobs of a task of the shop."""
+        statement = sa.text(
+            "INSERT INTO procrastinate_jobs (task_name, queue_name, args)"
+            " SELECT :task, 'default', CAST(:args AS jsonb) FROM generate_series(1, :count)"
+        )
+        self._connection.execute(statement, {"task": task, "args": json.dumps(arguments), "count": count})
+
+    def statuses(self) -> list[str]:
+        """Of all jobs, in the order of their ids."""
+        return [str(status) for (status,) in self.sql("SELECT status::text FROM procrastinate_jobs ORDER BY id")]
+
+    def end_of_test(self) -> None:
+        """End what is left."""
+        if self.supervisor is not None:
+            if self.supervisor.poll() is None:
+                self.workers()
+            self.supervisor.kill()
+            self.supervisor.communicate()
+        for process in self.left():
+            process.kill()
+            process.wait(DEADLINE)
+
+
+@pytest.fixture
+def supervised(database_url: str, connection: sa.Connection, tmp_path: pathlib.Path) -> Iterator[Supervised]:
+    """On a migrated database."""
+    supervised = Supervised(Command(database_url), connection, tmp_path / "log")
+    yield supervised
+    supervised.end_of_test()
+
+
+def _pids(directory: pathlib.Path) -> set[int]:
+    """Of the processes in which jobs wait, going by the files that they made."""
+    return {int(path.name) for path in directory.iterdir() if path.name.isdecimal()}
+
+
+@pytest.fixture
+def place(tmp_path: pathlib.Path) -> pathlib.Path:
+    """Where jobs say that they run, and where they are told to end."""
+    place = tmp_path / "place"
+    place.mkdir()
+    return place
+
+
+def test_jobs_run_on_all_processes(supervised: Supervised, place: pathlib.Path) -> None:
+    """Three jobs that wait for each other, each in a process that runs one at a time."""
+    supervised.start("--processes=3", "--name=shop", started=3)
+    supervised.defer("stay", 3, place=str(place))
+    pids = until(lambda: len(_pids(place)) == 3 and _pids(place))
+    assert pids == set(supervised.workers())
+    assert supervised.sql("SELECT count(*) FROM procrastinate_workers") == [(3,)]
+    (place / "go").touch()
+    until(lambda: supervised.statuses() == ["succeeded"] * 3)
+    supervised.send(signal.SIGTERM)
+    assert supervised.ended() == 0
+    assert all(f"procrastinate.worker.shop.{number}:" in supervised.logged for number in (1, 2, 3))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_signal_stops_all_gracefully(supervised: Supervised, place: pathlib.Path, number: signal.Signals) -> None:
+    """Their jobs end first; those that wait go on waiting."""
+    supervised.start("--processes=2")
+    supervised.defer("stay", 3, place=str(place))
+    until(lambda: len(_pids(place)) == 2)
+    supervised.workers()
+    supervised.send(number)
+    until(lambda: supervised.logged.count("Stopping worker: 1 jobs are running") == 2)
+    assert supervised.statuses().count("doing") == 2
+    (place / "go").touch()
+    assert supervised.ended() == 0, supervised.logged
+    assert sorted(supervised.statuses()) == ["succeeded", "succeeded", "todo"]
+    assert supervised.sql("SELECT count(*) FROM procrastinate_workers") == [(0,)]
+    assert "Traceback" not in supervised.logged
+
+
+def test_a_signal_that_everybody_gets_is_one(supervised: Supervised, place: pathlib.Path) -> None:
+    """As a terminal sends Ctrl-C, and systemd SIGTERM: to the supervisor and to each worker."""
+    supervised.start("--processes=2")
+    supervised.defer("stay", 2, place=str(place))
+    until(lambda: len(_pids(place)) == 2)
+    workers = supervised.workers()
+    supervised.send(signal.SIGTERM)
+    for pid in workers:
+        os.kill(pid, signal.SIGTERM)
+    until(lambda: supervised.logged.count("Stopping worker: 1 jobs are running") == 2)
+    (place / "go").touch()
+    assert supervised.ended() == 0, supervised.logged
+    assert supervised.statuses() == ["succeeded", "succeeded"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_the_wait(supervised: Supervised, place: pathlib.Path, number: signal.Signals) -> None:
+    """The exit status is what a shell has for the signal."""
+    supervised.start("--processes=2")
+    supervised.defer("stay", 2, place=str(place))
+    until(lambda: len(_pids(place)) == 2)
+    supervised.workers()
+    supervised.send(number)
+    until(lambda: supervised.logged.count("Stopping worker: 1 jobs are running") == 2)
+    supervised.send(number)
+    assert supervised.ended() == 128 + number
+    assert supervised.statuses() == ["doing", "doing"]
+
+
+def test_a_process_that_is_killed_is_replaced_and_its_job_rescued(supervised: Supervised, place: pathlib.Path) -> None:
+    """The log says by what it was ended."""
+    supervised.start("--processes=2", APP="tests.cli.shop.quick_app")
+    supervised.defer("stay", place=str(place))
+    (killed,) = until(lambda: _pids(place))
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: "has died: signal SIGKILL. The next one starts in" in supervised.logged)
+    until(lambda: len(supervised.workers()) == 2)
+    (place / "go").touch()
+    until(lambda: supervised.statuses() == ["succeeded"])
+    assert supervised.sql("SELECT attempts FROM procrastinate_jobs") == [(2,)]
+    until(lambda: supervised.logged.count("Starting worker on") == 3)
+    supervised.send(signal.SIGTERM)
+    assert supervised.ended() == 0, supervised.logged
+
+
+def test_workers_whose_supervisor_is_killed_drain_and_end(supervised: Supervised, place: pathlib.Path) -> None:
+    """Nobody has to tell them."""
+    supervised.start("--processes=2")
+    supervised.defer("stay", 2, place=str(place))
+    until(lambda: len(_pids(place)) == 2)
+    assert len(supervised.workers()) == 2
+    supervised.send(signal.SIGKILL)
+    until(lambda: supervised.logged.count("Stopping worker: 1 jobs are running") == 2)
+    (place / "go").touch()
+    assert supervised.ended() == -signal.SIGKILL
+    assert supervised.statuses() == ["succeeded", "succeeded"]
+    assert supervised.sql("SELECT count(*) FROM procrastinate_workers") == [(0,)]
+
+
+def test_a_process_that_has_run_its_jobs_is_replaced(supervised: Supervised) -> None:
+    """At once, and as no error."""
+    supervised.start("--processes=2", "--max-jobs=1")
+    before = set(supervised.workers())
+    supervised.defer("add", 2)
+    until(lambda: len(set(supervised.workers()) - before) == 2)
+    until(lambda: supervised.logged.count("Starting worker on") == 4)
+    supervised.send(signal.SIGTERM)
+    assert supervised.ended() == 0, supervised.logged
+    assert supervised.logged.count("has ended by itself, and is replaced") == 2
+    assert "ERROR" not in supervised.logged
+
+
+def test_one_shot_ends_when_nothing_is_left(supervised: Supervised) -> None:
+    """And nothing is replaced."""
+    supervised.defer("add", 20)
+    supervised.start("--one-shot", WORKER_PROCESSES="2")
+    assert supervised.ended() == 0, supervised.logged
+    assert supervised.statuses() == ["succeeded"] * 20
+    assert supervised.logged.count("Starting worker on") == 2
+
+
+def test_of_one_shot_a_process_that_dies_is_not_replaced_and_the_status_tells(
+    supervised: Supervised, place: pathlib.Path
+) -> None:
+    """1, and which."""
+    supervised.defer("stay", 2, place=str(place))
+    supervised.start("--processes=2", "--one-shot")
+    killed, _ = until(lambda: len(_pids(place)) == 2 and _pids(place))
+    os.kill(killed, signal.SIGKILL)
+    (place / "go").touch()
+    assert supervised.ended() == 1
+    assert sorted(supervised.statuses()) == ["doing", "succeeded"]
+    assert "Worker processes did not end well:" in supervised.logged
+    assert "(signal SIGKILL)" in supervised.logged
+
+
+def test_a_missing_schema_ends_it(empty_database_url: str) -> None:
+    """Said by a worker, and by the supervisor; nothing is started again."""
+    failed = Command(empty_database_url).run("worker", "--processes=2", check=False)
+    assert failed.returncode == 1
+    assert "procrastinate schema --apply" in failed.stderr
+    assert "could not start (exit code 1)" in failed.stderr
+    assert "has pid" in failed.stderr
+    assert "The next one starts" not in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_a_database_that_is_away_at_the_first_start_ends_it() -> None:
+    """As it ends a single worker."""
+    failed = Command("postgresql+psycopg://me:hunter2@/none?host=/nowhere").run("worker", "--processes=2", check=False)
+    assert failed.returncode == 1
+    assert "/nowhere" in failed.stderr
+    assert "hunter2" not in failed.stderr
+
+
+def test_a_wrong_option_starts_nothing(database_url: str) -> None:
+    """The command understands it, and the worker refuses it."""
+    failed = Command(database_url).run("worker", "--processes=2", "--fetch-job-polling-interval=0", check=False)
+    assert failed.returncode == 1
+    assert "fetch_job_polling_interval must be more than 0 seconds" in failed.stderr
+    assert "The next one starts" not in failed.stderr
+    assert Command(database_url).run("worker", "--processes=0", check=False).returncode == 2
+
+
+@pytest.mark.timeout(300)
+def test_when_workers_can_no_longer_start_it_gives_up(supervised: Supervised) -> None:
+    """After a few in a row, and not at the first: others still run. They are stopped, gracefully."""
+    supervised.start("--processes=2")
+    supervised.sql("UPDATE procrastinate_alembic_version SET version_num = 'procrastinate_0001'")
+    os.kill(supervised.workers()[0], signal.SIGKILL)
+    until(lambda: "could not start: exit code 1. The next one starts in" in supervised.logged)
+    until(lambda: "5 in a row have failed" in supervised.logged)
+    assert supervised.ended() == 1
+    assert supervised.logged.count("The next one starts in") == 5
+    assert "could not start (exit code 1), and 5 in a row have failed" in supervised.logged
+    assert supervised.logged.count("Stopped worker on") == 1
+
+
+def test_one_process_has_no_supervisor(supervised: Supervised) -> None:
+    """Nothing is different from before."""
+    supervised.start("--processes=1", started=1)
+    assert supervised.workers() == []
+    supervised.send(signal.SIGTERM)
+    assert supervised.ended() == 0
+    assert "procrastinate.worker.from the app:" in supervised.logged
+    assert SUPERVISOR not in supervised.logged
+
+
+def test_the_app_may_say_how_many(supervised: Supervised) -> None:
+    """In ``worker_defaults``; its own option for the name is kept, too."""
+    supervised.start(APP="tests.cli.shop.app_of_two")
+    assert len(supervised.workers()) == 2
+    supervised.send(signal.SIGTERM)
+    assert supervised.ended() == 0
+    assert "procrastinate.worker.of two.2:" in supervised.logged

@@ -1,0 +1,200 @@
+"""Sessions as they are really set up: several engines, schemas of tenants, sync code inside async sessions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import flask
+import pytest
+import sqlalchemy as sa
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+import procrastinate
+from tests.database import driver_url
+
+TENANT = {"schema_translate_map": {None: "tenant"}}
+
+
+class Base(DeclarativeBase):
+    """The user's tables."""
+
+
+class Note(Base):
+    """One of them."""
+
+    __tablename__ = "notes"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+@pytest.fixture
+def app(database_url: str) -> procrastinate.App:
+    """An app that is not open: it must need no connection of its own."""
+    return procrastinate.App(connector=database_url)
+
+
+@pytest.fixture
+def tenant_engine(engine: sa.Engine) -> sa.Engine:
+    """An engine that finds the user's tables in the schema of a tenant."""
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE SCHEMA tenant"))
+    tenant_engine = engine.execution_options(**TENANT)
+    Base.metadata.create_all(tenant_engine)
+    return tenant_engine
+
+
+@pytest.fixture(params=["psycopg", "asyncpg"])
+async def async_engine(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[AsyncEngine]:
+    """The user's asynchronous engine."""
+    engine = create_async_engine(driver_url(database_url, request.param))
+    yield engine
+    await engine.dispose()
+
+
+def counts(engine: sa.Engine, *tables: str) -> list[int]:
+    """How many rows are committed."""
+    with engine.connect() as connection:
+        return [connection.execute(sa.text(f"SELECT count(*) FROM {table}")).scalar_one() for table in tables]  # noqa: S608
+
+
+def test_the_schemas_of_tenants_are_for_the_users_tables(
+    app: procrastinate.App, engine: sa.Engine, tenant_engine: sa.Engine
+) -> None:
+    """Before and after the job."""
+    with Session(tenant_engine) as session, session.begin():
+        session.add(Note())
+        session.flush()
+        app.configure_task("task", connection=session).batch_defer({}, {})
+        session.add(Note())
+    assert counts(engine, "tenant.notes", "procrastinate_jobs") == [2, 2]
+
+
+async def test_the_schemas_of_tenants_are_for_the_users_tables_async(
+    app: procrastinate.App, engine: sa.Engine, tenant_engine: sa.Engine, async_engine: AsyncEngine
+) -> None:
+    """Before and after the job."""
+    async with AsyncSession(async_engine.execution_options(**TENANT)) as session, session.begin():
+        session.add(Note())
+        await session.flush()
+        await app.configure_task("task", connection=session).batch_defer_async({}, {})
+        session.add(Note())
+    assert counts(engine, "tenant.notes", "procrastinate_jobs") == [2, 2]
+
+
+def test_an_app_on_the_engine_of_a_tenant_has_the_one_queue(engine: sa.Engine, tenant_engine: sa.Engine) -> None:
+    """For one job and for several, and for the worker."""
+    app = procrastinate.App(connector=tenant_engine)
+    noted = []
+
+    @app.task
+    def note() -> None:
+        noted.append(1)
+
+    with app.open():
+        note.defer()
+        note.batch_defer({}, {})
+        app.run_worker(wait=False, install_signal_handlers=False)
+    assert counts(engine, "procrastinate_jobs") == [len(noted)] == [3]
+
+
+async def test_an_app_on_the_async_engine_of_a_tenant_has_the_one_queue(
+    engine: sa.Engine, tenant_engine: sa.Engine, async_engine: AsyncEngine
+) -> None:
+    """For one job and for several."""
+    app = procrastinate.App(connector=async_engine.execution_options(**TENANT))
+    async with app.open_async():
+        await app.configure_task("task").defer_async()
+        await app.configure_task("task").batch_defer_async({}, {})
+    assert counts(engine, "procrastinate_jobs") == [3]
+
+
+def test_the_schema_is_not_applied_to_the_schema_of_a_tenant(empty_database_url: str) -> None:
+    """It is found there by nobody."""
+    engine = sa.create_engine(empty_database_url)
+    app = procrastinate.App(connector=engine.execution_options(**TENANT))
+    with app.open():
+        app.schema_manager.apply_schema()
+    assert counts(engine, "public.procrastinate_jobs") == [0]
+    engine.dispose()
+
+
+def test_a_session_of_several_engines_gives_the_connection_of_the_queue(
+    app: procrastinate.App, engine: sa.Engine
+) -> None:
+    """The one of its own tables."""
+    Base.metadata.create_all(engine)
+    with Session(binds={Note: engine}) as session, session.begin():
+        session.add(Note())
+        connection = session.connection(bind_arguments={"mapper": Note})
+        app.configure_task("task", connection=connection).defer()
+    assert counts(engine, "notes", "procrastinate_jobs") == [1, 1]
+
+
+def test_so_does_a_session_of_flask_sqlalchemy(app: procrastinate.App, engine: sa.Engine, database_url: str) -> None:
+    """Its default engine may lead elsewhere."""
+    flask_app = flask.Flask(__name__)
+    flask_app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
+    flask_app.config["SQLALCHEMY_BINDS"] = {"shop": database_url}
+    db = SQLAlchemy(flask_app)
+    with flask_app.app_context():
+        with pytest.raises(TypeError, match="sqlite"):
+            app.configure_task("task", connection=db.session).defer()
+        connection = db.session.connection(bind_arguments={"bind": db.engines["shop"]})
+        app.configure_task("task", connection=connection).defer()
+        assert counts(engine, "procrastinate_jobs") == [0]
+        db.session.commit()
+        assert counts(engine, "procrastinate_jobs") == [1]
+        for own_engine in db.engines.values():
+            own_engine.dispose()
+
+
+async def test_async_code_may_defer_with_a_session_of_flask_sqlalchemy(
+    app: procrastinate.App, engine: sa.Engine, database_url: str
+) -> None:
+    """As an asynchronous view does: a thread uses the session, and still knows the application."""
+    flask_app = flask.Flask(__name__)
+    flask_app.config["SQLALCHEMY_DATABASE_URI"] = database_url
+    db = SQLAlchemy(flask_app)
+    with flask_app.app_context():
+        await app.configure_task("task", connection=db.session).batch_defer_async({}, {})
+        assert counts(engine, "procrastinate_jobs") == [0]
+        db.session.commit()
+        db.engine.dispose()
+    assert counts(engine, "procrastinate_jobs") == [2]
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+async def test_sync_code_inside_an_async_session_may_defer(
+    app: procrastinate.App, engine: sa.Engine, async_engine: AsyncEngine, end: str
+) -> None:
+    """With the session that ``run_sync`` gives it."""
+
+    def defer(session: Session) -> None:
+        app.configure_task("task", connection=session).defer()
+        app.configure_task("task", connection=session).batch_defer({}, {})
+        assert len(app.job_manager.list_jobs(connection=session.connection())) == 3
+
+    async with AsyncSession(async_engine) as session:
+        await session.run_sync(defer)
+        assert counts(engine, "procrastinate_jobs") == [0]
+        await getattr(session, end)()
+    assert counts(engine, "procrastinate_jobs") == [3 if end == "commit" else 0]
+
+
+def test_a_hook_of_the_session_may_defer(app: procrastinate.App, engine: sa.Engine) -> None:
+    """When it writes a row, in the midst of its flush."""
+    Base.metadata.create_all(engine)
+
+    def noted(mapper: Any, connection: sa.Connection, note: Note) -> None:
+        app.configure_task("task", connection=connection).defer(note_id=note.id)
+
+    sa.event.listen(Note, "after_insert", noted)
+    try:
+        with Session(engine) as session, session.begin():
+            session.add(Note())
+    finally:
+        sa.event.remove(Note, "after_insert", noted)
+    assert counts(engine, "notes", "procrastinate_jobs") == [1, 1]

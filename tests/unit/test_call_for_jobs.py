@@ -1,0 +1,128 @@
+"""When a worker calls for jobs, and when it stops, against a queue that answers at once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from procrastinate import core
+from procrastinate.manager import JobManager
+from procrastinate.worker import call_for_jobs
+from procrastinate.worker.call_for_jobs import CallForJobs
+
+
+class Answers:
+    """Remembers what a worker has said."""
+
+    def __init__(self) -> None:
+        self.said: list[object] = []
+        self.is_settled = True
+        self.is_registered = True
+
+    async def start_waiting(self, *, worker_id: int, queues: object) -> core.Waiting | None:
+        self.said.append((worker_id, queues))
+        return core.Waiting(unaware_before=10, is_settled=self.is_settled) if self.is_registered else None
+
+    async def stop_waiting(self, *, worker_id: int) -> None:
+        self.said.append((worker_id, "stop"))
+
+    async def have_ended_before(self, *, transaction: int) -> bool:
+        self.said.append(transaction)
+        return self.is_settled
+
+
+class Worker:
+    """The worker, of which the id may change."""
+
+    def __init__(self, *, listens: bool = True) -> None:
+        self.id = 1
+        self.answers = Answers()
+        self.woken = asyncio.Event()
+        self.call = CallForJobs(
+            cast("JobManager", self.answers), ("q",), lambda: self.id, listens=listens, wake=self.woken.set
+        )
+
+    async def wakes(self) -> None:
+        async with asyncio.timeout(30):
+            await self.woken.wait()
+        self.woken.clear()
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that works has enough to do at once."""
+    monkeypatch.setattr(call_for_jobs, "BUSY_AFTER", 0.0)
+
+
+async def test_an_idle_worker_calls_once_and_looks_once_more() -> None:
+    worker = Worker()
+    assert await worker.call.idle()
+    assert not await worker.call.idle()
+    assert worker.answers.said == [(1, ("q",))]
+    assert worker.call.is_made
+
+
+async def test_a_worker_that_works_goes_on_calling_for_a_while() -> None:
+    worker = Worker()
+    await worker.call.idle()
+    await worker.call.busy()
+    assert worker.call.is_made
+    await worker.wakes()
+    await worker.call.busy()
+    assert not worker.call.is_made
+    assert worker.answers.said == [(1, ("q",)), (1, "stop")]
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_it_stops_once_and_calls_again_when_it_is_idle() -> None:
+    worker = Worker()
+    await worker.call.busy()
+    await worker.call.busy()
+    assert worker.answers.said == [(1, "stop")]
+    assert await worker.call.idle()
+    assert worker.answers.said == [(1, "stop"), (1, ("q",))]
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_under_a_new_id_nothing_has_been_said() -> None:
+    worker = Worker()
+    await worker.call.idle()
+    worker.id = 2
+    assert await worker.call.idle()
+    assert worker.answers.said == [(1, ("q",)), (2, ("q",))]
+    await worker.call.busy()
+    worker.id = 3
+    assert worker.call.is_made
+    await worker.call.busy()
+    assert worker.answers.said[2:] == [(2, "stop"), (3, "stop")]
+
+
+async def test_it_looks_until_those_have_ended_who_do_not_know() -> None:
+    worker = Worker()
+    worker.answers.is_settled = False
+    assert await worker.call.idle()
+    assert not await worker.call.idle()
+    await worker.wakes()
+    assert not await worker.call.idle()
+    worker.answers.is_settled = True
+    await worker.wakes()
+    assert await worker.call.idle()
+    assert not await worker.call.idle()
+    assert worker.answers.said == [(1, ("q",)), 10, 10]
+
+
+async def test_a_worker_that_is_not_registered_does_not_look_again_and_again() -> None:
+    worker = Worker()
+    worker.answers.is_registered = False
+    assert not await worker.call.idle()
+    worker.answers.is_registered = True
+    assert await worker.call.idle()
+
+
+async def test_a_worker_that_does_not_listen_never_calls() -> None:
+    worker = Worker(listens=False)
+    assert not await worker.call.idle()
+    assert not await worker.call.idle()
+    assert worker.answers.said == [(1, "stop")]
