@@ -137,7 +137,9 @@ class WorkerOperations(OperationRunner):
 
     async def start_waiting(self, *, worker_id: int, queues: tuple[str, ...] | None) -> core.Waiting | None:
         """Say that a worker waits to be notified of jobs in these queues; ``None`` where it is not registered."""
-        return await self.connector.run_async(core.start_waiting, worker_id=worker_id, queues=queues)
+        if not await self.connector.run_async(core.start_waiting, worker_id=worker_id, queues=queues):
+            return None
+        return await self.connector.run_async(core.read_unaware)
 
     async def stop_waiting(self, *, worker_id: int) -> None:
         """Say that a worker looks for jobs by itself, and need not be notified of any."""

@@ -49,7 +49,7 @@ from procrastinate.core.retention import delete_everything, delete_finished_jobs
 from procrastinate.core.sweep import Sweep, sweep_parked_jobs
 from procrastinate.core.tables import metadata
 from procrastinate.core.ticks import TickOutcome, defer_tick
-from procrastinate.core.waiting_workers import have_ended_before, start_waiting, stop_waiting
+from procrastinate.core.waiting_workers import have_ended_before, read_unaware, start_waiting, stop_waiting
 from procrastinate.core.workers import (
     list_jobs_started_before,
     list_stalled_jobs,
@@ -119,6 +119,7 @@ __all__ = [
     "promote_jobs",
     "prune_stalled_workers",
     "read_clock",
+    "read_unaware",
     "register_worker",
     "rescue_jobs",
     "retry_job_by_id",
