@@ -117,13 +117,21 @@ class Databases:
         """Drop a database, whoever is still connected to it."""
         self._execute(f'DROP DATABASE "{sa.make_url(url).database}" WITH (FORCE)')
 
+    def new_name(self) -> str:
+        """A name that no database has yet."""
+        self._count += 1
+        return f"{self.prefix}_{self._count}"
+
+    def drop_if_exists(self, name: str) -> None:
+        """Drop a database by its name, if there is one."""
+        self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
     def close(self) -> None:
         """Let go of the connection to the server."""
         self._maintenance.dispose()
 
     def _create(self, template: str) -> str:
-        self._count += 1
-        name = f"{self.prefix}_{self._count}"
+        name = self.new_name()
         # PostgreSQL 14 copies files, and knows no other strategy.
         strategy = "STRATEGY file_copy" if self._server_version() >= (15,) else ""
         self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" {strategy}')

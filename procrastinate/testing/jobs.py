@@ -11,18 +11,16 @@ from typing import Any, Literal, Self, TypeAlias
 
 from procrastinate.app import App
 from procrastinate.jobs import Job
-from procrastinate.tasks import Task
 from procrastinate.testing.bound_connector import BoundConnector
 from procrastinate.testing.clock import Clock, plus
 from procrastinate.testing.default_app import find_app
-from procrastinate.testing.matching import JobFields, Pattern, missing_message, task_names, unexpected_message
+from procrastinate.testing.matching import AnyTask, JobFields, Pattern, missing_message, task_names, unexpected_message
 from procrastinate.testing.run_at_defer import RunAtDefer
 from procrastinate.testing.runner import Runner, RunOptions, RunRecord
 from procrastinate.timing import UTC_MAX, require_aware, using_clock
 from procrastinate.worker import WorkerOptions
 from procrastinate.worker.options import read_queues
 
-AnyTask: TypeAlias = Task[Any, Any, Any] | str
 Until: TypeAlias = datetime.datetime | datetime.timedelta | Literal["empty"]
 
 _NO_FIELDS: JobFields = {}
@@ -229,12 +227,13 @@ class Jobs:
         Parameters
         ----------
         task:
-            Only those of this task, given by itself or by its name.
+            Only those of this task, given by itself (also one of ``django.tasks``) or by its name.
         fields:
             Only those with these values: of ``queue``, ``lock``, ``queueing_lock``, ``priority``, ``scheduled_at``,
             ``scheduled_in`` (a timedelta from now, give or take ten seconds), ``status``, ``attempts``.
         arguments:
-            Only those with these arguments, whatever others they have. Compared as stored: a tuple is a list.
+            Only those with these arguments, whatever others they have. Compared as stored: a tuple is a list. Those of
+            a task of ``django.tasks`` by name, however they were given.
         """
         return self._matching(self.app.job_manager.list_jobs(), self._pattern(task, fields, arguments))
 
@@ -297,9 +296,8 @@ class Jobs:
 def _names_of(tasks: AnyTask | Collection[AnyTask] | None) -> list[str] | None:
     if tasks is None:
         return None
-    if isinstance(tasks, (str, Task)):
-        tasks = [tasks]
-    return [name for task in tasks for name in task_names(task) or ()]
+    several = tasks if isinstance(tasks, Collection) and not isinstance(tasks, str) else [tasks]
+    return [name for task in several for name in task_names(task) or ()]
 
 
 def _require_one(pattern: Pattern, jobs: list[Job]) -> Job:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import collections
 import dataclasses
 import datetime
+import functools
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypeAlias, TypedDict, TypeGuard
 
 from procrastinate.jobs import Job
 from procrastinate.tasks import Task
@@ -16,6 +18,25 @@ SHOWN = 10
 _NEAR = datetime.timedelta(seconds=10)
 """How far a schedule may be from the expected ``scheduled_in``: time passes in a test."""
 _MISSING = "<missing>"
+
+
+class FrameworkTask(Protocol):
+    """A task of ``django.tasks``, of whatever version."""
+
+    @property
+    def module_path(self) -> str:
+        """What its jobs have for the name of their task."""
+
+    @property
+    def func(self) -> Callable[..., Any]:
+        """What it calls."""
+
+    @property
+    def takes_context(self) -> bool:
+        """Whether the context comes before the arguments."""
+
+
+AnyTask: TypeAlias = Task[Any, Any, Any] | FrameworkTask | str
 
 
 class JobFields(TypedDict, total=False):
@@ -54,9 +75,9 @@ class Pattern:
     Parameters
     ----------
     task:
-        A task or its name; ``None`` for any.
+        A task, also one of ``django.tasks``, or its name; ``None`` for any.
     arguments:
-        Some of the job's arguments.
+        Some of the job's arguments. Those of a task of ``django.tasks`` by name, however they were given.
     as_stored:
         What becomes of a value on its way through JSON.
     now:
@@ -70,7 +91,7 @@ class Pattern:
 
     def __init__(
         self,
-        task: Task[Any, Any, Any] | str | None,
+        task: AnyTask | None,
         fields: Mapping[str, Any],
         arguments: Mapping[str, Any],
         *,
@@ -78,6 +99,7 @@ class Pattern:
         now: datetime.datetime,
     ) -> None:
         self._names = task_names(task)
+        self._named = functools.partial(_named, task) if _is_of_framework(task) else _as_they_are
         self._fields = dict(fields)
         self._now = now
         self._arguments = {name: as_stored(value) for name, value in arguments.items()}
@@ -107,8 +129,9 @@ class Pattern:
         return [*self._different_arguments(job), *self._different_fields(job)]
 
     def _different_arguments(self, job: Job) -> Iterator[Difference]:
+        named = self._named(job.task_kwargs)
         for name, expected in self._arguments.items():
-            actual = job.task_kwargs.get(name, _MISSING)
+            actual = named.get(name, _MISSING)
             if expected != actual:
                 yield Difference(name=name, actual=actual, expected=expected)
 
@@ -125,7 +148,7 @@ class Pattern:
         return scheduled_at is not None and abs(scheduled_at - self._now - delta) <= _NEAR
 
 
-def task_names(task: Task[Any, Any, Any] | str | None) -> list[str] | None:
+def task_names(task: AnyTask | None) -> list[str] | None:
     """The names under which jobs find a task; ``None`` for any task."""
     if task is None:
         return None
@@ -133,7 +156,23 @@ def task_names(task: Task[Any, Any, Any] | str | None) -> list[str] | None:
         return [task.name, *task.aliases]
     if isinstance(task, str):
         return [task]
+    if _is_of_framework(task):
+        return [task.module_path]
     raise TypeError(f"A task or its name is needed, not {task!r}")
+
+
+def _is_of_framework(task: object) -> TypeGuard[FrameworkTask]:
+    return hasattr(task, "module_path") and hasattr(task, "func")
+
+
+def _as_they_are(arguments: dict[str, Any]) -> dict[str, Any]:
+    return arguments
+
+
+def _named(task: FrameworkTask, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a job of ``django.tasks``, which are stored as they were given, by their names."""
+    parameters = [*inspect.signature(task.func).parameters][1 if task.takes_context else 0 :]
+    return {**dict(zip(parameters, arguments["args"], strict=False)), **arguments["kwargs"]}
 
 
 def missing_message(pattern: Pattern, jobs: Iterable[Job]) -> str:

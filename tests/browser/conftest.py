@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from tests.readme.project import Project, free_port
+from tests.documentation.shell import Shell, free_port
 
 _SHOP = pathlib.Path(__file__).parents[2] / "examples" / "django_demo"
 _ARGUMENTS = (
@@ -45,12 +45,12 @@ class Shop:
     """Where the shop is served, and the database behind it."""
 
     url: str
-    project: Project
+    shell: Shell
     engine: sa.Engine
 
     def run_worker(self) -> None:
         """Run the jobs that are ready."""
-        self.project.run("python", "manage.py", "procrastinate", "worker", "--one-shot")
+        self.shell.run("python manage.py procrastinate worker --one-shot")
 
 
 @pytest.fixture
@@ -65,16 +65,17 @@ def shop(empty_database_url: str, tmp_path: pathlib.Path) -> Iterator[Shop]:
         "SHOP_DATABASE_HOST": str(database.query["host"]),
         "DJANGO_SUPERUSER_PASSWORD": "admin",
     }
-    project = Project(directory, environment)
-    project.run("python", "manage.py", "migrate")
-    project.run(
-        *("python", "manage.py", "createsuperuser", "--noinput", "--username", "admin", "--email", "a@example.com")
-    )
-    address = f"127.0.0.1:{free_port()}"
+    shell = Shell(directory, environment)
+    shell.run("python manage.py migrate")
+    shell.run("python manage.py createsuperuser --noinput --username admin --email a@example.com")
+    port = free_port()
     engine = sa.create_engine(empty_database_url)
-    with project.serve("python", "manage.py", "runserver", "--noreload", address, url=f"http://{address}/"):
-        yield Shop(f"http://{address}", project, engine)
-    engine.dispose()
+    try:
+        shell.start(f"python manage.py runserver --noreload {port}").wait_for_port(port)
+        yield Shop(f"http://127.0.0.1:{port}", shell, engine)
+    finally:
+        shell.kill_servers()
+        engine.dispose()
 
 
 @pytest.fixture

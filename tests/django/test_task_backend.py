@@ -19,6 +19,7 @@ from procrastinate.adapters.django.task_backend import framework
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.retry import RetryStrategy
+from procrastinate.testing import Jobs
 from tests.django.shop import framework_tasks as tasks
 from tests.django.shop.models import Order
 from tests.django.shop.tasks import ship as app_task
@@ -301,3 +302,20 @@ assert not apps.ready
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_helpers_of_tests_take_these_tasks_too() -> None:
+    with backend(), Jobs() as jobs, transaction.atomic():
+        result = tasks.add.enqueue(1, b=2)
+        app_task.defer(order_id=1)
+        job = jobs.assert_deferred(tasks.add, {"queue": "default"}, a=1, b=2)
+        assert str(job.id) == result.id
+        jobs.assert_not_deferred(tasks.add, a=2)
+        jobs.assert_not_deferred(tasks.add_async)
+        with pytest.raises(AssertionError, match="b: 2, expected 3"):
+            jobs.assert_deferred(tasks.add, b=3)
+        (record,) = jobs.run(tasks=tasks.add)
+        assert record.result == 3
+        (record,) = jobs.run(tasks=[tasks.add_async, app_task])
+        assert record.job.task_name == app_task.name
+        transaction.set_rollback(True)

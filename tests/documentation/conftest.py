@@ -1,0 +1,31 @@
+"""Somebody who follows a page, in an empty folder."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.database import Databases
+from tests.documentation.reader import CONTEXTS, Reader
+
+
+@pytest.fixture
+def new_reader(tmp_path: pathlib.Path, databases: Databases) -> Iterator[Callable[[str], Reader]]:
+    """Makes the reader of a page, with what the page takes for granted."""
+    readers: list[Reader] = []
+
+    def new(page: str) -> Reader:
+        name = pathlib.PurePath(page).stem.lower()
+        context = name if (CONTEXTS / name).is_dir() else None
+        makes_the_tables = name in ("django", "alembic", "testing")
+        url = databases.create_empty() if makes_the_tables else databases.create_migrated()
+        reader = Reader(tmp_path / f"folder-{len(readers)}", databases, url, context)
+        readers.append(reader)
+        return reader
+
+    yield new
+    for reader in readers:
+        reader.close()
+        databases.drop(reader.url)

@@ -1,0 +1,168 @@
+"""Files for machines that the tests do not have: what they start is started here, and what they name is there."""
+
+from __future__ import annotations
+
+import configparser
+import dataclasses
+import json
+import pathlib
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from procrastinate import __version__
+from tests.documentation.blocks import Block
+from tests.documentation.instead import check_requirement
+
+if TYPE_CHECKING:
+    from tests.documentation.reader import Reader
+
+
+def check_manifests(reader: Reader) -> None:
+    """Check every such file of the reader's."""
+    checks = Checks(reader)
+    for path, place in reader.files.items():
+        for ending, check in CHECKS.items():
+            if path.endswith(ending):
+                check(checks, place)
+                reader.checked.add(place)
+
+
+def try_excerpt(reader: Reader, block: Block) -> None:
+    """The worker of a part of such a file knows its options: it runs what is due, and ends well."""
+    if found := re.search(r"^CMD (?P<command>\[.*\])$", block.text, re.MULTILINE):
+        words = json.loads(found["command"])
+    else:
+        (line,) = re.findall(r"^ExecStart=(.*)$", block.text, re.MULTILINE)
+        words = shlex.split(line)
+    options = words[words.index("worker") + 1 :]
+    fewer = ["--processes=2" if option.startswith("--processes=") else option for option in options]
+    reader.shell.run(shlex.join(["procrastinate", "--app=myapp.app", "worker", *fewer, "--one-shot"]))
+
+
+@dataclasses.dataclass
+class Checks:
+    """The checks of one folder. What several files start is tried once."""
+
+    reader: Reader
+    tried: set[tuple[str, ...]] = dataclasses.field(default_factory=set)
+
+    # systemd
+
+    def unit(self, place: pathlib.Path) -> None:
+        """systemd reads it without a complaint; the check before it passes, and it ends well when it is stopped."""
+        text = place.read_text().replace("/srv/bookshop", str(self.reader.shell.directory))
+        text = text.replace("EnvironmentFile=/etc/", f"EnvironmentFile={place.parents[2]}/")
+        place.write_text(text)
+        unit = configparser.ConfigParser(interpolation=None)
+        unit.optionxform = str  # type: ignore[assignment,method-assign]
+        unit.read(place)
+        service = unit["Service"]
+        if shutil.which("systemd-analyze"):
+            done = subprocess.run(
+                ["systemd-analyze", "verify", str(place)], capture_output=True, text=True, timeout=60, check=False
+            )
+            complaints = [line for line in done.stderr.splitlines() if place.name in line]
+            assert done.returncode == 0, done.stderr
+            assert complaints == []
+        assert pathlib.Path(service["EnvironmentFile"]) in self.reader.files.values()
+        self.reader.shell.run(service["ExecStartPre"])
+        self._try_worker(shlex.split(service["ExecStart"]), int(service["TimeoutStopSec"]))
+
+    def environment(self, place: pathlib.Path) -> None:
+        """Every line is a variable, and those that are not PostgreSQL's are read by the settings."""
+        names = [line.partition("=")[0] for line in place.read_text().splitlines()[1:]]
+        settings = self.reader.files["mysite/settings.py"].read_text()
+        for name in names:
+            assert name in ("PGHOST", "PGUSER", "PGPASSWORD") or f'"{name}"' in settings
+
+    # Docker
+
+    def dockerfile(self, place: pathlib.Path) -> None:
+        """What it copies is there, and its command ends well when it is stopped."""
+        lines = place.read_text().replace("\\\n", "").splitlines()
+        for source in [line.split()[1] for line in lines if line.startswith("COPY ")]:
+            assert (place.parent / source).exists() or source == "wheels", f"There is no {source} to copy"
+        (command,) = [line.removeprefix("CMD ") for line in lines if line.startswith("CMD ")]
+        assert "RUN pip install --no-cache-dir --find-links=wheels -r requirements.txt" in lines
+        self._try_worker(json.loads(command), None)
+
+    def requirements(self, place: pathlib.Path) -> None:
+        """They are installed here; that of this project is not satisfied by a release of 3.x."""
+        names = place.read_text().splitlines()[1:]
+        for requirement in names:
+            check_requirement(requirement)
+        assert f"procrastinate[django,binary]>={__version__}" in names
+
+    def compose(self, place: pathlib.Path) -> None:
+        """Services wait for services that are there, and what they start works."""
+        services = yaml.safe_load(place.read_text())["services"]
+        for service in services.values():
+            for other, condition in service.get("depends_on", {}).items():
+                assert other in services
+                assert condition["condition"] in ("service_healthy", "service_completed_successfully")
+        self.reader.shell.run(shlex.join(services["migrate"]["command"]))
+        self.reader.shell.start(shlex.join(services["web"]["command"])).wait_for_port(self.reader.ports["8000"])
+        self.reader.shell.stop_servers()
+        assert services["worker"]["stop_grace_period"] == "90s"
+        assert "command" not in services["worker"]  # it is the Dockerfile's
+
+    # Kubernetes
+
+    def deployment(self, place: pathlib.Path) -> None:
+        """kubectl takes it for a Deployment; its probes pass, and its command ends well when it is stopped."""
+        described: dict[str, Any] = yaml.safe_load(place.read_text())
+        if shutil.which("kubectl"):
+            command = [
+                "kubectl",
+                "set",
+                "image",
+                "--local",
+                "--filename",
+                str(place),
+                "worker=checked",
+                "--output=json",
+            ]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == 0, done.stderr
+            described = json.loads(done.stdout)
+        spec = described["spec"]["template"]["spec"]
+        assert described["spec"]["selector"]["matchLabels"] == described["spec"]["template"]["metadata"]["labels"]
+        (container,) = spec["containers"]
+        assert container["startupProbe"]["exec"] == container["readinessProbe"]["exec"]
+        assert container["readinessProbe"]["periodSeconds"] == 60
+        self.reader.shell.run(shlex.join(container["startupProbe"]["exec"]["command"]))
+        self._try_worker(container["command"], spec["terminationGracePeriodSeconds"])
+
+    # What they start
+
+    def _try_worker(self, command: list[str], killed_after: int | None) -> None:
+        """It starts, and ends well at SIGTERM; it is not killed before it gives up its jobs by itself."""
+        arguments = tuple(command[1:])
+        (graceful,) = [
+            int(found[1]) for word in command if (found := re.match(r"--shutdown-graceful-timeout=(\d+)", word))
+        ]
+        assert killed_after is None or killed_after > graceful
+        if arguments in self.tried:
+            return
+        self.tried.add(arguments)
+        server = self.reader.shell.start(shlex.join(command))
+        server.wait_for_output(("... Starting worker ...",))
+        assert server.stop(signal.SIGTERM) == 0
+        self.reader.shell.stop_servers()
+
+
+CHECKS = {
+    ".service": Checks.unit,
+    ".env": Checks.environment,
+    "Dockerfile": Checks.dockerfile,
+    "requirements.txt": Checks.requirements,
+    "compose.yaml": Checks.compose,
+    "worker.yaml": Checks.deployment,
+}
+"""By how the names of the files end."""

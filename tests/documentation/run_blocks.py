@@ -1,0 +1,74 @@
+"""Runs the Python blocks of a page that are no files, one after the other, as one program named ``myapp``.
+
+Called with the file that lists them. What the page takes for granted is in :file:`context.py` beside it; its function
+``before`` is called before each statement, with its text, and ``at_the_end`` after the last. A block may await at its
+top level: the statements that do so run in one event loop, the others outside of it.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import json
+import os
+import pathlib
+import signal
+import sys
+import threading
+import time
+import types
+from typing import Any
+
+
+def main(listed: pathlib.Path) -> None:
+    """Run the context, then the blocks."""
+    program = types.ModuleType("myapp")
+    sys.modules["myapp"] = program
+    names = vars(program)
+    context = listed.parent / "context.py"
+    exec(compile(context.read_text(), str(context), "exec"), names)
+    threading.Thread(target=_interrupt_workers, daemon=True).start()
+    with asyncio.Runner() as runner:
+        for block in json.loads(listed.read_text()):
+            for statement in _statements(block):
+                names.get("before", _nothing)(ast.unparse(statement))
+                _run(statement, block["place"], names, runner)
+        if "at_the_end" in names:
+            names["at_the_end"]()
+
+
+def _statements(block: dict[str, Any]) -> list[ast.stmt]:
+    tree = ast.parse(block["text"], block["place"])
+    return [ast.increment_lineno(statement, block["line"] - 1) for statement in tree.body]
+
+
+_page_is_running = threading.Event()
+
+
+def _run(statement: ast.stmt, place: str, names: dict[str, Any], runner: asyncio.Runner) -> None:
+    tree = ast.Module([statement], type_ignores=[])
+    code = compile(tree, place, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    _page_is_running.set()
+    if code.co_flags & inspect.CO_COROUTINE:
+        runner.run(eval(code, names))
+    else:
+        exec(code, names)
+    _page_is_running.clear()
+
+
+def _nothing(_: str) -> None:
+    """Most contexts have nothing to do before a statement."""
+
+
+def _interrupt_workers() -> None:
+    """Ctrl-C for a worker that a page would let run until then: as soon as it listens to the signal."""
+    while _page_is_running.wait():
+        handler = signal.getsignal(signal.SIGINT)
+        if getattr(handler, "__module__", "") == "procrastinate.worker.signals":
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]))

@@ -1,0 +1,42 @@
+"""Every block of every page is tried, or listed with the test that tries it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.documentation.blocks import ROOT, blocks_of, commands_of, pages
+from tests.documentation.elsewhere import PROVED_ELSEWHERE
+from tests.documentation.instead import INSTEAD
+from tests.documentation.reader import Reader
+from tests.documentation.test_alembic_page import PAGE as ALEMBIC
+from tests.documentation.test_testing_page import PAGE as TESTING
+from tests.documentation.test_tutorials import TOGETHER, TUTORIALS
+
+pytestmark = pytest.mark.timeout(300)
+
+WITH_TESTS_OF_THEIR_OWN = {ALEMBIC, TESTING, *TUTORIALS, *TOGETHER}
+OTHERS = [page for page in pages() if page not in WITH_TESTS_OF_THEIR_OWN and blocks_of(page)]
+
+
+@pytest.mark.parametrize("page", OTHERS)
+def test_it_works_as_it_says(page: str, new_reader: Callable[[str], Reader]) -> None:
+    new_reader(page).follow(page)
+
+
+def test_pages_with_tests_of_their_own_are_there() -> None:
+    assert set(pages()) >= WITH_TESTS_OF_THEIR_OWN
+
+
+def test_what_is_proved_elsewhere_is_still_there() -> None:
+    for listed in PROVED_ELSEWHERE:
+        assert any(listed.is_about(block) for block in blocks_of(listed.page)), listed
+        assert (ROOT / listed.test).exists(), listed
+
+
+def test_what_is_not_run_is_still_in_the_pages() -> None:
+    blocks = [block for page in pages() for block in blocks_of(page) if block.language == "console"]
+    commands = [command.text for block in blocks for command in commands_of(block)]
+    for instead in INSTEAD:
+        assert any(instead.is_about(command) for command in commands), instead
