@@ -11,6 +11,7 @@ from procrastinate import core, exceptions
 from procrastinate.connector import BaseConnector
 from procrastinate.core.channels import Notification, channels_for, parse_notification
 from procrastinate.core.tables import QUEUEING_LOCK_CONSTRAINT
+from procrastinate.core.ticks import KEEP_TICKS_FOR
 from procrastinate.job_lists import JobLists
 from procrastinate.jobs import Job, Status, with_ids
 from procrastinate.results import Result, to_result
@@ -150,7 +151,13 @@ class JobManager(WorkerOperations, JobLists):
         return [to_new_job(job, self.connector.json_dumps) for job in jobs]
 
     async def defer_periodic_job(
-        self, job: Job, periodic_id: str, defer_timestamp: int, *, on_conflict: OnConflict = "raise"
+        self,
+        job: Job,
+        periodic_id: str,
+        defer_timestamp: int,
+        *,
+        on_conflict: OnConflict = "raise",
+        keep_for: float = KEEP_TICKS_FOR,
     ) -> int | None:
         """Defer the job of one cron tick, unless somebody did.
 
@@ -158,6 +165,9 @@ class JobManager(WorkerOperations, JobLists):
         ----------
         on_conflict:
             ``"replace"``: a job that waits under the same queueing lock becomes the job of this tick.
+        keep_for:
+            Seconds for which ticks are remembered. Older ones are forgotten when a later one is deferred, and are not
+            deferred any more once it was.
 
         Returns
         -------
@@ -181,6 +191,7 @@ class JobManager(WorkerOperations, JobLists):
             periodic_id=periodic_id,
             defer_timestamp=defer_timestamp,
             replace=on_conflict == "replace",
+            keep_for=keep_for,
         )
         if outcome.queueing_lock_taken:
             _raise_already_enqueued(job.queueing_lock)

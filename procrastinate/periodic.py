@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlia
 
 from procrastinate import cron as cron_module
 from procrastinate import exceptions
+from procrastinate.core.ticks import KEEP_TICKS_FOR
 from procrastinate.tasks import ConfigureTaskOptions, Task, check_options
 from procrastinate.validation import check_name
 
@@ -277,6 +278,7 @@ class PeriodicDeferrer:
                 periodic_id=periodic_task.periodic_id,
                 defer_timestamp=timestamp,
                 on_conflict=deferrer.on_conflict,
+                keep_for=self.max_delay + KEEP_TICKS_FOR,
             )
         except exceptions.AlreadyEnqueued as error:
             logger.debug(

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from procrastinate import core, exceptions
 from procrastinate.core.errors import is_deadlock, is_lock_timeout, is_unique_violation
+from procrastinate.core.promote import PROMOTED_AT_ONCE
 from procrastinate.jobs import Job, Status
 from procrastinate.operation_runner import OperationRunner
 
@@ -16,17 +17,19 @@ _PROMOTION_TRIES = 3
 class WorkerOperations(OperationRunner):
     """The operations of workers: always async, never on a connection of the user's."""
 
-    async def promote_jobs(self, due_by: datetime.datetime | None = None) -> core.Promotion:
+    async def promote_jobs(self, due_by: datetime.datetime | None = None, *, past: int = 0) -> core.Promotion:
         """Make ready the waiting jobs whose time has come and whose lock is free; a bounded number at a time.
 
         Parameters
         ----------
+        past:
+            How many jobs the last promotion left undecided: so many more are looked at.
         due_by:
             What the time is, for tests that move the clock; the database's time by default.
         """
         for _ in range(_PROMOTION_TRIES):
             try:
-                return await self.connector.run_async(core.promote_jobs, due_by=due_by)
+                return await self.connector.run_async(core.promote_jobs, limit=PROMOTED_AT_ONCE + past, due_by=due_by)
             except exceptions.ConnectorException as error:
                 if not (is_unique_violation(error) or is_deadlock(error)):
                     raise
@@ -134,7 +137,9 @@ class WorkerOperations(OperationRunner):
 
     async def start_waiting(self, *, worker_id: int, queues: tuple[str, ...] | None) -> core.Waiting | None:
         """Say that a worker waits to be notified of jobs in these queues; ``None`` where it is not registered."""
-        return await self.connector.run_async(core.start_waiting, worker_id=worker_id, queues=queues)
+        if not await self.connector.run_async(core.start_waiting, worker_id=worker_id, queues=queues):
+            return None
+        return await self.connector.run_async(core.read_unaware)
 
     async def stop_waiting(self, *, worker_id: int) -> None:
         """Say that a worker looks for jobs by itself, and need not be notified of any."""

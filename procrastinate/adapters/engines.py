@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import ParamSpec, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from procrastinate.connector import Operation
+from procrastinate.core import health
 from procrastinate.core.errors import translate
 from procrastinate.core.operation import is_atomic
 
@@ -20,6 +21,10 @@ R = TypeVar("R")
 AUTOCOMMIT = "AUTOCOMMIT"
 ATOMIC = "READ COMMITTED"
 """The level that the operations are written for. Named, because an engine may be in autocommit by default."""
+_ATOMIC: Mapping[str, Any] = {"isolation_level": ATOMIC}
+_PINNED: Mapping[str, Any] = {"isolation_level": ATOMIC, "postgresql_readonly": False}
+
+_DEFAULTS_SUIT = "procrastinate_defaults_suit"
 
 _TRANSLATION = "schema_translate_map"
 
@@ -61,6 +66,15 @@ def _is_in_autocommit(engine: sa.Engine, *, owned: bool) -> bool:
     return owned and "isolation_level" not in engine.get_execution_options()
 
 
+def _defaults_suit(connection: sa.Connection) -> bool:
+    """Whether autocommit is READ COMMITTED and may write here: asked once a connection, of the server."""
+    known: bool | None = connection.info.get(_DEFAULTS_SUIT)
+    if known is None:
+        known = connection.info[_DEFAULTS_SUIT] = health.transactions_write_at_read_committed(connection)
+        connection.rollback()  # of the transaction that SQLAlchemy sees: the level cannot be changed in one
+    return known
+
+
 class EngineRunner:
     """Runs operations on an engine, whose own settings stay as they are.
 
@@ -74,18 +88,24 @@ class EngineRunner:
     ----------
     owned:
         Whether :meth:`close` disposes of the engine: not where it is the user's. One's own connects in autocommit.
+    pinned:
+        Whether all operations run at READ COMMITTED and may write, also where ``default_transaction_isolation`` or
+        ``default_transaction_read_only`` says otherwise: each has a transaction of its own there. A setting of the
+        session would be no help behind a pooler, and would stay behind in a connection that others share.
     """
 
-    def __init__(self, engine: sa.Engine, *, owned: bool) -> None:
+    def __init__(self, engine: sa.Engine, *, owned: bool, pinned: bool = False) -> None:
         self.engine = engine
         self._owned = owned
+        self._pinned = pinned
         self._is_in_autocommit = _is_in_autocommit(engine, owned=owned)
 
     def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation on a connection of the pool."""
         with translated_errors(), self.engine.connect() as connection:
-            if is_atomic(operation):
-                connection.execution_options(isolation_level=ATOMIC)
+            unsuited = self._pinned and not _defaults_suit(connection)
+            if unsuited or is_atomic(operation):
+                connection.execution_options(**(_PINNED if unsuited else _ATOMIC))
                 with connection.begin():
                     return call(connection, operation, *args, **kwargs)
             if not self._is_in_autocommit:
@@ -101,17 +121,19 @@ class EngineRunner:
 class AsyncEngineRunner:
     """As :class:`EngineRunner`, on an asynchronous engine."""
 
-    def __init__(self, engine: AsyncEngine, *, owned: bool) -> None:
+    def __init__(self, engine: AsyncEngine, *, owned: bool, pinned: bool = False) -> None:
         self.engine = engine
         self._owned = owned
+        self._pinned = pinned
         self._is_in_autocommit = _is_in_autocommit(engine.sync_engine, owned=owned)
 
     async def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation on a connection of the pool."""
         with translated_errors():
             async with self.engine.connect() as connection:
-                if is_atomic(operation):
-                    await connection.execution_options(isolation_level=ATOMIC)
+                unsuited = self._pinned and not await connection.run_sync(_defaults_suit)
+                if unsuited or is_atomic(operation):
+                    await connection.execution_options(**(_PINNED if unsuited else _ATOMIC))
                     async with connection.begin():
                         return await connection.run_sync(call, operation, *args, **kwargs)
                 if not self._is_in_autocommit:

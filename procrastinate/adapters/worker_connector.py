@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from procrastinate import exceptions
 from procrastinate.adapters import answers
-from procrastinate.adapters.connection_parameters import connection_parameters, describe, long_lived
+from procrastinate.adapters.connection_parameters import connection_parameters, describe, elsewhere, long_lived
 from procrastinate.adapters.engines import AsyncEngineRunner, EngineRunner
 from procrastinate.adapters.notifications import listen
 from procrastinate.adapters.psycopg_engines import psycopg_async_engine, psycopg_engine
@@ -27,22 +27,37 @@ class WorkerConnector(TakesUserConnections):
 
     Two for the event loop, one for the other threads (heartbeats, which must not wait for the loop), one that listens.
     Connections are made when they are needed, and made anew when they are lost, or when the server does not answer.
+    Operations run at READ COMMITTED, for which they are written, and may write, whatever a database or a role has for
+    a default.
 
     Parameters
     ----------
     connect_args:
         What psycopg connects with: a connection string, or arguments of :func:`psycopg.connect`.
+    listen_connect_args:
+        What is different for the connection that listens: behind a pooler that shares connections among transactions,
+        the way past it. In the same form.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Either cannot be read. The message does not repeat it: it may hold a password.
     """
 
     def __init__(
         self,
         connect_args: Mapping[str, Any] | str,
         *,
+        listen_connect_args: Mapping[str, Any] | str | None = None,
         json_dumps: Callable[[Any], str] | None = None,
         json_loads: Callable[[str], Any] | None = None,
     ) -> None:
         super().__init__(json_dumps=json_dumps, json_loads=json_loads)
         self._parameters = _unprepared(long_lived(connection_parameters(connect_args)))
+        self._listen_connect_args = listen_connect_args
+        self._listening_parameters = self._parameters
+        if listen_connect_args is not None:
+            self._listening_parameters = long_lived(elsewhere(self._parameters, listen_connect_args))
         self._sync: EngineRunner | None = None
         self._async: AsyncEngineRunner | None = None
 
@@ -54,7 +69,8 @@ class WorkerConnector(TakesUserConnections):
         _refuse_engine(pool)
         if self._sync is None:
             engine = psycopg_engine(self._parameters, pool_size=_SYNC_CONNECTIONS, **_OPTIONS)
-            self._sync = EngineRunner(engine, owned=True)
+            answers.watch_connections(engine)
+            self._sync = EngineRunner(engine, owned=True, pinned=True)
 
     def close(self) -> None:
         """Close the connection of the synchronous side."""
@@ -67,7 +83,8 @@ class WorkerConnector(TakesUserConnections):
         self.open(pool)
         if self._async is None:
             engine = psycopg_async_engine(self._parameters, pool_size=_ASYNC_CONNECTIONS, **_OPTIONS)
-            self._async = AsyncEngineRunner(engine, owned=True)
+            answers.watch_connections(engine.sync_engine)
+            self._async = AsyncEngineRunner(engine, owned=True, pinned=True)
 
     async def close_async(self) -> None:
         """Close all connections."""
@@ -90,7 +107,12 @@ class WorkerConnector(TakesUserConnections):
 
     def get_worker_connector(self) -> WorkerConnector:
         """Another one: where an app runs on this one, a task that defers must not keep a worker's heart waiting."""
-        return WorkerConnector(self._parameters, json_dumps=self.json_dumps, json_loads=self.json_loads)
+        return WorkerConnector(
+            self._parameters,
+            listen_connect_args=self._listen_connect_args,
+            json_dumps=self.json_dumps,
+            json_loads=self.json_loads,
+        )
 
     async def listen_notify(
         self,
@@ -104,7 +126,7 @@ class WorkerConnector(TakesUserConnections):
         """
         if self._async is None:
             raise exceptions.AppNotOpen
-        await listen(self._parameters, on_notification, channels, on_listening)
+        await listen(self._listening_parameters, on_notification, channels, on_listening)
 
 
 def _unprepared(parameters: dict[str, Any]) -> dict[str, Any]:

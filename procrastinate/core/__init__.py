@@ -10,7 +10,6 @@ from __future__ import annotations
 from procrastinate.core.complete import complete_job
 from procrastinate.core.control import cancel_job, get_job_status, list_jobs_to_abort
 from procrastinate.core.defer import (
-    TickOutcome,
     defer_job,
     defer_job_or_skip,
     defer_jobs,
@@ -18,7 +17,6 @@ from procrastinate.core.defer import (
     defer_jobs_or_none,
     defer_jobs_or_replace,
     defer_jobs_or_skip,
-    defer_tick,
     find_taken_queueing_lock,
 )
 from procrastinate.core.enums import EventType, Readiness, Status
@@ -50,7 +48,8 @@ from procrastinate.core.results import get_progress, get_result
 from procrastinate.core.retention import delete_everything, delete_finished_jobs
 from procrastinate.core.sweep import Sweep, sweep_parked_jobs
 from procrastinate.core.tables import metadata
-from procrastinate.core.waiting_workers import have_ended_before, start_waiting, stop_waiting
+from procrastinate.core.ticks import TickOutcome, defer_tick
+from procrastinate.core.waiting_workers import have_ended_before, read_unaware, start_waiting, stop_waiting
 from procrastinate.core.workers import (
     list_jobs_started_before,
     list_stalled_jobs,
@@ -120,6 +119,7 @@ __all__ = [
     "promote_jobs",
     "prune_stalled_workers",
     "read_clock",
+    "read_unaware",
     "register_worker",
     "rescue_jobs",
     "retry_job_by_id",

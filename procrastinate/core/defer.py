@@ -13,9 +13,9 @@ from sqlalchemy.types import TypeEngine
 from procrastinate.core.arrays import transpose, unnest
 from procrastinate.core.operation import atomic, plain
 from procrastinate.core.records import NewJob
-from procrastinate.core.tables import UNDECIDED, holds_queueing_lock, jobs, periodic_defers
+from procrastinate.core.tables import UNDECIDED, holds_queueing_lock, jobs
 
-_VALUES: dict[str, TypeEngine[Any]] = {
+VALUES: dict[str, TypeEngine[Any]] = {
     "queue_name": sa.Text(),
     "task_name": sa.Text(),
     "priority": sa.Integer(),
@@ -26,17 +26,18 @@ _VALUES: dict[str, TypeEngine[Any]] = {
 }
 
 
-def _skip_taken(statement: Insert) -> Insert:
+def skip_taken(statement: Insert) -> Insert:
+    """Leave out the jobs whose queueing lock is taken."""
     return statement.on_conflict_do_nothing(index_elements=["queueing_lock"], index_where=holds_queueing_lock())
 
 
-def _replace_waiting(statement: Insert) -> Insert:
+def replace_waiting(statement: Insert) -> Insert:
     """The waiting job becomes the new one, and is looked at anew.
 
     It keeps its number of attempts: by that a worker's late outcome of an earlier run is told from the next run.
     A job that has started is in this index no more, so it is never touched.
     """
-    replaced = {name: statement.excluded[name] for name in _VALUES if name != "queueing_lock"}
+    replaced = {name: statement.excluded[name] for name in VALUES if name != "queueing_lock"}
     return statement.on_conflict_do_update(
         index_elements=["queueing_lock"],
         index_where=holds_queueing_lock(),
@@ -44,46 +45,44 @@ def _replace_waiting(statement: Insert) -> Insert:
     )
 
 
-def _as_jsonb(text: sa.ColumnElement[str]) -> sa.ColumnElement[object]:
+def as_jsonb(text: sa.ColumnElement[str]) -> sa.ColumnElement[object]:
+    """Arguments cross the seam as text."""
     return sa.cast(text, JSONB)
 
 
 _INSERT_ONE = plain(
-    _skip_taken(
+    skip_taken(
         insert(jobs).values(
             {
-                name: _as_jsonb(sa.bindparam(name, type_=type_)) if name == "args" else sa.bindparam(name, type_=type_)
-                for name, type_ in _VALUES.items()
+                name: as_jsonb(sa.bindparam(name, type_=type_)) if name == "args" else sa.bindparam(name, type_=type_)
+                for name, type_ in VALUES.items()
             }
         )
     ).returning(jobs.c.id)
 )
 
-_new_jobs = unnest(_VALUES, name="new_jobs")
+_new_jobs = unnest(VALUES, name="new_jobs")
 
-_INSERT_MANY = _skip_taken(
+_INSERT_MANY = skip_taken(
     insert(jobs).from_select(
-        list(_VALUES),
-        sa.select(*(_as_jsonb(_new_jobs.c.args) if name == "args" else _new_jobs.c[name] for name in _VALUES)).order_by(
+        list(VALUES),
+        sa.select(*(as_jsonb(_new_jobs.c.args) if name == "args" else _new_jobs.c[name] for name in VALUES)).order_by(
             _new_jobs.c.ordinality
         ),
     )
 ).returning(jobs.c.id)
 
 _all_args = (
-    sa.func.jsonb_array_elements(_as_jsonb(sa.bindparam("all_args", type_=sa.Text())))
+    sa.func.jsonb_array_elements(as_jsonb(sa.bindparam("all_args", type_=sa.Text())))
     .table_valued(sa.column("args", JSONB), with_ordinality="ordinality", name="alike")
     .render_derived(name="alike")
 )
 _INSERT_ALIKE = plain(
     insert(jobs)
     .from_select(
-        list(_VALUES),
+        list(VALUES),
         sa.select(
-            *(
-                _all_args.c.args if name == "args" else sa.bindparam(name, type_=type_)
-                for name, type_ in _VALUES.items()
-            )
+            *(_all_args.c.args if name == "args" else sa.bindparam(name, type_=type_) for name, type_ in VALUES.items())
         ).order_by(_all_args.c.ordinality),
     )
     .returning(jobs.c.id)
@@ -100,7 +99,7 @@ def defer_job(connection: sa.Connection, job: NewJob) -> int | None:
     The job's id, or ``None`` where another job waits under the same queueing lock. That is no database
     error: a transaction that the caller has open stays usable.
     """
-    parameters = {name: getattr(job, name) for name in _VALUES}
+    parameters = {name: getattr(job, name) for name in VALUES}
     return connection.execute(_INSERT_ONE, parameters).scalar_one_or_none()
 
 
@@ -114,7 +113,7 @@ def defer_jobs(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> list[in
     """
     if not new_jobs:
         return []
-    ids = connection.execute(_INSERT_MANY, transpose(new_jobs, _VALUES)).scalars()
+    ids = connection.execute(_INSERT_MANY, transpose(new_jobs, VALUES)).scalars()
     # Numbers are drawn from the sequence in the order of the rows; RETURNING promises no order.
     return sorted(ids)
 
@@ -138,7 +137,7 @@ def defer_jobs_alike(connection: sa.Connection, pattern: NewJob, all_args: Seque
     """
     if sum(map(len, all_args)) > _LARGEST_TEXT:
         return defer_jobs(connection, [dataclasses.replace(pattern, args=args) for args in all_args])
-    parameters = {name: getattr(pattern, name) for name in _VALUES if name != "args"}
+    parameters = {name: getattr(pattern, name) for name in VALUES if name != "args"}
     ids = connection.execute(_INSERT_ALIKE, parameters | {"all_args": f"[{','.join(all_args)}]"}).scalars()
     return sorted(ids)  # as for defer_jobs()
 
@@ -171,24 +170,25 @@ def _insert_by_queueing_lock(on_conflict: Callable[[Insert], Insert]) -> sa.CTE:
 
     All statements take the locks in one order, so two batches cannot wait for each other.
     """
-    values = [_as_jsonb(_new_jobs.c.args) if name == "args" else _new_jobs.c[name] for name in _VALUES]
+    values = [as_jsonb(_new_jobs.c.args) if name == "args" else _new_jobs.c[name] for name in VALUES]
     numbered = (
-        sa.select(_next_id().label("id"), *(value.label(name) for name, value in zip(_VALUES, values, strict=True)))
+        sa.select(next_id().label("id"), *(value.label(name) for name, value in zip(VALUES, values, strict=True)))
         .order_by(_new_jobs.c.ordinality)
         .cte("numbered")
     )
     statement = insert(jobs).from_select(
-        ["id", *_VALUES], sa.select(*numbered.c).order_by(numbered.c.queueing_lock, numbered.c.id)
+        ["id", *VALUES], sa.select(*numbered.c).order_by(numbered.c.queueing_lock, numbered.c.id)
     )
     return on_conflict(statement).returning(jobs.c.id, jobs.c.queueing_lock).cte("written")
 
 
-def _next_id() -> sa.ColumnElement[int]:
+def next_id() -> sa.ColumnElement[int]:
+    """The id of the next job, drawn before it is inserted."""
     return sa.func.nextval(sa.func.pg_get_serial_sequence(jobs.name, "id"), type_=sa.BigInteger())
 
 
 def _insert_or_look_statement() -> sa.CompoundSelect[Any]:
-    written = _insert_by_queueing_lock(_skip_taken)
+    written = _insert_by_queueing_lock(skip_taken)
     wanted = sa.bindparam("wanted", type_=ARRAY(sa.Text()))
     waiting = sa.select(jobs.c.id, jobs.c.queueing_lock, sa.false().label("is_new")).where(
         holds_queueing_lock(), jobs.c.queueing_lock == sa.any_(sa.cast(wanted, ARRAY(sa.Text())))
@@ -197,7 +197,7 @@ def _insert_or_look_statement() -> sa.CompoundSelect[Any]:
 
 
 _INSERT_OR_LOOK = _insert_or_look_statement()
-_replaced = _insert_by_queueing_lock(_replace_waiting)
+_replaced = _insert_by_queueing_lock(replace_waiting)
 _INSERT_OR_REPLACE = sa.select(_replaced.c.id, _replaced.c.queueing_lock)
 _SKIP_TRIES = 5
 
@@ -241,7 +241,7 @@ def _insert_or_find(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> li
     missing = unique_by_queueing_lock(new_jobs)
     for _ in range(_SKIP_TRIES):
         locks = [job.queueing_lock for job in missing if job.queueing_lock is not None]
-        rows = connection.execute(_INSERT_OR_LOOK, transpose(missing, _VALUES) | {"wanted": locks}).all()
+        rows = connection.execute(_INSERT_OR_LOOK, transpose(missing, VALUES) | {"wanted": locks}).all()
         ids += [row.id for row in rows if row.queueing_lock is None]
         by_lock |= {row.queueing_lock: row.id for row in sorted(rows, key=lambda row: row.is_new) if row.queueing_lock}
         missing = [job for job in missing if job.queueing_lock is not None and job.queueing_lock not in by_lock]
@@ -263,7 +263,7 @@ def defer_jobs_or_replace(connection: sa.Connection, new_jobs: Sequence[NewJob])
     if not new_jobs:
         return []
     last = unique_by_queueing_lock(new_jobs, last=True)
-    rows = connection.execute(_INSERT_OR_REPLACE, transpose(last, _VALUES)).all()
+    rows = connection.execute(_INSERT_OR_REPLACE, transpose(last, VALUES)).all()
     by_lock = {row.queueing_lock: row.id for row in rows if row.queueing_lock is not None}
     return _in_order(new_jobs, [row.id for row in rows if row.queueing_lock is None], by_lock)
 
@@ -291,73 +291,3 @@ def find_taken_queueing_lock(connection: sa.Connection, queueing_locks: Sequence
     )
     found = set(connection.execute(taken, {"queueing_locks": list(queueing_locks)}).scalars())
     return next((lock for lock in queueing_locks if lock in found), None)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class TickOutcome:
-    """What became of a cron tick: ``job_id`` where it was deferred here and now."""
-
-    job_id: int | None
-    queueing_lock_taken: bool = False
-
-
-def _tick_statement(on_conflict: Callable[[Insert], Insert]) -> sa.Select[Any]:
-    tick = (
-        insert(periodic_defers)
-        .values(
-            task_name=sa.bindparam("task_name", type_=sa.Text()),
-            periodic_id=sa.bindparam("periodic_id", type_=sa.Text()),
-            defer_timestamp=sa.bindparam("defer_timestamp", type_=sa.BigInteger()),
-            job_id=_next_id(),
-        )
-        .on_conflict_do_nothing(constraint="procrastinate_periodic_defers_unique")
-        .returning(periodic_defers.c.job_id)
-        .cte("tick")
-    )
-    values = {
-        name: _as_jsonb(sa.bindparam("args", type_=type_)) if name == "args" else sa.bindparam(name, type_=type_)
-        for name, type_ in _VALUES.items()
-    }
-    job = (
-        on_conflict(
-            insert(jobs).from_select(["id", *values], sa.select(tick.c.job_id, *values.values()).select_from(tick))
-        )
-        .returning(jobs.c.id)
-        .cte("job")
-    )
-    return sa.select(tick.c.job_id, job.c.id).select_from(tick.outerjoin(job, sa.true()))
-
-
-_DEFER_TICK = _tick_statement(_skip_taken)
-_DEFER_TICK_OR_REPLACE = _tick_statement(_replace_waiting)
-_POINT_TICK = (
-    sa.update(periodic_defers)
-    .where(periodic_defers.c.job_id == sa.bindparam("claimed", type_=sa.BigInteger()))
-    .values(job_id=sa.bindparam("waiting", type_=sa.BigInteger()))
-)
-
-
-def defer_tick(
-    connection: sa.Connection, job: NewJob, *, periodic_id: str, defer_timestamp: int, replace: bool = False
-) -> TickOutcome:
-    """Defer the job of one cron tick, once, whoever else tries.
-
-    The tick is claimed and the job inserted in one statement. A tick whose queueing lock is taken counts as
-    deferred: a job that does the same work is waiting.
-
-    Parameters
-    ----------
-    defer_timestamp:
-        The tick, in seconds since 1970.
-    replace:
-        A job that waits under the queueing lock becomes the job of this tick.
-    """
-    parameters = {name: getattr(job, name) for name in _VALUES}
-    parameters |= {"periodic_id": periodic_id, "defer_timestamp": defer_timestamp}
-    row = connection.execute(_DEFER_TICK_OR_REPLACE if replace else _DEFER_TICK, parameters).one_or_none()
-    if row is None:
-        return TickOutcome(job_id=None)
-    claimed_id, job_id = row
-    if job_id != claimed_id:
-        connection.execute(_POINT_TICK, {"claimed": claimed_id, "waiting": job_id})
-    return TickOutcome(job_id=job_id, queueing_lock_taken=job_id is None)

@@ -15,6 +15,10 @@ _ADVISORY_LOCKS = 0x70726F63 << 32
 """Where this project's advisory locks are ("proc" in ASCII), so as not to meet the user's."""
 
 
+PROMOTED_AT_ONCE = 500
+"""How many jobs one statement decides on."""
+
+
 def _materialized(select: sa.Select[Any], name: str) -> sa.CTE:
     return select.cte(name).prefix_with("MATERIALIZED", dialect="postgresql")
 
@@ -146,7 +150,9 @@ _PROMOTE = _promotion_statement(sa.func.now(), sa.func.clock_timestamp())
 _PROMOTE_DUE_BY = _promotion_statement(_DUE_BY, _DUE_BY)
 
 
-def promote_jobs(connection: sa.Connection, *, limit: int = 500, due_by: datetime.datetime | None = None) -> Promotion:
+def promote_jobs(
+    connection: sa.Connection, *, limit: int = PROMOTED_AT_ONCE, due_by: datetime.datetime | None = None
+) -> Promotion:
     """Make ready the waiting jobs whose time has come and whose lock is free, at most ``limit``, in one statement.
 
     For a worker, on a connection in autocommit: it decides for every queue. While another worker decides, nothing is
@@ -155,6 +161,9 @@ def promote_jobs(connection: sa.Connection, *, limit: int = 500, due_by: datetim
 
     Parameters
     ----------
+    limit:
+        More than that where the last promotion left so many undecided: they would be looked at again, and nobody
+        behind them.
     due_by:
         What the time is, for tests that move the clock; the database's time by default.
     """
@@ -166,4 +175,6 @@ def promote_jobs(connection: sa.Connection, *, limit: int = 500, due_by: datetim
         promoted=row.promoted,
         again=not row.our_turn or row.due >= limit or row.due > row.settled,
         next_due_in=None if row.next_due_in is None else float(row.next_due_in),
+        parked=row.settled - row.promoted,
+        undecided=row.due - row.settled,
     )

@@ -165,7 +165,9 @@ class JobRetry:
 class Promotion:
     """What a promotion did.
 
-    ``promoted`` jobs may now be fetched. ``again`` says that due jobs were left to look at.
+    ``promoted`` jobs may now be fetched, and ``parked`` ones wait behind the holder of their lock. ``again`` says that
+    due jobs were left to look at; ``undecided`` of them were looked at and are as they were, since somebody holds a row
+    on which it depends.
     ``next_due_in`` is the time in seconds, by the database's clock, until the next waiting job falls due;
     ``None`` when none waits for its time.
     """
@@ -173,6 +175,8 @@ class Promotion:
     promoted: int
     again: bool
     next_due_in: float | None
+    parked: int = 0
+    undecided: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

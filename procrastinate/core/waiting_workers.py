@@ -36,19 +36,21 @@ _NEXT_TRANSACTION = sa.select(_snapshot("xmax").label("next"), _snapshot("xmin")
 _OLDEST_TRANSACTION = sa.select(_snapshot("xmin"))
 
 
-def start_waiting(connection: sa.Connection, *, worker_id: int, queues: Sequence[str] | None) -> Waiting | None:
-    """Say that a worker waits for jobs of these queues (``None``: of all): writers notify from now on.
-
-    For a connection in autocommit: the second statement has to come after the commit of the first.
+def start_waiting(connection: sa.Connection, *, worker_id: int, queues: Sequence[str] | None) -> bool:
+    """Say that a worker waits for jobs of these queues (``None``: of all): writers notify once this is committed.
 
     Returns
     -------
-    Which transactions may have looked before, and so will not notify: the worker has to look for their jobs itself,
-    until they have ended. ``None`` where it is not registered.
+    False where it is not registered.
     """
     parameters = {"worker": worker_id, "queues": [] if queues is None else list(queues)}
-    if connection.execute(_CALLED_FOR, parameters).scalar_one_or_none() is None:
-        return None
+    return connection.execute(_CALLED_FOR, parameters).scalar_one_or_none() is not None
+
+
+def read_unaware(connection: sa.Connection) -> Waiting:
+    """Which transactions may have looked before now, and so will not notify: the worker has to look for their jobs
+    itself, until they have ended. To be asked after the commit of :func:`start_waiting`, in another transaction.
+    """
     row = connection.execute(_NEXT_TRANSACTION).one()
     return Waiting(unaware_before=row.next, is_settled=row.oldest >= row.next)
 

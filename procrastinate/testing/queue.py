@@ -9,6 +9,7 @@ import dataclasses
 import datetime
 import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -31,6 +32,7 @@ from procrastinate.core import (
     TickOutcome,
 )
 from procrastinate.core.defer import unique_by_queueing_lock
+from procrastinate.core.ticks import KEEP_TICKS_FOR
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.tables import DOING, TODO, JobRow, Tables, due_at, in_order, matching
 
@@ -132,11 +134,22 @@ def find_taken_queueing_lock(tables: Tables, queueing_locks: Sequence[str]) -> s
 
 @IMPLEMENTED.of(core.defer_tick)
 def defer_tick(
-    tables: Tables, job: NewJob, *, periodic_id: str, defer_timestamp: int, replace: bool = False
+    tables: Tables,
+    job: NewJob,
+    *,
+    periodic_id: str,
+    defer_timestamp: int,
+    replace: bool = False,
+    keep_for: float = KEEP_TICKS_FOR,
 ) -> TickOutcome:
     task, tick = (job.task_name, periodic_id), (job.task_name, periodic_id, defer_timestamp)
-    if tick in tables.tick_jobs or tables.periodic_defers.get(task) == defer_timestamp:
+    oldest_kept = math.ceil(tables.now.timestamp() - keep_for)
+    ticks = [one for one in tables.tick_jobs if one[:2] == task]
+    is_too_old = defer_timestamp < oldest_kept and any(one[2] > defer_timestamp for one in ticks)
+    if tick in tables.tick_jobs or tables.periodic_defers.get(task) == defer_timestamp or is_too_old:
         return TickOutcome(job_id=None)
+    for old in sorted(one for one in ticks if one[2] < oldest_kept)[:-1][:100]:
+        del tables.tick_jobs[old]
     job_id = _defer_or_replace(tables, job) if replace else defer_job(tables, job)
     tables.tick_jobs[tick] = job_id
     tables.periodic_defers[task] = defer_timestamp
@@ -162,6 +175,8 @@ def promote_jobs(tables: Tables, *, limit: int = 500, due_by: datetime.datetime 
         promoted=counts[Readiness.PROMOTED],
         again=len(due) >= limit or len(due) > counts[Readiness.PROMOTED] + counts[Readiness.PARKED],
         next_due_in=None if next_due is None else (next_due - now).total_seconds(),
+        parked=counts[Readiness.PARKED],
+        undecided=len(due) - counts[Readiness.PROMOTED] - counts[Readiness.PARKED],
     )
 
 

@@ -55,9 +55,14 @@ def update_heartbeat(tables: Tables, worker_id: int) -> bool:
 
 
 @IMPLEMENTED.of(core.start_waiting)
-def start_waiting(tables: Tables, *, worker_id: int, queues: Sequence[str] | None) -> Waiting | None:
+def start_waiting(tables: Tables, *, worker_id: int, queues: Sequence[str] | None) -> bool:
     """Here everybody is notified, always."""
-    return Waiting(unaware_before=0, is_settled=True) if worker_id in tables.workers else None
+    return worker_id in tables.workers
+
+
+@IMPLEMENTED.of(core.read_unaware)
+def read_unaware(tables: Tables) -> Waiting:
+    return Waiting(unaware_before=0, is_settled=True)
 
 
 @IMPLEMENTED.of(core.stop_waiting)

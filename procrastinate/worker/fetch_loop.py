@@ -72,6 +72,7 @@ class FetchLoop:
         self._place = Place(is_kept=queues is None or len(queues) == 1)
         self._promote_next = True
         self._last_promotion = 0.0
+        self._left_undecided = 0
         self._next_stock = 0.0
         self._news = False
         self._due_timer: asyncio.TimerHandle | None = None
@@ -165,12 +166,13 @@ class FetchLoop:
 
     async def _promote(self) -> int:
         self._promote_next = False
-        promotion = await self._manager.promote_jobs()
+        promotion = await self._manager.promote_jobs(past=self._left_undecided)
+        self._left_undecided = promotion.undecided
         self._last_promotion = self._loop.time()
         self._set_due_timer(promotion.next_due_in)
         if promotion.again:
             self._promote_next = True
-            if promotion.promoted:
+            if promotion.promoted or promotion.parked:
                 self._woken.set()
             else:
                 self._promote_later()

@@ -6,6 +6,7 @@ import contextlib
 import json
 import random
 import string
+import time
 
 import pytest
 
@@ -175,6 +176,58 @@ def test_ticks_differ_by_task_and_id_and_time(run: Run) -> None:
         for task, periodic_id, timestamp in (("a", "", 1), ("b", "", 1), ("a", "x", 1), ("a", "", 2))
     ]
     assert all(outcome.job_id is not None for outcome in outcomes)
+
+
+def defer_ticks(run: Run, *timestamps: int, keep_for: float, periodic_id: str = "id") -> list[bool]:
+    """Defer ticks, and say of each whether it was new."""
+    outcomes = [
+        run(core.defer_tick, new_job(), periodic_id=periodic_id, defer_timestamp=timestamp, keep_for=keep_for)
+        for timestamp in timestamps
+    ]
+    return [outcome.job_id is not None for outcome in outcomes]
+
+
+def test_old_ticks_are_forgotten_but_for_the_newest_of_them(run: Run) -> None:
+    """Whatever happens, there are as many rows as there were ticks while they are kept, one, and the new one."""
+    now, minute = int(time.time()), 60
+    recent = [now - 3 * minute, now - 2 * minute, now - minute]
+    defer_ticks(run, 100, 200, 300, keep_for=10 * minute, periodic_id="another")
+    assert all(defer_ticks(run, *range(1000, 1010), *recent, keep_for=10 * minute))
+    assert len(run(list_tick_jobs)) == 2 + 1 + len(recent)
+    assert count(run) == 3 + 10 + len(recent), "their jobs stay"
+
+
+def test_a_tick_that_was_forgotten_is_not_deferred_again(run: Run) -> None:
+    """A worker that was frozen for long would think that it is new."""
+    now = int(time.time())
+    defer_ticks(run, 1000, 1060, 1120, now, keep_for=600)
+    assert defer_ticks(run, 1000, 1030, 1060, 1119, 1120, now, keep_for=600) == [False] * 6
+
+
+def test_the_last_tick_is_deferred_however_old_it_is(run: Run) -> None:
+    """And in order those that came before it: that is how a worker makes up for them."""
+    assert defer_ticks(run, 1000, 1060, 1120, 1120, keep_for=600) == [True, True, True, False]
+
+
+def test_a_tick_that_is_kept_may_come_after_a_later_one(run: Run) -> None:
+    """Two workers that do not see the same: each makes up for what is missing."""
+    now = int(time.time())
+    assert defer_ticks(run, now, now - 300, now - 599, now - 300, now - 1000, keep_for=600) == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_many_old_ticks_are_forgotten_in_steps(run: Run) -> None:
+    """A hundred a tick: no statement is long."""
+    now = int(time.time())
+    assert all(defer_ticks(run, *range(now - 250, now), keep_for=600))
+    for new, left in ((1, 151), (2, 52), (3, 2)):
+        assert defer_ticks(run, now + new, keep_for=-1000) == [True]
+        assert len(run(list_tick_jobs)) == left
 
 
 def test_a_tick_keeps_the_id_of_its_job(run: Run) -> None:

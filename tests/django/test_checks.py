@@ -55,6 +55,10 @@ def test_each_setting_is_known_both_ways(name: str) -> None:
         ({"PROCRASTINATE_WORKER_DEFAULTS": {"worker_middleware": [str]}}, "E009"),
         ({"PROCRASTINATE_PERIODIC_DEFAULTS": {"max_delay": "600"}}, "E009"),
         ({"PROCRASTINATE_PERIODIC_DEFAULTS": {"max_delay": -1}}, "E009"),
+        ({"PROCRASTINATE_LISTEN_CONNECT_ARGS": 5432}, "E004"),
+        ({"PROCRASTINATE_LISTEN_CONNECT_ARGS": {"hots": "db"}}, "E009"),
+        ({"PROCRASTINATE_LISTEN_CONNECT_ARGS": "host=db port"}, "E009"),
+        ({"PROCRASTINATE": {"LISTEN_CONNECT_ARGS": ""}}, "E009"),
         ({"PROCRASTINATE_DATABASE_ALIAS": None}, "E004"),
         ({"PROCRASTINATE_AUTODISCOVER_MODULE_NAME": 1}, "E004"),
         ({"PROCRASTINATE_IMPORT_PATHS": ["shop.tusks"]}, "E005"),
@@ -94,6 +98,20 @@ def test_an_option_of_the_worker_is_named(options: dict[str, Any], message: str,
     assert said.msg.startswith("PROCRASTINATE['WORKER_DEFAULTS']")
     assert message in said.msg
     assert said.hint == hint
+
+
+@pytest.mark.parametrize("value", ["host=db password=hunter2 sslmode", ["host=db password=hunter2"]])
+def test_a_password_is_in_no_message(value: Any) -> None:
+    """Checks are printed, and logged by those who deploy."""
+    with override_settings(PROCRASTINATE_LISTEN_CONNECT_ARGS=value):
+        (message,) = run_checks(tags=["procrastinate"])
+    assert "hunter2" not in f"{message.msg} {message.hint}"
+
+
+def test_a_way_past_the_pooler_is_right() -> None:
+    """In either form, with what differs alone."""
+    for value in ("host=db port=5432", "postgresql://db:5432", {"host": "db"}):
+        assert _ids(PROCRASTINATE_LISTEN_CONNECT_ARGS=value) == []
 
 
 def test_a_connector_of_the_projects_own_needs_no_alias() -> None:

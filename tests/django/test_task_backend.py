@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import logging
 import subprocess
@@ -165,7 +166,7 @@ def _declared(task: Any, **options: Any) -> Any:
     import django
 
     if django.VERSION < (6, 1):
-        return task.get_backend().task_class(func=task.func, **options)
+        return dataclasses.replace(task, **options)
     return tasks.task(**options)(task.func)
 
 

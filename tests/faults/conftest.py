@@ -100,6 +100,27 @@ def proxy(cluster: Cluster) -> Iterator[Proxy]:
     proxy.close()
 
 
+@pytest.fixture
+def standby(cluster: Cluster) -> Iterator[Callable[[], Cluster]]:
+    """Makes a standby of the server; in the end the server is alone again, with what it had."""
+    standbys: list[Cluster] = []
+
+    def make() -> Cluster:
+        directory = pathlib.Path(f"{cluster.directory}-standby")
+        standbys.append(cluster.make_standby(directory))
+        return standbys[0]
+
+    yield make
+    for one in standbys:
+        one.remove()
+    if not cluster.is_running:
+        (cluster.directory / "postgresql.auto.conf").write_text("")
+        cluster.start()
+    else:
+        cluster.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        cluster.execute("SELECT pg_reload_conf()")
+
+
 @pytest.fixture(scope="session")
 def size() -> Size:
     """How much of everything."""

@@ -32,14 +32,17 @@ class Setup:
     answer_timeout:
         Seconds that a silent server gets; ``None`` for what workers have.
     ticks:
-        Defer a periodic task each second.
+        Defer a periodic task each second, by the clocks of this time zone.
+    listen:
+        How the connection that listens is to be made, where that is another way than for the others.
     """
 
     url: str
     ledger: str
     options: dict[str, Any]
     answer_timeout: float | None = None
-    ticks: bool = False
+    ticks: str | None = None
+    listen: str | None = None
 
 
 class JsonLines(logging.Formatter):
@@ -221,9 +224,11 @@ def main(setup: Setup) -> None:
     ledger = Ledger(setup.ledger)
     if setup.answer_timeout is not None:
         _lose_patience(setup.answer_timeout)
-    if setup.ticks:
-        app.periodic(cron="* * * * * *")(app.task(name="tick")(tick))
-    connector = procrastinate.PsycopgConnector(conninfo=setup.url)
+    if setup.ticks is not None:
+        app.periodic(cron="* * * * * *", timezone=setup.ticks)(app.task(name="tick")(tick))
+    past_the_pooler = {} if setup.listen is None else {"listen_connect_args": setup.listen}
+    logging.getLogger(__name__).info(procrastinate.__file__, extra={"action": "package"})
+    connector = procrastinate.PsycopgConnector(conninfo=setup.url, **past_the_pooler)
     app.with_connector(connector).run_worker(**setup.options)
 
 

@@ -72,6 +72,12 @@ class Proxy:
         for one in list(self.connections):
             one.freeze()
 
+    def lead_to(self, port: int) -> None:
+        """Lead to another server from now on; what leads to the first is cut off."""
+        self._server_port = port
+        for one in list(self.connections):
+            one.close()
+
     def close(self) -> None:
         """Close the door, and end what went through it."""
         self._closed = True

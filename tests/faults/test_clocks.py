@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime
 import glob
 import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.faults.cluster import Cluster
 from tests.faults.conftest import Report
 from tests.faults.queue import Queue
 from tests.faults.size import Size
@@ -16,6 +18,7 @@ from tests.faults.worker_process import Fleet, WorkerProcess
 
 _LIBRARY = "/usr/lib/*/faketime/libfaketime.so.1"
 _HOUR = 3600
+_SUCCEEDED = "SELECT count(*) FROM procrastinate_jobs WHERE task_name = :task AND status = 'succeeded'"
 
 
 def clock_off_by(seconds: int) -> dict[str, str]:
@@ -48,9 +51,9 @@ def test_workers_whose_clocks_are_an_hour_off(queue: Queue, fleet: Fleet, size: 
     queue.start_clock()
     for number, seconds in enumerate((_HOUR, -_HOUR)):
         queues = ["default", f"of {number + 2}"]
-        start_with_wrong_clock(fleet, queue, seconds, concurrency=5, ticks=True, queues=queues)
+        start_with_wrong_clock(fleet, queue, seconds, concurrency=5, ticks="UTC", queues=queues)
     queue.defer_many("fail_once", range(10, 10 + jobs))
-    queue.has_succeeded(2 + 2 + jobs)
+    until(lambda: queue.sql(_SUCCEEDED, task="fail_once") == jobs, "those that failed once have succeeded")
     for of_the_dead in (1, 2):
         queue.becomes(of_the_dead, "succeeded")
     until(lambda: len(queue.entries_of_ticks()) >= ticks, "ticks come")
@@ -70,7 +73,7 @@ def test_the_ticks_of_a_pause_of_the_machine_are_made_up_for(
 ) -> None:
     """Every worker stands still, longer than it takes to look dead."""
     pause = size.pick(4, 30)
-    fleet.start(2, concurrency=3, ticks=True)
+    fleet.start(2, concurrency=3, ticks="UTC")
     until(lambda: len(queue.entries_of_ticks()) >= 2, "ticks come")
     queue.defer_many("wait_at_gate", range(4), gate="pause")
     until(lambda: sum(entry.number < 4 for entry in queue.ledger.entries()) == 4, "all jobs run")
@@ -86,3 +89,48 @@ def test_the_ticks_of_a_pause_of_the_machine_are_made_up_for(
     assert ticks == list(range(ticks[0], ticks[-1] + 1)), "each second has its tick, once"
     verdict = queue.verdict(sum(queue.statuses().values()) - queue.statuses().get("todo", 0))
     report(9, f"All workers stand still for {pause:g} s, as in a pause of the machine", verdict)
+
+
+@pytest.fixture
+def clock_of_server(cluster: Cluster) -> Iterator[Callable[[datetime.datetime], None]]:
+    """Starts the server anew, with its clock set; in the end it goes right again."""
+
+    def set_clock(time: datetime.datetime) -> None:
+        cluster.stop()
+        seconds = time - datetime.datetime.now(tz=datetime.UTC)
+        cluster.start(clock_off_by(round(seconds.total_seconds())))
+
+    yield set_clock
+    cluster.restart("fast")
+
+
+@pytest.mark.parametrize(
+    ("season", "change"),
+    [
+        ("summer", datetime.datetime(2027, 3, 28, 1, tzinfo=datetime.UTC)),
+        pytest.param("winter", datetime.datetime(2027, 10, 31, 1, tzinfo=datetime.UTC), marks=pytest.mark.full_round),
+    ],
+)
+def test_ticks_while_the_clocks_change(
+    queue: Queue,
+    fleet: Fleet,
+    size: Size,
+    report: Report,
+    clock_of_server: Callable[[datetime.datetime], None],
+    season: str,
+    change: datetime.datetime,
+) -> None:
+    """In Paris two o'clock is followed by three, or two comes twice; a second is a second."""
+    before, after = size.count(12, 30), size.count(3, 30)
+    clock_of_server(change - datetime.timedelta(seconds=before))
+    queue.start_clock()
+    fleet.start(2, concurrency=3, ticks="Europe/Paris")
+    until(
+        lambda: queue.entries_of_ticks() and max(queue.entries_of_ticks()) > change.timestamp() + after, "it ticks on"
+    )
+    fleet.each(lambda worker: worker.stop())
+    ticks = queue.entries_of_ticks()
+    assert ticks[0] < change.timestamp(), "the workers started too late"
+    assert ticks == list(range(ticks[0], ticks[-1] + 1)), "each second has its tick, once"
+    verdict = queue.verdict(sum(queue.statuses().values()) - queue.statuses().get("todo", 0))
+    report(9, f"Ticks each second while clocks are set to {season} time", verdict)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 
 from tests.faults.cluster import Cluster
 from tests.faults.conftest import Report
+from tests.faults.proxy import Proxy
 from tests.faults.queue import Queue
 from tests.faults.size import Size
 from tests.faults.test_database_outages import assert_nobody_died, database_of
@@ -126,22 +128,28 @@ def test_too_many_connections(queue: Queue, cluster: Cluster, fleet: Fleet, size
 
 
 def test_a_server_that_takes_no_writes(
-    queue: Queue, cluster: Cluster, fleet: Fleet, size: Size, report: Report
+    queue: Queue,
+    cluster: Cluster,
+    fleet: Fleet,
+    proxy: Proxy,
+    size: Size,
+    report: Report,
+    standby: Callable[[], Cluster],
 ) -> None:
-    """As a standby, or a primary that has been demoted: 25006."""
+    """A standby, to which the workers' connections lead for a while: 25006."""
     jobs = size.count(20, 400)
-    fleet.start(2, concurrency=3)
+    url = f"host=127.0.0.1 port={proxy.port} user=postgres dbname={database_of(queue)} sslmode=disable"
+    fleet.start(2, concurrency=3, url=url)
     queue.defer_many("wait_at_gate", range(6), gate="open")
     until(lambda: queue.ledger.starts() == 6, "all slots are taken")
+    reader = standby()
     queue.start_clock()
-    database = database_of(queue)
     queue.defer_many("note", range(6, jobs))
-    cluster.execute(f'ALTER DATABASE "{database}" SET default_transaction_read_only = on')
-    cluster.terminate_backends()
+    proxy.lead_to(reader.port)
     queue.ledger.open_gate("open")
     until(lambda: fleet.actions()["record_outcomes_error"] >= 2, "workers cannot write")
-    cluster.execute(f'ALTER DATABASE "{database}" RESET default_transaction_read_only')
-    cluster.terminate_backends()
+    assert any("read-only" in record["message"] for worker in fleet.workers for record in worker.records())
+    proxy.lead_to(cluster.port)
     queue.is_empty()
-    report(6, "The server is read-only for a while", queue.verdict(jobs))
+    report(6, "A standby in the server's place for a while: read-only", queue.verdict(jobs))
     assert_nobody_died(fleet)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pathlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -97,27 +96,6 @@ def test_every_connection_terminated_again_and_again(
     report(2, f"Every connection terminated five times a second for {seconds:g} s", queue.verdict(jobs))
     assert terminated > 0
     assert_nobody_died(fleet)
-
-
-@pytest.fixture
-def standby(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Cluster]]:
-    """Makes a standby of the server; in the end the server is alone again, with what it had."""
-    standbys: list[Cluster] = []
-
-    def make() -> Cluster:
-        directory = pathlib.Path(f"{cluster.directory}-standby")
-        standbys.append(cluster.make_standby(directory))
-        return standbys[0]
-
-    yield make
-    for one in standbys:
-        one.remove()
-    if not cluster.is_running:
-        (cluster.directory / "postgresql.auto.conf").write_text("")
-        cluster.start()
-    else:
-        cluster.execute("ALTER SYSTEM RESET synchronous_standby_names")
-        cluster.execute("SELECT pg_reload_conf()")
 
 
 def test_workers_follow_to_the_promoted_replica(

@@ -83,10 +83,13 @@ def test_a_silent_connection_is_noticed_and_replaced(
     worker.stop()
 
 
-def test_a_worker_whose_connections_are_all_silent_can_be_stopped(
-    queue: Queue, proxy: Proxy, worker: WorkerProcess, size: Size
+@pytest.mark.parametrize(
+    "which", [*(pytest.param(which, marks=pytest.mark.full_round) for which in _CONNECTIONS), "all"]
+)
+def test_a_worker_whose_connections_are_silent_can_be_stopped(
+    queue: Queue, proxy: Proxy, worker: WorkerProcess, size: Size, which: str
 ) -> None:
     queue.defer_many("note", range(3))
     queue.is_empty()
-    proxy.freeze_all()
+    freeze(queue, proxy, which)
     assert worker.stop() < size.pick(30, 60)

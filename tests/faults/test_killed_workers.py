@@ -7,13 +7,16 @@ import time
 
 import pytest
 
-from tests.faults.conftest import Report
+from tests.faults.conftest import LIVELY, Report
 from tests.faults.queue import Queue
 from tests.faults.size import Size
 from tests.faults.waiting import until
 from tests.faults.worker_process import Fleet
 
 ENOUGH_RESCUES = 1000
+A_MOMENT = 0.5
+MACHINE_IS_BUSY = 10.0
+"""Seconds."""
 
 
 def test_workers_that_are_killed_again_and_again_lose_no_job(
@@ -34,16 +37,21 @@ def test_workers_that_are_killed_again_and_again_lose_no_job(
     assert fleet.restarts >= kills - 1
 
 
-def test_a_run_that_was_cut_short_counts_as_an_attempt(queue: Queue, fleet: Fleet) -> None:
+def test_a_run_that_was_cut_short_counts_as_an_attempt_and_is_missed_in_time(queue: Queue, fleet: Fleet) -> None:
     job_id = queue.defer("wait_at_gate", 1, gate="gate")
-    worker = fleet.start_one()
-    queue.has_started(1)
-    worker.kill()
     fleet.start_one()
+    fleet.start_one(queues=["default"])
+    queue.has_started(1)
+    (worker,) = (one for one in fleet.workers if one.pid == queue.ledger.entries()[0].process)
+    worker.kill()
+    killed = time.monotonic()
     queue.has_started(1, times=2)
+    seconds = time.monotonic() - killed
     queue.ledger.open_gate("gate")
     queue.becomes(job_id, "succeeded")
     assert queue.attempts(job_id) == 2
+    heartbeat, timeout = LIVELY["update_heartbeat_interval"], LIVELY["stalled_worker_timeout"]
+    assert timeout - heartbeat - A_MOMENT < seconds < timeout + 2 * heartbeat + MACHINE_IS_BUSY
 
 
 @pytest.mark.parametrize(

@@ -18,18 +18,30 @@ from typing import Any
 from tests.faults.program import Setup
 from tests.faults.waiting import PATIENCE, until
 
-_ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 class WorkerProcess:
-    """A worker in a process of its own, and what it logs."""
+    """A worker in a process of its own, and what it logs.
 
-    def __init__(self, setup: Setup, log: pathlib.Path, environment: Mapping[str, str] | None = None) -> None:
+    Parameters
+    ----------
+    root:
+        Where the package and its program are: of another release, say.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        log: pathlib.Path,
+        environment: Mapping[str, str] | None = None,
+        root: pathlib.Path = ROOT,
+    ) -> None:
         self._log_path = log
         with log.open("wb") as stderr:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.faults.program", json.dumps(dataclasses.asdict(setup))],
-                cwd=_ROOT,
+                cwd=root,
                 stdin=subprocess.DEVNULL,
                 stderr=stderr,
                 env=os.environ | {"PYTHONWARNINGS": "error"} | dict(environment or {}),
@@ -121,7 +133,9 @@ class Fleet:
         environment: Mapping[str, str] | None = None,
         answer_timeout: float | None = None,
         url: str | None = None,
-        ticks: bool = False,
+        ticks: str | None = None,
+        listen: str | None = None,
+        root: pathlib.Path = ROOT,
         **options: Any,
     ) -> list[WorkerProcess]:
         """Start so many workers, and wait until they work."""
@@ -131,8 +145,9 @@ class Fleet:
             options=self._setup.options | options,
             answer_timeout=answer_timeout,
             ticks=ticks,
+            listen=listen,
         )
-        started = [self._start(setup, environment) for _ in range(count)]
+        started = [self._start(setup, environment, root) for _ in range(count)]
         for worker in started:
             worker.is_ready()
         return started
@@ -181,9 +196,16 @@ class Fleet:
                 self.restarts += 1
                 self._start(setup, None)
 
-    def _start(self, setup: Setup, environment: Mapping[str, str] | None) -> WorkerProcess:
+    def start_in_vain(self, url: str) -> WorkerProcess:
+        """Start a worker that gives up at its start, and wait for that."""
+        worker = self._start(dataclasses.replace(self._setup, url=url), None)
+        self.workers.remove(worker)
+        until(lambda: not worker.is_running, "the worker gives up")
+        return worker
+
+    def _start(self, setup: Setup, environment: Mapping[str, str] | None, root: pathlib.Path = ROOT) -> WorkerProcess:
         with self._mutex:
             self._started += 1
-            worker = WorkerProcess(setup, self._directory / f"worker-{self._started}.log", environment)
+            worker = WorkerProcess(setup, self._directory / f"worker-{self._started}.log", environment, root)
             self.workers.append(worker)
         return worker

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate import core
-from procrastinate.core import FinishedJob, JobRetry, Status, errors
+from procrastinate.core import FetchedJob, FinishedJob, JobRetry, Status, errors
 from tests.conformance import steps
 from tests.conformance.kinds import Run
 from tests.conformance.steps import FUTURE, HOUR, PAST
@@ -91,6 +91,13 @@ ACTS = [
         "retry",
         core.retry_jobs,
         [JobRetry(id=job_id, attempts=0) for job_id in (RUNNING, RETURNING)],
+        worker_id=ALIVE,
+        may_raise=_BRIEF,
+    ),
+    _act(
+        "give back",
+        core.give_back_jobs,
+        [FetchedJob(id=job_id, attempts=0) for job_id in (RUNNING, RETURNING)],
         worker_id=ALIVE,
         may_raise=_BRIEF,
     ),

@@ -5,6 +5,7 @@ raises what is not documented.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 
 import pytest
@@ -29,6 +30,9 @@ TRIPLES = [
     ("finish", "sweep", "cancel the next"),
     ("retry a failed job by hand", "defer or replace", "fetch"),
     ("finish", "finish by hand", "take stock"),
+    ("give back", "abort", "promote"),
+    ("give back", "fetch", "defer under the lock"),
+    ("give back", "promote", "defer under the lock"),
 ]
 
 _TABLES = [table.name for table in core.metadata.sorted_tables]
@@ -65,14 +69,25 @@ class Stage:
         try:
             for act, actor in zip(acts, actors, strict=True):
                 _check_error(act, actor.error)
-            check_invariants(self.run)
+            given_back = _given_back(acts, actors)
+            check_invariants(self.run, given_back)
             come_to_rest(self.run)
-            check_invariants(self.run)
-            drain(self.run)
+            check_invariants(self.run, given_back)
+            drain(self.run, given_back=given_back)
         except Exception as error:
             error.add_note(f"{' | '.join(map(str, acts))}, in the order {scheduler.trace}")
             raise
         return scheduler
+
+
+def _given_back(acts: Sequence[Act], actors: Sequence[Actor]) -> Counter[int]:
+    """How often jobs were given back, by id, as those say who did it."""
+    return Counter(
+        job_id
+        for act, actor in zip(acts, actors, strict=True)
+        if act.operation is core.give_back_jobs and actor.error is None
+        for job_id in actor.result
+    )
 
 
 def _check_error(act: Act, error: Exception | None) -> None:

@@ -7,10 +7,11 @@ operations of workers pass over it.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from procrastinate.core import FinishedJob, JobRetry, NewJob
+from procrastinate.core import FetchedJob, FinishedJob, JobRetry, NewJob
 from tests.conformance.steps import FUTURE
 
 
@@ -59,6 +60,7 @@ class Model:
     workers: set[int] = dataclasses.field(default_factory=set)
     held: set[int] = dataclasses.field(default_factory=set)
     last_id: int = 0
+    given_back: Counter[int] = dataclasses.field(default_factory=Counter)
 
     def rows(self) -> dict[int, dict[str, Any]]:
         """What must stand in the table."""
@@ -117,7 +119,7 @@ class Model:
 
     # Record
 
-    def is_current(self, outcome: FinishedJob | JobRetry, worker_id: int) -> bool:
+    def is_current(self, outcome: FinishedJob | JobRetry | FetchedJob, worker_id: int) -> bool:
         """Whether the job still runs for that worker, in that attempt, and its row is free."""
         job = self.jobs.get(outcome.id)
         if job is None or job.id in self.held:
@@ -151,6 +153,17 @@ class Model:
             job.priority = job.priority if retry.priority is None else retry.priority
             job.queue_name, job.lock = retry.queue_name or job.queue_name, retry.lock or job.lock
         return {retry.id: self.jobs[retry.id].status for retry in current}
+
+    def give_back(self, fetched: Sequence[FetchedJob], worker_id: int, *, keep_queueing_locks: bool) -> dict[int, str]:
+        """As if they had not been fetched; whose abort was requested has ended."""
+        returning = [self.jobs[one.id] for one in fetched if self.is_current(one, worker_id)]
+        self._settle_queueing_locks(sorted(returning, key=lambda job: (job.abort_requested, job.id)))
+        for job in returning:
+            job.status = "aborted" if job.abort_requested else "todo"
+            job.abort_requested, job.worker_id = False, None
+            job.queueing_lock = job.queueing_lock if keep_queueing_locks else None
+            self.given_back[job.id] += 1
+        return {job.id: job.status for job in returning}
 
     def _settle_queueing_locks(self, returning: Sequence[Job]) -> None:
         """Of those that come back under one queueing lock, the first has it; none where another job waits under it."""

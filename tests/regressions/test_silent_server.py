@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import pathlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from procrastinate import exceptions
-from procrastinate.adapters import answers
+from procrastinate import core, exceptions
+from procrastinate.adapters import answers, notifications
 from procrastinate.adapters.connection_parameters import parse_conninfo
 from procrastinate.adapters.worker_connector import WorkerConnector
 from procrastinate.app import App
@@ -132,3 +133,54 @@ async def test_a_thread_does_not_wait_for_ever(connector: WorkerConnector, proxy
     with pytest.raises(exceptions.DatabaseUnavailable, match="has not answered"):
         await asyncio.to_thread(connector.run, read_one)
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("operation", [read_one, core.atomic(functools.partial(read_one))], ids=["plain", "atomic"])
+async def test_a_server_that_falls_silent_once_the_connection_is_made_is_noticed(
+    connector: WorkerConnector, proxy: Proxy, operation: Callable[[sa.Connection], int]
+) -> None:
+    """At the very first question, which is SQLAlchemy's own: what the server is. Then all works."""
+    proxy.block_newcomers_after_the_greeting()
+    for run in (functools.partial(asyncio.to_thread, connector.run), connector.run_async):
+        with pytest.raises(exceptions.DatabaseUnavailable, match="has not answered"):
+            await soon(run(operation))
+    proxy.replace()
+    assert await connector.run_async(operation) == await asyncio.to_thread(connector.run, operation) == 1
+
+
+async def test_a_first_operation_that_is_cancelled_ends_soon(
+    connector: WorkerConnector, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that is stopped while it starts."""
+    monkeypatch.setattr(answers, "ANSWER_TIMEOUT", 600)
+    proxy.block_newcomers_after_the_greeting()
+    running = asyncio.create_task(connector.run_async(read_one))
+    await proxy.has_greeted()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await soon(running)
+
+
+@pytest.mark.parametrize("operation", [read_one, core.atomic(functools.partial(read_one))], ids=["plain", "atomic"])
+async def test_a_pooled_connection_that_is_silent_is_noticed_at_begin(
+    connector: WorkerConnector, proxy: Proxy, operation: Callable[[sa.Connection], int]
+) -> None:
+    """BEGIN comes before the operation."""
+    assert await connector.run_async(operation) == await asyncio.to_thread(connector.run, operation) == 1
+    proxy.block()
+    for run in (functools.partial(asyncio.to_thread, connector.run), connector.run_async):
+        with pytest.raises(exceptions.DatabaseUnavailable, match="has not answered"):
+            await soon(run(operation))
+
+
+async def test_the_listening_connection_notices_at_its_first_statement(
+    connector: WorkerConnector, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LISTEN itself."""
+    monkeypatch.setattr(notifications, "ANSWER_TIMEOUT", 0.3)
+    proxy.block_newcomers_after_the_greeting()
+    with pytest.raises(exceptions.DatabaseUnavailable, match="has not answered"):
+        await soon(connector.listen_notify(_ignore, ["channel"]))
+
+
+async def _ignore(*, channel: str, payload: str) -> None: ...

@@ -79,6 +79,10 @@ async def test_a_lost_connection_is_an_error(parameters: dict[str, Any], end_con
             await asyncio.wait_for(listener.task, 10)
 
 
+_READY_FOR_QUERY = b"Z\x00\x00\x00\x05I"
+"""The last that the server says before it is asked anything."""
+
+
 class Proxy:
     """A TCP door to the server's socket that can stop letting anything through, without closing."""
 
@@ -86,6 +90,8 @@ class Proxy:
         self._socket_path = socket_path
         self._open = asyncio.Event()
         self._open.set()
+        self._greets_only = False
+        self._has_greeted = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> int:
@@ -93,6 +99,14 @@ class Proxy:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         port: int = self._server.sockets[0].getsockname()[1]
         return port
+
+    def block_newcomers_after_the_greeting(self) -> None:
+        """Let connections be made, and nothing through once they are."""
+        self._greets_only = True
+
+    async def has_greeted(self) -> None:
+        """Wait until there is such a connection."""
+        await self._has_greeted.wait()
 
     def block(self) -> None:
         """Let nothing through any more."""
@@ -102,6 +116,7 @@ class Proxy:
         """Let new connections through; those that there are stay silent."""
         self._open = asyncio.Event()
         self._open.set()
+        self._greets_only = False
 
     async def stop(self) -> None:
         """Close."""
@@ -113,8 +128,12 @@ class Proxy:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_unix_connection(self._socket_path)
+        may_pass = self._open
+        if self._greets_only:
+            may_pass = asyncio.Event()
+            may_pass.set()
         for source, target in ((reader, server_writer), (server_reader, writer)):
-            self._tasks.add(asyncio.create_task(self._forward(source, target, self._open)))
+            self._tasks.add(asyncio.create_task(self._forward(source, target, may_pass)))
 
     async def _forward(
         self, source: asyncio.StreamReader, target: asyncio.StreamWriter, may_pass: asyncio.Event
@@ -123,6 +142,9 @@ class Proxy:
             while data := await source.read(4096):
                 await may_pass.wait()
                 target.write(data)
+                if self._greets_only and data.endswith(_READY_FOR_QUERY):
+                    may_pass.clear()
+                    self._has_greeted.set()
         finally:
             target.close()
 

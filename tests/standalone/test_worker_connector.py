@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from procrastinate import exceptions
+from procrastinate.adapters.connection_parameters import connection_parameters, elsewhere
+from procrastinate.adapters.standalone import PsycopgConnector, SQLAlchemyConnector
 from procrastinate.adapters.worker_connector import WorkerConnector
 from tests.database import libpq_url
 from tests.standalone.operations import (
@@ -18,6 +21,10 @@ from tests.standalone.operations import (
     is_in_transaction,
 )
 from tests.standalone.waiting import wait_until
+
+
+def _psycopg_connector(conninfo: str, **arguments: Any) -> PsycopgConnector:
+    return PsycopgConnector(conninfo=conninfo, **arguments)
 
 
 @pytest.fixture
@@ -147,3 +154,52 @@ async def test_a_database_that_is_down_is_unavailable() -> None:
 
 
 async def _ignore(*, channel: str, payload: str) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("differs", "leads_to"),
+    [
+        ("host=db port=5432", {"host": "db", "port": "5432", "dbname": "jobs", "password": "hunter2"}),
+        ({"host": "db"}, {"host": "db", "dbname": "jobs", "password": "hunter2"}),
+        ({"port": 5432}, {"host": "pooler", "port": 5432, "dbname": "jobs", "password": "hunter2"}),
+        ("postgresql://me:other@db/direct", {"host": "db", "dbname": "direct", "user": "me", "password": "other"}),
+    ],
+)
+def test_the_way_past_a_pooler_names_what_differs(differs: Any, leads_to: dict[str, Any]) -> None:
+    """Another host has another port, or the usual one; user, password and database stay."""
+    pooled = connection_parameters("host=pooler port=6432 dbname=jobs password=hunter2")
+    assert elsewhere(pooled, differs) == leads_to
+
+
+@pytest.mark.parametrize(
+    ("differs", "error", "message"),
+    [
+        ({"hots": "db"}, TypeError, "'hots' is neither an argument of psycopg.connect"),
+        ("", ValueError, "name at least what differs"),
+        ("host=db password=hunter2 sslmode", ValueError, "cannot be read"),
+        (["host=db password=hunter2"], TypeError, "not list"),
+    ],
+)
+@pytest.mark.parametrize("make", [WorkerConnector, SQLAlchemyConnector, _psycopg_connector])
+def test_a_way_past_a_pooler_that_is_none_is_refused_at_once(
+    make: Callable[..., Any], differs: Any, error: type[Exception], message: str
+) -> None:
+    """And not when a worker has been started; a password in it is not repeated."""
+    with pytest.raises(error, match=message) as raised:
+        make("postgresql://pooler:6432/jobs", listen_connect_args=differs)
+    assert "hunter2" not in str(raised.value)
+
+
+async def test_a_connector_of_a_connector_listens_as_the_first(database_url: str, connection: sa.Connection) -> None:
+    """An app may run on a worker's connector."""
+    first = WorkerConnector(libpq_url(database_url), listen_connect_args={"application_name": "past the pooler"})
+    second = first.get_worker_connector()
+    await second.open_async()
+    listening = asyncio.Event()
+    listener = asyncio.create_task(second.listen_notify(_ignore, ["channel"], listening.set))
+    await listening.wait()
+    names = sa.text("SELECT application_name FROM pg_stat_activity WHERE query = 'LISTEN \"channel\"'")
+    assert connection.execute(names).scalars().all() == ["past the pooler"]
+    listener.cancel()
+    await asyncio.wait([listener])
+    await second.close_async()

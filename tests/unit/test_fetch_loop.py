@@ -30,6 +30,7 @@ class Answers:
         self.fetched = list(fetched)
         self.promotions = list(promotions)
         self.asked: list[Any] = []
+        self.passed: list[int] = []
 
     async def fetch_jobs(self, queues: Any, worker_id: int, limit: int, *, after: core.Rank | None = None) -> list[Job]:
         self.asked.append((queues, worker_id, limit))
@@ -44,7 +45,8 @@ class Answers:
 
     async def stop_waiting(self, *, worker_id: int) -> None: ...
 
-    async def promote_jobs(self) -> core.Promotion:
+    async def promote_jobs(self, *, past: int = 0) -> core.Promotion:
+        self.passed.append(past)
         await asyncio.sleep(0)
         return self.promotions.pop(0) if self.promotions else NOTHING
 
@@ -178,6 +180,25 @@ async def test_but_not_while_due_jobs_are_still_to_be_looked_at(monkeypatch: pyt
     async with asyncio.timeout(5):
         await make_loop(answers, slots).run(is_drained=lambda: True)
     assert slots.started == [1]
+
+
+async def test_jobs_behind_many_that_are_parked_do_not_wait_for_a_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step gets on, though nothing may be fetched yet."""
+    monkeypatch.setattr(fetch_loop.FetchLoop, "_promote_later", lambda _: pytest.fail("waits"))
+    parked = core.Promotion(promoted=0, again=True, next_due_in=None, parked=500)
+    found = core.Promotion(promoted=1, again=False, next_due_in=None)
+    answers, slots = Answers([*([],) * 40, jobs(1)], [*(parked,) * 40, found]), Slots(1)
+    await run_until_started(make_loop(answers, slots), slots, 1)
+    assert len(answers.passed) >= 41
+
+
+async def test_what_was_left_undecided_is_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once: the next promotion may have decided on it."""
+    undecided = core.Promotion(promoted=0, again=True, next_due_in=None, parked=3, undecided=497)
+    answers, slots = Answers([[], [], jobs(1)], [undecided, NOTHING, NOTHING]), Slots(1)
+    loop = make_loop(answers, slots, polling_interval=0.01)
+    await run_until_started(loop, slots, 1)
+    assert answers.passed[:3] == [0, 497, 0]
 
 
 async def test_nor_while_jobs_are_running() -> None:

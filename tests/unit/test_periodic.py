@@ -33,6 +33,7 @@ class TickManager(JobManager):
         super().__init__(RecordingConnector())
         self.ticks: list[tuple[str, str, int]] = []
         self.jobs: list[Job] = []
+        self.kept_for: set[float] = set()
         self.raises: dict[str, Exception] = {}
         self.answer: int | None = 1
         self.clock = NOW
@@ -41,8 +42,15 @@ class TickManager(JobManager):
         return self.clock
 
     async def defer_periodic_job(
-        self, job: Job, periodic_id: str, defer_timestamp: int, *, on_conflict: OnConflict = "raise"
+        self,
+        job: Job,
+        periodic_id: str,
+        defer_timestamp: int,
+        *,
+        on_conflict: OnConflict = "raise",
+        keep_for: float = 0.0,
     ) -> int | None:
+        self.kept_for.add(keep_for)
         if job.task_name in self.raises:
             raise self.raises[job.task_name]
         self.ticks.append((job.task_name, periodic_id, defer_timestamp))
@@ -353,3 +361,13 @@ def test_a_tick_is_a_whole_number(app: App) -> None:
 
 def test_tick_outcomes_name_what_happened() -> None:
     assert core.TickOutcome(job_id=3).queueing_lock_taken is False
+
+
+async def test_ticks_are_kept_for_longer_than_they_are_made_up_for(app: App, manager: TickManager) -> None:
+    """Or one could be deferred twice."""
+    add_periodic(app, "minutely", "* * * * *")
+    for max_delay in (600.0, 1_000_000.0):
+        manager.kept_for.clear()
+        deferrer = PeriodicDeferrer(app.periodic_registry, max_delay, manager)
+        await deferrer.defer_jobs(deferrer.get_previous_tasks(NOW))
+        assert min(manager.kept_for) >= max_delay + 3600

@@ -1,4 +1,6 @@
-"""Workers behind PgBouncer in transaction mode: polling through it, or listening on a direct connection."""
+"""Workers behind PgBouncer in transaction mode: polling through it, or listening on a direct connection; with all
+their connections there, or with the one that listens alone.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,21 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from procrastinate.adapters.connection_parameters import parse_conninfo
 from procrastinate.adapters.standalone import SQLAlchemyConnector
 from procrastinate.app import App
 from procrastinate.retry import RetryStrategy
 from tests import pgbouncer
 from tests.database import libpq_url
 from tests.worker.running import DEADLINE, Queue, until
+
+_PAST_THE_POOLER = "past the pooler"
+_QUERIES = sa.text("SELECT query FROM pg_stat_activity WHERE application_name = :name AND datname = current_database()")
+
+
+def _without_name(direct: dict[str, Any]) -> dict[str, Any]:
+    """The rest is as for the connections through the pooler."""
+    return {name: value for name, value in direct.items() if name not in ("dbname", "user")}
 
 
 @pytest.fixture
@@ -29,14 +40,20 @@ def pooled_url(database_url: str) -> Iterator[str]:
         yield through
 
 
-@pytest.mark.parametrize("listens", [False, True], ids=["polls", "listens directly"])
+@pytest.mark.parametrize("passes_by", [None, "worker", "listener"])
 async def test_a_worker_does_its_work(
-    database_url: str, pooled_url: str, connection: sa.Connection, listens: bool
+    database_url: str, pooled_url: str, connection: sa.Connection, passes_by: str | None
 ) -> None:
     """Jobs under locks, retries, aborts, heartbeats: all that a worker writes."""
-    direct = libpq_url(database_url) if listens else None
-    connect_args = {"prepare_threshold": None}
-    app = App(connector=SQLAlchemyConnector(pooled_url, connect_args=connect_args, worker_connect_args=direct))
+    listens = passes_by is not None
+    direct = {**parse_conninfo(libpq_url(database_url)), "application_name": _PAST_THE_POOLER}
+    connector = SQLAlchemyConnector(
+        pooled_url,
+        connect_args={"prepare_threshold": None},
+        worker_connect_args=direct if passes_by == "worker" else None,
+        listen_connect_args=_without_name(direct) if passes_by == "listener" else None,
+    )
+    app = App(connector=connector)
 
     @app.task(name="fail once", pass_context=True, retry=RetryStrategy(max_attempts=2, wait=0))
     async def fail_once(context: Any, number: int) -> None:
@@ -65,6 +82,13 @@ async def test_a_worker_does_its_work(
         await until(lambda: queue.statuses().get("doing") == 1)
         await app.job_manager.cancel_job_by_id_async(endless_id, abort=True)
         await until(lambda: queue.statuses() == {"succeeded": 20, "aborted": 1})
+        past_the_pooler = set(connection.execute(_QUERIES, {"name": _PAST_THE_POOLER}).scalars())
+        if passes_by == "listener":
+            (statement,) = past_the_pooler
+            assert statement.startswith("LISTEN") or statement == "SELECT 1", (
+                "it listens, and is asked whether it lives"
+            )
+        assert bool(past_the_pooler) == listens
         worker.cancel()
         async with asyncio.timeout(DEADLINE):
             with contextlib.suppress(asyncio.CancelledError):

@@ -13,6 +13,7 @@ from django.db import connections
 from django.utils.module_loading import import_string
 
 from procrastinate import exceptions
+from procrastinate.adapters.connection_parameters import elsewhere
 from procrastinate.adapters.django.project_app import app
 from procrastinate.adapters.django.settings import (
     NAMES,
@@ -44,6 +45,10 @@ def _is_bool(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+def _is_connect_args(value: Any) -> bool:
+    return value is None or isinstance(value, (str, Mapping))
+
+
 def _is_mapping(value: Any) -> bool:
     return value is None or isinstance(value, Mapping)
 
@@ -55,6 +60,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "WORKER_DEFAULTS": (_is_mapping, "None, or a dict of options of a worker"),
     "PERIODIC_DEFAULTS": (_is_mapping, "None, or a dict like {'max_delay': 600}"),
     "ON_APP_READY": (_is_optional_text, "the dotted path of a function, or None"),
+    "LISTEN_CONNECT_ARGS": (_is_connect_args, "None, a connection string, or a dict like {'host': 'db', 'port': 5432}"),
     "CREATE_CONNECTOR": (_is_optional_text, "the dotted path of a function, or None"),
     "READONLY_MODELS": (_is_bool, "True or False"),
     "RUN_AT_DEFER": (_is_bool, "True or False"),
@@ -71,6 +77,9 @@ _USES: dict[str, tuple[Collection[str], Callable[..., object]]] = {
     "PERIODIC_DEFAULTS": (PeriodicDefaults.__annotations__, read_max_delay),
 }
 """Of settings that are options of something: their names, and what takes them."""
+
+_MAY_BE_SECRET = {"LISTEN_CONNECT_ARGS"}
+"""Whose values are not repeated."""
 
 
 @register(TAG)
@@ -113,7 +122,10 @@ def _hint(name: Any, known: Collection[str]) -> str:
 def _type_problems(written: str, name: str, value: Any) -> Iterator[CheckMessage]:
     is_right, wanted = _TYPES[name]
     if not is_right(value):
-        yield Error(f"{written} must be {wanted}, not {value!r}.", id="procrastinate.E004")
+        shown = f"of type {type(value).__name__}" if name in _MAY_BE_SECRET else repr(value)
+        yield Error(f"{written} must be {wanted}, not {shown}.", id="procrastinate.E004")
+    elif value is not None and name == "LISTEN_CONNECT_ARGS":
+        yield from _connect_args_problems(written, value)
     elif value is not None and name in _USES:
         yield from _option_problems(written, value, *_USES[name])
 
@@ -130,6 +142,13 @@ def _option_problems(
     try:
         use(**options)
     except (TypeError, ValueError, exceptions.ProcrastinateException) as error:
+        yield Error(f"{written}: {error}.", id="procrastinate.E009")
+
+
+def _connect_args_problems(written: str, value: Mapping[str, Any] | str) -> Iterator[CheckMessage]:
+    try:
+        elsewhere({}, value)
+    except (TypeError, ValueError) as error:
         yield Error(f"{written}: {error}.", id="procrastinate.E009")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -52,6 +52,9 @@ class DjangoConnector(BaseConnector):
         The key of ``DATABASES``.
     json_dumps, json_loads:
         As for :class:`~procrastinate.connector.BaseConnector`.
+    listen_connect_args:
+        What is different for the connections that listen: a connection string, or arguments of
+        :func:`psycopg.connect`.
     """
 
     def __init__(
@@ -59,9 +62,12 @@ class DjangoConnector(BaseConnector):
         alias: str = "default",
         json_dumps: Callable[[Any], str] | None = None,
         json_loads: Callable[[str], Any] | None = None,
+        *,
+        listen_connect_args: Mapping[str, Any] | str | None = None,
     ) -> None:
         super().__init__(json_dumps=json_dumps, json_loads=json_loads)
         self.alias = alias
+        self._listen_connect_args = listen_connect_args
         self._connections = DirectConnections(borrowed_engine(lambda: _DjangoConnection(alias)), self._cursor)
 
     @property
@@ -130,4 +136,9 @@ class DjangoConnector(BaseConnector):
 
     def get_worker_connector(self) -> BaseConnector:
         """A connector to the same database that has nothing to do with Django's connections."""
-        return WorkerConnector(connector_params(self.alias), json_dumps=self.json_dumps, json_loads=self.json_loads)
+        return WorkerConnector(
+            connector_params(self.alias),
+            listen_connect_args=self._listen_connect_args,
+            json_dumps=self.json_dumps,
+            json_loads=self.json_loads,
+        )

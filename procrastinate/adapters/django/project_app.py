@@ -54,7 +54,7 @@ class DjangoApp(App):
         self.import_paths = [*_discovered_modules(settings.AUTODISCOVER_MODULE_NAME), *settings.IMPORT_PATHS]
         self.worker_defaults = cast("WorkerDefaults", dict(settings.WORKER_DEFAULTS or {}))
         self.periodic_defaults = cast("PeriodicDefaults", dict(settings.PERIODIC_DEFAULTS or {}))
-        self._set_connector(_create_connector(settings))
+        self._set_connector(create_connector(settings))
         if settings.RUN_AT_DEFER:
             from procrastinate.testing import RunAtDefer
 
@@ -86,10 +86,11 @@ class DjangoApp(App):
         return DjangoCallerThread()
 
 
-def _create_connector(settings: Settings) -> BaseConnector:
+def create_connector(settings: Settings) -> BaseConnector:
+    """The connector that the settings name."""
     if settings.CREATE_CONNECTOR is not None:
         return as_connector(import_string(settings.CREATE_CONNECTOR)())
-    return DjangoConnector(alias=settings.DATABASE_ALIAS)
+    return DjangoConnector(alias=settings.DATABASE_ALIAS, listen_connect_args=settings.LISTEN_CONNECT_ARGS)
 
 
 def _has_task_backend() -> bool:

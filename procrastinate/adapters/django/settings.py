@@ -31,8 +31,12 @@ class Settings:
         As for :class:`procrastinate.App`.
     ON_APP_READY:
         Dotted path of a function that is called with the app when it is ready.
+    LISTEN_CONNECT_ARGS:
+        What is different for the connections that listen: a connection string, or arguments of
+        :func:`psycopg.connect`. Behind PgBouncer in transaction mode, the way past it.
     CREATE_CONNECTOR:
-        Dotted path of a function that returns the connector; ``DATABASE_ALIAS`` then has no effect on it.
+        Dotted path of a function that returns the connector; ``DATABASE_ALIAS`` and ``LISTEN_CONNECT_ARGS`` then have
+        no effect on it.
     READONLY_MODELS:
         Whether the models refuse to be written to.
     RUN_AT_DEFER:
@@ -45,6 +49,7 @@ class Settings:
     WORKER_DEFAULTS: Mapping[str, Any] | None = None
     PERIODIC_DEFAULTS: Mapping[str, Any] | None = None
     ON_APP_READY: str | None = None
+    LISTEN_CONNECT_ARGS: Mapping[str, Any] | str | None = None
     CREATE_CONNECTOR: str | None = None
     READONLY_MODELS: bool = True
     RUN_AT_DEFER: bool = False

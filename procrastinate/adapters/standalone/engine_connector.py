@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from procrastinate import exceptions
-from procrastinate.adapters.connection_parameters import long_lived
+from procrastinate.adapters.connection_parameters import connection_parameters, elsewhere, long_lived
 from procrastinate.adapters.notifications import listen
 from procrastinate.adapters.standalone.runners import AsyncRunner, SyncRunner, async_runner_for, sync_runner_for
 from procrastinate.adapters.standalone.sources import Source
@@ -34,6 +34,13 @@ class EngineConnector(TakesUserConnections):
         Where connections come from.
     worker_connect_args:
         What psycopg connects a worker with, where that cannot be told from the source.
+    listen_connect_args:
+        What is different for the connections that listen.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``listen_connect_args`` cannot be read.
     """
 
     def __init__(
@@ -41,12 +48,16 @@ class EngineConnector(TakesUserConnections):
         source: Source,
         *,
         worker_connect_args: Mapping[str, Any] | str | None = None,
+        listen_connect_args: Mapping[str, Any] | str | None = None,
         json_dumps: Callable[[Any], str] | None = None,
         json_loads: Callable[[str], Any] | None = None,
     ) -> None:
         super().__init__(json_dumps=json_dumps, json_loads=json_loads)
         self._source = source
         self._worker_connect_args = worker_connect_args
+        self._listen_connect_args = listen_connect_args
+        if listen_connect_args is not None:
+            elsewhere({}, listen_connect_args)
         self._lock = threading.RLock()
         self._opened = False
         self._sync: SyncRunner | None = None
@@ -159,7 +170,7 @@ class EngineConnector(TakesUserConnections):
     ) -> None:
         """Listen on these channels until cancelled, on a connection of psycopg's made for this."""
         self._async_runner()
-        await listen(long_lived(self._parameters()), on_notification, channels, on_listening)
+        await listen(long_lived(self._listening_parameters()), on_notification, channels, on_listening)
 
     def get_worker_connector(self) -> WorkerConnector:
         """The connector of a worker: psycopg, to the same database.
@@ -169,7 +180,17 @@ class EngineConnector(TakesUserConnections):
         ValueError
             It cannot be told how to reach it: give ``worker_connect_args``.
         """
-        return WorkerConnector(self._parameters(), json_dumps=self.json_dumps, json_loads=self.json_loads)
+        return WorkerConnector(
+            self._parameters(),
+            listen_connect_args=self._listen_connect_args,
+            json_dumps=self.json_dumps,
+            json_loads=self.json_loads,
+        )
+
+    def _listening_parameters(self) -> Mapping[str, Any]:
+        if self._listen_connect_args is None:
+            return self._parameters()
+        return elsewhere(connection_parameters(self._parameters()), self._listen_connect_args)
 
     def _parameters(self) -> Mapping[str, Any]:
         if self._worker_connect_args is not None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import psycopg
-from psycopg.conninfo import make_conninfo
 from sqlalchemy.pool import NullPool
 
-from procrastinate.adapters.connection_parameters import connection_parameters
+from procrastinate.adapters.connection_parameters import connection_parameters, require_known
 from procrastinate.adapters.standalone.engine_connector import EngineConnector
 from procrastinate.adapters.standalone.runners import AsyncPoolRunner, AsyncRunner
 from procrastinate.adapters.standalone.sources import PsycopgSource
@@ -35,22 +33,14 @@ _POOL_OPTIONS = {
 _HOOKS = {"check", "configure", "connection_class", "reconnect_failed", "reset"}
 """Options that only psycopg_pool can honour; the others have a counterpart in SQLAlchemy's pool, or need none."""
 
-_NOT_LIBPQ = {
-    "autocommit",
-    "client_encoding",
-    "context",
-    "cursor_factory",
-    "prepare_threshold",
-    "row_factory",
-    "server_cursor_factory",
-}
-
 
 class SyncPsycopgConnector(EngineConnector):
     """psycopg, with the arguments of ``psycopg_pool.ConnectionPool`` and of :func:`psycopg.connect`.
 
     Parameters
     ----------
+    listen_connect_args:
+        As for :class:`~procrastinate.adapters.standalone.sqlalchemy_connector.SQLAlchemyConnector`.
     json_dumps, json_loads:
         How job arguments become JSON text and back; those of :mod:`json` by default.
     arguments:
@@ -68,12 +58,18 @@ class SyncPsycopgConnector(EngineConnector):
     def __init__(
         self,
         *,
+        listen_connect_args: Mapping[str, Any] | str | None = None,
         json_dumps: Callable[[Any], str] | None = None,
         json_loads: Callable[[str], Any] | None = None,
         **arguments: Any,
     ) -> None:
         parameters, pool_options = _split(arguments)
-        super().__init__(self._make_source(parameters, pool_options), json_dumps=json_dumps, json_loads=json_loads)
+        super().__init__(
+            self._make_source(parameters, pool_options),
+            listen_connect_args=listen_connect_args,
+            json_dumps=json_dumps,
+            json_loads=json_loads,
+        )
 
     def _make_source(self, parameters: dict[str, Any], pool_options: dict[str, Any]) -> PsycopgSource:
         return PsycopgSource(parameters, _engine_options(pool_options))
@@ -140,16 +136,8 @@ def _split(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
     parameters = connection_parameters({**(arguments.get("kwargs") or {}), **rest})
     if arguments.get("conninfo"):
         parameters = {**connection_parameters(arguments["conninfo"]), **parameters}
-    _require_known(parameters)
+    require_known(parameters, "psycopg.connect() nor of its pool")
     return parameters, pool_options
-
-
-def _require_known(parameters: Mapping[str, Any]) -> None:
-    for name in parameters.keys() - _NOT_LIBPQ:
-        try:
-            make_conninfo(**{name: ""})
-        except psycopg.Error:
-            raise TypeError(f"{name!r} is neither an argument of psycopg.connect() nor of its pool") from None
 
 
 def _engine_options(pool_options: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,10 @@ class SQLAlchemyConnector(EngineConnector):
     worker_connect_args:
         What psycopg connects a worker with: a connection string, or arguments of :func:`psycopg.connect`. Needed
         where an engine connects in a way that cannot be told from outside, as with ``creator``.
+    listen_connect_args:
+        What is different for the connections that listen, a worker's among them, in the same form. Behind PgBouncer in
+        transaction mode it is the way past it: ``"host=db port=5432"``. All else (user, password, database) is as for
+        the worker's other connections, and goes through the pooler.
     json_dumps, json_loads:
         How job arguments become JSON text and back; those of :mod:`json` by default.
     engine_options:
@@ -32,7 +36,7 @@ class SQLAlchemyConnector(EngineConnector):
     Raises
     ------
     TypeError, ValueError
-        ``bind`` is of another type, is no URL, or does not lead to PostgreSQL.
+        ``bind`` is of another type, is no URL, or does not lead to PostgreSQL; ``listen_connect_args`` cannot be read.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class SQLAlchemyConnector(EngineConnector):
         bind: str | sa.URL | sa.Engine | AsyncEngine,
         *,
         worker_connect_args: Mapping[str, Any] | str | None = None,
+        listen_connect_args: Mapping[str, Any] | str | None = None,
         json_dumps: Callable[[Any], str] | None = None,
         json_loads: Callable[[str], Any] | None = None,
         **engine_options: Any,
@@ -47,6 +52,7 @@ class SQLAlchemyConnector(EngineConnector):
         super().__init__(
             source_of(bind, engine_options),
             worker_connect_args=worker_connect_args,
+            listen_connect_args=listen_connect_args,
             json_dumps=json_dumps,
             json_loads=json_loads,
         )

@@ -1,0 +1,44 @@
+"""The release before a revision of the schema, out of the history of this repository."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+from alembic.script import Script, ScriptDirectory
+
+from procrastinate.alembic import revisions
+from tests.faults.worker_process import ROOT
+
+_PROGRAM = ("tests/__init__.py", "tests/faults/__init__.py", "tests/faults/program.py", "tests/faults/ledger.py")
+
+
+def later_revisions() -> list[Script]:
+    """All but the first, the newest first."""
+    scripts = ScriptDirectory.from_config(revisions.alembic_config())
+    return [one for one in scripts.walk_revisions() if one.down_revision is not None]
+
+
+def unpack_release_before(revision: Script, directory: pathlib.Path) -> pathlib.Path:
+    """The package as it was before the commit that brought the revision, with the program of today's tests."""
+    directory.mkdir()
+    path = pathlib.Path(revision.path).relative_to(ROOT)
+    brought = _git("log", "--diff-filter=A", "--format=%H", "--", str(path)).split()
+    before = f"{brought[-1]}^" if brought else "HEAD"  # a revision that is not committed yet
+    archive = directory / "package.tar"
+    _git("archive", f"--output={archive}", before, "procrastinate")
+    shutil.unpack_archive(archive, directory, filter="data")
+    for name in _PROGRAM:
+        (directory / name).parent.mkdir(exist_ok=True, parents=True)
+        shutil.copy(ROOT / name, directory / name)
+    return directory
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"The release before is in the history of the repository, which is not here: {error}")
