@@ -11,6 +11,7 @@ import pytest
 from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.job_context import AbortReason, JobContext
+from procrastinate.jobs import Job
 from procrastinate.retry import RetryStrategy
 from tests.worker.running import Queue, Workers, happens
 
@@ -53,6 +54,22 @@ async def test_a_successful_job(app: App, workers: Workers, log: pytest.LogCaptu
     assert (values["job"]["id"], values["job"]["task_kwargs"]) == (job_id, {"a": 1})
     assert values["result"] == 2
     assert values["duration"] == values["end_timestamp"] - values["start_timestamp"] >= 0
+
+
+async def test_what_is_not_logged_is_not_written(
+    app: App, workers: Workers, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the call of a job, which may have large arguments, nor the values beside the message."""
+    caplog.set_level(logging.WARNING, logger="procrastinate")
+    written: list[str] = []
+    monkeypatch.setattr(Job, "call_string", property(lambda job: written.append("call")))
+    monkeypatch.setattr(Job, "log_context", lambda job: written.append("context"))
+    task = app.task(name="add")(lambda a: a + 1)
+    await task.defer_async(a=1)
+    await task.batch_defer_async({"a": 1}, {"a": 2})
+    worker = await workers.run()
+    assert worker.worker_id is not None
+    assert written == []
 
 
 async def test_a_failed_job(app: App, workers: Workers, log: pytest.LogCaptureFixture) -> None:
