@@ -33,7 +33,7 @@ class WorkerOperations(OperationRunner):
             except exceptions.ConnectorException as error:
                 if not (is_unique_violation(error) or is_deadlock(error)):
                     raise
-        return core.Promotion(promoted=0, again=True, next_due_in=None)
+        return core.Promotion(promoted=0, again=True, next_due_in=None, undecided=None)
 
     async def fetch_jobs(
         self,
