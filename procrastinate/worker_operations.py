@@ -61,7 +61,7 @@ class WorkerOperations(OperationRunner):
             task_names=None if task_names is None else list(task_names),
             after=after,
         )
-        return [self._job(one) for one in stored]
+        return self._jobs(stored)
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
         """Take the next job for a worker, whether it was ready or has just fallen due; ``None`` where there is none."""
