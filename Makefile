@@ -76,5 +76,7 @@ format: $(VENV)/.installed ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-clean: ## Remove the virtual environments and what tests and the demo left
-	rm -rf .venv .venv-* .matrix .bench .demo artifacts .pytest_cache .mypy_cache .ruff_cache
+clean: ## Remove whatever is ignored by git and was made here: environments, caches, sites, servers of the demo
+	rm -rf .venv .venv-* .matrix .bench .demo artifacts build dist *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
