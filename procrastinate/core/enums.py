@@ -17,7 +17,7 @@ class Status(enum.Enum):
     FAILED = "failed"
     """The task raised, and will not be tried again."""
     CANCELLED = "cancelled"
-    """Taken back before it started."""
+    """Ended by request before it started."""
     ABORTING = "aborting"
     """Legacy value, kept so that old rows can be read. Nothing writes it."""
     ABORTED = "aborted"
