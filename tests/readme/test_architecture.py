@@ -1,9 +1,12 @@
-"""The map of ARCHITECTURE.md: whatever it names is there, and whatever is there has a place in it."""
+"""ARCHITECTURE.md: whatever its map names is there, and whatever is there has a place in it; its arrows are those that
+are checked.
+"""
 
 from __future__ import annotations
 
 import pathlib
 import re
+import tomllib
 from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -13,9 +16,15 @@ _NAME = re.compile(r"(?<![\w/.])(?:\w+/|\w+\.py)(?![\w/])")
 
 
 def lines_of_map() -> list[str]:
-    """The first block of the page."""
-    _, _, rest = (ROOT / "ARCHITECTURE.md").read_text().partition("## The map\n\n```\n")
-    return rest.partition("```\n")[0].splitlines()
+    """That of the first section."""
+    return first_block_of("The map").splitlines()
+
+
+def first_block_of(section: str) -> str:
+    """The first block of code below a heading."""
+    _, found, rest = (ROOT / "ARCHITECTURE.md").read_text().partition(f"## {section}\n")
+    assert found
+    return rest.split("```\n")[1]
 
 
 def named() -> Iterator[pathlib.Path]:
@@ -50,3 +59,13 @@ def test_every_module_has_a_place_in_the_map() -> None:
 def test_every_folder_of_tests_and_examples_has_a_place_in_the_map() -> None:
     folders = [path.parent for place in ("tests", "examples") for path in (ROOT / place).glob("*/*.py")]
     assert [str(path.relative_to(ROOT)) for path in {*folders} - {*named()}] == []
+
+
+def test_the_arrows_are_those_that_are_checked() -> None:
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (contract,) = [one for one in linter["contracts"] if one["name"] == "Arrows run one way"]
+    checked = [set(layer.split(" | ")) for layer in contract["layers"]]
+    drawn = [set(re.findall(r"\w+", layer)) for layer in first_block_of("The arrows").split("->")]
+    assert len(drawn) == len(checked)
+    for names, layer in zip(drawn, checked, strict=True):
+        assert names <= layer
