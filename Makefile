@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench bench-quick demo demo-serve test test-faults test-matrix lint types contracts pytest migrations docs format clean
+.PHONY: help install bench bench-quick demo demo-serve test test-docs-long test-faults test-matrix lint types contracts pytest migrations docs format clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
@@ -30,6 +30,9 @@ test: lint types contracts pytest ## Lint, types, import contracts, and the whol
 test-faults: $(VENV)/.installed ## Break everything that can break, at full size, and write the table of docs/reliability.md
 	@$(BIN)/python -m tests.faults $(ARGS)
 	@test -n "$(ARGS)" || PROCRASTINATE_TESTS_LONG=1 $(BIN)/python -m pytest -n $(WORKERS) tests/properties tests/interleavings
+
+test-docs-long: $(VENV)/.installed ## What the pages say, with the installations of the tutorials (minutes, and an index of packages)
+	@PROCRASTINATE_TESTS_LONG=1 $(BIN)/python -m pytest -n $(WORKERS) tests/documentation $(ARGS)
 
 test-matrix: ## The engine on each supported PostgreSQL, SQLAlchemy, Django and Python that can be had here
 	@$(PYTHON) -m tests.matrix
@@ -73,5 +76,7 @@ format: $(VENV)/.installed ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-clean: ## Remove the virtual environments and what tests and the demo left
-	rm -rf .venv .venv-* .matrix .bench .demo artifacts .pytest_cache .mypy_cache .ruff_cache
+clean: ## Remove whatever is ignored by git and was made here: environments, caches, sites, servers of the demo
+	rm -rf .venv .venv-* .matrix .bench .demo artifacts build dist *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

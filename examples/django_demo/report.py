@@ -19,7 +19,8 @@ SELECT
     count(*) FILTER (WHERE scheduled.count > 0 AND retry.count = 0) AS scheduled
 FROM procrastinate_jobs AS job
 CROSS JOIN LATERAL (
-    SELECT count(*) FROM procrastinate_events WHERE job_id = job.id AND type = 'deferred_for_retry'
+    -- By its attempts: the events of a job that was fetched ahead and given back look like those of a retry.
+    SELECT greatest(job.attempts - (job.finished_at IS NOT NULL)::int, 0) AS count
 ) AS retry
 CROSS JOIN LATERAL (
     SELECT count(*) FROM procrastinate_events WHERE job_id = job.id AND type = 'scheduled'

@@ -11,7 +11,7 @@ from examples.plain.tasks import add, app, greet
 
 
 async def main() -> None:
-    """Defer some jobs; one is taken back together with its transaction."""
+    """Defer some jobs; one is rolled back together with its transaction."""
     async with app.open_async():
         await add.defer_async(a=1, b=2)
         await greet.configure(priority=10).defer_async(name="first")

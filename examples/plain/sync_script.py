@@ -10,7 +10,7 @@ from examples.plain.tasks import add, app, greet
 
 
 def main() -> None:
-    """Defer some jobs; one is taken back together with its transaction."""
+    """Defer some jobs; one is rolled back together with its transaction."""
     with app.open():
         add.defer(a=1, b=2)
         greet.configure(schedule_in={"seconds": 1}).defer(name="later")

@@ -55,7 +55,7 @@ def require_seats(session: Session, concert_id: int) -> None:
 
 @app.delete("/bookings/{booking_id}", status_code=204)
 def cancel(booking_id: int, session: RequestSession) -> None:
-    """Take a booking back together with its job, unless it has a seat."""
+    """Cancel a booking together with its job, unless it has a seat."""
     booking = session.get(Booking, booking_id)
     if booking is None:
         raise fastapi.HTTPException(404, "There is no such booking")

@@ -42,7 +42,7 @@ async def require_seats(session: RequestSession, concert_id: int) -> None:
 
 @app.delete("/bookings/{booking_id}", status_code=204)
 async def cancel(booking_id: int, session: RequestSession) -> None:
-    """Take a booking back together with its job, unless it has a seat."""
+    """Cancel a booking together with its job, unless it has a seat."""
     booking = await session.get(Booking, booking_id)
     if booking is None:
         raise fastapi.HTTPException(404, "There is no such booking")

@@ -38,7 +38,7 @@ _CANCEL_BY_DELETING = sa.delete(jobs).where(jobs.c.id == _JOB_ID, jobs.c.status 
 
 
 def cancel_job(connection: sa.Connection, job_id: int, *, abort: bool = False, delete: bool = False) -> bool:
-    """Take a waiting job back; with ``abort``, ask for a running one to be stopped.
+    """End a waiting job as cancelled; with ``abort``, ask for a running one to be stopped.
 
     Parameters
     ----------

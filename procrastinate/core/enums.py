@@ -5,8 +5,11 @@ from __future__ import annotations
 import enum
 
 
-class Status(enum.Enum):
-    """Where a job stands. The values are those of the PostgreSQL type ``procrastinate_job_status``."""
+class Status(enum.StrEnum):
+    """Where a job stands. The values are those of the PostgreSQL type ``procrastinate_job_status``.
+
+    A status equals its text (``Status.TODO == "todo"``), for a :class:`~procrastinate.jobs.Job` has that one.
+    """
 
     TODO = "todo"
     """Waits for a worker (perhaps for its time, or behind its lock)."""
@@ -17,11 +20,15 @@ class Status(enum.Enum):
     FAILED = "failed"
     """The task raised, and will not be tried again."""
     CANCELLED = "cancelled"
-    """Taken back before it started."""
+    """Ended by request before it started."""
     ABORTING = "aborting"
     """Legacy value, kept so that old rows can be read. Nothing writes it."""
     ABORTED = "aborted"
     """Stopped on request while it ran."""
+
+    # Printed as before it was text: ``Status.TODO``.
+    __str__ = enum.Enum.__str__
+    __format__ = enum.Enum.__format__
 
 
 class EventType(enum.Enum):

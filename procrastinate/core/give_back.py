@@ -1,4 +1,4 @@
-"""The operation that takes a fetch back: jobs that a worker has fetched, and has not started."""
+"""The operation that undoes a fetch: jobs that a worker has fetched, and has not started."""
 
 from __future__ import annotations
 

@@ -66,8 +66,8 @@ class InMemoryConnector(BaseConnector):
             app.run_worker(wait=False)
 
     Every operation behaves as it does on the database (the same tests are run on both), except for transactions: what
-    was done is not taken back. A connection given as ``connection=`` is ignored. It need not be opened, and may be used
-    from several threads.
+    was done is not rolled back. A connection given as ``connection=`` is ignored. It need not be opened, and may be
+    used from several threads.
 
     Parameters
     ----------

@@ -42,9 +42,9 @@ class RunRecord:
     job: Job
     """As it was fetched: ``job.attempts`` counts the runs before this one."""
     status: Status
-    """What became of the job: ``TODO`` where it is tried again."""
+    """What became of the job: ``TODO`` where it is tried again. It equals its text, ``record.status == "todo"``."""
     result: Any = None
-    """What the task returned."""
+    """What the task returned; or, where it called ``context.set_result()``, that, as it is read back."""
     exception: BaseException | None = None
     """What the run raised."""
 
@@ -214,8 +214,13 @@ class Runner:
         outcome = self._by_clock(await self._execute(job))
         status = outcome.status if outcome.is_recorded else await self._record(outcome, worker_id)
         self._promote_next = self._promote_next or job.lock is not None or status is Status.TODO
-        self.records.append(RunRecord(job=job, status=status, result=self._result, exception=outcome.exception))
+        result = self._set_result(outcome) if outcome.is_recorded else self._result
+        self.records.append(RunRecord(job=job, status=status, result=result, exception=outcome.exception))
         self._raise(outcome, status)
+
+    def _set_result(self, outcome: Outcome) -> Any:
+        """What the task has set in its transaction; where it set nothing, what it returned."""
+        return self._result if outcome.result is None else self._app.connector.json_loads(outcome.result)
 
     async def _record(self, outcome: Outcome, worker_id: int) -> Status:
         delete_jobs = self._worker.settings.delete_jobs

@@ -166,7 +166,7 @@ class JobRun:
         if self._completion is not None and self._completion.is_recorded:
             self._warn_of_late_exception(result.exception)
             self._warn_of_late_result(task, result.value, self._completion)
-            return Outcome(job=self.job, status=Status.SUCCEEDED, is_recorded=True)
+            return Outcome(job=self.job, status=Status.SUCCEEDED, is_recorded=True, result=self._completion.result)
         try:
             return decide(self.job, task, result)
         except BaseException as error:

@@ -37,7 +37,7 @@ class Outcome:
     is_recorded: bool = False
     """The task's own transaction has recorded it."""
     result: str | None = None
-    """What the task returned, as JSON text, where it is to be kept."""
+    """What the task returned or has set, as JSON text, where it is kept."""
     error: core.NewError | None = None
     """The exception, where it is to be kept."""
     announce: bool = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 from tests.documentation.shell import Shell, free_port
+from tests.missing import missing
 
 _SHOP = pathlib.Path(__file__).parents[2] / "examples" / "django_demo"
 _ARGUMENTS = (
@@ -33,10 +33,7 @@ _REQUIRED = "PROCRASTINATE_REQUIRE_BROWSER"
 def _program(name: str) -> str:
     path = shutil.which(name)
     if path is None:
-        message = f"{name} is not installed (Debian: apt install chromium chromium-driver)"
-        if os.environ.get(_REQUIRED):
-            pytest.fail(message)
-        pytest.skip(message)
+        missing(f"{name} is not installed (Debian: apt install chromium chromium-driver)", _REQUIRED)
     return path
 
 

@@ -20,7 +20,7 @@ FUTURE = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
 
 
 class Rollback(Exception):
-    """Leaves a transaction, and takes it back."""
+    """Leaves a transaction, and rolls it back."""
 
 
 def query(connection: sa.Connection, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:

@@ -31,7 +31,7 @@ def test_a_job_is_completed_with_the_transaction(run: Run) -> None:
     assert run(list_history, job.id) == ["deferred", "started", "succeeded"]
 
 
-@pytest.mark.needs_database(reason="in memory, nothing is taken back")
+@pytest.mark.needs_database(reason="in memory, nothing is rolled back")
 def test_and_not_without_it(run: Run) -> None:
     defer(run)
     job = fetch_one(run, worker(run))

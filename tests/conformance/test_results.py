@@ -145,7 +145,7 @@ def test_a_refused_outcome_leaves_nothing_behind(run: Run) -> None:
     assert result_of(run, second.id).value == "2"
 
 
-@pytest.mark.needs_database(reason="nothing is taken back in memory")
+@pytest.mark.needs_database(reason="nothing is rolled back in memory")
 def test_what_is_rolled_back_leaves_nothing_behind(run: Run) -> None:
     defer(run)
     job = fetch_one(run, worker(run))

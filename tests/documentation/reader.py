@@ -32,6 +32,12 @@ _CREATED = re.compile(r"^createdb (?P<name>\w+)$")
 _URL = re.compile(r"(?P<driver>postgresql(?:\+\w+)?)://[\w@:]+/(?P<name>\w+)\b")
 
 
+def is_for_a_reader(block: Block) -> bool:
+    """Whether there is something to write, to run or to check: it is code, and not proved elsewhere."""
+    is_code = block.path is not None or _NO_CODE.fullmatch(block.language) is None
+    return is_code and not is_proved_elsewhere(block)
+
+
 @dataclasses.dataclass
 class Reader:
     """Somebody who follows the pages.
@@ -107,12 +113,10 @@ class Reader:
 
     def read(self, block: Block) -> None:
         """Do what a block says, according to its language."""
-        if is_proved_elsewhere(block):
+        if not is_for_a_reader(block):
             return
         if block.path:
             self._write(block)
-        elif _NO_CODE.fullmatch(block.language):
-            return
         elif block.language == "console":
             for command in commands_of(block):
                 self._do(command)

@@ -9,7 +9,7 @@ import pytest
 from tests.documentation.blocks import ROOT, blocks_of, commands_of, pages
 from tests.documentation.elsewhere import PROVED_ELSEWHERE
 from tests.documentation.instead import INSTEAD
-from tests.documentation.reader import Reader
+from tests.documentation.reader import Reader, is_for_a_reader
 from tests.documentation.test_alembic_page import PAGE as ALEMBIC
 from tests.documentation.test_testing_page import PAGE as TESTING
 from tests.documentation.test_tutorials import TOGETHER, TUTORIALS
@@ -17,7 +17,11 @@ from tests.documentation.test_tutorials import TOGETHER, TUTORIALS
 pytestmark = pytest.mark.timeout(300)
 
 WITH_TESTS_OF_THEIR_OWN = {ALEMBIC, TESTING, *TUTORIALS, *TOGETHER}
-OTHERS = [page for page in pages() if page not in WITH_TESTS_OF_THEIR_OWN and blocks_of(page)]
+OTHERS = [
+    page
+    for page in pages()
+    if page not in WITH_TESTS_OF_THEIR_OWN and any(is_for_a_reader(block) for block in blocks_of(page))
+]
 
 
 @pytest.mark.parametrize("page", OTHERS)

@@ -1,11 +1,14 @@
-"""The tutorials, from an empty folder."""
+"""The tutorials, from an empty folder; and the commands by which the page on deployment runs what they have made."""
 
 from __future__ import annotations
 
+import pathlib
+import re
 from collections.abc import Callable
 
 import pytest
 
+from tests.documentation.blocks import ROOT
 from tests.documentation.instead import INSTALLATION, IS_LONG
 from tests.documentation.reader import Reader
 
@@ -19,14 +22,36 @@ TUTORIALS = [
 ]
 TOGETHER = ["docs/tutorial-django.md", "docs/tutorial-deployment.md"]
 """The second goes on where the first ends."""
+_ROW = re.compile(
+    r"^\| (?P<framework>\w+) \| `(?P<worker>.+?)` \| `(?P<schema>.+?)` \| `(?P<check>.+?)` \|$", re.MULTILINE
+)
+
+
+def commands_of_deployment() -> dict[str, list[str]]:
+    """Those of the page on deployment, by the tutorial that they are for: the schema, the check, a worker that ends."""
+    rows = _ROW.finditer((ROOT / TOGETHER[1]).read_text())
+    return {
+        f"docs/tutorial-{row['framework'].lower()}.md": [row["schema"], row["check"], f"{row['worker']} --one-shot"]
+        for row in rows
+    }
 
 
 @pytest.mark.parametrize("page", TUTORIALS)
 def test_it_works_as_it_says(page: str, new_reader: Callable[[str], Reader]) -> None:
-    new_reader(page).follow(page)
+    reader = new_reader(page)
+    reader.follow(page)
+    for command in commands_of_deployment().get(page, []):
+        reader.shell.run(command)
 
 
 def test_the_project_of_django_is_deployed(new_reader: Callable[[str], Reader]) -> None:
     reader = new_reader(TOGETHER[0])
     for page in TOGETHER:
         reader.follow(page)
+    for command in commands_of_deployment()[TOGETHER[0]]:
+        reader.shell.run(command)
+
+
+def test_the_page_on_deployment_has_commands_for_each_framework() -> None:
+    frameworks = {pathlib.PurePath(page).stem for page in commands_of_deployment()}
+    assert frameworks == {"tutorial-django", "tutorial-fastapi", "tutorial-flask"}

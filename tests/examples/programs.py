@@ -48,31 +48,64 @@ class Programs:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        output = Output(server)
         try:
-            yield _address(server)
+            yield output.address()
+        except BaseException as error:
+            error.add_note(f"{module} has printed:\n{output.so_far}")
+            raise
         finally:
-            server.terminate()
-            server.wait(DEADLINE)
+            output.stop()
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, "DATABASE_URL": self.database_url, "PYTHONUNBUFFERED": "1"}
 
 
-def _address(server: subprocess.Popen[str]) -> str:
-    lines: queue.Queue[str | None] = queue.Queue()
+class Output:
+    """What a server prints: read until its end, so that it never waits for its reader.
 
-    def read() -> None:
-        assert server.stdout is not None
-        with server.stdout:
-            for line in server.stdout:
-                lines.put(line)
-        lines.put(None)
+    Parameters
+    ----------
+    server:
+        Its output is a pipe, with errors in it.
+    """
 
-    threading.Thread(target=read, daemon=True).start()
-    printed = []
-    while (line := lines.get(timeout=DEADLINE)) is not None:
-        printed.append(line)
-        found = re.search(r"http://127\.0\.0\.1:\d+", line)
-        if found:
-            return found[0]
-    raise AssertionError("".join(printed))
+    def __init__(self, server: subprocess.Popen[str]) -> None:
+        self._server = server
+        self._printed: list[str] = []
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def so_far(self) -> str:
+        """All of it."""
+        return "".join(self._printed)
+
+    def address(self) -> str:
+        """The first address, once it is printed."""
+        with contextlib.suppress(queue.Empty):
+            while (line := self._lines.get(timeout=DEADLINE)) is not None:
+                if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+                    return found[0]
+        raise AssertionError("The server prints no address")
+
+    def stop(self) -> None:
+        """Stop the server; kill it where it does not stop, which is an error."""
+        self._server.terminate()
+        try:
+            self._server.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"The server does not stop. It has printed:\n{self.so_far}") from None
+        finally:
+            self._server.kill()
+            self._server.wait()
+            self._reader.join(DEADLINE)
+
+    def _read(self) -> None:
+        assert self._server.stdout is not None
+        with self._server.stdout:
+            for line in self._server.stdout:
+                self._printed.append(line)
+                self._lines.put(line)
+        self._lines.put(None)

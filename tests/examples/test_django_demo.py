@@ -1,4 +1,4 @@
-"""``make demo-serve``: what a visitor finds."""
+"""``make demo``: what it prints; ``make demo-serve``: what a visitor finds."""
 
 from __future__ import annotations
 
@@ -11,9 +11,40 @@ import sys
 from typing import IO
 
 import httpx
+import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 STATES = ("todo", "doing", "succeeded", "failed", "cancelled", "aborted")
+ROWS = {
+    "shop.tasks.ask_for_review": (15, 15, 0, 0, 15),
+    "shop.tasks.charge_card": (300, 297, 3, 33, 0),
+    "shop.tasks.send_receipt": (297, 297, 0, 0, 0),
+}
+"""Of 300 orders: jobs, those that succeeded and failed, retries, and those for later. The bank does not answer every
+tenth call, and declines every hundredth card."""
+
+
+@pytest.mark.timeout(240)
+def test_the_demo_counts_what_became_of_its_jobs_and_says_how_to_go_on(tmp_path: pathlib.Path) -> None:
+    """The periodic task has as many jobs as its clock has ticked meanwhile."""
+    done = subprocess.run(
+        [sys.executable, "-m", "examples.django_demo"],
+        cwd=tmp_path,
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    rows = _rows(done.stdout)
+    counted = rows.pop("shop.tasks.count_orders")
+    assert counted[0] > 0
+    assert counted[2:4] == (0, 0)
+    assert rows == ROWS
+    assert done.stdout.splitlines()[-1] == "Serve this shop with its admin: make demo-serve"
+    assert re.search("^demo-serve:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
 def test_the_admin_has_jobs_in_every_state_as_soon_as_its_address_is_printed(tmp_path: pathlib.Path) -> None:
@@ -42,6 +73,12 @@ def test_the_admin_has_jobs_in_every_state_as_soon_as_its_address_is_printed(tmp
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
+
+
+def _rows(printed: str) -> dict[str, tuple[int, ...]]:
+    """The numbers in the rows of the table, by task."""
+    lines = [[cell.strip() for cell in re.split("[│┃|]", line)[1:-1]] for line in printed.splitlines()]
+    return {cells[0]: tuple(map(int, cells[1:])) for cells in lines if cells and cells[0].startswith("shop.")}
 
 
 def _printed(output: IO[str]) -> tuple[str, str]:

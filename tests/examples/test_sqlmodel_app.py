@@ -31,7 +31,7 @@ def statuses(database_url: str) -> list[str]:
 def test_a_booking_and_its_job_are_one_transaction_and_so_are_the_seat_and_the_end_of_the_job(
     empty_database_url: str, web: str, driver: str
 ) -> None:
-    """What is sold out leaves nothing; what is cancelled takes its job back; the worker assigns the seats."""
+    """What is sold out leaves nothing; what is cancelled cancels its job; the worker assigns the seats."""
     programs = Programs(driver_url(empty_database_url, driver))
     programs.run("examples.sqlmodel_app.create_tables")
     with (

@@ -6,12 +6,13 @@ import pathlib
 import shutil
 import subprocess
 
-import pytest
 from alembic.script import Script, ScriptDirectory
 
 from procrastinate.alembic import revisions
 from tests.faults.worker_process import ROOT
+from tests.missing import missing
 
+_REQUIRED = "PROCRASTINATE_REQUIRE_HISTORY"
 _PROGRAM = ("tests/__init__.py", "tests/faults/__init__.py", "tests/faults/program.py", "tests/faults/ledger.py")
 
 
@@ -23,6 +24,7 @@ def later_revisions() -> list[Script]:
 
 def unpack_release_before(revision: Script, directory: pathlib.Path) -> pathlib.Path:
     """The package as it was before the commit that brought the revision, with the program of today's tests."""
+    require_history()
     directory.mkdir()
     path = pathlib.Path(revision.path).relative_to(ROOT)
     brought = _git("log", "--diff-filter=A", "--format=%H", "--", str(path)).split()
@@ -36,9 +38,23 @@ def unpack_release_before(revision: Script, directory: pathlib.Path) -> pathlib.
     return directory
 
 
+def require_history(root: pathlib.Path = ROOT) -> None:
+    """Skip the test where the history of the repository is not here, or not all of it, unless it must be."""
+    if shutil.which("git") is None:
+        missing("The release before is in the history of the repository, and git is not installed", _REQUIRED)
+    asked = _run_git(root, "rev-parse", "--is-shallow-repository")
+    if asked.returncode != 0:
+        missing(f"The release before is in the history of the repository, which is not here: {asked.stderr}", _REQUIRED)
+    if asked.stdout.strip() == "true":
+        missing("The release before is not in a shallow clone (git fetch --unshallow gets it)", _REQUIRED)
+
+
 def _git(*arguments: str) -> str:
-    command = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), *arguments]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"The release before is in the history of the repository, which is not here: {error}")
+    done = _run_git(ROOT, *arguments)
+    assert done.returncode == 0, f"git {' '.join(arguments)} fails:\n{done.stderr}"
+    return done.stdout
+
+
+def _run_git(root: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["git", "-c", f"safe.directory={root}", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)

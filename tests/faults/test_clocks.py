@@ -15,8 +15,10 @@ from tests.faults.queue import Queue
 from tests.faults.size import Size
 from tests.faults.waiting import until
 from tests.faults.worker_process import Fleet, WorkerProcess
+from tests.missing import missing
 
 _LIBRARY = "/usr/lib/*/faketime/libfaketime.so.1"
+_REQUIRED = "PROCRASTINATE_REQUIRE_FAKETIME"
 _HOUR = 3600
 _SUCCEEDED = "SELECT count(*) FROM procrastinate_jobs WHERE task_name = :task AND status = 'succeeded'"
 
@@ -25,7 +27,7 @@ def clock_off_by(seconds: int) -> dict[str, str]:
     """The environment of a process whose clock is wrong; what it measures intervals with is not."""
     (library,) = glob.glob(_LIBRARY) or [None]
     if library is None:
-        pytest.fail("libfaketime is not installed (Debian: apt install libfaketime)")
+        missing("libfaketime is not installed (Debian: apt install libfaketime)", _REQUIRED)
     return {"LD_PRELOAD": library, "FAKETIME": f"{seconds:+d}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 

@@ -53,6 +53,16 @@ def test_the_classifiers_are_the_versions_of_the_matrix() -> None:
         assert shown == {getattr(cell, name) for cell in matrix.CELLS}
 
 
+def test_the_lowest_versions_are_those_of_every_package_that_users_install() -> None:
+    lowest = dict(one.split("==") for one in matrix.lowest_versions())
+    project = tomllib.loads((matrix.ROOT / "pyproject.toml").read_text())["project"]
+    assert {re.split(r"[\[>]", one)[0] for one in project["dependencies"]} < lowest.keys()
+    assert {"django", "flask", "fastapi", "uvloop", "psycopg2-binary"} < lowest.keys()
+    for name in ("sqlalchemy", "django"):
+        assert number(lowest[name])[:2] == number(getattr(matrix.CELLS[0], name))
+    assert [cell.has_lowest for cell in matrix.CELLS] == [True, False, False]
+
+
 def test_a_table_is_put_between_the_markers() -> None:
     """And nothing else is touched."""
     row = ["18.4", "3.13.0", "2.1.9", "6.1.3", "2113 passed, 8 skipped"]

@@ -6,7 +6,6 @@ no others.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -15,11 +14,12 @@ import shutil
 import subprocess
 import sys
 
-import pytest
+from tests.missing import missing
 
 PROGRAMS = pathlib.Path(__file__).parent / "programs"
 ROOT = PROGRAMS.parent.parent.parent
 MARK = "# wrong: "
+_REQUIRED = "PROCRASTINATE_REQUIRE_PYRIGHT"
 _MYPY_ERROR = re.compile(r"^(?P<file>.+?):(?P<line>\d+): error: (?P<text>.+)$", re.MULTILINE)
 
 Errors = dict[tuple[str, int], str]
@@ -71,14 +71,6 @@ def pyright_errors(tmp_path: pathlib.Path) -> Errors:
     }
 
 
-def _no_pyright() -> str | None:
-    if importlib.util.find_spec("pyright") is None:
-        return "pyright is not installed"
-    if shutil.which("node") is None:
-        return "pyright runs on node, which is not installed"
-    return None
-
-
 def test_there_is_something_to_refuse() -> None:
     assert len(marked_lines()) > 20
 
@@ -88,7 +80,8 @@ def test_mypy_refuses_what_is_wrong_and_nothing_else() -> None:
     assert errors.keys() == marked_lines(), errors
 
 
-@pytest.mark.skipif(_no_pyright() is not None, reason=str(_no_pyright()))
 def test_pyright_refuses_what_is_wrong_and_nothing_else(tmp_path: pathlib.Path) -> None:
+    if shutil.which("node") is None:
+        missing("pyright runs on node, which is not installed", _REQUIRED)
     errors = pyright_errors(tmp_path)
     assert errors.keys() == marked_lines(), errors

@@ -208,3 +208,11 @@ async def test_a_naive_time_of_a_retry_is_refused(manager: JobManager) -> None:
 async def test_an_unknown_status_is_refused(manager: JobManager) -> None:
     with pytest.raises(ValueError, match="done"):
         manager.list_jobs(status="done")
+
+
+def test_a_status_equals_its_text_and_is_printed_as_before() -> None:
+    assert Status.TODO == "todo"
+    assert Status.TODO != "doing"
+    assert {Status.TODO: 1}["todo"] == 1  # type: ignore[index]
+    assert (str(Status.TODO), f"{Status.TODO}") == ("Status.TODO", "Status.TODO")
+    assert repr(Status.TODO) == "<Status.TODO: 'todo'>"

@@ -1,0 +1,71 @@
+"""ARCHITECTURE.md: whatever its map names is there, and whatever is there has a place in it; its arrows are those that
+are checked.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import tomllib
+from collections.abc import Iterator
+
+ROOT = pathlib.Path(__file__).parents[2]
+AS_A_WHOLE = ("contrib", "versions", "migrations", "management")
+"""Folders of the package that the map describes without their files."""
+_NAME = re.compile(r"(?<![\w/.])(?:\w+/|\w+\.py)(?![\w/])")
+
+
+def lines_of_map() -> list[str]:
+    """That of the first section."""
+    return first_block_of("The map").splitlines()
+
+
+def first_block_of(section: str) -> str:
+    """The first block of code below a heading."""
+    _, found, rest = (ROOT / "ARCHITECTURE.md").read_text().partition(f"## {section}\n")
+    assert found
+    return rest.split("```\n")[1]
+
+
+def named() -> Iterator[pathlib.Path]:
+    """What the map names: files and folders, in the folder whose line is above theirs, or begins theirs."""
+    folders = {-1: ROOT}
+    for line in lines_of_map():
+        indent = len(line) - len(line.lstrip())
+        folders = {place: folder for place, folder in folders.items() if place < indent}
+        base = inner = folders[max(folders)]
+        for name in _NAME.findall(line):
+            path = next((path for path in (inner / name, base / name) if path.exists()), base / name)
+            if name.endswith("/") and inner is base:
+                inner = folders[indent] = path
+            yield path
+
+
+def is_to_be_named(path: pathlib.Path) -> bool:
+    """Whether it is a module that is no mere sign of a package, and in no folder that is described as a whole."""
+    return path.name != "__init__.py" and not any(folder in path.parts for folder in AS_A_WHOLE)
+
+
+def test_whatever_the_map_names_is_there() -> None:
+    assert len(list(named())) > 150
+    assert [str(path.relative_to(ROOT)) for path in named() if not path.exists()] == []
+
+
+def test_every_module_has_a_place_in_the_map() -> None:
+    modules = [*(ROOT / "procrastinate").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+    assert [str(path.relative_to(ROOT)) for path in {*filter(is_to_be_named, modules)} - {*named()}] == []
+
+
+def test_every_folder_of_tests_and_examples_has_a_place_in_the_map() -> None:
+    folders = [path.parent for place in ("tests", "examples") for path in (ROOT / place).glob("*/*.py")]
+    assert [str(path.relative_to(ROOT)) for path in {*folders} - {*named()}] == []
+
+
+def test_the_arrows_are_those_that_are_checked() -> None:
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (contract,) = [one for one in linter["contracts"] if one["name"] == "Arrows run one way"]
+    checked = [set(layer.split(" | ")) for layer in contract["layers"]]
+    drawn = [set(re.findall(r"\w+", layer)) for layer in first_block_of("The arrows").split("->")]
+    assert len(drawn) == len(checked)
+    for names, layer in zip(drawn, checked, strict=True):
+        assert names <= layer
