@@ -93,8 +93,11 @@ BARS: tuple[Bar, ...] = (
     Bar("batch_defer_at_once", "jobs/s", over=(FORMER,), at_least=3),
     *(Bar(case, "defers/s", over=(FORMER,), at_least=1.0) for case in _SINGLE_DEFERS),
     *(Bar(case, "time / bare INSERT", at_most=1.4) for case in _SINGLE_DEFERS),
-    Bar("writers", "jobs/s", over=(FORMER,), at_least=1.5),
-    Bar("writers", "jobs/s", over=("this project without NOTIFY",), at_least=0.9),
+    *(
+        Bar("writers", "jobs/s", contender=contender, over=(other,), at_least=at_least)
+        for contender in ("this project", "this project, idle worker")
+        for other, at_least in ((FORMER, 1.5), ("this project without NOTIFY", 0.9))
+    ),
     Bar("latency", "p50 ms", over=(FORMER,), at_most=1.0),
     Bar("latency", "p99 ms", at_most=15),
     Bar("due_at", "p50 ms", at_most=50),

@@ -46,7 +46,6 @@ html_theme_options = {"source_edit_link": None}
 # Types of other projects are named, not linked: the site is built without a network.
 nitpicky = False
 # The plot of the performance page is drawn by `make bench`.
-suppress_warnings = ["image.not_readable"]
 
 
 # What is no page of the site is named there, not linked.

@@ -38,7 +38,7 @@ class JobLists(OperationRunner):
             To read a long list in pages: at most so many, and only those with a greater id.
         """
         chosen = _job_filter(id, queue, task, status, lock, queueing_lock, worker_id)
-        return [self._job(one) for one in self._run(connection, core.list_jobs, chosen, limit=limit, after_id=after_id)]
+        return self._jobs(self._run(connection, core.list_jobs, chosen, limit=limit, after_id=after_id))
 
     async def list_jobs_async(
         self,
@@ -57,7 +57,7 @@ class JobLists(OperationRunner):
         """As :meth:`list_jobs`."""
         chosen = _job_filter(id, queue, task, status, lock, queueing_lock, worker_id)
         stored = await self._run_async(connection, core.list_jobs, chosen, limit=limit, after_id=after_id)
-        return [self._job(one) for one in stored]
+        return self._jobs(stored)
 
     def list_queues(
         self,

@@ -394,7 +394,7 @@ class JobManager(WorkerOperations, JobLists):
         else:
             operation = functools.partial(core.list_stalled_jobs, seconds_since_heartbeat=seconds_since_heartbeat)
         stored = await self._run_async(connection, operation, queue_name=queue, task_name=task_name)
-        return [self._job(one) for one in stored]
+        return self._jobs(stored)
 
     def delete_everything(self) -> None:
         """Delete all jobs, running ones too, with all history, and all workers: for tests that commit."""

@@ -277,6 +277,10 @@ class Task(Generic[P, R, Args]):
             An open connection of yours: the job is committed or rolled back with its transaction.
         """
         self.blueprint.will_configure_task()
+        check_options(options)  # the task's own were checked when it was declared
+        return self._configured(options)
+
+    def _configured(self, options: ConfigureTaskOptions) -> JobDeferrer:
         defaults: ConfigureTaskOptions = {
             "lock": self.lock,
             "queueing_lock": self.queueing_lock,
@@ -284,7 +288,6 @@ class Task(Generic[P, R, Args]):
             "queue": self.queue,
             "priority": self.priority,
         }
-        check_options(options)  # the task's own were checked when it was declared
         given = {name: value for name, value in options.items() if value is not None}
         merged = cast("ConfigureTaskOptions", {**defaults, **given})
         deferrer = _make_deferrer(self.name, self.blueprint.job_manager, merged)
@@ -297,7 +300,7 @@ class Task(Generic[P, R, Args]):
         made_of = (self.blueprint.job_manager, *(getattr(self, name) for name in _SHAPING_JOBS))
         kept = self._kept_deferrer
         if kept is None or kept[0] != made_of:
-            kept = self._kept_deferrer = (made_of, self.configure())
+            kept = self._kept_deferrer = (made_of, self._configured({}))
         return kept[1]
 
     def loggable(self, job: Job) -> Job:

@@ -33,7 +33,7 @@ class WorkerOperations(OperationRunner):
             except exceptions.ConnectorException as error:
                 if not (is_unique_violation(error) or is_deadlock(error)):
                     raise
-        return core.Promotion(promoted=0, again=True, next_due_in=None)
+        return core.Promotion(promoted=0, again=True, next_due_in=None, undecided=None)
 
     async def fetch_jobs(
         self,
@@ -61,7 +61,7 @@ class WorkerOperations(OperationRunner):
             task_names=None if task_names is None else list(task_names),
             after=after,
         )
-        return [self._job(one) for one in stored]
+        return self._jobs(stored)
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
         """Take the next job for a worker, whether it was ready or has just fallen due; ``None`` where there is none."""

@@ -110,7 +110,7 @@ def elsewhere(parameters: Mapping[str, Any], given: Mapping[str, Any] | str) -> 
     if not other:
         raise ValueError("The connection parameters are empty: name at least what differs, as in 'host=... port=...'")
     require_known(other, "psycopg.connect() nor a parameter of libpq")
-    kept = parameters.keys() - _PLACE if other.keys() & {"host", "hostaddr"} else parameters.keys()
+    kept = parameters.keys() - _PLACE if other.keys() & {"host", "hostaddr", "service"} else parameters.keys()
     return {**{name: value for name, value in parameters.items() if name in kept}, **other}
 
 

@@ -10,6 +10,7 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from procrastinate.adapters.direct import DirectConnection
 from procrastinate.connector import Operation
 from procrastinate.core import health
 from procrastinate.core.errors import translate
@@ -99,10 +100,15 @@ class EngineRunner:
         self._owned = owned
         self._pinned = pinned
         self._is_in_autocommit = _is_in_autocommit(engine, owned=owned)
+        self._goes_direct = owned and engine.dialect.driver == "psycopg" and not engine.echo
+        self._texts: dict[sa.Executable, Any] = {}
+
+    def _connect(self) -> sa.Connection:
+        return DirectConnection(self.engine, texts=self._texts) if self._goes_direct else self.engine.connect()
 
     def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation on a connection of the pool."""
-        with translated_errors(), self.engine.connect() as connection:
+        with translated_errors(), self._connect() as connection:
             unsuited = self._pinned and not _defaults_suit(connection)
             if unsuited or is_atomic(operation):
                 connection.execution_options(**(_PINNED if unsuited else _ATOMIC))

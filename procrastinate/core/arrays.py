@@ -13,10 +13,34 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import TypeEngine
 
 
+class Word(sa.types.TypeDecorator[str]):
+    """Text that is one plain word: a status, say."""
+
+    impl = sa.Text
+    cache_ok = True
+
+
+class _Written(sa.types.TypeDecorator[Sequence[Any]]):
+    """An array as PostgreSQL writes it, of values that need no quotes.
+
+    Drivers write an array value by value, in Python: for the outcome of a job, a twentieth of a worker's time.
+    """
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Sequence[Any] | None, dialect: sa.Dialect) -> str | None:
+        """As text."""
+        if value is None:
+            return None
+        return "{" + ",".join("NULL" if item is None else str(item) for item in value) + "}"
+
+
 def array_param(name: str, item_type: TypeEngine[Any]) -> sa.ColumnElement[Any]:
     """A bound array, cast: an array of nothing but ``None`` carries no type of its own."""
-    array_type = ARRAY(item_type)
-    return sa.cast(sa.bindparam(name, type_=array_type), array_type)
+    array_type: ARRAY[Any] = ARRAY(item_type)
+    needs_no_quotes = isinstance(item_type, (sa.Integer, Word))
+    return sa.cast(sa.bindparam(name, type_=_Written() if needs_no_quotes else array_type), array_type)
 
 
 def unnest(columns: Mapping[str, TypeEngine[Any]], *, name: str) -> sa.TableValuedAlias:

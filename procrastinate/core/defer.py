@@ -87,8 +87,9 @@ _INSERT_ALIKE = plain(
     )
     .returning(jobs.c.id)
 )
-_LARGEST_TEXT = 50_000_000
-"""Characters. One value of ``jsonb`` can hold 256 MB (https://www.postgresql.org/docs/current/datatype-json.html)."""
+_LARGEST_TEXT = 10_000_000
+"""Characters. A value of ``jsonb`` has 256 MB at most, and small numbers take several times as much as their text: 40
+million characters of them were refused."""
 
 
 def defer_job(connection: sa.Connection, job: NewJob) -> int | None:

@@ -108,7 +108,9 @@ def is_passing(error: BaseException) -> bool:
 def _is_lost_connection(error: BaseException) -> bool:
     if isinstance(error, (OSError, exceptions.DatabaseUnavailable, sa.exc.TimeoutError)):
         return True
-    return type(error).__name__ in ("OperationalError", "InterfaceError", "ConnectionDoesNotExistError")
+    # Drivers have classes of their own below those that all share; core knows no driver.
+    names = {cls.__name__ for cls in type(error).__mro__}
+    return not names.isdisjoint(("OperationalError", "InterfaceError", "ConnectionDoesNotExistError"))
 
 
 def translate(error: BaseException) -> exceptions.ConnectorException:

@@ -176,5 +176,5 @@ def promote_jobs(
         again=not row.our_turn or row.due >= limit or row.due > row.settled,
         next_due_in=None if row.next_due_in is None else float(row.next_due_in),
         parked=row.settled - row.promoted,
-        undecided=row.due - row.settled,
+        undecided=row.due - row.settled if row.our_turn else None,
     )

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
 
-from procrastinate.core.arrays import transpose, unnest
+from procrastinate.core.arrays import Word, transpose, unnest
 from procrastinate.core.details import (
     DETAIL_COLUMNS,
     ERROR_COLUMNS,
@@ -41,7 +41,7 @@ _WORKER = sa.bindparam("worker", type_=sa.BigInteger())
 _FINISHED_COLUMNS: dict[str, TypeEngine[Any]] = {
     "id": sa.BigInteger(),
     "attempts": sa.Integer(),
-    "status_text": sa.Text(),
+    "status_text": Word(),
 }
 _finished = unnest(_FINISHED_COLUMNS, name="finished")
 

@@ -167,7 +167,7 @@ class Promotion:
 
     ``promoted`` jobs may now be fetched, and ``parked`` ones wait behind the holder of their lock. ``again`` says that
     due jobs were left to look at; ``undecided`` of them were looked at and are as they were, since somebody holds a row
-    on which it depends.
+    on which it depends (``None``: nothing was looked at, for another worker was at it).
     ``next_due_in`` is the time in seconds, by the database's clock, until the next waiting job falls due;
     ``None`` when none waits for its time.
     """
@@ -176,7 +176,7 @@ class Promotion:
     again: bool
     next_due_in: float | None
     parked: int = 0
-    undecided: int = 0
+    undecided: int | None = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

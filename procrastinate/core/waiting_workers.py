@@ -24,16 +24,13 @@ _CALLED_FOR = (
 )
 
 
-def _snapshot(bound: str) -> sa.ColumnElement[int]:
-    """The number of a transaction that bounds those under way
-    (https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SNAPSHOT).
-    """
-    number: Any = getattr(sa.func, f"pg_snapshot_{bound}")(sa.func.pg_current_snapshot())
-    return sa.cast(sa.cast(number, sa.Text), sa.BigInteger)
+def _number(transaction: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+    """The number of a transaction (https://www.postgresql.org/docs/current/functions-info.html)."""
+    return sa.cast(sa.cast(transaction, sa.Text), sa.BigInteger)
 
 
-_NEXT_TRANSACTION = sa.select(_snapshot("xmax").label("next"), _snapshot("xmin").label("oldest"))
-_OLDEST_TRANSACTION = sa.select(_snapshot("xmin"))
+_OWN_TRANSACTION = sa.select(_number(sa.func.pg_current_xact_id()))
+_OLDEST_TRANSACTION = sa.select(_number(sa.func.pg_snapshot_xmin(sa.func.pg_current_snapshot())))
 
 
 def start_waiting(connection: sa.Connection, *, worker_id: int, queues: Sequence[str] | None) -> bool:
@@ -50,9 +47,12 @@ def start_waiting(connection: sa.Connection, *, worker_id: int, queues: Sequence
 def read_unaware(connection: sa.Connection) -> Waiting:
     """Which transactions may have looked before now, and so will not notify: the worker has to look for their jobs
     itself, until they have ended. To be asked after the commit of :func:`start_waiting`, in another transaction.
+
+    Whoever has looked already has a number below the one that is given out here. (The end of a snapshot is no such
+    bound: it is the number after the last transaction that has *ended*.)
     """
-    row = connection.execute(_NEXT_TRANSACTION).one()
-    return Waiting(unaware_before=row.next, is_settled=row.oldest >= row.next)
+    number: int = connection.execute(_OWN_TRANSACTION).scalar_one()
+    return Waiting(unaware_before=number, is_settled=have_ended_before(connection, transaction=number))
 
 
 def stop_waiting(connection: sa.Connection, *, worker_id: int) -> None:

@@ -11,7 +11,9 @@ from procrastinate.worker.backoff import Backoff
 BUSY_AFTER = 0.25
 """Seconds of work without a pause after which a worker needs no call. Less would have it write a row more often than it
 spares others a notification."""
-_LONGEST_PAUSE = 1.0
+PAUSE = 0.02
+"""Seconds without work that are a pause. A fetch that comes back empty between two jobs is none."""
+_LONGEST_WAIT = 1.0
 
 
 class CallForJobs:
@@ -42,19 +44,31 @@ class CallForJobs:
         self._loop = asyncio.get_running_loop()
         self._told: tuple[int, bool] | None = None
         self._busy_since: float | None = None
+        self._last_work = 0.0
         self._unaware_before: int | None = None
-        self._backoff = Backoff(first=0.02, longest=_LONGEST_PAUSE)
+        self._backoff = Backoff(first=0.02, longest=_LONGEST_WAIT)
         self._next_look = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def is_made(self) -> bool:
-        """Whether writers notify, as far as this worker has said so. One that has just registered has said nothing."""
+        """Whether writers notify, as far as is known: they do, where a worker has said nothing."""
         return self._told != (self._worker_id(), False)
+
+    @property
+    def looks_by_itself(self) -> bool:
+        """Whether nobody notifies a worker that would hear it."""
+        return self._listens and not self.is_made
+
+    def doubt(self) -> None:
+        """What was said may not be what the table says: an answer was lost, or a server, or what it had not yet
+        written. Say it again.
+        """
+        self._told = None
 
     async def busy(self) -> None:
         """There is work, or no room for more. After a while of this, call no more."""
-        now = self._loop.time()
+        self._last_work = now = self._loop.time()
         if self._busy_since is None:
             self._busy_since = now
         if not self.is_made:
@@ -63,25 +77,34 @@ class CallForJobs:
         if self._listens and rest > 0:
             self._wake_in(rest)
             return
-        worker_id = self._worker_id()
-        await self._manager.stop_waiting(worker_id=worker_id)
-        self._told = worker_id, False
+        await self._stop_calling()
 
     async def idle(self) -> bool:
-        """Nothing was found, and there is room. Call, and say whether to look once more before waiting to be called."""
+        """Nothing was found, and there is room. Call, and say whether to look once more before waiting to be called.
+
+        A worker that calls nobody first goes on looking for a moment: more may be on its way.
+        """
+        if not self._listens:
+            if self.is_made:
+                await self._stop_calling()
+            return False
+        if self._busy_since is not None and self._loop.time() - self._last_work < PAUSE:
+            return False
         self._busy_since = None
         self.close()
-        if not self._listens:
-            await self.busy()
-            return False
         if self._told != (self._worker_id(), True):
             return await self._call()
         if self._unaware_before is None:
             return False
         return await self._look_after_unaware(self._unaware_before)
 
+    async def _stop_calling(self) -> None:
+        worker_id, self._told = self._worker_id(), None
+        await self._manager.stop_waiting(worker_id=worker_id)
+        self._told = worker_id, False
+
     async def _call(self) -> bool:
-        worker_id = self._worker_id()
+        worker_id, self._told = self._worker_id(), None
         waiting = await self._manager.start_waiting(worker_id=worker_id, queues=self._queues)
         if waiting is None:
             return False  # it will be registered anew, and woken

@@ -93,6 +93,13 @@ class FetchLoop:
         self._news = True
         self.wake(upcoming)
 
+    def listening(self) -> None:
+        """Notifications are heard from now on: what was notified before, and what a server that is gone knew of this
+        worker, may be lost.
+        """
+        self._call.doubt()
+        self.wake(upcoming=True)
+
     def look_from_start(self) -> None:
         """Look again, at jobs that come before the last ones, too: some were given back."""
         self._place.start_over()
@@ -167,7 +174,8 @@ class FetchLoop:
     async def _promote(self) -> int:
         self._promote_next = False
         promotion = await self._manager.promote_jobs(past=self._left_undecided)
-        self._left_undecided = promotion.undecided
+        if promotion.undecided is not None:
+            self._left_undecided = promotion.undecided
         self._last_promotion = self._loop.time()
         self._set_due_timer(promotion.next_due_in)
         if promotion.again:
@@ -199,6 +207,8 @@ class FetchLoop:
         if self._stopping:
             return False
         wanted, began = self._room(), self._loop.time()
+        if wanted <= 0:
+            return False
         jobs = await self._manager.fetch_jobs(self._queues, self._worker_id(), wanted, after=after)
         self._place.fetched(jobs, wanted=wanted, after=after, seconds=self._loop.time() - began)
         self._is_busy = self._is_busy or bool(jobs)
@@ -218,7 +228,7 @@ class FetchLoop:
             self._look_timer = self._loop.call_later(_SECOND_LOOK, self.wake)
 
     async def _sleep(self) -> None:
-        looks_soon = self._is_busy and not self._call.is_made and self._room() > 0
+        looks_soon = self._call.looks_by_itself and self._room() > 0
         try:
             async with asyncio.timeout(_UNCALLED_FETCH if looks_soon else self._polling_interval):
                 await self._woken.wait()
@@ -226,6 +236,7 @@ class FetchLoop:
             self._promote_next = self._promote_next or not looks_soon
 
     async def _pause(self, error: Exception) -> None:
+        self._call.doubt()
         wait = self._backoff.next_wait()
         self._logger.warning(
             "Jobs cannot be fetched; trying again in %.1f s: %s",

@@ -43,7 +43,7 @@ class JobRun:
         self._abort_reason: AbortReason | None = None
         self._cancellable: asyncio.Task[Any] | None = None
         self._job_result = JobResult(start_timestamp=time.time())
-        self._completion = JobCompletion(self.job, worker.settings.delete_jobs)
+        self._completion: JobCompletion | None = None
 
     @functools.cached_property
     def _context(self) -> JobContext:
@@ -51,6 +51,7 @@ class JobRun:
         other, and the garbage collector would take a fifth of the time of jobs that do nothing.
         """
         settings = self._worker.settings
+        self._completion = JobCompletion(self.job, settings.delete_jobs)
         return JobContext(
             app=self._worker.app,
             worker_name=settings.name,
@@ -162,9 +163,9 @@ class JobRun:
         return compose(middleware, call, self._context, self._worker) if middleware else call
 
     def _decide(self, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
-        if self._completion.is_recorded:
+        if self._completion is not None and self._completion.is_recorded:
             self._warn_of_late_exception(result.exception)
-            self._warn_of_late_result(task, result.value)
+            self._warn_of_late_result(task, result.value, self._completion)
             return Outcome(job=self.job, status=Status.SUCCEEDED, is_recorded=True, result=self._completion.result)
         try:
             return decide(self.job, task, result)
@@ -178,8 +179,8 @@ class JobRun:
             message = "Job %s has raised after its transaction was committed: it has succeeded all the same"
             self._log(logging.WARNING, "raised_after_commit", message, exc_info=_exc_info(exception))
 
-    def _warn_of_late_result(self, task: Task[Any, Any, Any] | None, value: Any) -> None:
-        if task is not None and task.store_result and value is not None and self._completion.result is None:
+    def _warn_of_late_result(self, task: Task[Any, Any, Any] | None, value: Any, completion: JobCompletion) -> None:
+        if task is not None and task.store_result and value is not None and completion.result is None:
             message = "What job %s returned after its transaction is not kept: use context.set_result() inside"
             self._log(logging.WARNING, "returned_after_commit", message)
 

@@ -52,6 +52,8 @@ class Listener:
         Called when jobs may be ready, with whether some have to be promoted first.
     on_abort:
         Called with the id of a job whose abort was requested.
+    on_listening:
+        Called whenever notifications are heard from then on.
     """
 
     def __init__(
@@ -60,16 +62,18 @@ class Listener:
         queues: Iterable[str] | None,
         on_waiting: Callable[[bool], None],
         on_abort: Callable[[int], None],
+        on_listening: Callable[[], None],
     ) -> None:
         self._manager = manager
         self._queues = queues
         self._on_waiting = on_waiting
         self._on_abort = on_abort
+        self._on_listening = on_listening
 
     async def run(self) -> None:
         """Listen until cancelled. What came before listening began is looked for once it has."""
         await self._manager.listen_for_jobs(
-            on_notification=self._handle, queues=self._queues, on_listening=lambda: self._on_waiting(True)
+            on_notification=self._handle, queues=self._queues, on_listening=self._on_listening
         )
 
     async def _handle(self, *, channel: str, notification: Notification) -> None:

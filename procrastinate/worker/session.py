@@ -214,7 +214,13 @@ class Session:
     def _services(self) -> dict[str, Service]:
         services: dict[str, Service] = {"recorder": self._recorder.run}
         if self._settings.listen_notify:
-            listener = Listener(self._manager, self._settings.queues, self._fetch_loop.notified, self._slots.abort)
+            listener = Listener(
+                self._manager,
+                self._settings.queues,
+                self._fetch_loop.notified,
+                self._slots.abort,
+                self._fetch_loop.listening,
+            )
             services["listener"] = listener.run
         else:
             self._log(logging.INFO, "listen_notify_disabled", "Not listening for notifications")

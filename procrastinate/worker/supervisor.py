@@ -122,7 +122,7 @@ class Supervisor:
         return pause
 
     def _count_start(self, end: End) -> None:
-        if end.has_started or any(process.has_started for process in self._running.values()):
+        if end.has_started or self._something_runs:
             self._any_has_started = True
         if end.has_started:
             self._failed_starts = 0
@@ -131,13 +131,17 @@ class Supervisor:
 
     def _is_hopeless(self, end: End) -> bool:
         """Whether to start another would be in vain. A database that is away comes back; the first start tells it
-        all the same, as that of a single worker does.
+        all the same, as that of a single worker does. While others do their work, it is tried again and again.
         """
         if end.has_started:
             return False
         if not self._any_has_started and end.code >= 0:
             return True
-        return self._failed_starts >= _FAILED_STARTS
+        return self._failed_starts >= _FAILED_STARTS and not self._something_runs
+
+    @property
+    def _something_runs(self) -> bool:
+        return any(process.has_started for process in self._running.values())
 
     def _give_up(self, number: int, end: End) -> None:
         starts = "" if self._failed_starts <= 1 else f", and {self._failed_starts} in a row have failed"

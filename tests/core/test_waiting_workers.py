@@ -140,6 +140,25 @@ def test_those_who_looked_before_are_known_until_they_have_ended(connection: sa.
             _wait_for_others(connection, waiting.unaware_before)
 
 
+def test_one_that_began_after_the_call_and_looked_before_its_commit_is_known(
+    connection: sa.Connection, engine: sa.Engine, heard: Heard
+) -> None:
+    """The last transaction that has ended is the call's own: the end of a snapshot would not contain this one."""
+    worker_id = registered(connection)
+    core.stop_waiting(connection, worker_id=worker_id)
+    with engine.connect() as caller, engine.connect() as writer:
+        with caller.begin():
+            assert core.start_waiting(caller, worker_id=worker_id, queues=None)
+            writing = writer.begin()
+            core.defer_job(writer, new_job())
+        assert not core.read_unaware(connection).is_settled
+        waiting = core.read_unaware(connection)
+        assert not core.have_ended_before(connection, transaction=waiting.unaware_before)
+        writing.commit()
+    _wait_for_others(connection, waiting.unaware_before)
+    assert heard() == []
+
+
 def _wait_for_others(connection: sa.Connection, transaction: int) -> None:
     """Transactions of other tests count, too, and end."""
     for _ in range(600):

@@ -93,15 +93,18 @@ async def block_loop(number: int, seconds: float) -> None:
 
 @app.task(name="hold_gil")
 def hold_gil(number: int, seconds: float) -> None:
-    """Lets no other thread run while it adds up: about half a second at a time, however fast the machine is."""
+    """Lets no other thread run while it adds up: about a fifth of a second at a time, however fast the machine is.
+
+    A heartbeat has to wait for its turn some ten times, and all of that within the timeout.
+    """
     ledger.started(number, PROCESS)
     now = time.monotonic()
-    end, numbers = now + seconds, 1_000_000
+    end, numbers = now + seconds, 100_000
     while now < end:
         began = now
         sum(range(numbers))
         now = time.monotonic()
-        numbers = int(numbers * 0.5 / (now - began))
+        numbers = int(numbers * 0.2 / (now - began))
     ledger.ended(number, PROCESS)
 
 

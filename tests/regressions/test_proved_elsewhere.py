@@ -40,6 +40,10 @@ PROOFS: dict[int, list[str]] = {
         "regressions/test_silent_server.py::test_a_worker_stops_though_the_server_is_silent",
         "regressions/test_silent_server.py::test_a_worker_goes_on_when_the_server_can_be_reached_again",
         "regressions/test_silent_server.py::test_a_cancelled_operation_ends_soon",
+        "regressions/test_silent_server.py::test_a_first_operation_that_is_cancelled_ends_soon",
+        "regressions/test_silent_server.py::test_a_server_that_falls_silent_once_the_connection_is_made_is_noticed",
+        "regressions/test_silent_server.py::test_a_pooled_connection_that_is_silent_is_noticed_at_begin",
+        "regressions/test_silent_server.py::test_the_listening_connection_notices_at_its_first_statement",
         "regressions/test_silent_server.py::test_a_thread_does_not_wait_for_ever",
         "regressions/test_silent_server.py::test_an_operation_that_is_cancelled_twice_leaves_nothing_running",
         "standalone/test_notifications.py::test_cancelling_does_not_wait_for_a_server_that_is_gone",
@@ -115,7 +119,7 @@ PROOFS: dict[int, list[str]] = {
         "regressions/test_smaller.py::test_pruned_workers_are_logged_by_their_numbers",
         "regressions/test_smaller.py::test_an_unknown_job_is_no_result",
         "django/test_connector.py::test_jobs_are_managed_asynchronously",
-        "readme/test_readme.py::test_a_flask_program_defers_from_a_view_and_runs_its_worker",
+        "documentation/test_pages.py::test_it_works_as_it_says",
     ],
 }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import subprocess
 import sys
 import threading
@@ -15,12 +17,12 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from procrastinate import PsycopgConnector, SyncPsycopgConnector, exceptions
+from procrastinate import PsycopgConnector, SyncPsycopgConnector, core, exceptions
 from procrastinate.adapters.standalone import SQLAlchemyConnector
 from procrastinate.adapters.standalone.engine_connector import EngineConnector
 from procrastinate.adapters.worker_connector import WorkerConnector
 from procrastinate.connector import as_connector
-from tests.database import driver_url, libpq_url
+from tests.database import driver_url, libpq_url, new_job
 from tests.standalone.operations import (
     atomic_is_in_transaction,
     backend_pid,
@@ -411,3 +413,29 @@ def test_threads_share_one_engine(database_url: str, count_jobs: Callable[[], in
 
 
 async def _ignore(*, channel: str, payload: str) -> None: ...
+
+
+def test_a_connection_that_is_lost_in_a_plain_statement_is_not_used_again(
+    database_url: str, connection: sa.Connection
+) -> None:
+    """The pool has one, and it is another afterwards."""
+    connector = SyncPsycopgConnector(conninfo=libpq_url(database_url), min_size=1, max_size=1)
+    with contextlib.closing(connector):
+        connector.open()
+        backend = connector.run(lambda own: own.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+
+        def cut_and_defer(own: sa.Connection) -> int | None:
+            connection.exec_driver_sql(f"SELECT pg_terminate_backend({backend}, 30000)")
+            return core.defer_job(own, new_job())
+
+        with pytest.raises(exceptions.DatabaseUnavailable):
+            connector.run(cut_and_defer)
+        assert connector.run(core.defer_job, new_job()) is not None
+
+
+def test_an_engine_that_is_to_say_what_it_does_says_all(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    connector = SQLAlchemyConnector(database_url, echo=True)
+    with contextlib.closing(connector), caplog.at_level(logging.INFO, logger="sqlalchemy.engine"):
+        connector.open()
+        connector.run(core.defer_job, new_job())
+    assert "INSERT INTO procrastinate_jobs" in caplog.text

@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 
 from procrastinate import core
+from procrastinate.exceptions import ConnectorException
 from procrastinate.manager import JobManager
 from procrastinate.worker import call_for_jobs
 from procrastinate.worker.call_for_jobs import CallForJobs
@@ -20,13 +21,20 @@ class Answers:
         self.said: list[object] = []
         self.is_settled = True
         self.is_registered = True
+        self.answers_are_lost = False
 
     async def start_waiting(self, *, worker_id: int, queues: object) -> core.Waiting | None:
         self.said.append((worker_id, queues))
+        self._lose_answer()
         return core.Waiting(unaware_before=10, is_settled=self.is_settled) if self.is_registered else None
 
     async def stop_waiting(self, *, worker_id: int) -> None:
         self.said.append((worker_id, "stop"))
+        self._lose_answer()
+
+    def _lose_answer(self) -> None:
+        if self.answers_are_lost:
+            raise ConnectorException
 
     async def have_ended_before(self, *, transaction: int) -> bool:
         self.said.append(transaction)
@@ -52,8 +60,9 @@ class Worker:
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that works has enough to do at once."""
+    """A worker that works has enough to do at once, and one that finds nothing pauses at once."""
     monkeypatch.setattr(call_for_jobs, "BUSY_AFTER", 0.0)
+    monkeypatch.setattr(call_for_jobs, "PAUSE", 0.0)
 
 
 async def test_an_idle_worker_calls_once_and_looks_once_more() -> None:
@@ -97,6 +106,43 @@ async def test_under_a_new_id_nothing_has_been_said() -> None:
     assert worker.call.is_made
     await worker.call.busy()
     assert worker.answers.said[2:] == [(2, "stop"), (3, "stop")]
+
+
+async def test_an_empty_fetch_between_two_jobs_is_no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call_for_jobs, "BUSY_AFTER", 0.0)
+    monkeypatch.setattr(call_for_jobs, "PAUSE", 60.0)
+    worker = Worker()
+    await worker.call.busy()
+    assert worker.call.looks_by_itself
+    assert not await worker.call.idle()
+    assert worker.call.looks_by_itself
+    monkeypatch.setattr(call_for_jobs, "PAUSE", 0.0)
+    assert await worker.call.idle()
+    assert not worker.call.looks_by_itself
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_what_was_said_is_said_again_when_the_answer_was_lost() -> None:
+    """It may be in the table, or not."""
+    worker = Worker()
+    await worker.call.idle()
+    worker.answers.answers_are_lost = True
+    with pytest.raises(ConnectorException):
+        await worker.call.busy()
+    assert worker.call.is_made  # as far as is known: writers may notify
+    with pytest.raises(ConnectorException):
+        await worker.call.idle()
+    worker.answers.answers_are_lost = False
+    assert await worker.call.idle()
+    assert worker.answers.said == [(1, ("q",)), (1, "stop"), (1, ("q",)), (1, ("q",))]
+
+
+async def test_it_is_said_again_when_it_is_in_doubt() -> None:
+    worker = Worker()
+    await worker.call.idle()
+    worker.call.doubt()
+    assert await worker.call.idle()
+    assert worker.answers.said == [(1, ("q",))] * 2
 
 
 async def test_it_looks_until_those_have_ended_who_do_not_know() -> None:

@@ -10,6 +10,7 @@ from django.utils.module_loading import import_string
 from procrastinate.adapters.django import project_app
 from procrastinate.adapters.django.project_app import DjangoApp
 from procrastinate.adapters.django.settings import get_settings
+from procrastinate.adapters.django.task_lookup import find_task
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class ProcrastinateConfig(AppConfig):
             self.app.explain(reason)
             return
         settings = get_settings()
-        self.app.bind(settings)
+        self.app.bind(settings, find_elsewhere=find_task)
         self.app.perform_import_paths()
         if settings.ON_APP_READY is not None:
             import_string(settings.ON_APP_READY)(self.app)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast
 
 from django.apps import apps
-from django.conf import settings as django_settings
 from django.utils.module_loading import import_string
 
 from procrastinate.adapters.django.caller_thread import DjangoCallerThread
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from procrastinate.periodic import PeriodicDefaults
     from procrastinate.tasks import Task
     from procrastinate.worker import Worker, WorkerDefaults, WorkerOptions
+
+FindTask: TypeAlias = "Callable[[str, DjangoApp], Task[Any, Any, Any] | None]"
 
 _CLEANUP: tuple[TaskMiddleware, ...] = (close_db_connections, close_db_connections_async)
 
@@ -44,13 +45,22 @@ class NotReadyConnector(BaseConnector):
 class DjangoApp(App):
     """An app for a Django project: its workers look after Django's connections around each task."""
 
+    _find_elsewhere: FindTask | None = None
+
     @property
     def is_bound(self) -> bool:
         """Whether jobs can be deferred: Django is ready, and the settings are right."""
         return not isinstance(self.connector, NotReadyConnector)
 
-    def bind(self, settings: Settings) -> None:
-        """Give the app what the settings say."""
+    def bind(self, settings: Settings, *, find_elsewhere: FindTask | None = None) -> None:
+        """Give the app what the settings say.
+
+        Parameters
+        ----------
+        find_elsewhere:
+            Asked for a task that is not the app's own.
+        """
+        self._find_elsewhere = find_elsewhere
         self.import_paths = [*_discovered_modules(settings.AUTODISCOVER_MODULE_NAME), *settings.IMPORT_PATHS]
         self.worker_defaults = cast("WorkerDefaults", dict(settings.WORKER_DEFAULTS or {}))
         self.periodic_defaults = cast("PeriodicDefaults", dict(settings.PERIODIC_DEFAULTS or {}))
@@ -67,10 +77,8 @@ class DjangoApp(App):
     def find_task(self, name: str) -> Task[Any, Any, Any] | None:
         """Also one of ``django.tasks``: it is taken in when its first job comes."""
         task = super().find_task(name)
-        if task is None and _has_task_backend():
-            from procrastinate.adapters.django.task_backend import execution
-
-            task = execution.find(name, self)
+        if task is None and self._find_elsewhere is not None:
+            task = self._find_elsewhere(name, self)
             if task is not None:
                 self.tasks[name] = task
         return task
@@ -91,19 +99,6 @@ def create_connector(settings: Settings) -> BaseConnector:
     if settings.CREATE_CONNECTOR is not None:
         return as_connector(import_string(settings.CREATE_CONNECTOR)())
     return DjangoConnector(alias=settings.DATABASE_ALIAS, listen_connect_args=settings.LISTEN_CONNECT_ARGS)
-
-
-def _has_task_backend() -> bool:
-    """Whether the project keeps tasks of ``django.tasks`` here: then, and only then, a name is looked for as a path."""
-    backends = getattr(django_settings, "TASKS", None) or {}
-    return any(_is_ours(entry.get("BACKEND", "")) for entry in backends.values())
-
-
-def _is_ours(path: str) -> bool:
-    from procrastinate.adapters.django.task_backend.backend import ProcrastinateBackend
-
-    backend = import_string(path)
-    return isinstance(backend, type) and issubclass(backend, ProcrastinateBackend)
 
 
 def _discovered_modules(name: str | None) -> Iterator[str]:
