@@ -15,6 +15,8 @@ import tomllib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import django
+
 from tests.documentation.blocks import ROOT
 
 if TYPE_CHECKING:
@@ -63,6 +65,8 @@ def check_packages(reader: Reader, command: str) -> None:
         check_requirement(requirement)
     if reader.has_environment:
         installation = command.replace("path/to/checkout", str(ROOT))
+        if django.VERSION < (6, 0):  # as the page on Django's own tasks says
+            installation += " django-tasks"
         reader.shell.run(f"PYTHONWARNINGS= {installation}", timeout=INSTALLATION)  # they are pip's own
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.fields.related_descriptors import ForwardManyToOneDescriptor
 from django.utils import timezone
@@ -46,11 +45,13 @@ class _ReferenceForeignKey(models.ForeignKey[Any, Any]):
 
 
 class ProcrastinateWorker(ReadOnlyModelBase):
-    """A worker that runs, or was lost a short while ago."""
+    """A worker that runs, or was lost a short while ago.
+
+    Without the column ``called_for``: Django's field for arrays asks for ``django.contrib.postgres`` in the project.
+    """
 
     id = models.BigAutoField(primary_key=True)
     last_heartbeat = models.DateTimeField()
-    called_for = ArrayField(models.TextField(), null=True)
 
     class Meta(ReadOnlyModelBase.Meta):
         db_table = "procrastinate_workers"

@@ -2,9 +2,7 @@
 # Regenerate: python -m procrastinate.adapters.django.emit_migrations
 # ruff: noqa
 # fmt: off
-import django.contrib.postgres.fields
 from django.db import migrations
-from django.db import models
 from procrastinate.adapters.django.operations import RunPostgreSQL
 
 FORWARD = [
@@ -57,9 +55,5 @@ class Migration(migrations.Migration):
     dependencies = [('procrastinate', '1003_upcoming_in_order')]
     operations = [
         RunPostgreSQL(FORWARD, BACKWARD),
-        migrations.AddField(
-            model_name='procrastinateworker',
-            name='called_for',
-            field=django.contrib.postgres.fields.ArrayField(base_field=models.TextField(), null=True, size=None),
-        ),
+
     ]
