@@ -45,7 +45,6 @@ html_title = f"Procrastinate {release}"
 html_theme_options = {"source_edit_link": None}
 # Types of other projects are named, not linked: the site is built without a network.
 nitpicky = False
-# The plot of the performance page is drawn by `make bench`.
 
 
 # What is no page of the site is named there, not linked.
