@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import psycopg
 import sqlalchemy as sa
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 
@@ -49,12 +48,13 @@ class DirectConnection(sa.Connection):
             return super().execute(statement, parameters, **options)
         text, columns = self._texts.get(statement) or self._write(statement)
         try:
-            with self._direct_cursor() as cursor:
+            with contextlib.closing(self._direct_cursor()) as cursor:
                 cursor.execute(text, parameters)
                 return IteratorResult(columns, iter(cursor.fetchall()))
-        except psycopg.Error as error:
-            if getattr(self.connection.dbapi_connection, "closed", False):
-                self.invalidate(error)  # or the pool would hand it out again
+        except BaseException as error:
+            # As SQLAlchemy does, or the pool would hand it out again: after a cancellation, nobody knows its state.
+            if not isinstance(error, Exception) or getattr(self.connection.dbapi_connection, "closed", False):
+                self.invalidate(error)
             raise
 
     def _write(self, statement: Any) -> _Written:

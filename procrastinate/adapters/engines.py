@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import greenlet_spawn
 
 from procrastinate.adapters.direct import DirectConnection
 from procrastinate.connector import Operation
@@ -24,6 +26,8 @@ ATOMIC = "READ COMMITTED"
 """The level that the operations are written for. Named, because an engine may be in autocommit by default."""
 _ATOMIC: Mapping[str, Any] = {"isolation_level": ATOMIC}
 _PINNED: Mapping[str, Any] = {"isolation_level": ATOMIC, "postgresql_readonly": False}
+
+_PSYCOPG = frozenset({"psycopg", "psycopg_async"})
 
 _DEFAULTS_SUIT = "procrastinate_defaults_suit"
 
@@ -100,7 +104,7 @@ class EngineRunner:
         self._owned = owned
         self._pinned = pinned
         self._is_in_autocommit = _is_in_autocommit(engine, owned=owned)
-        self._goes_direct = owned and engine.dialect.driver == "psycopg" and not engine.echo
+        self._goes_direct = owned and engine.dialect.driver in _PSYCOPG and not engine.echo
         self._texts: dict[sa.Executable, Any] = {}
 
     def _connect(self) -> sa.Connection:
@@ -125,26 +129,20 @@ class EngineRunner:
 
 
 class AsyncEngineRunner:
-    """As :class:`EngineRunner`, on an asynchronous engine."""
+    """As :class:`EngineRunner`, on an asynchronous engine.
+
+    A greenlet of SQLAlchemy's takes the whole of an operation. An ``AsyncConnection`` needs four, each of them with its
+    way back to the event loop, and a task to close it in: 470 µs of processor time a defer instead of 310.
+    """
 
     def __init__(self, engine: AsyncEngine, *, owned: bool, pinned: bool = False) -> None:
         self.engine = engine
         self._owned = owned
-        self._pinned = pinned
-        self._is_in_autocommit = _is_in_autocommit(engine.sync_engine, owned=owned)
+        self._inside = EngineRunner(engine.sync_engine, owned=owned, pinned=pinned)
 
     async def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run an operation on a connection of the pool."""
-        with translated_errors():
-            async with self.engine.connect() as connection:
-                unsuited = self._pinned and not await connection.run_sync(_defaults_suit)
-                if unsuited or is_atomic(operation):
-                    await connection.execution_options(**(_PINNED if unsuited else _ATOMIC))
-                    async with connection.begin():
-                        return await connection.run_sync(call, operation, *args, **kwargs)
-                if not self._is_in_autocommit:
-                    await connection.execution_options(isolation_level=AUTOCOMMIT)
-                return await connection.run_sync(call, operation, *args, **kwargs)
+        """Run an operation on a connection of the pool, in this event loop."""
+        return await greenlet_spawn(functools.partial(self._inside.run, operation, *args, **kwargs))
 
     async def close(self) -> None:
         """Close the connections of an engine that is one's own."""

@@ -18,7 +18,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "use_native_hstore": False,  # spares a question to the server
 }
 
-_ALWAYS: Mapping[str, Any] = {"isolation_level": "AUTOCOMMIT"}
+_ALWAYS: Mapping[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
 
 
 def psycopg_engine(parameters: Mapping[str, Any], **options: Any) -> sa.Engine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import logging
 import subprocess
 import sys
@@ -129,6 +130,60 @@ async def test_connections_lost_while_idle_are_replaced_before_use(
     connector.run(backend_pid)
     await connector.run_async(backend_pid)
     await connector.close_async()
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_defer_that_is_cancelled_leaves_no_connection_that_is_busy(
+    database_url: str, engine: sa.Engine, driver: str, times: int
+) -> None:
+    """Nobody knows what state it is in: the next operation has another one, and the first is closed."""
+    connector = SQLAlchemyConnector(driver_url(database_url, driver))
+    await connector.open_async()
+    before = await connector.run_async(backend_pid)
+    with psycopg.connect(libpq_url(database_url)) as blocker:
+        blocker.execute("LOCK TABLE procrastinate_jobs")
+        deferring = asyncio.create_task(connector.run_async(defer_one))
+        await asyncio.to_thread(wait_until, lambda: _waits_for_a_lock(engine, before), "the defer")
+        for _ in range(times):
+            deferring.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await deferring
+    assert await connector.run_async(backend_pid) != before
+    assert await connector.run_async(defer_one)
+    await asyncio.to_thread(wait_until, lambda: not _is_connected(engine, before), "the end of the connection")
+    await connector.close_async()
+
+
+def _waits_for_a_lock(engine: sa.Engine, pid: int) -> bool:
+    waits = sa.text("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = :pid")
+    with engine.connect() as connection:
+        return bool(connection.execute(waits, {"pid": pid}).scalar())
+
+
+def _is_connected(engine: sa.Engine, pid: int) -> bool:
+    with engine.connect() as connection:
+        return bool(connection.execute(sa.text("SELECT 1 FROM pg_stat_activity WHERE pid = :pid"), {"pid": pid}).all())
+
+
+async def test_no_operation_leaves_its_transaction_to_the_next(connector: EngineConnector, engine: sa.Engine) -> None:
+    """Whatever it did: plain statements, others, errors of either."""
+    broken = sa.text("SELECT 1/0")
+    for leave in (defer_one, defer_two_and_fail, lambda connection: connection.execute(broken), is_in_transaction):
+        with contextlib.suppress(ZeroDivisionError, exceptions.ConnectorException):
+            connector.run(leave)
+        with contextlib.suppress(ZeroDivisionError, exceptions.ConnectorException):
+            await connector.run_async(leave)
+        with engine.connect() as observer:
+            now = observer.execute(sa.text("SELECT clock_timestamp()")).scalar_one()
+        assert connector.run(_transaction_start) > now
+        assert await connector.run_async(_transaction_start) > now
+
+
+def _transaction_start(connection: sa.Connection) -> datetime.datetime:
+    start: datetime.datetime = connection.execute(sa.text("SELECT now()")).scalar_one()
+    return start
 
 
 async def test_it_must_be_open(database_url: str) -> None:

@@ -34,6 +34,8 @@ APP_LABEL = "procrastinate"
 PACKAGE = "procrastinate.adapters.django.migrations"
 DIRECTORY = pathlib.Path(__file__).parent / "migrations"
 
+_DROP_VERSIONS = f"DROP TABLE {VERSION_TABLE};"
+
 _TEMPLATE = """\
 # Generated from the Alembic revision {revision}: do not edit.
 # Regenerate: python -m procrastinate.adapters.django.emit_migrations
@@ -154,8 +156,8 @@ def _migration_text(revision: Script, previous: str | None, operations: list[Ope
     down = str(revision.down_revision) if revision.down_revision else None
     forward = _statements(command.upgrade, down or "base", revision.revision)
     backward = _statements(command.downgrade, revision.revision, down or "base")
-    if down is None:
-        backward.append(f"DROP TABLE {VERSION_TABLE};")
+    if down is None and backward[-1] != _DROP_VERSIONS:  # Alembic itself writes it, before 1.19
+        backward.append(_DROP_VERSIONS)
     written = [OperationWriter(operation, indentation=2).serialize() for operation in operations]
     imports = {"from django.db import migrations", f"from {RunPostgreSQL.__module__} import {RunPostgreSQL.__name__}"}
     imports = imports.union(*(needed for _, needed in written))
