@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -14,8 +15,15 @@ _XDIST_WORKER = "PYTEST_XDIST_WORKER"
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    _hear_interrupts()
     if _XDIST_WORKER not in os.environ:
         database.create_root()
+
+
+def _hear_interrupts() -> None:
+    """A run in the background of a shell (``make test &``) ignores SIGINT, and so would the programs that it starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
