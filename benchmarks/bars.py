@@ -98,6 +98,7 @@ BARS: tuple[Bar, ...] = (
         for contender in ("this project", "this project, idle worker")
         for other, at_least in ((FORMER, 1.5), ("this project without NOTIFY", 0.9))
     ),
+    Bar("writers_and_worker", "jobs/s", over=(FORMER,), at_least=1.5),
     Bar("latency", "p50 ms", over=(FORMER,), at_most=1.0),
     Bar("latency", "p99 ms", at_most=15),
     Bar("due_at", "p50 ms", at_most=50),

@@ -34,10 +34,10 @@ class Database:
         with self.connect() as connection:
             connection.execute(statement)
 
-    def number(self, query: str) -> int:
+    def number(self, query: str, *parameters: Any) -> int:
         """The one number that a query answers."""
         with self.connect() as connection:
-            row = connection.execute(query).fetchone()
+            row = connection.execute(query, parameters).fetchone()
         assert row is not None
         return int(row[0])
 

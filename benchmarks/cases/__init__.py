@@ -9,11 +9,13 @@ from benchmarks.cases.housekeeping import HOUSEKEEPING
 from benchmarks.cases.latency import LATENCY
 from benchmarks.cases.processes import PROCESSES
 from benchmarks.cases.writers import WRITERS
+from benchmarks.cases.writers_and_worker import WRITERS_AND_WORKER
 
 CASES: tuple[Case, ...] = (
     *DRAINS,
     *DEFERS,
     *WRITERS,
+    *WRITERS_AND_WORKER,
     *LATENCY,
     *PROCESSES,
     *BACKLOG_CASES,

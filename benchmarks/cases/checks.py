@@ -23,9 +23,9 @@ def empty_queue(bench: Bench, system: System) -> Database:
     return bench.waiting_jobs(system, 0)
 
 
-def check_rows(database: Database, expected: int) -> None:
-    """Check that so many jobs wait, each with the event of its deferring."""
-    jobs = database.number("SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo'")
+def check_rows(database: Database, expected: int, status: str = "todo") -> None:
+    """Check that so many jobs wait, or have come to another status, each with the event of its deferring."""
+    jobs = database.number("SELECT count(*) FROM procrastinate_jobs WHERE status = %s", status)
     events = database.number("SELECT count(DISTINCT job_id) FROM procrastinate_events WHERE type = 'deferred'")
     if jobs != expected or events != expected:
         raise CheckFailed(f"{expected} jobs were deferred; {jobs} are there, {events} of them with their history")

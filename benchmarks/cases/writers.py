@@ -10,7 +10,9 @@ from benchmarks.cases.checks import check_rows, empty_queue, run_program
 from benchmarks.results import CheckFailed, Metrics
 from benchmarks.systems import FORMER, OURS, System
 
-_WRITERS = 16
+WRITER_COUNT = 16
+WARM_UP = 10
+"""Jobs that each writer defers before the clock starts."""
 WITHOUT_NOTIFY = "this project without NOTIFY"
 IDLE = "this project, idle worker"
 _BUSY_WORKER = """
@@ -58,12 +60,12 @@ class Writers:
                 database.execute(_BUSY_WORKER)
             with database.connect() as listener:
                 listener.execute("LISTEN procrastinate_any_queue_v1")
-                asked = {"writers": _WRITERS, "jobs": bench.scale.writer_jobs}
+                asked = {"writers": WRITER_COUNT, "warm_up": WARM_UP, "jobs": bench.scale.writer_jobs}
                 report = run_program(bench, self.system, "writers", database, **asked)
                 heard = any(True for _ in listener.notifies(timeout=0.2))
             _check_heard(heard, self.notify and not self.is_busy)
             check_rows(database, report["rows"])
-        return {"jobs/s": _WRITERS * bench.scale.writer_jobs / report["seconds"]}
+        return {"jobs/s": WRITER_COUNT * bench.scale.writer_jobs / report["seconds"]}
 
 
 def _check_heard(heard: bool, expected: bool) -> None:

@@ -1,4 +1,7 @@
-"""Defers from several processes at once, one job a transaction."""
+"""Defers from several processes at once, one job a transaction.
+
+Each job has a number of its own. Those that warm the writers up have been deferred when the program is ready.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,18 @@ from benchmarks.peers import driving
 from benchmarks.peers.procrastinate_queue import add_noop_tasks, make_sync_app
 
 
-def write(url: str, jobs: int, start: Barrier, spans: SimpleQueue[tuple[float, float]]) -> None:
-    """One writer: it connects, waits for the others, and defers."""
+def write(url: str, numbers: range, warm_up: int, together: Barrier, spans: SimpleQueue[tuple[float, float]]) -> None:
+    """One writer: it connects, warms up, waits for the others and for the word, and defers."""
     app = make_sync_app(url)
     add_noop_tasks(app, driving.Effects(0))
     task = app.tasks["noop"]
     with app.open():
-        for _ in range(10):
-            task.defer(number=0)
-        start.wait()
+        for number in numbers[:warm_up]:
+            task.defer(number=number)
+        together.wait()
+        together.wait()
         began = time.time()
-        for number in range(jobs):
+        for number in numbers[warm_up:]:
             task.defer(number=number)
         spans.put((began, time.time()))
 
@@ -29,20 +33,26 @@ def write(url: str, jobs: int, start: Barrier, spans: SimpleQueue[tuple[float, f
 def main() -> None:
     asked = driving.request()
     context = multiprocessing.get_context("fork")
-    start = context.Barrier(asked["writers"] + 1)
+    together = context.Barrier(asked["writers"] + 1)
     spans: SimpleQueue[tuple[float, float]] = context.SimpleQueue()
-    arguments = (asked["url"], asked["jobs"], start, spans)
-    writers = [context.Process(target=write, args=arguments) for _ in range(asked["writers"])]
+    each = asked["warm_up"] + asked["jobs"]
+    rows = asked["writers"] * each
+    arguments = (asked["warm_up"], together, spans)
+    writers = [
+        context.Process(target=write, args=(asked["url"], range(first, first + each), *arguments))
+        for first in range(0, rows, each)
+    ]
     for writer in writers:
         writer.start()
+    together.wait()
     driving.say("ready")
     driving.wait_for_word()
-    start.wait()
+    together.wait()
     measured = [spans.get() for _ in writers]
     for writer in writers:
         writer.join()
-    seconds = max(end for _, end in measured) - min(began for began, _ in measured)
-    driving.say("done", seconds=seconds, rows=asked["writers"] * (asked["jobs"] + 10))
+    began_at = min(began for began, _ in measured)
+    driving.say("done", began_at=began_at, seconds=max(end for _, end in measured) - began_at, rows=rows)
 
 
 main()

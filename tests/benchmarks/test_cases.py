@@ -13,6 +13,8 @@ from benchmarks.bench import QUICK, Bench
 from benchmarks.case import Case, Contender
 from benchmarks.cases.checks import check_rows, empty_queue
 from benchmarks.cases.drains import Drain, check_recorded
+from benchmarks.cases.writers import Writers
+from benchmarks.cases.writers_and_worker import WritersAndWorker
 from benchmarks.environments import CannotInstall
 from benchmarks.results import CheckFailed, Metrics
 from benchmarks.running import run_case
@@ -27,7 +29,7 @@ def bench() -> Iterator[Bench]:
         patch.setenv("XDG_RUNTIME_DIR", "")  # the server sets it, for its process
         server = Server(pathlib.Path(directory))
         try:
-            yield Bench(server, dataclasses.replace(QUICK, drained=200))
+            yield Bench(server, dataclasses.replace(QUICK, drained=200, writer_jobs=5))
         finally:
             server.close()
 
@@ -52,11 +54,30 @@ def test_a_drain_runs_its_contenders_in_turn_and_measures_each(bench: Bench) -> 
         assert rate.median > 0
 
 
+def test_writers_beside_a_worker_are_measured_over_their_own_time_and_until_all_has_run(bench: Bench) -> None:
+    case = Case("tiny", "Tiny", (Contender("ours", WritersAndWorker(OURS)),))
+    result = run_case(bench, case, rounds=1, say=lambda text: None)
+    assert result.failures == {}
+    written, run = result.series("ours", "jobs/s"), result.series("ours", "jobs written and run/s")
+    assert written is not None
+    assert run is not None
+    assert 0 < run.median < written.median
+
+
+def test_writers_alone_are_measured_with_and_without_a_worker_that_wants_to_be_told(bench: Bench) -> None:
+    case = Case("tiny", "Tiny", (Contender("busy", Writers(OURS, is_busy=True)), Contender("idle", Writers(OURS))))
+    result = run_case(bench, case, rounds=1, say=lambda text: None)
+    assert result.failures == {}
+    assert result.contenders() == ["busy", "idle"]
+
+
 def test_a_drain_that_recorded_too_little_is_no_measurement(bench: Bench) -> None:
     with bench.server.copy(bench.waiting_jobs(OURS, 200)) as database:
         check_rows(database, 200)
         with pytest.raises(CheckFailed, match="200 jobs ran, 0 are recorded"):
             check_recorded(OURS, database, 200)
+        with pytest.raises(CheckFailed, match="200 jobs were deferred; 0 are there"):
+            check_rows(database, 200, status="succeeded")
 
 
 def test_defers_that_left_too_few_rows_are_no_measurement(bench: Bench) -> None:
