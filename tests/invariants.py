@@ -123,10 +123,11 @@ def _count_forgotten(connection: sa.Connection) -> tuple[int, int]:
 
 
 def drain(run: Run, *, given_back: Mapping[int, int] = _NONE, max_runs: int = 200) -> list[int]:
-    """Make everything due, take back what lost workers held, run what waits; return the ids as they ran."""
+    """Take back what lost workers held, make everything due, run what waits; return the ids as they ran."""
     run(_forget_workers)
     while run(core.rescue_jobs, max_rescues=1_000):
         pass
+    run(_make_due)  # now: a job that ran may have been given a time meanwhile
     worker_id = run(core.register_worker)
     ran: list[int] = []
     for _ in range(max_runs):
@@ -145,6 +146,9 @@ def drain(run: Run, *, given_back: Mapping[int, int] = _NONE, max_runs: int = 20
 
 def _forget_workers(connection: sa.Connection) -> None:
     connection.execute(sa.delete(core.metadata.tables["procrastinate_workers"]))
+
+
+def _make_due(connection: sa.Connection) -> None:
     long_ago = sa.text("'2020-01-01Z'::timestamptz")
     waits = sa.and_(jobs.c.status == sa.text("'todo'"), jobs.c.scheduled_at > sa.func.now())
     connection.execute(sa.update(jobs).where(waits).values(scheduled_at=long_ago))

@@ -39,9 +39,13 @@ def main(arguments: list[str]) -> int:
 
 def _write_document(rows: list[Row]) -> None:
     text = _DOCUMENT.read_text()
-    if not missing_rows(text, rows):
-        _DOCUMENT.write_text(replace_table(text, markdown(rows)))
-        print(_DOCUMENT)
+    bad = [row.fault for row in rows if row.verdict.recovered != row.verdict.jobs or row.verdict.doubled]
+    missing = sorted(missing_rows(text, rows))
+    if bad or missing:
+        print(f"{_DOCUMENT} stays as it was. Not recovered: {bad}; in its table, and not run: {missing}")
+        return
+    _DOCUMENT.write_text(replace_table(text, markdown(rows)))
+    print(_DOCUMENT)
 
 
 if __name__ == "__main__":

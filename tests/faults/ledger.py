@@ -82,6 +82,10 @@ class Ledger:
         """How many runs were started, of one job or of all."""
         return sum(one.moment == "start" and number in (None, one.number) for one in self.entries())
 
+    def finished(self) -> set[int]:
+        """The jobs of which some run came to its end."""
+        return {number for (number,) in self._all("SELECT DISTINCT number FROM entries WHERE moment = 'end'")}
+
     def run_again(self) -> int:
         """How many jobs were started more than once."""
         return self._count_repeated("start")

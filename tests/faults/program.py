@@ -118,10 +118,13 @@ def kill_worker(number: int) -> None:
 
 @app.task(name="kill_worker_once", pass_context=True)
 async def kill_worker_once(context: JobContext, number: int, seconds: float = 0.0) -> None:
-    """The first time it is killed half-way, with all that runs beside it."""
+    """Kills it half-way, with all that runs beside it: once, be it in the first attempt or, where another job was
+    quicker, in a later one.
+    """
     ledger.started(number, PROCESS, context.job.lock)
     await asyncio.sleep(seconds)
-    if context.job.attempts == 0:
+    if not ledger.is_gate_open(f"killed by {number}"):
+        ledger.open_gate(f"killed by {number}")
         os.kill(PROCESS, signal.SIGKILL)
     ledger.ended(number, PROCESS, context.job.lock)
 
@@ -195,8 +198,10 @@ def fail_once(context: JobContext, number: int) -> None:
 @app.task(name="tell_time")
 def tell_time(number: int) -> float:
     """Writes into the log what this process takes for the time."""
+    ledger.started(number, PROCESS)
     now = datetime.datetime.now(tz=datetime.UTC).timestamp()
     logging.getLogger(__name__).warning("%.0f", now, extra={"action": "time"})
+    ledger.ended(number, PROCESS)
     return now
 
 

@@ -66,6 +66,15 @@ class Queue:
             rows = connection.execute(sa.text("SELECT status::text, count(*) FROM procrastinate_jobs GROUP BY 1"))
             return {row[0]: row[1] for row in rows}
 
+    def came_through(self, status: str = "succeeded") -> int:
+        """How many jobs have this status, and a run that came to its end in the ledger: a status proves no run."""
+        numbers = "SELECT coalesce(args->>'number', args->>'timestamp')::bigint FROM procrastinate_jobs"
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.text(f"{numbers} WHERE status::text = :status"), {"status": status})
+            ended = list(rows.scalars())
+        finished = self.ledger.finished()
+        return sum(number in finished for number in ended)
+
     def status(self, job_id: int) -> str:
         """The status of one."""
         return str(self.sql("SELECT status::text FROM procrastinate_jobs WHERE id = :id", id=job_id))
@@ -102,7 +111,7 @@ class Queue:
         self._began = time.monotonic()
 
     def verdict(self, jobs: int, *, ended: str = "succeeded", recovered: int | None = None) -> Verdict:
-        """What became of so many jobs, all of which should have ended in this status.
+        """What became of so many jobs, all of which should have run to their end, and ended in this status.
 
         Parameters
         ----------
@@ -111,7 +120,7 @@ class Queue:
         """
         return Verdict(
             jobs=jobs,
-            recovered=self.statuses().get(ended, 0) if recovered is None else recovered,
+            recovered=self.came_through(ended) if recovered is None else recovered,
             again=self.ledger.run_again(),
             doubled=int(self.sql(_DOUBLED)),
             seconds=round(time.monotonic() - self._began, 1),

@@ -70,6 +70,7 @@ class Stage:
             for act, actor in zip(acts, actors, strict=True):
                 _check_error(act, actor.error)
             given_back = _given_back(acts, actors)
+            _check_handed_out_once(acts, actors, given_back)
             check_invariants(self.run, given_back)
             come_to_rest(self.run)
             check_invariants(self.run, given_back)
@@ -88,6 +89,18 @@ def _given_back(acts: Sequence[Act], actors: Sequence[Actor]) -> Counter[int]:
         if act.operation is core.give_back_jobs and actor.error is None
         for job_id in actor.result
     )
+
+
+def _check_handed_out_once(acts: Sequence[Act], actors: Sequence[Actor], given_back: Counter[int]) -> None:
+    """No two fetches were given the same run of a job, unless it was given back: the table would not tell."""
+    runs = Counter(
+        (job.id, job.attempts)
+        for act, actor in zip(acts, actors, strict=True)
+        if act.operation is core.fetch_jobs and actor.error is None
+        for job in actor.result
+    )
+    doubled = [run for run, times in runs.items() if times > 1 + given_back[run[0]]]
+    assert doubled == [], "these runs were handed out twice (id, attempts)"
 
 
 def _check_error(act: Act, error: Exception | None) -> None:
