@@ -32,20 +32,19 @@ def main(arguments: list[str]) -> int:
     code = int(pytest.main([str(_HERE), f"--timeout={_LONGEST_TEST}", "-v", *arguments]))
     rows = read_rows(_RESULTS)
     print(f"\n{markdown(rows)}\n\n{_RESULTS}")
-    if code == 0:
-        _write_document(rows)
-    return code
+    return code or _write_document(rows, is_whole=not arguments)
 
 
-def _write_document(rows: list[Row]) -> None:
+def _write_document(rows: list[Row], *, is_whole: bool) -> int:
+    """Only rows of tests that passed are here; a partial run may lack some of those that the table has."""
     text = _DOCUMENT.read_text()
-    bad = [row.fault for row in rows if row.verdict.recovered != row.verdict.jobs or row.verdict.doubled]
-    missing = sorted(missing_rows(text, rows))
-    if bad or missing:
-        print(f"{_DOCUMENT} stays as it was. Not recovered: {bad}; in its table, and not run: {missing}")
-        return
+    missing = set() if is_whole else missing_rows(text, rows)
+    if missing:
+        print(f"{_DOCUMENT} stays as it was: no result is kept for {sorted(missing)}")
+        return 1
     _DOCUMENT.write_text(replace_table(text, markdown(rows)))
     print(_DOCUMENT)
+    return 0
 
 
 if __name__ == "__main__":

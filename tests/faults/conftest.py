@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
@@ -21,6 +21,8 @@ from tests.faults.worker_process import Fleet
 
 Report = Callable[..., None]
 
+_PASSED = pytest.StashKey[bool]()
+
 LIVELY = {"update_heartbeat_interval": 0.3, "stalled_worker_timeout": 3.0, "fetch_job_polling_interval": 1.0}
 """Options of workers that miss each other sooner than usual."""
 
@@ -32,6 +34,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if item.get_closest_marker("full_round")]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Lets fixtures know, at their end, whether the test passed."""
+    report = yield
+    if report.when == "call":
+        item.stash[_PASSED] = report.passed
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -128,14 +139,16 @@ def size() -> Size:
 
 
 @pytest.fixture
-def report(size: Size) -> Report:
-    """Checks a verdict, and writes it into the results of the run."""
+def report(request: pytest.FixtureRequest) -> Iterator[Report]:
+    """Checks a verdict, and writes it into the results of the run where all else that the test checks is right, too."""
+    rows: list[Row] = []
 
-    def check_and_write(section: int, fault: str, verdict: Verdict, *, may_run_again: bool = False) -> None:
-        results = os.environ.get(RESULTS_VARIABLE)
-        if results:
-            with open(results, "a") as file:
-                file.write(Row(section, fault, verdict).as_json() + "\n")
+    def check_and_keep(section: int, fault: str, verdict: Verdict, *, may_run_again: bool = False) -> None:
         verdict.check(may_run_again=may_run_again)
+        rows.append(Row(section, fault, verdict))
 
-    return check_and_write
+    yield check_and_keep
+    results = os.environ.get(RESULTS_VARIABLE)
+    if results and request.node.stash.get(_PASSED, False):
+        with open(results, "a") as file:
+            file.writelines(f"{row.as_json()}\n" for row in rows)

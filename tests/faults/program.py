@@ -66,14 +66,6 @@ async def note(context: JobContext, number: int, seconds: float = 0.0) -> None:
     ledger.ended(number, PROCESS, context.job.lock)
 
 
-@app.task(name="note_in_thread", pass_context=True)
-def note_in_thread(context: JobContext, number: int, seconds: float = 0.0) -> None:
-    """Takes its time, in a thread."""
-    ledger.started(number, PROCESS, context.job.lock)
-    time.sleep(seconds)
-    ledger.ended(number, PROCESS, context.job.lock)
-
-
 @app.task(name="wait_at_gate")
 async def wait_at_gate(number: int, gate: str) -> None:
     """Waits until the test opens the gate."""
@@ -174,15 +166,6 @@ def weigh(number: int, data: str, length: int) -> None:
     """Takes a large argument."""
     ledger.started(number, PROCESS)
     assert len(data) == length
-    ledger.ended(number, PROCESS)
-
-
-@app.task(name="defer_later")
-async def defer_later(number: int, seconds: float) -> None:
-    """Defers another job, to be run in so many seconds."""
-    ledger.started(number, PROCESS)
-    later = note.configure(schedule_in={"seconds": seconds}, queue="later")
-    await later.defer_async(number=number + 1)
     ledger.ended(number, PROCESS)
 
 

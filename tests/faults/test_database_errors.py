@@ -65,6 +65,11 @@ def test_errors_now_and_then_wherever_workers_write(
     assert_nobody_died(fleet)
 
 
+def assert_reported(fleet: Fleet, error: str) -> None:
+    """The fault has met workers, and they said so."""
+    assert any(error in record["message"] for worker in fleet.workers for record in worker.records())
+
+
 def with_setting(queue: Queue, cluster: Cluster, setting: str) -> str:
     """The URL for workers whose connections have a setting of the server."""
     return f"host=127.0.0.1 port={cluster.port} user=postgres dbname={database_of(queue)} options='-c {setting}'"
@@ -81,6 +86,7 @@ def test_a_statement_timeout(queue: Queue, cluster: Cluster, fleet: Fleet, size:
         queue.sql("LOCK TABLE procrastinate_jobs; SELECT pg_sleep(0.4)")
     queue.is_empty()
     report(6, "`statement_timeout`: the table is locked for longer, again and again", queue.verdict(jobs))
+    assert_reported(fleet, "statement timeout")
     assert_nobody_died(fleet)
 
 
@@ -97,6 +103,8 @@ def test_an_idle_in_transaction_timeout(
     queue.is_empty()
     verdict = queue.verdict(jobs)
     report(6, "`idle_in_transaction_session_timeout`, beside tasks that block the loop", verdict, may_run_again=True)
+    assert verdict.again == jobs // 2, "those that fail once, and no other"
+    assert_reported(fleet, "idle-in-transaction timeout")
     assert_nobody_died(fleet)
 
 
@@ -148,7 +156,7 @@ def test_a_server_that_takes_no_writes(
     proxy.lead_to(reader.port)
     queue.ledger.open_gate("open")
     until(lambda: fleet.actions()["record_outcomes_error"] >= 2, "workers cannot write")
-    assert any("read-only" in record["message"] for worker in fleet.workers for record in worker.records())
+    assert_reported(fleet, "read-only")
     proxy.lead_to(cluster.port)
     queue.is_empty()
     report(6, "A standby in the server's place for a while: read-only", queue.verdict(jobs))

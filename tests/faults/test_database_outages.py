@@ -11,12 +11,14 @@ import pytest
 from tests.database import libpq_url
 from tests.faults.cluster import Cluster
 from tests.faults.conftest import Report
+from tests.faults.ledger import out_of_order, overlaps
 from tests.faults.queue import Queue
 from tests.faults.size import Size
 from tests.faults.waiting import until
 from tests.faults.worker_process import Fleet
 
 MORE_THAN_AN_OUTAGE = {"stalled_worker_timeout": 30.0}
+_LOCKS = 7
 
 
 def producing(queue: Queue, jobs: int) -> threading.Thread:
@@ -27,7 +29,7 @@ def producing(queue: Queue, jobs: int) -> threading.Thread:
         return bool(queue.sql(known, number=number))
 
     def defer(number: int) -> bool:
-        return is_there(number) or bool(queue.defer("note", number, seconds=0.02))
+        return is_there(number) or bool(queue.defer("note", number, lock=lock_of(number), seconds=0.02))
 
     def produce() -> None:
         for number in range(jobs):
@@ -36,6 +38,18 @@ def producing(queue: Queue, jobs: int) -> threading.Thread:
     thread = threading.Thread(target=produce, daemon=True)
     thread.start()
     return thread
+
+
+def lock_of(number: int) -> str:
+    return f"lock {number % _LOCKS}"
+
+
+def assert_in_order(queue: Queue) -> None:
+    """The jobs of each lock ran one after another, in the order in which they were deferred."""
+    entries = queue.ledger.entries()
+    assert len({entry.lock for entry in entries}) == _LOCKS
+    assert overlaps(entries) == []
+    assert out_of_order(entries) == []
 
 
 def assert_nobody_died(fleet: Fleet) -> None:
@@ -56,6 +70,7 @@ def test_a_server_that_crashes_again_and_again(
     producer.join()
     queue.is_empty()
     report(2, f"PostgreSQL crashes and restarts (`immediate`), {crashes} times", queue.verdict(jobs))
+    assert_in_order(queue)
     assert_nobody_died(fleet)
 
 
@@ -94,6 +109,7 @@ def test_every_connection_terminated_again_and_again(
     producer.join()
     queue.is_empty()
     report(2, f"Every connection terminated five times a second for {seconds:g} s", queue.verdict(jobs))
+    assert_in_order(queue)
     assert terminated > 0
     assert_nobody_died(fleet)
 
@@ -102,7 +118,8 @@ def test_workers_follow_to_the_promoted_replica(
     cluster: Cluster, queue: Queue, fleet: Fleet, size: Size, report: Report, standby: Callable[[], Cluster]
 ) -> None:
     jobs = size.count(60, 600)
-    queue.defer_many("note", range(jobs), seconds=0.1)
+    for number in range(jobs):
+        queue.defer("note", number, lock=lock_of(number), seconds=0.05)
     replica = standby()
     both = f"host=127.0.0.1,127.0.0.1 port={cluster.port},{replica.port} user=postgres target_session_attrs=read-write"
     fleet.start(2, concurrency=3, url=f"{both} dbname={database_of(queue)}", **MORE_THAN_AN_OUTAGE)
@@ -114,6 +131,7 @@ def test_workers_follow_to_the_promoted_replica(
     try:
         there.is_empty()
         report(2, "Failover to a replica (synchronous), which is promoted", there.verdict(jobs))
+        assert_in_order(there)
         assert_nobody_died(fleet)
     finally:
         there.close()

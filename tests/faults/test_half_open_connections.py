@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from procrastinate.adapters import answers, notifications
 from tests.faults.conftest import Report
 from tests.faults.proxy import Proxy
 from tests.faults.queue import Queue
@@ -29,6 +30,13 @@ _CONNECTIONS = {
 def patience(size: Size) -> float | None:
     """Seconds that the server gets to answer: in the full round, what workers give it."""
     return None if size.full else 2.0
+
+
+@pytest.fixture
+def noticed_within(patience: float | None, size: Size) -> float:
+    """Seconds that docs/reliability.md promises, and those to connect anew: the longest of the three."""
+    promised = max(answers.ANSWER_TIMEOUT, notifications.PROBE_INTERVAL + notifications.ANSWER_TIMEOUT)
+    return (promised if patience is None else 2 * patience) + size.pick(20, 5)
 
 
 @pytest.fixture
@@ -64,7 +72,13 @@ def port_of(queue: Queue, query: str) -> int:
     "which", [*(pytest.param(which, marks=pytest.mark.full_round) for which in _CONNECTIONS), "all"]
 )
 def test_a_silent_connection_is_noticed_and_replaced(
-    queue: Queue, proxy: Proxy, worker: WorkerProcess, size: Size, report: Report, which: str
+    queue: Queue,
+    proxy: Proxy,
+    worker: WorkerProcess,
+    size: Size,
+    report: Report,
+    noticed_within: float,
+    which: str,
 ) -> None:
     jobs = size.count(5, 20)
     queue.defer_many("note", range(jobs))
@@ -79,7 +93,9 @@ def test_a_silent_connection_is_noticed_and_replaced(
     if which in ("that listens", "all"):
         until(lambda: queue.sql(_LISTENS_ANEW, since=since), "it listens on another connection")
     name = "All connections go" if which == "all" else f"The connection {which} goes"
-    report(3, f"{name} silent, half open: noticed, and replaced", queue.verdict(2 * jobs))
+    verdict = queue.verdict(2 * jobs)
+    report(3, f"{name} silent, half open: noticed, and replaced", verdict)
+    assert verdict.seconds < noticed_within
     worker.stop()
 
 
