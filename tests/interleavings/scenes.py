@@ -15,8 +15,8 @@ from tests.conformance.kinds import Run
 from tests.conformance.steps import FUTURE, HOUR, PAST
 from tests.database import new_job
 
-ALIVE, LOST = 1, 2
-"""Two workers; the second is no longer registered."""
+ALIVE, LOST, OTHER = 1, 2, 3
+"""Three workers; the second is no longer registered, the third has done nothing yet."""
 RUNNING, NEXT, RETURNING, STRANDED, BEHIND, FREE, FAILED, OLD, WAITING, LATER = range(1, 11)
 """The jobs of the scene, by their ids."""
 
@@ -29,7 +29,7 @@ def set_up(run: Run) -> None:
     LOST under the lock "m"; BEHIND is parked behind it. FREE is ready. FAILED, of the queueing lock "r", has failed.
     OLD has ended long ago. WAITING holds the lock "n" and has not started.
     """
-    assert [run(core.register_worker) for _ in range(2)] == [ALIVE, LOST]
+    assert [run(core.register_worker) for _ in range(3)] == [ALIVE, LOST, OTHER]
     run(core.defer_jobs, [new_job(lock="l"), new_job(lock="l")])
     assert steps.fetch_ids(run, ALIVE) == [RUNNING]
     run(core.defer_jobs, [new_job(queueing_lock="q", priority=1)])
@@ -84,7 +84,7 @@ ACTS = [
     _act("promote", core.promote_jobs, may_raise=(errors.is_unique_violation,)),
     _act("sweep", core.sweep_parked_jobs),
     _act("fetch", core.fetch_jobs, worker_id=ALIVE, limit=5),
-    _act("fetch from queues", core.fetch_jobs, worker_id=ALIVE, limit=5, queues=["default", "other"]),
+    _act("fetch from queues, by another", core.fetch_jobs, worker_id=OTHER, limit=5, queues=["default", "other"]),
     _act("finish", core.finish_jobs, _FINISH, worker_id=ALIVE),
     _act("finish and delete", core.finish_jobs, _DELETE, worker_id=ALIVE),
     _act(
