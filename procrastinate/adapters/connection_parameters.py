@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,6 +36,9 @@ _NOT_LIBPQ = {
 }
 _PLACE = {"host", "hostaddr", "port"}
 
+_PORTS = re.compile(r"[\d,]*")
+"""libpq takes what comes before a slash in a password for the port, and says so when it connects."""
+
 _SHOWN = ("service", "host", "hostaddr", "port", "dbname", "user")
 
 
@@ -47,12 +51,15 @@ def parse_conninfo(conninfo: str) -> dict[str, Any]:
         It cannot be read. The message does not repeat it: it may hold a password.
     """
     try:
-        return dict(conninfo_to_dict(conninfo))
+        parameters = dict(conninfo_to_dict(conninfo))
     except psycopg.Error:
+        parameters = None
+    if parameters is None or not _PORTS.fullmatch(str(parameters.get("port", ""))):
         raise ValueError(
             "The connection string cannot be read: write it as 'host=... dbname=...' or as "
             "postgresql://user:password@host:port/dbname, with special characters percent-encoded"
-        ) from None
+        )
+    return parameters
 
 
 def connection_parameters(given: Mapping[str, Any] | str) -> dict[str, Any]:

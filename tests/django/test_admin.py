@@ -135,6 +135,19 @@ def test_the_page_of_a_job_shows_its_events_and_arguments(admin: Client) -> None
     assert "<script>alert(1)" not in admin.get(JOBS).content.decode()
 
 
+def test_every_text_of_a_job_is_escaped(admin: Client) -> None:
+    """In the list, with its filters, on its page, and in what an action says of it."""
+    bad = "<script>alert(1)</script>"
+    job_id = app.configure_task(bad, lock=bad, queueing_lock=bad, queue=bad).defer(**{bad: bad})
+    pages = [admin.get(JOBS), admin.get(f"{JOBS}{job_id}/change/"), admin.get(JOBS, {"q": bad, "queue_name": bad})]
+    pages.append(admin.post(JOBS, {"action": "cancel", "_selected_action": job_id, "index": 0}, follow=True))
+    pages.append(admin.get(f"{JOBS}{job_id}/history/"))
+    for page in pages:
+        assert page.status_code == 200
+        assert bad not in page.content.decode()
+        assert "&lt;script&gt;" in page.content.decode()
+
+
 def test_arguments_that_are_no_object(admin: Client) -> None:
     """Written by somebody's SQL: the list is shown all the same."""
     job_id = ship.defer(order_id=1)
@@ -185,6 +198,19 @@ def test_abort(admin: Client) -> None:
     assert _act(admin, "abort", todo, doing) == ["2 jobs were cancelled or asked to stop."]
     assert (_status(todo), _status(doing)) == ("cancelled", "doing")
     assert ProcrastinateJob.objects.get(pk=doing).abort_requested
+
+
+def test_an_action_must_be_posted_and_with_the_token(admin: Client) -> None:
+    """A link on another site changes nothing, nor does a form there."""
+    job_id = ship.defer(order_id=1)
+    asked = {"action": "cancel", "_selected_action": job_id, "index": 0, "_from_job_page": job_id}
+    admin.get(JOBS, asked)
+    admin.get(f"{JOBS}{job_id}/change/", asked)
+    assert _status(job_id) == "todo"
+    elsewhere = Client(enforce_csrf_checks=True)
+    elsewhere.force_login(User.objects.get())
+    assert elsewhere.post(JOBS, asked).status_code == 403
+    assert _status(job_id) == "todo"
 
 
 def test_actions_are_logged(admin: Client) -> None:

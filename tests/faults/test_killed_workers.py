@@ -27,10 +27,10 @@ _LAST_START = "SELECT max(at) FROM procrastinate_events WHERE job_id = :id AND t
 def test_workers_that_are_killed_again_and_again_lose_no_job(
     queue: Queue, fleet: Fleet, size: Size, report: Report
 ) -> None:
-    jobs, kills = size.count(60, 600), size.count(3, 25)
+    jobs, kills, concurrency = size.count(60, 600), size.count(3, 25), 4
     chance = random.Random(1)
     queue.defer_many("note", range(jobs), seconds=0.2)
-    fleet.supervise(3, concurrency=4, max_rescues=ENOUGH_RESCUES)
+    fleet.supervise(3, concurrency=concurrency, max_rescues=ENOUGH_RESCUES)
     for kill in range(kills):
         before = queue.ledger.starts()
         until(lambda before=before: queue.ledger.starts() > before, f"jobs run, before kill {kill}")  # type: ignore[misc]
@@ -40,6 +40,7 @@ def test_workers_that_are_killed_again_and_again_lose_no_job(
     verdict = queue.verdict(jobs)
     report(1, f"A worker killed (SIGKILL) while it runs jobs, {kills} times", verdict, may_run_again=True)
     assert fleet.restarts >= kills - 1
+    assert verdict.again <= kills * concurrency, "those that ran when their worker was killed, and no other"
 
 
 def test_a_run_that_was_cut_short_counts_as_an_attempt_and_is_missed_in_time(

@@ -44,14 +44,16 @@ def test_no_lock_is_held_twice_and_each_job_runs_once(queue: Queue, fleet: Fleet
 
 @pytest.mark.full_round
 def test_no_lock_is_held_twice_where_workers_are_killed(queue: Queue, fleet: Fleet, size: Size, report: Report) -> None:
-    workers, jobs, locks = size.count(3, 8), size.count(100, 20_000), size.count(10, 500)
+    workers, jobs, locks, concurrency = size.count(3, 8), size.count(100, 20_000), size.count(10, 500), 5
     kill = frozenset(random.Random(5).sample(range(jobs), jobs // 20))
     locked_jobs(queue, jobs, locks, kill=kill)
     queue.start_clock()
-    fleet.supervise(workers, concurrency=5, max_rescues=ENOUGH_RESCUES, stalled_worker_timeout=size.pick(3.0, 10.0))
+    options = {"concurrency": concurrency, "max_rescues": ENOUGH_RESCUES}
+    fleet.supervise(workers, **options, stalled_worker_timeout=size.pick(3.0, 10.0))
     queue.is_empty(within=_LONG)
     entries = queue.ledger.entries()
     verdict = queue.verdict(jobs)
     report(10, f"The same, where 5 % of the jobs kill their worker ({len(kill)} kills)", verdict, may_run_again=True)
     assert overlaps(entries) == []
     assert sum(worker.exit_code == -signal.SIGKILL for worker in fleet.workers) == len(kill)
+    assert verdict.again <= len(kill) * concurrency, "those that ran when their worker was killed, and no other"

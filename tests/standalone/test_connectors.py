@@ -414,6 +414,7 @@ async def test_what_is_neither_engine_nor_pool_is_refused(async_engine: AsyncEng
         ("postgresql+psycopg://me:hunter2@host:port/db", "cannot be read"),
         ("postgresql://me:hunter2 x@host:port/db:1", "cannot be read"),
         ("hunter2", "cannot be read"),
+        ("postgresql://me:hunter2/3@host/db", "percent-encoded"),
         ("postgresql+nope://me:hunter2@host/db", "knows no driver"),
         (sa.create_engine("sqlite://"), "PostgreSQL is needed"),
     ],
