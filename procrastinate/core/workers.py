@@ -105,20 +105,40 @@ def _list_doing(
 _LOST = jobs.alias("lost")
 
 
+def _lost_runs(is_lost: sa.ColumnElement[bool]) -> sa.CTE:
+    """The runs that are lost, as the statement's snapshot has it: by job, worker and attempt."""
+    return (
+        sa.select(_LOST.c.id, _LOST.c.worker_id, _LOST.c.attempts)
+        .where(_LOST.c.status == DOING, is_lost)
+        .cte("seen")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+
+
 def _rescue_statement(is_lost: sa.ColumnElement[bool], why: str) -> sa.Select[Any]:
+    """What is locked must be the run that was seen. Another rescuer may have been faster, and a live worker have the
+    job by now: PostgreSQL then looks at the row as it is, but not whether the worker that it names is there.
+    """
     max_rescues = sa.bindparam("max_rescues", type_=sa.Integer())
-    lost = _LOST
+    seen = _lost_runs(is_lost)
+    held = jobs.alias("held")
+    is_that_run = sa.and_(
+        held.c.id == seen.c.id,
+        held.c.status == DOING,
+        held.c.attempts == seen.c.attempts,
+        held.c.worker_id.is_not_distinct_from(seen.c.worker_id),
+    )
     stalled = (
         sa.select(
-            lost.c.id,
-            lost.c.queueing_lock,
-            lost.c.worker_id,
-            sa.or_(lost.c.abort_requested, lost.c.rescues >= max_rescues).label("ended"),
+            held.c.id,
+            held.c.queueing_lock,
+            held.c.worker_id,
+            sa.or_(held.c.abort_requested, held.c.rescues >= max_rescues).label("ended"),
         )
-        .where(lost.c.status == DOING, is_lost)
-        .order_by(lost.c.id)
+        .join(seen, is_that_run)
+        .order_by(held.c.id)
         .limit(sa.bindparam("limit", type_=sa.Integer()))
-        .with_for_update(skip_locked=True)
+        .with_for_update(of=held, skip_locked=True)
         .cte("stalled")
         .prefix_with("MATERIALIZED", dialect="postgresql")
     )

@@ -538,6 +538,39 @@ def test_two_rescuers_take_different_jobs(engine: sa.Engine, run: SyncRun) -> No
     assert [[job.id for job in batch] for batch in (mine, others)] == [[1, 2], [3, 4]]
 
 
+@pytest.fixture
+def slow_run(database_url: str) -> SyncRun:
+    """Runs rescues that stand still in the middle, with their snapshot taken, while somebody has advisory lock 1."""
+    slow = sa.create_engine(database_url, poolclass=sa.NullPool)
+
+    @sa.event.listens_for(slow, "before_cursor_execute", retval=True)
+    def stand_still(*arguments: Any) -> tuple[str, Any]:
+        _connection, _cursor, statement, parameters, *_rest = arguments
+        wait = "WHERE pg_advisory_lock_shared(1)::text IS NOT NULL AND lost.status = "
+        return statement.replace("WHERE lost.status = ", wait), parameters
+
+    return SyncRun(slow)
+
+
+def test_a_slow_rescuer_leaves_alone_what_a_live_worker_has_fetched_since(
+    engine: sa.Engine, run: SyncRun, slow_run: SyncRun, threads: ThreadPoolExecutor
+) -> None:
+    """It has seen the job with the dead worker, and finds it with another one, for which it did not look."""
+    dead, alive = worker(run), worker(run)
+    defer(run)
+    job_id = fetch_one(run, dead).id
+    run(core.unregister_worker, dead)
+    with open_transaction(engine) as gate:
+        query(gate, "SELECT pg_advisory_xact_lock(1)")
+        slow = threads.submit(slow_run, core.rescue_jobs, max_rescues=3)
+        wait_until_blocked(run, slow)
+        run(core.rescue_jobs, max_rescues=3)
+        assert fetch_one(run, alive).id == job_id
+        gate.rollback()
+    assert wait_for(slow) == []
+    assert (stored(run, job_id).status, stored(run, job_id).worker_id) == (Status.DOING, alive)
+
+
 def test_a_rescued_job_is_not_recorded_by_the_worker_that_was_thought_dead(engine: sa.Engine, run: SyncRun) -> None:
     """While the rescue is under way, and afterwards."""
     worker_id = worker(run)
