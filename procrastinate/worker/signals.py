@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM stop a worker gracefully; a second one does what it would have done without it."""
+"""SIGINT and SIGTERM stop all workers of a process gracefully. A second signal does what it would do without them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,44 @@ logger = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+class _Handlers:
+    """The signal handlers that the workers of a process share: each with its own, the first signal would reach only the
+    worker that came last.
+    """
+
+    def __init__(self) -> None:
+        self.callbacks: list[Callable[[], None]] = []
+        self._previous = {number: signal.getsignal(number) for number in _SIGNALS}
+        for number in _SIGNALS:
+            signal.signal(number, self._handle)
+
+    @property
+    def are_installed(self) -> bool:
+        """Whether the next signal comes here: none has come, and nobody has put handlers over these."""
+        return all(signal.getsignal(number) == self._handle for number in _SIGNALS)
+
+    def restore(self) -> None:
+        """Put back what was there before."""
+        for number, handler in self._previous.items():
+            if signal.getsignal(number) == self._handle:
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.restore()
+        for callback in list(self.callbacks):
+            callback()
+
+
+_current: list[_Handlers] = []
+"""The latest of them, if there are any."""
+
+
+def _installed() -> _Handlers:
+    if not (_current and _current[0].are_installed):
+        _current[:] = [_Handlers()]
+    return _current[0]
+
+
 @contextlib.contextmanager
 def on_stop_signal(callback: Callable[[], None]) -> Iterator[None]:
     """Call ``callback`` at the first stop signal, from a signal handler, then restore what was there before."""
@@ -23,22 +61,13 @@ def on_stop_signal(callback: Callable[[], None]) -> Iterator[None]:
         )
         yield
         return
-    previous = {number: signal.getsignal(number) for number in _SIGNALS}
-
-    def restore() -> None:
-        for number, handler in previous.items():
-            if signal.getsignal(number) is handle:
-                signal.signal(number, handler)
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        restore()
-        callback()
-
     logger.debug("Installing signal handlers", extra={"action": "install_signal_handlers"})
-    for number in _SIGNALS:
-        signal.signal(number, handle)
+    handlers = _installed()
+    handlers.callbacks.append(callback)
     try:
         yield
     finally:
         logger.debug("Restoring signal handlers", extra={"action": "uninstall_signal_handlers"})
-        restore()
+        handlers.callbacks.remove(callback)
+        if not handlers.callbacks:
+            handlers.restore()

@@ -161,6 +161,30 @@ async def test_signal_handlers_are_there_while_it_runs_and_then_as_before(worker
     assert handlers() == before
 
 
+async def test_one_signal_stops_all_workers_of_a_process(workers: Workers) -> None:
+    """Each has handlers of its own otherwise, and the one that came last has them all."""
+    before = handlers()
+    first = workers.start(install_signal_handlers=True)
+    second = workers.start(install_signal_handlers=True)
+    await until(lambda: first.worker.worker_id is not None and second.worker.worker_id is not None)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await first.ended()
+    await second.ended()
+    assert handlers() == before
+
+
+async def test_signal_handlers_are_as_before_when_the_last_of_several_workers_has_ended(workers: Workers) -> None:
+    """In the order in which they came, too."""
+    before = handlers()
+    first = workers.start(install_signal_handlers=True)
+    second = workers.start(install_signal_handlers=True)
+    await until(lambda: first.worker.worker_id is not None and second.worker.worker_id is not None)
+    await first.stopped()
+    assert handlers() != before
+    await second.stopped()
+    assert handlers() == before
+
+
 async def test_without_signal_handlers_it_leaves_them_alone(workers: Workers, queue: Queue) -> None:
     before = handlers()
     await workers.listening(queue, install_signal_handlers=False)
