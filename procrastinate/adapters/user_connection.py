@@ -163,10 +163,19 @@ def _commits_each_statement(connection: sa.Connection) -> bool:
 
 @contextlib.contextmanager
 def _transaction_block(connection: sa.Connection) -> Iterator[None]:
-    connection.exec_driver_sql("BEGIN")
+    owned: Any = connection.connection.dbapi_connection
     try:
+        connection.exec_driver_sql("BEGIN")
         yield
+        connection.exec_driver_sql("COMMIT")
     except BaseException:
-        connection.exec_driver_sql("ROLLBACK")
+        _roll_back(owned)
         raise
-    connection.exec_driver_sql("COMMIT")
+
+
+def _roll_back(owned: Any) -> None:
+    """Past SQLAlchemy, for which a connection is no longer valid once a statement on it was cancelled: its owner would
+    go on in a broken transaction. On one that is lost this fails, which must not hide why.
+    """
+    with contextlib.suppress(Exception), contextlib.closing(owned.cursor()) as cursor:
+        cursor.execute("ROLLBACK")

@@ -31,6 +31,13 @@ def defer_two_and_fail(connection: sa.Connection) -> None:
     raise ZeroDivisionError
 
 
+@atomic
+def defer_one_and_sleep(connection: sa.Connection) -> None:
+    """Insert a job, and come to no end."""
+    defer_one(connection)
+    connection.execute(sa.text("SELECT pg_sleep(600)"))
+
+
 def defer_two(connection: sa.Connection) -> None:
     """Insert two jobs, in two statements."""
     defer_job(connection, new_job())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ from sqlalchemy.orm import Session
 import procrastinate
 from procrastinate import exceptions
 from tests.database import driver_url, libpq_url
-from tests.standalone.operations import defer_two_and_fail
+from tests.standalone.operations import defer_one_and_sleep, defer_two_and_fail
 from tests.standalone.user_connections import (
     ASYNC_KINDS,
     ASYNC_SCOPED_SESSION,
@@ -25,6 +26,7 @@ from tests.standalone.user_connections import (
     AsyncKind,
     SyncKind,
 )
+from tests.standalone.waiting import wait_until
 
 TASK = "task"
 NOWHERE = "postgresql+psycopg://postgres@/db?host=/nowhere"
@@ -251,6 +253,56 @@ def test_a_raw_connection_in_autocommit_gets_a_transaction(
                 app.connector.run_on(connection, defer_two_and_fail)
             assert count_jobs() == 0
     raw2.close()
+
+
+def wait_until_asleep(connection: sa.Connection, backend: int) -> None:
+    """Return when the server process of a connection has come to ``pg_sleep``."""
+    look = sa.text("SELECT wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = :pid")
+    wait_until(lambda: bool(connection.execute(look, {"pid": backend}).scalar_one()), "Sleep")
+
+
+async def test_a_cancelled_operation_leaves_no_transaction_open_on_a_raw_connection_in_autocommit(
+    app: procrastinate.App, database_url: str, connection: sa.Connection, count_jobs: Count
+) -> None:
+    """The transaction was the operation's own."""
+    async with await psycopg.AsyncConnection.connect(libpq_url(database_url), autocommit=True) as raw:
+        running = asyncio.create_task(app.connector.run_on_async(raw, defer_one_and_sleep))
+        await asyncio.to_thread(wait_until_asleep, connection, raw.info.backend_pid)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert count_jobs() == 0
+        await app.configure_task(TASK, connection=raw).defer_async()
+        assert count_jobs() == 1
+
+
+async def test_a_cancelled_operation_on_a_connection_in_autocommit_says_that_it_was_cancelled(
+    app: procrastinate.App, database_url: str, connection: sa.Connection
+) -> None:
+    """And not what became of the connection: ``asyncio.timeout()`` would not know its own cancellation."""
+    engine = create_async_engine(driver_url(database_url, "psycopg"), isolation_level="AUTOCOMMIT")
+    async with engine.connect() as own:
+        backend = (await own.exec_driver_sql("SELECT pg_backend_pid()")).scalar_one()
+        running = asyncio.create_task(app.connector.run_on_async(own, defer_one_and_sleep))
+        await asyncio.to_thread(wait_until_asleep, connection, backend)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("connect", [psycopg.connect, psycopg2.connect], ids=["psycopg", "psycopg2"])
+async def test_a_raw_connection_in_autocommit_that_is_lost_in_an_operation_is_an_error_of_the_database(
+    app: procrastinate.App, database_url: str, connection: sa.Connection, connect: Callable[[str], Any]
+) -> None:
+    with contextlib.closing(connect(libpq_url(database_url))) as raw:
+        raw.autocommit = True
+        backend = raw.info.backend_pid
+        running = asyncio.create_task(asyncio.to_thread(app.connector.run_on, raw, defer_one_and_sleep))
+        await asyncio.to_thread(wait_until_asleep, connection, backend)
+        connection.execute(sa.select(sa.func.pg_terminate_backend(backend)))
+        with pytest.raises(exceptions.DatabaseUnavailable):
+            await running
 
 
 def test_a_transaction_begun_by_hand_is_not_committed(
