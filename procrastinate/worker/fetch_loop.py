@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -238,13 +239,14 @@ class FetchLoop:
     async def _pause(self, error: Exception) -> None:
         self._call.doubt()
         wait = self._backoff.next_wait()
-        self._logger.warning(
-            "Jobs cannot be fetched; trying again in %.1f s: %s",
-            wait,
-            error,
-            extra={"action": "fetch_jobs_error"},
-            exc_info=self._logger.isEnabledFor(logging.DEBUG),
-        )
+        with contextlib.suppress(Exception):  # a log handler that raises must not end the worker
+            self._logger.warning(
+                "Jobs cannot be fetched; trying again in %.1f s: %s",
+                wait,
+                error,
+                extra={"action": "fetch_jobs_error"},
+                exc_info=self._logger.isEnabledFor(logging.DEBUG),
+            )
         self._promote_next = True
         self._next_stock = 0.0
         loop_stops = asyncio.create_task(self._until_stopping())

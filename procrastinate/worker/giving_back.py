@@ -76,14 +76,14 @@ class GivingBack:
         try:
             given_back = await self._manager.give_back_jobs(fetched, worker_id=worker_id)
         except Exception as error:
+            self._on_failure()
             self._log(
                 logging.WARNING, "%d jobs that were fetched ahead may not have been given back: %s", fetched, error
             )
-            self._on_failure()
             return
-        self._log(logging.DEBUG, "Gave %d jobs back that were fetched ahead%s", fetched, "")
         if len(given_back) < len(fetched):
             self._on_failure()
+        self._log(logging.DEBUG, "Gave %d jobs back that were fetched ahead%s", fetched, "")
 
     def _log(self, level: int, message: str, fetched: list[core.FetchedJob], detail: object) -> None:
         if self._logger.isEnabledFor(level):

@@ -235,4 +235,5 @@ class Session:
 
     def _log(self, level: int, action: str, message: str, *arguments: Any) -> None:
         extra = {"action": action, "worker": self._worker.log_context()}
-        self._worker.logger.log(level, message, *arguments, extra=extra)
+        with contextlib.suppress(Exception):  # a log handler that raises must not cut jobs short
+            self._worker.logger.log(level, message, *arguments, extra=extra)

@@ -202,7 +202,8 @@ class Slots:
     def _log(self, action: str, message: str, job: Job) -> None:
         if self._worker.logger.isEnabledFor(logging.INFO):
             extra = {"action": action, "worker": self._worker.log_context(), "job": job.log_context()}
-            self._worker.logger.info(message, job.call_string, extra=extra)
+            with contextlib.suppress(Exception):  # a log handler that raises does not decide what becomes of the job
+                self._worker.logger.info(message, job.call_string, extra=extra)
 
 
 def _is_suspect(job: Job) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -46,6 +47,29 @@ async def test_a_worker_whose_idle_connections_are_cut_goes_on(app: App, workers
         await until(queue.is_listening)
         await queue.succeeded(await task.defer_async())
     assert not running.task.done()
+
+
+async def test_a_log_handler_that_raises_meanwhile_does_not_end_the_worker(
+    app: App, workers: Workers, queue: Queue, database_url: str, databases: database.Databases
+) -> None:
+    """One that logs into the same database, say."""
+    task = app.task(name="task")(lambda: None)
+    running = await workers.listening(queue)
+    raised = asyncio.Event()
+
+    def refuse(record: logging.LogRecord) -> bool:
+        if vars(record).get("action") == "fetch_jobs_error":
+            raised.set()
+            raise ConnectionError
+        return True
+
+    running.worker.logger.addFilter(refuse)
+    try:
+        with outage(databases, database_url, queue):
+            await happens(raised)
+        await queue.succeeded(await task.defer_async())
+    finally:
+        running.worker.logger.removeFilter(refuse)
 
 
 async def test_what_was_deferred_while_it_was_deaf_starts_when_it_hears_again(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from typing import Any
 
@@ -52,6 +53,30 @@ async def test_a_worker_that_is_stopped_ends_its_jobs_and_starts_no_more(
     await running.ended()
     assert (queue.status(first), queue.status(second)) == (Status.SUCCEEDED, Status.TODO)
     assert queue.sql("SELECT count(*) FROM procrastinate_workers") == 0
+
+
+@KINDS
+async def test_also_when_all_that_it_logs_is_refused(
+    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture, is_async: bool
+) -> None:
+    """By a log handler that raises."""
+    caplog.set_level("DEBUG", logger="procrastinate")
+
+    def refuse(record: logging.LogRecord) -> bool:
+        raise ConnectionError(record)
+
+    gate = Gate(app, is_async=is_async)
+    job_id = await gate.task.defer_async()
+    running = workers.start()
+    running.worker.logger.addFilter(refuse)
+    try:
+        await happens(gate.started)
+        running.worker.stop()
+        gate.release.set()
+        await running.ended()
+    finally:
+        running.worker.logger.removeFilter(refuse)
+    assert queue.status(job_id) == Status.SUCCEEDED
 
 
 async def test_a_worker_without_jobs_stops_at_once(workers: Workers, queue: Queue) -> None:
