@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from procrastinate.core.errors import is_invalid_value, is_passing, is_unique_violation
 from procrastinate.jobs import Status
@@ -75,7 +74,7 @@ class Recorder:
         self._on_recorded = on_recorded
         self._pending: list[Outcome] = []
         self._locked = 0
-        self._unrecorded: collections.Counter[int] = collections.Counter()
+        self._unrecorded: set[_Run] = set()
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -88,7 +87,7 @@ class Recorder:
     @property
     def unrecorded_ids(self) -> set[int]:
         """The jobs whose outcome is not written yet."""
-        return set(self._unrecorded)
+        return {run.job_id for run in self._unrecorded}
 
     def add(self, outcome: Outcome) -> None:
         """Record an outcome, soon; one that the task's own transaction has recorded is only told about."""
@@ -96,7 +95,7 @@ class Recorder:
             self._log_recorded([outcome])
             self._on_recorded(_frees_something(outcome))
             return
-        self._unrecorded[outcome.job_id] += 1
+        self._unrecorded.add(_run(outcome))
         self._add_again(outcome)
 
     def _add_again(self, outcome: Outcome) -> None:
@@ -196,7 +195,7 @@ class Recorder:
             recorded = await self._write_for(worker_id, mine)
             for outcome in mine:
                 if outcome.job_id in recorded:
-                    self._forget(outcome.job_id)
+                    self._unrecorded.discard(_run(outcome))
             await self._look_at_rest(worker_id, [outcome for outcome in mine if outcome.job_id not in recorded])
 
     async def _look_at_rest(self, worker_id: int, outcomes: list[Outcome]) -> None:
@@ -210,13 +209,8 @@ class Recorder:
                 self._locked += 1
                 asyncio.get_running_loop().call_later(_LOCKED_PAUSE, self._add_locked, outcome)
             else:
-                self._forget(outcome.job_id)
+                self._unrecorded.discard(_run(outcome))
                 self._log_refused(outcome)
-
-    def _forget(self, job_id: int) -> None:
-        self._unrecorded[job_id] -= 1
-        if self._unrecorded[job_id] <= 0:
-            del self._unrecorded[job_id]
 
     async def _write_for(self, worker_id: int, batch: list[Outcome]) -> set[int]:
         written = await write_outcomes(self._manager, batch, worker_id=worker_id, delete_jobs=self._delete_jobs)
@@ -242,6 +236,17 @@ class Recorder:
             outcome.status.value,
             extra={"action": "outcome_refused", "job": outcome.job.log_context()},
         )
+
+
+class _Run(NamedTuple):
+    """What an outcome is of. A job may have been retried, and have run again, before a batch is through."""
+
+    job_id: int
+    attempts: int
+
+
+def _run(outcome: Outcome) -> _Run:
+    return _Run(outcome.job_id, outcome.job.attempts)
 
 
 def _frees_something(outcome: Outcome) -> bool:
