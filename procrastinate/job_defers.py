@@ -149,6 +149,9 @@ class JobDefers(OperationRunner):
             The job's ``timestamp`` argument is another than ``defer_timestamp``.
         AlreadyEnqueued
             A job is waiting under the same queueing lock. The tick counts as deferred.
+        ConnectorException
+            :func:`~procrastinate.core.errors.is_lock_timeout`: an open transaction has taken the queueing lock. The
+            tick is not deferred, nor passed over: call again.
         """
         timestamp = job.task_kwargs.get("timestamp")
         if timestamp is None or timestamp != defer_timestamp:
@@ -162,6 +165,7 @@ class JobDefers(OperationRunner):
             defer_timestamp=defer_timestamp,
             replace=on_conflict == "replace",
             keep_for=keep_for,
+            briefly=True,
         )
         if outcome.queueing_lock_taken:
             _raise_already_enqueued(job.queueing_lock)

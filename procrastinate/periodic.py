@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlia
 
 from procrastinate import cron as cron_module
 from procrastinate import exceptions
+from procrastinate.core.errors import is_lock_timeout
 from procrastinate.core.ticks import KEEP_TICKS_FOR
 from procrastinate.tasks import ConfigureTaskOptions, Task, check_options
 from procrastinate.validation import check_name
@@ -31,6 +32,8 @@ MAX_DELAY = DEFAULT_MAX_DELAY
 """The name that 3.x had for it."""
 _LONGEST_SLEEP = 60.0
 """Seconds. A sleep is longer than it was meant to be where the machine slept meanwhile: its clock stands still."""
+_HELD_UP_PAUSE = 2.0
+"""Seconds until a tick is tried again whose queueing lock somebody's open transaction has taken."""
 _IGNORED = ("schedule_at", "schedule_in")
 
 
@@ -183,6 +186,7 @@ class PeriodicDeferrer:
         self.max_delay = max_delay
         self.job_manager = job_manager
         self.last_defers: dict[tuple[str, str], int] = {}
+        self._held_up: set[tuple[str, str]] = set()
 
     async def worker(self) -> None:
         """Run until cancelled; return at once where there are no periodic tasks."""
@@ -192,7 +196,7 @@ class PeriodicDeferrer:
         while True:
             now = await self._manager().read_clock()
             await self.defer_jobs(self.get_previous_tasks(now))
-            await self.wait(min(self.get_next_tick(now), _LONGEST_SLEEP))
+            await self.wait(min(self.get_next_tick(now), _HELD_UP_PAUSE if self._held_up else _LONGEST_SLEEP))
 
     def _manager(self) -> JobManager:
         """Ticks come by the database's clock: those of machines differ, and are set."""
@@ -251,20 +255,31 @@ class PeriodicDeferrer:
     async def defer_jobs(self, jobs_to_defer: Iterable[TaskAtTime]) -> None:
         """Defer these ticks, each unless somebody else did.
 
+        One whose queueing lock an open transaction has taken is left for the next time, with those after it: the other
+        schedules do not wait for that.
+
         Raises
         ------
         ConnectorException
             The database is away, say. What is not deferred yet can be tried again.
         """
+        self._held_up.clear()
         for periodic_task, timestamp in jobs_to_defer:
+            key = periodic_task.task.name, periodic_task.periodic_id
+            if key in self._held_up:
+                continue
             try:
                 await self._defer_tick(periodic_task, timestamp)
-            except exceptions.ConnectorException:
-                raise
+            except exceptions.ConnectorException as error:
+                if not is_lock_timeout(error):
+                    raise
+                self._held_up.add(key)
+                _log_held_up(periodic_task, timestamp)
+                continue
             except Exception as error:
                 # One task that cannot be deferred as it is must not keep the others from their ticks.
                 _log_error(periodic_task, timestamp, error)
-            self.last_defers[(periodic_task.task.name, periodic_task.periodic_id)] = timestamp
+            self.last_defers[key] = timestamp
 
     async def _defer_tick(self, periodic_task: PeriodicTask[Any, Any, Any], timestamp: int) -> None:
         task = periodic_task.task
@@ -311,6 +326,19 @@ class PeriodicDeferrer:
             extra={"action": "wait_next_tick", "next_tick": next_tick},
         )
         await asyncio.sleep(next_tick + MARGIN)
+
+
+def _log_held_up(periodic_task: PeriodicTask[Any, Any, Any], timestamp: int) -> None:
+    logger.info(
+        "Periodic task %s is deferred later: an open transaction has taken its queueing lock",
+        periodic_task.task.name,
+        extra={
+            "action": "periodic_task_held_up",
+            "task": periodic_task.task.name,
+            "periodic_id": periodic_task.periodic_id,
+            "defer_timestamp": timestamp,
+        },
+    )
 
 
 def _log_error(periodic_task: PeriodicTask[Any, Any, Any], timestamp: int, error: Exception) -> None:

@@ -11,6 +11,8 @@ from sqlalchemy.dialects.postgresql import Insert, insert
 
 from procrastinate.core.arrays import is_one_of
 from procrastinate.core.defer import VALUES, as_jsonb, next_id, replace_waiting, skip_taken
+from procrastinate.core.operation import atomic
+from procrastinate.core.record import wait_briefly
 from procrastinate.core.records import NewJob
 from procrastinate.core.tables import jobs, periodic_defers
 
@@ -105,6 +107,7 @@ _POINT_TICK = (
 )
 
 
+@atomic
 def defer_tick(
     connection: sa.Connection,
     job: NewJob,
@@ -113,6 +116,7 @@ def defer_tick(
     defer_timestamp: int,
     replace: bool = False,
     keep_for: float = KEEP_TICKS_FOR,
+    briefly: bool = False,
 ) -> TickOutcome:
     """Defer the job of one cron tick, once, whoever else tries.
 
@@ -130,7 +134,12 @@ def defer_tick(
         A job that waits under the queueing lock becomes the job of this tick.
     keep_for:
         Seconds for which ticks are remembered, by their time: more than any worker makes up for.
+    briefly:
+        Wait half a second for a queueing lock that somebody's open transaction has taken, and no longer:
+        :func:`~procrastinate.core.errors.is_lock_timeout`.
     """
+    if briefly:
+        wait_briefly(connection)
     parameters = {name: getattr(job, name) for name in VALUES}
     parameters |= {"periodic_id": periodic_id, "defer_timestamp": defer_timestamp, "keep_for": keep_for}
     row = connection.execute(_DEFER_TICK_OR_REPLACE if replace else _DEFER_TICK, parameters).one_or_none()

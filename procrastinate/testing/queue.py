@@ -141,6 +141,7 @@ def defer_tick(
     defer_timestamp: int,
     replace: bool = False,
     keep_for: float = KEEP_TICKS_FOR,
+    briefly: bool = False,
 ) -> TickOutcome:
     task, tick = (job.task_name, periodic_id), (job.task_name, periodic_id, defer_timestamp)
     oldest_kept = math.ceil(tables.now.timestamp() - keep_for)

@@ -8,6 +8,7 @@ NEED_A_TRANSACTION = {
     "delete_everything",
     "defer_jobs_or_none",
     "defer_jobs_or_skip",
+    "defer_tick",
     "give_back_jobs",
     "rescue_jobs",
     "retry_job_by_id",

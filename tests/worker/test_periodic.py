@@ -6,10 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from procrastinate import core
 from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.periodic import PeriodicDeferrer
+from tests.database import new_job
 from tests.worker.running import Queue, Workers, until
 
 EVERY_SECOND = "* * * * * *"
@@ -89,6 +92,22 @@ async def test_a_tick_whose_queueing_lock_is_taken_is_left_out(app: App, workers
     await until(lambda: ticks(queue) == 1)
     assert queue.statuses() == {"todo": 1}
     assert queue.status(waiting) is Status.TODO
+
+
+async def test_a_tick_whose_queueing_lock_somebodys_open_transaction_has_does_not_hold_up_the_others(
+    app: App, workers: Workers, queue: Queue, engine: sa.Engine
+) -> None:
+    """It comes when that has ended."""
+    for name in ("first", "second"):
+        task: Any = app.task(name=name, queueing_lock=name, queue="ticks")(lambda timestamp: None)
+        app.periodic(cron="0 0 1 * *")(task)
+    app.periodic_defaults = {"max_delay": 10**9}
+    with engine.connect() as user:
+        core.defer_job(user, new_job(queueing_lock="first"))
+        workers.start(queues=["others"])
+        await until(lambda: ticks(queue) == 1)
+        user.rollback()
+    await until(lambda: ticks(queue) == 2)
 
 
 async def test_a_schedule_of_a_job_that_cannot_be_stored_does_not_hold_up_the_others(
