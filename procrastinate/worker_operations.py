@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
 
 from procrastinate import core, exceptions
 from procrastinate.core.errors import is_deadlock, is_lock_timeout, is_unique_violation
@@ -110,16 +111,30 @@ class WorkerOperations(OperationRunner):
     # Upkeep
 
     async def rescue_jobs(self, *, max_rescues: int) -> list[core.RescuedJob]:
-        """Take back the running jobs whose worker is not registered any more."""
-        return await self.connector.run_async(core.rescue_jobs, max_rescues=max_rescues)
+        """Take back the running jobs whose worker is not registered any more.
+
+        Where somebody's open transaction has taken a queueing lock, they go back without theirs.
+        """
+        return await self._take_back(core.rescue_jobs, max_rescues=max_rescues)
 
     async def return_unknown_jobs(
         self, *, worker_id: int, known_ids: Collection[int], max_rescues: int
     ) -> list[core.RescuedJob]:
-        """Take back the jobs that run for a worker, as the database has it, but of which it does not know."""
-        return await self.connector.run_async(
-            core.return_unknown_jobs, worker_id=worker_id, known_ids=known_ids, max_rescues=max_rescues
-        )
+        """Take back the jobs that run for a worker, as the database has it, but of which it does not know; as
+        :meth:`rescue_jobs`.
+        """
+        arguments: dict[str, Any] = {"worker_id": worker_id, "known_ids": known_ids, "max_rescues": max_rescues}
+        return await self._take_back(core.return_unknown_jobs, **arguments)
+
+    async def _take_back(
+        self, operation: Callable[..., list[core.RescuedJob]], **arguments: Any
+    ) -> list[core.RescuedJob]:
+        try:
+            return await self.connector.run_async(operation, **arguments)
+        except exceptions.ConnectorException as error:
+            if not is_lock_timeout(error):
+                raise
+        return await self.connector.run_async(operation, **arguments, keep_queueing_locks=False)
 
     async def sweep_parked_jobs(self, start: str | None = None) -> core.Sweep:
         """Look after jobs that wait behind a lock that nobody holds; some locks at a time."""

@@ -115,7 +115,7 @@ def _lost_runs(is_lost: sa.ColumnElement[bool]) -> sa.CTE:
     )
 
 
-def _rescue_statement(is_lost: sa.ColumnElement[bool], why: str) -> sa.Select[Any]:
+def _rescue_statement(is_lost: sa.ColumnElement[bool], why: str, *, keep_queueing_locks: bool) -> sa.Select[Any]:
     """What is locked must be the run that was seen. Another rescuer may have been faster, and a live worker have the
     job by now: PostgreSQL then looks at the row as it is, but not whether the worker that it names is there.
     """
@@ -165,7 +165,7 @@ def _rescue_statement(is_lost: sa.ColumnElement[bool], why: str) -> sa.Select[An
             abort_requested=False,
             worker_id=None,
             readiness=UNDECIDED,
-            queueing_lock=queueing_lock_on_return(placed.c.place),
+            queueing_lock=queueing_lock_on_return(placed.c.place) if keep_queueing_locks else sa.null(),
         )
         .returning(
             jobs.c.id,
@@ -190,34 +190,53 @@ def _lost(why: str) -> list[sa.ColumnElement[str]]:
     return [sa.literal(text, sa.Text).label(name) for name, text in texts.items()]
 
 
-_RESCUE = _rescue_statement(
-    ~sa.select(workers.c.id).where(workers.c.id == _LOST.c.worker_id).exists(),
-    "The worker that ran the job is gone: it died, or gave no sign of life for too long",
-)
-_RETURN_UNKNOWN = _rescue_statement(
-    sa.and_(_LOST.c.worker_id == _WORKER_ID, _LOST.c.id != sa.all_(array_param("known", sa.BigInteger()))),
-    "The job was fetched, and the answer was lost on its way to the worker: it was not run",
-)
+_BOTH = (True, False)
+_RESCUE = {
+    keep: _rescue_statement(
+        ~sa.select(workers.c.id).where(workers.c.id == _LOST.c.worker_id).exists(),
+        "The worker that ran the job is gone: it died, or gave no sign of life for too long",
+        keep_queueing_locks=keep,
+    )
+    for keep in _BOTH
+}
+_RETURN_UNKNOWN = {
+    keep: _rescue_statement(
+        sa.and_(_LOST.c.worker_id == _WORKER_ID, _LOST.c.id != sa.all_(array_param("known", sa.BigInteger()))),
+        "The job was fetched, and the answer was lost on its way to the worker: it was not run",
+        keep_queueing_locks=keep,
+    )
+    for keep in _BOTH
+}
 
 
 @atomic
-def rescue_jobs(connection: sa.Connection, *, max_rescues: int, limit: int = 500) -> list[RescuedJob]:
+def rescue_jobs(
+    connection: sa.Connection, *, max_rescues: int, limit: int = 500, keep_queueing_locks: bool = True
+) -> list[RescuedJob]:
     """Take back the running jobs whose worker is not registered (any more), at most ``limit``, in one statement.
 
     They wait again, one attempt older. A job whose abort was requested ends as aborted, and one that has been
     taken back ``max_rescues`` times already as failed: it would go on killing its workers.
 
     A queueing lock that is taken at this very moment is a unique violation
-    (:func:`~procrastinate.core.errors.is_unique_violation`): call again.
+    (:func:`~procrastinate.core.errors.is_unique_violation`): call again. One that a user's open transaction has taken
+    is waited for half a second, and is then :func:`~procrastinate.core.errors.is_lock_timeout`:
+    ``keep_queueing_locks=False`` takes all jobs back without theirs.
     """
     wait_briefly(connection)
-    rows = connection.execute(_RESCUE, {"max_rescues": max_rescues, "limit": limit})
+    rows = connection.execute(_RESCUE[keep_queueing_locks], {"max_rescues": max_rescues, "limit": limit})
     return [RescuedJob(**row._mapping) for row in rows]
 
 
 @atomic
 def return_unknown_jobs(
-    connection: sa.Connection, *, worker_id: int, known_ids: Collection[int], max_rescues: int, limit: int = 500
+    connection: sa.Connection,
+    *,
+    worker_id: int,
+    known_ids: Collection[int],
+    max_rescues: int,
+    limit: int = 500,
+    keep_queueing_locks: bool = True,
 ) -> list[RescuedJob]:
     """Take back the jobs that run for a worker, as the database has it, but of which that worker does not know.
 
@@ -230,4 +249,4 @@ def return_unknown_jobs(
     """
     wait_briefly(connection)
     parameters = {"worker": worker_id, "known": list(known_ids), "max_rescues": max_rescues, "limit": limit}
-    return [RescuedJob(**row._mapping) for row in connection.execute(_RETURN_UNKNOWN, parameters)]
+    return [RescuedJob(**row._mapping) for row in connection.execute(_RETURN_UNKNOWN[keep_queueing_locks], parameters)]

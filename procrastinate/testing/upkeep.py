@@ -116,29 +116,43 @@ def _started_at(tables: Tables, row: JobRow) -> datetime.datetime:
 
 
 @IMPLEMENTED.of(core.rescue_jobs)
-def rescue_jobs(tables: Tables, *, max_rescues: int, limit: int = 500) -> list[RescuedJob]:
+def rescue_jobs(
+    tables: Tables, *, max_rescues: int, limit: int = 500, keep_queueing_locks: bool = True
+) -> list[RescuedJob]:
     lost = tables.where(lambda row: row["status"] == DOING and row["worker_id"] not in tables.workers)[:limit]
-    return _take_back(tables, lost, max_rescues, "The worker that ran the job is gone")
+    return _take_back(tables, lost, max_rescues, "The worker that ran the job is gone", keep_queueing_locks)
 
 
 @IMPLEMENTED.of(core.return_unknown_jobs)
 def return_unknown_jobs(
-    tables: Tables, *, worker_id: int, known_ids: Collection[int], max_rescues: int, limit: int = 500
+    tables: Tables,
+    *,
+    worker_id: int,
+    known_ids: Collection[int],
+    max_rescues: int,
+    limit: int = 500,
+    keep_queueing_locks: bool = True,
 ) -> list[RescuedJob]:
     known = set(known_ids)
     unknown = tables.where(
         lambda row: row["status"] == DOING and row["worker_id"] == worker_id and row["id"] not in known
     )
-    return _take_back(tables, unknown[:limit], max_rescues, "The answer to the fetch of the job was lost")
+    why = "The answer to the fetch of the job was lost"
+    return _take_back(tables, unknown[:limit], max_rescues, why, keep_queueing_locks)
 
 
-def _take_back(tables: Tables, lost: list[JobRow], max_rescues: int, why: str) -> list[RescuedJob]:
+def _take_back(
+    tables: Tables, lost: list[JobRow], max_rescues: int, why: str, keep_queueing_locks: bool
+) -> list[RescuedJob]:
     worker_ids = {row["id"]: row["worker_id"] for row in lost}
     ends = {row["id"]: _end_of_lost(tables, row, max_rescues) for row in lost}
     taken = tables.taken_queueing_locks()
     # Those that end come last: a queueing lock is for one that waits.
     in_turn = sorted(lost, key=lambda row: (ends[row["id"]] is not None, row["id"]))
-    tables.update({row["id"]: _rescued(tables, row, taken, ends[row["id"]]) for row in in_turn})
+    changes = {row["id"]: _rescued(tables, row, taken, ends[row["id"]]) for row in in_turn}
+    if not keep_queueing_locks:
+        changes = {job_id: change | {"queueing_lock": None} for job_id, change in changes.items()}
+    tables.update(changes)
     path = f"{exceptions.WorkerLost.__module__}.{exceptions.WorkerLost.__qualname__}"
     error = NewError(exception_class=path, message=why, traceback=f"{path}: {why}\n")
     for job_id, worker_id in worker_ids.items():

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -255,6 +255,7 @@ class LosesAnswers(WorkerConnector):
     """The database does as it is told; the first answers to a fetch are lost on the way."""
 
     to_lose = 1
+    then: Callable[[], Any] = staticmethod(lambda: None)
 
     def get_worker_connector(self) -> WorkerConnector:
         return self
@@ -263,6 +264,7 @@ class LosesAnswers(WorkerConnector):
         answer = await super().run_async(operation, *args, **kwargs)
         if operation is core.fetch_jobs and answer and self.to_lose:
             self.to_lose -= 1
+            self.then()
             raise exceptions.DatabaseUnavailable("The connection was lost")
         return answer
 
@@ -288,4 +290,24 @@ async def test_jobs_whose_fetch_was_never_answered_run_all_the_same(
             await queue.succeeded(job_id)
         await running.stopped()
     assert sorted(runs) == [0, 1]
+    assert connector.to_lose == 0
+
+
+async def test_also_while_an_open_transaction_has_taken_a_queueing_lock_of_theirs(
+    app: App, workers: Workers, queue: Queue, database_url: str, engine: sa.Engine
+) -> None:
+    """Until they are given back, the worker fetches nothing."""
+    task = app.task(name="task")(lambda: None)
+    job_id = await task.configure(queueing_lock="taken").defer_async()
+    connector = LosesAnswers(database.libpq_url(database_url))
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(app.replace_connector(connector))
+        await connector.open_async()
+        stack.push_async_callback(connector.close_async)
+        user = stack.enter_context(engine.connect())
+        connector.then = lambda: core.defer_job(user, database.new_job(queueing_lock="taken"))
+        running = workers.start()
+        await queue.succeeded(job_id)
+        user.rollback()
+        await running.stopped()
     assert connector.to_lose == 0

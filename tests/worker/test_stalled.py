@@ -7,11 +7,13 @@ import threading
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from procrastinate import core
 from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.job_context import JobContext
+from tests.database import new_job
 from tests.worker.running import Queue, Workers, WorkerThread, happens, until
 
 LIVELY: dict[str, Any] = {"update_heartbeat_interval": 0.1, "stalled_worker_timeout": 0.8}
@@ -86,6 +88,21 @@ async def test_jobs_with_locks_and_queueing_locks_are_rescued_too(app: App, work
     second = await task.defer_async()
     workers.start()
     await queue.succeeded(first, second)
+
+
+async def test_jobs_are_rescued_while_an_open_transaction_has_a_queueing_lock_of_theirs(
+    app: App, workers: Workers, queue: Queue, engine: sa.Engine
+) -> None:
+    """That job goes back without; and the others do not wait, either."""
+    task = app.task(name="task")(lambda: None)
+    locked = await task.configure(queueing_lock="taken").defer_async()
+    free = await task.defer_async()
+    await fetched_by_a_worker_that_died(app, queue)
+    with engine.connect() as user:
+        core.defer_job(user, new_job(queueing_lock="taken"))
+        workers.start()
+        await queue.succeeded(locked, free)
+        user.rollback()
 
 
 async def test_a_job_that_keeps_killing_its_workers_fails_in_the_end(app: App, workers: Workers, queue: Queue) -> None:
