@@ -67,9 +67,9 @@ class Session:
             async with self._side_tasks():
                 await self._work_gracefully()
         finally:
+            self._heartbeat.stop()  # first: a cancellation may end what follows, and its thread would go on
             self._slots.close()
             await self._giving_back.finish(_LAST_WRITES_TIMEOUT)
-            self._heartbeat.stop()
             await self._say_goodbye()
             await asyncio.to_thread(self._heartbeat.join, _LAST_WRITES_TIMEOUT)
         self._log(logging.INFO, "stop_worker", "Stopped worker on %s", queues_display(self._settings.queues))

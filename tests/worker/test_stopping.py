@@ -14,6 +14,7 @@ from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.job_context import AbortReason, JobContext
 from procrastinate.worker import Worker
+from procrastinate.worker.giving_back import GivingBack
 from tests.worker.running import Queue, Workers, WorkerThread, happens, soon, until
 
 
@@ -186,6 +187,26 @@ async def test_cancelling_it_twice_does_not_wait_and_the_job_is_left_to_the_othe
     workers.start()
     await queue.succeeded(job_id)
     assert queue.row(job_id)["attempts"] == 2
+
+
+async def test_cancelling_it_while_it_gives_jobs_back_leaves_no_heart_beating(
+    workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others would go on waiting for a worker that is gone."""
+    giving_back = asyncio.Event()
+
+    async def without_end(self: GivingBack, patience: float | None = None) -> None:
+        giving_back.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(GivingBack, "finish", without_end)
+    running = await workers.listening(queue)
+    running.worker.stop()
+    await happens(giving_back)
+    running.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running.task
+    await until(lambda: "procrastinate-heartbeat" not in [thread.name for thread in threading.enumerate()])
 
 
 async def test_run_worker_async_can_be_limited_in_time(app: App, workers: Workers, queue: Queue) -> None:
