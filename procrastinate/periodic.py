@@ -255,31 +255,38 @@ class PeriodicDeferrer:
     async def defer_jobs(self, jobs_to_defer: Iterable[TaskAtTime]) -> None:
         """Defer these ticks, each unless somebody else did.
 
-        One whose queueing lock an open transaction has taken is left for the next time, with those after it: the other
-        schedules do not wait for that.
+        One that the database refuses is left for the next time, with those after it: the other schedules do not wait
+        for that.
 
         Raises
         ------
         ConnectorException
-            The database is away, say. What is not deferred yet can be tried again.
+            The database is away, or refuses a tick for another reason than that an open transaction has taken its
+            queueing lock. What is not deferred yet can be tried again.
         """
         self._held_up.clear()
+        refusal: exceptions.ConnectorException | None = None
         for periodic_task, timestamp in jobs_to_defer:
             key = periodic_task.task.name, periodic_task.periodic_id
             if key in self._held_up:
                 continue
             try:
                 await self._defer_tick(periodic_task, timestamp)
+            except exceptions.DatabaseUnavailable:
+                raise
             except exceptions.ConnectorException as error:
-                if not is_lock_timeout(error):
-                    raise
                 self._held_up.add(key)
-                _log_held_up(periodic_task, timestamp)
+                if is_lock_timeout(error):
+                    _log_held_up(periodic_task, timestamp)
+                else:
+                    refusal = error
                 continue
             except Exception as error:
                 # One task that cannot be deferred as it is must not keep the others from their ticks.
                 _log_error(periodic_task, timestamp, error)
             self.last_defers[key] = timestamp
+        if refusal is not None:
+            raise refusal
 
     async def _defer_tick(self, periodic_task: PeriodicTask[Any, Any, Any], timestamp: int) -> None:
         task = periodic_task.task

@@ -19,6 +19,9 @@ _SECOND_LOOK = 0.1
 repeated once."""
 _LONGEST_TIMER = 3600.0
 _STOCK_INTERVAL = 30.0
+_FIRST_STOCK_INTERVAL = 0.1
+"""Seconds between two looks at what the database says is this worker's; and after the first where there is doubt: a
+row that somebody holds just then is passed over."""
 _UNCALLED_FETCH = 0.005
 _UNCALLED_PROMOTION = 0.1
 """Seconds until the next fetch, and the next promotion, of a worker that nobody calls, for it has enough to do."""
@@ -75,6 +78,7 @@ class FetchLoop:
         self._last_promotion = 0.0
         self._left_undecided = 0
         self._next_stock = 0.0
+        self._stock_interval = _STOCK_INTERVAL
         self._news = False
         self._due_timer: asyncio.TimerHandle | None = None
         self._look_timer: asyncio.TimerHandle | None = None
@@ -108,8 +112,12 @@ class FetchLoop:
 
     def doubt(self) -> None:
         """Take stock before the next fetch: the database may have jobs of which the worker does not know."""
-        self._next_stock = 0.0
+        self._take_stock_soon()
         self.wake()
+
+    def _take_stock_soon(self) -> None:
+        self._next_stock = 0.0
+        self._stock_interval = _FIRST_STOCK_INTERVAL
 
     def stop(self) -> None:
         """Start no more jobs."""
@@ -139,7 +147,8 @@ class FetchLoop:
     async def _take_stock_if_due(self) -> None:
         if self._loop.time() >= self._next_stock:
             await self._take_stock()
-            self._next_stock = self._loop.time() + _STOCK_INTERVAL
+            self._next_stock = self._loop.time() + self._stock_interval
+            self._stock_interval = min(self._stock_interval * 4, _STOCK_INTERVAL)
 
     async def _fill(self) -> bool:
         """Fetch as much as there is room for, and say whether to go on at once."""
@@ -230,8 +239,9 @@ class FetchLoop:
 
     async def _sleep(self) -> None:
         looks_soon = self._call.looks_by_itself and self._room() > 0
+        longest = _UNCALLED_FETCH if looks_soon else self._polling_interval
         try:
-            async with asyncio.timeout(_UNCALLED_FETCH if looks_soon else self._polling_interval):
+            async with asyncio.timeout(min(longest, max(self._next_stock - self._loop.time(), 0))):
                 await self._woken.wait()
         except TimeoutError:
             self._promote_next = self._promote_next or not looks_soon
@@ -248,7 +258,7 @@ class FetchLoop:
                 exc_info=self._logger.isEnabledFor(logging.DEBUG),
             )
         self._promote_next = True
-        self._next_stock = 0.0
+        self._take_stock_soon()
         loop_stops = asyncio.create_task(self._until_stopping())
         await asyncio.wait({loop_stops}, timeout=wait)
         loop_stops.cancel()

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable
 
 from procrastinate import core
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
+from procrastinate.worker.backoff import Backoff
+
+_LOCKED_PAUSE = 0.02
+"""Seconds until the second of the tries. Nothing is fetched meanwhile: they take a third of a second at most."""
+_TRIES = 5
 
 
 class GivingBack:
     """Gives jobs back to wait, in the background.
 
-    It is tried once. When the answer is lost the jobs may wait again, and may even have been fetched anew, which
-    ``on_failure`` has to find out. A job whose row somebody has locked is found there, too.
+    It is not tried again when the answer is lost: the jobs may wait again, and may even have been fetched anew, which
+    ``on_failure`` has to find out. A job whose row somebody has locked is mostly free a moment later; one that stays
+    locked is found there, too.
 
     Parameters
     ----------
     on_failure:
-        Called when jobs may have stayed this worker's.
+        Called when jobs may have stayed this worker's, once they are not among ``ids`` any more.
     on_done:
         Called when nothing is under way any more.
     """
@@ -36,7 +43,7 @@ class GivingBack:
         self._logger = logger
         self._on_failure = on_failure
         self._on_done = on_done
-        self._under_way: dict[asyncio.Task[None], set[int]] = {}
+        self._under_way: dict[asyncio.Task[bool], set[int]] = {}
 
     @property
     def is_under_way(self) -> bool:
@@ -59,8 +66,10 @@ class GivingBack:
             self._under_way[task] = {job.id for job in its_jobs if job.id is not None}
             task.add_done_callback(self._forget)
 
-    def _forget(self, task: asyncio.Task[None]) -> None:
+    def _forget(self, task: asyncio.Task[bool]) -> None:
         del self._under_way[task]
+        if task.cancelled() or task.exception() is not None or not task.result():
+            self._on_failure()
         if not self._under_way:
             self._on_done()
 
@@ -71,21 +80,26 @@ class GivingBack:
             for task in late:
                 task.cancel()
 
-    async def _give_back(self, worker_id: int, jobs: list[Job]) -> None:
-        fetched = [core.FetchedJob(id=job.id, attempts=job.attempts) for job in jobs if job.id is not None]
-        try:
-            given_back = await self._manager.give_back_jobs(fetched, worker_id=worker_id)
-        except Exception as error:
-            self._on_failure()
-            self._log(
-                logging.WARNING, "%d jobs that were fetched ahead may not have been given back: %s", fetched, error
-            )
-            return
-        if len(given_back) < len(fetched):
-            self._on_failure()
-        self._log(logging.DEBUG, "Gave %d jobs back that were fetched ahead%s", fetched, "")
+    async def _give_back(self, worker_id: int, jobs: list[Job]) -> bool:
+        """Whether all of them wait again, for sure."""
+        left = [core.FetchedJob(id=job.id, attempts=job.attempts) for job in jobs if job.id is not None]
+        pauses = Backoff(first=_LOCKED_PAUSE)
+        for _ in range(_TRIES):
+            try:
+                given_back = await self._manager.give_back_jobs(left, worker_id=worker_id)
+            except Exception as error:
+                message = "%d jobs that were fetched ahead may not have been given back: %s"
+                self._log(logging.WARNING, message, [job.id for job in left], error)
+                return False
+            self._log(logging.DEBUG, "Gave %d jobs back that were fetched ahead%s", list(given_back), "")
+            left = [job for job in left if job.id not in given_back]
+            if not left:
+                return True
+            await asyncio.sleep(pauses.next_wait())
+        return False
 
-    def _log(self, level: int, message: str, fetched: list[core.FetchedJob], detail: object) -> None:
+    def _log(self, level: int, message: str, job_ids: list[int], detail: object) -> None:
         if self._logger.isEnabledFor(level):
-            extra = {"action": "give_back_jobs", "jobs": [job.id for job in fetched]}
-            self._logger.log(level, message, len(fetched), detail, extra=extra)
+            extra = {"action": "give_back_jobs", "jobs": job_ids}
+            with contextlib.suppress(Exception):  # a log handler that raises must not cut this short
+                self._logger.log(level, message, len(job_ids), detail, extra=extra)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from procrastinate.worker.worker import Worker
 
 _LAST_WRITES_TIMEOUT = 5.0
-"""Seconds for the goodbye to the database. If it is away, the others will find out."""
+"""Seconds that the last outcomes and the goodbye have at least. If the database is away, the others will find out."""
 
 
 class Session:
@@ -103,9 +103,12 @@ class Session:
         await self._write_last_outcomes()
 
     async def _write_last_outcomes(self) -> None:
-        """Within the graceful timeout where there is one. What is not written by then runs again elsewhere."""
+        """Within the graceful timeout where there is one, or a little more. What is not written by then runs again
+        elsewhere.
+        """
+        graceful = self._settings.shutdown_graceful_timeout
         try:
-            async with asyncio.timeout(self._settings.shutdown_graceful_timeout or None):
+            async with asyncio.timeout(None if graceful is None else max(graceful, _LAST_WRITES_TIMEOUT)):
                 await self._recorder.flush()
         except TimeoutError:
             unrecorded = len(self._recorder.unrecorded_ids)

@@ -44,7 +44,7 @@ def test_no_lock_is_held_twice_and_each_job_runs_once(queue: Queue, fleet: Fleet
 
 @pytest.mark.full_round
 def test_no_lock_is_held_twice_where_workers_are_killed(queue: Queue, fleet: Fleet, size: Size, report: Report) -> None:
-    workers, jobs, locks, concurrency = size.count(3, 8), size.count(100, 20_000), size.count(10, 500), 5
+    workers, jobs, locks, concurrency = size.count(3, 8), size.count(100, 4_000), size.count(10, 500), 5
     kill = frozenset(random.Random(5).sample(range(jobs), jobs // 20))
     locked_jobs(queue, jobs, locks, kill=kill)
     queue.start_clock()

@@ -16,7 +16,7 @@ from procrastinate import core, exceptions
 from procrastinate.adapters.worker_connector import WorkerConnector
 from procrastinate.app import App
 from procrastinate.core import Status
-from procrastinate.worker import recorder
+from procrastinate.worker import recorder, session
 from tests import database
 from tests.worker.running import Queue, Workers, happens, until
 
@@ -110,6 +110,36 @@ async def test_jobs_go_on_and_their_outcomes_are_recorded(
     await queue.failed(ids[0])
     await queue.succeeded(*ids[1:])
     assert sorted(started) == [0, 1, 2]
+
+
+async def test_a_worker_without_a_graceful_timeout_does_not_wait_for_the_database_to_come_back(
+    app: App,
+    workers: Workers,
+    queue: Queue,
+    database_url: str,
+    databases: database.Databases,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of 0 seconds, that is: the last outcomes have a moment, and no more."""
+    monkeypatch.setattr(session, "_LAST_WRITES_TIMEOUT", 0.5)
+    started, release = asyncio.Event(), asyncio.Event()
+
+    @app.task
+    async def task() -> None:
+        started.set()
+        await release.wait()
+
+    await task.defer_async()
+    running = await workers.listening(queue, shutdown_graceful_timeout=0)
+    await happens(started)
+    with outage(databases, database_url, queue):
+        release.set()
+        await until(lambda: "record_outcomes_error" in actions(caplog))
+        running.worker.stop()
+        async with asyncio.timeout(20):
+            await running.task
+    assert "outcomes_lost" in actions(caplog)
 
 
 async def test_jobs_that_end_while_the_database_is_away_are_recorded_when_it_is_back(

@@ -110,6 +110,26 @@ async def test_a_tick_whose_queueing_lock_somebodys_open_transaction_has_does_no
     await until(lambda: ticks(queue) == 2)
 
 
+async def test_a_schedule_whose_tick_the_database_refuses_does_not_hold_up_the_others(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    """It is tried again, until it is taken."""
+    refuse = """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not this one'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON procrastinate_jobs FOR EACH ROW
+        WHEN (NEW.task_name = 'first') EXECUTE FUNCTION refuse()
+    """
+    queue.sql(refuse)
+    for name in ("first", "second"):
+        task: Any = app.task(name=name, queue="ticks")(lambda timestamp: None)
+        app.periodic(cron="0 0 1 * *")(task)
+    app.periodic_defaults = {"max_delay": 10**9}
+    workers.start(queues=["others"])
+    await until(lambda: ticks(queue) == 1)
+    await queue.ddl("DROP TRIGGER refuse ON procrastinate_jobs")
+    await until(lambda: ticks(queue) == 2)
+
+
 async def test_a_schedule_of_a_job_that_cannot_be_stored_does_not_hold_up_the_others(
     app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:

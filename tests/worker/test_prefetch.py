@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from procrastinate import exceptions
 from procrastinate.app import App
@@ -14,7 +15,7 @@ from procrastinate.core import Status
 from procrastinate.job_context import JobContext
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
-from procrastinate.worker import prefetch, slots
+from procrastinate.worker import fetch_loop, giving_back, prefetch, slots
 from procrastinate.worker.prefetch import Prefetch
 from tests.worker.running import FOR_EVER, Queue, Workers, happens, until
 
@@ -274,6 +275,40 @@ async def test_when_the_answer_to_giving_back_is_lost_they_are_not_lost(
     gate.open.set()
     await queue.succeeded(*job_ids)
     assert sorted(gate.started) == job_ids
+
+
+@pytest.mark.usefixtures("ahead")
+@pytest.mark.parametrize("tries", [5, 1], ids=["for a moment", "for longer"])
+async def test_one_whose_row_is_locked_when_it_is_given_back_follows_soon(
+    workers: Workers, queue: Queue, gate: Gate, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, tries: int
+) -> None:
+    """By another try; or, as one of which the worker knows nothing, and that counts as an attempt."""
+    monkeypatch.setattr(giving_back, "_TRIES", tries)
+    monkeypatch.setattr(giving_back, "_LOCKED_PAUSE", 0.5)
+    monkeypatch.setattr(fetch_loop, "_STOCK_INTERVAL", FOR_EVER)
+    give_back_jobs = JobManager.give_back_jobs
+    first, second, third = await defer(gate, 3)
+    with engine.connect() as somebody:
+
+        async def give_back_when_locked(*args: Any, **kwargs: Any) -> Any:
+            if not somebody.in_transaction():
+                lock_row(somebody, third)
+            given_back = await give_back_jobs(*args, **kwargs)
+            monkeypatch.setattr(JobManager, "give_back_jobs", give_back_jobs)
+            return given_back
+
+        monkeypatch.setattr(JobManager, "give_back_jobs", give_back_when_locked)
+        workers.start()
+        await until(lambda: gate.started == [first] and queue.status(second) is Status.TODO)
+        assert queue.status(third) is Status.DOING
+    await until(lambda: queue.status(third) is Status.TODO)
+    assert queue.row(third)["attempts"] == (0 if tries > 1 else 1)
+    gate.open.set()
+
+
+def lock_row(connection: sa.Connection, job_id: int) -> None:
+    """As an open transaction of a user's does."""
+    connection.execute(sa.text("SELECT 1 FROM procrastinate_jobs WHERE id = :id FOR UPDATE"), {"id": job_id})
 
 
 @pytest.mark.usefixtures("patient")

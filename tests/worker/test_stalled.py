@@ -158,8 +158,8 @@ async def test_a_worker_that_was_taken_for_dead_registers_anew(
     running = await workers.listening(queue, **LIVELY)
     first = running.worker.worker_id
     core.unregister_worker(queue.connection, first or 0)
-    await until(lambda: running.worker.worker_id != first)
-    assert "worker_registered_anew" in [vars(record)["action"] for record in caplog.records]
+    await until(lambda: "worker_registered_anew" in [vars(record)["action"] for record in caplog.records])
+    assert running.worker.worker_id != first
     job_id = await app.task(name="task")(lambda: None).defer_async()
     await queue.succeeded(job_id)
     assert queue.row(job_id)["worker_id"] == running.worker.worker_id
