@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import contextvars
 import socket
-import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -18,6 +17,7 @@ import psycopg
 import sqlalchemy as sa
 
 from procrastinate import exceptions
+from procrastinate.adapters.alarms import call_later
 from procrastinate.connector import Operation
 
 P = ParamSpec("P")
@@ -107,7 +107,7 @@ def watch_connections(engine: sa.Engine) -> None:
 
 def run(runner: Callable[..., R], operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Let ``runner`` run an operation on an engine that is watched, and wait in a thread, as long as is reasonable."""
-    wait = Wait(_call_in_thread)
+    wait = Wait(call_later)
     token = _current.set(wait)
     try:
         return runner(operation, *args, **kwargs)
@@ -117,13 +117,6 @@ def run(runner: Callable[..., R], operation: Operation[P, R], *args: P.args, **k
     finally:
         _current.reset(token)
         wait.end()
-
-
-def _call_in_thread(seconds: float, function: Callable[[], None]) -> threading.Timer:
-    timer = threading.Timer(seconds, function)
-    timer.daemon = True
-    timer.start()
-    return timer
 
 
 async def run_async(runner: Callable[..., Any], operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

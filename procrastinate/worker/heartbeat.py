@@ -27,6 +27,9 @@ class Heartbeat:
         Seconds without a beat after which the others take the worker for dead.
     on_new_id:
         Called, in the thread, with the id that the worker has from now on.
+    on_first_beat:
+        Called, in the thread, once it has beaten, or tried to. That connects, which takes long beside a task that keeps
+        the GIL: some thirty turns, where a beat takes three.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Heartbeat:
         patience: float,
         logger: logging.Logger,
         on_new_id: Callable[[int], None],
+        on_first_beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._connector = connector
         self._worker_id = worker_id
@@ -44,6 +48,7 @@ class Heartbeat:
         self._patience = patience
         self._logger = logger
         self._on_new_id = on_new_id
+        self._on_first_beat = on_first_beat
         self._stopping = threading.Event()
         self._last_beat = time.monotonic()
         self._steady_since = time.monotonic()
@@ -80,6 +85,8 @@ class Heartbeat:
             self._warn("The heartbeat could not be written: %s", error, action="update_heartbeat_error")
 
     def _run(self) -> None:
+        self.beat()
+        self._on_first_beat()
         while not self._stopping.wait(self._interval):
             self.beat()
 

@@ -41,6 +41,7 @@ class Session:
             manager, worker.logger, on_failure=self._fetch_loop.doubt, on_done=self._fetch_loop.look_from_start
         )
         self._slots = self._make_slots()
+        self._may_begin = asyncio.Event()
         self._heartbeat = self._make_heartbeat()
         self._rescuer = self._make_rescuer()
 
@@ -52,6 +53,7 @@ class Session:
 
     def stop(self) -> None:
         """Start no more jobs."""
+        self._may_begin.set()
         self._fetch_loop.stop()
         self._slots.stop()
 
@@ -90,9 +92,10 @@ class Session:
             raise
 
     async def _work(self) -> None:
-        """Run jobs until stopped, then drain, and write the last outcomes."""
+        """Run jobs, once the heart beats, until stopped; then drain, and write the last outcomes."""
         if self._worker.stop_requested:
             self.stop()
+        await self._may_begin.wait()
         if not self._settings.wait:
             await self._rescue_first()
         await self._fetch_loop.run(None if self._settings.wait else self._is_drained)
@@ -181,6 +184,7 @@ class Session:
             self._settings.stalled_worker_timeout,
             self._worker.logger,
             on_new_id=self._set_worker_id_threadsafe,
+            on_first_beat=self._begin_threadsafe,
         )
 
     def _make_rescuer(self) -> Rescuer:
@@ -193,6 +197,10 @@ class Session:
             may_judge=lambda: self._heartbeat.may_judge or not self._settings.wait,
             logger=self._worker.logger,
         )
+
+    def _begin_threadsafe(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the worker, and its event loop, may have ended meanwhile
+            self._event_loop.call_soon_threadsafe(self._may_begin.set)
 
     def _set_worker_id_threadsafe(self, worker_id: int) -> None:
         self._event_loop.call_soon_threadsafe(self._set_worker_id, worker_id)

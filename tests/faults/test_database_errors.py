@@ -104,7 +104,7 @@ def test_an_idle_in_transaction_timeout(
     verdict = queue.verdict(jobs)
     report(6, "`idle_in_transaction_session_timeout`, beside tasks that block the loop", verdict, may_run_again=True)
     assert verdict.again == jobs // 2, "those that fail once, and no other"
-    assert_reported(fleet, "idle-in-transaction timeout")
+    assert fleet.actions()["record_outcomes_error"] + fleet.actions()["fetch_jobs_error"] > 0
     assert_nobody_died(fleet)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from typing import Any
 
@@ -13,6 +14,7 @@ from procrastinate import core
 from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.job_context import JobContext
+from procrastinate.worker.heartbeat import Heartbeat
 from tests.database import new_job
 from tests.worker.running import Queue, Workers, WorkerThread, happens, until
 
@@ -165,6 +167,47 @@ async def test_a_worker_that_was_taken_for_dead_registers_anew(
     assert queue.row(job_id)["worker_id"] == running.worker.worker_id
     await running.stopped()
     assert queue.sql("SELECT count(*) FROM procrastinate_workers") == 0
+
+
+async def test_a_worker_starts_nothing_before_its_heart_beats(
+    app: App, workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection is made by then: beside a job that keeps the GIL that takes so long that it looks dead."""
+    beating, go_on = threading.Event(), threading.Event()
+    beat = Heartbeat.beat
+
+    def beat_slowly(heartbeat: Heartbeat) -> None:
+        beating.set()
+        assert go_on.wait(10)
+        beat(heartbeat)
+
+    monkeypatch.setattr(Heartbeat, "beat", beat_slowly)
+    job_id = await app.task(name="task")(lambda: None).defer_async()
+    workers.start()
+    await until(beating.is_set)
+    await until(queue.is_listening)
+    assert queue.status(job_id) is Status.TODO
+    go_on.set()
+    await queue.succeeded(job_id)
+
+
+async def test_a_worker_that_is_stopped_before_that_does_not_wait_for_it(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "procrastinate")
+    beating, go_on = threading.Event(), threading.Event()
+
+    def beat(heartbeat: Heartbeat) -> None:
+        beating.set()
+        assert go_on.wait(10)
+
+    monkeypatch.setattr(Heartbeat, "beat", beat)
+    running = workers.start()
+    await until(beating.is_set)
+    running.worker.stop()
+    await until(lambda: "stopping_worker" in [vars(record)["action"] for record in caplog.records])
+    go_on.set()
+    await running.ended()
 
 
 async def test_its_late_outcome_is_refused(

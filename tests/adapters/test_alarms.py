@@ -1,0 +1,49 @@
+"""Functions that are called later, from one thread."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+
+import pytest
+
+from procrastinate.adapters.alarms import Alarms, call_later
+
+
+def test_they_are_called_in_the_order_of_their_times_by_one_thread() -> None:
+    """An earlier one that comes later is not late."""
+    alarms, called = Alarms(), queue.SimpleQueue[tuple[str, int]]()
+
+    def call(name: str) -> None:
+        called.put((name, threading.get_ident()))
+
+    alarms.call_later(0.2, lambda: call("second"))
+    alarms.call_later(0.05, lambda: call("first"))
+    alarms.call_later(0.3, lambda: call("third"))
+    rung = [called.get(timeout=10) for _ in range(3)]
+    assert [name for name, _ in rung] == ["first", "second", "third"]
+    assert len({thread for _, thread in rung} - {threading.get_ident()}) == 1
+
+
+def test_one_that_was_cancelled_is_not_called() -> None:
+    """The others are."""
+    alarms, called = Alarms(), queue.SimpleQueue[str]()
+    alarms.call_later(0.01, lambda: called.put("cancelled")).cancel()
+    alarms.call_later(0.02, lambda: called.put("kept"))
+    assert called.get(timeout=10) == "kept"
+    assert called.empty()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_has_a_thread_of_its_own() -> None:
+    """That of its parent is not there."""
+    rung = threading.Event()
+    call_later(0.01, rung.set)
+    assert rung.wait(10)
+    child = os.fork()
+    if child == 0:
+        rung.clear()
+        call_later(0.01, rung.set)
+        os._exit(0 if rung.wait(10) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
