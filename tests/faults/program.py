@@ -87,7 +87,7 @@ async def block_loop(number: int, seconds: float) -> None:
 def hold_gil(number: int, seconds: float) -> None:
     """Lets no other thread run while it adds up: about a fifth of a second at a time, however fast the machine is.
 
-    A heartbeat has to wait for its turn some ten times, and all of that within the timeout.
+    A heartbeat has to wait for its turn two to five times, and all of that within the timeout.
     """
     ledger.started(number, PROCESS)
     now = time.monotonic()
