@@ -66,12 +66,17 @@ class Alarms:
 
 
 _alarms = Alarms()
-call_later = _alarms.call_later
+
+
+def call_later(seconds: float, function: Callable[[], None]) -> Alarm:
+    """As :meth:`Alarms.call_later`, by the alarms of this process."""
+    return _alarms.call_later(seconds, function)
 
 
 def _begin_anew() -> None:
     """The thread is not there in a forked process, and may have held the lock when it was forked."""
-    _alarms.__init__()  # type: ignore[misc]
+    global _alarms
+    _alarms = Alarms()
 
 
 os.register_at_fork(after_in_child=_begin_anew)
