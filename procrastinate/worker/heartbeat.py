@@ -29,7 +29,7 @@ class Heartbeat:
         Called, in the thread, with the id that the worker has from now on.
     on_first_beat:
         Called, in the thread, once it has beaten, or tried to. That connects, which takes long beside a task that keeps
-        the GIL: some thirty turns, where a beat takes three.
+        the GIL: seventeen turns, where a beat takes three.
     """
 
     def __init__(
