@@ -48,7 +48,7 @@ nitpicky = False
 
 
 # What is no page of the site is named there, not linked.
-_NOT_ON_THE_SITE = re.compile(r"\[([^\]]+)\]\((?:\.\./)?(?:ARCHITECTURE|CONTRIBUTING|LICENSE|examples|docs/\))[^)]*\)?")
+_NOT_ON_THE_SITE = re.compile(r"\[([^\]]+)\]\((?:\.\./)?(?:ARCHITECTURE|CONTRIBUTING|LICENSE|SECURITY|examples|docs/\))[^)]*\)?")
 
 
 def setup(app: Any) -> None:
