@@ -48,7 +48,8 @@ nitpicky = False
 
 
 # What is no page of the site is named there, not linked.
-_NOT_ON_THE_SITE = re.compile(r"\[([^\]]+)\]\((?:\.\./)?(?:ARCHITECTURE|CONTRIBUTING|LICENSE|SECURITY|examples|docs/\))[^)]*\)?")
+_PAGES_OF_THE_REPOSITORY = "ARCHITECTURE|CONTRIBUTING|LICENSE|SECURITY|examples"
+_NOT_ON_THE_SITE = re.compile(rf"\[([^\]]+)\]\((?:\.\./)?(?:{_PAGES_OF_THE_REPOSITORY}|docs/\))[^)]*\)?")
 
 
 def setup(app: Any) -> None:
