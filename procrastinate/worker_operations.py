@@ -142,9 +142,15 @@ class WorkerOperations(OperationRunner):
 
     # Workers
 
-    async def register_worker(self) -> int:
-        """Add a worker, alive as of now, and return its id."""
-        return await self.connector.run_async(core.register_worker)
+    async def register_worker(self, terms: core.WorkerTerms | None = None) -> int:
+        """Add a worker, alive as of now, and return its id.
+
+        Parameters
+        ----------
+        terms:
+            How the others are to judge it; by their own options by default.
+        """
+        return await self.connector.run_async(core.register_worker, terms or core.WorkerTerms())
 
     async def unregister_worker(self, worker_id: int) -> None:
         """Remove a worker that has stopped."""
@@ -169,7 +175,26 @@ class WorkerOperations(OperationRunner):
         return await self.connector.run_async(core.update_heartbeat, worker_id)
 
     async def prune_stalled_workers(self, seconds_since_heartbeat: float) -> list[int]:
-        """Remove the workers that have not been heard of for so many seconds, and return their ids."""
+        """Remove the workers that have not been heard of for so many seconds, and return their ids.
+
+        Workers do this without being asked, and with more care: they watch each other before they judge. This believes
+        a single look at the database's clock. A worker whose own ``stalled_worker_timeout`` is longer is left alone.
+        """
         return await self.connector.run_async(
             core.prune_stalled_workers, seconds_since_heartbeat=seconds_since_heartbeat
         )
+
+    async def list_late_workers(
+        self, *, worker_id: int, heartbeat_interval: float, stalled_timeout: float
+    ) -> list[core.LateWorker]:
+        """The other workers whose heartbeat is late, as :func:`procrastinate.core.list_late_workers` says."""
+        return await self.connector.run_async(
+            core.list_late_workers,
+            worker_id=worker_id,
+            heartbeat_interval=heartbeat_interval,
+            stalled_timeout=stalled_timeout,
+        )
+
+    async def remove_dead_workers(self, dead: Sequence[core.LateWorker]) -> list[int]:
+        """Remove workers that were watched and found dead, and return the ids of those that were removed."""
+        return await self.connector.run_async(core.remove_dead_workers, dead)

@@ -23,6 +23,7 @@ from procrastinate.core.details import (
 )
 from procrastinate.core.enums import Status
 from procrastinate.core.errors import is_unique_violation
+from procrastinate.core.liveness import STALLED_TIMEOUT, is_silent
 from procrastinate.core.operation import atomic
 from procrastinate.core.records import FinishedJob, JobRetry
 from procrastinate.core.tables import (
@@ -273,8 +274,7 @@ def retry_jobs(
 
 
 def _has_lively_worker() -> sa.Exists:
-    is_fresh = workers.c.last_heartbeat > sa.func.now() - datetime.timedelta(seconds=30)
-    return sa.select(workers.c.id).where(workers.c.id == jobs.c.worker_id, is_fresh).exists()
+    return sa.select(workers.c.id).where(workers.c.id == jobs.c.worker_id, ~is_silent(STALLED_TIMEOUT)).exists()
 
 
 _RETRY_BY_ID = (
@@ -324,8 +324,8 @@ def retry_job_by_id(
     Parameters
     ----------
     spare_running:
-        Leave a running job alone whose worker has given a sign of life in the last half minute: sent back, it would
-        run twice at once.
+        Leave a running job alone while its worker is alive. Sent back, it would run twice at once. A worker is alive
+        for as long as it says that it may be silent, and for at least half a minute.
     retry_at:
         When it may run again, an aware datetime; ``None`` for at once.
 
