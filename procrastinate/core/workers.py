@@ -14,8 +14,8 @@ from procrastinate.core.details import keep_error
 from procrastinate.core.enums import EventType, Status
 from procrastinate.core.fetch import STORED_COLUMNS, stored_job
 from procrastinate.core.liveness import is_silent
-from procrastinate.core.operation import atomic
-from procrastinate.core.record import queueing_lock_on_return, wait_briefly
+from procrastinate.core.patience import waits_briefly
+from procrastinate.core.record import queueing_lock_on_return
 from procrastinate.core.records import RescuedJob, StoredJob
 from procrastinate.core.tables import (
     DOING,
@@ -76,7 +76,7 @@ def _lost_runs(is_lost: sa.ColumnElement[bool]) -> sa.CTE:
     """The runs that are lost, as the statement's snapshot has it: by job, worker and attempt."""
     return (
         sa.select(_LOST.c.id, _LOST.c.worker_id, _LOST.c.attempts)
-        .where(_LOST.c.status == DOING, is_lost)
+        .where(_LOST.c.status == DOING, is_lost, waits_briefly())
         .cte("seen")
         .prefix_with("MATERIALIZED", dialect="postgresql")
     )
@@ -176,7 +176,6 @@ _RETURN_UNKNOWN = {
 }
 
 
-@atomic
 def rescue_jobs(
     connection: sa.Connection, *, max_rescues: int, limit: int = 500, keep_queueing_locks: bool = True
 ) -> list[RescuedJob]:
@@ -190,12 +189,10 @@ def rescue_jobs(
     is waited for half a second, and is then :func:`~procrastinate.core.errors.is_lock_timeout`:
     ``keep_queueing_locks=False`` takes all jobs back without theirs.
     """
-    wait_briefly(connection)
     rows = connection.execute(_RESCUE[keep_queueing_locks], {"max_rescues": max_rescues, "limit": limit})
     return [RescuedJob(**row._mapping) for row in rows]
 
 
-@atomic
 def return_unknown_jobs(
     connection: sa.Connection,
     *,
@@ -214,6 +211,5 @@ def return_unknown_jobs(
     known_ids:
         The jobs that the worker runs, or has run and not recorded yet.
     """
-    wait_briefly(connection)
     parameters = {"worker": worker_id, "known": list(known_ids), "max_rescues": max_rescues, "limit": limit}
     return [RescuedJob(**row._mapping) for row in connection.execute(_RETURN_UNKNOWN[keep_queueing_locks], parameters)]
