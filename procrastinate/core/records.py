@@ -200,6 +200,7 @@ class Promotion:
     on which it depends (``None``: nothing was looked at, for another worker was at it).
     ``next_due_in`` is the time in seconds, by the database's clock, until the next waiting job falls due;
     ``None`` when none waits for its time.
+    ``had_turn``: no other session had the turn. Where one had it, ``first_due`` is the first of the due jobs.
     """
 
     promoted: int
@@ -207,6 +208,8 @@ class Promotion:
     next_due_in: float | None
     parked: int = 0
     undecided: int | None = 0
+    had_turn: bool = True
+    first_due: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -163,7 +163,10 @@ def defer_tick(
 
 
 @IMPLEMENTED.of(core.promote_jobs)
-def promote_jobs(tables: Tables, *, limit: int = 500, due_by: datetime.datetime | None = None) -> Promotion:
+def promote_jobs(
+    tables: Tables, *, limit: int = 500, due_by: datetime.datetime | None = None, without_turn: bool = False
+) -> Promotion:
+    """Nothing else is at it here, so it always has the turn."""
     now = due_by or tables.now
     upcoming = sorted(tables.where(tables.is_upcoming), key=lambda row: (due_at(row), *in_order(row)))
     due = [row for row in upcoming if due_at(row) <= now][:limit]
