@@ -160,21 +160,24 @@ def list_late_workers(
 
 _DEAD_COLUMNS: dict[str, TypeEngine[Any]] = {"id": sa.BigInteger(), "heartbeat": sa.Text(), "seen_at": sa.Double()}
 _dead = unnest(_DEAD_COLUMNS, name="dead")
-_REMOVE_DEAD = (
-    sa.delete(workers)
+_free = (
+    sa.select(workers.c.id)
     .where(
         workers.c.id == _dead.c.id,
         sa.cast(_seconds(workers.c.last_heartbeat), sa.Text()) == _dead.c.heartbeat,
         _seconds(sa.func.clock_timestamp()) - _dead.c.seen_at < EVIDENCE_HOLDS_FOR,
     )
-    .returning(workers.c.id)
+    .with_for_update(of=workers, skip_locked=True)
+    .cte("free")
+    .prefix_with("MATERIALIZED", dialect="postgresql")
 )
+_REMOVE_DEAD = sa.delete(workers).where(workers.c.id == _free.c.id).returning(workers.c.id)
 
 
 def remove_dead_workers(connection: sa.Connection, dead: Sequence[LateWorker]) -> list[int]:
     """Remove workers that were watched and found dead, and return the ids of those that were removed.
 
-    One that has beaten since it was last seen stays. So do all, where the statement is executed more than
-    :data:`EVIDENCE_HOLDS_FOR` seconds after that look by the database's clock.
+    One that has beaten since it was last seen stays, and so does one whose row is locked. So do all, where the
+    statement is executed more than :data:`EVIDENCE_HOLDS_FOR` seconds after that look by the database's clock.
     """
     return list(connection.execute(_REMOVE_DEAD, transpose(dead, _DEAD_COLUMNS)).scalars())

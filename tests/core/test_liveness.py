@@ -51,3 +51,16 @@ def test_a_row_with_an_odd_value_does_not_hide_the_others(connection: sa.Connect
         {"id": judge},
     )
     assert judge in core.prune_stalled_workers(connection, seconds_since_heartbeat=60)
+
+
+def test_a_row_that_somebody_has_locked_does_not_keep_the_others(connection: sa.Connection, engine: sa.Engine) -> None:
+    """A session that looks at a worker with a lock must not keep all jobs from being rescued."""
+    judge, locked, dead = (core.register_worker(connection, TERMS) for _ in range(3))
+    connection.exec_driver_sql("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'")
+    late = core.list_late_workers(connection, worker_id=judge, heartbeat_interval=10, stalled_timeout=30)
+    assert {one.id for one in late} == {locked, dead}
+    with engine.connect() as other:
+        other.execute(sa.text("SELECT 1 FROM procrastinate_workers WHERE id = :id FOR UPDATE"), {"id": locked})
+        assert core.remove_dead_workers(connection, late) == [dead]
+        other.rollback()
+    assert core.remove_dead_workers(connection, late) == [locked]
