@@ -104,12 +104,21 @@ class Watch:
         for seen in late:
             key = seen.id, seen.heartbeat
             known = before.get(key)
-            self._suspects[key] = _Suspect(
-                since=answered if known is None else known.since,
-                pause=0.0 if known is None else max(known.pause, pause),
-                seen=seen,
+            self._suspects[key] = (
+                _Suspect(since=answered, pause=self._pause_before(seen, pause), seen=seen)
+                if known is None
+                else _Suspect(since=known.since, pause=max(known.pause, pause), seen=seen)
             )
         return [suspect.seen for suspect in self._suspects.values() if suspect.is_dead(asked)]
+
+    def _pause_before(self, seen: LateWorker, pause: float) -> float:
+        """What counts of the pause before the first look: nothing, unless the database was away or stood still.
+
+        Then the others have to find it again, as this worker had to, and are watched for their whole timeout.
+        """
+        if pause <= self._interval + MOMENT:
+            return 0.0
+        return max(0.0, min(pause, seen.stalled_timeout - seen.heartbeat_interval - MOMENT))
 
     def forget(self, worker_ids: Sequence[int]) -> None:
         """These workers are removed."""

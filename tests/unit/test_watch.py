@@ -19,9 +19,13 @@ class Database:
         self.now = 1000.0
         self.clock = 5000.0
         self.heartbeat = self.clock
+        self.come()
+        self.terms = {"heartbeat_interval": interval, "stalled_timeout": timeout}
+
+    def come(self) -> None:
+        """The watcher starts."""
         self.pulse = Pulse(lambda: self.now)
         self.watch = Watch(INTERVAL)
-        self.terms = {"heartbeat_interval": interval, "stalled_timeout": timeout}
 
     def pass_time(self, seconds: float) -> None:
         """Both clocks go on."""
@@ -70,6 +74,7 @@ def test_a_worker_that_died_is_found_dead_soon_after_its_timeout(database: Datab
 def test_a_worker_that_died_long_ago_is_found_dead_once_it_must_have_beaten(database: Database) -> None:
     """The watcher has just come, as where the only worker has crashed and is started again."""
     database.pass_time(60)
+    database.come()
     assert INTERVAL < database.found_dead_after(every=2.5) < 2 * INTERVAL
 
 
@@ -116,6 +121,13 @@ def test_a_database_that_stood_still_between_two_looks_kills_no_worker(database:
     database.beat()
     database.pass_time(1)
     assert not database.look()
+
+
+def test_workers_get_their_whole_timeout_after_the_database_was_away(database: Database) -> None:
+    """They have to find it again: some wait for an answer that was lost, some between two tries."""
+    database.look()
+    database.pass_time(60)
+    assert TIMEOUT - 2.5 <= database.found_dead_after(every=2.5) <= TIMEOUT + 2.5
 
 
 def test_a_watcher_that_was_frozen_takes_its_time_again(database: Database) -> None:
