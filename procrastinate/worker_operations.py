@@ -184,7 +184,7 @@ class WorkerOperations(OperationRunner):
         return await self.connector.run_async(core.update_heartbeat, worker_id)
 
     async def prune_stalled_workers(self, seconds_since_heartbeat: float) -> list[int]:
-        """Remove the workers that have not been heard of for so many seconds, and return their ids.
+        """Remove the workers that have been silent for longer than these seconds, and return their ids.
 
         Workers do this without being asked, and with more care: they watch each other before they judge. This believes
         a single look at the database's clock. A worker whose own ``stalled_worker_timeout`` is longer is left alone.

@@ -45,7 +45,7 @@ def cut(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> N
 def give_up(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
     """Cut a connection, and ask the server to end what it does for it.
 
-    A server that waits for somebody's lock does not notice that its client is gone. It would go on waiting, one process
+    A server that waits for a lock does not notice that its client is gone. It would go on waiting, one process
     more for each time that the worker tries again, until no connection is left. The server may not answer this, either:
     a thread waits for it. Without libpq 17, asking would stop all threads, and is left out.
     """

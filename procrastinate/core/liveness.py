@@ -106,12 +106,12 @@ def _age() -> sa.ColumnElement[float]:
 
 
 def is_silent(seconds: float) -> sa.ColumnElement[bool]:
-    """The worker has not been heard of for so many seconds, nor for as long as it says that it may be silent."""
+    """The worker has been silent for longer than these seconds, and for longer than it says that it may be."""
     return _age() > sa.func.greatest(workers.c.stalled_timeout, sa.cast(seconds, sa.Double()))
 
 
 def prune_stalled_workers(connection: sa.Connection, *, seconds_since_heartbeat: float) -> list[int]:
-    """Remove the workers that have not been heard of for so many seconds, and return their ids.
+    """Remove the workers that have been silent for longer than these seconds, and return their ids.
 
     One that says that it may be silent for longer is left alone. This believes a single look. Workers watch each other
     before they do the same, with :func:`list_late_workers` and :func:`remove_dead_workers`.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 BRIEFLY = "500ms"
-"""How long an operation waits for a lock that somebody's open transaction holds, where it can do without."""
+"""How long an operation waits for a lock that an open transaction holds, where it can do without."""
 
 LONGEST_PAUSE = 3.0
 """Seconds that a worker may let its transaction rest between two statements. Its rows stay locked in that time."""
@@ -28,7 +28,7 @@ def waits_briefly() -> sa.ColumnElement[bool]:
 
 
 def wait_briefly(connection: sa.Connection) -> None:
-    """For the rest of this transaction, wait no longer than half a second for what somebody else has locked."""
+    """For the rest of this transaction, wait no longer than half a second for a lock of another session."""
     connection.execute(_WAIT_BRIEFLY)
 
 
@@ -38,7 +38,7 @@ _WAIT_BRIEFLY = _lock_timeout()
 def end_when_left_alone(connection: sa.Connection) -> None:
     """Let the server end this transaction if its next statement does not come soon.
 
-    The worker may be frozen. Nobody could have the rows that it has locked for as long as its connection is there. A
+    The worker may be frozen. Its rows stay locked for as long as its connection is there. A
     shorter time that is set already stays.
     """
     connection.execute(_END_WHEN_LEFT_ALONE)

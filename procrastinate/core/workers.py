@@ -37,7 +37,7 @@ def list_stalled_jobs(
     queue_name: str | None = None,
     task_name: str | None = None,
 ) -> list[StoredJob]:
-    """The running jobs whose worker is gone, or has not been heard of for so many seconds.
+    """The running jobs whose worker is gone, or has been silent for longer than these seconds.
 
     A worker that says that it may be silent for longer is alive until then.
     """

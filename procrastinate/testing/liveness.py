@@ -44,7 +44,7 @@ def _age(tables: Tables, worker_id: int) -> float:
 
 
 def is_silent(tables: Tables, worker_id: int, seconds: float) -> bool:
-    """The worker has not been heard of for so many seconds, nor for as long as it says that it may be silent."""
+    """The worker has been silent for longer than these seconds, and for longer than it says that it may be."""
     own = tables.worker_terms.get(worker_id, WorkerTerms()).stalled_timeout
     return _age(tables, worker_id) > (seconds if own is None else max(own, seconds))
 

@@ -85,7 +85,7 @@ class Heartbeat:
         asked = self._pulse.clock()
         is_known = self._connector.run(core.update_heartbeat, self._worker_id)
         self._pulse.answered(asked)
-        if not is_known and not self._stopping.is_set():  # it may have signed off meanwhile
+        if not is_known and not self._stopping.is_set():  # it may have signed off by now
             self._register_anew()
 
     def _register_anew(self) -> None:

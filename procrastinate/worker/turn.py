@@ -10,11 +10,11 @@ from collections.abc import Callable
 from procrastinate.core import Promotion
 
 PATIENCE = 3.0
-"""Seconds for which a due job may stay the first, while somebody else has the turn. A promotion takes milliseconds."""
+"""Seconds for which a due job may stay the first, while another session has the turn. A promotion takes milliseconds."""
 
 
 class Turn:
-    """Promotions take turns by a lock that any session can hold. A worker does not wait for it for ever.
+    """Promotions take turns by a lock that any session can hold. A worker does not wait for it without end.
 
     A session that has the turn and promotes is given time: the due jobs that it decides on are not the first for long.
     One that has it and promotes nothing is ignored. Promotions without the turn are as right, and slower where many

@@ -1,4 +1,4 @@
-"""2. The server stands still for a while, and goes on: no connection is lost, and nobody has died."""
+"""2. The server stands still for a while, and goes on: no connection is lost, and no worker has died."""
 
 from __future__ import annotations
 
