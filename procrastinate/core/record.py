@@ -68,7 +68,7 @@ def free_rows(fetched: sa.TableValuedAlias, *columns: sa.ColumnElement[Any], bri
     Parameters
     ----------
     briefly:
-        The statement takes queueing locks, and waits no longer than a moment for one that another session has just taken.
+        The statement takes queueing locks. It waits no longer than a moment for one that another session has taken.
     """
     return (
         sa.select(jobs.c.id, *columns)

@@ -23,7 +23,7 @@ _STOCK_INTERVAL = 30.0
 _FIRST_STOCK_INTERVAL = 0.1
 """Seconds between two looks at what the database says is this worker's; and after the first where there is doubt: a
 row that somebody holds just then is passed over."""
-_LONGEST_TURN = 1.0
+_LONGEST_TURN = 0.5
 """Seconds until the next try where another worker promotes. Its turn takes milliseconds."""
 _UNCALLED_FETCH = 0.005
 _UNCALLED_PROMOTION = 0.1

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from procrastinate.core import Promotion
 
-PATIENCE = 3.0
-"""Seconds for which a due job may stay the first, while another session has the turn. A promotion takes milliseconds."""
+PATIENCE = 2.0
+"""Seconds for which a due job may stay the first while another session has the turn. A promotion takes milliseconds."""
 
 
 class Turn:
