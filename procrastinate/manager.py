@@ -92,8 +92,8 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
         priority, queue, lock:
             New values; ``None`` keeps what the job has.
         spare_running:
-            Leave a running job alone whose worker has given a sign of life in the last half minute: sent back, it
-            would run twice at once.
+            Leave a running job alone while its worker is alive. Sent back, it would run twice at once. A worker is
+            alive for as long as it says that it may be silent, and for at least half a minute.
 
         Raises
         ------
@@ -232,6 +232,8 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
 
         Parameters
         ----------
+        seconds_since_heartbeat:
+            Seconds. A worker whose own ``stalled_worker_timeout`` is longer is alive until that has passed.
         nb_seconds:
             Deprecated: running jobs that started longer ago than this, whatever their worker says.
         """

@@ -8,7 +8,7 @@ from typing import Any
 
 from procrastinate import core, exceptions
 from procrastinate.core.errors import is_deadlock, is_lock_timeout, is_unique_violation
-from procrastinate.core.promote import PROMOTED_AT_ONCE
+from procrastinate.core.promote import PROMOTED_AT_ONCE, PROMOTED_WITHOUT_TURN
 from procrastinate.jobs import Job, Status
 from procrastinate.operation_runner import OperationRunner
 
@@ -18,7 +18,9 @@ _PROMOTION_TRIES = 3
 class WorkerOperations(OperationRunner):
     """The operations of workers: always async, never on a connection of the user's."""
 
-    async def promote_jobs(self, due_by: datetime.datetime | None = None, *, past: int = 0) -> core.Promotion:
+    async def promote_jobs(
+        self, due_by: datetime.datetime | None = None, *, past: int = 0, without_turn: bool = False
+    ) -> core.Promotion:
         """Make ready the waiting jobs whose time has come and whose lock is free; a bounded number at a time.
 
         Parameters
@@ -27,14 +29,19 @@ class WorkerOperations(OperationRunner):
             How many jobs the last promotion left undecided: so many more are looked at.
         due_by:
             What the time is, for tests that move the clock; the database's time by default.
+        without_turn:
+            Decide although another session may have the turn; on fewer jobs.
         """
+        limit = past + (PROMOTED_WITHOUT_TURN if without_turn else PROMOTED_AT_ONCE)
         for _ in range(_PROMOTION_TRIES):
             try:
-                return await self.connector.run_async(core.promote_jobs, limit=PROMOTED_AT_ONCE + past, due_by=due_by)
+                return await self.connector.run_async(
+                    core.promote_jobs, limit=limit, due_by=due_by, without_turn=without_turn
+                )
             except exceptions.ConnectorException as error:
                 if not (is_unique_violation(error) or is_deadlock(error)):
                     raise
-        return core.Promotion(promoted=0, again=True, next_due_in=None, undecided=None)
+        return core.Promotion(promoted=0, again=True, next_due_in=None, undecided=None, had_turn=not without_turn)
 
     async def fetch_jobs(
         self,
@@ -66,7 +73,9 @@ class WorkerOperations(OperationRunner):
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
         """Take the next job for a worker, whether it was ready or has just fallen due; ``None`` where there is none."""
-        await self.promote_jobs()
+        promotion = await self.promote_jobs()
+        if not promotion.had_turn:
+            await self.promote_jobs(without_turn=True)
         jobs = await self.fetch_jobs(queues, worker_id, limit=1)
         return jobs[0] if jobs else None
 
@@ -142,9 +151,15 @@ class WorkerOperations(OperationRunner):
 
     # Workers
 
-    async def register_worker(self) -> int:
-        """Add a worker, alive as of now, and return its id."""
-        return await self.connector.run_async(core.register_worker)
+    async def register_worker(self, terms: core.WorkerTerms | None = None) -> int:
+        """Add a worker, alive as of now, and return its id.
+
+        Parameters
+        ----------
+        terms:
+            How the others are to judge it; by their own options by default.
+        """
+        return await self.connector.run_async(core.register_worker, terms or core.WorkerTerms())
 
     async def unregister_worker(self, worker_id: int) -> None:
         """Remove a worker that has stopped."""
@@ -169,7 +184,26 @@ class WorkerOperations(OperationRunner):
         return await self.connector.run_async(core.update_heartbeat, worker_id)
 
     async def prune_stalled_workers(self, seconds_since_heartbeat: float) -> list[int]:
-        """Remove the workers that have not been heard of for so many seconds, and return their ids."""
+        """Remove the workers that have been silent for longer than these seconds, and return their ids.
+
+        Workers do this without being asked, and with more care: they watch each other before they judge. This believes
+        a single look at the database's clock. A worker whose own ``stalled_worker_timeout`` is longer is left alone.
+        """
         return await self.connector.run_async(
             core.prune_stalled_workers, seconds_since_heartbeat=seconds_since_heartbeat
         )
+
+    async def list_late_workers(
+        self, *, worker_id: int, heartbeat_interval: float, stalled_timeout: float
+    ) -> list[core.LateWorker]:
+        """The other workers whose heartbeat is late, as :func:`procrastinate.core.list_late_workers` says."""
+        return await self.connector.run_async(
+            core.list_late_workers,
+            worker_id=worker_id,
+            heartbeat_interval=heartbeat_interval,
+            stalled_timeout=stalled_timeout,
+        )
+
+    async def remove_dead_workers(self, dead: Sequence[core.LateWorker]) -> list[int]:
+        """Remove workers that were watched and found dead, and return the ids of those that were removed."""
+        return await self.connector.run_async(core.remove_dead_workers, dead)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import selectors
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import psycopg
 import sqlalchemy as sa
+from psycopg import pq
 
 from procrastinate import exceptions
 from procrastinate.adapters.alarms import call_later
@@ -37,6 +40,37 @@ def cut(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> N
         socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM) as stream,
     ):
         stream.shutdown(socket.SHUT_RDWR)
+
+
+def give_up(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    """Cut a connection, and ask the server to end what it does for it.
+
+    A server that waits for a lock does not notice that its client is gone. It would go on waiting, one process
+    more for each time that the worker tries again, until no connection is left. The server may not answer this, either:
+    a thread waits for it. Without libpq 17, asking would stop all threads, and is left out.
+    """
+    try:
+        if psycopg.capabilities.has_cancel_safe():
+            request = connection.pgconn.cancel_conn()
+            threading.Thread(target=_send, args=(request,), name="procrastinate-cancel", daemon=True).start()
+    except (psycopg.Error, RuntimeError):
+        pass  # it is closed already, or no thread can be started
+    finally:
+        cut(connection)
+
+
+def _send(request: pq.abc.PGcancelConn) -> None:
+    """Send a request to cancel, and wait for it for a moment."""
+    events = {pq.PollingStatus.READING: selectors.EVENT_READ, pq.PollingStatus.WRITING: selectors.EVENT_WRITE}
+    with contextlib.ExitStack() as stack:
+        stack.callback(request.finish)
+        stack.enter_context(contextlib.suppress(psycopg.Error, OSError))
+        request.start()
+        while (event := events.get(pq.PollingStatus(request.poll()))) is not None:
+            with selectors.DefaultSelector() as selector:
+                selector.register(request.socket, event)
+                if not selector.select(CANCEL_TIMEOUT):
+                    return
 
 
 class Cancellable(Protocol):
@@ -85,7 +119,8 @@ class Wait:
 
     def _expire(self) -> None:
         self._expired = True
-        self.cut()
+        if self._connection is not None:
+            give_up(self._connection)
 
 
 _current: contextvars.ContextVar[Wait] = contextvars.ContextVar("current")

@@ -17,6 +17,7 @@ from procrastinate.connector import Operation
 from procrastinate.core import health
 from procrastinate.core.errors import translate
 from procrastinate.core.operation import is_atomic
+from procrastinate.core.patience import end_when_left_alone
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -96,7 +97,8 @@ class EngineRunner:
     pinned:
         Whether all operations run at READ COMMITTED and may write, also where ``default_transaction_isolation`` or
         ``default_transaction_read_only`` says otherwise: each has a transaction of its own there. A setting of the
-        session would be no help behind a pooler, and would stay behind in a connection that others share.
+        session would be no help behind a pooler, and would stay behind in a connection that others share. The server
+        ends a transaction that is left alone, for its worker may be frozen.
     """
 
     def __init__(self, engine: sa.Engine, *, owned: bool, pinned: bool = False) -> None:
@@ -117,6 +119,8 @@ class EngineRunner:
             if unsuited or is_atomic(operation):
                 connection.execution_options(**(_PINNED if unsuited else _ATOMIC))
                 with connection.begin():
+                    if self._pinned:
+                        end_when_left_alone(connection)
                     return call(connection, operation, *args, **kwargs)
             if not self._is_in_autocommit:
                 connection.execution_options(isolation_level=AUTOCOMMIT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pathlib
 
 import sqlalchemy as sa
@@ -16,9 +17,27 @@ _LOCK_CLASS = 0x70726F63
 _MIGRATION_LOCK = 1
 
 
+_logger = logging.getLogger(__name__)
+
+_TRY = sa.select(sa.func.pg_try_advisory_xact_lock(_LOCK_CLASS, _MIGRATION_LOCK))
+_WAIT = sa.select(sa.func.pg_advisory_xact_lock(_LOCK_CLASS, _MIGRATION_LOCK))
+_HOLDERS = sa.text(
+    "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = :class AND objid = :lock "
+    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+).bindparams(**{"class": _LOCK_CLASS, "lock": _MIGRATION_LOCK})
+
+
 def hold_migration_lock(connection: sa.Connection) -> None:
     """Let one process migrate at a time: the others wait here, and then find nothing left to do.
 
-    The lock ends with the transaction.
+    The lock ends with the transaction. Any session can hold it, so one that waits says for which.
     """
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK_CLASS, _MIGRATION_LOCK)))
+    if connection.execute(_TRY).scalar_one():
+        return
+    holders = ", ".join(str(pid) for pid in connection.execute(_HOLDERS).scalars())
+    _logger.warning(
+        "Another session migrates, or holds the advisory lock of migrations. This one waits for it: server process %s",
+        holders or "(gone)",
+        extra={"action": "migration_waits"},
+    )
+    connection.execute(_WAIT)

@@ -24,6 +24,14 @@ from procrastinate.core.fetch import fetch_jobs
 from procrastinate.core.give_back import give_back_jobs
 from procrastinate.core.health import jobs_table_exists, read_clock
 from procrastinate.core.listing import JobFilter, count_by_lock, count_by_queue, count_by_task, list_jobs
+from procrastinate.core.liveness import (
+    list_late_workers,
+    prune_stalled_workers,
+    register_worker,
+    remove_dead_workers,
+    unregister_worker,
+    update_heartbeat,
+)
 from procrastinate.core.operation import atomic, is_atomic
 from procrastinate.core.promote import promote_jobs
 from procrastinate.core.record import finish_job_by_id, finish_jobs, list_held_jobs, retry_job_by_id, retry_jobs
@@ -33,6 +41,7 @@ from procrastinate.core.records import (
     JobCounts,
     JobError,
     JobRetry,
+    LateWorker,
     NewError,
     NewJob,
     Progress,
@@ -43,6 +52,7 @@ from procrastinate.core.records import (
     StoredJob,
     StoredResult,
     Waiting,
+    WorkerTerms,
 )
 from procrastinate.core.results import get_progress, get_result
 from procrastinate.core.retention import delete_everything, delete_finished_jobs
@@ -53,12 +63,8 @@ from procrastinate.core.waiting_workers import have_ended_before, read_unaware, 
 from procrastinate.core.workers import (
     list_jobs_started_before,
     list_stalled_jobs,
-    prune_stalled_workers,
-    register_worker,
     rescue_jobs,
     return_unknown_jobs,
-    unregister_worker,
-    update_heartbeat,
 )
 
 __all__ = [
@@ -69,6 +75,7 @@ __all__ = [
     "JobError",
     "JobFilter",
     "JobRetry",
+    "LateWorker",
     "NewError",
     "NewJob",
     "Progress",
@@ -83,6 +90,7 @@ __all__ = [
     "Sweep",
     "TickOutcome",
     "Waiting",
+    "WorkerTerms",
     "atomic",
     "cancel_job",
     "complete_job",
@@ -114,6 +122,7 @@ __all__ = [
     "list_jobs",
     "list_jobs_started_before",
     "list_jobs_to_abort",
+    "list_late_workers",
     "list_stalled_jobs",
     "metadata",
     "promote_jobs",
@@ -121,6 +130,7 @@ __all__ = [
     "read_clock",
     "read_unaware",
     "register_worker",
+    "remove_dead_workers",
     "rescue_jobs",
     "retry_job_by_id",
     "retry_jobs",

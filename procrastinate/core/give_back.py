@@ -9,14 +9,13 @@ import sqlalchemy as sa
 
 from procrastinate.core.arrays import transpose, unnest
 from procrastinate.core.enums import Status
-from procrastinate.core.operation import atomic
-from procrastinate.core.record import free_rows, queueing_lock_on_return, wait_briefly
+from procrastinate.core.record import free_rows, queueing_lock_on_return
 from procrastinate.core.records import FetchedJob
 from procrastinate.core.tables import TODO, jobs, status_literal
 
 
 def _give_back_statement(*, keep_queueing_locks: bool) -> Any:
-    free = free_rows(unnest({"id": sa.BigInteger(), "attempts": sa.Integer()}, name="fetched"))
+    free = free_rows(unnest({"id": sa.BigInteger(), "attempts": sa.Integer()}, name="fetched"), briefly=True)
     own = jobs.alias("own")
     in_line = sa.func.row_number().over(partition_by=own.c.queueing_lock, order_by=(own.c.abort_requested, own.c.id))
     placed = sa.select(own.c.id, in_line.label("place")).join(free, free.c.id == own.c.id).cte("placed")
@@ -39,7 +38,6 @@ _GIVE_BACK = _give_back_statement(keep_queueing_locks=True)
 _GIVE_BACK_WITHOUT_LOCKS = _give_back_statement(keep_queueing_locks=False)
 
 
-@atomic
 def give_back_jobs(
     connection: sa.Connection, fetched: Sequence[FetchedJob], *, worker_id: int, keep_queueing_locks: bool = True
 ) -> dict[int, Status]:
@@ -59,7 +57,6 @@ def give_back_jobs(
     if not fetched:
         return {}
     parameters: dict[str, Any] = transpose(fetched, ("id", "attempts"))
-    wait_briefly(connection)
     statement = _GIVE_BACK if keep_queueing_locks else _GIVE_BACK_WITHOUT_LOCKS
     rows = connection.execute(statement, parameters | {"worker": worker_id})
     return {row.id: row.status for row in rows}

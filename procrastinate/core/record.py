@@ -23,7 +23,9 @@ from procrastinate.core.details import (
 )
 from procrastinate.core.enums import Status
 from procrastinate.core.errors import is_unique_violation
+from procrastinate.core.liveness import STALLED_TIMEOUT, is_silent
 from procrastinate.core.operation import atomic
+from procrastinate.core.patience import waits_briefly
 from procrastinate.core.records import FinishedJob, JobRetry
 from procrastinate.core.tables import (
     DOING,
@@ -59,13 +61,18 @@ def still_held_by_worker(fetched: sa.TableValuedAlias) -> sa.ColumnElement[bool]
     return sa.and_(jobs.c.id == fetched.c.id, sa.case((is_this_run, sa.true()), else_=sa.false()))
 
 
-def free_rows(fetched: sa.TableValuedAlias, *columns: sa.ColumnElement[Any]) -> sa.CTE:
+def free_rows(fetched: sa.TableValuedAlias, *columns: sa.ColumnElement[Any], briefly: bool = False) -> sa.CTE:
     """The rows of this batch that nobody has locked. A user's open transaction that cancels one of the jobs must not
     make the others wait.
+
+    Parameters
+    ----------
+    briefly:
+        The statement takes queueing locks. It waits no longer than a moment for one that another session has taken.
     """
     return (
         sa.select(jobs.c.id, *columns)
-        .where(still_held_by_worker(fetched))
+        .where(still_held_by_worker(fetched), *([waits_briefly()] if briefly else []))
         .with_for_update(key_share=True, of=jobs, skip_locked=True)
         .cte("free")
         .prefix_with("MATERIALIZED", dialect="postgresql")
@@ -155,14 +162,6 @@ def finish_job_by_id(connection: sa.Connection, job_id: int, *, status: Status, 
     return found.scalar_one_or_none() is not None
 
 
-def wait_briefly(connection: sa.Connection) -> None:
-    """For the rest of this transaction, wait no longer than half a second for what somebody else has locked."""
-    connection.execute(_WAIT_BRIEFLY)
-
-
-_WAIT_BRIEFLY = sa.select(sa.func.set_config("lock_timeout", "500ms", sa.true()))
-
-
 def queueing_lock_on_return(place: sa.ColumnElement[int] | None = None) -> sa.ColumnElement[Any]:
     """The queueing lock with which a job goes back to wait: its own, or none where another job has taken it.
 
@@ -193,7 +192,7 @@ _RETRY_COLUMNS: dict[str, TypeEngine[Any]] = {
 
 def _retry_statement(*, keep_queueing_locks: bool, with_errors: bool) -> Any:
     retry = unnest({**_RETRY_COLUMNS, **(ERROR_COLUMNS if with_errors else {})}, name="retry")
-    free = free_rows(retry)
+    free = free_rows(retry, briefly=True)
     own = jobs.alias("own")
     placed = (
         sa.select(
@@ -240,7 +239,6 @@ _RETRY_STATEMENTS = {
 }
 
 
-@atomic
 def retry_jobs(
     connection: sa.Connection, retries: Sequence[JobRetry], *, worker_id: int, keep_queueing_locks: bool = True
 ) -> dict[int, Status]:
@@ -266,15 +264,13 @@ def retry_jobs(
     parameters: dict[str, Any] = transpose(retries, _RETRY_COLUMNS)
     if with_errors:
         parameters |= error_parameters(retries)
-    wait_briefly(connection)
     statement = _RETRY_STATEMENTS[keep_queueing_locks, with_errors]
     rows = connection.execute(statement, parameters | {"worker": worker_id})
     return {row.id: row.status for row in rows}
 
 
 def _has_lively_worker() -> sa.Exists:
-    is_fresh = workers.c.last_heartbeat > sa.func.now() - datetime.timedelta(seconds=30)
-    return sa.select(workers.c.id).where(workers.c.id == jobs.c.worker_id, is_fresh).exists()
+    return sa.select(workers.c.id).where(workers.c.id == jobs.c.worker_id, ~is_silent(STALLED_TIMEOUT)).exists()
 
 
 _RETRY_BY_ID = (
@@ -324,8 +320,8 @@ def retry_job_by_id(
     Parameters
     ----------
     spare_running:
-        Leave a running job alone whose worker has given a sign of life in the last half minute: sent back, it would
-        run twice at once.
+        Leave a running job alone while its worker is alive. Sent back, it would run twice at once. A worker is alive
+        for as long as it says that it may be silent, and for at least half a minute.
     retry_at:
         When it may run again, an aware datetime; ``None`` for at once.
 

@@ -52,6 +52,36 @@ class Rank:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerTerms:
+    """What a worker says of itself: the others judge it by this, and not by their own options.
+
+    It beats every ``heartbeat_interval`` seconds, and is dead after ``stalled_timeout`` seconds of silence. ``None``:
+    it does not say, and the options of the judge hold.
+    """
+
+    heartbeat_interval: float | None = None
+    stalled_timeout: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LateWorker:
+    """A worker whose heartbeat is late, as one look has found it.
+
+    ``heartbeat`` is the time of its last beat, as a text that is only compared. ``age`` is the seconds since then by
+    the database's clock, below zero where that clock was set back. ``has_jobs``: it holds running jobs.
+    ``seen_at`` is the time of the look by the database's clock, in seconds since 1970.
+    """
+
+    id: int
+    heartbeat: str
+    age: float
+    heartbeat_interval: float
+    stalled_timeout: float
+    has_jobs: bool
+    seen_at: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Waiting:
     """A worker waits to be notified; transactions older than ``unaware_before`` may not know. ``is_settled``: none of
     them is under way.
@@ -170,6 +200,7 @@ class Promotion:
     on which it depends (``None``: nothing was looked at, for another worker was at it).
     ``next_due_in`` is the time in seconds, by the database's clock, until the next waiting job falls due;
     ``None`` when none waits for its time.
+    ``had_turn``: no other session had the turn. Where one had it, ``first_due`` is the first of the due jobs.
     """
 
     promoted: int
@@ -177,6 +208,8 @@ class Promotion:
     next_due_in: float | None
     parked: int = 0
     undecided: int | None = 0
+    had_turn: bool = True
+    first_due: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,8 +1,9 @@
 """The tables, as SQLAlchemy sees them. The Alembic revisions create them; a test holds the two together.
 
 Columns, types and values of the first twelve columns of ``procrastinate_jobs`` and of the next three tables are those
-of Procrastinate 3.x. ``readiness``, ``rescues`` and ``finished_at`` of the jobs and ``called_for`` of the workers are
-this project's own, and so are the tables ``procrastinate_results`` and ``procrastinate_errors``.
+of Procrastinate 3.x. ``readiness``, ``rescues`` and ``finished_at`` of the jobs and ``called_for``,
+``heartbeat_interval`` and ``stalled_timeout`` of the workers are this project's own, and so are the tables
+``procrastinate_results`` and ``procrastinate_errors``.
 
 There are no foreign keys between the tables, on purpose: a check per event row costs more than the event
 itself, and deleting a worker would look through every job it ever ran. Triggers (``alembic/versions``)
@@ -74,10 +75,13 @@ periodic_defers = sa.Table(
 workers = sa.Table(
     "procrastinate_workers",
     metadata,
-    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("id", sa.BigInteger, sa.Identity(always=False), primary_key=True),
     sa.Column("last_heartbeat", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
     # The queues of whose new jobs it is to be notified: none named, all of them; NULL, it looks by itself.
     sa.Column("called_for", ARRAY(sa.Text), server_default=sa.text("'{}'::text[]")),
+    # Seconds. A worker of an older release says neither.
+    sa.Column("heartbeat_interval", sa.Double),
+    sa.Column("stalled_timeout", sa.Double),
     sa.Index("procrastinate_workers_last_heartbeat_idx", "last_heartbeat"),
 )
 

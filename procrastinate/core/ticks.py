@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import Insert, insert
 from procrastinate.core.arrays import is_one_of
 from procrastinate.core.defer import VALUES, as_jsonb, next_id, replace_waiting, skip_taken
 from procrastinate.core.operation import atomic
-from procrastinate.core.record import wait_briefly
+from procrastinate.core.patience import wait_briefly
 from procrastinate.core.records import NewJob
 from procrastinate.core.tables import jobs, periodic_defers
 

@@ -1,4 +1,4 @@
-"""Operations on the workers: who is there, who is gone, and what becomes of the jobs of those who are gone."""
+"""Operations on the jobs of workers that are gone: find them, and take them back."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from procrastinate.core.arrays import array_param
 from procrastinate.core.details import keep_error
 from procrastinate.core.enums import EventType, Status
 from procrastinate.core.fetch import STORED_COLUMNS, stored_job
-from procrastinate.core.operation import atomic
-from procrastinate.core.record import queueing_lock_on_return, wait_briefly
+from procrastinate.core.liveness import is_silent
+from procrastinate.core.patience import waits_briefly
+from procrastinate.core.record import queueing_lock_on_return
 from procrastinate.core.records import RescuedJob, StoredJob
 from procrastinate.core.tables import (
     DOING,
@@ -29,43 +30,6 @@ from procrastinate.core.tables import (
 _WORKER_ID = sa.bindparam("worker", type_=sa.BigInteger())
 
 
-def register_worker(connection: sa.Connection) -> int:
-    """Add a worker, alive as of now, and return its id."""
-    worker_id: int = connection.execute(sa.insert(workers).returning(workers.c.id)).scalar_one()
-    return worker_id
-
-
-def unregister_worker(connection: sa.Connection, worker_id: int) -> None:
-    """Remove a worker that has stopped. Jobs that it still holds are stalled from then on."""
-    connection.execute(sa.delete(workers).where(workers.c.id == _WORKER_ID), {"worker": worker_id})
-
-
-_HEARTBEAT = (
-    sa.update(workers).where(workers.c.id == _WORKER_ID).values(last_heartbeat=sa.func.now()).returning(workers.c.id)
-)
-
-
-def update_heartbeat(connection: sa.Connection, worker_id: int) -> bool:
-    """Say that a worker is alive.
-
-    Returns
-    -------
-    False where it is no longer registered: others took it for dead. Its jobs are theirs now, and it must register
-    anew before it fetches.
-    """
-    return connection.execute(_HEARTBEAT, {"worker": worker_id}).scalar_one_or_none() is not None
-
-
-def _silent_for(seconds: float) -> sa.ColumnElement[bool]:
-    return workers.c.last_heartbeat < sa.func.now() - datetime.timedelta(seconds=seconds)
-
-
-def prune_stalled_workers(connection: sa.Connection, *, seconds_since_heartbeat: float) -> list[int]:
-    """Remove the workers that have not been heard of for so many seconds, and return their ids."""
-    statement = sa.delete(workers).where(_silent_for(seconds_since_heartbeat)).returning(workers.c.id)
-    return list(connection.execute(statement).scalars())
-
-
 def list_stalled_jobs(
     connection: sa.Connection,
     *,
@@ -73,8 +37,11 @@ def list_stalled_jobs(
     queue_name: str | None = None,
     task_name: str | None = None,
 ) -> list[StoredJob]:
-    """The running jobs whose worker is gone, or has not been heard of for so many seconds."""
-    alive = sa.select(workers.c.id).where(workers.c.id == jobs.c.worker_id, ~_silent_for(seconds_since_heartbeat))
+    """The running jobs whose worker is gone, or has been silent for longer than these seconds.
+
+    A worker that says that it may be silent for longer is alive until then.
+    """
+    alive = sa.select(workers.c.id).where(workers.c.id == jobs.c.worker_id, ~is_silent(seconds_since_heartbeat))
     return _list_doing(connection, ~alive.exists(), queue_name, task_name)
 
 
@@ -109,7 +76,7 @@ def _lost_runs(is_lost: sa.ColumnElement[bool]) -> sa.CTE:
     """The runs that are lost, as the statement's snapshot has it: by job, worker and attempt."""
     return (
         sa.select(_LOST.c.id, _LOST.c.worker_id, _LOST.c.attempts)
-        .where(_LOST.c.status == DOING, is_lost)
+        .where(_LOST.c.status == DOING, is_lost, waits_briefly())
         .cte("seen")
         .prefix_with("MATERIALIZED", dialect="postgresql")
     )
@@ -209,7 +176,6 @@ _RETURN_UNKNOWN = {
 }
 
 
-@atomic
 def rescue_jobs(
     connection: sa.Connection, *, max_rescues: int, limit: int = 500, keep_queueing_locks: bool = True
 ) -> list[RescuedJob]:
@@ -223,12 +189,10 @@ def rescue_jobs(
     is waited for half a second, and is then :func:`~procrastinate.core.errors.is_lock_timeout`:
     ``keep_queueing_locks=False`` takes all jobs back without theirs.
     """
-    wait_briefly(connection)
     rows = connection.execute(_RESCUE[keep_queueing_locks], {"max_rescues": max_rescues, "limit": limit})
     return [RescuedJob(**row._mapping) for row in rows]
 
 
-@atomic
 def return_unknown_jobs(
     connection: sa.Connection,
     *,
@@ -247,6 +211,5 @@ def return_unknown_jobs(
     known_ids:
         The jobs that the worker runs, or has run and not recorded yet.
     """
-    wait_briefly(connection)
     parameters = {"worker": worker_id, "known": list(known_ids), "max_rescues": max_rescues, "limit": limit}
     return [RescuedJob(**row._mapping) for row in connection.execute(_RETURN_UNKNOWN[keep_queueing_locks], parameters)]

@@ -15,12 +15,12 @@ from typing import Any
 
 from procrastinate.connector import BaseConnector, Notify, Operation, P, R
 from procrastinate.core import Status
-from procrastinate.testing import queue, upkeep
+from procrastinate.testing import liveness, queue, upkeep
 from procrastinate.testing.implementations import Implementations, unwrapped
 from procrastinate.testing.tables import DOING, EventRow, JobRow, Tables
 from procrastinate.timing import utcnow
 
-IMPLEMENTED = Implementations({**queue.IMPLEMENTED, **upkeep.IMPLEMENTED})
+IMPLEMENTED = Implementations({**liveness.IMPLEMENTED, **queue.IMPLEMENTED, **upkeep.IMPLEMENTED})
 
 _signature = functools.cache(inspect.signature)
 _FINISHED = (Status.SUCCEEDED.value, Status.FAILED.value)

@@ -32,8 +32,10 @@ from procrastinate.core import (
     TickOutcome,
 )
 from procrastinate.core.defer import unique_by_queueing_lock
+from procrastinate.core.liveness import STALLED_TIMEOUT
 from procrastinate.core.ticks import KEEP_TICKS_FOR
 from procrastinate.testing.implementations import Implementations
+from procrastinate.testing.liveness import is_silent
 from procrastinate.testing.tables import DOING, TODO, JobRow, Tables, due_at, in_order, matching
 
 IMPLEMENTED = Implementations()
@@ -161,7 +163,10 @@ def defer_tick(
 
 
 @IMPLEMENTED.of(core.promote_jobs)
-def promote_jobs(tables: Tables, *, limit: int = 500, due_by: datetime.datetime | None = None) -> Promotion:
+def promote_jobs(
+    tables: Tables, *, limit: int = 500, due_by: datetime.datetime | None = None, without_turn: bool = False
+) -> Promotion:
+    """Nothing else is at it here, so it always has the turn."""
     now = due_by or tables.now
     upcoming = sorted(tables.where(tables.is_upcoming), key=lambda row: (due_at(row), *in_order(row)))
     due = [row for row in upcoming if due_at(row) <= now][:limit]
@@ -384,8 +389,8 @@ def retry_job_by_id(
 
 
 def _has_lively_worker(tables: Tables, row: JobRow) -> bool:
-    heartbeat = tables.workers.get(row["worker_id"] or 0)
-    return heartbeat is not None and heartbeat > tables.now - datetime.timedelta(seconds=30)
+    worker_id = row["worker_id"]
+    return worker_id in tables.workers and not is_silent(tables, worker_id, STALLED_TIMEOUT)
 
 
 # Control

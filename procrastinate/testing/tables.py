@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, TypedDict, cast
 
-from procrastinate.core import EventType, JobError, NewError, NewJob, Readiness, Status
+from procrastinate.core import EventType, JobError, NewError, NewJob, Readiness, Status, WorkerTerms
 from procrastinate.core.channels import (
     ANY_QUEUE_CHANNEL,
     FINISHED_CHANNEL,
@@ -96,6 +96,7 @@ class Tables:
         self.jobs: dict[int, JobRow] = {}
         self.events: dict[int, list[EventRow]] = {}
         self.workers: dict[int, datetime.datetime] = {}
+        self.worker_terms: dict[int, WorkerTerms] = {}
         self.periodic_defers: dict[tuple[str, str], int] = {}
         self.results: dict[int, str] = {}
         self.errors: dict[int, list[JobError]] = {}

@@ -1,4 +1,4 @@
-"""The operations around the jobs, in memory: workers, rescue, sweep, lists, retention, health, schema.
+"""The operations around the jobs, in memory: rescue, sweep, lists, retention, health, schema.
 
 What each does is said at its namesake in :mod:`procrastinate.core` and :mod:`procrastinate.alembic.runner`.
 """
@@ -26,32 +26,13 @@ from procrastinate.core import (
     Waiting,
 )
 from procrastinate.testing.implementations import Implementations
+from procrastinate.testing.liveness import is_silent
 from procrastinate.testing.queue import back_to_wait, stored_job
 from procrastinate.testing.tables import DOING, LONG_AGO, JobRow, Tables, matching
 
 IMPLEMENTED = Implementations()
 
-# Workers
-
-
-@IMPLEMENTED.of(core.register_worker)
-def register_worker(tables: Tables) -> int:
-    worker_id = tables.next_worker_id()
-    tables.workers[worker_id] = tables.now
-    return worker_id
-
-
-@IMPLEMENTED.of(core.unregister_worker)
-def unregister_worker(tables: Tables, worker_id: int) -> None:
-    tables.workers.pop(worker_id, None)
-
-
-@IMPLEMENTED.of(core.update_heartbeat)
-def update_heartbeat(tables: Tables, worker_id: int) -> bool:
-    if worker_id not in tables.workers:
-        return False
-    tables.workers[worker_id] = tables.now
-    return True
+# What workers say, and what they leave behind
 
 
 @IMPLEMENTED.of(core.start_waiting)
@@ -74,19 +55,6 @@ def have_ended_before(tables: Tables, *, transaction: int) -> bool:
     return True
 
 
-def _silent_workers(tables: Tables, seconds: float) -> list[int]:
-    since = tables.now - datetime.timedelta(seconds=seconds)
-    return [worker_id for worker_id, heartbeat in tables.workers.items() if heartbeat < since]
-
-
-@IMPLEMENTED.of(core.prune_stalled_workers)
-def prune_stalled_workers(tables: Tables, *, seconds_since_heartbeat: float) -> list[int]:
-    silent = _silent_workers(tables, seconds_since_heartbeat)
-    for worker_id in silent:
-        del tables.workers[worker_id]
-    return silent
-
-
 @IMPLEMENTED.of(core.list_stalled_jobs)
 def list_stalled_jobs(
     tables: Tables,
@@ -95,7 +63,7 @@ def list_stalled_jobs(
     queue_name: str | None = None,
     task_name: str | None = None,
 ) -> list[StoredJob]:
-    alive = tables.workers.keys() - _silent_workers(tables, seconds_since_heartbeat)
+    alive = {worker_id for worker_id in tables.workers if not is_silent(tables, worker_id, seconds_since_heartbeat)}
     running = tables.where(matching(status=DOING, queue_name=queue_name, task_name=task_name))
     return [stored_job(row) for row in running if row["worker_id"] not in alive]
 

@@ -13,6 +13,7 @@ from procrastinate.manager import JobManager
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.call_for_jobs import CallForJobs
 from procrastinate.worker.place import Place
+from procrastinate.worker.turn import Turn
 
 _SECOND_LOOK = 0.1
 """Seconds. A fetch passes over rows that somebody holds for a moment: after news, one that came back short is
@@ -22,6 +23,8 @@ _STOCK_INTERVAL = 30.0
 _FIRST_STOCK_INTERVAL = 0.1
 """Seconds between two looks at what the database says is this worker's; and after the first where there is doubt: a
 row that somebody holds just then is passed over."""
+_LONGEST_TURN = 0.5
+"""Seconds until the next try where another worker promotes. Its turn takes milliseconds."""
 _UNCALLED_FETCH = 0.005
 _UNCALLED_PROMOTION = 0.1
 """Seconds until the next fetch, and the next promotion, of a worker that nobody calls, for it has enough to do."""
@@ -77,6 +80,7 @@ class FetchLoop:
         self._promote_next = True
         self._last_promotion = 0.0
         self._left_undecided = 0
+        self._turn = Turn(logger)
         self._next_stock = 0.0
         self._stock_interval = _STOCK_INTERVAL
         self._news = False
@@ -84,6 +88,7 @@ class FetchLoop:
         self._look_timer: asyncio.TimerHandle | None = None
         self._promotion_timer: asyncio.TimerHandle | None = None
         self._undecided = Backoff(first=0.02, longest=self._polling_interval)
+        self._others_turn = Backoff(first=0.02, longest=_LONGEST_TURN)
         self._stopping = False
         self._backoff = Backoff()
         self._loop = asyncio.get_running_loop()
@@ -183,7 +188,8 @@ class FetchLoop:
 
     async def _promote(self) -> int:
         self._promote_next = False
-        promotion = await self._manager.promote_jobs(past=self._left_undecided)
+        promotion = await self._manager.promote_jobs(past=self._left_undecided, without_turn=self._turn.is_ignored)
+        self._turn.note(promotion)
         if promotion.undecided is not None:
             self._left_undecided = promotion.undecided
         self._last_promotion = self._loop.time()
@@ -193,16 +199,17 @@ class FetchLoop:
             if promotion.promoted or promotion.parked:
                 self._woken.set()
             else:
-                self._promote_later()
+                self._promote_later(self._others_turn if promotion.undecided is None else self._undecided)
         else:
             self._undecided.reset()
+            self._others_turn.reset()
         return promotion.promoted
 
-    def _promote_later(self) -> None:
+    def _promote_later(self, backoff: Backoff) -> None:
         """Another worker is at it, or somebody holds what has to be looked at: one timer, with growing pauses."""
         if self._promotion_timer is not None:
             self._promotion_timer.cancel()
-        self._promotion_timer = self._loop.call_later(self._undecided.next_wait(), self.wake, True)
+        self._promotion_timer = self._loop.call_later(backoff.next_wait(), self.wake, True)
 
     async def _fetch(self) -> bool:
         """Fetch jobs, and say whether room is left."""

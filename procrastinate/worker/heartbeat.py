@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 from procrastinate import core
 from procrastinate.connector import BaseConnector
+from procrastinate.core import WorkerTerms
+from procrastinate.worker.watch import Pulse
 
 
 class Heartbeat:
@@ -23,8 +23,10 @@ class Heartbeat:
     ----------
     interval:
         Seconds from one beat to the next.
-    patience:
-        Seconds without a beat after which the others take the worker for dead.
+    terms:
+        How the others judge the worker.
+    pulse:
+        Told of each answer of the database.
     on_new_id:
         Called, in the thread, with the id that the worker has from now on.
     on_first_beat:
@@ -37,7 +39,8 @@ class Heartbeat:
         connector: BaseConnector,
         worker_id: int,
         interval: float,
-        patience: float,
+        terms: WorkerTerms,
+        pulse: Pulse,
         logger: logging.Logger,
         on_new_id: Callable[[int], None],
         on_first_beat: Callable[[], None] = lambda: None,
@@ -45,24 +48,13 @@ class Heartbeat:
         self._connector = connector
         self._worker_id = worker_id
         self._interval = interval
-        self._patience = patience
+        self._terms = terms
+        self._pulse = pulse
         self._logger = logger
         self._on_new_id = on_new_id
         self._on_first_beat = on_first_beat
         self._stopping = threading.Event()
-        self._last_beat = time.monotonic()
-        self._steady_since = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="procrastinate-heartbeat", daemon=True)
-
-    @property
-    def may_judge(self) -> bool:
-        """Whether a silent worker can be taken for dead.
-
-        Not by one that could not reach the database itself, or has just come: the others may have been as silent.
-        They get as long to report as they would have had.
-        """
-        now = time.monotonic()
-        return now - self._last_beat < self._patience <= now - self._steady_since
 
     def start(self) -> None:
         """Begin."""
@@ -81,7 +73,6 @@ class Heartbeat:
         try:
             self._beat()
         except Exception as error:
-            self._steady_since = math.inf
             self._warn("The heartbeat could not be written: %s", error, action="update_heartbeat_error")
 
     def _run(self) -> None:
@@ -91,18 +82,14 @@ class Heartbeat:
             self.beat()
 
     def _beat(self) -> None:
+        asked = self._pulse.clock()
         is_known = self._connector.run(core.update_heartbeat, self._worker_id)
-        if self._stopping.is_set():
-            return  # signed off meanwhile, perhaps
-        if not is_known:
+        self._pulse.answered(asked)
+        if not is_known and not self._stopping.is_set():  # it may have signed off by now
             self._register_anew()
-        now = time.monotonic()
-        if self._steady_since == math.inf or now - self._last_beat > self._patience:
-            self._steady_since = now
-        self._last_beat = now
 
     def _register_anew(self) -> None:
-        self._worker_id = self._connector.run(core.register_worker)
+        self._worker_id = self._connector.run(core.register_worker, self._terms)
         self._on_new_id(self._worker_id)
         self._warn(
             "This worker was taken for dead by the others; it goes on as worker %s",

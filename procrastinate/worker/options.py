@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
+from procrastinate.core import WorkerTerms
+from procrastinate.core.liveness import STALLED_TIMEOUT
 from procrastinate.jobs import DeleteJobCondition
 from procrastinate.middleware import TaskMiddleware, WorkerMiddleware, check_callable, check_worker_middleware
 
@@ -14,7 +16,7 @@ WORKER_CONCURRENCY = 1
 FETCH_JOB_POLLING_INTERVAL = 5.0
 ABORT_JOB_POLLING_INTERVAL = 5.0
 UPDATE_HEARTBEAT_INTERVAL = 10.0
-STALLED_WORKER_TIMEOUT = 30.0
+STALLED_WORKER_TIMEOUT = STALLED_TIMEOUT
 MAX_RESCUES = 5
 
 
@@ -65,6 +67,13 @@ class WorkerSettings:
     task_middleware: tuple[TaskMiddleware, ...]
     worker_middleware: tuple[WorkerMiddleware, ...]
     store_errors: bool
+
+    @property
+    def terms(self) -> WorkerTerms:
+        """How the others are to judge the worker."""
+        return WorkerTerms(
+            heartbeat_interval=self.update_heartbeat_interval, stalled_timeout=self.stalled_worker_timeout
+        )
 
     def __post_init__(self) -> None:
         _check_kind("name", self.name, str, "a text")

@@ -7,10 +7,10 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from procrastinate.core.errors import is_invalid_value, is_passing, is_unique_violation
-from procrastinate.jobs import Status
+from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.outcome import Outcome
@@ -24,6 +24,10 @@ _LOCKED_PAUSE = 0.05
 _REFUSED_PAUSE = 10.0
 """Seconds until an outcome is tried again that the database refused for what it is: a trigger of the user's, a right
 that is missing."""
+
+
+_Run = tuple[int | None, int, int | None]
+"""What an outcome is of. A job may have been retried, and have run again, before a batch is through."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,7 +78,7 @@ class Recorder:
         self._on_recorded = on_recorded
         self._pending: list[Outcome] = []
         self._locked = 0
-        self._unrecorded: set[_Run] = set()
+        self._unrecorded: dict[_Run, Outcome] = {}
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -87,7 +91,7 @@ class Recorder:
     @property
     def unrecorded_ids(self) -> set[int]:
         """The jobs whose outcome is not written yet."""
-        return {run.job_id for run in self._unrecorded}
+        return {outcome.job_id for outcome in self._unrecorded.values()}
 
     def add(self, outcome: Outcome) -> None:
         """Record an outcome, soon; one that the task's own transaction has recorded is only told about."""
@@ -95,7 +99,7 @@ class Recorder:
             self._log_recorded([outcome])
             self._on_recorded(_frees_something(outcome))
             return
-        self._unrecorded.add(_run(outcome))
+        self._unrecorded[_run(outcome.job)] = outcome
         self._add_again(outcome)
 
     def _add_again(self, outcome: Outcome) -> None:
@@ -195,7 +199,7 @@ class Recorder:
             recorded = await self._write_for(worker_id, mine)
             for outcome in mine:
                 if outcome.job_id in recorded:
-                    self._unrecorded.discard(_run(outcome))
+                    self._forget(outcome)
             await self._look_at_rest(worker_id, [outcome for outcome in mine if outcome.job_id not in recorded])
 
     async def _look_at_rest(self, worker_id: int, outcomes: list[Outcome]) -> None:
@@ -209,8 +213,8 @@ class Recorder:
                 self._locked += 1
                 asyncio.get_running_loop().call_later(_LOCKED_PAUSE, self._add_locked, outcome)
             else:
-                self._unrecorded.discard(_run(outcome))
-                self._log_refused(outcome)
+                self._forget(outcome)
+                self.refuse(outcome)
 
     async def _write_for(self, worker_id: int, batch: list[Outcome]) -> set[int]:
         written = await write_outcomes(self._manager, batch, worker_id=worker_id, delete_jobs=self._delete_jobs)
@@ -228,7 +232,23 @@ class Recorder:
                     extra={"action": "job_not_retried", "job_id": job_id, "status": status.value},
                 )
 
-    def _log_refused(self, outcome: Outcome) -> None:
+    def find(self, job: Job) -> Job | None:
+        """The job of this id, worker and attempt whose outcome is not written yet."""
+        outcome = self._unrecorded.get(_run(job))
+        return None if outcome is None else outcome.job
+
+    def withdraw(self, job: Job) -> None:
+        """Do not write the outcome of this job."""
+        outcome = self._unrecorded.pop(_run(job))
+        self._pending = [one for one in self._pending if one.job is not job]
+        self.refuse(outcome)
+
+    def _forget(self, outcome: Outcome) -> None:
+        if self.find(outcome.job) is outcome.job:
+            del self._unrecorded[_run(outcome.job)]
+
+    def refuse(self, outcome: Outcome) -> None:
+        """Say that an outcome is not written."""
         self._log(
             logging.WARNING,
             "Job %s is no longer this worker's, or is recorded already: its outcome (%s) is not written",
@@ -238,15 +258,8 @@ class Recorder:
         )
 
 
-class _Run(NamedTuple):
-    """What an outcome is of. A job may have been retried, and have run again, before a batch is through."""
-
-    job_id: int
-    attempts: int
-
-
-def _run(outcome: Outcome) -> _Run:
-    return _Run(outcome.job_id, outcome.job.attempts)
+def _run(job: Job) -> _Run:
+    return job.id, job.attempts, job.worker_id
 
 
 def _frees_something(outcome: Outcome) -> bool:

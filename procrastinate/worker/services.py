@@ -9,10 +9,11 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 
 from procrastinate.core.channels import Notification
-from procrastinate.core.records import RescuedJob
+from procrastinate.core.records import LateWorker, RescuedJob
 from procrastinate.jobs import Status
 from procrastinate.manager import JobManager
 from procrastinate.worker.backoff import Backoff
+from procrastinate.worker.watch import Pulse, Watch
 
 Service = Callable[[], Awaitable[None]]
 
@@ -115,8 +116,14 @@ class Rescuer:
 
     Parameters
     ----------
-    may_judge:
-        Whether workers that have been silent can be taken for dead now.
+    interval, stalled_worker_timeout:
+        Seconds, of this worker. Workers that do not say theirs are judged by these.
+    worker_id:
+        The id of this worker, which does not judge itself. It may change.
+    pulse:
+        When the database has answered, this worker's heartbeats included.
+    on_look:
+        Called after each look.
     """
 
     def __init__(
@@ -125,41 +132,72 @@ class Rescuer:
         *,
         interval: float,
         stalled_worker_timeout: float,
+        worker_id: Callable[[], int],
+        pulse: Pulse,
         max_rescues: int,
-        may_judge: Callable[[], bool],
+        on_look: Callable[[], None],
         logger: logging.Logger,
     ) -> None:
         self._manager = manager
-        self._may_judge = may_judge
         self._interval = interval
         self._stalled_worker_timeout = stalled_worker_timeout
+        self._worker_id = worker_id
+        self._pulse = pulse
+        self._watch = Watch(interval)
         self._max_rescues = max_rescues
+        self._on_look = on_look
         self._logger = logger
         self._swept_to: str | None = None
+        self.has_looked = asyncio.Event()
+
+    @property
+    def has_jobs_to_come(self) -> bool:
+        """Whether a worker that holds jobs looks dead, and is watched."""
+        return self._watch.has_jobs_to_come
 
     async def run(self) -> None:
-        """Once at the start, then at each interval, until cancelled."""
+        """Once at the start, then at each interval, until cancelled. More often while a worker looks dead."""
         while True:
-            await self.look_once()
-            await asyncio.sleep(self._interval * random.uniform(0.8, 1.2))
+            try:
+                await self._look_once()
+            except Exception:
+                self._watch = Watch(self._interval)  # what was seen before may have changed unseen
+                raise
+            finally:
+                self.has_looked.set()
+                self._on_look()
+            await asyncio.sleep(self._watch.pause * random.uniform(0.8, 1.2))
 
-    async def look_once(self) -> None:
+    async def _look_once(self) -> None:
         """Prune, rescue, sweep."""
-        if self._may_judge():
-            await self._prune_workers()
+        await self._remove_dead_workers()
         await self._rescue_jobs()
         sweep = await self._manager.sweep_parked_jobs(start=self._swept_to)
         self._swept_to = sweep.reached
 
-    async def _prune_workers(self) -> None:
-        pruned = await self._manager.prune_stalled_workers(self._stalled_worker_timeout)
-        if pruned:
+    async def _remove_dead_workers(self) -> None:
+        dead = await self._find_dead_workers()
+        if not dead:
+            return
+        removed = await self._manager.remove_dead_workers(dead)
+        self._watch.forget(removed)
+        if removed:
             self._logger.warning(
-                "Workers that had not been heard of for %s s were removed: %s",
-                self._stalled_worker_timeout,
-                ", ".join(map(str, pruned)),
-                extra={"action": "prune_stalled_workers", "workers": pruned},
+                "Workers that had not been heard of for too long were removed: %s",
+                ", ".join(map(str, removed)),
+                extra={"action": "prune_stalled_workers", "workers": removed},
             )
+
+    async def _find_dead_workers(self) -> list[LateWorker]:
+        asked = self._pulse.clock()
+        late = await self._manager.list_late_workers(
+            worker_id=self._worker_id(),
+            heartbeat_interval=self._interval,
+            stalled_timeout=self._stalled_worker_timeout,
+        )
+        self._pulse.answered(asked)
+        pause = self._pulse.take_longest_pause()
+        return self._watch.look(late, asked=asked, answered=self._pulse.clock(), pause=pause)
 
     async def _rescue_jobs(self) -> None:
         rescued = await self._manager.rescue_jobs(max_rescues=self._max_rescues)

@@ -18,6 +18,7 @@ from procrastinate.worker.heartbeat import Heartbeat
 from procrastinate.worker.recorder import Recorder
 from procrastinate.worker.services import AbortPoller, Listener, Rescuer, Service, supervise
 from procrastinate.worker.slots import Slots
+from procrastinate.worker.watch import Pulse
 
 if TYPE_CHECKING:
     from procrastinate.worker.worker import Worker
@@ -42,6 +43,7 @@ class Session:
         )
         self._slots = self._make_slots()
         self._may_begin = asyncio.Event()
+        self._pulse = Pulse()
         self._heartbeat = self._make_heartbeat()
         self._rescuer = self._make_rescuer()
 
@@ -97,7 +99,7 @@ class Session:
             self.stop()
         await self._may_begin.wait()
         if not self._settings.wait:
-            await self._rescue_first()
+            await self._rescuer.has_looked.wait()  # what is rescued takes its place among the others
         await self._fetch_loop.run(None if self._settings.wait else self._is_drained)
         self._side_tasks_by_name["deferrer"].cancel()  # what it defers now would wait for the next worker
         self._slots.stop()
@@ -116,11 +118,6 @@ class Session:
         except TimeoutError:
             unrecorded = len(self._recorder.unrecorded_ids)
             self._log(logging.ERROR, "outcomes_lost", "The outcomes of %d jobs could not be written", unrecorded)
-
-    async def _rescue_first(self) -> None:
-        """A worker that does not wait may be gone before it is the rescuer's turn."""
-        with contextlib.suppress(exceptions.ConnectorException):  # the rescuer will tell
-            await self._rescuer.look_once()
 
     async def _say_goodbye(self) -> None:
         try:
@@ -147,7 +144,12 @@ class Session:
         self.stop()  # at once, before another fetch
 
     def _is_drained(self) -> bool:
-        return self._slots.is_empty and self._recorder.is_idle
+        """Whether nothing is left to do, now or soon: where workers are started by cron, no other may ever come."""
+        return self._slots.is_empty and self._recorder.is_idle and not self._rescuer.has_jobs_to_come
+
+    def _on_look(self) -> None:
+        if not self._settings.wait:
+            self._fetch_loop.wake(upcoming=True)
 
     def _on_recorded(self, frees_something: bool) -> None:
         self._fetch_loop.wake(upcoming=frees_something)
@@ -181,7 +183,8 @@ class Session:
             self._manager.connector,
             self.worker_id,
             self._settings.update_heartbeat_interval,
-            self._settings.stalled_worker_timeout,
+            self._settings.terms,
+            self._pulse,
             self._worker.logger,
             on_new_id=self._set_worker_id_threadsafe,
             on_first_beat=self._begin_threadsafe,
@@ -192,9 +195,10 @@ class Session:
             self._manager,
             interval=self._settings.update_heartbeat_interval,
             stalled_worker_timeout=self._settings.stalled_worker_timeout,
+            worker_id=lambda: self.worker_id,
+            pulse=self._pulse,
             max_rescues=self._settings.max_rescues,
-            # One that does not wait is gone before it has been here for long enough.
-            may_judge=lambda: self._heartbeat.may_judge or not self._settings.wait,
+            on_look=self._on_look,
             logger=self._worker.logger,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import TYPE_CHECKING
 
 from procrastinate import exceptions
@@ -51,6 +51,7 @@ class Slots:
         self._threads = TaskThreads(worker.settings.concurrency, on_returned=self._fill)
         self._prefetch = Prefetch(worker.settings.concurrency)
         self._running: dict[JobRun, asyncio.Task[None]] = {}
+        self._void: set[JobRun] = set()
         self._suspects = 0
         self._started = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -94,6 +95,8 @@ class Slots:
 
     def take(self, jobs: list[Job]) -> None:
         """Start jobs that were fetched, and keep those for which no slot is free."""
+        running = {run.job.id for run in self._running}
+        jobs = [job for job in jobs if not self._is_here(job, running)]
         if not jobs:
             return
         self._prefetch.keep(jobs)
@@ -101,6 +104,26 @@ class Slots:
             self.give_back_waiting()
         else:
             self._start_waiting()
+
+    def _is_here(self, job: Job, running: Set[int | None]) -> bool:
+        """Whether the worker has this very job already, in the same attempt.
+
+        So it is after a restore of the database, or the promotion of a replica that lagged behind: it knows nothing of
+        the first fetch. Its ids may also have been handed out again. Then the job is another one, and the outcome of
+        the first must not become its own.
+        """
+        if job.id in running:
+            runs = [run for run in self._running if _is_same_run(run.job, job)]
+            if any(_is_same_job(run.job, job) for run in runs):
+                return True
+            self._void.update(runs)
+        recorded = self._recorder.find(job)
+        if recorded is None:
+            return False
+        if _is_same_job(recorded, job):
+            return True
+        self._recorder.withdraw(recorded)
+        return False
 
     def _start_waiting(self) -> None:
         while self._free() > 0 and not self._stopping:
@@ -126,7 +149,11 @@ class Slots:
     async def _execute(self, run: JobRun) -> None:
         started = self._loop.time()
         try:
-            self._recorder.add(await run.execute())
+            outcome = await run.execute()
+            if run in self._void:
+                self._recorder.refuse(outcome)
+            else:
+                self._recorder.add(outcome)
         except Exception as error:
             # Nothing foreseen: whatever it is, the job must not stay "doing" for ever.
             with contextlib.suppress(Exception):
@@ -134,6 +161,7 @@ class Slots:
             self._recorder.add(Outcome(job=run.job, status=Status.FAILED, exception=error))
         finally:
             del self._running[run]
+            self._void.discard(run)
             self._suspects -= _is_suspect(run.job)
             self._prefetch.ended(self._loop.time() - started)
             self._fill()
@@ -204,6 +232,14 @@ class Slots:
             extra = {"action": action, "worker": self._worker.log_context(), "job": job.log_context()}
             with contextlib.suppress(Exception):  # a log handler that raises does not decide what becomes of the job
                 self._worker.logger.info(message, job.call_string, extra=extra)
+
+
+def _is_same_run(one: Job, other: Job) -> bool:
+    return (one.id, one.attempts, one.worker_id) == (other.id, other.attempts, other.worker_id)
+
+
+def _is_same_job(one: Job, other: Job) -> bool:
+    return (one.task_name, one.task_kwargs) == (other.task_name, other.task_kwargs)
 
 
 def _is_suspect(job: Job) -> bool:

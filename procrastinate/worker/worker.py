@@ -194,7 +194,7 @@ class Worker:
 
     async def _run_session(self, manager: JobManager, on_start: Callable[[], None] | None) -> None:
         await SchemaManager(manager.connector).check_schema_async()
-        self.worker_id = await manager.register_worker()
+        self.worker_id = await manager.register_worker(self.settings.terms)
         self._session = Session(self, manager)
         if on_start is not None:
             on_start()

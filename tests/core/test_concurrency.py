@@ -119,6 +119,20 @@ def test_one_worker_promotes_at_a_time(engine: sa.Engine, run: SyncRun) -> None:
     assert run(core.promote_jobs).promoted == 1
 
 
+def test_promoters_without_the_turn_give_each_lock_to_one_job(run: SyncRun, threads: ThreadPoolExecutor) -> None:
+    """They may end in a deadlock, and are called again then."""
+    run(core.defer_jobs, [new_job(lock=f"lock {number % 50}", priority=number % 7) for number in range(300)])
+
+    def promote_all() -> None:
+        again = True
+        while again:
+            with lost_races():
+                again = run(core.promote_jobs, limit=20, without_turn=True).again
+
+    together(threads, *[promote_all] * 4)
+    assert len(set(held_locks(run))) == len(held_locks(run)) == 50
+
+
 def test_a_promotion_that_has_not_seen_the_one_before_gives_no_lock_twice(engine: sa.Engine, run: SyncRun) -> None:
     """Its snapshot is older than the other's commit: the unique index refuses it, and it looks again."""
     defer(run, lock="l")

@@ -210,6 +210,27 @@ def test_a_promotion(full: sa.Connection) -> None:
     check(plans, reads={UPCOMING, LOCK_HOLDER}, buffers=5000)
 
 
+def test_a_promotion_that_is_left_to_another(full: sa.Connection, full_engine: sa.Engine) -> None:
+    """It looks for the first due job, and decides on none."""
+    with full_engine.connect() as other:
+        assert core.promote_jobs(other, limit=1).had_turn
+        plans = explain(full, core.promote_jobs)
+        other.rollback()
+    check(plans, reads={UPCOMING}, buffers=50)
+
+
+def test_a_look_at_the_other_workers(full: sa.Connection) -> None:
+    full.exec_driver_sql("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'")
+    full.commit()
+    judge = {"worker_id": 0, "heartbeat_interval": 10.0, "stalled_timeout": 30.0}
+    (late,) = core.list_late_workers(full, **judge)  # type: ignore[arg-type]
+    assert late.has_jobs
+    plans = explain(full, core.list_late_workers, **judge)
+    check(plans, reads={DOING}, buffers=500, thrown_away=1)
+    full.exec_driver_sql("UPDATE procrastinate_workers SET last_heartbeat = now()")
+    full.commit()
+
+
 def test_the_outcomes_of_jobs(full: sa.Connection) -> None:
     ids = running(full, "running", 20) + running(full, "holder", 20)
     outcomes = [FinishedJob(id=id_, attempts=0, status=Status.SUCCEEDED, delete=id_ % 2 == 0) for id_ in ids]

@@ -13,7 +13,7 @@ from procrastinate import core, exceptions
 from procrastinate.app import App
 from procrastinate.job_context import JobContext
 from procrastinate.testing import InMemoryConnector
-from tests.worker.running import Queue, Workers, happens
+from tests.worker.running import Queue, Workers, happens, until
 
 OF_EVERY_RECORD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
@@ -95,7 +95,8 @@ async def test_pruned_workers_are_logged_by_their_numbers(
     for _ in range(2):
         core.register_worker(queue.connection)
     queue.sql("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'")
-    await workers.run()
+    workers.start(update_heartbeat_interval=0.1, stalled_worker_timeout=0.8)
+    await until(lambda: "prune_stalled_workers" in [vars(record).get("action") for record in caplog.records])
     (record,) = (record for record in caplog.records if vars(record).get("action") == "prune_stalled_workers")
     assert record.getMessage().endswith(": 1, 2")
 

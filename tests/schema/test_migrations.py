@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -102,6 +103,20 @@ def test_several_upgrade_at_once(empty_engine: sa.Engine) -> None:
             future.result(timeout=60)
     assert revision(empty_engine) == revisions.head_revision()
     assert all(snapshot(empty_engine).values())
+
+
+def test_an_upgrade_that_has_to_wait_says_for_whom(empty_engine: sa.Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """Any session can hold the lock of migrations."""
+    with empty_engine.connect() as holder, ThreadPoolExecutor(1) as threads:
+        pid = holder.exec_driver_sql("SELECT pg_backend_pid() FROM pg_advisory_lock(1886547811, 1)").scalar_one()
+        upgraded = threads.submit(migrate, empty_engine, runner.upgrade)
+        while not caplog.records and not upgraded.done():
+            time.sleep(0.01)
+        holder.exec_driver_sql("SELECT pg_advisory_unlock_all()")
+        upgraded.result(timeout=60)
+    (record,) = (record for record in caplog.records if vars(record).get("action") == "migration_waits")
+    assert str(pid) in record.getMessage()
+    assert revision(empty_engine) == revisions.head_revision()
 
 
 def test_the_users_own_alembic_is_not_in_the_way(empty_engine: sa.Engine) -> None:

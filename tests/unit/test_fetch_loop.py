@@ -45,7 +45,7 @@ class Answers:
 
     async def stop_waiting(self, *, worker_id: int) -> None: ...
 
-    async def promote_jobs(self, *, past: int = 0) -> core.Promotion:
+    async def promote_jobs(self, *, past: int = 0, without_turn: bool = False) -> core.Promotion:
         self.passed.append(past)
         await asyncio.sleep(0)
         return self.promotions.pop(0) if self.promotions else NOTHING

@@ -1,4 +1,4 @@
-"""The heartbeat: whose silence it may judge, and what it does when it was judged itself."""
+"""The heartbeat: what it tells of the database, and what it does when its worker was taken for dead."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import pytest
 
 from procrastinate import core, exceptions
 from procrastinate.connector import BaseConnector
-from procrastinate.worker import heartbeat as heartbeat_module
+from procrastinate.core import WorkerTerms
 from procrastinate.worker.heartbeat import Heartbeat
+from procrastinate.worker.watch import Pulse
 
-INTERVAL, PATIENCE = 10.0, 30.0
+INTERVAL = 10.0
+TERMS = WorkerTerms(heartbeat_interval=INTERVAL, stalled_timeout=30.0)
 
 
 class Database(BaseConnector):
@@ -29,6 +31,7 @@ class Database(BaseConnector):
         if self.is_away:
             raise exceptions.DatabaseUnavailable
         if operation is core.register_worker:
+            assert args == (TERMS,)
             self.knows = True
             return 2
         self.beaten.set()
@@ -36,88 +39,36 @@ class Database(BaseConnector):
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time, in its only item."""
-    time = [1000.0]
-    monkeypatch.setattr(heartbeat_module.time, "monotonic", lambda: time[0])  # type: ignore[attr-defined]
-    return time
-
-
-@pytest.fixture
 def database() -> Database:
     return Database()
 
 
-def make_heartbeat(database: Database, new_ids: list[int], interval: float = INTERVAL) -> Heartbeat:
+def make_heartbeat(
+    database: Database, new_ids: list[int], interval: float = INTERVAL, pulse: Pulse | None = None
+) -> Heartbeat:
     logger = logging.getLogger("procrastinate.worker.test")
-    return Heartbeat(database, 1, interval, PATIENCE, logger, on_new_id=new_ids.append)
+    return Heartbeat(database, 1, interval, TERMS, pulse or Pulse(), logger, on_new_id=new_ids.append)
 
 
-def test_one_that_beats_steadily_may_judge(database: Database, clock: list[float]) -> None:
-    heartbeat = make_heartbeat(database, [])
-    beat_for(heartbeat, clock, PATIENCE)
-    for _ in range(5):
-        clock[0] += INTERVAL
+def test_each_beat_that_is_answered_is_noted(database: Database) -> None:
+    """The worker judges the others by how long the database may have stood still."""
+    time = [1000.0]
+    pulse = Pulse(lambda: time[0])
+    heartbeat = make_heartbeat(database, [], pulse=pulse)
+    for away in (False, True, False):
+        time[0] += INTERVAL
+        database.is_away = away
         heartbeat.beat()
-        assert heartbeat.may_judge
+    assert pulse.take_longest_pause() == 2 * INTERVAL
 
 
-def test_one_that_has_just_come_may_not(database: Database, clock: list[float]) -> None:
-    """The database may have been away for all until now: the others get the time to say that they are alive."""
-    heartbeat = make_heartbeat(database, [])
-    assert not heartbeat.may_judge
-    beat_for(heartbeat, clock, PATIENCE - INTERVAL)
-    assert not heartbeat.may_judge
-    beat_for(heartbeat, clock, INTERVAL)
-    assert heartbeat.may_judge
-
-
-def beat_for(heartbeat: Heartbeat, clock: list[float], seconds: float) -> None:
-    """Let so much time pass, with a beat at each interval."""
-    end = clock[0] + seconds
-    while clock[0] < end:
-        clock[0] += INTERVAL
-        heartbeat.beat()
-
-
-def test_one_that_has_not_beaten_for_long_may_not(database: Database, clock: list[float]) -> None:
-    heartbeat = make_heartbeat(database, [])
-    clock[0] += PATIENCE
-    assert not heartbeat.may_judge
-
-
-def test_nor_after_it_missed_a_beat_until_the_others_had_the_time_to_report(
-    database: Database, clock: list[float], caplog: pytest.LogCaptureFixture
-) -> None:
-    heartbeat = make_heartbeat(database, [])
+def test_a_beat_that_fails_is_logged(database: Database, caplog: pytest.LogCaptureFixture) -> None:
     database.is_away = True
-    clock[0] += INTERVAL
-    heartbeat.beat()
+    make_heartbeat(database, []).beat()
     assert [vars(record)["action"] for record in caplog.records] == ["update_heartbeat_error"]
-    assert not heartbeat.may_judge
-    database.is_away = False
-    for _ in range(3):
-        clock[0] += INTERVAL
-        heartbeat.beat()
-        assert not heartbeat.may_judge
-    clock[0] += INTERVAL
-    heartbeat.beat()
-    assert heartbeat.may_judge
 
 
-def test_nor_after_the_machine_was_asleep(database: Database, clock: list[float]) -> None:
-    heartbeat = make_heartbeat(database, [])
-    clock[0] += 3600
-    heartbeat.beat()
-    assert not heartbeat.may_judge
-    clock[0] += PATIENCE - 1
-    heartbeat.beat()
-    assert not heartbeat.may_judge
-    clock[0] += 1
-    assert heartbeat.may_judge
-
-
-def test_one_that_was_judged_registers_anew(database: Database, clock: list[float]) -> None:
+def test_one_that_was_judged_registers_anew(database: Database) -> None:
     new_ids: list[int] = []
     heartbeat = make_heartbeat(database, new_ids)
     database.knows = False

@@ -299,3 +299,49 @@ async def test_jobs_of_live_workers_are_left_alone(app: App, workers: Workers, q
     await queue.succeeded(job_id)
     assert queue.row(job_id)["attempts"] == 1
     await first.stopped()
+
+
+async def test_workers_judge_each_other_by_what_each_says_of_itself(app: App, workers: Workers, queue: Queue) -> None:
+    """A change of the setting is rolled out: some have the new one, some the old one."""
+    started, release = asyncio.Event(), asyncio.Event()
+
+    @app.task(queue="slow")
+    async def task() -> None:
+        started.set()
+        await release.wait()
+
+    job_id = await task.defer_async()
+    patient = {"update_heartbeat_interval": 5.0, "stalled_worker_timeout": 30.0}
+    await workers.listening(queue, await workers.another_app("patient"), queues=["slow"], **patient)
+    await happens(started)
+    heartbeat = queue.sql("SELECT last_heartbeat FROM procrastinate_workers")
+    await workers.listening(queue, **LIVELY)
+    await until(lambda: queue.sql("SELECT clock_timestamp() - :since > interval '3 seconds'", since=heartbeat))
+    assert queue.row(job_id)["attempts"] == 0
+    release.set()
+    await queue.succeeded(job_id)
+    assert queue.row(job_id)["attempts"] == 1
+
+
+async def test_workers_whose_heartbeats_all_look_old_at_once_are_left_alone(
+    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The clock of the database was set, or it stood still: each has its time to beat again."""
+    started, release = asyncio.Event(), asyncio.Event()
+
+    @app.task(queue="slow")
+    async def task() -> None:
+        started.set()
+        await release.wait()
+
+    job_id = await task.defer_async()
+    await workers.listening(queue, await workers.another_app("first"), queues=["slow"], **LIVELY)
+    await happens(started)
+    await workers.listening(queue, **LIVELY)
+    for direction in ("-", "+") * 10:
+        queue.sql(f"UPDATE procrastinate_workers SET last_heartbeat = now() {direction} interval '1 hour'")  # noqa: S608
+        await asyncio.sleep(0.1)
+    release.set()
+    await queue.succeeded(job_id)
+    assert queue.row(job_id)["attempts"] == 1
+    assert "prune_stalled_workers" not in [vars(record).get("action") for record in caplog.records]

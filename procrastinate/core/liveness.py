@@ -1,0 +1,183 @@
+"""Operations on the workers themselves: they come, beat and go, and one that is dead is removed by the others.
+
+A worker is known by its number. Its number is drawn at random, and not taken from the sequence: a database that is
+restored, or a replica that is promoted, hands out the numbers of its sequence a second time, while the workers that
+have the first ones are alive.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.types import TypeEngine
+
+from procrastinate.core.arrays import transpose, unnest
+from procrastinate.core.records import LateWorker, WorkerTerms
+from procrastinate.core.tables import DOING, jobs, workers
+
+STALLED_TIMEOUT = 30.0
+"""Seconds without a heartbeat after which a worker is dead, where neither it nor the caller says otherwise."""
+
+EVIDENCE_HOLDS_FOR = 5.0
+"""Seconds for which a look is good enough to remove a worker. What arrives later was held up on its way, and the
+heartbeats that would contradict it perhaps as well."""
+
+LATE = 1.25
+"""Intervals without a heartbeat after which a worker is watched."""
+CLOCK_SET_BACK = -1.0
+"""Seconds since a heartbeat below which the clock was set back after it."""
+
+_WORKER_ID = sa.bindparam("worker", type_=sa.BigInteger())
+
+
+def draw_worker_id() -> int:
+    """A number that no other worker has had.
+
+    It is negative, for the numbers of the sequence are positive, and a worker of an older release takes its own from
+    there. It has 53 bits, which programs keep that read JSON numbers as floats.
+    """
+    return -1 - secrets.randbits(53)
+
+
+_REGISTER = sa.insert(workers).returning(workers.c.id)
+_REGISTER_ON_TERMS = (
+    insert(workers)
+    .values({name: sa.bindparam(name) for name in ("id", "heartbeat_interval", "stalled_timeout")})
+    .on_conflict_do_nothing(index_elements=["id"])
+    .returning(workers.c.id)
+)
+
+
+def register_worker(connection: sa.Connection, terms: WorkerTerms | None = None) -> int:
+    """Add a worker, alive as of now, and return its id.
+
+    Parameters
+    ----------
+    terms:
+        How it is to be judged. ``None``: as plain SQL adds one, with the next number of the sequence. That is for
+        tests.
+    """
+    if terms is None:
+        by_number: int = connection.execute(_REGISTER).scalar_one()
+        return by_number
+    worker_id: int | None = None
+    while worker_id is None:
+        values = dataclasses.asdict(terms) | {"id": draw_worker_id()}
+        worker_id = connection.execute(_REGISTER_ON_TERMS, values).scalar_one_or_none()
+    return worker_id
+
+
+def unregister_worker(connection: sa.Connection, worker_id: int) -> None:
+    """Remove a worker that has stopped. Jobs that it still holds are stalled from then on."""
+    connection.execute(sa.delete(workers).where(workers.c.id == _WORKER_ID), {"worker": worker_id})
+
+
+_HEARTBEAT = (
+    sa.update(workers).where(workers.c.id == _WORKER_ID).values(last_heartbeat=sa.func.now()).returning(workers.c.id)
+)
+
+
+def update_heartbeat(connection: sa.Connection, worker_id: int) -> bool:
+    """Say that a worker is alive.
+
+    Returns
+    -------
+    False where it is no longer registered: others took it for dead. Its jobs are theirs now, and it must register
+    again before it fetches.
+    """
+    return connection.execute(_HEARTBEAT, {"worker": worker_id}).scalar_one_or_none() is not None
+
+
+# Silence
+
+
+def _seconds(time: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """A time in seconds since 1970, exact. Unlike a difference of times, it takes ``infinity``, too."""
+    return sa.extract("epoch", time)
+
+
+def _age() -> sa.ColumnElement[float]:
+    return sa.cast(_seconds(sa.func.now()) - _seconds(workers.c.last_heartbeat), sa.Double())
+
+
+def is_silent(seconds: float) -> sa.ColumnElement[bool]:
+    """The worker has been silent for longer than these seconds, and for longer than it says that it may be."""
+    return _age() > sa.func.greatest(workers.c.stalled_timeout, sa.cast(seconds, sa.Double()))
+
+
+def prune_stalled_workers(connection: sa.Connection, *, seconds_since_heartbeat: float) -> list[int]:
+    """Remove the workers that have been silent for longer than these seconds, and return their ids.
+
+    One that says that it may be silent for longer is left alone. This believes a single look. Workers watch each other
+    before they do the same, with :func:`list_late_workers` and :func:`remove_dead_workers`.
+    """
+    statement = sa.delete(workers).where(is_silent(seconds_since_heartbeat)).returning(workers.c.id)
+    return list(connection.execute(statement).scalars())
+
+
+def _late_workers_statement() -> sa.Select[Any]:
+    interval = sa.func.coalesce(workers.c.heartbeat_interval, sa.bindparam("interval", type_=sa.Double()))
+    timeout = sa.func.coalesce(workers.c.stalled_timeout, sa.bindparam("timeout", type_=sa.Double()))
+    has_jobs = sa.select(jobs.c.id).where(jobs.c.worker_id == workers.c.id, jobs.c.status == DOING).exists()
+    return (
+        sa.select(
+            workers.c.id,
+            sa.cast(_seconds(workers.c.last_heartbeat), sa.Text()).label("heartbeat"),
+            _age().label("age"),
+            interval.label("heartbeat_interval"),
+            timeout.label("stalled_timeout"),
+            has_jobs.label("has_jobs"),
+            sa.cast(_seconds(sa.func.now()), sa.Double()).label("seen_at"),
+        )
+        .where(workers.c.id != _WORKER_ID, sa.or_(_age() > interval * LATE, _age() < CLOCK_SET_BACK))
+        .order_by(workers.c.id)
+    )
+
+
+_LATE_WORKERS = _late_workers_statement()
+
+
+def list_late_workers(
+    connection: sa.Connection, *, worker_id: int, heartbeat_interval: float, stalled_timeout: float
+) -> list[LateWorker]:
+    """The other workers whose heartbeat is late, or of a time to come.
+
+    Parameters
+    ----------
+    worker_id:
+        The worker that looks.
+    heartbeat_interval, stalled_timeout:
+        The seconds that hold for workers that do not say theirs.
+    """
+    values = {"worker": worker_id, "interval": heartbeat_interval, "timeout": stalled_timeout}
+    return [LateWorker(**row._mapping) for row in connection.execute(_LATE_WORKERS, values)]
+
+
+_DEAD_COLUMNS: dict[str, TypeEngine[Any]] = {"id": sa.BigInteger(), "heartbeat": sa.Text(), "seen_at": sa.Double()}
+_dead = unnest(_DEAD_COLUMNS, name="dead")
+_free = (
+    sa.select(workers.c.id)
+    .where(
+        workers.c.id == _dead.c.id,
+        sa.cast(_seconds(workers.c.last_heartbeat), sa.Text()) == _dead.c.heartbeat,
+        _seconds(sa.func.clock_timestamp()) - _dead.c.seen_at < EVIDENCE_HOLDS_FOR,
+    )
+    .with_for_update(of=workers, skip_locked=True)
+    .cte("free")
+    .prefix_with("MATERIALIZED", dialect="postgresql")
+)
+_REMOVE_DEAD = sa.delete(workers).where(workers.c.id == _free.c.id).returning(workers.c.id)
+
+
+def remove_dead_workers(connection: sa.Connection, dead: Sequence[LateWorker]) -> list[int]:
+    """Remove workers that were watched and found dead, and return the ids of those that were removed.
+
+    One that has beaten since it was last seen stays, and so does one whose row is locked. So do all, where the
+    statement is executed more than :data:`EVIDENCE_HOLDS_FOR` seconds after that look by the database's clock.
+    """
+    return list(connection.execute(_REMOVE_DEAD, transpose(dead, _DEAD_COLUMNS)).scalars())

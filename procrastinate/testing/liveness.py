@@ -1,0 +1,97 @@
+"""The operations on the workers themselves, in memory.
+
+What each does is said at its namesake in :mod:`procrastinate.core.liveness`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from procrastinate import core
+from procrastinate.core import LateWorker, WorkerTerms
+from procrastinate.core.liveness import CLOCK_SET_BACK, EVIDENCE_HOLDS_FOR, LATE
+from procrastinate.testing.implementations import Implementations
+from procrastinate.testing.tables import DOING, Tables, matching
+
+IMPLEMENTED = Implementations()
+
+
+@IMPLEMENTED.of(core.register_worker)
+def register_worker(tables: Tables, terms: WorkerTerms | None = None) -> int:
+    """Numbers count from one, always: nothing is restored here, so none comes twice."""
+    worker_id = tables.next_worker_id()
+    tables.workers[worker_id] = tables.now
+    tables.worker_terms[worker_id] = terms or WorkerTerms()
+    return worker_id
+
+
+@IMPLEMENTED.of(core.unregister_worker)
+def unregister_worker(tables: Tables, worker_id: int) -> None:
+    tables.workers.pop(worker_id, None)
+
+
+@IMPLEMENTED.of(core.update_heartbeat)
+def update_heartbeat(tables: Tables, worker_id: int) -> bool:
+    if worker_id not in tables.workers:
+        return False
+    tables.workers[worker_id] = tables.now
+    return True
+
+
+def _age(tables: Tables, worker_id: int) -> float:
+    """Seconds since the last heartbeat."""
+    return (tables.now - tables.workers[worker_id]).total_seconds()
+
+
+def is_silent(tables: Tables, worker_id: int, seconds: float) -> bool:
+    """The worker has been silent for longer than these seconds, and for longer than it says that it may be."""
+    own = tables.worker_terms.get(worker_id, WorkerTerms()).stalled_timeout
+    return _age(tables, worker_id) > (seconds if own is None else max(own, seconds))
+
+
+@IMPLEMENTED.of(core.prune_stalled_workers)
+def prune_stalled_workers(tables: Tables, *, seconds_since_heartbeat: float) -> list[int]:
+    silent = [worker_id for worker_id in tables.workers if is_silent(tables, worker_id, seconds_since_heartbeat)]
+    for worker_id in silent:
+        del tables.workers[worker_id]
+    return silent
+
+
+@IMPLEMENTED.of(core.list_late_workers)
+def list_late_workers(
+    tables: Tables, *, worker_id: int, heartbeat_interval: float, stalled_timeout: float
+) -> list[LateWorker]:
+    others = sorted(tables.workers.keys() - {worker_id})
+    seen = [_as_seen(tables, other, heartbeat_interval, stalled_timeout) for other in others]
+    return [one for one in seen if one.age > one.heartbeat_interval * LATE or one.age < CLOCK_SET_BACK]
+
+
+def _as_seen(tables: Tables, worker_id: int, heartbeat_interval: float, stalled_timeout: float) -> LateWorker:
+    terms = tables.worker_terms.get(worker_id, WorkerTerms())
+    return LateWorker(
+        id=worker_id,
+        heartbeat=_heartbeat(tables, worker_id),
+        age=_age(tables, worker_id),
+        heartbeat_interval=heartbeat_interval if terms.heartbeat_interval is None else terms.heartbeat_interval,
+        stalled_timeout=stalled_timeout if terms.stalled_timeout is None else terms.stalled_timeout,
+        has_jobs=bool(tables.where(matching(status=DOING, worker_id=worker_id))),
+        seen_at=tables.now.timestamp(),
+    )
+
+
+def _heartbeat(tables: Tables, worker_id: int) -> str:
+    return tables.workers[worker_id].isoformat()
+
+
+@IMPLEMENTED.of(core.remove_dead_workers)
+def remove_dead_workers(tables: Tables, dead: Sequence[LateWorker]) -> list[int]:
+    removed = [
+        one.id
+        for one in dead
+        if one.id in tables.workers
+        and _heartbeat(tables, one.id) == one.heartbeat
+        and tables.now.timestamp() - one.seen_at < EVIDENCE_HOLDS_FOR
+    ]
+    for worker_id in removed:
+        del tables.workers[worker_id]
+    return removed

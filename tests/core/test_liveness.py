@@ -1,0 +1,66 @@
+"""Workers in PostgreSQL: their numbers, and rows that are not as they should be."""
+
+from __future__ import annotations
+
+import secrets
+
+import pytest
+import sqlalchemy as sa
+
+from procrastinate import core
+from procrastinate.core import WorkerTerms
+
+TERMS = WorkerTerms(heartbeat_interval=10, stalled_timeout=30)
+
+
+def test_the_numbers_of_workers_are_no_series(connection: sa.Connection) -> None:
+    """A sequence that is put back hands out its numbers again."""
+    first = core.register_worker(connection, TERMS)
+    connection.exec_driver_sql("TRUNCATE procrastinate_workers RESTART IDENTITY")
+    assert core.register_worker(connection, TERMS) != first
+
+
+def test_no_worker_has_the_number_of_one_of_an_older_release(connection: sa.Connection) -> None:
+    """That has taken the next number of the sequence, which is positive."""
+    old = connection.exec_driver_sql("INSERT INTO procrastinate_workers DEFAULT VALUES RETURNING id").scalar_one()
+    assert old > 0 > core.register_worker(connection, TERMS) >= -(2**53)
+
+
+def test_a_number_that_is_taken_is_drawn_again(connection: sa.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = iter([5, 5, 6])
+    monkeypatch.setattr(secrets, "randbits", lambda _bits: next(numbers))
+    assert [core.register_worker(connection, TERMS) for _ in range(2)] == [-6, -7]
+
+
+@pytest.mark.parametrize("column", ["last_heartbeat", "heartbeat_interval", "stalled_timeout"])
+@pytest.mark.parametrize("value", ["infinity", "-infinity", "NaN"])
+def test_a_row_with_an_odd_value_does_not_hide_the_others(connection: sa.Connection, column: str, value: str) -> None:
+    if (column, value) == ("last_heartbeat", "NaN"):
+        value = "294276-12-31"
+    judge, odd, dead = (core.register_worker(connection, TERMS) for _ in range(3))
+    statement = f"UPDATE procrastinate_workers SET {column} = '{value}' WHERE id = {odd}"  # noqa: S608
+    connection.exec_driver_sql(statement)
+    connection.execute(
+        sa.text("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour' WHERE id = :id"),
+        {"id": dead},
+    )
+    late = core.list_late_workers(connection, worker_id=judge, heartbeat_interval=10, stalled_timeout=30)
+    assert dead in core.remove_dead_workers(connection, late)
+    connection.execute(
+        sa.text("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour' WHERE id = :id"),
+        {"id": judge},
+    )
+    assert judge in core.prune_stalled_workers(connection, seconds_since_heartbeat=60)
+
+
+def test_a_row_that_somebody_has_locked_does_not_keep_the_others(connection: sa.Connection, engine: sa.Engine) -> None:
+    """A session that looks at a worker with a lock must not keep all jobs from being rescued."""
+    judge, locked, dead = (core.register_worker(connection, TERMS) for _ in range(3))
+    connection.exec_driver_sql("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'")
+    late = core.list_late_workers(connection, worker_id=judge, heartbeat_interval=10, stalled_timeout=30)
+    assert {one.id for one in late} == {locked, dead}
+    with engine.connect() as other:
+        other.execute(sa.text("SELECT 1 FROM procrastinate_workers WHERE id = :id FOR UPDATE"), {"id": locked})
+        assert core.remove_dead_workers(connection, late) == [dead]
+        other.rollback()
+    assert core.remove_dead_workers(connection, late) == [locked]
