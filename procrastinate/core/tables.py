@@ -74,7 +74,7 @@ periodic_defers = sa.Table(
 workers = sa.Table(
     "procrastinate_workers",
     metadata,
-    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("id", sa.BigInteger, sa.Identity(always=False), primary_key=True),
     sa.Column("last_heartbeat", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
     # The queues of whose new jobs it is to be notified: none named, all of them; NULL, it looks by itself.
     sa.Column("called_for", ARRAY(sa.Text), server_default=sa.text("'{}'::text[]")),
