@@ -26,6 +26,7 @@
     │   ├── JobNotRetriable             the job is not in a state from which it can be retried
     │   ├── SchemaNotApplied            the tables are missing, or older than this release
     │   ├── SchemaConflict              the schema cannot be applied to what the database has
+    │   │   └── TablesOf3x              the tables are those of Procrastinate 3.x
     │   └── DatabaseUnavailable         the database cannot be reached
     ├── AlreadyEnqueued                 a job waits under the same queueing lock
     ├── MissingApp
@@ -153,6 +154,10 @@ class SchemaNotApplied(ConnectorException):
 
 class SchemaConflict(ConnectorException):
     """The schema cannot be applied to what the database has."""
+
+
+class TablesOf3x(SchemaConflict):
+    """The tables are of Procrastinate 3.x, and this release cannot take them over: let the workers of 3.x finish their jobs, and drop the tables; or apply the schema to another database, or to another PostgreSQL schema (search_path)."""  # noqa: E501
 
 
 class DatabaseUnavailable(ConnectorException):
