@@ -52,7 +52,7 @@ class ProcrastinateException(Exception):
     """Unexpected Procrastinate error."""
 
     def __init__(self, message: str | None = None, *args: Any) -> None:
-        super().__init__(message or (type(self).__doc__ or "").strip(), *args)
+        super().__init__(message or " ".join((type(self).__doc__ or "").split()), *args)
 
 
 class TaskNotFound(ProcrastinateException):
@@ -157,7 +157,9 @@ class SchemaConflict(ConnectorException):
 
 
 class TablesOf3x(SchemaConflict):
-    """The tables are of Procrastinate 3.x, and this release cannot take them over: let the workers of 3.x finish their jobs, and drop the tables; or apply the schema to another database, or to another PostgreSQL schema (search_path)."""  # noqa: E501
+    """The tables are of Procrastinate 3.x, and this release cannot take them over: let the workers of 3.x finish their
+    jobs, and drop the tables; or apply the schema to another database, or to another PostgreSQL schema (search_path).
+    """
 
 
 class DatabaseUnavailable(ConnectorException):

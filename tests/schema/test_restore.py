@@ -109,6 +109,16 @@ def test_a_copy_by_hand_over_numbers_that_were_drawn_before_has_a_setting(
     assert contents(filled_url) == before
 
 
+def test_a_whole_dump_restores_tables_that_work(filled_url: str, empty_database_url: str) -> None:
+    before = contents(filled_url)
+    run_script(empty_database_url, run_tool("pg_dump", f"--dbname={libpq_url(filled_url)}"))
+    assert contents(empty_database_url) == before
+    engine = sa.create_engine(empty_database_url)
+    assert defer(SyncRun(engine)) == 8
+    engine.dispose()
+    assert len(contents(empty_database_url)["events"]) == len(before["events"]) + 1
+
+
 def test_workers_run_what_was_restored(filled_url: str, other_url: str) -> None:
     """The worker of the dump is pruned: its job is rescued, and the next one of its lock runs after it."""
     run_script(other_url, dump_data(filled_url))
