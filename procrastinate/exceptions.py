@@ -26,6 +26,7 @@
     │   ├── JobNotRetriable             the job is not in a state from which it can be retried
     │   ├── SchemaNotApplied            the tables are missing, or older than this release
     │   ├── SchemaConflict              the schema cannot be applied to what the database has
+    │   │   └── TablesOf3x              the tables are those of Procrastinate 3.x
     │   └── DatabaseUnavailable         the database cannot be reached
     ├── AlreadyEnqueued                 a job waits under the same queueing lock
     ├── MissingApp
@@ -51,7 +52,7 @@ class ProcrastinateException(Exception):
     """Unexpected Procrastinate error."""
 
     def __init__(self, message: str | None = None, *args: Any) -> None:
-        super().__init__(message or (type(self).__doc__ or "").strip(), *args)
+        super().__init__(message or " ".join((type(self).__doc__ or "").split()), *args)
 
 
 class TaskNotFound(ProcrastinateException):
@@ -153,6 +154,12 @@ class SchemaNotApplied(ConnectorException):
 
 class SchemaConflict(ConnectorException):
     """The schema cannot be applied to what the database has."""
+
+
+class TablesOf3x(SchemaConflict):
+    """The tables are of Procrastinate 3.x, and this release cannot take them over: let the workers of 3.x finish their
+    jobs, and drop the tables; or apply the schema to another database, or to another PostgreSQL schema (search_path).
+    """
 
 
 class DatabaseUnavailable(ConnectorException):

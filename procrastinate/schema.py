@@ -53,18 +53,21 @@ class SchemaManager:
     def check_schema(self) -> None:
         """Check that the schema is not older than this release needs. Of a newer one, a warning is logged.
 
-        A database that has no revision, whose tables were made by other means than this project's, passes.
+        A database that has no revision, whose tables were made by other means than this project's, passes where the
+        tables have all columns.
 
         Raises
         ------
         SchemaNotApplied
-            It is older.
+            It is older, or not there.
+        TablesOf3x
+            The tables are those of Procrastinate 3.x.
         """
-        _compare(self.connector.get_sync_connector().run(revisions.current_revision))
+        _compare(self.connector.get_sync_connector().run(revisions.fit_revision))
 
     async def check_schema_async(self) -> None:
         """As :meth:`check_schema`."""
-        _compare(await self.connector.run_async(revisions.current_revision))
+        _compare(await self.connector.run_async(revisions.fit_revision))
 
 
 def _compare(current: str | None) -> None:

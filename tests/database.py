@@ -28,6 +28,7 @@ max_wal_senders = 0
 max_wal_size = 4GB
 checkpoint_timeout = 1h
 max_connections = 300
+max_prepared_transactions = 10
 shared_buffers = 256MB
 autovacuum = off
 """

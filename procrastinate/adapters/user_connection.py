@@ -19,8 +19,10 @@ from sqlalchemy.orm import Session, scoped_session
 
 from procrastinate.adapters.borrowed import borrow, borrow_async
 from procrastinate.adapters.engines import call, translated_errors
+from procrastinate.adapters.two_phase import is_two_phase
 from procrastinate.connector import BaseConnector, Operation
 from procrastinate.core.operation import is_atomic
+from procrastinate.core.session_settings import notify_nothing
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -139,6 +141,8 @@ def _is_psycopg2(connection: Any) -> bool:
 
 
 def _run_inside(connection: sa.Connection, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    if is_two_phase(connection):
+        call(connection, notify_nothing)
     if is_atomic(operation) and _commits_each_statement(connection):
         with _transaction_block(connection):
             return call(connection, operation, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""Which revisions this release knows, at which one a database is, and what keeps it from being upgraded."""
+"""Which revisions this release knows, at which one a database is, and whether its tables fit."""
 
 from __future__ import annotations
 
@@ -15,12 +15,24 @@ from procrastinate.core.tables import jobs, metadata
 
 _versions = sa.table(VERSION_TABLE, sa.column("version_num", sa.String))
 _types = sa.table("pg_type", sa.column("typname", sa.String), sa.column("typnamespace"), schema="pg_catalog")
-_columns = sa.table(
-    "columns",
-    sa.column("table_schema", sa.String),
-    sa.column("table_name", sa.String),
-    sa.column("column_name", sa.String),
-    schema="information_schema",
+_classes = sa.table(
+    "pg_class",
+    sa.column("oid", postgresql.OID),
+    sa.column("relname", sa.String),
+    sa.column("relnamespace", postgresql.OID),
+    schema="pg_catalog",
+)
+_namespaces = sa.table(
+    "pg_namespace", sa.column("oid", postgresql.OID), sa.column("nspname", sa.String), schema="pg_catalog"
+)
+# Of information_schema, a role sees only the columns that it has rights on.
+_attributes = sa.table(
+    "pg_attribute",
+    sa.column("attrelid", postgresql.OID),
+    sa.column("attname", sa.String),
+    sa.column("attnum", sa.SmallInteger),
+    sa.column("attisdropped", sa.Boolean),
+    schema="pg_catalog",
 )
 _OWN_TYPES = [*metadata.tables, "procrastinate_job_status", "procrastinate_job_event_type"]
 """Each table has a type of its name."""
@@ -79,19 +91,78 @@ def _refuse_what_is_there(connection: sa.Connection) -> None:
     found = _own_types(connection)
     if not found:
         return
-    there = f"There are {', '.join(found)} here already, and {VERSION_TABLE} does not say of which revision. "
-    if jobs.name in found and not _has_column(connection, jobs.name, jobs.c.readiness.name):
-        raise exceptions.SchemaConflict(
-            f"{there}They are of Procrastinate 3.x, whose tables cannot be taken over: let its workers finish their "
-            "jobs, and drop them; or apply the schema to another database, or another PostgreSQL schema (search_path)"
-        )
+    if jobs.name in found:
+        _refuse_3x(_columns_of(connection, jobs.name, in_current_schema=True))
     say_so = (
         f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (version_num VARCHAR(32) PRIMARY KEY); "  # noqa: S608
         f"INSERT INTO {VERSION_TABLE} VALUES ('{head_revision()}');"
     )
     raise exceptions.SchemaConflict(
-        f"{there}If they are as this release makes them, say so, and repeat: {say_so} "
+        f"There are {', '.join(found)} here already, and {VERSION_TABLE} does not say of which revision. "
+        f"If they are as this release makes them, say so, and repeat: {say_so} "
         "If they are what is left of something, drop them, and repeat"
+    )
+
+
+def fit_revision(connection: sa.Connection) -> str | None:
+    """The revision of the database, as :func:`current_revision`. Without one, the tables are looked at.
+
+    Raises
+    ------
+    TablesOf3x
+        The tables are those of Procrastinate 3.x.
+    SchemaNotApplied
+        A table is missing, or a column of one.
+    """
+    current = current_revision(connection)
+    if current is None:
+        refuse_3x(connection)
+        missing = _missing(connection)
+        if missing:
+            raise exceptions.SchemaNotApplied(_missing_text(connection, missing))
+    return current
+
+
+def refuse_3x(connection: sa.Connection) -> None:
+    """Refuse the tables of Procrastinate 3.x.
+
+    Raises
+    ------
+    TablesOf3x
+        Statements on this connection find those.
+    """
+    _refuse_3x(_columns_of(connection, jobs.name))
+
+
+def _refuse_3x(columns_of_jobs: set[str]) -> None:
+    if columns_of_jobs and jobs.c.readiness.name not in columns_of_jobs:
+        raise exceptions.TablesOf3x
+
+
+def _missing(connection: sa.Connection) -> list[str]:
+    """Our tables that statements on this connection do not find, and columns that those do not have."""
+    missing: list[str] = []
+    for table in metadata.sorted_tables:
+        found = _columns_of(connection, table.name)
+        lacks = [f"{table.name}.{column.name}" for column in table.columns if column.name not in found]
+        missing += lacks if found else [table.name]
+    return missing
+
+
+def _missing_text(connection: sa.Connection, missing: list[str]) -> str:
+    text = f"{exceptions.SchemaNotApplied.__doc__} Missing: {', '.join(missing)}."
+    elsewhere = (
+        sa.select(_namespaces.c.nspname)
+        .join(_classes, _classes.c.relnamespace == _namespaces.c.oid)
+        .where(_classes.c.relname == jobs.name)
+        .order_by(_namespaces.c.nspname)
+    )
+    schemas = list(connection.execute(elsewhere).scalars()) if jobs.name in missing else []
+    if not schemas:
+        return text
+    return (
+        f"{text} There is a {jobs.name} in the schema {', '.join(schemas)}: this connection does not look there "
+        "(search_path), or its role may not (GRANT USAGE ON SCHEMA)"
     )
 
 
@@ -102,12 +173,14 @@ def _own_types(connection: sa.Connection) -> list[str]:
     return sorted(connection.execute(names).scalars())
 
 
-def _has_column(connection: sa.Connection, table: str, column: str) -> bool:
-    found = sa.select(
-        sa.exists().where(
-            _columns.c.table_schema == sa.func.current_schema(),
-            _columns.c.table_name == table,
-            _columns.c.column_name == column,
-        )
+def _columns_of(connection: sa.Connection, table: str, *, in_current_schema: bool = False) -> set[str]:
+    """The columns of a table, whatever rights this role has on it; none where there is no such table."""
+    name: sa.ColumnElement[str] = sa.bindparam("name", table, type_=sa.Text())
+    if in_current_schema:
+        name = sa.func.concat(sa.func.quote_ident(sa.func.current_schema()), ".", name)
+    found = sa.select(_attributes.c.attname).where(
+        _attributes.c.attrelid == sa.cast(sa.func.to_regclass(name), postgresql.OID),
+        _attributes.c.attnum > 0,
+        sa.not_(_attributes.c.attisdropped),
     )
-    return bool(connection.execute(found).scalar_one())
+    return set(connection.execute(found).scalars())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from procrastinate import exceptions
 from procrastinate.app import App
 
 
@@ -14,14 +13,12 @@ def healthchecks_command(app: App, arguments: argparse.Namespace | None = None) 
     Raises
     ------
     ConnectorException
-        The database cannot be reached, or its schema is missing or old.
+        The database cannot be reached. Or its schema is missing, old, or that of Procrastinate 3.x.
     """
     app.perform_import_paths()
     print("App configuration: OK")
     with app.open():
-        has_tables = app.check_connection()
+        app.check_connection()
         print("DB connection: OK")
-        if not has_tables:
-            raise exceptions.SchemaNotApplied
         app.schema_manager.check_schema()
         print("Found procrastinate_jobs table: OK")

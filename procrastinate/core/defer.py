@@ -50,6 +50,11 @@ def as_jsonb(text: sa.ColumnElement[str]) -> sa.ColumnElement[object]:
     return sa.cast(text, JSONB)
 
 
+COLUMNS = [*VALUES, jobs.c.readiness.name]
+"""What an insert names. It writes out the default of ``readiness``, a column that the tables of Procrastinate 3.x lack.
+So it fails there, and leaves no job that nothing runs.
+"""
+
 _INSERT_ONE = plain(
     skip_taken(
         insert(jobs).values(
@@ -57,6 +62,7 @@ _INSERT_ONE = plain(
                 name: as_jsonb(sa.bindparam(name, type_=type_)) if name == "args" else sa.bindparam(name, type_=type_)
                 for name, type_ in VALUES.items()
             }
+            | {"readiness": UNDECIDED}
         )
     ).returning(jobs.c.id)
 )
@@ -65,10 +71,10 @@ _new_jobs = unnest(VALUES, name="new_jobs")
 
 _INSERT_MANY = skip_taken(
     insert(jobs).from_select(
-        list(VALUES),
-        sa.select(*(as_jsonb(_new_jobs.c.args) if name == "args" else _new_jobs.c[name] for name in VALUES)).order_by(
-            _new_jobs.c.ordinality
-        ),
+        COLUMNS,
+        sa.select(
+            *(as_jsonb(_new_jobs.c.args) if name == "args" else _new_jobs.c[name] for name in VALUES), UNDECIDED
+        ).order_by(_new_jobs.c.ordinality),
     )
 ).returning(jobs.c.id)
 
@@ -80,9 +86,13 @@ _all_args = (
 _INSERT_ALIKE = plain(
     insert(jobs)
     .from_select(
-        list(VALUES),
+        COLUMNS,
         sa.select(
-            *(_all_args.c.args if name == "args" else sa.bindparam(name, type_=type_) for name, type_ in VALUES.items())
+            *(
+                _all_args.c.args if name == "args" else sa.bindparam(name, type_=type_)
+                for name, type_ in VALUES.items()
+            ),
+            UNDECIDED,
         ).order_by(_all_args.c.ordinality),
     )
     .returning(jobs.c.id)
@@ -178,7 +188,7 @@ def _insert_by_queueing_lock(on_conflict: Callable[[Insert], Insert]) -> sa.CTE:
         .cte("numbered")
     )
     statement = insert(jobs).from_select(
-        ["id", *VALUES], sa.select(*numbered.c).order_by(numbered.c.queueing_lock, numbered.c.id)
+        ["id", *COLUMNS], sa.select(*numbered.c, UNDECIDED).order_by(numbered.c.queueing_lock, numbered.c.id)
     )
     return on_conflict(statement).returning(jobs.c.id, jobs.c.queueing_lock).cte("written")
 

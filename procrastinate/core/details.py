@@ -15,6 +15,7 @@ from sqlalchemy.types import TypeEngine
 
 from procrastinate.core.channels import FINISHED_CHANNEL, LARGEST_ANNOUNCEMENT
 from procrastinate.core.records import FinishedJob, JobRetry, NewError
+from procrastinate.core.session_settings import may_notify
 from procrastinate.core.tables import errors, results
 
 Recorded = TypeVar("Recorded", FinishedJob, JobRetry)
@@ -99,7 +100,7 @@ def announced(recorded: sa.CTE) -> sa.ColumnElement[int]:
     """Tell those who wait for the jobs that were recorded, a few hundred a message, and count the messages."""
     numbered = (
         sa.select(recorded.c.id, (sa.func.row_number().over() / LARGEST_ANNOUNCEMENT).label("message"))
-        .where(recorded.c.announce)
+        .where(recorded.c.announce, may_notify())
         .subquery("numbered")
     )
     payload = sa.func.json_build_object(

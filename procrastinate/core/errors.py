@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 
 from procrastinate import exceptions
+from procrastinate.core.tables import jobs
 
 UNIQUE_VIOLATION = "23505"
 LOCK_NOT_AVAILABLE = "55P03"
@@ -117,11 +118,15 @@ def translate(error: BaseException) -> exceptions.ConnectorException:
     """The exception that users see for an error of the database or its driver.
 
     The text is the server's own message: SQLAlchemy's would repeat the statement and the job's arguments.
+
+    The jobs have had their column ``readiness`` since the first revision. Tables without it are those of 3.x.
     """
     if isinstance(error, exceptions.ConnectorException):
         return error
     code = sqlstate(error)
     message = _server_message(error)
+    if code == UNDEFINED_COLUMN and jobs.c.readiness.name in message:
+        return exceptions.TablesOf3x()
     if code in _SCHEMA_TOO_OLD:
         return exceptions.SchemaNotApplied(f"{exceptions.SchemaNotApplied.__doc__} (PostgreSQL says: {message})")
     if code == UNIQUE_VIOLATION:

@@ -58,7 +58,9 @@ def _due(may_decide: sa.ColumnElement[bool], now: sa.ColumnElement[Any]) -> sa.C
 def _holders(due: sa.CTE) -> sa.CTE:
     """For each lock that is wanted, its holder: as it is seen, and as it could be locked.
 
-    Lateral, one row each: the unique index is probed once a lock, whatever the planner believes of the table.
+    Lateral, one row each: the unique index is probed once a lock, whatever the planner believes of the table. While an
+    old transaction is open, a probe passes all former holders. So the row to lock is found by its id, and the CASE
+    hides the condition of that index from the planner.
     """
     wanted = sa.select(due.c.lock).where(due.c.lock.is_not(None)).distinct().cte("wanted")
     holder = jobs.alias("holder_now")
@@ -66,7 +68,7 @@ def _holders(due: sa.CTE) -> sa.CTE:
     seen = sa.select(holder.c.id).where(of_lock).limit(1).lateral("seen")
     kept = (
         sa.select(holder.c.id, holder.c.status, holder.c.priority)
-        .where(of_lock)
+        .where(holder.c.id == seen.c.id, sa.case((of_lock, sa.true()), else_=sa.false()))
         .limit(1)
         .with_for_update(read=True, skip_locked=True)
         .lateral("kept")

@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from procrastinate.core.arrays import is_one_of
-from procrastinate.core.defer import VALUES, as_jsonb, next_id, replace_waiting, skip_taken
+from procrastinate.core.defer import COLUMNS, VALUES, as_jsonb, next_id, replace_waiting, skip_taken
 from procrastinate.core.operation import atomic
 from procrastinate.core.patience import wait_briefly
 from procrastinate.core.records import NewJob
-from procrastinate.core.tables import jobs, periodic_defers
+from procrastinate.core.tables import UNDECIDED, jobs, periodic_defers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +89,9 @@ def _tick_statement(on_conflict: Callable[[Insert], Insert]) -> sa.Select[Any]:
     }
     job = (
         on_conflict(
-            insert(jobs).from_select(["id", *values], sa.select(tick.c.job_id, *values.values()).select_from(tick))
+            insert(jobs).from_select(
+                ["id", *COLUMNS], sa.select(tick.c.job_id, *values.values(), UNDECIDED).select_from(tick)
+            )
         )
         .returning(jobs.c.id)
         .cte("job")

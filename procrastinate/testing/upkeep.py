@@ -258,6 +258,8 @@ def upgrade(tables: Tables, revision: str = "head") -> None:
     tables.exist = True
 
 
-@IMPLEMENTED.of(revisions.current_revision)
-def current_revision(tables: Tables) -> str | None:
-    return revisions.head_revision() if tables.exist else None
+@IMPLEMENTED.of(revisions.fit_revision)
+def fit_revision(tables: Tables) -> str | None:
+    if not tables.exist:
+        raise exceptions.SchemaNotApplied
+    return revisions.head_revision()

@@ -231,6 +231,12 @@ def test_a_look_at_the_other_workers(full: sa.Connection) -> None:
     full.commit()
 
 
+def test_a_promotion_probes_the_index_of_holders_once_a_lock(full: sa.Connection) -> None:
+    """While an old transaction is open, each probe passes the entries of all former holders."""
+    for plan in explain(full, core.promote_jobs):
+        assert [node.get("Index Name") for node in plan.nodes()].count(LOCK_HOLDER) == 1
+
+
 def test_the_outcomes_of_jobs(full: sa.Connection) -> None:
     ids = running(full, "running", 20) + running(full, "holder", 20)
     outcomes = [FinishedJob(id=id_, attempts=0, status=Status.SUCCEEDED, delete=id_ % 2 == 0) for id_ in ids]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from procrastinate.alembic import revisions, runner
 from tests.conformance.kinds import SyncRun
 from tests.conformance.steps import defer, fetch_ids, query, worker
 from tests.database import Databases, libpq_url
-from tests.schema.snapshot import KINDS, Snapshot, take_snapshot
+from tests.schema.snapshot import CODE, KINDS, Snapshot, take_snapshot
 
 EMPTY: Snapshot = {kind: [] for kind in KINDS}
 
@@ -64,6 +65,18 @@ def test_up_and_down_and_up_again(empty_engine: sa.Engine) -> None:
 
     migrate(empty_engine, runner.upgrade)
     assert snapshot(empty_engine) == first
+
+
+@pytest.mark.parametrize(("before", "after"), list(itertools.pairwise(revisions.known_revisions())))
+def test_a_step_down_brings_back_the_functions_and_triggers_of_the_release_before(
+    empty_engine: sa.Engine, before: str, after: str
+) -> None:
+    migrate(empty_engine, runner.upgrade, before)
+    former = snapshot(empty_engine)
+    migrate(empty_engine, runner.upgrade, after)
+    migrate(empty_engine, runner.downgrade, before)
+    back = snapshot(empty_engine)
+    assert [back[kind] for kind in CODE] == [former[kind] for kind in CODE]
 
 
 def test_nothing_of_ours_is_left_after_the_way_down(empty_engine: sa.Engine) -> None:

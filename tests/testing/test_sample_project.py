@@ -31,7 +31,25 @@ def run_suite(url: str, *command: str, settings: str = "sample.settings") -> str
 def test_its_classes_pass_with_manage_py(empty_database_url: str) -> None:
     printed = run_suite(empty_database_url, "manage.py", "test", "--noinput")
     assert "OK" in printed
-    assert "Ran 26 tests" in printed, printed
+    assert "Ran 28 tests" in printed, printed
+
+
+@pytest.mark.parametrize("options", [(), ("--parallel=2",)], ids=str)
+def test_its_classes_pass_without_migrations(empty_database_url: str, options: tuple[str, ...]) -> None:
+    """The tables are there, though their models are unmanaged. The second run keeps the database of the first."""
+    for _ in range(2):
+        printed = run_suite(
+            empty_database_url,
+            *("manage.py", "test", "--noinput", "--keepdb", *options),
+            settings="sample.settings_without_migrations",
+        )
+        assert "Ran 28 tests" in printed, printed
+
+
+def test_everything_passes_with_pytest_without_migrations(empty_database_url: str) -> None:
+    printed = run_suite(empty_database_url, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--nomigrations")
+    assert " passed" in printed
+    assert " skipped" not in printed
 
 
 def test_immediate_mode_is_a_setting_for_a_whole_suite(empty_database_url: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from django.apps import AppConfig
+from django.db.models import signals
 from django.utils.module_loading import import_string
 
 from procrastinate.adapters.django import project_app
@@ -30,8 +31,9 @@ class ProcrastinateConfig(AppConfig):
 
     def ready(self) -> None:
         """Bind the app. With settings that are wrong it stays unbound: the system check says what is wrong."""
-        from procrastinate.adapters.django import checks
+        from procrastinate.adapters.django import checks, table_checks  # noqa: F401
 
+        self._connect_signals()
         if self.app.is_bound:
             return
         problems = checks.check_settings()
@@ -45,3 +47,13 @@ class ProcrastinateConfig(AppConfig):
         self.app.perform_import_paths()
         if settings.ON_APP_READY is not None:
             import_string(settings.ON_APP_READY)(self.app)
+
+    def _connect_signals(self) -> None:
+        """Once for each: a project may call ``django.setup()`` again."""
+        from procrastinate.adapters.django import databases, fixtures
+
+        signals.pre_migrate.connect(databases.make_tables, sender=self, dispatch_uid="procrastinate.make_tables")
+        signals.post_migrate.connect(databases.empty_tables, sender=self, dispatch_uid="procrastinate.empty_tables")
+        for model in self.get_models():
+            signals.pre_save.connect(fixtures.before_row, sender=model)
+            signals.post_save.connect(fixtures.after_row, sender=model)

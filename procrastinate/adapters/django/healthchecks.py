@@ -10,6 +10,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from procrastinate import exceptions
 from procrastinate.adapters.django.settings import get_settings
+from procrastinate.alembic.revisions import refuse_3x
 from procrastinate.app import App
 from procrastinate.connector import BaseConnector
 from procrastinate.core.health import jobs_table_exists
@@ -30,9 +31,12 @@ def healthchecks(app: App, write: Callable[[str], object] = print) -> None:
         Something is missing: the message says what to do.
     ConnectorException
         The database cannot be reached.
+    TablesOf3x
+        The tables are those of Procrastinate 3.x.
     """
     has_tables = app.connector.get_sync_connector().run(jobs_table_exists)
     write("Database connection: OK")
+    app.connector.get_sync_connector().run(refuse_3x)
     missing = _missing_migrations()
     if missing or not has_tables:
         alias = get_settings().DATABASE_ALIAS

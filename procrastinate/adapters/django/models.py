@@ -153,11 +153,23 @@ class ProcrastinatePeriodicDefer(ReadOnlyModelBase):
         return f"{self.task_name} at {self.defer_timestamp}"
 
 
+class _ReturnValue(models.JSONField):
+    """A return value. ``None`` is stored as JSON has it: the column takes no NULL."""
+
+    def get_db_prep_save(self, value: Any, connection: Any) -> Any:
+        return connection.ops.adapt_json_value(value, self.encoder)
+
+    def deconstruct(self) -> Any:
+        """In migrations, an ordinary field."""
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.JSONField", args, kwargs
+
+
 class ProcrastinateResult(ReadOnlyModelBase):
     """What a job returned, where its task keeps that."""
 
     job_id = models.BigIntegerField(primary_key=True)
-    value = models.JSONField(null=True)
+    value = _ReturnValue(null=True)
 
     class Meta(ReadOnlyModelBase.Meta):
         db_table = "procrastinate_results"

@@ -4,6 +4,7 @@ from urllib.request import urlopen
 
 from django.test import LiveServerTestCase, TransactionTestCase
 
+from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
 from procrastinate.testing import Jobs, WorkerThread
 from shop import tasks
 from shop.models import Mail, Order
@@ -33,6 +34,21 @@ class WorkerTests(TransactionTestCase):
             tasks.confirm.defer(order_id=order.pk)
             jobs.run()
         self.assertEqual(Mail.objects.get().to, "ann")
+
+
+class FlushTests(TransactionTestCase):
+    """Whichever runs first leaves its job to the flush."""
+
+    def test_a_test_finds_no_job_of_another(self):
+        self._defer_one()
+
+    def test_another_test_finds_no_job_of_the_first(self):
+        self._defer_one()
+
+    def _defer_one(self):
+        tasks.confirm.defer(order_id=1)
+        self.assertEqual(ProcrastinateJob.objects.count(), 1)
+        self.assertEqual(ProcrastinateEvent.objects.count(), 1)
 
 
 class LiveServerTests(LiveServerTestCase):

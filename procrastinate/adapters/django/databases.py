@@ -1,0 +1,83 @@
+"""What the queue does in the databases of a project when Django makes them, and when its tests empty them."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from types import FrameType
+from typing import Any
+
+from django.core.management import CommandError
+from django.core.management.commands import migrate
+from django.db import connections, router
+from django.db.migrations.loader import MigrationLoader
+from django.test import utils
+
+from procrastinate import exceptions
+from procrastinate.adapters.django.connector import DjangoConnector
+from procrastinate.alembic import runner
+from procrastinate.core.health import jobs_table_exists
+from procrastinate.core.retention import delete_everything
+
+_APP_LABEL = "procrastinate"
+
+
+@functools.cache
+def connector_of(alias: str) -> DjangoConnector:
+    """A connector on Django's connection to a database, which need not be the one of the queue."""
+    return DjangoConnector(alias)
+
+
+def make_tables(*, using: str, **kwargs: Any) -> None:
+    """Make the tables before ``migrate`` goes on, in a project that has switched our migrations off.
+
+    The models are unmanaged, so Django does not make their tables. It happens in tests and with ``--run-syncdb``, for
+    which Django makes those of other apps. Other runs of ``migrate`` leave the schema to the project.
+
+    Raises
+    ------
+    CommandError
+        What the database has is in the way.
+    """
+    if not _has_migrations() and _belongs_in(using) and (_in_tests() or _syncs()):
+        try:
+            connector_of(using).run(runner.upgrade)
+        except exceptions.SchemaConflict as error:
+            raise CommandError(str(error)) from error
+
+
+def empty_tables(*, using: str, **kwargs: Any) -> None:
+    """Empty the tables when a test flushes a database: ``flush`` passes over those of unmanaged models.
+
+    Django sends one signal after ``flush`` and after ``migrate``, which alone says its plan. Outside tests nothing is
+    emptied.
+    """
+    if "plan" in kwargs or not _in_tests() or not _belongs_in(using):
+        return
+    connector = connector_of(using)
+    if connector.run(jobs_table_exists):
+        connector.run(delete_everything)
+
+
+def _has_migrations() -> bool:
+    return MigrationLoader.migrations_module(_APP_LABEL)[0] is not None
+
+
+def _belongs_in(alias: str) -> bool:
+    return connections[alias].vendor == "postgresql" and router.allow_migrate(alias, _APP_LABEL)
+
+
+def _in_tests() -> bool:
+    """Whether Django, or pytest-django, has set up its test environment."""
+    return hasattr(utils._TestState, "saved_data")
+
+
+def _syncs() -> bool:
+    """Whether ``migrate`` runs with ``--run-syncdb``. Its signals do not say so, and the frames of the command do."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        command, options = frame.f_locals.get("self"), frame.f_locals.get("options")
+        if isinstance(command, migrate.Command) and isinstance(options, dict):
+            return bool(options.get("run_syncdb"))
+        frame = frame.f_back
+    return False

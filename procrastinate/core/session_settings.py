@@ -1,0 +1,39 @@
+"""Settings of a transaction that the triggers of the tables look at, and the operations that change them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+_NOTIFY = sa.literal_column("'procrastinate.notify'", type_=sa.Text())
+_RESTORING = sa.literal_column("'procrastinate.restoring'", type_=sa.Text())
+
+
+def _set_for_transaction(name: sa.ColumnElement[str], value: str) -> sa.Select[Any]:
+    return sa.select(sa.func.set_config(name, sa.literal_column(f"'{value}'"), sa.true()))
+
+
+_NOTIFY_NOTHING = _set_for_transaction(_NOTIFY, "off")
+_RESTORE = _set_for_transaction(_RESTORING, "on")
+_RESTORE_NO_MORE = _set_for_transaction(_RESTORING, "off")
+
+
+def notify_nothing(connection: sa.Connection) -> None:
+    """Notify nothing in the rest of this transaction: workers find its jobs when they look by themselves."""
+    connection.execute(_NOTIFY_NOTHING)
+
+
+def may_notify() -> sa.ColumnElement[bool]:
+    """Whether this transaction notifies, in a statement."""
+    return sa.func.current_setting(_NOTIFY, sa.true(), type_=sa.Text()).is_distinct_from(sa.literal_column("'off'"))
+
+
+def begin_restoring(connection: sa.Connection) -> None:
+    """Write no history in the rest of this transaction: the jobs that come bring their own."""
+    connection.execute(_RESTORE)
+
+
+def end_restoring(connection: sa.Connection) -> None:
+    """Write history again."""
+    connection.execute(_RESTORE_NO_MORE)

