@@ -9,11 +9,7 @@ NEED_A_TRANSACTION = {
     "defer_jobs_or_none",
     "defer_jobs_or_skip",
     "defer_tick",
-    "give_back_jobs",
-    "rescue_jobs",
     "retry_job_by_id",
-    "retry_jobs",
-    "return_unknown_jobs",
 }
 
 
