@@ -171,6 +171,36 @@ def test_a_job_starts_in_the_language_and_the_time_zone_of_the_project(declare: 
     assert seen == [expected] * 50
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_job_sees_the_language_that_the_program_has_activated(declare: Declare, is_async: bool) -> None:
+    seen: list[str | None] = []
+
+    def activate() -> None:
+        seen.append(translation.get_language())
+        translation.activate("fr")
+
+    declare(activate, is_async=is_async).batch_defer(*[{}] * 3)
+    with translation.override("de"):
+        _run_worker()
+        assert translation.get_language() == "de"
+    assert seen == ["de"] * 3
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_the_language_of_middleware_is_that_of_the_task(declare: Declare, is_async: bool) -> None:
+    seen: list[str | None] = []
+
+    async def in_french(call_next: Callable[[], Any], context: JobContext, worker: Any) -> Any:
+        with translation.override("fr"):
+            result = await call_next()
+            seen.append(translation.get_language())
+        return result
+
+    declare(lambda: seen.append(translation.get_language()), is_async=is_async).defer()
+    _run_worker(worker_middleware=[in_french])
+    assert seen == ["fr", "fr"]
+
+
 def test_async_jobs_that_run_at_once_have_a_connection_each(declare: Declare, max_age: int) -> None:
     """What one sets, and the transaction that it has open, are not the other's; its clean-up closes its own."""
     walked: list[int] = []

@@ -11,6 +11,7 @@ from django import db
 from django.core.cache import caches
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from procrastinate.adapters.django.context_locals import adopt_locals
 from procrastinate.adapters.django.job_threads import JobThreads
 from procrastinate.job_context import JobContext
 
@@ -22,6 +23,7 @@ _threads_by_worker: weakref.WeakKeyDictionary[Any, JobThreads] = weakref.WeakKey
 
 def close_db_connections(call_next: Callable[[], Any], context: JobContext, worker: Any) -> Any:
     """Around a sync task, in its thread: the job finds Django's connections as a new thread does, and usable."""
+    adopt_locals()
     _before_job()
     try:
         return call_next()
