@@ -93,6 +93,20 @@ def test_a_job_finds_nothing_that_the_last_one_has_set_on_the_connection(
     assert seen == [("public", [], False)] * 5
 
 
+def test_a_reference_to_the_connection_that_a_module_keeps_stays_usable(declare: Declare, max_age: int) -> None:
+    kept: list[Any] = []
+
+    def use() -> None:
+        kept.append(_wrapper())
+        with kept[0].cursor() as cursor:
+            cursor.execute("SELECT 1")
+
+    declare(use).batch_defer(*[{}] * 3)
+    _run_worker()
+    assert _statuses() == {"succeeded"}
+    assert kept[0] is kept[1] is kept[2]
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 def test_a_connection_is_kept_for_the_next_job_whatever_was_set_on_it(
     declare: Declare, max_age: int, is_async: bool

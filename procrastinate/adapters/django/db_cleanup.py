@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -65,19 +64,22 @@ def _after_job() -> None:
     caches.close_all()
 
 
-def _renew(used: BaseDatabaseWrapper) -> None:
-    """Replace Django's wrapper by a new one, which takes over a connection that CONN_MAX_AGE keeps.
+def _renew(connection: BaseDatabaseWrapper) -> None:
+    """Make Django's wrapper as new again, around the open connection where CONN_MAX_AGE keeps it.
 
     A job may set anything on the wrapper: a tenant, ``execute_wrappers``, an ``atomic()`` that it does not leave. The
-    next job must find nothing of it, and should not have to connect again for that.
+    next job must find nothing of it, and should not have to connect again for that. The same object is initialised
+    again: another would leave the old one, and all that refers to it, to the garbage collector.
     """
-    in_transaction = used.in_atomic_block
-    with contextlib.ExitStack() as stack:
-        stack.callback(db.connections.__delitem__, used.alias)
-        used.close() if in_transaction else used.close_if_unusable_or_obsolete()
-    if used.connection is None or in_transaction:
-        return
-    new = db.connections[used.alias]
-    for name in _OF_THE_SESSION:
-        setattr(new, name, getattr(used, name))
-    used.connection = None
+    alias = connection.alias
+    session: dict[str, Any] = {}
+    try:
+        if connection.in_atomic_block:
+            connection.close()
+        else:
+            connection.close_if_unusable_or_obsolete()
+            session = {name: getattr(connection, name) for name in _OF_THE_SESSION}
+    finally:
+        vars(connection).clear()
+        type(connection).__init__(connection, db.connections.settings[alias], alias)
+        vars(connection).update(session)
