@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import copy
 import logging
 from collections.abc import Awaitable, Generator, Iterable, Iterator
@@ -183,6 +184,13 @@ class App(Blueprint):
                 await self.run_worker_async(**options)
 
         asyncio.run(run())
+
+    def adopt_context(self, context: contextvars.Context) -> None:
+        """Set here the context variables that are set there: a sync task has run there, in another thread."""
+        here = contextvars.copy_context()
+        for variable, value in context.items():
+            if variable not in here or here[variable] is not value:
+                variable.set(value)
 
     def caller_thread(self) -> CallerThread:
         """Where the sync code of a test runs that runs jobs itself."""

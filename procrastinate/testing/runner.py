@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import dataclasses
 import datetime
@@ -136,6 +137,7 @@ class Runner:
             There is no end to the jobs.
         """
         token = is_running.set(True)
+        self._worker.own_context = contextvars.copy_context()
         hook_before, self._app.job_manager.defer_hook = self._app.job_manager.defer_hook, self
         worker_id = self._worker.worker_id = await self._manager.register_worker()
         try:
@@ -228,15 +230,19 @@ class Runner:
         return written.retried.get(outcome.job_id, outcome.status)
 
     async def _execute(self, job: Job) -> Outcome:
+        """Run the job in a copy of the caller's context: neither the next job nor the caller sees what it sets."""
         run = JobRun(job, self._worker, _InCallerThread(self._caller))
-        if self._is_async or not self._needs_event_loop(job):
-            return await run.execute()
+        context = self._worker.own_context.copy()
+        if self._is_async:
+            return await context.run(asyncio.create_task, run.execute())
+        if not self._needs_event_loop(job):
+            return context.run(self._caller.run, run.execute)
 
         async def execute() -> Outcome:
             async with self._app.open_async():
                 return await run.execute()
 
-        return self._caller.drive(execute)
+        return context.run(self._caller.drive, execute)
 
     def _needs_event_loop(self, job: Job) -> bool:
         task = self._app.tasks.get(job.task_name)

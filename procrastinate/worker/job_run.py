@@ -143,7 +143,7 @@ class JobRun:
         """As if the call were made here: context variables reach it, and what it sets comes back."""
         context = contextvars.copy_context()
         captured = await self._threads.run(functools.partial(context.run, _capture, call), self._discard)
-        _adopt(context)
+        self._worker.app.adopt_context(context)
         value = captured.unwrap()
         # A sync function may hand back a coroutine (a lambda around an async one, say).
         return await value if inspect.isawaitable(value) else value
@@ -256,14 +256,6 @@ class _Captured:
         if self.exception is not None:
             raise self.exception
         return self._value
-
-
-def _adopt(context: contextvars.Context) -> None:
-    """Set here the context variables that were set there."""
-    here = contextvars.copy_context()
-    for variable, value in context.items():
-        if variable not in here or here[variable] is not value:
-            variable.set(value)
 
 
 def _capture(call: Callable[[], Any]) -> _Captured:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Set
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from procrastinate import exceptions
 from procrastinate.job_context import AbortReason
@@ -21,9 +21,14 @@ from procrastinate.worker.task_threads import TaskThreads
 if TYPE_CHECKING:
     from procrastinate.worker.worker import Worker
 
+T = TypeVar("T")
+
 
 class Slots:
     """Starts jobs, as many at once as the worker may run, and hands their outcomes to the recorder.
+
+    Each job starts in the context variables of the worker. The end of a job lets the next one start, and lets jobs be
+    fetched and given back: all of that happens in the worker's context again, and sees nothing of what the job has set.
 
     Parameters
     ----------
@@ -142,7 +147,8 @@ class Slots:
         self._started += 1
         self._suspects += _is_suspect(job)
         run = JobRun(job, self._worker, self._threads)
-        self._running[run] = self._loop.create_task(self._execute(run), name=f"process job {job.task_name}[{job.id}]")
+        name = f"process job {job.task_name}[{job.id}]"
+        self._running[run] = self._in_own_context(lambda: self._loop.create_task(self._execute(run), name=name))
         if self._started == self._settings.max_jobs:
             self._on_last()
 
@@ -167,10 +173,17 @@ class Slots:
             self._fill()
 
     def _fill(self) -> None:
-        """A slot is free."""
+        """Use a slot that has become free. A job calls this at its end, and a thread when it returns late."""
+        self._in_own_context(self._use_room)
+
+    def _use_room(self) -> None:
         self._start_waiting()
         if self.room() > 0:
             self._on_room()
+
+    def _in_own_context(self, call: Callable[[], T]) -> T:
+        """Call in a copy of the worker's context: what is set in the call is gone after it."""
+        return self._worker.own_context.copy().run(call)
 
     # What waits for a slot
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,8 @@ class Worker:
         self.stop_requested = False
         self.signalled = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.own_context = contextvars.Context()
+        """The context variables that the program had set when it started the worker. Each job starts with a copy."""
         self._session: Session | None = None
 
     @property
@@ -136,7 +139,8 @@ class Worker:
         """Start no more jobs, and return from :meth:`run` when the running ones have ended. From any thread."""
         self.stop_requested = True
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stop_session)
+            # In the worker's context: a job may call this, and what it has set must not reach the goodbye.
+            self._loop.call_soon_threadsafe(self._stop_session, context=self.own_context.copy())
 
     def _stop_session(self) -> None:
         if self._session is not None:
@@ -180,6 +184,7 @@ class Worker:
         DatabaseUnavailable, SchemaNotApplied
             At the start only. A database that goes away later is waited for.
         """
+        self.own_context = contextvars.copy_context()
         self._loop = asyncio.get_running_loop()
         connector = self.app.connector.get_worker_connector()
         owned = connector is not self.app.connector

@@ -11,6 +11,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.pq import TransactionStatus
 
+from procrastinate.adapters.django.db_cleanup import close_idle_connections
 from procrastinate.caller_thread import CallerThread, Main
 from procrastinate.job_context import JobContext
 from procrastinate.middleware import WorkerMiddleware
@@ -53,6 +54,7 @@ class DjangoCallerThread(CallerThread):
     async def release(self) -> None:
         """Close the connections of Django's asynchronous ORM: a test database cannot be dropped while one is open."""
         await sync_to_async(connections.close_all)()
+        await close_idle_connections()
 
     async def _keep_transactions_usable(
         self, call_next: Callable[[], Awaitable[Any]], context: JobContext, worker: Any

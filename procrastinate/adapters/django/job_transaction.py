@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import cast
 
-from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django import db
 from django.db import transaction
 
@@ -16,9 +16,9 @@ from django.db import transaction
 class DjangoTransaction:
     """``atomic()``, outermost, with something to do right before the commit. For ``with`` and for ``async with``.
 
-    Django's asynchronous ORM shares one thread, and its connection, among all that an event loop runs. So the
-    asynchronous block gets a thread of its own: what other jobs do meanwhile is not in its transaction. (In a test that
-    runs jobs inside its own transaction, it stays there.)
+    The asynchronous block is in a thread, and on a connection, that no other job uses: what others do meanwhile is not
+    in its transaction. A worker of a Django project has given the job such a thread; elsewhere the block gets one.
+    (In a test that runs jobs inside its own transaction, it stays there.)
     """
 
     def __init__(self, alias: str, finish: Callable[[], None]) -> None:
@@ -53,8 +53,9 @@ class DjangoTransaction:
 
     @contextlib.asynccontextmanager
     async def _async_block(self) -> AsyncIterator[None]:
-        is_shared = await sync_to_async(self._is_in_transaction)()
-        async with contextlib.nullcontext() if is_shared else _own_thread():
+        has_thread = SyncToAsync.thread_sensitive_context.get(None) is not None
+        stays = has_thread or await sync_to_async(self._is_in_transaction)()
+        async with contextlib.nullcontext() if stays else _own_thread():
             block = self._block()
             await sync_to_async(block.__enter__)()
             try:
@@ -65,7 +66,7 @@ class DjangoTransaction:
             await sync_to_async(block.__exit__)(None, None, None)
 
     def _is_in_transaction(self) -> bool:
-        """Whether somebody keeps a transaction open on the shared connection: a test, in which its jobs run."""
+        """Whether the shared connection has a transaction open: that of a test, in which its jobs run."""
         return bool(db.connections[self._alias].in_atomic_block)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import importlib.util
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast
@@ -11,6 +12,7 @@ from django.utils.module_loading import import_string
 
 from procrastinate.adapters.django.caller_thread import DjangoCallerThread
 from procrastinate.adapters.django.connector import DjangoConnector
+from procrastinate.adapters.django.context_locals import adopt_context
 from procrastinate.adapters.django.db_cleanup import close_db_connections, close_db_connections_async
 from procrastinate.adapters.django.exceptions import DjangoNotReady
 from procrastinate.app import App
@@ -88,6 +90,10 @@ class DjangoApp(App):
         given = options.get("task_middleware", self.worker_defaults.get("task_middleware"))
         options["task_middleware"] = [*_CLEANUP, *(given or ())]
         return super().make_worker(**options)
+
+    def adopt_context(self, context: contextvars.Context) -> None:
+        """As every app's. Django's language and time zone are made this thread's, which asgiref asks for."""
+        adopt_context(context)
 
     def caller_thread(self) -> CallerThread:
         """The thread on whose connections Django's asynchronous ORM runs."""
