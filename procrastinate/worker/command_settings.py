@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, cast
 
-from procrastinate.worker.options import WorkerOptions, check_count, check_switch
+from procrastinate.amounts import read_count
+from procrastinate.worker.options import WorkerOptions, check_switch
 
 
 class WorkerDefaults(WorkerOptions, total=False):
@@ -32,7 +33,7 @@ class CommandSettings:
     uvloop: bool | None = None
 
     def __post_init__(self) -> None:
-        check_count("processes", self.processes, at_least=1)
+        read_count("processes", self.processes, at_least=1)
         if self.uvloop is not None:
             check_switch("uvloop", self.uvloop)
 

@@ -64,6 +64,7 @@ class DjangoApp(App):
         self.import_paths = [*_discovered_modules(settings.AUTODISCOVER_MODULE_NAME), *settings.IMPORT_PATHS]
         self.worker_defaults = cast("WorkerDefaults", dict(settings.WORKER_DEFAULTS or {}))
         self.periodic_defaults = cast("PeriodicDefaults", dict(settings.PERIODIC_DEFAULTS or {}))
+        self.check_arguments = settings.CHECK_ARGUMENTS
         self._set_connector(create_connector(settings))
         if settings.RUN_AT_DEFER:
             from procrastinate.testing import RunAtDefer
