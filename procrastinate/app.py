@@ -98,6 +98,11 @@ class App(Blueprint):
         """The task that a job of that name runs; ``None`` where there is none."""
         return self.tasks.get(name)
 
+    def queues_of_tasks(self) -> set[str] | None:
+        """The queues that the tasks and their schedules name: where jobs come by themselves. ``None``: any may be."""
+        scheduled = (one.configure_kwargs.get("queue") for one in self.periodic_registry.periodic_tasks.values())
+        return {task.queue for task in self.tasks.values()} | set(filter(None, scheduled))
+
     def will_configure_task(self) -> None:
         """An app's tasks can be deferred."""
 
