@@ -10,6 +10,7 @@ from typing import Any
 from procrastinate import exceptions
 from procrastinate.core.records import NewJob
 from procrastinate.jobs import Job
+from procrastinate.json_numbers import keep_floats
 from procrastinate.names import NAME_LENGTH, check_lock, check_name, check_priority, find_fault, is_encodable
 from procrastinate.types import JSONDict
 
@@ -25,8 +26,8 @@ __all__ = [
     "to_new_jobs_alike",
 ]
 
-_SUSPICIOUS = re.compile(r"\x00|\\u0000|\\u[dD][89a-fA-F]|NaN|Infinity")
-"""JSON text that may hold one of these; and may not: an emoji is written as two halves, too."""
+_SUSPICIOUS = re.compile(r"\x00|\\u0000|\\u[dD][89a-fA-F]|NaN|Infinity|\d[eE]\+?\d")
+"""JSON text that may hold one of these, or a float with an exponent; and may not: an emoji is two halves, too."""
 
 
 def to_new_jobs_alike(
@@ -86,6 +87,7 @@ def dump_args(task_name: str, task_kwargs: JSONDict, json_dumps: Callable[[Any],
         raise exceptions.InvalidJob(_not_json_message(task_name, task_kwargs, json_dumps, error)) from error
     if _SUSPICIOUS.search(text) or not is_encodable(text):
         _check_arguments(task_name, text)
+        text = keep_floats(text)
     return text
 
 
@@ -138,4 +140,5 @@ def dump_result(value: Any, json_dumps: Callable[[Any], str | bytes], *, task_na
         fault = find_fault(json.loads(text))
         if fault is not None:
             raise exceptions.InvalidResult(f"{what} contains {fault}")
+        text = keep_floats(text)
     return text

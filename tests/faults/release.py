@@ -40,7 +40,7 @@ def unpack_release_before(revision: Script, directory: pathlib.Path) -> pathlib.
 
 def require_history(root: pathlib.Path = ROOT) -> None:
     """Skip the test where the history of the repository is not here, or not all of it, unless it must be."""
-    if is_bare():
+    if is_bare() and root == ROOT:
         missing("The release before is in the history of the repository, which a bare machine may not have", _REQUIRED)
     if shutil.which("git") is None:
         missing("The release before is in the history of the repository, and git is not installed", _REQUIRED)
