@@ -94,8 +94,8 @@ class WorkerSettings:
         self._keep(name, read_optional_seconds(name, getattr(self, name), may_be_zero=True))
         if self.stalled_worker_timeout <= self.update_heartbeat_interval:
             raise ValueError(
-                f"stalled_worker_timeout ({self.stalled_worker_timeout} s) must be longer than "
-                f"update_heartbeat_interval ({self.update_heartbeat_interval} s): "
+                f"stalled_worker_timeout ({self.stalled_worker_timeout:g} s) must be longer than "
+                f"update_heartbeat_interval ({self.update_heartbeat_interval:g} s): "
                 "a worker would be taken for dead between two heartbeats"
             )
 
