@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench bench-quick demo demo-serve test test-docs-long test-faults test-matrix lint types contracts pytest migrations docs format clean
+.PHONY: help install bench bench-quick demo demo-serve test test-bare test-docs-long test-faults test-matrix lint types contracts pytest migrations docs format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,9 @@ test: lint types contracts pytest ## Lint, types, import contracts, and the whol
 test-faults: $(VENV)/.installed ## Break everything that can break, at full size, and write the table of docs/reliability.md
 	@$(BIN)/python -m tests.faults $(ARGS)
 	@test -n "$(ARGS)" || PROCRASTINATE_TESTS_LONG=1 $(BIN)/python -m pytest -n $(WORKERS) tests/properties tests/interleavings
+
+test-bare: $(VENV)/.installed ## Tests that use more than git, make and Python, on a machine that seems to lack it
+	@$(BIN)/python -m tests.bare -n $(WORKERS) $(ARGS)
 
 test-docs-long: $(VENV)/.installed ## What the pages say, with the installations of the tutorials (minutes, and an index of packages)
 	@PROCRASTINATE_TESTS_LONG=1 $(BIN)/python -m pytest -n $(WORKERS) tests/documentation $(ARGS)

@@ -20,7 +20,7 @@ from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDefaults, read_max_delay
 from procrastinate.schema import SchemaManager
 from procrastinate.tasks import ConfigureTaskOptions, Task, configure_task
-from procrastinate.worker import Worker, WorkerDefaults, WorkerOptions, worker_options
+from procrastinate.worker import Worker, WorkerDefaults, WorkerOptions, command_settings, worker_options
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +40,13 @@ class App(Blueprint):
     periodic_defaults:
         ``{"max_delay": seconds}``: how old the last tick of a periodic task may be for a starting worker to defer it
         (600 by default).
+    check_arguments:
+        Whether ``defer`` refuses arguments that the function of a task cannot be called with.
 
     Raises
     ------
     TypeError, ValueError
-        ``periodic_defaults`` has something else, or no number of seconds.
+        ``periodic_defaults`` or ``worker_defaults`` has something else than its options, or ``import_paths`` is a text.
     """
 
     def __init__(
@@ -54,15 +56,23 @@ class App(Blueprint):
         import_paths: Iterable[str] | None = None,
         worker_defaults: WorkerOptions | WorkerDefaults | None = None,
         periodic_defaults: PeriodicDefaults | None = None,
+        check_arguments: bool = True,
     ) -> None:
         super().__init__()
+        self.check_arguments = check_arguments
         self.connector: BaseConnector = as_connector(connector)
-        self.import_paths = list(import_paths or [])
+        self.import_paths = _read_import_paths(import_paths)
         self.worker_defaults: WorkerOptions | WorkerDefaults = worker_defaults or WorkerOptions()
         self.periodic_defaults: PeriodicDefaults = periodic_defaults or {}
         read_max_delay(**self.periodic_defaults)
+        self._check_worker_defaults()
         self._job_manager = JobManager(self.connector)
         self._register_builtin_tasks()
+
+    def _check_worker_defaults(self) -> None:
+        """A worker would fail with them, at night; a wrong value is refused where it is written."""
+        command_settings(self.worker_defaults)
+        Worker(self, **worker_options(self.worker_defaults))
 
     @classmethod
     def from_path(cls, dotted_path: str) -> App:
@@ -88,6 +98,11 @@ class App(Blueprint):
     def find_task(self, name: str) -> Task[Any, Any, Any] | None:
         """The task that a job of that name runs; ``None`` where there is none."""
         return self.tasks.get(name)
+
+    def queues_of_tasks(self) -> set[str] | None:
+        """The queues that the tasks and their schedules name: where jobs come by themselves. ``None``: any may be."""
+        scheduled = (one.configure_kwargs.get("queue") for one in self.periodic_registry.periodic_tasks.values())
+        return {task.queue for task in self.tasks.values()} | set(filter(None, scheduled))
 
     def will_configure_task(self) -> None:
         """An app's tasks can be deferred."""
@@ -239,6 +254,13 @@ class App(Blueprint):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _read_import_paths(import_paths: Iterable[str] | None) -> list[str]:
+    """A lone text would be read letter by letter."""
+    if isinstance(import_paths, str):
+        raise TypeError(f"import_paths takes a list of modules, not the string {import_paths!r}: write it in a list")
+    return list(import_paths or [])
 
 
 class AwaitableContext(Awaitable[App]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from procrastinate import exceptions
@@ -44,6 +44,8 @@ class Blueprint:
 
     tasks: dict[str, Task[Any, Any, Any]]
     """The tasks, by name and by alias."""
+    check_arguments: bool = True
+    """Whether ``defer`` refuses arguments that the function of a task cannot be called with."""
 
     def __init__(self) -> None:
         self.tasks = {}
@@ -151,6 +153,9 @@ class Blueprint:
         max_result_size:
             Bytes of JSON that the return value may have, where it is kept: 1 MiB by default.
 
+        A module that is imported or run again (a reload, a notebook's cell) declares its tasks again: the new ones take
+        the place of the old ones, with a warning.
+
         Raises
         ------
         TaskAlreadyRegistered
@@ -212,6 +217,8 @@ class Blueprint:
 
         Raises
         ------
+        TypeError
+            The function of the task takes no ``timestamp``, or needs an argument that ``task_kwargs`` does not give.
         ValueError
             ``cron`` is not a cron expression, or ``timezone`` is not known.
         """
@@ -221,7 +228,8 @@ class Blueprint:
 
     def add_task_alias(self, task: Task[Any, Any, Any], alias: str) -> None:
         """Let jobs find a task under another name: one that it had before, say."""
-        self._add_task(task=task, name=alias)
+        self._make_room({alias: task})
+        self.tasks[alias] = task
         task.aliases.append(alias)
 
     def add_tasks_from(self, blueprint: Blueprint, *, namespace: str) -> None:
@@ -235,8 +243,7 @@ class Blueprint:
             With the namespace, one of them is longer than a job's may be. Nothing has been taken in then.
         """
         renamed = {add_namespace(name, namespace): task for name, task in blueprint.tasks.items()}
-        for name in renamed:
-            self._check_new(name)
+        self._make_room(renamed)
         for task in set(renamed.values()):
             # From the names in the blueprint: the task's own may have come with an app that took it in before.
             task.rename([name for name, named in renamed.items() if named is task])
@@ -250,21 +257,34 @@ class Blueprint:
         self.periodic_registry.add_from(blueprint.periodic_registry)
 
     def _register_task(self, task: Task[Any, Any, Any]) -> None:
-        for name in (task.name, *task.aliases):
-            self._check_new(name)
-        for name in (task.name, *task.aliases):
-            self.tasks[name] = task
+        named = dict.fromkeys((task.name, *task.aliases), task)
+        self._make_room(named)
+        self.tasks |= named
 
-    def _add_task(self, task: Task[Any, Any, Any], name: str) -> None:
-        self._check_new(name)
-        self.tasks[name] = task
+    def _make_room(self, named: Mapping[str, Task[Any, Any, Any]]) -> None:
+        """Check that the names are free. A task gives way to its declaration by another run of its module."""
+        outdated = []
+        for name, task in named.items():
+            check_name("task name", name)
+            earlier = self.tasks.get(name)
+            if earlier is None:
+                continue
+            if not task.is_another_run_of(earlier):
+                raise exceptions.TaskAlreadyRegistered(
+                    f"A task named {name!r} is registered already: give one of the two another name="
+                )
+            outdated.append(earlier)
+        for earlier in dict.fromkeys(outdated):
+            self._forget(earlier)
 
-    def _check_new(self, name: str) -> None:
-        check_name("task name", name)
-        if name in self.tasks:
-            raise exceptions.TaskAlreadyRegistered(
-                f"A task named {name!r} is registered already: give one of the two another name="
-            )
+    def _forget(self, outdated: Task[Any, Any, Any]) -> None:
+        self.tasks = {name: task for name, task in self.tasks.items() if task is not outdated}
+        self.periodic_registry.forget(outdated)
+        logger.warning(
+            "Task %s is declared again: its module has run again, and the new function takes the place of the old one",
+            outdated.name,
+            extra={"action": "task_declared_again", "task": outdated.name},
+        )
 
     def _warn_if_in_main(self) -> None:
         """A task of the main module has another name where the worker imports it."""

@@ -12,7 +12,6 @@ import functools
 import math
 import re
 import time
-import zoneinfo
 from typing import Any
 
 import croniter
@@ -48,27 +47,6 @@ def _is_cron(expression: Any) -> bool:
         and (expression.startswith("@") or len(expression.split()) in (5, 6))
         and croniter.croniter.is_valid(expression)
     )
-
-
-def as_timezone(value: str | datetime.tzinfo) -> datetime.tzinfo:
-    """The time zone of that name, or the one that was given.
-
-    Raises
-    ------
-    TypeError, ValueError
-        It names the argument ``timezone``.
-    """
-    if isinstance(value, datetime.tzinfo):
-        return value
-    if not isinstance(value, str):
-        raise TypeError(f"timezone must be the name of a time zone, or a ZoneInfo, not {value!r}")
-    try:
-        return zoneinfo.ZoneInfo(value)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(
-            f"timezone={value!r} is not known here: write a name like 'Europe/Paris' "
-            "(where the system has no time zones, install tzdata)"
-        ) from None
 
 
 def next_tick(expression: str, after: float, timezone: datetime.tzinfo = datetime.UTC) -> float:

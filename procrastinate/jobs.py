@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
+from procrastinate.call_arguments import ANY_ARGUMENTS, CallArguments
 from procrastinate.core.channels import AbortJobRequested, JobInserted, Notification
 from procrastinate.core.enums import Status
 from procrastinate.locks import Lock, make_lock
@@ -172,6 +173,8 @@ class JobDeferrer:
         What to do with a job whose queueing lock is taken.
     lock, queueing_lock:
         Instead of those of ``job``: made from the arguments of each job.
+    arguments:
+        What the function of the task can be called with; anything by default.
 
     Raises
     ------
@@ -188,6 +191,7 @@ class JobDeferrer:
         *,
         lock: Lock | None = None,
         queueing_lock: Lock | None = None,
+        arguments: CallArguments = ANY_ARGUMENTS,
     ) -> None:
         require_on_conflict(on_conflict)
         self.job_manager = job_manager
@@ -195,10 +199,19 @@ class JobDeferrer:
         self.connection = connection
         self.on_conflict: OnConflict = on_conflict
         self.locks = {"lock": lock, "queueing_lock": queueing_lock}
+        self.arguments = arguments
 
     def make_new_job(self, **task_kwargs: JSONValue) -> Job:
-        """The job that a call with these arguments would defer."""
-        job = self.job.evolve(task_kwargs={**self.job.task_kwargs, **task_kwargs})
+        """The job that a call with these arguments would defer.
+
+        Raises
+        ------
+        TypeError
+            The function of the task cannot be called with these arguments.
+        """
+        all_kwargs = {**self.job.task_kwargs, **task_kwargs}
+        self.arguments.check(self.job.task_name, all_kwargs)
+        job = self.job.evolve(task_kwargs=all_kwargs)
         made = {option: self._make_lock(option, lock, job) for option, lock in self.locks.items() if lock is not None}
         return job.evolve(**made) if made else job
 
@@ -221,6 +234,8 @@ class JobDeferrer:
             open stays usable.
         InvalidJob
             An argument cannot be stored as JSON, or a name is too long.
+        TypeError
+            The function of the task cannot be called with these arguments.
         """
         return self._defer([self.make_new_job(**task_kwargs)])[0]
 
@@ -259,8 +274,11 @@ class JobDeferrer:
         return self.job.queueing_lock is None and not any(self.locks.values())
 
     def _calls(self, all_kwargs: Iterable[JSONDict]) -> list[JSONDict]:
-        common = self.job.task_kwargs
-        return [dict(common, **kwargs) for kwargs in all_kwargs]
+        common, task_name = self.job.task_kwargs, self.job.task_name
+        calls = [dict(common, **kwargs) for kwargs in all_kwargs]
+        for call in calls:
+            self.arguments.check(task_name, call)
+        return calls
 
     def _jobs(self, calls: Iterable[JSONDict]) -> list[Job]:
         return [self.job.evolve(task_kwargs=call) for call in calls]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import warnings
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
@@ -238,6 +239,11 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
             Deprecated: running jobs that started longer ago than this, whatever their worker says.
         """
         if nb_seconds is not None:
+            warnings.warn(
+                "nb_seconds is deprecated: leave it out, and the jobs of workers without a sign of life are listed",
+                DeprecationWarning,
+                stacklevel=2,
+            )
             operation = functools.partial(core.list_jobs_started_before, seconds=nb_seconds)
         else:
             operation = functools.partial(core.list_stalled_jobs, seconds_since_heartbeat=seconds_since_heartbeat)

@@ -64,10 +64,10 @@ def get_full_path(function: Callable[..., Any]) -> str:
     module = getattr(function, "__module__", None)
     if not name or not module:
         raise exceptions.FunctionPathError(f"{function!r} has no path of its own: give the task a name=")
-    return f"{_importable_name(module)}.{name}"
+    return f"{importable_name(module)}.{name}"
 
 
-def _importable_name(module: str) -> str:
+def importable_name(module: str) -> str:
     if module != "__main__":
         return module
     main = sys.modules["__main__"]

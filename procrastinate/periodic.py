@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlia
 
 from procrastinate import cron as cron_module
 from procrastinate import exceptions
+from procrastinate.amounts import read_seconds
 from procrastinate.core.errors import is_lock_timeout
 from procrastinate.core.ticks import KEEP_TICKS_FOR
 from procrastinate.tasks import ConfigureTaskOptions, Task, check_options
 from procrastinate.validation import check_name
+from procrastinate.zones import as_timezone
 
 if TYPE_CHECKING:
     from procrastinate.manager import JobManager
@@ -51,11 +53,7 @@ def read_max_delay(*, max_delay: float = DEFAULT_MAX_DELAY) -> float:
     TypeError, ValueError
         They are none.
     """
-    if isinstance(max_delay, bool) or not isinstance(max_delay, (int, float)):
-        raise TypeError(f"max_delay must be a number of seconds, not {max_delay!r}")
-    if not max_delay >= 0:
-        raise ValueError(f"max_delay must be 0 seconds or more, not {max_delay!r}")
-    return float(max_delay)
+    return read_seconds("max_delay", max_delay, may_be_zero=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +87,15 @@ def _check_periodic_id(value: Any) -> None:
         check_name("periodic_id", value)
 
 
+def _check_call(task: Task[Any, Any, Any], configure_kwargs: ConfigureTaskOptions) -> None:
+    """Refuse a schedule none of whose jobs could run: ticks come with a ``timestamp``, and with what is configured."""
+    if not task.blueprint.check_arguments:
+        return
+    if not task.arguments.allows("timestamp"):
+        raise TypeError(f"Task {task.name} is periodic: its function must take the argument 'timestamp'")
+    task.arguments.check(task.name, {**(configure_kwargs.get("task_kwargs") or {}), "timestamp": 0})
+
+
 class PeriodicRegistry:
     """The periodic tasks of a blueprint."""
 
@@ -106,7 +113,7 @@ class PeriodicRegistry:
         cron_module.check_cron(cron)
         check_options(configure_kwargs)
         _check_periodic_id(periodic_id)
-        zone = cron_module.as_timezone(timezone)
+        zone = as_timezone(timezone)
 
         def register(task: Task[P, R, Concatenate[int, Args]]) -> Task[P, R, Args]:
             self.register_task(
@@ -131,18 +138,22 @@ class PeriodicRegistry:
         TaskAlreadyRegistered
             The task has a schedule with that ``periodic_id`` already.
         """
+        _check_call(task, configure_kwargs)
         key = (task.name, periodic_id)
-        if key in self.periodic_tasks:
-            raise exceptions.TaskAlreadyRegistered(
-                f"Task {task.name!r} is periodic already: give the second schedule a periodic_id= of its own"
-            )
         periodic_task = PeriodicTask(
             task=task,
             cron=cron,
             periodic_id=periodic_id,
             configure_kwargs=configure_kwargs,
-            timezone=cron_module.as_timezone(timezone),
+            timezone=as_timezone(timezone),
         )
+        earlier = self.periodic_tasks.get(key)
+        if earlier == periodic_task:  # the code that schedules a task has run again
+            return earlier
+        if earlier is not None:
+            raise exceptions.TaskAlreadyRegistered(
+                f"Task {task.name!r} is periodic already: give the second schedule a periodic_id= of its own"
+            )
         logger.debug(
             "Registering periodic task %s with cron %s",
             task.name,
@@ -157,6 +168,10 @@ class PeriodicRegistry:
         )
         self.periodic_tasks[key] = periodic_task
         return periodic_task
+
+    def forget(self, task: Task[Any, Any, Any]) -> None:
+        """Remove the schedules of a task."""
+        self.periodic_tasks = {key: one for key, one in self.periodic_tasks.items() if one.task is not task}
 
     def add_from(self, other: PeriodicRegistry) -> None:
         """Take in the schedules of another registry, under the names that its tasks have now."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import numbers
 import random
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from procrastinate import exceptions
+from procrastinate.amounts import read_count, read_finite, read_optional_seconds
 from procrastinate.jobs import Job
+from procrastinate.names import check_lock, check_name, check_priority
 from procrastinate.timing import UTC_MAX, TooFarAway, from_now, require_aware
 from procrastinate.types import TimeDeltaParams
+from procrastinate.zones import check_attached
 
 _LONGER_THAN_TIME = 10**12
 """Seconds: more than a datetime can hold."""
@@ -34,6 +38,8 @@ class RetryDecision:
     ------
     ValueError
         Both ``retry_at`` and ``retry_in`` were given, or ``retry_at`` is naive.
+    InvalidJob
+        No job can have such a priority, queue or lock: a ``ValueError``, too.
     """
 
     def __init__(
@@ -48,6 +54,13 @@ class RetryDecision:
         if retry_at is not None and retry_in is not None:
             raise ValueError("Give retry_at or retry_in, not both")
         require_aware("retry_at", retry_at)
+        if retry_at is not None:
+            check_attached("retry_at", retry_at)
+        if priority is not None:
+            check_priority(priority)
+        if queue is not None:
+            check_name("queue", queue)
+        check_lock("lock", lock)
         self.retry_at: datetime.datetime | None = retry_at
         if retry_in is not None:
             self.retry_at = _in_the_future("retry_in", retry_in)
@@ -133,7 +146,7 @@ class RetryStrategy(BaseRetryStrategy):
     Raises
     ------
     TypeError, ValueError
-        ``max_attempts``, ``max_wait`` or ``jitter`` is not such a number.
+        A number is none, or ``retry_exceptions`` has something else than classes of exceptions. The message names it.
     """
 
     max_attempts: int | None = None
@@ -147,10 +160,14 @@ class RetryStrategy(BaseRetryStrategy):
 
     def __post_init__(self) -> None:
         if self.max_attempts is not None:
-            _require_count("max_attempts", self.max_attempts)
-        if self.max_wait is not None:
-            _check_number("max_wait", self.max_wait, "a number of seconds, at least 0", float("inf"))
-        _check_number("jitter", self.jitter, "a fraction from 0 to 1", 1.0)
+            self.max_attempts = read_count("max_attempts", self.max_attempts, at_least=0, of="retries")
+        for name in ("wait", "linear_wait", "exponential_wait", "jitter"):
+            setattr(self, name, read_finite(name, getattr(self, name)))
+        self.max_wait = read_optional_seconds("max_wait", self.max_wait, may_be_zero=True)
+        if not 0 <= self.jitter <= 1:
+            raise ValueError(f"jitter must be a fraction from 0 to 1, not {self.jitter!r}")
+        if self.retry_exceptions is not None:
+            self.retry_exceptions = _read_exceptions(self.retry_exceptions)
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         """As :meth:`BaseRetryStrategy.get_retry_decision`."""
@@ -181,21 +198,18 @@ class RetryStrategy(BaseRetryStrategy):
         return self.wait + self.linear_wait * attempts + exponential
 
 
-def _check_number(name: str, value: Any, wanted: str, highest: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be {wanted}, not {value!r}")
-    if not 0 <= value <= highest:
-        raise ValueError(f"{name} must be {wanted}, not {value!r}")
+def _read_exceptions(value: Any) -> tuple[type[Exception], ...]:
+    """The classes, kept: what gives them once only (a generator) would give none to the second job."""
+    if isinstance(value, type):
+        raise TypeError(f"retry_exceptions takes a list of classes, not {value!r}: write [{value.__name__}]")
+    classes = tuple(value)
+    for one in classes:
+        if not (isinstance(one, type) and issubclass(one, BaseException)):
+            raise TypeError(f"retry_exceptions takes classes of exceptions, not {one!r}")
+    return classes
 
 
-def _require_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be a number of retries, not {value!r}")
-    if value < 0:
-        raise ValueError(f"{name} must be 0 retries or more, not {value!r}")
-
-
-RetryValue: TypeAlias = bool | int | BaseRetryStrategy
+RetryValue: TypeAlias = bool | int | BaseRetryStrategy | None
 
 
 def get_retry_strategy(retry: RetryValue) -> BaseRetryStrategy | None:
@@ -204,7 +218,10 @@ def get_retry_strategy(retry: RetryValue) -> BaseRetryStrategy | None:
         return retry
     if isinstance(retry, bool):
         return RetryStrategy() if retry else None
-    if isinstance(retry, int):
-        _require_count("retry", retry)
-        return RetryStrategy(max_attempts=retry) if retry else None
+    number: object = retry
+    if number is None:
+        return None
+    if isinstance(number, numbers.Integral):
+        retries = read_count("retry", retry, at_least=0, of="retries")
+        return RetryStrategy(max_attempts=retries) if retries else None
     raise TypeError(f"retry= takes a bool, a number of retries or a retry strategy, not {type(retry).__name__}")

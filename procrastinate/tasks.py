@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, U
 from procrastinate import exceptions
 from procrastinate import middleware as middleware_module
 from procrastinate import retry as retry_module
+from procrastinate.amounts import read_count, read_optional_seconds
+from procrastinate.call_arguments import read_call_arguments
+from procrastinate.declarations import read_declaration
 from procrastinate.jobs import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, JobDeferrer, require_on_conflict
 from procrastinate.locks import ArgumentLock, Lock
 from procrastinate.paths import get_full_path
-from procrastinate.timing import from_now, require_aware, require_seconds
+from procrastinate.stand_in import stand_in_for
+from procrastinate.timing import from_now, require_aware
 from procrastinate.types import JSONDict, OnConflict, TimeDeltaParams
 from procrastinate.validation import check_lock, check_name, check_priority
+from procrastinate.zones import check_attached
 
 if TYPE_CHECKING:
     from procrastinate.blueprints import Blueprint
@@ -68,10 +73,10 @@ def configure_task(*, name: str, job_manager: JobManager, **options: Unpack[Conf
 
 
 def _make_deferrer(name: str, job_manager: JobManager, options: ConfigureTaskOptions) -> JobDeferrer:
-    priority = options.get("priority")
+    queue, priority = options.get("queue"), options.get("priority")
     lock, queueing_lock = options.get("lock"), options.get("queueing_lock")
     job = Job(
-        queue=options.get("queue") or DEFAULT_QUEUE,
+        queue=DEFAULT_QUEUE if queue is None else queue,
         lock=_if_plain(lock),
         queueing_lock=_if_plain(queueing_lock),
         task_name=name,
@@ -110,7 +115,7 @@ def check_options(options: ConfigureTaskOptions) -> None:
     if unknown:
         raise TypeError(f"Unknown option {sorted(unknown)[0]!r}: configure takes {', '.join(sorted(_OPTIONS))}")
     queue, priority, task_kwargs = options.get("queue"), options.get("priority"), options.get("task_kwargs")
-    if queue:
+    if queue is not None:
         check_name("queue", queue)
     if priority is not None:
         check_priority(priority)
@@ -126,6 +131,8 @@ def _scheduled_at(
     if schedule_at is not None and schedule_in is not None:
         raise ValueError("Give schedule_at or schedule_in, not both")
     require_aware("schedule_at", schedule_at)
+    if schedule_at is not None:
+        check_attached("schedule_at", schedule_at)
     return schedule_at if schedule_in is None else from_now("schedule_in", schedule_in)
 
 
@@ -183,31 +190,36 @@ class Task(Generic[P, R, Args]):
         self.blueprint = blueprint
         self._kept_deferrer: tuple[tuple[Any, ...], JobDeferrer] | None = None
         self.func: Callable[P, R] = func
+        self._declaration = read_declaration(func)
+        self.arguments = read_call_arguments(func, takes_context=pass_context)
         self.aliases = _read_aliases(aliases)
         self.retry_strategy = retry_module.get_retry_strategy(retry)
-        self.name: str = name or self.full_path
+        self.name: str = self.full_path if name is None else name
         for one in (self.name, *self.aliases):
             check_name("task name", one)
         self.pass_context = pass_context
         self.lock = lock
         self.queueing_lock = queueing_lock
+        _check_arguments_of_locks(self)
         require_on_conflict(on_conflict)
         self.on_conflict: OnConflict = on_conflict
-        require_seconds("timeout", timeout)
-        self.timeout = timeout
-        if not isinstance(log_arguments, bool):
-            raise TypeError(f"log_arguments={log_arguments!r}: write True or False")
-        self.log_arguments = log_arguments
+        self.timeout = read_optional_seconds("timeout", timeout)
+        _require_switch("pass_context", pass_context)
+        _require_switch("log_arguments", log_arguments)
         _require_switch("store_result", store_result)
-        _require_bytes("max_result_size", max_result_size)
+        self.log_arguments = log_arguments
         self.store_result = store_result
-        self.max_result_size = max_result_size
+        self.max_result_size = read_count("max_result_size", max_result_size, at_least=1, of="bytes")
         self.task_middleware: list[middleware_module.TaskMiddleware] = list(task_middleware or [])
         middleware_module.check_task_middleware(self.task_middleware, task_name=self.name, task_is_async=self.is_async)
-        functools.update_wrapper(cast("Callable[..., Any]", self), func, updated=())
+        stand_in_for(func, self, is_async=self.is_async)
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
+
+    def __reduce__(self) -> str:
+        """A task is pickled as its function would be, by its name in the module; and copied as itself."""
+        return str(getattr(self.func, "__qualname__", self.name))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, here and now."""
@@ -223,6 +235,12 @@ class Task(Generic[P, R, Args]):
         """Whether the function is a coroutine function. One that is not runs in a thread."""
         return middleware_module.is_async_callable(self.func)
 
+    def is_another_run_of(self, earlier: Task[Any, Any, Any]) -> bool:
+        """Whether this is the task that ``earlier`` was, declared again: its module was reloaded, say."""
+        if self._declaration is None or earlier._declaration is None:
+            return False
+        return self._declaration.is_another_run_of(earlier._declaration)
+
     def rename(self, names: Iterable[str]) -> None:
         """Change the name, and, after it, the aliases."""
         self.name, *self.aliases = names
@@ -237,7 +255,8 @@ class Task(Generic[P, R, Args]):
         InvalidJob
             An argument cannot be stored as JSON.
         TypeError
-            Positional arguments were given.
+            Positional arguments were given, or the function cannot be called with these: one is not known to it, or one
+            without a default is left out.
         """
         self._refuse_positional(_)
         return self._deferrer().defer(**task_kwargs)
@@ -292,12 +311,18 @@ class Task(Generic[P, R, Args]):
         merged = cast("ConfigureTaskOptions", {**defaults, **given})
         deferrer = _make_deferrer(self.name, self.blueprint.job_manager, merged)
         deferrer.job = self.loggable(deferrer.job)
+        if self.blueprint.check_arguments:
+            deferrer.arguments = self.arguments
         return deferrer
 
     def _deferrer(self) -> JobDeferrer:
         """The pattern for jobs of this task by default: made once, for as long as the task is what it was."""
         self.blueprint.will_configure_task()
-        made_of = (self.blueprint.job_manager, *(getattr(self, name) for name in _SHAPING_JOBS))
+        made_of = (
+            self.blueprint.job_manager,
+            self.blueprint.check_arguments,
+            *(getattr(self, name) for name in _SHAPING_JOBS),
+        )
         kept = self._kept_deferrer
         if kept is None or kept[0] != made_of:
             kept = self._kept_deferrer = (made_of, self._configured({}))
@@ -325,16 +350,18 @@ def _read_aliases(aliases: Iterable[str] | None) -> list[str]:
     return list(aliases or [])
 
 
+def _check_arguments_of_locks(task: Task[Any, Any, Any]) -> None:
+    """Refuse a lock that is made of an argument which no job can have."""
+    for option, lock in (("lock", task.lock), ("queueing_lock", task.queueing_lock)):
+        names = lock.names if isinstance(lock, ArgumentLock) else ()
+        for name in names:
+            if not task.arguments.allows(name):
+                raise TypeError(f"The {option} of task {task.name} is made of {name!r}, which it does not take")
+
+
 def _require_switch(name: str, value: Any) -> None:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, not {value!r}")
-
-
-def _require_bytes(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be a whole number of bytes, not {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1 byte, not {value}")
 
 
 def add_namespace(name: str, namespace: str) -> str:

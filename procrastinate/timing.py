@@ -1,4 +1,4 @@
-"""Points in time: aware datetimes, and numbers of seconds."""
+"""Points in time: aware datetimes."""
 
 from __future__ import annotations
 
@@ -48,19 +48,21 @@ def from_now(name: str, delta: TimeDeltaParams) -> datetime.datetime:
 
     Raises
     ------
-    TypeError
+    TypeError, ValueError
         There is no such ``timedelta``. It names the argument.
     TooFarAway
         It is longer than time: a datetime cannot hold it. It names the argument.
     """
     try:
         return utcnow() + datetime.timedelta(**delta)
-    except OverflowError:
+    except OverflowError:  # infinity, too
         raise TooFarAway(f"{name}={delta!r} is too far away: a time lies between the years 1 and 9999") from None
     except TypeError as error:
         raise TypeError(
             f"{name}={delta!r}: give the keyword arguments of a timedelta, as in {name}={{'minutes': 5}} ({error})"
         ) from None
+    except ValueError as error:  # NaN
+        raise ValueError(f"{name}={delta!r} is no time: {error}") from None
 
 
 def require_aware(name: str, value: Any) -> None:
@@ -80,19 +82,3 @@ def require_aware(name: str, value: Any) -> None:
             f"{name} must be an aware datetime, not {value!r}: "
             f"give it a time zone, as in {name}=datetime.datetime(..., tzinfo=datetime.timezone.utc)"
         )
-
-
-def require_seconds(name: str, value: Any) -> None:
-    """Refuse what is no number of seconds above 0. ``None`` is none, and passes.
-
-    Raises
-    ------
-    TypeError, ValueError
-        It names the argument.
-    """
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
-    if not value > 0:
-        raise ValueError(f"{name} must be more than 0 seconds, not {value!r}")

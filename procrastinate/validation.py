@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,18 +10,24 @@ from typing import Any
 from procrastinate import exceptions
 from procrastinate.core.records import NewJob
 from procrastinate.jobs import Job
+from procrastinate.json_numbers import keep_floats
+from procrastinate.names import NAME_LENGTH, check_lock, check_name, check_priority, find_fault, is_encodable
 from procrastinate.types import JSONDict
 
-NAME_LENGTH = 128
-_LOCK_BYTES = 2600
-"""An index entry of PostgreSQL's takes no more than 2,704 bytes, some of them its own
-(https://www.postgresql.org/docs/current/btree.html)."""
-_SMALLEST_PRIORITY, _LARGEST_PRIORITY = -(2**31), 2**31 - 1
-_NUL = "a NUL character, which PostgreSQL cannot store"
-_HALF = "half a character (a lone surrogate), which is no text"
-_NAN = "NaN or an infinity, which JSON does not have"
-_SUSPICIOUS = re.compile(r"\x00|\\u0000|\\u[dD][89a-fA-F]|NaN|Infinity")
-"""JSON text that may hold one of these; and may not: an emoji is written as two halves, too."""
+__all__ = [
+    "NAME_LENGTH",
+    "check_job",
+    "check_lock",
+    "check_name",
+    "check_priority",
+    "dump_args",
+    "dump_result",
+    "to_new_job",
+    "to_new_jobs_alike",
+]
+
+_SUSPICIOUS = re.compile(r"\x00|\\u0000|\\u[dD][89a-fA-F]|NaN|Infinity|\d[eE]\+?\d")
+"""JSON text that may hold one of these, or a float with an exponent; and may not: an emoji is two halves, too."""
 
 
 def to_new_jobs_alike(
@@ -73,45 +78,6 @@ def check_job(job: Job) -> None:
     check_priority(job.priority)
 
 
-def check_name(what: str, value: Any) -> None:
-    """Refuse what cannot be the name of a queue or a task, as :func:`check_job` does."""
-    _check_text(what, value, or_none=False)
-    if not value:
-        raise exceptions.InvalidJob(f"The {what} is empty")
-    if len(value) > NAME_LENGTH:
-        raise exceptions.InvalidJob(
-            f"The {what} has {len(value)} characters, {NAME_LENGTH} are allowed: {value[:40]!r}..."
-        )
-
-
-def check_lock(what: str, value: Any) -> None:
-    """Refuse what cannot be the lock of a job, as :func:`check_job` does. ``None`` is none, and passes."""
-    _check_text(what, value)
-    if value is not None and len(value.encode()) > _LOCK_BYTES:
-        raise exceptions.InvalidJob(
-            f"The {what} has {len(value.encode())} bytes, {_LOCK_BYTES} are allowed (make it from a hash): "
-            f"{value[:40]!r}..."
-        )
-
-
-def _check_text(what: str, value: Any, *, or_none: bool = True) -> None:
-    if value is None and or_none:
-        return
-    if not isinstance(value, str):
-        raise exceptions.InvalidJob(f"The {what} must be a str, not {type(value).__name__}: {value!r}")
-    fault = _fault(value)
-    if fault is not None:
-        raise exceptions.InvalidJob(f"The {what} contains {fault}: {value!r}")
-
-
-def check_priority(priority: Any) -> None:
-    """Refuse what cannot be the priority of a job, as :func:`check_job` does."""
-    if not isinstance(priority, int) or not _SMALLEST_PRIORITY <= priority <= _LARGEST_PRIORITY:
-        raise exceptions.InvalidJob(
-            f"The priority must be a whole number from {_SMALLEST_PRIORITY} to {_LARGEST_PRIORITY}, not {priority!r}"
-        )
-
-
 def dump_args(task_name: str, task_kwargs: JSONDict, json_dumps: Callable[[Any], str | bytes]) -> str:
     """A job's arguments as JSON text."""
     try:
@@ -119,8 +85,9 @@ def dump_args(task_name: str, task_kwargs: JSONDict, json_dumps: Callable[[Any],
         text = dumped.decode() if isinstance(dumped, bytes) else dumped  # orjson makes bytes
     except (TypeError, ValueError, RecursionError) as error:
         raise exceptions.InvalidJob(_not_json_message(task_name, task_kwargs, json_dumps, error)) from error
-    if _SUSPICIOUS.search(text) or not _is_encodable(text):
+    if _SUSPICIOUS.search(text) or not is_encodable(text):
         _check_arguments(task_name, text)
+        text = keep_floats(text)
     return text
 
 
@@ -141,7 +108,7 @@ def _not_json_message(
 def _check_arguments(task_name: str, text: str) -> None:
     """Look at what was written, not at what was given: ``json_dumps`` may have made it of anything."""
     for name, value in json.loads(text).items():
-        fault = _fault(name) or _fault(value)
+        fault = find_fault(name) or find_fault(value)
         if fault is not None:
             raise exceptions.InvalidJob(f"Argument {name!r} of task {task_name} contains {fault}")
 
@@ -169,31 +136,9 @@ def dump_result(value: Any, json_dumps: Callable[[Any], str | bytes], *, task_na
             f"{what} has {size} bytes as JSON, {max_size} are allowed (max_result_size of the task): "
             "keep it elsewhere, and return where"
         )
-    if _SUSPICIOUS.search(text) or not _is_encodable(text):
-        fault = _fault(json.loads(text))
+    if _SUSPICIOUS.search(text) or not is_encodable(text):
+        fault = find_fault(json.loads(text))
         if fault is not None:
             raise exceptions.InvalidResult(f"{what} contains {fault}")
+        text = keep_floats(text)
     return text
-
-
-def _fault(value: Any) -> str | None:
-    """What PostgreSQL would refuse in a value, or in anything inside it."""
-    if isinstance(value, str):
-        if "\0" in value:
-            return _NUL
-        return None if _is_encodable(value) else _HALF
-    if isinstance(value, float):
-        return None if math.isfinite(value) else _NAN
-    if isinstance(value, dict):
-        return next(filter(None, map(_fault, (*value.keys(), *value.values()))), None)
-    if isinstance(value, list):
-        return next(filter(None, map(_fault, value)), None)
-    return None
-
-
-def _is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from procrastinate import core, exceptions
+from procrastinate.amounts import read_seconds
 from procrastinate.connector import BaseConnector
 from procrastinate.core import Status
 from procrastinate.core.channels import FINISHED_CHANNEL, parse_finished
-from procrastinate.timing import require_seconds
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
 """Seconds between two looks. Each pause is half as long again as the one before."""
@@ -37,9 +37,8 @@ class Wait:
     def __init__(self, job_id: int, timeout: float | None) -> None:
         if timeout is None:
             raise TypeError("timeout must be a number of seconds, not None: no wait is for ever")
-        require_seconds("timeout", timeout)
         self._job_id = job_id
-        self._timeout: float = timeout
+        self._timeout = read_seconds("timeout", timeout)
         self._start = time.monotonic()
         self._pause = _FIRST_PAUSE
         self._seen = False

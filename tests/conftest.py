@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests import database
+from tests.missing import is_bare
 
 _XDIST_WORKER = "PYTEST_XDIST_WORKER"
 
@@ -18,6 +19,20 @@ def pytest_configure(config: pytest.Config) -> None:
     _hear_interrupts()
     if _XDIST_WORKER not in os.environ:
         database.create_root()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On a bare machine, of a test that runs behind PgBouncer and elsewhere, only the run behind it."""
+    if not is_bare():
+        return
+    behind = {_function(item) for item in items if "pgbouncer" in item.name}
+    left_out = [item for item in items if _function(item) in behind and "pgbouncer" not in item.name]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _function(item: pytest.Item) -> str:
+    return item.nodeid.partition("[")[0]
 
 
 def _hear_interrupts() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import psycopg
 import sqlalchemy as sa
 
 from tests.database import libpq_url, url_text
-from tests.missing import missing
+from tests.missing import find_program, missing
 
 _REQUIRED = "PROCRASTINATE_REQUIRE_PGBOUNCER"
 _PORT = 6432
@@ -36,7 +35,7 @@ pidfile = {directory}/pid
 
 def program() -> str:
     """Where PgBouncer is; skips the test where it is not, unless it must be."""
-    path = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    path = find_program("pgbouncer", further="/usr/sbin")
     if path is None:
         missing("pgbouncer is not installed (Debian: apt install pgbouncer)", _REQUIRED)
     return path

@@ -17,6 +17,7 @@ class _FromEnvironment(str):
     """A value that knows its variable, for the message when it is wrong."""
 
     variable: str
+    may_be_quoted: bool
 
 
 def add_argument(
@@ -27,6 +28,7 @@ def add_argument(
     type: Callable[[str], Any] = str,
     otherwise: str | None = None,
     empty_is_unset: bool = True,
+    may_be_quoted: bool = False,
     **options: Any,
 ) -> None:
     """Add an argument that is left out of the result where neither the command line nor the environment gives it.
@@ -40,14 +42,17 @@ def add_argument(
     otherwise:
         What counts where it is not given, for the help.
     empty_is_unset:
-        Whether an empty variable is none.
+        Whether an empty variable is none. White space alone is empty.
+    may_be_quoted:
+        Whether a variable may begin and end with quotes. They are a part of the value.
     """
     variable = ENV_PREFIX + env
     options.setdefault("default", argparse.SUPPRESS)
     value = os.environ.get(variable)
-    if value is not None and (value or not empty_is_unset):
+    if value is not None and (value.strip() or not empty_is_unset):
         options["default"] = _FromEnvironment(value)
         options["default"].variable = variable
+        options["default"].may_be_quoted = may_be_quoted
     default = "" if otherwise is None else f" (default: {otherwise})"
     parser.add_argument(*flags, help=f"{help}{default} (env: {variable})", type=_reporting(type), **options)
 
@@ -55,12 +60,27 @@ def add_argument(
 def _reporting(convert: Callable[[str], Any]) -> Callable[[str], Any]:
     def converted(value: str) -> Any:
         try:
+            if isinstance(value, _FromEnvironment) and not value.may_be_quoted:
+                check_unquoted(value)
             return convert(value)
         except ValueError as error:
             where = f"{value.variable}={str(value)!r}: " if isinstance(value, _FromEnvironment) else ""
             raise argparse.ArgumentTypeError(f"{where}{error}") from error
 
     return converted
+
+
+def check_unquoted(value: str) -> None:
+    """Refuse a value in quotes: what no shell reads (``docker --env-file``, a manifest) keeps them.
+
+    Raises
+    ------
+    ValueError
+        It says to leave them out.
+    """
+    text = value.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`":
+        raise ValueError(f"{value!r} begins and ends with quotes, which are a part of it: write it without")
 
 
 class Switch(argparse.Action):

@@ -37,6 +37,7 @@ def add_logging_arguments(parser: argparse.ArgumentParser) -> None:
         "--log-format",
         env="LOG_FORMAT",
         help="format, as logging.Formatter takes it",
+        may_be_quoted=True,
         metavar="FORMAT",
     )
     add_argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib.metadata
 import logging
 import os
@@ -21,7 +22,7 @@ from procrastinate.cli.healthchecks import healthchecks_command
 from procrastinate.cli.logs import add_logging_arguments, configure_logging
 from procrastinate.cli.schema import add_schema_arguments, needs_app, schema_command
 from procrastinate.cli.shell import add_shell_arguments, shell_command
-from procrastinate.cli.worker import add_worker_arguments, worker_command
+from procrastinate.cli.worker import add_worker_arguments, worker_command, worker_command_async
 from procrastinate.console import is_terminal, paint
 
 logger = logging.getLogger(__name__)
@@ -73,11 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     The exit status: 1 where it failed, with the reasons on stderr.
     """
-    arguments = make_parser().parse_args(argv)
-    configure_logging(arguments)
+    arguments = _parse(argv)
     try:
-        app = _load_app(arguments) if arguments.needs_app(arguments) else None
-        arguments.run(app, arguments)
+        arguments.run(_app_of(arguments), arguments)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of the output (head, say) has seen enough
@@ -88,6 +87,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         _print_reasons(error)
         return 1
     return 0
+
+
+async def cli(args: Sequence[str]) -> None:
+    """Run the command in an event loop that runs already, as 3.x did: ``asyncio.run(cli(["worker"]))``.
+
+    A worker runs in this loop, and cancelling the call stops it gracefully. Any other command runs in a thread.
+
+    Parameters
+    ----------
+    args:
+        The arguments, without the name of the program.
+
+    Raises
+    ------
+    Exception
+        What the command has failed with. :func:`main` prints the reasons instead.
+    """
+    arguments = _parse(args)
+    app = _app_of(arguments)
+    if arguments.run is worker_command and app is not None:
+        await worker_command_async(app, arguments)
+    else:
+        await asyncio.to_thread(arguments.run, app, arguments)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    arguments = make_parser().parse_args(argv)
+    configure_logging(arguments)
+    return arguments
+
+
+def _app_of(arguments: argparse.Namespace) -> App | None:
+    return _load_app(arguments) if arguments.needs_app(arguments) else None
 
 
 def _load_app(arguments: argparse.Namespace) -> App:

@@ -8,14 +8,16 @@ import sys
 
 from procrastinate import exceptions
 from procrastinate.app import App
-from procrastinate.cli.arguments import Switch, add_argument, boolean, given, integer, one_of, seconds
-from procrastinate.cli.event_loop import LoopFactory, loop_factory
+from procrastinate.cli.arguments import Switch, add_argument, boolean, check_unquoted, given, integer, one_of, seconds
+from procrastinate.cli.event_loop import loop_factory
+from procrastinate.cli.reload import SourceFiles, run_with_reload
 from procrastinate.jobs import DeleteJobCondition
 from procrastinate.worker import (
     ABORT_JOB_POLLING_INTERVAL,
     FETCH_JOB_POLLING_INTERVAL,
     WORKER_CONCURRENCY,
     WORKER_NAME,
+    CommandSettings,
     Supervisor,
     Tether,
     WorkerOptions,
@@ -38,7 +40,7 @@ _OPTIONS = (
     "delete_jobs",
     "prefetch",
 )
-_COMMAND_OPTIONS = ("processes", "uvloop")
+_COMMAND_OPTIONS = ("processes", "uvloop", "reload")
 
 
 def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,6 +86,7 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_times(parser)
     _add_switches(parser)
+    _add_reload(parser)
     add_argument(
         parser,
         "--delete-jobs",
@@ -163,8 +166,28 @@ def _add_switches(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_reload(parser: argparse.ArgumentParser) -> None:
+    add_argument(
+        parser,
+        "--reload",
+        env="WORKER_RELOAD",
+        help="for development: start fresh workers when the code changes",
+        otherwise="no",
+        type=boolean,
+        action=Switch,
+        off=["--no-reload"],
+    )
+
+
 def _queues(value: str) -> list[str] | None:
-    return [name.strip() for name in value.split(",") if name.strip()] or None
+    if not value.strip():
+        return None
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    if not names:  # all queues would be a surprise
+        raise ValueError(f"{value!r} has commas and no name: is a variable not set? For all queues, leave it empty")
+    for name in names:
+        check_unquoted(name)
+    return names
 
 
 def _at_least_one(value: str) -> int:
@@ -183,14 +206,33 @@ def given_options(arguments: argparse.Namespace) -> WorkerOptions:
 def worker_command(app: App, arguments: argparse.Namespace) -> None:
     """Run a worker until it is stopped; or so many worker processes, each of which comes here with a tether."""
     settings = command_settings(app.worker_defaults, given(arguments, _COMMAND_OPTIONS))
-    options = given_options(arguments)
-    tether = Tether.from_environment()
     make_loop = loop_factory(settings.uvloop)
-    if tether is None and settings.processes > 1:
-        replace = options.get("wait", app.worker_defaults.get("wait", True))
-        asyncio.run(Supervisor(_this_command(), settings.processes, replace=replace).run())
+    if _is_supervisor(settings):
+        make_loop = None  # it only waits for its processes
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(worker_command_async(app, arguments))
+
+
+async def worker_command_async(app: App, arguments: argparse.Namespace) -> None:
+    """As :func:`worker_command`, in the event loop that runs."""
+    settings = command_settings(app.worker_defaults, given(arguments, _COMMAND_OPTIONS))
+    options = given_options(arguments)
+    if not _is_supervisor(settings):
+        await _run_worker(app, options, Tether.from_environment())
+        return
+    replace = options.get("wait", app.worker_defaults.get("wait", True))
+
+    def make_supervisor() -> Supervisor:
+        return Supervisor(_this_command(), settings.processes, replace=replace)
+
+    if settings.reload:
+        await run_with_reload(make_supervisor, SourceFiles())
     else:
-        _run_worker(app, options, tether, make_loop)
+        await make_supervisor().run()
+
+
+def _is_supervisor(settings: CommandSettings) -> bool:
+    return (settings.processes > 1 or settings.reload) and not Tether.is_in_environment()
 
 
 def _this_command() -> list[str]:
@@ -198,16 +240,12 @@ def _this_command() -> list[str]:
     return [sys.executable, *sys.orig_argv[1:]]
 
 
-def _run_worker(app: App, options: WorkerOptions, tether: Tether | None, make_loop: LoopFactory | None) -> None:
-    async def run() -> None:
-        async with app.open_async():
-            if tether is None:
-                await app.make_worker(**options).run()
-            else:
-                await _run_tethered(app, options, tether)
-
-    with asyncio.Runner(loop_factory=make_loop) as runner:
-        runner.run(run())
+async def _run_worker(app: App, options: WorkerOptions, tether: Tether | None) -> None:
+    async with app.open_async():
+        if tether is None:
+            await app.make_worker(**options).run()
+        else:
+            await _run_tethered(app, options, tether)
 
 
 async def _run_tethered(app: App, options: WorkerOptions, tether: Tether) -> None:

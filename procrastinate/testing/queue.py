@@ -35,6 +35,7 @@ from procrastinate.core.defer import unique_by_queueing_lock
 from procrastinate.core.liveness import STALLED_TIMEOUT
 from procrastinate.core.ticks import KEEP_TICKS_FOR
 from procrastinate.testing.implementations import Implementations
+from procrastinate.testing.jsonb import load_jsonb
 from procrastinate.testing.liveness import is_silent
 from procrastinate.testing.tables import DOING, TODO, JobRow, Tables, due_at, in_order, matching
 
@@ -123,7 +124,7 @@ def _defer_or_replace(tables: Tables, job: NewJob) -> int:
     waiting = _waiting_under(tables, job.queueing_lock)
     if waiting is None:
         return tables.insert([job])[0]
-    replaced = dataclasses.asdict(job) | {"args": json.loads(job.args), "readiness": Readiness.UNDECIDED}
+    replaced = dataclasses.asdict(job) | {"args": load_jsonb(job.args), "readiness": Readiness.UNDECIDED}
     tables.update({waiting["id"]: replaced})
     return waiting["id"]
 
@@ -438,7 +439,7 @@ def get_result(tables: Tables, job_id: int) -> StoredResult | None:
     return StoredResult(
         job=stored_job(row),
         finished_at=tables.progress(job_id).finished_at,
-        value=value if value is None else json.dumps(json.loads(value), ensure_ascii=False),
+        value=value if value is None else json.dumps(load_jsonb(value), ensure_ascii=False),
         errors=tuple(tables.errors.get(job_id, [])),
         events=tuple(StoredEvent(type=EventType(event["type"]), at=event["at"]) for event in history),
     )

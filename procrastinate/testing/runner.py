@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import dataclasses
 import datetime
+import json
 import time
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 from procrastinate.retry import RetryDecision
 from procrastinate.testing.clock import plus
+from procrastinate.testing.jsonb import load_jsonb
 from procrastinate.timing import Clock
 from procrastinate.worker import Worker, WorkerOptions, worker_options
 from procrastinate.worker.job_run import JobRun
@@ -222,7 +224,9 @@ class Runner:
 
     def _set_result(self, outcome: Outcome) -> Any:
         """What the task has set in its transaction; where it set nothing, what it returned."""
-        return self._result if outcome.result is None else self._app.connector.json_loads(outcome.result)
+        if outcome.result is None:
+            return self._result
+        return self._app.connector.json_loads(json.dumps(load_jsonb(outcome.result), ensure_ascii=False))
 
     async def _record(self, outcome: Outcome, worker_id: int) -> Status:
         delete_jobs = self._worker.settings.delete_jobs

@@ -23,6 +23,7 @@ from procrastinate.core.channels import (
     Notification,
     queue_channel,
 )
+from procrastinate.testing.jsonb import load_jsonb
 
 TODO = Status.TODO.value
 DOING = Status.DOING.value
@@ -181,7 +182,7 @@ class Tables:
             priority=job.priority,
             lock=job.lock,
             queueing_lock=job.queueing_lock,
-            args=json.loads(job.args),
+            args=load_jsonb(job.args),
             status=TODO,
             scheduled_at=job.scheduled_at,
             attempts=0,

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, cast
 
-from procrastinate.worker.options import WorkerOptions, check_count, check_switch
+from procrastinate.amounts import read_count
+from procrastinate.worker.options import WorkerOptions, check_switch
 
 
 class WorkerDefaults(WorkerOptions, total=False):
@@ -14,6 +15,7 @@ class WorkerDefaults(WorkerOptions, total=False):
 
     processes: int
     uvloop: bool | None
+    reload: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,13 +28,17 @@ class CommandSettings:
         How many worker processes; 1: a worker in this process, without a supervisor.
     uvloop:
         Whether workers run on uvloop; ``None``: where it is installed.
+    reload:
+        Whether fresh workers are started when the code changes, for development.
     """
 
     processes: int = 1
     uvloop: bool | None = None
+    reload: bool = False
 
     def __post_init__(self) -> None:
-        check_count("processes", self.processes, at_least=1)
+        read_count("processes", self.processes, at_least=1)
+        check_switch("reload", self.reload)
         if self.uvloop is not None:
             check_switch("uvloop", self.uvloop)
 

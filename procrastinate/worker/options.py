@@ -6,10 +6,12 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
+from procrastinate.amounts import read_count, read_optional_seconds, read_seconds
 from procrastinate.core import WorkerTerms
 from procrastinate.core.liveness import STALLED_TIMEOUT
 from procrastinate.jobs import DeleteJobCondition
 from procrastinate.middleware import TaskMiddleware, WorkerMiddleware, check_callable, check_worker_middleware
+from procrastinate.names import check_name
 
 WORKER_NAME = "worker"
 WORKER_CONCURRENCY = 1
@@ -42,6 +44,16 @@ class WorkerOptions(TypedDict, total=False):
     task_middleware: list[TaskMiddleware] | None
     worker_middleware: list[WorkerMiddleware] | None
     store_errors: bool
+
+
+_COUNTS = {"concurrency": 1, "max_rescues": 0, "max_jobs": 1}
+"""What counts something, and the least that it may be."""
+_INTERVALS = (
+    "fetch_job_polling_interval",
+    "abort_job_polling_interval",
+    "update_heartbeat_interval",
+    "stalled_worker_timeout",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,25 +94,23 @@ class WorkerSettings:
             check_switch(name, getattr(self, name))
         check_callable(self.task_middleware, argument="task_middleware")
         check_worker_middleware(self.worker_middleware)
-        check_count("concurrency", self.concurrency, at_least=1)
-        check_count("max_rescues", self.max_rescues, at_least=0)
-        if self.max_jobs is not None:
-            check_count("max_jobs", self.max_jobs, at_least=1)
-        for name in (
-            "fetch_job_polling_interval",
-            "abort_job_polling_interval",
-            "update_heartbeat_interval",
-            "stalled_worker_timeout",
-        ):
-            _check_seconds(name, getattr(self, name))
-        if self.shutdown_graceful_timeout is not None:
-            _check_seconds("shutdown_graceful_timeout", self.shutdown_graceful_timeout, or_none=True)
+        for name, at_least in _COUNTS.items():
+            if getattr(self, name) is not None or name != "max_jobs":
+                self._keep(name, read_count(name, getattr(self, name), at_least=at_least))
+        for name in _INTERVALS:
+            self._keep(name, read_seconds(name, getattr(self, name)))
+        name = "shutdown_graceful_timeout"
+        self._keep(name, read_optional_seconds(name, getattr(self, name), may_be_zero=True))
         if self.stalled_worker_timeout <= self.update_heartbeat_interval:
             raise ValueError(
-                f"stalled_worker_timeout ({self.stalled_worker_timeout} s) must be longer than "
-                f"update_heartbeat_interval ({self.update_heartbeat_interval} s): "
+                f"stalled_worker_timeout ({self.stalled_worker_timeout:g} s) must be longer than "
+                f"update_heartbeat_interval ({self.update_heartbeat_interval:g} s): "
                 "a worker would be taken for dead between two heartbeats"
             )
+
+    def _keep(self, name: str, value: Any) -> None:
+        """Set the value as it was read: a plain number, and a bounded one."""
+        object.__setattr__(self, name, value)
 
 
 def _check_kind(name: str, value: Any, kind: type, wanted: str) -> None:
@@ -110,23 +120,8 @@ def _check_kind(name: str, value: Any, kind: type, wanted: str) -> None:
 
 def check_switch(name: str, value: Any) -> None:
     """Refuse what is neither True nor False."""
-    if value not in (True, False):  # "0" is true
+    if not isinstance(value, bool) and value not in (0, 1):  # "0" is true
         raise TypeError(f"{name} must be True or False, not {value!r}")
-
-
-def check_count(name: str, value: Any, *, at_least: int) -> None:
-    """Refuse what is not a whole number of at least so many."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a whole number, not {value!r}")
-    if value < at_least:
-        raise ValueError(f"{name} must be at least {at_least}, not {value}")
-
-
-def _check_seconds(name: str, value: Any, *, or_none: bool = False) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
-    if not (value > 0 or (or_none and value == 0)):
-        raise ValueError(f"{name} must be {'0 seconds or more' if or_none else 'more than 0 seconds'}, not {value}")
 
 
 def read_delete_jobs(value: str | DeleteJobCondition | None) -> DeleteJobCondition:
@@ -139,7 +134,15 @@ def read_delete_jobs(value: str | DeleteJobCondition | None) -> DeleteJobConditi
 
 
 def read_queues(queues: Iterable[str] | None) -> tuple[str, ...] | None:
-    """The queues without repetition; ``None`` for all. A lone string would be read letter by letter."""
+    """The queues without repetition; ``None`` for all. A lone string would be read letter by letter.
+
+    Raises
+    ------
+    InvalidJob
+        No queue can have such a name.
+    TypeError
+        It is no list of texts.
+    """
     if isinstance(queues, str):
         raise TypeError(f"queues takes a list of names, not the string {queues!r}: write queues=[{queues!r}]")
     if not isinstance(queues, Iterable | None):
@@ -148,4 +151,5 @@ def read_queues(queues: Iterable[str] | None) -> tuple[str, ...] | None:
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"queues takes a list of names, and {name!r} is none")
+        check_name("queue", name)
     return tuple(dict.fromkeys(names)) or None

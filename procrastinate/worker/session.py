@@ -15,6 +15,7 @@ from procrastinate.periodic import PeriodicDeferrer, read_max_delay
 from procrastinate.worker.fetch_loop import FetchLoop
 from procrastinate.worker.giving_back import GivingBack
 from procrastinate.worker.heartbeat import Heartbeat
+from procrastinate.worker.options import WorkerSettings
 from procrastinate.worker.recorder import Recorder
 from procrastinate.worker.services import AbortPoller, Listener, Rescuer, Service, supervise
 from procrastinate.worker.slots import Slots
@@ -32,7 +33,6 @@ class Session:
 
     def __init__(self, worker: Worker, manager: JobManager) -> None:
         self._worker = worker
-        self._settings = worker.settings
         self._manager = manager
         self._event_loop = asyncio.get_running_loop()
         self._side_tasks_by_name: dict[str, asyncio.Task[None]] = {}
@@ -46,6 +46,11 @@ class Session:
         self._pulse = Pulse()
         self._heartbeat = self._make_heartbeat()
         self._rescuer = self._make_rescuer()
+
+    @property
+    def _settings(self) -> WorkerSettings:
+        """As they are now: a job may set the graceful timeout of the worker that runs it."""
+        return self._worker.settings
 
     @property
     def worker_id(self) -> int:
@@ -66,6 +71,7 @@ class Session:
         worker's heart, and so do requests to abort.
         """
         self._log(logging.INFO, "start_worker", "Starting worker on %s", queues_display(self._settings.queues))
+        self._warn_of_unknown_queues()
         self._heartbeat.start()
         try:
             async with self._side_tasks():
@@ -77,6 +83,21 @@ class Session:
             await self._say_goodbye()
             await asyncio.to_thread(self._heartbeat.join, _LAST_WRITES_TIMEOUT)
         self._log(logging.INFO, "stop_worker", "Stopped worker on %s", queues_display(self._settings.queues))
+
+    def _warn_of_unknown_queues(self) -> None:
+        """A name that is misspelt is a queue, too, and a worker waits for its jobs without end."""
+        known = self._worker.app.queues_of_tasks()
+        if known is None:
+            return
+        unknown = [name for name in self._settings.queues or () if name not in known]
+        if unknown:
+            self._log(
+                logging.WARNING,
+                "unknown_queues",
+                "No task has the queue %s: jobs come there by configure(queue=...) only. The tasks have the queues %s",
+                ", ".join(map(repr, unknown)),
+                ", ".join(map(repr, sorted(known))),
+            )
 
     async def _work_gracefully(self) -> None:
         """Cancellation, whenever it comes, only stops the worker. A second one ends the wait for its jobs.

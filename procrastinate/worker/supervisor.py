@@ -39,6 +39,11 @@ class Supervisor:
         How many.
     replace:
         Whether a process that has ended is followed by a fresh one. Without, each runs once.
+
+    Attributes
+    ----------
+    was_signalled:
+        Whether SIGINT or SIGTERM has stopped it.
     """
 
     def __init__(self, command: Sequence[str], processes: int, *, replace: bool) -> None:
@@ -52,6 +57,7 @@ class Supervisor:
         self._bad_ends: list[str] = []
         self._given_up: str | None = None
         self._killed_by: int | None = None
+        self.was_signalled = False
 
     async def run(self) -> None:
         """Run worker processes until SIGINT or SIGTERM, and wait for their ends. A second signal kills them.
@@ -150,7 +156,7 @@ class Supervisor:
             "No more are started"
         )
         self._log(logging.ERROR, "processes_given_up", "%s; those that run are stopped", self._given_up)
-        self._stop()
+        self.stop()
 
     def _note_last_end(self, number: int, end: End) -> None:
         """One that was stopped before it had started has done nothing that could have gone wrong."""
@@ -173,17 +179,19 @@ class Supervisor:
                 loop.remove_signal_handler(number)
 
     def _at_signal(self, number: int) -> None:
+        self.was_signalled = True
         if not self._stopping.is_set():
             message = "Stopping %d worker processes gracefully; another signal kills them"
             self._log(logging.INFO, "stopping_processes", message, len(self._running))
-            self._stop()
+            self.stop()
             return
         self._killed_by = number
         self._log(logging.WARNING, "killing_processes", "Killing %d worker processes", len(self._running))
         for process in self._running.values():
             process.kill()
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Stop the workers gracefully. A second call changes nothing."""
         self._stopping.set()
         for process in self._running.values():
             process.stop()

@@ -46,6 +46,11 @@ class Tether:
         os.set_inheritable(int(descriptor), False)
         return cls(int(number), socket.socket(fileno=int(descriptor)))
 
+    @staticmethod
+    def is_in_environment() -> bool:
+        """Whether this process has a supervisor, and has not taken its tether yet."""
+        return VARIABLE in os.environ
+
     def say(self, word: Word) -> None:
         """Say how far this worker has come. Where nobody listens any more, nothing is said."""
         with contextlib.suppress(OSError):

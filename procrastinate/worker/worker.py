@@ -16,6 +16,7 @@ from procrastinate.middleware import TaskMiddleware, WorkerMiddleware
 from procrastinate.schema import SchemaManager
 from procrastinate.tasks import Task
 from procrastinate.worker import options
+from procrastinate.worker.option import Option
 from procrastinate.worker.session import Session
 from procrastinate.worker.signals import on_stop_signal
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 class Worker:
     """Runs jobs. Started by ``app.run_worker(...)``, whose options these are; one worker runs once.
+
+    Each option is an attribute, too (``worker_name`` for ``name``), and may be set before the run.
 
     Parameters
     ----------
@@ -66,6 +69,26 @@ class Worker:
         variables), for ``app.job_manager.get_result(job_id).errors`` and the admin.
     """
 
+    worker_name = Option("name")
+    queues = Option()
+    concurrency = Option()
+    wait = Option()
+    fetch_job_polling_interval = Option()
+    abort_job_polling_interval = Option()
+    shutdown_graceful_timeout = Option()
+    listen_notify = Option()
+    delete_jobs = Option()
+    additional_context = Option()
+    install_signal_handlers = Option()
+    update_heartbeat_interval = Option()
+    stalled_worker_timeout = Option()
+    max_rescues = Option()
+    max_jobs = Option()
+    prefetch = Option()
+    task_middleware = Option()
+    worker_middleware = Option()
+    store_errors = Option()
+
     def __init__(
         self,
         app: App,
@@ -90,7 +113,7 @@ class Worker:
         prefetch: bool = True,
     ) -> None:
         self.app = app
-        self.settings = options.WorkerSettings(
+        settings = options.WorkerSettings(
             queues=options.read_queues(queues),
             name=name or options.WORKER_NAME,
             concurrency=concurrency,
@@ -111,7 +134,7 @@ class Worker:
             worker_middleware=tuple(worker_middleware or ()),
             store_errors=store_errors,
         )
-        self.logger = logging.getLogger(f"procrastinate.worker.{self.settings.name}")
+        self.use_settings(settings)
         self.worker_id: int | None = None
         self.stop_requested = False
         self.signalled = False
@@ -121,19 +144,14 @@ class Worker:
         self._session: Session | None = None
 
     @property
-    def worker_name(self) -> str:
-        """For the logs."""
-        return self.settings.name
+    def has_started(self) -> bool:
+        """Whether :meth:`run` was called."""
+        return self._loop is not None
 
-    @property
-    def queues(self) -> tuple[str, ...] | None:
-        """The queues whose jobs it runs; ``None`` for all."""
-        return self.settings.queues
-
-    @property
-    def concurrency(self) -> int:
-        """How many jobs it runs at the same time."""
-        return self.settings.concurrency
+    def use_settings(self, settings: options.WorkerSettings) -> None:
+        """Take these options, and the logger of the name in them."""
+        self.settings = settings
+        self.logger = logging.getLogger(f"procrastinate.worker.{settings.name}")
 
     def stop(self) -> None:
         """Start no more jobs, and return from :meth:`run` when the running ones have ended. From any thread."""

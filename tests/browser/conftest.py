@@ -13,7 +13,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 from tests.documentation.shell import Shell, free_port
-from tests.missing import missing
+from tests.missing import find_program, missing
 
 _SHOP = pathlib.Path(__file__).parents[2] / "examples" / "django_demo"
 _ARGUMENTS = (
@@ -31,7 +31,7 @@ _REQUIRED = "PROCRASTINATE_REQUIRE_BROWSER"
 
 
 def _program(name: str) -> str:
-    path = shutil.which(name)
+    path = find_program(name)
     if path is None:
         missing(f"{name} is not installed (Debian: apt install chromium chromium-driver)", _REQUIRED)
     return path

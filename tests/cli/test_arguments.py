@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from procrastinate.cli import add_defer_arguments, add_worker_arguments
+from procrastinate.cli.main import make_parser
 from procrastinate.cli.worker import given_options
 
 
@@ -165,3 +166,39 @@ def test_wrong_options_of_defer_are_refused(
     with pytest.raises(SystemExit):
         parser.parse_args(arguments)
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("quote", ["'", '"', "`"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("WORKER_QUEUES", "mail,sms"), ("WORKER_NAME", "w"), ("APP", "a.b"), ("WORKER_DELETE_JOBS", "never")],
+)
+def test_a_variable_in_quotes_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], quote: str, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"PROCRASTINATE_{name}", f"{quote}{value}{quote}")
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(["worker"])
+    said = capsys.readouterr().err
+    assert f"PROCRASTINATE_{name}=" in said
+    assert "begins and ends with quotes" in said
+
+
+@pytest.mark.parametrize("queues", ['"mail"', "sms,'mail'", ",", " , "])
+def test_queues_that_no_task_can_have_are_refused(capsys: pytest.CaptureFixture[str], queues: str) -> None:
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(["worker", f"--queues={queues}"])
+    assert "quotes" in (said := capsys.readouterr().err) or "has commas and no name" in said
+
+
+def test_a_log_format_may_be_in_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROCRASTINATE_LOG_FORMAT", '"%(message)s"')
+    assert make_parser().parse_args(["worker"]).log_format == '"%(message)s"'
+
+
+@pytest.mark.parametrize("name", ["WORKER_NAME", "WORKER_CONCURRENCY", "WORKER_WAIT", "DEFER_LOCK", "APP"])
+def test_a_variable_of_white_space_is_not_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"PROCRASTINATE_{name}", "  ")
+    command = ["defer", "t"] if name.startswith("DEFER") else ["worker"]
+    arguments = vars(make_parser().parse_args(command))
+    assert not {"name", "concurrency", "wait", "lock", "app"} & arguments.keys()

@@ -8,7 +8,6 @@ import importlib.metadata
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import django
 
 from tests.documentation.blocks import ROOT
+from tests.missing import find_program
 
 if TYPE_CHECKING:
     from tests.documentation.reader import Reader
@@ -105,7 +105,7 @@ def use_server_of_tests(reader: Reader, command: str) -> None:
 def check_options(reader: Reader, command: str) -> None:
     """The program, where it is installed, knows the sub-commands and the options."""
     program, *words = [word for word in shlex.split(command) if word != "sudo"]
-    is_there = shutil.which(program) and (words[0] != "compose" or "compose" in _help("docker"))  # it is a plugin
+    is_there = find_program(program) and (words[0] != "compose" or "compose" in _help("docker"))  # it is a plugin
     if is_there:
         sub_commands = words[: next((n for n, word in enumerate(words) if word.startswith("-")), len(words))]
         described = "".join(_help(program, *sub_commands[:count]) for count in range(4))

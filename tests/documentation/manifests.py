@@ -8,7 +8,6 @@ import json
 import pathlib
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ import yaml
 from procrastinate import __version__
 from tests.documentation.blocks import Block
 from tests.documentation.instead import check_requirement
+from tests.missing import find_program
 
 if TYPE_CHECKING:
     from tests.documentation.reader import Reader
@@ -63,7 +63,7 @@ class Checks:
         unit.optionxform = str  # type: ignore[assignment,method-assign]
         unit.read(place)
         service = unit["Service"]
-        if shutil.which("systemd-analyze"):
+        if find_program("systemd-analyze"):
             done = subprocess.run(
                 ["systemd-analyze", "verify", str(place)], capture_output=True, text=True, timeout=60, check=False
             )
@@ -117,7 +117,7 @@ class Checks:
     def deployment(self, place: pathlib.Path) -> None:
         """kubectl takes it for a Deployment; its probes pass, and its command ends well when it is stopped."""
         described: dict[str, Any] = yaml.safe_load(place.read_text())
-        if shutil.which("kubectl"):
+        if find_program("kubectl"):
             command = [
                 "kubectl",
                 "set",

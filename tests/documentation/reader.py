@@ -21,6 +21,7 @@ from tests.documentation.elsewhere import is_proved_elsewhere
 from tests.documentation.instead import instead_of
 from tests.documentation.manifests import check_manifests, try_excerpt
 from tests.documentation.shell import Shell, free_port, is_open, shows
+from tests.missing import find_program, missing
 
 PORTS = ("8000", "5000")
 """Where the servers of the pages listen."""
@@ -28,6 +29,8 @@ _NO_CODE = re.compile(r"text|mermaid|\{(toctree|eval-rst)\}|\{include\} .*|\{lit
 """And files of the examples, which have tests."""
 _SERVER = re.compile(r"\b(runserver|uvicorn|flask .*\brun)\b")
 _WORKER = re.compile(r"\bprocrastinate\b.*\bworker\b(?!.*--one-shot)")
+_CURL = re.compile(r"^\$ curl\b", re.MULTILINE)
+_REQUIRED = "PROCRASTINATE_REQUIRE_CURL"
 _CREATED = re.compile(r"^createdb (?P<name>\w+)$")
 _URL = re.compile(r"(?P<driver>postgresql(?:\+\w+)?)://[\w@:]+/(?P<name>\w+)\b")
 
@@ -87,6 +90,8 @@ class Reader:
 
     def follow(self, page: str) -> None:
         """Read every block of a page, and do what is to be done at its end."""
+        if _CURL.search((ROOT / page).read_text()) and find_program("curl") is None:
+            missing("curl is not installed (Debian: apt install curl)", _REQUIRED)
         for block in blocks_of(page):
             self.read(block)
         self.finish()

@@ -39,6 +39,7 @@ FLAGS: dict[str, dict[tuple[str, ...], str | None]] = {
         ("--prefetch", "--no-prefetch"): "WORKER_PREFETCH",
         ("--processes",): "WORKER_PROCESSES",
         ("--uvloop", "--no-uvloop"): "WORKER_UVLOOP",
+        ("--reload", "--no-reload"): "WORKER_RELOAD",
     },
     "defer": {
         ("json_args",): "DEFER_JSON_ARGS",
@@ -82,7 +83,7 @@ def test_the_help_of_the_worker_names_every_default() -> None:
     for name in ("name", "concurrency", "fetch_job_polling_interval", "abort_job_polling_interval"):
         assert defaults[name] == f"{parameters[name].default}".removesuffix(".0")
     words = {"wait": "wait", "listen_notify": "listen", "queues": "all", "delete_jobs": "never", "max_jobs": "go on"}
-    words |= {"prefetch": "ahead", "processes": "1", "uvloop": "where it is installed"}
+    words |= {"prefetch": "ahead", "processes": "1", "uvloop": "where it is installed", "reload": "no"}
     assert defaults.items() >= words.items()
     assert "worker_defaults" in text
 

@@ -202,7 +202,7 @@ def test_a_row_may_be_changed_and_added_by_a_test(connector: InMemoryConnector, 
 
 def test_what_a_caller_does_to_its_arguments_later_is_not_seen(connector: InMemoryConnector, app: App) -> None:
     values = [1]
-    app.configure_task("add").defer(values=values)
+    app.configure_task("elsewhere").defer(values=values)
     values.append(2)
     assert connector.jobs[1]["args"] == {"values": [1]}
 

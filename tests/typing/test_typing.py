@@ -10,11 +10,10 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 
-from tests.missing import missing
+from tests.missing import find_program, missing
 
 PROGRAMS = pathlib.Path(__file__).parent / "programs"
 ROOT = PROGRAMS.parent.parent.parent
@@ -81,7 +80,7 @@ def test_mypy_refuses_what_is_wrong_and_nothing_else() -> None:
 
 
 def test_pyright_refuses_what_is_wrong_and_nothing_else(tmp_path: pathlib.Path) -> None:
-    if shutil.which("node") is None:
+    if find_program("node") is None:
         missing("pyright runs on node, which is not installed", _REQUIRED)
     errors = pyright_errors(tmp_path)
     assert errors.keys() == marked_lines(), errors

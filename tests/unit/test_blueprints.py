@@ -73,7 +73,8 @@ def test_a_task_whose_alias_is_taken_is_not_half_registered(app: App) -> None:
 
 def test_a_blueprint_with_a_clash_is_not_half_taken_in(app: App) -> None:
     app.task(name="mail:post")(lambda: None)
-    blueprint = blueprint_with("send", "post")
+    blueprint = blueprint_with("post")
+    blueprint.task(name="send")(lambda timestamp: None)
     blueprint.periodic(cron="* * * * *")(blueprint.tasks["send"])
     with pytest.raises(exceptions.TaskAlreadyRegistered, match="'mail:post'"):
         app.add_tasks_from(blueprint, namespace="mail")

@@ -45,7 +45,7 @@ def test_a_function_may_leave_a_job_without_a_lock(app: App, connector: Recordin
 
 
 def test_one_set_of_arguments_is_one_lock(app: App, connector: RecordingConnector) -> None:
-    task = app.task(name="bill", lock=by_arguments())(bill)
+    task = app.task(name="bill", lock=by_arguments())(lambda customer_id=0, month="": None)
     task.batch_defer({"customer_id": 1, "month": "é"}, {"month": "é", "customer_id": 1}, {"customer_id": 1}, {})
     first, second, third, fourth = locks(connector)
     assert first == second == 'bill{"customer_id":1,"month":"\\u00e9"}'

@@ -68,7 +68,7 @@ def add_periodic(app: Blueprint, name: str, cron: str, periodic_id: str = "", **
 
     @app.periodic(cron=cron, periodic_id=periodic_id, **options)
     @app.task(name=name)
-    def task(timestamp: int) -> None: ...
+    def task(timestamp: int, full: bool = False) -> None: ...
 
 
 def names_and_ticks(ticks: Any) -> list[tuple[str, int]]:

@@ -60,7 +60,7 @@ def test_a_value_of_a_job_that_has_not_succeeded_does_not_count() -> None:
     ("options", "error", "message"),
     [
         ({"store_result": "yes"}, TypeError, "store_result must be True or False, not 'yes'"),
-        ({"max_result_size": 0}, ValueError, "max_result_size must be at least 1 byte, not 0"),
+        ({"max_result_size": 0}, ValueError, "max_result_size must be at least 1 bytes, not 0"),
         ({"max_result_size": "1 MB"}, TypeError, "max_result_size must be a whole number of bytes"),
     ],
 )

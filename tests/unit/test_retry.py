@@ -143,13 +143,13 @@ def test_jitter_of_a_wait_that_overflows_loses_no_job() -> None:
 
 @pytest.mark.parametrize("jitter", [-0.1, 1.1, float("nan")])
 def test_a_jitter_that_is_no_fraction_is_refused_by_name(jitter: float) -> None:
-    with pytest.raises(ValueError, match="jitter must be a fraction from 0 to 1"):
+    with pytest.raises(ValueError, match=r"jitter must be a f(raction from 0 to 1|inite number)"):
         RetryStrategy(jitter=jitter)
 
 
 @pytest.mark.parametrize("max_wait", [-1, float("nan")])
 def test_a_max_wait_that_is_no_wait_is_refused_by_name(max_wait: float) -> None:
-    with pytest.raises(ValueError, match="max_wait must be a number of seconds, at least 0"):
+    with pytest.raises(ValueError, match="max_wait must be 0 seconds or more"):
         RetryStrategy(max_wait=max_wait)
 
 

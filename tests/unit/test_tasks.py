@@ -227,7 +227,7 @@ def test_common_arguments_that_are_no_dict_are_refused_by_name(app: App, task_kw
         ({"aliases": ["t" * 129]}, exceptions.InvalidJob, "The task name has 129 characters"),
         ({"aliases": [None]}, exceptions.InvalidJob, "The task name must be a str, not NoneType"),
         ({"aliases": "old"}, TypeError, r"write aliases=\['old'\]"),
-        ({"retry": -1}, ValueError, "retry must be 0 retries or more, not -1"),
+        ({"retry": -1}, ValueError, "retry must be at least 0 retries, not -1"),
         ({"retry": "3"}, TypeError, "retry= takes"),
     ],
 )

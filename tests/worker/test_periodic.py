@@ -134,7 +134,7 @@ async def test_a_schedule_of_a_job_that_cannot_be_stored_does_not_hold_up_the_ot
     app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name, kwargs in (("first", {}), ("wrong", {"thing": object()}), ("last", {})):
-        task: Any = app.task(name=name)(lambda timestamp: None)
+        task: Any = app.task(name=name)(lambda timestamp, thing=None: None)
         app.periodic(cron="0 0 1 * *", task_kwargs=kwargs)(task)
     app.periodic_defaults = {"max_delay": 10**9}
     workers.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from typing import Any
 
 import pytest
 
@@ -123,7 +124,14 @@ async def test_a_retry_whose_queueing_lock_was_taken_meanwhile_is_not_lost(
     assert queue.row(job_id)["attempts"] == 2
 
 
-@pytest.mark.parametrize("decision", [RetryDecision(queue="q" * 129), RetryDecision(priority=2**40)])
+def changed_decision(**attributes: Any) -> RetryDecision:
+    """A decision that was changed after it was made, and checked."""
+    decision = RetryDecision()
+    vars(decision).update(attributes)
+    return decision
+
+
+@pytest.mark.parametrize("decision", [changed_decision(queue="q" * 129), changed_decision(priority=2**40)])
 async def test_a_retry_that_cannot_be_written_is_a_failure_and_holds_up_nobody(
     app: App, workers: Workers, queue: Queue, decision: RetryDecision, caplog: pytest.LogCaptureFixture
 ) -> None:

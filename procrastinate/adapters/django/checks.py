@@ -63,6 +63,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "LISTEN_CONNECT_ARGS": (_is_connect_args, "None, a connection string, or a dict like {'host': 'db', 'port': 5432}"),
     "CREATE_CONNECTOR": (_is_optional_text, "the dotted path of a function, or None"),
     "READONLY_MODELS": (_is_bool, "True or False"),
+    "CHECK_ARGUMENTS": (_is_bool, "True or False"),
     "RUN_AT_DEFER": (_is_bool, "True or False"),
 }
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast
 
 from django.apps import apps
+from django.conf import settings as django_settings
 from django.utils.module_loading import import_string
 
 from procrastinate.adapters.django.caller_thread import DjangoCallerThread
@@ -18,6 +19,7 @@ from procrastinate.adapters.django.exceptions import DjangoNotReady
 from procrastinate.app import App
 from procrastinate.caller_thread import CallerThread
 from procrastinate.connector import BaseConnector, as_connector
+from procrastinate.jobs import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
     from procrastinate.adapters.django.settings import Settings
@@ -66,6 +68,7 @@ class DjangoApp(App):
         self.import_paths = [*_discovered_modules(settings.AUTODISCOVER_MODULE_NAME), *settings.IMPORT_PATHS]
         self.worker_defaults = cast("WorkerDefaults", dict(settings.WORKER_DEFAULTS or {}))
         self.periodic_defaults = cast("PeriodicDefaults", dict(settings.PERIODIC_DEFAULTS or {}))
+        self.check_arguments = settings.CHECK_ARGUMENTS
         self._set_connector(create_connector(settings))
         if settings.RUN_AT_DEFER:
             from procrastinate.testing import RunAtDefer
@@ -75,6 +78,16 @@ class DjangoApp(App):
     def explain(self, reason: str) -> None:
         """Why the app could not be bound, for whoever tries to use it."""
         self._set_connector(NotReadyConnector(reason))
+
+    def queues_of_tasks(self) -> set[str] | None:
+        """Also those of ``django.tasks``: ``QUEUES`` of its backends, which are any where it is empty."""
+        queues = super().queues_of_tasks()
+        for backend in getattr(django_settings, "TASKS", {}).values():
+            named = backend.get("QUEUES", [DEFAULT_QUEUE])
+            if not named:
+                return None
+            queues = queues and queues | set(named)
+        return queues
 
     def find_task(self, name: str) -> Task[Any, Any, Any] | None:
         """Also one of ``django.tasks``: it is taken in when its first job comes."""

@@ -39,6 +39,8 @@ class Settings:
         no effect on it.
     READONLY_MODELS:
         Whether the models refuse to be written to.
+    CHECK_ARGUMENTS:
+        Whether ``defer`` refuses arguments that the function of a task cannot be called with.
     RUN_AT_DEFER:
         For tests: jobs run when they are deferred.
     """
@@ -52,6 +54,7 @@ class Settings:
     LISTEN_CONNECT_ARGS: Mapping[str, Any] | str | None = None
     CREATE_CONNECTOR: str | None = None
     READONLY_MODELS: bool = True
+    CHECK_ARGUMENTS: bool = True
     RUN_AT_DEFER: bool = False
 
 

@@ -19,12 +19,12 @@ from procrastinate.adapters.django.project_app import app
 from procrastinate.adapters.django.task_backend import framework
 from procrastinate.adapters.django.task_backend.options import BackendOptions, read_options, read_retry
 from procrastinate.adapters.django.task_backend.task_results import new_result, to_task_result
+from procrastinate.amounts import read_optional_seconds
 from procrastinate.jobs import JobDeferrer, require_on_conflict
 from procrastinate.locks import Lock
 from procrastinate.manager import JobManager
 from procrastinate.retry import RetryValue
 from procrastinate.tasks import configure_task
-from procrastinate.timing import require_seconds
 from procrastinate.types import OnConflict
 from procrastinate.validation import NAME_LENGTH
 
@@ -98,7 +98,7 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
         if not isinstance(task, ProcrastinateTask):
             return
         try:
-            require_seconds("timeout", task.timeout)
+            read_optional_seconds("timeout", task.timeout)
             read_retry(task.retry or False)
             require_on_conflict(task.on_conflict or "raise")
         except (TypeError, ValueError, ImportError) as error:

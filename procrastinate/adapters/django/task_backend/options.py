@@ -9,10 +9,10 @@ from typing import Any
 
 from django.utils.module_loading import import_string
 
+from procrastinate.amounts import read_optional_seconds
 from procrastinate.jobs import require_on_conflict
 from procrastinate.locks import Lock
 from procrastinate.retry import BaseRetryStrategy, RetryStrategy, RetryValue, get_retry_strategy
-from procrastinate.timing import require_seconds
 from procrastinate.types import OnConflict
 
 
@@ -60,7 +60,7 @@ def read_options(given: Mapping[str, Any]) -> BackendOptions:
             raise TypeError(f"{name!r} is not an option of this backend: {hint}")
     values = {**given, "retry": read_retry(given.get("retry", False))}
     options = BackendOptions(**values)
-    require_seconds("timeout", options.timeout)
+    read_optional_seconds("timeout", options.timeout)
     require_on_conflict(options.on_conflict)
     return options
 

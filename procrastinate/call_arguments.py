@@ -1,0 +1,98 @@
+"""Which keyword arguments a task's function takes. A job with others is refused where it is deferred."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+@dataclasses.dataclass(frozen=True)
+class CallArguments:
+    """The arguments that jobs of a task may have, and must have.
+
+    Attributes
+    ----------
+    allowed:
+        Their names; ``None``: any, since the function takes ``**kwargs``, or cannot be looked into.
+    required:
+        The names of those without a default.
+    """
+
+    allowed: frozenset[str] | None = None
+    required: frozenset[str] = frozenset()
+
+    def check(self, task_name: str, given: Mapping[str, Any]) -> None:
+        """Refuse the arguments of a job that the function cannot be called with.
+
+        Raises
+        ------
+        TypeError
+            It names the task and the argument.
+        """
+        names = given.keys()
+        if self.required <= names and (self.allowed is None or names <= self.allowed):
+            return
+        unknown = next((name for name in given if self.allowed is not None and name not in self.allowed), None)
+        if unknown is not None:
+            raise TypeError(f"Task {task_name} takes no argument {unknown!r}: it takes {_listed(self.allowed or ())}")
+        raise TypeError(f"Task {task_name} needs the argument {_listed(self.required - names)}, which was not given")
+
+    def allows(self, name: str) -> bool:
+        """Whether a job may have an argument of that name."""
+        return self.allowed is None or name in self.allowed
+
+
+ANY_ARGUMENTS = CallArguments()
+"""Of a task that is known by its name alone."""
+
+
+def read_call_arguments(function: Callable[..., Any], *, takes_context: bool) -> CallArguments:
+    """What jobs may call the function with.
+
+    A decorator's wrapper is looked at, and not what it wraps: it may add arguments, or take some away.
+
+    Parameters
+    ----------
+    takes_context:
+        The function gets a context first, by position.
+
+    Raises
+    ------
+    TypeError
+        The function takes no context, or an argument by position only, which no job can give.
+    """
+    try:
+        parameters = list(inspect.signature(function, follow_wrapped=False).parameters.values())
+    except (TypeError, ValueError):  # written in C, say
+        return ANY_ARGUMENTS
+    if takes_context:
+        parameters = _without_context(function, parameters)
+    required = [one for one in parameters if one.default is one.empty and one.kind in (*_BY_POSITION, *_BY_NAME)]
+    for one in required:
+        if one.kind is one.POSITIONAL_ONLY:
+            raise TypeError(
+                f"{function!r} takes {one.name!r} by position only, and jobs give arguments by name: remove the '/'"
+            )
+    open_ended = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    return CallArguments(
+        allowed=None if open_ended else frozenset(one.name for one in parameters if one.kind in _BY_NAME),
+        required=frozenset(one.name for one in required),
+    )
+
+
+def _without_context(function: Callable[..., Any], parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
+    first = parameters[0] if parameters else None
+    if first is not None and first.kind in _BY_POSITION:
+        return parameters[1:]
+    if first is not None and first.kind is first.VAR_POSITIONAL:
+        return parameters
+    raise TypeError(f"{function!r} has pass_context=True: it must take the context as its first argument, by position")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in sorted(names)) or "none"

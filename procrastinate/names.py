@@ -1,0 +1,87 @@
+"""Names, locks and priorities of jobs: what the database would refuse is refused here, by the argument's name."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from procrastinate import exceptions
+
+NAME_LENGTH = 128
+_LOCK_BYTES = 2600
+"""An index entry of PostgreSQL's takes no more than 2,704 bytes, some of them its own
+(https://www.postgresql.org/docs/current/btree.html)."""
+_SMALLEST_PRIORITY, _LARGEST_PRIORITY = -(2**31), 2**31 - 1
+_NUL = "a NUL character, which PostgreSQL cannot store"
+_HALF = "half a character (a lone surrogate), which is no text"
+_NAN = "NaN or an infinity, which JSON does not have"
+
+
+def check_name(what: str, value: Any) -> None:
+    """Refuse what cannot be the name of a queue or a task.
+
+    Raises
+    ------
+    InvalidJob
+        It names the argument, as the other checks here do.
+    """
+    _check_text(what, value, or_none=False)
+    if not value.strip():
+        raise exceptions.InvalidJob(f"The {what} is empty: {value!r}. Is a variable not set?")
+    if len(value) > NAME_LENGTH:
+        raise exceptions.InvalidJob(
+            f"The {what} has {len(value)} characters, {NAME_LENGTH} are allowed: {value[:40]!r}..."
+        )
+
+
+def check_lock(what: str, value: Any) -> None:
+    """Refuse what cannot be the lock of a job. ``None`` is none, and passes; an empty text is a lock."""
+    _check_text(what, value)
+    if value is not None and len(value.encode()) > _LOCK_BYTES:
+        raise exceptions.InvalidJob(
+            f"The {what} has {len(value.encode())} bytes, {_LOCK_BYTES} are allowed (make it from a hash): "
+            f"{value[:40]!r}..."
+        )
+
+
+def _check_text(what: str, value: Any, *, or_none: bool = True) -> None:
+    if value is None and or_none:
+        return
+    if not isinstance(value, str):
+        raise exceptions.InvalidJob(f"The {what} must be a str, not {type(value).__name__}: {value!r}")
+    fault = find_fault(value)
+    if fault is not None:
+        raise exceptions.InvalidJob(f"The {what} contains {fault}: {value!r}")
+
+
+def check_priority(priority: Any) -> None:
+    """Refuse what cannot be the priority of a job. True is no number here."""
+    is_number = isinstance(priority, int) and not isinstance(priority, bool)
+    if not is_number or not _SMALLEST_PRIORITY <= priority <= _LARGEST_PRIORITY:
+        raise exceptions.InvalidJob(
+            f"The priority must be a whole number from {_SMALLEST_PRIORITY} to {_LARGEST_PRIORITY}, not {priority!r}"
+        )
+
+
+def find_fault(value: Any) -> str | None:
+    """What PostgreSQL would refuse in a value, or in anything inside it."""
+    if isinstance(value, str):
+        if "\0" in value:
+            return _NUL
+        return None if is_encodable(value) else _HALF
+    if isinstance(value, float):
+        return None if math.isfinite(value) else _NAN
+    if isinstance(value, dict):
+        return next(filter(None, map(find_fault, (*value.keys(), *value.values()))), None)
+    if isinstance(value, list):
+        return next(filter(None, map(find_fault, value)), None)
+    return None
+
+
+def is_encodable(text: str) -> bool:
+    """Whether a text is one: no half of a character in it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,30 @@
+"""An object that stands in for a function: frameworks look at it as they would look at the function."""
+
+from __future__ import annotations
+
+import asyncio.coroutines
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any, cast
+
+_OF_A_FUNCTION = ("__code__", "__defaults__", "__kwdefaults__")
+"""Before Python 3.12, :mod:`inspect` takes an object that has these for a function, and reads its kind off the code."""
+
+
+def stand_in_for(function: Callable[..., Any], stand_in: Callable[..., Any], *, is_async: bool) -> None:
+    """Give the object the name, documentation, signature and kind of the function.
+
+    Parameters
+    ----------
+    is_async:
+        A call gives a coroutine, which the caller has to await: what runs sync functions in threads must see that.
+    """
+    functools.update_wrapper(stand_in, function, (*functools.WRAPPER_ASSIGNMENTS, *_OF_A_FUNCTION), updated=())
+    if not is_async:
+        return
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(stand_in)
+    else:
+        cast("Any", stand_in)._is_coroutine = cast("Any", asyncio.coroutines)._is_coroutine

@@ -1,0 +1,164 @@
+"""The arguments of a job are those that the function of its task takes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from procrastinate.app import App
+from procrastinate.blueprints import Blueprint
+from procrastinate.locks import by_arguments
+from tests.unit.recording import RecordingConnector
+
+
+def quick(i: int, *, times: int = 1) -> None: ...
+
+
+def injecting(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds an argument that jobs do not have."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function("session", *args, **kwargs)
+
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"ii": 1}, "Task quick takes no argument 'ii': it takes 'i', 'times'"),
+        ({"i": 1, "more": 2}, "Task quick takes no argument 'more'"),
+        ({}, "Task quick needs the argument 'i', which was not given"),
+        ({"times": 2}, "Task quick needs the argument 'i'"),
+    ],
+)
+def test_a_call_that_cannot_be_is_refused_at_every_way_to_defer(
+    app: App, connector: RecordingConnector, given: dict[str, Any], message: str
+) -> None:
+    task: Any = app.task(name="quick")(quick)
+    ways: list[Callable[[], Any]] = [
+        lambda: task.defer(**given),
+        lambda: task.batch_defer(given),
+        lambda: task.batch_defer({"i": 1}, given),
+        lambda: task.configure(task_kwargs=given).defer(),
+        lambda: task.configure(queueing_lock="q").batch_defer(given),
+        lambda: task.configure().make_new_job(**given),
+        lambda: app.configure_task("quick").defer(**given),
+    ]
+    for defer in ways:
+        with pytest.raises(TypeError, match=message):
+            defer()
+    assert connector.stored == []
+
+
+async def test_a_call_that_cannot_be_is_refused_in_async_code(app: App) -> None:
+    task: Any = app.task(name="quick")(quick)
+    with pytest.raises(TypeError, match="'ii'"):
+        await task.defer_async(ii=1)
+    with pytest.raises(TypeError, match="'ii'"):
+        await task.batch_defer_async({"ii": 1})
+
+
+def test_arguments_may_come_in_two_steps(app: App, connector: RecordingConnector) -> None:
+    app.task(name="quick")(quick).configure(task_kwargs={"times": 2}).defer(i=1)
+    assert connector.stored[0].args == '{"times": 2, "i": 1}'
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda **kwargs: None,
+        lambda a=0, b=0: None,
+        injecting(lambda session, a, b: None),
+        functools.partial(lambda x, a, b: None, 1),
+        functools.partial(lambda a, b, c: None, c=3),
+    ],
+    ids=["any", "defaults", "a decorator that injects", "a partial", "a partial by name"],
+)
+def test_a_call_that_can_be_is_taken(app: App, connector: RecordingConnector, function: Callable[..., Any]) -> None:
+    app.task(name="sum")(function).defer(a=1, b=2)
+    assert len(connector.stored) == 1
+
+
+def test_the_context_is_no_argument_of_a_job(app: App, connector: RecordingConnector) -> None:
+    task: Any = app.task(name="quick", pass_context=True)(lambda context, i: None)
+    task.defer(i=1)
+    with pytest.raises(TypeError, match="takes no argument 'context'"):
+        task.defer(context=1, i=1)
+
+
+def test_a_task_that_is_known_by_its_name_alone_takes_anything(app: App, connector: RecordingConnector) -> None:
+    app.configure_task("elsewhere").defer(anything=1)
+    assert len(connector.stored) == 1
+
+
+def test_an_app_may_take_any_arguments(connector: RecordingConnector) -> None:
+    app = App(connector=connector, check_arguments=False)
+    task: Any = app.task(name="quick")(quick)
+    task.defer(ii=1)
+    app.periodic(cron="* * * * *")(app.task(name="tick")(lambda: None))  # type: ignore[arg-type]
+    assert len(connector.stored) == 1
+
+
+@pytest.mark.parametrize("options", [{"pass_context": True}, {}])
+def test_a_function_that_no_job_can_call_is_refused_where_it_is_declared(options: dict[str, Any]) -> None:
+    def by_position(a: int, /) -> None: ...
+
+    def by_name(*, context: int) -> None: ...
+
+    with pytest.raises(TypeError, match=r"by position"):
+        Blueprint().task(**options)(by_name if options else by_position)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda: None, "its function must take the argument 'timestamp'"),
+        (lambda timestamp, shop: None, "needs the argument 'shop'"),
+    ],
+)
+def test_a_schedule_none_of_whose_jobs_could_run_is_refused(function: Callable[..., Any], message: str) -> None:
+    blueprint = Blueprint()
+    with pytest.raises(TypeError, match=message):
+        blueprint.periodic(cron="* * * * *")(blueprint.task(name="tick")(function))
+    blueprint.periodic(cron="* * * * *", task_kwargs={"shop": 1})(
+        blueprint.task(name="other")(lambda timestamp, shop: None)
+    )
+
+
+def test_a_lock_made_of_an_argument_that_is_not_taken_is_refused(app: App) -> None:
+    with pytest.raises(TypeError, match="queueing_lock of task quick is made of 'j', which it does not take"):
+        app.task(name="quick", queueing_lock=by_arguments("j"))(quick)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"worker_defaults": {"concurency": 2}}, {"worker_defaults": {"concurrency": "2"}}, {"import_paths": "shop.tasks"}],
+)
+def test_options_of_an_app_that_fail_in_every_worker_are_refused_where_they_are_written(
+    connector: RecordingConnector, options: dict[str, Any]
+) -> None:
+    with pytest.raises(TypeError, match=r"concurency|concurrency must|import_paths takes a list"):
+        App(connector=connector, **options)
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\n"])
+def test_a_name_from_a_variable_that_is_not_set_is_refused(app: App, empty: str) -> None:
+    task = app.task(name="mail", queue="mail")(lambda: None)
+    ways: list[Callable[[], Any]] = [
+        lambda: task.configure(queue=empty),
+        lambda: app.task(name="other", queue=empty)(print),
+        lambda: app.task(name=empty)(print),
+        lambda: app.task(name="other", aliases=[empty])(print),
+        lambda: app.configure_task("elsewhere", queue=empty),
+        lambda: app.configure_task(empty),
+        lambda: app.periodic(cron="* * * * *", queue=empty),
+        lambda: app.make_worker(queues=[empty]),
+    ]
+    for way in ways:
+        with pytest.raises(ValueError, match="is empty"):
+            way()

@@ -1,0 +1,103 @@
+"""A task stands in for its function: frameworks and the standard library take it for one."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import inspect
+import pickle
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import asgiref.sync
+import fastapi
+import httpx
+import pytest
+from starlette.background import BackgroundTask
+
+from procrastinate.app import App
+from procrastinate.blueprints import Blueprint
+
+blueprint = Blueprint()
+
+
+@blueprint.task
+async def send(letter: int, *, copies: int = 1) -> int:
+    """Send letters."""
+    return letter * copies
+
+
+@blueprint.task
+def count(letters: list[int]) -> int:
+    return len(letters)
+
+
+class AsyncCallable:
+    async def __call__(self, letter: int) -> int:
+        return letter
+
+
+KINDS: dict[str, Callable[[Any], bool]] = {
+    "inspect": inspect.iscoroutinefunction,
+    "asyncio": asyncio.iscoroutinefunction,
+    "asgiref": asgiref.sync.iscoroutinefunction,
+    "partial": lambda task: inspect.iscoroutinefunction(functools.partial(task, 1)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_async_task_is_a_coroutine_function_and_a_sync_one_is_none(kind: str) -> None:
+    assert KINDS[kind](send)
+    assert not KINDS[kind](count)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_task_of_an_async_object_is_a_coroutine_function(app: App) -> None:
+    assert asyncio.iscoroutinefunction(app.task(name="object")(AsyncCallable()))
+
+
+async def test_a_background_task_of_starlette_awaits_an_async_task() -> None:
+    sent = []
+
+    @blueprint.task(name="background")
+    async def background(letter: int) -> None:
+        sent.append(letter)
+
+    await BackgroundTask(background, letter=1)()
+    assert sent == [1]
+
+
+async def test_a_task_may_be_a_dependency_and_an_endpoint_of_fastapi() -> None:
+    web = fastapi.FastAPI()
+
+    @web.get("/")
+    async def endpoint(sent: Annotated[int, fastapi.Depends(send)]) -> int:
+        return sent
+
+    web.get("/send")(send)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://test") as client:
+        assert (await client.get("/", params={"letter": 2, "copies": 3})).json() == 6
+        assert (await client.get("/send", params={"letter": 2})).json() == 2
+
+
+def test_a_task_is_described_as_its_function() -> None:
+    assert str(inspect.signature(send)) == "(letter: 'int', *, copies: 'int' = 1) -> 'int'"
+    assert typing.get_type_hints(count) == {"letters": list[int], "return": int}
+    assert (send.__name__, send.__doc__, send.__module__) == ("send", "Send letters.", __name__)
+    assert inspect.unwrap(send) is send.func
+    assert functools.wraps(send)(lambda: None).__name__ == "send"
+
+
+def test_a_task_is_pickled_and_copied_as_its_function() -> None:
+    assert pickle.loads(pickle.dumps(send)) is send
+    assert copy.copy(send) is send
+    assert copy.deepcopy({"task": send})["task"] is send
+
+
+def test_a_task_may_be_a_key_and_a_member() -> None:
+    assert {send: 1}[send] == 1
+    assert send in {send, count}
+    assert send != count
