@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import contextvars
 import copy
@@ -20,7 +19,7 @@ from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDefaults, read_max_delay
 from procrastinate.schema import SchemaManager
 from procrastinate.tasks import ConfigureTaskOptions, Task, configure_task
-from procrastinate.worker import Worker, WorkerDefaults, WorkerOptions, command_settings, worker_options
+from procrastinate.worker import Worker, WorkerDefaults, WorkerOptions, command_settings, exits, worker_options
 
 logger = logging.getLogger(__name__)
 
@@ -198,7 +197,7 @@ class App(Blueprint):
             async with self.open_async():
                 await self.run_worker_async(**options)
 
-        asyncio.run(run())
+        exits.run(run())
 
     def adopt_context(self, context: contextvars.Context) -> None:
         """Set here the context variables that are set there: a sync task has run there, in another thread."""

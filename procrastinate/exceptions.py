@@ -11,6 +11,7 @@
     ├── JobRetry                        raised by a retry strategy, not by users
     ├── JobAborted                      raised by a task that stops because it was asked to
     ├── JobNotHeld                      a job was taken from the worker whose task would commit
+    ├── TaskExit                        sys.exit() in an asyncio task that a job had started
     ├── TaskTimeout (TimeoutError)      a run took longer than the timeout of its task
     ├── InvalidResult (ValueError)      what a task returned cannot be kept
     ├── ResultNotAvailable              the job has no return value
@@ -89,6 +90,10 @@ class JobAborted(ProcrastinateException):
 
 class JobNotHeld(ProcrastinateException):
     """The job is no longer this worker's: what the task wrote in its transaction is rolled back."""
+
+
+class TaskExit(ProcrastinateException):
+    """SystemExit or KeyboardInterrupt was raised in an asyncio task that a job had started: see ``__cause__``."""
 
 
 class TaskTimeout(ProcrastinateException, TimeoutError):

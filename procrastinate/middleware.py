@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from procrastinate import exceptions
+from procrastinate.callables import is_async_callable
 
 if TYPE_CHECKING:
     from procrastinate.job_context import JobContext
@@ -17,13 +17,6 @@ SyncTaskMiddleware: TypeAlias = "Callable[[Callable[[], Any], JobContext, Worker
 AsyncTaskMiddleware: TypeAlias = "Callable[[Callable[[], Awaitable[Any]], JobContext, Worker], Awaitable[Any]]"
 TaskMiddleware: TypeAlias = "SyncTaskMiddleware | AsyncTaskMiddleware"
 WorkerMiddleware: TypeAlias = "Callable[[Callable[[], Awaitable[Any]], JobContext, Worker], Awaitable[Any]]"
-
-
-def is_async_callable(function: Any) -> bool:
-    """Whether a call gives a coroutine: of functions, partials and objects with an async ``__call__``."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
 
 def is_async_middleware(middleware: TaskMiddleware) -> bool:

@@ -12,6 +12,7 @@ from procrastinate import middleware as middleware_module
 from procrastinate import retry as retry_module
 from procrastinate.amounts import read_count, read_optional_seconds
 from procrastinate.call_arguments import read_call_arguments
+from procrastinate.callables import check_not_generator, is_async_callable
 from procrastinate.declarations import read_declaration
 from procrastinate.jobs import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, JobDeferrer, require_on_conflict
 from procrastinate.locks import ArgumentLock, Lock
@@ -197,6 +198,7 @@ class Task(Generic[P, R, Args]):
         self.name: str = self.full_path if name is None else name
         for one in (self.name, *self.aliases):
             check_name("task name", one)
+        check_not_generator(self.name, func)
         self.pass_context = pass_context
         self.lock = lock
         self.queueing_lock = queueing_lock
@@ -233,7 +235,7 @@ class Task(Generic[P, R, Args]):
     @functools.cached_property
     def is_async(self) -> bool:
         """Whether the function is a coroutine function. One that is not runs in a thread."""
-        return middleware_module.is_async_callable(self.func)
+        return is_async_callable(self.func)
 
     def is_another_run_of(self, earlier: Task[Any, Any, Any]) -> bool:
         """Whether this is the task that ``earlier`` was, declared again: its module was reloaded, say."""

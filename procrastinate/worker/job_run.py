@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-import inspect
 import logging
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from procrastinate import exceptions
+from procrastinate.callables import settle
 from procrastinate.job_completion import JobCompletion
 from procrastinate.job_context import AbortReason, JobContext, JobResult
 from procrastinate.jobs import Job, Status, UnreadableArguments
 from procrastinate.middleware import compose, is_async_middleware
 from procrastinate.tasks import Task
 from procrastinate.tracebacks import without_machinery
+from procrastinate.worker.exits import enter_job
 from procrastinate.worker.outcome import Outcome, RunResult, decide, with_details
 from procrastinate.worker.task_threads import SyncCalls
 from procrastinate.worker.time_limit import TimeLimit
@@ -83,6 +84,7 @@ class JobRun:
 
     async def execute(self) -> Outcome:
         """Run the job. Raises nothing: whatever goes wrong is the outcome."""
+        enter_job()
         task, result = await self._find_and_call()
         self._job_result.end_timestamp = time.time()
         self._job_result.result = result.value
@@ -137,16 +139,14 @@ class JobRun:
         run_task = functools.partial(task.func, *arguments, **self.job.task_kwargs)
         chain = self._with_middleware(self._task_middleware(task), run_task)
         call = chain if task.is_async else functools.partial(self._call_in_thread, chain)
-        return await self._time_limit.call(task, call)
+        return await self._time_limit.call(task, functools.partial(_settled, task.name, call))
 
     async def _call_in_thread(self, call: Callable[[], Any]) -> Any:
         """As if the call were made here: context variables reach it, and what it sets comes back."""
         context = contextvars.copy_context()
         captured = await self._threads.run(functools.partial(context.run, _capture, call), self._discard)
         self._worker.app.adopt_context(context)
-        value = captured.unwrap()
-        # A sync function may hand back a coroutine (a lambda around an async one, say).
-        return await value if inspect.isawaitable(value) else value
+        return captured.unwrap()
 
     def _discard(self, captured: _Captured) -> None:
         """Called in the thread of a task whose run ended without it."""
@@ -256,6 +256,10 @@ class _Captured:
         if self.exception is not None:
             raise self.exception
         return self._value
+
+
+async def _settled(task_name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+    return await settle(task_name, await call())
 
 
 def _capture(call: Callable[[], Any]) -> _Captured:

@@ -52,6 +52,11 @@ def _installed() -> _Handlers:
     return _current[0]
 
 
+def are_handled() -> bool:
+    """Return whether the next stop signal comes to the workers of this process: none has come yet."""
+    return bool(_current) and bool(_current[0].callbacks) and _current[0].are_installed
+
+
 @contextlib.contextmanager
 def on_stop_signal(callback: Callable[[], None]) -> Iterator[None]:
     """Call ``callback`` at the first stop signal, from a signal handler, then restore what was there before."""

@@ -10,7 +10,8 @@ import pytest
 
 from procrastinate import exceptions
 from procrastinate.app import App
-from procrastinate.middleware import check_task_middleware, compose, is_async_callable
+from procrastinate.callables import is_async_callable
+from procrastinate.middleware import check_task_middleware, compose
 
 
 def sync_middleware(call_next: Callable[[], Any], context: Any, worker: Any) -> Any:

@@ -20,6 +20,7 @@ from procrastinate.adapters.django.task_backend import framework
 from procrastinate.adapters.django.task_backend.options import BackendOptions, read_options, read_retry
 from procrastinate.adapters.django.task_backend.task_results import new_result, to_task_result
 from procrastinate.amounts import read_optional_seconds
+from procrastinate.callables import check_not_generator
 from procrastinate.jobs import JobDeferrer, require_on_conflict
 from procrastinate.locks import Lock
 from procrastinate.manager import JobManager
@@ -95,9 +96,10 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
             raise framework.InvalidTask(
                 f"The path of task {task.module_path!r} is longer than {NAME_LENGTH} characters"
             )
-        if not isinstance(task, ProcrastinateTask):
-            return
         try:
+            check_not_generator(task.module_path, task.func)
+            if not isinstance(task, ProcrastinateTask):
+                return
             read_optional_seconds("timeout", task.timeout)
             read_retry(task.retry or False)
             require_on_conflict(task.on_conflict or "raise")

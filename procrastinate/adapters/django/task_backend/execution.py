@@ -20,9 +20,9 @@ from procrastinate.adapters.django.task_backend.task_results import (
     waiting,
 )
 from procrastinate.blueprints import Blueprint
+from procrastinate.callables import is_async_callable
 from procrastinate.job_context import AbortReason, JobContext
 from procrastinate.jobs import Status
-from procrastinate.middleware import is_async_callable
 from procrastinate.tasks import Task
 from procrastinate.worker.outcome import RunResult, decide
 

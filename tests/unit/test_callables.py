@@ -1,0 +1,92 @@
+"""Generator functions are no tasks, and what a task returns is awaited once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from procrastinate import App, Blueprint
+from procrastinate.callables import settle
+from procrastinate.testing import InMemoryConnector, Jobs
+
+
+def generate(count: int = 1) -> Iterator[int]:
+    yield from range(count)
+
+
+async def generate_async() -> AsyncIterator[int]:
+    yield 1
+
+
+class Generates:
+    def __call__(self) -> Iterator[int]:
+        yield 1
+
+
+class GeneratesAsync:
+    async def __call__(self) -> AsyncIterator[int]:
+        yield 1
+
+
+GENERATORS = [generate, generate_async, functools.partial(generate, 3), Generates(), GeneratesAsync()]
+
+
+@pytest.mark.parametrize("function", GENERATORS, ids=["sync", "async", "partial", "object", "async object"])
+@pytest.mark.parametrize("declares", [App(connector=InMemoryConnector()), Blueprint()], ids=["app", "blueprint"])
+def test_a_generator_function_is_refused_where_it_is_declared(
+    declares: Blueprint, function: Callable[..., Any]
+) -> None:
+    with pytest.raises(TypeError, match="Task generates is a generator function"):
+        declares.task(name="generates")(function)
+
+
+@functools.wraps(generate)
+def returns_a_generator() -> Any:
+    return generate()
+
+
+async def returns_an_async_generator() -> Any:
+    return generate_async()
+
+
+async def awaits_a_generator_of_another() -> Any:
+    return returns_an_async_generator()
+
+
+@pytest.mark.parametrize(
+    "function", [lambda: generate(), returns_an_async_generator, awaits_a_generator_of_another], ids=["1", "2", "3"]
+)
+def test_a_task_that_returns_a_generator_fails(function: Callable[..., Any]) -> None:
+    app = App(connector=InMemoryConnector())
+    task = app.task(name="returns")(function)
+    with Jobs(app) as jobs:
+        task.defer()
+        (record,) = jobs.run(raise_errors=False)
+    assert record.status == "failed"
+    assert isinstance(record.exception, TypeError)
+    assert "has returned a generator" in str(record.exception)
+
+
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
+def test_a_coroutine_that_a_task_returns_is_awaited(is_async: bool) -> None:
+    ran: list[int] = []
+
+    async def inner() -> None:
+        ran.append(1)
+
+    async def outer() -> Any:
+        return inner()
+
+    app = App(connector=InMemoryConnector())
+    task = app.task(name="returns")(outer if is_async else lambda: inner())
+    with Jobs(app) as jobs:
+        task.defer()
+        jobs.run()
+    assert ran == [1]
+
+
+async def test_a_value_settles_as_itself() -> None:
+    assert await settle("task", [1]) == [1]

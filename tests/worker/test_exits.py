@@ -1,0 +1,170 @@
+"""sys.exit() in what a job has started on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from procrastinate.app import App
+from procrastinate.core import Status
+from procrastinate.exceptions import TaskExit
+from procrastinate.worker import exits
+from tests.worker.running import Queue, Workers, connector_for
+
+
+async def leave() -> None:
+    """Exit after a moment, as a task of its own."""
+    await asyncio.sleep(0)
+    sys.exit(3)
+
+
+async def interrupt() -> None:
+    """Raise what Ctrl-C would, at once."""
+    raise KeyboardInterrupt
+
+
+async def gather_exit() -> None:
+    await asyncio.gather(leave(), asyncio.sleep(0.01))
+
+
+async def gather_interrupt() -> None:
+    await asyncio.gather(interrupt(), asyncio.sleep(0.01))
+
+
+async def exit_in_a_group() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(leave())
+
+
+async def await_a_task() -> None:
+    await asyncio.create_task(leave(), name="leaves")
+
+
+async def wait_for_exit() -> None:
+    await asyncio.wait_for(leave(), timeout=10)
+
+
+async def exit_two_tasks_below() -> None:
+    async def middle() -> None:
+        await asyncio.create_task(leave())
+
+    await asyncio.create_task(middle())
+
+
+AWAITED = [gather_exit, gather_interrupt, exit_in_a_group, await_a_task, wait_for_exit, exit_two_tasks_below]
+
+
+@pytest.mark.parametrize("poison", AWAITED, ids=lambda one: one.__name__)
+async def test_an_exit_in_a_sub_task_fails_its_job_alone(
+    app: App, workers: Workers, queue: Queue, poison: Callable[[], Any]
+) -> None:
+    task = app.task(name="poison")(poison)
+    good = app.task(name="good")(lambda: None)
+    ids = [await one.defer_async() for one in (good, task, good)]
+    await workers.run(concurrency=3)
+    assert [queue.status(job_id) for job_id in ids] == [Status.SUCCEEDED, Status.FAILED, Status.SUCCEEDED]
+    (error,) = (await app.job_manager.get_result_async(ids[1])).errors
+    assert "TaskExit" in error.traceback
+
+
+async def test_an_exit_in_a_task_that_is_left_behind_ends_no_worker(app: App, workers: Workers, queue: Queue) -> None:
+    left: list[asyncio.Task[None]] = []
+
+    @app.task(name="leaves_behind")
+    async def leaves_behind() -> None:
+        left.append(asyncio.create_task(leave()))
+
+    @app.task(name="waits")
+    async def waits() -> None:
+        await asyncio.wait(left)
+
+    first, second = await leaves_behind.defer_async(), await waits.defer_async()
+    await workers.run(concurrency=1)
+    assert [queue.status(job_id) for job_id in (first, second)] == [Status.SUCCEEDED, Status.SUCCEEDED]
+    assert isinstance(left[0].exception(), TaskExit)
+
+
+async def test_tasks_of_the_program_keep_their_exits_and_their_factory(app: App, workers: Workers) -> None:
+    loop = asyncio.get_running_loop()
+    made: list[str] = []
+
+    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+        made.append(coroutine.__name__)
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    loop.set_task_factory(factory)
+    try:
+        app.task(name="gathers")(gather_exit)
+        await app.configure_task("gathers").defer_async()
+        await workers.run()
+        assert "leave" in made
+        assert loop.get_task_factory() is factory
+    finally:
+        loop.set_task_factory(None)
+
+
+async def test_a_contained_task_that_never_starts_leaves_no_warning() -> None:
+    loop = asyncio.get_running_loop()
+    with exits.contained(loop), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        exits.enter_job()
+        task = loop.create_task(leave())
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        del task
+        gc.collect()
+
+
+def run_on_a_loop_with(callback: Callable[[], Any], app: App) -> None:
+    """Run a worker that has its loop to itself, with a job that leaves a callback there, and five others."""
+
+    @app.task(name="calls")
+    async def calls() -> None:
+        asyncio.get_running_loop().call_soon(callback)
+
+    @app.task(name="good")
+    async def good() -> None:
+        await asyncio.sleep(0.05)
+
+    with app.open():
+        calls.defer()
+        good.batch_defer(*[{}] * 5)
+    app.run_worker(wait=False, concurrency=3)
+
+
+@pytest.mark.parametrize("exception", [SystemExit(1), KeyboardInterrupt()], ids=["exit", "interrupt"])
+def test_an_exit_in_a_callback_of_a_job_ends_no_worker(
+    database_url: str, exception: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    def callback() -> None:
+        raise exception
+
+    app = App(connector=connector_for(database_url))
+    run_on_a_loop_with(callback, app)
+    with app.open():
+        assert {job.status for job in app.job_manager.list_jobs()} == {"succeeded"}
+    assert "the worker goes on" in caplog.text
+
+
+def test_an_exit_of_the_program_itself_ends_the_run() -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(sys.exit, 7)
+        await asyncio.sleep(30)
+
+    with pytest.raises(SystemExit, match="7"):
+        exits.run(main())
+
+
+def test_what_the_main_coroutine_raises_comes_out_of_the_run() -> None:
+    async def main() -> None:
+        raise LookupError("no")
+
+    with pytest.raises(LookupError, match="no"):
+        exits.run(main())
