@@ -87,23 +87,32 @@ class WorkerOperations(OperationRunner):
         """Those of the jobs that a worker still holds."""
         return await self.connector.run_async(core.list_held_jobs, finished, worker_id=worker_id)
 
-    async def give_back_jobs(self, fetched: Sequence[core.FetchedJob], *, worker_id: int) -> dict[int, Status]:
-        """Let jobs wait again that a worker holds and has not started, and return the new status of those that it
-        still held. No attempt is counted.
+    async def give_back_jobs(
+        self, fetched: Sequence[core.FetchedJob], *, worker_id: int, delay: float | None = None
+    ) -> dict[int, Status]:
+        """Release jobs that a worker holds and has not started. No attempt is counted.
+
+        Parameters
+        ----------
+        delay:
+            Seconds until the jobs may start; ``None``: they are as ready as they were.
+
+        Returns
+        -------
+        The new status of the jobs that the worker still held.
 
         Raises
         ------
         ConnectorException
             Whether they wait again is not known, and the call must not be made again.
         """
+        run = self.connector.run_async
         try:
-            return await self.connector.run_async(core.give_back_jobs, fetched, worker_id=worker_id)
+            return await run(core.give_back_jobs, fetched, worker_id=worker_id, delay=delay)
         except exceptions.ConnectorException as error:
             if not (is_lock_timeout(error) or is_unique_violation(error)):  # these were refused for certain
                 raise
-        return await self.connector.run_async(
-            core.give_back_jobs, fetched, worker_id=worker_id, keep_queueing_locks=False
-        )
+        return await run(core.give_back_jobs, fetched, worker_id=worker_id, delay=delay, keep_queueing_locks=False)
 
     async def retry_jobs(self, retries: Sequence[core.JobRetry], *, worker_id: int) -> dict[int, Status]:
         """Send jobs that a worker holds back to wait, and return the new status of those that it still held.

@@ -15,6 +15,7 @@ from procrastinate.jobs import DeleteJobCondition
 from procrastinate.worker import (
     ABORT_JOB_POLLING_INTERVAL,
     FETCH_JOB_POLLING_INTERVAL,
+    UNKNOWN_TASK_TIMEOUT,
     WORKER_CONCURRENCY,
     WORKER_NAME,
     CommandSettings,
@@ -35,6 +36,7 @@ _OPTIONS = (
     "fetch_job_polling_interval",
     "abort_job_polling_interval",
     "shutdown_graceful_timeout",
+    "unknown_task_timeout",
     "wait",
     "listen_notify",
     "delete_jobs",
@@ -114,6 +116,11 @@ def _add_times(parser: argparse.ArgumentParser) -> None:
             ["--shutdown-graceful-timeout"],
             "how long running jobs may go on when the worker stops, before abortion",
             "as long as they take",
+        ),
+        (
+            ["--unknown-task-timeout"],
+            "how long jobs of a task that this worker does not know wait for a worker that does; then they fail",
+            f"{UNKNOWN_TASK_TIMEOUT:g}",
         ),
     ):
         env = "WORKER_" + flags[-1].removeprefix("--").replace("-", "_").upper()

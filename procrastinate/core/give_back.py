@@ -11,15 +11,17 @@ from procrastinate.core.arrays import transpose, unnest
 from procrastinate.core.enums import Status
 from procrastinate.core.record import free_rows, queueing_lock_on_return
 from procrastinate.core.records import FetchedJob
-from procrastinate.core.tables import TODO, jobs, status_literal
+from procrastinate.core.tables import TODO, UNDECIDED, jobs, status_literal
 
 
-def _give_back_statement(*, keep_queueing_locks: bool) -> Any:
+def _give_back_statement(*, keep_queueing_locks: bool, delayed: bool) -> Any:
     free = free_rows(unnest({"id": sa.BigInteger(), "attempts": sa.Integer()}, name="fetched"), briefly=True)
     own = jobs.alias("own")
     in_line = sa.func.row_number().over(partition_by=own.c.queueing_lock, order_by=(own.c.abort_requested, own.c.id))
     placed = sa.select(own.c.id, in_line.label("place")).join(free, free.c.id == own.c.id).cte("placed")
     aborted = jobs.c.abort_requested
+    delay = sa.func.make_interval(0, 0, 0, 0, 0, 0, sa.bindparam("delay", type_=sa.Double()), type_=sa.Interval())
+    later: dict[str, Any] = {"scheduled_at": sa.func.now() + delay, "readiness": UNDECIDED} if delayed else {}
     return (
         sa.update(jobs)
         .where(jobs.c.id == placed.c.id)
@@ -29,34 +31,50 @@ def _give_back_statement(*, keep_queueing_locks: bool) -> Any:
             abort_requested=False,
             worker_id=None,
             queueing_lock=queueing_lock_on_return(placed.c.place) if keep_queueing_locks else sa.null(),
+            **later,
         )
         .returning(jobs.c.id, jobs.c.status)
     )
 
 
-_GIVE_BACK = _give_back_statement(keep_queueing_locks=True)
-_GIVE_BACK_WITHOUT_LOCKS = _give_back_statement(keep_queueing_locks=False)
+_BOTH = (True, False)
+_STATEMENTS = {
+    (keep, delayed): _give_back_statement(keep_queueing_locks=keep, delayed=delayed)
+    for keep in _BOTH
+    for delayed in _BOTH
+}
 
 
 def give_back_jobs(
-    connection: sa.Connection, fetched: Sequence[FetchedJob], *, worker_id: int, keep_queueing_locks: bool = True
+    connection: sa.Connection,
+    fetched: Sequence[FetchedJob],
+    *,
+    worker_id: int,
+    delay: float | None = None,
+    keep_queueing_locks: bool = True,
 ) -> dict[int, Status]:
-    """Let jobs wait again that this worker holds and has not started, as ready as they were, in one statement.
+    """Release jobs that this worker holds and has not started, in one statement.
 
     No attempt is counted. A job whose abort was requested meanwhile ends as aborted. A queueing lock that another
     waiting job has taken is lost, as :func:`~procrastinate.core.record.retry_jobs` says; so are its errors the same.
 
-    Once the answer is lost, the call must not be made again: the worker may have fetched the same jobs anew, in the
+    Once the answer is lost, the call must not be made again: the worker may have fetched the same jobs again, in the
     same attempt. :func:`~procrastinate.core.workers.return_unknown_jobs` tells the two cases apart.
+
+    Parameters
+    ----------
+    delay:
+        Seconds until the jobs may start; ``None``: they are as ready as they were.
 
     Returns
     -------
-    The status of each job that was given back; one that is missing was no longer this worker's, or somebody has its
-    row locked just now.
+    The status of each job that was released. A job that is missing is no longer this worker's, or its row is locked.
     """
     if not fetched:
         return {}
     parameters: dict[str, Any] = transpose(fetched, ("id", "attempts"))
-    statement = _GIVE_BACK if keep_queueing_locks else _GIVE_BACK_WITHOUT_LOCKS
-    rows = connection.execute(statement, parameters | {"worker": worker_id})
+    parameters["worker"] = worker_id
+    if delay is not None:
+        parameters["delay"] = delay
+    rows = connection.execute(_STATEMENTS[keep_queueing_locks, delay is not None], parameters)
     return {row.id: row.status for row in rows}

@@ -350,7 +350,12 @@ def _retried(tables: Tables, retry: JobRetry, taken: set[str]) -> dict[str, Any]
 
 @IMPLEMENTED.of(core.give_back_jobs)
 def give_back_jobs(
-    tables: Tables, fetched: Sequence[FetchedJob], *, worker_id: int, keep_queueing_locks: bool = True
+    tables: Tables,
+    fetched: Sequence[FetchedJob],
+    *,
+    worker_id: int,
+    delay: float | None = None,
+    keep_queueing_locks: bool = True,
 ) -> dict[int, Status]:
     held = [job for job in fetched if _held(tables, job.id, job.attempts, worker_id) is not None]
     # Those that end come last: a queueing lock is for one that waits.
@@ -359,6 +364,9 @@ def give_back_jobs(
     changes = {job.id: _given_back(tables, tables.jobs[job.id], taken) for job in held}
     if not keep_queueing_locks:
         changes = {job_id: change | {"queueing_lock": None} for job_id, change in changes.items()}
+    if delay is not None:
+        later = {"scheduled_at": tables.now + datetime.timedelta(seconds=delay), "readiness": Readiness.UNDECIDED}
+        changes = {job_id: change | later for job_id, change in changes.items()}
     tables.update(changes)
     return {job.id: Status(tables.jobs[job.id]["status"]) for job in held}
 

@@ -116,6 +116,7 @@ class Runner:
         self._has_own_middleware = bool(own)
         options["worker_middleware"] = [self._keep_result, *self._caller.around_jobs(), *own]
         options["queues"] = self.options.queues
+        options["unknown_task_timeout"] = 0.0  # a test has no other worker to wait for
         options["delete_jobs"] = self.options.worker_options.get("delete_jobs")
         return Worker(app, **options)
 

@@ -6,6 +6,7 @@ from procrastinate.worker.command_settings import CommandSettings, WorkerDefault
 from procrastinate.worker.options import (
     ABORT_JOB_POLLING_INTERVAL,
     FETCH_JOB_POLLING_INTERVAL,
+    UNKNOWN_TASK_TIMEOUT,
     WORKER_CONCURRENCY,
     WORKER_NAME,
     WorkerOptions,
@@ -17,6 +18,7 @@ from procrastinate.worker.worker import Worker
 __all__ = [
     "ABORT_JOB_POLLING_INTERVAL",
     "FETCH_JOB_POLLING_INTERVAL",
+    "UNKNOWN_TASK_TIMEOUT",
     "WORKER_CONCURRENCY",
     "WORKER_NAME",
     "CommandSettings",

@@ -55,14 +55,20 @@ class GivingBack:
         """The jobs that are being given back."""
         return set().union(*self._under_way.values())
 
-    def give_back(self, jobs: Iterable[Job]) -> None:
-        """Give these jobs back, soon. Each worker id is the one that its job was fetched with."""
+    def give_back(self, jobs: Iterable[Job], delay: float | None = None) -> None:
+        """Give these jobs back, soon. Each worker id is the one that its job was fetched with.
+
+        Parameters
+        ----------
+        delay:
+            Seconds until they may start; ``None``: they are as ready as they were.
+        """
         by_worker: dict[int, list[Job]] = {}
         for job in jobs:
             if job.worker_id is not None:
                 by_worker.setdefault(job.worker_id, []).append(job)
         for worker_id, its_jobs in by_worker.items():
-            task = asyncio.create_task(self._give_back(worker_id, its_jobs), name="give back jobs")
+            task = asyncio.create_task(self._give_back(worker_id, its_jobs, delay), name="give back jobs")
             self._under_way[task] = {job.id for job in its_jobs if job.id is not None}
             task.add_done_callback(self._forget)
 
@@ -80,18 +86,18 @@ class GivingBack:
             for task in late:
                 task.cancel()
 
-    async def _give_back(self, worker_id: int, jobs: list[Job]) -> bool:
+    async def _give_back(self, worker_id: int, jobs: list[Job], delay: float | None) -> bool:
         """Whether all of them wait again, for sure."""
         left = [core.FetchedJob(id=job.id, attempts=job.attempts) for job in jobs if job.id is not None]
         pauses = Backoff(first=_LOCKED_PAUSE)
         for _ in range(_TRIES):
             try:
-                given_back = await self._manager.give_back_jobs(left, worker_id=worker_id)
+                given_back = await self._manager.give_back_jobs(left, worker_id=worker_id, delay=delay)
             except Exception as error:
-                message = "%d jobs that were fetched ahead may not have been given back: %s"
+                message = "%d jobs that have not started may not have been given back: %s"
                 self._log(logging.WARNING, message, [job.id for job in left], error)
                 return False
-            self._log(logging.DEBUG, "Gave %d jobs back that were fetched ahead%s", list(given_back), "")
+            self._log(logging.DEBUG, "Gave %d jobs back that have not started%s", list(given_back), "")
             left = [job for job in left if job.id not in given_back]
             if not left:
                 return True

@@ -89,7 +89,8 @@ class JobRun:
         self._job_result.end_timestamp = time.time()
         self._job_result.result = result.value
         outcome = self._with_details(self._decide(task, result), task, result)
-        self._log_outcome(outcome)
+        if outcome.release_in is None:
+            self._log_outcome(outcome)
         self.__dict__.pop("_context", None)
         return outcome
 
@@ -101,8 +102,7 @@ class JobRun:
         try:
             task = self._worker.find_task(self.job.task_name)
         except exceptions.TaskNotFound as error:
-            self._log(logging.ERROR, "task_not_found", "The task of job %s was not found: %s", self.job.task_name)
-            return None, RunResult(exception=error)
+            return None, self._without_task(error)
         self._log(logging.INFO, "start_job", "Starting job %s")
         try:
             value = await self._call_with_worker_middleware(task)
@@ -110,6 +110,17 @@ class JobRun:
             # Also SystemExit and KeyboardInterrupt: a job must not take its worker down.
             return task, RunResult(exception=error, abort_reason=self._why_to_stop())
         return task, RunResult(value=value, abort_reason=self._why_to_stop())
+
+    def _without_task(self, error: exceptions.TaskNotFound) -> RunResult:
+        """Leave the job to a worker that knows the task, for some time. Then it fails."""
+        leave = self._worker.unknown_tasks.meet(self.job.task_name)
+        if leave is None:
+            self._log(logging.ERROR, "task_not_found", "The task of job %s was not found: %s", self.job.task_name)
+            return RunResult(exception=error)
+        message = "The task of job %s is unknown here: the job waits %.0f s for a worker that knows it. %s"
+        level = logging.WARNING if leave.is_first else logging.DEBUG
+        self._log(level, "task_unknown", message, leave.pause, error)
+        return RunResult(release_in=leave.pause)
 
     async def _call_with_worker_middleware(self, task: Task[Any, Any, Any]) -> Any:
         run_task = functools.partial(self._call_task, task)

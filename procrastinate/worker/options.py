@@ -20,6 +20,7 @@ ABORT_JOB_POLLING_INTERVAL = 5.0
 UPDATE_HEARTBEAT_INTERVAL = 10.0
 STALLED_WORKER_TIMEOUT = STALLED_TIMEOUT
 MAX_RESCUES = 5
+UNKNOWN_TASK_TIMEOUT = 3600.0
 
 
 class WorkerOptions(TypedDict, total=False):
@@ -44,6 +45,7 @@ class WorkerOptions(TypedDict, total=False):
     task_middleware: list[TaskMiddleware] | None
     worker_middleware: list[WorkerMiddleware] | None
     store_errors: bool
+    unknown_task_timeout: float
 
 
 _COUNTS = {"concurrency": 1, "max_rescues": 0, "max_jobs": 1}
@@ -79,6 +81,7 @@ class WorkerSettings:
     task_middleware: tuple[TaskMiddleware, ...]
     worker_middleware: tuple[WorkerMiddleware, ...]
     store_errors: bool
+    unknown_task_timeout: float
 
     @property
     def terms(self) -> WorkerTerms:
@@ -99,6 +102,8 @@ class WorkerSettings:
                 self._keep(name, read_count(name, getattr(self, name), at_least=at_least))
         for name in _INTERVALS:
             self._keep(name, read_seconds(name, getattr(self, name)))
+        name = "unknown_task_timeout"
+        self._keep(name, read_seconds(name, self.unknown_task_timeout, may_be_zero=True))
         name = "shutdown_graceful_timeout"
         self._keep(name, read_optional_seconds(name, getattr(self, name), may_be_zero=True))
         if self.stalled_worker_timeout <= self.update_heartbeat_interval:

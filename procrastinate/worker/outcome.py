@@ -23,6 +23,8 @@ class RunResult:
     value: Any = None
     exception: BaseException | None = None
     abort_reason: AbortReason | None = None
+    release_in: float | None = None
+    """Seconds after which another worker may start the job: this one does not know the task, and has run nothing."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,7 @@ class Outcome:
 
     job: Job
     status: Status
-    """``TODO`` with a retry decision."""
+    """``TODO`` with a retry decision, or if the job is released."""
     exception: BaseException | None = None
     retry_decision: RetryDecision | None = None
     is_recorded: bool = False
@@ -42,6 +44,8 @@ class Outcome:
     """The exception, where it is to be kept."""
     announce: bool = False
     """Whether somebody may wait for the job."""
+    release_in: float | None = None
+    """Seconds after which another worker may start the job, which has not run here: nothing is recorded of it."""
 
     @property
     def job_id(self) -> int:
@@ -94,6 +98,8 @@ def decide(job: Job, task: Task[Any, Any, Any] | None, result: RunResult) -> Out
     a retry strategy that says so. One that was out of time has raised, unless a user had asked it to stop.
     """
     exception = result.exception
+    if result.release_in is not None:
+        return Outcome(job=job, status=Status.TODO, release_in=result.release_in)
     if exception is None:
         return Outcome(job=job, status=Status.SUCCEEDED)
     stopped = _stopped(exception, result.abort_reason)

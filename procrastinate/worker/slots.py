@@ -155,11 +155,7 @@ class Slots:
     async def _execute(self, run: JobRun) -> None:
         started = self._loop.time()
         try:
-            outcome = await run.execute()
-            if run in self._void:
-                self._recorder.refuse(outcome)
-            else:
-                self._recorder.add(outcome)
+            self._hand_over(run, await run.execute())
         except Exception as error:
             # Nothing foreseen: whatever it is, the job must not stay "doing" for ever.
             with contextlib.suppress(Exception):
@@ -171,6 +167,15 @@ class Slots:
             self._suspects -= _is_suspect(run.job)
             self._prefetch.ended(self._loop.time() - started)
             self._fill()
+
+    def _hand_over(self, run: JobRun, outcome: Outcome) -> None:
+        """Record an outcome, or release the job for a worker that knows its task."""
+        if run in self._void:
+            self._recorder.refuse(outcome)
+        elif outcome.release_in is None:
+            self._recorder.add(outcome)
+        else:
+            self._in_own_context(lambda: self._giving_back.give_back([outcome.job], delay=outcome.release_in))
 
     def _fill(self) -> None:
         """Use a slot that has become free. A job calls this at its end, and a thread when it returns late."""

@@ -19,6 +19,7 @@ from procrastinate.worker import exits, options
 from procrastinate.worker.option import Option
 from procrastinate.worker.session import Session
 from procrastinate.worker.signals import on_stop_signal
+from procrastinate.worker.unknown_tasks import UnknownTasks
 
 if TYPE_CHECKING:
     from procrastinate.app import App
@@ -67,6 +68,9 @@ class Worker:
     store_errors:
         Keep the exception that ended an attempt with the job: class, message and traceback (without the values of
         variables), for ``app.job_manager.get_result(job_id).errors`` and the admin.
+    unknown_task_timeout:
+        Seconds for which jobs of a task that this worker does not know wait for a worker that does, as in a rolling
+        deploy. The time counts from the first such job of the name in this worker. Then they fail; with 0, at once.
     """
 
     worker_name = Option("name")
@@ -88,6 +92,7 @@ class Worker:
     task_middleware = Option()
     worker_middleware = Option()
     store_errors = Option()
+    unknown_task_timeout = Option()
 
     def __init__(
         self,
@@ -111,6 +116,7 @@ class Worker:
         max_jobs: int | None = None,
         store_errors: bool = True,
         prefetch: bool = True,
+        unknown_task_timeout: float = options.UNKNOWN_TASK_TIMEOUT,
     ) -> None:
         self.app = app
         settings = options.WorkerSettings(
@@ -133,6 +139,7 @@ class Worker:
             task_middleware=tuple(task_middleware or ()),
             worker_middleware=tuple(worker_middleware or ()),
             store_errors=store_errors,
+            unknown_task_timeout=unknown_task_timeout,
         )
         self.use_settings(settings)
         self.worker_id: int | None = None
@@ -151,6 +158,7 @@ class Worker:
     def use_settings(self, settings: options.WorkerSettings) -> None:
         """Take these options, and the logger of the name in them."""
         self.settings = settings
+        self.unknown_tasks = UnknownTasks(settings.unknown_task_timeout)
         self.logger = logging.getLogger(f"procrastinate.worker.{settings.name}")
 
     def stop(self) -> None:

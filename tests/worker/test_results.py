@@ -109,7 +109,7 @@ async def test_the_traceback_has_the_frames_of_the_task_alone(app: App, workers:
 
 async def test_the_error_of_a_task_that_is_not_there_has_no_frames(app: App, workers: Workers) -> None:
     job_id = await app.configure_task("missing").defer_async()
-    await workers.run()
+    await workers.run(unknown_task_timeout=0)
     (error,) = (await result_of(app, job_id)).errors
     assert error.exception_class == f"{TaskNotFound.__module__}.TaskNotFound"
     assert error.traceback.startswith("procrastinate.exceptions.TaskNotFound: Task 'missing'")
@@ -122,6 +122,7 @@ async def test_logs_have_the_frames_of_the_task_alone(
         raise ValueError("broken")
 
     await app.task(fail).defer_async()
+    caplog.clear()
     with caplog.at_level(logging.ERROR, logger="procrastinate"):
         await workers.run()
     (record,) = caplog.records
