@@ -103,7 +103,7 @@ def test_wrong_commands_are_refused_and_the_shell_goes_on(
 async def test_a_failed_job_is_retried(app: procrastinate.App, capsys: Capture) -> None:
     """And waits again."""
     async with app.open_async():
-        await app.run_worker_async(wait=False, queues=["other"], install_signal_handlers=False)
+        await app.run_worker_async(wait=False, queues=["other"], install_signal_handlers=False, unknown_task_timeout=0)
     shell = ProcrastinateShell(app.job_manager)
     shell.run_one("list_jobs id=2")
     shell.run_one("retry 2")
