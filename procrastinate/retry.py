@@ -191,8 +191,12 @@ class RetryStrategy(BaseRetryStrategy):
         return self.uniform(seconds * (1 - self.jitter), highest)
 
     def _seconds(self, attempts: int) -> int:
+        exponent = attempts + 1
+        if isinstance(self.exponential_wait, int):
+            # 2 ** 1024 is longer than time already. A row may say two billion attempts, whose power takes minutes.
+            exponent = min(exponent, 1024)
         try:
-            exponential = self.exponential_wait ** (attempts + 1) if self.exponential_wait else 0
+            exponential = self.exponential_wait**exponent if self.exponential_wait else 0
         except OverflowError:  # a float, which somebody gave all the same
             return _LONGER_THAN_TIME
         return self.wait + self.linear_wait * attempts + exponential

@@ -33,6 +33,7 @@ from procrastinate.core.tables import (
     UNDECIDED,
     holds_queueing_lock,
     jobs,
+    one_more,
     status_literal,
     status_type,
     workers,
@@ -85,7 +86,7 @@ def _end(free: sa.CTE) -> sa.Update:
         .where(jobs.c.id == free.c.id)
         .values(
             status=sa.cast(free.c.status_text, status_type),
-            attempts=jobs.c.attempts + 1,
+            attempts=one_more(jobs.c.attempts),
             abort_requested=False,
             finished_at=sa.func.now(),
         )
@@ -152,7 +153,7 @@ def finish_job_by_id(connection: sa.Connection, job_id: int, *, status: Status, 
         .where(active)
         .values(
             status=sa.cast(sa.bindparam("new_status", type_=sa.Text()), status_type),
-            attempts=sa.case((jobs.c.status == DOING, jobs.c.attempts + 1), else_=jobs.c.attempts),
+            attempts=sa.case((jobs.c.status == DOING, one_more(jobs.c.attempts)), else_=jobs.c.attempts),
             abort_requested=False,
             finished_at=sa.func.now(),
         )
@@ -213,7 +214,7 @@ def _retry_statement(*, keep_queueing_locks: bool, with_errors: bool) -> Any:
         .values(
             status=sa.case((failed, status_literal(Status.FAILED)), else_=TODO),
             finished_at=sa.case((failed, sa.func.now()), else_=sa.null()),
-            attempts=jobs.c.attempts + 1,
+            attempts=one_more(jobs.c.attempts),
             abort_requested=False,
             worker_id=None,
             readiness=UNDECIDED,
@@ -288,7 +289,7 @@ _RETRY_BY_ID = (
     .values(
         status=TODO,
         finished_at=None,
-        attempts=sa.case((jobs.c.status == DOING, jobs.c.attempts + 1), else_=jobs.c.attempts),
+        attempts=sa.case((jobs.c.status == DOING, one_more(jobs.c.attempts)), else_=jobs.c.attempts),
         abort_requested=False,
         worker_id=None,
         readiness=UNDECIDED,

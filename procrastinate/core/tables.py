@@ -126,6 +126,17 @@ QUEUEING_LOCK_CONSTRAINT = "procrastinate_jobs_queueing_lock_idx"
 LOCK_CONSTRAINT = "procrastinate_jobs_lock_holder_idx"
 
 
+_LARGEST_INTEGER = 2**31 - 1
+
+
+def one_more(count: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+    """Return a count of attempts or rescues plus one, at most the largest that the column holds.
+
+    Any writer can have set it to that. An overflow fails the whole statement, and with it every other job in it.
+    """
+    return sa.func.least(count, _LARGEST_INTEGER - 1) + 1
+
+
 def due_at(table: sa.FromClause = jobs) -> sa.ColumnElement[Any]:
     """When a waiting job falls due: its schedule, or long ago."""
     long_ago = sa.literal_column("'-infinity'::timestamptz", type_=sa.DateTime(timezone=True))

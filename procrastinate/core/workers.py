@@ -23,6 +23,7 @@ from procrastinate.core.tables import (
     UNDECIDED,
     events,
     jobs,
+    one_more,
     status_literal,
     workers,
 )
@@ -127,8 +128,8 @@ def _rescue_statement(is_lost: sa.ColumnElement[bool], why: str, *, keep_queuein
                 else_=TODO,
             ),
             finished_at=sa.case((placed.c.ended, sa.func.now()), else_=sa.null()),
-            attempts=jobs.c.attempts + 1,
-            rescues=jobs.c.rescues + 1,
+            attempts=one_more(jobs.c.attempts),
+            rescues=one_more(jobs.c.rescues),
             abort_requested=False,
             worker_id=None,
             readiness=UNDECIDED,

@@ -272,7 +272,12 @@ def _ended(tables: Tables, row: JobRow, status: Status) -> dict[str, Any]:
 
 
 def _attempts_after(row: JobRow) -> int:
-    return row["attempts"] + 1 if row["status"] == DOING else row["attempts"]
+    return one_more(row["attempts"]) if row["status"] == DOING else row["attempts"]
+
+
+def one_more(count: int) -> int:
+    """Return a count plus one, at most the largest that PostgreSQL's integer holds."""
+    return min(count, 2**31 - 2) + 1
 
 
 @IMPLEMENTED.of(core.complete_job)

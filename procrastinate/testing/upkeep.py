@@ -27,7 +27,7 @@ from procrastinate.core import (
 )
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.liveness import is_silent
-from procrastinate.testing.queue import back_to_wait, stored_job
+from procrastinate.testing.queue import back_to_wait, one_more, stored_job
 from procrastinate.testing.tables import DOING, LONG_AGO, JobRow, Tables, matching
 
 IMPLEMENTED = Implementations()
@@ -138,7 +138,7 @@ def _end_of_lost(tables: Tables, row: JobRow, max_rescues: int) -> Status | None
 
 
 def _rescued(tables: Tables, row: JobRow, taken: set[str], ends_as: Status | None) -> dict[str, Any]:
-    return back_to_wait(tables, row, taken, ends_as) | {"rescues": tables.progress(row["id"]).rescues + 1}
+    return back_to_wait(tables, row, taken, ends_as) | {"rescues": one_more(tables.progress(row["id"]).rescues)}
 
 
 @IMPLEMENTED.of(core.sweep_parked_jobs)
