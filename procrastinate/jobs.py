@@ -60,6 +60,10 @@ class UnreadableArguments(dict[str, Any]):
         self.reason = reason
 
 
+class UnreadArguments(dict[str, Any]):
+    """The arguments of a job that was fetched without them, for they are not small: they are read when it starts."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
     """A call of a task that is, was, or is to be queued.

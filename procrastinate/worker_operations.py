@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from procrastinate import core, exceptions
-from procrastinate.core.errors import is_deadlock, is_lock_timeout, is_unique_violation
+from procrastinate.core.errors import is_deadlock, is_lock_timeout, is_passing, is_unique_violation
 from procrastinate.core.promote import PROMOTED_AT_ONCE, PROMOTED_WITHOUT_TURN
-from procrastinate.jobs import Job, Status
+from procrastinate.jobs import Job, Status, UnreadableArguments, UnreadArguments
 from procrastinate.operation_runner import OperationRunner
 
 _PROMOTION_TRIES = 3
@@ -51,6 +51,7 @@ class WorkerOperations(OperationRunner):
         *,
         task_names: Collection[str] | None = None,
         after: core.Rank | None = None,
+        with_arguments: bool = True,
     ) -> list[Job]:
         """Take up to ``limit`` ready jobs for a worker, in the order in which they should start.
 
@@ -60,6 +61,9 @@ class WorkerOperations(OperationRunner):
             Only the jobs of these tasks, for tests: it reads past all others.
         after:
             Where the last fetch ended: see :func:`procrastinate.core.fetch_jobs`.
+        with_arguments:
+            Read those that are not small, too. Without, such a job has
+            :class:`~procrastinate.jobs.UnreadArguments`, for :meth:`read_arguments`.
         """
         stored = await self.connector.run_async(
             core.fetch_jobs,
@@ -69,7 +73,35 @@ class WorkerOperations(OperationRunner):
             task_names=None if task_names is None else list(task_names),
             after=after,
         )
-        return self._jobs(stored)
+        if all(one.args is not None for one in stored):
+            return self._jobs(stored)
+        return [await self._fetched_job(one, with_arguments) for one in stored]
+
+    async def _fetched_job(self, stored: core.StoredJob, with_arguments: bool) -> Job:
+        job = self._job(stored)
+        if stored.args is not None:
+            return job
+        unread = job.evolve(task_kwargs=UnreadArguments())
+        return await self.read_arguments(unread) if with_arguments else unread
+
+    async def read_arguments(self, job: Job) -> Job:
+        """Return a job that was fetched without its arguments, with them.
+
+        They are :class:`~procrastinate.jobs.UnreadableArguments` if the database refuses to write them out.
+
+        Raises
+        ------
+        ConnectorException
+            The database did not answer, or may do so in a moment.
+        """
+        assert job.id is not None
+        try:
+            texts = await self.connector.run_async(core.read_arguments, [job.id])
+        except exceptions.ConnectorException as error:
+            if is_passing(error):
+                raise
+            return job.evolve(task_kwargs=UnreadableArguments(str(error)))
+        return job.evolve(task_kwargs=self._arguments(texts.get(job.id)))
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
         """Take the next job for a worker, whether it was ready or has just fallen due; ``None`` where there is none."""

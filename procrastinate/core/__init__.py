@@ -7,6 +7,7 @@ nor commits, knows no framework, no asyncio and no clock but the database's. Con
 
 from __future__ import annotations
 
+from procrastinate.core.arguments import read_arguments
 from procrastinate.core.complete import complete_job
 from procrastinate.core.control import cancel_job, get_job_status, list_jobs_to_abort
 from procrastinate.core.defer import (
@@ -127,6 +128,7 @@ __all__ = [
     "metadata",
     "promote_jobs",
     "prune_stalled_workers",
+    "read_arguments",
     "read_clock",
     "read_unaware",
     "register_worker",

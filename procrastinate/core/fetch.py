@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from procrastinate.core.arguments import LISTED_ARGUMENTS, SMALL_ARGUMENTS
 from procrastinate.core.arrays import is_one_of
 from procrastinate.core.records import Rank, StoredJob
 from procrastinate.core.tables import (
@@ -30,21 +31,27 @@ def microseconds(time: sa.ColumnElement[Any]) -> sa.ColumnElement[int | None]:
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _LATEST = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 
-STORED_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
-    jobs.c.id,
-    jobs.c.status,
-    jobs.c.queue_name,
-    jobs.c.task_name,
-    jobs.c.priority,
-    jobs.c.lock,
-    jobs.c.queueing_lock,
-    sa.cast(jobs.c.args, sa.Text).label("args"),
-    microseconds(jobs.c.scheduled_at).label("scheduled_at"),
-    jobs.c.attempts,
-    jobs.c.abort_requested,
-    jobs.c.worker_id,
-)
-"""A row as :class:`~procrastinate.core.records.StoredJob` has it."""
+
+def _stored_columns(arguments: sa.ColumnElement[Any]) -> tuple[sa.ColumnElement[Any], ...]:
+    """Return a row as :class:`~procrastinate.core.records.StoredJob` has it."""
+    return (
+        jobs.c.id,
+        jobs.c.status,
+        jobs.c.queue_name,
+        jobs.c.task_name,
+        jobs.c.priority,
+        jobs.c.lock,
+        jobs.c.queueing_lock,
+        arguments.label("args"),
+        microseconds(jobs.c.scheduled_at).label("scheduled_at"),
+        jobs.c.attempts,
+        jobs.c.abort_requested,
+        jobs.c.worker_id,
+    )
+
+
+STORED_COLUMNS = _stored_columns(LISTED_ARGUMENTS)
+_FETCHED_COLUMNS = _stored_columns(SMALL_ARGUMENTS)
 
 
 def stored_job(row: sa.Row[Any]) -> StoredJob:
@@ -141,7 +148,7 @@ def _fetch_statement(ready: sa.Select[Any]) -> Any:
         sa.update(jobs)
         .where(is_one_of(jobs.c.id, ready.where(known.is_not(None))))
         .values(status=DOING, worker_id=worker_id)
-        .returning(*STORED_COLUMNS)
+        .returning(*_FETCHED_COLUMNS)
     )
 
 
@@ -171,6 +178,7 @@ def fetch_jobs(
     """Take up to ``limit`` ready jobs for a worker, in one statement, in the order in which they should start.
 
     Jobs that wait (for their time, or behind their lock) are not in the index that this reads, and cost nothing.
+    Arguments that are not small are left out: :func:`~procrastinate.core.arguments.read_arguments` reads them.
 
     Parameters
     ----------

@@ -27,7 +27,10 @@ class NewJob:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StoredJob:
-    """A row of ``procrastinate_jobs``, with ``args`` as the text of a JSON object."""
+    """A row of ``procrastinate_jobs``, with ``args`` as the text of a JSON object.
+
+    ``args`` is ``None`` if they were not read: see :mod:`procrastinate.core.arguments`.
+    """
 
     id: int
     status: Status
@@ -36,7 +39,7 @@ class StoredJob:
     priority: int
     lock: str | None
     queueing_lock: str | None
-    args: str
+    args: str | None
     scheduled_at: datetime.datetime | None
     attempts: int
     abort_requested: bool

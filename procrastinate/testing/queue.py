@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from procrastinate import core, exceptions
@@ -203,6 +203,11 @@ def _decide(line: Sequence[JobRow], holder: JobRow | None) -> dict[int, Readines
     if holder is None:
         readiness[first["id"]] = Readiness.PROMOTED
     return readiness
+
+
+@IMPLEMENTED.of(core.read_arguments)
+def read_arguments(tables: Tables, job_ids: Collection[int]) -> dict[int, str | None]:
+    return {job_id: stored_job(tables.jobs[job_id]).args for job_id in job_ids if job_id in tables.jobs}
 
 
 @IMPLEMENTED.of(core.fetch_jobs)

@@ -236,7 +236,7 @@ class Runner:
 
     async def _execute(self, job: Job) -> Outcome:
         """Run the job in a copy of the caller's context: neither the next job nor the caller sees what it sets."""
-        run = JobRun(job, self._worker, _InCallerThread(self._caller))
+        run = JobRun(job, self._worker, _InCallerThread(self._caller), self._manager)
         context = self._worker.own_context.copy()
         if self._is_async:
             return await context.run(asyncio.create_task, run.execute())

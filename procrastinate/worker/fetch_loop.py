@@ -226,7 +226,9 @@ class FetchLoop:
         wanted, began = self._room(), self._loop.time()
         if wanted <= 0:
             return False
-        jobs = await self._manager.fetch_jobs(self._queues, self._worker_id(), wanted, after=after)
+        jobs = await self._manager.fetch_jobs(
+            self._queues, self._worker_id(), wanted, after=after, with_arguments=False
+        )
         self._place.fetched(jobs, wanted=wanted, after=after, seconds=self._loop.time() - began)
         self._is_busy = self._is_busy or bool(jobs)
         self._take(jobs)

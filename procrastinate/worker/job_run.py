@@ -16,10 +16,12 @@ from procrastinate import exceptions
 from procrastinate.callables import settle
 from procrastinate.job_completion import JobCompletion
 from procrastinate.job_context import AbortReason, JobContext, JobResult
-from procrastinate.jobs import Job, Status, UnreadableArguments
+from procrastinate.jobs import Job, Status, UnreadableArguments, UnreadArguments
+from procrastinate.manager import JobManager
 from procrastinate.middleware import compose, is_async_middleware
 from procrastinate.tasks import Task
 from procrastinate.tracebacks import without_machinery
+from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.exits import enter_job
 from procrastinate.worker.outcome import Outcome, RunResult, decide, with_details
 from procrastinate.worker.task_threads import SyncCalls
@@ -35,9 +37,10 @@ class JobRun:
     :meth:`execute` runs it and gives the outcome; :meth:`abort` asks it to stop meanwhile.
     """
 
-    def __init__(self, job: Job, worker: Worker, threads: SyncCalls) -> None:
+    def __init__(self, job: Job, worker: Worker, threads: SyncCalls, manager: JobManager) -> None:
         self.job = _as_loggable(job, worker)
         self._worker = worker
+        self._manager = manager
         self._threads = threads
         self._time_limit = TimeLimit()
         self._logger = worker.logger
@@ -96,13 +99,15 @@ class JobRun:
 
     async def _find_and_call(self) -> tuple[Task[Any, Any, Any] | None, RunResult]:
         self._log(logging.DEBUG, "loaded_job_info", "Loaded job %s")
-        if isinstance(self.job.task_kwargs, UnreadableArguments):
-            message = f"The arguments of job {self.job.call_string} cannot be read: {self.job.task_kwargs.reason}"
-            return None, RunResult(exception=exceptions.InvalidJob(message))
         try:
             task = self._worker.find_task(self.job.task_name)
         except exceptions.TaskNotFound as error:
             return None, self._without_task(error)
+        if isinstance(self.job.task_kwargs, UnreadArguments) and not await self._read_arguments():
+            return None, RunResult(release_in=0.0)
+        if isinstance(self.job.task_kwargs, UnreadableArguments):
+            message = f"The arguments of job {self.job.call_string} cannot be read: {self.job.task_kwargs.reason}"
+            return None, RunResult(exception=exceptions.InvalidJob(message))
         self._log(logging.INFO, "start_job", "Starting job %s")
         try:
             value = await self._call_with_worker_middleware(task)
@@ -110,6 +115,22 @@ class JobRun:
             # Also SystemExit and KeyboardInterrupt: a job must not take its worker down.
             return task, RunResult(exception=error, abort_reason=self._why_to_stop())
         return task, RunResult(value=value, abort_reason=self._why_to_stop())
+
+    async def _read_arguments(self) -> bool:
+        """Read arguments that were too large for the fetch, until the database answers. False: the job is to stop."""
+        pauses = Backoff()
+        while self._abort_reason is None:
+            try:
+                job = await self._manager.read_arguments(self.job)
+            except exceptions.ConnectorException as error:
+                self._log(
+                    logging.WARNING, "arguments_not_read", "The arguments of job %s cannot be read yet: %s", error
+                )
+                await asyncio.sleep(pauses.next_wait())
+            else:
+                self.job = _as_loggable(job, self._worker)
+                return True
+        return False
 
     def _without_task(self, error: exceptions.TaskNotFound) -> RunResult:
         """Leave the job to a worker that knows the task, for some time. Then it fails."""

@@ -193,6 +193,7 @@ class Session:
     def _make_slots(self) -> Slots:
         return Slots(
             self._worker,
+            self._manager,
             self._recorder,
             self._giving_back,
             on_room=self._fetch_loop.wake,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from procrastinate import exceptions
 from procrastinate.job_context import AbortReason
 from procrastinate.jobs import Job, Status
+from procrastinate.manager import JobManager
 from procrastinate.worker.giving_back import GivingBack
 from procrastinate.worker.job_run import JobRun
 from procrastinate.worker.outcome import Outcome
@@ -41,12 +42,14 @@ class Slots:
     def __init__(
         self,
         worker: Worker,
+        manager: JobManager,
         recorder: Recorder,
         giving_back: GivingBack,
         on_room: Callable[[], None],
         on_last: Callable[[], None],
     ) -> None:
         self._worker = worker
+        self._manager = manager
         self._settings = worker.settings
         self._recorder = recorder
         self._giving_back = giving_back
@@ -146,7 +149,7 @@ class Slots:
     def _start(self, job: Job) -> None:
         self._started += 1
         self._suspects += _is_suspect(job)
-        run = JobRun(job, self._worker, self._threads)
+        run = JobRun(job, self._worker, self._threads, self._manager)
         name = f"process job {job.task_name}[{job.id}]"
         self._running[run] = self._in_own_context(lambda: self._loop.create_task(self._execute(run), name=name))
         if self._started == self._settings.max_jobs:

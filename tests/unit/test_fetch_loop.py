@@ -32,7 +32,9 @@ class Answers:
         self.asked: list[Any] = []
         self.passed: list[int] = []
 
-    async def fetch_jobs(self, queues: Any, worker_id: int, limit: int, *, after: core.Rank | None = None) -> list[Job]:
+    async def fetch_jobs(
+        self, queues: Any, worker_id: int, limit: int, *, after: core.Rank | None = None, with_arguments: bool = True
+    ) -> list[Job]:
         self.asked.append((queues, worker_id, limit))
         await asyncio.sleep(0)
         answer = self.fetched.pop(0) if self.fetched else []

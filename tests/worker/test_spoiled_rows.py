@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from procrastinate import RetryStrategy
 from procrastinate.app import App
 from procrastinate.core import Status
+from procrastinate.jobs import UnreadArguments
 from tests.worker.running import Queue, Workers, until
 
 LARGEST = 2**31 - 1
@@ -56,3 +57,64 @@ async def test_the_last_attempts_of_a_job_are_recorded(app: App, workers: Worker
     await until(lambda: queue.status(job_id) == Status.SUCCEEDED)
     await until(lambda: queue.status(failed) == Status.FAILED)
     assert (queue.row(job_id)["attempts"], len(tries)) == (LARGEST, 3)
+
+
+def make_endless(queue: Queue, job_id: int, number: str, count: int) -> None:
+    """Give a job arguments of some kilobytes whose text exceeds what PostgreSQL can write."""
+    queue.sql(
+        "UPDATE procrastinate_jobs SET args = jsonb_build_object('a', many) FROM ("
+        "SELECT jsonb_agg(CAST(:number AS numeric)) AS many FROM generate_series(1, :count)) WHERE id = :id",
+        number=number,
+        count=count,
+        id=job_id,
+    )
+
+
+@pytest.mark.parametrize("number", ["1e131071", "-1e131071", "1e-16383", "1e4299"])
+async def test_arguments_without_end_fail_their_job_alone(
+    app: App, workers: Workers, queue: Queue, number: str
+) -> None:
+    ran: list[int] = []
+    app.task(name="good")(lambda **arguments: ran.append(1))
+    spoiled = insert(queue)
+    make_endless(queue, spoiled, number, count=300_000 if number == "1e4299" else 70_000)
+    others = [insert(queue) for _ in range(5)]
+    await workers.run(concurrency=3)
+    assert {queue.status(job_id) for job_id in others} == {Status.SUCCEEDED}
+    assert (queue.status(spoiled), len(ran)) == (Status.FAILED, 5)
+    (error,) = (await app.job_manager.get_result_async(spoiled)).errors
+    assert "cannot be read" in error.message
+
+
+async def test_lists_show_a_job_whose_arguments_cannot_be_written_out(app: App, queue: Queue) -> None:
+    spoiled = insert(queue)
+    make_endless(queue, spoiled, "1e131071", count=9000)
+    (job,) = await app.job_manager.list_jobs_async()
+    assert (job.id, job.task_kwargs) == (spoiled, {})
+
+
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
+async def test_large_arguments_reach_the_task(app: App, workers: Workers, queue: Queue, is_async: bool) -> None:
+    received: list[Any] = []
+
+    async def async_task(**arguments: Any) -> None:
+        received.append(arguments)
+
+    arguments = {"text": "x" * 100_000, "numbers": list(range(5000)), "long": 10**4000}
+    task: Any = app.task(name="takes")(async_task if is_async else lambda **arguments: received.append(arguments))
+    job_id = await task.defer_async(**arguments)
+    await workers.run()
+    assert queue.status(job_id) == Status.SUCCEEDED
+    assert received == [arguments]
+
+
+async def test_a_worker_reads_large_arguments_when_their_jobs_start(app: App, workers: Workers, queue: Queue) -> None:
+    """The jobs of a fetch that do not run yet keep no arguments in memory."""
+    task = app.task(name="takes")(lambda text: None)
+    await task.batch_defer_async(*[{"text": "x" * 50_000}] * 3)
+    worker_id = await app.job_manager.register_worker()
+    fetched = await app.job_manager.fetch_jobs(None, worker_id, 10, with_arguments=False)
+    assert [len(job.task_kwargs) for job in fetched] == [0, 0, 0]
+    assert all(isinstance(job.task_kwargs, UnreadArguments) for job in fetched)
+    read = await app.job_manager.read_arguments(fetched[0])
+    assert read.task_kwargs == {"text": "x" * 50_000}

@@ -1,0 +1,53 @@
+"""The arguments of jobs as text. A fetch reads small ones only: a row must neither fill memory nor fail the others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONPATH
+
+from procrastinate.core.arrays import array_param
+from procrastinate.core.tables import jobs
+
+_SMALL = 2000
+"""Bytes. A longer row is compressed, or kept elsewhere: then its size says little of the size of the text."""
+_LONG = 2_000_000
+"""Bytes beyond which numbers of 300 digits may make a text of a gigabyte, which PostgreSQL refuses to write."""
+
+_TEXT = sa.cast(jobs.c.args, sa.Text)
+# Neither function reads the value itself: 50 ns a job.
+_IS_SMALL = sa.func.pg_column_compression(jobs.c.args).is_(None) & (sa.func.pg_column_size(jobs.c.args) <= _SMALL)
+_IS_LONG = sa.func.pg_column_size(sa.func.jsonb_build_array(jobs.c.args)) > _LONG  # as it is in memory
+
+
+def _has_number_beyond(digits: int) -> sa.ColumnElement[bool]:
+    """Return whether a number has that many digits before or after its point."""
+    large, small = f"1e{digits}", f"1e-{digits}"
+    is_long = f"@ > {large} || @ < -{large} || (@ != 0 && @ > -{small} && @ < {small})"
+    path = f'$.** ? (@.type() == "number" && ({is_long}))'
+    return sa.type_coerce(jobs.c.args.path_exists(sa.cast(sa.literal(path), JSONPATH)), sa.Boolean())
+
+
+# Python reads no more than 4,300 digits. jsonb keeps 1e131071 in ten bytes, and writes 131,072 digits: 8,300 of them,
+# in a row of 2 kB, exceed the gigabyte that a text may have.
+_IS_ENDLESS = _has_number_beyond(4300)
+
+SMALL_ARGUMENTS = sa.case((_IS_SMALL, _TEXT))
+"""For a fetch. NULL if they are to be read by themselves."""
+READABLE_ARGUMENTS = sa.case((_IS_SMALL, _TEXT), (_IS_ENDLESS, sa.null()), else_=_TEXT)
+"""For one job. NULL if no Python reads a number in them."""
+LISTED_ARGUMENTS = sa.case(
+    (_IS_SMALL, _TEXT), (_IS_ENDLESS, sa.null()), (_IS_LONG & _has_number_beyond(300), sa.null()), else_=_TEXT
+)
+"""For a list. NULL, too, if they may be too long for PostgreSQL to write: the list would fail for all jobs."""
+
+_READ = sa.select(jobs.c.id, READABLE_ARGUMENTS).where(jobs.c.id == sa.any_(array_param("ids", sa.BigInteger())))
+
+
+def read_arguments(connection: sa.Connection, job_ids: Collection[int]) -> dict[int, str | None]:
+    """Return the arguments of these jobs as JSON text; ``None`` if they cannot be written out.
+
+    A job that does not exist is missing in the answer.
+    """
+    return {row[0]: row[1] for row in connection.execute(_READ, {"ids": list(job_ids)})}
