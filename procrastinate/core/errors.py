@@ -30,6 +30,7 @@ _PASSING = {
     "25P03",  # idle_in_transaction_session_timeout
     "25006",  # read_only_sql_transaction: a standby, until it is promoted
 }
+_REFUSED_FOR_NOW = {UNIQUE_VIOLATION, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, "40001", "57014"}
 _PASSING_CLASSES = {
     "08",  # connection exceptions
     "53",  # insufficient resources: too many connections, disk full
@@ -96,6 +97,15 @@ def is_deadlock(error: BaseException) -> bool:
 def is_invalid_value(error: BaseException) -> bool:
     """A value is not one that the column takes, now or ever: data exception, or integrity constraint violation."""
     return (sqlstate(error) or "")[:2] in ("22", "23")
+
+
+def is_refused_for_now(error: BaseException) -> bool:
+    """Return whether the database has refused this very statement, and may take it in a moment.
+
+    True for unique violations, serialization failures, deadlocks, lock timeouts and statement timeouts. A trigger of
+    the user's may raise any of them each time, and a statement over many rows may always exceed its timeout.
+    """
+    return sqlstate(error) in _REFUSED_FOR_NOW
 
 
 def is_passing(error: BaseException) -> bool:

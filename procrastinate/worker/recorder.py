@@ -6,28 +6,33 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from procrastinate.core.errors import is_invalid_value, is_passing, is_unique_violation
+from procrastinate.core.errors import is_invalid_value, is_passing, is_refused_for_now
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 from procrastinate.worker.backoff import Backoff
+from procrastinate.worker.delays import Delays
 from procrastinate.worker.outcome import Outcome
 
 if TYPE_CHECKING:
     from procrastinate.jobs import DeleteJobCondition
 
 _LARGEST_BATCH = 1000
-_LOCKED_PAUSE = 0.05
-"""Seconds until an outcome is written again whose row somebody had locked."""
+_BATCH_TRIES = 3
+"""How often a batch is tried as it is that the database refuses for now. A deadlock has passed by then."""
+_WAITED_FOR = 5
+"""How often an outcome is refused for now, tried by itself, until a worker that stops waits for it no more."""
 _REFUSED_PAUSE = 10.0
-"""Seconds until an outcome is tried again that the database refused for what it is: a trigger of the user's, a right
-that is missing."""
+"""Seconds until an outcome is tried again that the database refuses for good: by a trigger of the user's, say."""
+_ROW_IS_LOCKED = "another session has its row locked"
 
 
 _Run = tuple[int | None, int, int | None]
 """What an outcome is of. A job may have been retried, and have run again, before a batch is through."""
+_Settle: TypeAlias = Callable[[Outcome, Exception], Awaitable[None]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,7 +82,9 @@ class Recorder:
         self._logger = logger
         self._on_recorded = on_recorded
         self._pending: list[Outcome] = []
-        self._locked = 0
+        self._delays = Delays(logger)
+        self._waiting: set[_Run] = set()
+        self._tries: Counter[_Run] = Counter()
         self._unrecorded: dict[_Run, Outcome] = {}
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
@@ -103,16 +110,19 @@ class Recorder:
         self._add_again(outcome)
 
     def _add_again(self, outcome: Outcome) -> None:
+        self._waiting.discard(_run(outcome.job))
         self._pending.append(outcome)
         self._idle.clear()
         self._arrived.set()
 
-    def _add_locked(self, outcome: Outcome) -> None:
-        self._locked -= 1
-        self._add_again(outcome)
+    def _add_later(self, outcome: Outcome, pause: float, *, is_waited_for: bool) -> None:
+        """Try the outcome again after a pause, alone or with what has come by then. :meth:`flush` may wait for it."""
+        if is_waited_for:
+            self._waiting.add(_run(outcome.job))
+        asyncio.get_running_loop().call_later(pause, self._add_again, outcome)
 
     async def flush(self) -> None:
-        """Wait until everything is written."""
+        """Wait until everything is written that the database has not refused for good."""
         await self._idle.wait()
 
     async def run(self) -> None:
@@ -123,9 +133,8 @@ class Recorder:
             while self._pending:
                 batch, self._pending = self._pending[:_LARGEST_BATCH], self._pending[_LARGEST_BATCH:]
                 await self._write_until_done(batch)
-                self._log_recorded(batch)
                 self._on_recorded(any(_frees_something(outcome) for outcome in batch))
-            if not self._locked:
+            if not self._waiting:
                 self._idle.set()
 
     def _log_recorded(self, batch: list[Outcome]) -> None:
@@ -145,14 +154,21 @@ class Recorder:
         with contextlib.suppress(Exception):
             self._logger.log(level, message, *arguments, extra=extra)
 
-    async def _write_until_done(self, batch: list[Outcome]) -> None:
+    async def _write_until_done(self, batch: list[Outcome], tries: int = _BATCH_TRIES) -> None:
+        """Write a batch, and wait while the database is away. What the database refuses is split until one is left."""
         backoff = Backoff()
         while True:
             try:
                 await self._write(batch)
+                return
             except Exception as error:
-                if not (is_passing(error) or is_unique_violation(error)):
-                    await self._write_one_by_one(batch, error)
+                is_refused = is_refused_for_now(error)
+                if not (is_refused or is_passing(error)):
+                    await self._write_apart(batch, error, self._settle_refused)
+                    return
+                tries -= is_refused
+                if tries <= 0:
+                    await self._write_apart(batch, error, self._settle_refused_for_now)
                     return
                 self._log(
                     logging.WARNING,
@@ -162,21 +178,28 @@ class Recorder:
                     extra={"action": "record_outcomes_error"},
                 )
                 await asyncio.sleep(backoff.next_wait())
-            else:
-                return
 
-    async def _write_one_by_one(self, batch: list[Outcome], error: Exception) -> None:
-        """One outcome of the batch cannot be written as it is: it must not hold up the others, nor be lost.
+    async def _write_apart(self, batch: list[Outcome], error: Exception, settle: _Settle) -> None:
+        """One outcome of the batch cannot be written as it is. It must not hold up the others, nor be lost."""
+        if len(batch) == 1:
+            await settle(batch[0], error)
+            return
+        middle = len(batch) // 2
+        for half in (batch[:middle], batch[middle:]):
+            await self._write_until_done(half, tries=1)
 
-        A retry with a value that no row can hold is written as a failure instead, and so is a return value that the
+    async def _settle_refused_for_now(self, outcome: Outcome, error: Exception) -> None:
+        """Try again by itself: a trigger of the user's may refuse it each time, with an error that seems to pass."""
+        self._tries[_run(outcome.job)] += 1
+        pause = self._delays.next_pause(outcome, f"the database refuses it ({error})")
+        is_waited_for = self._tries[_run(outcome.job)] < _WAITED_FOR
+        self._add_later(outcome, pause, is_waited_for=is_waited_for)
+
+    async def _settle_refused(self, outcome: Outcome, error: Exception) -> None:
+        """A retry with a value that no row can hold is written as a failure instead, and so is a return value that the
         database does not take. What cannot be written at all is tried again from time to time, until the worker stops;
         then the others find the job.
         """
-        if len(batch) > 1:
-            for outcome in batch:
-                await self._write_until_done([outcome])
-            return
-        (outcome,) = batch
         self._log(
             logging.ERROR,
             "The outcome of job %s cannot be recorded: %s",
@@ -189,7 +212,7 @@ class Recorder:
         elif outcome.result is not None and is_invalid_value(error):
             await self._write_until_done([outcome.without_result(error)])
         else:
-            asyncio.get_running_loop().call_later(_REFUSED_PAUSE, self._add_again, outcome)
+            self._add_later(outcome, _REFUSED_PAUSE, is_waited_for=False)
 
     async def _write(self, batch: list[Outcome]) -> None:
         """Fenced by the worker id that each job was fetched with, which may not be the worker's id any more."""
@@ -197,21 +220,22 @@ class Recorder:
             assert worker_id is not None
             mine = [outcome for outcome in batch if outcome.job.worker_id == worker_id]
             recorded = await self._write_for(worker_id, mine)
-            for outcome in mine:
-                if outcome.job_id in recorded:
-                    self._forget(outcome)
+            written = [outcome for outcome in mine if outcome.job_id in recorded]
+            for outcome in written:
+                self._forget(outcome)
+            self._log_recorded(written)
             await self._look_at_rest(worker_id, [outcome for outcome in mine if outcome.job_id not in recorded])
 
     async def _look_at_rest(self, worker_id: int, outcomes: list[Outcome]) -> None:
-        """What was not recorded is no longer this worker's; or somebody has its row locked, and it waits its turn."""
+        """An outcome that was not recorded is no longer this worker's, or its row is locked: then it waits."""
         if not outcomes:
             return
         finished = [outcome.as_finished(self._delete_jobs) for outcome in outcomes]
         held = await self._manager.list_held_jobs(finished, worker_id=worker_id)
         for outcome in outcomes:
             if outcome.job_id in held:
-                self._locked += 1
-                asyncio.get_running_loop().call_later(_LOCKED_PAUSE, self._add_locked, outcome)
+                pause = self._delays.next_pause(outcome, _ROW_IS_LOCKED)
+                self._add_later(outcome, pause, is_waited_for=True)
             else:
                 self._forget(outcome)
                 self.refuse(outcome)
@@ -241,11 +265,15 @@ class Recorder:
         """Do not write the outcome of this job."""
         outcome = self._unrecorded.pop(_run(job))
         self._pending = [one for one in self._pending if one.job is not job]
+        self._tries.pop(_run(job), None)
+        self._delays.forget(outcome)
         self.refuse(outcome)
 
     def _forget(self, outcome: Outcome) -> None:
         if self.find(outcome.job) is outcome.job:
             del self._unrecorded[_run(outcome.job)]
+        self._tries.pop(_run(outcome.job), None)
+        self._delays.forget(outcome)
 
     def refuse(self, outcome: Outcome) -> None:
         """Say that an outcome is not written."""

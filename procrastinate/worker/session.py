@@ -135,10 +135,24 @@ class Session:
         graceful = self._settings.shutdown_graceful_timeout
         try:
             async with asyncio.timeout(None if graceful is None else max(graceful, _LAST_WRITES_TIMEOUT)):
-                await self._recorder.flush()
+                await self._flush()
         except TimeoutError:
             unrecorded = len(self._recorder.unrecorded_ids)
             self._log(logging.ERROR, "outcomes_lost", "The outcomes of %d jobs could not be written", unrecorded)
+
+    async def _flush(self) -> None:
+        """Wait for the last outcomes, and say for which, at growing intervals."""
+        silence = 1.0
+        while True:
+            try:
+                async with asyncio.timeout(silence):
+                    await self._recorder.flush()
+                return
+            except TimeoutError:
+                ids = sorted(self._recorder.unrecorded_ids)
+                message = "Stopping worker: waiting to record the outcomes of %d jobs (%s)"
+                self._log(logging.WARNING, "waiting_for_outcomes", message, len(ids), _shown(ids))
+                silence = min(silence * 2, 60.0)
 
     async def _say_goodbye(self) -> None:
         try:
@@ -274,3 +288,8 @@ class Session:
         extra = {"action": action, "worker": self._worker.log_context()}
         with contextlib.suppress(Exception):  # a log handler that raises must not cut jobs short
             self._worker.logger.log(level, message, *arguments, extra=extra)
+
+
+def _shown(ids: list[int]) -> str:
+    """Return the first ids of a list as text."""
+    return ", ".join(map(str, ids[:10])) + (", ..." if len(ids) > 10 else "")
