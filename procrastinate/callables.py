@@ -38,7 +38,7 @@ async def settle(task_name: str, value: Any) -> Any:
     """
     if value is None:
         return None
-    if inspect.isawaitable(value):
+    while inspect.isawaitable(value):
         value = await value
     if inspect.isgenerator(value) or inspect.isasyncgen(value):
         raise TypeError(f"Task {task_name} has returned a generator: no line of it has run, loop over it in the task")

@@ -35,7 +35,7 @@ class OperationRunner:
             return [self._job(one) for one in stored]
         try:
             arguments = json.loads(f"[{','.join([one.args for one in stored])}]")  # type: ignore[misc]
-        except Exception:
+        except BaseException:  # of json_loads, which is the program's
             return [self._job(one) for one in stored]
         return [_to_job(one, _require_object(args)) for one, args in zip(stored, arguments, strict=True)]
 
@@ -48,7 +48,7 @@ class OperationRunner:
             return UnreadableArguments("a number in them has hundreds of digits, and is too long to be written out")
         try:
             arguments = self.connector.json_loads(text)
-        except Exception as error:
+        except BaseException as error:
             return UnreadableArguments(f"{type(error).__name__}: {error}")
         return _require_object(arguments)
 

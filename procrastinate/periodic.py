@@ -296,7 +296,7 @@ class PeriodicDeferrer:
                 else:
                     refusal = error
                 continue
-            except Exception as error:
+            except (Exception, SystemExit, KeyboardInterrupt) as error:
                 # One task that cannot be deferred as it is must not keep the others from their ticks.
                 _log_error(periodic_task, timestamp, error)
             self.last_defers[key] = timestamp

@@ -24,7 +24,7 @@ def describe(exception: BaseException) -> NewError:
     """An exception as it is kept with its job. Raises nothing, whatever the exception does when it is looked at."""
     try:
         text = _format(exception)
-    except Exception as error:
+    except BaseException as error:
         text = f"The traceback of this {type(exception).__qualname__} cannot be written: {type(error).__qualname__}"
     return NewError(
         exception_class=_bounded(class_path(exception), _LARGEST_CLASS),
@@ -52,7 +52,7 @@ def _is_machinery(filename: str) -> bool:
 def _message(exception: BaseException) -> str:
     try:
         return str(exception)
-    except Exception as error:
+    except BaseException as error:
         return f"<str() of the exception has raised {type(error).__qualname__}>"
 
 

@@ -126,7 +126,7 @@ def dump_result(value: Any, json_dumps: Callable[[Any], str | bytes], *, task_na
         dumped = json_dumps(value)
         text = dumped.decode() if isinstance(dumped, bytes) else dumped
         size = len(text.encode(errors="surrogatepass"))
-    except Exception as error:
+    except BaseException as error:
         raise exceptions.InvalidResult(
             f"{what} cannot be stored as JSON: {error}. Return plain data, or give the connector a "
             "json_dumps that knows it"

@@ -54,7 +54,7 @@ class Delays:
         self._by_run.pop(_run(outcome), None)
 
     def _warn(self, outcome: Outcome, waited: float, why: str) -> None:
-        with contextlib.suppress(Exception):  # a log handler that raises must not keep outcomes from being written
+        with contextlib.suppress(BaseException):  # a log handler that raises must not keep outcomes from being written
             self._logger.warning(
                 "The outcome of job %s (%s) has waited %.0f s to be recorded: %s",
                 outcome.job.call_string,

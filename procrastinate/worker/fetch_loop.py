@@ -138,7 +138,7 @@ class FetchLoop:
                     await self._take_stock_if_due()
                     more = await self._fill() or await self._look_once_more()
                     self._backoff.reset()
-                except Exception as error:
+                except (Exception, SystemExit, KeyboardInterrupt) as error:
                     await self._pause(error)
                     continue
                 if more or self._woken.is_set():
@@ -255,10 +255,10 @@ class FetchLoop:
         except TimeoutError:
             self._promote_next = self._promote_next or not looks_soon
 
-    async def _pause(self, error: Exception) -> None:
+    async def _pause(self, error: BaseException) -> None:
         self._call.doubt()
         wait = self._backoff.next_wait()
-        with contextlib.suppress(Exception):  # a log handler that raises must not end the worker
+        with contextlib.suppress(BaseException):  # a log handler that raises must not end the worker
             self._logger.warning(
                 "Jobs cannot be fetched; trying again in %.1f s: %s",
                 wait,

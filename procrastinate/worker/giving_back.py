@@ -107,5 +107,5 @@ class GivingBack:
     def _log(self, level: int, message: str, job_ids: list[int], detail: object) -> None:
         if self._logger.isEnabledFor(level):
             extra = {"action": "give_back_jobs", "jobs": job_ids}
-            with contextlib.suppress(Exception):  # a log handler that raises must not cut this short
+            with contextlib.suppress(BaseException):  # a log handler that raises must not cut this short
                 self._logger.log(level, message, len(job_ids), detail, extra=extra)

@@ -99,5 +99,5 @@ class Heartbeat:
 
     def _warn(self, message: str, detail: Any, *, action: str) -> None:
         """A log handler that raises must not stop the heart."""
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(BaseException):
             self._logger.warning(message, detail, extra={"action": action, "worker_id": self._worker_id})

@@ -248,8 +248,8 @@ class JobRun:
         extra |= self._job_result.as_dict()
         try:
             self._logger.log(level, message, self.job.call_string, *arguments, extra=extra, exc_info=exc_info)
-        except Exception:
-            # A log handler that raises does not decide what becomes of the job.
+        except BaseException:
+            # A log handler, or a result whose __str__ exits, does not decide what becomes of the job.
             traceback.print_exc()
 
 

@@ -151,7 +151,7 @@ class Recorder:
 
     def _log(self, level: int, message: str, *arguments: Any, extra: dict[str, Any]) -> None:
         """A log handler that raises must not keep outcomes from being written."""
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(BaseException):
             self._logger.log(level, message, *arguments, extra=extra)
 
     async def _write_until_done(self, batch: list[Outcome], tries: int = _BATCH_TRIES) -> None:

@@ -26,11 +26,11 @@ async def supervise(name: str, service: Service, logger: logging.Logger) -> None
         started = loop.time()
         try:
             await service()
-        except Exception as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             if loop.time() - started > 60:
                 backoff.reset()
             wait = backoff.next_wait()
-            with contextlib.suppress(Exception):  # a log handler that raises must not end a service
+            with contextlib.suppress(BaseException):  # a log handler that raises must not end a service
                 logger.warning(
                     "The %s failed, and starts again in %.1f s: %s",
                     name,

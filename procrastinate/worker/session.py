@@ -286,7 +286,7 @@ class Session:
 
     def _log(self, level: int, action: str, message: str, *arguments: Any) -> None:
         extra = {"action": action, "worker": self._worker.log_context()}
-        with contextlib.suppress(Exception):  # a log handler that raises must not cut jobs short
+        with contextlib.suppress(BaseException):  # a log handler that raises must not cut jobs short
             self._worker.logger.log(level, message, *arguments, extra=extra)
 
 

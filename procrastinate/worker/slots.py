@@ -12,6 +12,7 @@ from procrastinate import exceptions
 from procrastinate.job_context import AbortReason
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
+from procrastinate.tracebacks import describe
 from procrastinate.worker.giving_back import GivingBack
 from procrastinate.worker.job_run import JobRun
 from procrastinate.worker.outcome import Outcome
@@ -159,11 +160,14 @@ class Slots:
         started = self._loop.time()
         try:
             self._hand_over(run, await run.execute())
-        except Exception as error:
-            # Nothing foreseen: whatever it is, the job must not stay "doing" for ever.
-            with contextlib.suppress(Exception):
+        except BaseException as error:
+            if _is_cancelled(error):
+                raise
+            # Nothing foreseen: the job must not stay "doing", nor its worker end, whatever the program's code raises.
+            with contextlib.suppress(BaseException):
                 self._worker.logger.exception("Job %s could not be run", run.job.id, extra={"action": "job_error"})
-            self._recorder.add(Outcome(job=run.job, status=Status.FAILED, exception=error))
+            kept = describe(error) if self._settings.store_errors else None
+            self._recorder.add(Outcome(job=run.job, status=Status.FAILED, exception=error, error=kept))
         finally:
             del self._running[run]
             self._void.discard(run)
@@ -251,7 +255,9 @@ class Slots:
     def _log(self, action: str, message: str, job: Job) -> None:
         if self._worker.logger.isEnabledFor(logging.INFO):
             extra = {"action": action, "worker": self._worker.log_context(), "job": job.log_context()}
-            with contextlib.suppress(Exception):  # a log handler that raises does not decide what becomes of the job
+            with contextlib.suppress(
+                BaseException
+            ):  # a log handler that raises does not decide what becomes of the job
                 self._worker.logger.info(message, job.call_string, extra=extra)
 
 
@@ -261,6 +267,12 @@ def _is_same_run(one: Job, other: Job) -> bool:
 
 def _is_same_job(one: Job, other: Job) -> bool:
     return (one.task_name, one.task_kwargs) == (other.task_name, other.task_kwargs)
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Return whether the worker has cancelled the current task, and has not only been told so by the program's code."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _is_suspect(job: Job) -> bool:

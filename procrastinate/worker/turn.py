@@ -44,7 +44,7 @@ class Turn:
             self._warn()
 
     def _warn(self) -> None:
-        with contextlib.suppress(Exception):  # a log handler that raises must not end the worker
+        with contextlib.suppress(BaseException):  # a log handler that raises must not end the worker
             self._logger.warning(
                 "Job %s has been due for %.0f s, and another session holds the advisory lock of promotions without "
                 "promoting it: look for it in pg_locks. This worker goes on without the lock",

@@ -1,0 +1,119 @@
+"""SystemExit and its like at each border between the worker and the code of the program."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from procrastinate import BaseRetryStrategy, RetryDecision
+from procrastinate.app import App
+from procrastinate.core import Status
+from procrastinate.jobs import Job
+from tests.worker.running import Queue, Workers
+
+
+class Exits:
+    """Exits when it is shown."""
+
+    def __init__(self, exception: BaseException) -> None:
+        self.exception = exception
+
+    def __str__(self) -> str:
+        raise self.exception
+
+    __repr__ = __str__
+
+
+class ExitingError(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(1)
+
+
+class ExitingStrategy(BaseRetryStrategy):
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        raise KeyboardInterrupt
+
+
+class ExitingHandler(logging.Handler):
+    """A log handler that exits at one action."""
+
+    def __init__(self, action: str) -> None:
+        super().__init__()
+        self.action = action
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if vars(record).get("action") == self.action:
+            sys.exit(1)
+
+
+def raise_exiting_error() -> None:
+    raise ExitingError
+
+
+def return_what_exits() -> Any:
+    return Exits(SystemExit(1))
+
+
+def return_what_interrupts() -> Any:
+    return Exits(KeyboardInterrupt())
+
+
+def return_what_seems_cancelled() -> Any:
+    return Exits(asyncio.CancelledError())
+
+
+POISONS: list[tuple[Callable[[], Any], dict[str, Any]]] = [
+    (raise_exiting_error, {}),
+    (raise_exiting_error, {"retry": ExitingStrategy()}),
+    (return_what_exits, {"store_result": True}),
+    (return_what_exits, {}),
+    (return_what_interrupts, {}),
+    (return_what_seems_cancelled, {"store_result": True}),
+]
+
+
+@pytest.mark.parametrize(("poison", "options"), POISONS)
+async def test_code_of_the_program_that_exits_ends_its_job_alone(
+    app: App, workers: Workers, queue: Queue, poison: Callable[[], Any], options: dict[str, Any]
+) -> None:
+    bad = await app.task(name="bad", **options)(poison).defer_async()
+    good = [await app.task(name=f"good{number}")(lambda: None).defer_async() for number in range(3)]
+    await workers.run(concurrency=2)
+    assert queue.status(bad) in (Status.FAILED, Status.SUCCEEDED)
+    assert {queue.status(job_id) for job_id in good} == {Status.SUCCEEDED}
+
+
+@pytest.mark.parametrize(
+    "action", ["loaded_job_info", "start_job", "job_success", "finish_task", "start_worker", "stopping_worker"]
+)
+async def test_a_log_handler_that_exits_ends_no_job_and_no_worker(
+    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture, action: str
+) -> None:
+    caplog.set_level(logging.DEBUG, "procrastinate")
+    handler = ExitingHandler(action)
+    logging.getLogger("procrastinate.worker").addHandler(handler)
+    try:
+        ids = [await app.task(name=f"good{number}")(lambda: None).defer_async() for number in range(3)]
+        await workers.run(concurrency=2)
+    finally:
+        logging.getLogger("procrastinate.worker").removeHandler(handler)
+    assert {queue.status(job_id) for job_id in ids} == {Status.SUCCEEDED}
+
+
+async def test_a_coroutine_that_a_coroutine_returns_is_awaited(app: App, workers: Workers, queue: Queue) -> None:
+    ran: list[int] = []
+
+    async def inner() -> None:
+        ran.append(1)
+
+    async def outer() -> Any:
+        return inner()
+
+    job_id = await app.task(name="nested")(lambda: outer()).defer_async()
+    await workers.run()
+    assert (queue.status(job_id), ran) == (Status.SUCCEEDED, [1])
