@@ -34,7 +34,8 @@ _CANCEL_OR_ABORT = (
     )
     .returning(jobs.c.id)
 )
-_CANCEL_BY_DELETING = sa.delete(jobs).where(jobs.c.id == _JOB_ID, jobs.c.status == TODO).returning(jobs.c.id)
+# What comes back names a column that tables of Procrastinate 3.x lack. The statement fails there, and deletes nothing.
+_CANCEL_BY_DELETING = sa.delete(jobs).where(jobs.c.id == _JOB_ID, _WAITS).returning(jobs.c.id, jobs.c.readiness)
 
 
 def cancel_job(connection: sa.Connection, job_id: int, *, abort: bool = False, delete: bool = False) -> bool:

@@ -19,6 +19,7 @@ UNDEFINED_TABLE = "42P01"
 UNDEFINED_COLUMN = "42703"
 UNDEFINED_OBJECT = "42704"
 UNDEFINED_FUNCTION = "42883"
+_SINCE_THE_FIRST_REVISION = (jobs.c.readiness.name, jobs.c.finished_at.name)
 _SCHEMA_TOO_OLD = {UNDEFINED_TABLE, UNDEFINED_COLUMN, UNDEFINED_OBJECT, UNDEFINED_FUNCTION}
 
 _PASSING = {
@@ -129,13 +130,13 @@ def translate(error: BaseException) -> exceptions.ConnectorException:
 
     The text is the server's own message: SQLAlchemy's would repeat the statement and the job's arguments.
 
-    The jobs have had their column ``readiness`` since the first revision. Tables without it are those of 3.x.
+    Tables without a column that the jobs have had since the first revision are those of 3.x.
     """
     if isinstance(error, exceptions.ConnectorException):
         return error
     code = sqlstate(error)
     message = _server_message(error)
-    if code == UNDEFINED_COLUMN and jobs.c.readiness.name in message:
+    if code == UNDEFINED_COLUMN and any(name in message for name in _SINCE_THE_FIRST_REVISION):
         return exceptions.TablesOf3x()
     if code in _SCHEMA_TOO_OLD:
         return exceptions.SchemaNotApplied(f"{exceptions.SchemaNotApplied.__doc__} (PostgreSQL says: {message})")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 from procrastinate import core
@@ -54,6 +56,7 @@ class Heartbeat:
         self._on_new_id = on_new_id
         self._on_first_beat = on_first_beat
         self._stopping = threading.Event()
+        self._ended: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="procrastinate-heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -64,9 +67,15 @@ class Heartbeat:
         """End, without waiting for a beat under way."""
         self._stopping.set()
 
-    def join(self, timeout: float) -> None:
-        """Wait for the thread to end, so many seconds at most."""
-        self._thread.join(timeout)
+    async def join(self, max_wait: float) -> None:
+        """Wait for the thread to end, ``max_wait`` seconds at most.
+
+        The thread tells the event loop. A thread of the loop's default executor could wait for it as well, but jobs use
+        that executor too: they may fill it, replace it or shut it down.
+        """
+        await asyncio.wait([asyncio.wrap_future(self._ended)], timeout=max_wait)
+        if self._ended.done():
+            self._thread.join()  # it has only to return
 
     def beat(self) -> None:
         """Say that the worker is alive, now."""
@@ -76,10 +85,13 @@ class Heartbeat:
             self._warn("The heartbeat could not be written: %s", error, action="update_heartbeat_error")
 
     def _run(self) -> None:
-        self.beat()
-        self._on_first_beat()
-        while not self._stopping.wait(self._interval):
+        try:
             self.beat()
+            self._on_first_beat()
+            while not self._stopping.wait(self._interval):
+                self.beat()
+        finally:
+            self._ended.set_result(None)
 
     def _beat(self) -> None:
         asked = self._pulse.clock()

@@ -81,7 +81,7 @@ class Session:
             self._slots.close()
             await self._giving_back.finish(_LAST_WRITES_TIMEOUT)
             await self._say_goodbye()
-            await asyncio.to_thread(self._heartbeat.join, _LAST_WRITES_TIMEOUT)
+            await self._heartbeat.join(_LAST_WRITES_TIMEOUT)
         self._log(logging.INFO, "stop_worker", "Stopped worker on %s", queues_display(self._settings.queues))
 
     def _warn_of_unknown_queues(self) -> None:

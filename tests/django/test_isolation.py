@@ -365,6 +365,35 @@ def test_the_caches_of_a_job_are_closed_with_it(
     assert closed == used
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_cache_that_the_program_has_used_is_shared_with_no_job(
+    declare: Declare, monkeypatch: pytest.MonkeyPatch, is_async: bool
+) -> None:
+    """Django makes a cache object for each thread. The end of one job must not close that of another."""
+    of_the_program: Any = caches["default"]
+    used: list[Any] = []
+    closed: list[Any] = []
+    both_run = threading.Barrier(2)
+    one_has_ended = threading.Event()
+    monkeypatch.setattr(type(of_the_program), "close", lambda self, **_: (closed.append(self), one_has_ended.set()))
+
+    def use_cache(goes_on: bool) -> None:
+        own = caches["default"]
+        cache.set("key", 1)
+        used.append(own)
+        both_run.wait(30)
+        if goes_on:
+            assert one_has_ended.wait(30)
+            assert own not in closed
+
+    declare(use_cache, is_async=is_async).batch_defer({"goes_on": True}, {"goes_on": False})
+    _run_worker(concurrency=2)
+    assert _statuses() == {"succeeded"}
+    assert of_the_program not in used
+    assert used[0] is not used[1]
+    assert caches["default"] is of_the_program
+
+
 def test_a_connection_that_a_test_shares_with_the_job_stays_as_it_is(declare: Declare) -> None:
     seen: list[Any] = []
     shared = _wrapper()

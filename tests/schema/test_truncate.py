@@ -56,6 +56,16 @@ def test_a_job_that_has_the_number_of_a_truncated_one_starts_from_nothing(connec
     assert core.get_job_status(connection, 1) is Status.TODO
 
 
+def test_truncate_with_an_older_snapshot_empties_what_it_does_not_see(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as other, other.begin():
+        assert count(other, "jobs") == 0
+        fill(connection)
+        other.exec_driver_sql("TRUNCATE procrastinate_jobs")
+    assert [count(connection, part) for part in PARTS] == [0] * len(PARTS)
+
+
 def test_a_truncate_that_is_rolled_back_takes_nothing(engine: sa.Engine, connection: sa.Connection) -> None:
     fill(connection)
     with engine.connect() as other:

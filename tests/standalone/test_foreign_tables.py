@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 
 import procrastinate
 from procrastinate import core, exceptions
+from procrastinate.core import Status
 from tests.database import libpq_url, new_job
 from tests.schema.tables_of_3x import count_jobs, make_tables_of_3x
 
@@ -47,6 +49,24 @@ def test_no_job_is_deferred_into_tables_of_3x(url_of_3x: str, defer: Callable[[p
     app = procrastinate.App(connector=url_of_3x)
     with app.open(), pytest.raises(exceptions.TablesOf3x, match=OF_3X):
         defer(app)
+    assert count_jobs(url_of_3x) == 1
+
+
+CHANGES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+    "cancelled": (core.cancel_job, {"job_id": 1}),
+    "cancelled or aborted": (core.cancel_job, {"job_id": 1, "abort": True}),
+    "cancelled and deleted": (core.cancel_job, {"job_id": 1, "delete": True}),
+    "deleted for its age": (core.delete_finished_jobs, {"older_than": datetime.timedelta(0), "statuses": list(Status)}),
+}
+
+
+@pytest.mark.parametrize(("operation", "arguments"), CHANGES.values(), ids=CHANGES)
+def test_no_job_of_3x_is_cancelled_or_deleted(
+    url_of_3x: str, operation: Callable[..., Any], arguments: dict[str, Any]
+) -> None:
+    app = procrastinate.App(connector=url_of_3x)
+    with app.open(), pytest.raises(exceptions.TablesOf3x, match=OF_3X):
+        app.connector.run(operation, **arguments)
     assert count_jobs(url_of_3x) == 1
 
 

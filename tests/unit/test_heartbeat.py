@@ -77,20 +77,20 @@ def test_one_that_was_judged_registers_anew(database: Database) -> None:
     assert new_ids == [2]
 
 
-def test_it_beats_until_it_is_stopped(database: Database) -> None:
+async def test_it_beats_until_it_is_stopped(database: Database) -> None:
     heartbeat = make_heartbeat(database, [], interval=0.001)
     heartbeat.start()
     for _ in range(3):
         assert database.beaten.wait(5)
         database.beaten.clear()
     heartbeat.stop()
-    heartbeat.join(5)
+    await heartbeat.join(5)
     assert "procrastinate-heartbeat" not in [thread.name for thread in threading.enumerate()]
 
 
-def test_it_does_not_wait_for_the_next_beat_to_stop(database: Database) -> None:
+async def test_it_does_not_wait_for_the_next_beat_to_stop(database: Database) -> None:
     heartbeat = make_heartbeat(database, [], interval=3600)
     heartbeat.start()
     heartbeat.stop()
-    heartbeat.join(5)
+    await heartbeat.join(5)
     assert "procrastinate-heartbeat" not in [thread.name for thread in threading.enumerate()]

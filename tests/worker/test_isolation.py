@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -238,3 +240,29 @@ def test_a_job_that_a_job_defers_does_not_start_in_its_context_at_defer() -> Non
     with RunAtDefer(app):
         first.defer()
     assert seen == ["none"]
+
+
+@pytest.mark.parametrize("is_shut_down", [True, False])
+async def test_a_worker_ends_whatever_a_job_does_to_the_executor_of_the_loop(
+    app: App, workers: Workers, queue: Queue, is_shut_down: bool
+) -> None:
+    """A job may shut the default executor down, and may set one of which no thread is free."""
+    occupied = threading.Event()
+
+    @app.task(name="spoil")
+    async def spoil() -> None:
+        loop = asyncio.get_running_loop()
+        if is_shut_down:
+            await loop.shutdown_default_executor()
+        else:
+            executor = ThreadPoolExecutor(1)
+            executor.submit(occupied.wait)
+            loop.set_default_executor(executor)
+
+    job_id = await spoil.defer_async()
+    try:
+        await workers.run()
+    finally:
+        occupied.set()
+    await queue.succeeded(job_id)
+    assert queue.sql("SELECT count(*) FROM procrastinate_workers") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -23,6 +24,7 @@ _threads_by_worker: weakref.WeakKeyDictionary[Any, JobThreads] = weakref.WeakKey
 def close_db_connections(call_next: Callable[[], Any], context: JobContext, worker: Any) -> Any:
     """Around a sync task, in its thread: the job finds Django's connections as a new thread does, and usable."""
     adopt_locals()
+    _forget_caches()
     _before_job()
     try:
         return call_next()
@@ -32,6 +34,7 @@ def close_db_connections(call_next: Callable[[], Any], context: JobContext, work
 
 async def close_db_connections_async(call_next: Callable[[], Awaitable[Any]], context: JobContext, worker: Any) -> Any:
     """Around an async task: the same for Django's asynchronous ORM, in a thread that no other job uses meanwhile."""
+    _forget_caches()
     if worker not in _threads_by_worker:
         _threads_by_worker[worker] = JobThreads(_before_job, _after_job, _tidy_shared)
     async with _threads_by_worker[worker].lend():
@@ -42,6 +45,17 @@ async def close_idle_connections() -> None:
     """Close the connections that CONN_MAX_AGE keeps, in the threads of async tasks that no job uses."""
     for threads in list(_threads_by_worker.values()):
         await threads.call_in_idle(db.connections.close_all)
+
+
+def _forget_caches() -> None:
+    """Let the job make its own cache objects. Django makes one for each thread, since not all are safe to share.
+
+    A program that has used a cache before it starts the worker would hand its object to every job. The end of one job
+    would close it under the others.
+    """
+    for alias in caches:
+        with contextlib.suppress(AttributeError):  # the program has not used this one
+            del caches[alias]
 
 
 def _before_job() -> None:

@@ -196,11 +196,9 @@ LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $function$
 DECLARE
     part text;
-    is_filled boolean;
 BEGIN
     FOREACH part IN ARRAY ARRAY['events', 'results', 'errors', 'periodic_defers'] LOOP
-        EXECUTE format('SELECT EXISTS (SELECT FROM procrastinate_%s)', part) INTO is_filled;
-        IF is_filled THEN
+        IF pg_relation_size(format('procrastinate_%s', part)::regclass) > 0 THEN
             EXECUTE format('TRUNCATE procrastinate_%s', part);
         END IF;
     END LOOP;
