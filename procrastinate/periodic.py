@@ -363,7 +363,7 @@ def _log_held_up(periodic_task: PeriodicTask[Any, Any, Any], timestamp: int) -> 
     )
 
 
-def _log_error(periodic_task: PeriodicTask[Any, Any, Any], timestamp: int, error: Exception) -> None:
+def _log_error(periodic_task: PeriodicTask[Any, Any, Any], timestamp: int, error: BaseException) -> None:
     logger.error(
         "Periodic task %s cannot be deferred: %s",
         periodic_task.task.name,
