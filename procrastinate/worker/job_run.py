@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from procrastinate import exceptions
+from procrastinate.foreign_text import quoted
 from procrastinate.job_completion import JobCompletion
 from procrastinate.job_context import AbortReason, JobContext, JobResult
 from procrastinate.jobs import Job, Status, UnreadableArguments
@@ -99,7 +100,9 @@ class JobRun:
         try:
             task = self._worker.find_task(self.job.task_name)
         except exceptions.TaskNotFound as error:
-            self._log(logging.ERROR, "task_not_found", "The task of job %s was not found: %s", self.job.task_name)
+            self._log(
+                logging.ERROR, "task_not_found", "The task of job %s was not found: %s", quoted(self.job.task_name)
+            )
             return None, RunResult(exception=error)
         self._log(logging.INFO, "start_job", "Starting job %s")
         try:
