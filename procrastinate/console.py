@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Sequence
 from typing import TextIO
 
+from procrastinate.foreign_text import quoted
+
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
 _GAP = "  "
 
@@ -22,13 +24,14 @@ def paint(text: str, colour: str) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], colours: Sequence[str | None] = ()) -> str:
-    """Columns as wide as what is in them; lines are cut at the width of the terminal.
+    """Columns as wide as what is in them, quoted; lines are cut at the width of the terminal.
 
     Parameters
     ----------
     colours:
         One for each row, or ``None``.
     """
+    rows = [[quoted(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     available = shutil.get_terminal_size().columns
     lines = [

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from procrastinate.call_arguments import ANY_ARGUMENTS, CallArguments
 from procrastinate.core.channels import AbortJobRequested, JobInserted, Notification
 from procrastinate.core.enums import Status
+from procrastinate.foreign_text import quoted
 from procrastinate.locks import Lock, make_lock
 from procrastinate.timing import require_aware
 from procrastinate.types import JSONDict, JSONValue, OnConflict
@@ -145,7 +146,13 @@ class Job:
 
     @functools.cached_property
     def call_string(self) -> str:
-        """The call as it would be written: ``task[id](argument=value)``, or ``task[id](...)`` for the log."""
+        """The call as it would be written: ``task[id](argument=value)``, or ``task[id](...)`` for the log.
+
+        It is one line that prints: names come from the table, and any client may have written them.
+        """
+        return quoted(self._call_string())
+
+    def _call_string(self) -> str:
         if not self.log_arguments:
             return f"{self.task_name}[{self.id}](...)"
         try:

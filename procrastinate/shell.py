@@ -10,6 +10,7 @@ from typing import Any
 
 from procrastinate import exceptions
 from procrastinate.console import is_terminal, table
+from procrastinate.foreign_text import quoted, quoted_lines
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 
@@ -57,7 +58,7 @@ class ProcrastinateShell(cmd.Cmd):
         try:
             return bool(super().onecmd(line))
         except (exceptions.ProcrastinateException, ValueError) as error:
-            print(f"Error: {error}", file=sys.stderr)
+            print(f"Error: {quoted_lines(str(error))}", file=sys.stderr)
             return False
 
     def emptyline(self) -> bool:
@@ -104,10 +105,11 @@ class ProcrastinateShell(cmd.Cmd):
         result = self._jobs.get_result(_job_id(line))
         self._print_jobs([result.job], details=False)
         if result.has_value:
-            print(f"Returned: {self._jobs.connector.json_dumps(result.value)}")
+            print(f"Returned: {quoted(self._jobs.connector.json_dumps(result.value))}")
         for error in result.errors:
-            print(f"\nAttempt {error.attempt} on worker {error.worker_id}, {error.at}: {error.exception_class}")
-            print(error.traceback.rstrip())
+            attempt = f"Attempt {error.attempt} on worker {error.worker_id}, {error.at}: {error.exception_class}"
+            print(f"\n{quoted(attempt)}")
+            print(quoted_lines(error.traceback.rstrip()))
 
     def do_retry(self, line: str) -> None:
         """Let a failed job run again: retry ID"""
@@ -135,7 +137,7 @@ class ProcrastinateShell(cmd.Cmd):
     def _print_jobs(self, jobs: Sequence[Job], *, details: bool) -> None:
         if not self._tables:
             for job in jobs:
-                print(_job_line(job, details=details))
+                print(quoted(_job_line(job, details=details)))
             return
         header = ["ID", "TASK", "QUEUE", "STATUS", *(_DETAILS if details else [])]
         rows = [
@@ -153,7 +155,7 @@ class ProcrastinateShell(cmd.Cmd):
             return
         for row in counts:
             by_status = ", ".join(f"{name}: {row[name]}" for name in _COUNTED)
-            print(f"{row['name']}: {row['jobs_count']} jobs ({by_status})")
+            print(quoted(f"{row['name']}: {row['jobs_count']} jobs ({by_status})"))
 
 
 _DETAILS = ("attempts", "priority", "scheduled_at", "args", "lock", "queueing_lock")

@@ -14,6 +14,7 @@ FINISHED_CHANNEL = "procrastinate_finished_v1"
 """Here those are told who wait for jobs to finish."""
 LARGEST_ANNOUNCEMENT = 300
 """How many jobs one message may name: it has at most 8,000 bytes, and an id at most 19 digits."""
+_LARGEST_JOB_ID = 2**63 - 1
 _QUEUE_CHANNEL_PREFIX = "procrastinate_queue_v1#"
 _MAX_CHANNEL_BYTES = 63
 """NAMEDATALEN - 1: PostgreSQL refuses longer channel names (https://www.postgresql.org/docs/current/sql-notify.html)."""
@@ -54,22 +55,39 @@ def channels_for(queues: Iterable[str] | None) -> list[str]:
 
 
 def parse_finished(payload: str) -> list[int]:
-    """The ids of the jobs that have finished, by what was sent on :data:`FINISHED_CHANNEL`; none if it is not ours."""
+    """Read the ids of the finished jobs, each once, from a payload of :data:`FINISHED_CHANNEL`.
+
+    A payload of any other form gives no id.
+    """
     message = _load(payload)
     job_ids = message.get("job_ids") if isinstance(message, dict) else None
-    return [job_id for job_id in job_ids if isinstance(job_id, int)] if isinstance(job_ids, list) else []
-
-
-def _load(payload: str) -> Any:
-    try:
-        return json.loads(payload)
-    except ValueError:
-        return None
+    if not isinstance(job_ids, list):
+        return []
+    return list(dict.fromkeys(job_id for job_id in job_ids if _is_job_id(job_id)))
 
 
 def parse_notification(payload: str) -> Notification | None:
-    """The notification in a payload; ``None`` for one that is not ours."""
+    """Read a notification to a worker. Any payload of another form gives ``None``."""
     message = _load(payload)
-    if not isinstance(message, dict) or message.get("type") not in ("job_inserted", "abort_job_requested"):
+    if not isinstance(message, dict) or not _is_job_id(message.get("job_id")):
         return None
-    return message  # type: ignore[return-value]
+    job_id: int = message["job_id"]
+    if message.get("type") == "abort_job_requested":
+        return {"type": "abort_job_requested", "job_id": job_id}
+    if message.get("type") != "job_inserted":
+        return None
+    if "upcoming" not in message:
+        return {"type": "job_inserted", "job_id": job_id}
+    return {"type": "job_inserted", "job_id": job_id, "upcoming": message["upcoming"] is not False}
+
+
+def _load(payload: str) -> Any:
+    # Every role that can log in may send anything: deep nesting raises RecursionError, not ValueError.
+    try:
+        return json.loads(payload)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_job_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LARGEST_JOB_ID

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from procrastinate import exceptions
 from procrastinate.callables import settle
+from procrastinate.foreign_text import quoted
 from procrastinate.job_completion import JobCompletion
 from procrastinate.job_context import AbortReason, JobContext, JobResult
 from procrastinate.jobs import Job, Status, UnreadableArguments, UnreadArguments
@@ -136,7 +137,9 @@ class JobRun:
         """Leave the job to a worker that knows the task, for some time. Then it fails."""
         leave = self._worker.unknown_tasks.meet(self.job.task_name)
         if leave is None:
-            self._log(logging.ERROR, "task_not_found", "The task of job %s was not found: %s", self.job.task_name)
+            self._log(
+                logging.ERROR, "task_not_found", "The task of job %s was not found: %s", quoted(self.job.task_name)
+            )
             return RunResult(exception=error)
         message = "The task of job %s is unknown here: the job waits %.0f s for a worker that knows it. %s"
         level = logging.WARNING if leave.is_first else logging.DEBUG

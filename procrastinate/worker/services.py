@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
 from procrastinate.core.channels import Notification
 from procrastinate.core.records import LateWorker, RescuedJob
@@ -16,6 +16,9 @@ from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.watch import Pulse, Watch
 
 Service = Callable[[], Awaitable[None]]
+
+_SHORTEST_ABORT_PAUSE = 0.1
+"""Seconds between two looks for requests to abort, however many hints come."""
 
 
 async def supervise(name: str, service: Service, logger: logging.Logger) -> None:
@@ -52,7 +55,7 @@ class Listener:
     on_waiting:
         Called when jobs may be ready, with whether some have to be promoted first.
     on_abort:
-        Called with the id of a job whose abort was requested.
+        Called with the id of a job whose abort may have been requested.
     on_listening:
         Called whenever notifications are heard from then on.
     """
@@ -85,28 +88,53 @@ class Listener:
 
 
 class AbortPoller:
-    """Asks, now and then, whether running jobs are to be aborted: the net under the notifications."""
+    """Asks the table which running jobs are to be aborted: at each interval, and soon after a hint.
+
+    Every role that can log in may send notifications, so a notification is a hint and aborts nothing itself.
+
+    Parameters
+    ----------
+    interval:
+        Seconds between two looks without a hint.
+    running_ids:
+        Gives the ids of the jobs that this worker holds.
+    on_abort:
+        Called with the id of a held job whose abort the table requests.
+    """
 
     def __init__(
         self,
         manager: JobManager,
         interval: float,
-        running_ids: Callable[[], Iterable[int]],
+        running_ids: Callable[[], Collection[int]],
         on_abort: Callable[[int], None],
     ) -> None:
         self._manager = manager
         self._interval = interval
         self._running_ids = running_ids
         self._on_abort = on_abort
+        self._hinted = asyncio.Event()
+
+    def hint(self, job_id: int) -> None:
+        """Look soon, if this worker holds the job. Hints that come before the look share it."""
+        if job_id in self._running_ids():
+            self._hinted.set()
 
     async def run(self) -> None:
         """Ask until cancelled; not at all while no job runs."""
+        shortest = min(_SHORTEST_ABORT_PAUSE, self._interval)
         while True:
-            running = set(self._running_ids())
-            if running:
-                for job_id in running.intersection(await self._manager.list_jobs_to_abort_async()):
-                    self._on_abort(job_id)
-            await asyncio.sleep(self._interval)
+            self._hinted.clear()
+            await self._look()
+            await asyncio.sleep(shortest)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hinted.wait(), self._interval - shortest)
+
+    async def _look(self) -> None:
+        running = set(self._running_ids())
+        if running:
+            for job_id in running.intersection(await self._manager.list_jobs_to_abort_async()):
+                self._on_abort(job_id)
 
 
 class Rescuer:

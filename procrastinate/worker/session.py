@@ -264,12 +264,16 @@ class Session:
 
     def _services(self) -> dict[str, Service]:
         services: dict[str, Service] = {"recorder": self._recorder.run}
+        aborts = AbortPoller(
+            self._manager, self._settings.abort_job_polling_interval, lambda: self._slots.held_ids, self._slots.abort
+        )
+        services["poll_jobs_to_abort"] = aborts.run
         if self._settings.listen_notify:
             listener = Listener(
                 self._manager,
                 self._settings.queues,
                 self._fetch_loop.notified,
-                self._slots.abort,
+                aborts.hint,
                 self._fetch_loop.listening,
             )
             services["listener"] = listener.run
@@ -278,9 +282,6 @@ class Session:
         app = self._worker.app
         max_delay = read_max_delay(**(app.periodic_defaults or {}))
         services["deferrer"] = PeriodicDeferrer(app.periodic_registry, max_delay, self._manager).worker
-        services["poll_jobs_to_abort"] = AbortPoller(
-            self._manager, self._settings.abort_job_polling_interval, lambda: self._slots.held_ids, self._slots.abort
-        ).run
         services["rescuer"] = self._rescuer.run
         return services
 

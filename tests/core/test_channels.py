@@ -39,3 +39,35 @@ def test_a_notification_is_parsed() -> None:
 @pytest.mark.parametrize("payload", ["", "no json", "[]", "1", "{}", '{"type": "somebody else\'s"}'])
 def test_a_payload_that_is_not_ours_is_passed_over(payload: str) -> None:
     assert channels.parse_notification(payload) is None
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        '{"type": "abort_job_requested"}',
+        '{"type": "abort_job_requested", "job_id": null}',
+        '{"type": "abort_job_requested", "job_id": true}',
+        '{"type": "abort_job_requested", "job_id": [1]}',
+        '{"type": "abort_job_requested", "job_id": 1e3}',
+        '{"type": "abort_job_requested", "job_id": -1}',
+        '{"type": "abort_job_requested", "job_id": 9223372036854775808}',
+        '{"type": "job_inserted", "job_id": ' + "9" * 5000 + "}",
+        '{"type": ["job_inserted"], "job_id": 1}',
+        '{"type": {}, "job_id": 1}',
+        "[" * 7999,
+        '{"a":' * 1500,
+    ],
+)
+def test_a_malformed_payload_is_neither_a_notification_nor_an_error(payload: str) -> None:
+    assert channels.parse_notification(payload) is None
+    assert channels.parse_finished(payload) == []
+
+
+def test_only_the_ids_of_a_message_about_finished_jobs_are_read_and_each_once() -> None:
+    payload = '{"job_ids": [1, 1, true, "2", null, -3, 4.0, 9223372036854775808, {}, 5]}'
+    assert channels.parse_finished(payload) == [1, 5]
+
+
+def test_a_message_about_finished_jobs_may_be_malformed() -> None:
+    for payload in ('{"job_ids": 1}', '{"job_ids": {"1": 1}}', "[" * 7999, "null"):
+        assert channels.parse_finished(payload) == []

@@ -167,6 +167,34 @@ async def test_only_the_job_that_is_meant_stops(app: App, workers: Workers, queu
     await queue.succeeded(first, third)
 
 
+async def test_a_forged_or_malformed_notification_aborts_no_job(app: App, workers: Workers, queue: Queue) -> None:
+    started, release = asyncio.Event(), asyncio.Event()
+
+    @app.task
+    async def task() -> None:
+        started.set()
+        await release.wait()
+
+    await workers.listening(queue, concurrency=2)
+    forged = await task.defer_async()
+    await happens(started)
+    for payload in (
+        f'{{"type": "abort_job_requested", "job_id": {forged}}}',
+        '{"type": "abort_job_requested"}',
+        "[" * 7000,
+    ):
+        queue.sql("SELECT pg_notify('procrastinate_any_queue_v1', :payload)", payload=payload)
+    # Polls do not come within the test. The abort is heard by the same listener, after the messages above.
+    started.clear()
+    requested = await task.defer_async()
+    await happens(started)
+    await abort(app, requested)
+    await queue.reaches(requested, Status.ABORTED)
+    assert queue.status(forged) is Status.DOING
+    release.set()
+    await queue.succeeded(forged)
+
+
 async def test_a_job_that_waits_is_cancelled(app: App, workers: Workers, queue: Queue) -> None:
     task = app.task(name="task")(lambda: None)
     kept = await task.defer_async()
