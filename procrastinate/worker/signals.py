@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -46,6 +47,20 @@ _current: list[_Handlers] = []
 """The latest of them, if there are any."""
 
 
+def _forget_in_child() -> None:
+    """Put back what was there before. A process that a job forks is not the worker: a signal ends it."""
+    if _current and _current[0].callbacks:
+        _current[0].restore()
+        _current[0].callbacks.clear()
+        # The worker's event loop reads it. The main thread alone may clear it, and here the forking thread is that.
+        signal.set_wakeup_fd(-1)
+    _current.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)
+
+
 def _installed() -> _Handlers:
     if not (_current and _current[0].are_installed):
         _current[:] = [_Handlers()]
@@ -73,6 +88,7 @@ def on_stop_signal(callback: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         logger.debug("Restoring signal handlers", extra={"action": "uninstall_signal_handlers"})
-        handlers.callbacks.remove(callback)
+        if callback in handlers.callbacks:  # not in a process that a job has forked
+            handlers.callbacks.remove(callback)
         if not handlers.callbacks:
             handlers.restore()

@@ -57,7 +57,7 @@ class Slots:
         self._on_room = on_room
         self._on_last = on_last
         self._loop = asyncio.get_running_loop()
-        self._threads = TaskThreads(worker.settings.concurrency, on_returned=self._fill)
+        self._threads = TaskThreads(on_returned=self._fill)
         self._prefetch = Prefetch(worker.settings.concurrency)
         self._running: dict[JobRun, asyncio.Task[None]] = {}
         self._void: set[JobRun] = set()

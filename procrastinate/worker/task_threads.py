@@ -5,11 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
+import queue
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+_NO_THREAD_PAUSE = 1.0
+"""Seconds until the next try, after the system has refused a thread."""
 
 
 class SyncCalls(Protocol):
@@ -20,21 +28,77 @@ class SyncCalls(Protocol):
         ...
 
 
+class _DaemonThreads:
+    """Threads that are started when needed and used again. The interpreter does not wait for them at its exit."""
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._started = 0
+        self._idle = 0
+
+    def submit(self, call: Callable[[], T]) -> Future[T]:
+        """Call in a thread.
+
+        Raises
+        ------
+        RuntimeError
+            No thread can be started. The call is not made, now or later.
+        """
+        future: Future[T] = Future()
+        work = functools.partial(self._work, call, future)
+        with self._lock:
+            is_one_idle = self._idle > 0
+            if is_one_idle:
+                self._idle -= 1
+        if not is_one_idle:
+            name = f"procrastinate-task_{self._started}"
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
+            self._started += 1
+        self._calls.put(work)
+        return future
+
+    def close(self) -> None:
+        """Let each thread end after its call."""
+        for _ in range(self._started):
+            self._calls.put(None)
+
+    def _serve(self) -> None:
+        while (work := self._calls.get()) is not None:
+            work()
+            del work  # what the call holds is not kept until the next one
+
+    def _work(self, call: Callable[[], T], future: Future[T]) -> None:
+        if not future.set_running_or_notify_cancel():
+            self._count_idle()
+            return
+        try:
+            result = call()
+        except BaseException as error:
+            self._count_idle()
+            future.set_exception(error)
+        else:
+            self._count_idle()  # first: the one who waits may submit the next call at once
+            future.set_result(result)
+
+    def _count_idle(self) -> None:
+        with self._lock:
+            self._idle += 1
+
+
 class TaskThreads:
-    """As many threads as the worker may run jobs at once.
+    """As many threads as jobs run at once.
 
     A thread cannot be stopped. One that is no longer waited for is left to itself, and counted until it returns.
 
     Parameters
     ----------
-    size:
-        How many threads.
     on_returned:
         Called, in the event loop, when a thread that was left to itself has returned.
     """
 
-    def __init__(self, size: int, on_returned: Callable[[], None]) -> None:
-        self._executor = ThreadPoolExecutor(size, thread_name_prefix="procrastinate-task")
+    def __init__(self, on_returned: Callable[[], None]) -> None:
+        self._threads = _DaemonThreads()
         self._on_returned = on_returned
         self._left = 0
         self._loop = asyncio.get_running_loop()
@@ -52,7 +116,7 @@ class TaskThreads:
         call:
             Raises nothing.
         """
-        future = self._executor.submit(call)
+        future = await self._submit(call)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -61,7 +125,17 @@ class TaskThreads:
 
     def close(self) -> None:
         """Start no more calls, and wait for none."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
+
+    async def _submit(self, call: Callable[[], T]) -> Future[T]:
+        """Wait for a thread while the system refuses one. A call that was refused is not made by another thread."""
+        while True:
+            try:
+                return self._threads.submit(call)
+            except RuntimeError as error:
+                message = "No thread can be started for a job (%s): it waits, and is tried again in %.0f s"
+                logger.warning(message, error, _NO_THREAD_PAUSE, extra={"action": "no_thread"})
+                await asyncio.sleep(_NO_THREAD_PAUSE)
 
     def _leave(self, future: Future[T], discard: Callable[[T], None]) -> None:
         if future.cancel():  # it had not begun
