@@ -14,7 +14,7 @@ from procrastinate import builtin_tasks, exceptions, paths
 from procrastinate.blueprints import Blueprint
 from procrastinate.caller_thread import CallerThread, PlainCallerThread
 from procrastinate.connector import BaseConnector, as_connector
-from procrastinate.jobs import JobDeferrer
+from procrastinate.jobs import Job, JobDeferrer
 from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDefaults, read_max_delay
 from procrastinate.schema import SchemaManager
@@ -88,6 +88,10 @@ class App(Blueprint):
         """The task that a job of that name runs; ``None`` where there is none."""
         return self.tasks.get(name)
 
+    def find_task_of(self, job: Job) -> Task[Any, Any, Any] | None:
+        """The task that this job runs; ``None`` where there is none."""
+        return self.find_task(job.task_name)
+
     def will_configure_task(self) -> None:
         """An app's tasks can be deferred."""
 
@@ -146,10 +150,14 @@ class App(Blueprint):
 
     def perform_import_paths(self) -> None:
         """Import the modules of ``import_paths``."""
-        paths.import_all(self.import_paths)
+        paths.import_all(self.import_paths, why=self._why_imported)
         logger.debug(
             "The modules with tasks are imported", extra={"action": "imported_tasks", "tasks": list(self.tasks)}
         )
+
+    def _why_imported(self, path: str) -> str:
+        """Why this module is imported, for the note of an error."""
+        return "It is one of the app's import_paths"
 
     # Worker
 

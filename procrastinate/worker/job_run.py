@@ -97,9 +97,12 @@ class JobRun:
             message = f"The arguments of job {self.job.call_string} cannot be read: {self.job.task_kwargs.reason}"
             return None, RunResult(exception=exceptions.InvalidJob(message))
         try:
-            task = self._worker.find_task(self.job.task_name)
+            task = self._worker.find_task_of(self.job)
         except exceptions.TaskNotFound as error:
             self._log(logging.ERROR, "task_not_found", "The task of job %s was not found: %s", self.job.task_name)
+            return None, RunResult(exception=error)
+        except BaseException as error:
+            # Code of the user's may run while a task is looked for: what it raises is how the run ended.
             return None, RunResult(exception=error)
         self._log(logging.INFO, "start_job", "Starting job %s")
         try:
