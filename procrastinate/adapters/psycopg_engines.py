@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from procrastinate.adapters.connection_parameters import long_lived
 from procrastinate.adapters.lost_connections import replace_lost_connections
+from procrastinate.adapters.own_adapters import ADAPTERS
 
 _URL = "postgresql+psycopg://"
 
@@ -29,13 +30,18 @@ def psycopg_engine(parameters: Mapping[str, Any], **options: Any) -> sa.Engine:
     options:
         As :func:`sqlalchemy.create_engine`; its connections are in autocommit, whatever these say.
     """
-    engine = sa.create_engine(_URL, connect_args=long_lived(parameters), **{**_DEFAULTS, **options, **_ALWAYS})
+    engine = sa.create_engine(_URL, connect_args=_connect_args(parameters), **{**_DEFAULTS, **options, **_ALWAYS})
     replace_lost_connections(engine)
     return engine
 
 
 def psycopg_async_engine(parameters: Mapping[str, Any], **options: Any) -> AsyncEngine:
     """As :func:`psycopg_engine`, asynchronous."""
-    engine = create_async_engine(_URL, connect_args=long_lived(parameters), **{**_DEFAULTS, **options, **_ALWAYS})
+    engine = create_async_engine(_URL, connect_args=_connect_args(parameters), **{**_DEFAULTS, **options, **_ALWAYS})
     replace_lost_connections(engine.sync_engine)
     return engine
+
+
+def _connect_args(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """SQLAlchemy's ``context`` comes from psycopg's global adapters: the queue's take its place."""
+    return {**long_lived(parameters), "context": ADAPTERS}

@@ -65,7 +65,7 @@ class DjangoApp(App):
             Asked for a task that is not the app's own, with its name and the arguments of the job.
         """
         self._find_elsewhere = find_elsewhere
-        self._discovered = {module: app for module, app in discovered_modules(settings)}
+        self._discovered = dict(discovered_modules(settings))
         self.import_paths = [*self._discovered, *settings.IMPORT_PATHS]
         self.worker_defaults = cast("WorkerDefaults", dict(settings.WORKER_DEFAULTS or {}))
         self.periodic_defaults = cast("PeriodicDefaults", dict(settings.PERIODIC_DEFAULTS or {}))

@@ -54,7 +54,7 @@ class TaskLookup:
         return task
 
     def _read_setting(self) -> None:
-        """Read ``TASKS``, once for each value: a test may override it, and what was found belongs to the value before."""
+        """Read ``TASKS``, once for each value. A test may override it: what was found belongs to the value before."""
         setting = getattr(django_settings, "TASKS", None) or {}
         if setting is not self._setting:
             self._is_used = _has_task_backend(setting)

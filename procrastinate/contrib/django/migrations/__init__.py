@@ -1,4 +1,4 @@
-"""Hands on the files of :mod:`procrastinate.adapters.django.migrations`: Django looks for them by the installed name."""
+"""Hands on :mod:`procrastinate.adapters.django.migrations`. Django looks for migrations by the installed name."""
 
 from __future__ import annotations
 
