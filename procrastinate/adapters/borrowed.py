@@ -31,7 +31,7 @@ else:
     _Dialect = object
 
 
-class _Borrowed(_Dialect):
+class Borrowed(_Dialect):
     """What a dialect must not do on a connection that is somebody else's."""
 
     supports_statement_cache = True
@@ -59,13 +59,13 @@ class _Borrowed(_Dialect):
         """The owner closes."""
 
 
-class BorrowedPsycopg(_Borrowed, PGDialect_psycopg):
+class BorrowedPsycopg(Borrowed, PGDialect_psycopg):
     """psycopg 3, borrowed."""
 
     supports_statement_cache = True
 
 
-class BorrowedPsycopgAsync(_Borrowed, PGDialectAsync_psycopg):
+class BorrowedPsycopgAsync(Borrowed, PGDialectAsync_psycopg):
     """psycopg 3 with asyncio, borrowed."""
 
     supports_statement_cache = True
@@ -76,7 +76,7 @@ class BorrowedPsycopgAsync(_Borrowed, PGDialectAsync_psycopg):
         return cls
 
 
-class BorrowedPsycopg2(_Borrowed, PGDialect_psycopg2):
+class BorrowedPsycopg2(Borrowed, PGDialect_psycopg2):
     """psycopg2, borrowed."""
 
     supports_statement_cache = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -140,7 +141,7 @@ class DjangoConnector(BaseConnector):
     def get_worker_connector(self) -> BaseConnector:
         """A connector to the same database that has nothing to do with Django's connections."""
         return WorkerConnector(
-            connector_params(self.alias),
+            functools.partial(connector_params, self.alias),
             listen_connect_args=self._listen_connect_args,
             json_dumps=self.json_dumps,
             json_loads=self.json_loads,
