@@ -14,7 +14,7 @@ from procrastinate import builtin_tasks, exceptions, paths
 from procrastinate.blueprints import Blueprint
 from procrastinate.caller_thread import CallerThread, PlainCallerThread
 from procrastinate.connector import BaseConnector, as_connector
-from procrastinate.jobs import JobDeferrer
+from procrastinate.jobs import Job, JobDeferrer
 from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDefaults, read_max_delay
 from procrastinate.schema import SchemaManager
@@ -103,6 +103,10 @@ class App(Blueprint):
         scheduled = (one.configure_kwargs.get("queue") for one in self.periodic_registry.periodic_tasks.values())
         return {task.queue for task in self.tasks.values()} | set(filter(None, scheduled))
 
+    def find_task_of(self, job: Job) -> Task[Any, Any, Any] | None:
+        """The task that this job runs; ``None`` where there is none."""
+        return self.find_task(job.task_name)
+
     def will_configure_task(self) -> None:
         """An app's tasks can be deferred."""
 
@@ -161,10 +165,14 @@ class App(Blueprint):
 
     def perform_import_paths(self) -> None:
         """Import the modules of ``import_paths``."""
-        paths.import_all(self.import_paths)
+        paths.import_all(self.import_paths, why=self._why_imported)
         logger.debug(
             "The modules with tasks are imported", extra={"action": "imported_tasks", "tasks": list(self.tasks)}
         )
+
+    def _why_imported(self, path: str) -> str:
+        """Why this module is imported, for the note of an error."""
+        return "It is one of the app's import_paths"
 
     # Worker
 

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
+from procrastinate import exceptions
 from procrastinate.job_completion import JobCompletion, JobTransaction
 from procrastinate.jobs import Job
 from procrastinate.validation import dump_result
@@ -96,7 +97,10 @@ class JobContext:
     @property
     def task(self) -> Task[Any, Any, Any]:
         """The task that runs."""
-        return self.app.tasks[self.job.task_name]
+        task = self.app.find_task_of(self.job)
+        if task is None:
+            raise exceptions.TaskNotFound(f"Task {self.job.task_name!r} is not registered in this app")
+        return task
 
     @property
     def queues_display(self) -> str:

@@ -7,6 +7,7 @@ import logging
 import pathlib
 import sys
 from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Any, TypeVar
 
 from procrastinate import exceptions
@@ -16,11 +17,39 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
-def import_all(import_paths: Iterable[str]) -> None:
-    """Import modules for what they register."""
+def import_all(import_paths: Iterable[str], *, why: Callable[[str], str]) -> None:
+    """Import modules for what they register.
+
+    What a module raises is raised with a note.
+
+    Parameters
+    ----------
+    why:
+        Tells why a module is imported, and how to leave it out.
+
+    Raises
+    ------
+    LoadFromPathError
+        A module ends the program when it is imported.
+    """
     for path in import_paths:
         logger.debug("Importing %s", path, extra={"action": "import_module", "module_name": path})
-        importlib.import_module(path)
+        try:
+            _import_module(path)
+        except BaseException as error:
+            error.add_note(f"{path} is imported for its tasks. {why(path)}")
+            raise
+
+
+def _import_module(path: str) -> ModuleType:
+    """Import a module that may be a script without a guard: a program must not end without a word because of it."""
+    try:
+        return importlib.import_module(path)
+    except SystemExit as error:
+        raise exceptions.LoadFromPathError(
+            f"Cannot import {path!r}: it ends the program (SystemExit: {error}). Put what only a script does under "
+            "if __name__ == '__main__'"
+        ) from error
 
 
 def load_from_path(path: str, allowed_type: type[T]) -> T:
@@ -37,7 +66,9 @@ def load_from_path(path: str, allowed_type: type[T]) -> T:
             f"{path!r} is not a dotted path: write it as package.module.name, without a colon"
         )
     try:
-        module = importlib.import_module(module_path)
+        module = _import_module(module_path)
+    except exceptions.LoadFromPathError:
+        raise
     except Exception as error:
         what = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
         raise exceptions.LoadFromPathError(f"Cannot import {module_path!r} of {path!r}: {what}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import threading
 import time
@@ -18,6 +19,9 @@ from procrastinate.core.channels import FINISHED_CHANNEL, parse_finished
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
 """Seconds between two looks. Each pause is half as long again as the one before."""
+
+_STEADY = 0.5
+"""Seconds of listening after which a cut connection is no failure to connect: the next pause is a short one."""
 _LISTEN_AFTER = 0.2
 """Seconds after which a wait is worth a connection that listens."""
 _WAITING = (Status.TODO, Status.DOING, Status.ABORTING)
@@ -107,6 +111,7 @@ class FinishedListener:
         self._process = os.getpid()
         self._stop: Ring | None = None
         self._is_listening = False
+        self._listening_since = math.inf
 
     @contextlib.contextmanager
     def ringing(self, job_id: int, ring: Ring) -> Iterator[None]:
@@ -150,8 +155,11 @@ class FinishedListener:
     async def _listen_for_ever(self, stopped: asyncio.Event) -> None:
         pause = _LONGEST_PAUSE
         while True:
+            self._listening_since = math.inf
             with contextlib.suppress(Exception):  # nothing depends on it
                 await self._listen_once(stopped)
+            if time.monotonic() - self._listening_since > _STEADY:
+                pause = _LONGEST_PAUSE
             await asyncio.sleep(pause)
             pause = min(pause * 2, 60)
 
@@ -166,6 +174,7 @@ class FinishedListener:
     def _ring_all(self, stopped: asyncio.Event) -> None:
         with self._mutex:
             self._is_listening = not stopped.is_set()
+            self._listening_since = time.monotonic()
             for ring in [ring for rings in self._rings.values() for ring in rings]:
                 ring()
 

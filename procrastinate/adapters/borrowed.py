@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import sqlalchemy as sa
-from psycopg.rows import tuple_row
-from psycopg.types.datetime import TimestamptzLoader
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectAsync_psycopg
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
+
+from procrastinate.adapters.own_adapters import AsyncQueueCursor, QueueCursor
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import Dialect as _Dialect
@@ -31,7 +31,7 @@ else:
     _Dialect = object
 
 
-class _Borrowed(_Dialect):
+class Borrowed(_Dialect):
     """What a dialect must not do on a connection that is somebody else's."""
 
     supports_statement_cache = True
@@ -59,13 +59,13 @@ class _Borrowed(_Dialect):
         """The owner closes."""
 
 
-class BorrowedPsycopg(_Borrowed, PGDialect_psycopg):
+class BorrowedPsycopg(Borrowed, PGDialect_psycopg):
     """psycopg 3, borrowed."""
 
     supports_statement_cache = True
 
 
-class BorrowedPsycopgAsync(_Borrowed, PGDialectAsync_psycopg):
+class BorrowedPsycopgAsync(Borrowed, PGDialectAsync_psycopg):
     """psycopg 3 with asyncio, borrowed."""
 
     supports_statement_cache = True
@@ -76,7 +76,7 @@ class BorrowedPsycopgAsync(_Borrowed, PGDialectAsync_psycopg):
         return cls
 
 
-class BorrowedPsycopg2(_Borrowed, PGDialect_psycopg2):
+class BorrowedPsycopg2(Borrowed, PGDialect_psycopg2):
     """psycopg2, borrowed."""
 
     supports_statement_cache = True
@@ -111,16 +111,8 @@ def borrowed_async_engine(connect: Callable[[], Awaitable[Any]]) -> AsyncEngine:
     )
 
 
-def use_default_loaders(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> None:
-    """Let this cursor read times as psycopg does by itself: aware.
-
-    The owner may have registered loaders of his own on the connection, which stays as it is.
-    """
-    cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
-
-
 class _Lent:
-    """A raw connection, with cursors that have none of the owner's row and cursor factories."""
+    """A raw connection, with cursors that have none of the owner's adapters, row factories and cursor factories."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -135,22 +127,25 @@ class _Lent:
 
 class _LentPsycopg(_Lent):
     def cursor(self) -> psycopg.Cursor[Any]:
-        cursor = psycopg.Cursor(self._connection, row_factory=tuple_row)
-        use_default_loaders(cursor)
-        return cursor
+        return QueueCursor(self._connection)
 
 
 class _LentPsycopgAsync(_Lent):
     def cursor(self) -> psycopg.AsyncCursor[Any]:
-        cursor = psycopg.AsyncCursor(self._connection, row_factory=tuple_row)
-        use_default_loaders(cursor)
-        return cursor
+        return AsyncQueueCursor(self._connection)
 
 
 class _LentPsycopg2(_Lent):
     def cursor(self) -> Any:
         extensions = importlib.import_module("psycopg2.extensions")
-        return self._connection.cursor(cursor_factory=extensions.cursor)
+        cursor = self._connection.cursor(cursor_factory=extensions.cursor)
+        for name in _PSYCOPG2_READERS:
+            extensions.register_type(getattr(extensions, name), cursor)
+        return cursor
+
+
+_PSYCOPG2_READERS = ("UNICODE", "INTEGER", "LONGINTEGER", "FLOAT", "BOOLEAN", "PYDATETIMETZ")
+"""psycopg2's own for the types that the queue reads: a program may have registered others for all its connections."""
 
 
 _lent: contextvars.ContextVar[_Lent] = contextvars.ContextVar("procrastinate_lent_connection")

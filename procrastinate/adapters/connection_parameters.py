@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 
 # A peer that is gone without a word (a failed host, a firewall that forgot the connection) is noticed within
 # about a minute, instead of the kernel's two hours. libpq ignores these on Unix sockets.
@@ -21,6 +23,9 @@ _KEEPALIVE: Mapping[str, Any] = {
     "tcp_user_timeout": 60_000,
 }
 _CONNECT_TIMEOUT = 10
+
+_ENCODING = "utf8"
+"""psycopg gives bytes for text where the server converts nothing: in a database in SQL_ASCII, without this."""
 
 # What changes how rows are read, or who commits, is the engine's business.
 _NOT_FOR_ENGINES = {"autocommit", "context", "cursor_factory", "row_factory", "server_cursor_factory"}
@@ -39,6 +44,9 @@ _PLACE = {"host", "hostaddr", "port"}
 _PORTS = re.compile(r"[\d,]*")
 """libpq takes what comes before a slash in a password for the port, and says so when it connects."""
 
+_QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'")
+_NAMES = re.compile(r"(?:^|\s)(\w+)\s*=")
+
 _SHOWN = ("service", "host", "hostaddr", "port", "dbname", "user")
 
 
@@ -55,11 +63,39 @@ def parse_conninfo(conninfo: str) -> dict[str, Any]:
     except psycopg.Error:
         parameters = None
     if parameters is None or not _PORTS.fullmatch(str(parameters.get("port", ""))):
-        raise ValueError(
-            "The connection string cannot be read: write it as 'host=... dbname=...' or as "
-            "postgresql://user:password@host:port/dbname, with special characters percent-encoded"
-        )
+        raise ValueError(_why_unreadable(conninfo))
     return parameters
+
+
+def _why_unreadable(conninfo: str) -> str:
+    unknown = _first_unknown(conninfo)
+    if unknown is not None:
+        return (
+            f"The connection string has the parameter {unknown!r}, which PostgreSQL's client library does not know: "
+            "leave it out"
+        )
+    return (
+        "The connection string cannot be read: write it as 'host=... dbname=...' or as "
+        "postgresql://user:password@host:port/dbname, with special characters percent-encoded"
+    )
+
+
+def _first_unknown(conninfo: str) -> str | None:
+    """The first parameter that libpq does not know, where it is surely one, and not a part of a password."""
+    if "://" in conninfo:
+        _, separator, query = conninfo.rpartition("?")
+        if not separator or "@" in query:
+            return None
+        names = [unquote(part.partition("=")[0]) for part in query.split("&")]
+    else:
+        names = _NAMES.findall(_QUOTED.sub("''", conninfo))
+    return next((name for name in names if name.isidentifier() and name not in libpq_names()), None)
+
+
+@functools.cache
+def libpq_names() -> frozenset[str]:
+    """The connection parameters that this libpq knows, and ``ssl``, which it takes in a URL."""
+    return frozenset(option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()) | {"ssl"}
 
 
 def connection_parameters(given: Mapping[str, Any] | str) -> dict[str, Any]:
@@ -89,11 +125,14 @@ def require_known(parameters: Mapping[str, Any], what: str) -> None:
     TypeError
         It names the first that is unknown.
     """
-    for name in parameters.keys() - _NOT_LIBPQ:
-        try:
-            make_conninfo(**{name: ""})
-        except psycopg.Error:
-            raise TypeError(f"{name!r} is neither an argument of {what}") from None
+    for name in parameters:
+        if not is_known(name):
+            raise TypeError(f"{name!r} is neither an argument of {what}")
+
+
+def is_known(name: str) -> bool:
+    """Whether :func:`psycopg.connect` takes an argument of this name."""
+    return name in _NOT_LIBPQ or name in libpq_names()
 
 
 def elsewhere(parameters: Mapping[str, Any], given: Mapping[str, Any] | str) -> dict[str, Any]:
@@ -127,11 +166,15 @@ def without_unset(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def long_lived(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters with defaults by which a lost peer is noticed; what the user has set stays."""
+    """The parameters with defaults by which a lost peer is noticed; what the user has set stays.
+
+    The encoding is always UTF-8: the connections are the queue's own, and its values are Unicode.
+    """
     defaults = dict(_KEEPALIVE)
     if "PGCONNECT_TIMEOUT" not in os.environ:
         defaults["connect_timeout"] = _CONNECT_TIMEOUT
-    return {**defaults, **{name: value for name, value in parameters.items() if name not in _NOT_FOR_ENGINES}}
+    given = {name: value for name, value in parameters.items() if name not in _NOT_FOR_ENGINES}
+    return {**defaults, **given, "client_encoding": _ENCODING}
 
 
 def describe(parameters: Mapping[str, Any]) -> str:

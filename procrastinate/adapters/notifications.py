@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import psycopg
@@ -12,7 +12,9 @@ from psycopg import sql
 
 from procrastinate import exceptions
 from procrastinate.adapters.answers import cut
+from procrastinate.adapters.connect_args import ConnectArgs
 from procrastinate.adapters.engines import translated_errors
+from procrastinate.adapters.own_adapters import ADAPTERS
 from procrastinate.connector import Notify
 
 PROBE_INTERVAL = 15.0
@@ -25,7 +27,7 @@ Connection = psycopg.AsyncConnection[Any]
 
 
 async def listen(
-    parameters: Mapping[str, Any],
+    connect_args: ConnectArgs,
     on_notification: Notify,
     channels: Iterable[str],
     on_listening: Callable[[], None] | None = None,
@@ -34,8 +36,8 @@ async def listen(
 
     Parameters
     ----------
-    parameters:
-        What psycopg connects with.
+    connect_args:
+        What psycopg connects with, asked for now.
     on_listening:
         Called once all channels are listened to.
 
@@ -45,7 +47,8 @@ async def listen(
         The connection cannot be made, or was lost.
     """
     with translated_errors():
-        connection = await Connection.connect(**parameters, autocommit=True)
+        parameters = await connect_args.ask_async()
+        connection = await Connection.connect(**parameters, autocommit=True, context=ADAPTERS)
     try:
         await _listen_on(connection, on_notification, channels, on_listening)
     finally:

@@ -17,7 +17,7 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
-from procrastinate.adapters.borrowed import borrow, borrow_async
+from procrastinate.adapters.borrowed import Borrowed, borrow, borrow_async
 from procrastinate.adapters.engines import call, translated_errors
 from procrastinate.adapters.two_phase import is_two_phase
 from procrastinate.connector import BaseConnector, Operation
@@ -141,12 +141,23 @@ def _is_psycopg2(connection: Any) -> bool:
 
 
 def _run_inside(connection: sa.Connection, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    _refuse_pipeline(connection)
     if is_two_phase(connection):
         call(connection, notify_nothing)
     if is_atomic(operation) and _commits_each_statement(connection):
         with _transaction_block(connection):
             return call(connection, operation, *args, **kwargs)
     return call(connection, operation, *args, **kwargs)
+
+
+def _refuse_pipeline(connection: sa.Connection) -> None:
+    """Refuse a connection of SQLAlchemy's in psycopg's pipeline mode, which SQLAlchemy does not know."""
+    info = getattr(connection.connection.dbapi_connection, "info", None)
+    if getattr(info, "pipeline_status", None) and not isinstance(connection.dialect, Borrowed):
+        raise TypeError(
+            "connection= is one of SQLAlchemy's, in the pipeline mode of psycopg, in which SQLAlchemy gets no answers: "
+            "leave the pipeline first, or give psycopg's own connection"
+        )
 
 
 def _commits_each_statement(connection: sa.Connection) -> bool:

@@ -7,7 +7,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from procrastinate import exceptions
 from procrastinate.adapters import answers
-from procrastinate.adapters.connection_parameters import connection_parameters, describe, elsewhere, long_lived
+from procrastinate.adapters.connect_args import ConnectArgs, Given
+from procrastinate.adapters.connection_parameters import elsewhere, long_lived
 from procrastinate.adapters.engines import AsyncEngineRunner, EngineRunner
 from procrastinate.adapters.notifications import listen
 from procrastinate.adapters.psycopg_engines import psycopg_async_engine, psycopg_engine
@@ -33,7 +34,8 @@ class WorkerConnector(TakesUserConnections):
     Parameters
     ----------
     connect_args:
-        What psycopg connects with: a connection string, or arguments of :func:`psycopg.connect`.
+        What psycopg connects with: a connection string, or arguments of :func:`psycopg.connect`. Or a function that
+        returns either, which is called whenever a connection is made, in any thread.
     listen_connect_args:
         What is different for the connection that listens: behind a pooler that shares connections among transactions,
         the way past it. In the same form.
@@ -46,29 +48,33 @@ class WorkerConnector(TakesUserConnections):
 
     def __init__(
         self,
-        connect_args: Mapping[str, Any] | str,
+        connect_args: Given,
         *,
         listen_connect_args: Mapping[str, Any] | str | None = None,
         json_dumps: Callable[[Any], str] | None = None,
         json_loads: Callable[[str], Any] | None = None,
     ) -> None:
         super().__init__(json_dumps=json_dumps, json_loads=json_loads)
-        self._parameters = _unprepared(long_lived(connection_parameters(connect_args)))
+        self._given = connect_args
+        self._connect_args = ConnectArgs(connect_args).changed(lambda asked: _unprepared(long_lived(asked)))
         self._listen_connect_args = listen_connect_args
-        self._listening_parameters = self._parameters
+        self._listening_args = self._connect_args
         if listen_connect_args is not None:
-            self._listening_parameters = long_lived(elsewhere(self._parameters, listen_connect_args))
+            elsewhere({}, listen_connect_args)  # read now, so that an error comes now
+            self._listening_args = self._connect_args.changed(
+                lambda asked: long_lived(elsewhere(asked, listen_connect_args))
+            )
         self._sync: EngineRunner | None = None
         self._async: AsyncEngineRunner | None = None
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({describe(self._parameters)})"
+        return f"{type(self).__name__}({self._connect_args!r})"
 
     def open(self, pool: Any = None) -> None:
         """Make ready for synchronous use. A worker brings its own engines and takes none."""
         _refuse_engine(pool)
         if self._sync is None:
-            engine = psycopg_engine(self._parameters, pool_size=_SYNC_CONNECTIONS, **_OPTIONS)
+            engine = psycopg_engine(self._connect_args, pool_size=_SYNC_CONNECTIONS, **_OPTIONS)
             answers.watch_connections(engine)
             self._sync = EngineRunner(engine, owned=True, pinned=True)
 
@@ -82,7 +88,7 @@ class WorkerConnector(TakesUserConnections):
         """Make ready, for synchronous use too. Nothing connects yet."""
         self.open(pool)
         if self._async is None:
-            engine = psycopg_async_engine(self._parameters, pool_size=_ASYNC_CONNECTIONS, **_OPTIONS)
+            engine = psycopg_async_engine(self._connect_args, pool_size=_ASYNC_CONNECTIONS, **_OPTIONS)
             answers.watch_connections(engine.sync_engine)
             self._async = AsyncEngineRunner(engine, owned=True, pinned=True)
 
@@ -108,7 +114,7 @@ class WorkerConnector(TakesUserConnections):
     def get_worker_connector(self) -> WorkerConnector:
         """Another one: where an app runs on this one, a task that defers must not keep a worker's heart waiting."""
         return WorkerConnector(
-            self._parameters,
+            self._given,
             listen_connect_args=self._listen_connect_args,
             json_dumps=self.json_dumps,
             json_loads=self.json_loads,
@@ -126,7 +132,7 @@ class WorkerConnector(TakesUserConnections):
         """
         if self._async is None:
             raise exceptions.AppNotOpen
-        await listen(self._listening_parameters, on_notification, channels, on_listening)
+        await listen(self._listening_args, on_notification, channels, on_listening)
 
 
 def _unprepared(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def _migrate_from_command_line() -> None:
     url = context.get_x_argument(as_dictionary=True).get("url")
     if url is None:
         raise SystemExit("Say which database: alembic -x url=postgresql+psycopg://user@host/name upgrade head")
-    engine = sa.create_engine(url)
+    engine = sa.create_engine(url, client_encoding="utf8")  # a database in SQL_ASCII has bytes for text otherwise
     with engine.connect() as connection:
         _migrate(connection)
     engine.dispose()

@@ -5,7 +5,8 @@ The text of the statement is the same for one row and for ten thousand, so it is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,26 +22,54 @@ class Word(sa.types.TypeDecorator[str]):
 
 
 class _Written(sa.types.TypeDecorator[Sequence[Any]]):
-    """An array as PostgreSQL writes it, of values that need no quotes.
+    """An array as PostgreSQL writes it: drivers are given text.
 
-    Drivers write an array value by value, in Python: for the outcome of a job, a twentieth of a worker's time.
+    A program can tell its driver what to make of a list: JSON, say. Without that, drivers write an array value by
+    value, in Python: for the outcome of a job, a twentieth of a worker's time.
+
+    https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO
+
+    Parameters
+    ----------
+    write:
+        Writes an item that is not ``None``.
     """
 
     impl = sa.Text
     cache_ok = True
 
+    def __init__(self, write: Callable[[Any], str] = str) -> None:
+        super().__init__()
+        self.write = write
+
     def process_bind_param(self, value: Sequence[Any] | None, dialect: sa.Dialect) -> str | None:
         """As text."""
         if value is None:
             return None
-        return "{" + ",".join("NULL" if item is None else str(item) for item in value) + "}"
+        write = self.write
+        return "{" + ",".join(["NULL" if item is None else write(item) for item in value]) + "}"
+
+
+def _quote(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _quote_time(time: datetime.datetime) -> str:
+    return f'"{time.isoformat()}"'
+
+
+def _writer(item_type: TypeEngine[Any]) -> Callable[[Any], str]:
+    """What writes an item. A number, a truth value and a plain word need no quotes."""
+    if isinstance(item_type, sa.DateTime):
+        return _quote_time
+    return _quote if isinstance(item_type, sa.Text) else str
 
 
 def array_param(name: str, item_type: TypeEngine[Any]) -> sa.ColumnElement[Any]:
     """A bound array, cast: an array of nothing but ``None`` carries no type of its own."""
     array_type: ARRAY[Any] = ARRAY(item_type)
-    needs_no_quotes = isinstance(item_type, (sa.Integer, Word))
-    return sa.cast(sa.bindparam(name, type_=_Written() if needs_no_quotes else array_type), array_type)
+    return sa.cast(sa.bindparam(name, type_=_Written(_writer(item_type))), array_type)
 
 
 def unnest(columns: Mapping[str, TypeEngine[Any]], *, name: str) -> sa.TableValuedAlias:

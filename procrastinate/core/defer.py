@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, Insert, insert
+from sqlalchemy.dialects.postgresql import JSONB, Insert, insert
 from sqlalchemy.types import TypeEngine
 
-from procrastinate.core.arrays import transpose, unnest
+from procrastinate.core.arrays import array_param, transpose, unnest
 from procrastinate.core.operation import atomic, plain
 from procrastinate.core.records import NewJob
 from procrastinate.core.tables import UNDECIDED, holds_queueing_lock, jobs
@@ -200,9 +200,9 @@ def next_id() -> sa.ColumnElement[int]:
 
 def _insert_or_look_statement() -> sa.CompoundSelect[Any]:
     written = _insert_by_queueing_lock(skip_taken)
-    wanted = sa.bindparam("wanted", type_=ARRAY(sa.Text()))
+    wanted = array_param("wanted", sa.Text())
     waiting = sa.select(jobs.c.id, jobs.c.queueing_lock, sa.false().label("is_new")).where(
-        holds_queueing_lock(), jobs.c.queueing_lock == sa.any_(sa.cast(wanted, ARRAY(sa.Text())))
+        holds_queueing_lock(), jobs.c.queueing_lock == sa.any_(wanted)
     )
     return sa.union_all(sa.select(written.c.id, written.c.queueing_lock, sa.true().label("is_new")), waiting)
 

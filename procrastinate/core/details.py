@@ -39,10 +39,8 @@ def has_details(job: FinishedJob) -> bool:
 
 def detail_parameters(batch: Sequence[FinishedJob]) -> dict[str, Any]:
     """The parameters for :data:`DETAIL_COLUMNS`."""
-    # With a blank before it: in an array, pg8000 sends the text null as no text at all.
-    results_list = [None if job.result is None else f" {job.result}" for job in batch]
     return {
-        "result_list": results_list,
+        "result_list": [job.result for job in batch],
         "announce_list": [job.announce for job in batch],
         **error_parameters(batch),
     }

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from procrastinate.core.arguments import LISTED_ARGUMENTS, SMALL_ARGUMENTS
-from procrastinate.core.arrays import is_one_of
+from procrastinate.core.arrays import array_param, is_one_of
 from procrastinate.core.records import Rank, StoredJob
 from procrastinate.core.tables import (
     DOING,
@@ -118,8 +117,7 @@ def _from_queues() -> sa.Select[Any]:
     The scans lock nothing: they would lock the limit in each queue. So that two workers that see the same
     candidates both find work, each looks at four times what it takes.
     """
-    many = sa.bindparam("queues", type_=ARRAY(sa.Text()))
-    queue = sa.func.unnest(sa.cast(many, ARRAY(sa.Text()))).table_valued("name", name="queue").render_derived()
+    queue = sa.func.unnest(array_param("queues", sa.Text())).table_valued("name", name="queue").render_derived()
     candidate = jobs.alias("candidate")
     of_queue = candidate.c.queue_name == queue.c.name
     first = _ready_ids(candidate, is_ready(candidate) & of_queue).limit(_LIMIT * 4)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 
+from procrastinate.core.arrays import array_param
 from procrastinate.core.records import Waiting
 from procrastinate.core.tables import workers
 
@@ -19,7 +19,7 @@ _WORKER_ID = sa.bindparam("worker", type_=sa.BigInteger())
 _CALLED_FOR = (
     sa.update(workers)
     .where(workers.c.id == _WORKER_ID)
-    .values(called_for=sa.bindparam("queues", type_=ARRAY(sa.Text())))
+    .values(called_for=array_param("queues", sa.Text()))
     .returning(workers.c.id)
 )
 

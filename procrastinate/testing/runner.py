@@ -250,7 +250,7 @@ class Runner:
         return context.run(self._caller.drive, execute)
 
     def _needs_event_loop(self, job: Job) -> bool:
-        task = self._app.tasks.get(job.task_name)
+        task = self._app.find_task_of(job)
         return self._has_own_middleware or (task is not None and (task.is_async or task.timeout is not None))
 
     def _raise(self, outcome: Outcome, status: Status) -> None:

@@ -100,12 +100,15 @@ class JobRun:
 
     async def _find_and_call(self) -> tuple[Task[Any, Any, Any] | None, RunResult]:
         self._log(logging.DEBUG, "loaded_job_info", "Loaded job %s")
-        try:
-            task = self._worker.find_task(self.job.task_name)
-        except exceptions.TaskNotFound as error:
-            return None, self._without_task(error)
         if isinstance(self.job.task_kwargs, UnreadArguments) and not await self._read_arguments():
             return None, RunResult(release_in=0.0)
+        try:
+            task = self._worker.find_task_of(self.job)
+        except exceptions.TaskNotFound as error:
+            return None, self._without_task(error)
+        except BaseException as error:
+            # Code of the program may run while a task is looked for: what it raises is how the run ended.
+            return None, RunResult(exception=error)
         if isinstance(self.job.task_kwargs, UnreadableArguments):
             message = f"The arguments of job {self.job.call_string} cannot be read: {self.job.task_kwargs.reason}"
             return None, RunResult(exception=exceptions.InvalidJob(message))

@@ -21,9 +21,18 @@ _SHORTEST_ABORT_PAUSE = 0.1
 """Seconds between two looks for requests to abort, however many hints come."""
 
 
-async def supervise(name: str, service: Service, logger: logging.Logger) -> None:
-    """Run a service until it is done, starting it again, with growing pauses, whenever it fails."""
-    backoff = Backoff()
+STEADY = 0.5
+"""Seconds of listening after which a cut connection is no failure to connect: the next pause is a short one."""
+
+
+async def supervise(name: str, service: Service, logger: logging.Logger, backoff: Backoff) -> None:
+    """Run a service until it is done, starting it again, with growing pauses, whenever it fails.
+
+    Parameters
+    ----------
+    backoff:
+        Gives the pauses. The service may reset it where it knows that it has worked.
+    """
     loop = asyncio.get_running_loop()
     while True:
         started = loop.time()
@@ -58,6 +67,9 @@ class Listener:
         Called with the id of a job whose abort may have been requested.
     on_listening:
         Called whenever notifications are heard from then on.
+    on_steady:
+        Called when listening ends that has lasted for :data:`STEADY` seconds. A connection that is cut at once does not
+        count: something on the way does not let it listen.
     """
 
     def __init__(
@@ -67,18 +79,32 @@ class Listener:
         on_waiting: Callable[[bool], None],
         on_abort: Callable[[int], None],
         on_listening: Callable[[], None],
+        on_steady: Callable[[], None],
     ) -> None:
         self._manager = manager
         self._queues = queues
+        self._on_steady = on_steady
         self._on_waiting = on_waiting
         self._on_abort = on_abort
         self._on_listening = on_listening
 
     async def run(self) -> None:
         """Listen until cancelled. What came before listening began is looked for once it has."""
-        await self._manager.listen_for_jobs(
-            on_notification=self._handle, queues=self._queues, on_listening=self._on_listening
-        )
+        loop = asyncio.get_running_loop()
+        since: float | None = None
+
+        def listening() -> None:
+            nonlocal since
+            since = loop.time()
+            self._on_listening()
+
+        try:
+            await self._manager.listen_for_jobs(
+                on_notification=self._handle, queues=self._queues, on_listening=listening
+            )
+        finally:
+            if since is not None and loop.time() - since >= STEADY:
+                self._on_steady()
 
     async def _handle(self, *, channel: str, notification: Notification) -> None:
         if notification["type"] == "abort_job_requested":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from procrastinate import exceptions
 from procrastinate.job_context import queues_display
 from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDeferrer, read_max_delay
+from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.fetch_loop import FetchLoop
 from procrastinate.worker.giving_back import GivingBack
 from procrastinate.worker.heartbeat import Heartbeat
@@ -36,6 +38,7 @@ class Session:
         self._manager = manager
         self._event_loop = asyncio.get_running_loop()
         self._side_tasks_by_name: dict[str, asyncio.Task[None]] = {}
+        self._backoffs: defaultdict[str, Backoff] = defaultdict(Backoff)
         self._recorder = Recorder(manager, worker.settings.delete_jobs, worker.logger, self._on_recorded)
         self._fetch_loop = self._make_fetch_loop()
         self._giving_back = GivingBack(
@@ -254,7 +257,8 @@ class Session:
     async def _side_tasks(self) -> AsyncIterator[None]:
         tasks = self._side_tasks_by_name
         for name, service in self._services().items():
-            tasks[name] = asyncio.create_task(supervise(name, service, self._worker.logger), name=name)
+            backoff = self._backoffs[name]
+            tasks[name] = asyncio.create_task(supervise(name, service, self._worker.logger, backoff), name=name)
         try:
             yield
         finally:
@@ -275,6 +279,7 @@ class Session:
                 self._fetch_loop.notified,
                 aborts.hint,
                 self._fetch_loop.listening,
+                self._backoffs["listener"].reset,
             )
             services["listener"] = listener.run
         else:

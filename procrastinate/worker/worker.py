@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from procrastinate import exceptions
-from procrastinate.jobs import DeleteJobCondition
+from procrastinate.jobs import DeleteJobCondition, Job
 from procrastinate.manager import JobManager
 from procrastinate.middleware import TaskMiddleware, WorkerMiddleware
 from procrastinate.schema import SchemaManager
@@ -184,13 +184,17 @@ class Worker:
         TaskNotFound
             The app has none.
         """
-        task = self.app.find_task(task_name)
-        if task is None:
-            raise exceptions.TaskNotFound(
-                f"Task {task_name!r} is not registered in this app: is the module that declares it imported "
-                "(import_paths), and did it keep its name (aliases)?"
-            )
-        return task
+        return _require_task(task_name, self.app.find_task(task_name))
+
+    def find_task_of(self, job: Job) -> Task[Any, Any, Any]:
+        """The task that a job runs.
+
+        Raises
+        ------
+        TaskNotFound
+            The app has none.
+        """
+        return _require_task(job.task_name, self.app.find_task_of(job))
 
     def log_context(self) -> dict[str, Any]:
         """As it goes into the ``extra`` of a log record."""
@@ -235,3 +239,12 @@ class Worker:
         if not self.settings.install_signal_handlers:
             return contextlib.nullcontext()
         return on_stop_signal(self._stop_at_signal)
+
+
+def _require_task(name: str, task: Task[Any, Any, Any] | None) -> Task[Any, Any, Any]:
+    if task is None:
+        raise exceptions.TaskNotFound(
+            f"Task {name!r} is not registered in this app: is the module that declares it imported "
+            "(import_paths), and did it keep its name (aliases)?"
+        )
+    return task

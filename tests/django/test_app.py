@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pathlib
 import subprocess
 import sys
 from typing import Any
@@ -30,6 +31,9 @@ settings.configure(**{
     **given,
 })
 """
+
+
+_FOR_MODELS = ("django.contrib.contenttypes", "django.contrib.auth")
 
 
 def _run(script: str, **settings: Any) -> str:
@@ -61,21 +65,143 @@ def test_it_is_bound() -> None:
     assert app.import_paths == ["tests.django.shop.tasks"]
 
 
-@pytest.mark.parametrize("installed", ["procrastinate.contrib.django", "procrastinate.adapters.django"])
-def test_both_names_install_the_same(installed: str) -> None:
-    """The same label, models and migrations."""
+_INSTALLED = {
+    "procrastinate.contrib.django": "procrastinate.contrib.django",
+    "procrastinate.contrib.django.apps.ProcrastinateConfig": "procrastinate.contrib.django",
+    "procrastinate.adapters.django": "procrastinate.adapters.django",
+    "procrastinate.adapters.django.apps.ProcrastinateConfig": "procrastinate.adapters.django",
+}
+"""What can be in INSTALLED_APPS, and the name by which the app is installed then."""
+
+
+@pytest.mark.parametrize(("entry", "name"), _INSTALLED.items())
+def test_the_app_is_installed_under_the_name_that_the_project_gives(entry: str, name: str) -> None:
     printed = _run(
         """
 django.setup()
+import pathlib
 from django.apps import apps
+from django.contrib.staticfiles import finders
+from django.core.management import get_commands, load_command_class
+from django.db.migrations.autodetector import MigrationAutodetector
 from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.state import ProjectState
+from django.template.loader import get_template
 from procrastinate.contrib.django.models import ProcrastinateJob
+name = given["NAME"]
 config = apps.get_app_config("procrastinate")
-print(config.name, ProcrastinateJob._meta.label, {l for l, n in MigrationLoader(None).disk_migrations} - {"shop"})
+assert config.name == name and apps.is_installed(name), config.name
+assert apps.get_containing_app_config(name + ".models") is config
+assert ProcrastinateJob._meta.app_config is config and ProcrastinateJob in config.get_models()
+loader = MigrationLoader(None)
+assert "procrastinate" in loader.migrated_apps
+autodetector = MigrationAutodetector(loader.project_state(), ProjectState.from_apps(apps))
+changes = autodetector.changes(loader.graph, trim_to_apps={"procrastinate"})
+assert not changes, changes
+assert loader.migrations_module("procrastinate")[0] == name + ".migrations"
+assert get_commands()["procrastinate"] == name
+load_command_class(name, "procrastinate")
+get_template("procrastinate/admin/errors.html")
+assert finders.find("procrastinate/admin.css")
+apps.set_available_apps([name])
+print("all right")
 """,
-        INSTALLED_APPS=[installed, "tests.django.shop"],
+        NAME=name,
+        INSTALLED_APPS=[entry, "tests.django.shop", "django.contrib.staticfiles", *_FOR_MODELS],
+        TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}],
     )
-    assert printed == "procrastinate.adapters.django procrastinate.ProcrastinateJob {'procrastinate'}"
+    assert printed == "all right"
+
+
+def test_the_app_installed_under_two_names_is_refused_with_both_names() -> None:
+    printed = _run(
+        """
+from django.core.exceptions import ImproperlyConfigured
+try:
+    django.setup()
+except ImproperlyConfigured as error:
+    print(error)
+""",
+        INSTALLED_APPS=["procrastinate.contrib.django", "procrastinate.adapters.django"],
+    )
+    assert "twice" in printed
+    assert "'procrastinate.contrib.django'" in printed
+    assert "'procrastinate.adapters.django'" in printed
+
+
+def test_the_admin_is_registered_under_both_names() -> None:
+    for name in ("procrastinate.contrib.django", "procrastinate.adapters.django"):
+        printed = _run(
+            """
+django.setup()
+from django.contrib import admin
+from procrastinate.contrib.django.models import ProcrastinateJob
+print(admin.site.is_registered(ProcrastinateJob))
+""",
+            INSTALLED_APPS=[
+                *("django.contrib.admin", "django.contrib.messages", "django.contrib.sessions"),
+                *(name, *_FOR_MODELS),
+            ],
+        )
+        assert printed == "True", name
+
+
+def test_an_installed_app_that_is_one_module_has_no_tasks(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "single.py").write_text("")
+    printed = _run(
+        "sys.path.insert(0, given['PATH']); django.setup()\n"
+        "from procrastinate.contrib.django import app; print(app.import_paths)",
+        PATH=str(tmp_path),
+        INSTALLED_APPS=["procrastinate.contrib.django", "single"],
+    )
+    assert printed == "[]"
+
+
+_BROKEN_TASKS = {
+    "a package that is not installed": "from celery_that_is_not_here import shared_task",
+    "a name that is not defined": "undefined_name",
+    "a slip of the pen": "def (",
+    "a script without a guard": "import sys; sys.exit(3)",
+}
+
+
+@pytest.mark.parametrize("text", _BROKEN_TASKS.values(), ids=_BROKEN_TASKS)
+def test_an_app_whose_tasks_cannot_be_imported_is_named_and_can_be_left_out(tmp_path: pathlib.Path, text: str) -> None:
+    (tmp_path / "thirdparty").mkdir()
+    (tmp_path / "thirdparty" / "__init__.py").touch()
+    (tmp_path / "thirdparty" / "tasks.py").write_text(text)
+    script = """
+sys.path.insert(0, given["PATH"])
+try:
+    django.setup()
+except Exception as error:
+    print(error.__notes__)
+else:
+    from procrastinate.contrib.django import app
+    print(app.import_paths)
+"""
+    project = {"PATH": str(tmp_path), "INSTALLED_APPS": ["procrastinate.contrib.django", "thirdparty"]}
+    printed = _run(script, **project)
+    for words in ("thirdparty.tasks", "PROCRASTINATE_AUTODISCOVER_MODULE_NAME", "PROCRASTINATE_AUTODISCOVER_EXCLUDE"):
+        assert words in printed
+    assert _run(script, PROCRASTINATE_AUTODISCOVER_EXCLUDE=["thirdparty"], **project) == "[]"
+
+
+def test_a_module_of_import_paths_that_cannot_be_imported_is_said_to_be_one(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "of_import_paths.py").write_text("undefined_name")
+    printed = _run(
+        """
+sys.path.insert(0, given["PATH"])
+try:
+    django.setup()
+except NameError as error:
+    print(error.__notes__)
+""",
+        PATH=str(tmp_path),
+        INSTALLED_APPS=["procrastinate.contrib.django"],
+        PROCRASTINATE_IMPORT_PATHS=["of_import_paths"],
+    )
+    assert "PROCRASTINATE_IMPORT_PATHS" in printed
 
 
 USES = (

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime
+import importlib
 import logging
+import pathlib
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.db import transaction
 from django.test.utils import override_settings
+from django.utils import timezone
 
 from procrastinate import exceptions
 from procrastinate.adapters.django.task_backend import framework
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.locks import by_arguments
 from procrastinate.retry import RetryStrategy
 from procrastinate.testing import Jobs
 from tests.django.shop import framework_tasks as tasks
@@ -38,9 +44,7 @@ def backend(**options: Any) -> Any:
 
 
 def run_worker(**options: Any) -> None:
-    """Run what waits, by a worker that has not seen any of the tasks."""
-    for name in [name for name in app.tasks if name.startswith(tasks.__name__)]:
-        del app.tasks[name]
+    """Run what waits."""
     app.run_worker(wait=False, install_signal_handlers=False, listen_notify=False, **options)
 
 
@@ -319,3 +323,221 @@ def test_the_helpers_of_tests_take_these_tasks_too() -> None:
         (record,) = jobs.run(tasks=[tasks.add_async, app_task])
         assert record.job.task_name == app_task.name
         transaction.set_rollback(True)
+
+
+# Backends
+
+DUMMY = f"{framework.NAME}.backends.dummy.DummyBackend"
+
+
+def backends(**entries: Any) -> Any:
+    """The setting ``TASKS``: a path of a backend, or the options of one of this queue's, for each alias."""
+    return override_settings(
+        TASKS={
+            alias: {"BACKEND": value}
+            if isinstance(value, str)
+            else {"BACKEND": BACKEND, "QUEUES": [], "OPTIONS": value}
+            for alias, value in entries.items()
+        }
+    )
+
+
+def test_a_task_runs_that_is_declared_on_another_backend_and_enqueued_on_this_queues() -> None:
+    with backends(default=DUMMY, queue={}):
+        result = tasks.add.using(backend="queue").enqueue(1, b=2)
+        run_worker()
+        result.refresh()
+        assert (result.status, result.return_value, result.backend) == (SUCCESSFUL, 3, "queue")
+        read = result.task.get_result(result.id)
+        assert (read.task.backend, read.backend, read.args, read.kwargs) == ("queue", "queue", [1], {"b": 2})
+        read.refresh()
+
+
+def test_an_async_task_runs_on_the_backend_that_it_was_enqueued_on() -> None:
+    with backends(default=DUMMY, queue={}):
+        result = tasks.add_async.using(backend="queue").enqueue(1, b=2)
+        run_worker()
+        result.refresh()
+        assert (result.status, result.return_value) == (SUCCESSFUL, 3)
+
+
+async def _enqueue_async(task: Any) -> Any:
+    return await task.aenqueue()
+
+
+def test_the_options_count_of_the_backend_that_a_job_was_enqueued_on() -> None:
+    with backends(default={}, patient={"retry": 1}):
+        once = tasks.fail.enqueue()
+        twice = tasks.fail.using(backend="patient").enqueue()
+        twice_async = asyncio.run(_enqueue_async(tasks.fail_async.using(backend="patient")))
+        run_worker()
+        for result, attempts, alias in ((once, 1, "default"), (twice, 2, "patient"), (twice_async, 2, "patient")):
+            result.refresh()
+            assert (result.status, len(result.errors), result.backend) == (FAILED, attempts, alias)
+
+
+def test_a_result_is_of_the_backend_that_the_job_was_enqueued_on_whichever_is_asked() -> None:
+    with backends(default={}, patient={}):
+        result = tasks.add.using(backend="patient", queue_name="slow", priority=7).enqueue(1)
+        read = tasks.add.get_result(result.id)
+        assert (read.backend, read.task) == ("patient", result.task)
+
+
+def test_a_job_runs_after_its_backend_was_given_another_alias() -> None:
+    with backends(default=DUMMY, before={"retry": 1}):
+        result = tasks.fail.using(backend="before").enqueue()
+    with backends(default=DUMMY, after={"retry": 2}):
+        run_worker()
+        read = framework.task_backends["after"].get_result(result.id)
+        assert (read.status, len(read.errors), read.backend) == (FAILED, 3, "after")
+
+
+def test_a_backend_that_is_given_a_task_of_another_one_enqueues_it_as_its_own() -> None:
+    with backends(default=DUMMY, queue={}):
+        result = framework.task_backends["queue"].enqueue(tasks.add, [1], {})
+        assert (result.task.backend, result.backend) == ("queue", "queue")
+        run_worker()
+        result.refresh()
+        assert result.status == SUCCESSFUL
+
+
+def test_the_signals_of_a_task_are_sent_by_the_backend_that_it_was_enqueued_on() -> None:
+    senders = []
+
+    def receive(sender: Any, **kwargs: Any) -> None:
+        senders.append(sender)
+
+    framework.task_finished.connect(receive)
+    try:
+        with backends(default=DUMMY, queue={}):
+            tasks.add.using(backend="queue").enqueue(1)
+            run_worker()
+    finally:
+        framework.task_finished.disconnect(receive)
+    assert [sender.__name__ for sender in senders] == ["ProcrastinateBackend"]
+
+
+def test_a_lock_of_all_arguments_is_the_same_on_every_backend() -> None:
+    lock = by_arguments()
+    with backends(default={"lock": lock}, other={"lock": lock}):
+        tasks.add.enqueue(1)
+        tasks.add.using(backend="other").enqueue(1)
+        locks = set(ProcrastinateJob.objects.values_list("lock", flat=True))
+        assert len(locks) == 1
+        assert None not in locks
+
+
+def test_a_backend_whose_package_a_worker_lacks_keeps_no_job_of_this_queue_from_running() -> None:
+    with backends(queue={}, lacking="package_that_is_not_here.Backend", default=DUMMY):
+        result = tasks.add.using(backend="queue").enqueue(1)
+        run_worker()
+        result.refresh()
+        assert result.status == SUCCESSFUL
+
+
+# Modules that cannot be imported
+
+_BROKEN_MODULES = {
+    "a name that is not defined": ("undefined_name", "builtins.NameError"),
+    "a slip of the pen": ("def (", "builtins.SyntaxError"),
+    "a package that is not installed": ("import package_that_is_not_here", "builtins.ModuleNotFoundError"),
+    "a name that a module lacks": ("from json import name_that_is_not_there", "builtins.ImportError"),
+    "an end of the program": ("raise SystemExit(3)", "builtins.SystemExit"),
+    "an interrupt": ("raise KeyboardInterrupt", "builtins.KeyboardInterrupt"),
+    "a backend that is gone": ("import tests.django.shop.framework_tasks as t; t.task(backend='gone')(print)", ""),
+}
+
+
+class _Module:
+    """A module with a task that can be broken after a job of it was enqueued, as by a deploy, and mended."""
+
+    def __init__(self, folder: pathlib.Path, name: str) -> None:
+        self._file = folder / f"{name}.py"
+        self.name = name
+        self.write("")
+
+    def write(self, text: str) -> None:
+        """Begin the module with this text, and forget it: the next import reads it."""
+        sys.modules.pop(self.name, None)
+        importlib.invalidate_caches()
+        whole = f"{text}\nfrom tests.django.shop.framework_tasks import task\n@task\ndef work(): return 'done'\n"
+        self._file.write_text(whole)
+
+    def load(self) -> Any:
+        """Its task."""
+        return importlib.import_module(self.name).work
+
+
+@pytest.fixture
+def module(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Module]:
+    """A module that can be imported."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    module = _Module(tmp_path, f"broken_{uuid.uuid4().hex}")
+    yield module
+    sys.modules.pop(module.name, None)
+
+
+@pytest.mark.parametrize(("text", "kind"), _BROKEN_MODULES.values(), ids=_BROKEN_MODULES)
+def test_what_the_module_of_a_task_raises_is_an_error_of_the_run(
+    module: _Module, text: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with backend():
+        result = module.load().enqueue()
+        module.write(text)
+        run_worker()
+        module.write("")
+        result.refresh()
+        assert result.status == FAILED
+        [error] = result.errors
+        assert error.exception_class_path == kind or not kind
+        assert module.name in error.traceback
+        [record] = [record for record in caplog.records if getattr(record, "action", "") == "job_error"]
+        assert record.exc_info is not None
+
+
+def test_a_task_whose_module_is_mended_runs_at_its_next_attempt(module: _Module) -> None:
+    with backend(retry=1):
+        result = module.load().enqueue()
+        module.write("undefined_name")
+
+        async def mend(call_next: Any, context: Any, worker: Any) -> Any:
+            try:
+                return await call_next()
+            finally:
+                module.write("")
+
+        run_worker(worker_middleware=[mend])
+        result.refresh()
+        assert (result.status, result.return_value, len(result.errors)) == (SUCCESSFUL, "done", 1)
+
+
+def test_a_module_that_is_gone_is_a_task_that_is_not_found(module: _Module, tmp_path: pathlib.Path) -> None:
+    with backend():
+        result = module.load().enqueue()
+        module.write("")
+        (tmp_path / f"{module.name}.py").unlink()
+        importlib.invalidate_caches()
+        run_worker()
+        kept = app.job_manager.get_result(int(result.id))
+        assert kept.status == "failed"
+        assert kept.errors[-1].exception_class == "procrastinate.exceptions.TaskNotFound"
+
+
+# Times
+
+
+@pytest.mark.parametrize("use_tz", [True, False])
+def test_all_times_of_a_result_are_as_djangos_own_now(use_tz: bool) -> None:
+    with backend(retry=1), override_settings(USE_TZ=use_tz):
+        before = timezone.now()
+        soon = before + datetime.timedelta(hours=1)
+        waiting = tasks.add.using(run_after=soon).enqueue(1)
+        result = tasks.fail_first.enqueue()
+        for _ in range(2):
+            run_worker()
+            result.refresh()
+            after = timezone.now()
+            moments = (result.enqueued_at, result.started_at, result.last_attempted_at, result.finished_at)
+            assert all(before <= moment <= after for moment in moments)
+        assert tasks.add.get_result(waiting.id).task == waiting.task

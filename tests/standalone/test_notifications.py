@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from procrastinate import exceptions
 from procrastinate.adapters import notifications
+from procrastinate.adapters.connect_args import ConnectArgs
 from procrastinate.adapters.connection_parameters import connection_parameters
 from tests.database import libpq_url
 
@@ -23,7 +24,8 @@ class Listener:
     def __init__(self, parameters: dict[str, Any], channels: list[str]) -> None:
         self.heard: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self.listening = asyncio.Event()
-        self.task = asyncio.create_task(notifications.listen(parameters, self._hear, channels, self.listening.set))
+        listening = notifications.listen(ConnectArgs(parameters), self._hear, channels, self.listening.set)
+        self.task = asyncio.create_task(listening)
 
     async def _hear(self, *, channel: str, payload: str) -> None:
         self.heard.put_nowait((channel, payload))

@@ -1,28 +1,45 @@
-"""The Django application, installed as ``procrastinate.contrib.django`` or as ``procrastinate.adapters.django``."""
+"""The Django application. :mod:`procrastinate.contrib.django.apps` gives it the name that projects install it by."""
 
 from __future__ import annotations
 
 import logging
+from typing import Any
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
+from django.core.exceptions import ImproperlyConfigured
 from django.db.models import signals
 from django.utils.module_loading import import_string
 
 from procrastinate.adapters.django import project_app
 from procrastinate.adapters.django.project_app import DjangoApp
 from procrastinate.adapters.django.settings import get_settings
-from procrastinate.adapters.django.task_lookup import find_task
+from procrastinate.adapters.django.task_lookup import TaskLookup
 
 logger = logging.getLogger(__name__)
 
 
 class ProcrastinateConfig(AppConfig):
-    """Binds the project's app when Django is ready, and imports the tasks of the installed apps."""
+    """Binds the project's app when Django is ready, and imports the tasks of the installed apps.
+
+    Raises
+    ------
+    ImproperlyConfigured
+        ``INSTALLED_APPS`` has it twice, under two names.
+    """
 
     name = "procrastinate.adapters.django"
     label = "procrastinate"
     verbose_name = "Procrastinate"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def __init__(self, app_name: str, app_module: Any) -> None:
+        other = apps.app_configs.get(self.label)
+        if isinstance(other, ProcrastinateConfig):
+            raise ImproperlyConfigured(
+                f"INSTALLED_APPS has Procrastinate twice, as {other.name!r} and as {app_name!r}: "
+                "keep 'procrastinate.contrib.django' alone"
+            )
+        super().__init__(app_name, app_module)
 
     @property
     def app(self) -> DjangoApp:
@@ -43,7 +60,7 @@ class ProcrastinateConfig(AppConfig):
             self.app.explain(reason)
             return
         settings = get_settings()
-        self.app.bind(settings, find_elsewhere=find_task)
+        self.app.bind(settings, find_elsewhere=TaskLookup().find)
         self.app.perform_import_paths()
         if settings.ON_APP_READY is not None:
             import_string(settings.ON_APP_READY)(self.app)

@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
 
+from django.apps import apps
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, register
 from django.db import connections
@@ -55,6 +56,7 @@ def _is_mapping(value: Any) -> bool:
 
 _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "AUTODISCOVER_MODULE_NAME": (_is_optional_text, "the name of a module, or None"),
+    "AUTODISCOVER_EXCLUDE": (_is_list_of_text, "a list of installed apps"),
     "IMPORT_PATHS": (_is_list_of_text, "a list of dotted paths"),
     "DATABASE_ALIAS": (_is_text, "a key of DATABASES"),
     "WORKER_DEFAULTS": (_is_mapping, "None, or a dict of options of a worker"),
@@ -158,6 +160,10 @@ def _path_problems() -> Iterator[CheckMessage]:
     for path in settings.IMPORT_PATHS:
         if not _module_exists(path):
             yield _path_error("IMPORT_PATHS", f"there is no module {path!r}")
+    known = {name for config in apps.get_app_configs() for name in (config.name, config.label)}
+    for name in settings.AUTODISCOVER_EXCLUDE:
+        if name not in known:
+            yield _path_error("AUTODISCOVER_EXCLUDE", f"no installed app has the name or label {name!r}")
     for name in ("ON_APP_READY", "CREATE_CONNECTOR"):
         path = getattr(settings, name)
         if path is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -13,11 +14,12 @@ from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperatio
 from django.db import transaction
 from django.db.transaction import TransactionManagementError
 
-from procrastinate.adapters.borrowed import borrowed_engine, use_default_loaders
+from procrastinate.adapters.borrowed import borrowed_engine
 from procrastinate.adapters.direct import DirectConnections
 from procrastinate.adapters.django.connection_params import connector_params
 from procrastinate.adapters.django.exceptions import BrokenTransaction
 from procrastinate.adapters.django.job_transaction import DjangoTransaction
+from procrastinate.adapters.own_adapters import use_own_adapters
 from procrastinate.adapters.worker_connector import WorkerConnector
 from procrastinate.connector import BaseConnector, Operation, P, R
 from procrastinate.core.errors import translate
@@ -35,9 +37,14 @@ class _DjangoConnection:
         self._alias = alias
 
     def cursor(self) -> Any:
-        cursor = db.connections[self._alias].cursor()
-        use_default_loaders(cursor.cursor)
-        return cursor
+        return _cursor(self._alias)
+
+
+def _cursor(alias: str) -> Any:
+    """A cursor of Django's, which writes and reads the queue's values in psycopg's own way."""
+    cursor = db.connections[alias].cursor()
+    use_own_adapters(cursor.cursor)
+    return cursor
 
 
 class DjangoConnector(BaseConnector):
@@ -68,15 +75,12 @@ class DjangoConnector(BaseConnector):
         super().__init__(json_dumps=json_dumps, json_loads=json_loads)
         self.alias = alias
         self._listen_connect_args = listen_connect_args
-        self._connections = DirectConnections(borrowed_engine(lambda: _DjangoConnection(alias)), self._cursor)
+        self._connections = DirectConnections(borrowed_engine(lambda: _DjangoConnection(alias)), lambda: _cursor(alias))
 
     @property
     def connection(self) -> Any:
         """Django's connection, of this thread."""
         return db.connections[self.alias]
-
-    def _cursor(self) -> Any:
-        return self.connection.cursor()
 
     def open(self, pool: Any = None) -> None:
         """Nothing to do: Django connects when a connection is needed."""
@@ -137,7 +141,7 @@ class DjangoConnector(BaseConnector):
     def get_worker_connector(self) -> BaseConnector:
         """A connector to the same database that has nothing to do with Django's connections."""
         return WorkerConnector(
-            connector_params(self.alias),
+            functools.partial(connector_params, self.alias),
             listen_connect_args=self._listen_connect_args,
             json_dumps=self.json_dumps,
             json_loads=self.json_loads,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextvars
-import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast
 
 from django.apps import apps
 from django.conf import settings as django_settings
-from django.utils.module_loading import import_string
+from django.utils.module_loading import import_string, module_has_submodule
 
 from procrastinate.adapters.django.caller_thread import DjangoCallerThread
 from procrastinate.adapters.django.connector import DjangoConnector
@@ -23,12 +23,15 @@ from procrastinate.jobs import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
     from procrastinate.adapters.django.settings import Settings
+    from procrastinate.jobs import Job
     from procrastinate.middleware import TaskMiddleware
     from procrastinate.periodic import PeriodicDefaults
     from procrastinate.tasks import Task
     from procrastinate.worker import Worker, WorkerDefaults, WorkerOptions
 
-FindTask: TypeAlias = "Callable[[str, DjangoApp], Task[Any, Any, Any] | None]"
+FindTask: TypeAlias = "Callable[[str, Mapping[str, Any], DjangoApp], Task[Any, Any, Any] | None]"
+
+_APP_LABEL = "procrastinate"
 
 _CLEANUP: tuple[TaskMiddleware, ...] = (close_db_connections, close_db_connections_async)
 
@@ -50,6 +53,7 @@ class DjangoApp(App):
     """An app for a Django project: its workers look after Django's connections around each task."""
 
     _find_elsewhere: FindTask | None = None
+    _discovered: Mapping[str, str] = MappingProxyType({})
 
     @property
     def is_bound(self) -> bool:
@@ -62,10 +66,11 @@ class DjangoApp(App):
         Parameters
         ----------
         find_elsewhere:
-            Asked for a task that is not the app's own.
+            Asked for a task that is not the app's own, with its name and the arguments of the job.
         """
         self._find_elsewhere = find_elsewhere
-        self.import_paths = [*_discovered_modules(settings.AUTODISCOVER_MODULE_NAME), *settings.IMPORT_PATHS]
+        self._discovered = dict(discovered_modules(settings))
+        self.import_paths = [*self._discovered, *settings.IMPORT_PATHS]
         self.worker_defaults = cast("WorkerDefaults", dict(settings.WORKER_DEFAULTS or {}))
         self.periodic_defaults = cast("PeriodicDefaults", dict(settings.PERIODIC_DEFAULTS or {}))
         self.check_arguments = settings.CHECK_ARGUMENTS
@@ -74,6 +79,16 @@ class DjangoApp(App):
             from procrastinate.testing import RunAtDefer
 
             RunAtDefer(self)
+
+    def _why_imported(self, path: str) -> str:
+        """Why this module is imported, for the note of an error."""
+        name = self._discovered.get(path)
+        if name is None:
+            return "It is in the setting PROCRASTINATE_IMPORT_PATHS"
+        return (
+            f"Each installed app's module of the name in PROCRASTINATE_AUTODISCOVER_MODULE_NAME is. To leave this app "
+            f"out, add {name!r} to PROCRASTINATE_AUTODISCOVER_EXCLUDE"
+        )
 
     def explain(self, reason: str) -> None:
         """Why the app could not be bound, for whoever tries to use it."""
@@ -90,12 +105,17 @@ class DjangoApp(App):
         return queues
 
     def find_task(self, name: str) -> Task[Any, Any, Any] | None:
-        """Also one of ``django.tasks``: it is taken in when its first job comes."""
+        """Also one of ``django.tasks``."""
+        return self._find_task(name, {})
+
+    def find_task_of(self, job: Job) -> Task[Any, Any, Any] | None:
+        """As :meth:`find_task`; a task of ``django.tasks`` comes with the options of the job's backend."""
+        return self._find_task(job.task_name, job.task_kwargs)
+
+    def _find_task(self, name: str, arguments: Mapping[str, Any]) -> Task[Any, Any, Any] | None:
         task = super().find_task(name)
         if task is None and self._find_elsewhere is not None:
-            task = self._find_elsewhere(name, self)
-            if task is not None:
-                self.tasks[name] = task
+            task = self._find_elsewhere(name, arguments, self)
         return task
 
     def make_worker(self, **options: Unpack[WorkerOptions]) -> Worker:
@@ -120,14 +140,17 @@ def create_connector(settings: Settings) -> BaseConnector:
     return DjangoConnector(alias=settings.DATABASE_ALIAS, listen_connect_args=settings.LISTEN_CONNECT_ARGS)
 
 
-def _discovered_modules(name: str | None) -> Iterator[str]:
-    """That module of each installed app that has it."""
+def discovered_modules(settings: Settings) -> Iterator[tuple[str, str]]:
+    """The module with tasks of each installed app that has one, and the name of the app.
+
+    The queue's own app has none: ``procrastinate.contrib.django.tasks`` is the backend of ``django.tasks``.
+    """
+    name, excluded = settings.AUTODISCOVER_MODULE_NAME, {_APP_LABEL, *settings.AUTODISCOVER_EXCLUDE}
     if name is None:
         return
     for app_config in apps.get_app_configs():
-        path = f"{app_config.name}.{name}"
-        if importlib.util.find_spec(path) is not None:
-            yield path
+        if excluded.isdisjoint((app_config.name, app_config.label)) and module_has_submodule(app_config.module, name):
+            yield f"{app_config.name}.{name}", app_config.name
 
 
 app = DjangoApp(connector=NotReadyConnector())

@@ -23,6 +23,8 @@ class Settings:
     ----------
     AUTODISCOVER_MODULE_NAME:
         The module that is imported from each installed app, for its tasks; ``None`` imports nothing.
+    AUTODISCOVER_EXCLUDE:
+        Installed apps whose module of that name is not imported, by name or label.
     IMPORT_PATHS:
         Further modules with tasks.
     DATABASE_ALIAS:
@@ -46,6 +48,7 @@ class Settings:
     """
 
     AUTODISCOVER_MODULE_NAME: str | None = "tasks"
+    AUTODISCOVER_EXCLUDE: Sequence[str] = ()
     IMPORT_PATHS: Sequence[str] = ()
     DATABASE_ALIAS: str = "default"
     WORKER_DEFAULTS: Mapping[str, Any] | None = None

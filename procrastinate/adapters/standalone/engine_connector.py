@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from procrastinate import exceptions
-from procrastinate.adapters.connection_parameters import connection_parameters, elsewhere, long_lived
+from procrastinate.adapters.connect_args import ConnectArgs, Given
+from procrastinate.adapters.connection_parameters import elsewhere, long_lived
 from procrastinate.adapters.notifications import listen
 from procrastinate.adapters.standalone.runners import AsyncRunner, SyncRunner, async_runner_for, sync_runner_for
 from procrastinate.adapters.standalone.sources import Source
@@ -33,7 +34,8 @@ class EngineConnector(TakesUserConnections):
     source:
         Where connections come from.
     worker_connect_args:
-        What psycopg connects a worker with, where that cannot be told from the source.
+        What psycopg connects a worker with, where that cannot be told from the source. Or a function that returns it,
+        which is called whenever a connection is made.
     listen_connect_args:
         What is different for the connections that listen.
 
@@ -47,7 +49,7 @@ class EngineConnector(TakesUserConnections):
         self,
         source: Source,
         *,
-        worker_connect_args: Mapping[str, Any] | str | None = None,
+        worker_connect_args: Given | None = None,
         listen_connect_args: Mapping[str, Any] | str | None = None,
         json_dumps: Callable[[Any], str] | None = None,
         json_loads: Callable[[str], Any] | None = None,
@@ -170,7 +172,7 @@ class EngineConnector(TakesUserConnections):
     ) -> None:
         """Listen on these channels until cancelled, on a connection of psycopg's made for this."""
         self._async_runner()
-        await listen(long_lived(self._listening_parameters()), on_notification, channels, on_listening)
+        await listen(self._listening_args(), on_notification, channels, on_listening)
 
     def get_worker_connector(self) -> WorkerConnector:
         """The connector of a worker: psycopg, to the same database.
@@ -181,19 +183,19 @@ class EngineConnector(TakesUserConnections):
             It cannot be told how to reach it: give ``worker_connect_args``.
         """
         return WorkerConnector(
-            self._parameters(),
+            self._connect_args().ask,
             listen_connect_args=self._listen_connect_args,
             json_dumps=self.json_dumps,
             json_loads=self.json_loads,
         )
 
-    def _listening_parameters(self) -> Mapping[str, Any]:
-        if self._listen_connect_args is None:
-            return self._parameters()
-        return elsewhere(connection_parameters(self._parameters()), self._listen_connect_args)
+    def _listening_args(self) -> ConnectArgs:
+        different = self._listen_connect_args
+        if different is None:
+            return self._connect_args().changed(long_lived)
+        return self._connect_args().changed(lambda asked: long_lived(elsewhere(asked, different)))
 
-    def _parameters(self) -> Mapping[str, Any]:
+    def _connect_args(self) -> ConnectArgs:
         if self._worker_connect_args is not None:
-            given = self._worker_connect_args
-            return {"conninfo": given} if isinstance(given, str) else given
-        return self._source.psycopg_parameters()
+            return ConnectArgs(self._worker_connect_args)
+        return self._source.connect_args()

@@ -6,6 +6,8 @@ What is read is what the engine's driver is really called with: the URL, ``conne
 from __future__ import annotations
 
 import contextvars
+import functools
+import inspect
 import math
 import ssl
 from collections.abc import Callable, Mapping
@@ -13,6 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from procrastinate.adapters.connect_args import ConnectArgs
 from procrastinate.adapters.connection_parameters import connection_parameters, without_unset
 
 Parameters = dict[str, Any]
@@ -28,6 +31,18 @@ class _Asked(Exception):
     def __init__(self, parameters: Parameters) -> None:
         super().__init__()
         self.parameters = parameters
+
+
+def engine_connect_args(engine: sa.Engine) -> ConnectArgs:
+    """As :func:`psycopg_parameters`, for each connection anew: hooks may give another password each time.
+
+    Raises
+    ------
+    ValueError
+        It cannot be told how the engine connects.
+    """
+    psycopg_parameters(engine)
+    return ConnectArgs(functools.partial(psycopg_parameters, engine))
 
 
 def psycopg_parameters(engine: sa.Engine) -> Parameters:
@@ -53,7 +68,9 @@ def psycopg_parameters(engine: sa.Engine) -> Parameters:
 def _driver_arguments(engine: sa.Engine) -> Parameters:
     if getattr(engine.pool._creator, "__module__", "") != sa.engine.create.__name__:
         raise ValueError(f"The engine has a creator of its own; {_HINT}")
-    sa.event.listen(engine, "do_connect", _answer)
+    # It stays: the engine's other threads may be going through its hooks, and without a question it does nothing.
+    if not sa.event.contains(engine, "do_connect", _answer):
+        sa.event.listen(engine, "do_connect", _answer)
     token = _asking.set(True)
     try:
         engine.pool.recreate().connect()
@@ -61,7 +78,6 @@ def _driver_arguments(engine: sa.Engine) -> Parameters:
         return answer.parameters
     finally:
         _asking.reset(token)
-        sa.event.remove(engine, "do_connect", _answer)
     raise ValueError(f"The engine has a do_connect hook that connects by itself; {_HINT}")
 
 
@@ -132,7 +148,10 @@ def _joined(value: Any) -> Any:
 
 def _text(password: Any) -> Any:
     if callable(password):
-        raise ValueError(f"The engine's password is a function; {_HINT}")
+        password = password()
+        if inspect.iscoroutine(password):
+            password.close()
+            raise ValueError(f"The engine's password is an asynchronous function; {_HINT}")
     return password.decode() if isinstance(password, bytes) else password
 
 

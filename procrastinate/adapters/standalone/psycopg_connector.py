@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy.pool import NullPool
 
+from procrastinate.adapters.connect_args import ConnectArgs
 from procrastinate.adapters.connection_parameters import connection_parameters, require_known
 from procrastinate.adapters.standalone.engine_connector import EngineConnector
 from procrastinate.adapters.standalone.runners import AsyncPoolRunner, AsyncRunner
 from procrastinate.adapters.standalone.sources import PsycopgSource
+from procrastinate.adapters.worker_connector import WorkerConnector
 
 _POOL_OPTIONS = {
     "check",
@@ -44,8 +47,9 @@ class SyncPsycopgConnector(EngineConnector):
     json_dumps, json_loads:
         How job arguments become JSON text and back; those of :mod:`json` by default.
     arguments:
-        ``conninfo`` (a connection string), ``kwargs`` (what :func:`psycopg.connect` takes), or those by name:
-        ``host=``, ``dbname=`` and so on. Without any, libpq's environment variables hold (``PGHOST`` ...).
+        ``conninfo`` (a connection string), ``kwargs`` (what :func:`psycopg.connect` takes), or functions that return
+        them, which are called whenever a connection is made; or those by name: ``host=``, ``dbname=`` and so on.
+        Without any, libpq's environment variables hold (``PGHOST`` ...).
         ``min_size`` (4) connections are kept, ``max_size`` are made; ``timeout`` (30) is how many seconds to wait for
         one, ``max_lifetime`` (3600) how many to keep one.
 
@@ -63,19 +67,19 @@ class SyncPsycopgConnector(EngineConnector):
         json_loads: Callable[[str], Any] | None = None,
         **arguments: Any,
     ) -> None:
-        parameters, pool_options = _split(arguments)
+        connect_args, pool_options = _split(arguments)
         super().__init__(
-            self._make_source(parameters, pool_options),
+            self._make_source(connect_args, pool_options),
             listen_connect_args=listen_connect_args,
             json_dumps=json_dumps,
             json_loads=json_loads,
         )
 
-    def _make_source(self, parameters: dict[str, Any], pool_options: dict[str, Any]) -> PsycopgSource:
-        return PsycopgSource(parameters, _engine_options(pool_options))
+    def _make_source(self, connect_args: ConnectArgs, pool_options: dict[str, Any]) -> PsycopgSource:
+        return PsycopgSource(connect_args, _engine_options(pool_options))
 
 
-class PsycopgConnector(SyncPsycopgConnector):
+class PsycopgConnector(SyncPsycopgConnector, metaclass=abc.ABCMeta):
     """As :class:`SyncPsycopgConnector`, for asynchronous and synchronous code.
 
     Parameters
@@ -96,28 +100,34 @@ class PsycopgConnector(SyncPsycopgConnector):
         self._pool_factory = pool_factory
         super().__init__(json_dumps=json_dumps, json_loads=json_loads, **arguments)
 
-    def _make_source(self, parameters: dict[str, Any], pool_options: dict[str, Any]) -> PsycopgSource:
+    def _make_source(self, connect_args: ConnectArgs, pool_options: dict[str, Any]) -> PsycopgSource:
         pool_factory = self._pool_factory
         if pool_factory is None and _HOOKS & pool_options.keys():
             pool_factory = _default_pool_factory()
         if pool_factory is None:
-            return PsycopgSource(parameters, _engine_options(pool_options))
-        return _PoolSource(parameters, pool_options, pool_factory)
+            return PsycopgSource(connect_args, _engine_options(pool_options))
+        return _PoolSource(connect_args, pool_options, pool_factory)
+
+
+# In 3.x a worker's connector is one, also that of a Django project: programs ask isinstance() before they use it.
+PsycopgConnector.register(WorkerConnector)
 
 
 class _PoolSource(PsycopgSource):
     """As its base, with a psycopg pool for asynchronous code."""
 
     def __init__(
-        self, parameters: dict[str, Any], pool_options: dict[str, Any], pool_factory: Callable[..., Any]
+        self, connect_args: ConnectArgs, pool_options: dict[str, Any], pool_factory: Callable[..., Any]
     ) -> None:
-        super().__init__(parameters, _engine_options(pool_options))
+        super().__init__(connect_args, _engine_options(pool_options))
         self._pool_options = pool_options
         self._pool_factory = pool_factory
 
     def make_async(self) -> AsyncRunner:
         """A pool made as the user says. It opens when it is first needed."""
-        pool = self._pool_factory(kwargs=self.psycopg_parameters(), **{**self._pool_options, "open": False})
+        connect_args = self.connect_args()
+        kwargs = connect_args.ask() if connect_args.is_fixed else connect_args.ask
+        pool = self._pool_factory(kwargs=kwargs, **{**self._pool_options, "open": False})
         return AsyncPoolRunner(pool, owned=True)
 
 
@@ -129,15 +139,27 @@ def _default_pool_factory() -> Callable[..., Any]:
     return psycopg_pool.AsyncConnectionPool
 
 
-def _split(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split(arguments: Mapping[str, Any]) -> tuple[ConnectArgs, dict[str, Any]]:
     """What is psycopg's, and what is the pool's."""
     pool_options = {name: value for name, value in arguments.items() if name in _POOL_OPTIONS}
     rest = {name: value for name, value in arguments.items() if name not in _POOL_OPTIONS | {"conninfo", "kwargs"}}
-    parameters = connection_parameters({**(arguments.get("kwargs") or {}), **rest})
-    if arguments.get("conninfo"):
-        parameters = {**connection_parameters(arguments["conninfo"]), **parameters}
+    conninfo, kwargs = arguments.get("conninfo"), arguments.get("kwargs")
+    if not callable(conninfo) and not callable(kwargs):
+        return ConnectArgs(_merged(conninfo, kwargs, rest)), pool_options
+    _merged(None, None, rest)  # read now, so that an error comes now
+    return ConnectArgs(lambda: _merged(_called(conninfo), _called(kwargs), rest)), pool_options
+
+
+def _called(given: Any) -> Any:
+    return given() if callable(given) else given
+
+
+def _merged(conninfo: Any, kwargs: Any, rest: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = connection_parameters({**(kwargs or {}), **rest})
+    if conninfo:
+        parameters = {**connection_parameters(conninfo), **parameters}
     require_known(parameters, "psycopg.connect() nor of its pool")
-    return parameters, pool_options
+    return parameters
 
 
 def _engine_options(pool_options: Mapping[str, Any]) -> dict[str, Any]:

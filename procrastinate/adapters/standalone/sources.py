@@ -9,15 +9,18 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from procrastinate.adapters.connection_parameters import connection_parameters, describe
+from procrastinate.adapters.connect_args import ConnectArgs
+from procrastinate.adapters.connection_parameters import connection_parameters
 from procrastinate.adapters.engines import AUTOCOMMIT, AsyncEngineRunner, EngineRunner
 from procrastinate.adapters.lost_connections import replace_lost_connections
 from procrastinate.adapters.psycopg_engines import psycopg_async_engine, psycopg_engine
-from procrastinate.adapters.standalone.engine_parameters import psycopg_parameters
+from procrastinate.adapters.standalone.engine_parameters import engine_connect_args, psycopg_parameters
 from procrastinate.adapters.standalone.runners import AsyncRunner, SyncRunner, ThreadRunner
 
 _ASYNC_ONLY = {"asyncpg"}
 _PSYCOPG = {"psycopg", "psycopg_async"}
+_TAKES_ENCODING = {"psycopg2", "pg8000"}
+"""Without it, these read text in the encoding of the database. asyncpg always asks for UTF-8."""
 
 
 class Source(Protocol):
@@ -31,32 +34,38 @@ class Source(Protocol):
         """What runs operations of asynchronous code, in the running event loop."""
         ...
 
-    def psycopg_parameters(self) -> dict[str, Any]:
-        """What psycopg connects with, to the same database."""
+    def connect_args(self) -> ConnectArgs:
+        """What psycopg connects with, to the same database.
+
+        Raises
+        ------
+        ValueError
+            It cannot be told.
+        """
         ...
 
 
 class PsycopgSource:
     """psycopg's connection parameters, and options for the engines made of them."""
 
-    def __init__(self, parameters: Mapping[str, Any], options: Mapping[str, Any]) -> None:
-        self._parameters = dict(parameters)
+    def __init__(self, connect_args: ConnectArgs, options: Mapping[str, Any]) -> None:
+        self._connect_args = connect_args
         self._options = dict(options)
 
     def __repr__(self) -> str:
-        return describe(self._parameters)
+        return repr(self._connect_args)
 
     def make_sync(self) -> SyncRunner:
         """An engine of psycopg's."""
-        return EngineRunner(psycopg_engine(self._parameters, **self._options), owned=True)
+        return EngineRunner(psycopg_engine(self._connect_args, **self._options), owned=True)
 
     def make_async(self) -> AsyncRunner:
         """An asynchronous engine of psycopg's."""
-        return AsyncEngineRunner(psycopg_async_engine(self._parameters, **self._options), owned=True)
+        return AsyncEngineRunner(psycopg_async_engine(self._connect_args, **self._options), owned=True)
 
-    def psycopg_parameters(self) -> dict[str, Any]:
+    def connect_args(self) -> ConnectArgs:
         """These parameters."""
-        return self._parameters
+        return self._connect_args
 
 
 class DriverSource:
@@ -64,7 +73,8 @@ class DriverSource:
 
     def __init__(self, url: sa.URL, options: Mapping[str, Any]) -> None:
         self._url = url
-        self._options = {"hide_parameters": True, **options, "isolation_level": AUTOCOMMIT}
+        encoding = {"client_encoding": "utf8"} if url.get_driver_name() in _TAKES_ENCODING else {}
+        self._options = {"hide_parameters": True, **encoding, **options, "isolation_level": AUTOCOMMIT}
         self._is_async = url.get_driver_name() in _ASYNC_ONLY
 
     def __repr__(self) -> str:
@@ -86,9 +96,9 @@ class DriverSource:
         replace_lost_connections(engine.sync_engine)
         return AsyncEngineRunner(engine, owned=True)
 
-    def psycopg_parameters(self) -> dict[str, Any]:
+    def connect_args(self) -> ConnectArgs:
         """The URL and the driver's ``connect_args``, translated."""
-        return psycopg_parameters(self._engine())
+        return engine_connect_args(self._engine())
 
     def _engine(self) -> sa.Engine:
         if self._is_async:
@@ -97,7 +107,7 @@ class DriverSource:
 
     def _instead(self) -> PsycopgSource:
         options = {name: value for name, value in self._options.items() if name.startswith(("pool_", "max_", "echo"))}
-        return PsycopgSource(self.psycopg_parameters(), options)
+        return PsycopgSource(self.connect_args(), options)
 
 
 class EngineSource:
@@ -117,9 +127,9 @@ class EngineSource:
         """The engine, from threads."""
         return ThreadRunner(self.make_sync())
 
-    def psycopg_parameters(self) -> dict[str, Any]:
+    def connect_args(self) -> ConnectArgs:
         """How the engine connects, translated."""
-        return psycopg_parameters(self._engine)
+        return engine_connect_args(self._engine)
 
 
 class AsyncEngineSource:
@@ -133,16 +143,16 @@ class AsyncEngineSource:
 
     def make_sync(self) -> SyncRunner:
         """A small engine of psycopg's beside it: an asynchronous engine cannot serve synchronous code."""
-        engine = psycopg_engine(self.psycopg_parameters(), pool_size=1, max_overflow=4)
+        engine = psycopg_engine(self.connect_args(), pool_size=1, max_overflow=4)
         return EngineRunner(engine, owned=True)
 
     def make_async(self) -> AsyncRunner:
         """The engine."""
         return AsyncEngineRunner(self._engine, owned=False)
 
-    def psycopg_parameters(self) -> dict[str, Any]:
+    def connect_args(self) -> ConnectArgs:
         """How the engine connects, translated."""
-        return psycopg_parameters(self._engine.sync_engine)
+        return engine_connect_args(self._engine.sync_engine)
 
 
 def source_of(bind: Any, options: Mapping[str, Any]) -> Source:
@@ -180,7 +190,7 @@ def source_of(bind: Any, options: Mapping[str, Any]) -> Source:
 def _psycopg_source(parameters: Mapping[str, Any], options: Mapping[str, Any]) -> PsycopgSource:
     connect_args = options.get("connect_args") or {}
     rest = {name: value for name, value in options.items() if name != "connect_args"}
-    return PsycopgSource({**parameters, **connect_args}, rest)
+    return PsycopgSource(ConnectArgs({**parameters, **connect_args}), rest)
 
 
 def _names_driver(text: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from procrastinate.adapters.connect_args import Given
 from procrastinate.adapters.standalone.engine_connector import EngineConnector
 from procrastinate.adapters.standalone.sources import source_of
 
@@ -22,8 +23,10 @@ class SQLAlchemyConnector(EngineConnector):
         (``postgresql://``, which psycopg serves). Or an ``Engine`` or ``AsyncEngine``, whose settings are left alone
         and which stays yours to dispose of.
     worker_connect_args:
-        What psycopg connects a worker with: a connection string, or arguments of :func:`psycopg.connect`. Needed
-        where an engine connects in a way that cannot be told from outside, as with ``creator``.
+        What psycopg connects a worker with: a connection string, or arguments of :func:`psycopg.connect`. Or a
+        function that returns either, which is called whenever a connection is made: passwords may change. Needed
+        for an engine that connects in a way that cannot be told from outside, as with ``creator``. The ``do_connect``
+        hooks of an engine are asked by themselves, for each connection.
     listen_connect_args:
         What is different for the connections that listen, a worker's among them, in the same form. Behind PgBouncer in
         transaction mode it is the way past it: ``"host=db port=5432"``. All else (user, password, database) is as for
@@ -43,7 +46,7 @@ class SQLAlchemyConnector(EngineConnector):
         self,
         bind: str | sa.URL | sa.Engine | AsyncEngine,
         *,
-        worker_connect_args: Mapping[str, Any] | str | None = None,
+        worker_connect_args: Given | None = None,
         listen_connect_args: Mapping[str, Any] | str | None = None,
         json_dumps: Callable[[Any], str] | None = None,
         json_loads: Callable[[str], Any] | None = None,

@@ -14,16 +14,18 @@ from django.db import connections
 from django.utils import timezone
 
 from procrastinate import exceptions
+from procrastinate.adapters.django.apps import ProcrastinateConfig
 from procrastinate.adapters.django.connector import DjangoConnector
 from procrastinate.adapters.django.project_app import app
-from procrastinate.adapters.django.task_backend import framework
+from procrastinate.adapters.django.task_backend import aliases, framework
 from procrastinate.adapters.django.task_backend.options import BackendOptions, read_options, read_retry
 from procrastinate.adapters.django.task_backend.task_results import new_result, to_task_result
 from procrastinate.amounts import read_optional_seconds
 from procrastinate.callables import check_not_generator
 from procrastinate.jobs import JobDeferrer, require_on_conflict
-from procrastinate.locks import Lock
+from procrastinate.locks import ArgumentLock, Lock, by_arguments
 from procrastinate.manager import JobManager
+from procrastinate.results import Result
 from procrastinate.retry import RetryValue
 from procrastinate.tasks import configure_task
 from procrastinate.types import OnConflict
@@ -114,8 +116,8 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
         AlreadyEnqueued
             A job is waiting under the same queueing lock.
         """
-        self.validate_task(task)
-        arguments = _arguments(args, kwargs)
+        task = self._own(task)
+        arguments = aliases.as_stored(args, kwargs, self.alias)
         job_id = self._deferrer(task).defer(**arguments)
         result = new_result(task, job_id, self.alias, arguments)
         framework.task_enqueued.send(type(self), task_result=result)
@@ -123,12 +125,19 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
 
     async def aenqueue(self, task: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """As :meth:`enqueue`."""
-        self.validate_task(task)
-        arguments = _arguments(args, kwargs)
+        task = self._own(task)
+        arguments = aliases.as_stored(args, kwargs, self.alias)
         job_id = await self._deferrer(task).defer_async(**arguments)
         result = new_result(task, job_id, self.alias, arguments)
         await framework.task_enqueued.asend(type(self), task_result=result)
         return result
+
+    def _own(self, task: Any) -> Any:
+        """The task, on this backend: what is enqueued here runs and is looked up with the options of this one."""
+        if task.backend != self.alias:
+            return task.using(backend=self.alias)
+        self.validate_task(task)
+        return task
 
     def _deferrer(self, task: Any) -> JobDeferrer:
         options = self.own_options
@@ -138,8 +147,8 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
             queue=task.queue_name,
             priority=task.priority,
             schedule_at=_aware(task.run_after),
-            lock=getattr(task, "lock", None) or options.lock,
-            queueing_lock=getattr(task, "queueing_lock", None) or options.queueing_lock,
+            lock=_of_call(getattr(task, "lock", None) or options.lock),
+            queueing_lock=_of_call(getattr(task, "queueing_lock", None) or options.queueing_lock),
             on_conflict=getattr(task, "on_conflict", None) or options.on_conflict,
         )
 
@@ -155,7 +164,7 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
             stored = self.job_manager.get_result(_job_id(result_id))
         except exceptions.NoResult as error:
             raise framework.TaskResultDoesNotExist(result_id) from error
-        return to_task_result(stored, self.alias)
+        return to_task_result(stored, self._backend_of(stored).alias)
 
     async def aget_result(self, result_id: str) -> Any:
         """As :meth:`get_result`."""
@@ -163,7 +172,13 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
             stored = await self.job_manager.get_result_async(_job_id(result_id))
         except exceptions.NoResult as error:
             raise framework.TaskResultDoesNotExist(result_id) from error
-        return to_task_result(stored, self.alias)
+        return to_task_result(stored, self._backend_of(stored).alias)
+
+    def _backend_of(self, stored: Result) -> ProcrastinateBackend:
+        """The backend that the job was enqueued on. It is this one, where TASKS has none of that alias any more."""
+        candidates = aliases.enqueued_on(stored.job.task_kwargs), self.alias
+        backend: ProcrastinateBackend | None = aliases.first_of_kind(ProcrastinateBackend, candidates)
+        return backend or self
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
         """What is wrong with the entry of ``TASKS``."""
@@ -171,7 +186,7 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
 
     def _problems(self) -> Iterator[checks.CheckMessage]:
         name = f"TASKS[{self.alias!r}]"
-        if not apps.is_installed("procrastinate.adapters.django"):
+        if not any(isinstance(config, ProcrastinateConfig) for config in apps.get_app_configs()):
             hint = 'Add "procrastinate.contrib.django" to INSTALLED_APPS.'
             yield checks.Error(f"{name} needs the app of Procrastinate.", hint=hint, id="procrastinate.E020")
         try:
@@ -199,9 +214,9 @@ def _database_problems(name: str, alias: str) -> Iterator[checks.CheckMessage]:
         yield checks.Error(f"{name}: the database {alias!r} is not PostgreSQL.", id="procrastinate.E023")
 
 
-def _arguments(args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """As they are stored, and as the worker calls :mod:`.execution`."""
-    return {"args": framework.normalize_json(list(args)), "kwargs": framework.normalize_json(kwargs)}
+def _of_call(lock: Lock | None) -> Lock | None:
+    """A lock of all arguments is one of what the task is called with, whatever the backend."""
+    return by_arguments("args", "kwargs") if isinstance(lock, ArgumentLock) and not lock.names else lock
 
 
 def _aware(moment: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, cast
 from asgiref.sync import sync_to_async
 
 from procrastinate import exceptions
-from procrastinate.adapters.django.task_backend import framework
+from procrastinate.adapters.django.task_backend import aliases, framework
 from procrastinate.adapters.django.task_backend.backend import ProcrastinateBackend
 from procrastinate.adapters.django.task_backend.options import read_retry
 from procrastinate.adapters.django.task_backend.task_results import (
@@ -27,15 +27,39 @@ from procrastinate.tasks import Task
 from procrastinate.worker.outcome import RunResult, decide
 
 
-def find(name: str, blueprint: Blueprint) -> Task[Any, Any, Any] | None:
-    """The task at that path, as a task of the app; ``None`` where there is none of this backend's."""
+def find(name: str, alias: str, blueprint: Blueprint) -> Task[Any, Any, Any] | None:
+    """The task at that path, as a task of the app; ``None`` where there is none.
+
+    Parameters
+    ----------
+    alias:
+        The backend that the job was enqueued on, by its key in ``TASKS``. The backend of the declaration counts only
+        where ``TASKS`` has no backend of this kind under that alias.
+    """
     declared = declared_task(name)
     if declared is None:
         return None
-    backend = declared.get_backend()
-    if not isinstance(backend, ProcrastinateBackend):
-        return None
-    return as_app_task(declared, backend, blueprint)
+    backend = _backend(alias, declared.backend)
+    return None if backend is None else as_app_task(declared, backend, blueprint)
+
+
+def stand_in(name: str, alias: str, error: BaseException, blueprint: Blueprint) -> Task[Any, Any, Any]:
+    """A task that raises what was raised while the real one was looked for.
+
+    So the error is one of the run: it is logged and kept, and the backend's ``retry`` decides on it.
+    """
+
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    backend = _backend(alias)
+    retry = read_retry(backend.own_options.retry) if backend is not None else False
+    return Task(run, blueprint=blueprint, name=name, retry=retry, store_result=True)
+
+
+def _backend(*candidates: str) -> ProcrastinateBackend | None:
+    backend: ProcrastinateBackend | None = aliases.first_of_kind(ProcrastinateBackend, candidates)
+    return backend
 
 
 def as_app_task(declared: Any, backend: ProcrastinateBackend, blueprint: Blueprint) -> Task[Any, Any, Any]:
@@ -43,9 +67,9 @@ def as_app_task(declared: Any, backend: ProcrastinateBackend, blueprint: Bluepri
     options = backend.own_options
     retry = getattr(declared, "retry", None)
     timeout = getattr(declared, "timeout", None)
-    run = _async_run(declared) if is_async_callable(declared.func) else _sync_run(declared)
+    make_run = _async_run if is_async_callable(declared.func) else _sync_run
     return Task(
-        run,
+        make_run(declared, type(backend), backend.alias),
         blueprint=blueprint,
         name=declared.module_path,
         pass_context=True,
@@ -55,11 +79,9 @@ def as_app_task(declared: Any, backend: ProcrastinateBackend, blueprint: Bluepri
     )
 
 
-def _sync_run(declared: Any) -> Callable[..., Any]:
-    sender = type(declared.get_backend())
-
-    def run(context: JobContext, *, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        result = to_task_result(context.app.job_manager.get_result(_id(context)), declared.backend)
+def _sync_run(declared: Any, sender: type[ProcrastinateBackend], alias: str) -> Callable[..., Any]:
+    def run(context: JobContext, *, args: list[Any], kwargs: dict[str, Any], backend: Any = None) -> Any:
+        result = to_task_result(context.app.job_manager.get_result(_id(context)), alias)
         framework.task_started.send(sender, task_result=result)
         try:
             value = framework.normalize_json(declared.func(*_given(declared, result, args), **kwargs))
@@ -74,12 +96,10 @@ def _sync_run(declared: Any) -> Callable[..., Any]:
     return run
 
 
-def _async_run(declared: Any) -> Callable[..., Any]:
-    sender = type(declared.get_backend())
-
-    async def run(context: JobContext, *, args: list[Any], kwargs: dict[str, Any]) -> Any:
+def _async_run(declared: Any, sender: type[ProcrastinateBackend], alias: str) -> Callable[..., Any]:
+    async def run(context: JobContext, *, args: list[Any], kwargs: dict[str, Any], backend: Any = None) -> Any:
         stored = await context.app.job_manager.get_result_async(_id(context))
-        result = to_task_result(stored, declared.backend)
+        result = to_task_result(stored, alias)
         await framework.task_started.asend(sender, task_result=result)
         try:
             value = framework.normalize_json(await declared.func(*_given(declared, result, args), **kwargs))

@@ -23,6 +23,8 @@ if importlib.util.find_spec(NAME) is None:
 
 _base, _exceptions, _signals = _module(".base"), _module(".exceptions"), _module(".signals")
 
+task_backends: Any = _module().task_backends
+
 BaseTaskBackend: Any = _module(".backends.base").BaseTaskBackend
 Task: Any = _base.Task
 TaskContext: Any = _base.TaskContext
@@ -30,6 +32,9 @@ TaskError: Any = _base.TaskError
 TaskResult: Any = _base.TaskResult
 TaskResultStatus: Any = _base.TaskResultStatus
 InvalidTask: type[Exception] = getattr(_exceptions, "InvalidTask", None) or _exceptions.InvalidTaskError
+InvalidTaskBackend: type[Exception] = (
+    getattr(_exceptions, "InvalidTaskBackend", None) or _exceptions.InvalidTaskBackendError
+)
 TaskResultDoesNotExist: type[Exception] = _exceptions.TaskResultDoesNotExist
 task_enqueued: Any = _signals.task_enqueued
 task_started: Any = _signals.task_started

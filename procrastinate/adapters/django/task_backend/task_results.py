@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
+from django.conf import settings as django_settings
 from django.utils import timezone
-from django.utils.module_loading import import_string
 
 from procrastinate.adapters.django.task_backend import framework
 from procrastinate.jobs import Job, Status
@@ -25,11 +28,20 @@ _STOPPED = {Status.CANCELLED: "The job was cancelled.\n", Status.ABORTED: "The j
 
 
 def declared_task(name: str) -> Any:
-    """The task of ``django.tasks`` that is declared at that path; ``None`` where there is none."""
-    try:
-        declared = import_string(name)
-    except ImportError:
+    """The task of ``django.tasks`` that is declared at that path; ``None`` where there is none.
+
+    What a module raises while it is imported is raised here, too: that it lacks a package of its own, for example.
+    """
+    module_path, _, attribute = name.rpartition(".")
+    if not module_path:
         return None
+    try:
+        module = importlib.import_module(module_path)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_path}.".startswith(f"{error.name}."):
+            raise
+        return None
+    declared = getattr(module, attribute, None)
     return declared if isinstance(declared, framework.Task) else None
 
 
@@ -46,12 +58,13 @@ def new_result(task: Any, job_id: int, alias: str, arguments: dict[str, Any]) ->
         backend=alias,
         errors=[],
         worker_ids=[],
-        **arguments,
+        args=arguments["args"],
+        kwargs=arguments["kwargs"],
     )
 
 
 def to_task_result(stored: Result, alias: str) -> Any:
-    """Of a job as it is stored.
+    """Of a job as it is stored, on the backend of that alias.
 
     Raises
     ------
@@ -62,13 +75,13 @@ def to_task_result(stored: Result, alias: str) -> Any:
     if declared is None or not {"args", "kwargs"} <= stored.job.task_kwargs.keys():
         raise framework.TaskResultDoesNotExist(str(stored.job_id))
     result = framework.TaskResult(
-        task=_as_enqueued(declared, stored.job),
+        task=_as_enqueued(declared, stored.job, alias),
         id=str(stored.job_id),
         status=_STATUS.get(stored.status, framework.TaskResultStatus.FAILED),
-        enqueued_at=stored.enqueued_at,
-        started_at=stored.started_at,
-        finished_at=stored.finished_at,
-        last_attempted_at=stored.last_attempted_at,
+        enqueued_at=_as_django_has(stored.enqueued_at),
+        started_at=_as_django_has(stored.started_at),
+        finished_at=_as_django_has(stored.finished_at),
+        last_attempted_at=_as_django_has(stored.last_attempted_at),
         args=stored.job.task_kwargs["args"],
         kwargs=stored.job.task_kwargs["kwargs"],
         backend=alias,
@@ -80,11 +93,19 @@ def to_task_result(stored: Result, alias: str) -> Any:
     return result
 
 
-def _as_enqueued(declared: Any, job: Job) -> Any:
-    try:
-        return declared.using(priority=job.priority, queue_name=job.queue, run_after=job.scheduled_at)
-    except framework.InvalidTask:
-        return declared  # the settings have changed since: it is a job of that task all the same
+def _as_django_has(moment: datetime.datetime | None) -> datetime.datetime | None:
+    """As :func:`django.utils.timezone.now` gives it: naive in the project's time zone without ``USE_TZ``."""
+    if moment is None or django_settings.USE_TZ:
+        return moment
+    return timezone.make_naive(moment, timezone.get_default_timezone())
+
+
+def _as_enqueued(declared: Any, job: Job, alias: str) -> Any:
+    options = {"priority": job.priority, "queue_name": job.queue, "run_after": _as_django_has(job.scheduled_at)}
+    for changes in (options, {}):  # the settings may have changed since: it is a job of that task all the same
+        with contextlib.suppress(framework.InvalidTask):
+            return declared.using(backend=alias, **changes)
+    return declared
 
 
 def _errors(stored: Result) -> Iterator[Any]:
