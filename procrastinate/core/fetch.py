@@ -24,9 +24,12 @@ def microseconds(time: sa.ColumnElement[Any]) -> sa.ColumnElement[int | None]:
     """A time as a number: drivers refuse what Python's datetime does not reach (infinity, the year 10,000 east of UTC),
     and one such row would spoil the answer for all others of its statement.
     """
-    return sa.case((sa.func.isfinite(time), sa.cast(sa.extract("epoch", time) * 1_000_000, sa.BigInteger)))
+    # The last months that PostgreSQL knows, in the year 294,276, exceed a bigint.
+    number = sa.func.least(sa.extract("epoch", time) * 1_000_000, sa.literal(_LARGEST, sa.BigInteger()))
+    return sa.case((sa.func.isfinite(time), sa.cast(number, sa.BigInteger)))
 
 
+_LARGEST = 2**63 - 1
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _LATEST = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 

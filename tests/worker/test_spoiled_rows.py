@@ -118,3 +118,53 @@ async def test_a_worker_reads_large_arguments_when_their_jobs_start(app: App, wo
     assert all(isinstance(job.task_kwargs, UnreadArguments) for job in fetched)
     read = await app.job_manager.read_arguments(fetched[0])
     assert read.task_kwargs == {"text": "x" * 50_000}
+
+
+ODD_TIMES = [
+    "infinity",
+    "-infinity",
+    "294276-12-31 23:59:59.999999+00",
+    "10000-01-01 00:00:00+00",
+    "4713-01-01 00:00:00+00 BC",
+]
+
+
+@pytest.mark.parametrize("time", ODD_TIMES)
+async def test_times_that_python_does_not_reach_concern_their_row_alone(
+    app: App, workers: Workers, queue: Queue, time: str
+) -> None:
+    app.task(name="good")(lambda **arguments: None)
+    odd = insert(queue)
+    queue.sql("UPDATE procrastinate_jobs SET scheduled_at = CAST(:at AS timestamptz) WHERE id = :id", at=time, id=odd)
+    queue.sql("UPDATE procrastinate_events SET at = CAST(:at AS timestamptz) WHERE job_id = :id", at=time, id=odd)
+    others = [insert(queue) for _ in range(3)]
+    listed = {job.id for job in await app.job_manager.list_jobs_async()}
+    assert listed == {odd, *others}
+    assert (await app.job_manager.get_result_async(odd)).job.id == odd
+    await workers.run()
+    assert {queue.status(job_id) for job_id in others} == {Status.SUCCEEDED}
+
+
+ODD_ARGUMENTS = {
+    "long number": "1" * 5000,
+    "deep": "[" * 5000 + "]" * 5000,
+    "list": "[1]",
+    "text": '"a"',
+    "null": "null",
+}
+
+
+@pytest.mark.parametrize("name", ODD_ARGUMENTS)
+async def test_arguments_that_no_task_can_take_fail_their_job_alone(
+    app: App, workers: Workers, queue: Queue, name: str
+) -> None:
+    app.task(name="good")(lambda **arguments: None)
+    odd = insert(queue)
+    text = ODD_ARGUMENTS[name]
+    args = '{"a": ' + text + "}" if name in ("long number", "deep") else text
+    queue.sql("UPDATE procrastinate_jobs SET args = CAST(:args AS jsonb) WHERE id = :id", args=args, id=odd)
+    others = [insert(queue) for _ in range(3)]
+    assert {job.id for job in await app.job_manager.list_jobs_async()} == {odd, *others}
+    await workers.run()
+    assert {queue.status(job_id) for job_id in others} == {Status.SUCCEEDED}
+    assert queue.status(odd) is Status.FAILED
