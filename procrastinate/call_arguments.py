@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -54,7 +55,8 @@ ANY_ARGUMENTS = CallArguments()
 def read_call_arguments(function: Callable[..., Any], *, takes_context: bool) -> CallArguments:
     """What jobs may call the function with.
 
-    A decorator's wrapper is looked at, and not what it wraps: it may add arguments, or take some away.
+    A decorator's wrapper is looked at, and not what it wraps: it may add arguments, or take some away. A wrapper that
+    shows the signature of what it wraps, as those of ``wrapt`` and ``decorator`` do, can be called with anything.
 
     Parameters
     ----------
@@ -66,6 +68,8 @@ def read_call_arguments(function: Callable[..., Any], *, takes_context: bool) ->
     TypeError
         The function takes no context, or an argument by position only, which no job can give.
     """
+    if _shows_a_signature_of_another(function):
+        return ANY_ARGUMENTS
     try:
         parameters = list(inspect.signature(function, follow_wrapped=False).parameters.values())
     except (TypeError, ValueError):  # written in C, say
@@ -83,6 +87,11 @@ def read_call_arguments(function: Callable[..., Any], *, takes_context: bool) ->
         allowed=None if open_ended else frozenset(one.name for one in parameters if one.kind in _BY_NAME),
         required=frozenset(one.name for one in required),
     )
+
+
+def _shows_a_signature_of_another(function: Callable[..., Any]) -> bool:
+    is_proxy = hasattr(function, "__wrapped__") and type(function) is not types.FunctionType
+    return is_proxy or getattr(function, "__signature__", None) is not None
 
 
 def _without_context(function: Callable[..., Any], parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:

@@ -5,8 +5,14 @@ from __future__ import annotations
 import decimal
 import re
 
-_FLOAT_OR_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?[eE]\+?(?P<exponent>\d+)')
-"""A text comes first, so that what looks like a number in it is left alone."""
+_FLOAT_OR_TEXT = re.compile(
+    r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|(?<![\d.])-?\d++(?:\.\d++)?[eE]\+?(?P<exponent>\d++)', re.DOTALL
+)
+"""A text comes first, so that what looks like a number in it is left alone.
+
+The possessive repeats remember no way back: a text of megabytes costs no memory. The look behind starts once at each
+number, and not at each of its digits.
+"""
 _LARGEST_EXPONENT = 400
 """No float has a larger one. A number that is none is left to the database."""
 

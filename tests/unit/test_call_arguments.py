@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from procrastinate.app import App
 from procrastinate.blueprints import Blueprint
+from procrastinate.call_arguments import ANY_ARGUMENTS, read_call_arguments
 from procrastinate.locks import by_arguments
 from tests.unit.recording import RecordingConnector
 
@@ -162,3 +164,24 @@ def test_a_name_from_a_variable_that_is_not_set_is_refused(app: App, empty: str)
     for way in ways:
         with pytest.raises(ValueError, match="is empty"):
             way()
+
+
+def test_a_wrapper_that_shows_the_signature_of_what_it_wraps_takes_any_arguments() -> None:
+    def save(database: str, row: int) -> None: ...
+
+    def with_database(**kwargs: Any) -> None:
+        save("main", **kwargs)
+
+    with_database.__signature__ = inspect.signature(save)  # type: ignore[attr-defined]
+    assert read_call_arguments(with_database, takes_context=False) == ANY_ARGUMENTS
+
+
+def test_a_proxy_of_a_function_takes_any_arguments() -> None:
+    def save(database: str, row: int) -> None: ...
+
+    class WithDatabase:
+        __wrapped__ = staticmethod(save)
+
+        def __call__(self, database: str, row: int) -> None: ...
+
+    assert read_call_arguments(WithDatabase(), takes_context=False) == ANY_ARGUMENTS

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+import tracemalloc
 
 import pytest
 import sqlalchemy as sa
@@ -34,3 +36,21 @@ def test_a_float_is_the_same_float_after_the_database(connection: sa.Connection,
 )
 def test_only_numbers_with_an_exponent_are_written_out(text: str, written: str) -> None:
     assert keep_floats(text) == written
+
+
+@pytest.mark.parametrize("text", ["x" * 2_000_000, "\n" * 1_000_000])
+def test_a_long_text_takes_no_memory_but_its_copy(text: str) -> None:
+    written = json.dumps(["1e+16", 1e16, text])
+    tracemalloc.start()
+    try:
+        keep_floats(written)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5 * len(written)
+
+
+def test_a_number_of_many_digits_is_read_once() -> None:
+    begin = time.process_time()
+    assert keep_floats("[" + "9" * 40_000 + "]") == "[" + "9" * 40_000 + "]"
+    assert time.process_time() - begin < 2  # half a minute, if the search starts at each digit
