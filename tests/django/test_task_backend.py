@@ -271,7 +271,7 @@ def test_a_name_that_is_no_task_is_not_run() -> None:
     """A job names a function of the project, perhaps by mistake: it is not called."""
     job_id = app.configure_task("tests.django.shop.framework_tasks.not_a_task").defer(args=[], kwargs={})
     with backend():
-        run_worker()
+        run_worker(unknown_task_timeout=0)
     assert ProcrastinateJob.objects.get(pk=job_id).status == "failed"
 
 
@@ -518,7 +518,7 @@ def test_a_module_that_is_gone_is_a_task_that_is_not_found(module: _Module, tmp_
         module.write("")
         (tmp_path / f"{module.name}.py").unlink()
         importlib.invalidate_caches()
-        run_worker()
+        run_worker(unknown_task_timeout=0)
         kept = app.job_manager.get_result(int(result.id))
         assert kept.status == "failed"
         assert kept.errors[-1].exception_class == "procrastinate.exceptions.TaskNotFound"

@@ -187,8 +187,8 @@ def test_the_worker_connects_as_django_does() -> None:
     assert "secret" not in repr(connector)
 
 
-def test_the_workers_connection_is_as_its_options_say() -> None:
-    """Asked on the connection itself."""
+def test_the_workers_connection_is_as_its_options_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked on the connection itself. The parameters are asked for in a thread, whose connections are its own."""
     import sqlalchemy as sa
 
     def settings(connection: sa.Connection) -> tuple[str, str, str]:
@@ -203,8 +203,8 @@ def test_the_workers_connection_is_as_its_options_say() -> None:
             await connector.close_async()
 
     options = {"options": "-c search_path=queue,public", "assume_role": "postgres", "application_name": "shop"}
-    with changed_connection(OPTIONS=options):
-        connector = app.connector.get_worker_connector()
+    monkeypatch.setitem(connections.settings["default"], "OPTIONS", options)
+    connector = app.connector.get_worker_connector()
     assert asyncio.run(ask()) == ("queue,public", "postgres", "shop")
 
 

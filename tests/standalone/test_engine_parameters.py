@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from procrastinate.adapters.standalone.engine_parameters import psycopg_parameters
+from procrastinate.adapters.standalone.engine_parameters import engine_connect_args, psycopg_parameters
 
 
 def _engine(url: str, **options: Any) -> sa.Engine:
@@ -92,12 +92,23 @@ def test_the_engine_connects_as_before() -> None:
         engine.connect()
 
 
+async def _password_async() -> str:
+    return "secret"
+
+
+def test_a_password_that_is_a_function_is_asked_for_whenever_a_connection_is_made() -> None:
+    passwords = iter(["first", "second", "third"])
+    engine = create_async_engine("postgresql+asyncpg://", connect_args={"password": lambda: next(passwords)})
+    arguments = engine_connect_args(engine.sync_engine)
+    assert [arguments.ask()["password"], arguments.ask()["password"]] == ["second", "third"]
+
+
 @pytest.mark.parametrize(
     "engine",
     [
         sa.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect("")),
         create_async_engine("postgresql+psycopg://", async_creator=lambda: psycopg.AsyncConnection.connect("")),
-        create_async_engine("postgresql+asyncpg://", connect_args={"password": lambda: "secret"}),
+        create_async_engine("postgresql+asyncpg://", connect_args={"password": _password_async}),
         create_async_engine("postgresql+asyncpg://", connect_args={"ssl": ssl.create_default_context()}),
     ],
 )
