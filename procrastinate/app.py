@@ -11,7 +11,9 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from procrastinate import builtin_tasks, exceptions, paths
+from procrastinate.amounts import read_finite
 from procrastinate.blueprints import Blueprint
+from procrastinate.builtin_tasks import MIN_RETENTION_HOURS
 from procrastinate.caller_thread import CallerThread, PlainCallerThread
 from procrastinate.connector import BaseConnector, as_connector
 from procrastinate.jobs import Job, JobDeferrer
@@ -41,6 +43,9 @@ class App(Blueprint):
         (600 by default).
     check_arguments:
         Whether ``defer`` refuses arguments that the function of a task cannot be called with.
+    min_retention_hours:
+        Hours for which jobs of the built-in task ``remove_old_jobs`` leave every finished job, whatever they ask for. A
+        role that may only insert jobs can defer one.
 
     Raises
     ------
@@ -56,9 +61,11 @@ class App(Blueprint):
         worker_defaults: WorkerOptions | WorkerDefaults | None = None,
         periodic_defaults: PeriodicDefaults | None = None,
         check_arguments: bool = True,
+        min_retention_hours: float = MIN_RETENTION_HOURS,
     ) -> None:
         super().__init__()
         self.check_arguments = check_arguments
+        self.min_retention_hours = read_finite("min_retention_hours", min_retention_hours)
         self.connector: BaseConnector = as_connector(connector)
         self.import_paths = _read_import_paths(import_paths)
         self.worker_defaults: WorkerOptions | WorkerDefaults = worker_defaults or WorkerOptions()

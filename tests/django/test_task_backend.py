@@ -26,6 +26,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.locks import by_arguments
 from procrastinate.retry import RetryStrategy
 from procrastinate.testing import Jobs
+from tests.django import shop
 from tests.django.shop import framework_tasks as tasks
 from tests.django.shop.models import Order
 from tests.django.shop.tasks import ship as app_task
@@ -452,8 +453,8 @@ class _Module:
     """A module with a task that can be broken after a job of it was enqueued, as by a deploy, and mended."""
 
     def __init__(self, folder: pathlib.Path, name: str) -> None:
-        self._file = folder / f"{name}.py"
-        self.name = name
+        self.file = folder / f"{name}.py"
+        self.name = f"{shop.__name__}.{name}"
         self.write("")
 
     def write(self, text: str) -> None:
@@ -461,7 +462,7 @@ class _Module:
         sys.modules.pop(self.name, None)
         importlib.invalidate_caches()
         whole = f"{text}\nfrom tests.django.shop.framework_tasks import task\n@task\ndef work(): return 'done'\n"
-        self._file.write_text(whole)
+        self.file.write_text(whole)
 
     def load(self) -> Any:
         """Its task."""
@@ -471,7 +472,7 @@ class _Module:
 @pytest.fixture
 def module(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Module]:
     """A module that can be imported."""
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(shop, "__path__", [*shop.__path__, str(tmp_path)])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     module = _Module(tmp_path, f"broken_{uuid.uuid4().hex}")
     yield module
@@ -516,7 +517,7 @@ def test_a_module_that_is_gone_is_a_task_that_is_not_found(module: _Module, tmp_
     with backend():
         result = module.load().enqueue()
         module.write("")
-        (tmp_path / f"{module.name}.py").unlink()
+        module.file.unlink()
         importlib.invalidate_caches()
         run_worker(unknown_task_timeout=0)
         kept = app.job_manager.get_result(int(result.id))

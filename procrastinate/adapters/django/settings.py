@@ -12,6 +12,8 @@ from typing import Any
 
 from django.conf import settings as django_settings
 
+from procrastinate.builtin_tasks import MIN_RETENTION_HOURS as DEFAULT_MIN_RETENTION_HOURS
+
 PREFIX = "PROCRASTINATE"
 
 
@@ -43,6 +45,8 @@ class Settings:
         Whether the models refuse to be written to.
     CHECK_ARGUMENTS:
         Whether ``defer`` refuses arguments that the function of a task cannot be called with.
+    MIN_RETENTION_HOURS:
+        Hours for which jobs of the built-in task ``remove_old_jobs`` leave every finished job.
     RUN_AT_DEFER:
         For tests: jobs run when they are deferred.
     """
@@ -58,6 +62,7 @@ class Settings:
     CREATE_CONNECTOR: str | None = None
     READONLY_MODELS: bool = True
     CHECK_ARGUMENTS: bool = True
+    MIN_RETENTION_HOURS: float = DEFAULT_MIN_RETENTION_HOURS
     RUN_AT_DEFER: bool = False
 
 

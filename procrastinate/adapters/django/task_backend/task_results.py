@@ -12,6 +12,7 @@ from django.conf import settings as django_settings
 from django.utils import timezone
 
 from procrastinate.adapters.django.task_backend import framework
+from procrastinate.adapters.django.task_backend.reach import is_within_reach
 from procrastinate.jobs import Job, Status
 from procrastinate.results import Result
 from procrastinate.tracebacks import describe
@@ -33,7 +34,7 @@ def declared_task(name: str) -> Any:
     What a module raises while it is imported is raised here, too: that it lacks a package of its own, for example.
     """
     module_path, _, attribute = name.rpartition(".")
-    if not module_path:
+    if not module_path or not is_within_reach(module_path):
         return None
     try:
         module = importlib.import_module(module_path)
