@@ -286,14 +286,15 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
             Status.ABORTED: include_aborted,
         }
         delete = functools.partial(
-            core.delete_finished_jobs,
+            core.delete_finished_part,
             older_than=datetime.timedelta(hours=nb_hours),
             statuses=[status for status, included in choice.items() if included],
             queue_name=queue,
             limit=_DELETE_BATCH,
         )
-        while await self._run_async(connection, delete) == _DELETE_BATCH:
-            pass
+        deletion = await self._run_async(connection, delete)
+        while deletion.count == _DELETE_BATCH:
+            deletion = await self._run_async(connection, functools.partial(delete, after=deletion.last))
 
     # The database
 

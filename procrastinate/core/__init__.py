@@ -56,7 +56,13 @@ from procrastinate.core.records import (
     WorkerTerms,
 )
 from procrastinate.core.results import get_progress, get_result
-from procrastinate.core.retention import delete_everything, delete_finished_jobs
+from procrastinate.core.retention import (
+    Deletion,
+    DeletionPlace,
+    delete_everything,
+    delete_finished_jobs,
+    delete_finished_part,
+)
 from procrastinate.core.sweep import Sweep, sweep_parked_jobs
 from procrastinate.core.tables import metadata
 from procrastinate.core.ticks import TickOutcome, defer_tick
@@ -69,6 +75,8 @@ from procrastinate.core.workers import (
 )
 
 __all__ = [
+    "Deletion",
+    "DeletionPlace",
     "EventType",
     "FetchedJob",
     "FinishedJob",
@@ -108,6 +116,7 @@ __all__ = [
     "defer_tick",
     "delete_everything",
     "delete_finished_jobs",
+    "delete_finished_part",
     "fetch_jobs",
     "find_taken_queueing_lock",
     "finish_job_by_id",

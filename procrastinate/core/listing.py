@@ -11,6 +11,14 @@ from procrastinate.core.fetch import STORED_COLUMNS, stored_job
 from procrastinate.core.records import JobCounts, StoredJob
 from procrastinate.core.tables import jobs, status_literal
 
+_ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.ABORTED)
+
+
+def _has_status(status: Status) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions as the partial indexes have them. Every ended job has the time of its end."""
+    has_ended = [jobs.c.finished_at.is_not(None)] if status in _ENDED else []
+    return [jobs.c.status == status_literal(status), *has_ended]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class JobFilter:
@@ -26,8 +34,9 @@ class JobFilter:
 
     def conditions(self) -> list[sa.ColumnElement[bool]]:
         """The criteria as conditions on the jobs table."""
-        chosen = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return [jobs.c[name] == value for name, value in chosen.items() if value is not None]
+        chosen = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "status"}
+        conditions = [jobs.c[name] == value for name, value in chosen.items() if value is not None]
+        return conditions if self.status is None else [*conditions, *_has_status(self.status)]
 
 
 def list_jobs(

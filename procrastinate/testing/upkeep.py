@@ -230,14 +230,34 @@ def delete_finished_jobs(
     queue_name: str | None = None,
     limit: int = 1000,
 ) -> int:
+    return delete_finished_part(
+        tables, older_than=older_than, statuses=statuses, queue_name=queue_name, limit=limit
+    ).count
+
+
+@IMPLEMENTED.of(core.delete_finished_part)
+def delete_finished_part(
+    tables: Tables,
+    *,
+    older_than: datetime.timedelta,
+    statuses: Collection[Status],
+    queue_name: str | None = None,
+    limit: int = 1000,
+    after: core.DeletionPlace | None = None,
+) -> core.Deletion:
+    """Start over each time: there is nothing that a place would save."""
     before = tables.now - older_than
     old = [
         row["id"]
         for row in tables.where(matching(queue_name=queue_name))
         if Status(row["status"]) in statuses and (tables.progress(row["id"]).finished_at or tables.now) < before
     ][:limit]
+    if not old:
+        return core.Deletion(count=0, last=None)
+    status, finished_at = Status(tables.jobs[old[-1]]["status"]), tables.progress(old[-1]).finished_at or tables.now
     tables.delete(old)
-    return len(old)
+    place = core.DeletionPlace(status=status, finished_at=finished_at.isoformat())
+    return core.Deletion(count=len(old), last=place)
 
 
 # The database

@@ -317,6 +317,53 @@ def test_deleting_many_finished_jobs(full: sa.Connection) -> None:
     check(plans, reads={FINISHED}, buffers=1500)
 
 
+ENDED_OR_NOT = {"older_than": datetime.timedelta(hours=1), "limit": 100}
+
+
+@pytest.mark.parametrize("statuses", [[Status.SUCCEEDED], [Status.SUCCEEDED, Status.FAILED]])
+def test_a_deletion_goes_on_along_the_index(full: sa.Connection, statuses: list[Status]) -> None:
+    """It starts at its place, and sorts nothing unless PostgreSQL believes that an unknown table is small."""
+    rows = full.exec_driver_sql("SELECT reltuples FROM pg_class WHERE relname = 'procrastinate_jobs'").scalar_one()
+    full.rollback()
+    place = core.delete_finished_part(full, statuses=statuses, **ENDED_OR_NOT).last  # type: ignore[arg-type]
+    full.rollback()
+    for after in (None, place):
+        plans = explain(full, core.delete_finished_part, statuses=statuses, after=after, **ENDED_OR_NOT)  # type: ignore[arg-type]
+        check(plans, reads={FINISHED}, buffers=2000)
+        read = [node["Actual Rows"] for node in plans[0].nodes() if node.get("Index Name") == FINISHED]
+        assert rows < 0 or sum(read) == 100
+
+
+def test_a_deletion_after_a_place_does_not_walk_over_what_vacuum_cannot_clean(engine: sa.Engine) -> None:
+    """A deletion from the start does."""
+    insert = insert_statement(
+        3000, {"task_name": "'t'", "status": "'failed'", "finished_at": "now() - n * interval '1 day'"}
+    )
+    read = f"SELECT pg_stat_get_xact_tuples_returned('{FINISHED}'::regclass)"
+    ended: dict[str, Any] = {"older_than": datetime.timedelta(hours=1), "statuses": [Status.FAILED]}
+    with engine.connect() as connection, engine.connect() as reader:
+        connection.exec_driver_sql(insert)
+        connection.commit()
+        reader.execution_options(isolation_level="REPEATABLE READ")
+        reader.exec_driver_sql("SELECT pg_current_xact_id()")
+        place = None
+        for _ in range(28):
+            place = core.delete_finished_part(connection, limit=100, after=place, **ended).last
+            connection.commit()
+        reads = [connection.exec_driver_sql(read).scalar_one()]
+        for after in (place, None):
+            assert core.delete_finished_part(connection, limit=20, after=after, **ended).count == 20
+            reads.append(connection.exec_driver_sql(read).scalar_one())
+        reader.rollback()
+    assert reads[1] - reads[0] < 200
+    assert reads[2] - reads[1] > 2000
+
+
+def test_a_list_of_ended_jobs_reads_the_index_of_ended_jobs(full: sa.Connection) -> None:
+    plans = explain(full, core.count_by_queue, core.JobFilter(status=Status.ABORTED))
+    check(plans, reads={FINISHED}, buffers=50)
+
+
 def test_what_is_asked_of_one_job(full: sa.Connection) -> None:
     (job_id,) = running(full, "running", 1)
     for plans in (

@@ -121,6 +121,8 @@ def test_what_is_beyond_the_bound_is_not_counted(admin: Client, monkeypatch: pyt
     response = admin.get(JOBS)
     assert response.context["cl"].result_count == 10
     assert "There are more than 10" in response.content.decode()
+    assert "More than 10 jobs." in response.content.decode()
+    assert "10 results" not in response.content.decode()
     monkeypatch.setattr(BoundedPaginator, "limit", 12)
     assert "There are more than" not in admin.get(JOBS).content.decode()
 

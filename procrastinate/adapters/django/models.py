@@ -14,6 +14,7 @@ from django.db.models.fields.related_descriptors import ForwardManyToOneDescript
 from django.utils import timezone
 
 from procrastinate import jobs
+from procrastinate.adapters.django.fields import AnyJSONField, TimeField, WordField
 from procrastinate.adapters.django.read_only import ReadOnlyModelBase
 from procrastinate.core.enums import EventType, Readiness, Status
 
@@ -51,7 +52,7 @@ class ProcrastinateWorker(ReadOnlyModelBase):
     """
 
     id = models.BigAutoField(primary_key=True)
-    last_heartbeat = models.DateTimeField()
+    last_heartbeat = TimeField()
 
     class Meta(ReadOnlyModelBase.Meta):
         db_table = "procrastinate_workers"
@@ -73,16 +74,16 @@ class ProcrastinateJob(ReadOnlyModelBase):
     priority = models.IntegerField(default=0)
     lock = models.TextField(null=True, blank=True)
     queueing_lock = models.TextField(null=True, blank=True)
-    args = models.JSONField("arguments", default=dict)
-    status = models.CharField(max_length=32, choices=STATUSES, default=Status.TODO.value)
-    scheduled_at = models.DateTimeField(null=True, blank=True)
+    args = AnyJSONField("arguments", default=dict)
+    status = WordField(max_length=32, choices=STATUSES, default=Status.TODO.value)
+    scheduled_at = TimeField(null=True, blank=True)
     attempts = models.IntegerField(default=0)
     abort_requested = models.BooleanField(default=False)
     worker = _ReferenceForeignKey(ProcrastinateWorker, null=True, blank=True)
     worker_id: int | None
     readiness = models.SmallIntegerField(default=Readiness.UNDECIDED.value)
     rescues = models.IntegerField(default=0)
-    finished_at = models.DateTimeField(null=True, blank=True)
+    finished_at = TimeField(null=True, blank=True)
 
     class Meta(ReadOnlyModelBase.Meta):
         db_table = "procrastinate_jobs"
@@ -124,8 +125,8 @@ class ProcrastinateEvent(ReadOnlyModelBase):
 
     id = models.BigAutoField(primary_key=True)
     job = _ReferenceForeignKey(ProcrastinateJob)
-    type = models.CharField(max_length=32, choices=TYPES)
-    at = models.DateTimeField(null=True, blank=True)
+    type = WordField(max_length=32, choices=TYPES)
+    at = TimeField(null=True, blank=True)
 
     class Meta(ReadOnlyModelBase.Meta):
         db_table = "procrastinate_events"
@@ -153,16 +154,11 @@ class ProcrastinatePeriodicDefer(ReadOnlyModelBase):
         return f"{self.task_name} at {self.defer_timestamp}"
 
 
-class _ReturnValue(models.JSONField):
+class _ReturnValue(AnyJSONField):
     """A return value. ``None`` is stored as JSON has it: the column takes no NULL."""
 
     def get_db_prep_save(self, value: Any, connection: Any) -> Any:
         return connection.ops.adapt_json_value(value, self.encoder)
-
-    def deconstruct(self) -> Any:
-        """In migrations, an ordinary field."""
-        name, _, args, kwargs = super().deconstruct()
-        return name, "django.db.models.JSONField", args, kwargs
 
 
 class ProcrastinateResult(ReadOnlyModelBase):
@@ -186,7 +182,7 @@ class ProcrastinateError(ReadOnlyModelBase):
     job = _ReferenceForeignKey(ProcrastinateJob, related_name="errors")
     attempt = models.IntegerField()
     worker = _ReferenceForeignKey(ProcrastinateWorker, null=True, blank=True, related_name="+")
-    at = models.DateTimeField()
+    at = TimeField()
     exception_class = models.TextField()
     message = models.TextField()
     traceback = models.TextField()

@@ -25,6 +25,9 @@ LIMIT = 1000
 
 FROM_JOB_PAGE = "_from_job_page"
 
+_LARGEST_ID = 2**63 - 1
+_LONGEST_ID = len(str(_LARGEST_ID))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JobAction:
@@ -61,6 +64,11 @@ ACTIONS = (
     JobAction(name="cancel", done="cancelled", statuses=(Status.TODO,), run=_cancel),
     JobAction(name="abort", done="cancelled or asked to stop", statuses=(Status.TODO, Status.DOING), run=_abort),
 )
+
+
+def is_job_id(text: str) -> bool:
+    """Return whether the text is a number that a job can have."""
+    return text.isdecimal() and len(text) <= _LONGEST_ID and int(text) <= _LARGEST_ID
 
 
 def admin_action(action: JobAction) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
+from procrastinate.adapters.django.admin.excerpts import SHORT, whole_text
 from procrastinate.adapters.django.models import (
     ProcrastinateError,
     ProcrastinateEvent,
@@ -17,7 +19,8 @@ from procrastinate.adapters.django.models import (
     ProcrastinateResult,
 )
 
-_SHORT_ARGUMENTS = 80
+_LARGE = "large: open the job"
+_UNREADABLE = "Numbers in it are too long to show."
 _NEWEST_EVENTS = 200
 _NEWEST_ERRORS = 20
 
@@ -32,21 +35,33 @@ def short_task_name(job: ProcrastinateJob) -> SafeString:
     return format_html('<span title="{}">{}</span>', job.task_name, ".".join(job.task_name.split(".")[-2:]))
 
 
-def short_arguments(job: ProcrastinateJob) -> SafeString:
-    """The arguments in one line."""
-    arguments = _json(job.args)
-    if isinstance(job.args, dict):  # anything else was not deferred by an app
-        arguments = ", ".join(f"{name}={_json(value)}" for name, value in job.args.items())
-    return format_html("<code>{}</code>", Truncator(arguments).chars(_SHORT_ARGUMENTS))
+def short_arguments(job: Any) -> SafeString:
+    """The beginning of the arguments in one line."""
+    beginning = job.args_beginning
+    if beginning is None:
+        return format_html("<em>{}</em>", _LARGE)
+    return format_html("<code>{}</code>", Truncator(beginning).chars(SHORT))
 
 
 def pretty_arguments(job: ProcrastinateJob) -> SafeString:
     """The arguments as JSON, in full."""
-    return format_html('<pre class="procrastinate-args">{}</pre>', _json(job.args, indent=2))
+    text = ProcrastinateJob.objects.filter(pk=job.pk).values_list(whole_text("args"), flat=True).first()
+    return _pretty(text)
 
 
-def _json(value: Any, **options: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, **options)
+def time_or_text(job: ProcrastinateJob, field: str) -> Any:
+    """The time, or how PostgreSQL writes a time that Python cannot hold."""
+    time = getattr(job, field)
+    return getattr(job, f"{field}_text") if time is None else time
+
+
+def _pretty(text: str | None) -> SafeString:
+    """Return JSON text with indents, or as it is if Python cannot read or write it."""
+    if text is None:
+        return format_html("<em>{}</em>", _UNREADABLE)
+    with contextlib.suppress(ValueError, RecursionError):  # numbers of more than 4,300 digits, thousands of levels
+        text = json.dumps(json.loads(text), ensure_ascii=False, indent=2)
+    return format_html('<pre class="procrastinate-args">{}</pre>', text)
 
 
 def timeline(job: ProcrastinateJob) -> SafeString:
@@ -61,10 +76,8 @@ def timeline(job: ProcrastinateJob) -> SafeString:
 
 def result(job: ProcrastinateJob) -> SafeString | None:
     """What the job returned, as JSON, where that is kept."""
-    kept = ProcrastinateResult.objects.filter(pk=job.pk).first()
-    return (
-        None if kept is None else format_html('<pre class="procrastinate-args">{}</pre>', _json(kept.value, indent=2))
-    )
+    kept = list(ProcrastinateResult.objects.filter(pk=job.pk).values_list(whole_text("value"), flat=True))
+    return _pretty(kept[0]) if kept else None
 
 
 def errors(job: ProcrastinateJob) -> SafeString | None:

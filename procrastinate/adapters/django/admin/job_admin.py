@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from procrastinate.adapters.django.admin import display
-from procrastinate.adapters.django.admin.actions import ACTIONS, FROM_JOB_PAGE, admin_action
+from procrastinate.adapters.django.admin.actions import ACTIONS, FROM_JOB_PAGE, admin_action, is_job_id
+from procrastinate.adapters.django.admin.change_list import JobChangeList, refused_as_bad_lookups
+from procrastinate.adapters.django.admin.excerpts import with_excerpts
 from procrastinate.adapters.django.admin.filters import QueueFilter, TaskFilter
 from procrastinate.adapters.django.admin.paginator import BoundedPaginator
 from procrastinate.adapters.django.models import ProcrastinateJob
@@ -22,8 +25,8 @@ else:
 
 FIELDSETS = (
     (None, ("id", "task_name", "pretty_arguments", "status_badge", "result", "errors", "timeline")),
-    ("Where it waits", ("queue_name", "priority", "scheduled_at", "lock", "queueing_lock")),
-    ("How it ran", ("attempts", "worker_id", "abort_requested", "rescues", "finished_at")),
+    ("Where it waits", ("queue_name", "priority", "schedule", "lock", "queueing_lock")),
+    ("How it ran", ("attempts", "worker_id", "abort_requested", "rescues", "end")),
 )
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -35,7 +38,7 @@ class ProcrastinateJobAdmin(_ModelAdmin):
     To look takes the permission to view jobs; to act, the one to change them.
     """
 
-    list_display = ("id", "task", "status_badge", "queue_name", "arguments", "scheduled_at", "attempts")
+    list_display = ("id", "task", "status_badge", "queue_name", "arguments", "schedule", "attempts")
     list_filter = ("status", QueueFilter, TaskFilter, "scheduled_at")
     search_fields = ("task_name__contains", "queue_name__contains", "lock__contains", "queueing_lock__contains")
     search_help_text = "Number of the job, or part of the name of its task, queue, lock or queueing lock"
@@ -93,11 +96,45 @@ class ProcrastinateJobAdmin(_ModelAdmin):
         """The worker that runs, or ran, the job: it may be gone."""
         return job.worker_id
 
+    @admin.display(description="scheduled at", empty_value="-")
+    def schedule(self, job: ProcrastinateJob) -> Any:
+        """When the job falls due, as PostgreSQL writes it if Python cannot hold the time."""
+        return display.time_or_text(job, "scheduled_at")
+
+    @admin.display(description="finished at", empty_value="-")
+    def end(self, job: ProcrastinateJob) -> Any:
+        """When the job ended, as PostgreSQL writes it if Python cannot hold the time."""
+        return display.time_or_text(job, "finished_at")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ProcrastinateJob]:
+        """Return the jobs with the beginning of their arguments, and without the arguments."""
+        return with_excerpts(super().get_queryset(request))
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[JobChangeList]:
+        """Return the list that says how many jobs it leaves out."""
+        return JobChangeList
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Return the list, read. Django leads away from a URL that asks what the database refuses."""
+        with refused_as_bad_lookups(request, self.get_queryset(request).db):
+            change_list = super().get_changelist_instance(request)
+            len(change_list.result_list)  # the page is read here, so that no later part of it can be refused
+            return change_list
+
+    def response_action(
+        self, request: HttpRequest, queryset: QuerySet[ProcrastinateJob], *args: Any, **options: Any
+    ) -> Any:
+        """Run an action on the selected jobs, on none if a number among them is no job's."""
+        if all(map(is_job_id, request.POST.getlist(ACTION_CHECKBOX_NAME))):
+            return super().response_action(request, queryset, *args, **options)
+        self.message_user(request, "A selected job has no valid number: no job was changed.", messages.WARNING)
+        return None
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[ProcrastinateJob], search_term: str
     ) -> tuple[QuerySet[ProcrastinateJob], bool]:
         """The job of that number where there is one; otherwise whatever has the words in its names and locks."""
-        if search_term.isdecimal():
+        if is_job_id(search_term):
             numbered = queryset.filter(pk=search_term)
             if numbered.exists():
                 return numbered, False

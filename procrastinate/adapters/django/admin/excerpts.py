@@ -1,0 +1,80 @@
+"""What the admin reads of a job in place of its arguments and its times.
+
+A page lists fifty jobs. Whatever their arguments hold, it must neither fill memory nor fail.
+"""
+
+from __future__ import annotations
+
+from django.db.models import BooleanField, Case, Func, IntegerField, Q, QuerySet, TextField, When
+from django.db.models.functions import Cast, Left
+from django.db.models.lookups import Exact, LessThanOrEqual
+
+from procrastinate.adapters.django.models import ProcrastinateJob
+
+SHORT = 80
+"""Characters of the arguments that a list shows."""
+_READ_SIZE = 20_000
+"""Bytes. To show the beginning of a JSON value, PostgreSQL writes out all of it."""
+_SMALL = 2_000
+"""Bytes. Not even the longest numbers make a text of more than 25 megabytes of them."""
+_LONG_NUMBER = "@ > 1e300 || @ < -1e300 || (@ != 0 && @ > -1e-300 && @ < 1e-300)"
+"""jsonb keeps 1e131071 in ten bytes, and writes 131,072 digits: thousands exceed the gigabyte that a text may have."""
+
+
+class _StoredSize(Func):
+    """The bytes of a value in its row, or of the compressed value outside: the value itself is not read."""
+
+    function = "pg_column_size"
+    arity = 1
+    output_field = IntegerField()
+
+
+class _SizeInMemory(_StoredSize):
+    """The bytes of a JSON value when it is read."""
+
+    template = "pg_column_size(jsonb_build_array(%(expressions)s))"
+
+
+class _HasLongNumber(Func):
+    """Whether a JSON value has a number of more than 300 digits."""
+
+    arity = 1
+    output_field = BooleanField()
+    template = f"""jsonb_path_exists(%(expressions)s, '$.** ? (@.type() == "number" && ({_LONG_NUMBER}))')"""
+
+
+def with_excerpts(jobs: QuerySet[ProcrastinateJob]) -> QuerySet[ProcrastinateJob]:
+    """Return the jobs with ``args_beginning``, ``scheduled_at_text`` and ``finished_at_text``, and without ``args``.
+
+    ``args_beginning`` has up to one character more than :data:`SHORT`. It is ``None`` for large arguments.
+    """
+    return jobs.defer("args").annotate(
+        args_beginning=Case(
+            When(
+                _is_at_most(_StoredSize("args"), _READ_SIZE)
+                & _is_at_most(_SizeInMemory("args"), _READ_SIZE)
+                & _has_no_long_number("args"),
+                then=Left(_text_of("args"), SHORT + 1),
+            )
+        ),
+        scheduled_at_text=_text_of("scheduled_at"),
+        finished_at_text=_text_of("finished_at"),
+    )
+
+
+def whole_text(column: str) -> Case:
+    """Return a JSON value as text, or NULL if long numbers may make it too long for PostgreSQL to write."""
+    is_small = _is_at_most(_SizeInMemory(column), _SMALL)
+    return Case(When(is_small | _has_no_long_number(column), then=_text_of(column)))
+
+
+def _is_at_most(size: _StoredSize, limit: int) -> Q:
+    return Q(LessThanOrEqual(size, limit))
+
+
+def _has_no_long_number(column: str) -> Q:
+    return Q(Exact(_HasLongNumber(column), False))
+
+
+def _text_of(column: str) -> Cast:
+    return Cast(column, TextField())

@@ -1,0 +1,111 @@
+"""Fields of the models that survive what a table may hold and what a query may ask.
+
+Any program may write a row with plain SQL, and PostgreSQL holds more than Python reads: infinite times, numbers of
+131,072 digits, JSON of any depth. One such row must not fail the query for all others.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import EmptyResultSet
+from django.db import models
+from django.db.models import lookups
+
+if TYPE_CHECKING:
+    _CharField = models.CharField[Any, Any]
+    _DateTimeField = models.DateTimeField[Any, Any]
+else:
+    _CharField = models.CharField
+    _DateTimeField = models.DateTimeField
+
+
+class _OrdinaryInMigrations:
+    """A field that migrations know under the name of the class of Django that it extends."""
+
+    ordinary_path: str
+
+    def deconstruct(self) -> Any:
+        """Return name, path and arguments, with the path of Django's class."""
+        name, _, args, kwargs = super().deconstruct()  # type: ignore[misc]
+        return name, self.ordinary_path, args, kwargs
+
+
+class WordField(_OrdinaryInMigrations, _CharField):
+    """A column of an enumerated type of PostgreSQL, which refuses any other word even in a question."""
+
+    ordinary_path = "django.db.models.CharField"
+
+    def knows(self, word: Any) -> bool:
+        """Return whether the word is one of the type."""
+        return word in {value for value, _ in self.flatchoices}
+
+    def get_prep_value(self, value: Any) -> Any:
+        """Return the word of an enumeration as plain text."""
+        return super().get_prep_value(value.value if isinstance(value, enum.Enum) else value)
+
+
+class _KnownWordsOnly:
+    """A comparison that finds no row if the column cannot hold the word that it names."""
+
+    rhs: Any
+    lhs: Any
+
+    def as_sql(self, compiler: Any, connection: Any) -> Any:
+        """Return SQL, or raise ``EmptyResultSet``: Django then asks nothing."""
+        words = self.rhs if isinstance(self.rhs, (list, tuple)) else [self.rhs]
+        if any(isinstance(word, str) and not self.lhs.output_field.knows(word) for word in words):
+            raise EmptyResultSet
+        return super().as_sql(compiler, connection)  # type: ignore[misc]
+
+
+for _lookup in (
+    lookups.Exact,
+    lookups.GreaterThan,
+    lookups.GreaterThanOrEqual,
+    lookups.LessThan,
+    lookups.LessThanOrEqual,
+    lookups.Range,
+):
+    WordField.register_lookup(type(f"Word{_lookup.__name__}", (_KnownWordsOnly, _lookup), {}))
+
+
+@WordField.register_lookup
+class _WordIn(lookups.In):
+    def get_prep_lookup(self) -> Any:
+        words = super().get_prep_lookup()
+        if not self.rhs_is_direct_value():
+            return words
+        knows = self.lhs.output_field.knows
+        return [word for word in words if not isinstance(word, str) or knows(word)]
+
+
+class TimeField(_OrdinaryInMigrations, _DateTimeField):
+    """A time, or ``None`` for one that Python cannot hold in every time zone: infinity, before year 1, after 9999."""
+
+    ordinary_path = "django.db.models.DateTimeField"
+
+    def select_format(self, compiler: Any, sql: str, params: Any) -> tuple[str, tuple[Any, ...]]:
+        """Return SQL that gives NULL for such a time: a driver fails on it, before Django sees it."""
+        bounds = "'0001-01-02 00:00+00'::timestamptz AND '9999-12-30 00:00+00'::timestamptz"
+        return f"CASE WHEN {sql} BETWEEN {bounds} THEN {sql} END", (*params, *params)
+
+
+class UnreadableJSON(str):
+    """The text of a JSON value that Python refuses: more than 4,300 digits in a number, or nested too deep."""
+
+    __slots__ = ()
+
+
+class AnyJSONField(_OrdinaryInMigrations, models.JSONField):
+    """JSON that is read as :class:`UnreadableJSON` if Python refuses it."""
+
+    ordinary_path = "django.db.models.JSONField"
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        """Return the value, or its text."""
+        try:
+            return super().from_db_value(value, expression, connection)
+        except (ValueError, RecursionError):
+            return UnreadableJSON(value)

@@ -1,0 +1,205 @@
+"""The admin and the models answer, whatever a row holds and whatever a URL asks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+from django.test import Client
+
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob, ProcrastinateResult
+from tests.django.shop.tasks import ship
+
+pytestmark = pytest.mark.usefixtures("project")
+
+JOBS = "/admin/procrastinate/procrastinatejob/"
+
+TIMES = ("infinity", "-infinity", "20000-01-01", "294276-12-31 23:59:59+00", "4713-01-01 BC", "9999-12-31 23:59:59+00")
+ARGUMENTS = {
+    "a number of 5,000 digits": """'{"a": 1e5000}'""",
+    "a number of 4,300 digits": """'{"a": 1e4299}'""",
+    "a number of 5,000 digits after its point": """'{"a": 1e-5000}'""",
+    "5,000 levels": "(repeat('[', 5000) || repeat(']', 5000))::jsonb",
+    "300 levels": "(repeat('[', 300) || repeat(']', 300))::jsonb",
+    "900 levels": "(repeat('[', 900) || repeat(']', 900))::jsonb",
+    "an array": "'[1]'",
+    "null": "'null'",
+    "more than a gigabyte of 4,000 digits": "(SELECT jsonb_agg(1e4000::numeric) FROM generate_series(1, 300000))",
+    "a text of more than a gigabyte": "(SELECT jsonb_agg(1e131071::numeric) FROM generate_series(1, 9000))",
+}
+
+VALUES = (
+    "running", "failed", "a\x00b", "", "0", "-1", "1.5", "1e5", "9" * 20, "9" * 5000, "\u0663", "\u00b2", "%", "'", '"',
+    "(", "[", "{", "\\", "null", "None", "True", "x,y", "1,2", "infinity", "20000-01-01", "0001-01-01", "\U0001f600",
+    "x" * 9000,
+)  # fmt: skip
+FIELDS = (
+    "id",
+    "status",
+    "queue_name",
+    "task_name",
+    "lock",
+    "args",
+    "priority",
+    "scheduled_at",
+    "abort_requested",
+    "worker",
+)
+LOOKUPS = (
+    "", "exact", "in", "isnull", "gt", "lte", "range", "contains", "icontains", "iexact", "startswith", "regex",
+    "iregex", "year", "date", "time", "week_day", "has_key", "contained_by", "a__b", "nothing",
+)  # fmt: skip
+CONTROLS = (
+    "o",
+    "p",
+    "q",
+    "e",
+    "all",
+    "_facets",
+    "_popup",
+    "_to_field",
+    "_changelist_filters",
+    "drf__status",
+    "pk",
+    "a\x00b",
+)
+
+
+@pytest.fixture
+def admin() -> Client:
+    """The browser of a superuser."""
+    client = Client()
+    client.force_login(User.objects.create_superuser("admin"))
+    return client
+
+
+def _insert(**columns: str) -> int:
+    """Write a job with plain SQL."""
+    values = {"queue_name": "'default'", "task_name": "'t'", **columns}
+    statement = (
+        f"INSERT INTO procrastinate_jobs ({', '.join(values)}) VALUES ({', '.join(values.values())}) RETURNING id"  # noqa: S608
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return int(cursor.fetchone()[0])
+
+
+def _pages(admin: Client, job_id: int) -> tuple[str, str]:
+    pages = [admin.get(path) for path in (JOBS, f"{JOBS}{job_id}/change/")]
+    assert [page.status_code for page in pages] == [200, 200]
+    return pages[0].content.decode(), pages[1].content.decode()
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_a_time_that_python_cannot_hold_is_shown_as_postgresql_writes_it(admin: Client, time: str) -> None:
+    job_id = _insert(scheduled_at=f"'{time}'", finished_at=f"'{time}'", status="'failed'")
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_events SET at = %s::timestamptz WHERE job_id = %s", [time, job_id])
+        cursor.execute("SELECT %s::timestamptz::text", [time])
+        (text,) = cursor.fetchone()
+    for page in _pages(admin, job_id):
+        assert text in page
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_a_time_that_python_cannot_hold_is_read_as_none(time: str) -> None:
+    good = ship.defer(order_id=1)
+    bad = _insert(scheduled_at=f"'{time}'")
+    jobs = {job.pk: job for job in ProcrastinateJob.objects.all()}
+    assert jobs.keys() == {good, bad}
+    assert jobs[bad].scheduled_at is None
+    assert list(ProcrastinateJob.objects.filter(pk=bad).values_list("scheduled_at", flat=True)) == [None]
+    assert len(ProcrastinateJob.objects.order_by("scheduled_at").values("scheduled_at").distinct()) >= 1
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_events SET at = %s::timestamptz", [time])
+    assert {event.at for event in ProcrastinateEvent.objects.all()} == {None}
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS)
+def test_arguments_that_python_cannot_read_fail_no_page(admin: Client, arguments: str) -> None:
+    job_id = _insert(args=ARGUMENTS[arguments])
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO procrastinate_results SELECT id, args FROM procrastinate_jobs")
+    _pages(admin, job_id)
+
+
+@pytest.mark.parametrize("value", [text for name, text in ARGUMENTS.items() if "gigabyte" not in name])
+def test_a_value_that_python_cannot_read_fails_no_query(admin: Client, value: str) -> None:
+    good = ship.defer(order_id=1)
+    bad = _insert(args=value)
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO procrastinate_results SELECT id, args FROM procrastinate_jobs WHERE id = %s", [bad])
+    assert {job.pk for job in ProcrastinateJob.objects.all()} == {good, bad}
+    assert ProcrastinateResult.objects.get(pk=bad).value == ProcrastinateJob.objects.get(pk=bad).args
+    _pages(admin, bad)
+
+
+def test_the_list_reads_no_large_arguments(admin: Client) -> None:
+    job_id = ship.defer(order_id="x" * 100_000)
+    listed, page = _pages(admin, job_id)
+    assert "large: open the job" in listed
+    assert "x" * 100_000 in page
+    (job,) = admin.get(JOBS).context["cl"].result_list
+    assert job.get_deferred_fields() == {"args"}
+
+
+def test_an_unknown_word_finds_no_job_and_excludes_none() -> None:
+    job_id = ship.defer(order_id=1)
+    jobs = ProcrastinateJob.objects
+    for lookup in ("exact", "gt", "gte", "lt", "lte", "contains", "iexact"):
+        assert not jobs.filter(**{f"status__{lookup}": "running"}).exists()
+    assert not jobs.filter(status__in=["running", "nothing"]).exists()
+    assert not jobs.filter(status__range=("a", "z")).exists()
+    assert jobs.filter(status__in=["running", "todo"]).get().pk == job_id
+    assert jobs.exclude(status="running").get().pk == job_id
+    assert not ProcrastinateEvent.objects.filter(type="running").exists()
+    assert not ProcrastinateEvent.objects.filter(job__status="running").exists()
+
+
+def _parameters() -> Iterator[dict[str, str]]:
+    asked = itertools.product(FIELDS, LOOKUPS)
+    names = [*CONTROLS, *(f"{field}__{lookup}".removesuffix("__") for field, lookup in asked)]
+    # Two values each, in turn: every value meets many names, and every name several kinds of values.
+    for number, name in enumerate(names):
+        for step in (0, 2, 11):
+            yield {name: VALUES[(number + step) % len(VALUES)]}
+    for value in VALUES:
+        for name in ("status", "status__exact", "status__in", "queue_name", "scheduled_at__gte", *CONTROLS):
+            yield {name: value}
+
+
+@pytest.mark.filterwarnings("ignore:DateTimeField .* received a naive datetime:RuntimeWarning")
+def test_no_parameter_of_a_url_fails_the_list(admin: Client) -> None:
+    ship.configure(lock="l", schedule_in={"hours": 1}).defer(order_id=1)
+    admin.raise_request_exception = False
+    failed = [
+        (parameters, status)
+        for parameters in _parameters()
+        if (status := admin.get(JOBS, parameters, follow=True).status_code) not in (200, 400)
+    ]
+    assert failed == []
+
+
+def test_a_parameter_that_is_refused_leaves_the_transaction_of_its_request_usable(admin: Client) -> None:
+    with transaction.atomic():
+        assert admin.get(JOBS, {"lock__regex": "("}).status_code == 302
+        assert ProcrastinateJob.objects.count() == 0
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_no_odd_id_fails_a_page_or_an_action(admin: Client, value: str) -> None:
+    job_id = ship.defer(order_id=1)
+    admin.raise_request_exception = False
+    for path in ("change", "history", "delete"):
+        assert admin.get(f"{JOBS}{value.replace(chr(0), '%00')}/{path}/", follow=True).status_code < 500
+    for field in ("_selected_action", "index", "action", "select_across"):
+        posted: dict[str, Any] = {"action": "cancel", "_selected_action": job_id, "index": 0, field: value}
+        assert admin.post(JOBS, posted, follow=True).status_code == 200
+    searched = {"action": "abort", "_selected_action": value}
+    assert admin.post(f"{JOBS}?q={value[:5]}", searched, follow=True).status_code < 500
+    assert app.job_manager.get_job_status(job_id) is not None
