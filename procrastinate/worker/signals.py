@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,12 @@ class _Handlers:
             if signal.getsignal(number) == self._handle:
                 signal.signal(number, handler)
 
+    def former(self, number: int) -> Any:
+        """Return the handler that was there before these, or those of an earlier worker."""
+        handler = self._previous[signal.Signals(number)]
+        earlier = getattr(handler, "__self__", None)
+        return earlier.former(number) if isinstance(earlier, _Handlers) else handler
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.restore()
         for callback in list(self.callbacks):
@@ -55,6 +62,18 @@ def _installed() -> _Handlers:
 def are_handled() -> bool:
     """Return whether the next stop signal comes to the workers of this process: none has come yet."""
     return bool(_current) and bool(_current[0].callbacks) and _current[0].are_installed
+
+
+def former_handler(number: int) -> Any:
+    """Return the handler of a stop signal as it is without those of the workers."""
+    handler = signal.getsignal(number)
+    owner = getattr(handler, "__self__", None)
+    return owner.former(number) if isinstance(owner, _Handlers) else handler
+
+
+def forget() -> None:
+    """Handle no stop signals for the workers of this process: it is a fork of theirs."""
+    _current.clear()
 
 
 @contextlib.contextmanager
