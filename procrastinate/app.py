@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from procrastinate import builtin_tasks, exceptions, paths
-from procrastinate.amounts import read_finite
+from procrastinate.amounts import read_count
 from procrastinate.blueprints import Blueprint
 from procrastinate.builtin_tasks import MIN_RETENTION_HOURS
 from procrastinate.caller_thread import CallerThread, PlainCallerThread
@@ -61,11 +61,11 @@ class App(Blueprint):
         worker_defaults: WorkerOptions | WorkerDefaults | None = None,
         periodic_defaults: PeriodicDefaults | None = None,
         check_arguments: bool = True,
-        min_retention_hours: float = MIN_RETENTION_HOURS,
+        min_retention_hours: int = MIN_RETENTION_HOURS,
     ) -> None:
         super().__init__()
         self.check_arguments = check_arguments
-        self.min_retention_hours = read_finite("min_retention_hours", min_retention_hours)
+        self.min_retention_hours = read_count("min_retention_hours", min_retention_hours, at_least=0)
         self.connector: BaseConnector = as_connector(connector)
         self.import_paths = _read_import_paths(import_paths)
         self.worker_defaults: WorkerOptions | WorkerDefaults = worker_defaults or WorkerOptions()

@@ -7,7 +7,7 @@ from procrastinate.job_context import JobContext
 
 BUILTIN_QUEUE = "builtin"
 NAMESPACE = "builtin"
-MIN_RETENTION_HOURS = 1.0
+MIN_RETENTION_HOURS = 1
 """By default. Each role that may insert a job can have a worker run the task, with any arguments."""
 
 

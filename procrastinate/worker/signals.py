@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,12 @@ class _Handlers:
             if signal.getsignal(number) == self._handle:
                 signal.signal(number, handler)
 
+    def former(self, number: int) -> Any:
+        """Return the handler that was there before these, or those of an earlier worker."""
+        handler = self._previous[signal.Signals(number)]
+        earlier = getattr(handler, "__self__", None)
+        return earlier.former(number) if isinstance(earlier, _Handlers) else handler
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.restore()
         for callback in list(self.callbacks):
@@ -45,20 +51,6 @@ class _Handlers:
 
 _current: list[_Handlers] = []
 """The latest of them, if there are any."""
-
-
-def _forget_in_child() -> None:
-    """Put back what was there before. A process that a job forks is not the worker: a signal ends it."""
-    if _current and _current[0].callbacks:
-        _current[0].restore()
-        _current[0].callbacks.clear()
-        # The worker's event loop reads it. The main thread alone may clear it, and here the forking thread is that.
-        signal.set_wakeup_fd(-1)
-    _current.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def _installed() -> _Handlers:
@@ -70,6 +62,18 @@ def _installed() -> _Handlers:
 def are_handled() -> bool:
     """Return whether the next stop signal comes to the workers of this process: none has come yet."""
     return bool(_current) and bool(_current[0].callbacks) and _current[0].are_installed
+
+
+def former_handler(number: int) -> Any:
+    """Return the handler of a stop signal as it is without those of the workers."""
+    handler = signal.getsignal(number)
+    owner = getattr(handler, "__self__", None)
+    return owner.former(number) if isinstance(owner, _Handlers) else handler
+
+
+def forget() -> None:
+    """Handle no stop signals for the workers of this process: it is a fork of theirs."""
+    _current.clear()
 
 
 @contextlib.contextmanager

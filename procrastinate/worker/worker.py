@@ -15,7 +15,7 @@ from procrastinate.manager import JobManager
 from procrastinate.middleware import TaskMiddleware, WorkerMiddleware
 from procrastinate.schema import SchemaManager
 from procrastinate.tasks import Task
-from procrastinate.worker import exits, options
+from procrastinate.worker import exits, forked_children, options
 from procrastinate.worker.option import Option
 from procrastinate.worker.session import Session
 from procrastinate.worker.signals import on_stop_signal
@@ -221,7 +221,7 @@ class Worker:
         if owned:
             await connector.open_async()
         try:
-            with self._signal_handlers(), exits.contained(self._loop):
+            with forked_children.released(), self._signal_handlers(), exits.contained(self._loop):
                 await self._run_session(JobManager(connector), on_start)
         finally:
             if owned:

@@ -492,7 +492,7 @@ def test_what_the_module_of_a_task_raises_is_an_error_of_the_run(
         assert result.status == FAILED
         [error] = result.errors
         assert error.exception_class_path == kind or not kind
-        assert module.name in error.traceback
+        assert module.file.stem in error.traceback
         [record] = [record for record in caplog.records if getattr(record, "action", "") == "job_error"]
         assert record.exc_info is not None
 

@@ -1,36 +1,77 @@
-"""A process that a job forks is not the worker."""
+"""Processes that tasks fork are not the worker."""
 
 from __future__ import annotations
 
-import os
+import asyncio
+import json
 import signal
-from collections.abc import Iterator
+import sys
+from typing import Any
 
 import pytest
 
-from procrastinate.worker.signals import on_stop_signal
+from procrastinate.app import App
+from tests import database
+from tests.worker.running import Queue, soon
+
+HANDLERS = pytest.mark.parametrize("handlers", [True, False], ids=["handlers", "no handlers"])
+TASKS = ["signal_child", "signal_child_of_loop", "signal_grandchild"]
 
 
-@pytest.fixture
-def child() -> Iterator[int]:
-    """Fork a process, under the handlers of a worker, that waits for a signal."""
-    ready, tell = os.pipe()
-    with on_stop_signal(lambda: None):
-        pid = os.fork()
-        if pid == 0:
-            try:
-                os.write(tell, b"x")
-                signal.pause()
-            finally:
-                os._exit(77)
-        os.read(ready, 1)
-        os.close(ready)
-        os.close(tell)
-        yield pid
+async def run(database_url: str, **options: Any) -> str:
+    """Run the program's jobs, and return what they printed."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.worker.forking_program"),
+        *(database.libpq_url(database_url), json.dumps(options)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        output, errors = await soon(process.communicate())
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 0, errors.decode()
+    return output.decode().strip()
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_sigterm_ends_a_process_that_a_job_has_forked(child: int) -> None:
-    os.kill(child, signal.SIGTERM)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == -signal.SIGTERM
+@HANDLERS
+@pytest.mark.parametrize("task", TASKS)
+async def test_sigterm_ends_a_forked_child(
+    app: App, queue: Queue, database_url: str, task: str, handlers: bool
+) -> None:
+    job_id = await app.configure_task(task).defer_async(number=signal.SIGTERM)
+    assert await run(database_url, install_signal_handlers=handlers) == str(-signal.SIGTERM)
+    await queue.succeeded(job_id)
+
+
+@HANDLERS
+@pytest.mark.parametrize("task", TASKS)
+async def test_sigint_raises_keyboard_interrupt_in_a_forked_child(
+    app: App, queue: Queue, database_url: str, task: str, handlers: bool
+) -> None:
+    job_id = await app.configure_task(task).defer_async(number=signal.SIGINT)
+    assert await run(database_url, install_signal_handlers=handlers) == "1"  # as multiprocessing ends it
+    await queue.succeeded(job_id)
+
+
+@HANDLERS
+async def test_a_pool_with_busy_processes_can_be_left(
+    app: App, queue: Queue, database_url: str, handlers: bool
+) -> None:
+    job_id = await app.configure_task("leave_busy_pool").defer_async()
+    assert await run(database_url, install_signal_handlers=handlers) == "0"
+    await queue.succeeded(job_id)
+
+
+async def test_a_forked_child_has_the_handler_that_the_program_had_set(app: App, database_url: str) -> None:
+    await app.configure_task("signal_child").defer_async(number=signal.SIGTERM)
+    assert await run(database_url, own_handler=True) == "42"
+
+
+async def test_the_exit_of_a_forked_child_leaves_the_connections_of_the_worker_open(
+    app: App, queue: Queue, database_url: str
+) -> None:
+    ids = [await app.configure_task("child_exits").defer_async() for _ in range(3)]
+    assert (await run(database_url, concurrency=1)).split() == ["3", "3", "3"]
+    await queue.succeeded(*ids)

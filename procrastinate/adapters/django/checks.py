@@ -46,8 +46,8 @@ def _is_bool(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _is_connect_args(value: Any) -> bool:
@@ -70,7 +70,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "CREATE_CONNECTOR": (_is_optional_text, "the dotted path of a function, or None"),
     "READONLY_MODELS": (_is_bool, "True or False"),
     "CHECK_ARGUMENTS": (_is_bool, "True or False"),
-    "MIN_RETENTION_HOURS": (_is_number, "a number of hours"),
+    "MIN_RETENTION_HOURS": (_is_count, "a whole number of hours"),
     "RUN_AT_DEFER": (_is_bool, "True or False"),
 }
 

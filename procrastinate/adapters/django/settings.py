@@ -62,7 +62,7 @@ class Settings:
     CREATE_CONNECTOR: str | None = None
     READONLY_MODELS: bool = True
     CHECK_ARGUMENTS: bool = True
-    MIN_RETENTION_HOURS: float = DEFAULT_MIN_RETENTION_HOURS
+    MIN_RETENTION_HOURS: int = DEFAULT_MIN_RETENTION_HOURS
     RUN_AT_DEFER: bool = False
 
 

@@ -1,0 +1,91 @@
+"""Runs a worker whose jobs fork: ``python -m tests.worker.forking_program URL OPTIONS``. Prints what the jobs saw."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from multiprocessing.connection import Connection
+from types import FrameType
+
+from procrastinate.adapters.worker_connector import WorkerConnector
+from procrastinate.app import App
+
+app = App(connector=WorkerConnector(sys.argv[1] if __name__ == "__main__" else ""))
+forking = multiprocessing.get_context("fork")
+PATIENCE = 20.0
+
+
+def _sleep(ready: Connection) -> None:
+    ready.send(None)
+    time.sleep(600)
+
+
+def _exit_code_after(number: int) -> int | None:
+    here, there = forking.Pipe()
+    child = forking.Process(target=_sleep, args=(there,))
+    child.start()
+    here.recv()
+    assert child.pid is not None
+    os.kill(child.pid, number)
+    child.join(PATIENCE)
+    code = child.exitcode
+    child.kill()
+    child.join()
+    return code
+
+
+@app.task(name="signal_child")
+def signal_child(number: int) -> None:
+    """Signal a child of a thread, and print its exit code."""
+    print(_exit_code_after(number), flush=True)
+
+
+@app.task(name="signal_child_of_loop")
+async def signal_child_of_loop(number: int) -> None:
+    """Signal a child of the event loop's thread, and print its exit code."""
+    print(_exit_code_after(number), flush=True)
+
+
+@app.task(name="signal_grandchild")
+def signal_grandchild(number: int) -> None:
+    """Signal a child of a child, and print its exit code."""
+    here, there = forking.Pipe()
+    child = forking.Process(target=lambda: there.send(_exit_code_after(number)))
+    child.start()
+    code: int | None = here.recv()
+    child.join()
+    print(code, flush=True)
+
+
+@app.task(name="leave_busy_pool")
+def leave_busy_pool() -> None:
+    """Leave the block of a pool whose processes are busy."""
+    here, there = forking.Pipe()
+    with forking.Pool(1, _sleep, (there,)) as _:
+        here.recv()
+    print(0, flush=True)
+
+
+@app.task(name="child_exits")
+async def child_exits() -> None:
+    """Print the exit code of a child that leaves by ``sys.exit()``. Python 3.11 loses the code in a pool's thread."""
+    child = forking.Process(target=sys.exit, args=(3,))
+    child.start()
+    child.join(PATIENCE)
+    print(child.exitcode, flush=True)
+
+
+def _handler(number: int, frame: FrameType | None) -> None:
+    os._exit(42)
+
+
+if __name__ == "__main__":
+    options = json.loads(sys.argv[2])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if options.pop("own_handler", False):
+        signal.signal(signal.SIGTERM, _handler)
+    app.run_worker(wait=False, **options)
