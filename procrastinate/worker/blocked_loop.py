@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from procrastinate.worker.worker import Worker
 
 _MOST_NAMED = 10
-_MESSAGE = """\
-The event loop has been blocked for %.0f s, while %s runs. Timeouts and aborts of async tasks wait for it, as other jobs
-of this worker do. %d jobs that had not started were released. A task that blocks must be a sync one (def), or call
-asyncio.to_thread. It is here:
-%s"""
+_MESSAGE = (
+    "The event loop has been blocked for %.0f s, while %s runs. Timeouts and aborts of async tasks wait for it, as "
+    "other jobs of this worker do. %d jobs that had not started were released. A task that blocks must be a sync one "
+    "(def), or call asyncio.to_thread. It is here:\n%s"
+)
 
 
 class BlockedLoop:
