@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import traceback
-from types import TracebackType
+from types import FrameType, TracebackType
 
 from procrastinate.core import NewError
 
@@ -43,6 +43,14 @@ def without_machinery(tb: TracebackType | None) -> TracebackType | None:
     while tb is not None and _is_machinery(tb.tb_frame.f_code.co_filename):
         tb = tb.tb_next
     return tb
+
+
+def describe_stack(frame: FrameType) -> str:
+    """Return where a thread is, as text without values of variables: the frames after the queue's own."""
+    stack = traceback.extract_stack(frame)
+    own = [place for place, summary in enumerate(stack) if _is_machinery(summary.filename)]
+    rest = stack[own[-1] + 1 :] if own else stack
+    return _bounded("".join(traceback.format_list(rest or stack)), LARGEST_TRACEBACK)
 
 
 def _is_machinery(filename: str) -> bool:

@@ -146,6 +146,16 @@ class WorkerOperations(OperationRunner):
                 raise
         return await run(core.give_back_jobs, fetched, worker_id=worker_id, delay=delay, keep_queueing_locks=False)
 
+    def give_back_jobs_in_thread(self, fetched: Sequence[core.FetchedJob], *, worker_id: int) -> dict[int, Status]:
+        """Do as :meth:`give_back_jobs`, from a thread beside the event loop, which may be blocked."""
+        run = self.connector.run
+        try:
+            return run(core.give_back_jobs, fetched, worker_id=worker_id)
+        except exceptions.ConnectorException as error:
+            if not (is_lock_timeout(error) or is_unique_violation(error)):
+                raise
+        return run(core.give_back_jobs, fetched, worker_id=worker_id, keep_queueing_locks=False)
+
     async def retry_jobs(self, retries: Sequence[core.JobRetry], *, worker_id: int) -> dict[int, Status]:
         """Send jobs that a worker holds back to wait, and return the new status of those that it still held.
 

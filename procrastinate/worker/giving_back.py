@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Collection, Iterable
 
 from procrastinate import core
 from procrastinate.jobs import Job
@@ -63,14 +64,25 @@ class GivingBack:
         delay:
             Seconds until they may start; ``None``: they are as ready as they were.
         """
-        by_worker: dict[int, list[Job]] = {}
-        for job in jobs:
-            if job.worker_id is not None:
-                by_worker.setdefault(job.worker_id, []).append(job)
-        for worker_id, its_jobs in by_worker.items():
+        for worker_id, its_jobs in _by_worker(jobs).items():
             task = asyncio.create_task(self._give_back(worker_id, its_jobs, delay), name="give back jobs")
             self._under_way[task] = {job.id for job in its_jobs if job.id is not None}
             task.add_done_callback(self._forget)
+
+    def give_back_in_thread(self, jobs: Iterable[Job]) -> bool:
+        """Give these jobs back now, in a thread other than the event loop's, and return whether all of them wait again.
+
+        Raises nothing. Call :meth:`given_back_in_thread` in the event loop afterwards.
+        """
+        results = [self._give_back_now(worker_id, its_jobs) for worker_id, its_jobs in _by_worker(jobs).items()]
+        return all(results)
+
+    def given_back_in_thread(self, all_wait: bool) -> None:
+        """Tell the worker that a thread has given jobs back."""
+        if not all_wait:
+            self._on_failure()
+        if not self._under_way:
+            self._on_done()
 
     def _forget(self, task: asyncio.Task[bool]) -> None:
         del self._under_way[task]
@@ -88,24 +100,58 @@ class GivingBack:
 
     async def _give_back(self, worker_id: int, jobs: list[Job], delay: float | None) -> bool:
         """Whether all of them wait again, for sure."""
-        left = [core.FetchedJob(id=job.id, attempts=job.attempts) for job in jobs if job.id is not None]
+        left = _as_fetched(jobs)
         pauses = Backoff(first=_LOCKED_PAUSE)
         for _ in range(_TRIES):
             try:
                 given_back = await self._manager.give_back_jobs(left, worker_id=worker_id, delay=delay)
             except Exception as error:
-                message = "%d jobs that have not started may not have been given back: %s"
-                self._log(logging.WARNING, message, [job.id for job in left], error)
+                self._log_failure(left, error)
                 return False
-            self._log(logging.DEBUG, "Gave %d jobs back that have not started%s", list(given_back), "")
-            left = [job for job in left if job.id not in given_back]
+            left = self._rest(left, given_back)
             if not left:
                 return True
             await asyncio.sleep(pauses.next_wait())
         return False
+
+    def _give_back_now(self, worker_id: int, jobs: list[Job]) -> bool:
+        """Do as :meth:`_give_back`, in a thread."""
+        left = _as_fetched(jobs)
+        pauses = Backoff(first=_LOCKED_PAUSE)
+        for _ in range(_TRIES):
+            try:
+                given_back = self._manager.give_back_jobs_in_thread(left, worker_id=worker_id)
+            except Exception as error:
+                self._log_failure(left, error)
+                return False
+            left = self._rest(left, given_back)
+            if not left:
+                return True
+            time.sleep(pauses.next_wait())
+        return False
+
+    def _rest(self, left: list[core.FetchedJob], given_back: Collection[int]) -> list[core.FetchedJob]:
+        self._log(logging.DEBUG, "Gave %d jobs back that have not started%s", list(given_back), "")
+        return [job for job in left if job.id not in given_back]
+
+    def _log_failure(self, left: list[core.FetchedJob], error: Exception) -> None:
+        message = "%d jobs that have not started may not have been given back: %s"
+        self._log(logging.WARNING, message, [job.id for job in left], error)
 
     def _log(self, level: int, message: str, job_ids: list[int], detail: object) -> None:
         if self._logger.isEnabledFor(level):
             extra = {"action": "give_back_jobs", "jobs": job_ids}
             with contextlib.suppress(BaseException):  # a log handler that raises must not cut this short
                 self._logger.log(level, message, len(job_ids), detail, extra=extra)
+
+
+def _by_worker(jobs: Iterable[Job]) -> dict[int, list[Job]]:
+    by_worker: dict[int, list[Job]] = {}
+    for job in jobs:
+        if job.worker_id is not None:
+            by_worker.setdefault(job.worker_id, []).append(job)
+    return by_worker
+
+
+def _as_fetched(jobs: Iterable[Job]) -> list[core.FetchedJob]:
+    return [core.FetchedJob(id=job.id, attempts=job.attempts) for job in jobs if job.id is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -28,6 +29,9 @@ class Prefetch:
     It begins with one, doubles while jobs are short, and begins again once jobs had to be given back. What it expects
     of the next jobs is what the last ones took.
 
+    A job that waits here leaves once. The event loop starts it, or another thread releases it while the loop is
+    blocked. A mutex decides which.
+
     Parameters
     ----------
     slots:
@@ -39,7 +43,9 @@ class Prefetch:
     def __init__(self, slots: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._slots = slots
         self._clock = clock
+        self._mutex = threading.Lock()
         self._kept: deque[_Kept] = deque()
+        self._leaving: set[int] = set()
         self._window = 0
         self._samples = 0
         self._expected = 0.0
@@ -50,13 +56,20 @@ class Prefetch:
 
     @property
     def ids(self) -> set[int]:
-        """The jobs that wait here."""
-        return {kept.job.id for kept in self._kept if kept.job.id is not None}
+        """The jobs that wait here, and those that another thread releases."""
+        with self._mutex:
+            return _ids(kept.job for kept in self._kept) | self._leaving
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether another thread releases jobs, from :meth:`begin_release` to :meth:`end_release`."""
+        return bool(self._leaving)
 
     @property
     def longest_wait(self) -> float:
         """For how many seconds one of them has waited."""
-        return self._clock() - min((kept.since for kept in self._kept), default=self._clock())
+        with self._mutex:
+            return self._clock() - min((kept.since for kept in self._kept), default=self._clock())
 
     def room(self) -> int:
         """How many jobs to fetch now, to wait for a slot: none while half of them are still there."""
@@ -81,26 +94,45 @@ class Prefetch:
     def keep(self, jobs: Iterable[Job]) -> None:
         """Keep jobs that were fetched just now. One that outranks those that were here starts before them."""
         now = self._clock()
-        kept = [*self._kept, *(_Kept(job, now) for job in jobs)]
-        self._kept = deque(sorted(kept, key=_rank))
-        self._window = min(self._window * 2, MOST)
+        with self._mutex:
+            kept = [*self._kept, *(_Kept(job, now) for job in jobs)]
+            self._kept = deque(sorted(kept, key=_rank))
+            self._window = min(self._window * 2, MOST)
 
     def next(self) -> Job | None:
         """Take the job that starts next; ``None`` where there is none, or it has waited for too long."""
-        if not self._kept or self._clock() - self._kept[0].since > LONGEST_WAIT:
-            return None
-        return self._kept.popleft().job
+        with self._mutex:
+            if not self._kept or self._clock() - self._kept[0].since > LONGEST_WAIT:
+                return None
+            return self._kept.popleft().job
 
     def take(self, job_id: int) -> Job | None:
         """Take this job, if it waits here."""
-        for kept in self._kept:
-            if kept.job.id == job_id:
-                self._kept.remove(kept)
-                return kept.job
-        return None
+        with self._mutex:
+            for kept in self._kept:
+                if kept.job.id == job_id:
+                    self._kept.remove(kept)
+                    return kept.job
+            return None
 
     def take_all(self) -> list[Job]:
         """Take all jobs, not to be started: there were too many."""
+        with self._mutex:
+            return self._take_all()
+
+    def begin_release(self) -> list[Job]:
+        """Take all jobs, in any thread, to release them. They stay among :attr:`ids` until :meth:`end_release`."""
+        with self._mutex:
+            jobs = self._take_all()
+            self._leaving |= _ids(jobs)
+            return jobs
+
+    def end_release(self) -> None:
+        """Forget the jobs that were taken to be released."""
+        with self._mutex:
+            self._leaving.clear()
+
+    def _take_all(self) -> list[Job]:
         jobs = [kept.job for kept in self._kept]
         self._kept.clear()
         self._window = self._samples = 0
@@ -110,6 +142,10 @@ class Prefetch:
 class _Kept(NamedTuple):
     job: Job
     since: float
+
+
+def _ids(jobs: Iterable[Job]) -> set[int]:
+    return {job.id for job in jobs if job.id is not None}
 
 
 def _rank(kept: _Kept) -> tuple[int, int]:

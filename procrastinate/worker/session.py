@@ -14,9 +14,11 @@ from procrastinate.job_context import queues_display
 from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDeferrer, read_max_delay
 from procrastinate.worker.backoff import Backoff
+from procrastinate.worker.blocked_loop import BlockedLoop
 from procrastinate.worker.fetch_loop import FetchLoop
 from procrastinate.worker.giving_back import GivingBack
 from procrastinate.worker.heartbeat import Heartbeat
+from procrastinate.worker.loop_watch import LoopWatch
 from procrastinate.worker.options import WorkerSettings
 from procrastinate.worker.recorder import Recorder
 from procrastinate.worker.services import AbortPoller, Listener, Rescuer, Service, supervise
@@ -44,6 +46,7 @@ class Session:
         self._giving_back = GivingBack(
             manager, worker.logger, on_failure=self._fetch_loop.doubt, on_done=self._fetch_loop.look_from_start
         )
+        self._loop_watch = LoopWatch(is_needed=lambda: not self._slots.is_empty)
         self._slots = self._make_slots()
         self._may_begin = asyncio.Event()
         self._pulse = Pulse()
@@ -76,12 +79,15 @@ class Session:
         self._log(logging.INFO, "start_worker", "Starting worker on %s", queues_display(self._settings.queues))
         self._warn_of_unknown_queues()
         self._heartbeat.start()
+        self._loop_watch.start(BlockedLoop(self._slots, self._worker).handle)
         try:
             async with self._side_tasks():
                 await self._work_gracefully()
         finally:
             self._heartbeat.stop()  # first: a cancellation may end what follows, and its thread would go on
+            self._loop_watch.stop()
             self._slots.close()
+            await self._loop_watch.join(_LAST_WRITES_TIMEOUT)
             await self._giving_back.finish(_LAST_WRITES_TIMEOUT)
             await self._say_goodbye()
             await self._heartbeat.join(_LAST_WRITES_TIMEOUT)
@@ -215,6 +221,7 @@ class Session:
             self._giving_back,
             on_room=self._fetch_loop.wake,
             on_last=self._stop_at_last_job,
+            on_start=self._loop_watch.begin,
         )
 
     def _make_heartbeat(self) -> Heartbeat:

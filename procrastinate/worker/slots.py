@@ -38,6 +38,8 @@ class Slots:
         Called when jobs can be fetched.
     on_last:
         Called when the last job that the worker may start (``max_jobs``) has been started.
+    on_start:
+        Called whenever a job starts.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Slots:
         giving_back: GivingBack,
         on_room: Callable[[], None],
         on_last: Callable[[], None],
+        on_start: Callable[[], None],
     ) -> None:
         self._worker = worker
         self._manager = manager
@@ -56,6 +59,7 @@ class Slots:
         self._giving_back = giving_back
         self._on_room = on_room
         self._on_last = on_last
+        self._on_start = on_start
         self._loop = asyncio.get_running_loop()
         self._threads = TaskThreads(on_returned=self._fill)
         self._prefetch = Prefetch(worker.settings.concurrency)
@@ -87,7 +91,7 @@ class Slots:
 
         None while others are on their way back: those behind them would start before them.
         """
-        if self._giving_back.is_under_way:
+        if self._is_giving_back:
             return 0
         room = max(self._free() - len(self._prefetch), 0)
         if self._settings.prefetch and not self._suspects:
@@ -95,6 +99,10 @@ class Slots:
         if self._settings.max_jobs is None:
             return room
         return min(room, self._settings.max_jobs - self._started - len(self._prefetch))
+
+    @property
+    def _is_giving_back(self) -> bool:
+        return self._giving_back.is_under_way or self._prefetch.is_leaving
 
     def _free(self) -> int:
         """A thread that goes on after its job has timed out keeps its slot."""
@@ -109,7 +117,7 @@ class Slots:
         if not jobs:
             return
         self._prefetch.keep(jobs)
-        if self._giving_back.is_under_way:
+        if self._is_giving_back:
             self.give_back_waiting()
         else:
             self._start_waiting()
@@ -150,6 +158,7 @@ class Slots:
     def _start(self, job: Job) -> None:
         self._started += 1
         self._suspects += _is_suspect(job)
+        self._on_start()
         run = JobRun(job, self._worker, self._threads, self._manager)
         name = f"process job {job.task_name}[{job.id}]"
         self._running[run] = self._in_own_context(lambda: self._loop.create_task(self._execute(run), name=name))
@@ -211,6 +220,31 @@ class Slots:
     def give_back_waiting(self) -> None:
         """Give back what was fetched ahead."""
         self._giving_back.give_back(self._prefetch.take_all())
+
+    # While the event loop is blocked, in another thread
+
+    def running_in_thread(self) -> list[Job]:
+        """Return the job that has the event loop now, if asyncio knows it, or else all that run."""
+        current = asyncio.current_task(self._loop)
+        running = list(self._running.items())
+        return [run.job for run, task in running if task is current] or [run.job for run, _ in running]
+
+    def give_back_waiting_in_thread(self) -> int:
+        """Give back what was fetched ahead, and return the number of these jobs.
+
+        The loop may go on at any time. It does not start them, and fetches none until it has heard of the end.
+        """
+        jobs = self._prefetch.begin_release()
+        if jobs:
+            all_wait = self._giving_back.give_back_in_thread(jobs)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the worker has stopped
+                context = self._worker.own_context.copy()
+                self._loop.call_soon_threadsafe(self._given_back_in_thread, all_wait, context=context)
+        return len(jobs)
+
+    def _given_back_in_thread(self, all_wait: bool) -> None:
+        self._prefetch.end_release()
+        self._giving_back.given_back_in_thread(all_wait)
 
     # Abort and stop
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from procrastinate import builtin_tasks
 from procrastinate.app import App
 from procrastinate.core import Status
+from procrastinate.job_context import JobContext
 from tests.worker.running import Queue, Workers
 
 REMOVE_OLD_JOBS = "builtin:procrastinate.builtin_tasks.remove_old_jobs"
@@ -77,3 +79,34 @@ async def test_the_builtin_task_is_found_by_its_short_name(app: App, workers: Wo
     )
     await workers.run()
     assert queue.status(job_id) is Status.SUCCEEDED
+
+
+@pytest.mark.parametrize(("hours_kept", "left"), [(1, 1), (0, 0)])
+async def test_a_job_of_the_builtin_task_keeps_what_the_app_keeps(
+    app: App, workers: Workers, queue: Queue, hours_kept: int, left: int
+) -> None:
+    """A role that may only insert jobs can defer it, with any arguments."""
+    app.min_retention_hours = hours_kept
+    queue.sql(
+        "INSERT INTO procrastinate_jobs (queue_name, task_name, status, finished_at) "
+        "VALUES ('q', 'audit', 'succeeded', now() - interval '10 minutes')"
+    )
+    await app.configure_task(REMOVE_OLD_JOBS, queue="builtin").defer_async(max_hours=0)
+    await workers.run()
+    assert queue.sql("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'audit'") == left
+
+
+async def test_a_task_of_the_program_that_removes_old_jobs_decides_itself(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    @app.task(name="clean", pass_context=True)
+    async def clean(context: JobContext) -> None:
+        await builtin_tasks.remove_old_jobs(context, max_hours=0)
+
+    queue.sql(
+        "INSERT INTO procrastinate_jobs (queue_name, task_name, status, finished_at) "
+        "VALUES ('q', 'audit', 'succeeded', now() - interval '10 minutes')"
+    )
+    await clean.defer_async()
+    await workers.run()
+    assert queue.sql("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'audit'") == 0

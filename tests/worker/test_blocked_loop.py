@@ -1,0 +1,116 @@
+"""A task that blocks the event loop of its worker: other workers run the jobs that this one has not started."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import pytest
+
+from procrastinate.app import App
+from procrastinate.job_context import JobContext
+from procrastinate.jobs import Job
+from procrastinate.worker.prefetch import Prefetch
+from tests.worker.running import Queue, Workers, WorkerThread, happens, until
+
+
+@pytest.fixture
+def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first fetch takes up to ten jobs more than can start."""
+    keep = Prefetch.keep
+
+    def keep_first(self: Prefetch, jobs: Iterable[Job]) -> None:
+        monkeypatch.setattr(Prefetch, "room", lambda self: 0)
+        keep(self, jobs)
+
+    monkeypatch.setattr(Prefetch, "room", lambda self: 10)
+    monkeypatch.setattr(Prefetch, "keep", keep_first)
+
+
+class Blocker:
+    """A task that blocks the event loop, and another one that is done at once."""
+
+    def __init__(self, app: App, database_url: str) -> None:
+        self.started, self.release = threading.Event(), threading.Event()
+        self.ran: Counter[int | None] = Counter()
+        self.thread = WorkerThread(app, database_url, "blocked")
+        self.block = app.task(name="block", pass_context=True)(self._block)
+        self.quick = app.task(name="quick", pass_context=True)(self._quick)
+
+    async def _block(self, context: JobContext) -> None:
+        self.ran[context.job.id] += 1
+        self.started.set()
+        self.release.wait(60)
+
+    async def _quick(self, context: JobContext) -> None:
+        self.ran[context.job.id] += 1
+
+
+@pytest.fixture
+async def blocker(app: App, database_url: str, ahead: None) -> AsyncIterator[Blocker]:
+    """Its worker has not started. The loop is free again after the test."""
+    blocker = Blocker(app, database_url)
+    yield blocker
+    blocker.release.set()
+    await blocker.thread.stopped()
+
+
+def records(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    """Return what was logged of the blocked loop."""
+    return [vars(record) for record in caplog.records if vars(record).get("action") == "loop_blocked"]
+
+
+async def test_other_workers_run_what_was_fetched_ahead_while_a_task_blocks_the_loop(
+    workers: Workers, queue: Queue, blocker: Blocker
+) -> None:
+    blocking = await blocker.block.defer_async()
+    quick = await blocker.quick.batch_defer_async(*[{}] * 6)
+    blocker.thread.start()
+    await happens(blocker.started)
+    await until(lambda: queue.statuses() == {"doing": 1, "todo": 6})
+    assert {queue.row(job_id)["attempts"] for job_id in quick} == {0}
+    workers.start()
+    await queue.succeeded(*quick)
+    assert queue.statuses() == {"doing": 1, "succeeded": 6}
+    blocker.release.set()
+    await queue.succeeded(blocking)
+    assert blocker.ran == dict.fromkeys([blocking, *quick], 1)
+    assert {queue.row(job_id)["attempts"] for job_id in [blocking, *quick]} == {1}
+
+
+async def test_a_worker_runs_jobs_again_after_its_loop_was_blocked(queue: Queue, blocker: Blocker) -> None:
+    job_ids = [await blocker.block.defer_async(), *await blocker.quick.batch_defer_async(*[{}] * 3)]
+    blocker.thread.start()
+    await happens(blocker.started)
+    await until(lambda: queue.statuses() == {"doing": 1, "todo": 3})
+    blocker.release.set()
+    await queue.succeeded(*job_ids)
+    assert blocker.ran == dict.fromkeys(job_ids, 1)
+
+
+async def test_a_warning_names_the_job_that_blocks_the_loop_and_its_line(
+    queue: Queue, blocker: Blocker, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id = await blocker.block.defer_async()
+    await blocker.quick.batch_defer_async(*[{}] * 3)
+    blocker.thread.start()
+    await until(lambda: records(caplog))
+    record = records(caplog)[0]
+    assert (record["jobs"], record["released"]) == ([job_id], 3)
+    message = record["message"] if "message" in record else record["msg"] % record["args"]
+    assert f"block[{job_id}]" in message
+    assert "self.release.wait(60)" in message
+    assert "asyncio/base_events" not in message
+
+
+async def test_an_abort_of_a_job_that_was_released_is_granted(app: App, queue: Queue, blocker: Blocker) -> None:
+    await blocker.block.defer_async()
+    (waiting,) = await blocker.quick.batch_defer_async({})
+    blocker.thread.start()
+    await happens(blocker.started)
+    await until(lambda: queue.statuses().get("doing") == 2 or queue.statuses().get("todo") == 1)
+    await app.job_manager.cancel_job_by_id_async(waiting, abort=True)
+    await until(lambda: queue.statuses().get("doing") == 1 and "todo" not in queue.statuses())
+    assert blocker.ran[waiting] == 0
