@@ -67,12 +67,14 @@ class ConnectArgs:
             return self._known
         assert callable(self._given)
         try:
-            given = self._given()
+            given: Any = self._given()
         except Exception as error:
             raise exceptions.DatabaseUnavailable(
                 f"What to connect with cannot be had: the function that was given raised {type(error).__name__}"
             ) from error
         if inspect.isawaitable(given):
+            if inspect.iscoroutine(given):
+                given.close()  # or Python would warn that it was not awaited
             raise TypeError("The function that gives the connection parameters must be a plain one, not asynchronous")
         return self._complete(given)
 

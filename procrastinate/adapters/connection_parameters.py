@@ -67,13 +67,26 @@ def parse_conninfo(conninfo: str) -> dict[str, Any]:
     return parameters
 
 
+_UNKNOWN = "The connection string has the parameter {!r}, which PostgreSQL's client library does not know: leave it out"
+
+
+def require_known_in_url(parameters: Mapping[str, Any]) -> None:
+    """Refuse what :func:`psycopg.connect` does not take, in parameters that come from a URL.
+
+    Raises
+    ------
+    ValueError
+        It names the first that is unknown.
+    """
+    for name in parameters:
+        if not is_known(name):
+            raise ValueError(_UNKNOWN.format(name))
+
+
 def _why_unreadable(conninfo: str) -> str:
     unknown = _first_unknown(conninfo)
     if unknown is not None:
-        return (
-            f"The connection string has the parameter {unknown!r}, which PostgreSQL's client library does not know: "
-            "leave it out"
-        )
+        return _UNKNOWN.format(unknown)
     return (
         "The connection string cannot be read: write it as 'host=... dbname=...' or as "
         "postgresql://user:password@host:port/dbname, with special characters percent-encoded"
@@ -89,7 +102,13 @@ def _first_unknown(conninfo: str) -> str | None:
         names = [unquote(part.partition("=")[0]) for part in query.split("&")]
     else:
         names = _NAMES.findall(_QUOTED.sub("''", conninfo))
-    return next((name for name in names if name.isidentifier() and name not in libpq_names()), None)
+    before = ""
+    for name in names:
+        if name not in libpq_names():
+            # After a password, it may be the rest of one that has a blank or an ampersand.
+            return name if name.isidentifier() and before != "password" else None
+        before = name
+    return None
 
 
 @functools.cache

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
+import logging
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from django.db import connection, connections, transaction
+from django.db.backends.postgresql.base import DatabaseWrapper
 from django.test import Client
 from django.test.utils import override_settings
 
+from procrastinate.adapters.django import connection_params
 from procrastinate.adapters.django.connection_params import connector_params
 from procrastinate.adapters.django.project_app import create_connector
 from procrastinate.adapters.django.settings import get_settings
@@ -189,7 +195,6 @@ def test_the_worker_connects_as_django_does() -> None:
 
 def test_the_workers_connection_is_as_its_options_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked on the connection itself. The parameters are asked for in a thread, whose connections are its own."""
-    import sqlalchemy as sa
 
     def settings(connection: sa.Connection) -> tuple[str, str, str]:
         names = ("search_path", "role", "application_name")
@@ -233,3 +238,56 @@ def test_the_connection_that_listens_may_lead_elsewhere() -> None:
     finally:
         del app.tasks["look who listens"]
     assert names == ["past the pooler"]
+
+
+def test_options_that_only_the_backend_knows_are_left_out_and_named_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def get_connection_params(self: Any) -> dict[str, Any]:
+        return {**original(self), "MAX_CONNS": 4, "vault_token": "secret"}
+
+    original = DatabaseWrapper.get_connection_params
+    monkeypatch.setattr(DatabaseWrapper, "get_connection_params", get_connection_params)
+    caplog.set_level(logging.INFO, "procrastinate")
+    connection_params._log_left_out.cache_clear()
+    params = connector_params("default")
+    assert not {"MAX_CONNS", "vault_token"} & params.keys()
+    connector_params("default")
+    [record] = [record for record in caplog.records if getattr(record, "action", "") == "options_left_out"]
+    assert "MAX_CONNS, vault_token" in record.getMessage()
+    assert "secret" not in record.getMessage()
+
+
+def test_the_backend_gives_each_connection_of_a_worker_its_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token that lives for minutes stands in the name of the application here, where the server shows it."""
+    numbers = itertools.count(1)
+    original = DatabaseWrapper.get_connection_params
+
+    def get_connection_params(self: Any) -> dict[str, Any]:
+        return {**original(self), "application_name": f"token-{next(numbers)}"}
+
+    def name(connection: sa.Connection) -> str:
+        told: str = connection.scalar(sa.text("SELECT current_setting('application_name')"))
+        return told
+
+    def end(connection: sa.Connection) -> None:
+        with contextlib.suppress(sa.exc.DBAPIError):
+            connection.execute(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    async def ask_twice() -> list[str]:
+        connector = app.connector.get_worker_connector()
+        await connector.open_async()
+        try:
+            names = []
+            for _ in range(2):
+                names += [await connector.run_async(name), connector.run(name)]
+                await connector.run_async(end)
+                connector.run(end)
+            return names
+        finally:
+            await connector.close_async()
+
+    monkeypatch.setattr(DatabaseWrapper, "get_connection_params", get_connection_params)
+    names = asyncio.run(ask_twice())
+    assert len(set(names)) == 4
+    assert all(name.startswith("token-") for name in names)

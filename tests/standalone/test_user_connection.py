@@ -361,3 +361,79 @@ async def test_an_async_session_that_cannot_connect_is_an_error_of_the_database(
             await app.configure_task(TASK, connection=session).defer_async()
     with Session(sa.create_engine(NOWHERE)) as sync_session, pytest.raises(exceptions.ConnectorException):
         await app.configure_task(TASK, connection=sync_session).defer_async()
+
+
+def test_a_connection_in_an_odd_state_is_refused_with_the_reason(app: procrastinate.App, database_url: str) -> None:
+    with psycopg.connect(libpq_url(database_url)) as connection:
+        with pytest.raises(psycopg.Error):
+            connection.execute("SELECT 1 / 0")
+        with pytest.raises(exceptions.ConnectorException, match="transaction is aborted"):
+            app.configure_task(TASK, connection=connection).defer()
+        connection.rollback()
+    with pytest.raises(exceptions.DatabaseUnavailable, match="closed"):
+        app.configure_task(TASK, connection=connection).defer()
+
+
+def test_a_server_side_cursor_of_the_user_goes_on(app: procrastinate.App, database_url: str) -> None:
+    with psycopg.connect(libpq_url(database_url)) as connection, connection.cursor("of_the_user") as cursor:
+        cursor.execute("SELECT generate_series(1, 1000)")
+        assert cursor.fetchone() == (1,)
+        assert app.configure_task(TASK, connection=connection).defer()
+        assert cursor.fetchone() == (2,)
+
+
+def test_jobs_are_deferred_in_a_pipeline_whatever_the_statement(
+    app: procrastinate.App, database_url: str, count_jobs: Count
+) -> None:
+    with psycopg.connect(libpq_url(database_url)) as connection, connection.pipeline():
+        options = {"connection": connection, "queueing_lock": "lock", "on_conflict": "skip"}
+        job_id = app.configure_task(TASK, **options).defer()
+        assert app.configure_task(TASK, **options).batch_defer({}, {}) == [job_id, job_id]
+        assert count_jobs() == 0
+    assert count_jobs() == 1
+
+
+async def test_jobs_are_deferred_in_an_asynchronous_pipeline(
+    app: procrastinate.App, database_url: str, count_jobs: Count
+) -> None:
+    async with await psycopg.AsyncConnection.connect(libpq_url(database_url)) as connection, connection.pipeline():
+        options = {"connection": connection, "queueing_lock": "lock", "on_conflict": "skip"}
+        job_id = await app.configure_task(TASK, **options).defer_async()
+        assert await app.configure_task(TASK, **options).batch_defer_async({}, {}) == [job_id, job_id]
+    assert count_jobs() == 1
+
+
+def test_a_connection_of_sqlalchemys_in_a_pipeline_is_refused_before_anything_is_sent(
+    app: procrastinate.App, database_url: str, count_jobs: Count
+) -> None:
+    engine = sa.create_engine(database_url)
+    with engine.connect() as connection:
+        driver_connection: Any = connection.connection.driver_connection
+        with driver_connection.pipeline(), pytest.raises(TypeError, match="pipeline"):
+            app.configure_task(TASK, connection=connection).defer()
+        connection.commit()
+    engine.dispose()
+    assert count_jobs() == 0
+
+
+def test_what_a_program_tells_psycopg2_of_all_its_connections_changes_no_job(
+    app: procrastinate.App, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from psycopg2 import extensions, extras
+
+    monkeypatch.setitem(extensions.adapters, (list, extensions.ISQLQuote), extras.Json)
+    before = dict(extensions.string_types)
+    odd = extensions.new_type((20, 23, 25, 1043, 1184, 16), "ODD", lambda value, cursor: "odd")
+    extensions.register_type(odd)
+    try:
+        connection = psycopg2.connect(libpq_url(database_url))
+        options = {"connection": connection, "queueing_lock": "lock", "on_conflict": "skip"}
+        [first, second] = app.configure_task(TASK, **options).batch_defer({}, {})
+        assert first == second
+        assert isinstance(first, int)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            assert cursor.fetchone() == ("odd",)
+        connection.close()
+    finally:
+        extensions.string_types.update(before)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from procrastinate.adapters.connect_args import ConnectArgs
-from procrastinate.adapters.connection_parameters import connection_parameters
+from procrastinate.adapters.connection_parameters import connection_parameters, require_known_in_url
 from procrastinate.adapters.engines import AUTOCOMMIT, AsyncEngineRunner, EngineRunner
 from procrastinate.adapters.lost_connections import replace_lost_connections
 from procrastinate.adapters.psycopg_engines import psycopg_async_engine, psycopg_engine
@@ -183,7 +183,9 @@ def source_of(bind: Any, options: Mapping[str, Any]) -> Source:
         url = url.set(drivername="postgresql+psycopg")
     _require_known_driver(url)
     if url.get_driver_name() in _PSYCOPG:
-        return _psycopg_source(psycopg_parameters(sa.create_engine(url)), options)
+        parameters = psycopg_parameters(sa.create_engine(url))
+        require_known_in_url(parameters)
+        return _psycopg_source(parameters, options)
     return DriverSource(url, options)
 
 

@@ -1,0 +1,69 @@
+"""Databases that are not in UTF-8."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+import procrastinate
+from procrastinate import exceptions
+from procrastinate.adapters.standalone import SQLAlchemyConnector
+from tests import database
+
+
+def _database(databases: database.Databases, encoding: str) -> Iterator[str]:
+    name = databases.new_name()
+    databases._execute(
+        f"CREATE DATABASE \"{name}\" TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"
+    )
+    url = database.url_text(databases.server.set(database=name))
+    app = procrastinate.App(connector=database.libpq_url(url))
+    with app.open():
+        app.schema_manager.apply_schema()
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture
+def ascii_url(databases: database.Databases) -> Iterator[str]:
+    """A database in SQL_ASCII: what initdb makes where LANG is C, and where the server converts nothing."""
+    yield from _database(databases, "SQL_ASCII")
+
+
+@pytest.fixture
+def latin1_url(databases: database.Databases) -> Iterator[str]:
+    """A database in LATIN1."""
+    yield from _database(databases, "LATIN1")
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "pg8000", "asyncpg"])
+def test_jobs_run_in_a_database_in_sql_ascii_whatever_the_driver(ascii_url: str, driver: str) -> None:
+    app = procrastinate.App(connector=SQLAlchemyConnector(database.driver_url(ascii_url, driver)))
+    ran = []
+    task = app.task(name="tâche", queue="été", on_conflict="skip")(lambda value: ran.append(value))
+    with app.open():
+        job_id = task.configure(queueing_lock="clé").defer(value="plain")
+        assert task.configure(queueing_lock="clé").defer(value="plain") == job_id
+    app.run_worker(wait=False, install_signal_handlers=False)
+    with app.open():
+        [job] = app.job_manager.list_jobs()
+    assert (ran, job.task_name, job.queue, job.status) == (["plain"], "tâche", "été", "succeeded")
+
+
+def test_a_connection_is_lent_that_gives_bytes_for_text(ascii_url: str) -> None:
+    app = procrastinate.App(connector=database.libpq_url(ascii_url))
+    with psycopg.connect(database.libpq_url(ascii_url), client_encoding="SQL_ASCII") as connection:
+        options = {"queueing_lock": "clé", "on_conflict": "skip", "connection": connection}
+        first = app.configure_task("tâche", **options).defer()
+        assert app.configure_task("tâche", **options).defer() == first
+        assert connection.execute("SELECT 'as before'").fetchone() == (b"as before",)
+
+
+def test_what_a_database_cannot_hold_is_refused_where_the_job_is_deferred(latin1_url: str) -> None:
+    app = procrastinate.App(connector=database.libpq_url(latin1_url))
+    with app.open():
+        assert app.configure_task("tâche", queue="été").defer(value="é")
+        with pytest.raises(exceptions.ConnectorException, match="LATIN1"):
+            app.configure_task("task", queue="🎉").defer()
