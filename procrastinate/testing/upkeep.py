@@ -14,6 +14,8 @@ from typing import Any, Literal
 from procrastinate import core, exceptions
 from procrastinate.alembic import revisions, runner
 from procrastinate.core import (
+    Deletion,
+    DeletionPlace,
     EventType,
     JobCounts,
     JobFilter,
@@ -243,8 +245,8 @@ def delete_finished_part(
     statuses: Collection[Status],
     queue_name: str | None = None,
     limit: int = 1000,
-    after: core.DeletionPlace | None = None,
-) -> core.Deletion:
+    after: DeletionPlace | None = None,
+) -> Deletion:
     """Start over each time: there is nothing that a place would save."""
     before = tables.now - older_than
     old = [

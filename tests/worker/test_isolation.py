@@ -166,7 +166,7 @@ async def test_no_statement_of_the_worker_is_made_in_the_context_of_a_job(
     queue.sql("UPDATE procrastinate_jobs SET attempts = 1 WHERE id = ANY(:ids)", ids=ids[50::20])
     with tenant("the program's"), statements_by_tenant() as seen:
         await workers.run()
-    assert "fetched ahead" in caplog.text
+    assert "have not started" in caplog.text
     assert seen["the program's"]
     assert "a job's" not in seen
 
@@ -190,7 +190,7 @@ async def test_a_job_that_stops_the_worker_does_so_in_the_workers_context(
     with tenant("the program's"), statements_by_tenant() as seen:
         running = workers.start()
         await running.ended()
-    assert "fetched ahead" in caplog.text
+    assert "have not started" in caplog.text
     assert "a job's" not in seen
 
 
