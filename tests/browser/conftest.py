@@ -47,7 +47,7 @@ class Shop:
 
     def run_worker(self) -> None:
         """Run the jobs that are ready."""
-        self.shell.run("python manage.py procrastinate worker --one-shot")
+        self.shell.run("python manage.py procrastinate worker --one-shot --unknown-task-timeout 0")
 
 
 @pytest.fixture
