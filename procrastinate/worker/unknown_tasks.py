@@ -9,7 +9,7 @@ from collections.abc import Callable
 _SHORTEST_PAUSE = 5.0
 _LONGEST_PAUSE = 300.0
 _MOST_NAMES = 1000
-"""A name is text from a row: whoever may insert jobs chooses it, and memory must not grow with it."""
+"""A name is text from a row. Each role that may insert jobs chooses it, and memory must not grow with it."""
 
 
 @dataclasses.dataclass(frozen=True)
