@@ -27,7 +27,7 @@ def test_poison_jobs_fail_and_the_others_go_on(queue: Queue, fleet: Fleet, size:
         queue.defer("weigh", -1 - number, data="x" * _TEN_MEGABYTES, length=_TEN_MEGABYTES)
     good = 10 * rounds + large
     queue.start_clock()
-    fleet.start(2, concurrency=3)
+    fleet.start(2, concurrency=3, unknown_task_timeout=0)
     queue.is_empty()
     statuses = queue.statuses()
     recovered = min(statuses["failed"], poison) + min(queue.came_through(), good)
