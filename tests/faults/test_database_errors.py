@@ -102,7 +102,7 @@ def test_an_idle_in_transaction_timeout(
         queue.defer("block_loop" if number % 2 else "fail_once", number, **({"seconds": 0.3} if number % 2 else {}))
     queue.is_empty()
     verdict = queue.verdict(jobs)
-    report(6, "`idle_in_transaction_session_timeout`, beside tasks that block the loop", verdict, may_run_again=True)
+    report(6, "`idle_in_transaction_session_timeout`, with tasks that block the loop", verdict, may_run_again=True)
     assert verdict.again == jobs // 2, "those that fail once, and no other"
     assert fleet.actions()["record_outcomes_error"] + fleet.actions()["fetch_jobs_error"] > 0
     assert_nobody_died(fleet)

@@ -89,7 +89,7 @@ def test_jobs_that_end_while_the_server_is_away_are_recorded_afterwards(
     assert sum(entry.moment == "end" for entry in queue.ledger.entries()) == jobs
     cluster.start()
     queue.is_empty()
-    report(2, f"PostgreSQL stopped for {seconds:g} s; all jobs end meanwhile", queue.verdict(jobs))
+    report(2, f"PostgreSQL stopped for {seconds:g} s, and all jobs end in that time", queue.verdict(jobs))
     assert_nobody_died(fleet)
 
 

@@ -53,7 +53,7 @@ def test_no_lock_is_held_twice_where_workers_are_killed(queue: Queue, fleet: Fle
     queue.is_empty(within=_LONG)
     entries = queue.ledger.entries()
     verdict = queue.verdict(jobs)
-    report(10, f"The same, where 5 % of the jobs kill their worker ({len(kill)} kills)", verdict, may_run_again=True)
+    report(10, f"The same, and 5 % of the jobs kill their worker ({len(kill)} kills)", verdict, may_run_again=True)
     assert overlaps(entries) == []
     assert sum(worker.exit_code == -signal.SIGKILL for worker in fleet.workers) == len(kill)
     assert verdict.again <= len(kill) * concurrency, "those that ran when their worker was killed, and no other"

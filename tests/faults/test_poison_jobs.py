@@ -31,9 +31,7 @@ def test_poison_jobs_fail_and_the_others_go_on(queue: Queue, fleet: Fleet, size:
     queue.is_empty()
     statuses = queue.statuses()
     recovered = min(statuses["failed"], poison) + min(queue.came_through(), good)
-    report(
-        8, "Poison jobs beside others, arguments of 10 MB among them", queue.verdict(poison + good, recovered=recovered)
-    )
+    report(8, "Poison jobs among others, with arguments of 10 MB", queue.verdict(poison + good, recovered=recovered))
     assert statuses == {"failed": poison, "succeeded": good}
     assert len(fleet.running()) == 2
     fleet.each(lambda worker: worker.stop())
