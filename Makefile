@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench bench-quick demo demo-serve test test-bare test-docs-long test-faults test-matrix lint types contracts pytest migrations docs format clean
+.PHONY: help install bench bench-quick demo demo-serve test test-bare test-docs-long test-faults test-matrix lint prose types contracts pytest migrations docs format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,9 +40,12 @@ test-docs-long: $(VENV)/.installed ## What the pages say, with the installations
 test-matrix: ## The engine on each supported PostgreSQL, SQLAlchemy, Django and Python that can be had here
 	@$(PYTHON) -m tests.matrix
 
-lint: $(VENV)/.installed ## Lint and format check
+lint: prose ## Lint and format check, and the words that the project does without
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+
+prose: $(VENV)/.installed ## Count the words that the project does without: tests/prose/words.toml
+	@$(BIN)/python -m tests.prose $(ARGS)
 
 types: $(VENV)/.installed ## Check types, strictly
 	@$(BIN)/mypy
