@@ -40,7 +40,7 @@ SUITES = (
 )
 """Every operation on every kind of connection, the schema and its migrations, races and plans, workers, tutorials."""
 WORKERS = os.environ.get("WORKERS", "2")
-FOR_DEVELOPERS = ("bench", "demo", "docs", "test")
+FOR_DEVELOPERS = ("bench", "coverage", "demo", "docs", "release", "test")
 """Extras of the project's own development."""
 _REQUIREMENT = re.compile(r"(?P<name>[\w-]+)(?:\[[\w,-]+\])?>=(?P<lowest>[\d.]+)")
 USER = "nobody"

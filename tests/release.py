@@ -1,8 +1,8 @@
 """``python -m tests.release``: build the wheel and the sdist, and use each as a user does, from a fresh environment.
 
 Each is installed into an environment of its own, away from the repository. There the command says its version, the
-schema is applied, a job is deferred and run, and Django finds the migrations and the templates of the admin. The PostgreSQL
-is the embedded one of the tests.
+schema is applied, a job is deferred and run, and Django finds the migrations and the templates of the admin. The
+PostgreSQL is the embedded one of the tests.
 
 ``python -m tests.release --final`` also checks what a release needs: a dated section of CHANGELOG.md for the version of
 ``pyproject.toml``, a working tree without changes, and the tag ``vVERSION`` on this commit if that tag exists.

@@ -1,8 +1,9 @@
-"""Which tests a second Python runs: all that depend on the interpreter, a share of those that depend on SQL.
+"""Which tests a second Python runs: all that depend on the interpreter, a share of the others.
 
-``PROCRASTINATE_TESTS_SHARE=8`` runs one in eight of the cases in :data:`SQL`, other ones for each number in
-``PROCRASTINATE_TESTS_ROUND``, and leaves out :data:`ELSEWHERE`. Without it, everything is run. ``make test-matrix``
-runs all of :data:`SQL` on every supported Python.
+``PROCRASTINATE_TESTS_SHARED=1`` runs one case in :data:`SHARES` of a folder, other ones for each number in
+``PROCRASTINATE_TESTS_ROUND``, and leaves out :data:`ELSEWHERE`. Every other folder is run whole: workers, connections,
+Django, faults, and pieces without a database. Without the variable, everything is run. ``make test-matrix`` runs all of
+:data:`SQL` on every supported Python.
 """
 
 from __future__ import annotations
@@ -14,23 +15,28 @@ import zlib
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-SHARE_VARIABLE = "PROCRASTINATE_TESTS_SHARE"
+SHARED_VARIABLE = "PROCRASTINATE_TESTS_SHARED"
 ROUND_VARIABLE = "PROCRASTINATE_TESTS_ROUND"
 SQL = ("conformance", "core", "interleavings", "properties", "schema", "security")
 """Folders whose tests send statements and look at tables: PostgreSQL gives the same answers to every Python."""
+PROGRAMS = ("cli", "examples", "regressions", "surface", "testing")
+"""Folders whose tests start programs, one after the other; what they run is tested whole in other folders, too."""
 ELSEWHERE = ("benchmarks", "browser", "documentation", "prose", "readme", "typing")
 """Folders whose tests look at pages, programs and tools: what they find does not depend on the interpreter."""
+SHARES = {**dict.fromkeys(SQL, 8), **dict.fromkeys(PROGRAMS, 2)}
+"""One case in that many is run."""
 
 
 def select(items: list[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:
     """Return the tests to run in this process, and those to leave out, as the environment says."""
-    share = int(os.environ.get(SHARE_VARIABLE, "1"))
+    if not os.environ.get(SHARED_VARIABLE):
+        return items, []
     turn = int(os.environ.get(ROUND_VARIABLE, "0"))
-    chosen = {item: share == 1 or is_chosen(*_folder_and_case(item), share, turn) for item in items}
+    chosen = {item: is_chosen(*_folder_and_case(item), turn) for item in items}
     return [item for item in items if chosen[item]], [item for item in items if not chosen[item]]
 
 
-def is_chosen(folder: str, case: str, share: int, turn: int) -> bool:
+def is_chosen(folder: str, case: str, turn: int) -> bool:
     """Return whether a case is run in this turn.
 
     Parameters
@@ -39,12 +45,10 @@ def is_chosen(folder: str, case: str, share: int, turn: int) -> bool:
         Below ``tests/``.
     case:
         Its name. Cases of one name are run together.
-    share:
-        One in that many cases of :data:`SQL` is run.
     turn:
-        Any number; after ``share`` turns, every case has been run.
+        Any number. After as many turns as the folder has shares, every case has been run.
     """
-    if folder in SQL:
+    if share := SHARES.get(folder):
         return zlib.crc32(case.encode()) % share == turn % share
     return folder not in ELSEWHERE
 

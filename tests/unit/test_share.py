@@ -11,7 +11,7 @@ CASES = [f"tests/conformance/test_fetch.py[kind {number}]" for number in range(3
 
 def chosen(turn: int) -> set[str]:
     """The cases of SQL of a turn."""
-    return {case for case in CASES if share.is_chosen("conformance", case, 8, turn)}
+    return {case for case in CASES if share.is_chosen("conformance", case, turn)}
 
 
 def test_every_case_of_sql_is_run_once_in_as_many_turns_as_there_are_shares() -> None:
@@ -23,16 +23,16 @@ def test_every_case_of_sql_is_run_once_in_as_many_turns_as_there_are_shares() ->
 
 
 def test_what_depends_on_the_interpreter_is_run_in_every_turn() -> None:
-    for folder in ("worker", "django", "adapters", "faults", "standalone", "cli", "unit"):
-        assert all(share.is_chosen(folder, "a case", 8, turn) for turn in range(8))
+    for folder in ("worker", "django", "adapters", "faults", "standalone", "unit"):
+        assert all(share.is_chosen(folder, "a case", turn) for turn in range(8))
 
 
 def test_pages_and_tools_are_left_to_the_first_python() -> None:
-    assert not any(share.is_chosen("documentation", "a case", 8, turn) for turn in range(8))
+    assert not any(share.is_chosen("documentation", "a case", turn) for turn in range(8))
 
 
 def test_every_folder_that_is_named_is_there() -> None:
-    for folder in (*share.SQL, *share.ELSEWHERE):
+    for folder in (*share.SHARES, *share.ELSEWHERE):
         assert (pathlib.Path(share.__file__).parent / folder).is_dir()
 
 
