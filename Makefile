@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench bench-quick demo demo-serve test test-bare test-docs-long test-faults test-matrix lint types contracts pytest migrations docs format clean
+.PHONY: help install bench bench-quick coverage demo demo-serve dist flaky release-check
+.PHONY: test test-all test-bare test-docs-long test-faults test-matrix test-share
+.PHONY: lint prose types contracts pytest pytest-again migrations docs format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,6 +29,11 @@ demo-serve: $(VENV)/.installed ## Serve the project of the demo, with its admin
 
 test: lint types contracts pytest ## Lint, types, import contracts, and the whole test suite
 
+test-all: test test-bare test-docs-long test-matrix test-faults ## All there is, at full size: before a release (hours)
+
+test-share: $(VENV)/.installed ## The tests of CI's second Python: what depends on the interpreter, a share of the rest
+	@PROCRASTINATE_TESTS_SHARED=1 $(BIN)/python -m tests.flaky run -n $(WORKERS) $(ARGS)
+
 test-faults: $(VENV)/.installed ## Break everything that can break, at full size, and write the table of docs/reliability.md
 	@$(BIN)/python -m tests.faults $(ARGS)
 	@test -n "$(ARGS)" || PROCRASTINATE_TESTS_LONG=1 $(BIN)/python -m pytest -n $(WORKERS) tests/properties tests/interleavings
@@ -40,9 +47,12 @@ test-docs-long: $(VENV)/.installed ## What the pages say, with the installations
 test-matrix: ## The engine on each supported PostgreSQL, SQLAlchemy, Django and Python that can be had here
 	@$(PYTHON) -m tests.matrix
 
-lint: $(VENV)/.installed ## Lint and format check
+lint: prose ## Lint and format check, and the words that the project does without
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+
+prose: $(VENV)/.installed ## Count the words that the project does without: tests/prose/words.toml
+	@$(BIN)/python -m tests.prose $(ARGS)
 
 types: $(VENV)/.installed ## Check types, strictly
 	@$(BIN)/mypy
@@ -52,6 +62,29 @@ contracts: $(VENV)/.installed ## Check that imports run one way
 
 pytest: $(VENV)/.installed ## The test suite alone
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+pytest-again: $(VENV)/.installed ## The test suite; what fails is run once more, alone, and named by `make flaky`
+	@$(BIN)/python -m tests.flaky run -n $(WORKERS) $(ARGS)
+
+flaky: $(VENV)/.installed ## Name the tests that failed and passed when run again: tests/flaky.toml
+	@$(BIN)/python -m tests.flaky report
+
+$(VENV)/.coverage-installed: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[coverage]'
+	@touch $@
+
+coverage: $(VENV)/.coverage-installed ## Measure what the tests run of the package, and write the table of CONTRIBUTING.md
+	@$(BIN)/python -m tests.coverage_table -n $(WORKERS) $(ARGS)
+
+$(VENV)/.release-installed: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[release]'
+	@touch $@
+
+dist: $(VENV)/.release-installed ## Build the wheel and the sdist into dist, and use each from a fresh environment
+	@$(BIN)/python -m tests.release
+
+release-check: $(VENV)/.release-installed ## The same, and that version, changelog and tag are those of a release
+	@$(BIN)/python -m tests.release --final
 
 $(VENV)/.bench-installed: $(VENV)/.installed
 	@echo "Installing what the benchmarks need ..."
@@ -80,6 +113,6 @@ format: $(VENV)/.installed ## Format the code
 	@$(BIN)/ruff check --fix .
 
 clean: ## Remove whatever is ignored by git and was made here: environments, caches, sites, servers of the demo
-	rm -rf .venv .venv-* .matrix .bench .demo artifacts build dist *.egg-info
+	rm -rf .venv .venv-* .matrix .bench .demo artifacts build dist *.egg-info .coverage
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

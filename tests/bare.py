@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> int:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PROCRASTINATE_REQUIRE_")}
         lacking = {BARE: str(missed), "PATH": _path_without(folder / "bin"), "PIP_NO_INDEX": "1"}
         files = [str(file.relative_to(ROOT)) for file in concerned()]
-        command = [sys.executable, "-m", "pytest", "-q", *arguments, *files]
+        command = [sys.executable, "-m", "tests.flaky", "run", "-q", *arguments, *files]
         status = subprocess.run(command, cwd=ROOT, env={**kept, **lacking}, check=False).returncode
         not_missed = switches() - set(missed.read_text().split())
     if sys.version_info < (3, 12):  # Django 5.2 has no framework of tasks, whose source is looked for

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from tests import database
+from tests import database, share
 from tests.missing import is_bare
 
 _XDIST_WORKER = "PYTEST_XDIST_WORKER"
@@ -22,7 +22,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On a bare machine, of a test that runs behind PgBouncer and elsewhere, only the run behind it."""
+    """Leave out what another run of CI has: on a second Python, and on a bare machine.
+
+    On a bare machine, of a test that runs behind PgBouncer and elsewhere, only the run behind it is left.
+    """
+    items[:], left_out = share.select(items)
+    config.hook.pytest_deselected(items=left_out)
     if not is_bare():
         return
     behind = {_function(item) for item in items if "pgbouncer" in item.name}

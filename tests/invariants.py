@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from procrastinate import core
 from procrastinate.core.tables import events, holds_lock, is_parked, is_upcoming, jobs
-from tests.conformance.kinds import Run
+from tests.conformance.runs import Run
 
 _NONE: Mapping[int, int] = {}
 _ENDED = {"succeeded", "failed", "cancelled", "aborted"}

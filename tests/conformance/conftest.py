@@ -9,7 +9,8 @@ import pytest
 from psycopg import sql
 
 from procrastinate.core import metadata
-from tests.conformance.kinds import KINDS, Kind, Run
+from tests.conformance.kinds import KINDS, Kind
+from tests.conformance.runs import Run
 from tests.database import Databases, libpq_url
 
 

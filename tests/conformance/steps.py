@@ -11,7 +11,7 @@ from procrastinate import core
 from procrastinate.core import FinishedJob, Readiness, Status, StoredJob
 from procrastinate.core.tables import errors, events, jobs, periodic_defers, results, workers
 from procrastinate.timing import utcnow
-from tests.conformance.kinds import Run
+from tests.conformance.runs import Run
 from tests.database import new_job
 
 HOUR = datetime.timedelta(hours=1)

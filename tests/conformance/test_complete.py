@@ -9,7 +9,7 @@ import pytest
 
 from procrastinate import core, exceptions
 from procrastinate.core import FinishedJob, Status, StoredJob
-from tests.conformance.kinds import Run
+from tests.conformance.runs import Run
 from tests.conformance.steps import Rollback, column, defer, fetch_one, list_history, stored, worker
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from procrastinate import core
 from procrastinate.core import Status, TickOutcome
-from tests.conformance.kinds import Run
+from tests.conformance.runs import Run
 from tests.conformance.steps import (
     FUTURE,
     PAST,

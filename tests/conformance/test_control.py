@@ -6,7 +6,7 @@ import pytest
 
 from procrastinate import core
 from procrastinate.core import Status
-from tests.conformance.kinds import Run
+from tests.conformance.runs import Run
 from tests.conformance.steps import column, defer, fetch, fetch_one, finish, stored, worker
 
 

@@ -7,7 +7,7 @@ import pytest
 from procrastinate import core
 from procrastinate.core import Rank, Readiness, Status
 from procrastinate.timing import utcnow
-from tests.conformance.kinds import Run
+from tests.conformance.runs import Run
 from tests.conformance.steps import (
     FUTURE,
     HOUR,

@@ -6,7 +6,7 @@ import dataclasses
 
 from procrastinate import core
 from procrastinate.core import FetchedJob, Status, StoredJob
-from tests.conformance.kinds import Run
+from tests.conformance.runs import Run
 from tests.conformance.steps import (
     PAST,
     column,

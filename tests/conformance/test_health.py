@@ -8,7 +8,7 @@ import time
 import pytest
 
 from procrastinate import core
-from tests.conformance.kinds import Run
+from tests.conformance.runs import Run
 from tests.conformance.steps import Rollback, query
 
 

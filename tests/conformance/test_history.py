@@ -6,7 +6,7 @@ import pytest
 
 from procrastinate import core
 from procrastinate.core import JobRetry, Status
-from tests.conformance.kinds import Run
+from tests.conformance.runs import Run
 from tests.conformance.steps import (
     FUTURE,
     PAST,

@@ -8,7 +8,7 @@ import pytest
 
 from procrastinate import core
 from procrastinate.core import JobCounts, JobFilter, Status
-from tests.conformance.kinds import Run
+from tests.conformance.runs import Run
 from tests.conformance.steps import defer, fetch_one, finish, worker
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from procrastinate import core
 from procrastinate.core import LateWorker, WorkerTerms
-from tests.conformance.kinds import Run
+from tests.conformance.runs import Run
 from tests.conformance.steps import defer, fetch_one, list_workers, silence, worker
 
 PATIENT = WorkerTerms(heartbeat_interval=60, stalled_timeout=300)

@@ -9,7 +9,7 @@ import pytest
 
 from procrastinate import core
 from procrastinate.core import EventType, FinishedJob, JobRetry, NewError, Status, StoredJob, StoredResult
-from tests.conformance.kinds import Run
+from tests.conformance.runs import Run
 from tests.conformance.steps import (
     HOUR,
     PAST,

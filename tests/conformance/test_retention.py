@@ -7,7 +7,7 @@ import datetime
 from procrastinate import core
 from procrastinate.core import Status
 from procrastinate.timing import utcnow
-from tests.conformance.kinds import Run
+from tests.conformance.runs import Run
 from tests.conformance.steps import HOUR, change, defer, list_history, worker
 from tests.database import new_job
 

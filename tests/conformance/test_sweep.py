@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from procrastinate import core
 from procrastinate.core import Readiness, Sweep
-from tests.conformance.kinds import Run
+from tests.conformance.runs import Run
 from tests.conformance.steps import change, defer, fetch_ids, fetch_one, readiness, settle, worker
 from tests.database import new_job
 

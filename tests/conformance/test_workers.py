@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from procrastinate import core
 from procrastinate.core import RescuedJob, Status
-from tests.conformance.kinds import Run
+from tests.conformance.runs import Run
 from tests.conformance.steps import (
     HOUR,
     age_history,

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from procrastinate import core
 from procrastinate.core import FinishedJob, JobRetry, Readiness, Status, StoredJob, errors
-from tests.conformance.kinds import SyncRun
+from tests.conformance.runs import SyncRun
 from tests.conformance.steps import (
     PAST,
     defer,

@@ -20,7 +20,7 @@ from procrastinate.alembic import runner
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.core import FinishedJob, JobRetry, NewError, Status
-from tests.conformance.kinds import SyncRun
+from tests.conformance.runs import SyncRun
 from tests.conformance.steps import defer, fetch_one, worker
 from tests.database import Databases, libpq_url, new_job
 from tests.django.shop.tasks import ship

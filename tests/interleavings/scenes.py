@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from procrastinate import core
 from procrastinate.core import FetchedJob, FinishedJob, JobRetry, Status, errors
 from tests.conformance import steps
-from tests.conformance.kinds import Run
+from tests.conformance.runs import Run
 from tests.conformance.steps import FUTURE, HOUR, PAST
 from tests.database import new_job
 

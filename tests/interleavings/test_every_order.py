@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate import core
-from tests.conformance.kinds import SyncRun
+from tests.conformance.runs import SyncRun
 from tests.interleavings.scenes import ACTS, Act, set_up
 from tests.interleavings.stepping import Actor, Scheduler, every_plan
 from tests.invariants import check_invariants, come_to_rest, drain

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from procrastinate import core
 from procrastinate.core import FetchedJob, FinishedJob, JobRetry, NewJob, Status, errors
 from tests.conformance import steps
-from tests.conformance.kinds import SyncRun
+from tests.conformance.runs import SyncRun
 from tests.conformance.steps import FUTURE, HOUR, PAST
 from tests.database import new_job
 from tests.invariants import check_invariants, check_rest, come_to_rest, drain

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from procrastinate import core
 from procrastinate.alembic import revisions, runner
-from tests.conformance.kinds import SyncRun
+from tests.conformance.runs import SyncRun
 from tests.conformance.steps import defer, fetch_ids, query, worker
 from tests.database import Databases, libpq_url
 from tests.schema.snapshot import CODE, KINDS, Snapshot, take_snapshot

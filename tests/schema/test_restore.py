@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from procrastinate import core
 from procrastinate.core import FinishedJob, JobRetry, NewError, Status
-from tests.conformance.kinds import SyncRun
+from tests.conformance.runs import SyncRun
 from tests.conformance.steps import defer, fetch_ids, fetch_one, worker
 from tests.database import Databases, libpq_url, new_job
 from tests.schema.dumps import TABLES, contents, dump_data, run_script, run_tool

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 import procrastinate
 from procrastinate import core
 from procrastinate.core import FinishedJob, Status
-from tests.conformance.kinds import SyncRun
+from tests.conformance.runs import SyncRun
 from tests.conformance.steps import defer, fetch_one, query, worker
 from tests.database import libpq_url
 from tests.missing import missing

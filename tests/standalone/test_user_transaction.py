@@ -15,7 +15,7 @@ import procrastinate
 from procrastinate import core
 from procrastinate.core import Status
 from procrastinate.jobs import Job
-from tests.conformance.kinds import SyncRun
+from tests.conformance.runs import SyncRun
 from tests.conformance.steps import PAST, change, defer, fetch_one, finish
 from tests.standalone.user_connections import (
     ASYNC_KINDS,

@@ -19,7 +19,7 @@ from procrastinate.core import FinishedJob, JobFilter, JobRetry, Readiness, Resc
 from procrastinate.core.tables import events, jobs
 from procrastinate.testing.tables import Tables, matching
 from tests.conformance import steps
-from tests.conformance.kinds import Run, SyncRun
+from tests.conformance.runs import Run, SyncRun
 from tests.conformance.steps import FUTURE, HOUR, PAST
 from tests.database import libpq_url, new_job
 from tests.testing.conformance_kind import STEPS, InMemoryRun
