@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from procrastinate import core, exceptions
 from procrastinate.job_context import AbortReason
@@ -14,6 +14,9 @@ from procrastinate.retry import RetryDecision
 from procrastinate.tasks import Task
 from procrastinate.tracebacks import describe
 from procrastinate.validation import dump_result
+
+Run: TypeAlias = tuple[int | None, int, int | None]
+"""Id, attempts and worker of a job: one run of it. The job may run again before the outcome of a run is written."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,11 @@ class Outcome:
         assert self.job.id is not None
         return self.job.id
 
+    @property
+    def run(self) -> Run:
+        """The run that this is the outcome of."""
+        return run_of(self.job)
+
     def as_finished(self, delete_jobs: DeleteJobCondition) -> core.FinishedJob:
         """For :func:`procrastinate.core.finish_jobs`."""
         return core.FinishedJob(
@@ -88,6 +96,11 @@ class Outcome:
         refused = exceptions.InvalidResult(f"What task {self.job.task_name} returned cannot be stored: {error}")
         kept = describe(refused)
         return dataclasses.replace(self, status=Status.FAILED, exception=refused, result=None, error=kept)
+
+
+def run_of(job: Job) -> Run:
+    """Return the run of a job that was fetched."""
+    return job.id, job.attempts, job.worker_id
 
 
 def decide(job: Job, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:

@@ -79,7 +79,7 @@ class Session:
         self._log(logging.INFO, "start_worker", "Starting worker on %s", queues_display(self._settings.queues))
         self._warn_of_unknown_queues()
         self._heartbeat.start()
-        self._loop_watch.start(BlockedLoop(self._slots, self._worker).handle)
+        self._loop_watch.start(BlockedLoop(self._slots, self._recorder, self._worker).handle)
         try:
             async with self._side_tasks():
                 await self._work_gracefully()

@@ -15,7 +15,7 @@ from procrastinate.manager import JobManager
 from procrastinate.tracebacks import describe
 from procrastinate.worker.giving_back import GivingBack
 from procrastinate.worker.job_run import JobRun
-from procrastinate.worker.outcome import Outcome
+from procrastinate.worker.outcome import Outcome, run_of
 from procrastinate.worker.prefetch import LONGEST_WAIT, Prefetch
 from procrastinate.worker.recorder import Recorder
 from procrastinate.worker.task_threads import TaskThreads
@@ -296,7 +296,7 @@ class Slots:
 
 
 def _is_same_run(one: Job, other: Job) -> bool:
-    return (one.id, one.attempts, one.worker_id) == (other.id, other.attempts, other.worker_id)
+    return run_of(one) == run_of(other)
 
 
 def _is_same_job(one: Job, other: Job) -> bool:
