@@ -147,7 +147,12 @@ class Recorder:
             self._arrived.clear()
             while self._pending:
                 batch = self._take()
-                await self._write_until_done(batch)
+                try:
+                    await self._write_until_done(batch)
+                except BaseException:
+                    self._pending.extend(batch)  # what is written already is left out
+                    self._arrived.set()
+                    raise
                 self._on_recorded(any(_frees_something(outcome) for outcome in batch))
             self._look_whether_idle()
 
