@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from procrastinate import core, exceptions
 from procrastinate.job_context import AbortReason
 from procrastinate.jobs import DeleteJobCondition, Job, Status
-from procrastinate.retry import RetryDecision
+from procrastinate.retry import RetryDecision, read_decision
 from procrastinate.tasks import Task
 from procrastinate.tracebacks import describe
 from procrastinate.validation import dump_result
@@ -166,4 +166,4 @@ def _stopped(exception: BaseException, abort_reason: AbortReason | None) -> bool
 
 def _retry_decision(task: Task[Any, Any, Any], exception: BaseException, job: Job) -> RetryDecision | None:
     retry = task.get_retry_exception(exception=exception, job=job)
-    return None if retry is None else retry.retry_decision
+    return read_decision(task.name, getattr(retry, "retry_decision", retry)) if retry else None

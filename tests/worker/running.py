@@ -138,7 +138,7 @@ class Queue:
 
 def pending_tasks() -> list[asyncio.Task[Any]]:
     """Return the tasks that have not ended. asyncio does not list those of workers."""
-    tasks = [one for one in gc.get_objects() if isinstance(one, asyncio.Task)]
+    tasks = [one for one in gc.get_objects() if issubclass(type(one), asyncio.Task)]
     return [task for task in tasks if not task.done()]
 
 
