@@ -24,6 +24,7 @@ from procrastinate.tasks import Task
 from procrastinate.tracebacks import without_machinery
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.exits import enter_job
+from procrastinate.worker.fork_ends import current_process, end_fork
 from procrastinate.worker.outcome import Outcome, RunResult, decide, with_details
 from procrastinate.worker.task_threads import NoThread, SyncCalls
 from procrastinate.worker.time_limit import TimeLimit
@@ -315,11 +316,21 @@ class _Captured:
 
 
 async def _settled(task_name: str, call: Callable[[], Awaitable[Any]]) -> Any:
-    return await settle(task_name, await call())
+    process = current_process()
+    try:
+        value = await settle(task_name, await call())
+    except BaseException as error:
+        end_fork(process, error)
+        raise
+    end_fork(process)
+    return value
 
 
 def _capture(call: Callable[[], Any]) -> _Captured:
+    process = current_process()
     try:
-        return _Captured(value=call())
+        captured = _Captured(value=call())
     except BaseException as error:
-        return _Captured(exception=error)
+        captured = _Captured(exception=error)
+    end_fork(process, captured.exception)
+    return captured
