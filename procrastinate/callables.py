@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from types import AsyncGeneratorType, GeneratorType
 from typing import Any
+
+_LAZY = (GeneratorType, AsyncGeneratorType, map, filter)
+"""An iterator of another kind may be a file or a cursor, and hold no call."""
+_COLLECTIONS = (list, tuple, set)
 
 
 def is_async_callable(function: Any) -> bool:
@@ -13,14 +17,20 @@ def is_async_callable(function: Any) -> bool:
     return any(inspect.iscoroutinefunction(one) for one in _called(function))
 
 
-def check_not_generator(task_name: str, function: Callable[..., Any]) -> None:
-    """Refuse a generator function: a job would only make the generator, and run no line of it.
+def check_function(task_name: str, function: Any) -> None:
+    """Refuse what a job cannot run.
 
     Raises
     ------
     TypeError
-        The function, or the ``__call__`` of the object, has a ``yield``.
+        It cannot be called, as a ``classmethod`` in the body of its class. Or it is a generator function, or an object
+        with a generator function as its ``__call__``: a job would only make the generator, and run no line of it.
     """
+    if not callable(function):
+        raise TypeError(
+            f"Task {task_name} cannot be called: it is {_kind(function)}. Declare a function, or a method of an object "
+            "or of a class that exists"
+        )
     if any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in _called(function)):
         raise TypeError(
             f"Task {task_name} is a generator function, and a job would run no line of it: "
@@ -34,15 +44,27 @@ async def settle(task_name: str, value: Any) -> Any:
     Raises
     ------
     TypeError
-        The task has returned a generator: no line of it has run.
+        The task has returned calls that are not made: a generator, ``map()``, or a list with coroutines.
     """
     if value is None:
         return None
     while inspect.isawaitable(value):
         value = await value
-    if inspect.isgenerator(value) or inspect.isasyncgen(value):
-        raise TypeError(f"Task {task_name} has returned a generator: no line of it has run, loop over it in the task")
+    if isinstance(value, _LAZY):
+        raise TypeError(
+            f"Task {task_name} has returned {_kind(value)}: no line of it has run, loop over it in the task"
+        )
+    if isinstance(value, _COLLECTIONS) and any(inspect.iscoroutine(one) for one in value):
+        for one in value:
+            if inspect.iscoroutine(one):
+                one.close()  # or Python would warn that it was not awaited
+        raise TypeError(f"Task {task_name} has returned coroutines, and none has run: await them, or asyncio.gather()")
     return value
+
+
+def _kind(value: Any) -> str:
+    name = type(value).__name__.replace("_", " ")
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _called(function: Any) -> tuple[Any, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import inspect
 import numbers
 import random
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from procrastinate import exceptions
 from procrastinate.amounts import read_count, read_finite, read_optional_seconds
@@ -112,7 +113,7 @@ class BaseRetryStrategy:
     def get_retry_exception(self, exception: BaseException, job: Job) -> exceptions.JobRetry | None:
         """The decision as the exception that ends the run; ``None`` for no retry."""
         decision = self.get_retry_decision(exception=exception, job=job)
-        return None if decision is None else exceptions.JobRetry(decision)
+        return exceptions.JobRetry(decision) if decision else None
 
     def _seconds_of_old_style(self, exception: BaseException, job: Job) -> int | None:
         seconds = self.get_schedule_in(exception=exception, attempts=job.attempts)
@@ -160,7 +161,7 @@ class RetryStrategy(BaseRetryStrategy):
 
     def __post_init__(self) -> None:
         if self.max_attempts is not None:
-            self.max_attempts = read_count("max_attempts", self.max_attempts, at_least=0, of="retries")
+            self.max_attempts = read_count("max_attempts", _whole(self.max_attempts), at_least=0, of="retries")
         for name in ("wait", "linear_wait", "exponential_wait", "jitter"):
             setattr(self, name, read_finite(name, getattr(self, name)))
         self.max_wait = read_optional_seconds("max_wait", self.max_wait, may_be_zero=True)
@@ -206,11 +207,15 @@ def _read_exceptions(value: Any) -> tuple[type[Exception], ...]:
     """The classes, kept: what gives them once only (a generator) would give none to the second job."""
     if isinstance(value, type):
         raise TypeError(f"retry_exceptions takes a list of classes, not {value!r}: write [{value.__name__}]")
-    classes = tuple(value)
-    for one in classes:
-        if not (isinstance(one, type) and issubclass(one, BaseException)):
+    classes: list[type[Exception]] = []
+    for one in value:
+        if isinstance(one, tuple):  # as isinstance() takes them
+            classes += _read_exceptions(one)
+        elif isinstance(one, type) and issubclass(one, BaseException):
+            classes.append(one)  # type: ignore[arg-type]
+        else:
             raise TypeError(f"retry_exceptions takes classes of exceptions, not {one!r}")
-    return classes
+    return tuple(classes)
 
 
 RetryValue: TypeAlias = bool | int | BaseRetryStrategy | None
@@ -218,14 +223,42 @@ RetryValue: TypeAlias = bool | int | BaseRetryStrategy | None
 
 def get_retry_strategy(retry: RetryValue) -> BaseRetryStrategy | None:
     """The strategy for the ``retry=`` of a task: never, for ever, so many times, or as a strategy says."""
-    if isinstance(retry, BaseRetryStrategy):
+    if isinstance(retry, BaseRetryStrategy) or _is_strategy(retry):
         return retry
     if isinstance(retry, bool):
         return RetryStrategy() if retry else None
-    number: object = retry
+    number = _whole(retry)
     if number is None:
         return None
     if isinstance(number, numbers.Integral):
-        retries = read_count("retry", retry, at_least=0, of="retries")
+        retries = read_count("retry", number, at_least=0, of="retries")
         return RetryStrategy(max_attempts=retries) if retries else None
     raise TypeError(f"retry= takes a bool, a number of retries or a retry strategy, not {type(retry).__name__}")
+
+
+def read_decision(task_name: str, decision: Any) -> RetryDecision | None:
+    """Return what a strategy of the program has decided; ``None`` for no retry.
+
+    Raises
+    ------
+    TypeError
+        The strategy has returned something else.
+    """
+    if isinstance(decision, RetryDecision) or decision is None:
+        return decision
+    if inspect.iscoroutine(decision):
+        decision.close()  # or Python would warn that it was not awaited
+    raise TypeError(
+        f"The retry strategy of task {task_name} has returned a {type(decision).__name__}: a strategy returns a "
+        "RetryDecision, or None for no retry, and is not async"
+    )
+
+
+def _is_strategy(value: Any) -> TypeGuard[BaseRetryStrategy]:
+    """Whether it does what a task asks of its strategy, without the base class."""
+    return not isinstance(value, type) and callable(getattr(value, "get_retry_exception", None))
+
+
+def _whole(value: Any) -> Any:
+    """Return a float without a fraction as an int, and all else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

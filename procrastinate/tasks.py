@@ -12,7 +12,7 @@ from procrastinate import middleware as middleware_module
 from procrastinate import retry as retry_module
 from procrastinate.amounts import read_count, read_optional_seconds
 from procrastinate.call_arguments import read_call_arguments
-from procrastinate.callables import check_not_generator, is_async_callable
+from procrastinate.callables import check_function, is_async_callable
 from procrastinate.declarations import read_declaration
 from procrastinate.jobs import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, JobDeferrer, require_on_conflict
 from procrastinate.locks import ArgumentLock, Lock
@@ -198,7 +198,7 @@ class Task(Generic[P, R, Args]):
         self.name: str = self.full_path if name is None else name
         for one in (self.name, *self.aliases):
             check_name("task name", one)
-        check_not_generator(self.name, func)
+        check_function(self.name, func)
         self.pass_context = pass_context
         self.lock = lock
         self.queueing_lock = queueing_lock

@@ -168,6 +168,20 @@ class WorkerOperations(OperationRunner):
                 raise
         return await self.connector.run_async(core.retry_jobs, retries, worker_id=worker_id, keep_queueing_locks=False)
 
+    def finish_jobs_in_thread(self, finished: Sequence[core.FinishedJob], *, worker_id: int) -> set[int]:
+        """Do as :meth:`finish_jobs`, from a thread beside the event loop, which may be blocked."""
+        return self.connector.run(core.finish_jobs, finished, worker_id=worker_id)
+
+    def retry_jobs_in_thread(self, retries: Sequence[core.JobRetry], *, worker_id: int) -> dict[int, Status]:
+        """Do as :meth:`retry_jobs`, from a thread beside the event loop, which may be blocked."""
+        run = self.connector.run
+        try:
+            return run(core.retry_jobs, retries, worker_id=worker_id)
+        except exceptions.ConnectorException as error:
+            if not is_lock_timeout(error):
+                raise
+        return run(core.retry_jobs, retries, worker_id=worker_id, keep_queueing_locks=False)
+
     # Upkeep
 
     async def rescue_jobs(self, *, max_rescues: int) -> list[core.RescuedJob]:

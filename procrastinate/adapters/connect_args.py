@@ -7,8 +7,11 @@ needs another one than the first.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any, TypeAlias
 
 from procrastinate import exceptions
@@ -79,5 +82,22 @@ class ConnectArgs:
         return self._complete(given)
 
     async def ask_async(self) -> dict[str, Any]:
-        """As :meth:`ask`. A function runs in a thread: it may ask a server for a token."""
-        return self.ask() if self._known is not None else await asyncio.to_thread(self.ask)
+        """As :meth:`ask`. A function runs in a thread: it may ask a server for a token.
+
+        The thread is no thread of the loop's default executor, which a job may fill or shut down.
+        """
+        return self.ask() if self._known is not None else await _in_thread(self.ask)
+
+
+async def _in_thread(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    future: Future[dict[str, Any]] = Future()
+    future.set_running_or_notify_cancel()  # it cannot be cancelled from now on
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True).start()
+    return await asyncio.wrap_future(future)

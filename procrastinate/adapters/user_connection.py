@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from psycopg.pq import TransactionStatus
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.util import await_only
 
 from procrastinate.adapters.borrowed import Borrowed, borrow, borrow_async
 from procrastinate.adapters.engines import call, translated_errors
@@ -26,6 +27,9 @@ from procrastinate.core.session_settings import notify_nothing
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+BUSY_TIMEOUT = 3.0
+"""Seconds for which a call waits for a connection that another thread or asyncio task uses."""
 
 _SESSIONS = (Session, scoped_session)
 _ASYNC_SESSIONS = (AsyncSession, async_scoped_session)
@@ -48,6 +52,8 @@ class TakesUserConnections(BaseConnector):
         ------
         TypeError
             It is something else, or asynchronous.
+        RuntimeError
+            It has been busy for :data:`BUSY_TIMEOUT` seconds, as in the block of ``cursor.copy()``.
         """
         if isinstance(connection, _ASYNC):
             raise TypeError(
@@ -70,6 +76,8 @@ class TakesUserConnections(BaseConnector):
         ------
         TypeError
             It is something else.
+        RuntimeError
+            It has been busy for :data:`BUSY_TIMEOUT` seconds.
         """
         if isinstance(connection, _SYNC) or _is_psycopg2(connection):
             if isinstance(connection, scoped_session):
@@ -142,6 +150,7 @@ def _is_psycopg2(connection: Any) -> bool:
 
 def _run_inside(connection: sa.Connection, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     _refuse_pipeline(connection)
+    _refuse_busy(connection)
     if is_two_phase(connection):
         call(connection, notify_nothing)
     if is_atomic(operation) and _commits_each_statement(connection):
@@ -158,6 +167,28 @@ def _refuse_pipeline(connection: sa.Connection) -> None:
             "connection= is one of SQLAlchemy's, in the pipeline mode of psycopg, in which SQLAlchemy gets no answers: "
             "leave the pipeline first, or give psycopg's own connection"
         )
+
+
+def _refuse_busy(connection: sa.Connection) -> None:
+    """Refuse a psycopg connection that stays locked: in the block of ``cursor.copy()`` the wait never ends."""
+    lock = getattr(connection.connection.driver_connection, "lock", None)
+    if lock is None or not lock.locked():
+        return
+    is_free = await_only(_comes_free(lock)) if isinstance(lock, asyncio.Lock) else lock.acquire(timeout=BUSY_TIMEOUT)
+    if not is_free:
+        raise RuntimeError(
+            f"connection= has been busy for {BUSY_TIMEOUT:g} s, in cursor.copy(), cursor.stream() or notifies(): leave "
+            "that block first, or give another connection"
+        )
+    lock.release()
+
+
+async def _comes_free(lock: asyncio.Lock) -> bool:
+    """Take the lock as soon as it is free, and return whether it was in time."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(BUSY_TIMEOUT):
+            return await lock.acquire()
+    return False
 
 
 def _commits_each_statement(connection: sa.Connection) -> bool:

@@ -1,4 +1,4 @@
-"""What a worker does while a job blocks its event loop: other workers get the jobs that it has not started."""
+"""What a worker does while a job blocks its event loop: release the jobs not started, and record those that ended."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from procrastinate.tracebacks import describe_stack
+from procrastinate.worker.recorder import Recorder
 from procrastinate.worker.slots import Slots
 
 if TYPE_CHECKING:
@@ -16,21 +17,25 @@ if TYPE_CHECKING:
 _MOST_NAMED = 10
 _MESSAGE = (
     "The event loop has been blocked for %.0f s, while %s runs. Timeouts and aborts of async tasks wait for it, as "
-    "other jobs of this worker do. %d jobs that had not started were released. A task that blocks must be a sync one "
-    "(def), or call asyncio.to_thread. It is here:\n%s"
+    "other jobs of this worker do. %d jobs that had not started were released, and the outcomes of %d jobs were "
+    "recorded. A task that blocks must be a sync one (def), or call asyncio.to_thread. It is here:\n%s"
 )
 
 
 class BlockedLoop:
-    """Releases prefetched jobs and names the job that blocks the loop. Made in the loop's thread, used in another."""
+    """Does what cannot wait for the loop, and names the job that blocks it.
 
-    def __init__(self, slots: Slots, worker: Worker) -> None:
+    Made in the loop's thread, and used in another.
+    """
+
+    def __init__(self, slots: Slots, recorder: Recorder, worker: Worker) -> None:
         self._slots = slots
+        self._recorder = recorder
         self._worker = worker
         self._loop_thread = threading.get_ident()
 
     def handle(self, seconds: float) -> None:
-        """Release the jobs that wait in this worker, and warn. Raises nothing.
+        """Release the jobs that wait in this worker, record those that have ended, and warn. Raises nothing.
 
         Parameters
         ----------
@@ -41,11 +46,13 @@ class BlockedLoop:
             stack = self._stack()
             jobs = self._slots.running_in_thread()
             released = self._slots.give_back_waiting_in_thread()
+            recorded = self._recorder.write_in_thread()
             self._worker.logger.warning(
                 _MESSAGE,
                 seconds,
                 ", ".join(job.call_string for job in jobs[:_MOST_NAMED]) or "no job",
                 released,
+                recorded,
                 stack,
                 extra={
                     "action": "loop_blocked",
@@ -53,6 +60,7 @@ class BlockedLoop:
                     "jobs": [job.id for job in jobs],
                     "seconds": seconds,
                     "released": released,
+                    "recorded": recorded,
                 },
             )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import Callable
 
 from procrastinate.worker.backoff import Backoff
-from procrastinate.worker.outcome import Outcome
+from procrastinate.worker.outcome import Outcome, Run
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
@@ -18,6 +19,10 @@ hundred short statements a second at most.
 _FIRST_WORD = 1.0
 _LONGEST_SILENCE = 600.0
 """Seconds after which the log names an outcome that waits, and between two such lines at most."""
+_MOST_TRIES = 5
+"""How often the database refuses an outcome for now until a worker that stops waits for it no more."""
+_REFUSED_PAUSE = 10.0
+"""Seconds until an outcome is tried again that the database refuses for good: by a trigger of the user's, say."""
 
 
 class Delays:
@@ -32,28 +37,46 @@ class Delays:
     def __init__(self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._logger = logger
         self._clock = clock
-        self._by_run: dict[tuple[int, int], _Delay] = {}
+        self._by_run: dict[Run, _Delay] = {}
 
-    def next_pause(self, outcome: Outcome, why: str) -> float:
-        """Return the seconds until the outcome is tried again.
+    def is_given_up(self, run: Run) -> bool:
+        """Return whether a worker that stops does not wait for this outcome: the database refuses it each time."""
+        delay = self._by_run.get(run)
+        return delay is not None and delay.is_given_up
 
-        Parameters
-        ----------
-        why:
-            What keeps it from being written, for the log.
-        """
-        delay = self._by_run.setdefault(_run(outcome), _Delay(self._clock()))
-        waited = self._clock() - delay.since
-        if waited >= delay.next_word:
-            delay.next_word = min(waited * 2, waited + _LONGEST_SILENCE)
-            self._warn(outcome, waited, why)
+    def after_lock(self, outcome: Outcome) -> float:
+        """Return the seconds until an outcome is tried again whose row another session has locked."""
+        delay = self._delay(outcome)
+        delay.is_given_up = False
+        self._say(outcome, delay, "another session has its row locked")
         return delay.pauses.next_wait()
 
-    def forget(self, outcome: Outcome) -> None:
-        """The outcome is written, or will never be."""
-        self._by_run.pop(_run(outcome), None)
+    def after_refusal(self, outcome: Outcome, error: Exception) -> float:
+        """Return the seconds until an outcome is tried again that the database has refused for now."""
+        delay = self._delay(outcome)
+        delay.refusals += 1
+        delay.is_given_up = delay.refusals >= _MOST_TRIES
+        self._say(outcome, delay, f"the database refuses it ({error})")
+        return delay.pauses.next_wait()
 
-    def _warn(self, outcome: Outcome, waited: float, why: str) -> None:
+    def after_final_refusal(self, outcome: Outcome) -> float:
+        """Return the seconds until an outcome is tried again that the database has refused for good."""
+        self._delay(outcome).is_given_up = True
+        return _REFUSED_PAUSE
+
+    def forget(self, run: Run) -> None:
+        """The outcome is written, or will never be."""
+        self._by_run.pop(run, None)
+
+    def _delay(self, outcome: Outcome) -> _Delay:
+        return self._by_run.setdefault(outcome.run, _Delay(since=self._clock()))
+
+    def _say(self, outcome: Outcome, delay: _Delay, why: str) -> None:
+        """Name the outcome in the log, more and more rarely."""
+        waited = self._clock() - delay.since
+        if waited < delay.next_word:
+            return
+        delay.next_word = min(waited * 2, waited + _LONGEST_SILENCE)
         with contextlib.suppress(BaseException):  # a log handler that raises must not keep outcomes from being written
             self._logger.warning(
                 "The outcome of job %s (%s) has waited %.0f s to be recorded: %s",
@@ -65,12 +88,12 @@ class Delays:
             )
 
 
+@dataclasses.dataclass
 class _Delay:
-    def __init__(self, since: float) -> None:
-        self.since = since
-        self.next_word = _FIRST_WORD
-        self.pauses = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+    """How long one outcome has waited, and what comes next."""
 
-
-def _run(outcome: Outcome) -> tuple[int, int]:
-    return outcome.job_id, outcome.job.attempts
+    since: float
+    next_word: float = _FIRST_WORD
+    refusals: int = 0
+    is_given_up: bool = False
+    pauses: Backoff = dataclasses.field(default_factory=lambda: Backoff(_FIRST_PAUSE, _LONGEST_PAUSE))

@@ -12,6 +12,7 @@ from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.call_for_jobs import CallForJobs
+from procrastinate.worker.exits import ends_task
 from procrastinate.worker.place import Place
 from procrastinate.worker.turn import Turn
 
@@ -138,7 +139,9 @@ class FetchLoop:
                     await self._take_stock_if_due()
                     more = await self._fill() or await self._look_once_more()
                     self._backoff.reset()
-                except (Exception, SystemExit, KeyboardInterrupt) as error:
+                except BaseException as error:
+                    if ends_task(error) or isinstance(error, GeneratorExit):
+                        raise
                     await self._pause(error)
                     continue
                 if more or self._woken.is_set():

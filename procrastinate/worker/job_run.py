@@ -24,12 +24,16 @@ from procrastinate.tasks import Task
 from procrastinate.tracebacks import without_machinery
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.exits import enter_job
+from procrastinate.worker.fork_ends import current_process, end_fork
 from procrastinate.worker.outcome import Outcome, RunResult, decide, with_details
-from procrastinate.worker.task_threads import SyncCalls
+from procrastinate.worker.task_threads import NoThread, SyncCalls
 from procrastinate.worker.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     from procrastinate.worker.worker import Worker
+
+_NO_THREAD_DELAY = 5.0
+"""Seconds that a job waits after the system has refused a thread for it."""
 
 
 class JobRun:
@@ -49,6 +53,7 @@ class JobRun:
         self._cancellable: asyncio.Task[Any] | None = None
         self._job_result = JobResult(start_timestamp=time.time())
         self._completion: JobCompletion | None = None
+        self._has_no_thread = False
 
     @functools.cached_property
     def _context(self) -> JobContext:
@@ -117,7 +122,11 @@ class JobRun:
             value = await self._call_with_worker_middleware(task)
         except BaseException as error:
             # Also SystemExit and KeyboardInterrupt: a job must not take its worker down.
+            if self._has_no_thread:
+                return task, self._without_thread()
             return task, RunResult(exception=error, abort_reason=self._why_to_stop())
+        if self._has_no_thread:  # and middleware has caught what says so
+            return task, self._without_thread()
         return task, RunResult(value=value, abort_reason=self._why_to_stop())
 
     async def _read_arguments(self) -> bool:
@@ -148,6 +157,12 @@ class JobRun:
         level = logging.WARNING if leave.is_first else logging.DEBUG
         self._log(level, "task_unknown", message, leave.pause, error)
         return RunResult(release_in=leave.pause)
+
+    def _without_thread(self) -> RunResult:
+        """Leave the job, of which nothing has run, to a worker that can start a thread."""
+        message = "No thread can be started for job %s: it waits %.0f s for a worker that can start one"
+        self._log(logging.WARNING, "job_without_thread", message, _NO_THREAD_DELAY)
+        return RunResult(release_in=_NO_THREAD_DELAY)
 
     async def _call_with_worker_middleware(self, task: Task[Any, Any, Any]) -> Any:
         run_task = functools.partial(self._call_task, task)
@@ -182,7 +197,11 @@ class JobRun:
     async def _call_in_thread(self, call: Callable[[], Any]) -> Any:
         """As if the call were made here: context variables reach it, and what it sets comes back."""
         context = contextvars.copy_context()
-        captured = await self._threads.run(functools.partial(context.run, _capture, call), self._discard)
+        try:
+            captured = await self._threads.run(functools.partial(context.run, _capture, call), self._discard)
+        except NoThread:
+            self._has_no_thread = True
+            raise
         self._worker.app.adopt_context(context)
         return captured.unwrap()
 
@@ -297,11 +316,21 @@ class _Captured:
 
 
 async def _settled(task_name: str, call: Callable[[], Awaitable[Any]]) -> Any:
-    return await settle(task_name, await call())
+    process = current_process()
+    try:
+        value = await settle(task_name, await call())
+    except BaseException as error:
+        end_fork(process, error)
+        raise
+    end_fork(process)
+    return value
 
 
 def _capture(call: Callable[[], Any]) -> _Captured:
+    process = current_process()
     try:
-        return _Captured(value=call())
+        captured = _Captured(value=call())
     except BaseException as error:
-        return _Captured(exception=error)
+        captured = _Captured(exception=error)
+    end_fork(process, captured.exception)
+    return captured

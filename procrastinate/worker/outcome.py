@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from procrastinate import core, exceptions
 from procrastinate.job_context import AbortReason
 from procrastinate.jobs import DeleteJobCondition, Job, Status
-from procrastinate.retry import RetryDecision
+from procrastinate.retry import RetryDecision, read_decision
 from procrastinate.tasks import Task
 from procrastinate.tracebacks import describe
 from procrastinate.validation import dump_result
+
+Run: TypeAlias = tuple[int | None, int, int | None]
+"""Id, attempts and worker of a job: one run of it. The job may run again before the outcome of a run is written."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,11 @@ class Outcome:
         assert self.job.id is not None
         return self.job.id
 
+    @property
+    def run(self) -> Run:
+        """The run that this is the outcome of."""
+        return run_of(self.job)
+
     def as_finished(self, delete_jobs: DeleteJobCondition) -> core.FinishedJob:
         """For :func:`procrastinate.core.finish_jobs`."""
         return core.FinishedJob(
@@ -88,6 +96,11 @@ class Outcome:
         refused = exceptions.InvalidResult(f"What task {self.job.task_name} returned cannot be stored: {error}")
         kept = describe(refused)
         return dataclasses.replace(self, status=Status.FAILED, exception=refused, result=None, error=kept)
+
+
+def run_of(job: Job) -> Run:
+    """Return the run of a job that was fetched."""
+    return job.id, job.attempts, job.worker_id
 
 
 def decide(job: Job, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
@@ -153,4 +166,4 @@ def _stopped(exception: BaseException, abort_reason: AbortReason | None) -> bool
 
 def _retry_decision(task: Task[Any, Any, Any], exception: BaseException, job: Job) -> RetryDecision | None:
     retry = task.get_retry_exception(exception=exception, job=job)
-    return None if retry is None else retry.retry_decision
+    return read_decision(task.name, getattr(retry, "retry_decision", retry)) if retry else None

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import dataclasses
 import logging
-from collections import Counter
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from procrastinate import core
 from procrastinate.core.errors import is_invalid_value, is_passing, is_refused_for_now
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.delays import Delays
-from procrastinate.worker.outcome import Outcome
+from procrastinate.worker.outcome import Outcome, Run, run_of
 
 if TYPE_CHECKING:
     from procrastinate.jobs import DeleteJobCondition
@@ -23,15 +25,7 @@ if TYPE_CHECKING:
 _LARGEST_BATCH = 1000
 _BATCH_TRIES = 3
 """How often a batch is tried as it is that the database refuses for now. A deadlock has passed by then."""
-_WAITED_FOR = 5
-"""How often an outcome is refused for now, tried by itself, until a worker that stops waits for it no more."""
-_REFUSED_PAUSE = 10.0
-"""Seconds until an outcome is tried again that the database refuses for good: by a trigger of the user's, say."""
-_ROW_IS_LOCKED = "another session has its row locked"
 
-
-_Run = tuple[int | None, int, int | None]
-"""What an outcome is of. A job may have been retried, and have run again, before a batch is through."""
 _Settle: TypeAlias = Callable[[Outcome, Exception], Awaitable[None]]
 
 
@@ -42,6 +36,11 @@ class Written:
     finished: set[int]
     retried: Mapping[int, Status]
 
+    @property
+    def ids(self) -> set[int]:
+        """The jobs of which something was recorded."""
+        return self.finished | set(self.retried)
+
 
 async def write_outcomes(
     manager: JobManager, outcomes: Sequence[Outcome], *, worker_id: int, delete_jobs: DeleteJobCondition
@@ -50,19 +49,38 @@ async def write_outcomes(
 
     What the tasks' own transactions have recorded is not written again.
     """
-    outcomes = [outcome for outcome in outcomes if not outcome.is_recorded]
-    finished = [outcome.as_finished(delete_jobs) for outcome in outcomes if outcome.retry_decision is None]
-    retries = [outcome.as_retry() for outcome in outcomes if outcome.retry_decision is not None]
+    finished, retries = _by_operation(outcomes, delete_jobs)
     return Written(
         finished=await manager.finish_jobs(finished, worker_id=worker_id) if finished else set(),
         retried=await manager.retry_jobs(retries, worker_id=worker_id) if retries else {},
     )
 
 
+def write_outcomes_in_thread(
+    manager: JobManager, outcomes: Sequence[Outcome], *, worker_id: int, delete_jobs: DeleteJobCondition
+) -> Written:
+    """Do as :func:`write_outcomes`, from a thread beside the event loop, which may be blocked."""
+    finished, retries = _by_operation(outcomes, delete_jobs)
+    return Written(
+        finished=manager.finish_jobs_in_thread(finished, worker_id=worker_id) if finished else set(),
+        retried=manager.retry_jobs_in_thread(retries, worker_id=worker_id) if retries else {},
+    )
+
+
+def _by_operation(
+    outcomes: Sequence[Outcome], delete_jobs: DeleteJobCondition
+) -> tuple[list[core.FinishedJob], list[core.JobRetry]]:
+    outcomes = [outcome for outcome in outcomes if not outcome.is_recorded]
+    finished = [outcome.as_finished(delete_jobs) for outcome in outcomes if outcome.retry_decision is None]
+    retries = [outcome.as_retry() for outcome in outcomes if outcome.retry_decision is not None]
+    return finished, retries
+
+
 class Recorder:
     """While one batch is being written the next one collects: no outcome waits longer than it must.
 
-    When the database is away, outcomes are kept and written when it is back.
+    When the database is away, outcomes are kept and written when it is back. While a job blocks the event loop, another
+    thread writes what waits for the loop. Both take outcomes from one queue, so no outcome is written twice.
 
     Parameters
     ----------
@@ -81,18 +99,18 @@ class Recorder:
         self._delete_jobs = delete_jobs
         self._logger = logger
         self._on_recorded = on_recorded
-        self._pending: list[Outcome] = []
+        self._loop = asyncio.get_running_loop()
+        self._own_context = contextvars.copy_context()
+        self._pending: deque[Outcome] = deque()
         self._delays = Delays(logger)
-        self._waiting: set[_Run] = set()
-        self._tries: Counter[_Run] = Counter()
-        self._unrecorded: dict[_Run, Outcome] = {}
+        self._unrecorded: dict[Run, Outcome] = {}
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
     @property
     def is_idle(self) -> bool:
-        """Whether everything is written."""
+        """Whether everything is written that the database does not refuse each time."""
         return self._idle.is_set()
 
     @property
@@ -106,23 +124,20 @@ class Recorder:
             self._log_recorded([outcome])
             self._on_recorded(_frees_something(outcome))
             return
-        self._unrecorded[_run(outcome.job)] = outcome
+        self._unrecorded[outcome.run] = outcome
+        self._idle.clear()
         self._add_again(outcome)
 
     def _add_again(self, outcome: Outcome) -> None:
-        self._waiting.discard(_run(outcome.job))
         self._pending.append(outcome)
-        self._idle.clear()
         self._arrived.set()
 
-    def _add_later(self, outcome: Outcome, pause: float, *, is_waited_for: bool) -> None:
-        """Try the outcome again after a pause, alone or with what has come by then. :meth:`flush` may wait for it."""
-        if is_waited_for:
-            self._waiting.add(_run(outcome.job))
-        asyncio.get_running_loop().call_later(pause, self._add_again, outcome)
+    def _add_later(self, outcome: Outcome, pause: float) -> None:
+        """Try the outcome again after a pause, alone or with what has come by then."""
+        self._loop.call_later(pause, self._add_again, outcome)
 
     async def flush(self) -> None:
-        """Wait until everything is written that the database has not refused for good."""
+        """Wait until everything is written that the database does not refuse each time."""
         await self._idle.wait()
 
     async def run(self) -> None:
@@ -131,11 +146,73 @@ class Recorder:
             await self._arrived.wait()
             self._arrived.clear()
             while self._pending:
-                batch, self._pending = self._pending[:_LARGEST_BATCH], self._pending[_LARGEST_BATCH:]
-                await self._write_until_done(batch)
+                batch = self._take()
+                try:
+                    await self._write_until_done(batch)
+                except BaseException:
+                    self._pending.extend(batch)  # what is written already is left out
+                    self._arrived.set()
+                    raise
                 self._on_recorded(any(_frees_something(outcome) for outcome in batch))
-            if not self._waiting:
-                self._idle.set()
+            self._look_whether_idle()
+
+    def _take(self) -> list[Outcome]:
+        """Take a batch of what is pending, in any thread. What was withdrawn since is left out."""
+        batch: list[Outcome] = []
+        with contextlib.suppress(IndexError):  # the other thread may take the last one
+            while len(batch) < _LARGEST_BATCH:
+                batch.append(self._pending.popleft())
+        return [outcome for outcome in batch if self._is_unrecorded(outcome)]
+
+    def _is_unrecorded(self, outcome: Outcome) -> bool:
+        return self.find(outcome.job) is outcome.job
+
+    def _look_whether_idle(self) -> None:
+        if all(self._delays.is_given_up(run) for run in self._unrecorded):
+            self._idle.set()
+        else:
+            self._idle.clear()
+
+    # While the event loop is blocked, in another thread
+
+    def write_in_thread(self) -> int:
+        """Write the outcomes that wait for the event loop, and return how many were written. Raises nothing.
+
+        The loop may go on at any time, and writes the outcomes that are still pending then.
+        """
+        written = 0
+        while batch := self._take():
+            recorded = self._write_now(batch)
+            written += len(recorded)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the worker has stopped
+                context = self._own_context.copy()
+                self._loop.call_soon_threadsafe(self._written_in_thread, batch, recorded, context=context)
+        return written
+
+    def _write_now(self, batch: list[Outcome]) -> set[Run]:
+        """Return the runs that were recorded. The loop tries the others again, in its own way."""
+        recorded: set[Run] = set()
+        try:
+            for worker_id, mine in _by_worker(batch):
+                written = write_outcomes_in_thread(
+                    self._manager, mine, worker_id=worker_id, delete_jobs=self._delete_jobs
+                )
+                recorded |= {outcome.run for outcome in mine if outcome.job_id in written.ids}
+        except Exception as error:
+            self._log_not_yet(batch, error)
+        return recorded
+
+    def _written_in_thread(self, batch: list[Outcome], recorded: set[Run]) -> None:
+        for outcome in batch:
+            if outcome.run in recorded:
+                self._forget(outcome)
+            elif self._is_unrecorded(outcome):
+                self._add_again(outcome)
+        self._log_recorded([outcome for outcome in batch if outcome.run in recorded])
+        self._on_recorded(any(_frees_something(outcome) for outcome in batch))
+        self._look_whether_idle()
+
+    # In the event loop
 
     def _log_recorded(self, batch: list[Outcome]) -> None:
         if not self._logger.isEnabledFor(logging.DEBUG):
@@ -170,14 +247,12 @@ class Recorder:
                 if tries <= 0:
                     await self._write_apart(batch, error, self._settle_refused_for_now)
                     return
-                self._log(
-                    logging.WARNING,
-                    "Cannot record the outcomes of %d jobs yet: %s",
-                    len(batch),
-                    error,
-                    extra={"action": "record_outcomes_error"},
-                )
+                self._log_not_yet(batch, error)
                 await asyncio.sleep(backoff.next_wait())
+
+    def _log_not_yet(self, batch: list[Outcome], error: Exception) -> None:
+        message, extra = "Cannot record the outcomes of %d jobs yet: %s", {"action": "record_outcomes_error"}
+        self._log(logging.WARNING, message, len(batch), error, extra=extra)
 
     async def _write_apart(self, batch: list[Outcome], error: Exception, settle: _Settle) -> None:
         """One outcome of the batch cannot be written as it is. It must not hold up the others, nor be lost."""
@@ -190,10 +265,7 @@ class Recorder:
 
     async def _settle_refused_for_now(self, outcome: Outcome, error: Exception) -> None:
         """Try again by itself: a trigger of the user's may refuse it each time, with an error that seems to pass."""
-        self._tries[_run(outcome.job)] += 1
-        pause = self._delays.next_pause(outcome, f"the database refuses it ({error})")
-        is_waited_for = self._tries[_run(outcome.job)] < _WAITED_FOR
-        self._add_later(outcome, pause, is_waited_for=is_waited_for)
+        self._add_later(outcome, self._delays.after_refusal(outcome, error))
 
     async def _settle_refused(self, outcome: Outcome, error: Exception) -> None:
         """A retry with a value that no row can hold is written as a failure instead, and so is a return value that the
@@ -212,13 +284,11 @@ class Recorder:
         elif outcome.result is not None and is_invalid_value(error):
             await self._write_until_done([outcome.without_result(error)])
         else:
-            self._add_later(outcome, _REFUSED_PAUSE, is_waited_for=False)
+            self._add_later(outcome, self._delays.after_final_refusal(outcome))
 
     async def _write(self, batch: list[Outcome]) -> None:
         """Fenced by the worker id that each job was fetched with, which may not be the worker's id any more."""
-        for worker_id in {outcome.job.worker_id for outcome in batch}:
-            assert worker_id is not None
-            mine = [outcome for outcome in batch if outcome.job.worker_id == worker_id]
+        for worker_id, mine in _by_worker(batch):
             recorded = await self._write_for(worker_id, mine)
             written = [outcome for outcome in mine if outcome.job_id in recorded]
             for outcome in written:
@@ -234,8 +304,7 @@ class Recorder:
         held = await self._manager.list_held_jobs(finished, worker_id=worker_id)
         for outcome in outcomes:
             if outcome.job_id in held:
-                pause = self._delays.next_pause(outcome, _ROW_IS_LOCKED)
-                self._add_later(outcome, pause, is_waited_for=True)
+                self._add_later(outcome, self._delays.after_lock(outcome))
             else:
                 self._forget(outcome)
                 self.refuse(outcome)
@@ -243,7 +312,7 @@ class Recorder:
     async def _write_for(self, worker_id: int, batch: list[Outcome]) -> set[int]:
         written = await write_outcomes(self._manager, batch, worker_id=worker_id, delete_jobs=self._delete_jobs)
         self._log_not_retried(written.retried)
-        return written.finished | set(written.retried)
+        return written.ids
 
     def _log_not_retried(self, statuses: Mapping[int, Status]) -> None:
         """The abort was requested after the retry had been decided."""
@@ -258,22 +327,19 @@ class Recorder:
 
     def find(self, job: Job) -> Job | None:
         """The job of this id, worker and attempt whose outcome is not written yet."""
-        outcome = self._unrecorded.get(_run(job))
+        outcome = self._unrecorded.get(run_of(job))
         return None if outcome is None else outcome.job
 
     def withdraw(self, job: Job) -> None:
         """Do not write the outcome of this job."""
-        outcome = self._unrecorded.pop(_run(job))
-        self._pending = [one for one in self._pending if one.job is not job]
-        self._tries.pop(_run(job), None)
-        self._delays.forget(outcome)
+        outcome = self._unrecorded.pop(run_of(job))
+        self._delays.forget(outcome.run)
         self.refuse(outcome)
 
     def _forget(self, outcome: Outcome) -> None:
-        if self.find(outcome.job) is outcome.job:
-            del self._unrecorded[_run(outcome.job)]
-        self._tries.pop(_run(outcome.job), None)
-        self._delays.forget(outcome)
+        if self._is_unrecorded(outcome):
+            del self._unrecorded[outcome.run]
+        self._delays.forget(outcome.run)
 
     def refuse(self, outcome: Outcome) -> None:
         """Say that an outcome is not written."""
@@ -286,8 +352,10 @@ class Recorder:
         )
 
 
-def _run(job: Job) -> _Run:
-    return job.id, job.attempts, job.worker_id
+def _by_worker(batch: list[Outcome]) -> list[tuple[int, list[Outcome]]]:
+    """Return the outcomes by the worker id that each job was fetched with."""
+    ids = {outcome.job.worker_id for outcome in batch}
+    return [(one, [outcome for outcome in batch if outcome.job.worker_id == one]) for one in ids if one is not None]
 
 
 def _frees_something(outcome: Outcome) -> bool:

@@ -13,6 +13,7 @@ from procrastinate.core.records import LateWorker, RescuedJob
 from procrastinate.jobs import Status
 from procrastinate.manager import JobManager
 from procrastinate.worker.backoff import Backoff
+from procrastinate.worker.exits import ends_task
 from procrastinate.worker.watch import Pulse, Watch
 
 Service = Callable[[], Awaitable[None]]
@@ -38,7 +39,9 @@ async def supervise(name: str, service: Service, logger: logging.Logger, backoff
         started = loop.time()
         try:
             await service()
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+        except BaseException as error:
+            if ends_task(error) or isinstance(error, GeneratorExit):
+                raise
             if loop.time() - started > 60:
                 backoff.reset()
             wait = backoff.next_wait()

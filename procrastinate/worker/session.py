@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from procrastinate import exceptions
@@ -79,11 +78,12 @@ class Session:
         self._log(logging.INFO, "start_worker", "Starting worker on %s", queues_display(self._settings.queues))
         self._warn_of_unknown_queues()
         self._heartbeat.start()
-        self._loop_watch.start(BlockedLoop(self._slots, self._worker).handle)
+        self._loop_watch.start(BlockedLoop(self._slots, self._recorder, self._worker).handle)
+        self._start_services()
         try:
-            async with self._side_tasks():
-                await self._work_gracefully()
+            await self._work_gracefully()
         finally:
+            await self._end_services()
             self._heartbeat.stop()  # first: a cancellation may end what follows, and its thread would go on
             self._loop_watch.stop()
             self._slots.close()
@@ -260,18 +260,15 @@ class Session:
         self._slots.give_back_waiting()  # the others have them already
         self._fetch_loop.wake(upcoming=True)
 
-    @contextlib.asynccontextmanager
-    async def _side_tasks(self) -> AsyncIterator[None]:
-        tasks = self._side_tasks_by_name
+    def _start_services(self) -> None:
         for name, service in self._services().items():
-            backoff = self._backoffs[name]
-            tasks[name] = asyncio.create_task(supervise(name, service, self._worker.logger, backoff), name=name)
-        try:
-            yield
-        finally:
-            for task in tasks.values():
-                task.cancel()
-            await asyncio.wait(tasks.values(), timeout=_LAST_WRITES_TIMEOUT)
+            supervised = supervise(name, service, self._worker.logger, self._backoffs[name])
+            self._side_tasks_by_name[name] = asyncio.create_task(supervised, name=name)
+
+    async def _end_services(self) -> None:
+        for task in self._side_tasks_by_name.values():
+            task.cancel()
+        await asyncio.wait(self._side_tasks_by_name.values(), timeout=_LAST_WRITES_TIMEOUT)
 
     def _services(self) -> dict[str, Service]:
         services: dict[str, Service] = {"recorder": self._recorder.run}

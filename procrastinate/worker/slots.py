@@ -13,9 +13,10 @@ from procrastinate.job_context import AbortReason
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 from procrastinate.tracebacks import describe
+from procrastinate.worker.exits import ends_task
 from procrastinate.worker.giving_back import GivingBack
 from procrastinate.worker.job_run import JobRun
-from procrastinate.worker.outcome import Outcome
+from procrastinate.worker.outcome import Outcome, run_of
 from procrastinate.worker.prefetch import LONGEST_WAIT, Prefetch
 from procrastinate.worker.recorder import Recorder
 from procrastinate.worker.task_threads import TaskThreads
@@ -170,7 +171,7 @@ class Slots:
         try:
             self._hand_over(run, await run.execute())
         except BaseException as error:
-            if _is_cancelled(error):
+            if ends_task(error):
                 raise
             # Nothing foreseen: the job must not stay "doing", nor its worker end, whatever the program's code raises.
             with contextlib.suppress(BaseException):
@@ -296,17 +297,11 @@ class Slots:
 
 
 def _is_same_run(one: Job, other: Job) -> bool:
-    return (one.id, one.attempts, one.worker_id) == (other.id, other.attempts, other.worker_id)
+    return run_of(one) == run_of(other)
 
 
 def _is_same_job(one: Job, other: Job) -> bool:
     return (one.task_name, one.task_kwargs) == (other.task_name, other.task_kwargs)
-
-
-def _is_cancelled(error: BaseException) -> bool:
-    """Return whether the worker has cancelled the current task, and has not only been told so by the program's code."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _is_suspect(job: Job) -> bool:

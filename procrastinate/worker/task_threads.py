@@ -18,6 +18,11 @@ logger = logging.getLogger(__name__)
 
 _NO_THREAD_PAUSE = 1.0
 """Seconds until the next try, after the system has refused a thread."""
+_MOST_TRIES = 5
+
+
+class NoThread(BaseException):
+    """The system refuses a thread, and the call was not made. Middleware that catches ``Exception`` lets it pass."""
 
 
 class SyncCalls(Protocol):
@@ -115,6 +120,11 @@ class TaskThreads:
         ----------
         call:
             Raises nothing.
+
+        Raises
+        ------
+        NoThread
+            The system has refused a thread for some seconds, or until this was cancelled. The call is not made.
         """
         future = await self._submit(call)
         try:
@@ -128,14 +138,19 @@ class TaskThreads:
         self._threads.close()
 
     async def _submit(self, call: Callable[[], T]) -> Future[T]:
-        """Wait for a thread while the system refuses one. A call that was refused is not made by another thread."""
-        while True:
+        """Wait a little while the system refuses a thread: the job keeps its slot, so that no other one is fetched."""
+        for _ in range(_MOST_TRIES):
             try:
                 return self._threads.submit(call)
             except RuntimeError as error:
                 message = "No thread can be started for a job (%s): it waits, and is tried again in %.0f s"
-                logger.warning(message, error, _NO_THREAD_PAUSE, extra={"action": "no_thread"})
+                with contextlib.suppress(BaseException):  # a log handler that raises does not decide about the job
+                    logger.warning(message, error, _NO_THREAD_PAUSE, extra={"action": "no_thread"})
+            try:
                 await asyncio.sleep(_NO_THREAD_PAUSE)
+            except asyncio.CancelledError as cancelled:
+                raise NoThread from cancelled
+        raise NoThread
 
     def _leave(self, future: Future[T], discard: Callable[[T], None]) -> None:
         if future.cancel():  # it had not begun

@@ -221,7 +221,7 @@ class Worker:
         if owned:
             await connector.open_async()
         try:
-            with forked_children.released(), self._signal_handlers(), exits.contained(self._loop):
+            with forked_children.released(), self._signal_handlers(), exits.contained(self._loop, self.own_context):
                 await self._run_session(JobManager(connector), on_start)
         finally:
             if owned:

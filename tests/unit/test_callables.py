@@ -67,7 +67,49 @@ def test_a_task_that_returns_a_generator_fails(function: Callable[..., Any]) -> 
         (record,) = jobs.run(raise_errors=False)
     assert record.status == "failed"
     assert isinstance(record.exception, TypeError)
-    assert "has returned a generator" in str(record.exception)
+    assert "has returned a" in str(record.exception)
+
+
+async def sends() -> None: ...
+
+
+def failure_of(function: Callable[..., Any]) -> str:
+    """Return what ends the job of a task with this function."""
+    app = App(connector=InMemoryConnector())
+    task = app.task(name="returns")(function)
+    with Jobs(app) as jobs:
+        task.defer()
+        (record,) = jobs.run(raise_errors=False)
+    assert record.status == "failed"
+    return str(record.exception)
+
+
+@pytest.mark.parametrize("function", [lambda: map(print, [1]), lambda: filter(print, [1])], ids=["map", "filter"])
+def test_a_task_that_returns_calls_that_are_not_made_fails(function: Callable[..., Any]) -> None:
+    assert "no line of it has run" in failure_of(function)
+
+
+@pytest.mark.parametrize("function", [lambda: [sends()], lambda: (1, sends())], ids=["list", "tuple"])
+def test_a_task_that_returns_a_list_of_coroutines_fails(function: Callable[..., Any]) -> None:
+    assert "has returned coroutines, and none has run" in failure_of(function)
+
+
+class Shop:
+    @classmethod
+    def sell(cls) -> None: ...
+
+    @property
+    def price(self) -> int:
+        return 1
+
+
+NOT_CALLABLE = [Shop.__dict__["sell"], Shop.__dict__["price"], None, "shop.sell", generate(), functools]
+
+
+@pytest.mark.parametrize("function", NOT_CALLABLE, ids=lambda one: type(one).__name__)
+def test_what_cannot_be_called_is_refused_where_it_is_declared(function: Any) -> None:
+    with pytest.raises(TypeError, match=r"Task shop cannot be called: it is an? "):
+        App(connector=InMemoryConnector()).task(name="shop")(function)
 
 
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])

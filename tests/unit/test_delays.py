@@ -16,7 +16,7 @@ OUTCOME = Outcome(job=JOB, status=Status.SUCCEEDED)
 
 def test_pauses_grow_to_a_second(caplog: pytest.LogCaptureFixture) -> None:
     delays = Delays(logging.getLogger("test"), clock=lambda: 0.0)
-    pauses = [delays.next_pause(OUTCOME, "it is locked") for _ in range(20)]
+    pauses = [delays.after_lock(OUTCOME) for _ in range(20)]
     assert pauses[0] <= 0.05
     assert 0.5 <= pauses[-1] <= 1.0
     assert caplog.records == []
@@ -30,7 +30,7 @@ def test_the_log_names_an_outcome_after_a_second_and_then_more_and_more_rarely(
     said = []
     for second in range(3600):
         now[0] = float(second)
-        delays.next_pause(OUTCOME, "it is locked")
+        delays.after_lock(OUTCOME)
         if caplog.records:
             said.append(second)
             caplog.clear()
@@ -41,6 +41,23 @@ def test_the_log_names_an_outcome_after_a_second_and_then_more_and_more_rarely(
 def test_a_written_outcome_is_forgotten() -> None:
     delays = Delays(logging.getLogger("test"), clock=lambda: 0.0)
     for _ in range(20):
-        delays.next_pause(OUTCOME, "it is locked")
-    delays.forget(OUTCOME)
-    assert delays.next_pause(OUTCOME, "it is locked") <= 0.05
+        delays.after_lock(OUTCOME)
+    delays.forget(OUTCOME.run)
+    assert delays.after_lock(OUTCOME) <= 0.05
+
+
+def test_a_worker_that_stops_gives_up_an_outcome_that_is_refused_five_times() -> None:
+    delays = Delays(logging.getLogger("test"), clock=lambda: 0.0)
+    given_up = []
+    for _ in range(6):
+        delays.after_refusal(OUTCOME, ValueError("no"))
+        given_up.append(delays.is_given_up(OUTCOME.run))
+    assert given_up == [False, False, False, False, True, True]
+
+
+def test_a_worker_that_stops_waits_for_an_outcome_whose_row_is_locked() -> None:
+    delays = Delays(logging.getLogger("test"), clock=lambda: 0.0)
+    delays.after_final_refusal(OUTCOME)
+    assert delays.is_given_up(OUTCOME.run)
+    delays.after_lock(OUTCOME)
+    assert not delays.is_given_up(OUTCOME.run)

@@ -55,6 +55,36 @@ def test_one_that_raised_has_failed_or_is_tried_again(once: AnyTask, again: AnyT
     assert status(again, error) is Status.TODO
 
 
+class Decides(BaseRetryStrategy):
+    def __init__(self, decision: Any) -> None:
+        self.decision = decision
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> Any:
+        return self.decision
+
+
+class DecidesAsync(BaseRetryStrategy):
+    async def get_retry_decision(  # type: ignore[override]
+        self, *, exception: BaseException, job: Job
+    ) -> RetryDecision:
+        return RetryDecision()
+
+
+NO_DECISIONS = [Decides(5), Decides("soon"), Decides(True), Decides(datetime.timedelta(seconds=1)), DecidesAsync()]
+
+
+@pytest.mark.parametrize("strategy", NO_DECISIONS)
+def test_a_strategy_that_decides_nothing_is_an_error_that_names_the_task(app: App, strategy: BaseRetryStrategy) -> None:
+    task = app.task(name="odd", retry=strategy)(lambda: None)
+    with pytest.raises(TypeError, match="The retry strategy of task odd has returned a"):
+        status(task, ERROR)
+
+
+@pytest.mark.parametrize("decision", [None, False, 0])
+def test_a_job_whose_strategy_decides_against_a_retry_has_failed(app: App, decision: Any) -> None:
+    assert status(app.task(name="odd", retry=Decides(decision))(lambda: None), ERROR) is Status.FAILED
+
+
 @pytest.mark.parametrize("error", [CANCELLED, ABORTED])
 def test_one_that_stopped_on_request_is_aborted_whatever_its_retry_strategy(
     once: AnyTask, again: AnyTask, error: BaseException

@@ -239,3 +239,32 @@ def test_what_retry_takes() -> None:
 def test_anything_else_is_refused_by_name() -> None:
     with pytest.raises(TypeError, match=r"retry= takes .* not str"):
         get_retry_strategy("often")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("retry", "attempts"), [(3.0, 3), (0.0, None)])
+def test_a_whole_float_is_a_number_of_retries(retry: Any, attempts: int | None) -> None:
+    strategy = get_retry_strategy(retry)
+    assert (None if strategy is None else strategy.max_attempts) == attempts  # type: ignore[attr-defined]
+    assert RetryStrategy(max_attempts=2.0).max_attempts == 2  # type: ignore[arg-type]
+
+
+def test_exceptions_may_be_grouped_in_tuples() -> None:
+    strategy = RetryStrategy(retry_exceptions=[(ValueError, KeyError)])  # type: ignore[list-item]
+    assert strategy.get_retry_decision(exception=KeyError(), job=make_job()) is not None
+    assert strategy.get_retry_decision(exception=OSError(), job=make_job()) is None
+
+
+class Decides:
+    """A strategy without the base class."""
+
+    def __init__(self, decision: Any) -> None:
+        self.decision = decision
+
+    def get_retry_exception(self, exception: BaseException, job: Job) -> Any:
+        return self.decision
+
+
+def test_an_object_that_acts_as_a_strategy_is_one() -> None:
+    assert get_retry_strategy(Decides(None)) is not None  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a retry strategy, not type"):
+        get_retry_strategy(Decides)  # type: ignore[arg-type]

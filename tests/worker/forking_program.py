@@ -79,6 +79,30 @@ async def child_exits() -> None:
     print(child.exitcode, flush=True)
 
 
+def _end(how: str) -> None:
+    """Fork a process that ends as the task ends, and print its exit code in the parent."""
+    pid = os.fork()
+    if pid:
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+    elif how == "exit":
+        sys.exit(7)
+    elif how == "raise":
+        raise LookupError("in the child")
+
+
+@app.task(name="fork_in_thread")
+def fork_in_thread(how: str) -> None:
+    """Fork in a thread."""
+    _end(how)
+
+
+@app.task(name="fork_in_loop")
+async def fork_in_loop(how: str) -> None:
+    """Fork in the thread of the event loop."""
+    _end(how)
+
+
 def _handler(number: int, frame: FrameType | None) -> None:
     os._exit(42)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -135,6 +136,12 @@ class Queue:
         return int(self.connection.execute(statement).scalar_one())
 
 
+def pending_tasks() -> list[asyncio.Task[Any]]:
+    """Return the tasks that have not ended. asyncio does not list those of workers."""
+    tasks = [one for one in gc.get_objects() if issubclass(type(one), asyncio.Task)]
+    return [task for task in tasks if not task.done()]
+
+
 class RunningWorker:
     """A worker in the test's own event loop."""
 
@@ -144,8 +151,8 @@ class RunningWorker:
 
     @property
     def runs(self) -> int:
-        """How many jobs it runs now, as asyncio counts them."""
-        return sum(task.get_name().startswith("process job ") for task in asyncio.all_tasks())
+        """How many jobs it runs now, as their asyncio tasks tell."""
+        return sum(task.get_name().startswith("process job ") for task in pending_tasks())
 
     async def ended(self) -> None:
         """Wait until it has returned by itself."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from procrastinate.app import App
+from procrastinate.core import Status
 from procrastinate.job_context import JobContext
 from procrastinate.jobs import Job
 from procrastinate.worker.prefetch import Prefetch
@@ -103,6 +105,44 @@ async def test_a_warning_names_the_job_that_blocks_the_loop_and_its_line(
     assert f"block[{job_id}]" in message
     assert "self.release.wait(60)" in message
     assert "asyncio/base_events" not in message
+
+
+async def test_outcomes_are_recorded_while_a_task_blocks_the_loop(app: App, queue: Queue, database_url: str) -> None:
+    """Two jobs end in the turn of the loop in which the third blocks it: their outcomes are not written then."""
+    thread = WorkerThread(app, database_url, "blocked", concurrency=3, prefetch=False)
+    at_work, release, ends = threading.Semaphore(0), threading.Event(), asyncio.Event()
+
+    @app.task(name="succeeds")
+    async def succeeds() -> None:
+        at_work.release()
+        await ends.wait()
+
+    @app.task(name="fails", retry=1)
+    async def fails() -> None:
+        at_work.release()
+        await ends.wait()
+        raise LookupError
+
+    @app.task(name="block")
+    async def block() -> None:
+        await asyncio.to_thread(at_work.acquire)
+        await asyncio.to_thread(at_work.acquire)
+        await asyncio.sleep(0.3)  # the worker has written all that it can
+        ends.set()
+        await asyncio.sleep(0)
+        release.wait(60)
+
+    good, bad, blocking = [await one.defer_async() for one in (succeeds, fails, block)]
+    thread.start()
+    try:
+        await queue.succeeded(good)
+        await queue.reaches(bad, Status.TODO)
+        assert queue.row(bad)["attempts"] == 1
+        assert queue.status(blocking) is Status.DOING
+    finally:
+        release.set()
+        await thread.stopped()
+    assert queue.status(blocking) is Status.SUCCEEDED
 
 
 async def test_an_abort_of_a_job_that_was_released_is_granted(app: App, queue: Queue, blocker: Blocker) -> None:

@@ -16,7 +16,7 @@ from procrastinate import core, exceptions
 from procrastinate.adapters.worker_connector import WorkerConnector
 from procrastinate.app import App
 from procrastinate.core import Status
-from procrastinate.worker import recorder, session
+from procrastinate.worker import delays, session
 from tests import database
 from tests.worker.running import Queue, Workers, happens, until
 
@@ -253,7 +253,7 @@ async def test_an_outcome_is_recorded_again_after_a_passing_error(
 async def test_an_outcome_that_is_refused_holds_up_no_other_and_is_tried_again(
     app: App, workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder, "_REFUSED_PAUSE", 0.1)
+    monkeypatch.setattr(delays, "_REFUSED_PAUSE", 0.1)
     make_trigger(queue, "IF old.args @> '{\"bad\": true}' THEN RAISE EXCEPTION 'Not now'; END IF;")
     runs: list[bool] = []
     task = app.task(name="task")(lambda bad: runs.append(bad))

@@ -1,9 +1,11 @@
-"""sys.exit() in what a job has started on the event loop."""
+"""What a job does to the event loop: sys.exit() in a sub-task, loop.stop(), tasks that it cancels."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -15,7 +17,7 @@ from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.exceptions import TaskExit
 from procrastinate.worker import exits
-from tests.worker.running import Queue, Workers, connector_for
+from tests.worker.running import Queue, Workers, connector_for, pending_tasks
 
 
 async def leave() -> None:
@@ -113,7 +115,7 @@ async def test_tasks_of_the_program_keep_their_exits_and_their_factory(app: App,
 
 async def test_a_contained_task_that_never_starts_leaves_no_warning() -> None:
     loop = asyncio.get_running_loop()
-    with exits.contained(loop), warnings.catch_warnings():
+    with exits.contained(loop, contextvars.copy_context()), warnings.catch_warnings():
         warnings.simplefilter("error")
         exits.enter_job()
         task = loop.create_task(leave())
@@ -124,7 +126,7 @@ async def test_a_contained_task_that_never_starts_leaves_no_warning() -> None:
         gc.collect()
 
 
-def run_on_a_loop_with(callback: Callable[[], Any], app: App) -> None:
+def run_on_a_loop_with(callback: Callable[[], Any], app: App, **options: Any) -> None:
     """Run a worker that has its loop to itself, with a job that leaves a callback there, and five others."""
 
     @app.task(name="calls")
@@ -138,7 +140,7 @@ def run_on_a_loop_with(callback: Callable[[], Any], app: App) -> None:
     with app.open():
         calls.defer()
         good.batch_defer(*[{}] * 5)
-    app.run_worker(wait=False, concurrency=3)
+    app.run_worker(wait=False, concurrency=3, **options)
 
 
 @pytest.mark.parametrize("exception", [SystemExit(1), KeyboardInterrupt()], ids=["exit", "interrupt"])
@@ -170,3 +172,116 @@ def test_what_the_main_coroutine_raises_comes_out_of_the_run() -> None:
 
     with pytest.raises(LookupError, match="no"):
         exits.run(main())
+
+
+def test_an_exit_in_a_callback_ends_no_worker_that_leaves_signals_to_the_program(database_url: str) -> None:
+    app = App(connector=connector_for(database_url))
+    run_on_a_loop_with(lambda: sys.exit(1), app, install_signal_handlers=False)
+    with app.open():
+        assert {job.status for job in app.job_manager.list_jobs()} == {"succeeded"}
+
+
+def test_a_signal_handler_of_the_program_that_exits_ends_the_run(database_url: str) -> None:
+    """The program handles its signals itself, so its handler decides."""
+
+    def leave_at_once(*_: Any) -> None:
+        sys.exit(5)
+
+    app = App(connector=connector_for(database_url))
+    former = signal.signal(signal.SIGUSR1, leave_at_once)
+    try:
+        with pytest.raises(SystemExit, match="5"):
+            run_on_a_loop_with(lambda: signal.raise_signal(signal.SIGUSR1), app, install_signal_handlers=False)
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+
+
+def test_a_worker_goes_on_after_a_job_has_stopped_its_loop(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    app = App(connector=connector_for(database_url))
+    run_on_a_loop_with(lambda: asyncio.get_running_loop().stop(), app)
+    with app.open():
+        assert {job.status for job in app.job_manager.list_jobs()} == {"succeeded"}
+    assert "the worker goes on" in caplog.text
+
+
+def test_what_cancels_the_run_twice_is_waited_for() -> None:
+    ended: list[int] = []
+
+    async def main() -> None:
+        for _ in range(2):
+            try:
+                await asyncio.sleep(30)
+            except asyncio.CancelledError:
+                asyncio.get_running_loop().call_soon(cancel_waiter)
+        ended.append(1)
+
+    def cancel_waiter() -> None:
+        for waiter in pending_tasks():
+            if waiter.get_coro().__name__ == "_end_of":
+                waiter.cancel()
+
+    async def start() -> None:
+        asyncio.get_running_loop().call_soon(cancel_waiter)
+        await main()
+
+    with pytest.raises(asyncio.CancelledError):
+        exits.run(start())
+    assert ended == [1]
+
+
+async def cancel_all_tasks() -> None:
+    for task in asyncio.all_tasks():
+        task.cancel()
+
+
+async def close_asynchronous_generators() -> None:
+    await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+async def shut_the_default_executor_down() -> None:
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+async def close_the_loop() -> None:
+    asyncio.get_running_loop().close()
+
+
+async def set_another_task_factory() -> None:
+    asyncio.get_running_loop().set_task_factory(None)
+
+
+SPOILERS = [
+    cancel_all_tasks,
+    close_asynchronous_generators,
+    shut_the_default_executor_down,
+    close_the_loop,
+    set_another_task_factory,
+]
+
+
+@pytest.mark.parametrize("spoiler", SPOILERS, ids=lambda one: one.__name__)
+def test_what_a_job_does_to_the_event_loop_ends_neither_its_worker_nor_other_jobs(
+    database_url: str, spoiler: Callable[[], Any]
+) -> None:
+    app = App(connector=connector_for(database_url))
+    at_work = asyncio.Event()
+
+    @app.task(name="spoils")
+    async def spoils() -> None:
+        at_work.set()
+        await spoiler()
+
+    @app.task(name="good")
+    async def good() -> None:
+        await at_work.wait()
+        await asyncio.sleep(0.05)
+
+    with app.open():
+        ids = good.batch_defer(*[{}] * 3)
+        bad = spoils.defer()
+        ids += good.batch_defer(*[{}] * 6)
+    app.run_worker(wait=False, concurrency=4)
+    with app.open():
+        statuses = {job.id: job.status for job in app.job_manager.list_jobs()}
+    assert {statuses[job_id] for job_id in ids} == {"succeeded"}
+    assert statuses[bad] in ("succeeded", "failed")

@@ -75,3 +75,13 @@ async def test_the_exit_of_a_forked_child_leaves_the_connections_of_the_worker_o
     ids = [await app.configure_task("child_exits").defer_async() for _ in range(3)]
     assert (await run(database_url, concurrency=1)).split() == ["3", "3", "3"]
     await queue.succeeded(*ids)
+
+
+@pytest.mark.parametrize(("how", "code"), [("return", "0"), ("exit", "7"), ("raise", "1")])
+@pytest.mark.parametrize("task", ["fork_in_thread", "fork_in_loop"])
+async def test_a_forked_child_ends_with_the_function_of_the_task(
+    app: App, queue: Queue, database_url: str, task: str, how: str, code: str
+) -> None:
+    ids = [await app.configure_task(task).defer_async(how=how), await app.configure_task("child_exits").defer_async()]
+    assert (await run(database_url, concurrency=1)).split() == [code, "3"]
+    await queue.succeeded(*ids)

@@ -165,6 +165,23 @@ async def test_a_strategy_that_raises_fails_the_job_alone(app: App, workers: Wor
     assert [queue.status(job_id) for job_id in ids] == [Status.FAILED, Status.FAILED, Status.SUCCEEDED]
 
 
+@pytest.mark.parametrize("decision", [5, "soon", True, datetime.timedelta(seconds=1)])
+async def test_a_strategy_that_decides_nothing_fails_the_job_alone(
+    app: App, workers: Workers, queue: Queue, decision: Any
+) -> None:
+    @app.task(retry=Decide(decision))
+    def bad() -> None:
+        raise LookupError("the first error")
+
+    bad_id = await bad.defer_async()
+    good_id = await app.task(name="good")(lambda: None).defer_async()
+    await workers.run()
+    assert (queue.status(bad_id), queue.status(good_id)) == (Status.FAILED, Status.SUCCEEDED)
+    (error,) = (await app.job_manager.get_result_async(bad_id)).errors
+    assert "The retry strategy of task" in error.message
+    assert "the first error" in error.traceback
+
+
 async def test_a_failed_job_can_be_sent_back_by_hand(app: App, workers: Workers, queue: Queue) -> None:
     ran: list[int] = []
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import pytest
 
+from procrastinate.app import App
+from procrastinate.core import Status
+from procrastinate.worker import job_run, task_threads
 from procrastinate.worker.task_threads import TaskThreads, _DaemonThreads
+from tests.worker.running import Queue, Workers, until
 
 _EXIT_WITH_A_BUSY_THREAD = """
 import threading
@@ -45,3 +51,60 @@ def test_a_call_that_no_thread_could_be_started_for_is_not_made_later(monkeypatc
     threads.submit(lambda: made.append("started")).result(timeout=30)
     threads.close()
     assert made == ["started"]
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Refuse threads for tasks until the event is set."""
+    start, allowed = threading.Thread.start, threading.Event()
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("procrastinate-task") and not allowed.is_set():
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(task_threads, "_NO_THREAD_PAUSE", 0.01)
+    monkeypatch.setattr(job_run, "_NO_THREAD_DELAY", 0.2)
+    return allowed
+
+
+async def swallow(call: Any, context: Any, worker: Any) -> None:
+    """Catch what a job raises, as middleware of the program may do."""
+    with contextlib.suppress(Exception):
+        await call()
+
+
+@pytest.mark.parametrize("options", [{}, {"worker_middleware": [swallow]}], ids=["plain", "middleware"])
+async def test_a_job_without_a_thread_is_released_and_runs_once_a_thread_can_be_started(
+    app: App, workers: Workers, queue: Queue, no_threads: threading.Event, options: dict[str, Any]
+) -> None:
+    ran: list[int] = []
+    job_id = await app.task(name="sync")(lambda: ran.append(1)).defer_async()
+    workers.start(**options)
+    await until(lambda: queue.row(job_id)["scheduled_at"] is not None)
+    assert queue.row(job_id)["attempts"] == 0
+    no_threads.set()
+    await queue.succeeded(job_id)
+    assert (ran, queue.row(job_id)["attempts"]) == ([1], 1)
+
+
+async def test_a_job_whose_timeout_passes_while_it_waits_for_a_thread_is_released(
+    app: App, workers: Workers, queue: Queue, no_threads: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_threads, "_NO_THREAD_PAUSE", 60)
+    job_id = await app.task(name="sync", timeout=0.1)(lambda: None).defer_async()
+    workers.start()
+    await until(lambda: queue.row(job_id)["scheduled_at"] is not None)
+    no_threads.set()
+    await queue.succeeded(job_id)
+
+
+async def test_a_worker_stops_while_no_thread_can_be_started(
+    app: App, workers: Workers, queue: Queue, no_threads: threading.Event
+) -> None:
+    job_id = await app.task(name="sync")(lambda: None).defer_async()
+    running = workers.start()
+    await until(lambda: queue.events(job_id)[-1] == "started")
+    await running.stopped()
+    assert queue.status(job_id) is Status.TODO

@@ -21,7 +21,7 @@ from procrastinate.adapters.django.task_backend import aliases, framework
 from procrastinate.adapters.django.task_backend.options import BackendOptions, read_options, read_retry
 from procrastinate.adapters.django.task_backend.task_results import new_result, to_task_result
 from procrastinate.amounts import read_optional_seconds
-from procrastinate.callables import check_not_generator
+from procrastinate.callables import check_function
 from procrastinate.jobs import JobDeferrer, require_on_conflict
 from procrastinate.locks import ArgumentLock, Lock, by_arguments
 from procrastinate.manager import JobManager
@@ -99,7 +99,7 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
                 f"The path of task {task.module_path!r} is longer than {NAME_LENGTH} characters"
             )
         try:
-            check_not_generator(task.module_path, task.func)
+            check_function(task.module_path, task.func)
             if not isinstance(task, ProcrastinateTask):
                 return
             read_optional_seconds("timeout", task.timeout)
