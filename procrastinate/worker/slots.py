@@ -66,7 +66,7 @@ class Slots:
         self._prefetch = Prefetch(worker.settings.concurrency)
         self._running: dict[JobRun, asyncio.Task[None]] = {}
         self._unbegun: dict[JobRun, bool] = {}
-        """The runs of which no line has run. The event loop or the thread that watches it takes each out, and has it."""
+        """The runs of which no line has run. The event loop, or the thread that watches it, takes each one out."""
         self._void: set[JobRun] = set()
         self._suspects = 0
         self._started = 0
