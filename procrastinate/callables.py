@@ -54,7 +54,7 @@ async def settle(task_name: str, value: Any) -> Any:
         raise TypeError(
             f"Task {task_name} has returned {_kind(value)}: no line of it has run, loop over it in the task"
         )
-    if isinstance(value, _COLLECTIONS) and any(inspect.iscoroutine(one) for one in value):
+    if type(value) in _COLLECTIONS and any(inspect.iscoroutine(one) for one in value):
         for one in value:
             if inspect.iscoroutine(one):
                 one.close()  # or Python would warn that it was not awaited

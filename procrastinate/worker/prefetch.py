@@ -120,10 +120,16 @@ class Prefetch:
         with self._mutex:
             return self._take_all()
 
-    def begin_release(self) -> list[Job]:
-        """Take all jobs, in any thread, to release them. They stay among :attr:`ids` until :meth:`end_release`."""
+    def begin_release(self, others: Iterable[Job] = ()) -> list[Job]:
+        """Take all jobs, in any thread, to release them. They stay among :attr:`ids` until :meth:`end_release`.
+
+        Parameters
+        ----------
+        others:
+            Jobs that are released with them, and do not wait here.
+        """
         with self._mutex:
-            jobs = self._take_all()
+            jobs = [*self._take_all(), *others]
             self._leaving |= _ids(jobs)
             return jobs
 

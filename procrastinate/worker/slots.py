@@ -65,6 +65,8 @@ class Slots:
         self._threads = TaskThreads(on_returned=self._fill)
         self._prefetch = Prefetch(worker.settings.concurrency)
         self._running: dict[JobRun, asyncio.Task[None]] = {}
+        self._unbegun: dict[JobRun, bool] = {}
+        """The runs of which no line has run. The event loop, or the thread that watches it, takes each one out."""
         self._void: set[JobRun] = set()
         self._suspects = 0
         self._started = 0
@@ -161,6 +163,7 @@ class Slots:
         self._suspects += _is_suspect(job)
         self._on_start()
         run = JobRun(job, self._worker, self._threads, self._manager)
+        self._unbegun[run] = True
         name = f"process job {job.task_name}[{job.id}]"
         self._running[run] = self._in_own_context(lambda: self._loop.create_task(self._execute(run), name=name))
         if self._started == self._settings.max_jobs:
@@ -169,7 +172,8 @@ class Slots:
     async def _execute(self, run: JobRun) -> None:
         started = self._loop.time()
         try:
-            self._hand_over(run, await run.execute())
+            if self._unbegun.pop(run, False):
+                self._hand_over(run, await run.execute())
         except BaseException as error:
             if ends_task(error):
                 raise
@@ -231,17 +235,27 @@ class Slots:
         return [run.job for run, task in running if task is current] or [run.job for run, _ in running]
 
     def give_back_waiting_in_thread(self) -> int:
-        """Give back what was fetched ahead, and return the number of these jobs.
+        """Release the jobs of which no line has run, and return their number.
 
-        The loop may go on at any time. It does not start them, and fetches none until it has heard of the end.
+        They were fetched ahead, or they have a slot and the loop has not come to them. The loop may go on at any time.
+        It does not start them, and fetches none until it has heard of the end.
         """
-        jobs = self._prefetch.begin_release()
+        jobs = self._prefetch.begin_release(self._take_unbegun())
         if jobs:
             all_wait = self._giving_back.give_back_in_thread(jobs)
             with contextlib.suppress(RuntimeError):  # the loop is closed: the worker has stopped
                 context = self._worker.own_context.copy()
                 self._loop.call_soon_threadsafe(self._given_back_in_thread, all_wait, context=context)
         return len(jobs)
+
+    def _take_unbegun(self) -> list[Job]:
+        jobs: list[Job] = []
+        with contextlib.suppress(KeyError):  # none is left
+            while True:
+                run, _ = self._unbegun.popitem()
+                if run not in self._void:
+                    jobs.append(run.job)
+        return jobs
 
     def _given_back_in_thread(self, all_wait: bool) -> None:
         self._prefetch.end_release()

@@ -92,6 +92,41 @@ async def test_a_worker_runs_jobs_again_after_its_loop_was_blocked(queue: Queue,
     assert blocker.ran == dict.fromkeys(job_ids, 1)
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_other_workers_run_the_jobs_in_slots_to_which_the_blocked_loop_has_not_come(
+    app: App, workers: Workers, queue: Queue, database_url: str, kind: str
+) -> None:
+    """One fetch gives three jobs a slot, and the first blocks the loop before the others begin."""
+    release, ran = threading.Event(), Counter[int | None]()
+    thread = WorkerThread(app, database_url, "blocked", concurrency=3, prefetch=False)
+
+    @app.task(name="block", priority=1)
+    async def block() -> None:
+        release.wait(60)
+
+    async def count(context: JobContext) -> None:
+        ran[context.job.id] += 1
+
+    def count_in_thread(context: JobContext) -> None:
+        ran[context.job.id] += 1
+
+    quick = app.task(name="quick", pass_context=True)(count if kind == "async" else count_in_thread)
+    ids = await quick.batch_defer_async({}, {})
+    blocking = await block.defer_async()
+    thread.start()
+    try:
+        await until(lambda: queue.statuses() == {"doing": 1, "todo": 2})
+        assert {queue.row(job_id)["attempts"] for job_id in ids} == {0}
+        workers.start()
+        await queue.succeeded(*ids)
+        assert queue.status(blocking) is Status.DOING
+    finally:
+        release.set()
+        await thread.stopped()
+    assert queue.status(blocking) is Status.SUCCEEDED
+    assert ran == dict.fromkeys(ids, 1)
+
+
 async def test_a_warning_names_the_job_that_blocks_the_loop_and_its_line(
     queue: Queue, blocker: Blocker, caplog: pytest.LogCaptureFixture
 ) -> None:
