@@ -27,14 +27,14 @@ def test_the_worker_runs_on_uvloop(command: Command) -> None:
     assert "The event loop is uvloop's" in worker.stderr
 
 
-def test_or_on_asyncio_if_it_is_told_to(command: Command) -> None:
+def test_the_worker_runs_on_asyncio_by_an_option(command: Command) -> None:
     """By an option."""
     worker = command.run("-v", "worker", "--one-shot", "--no-uvloop")
     assert worker.stdout == "asyncio.unix_events\n"
     assert "The event loop is asyncio's own" in worker.stderr
 
 
-def test_or_by_the_environment(command: Command) -> None:
+def test_the_worker_runs_on_asyncio_by_the_environment_unless_an_option_says_otherwise(command: Command) -> None:
     """Which the command line outdoes."""
     assert command.run("worker", "--one-shot", WORKER_UVLOOP="0").stdout == "asyncio.unix_events\n"
     command.run("defer", "print_loop")

@@ -32,7 +32,7 @@ def test_a_job_is_completed_with_the_transaction(run: Run) -> None:
 
 
 @pytest.mark.needs_database(reason="in memory, nothing is rolled back")
-def test_and_not_without_it(run: Run) -> None:
+def test_a_job_is_not_completed_if_the_transaction_is_rolled_back(run: Run) -> None:
     defer(run)
     job = fetch_one(run, worker(run))
     with contextlib.suppress(Rollback), run.transaction():
@@ -58,7 +58,7 @@ def test_a_job_that_another_worker_has_is_not_completed(run: Run, delete: bool) 
 
 
 @pytest.mark.parametrize("delete", [False, True])
-def test_nor_by_an_earlier_run(run: Run, delete: bool) -> None:
+def test_a_job_is_not_completed_by_an_earlier_run(run: Run, delete: bool) -> None:
     """Not even for the same worker."""
     defer(run)
     worker_id = worker(run)
@@ -70,7 +70,7 @@ def test_nor_by_an_earlier_run(run: Run, delete: bool) -> None:
     assert stored(run, first.id) == second
 
 
-def test_nor_twice(run: Run) -> None:
+def test_a_job_is_not_completed_twice(run: Run) -> None:
     defer(run)
     job = fetch_one(run, worker(run))
     complete(run, job)

@@ -59,7 +59,7 @@ def test_a_delayed_job_does_not_hold_up_the_others_of_its_lock(run: Run) -> None
     assert [job.id for job in fetch(run, worker(run))] == [second]
 
 
-def test_its_history_says_that_it_was_taken_and_waits_again(run: Run) -> None:
+def test_the_history_of_a_released_job_says_that_it_was_taken_and_waits_again(run: Run) -> None:
     job_id = defer(run)
     give_back(run, fetch_one(run, worker(run)))
     assert run(list_history, job_id) == ["deferred", "started", "deferred_for_retry"]

@@ -58,7 +58,7 @@ def test_there_is_one() -> None:
     assert procrastinate.App.from_path("procrastinate.contrib.django.app") is app
 
 
-def test_it_is_bound() -> None:
+def test_the_app_of_the_project_has_djangos_connection_and_the_tasks_of_the_installed_apps() -> None:
     """To Django's connection, with the tasks of the installed apps."""
     assert isinstance(app.connector, DjangoConnector)
     assert app.tasks["shop.ship_async"] is tasks.ship_async

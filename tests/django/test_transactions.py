@@ -145,7 +145,7 @@ def _send_back(job_id: int) -> None:
         connections.close_all()
 
 
-def test_it_is_the_outermost_block_and_takes_no_bind() -> None:
+def test_the_transaction_of_a_job_is_the_outermost_block_and_takes_no_bind() -> None:
     """Inside another block it would not be committed at its end."""
     refused: list[str] = []
 

@@ -25,7 +25,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("page", OTHERS)
-def test_it_works_as_it_says(page: str, new_reader: Callable[[str], Reader]) -> None:
+def test_a_page_works_as_it_says(page: str, new_reader: Callable[[str], Reader]) -> None:
     new_reader(page).follow(page)
 
 

@@ -37,7 +37,7 @@ def commands_of_deployment() -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("page", TUTORIALS)
-def test_it_works_as_it_says(page: str, new_reader: Callable[[str], Reader]) -> None:
+def test_a_tutorial_works_as_it_says(page: str, new_reader: Callable[[str], Reader]) -> None:
     reader = new_reader(page)
     reader.follow(page)
     for command in commands_of_deployment().get(page, []):

@@ -43,7 +43,7 @@ def test_an_order_and_its_job_are_one_transaction_and_so_are_the_points_and_the_
         assert programs.run(*JOBS).count("[succeeded]") == 2
 
 
-def test_its_own_tests_pass_and_leave_nothing(empty_database_url: str) -> None:
+def test_the_tests_of_the_example_pass_and_leave_nothing(empty_database_url: str) -> None:
     """As they are shown to users."""
     printed = Programs(empty_database_url).run(
         "pytest", "-q", "-p", "no:cacheprovider", "examples/flask_sqlalchemy_app"

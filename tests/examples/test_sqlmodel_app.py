@@ -56,7 +56,7 @@ def test_a_booking_and_its_job_are_one_transaction_and_so_are_the_seat_and_the_e
         assert statuses(empty_database_url) == ["succeeded", "cancelled", "succeeded"]
 
 
-def test_its_own_tests_pass_and_leave_nothing(empty_database_url: str) -> None:
+def test_the_tests_of_the_example_pass_and_leave_nothing(empty_database_url: str) -> None:
     """As they are shown to users."""
     assert "6 passed" in Programs(driver_url(empty_database_url, "asyncpg")).run(*PYTEST)
     for table in ("concert", "booking", "procrastinate_jobs"):

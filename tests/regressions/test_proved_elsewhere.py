@@ -62,7 +62,7 @@ PROOFS: dict[int, list[str]] = {
         "worker/test_database_loss.py::test_jobs_whose_fetch_was_never_answered_run_all_the_same",
     ],
     9: [
-        "worker/test_stalled.py::test_its_late_outcome_is_refused",
+        "worker/test_stalled.py::test_the_late_outcome_of_a_rescued_job_is_refused",
         "conformance/test_record.py::test_the_outcome_of_another_workers_job_is_refused",
         "conformance/test_record.py::test_the_outcome_of_an_earlier_attempt_is_refused",
     ],
@@ -101,7 +101,7 @@ PROOFS: dict[int, list[str]] = {
     ],
     20: [
         "worker/test_waking.py::test_a_scheduled_job_starts_when_it_is_due_and_not_before",
-        "worker/test_waking.py::test_also_when_another_worker_held_it",
+        "worker/test_waking.py::test_the_next_job_of_a_lock_starts_when_another_worker_frees_it",
         "worker/test_retrying.py::test_a_retry_waits_and_starts_without_a_poll",
         "worker/test_aborting.py::test_only_the_job_that_is_meant_stops",
     ],
@@ -119,7 +119,7 @@ PROOFS: dict[int, list[str]] = {
         "regressions/test_smaller.py::test_pruned_workers_are_logged_by_their_numbers",
         "regressions/test_smaller.py::test_an_unknown_job_is_no_result",
         "django/test_connector.py::test_jobs_are_managed_asynchronously",
-        "documentation/test_pages.py::test_it_works_as_it_says",
+        "documentation/test_pages.py::test_a_page_works_as_it_says",
     ],
 }
 

@@ -99,7 +99,7 @@ async def test_a_worker_reaches_the_same_database(connector: EngineConnector, en
     await worker.close_async()
 
 
-async def test_it_listens(connector: EngineConnector) -> None:
+async def test_a_connector_listens_on_a_connection_made_for_it(connector: EngineConnector) -> None:
     """On a connection made for it."""
     heard: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
     listening = asyncio.Event()
@@ -186,7 +186,7 @@ def _transaction_start(connection: sa.Connection) -> datetime.datetime:
     return start
 
 
-async def test_it_must_be_open(database_url: str) -> None:
+async def test_a_connector_must_be_open(database_url: str) -> None:
     """Sync code needs either way of opening, async code its own."""
     connector = SQLAlchemyConnector(database_url)
     with pytest.raises(exceptions.AppNotOpen):

@@ -62,7 +62,7 @@ async def test_an_atomic_operation_that_fails_leaves_nothing(
     assert count_jobs() == 0
 
 
-async def test_it_has_four_connections_at_most(
+async def test_a_workers_connector_has_four_connections_at_most(
     connector: WorkerConnector, count_connections: Callable[[], int]
 ) -> None:
     """Two for the loop, one for threads, one that listens."""
@@ -113,7 +113,7 @@ async def test_a_connection_lost_in_a_statement_is_an_error_and_then_replaced(
     assert await connector.run_async(backend_pid)
 
 
-async def test_it_must_be_open(database_url: str) -> None:
+async def test_a_workers_connector_must_be_open(database_url: str) -> None:
     """Before it is opened, and after it is closed."""
     connector = WorkerConnector(libpq_url(database_url))
     for _ in range(2):
@@ -127,13 +127,13 @@ async def test_it_must_be_open(database_url: str) -> None:
         await connector.close_async()
 
 
-async def test_it_takes_no_engine(connector: WorkerConnector, engine: sa.Engine) -> None:
+async def test_a_workers_connector_takes_no_engine(connector: WorkerConnector, engine: sa.Engine) -> None:
     """A worker's connections are its own."""
     with pytest.raises(TypeError, match="its own engines"):
         await connector.open_async(engine)
 
 
-def test_its_repr_has_no_secrets() -> None:
+def test_the_repr_of_a_workers_connector_has_no_secrets() -> None:
     """Only where it leads."""
     connector = WorkerConnector({"conninfo": "host=db user=me password=hunter2", "sslkey": "k", "options": "-c a=b"})
     assert repr(connector) == "WorkerConnector(host='db', user='me')"

@@ -28,14 +28,16 @@ def run_suite(url: str, *command: str, settings: str = "sample.settings") -> str
     return done.stdout
 
 
-def test_its_classes_pass_with_manage_py(empty_database_url: str) -> None:
+def test_the_test_cases_of_the_project_pass_with_manage_py(empty_database_url: str) -> None:
     printed = run_suite(empty_database_url, "manage.py", "test", "--noinput")
     assert "OK" in printed
     assert "Ran 28 tests" in printed, printed
 
 
 @pytest.mark.parametrize("options", [(), ("--parallel=2",)], ids=str)
-def test_its_classes_pass_without_migrations(empty_database_url: str, options: tuple[str, ...]) -> None:
+def test_the_test_cases_of_the_project_pass_without_migrations(
+    empty_database_url: str, options: tuple[str, ...]
+) -> None:
     """The tables are there, though their models are unmanaged. The second run keeps the database of the first."""
     for _ in range(2):
         printed = run_suite(

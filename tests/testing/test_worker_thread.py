@@ -40,7 +40,7 @@ def app(request: pytest.FixtureRequest) -> Iterator[App]:
 threads: list[threading.Thread] = []
 
 
-def test_it_runs_in_a_thread_until_all_is_done(app: App) -> None:
+def test_a_worker_runs_in_a_thread_until_all_jobs_are_done(app: App) -> None:
     with WorkerThread(app, concurrency=3) as worker:
         app.configure_task("chain").defer(left=5)
         app.configure_task("where").defer()

@@ -44,7 +44,7 @@ def test_a_connector_is_replaced_for_a_while(app: App, connector: RecordingConne
     assert (len(other.stored), len(connector.stored)) == (1, 0)
 
 
-def test_also_when_the_block_raises(app: App, connector: RecordingConnector) -> None:
+def test_a_replaced_connector_comes_back_when_the_block_raises(app: App, connector: RecordingConnector) -> None:
     with pytest.raises(KeyError), app.replace_connector(RecordingConnector()):
         raise KeyError
     assert app.connector is connector
@@ -90,7 +90,7 @@ def test_an_app_in_the_main_module_is_warned_of(caplog: pytest.LogCaptureFixture
     assert vars(record)["action"] == "app_defined_in___main__"
 
 
-def test_and_in_any_other_module_it_is_not(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_app_outside_the_main_module_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, logger="procrastinate")
     App(connector=RecordingConnector())
     assert caplog.records == []

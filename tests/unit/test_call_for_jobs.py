@@ -85,7 +85,7 @@ async def test_a_worker_that_works_goes_on_calling_for_a_while() -> None:
 
 
 @pytest.mark.usefixtures("at_once")
-async def test_it_stops_once_and_calls_again_when_it_is_idle() -> None:
+async def test_a_busy_worker_stops_calling_once_and_calls_again_when_it_is_idle() -> None:
     worker = Worker()
     await worker.call.busy()
     await worker.call.busy()
@@ -137,7 +137,7 @@ async def test_what_was_said_is_said_again_when_the_answer_was_lost() -> None:
     assert worker.answers.said == [(1, ("q",)), (1, "stop"), (1, ("q",)), (1, ("q",))]
 
 
-async def test_it_is_said_again_when_it_is_in_doubt() -> None:
+async def test_a_call_is_said_again_when_it_is_in_doubt() -> None:
     worker = Worker()
     await worker.call.idle()
     worker.call.doubt()
@@ -145,7 +145,7 @@ async def test_it_is_said_again_when_it_is_in_doubt() -> None:
     assert worker.answers.said == [(1, ("q",))] * 2
 
 
-async def test_it_looks_until_those_have_ended_who_do_not_know() -> None:
+async def test_a_worker_polls_until_the_transactions_that_do_not_know_of_its_call_have_ended() -> None:
     worker = Worker()
     worker.answers.is_settled = False
     assert await worker.call.idle()

@@ -101,7 +101,7 @@ async def run_until_started(loop: FetchLoop, slots: Slots, number: int) -> None:
     await running
 
 
-async def test_it_asks_for_as_many_jobs_as_there_are_slots() -> None:
+async def test_the_loop_asks_for_as_many_jobs_as_there_are_slots() -> None:
     answers, slots = Answers([jobs(1, 2, 3)]), Slots(3)
     await run_until_started(make_loop(answers, slots), slots, 3)
     assert slots.started == [1, 2, 3]
@@ -122,13 +122,13 @@ async def test_after_a_full_answer_it_asks_no_more_until_a_slot_is_free() -> Non
     assert [limit for _, _, limit in answers.asked] == [2, 1]
 
 
-async def test_it_wakes_when_a_job_falls_due() -> None:
+async def test_the_loop_wakes_when_a_job_falls_due() -> None:
     due = core.Promotion(promoted=0, again=False, next_due_in=0.01)
     answers, slots = Answers([[], jobs(1)], [due]), Slots(1)
     await run_until_started(make_loop(answers, slots), slots, 1)
 
 
-async def test_it_looks_at_each_polling_interval() -> None:
+async def test_the_loop_looks_at_each_polling_interval() -> None:
     answers, slots = Answers([[], [], jobs(1)]), Slots(1)
     await run_until_started(make_loop(answers, slots, polling_interval=0.01), slots, 1)
 
@@ -148,14 +148,14 @@ async def test_an_error_is_waited_out(caplog: pytest.LogCaptureFixture) -> None:
     assert [vars(record)["action"] for record in caplog.records] == ["fetch_jobs_error"]
 
 
-async def test_it_takes_stock_at_the_start_and_after_each_fetch_that_failed() -> None:
+async def test_the_loop_takes_stock_at_the_start_and_after_each_fetch_that_failed() -> None:
     """The database may have given it jobs all the same."""
     answers, slots = Answers([exceptions.DatabaseUnavailable("Away"), jobs(1, 2)]), Slots(2)
     await run_until_started(make_loop(answers, slots), slots, 2)
     assert slots.stocks == 2
 
 
-async def test_it_stops_at_once_even_while_it_waits_out_an_error() -> None:
+async def test_the_loop_stops_at_once_even_while_it_waits_out_an_error() -> None:
     answers = Answers([exceptions.DatabaseUnavailable("Away")] * 20)
     loop = make_loop(answers, Slots(1))
     running = asyncio.create_task(loop.run())
@@ -174,7 +174,7 @@ async def test_when_it_shall_not_wait_it_returns_with_the_last_job() -> None:
     assert slots.started == [1]
 
 
-async def test_but_not_while_due_jobs_are_still_to_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_loop_that_does_not_wait_goes_on_while_due_jobs_are_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
     """The holder of their lock was just leaving: whether they are next is not known yet."""
     monkeypatch.setattr(fetch_loop, "_SECOND_LOOK", 0.0)
     undecided = core.Promotion(promoted=0, again=True, next_due_in=None)
@@ -203,7 +203,7 @@ async def test_what_was_left_undecided_is_passed(monkeypatch: pytest.MonkeyPatch
     assert answers.passed[:3] == [0, 497, 0]
 
 
-async def test_nor_while_jobs_are_running() -> None:
+async def test_a_loop_that_does_not_wait_goes_on_while_jobs_are_running() -> None:
     slots = Slots(2)
     loop = make_loop(Answers([jobs(1)]), slots)
     drained = False

@@ -77,7 +77,7 @@ def test_one_that_was_judged_registers_anew(database: Database) -> None:
     assert new_ids == [2]
 
 
-async def test_it_beats_until_it_is_stopped(database: Database) -> None:
+async def test_the_heartbeat_goes_on_until_it_is_stopped(database: Database) -> None:
     heartbeat = make_heartbeat(database, [], interval=0.001)
     heartbeat.start()
     for _ in range(3):
@@ -88,7 +88,7 @@ async def test_it_beats_until_it_is_stopped(database: Database) -> None:
     assert "procrastinate-heartbeat" not in [thread.name for thread in threading.enumerate()]
 
 
-async def test_it_does_not_wait_for_the_next_beat_to_stop(database: Database) -> None:
+async def test_the_heartbeat_stops_without_waiting_for_its_next_beat(database: Database) -> None:
     heartbeat = make_heartbeat(database, [], interval=3600)
     heartbeat.start()
     heartbeat.stop()

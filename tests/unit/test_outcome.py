@@ -99,7 +99,7 @@ def test_one_that_was_out_of_time_has_raised(once: AnyTask, again: AnyTask, reas
     assert status(again, exceptions.TaskTimeout(), reason) is Status.TODO
 
 
-def test_unless_a_user_had_asked_it_to_stop(again: AnyTask) -> None:
+def test_a_job_out_of_time_that_a_user_had_asked_to_stop_is_aborted(again: AnyTask) -> None:
     assert status(again, exceptions.TaskTimeout(), AbortReason.USER_REQUEST) is Status.ABORTED
 
 

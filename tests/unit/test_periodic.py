@@ -136,7 +136,7 @@ def test_a_deferrer_that_starts_takes_the_last_tick(app: App) -> None:
     assert names_and_ticks(deferrer.get_previous_tasks(NOW)) == [("report", TICK)]
 
 
-def test_unless_it_is_older_than_max_delay(app: App, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_deferrer_that_starts_ignores_a_tick_older_than_max_delay(app: App, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="procrastinate")
     add_periodic(app, "report", "*/5 * * * *")
     deferrer = PeriodicDeferrer(app.periodic_registry, max_delay=10)
@@ -176,7 +176,7 @@ async def test_ticks_that_were_missed_meanwhile_are_all_made_up_for(app: App, ma
     assert ticks == [TICK + minute * MINUTE for minute in range(1, 31)]
 
 
-async def test_but_none_that_are_older_than_max_delay(app: App, manager: TickManager) -> None:
+async def test_missed_ticks_older_than_max_delay_are_not_made_up_for(app: App, manager: TickManager) -> None:
     add_periodic(app, "report", "* * * * * *")
     ticks = await ticks_after_a_pause(app, manager, max_delay=60, pause=1_000_000)
     assert ticks == [int(NOW) + 1_000_000 - second for second in range(60, -1, -1)]
@@ -197,7 +197,9 @@ async def test_the_time_is_the_databases_and_not_the_machines(app: App, manager:
     assert manager.ticks == [("report", "", TICK)]
 
 
-async def test_it_never_sleeps_for_long(app: App, manager: TickManager, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_deferrer_never_sleeps_for_long(
+    app: App, manager: TickManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A machine that sleeps meanwhile stops the clock that the sleep is measured with."""
     add_periodic(app, "report", "0 0 1 1 *")
     deferrer = PeriodicDeferrer(app.periodic_registry, job_manager=manager)

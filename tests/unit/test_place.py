@@ -66,7 +66,7 @@ def test_looks_that_take_long_are_made_less_often() -> None:
     assert place.after is None
 
 
-def test_it_starts_over_when_jobs_have_come_back() -> None:
+def test_the_next_fetch_starts_over_when_jobs_have_come_back() -> None:
     place = Place(clock=Clock())
     fetched(place, 1, 2)
     place.start_over()

@@ -69,7 +69,7 @@ def test_nothing_is_fetched_ahead_before_some_jobs_have_run(prefetch: Prefetch, 
     assert prefetch.room() == 1
 
 
-def test_it_doubles_while_jobs_are_short(prefetch: Prefetch, clock: Clock) -> None:
+def test_the_number_of_jobs_fetched_ahead_doubles_while_jobs_are_short(prefetch: Prefetch, clock: Clock) -> None:
     run_jobs(prefetch, clock, 10, 0.00001)
     assert [fill(prefetch) for _ in range(11)] == [1, 2, 4, 8, 16, 32, 64, 128, 256, MOST, MOST]
 

@@ -34,7 +34,7 @@ def test_a_task_is_named_by_the_path_of_its_function(app: App) -> None:
     assert app.tasks["tests.unit.test_tasks.add"].func is add
 
 
-def test_or_as_one_says(app: App) -> None:
+def test_a_task_can_be_given_a_name_and_aliases(app: App) -> None:
     task = app.task(name="sum", aliases=["total", "plus"])(add)
     assert app.tasks["sum"] is app.tasks["total"] is app.tasks["plus"] is task
     assert (task.name, task.aliases, task.full_path) == ("sum", ["total", "plus"], "tests.unit.test_tasks.add")
@@ -382,7 +382,7 @@ def test_an_unknown_task_is_deferred_for_a_worker_that_knows_it(app: App, connec
     assert (connector.stored[0].task_name, connector.stored[0].queue_name) == ("elsewhere.task", "q")
 
 
-def test_unless_that_is_not_wanted(app: App) -> None:
+def test_an_unknown_task_is_refused_if_unknown_tasks_are_not_allowed(app: App) -> None:
     with pytest.raises(exceptions.TaskNotFound, match=r"'elsewhere.task'"):
         app.configure_task("elsewhere.task", allow_unknown=False)
 

@@ -60,7 +60,7 @@ def test_a_turn_that_promotes_nothing_is_ignored(turn: Turn, clock: Clock, caplo
     )
 
 
-def test_it_is_said_once(turn: Turn, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_ignored_turn_is_logged_once(turn: Turn, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     wait(turn, clock, 10 * PATIENCE, first_due=1)
     for job_id in range(100):
         wait(turn, clock, 10, first_due=job_id)

@@ -267,7 +267,9 @@ async def test_an_outcome_that_is_refused_holds_up_no_other_and_is_tried_again(
     assert runs.count(True) == 1
 
 
-async def test_and_does_not_keep_the_worker_from_stopping(app: App, workers: Workers, queue: Queue) -> None:
+async def test_a_refused_outcome_does_not_keep_the_worker_from_stopping(
+    app: App, workers: Workers, queue: Queue
+) -> None:
     make_trigger(queue, "RAISE EXCEPTION 'Never';")
     ran = asyncio.Event()
 
@@ -323,7 +325,7 @@ async def test_jobs_whose_fetch_was_never_answered_run_all_the_same(
     assert connector.to_lose == 0
 
 
-async def test_also_while_an_open_transaction_has_taken_a_queueing_lock_of_theirs(
+async def test_jobs_of_an_unanswered_fetch_run_after_an_open_transaction_lets_go_of_their_queueing_lock(
     app: App, workers: Workers, queue: Queue, database_url: str, engine: sa.Engine
 ) -> None:
     """Until they are given back, the worker fetches nothing."""

@@ -58,7 +58,7 @@ async def test_the_workers_comes_first_then_what_it_has_for_tasks_then_the_tasks
     ]
 
 
-async def test_it_sees_the_context_and_the_worker(app: App, workers: Workers) -> None:
+async def test_middleware_sees_the_context_and_the_worker(app: App, workers: Workers) -> None:
     seen: list[Any] = []
 
     async def look(call_next: Callable[[], Any], context: JobContext, worker: Worker) -> Any:
@@ -70,7 +70,7 @@ async def test_it_sees_the_context_and_the_worker(app: App, workers: Workers) ->
     assert (seen[0].job.id, seen[0].app, seen[1]) == (job_id, app, worker)
 
 
-async def test_it_may_change_the_result(app: App, workers: Workers, caplog: pytest.LogCaptureFixture) -> None:
+async def test_middleware_may_change_the_result(app: App, workers: Workers, caplog: pytest.LogCaptureFixture) -> None:
     async def double(call_next: Callable[[], Any], context: JobContext, worker: Worker) -> Any:
         return 2 * await call_next()
 

@@ -57,7 +57,9 @@ async def test_each_tick_is_deferred_once_whatever_the_number_of_workers(
         assert of_schedule == list(range(of_schedule[0], of_schedule[-1] + 1))
 
 
-async def test_it_is_deferred_even_by_a_worker_of_other_queues(app: App, workers: Workers, queue: Queue) -> None:
+async def test_a_periodic_task_is_deferred_even_by_a_worker_of_other_queues(
+    app: App, workers: Workers, queue: Queue
+) -> None:
     add_tick(app, "* * * * *", queue="ticks")
     workers.start(queues=["others"])
     await until(lambda: queue.statuses() == {"todo": 1})

@@ -88,7 +88,9 @@ async def test_short_jobs_are_fetched_many_at_a_time(
     assert fetches(queue) < 100
 
 
-async def test_unless_it_is_switched_off(app: App, workers: Workers, queue: Queue) -> None:
+async def test_short_jobs_are_fetched_one_at_a_time_if_prefetching_is_off(
+    app: App, workers: Workers, queue: Queue
+) -> None:
     await app.task(name="short")(lambda: None).batch_defer_async(*[{}] * 40)
     await workers.run(prefetch=False)
     assert fetches(queue) == 40
@@ -224,7 +226,7 @@ async def test_nothing_waits_behind_a_job_that_was_run_before(workers: Workers, 
 
 
 @pytest.mark.usefixtures("patient")
-async def test_but_jobs_that_were_run_before_run_side_by_side(workers: Workers, queue: Queue, gate: Gate) -> None:
+async def test_jobs_that_were_run_before_run_side_by_side(workers: Workers, queue: Queue, gate: Gate) -> None:
     job_ids = await defer(gate, 3)
     queue.sql("UPDATE procrastinate_jobs SET attempts = 1")
     workers.start(concurrency=3)

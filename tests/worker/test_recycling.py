@@ -12,7 +12,9 @@ from tests.worker.running import Queue, Workers, until
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 10])
-async def test_it_ends_by_itself_after_so_many_jobs(app: App, workers: Workers, queue: Queue, concurrency: int) -> None:
+async def test_a_worker_ends_by_itself_after_max_jobs(
+    app: App, workers: Workers, queue: Queue, concurrency: int
+) -> None:
     await app.task(name="task")(lambda: None).batch_defer_async(*[{} for _ in range(5)])
     running = workers.start(max_jobs=3, concurrency=concurrency)
     await running.ended()
@@ -22,7 +24,9 @@ async def test_it_ends_by_itself_after_so_many_jobs(app: App, workers: Workers, 
     assert running.worker.stop_requested
 
 
-async def test_it_never_fetches_more_than_are_left_to_run(app: App, workers: Workers, queue: Queue) -> None:
+async def test_a_worker_never_fetches_more_than_max_jobs_leaves_it_to_run(
+    app: App, workers: Workers, queue: Queue
+) -> None:
     started: list[int] = []
     release = asyncio.Event()
 
@@ -70,7 +74,9 @@ async def test_one_that_does_not_wait_ends_at_whichever_comes_first(app: App, wo
     assert queue.statuses() == {"succeeded": 3}
 
 
-async def test_it_says_why_it_ends(app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_worker_that_ends_by_itself_says_why(
+    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO", logger="procrastinate")
     await app.task(name="task")(lambda: None).defer_async()
     await workers.start(max_jobs=1).ended()

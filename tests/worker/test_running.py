@@ -139,7 +139,9 @@ async def test_jobs_with_one_lock_run_one_after_the_other_by_priority_then_in_or
     assert log == ["urgent", "a", "b", "c"]
 
 
-async def test_also_with_several_workers(app: App, workers: Workers, queue: Queue) -> None:
+async def test_jobs_with_one_lock_run_one_after_the_other_on_several_workers(
+    app: App, workers: Workers, queue: Queue
+) -> None:
     running_now: dict[str, int] = {}
     log: list[tuple[str, int]] = []
 

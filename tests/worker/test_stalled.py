@@ -48,7 +48,7 @@ async def test_a_job_whose_worker_is_gone_is_run_by_another(app: App, workers: W
     assert queue.events(job_id) == ["deferred", "started", "deferred_for_retry", "started", "succeeded"]
 
 
-async def test_also_one_whose_worker_only_fell_silent(
+async def test_a_job_whose_worker_only_fell_silent_is_run_by_another(
     app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
     job_id = await app.task(name="task")(lambda: None).defer_async()
@@ -64,7 +64,9 @@ async def test_also_one_whose_worker_only_fell_silent(
 
 
 @pytest.mark.parametrize("registered", [True, False])
-async def test_also_by_one_that_does_not_wait(app: App, workers: Workers, queue: Queue, registered: bool) -> None:
+async def test_a_job_whose_worker_is_gone_is_run_by_one_that_does_not_wait(
+    app: App, workers: Workers, queue: Queue, registered: bool
+) -> None:
     """Where workers are started by cron, no other ever comes."""
     job_id = await app.task(name="task")(lambda: None).defer_async()
     await fetched_by_a_worker_that_died(app, queue, registered=registered)
@@ -72,7 +74,9 @@ async def test_also_by_one_that_does_not_wait(app: App, workers: Workers, queue:
     assert queue.status(job_id) is Status.SUCCEEDED
 
 
-async def test_also_when_it_dies_while_the_other_runs(app: App, workers: Workers, queue: Queue) -> None:
+async def test_a_job_whose_worker_dies_while_another_runs_is_run_by_that_one(
+    app: App, workers: Workers, queue: Queue
+) -> None:
     app.task(name="task")(lambda: None)
     job_id = await app.configure_task("task", queue="q").defer_async()
     worker_id = core.register_worker(queue.connection)
@@ -210,7 +214,7 @@ async def test_a_worker_that_is_stopped_before_that_does_not_wait_for_it(
     await running.ended()
 
 
-async def test_its_late_outcome_is_refused(
+async def test_the_late_outcome_of_a_rescued_job_is_refused(
     app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
     gates = [asyncio.Event(), asyncio.Event()]

@@ -57,7 +57,7 @@ async def test_a_worker_that_is_stopped_ends_its_jobs_and_starts_no_more(
 
 
 @KINDS
-async def test_also_when_all_that_it_logs_is_refused(
+async def test_a_worker_stops_when_all_that_it_logs_is_refused(
     app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture, is_async: bool
 ) -> None:
     """By a log handler that raises."""
@@ -154,7 +154,9 @@ async def test_cancelling_it_stops_it_gracefully(app: App, workers: Workers, que
     assert queue.sql("SELECT count(*) FROM procrastinate_workers") == 0
 
 
-async def test_also_when_it_is_stopping_already(app: App, workers: Workers, queue: Queue) -> None:
+async def test_cancelling_a_worker_that_is_stopping_stops_it_gracefully(
+    app: App, workers: Workers, queue: Queue
+) -> None:
     gate = Gate(app)
     job_id = await gate.task.defer_async()
     running = workers.start()

@@ -109,7 +109,9 @@ async def test_one_that_does_not_has_raised_a_timeout(app: App, workers: Workers
 
 
 @KINDS
-async def test_it_is_tried_again_as_the_strategy_says(app: App, workers: Workers, queue: Queue, is_async: bool) -> None:
+async def test_a_job_out_of_time_is_tried_again_as_the_strategy_says(
+    app: App, workers: Workers, queue: Queue, is_async: bool
+) -> None:
     strategy = RetryStrategy(max_attempts=1, retry_exceptions=[exceptions.TaskTimeout])
     endless = Endless(app, is_async=is_async, retry=strategy)
     await workers.listening(queue, concurrency=3)
@@ -195,7 +197,7 @@ async def test_what_the_thread_does_later_is_discarded_with_a_warning(
     assert queue.row(job_id) == before
 
 
-async def test_its_thread_keeps_its_slot_until_it_returns(
+async def test_the_thread_of_a_job_out_of_time_keeps_its_slot_until_it_returns(
     app: App, workers: Workers, queue: Queue, sync_task: Callable[..., Endless]
 ) -> None:
     endless = sync_task()

@@ -22,7 +22,9 @@ async def test_a_job_that_is_deferred_later_starts_without_a_poll(app: App, work
         await queue.succeeded(await task.defer_async())
 
 
-async def test_also_in_one_of_the_workers_queues(app: App, workers: Workers, queue: Queue) -> None:
+async def test_a_job_deferred_later_in_one_of_the_workers_queues_starts_without_a_poll(
+    app: App, workers: Workers, queue: Queue
+) -> None:
     task = app.task(name="task")(lambda: None)
     long_name = "é" * 128
     await workers.listening(queue, queues=["a", long_name])
@@ -99,7 +101,9 @@ async def test_a_scheduled_job_starts_when_it_is_due_and_not_before(
     assert early(queue, job_id) <= datetime.timedelta()
 
 
-async def test_also_when_others_are_due_earlier_and_later(app: App, workers: Workers, queue: Queue) -> None:
+async def test_scheduled_jobs_start_when_they_are_due_when_others_are_due_earlier_and_later(
+    app: App, workers: Workers, queue: Queue
+) -> None:
     task = app.task(name="task")(lambda: None)
     await workers.listening(queue)
     ids = [
@@ -141,7 +145,9 @@ async def test_the_next_job_of_a_lock_starts_when_the_lock_is_free(app: App, wor
     await queue.succeeded(*[await task.defer_async() for _ in range(4)])
 
 
-async def test_also_when_another_worker_held_it(app: App, workers: Workers, queue: Queue) -> None:
+async def test_the_next_job_of_a_lock_starts_when_another_worker_frees_it(
+    app: App, workers: Workers, queue: Queue
+) -> None:
     started, release = asyncio.Event(), asyncio.Event()
 
     @app.task(name="first", queue="a", lock="one")
@@ -160,7 +166,7 @@ async def test_also_when_another_worker_held_it(app: App, workers: Workers, queu
     await queue.succeeded(waiting)
 
 
-async def test_also_when_the_holder_failed_or_went_to_wait_for_a_retry(
+async def test_the_next_job_of_a_lock_starts_when_its_holder_fails_or_waits_for_a_retry(
     app: App, workers: Workers, queue: Queue
 ) -> None:
     @app.task(lock="one")
@@ -178,7 +184,9 @@ async def test_also_when_the_holder_failed_or_went_to_wait_for_a_retry(
         await queue.succeeded(await after.defer_async())
 
 
-async def test_also_when_the_holder_was_cancelled(app: App, workers: Workers, queue: Queue) -> None:
+async def test_the_next_job_of_a_lock_starts_when_its_holder_is_cancelled(
+    app: App, workers: Workers, queue: Queue
+) -> None:
     task = app.task(name="task", lock="one")(lambda: None)
     first = await task.configure(queue="nobody's").defer_async()
     second = await task.configure(queue="mine").defer_async()
@@ -194,7 +202,7 @@ async def test_without_jobs_a_worker_that_shall_not_wait_returns(workers: Worker
     await workers.run()
 
 
-async def test_it_waits_for_the_jobs_that_it_runs_and_for_those_that_they_defer(
+async def test_a_worker_that_does_not_wait_runs_the_jobs_that_its_jobs_defer(
     app: App, workers: Workers, queue: Queue
 ) -> None:
     @app.task(name="count_down", lock="one")
@@ -207,7 +215,9 @@ async def test_it_waits_for_the_jobs_that_it_runs_and_for_those_that_they_defer(
     assert queue.statuses() == {"succeeded": 6}
 
 
-async def test_and_for_retries_that_are_due_at_once(app: App, workers: Workers, queue: Queue) -> None:
+async def test_a_worker_that_does_not_wait_runs_retries_that_are_due_at_once(
+    app: App, workers: Workers, queue: Queue
+) -> None:
     @app.task(name="task", retry=RetryStrategy(max_attempts=3))
     def task() -> None:
         raise ValueError
@@ -218,7 +228,9 @@ async def test_and_for_retries_that_are_due_at_once(app: App, workers: Workers, 
     assert queue.row(job_id)["attempts"] == 4
 
 
-async def test_but_not_for_jobs_that_are_due_later(app: App, workers: Workers, queue: Queue) -> None:
+async def test_a_worker_that_does_not_wait_leaves_jobs_that_are_due_later(
+    app: App, workers: Workers, queue: Queue
+) -> None:
     @app.task(retry=RetryStrategy(wait=3600))
     def task() -> None:
         raise ValueError
@@ -229,7 +241,7 @@ async def test_but_not_for_jobs_that_are_due_later(app: App, workers: Workers, q
     assert queue.statuses() == {"todo": 2}
 
 
-async def test_it_leaves_no_trace(app: App, workers: Workers, queue: Queue) -> None:
+async def test_a_worker_that_does_not_wait_leaves_no_trace(app: App, workers: Workers, queue: Queue) -> None:
     await workers.run()
     assert queue.sql("SELECT count(*) FROM procrastinate_workers") == 0
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("procrastinate")]
