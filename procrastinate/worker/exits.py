@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import logging
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any, TypeAlias, TypeVar
 
 from procrastinate import exceptions
+from procrastinate.logs import get_logger
 from procrastinate.worker import signals
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 Factory: TypeAlias = Callable[..., Any]
