@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import copy
-import logging
 from collections.abc import Awaitable, Generator, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -17,13 +16,14 @@ from procrastinate.builtin_tasks import MIN_RETENTION_HOURS
 from procrastinate.caller_thread import CallerThread, PlainCallerThread
 from procrastinate.connector import BaseConnector, as_connector
 from procrastinate.jobs import Job, JobDeferrer
+from procrastinate.logs import get_logger
 from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDefaults, read_max_delay
 from procrastinate.schema import SchemaManager
 from procrastinate.tasks import ConfigureTaskOptions, Task, configure_task
 from procrastinate.worker import Worker, WorkerDefaults, WorkerOptions, command_settings, exits, worker_options
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class App(Blueprint):

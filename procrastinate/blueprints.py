@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime
 import inspect
-import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from procrastinate import exceptions
 from procrastinate.jobs import DEFAULT_PRIORITY, DEFAULT_QUEUE
 from procrastinate.locks import Lock
+from procrastinate.logs import get_logger
 from procrastinate.middleware import TaskMiddleware
 from procrastinate.periodic import PeriodicRegistry
 from procrastinate.retry import RetryValue
@@ -26,7 +26,7 @@ P = ParamSpec("P")
 Args = ParamSpec("Args")
 R = TypeVar("R")
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class _TaskDecorator(Protocol):

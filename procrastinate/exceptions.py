@@ -45,6 +45,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from procrastinate.foreign_text import quoted_lines
+
 if TYPE_CHECKING:
     from procrastinate.retry import RetryDecision
 
@@ -53,7 +55,9 @@ class ProcrastinateException(Exception):
     """Unexpected Procrastinate error."""
 
     def __init__(self, message: str | None = None, *args: Any) -> None:
-        super().__init__(message or " ".join((type(self).__doc__ or "").split()), *args)
+        # Messages repeat names and locks of rows, and what the server says of them. Uncaught, they reach a terminal.
+        text = message or " ".join((type(self).__doc__ or "").split())
+        super().__init__(quoted_lines(text) if isinstance(text, str) else text, *args)
 
 
 class TaskNotFound(ProcrastinateException):

@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from procrastinate import exceptions
+from procrastinate.foreign_text import in_brief
 from procrastinate.job_completion import JobCompletion, JobTransaction
 from procrastinate.jobs import Job
 from procrastinate.validation import dump_result
@@ -61,7 +62,7 @@ class JobResult:
         """As it goes into the ``extra`` of a log record."""
         values = {"start_timestamp": self.start_timestamp, "duration": self.duration(time.time())}
         if self.end_timestamp is not None:
-            values |= {"end_timestamp": self.end_timestamp, "result": self.result}
+            values |= {"end_timestamp": self.end_timestamp, "result": in_brief(self.result)}
         return values
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, get_args
 from procrastinate.call_arguments import ANY_ARGUMENTS, CallArguments
 from procrastinate.core.channels import AbortJobRequested, JobInserted, Notification
 from procrastinate.core.enums import Status
-from procrastinate.foreign_text import quoted
+from procrastinate.foreign_text import LONGEST_VALUE, described, in_brief, quoted
 from procrastinate.locks import Lock, make_lock
+from procrastinate.logs import get_logger
 from procrastinate.timing import require_aware
 from procrastinate.types import JSONDict, JSONValue, OnConflict
 
@@ -33,7 +34,7 @@ __all__ = [
     "Status",
 ]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 DEFAULT_QUEUE = "default"
 DEFAULT_PRIORITY = 0
@@ -148,24 +149,27 @@ class Job:
     def call_string(self) -> str:
         """The call as it would be written: ``task[id](argument=value)``, or ``task[id](...)`` for the log.
 
-        It is one line that prints: names come from the table, and any client may have written them.
+        It is one line that prints: names come from the table, and any client may have written them. Each name and each
+        value is cut after :data:`~procrastinate.foreign_text.LONGEST_VALUE` characters.
         """
-        return quoted(self._call_string())
+        arguments = "..."
+        if self.log_arguments:
+            arguments = ", ".join(
+                f"{quoted(name, LONGEST_VALUE)}={described(value)}" for name, value in self.task_kwargs.items()
+            )
+        return quoted(f"{quoted(self.task_name, LONGEST_VALUE)}[{self.id}]({arguments})")
 
-    def _call_string(self) -> str:
-        if not self.log_arguments:
-            return f"{self.task_name}[{self.id}](...)"
-        try:
-            arguments = ", ".join(f"{name}={value!r}" for name, value in self.task_kwargs.items())
-        except RecursionError:
-            arguments = "..."
-        return f"{self.task_name}[{self.id}]({arguments})"
+    def __repr__(self) -> str:
+        fields = (field.name for field in dataclasses.fields(self) if field.repr)
+        return f"{type(self).__qualname__}({', '.join(f'{name}={described(getattr(self, name))}' for name in fields)})"
 
     def log_context(self) -> JSONDict:
-        """The fields as they go into the ``extra`` of a log record: all values are JSON."""
+        """The fields as they go into the ``extra`` of a log record: JSON values, with large arguments cut."""
         context = self.asdict()
         if not self.log_arguments:
             context["task_kwargs"] = {}
+        elif len(self.call_string) > LONGEST_VALUE:
+            context["task_kwargs"] = {in_brief(name): in_brief(value) for name, value in self.task_kwargs.items()}
         if self.scheduled_at is not None:
             context["scheduled_at"] = self.scheduled_at.isoformat()
         return context | {"call_string": self.call_string}

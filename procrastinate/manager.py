@@ -12,9 +12,11 @@ from procrastinate import core, exceptions
 from procrastinate.connector import BaseConnector
 from procrastinate.core.channels import Notification, channels_for, parse_notification
 from procrastinate.core.tables import QUEUEING_LOCK_CONSTRAINT
+from procrastinate.foreign_text import Cut
 from procrastinate.job_defers import JobDefers
 from procrastinate.job_lists import JobLists
 from procrastinate.jobs import Job, Status
+from procrastinate.logs import Seldom, get_logger
 from procrastinate.results import Result, to_result
 from procrastinate.timing import require_aware
 from procrastinate.waiting import Waiter
@@ -313,7 +315,9 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
 
         async def handle(*, channel: str, payload: str) -> None:
             notification = parse_notification(payload)
-            if notification is not None:
+            if notification is None:
+                _malformed.note(Cut(payload, _LONGEST_PAYLOAD))
+            else:
                 await on_notification(channel=channel, notification=notification)
 
         await self.connector.listen_notify(handle, channels_for(queues), on_listening)
@@ -325,6 +329,16 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
     async def check_connection_async(self) -> bool:
         """As :meth:`check_connection`."""
         return await self._run_async(None, core.jobs_table_exists)
+
+
+_LONGEST_PAYLOAD = 200
+"""Characters of a malformed notification that the log shows."""
+_malformed = Seldom(
+    get_logger(__name__),
+    "%d notifications of a form that this release does not know were ignored. Any role that can log in may send them. "
+    "The last one: %s",
+    "notification_malformed",
+)
 
 
 def _id(job: Job) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import pathlib
 import sys
 from collections.abc import Callable, Iterable
@@ -11,10 +10,11 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from procrastinate import exceptions
+from procrastinate.logs import get_logger
 
 T = TypeVar("T")
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def import_all(import_paths: Iterable[str], *, why: Callable[[str], str]) -> None:

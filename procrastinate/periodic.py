@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime
-import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
@@ -14,6 +13,7 @@ from procrastinate import exceptions
 from procrastinate.amounts import read_seconds
 from procrastinate.core.errors import is_lock_timeout
 from procrastinate.core.ticks import KEEP_TICKS_FOR
+from procrastinate.logs import get_logger
 from procrastinate.tasks import ConfigureTaskOptions, Task, check_options
 from procrastinate.validation import check_name
 from procrastinate.zones import as_timezone
@@ -25,7 +25,7 @@ P = ParamSpec("P")
 Args = ParamSpec("Args")
 R = TypeVar("R")
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MARGIN = 0.5
 """Seconds to sleep past a tick, so as not to wake a moment before it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import pathlib
 from typing import Any
 
@@ -11,8 +10,9 @@ from procrastinate.alembic import revisions, runner
 from procrastinate.alembic.settings import VERSION_TABLE, VERSIONS_LOCATION
 from procrastinate.connector import BaseConnector
 from procrastinate.core.tables import metadata
+from procrastinate.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class SchemaManager:

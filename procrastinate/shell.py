@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from procrastinate import exceptions
-from procrastinate.console import is_terminal, table
-from procrastinate.foreign_text import quoted, quoted_lines
+from procrastinate.console import is_terminal, say, say_table
+from procrastinate.foreign_text import LONGEST_VALUE, indented, quoted
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 
@@ -58,7 +58,7 @@ class ProcrastinateShell(cmd.Cmd):
         try:
             return bool(super().onecmd(line))
         except (exceptions.ProcrastinateException, ValueError) as error:
-            print(f"Error: {quoted_lines(str(error))}", file=sys.stderr)
+            say(indented(f"Error: {error}"), sys.stderr)
             return False
 
     def emptyline(self) -> bool:
@@ -75,7 +75,7 @@ class ProcrastinateShell(cmd.Cmd):
 
     def do_EOF(self, _: str) -> bool:
         """Leave the shell."""
-        print()
+        say("")
         return True
 
     def do_list_jobs(self, line: str) -> None:
@@ -105,11 +105,11 @@ class ProcrastinateShell(cmd.Cmd):
         result = self._jobs.get_result(_job_id(line))
         self._print_jobs([result.job], details=False)
         if result.has_value:
-            print(f"Returned: {quoted(self._jobs.connector.json_dumps(result.value))}")
+            say(f"Returned: {quoted(self._jobs.connector.json_dumps(result.value))}")
         for error in result.errors:
             attempt = f"Attempt {error.attempt} on worker {error.worker_id}, {error.at}: {error.exception_class}"
-            print(f"\n{quoted(attempt)}")
-            print(quoted_lines(error.traceback.rstrip()))
+            say(f"\n{quoted(attempt)}")
+            say(indented(f"  {error.traceback.rstrip()}"))
 
     def do_retry(self, line: str) -> None:
         """Let a failed job run again: retry ID"""
@@ -137,25 +137,25 @@ class ProcrastinateShell(cmd.Cmd):
     def _print_jobs(self, jobs: Sequence[Job], *, details: bool) -> None:
         if not self._tables:
             for job in jobs:
-                print(quoted(_job_line(job, details=details)))
+                say(quoted(_job_line(job, details=details)))
             return
         header = ["ID", "TASK", "QUEUE", "STATUS", *(_DETAILS if details else [])]
         rows = [
             [str(job.id), job.task_name, job.queue, job.status or "", *(_details(job).values() if details else [])]
             for job in jobs
         ]
-        print(table([name.upper() for name in header], rows, [_COLOURS.get(job.status or "") for job in jobs]))
+        say_table([name.upper() for name in header], rows, [_COLOURS.get(job.status or "") for job in jobs])
 
     def _print_counts(self, line: str, count: Callable[..., list[dict[str, Any]]]) -> None:
         counts = count(**_criteria(shlex.split(line), _COUNT_FILTERS))
         if self._tables:
             columns = ("name", "jobs_count", *_COUNTED)
             rows = [[str(row[name]) for name in columns] for row in counts]
-            print(table([name.upper() for name in columns], rows))
+            say_table([name.upper() for name in columns], rows)
             return
         for row in counts:
             by_status = ", ".join(f"{name}: {row[name]}" for name in _COUNTED)
-            print(quoted(f"{row['name']}: {row['jobs_count']} jobs ({by_status})"))
+            say(quoted(f"{row['name']}: {row['jobs_count']} jobs ({by_status})"))
 
 
 _DETAILS = ("attempts", "priority", "scheduled_at", "args", "lock", "queueing_lock")
@@ -170,7 +170,7 @@ def _job_line(job: Job, *, details: bool) -> str:
     line = f"#{job.id} {job.task_name} on {job.queue} - [{job.status}]"
     if not details:
         return line
-    return f"{line} ({', '.join(f'{name}={value}' for name, value in _details(job).items())})"
+    return f"{line} ({', '.join(f'{name}={quoted(value, LONGEST_VALUE)}' for name, value in _details(job).items())})"
 
 
 def _criteria(words: Sequence[str], allowed: Sequence[str]) -> dict[str, Any]:

@@ -22,6 +22,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
 
 _STEADY = 0.5
 """Seconds of listening after which a cut connection is no failure to connect: the next pause is a short one."""
+_LONGEST_GAP = 0.5
+"""Seconds between two looks, at least, after many rings in vain. Any role that can log in may ring."""
 _LISTEN_AFTER = 0.2
 """Seconds after which a wait is worth a connection that listens."""
 _WAITING = (Status.TODO, Status.DOING, Status.ABORTING)
@@ -45,6 +47,7 @@ class Wait:
         self._timeout = read_seconds("timeout", timeout)
         self._start = time.monotonic()
         self._pause = _FIRST_PAUSE
+        self._gap = 0.0
         self._seen = False
 
     def is_over(self, progress: core.Progress | None) -> bool:
@@ -84,6 +87,11 @@ class Wait:
         """Seconds until the next look, unless something rings before."""
         pause, self._pause = self._pause, min(self._pause * 1.5, _LONGEST_PAUSE)
         return max(0.0, min(pause, self._timeout - self._elapsed()))
+
+    def next_gap(self) -> float:
+        """Seconds until the look after a ring: none at first, and then twice as many for each ring in vain."""
+        gap, self._gap = self._gap, min(max(self._gap * 2, _FIRST_PAUSE), _LONGEST_GAP)
+        return max(0.0, min(gap, self._timeout - self._elapsed()))
 
     @property
     def is_long(self) -> bool:
@@ -208,7 +216,8 @@ class Waiter:
                 if wait.is_long and not is_listening:
                     listening.enter_context(self._listener.ringing(job_id, bell.set))
                     is_listening = True
-                bell.wait(wait.next_pause())
+                if bell.wait(wait.next_pause()):
+                    time.sleep(wait.next_gap())
                 bell.clear()
 
     async def wait_async(self, job_id: int, timeout: float) -> None:  # noqa: ASYNC109
@@ -224,6 +233,7 @@ class Waiter:
                     is_listening = True
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(bell.wait(), wait.next_pause())
+                    await asyncio.sleep(wait.next_gap())
                 bell.clear()
 
 

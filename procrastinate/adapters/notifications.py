@@ -23,6 +23,9 @@ PROBE_INTERVAL = 15.0
 ANSWER_TIMEOUT = 10.0
 """Seconds that the server has to answer."""
 
+UNREADABLE_PAUSE = 1.0
+"""Seconds between two times that a worker is told to look because of unreadable notifications."""
+
 Connection = psycopg.AsyncConnection[Any]
 
 
@@ -66,12 +69,24 @@ async def _listen_on(
     if on_listening is not None:
         on_listening()
     while True:
-        with translated_errors():
-            heard = [notification async for notification in connection.notifies(timeout=PROBE_INTERVAL, stop_after=1)]
+        try:
+            with translated_errors():
+                heard = await _hear(connection)
+        except UnicodeDecodeError:
+            # Any role may send bytes that are no text, to a database in SQL_ASCII. What came with them is lost.
+            await asyncio.sleep(UNREADABLE_PAUSE)
+            if on_listening is not None:
+                on_listening()
+            continue
         for notification in heard:
             await on_notification(channel=notification.channel, payload=notification.payload)
         if not heard:
             await _execute(connection, sql.SQL("SELECT 1"))
+
+
+async def _hear(connection: Connection) -> list[psycopg.Notify]:
+    """Return what has come, or nothing after :data:`PROBE_INTERVAL` seconds of silence."""
+    return [notification async for notification in connection.notifies(timeout=PROBE_INTERVAL, stop_after=1)]
 
 
 async def _execute(connection: Connection, statement: sql.SQL | sql.Composed) -> None:

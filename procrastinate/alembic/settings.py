@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import pathlib
 
 import sqlalchemy as sa
+
+from procrastinate.logs import get_logger
 
 VERSION_TABLE = "procrastinate_alembic_version"
 """Its own, so that it never meets the user's ``alembic_version``."""
@@ -17,7 +18,7 @@ _LOCK_CLASS = 0x70726F63
 _MIGRATION_LOCK = 1
 
 
-_logger = logging.getLogger(__name__)
+_logger = get_logger(__name__)
 
 _TRY = sa.select(sa.func.pg_try_advisory_xact_lock(_LOCK_CLASS, _MIGRATION_LOCK))
 _WAIT = sa.select(sa.func.pg_advisory_xact_lock(_LOCK_CLASS, _MIGRATION_LOCK))

@@ -11,6 +11,8 @@ from typing import Any
 from procrastinate import exceptions
 from procrastinate.app import App
 from procrastinate.cli.arguments import Switch, add_argument, boolean, given, integer, seconds
+from procrastinate.console import say
+from procrastinate.foreign_text import quoted
 from procrastinate.jobs import JobDeferrer
 from procrastinate.paths import load_from_path
 from procrastinate.tasks import Task
@@ -124,9 +126,9 @@ def defer_command(app: App, arguments: argparse.Namespace) -> None:
         except exceptions.AlreadyEnqueued as error:
             if not arguments.ignore_already_enqueued:
                 raise
-            print(f"{error} (ignored)", file=sys.stderr)
+            say(quoted(f"{error} (ignored)"), sys.stderr)
             return
-    print(f"Deferred job {job_id}: {arguments.task}")
+    say(quoted(f"Deferred job {job_id}: {arguments.task}"))
 
 
 def _deferrer(app: App, arguments: argparse.Namespace) -> JobDeferrer:

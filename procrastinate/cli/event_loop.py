@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 
-logger = logging.getLogger(__name__)
+from procrastinate.logs import get_logger
+
+logger = get_logger(__name__)
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 

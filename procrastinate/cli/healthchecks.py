@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from procrastinate.app import App
+from procrastinate.console import write
 
 
 def healthchecks_command(app: App, arguments: argparse.Namespace | None = None) -> None:
@@ -16,9 +17,9 @@ def healthchecks_command(app: App, arguments: argparse.Namespace | None = None) 
         The database cannot be reached. Or its schema is missing, old, or that of Procrastinate 3.x.
     """
     app.perform_import_paths()
-    print("App configuration: OK")
+    write("App configuration: OK")
     with app.open():
         app.check_connection()
-        print("DB connection: OK")
+        write("DB connection: OK")
         app.schema_manager.check_schema()
-        print("Found procrastinate_jobs table: OK")
+        write("Found procrastinate_jobs table: OK")

@@ -8,8 +8,9 @@ import sys
 
 from procrastinate.cli.arguments import Counter, add_argument, integer, one_of
 from procrastinate.console import is_terminal, paint
+from procrastinate.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 _DEFAULT_FORMAT = "%(levelname)s:%(name)s:%(message)s"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.metadata
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -23,9 +22,11 @@ from procrastinate.cli.logs import add_logging_arguments, configure_logging
 from procrastinate.cli.schema import add_schema_arguments, needs_app, schema_command
 from procrastinate.cli.shell import add_shell_arguments, shell_command
 from procrastinate.cli.worker import add_worker_arguments, worker_command, worker_command_async
-from procrastinate.console import is_terminal, paint
+from procrastinate.console import say
+from procrastinate.foreign_text import indented
+from procrastinate.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -133,8 +134,7 @@ def _load_app(arguments: argparse.Namespace) -> App:
 
 
 def _print_reasons(error: BaseException) -> None:
-    text = "\n".join(_reasons(error))
-    print(paint(text, "red") if is_terminal(sys.stderr) else text, file=sys.stderr)
+    say("\n".join(_reasons(error)), sys.stderr, colour="red")
 
 
 def _message(error: BaseException) -> str:
@@ -153,6 +153,6 @@ def _reasons(error: BaseException) -> Iterator[str]:
         # SQLAlchemy's own text repeats the statement: the driver's error, its cause, is enough.
         text = "" if isinstance(current, sa.exc.DBAPIError) else _message(current)
         if text and text not in said:
-            yield text if not said else f"  because: {text}"
+            yield indented(text if not said else f"  because: {text}")
             said += text
         current = current.__cause__

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator
 
 from procrastinate import exceptions
+from procrastinate.logs import get_logger
 from procrastinate.worker import Supervisor
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _PAUSE = 0.5
 """Seconds between two looks at the files."""

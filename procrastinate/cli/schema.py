@@ -6,6 +6,7 @@ import argparse
 
 from procrastinate.alembic import runner
 from procrastinate.app import App
+from procrastinate.console import write
 from procrastinate.schema import SchemaManager
 
 
@@ -29,11 +30,11 @@ def needs_app(arguments: argparse.Namespace) -> bool:
 def schema_command(app: App | None, arguments: argparse.Namespace) -> None:
     """Apply the schema, or print something about it."""
     if arguments.action == "read":
-        print(runner.upgrade_sql())
+        write(runner.upgrade_sql())
     elif arguments.action == "migrations_path":
-        print(SchemaManager.get_migrations_path())
+        write(str(SchemaManager.get_migrations_path()))
     else:
         assert app is not None
         with app.open():
             app.schema_manager.apply_schema()
-        print("The schema is up to date")
+        write("The schema is up to date")

@@ -14,6 +14,8 @@ FINISHED_CHANNEL = "procrastinate_finished_v1"
 """Here those are told who wait for jobs to finish."""
 LARGEST_ANNOUNCEMENT = 300
 """How many jobs one message may name: it has at most 8,000 bytes, and an id at most 19 digits."""
+LONGEST_NOTIFICATION = 200
+"""Characters of the longest notification to a worker. Longer ones are not even read: any role may send many of them."""
 _LARGEST_JOB_ID = 2**63 - 1
 _QUEUE_CHANNEL_PREFIX = "procrastinate_queue_v1#"
 _MAX_CHANNEL_BYTES = 63
@@ -68,7 +70,7 @@ def parse_finished(payload: str) -> list[int]:
 
 def parse_notification(payload: str) -> Notification | None:
     """Read a notification to a worker. Any payload of another form gives ``None``."""
-    message = _load(payload)
+    message = _load(payload) if len(payload) <= LONGEST_NOTIFICATION else None
     if not isinstance(message, dict) or not _is_job_id(message.get("job_id")):
         return None
     job_id: int = message["job_id"]

@@ -32,6 +32,9 @@ LATE = 1.25
 CLOCK_SET_BACK = -1.0
 """Seconds since a heartbeat below which the clock was set back after it."""
 
+LONGEST_TERM = 3_155_760_000.0
+"""Seconds, a hundred years. A worker that says more, or a number that is none, is judged by the watcher's terms."""
+
 _WORKER_ID = sa.bindparam("worker", type_=sa.BigInteger())
 
 
@@ -105,9 +108,14 @@ def _age() -> sa.ColumnElement[float]:
     return sa.cast(_seconds(sa.func.now()) - _seconds(workers.c.last_heartbeat), sa.Double())
 
 
+def _term(said: sa.ColumnElement[float]) -> sa.ColumnElement[float]:
+    """What a worker says, or NULL. Any role that may write the table can say NaN, infinity or 1e308."""
+    return sa.case((sa.and_(said > 0, said <= LONGEST_TERM), said))
+
+
 def is_silent(seconds: float) -> sa.ColumnElement[bool]:
     """The worker has been silent for longer than these seconds, and for longer than it says that it may be."""
-    return _age() > sa.func.greatest(workers.c.stalled_timeout, sa.cast(seconds, sa.Double()))
+    return _age() > sa.func.greatest(_term(workers.c.stalled_timeout), sa.cast(seconds, sa.Double()))
 
 
 def prune_stalled_workers(connection: sa.Connection, *, seconds_since_heartbeat: float) -> list[int]:
@@ -121,8 +129,8 @@ def prune_stalled_workers(connection: sa.Connection, *, seconds_since_heartbeat:
 
 
 def _late_workers_statement() -> sa.Select[Any]:
-    interval = sa.func.coalesce(workers.c.heartbeat_interval, sa.bindparam("interval", type_=sa.Double()))
-    timeout = sa.func.coalesce(workers.c.stalled_timeout, sa.bindparam("timeout", type_=sa.Double()))
+    interval = sa.func.coalesce(_term(workers.c.heartbeat_interval), sa.bindparam("interval", type_=sa.Double()))
+    timeout = sa.func.coalesce(_term(workers.c.stalled_timeout), sa.bindparam("timeout", type_=sa.Double()))
     has_jobs = sa.select(jobs.c.id).where(jobs.c.worker_id == workers.c.id, jobs.c.status == DOING).exists()
     return (
         sa.select(

@@ -7,6 +7,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from procrastinate.logs import STACK
 from procrastinate.tracebacks import describe_stack
 from procrastinate.worker.recorder import Recorder
 from procrastinate.worker.slots import Slots
@@ -18,7 +19,7 @@ _MOST_NAMED = 10
 _MESSAGE = (
     "The event loop has been blocked for %.0f s, while %s runs. Timeouts and aborts of async tasks wait for it, as "
     "other jobs of this worker do. %d jobs that had not started were released, and the outcomes of %d jobs were "
-    "recorded. A task that blocks must be a sync one (def), or call asyncio.to_thread. It is here:\n%s"
+    "recorded. A task that blocks must be a sync one (def), or call asyncio.to_thread. It is here:"
 )
 
 
@@ -53,9 +54,9 @@ class BlockedLoop:
                 ", ".join(job.call_string for job in jobs[:_MOST_NAMED]) or "no job",
                 released,
                 recorded,
-                stack,
                 extra={
                     "action": "loop_blocked",
+                    STACK: stack,
                     "worker": self._worker.log_context(),
                     "jobs": [job.id for job in jobs],
                     "seconds": seconds,

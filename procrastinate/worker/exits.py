@@ -15,16 +15,16 @@ import contextlib
 import contextvars
 import enum
 import functools
-import logging
 import signal
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from types import CodeType, TracebackType
 from typing import Any, TypeAlias, TypeVar
 
 from procrastinate import exceptions
+from procrastinate.logs import get_logger
 from procrastinate.worker import signals
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 Factory: TypeAlias = Callable[..., Any]

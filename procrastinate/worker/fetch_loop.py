@@ -13,6 +13,7 @@ from procrastinate.manager import JobManager
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.call_for_jobs import CallForJobs
 from procrastinate.worker.exits import ends_task
+from procrastinate.worker.pace import Pace
 from procrastinate.worker.place import Place
 from procrastinate.worker.turn import Turn
 
@@ -85,6 +86,8 @@ class FetchLoop:
         self._next_stock = 0.0
         self._stock_interval = _STOCK_INTERVAL
         self._news = False
+        self._pace = Pace()
+        self._news_timer: asyncio.TimerHandle | None = None
         self._due_timer: asyncio.TimerHandle | None = None
         self._look_timer: asyncio.TimerHandle | None = None
         self._promotion_timer: asyncio.TimerHandle | None = None
@@ -100,9 +103,23 @@ class FetchLoop:
         self._woken.set()
 
     def notified(self, upcoming: bool) -> None:
-        """Look again, and if there is little to fetch, once more a moment later."""
+        """Look again, and if there is little to fetch, once more a moment later. Notifications in vain are slowed down.
+
+        Notifications that come before the look share it.
+        """
         self._news = True
-        self.wake(upcoming)
+        self._promote_next = self._promote_next or upcoming
+        if self._woken.is_set() or self._news_timer is not None:
+            return
+        pause = self._pace.wait(self._loop.time())
+        if pause > 0:
+            self._news_timer = self._loop.call_later(pause, self._wake_after_pause)
+        else:
+            self.wake()
+
+    def _wake_after_pause(self) -> None:
+        self._news_timer = None
+        self.wake()
 
     def listening(self) -> None:
         """Notifications are heard from now on: what was notified before, and what a server that is gone knew of this
@@ -196,6 +213,8 @@ class FetchLoop:
         if promotion.undecided is not None:
             self._left_undecided = promotion.undecided
         self._last_promotion = self._loop.time()
+        if promotion.promoted or promotion.parked:
+            self._pace.found()
         self._set_due_timer(promotion.next_due_in)
         if promotion.again:
             self._promote_next = True
@@ -234,6 +253,8 @@ class FetchLoop:
         )
         self._place.fetched(jobs, wanted=wanted, after=after, seconds=self._loop.time() - began)
         self._is_busy = self._is_busy or bool(jobs)
+        if jobs:
+            self._pace.found()
         self._take(jobs)
         return len(jobs) < wanted
 
@@ -247,6 +268,8 @@ class FetchLoop:
     def _look_again_later(self) -> None:
         if self._news:
             self._news = False
+            if self._look_timer is not None:
+                self._look_timer.cancel()  # one look for all news
             self._look_timer = self._loop.call_later(_SECOND_LOOK, self.wake)
 
     async def _sleep(self) -> None:
@@ -282,6 +305,6 @@ class FetchLoop:
 
     def _cancel_timers(self) -> None:
         self._call.close()
-        for timer in (self._due_timer, self._look_timer, self._promotion_timer):
+        for timer in (self._due_timer, self._look_timer, self._news_timer, self._promotion_timer):
             if timer is not None:
                 timer.cancel()

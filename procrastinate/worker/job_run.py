@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import functools
 import logging
+import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from procrastinate import exceptions
 from procrastinate.callables import settle
-from procrastinate.foreign_text import quoted
+from procrastinate.console import say
+from procrastinate.foreign_text import Cut
 from procrastinate.job_completion import JobCompletion
 from procrastinate.job_context import AbortReason, JobContext, JobResult
 from procrastinate.jobs import Job, Status, UnreadableArguments, UnreadArguments
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 _NO_THREAD_DELAY = 5.0
 """Seconds that a job waits after the system has refused a thread for it."""
+_LONGEST_RESULT = 250
+"""Characters of what a task returned that the log shows."""
 
 
 class JobRun:
@@ -149,9 +153,7 @@ class JobRun:
         """Leave the job to a worker that knows the task, for some time. Then it fails."""
         leave = self._worker.unknown_tasks.meet(self.job.task_name)
         if leave is None:
-            self._log(
-                logging.ERROR, "task_not_found", "The task of job %s was not found: %s", quoted(self.job.task_name)
-            )
+            self._log(logging.ERROR, "task_not_found", "The task of job %s was not found: %s", self.job.task_name)
             return RunResult(exception=error)
         message = "The task of job %s is unknown here: the job waits %.0f s for a worker that knows it. %s"
         level = logging.WARNING if leave.is_first else logging.DEBUG
@@ -260,8 +262,8 @@ class JobRun:
         message = f"Job %s {words} (lasted %.3f s)"
         arguments: list[Any] = [duration]
         if outcome.status is Status.SUCCEEDED:
-            message += " - Result: %.250s"
-            arguments.append(self._job_result.result)
+            message += " - Result: %s"
+            arguments.append(Cut(self._job_result.result, _LONGEST_RESULT))
         exc_info = _exc_info(outcome.exception) if level >= logging.INFO else None
         self._log(level, action, message, *arguments, exc_info=exc_info)
 
@@ -275,7 +277,7 @@ class JobRun:
             self._logger.log(level, message, self.job.call_string, *arguments, extra=extra, exc_info=exc_info)
         except BaseException:
             # A log handler, or a result whose __str__ exits, does not decide what becomes of the job.
-            traceback.print_exc()
+            say(traceback.format_exc(), sys.stderr)
 
 
 _ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]

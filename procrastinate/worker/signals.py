@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-logger = logging.getLogger(__name__)
+from procrastinate.logs import get_logger
+
+logger = get_logger(__name__)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, TypeVar
 
 from procrastinate import exceptions
+from procrastinate.foreign_text import quoted
 from procrastinate.job_context import AbortReason
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
@@ -164,7 +165,7 @@ class Slots:
         self._on_start()
         run = JobRun(job, self._worker, self._threads, self._manager)
         self._unbegun[run] = True
-        name = f"process job {job.task_name}[{job.id}]"
+        name = quoted(f"process job {job.task_name}[{job.id}]")  # any logger may show it, as taskName
         self._running[run] = self._in_own_context(lambda: self._loop.create_task(self._execute(run), name=name))
         if self._started == self._settings.max_jobs:
             self._on_last()

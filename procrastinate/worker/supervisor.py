@@ -10,10 +10,11 @@ import signal
 from collections.abc import Iterator, Sequence
 
 from procrastinate import exceptions
+from procrastinate.logs import get_logger
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.worker_process import End, WorkerProcess
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _FIRST_PAUSE = 0.5

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from procrastinate import exceptions
 from procrastinate.jobs import DeleteJobCondition, Job
+from procrastinate.logs import get_logger
 from procrastinate.manager import JobManager
 from procrastinate.middleware import TaskMiddleware, WorkerMiddleware
 from procrastinate.schema import SchemaManager
@@ -159,7 +159,7 @@ class Worker:
         """Take these options, and the logger of the name in them."""
         self.settings = settings
         self.unknown_tasks = UnknownTasks(settings.unknown_task_timeout)
-        self.logger = logging.getLogger(f"procrastinate.worker.{settings.name}")
+        self.logger = get_logger(f"procrastinate.worker.{settings.name}")
 
     def stop(self) -> None:
         """Start no more jobs, and return from :meth:`run` when the running ones have ended. From any thread."""

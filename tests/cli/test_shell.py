@@ -171,4 +171,4 @@ def test_the_result_of_a_job(app: procrastinate.App, shell: ProcrastinateShell, 
     assert printed.startswith(
         f'#{job_id} divide on default - [succeeded]\nReturned: {{"half": 0.5}}\n\nAttempt 1 on worker'
     )
-    assert printed.endswith('    raise ValueError("on purpose")\nValueError: on purpose\n')
+    assert printed.endswith('      raise ValueError("on purpose")\n  ValueError: on purpose\n')

@@ -33,10 +33,10 @@ def test_a_number_that_is_taken_is_drawn_again(connection: sa.Connection, monkey
 
 
 @pytest.mark.parametrize("column", ["last_heartbeat", "heartbeat_interval", "stalled_timeout"])
-@pytest.mark.parametrize("value", ["infinity", "-infinity", "NaN"])
+@pytest.mark.parametrize("value", ["infinity", "-infinity", "NaN", "1.7e308", "-1.7e308", "5e-324", "0"])
 def test_a_row_with_an_odd_value_does_not_hide_the_others(connection: sa.Connection, column: str, value: str) -> None:
-    if (column, value) == ("last_heartbeat", "NaN"):
-        value = "294276-12-31"
+    if column == "last_heartbeat" and "infinity" not in value:
+        value = {"NaN": "294276-12-31", "0": "4713-01-01 BC"}.get(value, "2000-01-01")
     judge, odd, dead = (core.register_worker(connection, TERMS) for _ in range(3))
     statement = f"UPDATE procrastinate_workers SET {column} = '{value}' WHERE id = {odd}"  # noqa: S608
     connection.exec_driver_sql(statement)
@@ -51,6 +51,22 @@ def test_a_row_with_an_odd_value_does_not_hide_the_others(connection: sa.Connect
         {"id": judge},
     )
     assert judge in core.prune_stalled_workers(connection, seconds_since_heartbeat=60)
+
+
+@pytest.mark.parametrize("value", ["infinity", "NaN", "1.7e308"])
+def test_a_worker_that_says_odd_terms_is_dead_when_it_is_silent(connection: sa.Connection, value: str) -> None:
+    """Its jobs would never be run."""
+    judge, odd = (core.register_worker(connection, TERMS) for _ in range(2))
+    connection.execute(
+        sa.text(
+            "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour', "
+            "heartbeat_interval = CAST(:value AS float8), stalled_timeout = CAST(:value AS float8) WHERE id = :id"
+        ),
+        {"value": value, "id": odd},
+    )
+    (late,) = core.list_late_workers(connection, worker_id=judge, heartbeat_interval=10, stalled_timeout=30)
+    assert (late.id, late.heartbeat_interval, late.stalled_timeout) == (odd, 10, 30)
+    assert core.prune_stalled_workers(connection, seconds_since_heartbeat=60) == [odd]
 
 
 def test_a_row_that_somebody_has_locked_does_not_keep_the_others(connection: sa.Connection, engine: sa.Engine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -95,6 +96,45 @@ def _pages(admin: Client, job_id: int) -> tuple[str, str]:
     return pages[0].content.decode(), pages[1].content.decode()
 
 
+FORGED = "pay\u202egnp.exe\u200b\x1b[2K\u0085\u2066"
+
+
+def test_text_of_a_row_cannot_disguise_itself_on_a_page(admin: Client) -> None:
+    """Marks that change the direction of writing, and characters that are not drawn, in every column with text."""
+    job_id = app.configure_task(FORGED, lock=FORGED, queueing_lock=FORGED, queue=FORGED).defer(**{FORGED: FORGED})
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO procrastinate_results VALUES (%s, to_jsonb(%s::text))", [job_id, FORGED])
+        cursor.execute(
+            "INSERT INTO procrastinate_errors (job_id, attempt, at, exception_class, message, traceback) "
+            "VALUES (%s, 1, now(), %s, %s, %s)",
+            [job_id, FORGED, FORGED, FORGED],
+        )
+    pages = [*_pages(admin, job_id), admin.get(f"{JOBS}{job_id}/history/").content.decode()]
+    pages.append(
+        admin.post(JOBS, {"action": "cancel", "_selected_action": job_id, "index": 0}, follow=True).content.decode()
+    )
+    for page in pages:
+        assert "\\u202egnp.exe" in page
+        visible = re.sub(r'(href|value)="[^"]*"', "", page)  # what a link or a box sends back is the name as it is
+        assert not set(FORGED) & set("\u202e\u200b\x1b\u0085\u2066") & set(visible)
+
+
+def test_long_text_is_cut_on_a_page_with_a_note_of_its_length(admin: Client) -> None:
+    long = "x" * 10_000_000
+    job_id = app.configure_task("t", lock=None).defer(argument=long)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET lock = %s WHERE id = %s", [long[:1000], job_id])
+        cursor.execute("INSERT INTO procrastinate_results VALUES (%s, to_jsonb(%s::text))", [job_id, long])
+        cursor.execute(
+            "INSERT INTO procrastinate_errors (job_id, attempt, at, exception_class, message, traceback) "
+            "VALUES (%s, 1, now(), %s, %s, %s)",
+            [job_id, long, long, long],
+        )
+    page = _pages(admin, job_id)[1]
+    assert len(page) < 300_000
+    assert page.count("(of 10,000,0") == 4  # the argument, the result, and the class and traceback of the error
+
+
 @pytest.mark.parametrize("time", TIMES)
 def test_a_time_that_python_cannot_hold_is_shown_as_postgresql_writes_it(admin: Client, time: str) -> None:
     job_id = _insert(scheduled_at=f"'{time}'", finished_at=f"'{time}'", status="'failed'")
@@ -143,7 +183,8 @@ def test_the_list_reads_no_large_arguments(admin: Client) -> None:
     job_id = ship.defer(order_id="x" * 100_000)
     listed, page = _pages(admin, job_id)
     assert "large: open the job" in listed
-    assert "x" * 100_000 in page
+    assert "x" * 9_000 in page
+    assert "... (of 100," in page
     (job,) = admin.get(JOBS).context["cl"].result_list
     assert job.get_deferred_fields() == {"args"}
 

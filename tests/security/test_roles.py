@@ -82,6 +82,12 @@ def test_a_producer_defers(roles: Roles, connection: sa.Connection) -> None:
         "SELECT * FROM procrastinate_events",
         "DELETE FROM procrastinate_events",
         "INSERT INTO procrastinate_workers DEFAULT VALUES",
+        "INSERT INTO procrastinate_jobs (queue_name, task_name, status) VALUES ('q', 't', 'doing')",
+        "INSERT INTO procrastinate_jobs (queue_name, task_name, worker_id) VALUES ('q', 't', 1)",
+        "INSERT INTO procrastinate_jobs (queue_name, task_name, attempts) VALUES ('q', 't', 2147483647)",
+        "INSERT INTO procrastinate_jobs (queue_name, task_name, rescues) VALUES ('q', 't', -5)",
+        "INSERT INTO procrastinate_jobs (queue_name, task_name, finished_at) VALUES ('q', 't', 'infinity')",
+        "INSERT INTO procrastinate_jobs (queue_name, task_name, abort_requested) VALUES ('q', 't', true)",
         "CREATE TABLE mine (id int)",
     ],
 )

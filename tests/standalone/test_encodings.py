@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import psycopg
@@ -9,6 +10,9 @@ import pytest
 
 import procrastinate
 from procrastinate import exceptions
+from procrastinate.adapters import notifications
+from procrastinate.adapters.connect_args import ConnectArgs
+from procrastinate.adapters.connection_parameters import connection_parameters
 from procrastinate.adapters.standalone import SQLAlchemyConnector
 from tests import database
 
@@ -67,3 +71,26 @@ def test_what_a_database_cannot_hold_is_refused_where_the_job_is_deferred(latin1
         assert app.configure_task("tâche", queue="été").defer(value="é")
         with pytest.raises(exceptions.ConnectorException, match="LATIN1"):
             app.configure_task("task", queue="🎉").defer()
+
+
+async def test_a_notification_that_is_no_text_ends_no_listener(ascii_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server in SQL_ASCII sends the bytes of any role as they are."""
+    monkeypatch.setattr(notifications, "UNREADABLE_PAUSE", 0.01)
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    listening = asyncio.Event()
+
+    async def hear(*, channel: str, payload: str) -> None:
+        heard.put_nowait(payload)
+
+    parameters = ConnectArgs(connection_parameters(database.libpq_url(ascii_url)))
+    task = asyncio.create_task(notifications.listen(parameters, hear, ["channel"], listening.set))
+    async with asyncio.timeout(20):
+        await listening.wait()
+        listening.clear()
+        with psycopg.connect(database.libpq_url(ascii_url), autocommit=True) as connection:
+            connection.execute(b"SELECT pg_notify('channel', E'\\xff\\xfe')")
+            await listening.wait()  # what may be lost is looked for
+            connection.execute("SELECT pg_notify('channel', 'after')")
+            assert await heard.get() == "after"
+    task.cancel()
+    await asyncio.wait([task])

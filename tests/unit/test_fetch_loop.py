@@ -14,6 +14,7 @@ from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 from procrastinate.worker import fetch_loop
 from procrastinate.worker.fetch_loop import FetchLoop
+from procrastinate.worker.pace import BURST, PER_SECOND
 from tests.unit.recording import make_job
 
 NOTHING = core.Promotion(promoted=0, again=False, next_due_in=None)
@@ -216,3 +217,39 @@ async def test_a_loop_that_does_not_wait_goes_on_while_jobs_are_running() -> Non
     loop.wake()
     async with asyncio.timeout(5):
         await running
+
+
+async def test_notifications_in_vain_are_followed_by_few_looks() -> None:
+    """Any role may send them, ten thousand a second."""
+    answers, slots = Answers(), Slots(5)
+    loop = make_loop(answers, slots)
+    running = asyncio.create_task(loop.run())
+    now = asyncio.get_running_loop().time
+    began = now()
+    for _ in range(20_000):
+        loop.notified(upcoming=True)
+        await asyncio.sleep(0)
+    seconds = now() - began
+    looks = len(answers.asked)
+    loop.stop()
+    await running
+    assert looks <= 2 * (BURST + PER_SECOND * seconds) + 5  # a second look belongs to each
+    assert len(answers.passed) <= 2 * (BURST + PER_SECOND * seconds) + 5
+
+
+async def test_a_job_that_comes_in_a_flood_of_notifications_is_fetched() -> None:
+    answers, slots = Answers(), Slots(5)
+    loop = make_loop(answers, slots)
+    running = asyncio.create_task(loop.run())
+    for _ in range(1_000):
+        loop.notified(upcoming=False)
+        await asyncio.sleep(0)
+    answers.fetched = [[make_job(id=8)]]
+    loop.notified(upcoming=False)
+    async with asyncio.timeout(10):
+        while not slots.started:
+            slots.changed.clear()
+            await slots.changed.wait()
+    loop.stop()
+    await running
+    assert slots.started == [8]

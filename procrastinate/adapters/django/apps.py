@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from django.apps import AppConfig, apps
@@ -14,8 +13,9 @@ from procrastinate.adapters.django import project_app
 from procrastinate.adapters.django.project_app import DjangoApp
 from procrastinate.adapters.django.settings import get_settings
 from procrastinate.adapters.django.task_lookup import TaskLookup
+from procrastinate.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class ProcrastinateConfig(AppConfig):

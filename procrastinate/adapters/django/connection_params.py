@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-import logging
 from typing import Any
 
 from django.db import connections
 
 from procrastinate.adapters.connection_parameters import is_known
+from procrastinate.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def connector_params(alias: str = "default") -> dict[str, Any]:

@@ -13,6 +13,7 @@ from procrastinate.adapters.django.settings import get_settings
 from procrastinate.alembic.revisions import refuse_3x
 from procrastinate.app import App
 from procrastinate.connector import BaseConnector
+from procrastinate.console import say
 from procrastinate.core.health import jobs_table_exists
 
 _APP_LABEL = "procrastinate"
@@ -22,7 +23,7 @@ class UnhealthyError(exceptions.ProcrastinateException):
     """Something is missing."""
 
 
-def healthchecks(app: App, write: Callable[[str], object] = print) -> None:
+def healthchecks(app: App, write: Callable[[str], object] = say) -> None:
     """Check everything that a project needs, with a line for each thing that is right.
 
     Raises

@@ -17,6 +17,7 @@ from procrastinate import jobs
 from procrastinate.adapters.django.fields import AnyJSONField, TimeField, WordField
 from procrastinate.adapters.django.read_only import ReadOnlyModelBase
 from procrastinate.core.enums import EventType, Readiness, Status
+from procrastinate.foreign_text import LONGEST_VALUE, quoted
 
 
 def _choices(words: type[Status] | type[EventType]) -> list[tuple[str, str]]:
@@ -91,7 +92,7 @@ class ProcrastinateJob(ReadOnlyModelBase):
         get_latest_by = "id"
 
     def __str__(self) -> str:
-        return f"{self.task_name}[{self.pk}]"
+        return f"{quoted(self.task_name, LONGEST_VALUE)}[{self.pk}]"
 
     @property
     def procrastinate_job(self) -> jobs.Job:
@@ -151,7 +152,7 @@ class ProcrastinatePeriodicDefer(ReadOnlyModelBase):
         verbose_name = "periodic defer"
 
     def __str__(self) -> str:
-        return f"{self.task_name} at {self.defer_timestamp}"
+        return f"{quoted(self.task_name, LONGEST_VALUE)} at {self.defer_timestamp}"
 
 
 class _ReturnValue(AnyJSONField):
@@ -193,4 +194,4 @@ class ProcrastinateError(ReadOnlyModelBase):
         get_latest_by = "at"
 
     def __str__(self) -> str:
-        return f"{self.exception_class} in attempt {self.attempt}"
+        return f"{quoted(self.exception_class, LONGEST_VALUE)} in attempt {self.attempt}"

@@ -18,11 +18,17 @@ from procrastinate.adapters.django.models import (
     ProcrastinateJob,
     ProcrastinateResult,
 )
+from procrastinate.foreign_text import LONGEST_VALUE, quoted, quoted_lines
 
 _LARGE = "large: open the job"
 _UNREADABLE = "Numbers in it are too long to show."
 _NEWEST_EVENTS = 200
 _NEWEST_ERRORS = 20
+
+
+def one_line(text: str | None) -> str | None:
+    """Return text of a row as one line that prints, cut if it is long. Django escapes it for HTML."""
+    return None if text is None else quoted(text, LONGEST_VALUE)
 
 
 def status_badge(job: ProcrastinateJob) -> SafeString:
@@ -32,7 +38,8 @@ def status_badge(job: ProcrastinateJob) -> SafeString:
 
 def short_task_name(job: ProcrastinateJob) -> SafeString:
     """The end of the task's name; the whole under the pointer."""
-    return format_html('<span title="{}">{}</span>', job.task_name, ".".join(job.task_name.split(".")[-2:]))
+    name = one_line(job.task_name) or ""
+    return format_html('<span title="{}">{}</span>', name, ".".join(name.split(".")[-2:]))
 
 
 def short_arguments(job: Any) -> SafeString:
@@ -40,11 +47,11 @@ def short_arguments(job: Any) -> SafeString:
     beginning = job.args_beginning
     if beginning is None:
         return format_html("<em>{}</em>", _LARGE)
-    return format_html("<code>{}</code>", Truncator(beginning).chars(SHORT))
+    return format_html("<code>{}</code>", Truncator(quoted(beginning)).chars(SHORT))
 
 
 def pretty_arguments(job: ProcrastinateJob) -> SafeString:
-    """The arguments as JSON, in full."""
+    """The arguments as JSON, cut in the middle if they are long."""
     text = ProcrastinateJob.objects.filter(pk=job.pk).values_list(whole_text("args"), flat=True).first()
     return _pretty(text)
 
@@ -61,7 +68,7 @@ def _pretty(text: str | None) -> SafeString:
         return format_html("<em>{}</em>", _UNREADABLE)
     with contextlib.suppress(ValueError, RecursionError):  # numbers of more than 4,300 digits, thousands of levels
         text = json.dumps(json.loads(text), ensure_ascii=False, indent=2)
-    return format_html('<pre class="procrastinate-args">{}</pre>', text)
+    return format_html('<pre class="procrastinate-args">{}</pre>', quoted_lines(text))
 
 
 def timeline(job: ProcrastinateJob) -> SafeString:
@@ -85,7 +92,15 @@ def errors(job: ProcrastinateJob) -> SafeString | None:
     newest = list(ProcrastinateError.objects.filter(job_id=job.pk).order_by("-id")[:_NEWEST_ERRORS])
     if not newest:
         return None
-    return render_to_string("procrastinate/admin/errors.html", {"errors": newest, "limit": _NEWEST_ERRORS})
+    entries = [
+        {
+            "error": error,
+            "exception_class": one_line(error.exception_class),
+            "traceback": quoted_lines(error.traceback),
+        }
+        for error in newest
+    ]
+    return render_to_string("procrastinate/admin/errors.html", {"entries": entries, "limit": _NEWEST_ERRORS})
 
 
 def _seconds_between(before: ProcrastinateEvent | None, event: ProcrastinateEvent) -> float | None:

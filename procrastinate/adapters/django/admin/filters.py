@@ -11,6 +11,7 @@ from django.http import HttpRequest
 
 from procrastinate.adapters.django.models import ProcrastinateJob
 from procrastinate.adapters.django.project_app import app
+from procrastinate.foreign_text import LONGEST_VALUE, quoted
 
 RECENT = 10_000
 """How many of the last numbers are looked at for choices."""
@@ -33,7 +34,7 @@ class _KnownValuesFilter(admin.SimpleListFilter):
         chosen = self.value()
         if chosen is not None:
             values.add(chosen)
-        return [(value, value) for value in sorted(values)]
+        return [(value, quoted(value, LONGEST_VALUE)) for value in sorted(values)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """The jobs with the chosen value."""

@@ -24,8 +24,8 @@ else:
     _ModelAdmin = admin.ModelAdmin
 
 FIELDSETS = (
-    (None, ("id", "task_name", "pretty_arguments", "status_badge", "result", "errors", "timeline")),
-    ("Where it waits", ("queue_name", "priority", "schedule", "lock", "queueing_lock")),
+    (None, ("id", "whole_task_name", "pretty_arguments", "status_badge", "result", "errors", "timeline")),
+    ("Where it waits", ("queue", "priority", "schedule", "lock_name", "queueing_lock_name")),
     ("How it ran", ("attempts", "worker_id", "abort_requested", "rescues", "end")),
 )
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -38,7 +38,7 @@ class ProcrastinateJobAdmin(_ModelAdmin):
     To look takes the permission to view jobs; to act, the one to change them.
     """
 
-    list_display = ("id", "task", "status_badge", "queue_name", "arguments", "schedule", "attempts")
+    list_display = ("id", "task", "status_badge", "queue", "arguments", "schedule", "attempts")
     list_filter = ("status", QueueFilter, TaskFilter, "scheduled_at")
     search_fields = ("task_name__contains", "queue_name__contains", "lock__contains", "queueing_lock__contains")
     search_help_text = "Number of the job, or part of the name of its task, queue, lock or queueing lock"
@@ -60,6 +60,26 @@ class ProcrastinateJobAdmin(_ModelAdmin):
     def task(self, job: ProcrastinateJob) -> str:
         """The end of the task's name."""
         return display.short_task_name(job)
+
+    @admin.display(description="task")
+    def whole_task_name(self, job: ProcrastinateJob) -> str | None:
+        """The task's name."""
+        return display.one_line(job.task_name)
+
+    @admin.display(description="queue")
+    def queue(self, job: ProcrastinateJob) -> str | None:
+        """The queue in which the job waits."""
+        return display.one_line(job.queue_name)
+
+    @admin.display(description="lock", empty_value="-")
+    def lock_name(self, job: ProcrastinateJob) -> str | None:
+        """The lock under which the job runs."""
+        return display.one_line(job.lock)
+
+    @admin.display(description="queueing lock", empty_value="-")
+    def queueing_lock_name(self, job: ProcrastinateJob) -> str | None:
+        """The lock under which the job waits."""
+        return display.one_line(job.queueing_lock)
 
     @admin.display(description="status")
     def status_badge(self, job: ProcrastinateJob) -> str:

@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from procrastinate import cli, exceptions
 from procrastinate.adapters.django.healthchecks import healthchecks
 from procrastinate.adapters.django.project_app import app
+from procrastinate.foreign_text import quoted_lines
 
 _LOG_LEVELS = {0: logging.WARNING, 1: logging.INFO}
 _SKIP_CHECKS: tuple[tuple[str, ...], dict[str, Any]] = (
@@ -62,7 +63,7 @@ class Command(BaseCommand):
         try:
             options["run"](app, argparse.Namespace(**options))
         except (exceptions.ProcrastinateException, TypeError, ValueError) as error:
-            raise CommandError(str(error)) from error
+            raise CommandError(quoted_lines(str(error))) from error
 
     def _worker(self, app: Any, arguments: argparse.Namespace) -> None:
         if not logging.getLogger("procrastinate").hasHandlers():  # LOGGING does not say where its logs go
