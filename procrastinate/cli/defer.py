@@ -11,6 +11,7 @@ from typing import Any
 from procrastinate import exceptions
 from procrastinate.app import App
 from procrastinate.cli.arguments import Switch, add_argument, boolean, given, integer, seconds
+from procrastinate.cli.waits import database_awaited
 from procrastinate.jobs import JobDeferrer
 from procrastinate.paths import load_from_path
 from procrastinate.tasks import Task
@@ -118,7 +119,7 @@ def defer_command(app: App, arguments: argparse.Namespace) -> None:
     """
     app.perform_import_paths()
     deferrer = _deferrer(app, arguments)
-    with app.open():
+    with database_awaited(), app.open():
         try:
             job_id = deferrer.defer(**arguments.json_args)
         except exceptions.AlreadyEnqueued as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from procrastinate.app import App
+from procrastinate.cli.waits import database_awaited
 
 
 def healthchecks_command(app: App, arguments: argparse.Namespace | None = None) -> None:
@@ -17,7 +18,7 @@ def healthchecks_command(app: App, arguments: argparse.Namespace | None = None) 
     """
     app.perform_import_paths()
     print("App configuration: OK")
-    with app.open():
+    with database_awaited(), app.open():
         app.check_connection()
         print("DB connection: OK")
         app.schema_manager.check_schema()

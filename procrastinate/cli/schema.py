@@ -6,6 +6,7 @@ import argparse
 
 from procrastinate.alembic import runner
 from procrastinate.app import App
+from procrastinate.cli.waits import database_awaited
 from procrastinate.schema import SchemaManager
 
 
@@ -34,6 +35,6 @@ def schema_command(app: App | None, arguments: argparse.Namespace) -> None:
         print(SchemaManager.get_migrations_path())
     else:
         assert app is not None
-        with app.open():
+        with database_awaited(), app.open():
             app.schema_manager.apply_schema()
         print("The schema is up to date")

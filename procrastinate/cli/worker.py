@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 
 from procrastinate import exceptions
 from procrastinate.app import App
@@ -216,8 +220,28 @@ def worker_command(app: App, arguments: argparse.Namespace) -> None:
     make_loop = loop_factory(settings.uvloop)
     if _is_supervisor(settings):
         make_loop = None  # it only waits for its processes
-    with asyncio.Runner(loop_factory=make_loop) as runner:
+    with _interrupts_end_process(), asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(worker_command_async(app, arguments))
+
+
+@contextlib.contextmanager
+def _interrupts_end_process() -> Iterator[None]:
+    """Let the second Ctrl-C end the process, as SIGTERM does.
+
+    With Python's own handler it raises KeyboardInterrupt, and the exit of Python waits for the threads of
+    :func:`asyncio.to_thread`, however long these take.
+    """
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 async def worker_command_async(app: App, arguments: argparse.Namespace) -> None:
@@ -261,7 +285,7 @@ async def _run_tethered(app: App, options: WorkerOptions, tether: Tether) -> Non
     named: WorkerOptions = {**options, "name": f"{name}.{tether.number}"}
     worker = app.make_worker(**named)
     try:
-        with tether.watched(when_loose=worker.stop):
+        with tether.watched(when_loose=worker.stop_with_supervisor):
             await worker.run(on_start=lambda: tether.say(Word.STARTED))
     except exceptions.DatabaseUnavailable:
         tether.say(Word.DATABASE_UNAVAILABLE)

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from procrastinate.long_waits import Silence
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.outcome import Outcome
 
@@ -16,8 +17,7 @@ _LONGEST_PAUSE = 1.0
 hundred short statements a second at most.
 """
 _FIRST_WORD = 1.0
-_LONGEST_SILENCE = 600.0
-"""Seconds after which the log names an outcome that waits, and between two such lines at most."""
+"""Seconds after which the log names an outcome that waits."""
 
 
 class Delays:
@@ -44,8 +44,7 @@ class Delays:
         """
         delay = self._by_run.setdefault(_run(outcome), _Delay(self._clock()))
         waited = self._clock() - delay.since
-        if waited >= delay.next_word:
-            delay.next_word = min(waited * 2, waited + _LONGEST_SILENCE)
+        if delay.silence.is_over(waited):
             self._warn(outcome, waited, why)
         return delay.pauses.next_wait()
 
@@ -68,7 +67,7 @@ class Delays:
 class _Delay:
     def __init__(self, since: float) -> None:
         self.since = since
-        self.next_word = _FIRST_WORD
+        self.silence = Silence(_FIRST_WORD)
         self.pauses = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
 
 

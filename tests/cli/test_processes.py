@@ -161,9 +161,25 @@ def test_a_signal_that_everybody_gets_is_one(supervised: Supervised, place: path
     supervised.defer("stay", 2, place=str(place))
     until(lambda: len(_pids(place)) == 2)
     workers = supervised.workers()
-    supervised.send(signal.SIGTERM)
     for pid in workers:
         os.kill(pid, signal.SIGTERM)
+    supervised.send(signal.SIGTERM)
+    until(lambda: supervised.logged.count("Stopping worker: 1 jobs are running") == 2)
+    (place / "go").touch()
+    assert supervised.ended() == 0, supervised.logged
+    assert supervised.statuses() == ["succeeded", "succeeded"]
+
+
+def test_a_signal_that_comes_twice_at_once_counts_once(supervised: Supervised, place: pathlib.Path) -> None:
+    """GNU ``timeout`` signals its child and then the process group."""
+    supervised.start("--processes=2")
+    supervised.defer("stay", 2, place=str(place))
+    until(lambda: len(_pids(place)) == 2)
+    workers = supervised.workers()
+    for _ in range(2):
+        supervised.send(signal.SIGTERM)
+        for pid in workers:
+            os.kill(pid, signal.SIGTERM)
     until(lambda: supervised.logged.count("Stopping worker: 1 jobs are running") == 2)
     (place / "go").touch()
     assert supervised.ended() == 0, supervised.logged
@@ -171,7 +187,9 @@ def test_a_signal_that_everybody_gets_is_one(supervised: Supervised, place: path
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_ends_the_wait(supervised: Supervised, place: pathlib.Path, number: signal.Signals) -> None:
+def test_a_second_signal_ends_all_processes_and_the_next_ones_soon_take_their_jobs(
+    supervised: Supervised, place: pathlib.Path, number: signal.Signals
+) -> None:
     """The exit status is what a shell has for the signal."""
     supervised.start("--processes=2")
     supervised.defer("stay", 2, place=str(place))
@@ -179,9 +197,18 @@ def test_a_second_signal_ends_the_wait(supervised: Supervised, place: pathlib.Pa
     supervised.workers()
     supervised.send(number)
     until(lambda: supervised.logged.count("Stopping worker: 1 jobs are running") == 2)
+    time.sleep(0.6)  # a second signal that comes sooner repeats the first
     supervised.send(number)
     assert supervised.ended() == 128 + number
+    assert supervised.logged.count("Ending worker at once: 1 jobs are cancelled") == 2
+    assert "status: Error" not in supervised.logged
     assert supervised.statuses() == ["doing", "doing"]
+    (place / "go").touch()
+    before = time.monotonic()
+    supervised.start("--one-shot", "--processes=2")
+    until(lambda: supervised.statuses() == ["succeeded", "succeeded"])
+    assert time.monotonic() - before < 25  # without the hand-over, a worker is missed after 30 s
+    assert supervised.ended() == 0, supervised.logged
 
 
 def test_a_process_that_is_killed_is_replaced_and_its_job_rescued(supervised: Supervised, place: pathlib.Path) -> None:

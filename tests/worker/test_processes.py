@@ -97,24 +97,6 @@ async def test_a_signal_stops_it_gracefully(
     assert queue.sql("SELECT count(*) FROM procrastinate_workers") == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_second_signal_ends_it_at_once_and_the_next_worker_takes_the_job(
-    app: App, start: StartProcess, queue: Queue, number: signal.Signals
-) -> None:
-    job_id = await app.configure_task("wait_until_cancelled", queue="program").defer_async()
-    process = await start()
-    await says(process, "Starting job")
-    process.send_signal(number)
-    await says(process, "Stopping worker: 1 jobs are running")
-    process.send_signal(number)
-    code, logged = await ended(process)
-    assert code == -number, logged
-    assert queue.status(job_id) is Status.DOING
-    queue.sql("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'")
-    code, logged = await ended(await start(wait=False))
-    assert (code, queue.status(job_id)) == (0, Status.SUCCEEDED), logged
-
-
 async def test_a_process_that_is_killed_leaves_its_job_to_another(
     app: App, start: StartProcess, queue: Queue, workers: Workers, file: pathlib.Path
 ) -> None:
