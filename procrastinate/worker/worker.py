@@ -146,6 +146,7 @@ class Worker:
         self.ends_at_once = False
         """Whether running jobs are waited for no more: a second signal or cancellation has come."""
         self._run_task: asyncio.Task[Any] | None = None
+        self._registering: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.own_context = contextvars.Context()
         """The context variables that the program had set when it started the worker. Each job starts with a copy."""
@@ -172,6 +173,8 @@ class Worker:
     def _stop_session(self) -> None:
         if self._session is not None:
             self._session.stop()
+        elif self._registering is not None:
+            self._registering.cancel()
 
     def stop_with_supervisor(self) -> None:
         """Stop as at a first signal: the next one ends the worker at once."""
@@ -252,12 +255,29 @@ class Worker:
                 await connector.close_async()
 
     async def _run_session(self, manager: JobManager, on_start: Callable[[], None] | None) -> None:
-        await SchemaManager(manager.connector).check_schema_async()
-        self.worker_id = await manager.register_worker(self.settings.terms)
+        if not await self._is_registered_before_stop(manager):
+            return
         self._session = Session(self, manager)
         if on_start is not None:
             on_start()
         await self._session.run()
+
+    async def _is_registered_before_stop(self, manager: JobManager) -> bool:
+        """Register, and return True. False if the worker is stopped before: the database may not answer."""
+        self._registering = asyncio.create_task(self._register(manager))
+        try:
+            await self._registering
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            self.logger.info("Stopping worker before it has started", extra={"action": "stopping_worker"})
+            return False
+        return True
+
+    async def _register(self, manager: JobManager) -> None:
+        await SchemaManager(manager.connector).check_schema_async()
+        self.worker_id = await manager.register_worker(self.settings.terms)
 
     def _signal_handlers(self) -> contextlib.AbstractContextManager[None]:
         if not self.settings.install_signal_handlers:

@@ -148,6 +148,7 @@ def test_one_signal_stops_all_gracefully(supervised: Supervised, place: pathlib.
     supervised.send(number)
     until(lambda: supervised.logged.count("Stopping worker: 1 jobs are running") == 2)
     assert supervised.statuses().count("doing") == 2
+    until(lambda: "Waiting for worker processes to end" in supervised.logged)
     (place / "go").touch()
     assert supervised.ended() == 0, supervised.logged
     assert sorted(supervised.statuses()) == ["succeeded", "succeeded", "todo"]

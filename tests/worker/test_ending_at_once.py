@@ -115,6 +115,7 @@ async def test_a_second_signal_leaves_a_sync_job_to_a_worker_that_soon_takes_it(
     before = time.monotonic()
     code, logged = await ended(await start(wait=False))
     assert (code, queue.status(job_id)) == (0, Status.SUCCEEDED), logged
+    assert "holds jobs and has not been heard of" in logged
     assert time.monotonic() - before < 25  # a worker that was killed is missed after 30 s
 
 
