@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import signal
 import sys
-import threading
-from collections.abc import Iterator
 
 from procrastinate import exceptions
 from procrastinate.app import App
@@ -27,6 +23,7 @@ from procrastinate.worker import (
     Tether,
     WorkerOptions,
     command_settings,
+    signals,
 )
 from procrastinate.worker.tether import Word
 
@@ -220,28 +217,8 @@ def worker_command(app: App, arguments: argparse.Namespace) -> None:
     make_loop = loop_factory(settings.uvloop)
     if _is_supervisor(settings):
         make_loop = None  # it only waits for its processes
-    with _interrupts_end_process(), asyncio.Runner(loop_factory=make_loop) as runner:
+    with signals.sole_purpose(), asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(worker_command_async(app, arguments))
-
-
-@contextlib.contextmanager
-def _interrupts_end_process() -> Iterator[None]:
-    """Let the second Ctrl-C end the process, as SIGTERM does.
-
-    With Python's own handler it raises KeyboardInterrupt, and the exit of Python waits for the threads of
-    :func:`asyncio.to_thread`, however long these take.
-    """
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    ):
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 async def worker_command_async(app: App, arguments: argparse.Namespace) -> None:

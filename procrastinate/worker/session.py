@@ -162,7 +162,7 @@ class Session:
     async def _cut_short(self, working: asyncio.Task[None]) -> None:
         """Cancel the jobs, and write what has become of them, as far as that takes no time."""
         self.stop()
-        message = "Ending worker at once: %d jobs are cancelled. Each runs again, when it no longer runs here"
+        message = "Ending worker at once: %d jobs are cancelled. Each runs again once it no longer runs here"
         self._log(logging.WARNING, "end_worker_at_once", message, len(self._slots))
         working.cancel()
         self._slots.cut()

@@ -115,7 +115,7 @@ class _Handlers:
         self._last_resort.cancel()
         self._restore()
         if self._ends_by is not None:
-            _send_to_itself(self._ends_by)
+            _do_without_worker(self._ends_by)
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
@@ -131,10 +131,12 @@ class _Handlers:
             self._end(number, frame)
         elif count > 2:
             self._restore()
-            _send_to_itself(number)
+            _do_without_worker(number)
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         former = self.former(number)
+        if _is_sole_purpose and is_of_a_loop(former):
+            former = signal.SIG_DFL
         if former in _DEFAULTS:
             self._ends_by = number
         if former in _DEFAULTS or is_of_a_loop(former):
@@ -147,6 +149,23 @@ class _Handlers:
 
 _current: list[_Handlers] = []
 """The latest of them, if there are any."""
+
+_is_sole_purpose = False
+
+
+@contextlib.contextmanager
+def sole_purpose() -> Iterator[None]:
+    """Let a second signal end the process itself in this block, for it runs nothing else than a worker.
+
+    Otherwise SIGINT raises KeyboardInterrupt, which the program may handle. The exit of Python then waits for the
+    threads of :func:`asyncio.to_thread`, however long these take.
+    """
+    global _is_sole_purpose
+    before, _is_sole_purpose = _is_sole_purpose, True
+    try:
+        yield
+    finally:
+        _is_sole_purpose = before
 
 
 def _installed() -> _Handlers:
@@ -226,9 +245,14 @@ def handled(worker: Stoppable) -> Iterator[None]:
             handlers.remove()
 
 
-def _send_to_itself(number: int) -> None:
-    """Send this process a signal. What was printed is written first, for the signal may end it."""
+def _do_without_worker(number: int) -> None:
+    """Let a signal do what it does without the worker. What was printed is written first, for it may end the process.
+
+    Where the worker is all that the process is for, it does.
+    """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
+    if _is_sole_purpose:
+        signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)

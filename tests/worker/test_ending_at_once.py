@@ -9,7 +9,6 @@ import pathlib
 import signal
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -112,11 +111,9 @@ async def test_a_second_signal_leaves_a_sync_job_to_a_worker_that_soon_takes_it(
     assert queue.status(job_id) is Status.DOING
     assert queue.sql("SELECT stalled_timeout FROM procrastinate_workers") == heartbeat.LEAVING.stalled_timeout
     file.touch()
-    before = time.monotonic()
     code, logged = await ended(await start(wait=False))
     assert (code, queue.status(job_id)) == (0, Status.SUCCEEDED), logged
     assert "holds jobs and has not been heard of" in logged
-    assert time.monotonic() - before < 25  # a worker that was killed is missed after 30 s
 
 
 async def test_a_second_signal_ends_a_process_whose_event_loop_is_blocked(
