@@ -118,9 +118,16 @@ class _Handlers:
             _do_without_worker(self._ends_by)
 
     def _restore(self) -> None:
-        for number, handler in self._previous.items():
+        for number in _SIGNALS:
             if signal.getsignal(number) == self._handle:
-                signal.signal(number, handler)
+                signal.signal(number, self._still_used(number))
+
+    def _still_used(self, number: signal.Signals) -> Any:
+        """Return the handler to put back: that of an earlier worker if it still runs."""
+        handler = self._previous[number]
+        earlier = getattr(handler, "__self__", None)
+        is_over = isinstance(earlier, _Handlers) and not earlier.workers
+        return self.former(number) if is_over else handler
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         count = self.count.add(number)

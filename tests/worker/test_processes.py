@@ -17,7 +17,7 @@ import pytest
 from procrastinate.app import App
 from procrastinate.core import Status
 from tests import database
-from tests.worker.running import Queue, Workers, connector_for, soon, until
+from tests.worker.running import Queue, Workers, connector_for, happens, soon, until
 
 Process = asyncio.subprocess.Process
 StartProcess = Callable[..., Awaitable[Process]]
@@ -163,6 +163,29 @@ async def test_signal_handlers_are_as_before_when_the_last_of_several_workers_ha
     await until(lambda: first.worker.worker_id is not None and second.worker.worker_id is not None)
     await first.stopped()
     assert handlers() != before
+    await second.stopped()
+    assert handlers() == before
+
+
+async def test_signal_handlers_are_as_before_when_the_last_worker_came_after_a_signal(
+    app: App, workers: Workers
+) -> None:
+    before = handlers()
+    started, may_end = threading.Event(), threading.Event()
+
+    @app.task
+    def task() -> None:
+        started.set()
+        assert may_end.wait(30)
+
+    await task.defer_async()
+    first = workers.start(install_signal_handlers=True)
+    await happens(started)
+    os.kill(os.getpid(), signal.SIGTERM)
+    second = workers.start(install_signal_handlers=True)
+    await until(lambda: second.worker.worker_id is not None)
+    may_end.set()
+    await first.ended()
     await second.stopped()
     assert handlers() == before
 
