@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import logging
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -22,6 +24,9 @@ from psycopg import pq
 from procrastinate import exceptions
 from procrastinate.adapters.alarms import call_later
 from procrastinate.connector import Operation
+from procrastinate.long_waits import Silence
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,6 +36,8 @@ ANSWER_TIMEOUT = 30.0
 
 CANCEL_TIMEOUT = 2.0
 """Seconds that the server has to answer one that was cancelled."""
+
+_SHORTEST_PAUSE = 0.01
 
 
 def cut(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
@@ -81,30 +88,37 @@ class Cancellable(Protocol):
 
 
 class Wait:
-    """The wait for one operation on a connection of psycopg, from the moment in which it has one.
+    """The wait for one operation on a connection of psycopg. One that lasts is logged, and in the end cut off.
 
     Parameters
     ----------
     call_later:
         Calls a function after so many seconds.
+    what:
+        The name of the operation.
     """
 
-    def __init__(self, call_later: Callable[[float, Callable[[], None]], Cancellable]) -> None:
+    def __init__(self, call_later: Callable[[float, Callable[[], None]], Cancellable], what: str) -> None:
         self._call_later = call_later
+        self._what = what
         self._connection: Any = None
-        self._timer: Cancellable | None = None
+        self._silence = Silence()
+        self._since = time.monotonic()
+        self._connected_at: float | None = None
+        self._ended = False
         self._expired = False
+        self._timer = call_later(min(self._silence.until, ANSWER_TIMEOUT), self._look)
 
     def begin(self, connection: Any) -> None:
         """This connection must answer in time, whatever is asked of it from now on."""
         self._connection = connection
-        if self._timer is None:
-            self._timer = self._call_later(ANSWER_TIMEOUT, self._expire)
+        if self._connected_at is None:
+            self._connected_at = time.monotonic()
 
     def end(self) -> None:
         """There was an answer, or an error."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._ended = True
+        self._timer.cancel()
 
     def cut(self) -> None:
         """End it without an answer."""
@@ -116,6 +130,28 @@ class Wait:
         if self._expired:
             message = f"The database has not answered for {ANSWER_TIMEOUT:g} seconds"
             raise exceptions.DatabaseUnavailable(message) from error
+
+    def _look(self) -> None:
+        """Say what is waited for, and cut the connection off in time. May still come after :meth:`end`."""
+        if self._ended:
+            return
+        now = time.monotonic()
+        rest = ANSWER_TIMEOUT if self._connected_at is None else self._connected_at + ANSWER_TIMEOUT - now
+        if rest <= 0:
+            self._expire()
+            return
+        waited = now - self._since
+        if self._silence.is_over(waited):
+            self._speak(waited)
+        pause = max(self._silence.until - waited, _SHORTEST_PAUSE)
+        self._timer = self._call_later(min(pause, rest), self._look)
+
+    def _speak(self, waited: float) -> None:
+        message = "The database has not answered for %.0f s (%s)"
+        if self._connection is None:
+            message = "There has been no connection to the database for %.0f s (%s)"
+        with contextlib.suppress(BaseException):  # a log handler that raises must not end the watch
+            logger.warning(message, waited, self._what, extra={"action": "database_awaited", "operation": self._what})
 
     def _expire(self) -> None:
         self._expired = True
@@ -142,7 +178,7 @@ def watch_connections(engine: sa.Engine) -> None:
 
 def run(runner: Callable[..., R], operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Let ``runner`` run an operation on an engine that is watched, and wait in a thread, as long as is reasonable."""
-    wait = Wait(call_later)
+    wait = Wait(call_later, _name(operation))
     token = _current.set(wait)
     try:
         return runner(operation, *args, **kwargs)
@@ -156,7 +192,7 @@ def run(runner: Callable[..., R], operation: Operation[P, R], *args: P.args, **k
 
 async def run_async(runner: Callable[..., Any], operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """As :func:`run`, in an event loop. Cancelled, it ends soon, whatever the server does."""
-    wait = Wait(asyncio.get_running_loop().call_later)
+    wait = Wait(asyncio.get_running_loop().call_later, _name(operation))
     context = contextvars.copy_context()
     context.run(_current.set, wait)
     running: asyncio.Task[R] = asyncio.create_task(runner(operation, *args, **kwargs), context=context)
@@ -171,6 +207,10 @@ async def run_async(runner: Callable[..., Any], operation: Operation[P, R], *arg
     except exceptions.ConnectorException as error:
         wait.explain(error)
         raise
+
+
+def _name(operation: Callable[..., Any]) -> str:
+    return getattr(operation, "__name__", "an operation")
 
 
 async def _abandon(wait: Wait, running: asyncio.Task[Any]) -> None:

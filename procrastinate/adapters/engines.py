@@ -108,28 +108,42 @@ class EngineRunner:
         self._is_in_autocommit = _is_in_autocommit(engine, owned=owned)
         self._goes_direct = owned and engine.dialect.driver in _PSYCOPG and not engine.echo
         self._texts: dict[sa.Executable, Any] = {}
+        self._pool_of_closed: sa.Pool | None = None
 
     def _connect(self) -> sa.Connection:
         return DirectConnection(self.engine, texts=self._texts) if self._goes_direct else self.engine.connect()
 
     def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation on a connection of the pool."""
-        with translated_errors(), self._connect() as connection:
-            unsuited = self._pinned and not _defaults_suit(connection)
-            if unsuited or is_atomic(operation):
-                connection.execution_options(**(_PINNED if unsuited else _ATOMIC))
-                with connection.begin():
-                    if self._pinned:
-                        end_when_left_alone(connection)
-                    return call(connection, operation, *args, **kwargs)
-            if not self._is_in_autocommit:
-                connection.execution_options(isolation_level=AUTOCOMMIT)
-            return call(connection, operation, *args, **kwargs)
+        try:
+            with translated_errors(), self._connect() as connection:
+                unsuited = self._pinned and not _defaults_suit(connection)
+                if unsuited or is_atomic(operation):
+                    connection.execution_options(**(_PINNED if unsuited else _ATOMIC))
+                    with connection.begin():
+                        if self._pinned:
+                            end_when_left_alone(connection)
+                        return call(connection, operation, *args, **kwargs)
+                if not self._is_in_autocommit:
+                    connection.execution_options(isolation_level=AUTOCOMMIT)
+                return call(connection, operation, *args, **kwargs)
+        finally:
+            if self._pool_of_closed is not None:
+                self._pool_of_closed.dispose()
+                self.engine.dispose()
 
     def close(self) -> None:
-        """Close the connections of an engine that is one's own."""
+        """Close the connections of an engine that is one's own.
+
+        One that runs an operation now, in another thread, is closed after that.
+        """
         if self._owned:
+            self.close_after_use()
             self.engine.dispose()
+
+    def close_after_use(self) -> None:
+        """Let each operation that runs now close its connection at its end: the pool would keep it open."""
+        self._pool_of_closed = self.engine.pool
 
 
 class AsyncEngineRunner:
@@ -151,4 +165,5 @@ class AsyncEngineRunner:
     async def close(self) -> None:
         """Close the connections of an engine that is one's own."""
         if self._owned:
+            self._inside.close_after_use()
             await self.engine.dispose()

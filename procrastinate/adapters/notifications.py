@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,6 +17,9 @@ from procrastinate.adapters.connect_args import ConnectArgs
 from procrastinate.adapters.engines import translated_errors
 from procrastinate.adapters.own_adapters import ADAPTERS
 from procrastinate.connector import Notify
+from procrastinate.long_waits import told
+
+logger = logging.getLogger(__name__)
 
 PROBE_INTERVAL = 15.0
 """Seconds of silence after which the server is asked whether it is still there."""
@@ -49,13 +53,18 @@ async def listen(
     ConnectorException
         The connection cannot be made, or was lost.
     """
-    with translated_errors():
+    with translated_errors(), told(_tell_connecting):
         parameters = await connect_args.ask_async()
         connection = await Connection.connect(**parameters, autocommit=True, context=ADAPTERS)
     try:
         await _listen_on(connection, on_notification, channels, on_listening)
     finally:
         await connection.close()
+
+
+def _tell_connecting(waited: float) -> None:
+    message = "There has been no connection for notifications for %.0f s"
+    logger.warning(message, waited, extra={"action": "database_awaited", "operation": "listen"})
 
 
 async def _listen_on(

@@ -11,6 +11,7 @@ from typing import Any
 from procrastinate import exceptions
 from procrastinate.app import App
 from procrastinate.cli.arguments import Switch, add_argument, boolean, given, integer, seconds
+from procrastinate.cli.waits import database_awaited
 from procrastinate.console import say
 from procrastinate.foreign_text import quoted
 from procrastinate.jobs import JobDeferrer
@@ -120,7 +121,7 @@ def defer_command(app: App, arguments: argparse.Namespace) -> None:
     """
     app.perform_import_paths()
     deferrer = _deferrer(app, arguments)
-    with app.open():
+    with database_awaited(), app.open():
         try:
             job_id = deferrer.defer(**arguments.json_args)
         except exceptions.AlreadyEnqueued as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from procrastinate.app import App
+from procrastinate.cli.waits import database_awaited
 from procrastinate.console import write
 
 
@@ -18,7 +19,7 @@ def healthchecks_command(app: App, arguments: argparse.Namespace | None = None) 
     """
     app.perform_import_paths()
     write("App configuration: OK")
-    with app.open():
+    with database_awaited(), app.open():
         app.check_connection()
         write("DB connection: OK")
         app.schema_manager.check_schema()

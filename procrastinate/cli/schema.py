@@ -6,6 +6,7 @@ import argparse
 
 from procrastinate.alembic import runner
 from procrastinate.app import App
+from procrastinate.cli.waits import database_awaited
 from procrastinate.console import write
 from procrastinate.schema import SchemaManager
 
@@ -35,6 +36,6 @@ def schema_command(app: App | None, arguments: argparse.Namespace) -> None:
         write(str(SchemaManager.get_migrations_path()))
     else:
         assert app is not None
-        with app.open():
+        with database_awaited(), app.open():
             app.schema_manager.apply_schema()
         write("The schema is up to date")

@@ -23,6 +23,7 @@ from procrastinate.worker import (
     Tether,
     WorkerOptions,
     command_settings,
+    signals,
 )
 from procrastinate.worker.tether import Word
 
@@ -216,7 +217,7 @@ def worker_command(app: App, arguments: argparse.Namespace) -> None:
     make_loop = loop_factory(settings.uvloop)
     if _is_supervisor(settings):
         make_loop = None  # it only waits for its processes
-    with asyncio.Runner(loop_factory=make_loop) as runner:
+    with signals.sole_purpose(), asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(worker_command_async(app, arguments))
 
 
@@ -261,7 +262,7 @@ async def _run_tethered(app: App, options: WorkerOptions, tether: Tether) -> Non
     named: WorkerOptions = {**options, "name": f"{name}.{tether.number}"}
     worker = app.make_worker(**named)
     try:
-        with tether.watched(when_loose=worker.stop):
+        with tether.watched(when_loose=worker.stop_with_supervisor):
             await worker.run(on_start=lambda: tether.say(Word.STARTED))
     except exceptions.DatabaseUnavailable:
         tether.say(Word.DATABASE_UNAVAILABLE)

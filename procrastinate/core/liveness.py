@@ -85,15 +85,29 @@ _HEARTBEAT = (
 )
 
 
-def update_heartbeat(connection: sa.Connection, worker_id: int) -> bool:
+_HEARTBEAT_ON_TERMS = _HEARTBEAT.values(
+    {name: sa.bindparam(name) for name in ("heartbeat_interval", "stalled_timeout")}
+)
+
+
+def update_heartbeat(connection: sa.Connection, worker_id: int, terms: WorkerTerms | None = None) -> bool:
     """Say that a worker is alive.
+
+    Parameters
+    ----------
+    terms:
+        How it is to be judged from now on; ``None``: as before.
 
     Returns
     -------
     False where it is no longer registered: others took it for dead. Its jobs are theirs now, and it must register
     again before it fetches.
     """
-    return connection.execute(_HEARTBEAT, {"worker": worker_id}).scalar_one_or_none() is not None
+    values: dict[str, Any] = {"worker": worker_id}
+    if terms is None:
+        return connection.execute(_HEARTBEAT, values).scalar_one_or_none() is not None
+    values |= dataclasses.asdict(terms)
+    return connection.execute(_HEARTBEAT_ON_TERMS, values).scalar_one_or_none() is not None
 
 
 # Silence

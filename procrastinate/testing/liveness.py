@@ -31,10 +31,12 @@ def unregister_worker(tables: Tables, worker_id: int) -> None:
 
 
 @IMPLEMENTED.of(core.update_heartbeat)
-def update_heartbeat(tables: Tables, worker_id: int) -> bool:
+def update_heartbeat(tables: Tables, worker_id: int, terms: WorkerTerms | None = None) -> bool:
     if worker_id not in tables.workers:
         return False
     tables.workers[worker_id] = tables.now
+    if terms is not None:
+        tables.worker_terms[worker_id] = terms
     return True
 
 

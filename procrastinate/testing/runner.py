@@ -289,6 +289,8 @@ class _InCallerThread:
     def __init__(self, caller: CallerThread) -> None:
         self._caller = caller
 
-    async def run(self, call: Callable[[], T], discard: Callable[[T], None]) -> T:
+    async def run(
+        self, call: Callable[[], T], discard: Callable[[T], None], on_left: Callable[[], None] | None = None
+    ) -> T:
         """Call in the caller's thread, which nothing else may use before the call has returned."""
         return await self._caller.call(call)

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from procrastinate.long_waits import Silence
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.outcome import Outcome, Run
 
@@ -17,8 +18,7 @@ _LONGEST_PAUSE = 1.0
 hundred short statements a second at most.
 """
 _FIRST_WORD = 1.0
-_LONGEST_SILENCE = 600.0
-"""Seconds after which the log names an outcome that waits, and between two such lines at most."""
+"""Seconds after which the log names an outcome that waits."""
 _MOST_TRIES = 5
 """How often the database refuses an outcome for now until a worker that stops waits for it no more."""
 _REFUSED_PAUSE = 10.0
@@ -74,9 +74,8 @@ class Delays:
     def _say(self, outcome: Outcome, delay: _Delay, why: str) -> None:
         """Name the outcome in the log, more and more rarely."""
         waited = self._clock() - delay.since
-        if waited < delay.next_word:
+        if not delay.silence.is_over(waited):
             return
-        delay.next_word = min(waited * 2, waited + _LONGEST_SILENCE)
         with contextlib.suppress(BaseException):  # a log handler that raises must not keep outcomes from being written
             self._logger.warning(
                 "The outcome of job %s (%s) has waited %.0f s to be recorded: %s",
@@ -93,7 +92,7 @@ class _Delay:
     """How long one outcome has waited, and what comes next."""
 
     since: float
-    next_word: float = _FIRST_WORD
+    silence: Silence = dataclasses.field(default_factory=lambda: Silence(_FIRST_WORD))
     refusals: int = 0
     is_given_up: bool = False
     pauses: Backoff = dataclasses.field(default_factory=lambda: Backoff(_FIRST_PAUSE, _LONGEST_PAUSE))

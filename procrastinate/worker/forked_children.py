@@ -6,9 +6,7 @@ busy processes.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import functools
 import os
 import signal
 import threading
@@ -21,17 +19,17 @@ from procrastinate.worker import signals
 _Handler: TypeAlias = Callable[[int, FrameType | None], Any] | int | None
 
 _DEFAULTS: dict[int, _Handler] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-_LOOP_MODULES = ("asyncio", "uvloop")
 
 _workers: list[threading.Thread] = []
-"""The thread of each worker that runs in the main thread of this process."""
+"""The thread of each worker or supervisor that runs in the main thread of this process."""
 
 
 @contextlib.contextmanager
 def released() -> Iterator[None]:
     """Give the processes that are forked in this block the handlers of the program.
 
-    A worker outside the main thread has no handlers, so the block changes nothing there.
+    A worker has such a block, and so has a supervisor. Outside the main thread neither has handlers, and the block
+    changes nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -53,20 +51,10 @@ def _release() -> None:
     signal.set_wakeup_fd(-1)
     for number, default in _DEFAULTS.items():
         handler = signals.former_handler(number)
-        handler = default if _is_of_a_loop(handler) else handler
+        handler = default if signals.is_of_a_loop(handler) else handler
         if handler is not None and handler != signal.getsignal(number):  # None: not set by Python
             signal.signal(number, handler)
     signals.forget()
-
-
-def _is_of_a_loop(handler: _Handler) -> bool:
-    """Whether asyncio or uvloop has set it: it stops a loop that runs in the parent only."""
-    if isinstance(handler, functools.partial):
-        handler = handler.func
-    if isinstance(getattr(handler, "__self__", None), asyncio.Runner):
-        return True
-    module = getattr(handler, "__module__", None) or ""
-    return module.split(".")[0] in _LOOP_MODULES
 
 
 os.register_at_fork(after_in_child=_release)

@@ -27,7 +27,7 @@ from procrastinate.tracebacks import without_machinery
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.exits import enter_job
 from procrastinate.worker.fork_ends import current_process, end_fork
-from procrastinate.worker.outcome import Outcome, RunResult, decide, with_details
+from procrastinate.worker.outcome import Outcome, RunResult, decide, decide_cut_short, with_details
 from procrastinate.worker.task_threads import NoThread, SyncCalls
 from procrastinate.worker.time_limit import TimeLimit
 
@@ -55,6 +55,9 @@ class JobRun:
         self._logger = worker.logger
         self._abort_reason: AbortReason | None = None
         self._cancellable: asyncio.Task[Any] | None = None
+        self._executing: asyncio.Task[Any] | None = None
+        self._is_cut = False
+        self._is_left = False
         self._job_result = JobResult(start_timestamp=time.time())
         self._completion: JobCompletion | None = None
         self._has_no_thread = False
@@ -95,10 +98,21 @@ class JobRun:
         if self._cancellable is not None:
             self._cancellable.cancel()
 
+    def cut(self) -> None:
+        """End the run now, for its worker ends at once. What a thread does goes on."""
+        self._is_cut = True
+        if self._executing is not None:
+            self._executing.cancel()
+
     async def execute(self) -> Outcome:
         """Run the job. Raises nothing: whatever goes wrong is the outcome."""
         enter_job()
+        if self._is_cut:
+            return Outcome(job=self.job, status=Status.TODO, release_in=0.0)
+        self._executing = asyncio.current_task()
         task, result = await self._find_and_call()
+        if self._was_cut_short(result):
+            return self._cut_short(task, result)
         self._job_result.end_timestamp = time.time()
         self._job_result.result = result.value
         outcome = self._with_details(self._decide(task, result), task, result)
@@ -107,10 +121,37 @@ class JobRun:
         self.__dict__.pop("_context", None)
         return outcome
 
+    def _was_cut_short(self, result: RunResult) -> bool:
+        """Whether :meth:`cut` has ended the run, and the task has not done so by itself."""
+        return self._is_cut and (self._is_left or isinstance(result.exception, asyncio.CancelledError))
+
+    def _cut_short(self, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
+        """Decide what becomes of a run that :meth:`cut` has cancelled."""
+        if self._is_left:
+            message = (
+                "Job %s goes on in its thread, which cannot be stopped. It stays in status doing until the thread or "
+                "this process has ended. Then another worker runs it again"
+            )
+            self._log(logging.WARNING, "job_left", message)
+            return Outcome(job=self.job, status=Status.TODO, is_left=True)
+        if task is None:
+            return Outcome(job=self.job, status=Status.TODO, release_in=0.0)
+        if self._abort_reason is not None or (self._completion is not None and self._completion.is_recorded):
+            outcome = self._with_details(self._decide(task, result), task, result)
+            self._log_outcome(outcome)
+            return outcome
+        self._log(logging.WARNING, "job_cut_short", "Job %s was cancelled, for its worker ends at once: it runs again")
+        return decide_cut_short(self.job, store_errors=self._worker.settings.store_errors)
+
     async def _find_and_call(self) -> tuple[Task[Any, Any, Any] | None, RunResult]:
         self._log(logging.DEBUG, "loaded_job_info", "Loaded job %s")
-        if isinstance(self.job.task_kwargs, UnreadArguments) and not await self._read_arguments():
-            return None, RunResult(release_in=0.0)
+        try:
+            if isinstance(self.job.task_kwargs, UnreadArguments) and not await self._read_arguments():
+                return None, RunResult(release_in=0.0)
+        except asyncio.CancelledError as error:
+            if not self._is_cut:
+                raise
+            return None, RunResult(exception=error)
         try:
             task = self._worker.find_task_of(self.job)
         except exceptions.TaskNotFound as error:
@@ -199,13 +240,17 @@ class JobRun:
     async def _call_in_thread(self, call: Callable[[], Any]) -> Any:
         """As if the call were made here: context variables reach it, and what it sets comes back."""
         context = contextvars.copy_context()
+        run_in_context = functools.partial(context.run, _capture, call)
         try:
-            captured = await self._threads.run(functools.partial(context.run, _capture, call), self._discard)
+            captured = await self._threads.run(run_in_context, self._discard, self._note_left)
         except NoThread:
             self._has_no_thread = True
             raise
         self._worker.app.adopt_context(context)
         return captured.unwrap()
+
+    def _note_left(self) -> None:
+        self._is_left = True
 
     def _discard(self, captured: _Captured) -> None:
         """Called in the thread of a task whose run ended without it."""

@@ -49,6 +49,8 @@ class Outcome:
     """Whether somebody may wait for the job."""
     release_in: float | None = None
     """Seconds after which another worker may start the job, which has not run here: nothing is recorded of it."""
+    is_left: bool = False
+    """The job goes on in a thread that nothing can stop. Nothing is recorded: it must not start elsewhere yet."""
 
     @property
     def job_id(self) -> int:
@@ -122,6 +124,13 @@ def decide(job: Job, task: Task[Any, Any, Any] | None, result: RunResult) -> Out
     if decision is not None:
         return Outcome(job=job, status=Status.TODO, exception=exception, retry_decision=decision)
     return Outcome(job=job, status=Status.ABORTED if stopped else Status.FAILED, exception=exception)
+
+
+def decide_cut_short(job: Job, *, store_errors: bool) -> Outcome:
+    """What becomes of a job that was cancelled because its worker ends at once: it runs again, as if that had died."""
+    error = exceptions.WorkerLost("The worker was ended at once while the job ran")
+    kept = describe(error) if store_errors else None
+    return Outcome(job=job, status=Status.TODO, exception=error, retry_decision=RetryDecision(), error=kept)
 
 
 def with_details(

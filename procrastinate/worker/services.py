@@ -205,12 +205,13 @@ class Rescuer:
         self._on_look = on_look
         self._logger = logger
         self._swept_to: str | None = None
+        self._is_rescuing = False
         self.has_looked = asyncio.Event()
 
     @property
     def has_jobs_to_come(self) -> bool:
-        """Whether a worker that holds jobs looks dead, and is watched."""
-        return self._watch.has_jobs_to_come
+        """Whether a worker that holds jobs looks dead, and is watched, or was removed and its jobs are not back yet."""
+        return self._is_rescuing or self._watch.has_jobs_to_come
 
     async def run(self) -> None:
         """Once at the start, then at each interval, until cancelled. More often while a worker looks dead."""
@@ -221,6 +222,7 @@ class Rescuer:
                 self._watch = Watch(self._interval)  # what was seen before may have changed unseen
                 raise
             finally:
+                self._is_rescuing = False
                 self.has_looked.set()
                 self._on_look()
             await asyncio.sleep(self._watch.pause * random.uniform(0.8, 1.2))
@@ -236,6 +238,7 @@ class Rescuer:
         dead = await self._find_dead_workers()
         if not dead:
             return
+        self._is_rescuing = True
         removed = await self._manager.remove_dead_workers(dead)
         self._watch.forget(removed)
         if removed:
@@ -254,7 +257,16 @@ class Rescuer:
         )
         self._pulse.answered(asked)
         pause = self._pulse.take_longest_pause()
-        return self._watch.look(late, asked=asked, answered=self._pulse.clock(), pause=pause)
+        dead = self._watch.look(late, asked=asked, answered=self._pulse.clock(), pause=pause)
+        for seen in self._watch.new_with_jobs:
+            self._logger.info(
+                "Worker %d holds jobs and has not been heard of for %.0f s. They are taken back once that is %.0f s",
+                seen.id,
+                seen.age,
+                seen.stalled_timeout,
+                extra={"action": "worker_watched", "late_worker": seen.id},
+            )
+        return dead
 
     async def _rescue_jobs(self) -> None:
         rescued = await self._manager.rescue_jobs(max_rescues=self._max_rescues)

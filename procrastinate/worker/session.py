@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from procrastinate import exceptions
+from procrastinate import exceptions, long_waits
 from procrastinate.job_context import queues_display
 from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDeferrer, read_max_delay
+from procrastinate.worker import signals
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.blocked_loop import BlockedLoop
 from procrastinate.worker.fetch_loop import FetchLoop
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 _LAST_WRITES_TIMEOUT = 5.0
 """Seconds that the last outcomes and the goodbye have at least. If the database is away, the others will find out."""
+_HASTY_TIMEOUT = 1.0
+"""Seconds that each step of the end has in a worker that ends at once: its jobs, their outcomes, the goodbye."""
 
 
 class Session:
@@ -48,6 +52,7 @@ class Session:
         self._loop_watch = LoopWatch(is_needed=lambda: not self._slots.is_empty)
         self._slots = self._make_slots()
         self._may_begin = asyncio.Event()
+        self._is_stopping = False
         self._pulse = Pulse()
         self._heartbeat = self._make_heartbeat()
         self._rescuer = self._make_rescuer()
@@ -65,9 +70,14 @@ class Session:
 
     def stop(self) -> None:
         """Start no more jobs."""
+        self._announce_stop()
         self._may_begin.set()
         self._fetch_loop.stop()
         self._slots.stop()
+
+    def hasten(self) -> None:
+        """Let the others take the jobs soon after the end of this process. Safe in a signal handler."""
+        self._heartbeat.hasten()
 
     # From the start to the end
 
@@ -84,14 +94,29 @@ class Session:
             await self._work_gracefully()
         finally:
             await self._end_services()
-            self._heartbeat.stop()  # first: a cancellation may end what follows, and its thread would go on
+            running = self._slots.close()
+            # A cancellation may end what follows, and the thread of the heartbeat would go on.
+            self._heartbeat.stop(after=running)
             self._loop_watch.stop()
-            self._slots.close()
-            await self._loop_watch.join(_LAST_WRITES_TIMEOUT)
-            await self._giving_back.finish(_LAST_WRITES_TIMEOUT)
-            await self._say_goodbye()
-            await self._heartbeat.join(_LAST_WRITES_TIMEOUT)
+            with long_waits.told(self._tell("its last statements and its threads, to end")):
+                await self._sign_off(stays=bool(running))
         self._log(logging.INFO, "stop_worker", "Stopped worker on %s", queues_display(self._settings.queues))
+
+    async def _sign_off(self, *, stays: bool) -> None:
+        """Finish what is under way, and say goodbye.
+
+        Parameters
+        ----------
+        stays:
+            Whether the worker stays registered, for some of its jobs still run.
+        """
+        await self._loop_watch.join(self._patience)
+        await self._giving_back.finish(self._patience)
+        if stays:
+            await self._heartbeat.hastened(self._patience)
+            return
+        await self._say_goodbye()
+        await self._heartbeat.join(self._patience)
 
     def _warn_of_unknown_queues(self) -> None:
         """A name that is misspelt is a queue, too, and a worker waits for its jobs without end."""
@@ -108,34 +133,75 @@ class Session:
                 ", ".join(map(repr, sorted(known))),
             )
 
-    async def _work_gracefully(self) -> None:
-        """Cancellation, whenever it comes, only stops the worker. A second one ends the wait for its jobs.
+    @property
+    def _patience(self) -> float:
+        """Seconds that each of the last steps may take."""
+        return _HASTY_TIMEOUT if self._worker.ends_at_once else _LAST_WRITES_TIMEOUT
 
-        After a signal it is the second: asyncio makes a cancellation of Ctrl-C.
+    async def _work_gracefully(self) -> None:
+        """Work until stopped. A cancellation, whenever it comes, only stops the worker. A second one ends it at once,
+        and so does the cancellation that follows a second signal.
         """
         working = asyncio.create_task(self._work(), name="work")
         try:
             await asyncio.shield(working)
         except asyncio.CancelledError:
-            if self._worker.signalled:
-                working.cancel()
             self._worker.stop()
-            await working
+            await self._end(working)
             raise
+
+    async def _end(self, working: asyncio.Task[None]) -> None:
+        """Wait for the work to end, until the worker is to end at once."""
+        if not self._worker.ends_at_once:
+            try:
+                await asyncio.shield(working)
+                return
+            except asyncio.CancelledError:
+                self._worker.ends_at_once = True
+        await self._cut_short(working)
+
+    async def _cut_short(self, working: asyncio.Task[None]) -> None:
+        """Cancel the jobs, and write what has become of them, as far as that takes no time."""
+        self.stop()
+        message = "Ending worker at once: %d jobs are cancelled. Each runs again once it no longer runs here"
+        self._log(logging.WARNING, "end_worker_at_once", message, len(self._slots))
+        working.cancel()
+        self._slots.cut()
+        await asyncio.wait([working, asyncio.create_task(self._slots.ended())], timeout=_HASTY_TIMEOUT)
+        try:
+            async with asyncio.timeout(_HASTY_TIMEOUT):
+                await self._recorder.flush()
+        except TimeoutError:
+            self._tell_lost_outcomes()
 
     async def _work(self) -> None:
         """Run jobs, once the heart beats, until stopped; then drain, and write the last outcomes."""
         if self._worker.stop_requested:
             self.stop()
-        await self._may_begin.wait()
+        with long_waits.told(self._tell("its first heartbeat, before it fetches jobs")):
+            await self._may_begin.wait()
         if not self._settings.wait:
-            await self._rescuer.has_looked.wait()  # what is rescued takes its place among the others
+            with long_waits.told(self._tell("a look for jobs of workers that are gone")):
+                await self._rescuer.has_looked.wait()  # what is rescued takes its place among the others
         await self._fetch_loop.run(None if self._settings.wait else self._is_drained)
         self._side_tasks_by_name["deferrer"].cancel()  # what it defers now would wait for the next worker
         self._slots.stop()
-        self._log(logging.INFO, "stopping_worker", "Stopping worker: %d jobs are running", len(self._slots))
+        self._announce_stop()
         await self._slots.drain(self._settings.shutdown_graceful_timeout)
         await self._write_last_outcomes()
+
+    def _announce_stop(self) -> None:
+        """Say once what the worker does when it stops."""
+        if self._is_stopping:
+            return
+        self._is_stopping = True
+        running, graceful = len(self._slots), self._settings.shutdown_graceful_timeout
+        words = ""
+        if running:
+            limit = "without a limit" if graceful is None else f"for {graceful:g} s, then asks them to end"
+            words = f". It fetches no more, and waits for them {limit}"
+            words += ". A second signal ends it at once" if signals.second_ends() else ""
+        self._log(logging.INFO, "stopping_worker", "Stopping worker: %d jobs are running%s", running, words)
 
     async def _write_last_outcomes(self) -> None:
         """Within the graceful timeout where there is one, or a little more. What is not written by then runs again
@@ -146,26 +212,31 @@ class Session:
             async with asyncio.timeout(None if graceful is None else max(graceful, _LAST_WRITES_TIMEOUT)):
                 await self._flush()
         except TimeoutError:
-            unrecorded = len(self._recorder.unrecorded_ids)
-            self._log(logging.ERROR, "outcomes_lost", "The outcomes of %d jobs could not be written", unrecorded)
+            self._tell_lost_outcomes()
+
+    def _tell_lost_outcomes(self) -> None:
+        unrecorded = len(self._recorder.unrecorded_ids)
+        self._log(logging.ERROR, "outcomes_lost", "The outcomes of %d jobs could not be written", unrecorded)
 
     async def _flush(self) -> None:
-        """Wait for the last outcomes, and say for which, at growing intervals."""
-        silence = 1.0
-        while True:
-            try:
-                async with asyncio.timeout(silence):
-                    await self._recorder.flush()
-                return
-            except TimeoutError:
-                ids = sorted(self._recorder.unrecorded_ids)
-                message = "Stopping worker: waiting to record the outcomes of %d jobs (%s)"
-                self._log(logging.WARNING, "waiting_for_outcomes", message, len(ids), _shown(ids))
-                silence = min(silence * 2, 60.0)
+        """Wait for the last outcomes, and say for which."""
+
+        def tell(waited: float) -> None:
+            ids = sorted(self._recorder.unrecorded_ids)
+            message = "Stopping worker: waiting to record the outcomes of %d jobs (%s)"
+            self._log(logging.WARNING, "waiting_for_outcomes", message, len(ids), _shown(ids))
+
+        with long_waits.told(tell, first=1.0):
+            await self._recorder.flush()
+
+    def _tell(self, what: str) -> Callable[[float], None]:
+        """Return what logs that the worker waits for something."""
+        message = "The worker waits for %s (%.0f s)"
+        return lambda waited: self._log(logging.WARNING, "worker_waits", message, what, waited)
 
     async def _say_goodbye(self) -> None:
         try:
-            async with asyncio.timeout(_LAST_WRITES_TIMEOUT):
+            async with asyncio.timeout(self._patience):
                 await self._manager.unregister_worker(self.worker_id)
         except (exceptions.ConnectorException, TimeoutError) as error:
             self._log(logging.WARNING, "unregister_worker_error", "The worker could not sign off: %s", error)
@@ -268,7 +339,8 @@ class Session:
     async def _end_services(self) -> None:
         for task in self._side_tasks_by_name.values():
             task.cancel()
-        await asyncio.wait(self._side_tasks_by_name.values(), timeout=_LAST_WRITES_TIMEOUT)
+        with long_waits.told(self._tell("its services to end")):
+            await asyncio.wait(self._side_tasks_by_name.values(), timeout=self._patience)
 
     def _services(self) -> dict[str, Service]:
         services: dict[str, Service] = {"recorder": self._recorder.run}

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Set
-from typing import TYPE_CHECKING, TypeVar
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from procrastinate import exceptions
+from procrastinate import exceptions, long_waits
 from procrastinate.foreign_text import quoted
 from procrastinate.job_context import AbortReason
 from procrastinate.jobs import Job, Status
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from procrastinate.worker.worker import Worker
 
 T = TypeVar("T")
+
+_MOST_NAMED = 10
+"""How many jobs a line of the log names."""
 
 
 class Slots:
@@ -68,6 +72,7 @@ class Slots:
         self._running: dict[JobRun, asyncio.Task[None]] = {}
         self._unbegun: dict[JobRun, bool] = {}
         """The runs of which no line has run. The event loop, or the thread that watches it, takes each one out."""
+        self._left_in_threads: set[Future[Any]] = set()
         self._void: set[JobRun] = set()
         self._suspects = 0
         self._started = 0
@@ -192,6 +197,8 @@ class Slots:
 
     def _hand_over(self, run: JobRun, outcome: Outcome) -> None:
         """Record an outcome, or release the job for a worker that knows its task."""
+        if outcome.is_left:
+            return
         if run in self._void:
             self._recorder.refuse(outcome)
         elif outcome.release_in is None:
@@ -288,19 +295,46 @@ class Slots:
         for run in self._running:
             self._log("ending_job", "Waiting for job %s to end", run.job)
         if self._running:
-            await asyncio.wait(self._running.values(), timeout=patience)
+            with long_waits.told(self._tell_running("to end")):
+                await asyncio.wait(self._running.values(), timeout=patience)
         for run in self._running:
             run.abort(AbortReason.SHUTDOWN)
         if self._running:
+            with long_waits.told(self._tell_running("which were asked to stop")):
+                await asyncio.wait(self._running.values())
+
+    def _tell_running(self, what: str) -> Callable[[float], None]:
+        """Return what logs that the worker waits for its jobs."""
+
+        def tell(waited: float) -> None:
+            calls = [run.job.call_string for run in self._running]
+            jobs = ", ".join(calls[:_MOST_NAMED]) + (", ..." if len(calls) > _MOST_NAMED else "")
+            message = "The worker waits for %d jobs %s (%.0f s): %s"
+            extra = {"action": "waiting_for_jobs", "worker": self._worker.log_context()}
+            self._worker.logger.info(message, len(calls), what, waited, jobs, extra=extra)
+
+        return tell
+
+    def cut(self) -> None:
+        """End the running jobs now, as far as that is possible."""
+        self._left_in_threads |= self._threads.awaited
+        for run in self._running:
+            run.cut()
+
+    async def ended(self) -> None:
+        """Wait until no job runs, but for those that go on in a thread."""
+        if self._running:
             await asyncio.wait(self._running.values())
 
-    def close(self) -> None:
-        """Wait for nothing more."""
+    def close(self) -> list[Future[Any]]:
+        """Wait for nothing more, and return what still runs of the jobs."""
         if self._timer is not None:
             self._timer.cancel()
+        self._threads.close()
+        self._left_in_threads |= self._threads.awaited
         for task in self._running.values():
             task.cancel()
-        self._threads.close()
+        return [*self._left_in_threads, *map(_as_future, self._running.values())]
 
     def _log(self, action: str, message: str, job: Job) -> None:
         if self._worker.logger.isEnabledFor(logging.INFO):
@@ -309,6 +343,13 @@ class Slots:
                 BaseException
             ):  # a log handler that raises does not decide what becomes of the job
                 self._worker.logger.info(message, job.call_string, extra=extra)
+
+
+def _as_future(task: asyncio.Task[Any]) -> Future[Any]:
+    """Return what another thread can wait for instead of the task."""
+    future: Future[Any] = Future()
+    task.add_done_callback(lambda _: future.set_result(None))
+    return future
 
 
 def _is_same_run(one: Job, other: Job) -> bool:

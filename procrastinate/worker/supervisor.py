@@ -9,9 +9,11 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 
-from procrastinate import exceptions
+from procrastinate import exceptions, long_waits
 from procrastinate.logs import get_logger
+from procrastinate.worker import forked_children
 from procrastinate.worker.backoff import Backoff
+from procrastinate.worker.signals import SignalCount
 from procrastinate.worker.worker_process import End, WorkerProcess
 
 logger = get_logger(__name__)
@@ -21,6 +23,8 @@ _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 60.0
 _STEADY_AFTER = 60.0
 """Seconds after which a worker process counts as one that works: the pause after its end is a short one again."""
+_END_TIMEOUT = 8.0
+"""Seconds that worker processes have, after a second signal, to end by themselves. Then they are killed."""
 _FAILED_STARTS = 5
 """So many in a row, of workers that once could start, are no mishap."""
 
@@ -57,11 +61,16 @@ class Supervisor:
         self._failed_starts = 0
         self._bad_ends: list[str] = []
         self._given_up: str | None = None
-        self._killed_by: int | None = None
+        self._signals = SignalCount()
+        self._told = contextlib.ExitStack()
+        self._ended_by: int | None = None
         self.was_signalled = False
 
     async def run(self) -> None:
-        """Run worker processes until SIGINT or SIGTERM, and wait for their ends. A second signal kills them.
+        """Run worker processes until SIGINT or SIGTERM, and wait for their ends.
+
+        A second signal is passed on: each worker process ends at once. What has not ended after a few seconds is
+        killed, and so is all at a third signal.
 
         Raises
         ------
@@ -71,7 +80,7 @@ class Supervisor:
             After a second signal, with the exit status that a shell has for it.
         """
         self._log(logging.INFO, "start_supervisor", "Starting %d worker processes (pid %d)", self._count, os.getpid())
-        with self._signal_handlers():
+        with forked_children.released(), self._signal_handlers(), self._told:
             await asyncio.gather(*(self._keep(number) for number in range(1, self._count + 1)))
         self._log(logging.INFO, "stop_supervisor", "All worker processes have ended")
         self._raise_what_went_wrong()
@@ -100,6 +109,8 @@ class Supervisor:
         self._log(logging.INFO, "start_process", "Worker process %d has pid %d", number, process.pid)
         if self._stopping.is_set():  # it was told while this one was being made
             process.stop()
+        if self._ended_by is not None:
+            process.send_signal(self._ended_by)
         try:
             return await process.ended()
         finally:
@@ -160,8 +171,10 @@ class Supervisor:
         self.stop()
 
     def _note_last_end(self, number: int, end: End) -> None:
-        """One that was stopped before it had started has done nothing that could have gone wrong."""
-        if end.code == 0 or (self._stopping.is_set() and not end.has_started):
+        """One that was stopped before it had started has done nothing that could have gone wrong. So has one that a
+        second signal has ended.
+        """
+        if end.code == 0 or self._ended_by is not None or (self._stopping.is_set() and not end.has_started):
             return
         self._bad_ends.append(f"{number} ({end.words})")
         self._log(logging.ERROR, "process_died", "Worker process %d has died: %s", number, end.words)
@@ -181,25 +194,48 @@ class Supervisor:
 
     def _at_signal(self, number: int) -> None:
         self.was_signalled = True
-        if not self._stopping.is_set():
-            message = "Stopping %d worker processes gracefully; another signal kills them"
-            self._log(logging.INFO, "stopping_processes", message, len(self._running))
-            self.stop()
+        count = self._signals.add(number)
+        if count == 0:
             return
-        self._killed_by = number
-        self._log(logging.WARNING, "killing_processes", "Killing %d worker processes", len(self._running))
+        if not self._stopping.is_set():
+            self.stop()
+            message = "Stopping %d worker processes gracefully; another signal ends them at once"
+            self._log(logging.INFO, "stopping_processes", message, len(self._running))
+        elif self._ended_by is None:
+            self._end(number)
+        else:
+            self._kill()
+
+    def _end(self, number: int) -> None:
+        self._ended_by = number
+        message = "Ending %d worker processes at once; another signal kills them"
+        self._log(logging.WARNING, "ending_processes", message, len(self._running))
+        for process in self._running.values():
+            process.send_signal(number)
+        asyncio.get_running_loop().call_later(_END_TIMEOUT, self._kill)
+
+    def _kill(self) -> None:
+        if self._running:
+            self._log(logging.WARNING, "killing_processes", "Killing %d worker processes", len(self._running))
         for process in self._running.values():
             process.kill()
 
     def stop(self) -> None:
         """Stop the workers gracefully. A second call changes nothing."""
+        if self._running and not self._stopping.is_set():
+            self._told.enter_context(long_waits.told(self._tell_running))
         self._stopping.set()
         for process in self._running.values():
             process.stop()
 
+    def _tell_running(self, waited: float) -> None:
+        running = ", ".join(f"{number} (pid {process.pid})" for number, process in sorted(self._running.items()))
+        message = "Waiting for worker processes to end (%.0f s): %s"
+        self._log(logging.INFO, "waiting_for_processes", message, waited, running)
+
     def _raise_what_went_wrong(self) -> None:
-        if self._killed_by is not None:
-            raise SystemExit(128 + self._killed_by)
+        if self._ended_by is not None:
+            raise SystemExit(128 + self._ended_by)
         if self._given_up is not None:
             raise exceptions.WorkerProcessFailed(self._given_up)
         if self._bad_ends:

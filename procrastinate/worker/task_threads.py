@@ -9,7 +9,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from procrastinate.logs import get_logger
 
@@ -29,7 +29,9 @@ class NoThread(BaseException):
 class SyncCalls(Protocol):
     """Where sync tasks run."""
 
-    async def run(self, call: Callable[[], T], discard: Callable[[T], None]) -> T:
+    async def run(
+        self, call: Callable[[], T], discard: Callable[[T], None], on_left: Callable[[], None] | None = None
+    ) -> T:
         """As :meth:`TaskThreads.run`."""
         ...
 
@@ -107,6 +109,7 @@ class TaskThreads:
         self._threads = _DaemonThreads()
         self._on_returned = on_returned
         self._left = 0
+        self._awaited: set[Future[Any]] = set()
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -114,13 +117,22 @@ class TaskThreads:
         """How many threads still run what nobody waits for."""
         return self._left
 
-    async def run(self, call: Callable[[], T], discard: Callable[[T], None]) -> T:
+    @property
+    def awaited(self) -> set[Future[Any]]:
+        """The calls that are waited for."""
+        return set(self._awaited)
+
+    async def run(
+        self, call: Callable[[], T], discard: Callable[[T], None], on_left: Callable[[], None] | None = None
+    ) -> T:
         """Call in a thread. When this is cancelled, ``discard`` gets, in the thread, what the call returns later.
 
         Parameters
         ----------
         call:
             Raises nothing.
+        on_left:
+            Called when this is cancelled and the call goes on in its thread.
 
         Raises
         ------
@@ -128,11 +140,15 @@ class TaskThreads:
             The system has refused a thread for some seconds, or until this was cancelled. The call is not made.
         """
         future = await self._submit(call)
+        self._awaited.add(future)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
-            self._leave(future, discard)
+            if self._leave(future, discard) and on_left is not None:
+                on_left()
             raise
+        finally:
+            self._awaited.discard(future)
 
     def close(self) -> None:
         """Start no more calls, and wait for none."""
@@ -153,11 +169,13 @@ class TaskThreads:
                 raise NoThread from cancelled
         raise NoThread
 
-    def _leave(self, future: Future[T], discard: Callable[[T], None]) -> None:
-        if future.cancel():  # it had not begun
-            return
+    def _leave(self, future: Future[T], discard: Callable[[T], None]) -> bool:
+        """Wait for a call no more, and return whether it has begun and goes on."""
+        if future.cancel():
+            return False
         self._left += 1
         future.add_done_callback(functools.partial(self._return, discard))
+        return True
 
     def _return(self, discard: Callable[[T], None], future: Future[T]) -> None:
         """In the thread, or here if it has just returned."""

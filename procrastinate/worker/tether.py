@@ -106,4 +106,7 @@ class SupervisorsEnd:
         """Have the worker stop. What it has said by now can still be asked for."""
         for word in Word:
             self.has_said(word)
+        with contextlib.suppress(OSError):
+            # A process that was forked here has a copy of this end, and would keep the worker from its stop.
+            self._end.shutdown(socket.SHUT_RDWR)
         self._end.close()

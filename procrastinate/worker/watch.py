@@ -88,6 +88,8 @@ class Watch:
     def __init__(self, interval: float) -> None:
         self._interval = interval
         self._suspects: dict[tuple[int, str], _Suspect] = {}
+        self.new_with_jobs: list[LateWorker] = []
+        """The workers that hold jobs and are watched since the last look."""
 
     def look(self, late: Sequence[LateWorker], *, asked: float, answered: float, pause: float) -> list[LateWorker]:
         """Return those of the late workers that are dead.
@@ -101,6 +103,7 @@ class Watch:
         """
         before = self._suspects
         self._suspects = {}
+        self.new_with_jobs = [seen for seen in late if seen.has_jobs and (seen.id, seen.heartbeat) not in before]
         for seen in late:
             key = seen.id, seen.heartbeat
             known = before.get(key)

@@ -15,10 +15,9 @@ from procrastinate.manager import JobManager
 from procrastinate.middleware import TaskMiddleware, WorkerMiddleware
 from procrastinate.schema import SchemaManager
 from procrastinate.tasks import Task
-from procrastinate.worker import exits, forked_children, options
+from procrastinate.worker import exits, forked_children, options, signals
 from procrastinate.worker.option import Option
 from procrastinate.worker.session import Session
-from procrastinate.worker.signals import on_stop_signal
 from procrastinate.worker.unknown_tasks import UnknownTasks
 
 if TYPE_CHECKING:
@@ -144,7 +143,10 @@ class Worker:
         self.use_settings(settings)
         self.worker_id: int | None = None
         self.stop_requested = False
-        self.signalled = False
+        self.ends_at_once = False
+        """Whether running jobs are waited for no more: a second signal or cancellation has come."""
+        self._run_task: asyncio.Task[Any] | None = None
+        self._registering: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.own_context = contextvars.Context()
         """The context variables that the program had set when it started the worker. Each job starts with a copy."""
@@ -171,10 +173,31 @@ class Worker:
     def _stop_session(self) -> None:
         if self._session is not None:
             self._session.stop()
+        elif self._registering is not None:
+            self._registering.cancel()
 
-    def _stop_at_signal(self) -> None:
-        self.signalled = True
+    def stop_with_supervisor(self) -> None:
+        """Stop as at a first signal: the next one ends the worker at once."""
+        signals.note_stop()
         self.stop()
+
+    def stop_at_signal(self) -> None:
+        """Stop gracefully. Called by a signal handler."""
+        self.stop()
+
+    def end_at_signal(self, *, cancel: bool) -> None:
+        """End at once. Called by a signal handler.
+
+        Parameters
+        ----------
+        cancel:
+            False if the program cancels the worker by itself.
+        """
+        self.ends_at_once = True
+        if self._session is not None:
+            self._session.hasten()
+        if cancel and self._run_task is not None and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._run_task.cancel, context=self.own_context.copy())
 
     def find_task(self, task_name: str) -> Task[Any, Any, Any]:
         """The task of that name.
@@ -216,29 +239,50 @@ class Worker:
         """
         self.own_context = contextvars.copy_context()
         self._loop = asyncio.get_running_loop()
+        self._run_task = asyncio.current_task()
+        with forked_children.released(), self._signal_handlers(), exits.contained(self._loop, self.own_context):
+            await self._run_connected(on_start)
+
+    async def _run_connected(self, on_start: Callable[[], None] | None) -> None:
         connector = self.app.connector.get_worker_connector()
         owned = connector is not self.app.connector
         if owned:
             await connector.open_async()
         try:
-            with forked_children.released(), self._signal_handlers(), exits.contained(self._loop, self.own_context):
-                await self._run_session(JobManager(connector), on_start)
+            await self._run_session(JobManager(connector), on_start)
         finally:
             if owned:
                 await connector.close_async()
 
     async def _run_session(self, manager: JobManager, on_start: Callable[[], None] | None) -> None:
-        await SchemaManager(manager.connector).check_schema_async()
-        self.worker_id = await manager.register_worker(self.settings.terms)
+        if not await self._is_registered_before_stop(manager):
+            return
         self._session = Session(self, manager)
         if on_start is not None:
             on_start()
         await self._session.run()
 
+    async def _is_registered_before_stop(self, manager: JobManager) -> bool:
+        """Register, and return True. False if the worker is stopped before: the database may not answer."""
+        self._registering = asyncio.create_task(self._register(manager))
+        try:
+            await self._registering
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            self.logger.info("Stopping worker before it has started", extra={"action": "stopping_worker"})
+            return False
+        return True
+
+    async def _register(self, manager: JobManager) -> None:
+        await SchemaManager(manager.connector).check_schema_async()
+        self.worker_id = await manager.register_worker(self.settings.terms)
+
     def _signal_handlers(self) -> contextlib.AbstractContextManager[None]:
         if not self.settings.install_signal_handlers:
             return contextlib.nullcontext()
-        return on_stop_signal(self._stop_at_signal)
+        return signals.handled(self)
 
 
 def _require_task(name: str, task: Task[Any, Any, Any] | None) -> Task[Any, Any, Any]:

@@ -100,7 +100,12 @@ class WorkerProcess:
         """Have it stop gracefully. A second call changes nothing."""
         self._tether.let_go()
 
+    def send_signal(self, number: int) -> None:
+        """Pass a signal on. A worker that was told to stop ends at once."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
     def kill(self) -> None:
-        """End it at once."""
+        """End it at once, without a chance to hand its jobs back."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import pathlib
+import signal
 import sys
 import time
+from multiprocessing.connection import Connection
 
 import procrastinate
 
@@ -43,6 +46,30 @@ def stay(place: str) -> None:
     (here / str(os.getpid())).touch()
     while not (here / "go").exists():
         time.sleep(0.01)
+
+
+@app.task(name="stay_in_thread")
+async def stay_in_thread() -> None:
+    """Wait for a thread of the event loop's, for which Python waits at its exit."""
+    await asyncio.to_thread(time.sleep, 600)
+
+
+@app.task(name="fork_and_interrupt")
+def fork_and_interrupt() -> None:
+    """Fork, send the child SIGINT, and print its exit code: 1, for it raises KeyboardInterrupt."""
+    forking = multiprocessing.get_context("fork")
+    here, there = forking.Pipe()
+    child = forking.Process(target=_say_and_sleep, args=(there,))
+    child.start()
+    here.recv()
+    os.kill(child.pid or 0, signal.SIGINT)
+    child.join(30)
+    print(f"child {child.exitcode}", flush=True)
+
+
+def _say_and_sleep(there: Connection) -> None:
+    there.send(None)
+    time.sleep(600)
 
 
 @app.task(name="print_loop")

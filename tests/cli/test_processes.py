@@ -15,6 +15,7 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
+from procrastinate.worker.heartbeat import LEAVING
 from tests.cli.command import DEADLINE, Command
 
 T = TypeVar("T")
@@ -41,7 +42,9 @@ class Supervised:
         self.supervisor: subprocess.Popen[str] | None = None
 
     def start(self, *arguments: str, started: int = 2, **environment: str) -> None:
-        """Start it, and wait for so many of its workers."""
+        """Start it, and wait for so many of its workers. One that was started before has ended."""
+        if self.supervisor is not None:
+            self.supervisor.communicate(timeout=DEADLINE)
         with self._log.open("w") as log:
             self.supervisor = self._command.start("worker", *arguments, stderr=log, **environment)
         until(lambda: self.logged.count("Starting worker on") >= started)
@@ -148,6 +151,7 @@ def test_one_signal_stops_all_gracefully(supervised: Supervised, place: pathlib.
     supervised.send(number)
     until(lambda: supervised.logged.count("Stopping worker: 1 jobs are running") == 2)
     assert supervised.statuses().count("doing") == 2
+    until(lambda: "Waiting for worker processes to end" in supervised.logged)
     (place / "go").touch()
     assert supervised.ended() == 0, supervised.logged
     assert sorted(supervised.statuses()) == ["succeeded", "succeeded", "todo"]
@@ -161,9 +165,25 @@ def test_a_signal_that_everybody_gets_is_one(supervised: Supervised, place: path
     supervised.defer("stay", 2, place=str(place))
     until(lambda: len(_pids(place)) == 2)
     workers = supervised.workers()
-    supervised.send(signal.SIGTERM)
     for pid in workers:
         os.kill(pid, signal.SIGTERM)
+    supervised.send(signal.SIGTERM)
+    until(lambda: supervised.logged.count("Stopping worker: 1 jobs are running") == 2)
+    (place / "go").touch()
+    assert supervised.ended() == 0, supervised.logged
+    assert supervised.statuses() == ["succeeded", "succeeded"]
+
+
+def test_a_signal_that_comes_twice_at_once_counts_once(supervised: Supervised, place: pathlib.Path) -> None:
+    """GNU ``timeout`` signals its child and then the process group."""
+    supervised.start("--processes=2")
+    supervised.defer("stay", 2, place=str(place))
+    until(lambda: len(_pids(place)) == 2)
+    workers = supervised.workers()
+    for _ in range(2):
+        supervised.send(signal.SIGTERM)
+        for pid in workers:
+            os.kill(pid, signal.SIGTERM)
     until(lambda: supervised.logged.count("Stopping worker: 1 jobs are running") == 2)
     (place / "go").touch()
     assert supervised.ended() == 0, supervised.logged
@@ -171,7 +191,9 @@ def test_a_signal_that_everybody_gets_is_one(supervised: Supervised, place: path
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_ends_the_wait(supervised: Supervised, place: pathlib.Path, number: signal.Signals) -> None:
+def test_a_second_signal_ends_all_processes_and_the_next_ones_soon_take_their_jobs(
+    supervised: Supervised, place: pathlib.Path, number: signal.Signals
+) -> None:
     """The exit status is what a shell has for the signal."""
     supervised.start("--processes=2")
     supervised.defer("stay", 2, place=str(place))
@@ -179,9 +201,40 @@ def test_a_second_signal_ends_the_wait(supervised: Supervised, place: pathlib.Pa
     supervised.workers()
     supervised.send(number)
     until(lambda: supervised.logged.count("Stopping worker: 1 jobs are running") == 2)
+    time.sleep(0.6)  # a second signal that comes sooner repeats the first
     supervised.send(number)
     assert supervised.ended() == 128 + number
+    assert supervised.logged.count("Ending worker at once: 1 jobs are cancelled") == 2
+    assert "status: Error" not in supervised.logged
     assert supervised.statuses() == ["doing", "doing"]
+    assert supervised.sql("SELECT stalled_timeout FROM procrastinate_workers") == [(LEAVING.stalled_timeout,)] * 2
+    (place / "go").touch()
+    supervised.start("--one-shot", "--processes=2")
+    until(lambda: supervised.statuses() == ["succeeded", "succeeded"])
+    assert supervised.ended() == 0, supervised.logged
+
+
+@pytest.mark.parametrize("uvloop", ["--uvloop", "--no-uvloop"])
+def test_a_second_interrupt_ends_a_single_worker_whose_job_waits_in_a_thread(
+    supervised: Supervised, uvloop: str
+) -> None:
+    """Python alone would wait for the thread at its exit."""
+    supervised.defer("stay_in_thread")
+    supervised.start(uvloop, started=1)
+    until(lambda: "Starting job" in supervised.logged)
+    supervised.send(signal.SIGINT)
+    until(lambda: "Stopping worker: 1 jobs are running" in supervised.logged)
+    time.sleep(0.6)  # a second signal that comes sooner repeats the first
+    supervised.send(signal.SIGINT)
+    assert supervised.ended() == -signal.SIGINT
+    assert supervised.statuses() == ["todo"]
+
+
+def test_an_interrupt_raises_in_a_process_that_a_job_forks(database_url: str, connection: sa.Connection) -> None:
+    connection.execute(
+        sa.text("INSERT INTO procrastinate_jobs (task_name, queue_name) VALUES ('fork_and_interrupt', 'default')")
+    )
+    assert "child 1" in Command(database_url).run("worker", "--one-shot").stdout
 
 
 def test_a_process_that_is_killed_is_replaced_and_its_job_rescued(supervised: Supervised, place: pathlib.Path) -> None:

@@ -21,6 +21,14 @@ def look(run: Run, judge: int) -> list[LateWorker]:
     return run(core.list_late_workers, worker_id=judge, **HASTY)
 
 
+def test_a_heartbeat_may_bring_terms_by_which_the_worker_is_judged_from_then_on(run: Run) -> None:
+    leaving = run(core.register_worker, PATIENT)
+    assert run(core.update_heartbeat, leaving, WorkerTerms(heartbeat_interval=1, stalled_timeout=2))
+    silence(run, leaving, seconds=10)
+    (seen,) = look(run, worker(run))
+    assert (seen.id, seen.heartbeat_interval, seen.stalled_timeout) == (leaving, 1, 2)
+
+
 def test_a_worker_that_may_be_silent_for_longer_is_not_pruned(run: Run) -> None:
     patient, other = run(core.register_worker, PATIENT), worker(run)
     for worker_id in (patient, other):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import sys
 import time
 from multiprocessing.connection import Connection
 from types import FrameType
+from typing import Any
 
 from procrastinate.adapters.worker_connector import WorkerConnector
 from procrastinate.app import App
@@ -24,15 +26,16 @@ def _sleep(ready: Connection) -> None:
     time.sleep(600)
 
 
-def _exit_code_after(number: int) -> int | None:
-    here, there = forking.Pipe()
-    child = forking.Process(target=_sleep, args=(there,))
+def _exit_code_after(number: int, method: str = "fork") -> int | None:
+    context: Any = multiprocessing.get_context(method)
+    here, there = context.Pipe()
+    child = context.Process(target=_sleep, args=(there,))
     child.start()
     here.recv()
     assert child.pid is not None
     os.kill(child.pid, number)
     child.join(PATIENCE)
-    code = child.exitcode
+    code: int | None = child.exitcode
     child.kill()
     child.join()
     return code
@@ -42,6 +45,12 @@ def _exit_code_after(number: int) -> int | None:
 def signal_child(number: int) -> None:
     """Signal a child of a thread, and print its exit code."""
     print(_exit_code_after(number), flush=True)
+
+
+@app.task(name="signal_process")
+def signal_process(number: int, method: str) -> None:
+    """Signal a process that was started in another way than by a fork, and print its exit code."""
+    print(_exit_code_after(number, method), flush=True)
 
 
 @app.task(name="signal_child_of_loop")
@@ -107,9 +116,21 @@ def _handler(number: int, frame: FrameType | None) -> None:
     os._exit(42)
 
 
+async def run_worker(**options: Any) -> None:
+    """Run the jobs on the loop that runs."""
+    async with app.open_async():
+        await app.run_worker_async(wait=False, **options)
+
+
 if __name__ == "__main__":
     options = json.loads(sys.argv[2])
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if options.pop("own_handler", False):
         signal.signal(signal.SIGTERM, _handler)
-    app.run_worker(wait=False, **options)
+    if options.pop("uvloop", False):
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run_worker(**options))
+    else:
+        app.run_worker(wait=False, **options)

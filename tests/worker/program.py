@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import pathlib
@@ -29,6 +30,26 @@ async def wait_until_cancelled(context: JobContext) -> None:
     """Runs until it is cancelled; the second time, not at all."""
     if context.job.attempts == 0:
         await asyncio.Event().wait()
+
+
+@app.task(name="sleep_in_loop", queue="program")
+async def sleep_in_loop() -> None:
+    """Blocks the event loop."""
+    time.sleep(600)  # noqa: ASYNC251
+
+
+@app.task(name="stay_in_thread", queue="program")
+async def stay_in_thread() -> None:
+    """Waits for a thread of the event loop's, for which Python waits at its exit."""
+    await asyncio.to_thread(time.sleep, 600)
+
+
+@app.task(name="refuse_to_end", queue="program")
+async def refuse_to_end() -> None:
+    """Goes on whenever it is cancelled."""
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(600)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,27 @@ async def test_sigint_raises_keyboard_interrupt_in_a_forked_child(
     await queue.succeeded(job_id)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("task", ["signal_child", "signal_child_of_loop"])
+async def test_signals_reach_a_forked_child_of_a_worker_on_uvloop(
+    app: App, queue: Queue, database_url: str, task: str, number: signal.Signals
+) -> None:
+    pytest.importorskip("uvloop")
+    job_id = await app.configure_task(task).defer_async(number=number)
+    expected = str(-number) if number is signal.SIGTERM else "1"
+    assert await run(database_url, uvloop=True) == expected
+    await queue.succeeded(job_id)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+async def test_sigint_raises_keyboard_interrupt_in_a_process_that_is_not_forked_from_the_worker(
+    app: App, queue: Queue, database_url: str, method: str
+) -> None:
+    job_id = await app.configure_task("signal_process").defer_async(number=signal.SIGINT, method=method)
+    assert await run(database_url) == "1"
+    await queue.succeeded(job_id)
+
+
 @HANDLERS
 async def test_a_pool_with_busy_processes_can_be_left(
     app: App, queue: Queue, database_url: str, handlers: bool

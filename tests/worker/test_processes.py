@@ -17,7 +17,7 @@ import pytest
 from procrastinate.app import App
 from procrastinate.core import Status
 from tests import database
-from tests.worker.running import Queue, Workers, connector_for, soon, until
+from tests.worker.running import Queue, Workers, connector_for, happens, soon, until
 
 Process = asyncio.subprocess.Process
 StartProcess = Callable[..., Awaitable[Process]]
@@ -97,24 +97,6 @@ async def test_a_signal_stops_it_gracefully(
     assert queue.sql("SELECT count(*) FROM procrastinate_workers") == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_second_signal_ends_it_at_once_and_the_next_worker_takes_the_job(
-    app: App, start: StartProcess, queue: Queue, number: signal.Signals
-) -> None:
-    job_id = await app.configure_task("wait_until_cancelled", queue="program").defer_async()
-    process = await start()
-    await says(process, "Starting job")
-    process.send_signal(number)
-    await says(process, "Stopping worker: 1 jobs are running")
-    process.send_signal(number)
-    code, logged = await ended(process)
-    assert code == -number, logged
-    assert queue.status(job_id) is Status.DOING
-    queue.sql("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'")
-    code, logged = await ended(await start(wait=False))
-    assert (code, queue.status(job_id)) == (0, Status.SUCCEEDED), logged
-
-
 async def test_a_process_that_is_killed_leaves_its_job_to_another(
     app: App, start: StartProcess, queue: Queue, workers: Workers, file: pathlib.Path
 ) -> None:
@@ -181,6 +163,29 @@ async def test_signal_handlers_are_as_before_when_the_last_of_several_workers_ha
     await until(lambda: first.worker.worker_id is not None and second.worker.worker_id is not None)
     await first.stopped()
     assert handlers() != before
+    await second.stopped()
+    assert handlers() == before
+
+
+async def test_signal_handlers_are_as_before_when_the_last_worker_came_after_a_signal(
+    app: App, workers: Workers
+) -> None:
+    before = handlers()
+    started, may_end = threading.Event(), threading.Event()
+
+    @app.task
+    def task() -> None:
+        started.set()
+        assert may_end.wait(30)
+
+    await task.defer_async()
+    first = workers.start(install_signal_handlers=True)
+    await happens(started)
+    os.kill(os.getpid(), signal.SIGTERM)
+    second = workers.start(install_signal_handlers=True)
+    await until(lambda: second.worker.worker_id is not None)
+    may_end.set()
+    await first.ended()
     await second.stopped()
     assert handlers() == before
 

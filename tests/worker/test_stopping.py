@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from procrastinate import exceptions
 from procrastinate.app import App
@@ -107,6 +108,20 @@ async def test_a_worker_may_be_stopped_while_it_starts(workers: Workers) -> None
         for _ in range(steps):
             await asyncio.sleep(0)
         await running.stopped()
+
+
+async def test_a_worker_that_waits_for_the_database_at_its_start_stops_at_once(
+    workers: Workers, queue: Queue, engine: sa.Engine
+) -> None:
+    with engine.begin() as holder:
+        holder.execute(sa.text("LOCK TABLE procrastinate_workers IN ACCESS EXCLUSIVE MODE"))
+        running = workers.start()
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        await until(lambda: queue.sql(waiting))
+        await running.stopped()
+    assert queue.sql("SELECT count(*) FROM procrastinate_workers") == 0
 
 
 async def test_a_worker_may_be_stopped_from_another_thread(app: App, database_url: str, queue: Queue) -> None:

@@ -1,0 +1,20 @@
+"""Commands that wait for the database say so."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+
+from procrastinate.long_waits import told_by_thread
+
+logger = logging.getLogger(__name__)
+
+
+def database_awaited() -> contextlib.AbstractContextManager[None]:
+    """Log, while the block lasts, that it waits for the database."""
+    return told_by_thread(_tell)
+
+
+def _tell(waited: float) -> None:
+    message = "Waiting for the database (%.0f s): it does not answer, or another session has locked a table"
+    logger.warning(message, waited, extra={"action": "database_awaited"})
