@@ -270,6 +270,11 @@ def read_clock(tables: Tables) -> float:
     return tables.now.timestamp()
 
 
+@IMPLEMENTED.of(core.list_unfit_settings)
+def list_unfit_settings(tables: Tables) -> list[str]:
+    return []
+
+
 @IMPLEMENTED.of(core.jobs_table_exists)
 def jobs_table_exists(tables: Tables) -> bool:
     return tables.exist

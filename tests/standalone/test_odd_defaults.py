@@ -7,6 +7,7 @@ import datetime
 import pytest
 import sqlalchemy as sa
 
+from procrastinate import exceptions
 from procrastinate.app import App
 from procrastinate.jobs import Status
 from procrastinate.retry import RetryStrategy
@@ -28,21 +29,20 @@ SETTINGS = [
     ("default_transaction_deferrable", "on"),
     ("default_transaction_isolation", "serializable"),
     ("default_transaction_isolation", "repeatable read"),
-    ("default_transaction_read_only", "on"),
     ("enable_indexscan", "off"),
     ("extra_float_digits", "0"),
     ("from_collapse_limit", "1"),
-    ("idle_in_transaction_session_timeout", "2s"),
+    ("idle_in_transaction_session_timeout", "20s"),
     ("idle_session_timeout", "300ms"),
     ("jit_above_cost", "0"),
     ("lc_messages", "C"),
-    ("lock_timeout", "5s"),
+    ("lock_timeout", "20s"),
     ("plan_cache_mode", "force_generic_plan"),
     ("quote_all_identifiers", "on"),
     ("row_security", "off"),
     ("search_path", "elsewhere, public"),
     ("standard_conforming_strings", "off"),
-    ("statement_timeout", "5s"),
+    ("statement_timeout", "20s"),
     ("synchronous_commit", "off"),
     ("transform_null_equals", "on"),
     ("xmlbinary", "hex"),
@@ -95,3 +95,26 @@ async def test_schema_program_and_worker_go_on(empty_database_url: str, name: st
         assert counts["succeeded"] == 3
         await manager.delete_old_jobs(nb_hours=0)
         assert await manager.list_jobs_async() == []
+
+
+@pytest.mark.parametrize(("name", "value"), [("array_nulls", "off"), ("session_replication_role", "replica")])
+async def test_a_worker_names_the_setting_with_which_it_cannot_work(database_url: str, name: str, value: str) -> None:
+    set_default(database_url, name, value)
+    app = App(connector=libpq_url(database_url))
+    async with app.open_async():
+        with pytest.raises(exceptions.UnfitSettings, match=f"{name} = {value}.*RESET {name}"):
+            await app.run_worker_async(wait=False, install_signal_handlers=False)
+        with pytest.raises(exceptions.UnfitSettings):
+            await app.schema_manager.check_schema_async()
+
+
+async def test_a_program_that_may_only_read_is_told_so(database_url: str, empty_database_url: str) -> None:
+    """A worker asks for transactions that may write. A program says by itself what it wants."""
+    for url in (database_url, empty_database_url):
+        set_default(url, "default_transaction_read_only", "on")
+    async with App(connector=libpq_url(database_url)).open_async() as app:
+        with pytest.raises(exceptions.ConnectorException, match="read-only transaction"):
+            await app.configure_task("task").defer_async()
+    async with App(connector=libpq_url(empty_database_url)).open_async() as app:
+        with pytest.raises(exceptions.ConnectorException, match="read-only transaction"):
+            await app.schema_manager.apply_schema_async()

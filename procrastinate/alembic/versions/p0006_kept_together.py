@@ -27,10 +27,10 @@ depends_on = None
 # pg_dump and pg_restore switch check_function_bodies off, in every session and in every script. A role or a database
 # for which it is off is no restore.
 IS_SET_BY_SESSION = """
-CREATE FUNCTION procrastinate_is_set_by_session(setting text) RETURNS boolean
+CREATE FUNCTION procrastinate_is_set_by_session(setting_name text) RETURNS boolean
 LANGUAGE sql STABLE
 AS $function$
-    SELECT source IN ('client', 'session') FROM pg_catalog.pg_settings WHERE name = setting
+    SELECT source IN ('client', 'session') FROM pg_catalog.pg_settings WHERE name = setting_name
 $function$
 """
 

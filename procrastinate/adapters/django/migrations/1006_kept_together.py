@@ -31,10 +31,10 @@ BEGIN
             HINT = 'End their transactions (pg_stat_activity shows them), and repeat the migration';
 END
 $do$;""",
-r"""CREATE FUNCTION procrastinate_is_set_by_session(setting text) RETURNS boolean
+r"""CREATE FUNCTION procrastinate_is_set_by_session(setting_name text) RETURNS boolean
 LANGUAGE sql STABLE
 AS $function$
-    SELECT source IN ('client', 'session') FROM pg_catalog.pg_settings WHERE name = setting
+    SELECT source IN ('client', 'session') FROM pg_catalog.pg_settings WHERE name = setting_name
 $function$;""",
 r"""CREATE FUNCTION procrastinate_is_restoring() RETURNS boolean
 LANGUAGE sql STABLE
