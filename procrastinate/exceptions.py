@@ -165,6 +165,10 @@ class SchemaConflict(ConnectorException):
     """The schema cannot be applied to what the database has."""
 
 
+class UnfitSettings(ConnectorException):
+    """A setting of the role or the database keeps workers from their work."""
+
+
 class TablesOf3x(SchemaConflict):
     """The tables are of Procrastinate 3.x, and this release cannot take them over: let the workers of 3.x finish their
     jobs, and drop the tables; or apply the schema to another database, or to another PostgreSQL schema (search_path).

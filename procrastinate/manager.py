@@ -295,8 +295,8 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
             limit=_DELETE_BATCH,
         )
         deletion = await self._run_async(connection, delete)
-        while deletion.count == _DELETE_BATCH:
-            deletion = await self._run_async(connection, functools.partial(delete, after=deletion.last))
+        while deletion.next_place is not None:
+            deletion = await self._run_async(connection, functools.partial(delete, after=deletion.next_place))
 
     # The database
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
-from procrastinate import exceptions
+from procrastinate import core, exceptions
 from procrastinate.alembic import revisions, runner
 from procrastinate.alembic.settings import VERSION_TABLE, VERSIONS_LOCATION
 from procrastinate.connector import BaseConnector
@@ -62,12 +63,17 @@ class SchemaManager:
             It is older, or not there.
         TablesOf3x
             The tables are those of Procrastinate 3.x.
+        UnfitSettings
+            The role or the database has a setting with which no worker can do its work.
         """
-        _compare(self.connector.get_sync_connector().run(revisions.fit_revision))
+        connector = self.connector.get_sync_connector()
+        _compare(connector.run(revisions.fit_revision))
+        _refuse_settings(connector.run(core.list_unfit_settings))
 
     async def check_schema_async(self) -> None:
         """As :meth:`check_schema`."""
         _compare(await self.connector.run_async(revisions.fit_revision))
+        _refuse_settings(await self.connector.run_async(core.list_unfit_settings))
 
 
 def _compare(current: str | None) -> None:
@@ -83,6 +89,15 @@ def _compare(current: str | None) -> None:
             "The schema is at revision %s, which this release does not know: a newer release has applied it",
             current,
             extra={"action": "schema_is_newer", "revision": current, "known": known[-1]},
+        )
+
+
+def _refuse_settings(unfit: Sequence[str]) -> None:
+    if unfit:
+        names = ", ".join(setting.partition(" ")[0] for setting in unfit)
+        raise exceptions.UnfitSettings(
+            f"No worker can do its work with {', '.join(unfit)}, which the role or the database has: "
+            f"set it otherwise for the workers' role (ALTER ROLE ... RESET {names}, or SET it to its default)"
         )
 
 

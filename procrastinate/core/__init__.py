@@ -23,7 +23,7 @@ from procrastinate.core.defer import (
 from procrastinate.core.enums import EventType, Readiness, Status
 from procrastinate.core.fetch import fetch_jobs
 from procrastinate.core.give_back import give_back_jobs
-from procrastinate.core.health import jobs_table_exists, read_clock
+from procrastinate.core.health import jobs_table_exists, list_unfit_settings, read_clock
 from procrastinate.core.listing import JobFilter, count_by_lock, count_by_queue, count_by_task, list_jobs
 from procrastinate.core.liveness import (
     list_late_workers,
@@ -134,6 +134,7 @@ __all__ = [
     "list_jobs_to_abort",
     "list_late_workers",
     "list_stalled_jobs",
+    "list_unfit_settings",
     "metadata",
     "promote_jobs",
     "prune_stalled_workers",

@@ -38,3 +38,16 @@ _DEFAULTS_SUIT: sa.Select[Any] = sa.select(
         _setting("default_transaction_read_only") == "off",
     )
 )
+
+
+def list_unfit_settings(connection: sa.Connection) -> list[str]:
+    """Return the settings of this session with which no worker can do its work, as ``name = value``."""
+    row = connection.execute(_SETTINGS).one()
+    return [f"{name} = {value}" for name, value in row._mapping.items() if _UNFIT[name] == value]
+
+
+_UNFIT = {
+    "array_nulls": "off",  # outcomes are written as arrays that have gaps
+    "session_replication_role": "replica",  # no trigger fires: no history, no notification, no lock is handed on
+}
+_SETTINGS: sa.Select[Any] = sa.select(*[_setting(name).label(name) for name in _UNFIT])  # type: ignore[assignment]

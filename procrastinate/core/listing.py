@@ -3,21 +3,60 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from procrastinate.core.enums import Status
 from procrastinate.core.fetch import STORED_COLUMNS, stored_job
 from procrastinate.core.records import JobCounts, StoredJob
-from procrastinate.core.tables import jobs, status_literal
+from procrastinate.core.tables import (
+    due_at,
+    is_parked,
+    is_ready_in_any_queue,
+    is_upcoming,
+    jobs,
+    status_literal,
+)
 
 _ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.ABORTED)
 
 
 def _has_status(status: Status) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions as the partial indexes have them. Every ended job has the time of its end."""
-    has_ended = [jobs.c.finished_at.is_not(None)] if status in _ENDED else []
-    return [jobs.c.status == status_literal(status), *has_ended]
+    """Return the conditions as the partial indexes have them.
+
+    Every ended job has the time of its end. A waiting one is in one of three states, and the triggers see to it that
+    there is no fourth.
+    """
+    conditions: list[sa.ColumnElement[bool]] = [jobs.c.status == status_literal(status)]
+    if status in _ENDED:
+        conditions.append(jobs.c.finished_at.is_not(None))
+    if status is Status.TODO:
+        conditions.append(sa.or_(is_ready_in_any_queue(), is_upcoming(), is_parked()))
+    return conditions
+
+
+def first_waiting(limit: int) -> sa.Select[tuple[int]]:
+    """Return a query for the ids of the first waiting jobs of each state, at most ``limit`` of one state.
+
+    In the order in which jobs become ready and run. Each part stops at its limit, however long the table is.
+    """
+    rank = (jobs.c.priority.desc(), jobs.c.id)
+    parts = (
+        sa.select(jobs.c.id).where(is_ready_in_any_queue()).order_by(*rank),
+        sa.select(jobs.c.id).where(is_upcoming()).order_by(due_at(), *rank),
+        sa.select(jobs.c.id).where(is_parked()).order_by(jobs.c.lock, *rank),
+    )
+    limited = (sa.select(part.limit(sa.literal_column(str(limit))).subquery()) for part in parts)
+    return sa.select(sa.union_all(*limited).subquery("waiting").c.id)
+
+
+@functools.cache
+def first_waiting_sql(limit: int) -> str:
+    """Return :func:`first_waiting` as text without parameters, for a query that another library makes."""
+    dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+    return str(first_waiting(limit).compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,9 +88,14 @@ def list_jobs(
     limit, after_id:
         To read a long list in pages: at most so many, and only those with a greater id.
     """
-    statement = sa.select(*STORED_COLUMNS).where(*job_filter.conditions()).order_by(jobs.c.id)
+    statement = sa.select(*STORED_COLUMNS).where(*job_filter.conditions())
     if after_id is not None:
         statement = statement.where(jobs.c.id > after_id)
+    if job_filter.status is Status.TODO and after_id is None:
+        # Most jobs before the first waiting one have ended. Not by the id itself, or PostgreSQL would walk over them.
+        statement = statement.order_by(jobs.c.id + sa.literal_column("0"))
+    else:
+        statement = statement.order_by(jobs.c.id)
     if limit is not None:
         statement = statement.limit(limit)
     return [stored_job(row) for row in connection.execute(statement)]
@@ -63,14 +107,23 @@ _COUNTED = (Status.TODO, Status.DOING, Status.SUCCEEDED, Status.FAILED, Status.C
 def _count_by(
     connection: sa.Connection, column: sa.ColumnElement[str | None], job_filter: JobFilter
 ) -> list[JobCounts]:
-    by_status = (
-        sa.func.count().filter(jobs.c.status == status_literal(status)).label(status.value) for status in _COUNTED
-    )
-    statement = (
-        sa.select(column.label("name"), sa.func.count().label("jobs_count"), *by_status)
+    """Count once for each name and status, which PostgreSQL does in parallel, and then put a name in one row."""
+    counted = (
+        sa.select(column.label("name"), jobs.c.status, sa.func.count().label("number"))
         .where(column.is_not(None), *job_filter.conditions())
-        .group_by(column)
-        .order_by(column)
+        .group_by(column, jobs.c.status)
+        .subquery("counted")
+    )
+
+    def total(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+        number = sa.func.sum(counted.c.number)
+        return sa.cast(sa.func.coalesce(number.filter(*conditions) if conditions else number, 0), sa.BigInteger)
+
+    by_status = (total(counted.c.status == status_literal(status)).label(status.value) for status in _COUNTED)
+    statement = (
+        sa.select(counted.c.name, total().label("jobs_count"), *by_status)
+        .group_by(counted.c.name)
+        .order_by(counted.c.name)
     )
     return [JobCounts(**row._mapping) for row in connection.execute(statement)]
 

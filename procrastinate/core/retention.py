@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -13,10 +14,13 @@ from procrastinate.core.enums import Status
 from procrastinate.core.operation import atomic
 from procrastinate.core.tables import jobs, metadata, status_literal
 
+_LOOKED_AT = 20
+"""A deletion from one queue looks at so many times ``limit`` old jobs of all queues: no index has the queue."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DeletionPlace:
-    """Where a deletion goes on: the status of the last deleted job, and its end as PostgreSQL writes it."""
+    """Where a deletion goes on: the status of the last job that was looked at, and its end in ISO 8601."""
 
     status: Status
     finished_at: str
@@ -24,10 +28,10 @@ class DeletionPlace:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Deletion:
-    """How many jobs a statement deleted, and the place of the last of them; ``None`` if it deleted none."""
+    """How many jobs a statement deleted, and where the next goes on; ``None`` if there is nothing more."""
 
     count: int
-    last: DeletionPlace | None
+    next_place: DeletionPlace | None
 
 
 def delete_finished_part(
@@ -41,46 +45,85 @@ def delete_finished_part(
 ) -> Deletion:
     """Delete up to ``limit`` jobs that ended longer ago than ``older_than``, with their history.
 
-    One short statement: call it until it deletes less than ``limit``, so that no transaction is long.
+    One short statement: call it until it has no ``next_place``, so that no transaction is long.
     It passes over jobs that another transaction holds.
 
     Parameters
     ----------
     statuses:
         Those of succeeded, failed, cancelled and aborted that are to go.
+    queue_name:
+        Those of one queue only. A statement may then delete none, and have a place all the same.
     after:
-        The ``last`` of the deletion before. Without it, a deletion walks over all that vacuum cannot clean yet.
+        The ``next_place`` of the deletion before. Without it, a deletion walks over all that vacuum cannot clean yet.
     """
-    # Along the index of finished jobs: literal statuses keep the question inside it, and the order stops at the limit.
+    old = _old_jobs(older_than, statuses, after)
+    if queue_name is None:
+        return _delete(connection, _locked(old.limit(limit)), limit)
+    seen = old.add_columns(jobs.c.queue_name).limit(limit * _LOOKED_AT).cte("seen")
+    of_queue = sa.select(jobs.c.id).where(
+        is_one_of(jobs.c.id, sa.select(seen.c.id).where(seen.c.queue_name == queue_name).limit(limit))
+    )
+    return _delete(connection, _locked(of_queue), limit, seen)
+
+
+def _old_jobs(
+    older_than: datetime.timedelta, statuses: Collection[Status], after: DeletionPlace | None
+) -> sa.Select[Any]:
+    """Return a walk along the index of finished jobs: literal statuses keep it there, and a limit can stop it."""
     old = (
-        sa.select(jobs.c.id)
+        sa.select(jobs.c.id, jobs.c.status, jobs.c.finished_at)
         .where(
             jobs.c.status.in_([status_literal(status) for status in statuses]),
             jobs.c.finished_at.is_not(None),
             jobs.c.finished_at < sa.func.now() - older_than,
         )
         .order_by(jobs.c.status, jobs.c.finished_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
     )
-    if queue_name is not None:
-        old = old.where(jobs.c.queue_name == queue_name)
-    if after is not None:
-        place = sa.tuple_(status_literal(after.status), sa.cast(after.finished_at, jobs.c.finished_at.type))
-        old = old.where(sa.tuple_(jobs.c.status, jobs.c.finished_at) >= place)
+    if after is None:
+        return old
+    place = sa.tuple_(status_literal(after.status), sa.cast(after.finished_at, jobs.c.finished_at.type))
+    return old.where(sa.tuple_(jobs.c.status, jobs.c.finished_at) >= place)
+
+
+def _locked(chosen: sa.Select[Any]) -> sa.Select[Any]:
+    return chosen.with_only_columns(jobs.c.id).with_for_update(of=jobs, skip_locked=True)
+
+
+def _delete(connection: sa.Connection, chosen: sa.Select[Any], limit: int, seen: sa.CTE | None = None) -> Deletion:
+    """Delete the chosen jobs. The next place is the last of them, or the last of those that were looked at."""
     deleted = (
-        sa.delete(jobs).where(is_one_of(jobs.c.id, old)).returning(jobs.c.status, jobs.c.finished_at).cte("deleted")
+        sa.delete(jobs).where(is_one_of(jobs.c.id, chosen)).returning(jobs.c.status, jobs.c.finished_at).cte("deleted")
     )
     status, finished_at = deleted.c
     last = (
-        sa.select(sa.func.count().over(), status, sa.cast(finished_at, sa.Text))
+        sa.select(sa.func.count().over(), status, _iso(finished_at))
         .order_by(status.desc(), finished_at.desc())
         .limit(1)
+        .subquery("last")
     )
-    row = connection.execute(last).one_or_none()
-    if row is None:
-        return Deletion(count=0, last=None)
-    return Deletion(count=row[0], last=DeletionPlace(status=row[1], finished_at=row[2]))
+    if seen is None:
+        row = connection.execute(sa.select(last)).one_or_none()
+        if row is None:
+            return Deletion(count=0, next_place=None)
+        return Deletion(count=row[0], next_place=_place(row[1:]) if row[0] == limit else None)
+    # The rows are in order, and the last of them is there if none was left out.
+    last_seen = (
+        sa.select(seen.c.status, _iso(seen.c.finished_at)).offset(limit * _LOOKED_AT - 1).limit(1).subquery("last_seen")
+    )
+    both = sa.select(sa.literal_column("1")).subquery("both").outerjoin(last, sa.true()).outerjoin(last_seen, sa.true())
+    count, *places = connection.execute(sa.select(last, last_seen).select_from(both)).one()
+    return Deletion(count=count or 0, next_place=_place(places[:2] if count == limit else places[2:]))
+
+
+def _iso(time: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+    """Return a time in ISO 8601, whatever the session's DateStyle: an abbreviated time zone could not be read back."""
+    return sa.func.trim(sa.cast(sa.func.to_json(time), sa.Text), '"')
+
+
+def _place(columns: Sequence[Any]) -> DeletionPlace | None:
+    status, finished_at = columns
+    return None if status is None else DeletionPlace(status=status, finished_at=finished_at)
 
 
 def delete_finished_jobs(
@@ -92,9 +135,14 @@ def delete_finished_jobs(
     limit: int = 1000,
 ) -> int:
     """Delete as :func:`delete_finished_part` does, from the start, and return how many jobs are gone."""
-    return delete_finished_part(
-        connection, older_than=older_than, statuses=statuses, queue_name=queue_name, limit=limit
-    ).count
+    after: DeletionPlace | None = None
+    while True:
+        deletion = delete_finished_part(
+            connection, older_than=older_than, statuses=statuses, queue_name=queue_name, limit=limit, after=after
+        )
+        after = deletion.next_place
+        if deletion.count or after is None:
+            return deletion.count
 
 
 @atomic

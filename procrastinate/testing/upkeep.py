@@ -254,12 +254,12 @@ def delete_finished_part(
         for row in tables.where(matching(queue_name=queue_name))
         if Status(row["status"]) in statuses and (tables.progress(row["id"]).finished_at or tables.now) < before
     ][:limit]
-    if not old:
-        return core.Deletion(count=0, last=None)
-    status, finished_at = Status(tables.jobs[old[-1]]["status"]), tables.progress(old[-1]).finished_at or tables.now
+    place: core.DeletionPlace | None = None
+    if old and len(old) == limit:
+        finished_at = tables.progress(old[-1]).finished_at or tables.now
+        place = core.DeletionPlace(status=Status(tables.jobs[old[-1]]["status"]), finished_at=finished_at.isoformat())
     tables.delete(old)
-    place = core.DeletionPlace(status=status, finished_at=finished_at.isoformat())
-    return core.Deletion(count=len(old), last=place)
+    return core.Deletion(count=len(old), next_place=place)
 
 
 # The database
@@ -268,6 +268,11 @@ def delete_finished_part(
 @IMPLEMENTED.of(core.read_clock)
 def read_clock(tables: Tables) -> float:
     return tables.now.timestamp()
+
+
+@IMPLEMENTED.of(core.list_unfit_settings)
+def list_unfit_settings(tables: Tables) -> list[str]:
+    return []
 
 
 @IMPLEMENTED.of(core.jobs_table_exists)

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from procrastinate import core
 from procrastinate.core import FetchedJob, FinishedJob, JobRetry, NewError, Rank, Status, defer
+from procrastinate.core.listing import first_waiting
 from tests.core.plans import Plan, explain
 from tests.database import Databases, new_job
 
@@ -325,7 +326,7 @@ def test_a_deletion_goes_on_along_the_index(full: sa.Connection, statuses: list[
     """It starts at its place, and sorts nothing unless PostgreSQL believes that an unknown table is small."""
     rows = full.exec_driver_sql("SELECT reltuples FROM pg_class WHERE relname = 'procrastinate_jobs'").scalar_one()
     full.rollback()
-    place = core.delete_finished_part(full, statuses=statuses, **ENDED_OR_NOT).last  # type: ignore[arg-type]
+    place = core.delete_finished_part(full, statuses=statuses, **ENDED_OR_NOT).next_place  # type: ignore[arg-type]
     full.rollback()
     for after in (None, place):
         plans = explain(full, core.delete_finished_part, statuses=statuses, after=after, **ENDED_OR_NOT)  # type: ignore[arg-type]
@@ -348,7 +349,7 @@ def test_a_deletion_after_a_place_does_not_walk_over_what_vacuum_cannot_clean(en
         reader.exec_driver_sql("SELECT pg_current_xact_id()")
         place = None
         for _ in range(28):
-            place = core.delete_finished_part(connection, limit=100, after=place, **ended).last
+            place = core.delete_finished_part(connection, limit=100, after=place, **ended).next_place
             connection.commit()
         reads = [connection.exec_driver_sql(read).scalar_one()]
         for after in (place, None):
@@ -362,6 +363,86 @@ def test_a_deletion_after_a_place_does_not_walk_over_what_vacuum_cannot_clean(en
 def test_a_list_of_ended_jobs_reads_the_index_of_ended_jobs(full: sa.Connection) -> None:
     plans = explain(full, core.count_by_queue, core.JobFilter(status=Status.ABORTED))
     check(plans, reads={FINISHED}, buffers=50)
+
+
+def test_a_deletion_from_a_queue_without_ended_jobs_looks_at_a_bounded_number(full: sa.Connection) -> None:
+    """It sorts nothing unless PostgreSQL believes that an unknown table is small."""
+    rows = full.exec_driver_sql("SELECT reltuples FROM pg_class WHERE relname = 'procrastinate_jobs'").scalar_one()
+    full.rollback()
+    place = core.delete_finished_part(
+        full, older_than=datetime.timedelta(0), statuses=[Status.SUCCEEDED], queue_name="none", limit=10
+    )
+    full.rollback()
+    assert place.count == 0
+    assert place.next_place is not None
+    plans = explain(
+        full,
+        core.delete_finished_part,
+        older_than=datetime.timedelta(0),
+        statuses=[Status.SUCCEEDED],
+        queue_name="none",
+        limit=10,
+        after=place.next_place,
+    )
+    check(plans, reads={FINISHED}, buffers=2000)
+    (read,) = (node["Actual Rows"] for node in plans[0].nodes() if node.get("Index Name") == FINISHED)
+    assert rows < 0 or read == 10 * 20
+
+
+def test_the_first_waiting_jobs_are_read_along_their_indexes(full: sa.Connection) -> None:
+    plans = explain(full, lambda connection: connection.execute(first_waiting(20)))
+    check(plans, reads={READY, UPCOMING, PARKED}, buffers=300)
+
+
+@pytest.fixture(scope="module")
+def mostly_ended(databases: Databases) -> Iterator[sa.Connection]:
+    """Connect to a database with few waiting jobs of each state, after many that have ended."""
+    url = databases.create_migrated()
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        ended = {"task_name": "'ended'", "status": ENDED, "finished_at": "now() - n * interval '1 minute'"}
+        connection.exec_driver_sql(insert_statement(100_000, ended))
+        for values in (
+            {"task_name": "'ready'"},
+            {"task_name": "'later'", "scheduled_at": "now() + n * interval '1 minute'"},
+            {"task_name": "'parked'", "lock": "'l'", "readiness": "2"},
+        ):
+            connection.exec_driver_sql(insert_statement(20, values))
+        connection.exec_driver_sql("VACUUM ANALYZE")
+    engine.dispose()
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
+    databases.drop(url)
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments"),
+    [
+        (core.list_jobs, {}),
+        (core.list_jobs, {"limit": 10}),
+        (core.count_by_queue, {}),
+        (core.count_by_task, {}),
+        (core.count_by_lock, {}),
+    ],
+)
+def test_what_is_asked_of_the_waiting_jobs_does_not_read_those_that_have_ended(
+    mostly_ended: sa.Connection,
+    operation: Callable[Concatenate[sa.Connection, ...], Any],
+    arguments: dict[str, Any],
+) -> None:
+    plans = explain(mostly_ended, operation, core.JobFilter(status=Status.TODO), **arguments)
+    check(plans, reads={READY, UPCOMING, PARKED}, buffers=200, thrown_away=60)
+
+
+def test_the_waiting_jobs_of_each_state_are_listed(mostly_ended: sa.Connection) -> None:
+    listed = core.list_jobs(mostly_ended, core.JobFilter(status=Status.TODO))
+    mostly_ended.rollback()
+    assert [job.id for job in listed] == list(range(100_001, 100_061))
+    rest = core.list_jobs(mostly_ended, core.JobFilter(status=Status.TODO), limit=10, after_id=100_050)
+    mostly_ended.rollback()
+    assert [job.id for job in rest] == list(range(100_051, 100_061))
 
 
 def test_what_is_asked_of_one_job(full: sa.Connection) -> None:

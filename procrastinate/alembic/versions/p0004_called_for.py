@@ -13,6 +13,10 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from procrastinate.alembic.functions import replaced
+from procrastinate.alembic.locks import lock_tables
+from procrastinate.alembic.versions import p0001_jobs_events_workers as first
+
 revision = "procrastinate_0004"
 down_revision = "procrastinate_0003"
 branch_labels = None
@@ -47,21 +51,13 @@ END
 $function$
 """
 
-FORMER_NOTIFY_WAITING = """
-CREATE OR REPLACE FUNCTION procrastinate_notify_waiting(queue_name text, job_id bigint, upcoming boolean) RETURNS void
-LANGUAGE plpgsql
-AS $function$
-DECLARE
-    payload text := json_build_object('type', 'job_inserted', 'job_id', job_id, 'upcoming', upcoming)::text;
-BEGIN
-    PERFORM pg_notify(procrastinate_queue_channel(queue_name), payload);
-    PERFORM pg_notify('procrastinate_any_queue_v1', payload);
-END
-$function$
-"""
+
+# The next revisions may follow in this transaction.
+_LOCKS = {"procrastinate_jobs": "SHARE ROW EXCLUSIVE", "procrastinate_workers": "ACCESS EXCLUSIVE"}
 
 
 def upgrade() -> None:
+    _execute(lock_tables(_LOCKS))
     op.add_column(
         "procrastinate_workers",
         sa.Column("called_for", postgresql.ARRAY(sa.Text), server_default=sa.text("'{}'::text[]")),
@@ -70,7 +66,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    _execute(FORMER_NOTIFY_WAITING)
+    _execute(lock_tables({"procrastinate_workers": "ACCESS EXCLUSIVE"}))
+    _execute(replaced(first.NOTIFY_WAITING))
     op.drop_column("procrastinate_workers", "called_for")
 
 

@@ -1,8 +1,8 @@
 """The tables keep together when they are emptied, restored and copied, and a transaction can go without notifications.
 
-TRUNCATE of the jobs empties what belongs to them. A job that is copied brings its history with it. Functions are
-replaced, and one trigger is added, which waits for open transactions that have written jobs. A worker of the release
-before runs on.
+TRUNCATE of the jobs empties what belongs to them. A job that is copied brings its history with it. The functions find
+their tables in a schema that is renamed, and in one to which the tables are moved. Functions are replaced, and one
+trigger is added. A worker of the release before runs on.
 
 Revision ID: procrastinate_0006
 Revises: procrastinate_0005
@@ -13,21 +13,36 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from procrastinate.alembic.functions import replaced
+from procrastinate.alembic.locks import lock_tables
 from procrastinate.alembic.versions import p0001_jobs_events_workers as first
-from procrastinate.alembic.versions import p0004_called_for as former
+from procrastinate.alembic.versions import p0002_results_errors as second
+from procrastinate.alembic.versions import p0004_called_for as fourth
 
 revision = "procrastinate_0006"
 down_revision = "procrastinate_0005"
 branch_labels = None
 depends_on = None
 
-# pg_dump and pg_restore switch check_function_bodies off, in every session and in every script.
+# pg_dump and pg_restore switch check_function_bodies off, in every session and in every script. A role or a database
+# for which it is off is no restore.
+IS_SET_BY_SESSION = """
+CREATE FUNCTION procrastinate_is_set_by_session(setting_name text) RETURNS boolean
+LANGUAGE sql STABLE
+AS $function$
+    SELECT source IN ('client', 'session') FROM pg_catalog.pg_settings WHERE name = setting_name
+$function$
+"""
+
 IS_RESTORING = """
 CREATE FUNCTION procrastinate_is_restoring() RETURNS boolean
 LANGUAGE sql STABLE
 AS $function$
-    SELECT current_setting('check_function_bodies') = 'off'
-        OR coalesce(current_setting('procrastinate.restoring', true) = 'on', false)
+    SELECT coalesce(current_setting('procrastinate.restoring', true) = 'on', false) OR CASE
+        WHEN current_setting('check_function_bodies') = 'off'
+        THEN procrastinate_is_set_by_session('check_function_bodies')
+        ELSE false
+    END
 $function$
 """
 
@@ -46,193 +61,98 @@ AS $function$
 $function$
 """
 
-JOBS_INSERTED = """
-CREATE OR REPLACE FUNCTION procrastinate_jobs_inserted() RETURNS trigger
-LANGUAGE plpgsql SET search_path FROM CURRENT
-AS $function$
-DECLARE
-    undated bigint[];
+# A function keeps the search path of its creation. The schema may have another name by now, or the tables be in
+# another schema, so the path begins with the one of the table. It is the former again when the function ends.
+_FIND_TABLES = (
+    "\nBEGIN\n",
+    """
 BEGIN
-    INSERT INTO procrastinate_events (job_id, type, at)
-    SELECT job.id, event.type, event.at
-    FROM inserted AS job
-    CROSS JOIN LATERAL (
-        VALUES
-            ('deferred'::procrastinate_job_event_type, now()),
-            ('scheduled'::procrastinate_job_event_type, job.scheduled_at)
-    ) AS event (type, at)
-    WHERE job.status = 'todo' AND event.at IS NOT NULL
-        AND NOT (SELECT procrastinate_is_copied(one.id) FROM inserted AS one LIMIT 1);
+    IF current_schema() IS DISTINCT FROM TG_TABLE_SCHEMA THEN
+        PERFORM set_config('search_path', concat_ws(
+            ', ', quote_ident(TG_TABLE_SCHEMA), nullif(current_setting('search_path'), '')
+        ), true);
+    END IF;
+""",
+)
 
-    PERFORM procrastinate_notify_waiting(
-        job.queue_name::text, max(job.id), bool_or(job.scheduled_at IS NOT NULL OR job.lock IS NOT NULL)
-    )
-    FROM inserted AS job
-    WHERE job.status = 'todo'
-    GROUP BY job.queue_name;
-
-    SELECT array_agg(job.id) INTO undated
+# The three states of waiting are those of the indexes: a fourth would hide the job from all questions.
+JOBS_INSERTED = replaced(
+    first.JOBS_INSERTED,
+    _FIND_TABLES,
+    ("    undated bigint[];\n", "    undated bigint[];\n    stray bigint[];\n"),
+    (
+        "event.at IS NOT NULL;",
+        """event.at IS NOT NULL
+        AND NOT (SELECT procrastinate_is_copied(one.id) FROM inserted AS one LIMIT 1);""",
+    ),
+    (
+        """    SELECT array_agg(job.id) INTO undated
     FROM inserted AS job
     WHERE job.finished_at IS NULL AND job.status NOT IN ('todo', 'doing', 'aborting');
-    IF undated IS NOT NULL THEN
-        UPDATE procrastinate_jobs SET finished_at = now() WHERE id = ANY (undated);
+""",
+        """    SELECT
+        array_agg(job.id) FILTER (WHERE job.finished_at IS NULL AND job.status NOT IN ('todo', 'doing', 'aborting')),
+        array_agg(job.id) FILTER (WHERE job.readiness NOT IN (0, 1, 2))
+    INTO undated, stray
+    FROM inserted AS job;
+    IF stray IS NOT NULL THEN
+        UPDATE procrastinate_jobs SET readiness = 0 WHERE id = ANY (stray);
     END IF;
-    RETURN NULL;
-END
-$function$
-"""
-
-JOBS_UPDATED = """
-CREATE OR REPLACE FUNCTION procrastinate_jobs_updated() RETURNS trigger
-LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_nestloop = off
-AS $function$
-DECLARE
-    released text[];
-    undated bigint[];
-    stale bigint[];
-    notified bigint;
-    is_restoring boolean := procrastinate_is_restoring();
-BEGIN
-    WITH changed AS MATERIALIZED (
-        SELECT
-            job.id, job.queue_name, job.status, job.scheduled_at, job.lock, job.readiness,
-            was.status AS was_status,
-            job.status <> was.status AS is_moved,
-            job.scheduled_at IS DISTINCT FROM was.scheduled_at AS is_rescheduled,
-            job.abort_requested AND NOT was.abort_requested AS is_abort_requested,
-            job.finished_at IS NULL AND job.status NOT IN ('todo', 'doing', 'aborting') AS is_undated,
-            was.status = 'todo' AND job.status = 'todo' AND job.readiness <> 0 AND job.readiness = was.readiness
-                AND (job.scheduled_at, job.lock) IS DISTINCT FROM (was.scheduled_at, was.lock) AS is_stale,
-            CASE
-                WHEN (was.status = 'doing' OR (was.status = 'todo' AND was.readiness <> 2))
-                    AND (
-                        job.lock IS DISTINCT FROM was.lock
-                        OR job.status NOT IN ('todo', 'doing')
-                        OR (job.status = 'todo' AND was.status = 'doing')
-                        OR job.scheduled_at IS DISTINCT FROM was.scheduled_at
-                    )
-                THEN was.lock
-            END AS released_lock
-        FROM before_update AS was
-        JOIN after_update AS job ON job.id = was.id
-        WHERE (
-            was.status, was.readiness, was.scheduled_at, was.lock, was.queue_name, was.abort_requested
-        ) IS DISTINCT FROM (
-            job.status, job.readiness, job.scheduled_at, job.lock, job.queue_name, job.abort_requested
-        )
+""",
     ),
-    history AS (
-        INSERT INTO procrastinate_events (job_id, type, at)
-        SELECT job_id, type, at FROM (
-            SELECT
-                id,
-                CASE
-                    WHEN status = 'doing' THEN 'started'
-                    WHEN status = 'todo' AND was_status = 'doing' THEN 'deferred_for_retry'
-                    WHEN status = 'todo' THEN 'retried'
-                    ELSE status::text
-                END::procrastinate_job_event_type,
-                now()
-            FROM changed WHERE is_moved AND status <> 'aborting'
-            UNION ALL
-            SELECT id, 'scheduled', scheduled_at
-            FROM changed WHERE status = 'todo' AND (is_moved OR is_rescheduled) AND scheduled_at IS NOT NULL
-            UNION ALL
-            SELECT id, 'abort_requested', now()
-            FROM changed WHERE is_abort_requested
-        ) AS event (job_id, type, at)
-        WHERE NOT is_restoring
+)
+
+JOBS_UPDATED = replaced(
+    first.JOBS_UPDATED,
+    _FIND_TABLES,
+    ("    notified bigint;\n", "    notified bigint;\n    is_restoring boolean;\n"),
+    (
+        "    WITH changed AS MATERIALIZED (",
+        "    is_restoring := procrastinate_is_restoring();\n    WITH changed AS MATERIALIZED (",
     ),
-    woken AS (
-        SELECT procrastinate_notify_waiting(
-            queue_name::text,
-            max(id),
-            bool_or(readiness = 0 AND (scheduled_at IS NOT NULL OR lock IS NOT NULL))
-        )
-        FROM changed
-        WHERE status = 'todo' AND readiness <> 2
-        GROUP BY queue_name
+    (
+        "job.finished_at IS NULL AND job.status NOT IN ('todo', 'doing', 'aborting') AS is_undated,\n",
+        """job.finished_at IS NULL AND job.status NOT IN ('todo', 'doing', 'aborting') AS is_undated,
+            job.readiness NOT IN (0, 1, 2) OR
+""",
     ),
-    told AS (
-        SELECT procrastinate_notify_abort(queue_name::text, id)
-        FROM changed
-        WHERE is_abort_requested AND status = 'doing'
-    )
-    SELECT
-        array_agg(DISTINCT released_lock) FILTER (WHERE released_lock IS NOT NULL),
-        array_agg(id) FILTER (WHERE is_undated),
-        array_agg(id) FILTER (WHERE is_stale),
-        (SELECT count(*) FROM woken) + (SELECT count(*) FROM told)
-    INTO released, undated, stale, notified
-    FROM changed;
+    (
+        "FROM changed WHERE is_moved AND status <> 'aborting'",
+        "FROM changed WHERE is_moved AND status <> 'aborting' AND NOT is_restoring",
+    ),
+    (
+        "FROM changed WHERE status = 'todo' AND (is_moved OR is_rescheduled) AND scheduled_at IS NOT NULL",
+        """FROM changed
+        WHERE status = 'todo' AND (is_moved OR is_rescheduled) AND scheduled_at IS NOT NULL AND NOT is_restoring""",
+    ),
+    (
+        "FROM changed WHERE is_abort_requested\n    ),",
+        "FROM changed WHERE is_abort_requested AND NOT is_restoring\n    ),",
+    ),
+)
 
-    -- Plain SQL that ends a job need not set finished_at. Plain SQL that reschedules one need not set readiness.
-    IF undated IS NOT NULL THEN
-        UPDATE procrastinate_jobs SET finished_at = now() WHERE id = ANY (undated);
-    END IF;
-    IF stale IS NOT NULL THEN
-        UPDATE procrastinate_jobs SET readiness = 0 WHERE id = ANY (stale);
-    END IF;
+JOBS_DELETED = replaced(first.JOBS_DELETED, _FIND_TABLES)
+DETAILS_DELETED = replaced(second.DETAILS_DELETED, _FIND_TABLES)
 
-    IF released IS NOT NULL THEN
-        PERFORM procrastinate_unpark_next(released);
-    END IF;
-    RETURN NULL;
-END
-$function$
-"""
+# Called from the triggers, with their search path.
+UNPARK_NEXT = replaced(first.UNPARK_NEXT, ("LANGUAGE plpgsql SET search_path FROM CURRENT\n", "LANGUAGE plpgsql\n"))
 
-# Called from the triggers, with their search_path. A transaction that reads an older state of the table than the
-# latest cannot know, and notifies. So does a role that may not read it, and every writer while no worker is registered.
-NOTIFY_WAITING = """
-CREATE OR REPLACE FUNCTION procrastinate_notify_waiting(queue_name text, job_id bigint, upcoming boolean) RETURNS void
-LANGUAGE plpgsql
-AS $function$
-DECLARE
-    payload text;
-    is_awaited boolean;
+_NOTIFY = (
+    "\nBEGIN\n",
+    """
 BEGIN
     IF current_setting('procrastinate.notify', true) = 'off' THEN
         RETURN;
     END IF;
-    IF current_setting('transaction_isolation') = 'read committed'
-        AND has_table_privilege('procrastinate_workers', 'SELECT')
-    THEN
-        SELECT bool_or(
-            worker.called_for IS NOT NULL AND (worker.called_for = '{}' OR queue_name = ANY (worker.called_for))
-        )
-        INTO is_awaited
-        FROM procrastinate_workers AS worker;
-        IF NOT is_awaited THEN
-            RETURN;
-        END IF;
-    END IF;
-    payload := json_build_object('type', 'job_inserted', 'job_id', job_id, 'upcoming', upcoming)::text;
-    PERFORM pg_notify(procrastinate_queue_channel(queue_name), payload);
-    PERFORM pg_notify('procrastinate_any_queue_v1', payload);
-END
-$function$
-"""
-
-NOTIFY_ABORT = """
-CREATE OR REPLACE FUNCTION procrastinate_notify_abort(queue_name text, job_id bigint) RETURNS void
-LANGUAGE plpgsql
-AS $function$
-DECLARE
-    payload text := json_build_object('type', 'abort_job_requested', 'job_id', job_id)::text;
-BEGIN
-    IF current_setting('procrastinate.notify', true) = 'off' THEN
-        RETURN;
-    END IF;
-    PERFORM pg_notify(procrastinate_queue_channel(queue_name), payload);
-    PERFORM pg_notify('procrastinate_any_queue_v1', payload);
-END
-$function$
-"""
+""",
+)
+NOTIFY_WAITING = replaced(fourth.NOTIFY_WAITING, _NOTIFY)
+NOTIFY_ABORT = replaced(first.NOTIFY_ABORT, _NOTIFY)
 
 # A table that the same statement empties is empty by now, and must not be truncated twice. Its size is asked:
 # a transaction with an older snapshot does not see the rows of others, and TRUNCATE takes their jobs all the same.
-JOBS_TRUNCATED = """
+JOBS_TRUNCATED = replaced(
+    """
 CREATE FUNCTION procrastinate_jobs_truncated() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $function$
@@ -247,7 +167,9 @@ BEGIN
     RETURN NULL;
 END
 $function$
-"""
+""",
+    _FIND_TABLES,
+)
 
 TRUNCATE_TRIGGER = """
 CREATE TRIGGER procrastinate_jobs_truncated AFTER TRUNCATE ON procrastinate_jobs
@@ -255,27 +177,46 @@ FOR EACH STATEMENT EXECUTE FUNCTION procrastinate_jobs_truncated()
 """
 
 
+_CREATED = (
+    IS_SET_BY_SESSION,
+    IS_RESTORING,
+    IS_COPIED,
+    JOBS_INSERTED,
+    JOBS_UPDATED,
+    JOBS_DELETED,
+    DETAILS_DELETED,
+    UNPARK_NEXT,
+    NOTIFY_WAITING,
+    NOTIFY_ABORT,
+    JOBS_TRUNCATED,
+    TRUNCATE_TRIGGER,
+)
+_FORMER = (
+    first.JOBS_INSERTED,
+    first.JOBS_UPDATED,
+    first.JOBS_DELETED,
+    second.DETAILS_DELETED,
+    first.UNPARK_NEXT,
+    fourth.NOTIFY_WAITING,
+    first.NOTIFY_ABORT,
+)
+
+
 def upgrade() -> None:
-    for statement in (
-        IS_RESTORING,
-        IS_COPIED,
-        JOBS_INSERTED,
-        JOBS_UPDATED,
-        NOTIFY_WAITING,
-        NOTIFY_ABORT,
-        JOBS_TRUNCATED,
-        TRUNCATE_TRIGGER,
-    ):
+    _execute(lock_tables({"procrastinate_jobs": "SHARE ROW EXCLUSIVE"}))
+    for statement in _CREATED:
         _execute(statement)
 
 
 def downgrade() -> None:
+    _execute(lock_tables({"procrastinate_jobs": "ACCESS EXCLUSIVE", "procrastinate_workers": "ACCESS EXCLUSIVE"}))
     _execute("DROP TRIGGER procrastinate_jobs_truncated ON procrastinate_jobs")
     _execute("DROP FUNCTION procrastinate_jobs_truncated()")
-    for statement in (first.JOBS_INSERTED, first.JOBS_UPDATED, former.NOTIFY_WAITING, first.NOTIFY_ABORT):
-        _execute(statement.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"))
+    for statement in _FORMER:
+        _execute(replaced(statement))
     _execute("DROP FUNCTION procrastinate_is_copied(bigint)")
     _execute("DROP FUNCTION procrastinate_is_restoring()")
+    _execute("DROP FUNCTION procrastinate_is_set_by_session(text)")
 
 
 def _execute(statement: str) -> None:

@@ -12,7 +12,8 @@ from django.core.exceptions import FieldError
 from django.db import DataError, NotSupportedError, ProgrammingError, transaction
 from django.http import HttpRequest
 
-from procrastinate.core.enums import Status
+from procrastinate.adapters.django.admin.actions import is_job_id
+from procrastinate.adapters.django.admin.reach import ENDED, ReachFilter, within_reach
 
 _REFUSALS = (
     DataError,
@@ -27,20 +28,46 @@ _REFUSALS = (
 """What Django and PostgreSQL raise for a value or an operator that a column does not take."""
 
 _STATUS_PARAMETERS = ("status", "status__exact")
-_ENDED = {status.value for status in (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.ABORTED)}
+_BY_ID = {"id", "id__exact", "id__in", "pk", "pk__exact", "pk__in"}
 
 
 class JobChangeList(ChangeList):
-    """A list that does not call its bound the number of jobs."""
+    """A list that does not call its bound the number of jobs, and whose questions fit the indexes."""
 
     full_result_count: Any
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
-        """Return the jobs that the URL asks for, of ended ones by the index of ended jobs."""
+        """Return the jobs that the URL asks for, as far as the list looks through them."""
         jobs = super().get_queryset(request, exclude_parameters)
+        if self._status in ENDED:
+            # Every ended job has the time of its end. PostgreSQL uses the index only if the question says so.
+            jobs = jobs.filter(finished_at__isnull=False)
+        if self._asks_for_ids() or self._looks_through_all():
+            return jobs
+        if self.query or self.filter_params.keys() - {ReachFilter.parameter_name}:
+            return within_reach(jobs, self._status)
+        return jobs
+
+    def get_ordering(self, request: HttpRequest, queryset: Any) -> list[Any]:
+        """Return the order. Jobs of one ended status are in the order of their ends: that of the index."""
+        ordering = list(super().get_ordering(request, queryset))
+        if self._status not in ENDED:
+            return ordering
+        return ["finished_at", "id"] if {"id", "pk"} & set(ordering) else ["-finished_at", "-id"]
+
+    @property
+    def _status(self) -> str | None:
+        """The one status that is asked for."""
         asked = {word for name in _STATUS_PARAMETERS for word in self.filter_params.get(name, ())}
-        # Every ended job has the time of its end. PostgreSQL uses the index only if the question says so.
-        return jobs.filter(finished_at__isnull=False) if asked and asked <= _ENDED else jobs
+        return asked.pop() if len(asked) == 1 else None
+
+    def _asks_for_ids(self) -> bool:
+        if _BY_ID & self.filter_params.keys():
+            return True
+        return is_job_id(self.query) and self.root_queryset.filter(pk=self.query).exists()
+
+    def _looks_through_all(self) -> bool:
+        return self.filter_params.get(ReachFilter.parameter_name) == [ReachFilter.everything]
 
     def get_results(self, request: HttpRequest) -> None:
         """Read the page. Django shows no count next to the search if it equals the full one."""

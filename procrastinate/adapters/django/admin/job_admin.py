@@ -16,6 +16,7 @@ from procrastinate.adapters.django.admin.change_list import JobChangeList, refus
 from procrastinate.adapters.django.admin.excerpts import with_excerpts
 from procrastinate.adapters.django.admin.filters import QueueFilter, TaskFilter
 from procrastinate.adapters.django.admin.paginator import BoundedPaginator
+from procrastinate.adapters.django.admin.reach import ReachFilter
 from procrastinate.adapters.django.models import ProcrastinateJob
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class ProcrastinateJobAdmin(_ModelAdmin):
     """
 
     list_display = ("id", "task", "status_badge", "queue", "arguments", "schedule", "attempts")
-    list_filter = ("status", QueueFilter, TaskFilter, "scheduled_at")
+    list_filter = ("status", QueueFilter, TaskFilter, "scheduled_at", ReachFilter)
     search_fields = ("task_name__contains", "queue_name__contains", "lock__contains", "queueing_lock__contains")
     search_help_text = "Number of the job, or part of the name of its task, queue, lock or queueing lock"
     actions = tuple(admin_action(action) for action in ACTIONS)

@@ -32,5 +32,7 @@ class BoundedPaginator(_Paginator):
 
     @functools.cached_property
     def _bounded_count(self) -> int:
+        # In the order of the list, which is that of an index: in none, PostgreSQL would look for the first rows in the
+        # order in which the table is stored.
         rows: Any = self.object_list
-        return int(rows.order_by()[: self.limit + 1].count())
+        return int(rows[: self.limit + 1].count())

@@ -6,11 +6,44 @@ from django.db import migrations
 from procrastinate.adapters.django.operations import RunPostgreSQL
 
 FORWARD = [
+r"""DO $do$
+DECLARE
+    former text := current_setting('lock_timeout');
+    others text;
+BEGIN
+    FOR attempt IN 1..430 LOOP
+        BEGIN
+            PERFORM set_config('lock_timeout', '200ms', true);
+            LOCK TABLE procrastinate_jobs IN SHARE ROW EXCLUSIVE MODE;
+            PERFORM set_config('lock_timeout', former, true);
+            RETURN;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            PERFORM pg_sleep(0.5);
+        END;
+    END LOOP;
+    SELECT string_agg(DISTINCT pid::text, ', ') INTO others
+    FROM pg_locks
+    WHERE relation IN ('procrastinate_jobs'::regclass) AND granted AND pid <> pg_backend_pid()
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
+        USING ERRCODE = 'lock_not_available',
+            DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
+            HINT = 'End their transactions (pg_stat_activity shows them), and repeat the migration';
+END
+$do$;""",
+r"""CREATE FUNCTION procrastinate_is_set_by_session(setting_name text) RETURNS boolean
+LANGUAGE sql STABLE
+AS $function$
+    SELECT source IN ('client', 'session') FROM pg_catalog.pg_settings WHERE name = setting_name
+$function$;""",
 r"""CREATE FUNCTION procrastinate_is_restoring() RETURNS boolean
 LANGUAGE sql STABLE
 AS $function$
-    SELECT current_setting('check_function_bodies') = 'off'
-        OR coalesce(current_setting('procrastinate.restoring', true) = 'on', false)
+    SELECT coalesce(current_setting('procrastinate.restoring', true) = 'on', false) OR CASE
+        WHEN current_setting('check_function_bodies') = 'off'
+        THEN procrastinate_is_set_by_session('check_function_bodies')
+        ELSE false
+    END
 $function$;""",
 r"""CREATE FUNCTION procrastinate_is_copied(job_id bigint) RETURNS boolean
 LANGUAGE sql
@@ -26,7 +59,13 @@ LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $function$
 DECLARE
     undated bigint[];
+    stray bigint[];
 BEGIN
+    IF current_schema() IS DISTINCT FROM TG_TABLE_SCHEMA THEN
+        PERFORM set_config('search_path', concat_ws(
+            ', ', quote_ident(TG_TABLE_SCHEMA), nullif(current_setting('search_path'), '')
+        ), true);
+    END IF;
     INSERT INTO procrastinate_events (job_id, type, at)
     SELECT job.id, event.type, event.at
     FROM inserted AS job
@@ -45,9 +84,14 @@ BEGIN
     WHERE job.status = 'todo'
     GROUP BY job.queue_name;
 
-    SELECT array_agg(job.id) INTO undated
-    FROM inserted AS job
-    WHERE job.finished_at IS NULL AND job.status NOT IN ('todo', 'doing', 'aborting');
+    SELECT
+        array_agg(job.id) FILTER (WHERE job.finished_at IS NULL AND job.status NOT IN ('todo', 'doing', 'aborting')),
+        array_agg(job.id) FILTER (WHERE job.readiness NOT IN (0, 1, 2))
+    INTO undated, stray
+    FROM inserted AS job;
+    IF stray IS NOT NULL THEN
+        UPDATE procrastinate_jobs SET readiness = 0 WHERE id = ANY (stray);
+    END IF;
     IF undated IS NOT NULL THEN
         UPDATE procrastinate_jobs SET finished_at = now() WHERE id = ANY (undated);
     END IF;
@@ -62,8 +106,14 @@ DECLARE
     undated bigint[];
     stale bigint[];
     notified bigint;
-    is_restoring boolean := procrastinate_is_restoring();
+    is_restoring boolean;
 BEGIN
+    IF current_schema() IS DISTINCT FROM TG_TABLE_SCHEMA THEN
+        PERFORM set_config('search_path', concat_ws(
+            ', ', quote_ident(TG_TABLE_SCHEMA), nullif(current_setting('search_path'), '')
+        ), true);
+    END IF;
+    is_restoring := procrastinate_is_restoring();
     WITH changed AS MATERIALIZED (
         SELECT
             job.id, job.queue_name, job.status, job.scheduled_at, job.lock, job.readiness,
@@ -72,6 +122,7 @@ BEGIN
             job.scheduled_at IS DISTINCT FROM was.scheduled_at AS is_rescheduled,
             job.abort_requested AND NOT was.abort_requested AS is_abort_requested,
             job.finished_at IS NULL AND job.status NOT IN ('todo', 'doing', 'aborting') AS is_undated,
+            job.readiness NOT IN (0, 1, 2) OR
             was.status = 'todo' AND job.status = 'todo' AND job.readiness <> 0 AND job.readiness = was.readiness
                 AND (job.scheduled_at, job.lock) IS DISTINCT FROM (was.scheduled_at, was.lock) AS is_stale,
             CASE
@@ -94,25 +145,23 @@ BEGIN
     ),
     history AS (
         INSERT INTO procrastinate_events (job_id, type, at)
-        SELECT job_id, type, at FROM (
-            SELECT
-                id,
-                CASE
-                    WHEN status = 'doing' THEN 'started'
-                    WHEN status = 'todo' AND was_status = 'doing' THEN 'deferred_for_retry'
-                    WHEN status = 'todo' THEN 'retried'
-                    ELSE status::text
-                END::procrastinate_job_event_type,
-                now()
-            FROM changed WHERE is_moved AND status <> 'aborting'
-            UNION ALL
-            SELECT id, 'scheduled', scheduled_at
-            FROM changed WHERE status = 'todo' AND (is_moved OR is_rescheduled) AND scheduled_at IS NOT NULL
-            UNION ALL
-            SELECT id, 'abort_requested', now()
-            FROM changed WHERE is_abort_requested
-        ) AS event (job_id, type, at)
-        WHERE NOT is_restoring
+        SELECT
+            id,
+            CASE
+                WHEN status = 'doing' THEN 'started'
+                WHEN status = 'todo' AND was_status = 'doing' THEN 'deferred_for_retry'
+                WHEN status = 'todo' THEN 'retried'
+                ELSE status::text
+            END::procrastinate_job_event_type,
+            now()
+        FROM changed WHERE is_moved AND status <> 'aborting' AND NOT is_restoring
+        UNION ALL
+        SELECT id, 'scheduled', scheduled_at
+        FROM changed
+        WHERE status = 'todo' AND (is_moved OR is_rescheduled) AND scheduled_at IS NOT NULL AND NOT is_restoring
+        UNION ALL
+        SELECT id, 'abort_requested', now()
+        FROM changed WHERE is_abort_requested AND NOT is_restoring
     ),
     woken AS (
         SELECT procrastinate_notify_waiting(
@@ -137,7 +186,7 @@ BEGIN
     INTO released, undated, stale, notified
     FROM changed;
 
-    -- Plain SQL that ends a job need not set finished_at. Plain SQL that reschedules one need not set readiness.
+    -- Whoever ends a job with plain SQL need not think of finished_at, nor of readiness who reschedules one.
     IF undated IS NOT NULL THEN
         UPDATE procrastinate_jobs SET finished_at = now() WHERE id = ANY (undated);
     END IF;
@@ -149,6 +198,65 @@ BEGIN
         PERFORM procrastinate_unpark_next(released);
     END IF;
     RETURN NULL;
+END
+$function$;""",
+r"""CREATE OR REPLACE FUNCTION procrastinate_jobs_deleted() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_hashjoin = off SET enable_mergejoin = off
+AS $function$
+DECLARE
+    released text[];
+BEGIN
+    IF current_schema() IS DISTINCT FROM TG_TABLE_SCHEMA THEN
+        PERFORM set_config('search_path', concat_ws(
+            ', ', quote_ident(TG_TABLE_SCHEMA), nullif(current_setting('search_path'), '')
+        ), true);
+    END IF;
+    DELETE FROM procrastinate_events AS event USING deleted AS job WHERE event.job_id = job.id;
+
+    UPDATE procrastinate_periodic_defers AS tick SET job_id = NULL
+    FROM deleted AS job
+    WHERE tick.job_id = job.id;
+
+    SELECT array_agg(DISTINCT was.lock) INTO released
+    FROM deleted AS was
+    WHERE was.lock IS NOT NULL AND (was.status = 'doing' OR (was.status = 'todo' AND was.readiness <> 2));
+    IF released IS NOT NULL THEN
+        PERFORM procrastinate_unpark_next(released);
+    END IF;
+    RETURN NULL;
+END
+$function$;""",
+r"""CREATE OR REPLACE FUNCTION procrastinate_details_deleted() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_seqscan = off
+AS $function$
+BEGIN
+    IF current_schema() IS DISTINCT FROM TG_TABLE_SCHEMA THEN
+        PERFORM set_config('search_path', concat_ws(
+            ', ', quote_ident(TG_TABLE_SCHEMA), nullif(current_setting('search_path'), '')
+        ), true);
+    END IF;
+    DELETE FROM procrastinate_results AS result USING deleted AS job WHERE result.job_id = job.id;
+    DELETE FROM procrastinate_errors AS error USING deleted AS job WHERE error.job_id = job.id;
+    RETURN NULL;
+END
+$function$;""",
+r"""CREATE OR REPLACE FUNCTION procrastinate_unpark_next(released text[]) RETURNS void
+LANGUAGE plpgsql
+SET enable_nestloop = on SET enable_hashjoin = off SET enable_mergejoin = off
+AS $function$
+BEGIN
+    UPDATE procrastinate_jobs AS job SET readiness = 0
+    FROM unnest(released) AS freed (lock)
+    CROSS JOIN LATERAL (
+        SELECT waiting.id
+        FROM procrastinate_jobs AS waiting
+        WHERE waiting.lock = freed.lock AND waiting.status = 'todo' AND waiting.readiness = 2
+        ORDER BY waiting.priority DESC, waiting.id
+        LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ) AS next
+    WHERE job.id = next.id;
 END
 $function$;""",
 r"""CREATE OR REPLACE FUNCTION procrastinate_notify_waiting(queue_name text, job_id bigint, upcoming boolean) RETURNS void
@@ -191,12 +299,17 @@ BEGIN
     PERFORM pg_notify('procrastinate_any_queue_v1', payload);
 END
 $function$;""",
-r"""CREATE FUNCTION procrastinate_jobs_truncated() RETURNS trigger
+r"""CREATE OR REPLACE FUNCTION procrastinate_jobs_truncated() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $function$
 DECLARE
     part text;
 BEGIN
+    IF current_schema() IS DISTINCT FROM TG_TABLE_SCHEMA THEN
+        PERFORM set_config('search_path', concat_ws(
+            ', ', quote_ident(TG_TABLE_SCHEMA), nullif(current_setting('search_path'), '')
+        ), true);
+    END IF;
     FOREACH part IN ARRAY ARRAY['events', 'results', 'errors', 'periodic_defers'] LOOP
         IF pg_relation_size(format('procrastinate_%s', part)::regclass) > 0 THEN
             EXECUTE format('TRUNCATE procrastinate_%s', part);
@@ -211,6 +324,32 @@ r"""UPDATE procrastinate_alembic_version SET version_num='procrastinate_0006' WH
 ]
 
 BACKWARD = [
+r"""DO $do$
+DECLARE
+    former text := current_setting('lock_timeout');
+    others text;
+BEGIN
+    FOR attempt IN 1..430 LOOP
+        BEGIN
+            PERFORM set_config('lock_timeout', '200ms', true);
+            LOCK TABLE procrastinate_jobs IN ACCESS EXCLUSIVE MODE;
+            LOCK TABLE procrastinate_workers IN ACCESS EXCLUSIVE MODE;
+            PERFORM set_config('lock_timeout', former, true);
+            RETURN;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            PERFORM pg_sleep(0.5);
+        END;
+    END LOOP;
+    SELECT string_agg(DISTINCT pid::text, ', ') INTO others
+    FROM pg_locks
+    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
+        USING ERRCODE = 'lock_not_available',
+            DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
+            HINT = 'End their transactions (pg_stat_activity shows them), and repeat the migration';
+END
+$do$;""",
 r"""DROP TRIGGER procrastinate_jobs_truncated ON procrastinate_jobs;""",
 r"""DROP FUNCTION procrastinate_jobs_truncated();""",
 r"""CREATE OR REPLACE FUNCTION procrastinate_jobs_inserted() RETURNS trigger
@@ -338,6 +477,55 @@ BEGIN
     RETURN NULL;
 END
 $function$;""",
+r"""CREATE OR REPLACE FUNCTION procrastinate_jobs_deleted() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_hashjoin = off SET enable_mergejoin = off
+AS $function$
+DECLARE
+    released text[];
+BEGIN
+    DELETE FROM procrastinate_events AS event USING deleted AS job WHERE event.job_id = job.id;
+
+    UPDATE procrastinate_periodic_defers AS tick SET job_id = NULL
+    FROM deleted AS job
+    WHERE tick.job_id = job.id;
+
+    SELECT array_agg(DISTINCT was.lock) INTO released
+    FROM deleted AS was
+    WHERE was.lock IS NOT NULL AND (was.status = 'doing' OR (was.status = 'todo' AND was.readiness <> 2));
+    IF released IS NOT NULL THEN
+        PERFORM procrastinate_unpark_next(released);
+    END IF;
+    RETURN NULL;
+END
+$function$;""",
+r"""CREATE OR REPLACE FUNCTION procrastinate_details_deleted() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_seqscan = off
+AS $function$
+BEGIN
+    DELETE FROM procrastinate_results AS result USING deleted AS job WHERE result.job_id = job.id;
+    DELETE FROM procrastinate_errors AS error USING deleted AS job WHERE error.job_id = job.id;
+    RETURN NULL;
+END
+$function$;""",
+r"""CREATE OR REPLACE FUNCTION procrastinate_unpark_next(released text[]) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT
+SET enable_nestloop = on SET enable_hashjoin = off SET enable_mergejoin = off
+AS $function$
+BEGIN
+    UPDATE procrastinate_jobs AS job SET readiness = 0
+    FROM unnest(released) AS freed (lock)
+    CROSS JOIN LATERAL (
+        SELECT waiting.id
+        FROM procrastinate_jobs AS waiting
+        WHERE waiting.lock = freed.lock AND waiting.status = 'todo' AND waiting.readiness = 2
+        ORDER BY waiting.priority DESC, waiting.id
+        LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ) AS next
+    WHERE job.id = next.id;
+END
+$function$;""",
 r"""CREATE OR REPLACE FUNCTION procrastinate_notify_waiting(queue_name text, job_id bigint, upcoming boolean) RETURNS void
 LANGUAGE plpgsql
 AS $function$
@@ -374,6 +562,7 @@ END
 $function$;""",
 r"""DROP FUNCTION procrastinate_is_copied(bigint);""",
 r"""DROP FUNCTION procrastinate_is_restoring();""",
+r"""DROP FUNCTION procrastinate_is_set_by_session(text);""",
 r"""UPDATE procrastinate_alembic_version SET version_num='procrastinate_0005' WHERE procrastinate_alembic_version.version_num = 'procrastinate_0006';""",
 ]
 

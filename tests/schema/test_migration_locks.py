@@ -1,0 +1,118 @@
+"""A migration beside open transactions: it waits for them, and keeps no writer waiting."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from procrastinate.alembic import revisions, runner
+from procrastinate.alembic.locks import lock_tables
+from tests.database import libpq_url
+
+INSERT = "INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('q', 't')"
+BEAT = "UPDATE procrastinate_workers SET last_heartbeat = now()"
+WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'procrastinate_jobs'::regclass"
+BEFORE = "procrastinate_0003"
+
+
+def longest_write_beside(writer: psycopg.Connection[Any], migrates: Callable[[], bool]) -> float:
+    """Write until the migration has waited for the jobs at several moments, and return the longest time of a write."""
+    longest, seen, end = 0.0, 0, time.monotonic() + 60
+    while seen < 5:
+        assert migrates()
+        assert time.monotonic() < end, "The migration never waits for the jobs"
+        waits = writer.execute(WAITS).fetchone()
+        seen += waits is not None and waits[0] > 0
+        for statement in (INSERT, BEAT):
+            start = time.monotonic()
+            writer.execute(statement)
+            longest = max(longest, time.monotonic() - start)
+    return longest
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_a_writer_does_not_wait_for_a_migration_that_waits_for_another(
+    engine: sa.Engine, database_url: str, way: str
+) -> None:
+    """The other transaction has written a job, and rests."""
+
+    def migrate(revision: str, step: Callable[..., None]) -> None:
+        with engine.begin() as connection:
+            step(connection, revision)
+
+    url = libpq_url(database_url)
+    if way == "up":
+        migrate(BEFORE, runner.downgrade)
+    with psycopg.connect(url) as other, psycopg.connect(url, autocommit=True) as writer, ThreadPoolExecutor(1) as pool:
+        other.execute(INSERT)
+        arguments = ("head", runner.upgrade) if way == "up" else (BEFORE, runner.downgrade)
+        migration = pool.submit(migrate, *arguments)
+        try:
+            longest = longest_write_beside(writer, lambda: not migration.done())
+        finally:
+            other.rollback()
+        migration.result(timeout=60)
+    assert longest < 1
+    with engine.connect() as connection:
+        assert revisions.current_revision(connection) == (revisions.head_revision() if way == "up" else BEFORE)
+
+
+def test_a_migration_that_gives_up_names_the_sessions_that_are_in_the_way(
+    engine: sa.Engine, connection: sa.Connection, database_url: str
+) -> None:
+    with psycopg.connect(libpq_url(database_url)) as other:
+        other.execute(INSERT)
+        statement = lock_tables({"procrastinate_jobs": "SHARE ROW EXCLUSIVE"}, attempts=2)
+        with pytest.raises(sa.exc.OperationalError, match="tables of the queue are in use") as raised:
+            connection.exec_driver_sql(statement)
+        error = raised.value.orig
+        assert isinstance(error, psycopg.errors.LockNotAvailable)
+        assert str(other.info.backend_pid) in str(error.diag.message_detail)
+        assert "repeat the migration" in str(error.diag.message_hint)
+
+
+def test_a_transaction_keeps_its_own_lock_timeout_after_the_locks_are_taken(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("SET lock_timeout = '7s'")
+    connection.exec_driver_sql(lock_tables({"procrastinate_jobs": "SHARE ROW EXCLUSIVE"}))
+    assert connection.exec_driver_sql("SHOW lock_timeout").scalar_one() == "7s"
+
+
+LATER = [revision for revision in revisions.known_revisions() if revision > BEFORE]
+NEEDS_A_LOCK = re.compile(r"\b(ALTER TABLE|CREATE TRIGGER|DROP TRIGGER|DROP INDEX|LOCK TABLE)\b")
+
+
+@pytest.mark.parametrize("revision", LATER)
+def test_a_revision_takes_its_locks_before_its_first_change(revision: str) -> None:
+    """Both directions, in Alembic's script and in Django's migration."""
+    number = int(revision.rpartition("_")[2])
+    former = f"procrastinate_{number - 1:04}"
+    name = next(path.stem for path in _django_migrations().iterdir() if path.stem.startswith(f"{1000 + number}_"))
+    migration = importlib.import_module(f"procrastinate.adapters.django.migrations.{name}")
+    scripts = [
+        runner.upgrade_sql(former, revision, transactional=False),
+        runner.downgrade_sql(revision, former, transactional=False),
+        "\n".join(migration.FORWARD),
+        "\n".join(migration.BACKWARD),
+    ]
+    for script in scripts:
+        if NEEDS_A_LOCK.search(script):
+            first = NEEDS_A_LOCK.search(script)
+            assert first is not None
+            assert first[0] == "LOCK TABLE"
+            assert script.count("lock_timeout") >= 3
+
+
+def _django_migrations() -> Any:
+    import pathlib
+
+    import procrastinate.adapters.django.migrations as package
+
+    return pathlib.Path(str(package.__file__)).parent
