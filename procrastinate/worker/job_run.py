@@ -104,12 +104,18 @@ class JobRun:
         if self._executing is not None:
             self._executing.cancel()
 
-    async def execute(self) -> Outcome:
-        """Run the job. Raises nothing: whatever goes wrong is the outcome."""
+    async def execute(self, within: asyncio.Task[Any] | None = None) -> Outcome:
+        """Run the job and return its outcome. Raises nothing.
+
+        Parameters
+        ----------
+        within:
+            The asyncio task that :meth:`cut` cancels. A test that runs jobs itself has none.
+        """
         enter_job()
         if self._is_cut:
             return Outcome(job=self.job, status=Status.TODO, release_in=0.0)
-        self._executing = asyncio.current_task()
+        self._executing = within
         task, result = await self._find_and_call()
         if self._was_cut_short(result):
             return self._cut_short(task, result)

@@ -179,7 +179,7 @@ class Slots:
         started = self._loop.time()
         try:
             if self._unbegun.pop(run, False):
-                self._hand_over(run, await run.execute())
+                self._hand_over(run, await run.execute(asyncio.current_task()))
         except BaseException as error:
             if ends_task(error):
                 raise
