@@ -42,8 +42,8 @@ class Jobs:
     app:
         The app or its dotted path. ``None`` means the app of the Django project.
     connection:
-        A connection or session as for ``connection=`` of a task, sync or async. The app uses it for everything, including
-        work that it would otherwise do on its own connections. It is neither committed nor rolled back.
+        A connection or session as for ``connection=`` of a task, sync or async. The app uses it for everything,
+        including work that it would otherwise do on its own connections. It is neither committed nor rolled back.
     worker_options:
         Worker options that tasks and middleware can see (``additional_context``, ``worker_middleware``,
         ``task_middleware``, ``name``). They override the app's ``worker_defaults``. Finished jobs are kept unless
@@ -140,8 +140,8 @@ class Jobs:
             Advance the clock to each time at which a job falls due, and finally to this time. An aware datetime, a
             timedelta from now, or ``"empty"`` to continue until no scheduled job is left.
         raise_errors:
-            If True, raise the exception of the first job that finally fails, after recording it. The remaining jobs stay
-            waiting. If False, continue, and find exceptions in the records.
+            If True, raise the exception of the first job that finally fails, after recording it. The remaining jobs
+            stay waiting. If False, continue, and find exceptions in the records.
 
         Returns
         -------
@@ -211,7 +211,7 @@ class Jobs:
             self._clock.move_to(end)
 
     def run_at_defer(self, *, raise_errors: bool = True) -> RunAtDefer:
-        """Run jobs when they are deferred, until the end of the test or of a ``with`` block: see :class:`RunAtDefer`."""
+        """Run jobs when they are deferred, until the end of the test or a ``with`` block: see :class:`RunAtDefer`."""
         self._require_entered()
         mode = RunAtDefer(self.app, raise_errors=raise_errors, worker_options=self._worker_options)
         assert self._to_undo is not None
@@ -228,8 +228,8 @@ class Jobs:
         task:
             Return only jobs of this task, given as the task (also a ``django.tasks`` task) or by name.
         fields:
-            Return only jobs with these values of ``queue``, ``lock``, ``queueing_lock``, ``priority``, ``scheduled_at``,
-            ``scheduled_in`` (a timedelta from now, within ten seconds), ``status``, ``attempts``.
+            Return only jobs with these values of ``queue``, ``lock``, ``queueing_lock``, ``priority``,
+            ``scheduled_at``, ``scheduled_in`` (a timedelta from now, within ten seconds), ``status``, ``attempts``.
         arguments:
             Return only jobs with these arguments, whatever other arguments they have. Values are compared as stored, so
             a tuple equals a list. Arguments of a ``django.tasks`` task are matched by name, even if passed by position.
@@ -259,7 +259,7 @@ class Jobs:
     def assert_not_deferred(
         self, task: AnyTask | None = None, fields: JobFields = _NO_FIELDS, /, **arguments: Any
     ) -> None:
-        """Assert that no matching job was deferred; without a task, no job at all. Arguments as for :meth:`deferred`."""
+        """Assert that no matching job was deferred. Without a task no job may be. Arguments as for :meth:`deferred`."""
         _require_none(self._pattern(task, fields, arguments), self.app.job_manager.list_jobs())
 
     async def assert_not_deferred_async(

@@ -160,13 +160,13 @@ class Runner:
         if self.options.limit is None and done >= ENDLESS:
             last = self.records[-1].job
             raise RuntimeError(
-                f"{done} runs, and the jobs do not come to an end: the last was of {last.call_string}. Do jobs defer or "
-                "retry themselves without an end? Use run(limit=...) to stop after that many"
+                f"{done} runs, and no end: the last was of {last.call_string}. Do jobs defer or retry themselves "
+                "without an end? Use run(limit=...) to stop after that many"
             )
         return self.options.limit is None or done < self.options.limit
 
     async def _unregister_quietly(self, worker_id: int) -> None:
-        """Unregister the worker, and only log an error: the exception under way explains more than a broken transaction."""
+        """Unregister the worker and only log an error. The exception under way says more than a broken transaction."""
         try:
             await self._manager.unregister_worker(worker_id)
         except Exception:

@@ -99,8 +99,8 @@ class EngineConnector(TakesUserConnections):
         Parameters
         ----------
         pool:
-            An ``AsyncEngine``, an ``Engine`` or a ``psycopg_pool.AsyncConnectionPool`` to use instead of the connector's
-            own engine. The user closes it.
+            An ``AsyncEngine``, an ``Engine`` or a ``psycopg_pool.AsyncConnectionPool`` to use instead of the
+            connector's own engine. The user closes it.
         """
         loop = asyncio.get_running_loop()
         if pool is not None:
