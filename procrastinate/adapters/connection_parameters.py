@@ -67,7 +67,7 @@ def parse_conninfo(conninfo: str) -> dict[str, Any]:
     return parameters
 
 
-_UNKNOWN = "The connection string has the parameter {!r}, which PostgreSQL's client library does not know: leave it out"
+_UNKNOWN = "The connection string has the parameter {!r}, which is unknown to libpq: remove it"
 
 
 def require_known_in_url(parameters: Mapping[str, Any]) -> None:
@@ -173,7 +173,9 @@ def elsewhere(parameters: Mapping[str, Any], given: Mapping[str, Any] | str) -> 
         raise TypeError(f"Connection parameters must be a connection string or a dict, not {type(given).__name__}")
     other = connection_parameters(given)
     if not other:
-        raise ValueError("The connection parameters are empty: name at least what differs, as in 'host=... port=...'")
+        raise ValueError(
+            "The connection parameters are empty: name at least the parameters that differ, as in 'host=... port=...'"
+        )
     require_known(other, "psycopg.connect() nor a parameter of libpq")
     kept = parameters.keys() - _PLACE if other.keys() & {"host", "hostaddr", "service"} else parameters.keys()
     return {**{name: value for name, value in parameters.items() if name in kept}, **other}

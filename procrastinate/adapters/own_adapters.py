@@ -46,7 +46,7 @@ class _ReadsUTF8(Loader):
 
 
 _UNKNOWN = 0
-"""The OID under which psycopg registers loaders for unknown types, for example enums."""
+"""The OID of psycopg's fallback loader for unknown types, for example enums."""
 
 
 def _reading_utf8(adapters: AdaptersMap) -> AdaptersMap:

@@ -138,7 +138,7 @@ def _unprepared(parameters: dict[str, Any]) -> dict[str, Any]:
     """Disable prepared statements, unless the user sets ``prepare_threshold``.
 
     PostgreSQL's cached plan assumes arrays of ten. A plan cached while the table was empty recorded 800 outcomes in
-    140 ms instead of 13 ms. PgBouncer also works better without prepared statements.
+    140 ms instead of 13 ms. This also works behind PgBouncer.
     """
     return {"prepare_threshold": None, **parameters}
 

@@ -32,7 +32,7 @@ class Clock:
         """
         step = datetime.timedelta(**delta)
         if step < datetime.timedelta():
-            raise ValueError(f"advance({_arguments(delta)}) would turn the clock back: freeze(at) can")
+            raise ValueError(f"advance({_arguments(delta)}) would turn the clock back: use freeze(at)")
         self.move_to(plus(self.now(), step))
         return self.now()
 

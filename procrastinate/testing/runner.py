@@ -170,7 +170,7 @@ class Runner:
         try:
             await self._manager.unregister_worker(worker_id)
         except Exception:
-            self._worker.logger.debug("The worker of the test could not sign off", exc_info=True)
+            self._worker.logger.debug("The worker of the test could not be unregistered", exc_info=True)
 
     # The next job
 

@@ -243,7 +243,7 @@ class Tables:
             finished = {"type": "jobs_finished", "job_ids": job_ids[start : start + LARGEST_ANNOUNCEMENT]}
             self.notifications.append((FINISHED_CHANNEL, json.dumps(finished)))
 
-    # What follows from a change
+    # Effects of a change
 
     def _unpark_next(self, locks: Iterable[str | None]) -> None:
         next_jobs = [self.first_parked(lock) for lock in locks if lock is not None]
@@ -327,7 +327,7 @@ class _Update:
 
     @property
     def released_lock(self) -> str | None:
-        """The lock that this job may have held, or headed the line for, before the change."""
+        """The lock that this job may have held and no longer holds. A rescheduled job may have lost its turn."""
         status, before = self.row["status"], self.was["status"]
         was_in_front = before == DOING or (before == TODO and self.was_progress.readiness != Readiness.PARKED)
         is_gone = (

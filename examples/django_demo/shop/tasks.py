@@ -50,7 +50,7 @@ async def take_stock(shelf: str) -> None:
 
 @app.task(queue="stock")
 async def call_off(job_id: int) -> None:
-    """Abort a running job."""
+    """Request the abort of a running job."""
     await app.job_manager.cancel_job_by_id_async(job_id, abort=True)
 
 

@@ -126,7 +126,7 @@ class DjangoApp(App):
         return super().make_worker(**options)
 
     def adopt_context(self, context: contextvars.Context) -> None:
-        """Adopt the context variables, and copy Django's language and time zone to this thread through asgiref."""
+        """Adopt a context in this thread. Without this, asgiref hides Django's language and time zone from it."""
         adopt_context(context)
 
     def caller_thread(self) -> CallerThread:

@@ -207,7 +207,7 @@ def _names_driver(text: str) -> bool:
 
 def _parse_url(url: Any) -> sa.URL:
     if not isinstance(url, (str, sa.URL)):
-        raise TypeError(f"A URL, an Engine or an AsyncEngine is needed, not {type(url).__name__}")
+        raise TypeError(f"The database must be a URL, an Engine or an AsyncEngine, not {type(url).__name__}")
     try:
         return sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError):
@@ -226,4 +226,4 @@ def _require_known_driver(url: sa.URL) -> None:
 
 def _require_postgresql(name: str) -> None:
     if name not in ("postgresql", "postgres"):
-        raise ValueError(f"PostgreSQL is needed, and this leads to {name!r}")
+        raise ValueError(f"PostgreSQL is needed, not {name!r}")

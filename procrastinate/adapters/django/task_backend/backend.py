@@ -188,7 +188,7 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
         name = f"TASKS[{self.alias!r}]"
         if not any(isinstance(config, ProcrastinateConfig) for config in apps.get_app_configs()):
             hint = 'Add "procrastinate.contrib.django" to INSTALLED_APPS.'
-            yield checks.Error(f"{name} needs the app of Procrastinate.", hint=hint, id="procrastinate.E020")
+            yield checks.Error(f"{name} needs Procrastinate's app.", hint=hint, id="procrastinate.E020")
         try:
             options = self.own_options
         except (TypeError, ValueError, ImportError) as error:
@@ -208,7 +208,7 @@ def _job_manager(database: str) -> JobManager:
 
 def _database_problems(name: str, alias: str) -> Iterator[checks.CheckMessage]:
     if alias not in connections:
-        hint = f"There are: {', '.join(connections)}."
+        hint = f"The databases are: {', '.join(connections)}."
         yield checks.Error(f"{name} is {alias!r}, which is not in DATABASES.", hint=hint, id="procrastinate.E022")
     elif connections[alias].vendor != "postgresql":
         yield checks.Error(f"{name}: the database {alias!r} is not PostgreSQL.", id="procrastinate.E023")

@@ -1,4 +1,4 @@
-"""``manage.py fill_shop``: place orders, and defer jobs for every state that a running worker brings about."""
+"""``manage.py fill_shop``: place orders, and defer jobs that reach every state once a worker runs."""
 
 from __future__ import annotations
 
