@@ -61,7 +61,7 @@ class DjangoCallerThread(CallerThread):
     ) -> Any:
         """Run a job inside a test's transaction as if in autocommit, like a worker's job.
 
-        A database error discards the job's own writes only and not the test's transaction. Hooks that the job registers
+        A database error discards only the job's own writes, not the test's transaction. Hooks that the job registers
         with ``on_commit`` run when it has ended.
         """
         transactions = await self.call(_open_transactions)
@@ -86,7 +86,7 @@ def _replace_connections(new: Mapping[str, Any]) -> dict[str, Any]:
 class _Transaction:
     """The open transaction of a connection, with a savepoint before the first query.
 
-    A job without a query thus needs two statements less.
+    A job without a query thus needs two fewer statements.
     """
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:

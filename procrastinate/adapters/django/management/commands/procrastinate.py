@@ -50,7 +50,7 @@ class Command(BaseCommand):
         cli.add_shell_arguments(shell)
 
     def _add_command(self, commands: Any, name: str, run: Callable[..., None], help_: str) -> CommandParser:
-        """Add a sub-command that also accepts Django's own arguments. Their defaults are the values before it."""
+        """Add a sub-command that also accepts Django's own arguments, before or after its name."""
         parser: CommandParser = commands.add_parser(name, help=help_, formatter_class=DjangoHelpFormatter)
         for flags, options in (*self._common_arguments, _SKIP_CHECKS):
             parser.add_argument(*flags, **{**options, "default": argparse.SUPPRESS})
