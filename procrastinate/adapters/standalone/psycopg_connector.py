@@ -50,7 +50,7 @@ class SyncPsycopgConnector(EngineConnector):
         ``conninfo`` (a connection string) and ``kwargs`` (arguments of :func:`psycopg.connect`), or functions that
         return them and are called for each new connection. The arguments can also be passed by name: ``host=``,
         ``dbname=`` and so on. Without any, libpq's environment variables apply (``PGHOST`` ...).
-        The pool keeps ``min_size`` (4) connections open and makes at most ``max_size``. A caller waits up to
+        The pool keeps up to ``min_size`` (4) connections open and makes at most ``max_size``. A caller waits up to
         ``timeout`` (30) seconds for a connection. A connection is replaced after ``max_lifetime`` (3600) seconds.
 
     Raises
