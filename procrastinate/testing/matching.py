@@ -177,7 +177,7 @@ def _named(task: FrameworkTask, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def missing_message(pattern: Pattern, jobs: Iterable[Job]) -> str:
-    """Explain that no job matches, and list the jobs of the task, nearest first."""
+    """Return a message that no job matches, with the jobs of the task, nearest first."""
     all_jobs = list(jobs)
     of_task = [job for job in all_jobs if pattern.is_of_task(job)]
     lines = ["No such job was deferred.", "", f"Expected: {pattern}"]
@@ -197,7 +197,7 @@ def missing_message(pattern: Pattern, jobs: Iterable[Job]) -> str:
 
 
 def unexpected_message(pattern: Pattern, jobs: Iterable[Job]) -> str:
-    """Explain that jobs were deferred that must not be."""
+    """Return a message that unexpected jobs were deferred, and list them."""
     found = list(jobs)
     lines = [f"{len(found)} such job{'s were' if len(found) > 1 else ' was'} deferred.", "", f"Not expected: {pattern}"]
     lines += ["", "Deferred:", *(f"  {job.call_string} ({job.status})" for job in found[:SHOWN])]
