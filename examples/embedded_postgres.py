@@ -1,4 +1,4 @@
-"""A PostgreSQL of the example's own, from PyPI: nothing to install, nothing to configure."""
+"""An embedded PostgreSQL from PyPI, which needs no installation and no configuration."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import tempfile
 
 
 def start(directory: pathlib.Path) -> str:
-    """Start the server whose data is in ``directory`` (made if need be), and return the directory of its socket.
+    """Start a server with its data in ``directory``, which is created if necessary. Return its socket's directory.
 
-    It stops when the last process that started it here ends.
+    The server stops when the last process that started it ends.
     """
     if "XDG_RUNTIME_DIR" not in os.environ:
         runtime = pathlib.Path(tempfile.gettempdir()) / f"procrastinate-demo-{os.getuid()}"

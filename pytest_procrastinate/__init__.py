@@ -1,6 +1,6 @@
-"""The pytest plugin. It is loaded in every project of an environment, so it imports nothing before a fixture is used.
+"""The pytest plugin. pytest loads it in every project of an environment, so it imports only when a fixture needs it.
 
-That is why it is no module of the package: pytest would import SQLAlchemy with it.
+It is not part of the package ``procrastinate``, because pytest would then import SQLAlchemy too.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _APP = "procrastinate_app"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the ini option ``procrastinate_app``."""
-    parser.addini(_APP, "The app whose jobs are tested, as package.module.name; a Django project needs none.", "string")
+    parser.addini(_APP, "The app under test, as package.module.name. A Django project needs none.", "string")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With pytest-django, tests beside a worker must commit: it sees nothing else."""
+    """With pytest-django, make tests with a worker commit, because a worker sees only committed jobs."""
     if not config.pluginmanager.has_plugin("django"):
         return
     from pytest_django.lazy_django import django_settings_is_configured
@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def procrastinate_app(pytestconfig: pytest.Config) -> App:
-    """The app under test: of the ini option ``procrastinate_app``, or the Django project's. May be overridden."""
+    """The app under test: the ini option ``procrastinate_app``, or the Django project's app. You may override it."""
     from procrastinate.testing.default_app import find_app
 
     try:
@@ -62,16 +62,16 @@ def procrastinate_app(pytestconfig: pytest.Config) -> App:
 
 @pytest.fixture
 def procrastinate_connection() -> Any:
-    """The connection or session on which jobs are deferred and run, to be rolled back: override it.
+    """The connection or session on which jobs are deferred and run. Override it to roll back after each test.
 
-    By default, the app's own.
+    By default the app's own connection is used.
     """
     return None
 
 
 @pytest.fixture
 def procrastinate_worker_options() -> dict[str, Any]:
-    """Options of the worker, for ``procrastinate_jobs`` and ``procrastinate_worker``: override it."""
+    """Worker options for ``procrastinate_jobs`` and ``procrastinate_worker``. Override it to set them."""
     return {}
 
 
@@ -86,7 +86,7 @@ def procrastinate_jobs(
     from procrastinate.testing import Jobs
 
     if "db" in request.fixturenames:
-        request.getfixturevalue("db")  # to be there before it, in whatever order the test names them
+        request.getfixturevalue("db")  # must come first, whatever the order in the test's signature
     is_async = inspect.iscoroutinefunction(request.function)
     shared = procrastinate_app.caller_thread().shared() if is_async else contextlib.nullcontext()
     jobs = Jobs(procrastinate_app, connection=procrastinate_connection, worker_options=procrastinate_worker_options)
@@ -96,13 +96,13 @@ def procrastinate_jobs(
 
 @pytest.fixture
 def procrastinate_run_at_defer(procrastinate_jobs: Jobs) -> RunAtDefer:
-    """Immediate mode for this test: jobs run when they are deferred."""
+    """Run jobs when they are deferred, in this test."""
     return procrastinate_jobs.run_at_defer()
 
 
 @pytest.fixture
 def procrastinate_worker(procrastinate_app: App, procrastinate_worker_options: Any) -> Iterator[WorkerThread]:
-    """A running worker, and all jobs deleted at the end: for tests that commit."""
+    """A running worker, for tests that commit. All jobs are deleted at the end."""
     from procrastinate.testing import WorkerThread
 
     worker = WorkerThread(procrastinate_app, **procrastinate_worker_options)

@@ -1,1 +1,1 @@
-"""A small Django shop whose views defer jobs. ``make demo`` runs it, ``make demo-serve`` serves it."""
+"""A small Django shop whose views defer jobs. ``make demo`` runs it once, and ``make demo-serve`` serves it."""

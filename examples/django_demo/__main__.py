@@ -1,4 +1,4 @@
-"""``python -m examples.django_demo``: run the shop once. ``... serve``: serve it, with its admin."""
+"""``python -m examples.django_demo``: run the shop once. With ``serve``: serve it with its admin."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from examples.django_demo.report import TaskReport, print_reports, read_progress
 ORDERS = 300
 DEADLINE = 45.0
 _STATES = {"todo", "doing", "succeeded", "failed", "cancelled", "aborted"}
-_WORKER = ("procrastinate", "worker", "--shutdown-graceful-timeout", "1")  # stock-taking is not waited for
+_WORKER = ("procrastinate", "worker", "--shutdown-graceful-timeout", "1")  # do not wait for stock-taking
 console = Console()
 
 
 def run() -> None:
-    """Place orders over HTTP, run a worker until their jobs have ended, and tell what became of them."""
+    """Place orders over HTTP, run a worker until their jobs have ended, and report the outcomes."""
     console.rule("Procrastinate: a Django shop, its jobs and a worker")
     environment = _prepare("shop_demo")
     port = free_port()
@@ -40,14 +40,14 @@ def run() -> None:
         reports = _watch(environment, worker)
     print_reports(console, reports)
     _check(reports)
-    console.print("The order of a unicorn was rolled back, and its jobs with it.")
+    console.print("The order of a unicorn was rolled back together with its jobs.")
     console.print("Serve this shop with its admin: [bold]make demo-serve[/bold]")
 
 
 def serve() -> None:
     """Serve the shop and its admin, with a worker, until Ctrl-C."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(1))  # so that what was started here ends, too
+        signal.signal(number, lambda *_: sys.exit(1))  # so that the child processes end too
     environment = _prepare("shop_serve")
     manage(environment, "fill_shop")
     password = secrets.token_urlsafe(9)
@@ -75,14 +75,14 @@ def serve() -> None:
 
 
 def _wait_for_every_state(environment: Mapping[str, str], worker: subprocess.Popen[bytes]) -> None:
-    """So that whoever opens the admin sees them all."""
+    """Wait until the admin has jobs in every state to show."""
     deadline = time.monotonic() + DEADLINE
     with console.status("Running the first jobs"), _connect(environment) as connection:
         while time.monotonic() < deadline and worker.poll() is None:
             if read_states(connection) >= _STATES:
                 return
             time.sleep(0.1)
-    raise SystemExit(f"There are not jobs in every state. The worker's log: {STATE / 'worker.log'}")
+    raise SystemExit(f"Some states have no jobs. The worker's log: {STATE / 'worker.log'}")
 
 
 def _connect(environment: Mapping[str, str]) -> psycopg.Connection:
@@ -113,7 +113,7 @@ def _post(url: str, **form: str) -> int:
 
 
 def _watch(environment: dict[str, str], worker: subprocess.Popen[bytes]) -> list[TaskReport]:
-    """Show the progress, from the database, until all jobs have ended and a periodic one has run."""
+    """Show the progress from the database until all jobs have ended and a periodic job has run."""
     deadline = time.monotonic() + DEADLINE
     with _connect(environment) as connection, _progress() as progress:
         bar = progress.add_task("Running jobs  ", total=None)
@@ -128,20 +128,20 @@ def _watch(environment: dict[str, str], worker: subprocess.Popen[bytes]) -> list
 
 
 def _check(reports: list[TaskReport]) -> None:
-    """The demo proves what it shows."""
+    """Check that the outcomes are the expected ones."""
     by_task = {report.task_name.rpartition(".")[2]: report for report in reports}
     charged, receipts, reviews = (by_task[name] for name in ("charge_card", "send_receipt", "ask_for_review"))
     declined = ORDERS // 100
     expected = {
-        "one payment an order": charged.jobs == ORDERS,
+        "one payment per order": charged.jobs == ORDERS,
         "declined cards failed": charged.failed == declined,
-        "silent banks were asked again": charged.retries == ORDERS // 10 + declined,
-        "receipts for what was paid": receipts.succeeded == ORDERS - declined,
+        "payments retried": charged.retries == ORDERS // 10 + declined,
+        "receipts for paid orders": receipts.succeeded == ORDERS - declined,
         "reviews came due": reviews.succeeded == reviews.scheduled == ORDERS // 20,
     }
     wrong = [name for name, holds in expected.items() if not holds]
     if wrong:
-        raise SystemExit(f"Not as it should be: {', '.join(wrong)}")
+        raise SystemExit(f"Unexpected outcomes: {', '.join(wrong)}")
 
 
 def _progress() -> Progress:

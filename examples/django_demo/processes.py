@@ -1,4 +1,4 @@
-"""The programs of the demo: PostgreSQL, the shop's server, the worker."""
+"""The demo's processes: PostgreSQL, the shop's server and the worker."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _START_TIMEOUT = 30.0
 
 
 def start_database(name: str) -> dict[str, str]:
-    """Start PostgreSQL with an empty database, and return the environment in which the shop finds it."""
+    """Start PostgreSQL with an empty database. Return the environment variables that the shop needs."""
     host = embedded_postgres.start(STATE / "postgres")
     with psycopg.connect(host=host, user="postgres", dbname="postgres", autocommit=True) as connection:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
@@ -32,13 +32,13 @@ def start_database(name: str) -> dict[str, str]:
 
 
 def manage(environment: Mapping[str, str], *arguments: str) -> None:
-    """Run ``manage.py`` to its end; stop here if it fails."""
+    """Run ``manage.py`` and wait for it. Exit if it fails."""
     subprocess.run(_command(*arguments), env=_environment(environment), cwd=SHOP, check=True)
 
 
 @contextlib.contextmanager
 def managed(environment: Mapping[str, str], *arguments: str, log: pathlib.Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run ``manage.py`` meanwhile, its output in a file; stop it gracefully."""
+    """Run ``manage.py`` during a block, with its output in a file. Stop it gracefully at the end."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -61,14 +61,14 @@ def managed(environment: Mapping[str, str], *arguments: str, log: pathlib.Path) 
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return an unused port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def wait_for_server(url: str, process: subprocess.Popen[bytes], log: pathlib.Path) -> None:
-    """Wait until the server answers; tell why if it does not."""
+    """Wait until the server answers. Exit with its log if it does not."""
     deadline = time.monotonic() + _START_TIMEOUT
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(urllib.error.URLError, ConnectionError), urllib.request.urlopen(url):

@@ -1,4 +1,4 @@
-"""What the demo's database holds, read with SQL from the tables themselves."""
+"""A report on the demo's jobs, read with SQL from the tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SELECT
     count(*) FILTER (WHERE scheduled.count > 0 AND retry.count = 0) AS scheduled
 FROM procrastinate_jobs AS job
 CROSS JOIN LATERAL (
-    -- By its attempts: the events of a job that was fetched ahead and given back look like those of a retry.
+    -- Not by events, because the events of a prefetched and released job look like those of a retry.
     SELECT greatest(job.attempts - (job.finished_at IS NOT NULL)::int, 0) AS count
 ) AS retry
 CROSS JOIN LATERAL (
@@ -32,7 +32,7 @@ ORDER BY job.task_name
 
 @dataclasses.dataclass(frozen=True)
 class TaskReport:
-    """What became of the jobs of one task."""
+    """The number of jobs of one task, by outcome."""
 
     task_name: str
     jobs: int
@@ -44,12 +44,12 @@ class TaskReport:
 
 
 def read_reports(connection: psycopg.Connection) -> list[TaskReport]:
-    """A report for each task, by name."""
+    """Return a report per task, by name."""
     return [TaskReport(*row) for row in connection.execute(_COUNTS)]
 
 
 def read_progress(connection: psycopg.Connection) -> tuple[int, int]:
-    """How many jobs have ended, and how many there are, periodic ones left out."""
+    """Return the number of ended jobs and of all jobs, without periodic ones."""
     row = connection.execute(
         "SELECT count(*) FILTER (WHERE status NOT IN ('todo', 'doing')), count(*) "
         "FROM procrastinate_jobs WHERE task_name <> 'shop.tasks.count_orders'"
@@ -59,13 +59,13 @@ def read_progress(connection: psycopg.Connection) -> tuple[int, int]:
 
 
 def read_states(connection: psycopg.Connection) -> set[str]:
-    """The states in which there are jobs."""
+    """Return the states that have jobs."""
     return {row[0] for row in connection.execute("SELECT DISTINCT status::text FROM procrastinate_jobs")}
 
 
 def print_reports(console: Console, reports: list[TaskReport]) -> None:
-    """The reports as a table."""
-    table = Table(title="Jobs, as the database has them")
+    """Print the reports as a table."""
+    table = Table(title="Jobs in the database")
     table.add_column("task")
     for column in ("jobs", "succeeded", "failed", "retries", "scheduled"):
         table.add_column(column, justify="right")

@@ -1,1 +1,1 @@
-"""A small shop on FastAPI and SQLAlchemy's asyncio, which sends receipts by jobs."""
+"""A small shop on FastAPI and SQLAlchemy's asyncio, with jobs that send receipts."""

@@ -1,4 +1,4 @@
-"""Make the shop's tables and the queue's."""
+"""Create the shop's tables and the queue's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from examples.fastapi_app.tasks import queue
 
 
 async def main() -> None:
-    """Both, on the shop's engine."""
+    """Create both on the shop's engine."""
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
     async with queue.open_async():

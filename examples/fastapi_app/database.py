@@ -12,11 +12,11 @@ new_session = async_sessionmaker(engine, expire_on_commit=False)
 
 
 class Base(DeclarativeBase):
-    """The shop's tables."""
+    """The base class of the shop's tables."""
 
 
 class Order(Base):
-    """Something that somebody bought."""
+    """An order of a customer."""
 
     __tablename__ = "orders"
 

@@ -14,20 +14,20 @@ from examples.fastapi_app.tasks import queue, send_receipt
 from procrastinate.adapters.standalone.fastapi import get_app, lifespan
 
 CREDIT = 1000
-"""Euros: whoever wants more has to pay at once, and cannot."""
+"""Euros. The shop declines the payment of a larger order."""
 
 app = fastapi.FastAPI(lifespan=lifespan(queue))
 
 
 class NewOrder(pydantic.BaseModel):
-    """What a customer wants."""
+    """The fields of an order request."""
 
     email: str
     euros: int
 
 
 class OrderOut(NewOrder):
-    """What the shop says of an order."""
+    """The fields of an order in a response."""
 
     model_config = pydantic.ConfigDict(from_attributes=True)
 
@@ -37,7 +37,7 @@ class OrderOut(NewOrder):
 
 @app.get("/orders")
 async def orders() -> list[OrderOut]:
-    """The orders."""
+    """List the orders."""
     async with new_session() as session:
         found = await session.scalars(sa.select(Order).order_by(Order.id))
         return [OrderOut.model_validate(order) for order in found]
@@ -45,7 +45,7 @@ async def orders() -> list[OrderOut]:
 
 @app.post("/orders", status_code=201)
 async def place_order(new_order: NewOrder) -> OrderOut:
-    """Take an order: the job that sends the receipt is part of the same transaction."""
+    """Take an order. The job that sends the receipt is part of the same transaction."""
     async with new_session.begin() as session:
         order = Order(**new_order.model_dump())
         session.add(order)
@@ -56,12 +56,12 @@ async def place_order(new_order: NewOrder) -> OrderOut:
 
 
 def charge(order: Order) -> None:
-    """Take the money. Where that fails, the transaction ends here, without order and without job."""
+    """Take the payment. If it is declined, the transaction ends without an order and without a job."""
     if order.euros > CREDIT:
         raise fastapi.HTTPException(402, "Payment declined")
 
 
 @app.get("/queues")
 async def queues(app: Annotated[procrastinate.App, fastapi.Depends(get_app)]) -> list[dict[str, object]]:
-    """How many jobs there are."""
+    """Count the jobs."""
     return await app.job_manager.list_queues_async()

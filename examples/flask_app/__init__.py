@@ -1,1 +1,1 @@
-"""A small shop on Flask and SQLAlchemy, which sends receipts by jobs."""
+"""A small shop on Flask and SQLAlchemy, with jobs that send receipts."""

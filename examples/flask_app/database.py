@@ -1,4 +1,4 @@
-"""The engine, the session of a request, and the shop's own table."""
+"""The engine, the request's session and the shop's own table."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ session = scoped_session(sessionmaker(engine))
 
 
 class Base(DeclarativeBase):
-    """The shop's tables."""
+    """The base class of the shop's tables."""
 
 
 class Order(Base):
-    """Something that somebody bought."""
+    """An order of a customer."""
 
     __tablename__ = "orders"
 

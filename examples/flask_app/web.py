@@ -11,7 +11,7 @@ from examples.flask_app.tasks import queue, send_receipt
 from procrastinate.adapters.standalone.flask import init_app
 
 CREDIT = 1000
-"""Euros: whoever wants more has to pay at once, and cannot."""
+"""Euros. The shop declines the payment of a larger order."""
 
 app = flask.Flask(__name__)
 init_app(app, queue)
@@ -19,26 +19,26 @@ init_app(app, queue)
 
 @app.teardown_request
 def end_transaction(error: BaseException | None) -> None:
-    """Whatever a request has not committed is rolled back."""
+    """Close the session, which rolls back uncommitted work."""
     session.remove()
 
 
 @app.cli.command("create-tables")
 def create_tables() -> None:
-    """Make the shop's tables and the queue's."""
+    """Create the shop's tables and the queue's."""
     Base.metadata.create_all(engine)
     queue.schema_manager.apply_schema()
 
 
 @app.get("/")
 def orders() -> str:
-    """The orders, and a form for another."""
+    """Show the orders and a form for another order."""
     return flask.render_template("orders.html", orders=session.scalars(sa.select(Order).order_by(Order.id)))
 
 
 @app.post("/orders")
 def place_order() -> Response:
-    """Take an order: the job that sends the receipt is part of the same transaction."""
+    """Take an order. The job that sends the receipt is part of the same transaction."""
     order = Order(email=flask.request.form["email"], euros=int(flask.request.form["euros"]))
     session.add(order)
     session.flush()
@@ -49,6 +49,6 @@ def place_order() -> Response:
 
 
 def charge(order: Order) -> None:
-    """Take the money. Where that fails, the request ends here, without order and without job."""
+    """Take the payment. If it is declined, the request ends without an order and without a job."""
     if order.euros > CREDIT:
         flask.abort(flask.Response("Payment declined", 402))

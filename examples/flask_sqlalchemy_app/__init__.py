@@ -1,1 +1,1 @@
-"""A shop with loyalty points on Flask-SQLAlchemy, which awards them by jobs, each once."""
+"""A shop on Flask-SQLAlchemy, with jobs that award loyalty points exactly once."""

@@ -1,4 +1,4 @@
-"""The Flask application, its database, and its queue on the same engine."""
+"""The Flask application, its database and the queue on the same engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from procrastinate.adapters.standalone.flask import app_context, init_app
 
 
 class Base(DeclarativeBase):
-    """The shop's tables."""
+    """The base class of the shop's tables."""
 
 
 app = flask.Flask(__name__)

@@ -8,14 +8,14 @@ from examples.flask_sqlalchemy_app.application import db
 
 
 class Customer(db.Model):
-    """Somebody who has ordered before."""
+    """A customer who has ordered before."""
 
     email: Mapped[str] = mapped_column(primary_key=True)
     points: Mapped[int] = mapped_column(default=0)
 
 
 class Order(db.Model):
-    """Something that somebody bought."""
+    """An order of a customer."""
 
     __tablename__ = "orders"
 

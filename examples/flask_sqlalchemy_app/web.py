@@ -11,19 +11,19 @@ from examples.flask_sqlalchemy_app.models import Customer, Order
 from examples.flask_sqlalchemy_app.tasks import award_points
 
 CREDIT = 1000
-"""Euros: whoever wants more has to pay at once, and cannot."""
+"""Euros. The shop declines the payment of a larger order."""
 
 
 @app.cli.command("create-tables")
 def create_tables() -> None:
-    """Make the shop's tables and the queue's."""
+    """Create the shop's tables and the queue's."""
     db.create_all()
     queue.schema_manager.apply_schema()
 
 
 @app.get("/")
 def orders() -> str:
-    """The orders and the customers, and a form for another order."""
+    """Show the orders, the customers and a form for another order."""
     return flask.render_template(
         "orders.html",
         orders=db.session.scalars(sa.select(Order).order_by(Order.id)),
@@ -33,7 +33,7 @@ def orders() -> str:
 
 @app.post("/orders")
 def place_order() -> Response:
-    """Take an order: the job that awards its points is part of the same transaction."""
+    """Take an order. The job that awards its points is part of the same transaction."""
     order = Order(email=flask.request.form["email"], euros=int(flask.request.form["euros"]))
     db.session.add(order)
     if db.session.get(Customer, order.email) is None:
@@ -46,6 +46,6 @@ def place_order() -> Response:
 
 
 def charge(order: Order) -> None:
-    """Take the money. Where that fails, Flask-SQLAlchemy rolls back: no order, no customer, no job."""
+    """Take the payment. If it is declined, Flask-SQLAlchemy rolls back the order, the customer and the job."""
     if order.euros > CREDIT:
         flask.abort(flask.Response("Payment declined", 402))

@@ -1,1 +1,1 @@
-"""Programs without a framework: sync, async, and with a worker of their own."""
+"""Programs without a framework: sync, async, and with an embedded worker."""

@@ -11,7 +11,7 @@ from examples.plain.tasks import add, app, greet
 
 
 async def main() -> None:
-    """Defer some jobs; one is rolled back together with its transaction."""
+    """Defer some jobs. One is rolled back with its transaction."""
     async with app.open_async():
         await add.defer_async(a=1, b=2)
         await greet.configure(priority=10).defer_async(name="first")
@@ -20,7 +20,7 @@ async def main() -> None:
 
 
 async def in_a_transaction() -> None:
-    """A job belongs to the transaction of the session that it is given."""
+    """Defer a job inside the transaction of a session."""
     engine = create_async_engine(os.environ["DATABASE_URL"])
     async with AsyncSession(engine) as session:
         await greet.configure(connection=session).defer_async(name="commit")

@@ -10,7 +10,7 @@ from examples.plain.tasks import add, app, greet
 
 
 def main() -> None:
-    """Defer some jobs; one is rolled back together with its transaction."""
+    """Defer some jobs. One is rolled back with its transaction."""
     with app.open():
         add.defer(a=1, b=2)
         greet.configure(schedule_in={"seconds": 1}).defer(name="later")
@@ -20,7 +20,7 @@ def main() -> None:
 
 
 def in_a_transaction() -> None:
-    """A job belongs to the transaction of the connection that it is given."""
+    """Defer a job inside the transaction of a connection."""
     engine = sa.create_engine(os.environ["DATABASE_URL"])
     with engine.connect() as connection:
         with connection.begin():

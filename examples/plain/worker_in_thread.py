@@ -13,13 +13,13 @@ done = threading.Event()
 
 @app.task
 def last() -> None:
-    """Tell the program that everything deferred before has run."""
+    """Tell the program that all jobs deferred earlier have run."""
     done.set()
 
 
 def main() -> None:
     """Start a worker, defer a job, wait for it, stop the worker."""
-    # Signals are the main thread's business.
+    # Signal handlers belong to the main thread.
     worker = Worker(app, name="in a thread", install_signal_handlers=False)
     thread = threading.Thread(target=asyncio.run, args=[worker.run()])
     thread.start()

@@ -1,1 +1,1 @@
-"""A box office on FastAPI and SQLModel, which issues tickets by jobs, each once."""
+"""A box office on FastAPI and SQLModel, with jobs that issue each ticket exactly once."""

@@ -1,4 +1,4 @@
-"""Make the box office's tables and the queue's, and a concert of three seats."""
+"""Create the box office's tables and the queue's, and a concert with three seats."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from examples.sqlmodel_app.tasks import queue
 
 
 async def make_tables() -> None:
-    """All on the box office's engine."""
+    """Create everything on the box office's engine."""
     async with engine.begin() as connection:
         await connection.run_sync(SQLModel.metadata.create_all)
     async with queue.open_async():
@@ -20,7 +20,7 @@ async def make_tables() -> None:
 
 
 async def main() -> None:
-    """The tables, and something to book."""
+    """Create the tables and a concert to book."""
     await make_tables()
     async with new_session.begin() as session:
         session.add(Concert(id=1, seats=3))

@@ -1,4 +1,4 @@
-"""The engine, the session of a request, and the box office's own tables."""
+"""The engine, the request's session and the box office's own tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ new_session = async_sessionmaker(engine, class_=AsyncSession, expire_on_commit=F
 
 
 async def get_session() -> AsyncIterator[AsyncSession]:
-    """The session of a request. What the endpoint has not committed is rolled back."""
+    """Yield the request's session. Uncommitted work is rolled back."""
     async with new_session() as session:
         yield session
 
@@ -25,7 +25,7 @@ RequestSession = Annotated[AsyncSession, Depends(get_session)]
 
 
 class Concert(SQLModel, table=True):
-    """What there are tickets for."""
+    """A concert with a number of seats."""
 
     id: int = Field(primary_key=True)
     seats: int
@@ -33,14 +33,14 @@ class Concert(SQLModel, table=True):
 
 
 class NewBooking(SQLModel):
-    """What a customer wants."""
+    """The fields of a booking request."""
 
     concert_id: int = Field(foreign_key="concert.id")
     email: str
 
 
 class Booking(NewBooking, table=True):
-    """What a customer has, or will have."""
+    """A booking, with a seat once its job has run."""
 
     id: int | None = Field(default=None, primary_key=True)
     job_id: int | None = None

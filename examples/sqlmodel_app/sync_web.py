@@ -1,4 +1,4 @@
-"""The same endpoints on the synchronous ``Session``, and on psycopg."""
+"""The same endpoints with the synchronous ``Session`` and psycopg."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ engine = create_engine(sa.make_url(os.environ["DATABASE_URL"]).set(drivername="p
 
 
 def get_session() -> Iterator[Session]:
-    """The session of a request. What the endpoint has not committed is rolled back."""
+    """Yield the request's session. Uncommitted work is rolled back."""
     with Session(engine, expire_on_commit=False) as session:
         yield session
 
@@ -29,13 +29,13 @@ RequestSession = Annotated[Session, fastapi.Depends(get_session)]
 
 @app.get("/bookings")
 def bookings(session: RequestSession) -> Sequence[Booking]:
-    """The bookings."""
+    """List the bookings."""
     return session.exec(select(Booking).order_by(Booking.id)).all()
 
 
 @app.post("/bookings", status_code=201)
 def book(new: NewBooking, session: RequestSession) -> Booking:
-    """Take a booking: the job that gives it a seat is part of the same transaction."""
+    """Take a booking. The job that assigns a seat is part of the same transaction."""
     booking = Booking.model_validate(new)
     session.add(booking)
     session.flush()
@@ -46,7 +46,7 @@ def book(new: NewBooking, session: RequestSession) -> Booking:
 
 
 def require_seats(session: Session, concert_id: int) -> None:
-    """Where there are no seats left, the request ends here: no booking, no job."""
+    """End the request without a booking and a job if no seat is left."""
     concert = session.get_one(Concert, concert_id, with_for_update=True)
     booked = session.exec(select(func.count()).where(Booking.concert_id == concert_id))
     if booked.one() > concert.seats:
@@ -55,7 +55,7 @@ def require_seats(session: Session, concert_id: int) -> None:
 
 @app.delete("/bookings/{booking_id}", status_code=204)
 def cancel(booking_id: int, session: RequestSession) -> None:
-    """Cancel a booking together with its job, unless it has a seat."""
+    """Cancel a booking and its job, unless it has a seat."""
     booking = session.get(Booking, booking_id)
     if booking is None:
         raise fastapi.HTTPException(404, "There is no such booking")

@@ -10,7 +10,7 @@ queue = procrastinate.App(connector=engine)
 
 @queue.task(retry=procrastinate.RetryStrategy(max_attempts=5, exponential_wait=2), pass_context=True)
 async def assign_seat(context: procrastinate.JobContext, booking_id: int) -> None:
-    """Give a booking the next seat: one, whatever becomes of the worker."""
+    """Give a booking the next seat, exactly once even if the worker dies."""
     async with context.transaction(new_session) as session:
         booking = await session.get_one(Booking, booking_id)
         concert = await session.get_one(Concert, booking.concert_id, with_for_update=True)

@@ -16,24 +16,24 @@ app = fastapi.FastAPI(lifespan=lifespan(queue))
 
 @app.get("/bookings")
 async def bookings(session: RequestSession) -> Sequence[Booking]:
-    """The bookings."""
+    """List the bookings."""
     return (await session.exec(select(Booking).order_by(Booking.id))).all()
 
 
 @app.post("/bookings", status_code=201)
 async def book(new: NewBooking, session: RequestSession) -> Booking:
-    """Take a booking: the job that gives it a seat is part of the same transaction."""
+    """Take a booking. The job that assigns a seat is part of the same transaction."""
     booking = Booking.model_validate(new)
     session.add(booking)
     await session.flush()
     booking.job_id = await assign_seat.configure(connection=session).defer_async(booking_id=booking.id)
     await require_seats(session, new.concert_id)
-    await session.commit()  # here: after a dependency's `yield`, the answer is on its way already
+    await session.commit()  # commit here, because code after a dependency's `yield` may run after the response
     return booking
 
 
 async def require_seats(session: RequestSession, concert_id: int) -> None:
-    """Where there are no seats left, the request ends here: no booking, no job."""
+    """End the request without a booking and a job if no seat is left."""
     concert = await session.get_one(Concert, concert_id, with_for_update=True)
     booked = await session.exec(select(func.count()).where(Booking.concert_id == concert_id))
     if booked.one() > concert.seats:
@@ -42,7 +42,7 @@ async def require_seats(session: RequestSession, concert_id: int) -> None:
 
 @app.delete("/bookings/{booking_id}", status_code=204)
 async def cancel(booking_id: int, session: RequestSession) -> None:
-    """Cancel a booking together with its job, unless it has a seat."""
+    """Cancel a booking and its job, unless it has a seat."""
     booking = await session.get(Booking, booking_id)
     if booking is None:
         raise fastapi.HTTPException(404, "There is no such booking")

@@ -1,7 +1,7 @@
-"""Calls functions later, all from one thread.
+"""Timers that share one thread.
 
-A ``threading.Timer`` is a thread for each. To start one, the heart of a worker would wait for the GIL once more at each
-beat, beside a task that keeps it for a while: three to four turns, instead of two to three.
+Each ``threading.Timer`` starts a thread. A worker's heartbeat would then wait for the GIL once more per beat while a
+task holds it: three to four turns instead of two to three.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from collections.abc import Callable
 
 @dataclasses.dataclass(order=True)
 class Alarm:
-    """A function that is called when its time has come, unless it was cancelled."""
+    """A function that is called at its due time, unless it is cancelled."""
 
     due: float
     place: int
     function: Callable[[], None] | None = dataclasses.field(compare=False)
 
     def cancel(self) -> None:
-        """Do not call it, after all. (Where it is being called just now, it is.)"""
+        """Cancel the call. A call that has already started continues."""
         self.function = None
 
 
 class Alarms:
-    """The alarms of a process, and their thread, which starts with the first and stays."""
+    """The timers of a process. Their thread starts with the first timer and does not end."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -38,7 +38,7 @@ class Alarms:
         self._thread: threading.Thread | None = None
 
     def call_later(self, seconds: float, function: Callable[[], None]) -> Alarm:
-        """Call a function after so many seconds. It must be short: all others wait for it."""
+        """Call a function after a number of seconds. It must be short, because all other timers wait for it."""
         alarm = Alarm(time.monotonic() + seconds, next(self._places), function)
         with self._changed:
             heapq.heappush(self._alarms, alarm)
@@ -56,7 +56,7 @@ class Alarms:
                 function()
 
     def _wait(self) -> Alarm:
-        """The next whose time has come, cancelled or not: those go when it would have."""
+        """Wait for the next due alarm and remove it. A cancelled alarm stays until its due time."""
         with self._changed:
             while True:
                 rest = self._alarms[0].due - time.monotonic() if self._alarms else None
@@ -69,12 +69,12 @@ _alarms = Alarms()
 
 
 def call_later(seconds: float, function: Callable[[], None]) -> Alarm:
-    """As :meth:`Alarms.call_later`, by the alarms of this process."""
+    """Call a function later, as :meth:`Alarms.call_later`, with the timers of this process."""
     return _alarms.call_later(seconds, function)
 
 
 def _begin_anew() -> None:
-    """The thread is not there in a forked process, and may have held the lock when it was forked."""
+    """Replace the timers in a forked process. It has no timer thread, and the lock may have been held at the fork."""
     global _alarms
     _alarms = Alarms()
 

@@ -1,7 +1,7 @@
-"""Waiting for a server that does not answer any more comes to an end.
+"""Timeouts for a server that no longer answers.
 
-psycopg waits for an answer for ever, even when it is cancelled: it asks the server to cancel, and a server that is gone
-without a word answers neither. Cutting the socket ends any wait at once, from any thread.
+psycopg waits for an answer without a limit. Cancelling the wait does not end it: psycopg asks the server to cancel, and
+an unreachable server does not answer that either. Shutting down the socket ends any wait at once, from any thread.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 ANSWER_TIMEOUT = 30.0
-"""Seconds that the server has to answer a worker's operation. It takes milliseconds; and can be tried again."""
+"""Seconds that the server has to answer a worker's operation. One takes milliseconds and can be retried."""
 
 CANCEL_TIMEOUT = 2.0
-"""Seconds that the server has to answer one that was cancelled."""
+"""Seconds that the server has to answer a cancelled operation."""
 
 _SHORTEST_PAUSE = 0.01
 
 
 def cut(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
-    """Shut a connection's socket: whoever waits for the server meets the end of the stream."""
+    """Shut down a connection's socket. Any wait for the server then ends with an end-of-file error."""
     with (
         contextlib.suppress(OSError, psycopg.Error),
         socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM) as stream,
@@ -50,24 +50,24 @@ def cut(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> N
 
 
 def give_up(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
-    """Cut a connection, and ask the server to end what it does for it.
+    """Cut a connection and ask the server to cancel the running statement.
 
-    A server that waits for a lock does not notice that its client is gone. It would go on waiting, one process
-    more for each time that the worker tries again, until no connection is left. The server may not answer this, either:
-    a thread waits for it. Without libpq 17, asking would stop all threads, and is left out.
+    A server that waits for a lock does not notice that its client is gone. It would keep waiting, and each retry of the
+    worker would add one more server process until no connection is left. The server may not answer the cancel
+    request either, so a thread waits for it. Without libpq 17 the request would block all threads and is left out.
     """
     try:
         if psycopg.capabilities.has_cancel_safe():
             request = connection.pgconn.cancel_conn()
             threading.Thread(target=_send, args=(request,), name="procrastinate-cancel", daemon=True).start()
     except (psycopg.Error, RuntimeError):
-        pass  # it is closed already, or no thread can be started
+        pass  # the connection is closed already, or no thread can start
     finally:
         cut(connection)
 
 
 def _send(request: pq.abc.PGcancelConn) -> None:
-    """Send a request to cancel, and wait for it for a moment."""
+    """Send a cancel request. Wait up to :data:`CANCEL_TIMEOUT` seconds for each step."""
     events = {pq.PollingStatus.READING: selectors.EVENT_READ, pq.PollingStatus.WRITING: selectors.EVENT_WRITE}
     with contextlib.ExitStack() as stack:
         stack.callback(request.finish)
@@ -81,19 +81,19 @@ def _send(request: pq.abc.PGcancelConn) -> None:
 
 
 class Cancellable(Protocol):
-    """A timer."""
+    """A timer that can be cancelled."""
 
     def cancel(self) -> object:
-        """Do not call, after all."""
+        """Cancel the call."""
 
 
 class Wait:
-    """The wait for one operation on a connection of psycopg. One that lasts is logged, and in the end cut off.
+    """The wait for one operation on a psycopg connection. A long wait is logged, and cut at the end.
 
     Parameters
     ----------
     call_later:
-        Calls a function after so many seconds.
+        Calls a function after a number of seconds and returns the timer.
     what:
         The name of the operation.
     """
@@ -110,23 +110,23 @@ class Wait:
         self._timer = call_later(min(self._silence.until, ANSWER_TIMEOUT), self._look)
 
     def begin(self, connection: Any) -> None:
-        """This connection must answer in time, whatever is asked of it from now on."""
+        """Start the timer, if it does not run yet, and cut this connection when it expires."""
         self._connection = connection
         if self._connected_at is None:
             self._connected_at = time.monotonic()
 
     def end(self) -> None:
-        """There was an answer, or an error."""
+        """Stop the timer, after an answer or an error."""
         self._ended = True
         self._timer.cancel()
 
     def cut(self) -> None:
-        """End it without an answer."""
+        """Cut the connection, if there is one."""
         if self._connection is not None:
             cut(self._connection)
 
     def explain(self, error: exceptions.ConnectorException) -> None:
-        """Raise a better exception for an error, if there is one."""
+        """Raise ``DatabaseUnavailable`` from the error if the timer has expired."""
         if self._expired:
             message = f"The database has not answered for {ANSWER_TIMEOUT:g} seconds"
             raise exceptions.DatabaseUnavailable(message) from error
@@ -163,8 +163,10 @@ _current: contextvars.ContextVar[Wait] = contextvars.ContextVar("current")
 
 
 def watch_connections(engine: sa.Engine) -> None:
-    """Let whoever waits on a connection of this engine know which it is: as soon as it is made, before SQLAlchemy asks
-    the first server what it is, and when it comes out of the pool, before ``BEGIN``.
+    """Tell the current :class:`Wait` which connection it uses.
+
+    A new connection is reported before SQLAlchemy's first query to the server. A pooled connection is reported at
+    checkout, before ``BEGIN``.
     """
 
     def begin_wait(_dbapi_connection: Any, record: Any, _proxy: Any = None) -> None:
@@ -177,7 +179,7 @@ def watch_connections(engine: sa.Engine) -> None:
 
 
 def run(runner: Callable[..., R], operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Let ``runner`` run an operation on an engine that is watched, and wait in a thread, as long as is reasonable."""
+    """Run an operation with ``runner``, from a thread, on a watched engine. Limit the wait for the server."""
     wait = Wait(call_later, _name(operation))
     token = _current.set(wait)
     try:
@@ -191,7 +193,7 @@ def run(runner: Callable[..., R], operation: Operation[P, R], *args: P.args, **k
 
 
 async def run_async(runner: Callable[..., Any], operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """As :func:`run`, in an event loop. Cancelled, it ends soon, whatever the server does."""
+    """Run an operation like :func:`run`, in an event loop. If cancelled, end soon whatever the server does."""
     wait = Wait(asyncio.get_running_loop().call_later, _name(operation))
     context = contextvars.copy_context()
     context.run(_current.set, wait)
@@ -214,7 +216,7 @@ def _name(operation: Callable[..., Any]) -> str:
 
 
 async def _abandon(wait: Wait, running: asyncio.Task[Any]) -> None:
-    """Cancel an operation and see it end, even if cancelled again meanwhile: nobody else would close its connection."""
+    """Cancel an operation and wait for its end, even if cancelled again: only its own cleanup closes the connection."""
     running.cancel()
     timeout: float | None = CANCEL_TIMEOUT
     cancelled_again = False

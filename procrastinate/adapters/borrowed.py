@@ -1,10 +1,11 @@
-"""Connections that somebody else owns: SQLAlchemy may run statements on them, and nothing more.
+"""Borrowed connections: SQLAlchemy runs statements on a connection that another library or the user owns.
 
-An engine on such a connection would begin, commit, roll back, close, or ask the server questions, each of
-which may end the owner's transaction. The dialects below leave all of that out. The error classes, the
-transaction and the cursor stay the owner's.
+A plain engine begins, commits, rolls back and closes, and it queries the server when it connects. Each of these can
+end the owner's transaction. The dialects below leave all of them out. The owner keeps its error classes, its
+transaction and its cursor.
 
-They are for short statements: no LISTEN, no streaming, no reflection (``server_version_info`` is unknown).
+Use borrowed connections for short statements only. They support no LISTEN, no streaming and no reflection
+(``server_version_info`` is unknown).
 """
 
 from __future__ import annotations
@@ -32,52 +33,52 @@ else:
 
 
 class Borrowed(_Dialect):
-    """What a dialect must not do on a connection that is somebody else's."""
+    """A dialect mixin that disables every operation reserved to the connection's owner."""
 
     supports_statement_cache = True
-    _backslash_escapes = False  # what initialize() would have asked the server
+    _backslash_escapes = False  # initialize() would query the server for it
 
     def initialize(self, connection: sa.Connection) -> None:
-        """Ask the server nothing."""
+        """Do nothing: the server is not queried."""
 
     def on_connect(self) -> None:
-        """Set nothing on the connection."""
+        """Return no callback: the connection's settings stay."""
 
     def do_begin(self, dbapi_connection: Any) -> None:
-        """The owner begins."""
+        """Do nothing: the owner begins."""
 
     def do_commit(self, dbapi_connection: Any) -> None:
-        """The owner commits."""
+        """Do nothing: the owner commits."""
 
     def do_rollback(self, dbapi_connection: Any) -> None:
-        """The owner rolls back."""
+        """Do nothing: the owner rolls back."""
 
     def do_close(self, dbapi_connection: Any) -> None:
-        """The owner closes."""
+        """Do nothing: the owner closes."""
 
     def do_terminate(self, dbapi_connection: Any) -> None:
-        """The owner closes."""
+        """Do nothing: the owner closes."""
 
 
 class BorrowedPsycopg(Borrowed, PGDialect_psycopg):
-    """psycopg 3, borrowed."""
+    """The psycopg 3 dialect on a borrowed connection."""
 
     supports_statement_cache = True
 
 
 class BorrowedPsycopgAsync(Borrowed, PGDialectAsync_psycopg):
-    """psycopg 3 with asyncio, borrowed."""
+    """The asyncio dialect of psycopg 3 on a borrowed connection."""
 
     supports_statement_cache = True
 
     @classmethod
     def get_async_dialect_cls(cls, url: sa.URL) -> type[sa.Dialect]:
-        """This one, not the one it is made from."""
+        """Return this class. The inherited method returns SQLAlchemy's own dialect."""
         return cls
 
 
 class BorrowedPsycopg2(Borrowed, PGDialect_psycopg2):
-    """psycopg2, borrowed."""
+    """The psycopg2 dialect on a borrowed connection."""
 
     supports_statement_cache = True
 
@@ -87,12 +88,13 @@ for _class in (BorrowedPsycopg, BorrowedPsycopgAsync, BorrowedPsycopg2):
 
 
 def borrowed_engine(connect: Callable[[], Any], dialect: type[sa.Dialect] = BorrowedPsycopg) -> sa.Engine:
-    """An engine whose connections are those that ``connect`` returns, and stay their owner's.
+    """Return an engine that takes its connections from ``connect`` and never closes them.
 
     Parameters
     ----------
     connect:
-        Called whenever a connection is wanted. What it returns needs no more than a method ``cursor()``.
+        A function that the engine calls whenever it needs a connection. The object it returns needs only a
+        ``cursor()`` method.
     dialect:
         :class:`BorrowedPsycopg` or :class:`BorrowedPsycopg2`.
     """
@@ -102,7 +104,7 @@ def borrowed_engine(connect: Callable[[], Any], dialect: type[sa.Dialect] = Borr
 
 
 def borrowed_async_engine(connect: Callable[[], Awaitable[Any]]) -> AsyncEngine:
-    """As :func:`borrowed_engine`, for asynchronous psycopg connections."""
+    """Return an engine like :func:`borrowed_engine`, for asynchronous psycopg connections."""
     return create_async_engine(
         f"postgresql+{BorrowedPsycopgAsync.__name__.lower()}://",
         async_creator=connect,
@@ -112,13 +114,13 @@ def borrowed_async_engine(connect: Callable[[], Awaitable[Any]]) -> AsyncEngine:
 
 
 class _Lent:
-    """A raw connection, with cursors that have none of the owner's adapters, row factories and cursor factories."""
+    """A raw connection whose cursors ignore the owner's adapters, row factories and cursor factories."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
     def cursor(self) -> Any:
-        """A plain cursor, of tuples."""
+        """Return a plain cursor, which returns rows as tuples."""
         raise NotImplementedError
 
     def __getattr__(self, name: str) -> Any:
@@ -145,7 +147,7 @@ class _LentPsycopg2(_Lent):
 
 
 _PSYCOPG2_READERS = ("UNICODE", "INTEGER", "LONGINTEGER", "FLOAT", "BOOLEAN", "PYDATETIMETZ")
-"""psycopg2's own for the types that the queue reads: a program may have registered others for all its connections."""
+"""psycopg2's own typecasters for the types the queue reads. A program may have registered others globally."""
 
 
 _lent: contextvars.ContextVar[_Lent] = contextvars.ContextVar("procrastinate_lent_connection")
@@ -155,7 +157,7 @@ async def _lent_async() -> _Lent:
     return _lent.get()
 
 
-# One engine per driver, however many connections are lent: a statement is compiled once a process.
+# One engine per driver for all lent connections, so that a process compiles each statement once.
 _engines: dict[type[Any], sa.Engine] = {}
 _async_engines: list[AsyncEngine] = []
 
@@ -174,10 +176,10 @@ def _async_engine() -> AsyncEngine:
 
 @contextlib.contextmanager
 def borrow(raw_connection: Any) -> Iterator[sa.Connection]:
-    """A SQLAlchemy connection on an open psycopg or psycopg2 connection, which is left as it was.
+    """Yield a SQLAlchemy connection on an open psycopg or psycopg2 connection, and leave that connection open.
 
-    Statements run in whatever transaction the owner has (psycopg opens one with the first statement, unless the
-    connection is in autocommit).
+    Statements run in the owner's current transaction. If none is open, psycopg opens one with the first statement,
+    unless the connection is in autocommit.
     """
     if isinstance(raw_connection, psycopg.Connection):
         lent: _Lent = _LentPsycopg(raw_connection)
@@ -196,7 +198,7 @@ def borrow(raw_connection: Any) -> Iterator[sa.Connection]:
 
 @contextlib.asynccontextmanager
 async def borrow_async(raw_connection: psycopg.AsyncConnection[Any]) -> AsyncIterator[AsyncConnection]:
-    """As :func:`borrow`, for an asynchronous psycopg connection."""
+    """Yield a connection like :func:`borrow`, for an asynchronous psycopg connection."""
     token = _lent.set(_LentPsycopgAsync(raw_connection))
     try:
         connection = await _async_engine().connect()

@@ -1,7 +1,7 @@
-"""What psycopg connects with: known from the start, or asked for whenever a connection is made.
+"""psycopg's connection arguments: fixed, or requested from a function for each new connection.
 
-A password may live for minutes only (a token of RDS or of Azure). A connection that is made an hour after the start
-needs another one than the first.
+A password may expire within minutes (an RDS or Azure token). A connection made an hour after the start then needs a new
+one.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class ConnectArgs:
     Parameters
     ----------
     given:
-        The arguments, or a function that returns them.
+        A connection string or arguments, or a function that returns either.
     complete:
-        Makes the arguments of what is given.
+        Converts ``given`` into a dictionary of arguments.
 
     Raises
     ------
     TypeError, ValueError
-        What is given cannot be read. The message does not repeat it: it may hold a password.
+        ``given`` cannot be parsed. The message does not repeat it, because it may contain a password.
     """
 
     def __init__(self, given: Given, complete: Callable[[Fixed], dict[str, Any]] = connection_parameters) -> None:
@@ -49,22 +49,22 @@ class ConnectArgs:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether they are the same for all connections."""
+        """True if all connections use the same arguments."""
         return self._known is not None
 
     def changed(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> ConnectArgs:
-        """The same, after a change, which is made whenever they are asked for."""
+        """Return a copy that applies ``change`` each time the arguments are requested."""
         return ConnectArgs(self._given, lambda given: change(self._complete(given)))
 
     def ask(self) -> dict[str, Any]:
-        """The arguments for a connection that is made now.
+        """Return the arguments for a new connection.
 
         Raises
         ------
         DatabaseUnavailable
-            The function that was given has raised. It is asked again for the next connection.
+            The user's function raised. The next connection calls it again.
         TypeError, ValueError
-            The function returned something that cannot be read.
+            The function returned a value that cannot be parsed.
         """
         if self._known is not None:
             return self._known
@@ -73,25 +73,25 @@ class ConnectArgs:
             given: Any = self._given()
         except Exception as error:
             raise exceptions.DatabaseUnavailable(
-                f"What to connect with cannot be had: the function that was given raised {type(error).__name__}"
+                f"There are no connection parameters: the function that returns them raised {type(error).__name__}"
             ) from error
         if inspect.isawaitable(given):
             if inspect.iscoroutine(given):
-                given.close()  # or Python would warn that it was not awaited
-            raise TypeError("The function that gives the connection parameters must be a plain one, not asynchronous")
+                given.close()  # otherwise Python warns that it was never awaited
+            raise TypeError("The function that returns the connection parameters must not be asynchronous")
         return self._complete(given)
 
     async def ask_async(self) -> dict[str, Any]:
-        """As :meth:`ask`. A function runs in a thread: it may ask a server for a token.
+        """Return the arguments like :meth:`ask`, but call a function in a thread: it may request a token from a server.
 
-        The thread is no thread of the loop's default executor, which a job may fill or shut down.
+        The thread is not from the loop's default executor, because a job may fill or shut down that one.
         """
         return self.ask() if self._known is not None else await _in_thread(self.ask)
 
 
 async def _in_thread(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     future: Future[dict[str, Any]] = Future()
-    future.set_running_or_notify_cancel()  # it cannot be cancelled from now on
+    future.set_running_or_notify_cancel()  # from here on it cannot be cancelled
 
     def run() -> None:
         try:

@@ -1,4 +1,4 @@
-"""psycopg's connection parameters: read from what users give, with the defaults that a long-lived connection needs."""
+"""psycopg's connection parameters: parsed from the user's input, with defaults for long-lived connections."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from urllib.parse import unquote
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-# A peer that is gone without a word (a failed host, a firewall that forgot the connection) is noticed within
-# about a minute, instead of the kernel's two hours. libpq ignores these on Unix sockets.
+# With keepalives, a dead peer (a failed host, a firewall that dropped the connection) is detected within about
+# a minute. The kernel's default is two hours. libpq ignores these settings on Unix sockets.
 # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-KEEPALIVES
 _KEEPALIVE: Mapping[str, Any] = {
     "keepalives": 1,
@@ -25,9 +25,9 @@ _KEEPALIVE: Mapping[str, Any] = {
 _CONNECT_TIMEOUT = 10
 
 _ENCODING = "utf8"
-"""psycopg gives bytes for text where the server converts nothing: in a database in SQL_ASCII, without this."""
+"""Without it, psycopg returns text as bytes from a SQL_ASCII database, in which the server converts nothing."""
 
-# What changes how rows are read, or who commits, is the engine's business.
+# The engine decides how rows are read and who commits.
 _NOT_FOR_ENGINES = {"autocommit", "context", "cursor_factory", "row_factory", "server_cursor_factory"}
 
 _NOT_LIBPQ = {
@@ -42,7 +42,7 @@ _NOT_LIBPQ = {
 _PLACE = {"host", "hostaddr", "port"}
 
 _PORTS = re.compile(r"[\d,]*")
-"""libpq takes what comes before a slash in a password for the port, and says so when it connects."""
+"""libpq parses the part of a password before a slash as the port, and repeats it in its connection error."""
 
 _QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'")
 _NAMES = re.compile(r"(?:^|\s)(\w+)\s*=")
@@ -51,12 +51,12 @@ _SHOWN = ("service", "host", "hostaddr", "port", "dbname", "user")
 
 
 def parse_conninfo(conninfo: str) -> dict[str, Any]:
-    """The parameters in a libpq connection string or URL.
+    """Parse a libpq connection string or URL into parameters.
 
     Raises
     ------
     ValueError
-        It cannot be read. The message does not repeat it: it may hold a password.
+        The string cannot be parsed. The message does not repeat it, because it may contain a password.
     """
     try:
         parameters = dict(conninfo_to_dict(conninfo))
@@ -67,16 +67,16 @@ def parse_conninfo(conninfo: str) -> dict[str, Any]:
     return parameters
 
 
-_UNKNOWN = "The connection string has the parameter {!r}, which PostgreSQL's client library does not know: leave it out"
+_UNKNOWN = "The connection string has the parameter {!r}, which is unknown to libpq: remove it"
 
 
 def require_known_in_url(parameters: Mapping[str, Any]) -> None:
-    """Refuse what :func:`psycopg.connect` does not take, in parameters that come from a URL.
+    """Refuse parameters from a URL that :func:`psycopg.connect` does not accept.
 
     Raises
     ------
     ValueError
-        It names the first that is unknown.
+        A parameter is unknown. The message names the first one.
     """
     for name in parameters:
         if not is_known(name):
@@ -94,7 +94,7 @@ def _why_unreadable(conninfo: str) -> str:
 
 
 def _first_unknown(conninfo: str) -> str | None:
-    """The first parameter that libpq does not know, where it is surely one, and not a part of a password."""
+    """Return the first parameter unknown to libpq, or None if it may be part of a password."""
     if "://" in conninfo:
         _, separator, query = conninfo.rpartition("?")
         if not separator or "@" in query:
@@ -105,7 +105,7 @@ def _first_unknown(conninfo: str) -> str | None:
     before = ""
     for name in names:
         if name not in libpq_names():
-            # After a password, it may be the rest of one that has a blank or an ampersand.
+            # After a password, the name may be the rest of a password that contains a blank or an ampersand.
             return name if name.isidentifier() and before != "password" else None
         before = name
     return None
@@ -113,17 +113,17 @@ def _first_unknown(conninfo: str) -> str | None:
 
 @functools.cache
 def libpq_names() -> frozenset[str]:
-    """The connection parameters that this libpq knows, and ``ssl``, which it takes in a URL."""
+    """Return the connection parameters that this libpq knows, and ``ssl``, which it accepts in a URL."""
     return frozenset(option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()) | {"ssl"}
 
 
 def connection_parameters(given: Mapping[str, Any] | str) -> dict[str, Any]:
-    """One flat dictionary of what psycopg connects with.
+    """Return one flat dictionary of psycopg's connection parameters.
 
     Parameters
     ----------
     given:
-        A connection string, or arguments of :func:`psycopg.connect`, ``conninfo`` among them or not.
+        A connection string, or arguments of :func:`psycopg.connect` with or without ``conninfo``.
     """
     if isinstance(given, str):
         given = {"conninfo": given}
@@ -132,17 +132,17 @@ def connection_parameters(given: Mapping[str, Any] | str) -> dict[str, Any]:
 
 
 def require_known(parameters: Mapping[str, Any], what: str) -> None:
-    """Refuse what :func:`psycopg.connect` does not take.
+    """Refuse parameters that :func:`psycopg.connect` does not accept.
 
     Parameters
     ----------
     what:
-        What else it could be, for the message: ``"psycopg.connect() nor of its pool"``.
+        The end of the error message: ``"psycopg.connect() nor of its pool"``.
 
     Raises
     ------
     TypeError
-        It names the first that is unknown.
+        A parameter is unknown. The message names the first one.
     """
     for name in parameters:
         if not is_known(name):
@@ -150,44 +150,46 @@ def require_known(parameters: Mapping[str, Any], what: str) -> None:
 
 
 def is_known(name: str) -> bool:
-    """Whether :func:`psycopg.connect` takes an argument of this name."""
+    """True if :func:`psycopg.connect` accepts an argument of this name."""
     return name in _NOT_LIBPQ or name in libpq_names()
 
 
 def elsewhere(parameters: Mapping[str, Any], given: Mapping[str, Any] | str) -> dict[str, Any]:
-    """The parameters of another way to the same database: those that are given, and the rest as they were.
+    """Return parameters for a second route to the same database: ``given`` overrides ``parameters``.
 
-    Another ``host`` is another place altogether: it takes no port and no address from the first.
+    A new ``host`` is a new server, so it does not inherit the port and the address.
 
     Parameters
     ----------
     given:
-        As for :func:`connection_parameters`: what differs.
+        The parameters that differ, as for :func:`connection_parameters`.
 
     Raises
     ------
     TypeError, ValueError
-        ``given`` cannot be read, or names nothing. The message does not repeat it: it may hold a password.
+        ``given`` is empty or cannot be parsed. The message does not repeat it, because it may contain a password.
     """
     if not isinstance(given, (str, Mapping)):
-        raise TypeError(f"A connection string or a dict of connection parameters is needed, not {type(given).__name__}")
+        raise TypeError(f"Connection parameters must be a connection string or a dict, not {type(given).__name__}")
     other = connection_parameters(given)
     if not other:
-        raise ValueError("The connection parameters are empty: name at least what differs, as in 'host=... port=...'")
+        raise ValueError(
+            "The connection parameters are empty: name at least the parameters that differ, as in 'host=... port=...'"
+        )
     require_known(other, "psycopg.connect() nor a parameter of libpq")
     kept = parameters.keys() - _PLACE if other.keys() & {"host", "hostaddr", "service"} else parameters.keys()
     return {**{name: value for name, value in parameters.items() if name in kept}, **other}
 
 
 def without_unset(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that have a value. ``prepare_threshold=None`` is one: never prepare."""
+    """Return the parameters that have a value. ``prepare_threshold=None`` is a value: never prepare."""
     return {name: value for name, value in parameters.items() if value is not None or name == "prepare_threshold"}
 
 
 def long_lived(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters with defaults by which a lost peer is noticed; what the user has set stays.
+    """Add defaults by which a connection detects a lost peer. The user's settings take precedence.
 
-    The encoding is always UTF-8: the connections are the queue's own, and its values are Unicode.
+    The encoding is always UTF-8, because these connections belong to the queue and its values are Unicode.
     """
     defaults = dict(_KEEPALIVE)
     if "PGCONNECT_TIMEOUT" not in os.environ:
@@ -197,5 +199,5 @@ def long_lived(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe(parameters: Mapping[str, Any]) -> str:
-    """Where the parameters lead, for a ``repr``: never a password, nor anything unknown."""
+    """Describe the database for a ``repr``, without passwords and unknown parameters."""
     return ", ".join(f"{name}={parameters[name]!r}" for name in _SHOWN if parameters.get(name))

@@ -1,4 +1,4 @@
-"""Running operations on a SQLAlchemy engine: in autocommit, or, where an operation is atomic, in a transaction."""
+"""Operations on a SQLAlchemy engine: in a transaction if the operation is atomic, otherwise in autocommit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 AUTOCOMMIT = "AUTOCOMMIT"
 ATOMIC = "READ COMMITTED"
-"""The level that the operations are written for. Named, because an engine may be in autocommit by default."""
+"""The isolation level that the operations assume. It is explicit because an engine may default to autocommit."""
 _ATOMIC: Mapping[str, Any] = {"isolation_level": ATOMIC}
 _PINNED: Mapping[str, Any] = {"isolation_level": ATOMIC, "postgresql_readonly": False}
 
@@ -39,23 +39,24 @@ _DATABASE_ERRORS = (sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg.Error, OSErr
 
 @contextlib.contextmanager
 def translated_errors() -> Iterator[None]:
-    """Turn what the database, its driver and the network raise into this project's exceptions."""
+    """Translate errors of the database, its driver and the network into Procrastinate's exceptions."""
     try:
         yield
     except _DATABASE_ERRORS as error:
         raise translate(error) from error
     except Exception as error:
-        # SQLAlchemy does not wrap what asyncpg raises while it connects.
+        # SQLAlchemy does not wrap asyncpg's errors during connect.
         if type(error).__module__.partition(".")[0] != "asyncpg":
             raise
         raise translate(error) from error
 
 
 def call(connection: sa.Connection, operation: Operation[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run an operation on the queue's own tables, wherever the user's are.
+    """Run an operation on the queue's own tables.
 
-    The connection may have a ``schema_translate_map`` (to the schema of a tenant, say). It is for the user's tables: a
-    worker, on connections of its own, would not find jobs there. The connection keeps it.
+    The connection may have a ``schema_translate_map``, for example to a tenant's schema. The map applies to the user's
+    tables only, because a worker uses its own connections and would not find translated jobs. ``call`` disables the
+    map for the operation and restores it afterwards.
     """
     translation = connection.get_execution_options().get(_TRANSLATION)
     if not translation:
@@ -68,37 +69,37 @@ def call(connection: sa.Connection, operation: Operation[P, R], /, *args: P.args
 
 
 def _is_in_autocommit(engine: sa.Engine, *, owned: bool) -> bool:
-    """Whether there is nothing to be set on its connections: an engine's execution options come over its own level."""
+    """True if connections already start in autocommit. An isolation level in the execution options overrides it."""
     return owned and "isolation_level" not in engine.get_execution_options()
 
 
 def _defaults_suit(connection: sa.Connection) -> bool:
-    """Whether autocommit is READ COMMITTED and may write here: asked once a connection, of the server."""
+    """True if an autocommit statement runs at READ COMMITTED and may write. Queries the server once per connection."""
     known: bool | None = connection.info.get(_DEFAULTS_SUIT)
     if known is None:
         known = connection.info[_DEFAULTS_SUIT] = health.transactions_write_at_read_committed(connection)
-        connection.rollback()  # of the transaction that SQLAlchemy sees: the level cannot be changed in one
+        connection.rollback()  # SQLAlchemy refuses to change the isolation level while it sees a transaction
     return known
 
 
 class EngineRunner:
-    """Runs operations on an engine, whose own settings stay as they are.
+    """Runs operations on an engine and leaves the engine's own settings unchanged.
 
-    Operations of one statement run in autocommit: a transaction of their own would cost two round trips more. To turn
-    it on and off again for each of them is a quarter of a defer's processor time (680 against 500 µs, the driver's
-    160 included): connections of one's own are in autocommit from the first. Elsewhere the level is set on the
-    connection, not by an engine derived with ``execution_options``: those of the user's engine would come over it,
-    and no job be committed.
+    An operation of one statement runs in autocommit, because a transaction would add two round trips. Switching
+    autocommit on and off per operation takes a quarter of a defer's processor time (680 against 500 µs, of which the
+    driver takes 160). Owned engines therefore start in autocommit. On a user's engine the level is set on the
+    connection. An engine derived with ``execution_options`` would not do: the user's execution options would override
+    the level, and no job would be committed.
 
     Parameters
     ----------
     owned:
-        Whether :meth:`close` disposes of the engine: not where it is the user's. One's own connects in autocommit.
+        True if :meth:`close` disposes of the engine. An owned engine connects in autocommit. False for a user's engine.
     pinned:
-        Whether all operations run at READ COMMITTED and may write, also where ``default_transaction_isolation`` or
-        ``default_transaction_read_only`` says otherwise: each has a transaction of its own there. A setting of the
-        session would be no help behind a pooler, and would stay behind in a connection that others share. The server
-        ends a transaction that is left alone, for its worker may be frozen.
+        True to run every operation at READ COMMITTED and read-write, whatever ``default_transaction_isolation`` and
+        ``default_transaction_read_only`` say. If they say otherwise, each operation runs in its own transaction. A
+        session setting would not survive a pooler, or would leak into a shared connection. The server ends an idle
+        transaction, because its worker may be frozen.
     """
 
     def __init__(self, engine: sa.Engine, *, owned: bool, pinned: bool = False) -> None:
@@ -147,10 +148,10 @@ class EngineRunner:
 
 
 class AsyncEngineRunner:
-    """As :class:`EngineRunner`, on an asynchronous engine.
+    """Runs operations like :class:`EngineRunner`, on an asynchronous engine.
 
-    A greenlet of SQLAlchemy's takes the whole of an operation. An ``AsyncConnection`` needs one each for its start, the
-    operation and its end, and a task to close it in: 470 µs of processor time a defer instead of 310.
+    One SQLAlchemy greenlet runs the whole operation. An ``AsyncConnection`` needs three, for its start, the operation
+    and its end, and a task for closing: 470 µs of processor time per defer instead of 310.
     """
 
     def __init__(self, engine: AsyncEngine, *, owned: bool, pinned: bool = False) -> None:
@@ -159,11 +160,11 @@ class AsyncEngineRunner:
         self._inside = EngineRunner(engine.sync_engine, owned=owned, pinned=pinned)
 
     async def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run an operation on a connection of the pool, in this event loop."""
+        """Run an operation on a pooled connection, in this event loop."""
         return await greenlet_spawn(functools.partial(self._inside.run, operation, *args, **kwargs))
 
     async def close(self) -> None:
-        """Close the connections of an engine that is one's own."""
+        """Close the connections of an owned engine."""
         if self._owned:
             self._inside.close_after_use()
             await self.engine.dispose()

@@ -1,4 +1,4 @@
-"""Pools that notice without a round trip that a connection was lost while it lay idle."""
+"""Pools that detect a connection lost while idle, without a round trip."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _SEEN = "procrastinate_seen"
 
 
 def replace_lost_connections(engine: sa.Engine) -> None:
-    """Let an engine of one's own replace lost connections before they are used.
+    """Make an owned engine replace lost connections at checkout.
 
-    The first statement after a restart of the server would fail otherwise, or each checkout would have to ask the
-    server (``pool_pre_ping``). For drivers other than psycopg, psycopg2 and asyncpg nothing changes.
+    Otherwise the first statement after a server restart would fail, or each checkout would need a query
+    (``pool_pre_ping``). Engines of drivers other than psycopg, psycopg2 and asyncpg stay unchanged.
     """
     is_lost = _TESTS.get(engine.dialect.driver)
     if is_lost is None:
@@ -33,7 +33,7 @@ def replace_lost_connections(engine: sa.Engine) -> None:
 
 def _psycopg_is_lost(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
     try:
-        # Reads that do not block: the first takes the server's farewell, the second meets the end of the stream.
+        # Two non-blocking reads: the first gets the server's last message, the second gets the end of the stream.
         connection.pgconn.consume_input()
         connection.pgconn.consume_input()
     except psycopg.Error:
@@ -42,7 +42,7 @@ def _psycopg_is_lost(connection: psycopg.Connection[Any] | psycopg.AsyncConnecti
 
 
 def _psycopg2_is_lost(connection: Any) -> bool:
-    """Whether there is something to read: an idle connection hears little but farewells."""
+    """True if there is data to read. An idle connection receives little except the server's last message."""
     if connection.closed:
         return True
     poll = select.poll()
@@ -51,7 +51,7 @@ def _psycopg2_is_lost(connection: Any) -> bool:
 
 
 def _asyncpg_is_lost(connection: Any) -> bool:
-    """What the event loop has seen."""
+    """True if the event loop has seen the connection close."""
     return bool(connection.is_closed())
 
 

@@ -1,4 +1,4 @@
-"""LISTEN: one connection that hears what the database says, and notices when there is nobody to hear any more."""
+"""LISTEN: one connection that receives notifications and detects a dead server."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from procrastinate.long_waits import told
 logger = logging.getLogger(__name__)
 
 PROBE_INTERVAL = 15.0
-"""Seconds of silence after which the server is asked whether it is still there."""
+"""Seconds of silence after which the connection probes the server."""
 
 ANSWER_TIMEOUT = 10.0
-"""Seconds that the server has to answer."""
+"""Seconds that the server has to answer a probe."""
 
 UNREADABLE_PAUSE = 1.0
 """Seconds between two times that a worker is told to look because of unreadable notifications."""
@@ -39,19 +39,19 @@ async def listen(
     channels: Iterable[str],
     on_listening: Callable[[], None] | None = None,
 ) -> None:
-    """Listen on these channels until cancelled, on a connection made for this.
+    """Listen on the channels until cancelled, on a new connection.
 
     Parameters
     ----------
     connect_args:
-        What psycopg connects with, asked for now.
+        The arguments of :func:`psycopg.connect`, requested when this function starts.
     on_listening:
-        Called once all channels are listened to.
+        Called once the connection listens on all channels.
 
     Raises
     ------
     ConnectorException
-        The connection cannot be made, or was lost.
+        The connection cannot be made or is lost.
     """
     with translated_errors(), told(_tell_connecting):
         parameters = await connect_args.ask_async()
@@ -99,7 +99,7 @@ async def _hear(connection: Connection) -> list[psycopg.Notify]:
 
 
 async def _execute(connection: Connection, statement: sql.SQL | sql.Composed) -> None:
-    """Run a statement that the server must answer in time."""
+    """Run a statement and raise ``DatabaseUnavailable`` if the server does not answer in time."""
     running = asyncio.create_task(connection.execute(statement))
     try:
         await asyncio.wait({running}, timeout=ANSWER_TIMEOUT)

@@ -1,7 +1,7 @@
-"""How psycopg writes and reads the queue's values: as it does by itself, whatever the program has registered.
+"""psycopg adapters for the queue's values: psycopg's defaults, whatever the program has registered.
 
-A program may tell psycopg to write lists as JSON or to read times in its own way, for all its connections or for one
-that it lends. The queue's statements are not written for that.
+A program may tell psycopg to write lists as JSON or to read timestamps differently, globally or on a connection that it
+lends to the queue. The queue's statements assume the defaults.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from psycopg.types.array import register_all_arrays
 
 
 def _psycopgs_own() -> AdaptersMap:
-    """A map made in the steps in which psycopg makes its global one, and not from that."""
+    """Build a map in the same steps as psycopg's global map, but not from the global map."""
     adapters = AdaptersMap(types=TypesRegistry())
     postgres.register_default_types(adapters.types)
     postgres.register_default_adapters(adapters)
@@ -29,24 +29,24 @@ def _psycopgs_own() -> AdaptersMap:
 
 
 ADAPTERS = _psycopgs_own()
-"""Given to psycopg as the ``context`` of the queue's own connections."""
+"""The ``context`` of the queue's own psycopg connections."""
 
 
 def adapters_for(connection: BaseConnection[Any]) -> AdaptersMap:
-    """The queue's adapters on a connection that somebody else has made."""
+    """Return the queue's adapters for a borrowed connection."""
     return ADAPTERS_OF_BYTES if connection.info.parameter_status("client_encoding") == "SQL_ASCII" else ADAPTERS
 
 
 class _ReadsUTF8(Loader):
-    """Reads text where the server converts nothing: psycopg would give bytes."""
+    """Loads text in a SQL_ASCII database, for which psycopg would return bytes."""
 
     def load(self, data: Buffer) -> str:
-        """As text."""
+        """Return the value as text."""
         return str(data, "utf-8")
 
 
 _UNKNOWN = 0
-"""For psycopg, the number of all types that it does not know: the enums, for example."""
+"""The OID of psycopg's fallback loader for unknown types, for example enums."""
 
 
 def _reading_utf8(adapters: AdaptersMap) -> AdaptersMap:
@@ -61,17 +61,17 @@ ADAPTERS_OF_BYTES = _reading_utf8(ADAPTERS)
 
 
 class _OfTheQueue:
-    """Makes a psycopg cursor one of the queue's, on a connection that is lent. The connection keeps its adapters."""
+    """A mixin that gives a psycopg cursor the queue's adapters. The borrowed connection keeps its own."""
 
     __slots__ = ()
 
     @property
     def adapters(self: Any) -> AdaptersMap:
-        """The queue's."""
+        """The queue's adapters."""
         return adapters_for(self.connection)
 
     def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
-        """Run a statement to its end. In pipeline mode psycopg would send it, and tell its outcome later."""
+        """Run a statement to its end. In pipeline mode psycopg would only send it and report its result later."""
         super().execute(*args, **kwargs)  # type: ignore[misc]
         if self.connection.info.pipeline_status:
             with self.connection.pipeline() as pipeline:
@@ -80,14 +80,14 @@ class _OfTheQueue:
 
 
 class QueueCursor(_OfTheQueue, psycopg.Cursor[tuple[Any, ...]]):
-    """A cursor of tuples."""
+    """A cursor that returns tuples."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         super().__init__(connection, row_factory=tuple_row)
 
 
 class AsyncQueueCursor(_OfTheQueue, psycopg.AsyncCursor[tuple[Any, ...]]):
-    """As :class:`QueueCursor`, asynchronous."""
+    """An asynchronous :class:`QueueCursor`."""
 
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
         super().__init__(connection, row_factory=tuple_row)
@@ -102,10 +102,10 @@ class AsyncQueueCursor(_OfTheQueue, psycopg.AsyncCursor[tuple[Any, ...]]):
 
 
 def use_own_adapters(cursor: Any) -> None:
-    """Let a cursor that its owner has made use the queue's adapters.
+    """Make an owner's cursor use the queue's adapters.
 
-    It becomes a cursor of a subclass: psycopg asks a cursor for its ``adapters`` at each statement, and one cursor's
-    cannot be set. Its class (which counts queries, say) is the owner's choice, so no other cursor takes its place.
+    The cursor's class is replaced by a subclass, because psycopg reads ``adapters`` at each statement and the attribute
+    of one cursor cannot be set. A new cursor would lose the owner's class, which may count queries, for example.
     """
     cursor.__class__ = _with_own_adapters(cursor.__class__)
 

@@ -1,4 +1,4 @@
-"""Engines of the queue's own, on psycopg."""
+"""The queue's own psycopg engines."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from procrastinate.adapters.own_adapters import ADAPTERS
 _URL = "postgresql+psycopg://"
 
 _DEFAULTS: Mapping[str, Any] = {
-    "hide_parameters": True,  # jobs' arguments may be secret: they stay out of errors and logs
-    "use_native_hstore": False,  # spares a question to the server
+    "hide_parameters": True,  # job arguments may be secret and must not appear in errors and logs
+    "use_native_hstore": False,  # saves a query to the server
 }
 
 _ALWAYS: Mapping[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
 
 
 def psycopg_engine(connect_args: ConnectArgs, **options: Any) -> sa.Engine:
-    """An engine that connects with psycopg's parameters, and replaces lost connections before they are used.
+    """Return an engine that connects with psycopg's parameters and replaces lost connections at checkout.
 
     Parameters
     ----------
     connect_args:
-        Asked whenever a connection is made.
+        The arguments of :func:`psycopg.connect`, requested for each new connection.
     options:
-        As :func:`sqlalchemy.create_engine`; its connections are in autocommit, whatever these say.
+        Options of :func:`sqlalchemy.create_engine`. The connections are in autocommit whatever these options say.
     """
     engine = sa.create_engine(_URL, **{**_DEFAULTS, **options, **_ALWAYS})
 
@@ -45,7 +45,7 @@ def psycopg_engine(connect_args: ConnectArgs, **options: Any) -> sa.Engine:
 
 
 def psycopg_async_engine(connect_args: ConnectArgs, **options: Any) -> AsyncEngine:
-    """As :func:`psycopg_engine`, asynchronous."""
+    """Return an asynchronous engine like :func:`psycopg_engine`."""
     engine = create_async_engine(_URL, **{**_DEFAULTS, **options, **_ALWAYS})
 
     def connect(dialect: Any, *_: Any) -> Any:
@@ -57,5 +57,5 @@ def psycopg_async_engine(connect_args: ConnectArgs, **options: Any) -> AsyncEngi
 
 
 def _own(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """SQLAlchemy's own ``context`` comes from psycopg's global adapters: the queue's take its place."""
+    """Add the queue's adapters. SQLAlchemy's own ``context`` derives from psycopg's global adapters."""
     return {**long_lived(parameters), "context": ADAPTERS}

@@ -1,4 +1,4 @@
-"""Transactions that are committed in two phases. PostgreSQL does not prepare one that has notified."""
+"""Two-phase commits. PostgreSQL cannot prepare a transaction that has executed NOTIFY."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import sqlalchemy as sa
 
 
 def is_two_phase(connection: sa.Connection) -> bool:
-    """Whether the open transaction is to be committed in two phases.
+    """True if the open transaction is a two-phase transaction.
 
-    It is known of SQLAlchemy's transactions (``begin_twophase()``, ``Session(twophase=True)``) and of psycopg's
-    (``tpc_begin()``). psycopg2 does not tell.
+    This detects transactions of SQLAlchemy (``begin_twophase()``, ``Session(twophase=True)``) and psycopg
+    (``tpc_begin()``). psycopg2 does not report them.
     """
     if isinstance(connection.get_transaction(), sa.TwoPhaseTransaction):
         return True

@@ -1,6 +1,6 @@
-"""``connection=``: operations on an open connection of the user's, inside the user's transaction.
+"""Operations on a user's open connection (``connection=``), inside the user's transaction.
 
-Nothing here commits the user's transaction, or rolls it back.
+This module never commits or rolls back the user's transaction.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 BUSY_TIMEOUT = 3.0
-"""Seconds for which a call waits for a connection that another thread or asyncio task uses."""
+"""Seconds that a call waits for a connection while another thread or asyncio task uses it."""
 
 _SESSIONS = (Session, scoped_session)
 _ASYNC_SESSIONS = (AsyncSession, async_scoped_session)
@@ -38,50 +38,51 @@ _ASYNC = (AsyncConnection, *_ASYNC_SESSIONS, psycopg.AsyncConnection)
 
 
 class TakesUserConnections(BaseConnector):
-    """A connector that takes ``connection=``: SQLAlchemy's connections and sessions, psycopg's and psycopg2's."""
+    """A connector that accepts ``connection=``: a connection or session of SQLAlchemy, psycopg or psycopg2."""
 
     def run_on(self, connection: Any, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run an operation inside the transaction of an open connection, or session, of the user's.
+        """Run an operation inside the transaction of the user's open connection or session.
 
         Parameters
         ----------
         connection:
-            A SQLAlchemy ``Connection``, ``Session`` or ``scoped_session``; an open connection of psycopg or psycopg2.
+            A SQLAlchemy ``Connection``, ``Session`` or ``scoped_session``, or an open psycopg or psycopg2 connection.
 
         Raises
         ------
         TypeError
-            It is something else, or asynchronous.
+            ``connection`` has another type, or is asynchronous.
         RuntimeError
-            It has been busy for :data:`BUSY_TIMEOUT` seconds, as in the block of ``cursor.copy()``.
+            The connection stays busy for :data:`BUSY_TIMEOUT` seconds, for example inside a ``cursor.copy()`` block.
         """
         if isinstance(connection, _ASYNC):
             raise TypeError(
-                f"connection= is asynchronous ({_name(connection)}), and the call is not: await the method of the "
-                "same name that ends in _async"
+                f"connection= is asynchronous ({_name(connection)}), but the call is synchronous: await the method "
+                "of the same name that ends in _async"
             )
         with translated_errors(), _as_sqlalchemy(connection) as inside:
             return _run_inside(inside, operation, *args, **kwargs)
 
     async def run_on_async(self, connection: Any, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """As :meth:`run_on`, from asynchronous code.
+        """Run an operation like :meth:`run_on`, from asynchronous code.
 
         Parameters
         ----------
         connection:
-            A SQLAlchemy ``AsyncConnection``, ``AsyncSession`` or ``async_scoped_session``; an open asynchronous
-            connection of psycopg. Or what :meth:`run_on` takes: a thread uses it then, so that the event loop goes on.
+            A SQLAlchemy ``AsyncConnection``, ``AsyncSession`` or ``async_scoped_session``, or an open asynchronous
+            psycopg connection. Any connection that :meth:`run_on` accepts works too. The operation then runs in a
+            thread and does not block the event loop.
 
         Raises
         ------
         TypeError
-            It is something else.
+            ``connection`` has another type.
         RuntimeError
-            It has been busy for :data:`BUSY_TIMEOUT` seconds.
+            The connection stays busy for :data:`BUSY_TIMEOUT` seconds.
         """
         if isinstance(connection, _SYNC) or _is_psycopg2(connection):
             if isinstance(connection, scoped_session):
-                connection = connection()  # the session of this thread, not of the one that uses it
+                connection = connection()  # this thread's session, not that of the thread that runs it
             return await _in_thread(lambda: self.run_on(connection, operation, *args, **kwargs))
 
         def run(inside: sa.Connection) -> R:
@@ -95,7 +96,7 @@ class TakesUserConnections(BaseConnector):
 
 
 async def _in_thread(call: Callable[[], R]) -> R:
-    """Run a call in a thread, to its end even when cancelled: its owner would use the connection meanwhile."""
+    """Run a call in a thread and wait for its end even if cancelled: the caller may reuse the connection at once."""
     running = asyncio.ensure_future(asyncio.to_thread(call))
     try:
         return await asyncio.shield(running)
@@ -129,7 +130,7 @@ async def _as_async_sqlalchemy(connection: Any) -> AsyncConnection:
 
 def _require_postgresql(connection: Any) -> Any:
     if connection.dialect.name != "postgresql":
-        raise TypeError(f"connection= must lead to PostgreSQL, and this one leads to {connection.dialect.name}")
+        raise TypeError(f"connection= must be a PostgreSQL connection, not {connection.dialect.name}")
     return connection
 
 
@@ -160,17 +161,17 @@ def _run_inside(connection: sa.Connection, operation: Operation[P, R], *args: P.
 
 
 def _refuse_pipeline(connection: sa.Connection) -> None:
-    """Refuse a connection of SQLAlchemy's in psycopg's pipeline mode, which SQLAlchemy does not know."""
+    """Refuse a SQLAlchemy connection in psycopg's pipeline mode, which SQLAlchemy does not support."""
     info = getattr(connection.connection.dbapi_connection, "info", None)
     if getattr(info, "pipeline_status", None) and not isinstance(connection.dialect, Borrowed):
         raise TypeError(
-            "connection= is one of SQLAlchemy's, in the pipeline mode of psycopg, in which SQLAlchemy gets no answers: "
-            "leave the pipeline first, or give psycopg's own connection"
+            "connection= belongs to SQLAlchemy and is in psycopg's pipeline mode, in which SQLAlchemy gets no results: "
+            "leave the pipeline first, or pass the psycopg connection itself"
         )
 
 
 def _refuse_busy(connection: sa.Connection) -> None:
-    """Refuse a psycopg connection that stays locked: in the block of ``cursor.copy()`` the wait never ends."""
+    """Refuse a psycopg connection that stays locked. Inside a ``cursor.copy()`` block the wait would never end."""
     lock = getattr(connection.connection.driver_connection, "lock", None)
     if lock is None or not lock.locked():
         return
@@ -178,13 +179,13 @@ def _refuse_busy(connection: sa.Connection) -> None:
     if not is_free:
         raise RuntimeError(
             f"connection= has been busy for {BUSY_TIMEOUT:g} s, in cursor.copy(), cursor.stream() or notifies(): leave "
-            "that block first, or give another connection"
+            "that block first, or pass another connection"
         )
     lock.release()
 
 
 async def _comes_free(lock: asyncio.Lock) -> bool:
-    """Take the lock as soon as it is free, and return whether it was in time."""
+    """Acquire the lock as soon as it is free. Return False after :data:`BUSY_TIMEOUT` seconds."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(BUSY_TIMEOUT):
             return await lock.acquire()
@@ -192,18 +193,18 @@ async def _comes_free(lock: asyncio.Lock) -> bool:
 
 
 def _commits_each_statement(connection: sa.Connection) -> bool:
-    """Whether the connection is in autocommit, and in no transaction block that the user began by hand."""
+    """True if the connection is in autocommit and the user has not opened a transaction with ``BEGIN``."""
     driver_connection: Any = connection.connection.dbapi_connection
     if not getattr(driver_connection, "autocommit", False):
         return False
-    if hasattr(driver_connection, "info"):  # psycopg and psycopg2 number the states alike
+    if hasattr(driver_connection, "info"):  # psycopg and psycopg2 use the same numbers for the states
         return bool(driver_connection.info.transaction_status == TransactionStatus.IDLE)
     owner: Any = connection.connection.driver_connection
     if hasattr(owner, "is_in_transaction"):  # asyncpg
         return not owner.is_in_transaction()
     raise TypeError(
-        f"connection= is in autocommit, and {_name(owner)} does not tell whether a transaction is open on it: "
-        "use a connection with a transaction"
+        f"connection= is in autocommit, and {_name(owner)} does not report whether a transaction is open: "
+        "use a connection without autocommit"
     )
 
 
@@ -220,8 +221,9 @@ def _transaction_block(connection: sa.Connection) -> Iterator[None]:
 
 
 def _roll_back(owned: Any) -> None:
-    """Past SQLAlchemy, for which a connection is no longer valid once a statement on it was cancelled: its owner would
-    go on in a broken transaction. On one that is lost this fails, which must not hide why.
+    """Roll back through the driver. SQLAlchemy invalidates a connection after a cancelled statement and would not
+    run the ROLLBACK, which would leave the owner in an aborted transaction. On a lost connection the ROLLBACK
+    fails, and its error must not hide the original one.
     """
     with contextlib.suppress(Exception), contextlib.closing(owned.cursor()) as cursor:
         cursor.execute("ROLLBACK")

@@ -1,4 +1,4 @@
-"""What users need to test their tasks, with a database and without one."""
+"""Tools for testing tasks, with or without a database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A connector for tests that are rolled back: everything happens on one connection of the test."""
+"""A connector for tests that roll back: it runs everything on one connection of the test."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ class BoundConnector(BaseConnector):
     Parameters
     ----------
     connector:
-        How: by its ``run_on``.
+        The connector whose ``run_on`` runs the operations.
     connection:
-        What ``connection=`` takes.
+        A connection as for ``connection=``.
     """
 
     def __init__(self, connector: BaseConnector, connection: Any) -> None:
         super().__init__(json_dumps=connector.json_dumps, json_loads=connector.json_loads)
         self._connector = connector
         self._connection = connection
-        # Not by `execute`: SQLModel marks it as deprecated, by a wrapper that is no coroutine function.
+        # Not by `execute`: SQLModel deprecates it through a wrapper that is not a coroutine function.
         self._is_async = inspect.iscoroutinefunction(getattr(connection, "commit", None))
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation on the connection.
 
-        One that is asynchronous belongs to an event loop: a sync task, in its thread, has it done there.
+        An asynchronous connection belongs to an event loop. A sync task in a thread runs its operation in that loop.
         """
         if self._is_async and self._loop is not None and self._loop is not _running_loop():
             call = functools.partial(self._connector.run_on_async, self._connection, operation)
@@ -54,7 +54,7 @@ class BoundConnector(BaseConnector):
         return await self._connector.run_on_async(connection, operation, *args, **kwargs)
 
     def get_worker_connector(self) -> BaseConnector:
-        """Refuse: a worker has connections of its own.
+        """Refuse, because a worker has its own connections.
 
         Raises
         ------
@@ -62,7 +62,7 @@ class BoundConnector(BaseConnector):
             Always.
         """
         raise TypeError(
-            "A worker would not see the jobs of a transaction that is rolled back: run them with jobs.run(), or commit"
+            "A worker does not see the jobs of a transaction that is rolled back: run them with jobs.run(), or commit"
         )
 
 

@@ -1,4 +1,4 @@
-"""The clock of a test, which the test moves."""
+"""The clock of a test, which the test can move."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from procrastinate.timing import UTC_MAX, require_aware, system_clock
 
 
 class Clock:
-    """The system's clock, so many hours ahead; or one that stands still.
+    """The system's clock with an offset, or a frozen clock.
 
-    A library that replaces Python's own clock (freezegun, time-machine) moves this one with it.
+    A library that replaces Python's clock (freezegun, time-machine) moves this clock too.
     """
 
     def __init__(self) -> None:
@@ -19,31 +19,31 @@ class Clock:
         self._frozen_at: datetime.datetime | None = None
 
     def now(self) -> datetime.datetime:
-        """What the time is, in UTC."""
+        """Return the current time in UTC."""
         return self._frozen_at or plus(system_clock(), self._ahead)
 
     def advance(self, **delta: Any) -> datetime.datetime:
-        """Move it on by ``timedelta(**delta)``, and return what the time is then.
+        """Move the clock forward by ``timedelta(**delta)`` and return the new time.
 
         Raises
         ------
         ValueError
-            The clock would go back.
+            The clock would move back.
         """
         step = datetime.timedelta(**delta)
         if step < datetime.timedelta():
-            raise ValueError(f"advance({_arguments(delta)}) would turn the clock back: freeze(at) can")
+            raise ValueError(f"advance({_arguments(delta)}) would turn the clock back: use freeze(at)")
         self.move_to(plus(self.now(), step))
         return self.now()
 
     def freeze(self, at: datetime.datetime | None = None) -> datetime.datetime:
-        """Let it stand still: at an aware datetime, or now."""
+        """Stop the clock at an aware datetime, or now, and return that time."""
         require_aware("at", at)
         self._frozen_at = at or self.now()
         return self._frozen_at
 
     def move_to(self, at: datetime.datetime) -> None:
-        """Set it: a clock that stands still stands there, any other goes on from there."""
+        """Set the clock. A frozen clock stays at the new time, any other continues from there."""
         if self._frozen_at is not None:
             self._frozen_at = at
         else:
@@ -51,7 +51,7 @@ class Clock:
 
 
 def plus(time: datetime.datetime, delta: datetime.timedelta) -> datetime.datetime:
-    """The sum; the last time that a datetime can hold where it is later than that."""
+    """Return the sum, limited to the latest datetime."""
     try:
         return time + delta
     except OverflowError:

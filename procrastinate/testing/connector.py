@@ -1,4 +1,4 @@
-"""A connector for tests: no database, and jobs behave as in one."""
+"""An in-memory connector for tests, in which jobs behave as in a database."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FINISHED = (Status.SUCCEEDED.value, Status.FAILED.value)
 
 @dataclasses.dataclass(frozen=True)
 class Listener:
-    """Hands what is notified over to the event loop that waits for it, from whatever thread."""
+    """Passes notifications from any thread to the event loop that waits for them."""
 
     channels: frozenset[str]
     loop: asyncio.AbstractEventLoop
@@ -36,12 +36,12 @@ class Listener:
 
     def tell(self, channel: str, payload: str) -> None:
         if channel in self.channels:
-            with contextlib.suppress(RuntimeError):  # The loop was closed, and nobody waits.
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and the listener is gone
                 self.loop.call_soon_threadsafe(self.heard.put_nowait, (channel, payload))
 
 
 class _Block:
-    """A block that calls something at its end, unless it has raised. For ``with`` and for ``async with``."""
+    """A block that calls a function at its end unless it raised. For ``with`` and ``async with``."""
 
     def __init__(self, finish: Callable[[], None]) -> None:
         self._finish = finish
@@ -65,18 +65,16 @@ class InMemoryConnector(BaseConnector):
             my_task.defer(a=1)
             app.run_worker(wait=False)
 
-    Every operation behaves as it does on the database (the same tests are run on both), except for transactions: what
-    was done is not rolled back. A connection given as ``connection=`` is ignored. It need not be opened, and may be
-    used from several threads.
+    Every operation behaves as it does in the database, and the same tests run on both. The exception is transactions:
+    nothing is rolled back, and ``connection=`` is ignored. The connector need not be opened and is thread-safe.
 
     Parameters
     ----------
     json_dumps, json_loads:
-        How job arguments become JSON text and back; those of :mod:`json` by default.
+        Functions that convert job arguments to JSON text and back, by default those of :mod:`json`.
     clock:
-        What the time is, as an aware datetime: it stands for the database's clock, and can be replaced at any time
-        (``connector.clock = ...``). The scheduled time of a job that is deferred with ``schedule_in`` is reckoned from
-        the system's clock, as it is with a database.
+        Returns the time as an aware datetime, in place of the database's clock. It can be replaced at any time
+        (``connector.clock = ...``). ``schedule_in`` uses the system's clock, as it does with a database.
     """
 
     def __init__(
@@ -93,28 +91,28 @@ class InMemoryConnector(BaseConnector):
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything, and count ids from one again."""
+        """Delete everything and start ids at one again."""
         with self._mutex:
             self._tables = Tables()
             self.queries: list[tuple[str, dict[str, Any]]] = []
-            """Name and arguments of each operation that was run, in order."""
+            """The name and arguments of each operation, in order."""
             self.states: list[str] = []
-            """``open``, ``closed``, ``open_async``, ``closed_async``: how it was opened and closed, in order."""
+            """Each opening and closing, in order: ``open``, ``closed``, ``open_async``, ``closed_async``."""
             self.notify_channels: list[str] = []
-            """The channels that were last listened to."""
+            """The channels of the last listener."""
             self.on_notification: Notify | None = None
-            """Who last listened."""
+            """The callback of the last listener."""
 
-    # What tests look at
+    # For tests to read
 
     @property
     def jobs(self) -> dict[int, JobRow]:
-        """The rows of ``procrastinate_jobs``, by id. They may be changed: no trigger sees it."""
+        """The rows of ``procrastinate_jobs``, by id. Tests may change them; no trigger fires."""
         return self._tables.jobs
 
     @property
     def events(self) -> dict[int, list[EventRow]]:
-        """What happened to each job, in order: ``{"type": "deferred", "at": ...}``."""
+        """The history of each job, in order: ``{"type": "deferred", "at": ...}``."""
         return self._tables.events
 
     @property
@@ -124,7 +122,7 @@ class InMemoryConnector(BaseConnector):
 
     @property
     def periodic_defers(self) -> dict[tuple[str, str], int]:
-        """The last tick that was deferred, by the name of the task and the periodic id."""
+        """The last deferred tick, by task name and periodic id."""
         return self._tables.periodic_defers
 
     @property
@@ -140,29 +138,29 @@ class InMemoryConnector(BaseConnector):
 
     @property
     def table_exists(self) -> bool:
-        """Whether the schema counts as applied; may be set."""
+        """True if the schema counts as applied. Tests may set it."""
         return self._tables.exist
 
     @table_exists.setter
     def table_exists(self, value: bool) -> None:
         self._tables.exist = value
 
-    # Opened and closed, for nothing
+    # Open and close
 
     def open(self, pool_or_engine: Any = None) -> None:
-        """Do nothing, but note it in :attr:`states`."""
+        """Only record ``open`` in :attr:`states`."""
         self.states.append("open")
 
     def close(self) -> None:
-        """Do nothing, but note it in :attr:`states`."""
+        """Only record ``closed`` in :attr:`states`."""
         self.states.append("closed")
 
     async def open_async(self, pool_or_engine: Any = None) -> None:
-        """As :meth:`open`."""
+        """Only record ``open_async`` in :attr:`states`."""
         self.states.append("open_async")
 
     async def close_async(self) -> None:
-        """As :meth:`close`."""
+        """Only record ``closed_async`` in :attr:`states`."""
         self.states.append("closed_async")
 
     # Operations
@@ -173,7 +171,7 @@ class InMemoryConnector(BaseConnector):
         Raises
         ------
         NotImplementedError
-            It has none: it is a function of the user's.
+            The operation has no in-memory form, because it is a user's function.
         """
         name, arguments, implementation = self._find(operation, args, kwargs)
         with self._mutex:
@@ -184,22 +182,22 @@ class InMemoryConnector(BaseConnector):
         return result
 
     async def run_async(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """As :meth:`run`. Others get their turn first, as they do while a database is waited for."""
+        """Run an operation like :meth:`run`. Yield to the event loop first, as a wait for a database does."""
         await asyncio.sleep(0)
         return self.run(operation, *args, **kwargs)
 
     def run_on(self, connection: Any, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """As :meth:`run`: there is no use for a connection."""
+        """Run an operation like :meth:`run` and ignore the connection."""
         return self.run(operation, *args, **kwargs)
 
     async def run_on_async(self, connection: Any, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """As :meth:`run_async`: there is no use for a connection."""
+        """Run an operation like :meth:`run_async` and ignore the connection."""
         return await self.run_async(operation, *args, **kwargs)
 
     def transaction(
         self, bind: Any, last: Callable[[], Operation[[], None]]
     ) -> AbstractContextManager[Any] | AbstractAsyncContextManager[Any]:
-        """The user's transaction, if one is given; else none. The job ends with the block."""
+        """Return a block that ends the job, inside the user's transaction if ``bind`` is given."""
         return _Block(lambda: self.run(last())) if bind is None else super().transaction(bind, last)
 
     def _find(
@@ -222,7 +220,7 @@ class InMemoryConnector(BaseConnector):
         channels: Iterable[str],
         on_listening: Callable[[], None] | None = None,
     ) -> None:
-        """Call ``on_notification`` for what the triggers of the database would notify, until cancelled."""
+        """Call ``on_notification`` for each notification of the database's triggers, until cancelled."""
         self.notify_channels, self.on_notification = list(channels), on_notification
         listener = Listener(frozenset(self.notify_channels), asyncio.get_running_loop(), asyncio.Queue())
         with self._mutex:

@@ -1,4 +1,4 @@
-"""The app that a test means without saying so."""
+"""The default app of a test."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ DJANGO_APP = "procrastinate.contrib.django.app"
 
 
 def find_app(app: App | str | None) -> App:
-    """An app, by itself or by its dotted path; in a Django project, ``None`` for the project's.
+    """Return an app, given as the app or its dotted path. ``None`` means the app of the Django project.
 
     Raises
     ------
     LoadFromPathError
-        There is none at that path.
+        The path does not lead to an app.
     ValueError
-        No app is given, and there is no Django project.
+        ``app`` is None and there is no Django project.
     """
     if isinstance(app, App):
         return app
     if app is None and not has_django_project():
-        raise ValueError("Which app? Give it, or its dotted path: only a Django project has one of its own")
+        raise ValueError("Which app? Pass the app or its dotted path: only a Django project has a default app")
     return App.from_path(app or DJANGO_APP)
 
 
 def has_django_project() -> bool:
-    """Whether this process is one of a Django project."""
+    """True if this process belongs to a Django project."""
     return "django" in sys.modules and (
         "procrastinate.adapters.django.apps" in sys.modules or "DJANGO_SETTINGS_MODULE" in os.environ
     )

@@ -1,4 +1,4 @@
-"""Which function on the tables in memory does what which operation on the database does."""
+"""The map from database operations to their in-memory forms."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Implementation = Callable[Concatenate[Tables, P], R]
 
 
 class Implementations(dict[Callable[..., Any], Callable[..., Any]]):
-    """Functions on :class:`Tables`, by the operation that each stands for."""
+    """In-memory functions on :class:`Tables`, by the database operation that each replaces."""
 
     def of(
         self, operation: Callable[Concatenate[sa.Connection, P], R]
     ) -> Callable[[Implementation[P, R]], Implementation[P, R]]:
-        """Decorator for the in-memory form of an operation. A type checker sees that the two have one signature."""
+        """Register the decorated function as the in-memory form of an operation with the same signature."""
 
         def register(implementation: Implementation[P, R]) -> Implementation[P, R]:
             self[operation] = implementation
@@ -34,7 +34,7 @@ class Implementations(dict[Callable[..., Any], Callable[..., Any]]):
 def unwrapped(
     operation: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-    """The operation itself and all its arguments, also those that a :func:`functools.partial` holds."""
+    """Return the operation and all its arguments, with the arguments of each :func:`functools.partial` merged in."""
     while isinstance(operation, functools.partial):
         args, kwargs = (*operation.args, *args), {**operation.keywords, **kwargs}
         operation = operation.func

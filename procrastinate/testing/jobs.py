@@ -1,4 +1,4 @@
-"""The jobs of a test: what was deferred, running it here and now, and the clock."""
+"""The jobs of a test: find deferred jobs, run them at once, and move the clock."""
 
 from __future__ import annotations
 
@@ -27,28 +27,27 @@ _NO_FIELDS: JobFields = {}
 
 
 class Jobs:
-    """What a test has to do with jobs::
+    """Finds and runs the jobs of a test::
 
         with Jobs(app) as jobs:
             order()
             jobs.assert_deferred(send_mail, to="you")
             jobs.run()
 
-    It works on any connector, on the connection that the app itself uses in the test: inside the transaction that is
-    open there. A ``with`` block replaces the clock (and, with ``connection=``, the connector of the app) and puts them
-    back.
+    It works with any connector, on the connection and inside the transaction that the app uses in the test. A ``with``
+    block replaces the clock and restores it at the end. With ``connection=`` it also replaces the app's connector.
 
     Parameters
     ----------
     app:
-        The app, or its dotted path; ``None`` for that of a Django project.
+        The app or its dotted path. ``None`` means the app of the Django project.
     connection:
-        What ``connection=`` of a task takes: a connection or a session, sync or async, on which everything is to
-        happen: also what the app would do on connections of its own. It is neither committed nor rolled back.
+        A connection or session as for ``connection=`` of a task, sync or async. The app uses it for everything,
+        including work that it would otherwise do on its own connections. It is neither committed nor rolled back.
     worker_options:
-        Options of a worker that tasks and middleware can see (``additional_context``, ``worker_middleware``,
-        ``task_middleware``, ``name``), over the ``worker_defaults`` of the app. Jobs that have run are kept, unless
-        ``delete_jobs`` is among them.
+        Worker options that tasks and middleware can see (``additional_context``, ``worker_middleware``,
+        ``task_middleware``, ``name``). They override the app's ``worker_defaults``. Finished jobs are kept unless
+        ``delete_jobs`` is set here.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class Jobs:
 
     def __enter__(self) -> Self:
         if self._to_undo is not None:
-            raise RuntimeError("These Jobs are in a with block already")
+            raise RuntimeError("These Jobs are already in a with block")
         with contextlib.ExitStack() as stack:
             stack.enter_context(using_clock(self._clock.now))
             if self._connection is not None:
@@ -88,30 +87,30 @@ class Jobs:
 
     def _require_entered(self) -> None:
         if self._to_undo is None:
-            raise RuntimeError("Use Jobs in a with block, or self.enterContext(Jobs(...)): it puts things back")
+            raise RuntimeError("Use Jobs in a with block, or self.enterContext(Jobs(...)), which restores the clock")
 
     # The clock
 
     @property
     def now(self) -> datetime.datetime:
-        """What the time is in this test."""
+        """The current time of this test."""
         return self._clock.now()
 
     def advance(self, **delta: float) -> datetime.datetime:
-        """Move the clock on by ``timedelta(**delta)``, and return what the time is then. Nothing runs yet.
+        """Move the clock forward by ``timedelta(**delta)`` and return the new time. No job runs yet.
 
-        It is the clock of ``run``, of ``schedule_in`` and of retries, and not that of the database, nor Python's own.
+        ``run``, ``schedule_in`` and retries use this clock. The database's and Python's clocks do not change.
 
         Raises
         ------
         ValueError
-            It would go back.
+            The clock would move back.
         """
         self._require_entered()
         return self._clock.advance(**delta)
 
     def freeze(self, at: datetime.datetime | None = None) -> datetime.datetime:
-        """Let the clock stand still, at an aware datetime or now, until it is moved."""
+        """Stop the clock at an aware datetime, or now, until it is moved."""
         self._require_entered()
         return self._clock.freeze(at)
 
@@ -126,32 +125,32 @@ class Jobs:
         until: Until | None = None,
         raise_errors: bool = True,
     ) -> list[RunRecord]:
-        """Run the jobs that are due, those that they defer too, until there are none.
+        """Run all due jobs, including the jobs that they defer.
 
-        They run one after the other, as in a worker with a single slot: locks, priorities, middleware, the job context
-        and retries are at work. Sync tasks run in this thread.
+        Jobs run one after the other, as in a worker with one slot. Locks, priorities, middleware, the job context and
+        retries work as usual. Sync tasks run in this thread.
 
         Parameters
         ----------
         queues, tasks:
-            Only the jobs of these queues, of these tasks.
+            Run only jobs of these queues or tasks.
         limit:
-            At most so many runs. Without it, 10,000 are taken for endless.
+            The maximum number of runs. Without a limit, ``run`` raises after 10,000 runs.
         until:
-            Go on until then: move the clock to each time at which a job falls due, and at last there. An aware
-            datetime, a timedelta from now, or ``"empty"`` until no job waits for its time.
+            Advance the clock to each time at which a job falls due, and finally to this time. An aware datetime, a
+            timedelta from now, or ``"empty"`` to continue until no scheduled job is left.
         raise_errors:
-            Raise what a job raised that has failed for good, after it was recorded; the jobs behind it are left
-            waiting. False: go on, and find it in the records.
+            If True, raise the exception of the first job that finally fails, after recording it. The remaining jobs
+            stay waiting. If False, continue, and find exceptions in the records.
 
         Returns
         -------
-        A record of each run, in order.
+        One record per run, in order.
 
         Raises
         ------
         RuntimeError
-            The jobs come to no end.
+            The jobs do not come to an end.
         """
         self._require_entered()
         runner = self._runner(queues, tasks, limit, until, raise_errors, is_async=False)
@@ -168,7 +167,7 @@ class Jobs:
         until: Until | None = None,
         raise_errors: bool = True,
     ) -> list[RunRecord]:
-        """As :meth:`run`, in an async test. Async tasks run in its event loop, sync tasks in a thread."""
+        """Run jobs like :meth:`run`, in an async test. Async tasks run in its event loop, sync tasks in a thread."""
         self._require_entered()
         runner = self._runner(queues, tasks, limit, until, raise_errors, is_async=True)
         records = await runner.run()
@@ -212,7 +211,7 @@ class Jobs:
             self._clock.move_to(end)
 
     def run_at_defer(self, *, raise_errors: bool = True) -> RunAtDefer:
-        """Immediate mode, from now to the end of the test or of a ``with`` block: see :class:`RunAtDefer`."""
+        """Run jobs when they are deferred, until the end of the test or a ``with`` block: see :class:`RunAtDefer`."""
         self._require_entered()
         mode = RunAtDefer(self.app, raise_errors=raise_errors, worker_options=self._worker_options)
         assert self._to_undo is not None
@@ -222,66 +221,66 @@ class Jobs:
     # Looking
 
     def deferred(self, task: AnyTask | None = None, fields: JobFields = _NO_FIELDS, /, **arguments: Any) -> list[Job]:
-        """The jobs that were deferred, whatever has become of them, by id.
+        """Return the deferred jobs by id, whatever their status.
 
         Parameters
         ----------
         task:
-            Only those of this task, given by itself (also one of ``django.tasks``) or by its name.
+            Return only jobs of this task, given as the task (also a ``django.tasks`` task) or by name.
         fields:
-            Only those with these values: of ``queue``, ``lock``, ``queueing_lock``, ``priority``, ``scheduled_at``,
-            ``scheduled_in`` (a timedelta from now, give or take ten seconds), ``status``, ``attempts``.
+            Return only jobs with these values of ``queue``, ``lock``, ``queueing_lock``, ``priority``,
+            ``scheduled_at``, ``scheduled_in`` (a timedelta from now, within ten seconds), ``status``, ``attempts``.
         arguments:
-            Only those with these arguments, whatever others they have. Compared as stored: a tuple is a list. Those of
-            a task of ``django.tasks`` by name, however they were given.
+            Return only jobs with these arguments, whatever other arguments they have. Values are compared as stored, so
+            a tuple equals a list. Arguments of a ``django.tasks`` task are matched by name, even if passed by position.
         """
         return self._matching(self.app.job_manager.list_jobs(), self._pattern(task, fields, arguments))
 
     async def deferred_async(
         self, task: AnyTask | None = None, fields: JobFields = _NO_FIELDS, /, **arguments: Any
     ) -> list[Job]:
-        """As :meth:`deferred`."""
+        """Return the deferred jobs like :meth:`deferred`, in an async test."""
         return self._matching(await self.app.job_manager.list_jobs_async(), self._pattern(task, fields, arguments))
 
     def assert_deferred(self, task: AnyTask, fields: JobFields = _NO_FIELDS, /, **arguments: Any) -> Job:
-        """Assert that such a job was deferred, and return it (the first, of several); arguments as :meth:`deferred`.
+        """Assert that a matching job was deferred and return the first one. Arguments as for :meth:`deferred`.
 
         Raises
         ------
         AssertionError
-            It shows the jobs that are there, and how they differ.
+            No job matches. The message shows the existing jobs and their differences.
         """
         return _require_one(self._pattern(task, fields, arguments), self.app.job_manager.list_jobs())
 
     async def assert_deferred_async(self, task: AnyTask, fields: JobFields = _NO_FIELDS, /, **arguments: Any) -> Job:
-        """As :meth:`assert_deferred`."""
+        """Assert that a matching job was deferred, like :meth:`assert_deferred`, in an async test."""
         return _require_one(self._pattern(task, fields, arguments), await self.app.job_manager.list_jobs_async())
 
     def assert_not_deferred(
         self, task: AnyTask | None = None, fields: JobFields = _NO_FIELDS, /, **arguments: Any
     ) -> None:
-        """Assert that no such job was deferred; without a task, none at all. Arguments as :meth:`deferred`."""
+        """Assert that no matching job was deferred. Without a task no job may be. Arguments as for :meth:`deferred`."""
         _require_none(self._pattern(task, fields, arguments), self.app.job_manager.list_jobs())
 
     async def assert_not_deferred_async(
         self, task: AnyTask | None = None, fields: JobFields = _NO_FIELDS, /, **arguments: Any
     ) -> None:
-        """As :meth:`assert_not_deferred`."""
+        """Assert that no matching job was deferred, like :meth:`assert_not_deferred`, in an async test."""
         _require_none(self._pattern(task, fields, arguments), await self.app.job_manager.list_jobs_async())
 
     def clear(self) -> None:
-        """Delete all jobs, all history and all workers. Needed after tests that commit, and by those only."""
+        """Delete all jobs, history and workers. Only tests that commit need this."""
         self.app.job_manager.delete_everything()
 
     async def clear_async(self) -> None:
-        """As :meth:`clear`."""
+        """Delete all jobs, history and workers, like :meth:`clear`, in an async test."""
         await self.app.job_manager.delete_everything_async()
 
     def _pattern(self, task: AnyTask | None, fields: JobFields, arguments: dict[str, Any]) -> Pattern:
         return Pattern(task, fields, arguments, as_stored=self._as_stored, now=self.now)
 
     def _as_stored(self, value: Any) -> Any:
-        """A value that is no JSON (one that compares equal to many, say) is compared as it is."""
+        """Return a value as stored. A value that is not JSON, for example a matcher object, stays unchanged."""
         connector = self.app.connector
         try:
             return connector.json_loads(connector.json_dumps(value))

@@ -1,4 +1,4 @@
-"""JSON as a column of type jsonb gives it back: what a test sees in memory is what a worker sees."""
+"""JSON as a jsonb column returns it, so that tests in memory see the same values as workers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 
 def load_jsonb(text: str) -> Any:
-    """The value of a JSON text that has been in a jsonb column.
+    """Return the value of a JSON text after a round trip through a jsonb column.
 
-    PostgreSQL keeps numbers as decimals, written out: a float of 1e16 or more has no point any more and is read as an
-    int. It has no negative zero. It orders the keys of an object by length, and keeps the last of two equal ones.
+    PostgreSQL stores numbers as decimals without an exponent. A float of 1e16 or more loses its decimal point and is
+    read as an int. There is no negative zero. Object keys are ordered by length, and the last of two equal keys
+    remains.
     """
     return json.loads(text, parse_float=_number, object_pairs_hook=_object)
 

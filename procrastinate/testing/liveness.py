@@ -1,6 +1,6 @@
-"""The operations on the workers themselves, in memory.
+"""The operations on workers, in memory.
 
-What each does is said at its namesake in :mod:`procrastinate.core.liveness`.
+Each function is documented at the function of the same name in :mod:`procrastinate.core.liveness`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ IMPLEMENTED = Implementations()
 
 @IMPLEMENTED.of(core.register_worker)
 def register_worker(tables: Tables, terms: WorkerTerms | None = None) -> int:
-    """Numbers count from one, always: nothing is restored here, so none comes twice."""
+    """Register a worker. Ids count from one: memory is never restored from a backup, so no id repeats."""
     worker_id = tables.next_worker_id()
     tables.workers[worker_id] = tables.now
     tables.worker_terms[worker_id] = terms or WorkerTerms()
@@ -41,12 +41,12 @@ def update_heartbeat(tables: Tables, worker_id: int, terms: WorkerTerms | None =
 
 
 def _age(tables: Tables, worker_id: int) -> float:
-    """Seconds since the last heartbeat."""
+    """Return the seconds since the last heartbeat."""
     return (tables.now - tables.workers[worker_id]).total_seconds()
 
 
 def is_silent(tables: Tables, worker_id: int, seconds: float) -> bool:
-    """The worker has been silent for longer than these seconds, and for longer than it says that it may be."""
+    """True if the worker has been silent for longer than ``seconds`` and longer than its own timeout."""
     own = tables.worker_terms.get(worker_id, WorkerTerms()).stalled_timeout
     return _age(tables, worker_id) > (seconds if own is None else max(own, seconds))
 

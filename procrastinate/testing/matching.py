@@ -1,4 +1,4 @@
-"""Which of the deferred jobs are the expected ones, and how the others differ."""
+"""Compares deferred jobs with the expected ones and explains the differences."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from procrastinate.jobs import Job
 from procrastinate.tasks import Task
 
 SHOWN = 10
-"""How many jobs a message shows."""
+"""The number of jobs in a message."""
 _NEAR = datetime.timedelta(seconds=10)
-"""How far a schedule may be from the expected ``scheduled_in``: time passes in a test."""
+"""The tolerance of ``scheduled_in``, because time passes in a test."""
 _MISSING = "<missing>"
 
 
 class FrameworkTask(Protocol):
-    """A task of ``django.tasks``, of whatever version."""
+    """A ``django.tasks`` task of any version."""
 
     @property
     def module_path(self) -> str:
-        """What its jobs have for the name of their task."""
+        """The task name of its jobs."""
 
     @property
     def func(self) -> Callable[..., Any]:
-        """What it calls."""
+        """The task's function."""
 
     @property
     def takes_context(self) -> bool:
-        """Whether the context comes before the arguments."""
+        """True if the context precedes the arguments."""
 
 
 AnyTask: TypeAlias = Task[Any, Any, Any] | FrameworkTask | str
 
 
 class JobFields(TypedDict, total=False):
-    """What can be expected of a job beside its task and arguments."""
+    """Expected values of a job other than its task and arguments."""
 
     queue: str
     lock: str | None
@@ -48,7 +48,7 @@ class JobFields(TypedDict, total=False):
     priority: int
     scheduled_at: datetime.datetime | None
     scheduled_in: datetime.timedelta
-    """``scheduled_at``, from now by the clock of the test, and give or take ten seconds."""
+    """``scheduled_at`` relative to now by the test's clock, within ten seconds."""
     status: str
     attempts: int
 
@@ -58,7 +58,7 @@ FIELDS = tuple(JobFields.__annotations__)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Difference:
-    """What is expected of a job and not so."""
+    """A value of a job that is not the expected one."""
 
     name: str
     actual: Any
@@ -70,23 +70,24 @@ class Difference:
 
 
 class Pattern:
-    """What is expected of a job; anything goes for what is not mentioned.
+    """An expected job. Values that are not mentioned match anything.
 
     Parameters
     ----------
     task:
-        A task, also one of ``django.tasks``, or its name; ``None`` for any.
+        A task (also a ``django.tasks`` task) or its name. ``None`` matches any task.
     arguments:
-        Some of the job's arguments. Those of a task of ``django.tasks`` by name, however they were given.
+        Some of the job's arguments. Arguments of a ``django.tasks`` task are matched by name, even if passed by
+        position.
     as_stored:
-        What becomes of a value on its way through JSON.
+        Converts a value to its form after a round trip through JSON.
     now:
-        By the clock of the test.
+        The current time by the test's clock.
 
     Raises
     ------
     TypeError
-        There is no such field, or that is no task.
+        A field is unknown, or ``task`` is not a task.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class Pattern:
         unknown = [name for name in self._fields if name not in FIELDS]
         if unknown:
             raise TypeError(
-                f"A job has no field {unknown[0]!r}: there are {', '.join(FIELDS)}. Arguments of the task are keyword "
+                f"A job has no field {unknown[0]!r}: there are {', '.join(FIELDS)}. Pass task arguments as keyword "
                 f"arguments: assert_deferred(task, {unknown[0]}=...)"
             )
 
@@ -117,15 +118,15 @@ class Pattern:
         return ", ".join([call, *fields])
 
     def is_of_task(self, job: Job) -> bool:
-        """Whether the job is one of this task."""
+        """True if the job belongs to this task."""
         return self._names is None or job.task_name in self._names
 
     def matches(self, job: Job) -> bool:
-        """Whether the job is as expected."""
+        """True if the job is as expected."""
         return self.is_of_task(job) and not self.differences(job)
 
     def differences(self, job: Job) -> list[Difference]:
-        """What is not as expected, apart from the task."""
+        """Return the differences in arguments and fields. The task is not compared."""
         return [*self._different_arguments(job), *self._different_fields(job)]
 
     def _different_arguments(self, job: Job) -> Iterator[Difference]:
@@ -149,7 +150,7 @@ class Pattern:
 
 
 def task_names(task: AnyTask | None) -> list[str] | None:
-    """The names under which jobs find a task; ``None`` for any task."""
+    """Return the names under which jobs find a task, or None for any task."""
     if task is None:
         return None
     if isinstance(task, Task):
@@ -158,7 +159,7 @@ def task_names(task: AnyTask | None) -> list[str] | None:
         return [task]
     if _is_of_framework(task):
         return [task.module_path]
-    raise TypeError(f"A task or its name is needed, not {task!r}")
+    raise TypeError(f"task must be a task or its name, not {task!r}")
 
 
 def _is_of_framework(task: object) -> TypeGuard[FrameworkTask]:
@@ -170,13 +171,13 @@ def _as_they_are(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _named(task: FrameworkTask, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a job of ``django.tasks``, which are stored as they were given, by their names."""
+    """Return the arguments of a ``django.tasks`` job by name. They are stored as they were passed."""
     parameters = [*inspect.signature(task.func).parameters][1 if task.takes_context else 0 :]
     return {**dict(zip(parameters, arguments["args"], strict=False)), **arguments["kwargs"]}
 
 
 def missing_message(pattern: Pattern, jobs: Iterable[Job]) -> str:
-    """That no job is as expected, and which there are: the nearest first."""
+    """Return a message that no job matches, with the jobs of the task, nearest first."""
     all_jobs = list(jobs)
     of_task = [job for job in all_jobs if pattern.is_of_task(job)]
     lines = ["No such job was deferred.", "", f"Expected: {pattern}"]
@@ -196,7 +197,7 @@ def missing_message(pattern: Pattern, jobs: Iterable[Job]) -> str:
 
 
 def unexpected_message(pattern: Pattern, jobs: Iterable[Job]) -> str:
-    """That jobs were deferred that should not have been."""
+    """Return a message that unexpected jobs were deferred, and list them."""
     found = list(jobs)
     lines = [f"{len(found)} such job{'s were' if len(found) > 1 else ' was'} deferred.", "", f"Not expected: {pattern}"]
     lines += ["", "Deferred:", *(f"  {job.call_string} ({job.status})" for job in found[:SHOWN])]

@@ -1,6 +1,6 @@
-"""The operations through which a job passes, in memory: defer, promote, fetch, record, control.
+"""The operations on a job's way, in memory: defer, promote, fetch, record, control.
 
-What each does is said at its namesake in :mod:`procrastinate.core`.
+Each function is documented at the function of the same name in :mod:`procrastinate.core`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ IMPLEMENTED = Implementations()
 
 
 def stored_job(row: JobRow) -> StoredJob:
-    """The record of a row."""
+    """Convert a row to a record."""
     columns: dict[str, Any] = {**row}
     columns |= {"args": json.dumps(row["args"], ensure_ascii=False), "status": Status(row["status"])}
     return StoredJob(**columns)
@@ -167,7 +167,7 @@ def defer_tick(
 def promote_jobs(
     tables: Tables, *, limit: int = 500, due_by: datetime.datetime | None = None, without_turn: bool = False
 ) -> Promotion:
-    """Nothing else is at it here, so it always has the turn."""
+    """Promote due jobs. There is no other promoter in memory, so ``without_turn`` has no effect."""
     now = due_by or tables.now
     upcoming = sorted(tables.where(tables.is_upcoming), key=lambda row: (due_at(row), *in_order(row)))
     due = [row for row in upcoming if due_at(row) <= now][:limit]
@@ -188,14 +188,14 @@ def promote_jobs(
 
 
 def _by_lock(rows: Iterable[JobRow]) -> list[tuple[str | None, list[JobRow]]]:
-    """The jobs of each lock in their order, and each job without one by itself."""
+    """Group the jobs by lock, in running order. A job without a lock is a group of its own."""
     locked = sorted((row for row in rows if row["lock"] is not None), key=lambda row: (row["lock"], in_order(row)))
     lines = [(lock, list(line)) for lock, line in itertools.groupby(locked, key=lambda row: row["lock"])]
     return [*((None, [row]) for row in rows if row["lock"] is None), *lines]
 
 
 def _decide(line: Sequence[JobRow], holder: JobRow | None) -> dict[int, Readiness]:
-    """What becomes of the due jobs of one lock, and of its holder where the first of them outranks it."""
+    """Decide the readiness of the due jobs of one lock, and of its holder if the first due job outranks it."""
     first = line[0]
     if holder is not None and holder["status"] == TODO and in_order(first) < in_order(holder):
         return {holder["id"]: Readiness.UNDECIDED}
@@ -243,7 +243,7 @@ def fetch_jobs(
 
 
 def _held(tables: Tables, job_id: int, attempts: int, worker_id: int) -> JobRow | None:
-    """The job, if it still runs for this worker, in this attempt."""
+    """Return the job if this worker still runs this attempt of it."""
     row = tables.find(job_id, DOING)
     return row if row is not None and (row["worker_id"], row["attempts"]) == (worker_id, attempts) else None
 
@@ -281,7 +281,7 @@ def _attempts_after(row: JobRow) -> int:
 
 
 def one_more(count: int) -> int:
-    """Return a count plus one, at most the largest that PostgreSQL's integer holds."""
+    """Return a count plus one, limited to the largest value of a PostgreSQL integer."""
     return min(count, 2**31 - 2) + 1
 
 
@@ -304,9 +304,9 @@ def finish_job_by_id(tables: Tables, job_id: int, *, status: Status, delete: boo
 
 
 def back_to_wait(tables: Tables, row: JobRow, taken: set[str], ends_as: Status | None = None) -> dict[str, Any]:
-    """What changes when a job leaves its worker, to wait again, or to end after all.
+    """Return the changes to a job that leaves its worker and waits again, or ends with ``ends_as``.
 
-    It keeps its queueing lock where that is not among the ``taken`` ones, and is added to them.
+    The job keeps its queueing lock if that is not in ``taken``. The function adds it to ``taken``.
     """
     queueing_lock = row["queueing_lock"]
     if queueing_lock in taken:
@@ -338,7 +338,7 @@ def retry_jobs(
     tables: Tables, retries: Sequence[JobRetry], *, worker_id: int, keep_queueing_locks: bool = True
 ) -> dict[int, Status]:
     held = [retry for retry in retries if _held(tables, retry.id, retry.attempts, worker_id) is not None]
-    # Those that end come last: a queueing lock is for one that waits.
+    # Jobs with an abort request end and come last: a waiting job needs the queueing lock first.
     held.sort(key=lambda retry: (tables.jobs[retry.id]["abort_requested"], retry.id))
     taken = tables.taken_queueing_locks()
     changes = {retry.id: _retried(tables, retry, taken) for retry in held}
@@ -368,7 +368,7 @@ def give_back_jobs(
     keep_queueing_locks: bool = True,
 ) -> dict[int, Status]:
     held = [job for job in fetched if _held(tables, job.id, job.attempts, worker_id) is not None]
-    # Those that end come last: a queueing lock is for one that waits.
+    # Jobs with an abort request end and come last: a waiting job needs the queueing lock first.
     held.sort(key=lambda job: (tables.jobs[job.id]["abort_requested"], job.id))
     taken = tables.taken_queueing_locks()
     changes = {job.id: _given_back(tables, tables.jobs[job.id], taken) for job in held}

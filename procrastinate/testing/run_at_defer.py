@@ -13,22 +13,22 @@ from procrastinate.worker import WorkerOptions
 
 
 class RunAtDefer:
-    """Runs what is due whenever jobs are deferred, as if an idle worker were waiting for them.
+    """Runs due jobs whenever jobs are deferred, as if an idle worker were waiting.
 
-    The job is stored first, and is run and recorded by the caller, on the connection (inside the transaction) on which
-    it was deferred. What it defers in its turn is run after it, before the outermost ``defer`` returns. A job that is
-    scheduled for later, or is to be tried again later, stays waiting; one whose lock is held waits for it. Begins at
-    once, and ends with :meth:`stop`, or with a ``with`` block.
+    The job is stored first. The caller then runs and records it, on the connection and inside the transaction that
+    deferred it. Jobs that it defers run after it, before the outermost ``defer`` returns. A job scheduled for later or
+    waiting for a retry stays waiting, and so does a job whose lock is held. Immediate mode starts at once and ends with
+    :meth:`stop` or a ``with`` block.
 
     Parameters
     ----------
     app:
-        Whose jobs.
+        The app whose jobs run.
     raise_errors:
-        Let ``defer`` raise what a job raised that has failed for good. Otherwise the job is recorded as failed, and
+        If True, ``defer`` raises the exception of a job that finally fails. If False, the job is recorded as failed and
         ``defer`` returns, as it does with a worker.
     worker_options:
-        Options of a worker that tasks and middleware can see, and ``delete_jobs``.
+        Worker options that tasks and middleware can see, and ``delete_jobs``.
     """
 
     def __init__(self, app: App, *, raise_errors: bool = True, worker_options: WorkerOptions | None = None) -> None:
@@ -38,7 +38,7 @@ class RunAtDefer:
         app.job_manager.defer_hook = self
 
     def stop(self) -> None:
-        """Let deferred jobs wait again, as before."""
+        """Stop running jobs and restore the previous mode."""
         self._app.job_manager.defer_hook = self._before
 
     def __enter__(self) -> Self:
@@ -53,7 +53,7 @@ class RunAtDefer:
         self.stop()
 
     def deferred(self, connection: Any | None) -> None:
-        """Run what is due, for sync code. A job that defers is followed by the jobs that it deferred."""
+        """Run due jobs, for sync code. Jobs deferred by a job run after it."""
         if is_running.get():
             return
         if connection is not None:
@@ -63,7 +63,7 @@ class RunAtDefer:
         self._runner(is_async=False).run_sync()
 
     async def deferred_async(self, connection: Any | None) -> None:
-        """As :meth:`deferred`, for async code."""
+        """Run due jobs like :meth:`deferred`, for async code."""
         if is_running.get():
             return
         if connection is not None:

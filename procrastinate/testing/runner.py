@@ -1,4 +1,4 @@
-"""Runs waiting jobs here and now, on the connection of a test: with the pieces of a worker, and without a worker."""
+"""Runs waiting jobs at once on a test's connection, with the parts of a worker but without a worker."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from procrastinate.worker.recorder import write_outcomes
 T = TypeVar("T")
 
 ENDLESS = 10_000
-"""Runs after which jobs that keep coming are taken for endless."""
+"""The number of runs after which jobs that keep coming are considered endless."""
 _PROMOTER_PAUSE = 0.05
-"""Seconds until the next look where another connection decides which jobs are ready."""
+"""Seconds between attempts to promote jobs while another connection is the promoter."""
 _PROMOTER_PAUSES = 100
 
 is_running: contextvars.ContextVar[bool] = contextvars.ContextVar("procrastinate_test_runs_jobs", default=False)
-"""Whether this code is called by a job that a test runs."""
+"""True in code that runs as part of a job of a test."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,47 +43,47 @@ class RunRecord:
     """One run of a job in a test."""
 
     job: Job
-    """As it was fetched: ``job.attempts`` counts the runs before this one."""
+    """The job as fetched: ``job.attempts`` counts the runs before this one."""
     status: Status
-    """What became of the job: ``TODO`` where it is tried again. It equals its text, ``record.status == "todo"``."""
+    """The job's status after the run, ``TODO`` for a retry. It equals its text: ``record.status == "todo"``."""
     result: Any = None
-    """What the task returned; or, where it called ``context.set_result()``, that, as it is read back."""
+    """The task's return value, or the value of ``context.set_result()`` as it is read back."""
     exception: BaseException | None = None
-    """What the run raised."""
+    """The exception of the run."""
 
     @property
     def is_retried(self) -> bool:
-        """Whether the job waits to be tried again."""
+        """True if the job waits for a retry."""
         return self.status is Status.TODO
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """Which jobs to run, and how long to go on."""
+    """Which jobs to run, and when to stop."""
 
     queues: Collection[str] | None = None
     task_names: Collection[str] | None = None
     limit: int | None = None
-    """At most so many runs."""
+    """The maximum number of runs."""
     raise_errors: bool = True
-    """Raise what a job raised that has failed for good."""
+    """True to raise the exception of a job that finally fails."""
     until: datetime.datetime | None = None
-    """Move the clock to each time at which a job falls due, until then."""
+    """Move the clock to each due time up to this one."""
     worker_options: WorkerOptions = dataclasses.field(default_factory=WorkerOptions)
 
 
 class Runner:
-    """Runs jobs one after the other, in the order in which a worker with a single slot would.
+    """Runs jobs one after the other, in the order of a worker with one slot.
 
     Parameters
     ----------
     caller:
-        Where sync tasks run.
+        Runs sync tasks.
     clock, move_clock:
-        What the time is, and how to set it.
+        Read and set the time.
     is_async:
-        Whether the caller is. For one that is sync, :meth:`run` waits for nothing: only what needs an event loop gets
-        one. (To hand every call over to another thread and back would take longer than the jobs.)
+        True if the caller is async. For a sync caller :meth:`run` does not wait, and only code that needs an event loop
+        gets one. Passing each call to another thread and back would take longer than the jobs.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Runner:
         self.records: list[RunRecord] = []
 
     def _make_worker(self, app: App) -> Worker:
-        """What tasks and middleware take for the worker. It is never started."""
+        """Make the worker that tasks and middleware see. It is never started."""
         app.perform_import_paths()
         options: WorkerOptions = {**worker_options(app.worker_defaults), **self.options.worker_options}
         own = options.get("worker_middleware") or ()
@@ -126,18 +126,18 @@ class Runner:
         return self._result
 
     def run_sync(self) -> list[RunRecord]:
-        """As :meth:`run`, for a caller that is sync."""
+        """Run jobs like :meth:`run`, for a sync caller."""
         return self._caller.run(self.run)
 
     async def run(self) -> list[RunRecord]:
-        """Run jobs until none is due, or the limit is reached.
+        """Run jobs until none is due or the limit is reached.
 
         Raises
         ------
         BaseException
-            What a job raised that has failed for good, unless that is to be collected.
+            A job finally failed with it, and ``raise_errors`` is set.
         RuntimeError
-            There is no end to the jobs.
+            The jobs do not come to an end.
         """
         token = is_running.set(True)
         self._worker.own_context = contextvars.copy_context()
@@ -160,17 +160,17 @@ class Runner:
         if self.options.limit is None and done >= ENDLESS:
             last = self.records[-1].job
             raise RuntimeError(
-                f"{done} runs, and there is no end: the last was of {last.call_string}. Do jobs defer or retry "
-                "themselves for ever? Say run(limit=...) to run so many"
+                f"{done} runs, and no end: the last was of {last.call_string}. Do jobs defer or retry themselves "
+                "without an end? Use run(limit=...) to stop after that many"
             )
         return self.options.limit is None or done < self.options.limit
 
     async def _unregister_quietly(self, worker_id: int) -> None:
-        """Whatever was raised tells more than that the transaction is broken."""
+        """Unregister the worker and only log an error. The exception under way says more than a broken transaction."""
         try:
             await self._manager.unregister_worker(worker_id)
         except Exception:
-            self._worker.logger.debug("The worker of the test could not sign off", exc_info=True)
+            self._worker.logger.debug("The worker of the test could not be unregistered", exc_info=True)
 
     # The next job
 
@@ -191,15 +191,15 @@ class Runner:
         return fetched[0] if fetched else None
 
     def deferred(self, connection: Any | None) -> None:
-        """A job has deferred others: they may come before those that are ready."""
+        """Promote before the next fetch: a job has deferred jobs that may run before the ready ones."""
         self._promote_next = True
 
     async def deferred_async(self, connection: Any | None) -> None:
-        """As :meth:`deferred`."""
+        """Promote before the next fetch, like :meth:`deferred`."""
         self._promote_next = True
 
     async def _promote(self) -> datetime.datetime | None:
-        """Make ready what is due by the clock of the test, and tell when the next job falls due."""
+        """Promote jobs that are due by the test's clock, and return the next due time."""
         self._promote_next = False
         now = self._clock()
         for _ in range(_PROMOTER_PAUSES):
@@ -224,7 +224,7 @@ class Runner:
         self._raise(outcome, status)
 
     def _set_result(self, outcome: Outcome) -> Any:
-        """What the task has set in its transaction; where it set nothing, what it returned."""
+        """Return the result that the task set in its transaction, or else its return value."""
         if outcome.result is None:
             return self._result
         return self._app.connector.json_loads(json.dumps(load_jsonb(outcome.result), ensure_ascii=False))
@@ -235,7 +235,7 @@ class Runner:
         return written.retried.get(outcome.job_id, outcome.status)
 
     async def _execute(self, job: Job) -> Outcome:
-        """Run the job in a copy of the caller's context: neither the next job nor the caller sees what it sets."""
+        """Run the job in a copy of the caller's context, so that its context variables do not leak."""
         run = JobRun(job, self._worker, _InCallerThread(self._caller), self._manager)
         context = self._worker.own_context.copy()
         if self._is_async:
@@ -263,7 +263,7 @@ class Runner:
             raise error
 
     def _by_clock(self, outcome: Outcome) -> Outcome:
-        """The same, with the wait for a retry reckoned from the clock of the test, and not the database's."""
+        """Return the outcome with the retry's wait computed from the test's clock instead of the database's."""
         decision = outcome.retry_decision
         if decision is None or decision.seconds is None:
             return outcome
@@ -273,7 +273,7 @@ class Runner:
 
 
 class _InlineConnector(BaseConnector):
-    """Runs what is awaited here and now, as sync code does."""
+    """Runs awaited operations at once, synchronously."""
 
     def __init__(self, connector: BaseConnector) -> None:
         super().__init__(json_dumps=connector.json_dumps, json_loads=connector.json_loads)

@@ -1,8 +1,9 @@
-"""The tables in memory, and what the triggers of the database do when they change.
+"""The tables in memory, with the behaviour of the database's triggers.
 
-The operations (:mod:`procrastinate.testing.operations`) read rows as they are, and write them with
-:meth:`Tables.insert`, :meth:`Tables.update` and :meth:`Tables.delete`: a call is a statement. History, notifications,
-``finished_at`` and the next job of a freed lock are looked after here, as the triggers do for the real tables.
+The operations (:mod:`procrastinate.testing.queue`, :mod:`procrastinate.testing.upkeep`) read rows directly. They write
+with :meth:`Tables.insert`, :meth:`Tables.update` and :meth:`Tables.delete`, and each call is one statement. As the
+triggers do for the real tables, these methods write the history, send notifications, set ``finished_at`` and unpark the
+next job of a released lock.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 
 
 class JobRow(TypedDict):
-    """A row of ``procrastinate_jobs``, as far as users look at it. ``args`` is the object that the JSON holds."""
+    """The public columns of a row of ``procrastinate_jobs``. ``args`` is the decoded JSON object."""
 
     id: int
     queue_name: str
@@ -58,7 +59,7 @@ class EventRow(TypedDict):
 
 @dataclasses.dataclass(slots=True)
 class Progress:
-    """The columns of ``procrastinate_jobs`` that are for the queue itself."""
+    """The internal columns of ``procrastinate_jobs``."""
 
     readiness: Readiness = Readiness.UNDECIDED
     rescues: int = 0
@@ -71,26 +72,26 @@ Condition = Callable[[JobRow], bool]
 
 
 def in_order(row: JobRow) -> tuple[int, int]:
-    """To sort jobs in the order in which they should run."""
+    """Sort key for the order in which jobs should run."""
     return -row["priority"], row["id"]
 
 
 def due_at(row: JobRow) -> datetime.datetime:
-    """When a waiting job falls due: its schedule, or long ago."""
+    """Return the due time of a waiting job: its schedule, or a time long ago."""
     return row["scheduled_at"] or LONG_AGO
 
 
 def matching(**values: Any) -> Condition:
-    """The job has these values; ``None`` leaves a column out."""
+    """Return a condition on column values. ``None`` leaves a column out."""
     wanted = {name: value for name, value in values.items() if value is not None}
     return lambda row: all(cast(dict[str, Any], row)[name] == value for name, value in wanted.items())
 
 
 class Tables:
-    """All rows, and the notifications that wait to be sent.
+    """All rows, and the notifications to send.
 
-    Rows are plain dicts that users' tests look at, and may change: nothing about them is kept anywhere else, except
-    for the columns of :class:`Progress`.
+    Rows are plain dicts. Users' tests read them and may change them, so no other copy exists except for the columns of
+    :class:`Progress`.
     """
 
     def __init__(self) -> None:
@@ -112,59 +113,59 @@ class Tables:
     # Reading
 
     def progress(self, job_id: int) -> Progress:
-        """The queue's own columns of a job."""
+        """Return the internal columns of a job."""
         return self._progress.setdefault(job_id, Progress())
 
     def where(self, condition: Condition) -> list[JobRow]:
-        """The jobs for which the condition holds, by id."""
+        """Return the jobs that meet the condition, by id."""
         return sorted((row for row in self.jobs.values() if condition(row)), key=lambda row: row["id"])
 
     def find(self, job_id: int, *statuses: str) -> JobRow | None:
-        """The job of this id, if it has one of these statuses."""
+        """Return the job with this id if it has one of these statuses."""
         row = self.jobs.get(job_id)
         return row if row is not None and row["status"] in statuses else None
 
     def is_ready(self, row: JobRow) -> bool:
-        """A fetch may take this job."""
+        """True if a fetch may claim this job."""
         free = row["scheduled_at"] is None and row["lock"] is None
         return row["status"] == TODO and (free or self.progress(row["id"]).readiness == Readiness.PROMOTED)
 
     def is_upcoming(self, row: JobRow) -> bool:
-        """This job waits for its time, or for its lock to be looked at."""
+        """True if this job waits for its due time, or for the next look at its lock."""
         free = row["scheduled_at"] is None and row["lock"] is None
         return row["status"] == TODO and not free and self.progress(row["id"]).readiness == Readiness.UNDECIDED
 
     def is_parked(self, row: JobRow) -> bool:
-        """This job waits behind the holder of its lock."""
+        """True if this job waits behind the holder of its lock."""
         return row["status"] == TODO and self.progress(row["id"]).readiness == Readiness.PARKED
 
     def holds_lock(self, row: JobRow) -> bool:
-        """This job has its lock: it runs, or may be fetched."""
+        """True if this job runs or may be fetched, and so holds its lock."""
         promoted = row["status"] == TODO and self.progress(row["id"]).readiness == Readiness.PROMOTED
         return row["lock"] is not None and (row["status"] == DOING or promoted)
 
     def holders(self) -> dict[str, JobRow]:
-        """The holder of each lock that has one."""
+        """Return the holder of each held lock."""
         return {row["lock"]: row for row in self.where(self.holds_lock) if row["lock"] is not None}
 
     def first_parked(self, lock: str) -> JobRow | None:
-        """The job whose turn it is when the lock is free."""
+        """Return the job that is next when the lock is released."""
         parked = self.where(lambda row: row["lock"] == lock and self.is_parked(row))
         return min(parked, key=in_order, default=None)
 
     def taken_queueing_locks(self) -> set[str]:
-        """Those under which a job waits."""
+        """Return the queueing locks of all waiting jobs."""
         waiting = self.where(matching(status=TODO))
         return {row["queueing_lock"] for row in waiting if row["queueing_lock"] is not None}
 
     # Writing
 
     def next_worker_id(self) -> int:
-        """An id that no worker had."""
+        """Return an unused worker id."""
         return next(self._worker_ids)
 
     def insert(self, new_jobs: Iterable[NewJob]) -> list[int]:
-        """Insert jobs, and return their ids."""
+        """Insert jobs and return their ids."""
         rows = [self._new_row(job) for job in new_jobs]
         for row in rows:
             self.jobs[row["id"]] = row
@@ -191,7 +192,7 @@ class Tables:
         )
 
     def update(self, changes: Mapping[int, Mapping[str, Any]]) -> None:
-        """Give jobs, by their ids, new values in some columns."""
+        """Set columns of jobs, given by id."""
         updates = [self._change(job_id, values) for job_id, values in changes.items()]
         changed = [update for update in updates if update.is_noteworthy]
         for update in changed:
@@ -204,7 +205,7 @@ class Tables:
         self._unpark_next({update.released_lock for update in changed})
 
     def delete(self, job_ids: Collection[int]) -> None:
-        """Remove jobs, with their history, results and errors."""
+        """Delete jobs with their history, results and errors."""
         released = set()
         for job_id in job_ids:
             row, progress = self.jobs.pop(job_id), self._progress.pop(job_id, Progress())
@@ -225,24 +226,24 @@ class Tables:
                 setattr(progress, name, value)
             else:
                 cast(dict[str, Any], row)[name] = value
-        # Whoever ends a job need not think of it.
+        # Set here, so that operations that end a job need not set it.
         if progress.finished_at is None and row["status"] not in _NOT_ENDED:
             progress.finished_at = self.now
         return update
 
     def keep_error(self, job_id: int, error: NewError, worker_id: int | None) -> None:
-        """Keep what ended the last attempt of a job."""
+        """Store the error of a job's last attempt."""
         attempt = self.jobs[job_id]["attempts"]
         kept = JobError(attempt=attempt, worker_id=worker_id, at=self.now, **dataclasses.asdict(error))
         self.errors.setdefault(job_id, []).append(kept)
 
     def announce(self, job_ids: list[int]) -> None:
-        """Tell those who wait for these jobs."""
+        """Notify the callers that wait for these jobs."""
         for start in range(0, len(job_ids), LARGEST_ANNOUNCEMENT):
             finished = {"type": "jobs_finished", "job_ids": job_ids[start : start + LARGEST_ANNOUNCEMENT]}
             self.notifications.append((FINISHED_CHANNEL, json.dumps(finished)))
 
-    # What follows from a change
+    # Effects of a change
 
     def _unpark_next(self, locks: Iterable[str | None]) -> None:
         next_jobs = [self.first_parked(lock) for lock in locks if lock is not None]
@@ -267,7 +268,7 @@ class Tables:
         self.events.setdefault(job_id, []).append(event)
 
     def _notify_waiting(self, rows: Iterable[JobRow]) -> None:
-        """Tell of waiting jobs, once a queue. Nobody needs to hear of a parked one."""
+        """Send one notification per queue with waiting jobs. A parked job needs none."""
         awake = [row for row in rows if not self.is_parked(row)]
         for queue, of_queue in _by_queue(awake):
             upcoming = any(self.is_upcoming(row) for row in of_queue)
@@ -302,7 +303,7 @@ class _Update:
 
     @property
     def is_stale(self) -> bool:
-        """What was decided on this job was for another time or lock."""
+        """True if the readiness was decided for a different due time or lock."""
         readiness = self.progress.readiness
         is_decided = readiness != Readiness.UNDECIDED and readiness == self.was_progress.readiness
         is_waiting = self.row["status"] == TODO and self.was["status"] == TODO
@@ -326,7 +327,7 @@ class _Update:
 
     @property
     def released_lock(self) -> str | None:
-        """The lock that this job may have had, and does not have any more (or perhaps not first)."""
+        """The lock that this job may have held and no longer holds. A rescheduled job may have lost its turn."""
         status, before = self.row["status"], self.was["status"]
         was_in_front = before == DOING or (before == TODO and self.was_progress.readiness != Readiness.PARKED)
         is_gone = (

@@ -1,4 +1,4 @@
-"""For tests written as classes."""
+"""A mixin for test classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from procrastinate.testing.jobs import Jobs
 
 
 class JobsMixin(unittest.TestCase):
-    """Gives the tests of a class ``self.jobs``: put it before ``TestCase``, of unittest or of Django::
+    """Gives each test of a class ``self.jobs``. Put it before the ``TestCase`` of unittest or Django::
 
         class OrderTests(JobsMixin, TestCase):
             def test_a_mail_is_sent(self):
@@ -19,9 +19,9 @@ class JobsMixin(unittest.TestCase):
     Attributes
     ----------
     procrastinate_app:
-        The app, or its dotted path; ``None`` for that of a Django project.
+        The app or its dotted path. ``None`` means the app of the Django project.
     run_at_defer:
-        Immediate mode for all tests of the class.
+        True to run jobs when they are deferred, in all tests of the class.
     """
 
     procrastinate_app: App | str | None = None
@@ -29,7 +29,7 @@ class JobsMixin(unittest.TestCase):
     jobs: Jobs
 
     def setUp(self) -> None:
-        """Make ``self.jobs``."""
+        """Create ``self.jobs``."""
         super().setUp()
         self.jobs = self.enterContext(Jobs(self.procrastinate_app))
         if self.run_at_defer:

@@ -1,6 +1,7 @@
 """The operations around the jobs, in memory: rescue, sweep, lists, retention, health, schema.
 
-What each does is said at its namesake in :mod:`procrastinate.core` and :mod:`procrastinate.alembic.runner`.
+Each function is documented at the function of the same name in :mod:`procrastinate.core` and
+:mod:`procrastinate.alembic.runner`.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ from procrastinate.testing.tables import DOING, LONG_AGO, JobRow, Tables, matchi
 
 IMPLEMENTED = Implementations()
 
-# What workers say, and what they leave behind
+# What workers report and leave behind
 
 
 @IMPLEMENTED.of(core.start_waiting)
 def start_waiting(tables: Tables, *, worker_id: int, queues: Sequence[str] | None) -> bool:
-    """Here everybody is notified, always."""
+    """Return True for a registered worker. In memory all workers are always notified."""
     return worker_id in tables.workers
 
 
@@ -117,7 +118,7 @@ def _take_back(
     worker_ids = {row["id"]: row["worker_id"] for row in lost}
     ends = {row["id"]: _end_of_lost(tables, row, max_rescues) for row in lost}
     taken = tables.taken_queueing_locks()
-    # Those that end come last: a queueing lock is for one that waits.
+    # Jobs that end come last: a waiting job needs the queueing lock first.
     in_turn = sorted(lost, key=lambda row: (ends[row["id"]] is not None, row["id"]))
     changes = {row["id"]: _rescued(tables, row, taken, ends[row["id"]]) for row in in_turn}
     if not keep_queueing_locks:
@@ -154,7 +155,7 @@ def sweep_parked_jobs(tables: Tables, *, start: str | None = None, limit: int = 
     return Sweep(unparked=len(freed), reached=locks[-1] if len(locks) > limit else None)
 
 
-# Look
+# Lists and counts
 
 
 def _filtered(tables: Tables, job_filter: JobFilter) -> list[JobRow]:
@@ -211,7 +212,7 @@ def _job_counts(name: str, by_status: Counter[str]) -> JobCounts:
     )
 
 
-# Forget
+# Deletion
 
 
 @IMPLEMENTED.of(core.delete_everything)
@@ -247,7 +248,7 @@ def delete_finished_part(
     limit: int = 1000,
     after: DeletionPlace | None = None,
 ) -> Deletion:
-    """Start over each time: there is nothing that a place would save."""
+    """Delete from the start each time. In memory ``after`` saves no work."""
     before = tables.now - older_than
     old = [
         row["id"]

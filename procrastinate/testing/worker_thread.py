@@ -22,26 +22,26 @@ _START_TIMEOUT = 30.0
 
 
 class WorkerThread:
-    """A real worker, with connections of its own, in a thread with an event loop of its own::
+    """A real worker, with its own connections, in a thread with its own event loop::
 
         with WorkerThread(app) as worker:
             send_mail.defer(to="you")
             worker.wait_until_done()
 
-    It sees what is committed: nothing of a Django ``TestCase``, everything of a ``TransactionTestCase`` or of a live
+    It sees committed data only: nothing of a Django ``TestCase``, everything of a ``TransactionTestCase`` or a live
     server.
 
     Parameters
     ----------
     app:
-        The app, or its dotted path; ``None`` for that of a Django project.
+        The app or its dotted path. ``None`` means the app of the Django project.
     options:
-        As ``app.run_worker``.
+        Options of ``app.run_worker``.
 
     Attributes
     ----------
     deletes_jobs:
-        Delete all jobs, all history and all workers when it has stopped. False, unless it is set.
+        True to delete all jobs, history and workers after the worker stops. The default is False.
     """
 
     def __init__(self, app: App | str | None = None, **options: Unpack[WorkerOptions]) -> None:
@@ -55,35 +55,35 @@ class WorkerThread:
         self._thread = threading.Thread(target=self._run_thread, name="procrastinate-test-worker", daemon=True)
 
     def start(self) -> Self:
-        """Start the worker, and wait until it is registered.
+        """Start the worker and wait until it is registered.
 
         Raises
         ------
         BaseException
-            What it could not start for.
+            The worker could not start.
         """
         self._thread.start()
         deadline = time.monotonic() + _START_TIMEOUT
         while not self._is_registered():
             self._raise_own_error()
             if time.monotonic() > deadline:
-                raise TimeoutError("The worker has not started: is the database there?")
+                raise TimeoutError("The worker has not started: is the database running?")
             time.sleep(_LOOK_INTERVAL)
         return self
 
     def stop(self, timeout: float = 30.0) -> None:
-        """Stop the worker when its running jobs have ended.
+        """Stop the worker after its running jobs.
 
         Raises
         ------
         TimeoutError
-            They have not ended within so many seconds.
+            The jobs have not ended after ``timeout`` seconds.
         """
         if self._worker is not None:
             self._worker.stop()
         self._thread.join(timeout)
         if self._thread.is_alive():
-            raise TimeoutError(f"The worker has not stopped within {timeout:g} s: a job of it still runs")
+            raise TimeoutError(f"The worker has not stopped within {timeout:g} s: one of its jobs is still running")
         self._raise_own_error()
 
     def __enter__(self) -> Self:
@@ -98,19 +98,19 @@ class WorkerThread:
         self.stop()
 
     def wait_until_done(self, timeout: float = 30.0, *, raise_errors: bool = True) -> None:
-        """Wait until no job runs, and none waits that is due. Jobs scheduled for later are not waited for.
+        """Wait until no job is running or due. Jobs scheduled for later do not count.
 
         Parameters
         ----------
         timeout:
-            Seconds.
+            The maximum wait in seconds.
         raise_errors:
-            Raise what a job raised that has failed for good.
+            True to raise the exception of a job that has finally failed.
 
         Raises
         ------
         TimeoutError
-            It names the jobs that are left.
+            Jobs are left. The message names them.
         """
         deadline = time.monotonic() + timeout
         while self._is_at_work(timeout, deadline):
@@ -119,8 +119,8 @@ class WorkerThread:
             self._raise_error_of_job()
 
     async def wait_until_done_async(self, timeout: float = 30.0, *, raise_errors: bool = True) -> None:  # noqa: ASYNC109
-        """As :meth:`wait_until_done`, in an async test."""
-        # Look by look: the thread on which Django's asynchronous ORM runs is the worker's, too.
+        """Wait like :meth:`wait_until_done`, in an async test."""
+        # One look at a time, because the worker also needs the thread of Django's asynchronous ORM.
         caller = self.app.caller_thread()
         deadline = time.monotonic() + timeout
         while await caller.call(lambda: self._is_at_work(timeout, deadline)):  # noqa: ASYNC110
@@ -139,16 +139,16 @@ class WorkerThread:
             names = ", ".join(f"{job.call_string} ({job.status})" for job in left[:5])
             raise TimeoutError(
                 f"{len(left)} jobs have not ended within {timeout:g} s: {names}. A worker does not see the jobs of "
-                "a transaction that is open, and runs only those of its queues"
+                "an open transaction, and runs only the jobs of its queues"
             )
         return True
 
     def _has_running(self) -> bool:
-        """A cheap look, for most of the time."""
+        """True if a job is running. This check is cheap, and most of the time it is enough."""
         return any(queue["doing"] for queue in self.app.job_manager.list_queues(status=Status.DOING.value))
 
     def _unfinished(self) -> list[Job]:
-        """In one look: between two, a job that runs may defer another and end."""
+        """Return running and due jobs from one query. Between two queries a running job may defer another and end."""
         return [job for job in self.app.job_manager.list_jobs() if job.status == "doing" or _is_due(job)]
 
     def _raise_error_of_job(self) -> None:
@@ -180,7 +180,7 @@ class WorkerThread:
                 await self._delete_everything()
 
     async def _delete_everything(self) -> None:
-        """On a connection of its own: none of this thread's may be left open."""
+        """Delete on a separate connection, because no connection of this thread may stay open."""
         connector = self.app.connector.get_worker_connector()
         await connector.open_async()
         try:

@@ -315,7 +315,7 @@ except Exception as error:
     )
     assert printed.splitlines() == [
         "['procrastinate.E002']",
-        "DjangoNotReady The settings of Procrastinate are wrong: "
+        "DjangoNotReady The settings of Procrastinate are invalid: "
         "PROCRASTINATE['CREATE_CONECTOR'] is not a setting of Procrastinate.",
     ]
 

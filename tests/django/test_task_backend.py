@@ -279,7 +279,7 @@ def test_a_name_that_is_no_task_is_not_run() -> None:
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"retries": 3}, "'retries' is not an option of this backend: is it retry that you mean"),
+        ({"retries": 3}, "'retries' is not an option of this backend: do you mean retry?"),
         ({"retry": "three"}, "three"),
         ({"retry": {"waits": 3}}, "waits"),
         ({"timeout": "soon"}, "timeout"),

@@ -117,7 +117,7 @@ def test_an_asynchronous_function_is_refused() -> None:
         return ""
 
     arguments = ConnectArgs(ask)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="plain"):
+    with pytest.raises(TypeError, match="must not be asynchronous"):
         arguments.ask()
 
 

@@ -175,7 +175,7 @@ def test_the_way_past_a_pooler_names_what_differs(differs: Any, leads_to: dict[s
     ("differs", "error", "message"),
     [
         ({"hots": "db"}, TypeError, "'hots' is neither an argument of psycopg.connect"),
-        ("", ValueError, "name at least what differs"),
+        ("", ValueError, "name at least the parameters that differ"),
         ("host=db password=hunter2 sslmode", ValueError, "cannot be read"),
         (["host=db password=hunter2"], TypeError, "not list"),
     ],

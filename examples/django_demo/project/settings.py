@@ -1,4 +1,4 @@
-"""The shop's settings: an ordinary Django project with one more line in INSTALLED_APPS."""
+"""The shop's settings: an ordinary Django project with one extra line in INSTALLED_APPS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the shop's pages are."""
+"""The URLs of the shop."""
 
 from __future__ import annotations
 

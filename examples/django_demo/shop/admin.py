@@ -1,4 +1,4 @@
-"""The shop's own page in the admin, beside Procrastinate's."""
+"""The shop's own page in the admin, next to Procrastinate's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from shop.models import Order
 
 @admin.register(Order)
 class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Orders, and how far they have come."""
+    """Orders and their progress."""
 
     list_display = ("id", "customer", "amount", "paid", "receipt_sent")

@@ -1,4 +1,4 @@
-"""What the shop keeps."""
+"""The shop's model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.db import models
 
 
 class Order(models.Model):
-    """An order, from its placement until it has been paid for and its receipt sent."""
+    """An order, from placement to receipt."""
 
     customer = models.CharField(max_length=100)
     amount = models.DecimalField(max_digits=8, decimal_places=2)

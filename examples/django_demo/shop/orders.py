@@ -8,12 +8,12 @@ from shop.tasks import ask_for_review, charge_card
 
 
 class OutOfStock(Exception):
-    """There is none left."""
+    """The item is out of stock."""
 
 
 @transaction.atomic
 def place(*, customer: str, amount: str, item: str = "horse") -> Order:
-    """Place an order: its row and its jobs are committed together, or not at all."""
+    """Place an order. Its row and its jobs are committed together or not at all."""
     order = Order.objects.create(customer=customer, amount=amount)
     charge_card.defer(order_id=order.pk)
     if order.pk % 20 == 0:

@@ -1,4 +1,4 @@
-"""What happens after an order was placed. Found by its name: ``tasks`` modules of all apps are imported."""
+"""The tasks after an order is placed. Procrastinate imports the module ``tasks`` of each app."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from procrastinate.contrib.django import app
 
 
 class CardDeclined(Exception):
-    """The bank said no."""
+    """The bank declined the card."""
 
 
 @app.task(retry=RetryStrategy(max_attempts=2, wait=1), pass_context=True, queue="payments")
 def charge_card(context: JobContext, order_id: int) -> None:
-    """Charge the customer's card. The bank does not answer every first call, and declines some cards."""
+    """Charge the customer's card. The bank does not answer every first call and declines some cards."""
     if order_id % 10 == 0 and context.job.attempts == 0:
         raise TimeoutError("The bank did not answer")
     if order_id % 100 == 0:
@@ -34,7 +34,7 @@ async def send_receipt(order_id: int) -> None:
 
 @app.task(queue="mail")
 def ask_for_review(order_id: int) -> None:
-    """Ask the customer how it was, some time after the order."""
+    """Ask the customer for a review some time after the order."""
 
 
 @app.task(queue="mail")
@@ -44,18 +44,18 @@ def send_newsletter(subject: str) -> None:
 
 @app.task(queue="stock")
 async def take_stock(shelf: str) -> None:
-    """Count what is on a shelf, which takes an hour."""
+    """Count the stock of a shelf, which takes an hour."""
     await asyncio.sleep(3600)
 
 
 @app.task(queue="stock")
 async def call_off(job_id: int) -> None:
-    """Stop a job that is under way."""
+    """Request the abort of a running job."""
     await app.job_manager.cancel_job_by_id_async(job_id, abort=True)
 
 
 @app.periodic(cron="*/5 * * * * *")
 @app.task
 def count_orders(timestamp: int) -> int:
-    """How many orders there are, every five seconds."""
+    """Count the orders, every five seconds."""
     return Order.objects.count()

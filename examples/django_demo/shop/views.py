@@ -11,14 +11,14 @@ from shop.orders import OutOfStock, place
 
 
 def index(request: HttpRequest) -> HttpResponse:
-    """The newest orders."""
+    """Show the newest orders."""
     return render(request, "shop/index.html", {"orders": Order.objects.order_by("-pk")[:20]})
 
 
 @csrf_exempt
 @require_POST
 def place_order(request: HttpRequest) -> JsonResponse:
-    """Place an order, or say why not."""
+    """Place an order. Answer with an error if the item is out of stock."""
     form = request.POST
     try:
         order = place(customer=form["customer"], amount=form["amount"], item=form.get("item", "horse"))

@@ -1,1 +1,1 @@
-"""The shop's own tests: each in a transaction that is rolled back."""
+"""The shop's own tests. Each runs in a transaction that is rolled back."""

@@ -1,4 +1,4 @@
-"""A connection whose transaction is rolled back, and everything on it: requests, tasks and the queue."""
+"""Fixtures that run requests, tasks and the queue on one connection, in a transaction that is rolled back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from examples.flask_sqlalchemy_app.application import app, db, queue
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[sa.Engine]:
-    """The engine, on a database with all tables."""
+    """The engine of a database with all tables."""
     assert app.test_cli_runner().invoke(web.create_tables).exit_code == 0
     with app.app_context():
         db.session.configure(join_transaction_mode="create_savepoint")
@@ -26,7 +26,7 @@ def engine() -> Iterator[sa.Engine]:
 
 @pytest.fixture(autouse=True)
 def connection(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[sa.Connection]:
-    """The connection of this test. ``db.session`` is led to it, and commits and rolls back savepoints only."""
+    """This test's connection. ``db.session`` uses it, and commits and rolls back savepoints only."""
     with app.app_context():
         engines = db.engines
     with engine.connect() as connection, connection.begin() as transaction:
@@ -37,17 +37,17 @@ def connection(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[s
 
 @pytest.fixture
 def procrastinate_app() -> procrastinate.App:
-    """For the fixtures of procrastinate."""
+    """The app for Procrastinate's fixtures."""
     return queue
 
 
 @pytest.fixture
 def procrastinate_connection(connection: sa.Connection) -> sa.Connection:
-    """Where jobs are deferred, looked for and run."""
+    """The connection on which jobs are deferred, found and run."""
     return connection
 
 
 @pytest.fixture
 def client() -> flask.testing.FlaskClient:
-    """A browser, as it were."""
+    """A test client."""
     return app.test_client()

@@ -1,4 +1,4 @@
-"""What the shop does with orders, and what its jobs do."""
+"""Tests of the shop's orders and jobs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ANN = {"email": "ann@example.com", "euros": "20"}
 
 @pytest.fixture
 def order_id(connection: sa.Connection) -> int:
-    """An order that nobody has looked at."""
+    """An order that no job has processed."""
     connection.execute(sa.insert(Customer).values(email="ann@example.com", points=5))
     return connection.execute(
         sa.insert(Order).values(email="ann@example.com", euros=20).returning(Order.id)

@@ -1,1 +1,1 @@
-"""The box office's own tests: each in a transaction that is rolled back."""
+"""The box office's own tests. Each runs in a transaction that is rolled back."""

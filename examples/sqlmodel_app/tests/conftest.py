@@ -1,4 +1,4 @@
-"""A connection whose transaction is rolled back, and everything on it: requests, tasks and the queue."""
+"""Fixtures that run requests, tasks and the queue on one connection, in a transaction that is rolled back."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from examples.sqlmodel_app.tasks import queue
 
 @pytest.fixture(scope="session")
 def tables() -> None:
-    """The tables of the box office and of the queue."""
+    """Create the tables of the box office and of the queue."""
     asyncio.run(create_tables.make_tables())
 
 
 @pytest_asyncio.fixture(autouse=True)
 async def connection(tables: None) -> AsyncIterator[AsyncConnection]:
-    """The connection of this test. All sessions are led to it, and commit and roll back savepoints only."""
+    """This test's connection. All sessions use it, and commit and roll back savepoints only."""
     async with engine.connect() as connection, connection.begin() as transaction:
         new_session.configure(bind=connection, join_transaction_mode="create_savepoint")
         yield connection
         new_session.configure(bind=engine)
         await transaction.rollback()
-    await engine.dispose()  # its connections belong to the event loop of this test
+    await engine.dispose()  # its connections belong to this test's event loop
 
 
 @pytest.fixture
 def procrastinate_app() -> procrastinate.App:
-    """For the fixtures of procrastinate."""
+    """The app for Procrastinate's fixtures."""
     return queue
 
 
 @pytest.fixture
 def procrastinate_connection(connection: AsyncConnection) -> AsyncConnection:
-    """Where jobs are deferred, looked for and run."""
+    """The connection on which jobs are deferred, found and run."""
     return connection
 
 
 @pytest_asyncio.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the application, in the event loop of the test."""
+    """A client of the application, in the test's event loop."""
     transport = httpx.ASGITransport(web.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client

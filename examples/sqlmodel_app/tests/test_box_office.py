@@ -1,4 +1,4 @@
-"""What the box office does with bookings, and what its jobs do."""
+"""Tests of the box office's bookings and jobs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.asyncio
 
 @pytest_asyncio.fixture(autouse=True)
 async def concert(connection: AsyncConnection) -> None:
-    """A concert of two seats."""
+    """A concert with two seats."""
     await connection.execute(sa.insert(Concert).values(id=1, seats=2, sold=0))
 
 

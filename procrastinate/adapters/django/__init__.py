@@ -1,6 +1,6 @@
 """Procrastinate in a Django project: add ``"procrastinate.contrib.django"`` to ``INSTALLED_APPS``.
 
-Jobs are deferred on Django's own connection, so that they belong to the transaction that is open there.
+Jobs are deferred on Django's own connection and so belong to its open transaction.
 """
 
 from __future__ import annotations

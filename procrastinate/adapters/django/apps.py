@@ -1,4 +1,4 @@
-"""The Django application. :mod:`procrastinate.contrib.django.apps` gives it the name that projects install it by."""
+"""The Django application. Projects install :mod:`procrastinate.contrib.django.apps`, which gives it its name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ProcrastinateConfig(AppConfig):
     Raises
     ------
     ImproperlyConfigured
-        ``INSTALLED_APPS`` has it twice, under two names.
+        ``INSTALLED_APPS`` lists Procrastinate under two names.
     """
 
     name = "procrastinate.adapters.django"
@@ -36,8 +36,8 @@ class ProcrastinateConfig(AppConfig):
         other = apps.app_configs.get(self.label)
         if isinstance(other, ProcrastinateConfig):
             raise ImproperlyConfigured(
-                f"INSTALLED_APPS has Procrastinate twice, as {other.name!r} and as {app_name!r}: "
-                "keep 'procrastinate.contrib.django' alone"
+                f"INSTALLED_APPS lists Procrastinate twice, as {other.name!r} and as {app_name!r}: "
+                "keep only 'procrastinate.contrib.django'"
             )
         super().__init__(app_name, app_module)
 
@@ -47,7 +47,7 @@ class ProcrastinateConfig(AppConfig):
         return project_app.app
 
     def ready(self) -> None:
-        """Bind the app. With settings that are wrong it stays unbound: the system check says what is wrong."""
+        """Bind the app. With invalid settings it stays unbound, and the system check reports the problems."""
         from procrastinate.adapters.django import checks, table_checks  # noqa: F401
 
         self._connect_signals()
@@ -55,7 +55,7 @@ class ProcrastinateConfig(AppConfig):
             return
         problems = checks.check_settings()
         if problems:
-            reason = "The settings of Procrastinate are wrong: " + " ".join(str(one.msg) for one in problems)
+            reason = "The settings of Procrastinate are invalid: " + " ".join(str(one.msg) for one in problems)
             logger.error(reason)  # a web server runs no system checks
             self.app.explain(reason)
             return
@@ -66,7 +66,7 @@ class ProcrastinateConfig(AppConfig):
             import_string(settings.ON_APP_READY)(self.app)
 
     def _connect_signals(self) -> None:
-        """Once for each: a project may call ``django.setup()`` again."""
+        """Connect each receiver only once, because a project may call ``django.setup()`` again."""
         from procrastinate.adapters.django import databases, fixtures
 
         signals.pre_migrate.connect(databases.make_tables, sender=self, dispatch_uid="procrastinate.make_tables")

@@ -1,4 +1,4 @@
-"""Jobs that a Django test runs itself: on the test's own connections, inside its transaction."""
+"""Jobs that a Django test runs itself, on the test's own connections and inside its transaction."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class DjangoCallerThread(CallerThread):
-    """The caller's thread as asgiref has it: where Django's asynchronous ORM finds the caller's connections, too."""
+    """The caller's thread as asgiref defines it, in which Django's asynchronous ORM finds the caller's connections."""
 
     def _drive(self, main: Main[T]) -> T:
         return async_to_sync(main)()
@@ -29,15 +29,15 @@ class DjangoCallerThread(CallerThread):
         return await sync_to_async(function, thread_sensitive=True)()
 
     def around_jobs(self) -> Sequence[WorkerMiddleware]:
-        """Keeps the test's transactions usable."""
+        """Return the middleware that keeps the test's transactions usable."""
         return (self._keep_transactions_usable,)
 
     @contextlib.contextmanager
     def shared(self) -> Iterator[None]:
-        """Inside, Django's asynchronous ORM uses the connections of this thread that have a transaction open.
+        """Share this thread's connections that have an open transaction with Django's asynchronous ORM.
 
-        Where an event loop runs in the thread that has opened the transaction (pytest-asyncio with pytest-django), the
-        asynchronous ORM would be in another thread, on a connection of its own, and outside of the transaction.
+        If the event loop runs in the thread that opened the transaction (pytest-asyncio with pytest-django), the
+        asynchronous ORM would otherwise use another thread, another connection and no transaction.
         """
         shared = [one for one in connections.all(initialized_only=True) if one.in_atomic_block]
         thread = SyncToAsync.single_thread_executor
@@ -52,17 +52,17 @@ class DjangoCallerThread(CallerThread):
             thread.submit(_replace_connections, before).result()
 
     async def release(self) -> None:
-        """Close the connections of Django's asynchronous ORM: a test database cannot be dropped while one is open."""
+        """Close the asynchronous ORM's connections, because a test database with an open one cannot be dropped."""
         await sync_to_async(connections.close_all)()
         await close_idle_connections()
 
     async def _keep_transactions_usable(
         self, call_next: Callable[[], Awaitable[Any]], context: JobContext, worker: Any
     ) -> Any:
-        """Around a job inside the transaction of a test: as if it ran in autocommit, as a worker's jobs do.
+        """Run a job inside a test's transaction as if in autocommit, like a worker's job.
 
-        A database error of the job spoils what the job wrote, and not the test's transaction. What it asked to be done
-        on commit is done when it has ended.
+        A database error discards only the job's own writes, not the test's transaction. Hooks that the job registers
+        with ``on_commit`` run when it has ended.
         """
         transactions = await self.call(_open_transactions)
         try:
@@ -73,7 +73,7 @@ class DjangoCallerThread(CallerThread):
 
 
 def _replace_connections(new: Mapping[str, Any]) -> dict[str, Any]:
-    """Give this thread other connections, and return those that it had."""
+    """Replace this thread's connections and return the previous ones."""
     before = {one.alias: one for one in connections.all(initialized_only=True)}
     for alias, connection in new.items():
         if connection is None:
@@ -84,9 +84,9 @@ def _replace_connections(new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Transaction:
-    """The transaction that is open on a connection, from the first query on, before which comes a savepoint.
+    """The open transaction of a connection, with a savepoint before the first query.
 
-    (Two statements a job less, where the job has no query.)
+    A job without a query thus needs two fewer statements.
     """
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
@@ -101,7 +101,7 @@ class _Transaction:
         return execute(*query)
 
     def close(self) -> None:
-        """Give the savepoint up, or go back to it where the transaction is broken."""
+        """Release the savepoint, or roll back to it if the transaction is broken."""
         connection = self._connection
         if self._begin in connection.execute_wrappers:
             connection.execute_wrappers.remove(self._begin)
@@ -113,7 +113,7 @@ class _Transaction:
         connection.savepoint_commit(self._savepoint)
 
     def take_hooks(self) -> Iterator[Callable[[], object]]:
-        """What was registered with ``transaction.on_commit`` since."""
+        """Remove and return the hooks registered with ``transaction.on_commit`` since the start."""
         hooks = self._connection.run_on_commit[self._hooks_before :]
         del self._connection.run_on_commit[self._hooks_before :]
         for _, hook, *_ in hooks:
@@ -140,5 +140,5 @@ def _is_broken(connection: Any) -> bool:
     if connection.needs_rollback:
         return True
     driver_connection = connection.connection
-    # psycopg and psycopg2 number the states alike.
+    # psycopg and psycopg2 use the same numbers for the states.
     return driver_connection is not None and driver_connection.info.transaction_status == TransactionStatus.INERROR

@@ -1,4 +1,4 @@
-"""From an entry of ``DATABASES`` to the parameters with which psycopg connects to the same database."""
+"""psycopg's connection parameters for an entry of ``DATABASES``."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ logger = get_logger(__name__)
 
 
 def connector_params(alias: str = "default") -> dict[str, Any]:
-    """The parameters of :func:`psycopg.connect` for a database of the project.
+    """Return the parameters of :func:`psycopg.connect` for a database of the project.
 
-    Those that Django uses itself, with all of ``OPTIONS`` (such as ``sslmode``, ``service`` or ``options``), but
-    for Django's cursors and type adapters: psycopg's own are wanted. What psycopg does not know is the backend's own
-    (the size of its pool, say), and is left out.
+    They are Django's own parameters with all of ``OPTIONS`` (such as ``sslmode``, ``service`` or ``options``), except
+    Django's cursors and type adapters. Parameters unknown to psycopg belong to the backend, for example the size of its
+    pool, and are left out.
 
-    A backend may give another password each time: ask whenever a connection is made.
+    Call this for each new connection: a backend may return a new password each time.
     """
     wrapper = connections[alias]
     params = dict(wrapper.get_connection_params())
@@ -36,10 +36,10 @@ def connector_params(alias: str = "default") -> dict[str, Any]:
 
 @functools.cache
 def _log_left_out(alias: str, names: tuple[str, ...]) -> None:
-    """Say it once, by the names alone."""
+    """Log the names, without values, once per process."""
     if names:
         logger.info(
-            "Workers connect to the database %r without what only its Django backend knows: %s",
+            "Workers connect to the database %r without options that only its Django backend knows: %s",
             alias,
             ", ".join(names),
             extra={"action": "options_left_out", "alias": alias, "options": list(names)},

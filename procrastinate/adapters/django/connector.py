@@ -1,4 +1,4 @@
-"""The connector of a Django project: jobs are deferred on Django's own connection."""
+"""The connector of a Django project, which defers jobs on Django's own connection."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from procrastinate.core.operation import is_atomic
 
 
 class _DjangoConnection:
-    """What SQLAlchemy takes for a driver's connection. Its cursors are Django's.
+    """The driver connection that SQLAlchemy sees. Its cursors are Django's.
 
-    So Django's query log, ``execute_wrappers``, ``needs_rollback``, the guard against blocking an event loop, and
-    reconnection are all at work.
+    Django's query log, ``execute_wrappers``, ``needs_rollback``, its guard against blocking an event loop and its
+    reconnection therefore keep working.
     """
 
     def __init__(self, alias: str) -> None:
@@ -41,7 +41,7 @@ class _DjangoConnection:
 
 
 def _cursor(alias: str) -> Any:
-    """A cursor of Django's, which writes and reads the queue's values in psycopg's own way."""
+    """Return a Django cursor with psycopg's default adapters for the queue's values."""
     cursor = db.connections[alias].cursor()
     use_own_adapters(cursor.cursor)
     return cursor
@@ -50,17 +50,17 @@ def _cursor(alias: str) -> Any:
 class DjangoConnector(BaseConnector):
     """Runs operations on Django's connection to a database.
 
-    Inside ``transaction.atomic()`` a job belongs to the transaction: it is committed, or vanishes, with the rows
-    of the project. Elsewhere it is committed at once.
+    Inside ``transaction.atomic()`` a job is part of the transaction and is committed or rolled back with the project's
+    rows. Otherwise it is committed at once.
 
     Parameters
     ----------
     alias:
-        The key of ``DATABASES``.
+        The key in ``DATABASES``.
     json_dumps, json_loads:
         As for :class:`~procrastinate.connector.BaseConnector`.
     listen_connect_args:
-        What is different for the connections that listen: a connection string, or arguments of
+        Connection parameters that differ for listening connections: a connection string, or arguments of
         :func:`psycopg.connect`.
     """
 
@@ -79,20 +79,20 @@ class DjangoConnector(BaseConnector):
 
     @property
     def connection(self) -> Any:
-        """Django's connection, of this thread."""
+        """Django's connection of this thread."""
         return db.connections[self.alias]
 
     def open(self, pool: Any = None) -> None:
-        """Nothing to do: Django connects when a connection is needed."""
+        """Do nothing: Django connects when a connection is needed."""
         if pool is not None:
             raise ImproperlyConfigured("A Django project's app uses Django's own connection, not a pool or an engine")
 
     async def open_async(self, pool: Any = None) -> None:
-        """As :meth:`open`."""
+        """Do nothing, like :meth:`open`."""
         self.open(pool)
 
     def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run an operation on Django's connection, in the transaction that is open there if one is."""
+        """Run an operation on Django's connection, in its open transaction if there is one."""
         try:
             self._connect()
             with self._surroundings(operation), self._connections.connection() as connection:
@@ -103,16 +103,17 @@ class DjangoConnector(BaseConnector):
             raise translate(error) from error
 
     def _surroundings(self, operation: Callable[..., Any]) -> contextlib.AbstractContextManager[Any]:
-        """Outside ``atomic()``, Django commits each statement: several that belong together need a transaction.
+        """Return a context manager for the operation's statements.
 
-        Where the user has opened one, it becomes a savepoint. A single statement that fails there has spoilt the
-        transaction, and Django is told, as it is by its own ORM.
+        Outside ``atomic()`` Django commits each statement, so an operation of several statements gets a transaction.
+        Inside the user's transaction it gets a savepoint. A single statement that fails there aborts the transaction
+        and marks it for rollback, as with Django's ORM.
         """
         surround = transaction.atomic if is_atomic(operation) else transaction.mark_for_rollback_on_error
         return cast("contextlib.AbstractContextManager[Any]", surround(using=self.alias))
 
     def _connect(self) -> None:
-        """Before SQLAlchemy does, which would wrap what Django says in an event loop."""
+        """Connect before SQLAlchemy does, which would wrap Django's error about an event loop."""
         try:
             self.connection.ensure_connection()
         except SynchronousOnlyOperation as error:
@@ -122,24 +123,24 @@ class DjangoConnector(BaseConnector):
             ) from error
 
     async def run_async(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run an operation on the connection that Django's asynchronous ORM uses here."""
+        """Run an operation on the connection of Django's asynchronous ORM."""
         return await sync_to_async(self.run, thread_sensitive=True)(operation, *args, **kwargs)
 
     def transaction(self, bind: Any, last: Callable[[], Operation[[], None]]) -> DjangoTransaction:
-        """``atomic()`` on Django's connection.
+        """Return ``atomic()`` on Django's connection.
 
         Raises
         ------
         TypeError
-            Something else is given.
+            ``bind`` is not None.
         """
         if bind is not None:
             name = type(bind).__name__
-            raise TypeError(f"In a Django project, context.transaction() is on Django's connection: it takes no {name}")
+            raise TypeError(f"In a Django project, context.transaction() uses Django's connection and takes no {name}")
         return DjangoTransaction(self.alias, lambda: self.run(last()))
 
     def get_worker_connector(self) -> BaseConnector:
-        """A connector to the same database that has nothing to do with Django's connections."""
+        """Return a connector to the same database that does not use Django's connections."""
         return WorkerConnector(
             functools.partial(connector_params, self.alias),
             listen_connect_args=self._listen_connect_args,

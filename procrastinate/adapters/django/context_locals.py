@@ -1,19 +1,19 @@
-"""What asgiref's ``Local`` keeps (Django's language, time zone and caches), where a job goes from thread to thread."""
+"""asgiref's ``Local`` variables (Django's language, time zone and caches) in a job that changes threads."""
 
 from __future__ import annotations
 
 import contextvars
 
-# Not public, and there is no public way to do the same: ``sync_to_async`` does it around its calls. Later versions of
-# asgiref hide what a Local keeps from every thread but the one that it was set in, or was handed over to.
+# Private, but there is no public equivalent: ``sync_to_async`` does this around its calls. Later versions of
+# asgiref hide a Local's values from every thread except the one that set or adopted them.
 from asgiref.sync import _restore_context
 
 
 def adopt_context(context: contextvars.Context) -> None:
-    """Set here the context variables that are set there. What a ``Local`` keeps is handed over to this thread."""
+    """Copy the context's variables into this thread, which also adopts the values of each ``Local``."""
     _restore_context(context)
 
 
 def adopt_locals() -> None:
-    """Hand over to this thread what each ``Local`` of the current context keeps."""
+    """Make this thread adopt the ``Local`` values of the current context."""
     _restore_context(contextvars.copy_context())

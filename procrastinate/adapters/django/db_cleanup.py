@@ -1,4 +1,4 @@
-"""Task middleware that looks after Django's connections around a job, as Django does around a request."""
+"""Task middleware that manages Django's connections around a job, as Django does around a request."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from procrastinate.adapters.django.job_threads import JobThreads
 from procrastinate.job_context import JobContext
 
 _OF_THE_SESSION = ("connection", "autocommit", "close_at", "health_check_enabled")
-"""What Django's wrapper knows of the open connection, and not of the code that uses it."""
+"""The attributes of Django's wrapper that describe the open connection and not the code that uses it."""
 
 _threads_by_worker: weakref.WeakKeyDictionary[Any, JobThreads] = weakref.WeakKeyDictionary()
 
 
 def close_db_connections(call_next: Callable[[], Any], context: JobContext, worker: Any) -> Any:
-    """Around a sync task, in its thread: the job finds Django's connections as a new thread does, and usable."""
+    """Give a sync task, in its thread, usable connections in the state in which a new thread finds them."""
     adopt_locals()
     _forget_caches()
     _before_job()
@@ -33,7 +33,7 @@ def close_db_connections(call_next: Callable[[], Any], context: JobContext, work
 
 
 async def close_db_connections_async(call_next: Callable[[], Awaitable[Any]], context: JobContext, worker: Any) -> Any:
-    """Around an async task: the same for Django's asynchronous ORM, in a thread that no other job uses meanwhile."""
+    """Give an async task's ORM calls such connections too, in a thread that no other job uses during the run."""
     _forget_caches()
     if worker not in _threads_by_worker:
         _threads_by_worker[worker] = JobThreads(_before_job, _after_job, _tidy_shared)
@@ -42,16 +42,16 @@ async def close_db_connections_async(call_next: Callable[[], Awaitable[Any]], co
 
 
 async def close_idle_connections() -> None:
-    """Close the connections that CONN_MAX_AGE keeps, in the threads of async tasks that no job uses."""
+    """Close connections kept by CONN_MAX_AGE in idle threads of async tasks."""
     for threads in list(_threads_by_worker.values()):
         await threads.call_in_idle(db.connections.close_all)
 
 
 def _forget_caches() -> None:
-    """Let the job make its own cache objects. Django makes one for each thread, since not all are safe to share.
+    """Make the job create its own cache objects. Django makes one per thread, because some are not thread-safe.
 
-    A program that has used a cache before it starts the worker would hand its object to every job. The end of one job
-    would close it under the others.
+    If a program used a cache before it started the worker, all jobs would share that object, and the end of one job
+    would close it for the others.
     """
     for alias in caches:
         with contextlib.suppress(AttributeError):  # the program has not used this one
@@ -59,12 +59,12 @@ def _forget_caches() -> None:
 
 
 def _before_job() -> None:
-    """A connection that was kept may have become too old since, or have broken."""
+    """Close connections that have become too old or broken since the last job."""
     db.close_old_connections()
 
 
 def _tidy_shared() -> None:
-    """Leave a transaction of the code that has started the worker alone, as a test has one."""
+    """Clean up shared connections. Skip an open transaction of the code that started the worker, for example a test."""
     for connection in db.connections.all(initialized_only=True):
         if not connection.in_atomic_block:
             connection.close_if_unusable_or_obsolete()
@@ -73,17 +73,17 @@ def _tidy_shared() -> None:
 
 def _after_job() -> None:
     for connection in db.connections.all(initialized_only=True):
-        if not connection.allow_thread_sharing:  # otherwise it is a test's, and in use elsewhere
+        if not connection.allow_thread_sharing:  # a shared connection belongs to a test that uses it elsewhere
             _renew(connection)
     caches.close_all()
 
 
 def _renew(connection: BaseDatabaseWrapper) -> None:
-    """Make Django's wrapper as new again, around the open connection where CONN_MAX_AGE keeps it.
+    """Reset Django's wrapper, around the open connection if CONN_MAX_AGE keeps it.
 
-    A job may set anything on the wrapper: a tenant, ``execute_wrappers``, an ``atomic()`` that it does not leave. The
-    next job must find nothing of it, and should not have to connect again for that. The same object is initialised
-    again: another would leave the old one, and all that refers to it, to the garbage collector.
+    A job may change anything on the wrapper: a tenant, ``execute_wrappers``, an ``atomic()`` that it does not leave.
+    The next job must not see any of it and should not have to reconnect. The same object is initialised again, because
+    a new one would leave the old one and everything that refers to it to the garbage collector.
     """
     alias = connection.alias
     session: dict[str, Any] = {}

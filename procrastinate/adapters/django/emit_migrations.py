@@ -1,9 +1,9 @@
 """Writes Django's migrations from the Alembic revisions: ``python -m procrastinate.adapters.django.emit_migrations``.
 
-To be run after a revision was added or the models were changed. With ``--check`` it writes nothing, and fails where
-something would change. Each revision ``pNNNN_name`` becomes the migration ``1NNN_name`` (databases of
-Procrastinate 3.x remember migrations ``0001`` to ``0041``), with the revision's SQL as it is, so that it can be read
-here and in ``manage.py sqlmigrate``, and with what the revision means to the models.
+Run it after adding a revision or changing the models. With ``--check`` it writes nothing and fails if a file would
+change. Each revision ``pNNNN_name`` becomes the migration ``1NNN_name``, because databases of Procrastinate 3.x have
+recorded migrations ``0001`` to ``0041``. A migration contains the revision's SQL unchanged, so that you can read it
+in the file and in ``manage.py sqlmigrate``, and the revision's changes to the models.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Migration(migrations.Migration):
 
 
 class _Statements(io.StringIO):
-    """Collects what Alembic writes: one statement at a time."""
+    """Collects Alembic's output, one statement at a time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class _Statements(io.StringIO):
 
     def write(self, text: str, /) -> int:
         statement = text.strip()
-        if not all(line.startswith("--") for line in statement.splitlines()):  # what Alembic says about itself
+        if not all(line.startswith("--") for line in statement.splitlines()):  # Alembic's own comments
             self.list.append(statement)
         return len(text)
 
@@ -87,22 +87,22 @@ def _statements(run: Callable[..., None], start: str, end: str) -> list[str]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Emitted:
-    """A migration, as text."""
+    """The name and text of a migration."""
 
     name: str
     text: str
 
     @property
     def path(self) -> pathlib.Path:
-        """Where it belongs."""
+        """The path of its file."""
         return DIRECTORY / f"{self.name}.py"
 
 
 def emit() -> Iterator[Emitted]:
-    """All migrations, oldest first.
+    """Yield all migrations, oldest first.
 
-    What each means to the models is read from the file that is there, but for the newest one: that has whatever
-    lies between the migrations before it and the models of today.
+    The model operations of a migration are read from its existing file. The newest migration instead gets all
+    differences between the earlier migrations and today's models.
     """
     revisions = list(reversed(list(ScriptDirectory.from_config(alembic_config()).walk_revisions())))
     state = ProjectState()
@@ -129,7 +129,7 @@ def _existing_model_operations(name: str) -> list[Operation]:
 
 
 def _model_operations(state: ProjectState) -> Iterator[Operation]:
-    """From that state to the models. (Django's autodetector does not look at the fields of unmanaged models.)"""
+    """Yield the operations from a state to the models. Django's autodetector ignores fields of unmanaged models."""
     for model in apps.get_app_config(APP_LABEL).get_models():
         new = ModelState.from_model(model)
         old = state.models.get((APP_LABEL, new.name_lower))
@@ -156,7 +156,7 @@ def _migration_text(revision: Script, previous: str | None, operations: list[Ope
     down = str(revision.down_revision) if revision.down_revision else None
     forward = _statements(command.upgrade, down or "base", revision.revision)
     backward = _statements(command.downgrade, revision.revision, down or "base")
-    if down is None and backward[-1] != _DROP_VERSIONS:  # Alembic itself writes it, before 1.19
+    if down is None and backward[-1] != _DROP_VERSIONS:  # Alembic before 1.19 writes it itself
         backward.append(_DROP_VERSIONS)
     written = [OperationWriter(operation, indentation=2).serialize() for operation in operations]
     imports = {"from django.db import migrations", f"from {RunPostgreSQL.__module__} import {RunPostgreSQL.__name__}"}
@@ -173,15 +173,15 @@ def _migration_text(revision: Script, previous: str | None, operations: list[Ope
 
 
 def _sql_literals(statements: list[str]) -> str:
-    """Flush left: the text of a function is stored as it is written, and must be Alembic's."""
+    """Write statements flush left: the server stores a function's text as written, and it must equal Alembic's."""
     without_trailing_blanks = (re.sub(r" +$", "", statement, flags=re.MULTILINE) for statement in statements)
     return ",\n".join(f'r"""{statement}"""' for statement in without_trailing_blanks)
 
 
 def main() -> int:
-    """Write the migrations; with ``--check``, only compare them."""
+    """Write the migrations, or only compare them with ``--check``."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a file would change")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file would change")
     arguments = parser.parse_args()
     outdated = [one for one in emit() if not one.path.exists() or one.path.read_text() != one.text]
     for one in outdated:

@@ -1,10 +1,10 @@
-"""What can go wrong in a Django project only.
+"""Exceptions specific to Django projects.
 
 ::
 
     ProcrastinateException
-    ├── ReadOnlyModel                the queue's tables are written to by the queue
-    ├── DjangoNotReady               the app was used before Django was set up, or its settings are wrong
+    ├── ReadOnlyModel                a program wrote to a model of the queue
+    ├── DjangoNotReady               the app was used before Django was set up, or its settings are invalid
     └── ConnectorException
         └── BrokenTransaction (TransactionManagementError)
 """
@@ -23,9 +23,9 @@ class ReadOnlyModel(exceptions.ProcrastinateException):
 
 
 class DjangoNotReady(exceptions.ProcrastinateException):
-    """The app was used before Django was ready: until then, it only collects tasks.
+    """The app was used before Django was ready. Until then it only collects tasks.
 
-    Use it in functions, not while modules are imported; a script calls ``django.setup()`` first.
+    Use it in functions, not during import. A script calls ``django.setup()`` first.
     """
 
     def __init__(self, message: str | None = None, *args: Any) -> None:
@@ -34,8 +34,8 @@ class DjangoNotReady(exceptions.ProcrastinateException):
 
 _NOT_READY = (
     "The app was used before Django was ready: until then, it only collects tasks. Defer jobs inside functions, "
-    "not while modules are imported; in a script, call django.setup() first; and have 'procrastinate.contrib.django' "
-    "in INSTALLED_APPS, before the apps that use it in AppConfig.ready()"
+    "not during import. In a script, call django.setup() first. List 'procrastinate.contrib.django' in "
+    "INSTALLED_APPS before the apps that use it in AppConfig.ready()"
 )
 
 

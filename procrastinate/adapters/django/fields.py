@@ -1,7 +1,7 @@
-"""Fields of the models that survive what a table may hold and what a query may ask.
+"""Model fields that tolerate any stored value and any query.
 
-Any program may write a row with plain SQL, and PostgreSQL holds more than Python reads: infinite times, numbers of
-131,072 digits, JSON of any depth. One such row must not fail the query for all others.
+Any program may write a row with plain SQL, and PostgreSQL stores values that Python cannot read: infinite times,
+numbers of 131,072 digits, JSON of any depth. One such row must not break a query for all other rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ else:
 
 
 class _OrdinaryInMigrations:
-    """A field that migrations know under the name of the class of Django that it extends."""
+    """A field that migrations show as the Django field that it extends."""
 
     ordinary_path: str
 
@@ -33,27 +33,27 @@ class _OrdinaryInMigrations:
 
 
 class WordField(_OrdinaryInMigrations, _CharField):
-    """A column of an enumerated type of PostgreSQL, which refuses any other word even in a question."""
+    """A column of a PostgreSQL enum type. PostgreSQL rejects any other word, even in a condition."""
 
     ordinary_path = "django.db.models.CharField"
 
     def knows(self, word: Any) -> bool:
-        """Return whether the word is one of the type."""
+        """Return True if the enum type has this word."""
         return word in {value for value, _ in self.flatchoices}
 
     def get_prep_value(self, value: Any) -> Any:
-        """Return the word of an enumeration as plain text."""
+        """Return an enum member's value as plain text."""
         return super().get_prep_value(value.value if isinstance(value, enum.Enum) else value)
 
 
 class _KnownWordsOnly:
-    """A comparison that finds no row if the column cannot hold the word that it names."""
+    """A comparison that matches no row if the enum type does not have the given word."""
 
     rhs: Any
     lhs: Any
 
     def as_sql(self, compiler: Any, connection: Any) -> Any:
-        """Return SQL, or raise ``EmptyResultSet``: Django then asks nothing."""
+        """Return SQL, or raise ``EmptyResultSet`` so that Django skips the query."""
         words = self.rhs if isinstance(self.rhs, (list, tuple)) else [self.rhs]
         if any(isinstance(word, str) and not self.lhs.output_field.knows(word) for word in words):
             raise EmptyResultSet
@@ -82,29 +82,29 @@ class _WordIn(lookups.In):
 
 
 class TimeField(_OrdinaryInMigrations, _DateTimeField):
-    """A time, or ``None`` for one that Python cannot hold in every time zone: infinity, before year 1, after 9999."""
+    """A time, or ``None`` if Python cannot represent it in every time zone: infinity, before year 1, after 9999."""
 
     ordinary_path = "django.db.models.DateTimeField"
 
     def select_format(self, compiler: Any, sql: str, params: Any) -> tuple[str, tuple[Any, ...]]:
-        """Return SQL that gives NULL for such a time: a driver fails on it, before Django sees it."""
+        """Return SQL that replaces such a time with NULL. Otherwise the driver fails before Django sees the value."""
         bounds = "'0001-01-02 00:00+00'::timestamptz AND '9999-12-30 00:00+00'::timestamptz"
         return f"CASE WHEN {sql} BETWEEN {bounds} THEN {sql} END", (*params, *params)
 
 
 class UnreadableJSON(str):
-    """The text of a JSON value that Python refuses: more than 4,300 digits in a number, or nested too deep."""
+    """The text of a JSON value that Python rejects: a number of more than 4,300 digits, or too deep nesting."""
 
     __slots__ = ()
 
 
 class AnyJSONField(_OrdinaryInMigrations, models.JSONField):
-    """JSON that is read as :class:`UnreadableJSON` if Python refuses it."""
+    """A JSON field that returns :class:`UnreadableJSON` for a value that Python rejects."""
 
     ordinary_path = "django.db.models.JSONField"
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
-        """Return the value, or its text."""
+        """Return the value, or its text if Python rejects it."""
         try:
             return super().from_db_value(value, expression, connection)
         except (ValueError, RecursionError):

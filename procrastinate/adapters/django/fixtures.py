@@ -1,4 +1,4 @@
-"""Rows that ``loaddata`` brings: a job of a fixture brings its history, and the triggers write none."""
+"""Rows from ``loaddata``: a fixture contains the history of its jobs, so the triggers must not write any."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from procrastinate.core.session_settings import begin_restoring, end_restoring
 
 
 def before_row(*, raw: bool, using: str, **kwargs: Any) -> None:
-    """Switch the history off for this row, in the transaction of ``loaddata``."""
+    """Turn the history off for this row, in the transaction of ``loaddata``."""
     if raw and connections[using].in_atomic_block:
         connector_of(using).run(begin_restoring)
 
 
 def after_row(*, raw: bool, using: str, **kwargs: Any) -> None:
-    """Switch the history on again: a test goes on in the transaction of its fixtures."""
+    """Turn the history on again, because a test continues in the transaction of its fixtures."""
     if raw and connections[using].in_atomic_block:
         connector_of(using).run(end_restoring)

@@ -1,4 +1,4 @@
-"""Whether the project can defer jobs and run a worker."""
+"""Checks that the project can defer jobs and run a worker."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _APP_LABEL = "procrastinate"
 
 
 class UnhealthyError(exceptions.ProcrastinateException):
-    """Something is missing."""
+    """A health check failed."""
 
 
 def healthchecks(app: App, write: Callable[[str], object] = say) -> None:
-    """Check everything that a project needs, with a line for each thing that is right.
+    """Check everything that a project needs and write a line per successful check.
 
     Raises
     ------
     UnhealthyError
-        Something is missing: the message says what to do.
+        A check failed. The message says what to do.
     ConnectorException
-        The database cannot be reached.
+        The database is unreachable.
     TablesOf3x
-        The tables are those of Procrastinate 3.x.
+        The tables belong to Procrastinate 3.x.
     """
     has_tables = app.connector.get_sync_connector().run(jobs_table_exists)
     write("Database connection: OK")
@@ -55,7 +55,7 @@ def healthchecks(app: App, write: Callable[[str], object] = say) -> None:
 
 def _missing_migrations() -> list[str]:
     settings = get_settings()
-    if settings.CREATE_CONNECTOR is not None:  # where the tables are is the connector's business
+    if settings.CREATE_CONNECTOR is not None:  # that connector's tables may be anywhere
         return []
     executor = MigrationExecutor(connections[settings.DATABASE_ALIAS])
     targets = [node for node in executor.loader.graph.leaf_nodes() if node[0] == _APP_LABEL]

@@ -1,4 +1,4 @@
-"""Threads for the synchronous code of asynchronous jobs: Django's ORM, first of all, and its connections."""
+"""Threads for the synchronous code of asynchronous jobs, chiefly Django's ORM and its connections."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ T = TypeVar("T")
 
 
 class JobThread(ThreadPoolExecutor):
-    """A single thread, which starts when a job first calls synchronous code through ``sync_to_async``.
+    """A single thread that starts when a job first calls synchronous code through ``sync_to_async``.
 
     Parameters
     ----------
     before_first_call:
-        Called in the thread before the first call that each job makes.
+        Called in the thread before each job's first call.
     """
 
     def __init__(self, before_first_call: Callable[[], None]) -> None:
@@ -29,7 +29,7 @@ class JobThread(ThreadPoolExecutor):
         self.is_used = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """As every executor's."""
+        """Submit a call like any executor."""
         if not self.is_used:
             self.is_used = True
             super().submit(self._before_first_call)
@@ -37,19 +37,18 @@ class JobThread(ThreadPoolExecutor):
 
 
 class JobThreads:
-    """The threads of a worker. Each job has one for itself while it runs, and leaves it to a later job.
+    """A worker's threads. Each job has a thread to itself while it runs, and later jobs reuse the thread.
 
-    Django keeps its connections by thread. Jobs that run at the same time in one thread would be in each other's
-    transactions, and the clean-up of one would close the connection of another. (Django's ASGI handler gives each
-    request a thread for the same reason.)
+    Django's connections belong to threads. Concurrent jobs in one thread would share transactions, and the clean-up of
+    one would close the other's connection. Django's ASGI handler uses a thread per request for the same reason.
 
     Parameters
     ----------
     before_job, after_job:
         Called in the thread before and after each job that uses it.
     tidy_shared:
-        Called in the thread that all jobs share where the worker runs inside ``async_to_sync``: before and after a job
-        while no other runs.
+        Called in the thread that all jobs share if the worker runs inside ``async_to_sync``, before and after a job
+        while no other job runs.
     """
 
     def __init__(
@@ -62,9 +61,9 @@ class JobThreads:
         self._sharing = 0
 
     def lend(self) -> AbstractAsyncContextManager[None]:
-        """Inside, ``sync_to_async`` calls in a thread that no other job uses.
+        """Make ``sync_to_async`` use a thread that no other job uses, inside the block.
 
-        Inside ``async_to_sync``, asgiref makes all such calls in the thread of the caller, and nowhere else.
+        Inside ``async_to_sync``, asgiref makes all such calls in the caller's thread instead.
         """
         return self._share() if getattr(AsyncToSync.executors, "current", None) else self._lend()
 
@@ -94,13 +93,13 @@ class JobThreads:
                     await sync_to_async(self._after_job)()
             finally:
                 SyncToAsync.thread_sensitive_context.reset(token)
-                # What the job has left running may call again: it gets a thread of its own then.
+                # Code that the job left running may call again, and then gets a thread of its own.
                 SyncToAsync.context_to_thread_executor.pop(context, None)
-            # A thread whose clean-up was cut short is not lent again, and ends.
+            # A thread with an interrupted clean-up is not reused, and ends.
             thread.is_used = False
             self._idle.append(thread)
 
     async def call_in_idle(self, function: Callable[[], Any]) -> None:
-        """Call a function in each thread that no job has."""
+        """Call a function in each idle thread."""
         for thread in self._idle:
             await sync_to_async(function, thread_sensitive=False, executor=thread)()

@@ -1,4 +1,4 @@
-"""The transaction of a task that ends its job, on Django's connection."""
+"""The transaction in which a task ends its job, on Django's connection."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from django.db import transaction
 
 
 class DjangoTransaction:
-    """``atomic()``, outermost, with something to do right before the commit. For ``with`` and for ``async with``.
+    """An outermost ``atomic()`` that calls a function right before the commit. For ``with`` and ``async with``.
 
-    The asynchronous block is in a thread, and on a connection, that no other job uses: what others do meanwhile is not
-    in its transaction. A worker of a Django project has given the job such a thread; elsewhere the block gets one.
-    (In a test that runs jobs inside its own transaction, it stays there.)
+    The asynchronous block uses a thread and a connection that no other job uses, so that other jobs' statements stay
+    out of its transaction. A Django worker has already given the job such a thread; elsewhere the block gets one.
+    A test that runs jobs inside its own transaction stays in it.
     """
 
     def __init__(self, alias: str, finish: Callable[[], None]) -> None:
@@ -66,13 +66,13 @@ class DjangoTransaction:
             await sync_to_async(block.__exit__)(None, None, None)
 
     def _is_in_transaction(self) -> bool:
-        """Whether the shared connection has a transaction open: that of a test, in which its jobs run."""
+        """True if the shared connection has an open transaction, as in a test that runs its jobs inside one."""
         return bool(db.connections[self._alias].in_atomic_block)
 
 
 @contextlib.asynccontextmanager
 async def _own_thread() -> AsyncIterator[None]:
-    """A thread for the sync code inside, whose connections are closed with it: nobody else would."""
+    """Run the sync code inside in a new thread, and close that thread's connections at the end."""
     async with cast("AbstractAsyncContextManager[None]", ThreadSensitiveContext()):
         try:
             yield

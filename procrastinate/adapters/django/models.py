@@ -1,8 +1,8 @@
 # mypy: disable-error-code="var-annotated"
-"""The queue's tables as Django models: to look at, in queries and in the admin.
+"""The queue's tables as Django models, for queries and the admin.
 
-They are unmanaged: the emitted migrations create the tables. The relations have no constraint in the database,
-whose triggers keep them: deleting a job deletes its events, and a worker may be gone whose jobs are still there.
+They are unmanaged: the emitted migrations create the tables. The relations have no database constraint, because
+triggers maintain them. Deleting a job deletes its events, and a deleted worker's jobs remain.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _NoneIfGone(ForwardManyToOneDescriptor):  # type: ignore[type-arg]
 
 
 class _ReferenceForeignKey(models.ForeignKey[Any, Any]):
-    """A reference that may lead nowhere, and then is ``None``."""
+    """A reference that is ``None`` if its target no longer exists."""
 
     forward_related_accessor_class = _NoneIfGone
 
@@ -41,15 +41,15 @@ class _ReferenceForeignKey(models.ForeignKey[Any, Any]):
         super().__init__(to, **{"on_delete": models.DO_NOTHING, "db_constraint": False, **kwargs})
 
     def deconstruct(self) -> Any:
-        """In migrations, an ordinary foreign key."""
+        """Return an ordinary foreign key for migrations."""
         name, _, args, kwargs = super().deconstruct()
         return name, "django.db.models.ForeignKey", args, kwargs
 
 
 class ProcrastinateWorker(ReadOnlyModelBase):
-    """A worker that runs, or was lost a short while ago.
+    """A worker that is running or was recently lost.
 
-    Without the column ``called_for``: Django's field for arrays asks for ``django.contrib.postgres`` in the project.
+    The model omits the column ``called_for``: Django's array field requires ``django.contrib.postgres`` in the project.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -65,7 +65,7 @@ class ProcrastinateWorker(ReadOnlyModelBase):
 
 
 class ProcrastinateJob(ReadOnlyModelBase):
-    """A call of a task that waits, runs, or has ended."""
+    """A job that waits, runs or has ended."""
 
     STATUSES = _choices(Status)
 
@@ -96,7 +96,7 @@ class ProcrastinateJob(ReadOnlyModelBase):
 
     @property
     def procrastinate_job(self) -> jobs.Job:
-        """The job as the rest of Procrastinate knows it."""
+        """The job as a :class:`~procrastinate.jobs.Job`."""
         return jobs.Job(
             id=self.id,
             status=self.status,
@@ -113,14 +113,14 @@ class ProcrastinateJob(ReadOnlyModelBase):
         )
 
     def _aware_scheduled_at(self) -> Any:
-        # With USE_TZ = False, Django reads times as naive ones in the project's time zone.
+        # With USE_TZ = False, Django returns naive datetimes in the project's time zone.
         if self.scheduled_at is None or timezone.is_aware(self.scheduled_at):
             return self.scheduled_at
         return timezone.make_aware(self.scheduled_at)
 
 
 class ProcrastinateEvent(ReadOnlyModelBase):
-    """Something that happened to a job."""
+    """An event in the history of a job."""
 
     TYPES = _choices(EventType)
 
@@ -139,7 +139,7 @@ class ProcrastinateEvent(ReadOnlyModelBase):
 
 
 class ProcrastinatePeriodicDefer(ReadOnlyModelBase):
-    """A tick of a periodic task, and the job that was deferred for it."""
+    """A tick of a periodic task and the job deferred for it."""
 
     id = models.BigAutoField(primary_key=True)
     task_name = models.CharField("task", max_length=128)
@@ -156,14 +156,14 @@ class ProcrastinatePeriodicDefer(ReadOnlyModelBase):
 
 
 class _ReturnValue(AnyJSONField):
-    """A return value. ``None`` is stored as JSON has it: the column takes no NULL."""
+    """A return value. ``None`` is stored as JSON null, because the column is NOT NULL."""
 
     def get_db_prep_save(self, value: Any, connection: Any) -> Any:
         return connection.ops.adapt_json_value(value, self.encoder)
 
 
 class ProcrastinateResult(ReadOnlyModelBase):
-    """What a job returned, where its task keeps that."""
+    """The return value of a job whose task stores it."""
 
     job_id = models.BigIntegerField(primary_key=True)
     value = _ReturnValue(null=True)

@@ -1,4 +1,4 @@
-"""The operation that the emitted migrations are made of."""
+"""The operation used in the emitted migrations."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from procrastinate.alembic.settings import VERSION_TABLE
 
 
 class RunPostgreSQL(migrations.RunSQL):
-    """SQL for the database of the queue. A database of another make that is migrated too is passed over.
+    """Runs SQL on the queue's PostgreSQL database and skips databases of other vendors.
 
-    Which of several PostgreSQL databases gets the tables is for ``DATABASE_ROUTERS`` to say.
+    ``DATABASE_ROUTERS`` decides which of several PostgreSQL databases gets the tables.
     """
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        """Run the SQL, unless it must fail on what the database has.
+        """Run the SQL, unless it conflicts with existing tables.
 
         Raises
         ------
         CommandError
-            It must, and this says why, and what to do.
+            There is a conflict. The message explains it and says what to do.
         """
         if schema_editor.connection.vendor == "postgresql" and not schema_editor.collect_sql:
             self._refuse_conflicts(schema_editor.connection.alias)
@@ -51,10 +51,10 @@ class RunPostgreSQL(migrations.RunSQL):
 
 
 def _tell_django(revision: str) -> str:
-    """The migration of a revision has its number, and a thousand more."""
+    """Return the error message. A revision's migration has its number plus 1000."""
     number = 1000 + int(revision.rpartition("_")[2])
     rest = "" if revision == head_revision() else ", and then migrate"
     return (
-        f"The schema is here already, at revision {revision}, and Django does not know: it was made by `procrastinate "
-        f"schema --apply` or by Alembic. Tell Django so: manage.py migrate procrastinate {number} --fake{rest}"
+        f"The schema exists already, at revision {revision}, and Django does not know about it: `procrastinate "
+        f"schema --apply` or Alembic created it. Tell Django: manage.py migrate procrastinate {number} --fake{rest}"
     )

@@ -1,4 +1,4 @@
-"""The app of a Django project: there is one, and modules import it before Django is ready."""
+"""The app of a Django project. A project has one, and modules import it before Django is ready."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _CLEANUP: tuple[TaskMiddleware, ...] = (close_db_connections, close_db_connectio
 
 
 class NotReadyConnector(BaseConnector):
-    """What the app has for a connector until Django is ready: any use of it raises :class:`DjangoNotReady`."""
+    """The app's connector until Django is ready. Any use raises :class:`DjangoNotReady`."""
 
     def __init__(self, reason: str | None = None) -> None:
         super().__init__()
@@ -50,23 +50,23 @@ class NotReadyConnector(BaseConnector):
 
 
 class DjangoApp(App):
-    """An app for a Django project: its workers look after Django's connections around each task."""
+    """An app for a Django project, whose workers manage Django's connections around each task."""
 
     _find_elsewhere: FindTask | None = None
     _discovered: Mapping[str, str] = MappingProxyType({})
 
     @property
     def is_bound(self) -> bool:
-        """Whether jobs can be deferred: Django is ready, and the settings are right."""
+        """True if Django is ready and the settings are valid, so that jobs can be deferred."""
         return not isinstance(self.connector, NotReadyConnector)
 
     def bind(self, settings: Settings, *, find_elsewhere: FindTask | None = None) -> None:
-        """Give the app what the settings say.
+        """Apply the settings to the app.
 
         Parameters
         ----------
         find_elsewhere:
-            Asked for a task that is not the app's own, with its name and the arguments of the job.
+            Finds a task that is not the app's own, from its name and the job's arguments.
         """
         self._find_elsewhere = find_elsewhere
         self._discovered = dict(discovered_modules(settings))
@@ -82,21 +82,21 @@ class DjangoApp(App):
             RunAtDefer(self)
 
     def _why_imported(self, path: str) -> str:
-        """Why this module is imported, for the note of an error."""
+        """Return why the module is imported, for the note on an import error."""
         name = self._discovered.get(path)
         if name is None:
-            return "It is in the setting PROCRASTINATE_IMPORT_PATHS"
+            return "The setting PROCRASTINATE_IMPORT_PATHS names it"
         return (
-            f"Each installed app's module of the name in PROCRASTINATE_AUTODISCOVER_MODULE_NAME is. To leave this app "
-            f"out, add {name!r} to PROCRASTINATE_AUTODISCOVER_EXCLUDE"
+            f"Procrastinate imports the module PROCRASTINATE_AUTODISCOVER_MODULE_NAME of each installed app. "
+            f"To leave this app out, add {name!r} to PROCRASTINATE_AUTODISCOVER_EXCLUDE"
         )
 
     def explain(self, reason: str) -> None:
-        """Why the app could not be bound, for whoever tries to use it."""
+        """Store why the app could not be bound. Any use of the app raises it."""
         self._set_connector(NotReadyConnector(reason))
 
     def queues_of_tasks(self) -> set[str] | None:
-        """Also those of ``django.tasks``: ``QUEUES`` of its backends, which are any where it is empty."""
+        """Return the tasks' queues and ``QUEUES`` of ``django.tasks`` backends, or None if any queue is allowed."""
         queues = super().queues_of_tasks()
         for backend in getattr(django_settings, "TASKS", {}).values():
             named = backend.get("QUEUES", [DEFAULT_QUEUE])
@@ -106,11 +106,11 @@ class DjangoApp(App):
         return queues
 
     def find_task(self, name: str) -> Task[Any, Any, Any] | None:
-        """Also one of ``django.tasks``."""
+        """Find a task of the app or of ``django.tasks``."""
         return self._find_task(name, {})
 
     def find_task_of(self, job: Job) -> Task[Any, Any, Any] | None:
-        """As :meth:`find_task`; a task of ``django.tasks`` comes with the options of the job's backend."""
+        """Find a job's task. A ``django.tasks`` task comes with the options of the job's backend."""
         return self._find_task(job.task_name, job.task_kwargs)
 
     def _find_task(self, name: str, arguments: Mapping[str, Any]) -> Task[Any, Any, Any] | None:
@@ -120,31 +120,31 @@ class DjangoApp(App):
         return task
 
     def make_worker(self, **options: Unpack[WorkerOptions]) -> Worker:
-        """As every app's, with care for Django's connections around each task."""
+        """Make a worker that manages Django's connections around each task."""
         given = options.get("task_middleware", self.worker_defaults.get("task_middleware"))
         options["task_middleware"] = [*_CLEANUP, *(given or ())]
         return super().make_worker(**options)
 
     def adopt_context(self, context: contextvars.Context) -> None:
-        """As every app's. Django's language and time zone are made this thread's, which asgiref asks for."""
+        """Adopt a context in this thread. Without this, asgiref hides Django's language and time zone from it."""
         adopt_context(context)
 
     def caller_thread(self) -> CallerThread:
-        """The thread on whose connections Django's asynchronous ORM runs."""
+        """Return the thread whose connections Django's asynchronous ORM uses."""
         return DjangoCallerThread()
 
 
 def create_connector(settings: Settings) -> BaseConnector:
-    """The connector that the settings name."""
+    """Make the connector that the settings name."""
     if settings.CREATE_CONNECTOR is not None:
         return as_connector(import_string(settings.CREATE_CONNECTOR)())
     return DjangoConnector(alias=settings.DATABASE_ALIAS, listen_connect_args=settings.LISTEN_CONNECT_ARGS)
 
 
 def discovered_modules(settings: Settings) -> Iterator[tuple[str, str]]:
-    """The module with tasks of each installed app that has one, and the name of the app.
+    """Yield the task module of each installed app that has one, with the app's name.
 
-    The queue's own app has none: ``procrastinate.contrib.django.tasks`` is the backend of ``django.tasks``.
+    The queue's own app is left out: ``procrastinate.contrib.django.tasks`` is the ``django.tasks`` backend.
     """
     name, excluded = settings.AUTODISCOVER_MODULE_NAME, {_APP_LABEL, *settings.AUTODISCOVER_EXCLUDE}
     if name is None:
@@ -155,4 +155,4 @@ def discovered_modules(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 app = DjangoApp(connector=NotReadyConnector())
-"""The project's app. Declare tasks on it anywhere; defer jobs once Django is ready."""
+"""The project's app. Declare tasks on it anywhere, and defer jobs once Django is ready."""

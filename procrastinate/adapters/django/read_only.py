@@ -1,4 +1,4 @@
-"""What makes the models read-only: the queue's tables are written to by the queue."""
+"""Read-only models: only the queue writes to its tables."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MODEL_WRITES = ("save", "save_base", "delete")
 
 
 def _refuse_writes(*names: str) -> Callable[[C], C]:
-    """A class decorator: these methods ask the settings first. (Django's asynchronous ones call them.)"""
+    """A class decorator: these methods check the setting first. Django's asynchronous methods call them."""
 
     def decorate(cls: C) -> C:
         for name in names:
@@ -53,10 +53,10 @@ class ReadOnlyQuerySet(models.QuerySet[Any]):
 
 
 class ProcrastinateManager(models.Manager.from_queryset(ReadOnlyQuerySet)):  # type: ignore[misc]
-    """Looks in the database of ``PROCRASTINATE_DATABASE_ALIAS``, unless another is asked for."""
+    """Queries the database of ``PROCRASTINATE_DATABASE_ALIAS`` unless another database is selected."""
 
     def get_queryset(self) -> Any:
-        """The jobs (workers, events ...) of the queue's database."""
+        """Return a query set on the queue's database."""
         queryset = super().get_queryset()
         alias = get_settings().DATABASE_ALIAS
         if self._db is None and alias != DEFAULT_DB_ALIAS:
@@ -74,4 +74,4 @@ class ReadOnlyModelBase(models.Model):
         abstract = True
         app_label = "procrastinate"
         managed = False
-        base_manager_name = "objects"  # also for what related managers write
+        base_manager_name = "objects"  # related managers must refuse writes too

@@ -1,4 +1,4 @@
-"""The router for ``DATABASE_ROUTERS`` of projects with several databases."""
+"""A database router for projects with several databases."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ _APP_LABEL = "procrastinate"
 
 
 class ProcrastinateReadOnlyRouter:
-    """Reads the queue's models from ``PROCRASTINATE_DATABASE_ALIAS``, migrates them only there, refuses writes.
+    """Reads the queue's models from ``PROCRASTINATE_DATABASE_ALIAS``, migrates them only there, and refuses writes.
 
-    It has no opinion on models of other apps. With ``PROCRASTINATE_READONLY_MODELS = False`` writes go to
+    It ignores models of other apps. With ``PROCRASTINATE_READONLY_MODELS = False`` it sends writes to
     ``PROCRASTINATE_DATABASE_ALIAS`` too.
     """
 
     def db_for_read(self, model: Any, **hints: Any) -> str | None:
-        """The database of the queue, for its models."""
+        """Return the queue's database for the queue's models."""
         return get_settings().DATABASE_ALIAS if _is_ours(model) else None
 
     def db_for_write(self, model: Any, **hints: Any) -> str | None:
-        """None: the queue's models are not to be written to.
+        """Return None for other models, and the queue's database if the queue's models are writable.
 
         Raises
         ------
         ReadOnlyModel
-            The model is one of the queue's.
+            The model belongs to the queue, and the queue's models are read-only.
         """
         if not _is_ours(model):
             return None
@@ -37,7 +37,7 @@ class ProcrastinateReadOnlyRouter:
         return settings.DATABASE_ALIAS
 
     def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
-        """The queue's tables are wanted in one database only."""
+        """Allow the queue's tables in the queue's database only."""
         return db == get_settings().DATABASE_ALIAS if app_label == _APP_LABEL else None
 
 

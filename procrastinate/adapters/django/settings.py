@@ -1,7 +1,7 @@
-"""The settings of a Django project that concern Procrastinate.
+"""The Procrastinate settings of a Django project.
 
-Each is looked up as ``PROCRASTINATE_<NAME>`` and as a key of the dictionary ``PROCRASTINATE``.
-:mod:`procrastinate.adapters.django.checks` reports what is wrong with them.
+A setting is read from ``PROCRASTINATE_<NAME>`` and from the key ``<NAME>`` of the dictionary ``PROCRASTINATE``.
+:mod:`procrastinate.adapters.django.checks` reports invalid settings.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ PREFIX = "PROCRASTINATE"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """The settings, and their defaults.
+    """The settings and their defaults.
 
     Attributes
     ----------
     AUTODISCOVER_MODULE_NAME:
-        The module that is imported from each installed app, for its tasks; ``None`` imports nothing.
+        The task module to import from each installed app. ``None`` imports nothing.
     AUTODISCOVER_EXCLUDE:
-        Installed apps whose module of that name is not imported, by name or label.
+        Installed apps, by name or label, whose task module is not imported.
     IMPORT_PATHS:
-        Further modules with tasks.
+        Additional modules with tasks.
     DATABASE_ALIAS:
-        The key of ``DATABASES`` where the jobs are.
+        The key in ``DATABASES`` of the database with the jobs.
     WORKER_DEFAULTS, PERIODIC_DEFAULTS:
         As for :class:`procrastinate.App`.
     ON_APP_READY:
-        Dotted path of a function that is called with the app when it is ready.
+        The dotted path of a function that is called with the app when the app is ready.
     LISTEN_CONNECT_ARGS:
-        What is different for the connections that listen: a connection string, or arguments of
-        :func:`psycopg.connect`. Behind PgBouncer in transaction mode, the way past it.
+        Connection parameters that differ for listening connections: a connection string, or arguments of
+        :func:`psycopg.connect`. Use them to bypass PgBouncer in transaction mode.
     CREATE_CONNECTOR:
-        Dotted path of a function that returns the connector; ``DATABASE_ALIAS`` and ``LISTEN_CONNECT_ARGS`` then have
-        no effect on it.
+        The dotted path of a function that returns the connector. ``DATABASE_ALIAS`` and ``LISTEN_CONNECT_ARGS`` then
+        have no effect on it.
     READONLY_MODELS:
-        Whether the models refuse to be written to.
+        True if the models refuse writes.
     CHECK_ARGUMENTS:
-        Whether ``defer`` refuses arguments that the function of a task cannot be called with.
+        True if ``defer`` refuses arguments that do not fit the task's function.
     MIN_RETENTION_HOURS:
-        Hours for which jobs of the built-in task ``remove_old_jobs`` leave every finished job.
+        Hours for which the built-in task ``remove_old_jobs`` keeps every finished job.
     RUN_AT_DEFER:
-        For tests: jobs run when they are deferred.
+        For tests: True to run jobs when they are deferred.
     """
 
     AUTODISCOVER_MODULE_NAME: str | None = "tasks"
@@ -70,18 +70,18 @@ NAMES = tuple(field.name for field in dataclasses.fields(Settings))
 
 
 def setting_name(name: str) -> str:
-    """How a setting is called outside the dictionary."""
+    """Return the name of a setting outside the dictionary."""
     return f"{PREFIX}_{name}"
 
 
 def from_dictionary() -> dict[str, Any]:
-    """The settings given as keys of ``PROCRASTINATE``; unknown keys included."""
+    """Return the keys of ``PROCRASTINATE``, including unknown keys."""
     values = getattr(django_settings, PREFIX, None)
     return dict(values) if isinstance(values, Mapping) else {}
 
 
 def from_names() -> dict[str, Any]:
-    """The settings given as ``PROCRASTINATE_<NAME>``, by the ``<NAME>``; unknown names included."""
+    """Return the settings named ``PROCRASTINATE_<NAME>`` by ``<NAME>``, including unknown names."""
     prefix = setting_name("")
     return {
         name.removeprefix(prefix): getattr(django_settings, name)
@@ -91,7 +91,7 @@ def from_names() -> dict[str, Any]:
 
 
 def get_settings() -> Settings:
-    """The settings as they are now."""
+    """Return the current settings."""
     given = from_dictionary() | {
         name: getattr(django_settings, setting_name(name))
         for name in NAMES
@@ -101,7 +101,7 @@ def get_settings() -> Settings:
 
 
 class _SettingsOfNow:
-    """Each attribute is looked up when it is asked for."""
+    """Reads a setting at each attribute access."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(get_settings(), name)

@@ -1,4 +1,4 @@
-"""The check of the tables, for ``check --database`` and ``migrate``: whether they are this project's at all."""
+"""The check of the tables for ``check --database`` and ``migrate``: they must not belong to Procrastinate 3.x."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from procrastinate.alembic.revisions import refuse_3x
 
 @register(Tags.database)
 def check_tables(app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Whether the tables are those of Procrastinate 3.x. Of a database that cannot be reached, others tell."""
+    """Report tables of Procrastinate 3.x. Other checks report an unreachable database."""
     settings = get_settings()
     alias = settings.DATABASE_ALIAS
     if settings.CREATE_CONNECTOR is not None or alias not in (databases or ()):

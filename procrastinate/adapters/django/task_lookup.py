@@ -1,4 +1,4 @@
-"""Finds the tasks of ``django.tasks`` for a worker, where the project keeps any on this queue."""
+"""Finds ``django.tasks`` tasks for a worker, if the project uses this queue for them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from procrastinate.tasks import Task
 
 
 class TaskLookup:
-    """Takes tasks of ``django.tasks`` in when their first job comes, one for each backend that it was enqueued on.
+    """Registers a ``django.tasks`` task when its first job arrives, once per backend that enqueues it.
 
-    The backend is imported here, and not above: without the setting ``TASKS``, there may be no framework to import.
+    The backend is imported lazily: a project without the setting ``TASKS`` may not have the framework.
     """
 
     def __init__(self) -> None:
@@ -24,15 +24,15 @@ class TaskLookup:
         self._found: dict[tuple[str, str], Task[Any, Any, Any]] = {}
 
     def find(self, name: str, arguments: Mapping[str, Any], blueprint: Blueprint) -> Task[Any, Any, Any] | None:
-        """The task at that path, as a task of the app; ``None`` where there is none.
+        """Return the task at a path as a task of the app, or None.
 
-        What its module raises while it is imported becomes the task: see
+        An exception during the module's import becomes a task that raises it: see
         :func:`procrastinate.adapters.django.task_backend.execution.stand_in`.
 
         Parameters
         ----------
         arguments:
-            Those of the job. They say on which backend it was enqueued.
+            The job's arguments, which name the backend that enqueued it.
         """
         self._read_setting()
         if not self._is_used:
@@ -47,14 +47,14 @@ class TaskLookup:
         try:
             task = execution.find(name, alias, blueprint)
         except BaseException as error:
-            # SystemExit, too: a module that ends its program must not end the worker.
+            # This includes SystemExit: a module that exits must not end the worker.
             return execution.stand_in(name, alias, error, blueprint)
         if task is not None:
             self._found[name, alias] = task
         return task
 
     def _read_setting(self) -> None:
-        """Read ``TASKS``, once for each value. A test may override it: what was found belongs to the value before."""
+        """Read ``TASKS`` once per value. A test may override it, and earlier tasks belong to the previous value."""
         setting = getattr(django_settings, "TASKS", None) or {}
         if setting is not self._setting:
             self._is_used = _has_task_backend(setting)
@@ -63,13 +63,13 @@ class TaskLookup:
 
 
 def _has_task_backend(setting: Mapping[str, Any]) -> bool:
-    """Whether the project keeps tasks of ``django.tasks`` here: then, and only then, a name is looked for as a path."""
+    """True if ``TASKS`` uses this queue. Only then is a task name looked up as a path."""
     failure: ImportError | None = None
     for entry in setting.values():
         try:
             if _is_ours(entry.get("BACKEND", "")):
                 return True
-        except ImportError as error:  # of a package that this worker may do without
+        except ImportError as error:  # this worker may not need that package
             failure = failure or error
     if failure is not None:
         raise failure

@@ -1,7 +1,7 @@
-"""Connectors for programs without Django: from a URL, an engine, or psycopg's arguments.
+"""Connectors for programs without Django: from a URL, an engine or psycopg's arguments.
 
-:mod:`~procrastinate.adapters.standalone.flask` and :mod:`~procrastinate.adapters.standalone.fastapi` wire an app into
-those frameworks.
+:mod:`~procrastinate.adapters.standalone.flask` and :mod:`~procrastinate.adapters.standalone.fastapi` integrate an app
+into those frameworks.
 """
 
 from __future__ import annotations

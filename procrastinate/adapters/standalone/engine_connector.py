@@ -1,4 +1,4 @@
-"""What all standalone connectors do: open, run, close, whatever their connections come from."""
+"""The base of all standalone connectors: open, run and close, on connections from any source."""
 
 from __future__ import annotations
 
@@ -24,25 +24,27 @@ R = TypeVar("R")
 
 
 class EngineConnector(TakesUserConnections):
-    """Runs operations on engines, of its own or of the user's.
+    """Runs operations on its own engines or on the user's.
 
-    It serves synchronous code in any thread, and asynchronous code in each event loop in which it was opened: a
-    worker in a thread has connections of its own. No connection is made before one is needed.
+    It serves synchronous code in any thread, and asynchronous code in each event loop that opened it. A worker in a
+    thread has its own connections. No connection is made before it is needed.
 
     Parameters
     ----------
     source:
-        Where connections come from.
+        The source of connections.
     worker_connect_args:
-        What psycopg connects a worker with, where that cannot be told from the source. Or a function that returns it,
-        which is called whenever a connection is made.
+        psycopg's arguments for a worker, if they cannot be derived from the source. Or a function that returns them,
+        which is called for each new connection.
     listen_connect_args:
-        What is different for the connections that listen.
+        Connection parameters that differ for listening connections.
+    json_dumps, json_loads:
+        Functions that convert job arguments to JSON text and back, by default those of :mod:`json`.
 
     Raises
     ------
     TypeError, ValueError
-        ``listen_connect_args`` cannot be read.
+        ``listen_connect_args`` cannot be parsed.
     """
 
     def __init__(
@@ -70,12 +72,13 @@ class EngineConnector(TakesUserConnections):
         return f"{type(self).__name__}({self._source!r})"
 
     def open(self, pool: Any = None) -> None:
-        """Make ready for synchronous code.
+        """Open for synchronous code.
 
         Parameters
         ----------
         pool:
-            An ``Engine``, or a ``psycopg_pool.ConnectionPool``, to be used instead of one's own. It stays the user's.
+            An ``Engine`` or a ``psycopg_pool.ConnectionPool`` to use instead of the connector's own engine. The user
+            closes it.
         """
         with self._lock:
             if pool is not None:
@@ -84,20 +87,20 @@ class EngineConnector(TakesUserConnections):
             self._opened = True
 
     def close(self) -> None:
-        """Let go of the connections for synchronous code, unless the connector is open for asynchronous code too."""
+        """Close the synchronous connections, unless the connector is still open for asynchronous code."""
         with self._lock:
             self._opened = False
             if not self._async:
                 self._close_sync()
 
     async def open_async(self, pool: Any = None) -> None:
-        """Make ready in this event loop, and for synchronous code.
+        """Open in this event loop, and for synchronous code.
 
         Parameters
         ----------
         pool:
-            An ``AsyncEngine``, an ``Engine``, or a ``psycopg_pool.AsyncConnectionPool``, to be used instead of one's
-            own. It stays the user's.
+            An ``AsyncEngine``, an ``Engine`` or a ``psycopg_pool.AsyncConnectionPool`` to use instead of the
+            connector's own engine. The user closes it.
         """
         loop = asyncio.get_running_loop()
         if pool is not None:
@@ -111,7 +114,7 @@ class EngineConnector(TakesUserConnections):
             self._async[loop] = runner
 
     async def close_async(self) -> None:
-        """Let go of the connections of this event loop, and of those for synchronous code if nobody else needs them."""
+        """Close the connections of this event loop, and the synchronous connections if they are no longer in use."""
         await self._close_loop(asyncio.get_running_loop())
         with self._lock:
             if not self._opened and not self._async:
@@ -132,7 +135,7 @@ class EngineConnector(TakesUserConnections):
         with self._lock:
             if not self._opened and not self._async:
                 raise exceptions.AppNotOpen
-            # A forked process must not talk on its parent's connections: it leaves them, and makes its own.
+            # A forked process must not use its parent's connections. It leaves them open and makes its own.
             if self._sync is None or self._process not in (None, os.getpid()):
                 self._sync, self._process = self._source.make_sync(), os.getpid()
             return self._sync
@@ -143,7 +146,7 @@ class EngineConnector(TakesUserConnections):
             return runner
         if self._async or self._opened:
             raise exceptions.AppNotOpen(
-                "The app is open for synchronous code or in another event loop, and not in this one: "
+                "The app is open for synchronous code or in another event loop, but not in this one: "
                 "await app.open_async() here too"
             )
         raise exceptions.AppNotOpen
@@ -154,14 +157,14 @@ class EngineConnector(TakesUserConnections):
         Raises
         ------
         AppNotOpen
-            :meth:`open` or :meth:`open_async` comes first.
+            Neither :meth:`open` nor :meth:`open_async` has been called.
         ConnectorException
-            The database refused, or cannot be reached.
+            The database refuses the operation or is unreachable.
         """
         return self._sync_runner().run(operation, *args, **kwargs)
 
     async def run_async(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run an operation, in an event loop in which the connector was opened; raises as :meth:`run`."""
+        """Run an operation in an event loop that opened the connector. Raise the same exceptions as :meth:`run`."""
         return await self._async_runner().run(operation, *args, **kwargs)
 
     async def listen_notify(
@@ -170,17 +173,17 @@ class EngineConnector(TakesUserConnections):
         channels: Iterable[str],
         on_listening: Callable[[], None] | None = None,
     ) -> None:
-        """Listen on these channels until cancelled, on a connection of psycopg's made for this."""
+        """Listen on the channels until cancelled, on a new psycopg connection."""
         self._async_runner()
         await listen(self._listening_args(), on_notification, channels, on_listening)
 
     def get_worker_connector(self) -> WorkerConnector:
-        """The connector of a worker: psycopg, to the same database.
+        """Return the connector for a worker, which uses psycopg on the same database.
 
         Raises
         ------
         ValueError
-            It cannot be told how to reach it: give ``worker_connect_args``.
+            The connection parameters cannot be derived from the source: pass ``worker_connect_args``.
         """
         return WorkerConnector(
             self._connect_args().ask,

@@ -1,6 +1,7 @@
-"""How a SQLAlchemy engine connects, told to psycopg, which serves workers whatever the engine's driver.
+"""psycopg parameters for a SQLAlchemy engine's database. Workers use psycopg whatever the engine's driver is.
 
-What is read is what the engine's driver is really called with: the URL, ``connect_args`` and ``do_connect`` hooks.
+The parameters are the arguments that the driver's ``connect()`` would get, from the URL, ``connect_args`` and
+``do_connect`` hooks.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from procrastinate.adapters.connection_parameters import connection_parameters, 
 
 Parameters = dict[str, Any]
 
-_HINT = "give the worker's connection yourself: worker_connect_args={'host': ..., 'dbname': ..., ...}"
+_HINT = "pass the worker's connection parameters: worker_connect_args={'host': ..., 'dbname': ..., ...}"
 
 _asking: contextvars.ContextVar[bool] = contextvars.ContextVar("procrastinate_asks_how_to_connect", default=False)
 
 
 class _Asked(Exception):
-    """Carries the arguments out, instead of a connection."""
+    """Carries the arguments out of the engine instead of a connection."""
 
     def __init__(self, parameters: Parameters) -> None:
         super().__init__()
@@ -34,41 +35,42 @@ class _Asked(Exception):
 
 
 def engine_connect_args(engine: sa.Engine) -> ConnectArgs:
-    """As :func:`psycopg_parameters`, for each connection anew: hooks may give another password each time.
+    """Return :func:`psycopg_parameters` for each new connection, because hooks may return a new password each time.
 
     Raises
     ------
     ValueError
-        It cannot be told how the engine connects.
+        The engine's connection parameters cannot be determined.
     """
     psycopg_parameters(engine)
     return ConnectArgs(functools.partial(psycopg_parameters, engine))
 
 
 def psycopg_parameters(engine: sa.Engine) -> Parameters:
-    """The arguments by which psycopg reaches the engine's database.
+    """Return the arguments for psycopg to reach the engine's database.
 
     Parameters
     ----------
     engine:
-        Of psycopg, psycopg2, pg8000 or asyncpg; for an ``AsyncEngine``, its ``sync_engine``. No connection is made.
+        An engine of psycopg, psycopg2, pg8000 or asyncpg. For an ``AsyncEngine``, its ``sync_engine``. No connection
+        is made.
 
     Raises
     ------
     ValueError
-        It cannot be told: the engine has a ``creator``, or connects in a way that libpq does not have.
+        The engine has a ``creator``, or connects in a way that libpq does not support.
     """
     arguments = _driver_arguments(engine)
     translate = _TRANSLATIONS.get(engine.dialect.driver)
     if translate is None:
-        raise ValueError(f"It is not known how {engine.dialect.driver} connects; {_HINT}")
+        raise ValueError(f"The connection parameters of {engine.dialect.driver} cannot be read; {_HINT}")
     return without_unset(translate(arguments))
 
 
 def _driver_arguments(engine: sa.Engine) -> Parameters:
     if getattr(engine.pool._creator, "__module__", "") != sa.engine.create.__name__:
-        raise ValueError(f"The engine has a creator of its own; {_HINT}")
-    # It stays: the engine's other threads may be going through its hooks, and without a question it does nothing.
+        raise ValueError(f"The engine has its own creator; {_HINT}")
+    # The hook stays, because other threads may be iterating over the hooks. It does nothing unless _asking is set.
     if not sa.event.contains(engine, "do_connect", _answer):
         sa.event.listen(engine, "do_connect", _answer)
     token = _asking.set(True)
@@ -131,7 +133,7 @@ def _from_asyncpg(arguments: Parameters) -> Parameters:
 
 
 def _cache_is_off(arguments: Parameters) -> bool:
-    """Whoever turns asyncpg's prepared statements off has a pooler in between that loses them."""
+    """True if asyncpg's statement cache is off, which suggests a pooler that loses prepared statements."""
     return any(arguments.get(name) in (0, "0") for name in ("statement_cache_size", "prepared_statement_cache_size"))
 
 
@@ -160,7 +162,7 @@ def _seconds(timeout: Any) -> int | None:
 
 
 def _options(settings: Mapping[str, str]) -> str | None:
-    """Server settings in the way of libpq, where spaces and backslashes are escaped."""
+    """Return server settings in libpq's format, with spaces and backslashes escaped."""
     escaped = {name: str(value).replace("\\", "\\\\").replace(" ", "\\ ") for name, value in settings.items()}
     return " ".join(f"-c {name}={value}" for name, value in escaped.items()) or None
 
@@ -173,7 +175,7 @@ def _sslmode(given: Any) -> str | None:
     if isinstance(given, ssl.SSLContext) and given.verify_mode == ssl.CERT_NONE:
         return "require"
     raise ValueError(
-        "The engine's SSLContext verifies the server, and libpq cannot read it: name the certificates with "
+        "The engine's SSLContext verifies the server, and libpq cannot read it: name the certificates in "
         "worker_connect_args={'sslmode': 'verify-full', 'sslrootcert': ..., 'host': ..., ...}"
     )
 

@@ -1,4 +1,4 @@
-"""FastAPI and Starlette: an app that is open while the web application runs."""
+"""FastAPI and Starlette integration: an app that is open while the web application runs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from procrastinate.app import App
 
 
 class State(TypedDict):
-    """What the requests' ``state`` has."""
+    """The ``state`` of a request."""
 
     procrastinate: App
 
 
 def lifespan(app: App) -> Callable[[Any], AbstractAsyncContextManager[State]]:
-    """The ``lifespan`` of a FastAPI application: ``FastAPI(lifespan=lifespan(app))``.
+    """Return a ``lifespan`` for a FastAPI application: ``FastAPI(lifespan=lifespan(app))``.
 
-    Where you have a lifespan already, write ``async with app.open_async():`` around its ``yield``.
+    If you already have a lifespan, write ``async with app.open_async():`` around its ``yield``.
     """
 
     @contextlib.asynccontextmanager
@@ -33,6 +33,6 @@ def lifespan(app: App) -> Callable[[Any], AbstractAsyncContextManager[State]]:
 
 
 def get_app(request: HTTPConnection) -> App:
-    """The app of a request's application; also as a dependency: ``Depends(get_app)``."""
+    """Return the app of a request's application. Works as a dependency too: ``Depends(get_app)``."""
     found: App = request.state.procrastinate
     return found

@@ -1,4 +1,4 @@
-"""Flask: an app that is open wherever the Flask app runs, and tasks that run in the Flask app's context."""
+"""Flask integration: an app that opens with the Flask app, and tasks that run in the application context."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _KEY = "procrastinate"
 
 
 def init_app(flask_app: flask.Flask, app: App) -> flask.Flask:
-    """Open the app for this Flask app, and return the latter.
+    """Open the app for a Flask app and return the Flask app.
 
-    Connections are made when a job is first deferred: it may be called before a server forks.
+    No connection is made before a job is deferred, so it is safe to call this before a server forks.
     """
     flask_app.extensions[_KEY] = app.open()
     atexit.register(app.close)
@@ -29,13 +29,13 @@ def init_app(flask_app: flask.Flask, app: App) -> flask.Flask:
 
 
 def get_app(flask_app: flask.Flask | None = None) -> App:
-    """The app of a Flask app: of the current one by default."""
+    """Return the app of a Flask app, by default of the current one."""
     found: App = (flask_app or flask.current_app).extensions[_KEY]
     return found
 
 
 def app_context(flask_app: flask.Flask) -> list[TaskMiddleware]:
-    """Task middleware by which tasks run inside the application context, where Flask's extensions work.
+    """Return task middleware that runs tasks inside the application context, which Flask's extensions need.
 
     Use it as ``App(..., worker_defaults={"task_middleware": app_context(flask_app)})``.
     """

@@ -1,4 +1,4 @@
-"""Connectors of Procrastinate 3.x that are other names for today's: they translate arguments, and nothing else."""
+"""Connectors of Procrastinate 3.x that are aliases of today's connectors. They only translate arguments."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from procrastinate.adapters.standalone.sqlalchemy_connector import SQLAlchemyCon
 
 
 class SQLAlchemyPsycopg2Connector(SQLAlchemyConnector):
-    """:class:`SQLAlchemyConnector` with psycopg2.
+    """A :class:`SQLAlchemyConnector` with psycopg2.
 
     Parameters
     ----------
     dsn:
-        A URL of SQLAlchemy's.
+        A SQLAlchemy URL.
     json_dumps, json_loads, engine_options:
-        As :class:`SQLAlchemyConnector`.
+        See :class:`SQLAlchemyConnector`.
     """
 
     def __init__(
@@ -32,9 +32,9 @@ class SQLAlchemyPsycopg2Connector(SQLAlchemyConnector):
 
 
 class Psycopg2Connector(SyncPsycopgConnector):
-    """:class:`SyncPsycopgConnector` with the arguments of ``psycopg2.pool.ThreadedConnectionPool``.
+    """A :class:`SyncPsycopgConnector` with the arguments of ``psycopg2.pool.ThreadedConnectionPool``.
 
-    It runs on psycopg 3: psycopg2 is not needed.
+    It runs on psycopg 3 and does not need psycopg2.
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class Psycopg2Connector(SyncPsycopgConnector):
 
 
 class AiopgConnector(PsycopgConnector):
-    """:class:`PsycopgConnector` with the arguments of ``aiopg.create_pool``.
+    """A :class:`PsycopgConnector` with the arguments of ``aiopg.create_pool``.
 
-    It runs on psycopg 3: aiopg is not needed.
+    It runs on psycopg 3 and does not need aiopg.
     """
 
     def __init__(

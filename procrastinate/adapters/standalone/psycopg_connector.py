@@ -1,4 +1,4 @@
-"""The connectors of Procrastinate 3.x, with their arguments: those of psycopg and of psycopg_pool."""
+"""The connectors of Procrastinate 3.x, with the arguments of psycopg and psycopg_pool."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ _POOL_OPTIONS = {
     "timeout",
 }
 _HOOKS = {"check", "configure", "connection_class", "reconnect_failed", "reset"}
-"""Options that only psycopg_pool can honour; the others have a counterpart in SQLAlchemy's pool, or need none."""
+"""Options that only psycopg_pool supports. SQLAlchemy's pool has an equivalent of the others or does not need them."""
 
 
 class SyncPsycopgConnector(EngineConnector):
-    """psycopg, with the arguments of ``psycopg_pool.ConnectionPool`` and of :func:`psycopg.connect`.
+    """A psycopg connector with the arguments of ``psycopg_pool.ConnectionPool`` and :func:`psycopg.connect`.
 
     Parameters
     ----------
     listen_connect_args:
-        As for :class:`~procrastinate.adapters.standalone.sqlalchemy_connector.SQLAlchemyConnector`.
+        See :class:`~procrastinate.adapters.standalone.sqlalchemy_connector.SQLAlchemyConnector`.
     json_dumps, json_loads:
-        How job arguments become JSON text and back; those of :mod:`json` by default.
+        Functions that convert job arguments to JSON text and back, by default those of :mod:`json`.
     arguments:
-        ``conninfo`` (a connection string), ``kwargs`` (what :func:`psycopg.connect` takes), or functions that return
-        them, which are called whenever a connection is made; or those by name: ``host=``, ``dbname=`` and so on.
-        Without any, libpq's environment variables hold (``PGHOST`` ...).
-        ``min_size`` (4) connections are kept, ``max_size`` are made; ``timeout`` (30) is how many seconds to wait for
-        one, ``max_lifetime`` (3600) how many to keep one.
+        ``conninfo`` (a connection string) and ``kwargs`` (arguments of :func:`psycopg.connect`), or functions that
+        return them and are called for each new connection. The arguments can also be passed by name: ``host=``,
+        ``dbname=`` and so on. Without any, libpq's environment variables apply (``PGHOST`` ...).
+        The pool keeps up to ``min_size`` (4) connections open and makes at most ``max_size``. A caller waits up to
+        ``timeout`` (30) seconds for a connection. A connection is replaced after ``max_lifetime`` (3600) seconds.
 
     Raises
     ------
     TypeError
-        An argument is unknown to both.
+        An argument is unknown to psycopg and to psycopg_pool.
     """
 
     def __init__(
@@ -80,13 +80,13 @@ class SyncPsycopgConnector(EngineConnector):
 
 
 class PsycopgConnector(SyncPsycopgConnector, metaclass=abc.ABCMeta):
-    """As :class:`SyncPsycopgConnector`, for asynchronous and synchronous code.
+    """A :class:`SyncPsycopgConnector` that also serves asynchronous code.
 
     Parameters
     ----------
     pool_factory:
-        Makes the pool for asynchronous code, from the arguments of ``psycopg_pool.AsyncConnectionPool``. Without one,
-        SQLAlchemy's pool is used, unless an argument is given that only psycopg_pool knows (``configure``, say).
+        Makes the pool for asynchronous code from the arguments of ``psycopg_pool.AsyncConnectionPool``. By default
+        SQLAlchemy's pool is used, or ``AsyncConnectionPool`` if an argument needs it, for example ``configure``.
     """
 
     def __init__(
@@ -109,12 +109,12 @@ class PsycopgConnector(SyncPsycopgConnector, metaclass=abc.ABCMeta):
         return _PoolSource(connect_args, pool_options, pool_factory)
 
 
-# In 3.x a worker's connector is one, also that of a Django project: programs ask isinstance() before they use it.
+# In 3.x a worker's connector is a PsycopgConnector, in Django projects too, and programs check isinstance().
 PsycopgConnector.register(WorkerConnector)
 
 
 class _PoolSource(PsycopgSource):
-    """As its base, with a psycopg pool for asynchronous code."""
+    """A :class:`PsycopgSource` with a psycopg pool for asynchronous code."""
 
     def __init__(
         self, connect_args: ConnectArgs, pool_options: dict[str, Any], pool_factory: Callable[..., Any]
@@ -124,7 +124,7 @@ class _PoolSource(PsycopgSource):
         self._pool_factory = pool_factory
 
     def make_async(self) -> AsyncRunner:
-        """A pool made as the user says. It opens when it is first needed."""
+        """Make a pool with the user's factory. It opens when it is first needed."""
         connect_args = self.connect_args()
         kwargs = connect_args.ask() if connect_args.is_fixed else connect_args.ask
         pool = self._pool_factory(kwargs=kwargs, **{**self._pool_options, "open": False})
@@ -140,13 +140,13 @@ def _default_pool_factory() -> Callable[..., Any]:
 
 
 def _split(arguments: Mapping[str, Any]) -> tuple[ConnectArgs, dict[str, Any]]:
-    """What is psycopg's, and what is the pool's."""
+    """Split arguments into psycopg's and the pool's."""
     pool_options = {name: value for name, value in arguments.items() if name in _POOL_OPTIONS}
     rest = {name: value for name, value in arguments.items() if name not in _POOL_OPTIONS | {"conninfo", "kwargs"}}
     conninfo, kwargs = arguments.get("conninfo"), arguments.get("kwargs")
     if not callable(conninfo) and not callable(kwargs):
         return ConnectArgs(_merged(conninfo, kwargs, rest)), pool_options
-    _merged(None, None, rest)  # read now, so that an error comes now
+    _merged(None, None, rest)  # parse now, to raise an error early
     return ConnectArgs(lambda: _merged(_called(conninfo), _called(kwargs), rest)), pool_options
 
 
@@ -163,7 +163,7 @@ def _merged(conninfo: Any, kwargs: Any, rest: Mapping[str, Any]) -> dict[str, An
 
 
 def _engine_options(pool_options: Mapping[str, Any]) -> dict[str, Any]:
-    """SQLAlchemy's words for the sizes and times of psycopg_pool, with psycopg_pool's defaults."""
+    """Translate psycopg_pool's sizes and times to SQLAlchemy's pool options, with psycopg_pool's defaults."""
     max_size = pool_options.get("max_size")
     min_size = pool_options.get("min_size", 4 if max_size is None else min(4, max_size))
     if min_size < 0 or (max_size is not None and max_size < min_size):

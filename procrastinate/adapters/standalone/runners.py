@@ -1,4 +1,4 @@
-"""What runs operations where the connections are not those of an engine of the right kind."""
+"""Runners for connections from another kind of engine or from a psycopg pool."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 class SyncRunner(Protocol):
-    """Runs operations, and lets go of its connections."""
+    """Runs operations and closes its connections."""
 
     def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
 
@@ -29,7 +29,7 @@ class SyncRunner(Protocol):
 
 
 class AsyncRunner(Protocol):
-    """As :class:`SyncRunner`, asynchronous."""
+    """An asynchronous :class:`SyncRunner`."""
 
     async def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
 
@@ -37,47 +37,47 @@ class AsyncRunner(Protocol):
 
 
 class ThreadRunner:
-    """Runs operations of asynchronous code in threads, for an engine that is synchronous.
+    """Runs operations of asynchronous code in threads, on a synchronous engine.
 
-    The engine's own pool is used: none is made beside it that its owner does not know of.
+    It uses the engine's own pool, so that the engine's owner sees every connection.
     """
 
     def __init__(self, runner: SyncRunner) -> None:
         self._runner = runner
 
     async def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run an operation in a thread, while the event loop goes on."""
+        """Run an operation in a thread without blocking the event loop."""
         return await asyncio.to_thread(lambda: self._runner.run(operation, *args, **kwargs))
 
     async def close(self) -> None:
-        """Close what there is of one's own."""
+        """Close the connections of an owned engine."""
         self._runner.close()
 
 
 class PoolRunner:
-    """Runs operations on connections of a ``psycopg_pool.ConnectionPool``, each in a transaction of the pool's."""
+    """Runs operations on connections of a ``psycopg_pool.ConnectionPool``, each in one of the pool's transactions."""
 
     def __init__(self, pool: psycopg_pool.ConnectionPool[Any]) -> None:
         self._pool = pool
 
     def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run an operation on a connection of the pool."""
+        """Run an operation on a pooled connection."""
         with translated_errors(), self._pool.connection() as connection:
             return TakesUserConnections().run_on(connection, operation, *args, **kwargs)
 
     def close(self) -> None:
-        """The pool is the user's to close."""
+        """Do nothing: the user closes the pool."""
 
 
 class AsyncPoolRunner:
-    """As :class:`PoolRunner`, on a ``psycopg_pool.AsyncConnectionPool``."""
+    """Runs operations like :class:`PoolRunner`, on a ``psycopg_pool.AsyncConnectionPool``."""
 
     def __init__(self, pool: psycopg_pool.AsyncConnectionPool[Any], *, owned: bool = False) -> None:
         self._pool = pool
         self._owned = owned
 
     async def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run an operation on a connection of the pool."""
+        """Run an operation on a pooled connection."""
         with translated_errors():
             if self._owned:
                 await self._pool.open()
@@ -85,32 +85,32 @@ class AsyncPoolRunner:
                 return await TakesUserConnections().run_on_async(connection, operation, *args, **kwargs)
 
     async def close(self) -> None:
-        """Close a pool of one's own."""
+        """Close an owned pool."""
         if self._owned:
             await self._pool.close()
 
 
 def sync_runner_for(pool_or_engine: Any) -> SyncRunner:
-    """The runner on a pool or an engine that the user opens the app with, and closes.
+    """Return the runner for a user's pool or engine, which the user closes.
 
     Raises
     ------
     TypeError
-        It is something else, or asynchronous.
+        ``pool_or_engine`` has another type or is asynchronous.
     """
     if isinstance(pool_or_engine, sa.Engine):
         return EngineRunner(pool_or_engine, owned=False)
     if _is_pool(pool_or_engine, "ConnectionPool"):
         return PoolRunner(pool_or_engine)
     if isinstance(pool_or_engine, AsyncEngine) or _is_pool(pool_or_engine, "AsyncConnectionPool"):
-        raise TypeError(f"open() takes no {type(pool_or_engine).__name__}, which is asynchronous: use open_async()")
+        raise TypeError(f"open() takes no asynchronous {type(pool_or_engine).__name__}: use open_async()")
     raise TypeError(
         f"open() takes an Engine of SQLAlchemy or a ConnectionPool of psycopg_pool, not {type(pool_or_engine).__name__}"
     )
 
 
 def async_runner_for(pool_or_engine: Any) -> AsyncRunner:
-    """As :func:`sync_runner_for`, for asynchronous code."""
+    """Return the runner for a user's pool or engine, like :func:`sync_runner_for`, for asynchronous code."""
     if isinstance(pool_or_engine, AsyncEngine):
         return AsyncEngineRunner(pool_or_engine, owned=False)
     if _is_pool(pool_or_engine, "AsyncConnectionPool"):

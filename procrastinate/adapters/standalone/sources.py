@@ -1,4 +1,4 @@
-"""Where connections come from: each way of saying it, as runners for sync and async code, and psycopg's parameters."""
+"""Sources of connections. Each provides runners for sync and async code, and psycopg's parameters."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from procrastinate.adapters.standalone.runners import AsyncRunner, SyncRunner, T
 _ASYNC_ONLY = {"asyncpg"}
 _PSYCOPG = {"psycopg", "psycopg_async"}
 _TAKES_ENCODING = {"psycopg2", "pg8000"}
-"""Without it, these read text in the encoding of the database. asyncpg always asks for UTF-8."""
+"""These drivers decode text in the database's encoding unless it is set. asyncpg always requests UTF-8."""
 
 
 class Source(Protocol):
-    """A way to the database."""
+    """A source of connections to one database."""
 
     def make_sync(self) -> SyncRunner:
-        """What runs operations of synchronous code."""
+        """Return a runner for synchronous code."""
         ...
 
     def make_async(self) -> AsyncRunner:
-        """What runs operations of asynchronous code, in the running event loop."""
+        """Return a runner for asynchronous code in the running event loop."""
         ...
 
     def connect_args(self) -> ConnectArgs:
-        """What psycopg connects with, to the same database.
+        """Return psycopg's arguments for the same database.
 
         Raises
         ------
         ValueError
-            It cannot be told.
+            The arguments cannot be determined.
         """
         ...
 
 
 class PsycopgSource:
-    """psycopg's connection parameters, and options for the engines made of them."""
+    """psycopg's connection parameters, with options for the engines made from them."""
 
     def __init__(self, connect_args: ConnectArgs, options: Mapping[str, Any]) -> None:
         self._connect_args = connect_args
@@ -56,20 +56,20 @@ class PsycopgSource:
         return repr(self._connect_args)
 
     def make_sync(self) -> SyncRunner:
-        """An engine of psycopg's."""
+        """Return a psycopg engine's runner."""
         return EngineRunner(psycopg_engine(self._connect_args, **self._options), owned=True)
 
     def make_async(self) -> AsyncRunner:
-        """An asynchronous engine of psycopg's."""
+        """Return an asynchronous psycopg engine's runner."""
         return AsyncEngineRunner(psycopg_async_engine(self._connect_args, **self._options), owned=True)
 
     def connect_args(self) -> ConnectArgs:
-        """These parameters."""
+        """Return the parameters unchanged."""
         return self._connect_args
 
 
 class DriverSource:
-    """A URL of another driver. Where that is of the wrong kind (sync or async), psycopg takes its place."""
+    """A URL with another driver. psycopg serves the side, sync or async, that the driver does not support."""
 
     def __init__(self, url: sa.URL, options: Mapping[str, Any]) -> None:
         self._url = url
@@ -81,7 +81,7 @@ class DriverSource:
         return repr(str(self._url.set(password=None)))
 
     def make_sync(self) -> SyncRunner:
-        """The driver's engine, or psycopg's."""
+        """Return the runner of the driver's engine, or of psycopg's."""
         if self._is_async:
             return self._instead().make_sync()
         engine = self._engine()
@@ -89,7 +89,7 @@ class DriverSource:
         return EngineRunner(engine, owned=True)
 
     def make_async(self) -> AsyncRunner:
-        """The driver's asynchronous engine, or psycopg's."""
+        """Return the runner of the driver's asynchronous engine, or of psycopg's."""
         if not self._is_async:
             return self._instead().make_async()
         engine = create_async_engine(self._url, **self._options)
@@ -97,7 +97,7 @@ class DriverSource:
         return AsyncEngineRunner(engine, owned=True)
 
     def connect_args(self) -> ConnectArgs:
-        """The URL and the driver's ``connect_args``, translated."""
+        """Return the URL and the driver's ``connect_args``, translated for psycopg."""
         return engine_connect_args(self._engine())
 
     def _engine(self) -> sa.Engine:
@@ -120,15 +120,15 @@ class EngineSource:
         return repr(self._engine)
 
     def make_sync(self) -> SyncRunner:
-        """The engine."""
+        """Return a runner on the engine."""
         return EngineRunner(self._engine, owned=False)
 
     def make_async(self) -> AsyncRunner:
-        """The engine, from threads."""
+        """Return a runner that uses the engine from threads."""
         return ThreadRunner(self.make_sync())
 
     def connect_args(self) -> ConnectArgs:
-        """How the engine connects, translated."""
+        """Return the engine's connection arguments, translated for psycopg."""
         return engine_connect_args(self._engine)
 
 
@@ -142,37 +142,37 @@ class AsyncEngineSource:
         return repr(self._engine)
 
     def make_sync(self) -> SyncRunner:
-        """A small engine of psycopg's beside it: an asynchronous engine cannot serve synchronous code."""
+        """Return a runner on a small psycopg engine, because an asynchronous engine cannot serve synchronous code."""
         engine = psycopg_engine(self.connect_args(), pool_size=1, max_overflow=4)
         return EngineRunner(engine, owned=True)
 
     def make_async(self) -> AsyncRunner:
-        """The engine."""
+        """Return a runner on the engine."""
         return AsyncEngineRunner(self._engine, owned=False)
 
     def connect_args(self) -> ConnectArgs:
-        """How the engine connects, translated."""
+        """Return the engine's connection arguments, translated for psycopg."""
         return engine_connect_args(self._engine.sync_engine)
 
 
 def source_of(bind: Any, options: Mapping[str, Any]) -> Source:
-    """The source that a user means.
+    """Return the source for a user's URL or engine.
 
     Parameters
     ----------
     bind:
-        A URL, as text or :class:`sqlalchemy.URL`; an ``Engine`` or ``AsyncEngine``.
+        A URL, as a string or :class:`sqlalchemy.URL`, or an ``Engine`` or ``AsyncEngine``.
     options:
-        As :func:`sqlalchemy.create_engine`: for a URL only.
+        Options of :func:`sqlalchemy.create_engine`, for a URL only.
 
     Raises
     ------
     TypeError, ValueError
-        It cannot be used. The message does not repeat it: it may hold a password.
+        ``bind`` or ``options`` are invalid. The message does not repeat the URL, because it may contain a password.
     """
     if isinstance(bind, (sa.Engine, AsyncEngine)):
         if options:
-            raise TypeError(f"An engine has its options already: {', '.join(options)} go with a URL only")
+            raise TypeError(f"An engine already has its options: pass {', '.join(options)} with a URL only")
         _require_postgresql(bind.dialect.name)
         return EngineSource(bind) if isinstance(bind, sa.Engine) else AsyncEngineSource(bind)
     if isinstance(bind, str) and not _names_driver(bind):
@@ -196,7 +196,7 @@ def _psycopg_source(parameters: Mapping[str, Any], options: Mapping[str, Any]) -
 
 
 def _names_driver(text: str) -> bool:
-    """Whether a URL is one of SQLAlchemy's: any other is libpq's, with all that libpq understands."""
+    """True for a SQLAlchemy URL. Any other URL is parsed by libpq, with all of libpq's features."""
     scheme = re.match(r"([a-z0-9_+]+)://", text)
     if scheme is None:
         return False
@@ -207,7 +207,7 @@ def _names_driver(text: str) -> bool:
 
 def _parse_url(url: Any) -> sa.URL:
     if not isinstance(url, (str, sa.URL)):
-        raise TypeError(f"A URL, an Engine or an AsyncEngine is needed, not {type(url).__name__}")
+        raise TypeError(f"The database must be a URL, an Engine or an AsyncEngine, not {type(url).__name__}")
     try:
         return sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError):
@@ -226,4 +226,4 @@ def _require_known_driver(url: sa.URL) -> None:
 
 def _require_postgresql(name: str) -> None:
     if name not in ("postgresql", "postgres"):
-        raise ValueError(f"PostgreSQL is needed, and this leads to {name!r}")
+        raise ValueError(f"PostgreSQL is needed, not {name!r}")

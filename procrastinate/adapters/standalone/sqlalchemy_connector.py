@@ -1,4 +1,4 @@
-"""The general connector: over a URL, or over an engine of the user's."""
+"""The general connector, for a URL or a user's engine."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ from procrastinate.adapters.standalone.sources import source_of
 
 
 class SQLAlchemyConnector(EngineConnector):
-    """Jobs through SQLAlchemy, for synchronous and asynchronous code.
+    """Stores jobs through SQLAlchemy, for synchronous and asynchronous code.
 
     Parameters
     ----------
     bind:
-        A database URL: SQLAlchemy's (``postgresql+psycopg://``, ``+asyncpg``, ``+psycopg2``, ``+pg8000``) or libpq's
-        (``postgresql://``, which psycopg serves). Or an ``Engine`` or ``AsyncEngine``, whose settings are left alone
-        and which stays yours to dispose of.
+        A database URL, an ``Engine`` or an ``AsyncEngine``. The URL is SQLAlchemy's (``postgresql+psycopg://``,
+        ``+asyncpg``, ``+psycopg2``, ``+pg8000``) or libpq's (``postgresql://``, served by psycopg). The settings of an
+        engine stay unchanged, and you dispose of it yourself.
     worker_connect_args:
-        What psycopg connects a worker with: a connection string, or arguments of :func:`psycopg.connect`. Or a
-        function that returns either, which is called whenever a connection is made: passwords may change. Needed
-        for an engine that connects in a way that cannot be told from outside, as with ``creator``. The ``do_connect``
-        hooks of an engine are asked by themselves, for each connection.
+        psycopg's arguments for a worker: a connection string, or arguments of :func:`psycopg.connect`. Or a function
+        that returns either, which is called for each new connection because passwords may change. Only an engine whose
+        parameters cannot be read needs this argument, for example one with a ``creator``. ``do_connect`` hooks of an
+        engine are called for each connection without it.
     listen_connect_args:
-        What is different for the connections that listen, a worker's among them, in the same form. Behind PgBouncer in
-        transaction mode it is the way past it: ``"host=db port=5432"``. All else (user, password, database) is as for
-        the worker's other connections, and goes through the pooler.
+        Connection parameters that differ for listening connections, a worker's included, in the same form. Use them to
+        bypass PgBouncer in transaction mode: ``"host=db port=5432"``. All other parameters (user, password, database)
+        are those of the worker's other connections, which go through the pooler.
     json_dumps, json_loads:
-        How job arguments become JSON text and back; those of :mod:`json` by default.
+        Functions that convert job arguments to JSON text and back, by default those of :mod:`json`.
     engine_options:
-        As :func:`sqlalchemy.create_engine`, together with a URL.
+        Options of :func:`sqlalchemy.create_engine`, for a URL only.
 
     Raises
     ------
     TypeError, ValueError
-        ``bind`` is of another type, is no URL, or does not lead to PostgreSQL; ``listen_connect_args`` cannot be read.
+        ``bind`` has another type, is not a URL or does not lead to PostgreSQL, or ``listen_connect_args`` cannot be
+        parsed.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The import path that Django projects have in ``INSTALLED_APPS``. It hands on :mod:`procrastinate.adapters.django`."""
+"""The package that Django projects install in ``INSTALLED_APPS``. Re-exports :mod:`procrastinate.adapters.django`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hands on :mod:`procrastinate.adapters.django.admin`."""
+"""Re-exports :mod:`procrastinate.adapters.django.admin`."""
 
 from __future__ import annotations
 

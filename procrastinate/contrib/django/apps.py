@@ -1,4 +1,4 @@
-"""The Django application, as projects install it: ``"procrastinate.contrib.django"`` in ``INSTALLED_APPS``."""
+"""The Django application under its installed name: ``"procrastinate.contrib.django"`` in ``INSTALLED_APPS``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from procrastinate.adapters.django import apps
 
 
 class ProcrastinateConfig(apps.ProcrastinateConfig):
-    """The app under its installed name. Templates and static files are those of the adapter.
+    """The application under its installed name. Its templates and static files are the adapter's.
 
-    Django finds modules by the name, and files by the path: the admin, the models, the migrations and the command have
-    a module each in this package that hands on the adapter's.
+    Django finds modules by name and files by path. This package therefore re-exports the adapter's admin, models,
+    migrations and command.
     """
 
     name = "procrastinate.contrib.django"

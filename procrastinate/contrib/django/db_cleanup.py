@@ -1,4 +1,4 @@
-"""Hands on :mod:`procrastinate.adapters.django.db_cleanup`."""
+"""Re-exports :mod:`procrastinate.adapters.django.db_cleanup`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hands on :mod:`procrastinate.adapters.django.connector`."""
+"""Re-exports :mod:`procrastinate.adapters.django.connector`."""
 
 from __future__ import annotations
 

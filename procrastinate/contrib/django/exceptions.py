@@ -1,4 +1,4 @@
-"""Hands on :mod:`procrastinate.adapters.django.exceptions`."""
+"""Re-exports :mod:`procrastinate.adapters.django.exceptions`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hands on :mod:`procrastinate.adapters.django.healthchecks`."""
+"""Re-exports :mod:`procrastinate.adapters.django.healthchecks`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hands on :mod:`procrastinate.adapters.django.models`."""
+"""Re-exports :mod:`procrastinate.adapters.django.models`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hands on :mod:`procrastinate.adapters.django.project_app`."""
+"""Re-exports :mod:`procrastinate.adapters.django.project_app`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hands on :mod:`procrastinate.adapters.django.router`."""
+"""Re-exports :mod:`procrastinate.adapters.django.router`."""
 
 from __future__ import annotations
 

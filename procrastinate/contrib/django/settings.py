@@ -1,4 +1,4 @@
-"""Hands on :mod:`procrastinate.adapters.django.settings`."""
+"""Re-exports :mod:`procrastinate.adapters.django.settings`."""
 
 from __future__ import annotations
 

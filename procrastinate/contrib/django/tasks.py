@@ -1,4 +1,4 @@
-"""``TASKS = {"default": {"BACKEND": "procrastinate.contrib.django.tasks.ProcrastinateBackend"}}``."""
+"""The ``TASKS`` backend: ``{"default": {"BACKEND": "procrastinate.contrib.django.tasks.ProcrastinateBackend"}}``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hands on :mod:`procrastinate.adapters.django.connection_params`."""
+"""Re-exports :mod:`procrastinate.adapters.django.connection_params`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Sphinx extension: ``automodule`` documents tasks as the functions that they are.
+"""A Sphinx extension with which ``automodule`` documents tasks as functions.
 
 In ``conf.py``::
 
@@ -19,7 +19,7 @@ _CLASS_BASED = "autodoc_use_legacy_class_based"
 
 
 class TaskDocumenter(FunctionDocumenter):
-    """Documents a task with the signature and the docstring of its function."""
+    """Documents a task with its function's signature and docstring."""
 
     objtype = "procrastinate_task"
     directivetype = "function"
@@ -27,15 +27,15 @@ class TaskDocumenter(FunctionDocumenter):
 
     @classmethod
     def can_document_member(cls, member: Any, membername: str, isattr: bool, parent: Any) -> bool:
-        """Whether it is a task."""
+        """Return True for a task."""
         return isinstance(member, Task)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Called by Sphinx."""
+    """Register the documenter with Sphinx."""
     app.setup_extension("sphinx.ext.autodoc")
     if sphinx.version_info >= (9,):
-        # Documenters of one's own are for the autodoc that Sphinx 9 has kept beside the new one.
+        # Custom documenters need the old autodoc, which Sphinx 9 keeps next to the new one.
         app.config[_CLASS_BASED] = True
     app.add_autodocumenter(TaskDocumenter)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,4 +1,4 @@
-"""Where Procrastinate 3.x had it. New programs use a connector of :mod:`procrastinate`."""
+"""The import path of Procrastinate 3.x. New programs use a connector of :mod:`procrastinate`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A backend for Django's own Tasks framework: jobs of ``django.tasks`` on the project's queue.
+"""A backend for Django's Tasks framework that stores ``django.tasks`` jobs in the project's queue.
 
 Nothing here is imported unless the setting ``TASKS`` names the backend.
 """

@@ -1,4 +1,4 @@
-"""Which backend a job was enqueued on. A job says so itself: its task may be declared on another backend."""
+"""The backend that enqueued a job. The job stores it, because its task may be declared on another backend."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any
 from procrastinate.adapters.django.task_backend import framework
 
 DEFAULT = "default"
-"""The backend of jobs that name none."""
+"""The backend of jobs that do not name one."""
 
 _KEY = "backend"
 
 
 def as_stored(args: Sequence[Any], kwargs: Mapping[str, Any], alias: str) -> dict[str, Any]:
-    """The arguments of a job: what the task is called with, and the backend, where it is not the default."""
+    """Return a job's arguments: the task's arguments, and the backend if it is not the default."""
     arguments = {"args": framework.normalize_json(list(args)), "kwargs": framework.normalize_json(dict(kwargs))}
     return arguments if alias == DEFAULT else {**arguments, _KEY: alias}
 
 
 def enqueued_on(arguments: Mapping[str, Any]) -> str:
-    """The alias that the arguments of a job name."""
+    """Return the alias in a job's arguments."""
     alias = arguments.get(_KEY, DEFAULT)
     return alias if isinstance(alias, str) else DEFAULT
 
 
 def first_of_kind(kind: type[Any], candidates: Iterable[str]) -> Any:
-    """The first backend of that class; ``None`` where there is none.
+    """Return the first backend of a class, or None.
 
-    The candidates come first, and then all others: an alias that was renamed must not strand the jobs of before.
+    The candidates come first, then all other backends, so that jobs of a renamed alias still run.
     """
     for alias in dict.fromkeys([*candidates, *framework.task_backends]):
         backend = _backend(alias)
@@ -38,7 +38,7 @@ def first_of_kind(kind: type[Any], candidates: Iterable[str]) -> Any:
 
 
 def _backend(alias: str) -> Any:
-    """The backend; ``None`` where ``TASKS`` has none, or one whose package is not installed here."""
+    """Return the backend, or None if ``TASKS`` does not define it or its package is not installed here."""
     try:
         return framework.task_backends[alias]
     except framework.InvalidTaskBackend:

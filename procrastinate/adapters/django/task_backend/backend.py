@@ -1,4 +1,4 @@
-"""The backend: what the project calls. Its jobs are run by the project's workers (:mod:`.execution`)."""
+"""The backend that the project calls. The project's workers run its jobs (:mod:`.execution`)."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from procrastinate.validation import NAME_LENGTH
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ProcrastinateTask(framework.Task):  # type: ignore[misc]
-    """A task of ``django.tasks`` with what this queue can do: ``@task(retry=3, timeout=60)``, ``task.using(lock=...)``.
+    """A ``django.tasks`` task with this queue's options: ``@task(retry=3, timeout=60)``, ``task.using(lock=...)``.
 
-    ``None`` takes what the backend's ``OPTIONS`` say. The decorator takes these from Django 6.1 on.
+    ``None`` means the value in the backend's ``OPTIONS``. The decorator accepts these options from Django 6.1 on.
     """
 
     retry: RetryValue | None = dataclasses.field(default=None, hash=False)
@@ -53,7 +53,7 @@ class ProcrastinateTask(framework.Task):  # type: ignore[misc]
         on_conflict: OnConflict | None = None,
         **changes: Any,
     ) -> Any:
-        """The task with other defaults. ``retry`` and ``timeout`` stay: a worker takes them from the declared task."""
+        """Return the task with other defaults. Workers read ``retry`` and ``timeout`` from the declared task only."""
         for name in ("retry", "timeout"):
             if name in changes:
                 raise TypeError(f"{name} belongs to the declaration of the task, @task({name}=...), not to using()")
@@ -63,9 +63,9 @@ class ProcrastinateTask(framework.Task):  # type: ignore[misc]
 
 
 class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
-    """Keeps the tasks of ``django.tasks`` in the project's queue, on Django's own connection.
+    """Stores ``django.tasks`` jobs in the project's queue, on Django's own connection.
 
-    ``enqueue`` inside ``transaction.atomic()`` belongs to the transaction.
+    ``enqueue`` inside ``transaction.atomic()`` is part of the transaction.
     """
 
     task_class = ProcrastinateTask
@@ -80,19 +80,19 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
 
     @property
     def own_options(self) -> BackendOptions:
-        """``OPTIONS``, read. Raises where something is wrong with them; so does the system check."""
+        """The parsed ``OPTIONS``. Raises if they are invalid, which the system check reports."""
         if self._read is None:
             self._read = read_options(self.options)
         return self._read
 
     @property
     def job_manager(self) -> JobManager:
-        """The queue in the database of this backend."""
+        """The job manager for this backend's database."""
         database = self.own_options.database
         return app.job_manager if database is None else _job_manager(database)
 
     def validate_task(self, task: Any) -> None:
-        """Refuse what cannot be run, when it is declared: a project's start tells, not its worker."""
+        """Refuse a task that cannot run at its declaration, so that the project's start fails and not its worker."""
         super().validate_task(task)
         if len(task.module_path) > NAME_LENGTH:
             raise framework.InvalidTask(
@@ -109,12 +109,12 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
             raise framework.InvalidTask(str(error)) from error
 
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        """Store a job that runs the task, and return its result, which is still to come.
+        """Store a job for the task and return its pending result.
 
         Raises
         ------
         AlreadyEnqueued
-            A job is waiting under the same queueing lock.
+            Another job waits under the same queueing lock.
         """
         task = self._own(task)
         arguments = aliases.as_stored(args, kwargs, self.alias)
@@ -124,7 +124,7 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
         return result
 
     async def aenqueue(self, task: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        """As :meth:`enqueue`."""
+        """Store a job like :meth:`enqueue`, from asynchronous code."""
         task = self._own(task)
         arguments = aliases.as_stored(args, kwargs, self.alias)
         job_id = await self._deferrer(task).defer_async(**arguments)
@@ -133,7 +133,7 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
         return result
 
     def _own(self, task: Any) -> Any:
-        """The task, on this backend: what is enqueued here runs and is looked up with the options of this one."""
+        """Return the task bound to this backend, whose options then apply to its run and its result."""
         if task.backend != self.alias:
             return task.using(backend=self.alias)
         self.validate_task(task)
@@ -153,12 +153,12 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
         )
 
     def get_result(self, result_id: str) -> Any:
-        """The result of that id, from any process.
+        """Return the result with this id, from any process.
 
         Raises
         ------
         TaskResultDoesNotExist
-            There is no such job (any more), or it is not one of ``django.tasks``.
+            The job does not exist (any more), or is not a ``django.tasks`` job.
         """
         try:
             stored = self.job_manager.get_result(_job_id(result_id))
@@ -167,7 +167,7 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
         return to_task_result(stored, self._backend_of(stored).alias)
 
     async def aget_result(self, result_id: str) -> Any:
-        """As :meth:`get_result`."""
+        """Return a result like :meth:`get_result`, from asynchronous code."""
         try:
             stored = await self.job_manager.get_result_async(_job_id(result_id))
         except exceptions.NoResult as error:
@@ -175,20 +175,20 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
         return to_task_result(stored, self._backend_of(stored).alias)
 
     def _backend_of(self, stored: Result) -> ProcrastinateBackend:
-        """The backend that the job was enqueued on. It is this one, where TASKS has none of that alias any more."""
+        """Return the backend that enqueued the job, or this one if ``TASKS`` no longer has that alias."""
         candidates = aliases.enqueued_on(stored.job.task_kwargs), self.alias
         backend: ProcrastinateBackend | None = aliases.first_of_kind(ProcrastinateBackend, candidates)
         return backend or self
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
-        """What is wrong with the entry of ``TASKS``."""
+        """Return the problems of this entry of ``TASKS``."""
         return [*super().check(**kwargs), *self._problems()]
 
     def _problems(self) -> Iterator[checks.CheckMessage]:
         name = f"TASKS[{self.alias!r}]"
         if not any(isinstance(config, ProcrastinateConfig) for config in apps.get_app_configs()):
             hint = 'Add "procrastinate.contrib.django" to INSTALLED_APPS.'
-            yield checks.Error(f"{name} needs the app of Procrastinate.", hint=hint, id="procrastinate.E020")
+            yield checks.Error(f"{name} needs Procrastinate's app.", hint=hint, id="procrastinate.E020")
         try:
             options = self.own_options
         except (TypeError, ValueError, ImportError) as error:
@@ -200,27 +200,27 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
 
 @functools.cache
 def _job_manager(database: str) -> JobManager:
-    """One for each database, whatever the number of backends: Django builds those per thread, and each connector has an
-    engine, with the statements that it has compiled.
+    """Return one manager per database. Django builds backends per thread, and each connector has an engine with its
+    cache of compiled statements.
     """
     return JobManager(DjangoConnector(database))
 
 
 def _database_problems(name: str, alias: str) -> Iterator[checks.CheckMessage]:
     if alias not in connections:
-        hint = f"There are: {', '.join(connections)}."
+        hint = f"The databases are: {', '.join(connections)}."
         yield checks.Error(f"{name} is {alias!r}, which is not in DATABASES.", hint=hint, id="procrastinate.E022")
     elif connections[alias].vendor != "postgresql":
         yield checks.Error(f"{name}: the database {alias!r} is not PostgreSQL.", id="procrastinate.E023")
 
 
 def _of_call(lock: Lock | None) -> Lock | None:
-    """A lock of all arguments is one of what the task is called with, whatever the backend."""
+    """Limit a lock on all arguments to the call's own arguments, so that the backend does not matter."""
     return by_arguments("args", "kwargs") if isinstance(lock, ArgumentLock) and not lock.names else lock
 
 
 def _aware(moment: Any) -> Any:
-    """Without ``USE_TZ``, Django's datetimes are naive, in the project's time zone."""
+    """Make a naive datetime aware. Without ``USE_TZ``, Django's datetimes are naive, in the project's time zone."""
     if moment is not None and not django_settings.USE_TZ and timezone.is_naive(moment):
         return timezone.make_aware(moment)
     return moment

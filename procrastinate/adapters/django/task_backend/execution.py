@@ -1,4 +1,4 @@
-"""How a worker runs a task of ``django.tasks``: as a task of the project's app, made when its first job comes."""
+"""How a worker runs a ``django.tasks`` task: as a task of the project's app, made when its first job arrives."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from procrastinate.worker.outcome import RunResult, decide
 
 
 def find(name: str, alias: str, blueprint: Blueprint) -> Task[Any, Any, Any] | None:
-    """The task at that path, as a task of the app; ``None`` where there is none.
+    """Return the task at a path as a task of the app, or None.
 
     Parameters
     ----------
     alias:
-        The backend that the job was enqueued on, by its key in ``TASKS``. The backend of the declaration counts only
-        where ``TASKS`` has no backend of this kind under that alias.
+        The key in ``TASKS`` of the backend that enqueued the job. If ``TASKS`` has no backend of this kind under that
+        alias, the backend of the task's declaration is used.
     """
     declared = declared_task(name)
     if declared is None:
@@ -44,9 +44,9 @@ def find(name: str, alias: str, blueprint: Blueprint) -> Task[Any, Any, Any] | N
 
 
 def stand_in(name: str, alias: str, error: BaseException, blueprint: Blueprint) -> Task[Any, Any, Any]:
-    """A task that raises what was raised while the real one was looked for.
+    """Return a task that raises the error of the failed lookup.
 
-    So the error is one of the run: it is logged and kept, and the backend's ``retry`` decides on it.
+    The error is then an error of the run. It is logged and stored, and the backend's ``retry`` applies.
     """
 
     async def run(*args: Any, **kwargs: Any) -> Any:
@@ -63,7 +63,7 @@ def _backend(*candidates: str) -> ProcrastinateBackend | None:
 
 
 def as_app_task(declared: Any, backend: ProcrastinateBackend, blueprint: Blueprint) -> Task[Any, Any, Any]:
-    """The task that a worker runs for one of ``django.tasks``."""
+    """Return the app task that runs a ``django.tasks`` task."""
     options = backend.own_options
     retry = getattr(declared, "retry", None)
     timeout = getattr(declared, "timeout", None)
@@ -87,7 +87,8 @@ def _sync_run(declared: Any, sender: type[ProcrastinateBackend], alias: str) -> 
             value = framework.normalize_json(declared.func(*_given(declared, result, args), **kwargs))
         except BaseException as error:
             if _settle(result, context, error):
-                framework.task_finished.send(sender, task_result=result)  # here: Django's logger looks for the error
+                # Inside the except block, because Django's logger reads the error.
+                framework.task_finished.send(sender, task_result=result)
             raise
         succeeded(result, value)
         framework.task_finished.send(sender, task_result=result)
@@ -115,7 +116,7 @@ def _async_run(declared: Any, sender: type[ProcrastinateBackend], alias: str) ->
 
 
 async def _send_finished(sender: Any, result: Any, error: BaseException) -> None:
-    """While the error is being handled: Django's logger looks for it, in the thread of the asynchronous ORM."""
+    """Send ``task_finished`` while the error is handled. Django's logger reads it in the async ORM's thread."""
     traceback = error.__traceback__
     try:
         raise error
@@ -134,7 +135,7 @@ def _given(declared: Any, result: Any, args: list[Any]) -> list[Any]:
 
 
 def _settle(result: Any, context: JobContext, error: BaseException) -> bool:
-    """Write down what becomes of a job that raised, and say whether it has ended."""
+    """Update the result of a job that raised. Return True if the job has ended."""
     reason = context.abort_reason()
     if reason is AbortReason.TIMEOUT:
         error = exceptions.TaskTimeout()

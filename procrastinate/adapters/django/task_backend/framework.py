@@ -1,4 +1,4 @@
-"""The Tasks framework: Django's own from Django 6.0, the package ``django-tasks`` before."""
+"""The Tasks framework: ``django.tasks`` from Django 6.0 on, the package ``django-tasks`` for earlier versions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _module(name: str = "") -> Any:
 
 if importlib.util.find_spec(NAME) is None:
     raise ImproperlyConfigured(
-        f"Django {django.get_version()} has no Tasks framework: install the package django-tasks, or a newer Django"
+        f"Django {django.get_version()} has no Tasks framework: install the package django-tasks or a newer Django"
     )
 
 _base, _exceptions, _signals = _module(".base"), _module(".exceptions"), _module(".signals")

@@ -1,4 +1,4 @@
-"""What can be set for the tasks of a backend: in ``OPTIONS``, for all of them, and with ``@task(...)`` for one."""
+"""Options for the tasks of a backend: ``OPTIONS`` applies to all tasks, ``@task(...)`` to one."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class BackendOptions:
     Attributes
     ----------
     database:
-        The key of ``DATABASES`` where the jobs are; ``None`` for the one of the project's app.
+        The key in ``DATABASES`` of the database with the jobs. ``None`` means the database of the project's app.
     retry:
-        ``True``, a number of retries, a retry strategy, the dotted path of one, or a dict of what
-        :class:`~procrastinate.retry.RetryStrategy` takes.
+        ``True``, a number of retries, a retry strategy, the dotted path of one, or a dict of arguments for
+        :class:`~procrastinate.retry.RetryStrategy`.
     timeout:
-        Seconds that a run may take.
+        The maximum seconds of a run.
     lock, queueing_lock, on_conflict:
-        As for :meth:`procrastinate.App.task`. A lock made from the arguments of a job gets them as the two keys
+        As for :meth:`procrastinate.App.task`. A lock that depends on a job's arguments sees them under the keys
         ``args`` and ``kwargs``.
     """
 
@@ -46,17 +46,17 @@ NAMES = tuple(field.name for field in dataclasses.fields(BackendOptions))
 
 
 def read_options(given: Mapping[str, Any]) -> BackendOptions:
-    """The options of an entry of ``TASKS``.
+    """Parse the ``OPTIONS`` of an entry of ``TASKS``.
 
     Raises
     ------
     TypeError, ValueError, ImportError
-        There is no such option, or its value is none. The message names it.
+        An option is unknown or its value is invalid. The message names it.
     """
     for name in given:
         if name not in NAMES:
             similar = difflib.get_close_matches(str(name), NAMES, n=1)
-            hint = f"is it {similar[0]} that you mean?" if similar else f"there are {', '.join(NAMES)}"
+            hint = f"do you mean {similar[0]}?" if similar else f"the options are {', '.join(NAMES)}"
             raise TypeError(f"{name!r} is not an option of this backend: {hint}")
     values = {**given, "retry": read_retry(given.get("retry", False))}
     options = BackendOptions(**values)
@@ -66,7 +66,7 @@ def read_options(given: Mapping[str, Any]) -> BackendOptions:
 
 
 def read_retry(retry: Any) -> RetryValue:
-    """The retry strategy that a setting describes."""
+    """Return the retry value that a setting describes."""
     if isinstance(retry, Mapping):
         return RetryStrategy(**retry)
     if isinstance(retry, str):

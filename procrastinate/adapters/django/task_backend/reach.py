@@ -1,4 +1,4 @@
-"""Which modules the name of a task in a row may lead to: each role that may insert a job chooses the name."""
+"""The modules that a stored task name may import. Any role that may insert a job chooses the name."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from django.apps import apps
 from django.conf import settings
 
 _PROGRAMS = ("__main__", "management", "migrations")
-"""Parts of a module's path that name a program, or what Django runs itself."""
+"""Parts of a module path that name a program, or modules that Django runs itself."""
 
 
 def is_within_reach(module_path: str) -> bool:
-    """Return whether a job may have the module imported: it is loaded already, or belongs to the project.
+    """Return True if a job may import the module: it is loaded already or belongs to the project.
 
-    What belongs to the project is in the package of an installed app, or beside the module of settings. Any other
-    module on the path stays out, since an import runs it.
+    The project consists of the packages of installed apps and the package of the settings module. All other modules on
+    the path are out of reach, because importing a module runs it.
     """
     if module_path in sys.modules:
         return True

@@ -1,4 +1,4 @@
-"""``TaskResult`` of ``django.tasks``, from what the queue knows of a job."""
+"""``TaskResult`` objects of ``django.tasks``, built from a stored job."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _STATUS = {
     Status.ABORTING: framework.TaskResultStatus.RUNNING,
     Status.SUCCEEDED: framework.TaskResultStatus.SUCCESSFUL,
 }
-"""The others have failed: ``django.tasks`` knows neither cancelled nor aborted jobs."""
+"""Any other status is FAILED: ``django.tasks`` has no status for cancelled and aborted jobs."""
 
 _STOPPED = {Status.CANCELLED: "The job was cancelled.\n", Status.ABORTED: "The job was aborted.\n"}
 
 
 def declared_task(name: str) -> Any:
-    """The task of ``django.tasks`` that is declared at that path; ``None`` where there is none.
+    """Return the ``django.tasks`` task declared at a path, or None.
 
-    What a module raises while it is imported is raised here, too: that it lacks a package of its own, for example.
+    An exception during the module's import propagates, for example that a dependency of the module is missing.
     """
     module_path, _, attribute = name.rpartition(".")
     if not module_path or not is_within_reach(module_path):
@@ -47,7 +47,7 @@ def declared_task(name: str) -> Any:
 
 
 def new_result(task: Any, job_id: int, alias: str, arguments: dict[str, Any]) -> Any:
-    """Of a job that has just been stored."""
+    """Return the result of a job that has just been stored."""
     return framework.TaskResult(
         task=task,
         id=str(job_id),
@@ -65,12 +65,12 @@ def new_result(task: Any, job_id: int, alias: str, arguments: dict[str, Any]) ->
 
 
 def to_task_result(stored: Result, alias: str) -> Any:
-    """Of a job as it is stored, on the backend of that alias.
+    """Return the result of a stored job, on the backend with this alias.
 
     Raises
     ------
     TaskResultDoesNotExist
-        It is not a job of ``django.tasks``, or its task is gone.
+        The job is not a ``django.tasks`` job, or its task no longer exists.
     """
     declared = declared_task(stored.job.task_name)
     if declared is None or not {"args", "kwargs"} <= stored.job.task_kwargs.keys():
@@ -95,7 +95,7 @@ def to_task_result(stored: Result, alias: str) -> Any:
 
 
 def _as_django_has(moment: datetime.datetime | None) -> datetime.datetime | None:
-    """As :func:`django.utils.timezone.now` gives it: naive in the project's time zone without ``USE_TZ``."""
+    """Convert a datetime like :func:`django.utils.timezone.now`: naive, in the project's zone, without ``USE_TZ``."""
     if moment is None or django_settings.USE_TZ:
         return moment
     return timezone.make_naive(moment, timezone.get_default_timezone())
@@ -103,7 +103,7 @@ def _as_django_has(moment: datetime.datetime | None) -> datetime.datetime | None
 
 def _as_enqueued(declared: Any, job: Job, alias: str) -> Any:
     options = {"priority": job.priority, "queue_name": job.queue, "run_after": _as_django_has(job.scheduled_at)}
-    for changes in (options, {}):  # the settings may have changed since: it is a job of that task all the same
+    for changes in (options, {}):  # the settings may have changed, but the job still belongs to that task
         with contextlib.suppress(framework.InvalidTask):
             return declared.using(backend=alias, **changes)
     return declared
@@ -119,29 +119,29 @@ def _errors(stored: Result) -> Iterator[Any]:
 
 
 def succeeded(result: Any, value: Any) -> None:
-    """Write down that the task has returned."""
+    """Record that the task returned."""
     _set(result, status=framework.TaskResultStatus.SUCCESSFUL, finished_at=timezone.now(), _return_value=value)
 
 
 def waiting(result: Any, error: BaseException) -> None:
-    """Write down that the task has raised, and is tried again."""
+    """Record that the task raised and will be retried."""
     result.errors.append(_task_error(error))
     _set(result, status=framework.TaskResultStatus.READY)
 
 
 def failed(result: Any, error: BaseException) -> None:
-    """Write down that the task has raised, for good."""
+    """Record that the task raised and will not be retried."""
     result.errors.append(_task_error(error))
     _set(result, status=framework.TaskResultStatus.FAILED, finished_at=timezone.now())
 
 
 def _task_error(error: BaseException) -> Any:
-    """The error as it is kept with the job, and as the result will have it when it is read back."""
+    """Return the error in the form in which it is stored with the job."""
     kept = describe(error)
     return framework.TaskError(exception_class_path=kept.exception_class, traceback=kept.traceback)
 
 
 def _set(result: Any, **values: Any) -> None:
-    """A result is frozen for those who are given it; a backend brings it up to date."""
+    """Set fields of a result. Results are frozen for users, but a backend updates them."""
     for name, value in values.items():
         object.__setattr__(result, name, value)

@@ -1,4 +1,4 @@
-"""Hands on :mod:`procrastinate.adapters.django.migrations`. Django looks for migrations by the installed name."""
+"""Re-exports :mod:`procrastinate.adapters.django.migrations`, because Django uses the name of the installed app."""
 
 from __future__ import annotations
 

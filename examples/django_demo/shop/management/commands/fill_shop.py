@@ -1,4 +1,4 @@
-"""``manage.py fill_shop``: orders, and jobs that will be in every state once a worker runs."""
+"""``manage.py fill_shop``: place orders, and defer jobs that reach every state once a worker runs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ ORDERS = 100
 
 
 class Command(BaseCommand):
-    """Fills the shop for a visitor of its admin."""
+    """Fills the shop, so that the admin shows jobs in every state."""
 
-    help = "Place orders, and defer jobs that will be in every state once a worker runs."
+    help = "Place orders, and defer jobs that reach every state once a worker runs."
 
     @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
-        """Payments succeed, and some fail; besides them, one job at least for each other state."""
+        """Place orders, of which some payments fail, and defer at least one job for each other state."""
         orders = [place(customer=f"Customer {number}", amount="12.50") for number in range(1, ORDERS + 1)]
         for order in orders[:5]:
             ask_for_review.configure(schedule_in={"days": 3}).defer(order_id=order.pk)  # todo

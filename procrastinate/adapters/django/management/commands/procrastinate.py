@@ -23,22 +23,22 @@ _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 class Command(BaseCommand):
-    """What the ``procrastinate`` command does, but for ``schema``: that is ``manage.py migrate`` here."""
+    """The ``procrastinate`` command without ``schema``, which is ``manage.py migrate`` in Django."""
 
     help = "Run a worker of this project, defer a job, check the set-up, or look at the queue."
 
     def create_parser(self, *args: Any, **kwargs: Any) -> CommandParser:
-        """As every command's; and what it gives to all commands is remembered for the sub-commands."""
+        """Create the parser and remember Django's common arguments for the sub-commands."""
         self._common_arguments: list[tuple[tuple[str, ...], dict[str, Any]]] = []
         return super().create_parser(*args, **kwargs)
 
     def add_base_argument(self, parser: CommandParser, *args: Any, **kwargs: Any) -> None:
-        """One of those that Django gives to all commands: ``--settings``, ``--traceback``, ``-v`` ..."""
+        """Remember an argument that Django adds to all commands: ``--settings``, ``--traceback``, ``-v`` ..."""
         super().add_base_argument(parser, *args, **kwargs)
         self._common_arguments.append((args, kwargs))
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """One sub-command each, with the arguments that it has outside Django."""
+        """Add the sub-commands, each with the arguments that it has outside Django."""
         commands = parser.add_subparsers(required=True, metavar="command")
         worker = self._add_command(commands, "worker", self._worker, "run jobs until stopped")
         cli.add_worker_arguments(worker)
@@ -51,7 +51,7 @@ class Command(BaseCommand):
         cli.add_shell_arguments(shell)
 
     def _add_command(self, commands: Any, name: str, run: Callable[..., None], help_: str) -> CommandParser:
-        """A sub-command, which takes Django's own arguments, too. Not given there, they are what came before it."""
+        """Add a sub-command that also accepts Django's own arguments, before or after its name."""
         parser: CommandParser = commands.add_parser(name, help=help_, formatter_class=DjangoHelpFormatter)
         for flags, options in (*self._common_arguments, _SKIP_CHECKS):
             parser.add_argument(*flags, **{**options, "default": argparse.SUPPRESS})
@@ -66,7 +66,7 @@ class Command(BaseCommand):
             raise CommandError(quoted_lines(str(error))) from error
 
     def _worker(self, app: Any, arguments: argparse.Namespace) -> None:
-        if not logging.getLogger("procrastinate").hasHandlers():  # LOGGING does not say where its logs go
+        if not logging.getLogger("procrastinate").hasHandlers():  # LOGGING does not configure these logs
             level = _LOG_LEVELS.get(arguments.verbosity, logging.DEBUG)
             logging.basicConfig(level=logging.WARNING, format=_LOG_FORMAT)
             logging.getLogger("procrastinate").setLevel(level)

@@ -1,4 +1,4 @@
-"""Hands on :mod:`procrastinate.adapters.django.management.commands.procrastinate`."""
+"""Re-exports :mod:`procrastinate.adapters.django.management.commands.procrastinate`."""
 
 from __future__ import annotations
 
