@@ -247,7 +247,7 @@ class App(Blueprint):
         return self.job_manager.check_connection()
 
     async def check_connection_async(self) -> bool:
-        """Do the same as :meth:`check_connection`, asynchronously."""
+        """Asynchronous version of :meth:`check_connection`."""
         return await self.job_manager.check_connection_async()
 
     def open(self, pool_or_engine: Any = None) -> Self:

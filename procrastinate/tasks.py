@@ -265,7 +265,7 @@ class Task(Generic[P, R, Args]):
         return self._deferrer().defer(**task_kwargs)
 
     async def defer_async(self, *_: Args.args, **task_kwargs: Args.kwargs) -> int:
-        """Do the same as :meth:`defer`, asynchronously."""
+        """Asynchronous version of :meth:`defer`."""
         self._refuse_positional(_)
         return await self._deferrer().defer_async(**task_kwargs)
 
@@ -274,7 +274,7 @@ class Task(Generic[P, R, Args]):
         return self._deferrer().batch_defer(*task_kwargs)
 
     async def batch_defer_async(self, *task_kwargs: JSONDict) -> list[int]:
-        """Do the same as :meth:`batch_defer`, asynchronously."""
+        """Asynchronous version of :meth:`batch_defer`."""
         return await self._deferrer().batch_defer_async(*task_kwargs)
 
     def configure(self, **options: Unpack[ConfigureTaskOptions]) -> JobDeferrer:
