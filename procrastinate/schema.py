@@ -47,7 +47,7 @@ class SchemaManager:
         self.connector.get_sync_connector().run(runner.upgrade)
 
     async def apply_schema_async(self) -> None:
-        """Asynchronous version of :meth:`apply_schema`."""
+        """As :meth:`apply_schema`."""
         await self.connector.run_async(runner.upgrade)
 
     def check_schema(self) -> None:
@@ -66,7 +66,7 @@ class SchemaManager:
         _compare(self.connector.get_sync_connector().run(revisions.fit_revision))
 
     async def check_schema_async(self) -> None:
-        """Asynchronous version of :meth:`check_schema`."""
+        """As :meth:`check_schema`."""
         _compare(await self.connector.run_async(revisions.fit_revision))
 
 
