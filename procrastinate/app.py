@@ -1,4 +1,4 @@
-"""The app: tasks, and the connection on which they are deferred and run."""
+"""The app: a set of tasks and the database connection that defers and runs their jobs."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ logger = get_logger(__name__)
 
 
 class App(Blueprint):
-    """Tasks, and the database where their jobs wait.
+    """A set of tasks and the connection to the database that stores their jobs.
 
     Parameters
     ----------
     connector:
-        A connector, a database URL, a SQLAlchemy ``Engine`` or ``AsyncEngine``.
+        A connector, a database URL, or a SQLAlchemy ``Engine`` or ``AsyncEngine``.
     import_paths:
-        Modules that declare tasks: a worker imports them before it starts.
+        Dotted names of the modules that declare tasks. A worker imports them before it starts.
     worker_defaults:
-        Options for ``run_worker``, unless the call says otherwise; for the worker command, ``processes`` and
-        ``uvloop``, too.
+        Default options for ``run_worker`` and the worker command. The command also reads ``processes`` and ``uvloop``.
     periodic_defaults:
-        ``{"max_delay": seconds}``: how old the last tick of a periodic task may be for a starting worker to defer it
-        (600 by default).
+        ``{"max_delay": seconds}``, 600 by default. A starting worker defers the last tick of a periodic task only if
+        the tick is at most this old.
     check_arguments:
-        Whether ``defer`` refuses arguments that the function of a task cannot be called with.
+        If true, ``defer`` raises ``TypeError`` for arguments that do not fit the signature of the task's function.
     min_retention_hours:
-        Hours for which jobs of the built-in task ``remove_old_jobs`` leave every finished job, whatever they ask for. A
-        role that may only insert jobs can defer one.
+        The built-in task ``remove_old_jobs`` keeps every finished job for at least this many hours, even if its
+        arguments ask for less. The limit matters because a role that may only insert jobs can defer that task.
 
     Raises
     ------
     TypeError, ValueError
-        ``periodic_defaults`` or ``worker_defaults`` has something else than its options, or ``import_paths`` is a text.
+        ``periodic_defaults`` or ``worker_defaults`` has an unknown option or an invalid value, or ``import_paths`` is a
+        string.
     """
 
     def __init__(
@@ -76,63 +76,63 @@ class App(Blueprint):
         self._register_builtin_tasks()
 
     def _check_worker_defaults(self) -> None:
-        """A worker would fail with them, at night; a wrong value is refused where it is written."""
+        """Refuse invalid worker options now, so that the error points at their declaration and not at a later start."""
         command_settings(self.worker_defaults)
         Worker(self, **worker_options(self.worker_defaults))
 
     @classmethod
     def from_path(cls, dotted_path: str) -> App:
-        """The app at ``package.module.name``.
+        """Import and return the app at ``package.module.name``.
 
         Raises
         ------
         LoadFromPathError
-            There is none.
+            The path does not lead to an app.
         """
         return paths.load_from_path(dotted_path, App)
 
     @property
     def job_manager(self) -> JobManager:
-        """Every operation on the queue."""
+        """The :class:`~procrastinate.manager.JobManager`, with every operation on the queue."""
         return self._job_manager
 
     @property
     def schema_manager(self) -> SchemaManager:
-        """Applies the schema, and prints it."""
+        """The :class:`~procrastinate.schema.SchemaManager`, which applies and prints the database schema."""
         return SchemaManager(self.connector)
 
     def find_task(self, name: str) -> Task[Any, Any, Any] | None:
-        """The task that a job of that name runs; ``None`` where there is none."""
+        """Return the task with this name or alias, or ``None``."""
         return self.tasks.get(name)
 
     def queues_of_tasks(self) -> set[str] | None:
-        """The queues that the tasks and their schedules name: where jobs come by themselves. ``None``: any may be."""
+        """Return the queues named by tasks and periodic schedules. ``None`` means that jobs may be in any queue."""
         scheduled = (one.configure_kwargs.get("queue") for one in self.periodic_registry.periodic_tasks.values())
         return {task.queue for task in self.tasks.values()} | set(filter(None, scheduled))
 
     def find_task_of(self, job: Job) -> Task[Any, Any, Any] | None:
-        """The task that this job runs; ``None`` where there is none."""
+        """Return the task that this job runs, or ``None`` if the app does not have it."""
         return self.find_task(job.task_name)
 
     def will_configure_task(self) -> None:
-        """An app's tasks can be deferred."""
+        """Do nothing: tasks of an app can always be deferred."""
 
     def configure_task(
         self, name: str, *, allow_unknown: bool = True, **options: Unpack[ConfigureTaskOptions]
     ) -> JobDeferrer:
-        """The pattern for jobs of a task that is known by its name alone.
+        """Return a deferrer for jobs of the task with this name, which may be declared in another program.
 
         Parameters
         ----------
         allow_unknown:
-            Whether the task may be one that this app does not have, but a worker's will.
+            If true, the name may be unknown to this app. The app of the worker must know it.
         options:
-            As :meth:`Task.configure <procrastinate.tasks.Task.configure>`.
+            The same options as :meth:`Task.configure <procrastinate.tasks.Task.configure>`.
 
         Raises
         ------
         TaskNotFound
-            The app does not have it, and ``allow_unknown`` is false.
+            The app has no such task, and ``allow_unknown`` is false.
         """
         task = self.tasks.get(name)
         if task is not None:
@@ -145,7 +145,10 @@ class App(Blueprint):
         return configure_task(name=name, job_manager=self.job_manager, **options)
 
     def with_connector(self, connector: Any) -> App:
-        """An app with the same tasks on another connector. To swap it for a while, see :meth:`replace_connector`."""
+        """Return a copy of the app with the same tasks and another connector.
+
+        To swap the connector of this app for a while, use :meth:`replace_connector`.
+        """
         app = copy.copy(self)
         app.connector = as_connector(connector)
         app._job_manager = JobManager(app.connector)
@@ -153,7 +156,7 @@ class App(Blueprint):
 
     @contextlib.contextmanager
     def replace_connector(self, connector: Any) -> Iterator[App]:
-        """Use another connector inside the ``with`` block: in tests, or in a script that runs a worker."""
+        """Use another connector inside the ``with`` block, for example in tests."""
         before = self.connector
         self._set_connector(as_connector(connector))
         try:
@@ -171,42 +174,48 @@ class App(Blueprint):
             self.add_task_alias(task, name.removeprefix(f"{builtin_tasks.NAMESPACE}:"))
 
     def perform_import_paths(self) -> None:
-        """Import the modules of ``import_paths``."""
+        """Import the modules listed in ``import_paths``."""
         paths.import_all(self.import_paths, why=self._why_imported)
         logger.debug(
             "The modules with tasks are imported", extra={"action": "imported_tasks", "tasks": list(self.tasks)}
         )
 
     def _why_imported(self, path: str) -> str:
-        """Why this module is imported, for the note of an error."""
+        """Return the reason for importing this module. It becomes a note on an import error."""
         return "It is one of the app's import_paths"
 
     # Worker
 
     def make_worker(self, **options: Unpack[WorkerOptions]) -> Worker:
-        """A worker that has yet to run, for those who also stop it: ``await worker.run()``, ``worker.stop()``.
+        """Return a worker without starting it. Start it with ``await worker.run()``, stop it with ``worker.stop()``.
 
         Parameters
         ----------
         options:
-            As :class:`~procrastinate.worker.Worker`.
+            The options of :class:`~procrastinate.worker.Worker`. They override the app's ``worker_defaults``.
         """
         self.perform_import_paths()
         merged: WorkerOptions = {**worker_options(self.worker_defaults), **options}
         return Worker(self, **merged)
 
     async def run_worker_async(self, **options: Unpack[WorkerOptions]) -> None:
-        """Run a worker until it is stopped, in a running event loop. Cancelling it stops it gracefully.
+        """Run a worker in the running event loop until it stops. Cancelling this coroutine stops it gracefully.
 
         Parameters
         ----------
         options:
-            As :class:`~procrastinate.worker.Worker`.
+            The options of :class:`~procrastinate.worker.Worker`. They override the app's ``worker_defaults``.
         """
         await self.make_worker(**options).run()
 
     def run_worker(self, **options: Unpack[WorkerOptions]) -> None:
-        """Run a worker until it is stopped. Opens the app, and closes it afterwards."""
+        """Open the app, run a worker until it stops, and close the app.
+
+        Parameters
+        ----------
+        options:
+            The options of :class:`~procrastinate.worker.Worker`. They override the app's ``worker_defaults``.
+        """
 
         async def run() -> None:
             async with self.open_async():
@@ -215,47 +224,59 @@ class App(Blueprint):
         exits.run(run())
 
     def adopt_context(self, context: contextvars.Context) -> None:
-        """Set here the context variables that are set there: a sync task has run there, in another thread."""
+        """Copy the context variables of a sync task, which ran in another thread, into the current context."""
         here = contextvars.copy_context()
         for variable, value in context.items():
             if variable not in here or here[variable] is not value:
                 variable.set(value)
 
     def caller_thread(self) -> CallerThread:
-        """Where the sync code of a test runs that runs jobs itself."""
+        """Return the thread for sync tasks that a test runs itself."""
         return PlainCallerThread()
 
     # Connection
 
     def check_connection(self) -> bool:
-        """Whether the database can be reached and has the tables."""
+        """Return true if the database has the tables of Procrastinate.
+
+        Raises
+        ------
+        ConnectorException
+            The database cannot be reached.
+        """
         return self.job_manager.check_connection()
 
     async def check_connection_async(self) -> bool:
-        """As :meth:`check_connection`."""
+        """Asynchronous version of :meth:`check_connection`."""
         return await self.job_manager.check_connection_async()
 
     def open(self, pool_or_engine: Any = None) -> Self:
-        """Open the app for synchronous use; also as ``with app.open():``.
+        """Open the app for synchronous use. ``with app.open():`` also closes it.
 
         Parameters
         ----------
         pool_or_engine:
-            Use this instead of making one's own. It stays yours to close.
+            A connection pool or engine to use instead of a new one. The app does not close it.
         """
         self.connector.get_sync_connector().open(pool_or_engine)
         return self
 
     def close(self) -> None:
-        """Close what :meth:`open` opened."""
+        """Close the connections that :meth:`open` opened."""
         self.connector.get_sync_connector().close()
 
     def open_async(self, pool: Any = None) -> AwaitableContext:
-        """Open the app for asynchronous use: ``await app.open_async()``, or ``async with app.open_async():``."""
+        """Open the app for asynchronous use. ``async with app.open_async():`` also closes it.
+
+        Parameters
+        ----------
+        pool:
+            A connection pool or engine to use instead of a new one. The app does not close it.
+        """
         return AwaitableContext(self, pool)
 
     async def close_async(self) -> None:
-        """Close what :meth:`open_async` opened."""
+        """Close the connections that :meth:`open_async` opened."""
         await self.connector.close_async()
 
     def __enter__(self) -> Self:
@@ -271,14 +292,14 @@ class App(Blueprint):
 
 
 def _read_import_paths(import_paths: Iterable[str] | None) -> list[str]:
-    """A lone text would be read letter by letter."""
+    """Return the paths as a list. Refuse a string, which would count as a list of letters."""
     if isinstance(import_paths, str):
         raise TypeError(f"import_paths takes a list of modules, not the string {import_paths!r}: write it in a list")
     return list(import_paths or [])
 
 
 class AwaitableContext(Awaitable[App]):
-    """What :meth:`App.open_async` returns: awaited, it opens; in ``async with``, it opens and closes."""
+    """Return value of :meth:`App.open_async`: ``await`` opens the app, ``async with`` opens and closes it."""
 
     def __init__(self, app: App, pool: Any) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""A blueprint: a set of tasks that an app takes in."""
+"""Blueprints: sets of tasks that an app adds to its own."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class _TaskWithContextDecorator(Protocol):
 
 
 class Blueprint:
-    """A set of tasks, declared where no app is at hand: ``app.add_tasks_from(blueprint, ...)`` adds them to one."""
+    """A set of tasks declared without an app. ``app.add_tasks_from(blueprint, namespace=...)`` adds them to an app."""
 
     tasks: dict[str, Task[Any, Any, Any]]
-    """The tasks, by name and by alias."""
+    """The tasks by name and by alias."""
     check_arguments: bool = True
-    """Whether ``defer`` refuses arguments that the function of a task cannot be called with."""
+    """If true, ``defer`` raises ``TypeError`` for arguments that do not fit the signature of the task's function."""
 
     def __init__(self) -> None:
         self.tasks = {}
@@ -54,11 +54,17 @@ class Blueprint:
 
     @property
     def job_manager(self) -> JobManager:
-        """What defers the jobs. Only an app has one."""
+        """The :class:`~procrastinate.manager.JobManager` that defers the jobs. Only an app has one.
+
+        Raises
+        ------
+        UnboundTaskError
+            The blueprint is not an app.
+        """
         raise exceptions.UnboundTaskError
 
     def will_configure_task(self) -> None:
-        """Called before one of the tasks is deferred. Raises where that is too early."""
+        """Raise ``UnboundTaskError`` while tasks cannot be deferred. Each defer calls this first."""
         raise exceptions.UnboundTaskError
 
     @overload
@@ -130,40 +136,44 @@ class Blueprint:
         Parameters
         ----------
         name:
-            How the job names it in the database; the path of the function by default. Keep it when the function
-            moves, or give the old one in ``aliases``: waiting jobs look for it.
+            The name that jobs store in the database. The default is the dotted path of the function. When the
+            function moves, keep the old name here or in ``aliases``, because waiting jobs still refer to it.
+        aliases:
+            Other names under which jobs find the task.
         retry:
-            ``True``: try again for ever; a number: so many times; or a retry strategy.
+            ``True`` retries without a limit, and a number retries that many times. A retry strategy decides for each
+            exception.
         pass_context:
-            Give the function a :class:`~procrastinate.job_context.JobContext` first.
+            If true, the first argument of the function is a :class:`~procrastinate.job_context.JobContext`.
         queue, priority, lock, queueing_lock, on_conflict:
-            What its jobs get unless ``configure`` says otherwise.
+            Defaults for its jobs. ``configure`` overrides them.
         task_middleware:
-            Callables ``(call_next, context, worker)`` around the task, async for an async one.
+            Callables ``(call_next, context, worker)`` that wrap the task. They are async for an async task and sync
+            for a sync task.
         timeout:
-            Seconds that a run may take, its task middleware included; ``None``: as long as it takes. After that it
-            has raised :class:`~procrastinate.exceptions.TaskTimeout`: an async task is cancelled; the thread of a
-            sync one goes on without anyone waiting for it, and keeps its slot until it returns.
+            Seconds that a run may take, including its task middleware. ``None`` means no limit. After the timeout the
+            run ends with :class:`~procrastinate.exceptions.TaskTimeout`. An async task is cancelled. The thread of a
+            sync task cannot be stopped and occupies its slot until the function returns.
         log_arguments:
-            Whether the arguments of its jobs may stand in log records, of workers and of who defers.
+            If false, log records of workers and of deferring programs do not show the arguments of its jobs.
         store_result:
-            Keep what the function returns with the job, as JSON, until the job is deleted:
-            ``app.job_manager.get_result(job_id).value``. A job whose return value cannot be kept has failed, with
-            :class:`~procrastinate.exceptions.InvalidResult`, and is not tried again.
+            If true, the job keeps the return value as JSON until the job is deleted. Read it with
+            ``app.job_manager.get_result(job_id).value``. A job whose return value cannot be stored fails with
+            :class:`~procrastinate.exceptions.InvalidResult` and is not retried.
         max_result_size:
-            Bytes of JSON that the return value may have, where it is kept: 1 MiB by default.
+            Limit for a stored return value, in bytes of JSON. The default is 1 MiB.
 
-        A module that is imported or run again (a reload, a notebook's cell) declares its tasks again: the new ones take
-        the place of the old ones, with a warning.
+        If a module is imported or executed again (a reload, a notebook cell), its tasks replace the earlier ones, and
+        a warning is logged.
 
         Raises
         ------
         TaskAlreadyRegistered
-            Another task has that name.
+            Another task has this name.
         InvalidJob
-            No job could have such a name, queue, lock or priority: a ``ValueError``, too.
+            The name, queue, lock or priority cannot be stored. It is a ``ValueError``.
         TypeError, ValueError
-            Another option is not what it can be. The message names it.
+            Another option is invalid. The message names it.
         """
 
         def register(func: Callable[..., Any]) -> Task[Any, Any, Any]:
@@ -198,58 +208,65 @@ class Blueprint:
         timezone: str | datetime.tzinfo = datetime.UTC,
         **configure_kwargs: Unpack[ConfigureTaskOptions],
     ) -> Callable[[Task[P, R, Concatenate[int, Args]]], Task[P, R, Args]]:
-        """Defer a task on a schedule: ``@app.periodic(cron="*/5 * * * *")`` above ``@app.task``.
+        """Defer a task on a schedule. Write ``@app.periodic(cron="*/5 * * * *")`` above ``@app.task``.
 
-        The task gets the keyword argument ``timestamp``: its tick, in seconds since 1970.
+        Each job gets the keyword argument ``timestamp``, the scheduled time in seconds since 1970.
 
         Parameters
         ----------
         cron:
-            Five fields; or six, with the seconds last.
+            A cron expression with five fields, or with six where the last one is the seconds.
         periodic_id:
-            Tells schedules of the same task apart.
+            Distinguishes several schedules of one task.
         timezone:
-            By whose clocks: a name like ``"Europe/Paris"`` or a :class:`zoneinfo.ZoneInfo`; UTC by default. A tick at
-            a time that the change of clocks leaves out comes once, at that moment; one at a time that occurs twice
-            comes the first time only. Schedules of every hour of every day are not affected.
+            The time zone of the cron expression: a name like ``"Europe/Paris"`` or a :class:`zoneinfo.ZoneInfo`. The
+            default is UTC. When clocks go forward, a tick in the skipped hour fires once, at the change. When clocks go
+            back, a tick in the repeated hour fires the first time only. Schedules that fire every hour of every day
+            are not affected.
         configure_kwargs:
-            What ``task.configure(...)`` takes; ``schedule_at`` and ``schedule_in`` are ignored.
+            Options of ``task.configure(...)``. ``schedule_at`` and ``schedule_in`` are ignored.
 
         Raises
         ------
         TypeError
-            The function of the task takes no ``timestamp``, or needs an argument that ``task_kwargs`` does not give.
+            The function of the task takes no ``timestamp``, or ``task_kwargs`` lacks an argument that it needs.
         ValueError
-            ``cron`` is not a cron expression, or ``timezone`` is not known.
+            ``cron`` is not a cron expression, or ``timezone`` is unknown.
         """
         return self.periodic_registry.periodic_decorator(
             cron=cron, periodic_id=periodic_id, timezone=timezone, **configure_kwargs
         )
 
     def add_task_alias(self, task: Task[Any, Any, Any], alias: str) -> None:
-        """Let jobs find a task under another name: one that it had before, say."""
+        """Add another name under which jobs find the task, for example its former name.
+
+        Raises
+        ------
+        TaskAlreadyRegistered
+            Another task has this name.
+        """
         self._make_room({alias: task})
         self.tasks[alias] = task
         task.aliases.append(alias)
 
     def add_tasks_from(self, blueprint: Blueprint, *, namespace: str) -> None:
-        """Take in the tasks of another blueprint, with ``namespace:`` before their names.
+        """Add the tasks of another blueprint, with ``namespace:`` before their names. Add all of them or none.
 
         Raises
         ------
         TaskAlreadyRegistered
-            One of the names is taken. Nothing has been taken in then.
+            Another task has one of the names.
         InvalidJob
-            With the namespace, one of them is longer than a job's may be. Nothing has been taken in then.
+            A name is too long with the namespace.
         """
         renamed = {add_namespace(name, namespace): task for name, task in blueprint.tasks.items()}
         self._make_room(renamed)
         for task in set(renamed.values()):
-            # From the names in the blueprint: the task's own may have come with an app that took it in before.
+            # Start from the names in the blueprint. An app that added the task earlier may have renamed it.
             task.rename([name for name, named in renamed.items() if named is task])
             task.blueprint = self
         logger.debug(
-            "Taking in the tasks of a blueprint under the namespace %r",
+            "Adding the tasks of a blueprint under the namespace %r",
             namespace,
             extra={"action": "loading_blueprint", "namespace": namespace, "tasks": list(renamed)},
         )
@@ -262,7 +279,7 @@ class Blueprint:
         self.tasks |= named
 
     def _make_room(self, named: Mapping[str, Task[Any, Any, Any]]) -> None:
-        """Check that the names are free. A task gives way to its declaration by another run of its module."""
+        """Check that the names are free. Forget an earlier task if its own module has declared it again."""
         outdated = []
         for name, task in named.items():
             check_name("task name", name)
@@ -271,7 +288,7 @@ class Blueprint:
                 continue
             if not task.is_another_run_of(earlier):
                 raise exceptions.TaskAlreadyRegistered(
-                    f"A task named {name!r} is registered already: give one of the two another name="
+                    f"A task named {name!r} is already registered: give one of the two another name="
                 )
             outdated.append(earlier)
         for earlier in dict.fromkeys(outdated):
@@ -281,20 +298,20 @@ class Blueprint:
         self.tasks = {name: task for name, task in self.tasks.items() if task is not outdated}
         self.periodic_registry.forget(outdated)
         logger.warning(
-            "Task %s is declared again: its module has run again, and the new function takes the place of the old one",
+            "Task %s is declared again because its module ran again: the new function replaces the old one",
             outdated.name,
             extra={"action": "task_declared_again", "task": outdated.name},
         )
 
     def _warn_if_in_main(self) -> None:
-        """A task of the main module has another name where the worker imports it."""
+        """Log a warning in the main module: its tasks have other names when a worker imports the module."""
         for frame_info in inspect.stack(context=0)[1:]:
             if isinstance(frame_info.frame.f_locals.get("self"), Blueprint):
                 continue
             if frame_info.frame.f_globals.get("__name__") == "__main__":
                 logger.warning(
-                    "%s is created in the program's main module (%s): a worker imports that module under another "
-                    "name, and may not find its tasks. Put it into a module of its own",
+                    "%s is created in the program's main module (%s). A worker imports that module under another "
+                    "name and may not find its tasks: move it to a separate module",
                     type(self).__name__,
                     frame_info.filename,
                     extra={"action": "app_defined_in___main__"},

@@ -1,4 +1,4 @@
-"""What a task can know about the job that it runs for."""
+"""The context of a running job: its worker, abort requests, and a transaction that ends the job."""
 
 from __future__ import annotations
 
@@ -36,30 +36,30 @@ A = TypeVar("A", bound=AsyncSession)
 
 
 class AbortReason(enum.Enum):
-    """Why a job is asked to stop."""
+    """Why a running job must stop."""
 
     USER_REQUEST = "user_request"
-    """Somebody asked for it: the job should raise :class:`~procrastinate.exceptions.JobAborted`."""
+    """A user requested the abort. The task raises :class:`~procrastinate.exceptions.JobAborted`."""
     SHUTDOWN = "shutdown"
-    """The worker stops. A job with a retry strategy runs again."""
+    """The worker shuts down. A job with a retry strategy runs again."""
     TIMEOUT = "timeout"
-    """The task's timeout has passed. The run has failed already, whatever the task does now."""
+    """The run exceeded the task's timeout. It counts as failed, whatever the task still does."""
 
 
 @dataclasses.dataclass(kw_only=True)
 class JobResult:
-    """How long a run took, in seconds since 1970, and what it returned. For the log only."""
+    """Start, end (in seconds since 1970) and return value of a run, for log records."""
 
     start_timestamp: float
     end_timestamp: float | None = None
     result: Any = None
 
     def duration(self, current_timestamp: float) -> float | None:
-        """Seconds from the start to the end, or until now."""
+        """Return the seconds from the start to the end, or to ``current_timestamp`` if the run has not ended."""
         return (self.end_timestamp or current_timestamp) - self.start_timestamp
 
     def as_dict(self) -> dict[str, Any]:
-        """As it goes into the ``extra`` of a log record."""
+        """Return the values for the ``extra`` of a log record."""
         values = {"start_timestamp": self.start_timestamp, "duration": self.duration(time.time())}
         if self.end_timestamp is not None:
             values |= {"end_timestamp": self.end_timestamp, "result": in_brief(self.result)}
@@ -68,20 +68,20 @@ class JobResult:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JobContext:
-    """Given as first argument to tasks declared with ``pass_context=True``, and to middleware.
+    """First argument of tasks declared with ``pass_context=True``, and an argument of middleware.
 
     Parameters
     ----------
     app:
-        The app that the worker runs.
+        The app of the worker.
     worker_name, worker_queues:
-        As the worker was started; ``None`` for all queues.
+        The worker's name and queues. ``None`` means all queues.
     job:
-        As it was fetched: ``job.attempts`` counts the runs before this one.
+        The job as fetched. ``job.attempts`` counts the runs before this one.
     start_timestamp:
-        When the run began, in seconds since 1970.
+        Start of the run, in seconds since 1970.
     additional_context:
-        A copy of what the worker was started with, for this job alone.
+        A copy of the worker's ``additional_context``, made for this job.
     """
 
     app: App
@@ -91,13 +91,19 @@ class JobContext:
     start_timestamp: float = dataclasses.field(default_factory=time.time)
     additional_context: dict[str, Any] = dataclasses.field(default_factory=dict)
     abort_reason: Callable[[], AbortReason | None] = lambda: None
-    """Call it: why the job should stop, or ``None`` to go on."""
+    """A function that returns why the job must stop, or ``None`` if the job may go on."""
     completion: JobCompletion | None = dataclasses.field(default=None, repr=False)
-    """The worker's, for :meth:`transaction`."""
+    """State of :meth:`transaction`, shared with the worker. ``None`` if no worker runs the job."""
 
     @property
     def task(self) -> Task[Any, Any, Any]:
-        """The task that runs."""
+        """The task of the job.
+
+        Raises
+        ------
+        TaskNotFound
+            The app has no task of this name.
+        """
         task = self.app.find_task_of(self.job)
         if task is None:
             raise exceptions.TaskNotFound(f"Task {self.job.task_name!r} is not registered in this app")
@@ -105,7 +111,7 @@ class JobContext:
 
     @property
     def queues_display(self) -> str:
-        """The worker's queues, for a person to read."""
+        """The worker's queues as text, for log messages."""
         return queues_display(self.worker_queues)
 
     @overload
@@ -127,48 +133,52 @@ class JobContext:
     @overload
     def transaction(self, bind: None = None) -> JobTransaction[None]: ...
     def transaction(self, bind: Any = None) -> Any:
-        """A transaction that ends the job: what the task writes in it and the job's success are committed together.
+        """Open a transaction that commits the task's writes together with the success of the job.
 
-        So the effects in your own database happen exactly once, whatever becomes of the worker. Where the job is no
-        longer this worker's, or the block raises, everything is rolled back, and the run has raised. After the block
-        the job has succeeded, whatever the task does then. Jobs deferred with ``connection=`` inside belong to it, too.
+        The writes happen exactly once, even if the worker crashes. If the block raises, or if this worker has lost the
+        job, everything is rolled back and the run raises. After the block the job has succeeded, whatever the task
+        still does. Jobs deferred inside the block with ``connection=`` are part of the transaction.
 
         Parameters
         ----------
         bind:
-            What leads to the database of the jobs: an ``Engine`` or ``AsyncEngine`` (the block gets a connection), a
-            ``sessionmaker`` or ``async_sessionmaker`` (the block gets a session); or an open session or connection in
-            no transaction, which stays open. In a Django project, nothing: the block is inside ``atomic()`` of the
-            jobs' database, with ``with`` in a sync task and ``async with`` in an async one.
+            The way to the database of the jobs. With an ``Engine`` or ``AsyncEngine``, the block gets a connection.
+            With a ``sessionmaker`` or ``async_sessionmaker``, it gets a session. An open session or connection must
+            not be in a transaction, and it stays open. In a Django project, leave ``bind`` out: the block runs inside
+            ``atomic()`` on the jobs' database. Write ``with`` in a sync task and ``async with`` in an async task.
 
         Raises
         ------
         JobNotHeld
-            At the end of the block: the worker was taken for dead, say, and another runs the job.
+            Raised at the end of the block if the job no longer belongs to this worker, for example because the worker
+            was taken for dead and another worker runs the job.
         RuntimeError
-            The job has such a transaction already, or none runs: a context was made by hand.
+            The job already has such a transaction, ``bind`` is already in a transaction, or no worker runs the job
+            because the context was made by hand.
         TypeError, ValueError
-            ``bind`` is something else, or in autocommit.
+            ``bind`` has another type or is in autocommit mode.
         """
         completion = self._require_completion()
         last = functools.partial(completion.operation, announce=self.task.store_result)
         return JobTransaction(self.app.connector.transaction(bind, last), completion)
 
     def set_result(self, value: Any) -> None:
-        """Keep a value as the job's result, in its :meth:`transaction`: what the task returns comes too late for that.
+        """Store a value as the job's result inside its :meth:`transaction`.
+
+        The return value of the task comes too late, because the transaction has already ended the job.
 
         Raises
         ------
         InvalidResult
-            It cannot be stored.
+            The value cannot be stored.
         RuntimeError
             The task is not declared with ``store_result=True``, or the transaction is over.
         """
         completion = self._require_completion()
         if not self.task.store_result or completion.is_recorded:
             raise RuntimeError(
-                "context.set_result() is for tasks declared with store_result=True, and for before the end of their "
-                "context.transaction()"
+                "context.set_result() needs a task declared with store_result=True, and must be called before the end "
+                "of context.transaction()"
             )
         size = self.task.max_result_size
         dumps = self.app.connector.json_dumps
@@ -176,18 +186,18 @@ class JobContext:
 
     def _require_completion(self) -> JobCompletion:
         if self.completion is None:
-            raise RuntimeError("This works where a worker runs the job: the context was made by hand")
+            raise RuntimeError("This works only while a worker runs the job: this context was made by hand")
         return self.completion
 
     def should_abort(self) -> bool:
-        """Whether the job is asked to stop. A sync task that can stop halfway asks now and then."""
+        """Return true if the job must stop. A sync task that can stop early checks this from time to time."""
         return self.abort_reason() is not None
 
     def evolve(self, **changes: Any) -> JobContext:
-        """A copy with some fields changed."""
+        """Return a copy with these fields changed."""
         return dataclasses.replace(self, **changes)
 
 
 def queues_display(queues: Iterable[str] | None) -> str:
-    """Queues, for a person to read."""
+    """Return the queues as text, for log messages."""
     return "all queues" if queues is None else f"queues {', '.join(queues)}"

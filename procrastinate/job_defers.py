@@ -43,7 +43,7 @@ class JobDefers(OperationRunner):
         return self.batch_defer_jobs([job], connection=connection)[0]
 
     async def defer_job_async(self, job: Job, connection: Any | None = None) -> Job:
-        """As :meth:`defer_job`."""
+        """Asynchronous version of :meth:`defer_job`."""
         return (await self.batch_defer_jobs_async([job], connection=connection))[0]
 
     def batch_defer_jobs(
@@ -70,7 +70,7 @@ class JobDefers(OperationRunner):
     async def batch_defer_jobs_async(
         self, jobs: list[Job], connection: Any | None = None, *, on_conflict: OnConflict = "raise"
     ) -> list[Job]:
-        """As :meth:`batch_defer_jobs`."""
+        """Asynchronous version of :meth:`batch_defer_jobs`."""
         new_jobs = self._new_jobs(jobs)
         if not new_jobs:
             return []
@@ -108,7 +108,7 @@ class JobDefers(OperationRunner):
     async def batch_defer_alike_async(
         self, pattern: Job, calls: Sequence[JSONDict], connection: Any | None = None
     ) -> list[int]:
-        """As :meth:`batch_defer_alike`."""
+        """Asynchronous version of :meth:`batch_defer_alike`."""
         if not calls:
             return []
         new_jobs = to_new_jobs_alike(pattern, calls, self.connector.json_dumps)

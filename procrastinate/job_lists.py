@@ -54,7 +54,7 @@ class JobLists(OperationRunner):
         after_id: int | None = None,
         connection: Any | None = None,
     ) -> list[Job]:
-        """As :meth:`list_jobs`."""
+        """Asynchronous version of :meth:`list_jobs`."""
         chosen = _job_filter(id, queue, task, status, lock, queueing_lock, worker_id)
         stored = await self._run_async(connection, core.list_jobs, chosen, limit=limit, after_id=after_id)
         return self._jobs(stored)
@@ -80,7 +80,7 @@ class JobLists(OperationRunner):
         *,
         connection: Any | None = None,
     ) -> list[dict[str, Any]]:
-        """As :meth:`list_queues`."""
+        """Asynchronous version of :meth:`list_queues`."""
         return _dicts(
             await self._run_async(connection, core.count_by_queue, _job_filter(None, queue, task, status, lock))
         )
@@ -106,7 +106,7 @@ class JobLists(OperationRunner):
         *,
         connection: Any | None = None,
     ) -> list[dict[str, Any]]:
-        """As :meth:`list_tasks`."""
+        """Asynchronous version of :meth:`list_tasks`."""
         return _dicts(
             await self._run_async(connection, core.count_by_task, _job_filter(None, queue, task, status, lock))
         )
@@ -132,7 +132,7 @@ class JobLists(OperationRunner):
         *,
         connection: Any | None = None,
     ) -> list[dict[str, Any]]:
-        """As :meth:`list_locks`."""
+        """Asynchronous version of :meth:`list_locks`."""
         return _dicts(
             await self._run_async(connection, core.count_by_lock, _job_filter(None, queue, task, status, lock))
         )

@@ -72,7 +72,7 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
         *,
         connection: Any | None = None,
     ) -> None:
-        """As :meth:`retry_job_by_id`."""
+        """Asynchronous version of :meth:`retry_job_by_id`."""
         await self.retry_job_by_id_async(_id(job), retry_at, priority, queue, lock, connection)
 
     def retry_job_by_id(
@@ -119,7 +119,7 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
         *,
         spare_running: bool = False,
     ) -> None:
-        """As :meth:`retry_job_by_id`."""
+        """Asynchronous version of :meth:`retry_job_by_id`."""
         changes = _retry_changes(retry_at, priority, queue, lock)
         _require_retried(
             job_id,
@@ -149,7 +149,7 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
     async def cancel_job_by_id_async(
         self, job_id: int, abort: bool = False, delete_job: bool = False, connection: Any | None = None
     ) -> bool:
-        """As :meth:`cancel_job_by_id`."""
+        """Asynchronous version of :meth:`cancel_job_by_id`."""
         return await self._run_async(connection, core.cancel_job, job_id, abort=abort, delete=delete_job)
 
     def get_job_status(self, job_id: int, connection: Any | None = None) -> Status:
@@ -163,7 +163,7 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
         return _require_found(job_id, self._run(connection, core.get_job_status, job_id))
 
     async def get_job_status_async(self, job_id: int, connection: Any | None = None) -> Status:
-        """As :meth:`get_job_status`."""
+        """Asynchronous version of :meth:`get_job_status`."""
         return _require_found(job_id, await self._run_async(connection, core.get_job_status, job_id))
 
     # Results
@@ -179,7 +179,7 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
         return self._result(job_id, self._run(connection, core.get_result, job_id))
 
     async def get_result_async(self, job_id: int, connection: Any | None = None) -> Result:
-        """As :meth:`get_result`."""
+        """Asynchronous version of :meth:`get_result`."""
         return self._result(job_id, await self._run_async(connection, core.get_result, job_id))
 
     def wait(self, job_id: int, *, timeout: float) -> Result:
@@ -206,7 +206,7 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
         return self.get_result(job_id)
 
     async def wait_async(self, job_id: int, *, timeout: float) -> Result:  # noqa: ASYNC109
-        """As :meth:`wait`."""
+        """Asynchronous version of :meth:`wait`."""
         await self._waiter.wait_async(job_id, timeout)
         return await self.get_result_async(job_id)
 
@@ -257,7 +257,7 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
         self._run(None, core.delete_everything)
 
     async def delete_everything_async(self) -> None:
-        """As :meth:`delete_everything`."""
+        """Asynchronous version of :meth:`delete_everything`."""
         await self._run_async(None, core.delete_everything)
 
     async def delete_old_jobs(
@@ -327,7 +327,7 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
         return self._run(None, core.jobs_table_exists)
 
     async def check_connection_async(self) -> bool:
-        """As :meth:`check_connection`."""
+        """Asynchronous version of :meth:`check_connection`."""
         return await self._run_async(None, core.jobs_table_exists)
 
 

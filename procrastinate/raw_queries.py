@@ -104,16 +104,16 @@ class RawQueries:
         return rows
 
     async def execute_query_async(self, query: str, **arguments: Any) -> None:
-        """As :meth:`execute_query`."""
+        """Asynchronous version of :meth:`execute_query`."""
         await self.run_async(execute, query, self._values(arguments))
 
     async def execute_query_one_async(self, query: str, **arguments: Any) -> Row:
-        """As :meth:`execute_query_one`."""
+        """Asynchronous version of :meth:`execute_query_one`."""
         row: Row = await self.run_async(fetch_one, query, self._values(arguments))
         return row
 
     async def execute_query_all_async(self, query: str, **arguments: Any) -> list[Row]:
-        """As :meth:`execute_query_all`."""
+        """Asynchronous version of :meth:`execute_query_all`."""
         rows: list[Row] = await self.run_async(fetch_all, query, self._values(arguments))
         return rows
 

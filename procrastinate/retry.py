@@ -1,4 +1,4 @@
-"""Whether, when and where a job that raised is tried again: pure decisions."""
+"""Retry strategies: decide whether and when a job that raised runs again. They do not touch the database."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from procrastinate.types import TimeDeltaParams
 from procrastinate.zones import check_attached
 
 _LONGER_THAN_TIME = 10**12
-"""Seconds: more than a datetime can hold."""
+"""A wait in seconds that leads past the last possible datetime."""
 
 
 class RetryDecision:
-    """The job is to be tried again.
+    """A decision to retry a job.
 
     Parameters
     ----------
     retry_at:
-        When: an aware datetime. At once, where neither this nor ``retry_in`` is given.
+        The time of the retry, as an aware datetime. Without ``retry_at`` and ``retry_in`` the job is retried at once.
     retry_in:
-        In how long: the keyword arguments of :class:`datetime.timedelta`.
+        The wait before the retry, as keyword arguments of :class:`datetime.timedelta`.
     priority, queue, lock:
-        New values for the job; ``None`` keeps what it has.
+        New values for the job. ``None`` keeps the current value.
 
     Raises
     ------
     ValueError
-        Both ``retry_at`` and ``retry_in`` were given, or ``retry_at`` is naive.
+        Both ``retry_at`` and ``retry_in`` are given, or ``retry_at`` is naive.
     InvalidJob
-        No job can have such a priority, queue or lock: a ``ValueError``, too.
+        The priority, queue or lock cannot be stored. It is a ``ValueError``.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class RetryDecision:
         self._set_seconds(retry_in or {})
 
     def _set_seconds(self, retry_in: TimeDeltaParams) -> None:
-        """A wait is handed to the database as a wait: its clock decides when the time has come, not this one's."""
+        """Store a wait as a number of seconds, so that the database's clock times the retry and not this machine's."""
         if self.fixed_retry_at is not None:
             return
         if self.retry_at == UTC_MAX:
@@ -83,7 +83,7 @@ class RetryDecision:
 
 
 def _in_the_future(name: str, delta: TimeDeltaParams) -> datetime.datetime:
-    """The last moment that there is, where the wait is longer: a job is not lost because its strategy overflows."""
+    """Return now plus ``delta``, at most the last possible datetime. An overflowing strategy must not lose the job."""
     try:
         return from_now(name, delta)
     except TooFarAway:
@@ -91,27 +91,27 @@ def _in_the_future(name: str, delta: TimeDeltaParams) -> datetime.datetime:
 
 
 class BaseRetryStrategy:
-    """Decides what becomes of a job that raised. Subclasses implement :meth:`get_retry_decision`."""
+    """Decides whether a job that raised runs again. Subclasses implement :meth:`get_retry_decision`."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
-        """When to try again; ``None`` for not at all.
+        """Return when to retry the job, or ``None`` for no retry.
 
         Parameters
         ----------
         exception:
-            What the task raised.
+            The exception that the task raised.
         job:
-            As it was fetched: ``job.attempts`` counts the runs before this one.
+            The job as fetched. ``job.attempts`` counts the runs before this one.
         """
         seconds = self._seconds_of_old_style(exception, job)
         return None if seconds is None else RetryDecision(retry_in={"seconds": seconds})
 
     def get_schedule_in(self, *, exception: BaseException, attempts: int) -> int | None:
-        """Deprecated: implement :meth:`get_retry_decision`. Seconds to wait, or ``None`` for no retry."""
+        """Return the seconds to wait, or ``None`` for no retry. Deprecated: implement :meth:`get_retry_decision`."""
         raise NotImplementedError("A retry strategy implements get_retry_decision(*, exception, job)")
 
     def get_retry_exception(self, exception: BaseException, job: Job) -> exceptions.JobRetry | None:
-        """The decision as the exception that ends the run; ``None`` for no retry."""
+        """Return the decision as the exception that ends the run, or ``None`` for no retry."""
         decision = self.get_retry_decision(exception=exception, job=job)
         return exceptions.JobRetry(decision) if decision else None
 
@@ -125,29 +125,31 @@ class BaseRetryStrategy:
 
 @dataclasses.dataclass(kw_only=True)
 class RetryStrategy(BaseRetryStrategy):
-    """Try again after ``wait + linear_wait * attempts + exponential_wait ** (attempts + 1)`` seconds.
+    """Retry after ``wait + linear_wait * attempts + exponential_wait ** (attempts + 1)`` seconds.
 
     Parameters
     ----------
     max_attempts:
-        How many times to try again; ``None`` for as long as it takes.
+        Maximum number of retries. ``None`` means no limit.
     wait, linear_wait, exponential_wait:
-        In seconds. ``attempts`` is 0 after the first run.
+        Parts of the wait, in seconds. ``attempts`` is 0 after the first run.
     retry_exceptions:
-        Try again only after these; after every exception by default.
+        Exception classes that cause a retry. By default every exception does.
     max_wait:
-        In seconds: no wait is longer, also where ``exponential_wait`` overflows; ``None`` for no bound.
+        Upper bound for the wait in seconds, which also holds if ``exponential_wait`` overflows. ``None`` means no
+        bound.
     jitter:
-        A fraction from 0 to 1: the wait is multiplied by a random factor from ``1 - jitter`` to ``1 + jitter``, so
-        that jobs which failed together do not come back together. Near ``max_wait`` the upper end is ``max_wait``:
-        jobs are spread below it, and do not gather at it.
+        A fraction from 0 to 1. The wait is multiplied by a random factor between ``1 - jitter`` and ``1 + jitter``, so
+        that jobs which failed together do not retry together. The result never exceeds ``max_wait``. Near that bound
+        the waits are spread below it and do not pile up at it.
     uniform:
-        Draws the jittered wait between two ends. ``random.Random(seed).uniform`` makes it repeatable.
+        Function that draws the jittered wait between two bounds. ``random.Random(seed).uniform`` makes it repeatable.
 
     Raises
     ------
     TypeError, ValueError
-        A number is none, or ``retry_exceptions`` has something else than classes of exceptions. The message names it.
+        A value is not a valid number, or ``retry_exceptions`` has an item that is not an exception class. The message
+        names the option.
     """
 
     max_attempts: int | None = None
@@ -171,7 +173,7 @@ class RetryStrategy(BaseRetryStrategy):
             self.retry_exceptions = _read_exceptions(self.retry_exceptions)
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
-        """As :meth:`BaseRetryStrategy.get_retry_decision`."""
+        """Return the wait from the formula, or ``None`` after ``max_attempts`` or for another kind of exception."""
         if self.max_attempts is not None and job.attempts >= self.max_attempts:
             return None
         if self.retry_exceptions is not None and not isinstance(exception, tuple(self.retry_exceptions)):
@@ -179,7 +181,7 @@ class RetryStrategy(BaseRetryStrategy):
         return RetryDecision(retry_in={"seconds": self._wait(job.attempts)})
 
     def _wait(self, attempts: int) -> float:
-        """In seconds, bounded, with jitter."""
+        """Return the wait in seconds, bounded and with jitter."""
         seconds: float = max(self._seconds(attempts), 0)
         if self.max_wait is not None:
             seconds = min(seconds, self.max_wait)
@@ -194,27 +196,28 @@ class RetryStrategy(BaseRetryStrategy):
     def _seconds(self, attempts: int) -> int:
         exponent = attempts + 1
         if isinstance(self.exponential_wait, int):
-            # 2 ** 1024 is longer than time already. A row may say two billion attempts, whose power takes minutes.
+            # A wait of 2 ** 1024 seconds never ends anyway. A row may claim two billion attempts, and computing that
+            # power takes minutes.
             exponent = min(exponent, 1024)
         try:
             exponential = self.exponential_wait**exponent if self.exponential_wait else 0
-        except OverflowError:  # a float, which somebody gave all the same
+        except OverflowError:  # exponential_wait is a float despite its annotation
             return _LONGER_THAN_TIME
         return self.wait + self.linear_wait * attempts + exponential
 
 
 def _read_exceptions(value: Any) -> tuple[type[Exception], ...]:
-    """The classes, kept: what gives them once only (a generator) would give none to the second job."""
+    """Return the classes as a tuple. A generator would be empty for the second job."""
     if isinstance(value, type):
         raise TypeError(f"retry_exceptions takes a list of classes, not {value!r}: write [{value.__name__}]")
     classes: list[type[Exception]] = []
     for one in value:
-        if isinstance(one, tuple):  # as isinstance() takes them
+        if isinstance(one, tuple):  # isinstance() accepts nested tuples, too
             classes += _read_exceptions(one)
         elif isinstance(one, type) and issubclass(one, BaseException):
             classes.append(one)  # type: ignore[arg-type]
         else:
-            raise TypeError(f"retry_exceptions takes classes of exceptions, not {one!r}")
+            raise TypeError(f"retry_exceptions takes exception classes, not {one!r}")
     return tuple(classes)
 
 
@@ -222,7 +225,15 @@ RetryValue: TypeAlias = bool | int | BaseRetryStrategy | None
 
 
 def get_retry_strategy(retry: RetryValue) -> BaseRetryStrategy | None:
-    """The strategy for the ``retry=`` of a task: never, for ever, so many times, or as a strategy says."""
+    """Return the strategy for the ``retry=`` of a task, or ``None`` for no retry.
+
+    ``True`` retries without a limit, and a number retries that many times.
+
+    Raises
+    ------
+    TypeError
+        ``retry`` has another type.
+    """
     if isinstance(retry, BaseRetryStrategy) or _is_strategy(retry):
         return retry
     if isinstance(retry, bool):
@@ -237,28 +248,28 @@ def get_retry_strategy(retry: RetryValue) -> BaseRetryStrategy | None:
 
 
 def read_decision(task_name: str, decision: Any) -> RetryDecision | None:
-    """Return what a strategy of the program has decided; ``None`` for no retry.
+    """Return the decision of a user's strategy, or ``None`` for no retry.
 
     Raises
     ------
     TypeError
-        The strategy has returned something else.
+        The strategy returned neither a ``RetryDecision`` nor ``None``.
     """
     if isinstance(decision, RetryDecision) or decision is None:
         return decision
     if inspect.iscoroutine(decision):
-        decision.close()  # or Python would warn that it was not awaited
+        decision.close()  # avoids Python's warning about a coroutine that was never awaited
     raise TypeError(
-        f"The retry strategy of task {task_name} has returned a {type(decision).__name__}: a strategy returns a "
-        "RetryDecision, or None for no retry, and is not async"
+        f"The retry strategy of task {task_name} returned a {type(decision).__name__}: a strategy must return a "
+        "RetryDecision, or None for no retry, and must not be async"
     )
 
 
 def _is_strategy(value: Any) -> TypeGuard[BaseRetryStrategy]:
-    """Whether it does what a task asks of its strategy, without the base class."""
+    """Return true for an object with the method of a strategy, even if it does not inherit from the base class."""
     return not isinstance(value, type) and callable(getattr(value, "get_retry_exception", None))
 
 
 def _whole(value: Any) -> Any:
-    """Return a float without a fraction as an int, and all else as it is."""
+    """Return a float without a fraction as an int. Return other values unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,4 +1,4 @@
-"""A task: a function that jobs call."""
+"""Tasks: functions that jobs call, and the options for deferring them."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ R = TypeVar("R")
 
 
 MAX_RESULT_SIZE = 1_048_576
-"""Bytes of JSON that a stored return value may have where the task says nothing else."""
+"""Default limit for a stored return value, in bytes of JSON."""
 
 
 class ConfigureTaskOptions(TypedDict, total=False):
-    """What ``task.configure(...)`` and ``app.configure_task(...)`` take."""
+    """Options of ``task.configure(...)`` and ``app.configure_task(...)``."""
 
     lock: Lock | None
     queueing_lock: Lock | None
@@ -52,21 +52,21 @@ class ConfigureTaskOptions(TypedDict, total=False):
 
 _OPTIONS = frozenset(ConfigureTaskOptions.__annotations__)
 _SHAPING_JOBS = ("name", "queue", "priority", "lock", "queueing_lock", "on_conflict", "log_arguments")
-"""Attributes of a task that its jobs depend on."""
+"""Attributes of a task that its jobs depend on. A change makes the cached deferrer outdated."""
 
 
 def configure_task(*, name: str, job_manager: JobManager, **options: Unpack[ConfigureTaskOptions]) -> JobDeferrer:
-    """The pattern for jobs of a task of that name.
+    """Return a deferrer for jobs of the task with this name.
 
     Raises
     ------
     ValueError
-        Both ``schedule_at`` and ``schedule_in`` were given, ``schedule_at`` is naive, ``schedule_in`` is longer than
-        time, or ``on_conflict`` is none of its values.
+        Both ``schedule_at`` and ``schedule_in`` are given, ``schedule_at`` is naive, ``schedule_in`` leads past the
+        last possible datetime, or ``on_conflict`` is invalid.
     InvalidJob
-        A name, a lock or the priority cannot be stored: a ``ValueError``, too.
+        A name, a lock or the priority cannot be stored. It is a ``ValueError``.
     TypeError
-        There is no such option, or ``task_kwargs`` is no dict.
+        An option is unknown, or ``task_kwargs`` is not a dict.
     """
     check_name("task name", name)
     check_options(options)
@@ -108,9 +108,9 @@ def _if_made(lock: Lock | None) -> Lock | None:
 
 
 def check_options(options: ConfigureTaskOptions) -> None:
-    """Refuse an option that does not exist, or has a value that no job can have, by its name.
+    """Raise for the first unknown or invalid option. The message names the option.
 
-    The schedule is looked at where a job is made.
+    ``schedule_at`` and ``schedule_in`` are checked later, when the deferrer is made.
     """
     unknown = options.keys() - _OPTIONS
     if unknown:
@@ -138,31 +138,33 @@ def _scheduled_at(
 
 
 class Task(Generic[P, R, Args]):
-    """A function that jobs call. Made by ``@app.task`` or ``@blueprint.task``; called, it is the function.
+    """A function that jobs call, declared with ``@app.task`` or ``@blueprint.task``.
+
+    Calling the task calls the function, here and now.
 
     Attributes
     ----------
     name, aliases:
-        Names under which jobs find it.
+        The names by which jobs refer to the task.
     queue, priority, lock, queueing_lock, on_conflict:
-        What its jobs get unless ``configure`` says otherwise.
+        Defaults for its jobs. ``configure`` overrides them.
     retry_strategy:
-        What becomes of a job that raised; ``None``: it has failed.
+        Decides whether and when a job that raised runs again. With ``None``, such a job fails.
     pass_context:
-        The function takes a :class:`~procrastinate.job_context.JobContext` first.
+        If true, the first argument of the function is a :class:`~procrastinate.job_context.JobContext`.
     timeout:
-        Seconds that a run may take; ``None``: as long as it takes.
+        Seconds that a run may take. ``None`` means no limit.
     log_arguments:
-        Whether the arguments of its jobs may stand in log records.
+        If false, log records do not show the arguments of its jobs.
     store_result, max_result_size:
-        Whether what it returns is kept with its job; bytes of JSON that this may have.
+        If ``store_result`` is true, the job keeps the return value, up to ``max_result_size`` bytes of JSON.
 
     Raises
     ------
     InvalidJob
-        No job could have such a name, queue, lock or priority: a ``ValueError``, too.
+        The name, queue, lock or priority cannot be stored. It is a ``ValueError``.
     TypeError, ValueError
-        Another option is not what it can be. The message names it.
+        Another option is invalid. The message names it.
     """
 
     def __init__(
@@ -220,7 +222,7 @@ class Task(Generic[P, R, Args]):
         return f"<Task {self.name}>"
 
     def __reduce__(self) -> str:
-        """A task is pickled as its function would be, by its name in the module; and copied as itself."""
+        """Pickle the task like its function, by qualified name. A copy is the task itself."""
         return str(getattr(self.func, "__qualname__", self.name))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -229,76 +231,86 @@ class Task(Generic[P, R, Args]):
 
     @functools.cached_property
     def full_path(self) -> str:
-        """``module.function`` of the function."""
+        """Dotted path of the function: ``module.function``."""
         return get_full_path(self.func)
 
     @functools.cached_property
     def is_async(self) -> bool:
-        """Whether the function is a coroutine function. One that is not runs in a thread."""
+        """True for a coroutine function. Other functions run in a thread."""
         return is_async_callable(self.func)
 
     def is_another_run_of(self, earlier: Task[Any, Any, Any]) -> bool:
-        """Whether this is the task that ``earlier`` was, declared again: its module was reloaded, say."""
+        """Return true if both tasks come from one declaration that ran twice, for example in a reload."""
         if self._declaration is None or earlier._declaration is None:
             return False
         return self._declaration.is_another_run_of(earlier._declaration)
 
     def rename(self, names: Iterable[str]) -> None:
-        """Change the name, and, after it, the aliases."""
+        """Set the name to the first of ``names`` and the aliases to the others."""
         self.name, *self.aliases = names
 
     def defer(self, *_: Args.args, **task_kwargs: Args.kwargs) -> int:
-        """Defer a job that calls the task with these keyword arguments, and return its id.
+        """Defer a job that calls the task with these keyword arguments, and return the job's id.
 
         Raises
         ------
         AlreadyEnqueued
-            A job is waiting under the same queueing lock.
+            A waiting job has the same queueing lock, and ``on_conflict`` is ``"raise"``.
         InvalidJob
             An argument cannot be stored as JSON.
         TypeError
-            Positional arguments were given, or the function cannot be called with these: one is not known to it, or one
-            without a default is left out.
+            An argument is positional, is unknown to the function, or is missing although it has no default.
         """
         self._refuse_positional(_)
         return self._deferrer().defer(**task_kwargs)
 
     async def defer_async(self, *_: Args.args, **task_kwargs: Args.kwargs) -> int:
-        """As :meth:`defer`."""
+        """Asynchronous version of :meth:`defer`."""
         self._refuse_positional(_)
         return await self._deferrer().defer_async(**task_kwargs)
 
     def batch_defer(self, *task_kwargs: JSONDict) -> list[int]:
-        """Defer a job for each dict of keyword arguments, all or none, and return their ids."""
+        """Defer one job for each dict of keyword arguments, all or none, and return their ids in the same order."""
         return self._deferrer().batch_defer(*task_kwargs)
 
     async def batch_defer_async(self, *task_kwargs: JSONDict) -> list[int]:
-        """As :meth:`batch_defer`."""
+        """Asynchronous version of :meth:`batch_defer`."""
         return await self._deferrer().batch_defer_async(*task_kwargs)
 
     def configure(self, **options: Unpack[ConfigureTaskOptions]) -> JobDeferrer:
-        """The pattern for jobs of this task, other than by default.
+        """Return a deferrer for jobs of this task with other options than the task's defaults.
 
         Parameters
         ----------
         lock, queueing_lock, queue, priority:
-            Instead of the task's own; ``None`` keeps the task's own.
-            The two locks may be made from the arguments of each job: by a function that takes them as a dict, as in
-            ``lock=lambda kwargs: f"customer-{kwargs['customer_id']}"``, or by
+            New values. ``None`` keeps the task's default.
+            A lock may depend on the arguments of each job. Give a function that takes the arguments as a dict, as in
+            ``lock=lambda kwargs: f"customer-{kwargs['customer_id']}"``, or use
             :func:`~procrastinate.locks.by_arguments`.
         on_conflict:
-            What to do where the queueing lock is taken: ``"raise"`` AlreadyEnqueued; ``"skip"`` this job, and return
-            the id of the one that waits; or ``"replace"``, so that the waiting job gets the arguments, schedule,
-            priority, lock and queue of this one, and return its id.
+            What happens if a waiting job has the same queueing lock. ``"raise"`` raises ``AlreadyEnqueued``.
+            ``"skip"`` defers nothing and returns the id of the waiting job. ``"replace"`` gives the waiting job the
+            arguments, schedule, priority, lock and queue of this one, and returns its id.
         task_kwargs:
-            Arguments that the jobs have in common.
+            Arguments that all jobs share.
         schedule_at, schedule_in:
-            Not before: an aware datetime, or the keyword arguments of :class:`datetime.timedelta` from now.
+            The earliest start: an aware datetime, or the keyword arguments of a :class:`datetime.timedelta` that
+            starts now, as in ``schedule_in={"minutes": 5}``.
         connection:
-            An open connection of yours: the job is committed or rolled back with its transaction.
+            An open connection of yours. The job is committed or rolled back with its transaction.
+
+        Raises
+        ------
+        ValueError
+            Both ``schedule_at`` and ``schedule_in`` are given, ``schedule_at`` is naive, ``schedule_in`` leads past
+            the last possible datetime, or ``on_conflict`` is invalid.
+        InvalidJob
+            A queue, a lock or the priority cannot be stored. It is a ``ValueError``.
+        TypeError
+            An option is unknown, or ``task_kwargs`` is not a dict.
         """
         self.blueprint.will_configure_task()
-        check_options(options)  # the task's own were checked when it was declared
+        check_options(options)  # the task's defaults were checked at its declaration
         return self._configured(options)
 
     def _configured(self, options: ConfigureTaskOptions) -> JobDeferrer:
@@ -318,7 +330,7 @@ class Task(Generic[P, R, Args]):
         return deferrer
 
     def _deferrer(self) -> JobDeferrer:
-        """The pattern for jobs of this task by default: made once, for as long as the task is what it was."""
+        """Return the deferrer with the task's defaults. It is cached until an attribute that it depends on changes."""
         self.blueprint.will_configure_task()
         made_of = (
             self.blueprint.job_manager,
@@ -331,11 +343,11 @@ class Task(Generic[P, R, Args]):
         return kept[1]
 
     def loggable(self, job: Job) -> Job:
-        """The job, as it may stand in log records."""
+        """Return the job with the task's ``log_arguments``."""
         return job if self.log_arguments == job.log_arguments else job.evolve(log_arguments=self.log_arguments)
 
     def get_retry_exception(self, exception: BaseException, job: Job) -> exceptions.JobRetry | None:
-        """What the task's retry strategy decides, as the exception that ends the run."""
+        """Ask the retry strategy, and return its decision as the exception that ends the run, or ``None``."""
         return self.retry_strategy.get_retry_exception(exception=exception, job=job) if self.retry_strategy else None
 
     def _refuse_positional(self, arguments: tuple[Any, ...]) -> None:
@@ -346,19 +358,19 @@ class Task(Generic[P, R, Args]):
 
 
 def _read_aliases(aliases: Iterable[str] | None) -> list[str]:
-    """A lone string would be read letter by letter."""
+    """Return the aliases as a list. Refuse a string, which would count as a list of letters."""
     if isinstance(aliases, str):
         raise TypeError(f"aliases takes a list of names, not the string {aliases!r}: write aliases=[{aliases!r}]")
     return list(aliases or [])
 
 
 def _check_arguments_of_locks(task: Task[Any, Any, Any]) -> None:
-    """Refuse a lock that is made of an argument which no job can have."""
+    """Refuse a lock on an argument that the function does not take."""
     for option, lock in (("lock", task.lock), ("queueing_lock", task.queueing_lock)):
         names = lock.names if isinstance(lock, ArgumentLock) else ()
         for name in names:
             if not task.arguments.allows(name):
-                raise TypeError(f"The {option} of task {task.name} is made of {name!r}, which it does not take")
+                raise TypeError(f"The {option} of task {task.name} needs the argument {name!r}, which it does not take")
 
 
 def _require_switch(name: str, value: Any) -> None:
@@ -367,5 +379,5 @@ def _require_switch(name: str, value: Any) -> None:
 
 
 def add_namespace(name: str, namespace: str) -> str:
-    """``namespace:name``; the name alone for an empty namespace."""
+    """Return ``namespace:name``, or the name alone for an empty namespace."""
     return f"{namespace}:{name}" if namespace else name

@@ -221,7 +221,7 @@ class Waiter:
                 bell.clear()
 
     async def wait_async(self, job_id: int, timeout: float) -> None:  # noqa: ASYNC109
-        """As :meth:`wait`."""
+        """Asynchronous version of :meth:`wait`."""
         wait = Wait(job_id, timeout)
         bell = asyncio.Event()
         ring = _from_other_threads(asyncio.get_running_loop(), bell.set)

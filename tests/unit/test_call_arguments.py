@@ -133,7 +133,7 @@ def test_a_schedule_none_of_whose_jobs_could_run_is_refused(function: Callable[.
 
 
 def test_a_lock_made_of_an_argument_that_is_not_taken_is_refused(app: App) -> None:
-    with pytest.raises(TypeError, match="queueing_lock of task quick is made of 'j', which it does not take"):
+    with pytest.raises(TypeError, match="queueing_lock of task quick needs the argument 'j', which it does not take"):
         app.task(name="quick", queueing_lock=by_arguments("j"))(quick)
 
 

@@ -67,7 +67,7 @@ def test_a_task_that_returns_a_generator_fails(function: Callable[..., Any]) -> 
         (record,) = jobs.run(raise_errors=False)
     assert record.status == "failed"
     assert isinstance(record.exception, TypeError)
-    assert "has returned a" in str(record.exception)
+    assert "returned a" in str(record.exception)
 
 
 async def sends() -> None: ...

@@ -76,7 +76,7 @@ NO_DECISIONS = [Decides(5), Decides("soon"), Decides(True), Decides(datetime.tim
 @pytest.mark.parametrize("strategy", NO_DECISIONS)
 def test_a_strategy_that_decides_nothing_is_an_error_that_names_the_task(app: App, strategy: BaseRetryStrategy) -> None:
     task = app.task(name="odd", retry=strategy)(lambda: None)
-    with pytest.raises(TypeError, match="The retry strategy of task odd has returned a"):
+    with pytest.raises(TypeError, match="The retry strategy of task odd returned a"):
         status(task, ERROR)
 
 
