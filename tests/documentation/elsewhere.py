@@ -24,7 +24,7 @@ class Elsewhere:
 PROVED_ELSEWHERE = [
     Elsewhere(
         page="docs/deployment.md",
-        first_line="-- Defers jobs: it can neither read their arguments nor change them, nor write jobs that seem to run or to have ended.",
+        first_line="-- Defers jobs. It can neither read nor change them, nor write jobs that seem to have run.",
         test="tests/security/test_roles.py",
         reason="A server's databases share its roles: that test gives them names of its own, and tries them",
     ),
