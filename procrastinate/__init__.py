@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from procrastinate._legacy import Moved, metadata
 from procrastinate.adapters.standalone import PsycopgConnector, SyncPsycopgConnector
 from procrastinate.app import App
 from procrastinate.blueprints import Blueprint
 from procrastinate.connector import BaseConnector
-from procrastinate.former import Moved, metadata
 from procrastinate.job_context import JobContext
 from procrastinate.locks import by_arguments as by_arguments
 from procrastinate.retry import BaseRetryStrategy, RetryDecision, RetryStrategy

@@ -9,19 +9,21 @@ from collections.abc import Awaitable, Generator, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from procrastinate import builtin_tasks, exceptions, paths
-from procrastinate.amounts import read_count
+from procrastinate import builtin_tasks, exceptions
+from procrastinate._caller_thread import CallerThread, PlainCallerThread
+from procrastinate._checks.amounts import read_count
+from procrastinate._functions import import_path
+from procrastinate._text.logs import get_logger
 from procrastinate.blueprints import Blueprint
 from procrastinate.builtin_tasks import MIN_RETENTION_HOURS
-from procrastinate.caller_thread import CallerThread, PlainCallerThread
 from procrastinate.connector import BaseConnector, as_connector
 from procrastinate.jobs import Job, JobDeferrer
-from procrastinate.logs import get_logger
 from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDefaults, read_max_delay
 from procrastinate.schema import SchemaManager
 from procrastinate.tasks import ConfigureTaskOptions, Task, configure_task
-from procrastinate.worker import Worker, WorkerDefaults, WorkerOptions, command_settings, exits, worker_options
+from procrastinate.worker import Worker, WorkerDefaults, WorkerOptions, command_settings, worker_options
+from procrastinate.worker.processes import exits
 
 logger = get_logger(__name__)
 
@@ -89,7 +91,7 @@ class App(Blueprint):
         LoadFromPathError
             The path does not lead to an app.
         """
-        return paths.load_from_path(dotted_path, App)
+        return import_path.load_from_path(dotted_path, App)
 
     @property
     def job_manager(self) -> JobManager:
@@ -175,7 +177,7 @@ class App(Blueprint):
 
     def perform_import_paths(self) -> None:
         """Import the modules listed in ``import_paths``."""
-        paths.import_all(self.import_paths, why=self._why_imported)
+        import_path.import_all(self.import_paths, why=self._why_imported)
         logger.debug(
             "The modules with tasks are imported", extra={"action": "imported_tasks", "tasks": list(self.tasks)}
         )

@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from procrastinate import exceptions
+from procrastinate._job_checks import check_name
+from procrastinate._text.logs import get_logger
 from procrastinate.jobs import DEFAULT_PRIORITY, DEFAULT_QUEUE
 from procrastinate.locks import Lock
-from procrastinate.logs import get_logger
 from procrastinate.middleware import TaskMiddleware
 from procrastinate.periodic import PeriodicRegistry
 from procrastinate.retry import RetryValue
 from procrastinate.tasks import MAX_RESULT_SIZE, ConfigureTaskOptions, Task, add_namespace
 from procrastinate.types import OnConflict
-from procrastinate.validation import check_name
 
 if TYPE_CHECKING:
     from procrastinate.job_context import JobContext

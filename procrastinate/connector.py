@@ -11,8 +11,8 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 import sqlalchemy as sa
 
 from procrastinate import exceptions
-from procrastinate.raw_queries import RawQueries
-from procrastinate.transactions import transaction_on
+from procrastinate._raw_queries import RawQueries
+from procrastinate._transactions import transaction_on
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,7 +31,7 @@ class BaseConnector(RawQueries):
     """Answers one question: run this operation on your connection.
 
     ``run`` and ``run_async`` use the connector's own connection; an operation marked
-    :func:`~procrastinate.core.operation.atomic` gets a transaction, the others run in autocommit.
+    :func:`~procrastinate.core.operation_marks.atomic` gets a transaction, the others run in autocommit.
     ``run_on`` and ``run_on_async`` use an open connection of the user's, and neither begin nor commit on it.
 
     Parameters
@@ -99,7 +99,7 @@ class BaseConnector(RawQueries):
         Parameters
         ----------
         bind:
-            What opens it, as in :func:`~procrastinate.transactions.transaction_on`; ``None``: the connector's own
+            What opens it, as in :func:`~procrastinate._transactions.transaction_on`; ``None``: the connector's own
             connection, where user code shares it.
         last:
             Called at the end of the block: the operation to run right before the commit. Where that raises, all is

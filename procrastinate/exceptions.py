@@ -45,7 +45,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from procrastinate.foreign_text import quoted_lines
+from procrastinate._quoting import quoted_lines
 
 if TYPE_CHECKING:
     from procrastinate.retry import RetryDecision

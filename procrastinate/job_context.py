@@ -21,10 +21,10 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from procrastinate import exceptions
-from procrastinate.foreign_text import in_brief
-from procrastinate.job_completion import JobCompletion, JobTransaction
+from procrastinate._job_checks import dump_result
+from procrastinate._job_completion import JobCompletion, JobTransaction
+from procrastinate._quoting import in_brief
 from procrastinate.jobs import Job
-from procrastinate.validation import dump_result
 
 if TYPE_CHECKING:
     from procrastinate.app import App

@@ -10,13 +10,13 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
-from procrastinate.call_arguments import ANY_ARGUMENTS, CallArguments
+from procrastinate._checks.times import require_aware
+from procrastinate._functions.signature import ANY_ARGUMENTS, CallArguments
+from procrastinate._quoting import LONGEST_VALUE, described, in_brief, quoted
+from procrastinate._text.logs import get_logger
 from procrastinate.core.channels import AbortJobRequested, JobInserted, Notification
 from procrastinate.core.enums import Status
-from procrastinate.foreign_text import LONGEST_VALUE, described, in_brief, quoted
 from procrastinate.locks import Lock, make_lock
-from procrastinate.logs import get_logger
-from procrastinate.timing import require_aware
 from procrastinate.types import JSONDict, JSONValue, OnConflict
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Job:
         """The call as text: ``task[id](argument=value)``, or ``task[id](...)`` if ``log_arguments`` is false.
 
         The text is one printable line, even though any client can write any names into the table. Each name and each
-        value is cut after :data:`~procrastinate.foreign_text.LONGEST_VALUE` characters.
+        value is cut after :data:`~procrastinate._quoting.LONGEST_VALUE` characters.
         """
         arguments = "..."
         if self.log_arguments:

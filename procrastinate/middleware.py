@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from procrastinate import exceptions
-from procrastinate.callables import is_async_callable
+from procrastinate._functions.kinds import is_async_callable
 
 if TYPE_CHECKING:
     from procrastinate.job_context import JobContext

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlia
 
 from procrastinate import cron as cron_module
 from procrastinate import exceptions
-from procrastinate.amounts import read_seconds
+from procrastinate._checks.amounts import read_seconds
+from procrastinate._checks.zones import as_timezone
+from procrastinate._job_checks import check_name
+from procrastinate._text.logs import get_logger
 from procrastinate.core.errors import is_lock_timeout
 from procrastinate.core.ticks import KEEP_TICKS_FOR
-from procrastinate.logs import get_logger
 from procrastinate.tasks import ConfigureTaskOptions, Task, check_options
-from procrastinate.validation import check_name
-from procrastinate.zones import as_timezone
 
 if TYPE_CHECKING:
     from procrastinate.manager import JobManager

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, TypeGuard
 
 from procrastinate import exceptions
-from procrastinate.amounts import read_count, read_finite, read_optional_seconds
+from procrastinate._checks.amounts import read_count, read_finite, read_optional_seconds
+from procrastinate._checks.names import check_lock, check_name, check_priority
+from procrastinate._checks.times import UTC_MAX, TooFarAway, from_now, require_aware
+from procrastinate._checks.zones import check_attached
 from procrastinate.jobs import Job
-from procrastinate.names import check_lock, check_name, check_priority
-from procrastinate.timing import UTC_MAX, TooFarAway, from_now, require_aware
 from procrastinate.types import TimeDeltaParams
-from procrastinate.zones import check_attached
 
 _LONGER_THAN_TIME = 10**12
 """A wait in seconds that leads past the last possible datetime."""

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from procrastinate import core, exceptions
-from procrastinate.alembic import revisions, runner
+from procrastinate._text.logs import get_logger
+from procrastinate.alembic import revisions, upgrades
 from procrastinate.alembic.settings import VERSION_TABLE, VERSIONS_LOCATION
 from procrastinate.connector import BaseConnector
 from procrastinate.core.tables import metadata
-from procrastinate.logs import get_logger
 
 logger = get_logger(__name__)
 
@@ -28,7 +28,7 @@ class SchemaManager:
 
         It neither begins nor commits: execute it in a transaction, which may be one of your own migrations.
         """
-        return runner.upgrade_sql(transactional=False)
+        return upgrades.upgrade_sql(transactional=False)
 
     @staticmethod
     def get_migrations_path() -> str:
@@ -45,11 +45,11 @@ class SchemaManager:
         SchemaConflict
             A newer release has applied its schema already, or there are tables without a revision.
         """
-        self.connector.get_sync_connector().run(runner.upgrade)
+        self.connector.get_sync_connector().run(upgrades.upgrade)
 
     async def apply_schema_async(self) -> None:
         """As :meth:`apply_schema`."""
-        await self.connector.run_async(runner.upgrade)
+        await self.connector.run_async(upgrades.upgrade)
 
     def check_schema(self) -> None:
         """Check that the schema is not older than this release needs. Of a newer one, a warning is logged.

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from procrastinate import exceptions
-from procrastinate.console import is_terminal, say, say_table
-from procrastinate.foreign_text import LONGEST_VALUE, indented, quoted
+from procrastinate._quoting import LONGEST_VALUE, indented, quoted
+from procrastinate._text.terminal import is_terminal, say, say_table
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, U
 from procrastinate import exceptions
 from procrastinate import middleware as middleware_module
 from procrastinate import retry as retry_module
-from procrastinate.amounts import read_count, read_optional_seconds
-from procrastinate.call_arguments import read_call_arguments
-from procrastinate.callables import check_function, is_async_callable
-from procrastinate.declarations import read_declaration
+from procrastinate._checks.amounts import read_count, read_optional_seconds
+from procrastinate._checks.times import from_now, require_aware
+from procrastinate._checks.zones import check_attached
+from procrastinate._functions.declarations import read_declaration
+from procrastinate._functions.import_path import get_full_path
+from procrastinate._functions.kinds import check_function, is_async_callable
+from procrastinate._functions.signature import read_call_arguments
+from procrastinate._functions.stand_in import stand_in_for
+from procrastinate._job_checks import check_lock, check_name, check_priority
 from procrastinate.jobs import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, JobDeferrer, require_on_conflict
 from procrastinate.locks import ArgumentLock, Lock
-from procrastinate.paths import get_full_path
-from procrastinate.stand_in import stand_in_for
-from procrastinate.timing import from_now, require_aware
 from procrastinate.types import JSONDict, OnConflict, TimeDeltaParams
-from procrastinate.validation import check_lock, check_name, check_priority
-from procrastinate.zones import check_attached
 
 if TYPE_CHECKING:
     from procrastinate.blueprints import Blueprint

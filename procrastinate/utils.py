@@ -7,10 +7,10 @@ import datetime
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from procrastinate._checks.times import from_now, utcnow
+from procrastinate._functions.import_path import get_full_path, import_all, load_from_path
 from procrastinate.job_context import queues_display
-from procrastinate.paths import get_full_path, import_all, load_from_path
 from procrastinate.tasks import add_namespace
-from procrastinate.timing import from_now, utcnow
 from procrastinate.types import TimeDeltaParams
 
 __all__ = [

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from procrastinate.alembic import runner
+from procrastinate.alembic import upgrades
 from procrastinate.core import NewJob
 
 _ROOT_VARIABLE = "PROCRASTINATE_TESTS_ROOT"
@@ -82,7 +82,7 @@ def migrate(url: str) -> None:
     """Bring a database to the newest schema."""
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.begin() as connection:
-        runner.upgrade(connection)
+        upgrades.upgrade(connection)
 
 
 @dataclasses.dataclass

@@ -1,4 +1,4 @@
-"""Runs the migrations on the connection handed over by :mod:`procrastinate.alembic.runner`.
+"""Runs the migrations on the connection handed over by :mod:`procrastinate.alembic.upgrades`.
 
 Also usable from the ``alembic`` command, with ``-x url=postgresql+psycopg://...``.
 """

@@ -6,7 +6,7 @@ import pathlib
 
 import sqlalchemy as sa
 
-from procrastinate.logs import get_logger
+from procrastinate._text.logs import get_logger
 
 VERSION_TABLE = "procrastinate_alembic_version"
 """Its own, so that it never meets the user's ``alembic_version``."""

@@ -9,13 +9,13 @@ import sys
 from typing import Any
 
 from procrastinate import exceptions
+from procrastinate._functions.import_path import load_from_path
+from procrastinate._quoting import quoted
+from procrastinate._text.terminal import say
 from procrastinate.app import App
 from procrastinate.cli.arguments import Switch, add_argument, boolean, given, integer, seconds
 from procrastinate.cli.waits import database_awaited
-from procrastinate.console import say
-from procrastinate.foreign_text import quoted
 from procrastinate.jobs import JobDeferrer
-from procrastinate.paths import load_from_path
 from procrastinate.tasks import Task
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from procrastinate.logs import get_logger
+from procrastinate._text.logs import get_logger
 
 logger = get_logger(__name__)
 

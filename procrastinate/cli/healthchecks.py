@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from procrastinate._text.terminal import write
 from procrastinate.app import App
 from procrastinate.cli.waits import database_awaited
-from procrastinate.console import write
 
 
 def healthchecks_command(app: App, arguments: argparse.Namespace | None = None) -> None:

@@ -6,9 +6,9 @@ import argparse
 import logging
 import sys
 
+from procrastinate._text.logs import get_logger
+from procrastinate._text.terminal import is_terminal, paint
 from procrastinate.cli.arguments import Counter, add_argument, integer, one_of
-from procrastinate.console import is_terminal, paint
-from procrastinate.logs import get_logger
 
 logger = get_logger(__name__)
 

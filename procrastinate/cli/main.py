@@ -14,6 +14,9 @@ import psycopg
 import sqlalchemy as sa
 
 from procrastinate import exceptions
+from procrastinate._quoting import indented
+from procrastinate._text.logs import get_logger
+from procrastinate._text.terminal import say
 from procrastinate.app import App
 from procrastinate.cli.arguments import add_argument
 from procrastinate.cli.defer import add_defer_arguments, defer_command
@@ -22,9 +25,6 @@ from procrastinate.cli.logs import add_logging_arguments, configure_logging
 from procrastinate.cli.schema import add_schema_arguments, needs_app, schema_command
 from procrastinate.cli.shell import add_shell_arguments, shell_command
 from procrastinate.cli.worker import add_worker_arguments, worker_command, worker_command_async
-from procrastinate.console import say
-from procrastinate.foreign_text import indented
-from procrastinate.logs import get_logger
 
 logger = get_logger(__name__)
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from procrastinate import exceptions
-from procrastinate.logs import get_logger
+from procrastinate._text.logs import get_logger
 from procrastinate.worker import Supervisor
 
 logger = get_logger(__name__)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from procrastinate.alembic import runner
+from procrastinate._text.terminal import write
+from procrastinate.alembic import upgrades
 from procrastinate.app import App
 from procrastinate.cli.waits import database_awaited
-from procrastinate.console import write
 from procrastinate.schema import SchemaManager
 
 
@@ -31,7 +31,7 @@ def needs_app(arguments: argparse.Namespace) -> bool:
 def schema_command(app: App | None, arguments: argparse.Namespace) -> None:
     """Apply the schema, or print something about it."""
     if arguments.action == "read":
-        write(runner.upgrade_sql())
+        write(upgrades.upgrade_sql())
     elif arguments.action == "migrations_path":
         write(str(SchemaManager.get_migrations_path()))
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 
-from procrastinate.long_waits import told_by_thread
+from procrastinate._long_waits import told_by_thread
 
 logger = logging.getLogger(__name__)
 

@@ -23,9 +23,9 @@ from procrastinate.worker import (
     Tether,
     WorkerOptions,
     command_settings,
-    signals,
 )
-from procrastinate.worker.tether import Word
+from procrastinate.worker.processes import signals
+from procrastinate.worker.processes.supervisor_socket import Word
 
 _EPILOG = "What is given neither here nor in the environment is as the app's worker_defaults say, or by default."
 

@@ -8,8 +8,7 @@ nor commits, knows no framework, no asyncio and no clock but the database's. Con
 from __future__ import annotations
 
 from procrastinate.core.arguments import read_arguments
-from procrastinate.core.complete import complete_job
-from procrastinate.core.control import cancel_job, get_job_status, list_jobs_to_abort
+from procrastinate.core.cancel import cancel_job, get_job_status, list_jobs_to_abort
 from procrastinate.core.defer import (
     defer_job,
     defer_job_or_skip,
@@ -22,7 +21,8 @@ from procrastinate.core.defer import (
 )
 from procrastinate.core.enums import EventType, Readiness, Status
 from procrastinate.core.fetch import fetch_jobs
-from procrastinate.core.give_back import give_back_jobs
+from procrastinate.core.finish import finish_job_by_id, finish_jobs, list_held_jobs, retry_job_by_id, retry_jobs
+from procrastinate.core.finish_in_transaction import complete_job
 from procrastinate.core.health import jobs_table_exists, list_unfit_settings, read_clock
 from procrastinate.core.listing import JobFilter, count_by_lock, count_by_queue, count_by_task, list_jobs
 from procrastinate.core.liveness import (
@@ -33,10 +33,25 @@ from procrastinate.core.liveness import (
     unregister_worker,
     update_heartbeat,
 )
-from procrastinate.core.operation import atomic, is_atomic
+from procrastinate.core.notify_interest import have_ended_before, read_unaware, start_waiting, stop_waiting
+from procrastinate.core.operation_marks import atomic, is_atomic
 from procrastinate.core.promote import promote_jobs
-from procrastinate.core.record import finish_job_by_id, finish_jobs, list_held_jobs, retry_job_by_id, retry_jobs
-from procrastinate.core.records import (
+from procrastinate.core.read_results import get_progress, get_result
+from procrastinate.core.release import give_back_jobs
+from procrastinate.core.rescue import (
+    list_jobs_started_before,
+    list_stalled_jobs,
+    rescue_jobs,
+    return_unknown_jobs,
+)
+from procrastinate.core.retention import (
+    Deletion,
+    DeletionPlace,
+    delete_everything,
+    delete_finished_jobs,
+    delete_finished_part,
+)
+from procrastinate.core.rows import (
     FetchedJob,
     FinishedJob,
     JobCounts,
@@ -55,24 +70,9 @@ from procrastinate.core.records import (
     Waiting,
     WorkerTerms,
 )
-from procrastinate.core.results import get_progress, get_result
-from procrastinate.core.retention import (
-    Deletion,
-    DeletionPlace,
-    delete_everything,
-    delete_finished_jobs,
-    delete_finished_part,
-)
-from procrastinate.core.sweep import Sweep, sweep_parked_jobs
 from procrastinate.core.tables import metadata
 from procrastinate.core.ticks import TickOutcome, defer_tick
-from procrastinate.core.waiting_workers import have_ended_before, read_unaware, start_waiting, stop_waiting
-from procrastinate.core.workers import (
-    list_jobs_started_before,
-    list_stalled_jobs,
-    rescue_jobs,
-    return_unknown_jobs,
-)
+from procrastinate.core.unpark import Sweep, sweep_parked_jobs
 
 __all__ = [
     "Deletion",

@@ -11,8 +11,8 @@ from sqlalchemy.dialects.postgresql import JSONB, Insert, insert
 from sqlalchemy.types import TypeEngine
 
 from procrastinate.core.arrays import array_param, transpose, unnest
-from procrastinate.core.operation import atomic, plain
-from procrastinate.core.records import NewJob
+from procrastinate.core.operation_marks import atomic, plain
+from procrastinate.core.rows import NewJob
 from procrastinate.core.tables import UNDECIDED, holds_queueing_lock, jobs
 
 VALUES: dict[str, TypeEngine[Any]] = {

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from procrastinate.core.arguments import LISTED_ARGUMENTS, SMALL_ARGUMENTS
 from procrastinate.core.arrays import array_param, is_one_of
-from procrastinate.core.records import Rank, StoredJob
+from procrastinate.core.rows import Rank, StoredJob
 from procrastinate.core.tables import (
     DOING,
     is_ready,
@@ -35,7 +35,7 @@ _LATEST = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 
 
 def _stored_columns(arguments: sa.ColumnElement[Any]) -> tuple[sa.ColumnElement[Any], ...]:
-    """Return a row as :class:`~procrastinate.core.records.StoredJob` has it."""
+    """Return a row as :class:`~procrastinate.core.rows.StoredJob` has it."""
     return (
         jobs.c.id,
         jobs.c.status,
@@ -184,7 +184,7 @@ def fetch_jobs(
     Parameters
     ----------
     worker_id:
-        As :func:`~procrastinate.core.workers.register_worker` gave it. A worker that is not registered
+        As :func:`~procrastinate.core.rescue.register_worker` gave it. A worker that is not registered
         (any more) gets nothing.
     queues:
         Names of queues; ``None`` for all of them.

@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql
 
 from procrastinate.core.enums import Status
 from procrastinate.core.fetch import STORED_COLUMNS, stored_job
-from procrastinate.core.records import JobCounts, StoredJob
+from procrastinate.core.rows import JobCounts, StoredJob
 from procrastinate.core.tables import (
     due_at,
     is_parked,

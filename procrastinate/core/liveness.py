@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.types import TypeEngine
 
 from procrastinate.core.arrays import transpose, unnest
-from procrastinate.core.records import LateWorker, WorkerTerms
+from procrastinate.core.rows import LateWorker, WorkerTerms
 from procrastinate.core.tables import DOING, jobs, workers
 
 STALLED_TIMEOUT = 30.0

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import OID
 
-from procrastinate.core.records import Promotion
+from procrastinate.core.rows import Promotion
 from procrastinate.core.tables import DOING, PARKED, PROMOTED, UNDECIDED, due_at, holds_lock, is_upcoming, jobs
 
 _ADVISORY_LOCKS = 0x70726F63 << 32

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from procrastinate.core.arrays import is_one_of
 from procrastinate.core.enums import Status
-from procrastinate.core.operation import atomic
+from procrastinate.core.operation_marks import atomic
 from procrastinate.core.tables import jobs, metadata, status_literal
 
 _LOOKED_AT = 20

@@ -11,10 +11,10 @@ from sqlalchemy.dialects.postgresql import Insert, insert
 
 from procrastinate.core.arrays import is_one_of
 from procrastinate.core.defer import COLUMNS, VALUES, as_jsonb, next_id, replace_waiting, skip_taken
-from procrastinate.core.operation import atomic
-from procrastinate.core.patience import wait_briefly
-from procrastinate.core.records import NewJob
+from procrastinate.core.operation_marks import atomic
+from procrastinate.core.rows import NewJob
 from procrastinate.core.tables import UNDECIDED, jobs, periodic_defers
+from procrastinate.core.timeouts import wait_briefly
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from procrastinate.timing import UTC_MAX, require_aware, system_clock
+from procrastinate._checks.times import UTC_MAX, require_aware, system_clock
 
 
 class Clock:

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 
+from procrastinate._checks.times import utcnow
 from procrastinate.connector import BaseConnector, Notify, Operation, P, R
 from procrastinate.core import Status
 from procrastinate.testing import liveness, queue, upkeep
 from procrastinate.testing.implementations import Implementations, unwrapped
 from procrastinate.testing.tables import DOING, EventRow, JobRow, Tables
-from procrastinate.timing import utcnow
 
 IMPLEMENTED = Implementations({**liveness.IMPLEMENTED, **queue.IMPLEMENTED, **upkeep.IMPLEMENTED})
 

@@ -9,17 +9,17 @@ from collections.abc import Collection, Iterable
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
+from procrastinate._checks.times import UTC_MAX, require_aware, using_clock
 from procrastinate.app import App
 from procrastinate.jobs import Job
 from procrastinate.testing.bound_connector import BoundConnector
 from procrastinate.testing.clock import Clock, plus
 from procrastinate.testing.default_app import find_app
+from procrastinate.testing.job_runner import Runner, RunOptions, RunRecord
 from procrastinate.testing.matching import AnyTask, JobFields, Pattern, missing_message, task_names, unexpected_message
 from procrastinate.testing.run_at_defer import RunAtDefer
-from procrastinate.testing.runner import Runner, RunOptions, RunRecord
-from procrastinate.timing import UTC_MAX, require_aware, using_clock
 from procrastinate.worker import WorkerOptions
-from procrastinate.worker.options import read_queues
+from procrastinate.worker.worker_settings import read_queues
 
 Until: TypeAlias = datetime.datetime | datetime.timedelta | Literal["empty"]
 

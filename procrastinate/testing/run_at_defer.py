@@ -5,10 +5,10 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
+from procrastinate._checks.times import utcnow
 from procrastinate.app import App
 from procrastinate.testing.bound_connector import BoundConnector
-from procrastinate.testing.runner import Runner, RunOptions, is_running
-from procrastinate.timing import utcnow
+from procrastinate.testing.job_runner import Runner, RunOptions, is_running
 from procrastinate.worker import WorkerOptions
 
 

@@ -1,7 +1,7 @@
 """The operations around the jobs, in memory: rescue, sweep, lists, retention, health, schema.
 
 Each function is documented at the function of the same name in :mod:`procrastinate.core` and
-:mod:`procrastinate.alembic.runner`.
+:mod:`procrastinate.alembic.upgrades`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 from procrastinate import core, exceptions
-from procrastinate.alembic import revisions, runner
+from procrastinate.alembic import revisions, upgrades
 from procrastinate.core import (
     Deletion,
     DeletionPlace,
@@ -281,7 +281,7 @@ def jobs_table_exists(tables: Tables) -> bool:
     return tables.exist
 
 
-@IMPLEMENTED.of(runner.upgrade)
+@IMPLEMENTED.of(upgrades.upgrade)
 def upgrade(tables: Tables, revision: str = "head") -> None:
     tables.exist = True
 

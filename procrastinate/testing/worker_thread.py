@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, Unpack
 
+from procrastinate._checks.times import utcnow
 from procrastinate.app import App
 from procrastinate.job_context import JobContext
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 from procrastinate.testing.default_app import find_app
-from procrastinate.timing import utcnow
 from procrastinate.worker import Worker, WorkerOptions
 
 _LOOK_INTERVAL = 0.02

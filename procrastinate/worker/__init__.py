@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from procrastinate.worker.command_settings import CommandSettings, WorkerDefaults, command_settings, worker_options
-from procrastinate.worker.options import (
+from procrastinate.worker.processes.command_settings import (
+    CommandSettings,
+    WorkerDefaults,
+    command_settings,
+    worker_options,
+)
+from procrastinate.worker.processes.supervisor import Supervisor
+from procrastinate.worker.processes.supervisor_socket import Tether
+from procrastinate.worker.worker import Worker
+from procrastinate.worker.worker_settings import (
     ABORT_JOB_POLLING_INTERVAL,
     FETCH_JOB_POLLING_INTERVAL,
     UNKNOWN_TASK_TIMEOUT,
@@ -11,9 +19,6 @@ from procrastinate.worker.options import (
     WORKER_NAME,
     WorkerOptions,
 )
-from procrastinate.worker.supervisor import Supervisor
-from procrastinate.worker.tether import Tether
-from procrastinate.worker.worker import Worker
 
 __all__ = [
     "ABORT_JOB_POLLING_INTERVAL",

@@ -9,16 +9,17 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from procrastinate import exceptions
+from procrastinate._text.logs import get_logger
 from procrastinate.jobs import DeleteJobCondition, Job
-from procrastinate.logs import get_logger
 from procrastinate.manager import JobManager
 from procrastinate.middleware import TaskMiddleware, WorkerMiddleware
 from procrastinate.schema import SchemaManager
 from procrastinate.tasks import Task
-from procrastinate.worker import exits, forked_children, options, signals
-from procrastinate.worker.option import Option
-from procrastinate.worker.session import Session
-from procrastinate.worker.unknown_tasks import UnknownTasks
+from procrastinate.worker import worker_settings
+from procrastinate.worker.option_attribute import Option
+from procrastinate.worker.processes import exits, forked_children, signals
+from procrastinate.worker.run.unknown_tasks import UnknownTasks
+from procrastinate.worker.worker_run import Session
 
 if TYPE_CHECKING:
     from procrastinate.app import App
@@ -97,37 +98,37 @@ class Worker:
         self,
         app: App,
         queues: Iterable[str] | None = None,
-        name: str | None = options.WORKER_NAME,
-        concurrency: int = options.WORKER_CONCURRENCY,
+        name: str | None = worker_settings.WORKER_NAME,
+        concurrency: int = worker_settings.WORKER_CONCURRENCY,
         wait: bool = True,
-        fetch_job_polling_interval: float = options.FETCH_JOB_POLLING_INTERVAL,
-        abort_job_polling_interval: float = options.ABORT_JOB_POLLING_INTERVAL,
+        fetch_job_polling_interval: float = worker_settings.FETCH_JOB_POLLING_INTERVAL,
+        abort_job_polling_interval: float = worker_settings.ABORT_JOB_POLLING_INTERVAL,
         shutdown_graceful_timeout: float | None = None,
         listen_notify: bool = True,
         delete_jobs: str | DeleteJobCondition | None = None,
         additional_context: dict[str, Any] | None = None,
         install_signal_handlers: bool = True,
-        update_heartbeat_interval: float = options.UPDATE_HEARTBEAT_INTERVAL,
-        stalled_worker_timeout: float = options.STALLED_WORKER_TIMEOUT,
+        update_heartbeat_interval: float = worker_settings.UPDATE_HEARTBEAT_INTERVAL,
+        stalled_worker_timeout: float = worker_settings.STALLED_WORKER_TIMEOUT,
         task_middleware: list[TaskMiddleware] | None = None,
         worker_middleware: list[WorkerMiddleware] | None = None,
-        max_rescues: int = options.MAX_RESCUES,
+        max_rescues: int = worker_settings.MAX_RESCUES,
         max_jobs: int | None = None,
         store_errors: bool = True,
         prefetch: bool = True,
-        unknown_task_timeout: float = options.UNKNOWN_TASK_TIMEOUT,
+        unknown_task_timeout: float = worker_settings.UNKNOWN_TASK_TIMEOUT,
     ) -> None:
         self.app = app
-        settings = options.WorkerSettings(
-            queues=options.read_queues(queues),
-            name=name or options.WORKER_NAME,
+        settings = worker_settings.WorkerSettings(
+            queues=worker_settings.read_queues(queues),
+            name=name or worker_settings.WORKER_NAME,
             concurrency=concurrency,
             wait=wait,
             fetch_job_polling_interval=fetch_job_polling_interval,
             abort_job_polling_interval=abort_job_polling_interval,
             shutdown_graceful_timeout=shutdown_graceful_timeout,
             listen_notify=listen_notify,
-            delete_jobs=options.read_delete_jobs(delete_jobs),
+            delete_jobs=worker_settings.read_delete_jobs(delete_jobs),
             additional_context=additional_context or {},
             install_signal_handlers=install_signal_handlers,
             update_heartbeat_interval=update_heartbeat_interval,
@@ -157,7 +158,7 @@ class Worker:
         """Whether :meth:`run` was called."""
         return self._loop is not None
 
-    def use_settings(self, settings: options.WorkerSettings) -> None:
+    def use_settings(self, settings: worker_settings.WorkerSettings) -> None:
         """Take these options, and the logger of the name in them."""
         self.settings = settings
         self.unknown_tasks = UnknownTasks(settings.unknown_task_timeout)

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from procrastinate.adapters.alarms import Alarms, call_later
+from procrastinate.adapters.connections.timer_thread import Alarms, call_later
 
 
 def test_they_are_called_in_the_order_of_their_times_by_one_thread() -> None:

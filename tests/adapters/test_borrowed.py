@@ -16,7 +16,7 @@ from psycopg.rows import dict_row
 from psycopg.types.string import TextLoader
 
 from procrastinate import core
-from procrastinate.adapters.borrowed import borrow, borrow_async
+from procrastinate.adapters.connections.borrowed_dialect import borrow, borrow_async
 from tests.database import libpq_url, new_job
 
 NOON = datetime.datetime(2030, 1, 1, 12, tzinfo=datetime.UTC)

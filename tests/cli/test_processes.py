@@ -15,11 +15,11 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from procrastinate.worker.heartbeat import LEAVING
+from procrastinate.worker.services.heartbeat import LEAVING
 from tests.cli.command import DEADLINE, Command
 
 T = TypeVar("T")
-SUPERVISOR = "procrastinate.worker.supervisor"
+SUPERVISOR = "procrastinate.worker.processes.supervisor"
 
 
 def until(condition: Callable[[], T]) -> T:

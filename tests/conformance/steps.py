@@ -8,9 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate import core
+from procrastinate._checks.times import utcnow
 from procrastinate.core import FinishedJob, Readiness, Status, StoredJob
 from procrastinate.core.tables import errors, events, jobs, periodic_defers, results, workers
-from procrastinate.timing import utcnow
 from tests.conformance.runs import Run
 from tests.database import new_job
 

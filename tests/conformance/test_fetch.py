@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from procrastinate import core
+from procrastinate._checks.times import utcnow
 from procrastinate.core import Rank, Readiness, Status
-from procrastinate.timing import utcnow
 from tests.conformance.runs import Run
 from tests.conformance.steps import (
     FUTURE,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime
 
 from procrastinate import core
+from procrastinate._checks.times import utcnow
 from procrastinate.core import Status
-from procrastinate.timing import utcnow
 from tests.conformance.runs import Run
 from tests.conformance.steps import HOUR, change, defer, list_history, worker
 from tests.database import new_job

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.test.utils import override_settings
 
 from procrastinate import core
-from procrastinate.alembic import runner
+from procrastinate.alembic import upgrades
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.core import FinishedJob, JobRetry, NewError, Status
@@ -149,7 +149,7 @@ def test_tables_of_3x_that_migrate_was_told_to_pass_over_are_refused_all_the_sam
 def test_migrate_says_how_to_go_on_after_the_schema_was_applied(empty_database_url: str, revision: str) -> None:
     engine = sa.create_engine(empty_database_url, poolclass=sa.NullPool)
     with engine.begin() as connection:
-        runner.upgrade(connection, revision)
+        upgrades.upgrade(connection, revision)
     with using_database(empty_database_url):
         with pytest.raises(CommandError, match=r"migrate procrastinate (\d+) --fake") as caught:
             call_command("migrate", "procrastinate", verbosity=0)

@@ -12,9 +12,9 @@ from django.db import connection as django_connection
 from django.db import transaction
 
 from procrastinate import core, exceptions
-from procrastinate.adapters.direct import DirectConnection
+from procrastinate.adapters.connections.fast_path import DirectConnection
 from procrastinate.adapters.django.connector import DjangoConnector
-from procrastinate.core.operation import plain
+from procrastinate.core.operation_marks import plain
 from tests.database import new_job
 
 pytestmark = pytest.mark.usefixtures("project")

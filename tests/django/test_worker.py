@@ -18,11 +18,11 @@ from django.db.backends.postgresql.base import DatabaseWrapper
 from django.test import Client
 from django.test.utils import override_settings
 
-from procrastinate.adapters.django import connection_params
-from procrastinate.adapters.django.connection_params import connector_params
+from procrastinate.adapters.connections.worker_connector import WorkerConnector
+from procrastinate.adapters.django import conninfo
+from procrastinate.adapters.django.conninfo import connector_params
 from procrastinate.adapters.django.project_app import create_connector
 from procrastinate.adapters.django.settings import get_settings
-from procrastinate.adapters.worker_connector import WorkerConnector
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
 from procrastinate.job_context import JobContext
@@ -249,7 +249,7 @@ def test_options_that_only_the_backend_knows_are_left_out_and_named_in_the_log(
     original = DatabaseWrapper.get_connection_params
     monkeypatch.setattr(DatabaseWrapper, "get_connection_params", get_connection_params)
     caplog.set_level(logging.INFO, "procrastinate")
-    connection_params._log_left_out.cache_clear()
+    conninfo._log_left_out.cache_clear()
     params = connector_params("default")
     assert not {"MAX_CONNS", "vault_token"} & params.keys()
     connector_params("default")

@@ -65,7 +65,7 @@ def _interrupt_workers() -> None:
     """Ctrl-C for a worker that a page would let run until then: as soon as it listens to the signal."""
     while _page_is_running.wait():
         handler = signal.getsignal(signal.SIGINT)
-        if getattr(handler, "__module__", "") == "procrastinate.worker.signals":
+        if getattr(handler, "__module__", "") == "procrastinate.worker.processes.signals":
             os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.02)
 

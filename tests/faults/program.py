@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 import procrastinate
-from procrastinate.adapters import answers, notifications
+from procrastinate.adapters.connections import answer_timeout, listen
 from procrastinate.job_context import JobContext
 from tests.faults.ledger import Ledger
 
@@ -195,10 +195,10 @@ def tick(timestamp: int) -> None:
 
 
 def _lose_patience(seconds: float) -> None:
-    answers.ANSWER_TIMEOUT = seconds
-    answers.CANCEL_TIMEOUT = min(seconds, answers.CANCEL_TIMEOUT)
-    notifications.ANSWER_TIMEOUT = seconds
-    notifications.PROBE_INTERVAL = seconds
+    answer_timeout.ANSWER_TIMEOUT = seconds
+    answer_timeout.CANCEL_TIMEOUT = min(seconds, answer_timeout.CANCEL_TIMEOUT)
+    listen.ANSWER_TIMEOUT = seconds
+    listen.PROBE_INTERVAL = seconds
 
 
 def _log_to_stderr() -> None:

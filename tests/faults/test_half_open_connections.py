@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from procrastinate.adapters import answers, notifications
+from procrastinate.adapters.connections import answer_timeout, listen
 from tests.faults.conftest import Report
 from tests.faults.proxy import Proxy
 from tests.faults.queue import Queue
@@ -35,7 +35,7 @@ def patience(size: Size) -> float | None:
 @pytest.fixture
 def noticed_within(patience: float | None, size: Size) -> float:
     """Seconds that docs/reliability.md promises, and those to connect anew: the longest of the three."""
-    promised = max(answers.ANSWER_TIMEOUT, notifications.PROBE_INTERVAL + notifications.ANSWER_TIMEOUT)
+    promised = max(answer_timeout.ANSWER_TIMEOUT, listen.PROBE_INTERVAL + listen.ANSWER_TIMEOUT)
     return (promised if patience is None else 2 * patience) + size.pick(20, 5)
 
 

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.script import Script
 
-from procrastinate.alembic import runner
+from procrastinate.alembic import upgrades
 from tests import database
 from tests.database import libpq_url
 from tests.faults.conftest import Report
@@ -27,7 +27,7 @@ def migrate(queue: Queue, revision: str) -> None:
     """Bring the schema to a revision, whatever is at work on it."""
     engine = sa.create_engine(queue.url, poolclass=sa.NullPool)
     with engine.begin() as connection:
-        runner.upgrade(connection, revision)
+        upgrades.upgrade(connection, revision)
 
 
 @pytest.fixture(

@@ -14,9 +14,9 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate import core, exceptions
-from procrastinate.adapters import answers, notifications
-from procrastinate.adapters.connection_parameters import parse_conninfo
-from procrastinate.adapters.worker_connector import WorkerConnector
+from procrastinate.adapters.connections import answer_timeout, listen
+from procrastinate.adapters.connections.conninfo import parse_conninfo
+from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.app import App
 from tests.database import libpq_url
 from tests.standalone.test_notifications import Proxy
@@ -26,8 +26,8 @@ from tests.worker.running import Queue, RunningWorker, soon, until
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server has less time to answer than usual."""
-    monkeypatch.setattr(answers, "ANSWER_TIMEOUT", 0.5)
-    monkeypatch.setattr(answers, "CANCEL_TIMEOUT", 0.1)
+    monkeypatch.setattr(answer_timeout, "ANSWER_TIMEOUT", 0.5)
+    monkeypatch.setattr(answer_timeout, "CANCEL_TIMEOUT", 0.1)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ async def test_a_cancelled_operation_ends_soon(
 ) -> None:
     """Fault 6. On 3.10.0 psycopg takes the cancellation, and waits on for the answer."""
     assert await connector.run_async(read_one) == 1
-    monkeypatch.setattr(answers, "ANSWER_TIMEOUT", 600)
+    monkeypatch.setattr(answer_timeout, "ANSWER_TIMEOUT", 600)
     proxy.block()
     running = asyncio.create_task(connector.run_async(read_one))
     await asyncio.wait({running}, timeout=0.05)
@@ -152,7 +152,7 @@ async def test_a_first_operation_that_is_cancelled_ends_soon(
     connector: WorkerConnector, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that is stopped while it starts."""
-    monkeypatch.setattr(answers, "ANSWER_TIMEOUT", 600)
+    monkeypatch.setattr(answer_timeout, "ANSWER_TIMEOUT", 600)
     proxy.block_newcomers_after_the_greeting()
     running = asyncio.create_task(connector.run_async(read_one))
     await proxy.has_greeted()
@@ -177,7 +177,7 @@ async def test_the_listening_connection_notices_at_its_first_statement(
     connector: WorkerConnector, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """LISTEN itself."""
-    monkeypatch.setattr(notifications, "ANSWER_TIMEOUT", 0.3)
+    monkeypatch.setattr(listen, "ANSWER_TIMEOUT", 0.3)
     proxy.block_newcomers_after_the_greeting()
     with pytest.raises(exceptions.DatabaseUnavailable, match="has not answered"):
         await soon(connector.listen_notify(_ignore, ["channel"]))

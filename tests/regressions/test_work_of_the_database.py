@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate import core
-from procrastinate.adapters.worker_connector import WorkerConnector
+from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.app import App
 from tests.core.plans import explain
 from tests.database import libpq_url

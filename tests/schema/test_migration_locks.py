@@ -13,7 +13,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from procrastinate.alembic import revisions, runner
+from procrastinate.alembic import revisions, upgrades
 from procrastinate.alembic.locks import lock_tables
 from tests.database import libpq_url
 
@@ -50,10 +50,10 @@ def test_a_writer_does_not_wait_for_a_migration_that_waits_for_another(
 
     url = libpq_url(database_url)
     if way == "up":
-        migrate(BEFORE, runner.downgrade)
+        migrate(BEFORE, upgrades.downgrade)
     with psycopg.connect(url) as other, psycopg.connect(url, autocommit=True) as writer, ThreadPoolExecutor(1) as pool:
         other.execute(INSERT)
-        arguments = ("head", runner.upgrade) if way == "up" else (BEFORE, runner.downgrade)
+        arguments = ("head", upgrades.upgrade) if way == "up" else (BEFORE, upgrades.downgrade)
         migration = pool.submit(migrate, *arguments)
         try:
             longest = longest_write_beside(writer, lambda: not migration.done())
@@ -97,8 +97,8 @@ def test_a_revision_takes_its_locks_before_its_first_change(revision: str) -> No
     name = next(path.stem for path in _django_migrations().iterdir() if path.stem.startswith(f"{1000 + number}_"))
     migration = importlib.import_module(f"procrastinate.adapters.django.migrations.{name}")
     scripts = [
-        runner.upgrade_sql(former, revision, transactional=False),
-        runner.downgrade_sql(revision, former, transactional=False),
+        upgrades.upgrade_sql(former, revision, transactional=False),
+        upgrades.downgrade_sql(revision, former, transactional=False),
         "\n".join(migration.FORWARD),
         "\n".join(migration.BACKWARD),
     ]

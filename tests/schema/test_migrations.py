@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate import core
-from procrastinate.alembic import revisions, runner
+from procrastinate.alembic import revisions, upgrades
 from tests.conformance.runs import SyncRun
 from tests.conformance.steps import defer, fetch_ids, query, worker
 from tests.database import Databases, libpq_url
@@ -54,16 +54,16 @@ def test_an_empty_database_has_no_revision(empty_engine: sa.Engine) -> None:
 
 
 def test_up_and_down_and_up_again(empty_engine: sa.Engine) -> None:
-    migrate(empty_engine, runner.upgrade)
+    migrate(empty_engine, upgrades.upgrade)
     first = snapshot(empty_engine)
     assert all(first.values())
     assert revision(empty_engine) == revisions.head_revision()
 
-    migrate(empty_engine, runner.downgrade, "base")
+    migrate(empty_engine, upgrades.downgrade, "base")
     assert snapshot(empty_engine) == EMPTY
     assert revision(empty_engine) is None
 
-    migrate(empty_engine, runner.upgrade)
+    migrate(empty_engine, upgrades.upgrade)
     assert snapshot(empty_engine) == first
 
 
@@ -71,17 +71,17 @@ def test_up_and_down_and_up_again(empty_engine: sa.Engine) -> None:
 def test_a_step_down_brings_back_the_functions_and_triggers_of_the_release_before(
     empty_engine: sa.Engine, before: str, after: str
 ) -> None:
-    migrate(empty_engine, runner.upgrade, before)
+    migrate(empty_engine, upgrades.upgrade, before)
     former = snapshot(empty_engine)
-    migrate(empty_engine, runner.upgrade, after)
-    migrate(empty_engine, runner.downgrade, before)
+    migrate(empty_engine, upgrades.upgrade, after)
+    migrate(empty_engine, upgrades.downgrade, before)
     back = snapshot(empty_engine)
     assert [back[kind] for kind in CODE] == [former[kind] for kind in CODE]
 
 
 def test_nothing_of_ours_is_left_after_the_way_down(empty_engine: sa.Engine) -> None:
-    migrate(empty_engine, runner.upgrade)
-    migrate(empty_engine, runner.downgrade, "base")
+    migrate(empty_engine, upgrades.upgrade)
+    migrate(empty_engine, upgrades.downgrade, "base")
     left = SyncRun(empty_engine)(
         query,
         "SELECT relname FROM pg_class WHERE relname LIKE 'procrastinate_%' AND relname NOT LIKE '%alembic_version%'"
@@ -95,14 +95,14 @@ def test_nothing_of_ours_is_left_after_the_way_down(empty_engine: sa.Engine) -> 
 def test_an_upgrade_that_has_nothing_to_do_does_nothing(engine: sa.Engine) -> None:
     before = snapshot(engine)
     SyncRun(engine)(core.defer_job, core.NewJob(queue_name="q", task_name="t", args="{}"))
-    migrate(engine, runner.upgrade)
+    migrate(engine, upgrades.upgrade)
     assert snapshot(engine) == before
     assert SyncRun(engine)(core.get_job_status, 1) is core.Status.TODO
 
 
 def test_an_upgrade_that_is_rolled_back_leaves_nothing(empty_engine: sa.Engine) -> None:
     with empty_engine.connect() as connection:
-        runner.upgrade(connection)
+        upgrades.upgrade(connection)
         connection.rollback()
     assert snapshot(empty_engine) == EMPTY
     assert revision(empty_engine) is None
@@ -111,7 +111,7 @@ def test_an_upgrade_that_is_rolled_back_leaves_nothing(empty_engine: sa.Engine) 
 def test_several_upgrade_at_once(empty_engine: sa.Engine) -> None:
     """One migrates, the others wait, and then find nothing left to do."""
     with ThreadPoolExecutor(4) as threads:
-        futures = [threads.submit(migrate, empty_engine, runner.upgrade) for _ in range(4)]
+        futures = [threads.submit(migrate, empty_engine, upgrades.upgrade) for _ in range(4)]
         for future in futures:
             future.result(timeout=60)
     assert revision(empty_engine) == revisions.head_revision()
@@ -122,7 +122,7 @@ def test_an_upgrade_that_has_to_wait_says_for_whom(empty_engine: sa.Engine, capl
     """Any session can hold the lock of migrations."""
     with empty_engine.connect() as holder, ThreadPoolExecutor(1) as threads:
         pid = holder.exec_driver_sql("SELECT pg_backend_pid() FROM pg_advisory_lock(1886547811, 1)").scalar_one()
-        upgraded = threads.submit(migrate, empty_engine, runner.upgrade)
+        upgraded = threads.submit(migrate, empty_engine, upgrades.upgrade)
         while not caplog.records and not upgraded.done():
             time.sleep(0.01)
         holder.exec_driver_sql("SELECT pg_advisory_unlock_all()")
@@ -136,7 +136,7 @@ def test_the_users_own_alembic_is_not_in_the_way(empty_engine: sa.Engine) -> Non
     own = "CREATE TABLE alembic_version (version_num varchar(32)); INSERT INTO alembic_version VALUES ('theirs')"
     with empty_engine.begin() as connection:
         connection.exec_driver_sql(own)
-    migrate(empty_engine, runner.upgrade)
+    migrate(empty_engine, upgrades.upgrade)
     assert SyncRun(empty_engine)(query, "SELECT version_num FROM alembic_version") == [("theirs",)]
 
 
@@ -144,7 +144,7 @@ def test_the_users_own_alembic_is_not_in_the_way(empty_engine: sa.Engine) -> Non
 def test_the_script_gives_the_same_schema(
     engine: sa.Engine, empty_engine: sa.Engine, empty_database_url: str, transactional: bool
 ) -> None:
-    script = runner.upgrade_sql(transactional=transactional)
+    script = upgrades.upgrade_sql(transactional=transactional)
     assert ("BEGIN;" in script, "COMMIT;" in script) == (transactional, transactional)
     with psycopg.connect(libpq_url(empty_database_url), autocommit=True) as connection:
         connection.execute(script)  # type: ignore[call-overload]
@@ -154,12 +154,12 @@ def test_the_script_gives_the_same_schema(
 
 def test_the_script_takes_everything_back(engine: sa.Engine, database_url: str) -> None:
     with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
-        connection.execute(runner.downgrade_sql(revisions.head_revision()))  # type: ignore[call-overload]
+        connection.execute(upgrades.downgrade_sql(revisions.head_revision()))  # type: ignore[call-overload]
     assert snapshot(engine) == EMPTY
 
 
 def test_no_percent_sign_is_doubled_in_the_script() -> None:
-    assert "%%" not in runner.upgrade_sql()
+    assert "%%" not in upgrades.upgrade_sql()
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def other_schema(empty_database_url: str) -> Iterator[sa.Engine]:
     engine = sa.create_engine(url)
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE SCHEMA myschema")
-        runner.upgrade(connection)
+        upgrades.upgrade(connection)
     yield engine
     engine.dispose()
 
@@ -218,7 +218,7 @@ def test_a_writer_that_looks_elsewhere_keeps_history_and_locks(
 
 def test_two_queues_live_in_two_schemas_of_one_database(other_schema: sa.Engine, empty_database_url: str) -> None:
     engine = sa.create_engine(empty_database_url)
-    migrate(engine, runner.upgrade)
+    migrate(engine, upgrades.upgrade)
     here, there = SyncRun(engine), SyncRun(other_schema)
     defer(here)
     assert (len(here(core.list_jobs, core.JobFilter())), len(there(core.list_jobs, core.JobFilter()))) == (1, 0)
@@ -227,5 +227,5 @@ def test_two_queues_live_in_two_schemas_of_one_database(other_schema: sa.Engine,
 
 def test_a_template_is_as_good_as_a_migration(databases: Databases, engine: sa.Engine, empty_engine: sa.Engine) -> None:
     """The databases of tests are clones: they are what users get."""
-    migrate(empty_engine, runner.upgrade)
+    migrate(empty_engine, upgrades.upgrade)
     assert snapshot(empty_engine) == snapshot(engine)

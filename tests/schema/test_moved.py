@@ -8,7 +8,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from procrastinate.alembic import runner
+from procrastinate.alembic import upgrades
 from procrastinate.app import App
 from tests.database import libpq_url
 from tests.schema.dumps import TABLES
@@ -57,7 +57,7 @@ def moved_url(url: str, move: Move) -> sa.URL:
     engine = sa.create_engine(former, poolclass=sa.NullPool)
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE SCHEMA former")
-        runner.upgrade(connection)
+        upgrades.upgrade(connection)
     with engine.begin() as connection:
         move(connection)
     path = "latter,former" if move is move_tables else "latter"

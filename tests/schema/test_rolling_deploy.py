@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
 from procrastinate import exceptions
-from procrastinate.alembic import revisions, runner
+from procrastinate.alembic import revisions, upgrades
 from procrastinate.app import App
 
 _SCRIPT = ScriptDirectory.from_config(revisions.alembic_config())
@@ -19,7 +19,7 @@ async def test_a_worker_on_an_older_schema_says_what_to_run(empty_database_url: 
     """It takes no job before it can record its outcome; once the schema is applied, it runs what was deferred."""
     engine = sa.create_engine(empty_database_url)
     with engine.begin() as connection:
-        runner.upgrade(connection, revision)
+        upgrades.upgrade(connection, revision)
     engine.dispose()
     app = App(connector=empty_database_url)
     ran = []

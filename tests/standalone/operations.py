@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from procrastinate.core import NewJob, defer_job
-from procrastinate.core.operation import atomic
+from procrastinate.core.operation_marks import atomic
 from tests.database import new_job
 
 

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 import procrastinate
-from procrastinate.adapters import user_connection
+from procrastinate.adapters.connections import user_connection
 from tests.database import libpq_url
 
 TASK = "task"

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 import procrastinate
 from procrastinate import exceptions
-from procrastinate.adapters.connect_args import ConnectArgs
+from procrastinate.adapters.connections.connect_args import ConnectArgs
 from procrastinate.adapters.standalone import SQLAlchemyConnector
 from procrastinate.contrib.django import django_connector
 from tests.database import libpq_url

@@ -19,9 +19,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from procrastinate import PsycopgConnector, SyncPsycopgConnector, core, exceptions
+from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.adapters.standalone import SQLAlchemyConnector
 from procrastinate.adapters.standalone.engine_connector import EngineConnector
-from procrastinate.adapters.worker_connector import WorkerConnector
 from procrastinate.connector import as_connector
 from tests.database import driver_url, libpq_url, new_job
 from tests.standalone.operations import (

@@ -10,9 +10,9 @@ import pytest
 
 import procrastinate
 from procrastinate import exceptions
-from procrastinate.adapters import notifications
-from procrastinate.adapters.connect_args import ConnectArgs
-from procrastinate.adapters.connection_parameters import connection_parameters
+from procrastinate.adapters.connections import listen
+from procrastinate.adapters.connections.connect_args import ConnectArgs
+from procrastinate.adapters.connections.conninfo import connection_parameters
 from procrastinate.adapters.standalone import SQLAlchemyConnector
 from tests import database
 
@@ -75,7 +75,7 @@ def test_what_a_database_cannot_hold_is_refused_where_the_job_is_deferred(latin1
 
 async def test_a_notification_that_is_no_text_ends_no_listener(ascii_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server in SQL_ASCII sends the bytes of any role as they are."""
-    monkeypatch.setattr(notifications, "UNREADABLE_PAUSE", 0.01)
+    monkeypatch.setattr(listen, "UNREADABLE_PAUSE", 0.01)
     heard: asyncio.Queue[str] = asyncio.Queue()
     listening = asyncio.Event()
 
@@ -83,7 +83,7 @@ async def test_a_notification_that_is_no_text_ends_no_listener(ascii_url: str, m
         heard.put_nowait(payload)
 
     parameters = ConnectArgs(connection_parameters(database.libpq_url(ascii_url)))
-    task = asyncio.create_task(notifications.listen(parameters, hear, ["channel"], listening.set))
+    task = asyncio.create_task(listen.listen(parameters, hear, ["channel"], listening.set))
     async with asyncio.timeout(20):
         await listening.wait()
         listening.clear()

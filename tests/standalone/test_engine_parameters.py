@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from procrastinate.adapters.standalone.engine_parameters import engine_connect_args, psycopg_parameters
+from procrastinate.adapters.standalone.engine_conninfo import engine_connect_args, psycopg_parameters
 
 
 def _engine(url: str, **options: Any) -> sa.Engine:

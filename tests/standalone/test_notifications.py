@@ -12,9 +12,9 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate import exceptions
-from procrastinate.adapters import notifications
-from procrastinate.adapters.connect_args import ConnectArgs
-from procrastinate.adapters.connection_parameters import connection_parameters
+from procrastinate.adapters.connections import listen
+from procrastinate.adapters.connections.connect_args import ConnectArgs
+from procrastinate.adapters.connections.conninfo import connection_parameters
 from tests.database import libpq_url
 
 
@@ -24,7 +24,7 @@ class Listener:
     def __init__(self, parameters: dict[str, Any], channels: list[str]) -> None:
         self.heard: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self.listening = asyncio.Event()
-        listening = notifications.listen(ConnectArgs(parameters), self._hear, channels, self.listening.set)
+        listening = listen.listen(ConnectArgs(parameters), self._hear, channels, self.listening.set)
         self.task = asyncio.create_task(listening)
 
     async def _hear(self, *, channel: str, payload: str) -> None:
@@ -65,7 +65,7 @@ async def test_nothing_is_missed_while_a_notification_is_handled(
     parameters: dict[str, Any], connection: sa.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor while the server is asked whether it is there."""
-    monkeypatch.setattr(notifications, "PROBE_INTERVAL", 0.001)
+    monkeypatch.setattr(listen, "PROBE_INTERVAL", 0.001)
     async with _listening(parameters, "channel") as listener, asyncio.timeout(10):
         for number in range(200):
             _notify(connection, "channel", str(number))
@@ -164,8 +164,8 @@ async def test_a_server_that_is_gone_without_a_word_is_noticed(
     parameters: dict[str, Any], proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connection stays open, and nothing comes any more."""
-    monkeypatch.setattr(notifications, "PROBE_INTERVAL", 0.05)
-    monkeypatch.setattr(notifications, "ANSWER_TIMEOUT", 0.3)
+    monkeypatch.setattr(listen, "PROBE_INTERVAL", 0.05)
+    monkeypatch.setattr(listen, "ANSWER_TIMEOUT", 0.3)
     async with _listening(parameters, "channel") as listener:
         proxy.block()
         with pytest.raises(exceptions.DatabaseUnavailable):
@@ -177,14 +177,14 @@ async def test_cancelling_does_not_wait_for_a_server_that_is_gone(
 ) -> None:
     """Even in the middle of a question to it."""
     asked = asyncio.Event()
-    execute = notifications._execute
+    execute = listen._execute
 
     async def tell_and_execute(*args: Any) -> None:
         asked.set()
         await execute(*args)
 
-    monkeypatch.setattr(notifications, "PROBE_INTERVAL", 0.05)
-    monkeypatch.setattr(notifications, "_execute", tell_and_execute)
+    monkeypatch.setattr(listen, "PROBE_INTERVAL", 0.05)
+    monkeypatch.setattr(listen, "_execute", tell_and_execute)
     async with _listening(parameters, "channel") as listener, asyncio.timeout(3):
         proxy.block()
         asked.clear()

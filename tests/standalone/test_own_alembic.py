@@ -11,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 
-from procrastinate.alembic import revisions, runner
+from procrastinate.alembic import revisions, upgrades
 from procrastinate.schema import SchemaManager, include_object
 
 ENV = """
@@ -65,7 +65,7 @@ def test_side_by_side(tmp_path: pathlib.Path, empty_database_url: str) -> None:
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-        runner.upgrade(connection)
+        upgrades.upgrade(connection)
     with engine.connect() as connection:
         tables = set(sa.inspect(connection).get_table_names())
         assert {"orders", "alembic_version", "procrastinate_jobs", "procrastinate_alembic_version"} <= tables
@@ -95,7 +95,7 @@ def test_autogenerate_leaves_the_tables_alone(empty_database_url: str) -> None:
     """It sees what is missing of the project's own, and nothing else."""
     engine = sa.create_engine(empty_database_url)
     with engine.begin() as connection:
-        runner.upgrade(connection)
+        upgrades.upgrade(connection)
         assert len(_differences(connection, hook=False)) > 5
         assert [kind for kind, *_ in _differences(connection, hook=True)] == ["add_table"]  # type: ignore[misc]
         OWN.create_all(connection)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 import procrastinate
 from procrastinate import PsycopgConnector, SyncPsycopgConnector
-from procrastinate.adapters.connection_parameters import connection_parameters
+from procrastinate.adapters.connections.conninfo import connection_parameters
 from procrastinate.contrib.aiopg import AiopgConnector
 from procrastinate.contrib.psycopg2 import Psycopg2Connector
 from procrastinate.contrib.sqlalchemy import SQLAlchemyPsycopg2Connector

@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate import exceptions
-from procrastinate.adapters.connection_parameters import connection_parameters, elsewhere
+from procrastinate.adapters.connections.conninfo import connection_parameters, elsewhere
+from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.adapters.standalone import PsycopgConnector, SQLAlchemyConnector
-from procrastinate.adapters.worker_connector import WorkerConnector
 from tests.database import libpq_url
 from tests.standalone.operations import (
     atomic_is_in_transaction,

@@ -31,7 +31,7 @@ NAMES = {
     "procrastinate.job_context": "AbortReason JobContext JobResult",
     "procrastinate.jobs": "AbortJobRequested DEFAULT_PRIORITY DEFAULT_QUEUE DeleteJobCondition Job JobDeferrer "
     "JobInserted Notification Status",
-    "procrastinate.manager": "JobManager NotificationCallback QUEUEING_LOCK_CONSTRAINT",
+    "procrastinate.manager.job_manager": "JobManager NotificationCallback QUEUEING_LOCK_CONSTRAINT",
     "procrastinate.middleware": "TaskMiddleware WorkerMiddleware compose is_async_middleware",
     "procrastinate.periodic": "MARGIN MAX_DELAY PeriodicDeferrer PeriodicRegistry PeriodicTask TaskAtTime",
     "procrastinate.psycopg_connector": "PsycopgConnector",
@@ -75,7 +75,7 @@ def test_the_package_says_what_it_is() -> None:
         (procrastinate.Psycopg2Connector, "procrastinate.contrib.psycopg2.Psycopg2Connector"),
     ],
 )
-def test_what_has_moved_says_where_it_is(stub: procrastinate.former.Moved, path: str) -> None:
+def test_what_has_moved_says_where_it_is(stub: procrastinate._legacy.Moved, path: str) -> None:
     with pytest.raises(exceptions.MovedElsewhere, match=path):
         stub(dsn="")
     with pytest.raises(exceptions.MovedElsewhere, match=path):

@@ -16,9 +16,9 @@ from sqlalchemy.orm import Session
 from sqlmodel.ext.asyncio import session as sqlmodel_asyncio
 
 from procrastinate import App, JobContext, RetryStrategy
+from procrastinate._checks.times import utcnow
 from procrastinate.exceptions import TaskNotFound
 from procrastinate.testing import InMemoryConnector, JobFields, Jobs, RunAtDefer
-from procrastinate.timing import utcnow
 from tests.database import driver_url
 
 ran: list[Any] = []
@@ -201,7 +201,7 @@ def test_jobs_without_end_are_noticed(jobs: Jobs) -> None:
         defer(jobs.app, "endless")
 
     defer(jobs.app, "endless")
-    with mock.patch("procrastinate.testing.runner.ENDLESS", 20), pytest.raises(RuntimeError, match="no end"):
+    with mock.patch("procrastinate.testing.job_runner.ENDLESS", 20), pytest.raises(RuntimeError, match="no end"):
         jobs.run()
 
 

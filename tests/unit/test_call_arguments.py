@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from procrastinate._functions.signature import ANY_ARGUMENTS, read_call_arguments
 from procrastinate.app import App
 from procrastinate.blueprints import Blueprint
-from procrastinate.call_arguments import ANY_ARGUMENTS, read_call_arguments
 from procrastinate.locks import by_arguments
 from tests.unit.recording import RecordingConnector
 

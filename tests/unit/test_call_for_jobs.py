@@ -10,8 +10,8 @@ import pytest
 from procrastinate import core
 from procrastinate.exceptions import ConnectorException
 from procrastinate.manager import JobManager
-from procrastinate.worker import call_for_jobs
-from procrastinate.worker.call_for_jobs import CallForJobs
+from procrastinate.worker.fetch import notify_interest
+from procrastinate.worker.fetch.notify_interest import CallForJobs
 
 
 class Answers:
@@ -61,8 +61,8 @@ class Worker:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that works has enough to do at once, and one that finds nothing pauses at once."""
-    monkeypatch.setattr(call_for_jobs, "BUSY_AFTER", 0.0)
-    monkeypatch.setattr(call_for_jobs, "PAUSE", 0.0)
+    monkeypatch.setattr(notify_interest, "BUSY_AFTER", 0.0)
+    monkeypatch.setattr(notify_interest, "PAUSE", 0.0)
 
 
 async def test_an_idle_worker_calls_once_and_looks_once_more() -> None:
@@ -109,14 +109,14 @@ async def test_under_a_new_id_nothing_has_been_said() -> None:
 
 
 async def test_an_empty_fetch_between_two_jobs_is_no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(call_for_jobs, "BUSY_AFTER", 0.0)
-    monkeypatch.setattr(call_for_jobs, "PAUSE", 60.0)
+    monkeypatch.setattr(notify_interest, "BUSY_AFTER", 0.0)
+    monkeypatch.setattr(notify_interest, "PAUSE", 60.0)
     worker = Worker()
     await worker.call.busy()
     assert worker.call.looks_by_itself
     assert not await worker.call.idle()
     assert worker.call.looks_by_itself
-    monkeypatch.setattr(call_for_jobs, "PAUSE", 0.0)
+    monkeypatch.setattr(notify_interest, "PAUSE", 0.0)
     assert await worker.call.idle()
     assert not worker.call.looks_by_itself
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from procrastinate import App, Blueprint
-from procrastinate.callables import settle
+from procrastinate._functions.kinds import settle
 from procrastinate.testing import InMemoryConnector, Jobs
 
 

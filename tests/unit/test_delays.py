@@ -7,8 +7,8 @@ import logging
 import pytest
 
 from procrastinate.jobs import Job, Status
-from procrastinate.worker.delays import Delays
-from procrastinate.worker.outcome import Outcome
+from procrastinate.worker.run.outcome import Outcome
+from procrastinate.worker.run.outcome_delays import Delays
 
 JOB = Job(id=1, queue="q", lock=None, queueing_lock=None, task_name="task", worker_id=3)
 OUTCOME = Outcome(job=JOB, status=Status.SUCCEEDED)

@@ -12,9 +12,9 @@ import pytest
 from procrastinate import core, exceptions
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
-from procrastinate.worker import fetch_loop
-from procrastinate.worker.fetch_loop import FetchLoop
-from procrastinate.worker.pace import BURST, PER_SECOND
+from procrastinate.worker.fetch import fetch_loop
+from procrastinate.worker.fetch.fetch_loop import FetchLoop
+from procrastinate.worker.fetch.pace import BURST, PER_SECOND
 from tests.unit.recording import make_job
 
 NOTHING = core.Promotion(promoted=0, again=False, next_due_in=None)

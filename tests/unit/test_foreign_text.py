@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from procrastinate import exceptions
-from procrastinate.console import say, table
-from procrastinate.foreign_text import (
+from procrastinate._quoting import (
     LONGEST_LINE,
     LONGEST_TEXT,
     LONGEST_VALUE,
@@ -20,6 +19,7 @@ from procrastinate.foreign_text import (
     quoted,
     quoted_lines,
 )
+from procrastinate._text.terminal import say, table
 from procrastinate.jobs import Job
 
 HOSTILE = [

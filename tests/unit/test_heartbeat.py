@@ -11,8 +11,8 @@ import pytest
 from procrastinate import core, exceptions
 from procrastinate.connector import BaseConnector
 from procrastinate.core import WorkerTerms
-from procrastinate.worker.heartbeat import Heartbeat
-from procrastinate.worker.watch import Pulse
+from procrastinate.worker.services.heartbeat import Heartbeat
+from procrastinate.worker.services.liveness_watch import Pulse
 
 INTERVAL = 10.0
 TERMS = WorkerTerms(heartbeat_interval=INTERVAL, stalled_timeout=30.0)

@@ -9,8 +9,8 @@ import tracemalloc
 import pytest
 import sqlalchemy as sa
 
-from procrastinate.json_numbers import keep_floats
-from procrastinate.validation import dump_args, dump_result
+from procrastinate._checks.json_numbers import keep_floats
+from procrastinate._job_checks import dump_args, dump_result
 
 FLOATS = [0.0, 1.0, -1.5, 1e15, 1e16, -1e16, 1.5e16, 1.2345678901234567e22, 1e-7, 5e-324, 1.7976931348623157e308]
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import procrastinate
-from procrastinate.foreign_text import LONGEST_LINE, LONGEST_TEXT
-from procrastinate.logs import STACK, Seldom, get_logger
+from procrastinate._quoting import LONGEST_LINE, LONGEST_TEXT
+from procrastinate._text.logs import STACK, Seldom, get_logger
 
 PACKAGE = pathlib.Path(procrastinate.__file__).parent
 FORGED = "x\nERROR:root:forged\r\x1b[2K\x1b]0;title\x07\u202e\x00\ud800"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from procrastinate import long_waits
-from procrastinate.long_waits import Silence
+from procrastinate import _long_waits
+from procrastinate._long_waits import Silence
 
 
 def test_silences_double() -> None:
@@ -17,19 +17,19 @@ def test_silences_double() -> None:
 def test_no_silence_is_longer_than_ten_minutes() -> None:
     silence = Silence(first=1.0)
     said = [second for second in range(10_000) if silence.is_over(second)]
-    assert said[-1] - said[-2] == long_waits.LONGEST_SILENCE
+    assert said[-1] - said[-2] == _long_waits.LONGEST_SILENCE
 
 
 async def test_a_wait_that_lasts_is_told_again_and_again() -> None:
     told = asyncio.Queue[float]()
-    with long_waits.told(told.put_nowait, first=0.01):
+    with _long_waits.told(told.put_nowait, first=0.01):
         first, second = await told.get(), await told.get()
     assert 0.01 <= first < second
 
 
 async def test_a_short_wait_is_not_told() -> None:
     told = list[float]()
-    with long_waits.told(told.append, first=0.01):
+    with _long_waits.told(told.append, first=0.01):
         pass
     await asyncio.sleep(0.05)
     assert told == []
@@ -42,12 +42,12 @@ async def test_an_error_of_the_log_does_not_end_a_wait() -> None:
         called.put_nowait(None)
         raise OSError(waited)
 
-    with long_waits.told(fail, first=0.01):
+    with _long_waits.told(fail, first=0.01):
         await called.get()
         await called.get()
 
 
 def test_a_wait_that_blocks_is_told_by_a_thread() -> None:
     told = threading.Event()
-    with long_waits.told_by_thread(lambda waited: told.set(), first=0.01):
+    with _long_waits.told_by_thread(lambda waited: told.set(), first=0.01):
         assert told.wait(30)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from procrastinate import exceptions
+from procrastinate._functions.kinds import is_async_callable
 from procrastinate.app import App
-from procrastinate.callables import is_async_callable
 from procrastinate.middleware import check_task_middleware, compose
 
 

@@ -14,7 +14,7 @@ from procrastinate.job_context import AbortReason
 from procrastinate.jobs import DeleteJobCondition, Job, Status
 from procrastinate.retry import BaseRetryStrategy, RetryDecision
 from procrastinate.tasks import Task
-from procrastinate.worker.outcome import Outcome, RunResult, decide
+from procrastinate.worker.run.outcome import Outcome, RunResult, decide
 from tests.unit.recording import make_job
 
 AnyTask = Task[Any, Any, Any]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from procrastinate.worker.pace import BURST, PER_SECOND, Pace
+from procrastinate.worker.fetch.pace import BURST, PER_SECOND, Pace
 
 
 def looks_in(seconds: float, pace: Pace, *, found: bool = False) -> int:

@@ -11,7 +11,7 @@ import types
 import pytest
 
 from procrastinate import exceptions
-from procrastinate.paths import get_full_path, load_from_path
+from procrastinate._functions.import_path import get_full_path, load_from_path
 
 NUMBER = 3
 
@@ -43,7 +43,7 @@ def test_an_error_inside_the_module_is_not_hidden() -> None:
 
 
 def test_the_path_of_a_function() -> None:
-    assert get_full_path(get_full_path) == "procrastinate.paths.get_full_path"
+    assert get_full_path(get_full_path) == "procrastinate._functions.import_path.get_full_path"
 
 
 def test_what_has_no_path_is_refused() -> None:

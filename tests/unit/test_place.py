@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from procrastinate.core import Rank
-from procrastinate.worker.place import LOOK_INTERVAL, Place
+from procrastinate.worker.fetch.fetch_cursor import LOOK_INTERVAL, Place
 from tests.unit.recording import make_job
 
 

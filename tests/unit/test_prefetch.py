@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from procrastinate.worker.prefetch import LONGEST_WAIT, MOST, WINDOW, Prefetch
+from procrastinate.worker.fetch.prefetch import LONGEST_WAIT, MOST, WINDOW, Prefetch
 from tests.unit.recording import make_job
 
 

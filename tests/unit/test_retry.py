@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from procrastinate import exceptions
+from procrastinate._checks.times import UTC_MAX, utcnow
 from procrastinate.jobs import Job
 from procrastinate.retry import BaseRetryStrategy, RetryDecision, RetryStrategy, get_retry_strategy
-from procrastinate.timing import UTC_MAX, utcnow
 from tests.unit.recording import make_job
 
 ERROR = ValueError("Nope")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from procrastinate.worker.signals import SignalCount
+from procrastinate.worker.processes.signals import SignalCount
 
 
 class Clock:

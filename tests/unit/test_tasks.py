@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from procrastinate import exceptions
+from procrastinate._checks.times import utcnow
 from procrastinate.app import App
 from procrastinate.blueprints import Blueprint
 from procrastinate.job_context import JobContext
 from procrastinate.retry import RetryStrategy
 from procrastinate.tasks import Task
-from procrastinate.timing import utcnow
 from tests.unit.recording import RecordingConnector
 
 LATER = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)

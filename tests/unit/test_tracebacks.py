@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from procrastinate import middleware
-from procrastinate.tracebacks import LARGEST_MESSAGE, LARGEST_TRACEBACK, describe, without_machinery
+from procrastinate._text.tracebacks import LARGEST_MESSAGE, LARGEST_TRACEBACK, describe, without_machinery
 
 
 def raised(call: object) -> BaseException:

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from procrastinate.core import Promotion
-from procrastinate.worker.turn import PATIENCE, Turn
+from procrastinate.worker.fetch.promotion_turn import PATIENCE, Turn
 
 
 class Clock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from procrastinate.worker.unknown_tasks import Leave, UnknownTasks
+from procrastinate.worker.run.unknown_tasks import Leave, UnknownTasks
 
 
 class Clock:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from procrastinate import exceptions
+from procrastinate._job_checks import to_new_job
 from procrastinate.core import NewJob
-from procrastinate.validation import to_new_job
 from tests.unit.recording import make_job
 
 

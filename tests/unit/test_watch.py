@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from procrastinate.core import LateWorker
-from procrastinate.worker.watch import Pulse, Watch
+from procrastinate.worker.services.liveness_watch import Pulse, Watch
 
 INTERVAL, TIMEOUT = 10.0, 30.0
 

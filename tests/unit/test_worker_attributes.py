@@ -12,7 +12,7 @@ from procrastinate.app import App
 from procrastinate.jobs import DeleteJobCondition
 from procrastinate.testing import InMemoryConnector
 from procrastinate.worker import Worker
-from procrastinate.worker.options import WorkerSettings
+from procrastinate.worker.worker_settings import WorkerSettings
 
 
 @pytest.fixture

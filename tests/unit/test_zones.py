@@ -10,9 +10,9 @@ import dateutil.tz
 import pytest
 import pytz
 
+from procrastinate._checks.zones import as_timezone
 from procrastinate.app import App
 from procrastinate.retry import RetryDecision
-from procrastinate.zones import as_timezone
 
 PARIS = zoneinfo.ZoneInfo("Europe/Paris")
 SUMMER = datetime.datetime(2026, 7, 1, 12, tzinfo=datetime.UTC)

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 
-from procrastinate.adapters.worker_connector import WorkerConnector
+from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.app import App
 from procrastinate.job_context import JobContext
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from procrastinate import core
-from procrastinate.adapters.worker_connector import WorkerConnector
+from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.app import App
 from procrastinate.jobs import Job, Status
 from procrastinate.worker import Worker

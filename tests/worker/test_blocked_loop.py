@@ -14,7 +14,7 @@ from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.job_context import JobContext
 from procrastinate.jobs import Job
-from procrastinate.worker.prefetch import Prefetch
+from procrastinate.worker.fetch.prefetch import Prefetch
 from tests.worker.running import Queue, Workers, WorkerThread, happens, until
 
 

@@ -13,10 +13,11 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate import core, exceptions
-from procrastinate.adapters.worker_connector import WorkerConnector
+from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.app import App
 from procrastinate.core import Status
-from procrastinate.worker import delays, session
+from procrastinate.worker import worker_run
+from procrastinate.worker.run import outcome_delays
 from tests import database
 from tests.worker.running import Queue, Workers, happens, until
 
@@ -122,7 +123,7 @@ async def test_a_worker_without_a_graceful_timeout_does_not_wait_for_the_databas
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of 0 seconds, that is: the last outcomes have a moment, and no more."""
-    monkeypatch.setattr(session, "_LAST_WRITES_TIMEOUT", 0.5)
+    monkeypatch.setattr(worker_run, "_LAST_WRITES_TIMEOUT", 0.5)
     started, release = asyncio.Event(), asyncio.Event()
 
     @app.task
@@ -253,7 +254,7 @@ async def test_an_outcome_is_recorded_again_after_a_passing_error(
 async def test_an_outcome_that_is_refused_holds_up_no_other_and_is_tried_again(
     app: App, workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delays, "_REFUSED_PAUSE", 0.1)
+    monkeypatch.setattr(outcome_delays, "_REFUSED_PAUSE", 0.1)
     make_trigger(queue, "IF old.args @> '{\"bad\": true}' THEN RAISE EXCEPTION 'Not now'; END IF;")
     runs: list[bool] = []
     task = app.task(name="task")(lambda bad: runs.append(bad))

@@ -16,7 +16,7 @@ import pytest
 from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.exceptions import TaskExit
-from procrastinate.worker import exits
+from procrastinate.worker.processes import exits
 from tests.worker.running import Queue, Workers, connector_for, pending_tasks
 
 

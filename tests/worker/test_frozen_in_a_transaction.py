@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate import core, exceptions
-from procrastinate.adapters.worker_connector import WorkerConnector
-from procrastinate.core.patience import LONGEST_PAUSE
+from procrastinate.adapters.connections.worker_connector import WorkerConnector
+from procrastinate.core.timeouts import LONGEST_PAUSE
 from tests.database import new_job
 from tests.worker.running import connector_for
 

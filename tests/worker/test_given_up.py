@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate import core, exceptions
-from procrastinate.adapters import answers
-from procrastinate.adapters.worker_connector import WorkerConnector
+from procrastinate.adapters.connections import answer_timeout
+from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from tests.worker.running import connector_for, until
 
 APPLICATION = "gives up"
@@ -19,7 +19,7 @@ WAITING = sa.text("SELECT count(*) FROM pg_stat_activity WHERE application_name 
 @pytest.fixture
 async def connector(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WorkerConnector]:
     """A worker's, which soon loses its patience."""
-    monkeypatch.setattr(answers, "ANSWER_TIMEOUT", 0.3)
+    monkeypatch.setattr(answer_timeout, "ANSWER_TIMEOUT", 0.3)
     connector = connector_for(database_url, APPLICATION)
     await connector.open_async()
     yield connector

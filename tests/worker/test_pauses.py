@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from procrastinate.worker import services
 from procrastinate.worker.backoff import Backoff
-from procrastinate.worker.services import Listener, supervise
+from procrastinate.worker.services.services import Listener, services, supervise
 
 
 class CutConnection:

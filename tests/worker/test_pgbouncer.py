@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from procrastinate.adapters.connection_parameters import parse_conninfo
+from procrastinate.adapters.connections.conninfo import parse_conninfo
 from procrastinate.adapters.standalone import SQLAlchemyConnector
 from procrastinate.app import App
 from procrastinate.retry import RetryStrategy

@@ -15,8 +15,9 @@ from procrastinate.core import Status
 from procrastinate.job_context import JobContext
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
-from procrastinate.worker import fetch_loop, giving_back, prefetch, slots
-from procrastinate.worker.prefetch import Prefetch
+from procrastinate.worker.fetch import fetch_loop, prefetch, release
+from procrastinate.worker.fetch.prefetch import Prefetch
+from procrastinate.worker.run import slots
 from tests.worker.running import FOR_EVER, Queue, Workers, happens, until
 
 
@@ -285,8 +286,8 @@ async def test_one_whose_row_is_locked_when_it_is_given_back_follows_soon(
     workers: Workers, queue: Queue, gate: Gate, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, tries: int
 ) -> None:
     """By another try; or, as one of which the worker knows nothing, and that counts as an attempt."""
-    monkeypatch.setattr(giving_back, "_TRIES", tries)
-    monkeypatch.setattr(giving_back, "_LOCKED_PAUSE", 0.5)
+    monkeypatch.setattr(release, "_TRIES", tries)
+    monkeypatch.setattr(release, "_LOCKED_PAUSE", 0.5)
     monkeypatch.setattr(fetch_loop, "_STOCK_INTERVAL", FOR_EVER)
     give_back_jobs = JobManager.give_back_jobs
     first, second, third = await defer(gate, 3)

@@ -9,13 +9,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate import core, exceptions
-from procrastinate.adapters.worker_connector import WorkerConnector
+from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.core import Status
 from procrastinate.jobs import DeleteJobCondition
 from procrastinate.manager import JobManager
 from procrastinate.retry import RetryDecision
-from procrastinate.worker.outcome import Outcome
-from procrastinate.worker.recorder import Recorder
+from procrastinate.worker.run.outcome import Outcome
+from procrastinate.worker.run.outcome_writer import Recorder
 from tests import database
 from tests.worker.running import Queue, happens, until
 

@@ -294,9 +294,9 @@ async def test_those_who_wait_are_told(
     app: App, workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch, is_async: bool
 ) -> None:
     """They share one connection, look no more once they listen, and leave nothing behind."""
-    monkeypatch.setattr("procrastinate.waiting._FIRST_PAUSE", 0.3)
-    monkeypatch.setattr("procrastinate.waiting._LONGEST_PAUSE", DEADLINE * 5)
-    monkeypatch.setattr("procrastinate.waiting._LISTEN_AFTER", 0.0)
+    monkeypatch.setattr("procrastinate.manager.waiting._FIRST_PAUSE", 0.3)
+    monkeypatch.setattr("procrastinate.manager.waiting._LONGEST_PAUSE", DEADLINE * 5)
+    monkeypatch.setattr("procrastinate.manager.waiting._LISTEN_AFTER", 0.0)
     go_on = threading.Event()
     task = app.task(store_result=True)(lambda: go_on.wait(DEADLINE))
     job_ids = [await task.defer_async() for _ in range(3)]
@@ -342,7 +342,7 @@ async def test_where_nobody_can_listen_a_wait_looks(
     async def refuse(*_: Any) -> None:
         raise exceptions.DatabaseUnavailable
 
-    monkeypatch.setattr("procrastinate.adapters.worker_connector.WorkerConnector.listen_notify", refuse)
+    monkeypatch.setattr("procrastinate.adapters.connections.worker_connector.WorkerConnector.listen_notify", refuse)
     job_id = await app.task(store_result=True)(lambda: 42).defer_async()
     waiting = asyncio.create_task(app.job_manager.wait_async(job_id, timeout=DEADLINE))
     await asyncio.sleep(0.5)

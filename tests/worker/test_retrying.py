@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from procrastinate._checks.times import utcnow
 from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.job_context import JobContext
 from procrastinate.jobs import Job
 from procrastinate.retry import BaseRetryStrategy, RetryDecision, RetryStrategy
-from procrastinate.timing import utcnow
 from tests.worker.running import Queue, Workers
 
 

@@ -14,7 +14,7 @@ from procrastinate import core
 from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.job_context import JobContext
-from procrastinate.worker.heartbeat import Heartbeat
+from procrastinate.worker.services.heartbeat import Heartbeat
 from tests.database import new_job
 from tests.worker.running import Queue, Workers, WorkerThread, happens, until
 

@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from procrastinate import exceptions
-from procrastinate.adapters.worker_connector import WorkerConnector
+from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.app import App
 from tests.worker.running import connector_for, soon
 

@@ -15,7 +15,7 @@ from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.job_context import AbortReason, JobContext
 from procrastinate.worker import Worker
-from procrastinate.worker.giving_back import GivingBack
+from procrastinate.worker.fetch.release import GivingBack
 from tests.worker.running import Queue, Workers, WorkerThread, happens, soon, until
 
 

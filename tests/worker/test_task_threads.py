@@ -12,13 +12,13 @@ import pytest
 
 from procrastinate.app import App
 from procrastinate.core import Status
-from procrastinate.worker import job_run, task_threads
-from procrastinate.worker.task_threads import TaskThreads, _DaemonThreads
+from procrastinate.worker.run import job_run, threads
+from procrastinate.worker.run.threads import TaskThreads, _DaemonThreads
 from tests.worker.running import Queue, Workers, until
 
 _EXIT_WITH_A_BUSY_THREAD = """
 import threading
-from procrastinate.worker.task_threads import _DaemonThreads
+from procrastinate.worker.run.threads import _DaemonThreads
 begun = threading.Event()
 _DaemonThreads().submit(lambda: (begun.set(), threading.Event().wait()))
 begun.wait()
@@ -64,7 +64,7 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    monkeypatch.setattr(task_threads, "_NO_THREAD_PAUSE", 0.01)
+    monkeypatch.setattr(threads, "_NO_THREAD_PAUSE", 0.01)
     monkeypatch.setattr(job_run, "_NO_THREAD_DELAY", 0.2)
     return allowed
 
@@ -92,7 +92,7 @@ async def test_a_job_without_a_thread_is_released_and_runs_once_a_thread_can_be_
 async def test_a_job_whose_timeout_passes_while_it_waits_for_a_thread_is_released(
     app: App, workers: Workers, queue: Queue, no_threads: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task_threads, "_NO_THREAD_PAUSE", 60)
+    monkeypatch.setattr(threads, "_NO_THREAD_PAUSE", 60)
     job_id = await app.task(name="sync", timeout=0.1)(lambda: None).defer_async()
     workers.start()
     await until(lambda: queue.row(job_id)["scheduled_at"] is not None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from procrastinate.worker.tether import SupervisorsEnd
+from procrastinate.worker.processes.supervisor_socket import SupervisorsEnd
 
 
 def test_a_worker_is_stopped_although_a_fork_of_the_supervisor_has_a_copy_of_its_end() -> None:

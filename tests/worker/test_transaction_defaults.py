@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate import core
-from procrastinate.adapters.worker_connector import WorkerConnector
+from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.app import App
 from procrastinate.job_context import JobContext
 from procrastinate.retry import RetryStrategy

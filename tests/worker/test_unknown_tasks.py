@@ -8,7 +8,7 @@ import pytest
 
 from procrastinate.app import App
 from procrastinate.core import Status
-from procrastinate.worker import unknown_tasks
+from procrastinate.worker.run import unknown_tasks
 from tests.worker.running import Queue, Workers, until
 
 

@@ -5,7 +5,7 @@ Jobs are deferred on Django's own connection and so belong to its open transacti
 
 from __future__ import annotations
 
-from procrastinate.adapters.django.connection_params import connector_params
+from procrastinate.adapters.django.conninfo import connector_params
 from procrastinate.adapters.django.project_app import DjangoApp, app
 from procrastinate.adapters.django.router import ProcrastinateReadOnlyRouter
 

@@ -9,11 +9,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.models import signals
 from django.utils.module_loading import import_string
 
+from procrastinate._text.logs import get_logger
 from procrastinate.adapters.django import project_app
 from procrastinate.adapters.django.project_app import DjangoApp
 from procrastinate.adapters.django.settings import get_settings
 from procrastinate.adapters.django.task_lookup import TaskLookup
-from procrastinate.logs import get_logger
 
 logger = get_logger(__name__)
 

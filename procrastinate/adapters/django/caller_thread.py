@@ -11,8 +11,8 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.pq import TransactionStatus
 
+from procrastinate._caller_thread import CallerThread, Main
 from procrastinate.adapters.django.db_cleanup import close_idle_connections
-from procrastinate.caller_thread import CallerThread, Main
 from procrastinate.job_context import JobContext
 from procrastinate.middleware import WorkerMiddleware
 

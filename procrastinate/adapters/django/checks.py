@@ -14,7 +14,7 @@ from django.db import connections
 from django.utils.module_loading import import_string
 
 from procrastinate import exceptions
-from procrastinate.adapters.connection_parameters import elsewhere
+from procrastinate.adapters.connections.conninfo import elsewhere
 from procrastinate.adapters.django.project_app import app
 from procrastinate.adapters.django.settings import (
     NAMES,

@@ -14,16 +14,16 @@ from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperatio
 from django.db import transaction
 from django.db.transaction import TransactionManagementError
 
-from procrastinate.adapters.borrowed import borrowed_engine
-from procrastinate.adapters.direct import DirectConnections
-from procrastinate.adapters.django.connection_params import connector_params
+from procrastinate.adapters.connections.borrowed_dialect import borrowed_engine
+from procrastinate.adapters.connections.fast_path import DirectConnections
+from procrastinate.adapters.connections.psycopg_types import use_own_adapters
+from procrastinate.adapters.connections.worker_connector import WorkerConnector
+from procrastinate.adapters.django.conninfo import connector_params
 from procrastinate.adapters.django.exceptions import BrokenTransaction
 from procrastinate.adapters.django.job_transaction import DjangoTransaction
-from procrastinate.adapters.own_adapters import use_own_adapters
-from procrastinate.adapters.worker_connector import WorkerConnector
 from procrastinate.connector import BaseConnector, Operation, P, R
 from procrastinate.core.errors import translate
-from procrastinate.core.operation import is_atomic
+from procrastinate.core.operation_marks import is_atomic
 
 
 class _DjangoConnection:

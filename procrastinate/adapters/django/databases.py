@@ -15,7 +15,7 @@ from django.test import utils
 
 from procrastinate import exceptions
 from procrastinate.adapters.django.connector import DjangoConnector
-from procrastinate.alembic import runner
+from procrastinate.alembic import upgrades
 from procrastinate.core.health import jobs_table_exists
 from procrastinate.core.retention import delete_everything
 
@@ -41,7 +41,7 @@ def make_tables(*, using: str, **kwargs: Any) -> None:
     """
     if not _has_migrations() and _belongs_in(using) and (_in_tests() or _syncs()):
         try:
-            connector_of(using).run(runner.upgrade)
+            connector_of(using).run(upgrades.upgrade)
         except exceptions.SchemaConflict as error:
             raise CommandError(str(error)) from error
 

@@ -26,7 +26,7 @@ from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ModelState, ProjectState
 from django.db.migrations.writer import MigrationWriter, OperationWriter
 
-from procrastinate.adapters.django.operations import RunPostgreSQL
+from procrastinate.adapters.django.migration_operations import RunPostgreSQL
 from procrastinate.alembic.revisions import alembic_config
 from procrastinate.alembic.settings import VERSION_TABLE
 

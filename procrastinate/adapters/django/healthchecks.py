@@ -9,11 +9,11 @@ from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
 from procrastinate import exceptions
+from procrastinate._text.terminal import say
 from procrastinate.adapters.django.settings import get_settings
 from procrastinate.alembic.revisions import refuse_3x
 from procrastinate.app import App
 from procrastinate.connector import BaseConnector
-from procrastinate.console import say
 from procrastinate.core.health import jobs_table_exists
 
 _APP_LABEL = "procrastinate"

@@ -14,10 +14,10 @@ from django.db.models.fields.related_descriptors import ForwardManyToOneDescript
 from django.utils import timezone
 
 from procrastinate import jobs
+from procrastinate._quoting import LONGEST_VALUE, quoted
 from procrastinate.adapters.django.fields import AnyJSONField, TimeField, WordField
 from procrastinate.adapters.django.read_only import ReadOnlyModelBase
 from procrastinate.core.enums import EventType, Readiness, Status
-from procrastinate.foreign_text import LONGEST_VALUE, quoted
 
 
 def _choices(words: type[Status] | type[EventType]) -> list[tuple[str, str]]:

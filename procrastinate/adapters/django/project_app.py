@@ -11,13 +11,13 @@ from django.apps import apps
 from django.conf import settings as django_settings
 from django.utils.module_loading import import_string, module_has_submodule
 
+from procrastinate._caller_thread import CallerThread
 from procrastinate.adapters.django.caller_thread import DjangoCallerThread
 from procrastinate.adapters.django.connector import DjangoConnector
 from procrastinate.adapters.django.context_locals import adopt_context
 from procrastinate.adapters.django.db_cleanup import close_db_connections, close_db_connections_async
 from procrastinate.adapters.django.exceptions import DjangoNotReady
 from procrastinate.app import App
-from procrastinate.caller_thread import CallerThread
 from procrastinate.connector import BaseConnector, as_connector
 from procrastinate.jobs import DEFAULT_QUEUE
 

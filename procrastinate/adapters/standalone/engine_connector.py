@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from procrastinate import exceptions
-from procrastinate.adapters.connect_args import ConnectArgs, Given
-from procrastinate.adapters.connection_parameters import elsewhere, long_lived
-from procrastinate.adapters.notifications import listen
-from procrastinate.adapters.standalone.runners import AsyncRunner, SyncRunner, async_runner_for, sync_runner_for
+from procrastinate.adapters.connections.connect_args import ConnectArgs, Given
+from procrastinate.adapters.connections.conninfo import elsewhere, long_lived
+from procrastinate.adapters.connections.listen import listen
+from procrastinate.adapters.connections.user_connection import TakesUserConnections
+from procrastinate.adapters.connections.worker_connector import WorkerConnector
+from procrastinate.adapters.standalone.pools import AsyncRunner, SyncRunner, async_runner_for, sync_runner_for
 from procrastinate.adapters.standalone.sources import Source
-from procrastinate.adapters.user_connection import TakesUserConnections
-from procrastinate.adapters.worker_connector import WorkerConnector
 from procrastinate.connector import Notify, Operation
 
 P = ParamSpec("P")

@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy.pool import NullPool
 
-from procrastinate.adapters.connect_args import ConnectArgs
-from procrastinate.adapters.connection_parameters import connection_parameters, require_known
+from procrastinate.adapters.connections.connect_args import ConnectArgs
+from procrastinate.adapters.connections.conninfo import connection_parameters, require_known
+from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.adapters.standalone.engine_connector import EngineConnector
-from procrastinate.adapters.standalone.runners import AsyncPoolRunner, AsyncRunner
+from procrastinate.adapters.standalone.pools import AsyncPoolRunner, AsyncRunner
 from procrastinate.adapters.standalone.sources import PsycopgSource
-from procrastinate.adapters.worker_connector import WorkerConnector
 
 _POOL_OPTIONS = {
     "check",

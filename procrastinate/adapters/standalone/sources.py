@@ -9,13 +9,13 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from procrastinate.adapters.connect_args import ConnectArgs
-from procrastinate.adapters.connection_parameters import connection_parameters, require_known_in_url
-from procrastinate.adapters.engines import AUTOCOMMIT, AsyncEngineRunner, EngineRunner
-from procrastinate.adapters.lost_connections import replace_lost_connections
-from procrastinate.adapters.psycopg_engines import psycopg_async_engine, psycopg_engine
-from procrastinate.adapters.standalone.engine_parameters import engine_connect_args, psycopg_parameters
-from procrastinate.adapters.standalone.runners import AsyncRunner, SyncRunner, ThreadRunner
+from procrastinate.adapters.connections.connect_args import ConnectArgs
+from procrastinate.adapters.connections.conninfo import connection_parameters, require_known_in_url
+from procrastinate.adapters.connections.engine_runner import AUTOCOMMIT, AsyncEngineRunner, EngineRunner
+from procrastinate.adapters.connections.lost_connections import replace_lost_connections
+from procrastinate.adapters.connections.psycopg_engine import psycopg_async_engine, psycopg_engine
+from procrastinate.adapters.standalone.engine_conninfo import engine_connect_args, psycopg_parameters
+from procrastinate.adapters.standalone.pools import AsyncRunner, SyncRunner, ThreadRunner
 
 _ASYNC_ONLY = {"asyncpg"}
 _PSYCOPG = {"psycopg", "psycopg_async"}

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from procrastinate.adapters.connect_args import Given
+from procrastinate.adapters.connections.connect_args import Given
 from procrastinate.adapters.standalone.engine_connector import EngineConnector
 from procrastinate.adapters.standalone.sources import source_of
 

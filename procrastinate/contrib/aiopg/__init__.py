@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from procrastinate.adapters.standalone.former import AiopgConnector
+from procrastinate.adapters.standalone._legacy import AiopgConnector
 
 __all__ = ["AiopgConnector"]

@@ -1,7 +1,7 @@
-"""Re-exports :mod:`procrastinate.adapters.django.connection_params`."""
+"""Re-exports :mod:`procrastinate.adapters.django.conninfo`."""
 
 from __future__ import annotations
 
-from procrastinate.adapters.django.connection_params import connector_params
+from procrastinate.adapters.django.conninfo import connector_params
 
 __all__ = ["connector_params"]

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from procrastinate.adapters.standalone.former import Psycopg2Connector
+from procrastinate.adapters.standalone._legacy import Psycopg2Connector
 
 __all__ = ["Psycopg2Connector"]

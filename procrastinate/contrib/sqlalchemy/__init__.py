@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from procrastinate.adapters.standalone.former import SQLAlchemyPsycopg2Connector
+from procrastinate.adapters.standalone._legacy import SQLAlchemyPsycopg2Connector
 
 __all__ = ["SQLAlchemyPsycopg2Connector"]

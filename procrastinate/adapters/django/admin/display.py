@@ -11,6 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
+from procrastinate._quoting import LONGEST_VALUE, quoted, quoted_lines
 from procrastinate.adapters.django.admin.excerpts import SHORT, whole_text
 from procrastinate.adapters.django.models import (
     ProcrastinateError,
@@ -18,7 +19,6 @@ from procrastinate.adapters.django.models import (
     ProcrastinateJob,
     ProcrastinateResult,
 )
-from procrastinate.foreign_text import LONGEST_VALUE, quoted, quoted_lines
 
 _LARGE = "large: open the job"
 _UNREADABLE = "Numbers in it are too long to show."

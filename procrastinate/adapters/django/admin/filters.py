@@ -9,9 +9,9 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from procrastinate._quoting import LONGEST_VALUE, quoted
 from procrastinate.adapters.django.models import ProcrastinateJob
 from procrastinate.adapters.django.project_app import app
-from procrastinate.foreign_text import LONGEST_VALUE, quoted
 
 RECENT = 10_000
 """How many of the last numbers are looked at for choices."""

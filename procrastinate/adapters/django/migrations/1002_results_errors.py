@@ -5,7 +5,7 @@
 from django.db import migrations
 from django.db import models
 import django.db.models.deletion
-from procrastinate.adapters.django.operations import RunPostgreSQL
+from procrastinate.adapters.django.migration_operations import RunPostgreSQL
 
 FORWARD = [
 r"""CREATE TABLE procrastinate_results (

@@ -3,7 +3,7 @@
 # ruff: noqa
 # fmt: off
 from django.db import migrations
-from procrastinate.adapters.django.operations import RunPostgreSQL
+from procrastinate.adapters.django.migration_operations import RunPostgreSQL
 
 FORWARD = [
 r"""DROP INDEX procrastinate_jobs_upcoming_idx;""",

@@ -14,14 +14,15 @@ from django.db import connections
 from django.utils import timezone
 
 from procrastinate import exceptions
+from procrastinate._checks.amounts import read_optional_seconds
+from procrastinate._functions.kinds import check_function
+from procrastinate._job_checks import NAME_LENGTH
 from procrastinate.adapters.django.apps import ProcrastinateConfig
 from procrastinate.adapters.django.connector import DjangoConnector
 from procrastinate.adapters.django.project_app import app
 from procrastinate.adapters.django.task_backend import aliases, framework
 from procrastinate.adapters.django.task_backend.options import BackendOptions, read_options, read_retry
 from procrastinate.adapters.django.task_backend.task_results import new_result, to_task_result
-from procrastinate.amounts import read_optional_seconds
-from procrastinate.callables import check_function
 from procrastinate.jobs import JobDeferrer, require_on_conflict
 from procrastinate.locks import ArgumentLock, Lock, by_arguments
 from procrastinate.manager import JobManager
@@ -29,7 +30,6 @@ from procrastinate.results import Result
 from procrastinate.retry import RetryValue
 from procrastinate.tasks import configure_task
 from procrastinate.types import OnConflict
-from procrastinate.validation import NAME_LENGTH
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

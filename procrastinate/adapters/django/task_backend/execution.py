@@ -9,6 +9,7 @@ from typing import Any, cast
 from asgiref.sync import sync_to_async
 
 from procrastinate import exceptions
+from procrastinate._functions.kinds import is_async_callable
 from procrastinate.adapters.django.task_backend import aliases, framework
 from procrastinate.adapters.django.task_backend.backend import ProcrastinateBackend
 from procrastinate.adapters.django.task_backend.options import read_retry
@@ -20,11 +21,10 @@ from procrastinate.adapters.django.task_backend.task_results import (
     waiting,
 )
 from procrastinate.blueprints import Blueprint
-from procrastinate.callables import is_async_callable
 from procrastinate.job_context import AbortReason, JobContext
 from procrastinate.jobs import Status
 from procrastinate.tasks import Task
-from procrastinate.worker.outcome import RunResult, decide
+from procrastinate.worker.run.outcome import RunResult, decide
 
 
 def find(name: str, alias: str, blueprint: Blueprint) -> Task[Any, Any, Any] | None:

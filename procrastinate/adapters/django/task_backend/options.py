@@ -9,7 +9,7 @@ from typing import Any
 
 from django.utils.module_loading import import_string
 
-from procrastinate.amounts import read_optional_seconds
+from procrastinate._checks.amounts import read_optional_seconds
 from procrastinate.jobs import require_on_conflict
 from procrastinate.locks import Lock
 from procrastinate.retry import BaseRetryStrategy, RetryStrategy, RetryValue, get_retry_strategy

@@ -11,11 +11,11 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.utils import timezone
 
+from procrastinate._text.tracebacks import describe
 from procrastinate.adapters.django.task_backend import framework
 from procrastinate.adapters.django.task_backend.reach import is_within_reach
 from procrastinate.jobs import Job, Status
 from procrastinate.results import Result
-from procrastinate.tracebacks import describe
 
 _STATUS = {
     Status.TODO: framework.TaskResultStatus.READY,

@@ -10,9 +10,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 
 from procrastinate import cli, exceptions
+from procrastinate._quoting import quoted_lines
 from procrastinate.adapters.django.healthchecks import healthchecks
 from procrastinate.adapters.django.project_app import app
-from procrastinate.foreign_text import quoted_lines
 
 _LOG_LEVELS = {0: logging.WARNING, 1: logging.INFO}
 _SKIP_CHECKS: tuple[tuple[str, ...], dict[str, Any]] = (

@@ -1,0 +1,119 @@
+"""Dotted paths: of functions, and to objects."""
+
+from __future__ import annotations
+
+import importlib
+import pathlib
+import sys
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any, TypeVar
+
+from procrastinate import exceptions
+from procrastinate._text.logs import get_logger
+
+T = TypeVar("T")
+
+logger = get_logger(__name__)
+
+
+def import_all(import_paths: Iterable[str], *, why: Callable[[str], str]) -> None:
+    """Import modules for what they register.
+
+    What a module raises is raised with a note.
+
+    Parameters
+    ----------
+    why:
+        Tells why a module is imported, and how to leave it out.
+
+    Raises
+    ------
+    LoadFromPathError
+        A module ends the program when it is imported.
+    """
+    for path in import_paths:
+        logger.debug("Importing %s", path, extra={"action": "import_module", "module_name": path})
+        try:
+            _import_module(path)
+        except BaseException as error:
+            error.add_note(f"{path} is imported for its tasks. {why(path)}")
+            raise
+
+
+def _import_module(path: str) -> ModuleType:
+    """Import a module that may be a script without a guard: a program must not end without a word because of it."""
+    try:
+        return importlib.import_module(path)
+    except SystemExit as error:
+        raise exceptions.LoadFromPathError(
+            f"Cannot import {path!r}: it ends the program (SystemExit: {error}). Put what only a script does under "
+            "if __name__ == '__main__'"
+        ) from error
+
+
+def load_from_path(path: str, allowed_type: type[T]) -> T:
+    """The object at a dotted path.
+
+    Raises
+    ------
+    LoadFromPathError
+        There is no such object, or it is of another type.
+    """
+    module_path, _, name = path.rpartition(".")
+    if not module_path:
+        raise exceptions.LoadFromPathError(
+            f"{path!r} is not a dotted path: write it as package.module.name, without a colon"
+        )
+    try:
+        module = _import_module(module_path)
+    except exceptions.LoadFromPathError:
+        raise
+    except Exception as error:
+        what = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+        raise exceptions.LoadFromPathError(f"Cannot import {module_path!r} of {path!r}: {what}") from error
+    try:
+        loaded = getattr(module, name)
+    except AttributeError as error:
+        raise exceptions.LoadFromPathError(f"Module {module_path!r} has no {name!r}") from error
+    if not isinstance(loaded, allowed_type):
+        raise exceptions.LoadFromPathError(
+            f"{path!r} is {type(loaded).__name__}, and {allowed_type.__name__} is wanted"
+        )
+    return loaded
+
+
+def get_full_path(function: Callable[..., Any]) -> str:
+    """``module.function``; for a function of the program itself, the module as others would import it.
+
+    Raises
+    ------
+    FunctionPathError
+        The object has no name (a partial, say): the task needs ``name=``.
+    """
+    name = getattr(function, "__name__", None)
+    module = getattr(function, "__module__", None)
+    if not name or not module:
+        raise exceptions.FunctionPathError(f"{function!r} has no path of its own: give the task a name=")
+    return f"{importable_name(module)}.{name}"
+
+
+def importable_name(module: str) -> str:
+    if module != "__main__":
+        return module
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return str(spec.name)
+    file = getattr(main, "__file__", None)
+    if file is None:
+        return module
+    relative = _relative_to_working_directory(pathlib.Path(file))
+    return ".".join(relative.with_suffix("").parts)
+
+
+def _relative_to_working_directory(file: pathlib.Path) -> pathlib.Path:
+    try:
+        return file.resolve().relative_to(pathlib.Path.cwd())
+    except ValueError:
+        return pathlib.Path(file.name)

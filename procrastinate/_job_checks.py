@@ -1,0 +1,144 @@
+"""A job becomes a row: everything that the database would refuse is refused here, by name."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from procrastinate import exceptions
+from procrastinate._checks.json_numbers import keep_floats
+from procrastinate._checks.names import NAME_LENGTH, check_lock, check_name, check_priority, find_fault, is_encodable
+from procrastinate.core.rows import NewJob
+from procrastinate.jobs import Job
+from procrastinate.types import JSONDict
+
+__all__ = [
+    "NAME_LENGTH",
+    "check_job",
+    "check_lock",
+    "check_name",
+    "check_priority",
+    "dump_args",
+    "dump_result",
+    "to_new_job",
+    "to_new_jobs_alike",
+]
+
+_SUSPICIOUS = re.compile(r"\x00|\\u0000|\\u[dD][89a-fA-F]|NaN|Infinity|\d[eE]\+?\d")
+"""JSON text that may hold one of these, or a float with an exponent; and may not: an emoji is two halves, too."""
+
+
+def to_new_jobs_alike(
+    pattern: Job, calls: Iterable[JSONDict], json_dumps: Callable[[Any], str | bytes]
+) -> tuple[NewJob, list[str]]:
+    """The row for a pattern, and the arguments of each of its jobs; raises as :func:`to_new_job`.
+
+    Parameters
+    ----------
+    calls:
+        The whole arguments of each job.
+    """
+    return to_new_job(pattern, json_dumps), [dump_args(pattern.task_name, call, json_dumps) for call in calls]
+
+
+def to_new_job(job: Job, json_dumps: Callable[[Any], str | bytes]) -> NewJob:
+    """The row for a job.
+
+    Raises
+    ------
+    InvalidJob
+        A value cannot be stored; the message names it and says what to do.
+    """
+    check_job(job)
+    return NewJob(
+        queue_name=job.queue,
+        task_name=job.task_name,
+        args=dump_args(job.task_name, job.task_kwargs, json_dumps),
+        priority=job.priority,
+        lock=job.lock,
+        queueing_lock=job.queueing_lock,
+        scheduled_at=job.scheduled_at,
+    )
+
+
+def check_job(job: Job) -> None:
+    """Refuse a job, or the pattern of jobs, that cannot be stored, but for its arguments.
+
+    Raises
+    ------
+    InvalidJob
+        It names the value.
+    """
+    check_name("queue", job.queue)
+    check_name("task name", job.task_name)
+    check_lock("lock", job.lock)
+    check_lock("queueing_lock", job.queueing_lock)
+    check_priority(job.priority)
+
+
+def dump_args(task_name: str, task_kwargs: JSONDict, json_dumps: Callable[[Any], str | bytes]) -> str:
+    """A job's arguments as JSON text."""
+    try:
+        dumped = json_dumps(task_kwargs)
+        text = dumped.decode() if isinstance(dumped, bytes) else dumped  # orjson makes bytes
+    except (TypeError, ValueError, RecursionError) as error:
+        raise exceptions.InvalidJob(_not_json_message(task_name, task_kwargs, json_dumps, error)) from error
+    if _SUSPICIOUS.search(text) or not is_encodable(text):
+        _check_arguments(task_name, text)
+        text = keep_floats(text)
+    return text
+
+
+def _not_json_message(
+    task_name: str, task_kwargs: JSONDict, json_dumps: Callable[[Any], str | bytes], error: Exception
+) -> str:
+    for name, value in task_kwargs.items():
+        try:
+            json_dumps(value)
+        except (TypeError, ValueError, RecursionError):
+            return (
+                f"Argument {name!r} of task {task_name} cannot be stored as JSON: {error}. "
+                f"Pass plain data (say, an id instead of an object), or give the connector a json_dumps that knows it"
+            )
+    return f"The arguments of task {task_name} cannot be stored as JSON: {error}"
+
+
+def _check_arguments(task_name: str, text: str) -> None:
+    """Look at what was written, not at what was given: ``json_dumps`` may have made it of anything."""
+    for name, value in json.loads(text).items():
+        fault = find_fault(name) or find_fault(value)
+        if fault is not None:
+            raise exceptions.InvalidJob(f"Argument {name!r} of task {task_name} contains {fault}")
+
+
+def dump_result(value: Any, json_dumps: Callable[[Any], str | bytes], *, task_name: str, max_size: int) -> str:
+    """What a task returned, as JSON text.
+
+    Raises
+    ------
+    InvalidResult
+        It cannot be kept; the message says why, and what to do.
+    """
+    what = f"What task {task_name} returned"
+    try:
+        dumped = json_dumps(value)
+        text = dumped.decode() if isinstance(dumped, bytes) else dumped
+        size = len(text.encode(errors="surrogatepass"))
+    except BaseException as error:
+        raise exceptions.InvalidResult(
+            f"{what} cannot be stored as JSON: {error}. Return plain data, or give the connector a "
+            "json_dumps that knows it"
+        ) from error
+    if size > max_size:
+        raise exceptions.InvalidResult(
+            f"{what} has {size} bytes as JSON, {max_size} are allowed (max_result_size of the task): "
+            "keep it elsewhere, and return where"
+        )
+    if _SUSPICIOUS.search(text) or not is_encodable(text):
+        fault = find_fault(json.loads(text))
+        if fault is not None:
+            raise exceptions.InvalidResult(f"{what} contains {fault}")
+        text = keep_floats(text)
+    return text

@@ -1,0 +1,143 @@
+"""The loggers of this package. What they write cannot forge a record or drive a terminal.
+
+Messages name tasks, queues, arguments and errors that others wrote. No place that logs has to think of it: each record
+passes here before any handler sees it, whatever the program does with its logs.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from procrastinate._quoting import quoted, quoted_lines
+
+_OF_TRACEBACKS = (
+    "Traceback (most recent call last):",
+    "The above exception was the direct cause of the following exception:",
+    "During handling of the above exception, another exception occurred:",
+)
+STACK = "stack"
+"""In ``extra``: the text of a stack, which a formatter writes below the message, as it does a traceback."""
+_NAMES = ("name", "threadName", "processName", "taskName")
+"""Attributes of a record that a format may show, and that may have the name of a worker or of a task."""
+
+
+def get_logger(name: str) -> logging.Logger:
+    """Return the logger of that name. Every logger of this package comes from here."""
+    logger = logging.getLogger(name)
+    logger.addFilter(_quote)  # a second time changes nothing
+    return logger
+
+
+class Seldom:
+    """Logs what may happen very often: at once, and then at most once in an interval, with the number of times.
+
+    Parameters
+    ----------
+    message:
+        Takes the number of times and the detail of the last one.
+    interval:
+        Seconds between two records.
+    """
+
+    def __init__(
+        self,
+        logger: logging.Logger,
+        message: str,
+        action: str,
+        interval: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._logger = logger
+        self._message = message
+        self._action = action
+        self._interval = interval
+        self._clock = clock
+        self._count = 0
+        self._next = -math.inf
+
+    def note(self, detail: object) -> None:
+        """Say that it has happened once more."""
+        self._count += 1
+        now = self._clock()
+        if now >= self._next:
+            count, self._count, self._next = self._count, 0, now + self._interval
+            self._logger.warning(self._message, count, detail, extra={"action": self._action, "count": count})
+
+
+def _quote(record: logging.LogRecord) -> bool:
+    """Make the record one line that prints, and its traceback lines that begin no record.
+
+    The exception itself stays in ``exc_info`` for programs that read it.
+    """
+    _quote_message(record)
+    values = vars(record)
+    if isinstance(values.get(STACK), str):
+        record.stack_info = quoted_lines(values[STACK])
+    for name in _NAMES:
+        value = values.get(name)
+        if isinstance(value, str) and not (value.isascii() and value.isprintable()):
+            values[name] = quoted(value)
+    if record.exc_info and record.exc_info[1] is not None:
+        _quote_traceback(record, record.exc_info)
+    return True
+
+
+def _quote_message(record: logging.LogRecord) -> None:
+    try:
+        message = record.getMessage()
+    except Exception as error:  # str() of what a task returned, say
+        message = f"{record.msg} (its values cannot be written: {type(error).__name__})"
+        record.msg, record.args = quoted(message), ()
+        return
+    safe = quoted(message)
+    if safe != message:
+        record.msg, record.args = safe, ()
+
+
+def _quote_traceback(record: logging.LogRecord, exc_info: Any) -> None:
+    """Set the text of the traceback if it is not safe as it is. Otherwise the formatter of the program writes it."""
+    try:
+        text = logging.Formatter().formatException(exc_info)
+    except Exception as error:  # thousands of causes
+        record.exc_text = f"{quoted(exc_info[0].__qualname__)} (its traceback: {type(error).__name__})"
+        return
+    safe = safe_traceback(text, exc_info[1])
+    if safe != text:
+        record.exc_text = safe
+
+
+def safe_traceback(text: str, exception: BaseException) -> str:
+    """Return the text of a traceback in which only the lines of Python itself begin at the margin.
+
+    Further lines of a message, and notes, are indented. No record of a log begins with a space.
+    """
+    names = {quoted(_full_name(type(one))) for one in _related(exception)}
+    heads = tuple(f"{name}:" for name in names)
+    own = {"", *_OF_TRACEBACKS, *names}
+    lines = quoted_lines(text).split("\n")
+    return "\n".join(line if line in own or line.startswith((" ", *heads)) else f"  {line}" for line in lines)
+
+
+def _full_name(kind: type[BaseException]) -> str:
+    """Return the name of an exception as a traceback writes it."""
+    if kind.__module__ in ("builtins", "__main__"):
+        return kind.__qualname__
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _related(exception: BaseException) -> Iterator[BaseException]:
+    """Yield the exception, its causes and contexts, and the members of groups."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [exception]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        members = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+        waiting += [one.__cause__, one.__context__, *members]

@@ -1,0 +1,98 @@
+"""Text for people: tables and colours on a terminal. What is piped stays plain."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import sys
+import unicodedata
+from collections.abc import Sequence
+from typing import TextIO
+
+from procrastinate._quoting import LONGEST_VALUE, quoted, quoted_lines
+
+_CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
+_GAP = "  "
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether to write tables and colours there. ``NO_COLOR`` (https://no-color.org) says no."""
+    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
+def say(text: str, stream: TextIO | None = None, *, colour: str | None = None) -> None:
+    """Write text of one or several lines, each of them quoted. Text of others is written by this function.
+
+    Parameters
+    ----------
+    stream:
+        ``sys.stdout`` by default.
+    colour:
+        Paints the text if the stream is a terminal.
+    """
+    stream = sys.stdout if stream is None else stream
+    safe = quoted_lines(text)
+    write(paint(safe, colour) if colour is not None and is_terminal(stream) else safe, stream)
+
+
+def say_table(header: Sequence[str], rows: Sequence[Sequence[str]], colours: Sequence[str | None] = ()) -> None:
+    """Write a :func:`table` to ``sys.stdout``."""
+    write(table(header, rows, colours))
+
+
+def write(text: str, stream: TextIO | None = None) -> None:
+    """Write text that prints. What the encoding of the stream lacks becomes an escape sequence of Python."""
+    stream = sys.stdout if stream is None else stream
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+
+
+def paint(text: str, colour: str) -> str:
+    """The text in a colour."""
+    return f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], colours: Sequence[str | None] = ()) -> str:
+    """Columns as wide as what is in them, quoted; lines are cut at the width of the terminal.
+
+    Parameters
+    ----------
+    colours:
+        One for each row, or ``None``.
+    """
+    rows = [[quoted(cell, LONGEST_VALUE) for cell in row] for row in rows]
+    widths = [max(map(_width, column)) for column in zip(header, *rows, strict=True)]
+    available = shutil.get_terminal_size().columns
+    lines = [
+        _cut(_GAP.join(_padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip(), available)
+        for row in (header, *rows)
+    ]
+    painted = [paint(lines[0], "bold")]
+    for index, line in enumerate(lines[1:]):
+        colour = colours[index] if colours else None
+        painted.append(paint(line, colour) if colour else line)
+    return "\n".join(painted)
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal the text takes."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - _width(text))
+
+
+def _cut(text: str, available: int) -> str:
+    """Return as much of the text as these columns hold: a terminal goes on in its next line, as if in another row."""
+    if _width(text) <= available:
+        return text
+    ends = itertools.accumulate(map(_columns, text))
+    return "".join(one for one, end in zip(text, ends, strict=True) if end <= available)

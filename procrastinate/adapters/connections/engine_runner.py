@@ -1,0 +1,170 @@
+"""Operations on a SQLAlchemy engine: in a transaction if the operation is atomic, otherwise in autocommit."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import greenlet_spawn
+
+from procrastinate.adapters.connections.fast_path import DirectConnection
+from procrastinate.connector import Operation
+from procrastinate.core import health
+from procrastinate.core.errors import translate
+from procrastinate.core.operation_marks import is_atomic
+from procrastinate.core.timeouts import end_when_left_alone
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+AUTOCOMMIT = "AUTOCOMMIT"
+ATOMIC = "READ COMMITTED"
+"""The isolation level that the operations assume. It is explicit because an engine may default to autocommit."""
+_ATOMIC: Mapping[str, Any] = {"isolation_level": ATOMIC}
+_PINNED: Mapping[str, Any] = {"isolation_level": ATOMIC, "postgresql_readonly": False}
+
+_PSYCOPG = frozenset({"psycopg", "psycopg_async"})
+
+_DEFAULTS_SUIT = "procrastinate_defaults_suit"
+
+_TRANSLATION = "schema_translate_map"
+
+_DATABASE_ERRORS = (sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg.Error, OSError)
+
+
+@contextlib.contextmanager
+def translated_errors() -> Iterator[None]:
+    """Translate errors of the database, its driver and the network into Procrastinate's exceptions."""
+    try:
+        yield
+    except _DATABASE_ERRORS as error:
+        raise translate(error) from error
+    except Exception as error:
+        # SQLAlchemy does not wrap asyncpg's errors during connect.
+        if type(error).__module__.partition(".")[0] != "asyncpg":
+            raise
+        raise translate(error) from error
+
+
+def call(connection: sa.Connection, operation: Operation[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run an operation on the queue's own tables.
+
+    The connection may have a ``schema_translate_map``, for example to a tenant's schema. The map applies to the user's
+    tables only, because a worker uses its own connections and would not find translated jobs. ``call`` disables the
+    map for the operation and restores it afterwards.
+    """
+    translation = connection.get_execution_options().get(_TRANSLATION)
+    if not translation:
+        return operation(connection, *args, **kwargs)
+    connection.execution_options(**{_TRANSLATION: None})
+    try:
+        return operation(connection, *args, **kwargs)
+    finally:
+        connection.execution_options(**{_TRANSLATION: translation})
+
+
+def _is_in_autocommit(engine: sa.Engine, *, owned: bool) -> bool:
+    """True if connections already start in autocommit. An isolation level in the execution options overrides it."""
+    return owned and "isolation_level" not in engine.get_execution_options()
+
+
+def _defaults_suit(connection: sa.Connection) -> bool:
+    """True if an autocommit statement runs at READ COMMITTED and may write. Queries the server once per connection."""
+    known: bool | None = connection.info.get(_DEFAULTS_SUIT)
+    if known is None:
+        known = connection.info[_DEFAULTS_SUIT] = health.transactions_write_at_read_committed(connection)
+        connection.rollback()  # SQLAlchemy refuses to change the isolation level while it sees a transaction
+    return known
+
+
+class EngineRunner:
+    """Runs operations on an engine and leaves the engine's own settings unchanged.
+
+    An operation of one statement runs in autocommit, because a transaction would add two round trips. Switching
+    autocommit on and off per operation takes a quarter of a defer's processor time (680 against 500 µs, of which the
+    driver takes 160). Owned engines therefore start in autocommit. On a user's engine the level is set on the
+    connection. An engine derived with ``execution_options`` would not do: the user's execution options would override
+    the level, and no job would be committed.
+
+    Parameters
+    ----------
+    owned:
+        True if :meth:`close` disposes of the engine. An owned engine connects in autocommit. False for a user's engine.
+    pinned:
+        True to run every operation at READ COMMITTED and read-write, whatever ``default_transaction_isolation`` and
+        ``default_transaction_read_only`` say. If they say otherwise, each operation runs in its own transaction. A
+        session setting would not survive a pooler, or would leak into a shared connection. The server ends an idle
+        transaction, because its worker may be frozen.
+    """
+
+    def __init__(self, engine: sa.Engine, *, owned: bool, pinned: bool = False) -> None:
+        self.engine = engine
+        self._owned = owned
+        self._pinned = pinned
+        self._is_in_autocommit = _is_in_autocommit(engine, owned=owned)
+        self._goes_direct = owned and engine.dialect.driver in _PSYCOPG and not engine.echo
+        self._texts: dict[sa.Executable, Any] = {}
+        self._pool_of_closed: sa.Pool | None = None
+
+    def _connect(self) -> sa.Connection:
+        return DirectConnection(self.engine, texts=self._texts) if self._goes_direct else self.engine.connect()
+
+    def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run an operation on a connection of the pool."""
+        try:
+            with translated_errors(), self._connect() as connection:
+                unsuited = self._pinned and not _defaults_suit(connection)
+                if unsuited or is_atomic(operation):
+                    connection.execution_options(**(_PINNED if unsuited else _ATOMIC))
+                    with connection.begin():
+                        if self._pinned:
+                            end_when_left_alone(connection)
+                        return call(connection, operation, *args, **kwargs)
+                if not self._is_in_autocommit:
+                    connection.execution_options(isolation_level=AUTOCOMMIT)
+                return call(connection, operation, *args, **kwargs)
+        finally:
+            if self._pool_of_closed is not None:
+                self._pool_of_closed.dispose()
+                self.engine.dispose()
+
+    def close(self) -> None:
+        """Close the connections of an engine that is one's own.
+
+        One that runs an operation now, in another thread, is closed after that.
+        """
+        if self._owned:
+            self.close_after_use()
+            self.engine.dispose()
+
+    def close_after_use(self) -> None:
+        """Let each operation that runs now close its connection at its end: the pool would keep it open."""
+        self._pool_of_closed = self.engine.pool
+
+
+class AsyncEngineRunner:
+    """Runs operations like :class:`EngineRunner`, on an asynchronous engine.
+
+    One SQLAlchemy greenlet runs the whole operation. An ``AsyncConnection`` needs three, for its start, the operation
+    and its end, and a task for closing: 470 µs of processor time per defer instead of 310.
+    """
+
+    def __init__(self, engine: AsyncEngine, *, owned: bool, pinned: bool = False) -> None:
+        self.engine = engine
+        self._owned = owned
+        self._inside = EngineRunner(engine.sync_engine, owned=owned, pinned=pinned)
+
+    async def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run an operation on a pooled connection, in this event loop."""
+        return await greenlet_spawn(functools.partial(self._inside.run, operation, *args, **kwargs))
+
+    async def close(self) -> None:
+        """Close the connections of an owned engine."""
+        if self._owned:
+            self._inside.close_after_use()
+            await self.engine.dispose()

@@ -1,0 +1,62 @@
+"""Operations on the schema itself: bring it to a revision, print its SQL."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import sqlalchemy as sa
+from alembic import command
+
+from procrastinate.alembic.revisions import alembic_config, refuse_conflicts
+from procrastinate.alembic.settings import hold_migration_lock
+from procrastinate.core.operation_marks import atomic
+
+
+@atomic
+def upgrade(connection: sa.Connection, revision: str = "head") -> None:
+    """Bring the database to a revision. Safe when several processes do it at once: one does, the others wait.
+
+    Raises
+    ------
+    SchemaConflict
+        It cannot be: the message says why, and what to do.
+    """
+    hold_migration_lock(connection)
+    refuse_conflicts(connection)
+    config = alembic_config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+@atomic
+def downgrade(connection: sa.Connection, revision: str) -> None:
+    """Take the database back to a revision; ``base`` removes everything."""
+    hold_migration_lock(connection)
+    config = alembic_config()
+    config.attributes["connection"] = connection
+    command.downgrade(config, revision)
+
+
+def upgrade_sql(start: str = "base", end: str = "head", *, transactional: bool = True) -> str:
+    """The SQL that brings a database from one revision to another, as a script.
+
+    Parameters
+    ----------
+    transactional:
+        With ``BEGIN`` and ``COMMIT``; without them, for whoever brings a transaction of his own.
+    """
+    return _offline(command.upgrade, f"{start}:{end}", transactional)
+
+
+def downgrade_sql(start: str, end: str = "base", *, transactional: bool = True) -> str:
+    """The SQL that takes a database back from one revision to another, as a script."""
+    return _offline(command.downgrade, f"{start}:{end}", transactional)
+
+
+def _offline(run: Callable[..., None], revisions: str, transactional: bool) -> str:
+    config = alembic_config()
+    config.output_buffer = io.StringIO()
+    config.attributes["transactional"] = transactional
+    run(config, revisions, sql=True)
+    return config.output_buffer.getvalue()

@@ -1,0 +1,349 @@
+"""Operations that write down how a job ended: finished for good, or to be tried again."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.types import TypeEngine
+
+from procrastinate.core.arrays import Word, transpose, unnest
+from procrastinate.core.enums import Status
+from procrastinate.core.errors import is_unique_violation
+from procrastinate.core.liveness import STALLED_TIMEOUT, is_silent
+from procrastinate.core.operation_marks import atomic
+from procrastinate.core.rows import FinishedJob, JobRetry
+from procrastinate.core.tables import (
+    DOING,
+    TODO,
+    UNDECIDED,
+    holds_queueing_lock,
+    jobs,
+    one_more,
+    status_literal,
+    status_type,
+    workers,
+)
+from procrastinate.core.timeouts import waits_briefly
+from procrastinate.core.write_results import (
+    DETAIL_COLUMNS,
+    ERROR_COLUMNS,
+    announced,
+    detail_parameters,
+    error_parameters,
+    has_details,
+    in_statements,
+    keep_error,
+    keep_result,
+)
+
+_WORKER = sa.bindparam("worker", type_=sa.BigInteger())
+
+_FINISHED_COLUMNS: dict[str, TypeEngine[Any]] = {
+    "id": sa.BigInteger(),
+    "attempts": sa.Integer(),
+    "status_text": Word(),
+}
+_finished = unnest(_FINISHED_COLUMNS, name="finished")
+
+
+def still_held_by_worker(fetched: sa.TableValuedAlias) -> sa.ColumnElement[bool]:
+    """The fence: the job runs, for this worker, in the very attempt that it was fetched for.
+
+    ``attempts`` grows whenever a job leaves ``doing``, so a worker that was thought dead cannot write over
+    a later run, not even over one of its own.
+
+    The CASE hides the conditions from the planner, which would else start from "a handful of running jobs" and
+    compare each of them with each of the batch.
+    """
+    is_this_run = sa.and_(jobs.c.status == DOING, jobs.c.worker_id == _WORKER, jobs.c.attempts == fetched.c.attempts)
+    return sa.and_(jobs.c.id == fetched.c.id, sa.case((is_this_run, sa.true()), else_=sa.false()))
+
+
+def free_rows(fetched: sa.TableValuedAlias, *columns: sa.ColumnElement[Any], briefly: bool = False) -> sa.CTE:
+    """The rows of this batch that nobody has locked. A user's open transaction that cancels one of the jobs must not
+    make the others wait.
+
+    Parameters
+    ----------
+    briefly:
+        The statement takes queueing locks. It waits no longer than a moment for one that another session has taken.
+    """
+    return (
+        sa.select(jobs.c.id, *columns)
+        .where(still_held_by_worker(fetched), *([waits_briefly()] if briefly else []))
+        .with_for_update(key_share=True, of=jobs, skip_locked=True)
+        .cte("free")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+
+
+def _end(free: sa.CTE) -> sa.Update:
+    return (
+        sa.update(jobs)
+        .where(jobs.c.id == free.c.id)
+        .values(
+            status=sa.cast(free.c.status_text, status_type),
+            attempts=one_more(jobs.c.attempts),
+            abort_requested=False,
+            finished_at=sa.func.now(),
+        )
+    )
+
+
+def _end_with_details() -> Any:
+    detailed = unnest({**_FINISHED_COLUMNS, **DETAIL_COLUMNS}, name="finished")
+    details = [detailed.c[name] for name in DETAIL_COLUMNS]
+    free = free_rows(detailed, detailed.c.status_text, *details)
+    kept = [free.c[name] for name in DETAIL_COLUMNS]
+    recorded = _end(free).returning(jobs.c.id, jobs.c.attempts, *kept).cte("recorded")
+    return sa.select(recorded.c.id, announced(recorded)).add_cte(keep_result(recorded), keep_error(recorded, _WORKER))
+
+
+_free = free_rows(_finished, _finished.c.status_text)
+_KEEP = _end(_free).returning(jobs.c.id)
+_KEEP_WITH_DETAILS = _end_with_details()
+_DELETE = sa.delete(jobs).where(jobs.c.id == _free.c.id).returning(jobs.c.id)
+_STILL_HELD = sa.select(jobs.c.id).where(still_held_by_worker(_finished))
+
+
+def finish_jobs(connection: sa.Connection, finished: Sequence[FinishedJob], *, worker_id: int) -> set[int]:
+    """Record the outcomes of jobs that this worker holds; one statement for those kept, one for those deleted, and one
+    for those kept that leave a return value or an error behind.
+
+    Returns
+    -------
+    The ids that were recorded. An id that is missing was no longer this worker's (it was taken for dead and
+    the job given to another), and its outcome is refused; or somebody has its row locked just now.
+    :func:`list_held_jobs` tells which.
+    """
+    recorded: set[int] = set()
+    plain = [job for job in finished if not job.delete and not has_details(job)]
+    for statement, batch in ((_KEEP, plain), (_DELETE, [job for job in finished if job.delete])):
+        if batch:
+            parameters: dict[str, Any] = transpose(batch, _FINISHED_COLUMNS)
+            recorded |= set(connection.execute(statement, parameters | {"worker": worker_id}).scalars())
+    for batch in in_statements([job for job in finished if not job.delete and has_details(job)]):
+        parameters = transpose(batch, _FINISHED_COLUMNS) | detail_parameters(batch)
+        recorded |= set(connection.execute(_KEEP_WITH_DETAILS, parameters | {"worker": worker_id}).scalars())
+    return recorded
+
+
+def list_held_jobs(connection: sa.Connection, fetched: Sequence[FinishedJob], *, worker_id: int) -> set[int]:
+    """Those of the jobs that this worker still holds, in the attempt that they were fetched for."""
+    parameters: dict[str, Any] = transpose(fetched, _FINISHED_COLUMNS)
+    return set(connection.execute(_STILL_HELD, parameters | {"worker": worker_id}).scalars())
+
+
+def finish_job_by_id(connection: sa.Connection, job_id: int, *, status: Status, delete: bool) -> bool:
+    """Record the outcome of a waiting or running job, whoever holds it.
+
+    Returns
+    -------
+    False where there is no such job, or it has ended already.
+    """
+    active = sa.and_(jobs.c.id == sa.bindparam("job_id"), sa.or_(jobs.c.status == TODO, jobs.c.status == DOING))
+    if delete:
+        found = connection.execute(sa.delete(jobs).where(active).returning(jobs.c.id), {"job_id": job_id})
+        return found.scalar_one_or_none() is not None
+    statement = (
+        sa.update(jobs)
+        .where(active)
+        .values(
+            status=sa.cast(sa.bindparam("new_status", type_=sa.Text()), status_type),
+            attempts=sa.case((jobs.c.status == DOING, one_more(jobs.c.attempts)), else_=jobs.c.attempts),
+            abort_requested=False,
+            finished_at=sa.func.now(),
+        )
+        .returning(jobs.c.id)
+    )
+    found = connection.execute(statement, {"job_id": job_id, "new_status": status.value})
+    return found.scalar_one_or_none() is not None
+
+
+def queueing_lock_on_return(place: sa.ColumnElement[int] | None = None) -> sa.ColumnElement[Any]:
+    """The queueing lock with which a job goes back to wait: its own, or none where another job has taken it.
+
+    So the retry is not lost, and neither is the job that waits. ``place`` numbers the jobs of one statement
+    that share a queueing lock: only the first gets it back.
+    """
+    sibling = jobs.alias("sibling")
+    taken = (
+        sa.select(sibling.c.id)
+        .where(sibling.c.queueing_lock == jobs.c.queueing_lock, holds_queueing_lock(sibling))
+        .where(sibling.c.id != jobs.c.id)
+        .exists()
+    )
+    lost = taken if place is None else sa.or_(place > 1, taken)
+    return sa.case((lost, sa.null()), else_=jobs.c.queueing_lock)
+
+
+_RETRY_COLUMNS: dict[str, TypeEngine[Any]] = {
+    "id": sa.BigInteger(),
+    "attempts": sa.Integer(),
+    "retry_at": sa.DateTime(timezone=True),
+    "retry_in": sa.Double(),
+    "priority": sa.Integer(),
+    "queue_name": sa.Text(),
+    "lock": sa.Text(),
+}
+
+
+def _retry_statement(*, keep_queueing_locks: bool, with_errors: bool) -> Any:
+    retry = unnest({**_RETRY_COLUMNS, **(ERROR_COLUMNS if with_errors else {})}, name="retry")
+    free = free_rows(retry, briefly=True)
+    own = jobs.alias("own")
+    placed = (
+        sa.select(
+            retry,
+            sa.func.row_number()
+            .over(partition_by=own.c.queueing_lock, order_by=(own.c.abort_requested, own.c.id))
+            .label("place"),
+        )
+        .join(free, free.c.id == retry.c.id)
+        .join(own, own.c.id == retry.c.id)
+        .cte("placed")
+    )
+    failed = jobs.c.abort_requested
+    wait = sa.func.make_interval(0, 0, 0, 0, 0, 0, sa.func.coalesce(placed.c.retry_in, 0.0), type_=sa.Interval())
+    back = (
+        sa.update(jobs)
+        .where(jobs.c.id == placed.c.id)
+        .values(
+            status=sa.case((failed, status_literal(Status.FAILED)), else_=TODO),
+            finished_at=sa.case((failed, sa.func.now()), else_=sa.null()),
+            attempts=one_more(jobs.c.attempts),
+            abort_requested=False,
+            worker_id=None,
+            readiness=UNDECIDED,
+            scheduled_at=sa.func.coalesce(placed.c.retry_at, sa.func.now() + wait),
+            priority=sa.func.coalesce(placed.c.priority, jobs.c.priority),
+            queue_name=sa.func.coalesce(placed.c.queue_name, jobs.c.queue_name),
+            lock=sa.func.coalesce(placed.c.lock, jobs.c.lock),
+            queueing_lock=queueing_lock_on_return(placed.c.place) if keep_queueing_locks else sa.null(),
+        )
+        .returning(jobs.c.id, jobs.c.status)
+    )
+    if not with_errors:
+        return back
+    kept = [placed.c[name] for name in ERROR_COLUMNS]
+    recorded = back.returning(jobs.c.attempts, *kept).cte("recorded")
+    return sa.select(recorded.c.id, recorded.c.status).add_cte(keep_error(recorded, _WORKER))
+
+
+_RETRY_STATEMENTS = {
+    (keep, with_errors): _retry_statement(keep_queueing_locks=keep, with_errors=with_errors)
+    for keep in (True, False)
+    for with_errors in (True, False)
+}
+
+
+def retry_jobs(
+    connection: sa.Connection, retries: Sequence[JobRetry], *, worker_id: int, keep_queueing_locks: bool = True
+) -> dict[int, Status]:
+    """Send jobs that this worker holds back to wait, in one statement.
+
+    A job whose abort was requested is not tried again: it ends as failed. A job whose queueing lock another
+    waiting job has taken meanwhile goes back without it; ``keep_queueing_locks=False`` sends all back without.
+
+    Returns
+    -------
+    The status of each job that was recorded; one that is missing was no longer this worker's, or somebody has its row
+    locked just now.
+
+    A queueing lock that a user's open transaction has taken is waited for half a second, and is then
+    :func:`~procrastinate.core.errors.is_lock_timeout`.
+
+    A queueing lock that is taken at this very moment is a unique violation
+    (:func:`~procrastinate.core.errors.is_unique_violation`): call again.
+    """
+    if not retries:
+        return {}
+    with_errors = any(retry.error is not None for retry in retries)
+    parameters: dict[str, Any] = transpose(retries, _RETRY_COLUMNS)
+    if with_errors:
+        parameters |= error_parameters(retries)
+    statement = _RETRY_STATEMENTS[keep_queueing_locks, with_errors]
+    rows = connection.execute(statement, parameters | {"worker": worker_id})
+    return {row.id: row.status for row in rows}
+
+
+def _has_lively_worker() -> sa.Exists:
+    return sa.select(workers.c.id).where(workers.c.id == jobs.c.worker_id, ~is_silent(STALLED_TIMEOUT)).exists()
+
+
+_RETRY_BY_ID = (
+    sa.update(jobs)
+    .where(
+        jobs.c.id == sa.bindparam("job_id"),
+        sa.or_(
+            jobs.c.status == status_literal(Status.FAILED),
+            sa.and_(
+                jobs.c.status == DOING,
+                sa.or_(~sa.bindparam("spare_running", type_=sa.Boolean()), ~_has_lively_worker()),
+            ),
+        ),
+    )
+    .values(
+        status=TODO,
+        finished_at=None,
+        attempts=sa.case((jobs.c.status == DOING, one_more(jobs.c.attempts)), else_=jobs.c.attempts),
+        abort_requested=False,
+        worker_id=None,
+        readiness=UNDECIDED,
+        rescues=0,
+        scheduled_at=sa.func.coalesce(sa.bindparam("retry_at", type_=sa.DateTime(timezone=True)), sa.func.now()),
+        priority=sa.func.coalesce(sa.bindparam("new_priority", type_=sa.Integer()), jobs.c.priority),
+        queue_name=sa.func.coalesce(sa.bindparam("new_queue", type_=sa.Text()), jobs.c.queue_name),
+        lock=sa.func.coalesce(sa.bindparam("new_lock", type_=sa.Text()), jobs.c.lock),
+        queueing_lock=queueing_lock_on_return(),
+    )
+    .returning(jobs.c.id)
+)
+_TRIES = 3
+
+
+@atomic
+def retry_job_by_id(
+    connection: sa.Connection,
+    job_id: int,
+    *,
+    retry_at: datetime.datetime | None = None,
+    priority: int | None = None,
+    queue_name: str | None = None,
+    lock: str | None = None,
+    spare_running: bool = False,
+) -> bool:
+    """Send a failed job, or a running one whose worker is lost, back to wait.
+
+    Parameters
+    ----------
+    spare_running:
+        Leave a running job alone while its worker is alive. Sent back, it would run twice at once. A worker is alive
+        for as long as it says that it may be silent, and for at least half a minute.
+    retry_at:
+        When it may run again, an aware datetime; ``None`` for at once.
+
+    Returns
+    -------
+    False where there is no such job, or it is neither failed nor running.
+    """
+    parameters = {
+        "job_id": job_id,
+        "spare_running": spare_running,
+        "retry_at": retry_at,
+        "new_priority": priority,
+        "new_queue": queue_name,
+        "new_lock": lock,
+    }
+    for attempt in range(1, _TRIES + 1):
+        try:
+            with connection.begin_nested():
+                return connection.execute(_RETRY_BY_ID, parameters).scalar_one_or_none() is not None
+        except Exception as error:
+            # Another job took the queueing lock between the look and the write. It can be seen now.
+            if attempt == _TRIES or not is_unique_violation(error):
+                raise
+    raise AssertionError("unreachable")

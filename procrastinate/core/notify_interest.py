@@ -1,0 +1,65 @@
+"""Which workers wait for jobs. Only while one does, writers have to notify.
+
+PostgreSQL lets one transaction that notifies commit at a time: sixteen writers at once then write half as many jobs.
+A worker that has enough to do looks by itself, and nobody needs to call it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from procrastinate.core.arrays import array_param
+from procrastinate.core.rows import Waiting
+from procrastinate.core.tables import workers
+
+_WORKER_ID = sa.bindparam("worker", type_=sa.BigInteger())
+_CALLED_FOR = (
+    sa.update(workers)
+    .where(workers.c.id == _WORKER_ID)
+    .values(called_for=array_param("queues", sa.Text()))
+    .returning(workers.c.id)
+)
+
+
+def _number(transaction: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+    """The number of a transaction (https://www.postgresql.org/docs/current/functions-info.html)."""
+    return sa.cast(sa.cast(transaction, sa.Text), sa.BigInteger)
+
+
+_OWN_TRANSACTION = sa.select(_number(sa.func.pg_current_xact_id()))
+_OLDEST_TRANSACTION = sa.select(_number(sa.func.pg_snapshot_xmin(sa.func.pg_current_snapshot())))
+
+
+def start_waiting(connection: sa.Connection, *, worker_id: int, queues: Sequence[str] | None) -> bool:
+    """Say that a worker waits for jobs of these queues (``None``: of all): writers notify once this is committed.
+
+    Returns
+    -------
+    False where it is not registered.
+    """
+    parameters = {"worker": worker_id, "queues": [] if queues is None else list(queues)}
+    return connection.execute(_CALLED_FOR, parameters).scalar_one_or_none() is not None
+
+
+def read_unaware(connection: sa.Connection) -> Waiting:
+    """Which transactions may have looked before now, and so will not notify: the worker has to look for their jobs
+    itself, until they have ended. To be asked after the commit of :func:`start_waiting`, in another transaction.
+
+    Whoever has looked already has a number below the one that is given out here. (The end of a snapshot is no such
+    bound: it is the number after the last transaction that has *ended*.)
+    """
+    number: int = connection.execute(_OWN_TRANSACTION).scalar_one()
+    return Waiting(unaware_before=number, is_settled=have_ended_before(connection, transaction=number))
+
+
+def stop_waiting(connection: sa.Connection, *, worker_id: int) -> None:
+    """Say that a worker looks for jobs by itself: nobody needs to notify it of any."""
+    connection.execute(_CALLED_FOR, {"worker": worker_id, "queues": None})
+
+
+def have_ended_before(connection: sa.Connection, *, transaction: int) -> bool:
+    """Whether all transactions have ended that are older than the one of this number."""
+    return connection.execute(_OLDEST_TRANSACTION).scalar_one() >= transaction

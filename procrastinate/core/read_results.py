@@ -1,0 +1,101 @@
+"""Operations that read what a job has left behind: its return value, its errors, and whether it has ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+
+from procrastinate.core.enums import EventType
+from procrastinate.core.fetch import STORED_COLUMNS, from_microseconds, microseconds
+from procrastinate.core.rows import JobError, Progress, StoredEvent, StoredJob, StoredResult
+from procrastinate.core.tables import errors, events, jobs, results
+
+_JOB_ID = sa.bindparam("job_id", type_=sa.BigInteger())
+
+
+def _rows(table: sa.Table, *columns: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """The rows of a job, oldest first, as the text of a JSON array of arrays."""
+    row = sa.func.json_build_array(*columns)
+    listed = sa.func.json_agg(aggregate_order_by(row, table.c.id))
+    return sa.select(sa.cast(listed, sa.Text)).where(table.c.job_id == _JOB_ID).scalar_subquery()
+
+
+_GET_RESULT = sa.select(
+    *STORED_COLUMNS,
+    microseconds(jobs.c.finished_at).label("finished_at"),
+    sa.select(sa.cast(results.c.value, sa.Text)).where(results.c.job_id == _JOB_ID).scalar_subquery().label("value"),
+    _rows(
+        errors,
+        errors.c.attempt,
+        errors.c.worker_id,
+        microseconds(errors.c.at),
+        errors.c.exception_class,
+        errors.c.message,
+        errors.c.traceback,
+    ).label("errors"),
+    _rows(events, events.c.type, microseconds(events.c.at)).label("events"),
+).where(jobs.c.id == _JOB_ID)
+
+
+def get_result(connection: sa.Connection, job_id: int) -> StoredResult | None:
+    """All that is known of a job, in one statement; ``None`` where there is no such job."""
+    row = connection.execute(_GET_RESULT, {"job_id": job_id}).one_or_none()
+    if row is None:
+        return None
+    values = {field.name: row._mapping[field.name] for field in dataclasses.fields(StoredJob)}
+    return StoredResult(
+        job=StoredJob(**{**values, "scheduled_at": from_microseconds(row.scheduled_at)}),
+        finished_at=from_microseconds(row.finished_at),
+        value=row.value,
+        errors=tuple(_job_error(*error) for error in json.loads(row.errors or "[]")),
+        events=tuple(_event(*event) for event in json.loads(row.events or "[]")),
+    )
+
+
+def _job_error(
+    attempt: int, worker_id: int | None, at: int | None, exception_class: str, message: str, traceback: str
+) -> JobError:
+    return JobError(
+        attempt=attempt,
+        worker_id=worker_id,
+        at=from_microseconds(at),
+        exception_class=exception_class,
+        message=message,
+        traceback=traceback,
+    )
+
+
+def _event(type_: str, at: int | None) -> StoredEvent:
+    return StoredEvent(type=EventType(type_), at=from_microseconds(at))
+
+
+class _TransactionNumber(sa.types.UserDefinedType[Any]):
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "xid8"
+
+
+# A row that can be seen, though the transaction that wrote it is in progress, was written by this very transaction.
+# Savepoints have numbers of their own, greater than the transaction's; as have others that were committed since.
+_OWN = sa.cast(sa.cast(sa.func.pg_current_xact_id_if_assigned(), sa.Text), sa.BigInteger)
+_AGE = sa.func.age(sa.literal_column(f"{jobs.name}.xmin"), type_=sa.Integer)
+_WRITER = sa.cast(sa.cast(_OWN - _AGE, sa.Text), _TransactionNumber())
+_IS_UNCOMMITTED = sa.case(
+    (
+        sa.and_(_OWN.is_not(None), _AGE.between(-1_000_000, 0)),
+        sa.func.pg_xact_status(_WRITER) == sa.literal_column("'in progress'"),
+    ),
+    else_=sa.false(),
+)
+_GET_PROGRESS = sa.select(jobs.c.status, _IS_UNCOMMITTED.label("is_uncommitted")).where(jobs.c.id == _JOB_ID)
+
+
+def get_progress(connection: sa.Connection, job_id: int) -> Progress | None:
+    """How far a job has come; ``None`` where there is no such job, or none that can be seen yet."""
+    row = connection.execute(_GET_PROGRESS, {"job_id": job_id}).one_or_none()
+    return None if row is None else Progress(status=row.status, is_uncommitted=row.is_uncommitted)

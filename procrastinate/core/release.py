@@ -1,0 +1,80 @@
+"""The operation that undoes a fetch: jobs that a worker has fetched, and has not started."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from procrastinate.core.arrays import transpose, unnest
+from procrastinate.core.enums import Status
+from procrastinate.core.finish import free_rows, queueing_lock_on_return
+from procrastinate.core.rows import FetchedJob
+from procrastinate.core.tables import TODO, UNDECIDED, jobs, status_literal
+
+
+def _give_back_statement(*, keep_queueing_locks: bool, delayed: bool) -> Any:
+    free = free_rows(unnest({"id": sa.BigInteger(), "attempts": sa.Integer()}, name="fetched"), briefly=True)
+    own = jobs.alias("own")
+    in_line = sa.func.row_number().over(partition_by=own.c.queueing_lock, order_by=(own.c.abort_requested, own.c.id))
+    placed = sa.select(own.c.id, in_line.label("place")).join(free, free.c.id == own.c.id).cte("placed")
+    aborted = jobs.c.abort_requested
+    delay = sa.func.make_interval(0, 0, 0, 0, 0, 0, sa.bindparam("delay", type_=sa.Double()), type_=sa.Interval())
+    later: dict[str, Any] = {"scheduled_at": sa.func.now() + delay, "readiness": UNDECIDED} if delayed else {}
+    return (
+        sa.update(jobs)
+        .where(jobs.c.id == placed.c.id)
+        .values(
+            status=sa.case((aborted, status_literal(Status.ABORTED)), else_=TODO),
+            finished_at=sa.case((aborted, sa.func.now()), else_=sa.null()),
+            abort_requested=False,
+            worker_id=None,
+            queueing_lock=queueing_lock_on_return(placed.c.place) if keep_queueing_locks else sa.null(),
+            **later,
+        )
+        .returning(jobs.c.id, jobs.c.status)
+    )
+
+
+_BOTH = (True, False)
+_STATEMENTS = {
+    (keep, delayed): _give_back_statement(keep_queueing_locks=keep, delayed=delayed)
+    for keep in _BOTH
+    for delayed in _BOTH
+}
+
+
+def give_back_jobs(
+    connection: sa.Connection,
+    fetched: Sequence[FetchedJob],
+    *,
+    worker_id: int,
+    delay: float | None = None,
+    keep_queueing_locks: bool = True,
+) -> dict[int, Status]:
+    """Release jobs that this worker holds and has not started, in one statement.
+
+    No attempt is counted. A job whose abort was requested meanwhile ends as aborted. A queueing lock that another
+    waiting job has taken is lost, as :func:`~procrastinate.core.finish.retry_jobs` says; so are its errors the same.
+
+    Once the answer is lost, the call must not be made again: the worker may have fetched the same jobs again, in the
+    same attempt. :func:`~procrastinate.core.rescue.return_unknown_jobs` tells the two cases apart.
+
+    Parameters
+    ----------
+    delay:
+        Seconds until the jobs may start; ``None``: they are as ready as they were.
+
+    Returns
+    -------
+    The status of each job that was released. A job that is missing is no longer this worker's, or its row is locked.
+    """
+    if not fetched:
+        return {}
+    parameters: dict[str, Any] = transpose(fetched, ("id", "attempts"))
+    parameters["worker"] = worker_id
+    if delay is not None:
+        parameters["delay"] = delay
+    rows = connection.execute(_STATEMENTS[keep_queueing_locks, delay is not None], parameters)
+    return {row.id: row.status for row in rows}

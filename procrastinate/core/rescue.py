@@ -1,0 +1,216 @@
+"""Operations on the jobs of workers that are gone: find them, and take them back."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Collection
+from typing import Any
+
+import sqlalchemy as sa
+
+from procrastinate import exceptions
+from procrastinate.core.arrays import array_param
+from procrastinate.core.enums import EventType, Status
+from procrastinate.core.fetch import STORED_COLUMNS, stored_job
+from procrastinate.core.finish import queueing_lock_on_return
+from procrastinate.core.liveness import is_silent
+from procrastinate.core.rows import RescuedJob, StoredJob
+from procrastinate.core.tables import (
+    DOING,
+    TODO,
+    UNDECIDED,
+    events,
+    jobs,
+    one_more,
+    status_literal,
+    workers,
+)
+from procrastinate.core.timeouts import waits_briefly
+from procrastinate.core.write_results import keep_error
+
+_WORKER_ID = sa.bindparam("worker", type_=sa.BigInteger())
+
+
+def list_stalled_jobs(
+    connection: sa.Connection,
+    *,
+    seconds_since_heartbeat: float,
+    queue_name: str | None = None,
+    task_name: str | None = None,
+) -> list[StoredJob]:
+    """The running jobs whose worker is gone, or has been silent for longer than these seconds.
+
+    A worker that says that it may be silent for longer is alive until then.
+    """
+    alive = sa.select(workers.c.id).where(workers.c.id == jobs.c.worker_id, ~is_silent(seconds_since_heartbeat))
+    return _list_doing(connection, ~alive.exists(), queue_name, task_name)
+
+
+def list_jobs_started_before(
+    connection: sa.Connection, *, seconds: float, queue_name: str | None = None, task_name: str | None = None
+) -> list[StoredJob]:
+    """The running jobs that started more than so many seconds ago, whatever their worker says."""
+    started = (
+        sa.select(sa.func.max(events.c.at))
+        .where(events.c.job_id == jobs.c.id, events.c.type == EventType.STARTED)
+        .scalar_subquery()
+    )
+    long_ago = started < sa.func.now() - datetime.timedelta(seconds=seconds)
+    return _list_doing(connection, long_ago, queue_name, task_name)
+
+
+def _list_doing(
+    connection: sa.Connection, condition: sa.ColumnElement[bool], queue_name: str | None, task_name: str | None
+) -> list[StoredJob]:
+    statement = sa.select(*STORED_COLUMNS).where(jobs.c.status == DOING, condition).order_by(jobs.c.id)
+    if queue_name is not None:
+        statement = statement.where(jobs.c.queue_name == queue_name)
+    if task_name is not None:
+        statement = statement.where(jobs.c.task_name == task_name)
+    return [stored_job(row) for row in connection.execute(statement)]
+
+
+_LOST = jobs.alias("lost")
+
+
+def _lost_runs(is_lost: sa.ColumnElement[bool]) -> sa.CTE:
+    """The runs that are lost, as the statement's snapshot has it: by job, worker and attempt."""
+    return (
+        sa.select(_LOST.c.id, _LOST.c.worker_id, _LOST.c.attempts)
+        .where(_LOST.c.status == DOING, is_lost, waits_briefly())
+        .cte("seen")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+
+
+def _rescue_statement(is_lost: sa.ColumnElement[bool], why: str, *, keep_queueing_locks: bool) -> sa.Select[Any]:
+    """What is locked must be the run that was seen. Another rescuer may have been faster, and a live worker have the
+    job by now: PostgreSQL then looks at the row as it is, but not whether the worker that it names is there.
+    """
+    max_rescues = sa.bindparam("max_rescues", type_=sa.Integer())
+    seen = _lost_runs(is_lost)
+    held = jobs.alias("held")
+    is_that_run = sa.and_(
+        held.c.id == seen.c.id,
+        held.c.status == DOING,
+        held.c.attempts == seen.c.attempts,
+        held.c.worker_id.is_not_distinct_from(seen.c.worker_id),
+    )
+    stalled = (
+        sa.select(
+            held.c.id,
+            held.c.queueing_lock,
+            held.c.worker_id,
+            sa.or_(held.c.abort_requested, held.c.rescues >= max_rescues).label("ended"),
+        )
+        .join(seen, is_that_run)
+        .order_by(held.c.id)
+        .limit(sa.bindparam("limit", type_=sa.Integer()))
+        .with_for_update(of=held, skip_locked=True)
+        .cte("stalled")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+    placed = sa.select(
+        stalled.c.id,
+        stalled.c.ended,
+        stalled.c.worker_id,
+        sa.func.row_number()
+        .over(partition_by=stalled.c.queueing_lock, order_by=(stalled.c.ended, stalled.c.id))
+        .label("place"),
+    ).cte("placed")
+    rescued = (
+        sa.update(jobs)
+        .where(jobs.c.id == placed.c.id)
+        .values(
+            status=sa.case(
+                (jobs.c.abort_requested, status_literal(Status.ABORTED)),
+                (placed.c.ended, status_literal(Status.FAILED)),
+                else_=TODO,
+            ),
+            finished_at=sa.case((placed.c.ended, sa.func.now()), else_=sa.null()),
+            attempts=one_more(jobs.c.attempts),
+            rescues=one_more(jobs.c.rescues),
+            abort_requested=False,
+            worker_id=None,
+            readiness=UNDECIDED,
+            queueing_lock=queueing_lock_on_return(placed.c.place) if keep_queueing_locks else sa.null(),
+        )
+        .returning(
+            jobs.c.id,
+            jobs.c.queue_name,
+            jobs.c.task_name,
+            jobs.c.status,
+            jobs.c.attempts,
+            placed.c.worker_id,
+            *_lost(why),
+        )
+        .cte("rescued")
+    )
+    found = sa.select(rescued.c.id, rescued.c.queue_name, rescued.c.task_name, rescued.c.status)
+    return found.add_cte(keep_error(rescued, rescued.c.worker_id))
+
+
+def _lost(why: str) -> list[sa.ColumnElement[str]]:
+    """The error that is kept of an attempt that nobody saw the end of."""
+    error = exceptions.WorkerLost(why)
+    path = f"{type(error).__module__}.{type(error).__qualname__}"
+    texts = {"exception_class": path, "message": why, "traceback": f"{path}: {why}\n"}
+    return [sa.literal(text, sa.Text).label(name) for name, text in texts.items()]
+
+
+_BOTH = (True, False)
+_RESCUE = {
+    keep: _rescue_statement(
+        ~sa.select(workers.c.id).where(workers.c.id == _LOST.c.worker_id).exists(),
+        "The worker that ran the job is gone: it died, or gave no sign of life for too long",
+        keep_queueing_locks=keep,
+    )
+    for keep in _BOTH
+}
+_RETURN_UNKNOWN = {
+    keep: _rescue_statement(
+        sa.and_(_LOST.c.worker_id == _WORKER_ID, _LOST.c.id != sa.all_(array_param("known", sa.BigInteger()))),
+        "The job was fetched, and the answer was lost on its way to the worker: it was not run",
+        keep_queueing_locks=keep,
+    )
+    for keep in _BOTH
+}
+
+
+def rescue_jobs(
+    connection: sa.Connection, *, max_rescues: int, limit: int = 500, keep_queueing_locks: bool = True
+) -> list[RescuedJob]:
+    """Take back the running jobs whose worker is not registered (any more), at most ``limit``, in one statement.
+
+    They wait again, one attempt older. A job whose abort was requested ends as aborted, and one that has been
+    taken back ``max_rescues`` times already as failed: it would go on killing its workers.
+
+    A queueing lock that is taken at this very moment is a unique violation
+    (:func:`~procrastinate.core.errors.is_unique_violation`): call again. One that a user's open transaction has taken
+    is waited for half a second, and is then :func:`~procrastinate.core.errors.is_lock_timeout`:
+    ``keep_queueing_locks=False`` takes all jobs back without theirs.
+    """
+    rows = connection.execute(_RESCUE[keep_queueing_locks], {"max_rescues": max_rescues, "limit": limit})
+    return [RescuedJob(**row._mapping) for row in rows]
+
+
+def return_unknown_jobs(
+    connection: sa.Connection,
+    *,
+    worker_id: int,
+    known_ids: Collection[int],
+    max_rescues: int,
+    limit: int = 500,
+    keep_queueing_locks: bool = True,
+) -> list[RescuedJob]:
+    """Take back the jobs that run for a worker, as the database has it, but of which that worker does not know.
+
+    So it is with jobs whose fetch was committed while its answer was lost. Like :func:`rescue_jobs` otherwise.
+
+    Parameters
+    ----------
+    known_ids:
+        The jobs that the worker runs, or has run and not recorded yet.
+    """
+    parameters = {"worker": worker_id, "known": list(known_ids), "max_rescues": max_rescues, "limit": limit}
+    return [RescuedJob(**row._mapping) for row in connection.execute(_RETURN_UNKNOWN[keep_queueing_locks], parameters)]

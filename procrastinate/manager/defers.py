@@ -1,0 +1,201 @@
+"""How the manager defers jobs: one, many, many that are alike, and those of cron ticks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn, Protocol
+
+from procrastinate import core, exceptions
+from procrastinate._job_checks import to_new_job, to_new_jobs_alike
+from procrastinate.core.ticks import KEEP_TICKS_FOR
+from procrastinate.jobs import Job, with_ids
+from procrastinate.manager.operation_calls import OperationRunner
+from procrastinate.types import JSONDict, OnConflict
+
+
+class DeferHook(Protocol):
+    """What is told when jobs were deferred: a test that runs them at once."""
+
+    def deferred(self, connection: Any | None) -> None:
+        """Jobs were deferred, on this connection of the user's or on the app's own."""
+        ...
+
+    async def deferred_async(self, connection: Any | None) -> None:
+        """As :meth:`deferred`, from asynchronous code."""
+        ...
+
+
+class JobDefers(OperationRunner):
+    """What makes jobs."""
+
+    defer_hook: DeferHook | None = None
+
+    def defer_job(self, job: Job, connection: Any | None = None) -> Job:
+        """Defer one job, and return it with its id and status.
+
+        Raises
+        ------
+        AlreadyEnqueued
+            A job is waiting under the same queueing lock. The caller's transaction stays usable.
+        InvalidJob
+            A value cannot be stored.
+        """
+        return self.batch_defer_jobs([job], connection=connection)[0]
+
+    async def defer_job_async(self, job: Job, connection: Any | None = None) -> Job:
+        """Asynchronous version of :meth:`defer_job`."""
+        return (await self.batch_defer_jobs_async([job], connection=connection))[0]
+
+    def batch_defer_jobs(
+        self, jobs: list[Job], connection: Any | None = None, *, on_conflict: OnConflict = "raise"
+    ) -> list[Job]:
+        """Defer jobs, all or none, and return them with their ids and status; raises as :meth:`defer_job`.
+
+        Parameters
+        ----------
+        on_conflict:
+            What to do with a job whose queueing lock is taken: ``"raise"`` AlreadyEnqueued; ``"skip"`` it, and return
+            it with the id of the one that waits; or ``"replace"`` the one that waits.
+        """
+        new_jobs = self._new_jobs(jobs)
+        if not new_jobs:
+            return []
+        ids = _as_ids(self._run(connection, *_defer_call(new_jobs, on_conflict)))
+        if ids is None:
+            _raise_already_enqueued(self._run(connection, core.find_taken_queueing_lock, _queueing_locks(new_jobs)))
+        if self.defer_hook is not None:
+            self.defer_hook.deferred(connection)
+        return with_ids(jobs, ids)
+
+    async def batch_defer_jobs_async(
+        self, jobs: list[Job], connection: Any | None = None, *, on_conflict: OnConflict = "raise"
+    ) -> list[Job]:
+        """Asynchronous version of :meth:`batch_defer_jobs`."""
+        new_jobs = self._new_jobs(jobs)
+        if not new_jobs:
+            return []
+        ids = _as_ids(await self._run_async(connection, *_defer_call(new_jobs, on_conflict)))
+        if ids is None:
+            locks = _queueing_locks(new_jobs)
+            _raise_already_enqueued(await self._run_async(connection, core.find_taken_queueing_lock, locks))
+        if self.defer_hook is not None:
+            await self.defer_hook.deferred_async(connection)
+        return with_ids(jobs, ids)
+
+    def batch_defer_alike(self, pattern: Job, calls: Sequence[JSONDict], connection: Any | None = None) -> list[int]:
+        """Defer jobs that differ in their arguments alone, all or none, and return their ids.
+
+        Parameters
+        ----------
+        pattern:
+            What they have in common, without a queueing lock.
+        calls:
+            The whole arguments of each.
+
+        Raises
+        ------
+        InvalidJob
+            A value cannot be stored.
+        """
+        if not calls:
+            return []
+        new_jobs = to_new_jobs_alike(pattern, calls, self.connector.json_dumps)
+        ids = self._run(connection, core.defer_jobs_alike, *new_jobs)
+        if self.defer_hook is not None:
+            self.defer_hook.deferred(connection)
+        return ids
+
+    async def batch_defer_alike_async(
+        self, pattern: Job, calls: Sequence[JSONDict], connection: Any | None = None
+    ) -> list[int]:
+        """Asynchronous version of :meth:`batch_defer_alike`."""
+        if not calls:
+            return []
+        new_jobs = to_new_jobs_alike(pattern, calls, self.connector.json_dumps)
+        ids = await self._run_async(connection, core.defer_jobs_alike, *new_jobs)
+        if self.defer_hook is not None:
+            await self.defer_hook.deferred_async(connection)
+        return ids
+
+    def _new_jobs(self, jobs: Iterable[Job]) -> list[core.NewJob]:
+        return [to_new_job(job, self.connector.json_dumps) for job in jobs]
+
+    async def defer_periodic_job(
+        self,
+        job: Job,
+        periodic_id: str,
+        defer_timestamp: int,
+        *,
+        on_conflict: OnConflict = "raise",
+        keep_for: float = KEEP_TICKS_FOR,
+    ) -> int | None:
+        """Defer the job of one cron tick, unless somebody did.
+
+        Parameters
+        ----------
+        on_conflict:
+            ``"replace"``: a job that waits under the same queueing lock becomes the job of this tick.
+        keep_for:
+            Seconds for which ticks are remembered. Older ones are forgotten when a later one is deferred, and are not
+            deferred any more once it was.
+
+        Returns
+        -------
+        Its id; ``None`` where the tick was deferred already.
+
+        Raises
+        ------
+        InvalidTimestamp
+            The job's ``timestamp`` argument is another than ``defer_timestamp``.
+        AlreadyEnqueued
+            A job is waiting under the same queueing lock. The tick counts as deferred.
+        ConnectorException
+            :func:`~procrastinate.core.errors.is_lock_timeout`: an open transaction has taken the queueing lock. The
+            tick is not deferred, nor passed over: call again.
+        """
+        timestamp = job.task_kwargs.get("timestamp")
+        if timestamp is None or timestamp != defer_timestamp:
+            raise exceptions.InvalidTimestamp(
+                f"The job's timestamp is {timestamp!r}, and its tick {defer_timestamp!r}: they must be the same"
+            )
+        outcome = await self.connector.run_async(
+            core.defer_tick,
+            to_new_job(job, self.connector.json_dumps),
+            periodic_id=periodic_id,
+            defer_timestamp=defer_timestamp,
+            replace=on_conflict == "replace",
+            keep_for=keep_for,
+            briefly=True,
+        )
+        if outcome.queueing_lock_taken:
+            _raise_already_enqueued(job.queueing_lock)
+        return outcome.job_id
+
+
+def _defer_call(
+    new_jobs: list[core.NewJob], on_conflict: OnConflict
+) -> tuple[Callable[..., int | list[int] | None], Any]:
+    """The operation that defers these jobs, and its argument: one statement wherever one is enough."""
+    is_one = len(new_jobs) == 1
+    if on_conflict != "raise" and _queueing_locks(new_jobs):
+        if on_conflict == "replace":
+            return core.defer_jobs_or_replace, new_jobs
+        return (core.defer_job_or_skip, new_jobs[0]) if is_one else (core.defer_jobs_or_skip, new_jobs)
+    if is_one:
+        return core.defer_job, new_jobs[0]
+    if _queueing_locks(new_jobs):
+        return core.defer_jobs_or_none, new_jobs
+    return core.defer_jobs, new_jobs
+
+
+def _as_ids(deferred: int | list[int] | None) -> list[int] | None:
+    return [deferred] if isinstance(deferred, int) else deferred
+
+
+def _queueing_locks(new_jobs: Iterable[core.NewJob]) -> list[str]:
+    return [job.queueing_lock for job in new_jobs if job.queueing_lock is not None]
+
+
+def _raise_already_enqueued(queueing_lock: str | None) -> NoReturn:
+    about = "one of the queueing locks" if queueing_lock is None else f"the queueing lock {queueing_lock!r}"
+    raise exceptions.AlreadyEnqueued(f"A job is waiting under {about} already")

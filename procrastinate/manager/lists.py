@@ -1,0 +1,162 @@
+"""What the manager lists and counts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from procrastinate import core
+from procrastinate.jobs import Job, Status
+from procrastinate.manager.operation_calls import OperationRunner
+
+
+class JobLists(OperationRunner):
+    """The lists of jobs, and of queues, tasks and locks with counts of their jobs."""
+
+    def list_jobs(
+        self,
+        id: int | None = None,
+        queue: str | None = None,
+        task: str | None = None,
+        status: str | None = None,
+        lock: str | None = None,
+        queueing_lock: str | None = None,
+        worker_id: int | None = None,
+        *,
+        limit: int | None = None,
+        after_id: int | None = None,
+        connection: Any | None = None,
+    ) -> list[Job]:
+        """The jobs that match, by id.
+
+        Parameters
+        ----------
+        status:
+            The text of a :class:`Status`.
+        limit, after_id:
+            To read a long list in pages: at most so many, and only those with a greater id.
+        """
+        chosen = _job_filter(id, queue, task, status, lock, queueing_lock, worker_id)
+        return self._jobs(self._run(connection, core.list_jobs, chosen, limit=limit, after_id=after_id))
+
+    async def list_jobs_async(
+        self,
+        id: int | None = None,
+        queue: str | None = None,
+        task: str | None = None,
+        status: str | None = None,
+        lock: str | None = None,
+        queueing_lock: str | None = None,
+        worker_id: int | None = None,
+        *,
+        limit: int | None = None,
+        after_id: int | None = None,
+        connection: Any | None = None,
+    ) -> list[Job]:
+        """Asynchronous version of :meth:`list_jobs`."""
+        chosen = _job_filter(id, queue, task, status, lock, queueing_lock, worker_id)
+        stored = await self._run_async(connection, core.list_jobs, chosen, limit=limit, after_id=after_id)
+        return self._jobs(stored)
+
+    def list_queues(
+        self,
+        queue: str | None = None,
+        task: str | None = None,
+        status: str | None = None,
+        lock: str | None = None,
+        *,
+        connection: Any | None = None,
+    ) -> list[dict[str, Any]]:
+        """Counts of jobs for each queue: ``name``, ``jobs_count``, and one for each status."""
+        return _dicts(self._run(connection, core.count_by_queue, _job_filter(None, queue, task, status, lock)))
+
+    async def list_queues_async(
+        self,
+        queue: str | None = None,
+        task: str | None = None,
+        status: str | None = None,
+        lock: str | None = None,
+        *,
+        connection: Any | None = None,
+    ) -> list[dict[str, Any]]:
+        """Asynchronous version of :meth:`list_queues`."""
+        return _dicts(
+            await self._run_async(connection, core.count_by_queue, _job_filter(None, queue, task, status, lock))
+        )
+
+    def list_tasks(
+        self,
+        queue: str | None = None,
+        task: str | None = None,
+        status: str | None = None,
+        lock: str | None = None,
+        *,
+        connection: Any | None = None,
+    ) -> list[dict[str, Any]]:
+        """Counts of jobs for each task, as :meth:`list_queues`."""
+        return _dicts(self._run(connection, core.count_by_task, _job_filter(None, queue, task, status, lock)))
+
+    async def list_tasks_async(
+        self,
+        queue: str | None = None,
+        task: str | None = None,
+        status: str | None = None,
+        lock: str | None = None,
+        *,
+        connection: Any | None = None,
+    ) -> list[dict[str, Any]]:
+        """Asynchronous version of :meth:`list_tasks`."""
+        return _dicts(
+            await self._run_async(connection, core.count_by_task, _job_filter(None, queue, task, status, lock))
+        )
+
+    def list_locks(
+        self,
+        queue: str | None = None,
+        task: str | None = None,
+        status: str | None = None,
+        lock: str | None = None,
+        *,
+        connection: Any | None = None,
+    ) -> list[dict[str, Any]]:
+        """Counts of jobs for each lock, as :meth:`list_queues`."""
+        return _dicts(self._run(connection, core.count_by_lock, _job_filter(None, queue, task, status, lock)))
+
+    async def list_locks_async(
+        self,
+        queue: str | None = None,
+        task: str | None = None,
+        status: str | None = None,
+        lock: str | None = None,
+        *,
+        connection: Any | None = None,
+    ) -> list[dict[str, Any]]:
+        """Asynchronous version of :meth:`list_locks`."""
+        return _dicts(
+            await self._run_async(connection, core.count_by_lock, _job_filter(None, queue, task, status, lock))
+        )
+
+
+def _job_filter(
+    id: int | None,
+    queue: str | None,
+    task: str | None,
+    status: str | Status | None,
+    lock: str | None,
+    queueing_lock: str | None = None,
+    worker_id: int | None = None,
+) -> core.JobFilter:
+    return core.JobFilter(
+        id=id,
+        queue_name=queue,
+        task_name=task,
+        status=None if status is None else Status(status),
+        lock=lock,
+        queueing_lock=queueing_lock,
+        worker_id=worker_id,
+    )
+
+
+def _dicts(counts: Iterable[core.JobCounts]) -> list[dict[str, Any]]:
+    return [dataclasses.asdict(count) for count in counts]

@@ -1,0 +1,245 @@
+"""Several worker processes, started again when they end, and stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Iterator, Sequence
+
+from procrastinate import _long_waits, exceptions
+from procrastinate._text.logs import get_logger
+from procrastinate.worker.backoff import Backoff
+from procrastinate.worker.processes import forked_children
+from procrastinate.worker.processes.signals import SignalCount
+from procrastinate.worker.processes.worker_process import End, WorkerProcess
+
+logger = get_logger(__name__)
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 60.0
+_STEADY_AFTER = 60.0
+"""Seconds after which a worker process counts as one that works: the pause after its end is a short one again."""
+_END_TIMEOUT = 8.0
+"""Seconds that worker processes have, after a second signal, to end by themselves. Then they are killed."""
+_FAILED_STARTS = 5
+"""So many in a row, of workers that once could start, are no mishap."""
+
+
+_NOT_MADE = End(code=126, has_started=False, database_was_away=False, lifetime=0.0)
+"""As a shell reports a program that cannot be executed."""
+
+
+class Supervisor:
+    """Keeps so many worker processes running.
+
+    Parameters
+    ----------
+    command:
+        What starts one: the program and its arguments.
+    processes:
+        How many.
+    replace:
+        Whether a process that has ended is followed by a fresh one. Without, each runs once.
+
+    Attributes
+    ----------
+    was_signalled:
+        Whether SIGINT or SIGTERM has stopped it.
+    """
+
+    def __init__(self, command: Sequence[str], processes: int, *, replace: bool) -> None:
+        self._command = list(command)
+        self._count = processes
+        self._replace = replace
+        self._stopping = asyncio.Event()
+        self._running: dict[int, WorkerProcess] = {}
+        self._any_has_started = False
+        self._failed_starts = 0
+        self._bad_ends: list[str] = []
+        self._given_up: str | None = None
+        self._signals = SignalCount()
+        self._told = contextlib.ExitStack()
+        self._ended_by: int | None = None
+        self.was_signalled = False
+
+    async def run(self) -> None:
+        """Run worker processes until SIGINT or SIGTERM, and wait for their ends.
+
+        A second signal is passed on: each worker process ends at once. What has not ended after a few seconds is
+        killed, and so is all at a third signal.
+
+        Raises
+        ------
+        WorkerProcessFailed
+            They cannot start; or one did not end well when it was to stop, or in its only run.
+        SystemExit
+            After a second signal, with the exit status that a shell has for it.
+        """
+        self._log(logging.INFO, "start_supervisor", "Starting %d worker processes (pid %d)", self._count, os.getpid())
+        with forked_children.released(), self._signal_handlers(), self._told:
+            await asyncio.gather(*(self._keep(number) for number in range(1, self._count + 1)))
+        self._log(logging.INFO, "stop_supervisor", "All worker processes have ended")
+        self._raise_what_went_wrong()
+
+    async def _keep(self, number: int) -> None:
+        """One process after another under this number."""
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        pause: float | None = 0.0
+        while pause is not None and not await self._is_stopped_within(pause):
+            end = await self._run_process(number)
+            pause = self._pause_after(number, end, backoff)
+
+    async def _is_stopped_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        return self._stopping.is_set()
+
+    async def _run_process(self, number: int) -> End:
+        try:
+            process = await WorkerProcess.start(self._command, number)
+        except OSError as error:
+            self._log(logging.ERROR, "process_not_made", "Worker process %d could not be made: %s", number, error)
+            return _NOT_MADE
+        self._running[number] = process
+        self._log(logging.INFO, "start_process", "Worker process %d has pid %d", number, process.pid)
+        if self._stopping.is_set():  # it was told while this one was being made
+            process.stop()
+        if self._ended_by is not None:
+            process.send_signal(self._ended_by)
+        try:
+            return await process.ended()
+        finally:
+            del self._running[number]
+
+    # What follows an end
+
+    def _pause_after(self, number: int, end: End, backoff: Backoff) -> float | None:
+        """Seconds until the next process of that number; ``None``: there is none."""
+        self._count_start(end)
+        if self._stopping.is_set() or not self._replace:
+            self._note_last_end(number, end)
+            return None
+        if end.has_started and end.code == 0:
+            message = "Worker process %d has ended by itself, and is replaced"
+            self._log(logging.INFO, "process_ended", message, number)
+            return 0.0
+        if self._is_hopeless(end):
+            self._give_up(number, end)
+            return None
+        if end.lifetime >= _STEADY_AFTER:
+            backoff.reset()
+        pause = backoff.next_wait()
+        what = "has died" if end.has_started else "could not start"
+        message = f"Worker process %d {what}: %s. The next one starts in %.1f s"
+        self._log(logging.ERROR, "process_died", message, number, end.words, pause)
+        return pause
+
+    def _count_start(self, end: End) -> None:
+        if end.has_started or self._something_runs:
+            self._any_has_started = True
+        if end.has_started:
+            self._failed_starts = 0
+        elif not end.database_was_away:
+            self._failed_starts += 1
+
+    def _is_hopeless(self, end: End) -> bool:
+        """Whether to start another would be in vain. A database that is away comes back; the first start tells it
+        all the same, as that of a single worker does. While others do their work, it is tried again and again.
+        """
+        if end.has_started:
+            return False
+        if not self._any_has_started and end.code >= 0:
+            return True
+        return self._failed_starts >= _FAILED_STARTS and not self._something_runs
+
+    @property
+    def _something_runs(self) -> bool:
+        return any(process.has_started for process in self._running.values())
+
+    def _give_up(self, number: int, end: End) -> None:
+        starts = "" if self._failed_starts <= 1 else f", and {self._failed_starts} in a row have failed"
+        self._given_up = (
+            f"Worker process {number} could not start ({end.words}){starts}: its reason is logged above. "
+            "No more are started"
+        )
+        self._log(logging.ERROR, "processes_given_up", "%s; those that run are stopped", self._given_up)
+        self.stop()
+
+    def _note_last_end(self, number: int, end: End) -> None:
+        """One that was stopped before it had started has done nothing that could have gone wrong. So has one that a
+        second signal has ended.
+        """
+        if end.code == 0 or self._ended_by is not None or (self._stopping.is_set() and not end.has_started):
+            return
+        self._bad_ends.append(f"{number} ({end.words})")
+        self._log(logging.ERROR, "process_died", "Worker process %d has died: %s", number, end.words)
+
+    # Signals
+
+    @contextlib.contextmanager
+    def _signal_handlers(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._at_signal, number)
+        try:
+            yield
+        finally:
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+
+    def _at_signal(self, number: int) -> None:
+        self.was_signalled = True
+        count = self._signals.add(number)
+        if count == 0:
+            return
+        if not self._stopping.is_set():
+            self.stop()
+            message = "Stopping %d worker processes gracefully; another signal ends them at once"
+            self._log(logging.INFO, "stopping_processes", message, len(self._running))
+        elif self._ended_by is None:
+            self._end(number)
+        else:
+            self._kill()
+
+    def _end(self, number: int) -> None:
+        self._ended_by = number
+        message = "Ending %d worker processes at once; another signal kills them"
+        self._log(logging.WARNING, "ending_processes", message, len(self._running))
+        for process in self._running.values():
+            process.send_signal(number)
+        asyncio.get_running_loop().call_later(_END_TIMEOUT, self._kill)
+
+    def _kill(self) -> None:
+        if self._running:
+            self._log(logging.WARNING, "killing_processes", "Killing %d worker processes", len(self._running))
+        for process in self._running.values():
+            process.kill()
+
+    def stop(self) -> None:
+        """Stop the workers gracefully. A second call changes nothing."""
+        if self._running and not self._stopping.is_set():
+            self._told.enter_context(_long_waits.told(self._tell_running))
+        self._stopping.set()
+        for process in self._running.values():
+            process.stop()
+
+    def _tell_running(self, waited: float) -> None:
+        running = ", ".join(f"{number} (pid {process.pid})" for number, process in sorted(self._running.items()))
+        message = "Waiting for worker processes to end (%.0f s): %s"
+        self._log(logging.INFO, "waiting_for_processes", message, waited, running)
+
+    def _raise_what_went_wrong(self) -> None:
+        if self._ended_by is not None:
+            raise SystemExit(128 + self._ended_by)
+        if self._given_up is not None:
+            raise exceptions.WorkerProcessFailed(self._given_up)
+        if self._bad_ends:
+            raise exceptions.WorkerProcessFailed(f"Worker processes did not end well: {', '.join(self._bad_ends)}")
+
+    def _log(self, level: int, action: str, message: str, *arguments: object) -> None:
+        logger.log(level, message, *arguments, extra={"action": action})

@@ -1,0 +1,389 @@
+"""One run of one job: find the task, call it, decide, tell."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from procrastinate import exceptions
+from procrastinate._functions.kinds import settle
+from procrastinate._job_completion import JobCompletion
+from procrastinate._quoting import Cut
+from procrastinate._text.terminal import say
+from procrastinate._text.tracebacks import without_machinery
+from procrastinate.job_context import AbortReason, JobContext, JobResult
+from procrastinate.jobs import Job, Status, UnreadableArguments, UnreadArguments
+from procrastinate.manager import JobManager
+from procrastinate.middleware import compose, is_async_middleware
+from procrastinate.tasks import Task
+from procrastinate.worker.backoff import Backoff
+from procrastinate.worker.processes.exits import enter_job
+from procrastinate.worker.processes.fork_ends import current_process, end_fork
+from procrastinate.worker.run.outcome import Outcome, RunResult, decide, decide_cut_short, with_details
+from procrastinate.worker.run.threads import NoThread, SyncCalls
+from procrastinate.worker.run.time_limit import TimeLimit
+
+if TYPE_CHECKING:
+    from procrastinate.worker.worker import Worker
+
+_NO_THREAD_DELAY = 5.0
+"""Seconds that a job waits after the system has refused a thread for it."""
+_LONGEST_RESULT = 250
+"""Characters of what a task returned that the log shows."""
+
+
+class JobRun:
+    """A job that this worker runs.
+
+    :meth:`execute` runs it and gives the outcome; :meth:`abort` asks it to stop meanwhile.
+    """
+
+    def __init__(self, job: Job, worker: Worker, threads: SyncCalls, manager: JobManager) -> None:
+        self.job = _as_loggable(job, worker)
+        self._worker = worker
+        self._manager = manager
+        self._threads = threads
+        self._time_limit = TimeLimit()
+        self._logger = worker.logger
+        self._abort_reason: AbortReason | None = None
+        self._cancellable: asyncio.Task[Any] | None = None
+        self._executing: asyncio.Task[Any] | None = None
+        self._is_cut = False
+        self._is_left = False
+        self._job_result = JobResult(start_timestamp=time.time())
+        self._completion: JobCompletion | None = None
+        self._has_no_thread = False
+
+    @functools.cached_property
+    def _context(self) -> JobContext:
+        """One for the middleware and the task. Made where it is wanted, and let go at the end: the two refer to each
+        other, and the garbage collector would take a fifth of the time of jobs that do nothing.
+        """
+        settings = self._worker.settings
+        self._completion = JobCompletion(self.job, settings.delete_jobs)
+        return JobContext(
+            app=self._worker.app,
+            worker_name=settings.name,
+            worker_queues=settings.queues,
+            job=self.job,
+            start_timestamp=self._job_result.start_timestamp,
+            additional_context=settings.additional_context.copy(),
+            abort_reason=self._why_to_stop,
+            completion=self._completion,
+        )
+
+    def _why_to_stop(self) -> AbortReason | None:
+        """What it was asked for counts more than its timeout, whichever came first."""
+        if self._abort_reason is None and self._time_limit.is_exceeded:
+            return AbortReason.TIMEOUT
+        return self._abort_reason
+
+    def abort(self, reason: AbortReason) -> None:
+        """Ask the job to stop: an async task is cancelled, a sync one may ask ``context.should_abort()``.
+
+        A second call does nothing: the task has been told.
+        """
+        if self._abort_reason is not None:
+            return
+        self._abort_reason = reason
+        self._log(logging.INFO, "abort_job", "Asking job %s to stop: %s", reason.value)
+        if self._cancellable is not None:
+            self._cancellable.cancel()
+
+    def cut(self) -> None:
+        """End the run now, for its worker ends at once. What a thread does goes on."""
+        self._is_cut = True
+        if self._executing is not None:
+            self._executing.cancel()
+
+    async def execute(self, within: asyncio.Task[Any] | None = None) -> Outcome:
+        """Run the job and return its outcome. Raises nothing.
+
+        Parameters
+        ----------
+        within:
+            The asyncio task that :meth:`cut` cancels. A test that runs jobs itself has none.
+        """
+        enter_job()
+        if self._is_cut:
+            return Outcome(job=self.job, status=Status.TODO, release_in=0.0)
+        self._executing = within
+        task, result = await self._find_and_call()
+        if self._was_cut_short(result):
+            return self._cut_short(task, result)
+        self._job_result.end_timestamp = time.time()
+        self._job_result.result = result.value
+        outcome = self._with_details(self._decide(task, result), task, result)
+        if outcome.release_in is None:
+            self._log_outcome(outcome)
+        self.__dict__.pop("_context", None)
+        return outcome
+
+    def _was_cut_short(self, result: RunResult) -> bool:
+        """Whether :meth:`cut` has ended the run, and the task has not done so by itself."""
+        return self._is_cut and (self._is_left or isinstance(result.exception, asyncio.CancelledError))
+
+    def _cut_short(self, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
+        """Decide what becomes of a run that :meth:`cut` has cancelled."""
+        if self._is_left:
+            message = (
+                "Job %s goes on in its thread, which cannot be stopped. It stays in status doing until the thread or "
+                "this process has ended. Then another worker runs it again"
+            )
+            self._log(logging.WARNING, "job_left", message)
+            return Outcome(job=self.job, status=Status.TODO, is_left=True)
+        if task is None:
+            return Outcome(job=self.job, status=Status.TODO, release_in=0.0)
+        if self._abort_reason is not None or (self._completion is not None and self._completion.is_recorded):
+            outcome = self._with_details(self._decide(task, result), task, result)
+            self._log_outcome(outcome)
+            return outcome
+        self._log(logging.WARNING, "job_cut_short", "Job %s was cancelled, for its worker ends at once: it runs again")
+        return decide_cut_short(self.job, store_errors=self._worker.settings.store_errors)
+
+    async def _find_and_call(self) -> tuple[Task[Any, Any, Any] | None, RunResult]:
+        self._log(logging.DEBUG, "loaded_job_info", "Loaded job %s")
+        try:
+            if isinstance(self.job.task_kwargs, UnreadArguments) and not await self._read_arguments():
+                return None, RunResult(release_in=0.0)
+        except asyncio.CancelledError as error:
+            if not self._is_cut:
+                raise
+            return None, RunResult(exception=error)
+        try:
+            task = self._worker.find_task_of(self.job)
+        except exceptions.TaskNotFound as error:
+            return None, self._without_task(error)
+        except BaseException as error:
+            # Code of the program may run while a task is looked for: what it raises is how the run ended.
+            return None, RunResult(exception=error)
+        if isinstance(self.job.task_kwargs, UnreadableArguments):
+            message = f"The arguments of job {self.job.call_string} cannot be read: {self.job.task_kwargs.reason}"
+            return None, RunResult(exception=exceptions.InvalidJob(message))
+        self._log(logging.INFO, "start_job", "Starting job %s")
+        try:
+            value = await self._call_with_worker_middleware(task)
+        except BaseException as error:
+            # Also SystemExit and KeyboardInterrupt: a job must not take its worker down.
+            if self._has_no_thread:
+                return task, self._without_thread()
+            return task, RunResult(exception=error, abort_reason=self._why_to_stop())
+        if self._has_no_thread:  # and middleware has caught what says so
+            return task, self._without_thread()
+        return task, RunResult(value=value, abort_reason=self._why_to_stop())
+
+    async def _read_arguments(self) -> bool:
+        """Read arguments that were too large for the fetch, until the database answers. False: the job is to stop."""
+        pauses = Backoff()
+        while self._abort_reason is None:
+            try:
+                job = await self._manager.read_arguments(self.job)
+            except exceptions.ConnectorException as error:
+                self._log(
+                    logging.WARNING, "arguments_not_read", "The arguments of job %s cannot be read yet: %s", error
+                )
+                await asyncio.sleep(pauses.next_wait())
+            else:
+                self.job = _as_loggable(job, self._worker)
+                return True
+        return False
+
+    def _without_task(self, error: exceptions.TaskNotFound) -> RunResult:
+        """Leave the job to a worker that knows the task, for some time. Then it fails."""
+        leave = self._worker.unknown_tasks.meet(self.job.task_name)
+        if leave is None:
+            self._log(logging.ERROR, "task_not_found", "The task of job %s was not found: %s", self.job.task_name)
+            return RunResult(exception=error)
+        message = "The task of job %s is unknown here: the job waits %.0f s for a worker that knows it. %s"
+        level = logging.WARNING if leave.is_first else logging.DEBUG
+        self._log(level, "task_unknown", message, leave.pause, error)
+        return RunResult(release_in=leave.pause)
+
+    def _without_thread(self) -> RunResult:
+        """Leave the job, of which nothing has run, to a worker that can start a thread."""
+        message = "No thread can be started for job %s: it waits %.0f s for a worker that can start one"
+        self._log(logging.WARNING, "job_without_thread", message, _NO_THREAD_DELAY)
+        return RunResult(release_in=_NO_THREAD_DELAY)
+
+    async def _call_with_worker_middleware(self, task: Task[Any, Any, Any]) -> Any:
+        run_task = functools.partial(self._call_task, task)
+        call = self._with_middleware(self._worker.settings.worker_middleware, run_task)
+        try:
+            self._allow_cancellation(task)
+            return await call()
+        finally:
+            self._forget_cancellation()
+
+    def _allow_cancellation(self, task: Task[Any, Any, Any]) -> None:
+        if not task.is_async:
+            return
+        if self._abort_reason is not None:
+            raise asyncio.CancelledError
+        self._cancellable = asyncio.current_task()
+
+    def _forget_cancellation(self) -> None:
+        """The task may have swallowed its cancellation; what follows here must not be cancelled by it."""
+        if self._cancellable is not None:
+            while self._cancellable.cancelling():
+                self._cancellable.uncancel()
+            self._cancellable = None
+
+    async def _call_task(self, task: Task[Any, Any, Any]) -> Any:
+        arguments = [self._context] if task.pass_context else []
+        run_task = functools.partial(task.func, *arguments, **self.job.task_kwargs)
+        chain = self._with_middleware(self._task_middleware(task), run_task)
+        call = chain if task.is_async else functools.partial(self._call_in_thread, chain)
+        return await self._time_limit.call(task, functools.partial(_settled, task.name, call))
+
+    async def _call_in_thread(self, call: Callable[[], Any]) -> Any:
+        """As if the call were made here: context variables reach it, and what it sets comes back."""
+        context = contextvars.copy_context()
+        run_in_context = functools.partial(context.run, _capture, call)
+        try:
+            captured = await self._threads.run(run_in_context, self._discard, self._note_left)
+        except NoThread:
+            self._has_no_thread = True
+            raise
+        self._worker.app.adopt_context(context)
+        return captured.unwrap()
+
+    def _note_left(self) -> None:
+        self._is_left = True
+
+    def _discard(self, captured: _Captured) -> None:
+        """Called in the thread of a task whose run ended without it."""
+        message = "Job %s has returned in its thread after its run had ended: what it did is not recorded"
+        self._log(logging.WARNING, "discard_late_result", message, exc_info=_exc_info(captured.exception))
+
+    def _task_middleware(self, task: Task[Any, Any, Any]) -> Sequence[Callable[..., Any]]:
+        of_worker = self._worker.settings.task_middleware
+        if not of_worker:
+            return task.task_middleware
+        return [*(one for one in of_worker if is_async_middleware(one) is task.is_async), *task.task_middleware]
+
+    def _with_middleware(self, middleware: Sequence[Callable[..., Any]], call: Callable[[], Any]) -> Callable[[], Any]:
+        return compose(middleware, call, self._context, self._worker) if middleware else call
+
+    def _decide(self, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
+        if self._completion is not None and self._completion.is_recorded:
+            self._warn_of_late_exception(result.exception)
+            self._warn_of_late_result(task, result.value, self._completion)
+            return Outcome(job=self.job, status=Status.SUCCEEDED, is_recorded=True, result=self._completion.result)
+        try:
+            return decide(self.job, task, result)
+        except BaseException as error:
+            # A retry strategy of the user's that raises must not leave the job running for ever.
+            error.__context__ = result.exception
+            return Outcome(job=self.job, status=Status.FAILED, exception=error)
+
+    def _warn_of_late_exception(self, exception: BaseException | None) -> None:
+        if exception is not None:
+            message = "Job %s has raised after its transaction was committed: it has succeeded all the same"
+            self._log(logging.WARNING, "raised_after_commit", message, exc_info=_exc_info(exception))
+
+    def _warn_of_late_result(self, task: Task[Any, Any, Any] | None, value: Any, completion: JobCompletion) -> None:
+        if task is not None and task.store_result and value is not None and completion.result is None:
+            message = "What job %s returned after its transaction is not kept: use context.set_result() inside"
+            self._log(logging.WARNING, "returned_after_commit", message)
+
+    def _with_details(self, outcome: Outcome, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
+        return with_details(
+            outcome,
+            task,
+            result,
+            json_dumps=self._worker.app.connector.json_dumps,
+            store_errors=self._worker.settings.store_errors,
+        )
+
+    def _log_outcome(self, outcome: Outcome) -> None:
+        level, action, words = _OUTCOME_LOGS[outcome.status, outcome.retry_decision is not None]
+        if outcome.status is Status.TODO and self._abort_reason is AbortReason.SHUTDOWN:
+            action, words = "job_aborted_retry", "was aborted, to be retried"
+        if not self._logger.isEnabledFor(level):
+            return
+        duration = self._job_result.duration(time.time()) or 0.0
+        message = f"Job %s {words} (lasted %.3f s)"
+        arguments: list[Any] = [duration]
+        if outcome.status is Status.SUCCEEDED:
+            message += " - Result: %s"
+            arguments.append(Cut(self._job_result.result, _LONGEST_RESULT))
+        exc_info = _exc_info(outcome.exception) if level >= logging.INFO else None
+        self._log(level, action, message, *arguments, exc_info=exc_info)
+
+    def _log(self, level: int, action: str, message: str, *arguments: Any, exc_info: _ExcInfo | None = None) -> None:
+        """The call of the job is the first argument of every message: written only where the level is on."""
+        if not self._logger.isEnabledFor(level):
+            return
+        extra = {"action": action, "worker": self._worker.log_context(), "job": self.job.log_context()}
+        extra |= self._job_result.as_dict()
+        try:
+            self._logger.log(level, message, self.job.call_string, *arguments, extra=extra, exc_info=exc_info)
+        except BaseException:
+            # A log handler, or a result whose __str__ exits, does not decide what becomes of the job.
+            say(traceback.format_exc(), sys.stderr)
+
+
+_ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
+
+
+def _exc_info(exception: BaseException | None) -> _ExcInfo | None:
+    """For a log record: the exception, without the frames of the queue that lead to every task."""
+    if exception is None:
+        return None
+    return type(exception), exception, without_machinery(exception.__traceback__)
+
+
+_OUTCOME_LOGS: dict[tuple[Status, bool], tuple[int, str, str]] = {
+    (Status.SUCCEEDED, False): (logging.INFO, "job_success", "ended with status: Success"),
+    (Status.FAILED, False): (logging.ERROR, "job_error", "ended with status: Error"),
+    (Status.ABORTED, False): (logging.INFO, "job_aborted", "ended with status: Aborted"),
+    (Status.TODO, True): (logging.INFO, "job_error_retry", "ended with status: Error, to retry"),
+}
+
+
+def _as_loggable(job: Job, worker: Worker) -> Job:
+    """A task says whether its arguments may be logged. One that is not there says nothing."""
+    task = worker.app.tasks.get(job.task_name)
+    return job if task is None else task.loggable(job)
+
+
+class _Captured:
+    """What a call in a thread did. Exceptions are carried: SystemExit through a future would end the event loop."""
+
+    def __init__(self, value: Any = None, exception: BaseException | None = None) -> None:
+        self._value = value
+        self.exception = exception
+
+    def unwrap(self) -> Any:
+        if self.exception is not None:
+            raise self.exception
+        return self._value
+
+
+async def _settled(task_name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+    process = current_process()
+    try:
+        value = await settle(task_name, await call())
+    except BaseException as error:
+        end_fork(process, error)
+        raise
+    end_fork(process)
+    return value
+
+
+def _capture(call: Callable[[], Any]) -> _Captured:
+    process = current_process()
+    try:
+        captured = _Captured(value=call())
+    except BaseException as error:
+        captured = _Captured(exception=error)
+    end_fork(process, captured.exception)
+    return captured

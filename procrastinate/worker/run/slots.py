@@ -1,0 +1,367 @@
+"""The jobs of a worker: those that run, each in a slot, and those that were fetched ahead and wait for one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Set
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from procrastinate import _long_waits, exceptions
+from procrastinate._quoting import quoted
+from procrastinate._text.tracebacks import describe
+from procrastinate.job_context import AbortReason
+from procrastinate.jobs import Job, Status
+from procrastinate.manager import JobManager
+from procrastinate.worker.fetch.prefetch import LONGEST_WAIT, Prefetch
+from procrastinate.worker.fetch.release import GivingBack
+from procrastinate.worker.processes.exits import ends_task
+from procrastinate.worker.run.job_run import JobRun
+from procrastinate.worker.run.outcome import Outcome, run_of
+from procrastinate.worker.run.outcome_writer import Recorder
+from procrastinate.worker.run.threads import TaskThreads
+
+if TYPE_CHECKING:
+    from procrastinate.worker.worker import Worker
+
+T = TypeVar("T")
+
+_MOST_NAMED = 10
+"""How many jobs a line of the log names."""
+
+
+class Slots:
+    """Starts jobs, as many at once as the worker may run, and hands their outcomes to the recorder.
+
+    Each job starts in the context variables of the worker. The end of a job lets the next one start, and lets jobs be
+    fetched and given back: all of that happens in the worker's context again, and sees nothing of what the job has set.
+
+    Parameters
+    ----------
+    on_room:
+        Called when jobs can be fetched.
+    on_last:
+        Called when the last job that the worker may start (``max_jobs``) has been started.
+    on_start:
+        Called whenever a job starts.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        manager: JobManager,
+        recorder: Recorder,
+        giving_back: GivingBack,
+        on_room: Callable[[], None],
+        on_last: Callable[[], None],
+        on_start: Callable[[], None],
+    ) -> None:
+        self._worker = worker
+        self._manager = manager
+        self._settings = worker.settings
+        self._recorder = recorder
+        self._giving_back = giving_back
+        self._on_room = on_room
+        self._on_last = on_last
+        self._on_start = on_start
+        self._loop = asyncio.get_running_loop()
+        self._threads = TaskThreads(on_returned=self._fill)
+        self._prefetch = Prefetch(worker.settings.concurrency)
+        self._running: dict[JobRun, asyncio.Task[None]] = {}
+        self._unbegun: dict[JobRun, bool] = {}
+        """The runs of which no line has run. The event loop, or the thread that watches it, takes each one out."""
+        self._left_in_threads: set[Future[Any]] = set()
+        self._void: set[JobRun] = set()
+        self._suspects = 0
+        self._started = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopping = False
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no job runs, nor waits here to run."""
+        return not self._running and not self._prefetch
+
+    @property
+    def held_ids(self) -> set[int]:
+        """The jobs that the worker has fetched, and that have not ended."""
+        running = {run.job.id for run in self._running if run.job.id is not None}
+        return running | self._prefetch.ids | self._giving_back.ids
+
+    # How many
+
+    def room(self) -> int:
+        """How many jobs can be fetched now.
+
+        None while others are on their way back: those behind them would start before them.
+        """
+        if self._is_giving_back:
+            return 0
+        room = max(self._free() - len(self._prefetch), 0)
+        if self._settings.prefetch and not self._suspects:
+            room += self._prefetch.room()
+        if self._settings.max_jobs is None:
+            return room
+        return min(room, self._settings.max_jobs - self._started - len(self._prefetch))
+
+    @property
+    def _is_giving_back(self) -> bool:
+        return self._giving_back.is_under_way or self._prefetch.is_leaving
+
+    def _free(self) -> int:
+        """A thread that goes on after its job has timed out keeps its slot."""
+        return self._settings.concurrency - len(self._running) - self._threads.left
+
+    # From the fetch to the outcome
+
+    def take(self, jobs: list[Job]) -> None:
+        """Start jobs that were fetched, and keep those for which no slot is free."""
+        running = {run.job.id for run in self._running}
+        jobs = [job for job in jobs if not self._is_here(job, running)]
+        if not jobs:
+            return
+        self._prefetch.keep(jobs)
+        if self._is_giving_back:
+            self.give_back_waiting()
+        else:
+            self._start_waiting()
+
+    def _is_here(self, job: Job, running: Set[int | None]) -> bool:
+        """Whether the worker has this very job already, in the same attempt.
+
+        So it is after a restore of the database, or the promotion of a replica that lagged behind: it knows nothing of
+        the first fetch. Its ids may also have been handed out again. Then the job is another one, and the outcome of
+        the first must not become its own.
+        """
+        if job.id in running:
+            runs = [run for run in self._running if _is_same_run(run.job, job)]
+            if any(_is_same_job(run.job, job) for run in runs):
+                return True
+            self._void.update(runs)
+        recorded = self._recorder.find(job)
+        if recorded is None:
+            return False
+        if _is_same_job(recorded, job):
+            return True
+        self._recorder.withdraw(recorded)
+        return False
+
+    def _start_waiting(self) -> None:
+        while self._free() > 0 and not self._stopping:
+            job = self._prefetch.next()
+            if job is None:
+                break
+            self._start(job)
+        if not self._prefetch:
+            return
+        if self._stopping or self._suspects or self._free() > 0:
+            self.give_back_waiting()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(LONGEST_WAIT, self._look_at_waiting)
+
+    def _start(self, job: Job) -> None:
+        self._started += 1
+        self._suspects += _is_suspect(job)
+        self._on_start()
+        run = JobRun(job, self._worker, self._threads, self._manager)
+        self._unbegun[run] = True
+        name = quoted(f"process job {job.task_name}[{job.id}]")  # any logger may show it, as taskName
+        self._running[run] = self._in_own_context(lambda: self._loop.create_task(self._execute(run), name=name))
+        if self._started == self._settings.max_jobs:
+            self._on_last()
+
+    async def _execute(self, run: JobRun) -> None:
+        started = self._loop.time()
+        try:
+            if self._unbegun.pop(run, False):
+                self._hand_over(run, await run.execute(asyncio.current_task()))
+        except BaseException as error:
+            if ends_task(error):
+                raise
+            # Nothing foreseen: the job must not stay "doing", nor its worker end, whatever the program's code raises.
+            with contextlib.suppress(BaseException):
+                self._worker.logger.exception("Job %s could not be run", run.job.id, extra={"action": "job_error"})
+            kept = describe(error) if self._settings.store_errors else None
+            self._recorder.add(Outcome(job=run.job, status=Status.FAILED, exception=error, error=kept))
+        finally:
+            del self._running[run]
+            self._void.discard(run)
+            self._suspects -= _is_suspect(run.job)
+            self._prefetch.ended(self._loop.time() - started)
+            self._fill()
+
+    def _hand_over(self, run: JobRun, outcome: Outcome) -> None:
+        """Record an outcome, or release the job for a worker that knows its task."""
+        if outcome.is_left:
+            return
+        if run in self._void:
+            self._recorder.refuse(outcome)
+        elif outcome.release_in is None:
+            self._recorder.add(outcome)
+        else:
+            self._in_own_context(lambda: self._giving_back.give_back([outcome.job], delay=outcome.release_in))
+
+    def _fill(self) -> None:
+        """Use a slot that has become free. A job calls this at its end, and a thread when it returns late."""
+        self._in_own_context(self._use_room)
+
+    def _use_room(self) -> None:
+        self._start_waiting()
+        if self.room() > 0:
+            self._on_room()
+
+    def _in_own_context(self, call: Callable[[], T]) -> T:
+        """Call in a copy of the worker's context: what is set in the call is gone after it."""
+        return self._worker.own_context.copy().run(call)
+
+    # What waits for a slot
+
+    def _look_at_waiting(self) -> None:
+        """A job runs for longer than the last ones did: what waits for it should not."""
+        self._timer = None
+        rest = LONGEST_WAIT - self._prefetch.longest_wait
+        if rest <= 0:
+            self.give_back_waiting()
+        elif self._prefetch:
+            self._timer = self._loop.call_later(rest, self._look_at_waiting)
+
+    def give_back_waiting(self) -> None:
+        """Give back what was fetched ahead."""
+        self._giving_back.give_back(self._prefetch.take_all())
+
+    # While the event loop is blocked, in another thread
+
+    def running_in_thread(self) -> list[Job]:
+        """Return the job that has the event loop now, if asyncio knows it, or else all that run."""
+        current = asyncio.current_task(self._loop)
+        running = list(self._running.items())
+        return [run.job for run, task in running if task is current] or [run.job for run, _ in running]
+
+    def give_back_waiting_in_thread(self) -> int:
+        """Release the jobs of which no line has run, and return their number.
+
+        They were fetched ahead, or they have a slot and the loop has not come to them. The loop may go on at any time.
+        It does not start them, and fetches none until it has heard of the end.
+        """
+        jobs = self._prefetch.begin_release(self._take_unbegun())
+        if jobs:
+            all_wait = self._giving_back.give_back_in_thread(jobs)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the worker has stopped
+                context = self._worker.own_context.copy()
+                self._loop.call_soon_threadsafe(self._given_back_in_thread, all_wait, context=context)
+        return len(jobs)
+
+    def _take_unbegun(self) -> list[Job]:
+        jobs: list[Job] = []
+        with contextlib.suppress(KeyError):  # none is left
+            while True:
+                run, _ = self._unbegun.popitem()
+                if run not in self._void:
+                    jobs.append(run.job)
+        return jobs
+
+    def _given_back_in_thread(self, all_wait: bool) -> None:
+        self._prefetch.end_release()
+        self._giving_back.given_back_in_thread(all_wait)
+
+    # Abort and stop
+
+    def abort(self, job_id: int) -> None:
+        """Ask a job to stop, on a user's request; one that has not started does not start.
+
+        Twice the same job, where it was lost to the others meanwhile and fetched again.
+        """
+        for run in self._running:
+            if run.job.id == job_id:
+                run.abort(AbortReason.USER_REQUEST)
+        waiting = self._prefetch.take(job_id)
+        if waiting is not None:
+            self._log("abort_job", "Job %s was aborted before it started", waiting)
+            error = exceptions.JobAborted("The job was aborted before it started")
+            self._recorder.add(Outcome(job=waiting, status=Status.ABORTED, exception=error))
+
+    def stop(self) -> None:
+        """Start no more jobs."""
+        self._stopping = True
+        self.give_back_waiting()
+
+    async def drain(self, patience: float | None) -> None:
+        """Wait for the running jobs, for so many seconds; then ask them to stop, and wait for that."""
+        for run in self._running:
+            self._log("ending_job", "Waiting for job %s to end", run.job)
+        if self._running:
+            with _long_waits.told(self._tell_running("to end")):
+                await asyncio.wait(self._running.values(), timeout=patience)
+        for run in self._running:
+            run.abort(AbortReason.SHUTDOWN)
+        if self._running:
+            with _long_waits.told(self._tell_running("which were asked to stop")):
+                await asyncio.wait(self._running.values())
+
+    def _tell_running(self, what: str) -> Callable[[float], None]:
+        """Return what logs that the worker waits for its jobs."""
+
+        def tell(waited: float) -> None:
+            calls = [run.job.call_string for run in self._running]
+            jobs = ", ".join(calls[:_MOST_NAMED]) + (", ..." if len(calls) > _MOST_NAMED else "")
+            message = "The worker waits for %d jobs %s (%.0f s): %s"
+            extra = {"action": "waiting_for_jobs", "worker": self._worker.log_context()}
+            self._worker.logger.info(message, len(calls), what, waited, jobs, extra=extra)
+
+        return tell
+
+    def cut(self) -> None:
+        """End the running jobs now, as far as that is possible."""
+        self._left_in_threads |= self._threads.awaited
+        for run in self._running:
+            run.cut()
+
+    async def ended(self) -> None:
+        """Wait until no job runs, but for those that go on in a thread."""
+        if self._running:
+            await asyncio.wait(self._running.values())
+
+    def close(self) -> list[Future[Any]]:
+        """Wait for nothing more, and return what still runs of the jobs."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._threads.close()
+        self._left_in_threads |= self._threads.awaited
+        for task in self._running.values():
+            task.cancel()
+        return [*self._left_in_threads, *map(_as_future, self._running.values())]
+
+    def _log(self, action: str, message: str, job: Job) -> None:
+        if self._worker.logger.isEnabledFor(logging.INFO):
+            extra = {"action": action, "worker": self._worker.log_context(), "job": job.log_context()}
+            with contextlib.suppress(
+                BaseException
+            ):  # a log handler that raises does not decide what becomes of the job
+                self._worker.logger.info(message, job.call_string, extra=extra)
+
+
+def _as_future(task: asyncio.Task[Any]) -> Future[Any]:
+    """Return what another thread can wait for instead of the task."""
+    future: Future[Any] = Future()
+    task.add_done_callback(lambda _: future.set_result(None))
+    return future
+
+
+def _is_same_run(one: Job, other: Job) -> bool:
+    return run_of(one) == run_of(other)
+
+
+def _is_same_job(one: Job, other: Job) -> bool:
+    return (one.task_name, one.task_kwargs) == (other.task_name, other.task_kwargs)
+
+
+def _is_suspect(job: Job) -> bool:
+    """Whether it was run before: if it took its worker down, nothing that has not even started should go with it, and
+    be counted as rescued, again and again. So nothing waits while it runs.
+    """
+    return job.attempts > 0

@@ -1,0 +1,188 @@
+"""The threads in which a worker runs sync tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
+
+from procrastinate._text.logs import get_logger
+
+T = TypeVar("T")
+
+logger = get_logger(__name__)
+
+_NO_THREAD_PAUSE = 1.0
+"""Seconds until the next try, after the system has refused a thread."""
+_MOST_TRIES = 5
+
+
+class NoThread(BaseException):
+    """The system refuses a thread, and the call was not made. Middleware that catches ``Exception`` lets it pass."""
+
+
+class SyncCalls(Protocol):
+    """Where sync tasks run."""
+
+    async def run(
+        self, call: Callable[[], T], discard: Callable[[T], None], on_left: Callable[[], None] | None = None
+    ) -> T:
+        """As :meth:`TaskThreads.run`."""
+        ...
+
+
+class _DaemonThreads:
+    """Threads that are started when needed and used again. The interpreter does not wait for them at its exit."""
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._started = 0
+        self._idle = 0
+
+    def submit(self, call: Callable[[], T]) -> Future[T]:
+        """Call in a thread.
+
+        Raises
+        ------
+        RuntimeError
+            No thread can be started. The call is not made, now or later.
+        """
+        future: Future[T] = Future()
+        work = functools.partial(self._work, call, future)
+        with self._lock:
+            is_one_idle = self._idle > 0
+            if is_one_idle:
+                self._idle -= 1
+        if not is_one_idle:
+            name = f"procrastinate-task_{self._started}"
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
+            self._started += 1
+        self._calls.put(work)
+        return future
+
+    def close(self) -> None:
+        """Let each thread end after its call."""
+        for _ in range(self._started):
+            self._calls.put(None)
+
+    def _serve(self) -> None:
+        while (work := self._calls.get()) is not None:
+            work()
+            del work  # what the call holds is not kept until the next one
+
+    def _work(self, call: Callable[[], T], future: Future[T]) -> None:
+        if not future.set_running_or_notify_cancel():
+            self._count_idle()
+            return
+        try:
+            result = call()
+        except BaseException as error:
+            self._count_idle()
+            future.set_exception(error)
+        else:
+            self._count_idle()  # first: the one who waits may submit the next call at once
+            future.set_result(result)
+
+    def _count_idle(self) -> None:
+        with self._lock:
+            self._idle += 1
+
+
+class TaskThreads:
+    """As many threads as jobs run at once.
+
+    A thread cannot be stopped. One that is no longer waited for is left to itself, and counted until it returns.
+
+    Parameters
+    ----------
+    on_returned:
+        Called, in the event loop, when a thread that was left to itself has returned.
+    """
+
+    def __init__(self, on_returned: Callable[[], None]) -> None:
+        self._threads = _DaemonThreads()
+        self._on_returned = on_returned
+        self._left = 0
+        self._awaited: set[Future[Any]] = set()
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def left(self) -> int:
+        """How many threads still run what nobody waits for."""
+        return self._left
+
+    @property
+    def awaited(self) -> set[Future[Any]]:
+        """The calls that are waited for."""
+        return set(self._awaited)
+
+    async def run(
+        self, call: Callable[[], T], discard: Callable[[T], None], on_left: Callable[[], None] | None = None
+    ) -> T:
+        """Call in a thread. When this is cancelled, ``discard`` gets, in the thread, what the call returns later.
+
+        Parameters
+        ----------
+        call:
+            Raises nothing.
+        on_left:
+            Called when this is cancelled and the call goes on in its thread.
+
+        Raises
+        ------
+        NoThread
+            The system has refused a thread for some seconds, or until this was cancelled. The call is not made.
+        """
+        future = await self._submit(call)
+        self._awaited.add(future)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            if self._leave(future, discard) and on_left is not None:
+                on_left()
+            raise
+        finally:
+            self._awaited.discard(future)
+
+    def close(self) -> None:
+        """Start no more calls, and wait for none."""
+        self._threads.close()
+
+    async def _submit(self, call: Callable[[], T]) -> Future[T]:
+        """Wait a little while the system refuses a thread: the job keeps its slot, so that no other one is fetched."""
+        for _ in range(_MOST_TRIES):
+            try:
+                return self._threads.submit(call)
+            except RuntimeError as error:
+                message = "No thread can be started for a job (%s): it waits, and is tried again in %.0f s"
+                with contextlib.suppress(BaseException):  # a log handler that raises does not decide about the job
+                    logger.warning(message, error, _NO_THREAD_PAUSE, extra={"action": "no_thread"})
+            try:
+                await asyncio.sleep(_NO_THREAD_PAUSE)
+            except asyncio.CancelledError as cancelled:
+                raise NoThread from cancelled
+        raise NoThread
+
+    def _leave(self, future: Future[T], discard: Callable[[T], None]) -> bool:
+        """Wait for a call no more, and return whether it has begun and goes on."""
+        if future.cancel():
+            return False
+        self._left += 1
+        future.add_done_callback(functools.partial(self._return, discard))
+        return True
+
+    def _return(self, discard: Callable[[T], None], future: Future[T]) -> None:
+        """In the thread, or here if it has just returned."""
+        discard(future.result())
+        with contextlib.suppress(RuntimeError):  # the event loop is closed: the worker has stopped
+            self._loop.call_soon_threadsafe(self._count_returned)
+
+    def _count_returned(self) -> None:
+        self._left -= 1
+        self._on_returned()

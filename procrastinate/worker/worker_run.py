@@ -1,0 +1,377 @@
+"""One run of a worker, from its registration to its goodbye: start, work, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from procrastinate import _long_waits, exceptions
+from procrastinate.job_context import queues_display
+from procrastinate.manager import JobManager
+from procrastinate.periodic import PeriodicDeferrer, read_max_delay
+from procrastinate.worker.backoff import Backoff
+from procrastinate.worker.fetch.fetch_loop import FetchLoop
+from procrastinate.worker.fetch.release import GivingBack
+from procrastinate.worker.processes import signals
+from procrastinate.worker.run.outcome_writer import Recorder
+from procrastinate.worker.run.slots import Slots
+from procrastinate.worker.services.blocked_loop import BlockedLoop
+from procrastinate.worker.services.heartbeat import Heartbeat
+from procrastinate.worker.services.liveness_watch import Pulse
+from procrastinate.worker.services.loop_watch import LoopWatch
+from procrastinate.worker.services.services import AbortPoller, Listener, Rescuer, Service, supervise
+from procrastinate.worker.worker_settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from procrastinate.worker.worker import Worker
+
+_LAST_WRITES_TIMEOUT = 5.0
+"""Seconds that the last outcomes and the goodbye have at least. If the database is away, the others will find out."""
+_HASTY_TIMEOUT = 1.0
+"""Seconds that each step of the end has in a worker that ends at once: its jobs, their outcomes, the goodbye."""
+
+
+class Session:
+    """What a registered worker has while it runs: its jobs, and the parts that serve them."""
+
+    def __init__(self, worker: Worker, manager: JobManager) -> None:
+        self._worker = worker
+        self._manager = manager
+        self._event_loop = asyncio.get_running_loop()
+        self._side_tasks_by_name: dict[str, asyncio.Task[None]] = {}
+        self._backoffs: defaultdict[str, Backoff] = defaultdict(Backoff)
+        self._recorder = Recorder(manager, worker.settings.delete_jobs, worker.logger, self._on_recorded)
+        self._fetch_loop = self._make_fetch_loop()
+        self._giving_back = GivingBack(
+            manager, worker.logger, on_failure=self._fetch_loop.doubt, on_done=self._fetch_loop.look_from_start
+        )
+        self._loop_watch = LoopWatch(is_needed=lambda: not self._slots.is_empty)
+        self._slots = self._make_slots()
+        self._may_begin = asyncio.Event()
+        self._is_stopping = False
+        self._pulse = Pulse()
+        self._heartbeat = self._make_heartbeat()
+        self._rescuer = self._make_rescuer()
+
+    @property
+    def _settings(self) -> WorkerSettings:
+        """As they are now: a job may set the graceful timeout of the worker that runs it."""
+        return self._worker.settings
+
+    @property
+    def worker_id(self) -> int:
+        """The id under which the worker is registered; changes when it has to register anew."""
+        assert self._worker.worker_id is not None
+        return self._worker.worker_id
+
+    def stop(self) -> None:
+        """Start no more jobs."""
+        self._announce_stop()
+        self._may_begin.set()
+        self._fetch_loop.stop()
+        self._slots.stop()
+
+    def hasten(self) -> None:
+        """Let the others take the jobs soon after the end of this process. Safe in a signal handler."""
+        self._heartbeat.hasten()
+
+    # From the start to the end
+
+    async def run(self) -> None:
+        """Run jobs until stopped, and sign off. The services go on until the last job has ended: so does the
+        worker's heart, and so do requests to abort.
+        """
+        self._log(logging.INFO, "start_worker", "Starting worker on %s", queues_display(self._settings.queues))
+        self._warn_of_unknown_queues()
+        self._heartbeat.start()
+        self._loop_watch.start(BlockedLoop(self._slots, self._recorder, self._worker).handle)
+        self._start_services()
+        try:
+            await self._work_gracefully()
+        finally:
+            await self._end_services()
+            running = self._slots.close()
+            # A cancellation may end what follows, and the thread of the heartbeat would go on.
+            self._heartbeat.stop(after=running)
+            self._loop_watch.stop()
+            with _long_waits.told(self._tell("its last statements and its threads, to end")):
+                await self._sign_off(stays=bool(running))
+        self._log(logging.INFO, "stop_worker", "Stopped worker on %s", queues_display(self._settings.queues))
+
+    async def _sign_off(self, *, stays: bool) -> None:
+        """Finish what is under way, and say goodbye.
+
+        Parameters
+        ----------
+        stays:
+            Whether the worker stays registered, for some of its jobs still run.
+        """
+        await self._loop_watch.join(self._patience)
+        await self._giving_back.finish(self._patience)
+        if stays:
+            await self._heartbeat.hastened(self._patience)
+            return
+        await self._say_goodbye()
+        await self._heartbeat.join(self._patience)
+
+    def _warn_of_unknown_queues(self) -> None:
+        """A name that is misspelt is a queue, too, and a worker waits for its jobs without end."""
+        known = self._worker.app.queues_of_tasks()
+        if known is None:
+            return
+        unknown = [name for name in self._settings.queues or () if name not in known]
+        if unknown:
+            self._log(
+                logging.WARNING,
+                "unknown_queues",
+                "No task has the queue %s: jobs come there by configure(queue=...) only. The tasks have the queues %s",
+                ", ".join(map(repr, unknown)),
+                ", ".join(map(repr, sorted(known))),
+            )
+
+    @property
+    def _patience(self) -> float:
+        """Seconds that each of the last steps may take."""
+        return _HASTY_TIMEOUT if self._worker.ends_at_once else _LAST_WRITES_TIMEOUT
+
+    async def _work_gracefully(self) -> None:
+        """Work until stopped. A cancellation, whenever it comes, only stops the worker. A second one ends it at once,
+        and so does the cancellation that follows a second signal.
+        """
+        working = asyncio.create_task(self._work(), name="work")
+        try:
+            await asyncio.shield(working)
+        except asyncio.CancelledError:
+            self._worker.stop()
+            await self._end(working)
+            raise
+
+    async def _end(self, working: asyncio.Task[None]) -> None:
+        """Wait for the work to end, until the worker is to end at once."""
+        if not self._worker.ends_at_once:
+            try:
+                await asyncio.shield(working)
+                return
+            except asyncio.CancelledError:
+                self._worker.ends_at_once = True
+        await self._cut_short(working)
+
+    async def _cut_short(self, working: asyncio.Task[None]) -> None:
+        """Cancel the jobs, and write what has become of them, as far as that takes no time."""
+        self.stop()
+        message = "Ending worker at once: %d jobs are cancelled. Each runs again once it no longer runs here"
+        self._log(logging.WARNING, "end_worker_at_once", message, len(self._slots))
+        working.cancel()
+        self._slots.cut()
+        await asyncio.wait([working, asyncio.create_task(self._slots.ended())], timeout=_HASTY_TIMEOUT)
+        try:
+            async with asyncio.timeout(_HASTY_TIMEOUT):
+                await self._recorder.flush()
+        except TimeoutError:
+            self._tell_lost_outcomes()
+
+    async def _work(self) -> None:
+        """Run jobs, once the heart beats, until stopped; then drain, and write the last outcomes."""
+        if self._worker.stop_requested:
+            self.stop()
+        with _long_waits.told(self._tell("its first heartbeat, before it fetches jobs")):
+            await self._may_begin.wait()
+        if not self._settings.wait:
+            with _long_waits.told(self._tell("a look for jobs of workers that are gone")):
+                await self._rescuer.has_looked.wait()  # what is rescued takes its place among the others
+        await self._fetch_loop.run(None if self._settings.wait else self._is_drained)
+        self._side_tasks_by_name["deferrer"].cancel()  # what it defers now would wait for the next worker
+        self._slots.stop()
+        self._announce_stop()
+        await self._slots.drain(self._settings.shutdown_graceful_timeout)
+        await self._write_last_outcomes()
+
+    def _announce_stop(self) -> None:
+        """Say once what the worker does when it stops."""
+        if self._is_stopping:
+            return
+        self._is_stopping = True
+        running, graceful = len(self._slots), self._settings.shutdown_graceful_timeout
+        words = ""
+        if running:
+            limit = "without a limit" if graceful is None else f"for {graceful:g} s, then asks them to end"
+            words = f". It fetches no more, and waits for them {limit}"
+            words += ". A second signal ends it at once" if signals.second_ends() else ""
+        self._log(logging.INFO, "stopping_worker", "Stopping worker: %d jobs are running%s", running, words)
+
+    async def _write_last_outcomes(self) -> None:
+        """Within the graceful timeout where there is one, or a little more. What is not written by then runs again
+        elsewhere.
+        """
+        graceful = self._settings.shutdown_graceful_timeout
+        try:
+            async with asyncio.timeout(None if graceful is None else max(graceful, _LAST_WRITES_TIMEOUT)):
+                await self._flush()
+        except TimeoutError:
+            self._tell_lost_outcomes()
+
+    def _tell_lost_outcomes(self) -> None:
+        unrecorded = len(self._recorder.unrecorded_ids)
+        self._log(logging.ERROR, "outcomes_lost", "The outcomes of %d jobs could not be written", unrecorded)
+
+    async def _flush(self) -> None:
+        """Wait for the last outcomes, and say for which."""
+
+        def tell(waited: float) -> None:
+            ids = sorted(self._recorder.unrecorded_ids)
+            message = "Stopping worker: waiting to record the outcomes of %d jobs (%s)"
+            self._log(logging.WARNING, "waiting_for_outcomes", message, len(ids), _shown(ids))
+
+        with _long_waits.told(tell, first=1.0):
+            await self._recorder.flush()
+
+    def _tell(self, what: str) -> Callable[[float], None]:
+        """Return what logs that the worker waits for something."""
+        message = "The worker waits for %s (%.0f s)"
+        return lambda waited: self._log(logging.WARNING, "worker_waits", message, what, waited)
+
+    async def _say_goodbye(self) -> None:
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._manager.unregister_worker(self.worker_id)
+        except (exceptions.ConnectorException, TimeoutError) as error:
+            self._log(logging.WARNING, "unregister_worker_error", "The worker could not sign off: %s", error)
+
+    # Jobs
+
+    async def _take_stock(self) -> None:
+        """Give back the jobs that the database says are this worker's, and of which it knows nothing: the answer
+        to their fetch was lost. Called between two fetches.
+        """
+        known = self._slots.held_ids | self._recorder.unrecorded_ids
+        returned = await self._manager.return_unknown_jobs(
+            worker_id=self.worker_id, known_ids=known, max_rescues=self._settings.max_rescues
+        )
+        self._rescuer.tell(returned, "was fetched, but the answer was lost")
+
+    def _stop_at_last_job(self) -> None:
+        self._log(logging.INFO, "max_jobs_started", "Stopping after %d jobs", self._settings.max_jobs)
+        self._worker.stop()
+        self.stop()  # at once, before another fetch
+
+    def _is_drained(self) -> bool:
+        """Whether nothing is left to do, now or soon: where workers are started by cron, no other may ever come."""
+        return self._slots.is_empty and self._recorder.is_idle and not self._rescuer.has_jobs_to_come
+
+    def _on_look(self) -> None:
+        if not self._settings.wait:
+            self._fetch_loop.wake(upcoming=True)
+
+    def _on_recorded(self, frees_something: bool) -> None:
+        self._fetch_loop.wake(upcoming=frees_something)
+
+    # The parts
+
+    def _make_fetch_loop(self) -> FetchLoop:
+        return FetchLoop(
+            self._manager,
+            queues=self._settings.queues,
+            polling_interval=self._settings.fetch_job_polling_interval,
+            room=lambda: self._slots.room(),
+            take=lambda jobs: self._slots.take(jobs),
+            take_stock=self._take_stock,
+            worker_id=lambda: self.worker_id,
+            listens=self._settings.listen_notify and self._settings.wait,
+            logger=self._worker.logger,
+        )
+
+    def _make_slots(self) -> Slots:
+        return Slots(
+            self._worker,
+            self._manager,
+            self._recorder,
+            self._giving_back,
+            on_room=self._fetch_loop.wake,
+            on_last=self._stop_at_last_job,
+            on_start=self._loop_watch.begin,
+        )
+
+    def _make_heartbeat(self) -> Heartbeat:
+        return Heartbeat(
+            self._manager.connector,
+            self.worker_id,
+            self._settings.update_heartbeat_interval,
+            self._settings.terms,
+            self._pulse,
+            self._worker.logger,
+            on_new_id=self._set_worker_id_threadsafe,
+            on_first_beat=self._begin_threadsafe,
+        )
+
+    def _make_rescuer(self) -> Rescuer:
+        return Rescuer(
+            self._manager,
+            interval=self._settings.update_heartbeat_interval,
+            stalled_worker_timeout=self._settings.stalled_worker_timeout,
+            worker_id=lambda: self.worker_id,
+            pulse=self._pulse,
+            max_rescues=self._settings.max_rescues,
+            on_look=self._on_look,
+            logger=self._worker.logger,
+        )
+
+    def _begin_threadsafe(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the worker, and its event loop, may have ended meanwhile
+            self._event_loop.call_soon_threadsafe(self._may_begin.set)
+
+    def _set_worker_id_threadsafe(self, worker_id: int) -> None:
+        self._event_loop.call_soon_threadsafe(self._set_worker_id, worker_id)
+
+    def _set_worker_id(self, worker_id: int) -> None:
+        self._worker.worker_id = worker_id
+        self._slots.give_back_waiting()  # the others have them already
+        self._fetch_loop.wake(upcoming=True)
+
+    def _start_services(self) -> None:
+        for name, service in self._services().items():
+            supervised = supervise(name, service, self._worker.logger, self._backoffs[name])
+            self._side_tasks_by_name[name] = asyncio.create_task(supervised, name=name)
+
+    async def _end_services(self) -> None:
+        for task in self._side_tasks_by_name.values():
+            task.cancel()
+        with _long_waits.told(self._tell("its services to end")):
+            await asyncio.wait(self._side_tasks_by_name.values(), timeout=self._patience)
+
+    def _services(self) -> dict[str, Service]:
+        services: dict[str, Service] = {"recorder": self._recorder.run}
+        aborts = AbortPoller(
+            self._manager, self._settings.abort_job_polling_interval, lambda: self._slots.held_ids, self._slots.abort
+        )
+        services["poll_jobs_to_abort"] = aborts.run
+        if self._settings.listen_notify:
+            listener = Listener(
+                self._manager,
+                self._settings.queues,
+                self._fetch_loop.notified,
+                aborts.hint,
+                self._fetch_loop.listening,
+                self._backoffs["listener"].reset,
+            )
+            services["listener"] = listener.run
+        else:
+            self._log(logging.INFO, "listen_notify_disabled", "Not listening for notifications")
+        app = self._worker.app
+        max_delay = read_max_delay(**(app.periodic_defaults or {}))
+        services["deferrer"] = PeriodicDeferrer(app.periodic_registry, max_delay, self._manager).worker
+        services["rescuer"] = self._rescuer.run
+        return services
+
+    def _log(self, level: int, action: str, message: str, *arguments: Any) -> None:
+        extra = {"action": action, "worker": self._worker.log_context()}
+        with contextlib.suppress(BaseException):  # a log handler that raises must not cut jobs short
+            self._worker.logger.log(level, message, *arguments, extra=extra)
+
+
+def _shown(ids: list[int]) -> str:
+    """Return the first ids of a list as text."""
+    return ", ".join(map(str, ids[:10])) + (", ..." if len(ids) > 10 else "")
