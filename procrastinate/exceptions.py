@@ -28,6 +28,7 @@
     │   ├── SchemaNotApplied            the tables are missing, or older than this release
     │   ├── SchemaConflict              the schema cannot be applied to what the database has
     │   │   └── TablesOf3x              the tables are those of Procrastinate 3.x
+    │   ├── UnfitSettings               a setting of the role or the database keeps workers from their work
     │   └── DatabaseUnavailable         the database cannot be reached
     ├── AlreadyEnqueued                 a job waits under the same queueing lock
     ├── MissingApp

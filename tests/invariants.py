@@ -42,12 +42,12 @@ def list_histories(connection: sa.Connection) -> dict[int, list[str]]:
     return found
 
 
-def check_invariants(run: Run, given_back: Mapping[int, int] = _NONE) -> dict[int, dict[str, Any]]:
+def check_invariants(run: Run, released: Mapping[int, int] = _NONE) -> dict[int, dict[str, Any]]:
     """Check everything that can be told by the rows and their histories, and return the rows.
 
     Parameters
     ----------
-    given_back:
+    released:
         How often jobs were given back, by id: those starts are no attempts.
     """
     rows, histories = run(list_rows), run(list_histories)
@@ -56,7 +56,7 @@ def check_invariants(run: Run, given_back: Mapping[int, int] = _NONE) -> dict[in
     check_one_each("queueing_lock", (row["queueing_lock"] for row in rows.values() if row["status"] == "todo"))
     for job_id, row in rows.items():
         check_row(row)
-        check_history(row, histories[job_id], given_back.get(job_id, 0))
+        check_history(row, histories[job_id], released.get(job_id, 0))
     return rows
 
 
@@ -82,7 +82,7 @@ def check_row(row: dict[str, Any]) -> None:
     assert 0 <= row["rescues"] <= row["attempts"], row
 
 
-def check_history(row: dict[str, Any], history: Sequence[str], given_back: int) -> None:
+def check_history(row: dict[str, Any], history: Sequence[str], released: int) -> None:
     """The events lead, one by one, to the status; and each start is an attempt, but for that of the present run, and
     those that were given back.
     """
@@ -93,7 +93,7 @@ def check_history(row: dict[str, Any], history: Sequence[str], given_back: int) 
             assert status in before, (event, history, row)
             status = after
     assert status == row["status"], (history, row)
-    assert row["attempts"] == history.count("started") - (status == "doing") - given_back, (history, row)
+    assert row["attempts"] == history.count("started") - (status == "doing") - released, (history, row)
 
 
 def come_to_rest(run: Run) -> None:
@@ -122,7 +122,7 @@ def _count_forgotten(connection: sa.Connection) -> tuple[int, int]:
     return parked, upcoming
 
 
-def drain(run: Run, *, given_back: Mapping[int, int] = _NONE, max_runs: int = 200) -> list[int]:
+def drain(run: Run, *, released: Mapping[int, int] = _NONE, max_runs: int = 200) -> list[int]:
     """Take back what lost workers held, make everything due, run what waits; return the ids as they ran."""
     run(_forget_workers)
     while run(core.rescue_jobs, max_rescues=1_000):
@@ -139,7 +139,7 @@ def drain(run: Run, *, given_back: Mapping[int, int] = _NONE, max_runs: int = 20
         outcomes = [core.FinishedJob(id=job.id, attempts=job.attempts, status=core.Status.SUCCEEDED) for job in fetched]
         assert run(core.finish_jobs, outcomes, worker_id=worker_id) == {job.id for job in fetched}
         ran += [job.id for job in fetched]
-    waiting = [row for row in check_invariants(run, given_back).values() if row["status"] in ("todo", "doing")]
+    waiting = [row for row in check_invariants(run, released).values() if row["status"] in ("todo", "doing")]
     assert waiting == [], "these will never run"
     return ran
 

@@ -14,7 +14,7 @@ from procrastinate._text.logs import get_logger
 
 T = TypeVar("T")
 
-logger = get_logger(__name__)
+logger = get_logger("procrastinate.utils")  # the name of 3.x
 
 
 def import_all(import_paths: Iterable[str], *, why: Callable[[str], str]) -> None:

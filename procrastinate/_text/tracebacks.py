@@ -15,7 +15,7 @@ LARGEST_MESSAGE = 4_096
 """Bytes of a message that are kept."""
 _LARGEST_CLASS = 500
 
-_PACKAGE = pathlib.Path(__file__).parent
+_PACKAGE = pathlib.Path(__file__).parents[1]
 _MACHINERY = (str(_PACKAGE / "worker") + os.sep, str(_PACKAGE / "middleware.py"))
 """What calls tasks: its frames are the same in every traceback, and tell nothing."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 
 from procrastinate._long_waits import told_by_thread
+from procrastinate._text.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def database_awaited() -> contextlib.AbstractContextManager[None]:

@@ -20,7 +20,7 @@ from procrastinate.worker import (
     WORKER_NAME,
     CommandSettings,
     Supervisor,
-    Tether,
+    SupervisorSocket,
     WorkerOptions,
     command_settings,
 )
@@ -226,7 +226,7 @@ async def worker_command_async(app: App, arguments: argparse.Namespace) -> None:
     settings = command_settings(app.worker_defaults, given(arguments, _COMMAND_OPTIONS))
     options = given_options(arguments)
     if not _is_supervisor(settings):
-        await _run_worker(app, options, Tether.from_environment())
+        await _run_worker(app, options, SupervisorSocket.from_environment())
         return
     replace = options.get("wait", app.worker_defaults.get("wait", True))
 
@@ -240,7 +240,7 @@ async def worker_command_async(app: App, arguments: argparse.Namespace) -> None:
 
 
 def _is_supervisor(settings: CommandSettings) -> bool:
-    return (settings.processes > 1 or settings.reload) and not Tether.is_in_environment()
+    return (settings.processes > 1 or settings.reload) and not SupervisorSocket.is_in_environment()
 
 
 def _this_command() -> list[str]:
@@ -248,7 +248,7 @@ def _this_command() -> list[str]:
     return [sys.executable, *sys.orig_argv[1:]]
 
 
-async def _run_worker(app: App, options: WorkerOptions, tether: Tether | None) -> None:
+async def _run_worker(app: App, options: WorkerOptions, tether: SupervisorSocket | None) -> None:
     async with app.open_async():
         if tether is None:
             await app.make_worker(**options).run()
@@ -256,7 +256,7 @@ async def _run_worker(app: App, options: WorkerOptions, tether: Tether | None) -
             await _run_tethered(app, options, tether)
 
 
-async def _run_tethered(app: App, options: WorkerOptions, tether: Tether) -> None:
+async def _run_tethered(app: App, options: WorkerOptions, tether: SupervisorSocket) -> None:
     name = options.get("name") or app.worker_defaults.get("name") or WORKER_NAME
     # After a dot: what is configured for the logger of the name holds for those of all processes.
     named: WorkerOptions = {**options, "name": f"{name}.{tether.number}"}

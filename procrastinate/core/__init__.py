@@ -37,7 +37,7 @@ from procrastinate.core.notify_interest import have_ended_before, read_unaware, 
 from procrastinate.core.operation_marks import atomic, is_atomic
 from procrastinate.core.promote import promote_jobs
 from procrastinate.core.read_results import get_progress, get_result
-from procrastinate.core.release import give_back_jobs
+from procrastinate.core.release import release_jobs
 from procrastinate.core.rescue import (
     list_jobs_started_before,
     list_stalled_jobs,
@@ -124,7 +124,6 @@ __all__ = [
     "get_job_status",
     "get_progress",
     "get_result",
-    "give_back_jobs",
     "have_ended_before",
     "is_atomic",
     "jobs_table_exists",
@@ -142,6 +141,7 @@ __all__ = [
     "read_clock",
     "read_unaware",
     "register_worker",
+    "release_jobs",
     "remove_dead_workers",
     "rescue_jobs",
     "retry_job_by_id",

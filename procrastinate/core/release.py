@@ -14,7 +14,7 @@ from procrastinate.core.rows import FetchedJob
 from procrastinate.core.tables import TODO, UNDECIDED, jobs, status_literal
 
 
-def _give_back_statement(*, keep_queueing_locks: bool, delayed: bool) -> Any:
+def _release_statement(*, keep_queueing_locks: bool, delayed: bool) -> Any:
     free = free_rows(unnest({"id": sa.BigInteger(), "attempts": sa.Integer()}, name="fetched"), briefly=True)
     own = jobs.alias("own")
     in_line = sa.func.row_number().over(partition_by=own.c.queueing_lock, order_by=(own.c.abort_requested, own.c.id))
@@ -39,13 +39,13 @@ def _give_back_statement(*, keep_queueing_locks: bool, delayed: bool) -> Any:
 
 _BOTH = (True, False)
 _STATEMENTS = {
-    (keep, delayed): _give_back_statement(keep_queueing_locks=keep, delayed=delayed)
+    (keep, delayed): _release_statement(keep_queueing_locks=keep, delayed=delayed)
     for keep in _BOTH
     for delayed in _BOTH
 }
 
 
-def give_back_jobs(
+def release_jobs(
     connection: sa.Connection,
     fetched: Sequence[FetchedJob],
     *,

@@ -1,7 +1,7 @@
-"""Every operation of the queue, sync and async. :class:`JobManager` is public; the modules are private."""
+"""Every operation of the queue, sync and async. What ``__all__`` names is public; the modules are private."""
 
 from __future__ import annotations
 
-from procrastinate.manager.job_manager import JobManager
+from procrastinate.manager.job_manager import QUEUEING_LOCK_CONSTRAINT, JobManager, NotificationCallback
 
-__all__ = ["JobManager"]
+__all__ = ["QUEUEING_LOCK_CONSTRAINT", "JobManager", "NotificationCallback"]

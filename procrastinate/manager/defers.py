@@ -9,7 +9,7 @@ from procrastinate import core, exceptions
 from procrastinate._job_checks import to_new_job, to_new_jobs_alike
 from procrastinate.core.ticks import KEEP_TICKS_FOR
 from procrastinate.jobs import Job, with_ids
-from procrastinate.manager.operation_calls import OperationRunner
+from procrastinate.manager.operation_calls import OperationCalls
 from procrastinate.types import JSONDict, OnConflict
 
 
@@ -25,7 +25,7 @@ class DeferHook(Protocol):
         ...
 
 
-class JobDefers(OperationRunner):
+class JobDefers(OperationCalls):
     """What makes jobs."""
 
     defer_hook: DeferHook | None = None

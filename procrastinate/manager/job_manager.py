@@ -334,7 +334,7 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
 _LONGEST_PAYLOAD = 200
 """Characters of a malformed notification that the log shows."""
 _malformed = Seldom(
-    get_logger(__name__),
+    get_logger("procrastinate.manager"),
     "%d notifications of a form that this release does not know were ignored. Any role that can log in may send them. "
     "The last one: %s",
     "notification_malformed",

@@ -8,10 +8,10 @@ from typing import Any
 
 from procrastinate import core
 from procrastinate.jobs import Job, Status
-from procrastinate.manager.operation_calls import OperationRunner
+from procrastinate.manager.operation_calls import OperationCalls
 
 
-class JobLists(OperationRunner):
+class JobLists(OperationCalls):
     """The lists of jobs, and of queues, tasks and locks with counts of their jobs."""
 
     def list_jobs(

@@ -13,7 +13,7 @@ from procrastinate.jobs import Job, UnreadableArguments
 R = TypeVar("R")
 
 
-class OperationRunner:
+class OperationCalls:
     """Runs operations on a connector, and makes jobs of what they return."""
 
     connector: BaseConnector

@@ -10,12 +10,12 @@ from procrastinate import core, exceptions
 from procrastinate.core.errors import is_deadlock, is_lock_timeout, is_passing, is_unique_violation
 from procrastinate.core.promote import PROMOTED_AT_ONCE, PROMOTED_WITHOUT_TURN
 from procrastinate.jobs import Job, Status, UnreadableArguments, UnreadArguments
-from procrastinate.manager.operation_calls import OperationRunner
+from procrastinate.manager.operation_calls import OperationCalls
 
 _PROMOTION_TRIES = 3
 
 
-class WorkerOperations(OperationRunner):
+class WorkerOperations(OperationCalls):
     """The operations of workers: always async, never on a connection of the user's."""
 
     async def promote_jobs(
@@ -119,7 +119,7 @@ class WorkerOperations(OperationRunner):
         """Those of the jobs that a worker still holds."""
         return await self.connector.run_async(core.list_held_jobs, finished, worker_id=worker_id)
 
-    async def give_back_jobs(
+    async def release_jobs(
         self, fetched: Sequence[core.FetchedJob], *, worker_id: int, delay: float | None = None
     ) -> dict[int, Status]:
         """Release jobs that a worker holds and has not started. No attempt is counted.
@@ -140,21 +140,21 @@ class WorkerOperations(OperationRunner):
         """
         run = self.connector.run_async
         try:
-            return await run(core.give_back_jobs, fetched, worker_id=worker_id, delay=delay)
+            return await run(core.release_jobs, fetched, worker_id=worker_id, delay=delay)
         except exceptions.ConnectorException as error:
             if not (is_lock_timeout(error) or is_unique_violation(error)):  # these were refused for certain
                 raise
-        return await run(core.give_back_jobs, fetched, worker_id=worker_id, delay=delay, keep_queueing_locks=False)
+        return await run(core.release_jobs, fetched, worker_id=worker_id, delay=delay, keep_queueing_locks=False)
 
-    def give_back_jobs_in_thread(self, fetched: Sequence[core.FetchedJob], *, worker_id: int) -> dict[int, Status]:
-        """Do as :meth:`give_back_jobs`, from a thread beside the event loop, which may be blocked."""
+    def release_jobs_in_thread(self, fetched: Sequence[core.FetchedJob], *, worker_id: int) -> dict[int, Status]:
+        """Do as :meth:`release_jobs`, from a thread beside the event loop, which may be blocked."""
         run = self.connector.run
         try:
-            return run(core.give_back_jobs, fetched, worker_id=worker_id)
+            return run(core.release_jobs, fetched, worker_id=worker_id)
         except exceptions.ConnectorException as error:
             if not (is_lock_timeout(error) or is_unique_violation(error)):
                 raise
-        return run(core.give_back_jobs, fetched, worker_id=worker_id, keep_queueing_locks=False)
+        return run(core.release_jobs, fetched, worker_id=worker_id, keep_queueing_locks=False)
 
     async def retry_jobs(self, retries: Sequence[core.JobRetry], *, worker_id: int) -> dict[int, Status]:
         """Send jobs that a worker holds back to wait, and return the new status of those that it still held.

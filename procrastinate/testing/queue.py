@@ -358,8 +358,8 @@ def _retried(tables: Tables, retry: JobRetry, taken: set[str]) -> dict[str, Any]
     return changes | _changes(priority=retry.priority, queue_name=retry.queue_name, lock=retry.lock)
 
 
-@IMPLEMENTED.of(core.give_back_jobs)
-def give_back_jobs(
+@IMPLEMENTED.of(core.release_jobs)
+def release_jobs(
     tables: Tables,
     fetched: Sequence[FetchedJob],
     *,
@@ -371,7 +371,7 @@ def give_back_jobs(
     # Jobs with an abort request end and come last: a waiting job needs the queueing lock first.
     held.sort(key=lambda job: (tables.jobs[job.id]["abort_requested"], job.id))
     taken = tables.taken_queueing_locks()
-    changes = {job.id: _given_back(tables, tables.jobs[job.id], taken) for job in held}
+    changes = {job.id: _released(tables, tables.jobs[job.id], taken) for job in held}
     if not keep_queueing_locks:
         changes = {job_id: change | {"queueing_lock": None} for job_id, change in changes.items()}
     if delay is not None:
@@ -381,7 +381,7 @@ def give_back_jobs(
     return {job.id: Status(tables.jobs[job.id]["status"]) for job in held}
 
 
-def _given_back(tables: Tables, row: JobRow, taken: set[str]) -> dict[str, Any]:
+def _released(tables: Tables, row: JobRow, taken: set[str]) -> dict[str, Any]:
     changes = back_to_wait(tables, row, taken, Status.ABORTED if row["abort_requested"] else None)
     del changes["attempts"], changes["readiness"]
     return changes

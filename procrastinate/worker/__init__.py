@@ -9,7 +9,7 @@ from procrastinate.worker.processes.command_settings import (
     worker_options,
 )
 from procrastinate.worker.processes.supervisor import Supervisor
-from procrastinate.worker.processes.supervisor_socket import Tether
+from procrastinate.worker.processes.supervisor_socket import SupervisorSocket
 from procrastinate.worker.worker import Worker
 from procrastinate.worker.worker_settings import (
     ABORT_JOB_POLLING_INTERVAL,
@@ -28,7 +28,7 @@ __all__ = [
     "WORKER_NAME",
     "CommandSettings",
     "Supervisor",
-    "Tether",
+    "SupervisorSocket",
     "Worker",
     "WorkerDefaults",
     "WorkerOptions",

@@ -19,7 +19,7 @@ from procrastinate.worker import worker_settings
 from procrastinate.worker.option_attribute import Option
 from procrastinate.worker.processes import exits, forked_children, signals
 from procrastinate.worker.run.unknown_tasks import UnknownTasks
-from procrastinate.worker.worker_run import Session
+from procrastinate.worker.worker_run import WorkerRun
 
 if TYPE_CHECKING:
     from procrastinate.app import App
@@ -151,7 +151,7 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.own_context = contextvars.Context()
         """The context variables that the program had set when it started the worker. Each job starts with a copy."""
-        self._session: Session | None = None
+        self._current_run: WorkerRun | None = None
 
     @property
     def has_started(self) -> bool:
@@ -172,8 +172,8 @@ class Worker:
             self._loop.call_soon_threadsafe(self._stop_session, context=self.own_context.copy())
 
     def _stop_session(self) -> None:
-        if self._session is not None:
-            self._session.stop()
+        if self._current_run is not None:
+            self._current_run.stop()
         elif self._registering is not None:
             self._registering.cancel()
 
@@ -195,8 +195,8 @@ class Worker:
             False if the program cancels the worker by itself.
         """
         self.ends_at_once = True
-        if self._session is not None:
-            self._session.hasten()
+        if self._current_run is not None:
+            self._current_run.hasten()
         if cancel and self._run_task is not None and self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._run_task.cancel, context=self.own_context.copy())
 
@@ -258,10 +258,10 @@ class Worker:
     async def _run_session(self, manager: JobManager, on_start: Callable[[], None] | None) -> None:
         if not await self._is_registered_before_stop(manager):
             return
-        self._session = Session(self, manager)
+        self._current_run = WorkerRun(self, manager)
         if on_start is not None:
             on_start()
-        await self._session.run()
+        await self._current_run.run()
 
     async def _is_registered_before_stop(self, manager: JobManager) -> bool:
         """Register, and return True. False if the worker is stopped before: the database may not answer."""

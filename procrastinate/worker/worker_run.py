@@ -15,15 +15,18 @@ from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDeferrer, read_max_delay
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.fetch.fetch_loop import FetchLoop
-from procrastinate.worker.fetch.release import GivingBack
+from procrastinate.worker.fetch.release import Releaser
 from procrastinate.worker.processes import signals
-from procrastinate.worker.run.outcome_writer import Recorder
+from procrastinate.worker.run.outcome_writer import OutcomeWriter
 from procrastinate.worker.run.slots import Slots
+from procrastinate.worker.services.abort_poller import AbortPoller
 from procrastinate.worker.services.blocked_loop import BlockedLoop
 from procrastinate.worker.services.heartbeat import Heartbeat
+from procrastinate.worker.services.listener import Listener
 from procrastinate.worker.services.liveness_watch import Pulse
 from procrastinate.worker.services.loop_watch import LoopWatch
-from procrastinate.worker.services.services import AbortPoller, Listener, Rescuer, Service, supervise
+from procrastinate.worker.services.rescuer import Rescuer
+from procrastinate.worker.services.supervision import Service, supervise
 from procrastinate.worker.worker_settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ _HASTY_TIMEOUT = 1.0
 """Seconds that each step of the end has in a worker that ends at once: its jobs, their outcomes, the goodbye."""
 
 
-class Session:
+class WorkerRun:
     """What a registered worker has while it runs: its jobs, and the parts that serve them."""
 
     def __init__(self, worker: Worker, manager: JobManager) -> None:
@@ -44,9 +47,9 @@ class Session:
         self._event_loop = asyncio.get_running_loop()
         self._side_tasks_by_name: dict[str, asyncio.Task[None]] = {}
         self._backoffs: defaultdict[str, Backoff] = defaultdict(Backoff)
-        self._recorder = Recorder(manager, worker.settings.delete_jobs, worker.logger, self._on_recorded)
+        self._outcome_writer = OutcomeWriter(manager, worker.settings.delete_jobs, worker.logger, self._on_recorded)
         self._fetch_loop = self._make_fetch_loop()
-        self._giving_back = GivingBack(
+        self._releaser = Releaser(
             manager, worker.logger, on_failure=self._fetch_loop.doubt, on_done=self._fetch_loop.look_from_start
         )
         self._loop_watch = LoopWatch(is_needed=lambda: not self._slots.is_empty)
@@ -88,7 +91,7 @@ class Session:
         self._log(logging.INFO, "start_worker", "Starting worker on %s", queues_display(self._settings.queues))
         self._warn_of_unknown_queues()
         self._heartbeat.start()
-        self._loop_watch.start(BlockedLoop(self._slots, self._recorder, self._worker).handle)
+        self._loop_watch.start(BlockedLoop(self._slots, self._outcome_writer, self._worker).handle)
         self._start_services()
         try:
             await self._work_gracefully()
@@ -111,7 +114,7 @@ class Session:
             Whether the worker stays registered, for some of its jobs still run.
         """
         await self._loop_watch.join(self._patience)
-        await self._giving_back.finish(self._patience)
+        await self._releaser.finish(self._patience)
         if stays:
             await self._heartbeat.hastened(self._patience)
             return
@@ -170,7 +173,7 @@ class Session:
         await asyncio.wait([working, asyncio.create_task(self._slots.ended())], timeout=_HASTY_TIMEOUT)
         try:
             async with asyncio.timeout(_HASTY_TIMEOUT):
-                await self._recorder.flush()
+                await self._outcome_writer.flush()
         except TimeoutError:
             self._tell_lost_outcomes()
 
@@ -215,19 +218,19 @@ class Session:
             self._tell_lost_outcomes()
 
     def _tell_lost_outcomes(self) -> None:
-        unrecorded = len(self._recorder.unrecorded_ids)
+        unrecorded = len(self._outcome_writer.unrecorded_ids)
         self._log(logging.ERROR, "outcomes_lost", "The outcomes of %d jobs could not be written", unrecorded)
 
     async def _flush(self) -> None:
         """Wait for the last outcomes, and say for which."""
 
         def tell(waited: float) -> None:
-            ids = sorted(self._recorder.unrecorded_ids)
+            ids = sorted(self._outcome_writer.unrecorded_ids)
             message = "Stopping worker: waiting to record the outcomes of %d jobs (%s)"
             self._log(logging.WARNING, "waiting_for_outcomes", message, len(ids), _shown(ids))
 
         with _long_waits.told(tell, first=1.0):
-            await self._recorder.flush()
+            await self._outcome_writer.flush()
 
     def _tell(self, what: str) -> Callable[[float], None]:
         """Return what logs that the worker waits for something."""
@@ -247,7 +250,7 @@ class Session:
         """Give back the jobs that the database says are this worker's, and of which it knows nothing: the answer
         to their fetch was lost. Called between two fetches.
         """
-        known = self._slots.held_ids | self._recorder.unrecorded_ids
+        known = self._slots.held_ids | self._outcome_writer.unrecorded_ids
         returned = await self._manager.return_unknown_jobs(
             worker_id=self.worker_id, known_ids=known, max_rescues=self._settings.max_rescues
         )
@@ -260,7 +263,7 @@ class Session:
 
     def _is_drained(self) -> bool:
         """Whether nothing is left to do, now or soon: where workers are started by cron, no other may ever come."""
-        return self._slots.is_empty and self._recorder.is_idle and not self._rescuer.has_jobs_to_come
+        return self._slots.is_empty and self._outcome_writer.is_idle and not self._rescuer.has_jobs_to_come
 
     def _on_look(self) -> None:
         if not self._settings.wait:
@@ -288,8 +291,8 @@ class Session:
         return Slots(
             self._worker,
             self._manager,
-            self._recorder,
-            self._giving_back,
+            self._outcome_writer,
+            self._releaser,
             on_room=self._fetch_loop.wake,
             on_last=self._stop_at_last_job,
             on_start=self._loop_watch.begin,
@@ -328,7 +331,7 @@ class Session:
 
     def _set_worker_id(self, worker_id: int) -> None:
         self._worker.worker_id = worker_id
-        self._slots.give_back_waiting()  # the others have them already
+        self._slots.release_waiting()  # the others have them already
         self._fetch_loop.wake(upcoming=True)
 
     def _start_services(self) -> None:
@@ -343,7 +346,7 @@ class Session:
             await asyncio.wait(self._side_tasks_by_name.values(), timeout=self._patience)
 
     def _services(self) -> dict[str, Service]:
-        services: dict[str, Service] = {"recorder": self._recorder.run}
+        services: dict[str, Service] = {"outcome_writer": self._outcome_writer.run}
         aborts = AbortPoller(
             self._manager, self._settings.abort_job_polling_interval, lambda: self._slots.held_ids, self._slots.abort
         )

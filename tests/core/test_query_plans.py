@@ -285,9 +285,9 @@ def test_retries(full: sa.Connection) -> None:
     check(explain(full, core.retry_jobs, retries, worker_id=1), reads={PRIMARY_KEY, QUEUEING_LOCK}, buffers=2000)
 
 
-def test_giving_back(full: sa.Connection) -> None:
+def test_releasing(full: sa.Connection) -> None:
     fetched = [FetchedJob(id=id_, attempts=0) for id_ in running(full, "running", 20)]
-    check(explain(full, core.give_back_jobs, fetched, worker_id=1), reads={PRIMARY_KEY, QUEUEING_LOCK}, buffers=2000)
+    check(explain(full, core.release_jobs, fetched, worker_id=1), reads={PRIMARY_KEY, QUEUEING_LOCK}, buffers=2000)
 
 
 def test_a_rescue(full: sa.Connection) -> None:
@@ -505,7 +505,7 @@ def test_no_trigger_reads_a_table_from_end_to_end(full: sa.Connection) -> None:
     outcomes = [FinishedJob(id=id_, attempts=0, status=Status.FAILED, delete=id_ % 2 == 0) for id_ in holders]
     core.finish_jobs(full, outcomes[:20], worker_id=1)
     core.retry_jobs(full, [JobRetry(id=id_, attempts=0) for id_ in holders[20:30]], worker_id=1)
-    core.give_back_jobs(full, [FetchedJob(id=id_, attempts=0) for id_ in holders[30:]], worker_id=1)
+    core.release_jobs(full, [FetchedJob(id=id_, attempts=0) for id_ in holders[30:]], worker_id=1)
     core.delete_finished_jobs(full, older_than=datetime.timedelta(hours=1), statuses=[Status.SUCCEEDED], limit=100)
     core.rescue_jobs(full, max_rescues=3)
     core.sweep_parked_jobs(full)

@@ -226,7 +226,7 @@ def test_what_a_worker_decides_is_not_for_using() -> None:
 
 def test_a_value_becomes_json_or_the_task_has_failed() -> None:
     with backend():
-        results = [tasks.give_back.enqueue(what) for what in ("tuple", "bytes", "function")]
+        results = [tasks.release.enqueue(what) for what in ("tuple", "bytes", "function")]
         run_worker()
         for result in results:
             result.refresh()

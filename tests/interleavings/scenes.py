@@ -96,7 +96,7 @@ ACTS = [
     ),
     _act(
         "give back",
-        core.give_back_jobs,
+        core.release_jobs,
         [FetchedJob(id=job_id, attempts=0) for job_id in (RUNNING, RETURNING)],
         worker_id=ALIVE,
         may_raise=_BRIEF,

@@ -71,29 +71,29 @@ class Stage:
         try:
             for act, actor in zip(acts, actors, strict=True):
                 _check_error(act, actor.error)
-            given_back = _given_back(acts, actors)
-            _check_handed_out_once(acts, actors, given_back)
-            check_invariants(self.run, given_back)
+            released = _released(acts, actors)
+            _check_handed_out_once(acts, actors, released)
+            check_invariants(self.run, released)
             come_to_rest(self.run)
-            check_invariants(self.run, given_back)
-            drain(self.run, given_back=given_back)
+            check_invariants(self.run, released)
+            drain(self.run, released=released)
         except Exception as error:
             error.add_note(f"{' | '.join(map(str, acts))}, in the order {scheduler.trace}")
             raise
         return scheduler
 
 
-def _given_back(acts: Sequence[Act], actors: Sequence[Actor]) -> Counter[int]:
+def _released(acts: Sequence[Act], actors: Sequence[Actor]) -> Counter[int]:
     """How often jobs were given back, by id, as those say who did it."""
     return Counter(
         job_id
         for act, actor in zip(acts, actors, strict=True)
-        if act.operation is core.give_back_jobs and actor.error is None
+        if act.operation is core.release_jobs and actor.error is None
         for job_id in actor.result
     )
 
 
-def _check_handed_out_once(acts: Sequence[Act], actors: Sequence[Actor], given_back: Counter[int]) -> None:
+def _check_handed_out_once(acts: Sequence[Act], actors: Sequence[Actor], released: Counter[int]) -> None:
     """No two fetches were given the same run of a job, unless it was given back: the table would not tell."""
     runs = Counter(
         (job.id, job.attempts)
@@ -101,7 +101,7 @@ def _check_handed_out_once(acts: Sequence[Act], actors: Sequence[Actor], given_b
         if act.operation is core.fetch_jobs and actor.error is None
         for job in actor.result
     )
-    doubled = [run for run, times in runs.items() if times > 1 + given_back[run[0]]]
+    doubled = [run for run, times in runs.items() if times > 1 + released[run[0]]]
     assert doubled == [], "these runs were handed out twice (id, attempts)"
 
 

@@ -60,7 +60,7 @@ class Model:
     workers: set[int] = dataclasses.field(default_factory=set)
     held: set[int] = dataclasses.field(default_factory=set)
     last_id: int = 0
-    given_back: Counter[int] = dataclasses.field(default_factory=Counter)
+    released: Counter[int] = dataclasses.field(default_factory=Counter)
 
     def rows(self) -> dict[int, dict[str, Any]]:
         """What must stand in the table."""
@@ -154,7 +154,7 @@ class Model:
             job.queue_name, job.lock = retry.queue_name or job.queue_name, retry.lock or job.lock
         return {retry.id: self.jobs[retry.id].status for retry in current}
 
-    def give_back(self, fetched: Sequence[FetchedJob], worker_id: int, *, keep_queueing_locks: bool) -> dict[int, str]:
+    def release(self, fetched: Sequence[FetchedJob], worker_id: int, *, keep_queueing_locks: bool) -> dict[int, str]:
         """As if they had not been fetched; whose abort was requested has ended."""
         returning = [self.jobs[one.id] for one in fetched if self.is_current(one, worker_id)]
         self._settle_queueing_locks(sorted(returning, key=lambda job: (job.abort_requested, job.id)))
@@ -162,7 +162,7 @@ class Model:
             job.status = "aborted" if job.abort_requested else "todo"
             job.abort_requested, job.worker_id = False, None
             job.queueing_lock = job.queueing_lock if keep_queueing_locks else None
-            self.given_back[job.id] += 1
+            self.released[job.id] += 1
         return {job.id: job.status for job in returning}
 
     def _settle_queueing_locks(self, returning: Sequence[Job]) -> None:

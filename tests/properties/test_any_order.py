@@ -315,14 +315,14 @@ class AnyOrder(RuleBasedStateMachine):
 
     @precondition(lambda self: self.fetched)
     @rule(caller=callers, pick=picks, keep_queueing_locks=st.sampled_from((True, True, False)))
-    def give_back(self, caller: int, pick: int, keep_queueing_locks: bool) -> None:
+    def release(self, caller: int, pick: int, keep_queueing_locks: bool) -> None:
         worker_id, believed = self._pick_fetched(pick)
         fetched = [FetchedJob(id=job.id, attempts=job.attempts) for job in believed]
         given = self.runs[caller](
-            core.give_back_jobs, fetched, worker_id=worker_id, keep_queueing_locks=keep_queueing_locks
+            core.release_jobs, fetched, worker_id=worker_id, keep_queueing_locks=keep_queueing_locks
         )
         statuses = {job_id: status.value for job_id, status in given.items()}
-        assert statuses == self.model.give_back(fetched, worker_id, keep_queueing_locks=keep_queueing_locks)
+        assert statuses == self.model.release(fetched, worker_id, keep_queueing_locks=keep_queueing_locks)
 
     @precondition(lambda self: self.model.running())
     @rule(pick=picks, is_silent=st.booleans())
@@ -420,7 +420,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def the_tables_are_as_the_model(self) -> None:
-        rows = check_invariants(self.watch, self.model.given_back)
+        rows = check_invariants(self.watch, self.model.released)
         assert {job_id: _as_modelled(row) for job_id, row in rows.items()} == self.model.rows()
         assert set(self.watch(steps.list_workers)) == self.model.workers
 
@@ -429,7 +429,7 @@ class AnyOrder(RuleBasedStateMachine):
         try:
             self.user.rollback()
             waiting = [job for job in self.model.jobs.values() if not job.has_ended]
-            ran = drain(self.watch, given_back=self.model.given_back)
+            ran = drain(self.watch, released=self.model.released)
             assert sorted(ran) == sorted(job.id for job in waiting if _runs_at_last(job))
             for lock in ("l", "m"):
                 order = [self.model.jobs[job_id].rank for job_id in ran if self.model.jobs[job_id].lock == lock]

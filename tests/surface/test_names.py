@@ -31,7 +31,7 @@ NAMES = {
     "procrastinate.job_context": "AbortReason JobContext JobResult",
     "procrastinate.jobs": "AbortJobRequested DEFAULT_PRIORITY DEFAULT_QUEUE DeleteJobCondition Job JobDeferrer "
     "JobInserted Notification Status",
-    "procrastinate.manager.job_manager": "JobManager NotificationCallback QUEUEING_LOCK_CONSTRAINT",
+    "procrastinate.manager": "JobManager NotificationCallback QUEUEING_LOCK_CONSTRAINT",
     "procrastinate.middleware": "TaskMiddleware WorkerMiddleware compose is_async_middleware",
     "procrastinate.periodic": "MARGIN MAX_DELAY PeriodicDeferrer PeriodicRegistry PeriodicTask TaskAtTime",
     "procrastinate.psycopg_connector": "PsycopgConnector",

@@ -167,7 +167,7 @@ class Story:
             self._fetch: 8,
             self._finish: 6,
             self._retry: 3,
-            self._give_back: 3,
+            self._release: 3,
             self._retry_by_hand: 2,
             self._finish_by_id: 1,
             self._cancel: 3,
@@ -261,14 +261,14 @@ class Story:
             ]
             self._run(core.retry_jobs, retries, worker_id=held[0].worker_id)
 
-    def _give_back(self) -> None:
+    def _release(self) -> None:
         held = self._held()
         if held:
             fetched = [core.FetchedJob(id=job.id, attempts=job.attempts) for job in held]
             keep = self._random.random() < 0.8
-            given_back = self._run(core.give_back_jobs, fetched, worker_id=held[0].worker_id, keep_queueing_locks=keep)
+            released = self._run(core.release_jobs, fetched, worker_id=held[0].worker_id, keep_queueing_locks=keep)
             # Whoever fetches one again does so in the same attempt: a worker forgets what it gives back.
-            self._fetched = [job for job in self._fetched if job.id not in given_back]
+            self._fetched = [job for job in self._fetched if job.id not in released]
 
     def _retry_by_hand(self) -> None:
         self._run(core.retry_job_by_id, self._some_id(), retry_at=PAST, lock=self._random.choice((None, "l")))

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from procrastinate.worker.fetch.prefetch import Prefetch
+from procrastinate.worker.services import loop_watch
 from procrastinate.worker.services.loop_watch import LoopWatch
-from procrastinate.worker.services.services import loop_watch
 from tests.unit.recording import make_job
 
 

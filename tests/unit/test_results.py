@@ -40,7 +40,7 @@ def result(status: Status, events: list[EventType], *, attempts: int = 0, value:
     return to_result(whole, Job(id=1, queue="q", lock=None, queueing_lock=None, task_name="t"), json.loads)
 
 
-def test_a_job_that_was_fetched_ahead_and_given_back_has_not_started() -> None:
+def test_a_job_that_was_fetched_ahead_and_released_has_not_started() -> None:
     history = [EventType.DEFERRED, EventType.STARTED, EventType.DEFERRED_FOR_RETRY]
     assert (result(Status.TODO, history).enqueued_at, result(Status.TODO, history).started_at) == (NOON, None)
     assert result(Status.TODO, history, attempts=1).started_at == NOON + datetime.timedelta(minutes=1)

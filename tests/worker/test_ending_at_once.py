@@ -16,7 +16,7 @@ import pytest
 
 from procrastinate.app import App
 from procrastinate.core import Status
-from procrastinate.worker.services.services import heartbeat
+from procrastinate.worker.services import heartbeat
 from tests import database
 from tests.worker.running import Queue, Workers, happens, soon, until
 

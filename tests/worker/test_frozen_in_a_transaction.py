@@ -19,7 +19,7 @@ IDLE = sa.text("SELECT current_setting('idle_in_transaction_session_timeout')")
 OF_WORKERS = [
     core.fetch_jobs,
     core.finish_jobs,
-    core.give_back_jobs,
+    core.release_jobs,
     core.list_late_workers,
     core.promote_jobs,
     core.register_worker,

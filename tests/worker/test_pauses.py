@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from procrastinate.worker.backoff import Backoff
-from procrastinate.worker.services.services import Listener, services, supervise
+from procrastinate.worker.services import listener
+from procrastinate.worker.services.listener import Listener
+from procrastinate.worker.services.supervision import supervise
 
 
 class CutConnection:
@@ -49,13 +51,13 @@ async def _pauses(manager: CutConnection, monkeypatch: pytest.MonkeyPatch) -> li
 
 
 async def test_the_pause_of_a_listener_is_short_again_once_it_has_listened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services, "STEADY", 0.01)
+    monkeypatch.setattr(listener, "STEADY", 0.01)
     pauses = await _pauses(CutConnection(0.02, times=6), monkeypatch)
     assert len(pauses) == 5
     assert max(pauses) <= 0.02
 
 
 async def test_the_pauses_of_a_listener_grow_where_it_is_cut_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services, "STEADY", 60)
+    monkeypatch.setattr(listener, "STEADY", 60)
     pauses = await _pauses(CutConnection(0.0, times=6), monkeypatch)
     assert pauses[-1] >= 0.16

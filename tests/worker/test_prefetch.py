@@ -271,7 +271,7 @@ async def test_when_the_answer_to_giving_back_is_lost_they_are_not_lost(
     async def refuse(*_: Any, **__: Any) -> Any:
         raise exceptions.DatabaseUnavailable("Gone")
 
-    monkeypatch.setattr(JobManager, "give_back_jobs", refuse)
+    monkeypatch.setattr(JobManager, "release_jobs", refuse)
     job_ids = await defer(gate, 3)
     workers.start()
     await until(lambda: gate.started == job_ids[:1])
@@ -282,25 +282,25 @@ async def test_when_the_answer_to_giving_back_is_lost_they_are_not_lost(
 
 @pytest.mark.usefixtures("ahead")
 @pytest.mark.parametrize("tries", [5, 1], ids=["for a moment", "for longer"])
-async def test_one_whose_row_is_locked_when_it_is_given_back_follows_soon(
+async def test_one_whose_row_is_locked_when_it_is_released_follows_soon(
     workers: Workers, queue: Queue, gate: Gate, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, tries: int
 ) -> None:
     """By another try; or, as one of which the worker knows nothing, and that counts as an attempt."""
     monkeypatch.setattr(release, "_TRIES", tries)
     monkeypatch.setattr(release, "_LOCKED_PAUSE", 0.5)
     monkeypatch.setattr(fetch_loop, "_STOCK_INTERVAL", FOR_EVER)
-    give_back_jobs = JobManager.give_back_jobs
+    release_jobs = JobManager.release_jobs
     first, second, third = await defer(gate, 3)
     with engine.connect() as somebody:
 
-        async def give_back_when_locked(*args: Any, **kwargs: Any) -> Any:
+        async def release_when_locked(*args: Any, **kwargs: Any) -> Any:
             if not somebody.in_transaction():
                 lock_row(somebody, third)
-            given_back = await give_back_jobs(*args, **kwargs)
-            monkeypatch.setattr(JobManager, "give_back_jobs", give_back_jobs)
-            return given_back
+            released = await release_jobs(*args, **kwargs)
+            monkeypatch.setattr(JobManager, "release_jobs", release_jobs)
+            return released
 
-        monkeypatch.setattr(JobManager, "give_back_jobs", give_back_when_locked)
+        monkeypatch.setattr(JobManager, "release_jobs", release_when_locked)
         workers.start()
         await until(lambda: gate.started == [first] and queue.status(second) is Status.TODO)
         assert queue.status(third) is Status.DOING
@@ -315,7 +315,7 @@ def lock_row(connection: sa.Connection, job_id: int) -> None:
 
 
 @pytest.mark.usefixtures("patient")
-async def test_jobs_that_come_when_the_worker_has_stopped_are_given_back(
+async def test_jobs_that_come_when_the_worker_has_stopped_are_released(
     workers: Workers, queue: Queue, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fetch was under way."""

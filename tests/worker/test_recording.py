@@ -1,4 +1,4 @@
-"""What the recorder knows of the jobs that it writes: by that the worker tells them from those it never heard of."""
+"""The outcome writer knows the jobs that it writes. By that the worker tells them from unknown ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from procrastinate.jobs import DeleteJobCondition
 from procrastinate.manager import JobManager
 from procrastinate.retry import RetryDecision
 from procrastinate.worker.run.outcome import Outcome
-from procrastinate.worker.run.outcome_writer import Recorder
+from procrastinate.worker.run.outcome_writer import OutcomeWriter
 from tests import database
 from tests.worker.running import Queue, happens, until
 
@@ -46,27 +46,27 @@ async def test_a_batch_that_is_written_again_forgets_no_later_run_of_a_job_that_
     await connector.open_async()
     manager = JobManager(connector)
     worker_id = await manager.register_worker()
-    recorder = Recorder(manager, DeleteJobCondition.NEVER, logging.getLogger(), lambda _: None)
+    writer = OutcomeWriter(manager, DeleteJobCondition.NEVER, logging.getLogger(), lambda _: None)
     await connector.run_async(core.defer_jobs, [database.new_job(), database.new_job()])
     retried, locked = await manager.fetch_jobs(None, worker_id, 2)
     with engine.begin() as user:
         user.execute(sa.text("SELECT 1 FROM procrastinate_jobs WHERE id = :id FOR UPDATE"), {"id": locked.id})
-        recorder.add(Outcome(job=retried, status=Status.TODO, retry_decision=RetryDecision(retry_in={"seconds": 0})))
-        recorder.add(Outcome(job=locked, status=Status.SUCCEEDED))
-        recording = asyncio.create_task(recorder.run())
+        writer.add(Outcome(job=retried, status=Status.TODO, retry_decision=RetryDecision(retry_in={"seconds": 0})))
+        writer.add(Outcome(job=locked, status=Status.SUCCEEDED))
+        recording = asyncio.create_task(writer.run())
         await happens(connector.asked)
         await manager.promote_jobs()
         (again,) = await manager.fetch_jobs(None, worker_id, 1)
         assert again.id == retried.id
         queue.sql("BEGIN")
         queue.sql("SELECT 1 FROM procrastinate_jobs WHERE id = :id FOR UPDATE", id=again.id)
-        recorder.add(Outcome(job=again, status=Status.SUCCEEDED))
+        writer.add(Outcome(job=again, status=Status.SUCCEEDED))
         connector.lost.set()
         await until(lambda: connector.looks > 2)
-        assert again.id in recorder.unrecorded_ids
+        assert again.id in writer.unrecorded_ids
         queue.sql("ROLLBACK")
-    await recorder.flush()
-    assert recorder.unrecorded_ids == set()
+    await writer.flush()
+    assert writer.unrecorded_ids == set()
     assert queue.statuses() == {"succeeded": 2}
     recording.cancel()
     await connector.close_async()

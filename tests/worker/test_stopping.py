@@ -15,7 +15,7 @@ from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.job_context import AbortReason, JobContext
 from procrastinate.worker import Worker
-from procrastinate.worker.fetch.release import GivingBack
+from procrastinate.worker.fetch.release import Releaser
 from tests.worker.running import Queue, Workers, WorkerThread, happens, soon, until
 
 
@@ -210,16 +210,16 @@ async def test_cancelling_it_while_it_gives_jobs_back_leaves_no_heart_beating(
     workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others would go on waiting for a worker that is gone."""
-    giving_back = asyncio.Event()
+    releaser = asyncio.Event()
 
-    async def without_end(self: GivingBack, patience: float | None = None) -> None:
-        giving_back.set()
+    async def without_end(self: Releaser, patience: float | None = None) -> None:
+        releaser.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(GivingBack, "finish", without_end)
+    monkeypatch.setattr(Releaser, "finish", without_end)
     running = await workers.listening(queue)
     running.worker.stop()
-    await happens(giving_back)
+    await happens(releaser)
     running.task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running.task

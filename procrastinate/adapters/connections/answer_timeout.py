@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import logging
 import selectors
 import socket
 import threading
@@ -23,10 +22,11 @@ from psycopg import pq
 
 from procrastinate import exceptions
 from procrastinate._long_waits import Silence
+from procrastinate._text.logs import get_logger
 from procrastinate.adapters.connections.timer_thread import call_later
 from procrastinate.connector import Operation
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")

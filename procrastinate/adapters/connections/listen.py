@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,13 +12,14 @@ from psycopg import sql
 
 from procrastinate import exceptions
 from procrastinate._long_waits import told
+from procrastinate._text.logs import get_logger
 from procrastinate.adapters.connections.answer_timeout import cut
 from procrastinate.adapters.connections.connect_args import ConnectArgs
 from procrastinate.adapters.connections.engine_runner import translated_errors
 from procrastinate.adapters.connections.psycopg_types import ADAPTERS
 from procrastinate.connector import Notify
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PROBE_INTERVAL = 15.0
 """Seconds of silence after which the connection probes the server."""

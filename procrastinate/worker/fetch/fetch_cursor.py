@@ -16,7 +16,7 @@ _LARGEST_PART = 10
 walks over the dead entries of all jobs that were fetched since."""
 
 
-class Place:
+class FetchCursor:
     """The rank of the last job of a fetch that was full, for a while.
 
     Parameters

@@ -11,8 +11,8 @@ from procrastinate.core import Rank
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 from procrastinate.worker.backoff import Backoff
-from procrastinate.worker.fetch.fetch_cursor import Place
-from procrastinate.worker.fetch.notify_interest import CallForJobs
+from procrastinate.worker.fetch.fetch_cursor import FetchCursor
+from procrastinate.worker.fetch.notify_interest import NotifyInterest
 from procrastinate.worker.fetch.pace import Pace
 from procrastinate.worker.fetch.promotion_turn import Turn
 from procrastinate.worker.processes.exits import ends_task
@@ -76,9 +76,9 @@ class FetchLoop:
         self._worker_id = worker_id
         self._logger = logger
         self._woken = asyncio.Event()
-        self._call = CallForJobs(manager, queues, worker_id, listens=listens, wake=lambda: self.wake(upcoming=True))
+        self._call = NotifyInterest(manager, queues, worker_id, listens=listens, wake=lambda: self.wake(upcoming=True))
         self._is_busy = False
-        self._place = Place(is_kept=queues is None or len(queues) == 1)
+        self._cursor = FetchCursor(is_kept=queues is None or len(queues) == 1)
         self._promote_next = True
         self._last_promotion = 0.0
         self._left_undecided = 0
@@ -130,7 +130,7 @@ class FetchLoop:
 
     def look_from_start(self) -> None:
         """Look again, at jobs that come before the last ones, too: some were given back."""
-        self._place.start_over()
+        self._cursor.start_over()
         self.wake()
 
     def doubt(self) -> None:
@@ -236,7 +236,7 @@ class FetchLoop:
     async def _fetch(self) -> bool:
         """Fetch jobs, and say whether room is left."""
         self._is_busy = False
-        after = self._place.after
+        after = self._cursor.after
         has_room = await self._fetch_after(after)
         if has_room and after is not None:
             has_room = await self._fetch_after(None)  # there may be some that come before
@@ -251,7 +251,7 @@ class FetchLoop:
         jobs = await self._manager.fetch_jobs(
             self._queues, self._worker_id(), wanted, after=after, with_arguments=False
         )
-        self._place.fetched(jobs, wanted=wanted, after=after, seconds=self._loop.time() - began)
+        self._cursor.fetched(jobs, wanted=wanted, after=after, seconds=self._loop.time() - began)
         self._is_busy = self._is_busy or bool(jobs)
         if jobs:
             self._pace.found()

@@ -16,7 +16,7 @@ PAUSE = 0.02
 _LONGEST_WAIT = 1.0
 
 
-class CallForJobs:
+class NotifyInterest:
     """Tells writers when to call this worker, and looks by itself for what those have written who did not know.
 
     Parameters

@@ -18,7 +18,7 @@ _LOCKED_PAUSE = 0.02
 _TRIES = 5
 
 
-class GivingBack:
+class Releaser:
     """Gives jobs back to wait, in the background.
 
     It is not tried again when the answer is lost: the jobs may wait again, and may even have been fetched anew, which
@@ -56,7 +56,7 @@ class GivingBack:
         """The jobs that are being given back."""
         return set().union(*self._under_way.values())
 
-    def give_back(self, jobs: Iterable[Job], delay: float | None = None) -> None:
+    def release(self, jobs: Iterable[Job], delay: float | None = None) -> None:
         """Give these jobs back, soon. Each worker id is the one that its job was fetched with.
 
         Parameters
@@ -65,19 +65,19 @@ class GivingBack:
             Seconds until they may start; ``None``: they are as ready as they were.
         """
         for worker_id, its_jobs in _by_worker(jobs).items():
-            task = asyncio.create_task(self._give_back(worker_id, its_jobs, delay), name="give back jobs")
+            task = asyncio.create_task(self._release(worker_id, its_jobs, delay), name="give back jobs")
             self._under_way[task] = {job.id for job in its_jobs if job.id is not None}
             task.add_done_callback(self._forget)
 
-    def give_back_in_thread(self, jobs: Iterable[Job]) -> bool:
+    def release_in_thread(self, jobs: Iterable[Job]) -> bool:
         """Give these jobs back now, in a thread other than the event loop's, and return whether all of them wait again.
 
-        Raises nothing. Call :meth:`given_back_in_thread` in the event loop afterwards.
+        Raises nothing. Call :meth:`released_in_thread` in the event loop afterwards.
         """
-        results = [self._give_back_now(worker_id, its_jobs) for worker_id, its_jobs in _by_worker(jobs).items()]
+        results = [self._release_now(worker_id, its_jobs) for worker_id, its_jobs in _by_worker(jobs).items()]
         return all(results)
 
-    def given_back_in_thread(self, all_wait: bool) -> None:
+    def released_in_thread(self, all_wait: bool) -> None:
         """Tell the worker that a thread has given jobs back."""
         if not all_wait:
             self._on_failure()
@@ -98,41 +98,41 @@ class GivingBack:
             for task in late:
                 task.cancel()
 
-    async def _give_back(self, worker_id: int, jobs: list[Job], delay: float | None) -> bool:
+    async def _release(self, worker_id: int, jobs: list[Job], delay: float | None) -> bool:
         """Whether all of them wait again, for sure."""
         left = _as_fetched(jobs)
         pauses = Backoff(first=_LOCKED_PAUSE)
         for _ in range(_TRIES):
             try:
-                given_back = await self._manager.give_back_jobs(left, worker_id=worker_id, delay=delay)
+                released = await self._manager.release_jobs(left, worker_id=worker_id, delay=delay)
             except Exception as error:
                 self._log_failure(left, error)
                 return False
-            left = self._rest(left, given_back)
+            left = self._rest(left, released)
             if not left:
                 return True
             await asyncio.sleep(pauses.next_wait())
         return False
 
-    def _give_back_now(self, worker_id: int, jobs: list[Job]) -> bool:
-        """Do as :meth:`_give_back`, in a thread."""
+    def _release_now(self, worker_id: int, jobs: list[Job]) -> bool:
+        """Do as :meth:`_release`, in a thread."""
         left = _as_fetched(jobs)
         pauses = Backoff(first=_LOCKED_PAUSE)
         for _ in range(_TRIES):
             try:
-                given_back = self._manager.give_back_jobs_in_thread(left, worker_id=worker_id)
+                released = self._manager.release_jobs_in_thread(left, worker_id=worker_id)
             except Exception as error:
                 self._log_failure(left, error)
                 return False
-            left = self._rest(left, given_back)
+            left = self._rest(left, released)
             if not left:
                 return True
             time.sleep(pauses.next_wait())
         return False
 
-    def _rest(self, left: list[core.FetchedJob], given_back: Collection[int]) -> list[core.FetchedJob]:
-        self._log(logging.DEBUG, "Gave %d jobs back that have not started%s", list(given_back), "")
-        return [job for job in left if job.id not in given_back]
+    def _rest(self, left: list[core.FetchedJob], released: Collection[int]) -> list[core.FetchedJob]:
+        self._log(logging.DEBUG, "Gave %d jobs back that have not started%s", list(released), "")
+        return [job for job in left if job.id not in released]
 
     def _log_failure(self, left: list[core.FetchedJob], error: Exception) -> None:
         message = "%d jobs that have not started may not have been given back: %s"
@@ -140,7 +140,7 @@ class GivingBack:
 
     def _log(self, level: int, message: str, job_ids: list[int], detail: object) -> None:
         if self._logger.isEnabledFor(level):
-            extra = {"action": "give_back_jobs", "jobs": job_ids}
+            extra = {"action": "release_jobs", "jobs": job_ids}
             with contextlib.suppress(BaseException):  # a log handler that raises must not cut this short
                 self._logger.log(level, message, len(job_ids), detail, extra=extra)
 

@@ -38,7 +38,7 @@ class _Place(enum.Enum):
     JOB = enum.auto()
 
 
-_place: contextvars.ContextVar[_Place] = contextvars.ContextVar("procrastinate_place", default=_Place.PROGRAM)
+_cursor: contextvars.ContextVar[_Place] = contextvars.ContextVar("procrastinate_place", default=_Place.PROGRAM)
 
 
 _loops: list[asyncio.AbstractEventLoop] = []
@@ -47,7 +47,7 @@ _loops: list[asyncio.AbstractEventLoop] = []
 
 def enter_job() -> None:
     """Mark the current context as that of a job: tasks that are created in it are contained."""
-    _place.set(_Place.JOB)
+    _cursor.set(_Place.JOB)
 
 
 @contextlib.contextmanager
@@ -64,15 +64,15 @@ def contained(loop: asyncio.AbstractEventLoop, worker_context: contextvars.Conte
     former = loop.get_task_factory()
     factory = _containing(former)
     loop.set_task_factory(factory)
-    worker_context.run(_place.set, _Place.WORKER)
-    outside = _place.get()
-    _place.set(_Place.WORKER)
+    worker_context.run(_cursor.set, _Place.WORKER)
+    outside = _cursor.get()
+    _cursor.set(_Place.WORKER)
     _loops.append(loop)
     try:
         yield
     finally:
         _loops.remove(loop)
-        _place.set(outside)
+        _cursor.set(outside)
         if loop.get_task_factory() is factory:  # otherwise another has been set over this one, and calls it
             loop.set_task_factory(former)
 
@@ -163,7 +163,7 @@ def _containing(former: Factory | None) -> Factory:
 
     def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
         context: contextvars.Context | None = options.get("context")
-        place = _place.get() if context is None else context.get(_place, _Place.PROGRAM)
+        place = _cursor.get() if context is None else context.get(_cursor, _Place.PROGRAM)
         if place is _Place.JOB:
             return make(loop, _Contained(coroutine), **options)
         task = make(loop, coroutine, **options)

@@ -7,6 +7,8 @@ import os
 import sys
 import traceback
 
+from procrastinate._text.terminal import say
+
 _forks = 0
 """How many forks lead to this process from the one that has imported this module."""
 
@@ -51,9 +53,9 @@ def _exit_code(error: BaseException | None) -> int:
     if error is None:
         return 0
     if not isinstance(error, SystemExit):
-        traceback.print_exception(error)
+        say("".join(traceback.format_exception(error)), sys.stderr)
         return 1
     if error.code is None or isinstance(error.code, int):
         return error.code or 0
-    print(error.code, file=sys.stderr)
+    say(str(error.code), sys.stderr)
     return 1

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from procrastinate._text.logs import get_logger
 from procrastinate.worker.processes.last_resort import LastResort
 
-logger = get_logger(__name__)
+logger = get_logger("procrastinate.signals")  # the name of 3.x
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SAME = 0.5

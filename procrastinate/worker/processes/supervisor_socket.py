@@ -23,7 +23,7 @@ class Word(bytes, enum.Enum):
     DATABASE_UNAVAILABLE = b"d"
 
 
-class Tether:
+class SupervisorSocket:
     """The worker's end.
 
     Attributes
@@ -37,7 +37,7 @@ class Tether:
         self._end = end
 
     @classmethod
-    def from_environment(cls) -> Tether | None:
+    def from_environment(cls) -> SupervisorSocket | None:
         """The tether of this process; ``None`` where it has no supervisor. Not for the processes that tasks start."""
         value = os.environ.pop(VARIABLE, None)
         if value is None:

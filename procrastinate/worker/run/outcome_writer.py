@@ -76,7 +76,7 @@ def _by_operation(
     return finished, retries
 
 
-class Recorder:
+class OutcomeWriter:
     """While one batch is being written the next one collects: no outcome waits longer than it must.
 
     When the database is away, outcomes are kept and written when it is back. While a job blocks the event loop, another

@@ -16,11 +16,11 @@ from procrastinate.job_context import AbortReason
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 from procrastinate.worker.fetch.prefetch import LONGEST_WAIT, Prefetch
-from procrastinate.worker.fetch.release import GivingBack
+from procrastinate.worker.fetch.release import Releaser
 from procrastinate.worker.processes.exits import ends_task
 from procrastinate.worker.run.job_run import JobRun
 from procrastinate.worker.run.outcome import Outcome, run_of
-from procrastinate.worker.run.outcome_writer import Recorder
+from procrastinate.worker.run.outcome_writer import OutcomeWriter
 from procrastinate.worker.run.threads import TaskThreads
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _MOST_NAMED = 10
 
 
 class Slots:
-    """Starts jobs, as many at once as the worker may run, and hands their outcomes to the recorder.
+    """Starts jobs, as many at once as the worker may run, and hands their outcomes to the outcome writer.
 
     Each job starts in the context variables of the worker. The end of a job lets the next one start, and lets jobs be
     fetched and given back: all of that happens in the worker's context again, and sees nothing of what the job has set.
@@ -52,8 +52,8 @@ class Slots:
         self,
         worker: Worker,
         manager: JobManager,
-        recorder: Recorder,
-        giving_back: GivingBack,
+        outcome_writer: OutcomeWriter,
+        releaser: Releaser,
         on_room: Callable[[], None],
         on_last: Callable[[], None],
         on_start: Callable[[], None],
@@ -61,8 +61,8 @@ class Slots:
         self._worker = worker
         self._manager = manager
         self._settings = worker.settings
-        self._recorder = recorder
-        self._giving_back = giving_back
+        self._outcome_writer = outcome_writer
+        self._releaser = releaser
         self._on_room = on_room
         self._on_last = on_last
         self._on_start = on_start
@@ -91,7 +91,7 @@ class Slots:
     def held_ids(self) -> set[int]:
         """The jobs that the worker has fetched, and that have not ended."""
         running = {run.job.id for run in self._running if run.job.id is not None}
-        return running | self._prefetch.ids | self._giving_back.ids
+        return running | self._prefetch.ids | self._releaser.ids
 
     # How many
 
@@ -100,7 +100,7 @@ class Slots:
 
         None while others are on their way back: those behind them would start before them.
         """
-        if self._is_giving_back:
+        if self._is_releasing:
             return 0
         room = max(self._free() - len(self._prefetch), 0)
         if self._settings.prefetch and not self._suspects:
@@ -110,8 +110,8 @@ class Slots:
         return min(room, self._settings.max_jobs - self._started - len(self._prefetch))
 
     @property
-    def _is_giving_back(self) -> bool:
-        return self._giving_back.is_under_way or self._prefetch.is_leaving
+    def _is_releasing(self) -> bool:
+        return self._releaser.is_under_way or self._prefetch.is_leaving
 
     def _free(self) -> int:
         """A thread that goes on after its job has timed out keeps its slot."""
@@ -126,8 +126,8 @@ class Slots:
         if not jobs:
             return
         self._prefetch.keep(jobs)
-        if self._is_giving_back:
-            self.give_back_waiting()
+        if self._is_releasing:
+            self.release_waiting()
         else:
             self._start_waiting()
 
@@ -143,12 +143,12 @@ class Slots:
             if any(_is_same_job(run.job, job) for run in runs):
                 return True
             self._void.update(runs)
-        recorded = self._recorder.find(job)
+        recorded = self._outcome_writer.find(job)
         if recorded is None:
             return False
         if _is_same_job(recorded, job):
             return True
-        self._recorder.withdraw(recorded)
+        self._outcome_writer.withdraw(recorded)
         return False
 
     def _start_waiting(self) -> None:
@@ -160,7 +160,7 @@ class Slots:
         if not self._prefetch:
             return
         if self._stopping or self._suspects or self._free() > 0:
-            self.give_back_waiting()
+            self.release_waiting()
         elif self._timer is None:
             self._timer = self._loop.call_later(LONGEST_WAIT, self._look_at_waiting)
 
@@ -187,7 +187,7 @@ class Slots:
             with contextlib.suppress(BaseException):
                 self._worker.logger.exception("Job %s could not be run", run.job.id, extra={"action": "job_error"})
             kept = describe(error) if self._settings.store_errors else None
-            self._recorder.add(Outcome(job=run.job, status=Status.FAILED, exception=error, error=kept))
+            self._outcome_writer.add(Outcome(job=run.job, status=Status.FAILED, exception=error, error=kept))
         finally:
             del self._running[run]
             self._void.discard(run)
@@ -200,11 +200,11 @@ class Slots:
         if outcome.is_left:
             return
         if run in self._void:
-            self._recorder.refuse(outcome)
+            self._outcome_writer.refuse(outcome)
         elif outcome.release_in is None:
-            self._recorder.add(outcome)
+            self._outcome_writer.add(outcome)
         else:
-            self._in_own_context(lambda: self._giving_back.give_back([outcome.job], delay=outcome.release_in))
+            self._in_own_context(lambda: self._releaser.release([outcome.job], delay=outcome.release_in))
 
     def _fill(self) -> None:
         """Use a slot that has become free. A job calls this at its end, and a thread when it returns late."""
@@ -226,13 +226,13 @@ class Slots:
         self._timer = None
         rest = LONGEST_WAIT - self._prefetch.longest_wait
         if rest <= 0:
-            self.give_back_waiting()
+            self.release_waiting()
         elif self._prefetch:
             self._timer = self._loop.call_later(rest, self._look_at_waiting)
 
-    def give_back_waiting(self) -> None:
+    def release_waiting(self) -> None:
         """Give back what was fetched ahead."""
-        self._giving_back.give_back(self._prefetch.take_all())
+        self._releaser.release(self._prefetch.take_all())
 
     # While the event loop is blocked, in another thread
 
@@ -242,7 +242,7 @@ class Slots:
         running = list(self._running.items())
         return [run.job for run, task in running if task is current] or [run.job for run, _ in running]
 
-    def give_back_waiting_in_thread(self) -> int:
+    def release_waiting_in_thread(self) -> int:
         """Release the jobs of which no line has run, and return their number.
 
         They were fetched ahead, or they have a slot and the loop has not come to them. The loop may go on at any time.
@@ -250,10 +250,10 @@ class Slots:
         """
         jobs = self._prefetch.begin_release(self._take_unbegun())
         if jobs:
-            all_wait = self._giving_back.give_back_in_thread(jobs)
+            all_wait = self._releaser.release_in_thread(jobs)
             with contextlib.suppress(RuntimeError):  # the loop is closed: the worker has stopped
                 context = self._worker.own_context.copy()
-                self._loop.call_soon_threadsafe(self._given_back_in_thread, all_wait, context=context)
+                self._loop.call_soon_threadsafe(self._released_in_thread, all_wait, context=context)
         return len(jobs)
 
     def _take_unbegun(self) -> list[Job]:
@@ -265,9 +265,9 @@ class Slots:
                     jobs.append(run.job)
         return jobs
 
-    def _given_back_in_thread(self, all_wait: bool) -> None:
+    def _released_in_thread(self, all_wait: bool) -> None:
         self._prefetch.end_release()
-        self._giving_back.given_back_in_thread(all_wait)
+        self._releaser.released_in_thread(all_wait)
 
     # Abort and stop
 
@@ -283,12 +283,12 @@ class Slots:
         if waiting is not None:
             self._log("abort_job", "Job %s was aborted before it started", waiting)
             error = exceptions.JobAborted("The job was aborted before it started")
-            self._recorder.add(Outcome(job=waiting, status=Status.ABORTED, exception=error))
+            self._outcome_writer.add(Outcome(job=waiting, status=Status.ABORTED, exception=error))
 
     def stop(self) -> None:
         """Start no more jobs."""
         self._stopping = True
-        self.give_back_waiting()
+        self.release_waiting()
 
     async def drain(self, patience: float | None) -> None:
         """Wait for the running jobs, for so many seconds; then ask them to stop, and wait for that."""

@@ -53,7 +53,7 @@ def fail_first(context: Any) -> int:
 
 
 @task
-def give_back(what: str) -> Any:
+def release(what: str) -> Any:
     """Return something that is not quite JSON, or not at all."""
     return {"tuple": (1, 2), "bytes": b"text", "function": lambda: None}[what]
 

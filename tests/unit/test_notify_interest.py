@@ -11,7 +11,7 @@ from procrastinate import core
 from procrastinate.exceptions import ConnectorException
 from procrastinate.manager import JobManager
 from procrastinate.worker.fetch import notify_interest
-from procrastinate.worker.fetch.notify_interest import CallForJobs
+from procrastinate.worker.fetch.notify_interest import NotifyInterest
 
 
 class Answers:
@@ -48,7 +48,7 @@ class Worker:
         self.id = 1
         self.answers = Answers()
         self.woken = asyncio.Event()
-        self.call = CallForJobs(
+        self.call = NotifyInterest(
             cast("JobManager", self.answers), ("q",), lambda: self.id, listens=listens, wake=self.woken.set
         )
 
