@@ -67,7 +67,7 @@ class Server:
 
     def version(self) -> str:
         """Return the version of PostgreSQL."""
-        # Without this variable, the embedded server warns and picks a directory that others may share.
+        return self._maintenance.execute("SHOW server_version").fetchall()[0][0].split()[0]  # type: ignore[no-any-return]
 
     def database(self, name: str) -> Database:
         """Return the database with this name, which need not exist."""

@@ -30,7 +30,7 @@ class Backlog:
     before, after:
         Statements before and after their insertion.
     queues:
-        The queues of the worker that has to come past them; None: all.
+        Queues of the worker that must get past these jobs. ``None`` means all.
     """
 
     name: str

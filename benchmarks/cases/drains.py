@@ -25,9 +25,9 @@ class Drain:
     Parameters
     ----------
     jobs:
-        How many, at a scale.
+        Function from the scale to the number of jobs.
     asked:
-        What its program is asked for beside.
+        Further options for its program.
     """
 
     system: System

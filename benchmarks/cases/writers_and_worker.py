@@ -70,7 +70,7 @@ def _wait_until_listening(server: Server, database: Database) -> None:
 WRITERS_AND_WORKER = (
     Case(
         "writers_and_worker",
-        "16 concurrent writers, one job a transaction, beside a worker that runs what they write, concurrency 100",
+        "16 concurrent writers, one job per transaction, and a worker that runs their jobs, concurrency 100",
         (
             Contender(OURS.label, WritersAndWorker(OURS)),
             Contender(FORMER.label, WritersAndWorker(FORMER)),

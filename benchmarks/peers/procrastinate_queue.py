@@ -10,7 +10,7 @@ from procrastinate import App, PsycopgConnector, SyncPsycopgConnector
 
 WORKER_OPTIONS: dict[str, Any] = {"install_signal_handlers": False}
 BARE_INSERT = "INSERT INTO procrastinate_jobs (queue_name, task_name, args) VALUES (%s, %s, %s::jsonb) RETURNING id"
-"""What a defer cannot do without."""
+"""The minimum that a defer must execute."""
 BARE_ROW = ("default", "noop", '{"number": 1}')
 
 
