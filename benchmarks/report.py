@@ -61,7 +61,7 @@ def show_bars(console: Console, run: Run) -> None:
 
 
 def missed_bars(run: Run) -> list[Bar]:
-    """The bars that were missed; one that could not be measured counts, unless its peer is not installed."""
+    """Return the missed bars. A bar without a measurement counts as missed, unless its peer is not installed."""
     return [bar for bar in BARS if run.case(bar.case) is not None and _is_missed(bar, run)]
 
 

@@ -33,7 +33,7 @@ from procrastinate.contrib.django import app  # noqa: E402
 
 
 def noop(number: int) -> None:
-    """A task like that of the other drivers."""
+    """Do nothing, like the task of the other drivers."""
 
 
 task = app.task(name="noop")(noop)

@@ -17,7 +17,7 @@ _RETRY_WAIT = 1
 
 
 def add_tasks(app: App, spans: list[tuple[float, float]], retries: dict[int, list[float]]) -> None:
-    """A task under a lock, and one that succeeds at its second attempt."""
+    """Add a task with a lock, and a task that succeeds at its second attempt."""
 
     async def locked(number: int) -> None:
         began = time.time()
