@@ -1,1 +1,1 @@
-"""The benchmark suite: this project beside its peers, in turn, on a PostgreSQL of its own (``make bench``)."""
+"""The benchmark suite: it compares this project with its peers on a dedicated PostgreSQL server (``make bench``)."""

@@ -24,7 +24,7 @@ from benchmarks.server import Server
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the cases that are asked for; 0 if every bar was met."""
+    """Run the chosen cases. Return 0 if every bar was met and no contender failed, and 1 otherwise."""
     options = _parser().parse_args(arguments)
     console = Console()
     if options.list:
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.page_from:
         _publish(load(options.page_from))
         return 0
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # or the server would be left behind
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # stops the server, too
     run = _run(console, _chosen(options), _scale(options), options.note)
     save(run, options.json)
     draw(run, options.json.with_suffix(".svg"))
@@ -53,13 +53,13 @@ def _publish(run: Run) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     names = [case.name for case in CASES]
-    parser.add_argument("--list", action="store_true", help="list the cases, and run none")
-    parser.add_argument("--case", action="append", choices=names, metavar="NAME", help="run this case; repeatable")
-    parser.add_argument("--quick", action="store_true", help="the main cases, smaller: under two minutes")
-    parser.add_argument("--rounds", type=int, help="how many times in turn")
-    parser.add_argument("--held", type=float, metavar="SECONDS", help="how long an old transaction is held open")
-    parser.add_argument("--note", default="", help="what to say about the conditions of the run")
-    parser.add_argument("--json", type=pathlib.Path, default=WORKPLACE / "results.json", help="where to write all")
+    parser.add_argument("--list", action="store_true", help="list the cases without running any")
+    parser.add_argument("--case", action="append", choices=names, metavar="NAME", help="run this case (repeatable)")
+    parser.add_argument("--quick", action="store_true", help="run smaller main cases in under two minutes")
+    parser.add_argument("--rounds", type=int, help="number of rounds")
+    parser.add_argument("--held", type=float, metavar="SECONDS", help="how long an old transaction stays open")
+    parser.add_argument("--note", default="", help="a note on the conditions of the run, for the page")
+    parser.add_argument("--json", type=pathlib.Path, default=WORKPLACE / "results.json", help="file for all results")
     parser.add_argument("--page", action="store_true", help="write the figures and the plot of docs/performance.md")
     parser.add_argument("--page-from", type=pathlib.Path, metavar="JSON", help="write them from an earlier run")
     return parser

@@ -1,4 +1,4 @@
-"""What is expected of each case."""
+"""The bars: expected results of each case."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Verdict = Literal["met", "missed", "not measured"]
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """One expectation: a figure of a contender, or its ratio to the best of some others, within a limit.
+    """A limit for a figure of a contender, or for its ratio to the best of some other contenders.
 
     Parameters
     ----------
     over:
-        The others. None: the figure itself.
+        The other contenders. If empty, the limit applies to the figure itself.
     at_least, at_most:
-        The limit; one of them.
+        The limit. Exactly one of them is set.
     worst:
-        Whether every round has to keep the limit, not only the median.
+        If true, every round must keep the limit, and not only the median.
     """
 
     case: str
@@ -38,7 +38,7 @@ class Bar:
     worst: bool = False
 
     def measured(self, run: Run) -> float | None:
-        """What came out; None if it was not measured."""
+        """Return the measured value, or ``None`` if there is none."""
         case = run.case(self.case)
         if case is None or self.contender in case.failures:
             return None
@@ -53,7 +53,7 @@ class Bar:
         return series.median
 
     def verdict(self, run: Run) -> Verdict:
-        """Whether the limit was kept."""
+        """Return whether the run kept the limit."""
         measured = self.measured(run)
         if measured is None:
             return "not measured"
@@ -63,13 +63,13 @@ class Bar:
 
     @property
     def subject(self) -> str:
-        """What is measured, in words."""
+        """The figure and the contenders as text."""
         others = f" / {' or '.join(self.over)}" if self.over else ""
         return f"{self.figure}: {self.contender}{others}"
 
     @property
     def limit(self) -> str:
-        """The limit, in words."""
+        """The limit as text."""
         return f"≥ {self.at_least:g}" if self.at_least is not None else f"≤ {self.at_most:g}"
 
 

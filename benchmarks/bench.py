@@ -1,4 +1,4 @@
-"""What a case has at hand: the server, the systems, databases to copy, and how much to measure."""
+"""The resources of a case: the server, the systems, template databases, and the amount of work."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from benchmarks.systems import System
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """How much is measured. Rates of slow systems are measured on fewer jobs: theirs do not depend on the number.
+    """The amount of work. Slow systems get fewer jobs, because their rate does not depend on the number.
 
     Parameters
     ----------
     held_seconds:
-        How long an old transaction is held open.
+        How long an old transaction stays open.
     """
 
     name: str
@@ -69,7 +69,7 @@ QUICK = Scale(
 
 
 class Bench:
-    """One run of the suite. Databases that are made once are copied for each measurement."""
+    """One run of the suite. Template databases are built once, and each measurement gets a copy."""
 
     def __init__(self, server: Server, scale: Scale) -> None:
         self.server = server
@@ -78,7 +78,7 @@ class Bench:
         self._pythons: dict[Environment, pathlib.Path] = {}
 
     def python(self, environment: Environment) -> pathlib.Path:
-        """The interpreter of an environment, which is made when it is first needed."""
+        """Return the interpreter of an environment. The first call makes the environment."""
         if environment not in self._pythons:
             self._pythons[environment] = environment.make()
         return self._pythons[environment]
@@ -89,7 +89,7 @@ class Bench:
         return Driver(python, f"{system.programs}_{program}", {"url": database.url, **asked})
 
     def template(self, name: str, build: Callable[[Database], None]) -> Database:
-        """The database of this name, which is built when it is first asked for."""
+        """Return the template database with this name. The first call builds it."""
         if name not in self._templates:
             database = self.server.create()
             build(database)
@@ -98,7 +98,7 @@ class Bench:
         return self._templates[name]
 
     def waiting_jobs(self, system: System, jobs: int, task: str = "noop") -> Database:
-        """A database in which so many jobs wait, vacuumed and analysed."""
+        """Return a vacuumed and analysed template database with this number of waiting jobs."""
 
         def build(database: Database) -> None:
             with self.drive(system, "setup", database, jobs=jobs, task=task) as driver:
@@ -108,5 +108,5 @@ class Bench:
         return self.template(f"{system.label}, {jobs} {task}", build)
 
     def versions(self) -> dict[str, str]:
-        """What was measured."""
+        """Return the versions of PostgreSQL and of this project."""
         return {"PostgreSQL": self.server.version(), "procrastinate": importlib.metadata.version("procrastinate")}

@@ -1,4 +1,4 @@
-"""A case: contenders that do the same work in turn."""
+"""Cases: several contenders do the same work in turn."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from benchmarks.results import Metrics
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """One column of a case: who does the work, and how.
+    """A system, or a variant of one, that does the work of a case.
 
     Parameters
     ----------
     run:
-        Does it once, checks that it was done, and returns the figures.
+        Function that does the work once, checks its outcome and returns the figures.
     """
 
     label: str
@@ -26,14 +26,14 @@ class Contender:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """Some work that is measured.
+    """A measurement with its contenders.
 
     Parameters
     ----------
     rounds:
-        ``"all"``, or ``"one"`` for what takes long and is compared with a fixed limit.
+        ``"all"``, or ``"one"`` for a slow case with a fixed limit.
     quick:
-        Whether ``make bench-quick`` runs it.
+        If true, ``make bench-quick`` runs the case.
     """
 
     name: str

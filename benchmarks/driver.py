@@ -1,4 +1,4 @@
-"""One driver program under way, and the talk with it."""
+"""A running driver program, and the communication with it."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ _LAST_LINES = 15
 
 
 class DriverFailed(Exception):
-    """A driver program ended, or fell silent, before it had done its work."""
+    """A driver program ended, or stopped responding, before its work was done."""
 
 
 class Driver:
-    """A program of :mod:`benchmarks.peers` in its own process; killed at the end of the block if it still runs.
+    """A program of :mod:`benchmarks.peers` in its own process. The end of the block kills it if it still runs.
 
     Parameters
     ----------
     python:
         The interpreter of the system's environment.
     program:
-        The name of its module.
+        Name of its module.
     asked:
-        What it is asked for.
+        Its request: the options as JSON values.
     """
 
     def __init__(self, python: pathlib.Path, program: str, asked: Mapping[str, Any]) -> None:
         self._program = program
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by __exit__)
-        # Without the working directory on its path: there, the procrastinate of this checkout would come first.
+        # -P keeps the working directory off the path. Otherwise the procrastinate of this checkout would come first.
         command = [str(python), "-P", "-m", f"benchmarks.peers.{program}", json.dumps(asked)]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors, text=True)
 
     @property
     def pid(self) -> int:
-        """The id of its process."""
+        """The process id."""
         return self._process.pid
 
     def expect(self, event: str, timeout: float = 180) -> dict[str, Any]:
-        """Wait for the next thing that happens, which must be this one.
+        """Wait for the next message of the program and return it. It must announce this event.
 
         Parameters
         ----------
         timeout:
-            Seconds after which the program is given up.
+            Seconds after which the program is killed.
 
         Raises
         ------
         DriverFailed
-            Something else happened, or nothing.
+            The program announced another event, or ended.
         """
         assert self._process.stdout is not None
         watchdog = threading.Timer(timeout, self._process.kill)
@@ -71,13 +71,13 @@ class Driver:
         return message
 
     def go_on(self) -> None:
-        """Give the word that it waits for."""
+        """Send the line for which the program waits."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
 
     def finish(self, timeout: float = 180) -> dict[str, Any]:
-        """Wait for its report, and for its end."""
+        """Wait for the program's report and its exit, and return the report."""
         report = self.expect("done", timeout)
         self._process.wait(timeout=60)
         return report

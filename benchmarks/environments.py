@@ -1,4 +1,4 @@
-"""A virtual environment for each system, made once."""
+"""Virtual environments, one for each system, which are reused."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import sysconfig
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORKPLACE = ROOT / ".bench"
-"""Where environments and servers are; git ignores it."""
+"""Directory of environments and servers. Git ignores it."""
 
 
 class CannotInstall(Exception):
-    """A system cannot be installed here. It is reported, and left out."""
+    """A system cannot be installed on this machine. It is reported and left out."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Environment:
-    """What a system needs to be installed.
+    """The requirements of a system.
 
     Parameters
     ----------
     requirements:
-        As pip takes them. None: this project, as it runs the suite.
+        Requirements for pip. Without any, the environment is the one that runs the suite.
     python:
-        The oldest version of Python that will do.
+        The oldest usable version of Python.
     """
 
     name: str
@@ -36,12 +36,12 @@ class Environment:
     python: tuple[int, int] = (3, 11)
 
     def make(self) -> pathlib.Path:
-        """The interpreter of the environment, which is made unless it is there.
+        """Make the environment if it does not exist, and return its interpreter.
 
         Raises
         ------
         CannotInstall
-            With the reason.
+            The installation failed. The message gives the reason.
         """
         if not self.requirements:
             return pathlib.Path(sys.executable)
@@ -60,12 +60,12 @@ class Environment:
 
 
 def find_python(at_least: tuple[int, int]) -> pathlib.Path:
-    """An interpreter of this version or a newer one: this one, or the first that is found.
+    """Return an interpreter with at least this version: the current one, or else the first one found.
 
     Raises
     ------
     CannotInstall
-        There is none.
+        No such interpreter exists.
     """
     if sys.version_info[:2] >= at_least:
         return pathlib.Path(sys.executable)
@@ -85,12 +85,12 @@ def _pyenv_versions() -> pathlib.Path:
 
 
 def _works(python: str) -> bool:
-    """pyenv puts commands on the path that only say that they are not active."""
+    """Return true if the command runs. pyenv puts inactive commands on the path, which only print an error."""
     return subprocess.run([python, "--version"], capture_output=True).returncode == 0
 
 
 def _add_suite(python: pathlib.Path) -> None:
-    """Let the environment import this suite, after all that is installed in it: its own procrastinate comes first."""
+    """Append this suite to the import path of the environment, after its own procrastinate."""
     script = "import sysconfig; print(sysconfig.get_path('purelib'))"
     packages = subprocess.run([str(python), "-c", script], check=True, capture_output=True, text=True).stdout.strip()
     assert pathlib.Path(packages) != pathlib.Path(sysconfig.get_path("purelib"))

@@ -1,4 +1,4 @@
-"""Writes what was measured into docs/performance.md, so that no figure there is typed by hand."""
+"""Writes the figures of a run into docs/performance.md, so that none is typed by hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BEGIN, _END = "<!-- figures: written by `make bench` -->", "<!-- end of figures
 
 
 def write_page(run: Run, cases: tuple[Case, ...], path: pathlib.Path = PAGE) -> None:
-    """Put the figures of a run between the markers of the page.
+    """Write the figures of a run between the markers of the page.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def write_page(run: Run, cases: tuple[Case, ...], path: pathlib.Path = PAGE) -> 
 
 
 def render(run: Run, cases: tuple[Case, ...]) -> str:
-    """The figures of a run in Markdown."""
+    """Return the figures of a run in Markdown."""
     lines = [*_conditions(run), "", *_bars(run)]
     for case in cases:
         result = run.case(case.name)

@@ -14,11 +14,11 @@ _MISSED = "#b4473c"
 
 
 def draw(run: Run, path: pathlib.Path) -> None:
-    """Write an SVG: the rates of the drains beside each other, and how far each bar was kept."""
+    """Write an SVG that compares the rates of the drains, and shows the margin of each bar."""
     import matplotlib
 
     matplotlib.use("svg")
-    # Without what would differ from one drawing of the same figures to the next.
+    # The same figures must give the same file.
     matplotlib.rcParams["svg.hashsalt"] = "procrastinate"
     from matplotlib import pyplot
 
@@ -53,7 +53,7 @@ def _draw_rates(axes: Any, case: CaseResult) -> None:
 
 
 def _kept(bar: Bar, run: Run) -> float | None:
-    """How many times better than its limit a figure is; 1 is just good enough."""
+    """Return how many times better than its limit a figure is. 1 means that it just meets the limit."""
     measured = bar.measured(run)
     if measured is None:
         return None

@@ -1,4 +1,4 @@
-"""What came out, as tables on a terminal."""
+"""Results as tables on a terminal."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _COLOURS: dict[Verdict, str] = {"met": "green", "missed": "bold red", "not measu
 
 
 def format_number(value: float) -> str:
-    """A figure with three or four digits that mean something."""
+    """Return a figure with three or four significant digits."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
 
 
 def show_case(console: Console, case: Case, result: CaseResult, seconds: float) -> None:
-    """One case: a row for each contender, medians with how far the furthest round was off."""
+    """Print a case with one row for each contender: medians, and the largest deviation of a round."""
     labels = result.contenders()
     figures = list(dict.fromkeys(figure for label in labels for figure in result.figures(label)))
     table = Table(title=f"{case.name}: {case.title} [dim]({seconds:.0f} s)[/dim]", title_justify="left")
@@ -45,7 +45,7 @@ def _cell(result: CaseResult, label: str, figure: str) -> str:
 
 
 def show_bars(console: Console, run: Run) -> None:
-    """Which bars were met."""
+    """Print which bars were met."""
     table = Table(title="Bars", title_justify="left")
     for column in ("case", "figure", "measured", "bar", ""):
         table.add_column(column, justify="right" if column == "measured" else "left")
@@ -61,7 +61,7 @@ def show_bars(console: Console, run: Run) -> None:
 
 
 def missed_bars(run: Run) -> list[Bar]:
-    """The bars that were missed; one that could not be measured counts, unless its peer is not installed."""
+    """Return the missed bars. A bar without a measurement counts as missed, unless its peer is not installed."""
     return [bar for bar in BARS if run.case(bar.case) is not None and _is_missed(bar, run)]
 
 

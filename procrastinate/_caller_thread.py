@@ -1,4 +1,4 @@
-"""The thread of a test that runs jobs itself: sync code runs there, on its connections; the event loop is elsewhere."""
+"""The thread of a test that runs jobs itself. Sync code runs in it, and the event loop runs in another thread."""
 
 from __future__ import annotations
 
@@ -21,22 +21,21 @@ Main = Callable[[], Coroutine[Any, Any, T]]
 
 
 class CallerThread(abc.ABC):
-    """Runs jobs for a caller, and sync code in the caller's own thread.
+    """Runs jobs for a caller, with sync code in the caller's own thread.
 
-    A sync task must find no running event loop in its thread, as in a worker; and the connections that it finds there
-    must be the caller's.
+    As in a worker, the thread of a sync task must not have a running event loop. Its connections must be the caller's.
     """
 
     def __init__(self) -> None:
         self._is_inline = False
 
     def run(self, main: Main[T]) -> T:
-        """Run a coroutine function that waits for nothing: its calls are made here and now, and it has no event loop.
+        """Run a coroutine function that never suspends, without an event loop. Its sync calls run inline.
 
         Raises
         ------
         RuntimeError
-            It waits for something.
+            The coroutine suspends.
         """
         was_inline, self._is_inline = self._is_inline, True
         coroutine = main()
@@ -51,7 +50,7 @@ class CallerThread(abc.ABC):
         raise RuntimeError("A sync task, or a sync function around it, has returned something that must be awaited")
 
     def drive(self, main: Main[T]) -> T:
-        """Run a coroutine function in an event loop of its own, and serve its calls meanwhile."""
+        """Run a coroutine function in a separate event loop, and serve its calls in this thread until it ends."""
         was_inline, self._is_inline = self._is_inline, False
         try:
             return self._drive(main)
@@ -59,7 +58,7 @@ class CallerThread(abc.ABC):
             self._is_inline = was_inline
 
     async def call(self, function: Callable[[], T]) -> T:
-        """Call a function in the caller's thread; in an async test, where sync code of async code runs."""
+        """Call a function in the caller's thread. In an async test, call it in a thread for sync code."""
         return function() if self._is_inline else await self._call(function)
 
     @abc.abstractmethod
@@ -69,15 +68,15 @@ class CallerThread(abc.ABC):
     async def _call(self, function: Callable[[], T]) -> T: ...
 
     def around_jobs(self) -> Sequence[WorkerMiddleware]:
-        """Middleware for each job that runs so."""
+        """Return the worker middleware for each job that runs in this way."""
         return ()
 
     def shared(self) -> AbstractContextManager[None]:
-        """Inside, async code of this thread uses this thread's connections, where these belong to a thread."""
+        """Return a context in which async code uses this thread's connections, if connections belong to a thread."""
         return contextlib.nullcontext()
 
     async def release(self) -> None:  # noqa: B027
-        """Close the connections that async code has opened and would leave open, where they belong to a thread."""
+        """Close the connections that async code has left open, if connections belong to a thread."""
 
 
 class PlainCallerThread(CallerThread):

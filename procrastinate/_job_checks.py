@@ -1,4 +1,4 @@
-"""A job becomes a row: everything that the database would refuse is refused here, by name."""
+"""Conversion of jobs to rows. Values that the database would refuse raise here, with the name of the argument."""
 
 from __future__ import annotations
 
@@ -27,29 +27,37 @@ __all__ = [
 ]
 
 _SUSPICIOUS = re.compile(r"\x00|\\u0000|\\u[dD][89a-fA-F]|NaN|Infinity|\d[eE]\+?\d")
-"""JSON text that may hold one of these, or a float with an exponent; and may not: an emoji is two halves, too."""
+"""Quick test for JSON text that needs a closer look: NUL, surrogates, NaN, infinity, or a float with an exponent.
+
+It has false positives. An emoji, for example, is escaped as two surrogates.
+"""
 
 
 def to_new_jobs_alike(
     pattern: Job, calls: Iterable[JSONDict], json_dumps: Callable[[Any], str | bytes]
 ) -> tuple[NewJob, list[str]]:
-    """The row for a pattern, and the arguments of each of its jobs; raises as :func:`to_new_job`.
+    """Return one row as a template, and the arguments of each job as JSON text.
 
     Parameters
     ----------
     calls:
-        The whole arguments of each job.
+        The complete arguments of each job.
+
+    Raises
+    ------
+    InvalidJob
+        A value cannot be stored. The message names it.
     """
     return to_new_job(pattern, json_dumps), [dump_args(pattern.task_name, call, json_dumps) for call in calls]
 
 
 def to_new_job(job: Job, json_dumps: Callable[[Any], str | bytes]) -> NewJob:
-    """The row for a job.
+    """Return the row for a job.
 
     Raises
     ------
     InvalidJob
-        A value cannot be stored; the message names it and says what to do.
+        A value cannot be stored. The message names it and suggests a fix.
     """
     check_job(job)
     return NewJob(
@@ -64,12 +72,12 @@ def to_new_job(job: Job, json_dumps: Callable[[Any], str | bytes]) -> NewJob:
 
 
 def check_job(job: Job) -> None:
-    """Refuse a job, or the pattern of jobs, that cannot be stored, but for its arguments.
+    """Refuse a job or a template that cannot be stored. The arguments are not checked.
 
     Raises
     ------
     InvalidJob
-        It names the value.
+        A value cannot be stored. The message names it.
     """
     check_name("queue", job.queue)
     check_name("task name", job.task_name)
@@ -79,10 +87,16 @@ def check_job(job: Job) -> None:
 
 
 def dump_args(task_name: str, task_kwargs: JSONDict, json_dumps: Callable[[Any], str | bytes]) -> str:
-    """A job's arguments as JSON text."""
+    """Return a job's arguments as JSON text.
+
+    Raises
+    ------
+    InvalidJob
+        An argument cannot be stored as JSON. The message names it.
+    """
     try:
         dumped = json_dumps(task_kwargs)
-        text = dumped.decode() if isinstance(dumped, bytes) else dumped  # orjson makes bytes
+        text = dumped.decode() if isinstance(dumped, bytes) else dumped  # orjson returns bytes
     except (TypeError, ValueError, RecursionError) as error:
         raise exceptions.InvalidJob(_not_json_message(task_name, task_kwargs, json_dumps, error)) from error
     if _SUSPICIOUS.search(text) or not is_encodable(text):
@@ -106,7 +120,7 @@ def _not_json_message(
 
 
 def _check_arguments(task_name: str, text: str) -> None:
-    """Look at what was written, not at what was given: ``json_dumps`` may have made it of anything."""
+    """Check the JSON text and not the original values, because a custom ``json_dumps`` can change values."""
     for name, value in json.loads(text).items():
         fault = find_fault(name) or find_fault(value)
         if fault is not None:
@@ -114,12 +128,12 @@ def _check_arguments(task_name: str, text: str) -> None:
 
 
 def dump_result(value: Any, json_dumps: Callable[[Any], str | bytes], *, task_name: str, max_size: int) -> str:
-    """What a task returned, as JSON text.
+    """Return a task's return value as JSON text.
 
     Raises
     ------
     InvalidResult
-        It cannot be kept; the message says why, and what to do.
+        The value cannot be stored. The message gives the reason and suggests a fix.
     """
     what = f"What task {task_name} returned"
     try:

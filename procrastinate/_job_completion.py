@@ -1,4 +1,4 @@
-"""A job that ends together with the transaction of its task: the effects of the task happen exactly once."""
+"""Completion of a job in the transaction of its task, so that the effects of the task happen exactly once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class JobCompletion:
-    """Whether one run of a job is recorded already, by its task's own transaction."""
+    """State of the transaction that completes one run of a job."""
 
     def __init__(self, job: Job, delete_jobs: DeleteJobCondition) -> None:
         self._job = job
@@ -23,15 +23,15 @@ class JobCompletion:
         self._is_open = False
         self.is_recorded = False
         self.result: str | None = None
-        """What is to be kept as the result of the job, as JSON text."""
+        """Result of the job as JSON text, to store with its completion."""
 
     def operation(self, *, announce: bool) -> Callable[..., None]:
-        """What is to be run as the last statements of the transaction.
+        """Return the operation that completes the job. Run it last in the transaction.
 
         Parameters
         ----------
         announce:
-            Whether somebody may wait for the job.
+            If true, notify programs that wait for the job.
         """
         assert self._job.id is not None
         assert self._job.worker_id is not None
@@ -46,12 +46,12 @@ class JobCompletion:
         return functools.partial(core.complete_job, finished=finished, worker_id=self._job.worker_id)
 
     def begin(self) -> None:
-        """One transaction completes a job. One that was rolled back may be followed by another.
+        """Record that a transaction starts. After a rollback, another one may start.
 
         Raises
         ------
         RuntimeError
-            There is one, or was one that was committed.
+            A transaction of the job is open, or was committed.
         """
         if self.is_recorded or self._is_open:
             state = "has been committed" if self.is_recorded else "is open"
@@ -61,13 +61,13 @@ class JobCompletion:
         self._is_open = True
 
     def end(self, *, committed: bool) -> None:
-        """The transaction is over."""
+        """Record that the transaction is over."""
         self._is_open = False
         self.is_recorded = committed
 
 
 class JobTransaction(Generic[T]):
-    """What ``context.transaction(...)`` gives: for ``with``, or ``async with`` where it is asynchronous."""
+    """Context manager of ``context.transaction(...)``, for ``with`` or, if it is asynchronous, ``async with``."""
 
     def __init__(
         self, transaction: AbstractContextManager[T] | AbstractAsyncContextManager[T], completion: JobCompletion

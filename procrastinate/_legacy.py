@@ -1,4 +1,4 @@
-"""Names that 3.x has left behind at the top, and what it says of itself there."""
+"""Names of 3.x at the top of the package: moved objects, and metadata of the distribution."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from procrastinate import exceptions
 
 
 class Moved:
-    """Stands where something was: whatever is done with it says where it is now."""
+    """Placeholder for a moved object. Any use of it raises ``MovedElsewhere`` with the new path."""
 
     def __init__(self, name: str, new_path: str) -> None:
         self._message = f"procrastinate.{name} is {new_path} now"
@@ -21,13 +21,13 @@ class Moved:
         self._refuse()
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):  # asked by whoever looks into the module
+        if name.startswith("__"):  # tools inspect the module in this way
             raise AttributeError(name)
         self._refuse()
 
 
 def metadata() -> dict[str, str]:
-    """Version, authors, license and URL of the installed distribution; empty where it does not say."""
+    """Return version, authors, license and URL of the installed distribution. A missing value is an empty string."""
     fields: Any = importlib.metadata.metadata("procrastinate")
     wanted = {
         "version": "Version",

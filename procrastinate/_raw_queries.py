@@ -1,4 +1,4 @@
-"""SQL of the user's own on a connector's connections: the ``execute_query`` methods of 3.x."""
+"""User SQL on a connector's connections: the ``execute_query`` methods of 3.x."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 
 def execute(connection: sa.Connection, query: str, values: Mapping[str, Any]) -> None:
-    """Execute a statement. The placeholders are ``%(name)s``, whatever the driver's are."""
+    """Execute a statement. Placeholders are ``%(name)s`` with every driver."""
     connection.execute(_statement(query, values))
 
 
@@ -31,7 +31,7 @@ def fetch_one(connection: sa.Connection, query: str, values: Mapping[str, Any]) 
     Raises
     ------
     NoResult
-        It has none.
+        The query returns no row.
     """
     row = connection.execute(_statement(query, values)).mappings().first()
     if row is None:
@@ -51,16 +51,16 @@ def _statement(query: str, values: Mapping[str, Any]) -> sa.TextClause:
     statement = sa.text(_PLACEHOLDER.sub(to_bind, query.replace(":", r"\:")))
     missing = [name for name in names if name not in values]
     if missing:
-        raise exceptions.ConnectorException(f"The query has a placeholder %({missing[0]})s, and no such argument")
-    # Without a type, the driver leaves it to PostgreSQL what a parameter is.
+        raise exceptions.ConnectorException(f"The query has a placeholder %({missing[0]})s, but no such argument")
+    # Without a type here, PostgreSQL infers the type of each parameter.
     binds = [sa.bindparam(name, values[name], type_=sa.types.NullType()) for name in dict.fromkeys(names)]
     return statement.bindparams(*binds)
 
 
 class RawQueries:
-    """Methods of a connector that execute a query as it is written, with ``%(name)s`` where the arguments go.
+    """Methods of a connector that execute a query with ``%(name)s`` placeholders.
 
-    Arguments that are dicts become JSON. Rows are dicts by the names of the columns.
+    Dict arguments become JSON. Each row is a dict from column names to values.
     """
 
     if TYPE_CHECKING:
@@ -78,28 +78,28 @@ class RawQueries:
         self.run(execute, query, self._values(arguments))
 
     def execute_query_one(self, query: str, **arguments: Any) -> Row:
-        """The first row of a query.
+        """Execute a query, and return its first row.
 
         Raises
         ------
         NoResult
-            There is none.
+            The query returns no row.
         """
         row: Row = self.run(fetch_one, query, self._values(arguments))
         return row
 
     def execute_query_all(self, query: str, **arguments: Any) -> list[Row]:
-        """The rows of a query."""
+        """Execute a query, and return its rows."""
         rows: list[Row] = self.run(fetch_all, query, self._values(arguments))
         return rows
 
     def execute_query_one_with_connection(self, connection: Any, query: str, **arguments: Any) -> Row:
-        """As :meth:`execute_query_one`, on an open connection of the user's."""
+        """Do the same as :meth:`execute_query_one`, on an open connection of the user."""
         row: Row = self.run_on(connection, fetch_one, query, self._values(arguments))
         return row
 
     def execute_query_all_with_connection(self, connection: Any, query: str, **arguments: Any) -> list[Row]:
-        """As :meth:`execute_query_all`, on an open connection of the user's."""
+        """Do the same as :meth:`execute_query_all`, on an open connection of the user."""
         rows: list[Row] = self.run_on(connection, fetch_all, query, self._values(arguments))
         return rows
 
@@ -118,11 +118,11 @@ class RawQueries:
         return rows
 
     async def execute_query_one_async_with_connection(self, connection: Any, query: str, **arguments: Any) -> Row:
-        """As :meth:`execute_query_one`, on an open connection of the user's."""
+        """Asynchronous version of :meth:`execute_query_one_with_connection`."""
         row: Row = await self.run_on_async(connection, fetch_one, query, self._values(arguments))
         return row
 
     async def execute_query_all_async_with_connection(self, connection: Any, query: str, **arguments: Any) -> list[Row]:
-        """As :meth:`execute_query_all`, on an open connection of the user's."""
+        """Asynchronous version of :meth:`execute_query_all_with_connection`."""
         rows: list[Row] = await self.run_on_async(connection, fetch_all, query, self._values(arguments))
         return rows

@@ -1,4 +1,4 @@
-"""Transactions on SQLAlchemy that are opened for a task, and end with its job."""
+"""SQLAlchemy transactions for tasks, which end together with the job."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ AsyncBind = AsyncEngine | AsyncConnection | async_sessionmaker[Any] | AsyncSessi
 def transaction_on(
     bind: Any, finish: Callable[[Any], None], finish_async: Callable[[Any], Awaitable[None]]
 ) -> AbstractContextManager[Any] | AbstractAsyncContextManager[Any]:
-    """A transaction that is committed at the end of the block, after ``finish``; an exception rolls it back.
+    """Return a context manager that begins a transaction, calls ``finish`` and commits. An exception rolls back.
 
     Parameters
     ----------
     bind:
-        What opens a connection or a session: an ``Engine`` or a ``sessionmaker``, or their asynchronous namesakes. Or a
-        connection or session that is open already, and in no transaction; its owner closes it.
+        An ``Engine`` or a ``sessionmaker``, or their asynchronous counterparts, to open a connection or a session. Or
+        an open connection or session that is not in a transaction, which its owner closes.
     finish, finish_async:
         Called with the connection or session, right before the commit.
 
     Raises
     ------
     TypeError
-        ``bind`` is something else.
+        ``bind`` has another type.
     """
     if isinstance(bind, sa.Engine | sa.Connection | sessionmaker | Session | scoped_session):
         return _sync_transaction(bind, finish)
@@ -45,7 +45,7 @@ def transaction_on(
         return _async_transaction(bind, finish_async)
     raise TypeError(
         "context.transaction(...) takes an Engine, a sessionmaker, a Session or a Connection of SQLAlchemy (or their "
-        f"asynchronous namesakes), not {type(bind).__name__}"
+        f"asynchronous counterparts), not {type(bind).__name__}"
     )
 
 
@@ -56,7 +56,7 @@ def _sync_transaction(bind: Bind, finish: Callable[[Any], None]) -> Iterator[Any
         _require_transaction(opened if session is None else session.connection())
         yield opened
         if session is not None:
-            session.flush()  # before the job's row is locked
+            session.flush()  # flush now, to keep the lock on the job's row short
         finish(opened)
 
 
@@ -98,8 +98,8 @@ def _require_free(bind: Any) -> None:
     session = bind.registry() if isinstance(bind, scoped_session | async_scoped_session) else bind
     if session.in_transaction():
         raise RuntimeError(
-            f"The {type(session).__name__} given to context.transaction() is in a transaction already (its first "
-            "statement begins one): commit it or roll it back before, or give the engine or the sessionmaker"
+            f"The {type(session).__name__} given to context.transaction() is already in a transaction (its first "
+            "statement begins one): commit or roll it back first, or give the engine or the sessionmaker"
         )
 
 

@@ -1,4 +1,4 @@
-"""Tasks that every app has."""
+"""Built-in tasks of every app."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from procrastinate.job_context import JobContext
 BUILTIN_QUEUE = "builtin"
 NAMESPACE = "builtin"
 MIN_RETENTION_HOURS = 1
-"""By default. Each role that may insert a job can have a worker run the task, with any arguments."""
+"""Default of ``App(min_retention_hours=...)``. Any role that may insert jobs can run the task with any arguments."""
 
 
 async def remove_old_jobs(
@@ -20,10 +20,10 @@ async def remove_old_jobs(
     remove_cancelled: bool | None = False,
     remove_aborted: bool | None = False,
 ) -> None:
-    """Delete jobs that ended more than ``max_hours`` hours ago: the successful ones, and the others if asked.
+    """Delete succeeded jobs that finished more than ``max_hours`` hours ago. The ``remove_`` flags add other statuses.
 
-    A job of this task keeps what is younger than ``App(min_retention_hours=...)``. A task of the program that calls
-    this function is not bound by it.
+    A job of this task never deletes jobs younger than ``App(min_retention_hours=...)``. The limit does not apply if
+    another task calls this function.
     """
     await context.app.job_manager.delete_old_jobs(
         nb_hours=max(max_hours, context.app.min_retention_hours) if _is_own_job(context) else max_hours,
@@ -39,7 +39,7 @@ def _is_own_job(context: JobContext) -> bool:
 
 
 def make_blueprint() -> Blueprint:
-    """The built-in tasks, anew for each app: an app's tasks belong to it alone."""
+    """Return a new blueprint with the built-in tasks. Apps cannot share tasks, so each app needs its own."""
     blueprint = Blueprint()
     blueprint.task(pass_context=True, queue=BUILTIN_QUEUE)(remove_old_jobs)
     return blueprint

@@ -1,4 +1,4 @@
-"""The seam: a connector runs operations of :mod:`procrastinate.core` on the connection that it supplies."""
+"""Connectors: they supply a database connection and run operations of :mod:`procrastinate.core` on it."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ Operation = Callable[Concatenate[sa.Connection, P], R]
 
 
 class Notify(Protocol):
-    """What is called for each notification that arrives."""
+    """Callback for each notification."""
 
     def __call__(self, *, channel: str, payload: str) -> Awaitable[None]: ...
 
 
 class BaseConnector(RawQueries):
-    """Answers one question: run this operation on your connection.
+    """Runs operations on database connections.
 
-    ``run`` and ``run_async`` use the connector's own connection; an operation marked
-    :func:`~procrastinate.core.operation_marks.atomic` gets a transaction, the others run in autocommit.
-    ``run_on`` and ``run_on_async`` use an open connection of the user's, and neither begin nor commit on it.
+    ``run`` and ``run_async`` use the connector's own connection. An operation marked
+    :func:`~procrastinate.core.operation_marks.atomic` gets a transaction, and other operations run in autocommit.
+    ``run_on`` and ``run_on_async`` use an open connection of the user, and neither begin nor commit a transaction.
 
     Parameters
     ----------
     json_dumps, json_loads:
-        How job arguments become JSON text and back; those of :mod:`json` by default.
+        Functions that encode job arguments as JSON text and decode it. The defaults come from :mod:`json`.
     """
 
     def __init__(
@@ -50,16 +50,16 @@ class BaseConnector(RawQueries):
         self.json_loads: Callable[[str], Any] = json_loads or json.loads
 
     def open(self, pool: Any = None) -> None:
-        """Make ready for synchronous use, optionally on an engine or pool of the user's, who closes it."""
+        """Prepare for synchronous use, optionally on an engine or pool of the user, which the user closes."""
 
     def close(self) -> None:
-        """Let go of the connections that :meth:`open` made."""
+        """Close the connections that :meth:`open` made."""
 
     async def open_async(self, pool: Any = None) -> None:
-        """Make ready for asynchronous use, optionally on an engine or pool of the user's."""
+        """Prepare for asynchronous use, optionally on an engine or pool of the user, which the user closes."""
 
     async def close_async(self) -> None:
-        """Let go of the connections that :meth:`open_async` made."""
+        """Close the connections that :meth:`open_async` made."""
 
     def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation from synchronous code.
@@ -67,14 +67,14 @@ class BaseConnector(RawQueries):
         Raises
         ------
         AppNotOpen
-            The connector was not opened.
+            The connector is not open.
         ConnectorException
-            The database refused, or cannot be reached.
+            The database refused the operation, or cannot be reached.
         """
         raise exceptions.SyncConnectorConfigurationError
 
     async def run_async(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run an operation from asynchronous code; raises as :meth:`run`."""
+        """Asynchronous version of :meth:`run`."""
         raise NotImplementedError
 
     def run_on(self, connection: Any, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -88,27 +88,28 @@ class BaseConnector(RawQueries):
         raise TypeError(f"{type(self).__name__} takes no connection=: it uses its own connection")
 
     async def run_on_async(self, connection: Any, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """As :meth:`run_on`, from asynchronous code."""
+        """Asynchronous version of :meth:`run_on`."""
         raise TypeError(f"{type(self).__name__} takes no connection=: it uses its own connection")
 
     def transaction(
         self, bind: Any, last: Callable[[], Operation[[], None]]
     ) -> AbstractContextManager[Any] | AbstractAsyncContextManager[Any]:
-        """A transaction of the user's that is committed at the end of the block.
+        """Return a context manager for a transaction of the user, which commits at the end of the block.
 
         Parameters
         ----------
         bind:
-            What opens it, as in :func:`~procrastinate._transactions.transaction_on`; ``None``: the connector's own
-            connection, where user code shares it.
+            The engine, connection, session or sessionmaker, as in
+            :func:`~procrastinate._transactions.transaction_on`. ``None`` means the connector's own connection, if user
+            code shares it.
         last:
-            Called at the end of the block: the operation to run right before the commit. Where that raises, all is
-            rolled back.
+            Called at the end of the block. It returns the operation to run right before the commit. If that operation
+            raises, the transaction is rolled back.
 
         Raises
         ------
         TypeError
-            The connector cannot use what is given.
+            The connector cannot use ``bind``.
         """
         if bind is None:
             raise TypeError(
@@ -125,12 +126,12 @@ class BaseConnector(RawQueries):
         channels: Iterable[str],
         on_listening: Callable[[], None] | None = None,
     ) -> None:
-        """Listen on these channels until cancelled, on a connection of its own.
+        """Listen on these channels until cancelled, on a separate connection.
 
         Parameters
         ----------
         on_listening:
-            Called once all channels are listened to: what was notified before was not heard.
+            Called once the connection listens on all channels. Earlier notifications are lost.
 
         Raises
         ------
@@ -140,17 +141,17 @@ class BaseConnector(RawQueries):
         raise NotImplementedError(f"{type(self).__name__} cannot listen for notifications")
 
     def get_sync_connector(self) -> BaseConnector:
-        """The connector to use from synchronous code: this one."""
+        """Return the connector for synchronous code, which is this one by default."""
         return self
 
     def get_worker_connector(self) -> BaseConnector:
-        """The connector on which a worker runs: an engine of its own, to the same database."""
+        """Return the connector for a worker, with a separate engine for the same database."""
         return self
 
 
 @functools.singledispatch
 def as_connector(value: Any) -> BaseConnector:
-    """The connector for a value given as ``connector=``. Adapters register the types that they can use."""
+    """Return the connector for a value given as ``connector=``. Adapters register the types that they support."""
     raise TypeError(
         f"connector= takes a connector, a database URL, an Engine or an AsyncEngine, not {type(value).__name__}"
     )
@@ -162,4 +163,4 @@ def _(value: BaseConnector) -> BaseConnector:
 
 
 BaseAsyncConnector = BaseConnector
-"""The name that 3.x had for connectors that serve asynchronous code: all do."""
+"""Name of the base class of asynchronous connectors in 3.x. Every connector is asynchronous now."""

@@ -1,8 +1,8 @@
-"""Cron expressions: five fields, or six with the seconds last; in UTC, or by the clocks of a time zone.
+"""Cron expressions in UTC or another time zone. They have five fields, or six where the last one is the seconds.
 
-Where clocks change, ticks are as vixie cron has them. A schedule that runs in every hour of every day is not affected:
-its ticks stay evenly apart. Of any other, a tick at a time that is left out comes once, at the moment of the change,
-and a tick at a time that occurs twice comes the first time only.
+Clock changes are handled like in vixie cron. A schedule that fires every hour of every day is not affected, and its
+ticks stay evenly spaced. For other schedules, a tick in a skipped hour fires once, at the change, and a tick in a
+repeated hour fires the first time only.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _RANDOM_FIELD = re.compile(r"\br\b", re.IGNORECASE)
 
 
 def check_cron(expression: str) -> None:
-    """Refuse what is not a cron expression, or has no ticks on which all workers agree.
+    """Check a cron expression.
 
     Raises
     ------
     ValueError
-        It quotes the expression and says what one looks like.
+        The expression is invalid, is random, so that workers would disagree about its ticks, or never fires.
     """
     if not _is_cron(expression):
         raise ValueError(
@@ -33,15 +33,15 @@ def check_cron(expression: str) -> None:
             f"as in '*/5 * * * *', or six with the seconds last"
         )
     if _RANDOM_FIELD.search(expression):
-        raise ValueError(f"cron={expression!r} is random: each worker would have ticks of its own. Write a number")
+        raise ValueError(f"cron={expression!r} is random: each worker would have different ticks. Write a number")
     try:
         next_tick(expression, time.time())
     except croniter.CroniterBadDateError:
-        raise ValueError(f"cron={expression!r} never comes: there is no such day") from None
+        raise ValueError(f"cron={expression!r} never fires: there is no such day") from None
 
 
 def _is_cron(expression: Any) -> bool:
-    """A seventh field would be the year, after which the schedule has no next tick."""
+    """Return true for a valid expression. Refuse a seventh field, the year, as such a schedule runs out of ticks."""
     return (
         isinstance(expression, str)
         and (expression.startswith("@") or len(expression.split()) in (5, 6))
@@ -50,7 +50,7 @@ def _is_cron(expression: Any) -> bool:
 
 
 def next_tick(expression: str, after: float, timezone: datetime.tzinfo = datetime.UTC) -> float:
-    """The first tick after a time; both in seconds since 1970."""
+    """Return the first tick after a time. Both are in seconds since 1970."""
     if _is_hourly(expression):
         shift = _offset(after, timezone) % _HOUR
         return _next(expression, after + shift) - shift
@@ -63,11 +63,11 @@ def next_tick(expression: str, after: float, timezone: datetime.tzinfo = datetim
 
 
 def previous_tick(expression: str, before: float, timezone: datetime.tzinfo = datetime.UTC) -> float:
-    """The last tick at or before a time; both in seconds since 1970."""
+    """Return the last tick at or before a time. Both are in seconds since 1970."""
     if _is_hourly(expression):
         shift = _offset(before, timezone) % _HOUR
         return _previous(expression, before + shift) - shift
-    # Just after clocks were set back, the last tick may be at a later hour than it is now.
+    # Just after clocks go back, the last tick may have a later wall time than now.
     wall = before + max(_offset(before, timezone), _offset(before - _DAY, timezone))
     while True:
         wall = _previous(expression, wall)
@@ -83,12 +83,12 @@ _DAY = 24 * _HOUR
 
 @functools.cache
 def _is_hourly(expression: str) -> bool:
-    """Whether hour, day, month and weekday are all left open."""
+    """Return true if hour, day, month and weekday are all ``*``."""
     fields = croniter.croniter(expression).expanded
     return all(field == ["*"] for field in fields[1:5])
 
 
-# What clocks show is written as seconds, too: those at which they show it in UTC.
+# A wall time is represented as the timestamp at which clocks in UTC show it.
 
 
 def _next(expression: str, wall: float) -> float:
@@ -105,13 +105,13 @@ def _iterator(expression: str, at: float) -> croniter.croniter:
 
 
 def _offset(at: float, timezone: datetime.tzinfo) -> int:
-    """By how many seconds the clocks of the time zone are before UTC at that time."""
+    """Return the offset of the time zone from UTC at a timestamp, in seconds. It is positive east of UTC."""
     offset = datetime.datetime.fromtimestamp(at, tz=timezone).utcoffset()
     return 0 if offset is None else int(offset.total_seconds())
 
 
 def _moment(wall: float, timezone: datetime.tzinfo) -> float:
-    """When clocks first show this time; where they never do, when they pass over it."""
+    """Return the timestamp at which clocks first show this wall time, or at which they skip it."""
     shown = datetime.datetime.fromtimestamp(wall, tz=datetime.UTC).replace(tzinfo=timezone)
     first = wall - _seconds(shown.replace(fold=0).utcoffset())
     second = wall - _seconds(shown.replace(fold=1).utcoffset())
@@ -123,7 +123,7 @@ def _seconds(offset: datetime.timedelta | None) -> int:
 
 
 def _change_between(before: float, after: float, timezone: datetime.tzinfo) -> float:
-    """The whole second at which clocks are changed, after ``before`` and not after ``after``."""
+    """Return the timestamp of the clock change after ``before`` and at or before ``after``, in whole seconds."""
     low, high = math.floor(before), math.ceil(after)
     new_offset = _offset(high, timezone)
     while high - low > 1:

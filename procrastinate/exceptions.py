@@ -1,36 +1,36 @@
-"""What can go wrong, as a tree.
+"""The exceptions of Procrastinate, as a tree.
 
 ::
 
     ProcrastinateException
-    ├── TaskNotFound                    no such task is known here
+    ├── TaskNotFound                    this app has no such task
     ├── UnboundTaskError                the task's blueprint belongs to no app
     ├── TaskAlreadyRegistered           two tasks want one name
     ├── MiddlewareKindMismatch          sync middleware for an async task, or the reverse
     ├── LoadFromPathError (ImportError) a dotted path leads nowhere
     ├── JobRetry                        raised by a retry strategy, not by users
-    ├── JobAborted                      raised by a task that stops because it was asked to
-    ├── JobNotHeld                      a job was taken from the worker whose task would commit
+    ├── JobAborted                      raised by a task that stops after an abort request
+    ├── JobNotHeld                      the worker lost the job before its task could commit
     ├── TaskExit                        sys.exit() in an asyncio task that a job had started
     ├── TaskTimeout (TimeoutError)      a run took longer than the timeout of its task
-    ├── InvalidResult (ValueError)      what a task returned cannot be kept
+    ├── InvalidResult (ValueError)      the return value of a task cannot be stored
     ├── ResultNotAvailable              the job has no return value
-    ├── WaitTimeout (TimeoutError)      the job that was waited for has not ended in time
-    ├── WorkerProcessFailed             a worker process could not start, or did not end well
-    ├── WorkerLost                      the error of a run that nobody saw the end of: recorded, and never raised
-    ├── JobNotCommitted                 the job that was waited for is in the caller's own open transaction
+    ├── WaitTimeout (TimeoutError)      the awaited job has not finished in time
+    ├── WorkerProcessFailed             a worker process could not start, or ended with an error
+    ├── WorkerLost                      recorded as the error of a run whose worker died, and never raised
+    ├── JobNotCommitted                 the awaited job is in the caller's own open transaction
     ├── AppNotOpen                      the app has no connection yet
     ├── InvalidJob (ValueError)         a job's argument, queue, lock or time cannot be stored
     ├── ConnectorException              the database refused, or cannot be reached
     │   ├── UniqueViolation
-    │   ├── NoResult                    there is no such job
-    │   ├── JobNotRetriable             the job is not in a state from which it can be retried
+    │   ├── NoResult                    the job does not exist
+    │   ├── JobNotRetriable             the job is neither failed nor running
     │   ├── SchemaNotApplied            the tables are missing, or older than this release
-    │   ├── SchemaConflict              the schema cannot be applied to what the database has
+    │   ├── SchemaConflict              the schema conflicts with objects in the database
     │   │   └── TablesOf3x              the tables are those of Procrastinate 3.x
     │   ├── UnfitSettings               a setting of the role or the database keeps workers from their work
     │   └── DatabaseUnavailable         the database cannot be reached
-    ├── AlreadyEnqueued                 a job waits under the same queueing lock
+    ├── AlreadyEnqueued                 a waiting job has the same queueing lock
     ├── MissingApp
     ├── SyncConnectorConfigurationError
     ├── CallerModuleUnknown
@@ -39,7 +39,7 @@
     ├── FunctionPathError
     └── MovedElsewhere
 
-Errors of the driver are kept in ``__cause__``.
+``__cause__`` holds the error of the database driver.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ class ProcrastinateException(Exception):
     """Unexpected Procrastinate error."""
 
     def __init__(self, message: str | None = None, *args: Any) -> None:
-        # Messages repeat names and locks of rows, and what the server says of them. Uncaught, they reach a terminal.
+        # Messages repeat names and locks from rows, and texts of the server. An uncaught one is printed to a terminal.
         text = message or " ".join((type(self).__doc__ or "").split())
         super().__init__(quoted_lines(text) if isinstance(text, str) else text, *args)
 
 
 class TaskNotFound(ProcrastinateException):
-    """No task of that name is registered in this app."""
+    """No task with this name is registered in this app."""
 
 
 class UnboundTaskError(ProcrastinateException):
@@ -70,7 +70,7 @@ class UnboundTaskError(ProcrastinateException):
 
 
 class TaskAlreadyRegistered(ProcrastinateException):
-    """A task of that name is registered already."""
+    """A task with this name is already registered."""
 
 
 class MiddlewareKindMismatch(ProcrastinateException):
@@ -82,7 +82,7 @@ class LoadFromPathError(ProcrastinateException, ImportError):
 
 
 class JobRetry(ProcrastinateException):
-    """The job should be tried again."""
+    """The job must be retried."""
 
     def __init__(self, retry_decision: RetryDecision) -> None:
         super().__init__()
@@ -90,11 +90,11 @@ class JobRetry(ProcrastinateException):
 
 
 class JobAborted(ProcrastinateException):
-    """The job stops because it was asked to."""
+    """The job stops after an abort request."""
 
 
 class JobNotHeld(ProcrastinateException):
-    """The job is no longer this worker's: what the task wrote in its transaction is rolled back."""
+    """This worker no longer holds the job: the transaction of its task is rolled back."""
 
 
 class TaskExit(ProcrastinateException):
@@ -106,7 +106,7 @@ class TaskTimeout(ProcrastinateException, TimeoutError):
 
 
 class InvalidResult(ProcrastinateException, ValueError):
-    """What the task returned cannot be kept."""
+    """The return value of the task cannot be stored."""
 
 
 class ResultNotAvailable(ProcrastinateException):
@@ -114,19 +114,19 @@ class ResultNotAvailable(ProcrastinateException):
 
 
 class WaitTimeout(ProcrastinateException, TimeoutError):
-    """The job has not ended in time."""
+    """The job has not finished in time."""
 
 
 class WorkerProcessFailed(ProcrastinateException):
-    """A worker process could not start, or did not end well."""
+    """A worker process could not start, or ended with an error."""
 
 
 class WorkerLost(ProcrastinateException):
-    """The worker that ran the job is gone. Recorded as the error of that attempt; nothing raises it."""
+    """The worker that ran the job is gone. This is recorded as the error of the attempt and never raised."""
 
 
 class JobNotCommitted(ProcrastinateException):
-    """The job was deferred or changed in a transaction that is still open: no worker can take it before its commit."""
+    """The job was deferred or changed in a transaction that is still open: no worker can claim it before the commit."""
 
 
 class AppNotOpen(ProcrastinateException):
@@ -138,7 +138,7 @@ class InvalidJob(ProcrastinateException, ValueError):
 
 
 class ConnectorException(ProcrastinateException):
-    """The database could not do what was asked."""
+    """The database refused the operation or cannot be reached."""
 
 
 class UniqueViolation(ConnectorException):
@@ -151,11 +151,11 @@ class UniqueViolation(ConnectorException):
 
 
 class NoResult(ConnectorException):
-    """There is no such row."""
+    """The row does not exist."""
 
 
 class JobNotRetriable(ConnectorException):
-    """Only a failed job, or one in progress whose worker is lost, can be retried."""
+    """Only a failed job, or a running job whose worker is lost, can be retried."""
 
 
 class SchemaNotApplied(ConnectorException):
@@ -163,7 +163,7 @@ class SchemaNotApplied(ConnectorException):
 
 
 class SchemaConflict(ConnectorException):
-    """The schema cannot be applied to what the database has."""
+    """The schema conflicts with objects in the database."""
 
 
 class UnfitSettings(ConnectorException):
@@ -181,7 +181,7 @@ class DatabaseUnavailable(ConnectorException):
 
 
 class AlreadyEnqueued(ProcrastinateException):
-    """A job is waiting under the same queueing lock."""
+    """A waiting job has the same queueing lock."""
 
 
 class MissingApp(ProcrastinateException):
@@ -193,15 +193,15 @@ class SyncConnectorConfigurationError(ProcrastinateException):
 
 
 class CallerModuleUnknown(ProcrastinateException):
-    """The module that calls cannot be determined."""
+    """The calling module cannot be determined."""
 
 
 class RunTaskError(ProcrastinateException):
-    """One or several jobs ended in failure."""
+    """One or more jobs failed."""
 
 
 class InvalidTimestamp(ProcrastinateException):
-    """The periodic job was deferred for a tick that is not valid."""
+    """The timestamp of the periodic job is not its tick."""
 
 
 class FunctionPathError(ProcrastinateException):

@@ -1,4 +1,4 @@
-"""Locks that are made from the arguments of a job."""
+"""Locks made from the arguments of a job."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from procrastinate import exceptions
 from procrastinate.types import JSONDict
 
 LockFunction: TypeAlias = Callable[[JSONDict], str | None]
-"""Makes a lock of the arguments of a job; ``None`` for a job without one."""
+"""Function that returns the lock for the arguments of a job, or ``None`` for no lock."""
 
 _READABLE = 200
 
 
 @dataclasses.dataclass(frozen=True)
 class ArgumentLock:
-    """A lock for each set of arguments. Made by :func:`by_arguments`."""
+    """A separate lock for each set of argument values, made by :func:`by_arguments`."""
 
     names: tuple[str, ...]
 
 
 Lock: TypeAlias = str | LockFunction | ArgumentLock
-"""What a task takes as ``lock`` and as ``queueing_lock``."""
+"""Types for ``lock`` and ``queueing_lock`` of a task."""
 
 
 def by_arguments(*names: str) -> ArgumentLock:
-    """A lock for each set of arguments of a task: ``@app.task(lock=by_arguments("customer_id"))``.
+    """Return a lock that depends on arguments of the job, as in ``@app.task(lock=by_arguments("customer_id"))``.
 
-    Jobs of one task with the same values have the same lock; jobs of other tasks never do.
+    Jobs of one task with the same argument values share a lock. Jobs of different tasks never share one.
 
     Parameters
     ----------
     names:
-        The arguments that count; without any, all that the job was deferred with.
+        Names of the arguments. Without names, all arguments of the job count.
     """
     return ArgumentLock(names)
 
@@ -44,17 +44,17 @@ def by_arguments(*names: str) -> ArgumentLock:
 def make_lock(
     option: str, lock: Lock | None, *, task_name: str, task_kwargs: JSONDict, json_dumps: Callable[[Any], str | bytes]
 ) -> str | None:
-    """The lock of a job with these arguments.
+    """Return the lock of a job with these arguments, or ``None`` for no lock.
 
     Parameters
     ----------
     option:
-        ``lock`` or ``queueing_lock``, for the message of an error.
+        ``lock`` or ``queueing_lock``, for error messages.
 
     Raises
     ------
     InvalidJob
-        It cannot be made of these arguments. The message names the task, and the argument that is missing.
+        The lock cannot be made from these arguments. The message names the task and a missing argument.
     """
     if lock is None or isinstance(lock, str):
         return lock
@@ -68,14 +68,14 @@ def _chosen(option: str, lock: ArgumentLock, task_name: str, task_kwargs: JSONDi
     missing = next((name for name in lock.names if name not in task_kwargs), None)
     if missing is not None:
         raise exceptions.InvalidJob(
-            f"The {option} of task {task_name} is made of its argument {missing!r}, which was not given: "
-            "defer the job with it, even where the task has a default"
+            f"The {option} of task {task_name} needs the argument {missing!r}, which was not given: "
+            "defer the job with it, even if the function has a default"
         )
     return {name: task_kwargs[name] for name in lock.names or task_kwargs}
 
 
 def _of_arguments(option: str, task_name: str, chosen: JSONDict, json_dumps: Callable[[Any], str | bytes]) -> str:
-    """Readable where it is short. The JSON is that of the row, with its keys in order."""
+    """Return the task name plus the arguments as JSON with sorted keys, or plus a hash of long JSON."""
     try:
         text = json.dumps(json.loads(json_dumps(chosen)), sort_keys=True, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:

@@ -1,4 +1,7 @@
-"""Code around each run of a task: task middleware in the task's own thread or coroutine, worker middleware outside."""
+"""Middleware around each run of a task.
+
+Task middleware runs in the task's own thread or coroutine. Worker middleware runs outside of it, on the event loop.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ WorkerMiddleware: TypeAlias = "Callable[[Callable[[], Awaitable[Any]], JobContex
 
 
 def is_async_middleware(middleware: TaskMiddleware) -> bool:
-    """Whether a middleware is for async tasks."""
+    """Return true for async middleware, which fits async tasks only."""
     return is_async_callable(middleware)
 
 
@@ -30,9 +33,9 @@ def check_task_middleware(middleware: Sequence[TaskMiddleware], *, task_name: st
     Raises
     ------
     TypeError
-        It cannot be called.
+        A middleware is not callable.
     MiddlewareKindMismatch
-        It is sync and the task is async, or the reverse.
+        A middleware is sync and the task is async, or the reverse.
     """
     check_callable(middleware, argument="task_middleware")
     for one in middleware:
@@ -44,17 +47,17 @@ def check_task_middleware(middleware: Sequence[TaskMiddleware], *, task_name: st
 
 
 def check_worker_middleware(middleware: Sequence[WorkerMiddleware]) -> None:
-    """Refuse worker middleware that cannot be awaited, as :func:`check_task_middleware` does."""
+    """Refuse worker middleware that is not async. The exceptions are those of :func:`check_task_middleware`."""
     check_callable(middleware, argument="worker_middleware")
     for one in middleware:
         if not is_async_callable(one):
             raise exceptions.MiddlewareKindMismatch(
-                f"{one!r} is sync, and worker middleware is async: it runs on the event loop, for sync tasks too"
+                f"{one!r} is sync, but worker middleware must be async: it runs on the event loop, even for sync tasks"
             )
 
 
 def check_callable(middleware: Sequence[Any], *, argument: str) -> None:
-    """Refuse what cannot be called, naming the argument."""
+    """Raise ``TypeError`` for an item that is not callable. The message names the argument."""
     for one in middleware:
         if not callable(one):
             raise TypeError(f"{argument} takes callables, not {one!r}")
@@ -66,7 +69,7 @@ def compose(
     context: JobContext | None,
     worker: Worker | None,
 ) -> Callable[[], Any]:
-    """The call of the task with the middleware around it, the first outermost."""
+    """Return a callable that runs the task inside the middleware. The first middleware is outermost."""
     call = run_task
     for one in reversed(middleware):
         call = functools.partial(one, call, context, worker)

@@ -1,4 +1,4 @@
-"""Tasks on a schedule: which there are, and which ticks are due."""
+"""Periodic tasks: the registry of schedules, and the deferrer of due ticks."""
 
 from __future__ import annotations
 
@@ -28,37 +28,37 @@ R = TypeVar("R")
 logger = get_logger(__name__)
 
 MARGIN = 0.5
-"""Seconds to sleep past a tick, so as not to wake a moment before it."""
+"""Extra seconds of sleep, so that the deferrer never wakes just before a tick."""
 DEFAULT_MAX_DELAY = 600.0
 MAX_DELAY = DEFAULT_MAX_DELAY
-"""The name that 3.x had for it."""
+"""Name of :data:`DEFAULT_MAX_DELAY` in 3.x."""
 _LONGEST_SLEEP = 60.0
-"""Seconds. A sleep is longer than it was meant to be where the machine slept meanwhile: its clock stands still."""
+"""Maximum sleep in seconds. A suspended machine stops the clock of a sleep, so a long sleep would overrun."""
 _HELD_UP_PAUSE = 2.0
-"""Seconds until a tick is tried again whose queueing lock somebody's open transaction has taken."""
+"""Seconds before the retry of a tick whose queueing lock belongs to another session's open transaction."""
 _IGNORED = ("schedule_at", "schedule_in")
 
 
 class PeriodicDefaults(TypedDict, total=False):
-    """What ``periodic_defaults`` of an app takes."""
+    """Options in ``periodic_defaults`` of an app."""
 
     max_delay: float
 
 
 def read_max_delay(*, max_delay: float = DEFAULT_MAX_DELAY) -> float:
-    """The seconds in ``periodic_defaults``, or those that count without.
+    """Return ``max_delay`` of ``periodic_defaults`` in seconds, or the default.
 
     Raises
     ------
     TypeError, ValueError
-        They are none.
+        The value is not a number of seconds.
     """
     return read_seconds("max_delay", max_delay, may_be_zero=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class PeriodicTask(Generic[P, R, Args]):
-    """A task, when it is to be deferred, and how."""
+    """A task with its schedule and the options for its jobs."""
 
     task: Task[P, R, Args]
     cron: str
@@ -70,11 +70,11 @@ class PeriodicTask(Generic[P, R, Args]):
         cron_module.check_cron(self.cron)
 
     def next_tick(self, after: float) -> float:
-        """The first tick after a time; both in seconds since 1970."""
+        """Return the first tick after a time. Both are in seconds since 1970."""
         return cron_module.next_tick(self.cron, after, self.timezone)
 
     def previous_tick(self, before: float) -> float:
-        """The last tick at or before a time; both in seconds since 1970."""
+        """Return the last tick at or before a time. Both are in seconds since 1970."""
         return cron_module.previous_tick(self.cron, before, self.timezone)
 
 
@@ -88,7 +88,7 @@ def _check_periodic_id(value: Any) -> None:
 
 
 def _check_call(task: Task[Any, Any, Any], configure_kwargs: ConfigureTaskOptions) -> None:
-    """Refuse a schedule none of whose jobs could run: ticks come with a ``timestamp``, and with what is configured."""
+    """Refuse a schedule whose jobs cannot run: they have the configured ``task_kwargs`` and ``timestamp``."""
     if not task.blueprint.check_arguments:
         return
     if not task.arguments.allows("timestamp"):
@@ -109,7 +109,7 @@ class PeriodicRegistry:
         timezone: str | datetime.tzinfo = datetime.UTC,
         **configure_kwargs: Unpack[ConfigureTaskOptions],
     ) -> Callable[[Task[P, R, Concatenate[int, Args]]], Task[P, R, Args]]:
-        """As :meth:`Blueprint.periodic <procrastinate.blueprints.Blueprint.periodic>`."""
+        """Implement :meth:`Blueprint.periodic <procrastinate.blueprints.Blueprint.periodic>`."""
         cron_module.check_cron(cron)
         check_options(configure_kwargs)
         _check_periodic_id(periodic_id)
@@ -131,12 +131,12 @@ class PeriodicRegistry:
         configure_kwargs: ConfigureTaskOptions,
         timezone: str | datetime.tzinfo = datetime.UTC,
     ) -> PeriodicTask[P, R, Concatenate[int, Args]]:
-        """Add a schedule to a task.
+        """Add a schedule to a task, and return it.
 
         Raises
         ------
         TaskAlreadyRegistered
-            The task has a schedule with that ``periodic_id`` already.
+            The task already has another schedule with this ``periodic_id``.
         """
         _check_call(task, configure_kwargs)
         key = (task.name, periodic_id)
@@ -148,11 +148,11 @@ class PeriodicRegistry:
             timezone=as_timezone(timezone),
         )
         earlier = self.periodic_tasks.get(key)
-        if earlier == periodic_task:  # the code that schedules a task has run again
+        if earlier == periodic_task:  # the same declaration ran again
             return earlier
         if earlier is not None:
             raise exceptions.TaskAlreadyRegistered(
-                f"Task {task.name!r} is periodic already: give the second schedule a periodic_id= of its own"
+                f"Task {task.name!r} is already periodic: give the second schedule another periodic_id="
             )
         logger.debug(
             "Registering periodic task %s with cron %s",
@@ -174,21 +174,21 @@ class PeriodicRegistry:
         self.periodic_tasks = {key: one for key, one in self.periodic_tasks.items() if one.task is not task}
 
     def add_from(self, other: PeriodicRegistry) -> None:
-        """Take in the schedules of another registry, under the names that its tasks have now."""
+        """Add the schedules of another registry, under the current names of its tasks."""
         for periodic_task in other.periodic_tasks.values():
             self.periodic_tasks[(periodic_task.task.name, periodic_task.periodic_id)] = periodic_task
 
 
 class PeriodicDeferrer:
-    """Defers the ticks that have come, and sleeps until the next.
+    """Defers due ticks, and sleeps until the next one.
 
     Parameters
     ----------
     max_delay:
-        When it starts, the last tick is deferred if it is not older than so many seconds. When it could not run for a
-        while, it makes up for the ticks that are not older, and for the last one in any case.
+        Maximum age of a tick in seconds. A starting deferrer defers the last tick only if it is at most this old.
+        After a pause, a deferrer catches up on missed ticks of at most this age, and always on the last one.
     job_manager:
-        What defers; that of the task's app by default.
+        The manager that defers the jobs. The default is the manager of the task's app.
     """
 
     def __init__(
@@ -204,7 +204,7 @@ class PeriodicDeferrer:
         self._held_up: set[tuple[str, str]] = set()
 
     async def worker(self) -> None:
-        """Run until cancelled; return at once where there are no periodic tasks."""
+        """Defer ticks until cancelled. Return at once if there are no periodic tasks."""
         if not self.registry.periodic_tasks:
             logger.info("No periodic task found", extra={"action": "periodic_deferrer_no_task"})
             return
@@ -214,16 +214,16 @@ class PeriodicDeferrer:
             await self.wait(min(self.get_next_tick(now), _HELD_UP_PAUSE if self._held_up else _LONGEST_SLEEP))
 
     def _manager(self) -> JobManager:
-        """Ticks come by the database's clock: those of machines differ, and are set."""
+        """Return the manager whose database clock times the ticks. Clocks of machines differ and jump."""
         some = next(iter(self.registry.periodic_tasks.values())).task
         return self.job_manager or some.configure().job_manager
 
     def get_next_tick(self, at: float) -> float:
-        """Seconds from ``at`` until the next tick of any task."""
+        """Return the seconds from ``at`` until the next tick of any task."""
         return min(one.next_tick(at) for one in self.registry.periodic_tasks.values()) - at
 
     def get_previous_tasks(self, at: float) -> Iterable[TaskAtTime]:
-        """The ticks up to ``at`` that this deferrer has not seen, oldest first within a task."""
+        """Yield the ticks up to ``at`` that this deferrer has not handled yet, oldest first within a task."""
         for key, periodic_task in self.registry.periodic_tasks.items():
             for timestamp in self.get_timestamps(periodic_task, since=self.last_defers.get(key), until=at):
                 yield periodic_task, timestamp
@@ -231,16 +231,17 @@ class PeriodicDeferrer:
     def get_timestamps(
         self, periodic_task: PeriodicTask[Any, Any, Any], since: int | None, until: float
     ) -> Iterable[int]:
-        """The ticks of a task after ``since`` and up to ``until``; with no ``since``, the last one if recent enough.
+        """Return the ticks of a task after ``since`` and up to ``until``, in seconds since 1970.
 
-        After a long pause there are no more than ``max_delay`` allows: the last one, and those not older than that.
+        Without ``since``, return only the last tick, and only if it is at most ``max_delay`` old. With ``since``,
+        leave out ticks older than ``max_delay``, except the last one.
         """
         last = periodic_task.previous_tick(until)
         if since is None:
             return self._first(periodic_task, int(last), delay=until - last)
         if last <= since:
             return []
-        # A tick at the very edge is not too old.
+        # The small margin keeps a tick that is exactly max_delay old.
         tick = periodic_task.next_tick(max(since, until - self.max_delay - 1e-3))
         ticks = []
         while tick < last:
@@ -268,16 +269,16 @@ class PeriodicDeferrer:
         return []
 
     async def defer_jobs(self, jobs_to_defer: Iterable[TaskAtTime]) -> None:
-        """Defer these ticks, each unless somebody else did.
+        """Defer these ticks, except those that another worker has deferred.
 
-        One that the database refuses is left for the next time, with those after it: the other schedules do not wait
-        for that.
+        If the database refuses a tick, this tick and the later ticks of its schedule are left for the next call. The
+        other schedules are not affected.
 
         Raises
         ------
         ConnectorException
-            The database is away, or refuses a tick for another reason than that an open transaction has taken its
-            queueing lock. What is not deferred yet can be tried again.
+            The database is unavailable, or refuses a tick. Call again to defer the remaining ticks. No exception is
+            raised if the only reason is another open transaction that has taken the queueing lock.
         """
         self._held_up.clear()
         refusal: exceptions.ConnectorException | None = None
@@ -297,7 +298,7 @@ class PeriodicDeferrer:
                     refusal = error
                 continue
             except (Exception, SystemExit, KeyboardInterrupt) as error:
-                # One task that cannot be deferred as it is must not keep the others from their ticks.
+                # One task with an error must not block the ticks of the others.
                 _log_error(periodic_task, timestamp, error)
             self.last_defers[key] = timestamp
         if refusal is not None:
@@ -327,7 +328,7 @@ class PeriodicDeferrer:
             return
         if job_id is None:
             logger.debug(
-                "Periodic task %s was deferred already",
+                "Periodic task %s was already deferred",
                 task.name,
                 extra=extra | {"action": "periodic_task_already_deferred"},
             )
@@ -341,7 +342,7 @@ class PeriodicDeferrer:
             )
 
     async def wait(self, next_tick: float) -> None:
-        """Sleep so many seconds, and a little more."""
+        """Sleep for ``next_tick`` seconds plus :data:`MARGIN`."""
         logger.debug(
             "Waiting %.1f s for the next periodic task",
             next_tick,
@@ -352,7 +353,7 @@ class PeriodicDeferrer:
 
 def _log_held_up(periodic_task: PeriodicTask[Any, Any, Any], timestamp: int) -> None:
     logger.info(
-        "Periodic task %s is deferred later: an open transaction has taken its queueing lock",
+        "Periodic task %s is postponed: an open transaction has taken its queueing lock",
         periodic_task.task.name,
         extra={
             "action": "periodic_task_held_up",

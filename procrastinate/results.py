@@ -1,4 +1,4 @@
-"""The result of a job: its status, what it returned, what went wrong, and when and where it ran."""
+"""The result of a job: status, return value, errors, times and workers."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ _WAITING = (Status.TODO, Status.DOING, Status.ABORTING)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """What is known of a job. Made by ``app.job_manager.get_result(job_id)``, as of that moment.
+    """State of a job when ``app.job_manager.get_result(job_id)`` was called.
 
     Attributes
     ----------
     job:
-        The job: its task, arguments, queue, priority and locks.
+        The job, with its task, arguments, queue, priority and locks.
     status:
-        How far it has come.
+        The status of the job.
     attempts:
-        How many times it was run, to an end of whatever kind.
+        Number of finished runs, with any outcome.
     enqueued_at:
-        When it was deferred.
+        Time of the defer, as an aware datetime.
     started_at, last_attempted_at:
-        When it started to run for the first and for the last time; ``None`` where it has not.
+        Start of the first and of the last run, or ``None`` before the first run.
     finished_at:
-        When it ended for good; ``None`` where it has not.
+        Time when the job finished, or ``None`` before that. A job that waits for a retry has not finished.
     worker_ids:
-        The workers that ran it, one an attempt, in order. Of attempts that left no error (with
-        ``store_errors=False``, or sent back by hand) only the last one's is known.
+        Ids of the workers, one for each attempt, in order. Attempts without a stored error are missing, except the
+        last one. An error is not stored with ``store_errors=False``, or if a user put the job back into the queue.
     errors:
-        The exceptions that ended attempts, in order: class, message and traceback as texts. Empty where the workers ran
-        with ``store_errors=False``.
+        The exceptions that ended attempts, in order, with class, message and traceback as strings. The tuple is empty
+        if the workers ran with ``store_errors=False``.
     has_value:
-        Whether :attr:`value` has something to give.
+        True if :attr:`value` returns a value and does not raise.
     """
 
     job: Job
@@ -64,17 +64,17 @@ class Result:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the job has ended for good, in whatever way."""
+        """True if the job has finished, with any status, and will not run again."""
         return self.status not in _WAITING
 
     @property
     def value(self) -> Any:
-        """What the task returned, as JSON gives it back.
+        """The return value of the task, decoded from JSON.
 
         Raises
         ------
         ResultNotAvailable
-            The job has not succeeded, or its task does not keep what it returns.
+            The job has not succeeded, or its task has ``store_result=False``.
         """
         if not self.has_value:
             raise exceptions.ResultNotAvailable(self._why_no_value())
@@ -83,19 +83,19 @@ class Result:
     def _why_no_value(self) -> str:
         job = f"Job {self.job_id} ({self.job.task_name})"
         if not self.is_finished:
-            return f"{job} has not ended, it is {self.status.value}: app.job_manager.wait() waits for it"
+            return f"{job} has not finished, it is {self.status.value}: app.job_manager.wait() waits for it"
         if self.status is not Status.SUCCEEDED:
             error = self.errors[-1] if self.errors else None
             reason = f": {error.exception_class}: {error.message}" if error is not None else ""
             return f"{job} has not succeeded, it is {self.status.value}{reason}"
-        return f"{job} has succeeded, and its task did not keep what it returned: declare it with store_result=True"
+        return f"{job} has succeeded, but its return value was not stored: declare the task with store_result=True"
 
 
 def to_result(stored: core.StoredResult, job: Job, json_loads: Callable[[str], Any]) -> Result:
-    """The result, of what is stored and of the job in it."""
+    """Return the result for the stored data and the job made from it."""
     starts = [event.at for event in stored.events if event.type is EventType.STARTED and event.at is not None]
     if stored.job.status is Status.TODO and stored.job.attempts == 0:
-        starts = []  # a worker has fetched it ahead, and given it back
+        starts = []  # a worker prefetched the job and released it before a run
     deferred = (event.at for event in stored.events if event.type is EventType.DEFERRED)
     has_value = stored.value is not None and stored.job.status is Status.SUCCEEDED
     return Result(

@@ -1,4 +1,4 @@
-"""A shell to look at the queue, and to retry and cancel jobs."""
+"""An interactive shell to inspect the queue, and to retry and cancel jobs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COLOURS = {"failed": "red", "aborted": "red", "doing": "blue", "succeeded": "gr
 
 
 class ShellError(exceptions.ProcrastinateException):
-    """The command of the shell cannot be carried out."""
+    """The shell command cannot be executed."""
 
 
 class ProcrastinateShell(cmd.Cmd):
@@ -32,7 +32,7 @@ class ProcrastinateShell(cmd.Cmd):
     Parameters
     ----------
     job_manager:
-        Of an app that is open.
+        The job manager of an open app.
     """
 
     intro = "Type help or ? to list the commands."
@@ -44,17 +44,17 @@ class ProcrastinateShell(cmd.Cmd):
         self._tables = is_terminal(sys.stdout)
 
     def run_one(self, line: str) -> None:
-        """Carry out one command.
+        """Execute one command.
 
         Raises
         ------
         ShellError
-            There is no such command, or its arguments are wrong.
+            The command does not exist, or its arguments are invalid.
         """
         super().onecmd(line)
 
     def onecmd(self, line: str) -> bool:
-        """Carry out one command, and go on after what goes wrong."""
+        """Execute one command. Print errors and continue."""
         try:
             return bool(super().onecmd(line))
         except (exceptions.ProcrastinateException, ValueError) as error:
@@ -62,11 +62,11 @@ class ProcrastinateShell(cmd.Cmd):
             return False
 
     def emptyline(self) -> bool:
-        """Repeat nothing."""
+        """Do nothing. The default would repeat the last command."""
         return False
 
     def default(self, line: str) -> None:
-        """Refuse a command that does not exist."""
+        """Raise ``ShellError`` for an unknown command."""
         raise ShellError(f"There is no command {line.split()[0]!r}: type help")
 
     def do_exit(self, _: str) -> bool:
@@ -101,7 +101,7 @@ class ProcrastinateShell(cmd.Cmd):
         self._print_counts(line, self._jobs.list_locks)
 
     def do_result(self, line: str) -> None:
-        """Show what a job returned, and the errors of its attempts: result ID"""
+        """Show the return value of a job and the errors of its attempts: result ID"""
         result = self._jobs.get_result(_job_id(line))
         self._print_jobs([result.job], details=False)
         if result.has_value:
@@ -112,13 +112,13 @@ class ProcrastinateShell(cmd.Cmd):
             say(indented(f"  {error.traceback.rstrip()}"))
 
     def do_retry(self, line: str) -> None:
-        """Let a failed job run again: retry ID"""
+        """Retry a failed job: retry ID"""
         job_id = _job_id(line)
         self._jobs.retry_job_by_id(job_id)
         self._print_job(job_id)
 
     def do_cancel(self, line: str) -> None:
-        """Cancel a job that waits: cancel ID"""
+        """Cancel a waiting job: cancel ID"""
         job_id = _job_id(line)
         if not self._jobs.cancel_job_by_id(job_id):
             status = self._jobs.get_job_status(job_id)

@@ -1,4 +1,4 @@
-"""Where Procrastinate 3.x had it. It is in :mod:`procrastinate`."""
+"""Former module of :class:`procrastinate.SyncPsycopgConnector` in 3.x."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ JSONDict: TypeAlias = dict[str, JSONValue]
 
 
 OnConflict: TypeAlias = Literal["raise", "skip", "replace"]
-"""What to do with a job whose queueing lock is taken."""
+"""Behaviour of a defer if a waiting job has the same queueing lock."""
 
 
 class TimeDeltaParams(TypedDict, total=False):

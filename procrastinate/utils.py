@@ -1,4 +1,4 @@
-"""Helpers that programs written for 3.x import from here; each lives elsewhere now, or in the standard library."""
+"""Helpers for programs written for 3.x. Their current home is another module or the standard library."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ T = TypeVar("T")
 
 
 def async_to_sync(awaitable: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
-    """Call a coroutine function from synchronous code, and wait for it.
+    """Call a coroutine function from synchronous code, and return its result.
 
-    With asgiref, which Django brings, if it is there: Django's connections are then those of the caller's thread.
+    If asgiref is installed, which Django requires, use it, so that Django's connections are those of this thread.
     """
 
     async def call() -> T:
@@ -45,10 +45,10 @@ def async_to_sync(awaitable: Callable[..., Awaitable[T]], *args: Any, **kwargs: 
 
 
 async def sync_to_async(func: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Call a function in a thread. Today: :func:`asyncio.to_thread`."""
+    """Call a function in a thread. New code uses :func:`asyncio.to_thread`."""
     return await asyncio.to_thread(func, *args, **kwargs)
 
 
 def datetime_from_timedelta_params(params: TimeDeltaParams) -> datetime.datetime:
-    """The time in so long."""
+    """Return the current time plus ``timedelta(**params)``."""
     return from_now("params", params)

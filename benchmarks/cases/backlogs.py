@@ -1,4 +1,4 @@
-"""The rate behind a backlog of a million jobs that are in nobody's way."""
+"""Cases for the rate behind a backlog of a million jobs that no fetch may take."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _COMMON = "'{queue}', 'backlog', '{{}}', {values} FROM generate_series({first}, 
 
 @dataclasses.dataclass(frozen=True)
 class Backlog:
-    """Jobs that wait, or have ended, and are not to be fetched.
+    """Waiting or finished jobs that no fetch may take.
 
     Parameters
     ----------
     columns, values:
-        What sets them apart, as SQL. ``number`` counts them.
+        Their distinguishing columns, as SQL. ``number`` counts the jobs.
     before, after:
         Statements before and after their insertion.
     queues:
-        The queues of the worker that has to come past them; None: all.
+        Queues of the worker that must get past these jobs. ``None`` means all.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Backlog:
     queues: tuple[str, ...] | None = None
 
     def build(self, database: Database, jobs: int) -> None:
-        """Fill a database, in steps, as the triggers would have it, and without statistics."""
+        """Fill a database in steps, with rows like those of the triggers, and without statistics."""
         with database.connect() as connection:
             _without_autovacuum(connection)
             if self.before:
@@ -83,7 +83,7 @@ ORDER BY id
 
 SCHEDULED = Backlog("scheduled", "priority, scheduled_at", "10, now() + interval '1 year'")
 OTHER_QUEUES = Backlog("other queues", "priority", "10", queue="other", queues=("default",))
-# Parked, as a promotion leaves jobs that come after a lock was taken.
+# The jobs are parked, like those that a promotion leaves behind a taken lock.
 LOCKED = Backlog(
     "busy locks",
     "lock, readiness",
@@ -115,7 +115,7 @@ SELECT least(
 
 
 def backlog_database(bench: Bench, backlog: Backlog | None) -> Database:
-    """A database with a backlog, to be copied; without any, an empty one."""
+    """Return a template database with a backlog, or an empty one without a backlog."""
     if backlog is None:
         return empty_queue(bench, OURS)
 
@@ -128,7 +128,7 @@ def backlog_database(bench: Bench, backlog: Backlog | None) -> Database:
 
 
 def add_ready_jobs(database: Database, jobs: int) -> System:
-    """Defer jobs that are ready, and return the system that counts them alone."""
+    """Defer ready jobs, and return a system whose queries count only these jobs."""
     last = database.number("SELECT coalesce(max(id), 0) FROM procrastinate_jobs")
     database.execute(_READY_JOBS.format(jobs=jobs))
     bounds = {"first": last + 1, "last": last + jobs}
@@ -142,7 +142,7 @@ class DrainBehind:
     Parameters
     ----------
     queues:
-        Of a worker without a backlog.
+        Queues of the worker if there is no backlog.
     """
 
     backlog: Backlog | None
@@ -160,7 +160,7 @@ class DrainBehind:
 
 
 def worker_options(queues: tuple[str, ...] | None) -> dict[str, Any]:
-    """Of the worker that comes past a backlog."""
+    """Return the queues of the worker that drains behind a backlog."""
     return {"concurrency": 100, **({"queues": list(queues)} if queues else {})}
 
 

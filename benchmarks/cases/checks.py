@@ -1,4 +1,4 @@
-"""Small things that several cases need."""
+"""Helpers of several cases."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from benchmarks.systems import System
 
 
 def percentile(values: Sequence[float], part: float) -> float:
-    """The smallest value that so large a part of all does not exceed."""
+    """Return the smallest value that this fraction of all values does not exceed."""
     ordered = sorted(values)
     return ordered[max(math.ceil(part * len(ordered)), 1) - 1]
 
 
 def empty_queue(bench: Bench, system: System) -> Database:
-    """A database with the schema of a system, and no job."""
+    """Return a template database with the schema of a system and without jobs."""
     return bench.waiting_jobs(system, 0)
 
 
 def check_rows(database: Database, expected: int, status: str = "todo") -> None:
-    """Check that so many jobs wait, or have come to another status, each with the event of its deferring."""
+    """Check that this number of jobs has a status, ``todo`` by default, and that each has a ``deferred`` event."""
     jobs = database.number("SELECT count(*) FROM procrastinate_jobs WHERE status = %s", status)
     events = database.number("SELECT count(DISTINCT job_id) FROM procrastinate_events WHERE type = 'deferred'")
     if jobs != expected or events != expected:
@@ -32,7 +32,7 @@ def check_rows(database: Database, expected: int, status: str = "todo") -> None:
 
 
 def run_program(bench: Bench, system: System, program: str, database: Database, **asked: Any) -> dict[str, Any]:
-    """Run a driver program that needs one word to begin, and return its report."""
+    """Run a driver program that waits for one line before it begins, and return its report."""
     with bench.drive(system, program, database, **asked) as driver:
         driver.expect("ready")
         bench.server.checkpoint()

@@ -1,4 +1,4 @@
-"""Defers: one job at a time, and many a call."""
+"""Cases for defers, with one job or many jobs per call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.systems import FORMER, OURS, System
 
 @dataclasses.dataclass(frozen=True)
 class SingleDefers:
-    """One job a call, beside the bare INSERT, in alternate blocks."""
+    """Defers of one job per call, compared with the bare INSERT in alternate blocks."""
 
     system: System
     program: str
@@ -34,7 +34,7 @@ class SingleDefers:
 
 @dataclasses.dataclass(frozen=True)
 class BatchDefers:
-    """Many jobs a call."""
+    """Defers of many jobs per call."""
 
     system: System
     jobs: Callable[[Scale], int]

@@ -1,4 +1,4 @@
-"""Drains: so many jobs wait, and a worker runs them all."""
+"""Cases for drains, in which a worker runs a given number of waiting jobs."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Drain:
     Parameters
     ----------
     jobs:
-        How many, at a scale.
+        Function from the scale to the number of jobs.
     asked:
-        What its program is asked for beside.
+        Further options for its program.
     """
 
     system: System
@@ -36,7 +36,7 @@ class Drain:
     asked: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __call__(self, bench: Bench) -> Metrics:
-        """Drain a copy of a database that was filled once."""
+        """Drain a copy of the template database."""
         jobs = self.jobs(bench.scale)
         template = bench.waiting_jobs(self.system, jobs, self.task)
         with bench.server.copy(template) as database:
@@ -44,7 +44,7 @@ class Drain:
 
 
 def drain(bench: Bench, system: System, database: Database, jobs: int, **asked: Any) -> dict[str, float]:
-    """Run the jobs that wait in a database, and check that each ran once and was recorded.
+    """Run the waiting jobs in a database, and check that each ran once and was recorded.
 
     The time runs from the start of the worker until all jobs are recorded.
     """
@@ -68,7 +68,7 @@ def drain(bench: Bench, system: System, database: Database, jobs: int, **asked: 
 
 
 def wait_until_recorded(system: System, database: Database, limit: int = 0) -> tuple[float, int]:
-    """When all jobs but ``limit`` were recorded as done, and how often it was asked for."""
+    """Return when all jobs except ``limit`` were recorded as done, and the number of queries for this."""
     deadline = time.time() + _RECORDING_TIMEOUT
     with database.connect() as connection:
         for looks in range(1, 1_000_000):
@@ -83,7 +83,7 @@ def wait_until_recorded(system: System, database: Database, limit: int = 0) -> t
 
 
 def check_effects(driver: Driver, jobs: int) -> None:
-    """Let a driver end, and check that every job had its effect, and had it once."""
+    """Let a driver end, and check that every job had its effect exactly once."""
     driver.go_on()
     report = driver.finish()
     if report["ran"] != jobs or report["doubled"]:
@@ -91,7 +91,7 @@ def check_effects(driver: Driver, jobs: int) -> None:
 
 
 def check_recorded(system: System, database: Database, jobs: int) -> None:
-    """Check that so many jobs are recorded as done."""
+    """Check that this number of jobs is recorded as done."""
     recorded = database.number(system.succeeded)
     if recorded != jobs:
         raise CheckFailed(f"{system.label}: {jobs} jobs ran, {recorded} are recorded as done, with their history")

@@ -1,4 +1,4 @@
-"""The rate while somebody keeps a transaction open, so that vacuum cannot clean."""
+"""Cases for the rate while another session keeps a transaction open, so that vacuum cannot clean."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from benchmarks.results import Metrics
 from benchmarks.server import Database
 
 _JOBS_PER_SECOND = 5_000
-"""Jobs that are churned for each second of the option ``--held``: the rows that they leave dead are what hurts."""
+"""Number of jobs to run for each second of the option ``--held``. Their dead rows slow down the fetches."""
 
 
 @contextmanager
 def open_transaction(database: Database) -> Iterator[None]:
-    """Hold a snapshot and a transaction id, for the block."""
+    """Hold a snapshot and a transaction id inside the block."""
     with database.connect() as connection:
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         connection.execute("SELECT pg_current_xact_id()")
@@ -31,7 +31,7 @@ def open_transaction(database: Database) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class DrainWhileHeld:
-    """A long drain behind an open transaction: its rate at the end, when the most dead rows are in the way."""
+    """A long drain behind an open transaction. The figure is the rate at the end, with the most dead rows."""
 
     backlog: Backlog | None
     held: bool = True
@@ -63,7 +63,7 @@ def _nothing() -> Iterator[None]:
 
 
 def _last_rate(marks: list[float], jobs: int) -> float:
-    """The rate of the last jobs, by their effects."""
+    """Return the rate of the last jobs, by the times of their effects."""
     steps = min(jobs // MARK, len(marks) - 1)
     return steps * MARK / (marks[-1] - marks[-1 - steps])
 

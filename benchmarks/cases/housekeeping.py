@@ -1,4 +1,4 @@
-"""What a worker needs beside its jobs: time to start and stop, memory, connections, and old jobs out of the way."""
+"""Cases for the costs of a worker apart from its jobs: start and stop, memory, connections, and old jobs."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Sampler:
 
 
 def start_and_stop(bench: Bench) -> Metrics:
-    """A worker starts, runs one job and stops, in a database full of finished jobs."""
+    """Time to start and to stop a worker that runs one job, in a database full of finished jobs."""
     with bench.server.copy(backlog_database(bench, FINISHED)) as database:
         system = add_ready_jobs(database, 1)
         with bench.drive(system, "start_stop", database, jobs=1) as driver:
@@ -69,7 +69,7 @@ def start_and_stop(bench: Bench) -> Metrics:
 
 
 def delete_old_jobs(bench: Bench) -> Metrics:
-    """All old finished jobs are deleted, while other jobs are deferred and run."""
+    """Deletion of all old finished jobs, while other jobs are deferred and run."""
     with bench.server.copy(backlog_database(bench, FINISHED)) as database:
         database.execute("ANALYZE")
         with bench.drive(OURS, "retention", database) as driver:
@@ -89,7 +89,7 @@ def delete_old_jobs(bench: Bench) -> Metrics:
 
 
 def memory(bench: Bench) -> Metrics:
-    """The memory of a worker early and late in a long drain."""
+    """Memory of a worker early and late in a long drain."""
     import psutil
 
     jobs = bench.scale.memory_jobs
@@ -112,7 +112,7 @@ def memory(bench: Bench) -> Metrics:
 
 @dataclasses.dataclass(frozen=True)
 class Connections:
-    """The most connections of a worker at work."""
+    """Maximum number of connections of a busy worker."""
 
     task: str
 

@@ -1,4 +1,4 @@
-"""How soon an idle worker starts a job: one that is deferred, one that falls due, one whose lock is freed."""
+"""Cases for the latency of an idle worker: a deferred job, a job that falls due, and a job whose lock is freed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DUE_WITHIN = 4.0
 
 
 def measure_delays(bench: Bench, system: System, database: Database, jobs: int, **asked: Any) -> list[float]:
-    """Milliseconds from the moment from which each of some jobs should start to its start."""
+    """Return the milliseconds from the moment when each job should start to its actual start."""
     with bench.drive(system, "serve", database, options={"concurrency": 10}) as worker:
         worker.expect("ready")
         trickled = run_program(bench, system, "trickle", database, jobs=jobs, **asked)
@@ -31,7 +31,7 @@ def measure_delays(bench: Bench, system: System, database: Database, jobs: int, 
 
 @dataclasses.dataclass(frozen=True)
 class Pickup:
-    """From the commit of a job to its start."""
+    """Latency from the commit of a job to its start."""
 
     system: System
 
@@ -42,7 +42,7 @@ class Pickup:
 
 
 def due_jobs(bench: Bench) -> Metrics:
-    """From the time at which a job falls due to its start."""
+    """Latency from the scheduled time of a job to its start."""
     with bench.server.copy(empty_queue(bench, OURS)) as database:
         delays = measure_delays(bench, OURS, database, bench.scale.due_jobs, due_in=_DUE_WITHIN)
     return {"p50 ms": percentile(delays, 0.5), "p99 ms": percentile(delays, 0.99), "earliest ms": min(delays)}
@@ -50,7 +50,7 @@ def due_jobs(bench: Bench) -> Metrics:
 
 @dataclasses.dataclass(frozen=True)
 class Gaps:
-    """What a worker that polls once a minute makes of a lock that is freed, or of a retry that comes due."""
+    """Latency of a worker that polls once a minute, after a lock is freed or a retry falls due."""
 
     task: str
     report: str

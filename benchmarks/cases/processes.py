@@ -15,7 +15,7 @@ from benchmarks.systems import OURS
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """So many workers run the jobs that wait."""
+    """A number of workers that run the waiting jobs together."""
 
     workers: int
 

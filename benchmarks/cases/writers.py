@@ -1,4 +1,4 @@
-"""Concurrent writers, one job a transaction: while workers have enough to do, while one waits, and without NOTIFY."""
+"""Concurrent writers with one job per transaction: with a busy worker, with an idle worker, and without NOTIFY."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ $do$
 
 @dataclasses.dataclass(frozen=True)
 class Writers:
-    """Sixteen processes that defer at the same time, while somebody listens.
+    """Sixteen processes that defer at the same time, while a listener is connected.
 
     Parameters
     ----------
     is_busy:
-        Whether there is a worker that has enough to do, and needs no notification.
+        If true, a worker is busy and needs no notification.
     notify:
-        Whether there is any NOTIFY at all.
+        If false, no NOTIFY is sent.
     """
 
     system: System

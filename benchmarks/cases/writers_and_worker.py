@@ -1,4 +1,4 @@
-"""Concurrent writers, one job a transaction, beside a worker that runs what they write."""
+"""Concurrent writers with one job per transaction, and a worker that runs their jobs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND state = 'idle' AND 
 class WritersAndWorker:
     """Sixteen processes that defer at the same time, and one that runs their jobs.
 
-    It is the worker of the drains. What the writers warmed up with has been run when they begin.
+    The worker is that of the drains. It has run the warm-up jobs when the measurement begins.
     """
 
     system: System
@@ -37,7 +37,7 @@ class WritersAndWorker:
         with bench.server.copy(empty_queue(bench, self.system)) as database:
             with bench.drive(self.system, "writers", database, **asked) as writers:
                 writers.expect("ready")
-                # With the statistics of an empty table, a fetch of 3.10.0 took up to 300 ms until autovacuum came by.
+                # With the statistics of an empty table, a fetch of 3.10.0 took up to 300 ms until autovacuum ran.
                 database.execute("ANALYZE")
                 with bench.drive(self.system, "drain", database, jobs=rows, options=options) as worker:
                     worker.expect("ready")
@@ -70,7 +70,7 @@ def _wait_until_listening(server: Server, database: Database) -> None:
 WRITERS_AND_WORKER = (
     Case(
         "writers_and_worker",
-        "16 concurrent writers, one job a transaction, beside a worker that runs what they write, concurrency 100",
+        "16 concurrent writers, one job per transaction, and a worker that runs their jobs, concurrency 100",
         (
             Contender(OURS.label, WritersAndWorker(OURS)),
             Contender(FORMER.label, WritersAndWorker(FORMER)),

@@ -1,5 +1,5 @@
-"""Programs that drive one system each, at its best.
+"""Driver programs, each of which runs one system with its best settings.
 
-Each runs in the virtual environment of its system, so it imports that system, the standard library, and
-:mod:`benchmarks.peers.driving`, and nothing else of this suite.
+A program runs in the virtual environment of its system. It imports only that system, the standard library and
+:mod:`benchmarks.peers.driving`.
 """

@@ -1,4 +1,4 @@
-"""Runs all jobs that wait, with Awa: its worker is under way when its queue is resumed, which is when time starts."""
+"""Runs all waiting jobs with Awa. Its worker already runs when the queue resumes and the clock starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the two programs that drive Awa share."""
+"""Common parts of the programs for Awa."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ class Noop:
 
 
 def make_client(url: str) -> awa.AsyncClient:
-    """A client. Awa wants the name of a host, and then takes the directory of the socket."""
+    """Return a client. Awa requires a host name, and then uses the directory of the socket."""
     return awa.AsyncClient(url.replace("@/", "@localhost/"))

@@ -1,6 +1,6 @@
-"""Makes Awa's schema, and enqueues jobs to be drained.
+"""Makes Awa's schema, and enqueues jobs for a drain.
 
-A worker has to start once, or the jobs would go where its newest storage does not look.
+A worker must start once first. Otherwise the jobs go where its newest storage does not look.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What every driver program does: read its request, say what it has come to, wait for the word to go on.
+"""Common parts of the driver programs: read the request, report events, and wait for the suite.
 
-The suite talks to a driver in lines: one JSON object for each thing that happened on its standard output, one empty
-line on its standard input for each word to go on. Times are of the system's clock, which all processes share.
+The protocol has lines. A driver writes one JSON object per event to its standard output. The suite sends an empty line
+to its standard input to let it continue. Times come from the system's clock, which all processes share.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ from typing import Any, TextIO
 
 @functools.cache
 def _channel() -> TextIO:
-    """Standard output for the suite alone: what a library prints goes where errors go."""
+    """Reserve standard output for the suite, and send other output of libraries to standard error."""
     channel = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return channel
 
 
 def request() -> dict[str, Any]:
-    """What the suite asks for."""
+    """Return the request of the suite."""
     _channel()
     asked: dict[str, Any] = json.loads(sys.argv[1])
     return asked
 
 
 def say(event: str, **values: Any) -> None:
-    """Tell the suite that something has happened."""
+    """Report an event to the suite."""
     _channel().write(json.dumps({"event": event, **values}) + "\n")
     _channel().flush()
 
 
 def wait_for_word() -> None:
-    """Block until the suite says to go on."""
+    """Block until the suite sends a line."""
     if not sys.stdin.readline():
         raise SystemExit("the suite has gone")
 
 
 async def wait_for_word_async() -> None:
-    """As :func:`wait_for_word`, while the event loop goes on."""
+    """Asynchronous version of :func:`wait_for_word`."""
     await asyncio.to_thread(wait_for_word)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a driver on uvloop where it is installed, as all its peers are."""
+    """Run a driver on uvloop if it is installed, like all drivers."""
     try:
         import uvloop
     except ImportError:
@@ -61,16 +61,16 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 
 MARK = 1000
-"""After so many effects each, the time is noted."""
+"""Number of effects between two recorded times."""
 
 
 class Effects:
-    """What the jobs did: each has a number, and counts its runs.
+    """Effects of the jobs: the number of runs of each.
 
     Parameters
     ----------
     jobs:
-        How many there are, numbered from zero.
+        Number of jobs. They are numbered from zero.
     """
 
     def __init__(self, jobs: int) -> None:
@@ -81,7 +81,7 @@ class Effects:
         self._all_ran = threading.Event()
 
     def add(self, number: int) -> None:
-        """A job runs."""
+        """Record a run of the job with this number."""
         if not self.runs[number]:
             self.left -= 1
         self.runs[number] += 1
@@ -92,16 +92,16 @@ class Effects:
             self._all_ran.set()
 
     async def wait(self) -> None:
-        """Until every job has run."""
+        """Wait until every job has run."""
         await asyncio.to_thread(self._all_ran.wait)
 
     def summary(self) -> dict[str, int]:
-        """How many jobs ran, and how many of them more than once."""
+        """Return the number of jobs that ran, and of jobs that ran more than once."""
         return {"ran": len(self.runs) - self.left, "doubled": sum(count > 1 for count in self.runs)}
 
 
 def say_ran(effects: Effects, started_at: float, processor_before: float) -> None:
-    """Tell that all jobs have run, and what it took.
+    """Report that all jobs have run, with the times and the processor seconds.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def say_ran(effects: Effects, started_at: float, processor_before: float) -> Non
 
 
 async def drain(effects: Effects, started_at: float) -> None:
-    """Wait for all effects, tell, and wait until the suite has seen them recorded."""
+    """Wait for all effects, report them, and wait until the suite has seen all outcomes recorded."""
     processor_before = time.process_time()
     await effects.wait()
     say_ran(effects, started_at, processor_before)

@@ -1,4 +1,4 @@
-"""Runs all jobs that wait, with Oban for Python."""
+"""Runs all waiting jobs with Oban for Python."""
 
 from __future__ import annotations
 

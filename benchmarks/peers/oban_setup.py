@@ -1,4 +1,4 @@
-"""Makes Oban's schema, and enqueues jobs to be drained."""
+"""Makes Oban's schema, and enqueues jobs for a drain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs all jobs that wait, with PGQueuer on asyncpg: its fastest driver, with the batch that is asked for."""
+"""Runs all waiting jobs with PGQueuer on asyncpg, its fastest driver, with the requested batch size."""
 
 from __future__ import annotations
 

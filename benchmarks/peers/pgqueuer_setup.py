@@ -1,4 +1,4 @@
-"""Makes PGQueuer's schema, and enqueues jobs to be drained."""
+"""Makes PGQueuer's schema, and enqueues jobs for a drain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Defers many jobs a call."""
+"""Defers many jobs per call."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Defers one job at a time, standalone, beside the bare INSERT of the same row through the same driver.
+"""Defers one job at a time without Django, compared with the bare INSERT of the same row through the same driver.
 
-Blocks of the two alternate, so that what disturbs one disturbs the other.
+Blocks of the two alternate, so that a disturbance affects both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BLOCK = 50
 
 
 async def time_blocks(jobs: int, *actions: Callable[[int], Awaitable[Any]]) -> list[float]:
-    """Seconds that each of some asynchronous actions took for all jobs."""
+    """Return the total seconds of each asynchronous action."""
     seconds = [0.0] * len(actions)
     for first in range(0, jobs, _BLOCK):
         for index, action in enumerate(actions):
@@ -31,7 +31,7 @@ async def time_blocks(jobs: int, *actions: Callable[[int], Awaitable[Any]]) -> l
 
 
 def time_blocks_sync(jobs: int, *actions: Callable[[int], Any]) -> list[float]:
-    """As :func:`time_blocks`, for synchronous actions."""
+    """Do the same as :func:`time_blocks` for synchronous actions."""
     seconds = [0.0] * len(actions)
     for first in range(0, jobs, _BLOCK):
         for index, action in enumerate(actions):
@@ -84,7 +84,7 @@ async def main() -> None:
 
 
 def main_sync() -> None:
-    """As :func:`main`, without an event loop."""
+    """Do the same as :func:`main`, without an event loop."""
     asked = driving.request()
     app = make_sync_app(asked["url"])
     add_noop_tasks(app, driving.Effects(0))

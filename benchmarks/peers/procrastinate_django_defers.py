@@ -1,4 +1,4 @@
-"""Defers one job at a time in a Django project, beside the bare INSERT of the same row on the same connection."""
+"""Defers one job at a time in a Django project, compared with the bare INSERT of the same row on one connection."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from procrastinate.contrib.django import app  # noqa: E402
 
 
 def noop(number: int) -> None:
-    """A task like that of the other drivers."""
+    """Do nothing, like the task of the other drivers."""
 
 
 task = app.task(name="noop")(noop)
@@ -50,7 +50,7 @@ def insert() -> None:
 
 
 def time_block(action: Callable[[], Any]) -> float:
-    """Seconds for a block of calls; inside a transaction, without its beginning and its end."""
+    """Return the seconds for a block of calls. In a transaction, leave out its begin and its commit."""
     surroundings = transaction.atomic() if asked["kind"] == "atomic" else contextlib.nullcontext()
     with surroundings:
         connection.ensure_connection()

@@ -1,4 +1,4 @@
-"""Runs all jobs that wait, with a worker."""
+"""Runs all waiting jobs with a worker."""
 
 from __future__ import annotations
 

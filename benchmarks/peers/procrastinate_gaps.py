@@ -1,6 +1,6 @@
-"""What passes between the end of a job that holds a lock and the start of the next; and from a retry's time to it.
+"""Measures the gap between two jobs with one lock, and between the scheduled time of a retry and its start.
 
-The worker polls once a minute only: whatever starts sooner was told.
+The worker polls only once a minute, so that any earlier start comes from a notification.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _RETRY_WAIT = 1
 
 
 def add_tasks(app: App, spans: list[tuple[float, float]], retries: dict[int, list[float]]) -> None:
-    """A task under a lock, and one that succeeds at its second attempt."""
+    """Add a task with a lock, and a task that succeeds at its second attempt."""
 
     async def locked(number: int) -> None:
         began = time.time()

@@ -1,4 +1,4 @@
-"""The app that this project and Procrastinate 3.x are driven with: their programs are the same."""
+"""The app of the programs for this project and Procrastinate 3.x, which share their code."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from procrastinate import App, PsycopgConnector, SyncPsycopgConnector
 
 WORKER_OPTIONS: dict[str, Any] = {"install_signal_handlers": False}
 BARE_INSERT = "INSERT INTO procrastinate_jobs (queue_name, task_name, args) VALUES (%s, %s, %s::jsonb) RETURNING id"
-"""What a defer cannot do without."""
+"""The minimum that a defer must execute."""
 BARE_ROW = ("default", "noop", '{"number": 1}')
 
 
 def make_app(url: str) -> App:
-    """An app without tasks."""
+    """Return an app without tasks."""
     return App(connector=PsycopgConnector(conninfo=url, min_size=2, max_size=25))
 
 
 def make_sync_app(url: str) -> App:
-    """As :func:`make_app`, for a program without an event loop."""
+    """Do the same as :func:`make_app` for a program without an event loop."""
     return App(connector=SyncPsycopgConnector(conninfo=url))
 
 
 def add_noop_tasks(app: App, effects: Effects) -> None:
-    """The tasks that a drain runs: they do nothing but count."""
+    """Add the tasks of a drain, which only count their runs."""
 
     async def run(number: int) -> None:
         effects.add(number)
@@ -38,7 +38,7 @@ def add_noop_tasks(app: App, effects: Effects) -> None:
 
 
 def add_timed_task(app: App, starts: list[tuple[int, float]]) -> None:
-    """The task that tells when it started."""
+    """Add the task that reports its start time."""
 
     async def run(number: int) -> None:
         starts.append((number, time.time()))

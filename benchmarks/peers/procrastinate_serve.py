@@ -1,4 +1,4 @@
-"""A worker that tells when each job of the timed task started."""
+"""Runs a worker that reports when each job of the timed task started."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes the schema, and defers jobs to be drained."""
+"""Makes the schema, and defers jobs for a drain."""
 
 from __future__ import annotations
 

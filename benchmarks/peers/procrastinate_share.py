@@ -1,4 +1,4 @@
-"""One of several workers on one queue: tells at its end which jobs it ran."""
+"""Runs one of several workers on one queue. At its end it reports which jobs it ran."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a worker takes from its start to its first job, and from the request to stop to its end."""
+"""Measures the time of a worker from its start to its first job, and from the stop request to its end."""
 
 from __future__ import annotations
 

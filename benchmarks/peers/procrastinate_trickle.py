@@ -1,4 +1,4 @@
-"""Defers a timed job every now and then, and tells when each was committed, or when it falls due."""
+"""Defers a timed job at intervals, and reports when each was committed, or when it falls due."""
 
 from __future__ import annotations
 

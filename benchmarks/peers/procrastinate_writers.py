@@ -1,6 +1,6 @@
-"""Defers from several processes at once, one job a transaction.
+"""Defers from several processes at once, with one job per transaction.
 
-Each job has a number of its own. Those that warm the writers up have been deferred when the program is ready.
+Each job has a unique number. The warm-up jobs are deferred before the program reports that it is ready.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from benchmarks.peers.procrastinate_queue import add_noop_tasks, make_sync_app
 
 
 def write(url: str, numbers: range, warm_up: int, together: Barrier, spans: SimpleQueue[tuple[float, float]]) -> None:
-    """One writer: it connects, warms up, waits for the others and for the word, and defers."""
+    """Run one writer: connect, warm up, wait for the other writers and the suite, and defer."""
     app = make_sync_app(url)
     add_noop_tasks(app, driving.Effects(0))
     task = app.tasks["noop"]

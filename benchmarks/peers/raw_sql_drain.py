@@ -1,4 +1,4 @@
-"""The ceiling: fetch and finish a hundred jobs a statement, with history, fenced, and nothing else."""
+"""The upper bound: fetches and finishes a hundred jobs per statement, fenced and with history, and nothing else."""
 
 from __future__ import annotations
 

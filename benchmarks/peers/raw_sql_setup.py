@@ -1,4 +1,4 @@
-"""Makes the tables of the ceiling: a queue with its history, in plain SQL, with the one index that it needs."""
+"""Makes the tables of the upper bound: a queue with history in plain SQL, with its one necessary index."""
 
 from __future__ import annotations
 

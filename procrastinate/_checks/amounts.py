@@ -1,4 +1,4 @@
-"""Numbers that users give: seconds and counts. They are checked where they are written, by the argument's name."""
+"""Checks for numbers in options: seconds and counts. Error messages name the argument."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import operator
 from typing import Any
 
 LONGEST = 3_155_760_000.0
-"""A hundred years, in seconds. Infinity counts as this: it fits into every clock, event loop and SQL interval."""
+"""A hundred years in seconds, which replace infinity. They fit into every clock, event loop and SQL interval."""
 
 
 def read_seconds(name: str, value: Any, *, may_be_zero: bool = False) -> float:
-    """The number of seconds that was given, at most :data:`LONGEST`.
+    """Return a number of seconds as a float, at most :data:`LONGEST`.
 
     Parameters
     ----------
     name:
-        The argument, for the message.
+        Name of the argument, for error messages.
     value:
-        Any real number: an int, a float, a Decimal, one of numpy's.
+        Any real number: an int, a float, a ``Decimal`` or a numpy number.
     may_be_zero:
-        Whether 0 is allowed.
+        If true, 0 is valid.
 
     Raises
     ------
     TypeError
-        It is no number: a text, a timedelta, True.
+        The value is not a number: a string, a timedelta, a bool.
     ValueError
-        It is too small, or NaN.
+        The value is too small, or NaN.
     """
     if isinstance(value, bool) or not isinstance(value, (numbers.Real, decimal.Decimal)):
         hint = ": write .total_seconds()" if isinstance(value, datetime.timedelta) else ""
@@ -43,17 +43,17 @@ def read_seconds(name: str, value: Any, *, may_be_zero: bool = False) -> float:
 
 
 def read_optional_seconds(name: str, value: Any, *, may_be_zero: bool = False) -> float | None:
-    """As :func:`read_seconds`; ``None`` is no bound, and passes."""
+    """Do the same as :func:`read_seconds`. ``None`` means no bound and is returned unchanged."""
     return None if value is None else read_seconds(name, value, may_be_zero=may_be_zero)
 
 
 def read_finite(name: str, value: Any) -> int | float:
-    """The number that was given, if it is finite. Whole numbers stay whole.
+    """Return a finite number as an int or a float.
 
     Raises
     ------
     TypeError, ValueError
-        It is no number, or no finite one.
+        The value is not a number, or is not finite.
     """
     if isinstance(value, bool) or not isinstance(value, (numbers.Real, decimal.Decimal)):
         hint = ": write .total_seconds()" if isinstance(value, datetime.timedelta) else ""
@@ -66,17 +66,19 @@ def read_finite(name: str, value: Any) -> int | float:
 
 
 def read_count(name: str, value: Any, *, at_least: int, of: str = "") -> int:
-    """The whole number that was given: an int, or one of numpy's.
+    """Return a whole number as an int. Integers of numpy are valid, too.
 
     Parameters
     ----------
+    at_least:
+        The smallest valid number.
     of:
-        What is counted, for the message: "retries".
+        The unit for error messages, such as "retries".
 
     Raises
     ------
     TypeError, ValueError
-        It is no whole number (True is none), or too small.
+        The value is not a whole number (a bool is not one), or is too small.
     """
     what = f" {of}" if of else ""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):

@@ -1,4 +1,4 @@
-"""Floats stay floats in a jsonb column."""
+"""Rewriting of JSON numbers, so that floats stay floats in a jsonb column."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import re
 _FLOAT_OR_TEXT = re.compile(
     r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|(?<![\d.])-?\d++(?:\.\d++)?[eE]\+?(?P<exponent>\d++)', re.DOTALL
 )
-"""A text comes first, so that what looks like a number in it is left alone.
+"""Strings come first, so that digits inside them are left alone.
 
-The possessive repeats remember no way back: a text of megabytes costs no memory. The look behind starts once at each
-number, and not at each of its digits.
+Possessive quantifiers do not backtrack, so that megabytes of text cost no extra memory. The lookbehind makes the search
+start once at each number and not at each digit.
 """
 _LARGEST_EXPONENT = 400
-"""No float has a larger one. A number that is none is left to the database."""
+"""No float has a larger exponent. Larger numbers are left to the database."""
 
 
 def keep_floats(text: str) -> str:
-    """The JSON text with its large floats written out, with a point: ``1e+16`` as ``10000000000000000.0``.
+    """Return the JSON text with large floats written out: ``1e+16`` becomes ``10000000000000000.0``.
 
-    PostgreSQL keeps the numbers of jsonb as decimals. It writes a number with an exponent without a point, and Python
-    would read an int.
+    PostgreSQL stores numbers in jsonb as decimals. It prints a number with an exponent without a decimal point, which
+    Python would read as an int.
     """
     return _FLOAT_OR_TEXT.sub(_written_out, text)
 

@@ -1,4 +1,4 @@
-"""Names, locks and priorities of jobs: what the database would refuse is refused here, by the argument's name."""
+"""Checks for names, locks and priorities. Values that the database would refuse raise here, with their name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from procrastinate import exceptions
 
 NAME_LENGTH = 128
 _LOCK_BYTES = 2600
-"""An index entry of PostgreSQL's takes no more than 2,704 bytes, some of them its own
+"""A B-tree index entry in PostgreSQL has at most 2,704 bytes, including overhead
 (https://www.postgresql.org/docs/current/btree.html)."""
 _SMALLEST_PRIORITY, _LARGEST_PRIORITY = -(2**31), 2**31 - 1
 _NUL = "a NUL character, which PostgreSQL cannot store"
@@ -18,12 +18,12 @@ _NAN = "NaN or an infinity, which JSON does not have"
 
 
 def check_name(what: str, value: Any) -> None:
-    """Refuse what cannot be the name of a queue or a task.
+    """Check the name of a queue or a task.
 
     Raises
     ------
     InvalidJob
-        It names the argument, as the other checks here do.
+        The name is invalid. The message names the argument, as in the other checks here.
     """
     _check_text(what, value, or_none=False)
     if not value.strip():
@@ -35,7 +35,7 @@ def check_name(what: str, value: Any) -> None:
 
 
 def check_lock(what: str, value: Any) -> None:
-    """Refuse what cannot be the lock of a job. ``None`` is none, and passes; an empty text is a lock."""
+    """Check the lock of a job. ``None`` means no lock and is valid. An empty string is a lock."""
     _check_text(what, value)
     if value is not None and len(value.encode()) > _LOCK_BYTES:
         raise exceptions.InvalidJob(
@@ -55,7 +55,7 @@ def _check_text(what: str, value: Any, *, or_none: bool = True) -> None:
 
 
 def check_priority(priority: Any) -> None:
-    """Refuse what cannot be the priority of a job. True is no number here."""
+    """Check the priority of a job. ``True`` and ``False`` are invalid."""
     is_number = isinstance(priority, int) and not isinstance(priority, bool)
     if not is_number or not _SMALLEST_PRIORITY <= priority <= _LARGEST_PRIORITY:
         raise exceptions.InvalidJob(
@@ -64,7 +64,7 @@ def check_priority(priority: Any) -> None:
 
 
 def find_fault(value: Any) -> str | None:
-    """What PostgreSQL would refuse in a value, or in anything inside it."""
+    """Return a description of the first thing in a value that PostgreSQL would refuse, or ``None``."""
     if isinstance(value, str):
         if "\0" in value:
             return _NUL
@@ -79,7 +79,7 @@ def find_fault(value: Any) -> str | None:
 
 
 def is_encodable(text: str) -> bool:
-    """Whether a text is one: no half of a character in it."""
+    """Return true if a string has no lone surrogates and can be encoded as UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Points in time: aware datetimes."""
+"""Aware datetimes, and a clock that tests can move."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any, TypeAlias
 from procrastinate.types import TimeDeltaParams
 
 Clock: TypeAlias = Callable[[], datetime.datetime]
-"""What the time is, as an aware datetime."""
+"""Function that returns the current time as an aware datetime."""
 
 UTC_MAX = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 
 
 class TooFarAway(ValueError):
-    """A time that a datetime cannot hold."""
+    """The time is outside the range of a datetime."""
 
 
 def system_clock() -> datetime.datetime:
-    """The time now by the system's clock, aware, in UTC."""
+    """Return the time of the system's clock as an aware datetime in UTC."""
     return datetime.datetime.now(tz=datetime.UTC)
 
 
@@ -28,13 +28,13 @@ _clock: Clock = system_clock
 
 
 def utcnow() -> datetime.datetime:
-    """The time now, aware, in UTC: the system's, unless a test moves the clock."""
+    """Return the current time as an aware datetime in UTC. Tests can move this clock."""
     return _clock()
 
 
 @contextlib.contextmanager
 def using_clock(clock: Clock) -> Iterator[None]:
-    """Let :func:`utcnow` ask another clock, in all threads: for tests."""
+    """Make :func:`utcnow` use another clock in all threads, for tests."""
     global _clock
     before, _clock = _clock, clock
     try:
@@ -44,14 +44,14 @@ def using_clock(clock: Clock) -> Iterator[None]:
 
 
 def from_now(name: str, delta: TimeDeltaParams) -> datetime.datetime:
-    """The time in ``timedelta(**delta)``.
+    """Return the current time plus ``timedelta(**delta)``.
 
     Raises
     ------
     TypeError, ValueError
-        There is no such ``timedelta``. It names the argument.
+        ``delta`` is not valid for a ``timedelta``. The message names the argument.
     TooFarAway
-        It is longer than time: a datetime cannot hold it. It names the argument.
+        The result is outside the range of a datetime. The message names the argument.
     """
     try:
         return utcnow() + datetime.timedelta(**delta)
@@ -66,12 +66,12 @@ def from_now(name: str, delta: TimeDeltaParams) -> datetime.datetime:
 
 
 def require_aware(name: str, value: Any) -> None:
-    """Refuse a naive datetime, and what is no datetime.
+    """Check that a value is an aware datetime or ``None``.
 
     Raises
     ------
     TypeError, ValueError
-        It names the argument and says how to make it aware.
+        The value is not a datetime, or is naive. The message names the argument and shows how to make it aware.
     """
     if value is None:
         return

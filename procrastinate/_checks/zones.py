@@ -1,4 +1,4 @@
-"""Time zones that users give: by name, or as objects of several libraries, not all of which are to be used alike."""
+"""Time zones from users: names, or objects from several libraries, some of which need a conversion."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _MONTHS_TO_TRY = [datetime.datetime(2026, 1, 15, 12) + datetime.timedelta(days=3
 
 
 def as_timezone(value: str | datetime.tzinfo) -> datetime.tzinfo:
-    """The time zone of that name, or the one that was given.
+    """Return the time zone for a name or a tzinfo object.
 
-    A zone of pytz or dateutil becomes the :class:`zoneinfo.ZoneInfo` of its name: theirs give other times when they are
-    attached to what clocks show.
+    A zone of pytz or dateutil becomes the :class:`zoneinfo.ZoneInfo` of the same name, because their zones give wrong
+    times when attached to a naive datetime.
 
     Raises
     ------
     TypeError, ValueError
-        It names the argument ``timezone``.
+        The value is not a known time zone. The message names the argument ``timezone``.
     """
     if isinstance(value, str):
         return _zone_of_name(value)
@@ -28,19 +28,19 @@ def as_timezone(value: str | datetime.tzinfo) -> datetime.tzinfo:
     zone = value if name is None else _zone_of_name(name)
     if not _is_consistent(zone):
         raise ValueError(
-            f"timezone={value!r} gives one time for what clocks show and another for the moment: "
+            f"timezone={value!r} has inconsistent offsets when attached to a datetime: "
             "write the name of the zone, like 'Europe/Paris'"
         )
     return zone
 
 
 def check_attached(name: str, value: datetime.datetime) -> None:
-    """Refuse a datetime to which a zone of pytz was attached as it is: it stands for local mean time, minutes off.
+    """Refuse a datetime with a pytz zone as ``tzinfo=``. Such a datetime is in local mean time, which is minutes off.
 
     Raises
     ------
     ValueError
-        It names the argument, and says how to write it.
+        The datetime is in local mean time. The message names the argument and shows the correct form.
     """
     localize = getattr(value.tzinfo, "localize", None)
     if localize is None:
@@ -65,7 +65,7 @@ def _zone_of_name(name: str) -> datetime.tzinfo:
 
 
 def _name_elsewhere(zone: datetime.tzinfo) -> str | None:
-    """The name of a zone of pytz, or of one that dateutil has read from a file; ``None`` for any other."""
+    """Return the name of a pytz zone or of a dateutil zone from a file, and ``None`` for other zones."""
     if hasattr(zone, "localize"):
         name: Any = getattr(zone, "zone", None)
     else:
@@ -75,7 +75,7 @@ def _name_elsewhere(zone: datetime.tzinfo) -> str | None:
 
 
 def _is_consistent(zone: datetime.tzinfo) -> bool:
-    """Whether what clocks show at a moment is that moment again, once the zone is attached to it."""
+    """Return true if wall times of the zone convert back to the same moment when the zone is attached to them."""
     for moment in _MONTHS_TO_TRY:
         shown = moment.replace(tzinfo=datetime.UTC).astimezone(zone)
         if shown.replace(tzinfo=None).replace(tzinfo=zone, fold=shown.fold).utcoffset() != shown.utcoffset():

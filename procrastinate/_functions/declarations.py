@@ -1,4 +1,4 @@
-"""Two declarations of one name: of two tasks, which clash; or of one, whose module has run again."""
+"""Distinguishes a repeated declaration of one task, whose module ran again, from two tasks with the same name."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from procrastinate._functions.import_path import importable_name
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Declaration:
-    """Where and when a function was declared as a task.
+    """The place and time at which a function was declared as a task.
 
     Attributes
     ----------
     place:
-        Its module, as others import it, and its qualified name.
+        The importable name of its module, and its qualified name.
     namespace, spec:
-        The dict of the module and its ``__spec__``: a module that is imported again has another dict, a reloaded one
-        another spec.
+        The dict of the module, and its ``__spec__``. A new import gives a new dict, and a reload gives a new spec.
     code:
-        ``None`` for what is no function.
+        The code of the function, or ``None`` for another callable.
     """
 
     place: tuple[str, str]
@@ -31,8 +30,9 @@ class Declaration:
     code: CodeType | None
 
     def is_another_run_of(self, earlier: Declaration) -> bool:
-        """Whether this is the same declaration, and its code has run again since: a reload, an import after one that
-        failed, a notebook's cell.
+        """Return true if this is the same declaration after its code ran again.
+
+        The reason can be a reload, an import after a failed one, or a notebook cell.
         """
         if self.place != earlier.place:
             return False
@@ -42,11 +42,11 @@ class Declaration:
 
     @property
     def _is_interactive(self) -> bool:
-        """Whether it was typed, into a notebook or at a prompt: a program has a file."""
+        """True for code in a notebook or at a prompt, which has no file."""
         return self.spec is None and "__file__" not in self.namespace and "<locals>" not in self.place[1]
 
     def _stands_apart_from(self, other: Declaration) -> bool:
-        """Whether the two are on different lines of one cell."""
+        """Return true if the two are on different lines of one cell, or cannot be compared."""
         if self.code is None or other.code is None:
             return True
         same_cell = self.code.co_filename == other.code.co_filename
@@ -54,7 +54,7 @@ class Declaration:
 
 
 def read_declaration(function: Callable[..., Any]) -> Declaration | None:
-    """Where a function is declared as a task, now; ``None`` for what has no place (a partial, say)."""
+    """Return the declaration of a function, or ``None`` for an object without a place, such as a partial."""
     while hasattr(function, "__wrapped__"):
         function = function.__wrapped__
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)

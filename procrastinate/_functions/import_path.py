@@ -1,4 +1,4 @@
-"""Dotted paths: of functions, and to objects."""
+"""Dotted paths: imports of modules and objects, and paths of functions."""
 
 from __future__ import annotations
 
@@ -18,19 +18,17 @@ logger = get_logger("procrastinate.utils")  # the name of 3.x
 
 
 def import_all(import_paths: Iterable[str], *, why: Callable[[str], str]) -> None:
-    """Import modules for what they register.
-
-    What a module raises is raised with a note.
+    """Import modules that declare tasks. An exception from a module gets a note and is raised again.
 
     Parameters
     ----------
     why:
-        Tells why a module is imported, and how to leave it out.
+        Function from a path to the text of the note: the reason for the import, and how to leave the module out.
 
     Raises
     ------
     LoadFromPathError
-        A module ends the program when it is imported.
+        The import of a module ends the program with ``SystemExit``.
     """
     for path in import_paths:
         logger.debug("Importing %s", path, extra={"action": "import_module", "module_name": path})
@@ -42,23 +40,23 @@ def import_all(import_paths: Iterable[str], *, why: Callable[[str], str]) -> Non
 
 
 def _import_module(path: str) -> ModuleType:
-    """Import a module that may be a script without a guard: a program must not end without a word because of it."""
+    """Import a module. Report ``SystemExit`` from a script without a main guard, instead of ending silently."""
     try:
         return importlib.import_module(path)
     except SystemExit as error:
         raise exceptions.LoadFromPathError(
-            f"Cannot import {path!r}: it ends the program (SystemExit: {error}). Put what only a script does under "
+            f"Cannot import {path!r}: it ends the program (SystemExit: {error}). Put code for scripts under "
             "if __name__ == '__main__'"
         ) from error
 
 
 def load_from_path(path: str, allowed_type: type[T]) -> T:
-    """The object at a dotted path.
+    """Import and return the object at a dotted path.
 
     Raises
     ------
     LoadFromPathError
-        There is no such object, or it is of another type.
+        The object does not exist, cannot be imported, or has another type.
     """
     module_path, _, name = path.rpartition(".")
     if not module_path:
@@ -77,24 +75,22 @@ def load_from_path(path: str, allowed_type: type[T]) -> T:
     except AttributeError as error:
         raise exceptions.LoadFromPathError(f"Module {module_path!r} has no {name!r}") from error
     if not isinstance(loaded, allowed_type):
-        raise exceptions.LoadFromPathError(
-            f"{path!r} is {type(loaded).__name__}, and {allowed_type.__name__} is wanted"
-        )
+        raise exceptions.LoadFromPathError(f"{path!r} is of type {type(loaded).__name__}, not {allowed_type.__name__}")
     return loaded
 
 
 def get_full_path(function: Callable[..., Any]) -> str:
-    """``module.function``; for a function of the program itself, the module as others would import it.
+    """Return ``module.function``. For ``__main__``, use the name under which others would import the module.
 
     Raises
     ------
     FunctionPathError
-        The object has no name (a partial, say): the task needs ``name=``.
+        The object has no name, like a partial. The task needs ``name=``.
     """
     name = getattr(function, "__name__", None)
     module = getattr(function, "__module__", None)
     if not name or not module:
-        raise exceptions.FunctionPathError(f"{function!r} has no path of its own: give the task a name=")
+        raise exceptions.FunctionPathError(f"{function!r} has no dotted path: give the task a name=")
     return f"{importable_name(module)}.{name}"
 
 

@@ -1,4 +1,4 @@
-"""What a call of a function leads to: a value, a coroutine, or a generator of which no line runs."""
+"""Kinds of callables: sync, async, and generator functions, which a job cannot run."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
 _LAZY = (GeneratorType, AsyncGeneratorType, map, filter)
-"""An iterator of another kind may be a file or a cursor, and hold no call."""
+"""Iterators that hold calls which have not run. Other kinds may be files or cursors."""
 _COLLECTIONS = (list, tuple, set)
 
 
 def is_async_callable(function: Any) -> bool:
-    """Return whether a call makes a coroutine: of functions, partials and objects with an async ``__call__``."""
+    """Return true if a call returns a coroutine. Partials and objects with an async ``__call__`` count, too."""
     return any(inspect.iscoroutinefunction(one) for one in _called(function))
 
 
 def check_function(task_name: str, function: Any) -> None:
-    """Refuse what a job cannot run.
+    """Refuse an object that a job cannot run.
 
     Raises
     ------
     TypeError
-        It cannot be called, as a ``classmethod`` in the body of its class. Or it is a generator function, or an object
-        with a generator function as its ``__call__``: a job would only make the generator, and run no line of it.
+        The object is not callable, like a ``classmethod`` in the body of its class. Or it is a generator function or an
+        object with a generator function as its ``__call__``, and a job would make the generator without running it.
     """
     if not callable(function):
         raise TypeError(
@@ -33,18 +33,18 @@ def check_function(task_name: str, function: Any) -> None:
         )
     if any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in _called(function)):
         raise TypeError(
-            f"Task {task_name} is a generator function, and a job would run no line of it: "
+            f"Task {task_name} is a generator function, and a job would not run any of its lines: "
             "write a function without yield that loops over the generator"
         )
 
 
 async def settle(task_name: str, value: Any) -> Any:
-    """Return what a task has returned, awaited if it is awaitable: a lambda around an async function, say.
+    """Return the return value of a task, and await it first if a lambda around an async function returned it.
 
     Raises
     ------
     TypeError
-        The task has returned calls that are not made: a generator, ``map()``, or a list with coroutines.
+        The value holds calls that have not run: a generator, ``map()``, or a list with coroutines.
     """
     if value is None:
         return None
@@ -57,7 +57,7 @@ async def settle(task_name: str, value: Any) -> Any:
     if type(value) in _COLLECTIONS and any(inspect.iscoroutine(one) for one in value):
         for one in value:
             if inspect.iscoroutine(one):
-                one.close()  # or Python would warn that it was not awaited
+                one.close()  # avoids Python's warning about a coroutine that was never awaited
         raise TypeError(f"Task {task_name} has returned coroutines, and none has run: await them, or asyncio.gather()")
     return value
 
@@ -68,7 +68,7 @@ def _kind(value: Any) -> str:
 
 
 def _called(function: Any) -> tuple[Any, Any]:
-    """Return what runs when the object is called: the function itself, or the ``__call__`` of an object."""
+    """Return the function inside partials, and its ``__call__``. One of them runs when the object is called."""
     while isinstance(function, functools.partial):
         function = function.func
     return function, getattr(function, "__call__", None)  # noqa: B004

@@ -1,4 +1,4 @@
-"""Which keyword arguments a task's function takes. A job with others is refused where it is deferred."""
+"""The keyword arguments that a task's function takes. ``defer`` refuses a job with other ones."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_O
 
 @dataclasses.dataclass(frozen=True)
 class CallArguments:
-    """The arguments that jobs of a task may have, and must have.
+    """Allowed and required arguments of a task's jobs.
 
     Attributes
     ----------
     allowed:
-        Their names; ``None``: any, since the function takes ``**kwargs``, or cannot be looked into.
+        Names of the allowed arguments. ``None`` allows any, if the function takes ``**kwargs`` or has no readable
+        signature.
     required:
-        The names of those without a default.
+        Names of the arguments without a default.
     """
 
     allowed: frozenset[str] | None = None
     required: frozenset[str] = frozenset()
 
     def check(self, task_name: str, given: Mapping[str, Any]) -> None:
-        """Refuse the arguments of a job that the function cannot be called with.
+        """Check that the function can be called with the arguments of a job.
 
         Raises
         ------
         TypeError
-            It names the task and the argument.
+            An argument is unknown or missing. The message names the task and the argument.
         """
         names = given.keys()
         if self.required <= names and (self.allowed is None or names <= self.allowed):
@@ -44,35 +45,35 @@ class CallArguments:
         raise TypeError(f"Task {task_name} needs the argument {_listed(self.required - names)}, which was not given")
 
     def allows(self, name: str) -> bool:
-        """Whether a job may have an argument of that name."""
+        """Return true if a job may have an argument with this name."""
         return self.allowed is None or name in self.allowed
 
 
 ANY_ARGUMENTS = CallArguments()
-"""Of a task that is known by its name alone."""
+"""The arguments of a task that only its name identifies."""
 
 
 def read_call_arguments(function: Callable[..., Any], *, takes_context: bool) -> CallArguments:
-    """What jobs may call the function with.
+    """Return the arguments with which jobs may call the function.
 
-    A decorator's wrapper is looked at, and not what it wraps: it may add arguments, or take some away. A wrapper that
-    shows the signature of what it wraps, as those of ``wrapt`` and ``decorator`` do, can be called with anything.
+    For a decorated function the signature of the wrapper counts, because a wrapper can add or remove arguments. A
+    wrapper that copies the signature of the wrapped function, as in ``wrapt`` and ``decorator``, allows anything.
 
     Parameters
     ----------
     takes_context:
-        The function gets a context first, by position.
+        If true, the first positional argument is the context.
 
     Raises
     ------
     TypeError
-        The function takes no context, or an argument by position only, which no job can give.
+        The function does not take the context, or requires a positional-only argument, which jobs cannot give.
     """
     if _shows_a_signature_of_another(function):
         return ANY_ARGUMENTS
     try:
         parameters = list(inspect.signature(function, follow_wrapped=False).parameters.values())
-    except (TypeError, ValueError):  # written in C, say
+    except (TypeError, ValueError):  # for example a function in C
         return ANY_ARGUMENTS
     if takes_context:
         parameters = _without_context(function, parameters)

@@ -1,4 +1,4 @@
-"""An object that stands in for a function: frameworks look at it as they would look at the function."""
+"""Objects that stand in for a function, so that frameworks inspect them like the function."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 _OF_A_FUNCTION = ("__code__", "__defaults__", "__kwdefaults__")
-"""Before Python 3.12, :mod:`inspect` takes an object that has these for a function, and reads its kind off the code."""
+"""Before Python 3.12, :mod:`inspect` treats an object with these as a function, and reads the kind from its code."""
 
 
 def stand_in_for(function: Callable[..., Any], stand_in: Callable[..., Any], *, is_async: bool) -> None:
@@ -19,7 +19,7 @@ def stand_in_for(function: Callable[..., Any], stand_in: Callable[..., Any], *, 
     Parameters
     ----------
     is_async:
-        A call gives a coroutine, which the caller has to await: what runs sync functions in threads must see that.
+        True if a call returns a coroutine. Frameworks that run sync functions in threads must detect this.
     """
     functools.update_wrapper(stand_in, function, (*functools.WRAPPER_ASSIGNMENTS, *_OF_A_FUNCTION), updated=())
     if not is_async:

@@ -1,7 +1,7 @@
-"""The loggers of this package. What they write cannot forge a record or drive a terminal.
+"""The loggers of this package. Their records cannot forge other records or control a terminal.
 
-Messages name tasks, queues, arguments and errors that others wrote. No place that logs has to think of it: each record
-passes here before any handler sees it, whatever the program does with its logs.
+Messages contain foreign text: names of tasks and queues, arguments and errors. A filter makes each record safe before
+any handler sees it, so that the code that logs need not.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ _OF_TRACEBACKS = (
     "During handling of the above exception, another exception occurred:",
 )
 STACK = "stack"
-"""In ``extra``: the text of a stack, which a formatter writes below the message, as it does a traceback."""
+"""Key in ``extra`` for the text of a stack, which a formatter writes below the message like a traceback."""
 _NAMES = ("name", "threadName", "processName", "taskName")
-"""Attributes of a record that a format may show, and that may have the name of a worker or of a task."""
+"""Attributes of a record that a format may show, and that may contain the name of a worker or a task."""
 
 
 def get_logger(name: str) -> logging.Logger:
-    """Return the logger of that name. Every logger of this package comes from here."""
+    """Return the logger with this name. Every logger of this package comes from here."""
     logger = logging.getLogger(name)
-    logger.addFilter(_quote)  # a second time changes nothing
+    logger.addFilter(_quote)  # adding it twice has no effect
     return logger
 
 
 class Seldom:
-    """Logs what may happen very often: at once, and then at most once in an interval, with the number of times.
+    """Logs a frequent event at most once per interval, with the number of occurrences. The first is logged at once.
 
     Parameters
     ----------
     message:
-        Takes the number of times and the detail of the last one.
+        Format with two placeholders: the number of occurrences and the detail of the last one.
     interval:
         Seconds between two records.
     """
@@ -60,7 +60,7 @@ class Seldom:
         self._next = -math.inf
 
     def note(self, detail: object) -> None:
-        """Say that it has happened once more."""
+        """Count one occurrence, and log a record if one is due."""
         self._count += 1
         now = self._clock()
         if now >= self._next:
@@ -69,7 +69,7 @@ class Seldom:
 
 
 def _quote(record: logging.LogRecord) -> bool:
-    """Make the record one line that prints, and its traceback lines that begin no record.
+    """Make the record one printable line, and indent its traceback so that no line looks like a record.
 
     The exception itself stays in ``exc_info`` for programs that read it.
     """
@@ -89,7 +89,7 @@ def _quote(record: logging.LogRecord) -> bool:
 def _quote_message(record: logging.LogRecord) -> None:
     try:
         message = record.getMessage()
-    except Exception as error:  # str() of what a task returned, say
+    except Exception as error:  # for example from str() of a task's return value
         message = f"{record.msg} (its values cannot be written: {type(error).__name__})"
         record.msg, record.args = quoted(message), ()
         return
@@ -99,7 +99,7 @@ def _quote_message(record: logging.LogRecord) -> None:
 
 
 def _quote_traceback(record: logging.LogRecord, exc_info: Any) -> None:
-    """Set the text of the traceback if it is not safe as it is. Otherwise the formatter of the program writes it."""
+    """Replace the text of an unsafe traceback. The program's formatter writes a safe one."""
     try:
         text = logging.Formatter().formatException(exc_info)
     except Exception as error:  # thousands of causes
@@ -111,9 +111,9 @@ def _quote_traceback(record: logging.LogRecord, exc_info: Any) -> None:
 
 
 def safe_traceback(text: str, exception: BaseException) -> str:
-    """Return the text of a traceback in which only the lines of Python itself begin at the margin.
+    """Return the text of a traceback in which only Python's own lines begin at the margin.
 
-    Further lines of a message, and notes, are indented. No record of a log begins with a space.
+    Notes, and further lines of a message, are indented. A log record never begins with a space.
     """
     names = {quoted(_full_name(type(one))) for one in _related(exception)}
     heads = tuple(f"{name}:" for name in names)

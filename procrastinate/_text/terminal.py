@@ -1,4 +1,4 @@
-"""Text for people: tables and colours on a terminal. What is piped stays plain."""
+"""Terminal output: tables and colours on a terminal, plain text in a pipe."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _GAP = "  "
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether to write tables and colours there. ``NO_COLOR`` (https://no-color.org) says no."""
+    """Return true if the stream shows tables and colours. ``NO_COLOR`` (https://no-color.org) turns them off."""
     return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
 
 def say(text: str, stream: TextIO | None = None, *, colour: str | None = None) -> None:
-    """Write text of one or several lines, each of them quoted. Text of others is written by this function.
+    """Write text with each line quoted. Use this function for text from other sources, such as rows.
 
     Parameters
     ----------
     stream:
-        ``sys.stdout`` by default.
+        The output stream, ``sys.stdout`` by default.
     colour:
-        Paints the text if the stream is a terminal.
+        Colour of the text on a terminal.
     """
     stream = sys.stdout if stream is None else stream
     safe = quoted_lines(text)
@@ -42,24 +42,24 @@ def say_table(header: Sequence[str], rows: Sequence[Sequence[str]], colours: Seq
 
 
 def write(text: str, stream: TextIO | None = None) -> None:
-    """Write text that prints. What the encoding of the stream lacks becomes an escape sequence of Python."""
+    """Write printable text. A character missing in the stream's encoding becomes a Python escape sequence."""
     stream = sys.stdout if stream is None else stream
     encoding = getattr(stream, "encoding", None) or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
 def paint(text: str, colour: str) -> str:
-    """The text in a colour."""
+    """Return the text with the escape sequences of a colour."""
     return f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], colours: Sequence[str | None] = ()) -> str:
-    """Columns as wide as what is in them, quoted; lines are cut at the width of the terminal.
+    """Return a table with quoted cells. Columns fit their content, and lines are cut at the width of the terminal.
 
     Parameters
     ----------
     colours:
-        One for each row, or ``None``.
+        One colour or ``None`` for each row.
     """
     rows = [[quoted(cell, LONGEST_VALUE) for cell in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(header, *rows, strict=True)]
@@ -82,7 +82,7 @@ def _columns(character: str) -> int:
 
 
 def _width(text: str) -> int:
-    """Return how many columns of a terminal the text takes."""
+    """Return the width of the text in terminal columns."""
     return len(text) if text.isascii() else sum(map(_columns, text))
 
 
@@ -91,7 +91,7 @@ def _padded(text: str, width: int) -> str:
 
 
 def _cut(text: str, available: int) -> str:
-    """Return as much of the text as these columns hold: a terminal goes on in its next line, as if in another row."""
+    """Cut the text to this many columns. A terminal wraps a longer line, which then looks like another row."""
     if _width(text) <= available:
         return text
     ends = itertools.accumulate(map(_columns, text))

@@ -1,4 +1,4 @@
-"""Exceptions as text: with the frames that matter, no local variables, and a bounded length."""
+"""Exceptions as text of bounded length, with relevant frames only and without local variables."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from types import FrameType, TracebackType
 from procrastinate.core import NewError
 
 LARGEST_TRACEBACK = 16_384
-"""Bytes of a traceback that are kept: the first quarter, and the last three."""
+"""Maximum size of a stored traceback in bytes: one quarter from its beginning and three quarters from its end."""
 LARGEST_MESSAGE = 4_096
-"""Bytes of a message that are kept."""
+"""Maximum size of a stored message in bytes."""
 _LARGEST_CLASS = 500
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 _MACHINERY = (str(_PACKAGE / "worker") + os.sep, str(_PACKAGE / "middleware.py"))
-"""What calls tasks: its frames are the same in every traceback, and tell nothing."""
+"""Code that calls tasks. Its frames are the same in every traceback, and do not help."""
 
 
 def describe(exception: BaseException) -> NewError:
-    """An exception as it is kept with its job. Raises nothing, whatever the exception does when it is looked at."""
+    """Return an exception in its stored form. Never raise, even if methods of the exception raise."""
     try:
         text = _format(exception)
     except BaseException as error:
@@ -34,19 +34,19 @@ def describe(exception: BaseException) -> NewError:
 
 
 def class_path(exception: BaseException) -> str:
-    """``module.Class`` of an exception, ``builtins.ValueError`` included."""
+    """Return ``module.Class`` of an exception. Built-in ones have their module, too: ``builtins.ValueError``."""
     return f"{type(exception).__module__}.{type(exception).__qualname__}"
 
 
 def without_machinery(tb: TracebackType | None) -> TracebackType | None:
-    """The traceback from the first frame on that is not the queue's own; ``None`` where there is none."""
+    """Return the traceback from the first frame outside of the queue's code, or ``None``."""
     while tb is not None and _is_machinery(tb.tb_frame.f_code.co_filename):
         tb = tb.tb_next
     return tb
 
 
 def describe_stack(frame: FrameType) -> str:
-    """Return where a thread is, as text without values of variables: the frames after the queue's own."""
+    """Return the stack of a thread as text, without values of variables and without the queue's own frames."""
     stack = traceback.extract_stack(frame)
     own = [place for place, summary in enumerate(stack) if _is_machinery(summary.filename)]
     rest = stack[own[-1] + 1 :] if own else stack
@@ -65,20 +65,20 @@ def _message(exception: BaseException) -> str:
 
 
 def _format(exception: BaseException) -> str:
-    """The whole chain of causes and contexts, and the members of groups."""
+    """Format an exception with all causes, contexts and members of groups."""
     formatted = traceback.TracebackException.from_exception(exception, lookup_lines=False, compact=True)
     waiting = [formatted]
     while waiting:
         one = waiting.pop()
         one.stack[:] = [frame for frame in one.stack if not _is_machinery(frame.filename)]
         if not one.stack:
-            one.stack = None  # type: ignore[assignment]  # no headline above nothing
+            one.stack = None  # type: ignore[assignment]  # no header without frames
         waiting += [part for part in (one.__cause__, one.__context__, *(one.exceptions or ())) if part is not None]
     return "".join(formatted.format())
 
 
 def _bounded(text: str, limit: int) -> str:
-    """Text that PostgreSQL can store, of so many bytes: its beginning, its end, and how much is missing in between."""
+    """Make text storable in PostgreSQL and cut its middle to ``limit`` bytes, with a note of the missing number."""
     encoded = text.replace("\0", "\\x00").encode(errors="backslashreplace")
     if len(encoded) <= limit:
         return encoded.decode()

@@ -1,4 +1,4 @@
-"""The ``procrastinate`` command. Its sub-commands are functions that other commands (Django's) use too."""
+"""The ``procrastinate`` command. Its sub-commands are functions, which the Django command uses, too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arguments that an environment variable can give too. What the command line says wins."""
+"""Command-line arguments with environment variables. The command line takes precedence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FALSE = {"0", "n", "no", "f", "false", "off"}
 
 
 class _FromEnvironment(str):
-    """A value that knows its variable, for the message when it is wrong."""
+    """A value with the name of its environment variable, for error messages."""
 
     variable: str
     may_be_quoted: bool
@@ -31,20 +31,20 @@ def add_argument(
     may_be_quoted: bool = False,
     **options: Any,
 ) -> None:
-    """Add an argument that is left out of the result where neither the command line nor the environment gives it.
+    """Add an argument with an environment variable. If neither sets it, the result has no such attribute.
 
     Parameters
     ----------
     env:
-        The variable, without ``PROCRASTINATE_``. Its value counts as if it were on the command line, ``0`` included.
+        The variable, without ``PROCRASTINATE_``. Its value counts like one on the command line, including ``0``.
     type:
-        Converts a value, and raises ValueError with a message that says what is expected.
+        Function that converts a value. It raises ``ValueError`` with a message about the expected form.
     otherwise:
-        What counts where it is not given, for the help.
+        The default, for the help text.
     empty_is_unset:
-        Whether an empty variable is none. White space alone is empty.
+        If true, a variable that is empty or only white space counts as unset.
     may_be_quoted:
-        Whether a variable may begin and end with quotes. They are a part of the value.
+        If true, a variable may begin and end with quotes, which are a part of the value.
     """
     variable = ENV_PREFIX + env
     options.setdefault("default", argparse.SUPPRESS)
@@ -71,20 +71,20 @@ def _reporting(convert: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def check_unquoted(value: str) -> None:
-    """Refuse a value in quotes: what no shell reads (``docker --env-file``, a manifest) keeps them.
+    """Refuse a value in quotes. They are a common mistake where no shell removes them (``docker --env-file``).
 
     Raises
     ------
     ValueError
-        It says to leave them out.
+        The value begins and ends with the same quote.
     """
     text = value.strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`":
-        raise ValueError(f"{value!r} begins and ends with quotes, which are a part of it: write it without")
+        raise ValueError(f"{value!r} begins and ends with quotes, which are a part of the value: remove them")
 
 
 class Switch(argparse.Action):
-    """A flag that turns something on, and another (``off``) that turns it off."""
+    """A pair of flags: one turns an option on, and ``off`` turns it off."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, off: Sequence[str], **options: Any) -> None:
         super().__init__([*option_strings, *off], dest, nargs=0, **options)
@@ -101,7 +101,7 @@ class Switch(argparse.Action):
 
 
 class Counter(argparse.Action):
-    """A flag that counts how often it is given; what the environment says is not added."""
+    """A flag that counts its occurrences. The count replaces the value from the environment."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
         super().__init__(option_strings, dest, nargs=0, **options)
@@ -118,7 +118,7 @@ class Counter(argparse.Action):
 
 
 def boolean(value: str) -> bool:
-    """A switch as text."""
+    """Convert the text of a switch to a bool."""
     lowered = value.strip().lower()
     if lowered not in _TRUE | _FALSE:
         raise ValueError(f"{value!r} is neither 1/y/t nor 0/n/f")
@@ -126,7 +126,7 @@ def boolean(value: str) -> bool:
 
 
 def seconds(value: str) -> float:
-    """A number of seconds, at least 0."""
+    """Convert text to a finite number of seconds, at least 0."""
     try:
         number = float(value)
     except ValueError:
@@ -137,7 +137,7 @@ def seconds(value: str) -> float:
 
 
 def integer(value: str) -> int:
-    """A whole number."""
+    """Convert text to an int."""
     try:
         return int(value)
     except ValueError:
@@ -145,7 +145,7 @@ def integer(value: str) -> int:
 
 
 def one_of(values: Iterable[str]) -> Callable[[str], str]:
-    """Only these texts."""
+    """Return a converter that accepts only these values."""
     allowed = list(values)
 
     def check(value: str) -> str:
@@ -157,5 +157,5 @@ def one_of(values: Iterable[str]) -> Callable[[str], str]:
 
 
 def given(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
-    """Those of the arguments that were given."""
+    """Return the arguments with these names that the command line or the environment sets."""
     return {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}

@@ -26,22 +26,22 @@ def add_defer_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "json_args",
         env="DEFER_JSON_ARGS",
-        help="the arguments, as a JSON object",
+        help="arguments of the job, as a JSON object",
         type=_json_object,
         nargs="?",
         default={},
     )
-    add_argument(parser, "--queue", env="DEFER_QUEUE", help="queue; the task's own by default")
-    add_argument(parser, "--lock", env="DEFER_LOCK", help="jobs of one lock do not run at the same time")
+    add_argument(parser, "--queue", env="DEFER_QUEUE", help="queue (default: the queue of the task)")
+    add_argument(parser, "--lock", env="DEFER_LOCK", help="jobs with the same lock run one at a time")
     add_argument(
-        parser, "--queueing-lock", env="DEFER_QUEUEING_LOCK", help="no more than one job may wait under a queueing lock"
+        parser, "--queueing-lock", env="DEFER_QUEUEING_LOCK", help="at most one waiting job can have a queueing lock"
     )
     add_argument(
         parser,
         "-i",
         "--ignore-already-enqueued",
         env="DEFER_IGNORE_ALREADY_ENQUEUED",
-        help="say that a job waits under the queueing lock, and count it as success",
+        help="if a waiting job has the same queueing lock, print a message and succeed",
         type=boolean,
         action=Switch,
         off=["--no-ignore-already-enqueued"],
@@ -52,14 +52,14 @@ def add_defer_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "--priority",
         env="DEFER_PRIORITY",
-        help="jobs of a higher one run first; 0 by default, and may be negative",
+        help="jobs with a higher priority run first; it may be negative (default: the priority of the task)",
         type=integer,
     )
     add_argument(
         parser,
         "--unknown",
         env="DEFER_UNKNOWN",
-        help="let the task be one that this app does not have",
+        help="allow a task that this app does not have",
         type=boolean,
         action=Switch,
         off=["--no-unknown"],
@@ -73,7 +73,7 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
         schedule,
         "--at",
         env="DEFER_AT",
-        help="when it may run: a date and time with a time zone (ISO 8601)",
+        help="earliest start: a date and time with a time zone (ISO 8601)",
         type=_moment,
         dest="schedule_at",
         metavar="TIME",
@@ -82,7 +82,7 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
         schedule,
         "--in",
         env="DEFER_IN",
-        help="in how many seconds it may run",
+        help="seconds until the earliest start",
         type=seconds,
         dest="schedule_in",
         metavar="SECONDS",
@@ -115,9 +115,9 @@ def defer_command(app: App, arguments: argparse.Namespace) -> None:
     Raises
     ------
     TaskNotFound
-        The app does not have the task, and unknown ones are not allowed.
+        The app does not have the task, and ``--unknown`` is not set.
     AlreadyEnqueued
-        A job waits under the same queueing lock, and that is not to be ignored.
+        A waiting job has the same queueing lock, and ``--ignore-already-enqueued`` is not set.
     """
     app.perform_import_paths()
     deferrer = _deferrer(app, arguments)

@@ -1,4 +1,4 @@
-"""The event loop of the worker command: uvloop's where it is installed."""
+"""The event loop of the worker command: uvloop if it is installed, otherwise asyncio's own."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 def loop_factory(uvloop: bool | None) -> LoopFactory | None:
-    """What makes the event loop; ``None``: asyncio's own.
+    """Return a factory of event loops, or ``None`` for asyncio's own.
 
     Parameters
     ----------
     uvloop:
-        Whether to use it; ``None``: if it is installed.
+        True requires uvloop, and false rules it out. ``None`` uses it if it is installed.
 
     Raises
     ------
     ValueError
-        It is wanted, and not installed.
+        uvloop is required and not installed.
     """
     factory = None if uvloop is False else _uvloop_factory()
     if uvloop and factory is None:

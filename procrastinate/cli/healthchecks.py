@@ -10,12 +10,12 @@ from procrastinate.cli.waits import database_awaited
 
 
 def healthchecks_command(app: App, arguments: argparse.Namespace | None = None) -> None:
-    """Check the app and its database, and print a line for each thing that is right.
+    """Check the app and its database, and print a line for each successful check.
 
     Raises
     ------
     ConnectorException
-        The database cannot be reached. Or its schema is missing, old, or that of Procrastinate 3.x.
+        The database cannot be reached, or its schema is missing, outdated, or from Procrastinate 3.x.
     """
     app.perform_import_paths()
     write("App configuration: OK")

@@ -1,4 +1,4 @@
-"""How the command logs: to stderr, in colour on a terminal."""
+"""Logging of the command: to stderr, in colour on a terminal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def add_logging_arguments(parser: argparse.ArgumentParser) -> None:
         "-v",
         "--verbose",
         env="VERBOSE",
-        help="log what the worker does in detail; a number in the environment",
+        help="log debug messages; the environment variable takes a number",
         type=integer,
         action=Counter,
         default=0,
@@ -37,7 +37,7 @@ def add_logging_arguments(parser: argparse.ArgumentParser) -> None:
         group,
         "--log-format",
         env="LOG_FORMAT",
-        help="format, as logging.Formatter takes it",
+        help="format for logging.Formatter",
         may_be_quoted=True,
         metavar="FORMAT",
     )
@@ -57,7 +57,7 @@ def _level(value: str) -> int:
 
 
 def configure_logging(arguments: argparse.Namespace) -> None:
-    """Log to stderr as the arguments say: what happens (INFO), with ``-v`` in detail (DEBUG)."""
+    """Set up logging to stderr. The level is INFO, DEBUG with ``-v``, or the one given as ``--log-level``."""
     level = getattr(arguments, "log_level", logging.DEBUG if arguments.verbose else logging.INFO)
     colours = is_terminal(sys.stderr) and not hasattr(arguments, "log_format")
     format_ = getattr(arguments, "log_format", _TERMINAL_FORMAT if colours else _DEFAULT_FORMAT)

@@ -1,4 +1,4 @@
-"""The parser, and what happens when the command is run."""
+"""The ``procrastinate`` command: its parser, its exit status and its error messages."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ logger = get_logger(__name__)
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command."""
-    parser = argparse.ArgumentParser(prog="procrastinate", description="Jobs in PostgreSQL: run them, look at them.")
+    """Return the parser of the command and its sub-commands."""
+    parser = argparse.ArgumentParser(prog="procrastinate", description="Run and inspect jobs in PostgreSQL.")
     add_argument(parser, "-a", "--app", env="APP", help="dotted path to the app: package.module.name")
     parser.add_argument("-V", "--version", action="version", version=_version())
     add_logging_arguments(parser)
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_command(commands, "worker", worker_command, add_worker_arguments, "run jobs until stopped")
-    _add_command(commands, "defer", defer_command, add_defer_arguments, "defer a job of a task")
+    _add_command(commands, "defer", defer_command, add_defer_arguments, "defer a job")
     schema = _add_command(commands, "schema", schema_command, add_schema_arguments, "apply the schema, or print it")
     schema.set_defaults(needs_app=needs_app)
     _add_command(commands, "healthchecks", healthchecks_command, None, "check the app and its database")
-    _add_command(commands, "shell", shell_command, add_shell_arguments, "look at jobs, retry and cancel them")
+    _add_command(commands, "shell", shell_command, add_shell_arguments, "inspect, retry and cancel jobs")
     return parser
 
 
@@ -69,18 +69,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv:
-        The arguments; those of the process by default.
+        The arguments without the name of the program. The default is ``sys.argv[1:]``.
 
     Returns
     -------
-    The exit status: 1 where it failed, with the reasons on stderr.
+    The exit status. It is 1 after an error, whose reasons are printed to stderr, and 130 after Ctrl-C.
     """
     arguments = _parse(argv)
     try:
         arguments.run(_app_of(arguments), arguments)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of the output (head, say) has seen enough
+    except BrokenPipeError:  # the reader of the output, for example head, has exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
@@ -91,9 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def cli(args: Sequence[str]) -> None:
-    """Run the command in an event loop that runs already, as 3.x did: ``asyncio.run(cli(["worker"]))``.
+    """Run the command in the running event loop, as in 3.x: ``asyncio.run(cli(["worker"]))``.
 
-    A worker runs in this loop, and cancelling the call stops it gracefully. Any other command runs in a thread.
+    A worker runs in this loop, and cancelling the call stops it gracefully. Other commands run in a thread.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ async def cli(args: Sequence[str]) -> None:
     Raises
     ------
     Exception
-        What the command has failed with. :func:`main` prints the reasons instead.
+        The error of the command. :func:`main` prints it instead of raising it.
     """
     arguments = _parse(args)
     app = _app_of(arguments)
@@ -127,7 +127,7 @@ def _load_app(arguments: argparse.Namespace) -> App:
     path = getattr(arguments, "app", None)
     if path is None:
         raise exceptions.MissingApp
-    # A console script does not look in the working directory. At the end, so that nothing installed is hidden.
+    # A console script does not search the working directory. Append it, so that it hides no installed package.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     return App.from_path(path)
@@ -138,7 +138,7 @@ def _print_reasons(error: BaseException) -> None:
 
 
 def _message(error: BaseException) -> str:
-    """What an error says; with its name, where the text alone would be a riddle (a KeyError's, say)."""
+    """Return the text of an error. Add the class name if the text alone is unclear, as in a ``KeyError``."""
     text, name = str(error).strip(), type(error).__name__
     if isinstance(error, (exceptions.ProcrastinateException, psycopg.Error)):
         return text or name
@@ -146,11 +146,11 @@ def _message(error: BaseException) -> str:
 
 
 def _reasons(error: BaseException) -> Iterator[str]:
-    """The message of the error, and of its causes where they say something new."""
+    """Yield the message of the error, and those of its causes that add information."""
     said = ""
     current: BaseException | None = error
     while current is not None:
-        # SQLAlchemy's own text repeats the statement: the driver's error, its cause, is enough.
+        # SQLAlchemy's text repeats the statement. The driver's error, its cause, is enough.
         text = "" if isinstance(current, sa.exc.DBAPIError) else _message(current)
         if text and text not in said:
             yield indented(text if not said else f"  because: {text}")

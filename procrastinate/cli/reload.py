@@ -1,4 +1,4 @@
-"""``procrastinate worker --reload``, for development: fresh workers when the code changes."""
+"""``procrastinate worker --reload``, for development: restart the workers when the code changes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from procrastinate.worker import Supervisor
 logger = get_logger(__name__)
 
 _PAUSE = 0.5
-"""Seconds between two looks at the files."""
+"""Polling interval for the files, in seconds."""
 _NOT_CODE = {"__pycache__", "node_modules", "site-packages", "dist-packages"}
 
 
 class SourceFiles:
-    """The Python files that a project consists of: those below the folders from which it imports.
+    """The Python files of a project, below the folders from which it imports.
 
     Parameters
     ----------
     folders:
-        By default the working directory, and what is on ``sys.path`` and is not a part of the Python installation.
+        The folders to watch. The default is the working directory and ``sys.path`` without the Python installation.
     """
 
     def __init__(self, folders: list[pathlib.Path] | None = None) -> None:
@@ -33,7 +33,7 @@ class SourceFiles:
         self._seen = self._times()
 
     async def changed(self) -> pathlib.Path:
-        """Wait until a file is new, gone or written, compared with the last time, and return one of them."""
+        """Wait until a file is created, deleted or written since the last call, and return one such file."""
         while True:
             now = await asyncio.to_thread(self._times)
             before, self._seen = self._seen, now
@@ -54,9 +54,9 @@ def _folders_of_the_project() -> list[pathlib.Path]:
 
 
 def _python_files(folder: pathlib.Path) -> Iterator[tuple[str, int]]:
-    """The files and when they were written. A file that goes away while they are looked for is left out."""
+    """Yield each file with its modification time in nanoseconds. Skip files that vanish during the search."""
     for path, folders, files in os.walk(folder):
-        # An environment is no code of the project, and has thousands of files.
+        # A virtual environment is not project code, and has thousands of files.
         folders[:] = [
             name
             for name in folders
@@ -75,15 +75,15 @@ def _is_environment(folder: str) -> bool:
 
 
 async def run_with_reload(make_supervisor: Callable[[], Supervisor], files: SourceFiles) -> None:
-    """Run workers, and fresh ones after each change of the code, until a signal comes.
+    """Run workers until a signal arrives, and restart them after each change of the code.
 
-    Running jobs end first, as whenever a worker stops. Workers that fail, or have ended, are started again at the next
-    change.
+    A restart waits for running jobs, like any stop of a worker. If the workers fail or end by themselves, they start
+    again at the next change.
 
     Parameters
     ----------
     make_supervisor:
-        Makes what runs the workers.
+        Returns a new supervisor for each start.
     """
     while True:
         supervisor = make_supervisor()
@@ -98,7 +98,7 @@ async def run_with_reload(make_supervisor: Callable[[], Supervisor], files: Sour
             return
         path = await changed
         logger.info(
-            "%s has changed: starting fresh workers", path, extra={"action": "reload_workers", "path": str(path)}
+            "%s has changed: restarting the workers", path, extra={"action": "reload_workers", "path": str(path)}
         )
 
 
@@ -107,8 +107,8 @@ async def _run(supervisor: Supervisor) -> None:
         await supervisor.run()
     except exceptions.WorkerProcessFailed as error:
         if not supervisor.was_signalled:
-            logger.error("%s. Waiting for a change of the code", error, extra={"action": "reload_waits"})
+            logger.error("%s. Waiting for a code change", error, extra={"action": "reload_waits"})
             return
         raise
     if not supervisor.was_signalled:
-        logger.info("The workers have ended: the next change starts others", extra={"action": "reload_waits"})
+        logger.info("The workers have ended: the next code change restarts them", extra={"action": "reload_waits"})

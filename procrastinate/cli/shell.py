@@ -11,11 +11,11 @@ from procrastinate.shell import ProcrastinateShell
 
 def add_shell_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of :func:`shell_command`."""
-    parser.add_argument("shell_command", nargs="*", help="run this command of the shell, and end")
+    parser.add_argument("shell_command", nargs="*", help="run this one shell command and exit")
 
 
 def shell_command(app: App, arguments: argparse.Namespace) -> None:
-    """Look at the queue: interactively, or with the one command that is given."""
+    """Start the interactive shell, or run the one command in the arguments."""
     app.perform_import_paths()
     with app.open():
         shell = ProcrastinateShell(app.job_manager)

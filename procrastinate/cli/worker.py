@@ -27,7 +27,7 @@ from procrastinate.worker import (
 from procrastinate.worker.processes import signals
 from procrastinate.worker.processes.supervisor_socket import Word
 
-_EPILOG = "What is given neither here nor in the environment is as the app's worker_defaults say, or by default."
+_EPILOG = "Options come from the command line, the environment, the app's worker_defaults, or the defaults above."
 
 _OPTIONS = (
     "name",
@@ -47,7 +47,7 @@ _COMMAND_OPTIONS = ("processes", "uvloop", "reload")
 
 
 def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of :func:`worker_command`. What is not given is the app's default."""
+    """Add the arguments of :func:`worker_command`. An option that is not set comes from the app's defaults."""
     parser.epilog = _EPILOG
     add_argument(parser, "-n", "--name", env="WORKER_NAME", help="name of the worker", otherwise=WORKER_NAME)
     add_argument(
@@ -55,7 +55,7 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
         "-q",
         "--queues",
         env="WORKER_QUEUES",
-        help="comma-separated names of the queues to work on; all of them where it is empty",
+        help="comma-separated names of queues; an empty value means all",
         otherwise="all",
         type=_queues,
         empty_is_unset=False,
@@ -65,7 +65,7 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
         "-c",
         "--concurrency",
         env="WORKER_CONCURRENCY",
-        help="how many jobs to run at once",
+        help="number of jobs to run at the same time",
         otherwise=f"{WORKER_CONCURRENCY}",
         type=_at_least_one,
     )
@@ -73,8 +73,8 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "--max-jobs",
         env="WORKER_MAX_JOBS",
-        help="stop after so many jobs, for a supervisor to start a fresh worker; with --processes, each is replaced",
-        otherwise="go on",
+        help="stop after this number of jobs, so that a supervisor restarts the worker; --processes replaces it",
+        otherwise="no limit",
         type=_at_least_one,
         metavar="JOBS",
     )
@@ -82,7 +82,7 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "--processes",
         env="WORKER_PROCESSES",
-        help="run so many worker processes, each with these options: those that end are replaced, one signal stops all",
+        help="number of worker processes, each with these options; a process that ends is replaced, a signal stops all",
         otherwise="1",
         type=_at_least_one,
         metavar="N",
@@ -94,7 +94,7 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "--delete-jobs",
         env="WORKER_DELETE_JOBS",
-        help="which finished jobs to delete: never, successful or always",
+        help="finished jobs to delete: never, successful or always",
         otherwise=DeleteJobCondition.NEVER.value,
         type=one_of(condition.value for condition in DeleteJobCondition),
         metavar="WHICH",
@@ -105,22 +105,22 @@ def _add_times(parser: argparse.ArgumentParser) -> None:
     for flags, help_, otherwise in (
         (
             ["-p", "--fetch-job-polling-interval"],
-            "how long to wait before looking for jobs without being notified",
+            "polling interval for new jobs",
             f"{FETCH_JOB_POLLING_INTERVAL:g}",
         ),
         (
             ["-a", "--abort-job-polling-interval"],
-            "how long to wait between looking for requests to abort",
+            "polling interval for abort requests",
             f"{ABORT_JOB_POLLING_INTERVAL:g}",
         ),
         (
             ["--shutdown-graceful-timeout"],
-            "how long running jobs may go on when the worker stops, before abortion",
-            "as long as they take",
+            "time that running jobs have to finish when the worker stops, before they are aborted",
+            "no limit",
         ),
         (
             ["--unknown-task-timeout"],
-            "how long jobs of a task that this worker does not know wait for a worker that does; then they fail",
+            "time that jobs of an unknown task wait for a worker that knows it, before they fail",
             f"{UNKNOWN_TASK_TIMEOUT:g}",
         ),
     ):
@@ -135,7 +135,7 @@ def _add_switches(parser: argparse.ArgumentParser) -> None:
         "-w",
         "--wait",
         env="WORKER_WAIT",
-        help="when no job is left, wait for more, or (--one-shot) end",
+        help="when no job is left, wait for more, or exit (--one-shot)",
         otherwise="wait",
         type=boolean,
         action=Switch,
@@ -146,7 +146,7 @@ def _add_switches(parser: argparse.ArgumentParser) -> None:
         "-l",
         "--listen-notify",
         env="WORKER_LISTEN_NOTIFY",
-        help="listen for new jobs, or only look for them at intervals",
+        help="listen for notifications of new jobs, or only poll for jobs",
         otherwise="listen",
         type=boolean,
         action=Switch,
@@ -156,8 +156,8 @@ def _add_switches(parser: argparse.ArgumentParser) -> None:
         parser,
         "--prefetch",
         env="WORKER_PREFETCH",
-        help="fetch ahead while jobs take milliseconds, or never more than can start at once",
-        otherwise="ahead",
+        help="prefetch jobs while each takes milliseconds, or fetch only jobs that can start at once",
+        otherwise="prefetch",
         type=boolean,
         action=Switch,
         off=["--no-prefetch"],
@@ -166,8 +166,8 @@ def _add_switches(parser: argparse.ArgumentParser) -> None:
         parser,
         "--uvloop",
         env="WORKER_UVLOOP",
-        help="run on uvloop, or on the event loop of asyncio",
-        otherwise="where it is installed",
+        help="run on uvloop, or on asyncio's own event loop",
+        otherwise="uvloop if it is installed",
         type=boolean,
         action=Switch,
         off=["--no-uvloop"],
@@ -179,7 +179,7 @@ def _add_reload(parser: argparse.ArgumentParser) -> None:
         parser,
         "--reload",
         env="WORKER_RELOAD",
-        help="for development: start fresh workers when the code changes",
+        help="for development: restart the workers when the code changes",
         otherwise="no",
         type=boolean,
         action=Switch,
@@ -191,8 +191,8 @@ def _queues(value: str) -> list[str] | None:
     if not value.strip():
         return None
     names = [name.strip() for name in value.split(",") if name.strip()]
-    if not names:  # all queues would be a surprise
-        raise ValueError(f"{value!r} has commas and no name: is a variable not set? For all queues, leave it empty")
+    if not names:  # running all queues would be a surprise
+        raise ValueError(f"{value!r} has commas but no name: is a variable not set? For all queues, leave it empty")
     for name in names:
         check_unquoted(name)
     return names
@@ -206,23 +206,31 @@ def _at_least_one(value: str) -> int:
 
 
 def given_options(arguments: argparse.Namespace) -> WorkerOptions:
-    """The options of a worker that were given."""
+    """Return the worker options that the command line or the environment sets."""
     options: WorkerOptions = given(arguments, _OPTIONS)  # type: ignore[assignment]
     return options
 
 
 def worker_command(app: App, arguments: argparse.Namespace) -> None:
-    """Run a worker until it is stopped; or so many worker processes, each of which comes here with a tether."""
+    """Run a worker until it stops, or supervise several worker processes. Each of them runs this command with a tether.
+
+    Raises
+    ------
+    ValueError
+        uvloop is required and not installed.
+    WorkerProcessFailed
+        A worker process could not start, or ended with an error.
+    """
     settings = command_settings(app.worker_defaults, given(arguments, _COMMAND_OPTIONS))
     make_loop = loop_factory(settings.uvloop)
     if _is_supervisor(settings):
-        make_loop = None  # it only waits for its processes
+        make_loop = None  # a supervisor only waits for its processes
     with signals.sole_purpose(), asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(worker_command_async(app, arguments))
 
 
 async def worker_command_async(app: App, arguments: argparse.Namespace) -> None:
-    """As :func:`worker_command`, in the event loop that runs."""
+    """Do the same as :func:`worker_command`, in the running event loop."""
     settings = command_settings(app.worker_defaults, given(arguments, _COMMAND_OPTIONS))
     options = given_options(arguments)
     if not _is_supervisor(settings):
@@ -244,7 +252,7 @@ def _is_supervisor(settings: CommandSettings) -> bool:
 
 
 def _this_command() -> list[str]:
-    """What started this process, to start it again: the interpreter with its own options, too."""
+    """Return the command line that started this process, including the options of the interpreter."""
     return [sys.executable, *sys.orig_argv[1:]]
 
 
@@ -258,7 +266,7 @@ async def _run_worker(app: App, options: WorkerOptions, tether: SupervisorSocket
 
 async def _run_tethered(app: App, options: WorkerOptions, tether: SupervisorSocket) -> None:
     name = options.get("name") or app.worker_defaults.get("name") or WORKER_NAME
-    # After a dot: what is configured for the logger of the name holds for those of all processes.
+    # The dot makes each process's logger a child of the logger with the name, so that it inherits its configuration.
     named: WorkerOptions = {**options, "name": f"{name}.{tether.number}"}
     worker = app.make_worker(**named)
     try:

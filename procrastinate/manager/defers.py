@@ -1,4 +1,4 @@
-"""How the manager defers jobs: one, many, many that are alike, and those of cron ticks."""
+"""Deferring part of the job manager: single jobs, batches, batches of similar jobs, and cron ticks."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from procrastinate.types import JSONDict, OnConflict
 
 
 class DeferHook(Protocol):
-    """What is told when jobs were deferred: a test that runs them at once."""
+    """Callback after each defer, for tests that run deferred jobs at once."""
 
     def deferred(self, connection: Any | None) -> None:
-        """Jobs were deferred, on this connection of the user's or on the app's own."""
+        """Called after a defer on this connection of the user. ``None`` means the app's own connection."""
         ...
 
     async def deferred_async(self, connection: Any | None) -> None:
-        """As :meth:`deferred`, from asynchronous code."""
+        """Asynchronous version of :meth:`deferred`."""
         ...
 
 
 class JobDefers(OperationCalls):
-    """What makes jobs."""
+    """The operations that defer jobs."""
 
     defer_hook: DeferHook | None = None
 
@@ -36,7 +36,7 @@ class JobDefers(OperationCalls):
         Raises
         ------
         AlreadyEnqueued
-            A job is waiting under the same queueing lock. The caller's transaction stays usable.
+            A waiting job has the same queueing lock. The caller's transaction stays usable.
         InvalidJob
             A value cannot be stored.
         """
@@ -49,13 +49,16 @@ class JobDefers(OperationCalls):
     def batch_defer_jobs(
         self, jobs: list[Job], connection: Any | None = None, *, on_conflict: OnConflict = "raise"
     ) -> list[Job]:
-        """Defer jobs, all or none, and return them with their ids and status; raises as :meth:`defer_job`.
+        """Defer jobs, all or none, and return them with their ids and status, in the same order.
+
+        The exceptions are those of :meth:`defer_job`.
 
         Parameters
         ----------
         on_conflict:
-            What to do with a job whose queueing lock is taken: ``"raise"`` AlreadyEnqueued; ``"skip"`` it, and return
-            it with the id of the one that waits; or ``"replace"`` the one that waits.
+            What happens if a waiting job has the same queueing lock. ``"raise"`` raises ``AlreadyEnqueued``.
+            ``"skip"`` defers nothing for this job and returns it with the id of the waiting job. ``"replace"``
+            overwrites the waiting job.
         """
         new_jobs = self._new_jobs(jobs)
         if not new_jobs:
@@ -83,14 +86,14 @@ class JobDefers(OperationCalls):
         return with_ids(jobs, ids)
 
     def batch_defer_alike(self, pattern: Job, calls: Sequence[JSONDict], connection: Any | None = None) -> list[int]:
-        """Defer jobs that differ in their arguments alone, all or none, and return their ids.
+        """Defer jobs that differ only in their arguments, all or none, and return their ids.
 
         Parameters
         ----------
         pattern:
-            What they have in common, without a queueing lock.
+            The template for all jobs, without a queueing lock.
         calls:
-            The whole arguments of each.
+            The complete arguments of each job.
 
         Raises
         ------
@@ -129,29 +132,31 @@ class JobDefers(OperationCalls):
         on_conflict: OnConflict = "raise",
         keep_for: float = KEEP_TICKS_FOR,
     ) -> int | None:
-        """Defer the job of one cron tick, unless somebody did.
+        """Defer the job of one cron tick, unless another worker has deferred it.
 
         Parameters
         ----------
+        periodic_id, defer_timestamp:
+            The schedule of the task, and its tick in seconds since 1970.
         on_conflict:
-            ``"replace"``: a job that waits under the same queueing lock becomes the job of this tick.
+            With ``"replace"``, a waiting job that has the same queueing lock becomes the job of this tick.
         keep_for:
-            Seconds for which ticks are remembered. Older ones are forgotten when a later one is deferred, and are not
-            deferred any more once it was.
+            Seconds for which the database remembers ticks. When a later tick is deferred, older ones are forgotten and
+            can no longer be deferred.
 
         Returns
         -------
-        Its id; ``None`` where the tick was deferred already.
+        The job's id, or ``None`` if the tick was already deferred.
 
         Raises
         ------
         InvalidTimestamp
-            The job's ``timestamp`` argument is another than ``defer_timestamp``.
+            The job's ``timestamp`` argument differs from ``defer_timestamp``.
         AlreadyEnqueued
-            A job is waiting under the same queueing lock. The tick counts as deferred.
+            A waiting job has the same queueing lock. The tick counts as deferred.
         ConnectorException
-            :func:`~procrastinate.core.errors.is_lock_timeout`: an open transaction has taken the queueing lock. The
-            tick is not deferred, nor passed over: call again.
+            If :func:`~procrastinate.core.errors.is_lock_timeout` is true for it, another open transaction has taken
+            the queueing lock. The tick is not deferred and does not count as deferred, so call again.
         """
         timestamp = job.task_kwargs.get("timestamp")
         if timestamp is None or timestamp != defer_timestamp:
@@ -175,7 +180,7 @@ class JobDefers(OperationCalls):
 def _defer_call(
     new_jobs: list[core.NewJob], on_conflict: OnConflict
 ) -> tuple[Callable[..., int | list[int] | None], Any]:
-    """The operation that defers these jobs, and its argument: one statement wherever one is enough."""
+    """Return the operation that defers these jobs and its argument. Prefer operations with a single statement."""
     is_one = len(new_jobs) == 1
     if on_conflict != "raise" and _queueing_locks(new_jobs):
         if on_conflict == "replace":

@@ -1,4 +1,4 @@
-"""The queue, as users and workers use it: every operation, sync and async, with jobs in and jobs out."""
+"""The job manager: every operation on the queue, sync and async."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _DELETE_BATCH = 1000
 
 
 class NotificationCallback(Protocol):
-    """What is called for each notification."""
+    """Callback for each notification."""
 
     def __call__(self, *, channel: str, notification: Notification) -> Awaitable[None]: ...
 
 
 class JobManager(JobDefers, WorkerOperations, JobLists):
-    """Every operation on the queue. An app has one as ``app.job_manager``.
+    """Every operation on the queue, available as ``app.job_manager``.
 
-    What defers jobs, what workers need, and what lists jobs, is in its bases. Methods that take ``connection`` use an
-    open connection of the user's, inside its transaction, and neither commit nor roll back.
+    The base classes defer jobs, serve workers and list jobs. A method with a ``connection`` parameter runs on that open
+    connection, inside its transaction, and neither commits nor rolls back.
     """
 
     def __init__(self, connector: BaseConnector) -> None:
@@ -49,7 +49,7 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
     # Finish, by hand
 
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:
-        """Record how a job ended. One that a worker holds is recorded only while it still does."""
+        """Record the outcome of a job. If the job has a worker, do so only while that worker still holds the job."""
         if job.worker_id is None:
             await self.finish_job_by_id_async(_id(job), status=status, delete_job=delete_job)
             return
@@ -57,7 +57,7 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
         await self.finish_jobs([finished], worker_id=job.worker_id)
 
     async def finish_job_by_id_async(self, job_id: int, status: Status, delete_job: bool) -> None:
-        """Record how a waiting or running job ended, whoever holds it."""
+        """Record the outcome of a waiting or running job, regardless of the worker that holds it."""
         await self.connector.run_async(core.finish_job_by_id, job_id, status=status, delete=delete_job)
 
     # Retry
@@ -72,7 +72,7 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
         *,
         connection: Any | None = None,
     ) -> None:
-        """Asynchronous version of :meth:`retry_job_by_id`."""
+        """Retry this job. Parameters and exceptions are those of :meth:`retry_job_by_id`."""
         await self.retry_job_by_id_async(_id(job), retry_at, priority, queue, lock, connection)
 
     def retry_job_by_id(
@@ -86,22 +86,23 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
         *,
         spare_running: bool = False,
     ) -> None:
-        """Send a failed job, or a running one whose worker is lost, back to wait.
+        """Put a failed job, or a running job whose worker is lost, back into the queue.
 
         Parameters
         ----------
         retry_at:
-            When it may run again, an aware datetime; ``None`` for at once.
+            The earliest start, as an aware datetime. ``None`` means at once.
         priority, queue, lock:
-            New values; ``None`` keeps what the job has.
+            New values. ``None`` keeps the current value.
         spare_running:
-            Leave a running job alone while its worker is alive. Sent back, it would run twice at once. A worker is
-            alive for as long as it says that it may be silent, and for at least half a minute.
+            If true, leave a running job alone while its worker is alive. Otherwise the job would run twice at the same
+            time. A worker counts as alive until its last heartbeat is older than its own ``stalled_worker_timeout``,
+            and older than 30 seconds.
 
         Raises
         ------
         JobNotRetriable
-            There is no such job, or it is neither failed nor running, or it is spared.
+            The job does not exist, is neither failed nor running, or was spared.
         """
         changes = _retry_changes(retry_at, priority, queue, lock)
         _require_retried(
@@ -136,13 +137,13 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
         Parameters
         ----------
         abort:
-            Ask for it to be stopped if it runs already.
+            If the job is running, request its abort.
         delete_job:
-            Remove the waiting job instead of keeping it as cancelled.
+            Delete the waiting job instead of keeping it with the status ``cancelled``.
 
         Returns
         -------
-        False where there was nothing to cancel.
+        True if the job was cancelled or its abort requested, false if it was in no such state.
         """
         return self._run(connection, core.cancel_job, job_id, abort=abort, delete=delete_job)
 
@@ -153,12 +154,12 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
         return await self._run_async(connection, core.cancel_job, job_id, abort=abort, delete=delete_job)
 
     def get_job_status(self, job_id: int, connection: Any | None = None) -> Status:
-        """The status of a job.
+        """Return the status of a job.
 
         Raises
         ------
         NoResult
-            There is no such job.
+            The job does not exist.
         """
         return _require_found(job_id, self._run(connection, core.get_job_status, job_id))
 
@@ -169,12 +170,12 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
     # Results
 
     def get_result(self, job_id: int, connection: Any | None = None) -> Result:
-        """What is known of a job: its status, what it returned, its errors, when and where it ran; in one round trip.
+        """Return the status, return value, errors, times and workers of a job, in one round trip.
 
         Raises
         ------
         NoResult
-            There is no such job: it was deleted, or the transaction that defers it is not committed.
+            The job does not exist: it was deleted, or the transaction that defers it is not committed.
         """
         return self._result(job_id, self._run(connection, core.get_result, job_id))
 
@@ -183,24 +184,24 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
         return self._result(job_id, await self._run_async(connection, core.get_result, job_id))
 
     def wait(self, job_id: int, *, timeout: float) -> Result:
-        """Wait until a job has ended, in whatever way, and return its result.
+        """Wait until a job has finished, with any status, and return its result.
 
-        The end of a job whose task stores results (``store_result=True``) wakes it, if the database can be listened to;
-        any other end is noticed within a second.
+        If the task has ``store_result=True`` and the database allows listening, a notification ends the wait.
+        Otherwise polling detects the end within a second.
 
         Parameters
         ----------
         timeout:
-            Seconds to wait at most.
+            Maximum wait in seconds.
 
         Raises
         ------
         WaitTimeout
-            It has not ended in time. (A ``TimeoutError``.)
+            The job has not finished in time. It is a ``TimeoutError``.
         JobNotCommitted
-            The job was deferred in the caller's own transaction, which is still open: nobody can run it.
+            The job was deferred in the caller's own transaction, which is still open, so no worker can run it.
         NoResult
-            There is no such job: the transaction that defers it is not committed, or it was deleted when it ended.
+            The job does not exist: the transaction that defers it is not committed, or the job was deleted at its end.
         """
         self._waiter.wait(job_id, timeout)
         return self.get_result(job_id)
@@ -215,7 +216,7 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
         return to_result(stored, self._job(stored.job), self.connector.json_loads)
 
     async def list_jobs_to_abort_async(self, queue: str | None = None, worker_id: int | None = None) -> Iterable[int]:
-        """The ids of the running jobs whose abort was requested."""
+        """Return the ids of running jobs with an abort request, optionally of one queue or one worker."""
         return await self.connector.run_async(core.list_jobs_to_abort, queue_name=queue, worker_id=worker_id)
 
     # Stalled and old jobs
@@ -229,20 +230,23 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
         *,
         connection: Any | None = None,
     ) -> Iterable[Job]:
-        """The running jobs whose worker has not been heard of for so many seconds.
+        """Return the running jobs whose worker has stalled or is gone.
 
-        Workers rescue them without being asked; this is to look at them.
+        This is for inspection only, because workers rescue stalled jobs by themselves.
 
         Parameters
         ----------
+        queue, task_name:
+            Only jobs of this queue or this task.
         seconds_since_heartbeat:
-            Seconds. A worker whose own ``stalled_worker_timeout`` is longer is alive until that has passed.
+            Age of the last heartbeat in seconds after which a worker counts as stalled. If the worker's own
+            ``stalled_worker_timeout`` is longer, that value counts.
         nb_seconds:
-            Deprecated: running jobs that started longer ago than this, whatever their worker says.
+            Deprecated. Return the running jobs that started more than this many seconds ago, regardless of heartbeats.
         """
         if nb_seconds is not None:
             warnings.warn(
-                "nb_seconds is deprecated: leave it out, and the jobs of workers without a sign of life are listed",
+                "nb_seconds is deprecated: leave it out to list the jobs of workers without a recent heartbeat",
                 DeprecationWarning,
                 stacklevel=2,
             )
@@ -253,7 +257,7 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
         return self._jobs(stored)
 
     def delete_everything(self) -> None:
-        """Delete all jobs, running ones too, with all history, and all workers: for tests that commit."""
+        """Delete all jobs, including running ones, their history and all workers. It is meant for tests that commit."""
         self._run(None, core.delete_everything)
 
     async def delete_everything_async(self) -> None:
@@ -270,16 +274,16 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
         *,
         connection: Any | None = None,
     ) -> None:
-        """Delete the jobs that ended more than so many hours ago, with their history, a thousand a transaction.
+        """Delete the jobs that finished more than ``nb_hours`` hours ago, with their history.
 
-        With ``connection``, all in its transaction.
+        Each transaction deletes up to a thousand jobs. With ``connection``, its transaction deletes all of them.
 
         Parameters
         ----------
         queue:
-            Those of one queue only.
+            Delete only jobs of this queue.
         include_failed, include_cancelled, include_aborted:
-            Those too; without, only the jobs that succeeded.
+            Delete jobs with these statuses, too. By default only succeeded jobs are deleted.
         """
         choice = {
             Status.SUCCEEDED: True,
@@ -301,7 +305,7 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
     # The database
 
     async def read_clock(self) -> float:
-        """What the time is by the database's clock, in seconds since 1970."""
+        """Return the time of the database's clock, in seconds since 1970."""
         return await self.connector.run_async(core.read_clock)
 
     async def listen_for_jobs(
@@ -311,7 +315,15 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
         queues: Iterable[str] | None = None,
         on_listening: Callable[[], None] | None = None,
     ) -> None:
-        """Call ``on_notification`` for each notification about these queues, until cancelled."""
+        """Call ``on_notification`` for each notification about these queues, until cancelled.
+
+        Parameters
+        ----------
+        queues:
+            Names of the queues. ``None`` means all queues.
+        on_listening:
+            Called once the connection listens. Earlier notifications are lost.
+        """
 
         async def handle(*, channel: str, payload: str) -> None:
             notification = parse_notification(payload)
@@ -323,7 +335,7 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
         await self.connector.listen_notify(handle, channels_for(queues), on_listening)
 
     def check_connection(self) -> bool:
-        """Whether the tables are there."""
+        """Return true if the database has the tables of Procrastinate."""
         return self._run(None, core.jobs_table_exists)
 
     async def check_connection_async(self) -> bool:
@@ -332,11 +344,10 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
 
 
 _LONGEST_PAYLOAD = 200
-"""Characters of a malformed notification that the log shows."""
+"""Maximum number of characters of a malformed notification in the log."""
 _malformed = Seldom(
-    get_logger("procrastinate.manager"),
-    "%d notifications of a form that this release does not know were ignored. Any role that can log in may send them. "
-    "The last one: %s",
+    get_logger("procrastinate.manager.job_manager"),
+    "Ignored %d notifications in an unknown format. Any role that can log in can send them. The last one: %s",
     "notification_malformed",
 )
 

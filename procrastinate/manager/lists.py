@@ -1,4 +1,4 @@
-"""What the manager lists and counts."""
+"""Listing part of the job manager: jobs, and counts by queue, task and lock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from procrastinate.manager.operation_calls import OperationCalls
 
 
 class JobLists(OperationCalls):
-    """The lists of jobs, and of queues, tasks and locks with counts of their jobs."""
+    """The operations that list jobs, and that count jobs by queue, task and lock."""
 
     def list_jobs(
         self,
@@ -28,14 +28,15 @@ class JobLists(OperationCalls):
         after_id: int | None = None,
         connection: Any | None = None,
     ) -> list[Job]:
-        """The jobs that match, by id.
+        """Return the jobs that match all filters, ordered by id.
 
         Parameters
         ----------
         status:
-            The text of a :class:`Status`.
+            The value of a :class:`Status`, such as ``"todo"``.
         limit, after_id:
-            To read a long list in pages: at most so many, and only those with a greater id.
+            Return at most ``limit`` jobs, and only jobs with an id greater than ``after_id``. Use both to read a long
+            list in pages.
         """
         chosen = _job_filter(id, queue, task, status, lock, queueing_lock, worker_id)
         return self._jobs(self._run(connection, core.list_jobs, chosen, limit=limit, after_id=after_id))
@@ -68,7 +69,7 @@ class JobLists(OperationCalls):
         *,
         connection: Any | None = None,
     ) -> list[dict[str, Any]]:
-        """Counts of jobs for each queue: ``name``, ``jobs_count``, and one for each status."""
+        """Return one dict for each queue, with ``name``, ``jobs_count`` and a count for each status."""
         return _dicts(self._run(connection, core.count_by_queue, _job_filter(None, queue, task, status, lock)))
 
     async def list_queues_async(
@@ -94,7 +95,7 @@ class JobLists(OperationCalls):
         *,
         connection: Any | None = None,
     ) -> list[dict[str, Any]]:
-        """Counts of jobs for each task, as :meth:`list_queues`."""
+        """Return counts of jobs for each task, in the form of :meth:`list_queues`."""
         return _dicts(self._run(connection, core.count_by_task, _job_filter(None, queue, task, status, lock)))
 
     async def list_tasks_async(
@@ -120,7 +121,7 @@ class JobLists(OperationCalls):
         *,
         connection: Any | None = None,
     ) -> list[dict[str, Any]]:
-        """Counts of jobs for each lock, as :meth:`list_queues`."""
+        """Return counts of jobs for each lock, in the form of :meth:`list_queues`."""
         return _dicts(self._run(connection, core.count_by_lock, _job_filter(None, queue, task, status, lock)))
 
     async def list_locks_async(

@@ -1,4 +1,4 @@
-"""How the manager runs an operation: on the app's connector, or on a connection of the user's."""
+"""Base of the job manager: runs operations on the app's connector or on a connection of the user."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 
 class OperationCalls:
-    """Runs operations on a connector, and makes jobs of what they return."""
+    """Runs operations on a connector, and converts stored jobs to :class:`~procrastinate.jobs.Job` objects."""
 
     connector: BaseConnector
 
@@ -30,12 +30,12 @@ class OperationCalls:
         return await self.connector.run_on_async(connection, operation, *args, **kwargs)
 
     def _jobs(self, stored: Sequence[core.StoredJob]) -> list[Job]:
-        """All arguments are read at once: a third of what it takes to read them one by one."""
+        """Convert stored jobs. Decoding all arguments in one call takes a third of the time of separate calls."""
         if self.connector.json_loads is not json.loads:
             return [self._job(one) for one in stored]
         try:
             arguments = json.loads(f"[{','.join([one.args for one in stored])}]")  # type: ignore[misc]
-        except BaseException:  # of json_loads, which is the program's
+        except BaseException:  # one text is invalid: decode each on its own
             return [self._job(one) for one in stored]
         return [_to_job(one, _require_object(args)) for one, args in zip(stored, arguments, strict=True)]
 
@@ -43,7 +43,7 @@ class OperationCalls:
         return _to_job(stored, self._arguments(stored.args))
 
     def _arguments(self, text: str | None) -> dict[str, Any]:
-        """One row that cannot be read (plain SQL has written it, say) must not hide the others."""
+        """Decode arguments. A row with invalid ones, for example written by plain SQL, must not hide other rows."""
         if text is None:
             return UnreadableArguments("a number in them has hundreds of digits, and is too long to be written out")
         try:

@@ -1,4 +1,4 @@
-"""Waiting for jobs to end: woken by a notification where that is possible, and looking now and then in any case."""
+"""Waiting for jobs to finish: by notifications if the database allows listening, and by polling in any case."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from procrastinate.core import Status
 from procrastinate.core.channels import FINISHED_CHANNEL, parse_finished
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
-"""Seconds between two looks. Each pause is half as long again as the one before."""
+"""First and longest polling interval in seconds. Each interval is 1.5 times the previous one."""
 
 _STEADY = 0.5
-"""Seconds of listening after which a cut connection is no failure to connect: the next pause is a short one."""
+"""Seconds of listening after which a lost connection is no failure to connect, so that the next pause is short."""
 _LONGEST_GAP = 0.5
-"""Seconds between two looks, at least, after many rings in vain. Any role that can log in may ring."""
+"""Maximum delay in seconds after a false notification. It limits the load, as any role that can log in can notify."""
 _LISTEN_AFTER = 0.2
-"""Seconds after which a wait is worth a connection that listens."""
+"""Seconds of waiting after which a listening connection pays off."""
 _WAITING = (Status.TODO, Status.DOING, Status.ABORTING)
 
 Ring = Callable[[], object]
 
 
 class Wait:
-    """One wait for one job: when to look again, and what to make of what is seen.
+    """State of one wait for one job: the polling intervals, the timeout and the checks of the job's progress.
 
     Parameters
     ----------
     timeout:
-        Seconds after which it is over.
+        Maximum wait in seconds.
     """
 
     def __init__(self, job_id: int, timeout: float | None) -> None:
         if timeout is None:
-            raise TypeError("timeout must be a number of seconds, not None: no wait is for ever")
+            raise TypeError("timeout must be a number of seconds, not None: every wait needs a limit")
         self._job_id = job_id
         self._timeout = read_seconds("timeout", timeout)
         self._start = time.monotonic()
@@ -51,16 +51,16 @@ class Wait:
         self._seen = False
 
     def is_over(self, progress: core.Progress | None) -> bool:
-        """Whether the job has ended.
+        """Return true if the job has finished.
 
         Raises
         ------
         NoResult
-            There is no such job, or none any more.
+            The job does not exist, or was deleted.
         JobNotCommitted
-            No worker can take it before the caller's own transaction ends.
+            No worker can claim the job before the caller's own transaction commits.
         WaitTimeout
-            The time is over.
+            The timeout has passed.
         """
         if progress is None:
             raise exceptions.NoResult(self._why_not_there())
@@ -69,8 +69,8 @@ class Wait:
             return True
         if progress.is_uncommitted:
             raise exceptions.JobNotCommitted(
-                f"Job {self._job_id} was deferred or changed in this very transaction, and no worker can have it "
-                "before that is committed: commit first, then wait"
+                f"Job {self._job_id} was deferred or changed in this very transaction, and no worker can claim it "
+                "before the commit: commit first, then wait"
             )
         if self._elapsed() >= self._timeout:
             raise exceptions.WaitTimeout(
@@ -80,22 +80,22 @@ class Wait:
 
     def _why_not_there(self) -> str:
         if self._seen:
-            return f"Job {self._job_id} was deleted while it was waited for (delete_jobs of the worker, say)"
+            return f"Job {self._job_id} was deleted during the wait (perhaps by delete_jobs of the worker)"
         return f"There is no job {self._job_id}: it was deleted, or it is not committed yet"
 
     def next_pause(self) -> float:
-        """Seconds until the next look, unless something rings before."""
+        """Return the seconds until the next poll. A notification makes it earlier."""
         pause, self._pause = self._pause, min(self._pause * 1.5, _LONGEST_PAUSE)
         return max(0.0, min(pause, self._timeout - self._elapsed()))
 
     def next_gap(self) -> float:
-        """Seconds until the look after a ring: none at first, and then twice as many for each ring in vain."""
+        """Return the seconds between a notification and the poll: 0 at first, then doubled after each false one."""
         gap, self._gap = self._gap, min(max(self._gap * 2, _FIRST_PAUSE), _LONGEST_GAP)
         return max(0.0, min(gap, self._timeout - self._elapsed()))
 
     @property
     def is_long(self) -> bool:
-        """Whether it has lasted so long that it is worth a connection."""
+        """True if the wait has lasted long enough to pay off a listening connection."""
         return self._elapsed() >= _LISTEN_AFTER
 
     def _elapsed(self) -> float:
@@ -103,10 +103,10 @@ class Wait:
 
 
 class FinishedListener:
-    """Rings for those who wait for a job when it has finished.
+    """Calls a function for each wait whose job has finished.
 
-    One thread and one connection for all waits of a process, there while somebody waits. Where the database cannot be
-    listened to, nothing rings, and whoever waits looks now and then, as they do in any case.
+    All waits of a process share one thread and one connection, which exist only during a wait. If the database does
+    not allow listening, the waits rely on polling.
     """
 
     def __init__(self, make_connector: Callable[[], BaseConnector]) -> None:
@@ -123,15 +123,15 @@ class FinishedListener:
 
     @contextlib.contextmanager
     def ringing(self, job_id: int, ring: Ring) -> Iterator[None]:
-        """Call ``ring``, from another thread, when the job has finished, or when it may have."""
+        """Call ``ring`` from another thread when the job has finished or may have finished."""
         with self._mutex:
             if self._process != os.getpid():
-                self._forget()  # a forked process has no such thread
+                self._forget()  # a forked process does not inherit the thread
             self._rings.setdefault(job_id, []).append(ring)
             if self._stop is None:
                 self._start()
             elif self._is_listening:
-                ring()  # what came before is not heard
+                ring()  # the job may have finished before this registration
         try:
             yield
         finally:
@@ -164,7 +164,7 @@ class FinishedListener:
         pause = _LONGEST_PAUSE
         while True:
             self._listening_since = math.inf
-            with contextlib.suppress(Exception):  # nothing depends on it
+            with contextlib.suppress(Exception):  # polling works without it
                 await self._listen_once(stopped)
             if time.monotonic() - self._listening_since > _STEADY:
                 pause = _LONGEST_PAUSE
@@ -199,7 +199,7 @@ class Waiter:
     Parameters
     ----------
     connector:
-        Gives the connector of the moment.
+        Function that returns the current connector.
     """
 
     def __init__(self, connector: Callable[[], BaseConnector]) -> None:
@@ -207,7 +207,7 @@ class Waiter:
         self._listener = FinishedListener(lambda: connector().get_worker_connector())
 
     def wait(self, job_id: int, timeout: float) -> None:
-        """Return when the job has ended; raises as :meth:`Wait.is_over`."""
+        """Return when the job has finished. The exceptions are those of :meth:`Wait.is_over`."""
         wait = Wait(job_id, timeout)
         bell = threading.Event()
         with contextlib.ExitStack() as listening:
@@ -239,7 +239,7 @@ class Waiter:
 
 def _from_other_threads(loop: asyncio.AbstractEventLoop, call: Callable[[], Any]) -> Ring:
     def ring() -> None:
-        with contextlib.suppress(RuntimeError):  # The loop was closed, and nobody waits.
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and the wait is over
             loop.call_soon_threadsafe(call)
 
     return ring

@@ -1,4 +1,4 @@
-"""What a worker asks of the manager: work, and what keeps it and the others alive."""
+"""Operations of workers: promote, claim, finish, retry and rescue jobs, and send heartbeats."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _PROMOTION_TRIES = 3
 
 
 class WorkerOperations(OperationCalls):
-    """The operations of workers: always async, never on a connection of the user's."""
+    """The operations of workers. They never run on a connection of the user."""
 
     async def promote_jobs(
         self, due_by: datetime.datetime | None = None, *, past: int = 0, without_turn: bool = False
     ) -> core.Promotion:
-        """Make ready the waiting jobs whose time has come and whose lock is free; a bounded number at a time.
+        """Make due jobs with a free lock ready for a fetch, a bounded number per call.
 
         Parameters
         ----------
         past:
-            How many jobs the last promotion left undecided: so many more are looked at.
+            Number of jobs that the last promotion left undecided. The limit grows by this number.
         due_by:
-            What the time is, for tests that move the clock; the database's time by default.
+            The current time, for tests that move the clock. The default is the database's clock.
         without_turn:
-            Decide although another session may have the turn; on fewer jobs.
+            Promote even if another session holds the turn, but examine fewer jobs.
         """
         limit = past + (PROMOTED_WITHOUT_TURN if without_turn else PROMOTED_AT_ONCE)
         for _ in range(_PROMOTION_TRIES):
@@ -53,17 +53,17 @@ class WorkerOperations(OperationCalls):
         after: core.Rank | None = None,
         with_arguments: bool = True,
     ) -> list[Job]:
-        """Take up to ``limit`` ready jobs for a worker, in the order in which they should start.
+        """Claim up to ``limit`` ready jobs for a worker, in the order in which they should start.
 
         Parameters
         ----------
         task_names:
-            Only the jobs of these tasks, for tests: it reads past all others.
+            Claim only jobs of these tasks. This is for tests, because the query reads past all other jobs.
         after:
-            Where the last fetch ended: see :func:`procrastinate.core.fetch_jobs`.
+            The end of the last fetch. See :func:`procrastinate.core.fetch_jobs`.
         with_arguments:
-            Read those that are not small, too. Without, such a job has
-            :class:`~procrastinate.jobs.UnreadArguments`, for :meth:`read_arguments`.
+            If true, read large arguments, too. If false, a job with large arguments has
+            :class:`~procrastinate.jobs.UnreadArguments`, which :meth:`read_arguments` replaces.
         """
         stored = await self.connector.run_async(
             core.fetch_jobs,
@@ -85,14 +85,14 @@ class WorkerOperations(OperationCalls):
         return await self.read_arguments(unread) if with_arguments else unread
 
     async def read_arguments(self, job: Job) -> Job:
-        """Return a job that was fetched without its arguments, with them.
+        """Return a copy of a job with the arguments that the fetch left out.
 
-        They are :class:`~procrastinate.jobs.UnreadableArguments` if the database refuses to write them out.
+        They are :class:`~procrastinate.jobs.UnreadableArguments` if the database cannot write them as text.
 
         Raises
         ------
         ConnectorException
-            The database did not answer, or may do so in a moment.
+            The database did not answer, or the error is temporary.
         """
         assert job.id is not None
         try:
@@ -104,7 +104,7 @@ class WorkerOperations(OperationCalls):
         return job.evolve(task_kwargs=self._arguments(texts.get(job.id)))
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
-        """Take the next job for a worker, whether it was ready or has just fallen due; ``None`` where there is none."""
+        """Promote due jobs, then claim the next job for a worker. Return ``None`` if no job is ready."""
         promotion = await self.promote_jobs()
         if not promotion.had_turn:
             await self.promote_jobs(without_turn=True)
@@ -112,11 +112,11 @@ class WorkerOperations(OperationCalls):
         return jobs[0] if jobs else None
 
     async def finish_jobs(self, finished: Sequence[core.FinishedJob], *, worker_id: int) -> set[int]:
-        """Record the outcomes of jobs that a worker holds, and return the ids of those that it still held."""
+        """Record the outcomes of a worker's jobs, and return the ids of the jobs that the worker still held."""
         return await self.connector.run_async(core.finish_jobs, finished, worker_id=worker_id)
 
     async def list_held_jobs(self, finished: Sequence[core.FinishedJob], *, worker_id: int) -> set[int]:
-        """Those of the jobs that a worker still holds."""
+        """Return the ids of those jobs that the worker still holds."""
         return await self.connector.run_async(core.list_held_jobs, finished, worker_id=worker_id)
 
     async def release_jobs(
@@ -127,7 +127,7 @@ class WorkerOperations(OperationCalls):
         Parameters
         ----------
         delay:
-            Seconds until the jobs may start; ``None``: they are as ready as they were.
+            Seconds until the jobs may start. ``None`` keeps their readiness.
 
         Returns
         -------
@@ -136,18 +136,18 @@ class WorkerOperations(OperationCalls):
         Raises
         ------
         ConnectorException
-            Whether they wait again is not known, and the call must not be made again.
+            The outcome is unknown: the jobs may or may not be released. Do not call again.
         """
         run = self.connector.run_async
         try:
             return await run(core.release_jobs, fetched, worker_id=worker_id, delay=delay)
         except exceptions.ConnectorException as error:
-            if not (is_lock_timeout(error) or is_unique_violation(error)):  # these were refused for certain
+            if not (is_lock_timeout(error) or is_unique_violation(error)):  # in these cases nothing was released
                 raise
         return await run(core.release_jobs, fetched, worker_id=worker_id, delay=delay, keep_queueing_locks=False)
 
     def release_jobs_in_thread(self, fetched: Sequence[core.FetchedJob], *, worker_id: int) -> dict[int, Status]:
-        """Do as :meth:`release_jobs`, from a thread beside the event loop, which may be blocked."""
+        """Do the same as :meth:`release_jobs`, from another thread while the event loop may be blocked."""
         run = self.connector.run
         try:
             return run(core.release_jobs, fetched, worker_id=worker_id)
@@ -157,9 +157,9 @@ class WorkerOperations(OperationCalls):
         return run(core.release_jobs, fetched, worker_id=worker_id, keep_queueing_locks=False)
 
     async def retry_jobs(self, retries: Sequence[core.JobRetry], *, worker_id: int) -> dict[int, Status]:
-        """Send jobs that a worker holds back to wait, and return the new status of those that it still held.
+        """Put a worker's jobs back into the queue, and return the new status of the jobs that the worker still held.
 
-        Where somebody's open transaction has taken a queueing lock, they go back without theirs.
+        If another session's open transaction has taken a queueing lock, the jobs go back without their queueing locks.
         """
         try:
             return await self.connector.run_async(core.retry_jobs, retries, worker_id=worker_id)
@@ -169,11 +169,11 @@ class WorkerOperations(OperationCalls):
         return await self.connector.run_async(core.retry_jobs, retries, worker_id=worker_id, keep_queueing_locks=False)
 
     def finish_jobs_in_thread(self, finished: Sequence[core.FinishedJob], *, worker_id: int) -> set[int]:
-        """Do as :meth:`finish_jobs`, from a thread beside the event loop, which may be blocked."""
+        """Do the same as :meth:`finish_jobs`, from another thread while the event loop may be blocked."""
         return self.connector.run(core.finish_jobs, finished, worker_id=worker_id)
 
     def retry_jobs_in_thread(self, retries: Sequence[core.JobRetry], *, worker_id: int) -> dict[int, Status]:
-        """Do as :meth:`retry_jobs`, from a thread beside the event loop, which may be blocked."""
+        """Do the same as :meth:`retry_jobs`, from another thread while the event loop may be blocked."""
         run = self.connector.run
         try:
             return run(core.retry_jobs, retries, worker_id=worker_id)
@@ -185,17 +185,18 @@ class WorkerOperations(OperationCalls):
     # Upkeep
 
     async def rescue_jobs(self, *, max_rescues: int) -> list[core.RescuedJob]:
-        """Take back the running jobs whose worker is not registered any more.
+        """Take back orphaned jobs: running jobs whose worker is no longer registered.
 
-        Where somebody's open transaction has taken a queueing lock, they go back without theirs.
+        If another session's open transaction has taken a queueing lock, the jobs go back without their queueing locks.
         """
         return await self._take_back(core.rescue_jobs, max_rescues=max_rescues)
 
     async def return_unknown_jobs(
         self, *, worker_id: int, known_ids: Collection[int], max_rescues: int
     ) -> list[core.RescuedJob]:
-        """Take back the jobs that run for a worker, as the database has it, but of which it does not know; as
-        :meth:`rescue_jobs`.
+        """Take back jobs that the database assigns to a worker and that the worker does not know.
+
+        Queueing locks are handled as in :meth:`rescue_jobs`.
         """
         arguments: dict[str, Any] = {"worker_id": worker_id, "known_ids": known_ids, "max_rescues": max_rescues}
         return await self._take_back(core.return_unknown_jobs, **arguments)
@@ -211,7 +212,7 @@ class WorkerOperations(OperationCalls):
         return await self.connector.run_async(operation, **arguments, keep_queueing_locks=False)
 
     async def sweep_parked_jobs(self, start: str | None = None) -> core.Sweep:
-        """Look after jobs that wait behind a lock that nobody holds; some locks at a time."""
+        """Release jobs that are parked behind a lock without a holder, a few locks per call."""
         return await self.connector.run_async(core.sweep_parked_jobs, start=start)
 
     # Workers
@@ -222,7 +223,7 @@ class WorkerOperations(OperationCalls):
         Parameters
         ----------
         terms:
-            How the others are to judge it; by their own options by default.
+            Limits by which other workers judge this one. By default they use their own options.
         """
         return await self.connector.run_async(core.register_worker, terms or core.WorkerTerms())
 
@@ -231,28 +232,29 @@ class WorkerOperations(OperationCalls):
         await self.connector.run_async(core.unregister_worker, worker_id)
 
     async def start_waiting(self, *, worker_id: int, queues: tuple[str, ...] | None) -> core.Waiting | None:
-        """Say that a worker waits to be notified of jobs in these queues; ``None`` where it is not registered."""
+        """Mark a worker as waiting for notifications of jobs in these queues. Return ``None`` if it is unregistered."""
         if not await self.connector.run_async(core.start_waiting, worker_id=worker_id, queues=queues):
             return None
         return await self.connector.run_async(core.read_unaware)
 
     async def stop_waiting(self, *, worker_id: int) -> None:
-        """Say that a worker looks for jobs by itself, and need not be notified of any."""
+        """Mark a worker as polling, so that it needs no notifications."""
         await self.connector.run_async(core.stop_waiting, worker_id=worker_id)
 
     async def have_ended_before(self, *, transaction: int) -> bool:
-        """Whether all transactions have ended that are older than the one of this number."""
+        """Return true if all transactions older than the one with this number have ended."""
         return await self.connector.run_async(core.have_ended_before, transaction=transaction)
 
     async def update_heartbeat(self, worker_id: int) -> bool:
-        """Say that a worker is alive; False where it is no longer registered."""
+        """Record a heartbeat of a worker. Return false if the worker is no longer registered."""
         return await self.connector.run_async(core.update_heartbeat, worker_id)
 
     async def prune_stalled_workers(self, seconds_since_heartbeat: float) -> list[int]:
-        """Remove the workers that have been silent for longer than these seconds, and return their ids.
+        """Remove workers whose last heartbeat is older than this many seconds, and return their ids.
 
-        Workers do this without being asked, and with more care: they watch each other before they judge. This believes
-        a single look at the database's clock. A worker whose own ``stalled_worker_timeout`` is longer is left alone.
+        If a worker's own ``stalled_worker_timeout`` is longer, that value counts. Workers prune each other by
+        themselves and more carefully: they watch a late worker for a while, whereas this method decides at once by the
+        database's clock.
         """
         return await self.connector.run_async(
             core.prune_stalled_workers, seconds_since_heartbeat=seconds_since_heartbeat
@@ -261,7 +263,7 @@ class WorkerOperations(OperationCalls):
     async def list_late_workers(
         self, *, worker_id: int, heartbeat_interval: float, stalled_timeout: float
     ) -> list[core.LateWorker]:
-        """The other workers whose heartbeat is late, as :func:`procrastinate.core.list_late_workers` says."""
+        """Return the other workers with a late heartbeat. See :func:`procrastinate.core.list_late_workers`."""
         return await self.connector.run_async(
             core.list_late_workers,
             worker_id=worker_id,
@@ -270,5 +272,5 @@ class WorkerOperations(OperationCalls):
         )
 
     async def remove_dead_workers(self, dead: Sequence[core.LateWorker]) -> list[int]:
-        """Remove workers that were watched and found dead, and return the ids of those that were removed."""
+        """Remove workers that proved dead after a watch, and return the ids of the removed ones."""
         return await self.connector.run_async(core.remove_dead_workers, dead)

@@ -188,7 +188,7 @@ def test_a_variable_in_quotes_is_refused(
 def test_queues_that_no_task_can_have_are_refused(capsys: pytest.CaptureFixture[str], queues: str) -> None:
     with pytest.raises(SystemExit):
         make_parser().parse_args(["worker", f"--queues={queues}"])
-    assert "quotes" in (said := capsys.readouterr().err) or "has commas and no name" in said
+    assert "quotes" in (said := capsys.readouterr().err) or "has commas but no name" in said
 
 
 def test_a_log_format_may_be_in_quotes(monkeypatch: pytest.MonkeyPatch) -> None:

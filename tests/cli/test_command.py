@@ -76,7 +76,7 @@ def test_a_database_that_is_down(command: Command) -> None:
         ("shop", "package.module.name"),
         ("tests.cli.nothing.app", "No module named 'tests.cli.nothing'"),
         ("tests.cli.shop.nothing", "has no 'nothing'"),
-        ("tests.cli.shop.not_an_app", "App is wanted"),
+        ("tests.cli.shop.not_an_app", "not App"),
     ],
 )
 def test_an_app_that_is_not_there(app: str, reason: str) -> None:

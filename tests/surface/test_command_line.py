@@ -83,8 +83,8 @@ def test_the_help_of_the_worker_names_every_default() -> None:
     assert defaults.keys() == {str(variable)[7:].lower() for variable in FLAGS["worker"].values()}
     for name in ("name", "concurrency", "fetch_job_polling_interval", "abort_job_polling_interval"):
         assert defaults[name] == f"{parameters[name].default}".removesuffix(".0")
-    words = {"wait": "wait", "listen_notify": "listen", "queues": "all", "delete_jobs": "never", "max_jobs": "go on"}
-    words |= {"prefetch": "ahead", "processes": "1", "uvloop": "where it is installed", "reload": "no"}
+    words = {"wait": "wait", "listen_notify": "listen", "queues": "all", "delete_jobs": "never", "max_jobs": "no limit"}
+    words |= {"prefetch": "prefetch", "processes": "1", "uvloop": "uvloop if it is installed", "reload": "no"}
     assert defaults.items() >= words.items()
     assert "worker_defaults" in text
 

@@ -25,7 +25,7 @@ def test_an_app_is_found_by_its_path() -> None:
         ("app", "package.module.name"),
         ("no.such.module.app", "Cannot import"),
         ("tests.unit.test_app.nothing", "has no 'nothing'"),
-        ("tests.unit.test_app.RecordingConnector", "App is wanted"),
+        ("tests.unit.test_app.RecordingConnector", "not App"),
     ],
 )
 def test_a_path_that_leads_nowhere_says_why(path: str, why: str) -> None:

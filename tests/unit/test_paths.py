@@ -27,7 +27,7 @@ def test_an_object_is_loaded_from_its_path() -> None:
         ("name", "package.module.name"),
         ("no_such.name", "Cannot import 'no_such'"),
         ("tests.unit.test_paths.missing", "has no 'missing'"),
-        ("tests.unit.test_paths.NUMBER", "is int, and str is wanted"),
+        ("tests.unit.test_paths.NUMBER", "is of type int, not str"),
     ],
 )
 def test_a_path_that_leads_nowhere_says_so(path: str, message: str) -> None:

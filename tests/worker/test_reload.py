@@ -73,7 +73,7 @@ async def test_a_change_of_the_code_starts_fresh_workers_and_a_broken_one_waits_
     await asyncio.to_thread(defer, database_url)
     await reloading.says("this is version 1")
     reloading.break_code()
-    await reloading.says("Waiting for a change of the code")
+    await reloading.says("Waiting for a code change")
     reloading.write("version 2")
     await reloading.says("Starting worker on", times=2)
     await asyncio.to_thread(defer, database_url)
