@@ -71,7 +71,7 @@ def test_the_options_are_those_of_the_typed_dict(app: App) -> None:
         ),
         ({"task_middleware": [3]}, TypeError, "task_middleware takes callables"),
         ({"worker_middleware": [3]}, TypeError, "worker_middleware takes callables"),
-        ({"worker_middleware": [sync_middleware]}, exceptions.MiddlewareKindMismatch, "is sync, .* is async"),
+        ({"worker_middleware": [sync_middleware]}, exceptions.MiddlewareKindMismatch, "is sync, .* must be async"),
         ({"colour": "red"}, TypeError, "colour"),
     ],
 )
