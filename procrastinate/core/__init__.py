@@ -37,7 +37,7 @@ from procrastinate.core.notify_interest import have_ended_before, read_unaware, 
 from procrastinate.core.operation_marks import atomic, is_atomic
 from procrastinate.core.promote import promote_jobs
 from procrastinate.core.read_results import get_progress, get_result
-from procrastinate.core.release import release_jobs
+from procrastinate.core.release import list_unknown_jobs, release_jobs
 from procrastinate.core.rescue import (
     list_jobs_started_before,
     list_stalled_jobs,
@@ -134,6 +134,7 @@ __all__ = [
     "list_late_workers",
     "list_stalled_jobs",
     "list_unfit_settings",
+    "list_unknown_jobs",
     "metadata",
     "promote_jobs",
     "prune_stalled_workers",

@@ -1,17 +1,17 @@
-"""The operation that undoes a fetch: jobs that a worker has fetched, and has not started."""
+"""The operations that undo a fetch: find jobs that a worker has fetched and not started, and release them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from procrastinate.core.arrays import transpose, unnest
+from procrastinate.core.arrays import array_param, transpose, unnest
 from procrastinate.core.enums import Status
 from procrastinate.core.finish import free_rows, queueing_lock_on_return
 from procrastinate.core.rows import FetchedJob
-from procrastinate.core.tables import TODO, UNDECIDED, jobs, status_literal
+from procrastinate.core.tables import DOING, TODO, UNDECIDED, jobs, status_literal
 
 
 def _release_statement(*, keep_queueing_locks: bool, delayed: bool) -> Any:
@@ -78,3 +78,22 @@ def release_jobs(
         parameters["delay"] = delay
     rows = connection.execute(_STATEMENTS[keep_queueing_locks, delay is not None], parameters)
     return {row.id: row.status for row in rows}
+
+
+_UNKNOWN = sa.select(jobs.c.id, jobs.c.attempts).where(
+    jobs.c.status == DOING,
+    jobs.c.worker_id == sa.bindparam("worker", type_=sa.BigInteger()),
+    jobs.c.id != sa.all_(array_param("known", sa.BigInteger())),
+)
+
+
+def list_unknown_jobs(connection: sa.Connection, *, worker_id: int, known_ids: Collection[int]) -> list[FetchedJob]:
+    """Return the jobs that this worker has fetched and does not know of, because it has not read the answer.
+
+    Parameters
+    ----------
+    known_ids:
+        The jobs that the worker has, and those whose outcome is not recorded yet.
+    """
+    rows = connection.execute(_UNKNOWN, {"worker": worker_id, "known": list(known_ids)})
+    return [FetchedJob(id=row.id, attempts=row.attempts) for row in rows]

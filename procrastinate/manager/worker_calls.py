@@ -156,6 +156,10 @@ class WorkerOperations(OperationCalls):
                 raise
         return run(core.release_jobs, fetched, worker_id=worker_id, keep_queueing_locks=False)
 
+    def list_unknown_jobs_in_thread(self, *, worker_id: int, known_ids: Collection[int]) -> list[core.FetchedJob]:
+        """Return the jobs that a worker has fetched and does not know of, from a thread and not the event loop."""
+        return self.connector.run(core.list_unknown_jobs, worker_id=worker_id, known_ids=known_ids)
+
     async def retry_jobs(self, retries: Sequence[core.JobRetry], *, worker_id: int) -> dict[int, Status]:
         """Put a worker's jobs back into the queue, and return the new status of the jobs that the worker still held.
 

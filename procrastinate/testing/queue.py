@@ -387,6 +387,12 @@ def _released(tables: Tables, row: JobRow, taken: set[str]) -> dict[str, Any]:
     return changes
 
 
+@IMPLEMENTED.of(core.list_unknown_jobs)
+def list_unknown_jobs(tables: Tables, *, worker_id: int, known_ids: Collection[int]) -> list[FetchedJob]:
+    held = tables.where(matching(status=DOING, worker_id=worker_id))
+    return [FetchedJob(id=row["id"], attempts=row["attempts"]) for row in held if row["id"] not in known_ids]
+
+
 @IMPLEMENTED.of(core.retry_job_by_id)
 def retry_job_by_id(
     tables: Tables,

@@ -27,6 +27,7 @@ from procrastinate.worker.services.liveness_watch import Pulse
 from procrastinate.worker.services.loop_watch import LoopWatch
 from procrastinate.worker.services.rescuer import Rescuer
 from procrastinate.worker.services.supervision import Service, supervise
+from procrastinate.worker.services.thread_release import ThreadRelease
 from procrastinate.worker.worker_settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class WorkerRun:
         self._log(logging.INFO, "start_worker", "Starting worker on %s", queues_display(self._settings.queues))
         self._warn_of_unknown_queues()
         self._heartbeat.start()
-        self._loop_watch.start(BlockedLoop(self._slots, self._outcome_writer, self._worker).handle)
+        self._loop_watch.start(self._make_blocked_loop().handle)
         self._start_services()
         try:
             await self._work_gracefully()
@@ -281,6 +282,7 @@ class WorkerRun:
             polling_interval=self._settings.fetch_job_polling_interval,
             room=lambda: self._slots.room(),
             take=lambda jobs: self._slots.take(jobs),
+            release=lambda jobs: self._slots.release_unstarted(jobs),
             take_stock=self._take_stock,
             worker_id=lambda: self.worker_id,
             listens=self._settings.listen_notify and self._settings.wait,
@@ -297,6 +299,17 @@ class WorkerRun:
             on_last=self._stop_at_last_job,
             on_start=self._loop_watch.begin,
         )
+
+    def _make_blocked_loop(self) -> BlockedLoop:
+        release = ThreadRelease(
+            self._slots,
+            self._outcome_writer,
+            self._releaser,
+            self._manager,
+            open_fetch=lambda: self._fetch_loop.open_fetch,
+            logger=self._worker.logger,
+        )
+        return BlockedLoop(self._slots, release, self._outcome_writer, self._worker)
 
     def _make_heartbeat(self) -> Heartbeat:
         return Heartbeat(

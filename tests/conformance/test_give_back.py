@@ -143,3 +143,21 @@ def test_only_the_jobs_that_it_holds_are_released(run: Run) -> None:
 
 def test_nothing_is_released_without_a_statement(run: Run) -> None:
     assert run(core.release_jobs, [], worker_id=worker(run)) == {}
+
+
+def test_a_worker_lists_the_jobs_that_it_has_fetched_and_does_not_know_of(run: Run) -> None:
+    """What it knows of, what waits or has ended, and what others run is left out."""
+    mine, other = worker(run), worker(run)
+    for _ in range(6):
+        defer(run)
+    known, ended, retried, unknown = fetch(run, mine, limit=4)
+    fetch_one(run, other)
+    finish(run, ended)
+    run(core.retry_job_by_id, retried.id)
+    (again, *_) = [job for job in fetch(run, mine) if job.id == retried.id]
+    found = run(core.list_unknown_jobs, worker_id=mine, known_ids={known.id, 6})
+    assert sorted(found, key=lambda job: job.id) == [
+        FetchedJob(id=again.id, attempts=1),
+        FetchedJob(id=unknown.id, attempts=0),
+    ]
+    assert {job.id for job in run(core.list_unknown_jobs, worker_id=other, known_ids=[])} == {5}

@@ -290,6 +290,11 @@ def test_releasing(full: sa.Connection) -> None:
     check(explain(full, core.release_jobs, fetched, worker_id=1), reads={PRIMARY_KEY, QUEUEING_LOCK}, buffers=2000)
 
 
+def test_a_list_of_jobs_that_their_worker_does_not_know_of(full: sa.Connection) -> None:
+    plans = explain(full, core.list_unknown_jobs, worker_id=1, known_ids=running(full, "running", 20))
+    check(plans, reads={DOING}, buffers=3000, thrown_away=300)
+
+
 def test_a_rescue(full: sa.Connection) -> None:
     """It looks through the running jobs, and through nothing else."""
     plans = explain(full, core.rescue_jobs, max_rescues=3)

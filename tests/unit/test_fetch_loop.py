@@ -60,6 +60,7 @@ class Slots:
     def __init__(self, number: int) -> None:
         self.number = number
         self.started: list[int | None] = []
+        self.released: list[int | None] = []
         self.changed = asyncio.Event()
         self.stocks = 0
 
@@ -73,6 +74,9 @@ class Slots:
         self.started += [job.id for job in jobs]
         self.changed.set()
 
+    def release(self, jobs: list[Job]) -> None:
+        self.released += [job.id for job in jobs]
+
 
 def make_loop(answers: Answers, slots: Slots, polling_interval: float = FOR_EVER) -> FetchLoop:
     return FetchLoop(
@@ -81,6 +85,7 @@ def make_loop(answers: Answers, slots: Slots, polling_interval: float = FOR_EVER
         polling_interval=polling_interval,
         room=slots.free,
         take=slots.take,
+        release=slots.release,
         take_stock=slots.take_stock,
         worker_id=lambda: WORKER_ID,
         listens=True,

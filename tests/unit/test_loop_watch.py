@@ -114,7 +114,8 @@ def test_jobs_count_as_held_until_their_release_has_ended() -> None:
     prefetch = Prefetch(1)
     prefetch.keep(make_job(id=job_id) for job_id in (1, 2))
     prefetch.begin_release()
-    assert prefetch.ids == {1, 2}
+    prefetch.extend_release([3])
+    assert prefetch.ids == {1, 2, 3}
     assert prefetch.is_leaving
     prefetch.end_release()
     assert prefetch.ids == set()

@@ -59,6 +59,19 @@ async def blocker(app: App, database_url: str, ahead: None) -> AsyncIterator[Blo
     await blocker.thread.stopped()
 
 
+def hold_up_fetches_of(queue: Queue, task_name: str) -> None:
+    """Let the server execute no fetch of such a job until the lock of this session is released."""
+    queue.sql("SELECT pg_advisory_lock(1)")
+    queue.sql(
+        "CREATE FUNCTION hold_up() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$"
+    )
+    queue.sql(
+        "CREATE TRIGGER hold_up BEFORE UPDATE ON procrastinate_jobs FOR EACH ROW "
+        f"WHEN (NEW.status = 'doing' AND NEW.task_name = '{task_name}') EXECUTE FUNCTION hold_up()"
+    )
+
+
 def records(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     """Return what was logged of the blocked loop."""
     return [vars(record) for record in caplog.records if vars(record).get("action") == "loop_blocked"]
@@ -116,6 +129,51 @@ async def test_other_workers_run_the_jobs_in_slots_to_which_the_blocked_loop_has
     thread.start()
     try:
         await until(lambda: queue.statuses() == {"doing": 1, "todo": 2})
+        assert {queue.row(job_id)["attempts"] for job_id in ids} == {0}
+        workers.start()
+        await queue.succeeded(*ids)
+        assert queue.status(blocking) is Status.DOING
+    finally:
+        release.set()
+        await thread.stopped()
+    assert queue.status(blocking) is Status.SUCCEEDED
+    assert ran == dict.fromkeys(ids, 1)
+
+
+@pytest.mark.parametrize("executed", ["before the watch looks", "after the watch has looked"])
+async def test_other_workers_run_the_jobs_of_a_fetch_whose_answer_the_blocked_loop_has_not_read(
+    app: App, workers: Workers, queue: Queue, database_url: str, caplog: pytest.LogCaptureFixture, executed: str
+) -> None:
+    """A trigger holds the fetch up until the loop is blocked."""
+    thread = WorkerThread(app, database_url, "blocked", concurrency=4, prefetch=False)
+    started, go, blocked, release = (threading.Event() for _ in range(4))
+    ran = Counter[int | None]()
+
+    @app.task(name="block")
+    async def block() -> None:
+        started.set()
+        await asyncio.to_thread(go.wait, 60)
+        blocked.set()
+        release.wait(60)
+
+    @app.task(name="quick", pass_context=True)
+    async def quick(context: JobContext) -> None:
+        ran[context.job.id] += 1
+
+    hold_up_fetches_of(queue, "quick")
+    blocking = await block.defer_async()
+    thread.start()
+    try:
+        await happens(started)
+        ids = await quick.batch_defer_async({}, {})
+        await until(lambda: queue.sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+        go.set()
+        await happens(blocked)
+        if executed == "after the watch has looked":
+            await until(lambda: records(caplog))
+        queue.sql("SELECT pg_advisory_unlock(1)")
+        await until(lambda: sum(record["released"] for record in records(caplog)) == 2)
+        assert queue.statuses() == {"doing": 1, "todo": 2}
         assert {queue.row(job_id)["attempts"] for job_id in ids} == {0}
         workers.start()
         await queue.succeeded(*ids)

@@ -14,6 +14,7 @@ from procrastinate import BaseRetryStrategy, RetryDecision
 from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.jobs import Job
+from procrastinate.worker.run.slots import Slots
 from tests.worker.running import Queue, Workers
 
 
@@ -67,6 +68,19 @@ def return_what_seems_cancelled() -> Any:
     return Exits(asyncio.CancelledError())
 
 
+class RefusingFactory:
+    """A factory of asyncio tasks that raises for the first job."""
+
+    def __init__(self) -> None:
+        self.refused = 0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+        if getattr(coroutine, "__qualname__", "") == Slots._execute.__qualname__ and not self.refused:
+            self.refused += 1
+            raise SystemExit(1)
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+
 POISONS: list[tuple[Callable[[], Any], dict[str, Any]]] = [
     (raise_exiting_error, {}),
     (raise_exiting_error, {"retry": ExitingStrategy()}),
@@ -117,3 +131,21 @@ async def test_a_coroutine_that_a_coroutine_returns_is_awaited(app: App, workers
     job_id = await app.task(name="nested")(lambda: outer()).defer_async()
     await workers.run()
     assert (queue.status(job_id), ran) == (Status.SUCCEEDED, [1])
+
+
+async def test_a_job_whose_asyncio_task_cannot_be_made_is_tried_again(app: App, queue: Queue, workers: Workers) -> None:
+    factory = RefusingFactory()
+    asyncio.get_running_loop().set_task_factory(factory)
+    task = app.task(name="task")(_do_nothing)
+    first, second = await task.batch_defer_async({}, {})
+    workers.start()
+    await queue.succeeded(second)
+    await queue.reaches(first, Status.TODO)
+    assert factory.refused == 1
+    row = queue.row(first)
+    assert (row["attempts"], row["worker_id"]) == (1, None)
+    assert row["scheduled_at"] is not None
+    assert [error.exception_class for error in app.job_manager.get_result(first).errors] == ["builtins.SystemExit"]
+
+
+async def _do_nothing() -> None: ...

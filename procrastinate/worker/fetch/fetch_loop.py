@@ -13,6 +13,7 @@ from procrastinate.manager import JobManager
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.fetch.fetch_cursor import FetchCursor
 from procrastinate.worker.fetch.notify_interest import NotifyInterest
+from procrastinate.worker.fetch.open_fetch import OpenFetch
 from procrastinate.worker.fetch.pace import Pace
 from procrastinate.worker.fetch.promotion_turn import Turn
 from procrastinate.worker.processes.exits import ends_task
@@ -45,6 +46,8 @@ class FetchLoop:
         How many jobs can be taken now.
     take:
         Takes the jobs that were fetched.
+    release:
+        Gives back jobs that were fetched, and starts none of them.
     take_stock:
         Gives back what was fetched without the worker's knowledge. Awaited now and then, and after a fetch that
         failed: the database may have done it, and only the answer been lost.
@@ -62,6 +65,7 @@ class FetchLoop:
         polling_interval: float,
         room: Callable[[], int],
         take: Callable[[list[Job]], None],
+        release: Callable[[list[Job]], None],
         take_stock: Callable[[], Awaitable[None]],
         worker_id: Callable[[], int],
         listens: bool,
@@ -72,9 +76,12 @@ class FetchLoop:
         self._polling_interval = polling_interval
         self._room = room
         self._take = take
+        self._release = release
         self._take_stock = take_stock
         self._worker_id = worker_id
         self._logger = logger
+        self.open_fetch: OpenFetch | None = None
+        """The fetch whose answer has not been read. Another thread may make it void."""
         self._woken = asyncio.Event()
         self._call = NotifyInterest(manager, queues, worker_id, listens=listens, wake=lambda: self.wake(upcoming=True))
         self._is_busy = False
@@ -245,12 +252,22 @@ class FetchLoop:
     async def _fetch_after(self, after: Rank | None) -> bool:
         if self._stopping:
             return False
-        wanted, began = self._room(), self._loop.time()
-        if wanted <= 0:
+        began = self._loop.time()
+        fetch = self.open_fetch = OpenFetch(self._worker_id())
+        try:
+            wanted = self._room()
+            if wanted <= 0:
+                return False
+            jobs = await self._manager.fetch_jobs(
+                self._queues, fetch.worker_id, wanted, after=after, with_arguments=False
+            )
+        finally:
+            released_elsewhere = fetch.read()
+            self.open_fetch = None
+        if released_elsewhere is not None:
+            self._is_busy = True
+            self._release([job for job in jobs if job.id not in released_elsewhere])
             return False
-        jobs = await self._manager.fetch_jobs(
-            self._queues, self._worker_id(), wanted, after=after, with_arguments=False
-        )
         self._cursor.fetched(jobs, wanted=wanted, after=after, seconds=self._loop.time() - began)
         self._is_busy = self._is_busy or bool(jobs)
         if jobs:

@@ -45,7 +45,10 @@ class Prefetch:
         self._clock = clock
         self._mutex = threading.Lock()
         self._kept: deque[_Kept] = deque()
-        self._leaving: set[int] = set()
+        self._starting: Job | None = None
+        """The job that was taken last to be started. The caller keeps it when the next one is taken."""
+        self._leaving: deque[set[int]] = deque()
+        """The jobs of each release of another thread that has begun and not ended."""
         self._window = 0
         self._samples = 0
         self._expected = 0.0
@@ -56,9 +59,12 @@ class Prefetch:
 
     @property
     def ids(self) -> set[int]:
-        """The jobs that wait here, and those that another thread releases."""
+        """The jobs that wait here, the one that starts just now, and those that another thread releases. In any
+        thread.
+        """
         with self._mutex:
-            return _ids(kept.job for kept in self._kept) | self._leaving
+            starting = [] if self._starting is None else [self._starting]
+            return _ids([*starting, *(kept.job for kept in self._kept)]).union(*self._leaving)
 
     @property
     def is_leaving(self) -> bool:
@@ -103,8 +109,10 @@ class Prefetch:
         """Take the job that starts next; ``None`` where there is none, or it has waited for too long."""
         with self._mutex:
             if not self._kept or self._clock() - self._kept[0].since > LONGEST_WAIT:
+                self._starting = None
                 return None
-            return self._kept.popleft().job
+            self._starting = self._kept.popleft().job
+            return self._starting
 
     def take(self, job_id: int) -> Job | None:
         """Take this job, if it waits here."""
@@ -120,23 +128,22 @@ class Prefetch:
         with self._mutex:
             return self._take_all()
 
-    def begin_release(self, others: Iterable[Job] = ()) -> list[Job]:
-        """Take all jobs, in any thread, to release them. They stay among :attr:`ids` until :meth:`end_release`.
-
-        Parameters
-        ----------
-        others:
-            Jobs that are released with them, and do not wait here.
-        """
+    def begin_release(self) -> list[Job]:
+        """Take all jobs, in another thread, to release them. They stay among :attr:`ids` until :meth:`end_release`."""
         with self._mutex:
-            jobs = [*self._take_all(), *others]
-            self._leaving |= _ids(jobs)
+            jobs = self._take_all()
+            self._leaving.append(_ids(jobs))
             return jobs
 
-    def end_release(self) -> None:
-        """Forget the jobs that were taken to be released."""
+    def extend_release(self, job_ids: Iterable[int]) -> None:
+        """Count these jobs among those of the release that has begun last. They do not wait here."""
         with self._mutex:
-            self._leaving.clear()
+            self._leaving[-1].update(job_ids)
+
+    def end_release(self) -> None:
+        """Forget the jobs of the release that has begun first."""
+        with self._mutex:
+            self._leaving.popleft()
 
     def _take_all(self) -> list[Job]:
         jobs = [kept.job for kept in self._kept]

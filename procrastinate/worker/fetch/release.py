@@ -53,8 +53,8 @@ class Releaser:
 
     @property
     def ids(self) -> set[int]:
-        """The jobs that are being given back."""
-        return set().union(*self._under_way.values())
+        """The jobs that are being given back. In any thread."""
+        return set().union(*list(self._under_way.values()))
 
     def release(self, jobs: Iterable[Job], delay: float | None = None) -> None:
         """Give these jobs back, soon. Each worker id is the one that its job was fetched with.
@@ -74,7 +74,7 @@ class Releaser:
 
         Raises nothing. Call :meth:`released_in_thread` in the event loop afterwards.
         """
-        results = [self._release_now(worker_id, its_jobs) for worker_id, its_jobs in _by_worker(jobs).items()]
+        results = [self.release_now(one, _as_fetched(its_jobs)) for one, its_jobs in _by_worker(jobs).items()]
         return all(results)
 
     def released_in_thread(self, all_wait: bool) -> None:
@@ -114,9 +114,8 @@ class Releaser:
             await asyncio.sleep(pauses.next_wait())
         return False
 
-    def _release_now(self, worker_id: int, jobs: list[Job]) -> bool:
-        """Do as :meth:`_release`, in a thread."""
-        left = _as_fetched(jobs)
+    def release_now(self, worker_id: int, left: list[core.FetchedJob]) -> bool:
+        """Do as :meth:`release_in_thread`, with jobs of one worker id."""
         pauses = Backoff(first=_LOCKED_PAUSE)
         for _ in range(_TRIES):
             try:

@@ -15,6 +15,9 @@ from procrastinate.jobs import DeleteJobCondition, Job, Status
 from procrastinate.retry import RetryDecision, read_decision
 from procrastinate.tasks import Task
 
+_UNSTARTED_DELAY = 5
+"""Seconds after which a job is tried again that could not be started."""
+
 Run: TypeAlias = tuple[int | None, int, int | None]
 """Id, attempts and worker of a job: one run of it. The job may run again before the outcome of a run is written."""
 
@@ -131,6 +134,16 @@ def decide_cut_short(job: Job, *, store_errors: bool) -> Outcome:
     error = exceptions.WorkerLost("The worker was ended at once while the job ran")
     kept = describe(error) if store_errors else None
     return Outcome(job=job, status=Status.TODO, exception=error, retry_decision=RetryDecision(), error=kept)
+
+
+def decide_unstarted(job: Job, error: BaseException, *, store_errors: bool) -> Outcome:
+    """Decide what becomes of a job that could not be started: it is tried again, as after an error of its own.
+
+    It is not released, for that needs another asyncio task, and the next one may not start either.
+    """
+    kept = describe(error) if store_errors else None
+    decision = RetryDecision(retry_in={"seconds": _UNSTARTED_DELAY})
+    return Outcome(job=job, status=Status.TODO, exception=error, retry_decision=decision, error=kept)
 
 
 def with_details(

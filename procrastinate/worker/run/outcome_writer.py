@@ -115,8 +115,8 @@ class OutcomeWriter:
 
     @property
     def unrecorded_ids(self) -> set[int]:
-        """The jobs whose outcome is not written yet."""
-        return {outcome.job_id for outcome in self._unrecorded.values()}
+        """The jobs whose outcome is not written yet. In any thread."""
+        return {outcome.job_id for outcome in list(self._unrecorded.values())}
 
     def add(self, outcome: Outcome) -> None:
         """Record an outcome, soon; one that the task's own transaction has recorded is only told about."""

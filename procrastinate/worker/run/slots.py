@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Set
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +19,7 @@ from procrastinate.worker.fetch.prefetch import LONGEST_WAIT, Prefetch
 from procrastinate.worker.fetch.release import Releaser
 from procrastinate.worker.processes.exits import ends_task
 from procrastinate.worker.run.job_run import JobRun
-from procrastinate.worker.run.outcome import Outcome, run_of
+from procrastinate.worker.run.outcome import Outcome, decide_unstarted, run_of
 from procrastinate.worker.run.outcome_writer import OutcomeWriter
 from procrastinate.worker.run.threads import TaskThreads
 
@@ -73,6 +73,8 @@ class Slots:
         self._unbegun: dict[JobRun, bool] = {}
         """The runs of which no line has run. The event loop, or the thread that watches it, takes each one out."""
         self._left_in_threads: set[Future[Any]] = set()
+        self._left_ids: frozenset[int] = frozenset()
+        """The jobs that go on in threads which nothing can stop, after their run was cut."""
         self._void: set[JobRun] = set()
         self._suspects = 0
         self._started = 0
@@ -89,9 +91,13 @@ class Slots:
 
     @property
     def held_ids(self) -> set[int]:
-        """The jobs that the worker has fetched, and that have not ended."""
-        running = {run.job.id for run in self._running if run.job.id is not None}
-        return running | self._prefetch.ids | self._releaser.ids
+        """The jobs that the worker has fetched, and that have not ended. In any thread.
+
+        They are read in the order in which a job passes on, so a job that passes on just then is among them.
+        """
+        ids = self._prefetch.ids
+        ids.update(run.job.id for run in list(self._running) if run.job.id is not None)
+        return ids | self._releaser.ids | self._left_ids
 
     # How many
 
@@ -121,8 +127,7 @@ class Slots:
 
     def take(self, jobs: list[Job]) -> None:
         """Start jobs that were fetched, and keep those for which no slot is free."""
-        running = {run.job.id for run in self._running}
-        jobs = [job for job in jobs if not self._is_here(job, running)]
+        jobs = self._new_ones(jobs)
         if not jobs:
             return
         self._prefetch.keep(jobs)
@@ -130,6 +135,14 @@ class Slots:
             self.release_waiting()
         else:
             self._start_waiting()
+
+    def release_unstarted(self, jobs: list[Job]) -> None:
+        """Give back jobs that were fetched, and start none of them."""
+        self._releaser.release(self._new_ones(jobs))
+
+    def _new_ones(self, jobs: list[Job]) -> list[Job]:
+        running = {run.job.id for run in self._running}
+        return [job for job in jobs if not self._is_here(job, running)]
 
     def _is_here(self, job: Job, running: Set[int | None]) -> bool:
         """Whether the worker has this very job already, in the same attempt.
@@ -166,14 +179,32 @@ class Slots:
 
     def _start(self, job: Job) -> None:
         self._started += 1
-        self._suspects += _is_suspect(job)
-        self._on_start()
-        run = JobRun(job, self._worker, self._threads, self._manager)
-        self._unbegun[run] = True
-        name = quoted(f"process job {job.task_name}[{job.id}]")  # any logger may show it, as taskName
-        self._running[run] = self._in_own_context(lambda: self._loop.create_task(self._execute(run), name=name))
+        try:
+            self._on_start()
+            self._start_run(JobRun(job, self._worker, self._threads, self._manager))
+        except BaseException as error:
+            self._retry_unstarted(job, error)
         if self._started == self._settings.max_jobs:
             self._on_last()
+
+    def _start_run(self, run: JobRun) -> None:
+        self._suspects += _is_suspect(run.job)
+        self._unbegun[run] = True
+        name = quoted(f"process job {run.job.task_name}[{run.job.id}]")  # any logger may show it, as taskName
+        execution = self._execute(run)
+        try:
+            self._running[run] = self._in_own_context(lambda: self._loop.create_task(execution, name=name))
+        except BaseException:
+            execution.close()
+            self._suspects -= _is_suspect(run.job)
+            if self._unbegun.pop(run, False):  # or else the other thread has released it
+                raise
+
+    def _retry_unstarted(self, job: Job, error: BaseException) -> None:
+        """Try a job again later. Code of the program has raised, such as a factory of asyncio tasks."""
+        with contextlib.suppress(BaseException):  # a log handler that raises does not decide what becomes of the job
+            self._worker.logger.exception("Job %s could not be started", job.id, extra={"action": "job_error"})
+        self._outcome_writer.add(decide_unstarted(job, error, store_errors=self._settings.store_errors))
 
     async def _execute(self, run: JobRun) -> None:
         started = self._loop.time()
@@ -198,6 +229,7 @@ class Slots:
     def _hand_over(self, run: JobRun, outcome: Outcome) -> None:
         """Record an outcome, or release the job for a worker that knows its task."""
         if outcome.is_left:
+            self._left_ids |= {outcome.job_id}
             return
         if run in self._void:
             self._outcome_writer.refuse(outcome)
@@ -242,19 +274,32 @@ class Slots:
         running = list(self._running.items())
         return [run.job for run, task in running if task is current] or [run.job for run, _ in running]
 
-    def release_waiting_in_thread(self) -> int:
-        """Release the jobs of which no line has run, and return their number.
+    def begin_release_in_thread(self) -> list[Job]:
+        """Take the jobs of which no line has run, to release them.
 
         They were fetched ahead, or they have a slot and the loop has not come to them. The loop may go on at any time.
-        It does not start them, and fetches none until it has heard of the end.
+        It does not start them, and finds no room until :meth:`end_release_in_thread`. They count as held until then.
         """
-        jobs = self._prefetch.begin_release(self._take_unbegun())
-        if jobs:
-            all_wait = self._releaser.release_in_thread(jobs)
-            with contextlib.suppress(RuntimeError):  # the loop is closed: the worker has stopped
-                context = self._worker.own_context.copy()
-                self._loop.call_soon_threadsafe(self._released_in_thread, all_wait, context=context)
-        return len(jobs)
+        waiting = self._prefetch.begin_release()
+        unbegun = self._take_unbegun()
+        self.extend_release_in_thread(job.id for job in unbegun if job.id is not None)
+        return waiting + unbegun
+
+    def extend_release_in_thread(self, job_ids: Iterable[int]) -> None:
+        """Count these jobs as held until the end of the release."""
+        self._prefetch.extend_release(job_ids)
+
+    def end_release_in_thread(self, all_wait: bool) -> None:
+        """Let the loop fetch again, once it goes on.
+
+        Parameters
+        ----------
+        all_wait:
+            Whether all jobs of the release wait again, for sure.
+        """
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the worker has stopped
+            context = self._worker.own_context.copy()
+            self._loop.call_soon_threadsafe(self._released_in_thread, all_wait, context=context)
 
     def _take_unbegun(self) -> list[Job]:
         jobs: list[Job] = []

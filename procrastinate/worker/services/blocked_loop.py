@@ -11,6 +11,7 @@ from procrastinate._text.logs import STACK
 from procrastinate._text.tracebacks import describe_stack
 from procrastinate.worker.run.outcome_writer import OutcomeWriter
 from procrastinate.worker.run.slots import Slots
+from procrastinate.worker.services.thread_release import ThreadRelease
 
 if TYPE_CHECKING:
     from procrastinate.worker.worker import Worker
@@ -29,8 +30,9 @@ class BlockedLoop:
     Made in the loop's thread, and used in another.
     """
 
-    def __init__(self, slots: Slots, outcome_writer: OutcomeWriter, worker: Worker) -> None:
+    def __init__(self, slots: Slots, release: ThreadRelease, outcome_writer: OutcomeWriter, worker: Worker) -> None:
         self._slots = slots
+        self._release = release
         self._outcome_writer = outcome_writer
         self._worker = worker
         self._loop_thread = threading.get_ident()
@@ -46,7 +48,7 @@ class BlockedLoop:
         with contextlib.suppress(BaseException):  # a log handler that raises must not end the watch
             stack = self._stack()
             jobs = self._slots.running_in_thread()
-            released = self._slots.release_waiting_in_thread()
+            released = self._release.release()
             recorded = self._outcome_writer.write_in_thread()
             self._worker.logger.warning(
                 _MESSAGE,
