@@ -15,15 +15,20 @@ from procrastinate.core.operation_marks import atomic
 from procrastinate.core.tables import jobs, metadata, status_literal
 
 _LOOKED_AT = 20
-"""A deletion from one queue looks at so many times ``limit`` old jobs of all queues: no index has the queue."""
+"""A deletion from one queue looks at this number times ``limit`` of old jobs of all queues: no index has the queue."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DeletionPlace:
-    """Where a deletion goes on: the status of the last job that was looked at, and its end in ISO 8601."""
+    """Where a deletion goes on: the status of the last job that was looked at, and its end in ISO 8601.
+
+    ``window`` is how many times ``limit`` jobs the next statement looks at. It grows while all of them ended at the
+    time of the place: one statement of the user's may have ended a million jobs, all of another queue.
+    """
 
     status: Status
     finished_at: str
+    window: int = _LOOKED_AT
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,11 +65,23 @@ def delete_finished_part(
     old = _old_jobs(older_than, statuses, after)
     if queue_name is None:
         return _delete(connection, _locked(old.limit(limit)), limit)
-    seen = old.add_columns(jobs.c.queue_name).limit(limit * _LOOKED_AT).cte("seen")
+    window = _LOOKED_AT if after is None else after.window
+    seen = old.add_columns(jobs.c.queue_name).limit(limit * window).cte("seen")
     of_queue = sa.select(jobs.c.id).where(
         is_one_of(jobs.c.id, sa.select(seen.c.id).where(seen.c.queue_name == queue_name).limit(limit))
     )
-    return _delete(connection, _locked(of_queue), limit, seen)
+    return _past(after, _delete(connection, _locked(of_queue), limit, seen, window))
+
+
+def _past(after: DeletionPlace | None, deletion: Deletion) -> Deletion:
+    """Let the next statement look at more jobs if this one has not got past the place that it began at."""
+    place = deletion.next_place
+    if after is None or place is None or deletion.count:
+        return deletion
+    if (place.status, place.finished_at) != (after.status, after.finished_at):
+        return deletion
+    wider = dataclasses.replace(place, window=after.window * 2)
+    return dataclasses.replace(deletion, next_place=wider)
 
 
 def _old_jobs(
@@ -82,7 +99,7 @@ def _old_jobs(
     )
     if after is None:
         return old
-    place = sa.tuple_(status_literal(after.status), sa.cast(after.finished_at, jobs.c.finished_at.type))
+    place = sa.tuple_(status_literal(after.status), _as_time(after.finished_at))
     return old.where(sa.tuple_(jobs.c.status, jobs.c.finished_at) >= place)
 
 
@@ -90,7 +107,9 @@ def _locked(chosen: sa.Select[Any]) -> sa.Select[Any]:
     return chosen.with_only_columns(jobs.c.id).with_for_update(of=jobs, skip_locked=True)
 
 
-def _delete(connection: sa.Connection, chosen: sa.Select[Any], limit: int, seen: sa.CTE | None = None) -> Deletion:
+def _delete(
+    connection: sa.Connection, chosen: sa.Select[Any], limit: int, seen: sa.CTE | None = None, window: int = 0
+) -> Deletion:
     """Delete the chosen jobs. The next place is the last of them, or the last of those that were looked at."""
     deleted = (
         sa.delete(jobs).where(is_one_of(jobs.c.id, chosen)).returning(jobs.c.status, jobs.c.finished_at).cte("deleted")
@@ -109,7 +128,7 @@ def _delete(connection: sa.Connection, chosen: sa.Select[Any], limit: int, seen:
         return Deletion(count=row[0], next_place=_place(row[1:]) if row[0] == limit else None)
     # The rows are in order, and the last of them is there if none was left out.
     last_seen = (
-        sa.select(seen.c.status, _iso(seen.c.finished_at)).offset(limit * _LOOKED_AT - 1).limit(1).subquery("last_seen")
+        sa.select(seen.c.status, _iso(seen.c.finished_at)).offset(limit * window - 1).limit(1).subquery("last_seen")
     )
     both = sa.select(sa.literal_column("1")).subquery("both").outerjoin(last, sa.true()).outerjoin(last_seen, sa.true())
     count, *places = connection.execute(sa.select(last, last_seen).select_from(both)).one()
@@ -119,6 +138,11 @@ def _delete(connection: sa.Connection, chosen: sa.Select[Any], limit: int, seen:
 def _iso(time: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
     """Return a time in ISO 8601, whatever the session's DateStyle: an abbreviated time zone could not be read back."""
     return sa.func.trim(sa.cast(sa.func.to_json(time), sa.Text), '"')
+
+
+def _as_time(iso: str) -> sa.ColumnElement[Any]:
+    """Return what :func:`_iso` has written as a time. It is sent as text, because asyncpg takes no text for a time."""
+    return sa.cast(sa.literal(iso, sa.Text()), jobs.c.finished_at.type)
 
 
 def _place(columns: Sequence[Any]) -> DeletionPlace | None:

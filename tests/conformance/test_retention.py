@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from typing import Any
 
 from procrastinate import core
 from procrastinate._checks.times import utcnow
@@ -48,6 +49,22 @@ def test_only_the_asked_queue_is_deleted_from(run: Run) -> None:
     kept = end(run, Status.SUCCEEDED, queue_name="b")
     assert run(core.delete_finished_jobs, older_than=HOUR, statuses=ENDED, queue_name="a") == 1
     assert remaining(run) == [kept]
+
+
+def test_a_deletion_gets_past_many_jobs_of_other_queues_that_ended_at_one_time(run: Run) -> None:
+    """A statement of the user's may have ended them all. The deletion looks at 20 jobs at a time here."""
+    at_one_time = utcnow() - 3 * HOUR
+    kept = run(core.defer_jobs, [new_job(queue_name="a") for _ in range(50)])
+    for job_id in kept:
+        run(core.finish_job_by_id, job_id, status=Status.SUCCEEDED, delete=False)
+        change(run, job_id, finished_at=at_one_time)
+    end(run, Status.SUCCEEDED, queue_name="b")
+    ended: dict[str, Any] = {"older_than": HOUR, "statuses": ENDED, "queue_name": "b", "limit": 1}
+    deletions = [run(core.delete_finished_part, **ended)]
+    while deletions[-1].next_place is not None and len(deletions) < 10:
+        deletions.append(run(core.delete_finished_part, **ended, after=deletions[-1].next_place))
+    assert deletions[-1].next_place is None
+    assert remaining(run) == kept
 
 
 def test_deletion_is_bounded(run: Run) -> None:

@@ -196,6 +196,35 @@ def test_a_signal_handler_of_the_program_that_exits_ends_the_run(database_url: s
         signal.signal(signal.SIGUSR1, former)
 
 
+def test_an_alarm_of_a_job_that_rings_in_a_turn_of_the_loop_ends_no_worker(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App(connector=connector_for(database_url))
+
+    @app.task(name="works")
+    async def works() -> None:
+        loop, has_rung = asyncio.get_running_loop(), asyncio.Event()
+
+        def ring(*_: Any) -> None:
+            loop.call_soon_threadsafe(has_rung.set)
+            raise LookupError("time is up")
+
+        signal.signal(signal.SIGALRM, ring)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        await has_rung.wait()
+
+    former = signal.getsignal(signal.SIGALRM)
+    try:
+        with app.open():
+            works.defer()
+        app.run_worker(wait=False)
+    finally:
+        signal.signal(signal.SIGALRM, former)
+    with app.open():
+        assert {job.status for job in app.job_manager.list_jobs()} == {"succeeded"}
+    assert "the worker goes on" in caplog.text
+
+
 def test_a_worker_goes_on_after_a_job_has_stopped_its_loop(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
     app = App(connector=connector_for(database_url))
     run_on_a_loop_with(lambda: asyncio.get_running_loop().stop(), app)

@@ -5,7 +5,8 @@
   to itself goes on after a callback of a job has let one through.
 - ``for task in asyncio.all_tasks(): task.cancel()`` in a job would cancel the worker and the other jobs. So asyncio
   does not list the tasks of the worker.
-- A loop that the worker has to itself goes on after ``loop.stop()``.
+- A loop that the worker has to itself goes on after ``loop.stop()``, and after an exception that a signal handler
+  raises. A job may set an alarm, which rings while something else runs.
 """
 
 from __future__ import annotations
@@ -132,8 +133,9 @@ def _is_of_a_job(error: BaseException, loop: asyncio.AbstractEventLoop) -> bool:
         return not _is_from_signal_handler(error.__traceback__)
     if isinstance(error, KeyboardInterrupt):
         return signals.are_handled()
-    # The runner says so after loop.stop(). What the work itself raises does not come this way.
-    return isinstance(error, RuntimeError) and not loop.is_closed()
+    # The runner raises RuntimeError after loop.stop(). Any other exception is of a signal handler, for the loop catches
+    # what callbacks raise. What the work itself raises does not come this way.
+    return isinstance(error, Exception) and not loop.is_closed()
 
 
 def _is_from_signal_handler(traceback: TracebackType | None) -> bool:
