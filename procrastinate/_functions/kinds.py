@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+from collections.abc import AsyncIterator, Iterator
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
-_LAZY = (GeneratorType, AsyncGeneratorType, map, filter)
+
+@contextlib.contextmanager
+def _context() -> Iterator[None]:
+    yield
+
+
+@contextlib.asynccontextmanager
+async def _async_context() -> AsyncIterator[None]:
+    yield
+
+
+_LAZY = (GeneratorType, AsyncGeneratorType, map, filter, zip, type(_context()), type(_async_context()))
 """An iterator of another kind may be a file or a cursor, and hold no call."""
 _COLLECTIONS = (list, tuple, set)
 
@@ -44,7 +57,8 @@ async def settle(task_name: str, value: Any) -> Any:
     Raises
     ------
     TypeError
-        The task has returned calls that are not made: a generator, ``map()``, or a list with coroutines.
+        The task has returned calls that are not made: a generator, ``map()``, what a function under
+        ``@contextlib.contextmanager`` returns, or a list with coroutines.
     """
     if value is None:
         return None

@@ -20,6 +20,8 @@ def stand_in_for(function: Callable[..., Any], stand_in: Callable[..., Any], *, 
     ----------
     is_async:
         A call gives a coroutine, which the caller has to await: what runs sync functions in threads must see that.
+        :mod:`unittest.mock` must not: it would patch the object with an AsyncMock, of which every method is async, so
+        ``defer()`` too. It looks at ``__func__`` first.
     """
     functools.update_wrapper(stand_in, function, (*functools.WRAPPER_ASSIGNMENTS, *_OF_A_FUNCTION), updated=())
     if not is_async:
@@ -28,3 +30,4 @@ def stand_in_for(function: Callable[..., Any], stand_in: Callable[..., Any], *, 
         inspect.markcoroutinefunction(stand_in)
     else:
         cast("Any", stand_in)._is_coroutine = cast("Any", asyncio.coroutines)._is_coroutine
+    cast("Any", stand_in).__func__ = type(stand_in).__call__
