@@ -42,7 +42,8 @@ def add_argument(
     otherwise:
         What counts where it is not given, for the help.
     empty_is_unset:
-        Whether an empty variable is none. White space alone is empty.
+        Whether an empty variable is none. White space alone is empty, and white space around a value is no part of it:
+        a secret or a file with Windows line ends adds a newline.
     may_be_quoted:
         Whether a variable may begin and end with quotes. They are a part of the value.
     """
@@ -50,7 +51,7 @@ def add_argument(
     options.setdefault("default", argparse.SUPPRESS)
     value = os.environ.get(variable)
     if value is not None and (value.strip() or not empty_is_unset):
-        options["default"] = _FromEnvironment(value)
+        options["default"] = _FromEnvironment(value.strip() if empty_is_unset else value)
         options["default"].variable = variable
         options["default"].may_be_quoted = may_be_quoted
     default = "" if otherwise is None else f" (default: {otherwise})"
