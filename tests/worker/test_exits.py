@@ -122,10 +122,12 @@ def awaiting_factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options:
     return asyncio.Task(trace(), loop=loop, **options)
 
 
-EAGER = [asyncio.eager_task_factory] if sys.version_info >= (3, 12) else []
+FACTORIES: list[Callable[..., Any]] = [awaiting_factory]
+if sys.version_info >= (3, 12):
+    FACTORIES.append(asyncio.eager_task_factory)
 
 
-@pytest.mark.parametrize("factory", [awaiting_factory, *EAGER], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("factory", FACTORIES, ids=lambda one: one.__name__)
 async def test_jobs_run_whatever_makes_the_tasks_of_the_loop(
     app: App, workers: Workers, queue: Queue, factory: Callable[..., Any]
 ) -> None:
