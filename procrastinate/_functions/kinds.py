@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+from collections.abc import AsyncIterator, Iterator
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
-_LAZY = (GeneratorType, AsyncGeneratorType, map, filter)
-"""Iterators that hold calls which have not run. Other kinds may be files or cursors."""
+
+@contextlib.contextmanager
+def _context() -> Iterator[None]:
+    yield
+
+
+@contextlib.asynccontextmanager
+async def _async_context() -> AsyncIterator[None]:
+    yield
+
+
+_LAZY = (GeneratorType, AsyncGeneratorType, map, filter, zip, type(_context()), type(_async_context()))
+"""An iterator of another kind may be a file or a cursor, and hold no call."""
 _COLLECTIONS = (list, tuple, set)
 
 
@@ -44,7 +57,8 @@ async def settle(task_name: str, value: Any) -> Any:
     Raises
     ------
     TypeError
-        The value holds calls that have not run: a generator, ``map()``, or a list with coroutines.
+        The value holds calls that have not run: a generator, ``map()``, a context manager that a function under
+        ``@contextlib.contextmanager`` returns, or a list with coroutines.
     """
     if value is None:
         return None

@@ -20,6 +20,8 @@ def stand_in_for(function: Callable[..., Any], stand_in: Callable[..., Any], *, 
     ----------
     is_async:
         True if a call returns a coroutine. Frameworks that run sync functions in threads must detect this.
+        :mod:`unittest.mock` must not, because it would patch the task with an AsyncMock, whose ``defer()`` is async.
+        It looks at ``__func__`` first.
     """
     functools.update_wrapper(stand_in, function, (*functools.WRAPPER_ASSIGNMENTS, *_OF_A_FUNCTION), updated=())
     if not is_async:
@@ -28,3 +30,4 @@ def stand_in_for(function: Callable[..., Any], stand_in: Callable[..., Any], *, 
         inspect.markcoroutinefunction(stand_in)
     else:
         cast("Any", stand_in)._is_coroutine = cast("Any", asyncio.coroutines)._is_coroutine
+    cast("Any", stand_in).__func__ = type(stand_in).__call__

@@ -43,6 +43,7 @@ def add_argument(
         The default, for the help text.
     empty_is_unset:
         If true, a variable that is empty or only white space counts as unset.
+        White space around a value is dropped, because a secret or a file with Windows line ends adds a newline.
     may_be_quoted:
         If true, a variable may begin and end with quotes, which are a part of the value.
     """
@@ -50,7 +51,7 @@ def add_argument(
     options.setdefault("default", argparse.SUPPRESS)
     value = os.environ.get(variable)
     if value is not None and (value.strip() or not empty_is_unset):
-        options["default"] = _FromEnvironment(value)
+        options["default"] = _FromEnvironment(value.strip() if empty_is_unset else value)
         options["default"].variable = variable
         options["default"].may_be_quoted = may_be_quoted
     default = "" if otherwise is None else f" (default: {otherwise})"

@@ -196,6 +196,14 @@ def test_a_log_format_may_be_in_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert make_parser().parse_args(["worker"]).log_format == '"%(message)s"'
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", " "], ids=["newline", "return", "space"])
+def test_white_space_around_a_variable_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    monkeypatch.setenv("PROCRASTINATE_APP", f"shop.app{end}")
+    monkeypatch.setenv("PROCRASTINATE_WORKER_NAME", f"first{end}")
+    arguments = make_parser().parse_args(["worker"])
+    assert (arguments.app, arguments.name) == ("shop.app", "first")
+
+
 @pytest.mark.parametrize("name", ["WORKER_NAME", "WORKER_CONCURRENCY", "WORKER_WAIT", "DEFER_LOCK", "APP"])
 def test_a_variable_of_white_space_is_not_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(f"PROCRASTINATE_{name}", "  ")

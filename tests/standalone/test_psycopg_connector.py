@@ -13,6 +13,7 @@ import sqlalchemy as sa
 import procrastinate
 from procrastinate import PsycopgConnector, SyncPsycopgConnector
 from procrastinate.adapters.connections.conninfo import connection_parameters
+from procrastinate.adapters.standalone import SQLAlchemyConnector
 from procrastinate.contrib.aiopg import AiopgConnector
 from procrastinate.contrib.psycopg2 import Psycopg2Connector
 from procrastinate.contrib.sqlalchemy import SQLAlchemyPsycopg2Connector
@@ -46,6 +47,17 @@ async def test_the_ways_to_say_where(
     assert connector.run(backend_pid)
     assert await connector.run_async(backend_pid)
     await connector.close_async()
+
+
+@pytest.mark.parametrize("around", ["{}\n", " {}\r\n"], ids=["newline", "space"])
+@pytest.mark.parametrize("driver", [None, "psycopg2"])
+def test_white_space_around_a_url_is_no_part_of_it(database_url: str, around: str, driver: str | None) -> None:
+    url = libpq_url(database_url) if driver is None else driver_url(database_url, driver)
+    connector = SQLAlchemyConnector(around.format(url))
+    connector.open()
+    name = connector.run(lambda connection: connection.execute(sa.text("SELECT current_database()")).scalar())
+    assert name == sa.make_url(database_url).database
+    connector.close()
 
 
 def test_without_arguments_the_environment_says_where(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -84,7 +85,26 @@ def failure_of(function: Callable[..., Any]) -> str:
     return str(record.exception)
 
 
-@pytest.mark.parametrize("function", [lambda: map(print, [1]), lambda: filter(print, [1])], ids=["map", "filter"])
+@contextlib.contextmanager
+def open_shop() -> Iterator[None]:
+    yield
+
+
+@contextlib.asynccontextmanager
+async def open_shop_async() -> AsyncIterator[None]:
+    yield
+
+
+LAZY = {
+    "map": lambda: map(print, [1]),
+    "filter": lambda: filter(print, [1]),
+    "zip": lambda: zip([1], map(print, [1]), strict=True),
+    "context": open_shop,
+    "async context": open_shop_async,
+}
+
+
+@pytest.mark.parametrize("function", LAZY.values(), ids=LAZY)
 def test_a_task_that_returns_calls_that_are_not_made_fails(function: Callable[..., Any]) -> None:
     assert "no line of it has run" in failure_of(function)
 

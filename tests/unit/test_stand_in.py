@@ -10,6 +10,7 @@ import pickle
 import typing
 from collections.abc import Callable
 from typing import Annotated, Any
+from unittest import mock
 
 import asgiref.sync
 import fastapi
@@ -101,3 +102,10 @@ def test_a_task_may_be_a_key_and_a_member() -> None:
     assert {send: 1}[send] == 1
     assert send in {send, count}
     assert send != count
+
+
+@pytest.mark.parametrize("name", ["send", "count"])
+def test_a_patched_task_is_a_mock_whose_defer_is_sync(name: str) -> None:
+    with mock.patch(f"{__name__}.{name}") as patched:
+        patched.defer.return_value = 5
+        assert globals()[name].defer(letter=1) == 5

@@ -113,6 +113,43 @@ async def test_tasks_of_the_program_keep_their_exits_and_their_factory(app: App,
         loop.set_task_factory(None)
 
 
+def awaiting_factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+    """A task of a coroutine that awaits the given one, as tools that trace tasks make."""
+
+    async def trace() -> Any:
+        return await coroutine
+
+    return asyncio.Task(trace(), loop=loop, **options)
+
+
+FACTORIES: list[Callable[..., Any]] = [awaiting_factory]
+if sys.version_info >= (3, 12):
+    FACTORIES.append(asyncio.eager_task_factory)
+
+
+@pytest.mark.parametrize("factory", FACTORIES, ids=lambda one: one.__name__)
+async def test_jobs_run_whatever_makes_the_tasks_of_the_loop(
+    app: App, workers: Workers, queue: Queue, factory: Callable[..., Any]
+) -> None:
+    asyncio.get_running_loop().set_task_factory(factory)
+    try:
+        poison = app.task(name="poison")(gather_exit)
+
+        @app.task(name="good")
+        async def good() -> None:
+            """End in the turn of the loop in which it starts."""
+
+        ids = await good.batch_defer_async(*[{}] * 200)
+        bad = await poison.defer_async()
+        await workers.run(concurrency=2)
+    finally:
+        asyncio.get_running_loop().set_task_factory(None)
+    assert {queue.status(job_id) for job_id in ids} == {Status.SUCCEEDED}
+    assert queue.status(bad) is Status.FAILED
+    (error,) = (await app.job_manager.get_result_async(bad)).errors
+    assert "TaskExit" in error.traceback
+
+
 async def test_a_contained_task_that_never_starts_leaves_no_warning() -> None:
     loop = asyncio.get_running_loop()
     with exits.contained(loop, contextvars.copy_context()), warnings.catch_warnings():

@@ -59,7 +59,7 @@ def parse_conninfo(conninfo: str) -> dict[str, Any]:
         The string cannot be parsed. The message does not repeat it, because it may contain a password.
     """
     try:
-        parameters = dict(conninfo_to_dict(conninfo))
+        parameters = dict(conninfo_to_dict(conninfo.strip()))
     except psycopg.Error:
         parameters = None
     if parameters is None or not _PORTS.fullmatch(str(parameters.get("port", ""))):

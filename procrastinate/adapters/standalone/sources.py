@@ -197,7 +197,7 @@ def _psycopg_source(parameters: Mapping[str, Any], options: Mapping[str, Any]) -
 
 def _names_driver(text: str) -> bool:
     """True for a SQLAlchemy URL. Any other URL is parsed by libpq, with all of libpq's features."""
-    scheme = re.match(r"([a-z0-9_+]+)://", text)
+    scheme = re.match(r"\s*([a-z0-9_+]+)://", text)
     if scheme is None:
         return False
     backend = scheme[1].partition("+")[0]
@@ -209,7 +209,7 @@ def _parse_url(url: Any) -> sa.URL:
     if not isinstance(url, (str, sa.URL)):
         raise TypeError(f"The database must be a URL, an Engine or an AsyncEngine, not {type(url).__name__}")
     try:
-        return sa.make_url(url)
+        return sa.make_url(url.strip() if isinstance(url, str) else url)
     except (sa.exc.ArgumentError, ValueError):
         raise ValueError(
             "The database URL cannot be read: write it as postgresql+driver://user:password@host:port/dbname, "

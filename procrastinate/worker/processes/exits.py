@@ -7,6 +7,8 @@
   does not list the tasks of the worker.
 - A loop that the worker has to itself goes on after ``loop.stop()``, and after an exception that a signal handler
   raises. A job may set an alarm, which rings while something else runs.
+- A task factory of the program may start tasks at once (``asyncio.eager_task_factory``). The tasks of the worker still
+  start in the next turn of the loop, as its code relies on that.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import functools
 import signal
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from types import CodeType, TracebackType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 from procrastinate import exceptions
 from procrastinate._text.logs import get_logger
@@ -39,7 +41,7 @@ class _Place(enum.Enum):
     JOB = enum.auto()
 
 
-_cursor: contextvars.ContextVar[_Place] = contextvars.ContextVar("procrastinate_place", default=_Place.PROGRAM)
+_place: contextvars.ContextVar[_Place] = contextvars.ContextVar("procrastinate_place", default=_Place.PROGRAM)
 
 
 _loops: list[asyncio.AbstractEventLoop] = []
@@ -48,7 +50,7 @@ _loops: list[asyncio.AbstractEventLoop] = []
 
 def enter_job() -> None:
     """Mark the current context as that of a job: tasks that are created in it are contained."""
-    _cursor.set(_Place.JOB)
+    _place.set(_Place.JOB)
 
 
 @contextlib.contextmanager
@@ -63,17 +65,17 @@ def contained(loop: asyncio.AbstractEventLoop, worker_context: contextvars.Conte
         The context that jobs are started in. It is marked as the worker's, and so is the current one for the block.
     """
     former = loop.get_task_factory()
-    factory = _containing(former)
+    factory = _containing(former, loop)
     loop.set_task_factory(factory)
-    worker_context.run(_cursor.set, _Place.WORKER)
-    outside = _cursor.get()
-    _cursor.set(_Place.WORKER)
+    worker_context.run(_place.set, _Place.WORKER)
+    outside = _place.get()
+    _place.set(_Place.WORKER)
     _loops.append(loop)
     try:
         yield
     finally:
         _loops.remove(loop)
-        _cursor.set(outside)
+        _place.set(outside)
         if loop.get_task_factory() is factory:  # otherwise another has been set over this one, and calls it
             loop.set_task_factory(former)
 
@@ -160,28 +162,42 @@ def _hide(task: asyncio.Task[Any]) -> None:
     asyncio.tasks._unregister_task(task)
 
 
-def _containing(former: Factory | None) -> Factory:
+def _containing(former: Factory | None, loop: asyncio.AbstractEventLoop) -> Factory:
     make: Factory = former or _make_task
+    is_eager = former is not None and _starts_at_once(former, loop)
 
     def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
         context: contextvars.Context | None = options.get("context")
-        place = _cursor.get() if context is None else context.get(_cursor, _Place.PROGRAM)
+        place = _place.get() if context is None else context.get(_place, _Place.PROGRAM)
         if place is _Place.JOB:
             return make(loop, _Contained(coroutine), **options)
-        task = make(loop, coroutine, **options)
-        if place is _Place.WORKER:
-            _hide(task)
+        if place is _Place.PROGRAM:
+            return make(loop, coroutine, **options)
+        task = make(loop, _Later(coroutine) if is_eager else coroutine, **options)
+        _hide(task)
         return task
 
     return factory
+
+
+def _starts_at_once(make: Factory, loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether a task factory runs the first lines of a coroutine before it returns the task."""
+    has_started = False
+
+    async def start() -> None:
+        nonlocal has_started
+        has_started = True
+
+    make(loop, start())
+    return has_started
 
 
 def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
     return asyncio.Task(coroutine, loop=loop, **options)
 
 
-class _Contained(Coroutine[Any, Any, Any]):
-    """A coroutine of which SystemExit and KeyboardInterrupt come as :class:`~procrastinate.exceptions.TaskExit`.
+class _Around(Coroutine[Any, Any, Any]):
+    """A coroutine around another one.
 
     No ``async def`` around it: if the task is cancelled before it starts, that would not start either, and Python would
     warn of a coroutine that was never awaited.
@@ -197,7 +213,29 @@ class _Contained(Coroutine[Any, Any, Any]):
         return getattr(self._coroutine, name)
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return self._coroutine.__await__()
+        """Return itself: a task factory of the program may await it in a coroutine of its own."""
+        return cast("Generator[Any, Any, Any]", self)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return self.send(None)
+
+    def send(self, value: Any) -> Any:
+        return self._coroutine.send(value)
+
+    def throw(self, *exception: Any) -> Any:
+        return self._coroutine.throw(*exception)
+
+    def close(self) -> None:
+        self._coroutine.close()
+
+
+class _Contained(_Around):
+    """A coroutine of which SystemExit and KeyboardInterrupt come as :class:`~procrastinate.exceptions.TaskExit`."""
+
+    __slots__ = ()
 
     def send(self, value: Any) -> Any:
         try:
@@ -211,8 +249,21 @@ class _Contained(Coroutine[Any, Any, Any]):
         except (SystemExit, KeyboardInterrupt) as error:
             raise _exit_of(error) from error
 
-    def close(self) -> None:
-        self._coroutine.close()
+
+class _Later(_Around):
+    """A coroutine that starts in the next turn of the event loop, if its task starts at once."""
+
+    __slots__ = ("_has_waited",)
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        super().__init__(coroutine)
+        self._has_waited = False
+
+    def send(self, value: Any) -> Any:
+        if self._has_waited:
+            return self._coroutine.send(value)
+        self._has_waited = True
+        return None  # a task takes it for a bare yield
 
 
 def _exit_of(error: BaseException) -> exceptions.TaskExit:
