@@ -9,7 +9,15 @@ from typing import Any
 
 from procrastinate import exceptions
 from procrastinate._checks.json_numbers import keep_floats
-from procrastinate._checks.names import NAME_LENGTH, check_lock, check_name, check_priority, find_fault, is_encodable
+from procrastinate._checks.names import (
+    NAME_LENGTH,
+    check_lock,
+    check_name,
+    check_priority,
+    find_fault,
+    is_encodable,
+    lock_text,
+)
 from procrastinate.core.rows import NewJob
 from procrastinate.jobs import Job
 from procrastinate.types import JSONDict
@@ -65,8 +73,8 @@ def to_new_job(job: Job, json_dumps: Callable[[Any], str | bytes]) -> NewJob:
         task_name=job.task_name,
         args=dump_args(job.task_name, job.task_kwargs, json_dumps),
         priority=job.priority,
-        lock=job.lock,
-        queueing_lock=job.queueing_lock,
+        lock=lock_text(job.lock),
+        queueing_lock=lock_text(job.queueing_lock),
         scheduled_at=job.scheduled_at,
     )
 

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeGuard
 
 from procrastinate import exceptions
 from procrastinate._checks.amounts import read_count, read_finite, read_optional_seconds
-from procrastinate._checks.names import check_lock, check_name, check_priority
+from procrastinate._checks.names import check_lock, check_name, check_priority, lock_text
 from procrastinate._checks.times import UTC_MAX, TooFarAway, from_now, require_aware
 from procrastinate._checks.zones import check_attached
 from procrastinate.jobs import Job
@@ -67,7 +67,7 @@ class RetryDecision:
             self.retry_at = _in_the_future("retry_in", retry_in)
         self.priority = priority
         self.queue = queue
-        self.lock = lock
+        self.lock: str | None = lock_text(lock)
         self.fixed_retry_at: datetime.datetime | None = retry_at
         self.seconds: float | None = None
         self._set_seconds(retry_in or {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import uuid
 from typing import Any
 
 from procrastinate import exceptions
@@ -36,12 +37,25 @@ def check_name(what: str, value: Any) -> None:
 
 def check_lock(what: str, value: Any) -> None:
     """Check the lock of a job. ``None`` means no lock and is valid. An empty string is a lock."""
+    value = lock_text(value)
     _check_text(what, value)
     if value is not None and len(value.encode()) > _LOCK_BYTES:
         raise exceptions.InvalidJob(
             f"The {what} has {len(value.encode())} bytes, {_LOCK_BYTES} are allowed (make it from a hash): "
             f"{value[:40]!r}..."
         )
+
+
+def lock_text(value: Any) -> Any:
+    """Return a lock as it is stored. The id of a row is written as PostgreSQL's drivers write it for a text column.
+
+    Programs for 3.x lock by such ids, and their waiting jobs have locks of this form.
+    """
+    if isinstance(value, uuid.UUID):
+        return value.hex
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(int(value))
+    return value
 
 
 def _check_text(what: str, value: Any, *, or_none: bool = True) -> None:

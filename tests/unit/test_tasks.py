@@ -190,7 +190,7 @@ WRONG_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"queue": "q" * 129}, "The queue has 129 characters, 128 are allowed"),
     ({"queue": 5}, "The queue must be a str, not int: 5"),
     ({"queue": "a\0b"}, "The queue contains a NUL"),
-    ({"lock": 5}, "The lock must be a str, not int: 5"),
+    ({"lock": 5.5}, "The lock must be a str, not float: 5.5"),
     ({"lock": "l" * 2601}, "The lock has 2601 bytes, 2600 are allowed"),
     ({"queueing_lock": ["a"]}, "The queueing_lock must be a str, not list"),
     ({"priority": "high"}, "The priority must be a whole number .* not 'high'"),

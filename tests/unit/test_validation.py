@@ -45,8 +45,8 @@ def test_a_job_becomes_a_row() -> None:
         ({"lock": "\ud800"}, "The lock contains half a character"),
         ({"queue": "\ud800"}, "The queue contains half a character"),
         ({"queue": 3}, "The queue must be a str, not int: 3"),
-        ({"lock": 3}, "The lock must be a str, not int: 3"),
-        ({"queueing_lock": uuid.UUID(int=1)}, "The queueing_lock must be a str, not UUID"),
+        ({"lock": True}, "The lock must be a str, not bool: True"),
+        ({"queueing_lock": 1.5}, "The queueing_lock must be a str, not float: 1.5"),
         ({"lock": b"bytes"}, "The lock must be a str, not bytes"),
         ({"priority": 2**31}, "The priority must be a whole number from -2147483648 to 2147483647, not 2147483648"),
         ({"priority": -(2**31) - 1}, "The priority must be a whole number"),
@@ -58,6 +58,11 @@ def test_a_wrong_value_is_refused_by_name(overrides: dict[str, Any], message: st
     with pytest.raises(exceptions.InvalidJob, match=message) as caught:
         store(**overrides)
     assert isinstance(caught.value, ValueError)
+
+
+def test_the_id_of_a_row_is_a_lock_as_in_3x() -> None:
+    row = store(lock=3, queueing_lock=uuid.UUID(int=1))
+    assert (row.lock, row.queueing_lock) == ("3", "00000000000000000000000000000001")
 
 
 @pytest.mark.parametrize(
