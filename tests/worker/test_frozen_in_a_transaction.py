@@ -21,6 +21,7 @@ OF_WORKERS = [
     core.finish_jobs,
     core.release_jobs,
     core.list_late_workers,
+    core.list_unknown_jobs,
     core.promote_jobs,
     core.register_worker,
     core.remove_dead_workers,
