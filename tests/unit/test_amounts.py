@@ -106,7 +106,7 @@ def test_retry_exceptions_from_a_generator_hold_for_every_job() -> None:
     assert strategy.retry_exceptions == (ValueError,)
 
 
-@pytest.mark.parametrize("options", [{"priority": "high"}, {"priority": True}, {"queue": ""}, {"lock": 5}])
+@pytest.mark.parametrize("options", [{"priority": "high"}, {"priority": True}, {"queue": ""}, {"lock": 5.5}])
 def test_a_retry_to_where_no_job_can_be_is_refused_where_it_is_decided(options: dict[str, Any]) -> None:
     with pytest.raises(exceptions.InvalidJob):
         RetryDecision(**options)
