@@ -100,7 +100,7 @@ class Scene:
         self.session = WorkerRun(worker, self.manager)
         self.running = await self.long.defer_async()
         loop = self.session._fetch_loop
-        self.tasks = [asyncio.create_task(loop.run()), asyncio.create_task(self.session._recorder.run())]
+        self.tasks = [asyncio.create_task(loop.run()), asyncio.create_task(self.session._outcome_writer.run())]
         await settle()
         self.connector.is_gated = True
         self.ids = await self.quick.batch_defer_async(*[{}] * 3)
