@@ -38,6 +38,6 @@ def complete_job(connection: sa.Connection, finished: FinishedJob, *, worker_id:
     held = connection.execute(_HOLD, parameters).scalar_one_or_none() is not None
     if not held or not finish_jobs(connection, [finished], worker_id=worker_id):
         raise exceptions.JobNotHeld(
-            f"Job {finished.id} is no longer this worker's (which was taken for dead; or the job was sent back, or its "
-            "run is out of time): what its transaction wrote is rolled back"
+            f"This worker no longer holds job {finished.id} (other workers took it for dead, the job was sent back, or "
+            "its run timed out): the transaction is rolled back"
         )

@@ -164,7 +164,7 @@ _BOTH = (True, False)
 _RESCUE = {
     keep: _rescue_statement(
         ~sa.select(workers.c.id).where(workers.c.id == _LOST.c.worker_id).exists(),
-        "The worker that ran the job is gone: it died, or gave no sign of life for too long",
+        "The worker of the job is gone: it died or sent no heartbeat for too long",
         keep_queueing_locks=keep,
     )
     for keep in _BOTH
@@ -172,7 +172,7 @@ _RESCUE = {
 _RETURN_UNKNOWN = {
     keep: _rescue_statement(
         sa.and_(_LOST.c.worker_id == _WORKER_ID, _LOST.c.id != sa.all_(array_param("known", sa.BigInteger()))),
-        "The job was fetched, and the answer was lost on its way to the worker: it was not run",
+        "The answer to the job's fetch was lost on its way to the worker: the job did not run",
         keep_queueing_locks=keep,
     )
     for keep in _BOTH

@@ -52,7 +52,7 @@ class Option:
             The value is invalid.
         """
         if worker.has_started and self._name not in _AT_ANY_TIME:
-            raise RuntimeError(f"Worker.{self._name} is set before the worker runs: it has been read")
+            raise RuntimeError(f"Worker.{self._name} cannot be set after the start of the worker")
         read = _READ.get(self._name)
         changes: dict[str, Any] = {self._name: read(value) if read else value}
         worker.use_settings(dataclasses.replace(worker.settings, **changes))

@@ -98,8 +98,8 @@ def run(main: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.Abstrac
                 if work.done() or not _is_of_a_job(error, runner.get_loop()):
                     asyncio.tasks._register_task(work)  # the runner cancels what asyncio lists
                     raise
-                message = "A job has ended a turn of the event loop (%r): the worker goes on"
-                with contextlib.suppress(BaseException):  # a log handler that raises must not end the worker
+                message = "A job interrupted the event loop (%r): the worker goes on"
+                with contextlib.suppress(BaseException):  # a failing log handler must not end the worker
                     logger.error(message, error, exc_info=error, extra={"action": "exit_contained"})
 
 

@@ -237,7 +237,7 @@ def handled(worker: Stoppable) -> Iterator[None]:
     """
     if threading.current_thread() is not threading.main_thread():
         logger.debug(
-            "Signals reach the main thread only: no handlers installed", extra={"action": "skip_signal_handlers"}
+            "Signals reach only the main thread: no handlers installed", extra={"action": "skip_signal_handlers"}
         )
         yield
         return

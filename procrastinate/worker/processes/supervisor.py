@@ -166,10 +166,9 @@ class Supervisor:
     def _give_up(self, number: int, end: End) -> None:
         starts = "" if self._failed_starts <= 1 else f", and {self._failed_starts} in a row have failed"
         self._given_up = (
-            f"Worker process {number} could not start ({end.words}){starts}: its reason is logged above. "
-            "No more are started"
+            f"Worker process {number} could not start ({end.words}){starts}: see the log above. No more are started"
         )
-        self._log(logging.ERROR, "processes_given_up", "%s; those that run are stopped", self._given_up)
+        self._log(logging.ERROR, "processes_given_up", "%s; running ones are stopped", self._given_up)
         self.stop()
 
     def _note_last_end(self, number: int, end: End) -> None:
