@@ -11,22 +11,24 @@ from procrastinate.core.arrays import array_param
 from procrastinate.core.tables import jobs
 
 _SMALL = 2000
-"""Size limit in bytes. PostgreSQL compresses or moves out a longer row, and its stored size no longer tells the text
-size.
+"""Size limit in bytes.
+
+PostgreSQL compresses or moves out a longer row. Its stored size then no longer tells the size of its text.
 """
 _LONG = 2_000_000
-"""Size limit in bytes. Above it, numbers of 300 digits can make a text over one gigabyte, which PostgreSQL refuses to
-write.
+"""Size limit in bytes.
+
+Above it, numbers of 300 digits can make a text over one gigabyte, which PostgreSQL refuses to write.
 """
 
 _TEXT = sa.cast(jobs.c.args, sa.Text)
-# Neither function reads the value itself: 50 ns a job.
+# The two functions do not read the value itself: 50 ns a job.
 _IS_SMALL = sa.func.pg_column_compression(jobs.c.args).is_(None) & (sa.func.pg_column_size(jobs.c.args) <= _SMALL)
 _IS_LONG = sa.func.pg_column_size(sa.func.jsonb_build_array(jobs.c.args)) > _LONG  # the size in memory
 
 
 def _has_number_beyond(digits: int) -> sa.ColumnElement[bool]:
-    """Return a condition: some number has more than `digits` digits before or after the decimal point."""
+    """Return a condition: some number has more than ``digits`` digits before or after the decimal point."""
     large, small = f"1e{digits}", f"1e-{digits}"
     is_long = f"@ > {large} || @ < -{large} || (@ != 0 && @ > -{small} && @ < {small})"
     path = f'$.** ? (@.type() == "number" && ({is_long}))'

@@ -99,8 +99,10 @@ _INSERT_ALIKE = plain(
     .returning(jobs.c.id)
 )
 _LARGEST_TEXT = 10_000_000
-"""Size limit in characters. A ``jsonb`` value holds at most 256 MB, and small numbers take several times the size of
-their text: PostgreSQL refused 40 million characters of them.
+"""Size limit in characters.
+
+A ``jsonb`` value holds at most 256 MB, and small numbers take several times the size of their text: PostgreSQL refused
+40 million characters of them.
 """
 
 

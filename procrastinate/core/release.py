@@ -88,8 +88,9 @@ _UNKNOWN = sa.select(jobs.c.id, jobs.c.attempts).where(
 
 
 def list_unknown_jobs(connection: sa.Connection, *, worker_id: int, known_ids: Collection[int]) -> list[FetchedJob]:
-    """Return jobs that the database assigns to this worker but the worker does not know, because a fetch lost its
-    answer.
+    """Return running jobs that the database assigns to this worker but the worker does not know.
+
+    Such jobs come from a fetch whose answer was lost.
 
     Parameters
     ----------

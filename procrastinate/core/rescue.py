@@ -84,7 +84,7 @@ def _lost_runs(is_lost: sa.ColumnElement[bool]) -> sa.CTE:
 
 
 def _rescue_statement(is_lost: sa.ColumnElement[bool], why: str, *, keep_queueing_locks: bool) -> sa.Select[Any]:
-    """Lock only the runs that the snapshot shows.
+    """Return the statement of a rescue, which locks only the runs that its snapshot shows.
 
     Another rescuer may have been faster, and a live worker may have claimed the job since. PostgreSQL then rechecks the
     current row, but not whether the row's worker is registered.

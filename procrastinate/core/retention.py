@@ -23,7 +23,7 @@ class DeletionPlace:
     """Position where a deletion continues: status and end (ISO 8601) of the last examined job.
 
     ``window`` is the number of jobs that the next statement examines, as a multiple of ``limit``. It grows while all
-    examined jobs ended at that same time: one statement of the user may have ended a million jobs of another queue.
+    examined jobs ended at ``finished_at``: one statement of the user may have ended a million jobs of another queue.
     """
 
     status: Status

@@ -151,7 +151,7 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class FetchedJob:
-    """A job that a worker has fetched. ``attempts`` is the number of attempts at the fetch."""
+    """A job that a worker has fetched. ``attempts`` is the job's attempts count at the fetch."""
 
     id: int
     attempts: int
@@ -159,7 +159,7 @@ class FetchedJob:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class FinishedJob:
-    """Outcome of a job that a worker ran. ``attempts`` is the number of attempts at the fetch.
+    """Outcome of a job that a worker ran. ``attempts`` is the job's attempts count at the fetch.
 
     ``result`` is the return value as JSON text, or ``None`` to store none. ``announce`` notifies the processes that
     wait for the job.
@@ -181,7 +181,7 @@ class FinishedJob:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class JobRetry:
-    """A job that the worker returns to the queue for another attempt. ``None`` keeps a value.
+    """A job that the worker returns to the queue for another attempt. ``None`` leaves a value unchanged.
 
     The job may run at ``retry_at``, or in ``retry_in`` seconds by the database's clock. Without either it may run at
     once.
@@ -202,12 +202,12 @@ class Promotion:
     """Result of a promotion.
 
     ``promoted`` jobs are ready for a fetch, and ``parked`` jobs wait behind the holder of their lock. ``again`` is true
-    if more due jobs remain. ``undecided`` jobs stay unchanged because a row on which they depend is locked. It is
-    ``None`` if this worker examined nothing, because another worker had the turn.
+    if more due jobs remain. ``undecided`` is the number of examined jobs that stay unchanged because a row on which
+    they depend is locked. It is ``None`` if this worker examined nothing, because another worker had the turn.
 
-    ``next_due_in`` is the time in seconds, by the database's clock, until the next scheduled job falls due, or ``None``
-    if no job has a schedule. ``had_turn`` is true if no other session had the turn. Otherwise ``first_due`` is the id
-    of the first due job.
+    ``next_due_in`` is the time in seconds, by the database's clock, until the next waiting job falls due, or ``None``
+    if no job waits for its schedule. ``had_turn`` is true if no other session had the turn. Otherwise ``first_due`` is
+    the id of the first due job.
     """
 
     promoted: int

@@ -28,7 +28,7 @@ class TickOutcome:
 KEEP_TICKS_FOR = 86_400.0
 """Minimum age in seconds at which tick rows are deleted."""
 _FORGET_AT_ONCE = 100
-"""Old ticks that a new tick deletes: a schedule with years of old ticks also gets rid of them."""
+"""Maximum number of old ticks that a new tick deletes. So years of old ticks disappear over time."""
 
 _TASK_NAME = sa.bindparam("task_name", type_=sa.Text())
 _PERIODIC_ID = sa.bindparam("periodic_id", type_=sa.Text())

@@ -1,4 +1,4 @@
-"""Limits for how long an operation waits for others, and others for it.
+"""Limits for how long an operation waits for other sessions, and other sessions for it.
 
 Every limit applies to one transaction and never to a session: behind a pooler, other clients share the session.
 """

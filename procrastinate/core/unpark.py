@@ -22,11 +22,11 @@ class Sweep:
 
 
 def _sweep_statement() -> sa.Select[Any]:
-    """Walk from lock to lock through the index of parked jobs, one probe each, and free the first job of each lock
-    without a holder.
+    """Return the statement of the sweep, which frees the first job of each lock without a holder.
 
-    The walk probes one lock more than the limit, so a step always makes progress. The statement locks only the jobs
-    behind free locks: a trigger that frees the next job of a held lock at this very moment would skip a locked row.
+    It walks from lock to lock through the index of parked jobs, one probe each, and probes one lock more than the
+    limit, so a step always makes progress. It locks only the jobs behind free locks: a trigger that frees the next job
+    of a held lock at this very moment would skip a locked row.
     """
     parked = jobs.alias("parked")
     start = sa.select(

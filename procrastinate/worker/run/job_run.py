@@ -185,8 +185,11 @@ class JobRun:
         return task, RunResult(value=value, abort_reason=self._why_to_stop())
 
     async def _read_arguments(self) -> bool:
-        """Read arguments that were too large for the fetch, retrying on errors. Return False if the job is asked to
-        stop.
+        """Read arguments that were too large for the fetch, and retry on errors.
+
+        Returns
+        -------
+        False if the job was asked to stop first.
         """
         pauses = Backoff()
         while self._abort_reason is None:

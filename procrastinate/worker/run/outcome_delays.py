@@ -14,8 +14,9 @@ from procrastinate.worker.run.outcome import Outcome, Run
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
-"""Longest pause in seconds before the next try to write to a locked row. A hundred locked rows cost the database at
-most a hundred short statements a second.
+"""Longest pause in seconds before the next try to write to a locked row.
+
+A hundred locked rows cost the database at most a hundred short statements a second.
 """
 _FIRST_WORD = 1.0
 """Seconds after which the log first names a waiting outcome."""
@@ -78,7 +79,7 @@ class Delays:
             return
         with contextlib.suppress(BaseException):  # a failing log handler must not keep outcomes from being written
             self._logger.warning(
-                "The outcome of job %s (%s) has been waiting for its record for %.0f s: %s",
+                "The outcome of job %s (%s) has been unrecorded for %.0f s: %s",
                 outcome.job.call_string,
                 outcome.status.value,
                 waited,

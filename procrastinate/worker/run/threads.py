@@ -158,8 +158,9 @@ class TaskThreads:
         self._threads.close()
 
     async def _submit(self, call: Callable[[], T]) -> Future[T]:
-        """Retry for some seconds while the system refuses a thread. The job keeps its slot, so the worker fetches no
-        other.
+        """Submit a call, and retry for some seconds while the system refuses a thread.
+
+        The job keeps its slot, so the worker fetches no other.
         """
         for _ in range(_MOST_TRIES):
             try:

@@ -9,8 +9,9 @@ from collections.abc import Callable
 _SHORTEST_PAUSE = 5.0
 _LONGEST_PAUSE = 300.0
 _MOST_NAMES = 1000
-"""Maximum number of remembered names. A name is text from a row, chosen by any role that may insert jobs, and must not
-grow memory without limit.
+"""Maximum number of remembered names.
+
+A name is text from a row, chosen by any role that may insert jobs. Memory must not grow with it.
 """
 
 

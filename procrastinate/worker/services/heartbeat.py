@@ -1,6 +1,4 @@
-"""Heartbeat of a worker, in its own thread, so that a task that blocks the event loop does not make the worker look
-dead.
-"""
+"""Heartbeat of a worker, in its own thread, so that a worker whose event loop is blocked does not look dead."""
 
 from __future__ import annotations
 

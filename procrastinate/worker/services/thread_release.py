@@ -58,11 +58,11 @@ class ThreadRelease:
         return len(waiting) + unread
 
     def _take_over(self, fetch: OpenFetch) -> list[core.FetchedJob]:
-        """Return the jobs of the void fetch. If the server has not run the fetch yet, return none; the loop releases
-        them later.
+        """Return the jobs of the void fetch, or none if the server has not run the fetch yet.
 
-        No other fetch is open and none begins, so each of this worker's running jobs that it does not know belongs to
-        this fetch. The known ids are read before the list, and in the order in which a job moves through the sets.
+        In the latter case the loop releases the jobs later. No other fetch is open and none begins, so each of this
+        worker's running jobs that it does not know belongs to this fetch. The known ids are read before the list, and
+        in the order in which a job moves through the sets.
         """
         known = self._slots.held_ids
         known |= self._outcome_writer.unrecorded_ids
