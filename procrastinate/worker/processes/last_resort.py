@@ -13,7 +13,7 @@ PATIENCE = 5.0
 class LastResort:
     """Repeat a stop signal if the process does not end in time, because a task may block the event loop.
 
-    The thread waits from the start on. A signal handler cannot start one: it may interrupt the start of another thread
+    The thread exists from the start. A signal handler cannot start one: it may interrupt the start of another thread
     and then waits for a lock that is never free.
     """
 

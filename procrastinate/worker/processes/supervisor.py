@@ -150,7 +150,7 @@ class Supervisor:
     def _is_hopeless(self, end: End) -> bool:
         """Return True if another start is pointless.
 
-        A database outage passes, but the first start reports it and ends, as a single worker does. While other worker
+        A database outage passes, but it still ends the first start, as it ends a single worker. While other worker
         processes run, the supervisor keeps trying.
         """
         if end.has_started:

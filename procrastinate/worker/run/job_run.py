@@ -66,8 +66,8 @@ class JobRun:
     def _context(self) -> JobContext:
         """The context of the middleware and the task.
 
-        It is created on first use and dropped at the end. Job and context refer to each other, and the garbage
-        collector would take a fifth of the time of jobs that do nothing.
+        It is created on first use and dropped at the end. Run and context refer to each other, and otherwise the
+        garbage collector takes a fifth of the time of jobs that do nothing.
         """
         settings = self._worker.settings
         self._completion = JobCompletion(self.job, settings.delete_jobs)

@@ -374,7 +374,7 @@ class Slots:
             await asyncio.wait(self._running.values())
 
     def close(self) -> list[Future[Any]]:
-        """Stop waiting, and return futures of the parts of jobs that still run."""
+        """Stop waiting, and return the futures of calls and tasks that still run."""
         if self._timer is not None:
             self._timer.cancel()
         self._threads.close()

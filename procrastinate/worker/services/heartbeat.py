@@ -85,7 +85,7 @@ class Heartbeat:
         Parameters
         ----------
         after:
-            Running parts of this worker's jobs. The worker stays registered until they end, on a new connection,
+            Futures of this worker's jobs that still run. The worker stays registered until they end, on a new connection,
             because otherwise another worker would run the same jobs at the same time.
         """
         self._outlived = after

@@ -77,7 +77,7 @@ class _Suspect:
 
 
 class Watch:
-    """Record of late workers and of the time since when they have been late.
+    """Record of late workers, each with the time since which it has been late.
 
     Parameters
     ----------
