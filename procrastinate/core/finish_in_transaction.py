@@ -38,6 +38,6 @@ def complete_job(connection: sa.Connection, finished: FinishedJob, *, worker_id:
     held = connection.execute(_HOLD, parameters).scalar_one_or_none() is not None
     if not held or not finish_jobs(connection, [finished], worker_id=worker_id):
         raise exceptions.JobNotHeld(
-            f"This worker no longer holds job {finished.id} (other workers considered this worker dead, the job was sent "
-            "back, or its run timed out): the transaction is rolled back"
+            f"This worker no longer holds job {finished.id} (other workers considered this worker dead, the job was "
+            "sent back, or its run timed out): the transaction is rolled back"
         )

@@ -85,8 +85,8 @@ class Heartbeat:
         Parameters
         ----------
         after:
-            Futures of this worker's jobs that still run. The worker stays registered until they end, on a new connection,
-            because otherwise another worker would run the same jobs at the same time.
+            Futures of this worker's jobs that still run. The worker stays registered until they end, on a new
+            connection, because otherwise another worker would run the same jobs at the same time.
         """
         self._outlived = after
         self._stopping.set()
