@@ -1,8 +1,8 @@
-"""The queue in SQLAlchemy Core: tables, and operations on them.
+"""The queue in SQLAlchemy Core: tables and the operations on them.
 
-An operation is a plain function whose first argument is a :class:`sqlalchemy.Connection`. It neither begins
-nor commits, knows no framework, no asyncio and no clock but the database's. Connectors
-(:mod:`procrastinate.connector`) run operations on the connection that they supply.
+An operation is a plain function with a :class:`sqlalchemy.Connection` as first argument. It neither begins nor commits.
+It knows no framework and no asyncio, and it uses only the database's clock. Connectors (:mod:`procrastinate.connector`)
+supply the connection and run the operation.
 """
 
 from __future__ import annotations

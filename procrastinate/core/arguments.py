@@ -1,4 +1,4 @@
-"""The arguments of jobs as text. A fetch reads small ones only: a row must neither fill memory nor fail the others."""
+"""Read job arguments as text. A fetch reads only small arguments: one row must not fill memory or fail other jobs."""
 
 from __future__ import annotations
 
@@ -11,43 +11,49 @@ from procrastinate.core.arrays import array_param
 from procrastinate.core.tables import jobs
 
 _SMALL = 2000
-"""Bytes. A longer row is compressed, or kept elsewhere: then its size says little of the size of the text."""
+"""Size limit in bytes.
+
+PostgreSQL compresses or moves out a longer row. Its stored size then no longer tells the size of its text.
+"""
 _LONG = 2_000_000
-"""Bytes beyond which numbers of 300 digits may make a text of a gigabyte, which PostgreSQL refuses to write."""
+"""Size limit in bytes.
+
+Above it, numbers of 300 digits can make a text over one gigabyte, which PostgreSQL refuses to write.
+"""
 
 _TEXT = sa.cast(jobs.c.args, sa.Text)
-# Neither function reads the value itself: 50 ns a job.
+# The two functions do not read the value itself: 50 ns a job.
 _IS_SMALL = sa.func.pg_column_compression(jobs.c.args).is_(None) & (sa.func.pg_column_size(jobs.c.args) <= _SMALL)
-_IS_LONG = sa.func.pg_column_size(sa.func.jsonb_build_array(jobs.c.args)) > _LONG  # as it is in memory
+_IS_LONG = sa.func.pg_column_size(sa.func.jsonb_build_array(jobs.c.args)) > _LONG  # the size in memory
 
 
 def _has_number_beyond(digits: int) -> sa.ColumnElement[bool]:
-    """Return whether a number has that many digits before or after its point."""
+    """Return a condition: some number has more than ``digits`` digits before or after the decimal point."""
     large, small = f"1e{digits}", f"1e-{digits}"
     is_long = f"@ > {large} || @ < -{large} || (@ != 0 && @ > -{small} && @ < {small})"
     path = f'$.** ? (@.type() == "number" && ({is_long}))'
     return sa.type_coerce(jobs.c.args.path_exists(sa.cast(sa.literal(path), JSONPATH)), sa.Boolean())
 
 
-# Python reads no more than 4,300 digits. jsonb keeps 1e131071 in ten bytes, and writes 131,072 digits: 8,300 of them,
-# in a row of 2 kB, exceed the gigabyte that a text may have.
+# Python reads at most 4,300 digits. jsonb stores 1e131071 in ten bytes and writes 131,072 digits. 8,300 such numbers
+# fit in a row of 2 kB and exceed the gigabyte that a text may have.
 _IS_ENDLESS = _has_number_beyond(4300)
 
 SMALL_ARGUMENTS = sa.case((_IS_SMALL, _TEXT))
-"""For a fetch. NULL if they are to be read by themselves."""
+"""For a fetch. NULL for arguments that need a separate read."""
 READABLE_ARGUMENTS = sa.case((_IS_SMALL, _TEXT), (_IS_ENDLESS, sa.null()), else_=_TEXT)
-"""For one job. NULL if no Python reads a number in them."""
+"""For one job. NULL if some number is too long for Python to read."""
 LISTED_ARGUMENTS = sa.case(
     (_IS_SMALL, _TEXT), (_IS_ENDLESS, sa.null()), (_IS_LONG & _has_number_beyond(300), sa.null()), else_=_TEXT
 )
-"""For a list. NULL, too, if they may be too long for PostgreSQL to write: the list would fail for all jobs."""
+"""For a list. Also NULL if the text may be too long for PostgreSQL to write: the list would fail for all jobs."""
 
 _READ = sa.select(jobs.c.id, READABLE_ARGUMENTS).where(jobs.c.id == sa.any_(array_param("ids", sa.BigInteger())))
 
 
 def read_arguments(connection: sa.Connection, job_ids: Collection[int]) -> dict[int, str | None]:
-    """Return the arguments of these jobs as JSON text; ``None`` if they cannot be written out.
+    """Return the arguments of these jobs as JSON text, by job id.
 
-    A job that does not exist is missing in the answer.
+    The text is ``None`` if PostgreSQL cannot write the arguments. Missing jobs are not in the result.
     """
     return {row[0]: row[1] for row in connection.execute(_READ, {"ids": list(job_ids)})}

@@ -1,4 +1,4 @@
-"""Operations on one job that somebody else may hold: its status, its cancellation, the request to abort it."""
+"""Operations on one job that a worker may hold: get its status, cancel it, request an abort."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _JOB_ID = sa.bindparam("job_id", type_=sa.BigInteger())
 
 
 def get_job_status(connection: sa.Connection, job_id: int) -> Status | None:
-    """The status of a job; ``None`` where there is no such job."""
+    """Return the status of a job, or ``None`` if the job does not exist."""
     statement = sa.select(jobs.c.status).where(jobs.c.id == _JOB_ID)
     return connection.execute(statement, {"job_id": job_id}).scalar_one_or_none()
 
@@ -23,7 +23,7 @@ _CANCEL = (
     .values(status=status_literal(Status.CANCELLED), finished_at=sa.func.now())
     .returning(jobs.c.id)
 )
-# One statement: with two, a retry committed between them would escape both.
+# One statement: a retry committed between two statements would escape both.
 _CANCEL_OR_ABORT = (
     sa.update(jobs)
     .where(jobs.c.id == _JOB_ID, sa.or_(_WAITS, jobs.c.status == DOING))
@@ -34,21 +34,23 @@ _CANCEL_OR_ABORT = (
     )
     .returning(jobs.c.id)
 )
-# What comes back names a column that tables of Procrastinate 3.x lack. The statement fails there, and deletes nothing.
+# RETURNING names a column that the tables of Procrastinate 3.x lack. The statement fails there and deletes nothing.
 _CANCEL_BY_DELETING = sa.delete(jobs).where(jobs.c.id == _JOB_ID, _WAITS).returning(jobs.c.id, jobs.c.readiness)
 
 
 def cancel_job(connection: sa.Connection, job_id: int, *, abort: bool = False, delete: bool = False) -> bool:
-    """End a waiting job as cancelled; with ``abort``, ask for a running one to be stopped.
+    """Cancel a waiting job; with ``abort``, also request the abort of a running one.
 
     Parameters
     ----------
+    abort:
+        Set ``abort_requested`` if the job is running.
     delete:
-        Remove the waiting job instead of keeping it as cancelled.
+        Delete the waiting job instead of keeping it as cancelled.
 
     Returns
     -------
-    False where there was nothing to cancel (and, with ``abort``, nothing to abort).
+    True if a job was cancelled, deleted or asked to abort.
     """
     statements: list[sa.UpdateBase] = [_CANCEL_BY_DELETING] if delete else []
     if abort or not delete:
@@ -61,7 +63,7 @@ def cancel_job(connection: sa.Connection, job_id: int, *, abort: bool = False, d
 def list_jobs_to_abort(
     connection: sa.Connection, *, queue_name: str | None = None, worker_id: int | None = None
 ) -> list[int]:
-    """The ids of the running jobs whose abort was requested, of one queue or one worker where they are given."""
+    """Return the ids of running jobs with an abort request, optionally of one queue or one worker."""
     statement = sa.select(jobs.c.id).where(jobs.c.status == DOING, jobs.c.abort_requested).order_by(jobs.c.id)
     if queue_name is not None:
         statement = statement.where(jobs.c.queue_name == queue_name)

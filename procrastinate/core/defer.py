@@ -1,4 +1,4 @@
-"""Operations that put jobs into the table."""
+"""Operations that insert jobs."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ VALUES: dict[str, TypeEngine[Any]] = {
 
 
 def skip_taken(statement: Insert) -> Insert:
-    """Leave out the jobs whose queueing lock is taken."""
+    """Skip jobs whose queueing lock is taken."""
     return statement.on_conflict_do_nothing(index_elements=["queueing_lock"], index_where=holds_queueing_lock())
 
 
 def replace_waiting(statement: Insert) -> Insert:
-    """The waiting job becomes the new one, and is looked at anew.
+    """Overwrite the waiting job with the new one and reset its readiness.
 
-    It keeps its number of attempts: by that a worker's late outcome of an earlier run is told from the next run.
-    A job that has started is in this index no more, so it is never touched.
+    The waiting job keeps its number of attempts, which tells a worker's late outcome of an earlier run from the next
+    run. Started jobs are not in this index and stay untouched.
     """
     replaced = {name: statement.excluded[name] for name in VALUES if name != "queueing_lock"}
     return statement.on_conflict_do_update(
@@ -46,13 +46,14 @@ def replace_waiting(statement: Insert) -> Insert:
 
 
 def as_jsonb(text: sa.ColumnElement[str]) -> sa.ColumnElement[object]:
-    """Arguments cross the seam as text."""
+    """Cast arguments from text to ``jsonb``."""
     return sa.cast(text, JSONB)
 
 
 COLUMNS = [*VALUES, jobs.c.readiness.name]
-"""What an insert names. It writes out the default of ``readiness``, a column that the tables of Procrastinate 3.x lack.
-So it fails there, and leaves no job that nothing runs.
+"""Columns that every insert names, ``readiness`` included.
+
+The tables of Procrastinate 3.x lack ``readiness``. The insert fails there instead of leaving a job that nothing runs.
 """
 
 _INSERT_ONE = plain(
@@ -98,47 +99,50 @@ _INSERT_ALIKE = plain(
     .returning(jobs.c.id)
 )
 _LARGEST_TEXT = 10_000_000
-"""Characters. A value of ``jsonb`` has 256 MB at most, and small numbers take several times as much as their text: 40
-million characters of them were refused."""
+"""Size limit in characters.
+
+A ``jsonb`` value holds at most 256 MB, and small numbers take several times the size of their text: PostgreSQL refused
+40 million characters of them.
+"""
 
 
 def defer_job(connection: sa.Connection, job: NewJob) -> int | None:
-    """Insert one job, in one statement.
+    """Insert one job in one statement.
 
     Returns
     -------
-    The job's id, or ``None`` where another job waits under the same queueing lock. That is no database
-    error: a transaction that the caller has open stays usable.
+    The id of the job, or ``None`` if another job waits under the same queueing lock. A taken lock is no database
+    error: the caller's open transaction stays usable.
     """
     parameters = {name: getattr(job, name) for name in VALUES}
     return connection.execute(_INSERT_ONE, parameters).scalar_one_or_none()
 
 
 def defer_jobs(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> list[int]:
-    """Insert jobs in one statement; those whose queueing lock is taken are left out.
+    """Insert jobs in one statement and skip jobs whose queueing lock is taken.
 
     Returns
     -------
-    The ids, in the order of ``new_jobs``. Fewer than there are jobs: some queueing lock was taken,
-    and which ids belong to which job is then not told.
+    The ids in the order of ``new_jobs``. If some jobs were skipped, the list is shorter and does not tell
+    which id belongs to which job.
     """
     if not new_jobs:
         return []
     ids = connection.execute(_INSERT_MANY, transpose(new_jobs, VALUES)).scalars()
-    # Numbers are drawn from the sequence in the order of the rows; RETURNING promises no order.
+    # The sequence gives ids in row order; RETURNING promises no order.
     return sorted(ids)
 
 
 def defer_jobs_alike(connection: sa.Connection, pattern: NewJob, all_args: Sequence[str]) -> list[int]:
-    """Insert jobs that differ in their arguments alone, in one statement.
+    """Insert jobs that differ only in their arguments, in one statement.
 
-    All arguments go as one JSON array, and the rest once: 12 µs a job in place of 24, at a thousand a statement, most
-    of it in the driver and in reading arrays of text.
+    All arguments travel as one JSON array and everything else once. At a thousand jobs a statement, a job takes 12 µs
+    instead of 24; most of the difference is the driver and the parsing of text arrays.
 
     Parameters
     ----------
     pattern:
-        What they have in common, without a queueing lock.
+        The values that all jobs share. It has no queueing lock.
     all_args:
         The arguments of each job, as the text of a JSON object.
 
@@ -150,21 +154,21 @@ def defer_jobs_alike(connection: sa.Connection, pattern: NewJob, all_args: Seque
         return defer_jobs(connection, [dataclasses.replace(pattern, args=args) for args in all_args])
     parameters = {name: getattr(pattern, name) for name in VALUES if name != "args"}
     ids = connection.execute(_INSERT_ALIKE, parameters | {"all_args": f"[{','.join(all_args)}]"}).scalars()
-    return sorted(ids)  # as for defer_jobs()
+    return sorted(ids)  # as in defer_jobs()
 
 
 class _NotAll(Exception):
-    """Leaves the savepoint."""
+    """Roll back the savepoint."""
 
 
 @atomic
 def defer_jobs_or_none(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> list[int] | None:
-    """Insert all jobs, or, where any queueing lock is taken, none.
+    """Insert all jobs, or none if any queueing lock is taken.
 
     Returns
     -------
-    The ids, in the order of ``new_jobs``; ``None`` when nothing was inserted. The caller's transaction
-    stays usable: a savepoint is rolled back, not the transaction.
+    The ids in the order of ``new_jobs``, or ``None`` if nothing was inserted. The function rolls back a savepoint,
+    so the caller's transaction stays usable.
     """
     try:
         with connection.begin_nested():
@@ -177,9 +181,9 @@ def defer_jobs_or_none(connection: sa.Connection, new_jobs: Sequence[NewJob]) ->
 
 
 def _insert_by_queueing_lock(on_conflict: Callable[[Insert], Insert]) -> sa.CTE:
-    """Insert the jobs in the order of their queueing locks, with ids in the order in which they were given.
+    """Insert jobs in the order of their queueing locks, with ids in the order of the input.
 
-    All statements take the locks in one order, so two batches cannot wait for each other.
+    All statements take the locks in one order, so two batches cannot deadlock.
     """
     values = [as_jsonb(_new_jobs.c.args) if name == "args" else _new_jobs.c[name] for name in VALUES]
     numbered = (
@@ -194,7 +198,7 @@ def _insert_by_queueing_lock(on_conflict: Callable[[Insert], Insert]) -> sa.CTE:
 
 
 def next_id() -> sa.ColumnElement[int]:
-    """The id of the next job, drawn before it is inserted."""
+    """Return the next job id from the sequence, before the insert."""
     return sa.func.nextval(sa.func.pg_get_serial_sequence(jobs.name, "id"), type_=sa.BigInteger())
 
 
@@ -214,12 +218,12 @@ _SKIP_TRIES = 5
 
 
 def defer_job_or_skip(connection: sa.Connection, job: NewJob) -> int | None:
-    """Insert a job, or find the one that waits under its queueing lock.
+    """Insert a job, or find the job that waits under its queueing lock.
 
     Returns
     -------
-    The id of the one or the other. ``None`` where, time and again, a job held the queueing lock at the insert and
-    had started when it was looked for.
+    The id of the new or the waiting job. ``None`` if every try found the queueing lock taken at the insert and free
+    at the look-up, because the waiting job had started.
     """
     ids = _insert_or_find(connection, [job])
     return None if ids is None else ids[0]
@@ -227,13 +231,13 @@ def defer_job_or_skip(connection: sa.Connection, job: NewJob) -> int | None:
 
 @atomic
 def defer_jobs_or_skip(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> list[int] | None:
-    """Insert jobs; instead of those whose queueing lock is taken, find the ones that wait. All of them, or none.
+    """Insert jobs, or find the jobs that wait under their queueing locks. All of them, or none.
 
-    Jobs of ``new_jobs`` that share a queueing lock are one: the first.
+    If several jobs of ``new_jobs`` share a queueing lock, only the first counts.
 
     Returns
     -------
-    The ids, in the order of ``new_jobs``; ``None`` as for :func:`defer_job_or_skip`, and nothing was inserted.
+    The ids in the order of ``new_jobs``. ``None`` as for :func:`defer_job_or_skip`; nothing is inserted then.
     """
     try:
         with connection.begin_nested():
@@ -246,7 +250,7 @@ def defer_jobs_or_skip(connection: sa.Connection, new_jobs: Sequence[NewJob]) ->
 
 
 def _insert_or_find(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> list[int] | None:
-    """A waiting job that starts between insert and look (or was not committed yet) is found by looking again."""
+    """Insert or find jobs, and retry if a waiting job starts, or is not committed yet, between insert and look-up."""
     ids: list[int] = []
     by_lock: dict[str, int] = {}
     missing = unique_by_queueing_lock(new_jobs)
@@ -262,10 +266,10 @@ def _insert_or_find(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> li
 
 
 def defer_jobs_or_replace(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> list[int]:
-    """Insert jobs; where the queueing lock is taken, the waiting job gets everything of the new one. One statement.
+    """Insert jobs in one statement; overwrite the waiting job if the queueing lock is taken.
 
-    The waiting job keeps its id, its history and its number of attempts. A job that has started is left alone: the
-    new one is inserted beside it. Jobs of ``new_jobs`` that share a queueing lock are one: the last.
+    The waiting job keeps its id, its history and its number of attempts. A started job stays untouched, and the new job
+    is inserted as well. If several jobs of ``new_jobs`` share a queueing lock, only the last counts.
 
     Returns
     -------
@@ -280,7 +284,7 @@ def defer_jobs_or_replace(connection: sa.Connection, new_jobs: Sequence[NewJob])
 
 
 def unique_by_queueing_lock(new_jobs: Iterable[NewJob], *, last: bool = False) -> list[NewJob]:
-    """One job for each queueing lock, at the place of the first: the first itself, or the last."""
+    """Return one job for each queueing lock, in the position of the first: the first job, or the last if ``last``."""
     chosen: dict[object, NewJob] = {}
     for place, job in enumerate(new_jobs):
         key: object = place if job.queueing_lock is None else job.queueing_lock
@@ -290,13 +294,13 @@ def unique_by_queueing_lock(new_jobs: Iterable[NewJob], *, last: bool = False) -
 
 
 def _in_order(new_jobs: Iterable[NewJob], unlocked: Iterable[int], by_lock: Mapping[str, int]) -> list[int]:
-    """The ids as the jobs were given. Ids of jobs without a queueing lock were drawn in that order."""
+    """Return the ids in input order. The sequence gave the jobs without a queueing lock their ids in that order."""
     rest = iter(sorted(unlocked))
     return [next(rest) if job.queueing_lock is None else by_lock[job.queueing_lock] for job in new_jobs]
 
 
 def find_taken_queueing_lock(connection: sa.Connection, queueing_locks: Sequence[str]) -> str | None:
-    """The first of the queueing locks under which a job waits, for an error message that names it."""
+    """Return the first queueing lock that is taken, for an error message that names it."""
     taken = sa.select(jobs.c.queueing_lock).where(
         holds_queueing_lock(), jobs.c.queueing_lock.in_(sa.bindparam("queueing_locks", expanding=True))
     )

@@ -1,4 +1,4 @@
-"""The words that the tables are written in: statuses, event types, readiness."""
+"""Enumerations of the tables: statuses, event types, readiness."""
 
 from __future__ import annotations
 
@@ -6,33 +6,34 @@ import enum
 
 
 class Status(enum.StrEnum):
-    """Where a job stands. The values are those of the PostgreSQL type ``procrastinate_job_status``.
+    """Status of a job. The values are those of the PostgreSQL type ``procrastinate_job_status``.
 
-    A status equals its text (``Status.TODO == "todo"``), for a :class:`~procrastinate.jobs.Job` has that one.
+    A status equals its text (``Status.TODO == "todo"``), because the status of a :class:`~procrastinate.jobs.Job` is
+    text.
     """
 
     TODO = "todo"
-    """Waits for a worker (perhaps for its time, or behind its lock)."""
+    """Waits for a worker, for its scheduled time or for its lock."""
     DOING = "doing"
-    """A worker runs it."""
+    """Runs on a worker."""
     SUCCEEDED = "succeeded"
     """The task returned."""
     FAILED = "failed"
-    """The task raised, and will not be tried again."""
+    """The task raised and is not retried."""
     CANCELLED = "cancelled"
-    """Ended by request before it started."""
+    """Cancelled before it started."""
     ABORTING = "aborting"
-    """Legacy value, kept so that old rows can be read. Nothing writes it."""
+    """Legacy value that keeps old rows readable. Nothing writes it."""
     ABORTED = "aborted"
-    """Stopped on request while it ran."""
+    """Aborted on request while it ran."""
 
-    # Printed as before it was text: ``Status.TODO``.
+    # Print ``Status.TODO``, as before the enum was text.
     __str__ = enum.Enum.__str__
     __format__ = enum.Enum.__format__
 
 
 class EventType(enum.Enum):
-    """What happened to a job. The values are those of ``procrastinate_job_event_type``."""
+    """Type of a job event. The values are those of ``procrastinate_job_event_type``."""
 
     DEFERRED = "deferred"
     STARTED = "started"
@@ -47,14 +48,14 @@ class EventType(enum.Enum):
 
 
 class Readiness(enum.IntEnum):
-    """How far a ``todo`` job has come on its way to being fetched (``ARCHITECTURE.md``, "Readiness").
+    """State of a ``todo`` job on its way to a fetch (``ARCHITECTURE.md``, "Readiness").
 
-    A job without schedule and lock is ready by its row alone and stays ``UNDECIDED``.
+    A job without schedule and lock is always ready and stays ``UNDECIDED``.
     """
 
     UNDECIDED = 0
-    """Ready by its row alone; or, with a schedule or a lock, still to be looked at when due."""
+    """Ready if the job has no schedule and no lock. Otherwise a promotion decides once the job is due."""
     PROMOTED = 1
-    """Its time has come and it holds its lock: a fetch may take it."""
+    """Due and holds its lock: a fetch may claim it."""
     PARKED = 2
-    """Its time has come, and it waits behind the holder of its lock."""
+    """Due, and waits behind the holder of its lock."""

@@ -1,4 +1,4 @@
-"""The database failures that are expected here, recognised by SQLSTATE, whatever the driver wraps them in.
+"""Recognise expected database failures by SQLSTATE, whatever exception the driver raises.
 
 Codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
@@ -29,7 +29,7 @@ _PASSING = {
     "57014",  # query_canceled: statement_timeout
     "57P05",  # idle_session_timeout
     "25P03",  # idle_in_transaction_session_timeout
-    "25006",  # read_only_sql_transaction: a standby, until it is promoted
+    "25006",  # read_only_sql_transaction: a standby, until its promotion
 }
 _REFUSED_FOR_NOW = {UNIQUE_VIOLATION, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, "40001", "57014"}
 _PASSING_CLASSES = {
@@ -41,7 +41,7 @@ _PASSING_CLASSES = {
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, what SQLAlchemy keeps in ``orig``, and the causes."""
+    """Yield the error, its SQLAlchemy ``orig`` and its causes."""
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
     while todo:
@@ -54,7 +54,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def sqlstate(error: BaseException) -> str | None:
-    """The SQLSTATE of a database error, or ``None`` (as when the server was never reached)."""
+    """Return the SQLSTATE of a database error, or ``None`` if it has none (for example, without a connection)."""
     for current in _chain(error):
         code = getattr(current, "sqlstate", None) or getattr(current, "pgcode", None)
         if isinstance(code, str):
@@ -66,9 +66,9 @@ def sqlstate(error: BaseException) -> str | None:
 
 
 def constraint_name(error: BaseException) -> str | None:
-    """The constraint that a database error is about, if it is about one."""
+    """Return the name of the violated constraint, or ``None``."""
     for current in _chain(error):
-        # psycopg and psycopg2 keep it in diag, asyncpg in the error; pg8000 in a dict of the protocol's fields.
+        # psycopg and psycopg2 keep the name in diag, asyncpg in the error, pg8000 in a dict of protocol fields.
         details = current.args[0] if current.args else None
         name = (
             getattr(getattr(current, "diag", None), "constraint_name", None)
@@ -81,36 +81,36 @@ def constraint_name(error: BaseException) -> str | None:
 
 
 def is_unique_violation(error: BaseException) -> bool:
-    """Somebody else was faster."""
+    """Return True for a unique violation (23505)."""
     return sqlstate(error) == UNIQUE_VIOLATION
 
 
 def is_lock_timeout(error: BaseException) -> bool:
-    """Somebody has locked what was wanted, and did not let go in time."""
+    """Return True for a lock timeout (55P03)."""
     return sqlstate(error) == LOCK_NOT_AVAILABLE
 
 
 def is_deadlock(error: BaseException) -> bool:
-    """Two waited for each other, and this one was sent away."""
+    """Return True if PostgreSQL chose this transaction to end a deadlock (40P01)."""
     return sqlstate(error) == DEADLOCK_DETECTED
 
 
 def is_invalid_value(error: BaseException) -> bool:
-    """A value is not one that the column takes, now or ever: data exception, or integrity constraint violation."""
+    """Return True if the column can never take the value (data exception or integrity constraint violation)."""
     return (sqlstate(error) or "")[:2] in ("22", "23")
 
 
 def is_refused_for_now(error: BaseException) -> bool:
-    """Return whether the database has refused this very statement, and may take it in a moment.
+    """Return True if the database refused this statement and may accept it in a moment.
 
-    True for unique violations, serialization failures, deadlocks, lock timeouts and statement timeouts. A trigger of
-    the user's may raise any of them each time, and a statement over many rows may always exceed its timeout.
+    True for unique violations, serialization failures, deadlocks, lock timeouts and statement timeouts. A user's
+    trigger may raise any of them every time, and a statement over many rows may always exceed its timeout.
     """
     return sqlstate(error) in _REFUSED_FOR_NOW
 
 
 def is_passing(error: BaseException) -> bool:
-    """The same statement may well work in a moment: nothing is wrong with it."""
+    """Return True if the statement is fine and may succeed in a moment."""
     code = sqlstate(error)
     if code is not None:
         return code in _PASSING or code[:2] in _PASSING_CLASSES
@@ -120,17 +120,16 @@ def is_passing(error: BaseException) -> bool:
 def _is_lost_connection(error: BaseException) -> bool:
     if isinstance(error, (OSError, exceptions.DatabaseUnavailable, sa.exc.TimeoutError)):
         return True
-    # Drivers have classes of their own below those that all share; core knows no driver.
+    # Drivers derive their own classes from the common ones, and core knows no driver. So compare names.
     names = {cls.__name__ for cls in type(error).__mro__}
     return not names.isdisjoint(("OperationalError", "InterfaceError", "ConnectionDoesNotExistError"))
 
 
 def translate(error: BaseException) -> exceptions.ConnectorException:
-    """The exception that users see for an error of the database or its driver.
+    """Return the public exception for an error of the database or its driver.
 
-    The text is the server's own message: SQLAlchemy's would repeat the statement and the job's arguments.
-
-    Tables without a column that the jobs have had since the first revision are those of 3.x.
+    The text is the server's own message, because SQLAlchemy's repeats the statement and the job's arguments. A missing
+    column that every revision of this project has means that the tables are those of 3.x.
     """
     if isinstance(error, exceptions.ConnectorException):
         return error

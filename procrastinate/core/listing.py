@@ -1,4 +1,4 @@
-"""Operations that look: jobs one by one, and counts by queue, task and lock."""
+"""Operations that list jobs and count them by queue, task and lock."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ _ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.ABORTED)
 
 
 def _has_status(status: Status) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions as the partial indexes have them.
+    """Return the conditions in the form of the partial indexes.
 
-    Every ended job has the time of its end. A waiting one is in one of three states, and the triggers see to it that
-    there is no fourth.
+    Every ended job has an end time. Every waiting job is in one of three states, which the triggers guarantee.
     """
     conditions: list[sa.ColumnElement[bool]] = [jobs.c.status == status_literal(status)]
     if status in _ENDED:
@@ -38,9 +37,9 @@ def _has_status(status: Status) -> list[sa.ColumnElement[bool]]:
 
 
 def first_waiting(limit: int) -> sa.Select[tuple[int]]:
-    """Return a query for the ids of the first waiting jobs of each state, at most ``limit`` of one state.
+    """Return a query for the ids of the first waiting jobs of each state, at most ``limit`` per state.
 
-    In the order in which jobs become ready and run. Each part stops at its limit, however long the table is.
+    The order is that in which jobs become ready and run. Each part stops at its limit, however long the table is.
     """
     rank = (jobs.c.priority.desc(), jobs.c.id)
     parts = (
@@ -54,14 +53,14 @@ def first_waiting(limit: int) -> sa.Select[tuple[int]]:
 
 @functools.cache
 def first_waiting_sql(limit: int) -> str:
-    """Return :func:`first_waiting` as text without parameters, for a query that another library makes."""
+    """Return :func:`first_waiting` as text without parameters, for another library's query."""
     dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
     return str(first_waiting(limit).compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class JobFilter:
-    """Which jobs to look at; ``None`` leaves a criterion out."""
+    """Criteria for jobs. ``None`` leaves a criterion out."""
 
     id: int | None = None
     queue_name: str | None = None
@@ -72,7 +71,7 @@ class JobFilter:
     worker_id: int | None = None
 
     def conditions(self) -> list[sa.ColumnElement[bool]]:
-        """The criteria as conditions on the jobs table."""
+        """Return the criteria as conditions on the jobs table."""
         chosen = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "status"}
         conditions = [jobs.c[name] == value for name, value in chosen.items() if value is not None]
         return conditions if self.status is None else [*conditions, *_has_status(self.status)]
@@ -81,18 +80,20 @@ class JobFilter:
 def list_jobs(
     connection: sa.Connection, job_filter: JobFilter, *, limit: int | None = None, after_id: int | None = None
 ) -> list[StoredJob]:
-    """The jobs that match, by id.
+    """Return the matching jobs, ordered by id.
 
     Parameters
     ----------
-    limit, after_id:
-        To read a long list in pages: at most so many, and only those with a greater id.
+    limit:
+        The most jobs to return.
+    after_id:
+        Return only jobs with a greater id. With ``limit``, this reads a long list in pages.
     """
     statement = sa.select(*STORED_COLUMNS).where(*job_filter.conditions())
     if after_id is not None:
         statement = statement.where(jobs.c.id > after_id)
     if job_filter.status is Status.TODO and after_id is None:
-        # Most jobs before the first waiting one have ended. Not by the id itself, or PostgreSQL would walk over them.
+        # Most jobs before the first waiting one have ended, and an order by the plain id would walk over them.
         statement = statement.order_by(jobs.c.id + sa.literal_column("0"))
     else:
         statement = statement.order_by(jobs.c.id)
@@ -107,7 +108,7 @@ _COUNTED = (Status.TODO, Status.DOING, Status.SUCCEEDED, Status.FAILED, Status.C
 def _count_by(
     connection: sa.Connection, column: sa.ColumnElement[str | None], job_filter: JobFilter
 ) -> list[JobCounts]:
-    """Count once for each name and status, which PostgreSQL does in parallel, and then put a name in one row."""
+    """Count by name and status, which PostgreSQL does in parallel, then merge the counts of a name into one row."""
     counted = (
         sa.select(column.label("name"), jobs.c.status, sa.func.count().label("number"))
         .where(column.is_not(None), *job_filter.conditions())
@@ -129,15 +130,15 @@ def _count_by(
 
 
 def count_by_queue(connection: sa.Connection, job_filter: JobFilter) -> list[JobCounts]:
-    """Counts of the jobs that match, for each queue."""
+    """Count the matching jobs of each queue."""
     return _count_by(connection, jobs.c.queue_name, job_filter)
 
 
 def count_by_task(connection: sa.Connection, job_filter: JobFilter) -> list[JobCounts]:
-    """Counts of the jobs that match, for each task."""
+    """Count the matching jobs of each task."""
     return _count_by(connection, jobs.c.task_name, job_filter)
 
 
 def count_by_lock(connection: sa.Connection, job_filter: JobFilter) -> list[JobCounts]:
-    """Counts of the jobs that match, for each lock."""
+    """Count the matching jobs of each lock."""
     return _count_by(connection, jobs.c.lock, job_filter)

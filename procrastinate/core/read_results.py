@@ -1,4 +1,4 @@
-"""Operations that read what a job has left behind: its return value, its errors, and whether it has ended."""
+"""Operations that read a job's return value, errors and progress."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _JOB_ID = sa.bindparam("job_id", type_=sa.BigInteger())
 
 
 def _rows(table: sa.Table, *columns: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """The rows of a job, oldest first, as the text of a JSON array of arrays."""
+    """Return a job's rows, oldest first, as the text of a JSON array of arrays."""
     row = sa.func.json_build_array(*columns)
     listed = sa.func.json_agg(aggregate_order_by(row, table.c.id))
     return sa.select(sa.cast(listed, sa.Text)).where(table.c.job_id == _JOB_ID).scalar_subquery()
@@ -42,7 +42,7 @@ _GET_RESULT = sa.select(
 
 
 def get_result(connection: sa.Connection, job_id: int) -> StoredResult | None:
-    """All that is known of a job, in one statement; ``None`` where there is no such job."""
+    """Return all stored data of a job in one statement, or ``None`` if the job does not exist."""
     row = connection.execute(_GET_RESULT, {"job_id": job_id}).one_or_none()
     if row is None:
         return None
@@ -80,8 +80,8 @@ class _TransactionNumber(sa.types.UserDefinedType[Any]):
         return "xid8"
 
 
-# A row that can be seen, though the transaction that wrote it is in progress, was written by this very transaction.
-# Savepoints have numbers of their own, greater than the transaction's; as have others that were committed since.
+# A visible row whose writing transaction is in progress comes from this very transaction. Savepoints have their own
+# numbers, greater than the transaction's. So have other transactions that committed since.
 _OWN = sa.cast(sa.cast(sa.func.pg_current_xact_id_if_assigned(), sa.Text), sa.BigInteger)
 _AGE = sa.func.age(sa.literal_column(f"{jobs.name}.xmin"), type_=sa.Integer)
 _WRITER = sa.cast(sa.cast(_OWN - _AGE, sa.Text), _TransactionNumber())
@@ -96,6 +96,6 @@ _GET_PROGRESS = sa.select(jobs.c.status, _IS_UNCOMMITTED.label("is_uncommitted")
 
 
 def get_progress(connection: sa.Connection, job_id: int) -> Progress | None:
-    """How far a job has come; ``None`` where there is no such job, or none that can be seen yet."""
+    """Return the progress of a job, or ``None`` if no such job is visible."""
     row = connection.execute(_GET_PROGRESS, {"job_id": job_id}).one_or_none()
     return None if row is None else Progress(status=row.status, is_uncommitted=row.is_uncommitted)

@@ -1,4 +1,4 @@
-"""The operations that undo a fetch: find jobs that a worker has fetched and not started, and release them."""
+"""Operations that undo a fetch: find and release fetched jobs that the worker has not started."""
 
 from __future__ import annotations
 
@@ -55,20 +55,20 @@ def release_jobs(
 ) -> dict[int, Status]:
     """Release jobs that this worker holds and has not started, in one statement.
 
-    No attempt is counted. A job whose abort was requested meanwhile ends as aborted. A queueing lock that another
-    waiting job has taken is lost, as :func:`~procrastinate.core.finish.retry_jobs` says; so are its errors the same.
+    The release counts no attempt. A job with an abort request ends as aborted. A job loses its queueing lock if another
+    waiting job has taken it, as in :func:`~procrastinate.core.finish.retry_jobs`, and the errors are the same.
 
-    Once the answer is lost, the call must not be made again: the worker may have fetched the same jobs again, in the
-    same attempt. :func:`~procrastinate.core.rescue.return_unknown_jobs` tells the two cases apart.
+    Do not repeat the call after a lost answer: the worker may have fetched the same jobs again, in the same attempt.
+    :func:`~procrastinate.core.rescue.return_unknown_jobs` tells the two cases apart.
 
     Parameters
     ----------
     delay:
-        Seconds until the jobs may start; ``None``: they are as ready as they were.
+        Seconds until the jobs may start. ``None`` leaves their schedule as it is.
 
     Returns
     -------
-    The status of each job that was released. A job that is missing is no longer this worker's, or its row is locked.
+    The status of each released job. A missing job is not this worker's any more, or its row is locked.
     """
     if not fetched:
         return {}
@@ -88,12 +88,14 @@ _UNKNOWN = sa.select(jobs.c.id, jobs.c.attempts).where(
 
 
 def list_unknown_jobs(connection: sa.Connection, *, worker_id: int, known_ids: Collection[int]) -> list[FetchedJob]:
-    """Return the jobs that this worker has fetched and does not know of, because it has not read the answer.
+    """Return running jobs that the database assigns to this worker but the worker does not know.
+
+    Such jobs come from a fetch whose answer was lost.
 
     Parameters
     ----------
     known_ids:
-        The jobs that the worker has, and those whose outcome is not recorded yet.
+        The worker's jobs, including finished jobs without a recorded outcome.
     """
     rows = connection.execute(_UNKNOWN, {"worker": worker_id, "known": list(known_ids)})
     return [FetchedJob(id=row.id, attempts=row.attempts) for row in rows]

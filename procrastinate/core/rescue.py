@@ -1,4 +1,4 @@
-"""Operations on the jobs of workers that are gone: find them, and take them back."""
+"""Operations on the jobs of dead workers: list and rescue them."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def list_stalled_jobs(
     queue_name: str | None = None,
     task_name: str | None = None,
 ) -> list[StoredJob]:
-    """The running jobs whose worker is gone, or has been silent for longer than these seconds.
+    """Return running jobs whose worker is gone or has sent no heartbeat for ``seconds_since_heartbeat``.
 
-    A worker that says that it may be silent for longer is alive until then.
+    A worker's own ``stalled_timeout`` applies if it is longer.
     """
     alive = sa.select(workers.c.id).where(workers.c.id == jobs.c.worker_id, ~is_silent(seconds_since_heartbeat))
     return _list_doing(connection, ~alive.exists(), queue_name, task_name)
@@ -49,7 +49,7 @@ def list_stalled_jobs(
 def list_jobs_started_before(
     connection: sa.Connection, *, seconds: float, queue_name: str | None = None, task_name: str | None = None
 ) -> list[StoredJob]:
-    """The running jobs that started more than so many seconds ago, whatever their worker says."""
+    """Return running jobs that started more than ``seconds`` ago, whatever the state of their worker."""
     started = (
         sa.select(sa.func.max(events.c.at))
         .where(events.c.job_id == jobs.c.id, events.c.type == EventType.STARTED)
@@ -74,7 +74,7 @@ _LOST = jobs.alias("lost")
 
 
 def _lost_runs(is_lost: sa.ColumnElement[bool]) -> sa.CTE:
-    """The runs that are lost, as the statement's snapshot has it: by job, worker and attempt."""
+    """Return the lost runs by job, worker and attempt, as the statement's snapshot shows them."""
     return (
         sa.select(_LOST.c.id, _LOST.c.worker_id, _LOST.c.attempts)
         .where(_LOST.c.status == DOING, is_lost, waits_briefly())
@@ -84,8 +84,10 @@ def _lost_runs(is_lost: sa.ColumnElement[bool]) -> sa.CTE:
 
 
 def _rescue_statement(is_lost: sa.ColumnElement[bool], why: str, *, keep_queueing_locks: bool) -> sa.Select[Any]:
-    """What is locked must be the run that was seen. Another rescuer may have been faster, and a live worker have the
-    job by now: PostgreSQL then looks at the row as it is, but not whether the worker that it names is there.
+    """Return the statement of a rescue, which locks only the runs that its snapshot shows.
+
+    Another rescuer may have been faster, and a live worker may have claimed the job since. PostgreSQL then rechecks the
+    current row, but not whether the row's worker is registered.
     """
     max_rescues = sa.bindparam("max_rescues", type_=sa.Integer())
     seen = _lost_runs(is_lost)
@@ -151,7 +153,7 @@ def _rescue_statement(is_lost: sa.ColumnElement[bool], why: str, *, keep_queuein
 
 
 def _lost(why: str) -> list[sa.ColumnElement[str]]:
-    """The error that is kept of an attempt that nobody saw the end of."""
+    """Return the error to store for an attempt that a dead worker left unfinished."""
     error = exceptions.WorkerLost(why)
     path = f"{type(error).__module__}.{type(error).__qualname__}"
     texts = {"exception_class": path, "message": why, "traceback": f"{path}: {why}\n"}
@@ -162,7 +164,7 @@ _BOTH = (True, False)
 _RESCUE = {
     keep: _rescue_statement(
         ~sa.select(workers.c.id).where(workers.c.id == _LOST.c.worker_id).exists(),
-        "The worker that ran the job is gone: it died, or gave no sign of life for too long",
+        "The worker of the job is gone: it died or sent no heartbeat for too long",
         keep_queueing_locks=keep,
     )
     for keep in _BOTH
@@ -170,7 +172,7 @@ _RESCUE = {
 _RETURN_UNKNOWN = {
     keep: _rescue_statement(
         sa.and_(_LOST.c.worker_id == _WORKER_ID, _LOST.c.id != sa.all_(array_param("known", sa.BigInteger()))),
-        "The job was fetched, and the answer was lost on its way to the worker: it was not run",
+        "The answer to the job's fetch was lost on its way to the worker: the job did not run",
         keep_queueing_locks=keep,
     )
     for keep in _BOTH
@@ -180,15 +182,15 @@ _RETURN_UNKNOWN = {
 def rescue_jobs(
     connection: sa.Connection, *, max_rescues: int, limit: int = 500, keep_queueing_locks: bool = True
 ) -> list[RescuedJob]:
-    """Take back the running jobs whose worker is not registered (any more), at most ``limit``, in one statement.
+    """Rescue up to ``limit`` running jobs whose worker is not registered, in one statement.
 
-    They wait again, one attempt older. A job whose abort was requested ends as aborted, and one that has been
-    taken back ``max_rescues`` times already as failed: it would go on killing its workers.
+    The jobs wait again, with one more attempt. A job with an abort request ends as aborted. A job with ``max_rescues``
+    earlier rescues ends as failed, because it would keep killing its workers.
 
-    A queueing lock that is taken at this very moment is a unique violation
-    (:func:`~procrastinate.core.errors.is_unique_violation`): call again. One that a user's open transaction has taken
-    is waited for half a second, and is then :func:`~procrastinate.core.errors.is_lock_timeout`:
-    ``keep_queueing_locks=False`` takes all jobs back without theirs.
+    A queueing lock that another session takes at the same moment raises a unique violation
+    (:func:`~procrastinate.core.errors.is_unique_violation`). Call again then. A lock that an open transaction has taken
+    raises a lock timeout after half a second (:func:`~procrastinate.core.errors.is_lock_timeout`).
+    ``keep_queueing_locks=False`` rescues all jobs without their queueing locks.
     """
     rows = connection.execute(_RESCUE[keep_queueing_locks], {"max_rescues": max_rescues, "limit": limit})
     return [RescuedJob(**row._mapping) for row in rows]
@@ -203,14 +205,14 @@ def return_unknown_jobs(
     limit: int = 500,
     keep_queueing_locks: bool = True,
 ) -> list[RescuedJob]:
-    """Take back the jobs that run for a worker, as the database has it, but of which that worker does not know.
+    """Return jobs to the queue that the database assigns to a worker but the worker does not know.
 
-    So it is with jobs whose fetch was committed while its answer was lost. Like :func:`rescue_jobs` otherwise.
+    This happens if a fetch commits and its answer is lost. Everything else is as in :func:`rescue_jobs`.
 
     Parameters
     ----------
     known_ids:
-        The jobs that the worker runs, or has run and not recorded yet.
+        The worker's jobs, including finished jobs without a recorded outcome.
     """
     parameters = {"worker": worker_id, "known": list(known_ids), "max_rescues": max_rescues, "limit": limit}
     return [RescuedJob(**row._mapping) for row in connection.execute(_RETURN_UNKNOWN[keep_queueing_locks], parameters)]

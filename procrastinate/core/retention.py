@@ -1,4 +1,4 @@
-"""The operations that forget: finished jobs, after some time; and, for tests, everything."""
+"""Operations that delete finished jobs and, for tests, everything."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from procrastinate.core.operation_marks import atomic
 from procrastinate.core.tables import jobs, metadata, status_literal
 
 _LOOKED_AT = 20
-"""A deletion from one queue looks at this number times ``limit`` of old jobs of all queues: no index has the queue."""
+"""Jobs of all queues that a deletion from one queue examines, as a multiple of ``limit``: no index has the queue."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DeletionPlace:
-    """Where a deletion goes on: the status of the last job that was looked at, and its end in ISO 8601.
+    """Position where a deletion continues: status and end (ISO 8601) of the last examined job.
 
-    ``window`` is how many times ``limit`` jobs the next statement looks at. It grows while all of them ended at the
-    time of the place: one statement of the user's may have ended a million jobs, all of another queue.
+    ``window`` is the number of jobs that the next statement examines, as a multiple of ``limit``. It grows while all
+    examined jobs ended at ``finished_at``: one statement of the user may have ended a million jobs of another queue.
     """
 
     status: Status
@@ -33,7 +33,7 @@ class DeletionPlace:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Deletion:
-    """How many jobs a statement deleted, and where the next goes on; ``None`` if there is nothing more."""
+    """Number of jobs that a statement deleted, and the position of the next statement (``None`` at the end)."""
 
     count: int
     next_place: DeletionPlace | None
@@ -50,17 +50,18 @@ def delete_finished_part(
 ) -> Deletion:
     """Delete up to ``limit`` jobs that ended longer ago than ``older_than``, with their history.
 
-    One short statement: call it until it has no ``next_place``, so that no transaction is long.
-    It passes over jobs that another transaction holds.
+    This is one short statement. Repeat it until ``next_place`` is ``None``, so that no transaction is long. It skips
+    locked rows.
 
     Parameters
     ----------
     statuses:
-        Those of succeeded, failed, cancelled and aborted that are to go.
+        The statuses to delete: succeeded, failed, cancelled or aborted.
     queue_name:
-        Those of one queue only. A statement may then delete none, and have a place all the same.
+        Delete only jobs of this queue. A statement may then delete nothing and still return a ``next_place``.
     after:
-        The ``next_place`` of the deletion before. Without it, a deletion walks over all that vacuum cannot clean yet.
+        The ``next_place`` of the previous deletion. Without it, a deletion walks over all rows that vacuum cannot
+        remove yet.
     """
     old = _old_jobs(older_than, statuses, after)
     if queue_name is None:
@@ -74,7 +75,7 @@ def delete_finished_part(
 
 
 def _past(after: DeletionPlace | None, deletion: Deletion) -> Deletion:
-    """Let the next statement look at more jobs if this one has not got past the place that it began at."""
+    """Double the window of the next statement if this one deleted nothing and made no progress."""
     place = deletion.next_place
     if after is None or place is None or deletion.count:
         return deletion
@@ -87,7 +88,7 @@ def _past(after: DeletionPlace | None, deletion: Deletion) -> Deletion:
 def _old_jobs(
     older_than: datetime.timedelta, statuses: Collection[Status], after: DeletionPlace | None
 ) -> sa.Select[Any]:
-    """Return a walk along the index of finished jobs: literal statuses keep it there, and a limit can stop it."""
+    """Return a walk along the index of finished jobs. Literal statuses keep it on the index, and a limit stops it."""
     old = (
         sa.select(jobs.c.id, jobs.c.status, jobs.c.finished_at)
         .where(
@@ -110,7 +111,7 @@ def _locked(chosen: sa.Select[Any]) -> sa.Select[Any]:
 def _delete(
     connection: sa.Connection, chosen: sa.Select[Any], limit: int, seen: sa.CTE | None = None, window: int = 0
 ) -> Deletion:
-    """Delete the chosen jobs. The next place is the last of them, or the last of those that were looked at."""
+    """Delete the chosen jobs. The next place is the last deleted or the last examined job."""
     deleted = (
         sa.delete(jobs).where(is_one_of(jobs.c.id, chosen)).returning(jobs.c.status, jobs.c.finished_at).cte("deleted")
     )
@@ -126,7 +127,7 @@ def _delete(
         if row is None:
             return Deletion(count=0, next_place=None)
         return Deletion(count=row[0], next_place=_place(row[1:]) if row[0] == limit else None)
-    # The rows are in order, and the last of them is there if none was left out.
+    # The rows are in order, so the last one exists only if the window was full.
     last_seen = (
         sa.select(seen.c.status, _iso(seen.c.finished_at)).offset(limit * window - 1).limit(1).subquery("last_seen")
     )
@@ -136,12 +137,12 @@ def _delete(
 
 
 def _iso(time: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
-    """Return a time in ISO 8601, whatever the session's DateStyle: an abbreviated time zone could not be read back."""
+    """Return a time in ISO 8601, whatever the DateStyle: PostgreSQL could not parse an abbreviated time zone."""
     return sa.func.trim(sa.cast(sa.func.to_json(time), sa.Text), '"')
 
 
 def _as_time(iso: str) -> sa.ColumnElement[Any]:
-    """Return what :func:`_iso` has written as a time. It is sent as text, because asyncpg takes no text for a time."""
+    """Parse the output of :func:`_iso`. The value travels as text, because asyncpg accepts no text for a time."""
     return sa.cast(sa.literal(iso, sa.Text()), jobs.c.finished_at.type)
 
 
@@ -158,7 +159,7 @@ def delete_finished_jobs(
     queue_name: str | None = None,
     limit: int = 1000,
 ) -> int:
-    """Delete as :func:`delete_finished_part` does, from the start, and return how many jobs are gone."""
+    """Delete as :func:`delete_finished_part` does, from the start, and return the number of deleted jobs."""
     after: DeletionPlace | None = None
     while True:
         deletion = delete_finished_part(
@@ -171,6 +172,6 @@ def delete_finished_jobs(
 
 @atomic
 def delete_everything(connection: sa.Connection) -> None:
-    """Delete all jobs, running ones too, all history, ticks and workers: for tests that commit."""
+    """Delete all jobs (running ones too), all history, ticks and workers, for tests that commit."""
     for table in reversed(metadata.sorted_tables):
         connection.execute(sa.delete(table))

@@ -1,4 +1,4 @@
-"""The frozen values that go into the operations and come out of them."""
+"""Frozen input and output values of the operations."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from procrastinate.core.enums import EventType, Status
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class NewJob:
-    """A job to be deferred.
+    """A job to defer.
 
-    ``args`` is the text of a JSON object: whoever calls has serialised it, so that every driver,
-    whatever it thinks of JSON, stores the same.
+    ``args`` is the text of a JSON object. The caller serialises it, so every driver stores the same value.
     """
 
     queue_name: str
@@ -29,7 +28,7 @@ class NewJob:
 class StoredJob:
     """A row of ``procrastinate_jobs``, with ``args`` as the text of a JSON object.
 
-    ``args`` is ``None`` if they were not read: see :mod:`procrastinate.core.arguments`.
+    ``args`` is ``None`` if the operation did not read it, see :mod:`procrastinate.core.arguments`.
     """
 
     id: int
@@ -48,7 +47,7 @@ class StoredJob:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Rank:
-    """The place of a job in the order in which ready jobs start: by priority, the highest first, and then by id."""
+    """Position of a job in the start order of ready jobs: highest priority first, then lowest id."""
 
     priority: int
     id: int
@@ -56,10 +55,10 @@ class Rank:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerTerms:
-    """What a worker says of itself: the others judge it by this, and not by their own options.
+    """Heartbeat terms that a worker announces. Other workers judge it by these and not by their own options.
 
-    It beats every ``heartbeat_interval`` seconds, and is dead after ``stalled_timeout`` seconds of silence. ``None``:
-    it does not say, and the options of the judge hold.
+    The worker sends a heartbeat every ``heartbeat_interval`` seconds and counts as dead after ``stalled_timeout``
+    seconds of silence. ``None`` means unannounced: the other worker's options apply.
     """
 
     heartbeat_interval: float | None = None
@@ -68,11 +67,11 @@ class WorkerTerms:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LateWorker:
-    """A worker whose heartbeat is late, as one look has found it.
+    """A worker with a late heartbeat, as one check found it.
 
-    ``heartbeat`` is the time of its last beat, as a text that is only compared. ``age`` is the seconds since then by
-    the database's clock, below zero where that clock was set back. ``has_jobs``: it holds running jobs.
-    ``seen_at`` is the time of the look by the database's clock, in seconds since 1970.
+    ``heartbeat`` is the time of the last heartbeat, as text for comparison only. ``age`` is the seconds since then by
+    the database's clock, negative if that clock was set back. ``has_jobs`` is true if the worker holds running jobs.
+    ``seen_at`` is the time of the check by the database's clock, in seconds since 1970.
     """
 
     id: int
@@ -86,8 +85,9 @@ class LateWorker:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Waiting:
-    """A worker waits to be notified; transactions older than ``unaware_before`` may not know. ``is_settled``: none of
-    them is under way.
+    """A worker waits for notifications. Transactions older than ``unaware_before`` may not know of it.
+
+    ``is_settled`` is true if none of these transactions is open.
     """
 
     unaware_before: int
@@ -96,7 +96,7 @@ class Waiting:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class NewError:
-    """The exception that ended an attempt: the path of its class, its message, and the traceback as text."""
+    """The exception that ended an attempt: the path of its class, its message and the traceback as text."""
 
     exception_class: str
     message: str
@@ -105,7 +105,7 @@ class NewError:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class JobError:
-    """An attempt of a job that failed, as it is kept in ``procrastinate_errors``.
+    """A failed attempt of a job, as stored in ``procrastinate_errors``.
 
     The first attempt is number 1. ``worker_id`` is the worker that ran it.
     """
@@ -120,7 +120,7 @@ class JobError:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StoredEvent:
-    """Something that happened to a job."""
+    """An event in the history of a job."""
 
     type: EventType
     at: datetime.datetime | None
@@ -128,7 +128,7 @@ class StoredEvent:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StoredResult:
-    """All that is known of a job: its row, when it ended, its return value as JSON text, its errors and its history."""
+    """All stored data of a job: its row, its end, its return value as JSON text, its errors and its events."""
 
     job: StoredJob
     finished_at: datetime.datetime | None
@@ -139,9 +139,10 @@ class StoredResult:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """How far a job has come.
+    """Progress of a job.
 
-    ``is_uncommitted``: the caller's own open transaction has deferred or changed it, so that no worker can take it yet.
+    ``is_uncommitted`` is true if the caller's own open transaction deferred or changed the job. No worker can claim it
+    yet.
     """
 
     status: Status
@@ -150,7 +151,7 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class FetchedJob:
-    """A job that a worker has fetched. ``attempts`` is the number it was fetched with."""
+    """A job that a worker has fetched. ``attempts`` is the job's attempts count at the fetch."""
 
     id: int
     attempts: int
@@ -158,9 +159,10 @@ class FetchedJob:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class FinishedJob:
-    """The outcome of a job that a worker ran. ``attempts`` is the number it was fetched with.
+    """Outcome of a job that a worker ran. ``attempts`` is the job's attempts count at the fetch.
 
-    ``result`` is the return value as JSON text, where it is to be kept; ``announce`` tells those who wait for the job.
+    ``result`` is the return value as JSON text, or ``None`` to store none. ``announce`` notifies the processes that
+    wait for the job.
     """
 
     id: int
@@ -179,9 +181,10 @@ class FinishedJob:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class JobRetry:
-    """A job that goes back to wait, from the worker that ran it. ``None`` leaves a value as it is.
+    """A job that the worker returns to the queue for another attempt. ``None`` leaves a value unchanged.
 
-    It may run again at ``retry_at``, or in ``retry_in`` seconds by the database's clock; at once without either.
+    The job may run at ``retry_at``, or in ``retry_in`` seconds by the database's clock. Without either it may run at
+    once.
     """
 
     id: int
@@ -196,14 +199,15 @@ class JobRetry:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Promotion:
-    """What a promotion did.
+    """Result of a promotion.
 
-    ``promoted`` jobs may now be fetched, and ``parked`` ones wait behind the holder of their lock. ``again`` says that
-    due jobs were left to look at; ``undecided`` of them were looked at and are as they were, since somebody holds a row
-    on which it depends (``None``: nothing was looked at, for another worker was at it).
-    ``next_due_in`` is the time in seconds, by the database's clock, until the next waiting job falls due;
-    ``None`` when none waits for its time.
-    ``had_turn``: no other session had the turn. Where one had it, ``first_due`` is the first of the due jobs.
+    ``promoted`` jobs are ready for a fetch, and ``parked`` jobs wait behind the holder of their lock. ``again`` is true
+    if more due jobs remain. ``undecided`` is the number of examined jobs that stay unchanged because a row on which
+    they depend is locked. It is ``None`` if this worker examined nothing, because another worker had the turn.
+
+    ``next_due_in`` is the time in seconds, by the database's clock, until the next waiting job falls due, or ``None``
+    if no job waits for its schedule. ``had_turn`` is true if no other session had the turn. Otherwise ``first_due`` is
+    the id of the first due job.
     """
 
     promoted: int
@@ -217,7 +221,7 @@ class Promotion:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RescuedJob:
-    """A job taken back from a worker that is gone, and the status that it has now."""
+    """A job taken back from a dead worker, with its new status."""
 
     id: int
     queue_name: str
@@ -227,7 +231,7 @@ class RescuedJob:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class JobCounts:
-    """How many jobs share a name (of a queue, a task or a lock), in all and by status."""
+    """Number of jobs that share a name (of a queue, a task or a lock), in total and by status."""
 
     name: str
     jobs_count: int

@@ -1,4 +1,4 @@
-"""Settings of a transaction that the triggers of the tables look at, and the operations that change them."""
+"""Transaction settings that the triggers read, and the operations that change them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _RESTORE_NO_MORE = _set_for_transaction(_RESTORING, "off")
 
 
 def notify_nothing(connection: sa.Connection) -> None:
-    """Notify nothing in the rest of this transaction: workers find its jobs when they look by themselves."""
+    """Turn off notifications for the rest of this transaction. Workers find its jobs by polling."""
     connection.execute(_NOTIFY_NOTHING)
 
 
 def may_notify() -> sa.ColumnElement[bool]:
-    """Whether this transaction notifies, in a statement."""
+    """Return the SQL condition "this transaction notifies"."""
     return sa.func.current_setting(_NOTIFY, sa.true(), type_=sa.Text()).is_distinct_from(sa.literal_column("'off'"))
 
 
 def begin_restoring(connection: sa.Connection) -> None:
-    """Write no history in the rest of this transaction: the jobs that come bring their own."""
+    """Write no history for the rest of this transaction: restored jobs bring their own."""
     connection.execute(_RESTORE)
 
 

@@ -1,13 +1,12 @@
-"""The tables, as SQLAlchemy sees them. The Alembic revisions create them; a test holds the two together.
+"""SQLAlchemy definitions of the tables. The Alembic revisions create them, and a test compares the two.
 
-Columns, types and values of the first twelve columns of ``procrastinate_jobs`` and of the next three tables are those
-of Procrastinate 3.x. ``readiness``, ``rescues`` and ``finished_at`` of the jobs and ``called_for``,
-``heartbeat_interval`` and ``stalled_timeout`` of the workers are this project's own, and so are the tables
-``procrastinate_results`` and ``procrastinate_errors``.
+The first twelve columns of ``procrastinate_jobs`` and the next three tables have the columns, types and values of
+Procrastinate 3.x. This project adds ``readiness``, ``rescues`` and ``finished_at`` to the jobs, ``called_for``,
+``heartbeat_interval`` and ``stalled_timeout`` to the workers, and the tables ``procrastinate_results`` and
+``procrastinate_errors``.
 
-There are no foreign keys between the tables, on purpose: a check per event row costs more than the event
-itself, and deleting a worker would look through every job it ever ran. Triggers (``alembic/versions``)
-do what the keys would have done, once per statement.
+The tables have no foreign keys on purpose. A check per event row costs more than the event itself, and the deletion of
+a worker would scan all jobs that it ever ran. Triggers (``alembic/versions``) do the same work once per statement.
 """
 
 from __future__ import annotations
@@ -77,9 +76,9 @@ workers = sa.Table(
     metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(always=False), primary_key=True),
     sa.Column("last_heartbeat", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
-    # The queues of whose new jobs it is to be notified: none named, all of them; NULL, it looks by itself.
+    # Queues whose new jobs notify this worker. An empty array means all queues; NULL means the worker polls.
     sa.Column("called_for", ARRAY(sa.Text), server_default=sa.text("'{}'::text[]")),
-    # Seconds. A worker of an older release says neither.
+    # In seconds. NULL for a worker of an older release.
     sa.Column("heartbeat_interval", sa.Double),
     sa.Column("stalled_timeout", sa.Double),
     sa.Index("procrastinate_workers_last_heartbeat_idx", "last_heartbeat"),
@@ -108,10 +107,10 @@ errors = sa.Table(
 
 
 def status_literal(status: Status) -> sa.ColumnElement[Any]:
-    """The status written into the statement itself.
+    """Return the status as a literal of the statement.
 
-    Only so can PostgreSQL prove that a query stays inside a partial index: with a bound parameter,
-    a generic plan of a prepared statement could not use the index at all.
+    PostgreSQL must see the literal to prove that a query stays inside a partial index. With a bound parameter, the
+    generic plan of a prepared statement cannot use the index.
     """
     return sa.literal_column(f"'{status.value}'::procrastinate_job_status", type_=status_type)
 
@@ -130,21 +129,21 @@ _LARGEST_INTEGER = 2**31 - 1
 
 
 def one_more(count: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
-    """Return a count of attempts or rescues plus one, at most the largest that the column holds.
+    """Return a count of attempts or rescues plus one, capped at the maximum of the column.
 
-    Any writer can have set it to that. An overflow fails the whole statement, and with it every other job in it.
+    Any writer can set the count to that maximum. An overflow fails the whole statement with all its jobs.
     """
     return sa.func.least(count, _LARGEST_INTEGER - 1) + 1
 
 
 def due_at(table: sa.FromClause = jobs) -> sa.ColumnElement[Any]:
-    """When a waiting job falls due: its schedule, or long ago."""
+    """Return the time at which a waiting job falls due: its schedule, or -infinity."""
     long_ago = sa.literal_column("'-infinity'::timestamptz", type_=sa.DateTime(timezone=True))
     return sa.func.coalesce(table.c.scheduled_at, long_ago, type_=sa.DateTime(timezone=True))
 
 
 def is_ready(table: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
-    """A fetch may take this job: the predicate of the index for named queues."""
+    """Return the condition "a fetch may claim this job", the predicate of the index for named queues."""
     return sa.and_(
         table.c.status == TODO,
         sa.or_(
@@ -155,17 +154,16 @@ def is_ready(table: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
 
 
 def is_ready_in_any_queue(table: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
-    """A fetch may take this job: the predicate of the index for all queues.
+    """Return the condition "a fetch may claim this job", the predicate of the index for all queues.
 
-    No waiting job has ``abort_requested``, so this is the same as :func:`is_ready`. It is said so that a fetch from
-    named queues, which does not say it, cannot use this index: without statistics, PostgreSQL would walk it through
-    all jobs of the other queues.
+    No waiting job has ``abort_requested``, so this equals :func:`is_ready`. The extra term keeps a fetch from named
+    queues off this index: without statistics, PostgreSQL would walk through all jobs of the other queues.
     """
     return sa.and_(is_ready(table), sa.not_(table.c.abort_requested))
 
 
 def is_upcoming(table: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
-    """This job waits for its time, or for its lock to be looked at."""
+    """Return the condition "this job waits for its schedule or for a decision on its lock"."""
     return sa.and_(
         table.c.status == TODO,
         table.c.readiness == UNDECIDED,
@@ -174,12 +172,12 @@ def is_upcoming(table: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
 
 
 def is_parked(table: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
-    """This job waits behind the holder of its lock."""
+    """Return the condition "this job waits behind the holder of its lock"."""
     return sa.and_(table.c.status == TODO, table.c.readiness == PARKED)
 
 
 def holds_lock(table: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
-    """This job has its lock: it runs, or may be fetched. One job a lock, by a unique index."""
+    """Return the condition "this job holds its lock": it runs or is ready. A unique index allows one job per lock."""
     return sa.and_(
         table.c.lock.is_not(None),
         sa.or_(
@@ -190,13 +188,13 @@ def holds_lock(table: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
 
 
 def holds_queueing_lock(table: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
-    """This job is the one that waits under its queueing lock. One job a queueing lock, by a unique index."""
+    """Return the condition "this job holds its queueing lock". A unique index allows one waiting job per lock."""
     return sa.and_(table.c.status == TODO, table.c.queueing_lock.is_not(None))
 
 
-# A fetch from named queues, and a fetch from all queues, each an ordered scan that stops at the limit.
-# The second index costs an insert about 10 % (1,000 rows a statement), and spares the default worker
-# a scan per queue name.
+# One index for a fetch from named queues and one for a fetch from all queues, each for an ordered scan that stops at
+# the limit. The second index makes an insert about 10 % slower (1,000 rows a statement) and saves the default worker a
+# scan per queue name.
 sa.Index(
     "procrastinate_jobs_ready_queue_idx",
     jobs.c.queue_name,

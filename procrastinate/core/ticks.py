@@ -1,4 +1,4 @@
-"""The operation that defers the ticks of periodic tasks, each once, and forgets those of long ago."""
+"""Operation that defers each tick of a periodic task once and deletes old ticks."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from procrastinate.core.timeouts import wait_briefly
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TickOutcome:
-    """What became of a cron tick: ``job_id`` where it was deferred here and now."""
+    """Outcome of a cron tick. ``job_id`` is the deferred job, or ``None`` if this call deferred none."""
 
     job_id: int | None
     queueing_lock_taken: bool = False
 
 
 KEEP_TICKS_FOR = 86_400.0
-"""Seconds that the rows of ticks are kept at least."""
+"""Minimum age in seconds at which tick rows are deleted."""
 _FORGET_AT_ONCE = 100
-"""How many old ticks go with a new one: of a schedule that was kept for years, too, they come to an end."""
+"""Maximum number of old ticks that a new tick deletes. So years of old ticks disappear over time."""
 
 _TASK_NAME = sa.bindparam("task_name", type_=sa.Text())
 _PERIODIC_ID = sa.bindparam("periodic_id", type_=sa.Text())
@@ -40,21 +40,22 @@ def _of_schedule(ticks: sa.FromClause) -> sa.ColumnElement[bool]:
 
 
 def _oldest_kept() -> sa.ColumnElement[int]:
-    """In seconds since 1970, rounded up."""
+    """Return the time of the oldest kept tick in seconds since 1970, rounded up."""
     seconds: sa.ColumnElement[float] = sa.bindparam("keep_for", type_=sa.Double())
     return sa.cast(sa.func.ceil(sa.extract("epoch", sa.func.now()) - seconds), sa.BigInteger)
 
 
 def _may_be_new() -> sa.ColumnElement[bool]:
-    """Not a tick so old that its row may be forgotten: one with a later one after it was deferred, or passed over."""
+    """Return the condition "this tick may be new": its row cannot have been deleted, or no later tick is recorded."""
     seen = periodic_defers.alias("seen")
     last = sa.select(sa.func.max(seen.c.defer_timestamp)).where(_of_schedule(seen)).scalar_subquery()
     return sa.or_(_oldest_kept() <= _TICK, sa.func.coalesce(last, _TICK) <= _TICK)
 
 
 def _forget_old_ticks(tick: sa.CTE) -> sa.CTE:
-    """Delete the oldest of the schedule, but never the newest of those that are old. What is deleted has a later one
-    after it, for ever, and by that is known not to be new.
+    """Delete the oldest ticks of the schedule, but never the newest of the old ones.
+
+    Every deleted tick therefore keeps a later one after it, which marks it as not new.
     """
     old, newest = periodic_defers.alias("old"), periodic_defers.alias("newest")
     keep = (
@@ -120,25 +121,25 @@ def defer_tick(
     keep_for: float = KEEP_TICKS_FOR,
     briefly: bool = False,
 ) -> TickOutcome:
-    """Defer the job of one cron tick, once, whoever else tries.
+    """Defer the job of one cron tick, once across all workers.
 
-    The tick is claimed and the job inserted in one statement. A tick whose queueing lock is taken counts as
-    deferred: a job that does the same work is waiting.
+    One statement claims the tick and inserts the job. A tick whose queueing lock is taken counts as deferred, because a
+    job that does the same work waits already.
 
-    With a new tick, old ones of the schedule are forgotten, some at a time. A tick that is older than ``keep_for``,
-    with a later one after it, is not deferred any more: so none is deferred twice because its row is gone.
+    Each new tick deletes some old ones of its schedule. The function does not defer a tick that is older than
+    ``keep_for`` and has a later one after it, so a deleted row never leads to a second job.
 
     Parameters
     ----------
     defer_timestamp:
         The tick, in seconds since 1970.
     replace:
-        A job that waits under the queueing lock becomes the job of this tick.
+        Overwrite the job that waits under the queueing lock with the job of this tick.
     keep_for:
-        Seconds for which ticks are remembered, by their time: more than any worker makes up for.
+        Seconds to keep ticks, counted from their time. Must exceed the time that any worker catches up on.
     briefly:
-        Wait half a second for a queueing lock that somebody's open transaction has taken, and no longer:
-        :func:`~procrastinate.core.errors.is_lock_timeout`.
+        Wait at most half a second for a queueing lock that an open transaction has taken, then raise a lock timeout
+        (:func:`~procrastinate.core.errors.is_lock_timeout`).
     """
     if briefly:
         wait_briefly(connection)

@@ -1,6 +1,6 @@
-"""How long an operation waits for others, and others for it.
+"""Limits for how long an operation waits for other sessions, and other sessions for it.
 
-All of it is set for one transaction, never for a session: behind a pooler, a session is shared with others.
+Every limit applies to one transaction and never to a session: behind a pooler, other clients share the session.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 BRIEFLY = "500ms"
-"""How long an operation waits for a lock that an open transaction holds, where it can do without."""
+"""Lock timeout for operations that can do without a lock that an open transaction holds."""
 
 LONGEST_PAUSE = 3.0
-"""Seconds that a worker may let its transaction rest between two statements. Its rows stay locked in that time."""
+"""Seconds that a worker's transaction may be idle between two statements. Its rows stay locked during that time."""
 
 
 def _lock_timeout() -> sa.Select[tuple[str]]:
@@ -19,16 +19,16 @@ def _lock_timeout() -> sa.Select[tuple[str]]:
 
 
 def waits_briefly() -> sa.ColumnElement[bool]:
-    """A condition that always holds, for a statement that is to wait briefly.
+    """Return a condition that is always true and sets the short lock timeout.
 
-    PostgreSQL evaluates it once, before it reads the first row. So one statement says all, and needs no transaction of
-    its own: a worker that is frozen cannot leave one open.
+    PostgreSQL evaluates it once, before it reads the first row. One statement is enough and needs no explicit
+    transaction, so a frozen worker cannot leave one open.
     """
     return _lock_timeout().scalar_subquery().is_not(None)
 
 
 def wait_briefly(connection: sa.Connection) -> None:
-    """For the rest of this transaction, wait no longer than half a second for a lock of another session."""
+    """Limit lock waits to half a second for the rest of this transaction."""
     connection.execute(_WAIT_BRIEFLY)
 
 
@@ -38,8 +38,8 @@ _WAIT_BRIEFLY = _lock_timeout()
 def end_when_left_alone(connection: sa.Connection) -> None:
     """Let the server end this transaction if its next statement does not come soon.
 
-    The worker may be frozen. Its rows stay locked for as long as its connection is there. A
-    shorter time that is set already stays.
+    The rows of a frozen worker stay locked as long as its connection exists. A shorter timeout of the session stays in
+    effect.
     """
     connection.execute(_END_WHEN_LEFT_ALONE)
 

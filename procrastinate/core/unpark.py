@@ -1,4 +1,4 @@
-"""The safety net under the triggers: parked jobs that nobody will take out."""
+"""Safety net under the triggers: free orphaned parked jobs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from procrastinate.core.tables import UNDECIDED, holds_lock, is_parked, jobs
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Sweep:
-    """What one step of the sweep did: how many jobs it took out, and the lock where the next step goes on.
+    """Result of one step of the sweep: the number of freed jobs, and the lock at which the next step starts.
 
-    ``reached`` is ``None`` when the end was reached: the next step starts from the beginning.
+    ``reached`` is ``None`` at the end: the next step starts from the beginning.
     """
 
     unparked: int
@@ -22,11 +22,11 @@ class Sweep:
 
 
 def _sweep_statement() -> sa.Select[Any]:
-    """Walk from lock to lock through the index of parked jobs, one probe each, and free the first job of each
-    lock that nobody holds. The walk looks one lock further than the limit, so that a step always gets on.
+    """Return the statement of the sweep, which frees the first job of each lock without a holder.
 
-    Only the jobs behind free locks are locked: a trigger that takes out the next job of a held lock, at this very
-    moment, would pass over a locked one.
+    It walks from lock to lock through the index of parked jobs, one probe each, and probes one lock more than the
+    limit, so a step always makes progress. It locks only the jobs behind free locks: a trigger that frees the next job
+    of a held lock at this very moment would skip a locked row.
     """
     parked = jobs.alias("parked")
     start = sa.select(
@@ -73,15 +73,15 @@ _SWEEP = _sweep_statement()
 
 
 def sweep_parked_jobs(connection: sa.Connection, *, start: str | None = None, limit: int = 1000) -> Sweep:
-    """Look at up to ``limit`` locks behind which jobs are parked; where nobody holds the lock, free the first job.
+    """Examine up to ``limit`` locks with parked jobs, and free the first job of each lock without a holder.
 
-    The triggers take the next job out whenever a holder leaves. This is for the cases they cannot see:
-    the next job's row was locked by somebody's open transaction at that moment, or triggers were off.
+    The triggers free the next job whenever a holder leaves. This function covers what triggers miss: an open
+    transaction had locked the next job's row at that moment, or the triggers were off.
 
     Parameters
     ----------
     start:
-        The lock to start from: ``reached`` of the step before, ``None`` for the beginning.
+        The lock to start from: ``reached`` of the previous step, ``None`` for the beginning.
     """
     row = connection.execute(_SWEEP, {"start": start or "", "limit": limit}).one()
     return Sweep(unparked=row.unparked, reached=row.reached if row.locks > limit else None)

@@ -1,7 +1,6 @@
-"""What a run leaves behind beside its status, written in the statement that records the run: the return value, the
-error, and the word to those who wait.
+"""Store a run's return value and error and announce its end, in the statement that records the run.
 
-A run that leaves nothing behind is recorded without any of this.
+A run without any of these takes a simpler statement.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from procrastinate.core.tables import errors, results
 Recorded = TypeVar("Recorded", FinishedJob, JobRetry)
 
 _LARGEST_STATEMENT = 8_000_000
-"""Characters of results and errors that one statement may carry, if it carries more than one job."""
+"""Characters of results and errors in one statement with several jobs. A single job may exceed it."""
 
 ERROR_COLUMNS: Mapping[str, TypeEngine[Any]] = {
     "exception_class": sa.Text(),
@@ -29,16 +28,16 @@ ERROR_COLUMNS: Mapping[str, TypeEngine[Any]] = {
     "traceback": sa.Text(),
 }
 DETAIL_COLUMNS: Mapping[str, TypeEngine[Any]] = {"result": sa.Text(), "announce": sa.Boolean(), **ERROR_COLUMNS}
-"""Name and type of what comes with a job, for :func:`~procrastinate.core.arrays.unnest`."""
+"""Name and type of a job's details, for :func:`~procrastinate.core.arrays.unnest`."""
 
 
 def has_details(job: FinishedJob) -> bool:
-    """Whether this run leaves something behind."""
+    """Return True if this run has a result or an error to store, or an end to announce."""
     return job.result is not None or job.error is not None or job.announce
 
 
 def detail_parameters(batch: Sequence[FinishedJob]) -> dict[str, Any]:
-    """The parameters for :data:`DETAIL_COLUMNS`."""
+    """Return the parameters for :data:`DETAIL_COLUMNS`."""
     return {
         "result_list": [job.result for job in batch],
         "announce_list": [job.announce for job in batch],
@@ -47,7 +46,7 @@ def detail_parameters(batch: Sequence[FinishedJob]) -> dict[str, Any]:
 
 
 def error_parameters(batch: Sequence[FinishedJob] | Sequence[JobRetry]) -> dict[str, Any]:
-    """The parameters for :data:`ERROR_COLUMNS`."""
+    """Return the parameters for :data:`ERROR_COLUMNS`."""
     return {f"{name}_list": [_part(job.error, name) for job in batch] for name in ERROR_COLUMNS}
 
 
@@ -56,7 +55,7 @@ def _part(error: NewError | None, name: str) -> str | None:
 
 
 def in_statements(batch: Sequence[Recorded]) -> Iterator[list[Recorded]]:
-    """The batch in parts that are not too large for one statement."""
+    """Split the batch into parts that fit one statement."""
     part: list[Recorded] = []
     size = 0
     for job in batch:
@@ -77,7 +76,7 @@ def _size(job: FinishedJob | JobRetry) -> int:
 
 
 def keep_result(recorded: sa.CTE) -> sa.CTE:
-    """Keep the return values of the jobs that were recorded: of those that the fence let through, and no others."""
+    """Store the return values of the recorded jobs, and of no job that the fence rejected."""
     insert = postgresql.insert(results).from_select(
         ["job_id", "value"],
         sa.select(recorded.c.id, sa.cast(recorded.c.result, postgresql.JSONB)).where(recorded.c.result.is_not(None)),
@@ -86,7 +85,7 @@ def keep_result(recorded: sa.CTE) -> sa.CTE:
 
 
 def keep_error(recorded: sa.CTE, worker_id: sa.ColumnElement[int]) -> sa.CTE:
-    """Keep the errors of the jobs that were recorded."""
+    """Store the errors of the recorded jobs."""
     columns = ["job_id", "attempt", "worker_id", *ERROR_COLUMNS]
     raised = sa.select(
         recorded.c.id, recorded.c.attempts, worker_id, *(recorded.c[name] for name in ERROR_COLUMNS)
@@ -95,7 +94,7 @@ def keep_error(recorded: sa.CTE, worker_id: sa.ColumnElement[int]) -> sa.CTE:
 
 
 def announced(recorded: sa.CTE) -> sa.ColumnElement[int]:
-    """Tell those who wait for the jobs that were recorded, a few hundred a message, and count the messages."""
+    """Announce the recorded jobs to waiting processes, a few hundred per message, and count the messages."""
     numbered = (
         sa.select(recorded.c.id, (sa.func.row_number().over() / LARGEST_ANNOUNCEMENT).label("message"))
         .where(recorded.c.announce, may_notify())

@@ -1,4 +1,4 @@
-"""How long to wait before trying again what the database refused."""
+"""Wait times between attempts after a database failure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _LONGEST = 10.0
 
 
 class Backoff:
-    """Waits that double, each shortened at random by up to half, so that workers do not come back in step.
+    """Doubling wait times. Each is shortened at random by up to half, so that workers do not retry in step.
 
     Parameters
     ----------
     first, longest:
-        In seconds: the first wait, and the one beyond which they do not grow.
+        The first and the longest wait, in seconds.
     """
 
     def __init__(self, first: float = _FIRST, longest: float = _LONGEST) -> None:
@@ -23,11 +23,11 @@ class Backoff:
         self._next = first
 
     def next_wait(self) -> float:
-        """Seconds to wait now."""
+        """Return the seconds to wait now."""
         wait = self._next * random.uniform(0.5, 1.0)
         self._next = min(self._next * 2, self._longest)
         return wait
 
     def reset(self) -> None:
-        """It worked: start from the shortest again."""
+        """Start again from the shortest wait, after a success."""
         self._next = self._first

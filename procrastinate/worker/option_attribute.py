@@ -1,4 +1,4 @@
-"""The options of a worker as its attributes: programs written for 3.x read them, and set them before the run."""
+"""Options of a worker as attributes. Programs written for 3.x read them, and set them before the run."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "queues": worker_settings.read_queues,
     "delete_jobs": worker_settings.read_delete_jobs,
 }
-"""How what a program sets becomes what is kept, of options that are more than checked."""
+"""Functions that convert the value of an option. Options that are only checked have none."""
 _READ |= dict.fromkeys(("task_middleware", "worker_middleware"), lambda value: tuple(value or ()))
 _AT_ANY_TIME = frozenset(
     {"shutdown_graceful_timeout", "additional_context", "task_middleware", "worker_middleware", "store_errors"}
 )
-"""Options that each job, or the end of the worker, reads when it comes."""
+"""Options that may change during the run, because each job or the shutdown reads them."""
 
 
 class Option:
-    """One option: read from the settings of the worker, and checked as they are when it is set.
+    """One option, read from the settings of the worker. A new value passes the checks of the settings.
 
     Parameters
     ----------
     name:
-        The setting. The name of the attribute by default.
+        The name of the setting. The default is the name of the attribute.
     """
 
     def __init__(self, name: str = "") -> None:
@@ -47,12 +47,12 @@ class Option:
         Raises
         ------
         RuntimeError
-            The worker runs, and has read it already.
+            The worker has started and has read the option already.
         TypeError, ValueError
-            The option cannot have such a value.
+            The value is invalid.
         """
         if worker.has_started and self._name not in _AT_ANY_TIME:
-            raise RuntimeError(f"Worker.{self._name} is set before the worker runs: it has been read")
+            raise RuntimeError(f"Worker.{self._name} cannot be set after the start of the worker")
         read = _READ.get(self._name)
         changes: dict[str, Any] = {self._name: read(value) if read else value}
         worker.use_settings(dataclasses.replace(worker.settings, **changes))

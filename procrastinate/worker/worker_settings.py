@@ -1,4 +1,4 @@
-"""How a worker can be set up."""
+"""Options and settings of a worker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNKNOWN_TASK_TIMEOUT = 3600.0
 
 
 class WorkerOptions(TypedDict, total=False):
-    """The keyword arguments of ``app.run_worker(...)``; ``worker_defaults`` may have them, too."""
+    """Keyword arguments of ``app.run_worker(...)``, also valid in ``worker_defaults``."""
 
     queues: Iterable[str] | None
     name: str | None
@@ -49,7 +49,7 @@ class WorkerOptions(TypedDict, total=False):
 
 
 _COUNTS = {"concurrency": 1, "max_rescues": 0, "max_jobs": 1}
-"""What counts something, and the least that it may be."""
+"""Options that are counts, with their minimum."""
 _INTERVALS = (
     "fetch_job_polling_interval",
     "abort_job_polling_interval",
@@ -60,7 +60,7 @@ _INTERVALS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
-    """A worker's options, checked. All times are in seconds."""
+    """Validated options of a worker. All times are in seconds."""
 
     queues: tuple[str, ...] | None
     name: str
@@ -85,13 +85,13 @@ class WorkerSettings:
 
     @property
     def terms(self) -> WorkerTerms:
-        """How the others are to judge the worker."""
+        """The terms by which other workers judge this one."""
         return WorkerTerms(
             heartbeat_interval=self.update_heartbeat_interval, stalled_timeout=self.stalled_worker_timeout
         )
 
     def __post_init__(self) -> None:
-        _check_kind("name", self.name, str, "a text")
+        _check_kind("name", self.name, str, "a string")
         _check_kind("additional_context", self.additional_context, Mapping, "a dict")
         for name in ("wait", "listen_notify", "install_signal_handlers", "store_errors", "prefetch"):
             check_switch(name, getattr(self, name))
@@ -110,11 +110,11 @@ class WorkerSettings:
             raise ValueError(
                 f"stalled_worker_timeout ({self.stalled_worker_timeout:g} s) must be longer than "
                 f"update_heartbeat_interval ({self.update_heartbeat_interval:g} s): "
-                "a worker would be taken for dead between two heartbeats"
+                "otherwise other workers take the worker for dead between two heartbeats"
             )
 
     def _keep(self, name: str, value: Any) -> None:
-        """Set the value as it was read: a plain number, and a bounded one."""
+        """Set the parsed value: a plain, bounded number."""
         object.__setattr__(self, name, value)
 
 
@@ -124,13 +124,25 @@ def _check_kind(name: str, value: Any, kind: type, wanted: str) -> None:
 
 
 def check_switch(name: str, value: Any) -> None:
-    """Refuse what is neither True nor False."""
-    if not isinstance(value, bool) and value not in (0, 1):  # "0" is true
+    """Check that the value is True or False.
+
+    Raises
+    ------
+    TypeError
+        It is neither.
+    """
+    if not isinstance(value, bool) and value not in (0, 1):  # the string "0" is true
         raise TypeError(f"{name} must be True or False, not {value!r}")
 
 
 def read_delete_jobs(value: str | DeleteJobCondition | None) -> DeleteJobCondition:
-    """Which finished jobs are deleted; none by default."""
+    """Return the condition for the deletion of finished jobs; by default, delete none.
+
+    Raises
+    ------
+    ValueError
+        The value is not a condition.
+    """
     try:
         return DeleteJobCondition(value or DeleteJobCondition.NEVER)
     except ValueError:
@@ -139,14 +151,16 @@ def read_delete_jobs(value: str | DeleteJobCondition | None) -> DeleteJobConditi
 
 
 def read_queues(queues: Iterable[str] | None) -> tuple[str, ...] | None:
-    """The queues without repetition; ``None`` for all. A lone string would be read letter by letter.
+    """Return the queue names without duplicates, or ``None`` for all queues.
+
+    A plain string is refused: it would be read as a list of letters.
 
     Raises
     ------
     InvalidJob
-        No queue can have such a name.
+        The name is invalid for a queue.
     TypeError
-        It is no list of texts.
+        The value is not an iterable of strings.
     """
     if isinstance(queues, str):
         raise TypeError(f"queues takes a list of names, not the string {queues!r}: write queues=[{queues!r}]")
@@ -155,6 +169,6 @@ def read_queues(queues: Iterable[str] | None) -> tuple[str, ...] | None:
     names = tuple(queues or ())
     for name in names:
         if not isinstance(name, str):
-            raise TypeError(f"queues takes a list of names, and {name!r} is none")
+            raise TypeError(f"queues takes a list of names, but {name!r} is not a name")
         check_name("queue", name)
     return tuple(dict.fromkeys(names)) or None

@@ -176,8 +176,8 @@ def test_retry(admin: Client) -> None:
     _set_status(failed, Status.FAILED)
     _set_status(doing, Status.DOING)
     assert _act(admin, "retry", failed, doing, todo) == [
-        "2 jobs were sent back to wait.",
-        "1 job was left alone: its status is not failed or doing.",
+        "2 jobs were returned to the queue.",
+        "1 job was skipped: its status is not failed or doing.",
     ]
     assert (_status(failed), _status(doing)) == ("todo", "todo")
 
@@ -188,7 +188,7 @@ def test_cancel(admin: Client) -> None:
     _set_status(doing, Status.DOING)
     assert _act(admin, "cancel", todo, doing) == [
         "1 job was cancelled.",
-        "1 job was left alone: its status is not todo.",
+        "1 job was skipped: its status is not todo.",
     ]
     assert (_status(todo), _status(doing)) == ("cancelled", "doing")
 

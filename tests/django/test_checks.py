@@ -85,7 +85,7 @@ def test_an_unknown_name_gets_a_suggestion() -> None:
 @pytest.mark.parametrize(
     ("options", "message", "hint"),
     [
-        ({"concurency": 2}, "has 'concurency', which is no option.", "Is it concurrency that you mean?"),
+        ({"concurency": 2}, "has the unknown option 'concurency'.", "Do you mean concurrency?"),
         ({"concurrency": 0}, "concurrency must be at least 1, not 0.", None),
         ({"queues": "mail"}, "write queues=['mail'].", None),
         ({"update_heartbeat_interval": 60}, "must be longer than update_heartbeat_interval (60 s)", None),

@@ -75,7 +75,7 @@ async def test_an_option_counts_in_the_run_and_is_not_taken_in_vain_afterwards(m
     worker.additional_context = {"a": 1}
     await worker.run()
     assert seen == [(("default",), {"a": 1})]
-    with pytest.raises(RuntimeError, match=r"Worker\.concurrency is set before the worker runs"):
+    with pytest.raises(RuntimeError, match=r"Worker\.concurrency cannot be set after the start of the worker"):
         worker.concurrency = 2
     worker.shutdown_graceful_timeout = 1
     assert worker.settings.shutdown_graceful_timeout == 1

@@ -58,7 +58,7 @@ def test_the_options_are_those_of_the_typed_dict(app: App) -> None:
         ({"queues": [1]}, TypeError, "queues"),
         ({"queues": 1}, TypeError, "queues takes a list of names, not 1"),
         ({"concurrency": True}, TypeError, "concurrency must be a whole number, not True"),
-        ({"name": 1}, TypeError, "name must be a text, not 1"),
+        ({"name": 1}, TypeError, "name must be a string, not 1"),
         ({"wait": "no"}, TypeError, "wait must be True or False, not 'no'"),
         ({"listen_notify": "0"}, TypeError, "listen_notify must be True or False, not '0'"),
         ({"prefetch": 10}, TypeError, "prefetch must be True or False, not 10"),

@@ -87,7 +87,7 @@ async def test_a_second_signal_cancels_an_async_job_which_waits_for_the_next_wor
     code, logged = await ended(process)
     assert code == -number, logged
     assert "Ending worker at once: 1 jobs are cancelled" in logged
-    assert "was cancelled, for its worker ends at once: it runs again" in logged
+    assert "was cancelled because its worker ends at once: it runs again" in logged
     assert "status: Error" not in logged
     assert (queue.status(job_id), queue.row(job_id)["attempts"]) == (Status.TODO, 1)
     assert queue.sql("SELECT message FROM procrastinate_errors") == "The worker was ended at once while the job ran"

@@ -80,7 +80,7 @@ async def test_a_locked_row_is_tried_rarely_and_named_in_the_log(
         go_on.set()
         await until(lambda: _records(caplog, "outcome_waits"))
         (record,) = _records(caplog, "outcome_waits")
-        assert "another session has its row locked" in record.getMessage()
+        assert "another session has locked its row" in record.getMessage()
         assert _records(caplog, "finish_task") == []
         running.worker.stop()
         await until(lambda: _records(caplog, "waiting_for_outcomes"))

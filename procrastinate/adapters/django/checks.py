@@ -1,4 +1,4 @@
-"""System checks: what is wrong with the settings is said at start, not by a surprise later."""
+"""System checks that report invalid settings at start."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def _is_mapping(value: Any) -> bool:
 
 _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "AUTODISCOVER_MODULE_NAME": (_is_optional_text, "the name of a module, or None"),
-    "AUTODISCOVER_EXCLUDE": (_is_list_of_text, "a list of installed apps"),
+    "AUTODISCOVER_EXCLUDE": (_is_list_of_text, "a list of names of installed apps"),
     "IMPORT_PATHS": (_is_list_of_text, "a list of dotted paths"),
     "DATABASE_ALIAS": (_is_text, "a key of DATABASES"),
-    "WORKER_DEFAULTS": (_is_mapping, "None, or a dict of options of a worker"),
+    "WORKER_DEFAULTS": (_is_mapping, "None, or a dict of worker options"),
     "PERIODIC_DEFAULTS": (_is_mapping, "None, or a dict like {'max_delay': 600}"),
     "ON_APP_READY": (_is_optional_text, "the dotted path of a function, or None"),
     "LISTEN_CONNECT_ARGS": (_is_connect_args, "None, a connection string, or a dict like {'host': 'db', 'port': 5432}"),
@@ -84,15 +84,15 @@ _USES: dict[str, tuple[Collection[str], Callable[..., object]]] = {
     "WORKER_DEFAULTS": (WorkerDefaults.__annotations__, _use_worker_defaults),
     "PERIODIC_DEFAULTS": (PeriodicDefaults.__annotations__, read_max_delay),
 }
-"""Of settings that are options of something: their names, and what takes them."""
+"""Settings that hold options: the valid names, and the function that takes the options."""
 
 _MAY_BE_SECRET = {"LISTEN_CONNECT_ARGS"}
-"""Whose values are not repeated."""
+"""Settings whose values must not appear in messages."""
 
 
 @register(TAG)
 def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """All that is wrong with the settings. Paths and the alias are looked at once the rest is right."""
+    """Return all problems of the settings. Paths and the alias are checked once the types are valid."""
     problems = [*_shape_problems()]
     return problems or [*_path_problems(), *_alias_problems()]
 
@@ -108,7 +108,7 @@ def _shape_problems() -> Iterator[CheckMessage]:
     for name in NAMES:
         if name in by_key and name in by_name:
             yield Error(
-                f"{setting_name(name)} and {PREFIX}[{name!r}] are both given.",
+                f"{setting_name(name)} and {PREFIX}[{name!r}] are both set.",
                 hint="Keep one of them.",
                 id="procrastinate.E003",
             )
@@ -124,7 +124,7 @@ def _unknown(written: str, name: Any) -> CheckMessage:
 
 def _hint(name: Any, known: Collection[str]) -> str:
     similar = difflib.get_close_matches(str(name), known, n=1)
-    return f"Is it {similar[0]} that you mean?" if similar else f"There are: {', '.join(known)}."
+    return f"Do you mean {similar[0]}?" if similar else f"Valid names: {', '.join(known)}."
 
 
 def _type_problems(written: str, name: str, value: Any) -> Iterator[CheckMessage]:
@@ -141,10 +141,10 @@ def _type_problems(written: str, name: str, value: Any) -> Iterator[CheckMessage
 def _option_problems(
     written: str, options: Mapping[Any, Any], known: Collection[str], use: Callable[..., object]
 ) -> Iterator[CheckMessage]:
-    """Names, then values: by making of them what will be made of them."""
+    """Check the names of options, then the values by using them as the worker would."""
     unknown = [key for key in options if key not in known]
     for key in unknown:
-        yield Error(f"{written} has {key!r}, which is no option.", hint=_hint(key, known), id="procrastinate.E008")
+        yield Error(f"{written} has the unknown option {key!r}.", hint=_hint(key, known), id="procrastinate.E008")
     if unknown:
         return
     try:
@@ -190,7 +190,7 @@ def _module_exists(path: str) -> bool:
 
 
 def _path_error(name: str, what: str) -> CheckMessage:
-    return Error(f"The setting {name} of Procrastinate leads nowhere: {what}.", id="procrastinate.E005")
+    return Error(f"The Procrastinate setting {name} is invalid: {what}.", id="procrastinate.E005")
 
 
 def _alias_problems() -> Iterator[CheckMessage]:
@@ -200,8 +200,8 @@ def _alias_problems() -> Iterator[CheckMessage]:
         return
     if alias not in connections:
         yield Error(
-            f"The setting DATABASE_ALIAS of Procrastinate is {alias!r}, which is not in DATABASES.",
-            hint=f"There are: {', '.join(connections)}.",
+            f"The Procrastinate setting DATABASE_ALIAS is {alias!r}, which is not in DATABASES.",
+            hint=f"Valid names: {', '.join(connections)}.",
             id="procrastinate.E006",
         )
     elif connections[alias].vendor != "postgresql":

@@ -1,4 +1,4 @@
-"""What the queue does in the databases of a project when Django makes them, and when its tests empty them."""
+"""Create the queue's tables in Django's databases, and empty them in tests."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ _APP_LABEL = "procrastinate"
 
 @functools.cache
 def connector_of(alias: str) -> DjangoConnector:
-    """A connector on Django's connection to a database, which need not be the one of the queue."""
+    """Return a connector on Django's connection to a database, which need not be the queue's."""
     return DjangoConnector(alias)
 
 
 def make_tables(*, using: str, **kwargs: Any) -> None:
-    """Make the tables before ``migrate`` goes on, in a project that has switched our migrations off.
+    """Create the tables before ``migrate`` continues, in a project that has turned our migrations off.
 
-    The models are unmanaged, so Django does not make their tables. It happens in tests and with ``--run-syncdb``, for
-    which Django makes those of other apps. Other runs of ``migrate`` leave the schema to the project.
+    The models are unmanaged, so Django does not create their tables. This function does so in tests and with
+    ``--run-syncdb``, when Django creates the tables of other apps. Other runs of ``migrate`` leave the schema to the
+    project.
 
     Raises
     ------
     CommandError
-        What the database has is in the way.
+        Existing objects in the database conflict with the schema.
     """
     if not _has_migrations() and _belongs_in(using) and (_in_tests() or _syncs()):
         try:
@@ -47,10 +48,10 @@ def make_tables(*, using: str, **kwargs: Any) -> None:
 
 
 def empty_tables(*, using: str, **kwargs: Any) -> None:
-    """Empty the tables when a test flushes a database: ``flush`` passes over those of unmanaged models.
+    """Empty the tables when a test flushes a database, because ``flush`` skips unmanaged models.
 
-    Django sends one signal after ``flush`` and after ``migrate``, which alone says its plan. Outside tests nothing is
-    emptied.
+    Django sends one signal after both ``flush`` and ``migrate``, and only ``migrate`` sends a plan with it. Outside
+    tests, the function does nothing.
     """
     if "plan" in kwargs or not _in_tests() or not _belongs_in(using):
         return
@@ -68,12 +69,12 @@ def _belongs_in(alias: str) -> bool:
 
 
 def _in_tests() -> bool:
-    """Whether Django, or pytest-django, has set up its test environment."""
+    """Return True if Django or pytest-django has set up its test environment."""
     return hasattr(utils._TestState, "saved_data")
 
 
 def _syncs() -> bool:
-    """Whether ``migrate`` runs with ``--run-syncdb``. Its signals do not say so, and the frames of the command do."""
+    """Return True if ``migrate`` runs with ``--run-syncdb``. Its signals do not tell, but the command's frames do."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         command, options = frame.f_locals.get("self"), frame.f_locals.get("options")

@@ -1,4 +1,4 @@
-"""What the worker command reads of ``worker_defaults`` itself: how many processes, on which event loop."""
+"""Settings that the worker command itself reads from ``worker_defaults``: number of processes and event loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from procrastinate.worker.worker_settings import WorkerOptions, check_switch
 
 
 class WorkerDefaults(WorkerOptions, total=False):
-    """What ``worker_defaults`` may have: the options of a worker, and what the command alone reads."""
+    """Type of ``worker_defaults``: worker options, plus options of the worker command only."""
 
     processes: int
     uvloop: bool | None
@@ -20,16 +20,16 @@ class WorkerDefaults(WorkerOptions, total=False):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CommandSettings:
-    """How the command runs workers, checked.
+    """Validated settings of the worker command.
 
     Attributes
     ----------
     processes:
-        How many worker processes; 1: a worker in this process, without a supervisor.
+        Number of worker processes. With 1, the worker runs in this process, without a supervisor.
     uvloop:
-        Whether workers run on uvloop; ``None``: where it is installed.
+        True to run workers on uvloop; ``None`` to use it if it is installed.
     reload:
-        Whether fresh workers are started when the code changes, for development.
+        True to restart the workers when the code changes, for development.
     """
 
     processes: int = 1
@@ -47,17 +47,17 @@ _NAMES = frozenset(field.name for field in dataclasses.fields(CommandSettings))
 
 
 def command_settings(*options: Mapping[str, Any]) -> CommandSettings:
-    """What concerns the command among the options; the last that says something counts.
+    """Return the settings of the command from these options. A later mapping overrides an earlier one.
 
     Raises
     ------
     TypeError, ValueError
-        It makes no sense.
+        A value is invalid.
     """
     merged = {name: value for one in options for name, value in one.items()}
     return CommandSettings(**{name: merged[name] for name in _NAMES & merged.keys()})
 
 
 def worker_options(defaults: WorkerOptions | WorkerDefaults) -> WorkerOptions:
-    """The rest: what a worker takes."""
+    """Return the remaining options, which are the worker's."""
     return cast("WorkerOptions", {name: value for name, value in defaults.items() if name not in _NAMES})

@@ -1,14 +1,14 @@
-"""What a job does to the event loop ends the job, and not the worker.
+"""Contain what a job does to the event loop: it ends the job and not the worker.
 
-- asyncio lets SystemExit and KeyboardInterrupt out of a task or a callback through the loop, and every job on it ends.
-  So a task that a job starts turns the two into :class:`~procrastinate.exceptions.TaskExit`. A loop that the worker has
-  to itself goes on after a callback of a job has let one through.
-- ``for task in asyncio.all_tasks(): task.cancel()`` in a job would cancel the worker and the other jobs. So asyncio
-  does not list the tasks of the worker.
-- A loop that the worker has to itself goes on after ``loop.stop()``, and after an exception that a signal handler
-  raises. A job may set an alarm, which rings while something else runs.
-- A task factory of the program may start tasks at once (``asyncio.eager_task_factory``). The tasks of the worker still
-  start in the next turn of the loop, as its code relies on that.
+- asyncio lets SystemExit and KeyboardInterrupt out of a task or callback through the loop, which ends every job on it.
+  So a task that a job starts turns both into :class:`~procrastinate.exceptions.TaskExit`. If a callback of a job raises
+  one, a loop that only the worker uses goes on.
+- ``for task in asyncio.all_tasks(): task.cancel()`` in a job would cancel the worker and the other jobs. So the worker
+  hides its tasks from asyncio's list.
+- A loop that only the worker uses goes on after ``loop.stop()`` and after an exception from a signal handler. A job
+  may set an alarm, which rings while other code runs.
+- The program's task factory may start tasks at once (``asyncio.eager_task_factory``). The worker's tasks still start in
+  the next turn of the loop, because the worker's code relies on that.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Factory: TypeAlias = Callable[..., Any]
 
 
 class _Place(enum.Enum):
-    """Whose code runs."""
+    """Owner of the running code."""
 
     PROGRAM = enum.auto()
     WORKER = enum.auto()
@@ -45,24 +45,25 @@ _place: contextvars.ContextVar[_Place] = contextvars.ContextVar("procrastinate_p
 
 
 _loops: list[asyncio.AbstractEventLoop] = []
-"""The loop of each worker that runs."""
+"""Event loops of the running workers, one entry a worker."""
 
 
 def enter_job() -> None:
-    """Mark the current context as that of a job: tasks that are created in it are contained."""
+    """Mark the current context as a job's, so that its new tasks are contained."""
     _place.set(_Place.JOB)
 
 
 @contextlib.contextmanager
 def contained(loop: asyncio.AbstractEventLoop, worker_context: contextvars.Context) -> Iterator[None]:
-    """Contain the tasks that jobs create on this loop, and hide those of the worker, until the end of the block.
+    """Contain the tasks that jobs create on this loop, and hide the worker's tasks, until the end of the block.
 
-    The task factory that the loop has makes the tasks, as before.
+    The loop's task factory still makes the tasks.
 
     Parameters
     ----------
     worker_context:
-        The context that jobs are started in. It is marked as the worker's, and so is the current one for the block.
+        The context in which jobs start. The function marks it as the worker's, and also the current context
+        for the block.
     """
     former = loop.get_task_factory()
     factory = _containing(former, loop)
@@ -76,15 +77,15 @@ def contained(loop: asyncio.AbstractEventLoop, worker_context: contextvars.Conte
     finally:
         _loops.remove(loop)
         _place.set(outside)
-        if loop.get_task_factory() is factory:  # otherwise another has been set over this one, and calls it
+        if loop.get_task_factory() is factory:  # otherwise a later factory wraps this one and still calls it
             loop.set_task_factory(former)
 
 
 def run(main: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> T:
-    """Run a coroutine on a loop of its own, as :func:`asyncio.run` does, and go on after what a job does to the loop.
+    """Run a coroutine on a loop of its own, like :func:`asyncio.run`, and survive what a job does to the loop.
 
-    SystemExit ends it only if a signal handler has raised it. KeyboardInterrupt ends it once a stop signal has come, or
-    if the worker does not handle signals.
+    SystemExit ends the run only if a signal handler raised it. KeyboardInterrupt ends it after a stop signal, or if the
+    worker does not handle signals.
     """
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         work = runner.get_loop().create_task(main)
@@ -97,22 +98,22 @@ def run(main: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.Abstrac
                 if work.done() or not _is_of_a_job(error, runner.get_loop()):
                     asyncio.tasks._register_task(work)  # the runner cancels what asyncio lists
                     raise
-                message = "A job has ended a turn of the event loop (%r): the worker goes on"
-                with contextlib.suppress(BaseException):  # a log handler that raises must not end the worker
+                message = "A job interrupted the event loop (%r): the worker goes on"
+                with contextlib.suppress(BaseException):  # a failing log handler must not end the worker
                     logger.error(message, error, exc_info=error, extra={"action": "exit_contained"})
 
 
 def ends_task(error: BaseException) -> bool:
-    """Return whether an error is the cancellation of the current task.
+    """Return True if the error is the cancellation of the current task.
 
-    A cancellation of something else that the task awaits is not, nor is a CancelledError of the program's code.
+    False if another awaited task was cancelled, or the program's code raised CancelledError itself.
     """
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 async def _end_of(work: asyncio.Task[Any]) -> None:
-    """Wait until the work is done. Each cancellation, by Ctrl-C, cancels the work."""
+    """Wait until the work is done. Each cancellation (Ctrl-C) cancels the work."""
     current = asyncio.current_task()
     assert current is not None
     _hide(current)
@@ -128,15 +129,15 @@ async def _end_of(work: asyncio.Task[Any]) -> None:
 
 
 def _is_of_a_job(error: BaseException, loop: asyncio.AbstractEventLoop) -> bool:
-    """Return whether something on the loop of a worker has ended its turn, and not the program nor a signal."""
+    """Return True if a job, and neither the program nor a signal, ended the turn of a worker's loop."""
     if loop not in _loops:
         return False
     if isinstance(error, SystemExit):
         return not _is_from_signal_handler(error.__traceback__)
     if isinstance(error, KeyboardInterrupt):
         return signals.are_handled()
-    # The runner raises RuntimeError after loop.stop(). Any other exception is of a signal handler, for the loop catches
-    # what callbacks raise. What the work itself raises does not come this way.
+    # The runner raises RuntimeError after loop.stop(). Any other exception comes from a signal handler, because the
+    # loop catches what callbacks raise. Exceptions of the work itself take another path.
     return isinstance(error, Exception) and not loop.is_closed()
 
 
@@ -150,10 +151,10 @@ def _is_from_signal_handler(traceback: TracebackType | None) -> bool:
 
 
 def _code(handler: Any) -> CodeType | None:
-    """Return the code of a signal handler that is written in Python."""
+    """Return the code of a signal handler written in Python, or ``None``."""
     while isinstance(handler, functools.partial):
         handler = handler.func
-    if not hasattr(handler, "__code__"):  # of methods, too
+    if not hasattr(handler, "__code__"):  # methods have it too
         handler = getattr(handler, "__call__", None)  # noqa: B004
     return getattr(handler, "__code__", None)
 
@@ -181,7 +182,7 @@ def _containing(former: Factory | None, loop: asyncio.AbstractEventLoop) -> Fact
 
 
 def _starts_at_once(make: Factory, loop: asyncio.AbstractEventLoop) -> bool:
-    """Return whether a task factory runs the first lines of a coroutine before it returns the task."""
+    """Return True if the task factory runs the first lines of a coroutine before it returns the task."""
     has_started = False
 
     async def start() -> None:
@@ -197,10 +198,10 @@ def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) 
 
 
 class _Around(Coroutine[Any, Any, Any]):
-    """A coroutine around another one.
+    """Wrapper around a coroutine.
 
-    No ``async def`` around it: if the task is cancelled before it starts, that would not start either, and Python would
-    warn of a coroutine that was never awaited.
+    An ``async def`` wrapper would not do. If the task is cancelled before it starts, the wrapped coroutine never starts
+    either, and Python warns of a coroutine that was never awaited.
     """
 
     __slots__ = ("_coroutine",)
@@ -209,11 +210,11 @@ class _Around(Coroutine[Any, Any, Any]):
         self._coroutine = coroutine
 
     def __getattr__(self, name: str) -> Any:
-        """Return what asyncio shows of a coroutine: its name, code and frame."""
+        """Return the coroutine's attributes that asyncio shows: name, code and frame."""
         return getattr(self._coroutine, name)
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        """Return itself: a task factory of the program may await it in a coroutine of its own."""
+        """Return the wrapper itself, for a task factory of the program that awaits it in a coroutine."""
         return cast("Generator[Any, Any, Any]", self)
 
     def __iter__(self) -> Iterator[Any]:
@@ -233,7 +234,7 @@ class _Around(Coroutine[Any, Any, Any]):
 
 
 class _Contained(_Around):
-    """A coroutine of which SystemExit and KeyboardInterrupt come as :class:`~procrastinate.exceptions.TaskExit`."""
+    """Coroutine wrapper: SystemExit and KeyboardInterrupt become :class:`~procrastinate.exceptions.TaskExit`."""
 
     __slots__ = ()
 
@@ -251,7 +252,7 @@ class _Contained(_Around):
 
 
 class _Later(_Around):
-    """A coroutine that starts in the next turn of the event loop, if its task starts at once."""
+    """Coroutine wrapper that starts in the next turn of the loop, even if its task starts at once."""
 
     __slots__ = ("_has_waited",)
 
@@ -263,7 +264,7 @@ class _Later(_Around):
         if self._has_waited:
             return self._coroutine.send(value)
         self._has_waited = True
-        return None  # a task takes it for a bare yield
+        return None  # a task treats it as a bare yield
 
 
 def _exit_of(error: BaseException) -> exceptions.TaskExit:

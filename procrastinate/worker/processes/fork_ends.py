@@ -1,4 +1,4 @@
-"""A process that a task forks ends with the task's function: what follows is the worker's, which is the parent."""
+"""End a process that a task forks with the task's function: the code after it belongs to the parent, the worker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import traceback
 from procrastinate._text.terminal import say
 
 _forks = 0
-"""How many forks lead to this process from the one that has imported this module."""
+"""Number of forks between the process that imported this module and this process."""
 
 
 def _count() -> None:
@@ -23,19 +23,19 @@ if hasattr(os, "register_at_fork"):
 
 
 def current_process() -> int:
-    """Return a number that is another one in a fork of this process."""
+    """Return a number that differs in every fork of this process."""
     return _forks
 
 
 def end_fork(process: int, error: BaseException | None = None) -> None:
-    """End this process as a program ends, if it is a fork.
+    """End this process like a program, if it is a fork.
 
     Parameters
     ----------
     process:
-        What :func:`current_process` returned when the task's function was called.
+        The :func:`current_process` of the call of the task's function.
     error:
-        What the function has raised. As at the end of a program, ``SystemExit`` gives the exit code.
+        The exception that the function raised. ``SystemExit`` gives the exit code, as in a program.
     """
     if process == _forks:
         return

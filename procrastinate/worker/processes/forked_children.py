@@ -1,7 +1,7 @@
-"""A process that a task forks is not the worker: it gets the signal handlers that the program had before the worker.
+"""Restore the program's own signal handlers in a process that a task forks, because it is not the worker.
 
-With the worker's handlers, ``Process.terminate()`` is without effect, and a ``multiprocessing.Pool`` cannot end its
-busy processes.
+With the worker's handlers, ``Process.terminate()`` has no effect, and a ``multiprocessing.Pool`` cannot end its busy
+processes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _Handler: TypeAlias = Callable[[int, FrameType | None], Any] | int | None
 _DEFAULTS: dict[int, _Handler] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
 _workers: list[threading.Thread] = []
-"""The thread of each worker or supervisor that runs in the main thread of this process."""
+"""Main thread of this process, once for each worker or supervisor that runs in it."""
 
 
 @contextlib.contextmanager
 def released() -> Iterator[None]:
-    """Give the processes that are forked in this block the handlers of the program.
+    """Give processes that are forked in this block the program's signal handlers.
 
-    A worker has such a block, and so has a supervisor. Outside the main thread neither has handlers, and the block
+    Each worker and each supervisor has such a block. Outside the main thread neither has handlers, and the block
     changes nothing.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -38,16 +38,16 @@ def released() -> Iterator[None]:
     try:
         yield
     finally:
-        if _workers:  # a forked process has none
+        if _workers:  # empty in a forked process
             _workers.pop()
 
 
 def _release() -> None:
-    """Run in each forked process, whose main thread is the one that has forked."""
+    """Restore the handlers in a forked process, whose main thread is the thread that forked."""
     if not _workers:
         return
     _workers.clear()
-    # A signal would be written to the event loop of the parent.
+    # Otherwise Python writes signals to the event loop of the parent.
     signal.set_wakeup_fd(-1)
     for number, default in _DEFAULTS.items():
         handler = signals.former_handler(number)

@@ -1,4 +1,4 @@
-"""Ends a process that is to end at once, and does not."""
+"""End a process that does not end after the second stop signal."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import queue
 import threading
 
 PATIENCE = 5.0
-"""Seconds that workers have, after a second stop signal, to write what can be written."""
+"""Seconds that workers get after a second stop signal to record their outcomes."""
 
 
 class LastResort:
-    """Repeats a stop signal if the process has not ended in time: a task may block the event loop.
+    """Repeat a stop signal if the process does not end in time, because a task may block the event loop.
 
-    Its thread waits from the start on. A signal handler could not start one, for it may have interrupted the start of
-    another thread, and then waits for a lock that is never free.
+    The thread exists from the start. A signal handler cannot start one: it may interrupt the start of another thread
+    and then waits for a lock that is never free.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class LastResort:
         self._orders.put(number)
 
     def cancel(self) -> None:
-        """Send nothing."""
+        """Send no signal."""
         self._orders.put(None)
 
     def _run(self) -> None:

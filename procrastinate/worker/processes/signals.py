@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM stop all workers of a process: the first one gracefully, the second at once."""
+"""Stop all workers of a process at SIGINT and SIGTERM: gracefully at the first signal, at once at the second."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ logger = get_logger("procrastinate.signals")  # the name of 3.x
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SAME = 0.5
-"""Seconds within which a signal that comes again counts once. GNU ``timeout`` and wrappers that forward to the process
-group send each signal twice.
+"""Seconds within which a repeated signal counts once.
+
+GNU ``timeout`` and wrappers that forward to the process group send each signal twice.
 """
 _DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 _LOOP_MODULES = ("asyncio", "uvloop")
 
 
 class Stoppable(Protocol):
-    """A worker, as a signal handler sees it. Both methods must be safe to call from there, and return at once."""
+    """Worker interface for signal handlers. Both methods return at once and are safe to call from a handler."""
 
     def stop_at_signal(self) -> None:
         """Stop gracefully."""
@@ -41,18 +42,18 @@ class Stoppable(Protocol):
         Parameters
         ----------
         cancel:
-            False if the program cancels the worker by itself, as :class:`asyncio.Runner` does.
+            False if the program itself cancels the worker, as :class:`asyncio.Runner` does.
         """
         ...
 
 
 class SignalCount:
-    """Counts stop signals. One that comes again within half a second counts once.
+    """Counter of stop signals. A signal that repeats within half a second counts once.
 
     Parameters
     ----------
     clock:
-        Returns seconds that only grow.
+        Returns monotonic time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -62,7 +63,7 @@ class SignalCount:
         self._counted_at = 0.0
 
     def add(self, number: int) -> int:
-        """Return how many signals have come with this one, or 0 if it repeats the last one."""
+        """Count a signal and return the new count, or 0 if the signal repeats the last one."""
         is_near = self._count > 0 and self._clock() - self._counted_at < _SAME
         if is_near and self._last in (number, None):
             return 0
@@ -70,13 +71,13 @@ class SignalCount:
         return self._add()
 
     def note_stop(self) -> None:
-        """Count a stop that another process has asked for in other words. A signal that comes with it repeats it."""
+        """Count a stop request from another process. A signal that follows within half a second repeats it."""
         if self._count == 0:
             self._add()
 
     @property
     def is_zero(self) -> bool:
-        """Whether none has come."""
+        """True if no signal has come."""
         return self._count == 0
 
     def _add(self) -> int:
@@ -86,8 +87,9 @@ class SignalCount:
 
 
 class _Handlers:
-    """The signal handlers that the workers of a process share: each with its own, the first signal would reach only the
-    worker that came last.
+    """Signal handlers that all workers of a process share.
+
+    With separate handlers, the first signal would reach only the newest worker.
     """
 
     def __init__(self) -> None:
@@ -101,17 +103,17 @@ class _Handlers:
 
     @property
     def are_installed(self) -> bool:
-        """Whether signals come here: the program has put no handlers over these."""
+        """True if signals reach these handlers: the program has not replaced them."""
         return all(signal.getsignal(number) == self._handle for number in _SIGNALS)
 
     def former(self, number: int) -> Any:
-        """Return the handler that was there before these, or those of an earlier worker."""
+        """Return the handler that preceded these and those of earlier workers."""
         handler = self._previous[signal.Signals(number)]
         earlier = getattr(handler, "__self__", None)
         return earlier.former(number) if isinstance(earlier, _Handlers) else handler
 
     def remove(self) -> None:
-        """Put back what was there before. The process then ends if a second signal has come."""
+        """Restore the previous handlers. If a second signal has come, end the process."""
         self._last_resort.cancel()
         self._restore()
         if self._ends_by is not None:
@@ -123,7 +125,7 @@ class _Handlers:
                 signal.signal(number, self._still_used(number))
 
     def _still_used(self, number: signal.Signals) -> Any:
-        """Return the handler to put back: that of an earlier worker if it still runs."""
+        """Return the handler to restore: the earlier worker's if that worker still runs."""
         handler = self._previous[number]
         earlier = getattr(handler, "__self__", None)
         is_over = isinstance(earlier, _Handlers) and not earlier.workers
@@ -155,17 +157,17 @@ class _Handlers:
 
 
 _current: list[_Handlers] = []
-"""The latest of them, if there are any."""
+"""The latest handlers, if any."""
 
 _is_sole_purpose = False
 
 
 @contextlib.contextmanager
 def sole_purpose() -> Iterator[None]:
-    """Let a second signal end the process itself in this block, for it runs nothing else than a worker.
+    """Let a second signal end the process itself in this block, because the process runs nothing but a worker.
 
-    Otherwise SIGINT raises KeyboardInterrupt, which the program may handle. The exit of Python then waits for the
-    threads of :func:`asyncio.to_thread`, however long these take.
+    Otherwise SIGINT raises KeyboardInterrupt, which the program may handle. Python's exit then waits for the threads of
+    :func:`asyncio.to_thread`, however long they take.
     """
     global _is_sole_purpose
     before, _is_sole_purpose = _is_sole_purpose, True
@@ -182,14 +184,14 @@ def _installed() -> _Handlers:
 
 
 def are_handled() -> bool:
-    """Return whether the next stop signal comes to the workers of this process, and none has come yet."""
+    """Return True if the next stop signal is the first and reaches the workers of this process."""
     return bool(_current) and bool(_current[0].workers) and _current[0].are_installed and _current[0].count.is_zero
 
 
 def second_ends() -> bool:
-    """Return whether a second stop signal ends the workers of this process, whichever of the two it is.
+    """Return True if a second SIGINT and a second SIGTERM both end the workers of this process.
 
-    A handler that the program has set may do something else.
+    A handler of the program may do something else.
     """
     if not (_current and _current[0].are_installed):
         return False
@@ -197,25 +199,25 @@ def second_ends() -> bool:
 
 
 def note_stop() -> None:
-    """Count a stop that the supervisor of this process has asked for as the first signal."""
+    """Count the supervisor's stop request as the first signal."""
     if _current:
         _current[0].count.note_stop()
 
 
 def former_handler(number: int) -> Any:
-    """Return the handler of a stop signal as it is without those of the workers."""
+    """Return the handler of a stop signal, without the workers' handlers."""
     handler = signal.getsignal(number)
     owner = getattr(handler, "__self__", None)
     return owner.former(number) if isinstance(owner, _Handlers) else handler
 
 
 def forget() -> None:
-    """Handle no stop signals for the workers of this process: it is a fork of theirs."""
+    """Stop handling signals for workers, in a fork of their process."""
     _current.clear()
 
 
 def is_of_a_loop(handler: Any) -> bool:
-    """Return whether asyncio or uvloop has set this signal handler, which acts on an event loop."""
+    """Return True if asyncio or uvloop set this signal handler, which acts on an event loop."""
     if isinstance(handler, functools.partial):
         handler = handler.func
     if isinstance(getattr(handler, "__self__", None), asyncio.Runner):
@@ -228,14 +230,14 @@ def is_of_a_loop(handler: Any) -> bool:
 def handled(worker: Stoppable) -> Iterator[None]:
     """Let stop signals stop the worker in this block.
 
-    The first one stops it gracefully. The second ends it at once. If that signal ends a process by default, it does so
-    at the end of the block. A third one does at once what it would do without the worker.
+    The first signal stops it gracefully, and the second ends it at once. If that signal ends a process by default, the
+    process ends at the end of the block. A third signal acts at once as it would without the worker.
 
-    A handler of the program's own is called at the second signal instead, and decides.
+    A handler of the program takes over at the second signal and decides.
     """
     if threading.current_thread() is not threading.main_thread():
         logger.debug(
-            "Signals reach the main thread only: no handlers installed", extra={"action": "skip_signal_handlers"}
+            "Signals reach only the main thread: no handlers installed", extra={"action": "skip_signal_handlers"}
         )
         yield
         return
@@ -246,16 +248,16 @@ def handled(worker: Stoppable) -> Iterator[None]:
         yield
     finally:
         logger.debug("Restoring signal handlers", extra={"action": "uninstall_signal_handlers"})
-        if worker in handlers.workers:  # not in a process that a job has forked
+        if worker in handlers.workers:  # false in a process that a job forked
             handlers.workers.remove(worker)
         if not handlers.workers:
             handlers.remove()
 
 
 def _do_without_worker(number: int) -> None:
-    """Let a signal do what it does without the worker. What was printed is written first, for it may end the process.
+    """Let a signal act as it would without the worker, which ends a process that runs nothing but the worker.
 
-    Where the worker is all that the process is for, it does.
+    The function flushes the output first, because the signal may end the process.
     """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):

@@ -1,4 +1,4 @@
-"""Several worker processes, started again when they end, and stopped together."""
+"""Run several worker processes: restart them when they end, and stop them together."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 60.0
 _STEADY_AFTER = 60.0
-"""Seconds after which a worker process counts as one that works: the pause after its end is a short one again."""
+"""Seconds after which a worker process counts as healthy. The pause after its end is a short one again."""
 _END_TIMEOUT = 8.0
-"""Seconds that worker processes have, after a second signal, to end by themselves. Then they are killed."""
+"""Seconds that worker processes get to end after a second signal, before they are killed."""
 _FAILED_STARTS = 5
-"""So many in a row, of workers that once could start, are no mishap."""
+"""Failed starts in a row after which the supervisor gives up, even if workers could start before."""
 
 
 _NOT_MADE = End(code=126, has_started=False, database_was_away=False, lifetime=0.0)
-"""As a shell reports a program that cannot be executed."""
+"""The exit code of a shell for a program that it cannot execute."""
 
 
 class Supervisor:
-    """Keeps so many worker processes running.
+    """Supervisor of a fixed number of worker processes.
 
     Parameters
     ----------
     command:
-        What starts one: the program and its arguments.
+        The program and its arguments.
     processes:
-        How many.
+        Number of processes.
     replace:
-        Whether a process that has ended is followed by a fresh one. Without, each runs once.
+        True to replace a process that has ended. If false, each process runs once.
 
     Attributes
     ----------
     was_signalled:
-        Whether SIGINT or SIGTERM has stopped it.
+        True after SIGINT or SIGTERM.
     """
 
     def __init__(self, command: Sequence[str], processes: int, *, replace: bool) -> None:
@@ -67,17 +67,17 @@ class Supervisor:
         self.was_signalled = False
 
     async def run(self) -> None:
-        """Run worker processes until SIGINT or SIGTERM, and wait for their ends.
+        """Run worker processes until SIGINT or SIGTERM, and wait for their end.
 
-        A second signal is passed on: each worker process ends at once. What has not ended after a few seconds is
-        killed, and so is all at a third signal.
+        The supervisor passes a second signal on, and each worker process ends at once. It kills unfinished processes
+        after a few seconds, or at a third signal.
 
         Raises
         ------
         WorkerProcessFailed
-            They cannot start; or one did not end well when it was to stop, or in its only run.
+            The worker processes cannot start, or one ended badly at the stop or in its only run.
         SystemExit
-            After a second signal, with the exit status that a shell has for it.
+            After a second signal, with the exit status that a shell uses for it.
         """
         self._log(logging.INFO, "start_supervisor", "Starting %d worker processes (pid %d)", self._count, os.getpid())
         with forked_children.released(), self._signal_handlers(), self._told:
@@ -86,7 +86,7 @@ class Supervisor:
         self._raise_what_went_wrong()
 
     async def _keep(self, number: int) -> None:
-        """One process after another under this number."""
+        """Run one process after another under this number."""
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         pause: float | None = 0.0
         while pause is not None and not await self._is_stopped_within(pause):
@@ -107,7 +107,7 @@ class Supervisor:
             return _NOT_MADE
         self._running[number] = process
         self._log(logging.INFO, "start_process", "Worker process %d has pid %d", number, process.pid)
-        if self._stopping.is_set():  # it was told while this one was being made
+        if self._stopping.is_set():  # the stop came during the start
             process.stop()
         if self._ended_by is not None:
             process.send_signal(self._ended_by)
@@ -116,10 +116,10 @@ class Supervisor:
         finally:
             del self._running[number]
 
-    # What follows an end
+    # After the end of a process
 
     def _pause_after(self, number: int, end: End, backoff: Backoff) -> float | None:
-        """Seconds until the next process of that number; ``None``: there is none."""
+        """Return the seconds until the next process of that number, or ``None`` if there is none."""
         self._count_start(end)
         if self._stopping.is_set() or not self._replace:
             self._note_last_end(number, end)
@@ -148,8 +148,10 @@ class Supervisor:
             self._failed_starts += 1
 
     def _is_hopeless(self, end: End) -> bool:
-        """Whether to start another would be in vain. A database that is away comes back; the first start tells it
-        all the same, as that of a single worker does. While others do their work, it is tried again and again.
+        """Return True if another start is pointless.
+
+        A database outage passes, but it still ends the first start, as it ends a single worker. While other worker
+        processes run, the supervisor keeps trying.
         """
         if end.has_started:
             return False
@@ -164,15 +166,15 @@ class Supervisor:
     def _give_up(self, number: int, end: End) -> None:
         starts = "" if self._failed_starts <= 1 else f", and {self._failed_starts} in a row have failed"
         self._given_up = (
-            f"Worker process {number} could not start ({end.words}){starts}: its reason is logged above. "
-            "No more are started"
+            f"Worker process {number} could not start ({end.words}){starts}: see the log above. No more are started"
         )
-        self._log(logging.ERROR, "processes_given_up", "%s; those that run are stopped", self._given_up)
+        self._log(logging.ERROR, "processes_given_up", "%s; running ones are stopped", self._given_up)
         self.stop()
 
     def _note_last_end(self, number: int, end: End) -> None:
-        """One that was stopped before it had started has done nothing that could have gone wrong. So has one that a
-        second signal has ended.
+        """Record a bad end.
+
+        A process that was stopped before it started, or that a second signal ended, cannot end badly.
         """
         if end.code == 0 or self._ended_by is not None or (self._stopping.is_set() and not end.has_started):
             return

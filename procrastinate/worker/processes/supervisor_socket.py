@@ -1,7 +1,7 @@
-"""What ties a worker process to its supervisor: a pair of sockets, one end each.
+"""Pair of sockets that ties a worker process to its supervisor, one end each.
 
-The supervisor sends nothing. It closes its end for the worker to stop, and its death closes it, too. The worker says
-how far it has come.
+The supervisor sends nothing. It closes its end to stop the worker, and its death closes that end too. The worker
+reports the progress of its start.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ VARIABLE = "PROCRASTINATE_SUPERVISED"
 
 
 class Word(bytes, enum.Enum):
-    """What a worker process says of its start."""
+    """Report of a worker process about its start."""
 
     STARTED = b"s"
     DATABASE_UNAVAILABLE = b"d"
@@ -29,7 +29,7 @@ class SupervisorSocket:
     Attributes
     ----------
     number:
-        Which of the supervisor's workers this is, from 1.
+        The number of this worker under its supervisor, from 1.
     """
 
     def __init__(self, number: int, end: socket.socket) -> None:
@@ -38,7 +38,10 @@ class SupervisorSocket:
 
     @classmethod
     def from_environment(cls) -> SupervisorSocket | None:
-        """The tether of this process; ``None`` where it has no supervisor. Not for the processes that tasks start."""
+        """Return the socket of this process, or ``None`` if the process has no supervisor.
+
+        The function removes the variable from the environment, so that child processes of tasks do not inherit it.
+        """
         value = os.environ.pop(VARIABLE, None)
         if value is None:
             return None
@@ -48,17 +51,17 @@ class SupervisorSocket:
 
     @staticmethod
     def is_in_environment() -> bool:
-        """Whether this process has a supervisor, and has not taken its tether yet."""
+        """Return True if this process has a supervisor and has not called :meth:`from_environment` yet."""
         return VARIABLE in os.environ
 
     def say(self, word: Word) -> None:
-        """Say how far this worker has come. Where nobody listens any more, nothing is said."""
+        """Report the progress of this worker. Without a listening supervisor, do nothing."""
         with contextlib.suppress(OSError):
             self._end.send(word.value)
 
     @contextlib.contextmanager
     def watched(self, when_loose: Callable[[], None]) -> Iterator[None]:
-        """Call ``when_loose`` in the running event loop once the supervisor has let go, or is gone."""
+        """Call ``when_loose`` in the running event loop once the supervisor closes its end or dies."""
         loop = asyncio.get_running_loop()
 
         def loosed() -> None:
@@ -74,7 +77,7 @@ class SupervisorSocket:
 
 
 class SupervisorsEnd:
-    """The supervisor's end, and the worker's until it has been handed over."""
+    """The supervisor's end, and the worker's end until the worker process has it."""
 
     def __init__(self, number: int) -> None:
         self._end, self._workers_end = socket.socketpair()
@@ -84,29 +87,29 @@ class SupervisorsEnd:
 
     @property
     def descriptor(self) -> int:
-        """What the worker process has to inherit."""
+        """The file descriptor that the worker process must inherit."""
         return self._workers_end.fileno()
 
     @property
     def environment(self) -> dict[str, str]:
-        """What tells the worker process where its end is."""
+        """The environment variable that tells the worker process its number and descriptor."""
         return {VARIABLE: f"{self._number}:{self.descriptor}"}
 
     def handed_over(self) -> None:
-        """The worker process has its end: the copy of it here would keep it open."""
+        """Close this process's copy of the worker's end, which would keep that end open."""
         self._workers_end.close()
 
     def has_said(self, word: Word) -> bool:
-        """Whether the worker has said so by now."""
-        with contextlib.suppress(OSError):  # nothing new, or nobody there
+        """Return True if the worker has reported this."""
+        with contextlib.suppress(OSError):  # no new report, or the worker is gone
             self._words += self._end.recv(64)
         return word.value in self._words
 
     def let_go(self) -> None:
-        """Have the worker stop. What it has said by now can still be asked for."""
+        """Stop the worker. Its reports stay available."""
         for word in Word:
             self.has_said(word)
         with contextlib.suppress(OSError):
-            # A process that was forked here has a copy of this end, and would keep the worker from its stop.
+            # A process forked here has a copy of this end, which would keep the worker from noticing the close.
             self._end.shutdown(socket.SHUT_RDWR)
         self._end.close()

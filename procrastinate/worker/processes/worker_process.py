@@ -1,4 +1,4 @@
-"""A worker process, as its supervisor sees it."""
+"""A worker process from the supervisor's point of view."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from procrastinate.worker.processes.supervisor_socket import SupervisorsEnd, Wor
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class End:
-    """How a worker process has ended.
+    """End of a worker process.
 
     Attributes
     ----------
     code:
-        Its exit code; of one that a signal has ended, less than 0: minus the number of the signal.
+        The exit code, or minus the number of the signal that ended the process.
     has_started:
-        Whether it came to the point where jobs are fetched.
+        True if the process got as far as fetching jobs.
     database_was_away:
-        Whether that is why it did not.
+        True if the process could not start because the database was unreachable.
     lifetime:
         In seconds.
     """
@@ -36,7 +36,7 @@ class End:
 
     @property
     def words(self) -> str:
-        """For the logs: the exit code, or the name of the signal."""
+        """The exit code or the name of the signal, for the logs."""
         if self.code >= 0:
             return f"exit code {self.code}"
         try:
@@ -46,7 +46,7 @@ class End:
 
 
 class WorkerProcess:
-    """One process that runs a worker. Made by :meth:`start`."""
+    """Process that runs a worker. :meth:`start` makes it."""
 
     def __init__(self, number: int, process: asyncio.subprocess.Process, tether: SupervisorsEnd) -> None:
         self.number = number
@@ -61,7 +61,7 @@ class WorkerProcess:
         Raises
         ------
         OSError
-            There is no such program, or no room for a process.
+            The program does not exist, or the system cannot start another process.
         """
         tether = SupervisorsEnd(number)
         try:
@@ -77,16 +77,16 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """Its id in the system."""
+        """The process id."""
         return self._process.pid
 
     @property
     def has_started(self) -> bool:
-        """Whether it has come to the point where jobs are fetched."""
+        """True if the process got as far as fetching jobs."""
         return self._tether.has_said(Word.STARTED)
 
     async def ended(self) -> End:
-        """Wait for its end."""
+        """Wait for the end of the process and return it."""
         code = await self._process.wait()
         self._tether.let_go()
         return End(
@@ -97,15 +97,15 @@ class WorkerProcess:
         )
 
     def stop(self) -> None:
-        """Have it stop gracefully. A second call changes nothing."""
+        """Stop the process gracefully. A second call changes nothing."""
         self._tether.let_go()
 
     def send_signal(self, number: int) -> None:
-        """Pass a signal on. A worker that was told to stop ends at once."""
+        """Send a signal to the process. A stopping worker ends at once."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
 
     def kill(self) -> None:
-        """End it at once, without a chance to hand its jobs back."""
+        """Kill the process. It cannot release its jobs."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()

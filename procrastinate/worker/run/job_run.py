@@ -1,4 +1,4 @@
-"""One run of one job: find the task, call it, decide, tell."""
+"""Run one job once: find its task, call it, decide on the outcome and log it."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from procrastinate.worker.worker import Worker
 
 _NO_THREAD_DELAY = 5.0
-"""Seconds that a job waits after the system has refused a thread for it."""
+"""Seconds until a retry after the system has refused a thread."""
 _LONGEST_RESULT = 250
-"""Characters of what a task returned that the log shows."""
+"""Maximum length of a task's return value in the log, in characters."""
 
 
 class JobRun:
     """A job that this worker runs.
 
-    :meth:`execute` runs it and gives the outcome; :meth:`abort` asks it to stop meanwhile.
+    :meth:`execute` runs the job and returns its outcome. :meth:`abort` asks it to stop.
     """
 
     def __init__(self, job: Job, worker: Worker, threads: SyncCalls, manager: JobManager) -> None:
@@ -64,8 +64,10 @@ class JobRun:
 
     @functools.cached_property
     def _context(self) -> JobContext:
-        """One for the middleware and the task. Made where it is wanted, and let go at the end: the two refer to each
-        other, and the garbage collector would take a fifth of the time of jobs that do nothing.
+        """The context of the middleware and the task.
+
+        It is created on first use and dropped at the end. Run and context refer to each other, and otherwise the
+        garbage collector takes a fifth of the time of jobs that do nothing.
         """
         settings = self._worker.settings
         self._completion = JobCompletion(self.job, settings.delete_jobs)
@@ -81,15 +83,15 @@ class JobRun:
         )
 
     def _why_to_stop(self) -> AbortReason | None:
-        """What it was asked for counts more than its timeout, whichever came first."""
+        """Return the abort reason. An abort request takes precedence over the timeout."""
         if self._abort_reason is None and self._time_limit.is_exceeded:
             return AbortReason.TIMEOUT
         return self._abort_reason
 
     def abort(self, reason: AbortReason) -> None:
-        """Ask the job to stop: an async task is cancelled, a sync one may ask ``context.should_abort()``.
+        """Ask the job to stop: cancel an async task, or make ``context.should_abort()`` true for a sync one.
 
-        A second call does nothing: the task has been told.
+        A second call does nothing, because the task knows already.
         """
         if self._abort_reason is not None:
             return
@@ -99,7 +101,7 @@ class JobRun:
             self._cancellable.cancel()
 
     def cut(self) -> None:
-        """End the run now, for its worker ends at once. What a thread does goes on."""
+        """End the run now, because its worker ends at once. A thread goes on."""
         self._is_cut = True
         if self._executing is not None:
             self._executing.cancel()
@@ -110,7 +112,7 @@ class JobRun:
         Parameters
         ----------
         within:
-            The asyncio task that :meth:`cut` cancels. A test that runs jobs itself has none.
+            The asyncio task that :meth:`cut` cancels. ``None`` in a test that runs jobs itself.
         """
         enter_job()
         if self._is_cut:
@@ -128,15 +130,15 @@ class JobRun:
         return outcome
 
     def _was_cut_short(self, result: RunResult) -> bool:
-        """Whether :meth:`cut` has ended the run, and the task has not done so by itself."""
+        """Return True if :meth:`cut` ended the run, and the task did not end by itself."""
         return self._is_cut and (self._is_left or isinstance(result.exception, asyncio.CancelledError))
 
     def _cut_short(self, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
-        """Decide what becomes of a run that :meth:`cut` has cancelled."""
+        """Return the outcome of a run that :meth:`cut` has cancelled."""
         if self._is_left:
             message = (
                 "Job %s goes on in its thread, which cannot be stopped. It stays in status doing until the thread or "
-                "this process has ended. Then another worker runs it again"
+                "this process ends. Then another worker runs it again"
             )
             self._log(logging.WARNING, "job_left", message)
             return Outcome(job=self.job, status=Status.TODO, is_left=True)
@@ -146,7 +148,9 @@ class JobRun:
             outcome = self._with_details(self._decide(task, result), task, result)
             self._log_outcome(outcome)
             return outcome
-        self._log(logging.WARNING, "job_cut_short", "Job %s was cancelled, for its worker ends at once: it runs again")
+        self._log(
+            logging.WARNING, "job_cut_short", "Job %s was cancelled because its worker ends at once: it runs again"
+        )
         return decide_cut_short(self.job, store_errors=self._worker.settings.store_errors)
 
     async def _find_and_call(self) -> tuple[Task[Any, Any, Any] | None, RunResult]:
@@ -163,7 +167,7 @@ class JobRun:
         except exceptions.TaskNotFound as error:
             return None, self._without_task(error)
         except BaseException as error:
-            # Code of the program may run while a task is looked for: what it raises is how the run ended.
+            # The look-up may run code of the program. An exception of that code counts as the end of the run.
             return None, RunResult(exception=error)
         if isinstance(self.job.task_kwargs, UnreadableArguments):
             message = f"The arguments of job {self.job.call_string} cannot be read: {self.job.task_kwargs.reason}"
@@ -176,12 +180,17 @@ class JobRun:
             if self._has_no_thread:
                 return task, self._without_thread()
             return task, RunResult(exception=error, abort_reason=self._why_to_stop())
-        if self._has_no_thread:  # and middleware has caught what says so
+        if self._has_no_thread:  # and middleware caught the exception
             return task, self._without_thread()
         return task, RunResult(value=value, abort_reason=self._why_to_stop())
 
     async def _read_arguments(self) -> bool:
-        """Read arguments that were too large for the fetch, until the database answers. False: the job is to stop."""
+        """Read arguments that were too large for the fetch, and retry on errors.
+
+        Returns
+        -------
+        False if the job was asked to stop first.
+        """
         pauses = Backoff()
         while self._abort_reason is None:
             try:
@@ -197,7 +206,7 @@ class JobRun:
         return False
 
     def _without_task(self, error: exceptions.TaskNotFound) -> RunResult:
-        """Leave the job to a worker that knows the task, for some time. Then it fails."""
+        """Leave the job to a worker that knows the task, up to a time limit. After that the job fails."""
         leave = self._worker.unknown_tasks.meet(self.job.task_name)
         if leave is None:
             self._log(logging.ERROR, "task_not_found", "The task of job %s was not found: %s", self.job.task_name)
@@ -208,8 +217,8 @@ class JobRun:
         return RunResult(release_in=leave.pause)
 
     def _without_thread(self) -> RunResult:
-        """Leave the job, of which nothing has run, to a worker that can start a thread."""
-        message = "No thread can be started for job %s: it waits %.0f s for a worker that can start one"
+        """Release the unstarted job for a worker that can start a thread."""
+        message = "The system refuses a thread for job %s: the job waits %.0f s for a worker that gets one"
         self._log(logging.WARNING, "job_without_thread", message, _NO_THREAD_DELAY)
         return RunResult(release_in=_NO_THREAD_DELAY)
 
@@ -230,7 +239,7 @@ class JobRun:
         self._cancellable = asyncio.current_task()
 
     def _forget_cancellation(self) -> None:
-        """The task may have swallowed its cancellation; what follows here must not be cancelled by it."""
+        """Clear a cancellation that the task may have swallowed, so that it does not cancel the code that follows."""
         if self._cancellable is not None:
             while self._cancellable.cancelling():
                 self._cancellable.uncancel()
@@ -244,7 +253,7 @@ class JobRun:
         return await self._time_limit.call(task, functools.partial(_settled, task.name, call))
 
     async def _call_in_thread(self, call: Callable[[], Any]) -> Any:
-        """As if the call were made here: context variables reach it, and what it sets comes back."""
+        """Call in a thread as if in this context: context variables reach the call, and its changes come back."""
         context = contextvars.copy_context()
         run_in_context = functools.partial(context.run, _capture, call)
         try:
@@ -259,8 +268,8 @@ class JobRun:
         self._is_left = True
 
     def _discard(self, captured: _Captured) -> None:
-        """Called in the thread of a task whose run ended without it."""
-        message = "Job %s has returned in its thread after its run had ended: what it did is not recorded"
+        """Log the late return of a call. Runs in the thread of a task whose run has ended already."""
+        message = "Job %s returned in its thread after the end of its run: this outcome is not recorded"
         self._log(logging.WARNING, "discard_late_result", message, exc_info=_exc_info(captured.exception))
 
     def _task_middleware(self, task: Task[Any, Any, Any]) -> Sequence[Callable[..., Any]]:
@@ -280,18 +289,20 @@ class JobRun:
         try:
             return decide(self.job, task, result)
         except BaseException as error:
-            # A retry strategy of the user's that raises must not leave the job running for ever.
+            # An exception in the user's retry strategy must not leave the job in status doing.
             error.__context__ = result.exception
             return Outcome(job=self.job, status=Status.FAILED, exception=error)
 
     def _warn_of_late_exception(self, exception: BaseException | None) -> None:
         if exception is not None:
-            message = "Job %s has raised after its transaction was committed: it has succeeded all the same"
+            message = "Job %s raised after its transaction was committed: it counts as succeeded"
             self._log(logging.WARNING, "raised_after_commit", message, exc_info=_exc_info(exception))
 
     def _warn_of_late_result(self, task: Task[Any, Any, Any] | None, value: Any, completion: JobCompletion) -> None:
         if task is not None and task.store_result and value is not None and completion.result is None:
-            message = "What job %s returned after its transaction is not kept: use context.set_result() inside"
+            message = (
+                "Job %s returned a value after its transaction, which is not stored: use context.set_result() inside"
+            )
             self._log(logging.WARNING, "returned_after_commit", message)
 
     def _with_details(self, outcome: Outcome, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
@@ -306,7 +317,7 @@ class JobRun:
     def _log_outcome(self, outcome: Outcome) -> None:
         level, action, words = _OUTCOME_LOGS[outcome.status, outcome.retry_decision is not None]
         if outcome.status is Status.TODO and self._abort_reason is AbortReason.SHUTDOWN:
-            action, words = "job_aborted_retry", "was aborted, to be retried"
+            action, words = "job_aborted_retry", "was aborted and will be retried"
         if not self._logger.isEnabledFor(level):
             return
         duration = self._job_result.duration(time.time()) or 0.0
@@ -319,7 +330,7 @@ class JobRun:
         self._log(level, action, message, *arguments, exc_info=exc_info)
 
     def _log(self, level: int, action: str, message: str, *arguments: Any, exc_info: _ExcInfo | None = None) -> None:
-        """The call of the job is the first argument of every message: written only where the level is on."""
+        """Log a message whose first argument is the job's call. The call is formatted only if the level is on."""
         if not self._logger.isEnabledFor(level):
             return
         extra = {"action": action, "worker": self._worker.log_context(), "job": self.job.log_context()}
@@ -327,7 +338,7 @@ class JobRun:
         try:
             self._logger.log(level, message, self.job.call_string, *arguments, extra=extra, exc_info=exc_info)
         except BaseException:
-            # A log handler, or a result whose __str__ exits, does not decide what becomes of the job.
+            # A failing log handler, or a result whose __str__ exits, must not change the job's outcome.
             say(traceback.format_exc(), sys.stderr)
 
 
@@ -335,7 +346,7 @@ _ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | 
 
 
 def _exc_info(exception: BaseException | None) -> _ExcInfo | None:
-    """For a log record: the exception, without the frames of the queue that lead to every task."""
+    """Return exc_info for a log record, without the queue's own traceback frames, which every task shares."""
     if exception is None:
         return None
     return type(exception), exception, without_machinery(exception.__traceback__)
@@ -350,13 +361,13 @@ _OUTCOME_LOGS: dict[tuple[Status, bool], tuple[int, str, str]] = {
 
 
 def _as_loggable(job: Job, worker: Worker) -> Job:
-    """A task says whether its arguments may be logged. One that is not there says nothing."""
+    """Return the job with its task's setting for logged arguments. An unknown task has none."""
     task = worker.app.tasks.get(job.task_name)
     return job if task is None else task.loggable(job)
 
 
 class _Captured:
-    """What a call in a thread did. Exceptions are carried: SystemExit through a future would end the event loop."""
+    """Result of a call in a thread. It carries exceptions: SystemExit through a future would end the event loop."""
 
     def __init__(self, value: Any = None, exception: BaseException | None = None) -> None:
         self._value = value

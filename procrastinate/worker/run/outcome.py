@@ -1,4 +1,4 @@
-"""How a run ended, and what becomes of the job: a pure decision."""
+"""Decide what happens to a job after a run. The decision has no side effects."""
 
 from __future__ import annotations
 
@@ -16,58 +16,58 @@ from procrastinate.retry import RetryDecision, read_decision
 from procrastinate.tasks import Task
 
 _UNSTARTED_DELAY = 5
-"""Seconds after which a job is tried again that could not be started."""
+"""Seconds until the retry of a job that could not start."""
 
 Run: TypeAlias = tuple[int | None, int, int | None]
-"""Id, attempts and worker of a job: one run of it. The job may run again before the outcome of a run is written."""
+"""Id, attempts and worker of a job, which identify one run. The job may run again before the outcome is recorded."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """What the task did: returned, or raised; and whether it was asked to stop meanwhile."""
+    """Result of a task call: its return value or exception, and the reason of an abort."""
 
     value: Any = None
     exception: BaseException | None = None
     abort_reason: AbortReason | None = None
     release_in: float | None = None
-    """Seconds after which another worker may start the job: this one does not know the task, and has run nothing."""
+    """Seconds until another worker may start the job, which has not run here. ``None`` if the job ran."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What is to be recorded of a job."""
+    """The outcome of a job, ready to record."""
 
     job: Job
     status: Status
-    """``TODO`` with a retry decision, or if the job is released."""
+    """``TODO`` for a retry and for a released job."""
     exception: BaseException | None = None
     retry_decision: RetryDecision | None = None
     is_recorded: bool = False
-    """The task's own transaction has recorded it."""
+    """True if the task's own transaction recorded the outcome."""
     result: str | None = None
-    """What the task returned or has set, as JSON text, where it is kept."""
+    """The return value as JSON text, or ``None`` to store none."""
     error: core.NewError | None = None
-    """The exception, where it is to be kept."""
+    """The exception to store, or ``None``."""
     announce: bool = False
-    """Whether somebody may wait for the job."""
+    """True if a caller may wait for the job."""
     release_in: float | None = None
-    """Seconds after which another worker may start the job, which has not run here: nothing is recorded of it."""
+    """Seconds until another worker may start the job, which has not run here. Nothing is recorded."""
     is_left: bool = False
-    """The job goes on in a thread that nothing can stop. Nothing is recorded: it must not start elsewhere yet."""
+    """True if the job goes on in an unstoppable thread. Nothing is recorded: it must not start elsewhere yet."""
 
     @property
     def job_id(self) -> int:
-        """The id of the job, which has been stored."""
+        """The id of the stored job."""
         assert self.job.id is not None
         return self.job.id
 
     @property
     def run(self) -> Run:
-        """The run that this is the outcome of."""
+        """The run of this outcome."""
         return run_of(self.job)
 
     def as_finished(self, delete_jobs: DeleteJobCondition) -> core.FinishedJob:
-        """For :func:`procrastinate.core.finish_jobs`."""
+        """Return the input of :func:`procrastinate.core.finish_jobs`."""
         return core.FinishedJob(
             id=self.job_id,
             attempts=self.job.attempts,
@@ -79,7 +79,7 @@ class Outcome:
         )
 
     def as_retry(self) -> core.JobRetry:
-        """For :func:`procrastinate.core.retry_jobs`."""
+        """Return the input of :func:`procrastinate.core.retry_jobs`."""
         assert self.retry_decision is not None
         return core.JobRetry(
             id=self.job_id,
@@ -93,27 +93,27 @@ class Outcome:
         )
 
     def without_retry(self) -> Outcome:
-        """The same, as failed: for a retry that cannot be written."""
+        """Return this outcome as failed, for a retry that cannot be written."""
         return dataclasses.replace(self, status=Status.FAILED, retry_decision=None)
 
     def without_result(self, error: BaseException) -> Outcome:
-        """The same, as failed: for a return value that the database does not take."""
-        refused = exceptions.InvalidResult(f"What task {self.job.task_name} returned cannot be stored: {error}")
+        """Return this outcome as failed, for a return value that the database refuses."""
+        refused = exceptions.InvalidResult(f"The return value of task {self.job.task_name} cannot be stored: {error}")
         kept = describe(refused)
         return dataclasses.replace(self, status=Status.FAILED, exception=refused, result=None, error=kept)
 
 
 def run_of(job: Job) -> Run:
-    """Return the run of a job that was fetched."""
+    """Return the run of a fetched job."""
     return job.id, job.attempts, job.worker_id
 
 
 def decide(job: Job, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
-    """What becomes of a job.
+    """Return the outcome of a run.
 
-    A task that returned has succeeded, even when it was asked to stop. One that stopped on a user's request is
-    aborted, whatever its retry strategy says. One that stopped because the worker stops is tried again if it has
-    a retry strategy that says so. One that was out of time has raised, unless a user had asked it to stop.
+    A task that returned has succeeded, even after an abort request. A task that stopped on a user's request is aborted,
+    whatever its retry strategy says. A task that stopped because the worker stops is retried if its retry strategy says
+    so. A timeout counts as an exception, unless a user had requested an abort.
     """
     exception = result.exception
     if result.release_in is not None:
@@ -130,16 +130,16 @@ def decide(job: Job, task: Task[Any, Any, Any] | None, result: RunResult) -> Out
 
 
 def decide_cut_short(job: Job, *, store_errors: bool) -> Outcome:
-    """What becomes of a job that was cancelled because its worker ends at once: it runs again, as if that had died."""
+    """Return the outcome of a job that was cut short by its worker's end: it runs again, as after a worker's death."""
     error = exceptions.WorkerLost("The worker was ended at once while the job ran")
     kept = describe(error) if store_errors else None
     return Outcome(job=job, status=Status.TODO, exception=error, retry_decision=RetryDecision(), error=kept)
 
 
 def decide_unstarted(job: Job, error: BaseException, *, store_errors: bool) -> Outcome:
-    """Decide what becomes of a job that could not be started: it is tried again, as after an error of its own.
+    """Return the outcome of a job that could not start: a retry, as after an error of the job.
 
-    It is not released, for that needs another asyncio task, and the next one may not start either.
+    A release would need another asyncio task, which may not start either.
     """
     kept = describe(error) if store_errors else None
     decision = RetryDecision(retry_in={"seconds": _UNSTARTED_DELAY})
@@ -154,10 +154,10 @@ def with_details(
     json_dumps: Callable[[Any], str | bytes],
     store_errors: bool,
 ) -> Outcome:
-    """The outcome with what the run leaves behind: what the task returned, where it stores that, or what was raised.
+    """Return the outcome with the return value (if the task stores it) or the exception.
 
-    A return value that cannot be stored makes a failure of the success, which is not tried again: it would return the
-    same.
+    A return value that cannot be stored turns the success into a failure without retry, because the next run would
+    return the same value.
     """
     if outcome.is_recorded:
         return outcome

@@ -1,4 +1,4 @@
-"""Outcomes that cannot be written now: when each is tried again, and when the log says so."""
+"""Schedule the retries and the log messages of outcomes that cannot be written now."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from procrastinate.worker.run.outcome import Outcome, Run
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
-"""Seconds until an outcome is tried again whose row another session has locked. A hundred such rows cost the database a
-hundred short statements a second at most.
+"""Longest pause in seconds before the next try to write to a locked row.
+
+A hundred locked rows cost the database at most a hundred short statements a second.
 """
 _FIRST_WORD = 1.0
-"""Seconds after which the log names an outcome that waits."""
+"""Seconds after which the log first names a waiting outcome."""
 _MOST_TRIES = 5
-"""How often the database refuses an outcome for now until a worker that stops waits for it no more."""
+"""Refusals after which a stopping worker no longer waits for an outcome."""
 _REFUSED_PAUSE = 10.0
-"""Seconds until an outcome is tried again that the database refuses for good: by a trigger of the user's, say."""
+"""Seconds until the next try of an outcome that the database refuses permanently, for example by a user's trigger."""
 
 
 class Delays:
-    """The outcomes that wait, each with its own pauses: no outcome waits for another.
+    """Waiting outcomes, each with its own pauses: no outcome delays another.
 
     Parameters
     ----------
     clock:
-        Returns seconds that only grow.
+        Returns monotonic time in seconds.
     """
 
     def __init__(self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
@@ -40,19 +41,19 @@ class Delays:
         self._by_run: dict[Run, _Delay] = {}
 
     def is_given_up(self, run: Run) -> bool:
-        """Return whether a worker that stops does not wait for this outcome: the database refuses it each time."""
+        """Return True if a stopping worker does not wait for this outcome, because the database keeps refusing it."""
         delay = self._by_run.get(run)
         return delay is not None and delay.is_given_up
 
     def after_lock(self, outcome: Outcome) -> float:
-        """Return the seconds until an outcome is tried again whose row another session has locked."""
+        """Return the seconds until the next try of an outcome whose row another session has locked."""
         delay = self._delay(outcome)
         delay.is_given_up = False
-        self._say(outcome, delay, "another session has its row locked")
+        self._say(outcome, delay, "another session has locked its row")
         return delay.pauses.next_wait()
 
     def after_refusal(self, outcome: Outcome, error: Exception) -> float:
-        """Return the seconds until an outcome is tried again that the database has refused for now."""
+        """Return the seconds until the next try of an outcome that the database refused for now."""
         delay = self._delay(outcome)
         delay.refusals += 1
         delay.is_given_up = delay.refusals >= _MOST_TRIES
@@ -60,25 +61,25 @@ class Delays:
         return delay.pauses.next_wait()
 
     def after_final_refusal(self, outcome: Outcome) -> float:
-        """Return the seconds until an outcome is tried again that the database has refused for good."""
+        """Return the seconds until the next try of an outcome that the database refused permanently."""
         self._delay(outcome).is_given_up = True
         return _REFUSED_PAUSE
 
     def forget(self, run: Run) -> None:
-        """The outcome is written, or will never be."""
+        """Forget an outcome that is written or withdrawn."""
         self._by_run.pop(run, None)
 
     def _delay(self, outcome: Outcome) -> _Delay:
         return self._by_run.setdefault(outcome.run, _Delay(since=self._clock()))
 
     def _say(self, outcome: Outcome, delay: _Delay, why: str) -> None:
-        """Name the outcome in the log, more and more rarely."""
+        """Name the outcome in the log, at growing intervals."""
         waited = self._clock() - delay.since
         if not delay.silence.is_over(waited):
             return
-        with contextlib.suppress(BaseException):  # a log handler that raises must not keep outcomes from being written
+        with contextlib.suppress(BaseException):  # a failing log handler must not keep outcomes from being written
             self._logger.warning(
-                "The outcome of job %s (%s) has waited %.0f s to be recorded: %s",
+                "The outcome of job %s (%s) has been unrecorded for %.0f s: %s",
                 outcome.job.call_string,
                 outcome.status.value,
                 waited,
@@ -89,7 +90,7 @@ class Delays:
 
 @dataclasses.dataclass
 class _Delay:
-    """How long one outcome has waited, and what comes next."""
+    """Waiting time, refusals and pauses of one outcome."""
 
     since: float
     silence: Silence = dataclasses.field(default_factory=lambda: Silence(_FIRST_WORD))

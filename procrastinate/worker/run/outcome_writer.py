@@ -1,4 +1,4 @@
-"""Writes the outcomes of jobs: in batches, and until it has worked."""
+"""Record outcomes of jobs in batches, and retry until they are written."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ if TYPE_CHECKING:
 
 _LARGEST_BATCH = 1000
 _BATCH_TRIES = 3
-"""How often a batch is tried as it is that the database refuses for now. A deadlock has passed by then."""
+"""Tries of a whole batch that the database refuses for now. A deadlock is over by then."""
 
 _Settle: TypeAlias = Callable[[Outcome, Exception], Awaitable[None]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Written:
-    """What was recorded: the jobs that ended, and those to retry with the status that they have now."""
+    """Result of a write: ids of the finished jobs, and the retried jobs with their new status."""
 
     finished: set[int]
     retried: Mapping[int, Status]
 
     @property
     def ids(self) -> set[int]:
-        """The jobs of which something was recorded."""
+        """The ids of all recorded jobs."""
         return self.finished | set(self.retried)
 
 
 async def write_outcomes(
     manager: JobManager, outcomes: Sequence[Outcome], *, worker_id: int, delete_jobs: DeleteJobCondition
 ) -> Written:
-    """Record outcomes of jobs that a worker holds: one operation for those that ended, one for those to retry.
+    """Record outcomes of jobs that a worker holds: one operation for finished jobs, one for retries.
 
-    What the tasks' own transactions have recorded is not written again.
+    Outcomes that the tasks' own transactions recorded are not written again.
     """
     finished, retries = _by_operation(outcomes, delete_jobs)
     return Written(
@@ -59,7 +59,7 @@ async def write_outcomes(
 def write_outcomes_in_thread(
     manager: JobManager, outcomes: Sequence[Outcome], *, worker_id: int, delete_jobs: DeleteJobCondition
 ) -> Written:
-    """Do as :func:`write_outcomes`, from a thread beside the event loop, which may be blocked."""
+    """Do the same as :func:`write_outcomes` in a thread, because the event loop may be blocked."""
     finished, retries = _by_operation(outcomes, delete_jobs)
     return Written(
         finished=manager.finish_jobs_in_thread(finished, worker_id=worker_id) if finished else set(),
@@ -77,15 +77,17 @@ def _by_operation(
 
 
 class OutcomeWriter:
-    """While one batch is being written the next one collects: no outcome waits longer than it must.
+    """Writer of outcomes. While it writes one batch, the next one collects, so no outcome waits longer than it must.
 
-    When the database is away, outcomes are kept and written when it is back. While a job blocks the event loop, another
-    thread writes what waits for the loop. Both take outcomes from one queue, so no outcome is written twice.
+    During a database outage the writer keeps the outcomes and writes them afterwards. While a job blocks the event
+    loop, another thread writes the outcomes that wait for the loop. Both take outcomes from one queue, so no outcome is
+    written twice.
 
     Parameters
     ----------
     on_recorded:
-        Called after each batch, with whether a lock may have been freed or a job waits again.
+        Called after each batch with one argument: True if the batch may have freed a lock or returned a job to
+        the queue.
     """
 
     def __init__(
@@ -110,16 +112,16 @@ class OutcomeWriter:
 
     @property
     def is_idle(self) -> bool:
-        """Whether everything is written that the database does not refuse each time."""
+        """True if every outcome is written, except outcomes that the database keeps refusing."""
         return self._idle.is_set()
 
     @property
     def unrecorded_ids(self) -> set[int]:
-        """The jobs whose outcome is not written yet. In any thread."""
+        """The ids of jobs with unwritten outcomes. Callable from any thread."""
         return {outcome.job_id for outcome in list(self._unrecorded.values())}
 
     def add(self, outcome: Outcome) -> None:
-        """Record an outcome, soon; one that the task's own transaction has recorded is only told about."""
+        """Queue an outcome for writing, or only report it if the task's own transaction recorded it."""
         if outcome.is_recorded:
             self._log_recorded([outcome])
             self._on_recorded(_frees_something(outcome))
@@ -133,11 +135,11 @@ class OutcomeWriter:
         self._arrived.set()
 
     def _add_later(self, outcome: Outcome, pause: float) -> None:
-        """Try the outcome again after a pause, alone or with what has come by then."""
+        """Retry the outcome after a pause, alone or together with newer outcomes."""
         self._loop.call_later(pause, self._add_again, outcome)
 
     async def flush(self) -> None:
-        """Wait until everything is written that the database does not refuse each time."""
+        """Wait until every outcome is written, except outcomes that the database keeps refusing."""
         await self._idle.wait()
 
     async def run(self) -> None:
@@ -150,14 +152,14 @@ class OutcomeWriter:
                 try:
                     await self._write_until_done(batch)
                 except BaseException:
-                    self._pending.extend(batch)  # what is written already is left out
+                    self._pending.extend(batch)  # the next batch skips outcomes that are written already
                     self._arrived.set()
                     raise
                 self._on_recorded(any(_frees_something(outcome) for outcome in batch))
             self._look_whether_idle()
 
     def _take(self) -> list[Outcome]:
-        """Take a batch of what is pending, in any thread. What was withdrawn since is left out."""
+        """Take a batch of pending outcomes without the withdrawn ones. Callable from any thread."""
         batch: list[Outcome] = []
         with contextlib.suppress(IndexError):  # the other thread may take the last one
             while len(batch) < _LARGEST_BATCH:
@@ -173,12 +175,12 @@ class OutcomeWriter:
         else:
             self._idle.clear()
 
-    # While the event loop is blocked, in another thread
+    # In another thread, while the event loop is blocked
 
     def write_in_thread(self) -> int:
-        """Write the outcomes that wait for the event loop, and return how many were written. Raises nothing.
+        """Write the outcomes that wait for the event loop, and return their number. Raises nothing.
 
-        The loop may go on at any time, and writes the outcomes that are still pending then.
+        The loop may resume at any time and then writes the outcomes that are still pending.
         """
         written = 0
         while batch := self._take():
@@ -190,7 +192,7 @@ class OutcomeWriter:
         return written
 
     def _write_now(self, batch: list[Outcome]) -> set[Run]:
-        """Return the runs that were recorded. The loop tries the others again, in its own way."""
+        """Return the recorded runs. The loop retries the others."""
         recorded: set[Run] = set()
         try:
             for worker_id, mine in _by_worker(batch):
@@ -227,12 +229,12 @@ class OutcomeWriter:
             )
 
     def _log(self, level: int, message: str, *arguments: Any, extra: dict[str, Any]) -> None:
-        """A log handler that raises must not keep outcomes from being written."""
+        """Log a message. A failing log handler must not keep outcomes from being written."""
         with contextlib.suppress(BaseException):
             self._logger.log(level, message, *arguments, extra=extra)
 
     async def _write_until_done(self, batch: list[Outcome], tries: int = _BATCH_TRIES) -> None:
-        """Write a batch, and wait while the database is away. What the database refuses is split until one is left."""
+        """Write a batch, and wait while the database is unreachable. Split a refused batch down to single outcomes."""
         backoff = Backoff()
         while True:
             try:
@@ -255,7 +257,7 @@ class OutcomeWriter:
         self._log(logging.WARNING, message, len(batch), error, extra=extra)
 
     async def _write_apart(self, batch: list[Outcome], error: Exception, settle: _Settle) -> None:
-        """One outcome of the batch cannot be written as it is. It must not hold up the others, nor be lost."""
+        """Split a batch that contains a refused outcome, which must neither delay nor lose the others."""
         if len(batch) == 1:
             await settle(batch[0], error)
             return
@@ -264,13 +266,14 @@ class OutcomeWriter:
             await self._write_until_done(half, tries=1)
 
     async def _settle_refused_for_now(self, outcome: Outcome, error: Exception) -> None:
-        """Try again by itself: a trigger of the user's may refuse it each time, with an error that seems to pass."""
+        """Retry the outcome alone, because a user's trigger may always refuse it with an error that looks temporary."""
         self._add_later(outcome, self._delays.after_refusal(outcome, error))
 
     async def _settle_refused(self, outcome: Outcome, error: Exception) -> None:
-        """A retry with a value that no row can hold is written as a failure instead, and so is a return value that the
-        database does not take. What cannot be written at all is tried again from time to time, until the worker stops;
-        then the others find the job.
+        """Handle an outcome that the database refuses permanently.
+
+        A retry with an invalid value becomes a failure, and so does a return value that the database refuses. The
+        writer retries any other outcome from time to time until the worker stops. Then other workers rescue the job.
         """
         self._log(
             logging.ERROR,
@@ -287,7 +290,7 @@ class OutcomeWriter:
             self._add_later(outcome, self._delays.after_final_refusal(outcome))
 
     async def _write(self, batch: list[Outcome]) -> None:
-        """Fenced by the worker id that each job was fetched with, which may not be the worker's id any more."""
+        """Write a batch, fenced by the worker id of each job's fetch. The worker may have a new id since."""
         for worker_id, mine in _by_worker(batch):
             recorded = await self._write_for(worker_id, mine)
             written = [outcome for outcome in mine if outcome.job_id in recorded]
@@ -297,7 +300,7 @@ class OutcomeWriter:
             await self._look_at_rest(worker_id, [outcome for outcome in mine if outcome.job_id not in recorded])
 
     async def _look_at_rest(self, worker_id: int, outcomes: list[Outcome]) -> None:
-        """An outcome that was not recorded is no longer this worker's, or its row is locked: then it waits."""
+        """Retry outcomes whose row is locked, and drop outcomes of jobs that this worker no longer holds."""
         if not outcomes:
             return
         finished = [outcome.as_finished(self._delete_jobs) for outcome in outcomes]
@@ -315,23 +318,23 @@ class OutcomeWriter:
         return written.ids
 
     def _log_not_retried(self, statuses: Mapping[int, Status]) -> None:
-        """The abort was requested after the retry had been decided."""
+        """Log the jobs whose abort was requested after the decision to retry."""
         for job_id, status in statuses.items():
             if status is not Status.TODO:
                 self._log(
                     logging.INFO,
-                    "Job %s is not tried again: its abort was requested meanwhile",
+                    "Job %s is not retried: its abort was requested in the meantime",
                     job_id,
                     extra={"action": "job_not_retried", "job_id": job_id, "status": status.value},
                 )
 
     def find(self, job: Job) -> Job | None:
-        """The job of this id, worker and attempt whose outcome is not written yet."""
+        """Return the job of the same run (id, attempts and worker) with an unwritten outcome, or ``None``."""
         outcome = self._unrecorded.get(run_of(job))
         return None if outcome is None else outcome.job
 
     def withdraw(self, job: Job) -> None:
-        """Do not write the outcome of this job."""
+        """Drop the outcome of this job."""
         outcome = self._unrecorded.pop(run_of(job))
         self._delays.forget(outcome.run)
         self.refuse(outcome)
@@ -342,10 +345,10 @@ class OutcomeWriter:
         self._delays.forget(outcome.run)
 
     def refuse(self, outcome: Outcome) -> None:
-        """Say that an outcome is not written."""
+        """Log that an outcome is not written."""
         self._log(
             logging.WARNING,
-            "Job %s is no longer this worker's, or is recorded already: its outcome (%s) is not written",
+            "This worker no longer holds job %s, or its outcome is recorded already: outcome (%s) not written",
             outcome.job.call_string,
             outcome.status.value,
             extra={"action": "outcome_refused", "job": outcome.job.log_context()},
@@ -353,7 +356,7 @@ class OutcomeWriter:
 
 
 def _by_worker(batch: list[Outcome]) -> list[tuple[int, list[Outcome]]]:
-    """Return the outcomes by the worker id that each job was fetched with."""
+    """Group the outcomes by the worker id of their fetch."""
     ids = {outcome.job.worker_id for outcome in batch}
     return [(one, [outcome for outcome in batch if outcome.job.worker_id == one]) for one in ids if one is not None]
 

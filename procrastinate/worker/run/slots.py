@@ -1,4 +1,4 @@
-"""The jobs of a worker: those that run, each in a slot, and those that were fetched ahead and wait for one."""
+"""Jobs of a worker: running jobs, each in a slot, and prefetched jobs that wait for a slot."""
 
 from __future__ import annotations
 
@@ -29,23 +29,24 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _MOST_NAMED = 10
-"""How many jobs a line of the log names."""
+"""Maximum number of jobs that a log line names."""
 
 
 class Slots:
-    """Starts jobs, as many at once as the worker may run, and hands their outcomes to the outcome writer.
+    """Start jobs up to the worker's concurrency, and hand their outcomes to the outcome writer.
 
-    Each job starts in the context variables of the worker. The end of a job lets the next one start, and lets jobs be
-    fetched and given back: all of that happens in the worker's context again, and sees nothing of what the job has set.
+    Each job starts in the context variables of the worker. The end of a job lets the next one start, and lets the
+    worker fetch and release jobs. All of that runs in the worker's context again and sees no variable that the job has
+    set.
 
     Parameters
     ----------
     on_room:
-        Called when jobs can be fetched.
+        Called when there is room for a fetch.
     on_last:
-        Called when the last job that the worker may start (``max_jobs``) has been started.
+        Called after the start of the last job that the worker may start (``max_jobs``).
     on_start:
-        Called whenever a job starts.
+        Called at each start of a job.
     """
 
     def __init__(
@@ -71,10 +72,10 @@ class Slots:
         self._prefetch = Prefetch(worker.settings.concurrency)
         self._running: dict[JobRun, asyncio.Task[None]] = {}
         self._unbegun: dict[JobRun, bool] = {}
-        """The runs of which no line has run. The event loop, or the thread that watches it, takes each one out."""
+        """Runs that have executed no line yet. The event loop, or the thread that watches it, removes each one."""
         self._left_in_threads: set[Future[Any]] = set()
         self._left_ids: frozenset[int] = frozenset()
-        """The jobs that go on in threads which nothing can stop, after their run was cut."""
+        """Jobs that go on in unstoppable threads after their run was cut."""
         self._void: set[JobRun] = set()
         self._suspects = 0
         self._started = 0
@@ -86,25 +87,26 @@ class Slots:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no job runs, nor waits here to run."""
+        """True if no job runs or waits here."""
         return not self._running and not self._prefetch
 
     @property
     def held_ids(self) -> set[int]:
-        """The jobs that the worker has fetched, and that have not ended. In any thread.
+        """The ids of fetched jobs that have not ended. Callable from any thread.
 
-        They are read in the order in which a job passes on, so a job that passes on just then is among them.
+        The sets are read in the order in which a job moves through them, so a job that moves at that moment is not
+        missed.
         """
         ids = self._prefetch.ids
         ids.update(run.job.id for run in list(self._running) if run.job.id is not None)
         return ids | self._releaser.ids | self._left_ids
 
-    # How many
+    # Room
 
     def room(self) -> int:
-        """How many jobs can be fetched now.
+        """Return how many jobs the worker can fetch now.
 
-        None while others are on their way back: those behind them would start before them.
+        The result is 0 during a release: jobs behind the released ones would start before them.
         """
         if self._is_releasing:
             return 0
@@ -120,13 +122,13 @@ class Slots:
         return self._releaser.is_under_way or self._prefetch.is_leaving
 
     def _free(self) -> int:
-        """A thread that goes on after its job has timed out keeps its slot."""
+        """Return the number of free slots. A thread that goes on after its job's timeout keeps its slot."""
         return self._settings.concurrency - len(self._running) - self._threads.left
 
     # From the fetch to the outcome
 
     def take(self, jobs: list[Job]) -> None:
-        """Start jobs that were fetched, and keep those for which no slot is free."""
+        """Start fetched jobs, and keep the jobs without a free slot."""
         jobs = self._new_ones(jobs)
         if not jobs:
             return
@@ -137,7 +139,7 @@ class Slots:
             self._start_waiting()
 
     def release_unstarted(self, jobs: list[Job]) -> None:
-        """Give back jobs that were fetched, and start none of them."""
+        """Release fetched jobs and start none of them."""
         self._releaser.release(self._new_ones(jobs))
 
     def _new_ones(self, jobs: list[Job]) -> list[Job]:
@@ -145,11 +147,11 @@ class Slots:
         return [job for job in jobs if not self._is_here(job, running)]
 
     def _is_here(self, job: Job, running: Set[int | None]) -> bool:
-        """Whether the worker has this very job already, in the same attempt.
+        """Return True if the worker already has this very job in the same attempt.
 
-        So it is after a restore of the database, or the promotion of a replica that lagged behind: it knows nothing of
-        the first fetch. Its ids may also have been handed out again. Then the job is another one, and the outcome of
-        the first must not become its own.
+        This happens after a restore of the database or the promotion of a lagging replica, which knows nothing of the
+        first fetch. The sequence may also have reused the id. Then the job is a different one, and the outcome of the
+        first job must not be written to it.
         """
         if job.id in running:
             runs = [run for run in self._running if _is_same_run(run.job, job)]
@@ -197,12 +199,12 @@ class Slots:
         except BaseException:
             execution.close()
             self._suspects -= _is_suspect(run.job)
-            if self._unbegun.pop(run, False):  # or else the other thread has released it
+            if self._unbegun.pop(run, False):  # otherwise the other thread has released it
                 raise
 
     def _retry_unstarted(self, job: Job, error: BaseException) -> None:
-        """Try a job again later. Code of the program has raised, such as a factory of asyncio tasks."""
-        with contextlib.suppress(BaseException):  # a log handler that raises does not decide what becomes of the job
+        """Retry a job later, after code of the program (a factory of asyncio tasks, for example) has raised."""
+        with contextlib.suppress(BaseException):  # a failing log handler must not change the job's outcome
             self._worker.logger.exception("Job %s could not be started", job.id, extra={"action": "job_error"})
         self._outcome_writer.add(decide_unstarted(job, error, store_errors=self._settings.store_errors))
 
@@ -214,7 +216,7 @@ class Slots:
         except BaseException as error:
             if ends_task(error):
                 raise
-            # Nothing foreseen: the job must not stay "doing", nor its worker end, whatever the program's code raises.
+            # Unforeseen error: whatever the program's code raises, the job must not stay "doing", nor the worker end.
             with contextlib.suppress(BaseException):
                 self._worker.logger.exception("Job %s could not be run", run.job.id, extra={"action": "job_error"})
             kept = describe(error) if self._settings.store_errors else None
@@ -239,7 +241,7 @@ class Slots:
             self._in_own_context(lambda: self._releaser.release([outcome.job], delay=outcome.release_in))
 
     def _fill(self) -> None:
-        """Use a slot that has become free. A job calls this at its end, and a thread when it returns late."""
+        """Use a free slot. Runs at the end of a job, and after a thread's late return."""
         self._in_own_context(self._use_room)
 
     def _use_room(self) -> None:
@@ -248,13 +250,13 @@ class Slots:
             self._on_room()
 
     def _in_own_context(self, call: Callable[[], T]) -> T:
-        """Call in a copy of the worker's context: what is set in the call is gone after it."""
+        """Call in a copy of the worker's context, so that variables set in the call do not leak."""
         return self._worker.own_context.copy().run(call)
 
-    # What waits for a slot
+    # Jobs that wait for a slot
 
     def _look_at_waiting(self) -> None:
-        """A job runs for longer than the last ones did: what waits for it should not."""
+        """Release the waiting jobs if a running job takes longer than the previous ones."""
         self._timer = None
         rest = LONGEST_WAIT - self._prefetch.longest_wait
         if rest <= 0:
@@ -263,22 +265,22 @@ class Slots:
             self._timer = self._loop.call_later(rest, self._look_at_waiting)
 
     def release_waiting(self) -> None:
-        """Give back what was fetched ahead."""
+        """Release the prefetched jobs."""
         self._releaser.release(self._prefetch.take_all())
 
-    # While the event loop is blocked, in another thread
+    # In another thread, while the event loop is blocked
 
     def running_in_thread(self) -> list[Job]:
-        """Return the job that has the event loop now, if asyncio knows it, or else all that run."""
+        """Return the job that has the event loop now, or all running jobs if asyncio does not know it."""
         current = asyncio.current_task(self._loop)
         running = list(self._running.items())
         return [run.job for run, task in running if task is current] or [run.job for run, _ in running]
 
     def begin_release_in_thread(self) -> list[Job]:
-        """Take the jobs of which no line has run, to release them.
+        """Take the unstarted jobs, to release them.
 
-        They were fetched ahead, or they have a slot and the loop has not come to them. The loop may go on at any time.
-        It does not start them, and finds no room until :meth:`end_release_in_thread`. They count as held until then.
+        They are prefetched, or have a slot but have executed no line. The loop may resume at any time. It does not
+        start them, and finds no room until :meth:`end_release_in_thread`. They count as held until then.
         """
         waiting = self._prefetch.begin_release()
         unbegun = self._take_unbegun()
@@ -290,12 +292,12 @@ class Slots:
         self._prefetch.extend_release(job_ids)
 
     def end_release_in_thread(self, all_wait: bool) -> None:
-        """Let the loop fetch again, once it goes on.
+        """Let the loop fetch again when it resumes.
 
         Parameters
         ----------
         all_wait:
-            Whether all jobs of the release wait again, for sure.
+            True if all jobs of the release certainly wait again.
         """
         with contextlib.suppress(RuntimeError):  # the loop is closed: the worker has stopped
             context = self._worker.own_context.copy()
@@ -303,7 +305,7 @@ class Slots:
 
     def _take_unbegun(self) -> list[Job]:
         jobs: list[Job] = []
-        with contextlib.suppress(KeyError):  # none is left
+        with contextlib.suppress(KeyError):  # the set is empty
             while True:
                 run, _ = self._unbegun.popitem()
                 if run not in self._void:
@@ -317,9 +319,9 @@ class Slots:
     # Abort and stop
 
     def abort(self, job_id: int) -> None:
-        """Ask a job to stop, on a user's request; one that has not started does not start.
+        """Ask a job to stop on a user's request. A job that has not started does not start.
 
-        Twice the same job, where it was lost to the others meanwhile and fetched again.
+        The same job may be here twice, if other workers rescued it and this worker fetched it again.
         """
         for run in self._running:
             if run.job.id == job_id:
@@ -336,7 +338,7 @@ class Slots:
         self.release_waiting()
 
     async def drain(self, patience: float | None) -> None:
-        """Wait for the running jobs, for so many seconds; then ask them to stop, and wait for that."""
+        """Wait ``patience`` seconds for the running jobs, then ask them to stop and wait for their end."""
         for run in self._running:
             self._log("ending_job", "Waiting for job %s to end", run.job)
         if self._running:
@@ -349,7 +351,7 @@ class Slots:
                 await asyncio.wait(self._running.values())
 
     def _tell_running(self, what: str) -> Callable[[float], None]:
-        """Return what logs that the worker waits for its jobs."""
+        """Return a function that logs the jobs for which the worker waits."""
 
         def tell(waited: float) -> None:
             calls = [run.job.call_string for run in self._running]
@@ -361,18 +363,18 @@ class Slots:
         return tell
 
     def cut(self) -> None:
-        """End the running jobs now, as far as that is possible."""
+        """End the running jobs now, as far as possible."""
         self._left_in_threads |= self._threads.awaited
         for run in self._running:
             run.cut()
 
     async def ended(self) -> None:
-        """Wait until no job runs, but for those that go on in a thread."""
+        """Wait until no job runs, except in a thread."""
         if self._running:
             await asyncio.wait(self._running.values())
 
     def close(self) -> list[Future[Any]]:
-        """Wait for nothing more, and return what still runs of the jobs."""
+        """Stop waiting, and return the futures of calls and tasks that still run."""
         if self._timer is not None:
             self._timer.cancel()
         self._threads.close()
@@ -384,14 +386,12 @@ class Slots:
     def _log(self, action: str, message: str, job: Job) -> None:
         if self._worker.logger.isEnabledFor(logging.INFO):
             extra = {"action": action, "worker": self._worker.log_context(), "job": job.log_context()}
-            with contextlib.suppress(
-                BaseException
-            ):  # a log handler that raises does not decide what becomes of the job
+            with contextlib.suppress(BaseException):  # a failing log handler must not change the job's outcome
                 self._worker.logger.info(message, job.call_string, extra=extra)
 
 
 def _as_future(task: asyncio.Task[Any]) -> Future[Any]:
-    """Return what another thread can wait for instead of the task."""
+    """Return a future for the task, for another thread to wait on."""
     future: Future[Any] = Future()
     task.add_done_callback(lambda _: future.set_result(None))
     return future
@@ -406,7 +406,9 @@ def _is_same_job(one: Job, other: Job) -> bool:
 
 
 def _is_suspect(job: Job) -> bool:
-    """Whether it was run before: if it took its worker down, nothing that has not even started should go with it, and
-    be counted as rescued, again and again. So nothing waits while it runs.
+    """Return True if the job ran before.
+
+    If a suspect job took its worker down before, no unstarted job should go down with it and be counted as rescued,
+    again and again. So no job waits while a suspect one runs.
     """
     return job.attempts > 0

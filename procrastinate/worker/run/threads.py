@@ -1,4 +1,4 @@
-"""The threads in which a worker runs sync tasks."""
+"""Threads in which a worker runs sync tasks."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ T = TypeVar("T")
 logger = get_logger(__name__)
 
 _NO_THREAD_PAUSE = 1.0
-"""Seconds until the next try, after the system has refused a thread."""
+"""Seconds until the next try after the system has refused a thread."""
 _MOST_TRIES = 5
 
 
 class NoThread(BaseException):
-    """The system refuses a thread, and the call was not made. Middleware that catches ``Exception`` lets it pass."""
+    """The system refused a thread, and the call never started. Middleware that catches ``Exception`` lets it pass."""
 
 
 class SyncCalls(Protocol):
-    """Where sync tasks run."""
+    """Interface for running sync tasks."""
 
     async def run(
         self, call: Callable[[], T], discard: Callable[[T], None], on_left: Callable[[], None] | None = None
     ) -> T:
-        """As :meth:`TaskThreads.run`."""
+        """See :meth:`TaskThreads.run`."""
         ...
 
 
 class _DaemonThreads:
-    """Threads that are started when needed and used again. The interpreter does not wait for them at its exit."""
+    """Reusable threads, started on demand. The interpreter does not wait for them at exit."""
 
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -51,7 +51,7 @@ class _DaemonThreads:
         Raises
         ------
         RuntimeError
-            No thread can be started. The call is not made, now or later.
+            The system refuses a thread. The call never starts.
         """
         future: Future[T] = Future()
         work = functools.partial(self._work, call, future)
@@ -74,7 +74,7 @@ class _DaemonThreads:
     def _serve(self) -> None:
         while (work := self._calls.get()) is not None:
             work()
-            del work  # what the call holds is not kept until the next one
+            del work  # release what the call holds before the next one comes
 
     def _work(self, call: Callable[[], T], future: Future[T]) -> None:
         if not future.set_running_or_notify_cancel():
@@ -86,7 +86,7 @@ class _DaemonThreads:
             self._count_idle()
             future.set_exception(error)
         else:
-            self._count_idle()  # first: the one who waits may submit the next call at once
+            self._count_idle()  # first, because the waiting code may submit the next call at once
             future.set_result(result)
 
     def _count_idle(self) -> None:
@@ -95,14 +95,15 @@ class _DaemonThreads:
 
 
 class TaskThreads:
-    """As many threads as jobs run at once.
+    """One thread per running sync job.
 
-    A thread cannot be stopped. One that is no longer waited for is left to itself, and counted until it returns.
+    A running thread cannot be stopped. After a cancelled wait the thread goes on alone and counts as left until it
+    returns.
 
     Parameters
     ----------
     on_returned:
-        Called, in the event loop, when a thread that was left to itself has returned.
+        Called in the event loop when a left thread has returned.
     """
 
     def __init__(self, on_returned: Callable[[], None]) -> None:
@@ -114,30 +115,32 @@ class TaskThreads:
 
     @property
     def left(self) -> int:
-        """How many threads still run what nobody waits for."""
+        """Number of left threads: they run, and no code waits for them."""
         return self._left
 
     @property
     def awaited(self) -> set[Future[Any]]:
-        """The calls that are waited for."""
+        """The calls that code still waits for."""
         return set(self._awaited)
 
     async def run(
         self, call: Callable[[], T], discard: Callable[[T], None], on_left: Callable[[], None] | None = None
     ) -> T:
-        """Call in a thread. When this is cancelled, ``discard`` gets, in the thread, what the call returns later.
+        """Call in a thread. After a cancellation, ``discard`` receives the call's late result in that thread.
 
         Parameters
         ----------
         call:
-            Raises nothing.
+            Must not raise.
+        discard:
+            Called with the result of a call that returns after the cancellation.
         on_left:
-            Called when this is cancelled and the call goes on in its thread.
+            Called on cancellation if the call goes on in its thread.
 
         Raises
         ------
         NoThread
-            The system has refused a thread for some seconds, or until this was cancelled. The call is not made.
+            The system refused a thread for several seconds, or until the cancellation. The call never starts.
         """
         future = await self._submit(call)
         self._awaited.add(future)
@@ -151,17 +154,20 @@ class TaskThreads:
             self._awaited.discard(future)
 
     def close(self) -> None:
-        """Start no more calls, and wait for none."""
+        """Accept no more calls, and do not wait for running ones."""
         self._threads.close()
 
     async def _submit(self, call: Callable[[], T]) -> Future[T]:
-        """Wait a little while the system refuses a thread: the job keeps its slot, so that no other one is fetched."""
+        """Submit a call, and retry for some seconds while the system refuses a thread.
+
+        The job keeps its slot, so the worker fetches no other.
+        """
         for _ in range(_MOST_TRIES):
             try:
                 return self._threads.submit(call)
             except RuntimeError as error:
-                message = "No thread can be started for a job (%s): it waits, and is tried again in %.0f s"
-                with contextlib.suppress(BaseException):  # a log handler that raises does not decide about the job
+                message = "The system refuses a thread for a job (%s): next try in %.0f s"
+                with contextlib.suppress(BaseException):  # a failing log handler must not decide about the job
                     logger.warning(message, error, _NO_THREAD_PAUSE, extra={"action": "no_thread"})
             try:
                 await asyncio.sleep(_NO_THREAD_PAUSE)
@@ -170,7 +176,7 @@ class TaskThreads:
         raise NoThread
 
     def _leave(self, future: Future[T], discard: Callable[[T], None]) -> bool:
-        """Wait for a call no more, and return whether it has begun and goes on."""
+        """Stop waiting for a call, and return True if the call has started and goes on."""
         if future.cancel():
             return False
         self._left += 1
@@ -178,7 +184,7 @@ class TaskThreads:
         return True
 
     def _return(self, discard: Callable[[T], None], future: Future[T]) -> None:
-        """In the thread, or here if it has just returned."""
+        """Discard the late result. Runs in the thread, or here if the thread has just returned."""
         discard(future.result())
         with contextlib.suppress(RuntimeError):  # the event loop is closed: the worker has stopped
             self._loop.call_soon_threadsafe(self._count_returned)

@@ -1,4 +1,4 @@
-"""The time that a run of a task may take."""
+"""Time limit of a task's run."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from procrastinate.tasks import Task
 
 
 class TimeLimit:
-    """Ends the call of a task when its timeout has passed, as :func:`asyncio.timeout` does."""
+    """Time limit that cancels the call of a task after its timeout, like :func:`asyncio.timeout`."""
 
     def __init__(self) -> None:
         self._scope: asyncio.Timeout | None = None
 
     @property
     def is_exceeded(self) -> bool:
-        """Whether the time has passed: true before the cancellation reaches the task."""
+        """True once the time is over, even before the cancellation reaches the task."""
         return self._scope is not None and self._scope.expired()
 
     async def call(self, task: Task[Any, Any, Any], call: Callable[[], Awaitable[Any]]) -> Any:
-        """Await the call, for as long as the task may take.
+        """Await the call up to the task's timeout.
 
         Raises
         ------
         TaskTimeout
-            It took longer, whatever it made of its cancellation.
+            The call took longer, whatever the task did with its cancellation.
         """
         if task.timeout is None:
             return await call()
@@ -41,4 +41,4 @@ class TimeLimit:
 
 def _message(task: Task[Any, Any, Any], timeout: float) -> str:
     message = f"Task {task.name} took longer than its timeout of {timeout:g} s"
-    return message if task.is_async else f"{message}; its thread goes on, and keeps its slot until it returns"
+    return message if task.is_async else f"{message}; its thread goes on and keeps its slot until it returns"

@@ -1,4 +1,4 @@
-"""Jobs of tasks that this worker does not know: in a rolling deploy, a worker of the new release does."""
+"""Jobs of tasks that this worker does not know. In a rolling deploy, workers of the new release know them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from collections.abc import Callable
 _SHORTEST_PAUSE = 5.0
 _LONGEST_PAUSE = 300.0
 _MOST_NAMES = 1000
-"""A name is text from a row. Each role that may insert jobs chooses it, and memory must not grow with it."""
+"""Maximum number of remembered names.
+
+A name is text from a row, chosen by any role that may insert jobs. Memory must not grow with it.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Leave:
-    """Leave the job to another worker.
+    """Decision to leave the job to another worker.
 
     Attributes
     ----------
@@ -29,20 +32,20 @@ class Leave:
 
 
 class UnknownTasks:
-    """Decides how long the jobs of an unknown task wait for a worker that knows it.
+    """Decide how long the jobs of an unknown task wait for a worker that knows it.
 
-    The pause is as long as the name has been unknown here, at least 5 seconds and at most 5 minutes. So a worker of the
-    new release soon gets the job, and the workers of the old one do not spin.
+    The pause equals the time for which the name has been unknown here, at least 5 seconds and at most 5 minutes. So a
+    worker of the new release soon gets the job, and the workers of the old release do not spin.
 
-    The time counts from the first job of that name in this worker, and not for each job. So nothing has to be stored,
-    and a misspelt name costs the wait once.
+    The time counts from the first job of that name in this worker, and not for each job. So nothing needs storage, and
+    a misspelt name costs the wait once.
 
     Parameters
     ----------
     timeout:
-        Seconds after which the jobs of an unknown name fail; 0: at once.
+        Seconds after which jobs of an unknown name fail. With 0 they fail at once.
     clock:
-        Returns seconds that only grow.
+        Returns monotonic time in seconds.
     """
 
     def __init__(self, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -51,7 +54,7 @@ class UnknownTasks:
         self._first_met: dict[str, float] = {}
 
     def meet(self, task_name: str) -> Leave | None:
-        """Return for how long a job of that name waits; ``None``: it fails."""
+        """Return how long a job of that name waits, or ``None`` if it fails."""
         now = self._clock()
         is_first = task_name not in self._first_met
         if is_first and len(self._first_met) >= _MOST_NAMES:

@@ -1,3 +1,3 @@
-"""Services that run as long as a worker: heartbeat, listener, abort poller, rescuer. Private."""
+"""Services that run for the lifetime of a worker: heartbeat, listener, abort poller, rescuer. Private."""
 
 from __future__ import annotations

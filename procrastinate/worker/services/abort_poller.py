@@ -1,4 +1,4 @@
-"""The service that looks for requests to abort."""
+"""Service that polls for abort requests."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from collections.abc import Callable, Collection
 from procrastinate.manager import JobManager
 
 _SHORTEST_ABORT_PAUSE = 0.1
-"""Seconds between two looks for requests to abort, however many hints come."""
+"""Minimum seconds between two polls, however many hints come."""
 
 
 class AbortPoller:
-    """Asks the table which running jobs are to be aborted: at each interval, and soon after a hint.
+    """Poll the table for abort requests of running jobs: at each interval, and soon after a hint.
 
-    Every role that can log in may send notifications, so a notification is a hint and aborts nothing itself.
+    Every role that can log in may send notifications. So a notification is only a hint and never aborts a job itself.
 
     Parameters
     ----------
     interval:
-        Seconds between two looks without a hint.
+        Seconds between two polls without a hint.
     running_ids:
-        Gives the ids of the jobs that this worker holds.
+        Returns the ids of the jobs that this worker holds.
     on_abort:
-        Called with the id of a held job whose abort the table requests.
+        Called with the id of a held job that has an abort request.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class AbortPoller:
         self._hinted = asyncio.Event()
 
     def hint(self, job_id: int) -> None:
-        """Look soon, if this worker holds the job. Hints that come before the look share it."""
+        """Poll soon if this worker holds the job. Hints before the poll share it."""
         if job_id in self._running_ids():
             self._hinted.set()
 
     async def run(self) -> None:
-        """Ask until cancelled; not at all while no job runs."""
+        """Poll until cancelled, but only while jobs run."""
         shortest = min(_SHORTEST_ABORT_PAUSE, self._interval)
         while True:
             self._hinted.clear()

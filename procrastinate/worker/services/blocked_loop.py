@@ -1,4 +1,4 @@
-"""What a worker does while a job blocks its event loop: release the jobs not started, and record those that ended."""
+"""Release unstarted jobs and record ended ones while a job blocks the worker's event loop."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 _MOST_NAMED = 10
 _MESSAGE = (
-    "The event loop has been blocked for %.0f s, while %s runs. Timeouts and aborts of async tasks wait for it, as "
-    "other jobs of this worker do. %d jobs that had not started were released, and the outcomes of %d jobs were "
-    "recorded. A task that blocks must be a sync one (def), or call asyncio.to_thread. It is here:"
+    "The event loop has been blocked for %.0f s while %s runs. Timeouts and aborts of async tasks and the other jobs "
+    "of this worker wait for it. The worker released %d unstarted jobs and recorded the outcomes of %d jobs. "
+    "A blocking task must be a sync function (def) or call asyncio.to_thread. The loop is here:"
 )
 
 
 class BlockedLoop:
-    """Does what cannot wait for the loop, and names the job that blocks it.
+    """Do the work that cannot wait for the loop, and name the job that blocks it.
 
-    Made in the loop's thread, and used in another.
+    Create it in the loop's thread and use it in another.
     """
 
     def __init__(self, slots: Slots, release: ThreadRelease, outcome_writer: OutcomeWriter, worker: Worker) -> None:
@@ -38,14 +38,14 @@ class BlockedLoop:
         self._loop_thread = threading.get_ident()
 
     def handle(self, seconds: float) -> None:
-        """Release the jobs that wait in this worker, record those that have ended, and warn. Raises nothing.
+        """Release the waiting jobs of this worker, record the ended ones, and log a warning. Raises nothing.
 
         Parameters
         ----------
         seconds:
-            The time for which the loop has been blocked, about.
+            Approximate time for which the loop has been blocked.
         """
-        with contextlib.suppress(BaseException):  # a log handler that raises must not end the watch
+        with contextlib.suppress(BaseException):  # a failing log handler must not end the watch
             stack = self._stack()
             jobs = self._slots.running_in_thread()
             released = self._release.release()

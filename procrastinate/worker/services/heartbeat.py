@@ -1,4 +1,4 @@
-"""The heartbeat: a thread of its own, so that a task that blocks the event loop does not look dead."""
+"""Heartbeat of a worker, in its own thread, so that a worker whose event loop is blocked does not look dead."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from procrastinate.core import WorkerTerms
 from procrastinate.worker.services.liveness_watch import Pulse
 
 LEAVING = WorkerTerms(heartbeat_interval=0.2, stalled_timeout=2.0)
-"""How a worker is judged whose process is to end at once: its jobs are taken back soon after that."""
+"""Terms of a worker whose process is about to end at once: other workers soon rescue its jobs."""
 
 
 class Heartbeat:
-    """Says that the worker is alive, on a connection of its own, until stopped.
+    """Send the worker's heartbeat on a connection of its own, until stopped.
 
-    Should the others have taken the worker for dead meanwhile (a machine asleep, say), it registers anew.
+    If other workers have removed this worker in the meantime (while the machine slept, for example), it registers
+    again.
 
     Parameters
     ----------
     interval:
-        Seconds from one beat to the next.
+        Seconds between heartbeats.
     terms:
-        How the others judge the worker.
+        The terms by which other workers judge this one.
     pulse:
-        Told of each answer of the database.
+        Notes each answer of the database.
     on_new_id:
-        Called, in the thread, with the id that the worker has from now on.
+        Called in the thread with the worker's new id.
     on_first_beat:
-        Called, in the thread, once it has beaten, or tried to. That connects, which takes long beside a task that keeps
-        the GIL: seventeen turns, where a beat takes three.
+        Called in the thread after the first heartbeat or its failed attempt. The first heartbeat connects, which is
+        slow next to a task that holds the GIL: seventeen turns, while a heartbeat takes three.
     """
 
     def __init__(
@@ -69,45 +70,45 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="procrastinate-heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def hasten(self) -> None:
-        """Beat five times a second from now on, and be judged by :data:`LEAVING`. Safe in a signal handler."""
+        """Send five heartbeats a second from now on, under the terms :data:`LEAVING`. Safe in a signal handler."""
         if self._terms is not LEAVING:
             self._new_terms = LEAVING
         self._wake.put(None)
 
     def stop(self, after: Collection[Future[Any]] = ()) -> None:
-        """End, without waiting for a beat under way.
+        """Stop the heartbeat without waiting for a beat in progress.
 
         Parameters
         ----------
         after:
-            What still runs of this worker's jobs. While it does, the worker stays registered, on a connection made for
-            this. Another worker would run the same jobs at the same time.
+            Futures of this worker's jobs that still run. The worker stays registered until they end, on a new
+            connection, because otherwise another worker would run the same jobs at the same time.
         """
         self._outlived = after
         self._stopping.set()
         self._wake.put(None)
 
     async def hastened(self, max_wait: float) -> None:
-        """Wait until the database knows of :meth:`hasten`, if that was called, ``max_wait`` seconds at most."""
+        """Wait at most ``max_wait`` seconds until the database has the terms of :meth:`hasten`, if it was called."""
         if self._new_terms is not None:
             await asyncio.wait([asyncio.wrap_future(self._hastened)], timeout=max_wait)
 
     async def join(self, max_wait: float) -> None:
-        """Wait for the thread to end, ``max_wait`` seconds at most.
+        """Wait at most ``max_wait`` seconds for the end of the thread.
 
-        The thread tells the event loop. A thread of the loop's default executor could wait for it as well, but jobs use
-        that executor too: they may fill it, replace it or shut it down.
+        The thread notifies the event loop. A thread of the loop's default executor could wait as well, but jobs use
+        that executor too and may fill it, replace it or shut it down.
         """
         await asyncio.wait([asyncio.wrap_future(self._ended)], timeout=max_wait)
         if self._ended.done():
-            self._thread.join()  # it has only to return
+            self._thread.join()  # it only has to return
 
     def beat(self) -> None:
-        """Say that the worker is alive, now."""
+        """Send a heartbeat now."""
         try:
             self._beat()
         except Exception as error:
@@ -132,11 +133,11 @@ class Heartbeat:
         asked = self._pulse.clock()
         is_known = self._write(self._connector)
         self._pulse.answered(asked)
-        if not is_known and not self._stopping.is_set():  # it may have signed off by now
+        if not is_known and not self._stopping.is_set():  # by now it may have signed off
             self._register_anew()
 
     def _write(self, connector: BaseConnector) -> bool:
-        """Write a heartbeat, and terms that are new. Returns whether the worker is registered."""
+        """Write a heartbeat and any new terms. Return True if the worker is registered."""
         terms = self._new_terms
         if terms is None:
             return connector.run(core.update_heartbeat, self._worker_id)
@@ -150,13 +151,13 @@ class Heartbeat:
         self._worker_id = self._connector.run(core.register_worker, self._terms)
         self._on_new_id(self._worker_id)
         self._warn(
-            "This worker was taken for dead by the others; it goes on as worker %s",
+            "Other workers took this worker for dead; it goes on as worker %s",
             self._worker_id,
             action="worker_registered_anew",
         )
 
     def _outlive(self) -> None:
-        """Beat until the last job has ended or the process is gone, then sign off for the worker."""
+        """Send heartbeats until the last job or the process ends, then unregister the worker."""
         if all(future.done() for future in self._outlived):
             return
         connector = self._connector.get_worker_connector()
@@ -169,10 +170,10 @@ class Heartbeat:
                 except Exception as error:
                     self._warn("The heartbeat could not be written: %s", error, action="update_heartbeat_error")
                 is_over = not concurrent.futures.wait(self._outlived, timeout=self._interval).not_done
-            with contextlib.suppress(Exception):  # the others find out
+            with contextlib.suppress(Exception):  # other workers find out
                 connector.run(core.unregister_worker, self._worker_id)
 
     def _warn(self, message: str, detail: Any, *, action: str) -> None:
-        """A log handler that raises must not stop the heart."""
+        """Log a warning. A failing log handler must not stop the heartbeat."""
         with contextlib.suppress(BaseException):
             self._logger.warning(message, detail, extra={"action": action, "worker_id": self._worker_id})

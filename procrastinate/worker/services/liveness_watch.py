@@ -1,8 +1,8 @@
-"""Who is dead, and who only looks dead: a decision from several looks, by two clocks.
+"""Decide which workers are dead, from several checks by two clocks.
 
-One look at one clock cannot tell. The database may have stood still, or its clock may have been set, and then all
-workers look silent at once. So a worker is watched: it is dead when its heartbeat has not changed for so long, by the
-watcher's own clock, that it must have changed if its worker were alive.
+One check by one clock is not enough: if the database stood still or its clock was set, all workers look silent at once.
+So a worker is watched. It is dead if its heartbeat has not changed for a time, by the watcher's own clock, in which the
+heartbeat of a live worker would have changed.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from collections.abc import Callable, Sequence
 from procrastinate.core import LateWorker
 
 MOMENT = 1.0
-"""Seconds that a heartbeat may take longer than it should: a busy machine, a new connection."""
+"""Seconds of tolerance for a late heartbeat, for a busy machine or a new connection."""
 
 _SHORTEST_PAUSE = 0.05
 
 
 class Pulse:
-    """Notes when the database has answered, and so for how long it may have stood still. For several threads.
+    """Record of the database's answers, which shows how long the database may have stood still. Thread-safe.
 
     Parameters
     ----------
     clock:
-        The watcher's own, in seconds.
+        The watcher's own clock, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,13 +36,13 @@ class Pulse:
         self._longest = 0.0
 
     def answered(self, asked: float) -> None:
-        """The database has answered what it was asked at that time: in between it was at work."""
+        """Record an answer to a question asked at that time. The database was at work in between."""
         with self._mutex:
             self._longest = max(self._longest, self.clock() - self._last_asked)
             self._last_asked = max(self._last_asked, asked)
 
     def take_longest_pause(self) -> float:
-        """The longest time, in seconds, in which it may have stood still since the last call."""
+        """Return the longest time in seconds for which the database may have stood still since the last call."""
         with self._mutex:
             longest, self._longest = self._longest, 0.0
             return longest
@@ -50,9 +50,9 @@ class Pulse:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Suspect:
-    """A worker that was late in each look since one that was answered at ``since``.
+    """A worker that was late in each check since ``since``.
 
-    The database may have stood still for ``pause`` seconds at a stretch in that time, and held up its heartbeats.
+    The database may have stood still, and held up heartbeats, for up to ``pause`` seconds at a stretch in that time.
     """
 
     since: float
@@ -60,10 +60,10 @@ class _Suspect:
     seen: LateWorker
 
     def is_dead(self, now: float) -> bool:
-        """Whether it would have beaten by now, and has been silent for its whole timeout.
+        """Return True if a heartbeat is overdue and the worker has been silent for its whole timeout.
 
-        The database's clock is believed for the time before the watch began, unless it was set back. Then the watch
-        has to last for the timeout.
+        For the time before the watch, the database's clock counts, unless that clock was set back. Then the watch
+        itself must last for the timeout.
         """
         watched = now - self.since
         if watched <= self.seen.heartbeat_interval + self.pause + MOMENT:
@@ -72,34 +72,34 @@ class _Suspect:
 
     @property
     def is_overdue(self) -> bool:
-        """Whether it is dead by the database's clock alone, or that clock cannot tell."""
+        """True if the worker is dead by the database's clock alone, or that clock cannot tell."""
         return self.seen.age > self.seen.stalled_timeout or self.seen.age < 0
 
 
 class Watch:
-    """Remembers which workers were late, and since when.
+    """Record of late workers, each with the time since which it has been late.
 
     Parameters
     ----------
     interval:
-        Seconds between two looks, usually.
+        Usual seconds between two checks.
     """
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
         self._suspects: dict[tuple[int, str], _Suspect] = {}
         self.new_with_jobs: list[LateWorker] = []
-        """The workers that hold jobs and are watched since the last look."""
+        """Workers with jobs that the last check has added to the watch."""
 
     def look(self, late: Sequence[LateWorker], *, asked: float, answered: float, pause: float) -> list[LateWorker]:
-        """Return those of the late workers that are dead.
+        """Return the dead ones among the late workers.
 
         Parameters
         ----------
         asked, answered:
-            When the look began and ended, by the watcher's own clock.
+            Start and end of the check by the watcher's own clock.
         pause:
-            Seconds for which the database may have stood still since the last look, at a stretch.
+            Seconds for which the database may have stood still at a stretch since the last check.
         """
         before = self._suspects
         self._suspects = {}
@@ -115,21 +115,22 @@ class Watch:
         return [suspect.seen for suspect in self._suspects.values() if suspect.is_dead(asked)]
 
     def _pause_before(self, seen: LateWorker, pause: float) -> float:
-        """What counts of the pause before the first look: nothing, unless the database was away or stood still.
+        """Return the part of the pause before the first check that counts for a worker.
 
-        Then the others have to find it again, as this worker had to, and are watched for their whole timeout.
+        It is 0 unless the database was unreachable or stood still. Then other workers must find the database again, as
+        this one had to, and the watch lasts for their whole timeout.
         """
         if pause <= self._interval + MOMENT:
             return 0.0
         return max(0.0, min(pause, seen.stalled_timeout - seen.heartbeat_interval - MOMENT))
 
     def forget(self, worker_ids: Sequence[int]) -> None:
-        """These workers are removed."""
+        """Forget removed workers."""
         self._suspects = {key: one for key, one in self._suspects.items() if key[0] not in worker_ids}
 
     @property
     def pause(self) -> float:
-        """Seconds until the next look. It comes sooner while a worker may be found dead before a usual one."""
+        """Seconds until the next check. A check comes sooner if a usual one would find a dead worker late."""
         soon = [one.seen for one in self._suspects.values() if one.is_overdue or self._is_overdue_soon(one.seen)]
         return min([self._interval, *(max(_SHORTEST_PAUSE, seen.heartbeat_interval / 4) for seen in soon)])
 
@@ -138,5 +139,5 @@ class Watch:
 
     @property
     def has_jobs_to_come(self) -> bool:
-        """Whether a worker that holds jobs looks dead, and has not been watched for long enough to know."""
+        """True if a worker with jobs looks dead but the watch is too short to tell."""
         return any(suspect.is_overdue and suspect.seen.has_jobs for suspect in self._suspects.values())

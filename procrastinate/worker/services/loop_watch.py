@@ -1,4 +1,4 @@
-"""Notices, in a thread, that the event loop is blocked: a job computes, or waits without ``await``."""
+"""Detect, from a thread, that a job blocks the event loop: the job computes, or waits without ``await``."""
 
 from __future__ import annotations
 
@@ -8,25 +8,23 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 TURN_EVERY = 0.2
-"""Seconds from one turn of the loop that is counted to the next."""
+"""Seconds between two counted turns of the loop."""
 LOOK_EVERY = 0.25
-"""Seconds from one look of the thread to the next."""
+"""Seconds between two checks of the thread."""
 PATIENCE = 5
-"""Looks in a row without a turn after which the loop is blocked: a second, about."""
+"""Checks in a row without a turn after which the loop counts as blocked: about a second."""
 
 
 class LoopWatch:
-    """Counts turns of the event loop while jobs are there, and calls once there are none for about a second.
+    """Count turns of the event loop while there are jobs, and call back if there are none for about a second.
 
-    The thread counts its own looks instead of seconds. If the whole process stands still, it does not look, and the
-    loop is not taken for blocked.
-
-    While there are no jobs, the loop has no timer and the thread sleeps.
+    The thread counts its own checks instead of seconds. If the whole process stands still, it makes no checks, so the
+    loop does not count as blocked. Without jobs, the loop has no timer and the thread sleeps.
 
     Parameters
     ----------
     is_needed:
-        Called in the event loop. Returns whether jobs run or wait in this worker.
+        Called in the event loop. Returns True if jobs run or wait in this worker.
     """
 
     def __init__(self, is_needed: Callable[[], bool]) -> None:
@@ -39,33 +37,33 @@ class LoopWatch:
         self._ended: Future[None] = Future()
 
     def start(self, on_blocked: Callable[[float], None]) -> None:
-        """Begin.
+        """Start the thread.
 
         Parameters
         ----------
         on_blocked:
-            Called in the thread with the seconds for which the loop has been blocked, about. It is called once after
-            each doubling of that time. It must not raise.
+            Called in the thread with the approximate seconds for which the loop has been blocked, once after each
+            doubling of that time. It must not raise.
         """
         threading.Thread(target=self._run, args=(on_blocked,), name="procrastinate-loop-watch", daemon=True).start()
 
     def begin(self) -> None:
-        """Watch the loop from now on, until no job is left. Called in the event loop when a job starts."""
+        """Watch the loop until no job is left. Called in the event loop at the start of a job."""
         if self._timer is None and not self._stopping.is_set():
             self._turns += 1
             self._timer = self._loop.call_later(TURN_EVERY, self._turn)
             self._has_jobs.set()
 
     def stop(self) -> None:
-        """End, without waiting for a call under way. Called in the event loop."""
+        """Stop without waiting for a callback in progress. Called in the event loop."""
         self._stopping.set()
-        self._has_jobs.set()  # the thread may wait for that
+        self._has_jobs.set()  # wakes the thread
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     async def join(self, max_wait: float) -> None:
-        """Wait for a call under way to end, ``max_wait`` seconds at most."""
+        """Wait at most ``max_wait`` seconds for a callback in progress."""
         await asyncio.wait([asyncio.wrap_future(self._ended)], timeout=max_wait)
 
     def _turn(self) -> None:
@@ -84,7 +82,7 @@ class LoopWatch:
             self._ended.set_result(None)
 
     def _watch(self, on_blocked: Callable[[float], None]) -> None:
-        """Look until no job is left."""
+        """Check until no job is left."""
         turns, looks, next_call = self._turns, 0, PATIENCE
         while self._has_jobs.is_set() and not self._stopping.wait(LOOK_EVERY):
             if self._turns != turns:

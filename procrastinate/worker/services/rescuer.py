@@ -1,4 +1,4 @@
-"""The service that removes dead workers and rescues their jobs."""
+"""Service that removes dead workers and rescues their jobs."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from procrastinate.worker.services.liveness_watch import Pulse, Watch
 
 
 class Rescuer:
-    """Looks after what others left behind: workers that died, their jobs, jobs parked behind nobody.
+    """Clean up after others: remove dead workers, rescue their jobs, free orphaned parked jobs.
 
-    Every worker does it, none is special; operations pass over what another is busy with.
+    Every worker runs this service, and operations skip rows that another worker has locked.
 
     Parameters
     ----------
     interval, stalled_worker_timeout:
-        Seconds, of this worker. Workers that do not say theirs are judged by these.
+        This worker's values, in seconds. They apply to workers that announce none.
     worker_id:
-        The id of this worker, which does not judge itself. It may change.
+        Returns the id of this worker, which does not judge itself. The id may change.
     pulse:
-        When the database has answered, this worker's heartbeats included.
+        Record of the database's answers, including those to this worker's heartbeats.
     on_look:
-        Called after each look.
+        Called after each check.
     """
 
     def __init__(
@@ -57,16 +57,16 @@ class Rescuer:
 
     @property
     def has_jobs_to_come(self) -> bool:
-        """Whether a worker that holds jobs looks dead, and is watched, or was removed and its jobs are not back yet."""
+        """True if a worker with jobs looks dead and is watched, or was removed and its jobs are not rescued yet."""
         return self._is_rescuing or self._watch.has_jobs_to_come
 
     async def run(self) -> None:
-        """Once at the start, then at each interval, until cancelled. More often while a worker looks dead."""
+        """Check at the start and at each interval, until cancelled. Check more often while a worker looks dead."""
         while True:
             try:
                 await self._look_once()
             except Exception:
-                self._watch = Watch(self._interval)  # what was seen before may have changed unseen
+                self._watch = Watch(self._interval)  # the old watch may have missed changes
                 raise
             finally:
                 self._is_rescuing = False
@@ -75,7 +75,7 @@ class Rescuer:
             await asyncio.sleep(self._watch.pause * random.uniform(0.8, 1.2))
 
     async def _look_once(self) -> None:
-        """Prune, rescue, sweep."""
+        """Remove dead workers, rescue jobs, and sweep parked jobs."""
         await self._remove_dead_workers()
         await self._rescue_jobs()
         sweep = await self._manager.sweep_parked_jobs(start=self._swept_to)
@@ -90,7 +90,7 @@ class Rescuer:
         self._watch.forget(removed)
         if removed:
             self._logger.warning(
-                "Workers that had not been heard of for too long were removed: %s",
+                "Removed workers without a heartbeat for too long: %s",
                 ", ".join(map(str, removed)),
                 extra={"action": "prune_stalled_workers", "workers": removed},
             )
@@ -107,7 +107,7 @@ class Rescuer:
         dead = self._watch.look(late, asked=asked, answered=self._pulse.clock(), pause=pause)
         for seen in self._watch.new_with_jobs:
             self._logger.info(
-                "Worker %d holds jobs and has not been heard of for %.0f s. They are taken back once that is %.0f s",
+                "Worker %d holds jobs and has not been heard of for %.0f s. Others take them back after %.0f s",
                 seen.id,
                 seen.age,
                 seen.stalled_timeout,
@@ -117,18 +117,18 @@ class Rescuer:
 
     async def _rescue_jobs(self) -> None:
         rescued = await self._manager.rescue_jobs(max_rescues=self._max_rescues)
-        self.tell(rescued, "was left behind by a worker that is gone")
+        self.tell(rescued, "was left behind by a dead worker")
 
     def tell(self, rescued: Iterable[RescuedJob], why: str) -> None:
-        """Log that jobs were taken back, and, as errors, those that have failed of it."""
+        """Log rescued jobs, and log as errors the jobs that failed because of too many rescues."""
         for job in rescued:
             level, action, end = logging.WARNING, "job_rescued", ""
             if job.status is Status.FAILED:
                 level, action = logging.ERROR, "job_given_up"
-                end = f", for it had been taken back {self._max_rescues} times before (max_rescues)"
+                end = f", after {self._max_rescues} earlier rescues (max_rescues)"
             self._logger.log(
                 level,
-                "Job %s[%s] %s: it is %s now%s",
+                "Job %s[%s] %s: its status is now %s%s",
                 job.task_name,
                 job.id,
                 why,

@@ -1,4 +1,4 @@
-"""Run a service, and start it again whenever it fails."""
+"""Run a service and restart it after failures."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Service = Callable[[], Awaitable[None]]
 
 
 async def supervise(name: str, service: Service, logger: logging.Logger, backoff: Backoff) -> None:
-    """Run a service until it is done, starting it again, with growing pauses, whenever it fails.
+    """Run a service until it returns, and restart it after each failure, with growing pauses.
 
     Parameters
     ----------
     backoff:
-        Gives the pauses. The service may reset it where it knows that it has worked.
+        Gives the pauses. The service may reset it after a success.
     """
     loop = asyncio.get_running_loop()
     while True:
@@ -32,9 +32,9 @@ async def supervise(name: str, service: Service, logger: logging.Logger, backoff
             if loop.time() - started > 60:
                 backoff.reset()
             wait = backoff.next_wait()
-            with contextlib.suppress(BaseException):  # a log handler that raises must not end a service
+            with contextlib.suppress(BaseException):  # a failing log handler must not end a service
                 logger.warning(
-                    "The %s failed, and starts again in %.1f s: %s",
+                    "The %s failed and restarts in %.1f s: %s",
                     name,
                     wait,
                     error,

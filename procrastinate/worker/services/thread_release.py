@@ -1,4 +1,4 @@
-"""Releases the jobs of a worker that have not started, from a thread, while the event loop is blocked."""
+"""Release a worker's unstarted jobs from a thread while the event loop is blocked."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from procrastinate.worker.run.slots import Slots
 
 
 class ThreadRelease:
-    """Releases jobs that were prefetched, jobs in slots to which the loop has not come, and jobs of an unread answer.
+    """Release prefetched jobs, unstarted jobs in slots, and jobs of a fetch whose answer the loop has not read.
 
     Parameters
     ----------
     open_fetch:
-        Returns the fetch whose answer the event loop has not read; ``None`` if there is none.
+        Returns the fetch with an unread answer, or ``None``.
     """
 
     def __init__(
@@ -40,9 +40,10 @@ class ThreadRelease:
         self._logger = logger
 
     def release(self) -> int:
-        """Release the jobs of which no line has run, and return their number.
+        """Release the unstarted jobs and return their number.
 
-        The loop may go on at any time. It starts none of these jobs, and fetches none until it has heard of the end.
+        The loop may resume at any time. It starts none of these jobs and fetches none until it learns of the end of the
+        release.
         """
         waiting = self._slots.begin_release_in_thread()
         all_wait, unread = False, 0
@@ -57,11 +58,11 @@ class ThreadRelease:
         return len(waiting) + unread
 
     def _take_over(self, fetch: OpenFetch) -> list[core.FetchedJob]:
-        """Return the jobs of the void fetch. If the server has not executed it yet, there are none, and the loop gives
-        them back later.
+        """Return the jobs of the void fetch, or none if the server has not run the fetch yet.
 
-        No other fetch is under way and none begins, so each running job of this worker that it does not know is one of
-        these. What it knows is read before the list, and in the order in which a job passes on.
+        In the latter case the loop releases the jobs later. No other fetch is open and none begins, so each of this
+        worker's running jobs that it does not know belongs to this fetch. The known ids are read before the list, and
+        in the order in which a job moves through the sets.
         """
         known = self._slots.held_ids
         known |= self._outcome_writer.unrecorded_ids
@@ -75,6 +76,6 @@ class ThreadRelease:
         return jobs if fetch.take_over(ids) else []
 
     def _log_failure(self, error: Exception) -> None:
-        message = "Jobs of an answer that waits for the event loop cannot be listed: %s"
-        with contextlib.suppress(BaseException):  # a log handler that raises must not cut this short
+        message = "Cannot list the jobs of a fetch with an unread answer: %s"
+        with contextlib.suppress(BaseException):  # a failing log handler must not cut this short
             self._logger.warning(message, error, extra={"action": "list_unknown_jobs_error"})

@@ -1,4 +1,4 @@
-"""What an operator can do with jobs: retry, cancel, abort."""
+"""Admin actions on jobs: retry, cancel, abort."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from procrastinate.adapters.django.project_app import app
 from procrastinate.core.enums import Status
 
 LIMIT = 1000
-"""How many jobs one click can change."""
+"""Maximum number of jobs that one click can change."""
 
 FROM_JOB_PAGE = "_from_job_page"
 
@@ -31,7 +31,10 @@ _LONGEST_ID = len(str(_LARGEST_ID))
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JobAction:
-    """A verb, the statuses that it is for, and what it does to one job: whether there was something to do."""
+    """An action, the statuses that it applies to, and its function.
+
+    The function takes a job id and returns True if it changed the job.
+    """
 
     name: str
     done: str
@@ -39,7 +42,7 @@ class JobAction:
     run: Callable[[int], bool]
 
     def applies_to(self, job: ProcrastinateJob) -> bool:
-        """Whether the job has a status that the action is for."""
+        """Return True if the action applies to the job's status."""
         return Status(job.status) in self.statuses
 
 
@@ -60,19 +63,19 @@ def _abort(job_id: int) -> bool:
 
 
 ACTIONS = (
-    JobAction(name="retry", done="sent back to wait", statuses=(Status.FAILED, Status.DOING), run=_retry),
+    JobAction(name="retry", done="returned to the queue", statuses=(Status.FAILED, Status.DOING), run=_retry),
     JobAction(name="cancel", done="cancelled", statuses=(Status.TODO,), run=_cancel),
     JobAction(name="abort", done="cancelled or asked to stop", statuses=(Status.TODO, Status.DOING), run=_abort),
 )
 
 
 def is_job_id(text: str) -> bool:
-    """Return whether the text is a number that a job can have."""
+    """Return True if the text is a valid job id."""
     return text.isdecimal() and len(text) <= _LONGEST_ID and int(text) <= _LARGEST_ID
 
 
 def admin_action(action: JobAction) -> Callable[..., Any]:
-    """The action as the admin's list of jobs takes it."""
+    """Return the action as a function for the admin's list of jobs."""
 
     @admin.action(description=f"{capfirst(action.name)} selected jobs", permissions=["operate"])
     def run(
@@ -100,12 +103,12 @@ def _report(model_admin: Any, request: HttpRequest, action: JobAction, changed: 
     unchanged = min(selected, LIMIT) - changed
     if unchanged:
         text = ngettext(
-            "%(count)d job was left alone: its status is not %(statuses)s.",
-            "%(count)d jobs were left alone: their status is not %(statuses)s.",
+            "%(count)d job was skipped: its status is not %(statuses)s.",
+            "%(count)d jobs were skipped: their status is not %(statuses)s.",
             unchanged,
         )
         statuses = " or ".join(status.value for status in action.statuses)
         model_admin.message_user(request, text % {"count": unchanged, "statuses": statuses}, messages.WARNING)
     if selected > LIMIT:
-        text = f"Only the {LIMIT} oldest of the selected jobs were looked at: repeat for the others."
+        text = f"Only the {LIMIT} oldest selected jobs were processed: repeat the action for the others."
         model_admin.message_user(request, text, messages.WARNING)

@@ -1,4 +1,4 @@
-"""The list of jobs: what its URL asks for, and how many jobs it leaves out."""
+"""The list of jobs: its query, built from the URL, and the limit of that query."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _REFUSALS = (
     LookupError,
     ArithmeticError,
 )
-"""What Django and PostgreSQL raise for a value or an operator that a column does not take."""
+"""Exceptions of Django and PostgreSQL for a value or an operator that a column does not accept."""
 
 _STATUS_PARAMETERS = ("status", "status__exact")
 _BY_ID = {"id", "id__exact", "id__in", "pk", "pk__exact", "pk__in"}
 
 
 class JobChangeList(ChangeList):
-    """A list that does not call its bound the number of jobs, and whose questions fit the indexes."""
+    """List of jobs whose queries use the indexes and whose row limit does not appear as the number of jobs."""
 
     full_result_count: Any
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
-        """Return the jobs that the URL asks for, as far as the list looks through them."""
+        """Return the jobs that match the URL, within the rows that the list searches."""
         jobs = super().get_queryset(request, exclude_parameters)
         if self._status in ENDED:
-            # Every ended job has the time of its end. PostgreSQL uses the index only if the question says so.
+            # Every ended job has an end time. PostgreSQL uses the index only if the query says so.
             jobs = jobs.filter(finished_at__isnull=False)
         if self._asks_for_ids() or self._looks_through_all():
             return jobs
@@ -49,7 +49,7 @@ class JobChangeList(ChangeList):
         return jobs
 
     def get_ordering(self, request: HttpRequest, queryset: Any) -> list[Any]:
-        """Return the order. Jobs of one ended status are in the order of their ends: that of the index."""
+        """Return the order. Jobs of one ended status follow their end time, as the index does."""
         ordering = list(super().get_ordering(request, queryset))
         if self._status not in ENDED:
             return ordering
@@ -57,7 +57,7 @@ class JobChangeList(ChangeList):
 
     @property
     def _status(self) -> str | None:
-        """The one status that is asked for."""
+        """The requested status if there is exactly one, else ``None``."""
         asked = {word for name in _STATUS_PARAMETERS for word in self.filter_params.get(name, ())}
         return asked.pop() if len(asked) == 1 else None
 
@@ -70,7 +70,7 @@ class JobChangeList(ChangeList):
         return self.filter_params.get(ReachFilter.parameter_name) == [ReachFilter.everything]
 
     def get_results(self, request: HttpRequest) -> None:
-        """Read the page. Django shows no count next to the search if it equals the full one."""
+        """Read the page. Django hides the count next to the search if it equals the full count."""
         super().get_results(request)
         if self.paginator.is_bounded:
             self.full_result_count = self.result_count
@@ -78,13 +78,12 @@ class JobChangeList(ChangeList):
 
 @contextlib.contextmanager
 def refused_as_bad_lookups(request: HttpRequest, alias: str) -> Iterator[None]:
-    """Raise ``IncorrectLookupParameters`` for parameters that the database refuses.
+    """Raise ``IncorrectLookupParameters`` for URL parameters that the database refuses.
 
-    A request without parameters asks nothing of its own. What is raised then is a fault of the program or the
-    database, and stays what it is.
+    Without parameters, an error is a fault of the program or the database and passes unchanged.
     """
     try:
-        with transaction.atomic(using=alias):  # a transaction of the request goes on after the refusal
+        with transaction.atomic(using=alias):  # keeps the request's own transaction usable after the refusal
             yield
     except _REFUSALS as error:
         if request.GET.keys() <= {ERROR_FLAG}:

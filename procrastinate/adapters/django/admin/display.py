@@ -1,4 +1,4 @@
-"""How parts of a job are shown."""
+"""Render parts of a job for the admin."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from procrastinate.adapters.django.models import (
 )
 
 _LARGE = "large: open the job"
-_UNREADABLE = "Numbers in it are too long to show."
+_UNREADABLE = "Contains numbers that are too long to show."
 _NEWEST_EVENTS = 200
 _NEWEST_ERRORS = 20
 
 
 def one_line(text: str | None) -> str | None:
-    """Return text of a row as one line that prints, cut if it is long. Django escapes it for HTML."""
+    """Return text of a row as one printable line, cut if it is long. Django escapes it for HTML."""
     return None if text is None else quoted(text, LONGEST_VALUE)
 
 
 def status_badge(job: ProcrastinateJob) -> SafeString:
-    """The status, coloured."""
+    """Return the status as a coloured badge."""
     return format_html('<span class="procrastinate-status procrastinate-{}">{}</span>', job.status, job.status)
 
 
 def short_task_name(job: ProcrastinateJob) -> SafeString:
-    """The end of the task's name; the whole under the pointer."""
+    """Return the end of the task's name, with the full name as a tooltip."""
     name = one_line(job.task_name) or ""
     return format_html('<span title="{}">{}</span>', name, ".".join(name.split(".")[-2:]))
 
 
 def short_arguments(job: Any) -> SafeString:
-    """The beginning of the arguments in one line."""
+    """Return the beginning of the arguments in one line."""
     beginning = job.args_beginning
     if beginning is None:
         return format_html("<em>{}</em>", _LARGE)
@@ -51,19 +51,19 @@ def short_arguments(job: Any) -> SafeString:
 
 
 def pretty_arguments(job: ProcrastinateJob) -> SafeString:
-    """The arguments as JSON, cut in the middle if they are long."""
+    """Return the arguments as indented JSON. Long arguments are cut in the middle."""
     text = ProcrastinateJob.objects.filter(pk=job.pk).values_list(whole_text("args"), flat=True).first()
     return _pretty(text)
 
 
 def time_or_text(job: ProcrastinateJob, field: str) -> Any:
-    """The time, or how PostgreSQL writes a time that Python cannot hold."""
+    """Return the time, or PostgreSQL's text for a time outside Python's range."""
     time = getattr(job, field)
     return getattr(job, f"{field}_text") if time is None else time
 
 
 def _pretty(text: str | None) -> SafeString:
-    """Return JSON text with indents, or as it is if Python cannot read or write it."""
+    """Return indented JSON text, or the unchanged text if Python cannot read or write it."""
     if text is None:
         return format_html("<em>{}</em>", _UNREADABLE)
     with contextlib.suppress(ValueError, RecursionError):  # numbers of more than 4,300 digits, thousands of levels
@@ -72,7 +72,7 @@ def _pretty(text: str | None) -> SafeString:
 
 
 def timeline(job: ProcrastinateJob) -> SafeString:
-    """What happened to the job, newest first, each with the seconds since what happened before."""
+    """Render the events of the job, newest first, each with the seconds since the previous one."""
     newest = list(ProcrastinateEvent.objects.filter(job_id=job.pk).order_by("-id")[:_NEWEST_EVENTS])
     entries = [
         {"event": event, "seconds": _seconds_between(before, event)}
@@ -82,13 +82,13 @@ def timeline(job: ProcrastinateJob) -> SafeString:
 
 
 def result(job: ProcrastinateJob) -> SafeString | None:
-    """What the job returned, as JSON, where that is kept."""
+    """Return the stored return value as JSON, or ``None``."""
     kept = list(ProcrastinateResult.objects.filter(pk=job.pk).values_list(whole_text("value"), flat=True))
     return _pretty(kept[0]) if kept else None
 
 
 def errors(job: ProcrastinateJob) -> SafeString | None:
-    """The exceptions that ended attempts, newest first; the traceback of the newest is open."""
+    """Render the stored exceptions of the attempts, newest first, with the newest traceback open."""
     newest = list(ProcrastinateError.objects.filter(job_id=job.pk).order_by("-id")[:_NEWEST_ERRORS])
     if not newest:
         return None

@@ -1,6 +1,6 @@
-"""What the admin reads of a job in place of its arguments and its times.
+"""Excerpts that the admin reads instead of a job's full arguments and times.
 
-A page lists fifty jobs. Whatever their arguments hold, it must neither fill memory nor fail.
+A page lists fifty jobs. Whatever their arguments contain, the page must not fill memory or fail.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from django.db.models.lookups import Exact, LessThanOrEqual
 from procrastinate.adapters.django.models import ProcrastinateJob
 
 SHORT = 80
-"""Characters of the arguments that a list shows."""
+"""Length of the arguments in a list, in characters."""
 _READ_SIZE = 20_000
-"""Bytes. To show the beginning of a JSON value, PostgreSQL writes out all of it."""
+"""Size limit in bytes. PostgreSQL writes out a whole JSON value to show its beginning."""
 _SMALL = 2_000
-"""Bytes. Not even the longest numbers make a text of more than 25 megabytes of them."""
+"""Size limit in bytes. Even the longest possible numbers make a text of at most 25 megabytes from it."""
 _LONG_NUMBER = "@ > 1e300 || @ < -1e300 || (@ != 0 && @ > -1e-300 && @ < 1e-300)"
-"""jsonb keeps 1e131071 in ten bytes, and writes 131,072 digits: thousands exceed the gigabyte that a text may have."""
+"""jsonb stores 1e131071 in ten bytes and writes 131,072 digits. Thousands of these exceed the gigabyte of a text."""
 
 
 class _StoredSize(Func):
-    """The bytes of a value in its row, or of the compressed value outside: the value itself is not read."""
+    """Stored size in bytes of a value in its row, or of the compressed value outside it. Does not read the value."""
 
     function = "pg_column_size"
     arity = 1
@@ -30,13 +30,13 @@ class _StoredSize(Func):
 
 
 class _SizeInMemory(_StoredSize):
-    """The bytes of a JSON value when it is read."""
+    """Size in bytes of a JSON value in memory."""
 
     template = "pg_column_size(jsonb_build_array(%(expressions)s))"
 
 
 class _HasLongNumber(Func):
-    """Whether a JSON value has a number of more than 300 digits."""
+    """True for a JSON value that contains a number of more than 300 digits."""
 
     arity = 1
     output_field = BooleanField()
@@ -44,9 +44,9 @@ class _HasLongNumber(Func):
 
 
 def with_excerpts(jobs: QuerySet[ProcrastinateJob]) -> QuerySet[ProcrastinateJob]:
-    """Return the jobs with ``args_beginning``, ``scheduled_at_text`` and ``finished_at_text``, and without ``args``.
+    """Return the jobs with ``args_beginning``, ``scheduled_at_text`` and ``finished_at_text``, but without ``args``.
 
-    ``args_beginning`` has up to one character more than :data:`SHORT`. It is ``None`` for large arguments.
+    ``args_beginning`` has at most one character more than :data:`SHORT`. It is ``None`` for large arguments.
     """
     return jobs.defer("args").annotate(
         args_beginning=Case(

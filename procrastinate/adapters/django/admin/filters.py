@@ -1,4 +1,4 @@
-"""Filters that do not read the whole table to know what there is to choose from."""
+"""List filters that find their choices without reading the whole table."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from procrastinate.adapters.django.models import ProcrastinateJob
 from procrastinate.adapters.django.project_app import app
 
 RECENT = 10_000
-"""How many of the last numbers are looked at for choices."""
+"""Number of most recent job ids to search for choices."""
 
 
 class _KnownValuesFilter(admin.SimpleListFilter):
-    """Offers the values that the project's tasks have, and those of recent jobs."""
+    """Filter whose choices are the values of the project's tasks and of recent jobs."""
 
     field: ClassVar[str]
 
     def declared(self) -> Iterable[str]:
-        """The values that the project's tasks have."""
+        """Return the values of the project's tasks."""
         raise NotImplementedError
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """All choices, the chosen one included."""
+        """Return all choices, including the selected one."""
         newest = ProcrastinateJob.objects.order_by("-id").values_list("id", flat=True).first() or 0
         recent = ProcrastinateJob.objects.filter(id__gt=newest - RECENT).values_list(self.field, flat=True).distinct()
         values = {*self.declared(), *recent}
@@ -37,28 +37,28 @@ class _KnownValuesFilter(admin.SimpleListFilter):
         return [(value, quoted(value, LONGEST_VALUE)) for value in sorted(values)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """The jobs with the chosen value."""
+        """Return the jobs with the selected value."""
         chosen = self.value()
         return queryset if chosen is None else queryset.filter(**{self.field: chosen})
 
 
 class QueueFilter(_KnownValuesFilter):
-    """By queue."""
+    """Filter by queue."""
 
     title = "queue"
     parameter_name = field = "queue_name"
 
     def declared(self) -> Iterable[str]:
-        """The queues of the project's tasks."""
+        """Return the queues of the project's tasks."""
         return {task.queue for task in app.tasks.values()}
 
 
 class TaskFilter(_KnownValuesFilter):
-    """By task."""
+    """Filter by task."""
 
     title = "task"
     parameter_name = field = "task_name"
 
     def declared(self) -> Iterable[str]:
-        """The names of the project's tasks."""
+        """Return the names of the project's tasks."""
         return {task.name for task in app.tasks.values()}

@@ -1,4 +1,4 @@
-"""The list of jobs, and the page of one job."""
+"""Admin pages: the list of jobs and the page of one job."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ else:
 
 FIELDSETS = (
     (None, ("id", "whole_task_name", "pretty_arguments", "status_badge", "result", "errors", "timeline")),
-    ("Where it waits", ("queue", "priority", "schedule", "lock_name", "queueing_lock_name")),
-    ("How it ran", ("attempts", "worker_id", "abort_requested", "rescues", "end")),
+    ("Waiting", ("queue", "priority", "schedule", "lock_name", "queueing_lock_name")),
+    ("Run", ("attempts", "worker_id", "abort_requested", "rescues", "end")),
 )
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 @admin.register(ProcrastinateJob)
 class ProcrastinateJobAdmin(_ModelAdmin):
-    """Jobs to look at, and to retry, cancel or abort.
+    """Admin of jobs: view, retry, cancel and abort them.
 
-    To look takes the permission to view jobs; to act, the one to change them.
+    Viewing requires Django's view permission on jobs, and the actions require the change permission.
     """
 
     list_display = ("id", "task", "status_badge", "queue", "arguments", "schedule", "attempts")
     list_filter = ("status", QueueFilter, TaskFilter, "scheduled_at", ReachFilter)
     search_fields = ("task_name__contains", "queue_name__contains", "lock__contains", "queueing_lock__contains")
-    search_help_text = "Number of the job, or part of the name of its task, queue, lock or queueing lock"
+    search_help_text = "Job id, or part of the name of the task, queue, lock or queueing lock"
     actions = tuple(admin_action(action) for action in ACTIONS)
     fieldsets = tuple((name, {"fields": fields}) for name, fields in FIELDSETS)
     readonly_fields = tuple(field for _, fields in FIELDSETS for field in fields)
-    # What follows keeps the list fast, however long the table is: its order is an index's, and nothing is counted.
+    # These settings keep the list fast, however long the table is: the order is an index's, and Django counts nothing.
     ordering = ("-id",)
     sortable_by = ("id",)
     paginator = BoundedPaginator
@@ -59,102 +59,102 @@ class ProcrastinateJobAdmin(_ModelAdmin):
 
     @admin.display(description="task")
     def task(self, job: ProcrastinateJob) -> str:
-        """The end of the task's name."""
+        """Return the end of the task's name."""
         return display.short_task_name(job)
 
     @admin.display(description="task")
     def whole_task_name(self, job: ProcrastinateJob) -> str | None:
-        """The task's name."""
+        """Return the task's name."""
         return display.one_line(job.task_name)
 
     @admin.display(description="queue")
     def queue(self, job: ProcrastinateJob) -> str | None:
-        """The queue in which the job waits."""
+        """Return the queue of the job."""
         return display.one_line(job.queue_name)
 
     @admin.display(description="lock", empty_value="-")
     def lock_name(self, job: ProcrastinateJob) -> str | None:
-        """The lock under which the job runs."""
+        """Return the job's lock."""
         return display.one_line(job.lock)
 
     @admin.display(description="queueing lock", empty_value="-")
     def queueing_lock_name(self, job: ProcrastinateJob) -> str | None:
-        """The lock under which the job waits."""
+        """Return the job's queueing lock."""
         return display.one_line(job.queueing_lock)
 
     @admin.display(description="status")
     def status_badge(self, job: ProcrastinateJob) -> str:
-        """The status, coloured."""
+        """Return the status as a coloured badge."""
         return display.status_badge(job)
 
     @admin.display(description="arguments", empty_value="")
     def arguments(self, job: ProcrastinateJob) -> str:
-        """The arguments in one line."""
+        """Return the arguments in one line."""
         return display.short_arguments(job)
 
     @admin.display(description="arguments")
     def pretty_arguments(self, job: ProcrastinateJob) -> str:
-        """The arguments in full."""
+        """Return the full arguments."""
         return display.pretty_arguments(job)
 
     @admin.display(description="returned", empty_value="")
     def result(self, job: ProcrastinateJob) -> str | None:
-        """What the job returned, where its task keeps that."""
+        """Return the return value, if the task stores it."""
         return display.result(job)
 
     @admin.display(description="errors", empty_value="")
     def errors(self, job: ProcrastinateJob) -> str | None:
-        """What went wrong, attempt by attempt."""
+        """Return the errors of the job's attempts."""
         return display.errors(job)
 
     @admin.display(description="history")
     def timeline(self, job: ProcrastinateJob) -> str:
-        """What happened to the job."""
+        """Return the job's events."""
         return display.timeline(job)
 
     @admin.display(description="worker")
     def worker_id(self, job: ProcrastinateJob) -> int | None:
-        """The worker that runs, or ran, the job: it may be gone."""
+        """Return the id of the worker that runs or ran the job. The worker may be gone."""
         return job.worker_id
 
     @admin.display(description="scheduled at", empty_value="-")
     def schedule(self, job: ProcrastinateJob) -> Any:
-        """When the job falls due, as PostgreSQL writes it if Python cannot hold the time."""
+        """Return the scheduled time, as PostgreSQL's text if it is outside Python's range."""
         return display.time_or_text(job, "scheduled_at")
 
     @admin.display(description="finished at", empty_value="-")
     def end(self, job: ProcrastinateJob) -> Any:
-        """When the job ended, as PostgreSQL writes it if Python cannot hold the time."""
+        """Return the end time, as PostgreSQL's text if it is outside Python's range."""
         return display.time_or_text(job, "finished_at")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProcrastinateJob]:
-        """Return the jobs with the beginning of their arguments, and without the arguments."""
+        """Return the jobs with the beginning of their arguments instead of the arguments."""
         return with_excerpts(super().get_queryset(request))
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[JobChangeList]:
-        """Return the list that says how many jobs it leaves out."""
+        """Return the list class with the limited search."""
         return JobChangeList
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Return the list, read. Django leads away from a URL that asks what the database refuses."""
+        """Return the evaluated list. Django redirects if the database refuses the URL's parameters."""
         with refused_as_bad_lookups(request, self.get_queryset(request).db):
             change_list = super().get_changelist_instance(request)
-            len(change_list.result_list)  # the page is read here, so that no later part of it can be refused
+            len(change_list.result_list)  # evaluates the page here, so that nothing later can be refused
             return change_list
 
     def response_action(
         self, request: HttpRequest, queryset: QuerySet[ProcrastinateJob], *args: Any, **options: Any
     ) -> Any:
-        """Run an action on the selected jobs, on none if a number among them is no job's."""
+        """Run an action on the selected jobs, or on none if one of the ids is invalid."""
         if all(map(is_job_id, request.POST.getlist(ACTION_CHECKBOX_NAME))):
             return super().response_action(request, queryset, *args, **options)
-        self.message_user(request, "A selected job has no valid number: no job was changed.", messages.WARNING)
+        self.message_user(request, "A selected job has no valid id: no job was changed.", messages.WARNING)
         return None
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[ProcrastinateJob], search_term: str
     ) -> tuple[QuerySet[ProcrastinateJob], bool]:
-        """The job of that number where there is one; otherwise whatever has the words in its names and locks."""
+        """Return the job with that id if there is one, otherwise the jobs whose names or locks contain the words."""
         if is_job_id(search_term):
             numbered = queryset.filter(pk=search_term)
             if numbered.exists():
@@ -162,25 +162,25 @@ class ProcrastinateJobAdmin(_ModelAdmin):
         return super().get_search_results(request, queryset, search_term)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Jobs are deferred by the project."""
+        """Return False: the project defers jobs."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Jobs are changed by actions."""
+        """Return False: actions change jobs."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Jobs are deleted by workers."""
+        """Return False: workers delete jobs."""
         return False
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may retry, cancel and abort."""
+        """Return True if the user may retry, cancel and abort jobs."""
         return super().has_change_permission(request)
 
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        """The page of one job, with the actions that its status allows."""
+        """Return the page of one job, with the actions that its status allows."""
         if request.method not in _SAFE_METHODS:
             raise PermissionDenied
         job = self.get_object(request, object_id) if object_id is not None else None
@@ -193,5 +193,5 @@ class ProcrastinateJobAdmin(_ModelAdmin):
         return super().changeform_view(request, object_id, form_url, context)
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
-        """There is none."""
+        """Raise ``PermissionDenied``: workers delete jobs."""
         raise PermissionDenied

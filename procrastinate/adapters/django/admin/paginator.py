@@ -1,4 +1,4 @@
-"""Pages of a table that may have millions of rows."""
+"""Pagination of a table that may have millions of rows."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ LIMIT = 10_000
 
 
 class BoundedPaginator(_Paginator):
-    """Counts up to :data:`LIMIT` rows, and shows no more: a full count reads the whole table for every page."""
+    """Paginator that counts and shows at most :data:`LIMIT` rows: a full count reads the whole table for every page."""
 
     limit = LIMIT
 
     @functools.cached_property
     def count(self) -> int:
-        """How many rows there are to page through."""
+        """The number of rows on all pages."""
         return min(self._bounded_count, self.limit)
 
     @property
     def is_bounded(self) -> bool:
-        """Whether there are more rows than are shown."""
+        """True if there are more rows than the pages show."""
         return self._bounded_count > self.limit
 
     @functools.cached_property
     def _bounded_count(self) -> int:
-        # In the order of the list, which is that of an index: in none, PostgreSQL would look for the first rows in the
-        # order in which the table is stored.
+        # Keep the order of the list, which is an index's. Without an order, PostgreSQL would search for the first rows
+        # in the physical order of the table.
         rows: Any = self.object_list
         return int(rows[: self.limit + 1].count())

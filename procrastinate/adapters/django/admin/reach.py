@@ -1,8 +1,8 @@
-"""How many jobs a question of the list looks through that no index answers.
+"""Limit the rows that the list searches without an index.
 
-Names of tasks and queues, words and locks are in no index of ended jobs: each would cost every job. Such a question
-looks through the newest jobs, or through the newest that ended in the status that is asked for, or through the waiting
-ones that run first. So a page is there at once, however long the table is, and the filter says what it has looked at.
+No index of ended jobs contains task names, queue names, locks or words, so a search would read every job. Such a search
+covers the newest jobs, the newest ended jobs of the selected status, or the first waiting jobs to run. The page
+therefore loads fast, however long the table is, and the filter shows the range.
 """
 
 from __future__ import annotations
@@ -21,45 +21,45 @@ from procrastinate.core.listing import first_waiting_sql
 
 NEWEST = 100_000
 FIRST_WAITING = 10_000
-"""Of each state: ready, upcoming, and parked behind a lock."""
+"""Per state: ready, upcoming, and parked behind a lock."""
 
 ENDED = {status.value for status in (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.ABORTED)}
 
 
 class ReachFilter(admin.SimpleListFilter):
-    """Lets the user look through all jobs."""
+    """Filter that lets the user search all jobs."""
 
-    title = "looked through"
+    title = "search range"
     parameter_name = "reach"
     everything = "all"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the choice beside the default."""
-        return [(self.everything, "all jobs, which may take long")]
+        """Return the only choice apart from the default."""
+        return [(self.everything, "all jobs (may be slow)")]
 
     def choices(self, changelist: Any) -> Iterator[Any]:
-        """Return the choices, with what the default looks through in place of "All"."""
+        """Return the choices, with the default range in place of "All"."""
         default, *rest = super().choices(changelist)
-        yield {**default, "display": f"the newest {NEWEST:,}, or the first of those that wait"}
+        yield {**default, "display": f"the newest {NEWEST:,}, or the first waiting jobs"}
         yield from rest
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Return the jobs as they are: the list knows what else is asked."""
+        """Return the jobs unchanged: the list applies the range, because it knows the other filters."""
         return queryset
 
 
 def within_reach(jobs: QuerySet[ProcrastinateJob], status: str | None) -> QuerySet[ProcrastinateJob]:
-    """Return those of the jobs that a question of the list looks through.
+    """Return the jobs that a search of the list covers.
 
     Parameters
     ----------
     status:
-        The one status that is asked for.
+        The selected status, or ``None``.
     """
     if status == Status.TODO.value:
         return _first_waiting(jobs)
     if status == Status.DOING.value:
-        return jobs  # no more than the workers run
+        return jobs  # no more jobs than the workers run
     everything = ProcrastinateJob.objects.using(jobs.db)
     if status in ENDED:
         ended = everything.filter(status=status, finished_at__isnull=False)
@@ -70,9 +70,10 @@ def within_reach(jobs: QuerySet[ProcrastinateJob], status: str | None) -> QueryS
 def _newest(
     jobs: QuerySet[ProcrastinateJob], looked_through: QuerySet[ProcrastinateJob], column: str
 ) -> QuerySet[ProcrastinateJob]:
-    """Return the jobs from the oldest on of the newest, if there are so many. It is read first, along an index.
+    """Return the jobs not older than the oldest of the newest :data:`NEWEST`. Return all if there are fewer.
 
-    Its time is read by its number: in one query, Django would order by the expression that reads any time.
+    The first query reads the oldest id along an index, and the second one reads its time. In one query, Django would
+    order by the expression that reads any time.
     """
     newest = looked_through.order_by(f"-{column}").values_list("pk", flat=True)
     oldest = next(iter(newest[NEWEST - 1 : NEWEST]), None)
@@ -81,6 +82,6 @@ def _newest(
 
 
 def _first_waiting(jobs: QuerySet[ProcrastinateJob]) -> QuerySet[ProcrastinateJob]:
-    """Return those that are among the first waiting jobs. PostgreSQL finds these first, and then each by its id."""
+    """Return the jobs that are among the first waiting ones. PostgreSQL finds these first, then each row by its id."""
     is_first = f"procrastinate_jobs.id = ANY (ARRAY({first_waiting_sql(FIRST_WAITING)}))"
     return jobs.filter(RawSQL(is_first, [], output_field=BooleanField()))
