@@ -64,7 +64,7 @@ def _has_fixtures(name: str, reached: set[str]) -> bool:
 
 
 def _path_without(folder: pathlib.Path) -> str:
-    """A path with links to all programs of this machine but those that are to be lacking."""
+    """Fill a folder with links to all programs of this machine except those to hide, and return it as a PATH."""
     for place in os.environ.get("PATH", os.defpath).split(os.pathsep):
         for program in sorted(pathlib.Path(place).glob("*")):
             link = folder / program.name

@@ -115,7 +115,7 @@ class Databases:
         return self._create(self._template)
 
     def drop(self, url: str) -> None:
-        """Drop a database, whoever is still connected to it."""
+        """Drop a database, and close any open connections to it."""
         self._execute(f'DROP DATABASE "{sa.make_url(url).database}" WITH (FORCE)')
 
     def new_name(self) -> str:

@@ -1,4 +1,4 @@
-"""What holds of the tables whenever nothing is under way, whoever did what before."""
+"""Invariants of the tables that hold whenever no operation is running."""
 
 from __future__ import annotations
 
@@ -107,8 +107,8 @@ def come_to_rest(run: Run) -> None:
 
 
 def check_rest(run: Run) -> None:
-    """Nothing waits without a reason: for its time, or behind the holder of its lock."""
-    assert run(_count_forgotten) == (0, 0), "jobs are parked behind nobody, or due and not looked at"
+    """Check that each waiting job has a reason: its time has not come, or another job holds its lock."""
+    assert run(_count_forgotten) == (0, 0), "jobs are parked behind a free lock, or due and not looked at"
 
 
 def _count_forgotten(connection: sa.Connection) -> tuple[int, int]:
@@ -127,7 +127,7 @@ def drain(run: Run, *, released: Mapping[int, int] = _NONE, max_runs: int = 200)
     run(_forget_workers)
     while run(core.rescue_jobs, max_rescues=1_000):
         pass
-    run(_make_due)  # now: a job that ran may have been given a time meanwhile
+    run(_make_due)  # again: a job that ran may have been rescheduled
     worker_id = run(core.register_worker)
     ran: list[int] = []
     for _ in range(max_runs):

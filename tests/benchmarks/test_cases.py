@@ -54,7 +54,7 @@ def test_a_drain_runs_its_contenders_in_turn_and_measures_each(bench: Bench) -> 
         assert rate.median > 0
 
 
-def test_writers_beside_a_worker_are_measured_over_their_own_time_and_until_all_has_run(bench: Bench) -> None:
+def test_writers_are_measured_until_they_finish_and_until_a_worker_has_run_all_their_jobs(bench: Bench) -> None:
     case = Case("tiny", "Tiny", (Contender("ours", WritersAndWorker(OURS)),))
     result = run_case(bench, case, rounds=1, say=lambda text: None)
     assert result.failures == {}

@@ -40,7 +40,7 @@ async def test_cancelling_it_stops_the_worker(app: App, caplog: pytest.LogCaptur
     assert "stopping_worker" in {getattr(record, "action", "") for record in caplog.records}
 
 
-async def test_another_command_runs_beside_the_loop(app: App, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_another_command_runs_in_a_running_event_loop(app: App, capsys: pytest.CaptureFixture[str]) -> None:
     await cli.cli(["--app=tests.cli.shop.app", "defer", "add", '{"a": 1}'])
     assert "Deferred job" in capsys.readouterr().out
 

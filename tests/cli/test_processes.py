@@ -42,7 +42,7 @@ class Supervised:
         self.supervisor: subprocess.Popen[str] | None = None
 
     def start(self, *arguments: str, started: int = 2, **environment: str) -> None:
-        """Start it, and wait for so many of its workers. One that was started before has ended."""
+        """Start the supervisor, and wait until `started` of its workers run. An earlier supervisor must have ended."""
         if self.supervisor is not None:
             self.supervisor.communicate(timeout=DEADLINE)
         with self._log.open("w") as log:
@@ -83,7 +83,7 @@ class Supervised:
         return [tuple(row) for row in result] if result.returns_rows else []
 
     def defer(self, task: str, count: int = 1, **arguments: object) -> None:
-        """Defer so many jobs of a task of the shop."""
+        """Defer `count` jobs of one of the shop's tasks."""
         statement = sa.text(
             "INSERT INTO procrastinate_jobs (task_name, queue_name, args)"
             " SELECT :task, 'default', CAST(:args AS jsonb) FROM generate_series(1, :count)"
@@ -238,7 +238,7 @@ def test_an_interrupt_raises_in_a_process_that_a_job_forks(database_url: str, co
 
 
 def test_a_process_that_is_killed_is_replaced_and_its_job_rescued(supervised: Supervised, place: pathlib.Path) -> None:
-    """The log says by what it was ended."""
+    """The log names the signal that ended the process."""
     supervised.start("--processes=2", APP="tests.cli.shop.quick_app")
     supervised.defer("stay", place=str(place))
     (killed,) = until(lambda: _pids(place))
@@ -254,7 +254,7 @@ def test_a_process_that_is_killed_is_replaced_and_its_job_rescued(supervised: Su
 
 
 def test_workers_whose_supervisor_is_killed_drain_and_end(supervised: Supervised, place: pathlib.Path) -> None:
-    """Nobody has to tell them."""
+    """The workers notice the death of their supervisor without a signal."""
     supervised.start("--processes=2")
     supervised.defer("stay", 2, place=str(place))
     until(lambda: len(_pids(place)) == 2)
@@ -268,7 +268,7 @@ def test_workers_whose_supervisor_is_killed_drain_and_end(supervised: Supervised
 
 
 def test_a_process_that_has_run_its_jobs_is_replaced(supervised: Supervised) -> None:
-    """At once, and as no error."""
+    """The replacement starts at once, and nothing is logged as an error."""
     supervised.start("--processes=2", "--max-jobs=1")
     before = set(supervised.workers())
     supervised.defer("add", 2)
@@ -281,7 +281,7 @@ def test_a_process_that_has_run_its_jobs_is_replaced(supervised: Supervised) -> 
 
 
 def test_one_shot_ends_when_nothing_is_left(supervised: Supervised) -> None:
-    """And nothing is replaced."""
+    """Ended processes are not replaced."""
     supervised.defer("add", 20)
     supervised.start("--one-shot", WORKER_PROCESSES="2")
     assert supervised.ended() == 0, supervised.logged

@@ -152,7 +152,7 @@ def test_the_shell_as_a_command(database_url: str) -> None:
 
 
 def test_shell_errors_are_this_projects() -> None:
-    """Whoever runs a command catches them as such."""
+    """A caller can catch them as `ProcrastinateException`."""
     assert issubclass(ShellError, procrastinate.exceptions.ProcrastinateException)
 
 

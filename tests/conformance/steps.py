@@ -94,12 +94,12 @@ def column(run: Run, job_id: int, name: str) -> Any:
 
 
 def write_columns(connection: sa.Connection, job_id: int, values: dict[str, Any]) -> None:
-    """An operation that writes into a row, as somebody would with plain SQL."""
+    """Update columns of a job, like a user with plain SQL."""
     connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(values))
 
 
 def change(run: Run, job_id: int, **values: Any) -> None:
-    """Write into the row of a job, as somebody would with plain SQL."""
+    """Update columns of a job, like a user with plain SQL."""
     run(write_columns, job_id, values)
 
 

@@ -65,7 +65,7 @@ def test_only_the_asked_queues_are_fetched_from(run: Run) -> None:
     worker_id = worker(run)
     ids = {name: defer(run, queue_name=name) for name in ("a", "b", "c", "d")}
     assert fetch_ids(run, worker_id, queues=["b"]) == [ids["b"]]
-    assert fetch_ids(run, worker_id, queues=["c", "a", "nobody's"]) == [ids["a"], ids["c"]]
+    assert fetch_ids(run, worker_id, queues=["c", "a", "other"]) == [ids["a"], ids["c"]]
     assert fetch_ids(run, worker_id) == [ids["d"]]
 
 
@@ -139,7 +139,7 @@ def test_a_full_promotion_asks_to_be_called_again(run: Run) -> None:
 
 
 def test_the_order_of_a_lock_holds_while_a_backlog_is_looked_at_in_steps(run: Run) -> None:
-    """The one that was parked goes before those that nobody has looked at yet."""
+    """A parked job starts before jobs that no promotion has looked at yet."""
     ids = [defer(run, lock="a") for _ in range(5)]
     urgent = defer(run, lock="a", priority=1)
     worker_id = worker(run)

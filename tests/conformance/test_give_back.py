@@ -66,7 +66,7 @@ def test_the_history_of_a_released_job_says_that_it_was_taken_and_waits_again(ru
 
 
 def test_a_scheduled_job_with_a_lock_is_ready_at_once(run: Run) -> None:
-    """It was due, and had its lock: nobody has to look at it again."""
+    """The job was due and held its lock, so it needs no second promotion."""
     job_id = defer(run, lock="l", scheduled_at=PAST)
     job = fetch_one(run, worker(run))
     release(run, job)
@@ -84,7 +84,7 @@ def test_the_jobs_of_its_lock_keep_their_order(run: Run) -> None:
     assert fetch_ids(run, worker_id) == [second]
 
 
-def test_one_that_outranks_it_meanwhile_comes_first(run: Run) -> None:
+def test_a_new_job_with_higher_priority_starts_before_the_released_one(run: Run) -> None:
     defer(run, lock="l")
     job = fetch_one(run, worker(run))
     urgent = defer(run, lock="l", priority=1)

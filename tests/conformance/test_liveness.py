@@ -1,4 +1,4 @@
-"""Workers say how they are to be judged, and the others go by that."""
+"""Each worker stores its heartbeat interval and stall timeout, and other workers judge it by these."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.conformance.steps import defer, fetch_one, list_workers, silence, wor
 
 PATIENT = WorkerTerms(heartbeat_interval=60, stalled_timeout=300)
 HASTY = {"heartbeat_interval": 1.0, "stalled_timeout": 5.0}
-"""What a worker goes by that judges workers which do not say theirs."""
+"""The judging worker's own terms, for workers that store none."""
 
 
 def look(run: Run, judge: int) -> list[LateWorker]:
-    """What a hasty worker sees."""
+    """Return the late workers that a worker with hasty terms sees."""
     return run(core.list_late_workers, worker_id=judge, **HASTY)
 
 

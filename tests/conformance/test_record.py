@@ -241,7 +241,7 @@ def test_a_job_is_retried_by_hand_without_a_taken_queueing_lock(run: Run) -> Non
     assert stored(run, job.id).queueing_lock is None
 
 
-def test_a_retried_locked_job_is_decided_on_anew(run: Run) -> None:
+def test_a_retried_job_whose_lock_is_held_is_parked_again(run: Run) -> None:
     worker_id = worker(run)
     first, second = defer(run, lock="l"), defer(run, lock="l")
     finish(run, fetch_one(run, worker_id), status=Status.FAILED)

@@ -201,7 +201,7 @@ def test_a_job_of_the_callers_own_transaction_is_known_as_such(run: Run) -> None
         raise Rollback
 
 
-def test_whoever_waits_is_told_of_every_job_of_a_large_batch(run: Run) -> None:
+def test_a_large_batch_announces_every_finished_job(run: Run) -> None:
     worker_id = worker(run)
     run(core.defer_jobs, [core.NewJob(queue_name="q", task_name="t", args="{}")] * 700)
     outcomes = [

@@ -1,4 +1,4 @@
-"""Workers: who is there, who is gone, and what becomes of the jobs of those who are gone."""
+"""Workers: registration, heartbeats, pruning, and the rescue of jobs whose worker is gone."""
 
 from __future__ import annotations
 

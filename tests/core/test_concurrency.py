@@ -313,7 +313,7 @@ def test_a_users_transaction_on_the_next_parked_job_does_not_keep_the_holder_fro
 
 
 def test_a_job_is_passed_over_in_favour_of_the_one_behind_it(engine: sa.Engine, run: SyncRun) -> None:
-    """A user's transaction on the next job of a lock keeps nobody else waiting."""
+    """A user's transaction that locks the next job of a lock does not delay the jobs behind it."""
     worker_id = worker(run)
     defer(run, lock="l")
     holder = fetch_one(run, worker_id)
@@ -330,7 +330,7 @@ def test_a_job_is_passed_over_in_favour_of_the_one_behind_it(engine: sa.Engine, 
 def test_a_repeatable_read_transaction_that_cannot_see_the_parked_job_leaves_it_to_the_sweep(
     engine: sa.Engine, run: SyncRun
 ) -> None:
-    """Its trigger looks with the snapshot of the transaction."""
+    """The trigger reads with the snapshot of the transaction."""
     holder = defer(run, lock="l")
     settle(run)
     with open_transaction(engine, "REPEATABLE READ") as user:
@@ -554,7 +554,7 @@ def test_two_rescuers_take_different_jobs(engine: sa.Engine, run: SyncRun) -> No
 
 @pytest.fixture
 def slow_run(database_url: str) -> SyncRun:
-    """Runs rescues that stand still in the middle, with their snapshot taken, while somebody has advisory lock 1."""
+    """Run rescues that take their snapshot, then block while another session holds advisory lock 1."""
     slow = sa.create_engine(database_url, poolclass=sa.NullPool)
 
     @sa.event.listens_for(slow, "before_cursor_execute", retval=True)
@@ -569,7 +569,7 @@ def slow_run(database_url: str) -> SyncRun:
 def test_a_slow_rescuer_leaves_alone_what_a_live_worker_has_fetched_since(
     engine: sa.Engine, run: SyncRun, slow_run: SyncRun, threads: ThreadPoolExecutor
 ) -> None:
-    """It has seen the job with the dead worker, and finds it with another one, for which it did not look."""
+    """Its snapshot shows the job with the dead worker, but the current row belongs to a live one."""
     dead, alive = worker(run), worker(run)
     defer(run)
     job_id = fetch_one(run, dead).id

@@ -69,8 +69,10 @@ def test_a_worker_that_says_odd_terms_is_dead_when_it_is_silent(connection: sa.C
     assert core.prune_stalled_workers(connection, seconds_since_heartbeat=60) == [odd]
 
 
-def test_a_row_that_somebody_has_locked_does_not_keep_the_others(connection: sa.Connection, engine: sa.Engine) -> None:
-    """A session that looks at a worker with a lock must not keep all jobs from being rescued."""
+def test_a_locked_worker_row_does_not_block_the_removal_of_other_dead_workers(
+    connection: sa.Connection, engine: sa.Engine
+) -> None:
+    """A session that locks one worker's row must not block the rescue of other workers' jobs."""
     judge, locked, dead = (core.register_worker(connection, TERMS) for _ in range(3))
     connection.exec_driver_sql("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'")
     late = core.list_late_workers(connection, worker_id=judge, heartbeat_interval=10, stalled_timeout=30)

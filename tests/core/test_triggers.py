@@ -17,7 +17,7 @@ from tests.database import libpq_url, new_job
 
 
 def sql(connection: sa.Connection, statement: str) -> None:
-    """What somebody types into psql."""
+    """Run a statement, like a user in psql."""
     connection.exec_driver_sql(statement)
 
 

@@ -64,9 +64,9 @@ def close_connections() -> None:
 
 
 def manage(
-    *arguments: str, url: str = "postgresql://nobody@/none?host=/nowhere", settings: str = SETTINGS, **environment: str
+    *arguments: str, url: str = "postgresql://user@/none?host=/nowhere", settings: str = SETTINGS, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``manage.py`` in a process of its own."""
+    """Run ``manage.py`` in its own process."""
     return subprocess.run(
         [sys.executable, "-W", "error::DeprecationWarning:procrastinate", "-m", "django", *arguments],
         env={

@@ -91,7 +91,7 @@ def test_filters(admin: Client) -> None:
 
 
 def test_filters_offer_what_is_declared_and_what_is_in_the_table(admin: Client) -> None:
-    """Though nobody has deferred to a declared queue yet, and nobody has declared a deferred one."""
+    """A declared queue may have no jobs yet, and a queue in the table may not be declared."""
     ship.configure(queue="elsewhere").defer(order_id=1)
     content = admin.get(JOBS).content.decode()
     assert {"async", "default", "elsewhere"} <= set(re.findall(r"\?queue_name=(\w+)", content))
@@ -151,7 +151,7 @@ def test_every_text_of_a_job_is_escaped(admin: Client) -> None:
 
 
 def test_arguments_that_are_no_object(admin: Client) -> None:
-    """Written by somebody's SQL: the list is shown all the same."""
+    """The list also shows a job whose arguments a user's SQL set to a JSON array."""
     job_id = ship.defer(order_id=1)
     with connection.cursor() as cursor:
         cursor.execute("UPDATE procrastinate_jobs SET args = '[1, 2]'")

@@ -285,7 +285,7 @@ print("shop.ship_async" in app.tasks, app.import_paths)
 
 
 def test_an_error_in_a_tasks_module_is_not_hidden() -> None:
-    """It is the project's, and shows at start."""
+    """`django.setup()` raises the project's own error."""
     printed = _run(
         """
 try:
@@ -299,7 +299,7 @@ except RuntimeError as error:
 
 
 def test_wrong_settings_leave_the_app_unbound() -> None:
-    """The system check has its say, and so has whoever tries to use the app without it."""
+    """The system check reports them, and so does any use of the app."""
     printed = _run(
         """
 django.setup()
@@ -321,7 +321,7 @@ except Exception as error:
 
 
 def test_a_database_that_is_not_postgresql_is_a_check_error() -> None:
-    """Nothing else fails because of it."""
+    """Nothing else fails."""
     printed = _run(
         """
 django.setup()
@@ -334,5 +334,5 @@ print([message.id for message in checks.run_checks()])
 
 
 def test_not_ready_is_an_error_of_procrastinate() -> None:
-    """Like all its errors."""
+    """`DjangoNotReady` is a `ProcrastinateException`, like all errors of the project."""
     assert issubclass(DjangoNotReady, procrastinate.exceptions.ProcrastinateException)

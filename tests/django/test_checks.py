@@ -102,7 +102,7 @@ def test_an_option_of_the_worker_is_named(options: dict[str, Any], message: str,
 
 @pytest.mark.parametrize("value", ["host=db password=hunter2 sslmode", ["host=db password=hunter2"]])
 def test_a_password_is_in_no_message(value: Any) -> None:
-    """Checks are printed, and logged by those who deploy."""
+    """Deployments print and log the messages of checks."""
     with override_settings(PROCRASTINATE_LISTEN_CONNECT_ARGS=value):
         (message,) = run_checks(tags=["procrastinate"])
     assert "hunter2" not in f"{message.msg} {message.hint}"

@@ -116,8 +116,8 @@ def test_healthchecks_of_a_schema_that_a_newer_release_has_migrated(project_url:
 
 
 def test_healthchecks_of_a_database_that_is_away() -> None:
-    """Says so."""
-    done = manage("procrastinate", "healthchecks", url="postgresql://nobody@/none?host=/nowhere")
+    """The command reports that the database cannot be reached."""
+    done = manage("procrastinate", "healthchecks", url="postgresql://user@/none?host=/nowhere")
     assert done.returncode == 1
     assert done.stderr.startswith("CommandError: The database cannot be reached")
 

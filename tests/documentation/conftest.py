@@ -1,4 +1,4 @@
-"""Somebody who follows a page, in an empty folder."""
+"""The fixtures for a reader who follows a page in an empty folder."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ INSTEAD = [
     Instead(r"pip wheel ", "it would take a network", check_wheel),
     Instead(r"make ", "of a checkout; what it starts has tests of its own, this one among them", check_target),
     Instead(r"export PGHOST=localhost ", "the server of the tests is elsewhere", use_server_of_tests),
-    Instead(r"docker ", "no Docker daemon is to be had in the tests", check_options),
+    Instead(r"docker ", "the tests have no Docker daemon", check_options),
     Instead(r"kubectl ", "it needs a cluster", check_options),
     Instead(r"sudo systemctl ", "it needs a systemd that runs, and root", check_units),
     Instead(r"sudo apt install ", "it would change the machine", _nothing),

@@ -43,7 +43,7 @@ def is_for_a_reader(block: Block) -> bool:
 
 @dataclasses.dataclass
 class Reader:
-    """Somebody who follows the pages.
+    """A reader who follows the pages.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class Reader:
     # A page
 
     def follow(self, page: str) -> None:
-        """Read every block of a page, and do what is to be done at its end."""
+        """Read every block of a page, then run the steps that belong at its end."""
         if _CURL.search((ROOT / page).read_text()) and find_program("curl") is None:
             missing("curl is not installed (Debian: apt install curl)", _REQUIRED)
         for block in blocks_of(page):
@@ -106,7 +106,7 @@ class Reader:
             self._run_python()
         check_manifests(self)
         unused = [path for path, place in self.files.items() if not self._is_used(path, place)]
-        assert not unused, f"Nobody has imported, run or checked {unused}"
+        assert not unused, f"No block has imported, run or checked {unused}"
 
     def close(self) -> None:
         """Leave nothing running, whatever has happened, and no databases."""

@@ -1,4 +1,4 @@
-"""A terminal in a folder: commands one after the other, and servers that go on beside them."""
+"""A terminal in a folder: runs commands one after the other, and servers in the background."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _INTERPRETER = pathlib.Path(sys.executable).parent
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -61,7 +61,7 @@ class Server:
     log: pathlib.Path
 
     def wait_for_port(self, port: int) -> None:
-        """Until somebody listens there."""
+        """Wait until a server listens on the port."""
         self._wait(lambda: is_open(port), f"does not listen on {port}")
 
     def wait_for_output(self, expected: tuple[str, ...]) -> None:
@@ -181,6 +181,6 @@ def _stop(server: Server) -> None:
 
 
 def is_open(port: int) -> bool:
-    """Whether somebody listens there."""
+    """Return whether a server listens on the port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -39,7 +39,7 @@ class Programs:
 
     @contextlib.contextmanager
     def serve(self, module: str, *arguments: str) -> Iterator[str]:
-        """Run a web server meanwhile; the address is the one that it prints."""
+        """Run a web server inside the ``with`` block, and yield the address that it prints."""
         server = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             cwd=ROOT,

@@ -26,7 +26,7 @@ tenth call, and declines every hundredth card."""
 
 @pytest.mark.timeout(240)
 def test_the_demo_counts_what_became_of_its_jobs_and_says_how_to_go_on(tmp_path: pathlib.Path) -> None:
-    """The periodic task has as many jobs as its clock has ticked meanwhile."""
+    """The periodic task has one job for each tick during the demo."""
     done = subprocess.run(
         [sys.executable, "-m", "examples.django_demo"],
         cwd=tmp_path,

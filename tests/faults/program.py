@@ -34,7 +34,7 @@ class Setup:
     ticks:
         Defer a periodic task each second, by the clocks of this time zone.
     listen:
-        How the connection that listens is to be made, where that is another way than for the others.
+        Parameters of the listening connection, if they differ from those of the others.
     """
 
     url: str
@@ -102,7 +102,7 @@ def hold_gil(number: int, seconds: float) -> None:
 
 @app.task(name="kill_worker")
 def kill_worker(number: int) -> None:
-    """As the kernel does when memory runs out."""
+    """Kill the process with SIGKILL, like the kernel when memory runs out."""
     ledger.started(number, PROCESS)
     os.kill(PROCESS, signal.SIGKILL)
     time.sleep(60)
@@ -110,8 +110,9 @@ def kill_worker(number: int) -> None:
 
 @app.task(name="kill_worker_once", pass_context=True)
 async def kill_worker_once(context: JobContext, number: int, seconds: float = 0.0) -> None:
-    """Kills it half-way, with all that runs beside it: once, be it in the first attempt or, where another job was
-    quicker, in a later one.
+    """Kill the worker in the middle of the job, with all other running jobs.
+
+    The job does this once: in its first attempt, or in a later one if another job killed the worker first.
     """
     ledger.started(number, PROCESS, context.job.lock)
     await asyncio.sleep(seconds)
@@ -123,7 +124,7 @@ async def kill_worker_once(context: JobContext, number: int, seconds: float = 0.
 
 @app.task(name="exit_process")
 def exit_process(number: int) -> None:
-    """Ends the process without a word to anybody."""
+    """End the process without any cleanup."""
     ledger.started(number, PROCESS)
     os._exit(3)
 

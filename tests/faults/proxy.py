@@ -26,7 +26,7 @@ class Connection:
         return self._client.fileno() != -1 and self._server.fileno() != -1
 
     def freeze(self) -> None:
-        """Let nothing through any more, for ever."""
+        """Let nothing through from now on."""
         self._may_pass.clear()
 
     def close(self) -> None:

@@ -88,11 +88,11 @@ class Queue:
         until(lambda: self.status(job_id) == status, f"job {job_id} becomes {status}: {self.statuses()}", within)
 
     def has_started(self, number: int, times: int = 1) -> None:
-        """Wait until a job has been started so many times."""
+        """Wait until a job has been started `times` times."""
         until(lambda: self.ledger.starts(number) >= times, f"job {number} starts")
 
     def has_succeeded(self, count: int, within: float = PATIENCE) -> None:
-        """Wait until so many jobs have succeeded."""
+        """Wait until `count` jobs have succeeded."""
         until(lambda: self.statuses().get("succeeded", 0) >= count, f"{count} jobs have succeeded", within)
 
     def is_empty(self, within: float = PATIENCE) -> None:
@@ -107,16 +107,16 @@ class Queue:
         return sorted(entry.number for entry in self.ledger.entries() if entry.moment == "end" and entry.number > 10**9)
 
     def start_clock(self) -> None:
-        """The seconds of the verdict count from here; from the start of the test otherwise."""
+        """Restart the clock of the verdict, which otherwise counts from the start of the test."""
         self._began = time.monotonic()
 
     def verdict(self, jobs: int, *, ended: str = "succeeded", recovered: int | None = None) -> Verdict:
-        """What became of so many jobs, all of which should have run to their end, and ended in this status.
+        """Return the verdict on `jobs` jobs, all of which should have run and ended in the status `ended`.
 
         Parameters
         ----------
         recovered:
-            Where not all should have ended in the same way: how many ended as they should.
+            The number of jobs that ended as they should, if not all should end in the same status.
         """
         return Verdict(
             jobs=jobs,

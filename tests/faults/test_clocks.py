@@ -94,7 +94,7 @@ def test_the_ticks_of_a_pause_of_the_machine_are_made_up_for(
 
 @pytest.fixture
 def clock_of_server(cluster: Cluster) -> Iterator[Callable[[datetime.datetime], None]]:
-    """Starts the server anew, with its clock set; in the end it goes right again."""
+    """Yield a function that restarts the server with its clock set to a time. The clock is right again afterwards."""
 
     def set_clock(time: datetime.datetime) -> None:
         clock_off_by(0)  # the test is skipped here, while the server runs, or not at all

@@ -12,7 +12,7 @@ from tests.faults.conftest import Report
 from tests.faults.proxy import Proxy
 from tests.faults.queue import Queue
 from tests.faults.size import Size
-from tests.faults.test_database_outages import assert_nobody_died, database_of
+from tests.faults.test_database_outages import assert_all_workers_survived, database_of
 from tests.faults.waiting import until
 from tests.faults.worker_process import Fleet
 
@@ -62,7 +62,7 @@ def test_errors_now_and_then_wherever_workers_write(
     queue.is_empty()
     report(6, f"{accident.name} ({accident.code}), in a fifth of the workers' writes", queue.verdict(jobs))
     assert fleet.actions()["record_outcomes_error"] + fleet.actions()["fetch_jobs_error"] > 0
-    assert_nobody_died(fleet)
+    assert_all_workers_survived(fleet)
 
 
 def assert_reported(fleet: Fleet, error: str) -> None:
@@ -87,14 +87,14 @@ def test_a_statement_timeout(queue: Queue, cluster: Cluster, fleet: Fleet, size:
     queue.is_empty()
     report(6, "`statement_timeout`: the table is locked for longer, again and again", queue.verdict(jobs))
     assert_reported(fleet, "statement timeout")
-    assert_nobody_died(fleet)
+    assert_all_workers_survived(fleet)
 
 
 @pytest.mark.full_round
 def test_an_idle_in_transaction_timeout(
     queue: Queue, cluster: Cluster, fleet: Fleet, size: Size, report: Report
 ) -> None:
-    """Tasks that block the event loop leave the worker's own transactions open meanwhile."""
+    """While a task blocks the event loop, the worker's own transactions stay open."""
     jobs = size.count(6, 60)
     fleet.start(2, concurrency=3, url=with_setting(queue, cluster, "idle_in_transaction_session_timeout=100ms"))
     queue.start_clock()
@@ -105,7 +105,7 @@ def test_an_idle_in_transaction_timeout(
     report(6, "`idle_in_transaction_session_timeout`, with tasks that block the loop", verdict, may_run_again=True)
     assert verdict.again == jobs // 2, "those that fail once, and no other"
     assert fleet.actions()["record_outcomes_error"] + fleet.actions()["fetch_jobs_error"] > 0
-    assert_nobody_died(fleet)
+    assert_all_workers_survived(fleet)
 
 
 @pytest.mark.full_round
@@ -128,7 +128,7 @@ def test_too_many_connections(queue: Queue, cluster: Cluster, fleet: Fleet, size
         cluster.execute("ALTER ROLE crowded CONNECTION LIMIT -1")
         queue.is_empty()
         report(6, "Too many connections: none for the workers, for a while", queue.verdict(jobs))
-        assert_nobody_died(fleet)
+        assert_all_workers_survived(fleet)
     finally:
         queue.sql("DROP OWNED BY crowded")
         cluster.terminate_backends()
@@ -160,4 +160,4 @@ def test_a_server_that_takes_no_writes(
     proxy.lead_to(cluster.port)
     queue.is_empty()
     report(6, "A standby in the server's place for a while: read-only", queue.verdict(jobs))
-    assert_nobody_died(fleet)
+    assert_all_workers_survived(fleet)

@@ -1,4 +1,4 @@
-"""2. The database goes away: workers stay, jobs go on, and what ended meanwhile is recorded, not run again."""
+"""2. The database goes away: workers survive, jobs go on, and jobs that end during the outage are not run again."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def assert_in_order(queue: Queue) -> None:
     assert out_of_order(entries) == []
 
 
-def assert_nobody_died(fleet: Fleet) -> None:
+def assert_all_workers_survived(fleet: Fleet) -> None:
     assert len(fleet.running()) == len(fleet.workers)
     fleet.each(lambda worker: worker.stop())
 
@@ -71,7 +71,7 @@ def test_a_server_that_crashes_again_and_again(
     queue.is_empty()
     report(2, f"PostgreSQL crashes and restarts (`immediate`), {crashes} times", queue.verdict(jobs))
     assert_in_order(queue)
-    assert_nobody_died(fleet)
+    assert_all_workers_survived(fleet)
 
 
 def test_jobs_that_end_while_the_server_is_away_are_recorded_afterwards(
@@ -90,7 +90,7 @@ def test_jobs_that_end_while_the_server_is_away_are_recorded_afterwards(
     cluster.start()
     queue.is_empty()
     report(2, f"PostgreSQL stopped for {seconds:g} s, and all jobs end in that time", queue.verdict(jobs))
-    assert_nobody_died(fleet)
+    assert_all_workers_survived(fleet)
 
 
 @pytest.mark.full_round
@@ -111,7 +111,7 @@ def test_every_connection_terminated_again_and_again(
     report(2, f"Every connection terminated five times a second for {seconds:g} s", queue.verdict(jobs))
     assert_in_order(queue)
     assert terminated > 0
-    assert_nobody_died(fleet)
+    assert_all_workers_survived(fleet)
 
 
 def test_workers_follow_to_the_promoted_replica(
@@ -132,7 +132,7 @@ def test_workers_follow_to_the_promoted_replica(
         there.is_empty()
         report(2, "Failover to a replica (synchronous), which is promoted", there.verdict(jobs))
         assert_in_order(there)
-        assert_nobody_died(fleet)
+        assert_all_workers_survived(fleet)
     finally:
         there.close()
 

@@ -28,20 +28,20 @@ _CONNECTIONS = {
 
 @pytest.fixture
 def patience(size: Size) -> float | None:
-    """Seconds that the server gets to answer: in the full round, what workers give it."""
+    """Return the seconds that a server has to answer. In the full round it is the default of workers."""
     return None if size.full else 2.0
 
 
 @pytest.fixture
 def noticed_within(patience: float | None, size: Size) -> float:
-    """Seconds that docs/reliability.md promises, and those to connect anew: the longest of the three."""
+    """Return the seconds that docs/reliability.md promises, as the longest of three limits, plus time to reconnect."""
     promised = max(answer_timeout.ANSWER_TIMEOUT, listen.PROBE_INTERVAL + listen.ANSWER_TIMEOUT)
     return (promised if patience is None else 2 * patience) + size.pick(20, 5)
 
 
 @pytest.fixture
 def worker(queue: Queue, proxy: Proxy, fleet: Fleet, patience: float | None) -> WorkerProcess:
-    """Behind the proxy."""
+    """Return a worker that connects through the proxy."""
     url = (
         f"host=127.0.0.1 port={proxy.port} user=postgres dbname={database_of(queue)} "
         "sslmode=disable gssencmode=disable application_name=silent connect_timeout=3"

@@ -14,7 +14,12 @@ from tests.faults.cluster import Cluster
 from tests.faults.conftest import Report
 from tests.faults.queue import Queue
 from tests.faults.size import Size
-from tests.faults.test_database_outages import MORE_THAN_AN_OUTAGE, assert_in_order, assert_nobody_died, producing
+from tests.faults.test_database_outages import (
+    MORE_THAN_AN_OUTAGE,
+    assert_all_workers_survived,
+    assert_in_order,
+    producing,
+)
 from tests.faults.waiting import until
 from tests.faults.worker_process import Fleet
 
@@ -54,4 +59,4 @@ def test_workers_behind_pgbouncer(
     how = "LISTEN past it" if listens else "polling"
     report(7, f"PgBouncer (transaction mode, {how}) restarted, {restarts} times", queue.verdict(jobs))
     assert_in_order(queue)
-    assert_nobody_died(fleet)
+    assert_all_workers_survived(fleet)

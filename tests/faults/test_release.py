@@ -13,7 +13,7 @@ REQUIRED = "PROCRASTINATE_REQUIRE_HISTORY"
 
 
 def git(directory: pathlib.Path, *arguments: str) -> None:
-    """Run git, as somebody."""
+    """Run git with the name and address of an author."""
     who = ("-c", "user.name=Ann", "-c", "user.email=ann@example.com")
     subprocess.run(["git", "-C", str(directory), *who, *arguments], check=True, capture_output=True)
 

@@ -82,7 +82,7 @@ def test_a_release_is_rolled_out(
     revision: Script,
     tmp_path: pathlib.Path,
 ) -> None:
-    """The new worker says what to run; the old one goes on while that is run, and beside the new one afterwards."""
+    """The new worker names the SQL to run. The old worker goes on during it, and works with the new one afterwards."""
     queue, part, url = older_queue, size.count(20, 200), libpq_url(older_queue.url)
     root = unpack_release_before(revision, tmp_path / "before")
     old = fleet.start_one(url=url, root=root, concurrency=3)

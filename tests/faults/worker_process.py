@@ -92,19 +92,19 @@ class WorkerProcess:
         return self._log_path.read_text(errors="replace")
 
     def tail(self) -> str:
-        """The end of it."""
+        """Return the last 3000 characters of the log."""
         return self.log()[-3000:]
 
     def actions(self) -> collections.Counter[str]:
-        """How often it logged what."""
+        """Count the actions that the worker logged."""
         return collections.Counter(record.get("action") or "" for record in self.records())
 
     def records(self) -> list[dict[str, Any]]:
-        """What it logged, and not what was printed beside it."""
+        """Return the log records, without other printed lines."""
         return [json.loads(line) for line in self.log().splitlines() if line.startswith("{") and line.endswith("}")]
 
     def logs(self, action: str) -> None:
-        """Wait until it logs this."""
+        """Wait until the worker logs the action."""
         until(lambda: self.actions()[action], f"the worker logs {action}: {self.tail()}")
 
     def is_ready(self) -> None:
@@ -138,7 +138,7 @@ class Fleet:
         root: pathlib.Path = ROOT,
         **options: Any,
     ) -> list[WorkerProcess]:
-        """Start so many workers, and wait until they work."""
+        """Start `count` workers, and wait until they are ready."""
         setup = dataclasses.replace(
             self._setup,
             url=url or self._setup.url,
@@ -158,26 +158,26 @@ class Fleet:
         return worker
 
     def supervise(self, count: int, **options: Any) -> None:
-        """Keep so many running from now on: where one dies, another is started."""
+        """Keep `count` workers running from now on: replace each that dies."""
         setup = dataclasses.replace(self._setup, options=self._setup.options | options)
         self._supervisor = threading.Thread(target=self._keep_running, args=(count, setup), daemon=True)
         self._supervisor.start()
 
     def running(self) -> list[WorkerProcess]:
-        """Those that are there."""
+        """Return the running workers."""
         return [worker for worker in list(self.workers) if worker.is_running]
 
     def each(self, action: Callable[[WorkerProcess], object]) -> None:
-        """Do something with each that runs."""
+        """Call `action` with each running worker."""
         for worker in self.running():
             action(worker)
 
     def actions(self) -> collections.Counter[str]:
-        """What all of them logged, together."""
+        """Count the actions that all workers logged."""
         return sum((worker.actions() for worker in self.workers), collections.Counter())
 
     def stop_supervision(self) -> None:
-        """Let those be dead that die from now on."""
+        """Replace no more dead workers."""
         self._supervision.set()
         if self._supervisor is not None:
             self._supervisor.join()

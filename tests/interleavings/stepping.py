@@ -1,8 +1,8 @@
 """Actors with a transaction each, that go on one statement at a time, in every order there is.
 
-An actor stops before each of its statements and before its commit. A scheduler lets one of those who can go on do a
-step, and notes who else could have. Run again and again with another choice, it comes to every order. An actor that
-waits for a lock, as PostgreSQL itself says, is left alone until the lock is free.
+An actor stops before each of its statements and before its commit. A scheduler lets one of the
+unblocked actors do a step, and records which others it could have chosen. Repeated runs with other choices cover every
+order. An actor that waits for a lock, according to PostgreSQL, is skipped until the lock is free.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Actor:
         self._may_go.release()
 
     def has_stopped(self, patience: float) -> bool:
-        """Whether it has come to its next stop, or to its end, at the latest after so many seconds."""
+        """Return whether the actor reaches its next stop, or its end, within `patience` seconds."""
         return self._has_stopped.acquire(timeout=patience)
 
     def join(self) -> None:
@@ -74,9 +74,9 @@ class Scheduler:
     watch: sa.Connection
     plan: Sequence[int]
     choices: list[tuple[int, int]] = dataclasses.field(default_factory=list)
-    """At each step: who went on, as a place among those who could, and how many could."""
+    """For each step, the index of the chosen actor among the unblocked ones, and their number."""
     trace: list[int] = dataclasses.field(default_factory=list)
-    """At each step: which actor went on."""
+    """For each step, the name of the actor that went on."""
 
     def run(self, actors: Sequence[Actor]) -> None:
         """Until all are done."""
@@ -118,7 +118,7 @@ class Scheduler:
                 if actor.is_blocked and actor.has_stopped(0.01):
                     actor.is_blocked = False
                     return
-        raise AssertionError("all wait for ever")
+        raise AssertionError("all actors wait for each other")
 
 
 def every_plan(run: Callable[[Sequence[int]], Scheduler]) -> Iterator[Scheduler]:

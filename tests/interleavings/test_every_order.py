@@ -19,9 +19,9 @@ from tests.invariants import check_invariants, come_to_rest, drain
 
 LONG = bool(os.environ.get("PROCRASTINATE_TESTS_LONG"))
 SHARE = 1 if LONG else 16
-"""Of all pairs, one in so many is looked at."""
+"""One in `SHARE` of all pairs is tested."""
 ROUND = int(os.environ.get("PROCRASTINATE_TESTS_ROUND", "0"))
-"""Which of them: other ones in each round."""
+"""Selects the tested pairs, different ones in each round."""
 
 TRIPLES = [
     ("promote", "finish", "defer under the lock"),

@@ -1,7 +1,7 @@
-"""The queue as one would explain it to a colleague: a dict of jobs, and what each operation does to it.
+"""A simple model of the queue: a dict of jobs, and the effect of each operation on it.
 
-It knows nothing of readiness, indexes and triggers. A row that somebody's open transaction holds is in ``held``:
-operations of workers pass over it.
+The model has no readiness, indexes or triggers. ``held`` has the rows that an open transaction of a user has locked.
+Operations of workers skip them.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Model:
     # Fetch
 
     def fetchable(self, queues: Collection[str] | None) -> list[Job]:
-        """All that could start now: due, and the first of its lock, which nobody has."""
+        """Return the jobs that could start now: each is due, and the first of a free lock."""
         running = {job.lock for job in self.jobs.values() if job.status == "doing"} - {None}
         first: dict[object, Job] = {}
         for job in sorted((job for job in self.jobs.values() if _waits(job) and job.is_due), key=lambda job: job.rank):
@@ -185,7 +185,7 @@ class Model:
         return True
 
     def finish_by_id(self, job_id: int, status: str, *, delete: bool) -> bool:
-        """Somebody says how it ended."""
+        """A user sets the status that a job ended with."""
         job = self.jobs.get(job_id)
         if job is None or job.has_ended:
             return False

@@ -122,7 +122,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(caller=callers, pick=picks, action=st.sampled_from(("cancel", "retry", "finish", "reschedule", "forget")))
     def meddle(self, caller: int, pick: int, action: str) -> None:
-        """What somebody does by hand; the number decides the details, too."""
+        """Change a job by hand, like a user. `pick` also selects the details."""
         is_even, is_third = pick % 2 == 0, pick % 3 == 0
         if action == "cancel":
             self.cancel(caller, pick, abort=is_even, delete=is_third)
@@ -454,7 +454,7 @@ _EMPTY = f"TRUNCATE {_TABLES} RESTART IDENTITY"
 
 @contextlib.contextmanager
 def engines_on(database_url: str) -> Iterator[list[sa.Engine]]:
-    """Engines of one connection each, which wait for nobody for long."""
+    """Yield engines with one connection each and a `lock_timeout` of 50 ms."""
     options = {"options": "-c lock_timeout=50ms"}
     engines = [sa.create_engine(database_url, pool_size=1, max_overflow=0, connect_args=options) for _ in range(4)]
     try:

@@ -41,8 +41,8 @@ def named() -> Iterator[pathlib.Path]:
             yield path
 
 
-def is_to_be_named(path: pathlib.Path) -> bool:
-    """Whether it is a module that is no mere sign of a package, and in no folder that is described as a whole."""
+def must_be_named(path: pathlib.Path) -> bool:
+    """Return whether the map must name a module: not an `__init__.py`, and not in a folder described as a whole."""
     return path.name != "__init__.py" and not any(folder in path.parts for folder in AS_A_WHOLE)
 
 
@@ -53,7 +53,7 @@ def test_whatever_the_map_names_is_there() -> None:
 
 def test_every_module_has_a_place_in_the_map() -> None:
     modules = [*(ROOT / "procrastinate").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
-    assert [str(path.relative_to(ROOT)) for path in {*filter(is_to_be_named, modules)} - {*named()}] == []
+    assert [str(path.relative_to(ROOT)) for path in {*filter(must_be_named, modules)} - {*named()}] == []
 
 
 def test_every_folder_of_tests_and_examples_has_a_place_in_the_map() -> None:

@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 PROOFS: dict[int, list[str]] = {
     1: [
         "regressions/test_jobs_are_not_lost.py::test_a_loop_over_stalled_jobs_survives_a_taken_queueing_lock",
-        "worker/test_retrying.py::test_a_retry_whose_queueing_lock_was_taken_meanwhile_is_not_lost",
+        "worker/test_retrying.py::test_a_retry_whose_queueing_lock_another_job_took_is_not_lost",
         "core/test_concurrency.py::test_a_retry_and_a_new_job_want_one_queueing_lock_at_once",
         "conformance/test_workers.py::test_a_rescued_job_gives_way_to_the_one_that_took_its_queueing_lock",
     ],
@@ -44,7 +44,7 @@ PROOFS: dict[int, list[str]] = {
         "regressions/test_silent_server.py::test_a_server_that_falls_silent_once_the_connection_is_made_is_noticed",
         "regressions/test_silent_server.py::test_a_pooled_connection_that_is_silent_is_noticed_at_begin",
         "regressions/test_silent_server.py::test_the_listening_connection_notices_at_its_first_statement",
-        "regressions/test_silent_server.py::test_a_thread_does_not_wait_for_ever",
+        "regressions/test_silent_server.py::test_a_thread_does_not_wait_without_a_limit",
         "regressions/test_silent_server.py::test_an_operation_that_is_cancelled_twice_leaves_nothing_running",
         "standalone/test_notifications.py::test_cancelling_does_not_wait_for_a_server_that_is_gone",
         "worker/test_stopping.py::test_a_worker_may_be_stopped_while_it_starts",
@@ -66,7 +66,7 @@ PROOFS: dict[int, list[str]] = {
         "conformance/test_record.py::test_the_outcome_of_another_workers_job_is_refused",
         "conformance/test_record.py::test_the_outcome_of_an_earlier_attempt_is_refused",
     ],
-    10: ["worker/test_stalled.py::test_a_worker_that_was_taken_for_dead_registers_anew"],
+    10: ["worker/test_stalled.py::test_a_worker_that_was_pruned_as_dead_registers_again"],
     11: ["worker/test_stalled.py::test_a_task_that_blocks_the_event_loop_does_not_make_its_worker_look_dead"],
     12: [
         "worker/test_stalled.py::test_a_job_whose_worker_is_gone_is_run_by_another",

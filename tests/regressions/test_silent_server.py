@@ -73,8 +73,8 @@ async def start(app: App, connector: WorkerConnector, queue: Queue, caplog: pyte
 async def test_a_worker_stops_though_the_server_is_silent(
     app: App, connector: WorkerConnector, proxy: Proxy, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Fault 6. On 3.10.0 the fetch waits for ever, and neither ``stop()`` nor cancelling ends the worker (seen for 15
-    seconds; nothing in it would end the wait). Here what the server does not answer in time is cut off.
+    """Fault 6. On 3.10.0 the fetch waits without limit, and neither ``stop()`` nor cancelling ends the worker (observed
+    for 15 seconds, with nothing in the code to end the wait). Here a statement without an answer in time is cut off.
     """
     running = await start(app, connector, queue, caplog)
     proxy.block()
@@ -125,8 +125,8 @@ async def test_an_operation_that_is_cancelled_twice_leaves_nothing_running(
     assert [task for task in asyncio.all_tasks() if "AsyncEngineRunner.run" in repr(task)] == []
 
 
-async def test_a_thread_does_not_wait_for_ever(connector: WorkerConnector, proxy: Proxy) -> None:
-    """Fault 6. The heartbeat's thread would be deaf otherwise, once the server is back."""
+async def test_a_thread_does_not_wait_without_a_limit(connector: WorkerConnector, proxy: Proxy) -> None:
+    """Fault 6. Otherwise the heartbeat's thread would not notice that the server is back."""
     assert await asyncio.to_thread(connector.run, read_one) == 1
     proxy.block()
     started = time.monotonic()

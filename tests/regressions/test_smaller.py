@@ -31,8 +31,10 @@ async def test_a_queueing_lock_is_named_in_full(app: App) -> None:
 
 
 async def test_a_worker_needs_no_replaced_connector(app: App, workers: Workers, database_url: str) -> None:
-    """Fault 23. On 3.10.0 a worker beside a web server needs ``replace_connector``, which every thread sees. Here too
-    it is seen by all, as tests need it; but a worker takes connections of its own, and leaves the app's as it is.
+    """Fault 23. On 3.10.0 a worker inside a web server needs ``replace_connector``, which affects every thread.
+
+    Here ``replace_connector`` also affects all threads, because tests need it. But a worker opens its own connections
+    and leaves the app's connector unchanged.
     """
     standalone = App(connector=database_url)
     before, ran = standalone.connector, asyncio.Event()

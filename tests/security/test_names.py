@@ -54,7 +54,7 @@ async def _is_listening(connection: sa.Connection) -> None:
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query ~ '^LISTEN'"
     )
     async with asyncio.timeout(DEADLINE):
-        while not connection.execute(listening).scalar():  # noqa: ASYNC110 - nobody tells when somebody listens
+        while not connection.execute(listening).scalar():  # noqa: ASYNC110 - no event says when a session listens
             await asyncio.sleep(0.01)
 
 

@@ -119,7 +119,7 @@ async def test_a_connector_listens_on_a_connection_made_for_it(connector: Engine
 async def test_connections_lost_while_idle_are_replaced_before_use(
     database_url: str, driver: str, end_connections: Callable[[], int]
 ) -> None:
-    """Nobody sees an error after a restart of the server."""
+    """Callers see no error after a restart of the server."""
     connector = SQLAlchemyConnector(driver_url(database_url, driver))
     await connector.open_async()
     connector.run(backend_pid)
@@ -137,7 +137,7 @@ async def test_connections_lost_while_idle_are_replaced_before_use(
 async def test_a_defer_that_is_cancelled_leaves_no_connection_that_is_busy(
     database_url: str, engine: sa.Engine, driver: str, times: int
 ) -> None:
-    """Nobody knows what state it is in: the next operation has another one, and the first is closed."""
+    """The connection's state is unknown, so it is closed, and the next operation uses another one."""
     connector = SQLAlchemyConnector(driver_url(database_url, driver))
     await connector.open_async()
     before = await connector.run_async(backend_pid)
@@ -289,7 +289,7 @@ async def test_an_engine_serves_sync_and_async_code(engine: sa.Engine, count_con
 
 
 async def test_an_async_engine_serves_both(async_engine: AsyncEngine) -> None:
-    """Sync code gets a small engine of psycopg's beside it."""
+    """Sync code gets an additional small psycopg engine."""
     connector = as_connector(async_engine)
     await connector.open_async()
     assert await connector.run_async(defer_one)
@@ -453,7 +453,7 @@ def test_no_repr_shows_a_password(driver: str) -> None:
 
 
 def test_threads_share_one_engine(database_url: str, count_jobs: Callable[[], int]) -> None:
-    """Made once, by whoever comes first."""
+    """The first thread creates the engine."""
     connector = SQLAlchemyConnector(database_url)
     connector.open()
     threads = [threading.Thread(target=connector.run, args=(defer_one,)) for _ in range(20)]

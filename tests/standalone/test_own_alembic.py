@@ -74,7 +74,7 @@ def test_side_by_side(tmp_path: pathlib.Path, empty_database_url: str) -> None:
 
 
 def test_in_one_history(tmp_path: pathlib.Path, empty_database_url: str) -> None:
-    """The folder of the revisions is listed beside the project's own, whose revision waits for it."""
+    """The project lists both folders of revisions, and its own revision depends on ours."""
     config = _project(tmp_path, depends_on="procrastinate_0001")
     config.set_main_option("path_separator", "os")
     config.set_main_option("version_locations", f"{tmp_path / 'versions'}:{SchemaManager.get_migrations_path()}")

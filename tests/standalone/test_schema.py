@@ -42,7 +42,7 @@ async def test_applying_from_async_code(empty_database_url: str, driver: str) ->
 
 
 def test_the_script_makes_the_same_tables(empty_database_url: str) -> None:
-    """For whoever lets somebody else run SQL."""
+    """The script is for teams whose DBA runs the SQL."""
     with psycopg.connect(libpq_url(empty_database_url), autocommit=True) as connection:
         connection.execute(SchemaManager.get_schema().encode())
     app = procrastinate.App(connector=empty_database_url)
@@ -145,7 +145,7 @@ def test_what_is_left_of_an_earlier_schema(empty_database_url: str) -> None:
 
 
 def test_the_tables_of_3_x_are_recognised(empty_database_url: str) -> None:
-    """By their columns. In another schema beside them, ours can be made."""
+    """Recognised by their columns. Ours can be created in another schema of the same database."""
     _execute(empty_database_url, "CREATE TABLE procrastinate_jobs (id bigint, queue_name text)")
     app = procrastinate.App(connector=empty_database_url)
     with app.open(), pytest.raises(exceptions.SchemaConflict, match=r"of Procrastinate 3\.x"):

@@ -115,7 +115,7 @@ def test_a_transaction_that_another_program_prepares_has_a_setting(
 
 
 def test_the_success_of_a_job_is_recorded_in_two_phases(app: procrastinate.App, engine: sa.Engine, heard: Any) -> None:
-    """Also where somebody waits for its result, who then looks by himself."""
+    """Also with `announce=True`: a two-phase transaction cannot notify, so a waiting call polls."""
     run = SyncRun(engine)
     defer(run)
     job = fetch_one(run, worker(run))

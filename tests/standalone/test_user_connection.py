@@ -176,7 +176,7 @@ async def test_async_code_may_use_a_sync_connection(
 async def test_the_loop_goes_on_while_a_sync_connection_waits(
     app: procrastinate.App, database_url: str, count_jobs: Count
 ) -> None:
-    """Two transactions of one loop that want the same queueing lock do not block each other for ever."""
+    """Two transactions of one loop that want the same queueing lock do not deadlock."""
     with psycopg.connect(libpq_url(database_url)) as first, psycopg.connect(libpq_url(database_url)) as second:
         await app.configure_task(TASK, connection=first, queueing_lock="lock").defer_async()
         waiting = asyncio.create_task(app.configure_task(TASK, connection=second, queueing_lock="lock").defer_async())

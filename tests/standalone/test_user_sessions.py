@@ -112,7 +112,7 @@ async def test_an_app_on_the_async_engine_of_a_tenant_has_the_one_queue(
 
 
 def test_the_schema_is_not_applied_to_the_schema_of_a_tenant(empty_database_url: str) -> None:
-    """It is found there by nobody."""
+    """Other sessions would not find it there."""
     engine = sa.create_engine(empty_database_url)
     app = procrastinate.App(connector=engine.execution_options(**TENANT))
     with app.open():

@@ -135,7 +135,7 @@ ENDS = pytest.mark.parametrize(("end", "committed"), [("commit", [*AFTER, OWN_RO
 def test_every_change_ends_with_the_transaction(
     app: procrastinate.App, users: Any, ids: Ids, engine: sa.Engine, end: str, committed: list[str]
 ) -> None:
-    """Until then, nobody else sees any of it."""
+    """Until then, no other session sees the changes."""
     change_everything(app, users, ids)
     assert seen_by_others(engine) == BEFORE
     getattr(users, end)()
@@ -146,7 +146,7 @@ def test_every_change_ends_with_the_transaction(
 async def test_every_change_ends_with_the_async_transaction(
     app: procrastinate.App, async_users: Any, ids: Ids, engine: sa.Engine, end: str, committed: list[str]
 ) -> None:
-    """Until then, nobody else sees any of it."""
+    """Until then, no other session sees the changes."""
     await change_everything_async(app, async_users, ids)
     assert seen_by_others(engine) == BEFORE
     await getattr(async_users, end)()

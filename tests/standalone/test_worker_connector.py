@@ -86,7 +86,7 @@ async def test_a_workers_connector_has_four_connections_at_most(
 async def test_connections_lost_while_idle_are_replaced_before_use(
     connector: WorkerConnector, end_connections: Callable[[], int]
 ) -> None:
-    """Nobody sees an error after a restart of the server."""
+    """Callers see no error after a restart of the server."""
     before = {await connector.run_async(backend_pid), connector.run(backend_pid)}
 
     assert end_connections() >= 2

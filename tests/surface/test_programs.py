@@ -112,7 +112,7 @@ async def test_jobs_that_hold_up_the_end_are_named(app: App, caplog: pytest.LogC
     @app.task(name="stops", pass_context=True)
     async def stops(context: procrastinate.JobContext) -> None:
         worker.stop()
-        while "ending_job" not in actions(caplog):  # noqa: ASYNC110 - nobody tells what was logged
+        while "ending_job" not in actions(caplog):  # noqa: ASYNC110 - no event says what was logged
             await asyncio.sleep(0.01)
 
     await stops.defer_async()

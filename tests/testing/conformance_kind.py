@@ -18,7 +18,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 STEPS = Implementations()
-"""What the suite does with a table beside the operations."""
+"""The suite's direct steps on a table, in addition to the operations."""
 
 
 @STEPS.of(steps.read_column)

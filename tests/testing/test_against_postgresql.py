@@ -1,4 +1,4 @@
-"""The same long series of operations, drawn at random, in memory and on PostgreSQL: nobody can tell the two apart."""
+"""The same long random series of operations gives the same results in memory and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ class Story:
             fetched = [core.FetchedJob(id=job.id, attempts=job.attempts) for job in held]
             keep = self._random.random() < 0.8
             released = self._run(core.release_jobs, fetched, worker_id=held[0].worker_id, keep_queueing_locks=keep)
-            # Whoever fetches one again does so in the same attempt: a worker forgets what it gives back.
+            # A worker forgets released jobs, and they are fetched again with the same attempt number.
             self._fetched = [job for job in self._fetched if job.id not in released]
 
     def _retry_by_hand(self) -> None:

@@ -306,7 +306,7 @@ async def test_several_listeners_hear(connector: InMemoryConnector, app: App) ->
     assert connector.on_notification is not None
 
 
-def test_a_listener_whose_loop_was_closed_harms_nobody() -> None:
+def test_a_listener_whose_loop_was_closed_does_not_break_notifications() -> None:
     loop = asyncio.new_event_loop()
     loop.close()
     listener = Listener(frozenset({"channel"}), loop, asyncio.Queue())

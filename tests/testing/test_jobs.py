@@ -132,7 +132,7 @@ def test_jobs_of_a_lock_run_in_their_order_and_after_each_other(jobs: Jobs) -> N
     assert [word for word in ran if word != "free"] == ["a", "b", "c"]
 
 
-def test_only_some_queues_or_tasks_or_so_many(jobs: Jobs) -> None:
+def test_jobs_are_filtered_by_queue_and_task_and_limited_in_number(jobs: Jobs) -> None:
     defer(jobs.app, "note", word="mail", options={"queue": "mail"})
     defer(jobs.app, "note_async", word="async")
     defer(jobs.app, "note", word="one")

@@ -42,7 +42,7 @@ def statuses(connector: InMemoryConnector) -> list[str]:
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until the condition holds."""
     async with asyncio.timeout(DEADLINE):
-        while not condition():  # noqa: ASYNC110 - nobody tells
+        while not condition():  # noqa: ASYNC110 - no event to wait for
             await asyncio.sleep(0.01)
 
 
@@ -125,7 +125,7 @@ def test_finished_jobs_are_deleted_on_request(app: App, connector: InMemoryConne
 
 
 def test_a_replaced_connector_is_where_jobs_go_and_run(app: App, connector: InMemoryConnector) -> None:
-    production = App(connector="postgresql://nobody@/none?host=/nowhere")
+    production = App(connector="postgresql://user@/none?host=/nowhere")
     ran = []
 
     @production.task

@@ -1,4 +1,4 @@
-"""A real worker beside a test that commits."""
+"""A real worker in the thread of a fixture, for a test that commits."""
 
 from __future__ import annotations
 

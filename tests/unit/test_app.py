@@ -1,4 +1,4 @@
-"""The app beside its tasks."""
+"""The app's own methods, apart from its tasks."""
 
 from __future__ import annotations
 

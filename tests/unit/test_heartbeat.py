@@ -68,7 +68,7 @@ def test_a_beat_that_fails_is_logged(database: Database, caplog: pytest.LogCaptu
     assert [vars(record)["action"] for record in caplog.records] == ["update_heartbeat_error"]
 
 
-def test_one_that_was_judged_registers_anew(database: Database) -> None:
+def test_a_worker_that_was_pruned_registers_again(database: Database) -> None:
     new_ids: list[int] = []
     heartbeat = make_heartbeat(database, new_ids)
     database.knows = False

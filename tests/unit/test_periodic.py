@@ -162,7 +162,7 @@ async def test_a_tick_is_taken_once(app: App, manager: TickManager) -> None:
 
 
 async def ticks_after_a_pause(app: App, manager: TickManager, max_delay: float, pause: float) -> list[int]:
-    """What is deferred when a deferrer that has taken a tick cannot run for so many seconds."""
+    """Return the ticks that a deferrer defers after a pause of `pause` seconds."""
     deferrer = PeriodicDeferrer(app.periodic_registry, max_delay=max_delay, job_manager=manager)
     await deferrer.defer_jobs(deferrer.get_previous_tasks(NOW))
     manager.ticks.clear()
@@ -170,7 +170,7 @@ async def ticks_after_a_pause(app: App, manager: TickManager, max_delay: float, 
     return [tick for _, _, tick in manager.ticks]
 
 
-async def test_ticks_that_were_missed_meanwhile_are_all_made_up_for(app: App, manager: TickManager) -> None:
+async def test_ticks_missed_during_a_pause_are_all_deferred_later(app: App, manager: TickManager) -> None:
     add_periodic(app, "report", "* * * * *")
     ticks = await ticks_after_a_pause(app, manager, max_delay=3600, pause=30 * MINUTE)
     assert ticks == [TICK + minute * MINUTE for minute in range(1, 31)]
@@ -200,7 +200,7 @@ async def test_the_time_is_the_databases_and_not_the_machines(app: App, manager:
 async def test_the_deferrer_never_sleeps_for_long(
     app: App, manager: TickManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A machine that sleeps meanwhile stops the clock that the sleep is measured with."""
+    """The clock that measures the sleep stops while the machine is suspended."""
     add_periodic(app, "report", "0 0 1 1 *")
     deferrer = PeriodicDeferrer(app.periodic_registry, job_manager=manager)
     waits: list[float] = []

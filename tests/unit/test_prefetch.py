@@ -31,7 +31,7 @@ def prefetch(clock: Clock) -> Prefetch:
 
 
 def run_jobs(prefetch: Prefetch, clock: Clock, number: int, lasting: float) -> None:
-    """So many jobs run, one after the other."""
+    """Run `number` jobs of `lasting` seconds, one after the other."""
     for _ in range(number):
         clock.now += lasting
         prefetch.ended(lasting)
@@ -126,7 +126,7 @@ def test_one_that_has_waited_for_too_long_is_not_started(prefetch: Prefetch, clo
     assert prefetch.longest_wait == 0
 
 
-def test_after_jobs_were_released_it_begins_anew(prefetch: Prefetch, clock: Clock) -> None:
+def test_prefetching_starts_again_after_jobs_were_released(prefetch: Prefetch, clock: Clock) -> None:
     warm_up(prefetch, clock)
     prefetch.keep([make_job(id=1)])
     prefetch.take_all()

@@ -20,7 +20,7 @@ ERROR = ValueError("Nope")
 
 
 def seconds(strategy: BaseRetryStrategy, attempts: int) -> float | None:
-    """How long the strategy waits after so many earlier runs."""
+    """Return the seconds that the strategy waits after `attempts` earlier runs."""
     decision = strategy.get_retry_decision(exception=ERROR, job=make_job(attempts=attempts))
     assert decision is not None
     return decision.seconds

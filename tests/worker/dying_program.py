@@ -35,7 +35,7 @@ def die_at_commit(context: JobContext, moment: str, used: sa.Engine) -> None:
 
 
 def die_afterwards(context: JobContext, moment: str) -> None:
-    """The database has committed, and nobody here has been told."""
+    """Die after the database has committed, before the worker reads the answer."""
     if context.job.attempts == 0 and moment == "after":
         die()
 

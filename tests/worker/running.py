@@ -20,10 +20,10 @@ from tests import database
 T = TypeVar("T")
 
 DEADLINE = 30.0
-"""Seconds. What has not happened by then does not happen."""
+"""Seconds after which a test stops waiting and fails."""
 
 FOR_EVER = 600.0
-"""Seconds. A polling interval that no test lives to see the end of."""
+"""Seconds. A polling interval longer than any test."""
 
 LOOK_EVERY = 0.01
 APPLICATION = "a worker under test"
@@ -41,7 +41,7 @@ async def soon(awaitable: Coroutine[Any, Any, T] | asyncio.Future[T]) -> T:
 
 
 async def happens(event: asyncio.Event | threading.Event) -> None:
-    """Wait until somebody sets the event."""
+    """Wait until the event is set."""
     if isinstance(event, asyncio.Event):
         await soon(event.wait())
     else:
@@ -52,7 +52,7 @@ async def until(condition: Callable[[], T]) -> T:
     """Wait until the condition holds, and return what it returned."""
     try:
         async with asyncio.timeout(DEADLINE):
-            while not (result := condition()):  # noqa: ASYNC110 - nobody tells when a row changes
+            while not (result := condition()):  # noqa: ASYNC110 - no event says when a row changes
                 await asyncio.sleep(LOOK_EVERY)
             return result
     except TimeoutError:
@@ -120,7 +120,7 @@ class Queue:
         return list(self.connection.execute(statement, {"name": application}).scalars())
 
     def is_listening(self, workers: int = 1) -> bool:
-        """Whether so many connections wait for notifications."""
+        """Return whether `workers` connections wait for notifications."""
         count: int = self.sql(
             "SELECT count(*) FROM pg_stat_activity "
             "WHERE query LIKE 'LISTEN%' AND state = 'idle' AND datname = current_database()"
@@ -188,7 +188,7 @@ class Workers:
         self._connectors: list[WorkerConnector] = []
 
     def start(self, app: App | None = None, **options: Any) -> RunningWorker:
-        """Start a worker. Unless it is told otherwise it hears of jobs, and never polls for them."""
+        """Start a worker. By default it is notified of jobs and never polls."""
         defaults: dict[str, Any] = {
             "fetch_job_polling_interval": FOR_EVER,
             "abort_job_polling_interval": FOR_EVER,

@@ -28,7 +28,7 @@ async def test_a_worker_deletes_finished_jobs_as_it_is_told(
     assert queue.sql(orphans) == 0
 
 
-async def test_a_job_that_is_to_be_retried_is_not_deleted(app: App, workers: Workers, queue: Queue) -> None:
+async def test_a_job_with_a_retry_left_is_not_deleted(app: App, workers: Workers, queue: Queue) -> None:
     ran: list[int] = []
 
     @app.task(retry=1)

@@ -24,7 +24,7 @@ from tests.worker.running import Queue, Workers, happens, until
 
 @contextlib.contextmanager
 def outage(databases: database.Databases, database_url: str, queue: Queue) -> Iterator[None]:
-    """Nobody can connect; those who were are thrown out."""
+    """Close all connections to the database, and refuse new ones."""
     name = sa.make_url(database_url).database
     with sa.create_engine(databases.server, isolation_level="AUTOCOMMIT").connect() as connection:
         connection.exec_driver_sql(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
@@ -50,10 +50,10 @@ async def test_a_worker_whose_idle_connections_are_cut_goes_on(app: App, workers
     assert not running.task.done()
 
 
-async def test_a_log_handler_that_raises_meanwhile_does_not_end_the_worker(
+async def test_a_log_handler_that_raises_during_an_outage_does_not_end_the_worker(
     app: App, workers: Workers, queue: Queue, database_url: str, databases: database.Databases
 ) -> None:
-    """One that logs into the same database, say."""
+    """For example, a handler that logs to the same database."""
     task = app.task(name="task")(lambda: None)
     running = await workers.listening(queue)
     raised = asyncio.Event()
@@ -173,7 +173,7 @@ async def test_jobs_that_end_while_the_database_is_away_are_recorded_when_it_is_
     assert not running.task.done()
 
 
-async def test_a_worker_that_is_stopped_meanwhile_waits_to_record(
+async def test_a_worker_that_is_stopped_during_an_outage_waits_to_record_outcomes(
     app: App, workers: Workers, queue: Queue, database_url: str, databases: database.Databases
 ) -> None:
     started, release = asyncio.Event(), asyncio.Event()
@@ -197,7 +197,7 @@ async def test_a_worker_that_is_stopped_meanwhile_waits_to_record(
 async def test_an_outage_longer_than_the_stall_timeout_runs_no_job_twice(
     app: App, workers: Workers, queue: Queue, database_url: str, databases: database.Databases
 ) -> None:
-    """When the database is back everybody looks dead. Nobody may say so before all had the time to report."""
+    """When the database is back, all workers look dead. None may be pruned before it had time for a heartbeat."""
     started, release = asyncio.Event(), asyncio.Event()
     runs: list[int] = []
 

@@ -62,7 +62,7 @@ def steps_until_promoted(connection: sa.Connection, job_id: int) -> int:
 
 
 def test_each_promotion_gets_on_by_as_much_as_it_looks_at(connection: sa.Connection, held: int) -> None:
-    """So a job waits for a promotion for each 500 that came before it, and one more; however many locks are held."""
+    """A job waits for one promotion per 500 jobs before it, plus one, whatever the number of held locks."""
     connection.exec_driver_sql(insert_statement(10_000, {"task_name": "'behind'", "lock": "'held 1'"}))
     many = {"task_name": "'behind'", "lock": f"'held ' || (1 + mod(n, {HELD_LOCKS}))"}
     connection.exec_driver_sql(insert_statement(5_000, many))
@@ -76,8 +76,8 @@ def test_each_promotion_gets_on_by_as_much_as_it_looks_at(connection: sa.Connect
 async def test_behind_jobs_on_whose_locks_nothing_can_be_decided(
     workers: Workers, queue: Queue, connection: sa.Connection, engine: sa.Engine, held: int, free_task: str
 ) -> None:
-    """Somebody's open transaction has all who hold them: their next jobs can neither be parked nor run, and stay before
-    all that comes later.
+    """A user's open transaction locks the rows of all holders. Jobs behind these locks can neither be parked nor run, and
+    stay in front of all later jobs.
     """
     many = {"task_name": "'behind'", "lock": f"'held ' || (1 + mod(n, {HELD_LOCKS}))"}
     connection.exec_driver_sql(insert_statement(HELD_LOCKS, many))

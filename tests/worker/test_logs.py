@@ -59,7 +59,7 @@ async def test_a_successful_job(app: App, workers: Workers, log: pytest.LogCaptu
 async def test_what_is_not_logged_is_not_written(
     app: App, workers: Workers, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the call of a job, which may have large arguments, nor the values beside the message."""
+    """Neither the call string of a job, which may be large, nor the extra values of the record are computed."""
     caplog.set_level(logging.WARNING, logger="procrastinate")
     written: list[str] = []
     monkeypatch.setattr(Job, "call_string", property(lambda job: written.append("call")))
@@ -82,7 +82,9 @@ async def test_a_failed_job(app: App, workers: Workers, log: pytest.LogCaptureFi
     assert "ended with status: Error (lasted" in record.getMessage()
 
 
-async def test_a_job_that_is_to_be_retried(app: App, workers: Workers, log: pytest.LogCaptureFixture) -> None:
+async def test_a_job_that_will_be_retried_is_logged_without_an_error_level(
+    app: App, workers: Workers, log: pytest.LogCaptureFixture
+) -> None:
     await app.task(name="divide", retry=RetryStrategy(wait=3600))(lambda: 1 / 0).defer_async()
     await workers.run()
     record = named(log, "job_error_retry")

@@ -1,4 +1,4 @@
-"""Periodic tasks are deferred on time, once, whoever looks."""
+"""Periodic tasks are deferred on time and once, whatever the number of workers."""
 
 from __future__ import annotations
 

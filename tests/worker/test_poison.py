@@ -20,22 +20,22 @@ def recurse() -> None:
 
 
 def interrupt() -> None:
-    """As Ctrl-C would."""
+    """Raise `KeyboardInterrupt`, like Ctrl-C."""
     raise KeyboardInterrupt
 
 
 def raise_cancelled() -> None:
-    """As if somebody had cancelled the task; nobody has."""
+    """Raise `CancelledError` although the task was not cancelled."""
     raise asyncio.CancelledError
 
 
 def raise_group() -> None:
-    """As a task group would."""
+    """Raise an exception group, like a task group."""
     raise BaseExceptionGroup("several", [SystemExit(1), ValueError()])
 
 
 def stop_iteration() -> None:
-    """What coroutines and futures do not let through."""
+    """Raise `StopIteration`, which coroutines and futures do not propagate."""
     raise StopIteration
 
 
@@ -57,7 +57,7 @@ async def test_whatever_a_task_raises_fails_its_job_alone(
     assert [queue.status(job_id) for job_id in ids] == [succeeded, failed, succeeded, failed, succeeded]
 
 
-async def test_a_task_that_nobody_knows_fails(
+async def test_a_job_of_an_unknown_task_fails(
     app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
     job_id = await app.configure_task("elsewhere.task").defer_async()

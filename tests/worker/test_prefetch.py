@@ -36,7 +36,7 @@ def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch, ahead: None) -> None:
-    """They wait for as long as it takes."""
+    """Let prefetched jobs wait without a practical limit."""
     for module in (prefetch, slots):
         monkeypatch.setattr(module, "LONGEST_WAIT", FOR_EVER)
 
@@ -63,7 +63,7 @@ def gate(app: App) -> Gate:
 
 
 async def defer(gate: Gate, number: int) -> list[int]:
-    """So many jobs."""
+    """Defer `number` jobs, and return their ids."""
     return await gate.task.batch_defer_async(*[{}] * number)
 
 
@@ -252,7 +252,7 @@ async def test_they_hold_their_locks_while_they_wait(app: App, workers: Workers,
 
 @pytest.mark.usefixtures("patient")
 async def test_a_worker_that_was_taken_for_dead_does_not_start_them(workers: Workers, queue: Queue, gate: Gate) -> None:
-    """They are the others' by now."""
+    """Its prefetched jobs may belong to other workers."""
     first, second, third = await defer(gate, 3)
     workers.start(update_heartbeat_interval=0.05, stalled_worker_timeout=FOR_EVER)
     await until(lambda: gate.started == [first])
@@ -285,7 +285,7 @@ async def test_when_the_answer_to_giving_back_is_lost_they_are_not_lost(
 async def test_one_whose_row_is_locked_when_it_is_released_follows_soon(
     workers: Workers, queue: Queue, gate: Gate, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, tries: int
 ) -> None:
-    """By another try; or, as one of which the worker knows nothing, and that counts as an attempt."""
+    """Another try releases the job, or the worker returns it as unknown, which counts as an attempt."""
     monkeypatch.setattr(release, "_TRIES", tries)
     monkeypatch.setattr(release, "_LOCKED_PAUSE", 0.5)
     monkeypatch.setattr(fetch_loop, "_STOCK_INTERVAL", FOR_EVER)

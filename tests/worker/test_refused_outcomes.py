@@ -45,7 +45,7 @@ async def test_an_outcome_that_is_refused_each_time_holds_up_no_other(
     await running.stopped()
 
 
-async def test_an_outcome_that_is_refused_for_ever_does_not_keep_the_worker_from_stopping(
+async def test_an_outcome_that_is_always_refused_does_not_keep_the_worker_from_stopping(
     app: App, workers: Workers, queue: Queue
 ) -> None:
     refuse(queue, "23505")

@@ -158,7 +158,7 @@ async def test_a_task_that_blocks_the_event_loop_does_not_make_its_worker_look_d
     assert queue.row(job_id)["attempts"] == 1
 
 
-async def test_a_worker_that_was_taken_for_dead_registers_anew(
+async def test_a_worker_that_was_pruned_as_dead_registers_again(
     app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
     running = await workers.listening(queue, **LIVELY)
@@ -176,7 +176,9 @@ async def test_a_worker_that_was_taken_for_dead_registers_anew(
 async def test_a_worker_starts_nothing_before_its_heart_beats(
     app: App, workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its connection is made by then: beside a job that keeps the GIL that takes so long that it looks dead."""
+    """By then the heartbeat is connected. Next to a job that holds the GIL, connecting takes so long that the worker
+    looks dead.
+    """
     beating, go_on = threading.Event(), threading.Event()
     beat = Heartbeat.beat
 

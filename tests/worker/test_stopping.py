@@ -353,7 +353,7 @@ async def test_while_it_drains_jobs_can_be_aborted(
     assert queue.status(job_id) is Status.ABORTED
 
 
-async def test_a_middleware_may_stop_the_worker_after_so_many_jobs(app: App, workers: Workers, queue: Queue) -> None:
+async def test_a_middleware_may_stop_the_worker_after_two_jobs(app: App, workers: Workers, queue: Queue) -> None:
     count = 0
 
     async def stop_after_two(call_next: Any, context: JobContext, worker: Worker) -> Any:

@@ -113,7 +113,7 @@ async def test_so_are_those_of_async_tasks(
 async def test_objects_of_the_session_are_written_with_it(
     app: App, workers: Workers, queue: Queue, engine: sa.Engine
 ) -> None:
-    """Also those that nobody has flushed."""
+    """Also unflushed objects."""
 
     class Base(DeclarativeBase): ...
 
@@ -201,7 +201,9 @@ async def test_a_recorded_outcome_is_not_recorded_again(
 async def test_a_result_is_kept_in_it(
     app: App, workers: Workers, queue: Queue, engine: sa.Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever waits is told at the commit, and finds it. What is returned later is too late, and that is said."""
+    """A waiting call is notified at the commit and finds the result. A value returned later is not stored, and the
+    worker logs that.
+    """
 
     @app.task(pass_context=True, store_result=True)
     def task(context: JobContext, keeps: bool) -> str:
@@ -221,7 +223,7 @@ async def test_a_result_is_kept_in_it(
 async def test_a_result_that_cannot_be_kept_is_refused(
     app: App, workers: Workers, queue: Queue, engine: sa.Engine
 ) -> None:
-    """Where it is given, so that the transaction is rolled back."""
+    """`set_result()` raises, so the transaction is rolled back."""
 
     @app.task(name="unkeepable", pass_context=True, store_result=True)
     def unkeepable(context: JobContext) -> None:
@@ -373,10 +375,10 @@ async def test_a_user_can_ask_for_an_abort_while_the_transaction_is_open(
     await until(lambda: reasons == [AbortReason.USER_REQUEST])
 
 
-async def test_a_row_that_somebody_has_locked_is_waited_for(
+async def test_a_transaction_waits_for_a_locked_row(
     app: App, workers: Workers, queue: Queue, engine: sa.Engine
 ) -> None:
-    """As promotions lock the rows of running jobs, for an instant."""
+    """Promotions briefly lock the rows of running jobs."""
 
     begun, go_on = threading.Event(), threading.Event()
 

@@ -29,7 +29,7 @@ TIME_ZONE = "Europe/Paris"
 ROOT_URLCONF = "tests.django.project.urls"
 STATIC_URL = "static/"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-DATABASES = {"default": database(os.environ.get("TEST_DATABASE_URL", "postgresql://nobody@/none?host=/nowhere"))}
+DATABASES = {"default": database(os.environ.get("TEST_DATABASE_URL", "postgresql://user@/none?host=/nowhere"))}
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",

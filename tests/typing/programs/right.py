@@ -17,7 +17,7 @@ from tests.typing.programs import tasks
 
 
 class Fixed(BaseRetryStrategy):
-    """A strategy of one's own."""
+    """A custom strategy."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         """Twice, elsewhere."""
@@ -60,7 +60,7 @@ async def defers_async() -> None:
 
 
 class OrderSession(Session):
-    """A session of one's own."""
+    """A custom session class."""
 
 
 def transactions(context: JobContext, maker: sessionmaker[OrderSession], scoped: scoped_session[Session]) -> None:

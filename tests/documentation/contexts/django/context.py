@@ -1,4 +1,4 @@
-"""What the page takes for granted: the project beside it."""
+"""Sets up what the page assumes: the Django project in the same folder."""
 
 import os
 

@@ -40,7 +40,7 @@ def send_receipt(order_id: int) -> None: ...
 def index(page: str) -> None: ...
 
 
-# The page waits for results: a worker runs beside it.
+# The page waits for results, so a worker must run.
 worker = WorkerThread(app)
 worker.start()
 

@@ -9,7 +9,7 @@ class Order(models.Model):
 
 
 class Mail(models.Model):
-    """A mail that was sent; nobody gets the same twice."""
+    """A sent mail. A recipient gets each mail once."""
 
     to = models.CharField(max_length=50)
     subject = models.CharField(max_length=50)

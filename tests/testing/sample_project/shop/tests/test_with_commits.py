@@ -1,4 +1,4 @@
-"""A real worker beside tests that commit."""
+"""Tests that commit, with a real worker."""
 
 from urllib.request import urlopen
 
