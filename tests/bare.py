@@ -22,16 +22,16 @@ _SWITCH = re.compile(r"^_REQUIRED = \"(\w+)\"", re.MULTILINE)
 _LACKING = re.compile(
     r"chrom|curl|wget|docker|faketime|firefox|kubectl|node$|npm|npx|pgbouncer|pg_|psql|postgres|systemd-analyze"
 )
-"""Programs that are not on the path of the run."""
+"""Matches programs to hide from the PATH of the run."""
 
 
 def switches() -> set[str]:
-    """The environment variables by which tests require what a machine may lack."""
+    """Return the environment variables that make optional programs and packages mandatory."""
     return {name for file in TESTS.rglob("*.py") for name in _SWITCH.findall(file.read_text())}
 
 
 def concerned() -> list[pathlib.Path]:
-    """The files of tests that import :mod:`tests.missing`, or what imports it, themselves or by their fixtures."""
+    """Return the test files that import :mod:`tests.missing`, directly, through another module or through a fixture."""
     modules = {_name(file): file for file in TESTS.rglob("*.py")}
     imports = {name: _imports(file, modules.keys()) for name, file in modules.items()}
     reached = {"tests.missing"}

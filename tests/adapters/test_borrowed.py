@@ -84,7 +84,7 @@ def test_an_error_leaves_the_connection_open(raw: Any) -> None:
 
 
 def test_the_owners_loaders_are_not_used_and_stay(database_url: str) -> None:
-    """Times are aware, whatever the owner has them read as."""
+    """Times are aware, even if the owner's connection has another loader for them."""
     with psycopg.connect(libpq_url(database_url)) as raw:
         raw.adapters.register_loader("timestamptz", TextLoader)
         with borrow(raw) as connection:
@@ -94,7 +94,7 @@ def test_the_owners_loaders_are_not_used_and_stay(database_url: str) -> None:
 
 
 async def test_asynchronously(database_url: str, engine: sa.Engine) -> None:
-    """The same."""
+    """Asynchronous connections behave the same."""
     raw: Any = await psycopg.AsyncConnection.connect(libpq_url(database_url), row_factory=dict_row)
     async with raw:
         async with borrow_async(raw) as connection:
@@ -107,7 +107,7 @@ async def test_asynchronously(database_url: str, engine: sa.Engine) -> None:
 
 
 async def test_each_borrower_gets_its_own_connection(database_url: str) -> None:
-    """However many borrow at once."""
+    """Concurrent borrowers do not share one."""
 
     async def borrow_some() -> None:
         async with await psycopg.AsyncConnection.connect(libpq_url(database_url)) as raw:

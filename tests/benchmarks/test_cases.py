@@ -1,4 +1,4 @@
-"""A case end to end, and the checks that a case makes, on a PostgreSQL of its own."""
+"""Runs a case end to end on its own PostgreSQL server, and tests the checks that a case makes."""
 
 from __future__ import annotations
 

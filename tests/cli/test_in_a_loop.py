@@ -1,4 +1,4 @@
-"""``procrastinate.cli.cli(args)``: the command in an event loop that runs already."""
+"""``procrastinate.cli.cli(args)`` runs the command in a running event loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.worker.running import until
 
 @pytest.fixture
 def app(database_url: str) -> Iterator[App]:
-    """The app that the command is given."""
+    """Return the app that the command uses."""
     handlers = list(logging.getLogger().handlers)
     with shop.app.replace_connector(database_url):
         yield shop.app

@@ -1,4 +1,4 @@
-"""Fetching, and promoting what waits for its time or behind its lock."""
+"""Fetching jobs, and promoting jobs that wait for their time or their lock."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_a_running_job_is_not_outranked(run: Run) -> None:
 
 
 def test_outranking_passes_the_lock_on_among_many(run: Run) -> None:
-    """The outranked holder goes back in line behind those that outrank it, before those that do not."""
+    """The outranked holder waits behind all jobs that outrank it, and in front of the others."""
     worker_id = worker(run)
     middle = defer(run, lock="l", priority=5)
     settle(run)
@@ -330,7 +330,7 @@ def test_the_promotion_of_a_locked_job_keeps_the_row_otherwise(run: Run) -> None
 
 @pytest.mark.parametrize("queues", [None, ["default"]])
 def test_a_fetch_goes_on_after_a_place(run: Run, queues: list[str] | None) -> None:
-    """With those of a higher priority, and then those that come later; those before it, and of a lower, are left."""
+    """The fetch continues after a position in the queue, and skips the jobs before it."""
     worker_id = worker(run)
     first, second, third = (defer(run) for _ in range(3))
     low, high = defer(run, priority=-1), defer(run, priority=1)

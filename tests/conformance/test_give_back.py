@@ -1,4 +1,4 @@
-"""Taking a fetch back."""
+"""Releasing fetched jobs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.conformance.steps import (
 
 
 def release(run: Run, *jobs: StoredJob, keep_queueing_locks: bool = True) -> dict[int, Status]:
-    """Give back jobs that one worker has fetched."""
+    """Release jobs that one worker has fetched."""
     (worker_id,) = {job.worker_id for job in jobs}
     assert worker_id is not None
     fetched = [FetchedJob(id=job.id, attempts=job.attempts) for job in jobs]
@@ -146,7 +146,7 @@ def test_nothing_is_released_without_a_statement(run: Run) -> None:
 
 
 def test_a_worker_lists_the_jobs_that_it_has_fetched_and_does_not_know_of(run: Run) -> None:
-    """What it knows of, what waits or has ended, and what others run is left out."""
+    """The list omits jobs that the worker knows, jobs that wait or have ended, and jobs of other workers."""
     mine, other = worker(run), worker(run)
     for _ in range(6):
         defer(run)

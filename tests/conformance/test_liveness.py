@@ -93,7 +93,7 @@ def test_a_worker_does_not_look_at_itself(run: Run) -> None:
 
 
 def test_a_heartbeat_of_a_time_to_come_is_seen(run: Run) -> None:
-    """The clock of the database was set back, or another server has taken over."""
+    """This happens after the database clock was set back, or after a failover."""
     judge, other = worker(run), worker(run)
     silence(run, other, seconds=-3600)
     (seen,) = look(run, judge)
@@ -116,7 +116,7 @@ def test_a_worker_that_has_beaten_since_it_was_seen_is_not_removed(run: Run) -> 
 
 
 def test_a_judgement_that_arrives_late_is_void(run: Run) -> None:
-    """The database stood still after the look. The heartbeat of the worker may wait in the same line."""
+    """The database hung after the check, so the worker's heartbeat may also be waiting for it."""
     judge, other = worker(run), worker(run)
     silence(run, other)
     seen = [dataclasses.replace(one, seen_at=one.seen_at - 6) for one in look(run, judge)]

@@ -1,4 +1,4 @@
-"""The channels, computed in two places, and what is sent on them."""
+"""The channel names, which Python and SQL both compute, and the payloads."""
 
 from __future__ import annotations
 

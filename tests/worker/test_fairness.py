@@ -76,8 +76,8 @@ def test_each_promotion_gets_on_by_as_much_as_it_looks_at(connection: sa.Connect
 async def test_behind_jobs_on_whose_locks_nothing_can_be_decided(
     workers: Workers, queue: Queue, connection: sa.Connection, engine: sa.Engine, held: int, free_task: str
 ) -> None:
-    """A user's open transaction locks the rows of all holders. Jobs behind these locks can neither be parked nor run, and
-    stay in front of all later jobs.
+    """A user's open transaction locks the rows of all holders. Jobs behind these locks can neither be parked nor run,
+    and stay in front of all later jobs.
     """
     many = {"task_name": "'behind'", "lock": f"'held ' || (1 + mod(n, {HELD_LOCKS}))"}
     connection.exec_driver_sql(insert_statement(HELD_LOCKS, many))
