@@ -29,13 +29,13 @@ _BECOMES: dict[str, tuple[set[str | None], str]] = {
 
 
 def list_rows(connection: sa.Connection) -> dict[int, dict[str, Any]]:
-    """An operation that lists all columns of all jobs, by id."""
+    """List all columns of all jobs by id, as an operation."""
     rows = connection.execute(sa.select(jobs).order_by(jobs.c.id)).mappings()
     return {row["id"]: {**row, "status": row["status"].value} for row in rows}
 
 
 def list_histories(connection: sa.Connection) -> dict[int, list[str]]:
-    """An operation that lists the types of each job's events, in order."""
+    """List the types of each job's events in order, as an operation."""
     found: dict[int, list[str]] = {}
     for job_id, event_type in connection.execute(sa.select(events.c.job_id, events.c.type).order_by(events.c.id)):
         found.setdefault(job_id, []).append(event_type.value)
@@ -65,13 +65,13 @@ def _holds_lock(row: dict[str, Any]) -> bool:
 
 
 def check_one_each(name: str, values: Iterable[str | None]) -> None:
-    """No two jobs have the same."""
+    """Check that no two jobs have the same value."""
     doubled = [value for value, count in Counter(values).items() if value is not None and count > 1]
     assert doubled == [], f"{name} is had by two jobs at once"
 
 
 def check_row(row: dict[str, Any]) -> None:
-    """The columns of one job fit together."""
+    """Check that the columns of a job are consistent."""
     assert (row["finished_at"] is not None) == (row["status"] in _ENDED), row
     if row["status"] == "todo":
         assert (row["worker_id"], row["abort_requested"]) == (None, False), row
@@ -97,7 +97,7 @@ def check_history(row: dict[str, Any], history: Sequence[str], released: int) ->
 
 
 def come_to_rest(run: Run) -> None:
-    """Promote and sweep, as workers do, until nothing is left to decide."""
+    """Promote and sweep, like workers, until nothing is left to decide."""
     for _ in range(50):
         while run(core.promote_jobs).again:
             pass
@@ -123,7 +123,7 @@ def _count_forgotten(connection: sa.Connection) -> tuple[int, int]:
 
 
 def drain(run: Run, *, released: Mapping[int, int] = _NONE, max_runs: int = 200) -> list[int]:
-    """Take back what lost workers held, make everything due, run what waits; return the ids as they ran."""
+    """Rescue lost jobs, make all jobs due, run all waiting jobs, and return their ids in the order of the runs."""
     run(_forget_workers)
     while run(core.rescue_jobs, max_rescues=1_000):
         pass

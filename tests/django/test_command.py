@@ -157,7 +157,7 @@ def test_djangos_own_options_come_before_the_sub_command_or_after_it(
 
 
 def test_traceback_after_the_sub_command_shows_it(project_url: str) -> None:
-    """As Django does for its own commands."""
+    """Django's own commands do the same."""
     done = manage("procrastinate", "defer", "unknown", "--traceback", url=project_url)
     assert done.returncode == 1
     assert "Traceback (most recent call last)" in done.stderr
@@ -167,12 +167,12 @@ def test_traceback_after_the_sub_command_shows_it(project_url: str) -> None:
     "arguments", [("-v0", "worker"), ("worker", "-v0"), ("worker", "--verbosity", "0")], ids=" ".join
 )
 def test_verbosity_before_the_sub_command_or_after_it(project_url: str, arguments: tuple[str, ...]) -> None:
-    """At 0, a worker tells of trouble alone."""
+    """At verbosity 0, a worker logs only warnings and errors."""
     done = manage("procrastinate", *arguments, "--one-shot", url=project_url)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("command", ["worker", "defer", "shell", "healthchecks"])
 def test_help(command: str) -> None:
-    """Of every sub-command."""
+    """Every sub-command has a help text."""
     assert "usage:" in run_ok("procrastinate", command, "--help")

@@ -13,7 +13,7 @@ from tests.documentation.reader import CONTEXTS, Reader
 
 @pytest.fixture
 def new_reader(tmp_path: pathlib.Path, databases: Databases) -> Iterator[Callable[[str], Reader]]:
-    """Makes the reader of a page, with what the page takes for granted."""
+    """Yield a function that creates the reader of a page, with the context that the page assumes."""
     readers: list[Reader] = []
 
     def new(page: str) -> Reader:

@@ -1,4 +1,4 @@
-"""Does what a page says, from its first block to its last, in a folder and on databases of its own."""
+"""Follows a page from its first block to its last, in its own folder and on its own databases."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tests.documentation.shell import Shell, free_port, is_open, shows
 from tests.missing import find_program, missing
 
 PORTS = ("8000", "5000")
-"""Where the servers of the pages listen."""
+"""The ports of the servers on the pages."""
 _NO_CODE = re.compile(r"text|mermaid|\{(toctree|eval-rst)\}|\{include\} .*|\{literalinclude\} \.\./examples/.*")
-"""And files of the examples, which have tests."""
+"""Blocks without code, and included example files, which have their own tests."""
 _SERVER = re.compile(r"\b(runserver|uvicorn|flask .*\brun)\b")
 _WORKER = re.compile(r"\bprocrastinate\b.*\bworker\b(?!.*--one-shot)")
 _CURL = re.compile(r"^\$ curl\b", re.MULTILINE)
@@ -36,7 +36,7 @@ _URL = re.compile(r"(?P<driver>postgresql(?:\+\w+)?)://[\w@:]+/(?P<name>\w+)\b")
 
 
 def is_for_a_reader(block: Block) -> bool:
-    """Whether there is something to write, to run or to check: it is code, and not proved elsewhere."""
+    """Return whether the reader must write, run or check the block: it is code, and no other test covers it."""
     is_code = block.path is not None or _NO_CODE.fullmatch(block.language) is None
     return is_code and not is_proved_elsewhere(block)
 
@@ -109,7 +109,7 @@ class Reader:
         assert not unused, f"No block has imported, run or checked {unused}"
 
     def close(self) -> None:
-        """Leave nothing running, whatever has happened, and no databases."""
+        """Stop everything and drop the databases, even after an error."""
         self.shell.kill_servers()
         for running in self.directory.rglob("postmaster.pid"):
             os.kill(int(running.read_text().split()[0]), signal.SIGINT)
@@ -117,7 +117,7 @@ class Reader:
             self.databases.drop_if_exists(name)
 
     def read(self, block: Block) -> None:
-        """Do what a block says, according to its language."""
+        """Follow a block, according to its language."""
         if not is_for_a_reader(block):
             return
         if block.path:
@@ -188,7 +188,7 @@ class Reader:
     # What is other than in the page
 
     def substituted(self, text: str) -> str:
-        """With the ports and the databases of this reader."""
+        """Return the text with the ports and databases of this reader."""
         for number, port in self.ports.items():
             text = re.sub(rf"\b{number}\b", str(port), text)
         for name, own in self.created.items():
@@ -219,7 +219,9 @@ class Reader:
         shutil.copytree(context, self.directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
 
     def _is_used(self, path: str, place: pathlib.Path) -> bool:
-        """Whether Python has compiled it for an import, pytest has read it, a command names it, or it was checked."""
+        """Return whether Python has imported the file, pytest has read it, a command names it, or a check covered
+        it.
+        """
         compiled = place.parent / "__pycache__"
         return (
             place in self.checked

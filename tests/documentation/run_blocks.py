@@ -58,11 +58,11 @@ def _run(statement: ast.stmt, place: str, names: dict[str, Any], runner: asyncio
 
 
 def _nothing(_: str) -> None:
-    """Most contexts have nothing to do before a statement."""
+    """Do nothing: most contexts need no step before a statement."""
 
 
 def _interrupt_workers() -> None:
-    """Ctrl-C for a worker that a page would let run until then: as soon as it listens to the signal."""
+    """Send Ctrl-C to the worker of a page as soon as its signal handler is installed."""
     while _page_is_running.wait():
         handler = signal.getsignal(signal.SIGINT)
         if getattr(handler, "__module__", "") == "procrastinate.worker.processes.signals":

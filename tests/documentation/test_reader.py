@@ -14,13 +14,13 @@ NewReader = Callable[[str], Reader]
 
 
 def block(text: str, language: str = "console", path: str | None = None) -> Block:
-    """A block of no page."""
+    """Return a block that is on no real page."""
     return Block(page="a page", line=1, language=language, text=text, path=path)
 
 
 @pytest.fixture
 def reader(new_reader: NewReader) -> Reader:
-    """In an empty folder."""
+    """Return a reader in an empty folder."""
     return new_reader("no page")
 
 

@@ -1,4 +1,4 @@
-"""``make demo``: what it prints; ``make demo-serve``: what a visitor finds."""
+"""The output of ``make demo``, and the pages of ``make demo-serve``."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_demo_counts_what_became_of_its_jobs_and_says_how_to_go_on(tmp_path:
 
 
 def test_the_admin_has_jobs_in_every_state_as_soon_as_its_address_is_printed(tmp_path: pathlib.Path) -> None:
-    """Over HTTP, with the password that is printed."""
+    """The test logs in over HTTP with the printed password."""
     demo = subprocess.Popen(
         [sys.executable, "-m", "examples.django_demo", "serve"],
         cwd=tmp_path,
@@ -76,7 +76,7 @@ def _environment() -> dict[str, str]:
 
 
 def _rows(printed: str) -> dict[str, tuple[int, ...]]:
-    """The numbers in the rows of the table, by task."""
+    """Return the numbers of each task's row in the table."""
     lines = [[cell.strip() for cell in re.split("[│┃|]", line)[1:-1]] for line in printed.splitlines()]
     return {cells[0]: tuple(map(int, cells[1:])) for cells in lines if cells and cells[0].startswith("shop.")}
 

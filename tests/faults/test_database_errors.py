@@ -1,4 +1,4 @@
-"""6. Whatever the database answers, it is tried again or reported, and no worker dies of it."""
+"""6. Any error of the database is retried or reported, and kills no worker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TABLES = ("procrastinate_jobs", "procrastinate_workers")
 
 @dataclasses.dataclass(frozen=True)
 class Accident:
-    """An error that PostgreSQL raises now and then."""
+    """An error that PostgreSQL raises at random."""
 
     code: str
     name: str
@@ -66,18 +66,18 @@ def test_errors_now_and_then_wherever_workers_write(
 
 
 def assert_reported(fleet: Fleet, error: str) -> None:
-    """The fault has met workers, and they said so."""
+    """Check that workers met the fault and logged it."""
     assert any(error in record["message"] for worker in fleet.workers for record in worker.records())
 
 
 def with_setting(queue: Queue, cluster: Cluster, setting: str) -> str:
-    """The URL for workers whose connections have a setting of the server."""
+    """Return a URL whose connections have a server setting."""
     return f"host=127.0.0.1 port={cluster.port} user=postgres dbname={database_of(queue)} options='-c {setting}'"
 
 
 @pytest.mark.full_round
 def test_a_statement_timeout(queue: Queue, cluster: Cluster, fleet: Fleet, size: Size, report: Report) -> None:
-    """The table is locked again and again, for longer than the timeout."""
+    """The table is locked repeatedly, for longer than the timeout."""
     jobs = size.count(30, 600)
     queue.defer_many("note", range(jobs))
     fleet.start(2, concurrency=3, url=with_setting(queue, cluster, "statement_timeout=150ms"))
@@ -110,7 +110,7 @@ def test_an_idle_in_transaction_timeout(
 
 @pytest.mark.full_round
 def test_too_many_connections(queue: Queue, cluster: Cluster, fleet: Fleet, size: Size, report: Report) -> None:
-    """The worker's own are terminated, and it gets no others for a while."""
+    """The worker's connections are terminated, and it gets no new ones for a while."""
     jobs = size.count(20, 400)
     name = database_of(queue)
     cluster.execute("CREATE ROLE crowded LOGIN SUPERUSER")
@@ -144,7 +144,7 @@ def test_a_server_that_takes_no_writes(
     report: Report,
     standby: Callable[[], Cluster],
 ) -> None:
-    """A standby, to which the workers' connections lead for a while: 25006."""
+    """The workers' connections lead to a standby for a while, which raises 25006."""
     jobs = size.count(20, 400)
     url = f"host=127.0.0.1 port={proxy.port} user=postgres dbname={database_of(queue)} sslmode=disable"
     fleet.start(2, concurrency=3, url=url)

@@ -22,7 +22,7 @@ _LOCKS = 7
 
 
 def producing(queue: Queue, jobs: int) -> threading.Thread:
-    """Defers one job after the other, whatever happens. Where an answer was lost, it looks before it tries again."""
+    """Defer jobs one after the other, despite errors. After a lost answer, check for the job before the next try."""
 
     def is_there(number: int) -> bool:
         known = "SELECT count(*) FROM procrastinate_jobs WHERE (args->>'number')::int = :number"
@@ -45,7 +45,7 @@ def lock_of(number: int) -> str:
 
 
 def assert_in_order(queue: Queue) -> None:
-    """The jobs of each lock ran one after another, in the order in which they were deferred."""
+    """Check that the jobs of each lock ran one after another, in the order of their deferral."""
     entries = queue.ledger.entries()
     assert len({entry.lock for entry in entries}) == _LOCKS
     assert overlaps(entries) == []
@@ -77,7 +77,7 @@ def test_a_server_that_crashes_again_and_again(
 def test_jobs_that_end_while_the_server_is_away_are_recorded_afterwards(
     cluster: Cluster, queue: Queue, fleet: Fleet, size: Size, report: Report
 ) -> None:
-    """The outage is longer than the time after which silent workers are taken for dead."""
+    """The outage is longer than the stall timeout."""
     jobs, seconds = size.count(10, 40), size.pick(4, 30)
     queue.defer_many("wait_at_gate", range(jobs), gate="outage")
     fleet.start(2, concurrency=jobs // 2)
@@ -97,7 +97,7 @@ def test_jobs_that_end_while_the_server_is_away_are_recorded_afterwards(
 def test_every_connection_terminated_again_and_again(
     cluster: Cluster, queue: Queue, fleet: Fleet, size: Size, report: Report
 ) -> None:
-    """Wherever they are: in defers, fetches, finishes, heartbeats."""
+    """This interrupts defers, fetches, outcomes and heartbeats."""
     jobs, seconds = size.count(150, 3000), size.pick(3, 60)
     fleet.start(2, concurrency=5)
     queue.start_clock()

@@ -1,4 +1,4 @@
-"""3. A connection that stays open and says nothing: noticed in a bounded time, and no shutdown hangs."""
+"""3. A connection that stays open but silent is noticed in a bounded time, and no shutdown hangs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def worker(queue: Queue, proxy: Proxy, fleet: Fleet, patience: float | None) -> 
 
 
 def freeze(queue: Queue, proxy: Proxy, which: str) -> None:
-    """Let one of the worker's connections fall silent; or all of them."""
+    """Silence one of the worker's connections, or all of them."""
     if which == "all":
         proxy.freeze_all()
     elif which == "that fetches":
@@ -63,7 +63,7 @@ def freeze(queue: Queue, proxy: Proxy, which: str) -> None:
 
 
 def port_of(queue: Queue, query: str) -> int:
-    """The connection of the worker whose last statement was this."""
+    """Return the client port of the worker's connection whose last statement was `query`."""
     until(lambda: queue.sql(_OF_WORKER, query=query), f"the worker has sent {query}")
     return int(queue.sql(_OF_WORKER, query=query))
 

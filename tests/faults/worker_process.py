@@ -1,4 +1,4 @@
-"""Workers as operating systems know them: processes that can be killed, frozen and terminated."""
+"""Workers as operating system processes, which tests kill, freeze and terminate."""
 
 from __future__ import annotations
 
@@ -49,38 +49,38 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """As the operating system has it."""
+        """Return the id of the process."""
         return self._process.pid
 
     @property
     def is_running(self) -> bool:
-        """Whether the process is there."""
+        """Return whether the process runs."""
         return self._process.poll() is None
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended: below zero, of a signal."""
+        """Return the exit status, which is negative after a signal."""
         return self._process.poll()
 
     def kill(self) -> None:
-        """As the kernel does when memory runs out."""
+        """Kill the process, like the kernel when memory runs out."""
         self._process.kill()
         self._process.wait()
 
     def freeze(self) -> None:
-        """Take the processor away from it."""
+        """Stop the process with SIGSTOP."""
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Give it back."""
+        """Resume the process with SIGCONT."""
         self._process.send_signal(signal.SIGCONT)
 
     def terminate(self) -> None:
-        """Ask it to stop, as a supervisor does; it drains first."""
+        """Send SIGTERM, like a supervisor. The worker drains first."""
         self._process.send_signal(signal.SIGTERM)
 
     def stop(self, within: float = PATIENCE) -> float:
-        """Ask it to stop, wait for that, and say how many seconds it took."""
+        """Stop the worker gracefully, and return the seconds that this took."""
         began = time.monotonic()
         self.terminate()
         until(lambda: not self.is_running, f"the worker stops: {self.tail()}", within)
@@ -88,7 +88,7 @@ class WorkerProcess:
         return time.monotonic() - began
 
     def log(self) -> str:
-        """All that it has logged."""
+        """Return the log."""
         return self._log_path.read_text(errors="replace")
 
     def tail(self) -> str:
@@ -108,13 +108,13 @@ class WorkerProcess:
         until(lambda: self.actions()[action], f"the worker logs {action}: {self.tail()}")
 
     def is_ready(self) -> None:
-        """Wait until it works."""
+        """Wait until the worker is ready."""
         until(lambda: self.actions()["start_worker"] or not self.is_running, "the worker starts")
         assert self.is_running, self.tail()
 
 
 class Fleet:
-    """Starts workers, and, as a supervisor does, others for those that die."""
+    """Starts workers and, like a supervisor, replaces dead ones."""
 
     def __init__(self, setup: Setup, directory: pathlib.Path) -> None:
         self._setup = setup
@@ -153,7 +153,7 @@ class Fleet:
         return started
 
     def start_one(self, **options: Any) -> WorkerProcess:
-        """Start a worker, and wait until it works."""
+        """Start a worker, and wait until it is ready."""
         (worker,) = self.start(**options)
         return worker
 
@@ -183,7 +183,7 @@ class Fleet:
             self._supervisor.join()
 
     def end_of_test(self) -> None:
-        """Nothing stays."""
+        """Kill all workers."""
         self.stop_supervision()
         for worker in self.running():
             worker.kill()
@@ -197,7 +197,7 @@ class Fleet:
                 self._start(setup, None)
 
     def start_in_vain(self, url: str) -> WorkerProcess:
-        """Start a worker that gives up at its start, and wait for that."""
+        """Start a worker that fails at startup, and wait until it ends."""
         worker = self._start(dataclasses.replace(self._setup, url=url), None)
         self.workers.remove(worker)
         until(lambda: not worker.is_running, "the worker gives up")

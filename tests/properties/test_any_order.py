@@ -1,4 +1,4 @@
-"""Operations in any order, on several connections, against a plain model. Hypothesis shortens what fails."""
+"""Operations in any order on several connections, compared with a simple model. Hypothesis shrinks failures."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ ends = st.sampled_from((Status.SUCCEEDED, Status.FAILED, Status.ABORTED))
 
 @dataclasses.dataclass(frozen=True)
 class Fetched:
-    """What a worker believes that it runs; perhaps it has been taken for dead long since."""
+    """A job that a worker believes it runs. The worker may have been pruned since."""
 
     id: int
     attempts: int
@@ -71,7 +71,7 @@ class Fetched:
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Three callers with a connection each, and a user whose transaction may hold a row."""
+    """Three callers with a connection each, and a user whose transaction may lock a row."""
 
     def __init__(self, engines: list[sa.Engine]) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class AnyOrder(RuleBasedStateMachine):
                 self.model.replace(job, last[lock])
 
     def _compare_ids(self, ids: list[int], batch: list[NewJob]) -> None:
-        """New ids for new jobs; where a job waits under the queueing lock, its id."""
+        """Check that new jobs have new ids, and that a waiting job with the queueing lock keeps its id."""
         inserted: dict[int, NewJob] = {}
         for job_id, new in zip(ids, batch, strict=True):
             waiting = self.model.waiting_under(new.queueing_lock)
@@ -247,7 +247,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(caller=callers, pick=picks, limit=st.integers(1, 4), names=queues)
     def fetch_what_is_ready_by_now(self, caller: int, pick: int, limit: int, names: tuple[str, ...] | None) -> None:
-        """Perhaps not all that could be is promoted yet; what comes must be right."""
+        """Some jobs may not be promoted yet, but each fetched job must be allowed to run."""
         ready = self.model.fetchable(names)
         lockless = {job.id for job in ready if job.lock is None} - self.model.held
         fetched = self._fetch(caller, pick, limit, names)
@@ -258,7 +258,7 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: not self.model.held)
     @rule(caller=callers, pick=picks, limit=st.integers(1, 4), names=queues)
     def fetch_when_all_is_promoted(self, caller: int, pick: int, limit: int, names: tuple[str, ...] | None) -> None:
-        """Exactly those come that could start, the most urgent first."""
+        """The fetch returns exactly the jobs that could start, by rank."""
         come_to_rest(self.runs[caller])
         check_rest(self.watch)
         ready = sorted(self.model.fetchable(names), key=lambda job: job.rank)
@@ -268,7 +268,7 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: not self.model.held)
     @rule(pick=picks)
     def fetch_as_the_default_worker_does(self, pick: int) -> None:
-        """The most usual of all, so that it comes often."""
+        """The usual fetch is a rule of its own, so that it runs often."""
         self.fetch_when_all_is_promoted(0, pick, 4, None)
 
     def _fetch(self, caller: int, pick: int, limit: int, names: tuple[str, ...] | None) -> list[core.StoredJob]:
@@ -347,7 +347,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert statuses == self.model.take_back(lost, max_rescues=max_rescues, limit=limit)
 
     def lost_jobs(self) -> list[Job]:
-        """Those that run for a worker that is not registered."""
+        """Return the running jobs whose worker is not registered."""
         return [job for job in self.model.running() if job.worker_id not in self.model.workers]
 
     @precondition(lambda self: self.model.running())
@@ -387,7 +387,7 @@ class AnyOrder(RuleBasedStateMachine):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> R | None:
-        """Run an operation that waits for a row which the user holds: it is told so, and has done nothing."""
+        """Run an operation on a row that the user has locked. It must raise the timeout and change nothing."""
         if not any(job.id in self.model.held for job in touched):
             return self.runs[caller](operation, *args, **kwargs)
         with pytest.raises(sa.exc.DBAPIError) as caught:
@@ -398,7 +398,7 @@ class AnyOrder(RuleBasedStateMachine):
     # Who is meant
 
     def _pick_job(self, pick: int) -> Job | None:
-        """One of the newest; ``None`` for a job that does not exist."""
+        """Return one of the newest jobs, or ``None`` for a missing one."""
         newest = sorted(self.model.jobs.values(), key=lambda job: -job.id)
         return newest[pick % len(newest)] if newest else None
 
@@ -406,7 +406,7 @@ class AnyOrder(RuleBasedStateMachine):
         return sorted(self.model.workers)[pick % len(self.model.workers)]
 
     def _pick_fetched(self, pick: int) -> tuple[int, list[Fetched]]:
-        """Up to three of what one worker has ever fetched, from the newest."""
+        """Return a worker and up to three of the jobs that it has fetched, newest first."""
         if not self.fetched:
             return 0, [Fetched(1, 0, 0)]
         newest = self.fetched[::-1]
@@ -425,7 +425,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert set(self.watch(steps.list_workers)) == self.model.workers
 
     def teardown(self) -> None:
-        """At last everything runs, in the order of each lock."""
+        """Finally run all jobs, in the order of each lock."""
         try:
             self.user.rollback()
             waiting = [job for job in self.model.jobs.values() if not job.has_ended]
@@ -439,7 +439,7 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 def _runs_at_last(job: Job) -> bool:
-    """A job whose abort was requested ends when its worker is lost."""
+    """Return whether the job runs in the end. A job with an abort request ends when its worker is lost."""
     return not (job.status == "doing" and job.abort_requested)
 
 

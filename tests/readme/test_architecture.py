@@ -11,24 +11,26 @@ from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).parents[2]
 AS_A_WHOLE = ("contrib", "versions", "migrations", "management")
-"""Folders of the package that the map describes without their files."""
+"""Folders of the package that the map describes as a whole."""
 _NAME = re.compile(r"(?<![\w/.])(?:\w+/|\w+\.py)(?![\w/])")
 
 
 def lines_of_map() -> list[str]:
-    """That of the first section."""
+    """Return the lines of the map in the first section."""
     return first_block_of("The map").splitlines()
 
 
 def first_block_of(section: str) -> str:
-    """The first block of code below a heading."""
+    """Return the first code block below a heading."""
     _, found, rest = (ROOT / "ARCHITECTURE.md").read_text().partition(f"## {section}\n")
     assert found
     return rest.split("```\n")[1]
 
 
 def named() -> Iterator[pathlib.Path]:
-    """What the map names: files and folders, in the folder whose line is above theirs, or begins theirs."""
+    """Yield the files and folders that the map names, each in the folder of a line above or at the start of its
+    line.
+    """
     folders = {-1: ROOT}
     for line in lines_of_map():
         indent = len(line) - len(line.lstrip())

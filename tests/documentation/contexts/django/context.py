@@ -22,7 +22,7 @@ def send_receipt(order_id: int) -> None: ...
 
 
 def at_the_end() -> None:
-    """The page's tasks run."""
+    """Check that the page's tasks run."""
     globals()["send_mail"].defer(to="you")
     globals()["charge"].defer(order_id=1)
     app.run_worker(wait=False)

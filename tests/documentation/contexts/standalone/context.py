@@ -1,4 +1,4 @@
-"""What the page takes for granted: names that a program has imported, an order, a job, and a table."""
+"""Sets up what the page assumes: imported names, an order, a job and a table."""
 
 import asyncio  # noqa: F401
 import os

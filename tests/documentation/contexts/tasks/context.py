@@ -1,4 +1,4 @@
-"""What the page on tasks takes for granted: an app, a table, and two tasks that it names in passing."""
+"""Sets up what the page on tasks assumes: an app, a table, and two tasks that it mentions."""
 
 import os
 
@@ -46,7 +46,7 @@ worker.start()
 
 
 def at_the_end() -> None:
-    """What the page declares can be deferred, and runs."""
+    """Check that the page's tasks can be deferred and run."""
     names = globals()
     names["charge"].defer(order_id=1)
     names["call_partner"].defer(order_id=1)
