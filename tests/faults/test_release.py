@@ -1,4 +1,4 @@
-"""If the previous release is unavailable, the tests that need it are reported as skipped."""
+"""If the previous release is unavailable, the tests that need it are skipped, or fail if it is required."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ended a worker, or a part of it, and does not any more (2, 5, 8)."""
+"""Faults that ended a worker or one of its services on 3.10.0 (2, 5, 8)."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ NEEDS_A_LOCK = re.compile(r"\b(ALTER TABLE|CREATE TRIGGER|DROP TRIGGER|DROP INDE
 
 @pytest.mark.parametrize("revision", LATER)
 def test_a_revision_takes_its_locks_before_its_first_change(revision: str) -> None:
-    """Both directions, in Alembic's script and in Django's migration."""
+    """This holds for upgrades and downgrades, in Alembic's script and in Django's migration."""
     number = int(revision.rpartition("_")[2])
     former = f"procrastinate_{number - 1:04}"
     name = next(path.stem for path in _django_migrations().iterdir() if path.stem.startswith(f"{1000 + number}_"))

@@ -1,4 +1,4 @@
-"""Django: what projects import, set and call."""
+"""Django: the names that projects import, and the settings and calls that they use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names that programs written for 3.x import are where they were."""
+"""The names that 3.x programs import are still in their places."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small things that programs written for 3.x do, and that no other test does."""
+"""Small uses by 3.x programs that no other test covers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def app(connector: InMemoryConnector) -> App:
 
 
 def actions(caplog: pytest.LogCaptureFixture) -> set[str]:
-    """The actions that were logged."""
+    """Return the logged actions."""
     return {vars(record)["action"] for record in caplog.records if "action" in vars(record)}
 
 
@@ -51,7 +51,7 @@ async def test_an_app_is_awaited_or_entered(app: App, connector: InMemoryConnect
 
 
 def test_a_connector_is_set_on_the_app_and_on_its_manager(app: App) -> None:
-    """As programs did before there was ``replace_connector``."""
+    """Programs did this before ``replace_connector`` existed."""
     other = InMemoryConnector()
     app.connector = other
     app.job_manager.connector = other
@@ -158,7 +158,7 @@ async def test_notifications_are_heard(app: App) -> None:
 
 
 async def test_ticks_are_deferred_by_hand(app: App, connector: InMemoryConnector) -> None:
-    """As programs test their schedules."""
+    """Programs test their schedules in this way."""
 
     @app.periodic(cron="0 4 * * *", periodic_id="four", queue="q")
     @app.task(name="tidy")

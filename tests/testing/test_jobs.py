@@ -1,4 +1,4 @@
-"""Jobs that a test runs itself, in a transaction that is rolled back: every kind of connection, sync and async."""
+"""Jobs that a test runs in a transaction that it rolls back, on every kind of connection, sync and async."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ran: list[Any] = []
 
 
 def make_app(connector: Any) -> App:
-    """An app with a task for each thing that is tested."""
+    """Return an app with a task for each tested feature."""
     app = App(connector=connector)
     ran.clear()
 
@@ -68,7 +68,7 @@ def defer(app: App, task: str, *, options: dict[str, Any] | None = None, **argum
 
 @pytest.fixture(params=["memory", "Connection", "Connection of psycopg2", "Session"])
 def jobs(request: pytest.FixtureRequest, database_url: str) -> Iterator[Jobs]:
-    """Jobs of a sync test, on a connection that is rolled back."""
+    """Yield the jobs of a sync test, on a connection that is rolled back."""
     if request.param == "memory":
         with Jobs(make_app(InMemoryConnector())) as jobs:
             yield jobs
@@ -87,7 +87,7 @@ def jobs(request: pytest.FixtureRequest, database_url: str) -> Iterator[Jobs]:
 
 @pytest.fixture(params=["memory", "psycopg", "asyncpg", "SQLModel"])
 async def async_jobs(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[Jobs]:
-    """Jobs of an async test, on a session that is rolled back."""
+    """Yield the jobs of an async test, on a session that is rolled back."""
     if request.param == "memory":
         with Jobs(make_app(InMemoryConnector())) as jobs:
             yield jobs

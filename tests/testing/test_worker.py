@@ -35,7 +35,7 @@ def run_worker(app: App, **options: object) -> None:
 
 
 def statuses(connector: InMemoryConnector) -> list[str]:
-    """The status of each job."""
+    """Return the status of each job."""
     return [job["status"] for job in connector.jobs.values()]
 
 
@@ -224,7 +224,7 @@ def test_old_jobs_are_removed_by_the_builtin_task(app: App, connector: InMemoryC
 
 
 def test_nothing_goes_wrong_in_silence(app: App, caplog: pytest.LogCaptureFixture) -> None:
-    """No service of the worker stumbles over the connector."""
+    """No service of the worker logs an error with this connector."""
 
     @app.task
     def task() -> None: ...

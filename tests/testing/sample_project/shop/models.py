@@ -2,7 +2,7 @@ from django.db import models
 
 
 class Order(models.Model):
-    """What a customer wants."""
+    """An order of a customer."""
 
     customer = models.CharField(max_length=50)
     state = models.CharField(max_length=20, default="new")

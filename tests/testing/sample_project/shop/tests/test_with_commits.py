@@ -37,7 +37,7 @@ class WorkerTests(TransactionTestCase):
 
 
 class FlushTests(TransactionTestCase):
-    """Whichever runs first leaves its job to the flush."""
+    """The first test leaves its job to the flush."""
 
     def test_a_test_finds_no_job_of_another(self):
         self._defer_one()
