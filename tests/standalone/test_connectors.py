@@ -332,7 +332,7 @@ async def test_an_engine_in_autocommit_still_runs_atomic_operations_atomically(
 
 
 @pytest.mark.parametrize("options", [{}, {"isolation_level": "SERIALIZABLE"}], ids=["plain", "the user's level"])
-def test_connections_of_ones_own_are_in_autocommit_from_the_first(
+def test_own_connections_are_in_autocommit_from_the_start(
     database_url: str, count_jobs: Callable[[], int], monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     """Switching autocommit on and off for each operation took a quarter of a defer's CPU time."""

@@ -176,7 +176,7 @@ async def test_ticks_are_deferred_by_hand(app: App, connector: InMemoryConnector
     assert (row["args"], row["queue_name"]) == ({"timestamp": int(at - 60)}, "q")
 
 
-async def test_a_builtin_task_is_called_from_a_task_of_ones_own(app: App, connector: InMemoryConnector) -> None:
+async def test_a_builtin_task_is_called_from_a_task_of_the_project(app: App, connector: InMemoryConnector) -> None:
     """The recipe for removing old jobs on a schedule."""
     from procrastinate import builtin_tasks
 

@@ -1,4 +1,4 @@
-"""Jobs that have ended are kept, or deleted."""
+"""Keeping and deleting ended jobs."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def test_the_builtin_task_is_found_by_its_short_name(app: App, workers: Wo
 async def test_a_job_of_the_builtin_task_keeps_what_the_app_keeps(
     app: App, workers: Workers, queue: Queue, hours_kept: int, left: int
 ) -> None:
-    """A role that may only insert jobs can defer it, with any arguments."""
+    """A role with only the right to insert jobs can defer the task with any arguments."""
     app.min_retention_hours = hours_kept
     queue.sql(
         "INSERT INTO procrastinate_jobs (queue_name, task_name, status, finished_at) "

@@ -1,4 +1,4 @@
-"""Losing the database is weather: workers sit it out."""
+"""Workers survive outages of the database."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ async def test_a_worker_without_a_graceful_timeout_does_not_wait_for_the_databas
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of 0 seconds, that is: the last outcomes have a moment, and no more."""
+    """With a graceful timeout of 0 seconds, the last outcomes get only a moment."""
     monkeypatch.setattr(worker_run, "_LAST_WRITES_TIMEOUT", 0.5)
     started, release = asyncio.Event(), asyncio.Event()
 
@@ -228,7 +228,7 @@ async def test_an_outage_longer_than_the_stall_timeout_runs_no_job_twice(
 
 
 def make_trigger(queue: Queue, body: str) -> None:
-    """Something of the user's that happens whenever a job ends."""
+    """Create a user's trigger that fires whenever a job ends."""
     queue.sql(
         "CREATE FUNCTION users_trigger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN " + body + " RETURN new; END $$"
     )
@@ -285,7 +285,7 @@ async def test_a_refused_outcome_does_not_keep_the_worker_from_stopping(
 
 
 class LosesAnswers(WorkerConnector):
-    """The database does as it is told; the first answers to a fetch are lost on the way."""
+    """A connector that loses the answers to the first fetches after the database has executed them."""
 
     to_lose = 1
     then: Callable[[], Any] = staticmethod(lambda: None)
@@ -305,7 +305,7 @@ class LosesAnswers(WorkerConnector):
 async def test_jobs_whose_fetch_was_never_answered_run_all_the_same(
     app: App, workers: Workers, queue: Queue, database_url: str
 ) -> None:
-    """The database has them running for a worker that is alive, and has never heard of them."""
+    """In the database, the jobs run on a live worker that does not know them."""
     runs: list[int] = []
 
     @app.task
@@ -329,7 +329,7 @@ async def test_jobs_whose_fetch_was_never_answered_run_all_the_same(
 async def test_jobs_of_an_unanswered_fetch_run_after_an_open_transaction_lets_go_of_their_queueing_lock(
     app: App, workers: Workers, queue: Queue, database_url: str, engine: sa.Engine
 ) -> None:
-    """Until they are given back, the worker fetches nothing."""
+    """The worker fetches nothing until it has returned them."""
     task = app.task(name="task")(lambda: None)
     job_id = await task.configure(queueing_lock="taken").defer_async()
     connector = LosesAnswers(database.libpq_url(database_url))

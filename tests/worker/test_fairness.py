@@ -1,4 +1,4 @@
-"""Jobs of free locks, behind many that cannot run: they do not wait for those."""
+"""Jobs of free locks do not wait for the many jobs before them that cannot run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.database import new_job
 from tests.worker.running import Queue, Workers, until
 
 HELD_LOCKS = 510
-"""More than a promotion looks at."""
+"""More locks than a promotion looks at."""
 
 
 @pytest.fixture
 def held(connection: sa.Connection) -> int:
-    """Locks are held by jobs that run for a worker elsewhere, whose id this is, and will run for long."""
+    """Create long-running jobs that hold the locks, and return the id of their worker."""
     worker_id = core.register_worker(connection)
     for lock in [f"held {number}" for number in range(1, HELD_LOCKS + 1)]:
         core.defer_job(connection, new_job(lock=lock, queue_name="elsewhere"))
@@ -30,7 +30,7 @@ def held(connection: sa.Connection) -> int:
 
 @pytest.fixture
 def free_task(app: App) -> str:
-    """Of the jobs that could run."""
+    """Return the name of the task of jobs that could run."""
     app.task(name="free")(lambda: None)
     return "free"
 
@@ -52,7 +52,7 @@ async def test_behind_the_backlog_of_held_locks(
 
 
 def steps_until_promoted(connection: sa.Connection, job_id: int) -> int:
-    """How many promotions it takes until the job may be fetched."""
+    """Return the number of promotions until the job is ready."""
     place = sa.text("SELECT readiness FROM procrastinate_jobs WHERE id = :id")
     for step in range(1, 1000):
         core.promote_jobs(connection)

@@ -1,4 +1,4 @@
-"""A job that is rotten spoils nothing but itself."""
+"""A poisonous job fails alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.worker.running import Queue, Workers
 
 
 def recurse() -> None:
-    """Deeper and deeper."""
+    """Recurse without an end."""
     recurse()
 
 

@@ -1,4 +1,4 @@
-"""Jobs that a worker has fetched ahead: what becomes of them, whatever happens while they wait."""
+"""Prefetched jobs are not lost, whatever happens while they wait."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.worker.running import FOR_EVER, Queue, Workers, happens, until
 
 @pytest.fixture
 def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first fetch that brings jobs takes up to ten more than can start."""
+    """Let the first non-empty fetch prefetch up to ten jobs."""
     keep = Prefetch.keep
 
     def keep_first(self: Prefetch, jobs: Iterable[Job]) -> None:
@@ -50,7 +50,7 @@ class Gate:
         self.task = app.task(name="wait at the gate", pass_context=True)(self.wait)
 
     async def wait(self, context: JobContext) -> None:
-        """Say that the job has started, and wait."""
+        """Record that the job has started, and wait."""
         assert context.job.id is not None
         self.started.append(context.job.id)
         await self.open.wait()
@@ -58,7 +58,7 @@ class Gate:
 
 @pytest.fixture
 def gate(app: App) -> Gate:
-    """Closed."""
+    """Return a closed gate."""
     return Gate(app)
 
 
@@ -68,7 +68,7 @@ async def defer(gate: Gate, number: int) -> list[int]:
 
 
 def fetches(queue: Queue) -> int:
-    """How many fetches there were: the jobs of one have started at the same time."""
+    """Return the number of fetches, from the distinct start times of the jobs."""
     return int(queue.sql("SELECT count(DISTINCT at) FROM procrastinate_events WHERE type = 'started'"))
 
 
@@ -216,7 +216,7 @@ async def test_no_more_are_fetched_than_the_worker_may_still_run(workers: Worker
 
 @pytest.mark.usefixtures("patient")
 async def test_nothing_waits_behind_a_job_that_was_run_before(workers: Workers, queue: Queue, gate: Gate) -> None:
-    """It may have taken a worker down, and would take them along: rescued too often, they would have failed."""
+    """Such a job may crash the worker. Jobs prefetched behind it would be rescued too often, and then fail."""
     suspect, *others = await defer(gate, 4)
     queue.sql("UPDATE procrastinate_jobs SET attempts = 1 WHERE id = :id", id=suspect)
     workers.start()
@@ -310,7 +310,7 @@ async def test_one_whose_row_is_locked_when_it_is_released_follows_soon(
 
 
 def lock_row(connection: sa.Connection, job_id: int) -> None:
-    """As an open transaction of a user's does."""
+    """Lock a row, like an open transaction of a user."""
     connection.execute(sa.text("SELECT 1 FROM procrastinate_jobs WHERE id = :id FOR UPDATE"), {"id": job_id})
 
 
@@ -318,7 +318,7 @@ def lock_row(connection: sa.Connection, job_id: int) -> None:
 async def test_jobs_that_come_when_the_worker_has_stopped_are_released(
     workers: Workers, queue: Queue, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The fetch was under way."""
+    """The worker stops while a fetch is running."""
     fetched, go_on = asyncio.Event(), asyncio.Event()
     fetch_jobs = JobManager.fetch_jobs
 

@@ -1,4 +1,4 @@
-"""Outcomes that the database refuses, or whose rows are locked, hold up no other outcome."""
+"""Refused outcomes, and outcomes whose rows are locked, do not delay others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.worker.running import Queue, Workers, until
 
 
 def refuse(queue: Queue, code: str) -> None:
-    """Add a trigger of the user's that refuses the end of jobs with the argument "bad"."""
+    """Add a user's trigger that refuses the outcome of jobs with the argument "bad"."""
     queue.sql(
         "CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
         "IF OLD.args @> '{\"bad\": true}' THEN RAISE EXCEPTION 'no' USING ERRCODE = '" + code + "'; END IF; "

@@ -21,7 +21,7 @@ from tests.worker.running import APPLICATION, DEADLINE, Queue, Workers, happens,
 
 
 def details(queue: Queue) -> tuple[int, int]:
-    """How many return values and errors are kept."""
+    """Return the numbers of stored results and errors."""
     return (
         queue.sql("SELECT count(*) FROM procrastinate_results"),
         queue.sql("SELECT count(*) FROM procrastinate_errors"),
@@ -78,7 +78,7 @@ async def test_all_that_is_known_of_a_job(app: App, workers: Workers) -> None:
 
 @pytest.mark.parametrize("is_async", [True, False])
 async def test_the_traceback_has_the_frames_of_the_task_alone(app: App, workers: Workers, is_async: bool) -> None:
-    """Not those of the worker, nor the values of variables; the causes, too."""
+    """It has no frames of the worker and no values of variables. The tracebacks of causes are the same."""
 
     def fail() -> None:
         password = "swordfish"
@@ -169,7 +169,7 @@ async def test_a_worker_can_be_told_to_keep_no_errors(app: App, workers: Workers
 async def test_a_job_whose_return_value_cannot_be_kept_has_failed(
     app: App, workers: Workers, queue: Queue, value: Any, message: str
 ) -> None:
-    """And is not tried again: it would return the same."""
+    """The job is not retried, because it would return the same value."""
     job_id = await app.task(store_result=True, max_result_size=1000, retry=5)(lambda: value).defer_async()
     await workers.run()
     result = await result_of(app, job_id)

@@ -1,4 +1,4 @@
-"""Jobs that raised run again: when, where, and how often."""
+"""Retries of failed jobs: their time, queue and number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.worker.running import Queue, Workers
 
 
 class Decide(BaseRetryStrategy):
-    """Always the same decision, once."""
+    """A strategy that makes the given decision once."""
 
     def __init__(self, decision: RetryDecision) -> None:
         self.decision = decision
@@ -125,7 +125,7 @@ async def test_a_retry_whose_queueing_lock_another_job_took_is_not_lost(
 
 
 def changed_decision(**attributes: Any) -> RetryDecision:
-    """A decision that was changed after it was made, and checked."""
+    """Return a decision whose values were changed after validation."""
     decision = RetryDecision()
     vars(decision).update(attributes)
     return decision
