@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> int:
         command = [sys.executable, "-m", "tests.flaky", "run", "-q", *arguments, *files]
         status = subprocess.run(command, cwd=ROOT, env={**kept, **lacking}, check=False).returncode
         not_missed = switches() - set(missed.read_text().split())
-    if sys.version_info < (3, 12):  # Django 5.2 has no framework of tasks, whose source is looked for
+    if sys.version_info < (3, 12):  # Django 5.2 lacks the task framework, whose source the tests need
         not_missed.discard("PROCRASTINATE_REQUIRE_DJANGO_SOURCE")
     if status == 0 and not_missed:
         print(f"Nothing has missed what these require: {', '.join(sorted(not_missed))}", file=sys.stderr)

@@ -40,7 +40,7 @@ def create_root() -> None:
     os.environ[_ROOT_VARIABLE] = str(root)
     runtime = root / "runtime"
     runtime.mkdir(mode=0o700)
-    # Without it, the embedded server guesses a directory that others may share, and warns.
+    # Without it, the embedded server uses a possibly shared directory and warns.
     os.environ["XDG_RUNTIME_DIR"] = str(runtime)
 
 
@@ -133,7 +133,7 @@ class Databases:
 
     def _create(self, template: str) -> str:
         name = self.new_name()
-        # PostgreSQL 14 copies files, and knows no other strategy.
+        # PostgreSQL 14 has only the strategy that copies files.
         strategy = "STRATEGY file_copy" if self._server_version() >= (15,) else ""
         self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" {strategy}')
         return url_text(self.server.set(database=name))

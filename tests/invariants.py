@@ -15,7 +15,7 @@ from tests.conformance.runs import Run
 _NONE: Mapping[int, int] = {}
 _ENDED = {"succeeded", "failed", "cancelled", "aborted"}
 
-# From which statuses an event may follow, and the status that it leaves behind.
+# For each event, the statuses before it and the status after it.
 _BECOMES: dict[str, tuple[set[str | None], str]] = {
     "deferred": ({None}, "todo"),
     "started": ({"todo"}, "doing"),

@@ -24,9 +24,9 @@ from benchmarks.systems import OURS, RAW_SQL
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
-    # Not below pytest's own directory, which each run of pytest closes to the user that the server runs as.
+    # Not inside pytest's directory, which pytest closes to the server's user.
     with tempfile.TemporaryDirectory(prefix="bench-") as directory, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", "")  # the server sets it, for its process
+        patch.setenv("XDG_RUNTIME_DIR", "")  # the server sets it for its own process
         server = Server(pathlib.Path(directory))
         try:
             yield Bench(server, dataclasses.replace(QUICK, drained=200, writer_jobs=5))

@@ -201,7 +201,7 @@ def test_a_second_signal_ends_all_processes_and_the_next_ones_soon_take_their_jo
     supervised.workers()
     supervised.send(number)
     until(lambda: supervised.logged.count("Stopping worker: 1 jobs are running") == 2)
-    time.sleep(0.6)  # a second signal that comes sooner repeats the first
+    time.sleep(0.6)  # an earlier second signal counts as a repetition of the first
     supervised.send(number)
     assert supervised.ended() == 128 + number
     assert supervised.logged.count("Ending worker at once: 1 jobs are cancelled") == 2
@@ -224,7 +224,7 @@ def test_a_second_interrupt_ends_a_single_worker_whose_job_waits_in_a_thread(
     until(lambda: "Starting job" in supervised.logged)
     supervised.send(signal.SIGINT)
     until(lambda: "Stopping worker: 1 jobs are running" in supervised.logged)
-    time.sleep(0.6)  # a second signal that comes sooner repeats the first
+    time.sleep(0.6)  # an earlier second signal counts as a repetition of the first
     supervised.send(signal.SIGINT)
     assert supervised.ended() == -signal.SIGINT
     assert supervised.statuses() == ["todo"]

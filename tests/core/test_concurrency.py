@@ -393,7 +393,7 @@ def drain(run: SyncRun, seen: list[StoredJob]) -> None:
             locks = held_locks(run)
             assert len(locks) == len(set(locks))
             seen.append(job)
-            while not finish(run, job):  # passed over, as documented: a promotion has the row locked for a moment
+            while not finish(run, job):  # skipped while a promotion locks the row, as documented
                 pass
 
 

@@ -65,9 +65,9 @@ def check_packages(reader: Reader, command: str) -> None:
         check_requirement(requirement)
     if reader.has_environment:
         installation = command.replace("path/to/checkout", str(ROOT))
-        if django.VERSION < (6, 0):  # as the page on Django's own tasks says
+        if django.VERSION < (6, 0):  # the page on Django's own tasks says so
             installation += " django-tasks"
-        reader.shell.run(f"PYTHONWARNINGS= {installation}", timeout=INSTALLATION)  # they are pip's own
+        reader.shell.run(f"PYTHONWARNINGS= {installation}", timeout=INSTALLATION)  # pip itself causes these warnings
 
 
 def check_requirement(requirement: str) -> None:
@@ -86,7 +86,7 @@ def check_wheel(reader: Reader, command: str) -> None:
     assert shlex.split(command)[-1] == "path/to/checkout"
 
 
-# What belongs to a machine, a cluster, or a checkout
+# Commands for a machine, a cluster or a checkout
 
 
 def check_target(reader: Reader, command: str) -> None:
@@ -105,7 +105,10 @@ def use_server_of_tests(reader: Reader, command: str) -> None:
 def check_options(reader: Reader, command: str) -> None:
     """Check the sub-commands and options against the program's help, if it is installed."""
     program, *words = [word for word in shlex.split(command) if word != "sudo"]
-    is_there = find_program(program) and (words[0] != "compose" or "compose" in _help("docker"))  # it is a plugin
+    # compose is a plugin
+    is_there = find_program(program) and (
+        words[0] != "compose" or "compose" in _help("docker")
+    )  # it is a docker plugin
     if is_there:
         sub_commands = words[: next((n for n, word in enumerate(words) if word.startswith("-")), len(words))]
         described = "".join(_help(program, *sub_commands[:count]) for count in range(4))

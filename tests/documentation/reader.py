@@ -164,7 +164,7 @@ class Reader:
 
     def _serve(self, command: str, expected: tuple[str, ...]) -> None:
         ports = [port for port in self.ports.values() if _SERVER.search(command) and str(port) in command]
-        if any(is_open(port) for port in ports):  # Ctrl-C for what the page has started before
+        if any(is_open(port) for port in ports):  # Ctrl-C for a server that the page has started
             self.shell.stop_servers()
         server = self.shell.start(command)
         for port in ports:
@@ -185,7 +185,7 @@ class Reader:
         program = f"{sys.executable} -m tests.documentation.run_blocks {shlex.quote(str(listed))}"
         self.shell.run(f"PYTHONPATH={ROOT}:{self.directory} {program}")
 
-    # What is other than in the page
+    # Differences from the page
 
     def substituted(self, text: str) -> str:
         """Return the text with the ports and databases of this reader."""
@@ -193,7 +193,7 @@ class Reader:
             text = re.sub(rf"\b{number}\b", str(port), text)
         for name, own in self.created.items():
             text = re.sub(rf'(createdb |"NAME": "|dbname=|psql |postgresql[^\s"]*/){name}\b', rf"\g<1>{own}", text)
-        if django.VERSION < (6, 0):  # as the pages say
+        if django.VERSION < (6, 0):  # the pages say so
             text = text.replace("from django.tasks import", "from django_tasks import")
         return _URL.sub(self._own_url, text)
 
@@ -213,7 +213,7 @@ class Reader:
             return f"{command} --port {self.ports['5000']}"
         return command
 
-    # What is there
+    # State of the reader
 
     def _bring(self, context: pathlib.Path) -> None:
         shutil.copytree(context, self.directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))

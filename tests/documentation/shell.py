@@ -20,9 +20,9 @@ DEADLINE = 60.0
 _WARNINGS = ",".join(
     [
         "error",
-        # Of pytest-asyncio, which the tests' environment has and the user's may not have.
+        # For pytest-asyncio, which the user's environment may not have.
         'ignore:The configuration option "asyncio_default_fixture_loop_scope" is unset',
-        # A worker ends with the engine of its tasks open. As an error, it keeps uvloop from ending the process.
+        # A worker leaves the engine of its tasks open. An error for that would keep uvloop from ending the process.
         "ignore:unclosed resource <:ResourceWarning",
     ]
 )
@@ -104,7 +104,7 @@ class Shell:
         self._state = self._kept / "state"
         self._state.write_text(f"cd {shlex.quote(str(directory))}\n")
         path = os.pathsep.join([str(_INTERPRETER), os.environ["PATH"]])
-        # Python's own as a user has them: its compiled files tell which modules were imported.
+        # Python's defaults, because the compiled files show which modules were imported.
         own = {
             name: value
             for name, value in os.environ.items()

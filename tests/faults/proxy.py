@@ -42,7 +42,7 @@ class Connection:
             while data := source.recv(65536):
                 self._may_pass.wait()
                 target.sendall(data)
-        if self._may_pass.is_set():  # a frozen connection does not tell the other side
+        if self._may_pass.is_set():  # a frozen connection does not close the other side
             self.close()
 
 

@@ -61,10 +61,10 @@ def test_workers_whose_clocks_are_an_hour_off(queue: Queue, fleet: Fleet, size: 
     assert all(abs(tick - time.time()) < 600 for tick in queue.entries_of_ticks())
     fleet.each(lambda worker: worker.stop())
     count = sum(queue.statuses().values())
-    waiting = queue.statuses().get("todo", 0)  # ticks since
+    waiting = queue.statuses().get("todo", 0)  # ticks since then
     verdict = queue.verdict(count - waiting)
     report(9, "Workers whose clocks are an hour ahead, and an hour behind", verdict, may_run_again=True)
-    assert verdict.again == 2 + jobs  # those of the worker that died, and those that failed once
+    assert verdict.again == 2 + jobs  # jobs of the dead worker, and jobs that failed once
     assert len(queue.entries_of_ticks()) == len(set(queue.entries_of_ticks()))
 
 
@@ -97,7 +97,7 @@ def clock_of_server(cluster: Cluster) -> Iterator[Callable[[datetime.datetime], 
     """Yield a function that restarts the server with its clock set to a time. The clock is right again afterwards."""
 
     def set_clock(time: datetime.datetime) -> None:
-        clock_off_by(0)  # the test is skipped here, while the server runs, or not at all
+        clock_off_by(0)  # skips the test here if necessary, while the server runs
         cluster.stop()
         seconds = time - datetime.datetime.now(tz=datetime.UTC)
         cluster.start(clock_off_by(round(seconds.total_seconds())))

@@ -52,7 +52,7 @@ def test_errors_now_and_then_wherever_workers_write(
     queue: Queue, fleet: Fleet, size: Size, report: Report, accident: Accident
 ) -> None:
     jobs = size.count(30, 600)
-    fleet.start(2, concurrency=3)  # before: at its start a worker gives up
+    fleet.start(2, concurrency=3)  # start first, because a worker fails at an error during its start
     queue.sql(_ACCIDENTS.format(code=accident.code))
     for table in _TABLES:
         queue.sql(_WHEREVER.format(table=table))

@@ -89,7 +89,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.register()
         self.defer_those_that_may_be(0, batch)
 
-    # What callers do
+    # Callers
 
     def register(self) -> None:
         self.model.workers.add(self.watch(core.register_worker))
@@ -104,7 +104,7 @@ class AnyOrder(RuleBasedStateMachine):
         else:
             self.model.insert(job_id, new)
 
-    # Few rules for much that may happen: each is as likely as any other, and jobs should often run.
+    # All rules are equally likely, so rare actions share a rule and jobs run often.
 
     @rule(
         caller=callers,
@@ -239,7 +239,7 @@ class AnyOrder(RuleBasedStateMachine):
             assert self.runs[caller](core.delete_finished_jobs, older_than=HOUR, statuses=statuses) == 1
             del self.model.jobs[job.id]
 
-    # What workers do
+    # Workers
 
     @rule(caller=callers, operation=st.sampled_from((core.promote_jobs, core.sweep_parked_jobs)), limit=limits)
     def promote_or_sweep(self, caller: int, operation: Any, limit: int) -> None:
@@ -363,7 +363,7 @@ class AnyOrder(RuleBasedStateMachine):
         statuses = {job.id: job.status.value for job in returned}
         assert statuses == self.model.take_back(unknown, max_rescues=max_rescues, limit=500)
 
-    # What a user does who has a transaction open
+    # A user with an open transaction
 
     @precondition(lambda self: len(self.model.jobs) > 1 and not self.model.held)
     @rule(pick=picks)
@@ -395,7 +395,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert errors.is_lock_timeout(caught.value)
         return None
 
-    # Who is meant
+    # Selecting jobs
 
     def _pick_job(self, pick: int) -> Job | None:
         """Return one of the newest jobs, or ``None`` for a missing one."""
@@ -416,7 +416,7 @@ class AnyOrder(RuleBasedStateMachine):
         others = [job for job in same.values() if job != chosen][: pick % 3]
         return chosen.worker_id, [chosen, *others]
 
-    # What must hold
+    # Invariants
 
     @invariant()
     def the_tables_are_as_the_model(self) -> None:

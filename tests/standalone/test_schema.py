@@ -107,7 +107,7 @@ async def test_on_a_newer_schema_a_worker_goes_on_with_a_warning(
     async with app.open_async():
         job_id = await app.configure_task("builtin_tasks.remove_old_jobs").defer_async(max_hours=1)
         await app.run_worker_async(wait=False, install_signal_handlers=False, unknown_task_timeout=0)
-        assert (await app.job_manager.get_job_status_async(job_id)).value == "failed"  # there is no such task
+        assert (await app.job_manager.get_job_status_async(job_id)).value == "failed"  # the task does not exist
     warned = [record for record in caplog.records if getattr(record, "action", None) == "schema_is_newer"]
     assert [record.levelname for record in warned] == ["WARNING"]
     assert "procrastinate_9999" in warned[0].getMessage()

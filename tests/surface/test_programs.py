@@ -86,7 +86,7 @@ def test_a_pattern_is_used_again_and_again(app: App, connector: InMemoryConnecto
     assert (pattern.job.task_name, pattern.job_manager, pattern.connection) == ("task", app.job_manager, None)
 
 
-# Deciding
+# Retry decisions
 
 
 def test_a_decision_shows_what_was_decided() -> None:
@@ -97,7 +97,7 @@ def test_a_decision_shows_what_was_decided() -> None:
     assert retry.RetryDecision(retry_in={"seconds": 5}).retry_at is not None
 
 
-# Working
+# Workers
 
 
 def test_a_worker_shows_its_options(app: App) -> None:

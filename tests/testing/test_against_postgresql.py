@@ -141,7 +141,7 @@ def _comparable(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _comparable(item) for name, item in value.items()}
     if isinstance(value, list):
-        if any(isinstance(item, RescuedJob) for item in value):  # They come in no order.
+        if any(isinstance(item, RescuedJob) for item in value):  # Rescued jobs are unordered.
             value = sorted(value, key=lambda job: job.id)
         return [_comparable(item) for item in value]
     return "seconds until then" if isinstance(value, float) else value

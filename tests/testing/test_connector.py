@@ -101,7 +101,7 @@ async def test_a_connection_is_accepted_and_ignored(connector: InMemoryConnector
     assert [job["status"] for job in connector.jobs.values()] == ["todo", "cancelled"]
 
 
-# What tests look at
+# State for assertions
 
 
 def test_a_job_is_a_row_of_3x(connector: InMemoryConnector, app: App) -> None:

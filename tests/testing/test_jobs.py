@@ -264,7 +264,7 @@ def test_immediate_mode_runs_on_the_connection_of_the_defer(engine: sa.Engine, d
         assert connection.scalar(sa.text("SELECT count(*) FROM procrastinate_jobs")) == 0
 
 
-# Looking
+# Reading jobs
 
 
 def test_a_job_is_found_by_some_of_its_arguments_and_fields(jobs: Jobs) -> None:
@@ -319,7 +319,7 @@ def test_a_field_that_jobs_do_not_have_is_refused(jobs: Jobs) -> None:
         jobs.assert_deferred(print)  # type: ignore[arg-type]
 
 
-# What is put back
+# Restored state
 
 
 def test_the_clock_and_the_connector_are_put_back(database_url: str) -> None:

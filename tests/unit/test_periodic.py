@@ -127,7 +127,7 @@ def test_an_app_takes_in_the_schedules_of_a_blueprint_under_the_new_names(app: A
     assert set(app.periodic_registry.periodic_tasks) == {("sales:report", "x")}
 
 
-# Which ticks
+# Due ticks
 
 
 def test_a_deferrer_that_starts_takes_the_last_tick(app: App) -> None:
@@ -277,7 +277,7 @@ async def test_without_periodic_tasks_the_deferrer_is_done(caplog: pytest.LogCap
     assert [vars(record)["action"] for record in caplog.records] == ["periodic_deferrer_no_task"]
 
 
-# What is deferred
+# Deferred jobs
 
 
 async def defer_one(app: App, manager: TickManager) -> None:

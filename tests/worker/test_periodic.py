@@ -52,7 +52,7 @@ async def test_each_tick_is_deferred_once_whatever_the_number_of_workers(
     )
     assert sorted(ran) == sorted((timestamp, schedule) for timestamp, schedule in stored)
     for schedule in ("a", "b"):
-        # Of those that came while no worker ran, only the last is deferred.
+        # Of the ticks without a running worker, only the last is deferred.
         of_schedule = sorted(timestamp for timestamp, name in ran if name == schedule and timestamp < last)
         assert of_schedule == list(range(of_schedule[0], of_schedule[-1] + 1))
 

@@ -78,7 +78,7 @@ async def test_arguments_that_do_not_fit_fail_the_job(
     def sync_task(a: int) -> None: ...
 
     task: Any = app.task(name="task", retry=False)(async_task if is_async else sync_task)
-    app.check_arguments = False  # as for a program that knows the task by its name alone
+    app.check_arguments = False  # as in a program that knows only the task's name
     job_id = await task.configure(task_kwargs=arguments).defer_async()
     await workers.run()
     assert queue.status(job_id) is Status.FAILED

@@ -75,7 +75,7 @@ def fetches(queue: Queue) -> int:
 async def test_short_jobs_are_fetched_many_at_a_time(
     app: App, workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prefetch, "WINDOW", 10.0)  # whatever else this machine does
+    monkeypatch.setattr(prefetch, "WINDOW", 10.0)  # independent of the machine's load
     ran: list[int] = []
 
     @app.task

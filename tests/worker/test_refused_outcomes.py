@@ -40,7 +40,7 @@ async def test_an_outcome_that_is_refused_each_time_holds_up_no_other(
     assert queue.status(ids[7]) is Status.DOING
     await queue.succeeded(await task.defer_async(bad=False))
     await queue.ddl("DROP TRIGGER refuses ON procrastinate_jobs")
-    if code not in ("P0001", "22023"):  # the others are tried again in ten seconds
+    if code not in ("P0001", "22023"):  # other codes are retried after ten seconds
         await queue.succeeded(ids[7])
     await running.stopped()
 

@@ -308,7 +308,7 @@ async def test_a_job_that_ends_in_time_is_not_asked(app: App, workers: Workers, 
     assert queue.status(job_id) is Status.SUCCEEDED
 
 
-# While it drains
+# During the drain
 
 
 async def test_while_it_drains_it_gives_signs_of_life_and_its_jobs_are_not_taken(
