@@ -1,7 +1,7 @@
-"""``python -m tests.bare``: the tests that use what a machine may lack, where it is lacking. None may fail there.
+"""``python -m tests.bare`` hides optional programs and packages, and runs the tests that use them. None may fail.
 
-The tests are found by what they import, so that the list cannot grow old. At the end, all that may be lacking must
-have been missed.
+The tests are found by their imports, so the list is always complete. At the end, each optional program and package
+must have been reported as missing.
 """
 
 from __future__ import annotations

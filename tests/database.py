@@ -89,7 +89,7 @@ def migrate(url: str) -> None:
 class Databases:
     """Creates and drops the databases of one test process.
 
-    Their names start with ``prefix``; ``apply_schema`` brings the first of them to the newest schema.
+    Their names start with ``prefix``. ``apply_schema`` migrates the template database to the newest schema.
     """
 
     server: sa.URL

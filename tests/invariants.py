@@ -43,12 +43,12 @@ def list_histories(connection: sa.Connection) -> dict[int, list[str]]:
 
 
 def check_invariants(run: Run, released: Mapping[int, int] = _NONE) -> dict[int, dict[str, Any]]:
-    """Check everything that can be told by the rows and their histories, and return the rows.
+    """Check all invariants of the rows and their histories, and return the rows.
 
     Parameters
     ----------
     released:
-        How often jobs were given back, by id: those starts are no attempts.
+        The number of releases of each job, by id. Starts of released jobs are no attempts.
     """
     rows, histories = run(list_rows), run(list_histories)
     assert histories.keys() == rows.keys()
@@ -83,8 +83,9 @@ def check_row(row: dict[str, Any]) -> None:
 
 
 def check_history(row: dict[str, Any], history: Sequence[str], released: int) -> None:
-    """The events lead, one by one, to the status; and each start is an attempt, but for that of the present run, and
-    those that were given back.
+    """Check that the events lead to the job's status, and that the number of starts fits the attempts.
+
+    Each start counts as an attempt, except that of the current run and those of released jobs.
     """
     status: str | None = None
     for event in history:

@@ -92,9 +92,9 @@ class Listener:
         self._connection = connection
 
     def heard(self) -> list[tuple[str, dict[str, Any]]]:
-        """What was notified since the last call, as channel and payload, in order.
+        """Return the notifications since the last call, as channel and payload, in order.
 
-        PostgreSQL delivers in the order of commits: all that was sent before a message of our own is here with it.
+        PostgreSQL delivers in the order of commits, so all earlier notifications arrive before our own marker.
         """
         self._connection.execute("NOTIFY procrastinate_any_queue_v1, 'end'")
         heard = []

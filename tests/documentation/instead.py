@@ -105,10 +105,8 @@ def use_server_of_tests(reader: Reader, command: str) -> None:
 def check_options(reader: Reader, command: str) -> None:
     """Check the sub-commands and options against the program's help, if it is installed."""
     program, *words = [word for word in shlex.split(command) if word != "sudo"]
-    # compose is a plugin
-    is_there = find_program(program) and (
-        words[0] != "compose" or "compose" in _help("docker")
-    )  # it is a docker plugin
+    # Docker may be installed without its plugin compose.
+    is_there = find_program(program) and (words[0] != "compose" or "compose" in _help("docker"))
     if is_there:
         sub_commands = words[: next((n for n, word in enumerate(words) if word.startswith("-")), len(words))]
         described = "".join(_help(program, *sub_commands[:count]) for count in range(4))

@@ -62,7 +62,7 @@ class Programs:
 
 
 class Output:
-    """What a server prints: read until its end, so that it never waits for its reader.
+    """The output of a server. A thread reads it to the end, so the server never blocks on a full pipe.
 
     Parameters
     ----------

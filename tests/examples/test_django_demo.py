@@ -20,8 +20,8 @@ ROWS = {
     "shop.tasks.charge_card": (300, 297, 3, 33, 0),
     "shop.tasks.send_receipt": (297, 297, 0, 0, 0),
 }
-"""Of 300 orders: jobs, those that succeeded and failed, retries, and those for later. The bank does not answer every
-tenth call, and declines every hundredth card."""
+"""The numbers for 300 orders: jobs, succeeded jobs, failed jobs, retries and scheduled jobs. The bank does not answer
+every tenth call, and declines every hundredth card."""
 
 
 @pytest.mark.timeout(240)

@@ -85,9 +85,9 @@ async def block_loop(number: int, seconds: float) -> None:
 
 @app.task(name="hold_gil")
 def hold_gil(number: int, seconds: float) -> None:
-    """Lets no other thread run while it adds up: about a fifth of a second at a time, however fast the machine is.
+    """Hold the GIL for about a fifth of a second at a time, on any machine.
 
-    A heartbeat has to wait for its turn two to five times, and all of that within the timeout.
+    A heartbeat has to wait for the GIL two to five times, which must all fit into the timeout.
     """
     ledger.started(number, PROCESS)
     now = time.monotonic()

@@ -22,7 +22,7 @@ WHERE ended.type IN ('succeeded', 'failed', 'aborted', 'cancelled')
 
 
 class Queue:
-    """A database of jobs on the server that the faults happen to.
+    """A database of jobs on the faulty server.
 
     Parameters
     ----------

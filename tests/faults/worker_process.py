@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 class WorkerProcess:
-    """A worker in a process of its own, and what it logs.
+    """A worker in its own process, and its log.
 
     Parameters
     ----------

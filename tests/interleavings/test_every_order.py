@@ -1,5 +1,5 @@
-"""Pairs and triples of operations, one statement at a time, in every order: no order breaks an invariant, and none
-raises what is not documented.
+"""Pairs and triples of operations run one statement at a time, in every order. No order may break an invariant or
+raise an undocumented error.
 """
 
 from __future__ import annotations

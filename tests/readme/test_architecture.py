@@ -1,5 +1,5 @@
-"""ARCHITECTURE.md: whatever its map names is there, and whatever is there has a place in it; its arrows are those that
-are checked.
+"""ARCHITECTURE.md: its map names exactly the existing modules and folders, and its arrows are the rules that a linter
+checks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The faults of Procrastinate 3.10.0 by number, and the tests that prove each of them gone.
+"""The faults of Procrastinate 3.10.0 by number, each with the tests that prove it fixed.
 
-What 3.10.0 does was seen by running the same steps on it, with PostgreSQL 18 and Python 3.11; ``docs/faults.md`` says
-what, and by which design it cannot happen here. A fault that an ordinary test proves completely has no second one.
+The behaviour of 3.10.0 was observed by running the same steps on it, with PostgreSQL 18 and Python 3.11.
+``docs/faults.md`` describes each fault and the design that prevents it. If an ordinary test proves the fix completely,
+there is no second test.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ def actions(caplog: pytest.LogCaptureFixture) -> set[str]:
 async def test_two_fetches_of_one_lock_at_once_harm_no_worker(
     app: App, workers: Workers, queue: Queue, engine: sa.Engine
 ) -> None:
-    """Fault 2. On 3.10.0, while one worker's fetch of a lock is not committed, another's takes a more important job
-    of that lock, meets the unique index, and its worker ends with UniqueViolation. Here a lock is given before the
-    fetch, by promotion, which one worker does at a time: a fetch meets no index of locks.
+    """Fault 2. On 3.10.0, while one worker's fetch of a lock is uncommitted, another worker fetches a more important
+    job of that lock, violates the unique index, and ends with UniqueViolation. Here a promotion gives the lock before
+    the fetch, and one worker promotes at a time. A fetch changes no index of locks.
     """
     runs: list[int] = []
     task = app.task(name="task", lock="one")(lambda: runs.append(1))
