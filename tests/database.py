@@ -148,7 +148,7 @@ class Databases:
 
 
 def url_text(url: sa.URL) -> str:
-    """Return a URL as text, including its password, if any."""
+    """Return a URL as text, without masking."""
     return url.set(password=None).render_as_string(hide_password=False)
 
 

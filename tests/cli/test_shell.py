@@ -93,7 +93,7 @@ def test_commands(shell: ProcrastinateShell, capsys: Capture, line: str, printed
 def test_wrong_commands_are_refused_and_the_shell_goes_on(
     shell: ProcrastinateShell, capsys: Capture, line: str, message: str
 ) -> None:
-    """A single wrong command makes the whole program fail."""
+    """The interactive shell prints the error, and `run_one()` raises it."""
     assert not shell.onecmd(line)
     assert message in capsys.readouterr().err
     with pytest.raises((procrastinate.exceptions.ProcrastinateException, ValueError), match=message):

@@ -184,7 +184,7 @@ def test_a_user_who_holds_one_row_keeps_no_other_outcome_waiting(engine: sa.Engi
 
 
 def test_a_retry_waits_briefly_for_a_queueing_lock_of_an_open_transaction(engine: sa.Engine, run: SyncRun) -> None:
-    """After the wait, the retry is refused and can be made without the queueing lock."""
+    """After a short wait, the retry raises a lock timeout. It can be repeated without the queueing lock."""
     worker_id = worker(run)
     defer(run, queueing_lock="q")
     fetch_one(run, worker_id)

@@ -272,7 +272,7 @@ print(app.worker_defaults, app.periodic_defaults, "shop:from_blueprint" in app.t
 
 
 def test_autodiscovery_can_be_turned_off() -> None:
-    """Another module name can also be set."""
+    """Without autodiscovery, PROCRASTINATE_IMPORT_PATHS lists the modules to import."""
     script = """
 django.setup()
 from procrastinate.contrib.django import app

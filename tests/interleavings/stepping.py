@@ -76,7 +76,7 @@ class Scheduler:
     choices: list[tuple[int, int]] = dataclasses.field(default_factory=list)
     """For each step, the index of the chosen actor among the unblocked ones, and their number."""
     trace: list[int] = dataclasses.field(default_factory=list)
-    """For each step, the name of the actor that went on."""
+    """For each step, the index of the actor that went on."""
 
     def run(self, actors: Sequence[Actor]) -> None:
         """Run all actors to their end."""
