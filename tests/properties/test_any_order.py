@@ -398,7 +398,7 @@ class AnyOrder(RuleBasedStateMachine):
     # Selecting jobs
 
     def _pick_job(self, pick: int) -> Job | None:
-        """Return one of the newest jobs, or ``None`` for a missing one."""
+        """Return one of the newest jobs, or ``None`` if there are none."""
         newest = sorted(self.model.jobs.values(), key=lambda job: -job.id)
         return newest[pick % len(newest)] if newest else None
 

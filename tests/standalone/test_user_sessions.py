@@ -124,7 +124,7 @@ def test_the_schema_is_not_applied_to_the_schema_of_a_tenant(empty_database_url:
 def test_a_session_of_several_engines_gives_the_connection_of_the_queue(
     app: procrastinate.App, engine: sa.Engine
 ) -> None:
-    """The session gives the connection for the queue's tables."""
+    """The session gives the connection of one of its engines, and the defer uses it."""
     Base.metadata.create_all(engine)
     with Session(binds={Note: engine}) as session, session.begin():
         session.add(Note())

@@ -37,7 +37,7 @@ class WorkerTests(TransactionTestCase):
 
 
 class FlushTests(TransactionTestCase):
-    """The first test leaves its job to the flush."""
+    """The flush deletes the first test's job, and the other test does not see it."""
 
     def test_a_test_finds_no_job_of_another(self):
         self._defer_one()
