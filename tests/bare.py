@@ -1,7 +1,7 @@
-"""``python -m tests.bare``: the tests that use what a machine may lack, where it is lacking. None may fail there.
+"""``python -m tests.bare`` hides optional programs and packages, and runs the tests that use them. None may fail.
 
-The tests are found by what they import, so that the list cannot grow old. At the end, all that may be lacking must
-have been missed.
+The tests are found by their imports, so the list is always complete. At the end, each optional program and package
+must have been reported as missing.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _SWITCH = re.compile(r"^_REQUIRED = \"(\w+)\"", re.MULTILINE)
 _LACKING = re.compile(
     r"chrom|curl|wget|docker|faketime|firefox|kubectl|node$|npm|npx|pgbouncer|pg_|psql|postgres|systemd-analyze"
 )
-"""Programs that are not on the path of the run."""
+"""Matches programs to hide from the PATH of the run."""
 
 
 def switches() -> set[str]:
-    """The environment variables by which tests require what a machine may lack."""
+    """Return the environment variables that make optional programs and packages mandatory."""
     return {name for file in TESTS.rglob("*.py") for name in _SWITCH.findall(file.read_text())}
 
 
 def concerned() -> list[pathlib.Path]:
-    """The files of tests that import :mod:`tests.missing`, or what imports it, themselves or by their fixtures."""
+    """Return the test files that import :mod:`tests.missing`, directly, through another module or through a fixture."""
     modules = {_name(file): file for file in TESTS.rglob("*.py")}
     imports = {name: _imports(file, modules.keys()) for name, file in modules.items()}
     reached = {"tests.missing"}
@@ -64,7 +64,7 @@ def _has_fixtures(name: str, reached: set[str]) -> bool:
 
 
 def _path_without(folder: pathlib.Path) -> str:
-    """A path with links to all programs of this machine but those that are to be lacking."""
+    """Fill a folder with links to all programs of this machine except those to hide, and return it as a PATH."""
     for place in os.environ.get("PATH", os.defpath).split(os.pathsep):
         for program in sorted(pathlib.Path(place).glob("*")):
             link = folder / program.name
@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> int:
         command = [sys.executable, "-m", "tests.flaky", "run", "-q", *arguments, *files]
         status = subprocess.run(command, cwd=ROOT, env={**kept, **lacking}, check=False).returncode
         not_missed = switches() - set(missed.read_text().split())
-    if sys.version_info < (3, 12):  # Django 5.2 has no framework of tasks, whose source is looked for
+    if sys.version_info < (3, 12):  # Django 5.2 lacks the task framework, whose source the tests need
         not_missed.discard("PROCRASTINATE_REQUIRE_DJANGO_SOURCE")
     if status == 0 and not_missed:
         print(f"Nothing has missed what these require: {', '.join(sorted(not_missed))}", file=sys.stderr)

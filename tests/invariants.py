@@ -1,4 +1,4 @@
-"""What holds of the tables whenever nothing is under way, whoever did what before."""
+"""Invariants of the tables that hold whenever no operation is running."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.conformance.runs import Run
 _NONE: Mapping[int, int] = {}
 _ENDED = {"succeeded", "failed", "cancelled", "aborted"}
 
-# From which statuses an event may follow, and the status that it leaves behind.
+# For each event, the statuses before it and the status after it.
 _BECOMES: dict[str, tuple[set[str | None], str]] = {
     "deferred": ({None}, "todo"),
     "started": ({"todo"}, "doing"),
@@ -29,13 +29,13 @@ _BECOMES: dict[str, tuple[set[str | None], str]] = {
 
 
 def list_rows(connection: sa.Connection) -> dict[int, dict[str, Any]]:
-    """An operation that lists all columns of all jobs, by id."""
+    """List all columns of all jobs by id, as an operation."""
     rows = connection.execute(sa.select(jobs).order_by(jobs.c.id)).mappings()
     return {row["id"]: {**row, "status": row["status"].value} for row in rows}
 
 
 def list_histories(connection: sa.Connection) -> dict[int, list[str]]:
-    """An operation that lists the types of each job's events, in order."""
+    """List the types of each job's events in order, as an operation."""
     found: dict[int, list[str]] = {}
     for job_id, event_type in connection.execute(sa.select(events.c.job_id, events.c.type).order_by(events.c.id)):
         found.setdefault(job_id, []).append(event_type.value)
@@ -43,12 +43,12 @@ def list_histories(connection: sa.Connection) -> dict[int, list[str]]:
 
 
 def check_invariants(run: Run, released: Mapping[int, int] = _NONE) -> dict[int, dict[str, Any]]:
-    """Check everything that can be told by the rows and their histories, and return the rows.
+    """Check all invariants of the rows and their histories, and return the rows.
 
     Parameters
     ----------
     released:
-        How often jobs were given back, by id: those starts are no attempts.
+        The number of releases of each job, by id. Starts of released jobs are no attempts.
     """
     rows, histories = run(list_rows), run(list_histories)
     assert histories.keys() == rows.keys()
@@ -65,13 +65,13 @@ def _holds_lock(row: dict[str, Any]) -> bool:
 
 
 def check_one_each(name: str, values: Iterable[str | None]) -> None:
-    """No two jobs have the same."""
+    """Check that no two jobs have the same value."""
     doubled = [value for value, count in Counter(values).items() if value is not None and count > 1]
     assert doubled == [], f"{name} is had by two jobs at once"
 
 
 def check_row(row: dict[str, Any]) -> None:
-    """The columns of one job fit together."""
+    """Check that the columns of a job are consistent."""
     assert (row["finished_at"] is not None) == (row["status"] in _ENDED), row
     if row["status"] == "todo":
         assert (row["worker_id"], row["abort_requested"]) == (None, False), row
@@ -83,8 +83,9 @@ def check_row(row: dict[str, Any]) -> None:
 
 
 def check_history(row: dict[str, Any], history: Sequence[str], released: int) -> None:
-    """The events lead, one by one, to the status; and each start is an attempt, but for that of the present run, and
-    those that were given back.
+    """Check that the events lead to the job's status, and that the number of starts fits the attempts.
+
+    Each start counts as an attempt, except that of the current run and those of released jobs.
     """
     status: str | None = None
     for event in history:
@@ -97,7 +98,7 @@ def check_history(row: dict[str, Any], history: Sequence[str], released: int) ->
 
 
 def come_to_rest(run: Run) -> None:
-    """Promote and sweep, as workers do, until nothing is left to decide."""
+    """Promote and sweep, like workers, until nothing is left to decide."""
     for _ in range(50):
         while run(core.promote_jobs).again:
             pass
@@ -107,8 +108,8 @@ def come_to_rest(run: Run) -> None:
 
 
 def check_rest(run: Run) -> None:
-    """Nothing waits without a reason: for its time, or behind the holder of its lock."""
-    assert run(_count_forgotten) == (0, 0), "jobs are parked behind nobody, or due and not looked at"
+    """Check that each waiting job has a reason: its time has not come, or another job holds its lock."""
+    assert run(_count_forgotten) == (0, 0), "jobs are parked behind a free lock, or due and not looked at"
 
 
 def _count_forgotten(connection: sa.Connection) -> tuple[int, int]:
@@ -123,11 +124,11 @@ def _count_forgotten(connection: sa.Connection) -> tuple[int, int]:
 
 
 def drain(run: Run, *, released: Mapping[int, int] = _NONE, max_runs: int = 200) -> list[int]:
-    """Take back what lost workers held, make everything due, run what waits; return the ids as they ran."""
+    """Rescue lost jobs, make all jobs due, run all waiting jobs, and return their ids in the order of the runs."""
     run(_forget_workers)
     while run(core.rescue_jobs, max_rescues=1_000):
         pass
-    run(_make_due)  # now: a job that ran may have been given a time meanwhile
+    run(_make_due)  # again: a job that ran may have been rescheduled
     worker_id = run(core.register_worker)
     ran: list[int] = []
     for _ in range(max_runs):

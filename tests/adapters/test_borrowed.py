@@ -1,4 +1,4 @@
-"""Connections that somebody else owns are read and written, and otherwise left as they are."""
+"""Borrowed connections: Procrastinate reads and writes on them, and changes nothing else about them."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ KINDS: dict[str, Callable[[str], Any]] = {
 
 @pytest.fixture(params=KINDS)
 def raw(request: pytest.FixtureRequest, database_url: str) -> Iterator[Any]:
-    """An open connection of the user's."""
+    """Return an open connection that the user created."""
     with contextlib.closing(KINDS[request.param](libpq_url(database_url))) as raw:
         yield raw
 
 
 def _count(engine: sa.Engine) -> int:
-    """As others see it."""
+    """Return the number of committed jobs."""
     with engine.connect() as connection:
         return connection.execute(sa.text("SELECT count(*) FROM procrastinate_jobs")).scalar_one()
 
@@ -54,7 +54,7 @@ def _exercise(connection: sa.Connection) -> None:
 
 
 def test_the_owner_commits(raw: Any, engine: sa.Engine) -> None:
-    """Nobody else does."""
+    """Leaving `borrow()` does not commit."""
     with borrow(raw) as connection:
         _exercise(connection)
     assert _count(engine) == 0
@@ -63,7 +63,7 @@ def test_the_owner_commits(raw: Any, engine: sa.Engine) -> None:
 
 
 def test_the_owner_rolls_back(raw: Any, engine: sa.Engine) -> None:
-    """And what was done before the loan goes with it."""
+    """The rollback includes statements from before the connection was borrowed."""
     with raw.cursor() as cursor:
         cursor.execute("CREATE TABLE before_the_loan ()")
     with borrow(raw) as connection, connection.begin():
@@ -75,7 +75,7 @@ def test_the_owner_rolls_back(raw: Any, engine: sa.Engine) -> None:
 
 
 def test_an_error_leaves_the_connection_open(raw: Any) -> None:
-    """The owner decides what to do about it."""
+    """The owner decides how to handle the error."""
     with borrow(raw) as connection, pytest.raises(sa.exc.ProgrammingError):
         connection.execute(sa.text("SELECT nothing"))
     raw.rollback()
@@ -84,7 +84,7 @@ def test_an_error_leaves_the_connection_open(raw: Any) -> None:
 
 
 def test_the_owners_loaders_are_not_used_and_stay(database_url: str) -> None:
-    """Times are aware, whatever the owner has them read as."""
+    """Times are aware, even if the owner's connection has another loader for them."""
     with psycopg.connect(libpq_url(database_url)) as raw:
         raw.adapters.register_loader("timestamptz", TextLoader)
         with borrow(raw) as connection:
@@ -94,7 +94,7 @@ def test_the_owners_loaders_are_not_used_and_stay(database_url: str) -> None:
 
 
 async def test_asynchronously(database_url: str, engine: sa.Engine) -> None:
-    """The same."""
+    """Asynchronous connections behave the same."""
     raw: Any = await psycopg.AsyncConnection.connect(libpq_url(database_url), row_factory=dict_row)
     async with raw:
         async with borrow_async(raw) as connection:
@@ -107,7 +107,7 @@ async def test_asynchronously(database_url: str, engine: sa.Engine) -> None:
 
 
 async def test_each_borrower_gets_its_own_connection(database_url: str) -> None:
-    """However many borrow at once."""
+    """Concurrent borrowers do not share one."""
 
     async def borrow_some() -> None:
         async with await psycopg.AsyncConnection.connect(libpq_url(database_url)) as raw:

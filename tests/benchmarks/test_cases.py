@@ -1,4 +1,4 @@
-"""A case end to end, and the checks that a case makes, on a PostgreSQL of its own."""
+"""Runs a case end to end on its own PostgreSQL server, and tests the checks that a case makes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from benchmarks.systems import OURS, RAW_SQL
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
-    # Not below pytest's own directory, which each run of pytest closes to the user that the server runs as.
+    # Not inside pytest's directory, which pytest closes to the server's user.
     with tempfile.TemporaryDirectory(prefix="bench-") as directory, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", "")  # the server sets it, for its process
+        patch.setenv("XDG_RUNTIME_DIR", "")  # the server sets it for its own process
         server = Server(pathlib.Path(directory))
         try:
             yield Bench(server, dataclasses.replace(QUICK, drained=200, writer_jobs=5))
@@ -54,7 +54,7 @@ def test_a_drain_runs_its_contenders_in_turn_and_measures_each(bench: Bench) -> 
         assert rate.median > 0
 
 
-def test_writers_beside_a_worker_are_measured_over_their_own_time_and_until_all_has_run(bench: Bench) -> None:
+def test_writers_are_measured_until_they_finish_and_until_a_worker_has_run_all_their_jobs(bench: Bench) -> None:
     case = Case("tiny", "Tiny", (Contender("ours", WritersAndWorker(OURS)),))
     result = run_case(bench, case, rounds=1, say=lambda text: None)
     assert result.failures == {}

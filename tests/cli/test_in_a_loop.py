@@ -1,4 +1,4 @@
-"""``procrastinate.cli.cli(args)``: the command in an event loop that runs already."""
+"""``procrastinate.cli.cli(args)`` runs the command in a running event loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.worker.running import until
 
 @pytest.fixture
 def app(database_url: str) -> Iterator[App]:
-    """The app that the command is given."""
+    """Return the app that the command uses."""
     handlers = list(logging.getLogger().handlers)
     with shop.app.replace_connector(database_url):
         yield shop.app
@@ -40,7 +40,7 @@ async def test_cancelling_it_stops_the_worker(app: App, caplog: pytest.LogCaptur
     assert "stopping_worker" in {getattr(record, "action", "") for record in caplog.records}
 
 
-async def test_another_command_runs_beside_the_loop(app: App, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_another_command_runs_in_a_running_event_loop(app: App, capsys: pytest.CaptureFixture[str]) -> None:
     await cli.cli(["--app=tests.cli.shop.app", "defer", "add", '{"a": 1}'])
     assert "Deferred job" in capsys.readouterr().out
 

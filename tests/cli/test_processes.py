@@ -1,4 +1,4 @@
-"""``procrastinate worker --processes N``: real processes, stopped and killed."""
+"""``procrastinate worker --processes N`` with real processes, stopped and killed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Supervised:
         self.supervisor: subprocess.Popen[str] | None = None
 
     def start(self, *arguments: str, started: int = 2, **environment: str) -> None:
-        """Start it, and wait for so many of its workers. One that was started before has ended."""
+        """Start the supervisor, and wait until `started` of its workers run. An earlier supervisor must have ended."""
         if self.supervisor is not None:
             self.supervisor.communicate(timeout=DEADLINE)
         with self._log.open("w") as log:
@@ -51,11 +51,11 @@ class Supervised:
 
     @property
     def logged(self) -> str:
-        """What the supervisor and its workers have logged by now."""
+        """Return the log of the supervisor and its workers so far."""
         return self._log.read_text()
 
     def workers(self) -> list[int]:
-        """The ids of the worker processes that run now."""
+        """Return the ids of the running worker processes."""
         assert self.supervisor is not None
         found = psutil.Process(self.supervisor.pid).children()
         self._seen |= {process.pid: process for process in found}
@@ -67,23 +67,23 @@ class Supervised:
         self.supervisor.send_signal(number)
 
     def ended(self) -> int:
-        """Wait for the supervisor's end, and say with what status. None of its workers is left."""
+        """Wait until the supervisor ends, check that no worker is left, and return the exit status."""
         assert self.supervisor is not None
         status = self.supervisor.wait(DEADLINE)
         until(lambda: not self.left())
         return status
 
     def left(self) -> list[psutil.Process]:
-        """The worker processes that were seen, and are still there."""
+        """Return the worker processes that are still alive."""
         return [one for one in self._seen.values() if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
 
     def sql(self, statement: str) -> list[tuple[object, ...]]:
-        """What the database says."""
+        """Run a statement, and return its rows."""
         result = self._connection.execute(sa.text(statement))
         return [tuple(row) for row in result] if result.returns_rows else []
 
     def defer(self, task: str, count: int = 1, **arguments: object) -> None:
-        """Defer so many jobs of a task of the shop."""
+        """Defer `count` jobs of one of the shop's tasks."""
         statement = sa.text(
             "INSERT INTO procrastinate_jobs (task_name, queue_name, args)"
             " SELECT :task, 'default', CAST(:args AS jsonb) FROM generate_series(1, :count)"
@@ -91,11 +91,11 @@ class Supervised:
         self._connection.execute(statement, {"task": task, "args": json.dumps(arguments), "count": count})
 
     def statuses(self) -> list[str]:
-        """Of all jobs, in the order of their ids."""
+        """Return the statuses of all jobs, ordered by id."""
         return [str(status) for (status,) in self.sql("SELECT status::text FROM procrastinate_jobs ORDER BY id")]
 
     def end_of_test(self) -> None:
-        """End what is left."""
+        """End all remaining processes."""
         if self.supervisor is not None:
             if self.supervisor.poll() is None:
                 self.workers()
@@ -108,27 +108,27 @@ class Supervised:
 
 @pytest.fixture
 def supervised(database_url: str, connection: sa.Connection, tmp_path: pathlib.Path) -> Iterator[Supervised]:
-    """On a migrated database."""
+    """Return a supervisor on a migrated database."""
     supervised = Supervised(Command(database_url), connection, tmp_path / "log")
     yield supervised
     supervised.end_of_test()
 
 
 def _pids(directory: pathlib.Path) -> set[int]:
-    """Of the processes in which jobs wait, going by the files that they made."""
+    """Return the ids of the processes with waiting jobs, from the files that the jobs create."""
     return {int(path.name) for path in directory.iterdir() if path.name.isdecimal()}
 
 
 @pytest.fixture
 def place(tmp_path: pathlib.Path) -> pathlib.Path:
-    """Where jobs say that they run, and where they are told to end."""
+    """Return the folder in which jobs announce that they run, and in which the file `go` ends them."""
     place = tmp_path / "place"
     place.mkdir()
     return place
 
 
 def test_jobs_run_on_all_processes(supervised: Supervised, place: pathlib.Path) -> None:
-    """Three jobs that wait for each other, each in a process that runs one at a time."""
+    """Three jobs wait for each other, and each process runs one job at a time."""
     supervised.start("--processes=3", "--name=shop", started=3)
     supervised.defer("stay", 3, place=str(place))
     pids = until(lambda: len(_pids(place)) == 3 and _pids(place))
@@ -143,7 +143,7 @@ def test_jobs_run_on_all_processes(supervised: Supervised, place: pathlib.Path) 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_one_signal_stops_all_gracefully(supervised: Supervised, place: pathlib.Path, number: signal.Signals) -> None:
-    """Their jobs end first; those that wait go on waiting."""
+    """Running jobs end first, and waiting jobs stay in the queue."""
     supervised.start("--processes=2")
     supervised.defer("stay", 3, place=str(place))
     until(lambda: len(_pids(place)) == 2)
@@ -160,7 +160,7 @@ def test_one_signal_stops_all_gracefully(supervised: Supervised, place: pathlib.
 
 
 def test_a_signal_that_everybody_gets_is_one(supervised: Supervised, place: pathlib.Path) -> None:
-    """As a terminal sends Ctrl-C, and systemd SIGTERM: to the supervisor and to each worker."""
+    """A terminal's Ctrl-C and systemd's SIGTERM go to the supervisor and to each worker."""
     supervised.start("--processes=2")
     supervised.defer("stay", 2, place=str(place))
     until(lambda: len(_pids(place)) == 2)
@@ -194,14 +194,14 @@ def test_a_signal_that_comes_twice_at_once_counts_once(supervised: Supervised, p
 def test_a_second_signal_ends_all_processes_and_the_next_ones_soon_take_their_jobs(
     supervised: Supervised, place: pathlib.Path, number: signal.Signals
 ) -> None:
-    """The exit status is what a shell has for the signal."""
+    """The exit status is the shell's status for the signal."""
     supervised.start("--processes=2")
     supervised.defer("stay", 2, place=str(place))
     until(lambda: len(_pids(place)) == 2)
     supervised.workers()
     supervised.send(number)
     until(lambda: supervised.logged.count("Stopping worker: 1 jobs are running") == 2)
-    time.sleep(0.6)  # a second signal that comes sooner repeats the first
+    time.sleep(0.6)  # an earlier second signal counts as a repetition of the first
     supervised.send(number)
     assert supervised.ended() == 128 + number
     assert supervised.logged.count("Ending worker at once: 1 jobs are cancelled") == 2
@@ -224,7 +224,7 @@ def test_a_second_interrupt_ends_a_single_worker_whose_job_waits_in_a_thread(
     until(lambda: "Starting job" in supervised.logged)
     supervised.send(signal.SIGINT)
     until(lambda: "Stopping worker: 1 jobs are running" in supervised.logged)
-    time.sleep(0.6)  # a second signal that comes sooner repeats the first
+    time.sleep(0.6)  # an earlier second signal counts as a repetition of the first
     supervised.send(signal.SIGINT)
     assert supervised.ended() == -signal.SIGINT
     assert supervised.statuses() == ["todo"]
@@ -238,7 +238,7 @@ def test_an_interrupt_raises_in_a_process_that_a_job_forks(database_url: str, co
 
 
 def test_a_process_that_is_killed_is_replaced_and_its_job_rescued(supervised: Supervised, place: pathlib.Path) -> None:
-    """The log says by what it was ended."""
+    """The log names the signal that ended the process."""
     supervised.start("--processes=2", APP="tests.cli.shop.quick_app")
     supervised.defer("stay", place=str(place))
     (killed,) = until(lambda: _pids(place))
@@ -254,7 +254,7 @@ def test_a_process_that_is_killed_is_replaced_and_its_job_rescued(supervised: Su
 
 
 def test_workers_whose_supervisor_is_killed_drain_and_end(supervised: Supervised, place: pathlib.Path) -> None:
-    """Nobody has to tell them."""
+    """The workers notice the death of their supervisor without a signal."""
     supervised.start("--processes=2")
     supervised.defer("stay", 2, place=str(place))
     until(lambda: len(_pids(place)) == 2)
@@ -268,7 +268,7 @@ def test_workers_whose_supervisor_is_killed_drain_and_end(supervised: Supervised
 
 
 def test_a_process_that_has_run_its_jobs_is_replaced(supervised: Supervised) -> None:
-    """At once, and as no error."""
+    """The replacement starts at once, and nothing is logged as an error."""
     supervised.start("--processes=2", "--max-jobs=1")
     before = set(supervised.workers())
     supervised.defer("add", 2)
@@ -281,7 +281,7 @@ def test_a_process_that_has_run_its_jobs_is_replaced(supervised: Supervised) -> 
 
 
 def test_one_shot_ends_when_nothing_is_left(supervised: Supervised) -> None:
-    """And nothing is replaced."""
+    """Ended processes are not replaced."""
     supervised.defer("add", 20)
     supervised.start("--one-shot", WORKER_PROCESSES="2")
     assert supervised.ended() == 0, supervised.logged
@@ -292,7 +292,7 @@ def test_one_shot_ends_when_nothing_is_left(supervised: Supervised) -> None:
 def test_of_one_shot_a_process_that_dies_is_not_replaced_and_the_status_tells(
     supervised: Supervised, place: pathlib.Path
 ) -> None:
-    """1, and which."""
+    """The exit status is 1, and the log names the process."""
     supervised.defer("stay", 2, place=str(place))
     supervised.start("--processes=2", "--one-shot")
     killed, _ = until(lambda: len(_pids(place)) == 2 and _pids(place))
@@ -305,7 +305,7 @@ def test_of_one_shot_a_process_that_dies_is_not_replaced_and_the_status_tells(
 
 
 def test_a_missing_schema_ends_it(empty_database_url: str) -> None:
-    """Said by a worker, and by the supervisor; nothing is started again."""
+    """A worker and the supervisor log it, and nothing is restarted."""
     failed = Command(empty_database_url).run("worker", "--processes=2", check=False)
     assert failed.returncode == 1
     assert "procrastinate schema --apply" in failed.stderr
@@ -316,7 +316,7 @@ def test_a_missing_schema_ends_it(empty_database_url: str) -> None:
 
 
 def test_a_database_that_is_away_at_the_first_start_ends_it() -> None:
-    """As it ends a single worker."""
+    """A single worker ends in the same way."""
     failed = Command("postgresql+psycopg://me:hunter2@/none?host=/nowhere").run("worker", "--processes=2", check=False)
     assert failed.returncode == 1
     assert "/nowhere" in failed.stderr
@@ -324,7 +324,7 @@ def test_a_database_that_is_away_at_the_first_start_ends_it() -> None:
 
 
 def test_a_wrong_option_starts_nothing(database_url: str) -> None:
-    """The command understands it, and the worker refuses it."""
+    """The command line parses the option, but the worker refuses its value."""
     failed = Command(database_url).run("worker", "--processes=2", "--fetch-job-polling-interval=0", check=False)
     assert failed.returncode == 1
     assert "fetch_job_polling_interval must be more than 0 seconds" in failed.stderr
@@ -334,7 +334,7 @@ def test_a_wrong_option_starts_nothing(database_url: str) -> None:
 
 @pytest.mark.timeout(300)
 def test_when_workers_can_no_longer_start_it_gives_up(supervised: Supervised) -> None:
-    """After a few in a row, and not while another does its work."""
+    """The supervisor gives up after several failed starts in a row, unless another process works."""
     supervised.start("--processes=2")
     supervised.sql("UPDATE procrastinate_alembic_version SET version_num = 'procrastinate_0001'")
     first, second = supervised.workers()
@@ -347,7 +347,7 @@ def test_when_workers_can_no_longer_start_it_gives_up(supervised: Supervised) ->
 
 
 def test_one_process_has_no_supervisor(supervised: Supervised) -> None:
-    """Nothing is different from before."""
+    """The command runs the worker itself."""
     supervised.start("--processes=1", started=1)
     assert supervised.workers() == []
     supervised.send(signal.SIGTERM)
@@ -357,7 +357,7 @@ def test_one_process_has_no_supervisor(supervised: Supervised) -> None:
 
 
 def test_the_app_may_say_how_many(supervised: Supervised) -> None:
-    """In ``worker_defaults``; its own option for the name is kept, too."""
+    """The number comes from ``worker_defaults``, and the name set there also applies."""
     supervised.start(APP="tests.cli.shop.app_of_two")
     assert len(supervised.workers()) == 2
     supervised.send(signal.SIGTERM)

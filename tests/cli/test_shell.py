@@ -1,4 +1,4 @@
-"""The shell, on a queue with some jobs."""
+"""The shell's commands on a queue with some jobs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.cli.command import Command
 
 @pytest.fixture
 def app(database_url: str) -> Iterator[procrastinate.App]:
-    """With three jobs, of which one is cancelled."""
+    """Return an app with three jobs, one of them cancelled."""
     app = procrastinate.App(connector=database_url)
     with app.open():
         app.configure_task("first", lock="l", queueing_lock="ql").defer(a=1)
@@ -26,7 +26,7 @@ def app(database_url: str) -> Iterator[procrastinate.App]:
 
 @pytest.fixture
 def shell(app: procrastinate.App) -> ProcrastinateShell:
-    """On these jobs."""
+    """Return a shell on the app's jobs."""
     return ProcrastinateShell(app.job_manager)
 
 
@@ -69,7 +69,7 @@ Capture = pytest.CaptureFixture[str]
     ],
 )
 def test_commands(shell: ProcrastinateShell, capsys: Capture, line: str, printed: list[str]) -> None:
-    """One line a job, or a queue, task or lock."""
+    """Each job, queue, task or lock gets one line."""
     shell.run_one(line)
     assert capsys.readouterr().out.splitlines() == printed
 
@@ -93,7 +93,7 @@ def test_commands(shell: ProcrastinateShell, capsys: Capture, line: str, printed
 def test_wrong_commands_are_refused_and_the_shell_goes_on(
     shell: ProcrastinateShell, capsys: Capture, line: str, message: str
 ) -> None:
-    """Alone, they are a failure of the whole command."""
+    """The interactive shell prints the error, and `run_one()` raises it."""
     assert not shell.onecmd(line)
     assert message in capsys.readouterr().err
     with pytest.raises((procrastinate.exceptions.ProcrastinateException, ValueError), match=message):
@@ -101,7 +101,7 @@ def test_wrong_commands_are_refused_and_the_shell_goes_on(
 
 
 async def test_a_failed_job_is_retried(app: procrastinate.App, capsys: Capture) -> None:
-    """And waits again."""
+    """The job waits again."""
     async with app.open_async():
         await app.run_worker_async(wait=False, queues=["other"], install_signal_handlers=False, unknown_task_timeout=0)
     shell = ProcrastinateShell(app.job_manager)
@@ -111,7 +111,7 @@ async def test_a_failed_job_is_retried(app: procrastinate.App, capsys: Capture) 
 
 
 def test_long_lists_come_in_pages(app: procrastinate.App, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is left out, and nothing twice."""
+    """No job is missing or listed twice."""
     monkeypatch.setattr(shell_module, "_PAGE", 2)
     app.configure_task("many").batch_defer(*({"n": n} for n in range(4)))
     ProcrastinateShell(app.job_manager).run_one("list_jobs")
@@ -121,7 +121,7 @@ def test_long_lists_come_in_pages(app: procrastinate.App, capsys: Capture, monke
 def test_on_a_terminal_there_are_tables(
     app: procrastinate.App, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a header, and the state in colour."""
+    """A table has a header and a coloured status."""
     monkeypatch.setattr(shell_module, "is_terminal", lambda stream: True)
     monkeypatch.setenv("COLUMNS", "200")
     shell = ProcrastinateShell(app.job_manager)
@@ -137,7 +137,7 @@ def test_on_a_terminal_there_are_tables(
 
 
 def test_the_shell_as_a_command(database_url: str) -> None:
-    """With a command it carries it out; without, it reads them."""
+    """With an argument, the shell runs that command. Without one, it reads commands from its input."""
     command = Command(database_url)
     command.run("defer", "add", '{"a": 7}')
     assert "#1 add on default - [todo]" in command.run("shell", "list_jobs", "queue=default").stdout
@@ -152,7 +152,7 @@ def test_the_shell_as_a_command(database_url: str) -> None:
 
 
 def test_shell_errors_are_this_projects() -> None:
-    """Whoever runs a command catches them as such."""
+    """A caller can catch them as `ProcrastinateException`."""
     assert issubclass(ShellError, procrastinate.exceptions.ProcrastinateException)
 
 

@@ -1,4 +1,4 @@
-"""What tests do with the queue, in a few words. Everything goes through ``run``."""
+"""Short helpers for operations on the queue. All of them go through ``run``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Rollback(Exception):
 
 
 def query(connection: sa.Connection, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
-    """An operation that runs plain SQL, and returns the rows, if there are any."""
+    """Run plain SQL as an operation, and return its rows, if any."""
     result = connection.execute(sa.text(statement), parameters)
     return [tuple(row) for row in result] if result.returns_rows else []
 
@@ -59,7 +59,7 @@ def fetch(run: Run, worker_id: int, limit: int = 10, queues: list[str] | None = 
 
 
 def fetch_ids(run: Run, worker_id: int, limit: int = 10, queues: list[str] | None = None) -> list[int]:
-    """The ids of what :func:`fetch` gets."""
+    """Call :func:`fetch`, and return the ids of the jobs."""
     return [job.id for job in fetch(run, worker_id, limit, queues)]
 
 
@@ -78,69 +78,69 @@ def finish(run: Run, *fetched: StoredJob, status: Status = Status.SUCCEEDED, del
 
 
 def stored(run: Run, job_id: int) -> StoredJob:
-    """A job as it is in the table."""
+    """Return a job from the table."""
     (job,) = run(core.list_jobs, core.JobFilter(id=job_id))
     return job
 
 
 def read_column(connection: sa.Connection, job_id: int, name: str) -> Any:
-    """An operation that reads one column of a job."""
+    """Read one column of a job, as an operation."""
     return connection.execute(sa.select(jobs.c[name]).where(jobs.c.id == job_id)).scalar_one()
 
 
 def column(run: Run, job_id: int, name: str) -> Any:
-    """One column of a job."""
+    """Return one column of a job."""
     return run(read_column, job_id, name)
 
 
 def write_columns(connection: sa.Connection, job_id: int, values: dict[str, Any]) -> None:
-    """An operation that writes into a row, as somebody would with plain SQL."""
+    """Update columns of a job, like a user with plain SQL."""
     connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(values))
 
 
 def change(run: Run, job_id: int, **values: Any) -> None:
-    """Write into the row of a job, as somebody would with plain SQL."""
+    """Update columns of a job, like a user with plain SQL."""
     run(write_columns, job_id, values)
 
 
 def readiness(run: Run, job_id: int) -> Readiness:
-    """How far a waiting job has come."""
+    """Return the readiness of a job."""
     return Readiness(column(run, job_id, "readiness"))
 
 
 def set_heartbeat(connection: sa.Connection, worker_id: int, heartbeat: datetime.datetime) -> None:
-    """An operation that changes when a worker was last heard of."""
+    """Set the time of a worker's last heartbeat, as an operation."""
     connection.execute(sa.update(workers).where(workers.c.id == worker_id).values(last_heartbeat=heartbeat))
 
 
 def silence(run: Run, worker_id: int, seconds: int = 3600) -> None:
-    """Make a worker one that has not been heard of for so long."""
+    """Move a worker's last heartbeat `seconds` into the past."""
     run(set_heartbeat, worker_id, utcnow() - datetime.timedelta(seconds=seconds))
 
 
 def count_details(connection: sa.Connection) -> tuple[int, int]:
-    """An operation that counts all return values and all errors."""
+    """Count all stored results and all errors, as an operation."""
     count = sa.select(*(sa.select(sa.func.count()).select_from(table).scalar_subquery() for table in (results, errors)))
     kept, raised = connection.execute(count).one()
     return kept, raised
 
 
 def list_workers(connection: sa.Connection) -> list[int]:
-    """An operation that lists the ids of the registered workers."""
+    """List the ids of the registered workers, as an operation."""
     return list(connection.execute(sa.select(workers.c.id).order_by(workers.c.id)).scalars())
 
 
 def list_history(connection: sa.Connection, job_id: int) -> list[str]:
-    """An operation that lists the types of a job's events, in order."""
+    """List the types of a job's events in order, as an operation."""
     statement = sa.select(events.c.type).where(events.c.job_id == job_id).order_by(events.c.id)
     return [event_type.value for event_type in connection.execute(statement).scalars()]
 
 
 def age_history(connection: sa.Connection, job_id: int, age: datetime.timedelta) -> None:
-    """An operation that makes the events of a job so much older."""
+    """Move the events of a job `age` into the past, as an operation."""
     connection.execute(sa.update(events).where(events.c.job_id == job_id).values(at=events.c.at - age))
 
 
 def list_tick_jobs(connection: sa.Connection) -> list[int | None]:
-    """An operation that lists the jobs of the ticks that were deferred."""
+    """List the job ids of the deferred ticks, as an operation."""
     return list(connection.execute(sa.select(periodic_defers.c.job_id).order_by(periodic_defers.c.id)).scalars())

@@ -1,4 +1,4 @@
-"""Fetching, and promoting what waits for its time or behind its lock."""
+"""Fetching jobs, and promoting jobs that wait for their time or their lock."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_only_the_asked_queues_are_fetched_from(run: Run) -> None:
     worker_id = worker(run)
     ids = {name: defer(run, queue_name=name) for name in ("a", "b", "c", "d")}
     assert fetch_ids(run, worker_id, queues=["b"]) == [ids["b"]]
-    assert fetch_ids(run, worker_id, queues=["c", "a", "nobody's"]) == [ids["a"], ids["c"]]
+    assert fetch_ids(run, worker_id, queues=["c", "a", "other"]) == [ids["a"], ids["c"]]
     assert fetch_ids(run, worker_id) == [ids["d"]]
 
 
@@ -139,7 +139,7 @@ def test_a_full_promotion_asks_to_be_called_again(run: Run) -> None:
 
 
 def test_the_order_of_a_lock_holds_while_a_backlog_is_looked_at_in_steps(run: Run) -> None:
-    """The one that was parked goes before those that nobody has looked at yet."""
+    """A parked job starts before jobs that no promotion has looked at yet."""
     ids = [defer(run, lock="a") for _ in range(5)]
     urgent = defer(run, lock="a", priority=1)
     worker_id = worker(run)
@@ -240,7 +240,7 @@ def test_a_running_job_is_not_outranked(run: Run) -> None:
 
 
 def test_outranking_passes_the_lock_on_among_many(run: Run) -> None:
-    """The outranked holder goes back in line behind those that outrank it, before those that do not."""
+    """The outranked holder waits behind all jobs that outrank it, and in front of the others."""
     worker_id = worker(run)
     middle = defer(run, lock="l", priority=5)
     settle(run)
@@ -330,7 +330,7 @@ def test_the_promotion_of_a_locked_job_keeps_the_row_otherwise(run: Run) -> None
 
 @pytest.mark.parametrize("queues", [None, ["default"]])
 def test_a_fetch_goes_on_after_a_place(run: Run, queues: list[str] | None) -> None:
-    """With those of a higher priority, and then those that come later; those before it, and of a lower, are left."""
+    """The fetch continues after a position in the queue, and skips the jobs before it."""
     worker_id = worker(run)
     first, second, third = (defer(run) for _ in range(3))
     low, high = defer(run, priority=-1), defer(run, priority=1)

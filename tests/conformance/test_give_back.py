@@ -1,4 +1,4 @@
-"""Taking a fetch back."""
+"""Releasing fetched jobs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.conformance.steps import (
 
 
 def release(run: Run, *jobs: StoredJob, keep_queueing_locks: bool = True) -> dict[int, Status]:
-    """Give back jobs that one worker has fetched."""
+    """Release jobs that one worker has fetched."""
     (worker_id,) = {job.worker_id for job in jobs}
     assert worker_id is not None
     fetched = [FetchedJob(id=job.id, attempts=job.attempts) for job in jobs]
@@ -66,7 +66,7 @@ def test_the_history_of_a_released_job_says_that_it_was_taken_and_waits_again(ru
 
 
 def test_a_scheduled_job_with_a_lock_is_ready_at_once(run: Run) -> None:
-    """It was due, and had its lock: nobody has to look at it again."""
+    """The job was due and held its lock, so it needs no second promotion."""
     job_id = defer(run, lock="l", scheduled_at=PAST)
     job = fetch_one(run, worker(run))
     release(run, job)
@@ -84,7 +84,7 @@ def test_the_jobs_of_its_lock_keep_their_order(run: Run) -> None:
     assert fetch_ids(run, worker_id) == [second]
 
 
-def test_one_that_outranks_it_meanwhile_comes_first(run: Run) -> None:
+def test_a_new_job_with_higher_priority_starts_before_the_released_one(run: Run) -> None:
     defer(run, lock="l")
     job = fetch_one(run, worker(run))
     urgent = defer(run, lock="l", priority=1)
@@ -146,7 +146,7 @@ def test_nothing_is_released_without_a_statement(run: Run) -> None:
 
 
 def test_a_worker_lists_the_jobs_that_it_has_fetched_and_does_not_know_of(run: Run) -> None:
-    """What it knows of, what waits or has ended, and what others run is left out."""
+    """The list omits jobs that the worker knows, jobs that wait or have ended, and jobs of other workers."""
     mine, other = worker(run), worker(run)
     for _ in range(6):
         defer(run)

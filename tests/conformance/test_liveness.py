@@ -1,4 +1,4 @@
-"""Workers say how they are to be judged, and the others go by that."""
+"""Each worker stores its heartbeat interval and stall timeout, and other workers judge it by these."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.conformance.steps import defer, fetch_one, list_workers, silence, wor
 
 PATIENT = WorkerTerms(heartbeat_interval=60, stalled_timeout=300)
 HASTY = {"heartbeat_interval": 1.0, "stalled_timeout": 5.0}
-"""What a worker goes by that judges workers which do not say theirs."""
+"""The judging worker's own terms, for workers that store none."""
 
 
 def look(run: Run, judge: int) -> list[LateWorker]:
-    """What a hasty worker sees."""
+    """Return the late workers that a worker with hasty terms sees."""
     return run(core.list_late_workers, worker_id=judge, **HASTY)
 
 
@@ -93,7 +93,7 @@ def test_a_worker_does_not_look_at_itself(run: Run) -> None:
 
 
 def test_a_heartbeat_of_a_time_to_come_is_seen(run: Run) -> None:
-    """The clock of the database was set back, or another server has taken over."""
+    """This happens after the database clock was set back, or after a failover."""
     judge, other = worker(run), worker(run)
     silence(run, other, seconds=-3600)
     (seen,) = look(run, judge)
@@ -116,7 +116,7 @@ def test_a_worker_that_has_beaten_since_it_was_seen_is_not_removed(run: Run) -> 
 
 
 def test_a_judgement_that_arrives_late_is_void(run: Run) -> None:
-    """The database stood still after the look. The heartbeat of the worker may wait in the same line."""
+    """The database hung after the check, so the worker's heartbeat may also be waiting for it."""
     judge, other = worker(run), worker(run)
     silence(run, other)
     seen = [dataclasses.replace(one, seen_at=one.seen_at - 6) for one in look(run, judge)]

@@ -1,4 +1,4 @@
-"""Writing down how a job ended."""
+"""Recording the outcome of a job."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.database import new_job
 
 
 def retry(run: Run, *jobs: StoredJob, **changes: object) -> dict[int, Status]:
-    """Send jobs of one worker back, each with the same changes."""
+    """Retry jobs of one worker, each with the same changes."""
     (worker_id,) = {job.worker_id for job in jobs}
     assert worker_id is not None
     retries = [JobRetry(id=job.id, attempts=job.attempts, **changes) for job in jobs]  # type: ignore[arg-type]
@@ -34,7 +34,7 @@ def retry(run: Run, *jobs: StoredJob, **changes: object) -> dict[int, Status]:
 
 
 def request_abort(run: Run, job_id: int) -> None:
-    """Ask for a running job to be stopped."""
+    """Request the abort of a running job."""
     assert run(core.cancel_job, job_id, abort=True)
 
 
@@ -90,7 +90,7 @@ def test_the_outcome_of_another_workers_job_is_refused(run: Run, delete: bool) -
 
 @pytest.mark.parametrize("delete", [False, True])
 def test_the_outcome_of_an_earlier_attempt_is_refused(run: Run, delete: bool) -> None:
-    """A worker that was thought dead cannot write over a later run, not even over its own."""
+    """A worker that was pruned as dead cannot overwrite the outcome of a later run, even if that run is its own."""
     defer(run)
     worker_id = worker(run)
     first = fetch_one(run, worker_id)
@@ -241,7 +241,7 @@ def test_a_job_is_retried_by_hand_without_a_taken_queueing_lock(run: Run) -> Non
     assert stored(run, job.id).queueing_lock is None
 
 
-def test_a_retried_locked_job_is_decided_on_anew(run: Run) -> None:
+def test_a_retried_job_whose_lock_is_held_is_parked_again(run: Run) -> None:
     worker_id = worker(run)
     first, second = defer(run, lock="l"), defer(run, lock="l")
     finish(run, fetch_one(run, worker_id), status=Status.FAILED)
@@ -271,7 +271,7 @@ def test_a_job_is_deleted_by_id(run: Run) -> None:
 
 
 def test_a_retry_by_hand_can_spare_a_job_whose_worker_is_alive(run: Run) -> None:
-    """Sent back, it would run twice at once."""
+    """A retry of such a job would make it run twice at once."""
     worker_id = worker(run)
     job_id = defer(run)
     fetch_one(run, worker_id)

@@ -1,4 +1,4 @@
-"""What a job leaves behind: its return value, its errors, and how far it has come."""
+"""Stored results: the return value, the errors and the progress of a job."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ BROKEN = NewError(exception_class="builtins.ValueError", message="broken: ä€"
 
 
 def end(run: Run, job: StoredJob, status: Status = Status.SUCCEEDED, **details: object) -> set[int]:
-    """Record the end of a job, with what it leaves behind."""
+    """Record the outcome of a job, with its result and errors."""
     assert job.worker_id is not None
     outcome = FinishedJob(id=job.id, attempts=job.attempts, status=status, **details)  # type: ignore[arg-type]
     return run(core.finish_jobs, [outcome], worker_id=job.worker_id)
 
 
 def retry(run: Run, job: StoredJob, error: NewError | None = BROKEN, **options: bool) -> dict[int, Status]:
-    """Send a job back after an error."""
+    """Retry a job after an error."""
     assert job.worker_id is not None
     back = JobRetry(id=job.id, attempts=job.attempts, error=error)
     return run(core.retry_jobs, [back], worker_id=job.worker_id, **options)
 
 
 def result_of(run: Run, job_id: int) -> StoredResult:
-    """All that is known of a job, which must be there."""
+    """Return the stored result of an existing job."""
     result = run(core.get_result, job_id)
     assert result is not None
     return result
@@ -118,7 +118,7 @@ def test_retries_with_and_without_an_error_go_together(run: Run) -> None:
 
 
 def test_many_large_results_are_recorded_in_one_call(run: Run) -> None:
-    """More than one statement carries."""
+    """The results exceed the limit of one statement."""
     worker_id = worker(run)
     run(core.defer_jobs, [core.NewJob(queue_name="q", task_name="t", args="{}")] * 10)
     text = json.dumps("x" * 1_000_000)
@@ -130,7 +130,7 @@ def test_many_large_results_are_recorded_in_one_call(run: Run) -> None:
 
 
 def test_a_refused_outcome_leaves_nothing_behind(run: Run) -> None:
-    """Of another worker, or of an earlier attempt."""
+    """The outcome is another worker's, or that of an earlier attempt."""
     worker_id = worker(run)
     defer(run)
     first = fetch_one(run, worker_id)
@@ -201,7 +201,7 @@ def test_a_job_of_the_callers_own_transaction_is_known_as_such(run: Run) -> None
         raise Rollback
 
 
-def test_whoever_waits_is_told_of_every_job_of_a_large_batch(run: Run) -> None:
+def test_a_large_batch_announces_every_finished_job(run: Run) -> None:
     worker_id = worker(run)
     run(core.defer_jobs, [core.NewJob(queue_name="q", task_name="t", args="{}")] * 700)
     outcomes = [

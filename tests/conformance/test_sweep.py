@@ -1,4 +1,4 @@
-"""Parked jobs that nobody will take out."""
+"""The sweep frees parked jobs whose lock no job holds."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tests.database import new_job
 
 
 def park(run: Run, *ids: int) -> None:
-    """Let jobs wait behind a lock, held or not."""
+    """Park jobs, whether their lock is held or not."""
     for job_id in ids:
         change(run, job_id, readiness=Readiness.PARKED)
 
 
 def orphan(run: Run, *locks: str) -> list[int]:
-    """Parked jobs, one a lock, behind nobody."""
+    """Create one parked job for each lock, with no holder of the lock, and return their ids."""
     ids = run(core.defer_jobs, [new_job(lock=lock) for lock in locks])
     park(run, *ids)
     return ids
@@ -26,7 +26,7 @@ def test_there_may_be_nothing_to_sweep(run: Run) -> None:
     assert run(core.sweep_parked_jobs) == Sweep(unparked=0, reached=None)
 
 
-def test_a_parked_job_behind_nobody_is_freed(run: Run) -> None:
+def test_a_parked_job_whose_lock_is_free_is_unparked(run: Run) -> None:
     (job_id,) = orphan(run, "l")
     assert settle(run) == 0
     assert run(core.sweep_parked_jobs) == Sweep(unparked=1, reached=None)
@@ -69,7 +69,7 @@ def test_a_sweep_in_steps_reaches_every_lock(run: Run) -> None:
 
 
 def test_a_sweep_of_one_lock_a_step_comes_to_an_end(run: Run) -> None:
-    """Even past locks that are held."""
+    """The sweep also gets past held locks."""
     worker_id = worker(run)
     run(core.defer_jobs, [new_job(lock=lock) for lock in ("a", "a", "b", "b", "c", "c")])
     assert len(fetch_ids(run, worker_id)) == 3

@@ -1,4 +1,4 @@
-"""Workers: who is there, who is gone, and what becomes of the jobs of those who are gone."""
+"""Workers: registration, heartbeats, pruning, and the rescue of jobs whose worker is gone."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tests.conformance.steps import (
 
 
 def workers(run: Run) -> list[int]:
-    """The ids of the registered workers."""
+    """Return the ids of the registered workers."""
     return run(list_workers)
 
 
 def lose(run: Run, worker_id: int) -> None:
-    """Take a worker away under its jobs."""
+    """Remove a worker that has running jobs."""
     run(core.unregister_worker, worker_id)
 
 
@@ -117,7 +117,9 @@ def test_the_jobs_of_a_silent_worker_are_its_own_until_it_is_pruned(run: Run) ->
 
 
 def test_jobs_of_which_their_worker_does_not_know_wait_again(run: Run) -> None:
-    """Their fetch was committed, and its answer lost. What the worker knows of, and what others run, is left alone."""
+    """Their fetch was committed, but its answer was lost. Jobs that the worker knows, and jobs of others, stay as they
+    are.
+    """
     mine, other = worker(run), worker(run)
     for _ in range(3):
         defer(run)
@@ -131,7 +133,7 @@ def test_jobs_of_which_their_worker_does_not_know_wait_again(run: Run) -> None:
 
 
 def test_a_job_without_a_worker_is_rescued(run: Run) -> None:
-    """As plain SQL, or an older release, may have left it."""
+    """Plain SQL or an older release may leave such a job."""
     defer(run)
     change(run, 1, status=Status.DOING)
     assert [job.id for job in run(core.rescue_jobs, max_rescues=3)] == [1]

@@ -1,4 +1,4 @@
-"""Several connections at once. Each step waits until PostgreSQL itself says that the one before has come far enough."""
+"""Concurrent connections. Each step waits until PostgreSQL reports that the previous one has got far enough."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ R = TypeVar("R")
 
 @pytest.fixture
 def run(engine: sa.Engine) -> SyncRun:
-    """Runs operations, each in autocommit on a connection of the pool."""
+    """Return a runner that executes each operation in autocommit on a pooled connection."""
     return SyncRun(engine)
 
 
 @pytest.fixture
 def threads() -> Iterator[ThreadPoolExecutor]:
-    """Where a call that has to wait for another connection waits."""
+    """Yield a thread pool for calls that block on another connection."""
     with ThreadPoolExecutor(4) as threads:
         yield threads
 
 
 @contextlib.contextmanager
 def open_transaction(engine: sa.Engine, isolation_level: str = "READ COMMITTED") -> Iterator[sa.Connection]:
-    """A transaction of a user's, which the test ends; rolled back if it does not."""
+    """Open a user's transaction, and roll it back unless the test ends it."""
     with engine.connect() as connection:
         yield connection.execution_options(isolation_level=isolation_level)
         connection.rollback()
@@ -71,13 +71,15 @@ def wait_until_blocked(run: SyncRun, call: Future[Any]) -> None:
 
 
 def wait_for(call: Future[R]) -> R:
-    """The result of a call that has no reason to wait any more."""
+    """Return the result of a call that is no longer blocked."""
     return call.result(timeout=30)
 
 
 @contextlib.contextmanager
 def lost_races() -> Iterator[None]:
-    """Where a promotion, as documented, may see too late what another one did: it is made again."""
+    """Ignore the documented race in which a promotion sees another's commit too late. The caller repeats the
+    promotion.
+    """
     try:
         yield
     except sa.exc.DBAPIError as error:
@@ -86,7 +88,7 @@ def lost_races() -> Iterator[None]:
 
 
 def promote_until_settled(run: SyncRun) -> int:
-    """As a worker does: a promotion that lost a race is made again."""
+    """Promote like a worker: repeat a promotion that lost a race."""
     for _ in range(50):
         with lost_races():
             return settle(run)
@@ -99,7 +101,7 @@ def together(threads: ThreadPoolExecutor, *calls: Callable[[], R]) -> list[R]:
 
 
 def held_locks(run: SyncRun) -> list[str]:
-    """The locks of the jobs that run or may be fetched, one entry a job."""
+    """Return the locks of running and ready jobs, one entry per job."""
     statement = (
         "SELECT lock FROM procrastinate_jobs WHERE lock IS NOT NULL"
         " AND (status = 'doing' OR (status = 'todo' AND readiness = 1)) ORDER BY lock"
@@ -108,7 +110,7 @@ def held_locks(run: SyncRun) -> list[str]:
 
 
 def test_one_worker_promotes_at_a_time(engine: sa.Engine, run: SyncRun) -> None:
-    """The second neither waits nor decides: it leaves it to the first, and looks again."""
+    """The second worker neither waits nor promotes. It leaves the work to the first, and looks again later."""
     defer(run, lock="l")
     defer(run, scheduled_at=PAST)
     with open_transaction(engine) as first:
@@ -120,7 +122,7 @@ def test_one_worker_promotes_at_a_time(engine: sa.Engine, run: SyncRun) -> None:
 
 
 def test_promoters_without_the_turn_give_each_lock_to_one_job(run: SyncRun, threads: ThreadPoolExecutor) -> None:
-    """They may end in a deadlock, and are called again then."""
+    """They may deadlock, and are then called again."""
     run(core.defer_jobs, [new_job(lock=f"lock {number % 50}", priority=number % 7) for number in range(300)])
 
     def promote_all() -> None:
@@ -134,7 +136,9 @@ def test_promoters_without_the_turn_give_each_lock_to_one_job(run: SyncRun, thre
 
 
 def test_a_promotion_that_has_not_seen_the_one_before_gives_no_lock_twice(engine: sa.Engine, run: SyncRun) -> None:
-    """Its snapshot is older than the other's commit: the unique index refuses it, and it looks again."""
+    """Its snapshot is older than the other commit. The unique index refuses the update, and the promotion is
+    repeated.
+    """
     defer(run, lock="l")
     with engine.connect().execution_options(isolation_level="REPEATABLE READ") as late, late.begin():
         query(late, "SELECT 1")
@@ -149,7 +153,7 @@ def test_a_promotion_that_has_not_seen_the_one_before_gives_no_lock_twice(engine
 
 
 def test_many_promoters_of_many_locks_do_not_wait_for_each_other(run: SyncRun, threads: ThreadPoolExecutor) -> None:
-    """They gave locks to different jobs in different orders, and ended in deadlocks."""
+    """Earlier, they updated jobs in different orders and deadlocked."""
     run(core.defer_jobs, [new_job(lock=f"lock {number % 300}", priority=number % 7) for number in range(1500)])
 
     def promote_all() -> None:
@@ -163,7 +167,7 @@ def test_many_promoters_of_many_locks_do_not_wait_for_each_other(run: SyncRun, t
 
 
 def test_a_user_who_holds_one_row_keeps_no_other_outcome_waiting(engine: sa.Engine, run: SyncRun) -> None:
-    """An abort in a transaction that stays open: that job's outcome comes later, the others' now."""
+    """An abort request stays open in a transaction. Only the outcome of that job is delayed."""
     worker_id = worker(run)
     for _ in range(3):
         defer(run)
@@ -180,7 +184,7 @@ def test_a_user_who_holds_one_row_keeps_no_other_outcome_waiting(engine: sa.Engi
 
 
 def test_a_retry_waits_briefly_for_a_queueing_lock_of_an_open_transaction(engine: sa.Engine, run: SyncRun) -> None:
-    """Then it is told, and can go without."""
+    """After a short wait, the retry raises a lock timeout. It can be repeated without the queueing lock."""
     worker_id = worker(run)
     defer(run, queueing_lock="q")
     fetch_one(run, worker_id)
@@ -197,7 +201,9 @@ def test_a_retry_waits_briefly_for_a_queueing_lock_of_an_open_transaction(engine
 def test_a_job_that_is_just_being_retried_is_cancelled(
     engine: sa.Engine, run: SyncRun, threads: ThreadPoolExecutor
 ) -> None:
-    """It is doing when the user looks, and waits again when the user writes: it must not escape both."""
+    """The job is running when the user reads it and waits again when the user writes. The cancellation must still
+    apply.
+    """
     worker_id = worker(run)
     defer(run)
     fetch_one(run, worker_id)
@@ -213,7 +219,7 @@ def test_a_job_that_is_just_being_retried_is_cancelled(
 def test_a_job_inserted_in_a_long_transaction_is_not_forgotten_when_its_lock_is_freed(
     engine: sa.Engine, run: SyncRun
 ) -> None:
-    """The finishing holder cannot see it; once it is committed, the next promotion does."""
+    """The finishing holder cannot see the job. The next promotion after its commit does."""
     worker_id = worker(run)
     defer(run, lock="l")
     holder = fetch_one(run, worker_id)
@@ -226,7 +232,7 @@ def test_a_job_inserted_in_a_long_transaction_is_not_forgotten_when_its_lock_is_
 
 
 def test_a_waiting_job_is_not_parked_behind_a_holder_that_is_just_leaving(engine: sa.Engine, run: SyncRun) -> None:
-    """Parked, it would wait for a trigger that has already looked."""
+    """If it were parked, it would wait for a trigger that has already run."""
     worker_id = worker(run)
     defer(run, lock="l")
     holder = fetch_one(run, worker_id)
@@ -242,7 +248,7 @@ def test_a_waiting_job_is_not_parked_behind_a_holder_that_is_just_leaving(engine
 
 
 def test_a_holder_cannot_leave_while_a_job_is_parked_behind_it(engine: sa.Engine, run: SyncRun) -> None:
-    """Its worker comes again, and then the parked job is taken out."""
+    """Its worker retries, and then the trigger unparks the job."""
     worker_id = worker(run)
     defer(run, lock="l")
     holder = fetch_one(run, worker_id)
@@ -256,7 +262,7 @@ def test_a_holder_cannot_leave_while_a_job_is_parked_behind_it(engine: sa.Engine
 
 
 def test_a_users_transaction_on_a_holder_keeps_no_other_lock_waiting(engine: sa.Engine, run: SyncRun) -> None:
-    """However many jobs wait behind it, one of them is looked at again and again."""
+    """Of the jobs behind the holder, only one is checked again and again."""
     worker_id = worker(run)
     holder = defer(run, lock="l")
     settle(run)
@@ -297,7 +303,7 @@ def test_the_one_job_that_was_left_undecided_lets_the_others_go(engine: sa.Engin
 def test_a_users_transaction_on_the_next_parked_job_does_not_keep_the_holder_from_finishing(
     engine: sa.Engine, run: SyncRun
 ) -> None:
-    """The job is passed over. When the user rolls back, the sweep finds it."""
+    """The trigger skips the locked job. After the user's rollback, the sweep finds it."""
     worker_id = worker(run)
     defer(run, lock="l")
     holder = fetch_one(run, worker_id)
@@ -313,7 +319,7 @@ def test_a_users_transaction_on_the_next_parked_job_does_not_keep_the_holder_fro
 
 
 def test_a_job_is_passed_over_in_favour_of_the_one_behind_it(engine: sa.Engine, run: SyncRun) -> None:
-    """A user's transaction on the next job of a lock keeps nobody else waiting."""
+    """A user's transaction that locks the next job of a lock does not delay the jobs behind it."""
     worker_id = worker(run)
     defer(run, lock="l")
     holder = fetch_one(run, worker_id)
@@ -330,7 +336,7 @@ def test_a_job_is_passed_over_in_favour_of_the_one_behind_it(engine: sa.Engine, 
 def test_a_repeatable_read_transaction_that_cannot_see_the_parked_job_leaves_it_to_the_sweep(
     engine: sa.Engine, run: SyncRun
 ) -> None:
-    """Its trigger looks with the snapshot of the transaction."""
+    """The trigger reads with the snapshot of the transaction."""
     holder = defer(run, lock="l")
     settle(run)
     with open_transaction(engine, "REPEATABLE READ") as user:
@@ -345,7 +351,7 @@ def test_a_repeatable_read_transaction_that_cannot_see_the_parked_job_leaves_it_
 
 
 def test_a_sweep_does_not_hide_a_parked_job_from_the_holder_that_leaves(engine: sa.Engine, run: SyncRun) -> None:
-    """The sweep locks no job whose lock is held: the trigger would pass over it."""
+    """The sweep locks no job whose lock is held, because the trigger would skip the locked row."""
     worker_id = worker(run)
     defer(run, lock="l")
     holder = fetch_one(run, worker_id)
@@ -358,7 +364,7 @@ def test_a_sweep_does_not_hide_a_parked_job_from_the_holder_that_leaves(engine: 
 
 
 def test_two_fetches_at_once_take_different_jobs(engine: sa.Engine, run: SyncRun) -> None:
-    """The second neither waits nor goes away empty-handed."""
+    """The second fetch does not block and gets other jobs."""
     workers = [worker(run), worker(run)]
     run(core.defer_jobs, [new_job() for _ in range(5)])
     with open_transaction(engine) as first:
@@ -379,7 +385,7 @@ def test_two_fetches_from_several_queues_at_once_take_different_jobs(engine: sa.
 
 
 def drain(run: SyncRun, seen: list[StoredJob]) -> None:
-    """Work until nothing is left, and note each job while it is held."""
+    """Run jobs until none is left, and record each while it holds its lock."""
     worker_id = worker(run)
     while run(query, "SELECT FROM procrastinate_jobs WHERE status IN ('todo', 'doing') LIMIT 1"):
         promote_until_settled(run)
@@ -387,7 +393,7 @@ def drain(run: SyncRun, seen: list[StoredJob]) -> None:
             locks = held_locks(run)
             assert len(locks) == len(set(locks))
             seen.append(job)
-            while not finish(run, job):  # passed over, as documented: a promotion has the row locked for a moment
+            while not finish(run, job):  # skipped while a promotion locks the row, as documented
                 pass
 
 
@@ -406,7 +412,7 @@ def test_workers_at_once_run_each_job_once_and_one_of_a_lock_at_a_time(
 def test_a_retry_and_a_new_job_want_one_queueing_lock_at_once(
     engine: sa.Engine, run: SyncRun, threads: ThreadPoolExecutor
 ) -> None:
-    """The retry is refused by the unique index, made again, and then sees that the lock is taken."""
+    """The unique index refuses the retry. Repeated, the retry sees that the lock is taken."""
     worker_id = worker(run)
     defer(run, queueing_lock="q")
     job = fetch_one(run, worker_id)
@@ -442,7 +448,7 @@ def test_a_new_job_and_a_retry_want_one_queueing_lock_at_once(
 def test_a_retry_by_hand_and_a_new_job_want_one_queueing_lock_at_once(
     engine: sa.Engine, run: SyncRun, threads: ThreadPoolExecutor
 ) -> None:
-    """The retry by hand looks again by itself, and leaves a transaction usable."""
+    """The retry by hand repeats itself, and the transaction stays usable."""
     defer(run, queueing_lock="q")
     job = fetch_one(run, worker(run))
     with open_transaction(engine) as user:
@@ -468,7 +474,7 @@ def test_two_new_jobs_want_one_queueing_lock_at_once(
 def test_a_job_that_another_transaction_has_just_committed_is_found_by_who_skips(
     engine: sa.Engine, run: SyncRun, threads: ThreadPoolExecutor
 ) -> None:
-    """It is not seen by the statement that waited for it: the next one sees it."""
+    """The statement that waited for the commit does not see the job, but the next one does."""
     with open_transaction(engine) as user:
         first = core.defer_job(user, new_job(queueing_lock="q"))
         second = threads.submit(run, core.defer_job_or_skip, new_job(queueing_lock="q"))
@@ -554,7 +560,7 @@ def test_two_rescuers_take_different_jobs(engine: sa.Engine, run: SyncRun) -> No
 
 @pytest.fixture
 def slow_run(database_url: str) -> SyncRun:
-    """Runs rescues that stand still in the middle, with their snapshot taken, while somebody has advisory lock 1."""
+    """Run rescues that take their snapshot, then block while another session holds advisory lock 1."""
     slow = sa.create_engine(database_url, poolclass=sa.NullPool)
 
     @sa.event.listens_for(slow, "before_cursor_execute", retval=True)
@@ -569,7 +575,7 @@ def slow_run(database_url: str) -> SyncRun:
 def test_a_slow_rescuer_leaves_alone_what_a_live_worker_has_fetched_since(
     engine: sa.Engine, run: SyncRun, slow_run: SyncRun, threads: ThreadPoolExecutor
 ) -> None:
-    """It has seen the job with the dead worker, and finds it with another one, for which it did not look."""
+    """Its snapshot shows the job with the dead worker, but the current row belongs to a live one."""
     dead, alive = worker(run), worker(run)
     defer(run)
     job_id = fetch_one(run, dead).id
@@ -586,7 +592,7 @@ def test_a_slow_rescuer_leaves_alone_what_a_live_worker_has_fetched_since(
 
 
 def test_a_rescued_job_is_not_recorded_by_the_worker_that_was_thought_dead(engine: sa.Engine, run: SyncRun) -> None:
-    """While the rescue is under way, and afterwards."""
+    """The outcome is refused during the rescue and afterwards."""
     worker_id = worker(run)
     defer(run)
     job = fetch_one(run, worker_id)
@@ -600,7 +606,7 @@ def test_a_rescued_job_is_not_recorded_by_the_worker_that_was_thought_dead(engin
 
 
 def test_a_job_that_is_being_cancelled_is_not_fetched(engine: sa.Engine, run: SyncRun) -> None:
-    """The fetch passes over it and does not wait."""
+    """The fetch skips the locked row without waiting."""
     worker_id = worker(run)
     defer(run)
     with open_transaction(engine) as user:
@@ -625,7 +631,7 @@ def test_a_job_that_is_being_fetched_is_not_cancelled(
 
 
 def test_a_job_that_has_just_started_is_not_outranked(engine: sa.Engine, run: SyncRun) -> None:
-    """The lock of the promotion on the holder cannot be had while it is being fetched."""
+    """The promotion cannot lock the holder's row while a fetch holds it."""
     worker_id = worker(run)
     low = defer(run, lock="l")
     settle(run)

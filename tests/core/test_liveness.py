@@ -1,4 +1,4 @@
-"""Workers in PostgreSQL: their numbers, and rows that are not as they should be."""
+"""Workers in PostgreSQL: their ids, and rows with invalid values."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ TERMS = WorkerTerms(heartbeat_interval=10, stalled_timeout=30)
 
 
 def test_the_numbers_of_workers_are_no_series(connection: sa.Connection) -> None:
-    """A sequence that is put back hands out its numbers again."""
+    """A sequence that was reset returns the same numbers again."""
     first = core.register_worker(connection, TERMS)
     connection.exec_driver_sql("TRUNCATE procrastinate_workers RESTART IDENTITY")
     assert core.register_worker(connection, TERMS) != first
 
 
 def test_no_worker_has_the_number_of_one_of_an_older_release(connection: sa.Connection) -> None:
-    """That has taken the next number of the sequence, which is positive."""
+    """Older releases take positive numbers from the sequence."""
     old = connection.exec_driver_sql("INSERT INTO procrastinate_workers DEFAULT VALUES RETURNING id").scalar_one()
     assert old > 0 > core.register_worker(connection, TERMS) >= -(2**53)
 
@@ -55,7 +55,7 @@ def test_a_row_with_an_odd_value_does_not_hide_the_others(connection: sa.Connect
 
 @pytest.mark.parametrize("value", ["infinity", "NaN", "1.7e308"])
 def test_a_worker_that_says_odd_terms_is_dead_when_it_is_silent(connection: sa.Connection, value: str) -> None:
-    """Its jobs would never be run."""
+    """Otherwise its jobs would never run."""
     judge, odd = (core.register_worker(connection, TERMS) for _ in range(2))
     connection.execute(
         sa.text(
@@ -69,8 +69,10 @@ def test_a_worker_that_says_odd_terms_is_dead_when_it_is_silent(connection: sa.C
     assert core.prune_stalled_workers(connection, seconds_since_heartbeat=60) == [odd]
 
 
-def test_a_row_that_somebody_has_locked_does_not_keep_the_others(connection: sa.Connection, engine: sa.Engine) -> None:
-    """A session that looks at a worker with a lock must not keep all jobs from being rescued."""
+def test_a_locked_worker_row_does_not_block_the_removal_of_other_dead_workers(
+    connection: sa.Connection, engine: sa.Engine
+) -> None:
+    """A session that locks one worker's row must not block the rescue of other workers' jobs."""
     judge, locked, dead = (core.register_worker(connection, TERMS) for _ in range(3))
     connection.exec_driver_sql("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'")
     late = core.list_late_workers(connection, worker_id=judge, heartbeat_interval=10, stalled_timeout=30)

@@ -1,4 +1,4 @@
-"""History and notifications, which triggers write for every writer, psql included."""
+"""History and notifications, which triggers write for every client, including psql."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from tests.database import libpq_url, new_job
 
 
 def sql(connection: sa.Connection, statement: str) -> None:
-    """What somebody types into psql."""
+    """Run a statement, like a user in psql."""
     connection.exec_driver_sql(statement)
 
 
 def history(connection: sa.Connection, job_id: int = 1) -> list[str]:
-    """The events of a job, in order."""
+    """Return the events of a job, in order."""
     statement = "SELECT type::text FROM procrastinate_events WHERE job_id = :id ORDER BY id"
     return [type_ for (type_,) in query(connection, statement, id=job_id)]
 
 
 def started(connection: sa.Connection, **job: Any) -> int:
-    """A job that runs, for a worker whose id is returned."""
+    """Create a running job, and return the id of its worker."""
     core.defer_job(connection, new_job(**job))
     core.promote_jobs(connection)
     worker_id = core.register_worker(connection)
@@ -86,15 +86,15 @@ def test_a_deleted_job_has_no_history(connection: sa.Connection) -> None:
 
 
 class Listener:
-    """Listens on a connection of its own."""
+    """Listens on its own connection."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
 
     def heard(self) -> list[tuple[str, dict[str, Any]]]:
-        """What was notified since the last call, as channel and payload, in order.
+        """Return the notifications since the last call, as channel and payload, in order.
 
-        PostgreSQL delivers in the order of commits: all that was sent before a message of our own is here with it.
+        PostgreSQL delivers in the order of commits, so all earlier notifications arrive before our own marker.
         """
         self._connection.execute("NOTIFY procrastinate_any_queue_v1, 'end'")
         heard = []
@@ -107,7 +107,7 @@ class Listener:
 
 @pytest.fixture
 def listener(database_url: str) -> Iterator[Listener]:
-    """Listens for notifications of two queues and of any queue."""
+    """Yield a listener for two queues and for any queue."""
     with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
         for channel in (*channels.channels_for(None), *channels.channels_for(["default", "other"])):
             connection.execute(f'LISTEN "{channel}"')
@@ -115,7 +115,9 @@ def listener(database_url: str) -> Iterator[Listener]:
 
 
 def expect(*notifications: tuple[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    """Each notification on the channel of its queue and on that of any queue, as :class:`Listener` sorts them."""
+    """Return each notification on its queue's channel and on the any-queue channel, in the order of
+    :class:`Listener`.
+    """
     both = [
         (channel, payload)
         for queue, payload in notifications
@@ -125,7 +127,7 @@ def expect(*notifications: tuple[str, dict[str, Any]]) -> list[tuple[str, dict[s
 
 
 def inserted(job_id: int, *, upcoming: bool = False) -> dict[str, Any]:
-    """The payload that tells of waiting jobs."""
+    """Return the payload that announces waiting jobs."""
     return {"type": "job_inserted", "job_id": job_id, "upcoming": upcoming}
 
 
@@ -229,7 +231,7 @@ def test_rows_inserted_as_finished_need_not_think_of_finished_at(connection: sa.
 
 
 def test_a_promoted_job_that_plain_sql_reschedules_waits_for_its_new_time(connection: sa.Connection) -> None:
-    """It was ready; it must not run before the time that it has been given."""
+    """The job was ready, but must not run before its new time."""
     core.defer_job(connection, new_job(scheduled_at=PAST))
     assert core.promote_jobs(connection).promoted == 1
     sql(connection, "UPDATE procrastinate_jobs SET scheduled_at = now() + interval '1 hour'")
@@ -239,7 +241,7 @@ def test_a_promoted_job_that_plain_sql_reschedules_waits_for_its_new_time(connec
 
 
 def test_a_parked_job_whose_lock_plain_sql_takes_away_is_ready(connection: sa.Connection) -> None:
-    """It waited behind a holder, and has nothing to wait for any more."""
+    """Without its lock, the job no longer waits for the holder."""
     core.defer_jobs(connection, [new_job(lock="a"), new_job(lock="a")])
     core.promote_jobs(connection)
     sql(connection, "UPDATE procrastinate_jobs SET lock = NULL WHERE id = 2")

@@ -1,4 +1,4 @@
-"""Backends that stand in for Django's own two in Django's own tests: the queue is looked at, or worked off, at once."""
+"""Backends that replace Django's dummy and immediate backends in Django's own tests."""
 
 from __future__ import annotations
 
@@ -17,49 +17,49 @@ R = TypeVar("R")
 
 
 class Waiting(ProcrastinateBackend):
-    """Nobody works: for tests that look at what was enqueued, by the names that Django's dummy has for that."""
+    """Replaces Django's dummy backend: no worker runs, and tests read the enqueued jobs from `results`."""
 
     @property
     def results(self) -> list[Any]:
-        """All results, from the table."""
+        """Return the results of all jobs in the table."""
         ids = _in_thread(lambda: [*ProcrastinateJob.objects.order_by("pk").values_list("pk", flat=True)])
         return _in_thread(lambda: [self.get_result(str(job_id)) for job_id in ids])
 
     def clear(self) -> None:
-        """Forget all jobs."""
+        """Delete all jobs."""
         for result in self.results:
             app.job_manager.cancel_job_by_id(int(result.id), delete_job=True)
 
     def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
-        """Enqueue, and read the result: the times are the database's."""
+        """Enqueue, and refresh the result, because its times come from the database."""
         result = super().enqueue(task, args, kwargs)
         result.refresh()
         return result
 
     async def aenqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
-        """As :meth:`enqueue`."""
+        """Like :meth:`enqueue`."""
         result = await super().aenqueue(task, args, kwargs)
         await result.arefresh()
         return result
 
 
 class Draining(ProcrastinateBackend):
-    """A worker runs each job at once."""
+    """Replaces Django's immediate backend: a worker runs each job at once."""
 
     def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
-        """Enqueue, run, and read the result."""
+        """Enqueue and run the job, and refresh the result."""
         result = super().enqueue(task, args, kwargs)
         _in_thread(_work)
         result.refresh()
         return result
 
     async def aenqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
-        """As :meth:`enqueue`."""
+        """Like :meth:`enqueue`."""
         return await sync_to_async(self.enqueue)(task, args, kwargs)
 
 
 def _in_thread(call: Callable[[], R]) -> R:
-    """Call it where no event loop runs, whoever asks."""
+    """Call a function in a new thread, in which no event loop runs, and return its result."""
     with ThreadPoolExecutor(1) as thread:
         try:
             return thread.submit(call).result()

@@ -1,4 +1,4 @@
-"""What the tests need of Django: set up once a process, and pointed at each test's database."""
+"""Django for tests: set up once per process, and connected to each test's database."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def set_up() -> None:
-    """Set Django up in this process. The environment stays as it is: other tests start Django projects of their own."""
+    """Set up Django in this process. The environment is unchanged, because other tests start their own Django
+    projects.
+    """
     with mock.patch.dict(os.environ, {"DJANGO_SETTINGS_MODULE": SETTINGS}):
         django.setup()
 
 
 @contextlib.contextmanager
 def using_database(url: str, **changes: Any) -> Iterator[None]:
-    """Let Django's default connection lead to a database of a test, in every thread."""
+    """Connect Django's default alias to a test's database, in every thread."""
     from tests.django.project.settings import database
 
     entry = connections.settings["default"]
@@ -45,7 +47,7 @@ def using_database(url: str, **changes: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def changed_connection(**changes: Any) -> Iterator[None]:
-    """Let the default connection of this thread be made from a changed entry of ``DATABASES``."""
+    """Change the entry of ``DATABASES`` for the default connection of this thread."""
     connection = connections["default"]
     connection.close()
     before = connection.settings_dict
@@ -58,15 +60,15 @@ def changed_connection(**changes: Any) -> Iterator[None]:
 
 
 def close_connections() -> None:
-    """Close the connections of this thread, and of the one on which Django's asynchronous ORM runs."""
+    """Close the connections of this thread and of the thread of Django's asynchronous ORM."""
     connections.close_all()
     asyncio.run(sync_to_async(connections.close_all)())
 
 
 def manage(
-    *arguments: str, url: str = "postgresql://nobody@/none?host=/nowhere", settings: str = SETTINGS, **environment: str
+    *arguments: str, url: str = "postgresql://user@/none?host=/nowhere", settings: str = SETTINGS, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``manage.py`` in a process of its own."""
+    """Run ``manage.py`` in its own process."""
     return subprocess.run(
         [sys.executable, "-W", "error::DeprecationWarning:procrastinate", "-m", "django", *arguments],
         env={

@@ -1,4 +1,4 @@
-"""The admin: looks at jobs quickly, changes them by actions only."""
+"""The admin lists jobs quickly, and changes them only through actions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ JOBS = "/admin/procrastinate/procrastinatejob/"
 
 @pytest.fixture
 def admin() -> Client:
-    """The browser of a superuser."""
+    """Return a test client of a superuser."""
     return _client(User.objects.create_superuser("admin"))
 
 
@@ -53,7 +53,7 @@ def _set_status(job_id: int, status: Status) -> None:
 
 
 def _act(client: Client, action: str, *job_ids: int, **data: Any) -> list[str]:
-    """Run an action, and return the messages that it leaves."""
+    """Run an action, and return its messages."""
     posted = {"action": action, "_selected_action": job_ids, "index": 0, **data}
     response = client.post(JOBS, posted, follow=True)
     return [str(message) for message in response.context["messages"]]
@@ -64,13 +64,13 @@ def _status(job_id: int) -> str:
 
 
 def test_the_list_shows_the_newest_first(admin: Client) -> None:
-    """One page of it."""
+    """The list shows one page."""
     ids = [ship.defer(order_id=number) for number in range(3)]
     assert _listed(admin) == ids[::-1]
 
 
 def test_the_list_takes_as_many_queries_for_many_jobs_as_for_one(admin: Client) -> None:
-    """None per row."""
+    """No query is made per row."""
     counts = []
     for batch in (1, 30):
         ship.batch_defer(*({"order_id": number} for number in range(batch)))
@@ -81,7 +81,7 @@ def test_the_list_takes_as_many_queries_for_many_jobs_as_for_one(admin: Client) 
 
 
 def test_filters(admin: Client) -> None:
-    """By status, queue, task and time."""
+    """Jobs are filtered by status, queue, task and time."""
     first, second, third = ship.defer(order_id=1), ship_async.defer(order_id=1), fail.defer()
     _set_status(third, Status.FAILED)
     assert _listed(admin, "status__exact=failed") == [third]
@@ -91,7 +91,7 @@ def test_filters(admin: Client) -> None:
 
 
 def test_filters_offer_what_is_declared_and_what_is_in_the_table(admin: Client) -> None:
-    """Though nobody has deferred to a declared queue yet, and nobody has declared a deferred one."""
+    """A declared queue may have no jobs yet, and a queue in the table may not be declared."""
     ship.configure(queue="elsewhere").defer(order_id=1)
     content = admin.get(JOBS).content.decode()
     assert {"async", "default", "elsewhere"} <= set(re.findall(r"\?queue_name=(\w+)", content))
@@ -100,14 +100,14 @@ def test_filters_offer_what_is_declared_and_what_is_in_the_table(admin: Client) 
 
 @pytest.mark.parametrize("words", ["ship", "night", "customer-7", "only once"])
 def test_search(admin: Client, words: str) -> None:
-    """By part of the task, the queue, the lock or the queueing lock."""
+    """The search matches parts of the task, the queue, the lock and the queueing lock."""
     fail.defer()
     found = ship.configure(queue="nightly", lock="customer-7", queueing_lock="ship only once").defer(order_id=1)
     assert _listed(admin, f"q={words}") == [found]
 
 
 def test_search_by_number(admin: Client) -> None:
-    """The job of that number, or else whatever has it in a name."""
+    """A number finds the job with that id, or else jobs with the number in a name."""
     first, second = ship.defer(order_id=1), ship.configure(lock="customer-77").defer(order_id=1)
     assert _listed(admin, f"q={first}") == [first]
     assert _listed(admin, "q=77") == [second]
@@ -115,7 +115,7 @@ def test_search_by_number(admin: Client) -> None:
 
 
 def test_what_is_beyond_the_bound_is_not_counted(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page says so."""
+    """The page shows that the count is incomplete."""
     ship.batch_defer(*({"order_id": number} for number in range(12)))
     monkeypatch.setattr(BoundedPaginator, "limit", 10)
     response = admin.get(JOBS)
@@ -128,7 +128,7 @@ def test_what_is_beyond_the_bound_is_not_counted(admin: Client, monkeypatch: pyt
 
 
 def test_the_page_of_a_job_shows_its_events_and_arguments(admin: Client) -> None:
-    """Escaped."""
+    """The page escapes them."""
     job_id = ship.configure(schedule_in={"hours": 1}).defer(order_id="<script>alert(1)</script>")
     content = admin.get(f"{JOBS}{job_id}/change/").content.decode()
     assert "&lt;script&gt;alert(1)" in content
@@ -138,7 +138,7 @@ def test_the_page_of_a_job_shows_its_events_and_arguments(admin: Client) -> None
 
 
 def test_every_text_of_a_job_is_escaped(admin: Client) -> None:
-    """In the list, with its filters, on its page, and in what an action says of it."""
+    """This holds for the list, its filters, the job's page and messages of actions."""
     bad = "<script>alert(1)</script>"
     job_id = app.configure_task(bad, lock=bad, queueing_lock=bad, queue=bad).defer(**{bad: bad})
     pages = [admin.get(JOBS), admin.get(f"{JOBS}{job_id}/change/"), admin.get(JOBS, {"q": bad, "queue_name": bad})]
@@ -151,7 +151,7 @@ def test_every_text_of_a_job_is_escaped(admin: Client) -> None:
 
 
 def test_arguments_that_are_no_object(admin: Client) -> None:
-    """Written by somebody's SQL: the list is shown all the same."""
+    """The list also shows a job whose arguments a user's SQL set to a JSON array."""
     job_id = ship.defer(order_id=1)
     with connection.cursor() as cursor:
         cursor.execute("UPDATE procrastinate_jobs SET args = '[1, 2]'")
@@ -159,7 +159,7 @@ def test_arguments_that_are_no_object(admin: Client) -> None:
 
 
 def test_nothing_can_be_added_changed_or_deleted(admin: Client) -> None:
-    """Not even by who may do everything, nor by a forged form, nor where the router refuses writes."""
+    """This holds for a superuser, for a forged form, and with a router that refuses writes."""
     job_id = ship.defer(order_id=1)
     with override_settings(DATABASE_ROUTERS=["procrastinate.contrib.django.ProcrastinateReadOnlyRouter"]):
         for path in ("add/", f"{job_id}/delete/"):
@@ -171,7 +171,7 @@ def test_nothing_can_be_added_changed_or_deleted(admin: Client) -> None:
 
 
 def test_retry(admin: Client) -> None:
-    """Failed and running jobs."""
+    """Failed and running jobs can be retried."""
     failed, doing, todo = (ship.defer(order_id=number) for number in range(3))
     _set_status(failed, Status.FAILED)
     _set_status(doing, Status.DOING)
@@ -183,7 +183,7 @@ def test_retry(admin: Client) -> None:
 
 
 def test_cancel(admin: Client) -> None:
-    """Waiting jobs."""
+    """Waiting jobs can be cancelled."""
     todo, doing = ship.defer(order_id=1), ship.defer(order_id=2)
     _set_status(doing, Status.DOING)
     assert _act(admin, "cancel", todo, doing) == [
@@ -194,7 +194,7 @@ def test_cancel(admin: Client) -> None:
 
 
 def test_abort(admin: Client) -> None:
-    """Waiting jobs are cancelled, running ones are asked to stop."""
+    """Waiting jobs are cancelled, and running jobs get an abort request."""
     todo, doing = ship.defer(order_id=1), ship.defer(order_id=2)
     _set_status(doing, Status.DOING)
     assert _act(admin, "abort", todo, doing) == ["2 jobs were cancelled or asked to stop."]
@@ -203,7 +203,7 @@ def test_abort(admin: Client) -> None:
 
 
 def test_an_action_must_be_posted_and_with_the_token(admin: Client) -> None:
-    """A link on another site changes nothing, nor does a form there."""
+    """Neither a link nor a form on another site changes a job."""
     job_id = ship.defer(order_id=1)
     asked = {"action": "cancel", "_selected_action": job_id, "index": 0, "_from_job_page": job_id}
     admin.get(JOBS, asked)
@@ -216,7 +216,7 @@ def test_an_action_must_be_posted_and_with_the_token(admin: Client) -> None:
 
 
 def test_actions_are_logged(admin: Client) -> None:
-    """In the history of the job."""
+    """The job's history in the admin shows them."""
     job_id = ship.defer(order_id=1)
     _act(admin, "cancel", job_id)
     entry = LogEntry.objects.get()
@@ -229,7 +229,7 @@ def test_actions_are_logged(admin: Client) -> None:
 
 
 def test_the_page_of_a_job_offers_what_its_status_allows(admin: Client) -> None:
-    """And comes back after it is done."""
+    """After the action, the browser returns to the page."""
     job_id = ship.defer(order_id=1)
     page = f"{JOBS}{job_id}/change/"
     assert re.findall(r'name="action" value="(\w+)"', admin.get(page).content.decode()) == ["cancel", "abort"]
@@ -239,7 +239,7 @@ def test_the_page_of_a_job_offers_what_its_status_allows(admin: Client) -> None:
 
 
 def test_who_may_view_cannot_act() -> None:
-    """To act takes the permission to change jobs."""
+    """Actions need the permission to change jobs."""
     job_id = ship.defer(order_id=1)
     viewer = _staff("view_procrastinatejob")
     assert _listed(viewer) == [job_id]
@@ -249,7 +249,7 @@ def test_who_may_view_cannot_act() -> None:
 
 
 def test_who_may_change_can_act() -> None:
-    """But not change a job's values."""
+    """The permission does not allow changing a job's values."""
     job_id = ship.defer(order_id=1)
     operator = _staff("change_procrastinatejob")
     assert operator.post(f"{JOBS}{job_id}/change/", {"priority": 3}).status_code == 403
@@ -257,26 +257,26 @@ def test_who_may_change_can_act() -> None:
 
 
 def test_who_may_nothing_sees_nothing() -> None:
-    """Staff without a permission."""
+    """Staff users without a permission see nothing."""
     assert _staff().get(JOBS).status_code == 403
 
 
 def test_a_job_that_is_gone(admin: Client) -> None:
-    """Django's own answer."""
+    """The admin answers like Django for a missing object."""
     response = admin.get(f"{JOBS}12345/change/", follow=True)
     (message,) = response.context["messages"]
     assert "12345" in str(message)
 
 
 def test_the_app_that_acts_is_the_projects(admin: Client) -> None:
-    """With whatever connector it has."""
+    """Actions use the project's app with its connector."""
     job_id = ship.defer(order_id=1)
     _act(admin, "cancel", job_id)
     assert app.job_manager.get_job_status(job_id) is Status.CANCELLED
 
 
 def test_the_page_of_a_job_shows_what_it_returned_and_what_went_wrong(admin: Client) -> None:
-    """Escaped, whatever the texts are."""
+    """The page escapes these texts."""
     job_id = ship.defer(order_id=1)
     error = NewError(exception_class="shop.Oops", message="<b>", traceback="Traceback\n  <script>alert(1)</script>")
     worker_id = app.connector.run(register_worker)

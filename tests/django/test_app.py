@@ -1,4 +1,4 @@
-"""The project's app: usable for declarations at import, for everything else when Django is ready."""
+"""The project's app accepts declarations at import, and everything else once Django is ready."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _FOR_MODELS = ("django.contrib.contenttypes", "django.contrib.auth")
 
 
 def _run(script: str, **settings: Any) -> str:
-    """What a script prints that starts with a project of these settings."""
+    """Run a script with a Django project of these settings, and return its output."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", _SETUP + script, json.dumps(settings)],
         cwd=ROOT,
@@ -51,7 +51,7 @@ def _run(script: str, **settings: Any) -> str:
 
 
 def test_there_is_one() -> None:
-    """Under all its names, and a real App."""
+    """All its names give the same real `App`."""
     assert app is current_app is apps.get_app_config("procrastinate").app
     assert isinstance(app, procrastinate.App)
     assert isinstance(app, DjangoApp)
@@ -59,7 +59,7 @@ def test_there_is_one() -> None:
 
 
 def test_the_app_of_the_project_has_djangos_connection_and_the_tasks_of_the_installed_apps() -> None:
-    """To Django's connection, with the tasks of the installed apps."""
+    """The app uses Django's connection and knows the tasks of the installed apps."""
     assert isinstance(app.connector, DjangoConnector)
     assert app.tasks["shop.ship_async"] is tasks.ship_async
     assert app.import_paths == ["tests.django.shop.tasks"]
@@ -71,7 +71,7 @@ _INSTALLED = {
     "procrastinate.adapters.django": "procrastinate.adapters.django",
     "procrastinate.adapters.django.apps.ProcrastinateConfig": "procrastinate.adapters.django",
 }
-"""What can be in INSTALLED_APPS, and the name by which the app is installed then."""
+"""Entries for INSTALLED_APPS, and the name of the app that each installs."""
 
 
 @pytest.mark.parametrize(("entry", "name"), _INSTALLED.items())
@@ -219,7 +219,7 @@ USES = (
 
 
 def test_too_early() -> None:
-    """Every use says what to do."""
+    """Every early use raises an error with instructions."""
     printed = _run(
         f"""
 import asyncio
@@ -238,7 +238,7 @@ for use in {USES!r}:
 
 
 def test_a_pattern_made_too_early_can_be_used_later() -> None:
-    """It is bound with the app."""
+    """The pattern is bound together with the app."""
     printed = _run(
         """
 from procrastinate.contrib.django import app
@@ -253,7 +253,7 @@ print(type(pattern.job_manager.connector).__name__)
 
 
 def test_settings_of_the_app() -> None:
-    """All of them, from the dict."""
+    """All settings are read from the dict."""
     printed = _run(
         """
 django.setup()
@@ -272,7 +272,7 @@ print(app.worker_defaults, app.periodic_defaults, "shop:from_blueprint" in app.t
 
 
 def test_autodiscovery_can_be_turned_off() -> None:
-    """And other modules be imported."""
+    """Without autodiscovery, PROCRASTINATE_IMPORT_PATHS lists the modules to import."""
     script = """
 django.setup()
 from procrastinate.contrib.django import app
@@ -285,7 +285,7 @@ print("shop.ship_async" in app.tasks, app.import_paths)
 
 
 def test_an_error_in_a_tasks_module_is_not_hidden() -> None:
-    """It is the project's, and shows at start."""
+    """`django.setup()` raises the project's own error."""
     printed = _run(
         """
 try:
@@ -299,7 +299,7 @@ except RuntimeError as error:
 
 
 def test_wrong_settings_leave_the_app_unbound() -> None:
-    """The system check has its say, and so has whoever tries to use the app without it."""
+    """The system check reports them, and so does any use of the app."""
     printed = _run(
         """
 django.setup()
@@ -321,7 +321,7 @@ except Exception as error:
 
 
 def test_a_database_that_is_not_postgresql_is_a_check_error() -> None:
-    """Nothing else fails because of it."""
+    """Nothing else fails."""
     printed = _run(
         """
 django.setup()
@@ -334,5 +334,5 @@ print([message.id for message in checks.run_checks()])
 
 
 def test_not_ready_is_an_error_of_procrastinate() -> None:
-    """Like all its errors."""
+    """`DjangoNotReady` is a `ProcrastinateException`, like all errors of the project."""
     assert issubclass(DjangoNotReady, procrastinate.exceptions.ProcrastinateException)

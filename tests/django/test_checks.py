@@ -1,4 +1,4 @@
-"""What is wrong with the settings is an error of a system check."""
+"""A system check reports wrong settings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_defaults_are_right() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_setting_is_known_both_ways(name: str) -> None:
-    """As a name of its own, and as a key of the dict."""
+    """Each setting works under its own name and as a key of the dict."""
     value = "default" if name == "DATABASE_ALIAS" else getattr(Settings(), name)
     assert _ids(**{f"PROCRASTINATE_{name}": value}) == []
     assert _ids(PROCRASTINATE={name: value}) == []
@@ -70,12 +70,12 @@ def test_each_setting_is_known_both_ways(name: str) -> None:
     ],
 )
 def test_errors(settings: dict[str, Any], error: str) -> None:
-    """One each."""
+    """Each wrong setting gives one error."""
     assert _ids(**settings) == [f"procrastinate.{error}"]
 
 
 def test_an_unknown_name_gets_a_suggestion() -> None:
-    """Most are slips of the pen."""
+    """Most unknown names are typos."""
     with override_settings(PROCRASTINATE_DATABASE_ALAIS="default"):
         (message,) = run_checks(tags=["procrastinate"])
     assert message.hint is not None
@@ -92,7 +92,7 @@ def test_an_unknown_name_gets_a_suggestion() -> None:
     ],
 )
 def test_an_option_of_the_worker_is_named(options: dict[str, Any], message: str, hint: str | None) -> None:
-    """What ``manage.py check`` says of it, before a worker is started anywhere."""
+    """``manage.py check`` reports the option before a worker starts."""
     with override_settings(PROCRASTINATE={"WORKER_DEFAULTS": options}):
         (said,) = run_checks(tags=["procrastinate"])
     assert said.msg.startswith("PROCRASTINATE['WORKER_DEFAULTS']")
@@ -102,20 +102,20 @@ def test_an_option_of_the_worker_is_named(options: dict[str, Any], message: str,
 
 @pytest.mark.parametrize("value", ["host=db password=hunter2 sslmode", ["host=db password=hunter2"]])
 def test_a_password_is_in_no_message(value: Any) -> None:
-    """Checks are printed, and logged by those who deploy."""
+    """Deployments print and log the messages of checks."""
     with override_settings(PROCRASTINATE_LISTEN_CONNECT_ARGS=value):
         (message,) = run_checks(tags=["procrastinate"])
     assert "hunter2" not in f"{message.msg} {message.hint}"
 
 
 def test_a_way_past_the_pooler_is_right() -> None:
-    """In either form, with what differs alone."""
+    """Both forms are accepted, with only the differing parameters."""
     for value in ("host=db port=5432", "postgresql://db:5432", {"host": "db"}):
         assert _ids(PROCRASTINATE_LISTEN_CONNECT_ARGS=value) == []
 
 
 def test_a_connector_of_the_projects_own_needs_no_alias() -> None:
-    """The alias has no effect then."""
+    """The alias then has no effect."""
     assert (
         _ids(
             PROCRASTINATE_DATABASE_ALIAS="nowhere",

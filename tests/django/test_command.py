@@ -1,4 +1,4 @@
-"""``manage.py procrastinate``, in processes of its own."""
+"""``manage.py procrastinate``, run in its own processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _statuses(url: str) -> list[str]:
 
 
 def test_defer_and_work(project_url: str) -> None:
-    """By the name of the task, by its path, and with options."""
+    """A task is deferred by name, by path, and with options."""
     assert "Deferred job 1" in _defer(project_url, "shop.fail")
     _defer(project_url, "tests.django.shop.tasks.ship", '{"order_id": 1}', "--queue", "other", "--lock", "a")
     _defer(project_url, "elsewhere.task", "--unknown", "--in", "3600")
@@ -36,7 +36,7 @@ def test_defer_and_work(project_url: str) -> None:
 
 
 def test_errors_are_one_line(project_url: str) -> None:
-    """Without a traceback."""
+    """Errors come without a traceback."""
     done = manage("procrastinate", "defer", "unknown", url=project_url)
     assert done.returncode == 1
     assert done.stderr.startswith("CommandError: Task 'unknown' is not registered")
@@ -44,7 +44,7 @@ def test_errors_are_one_line(project_url: str) -> None:
 
 
 def test_a_worker_stops_gracefully(project_url: str) -> None:
-    """At SIGTERM."""
+    """SIGTERM stops the worker."""
     worker = subprocess.Popen(
         [sys.executable, "-m", "django", "procrastinate", "worker"],
         env={
@@ -66,7 +66,7 @@ def test_a_worker_stops_gracefully(project_url: str) -> None:
 
 
 def test_worker_processes(project_url: str) -> None:
-    """The same command line, as many times as the settings say."""
+    """The settings give the number of processes with the same command line."""
     for order in range(6):
         _defer(project_url, "tests.django.shop.tasks.ship", f'{{"order_id": {order}}}')
     environment = {"PROCRASTINATE_WORKER_PROCESSES": "2"}
@@ -78,7 +78,7 @@ def test_worker_processes(project_url: str) -> None:
 
 
 def test_worker_processes_that_cannot_start(empty_database_url: str) -> None:
-    """Are not started again, and the command fails."""
+    """Such processes are not restarted, and the command fails."""
     done = manage("procrastinate", "worker", "--processes=2", url=empty_database_url)
     assert done.returncode == 1
     assert "CommandError: Worker process" in done.stderr
@@ -86,7 +86,7 @@ def test_worker_processes_that_cannot_start(empty_database_url: str) -> None:
 
 
 def test_healthchecks(project_url: str) -> None:
-    """Four lines."""
+    """The output has four lines."""
     assert run_ok("procrastinate", "healthchecks", url=project_url).splitlines() == [
         "Database connection: OK",
         "Migrations: OK",
@@ -96,7 +96,7 @@ def test_healthchecks(project_url: str) -> None:
 
 
 def test_healthchecks_of_a_database_that_is_not_migrated(empty_database_url: str) -> None:
-    """Says what to run."""
+    """The message names the command to run."""
     done = manage("procrastinate", "healthchecks", url=empty_database_url)
     assert done.returncode == 1
     assert done.stdout == "Database connection: OK\n"
@@ -105,7 +105,7 @@ def test_healthchecks_of_a_database_that_is_not_migrated(empty_database_url: str
 
 
 def test_healthchecks_of_a_schema_that_a_newer_release_has_migrated(project_url: str) -> None:
-    """Is a warning."""
+    """The command prints a warning."""
     engine = sa.create_engine(project_url, poolclass=sa.NullPool)
     with engine.begin() as connection:
         connection.execute(sa.text("UPDATE procrastinate_alembic_version SET version_num = 'procrastinate_9999'"))
@@ -116,14 +116,14 @@ def test_healthchecks_of_a_schema_that_a_newer_release_has_migrated(project_url:
 
 
 def test_healthchecks_of_a_database_that_is_away() -> None:
-    """Says so."""
-    done = manage("procrastinate", "healthchecks", url="postgresql://nobody@/none?host=/nowhere")
+    """The command reports that the database cannot be reached."""
+    done = manage("procrastinate", "healthchecks", url="postgresql://user@/none?host=/nowhere")
     assert done.returncode == 1
     assert done.stderr.startswith("CommandError: The database cannot be reached")
 
 
 def test_shell(project_url: str) -> None:
-    """With a command, it runs that and ends."""
+    """With an argument, the shell runs that command and ends."""
     _defer(project_url, "shop.fail")
     assert "shop.fail" in run_ok("procrastinate", "shell", "list_jobs", url=project_url)
     run_ok("procrastinate", "shell", "cancel", "1", url=project_url)
@@ -131,7 +131,7 @@ def test_shell(project_url: str) -> None:
 
 
 def test_settings_that_are_wrong_stop_every_command(project_url: str) -> None:
-    """By Django's system checks."""
+    """Django's system checks stop the command."""
     done = manage("procrastinate", "worker", url=project_url, settings="tests.django.project.settings_wrong")
     assert done.returncode == 1
     assert "procrastinate.E002" in done.stderr
@@ -149,7 +149,7 @@ COMMANDS = [
 def test_djangos_own_options_come_before_the_sub_command_or_after_it(
     project_url: str, tmp_path: pathlib.Path, command: tuple[str, ...]
 ) -> None:
-    """Settings from elsewhere on the path, named on the command line alone."""
+    """The command line alone names settings from elsewhere on the path."""
     (tmp_path / "elsewhere.py").write_text(f"from {SETTINGS} import *\n")
     own = ("--settings", "elsewhere", "--pythonpath", str(tmp_path), "--traceback", "--no-color", "-v", "2")
     for arguments in ((*own, *command), (*command, *own), (*command, "--skip-checks", "--verbosity=0", *own[:4])):
@@ -157,7 +157,7 @@ def test_djangos_own_options_come_before_the_sub_command_or_after_it(
 
 
 def test_traceback_after_the_sub_command_shows_it(project_url: str) -> None:
-    """As Django does for its own commands."""
+    """Django's own commands do the same."""
     done = manage("procrastinate", "defer", "unknown", "--traceback", url=project_url)
     assert done.returncode == 1
     assert "Traceback (most recent call last)" in done.stderr
@@ -167,12 +167,12 @@ def test_traceback_after_the_sub_command_shows_it(project_url: str) -> None:
     "arguments", [("-v0", "worker"), ("worker", "-v0"), ("worker", "--verbosity", "0")], ids=" ".join
 )
 def test_verbosity_before_the_sub_command_or_after_it(project_url: str, arguments: tuple[str, ...]) -> None:
-    """At 0, a worker tells of trouble alone."""
+    """At verbosity 0, a worker logs only warnings and errors."""
     done = manage("procrastinate", *arguments, "--one-shot", url=project_url)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("command", ["worker", "defer", "shell", "healthchecks"])
 def test_help(command: str) -> None:
-    """Of every sub-command."""
+    """Every sub-command has a help text."""
     assert "usage:" in run_ok("procrastinate", command, "--help")

@@ -1,4 +1,4 @@
-"""Somebody who follows a page, in an empty folder."""
+"""The fixtures for a reader who follows a page in an empty folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.documentation.reader import CONTEXTS, Reader
 
 @pytest.fixture
 def new_reader(tmp_path: pathlib.Path, databases: Databases) -> Iterator[Callable[[str], Reader]]:
-    """Makes the reader of a page, with what the page takes for granted."""
+    """Yield a function that creates the reader of a page, with the context that the page assumes."""
     readers: list[Reader] = []
 
     def new(page: str) -> Reader:

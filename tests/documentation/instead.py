@@ -1,4 +1,4 @@
-"""Commands that cannot be run as they stand, each with the reason and with what is done instead."""
+"""Commands that the tests cannot run unchanged, each with the reason and a check that replaces it."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 
 IS_LONG = os.environ.get("PROCRASTINATE_TESTS_LONG") == "1"
 INSTALLATION = 600.0
-"""Seconds that pip may take."""
+"""The limit for pip, in seconds."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Instead:
-    """Commands that begin so, why they are not run, and the check in their place."""
+    """The start of a command that is not run, the reason, and the check that replaces it."""
 
     pattern: str
     reason: str
     check: Callable[[Reader, str], None]
 
     def is_about(self, command: str) -> bool:
-        """Whether that is such a command."""
+        """Return whether this entry covers the command."""
         return re.match(self.pattern, command) is not None
 
 
 def instead_of(command: str) -> Instead | None:
-    """What is done instead of a command, unless it is run."""
+    """Return the entry that replaces a command, or ``None`` if the command is run."""
     return next((instead for instead in INSTEAD if instead.is_about(command)), None)
 
 
@@ -50,7 +50,7 @@ def instead_of(command: str) -> Instead | None:
 
 
 def use_environment_of_tests(reader: Reader, command: str) -> None:
-    """The folder that would have been made leads to the environment of the tests. In long tests, it is made."""
+    """Link the folder of the environment to that of the tests. In long tests, create the environment."""
     folder = reader.shell.directory / shlex.split(command)[-1]
     reader.has_environment = IS_LONG
     if IS_LONG:
@@ -60,18 +60,18 @@ def use_environment_of_tests(reader: Reader, command: str) -> None:
 
 
 def check_packages(reader: Reader, command: str) -> None:
-    """What would be installed is there, and the extras of this project exist. In long tests, it is installed."""
+    """Check that the packages are installed and that the project's extras exist. In long tests, install them."""
     for requirement in shlex.split(command)[2:]:
         check_requirement(requirement)
     if reader.has_environment:
         installation = command.replace("path/to/checkout", str(ROOT))
-        if django.VERSION < (6, 0):  # as the page on Django's own tasks says
+        if django.VERSION < (6, 0):  # the page on Django's own tasks says so
             installation += " django-tasks"
-        reader.shell.run(f"PYTHONWARNINGS= {installation}", timeout=INSTALLATION)  # they are pip's own
+        reader.shell.run(f"PYTHONWARNINGS= {installation}", timeout=INSTALLATION)  # pip itself causes these warnings
 
 
 def check_requirement(requirement: str) -> None:
-    """It is installed here; its extras exist."""
+    """Check that the package is installed, and that its extras exist."""
     found = re.fullmatch(r"(?P<name>[\w./-]+?)(?:\[(?P<extras>[\w,]+)\])?(?:>=.*)?", requirement)
     assert found, f"{requirement} is no requirement"
     name = "procrastinate" if found["name"] == "path/to/checkout" else found["name"]
@@ -81,31 +81,32 @@ def check_requirement(requirement: str) -> None:
 
 
 def check_wheel(reader: Reader, command: str) -> None:
-    """The project is one that pip can build."""
+    """Check that pip can build the project."""
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]
     assert shlex.split(command)[-1] == "path/to/checkout"
 
 
-# What belongs to a machine, a cluster, or a checkout
+# Commands for a machine, a cluster or a checkout
 
 
 def check_target(reader: Reader, command: str) -> None:
-    """The Makefile has such a target."""
+    """Check that the Makefile has the target."""
     target = shlex.split(command)[1]
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
 def use_server_of_tests(reader: Reader, command: str) -> None:
-    """The variables are set to where the server of the tests is."""
+    """Set the variables to the address of the tests' server."""
     names = [word.partition("=")[0] for word in shlex.split(command)[1:]]
     values = " ".join(f"{name}={shlex.quote(reader.environment[name])}" for name in names)
     reader.shell.run(f"export {values}")
 
 
 def check_options(reader: Reader, command: str) -> None:
-    """The program, where it is installed, knows the sub-commands and the options."""
+    """Check the sub-commands and options against the program's help, if it is installed."""
     program, *words = [word for word in shlex.split(command) if word != "sudo"]
-    is_there = find_program(program) and (words[0] != "compose" or "compose" in _help("docker"))  # it is a plugin
+    # Docker may be installed without its plugin compose.
+    is_there = find_program(program) and (words[0] != "compose" or "compose" in _help("docker"))
     if is_there:
         sub_commands = words[: next((n for n, word in enumerate(words) if word.startswith("-")), len(words))]
         described = "".join(_help(program, *sub_commands[:count]) for count in range(4))
@@ -116,7 +117,7 @@ def check_options(reader: Reader, command: str) -> None:
 
 
 def check_units(reader: Reader, command: str) -> None:
-    """As :func:`check_options`, and the unit that is named is one of the page."""
+    """Like :func:`check_options`. Also check that the page contains the named unit."""
     check_options(reader, command)
     units = [path.rpartition("/")[2] for path in reader.files if path.endswith(".service")]
     named = shlex.split(command)[-1]
@@ -130,7 +131,7 @@ def _help(*command: str) -> str:
 
 
 def _nothing(*_: Any) -> None:
-    """There is nothing to check."""
+    """Check nothing."""
 
 
 INSTEAD = [
@@ -141,7 +142,7 @@ INSTEAD = [
     Instead(r"pip wheel ", "it would take a network", check_wheel),
     Instead(r"make ", "of a checkout; what it starts has tests of its own, this one among them", check_target),
     Instead(r"export PGHOST=localhost ", "the server of the tests is elsewhere", use_server_of_tests),
-    Instead(r"docker ", "no Docker daemon is to be had in the tests", check_options),
+    Instead(r"docker ", "the tests have no Docker daemon", check_options),
     Instead(r"kubectl ", "it needs a cluster", check_options),
     Instead(r"sudo systemctl ", "it needs a systemd that runs, and root", check_units),
     Instead(r"sudo apt install ", "it would change the machine", _nothing),

@@ -1,4 +1,4 @@
-"""Does what a page says, from its first block to its last, in a folder and on databases of its own."""
+"""Follows a page from its first block to its last, in its own folder and on its own databases."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tests.documentation.shell import Shell, free_port, is_open, shows
 from tests.missing import find_program, missing
 
 PORTS = ("8000", "5000")
-"""Where the servers of the pages listen."""
+"""The ports of the servers on the pages."""
 _NO_CODE = re.compile(r"text|mermaid|\{(toctree|eval-rst)\}|\{include\} .*|\{literalinclude\} \.\./examples/.*")
-"""And files of the examples, which have tests."""
+"""Blocks without code, and included example files, which have their own tests."""
 _SERVER = re.compile(r"\b(runserver|uvicorn|flask .*\brun)\b")
 _WORKER = re.compile(r"\bprocrastinate\b.*\bworker\b(?!.*--one-shot)")
 _CURL = re.compile(r"^\$ curl\b", re.MULTILINE)
@@ -36,14 +36,14 @@ _URL = re.compile(r"(?P<driver>postgresql(?:\+\w+)?)://[\w@:]+/(?P<name>\w+)\b")
 
 
 def is_for_a_reader(block: Block) -> bool:
-    """Whether there is something to write, to run or to check: it is code, and not proved elsewhere."""
+    """Return whether the reader must write, run or check the block: it is code, and no other test covers it."""
     is_code = block.path is not None or _NO_CODE.fullmatch(block.language) is None
     return is_code and not is_proved_elsewhere(block)
 
 
 @dataclasses.dataclass
 class Reader:
-    """Somebody who follows the pages.
+    """A reader who follows the pages.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class Reader:
     # A page
 
     def follow(self, page: str) -> None:
-        """Read every block of a page, and do what is to be done at its end."""
+        """Read every block of a page, then run the steps that belong at its end."""
         if _CURL.search((ROOT / page).read_text()) and find_program("curl") is None:
             missing("curl is not installed (Debian: apt install curl)", _REQUIRED)
         for block in blocks_of(page):
@@ -106,10 +106,10 @@ class Reader:
             self._run_python()
         check_manifests(self)
         unused = [path for path, place in self.files.items() if not self._is_used(path, place)]
-        assert not unused, f"Nobody has imported, run or checked {unused}"
+        assert not unused, f"No block has imported, run or checked {unused}"
 
     def close(self) -> None:
-        """Leave nothing running, whatever has happened, and no databases."""
+        """Stop everything and drop the databases, even after an error."""
         self.shell.kill_servers()
         for running in self.directory.rglob("postmaster.pid"):
             os.kill(int(running.read_text().split()[0]), signal.SIGINT)
@@ -117,7 +117,7 @@ class Reader:
             self.databases.drop_if_exists(name)
 
     def read(self, block: Block) -> None:
-        """Do what a block says, according to its language."""
+        """Follow a block, according to its language."""
         if not is_for_a_reader(block):
             return
         if block.path:
@@ -164,7 +164,7 @@ class Reader:
 
     def _serve(self, command: str, expected: tuple[str, ...]) -> None:
         ports = [port for port in self.ports.values() if _SERVER.search(command) and str(port) in command]
-        if any(is_open(port) for port in ports):  # Ctrl-C for what the page has started before
+        if any(is_open(port) for port in ports):  # Ctrl-C for a server that the page has started
             self.shell.stop_servers()
         server = self.shell.start(command)
         for port in ports:
@@ -185,15 +185,15 @@ class Reader:
         program = f"{sys.executable} -m tests.documentation.run_blocks {shlex.quote(str(listed))}"
         self.shell.run(f"PYTHONPATH={ROOT}:{self.directory} {program}")
 
-    # What is other than in the page
+    # Differences from the page
 
     def substituted(self, text: str) -> str:
-        """With the ports and the databases of this reader."""
+        """Return the text with the ports and databases of this reader."""
         for number, port in self.ports.items():
             text = re.sub(rf"\b{number}\b", str(port), text)
         for name, own in self.created.items():
             text = re.sub(rf'(createdb |"NAME": "|dbname=|psql |postgresql[^\s"]*/){name}\b', rf"\g<1>{own}", text)
-        if django.VERSION < (6, 0):  # as the pages say
+        if django.VERSION < (6, 0):  # the pages say so
             text = text.replace("from django.tasks import", "from django_tasks import")
         return _URL.sub(self._own_url, text)
 
@@ -213,13 +213,15 @@ class Reader:
             return f"{command} --port {self.ports['5000']}"
         return command
 
-    # What is there
+    # State of the reader
 
     def _bring(self, context: pathlib.Path) -> None:
         shutil.copytree(context, self.directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
 
     def _is_used(self, path: str, place: pathlib.Path) -> bool:
-        """Whether Python has compiled it for an import, pytest has read it, a command names it, or it was checked."""
+        """Return whether Python has imported the file, pytest has read it, a command names it, or a check covered
+        it.
+        """
         compiled = place.parent / "__pycache__"
         return (
             place in self.checked

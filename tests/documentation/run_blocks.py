@@ -1,8 +1,8 @@
 """Runs the Python blocks of a page that are no files, one after the other, as one program named ``myapp``.
 
-Called with the file that lists them. What the page takes for granted is in :file:`context.py` beside it; its function
-``before`` is called before each statement, with its text, and ``at_the_end`` after the last. A block may await at its
-top level: the statements that do so run in one event loop, the others outside of it.
+The argument is the file that lists the blocks. :file:`context.py` next to it sets up what the page assumes. Its
+function ``before`` is called with the text of each statement before it runs, and ``at_the_end`` after the last one. A
+block may await at its top level. Such statements run in one event loop, and all others run outside of it.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ def _run(statement: ast.stmt, place: str, names: dict[str, Any], runner: asyncio
 
 
 def _nothing(_: str) -> None:
-    """Most contexts have nothing to do before a statement."""
+    """Do nothing: most contexts need no step before a statement."""
 
 
 def _interrupt_workers() -> None:
-    """Ctrl-C for a worker that a page would let run until then: as soon as it listens to the signal."""
+    """Send Ctrl-C to the worker of a page as soon as its signal handler is installed."""
     while _page_is_running.wait():
         handler = signal.getsignal(signal.SIGINT)
         if getattr(handler, "__module__", "") == "procrastinate.worker.processes.signals":

@@ -1,4 +1,4 @@
-"""A terminal in a folder: commands one after the other, and servers that go on beside them."""
+"""A terminal in a folder: runs commands one after the other, and servers in the background."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import time
 from collections.abc import Callable, Iterable
 
 DEADLINE = 60.0
-"""Seconds that anything may take."""
+"""The limit for any step, in seconds."""
 _WARNINGS = ",".join(
     [
         "error",
-        # Of pytest-asyncio, which the tests' environment has and the user's may not have.
+        # For pytest-asyncio, which the user's environment may not have.
         'ignore:The configuration option "asyncio_default_fixture_loop_scope" is unset',
-        # A worker ends with the engine of its tasks open. As an error, it keeps uvloop from ending the process.
+        # A worker leaves the engine of its tasks open. An error for that would keep uvloop from ending the process.
         "ignore:unclosed resource <:ResourceWarning",
     ]
 )
@@ -30,14 +30,14 @@ _INTERPRETER = pathlib.Path(sys.executable).parent
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], bool], otherwise: Callable[[], str]) -> None:
-    """Wait for a condition; when it takes too long, say what ``otherwise`` says."""
+    """Wait for a condition. After the deadline, fail with the message of ``otherwise``."""
     deadline = time.monotonic() + DEADLINE
     while not condition():
         if time.monotonic() > deadline:
@@ -46,7 +46,7 @@ def wait_until(condition: Callable[[], bool], otherwise: Callable[[], str]) -> N
 
 
 def shows(printed: str, expected: Iterable[str]) -> bool:
-    """Whether the expected lines are among the printed ones, in that order; ``...`` stands for anything."""
+    """Return whether the output has the expected lines in that order. ``...`` matches anything."""
     patterns = [".*".join(re.escape(part.strip()) for part in line.split("...")) for line in expected]
     lines = iter(printed.splitlines())
     return all(any(re.fullmatch(pattern, line.strip()) for line in lines) for pattern in patterns)
@@ -54,22 +54,22 @@ def shows(printed: str, expected: Iterable[str]) -> bool:
 
 @dataclasses.dataclass
 class Server:
-    """A command that goes on until it is stopped."""
+    """A command that runs until it is stopped."""
 
     command: str
     process: subprocess.Popen[bytes]
     log: pathlib.Path
 
     def wait_for_port(self, port: int) -> None:
-        """Until somebody listens there."""
+        """Wait until a server listens on the port."""
         self._wait(lambda: is_open(port), f"does not listen on {port}")
 
     def wait_for_output(self, expected: tuple[str, ...]) -> None:
-        """Until it has printed that."""
+        """Wait until the server has printed the expected lines."""
         self._wait(lambda: shows(self.log.read_text(), expected), "does not print " + "\n".join(expected))
 
     def stop(self, number: int = signal.SIGINT) -> int:
-        """As Ctrl-C does, or by another signal; what it exits with."""
+        """Stop the server by Ctrl-C or another signal, and return its exit status."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, number)
         try:
@@ -104,7 +104,7 @@ class Shell:
         self._state = self._kept / "state"
         self._state.write_text(f"cd {shlex.quote(str(directory))}\n")
         path = os.pathsep.join([str(_INTERPRETER), os.environ["PATH"]])
-        # Python's own as a user has them: its compiled files tell which modules were imported.
+        # Python's defaults, because the compiled files show which modules were imported.
         own = {
             name: value
             for name, value in os.environ.items()
@@ -114,7 +114,7 @@ class Shell:
         self._servers: list[Server] = []
 
     def run(self, command: str, *, timeout: float = DEADLINE * 2) -> str:
-        """Run a command to its end, which must be a good one, and return what it printed."""
+        """Run a command, check that it succeeds, and return its output."""
         script = (
             f'{self._restore()}{command}\nstatus=$?\n{{ declare -px; echo cd $(printf %q "$PWD"); }} > {self._file}\n'
         )
@@ -151,14 +151,14 @@ class Shell:
         return server
 
     def stop_servers(self) -> None:
-        """Stop all servers, the last one first. A worker must end well."""
+        """Stop all servers, the last one first. A worker must exit with status 0."""
         with contextlib.ExitStack() as stack:
             for server in self._servers:
                 stack.callback(_stop, server)
             self._servers = []
 
     def kill_servers(self) -> None:
-        """Whatever still runs, however it ends."""
+        """Kill all running servers, whatever their exit status."""
         for server in self._servers:
             if server.process.poll() is None:
                 os.killpg(server.process.pid, signal.SIGKILL)
@@ -181,6 +181,6 @@ def _stop(server: Server) -> None:
 
 
 def is_open(port: int) -> bool:
-    """Whether somebody listens there."""
+    """Return whether a server listens on the port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

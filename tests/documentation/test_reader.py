@@ -1,4 +1,4 @@
-"""What a reader complains about: blocks that nobody runs, files that nobody uses, output that is other than shown."""
+"""The reader's complaints: blocks that are not run, unused files, and output that differs from the page."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ NewReader = Callable[[str], Reader]
 
 
 def block(text: str, language: str = "console", path: str | None = None) -> Block:
-    """A block of no page."""
+    """Return a block that is on no real page."""
     return Block(page="a page", line=1, language=language, text=text, path=path)
 
 
 @pytest.fixture
 def reader(new_reader: NewReader) -> Reader:
-    """In an empty folder."""
+    """Return a reader in an empty folder."""
     return new_reader("no page")
 
 
-def test_a_block_in_a_language_that_nobody_runs(reader: Reader) -> None:
+def test_a_block_in_an_unknown_language_is_reported(reader: Reader) -> None:
     with pytest.raises(AssertionError, match=r"a page:1 \(ruby\) is not run, and not listed"):
         reader.read(block("puts 1\n", "ruby"))
 
 
-def test_a_file_that_nobody_uses(reader: Reader) -> None:
+def test_an_unused_file_is_reported(reader: Reader) -> None:
     reader.read(block("a = 1\n", "python", "used.py"))
     reader.read(block("b = 1\n", "python", "forgotten.py"))
     reader.read(block("$ python -c 'import used'\n"))
-    with pytest.raises(AssertionError, match=r"Nobody has imported, run or checked \['forgotten.py'\]"):
+    with pytest.raises(AssertionError, match=r"No block has imported, run or checked \['forgotten.py'\]"):
         reader.finish()
 
 

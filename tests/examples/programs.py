@@ -1,4 +1,4 @@
-"""Running the examples as their readers do: as programs, on a database of the test's own."""
+"""Runs the examples like their readers do: as programs, on the test's own database."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ DEADLINE = 60.0
 
 @dataclasses.dataclass(frozen=True)
 class Programs:
-    """Programs that find their database in the environment."""
+    """Programs that read their database URL from the environment."""
 
     database_url: str
 
     def run(self, module: str, *arguments: str) -> str:
-        """Run ``python -m module`` to its end, and return what it printed."""
+        """Run ``python -m module`` to its end, and return its output."""
         finished = subprocess.run(
             [sys.executable, "-m", module, *arguments],
             cwd=ROOT,
@@ -39,7 +39,7 @@ class Programs:
 
     @contextlib.contextmanager
     def serve(self, module: str, *arguments: str) -> Iterator[str]:
-        """Run a web server meanwhile; the address is the one that it prints."""
+        """Run a web server inside the ``with`` block, and yield the address that it prints."""
         server = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             cwd=ROOT,
@@ -62,7 +62,7 @@ class Programs:
 
 
 class Output:
-    """What a server prints: read until its end, so that it never waits for its reader.
+    """The output of a server. A thread reads it to the end, so the server never blocks on a full pipe.
 
     Parameters
     ----------
@@ -79,11 +79,11 @@ class Output:
 
     @property
     def so_far(self) -> str:
-        """All of it."""
+        """Return the output so far."""
         return "".join(self._printed)
 
     def address(self) -> str:
-        """The first address, once it is printed."""
+        """Wait until an address is printed, and return the first one."""
         with contextlib.suppress(queue.Empty):
             while (line := self._lines.get(timeout=DEADLINE)) is not None:
                 if found := re.search(r"http://127\.0\.0\.1:\d+", line):
@@ -91,7 +91,7 @@ class Output:
         raise AssertionError("The server prints no address")
 
     def stop(self) -> None:
-        """Stop the server; kill it where it does not stop, which is an error."""
+        """Stop the server. Kill it and fail if it does not stop."""
         self._server.terminate()
         try:
             self._server.wait(DEADLINE)

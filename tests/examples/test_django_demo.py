@@ -1,4 +1,4 @@
-"""``make demo``: what it prints; ``make demo-serve``: what a visitor finds."""
+"""The output of ``make demo``, and the pages of ``make demo-serve``."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ ROWS = {
     "shop.tasks.charge_card": (300, 297, 3, 33, 0),
     "shop.tasks.send_receipt": (297, 297, 0, 0, 0),
 }
-"""Of 300 orders: jobs, those that succeeded and failed, retries, and those for later. The bank does not answer every
-tenth call, and declines every hundredth card."""
+"""The numbers for 300 orders: jobs, succeeded jobs, failed jobs, retries and scheduled jobs. The bank does not answer
+every tenth call, and declines every hundredth card."""
 
 
 @pytest.mark.timeout(240)
 def test_the_demo_counts_what_became_of_its_jobs_and_says_how_to_go_on(tmp_path: pathlib.Path) -> None:
-    """The periodic task has as many jobs as its clock has ticked meanwhile."""
+    """The periodic task has one job for each tick during the demo."""
     done = subprocess.run(
         [sys.executable, "-m", "examples.django_demo"],
         cwd=tmp_path,
@@ -48,7 +48,7 @@ def test_the_demo_counts_what_became_of_its_jobs_and_says_how_to_go_on(tmp_path:
 
 
 def test_the_admin_has_jobs_in_every_state_as_soon_as_its_address_is_printed(tmp_path: pathlib.Path) -> None:
-    """Over HTTP, with the password that is printed."""
+    """The test logs in over HTTP with the printed password."""
     demo = subprocess.Popen(
         [sys.executable, "-m", "examples.django_demo", "serve"],
         cwd=tmp_path,
@@ -76,7 +76,7 @@ def _environment() -> dict[str, str]:
 
 
 def _rows(printed: str) -> dict[str, tuple[int, ...]]:
-    """The numbers in the rows of the table, by task."""
+    """Return the numbers of each task's row in the table."""
     lines = [[cell.strip() for cell in re.split("[│┃|]", line)[1:-1]] for line in printed.splitlines()]
     return {cells[0]: tuple(map(int, cells[1:])) for cells in lines if cells and cells[0].startswith("shop.")}
 

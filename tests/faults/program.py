@@ -1,4 +1,4 @@
-"""The program of the workers: ``python -m tests.faults.program SETUP``, with a :class:`Setup` as JSON."""
+"""The worker program: ``python -m tests.faults.program SETUP``, where ``SETUP`` is a :class:`Setup` as JSON."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Setup:
     ticks:
         Defer a periodic task each second, by the clocks of this time zone.
     listen:
-        How the connection that listens is to be made, where that is another way than for the others.
+        Parameters of the listening connection, if they differ from those of the others.
     """
 
     url: str
@@ -46,7 +46,7 @@ class Setup:
 
 
 class JsonLines(logging.Formatter):
-    """One record a line."""
+    """Formats each record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
         values = {"action": vars(record).get("action"), "level": record.levelname, "message": record.getMessage()}
@@ -60,7 +60,7 @@ PROCESS = os.getpid()
 
 @app.task(name="note", pass_context=True)
 async def note(context: JobContext, number: int, seconds: float = 0.0) -> None:
-    """Takes its time."""
+    """Run for `seconds`."""
     ledger.started(number, PROCESS, context.job.lock)
     await asyncio.sleep(seconds)
     ledger.ended(number, PROCESS, context.job.lock)
@@ -68,7 +68,7 @@ async def note(context: JobContext, number: int, seconds: float = 0.0) -> None:
 
 @app.task(name="wait_at_gate")
 async def wait_at_gate(number: int, gate: str) -> None:
-    """Waits until the test opens the gate."""
+    """Wait until the test opens the gate."""
     ledger.started(number, PROCESS)
     while not ledger.is_gate_open(gate):  # noqa: ASYNC110 - the gate is in a database
         await asyncio.sleep(0.05)
@@ -77,7 +77,7 @@ async def wait_at_gate(number: int, gate: str) -> None:
 
 @app.task(name="block_loop")
 async def block_loop(number: int, seconds: float) -> None:
-    """Async, and blocks the event loop all the same."""
+    """Block the event loop for `seconds`."""
     ledger.started(number, PROCESS)
     time.sleep(seconds)  # noqa: ASYNC251
     ledger.ended(number, PROCESS)
@@ -85,9 +85,9 @@ async def block_loop(number: int, seconds: float) -> None:
 
 @app.task(name="hold_gil")
 def hold_gil(number: int, seconds: float) -> None:
-    """Lets no other thread run while it adds up: about a fifth of a second at a time, however fast the machine is.
+    """Hold the GIL for about a fifth of a second at a time, on any machine.
 
-    A heartbeat has to wait for its turn two to five times, and all of that within the timeout.
+    A heartbeat has to wait for the GIL two to five times, which must all fit into the timeout.
     """
     ledger.started(number, PROCESS)
     now = time.monotonic()
@@ -102,7 +102,7 @@ def hold_gil(number: int, seconds: float) -> None:
 
 @app.task(name="kill_worker")
 def kill_worker(number: int) -> None:
-    """As the kernel does when memory runs out."""
+    """Kill the process with SIGKILL, like the kernel when memory runs out."""
     ledger.started(number, PROCESS)
     os.kill(PROCESS, signal.SIGKILL)
     time.sleep(60)
@@ -110,8 +110,9 @@ def kill_worker(number: int) -> None:
 
 @app.task(name="kill_worker_once", pass_context=True)
 async def kill_worker_once(context: JobContext, number: int, seconds: float = 0.0) -> None:
-    """Kills it half-way, with all that runs beside it: once, be it in the first attempt or, where another job was
-    quicker, in a later one.
+    """Kill the worker in the middle of the job, with all other running jobs.
+
+    The job does this once: in its first attempt, or in a later one if another job killed the worker first.
     """
     ledger.started(number, PROCESS, context.job.lock)
     await asyncio.sleep(seconds)
@@ -123,7 +124,7 @@ async def kill_worker_once(context: JobContext, number: int, seconds: float = 0.
 
 @app.task(name="exit_process")
 def exit_process(number: int) -> None:
-    """Ends the process without a word to anybody."""
+    """End the process without any cleanup."""
     ledger.started(number, PROCESS)
     os._exit(3)
 
@@ -149,21 +150,21 @@ def _misbehave(how: str) -> None:
 
 @app.task(name="misbehave")
 async def misbehave(number: int, how: str) -> None:
-    """Raises what few expect, in the event loop."""
+    """Raise an unusual exception in the event loop."""
     ledger.started(number, PROCESS)
     _misbehave(how)
 
 
 @app.task(name="misbehave_in_thread")
 def misbehave_in_thread(number: int, how: str) -> None:
-    """Raises what few expect, in a thread."""
+    """Raise an unusual exception in a thread."""
     ledger.started(number, PROCESS)
     _misbehave(how)
 
 
 @app.task(name="weigh")
 def weigh(number: int, data: str, length: int) -> None:
-    """Takes a large argument."""
+    """Check the length of a large argument."""
     ledger.started(number, PROCESS)
     assert len(data) == length
     ledger.ended(number, PROCESS)
@@ -171,7 +172,7 @@ def weigh(number: int, data: str, length: int) -> None:
 
 @app.task(name="fail_once", retry=procrastinate.RetryStrategy(max_attempts=1, wait=1), pass_context=True)
 def fail_once(context: JobContext, number: int) -> None:
-    """Succeeds at the second attempt, a second later."""
+    """Fail once, and succeed in the second attempt, a second later."""
     ledger.started(number, PROCESS)
     if context.job.attempts == 0:
         raise ValueError("Not yet")
@@ -180,7 +181,7 @@ def fail_once(context: JobContext, number: int) -> None:
 
 @app.task(name="tell_time")
 def tell_time(number: int) -> float:
-    """Writes into the log what this process takes for the time."""
+    """Log the time of this process's clock."""
     ledger.started(number, PROCESS)
     now = datetime.datetime.now(tz=datetime.UTC).timestamp()
     logging.getLogger(__name__).warning("%.0f", now, extra={"action": "time"})
@@ -189,7 +190,7 @@ def tell_time(number: int) -> float:
 
 
 def tick(timestamp: int) -> None:
-    """A periodic task."""
+    """Record a tick of the periodic task."""
     ledger.started(timestamp, PROCESS)
     ledger.ended(timestamp, PROCESS)
 

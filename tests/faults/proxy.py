@@ -1,4 +1,4 @@
-"""A TCP door to the server behind which connections can fall silent, without being closed."""
+"""A TCP proxy whose connections can fall silent without being closed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import threading
 
 
 class Connection:
-    """One connection through the door: two sockets, and a thread for each direction."""
+    """A proxied connection: two sockets, and a thread for each direction."""
 
     def __init__(self, client: socket.socket, port: int) -> None:
         self._client = client
         self._server = socket.create_connection(("127.0.0.1", port))
         self.port = self._server.getsockname()[1]
-        """By which the server knows it: ``client_port`` in ``pg_stat_activity``."""
+        """The connection's ``client_port`` in ``pg_stat_activity``."""
         self._may_pass = threading.Event()
         self._may_pass.set()
         for source, target in ((self._client, self._server), (self._server, self._client)):
@@ -22,15 +22,15 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
-        """Whether neither side has gone."""
+        """Return whether both sides are open."""
         return self._client.fileno() != -1 and self._server.fileno() != -1
 
     def freeze(self) -> None:
-        """Let nothing through any more, for ever."""
+        """Let nothing through from now on."""
         self._may_pass.clear()
 
     def close(self) -> None:
-        """End both sides."""
+        """Close both sides."""
         for one in (self._client, self._server):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
@@ -42,7 +42,7 @@ class Connection:
             while data := source.recv(65536):
                 self._may_pass.wait()
                 target.sendall(data)
-        if self._may_pass.is_set():  # a frozen connection does not tell the other side
+        if self._may_pass.is_set():  # a frozen connection does not close the other side
             self.close()
 
 
@@ -64,22 +64,22 @@ class Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def by_server_port(self, port: int) -> Connection:
-        """The connection that the server sees coming from this port."""
+        """Return the connection with this client port on the server."""
         return next(one for one in self.connections if one.port == port)
 
     def freeze_all(self) -> None:
-        """All that there are; new ones pass."""
+        """Freeze all current connections. New ones pass."""
         for one in list(self.connections):
             one.freeze()
 
     def lead_to(self, port: int) -> None:
-        """Lead to another server from now on; what leads to the first is cut off."""
+        """Connect to another server from now on, and cut the connections to the first."""
         self._server_port = port
         for one in list(self.connections):
             one.close()
 
     def close(self) -> None:
-        """Close the door, and end what went through it."""
+        """Close the proxy and its connections."""
         self._closed = True
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)

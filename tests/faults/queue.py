@@ -1,4 +1,4 @@
-"""The queue as a test sees it: defer, wait, and look what became of the jobs."""
+"""The queue for tests: defers jobs, waits for them, and checks their outcomes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WHERE ended.type IN ('succeeded', 'failed', 'aborted', 'cancelled')
 
 
 class Queue:
-    """A database of jobs on the server that the faults happen to.
+    """A database of jobs on the faulty server.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class Queue:
         self._began = time.monotonic()
 
     def close(self) -> None:
-        """Let go."""
+        """Close the connections."""
         self._app.close()
         self._engine.dispose()
 
@@ -61,13 +61,13 @@ class Queue:
             return result.scalar() if result.returns_rows else None
 
     def statuses(self) -> dict[str, int]:
-        """How many jobs there are of each status."""
+        """Return the number of jobs by status."""
         with self._engine.connect() as connection:
             rows = connection.execute(sa.text("SELECT status::text, count(*) FROM procrastinate_jobs GROUP BY 1"))
             return {row[0]: row[1] for row in rows}
 
     def came_through(self, status: str = "succeeded") -> int:
-        """How many jobs have this status, and a run that came to its end in the ledger: a status proves no run."""
+        """Count the jobs with this status and a finished run in the ledger. The status alone does not prove a run."""
         numbers = "SELECT coalesce(args->>'number', args->>'timestamp')::bigint FROM procrastinate_jobs"
         with self._engine.connect() as connection:
             rows = connection.execute(sa.text(f"{numbers} WHERE status::text = :status"), {"status": status})
@@ -76,11 +76,11 @@ class Queue:
         return sum(number in finished for number in ended)
 
     def status(self, job_id: int) -> str:
-        """The status of one."""
+        """Return the status of a job."""
         return str(self.sql("SELECT status::text FROM procrastinate_jobs WHERE id = :id", id=job_id))
 
     def attempts(self, job_id: int) -> int:
-        """How often it has left ``doing``."""
+        """Return how often the job has left ``doing``."""
         return int(self.sql("SELECT attempts FROM procrastinate_jobs WHERE id = :id", id=job_id))
 
     def becomes(self, job_id: int, status: str, within: float = PATIENCE) -> None:
@@ -88,11 +88,11 @@ class Queue:
         until(lambda: self.status(job_id) == status, f"job {job_id} becomes {status}: {self.statuses()}", within)
 
     def has_started(self, number: int, times: int = 1) -> None:
-        """Wait until a job has been started so many times."""
+        """Wait until a job has been started `times` times."""
         until(lambda: self.ledger.starts(number) >= times, f"job {number} starts")
 
     def has_succeeded(self, count: int, within: float = PATIENCE) -> None:
-        """Wait until so many jobs have succeeded."""
+        """Wait until `count` jobs have succeeded."""
         until(lambda: self.statuses().get("succeeded", 0) >= count, f"{count} jobs have succeeded", within)
 
     def is_empty(self, within: float = PATIENCE) -> None:
@@ -103,20 +103,20 @@ class Queue:
             raise AssertionError(f"{error}: {self.statuses()}") from None
 
     def entries_of_ticks(self) -> list[int]:
-        """The ticks of the periodic task whose jobs have run."""
+        """Return the ticks of the periodic task whose jobs have run."""
         return sorted(entry.number for entry in self.ledger.entries() if entry.moment == "end" and entry.number > 10**9)
 
     def start_clock(self) -> None:
-        """The seconds of the verdict count from here; from the start of the test otherwise."""
+        """Restart the clock of the verdict, which otherwise counts from the start of the test."""
         self._began = time.monotonic()
 
     def verdict(self, jobs: int, *, ended: str = "succeeded", recovered: int | None = None) -> Verdict:
-        """What became of so many jobs, all of which should have run to their end, and ended in this status.
+        """Return the verdict on `jobs` jobs, all of which should have run and ended in the status `ended`.
 
         Parameters
         ----------
         recovered:
-            Where not all should have ended in the same way: how many ended as they should.
+            The number of jobs that ended as they should, if not all should end in the same status.
         """
         return Verdict(
             jobs=jobs,

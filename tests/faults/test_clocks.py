@@ -1,4 +1,4 @@
-"""9. Clocks that are wrong, set, or stand still: all times come from the database."""
+"""9. Clocks that are wrong, changed or stopped: all times come from the database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SUCCEEDED = "SELECT count(*) FROM procrastinate_jobs WHERE task_name = :task AN
 
 
 def clock_off_by(seconds: int) -> dict[str, str]:
-    """The environment of a process whose clock is wrong; what it measures intervals with is not."""
+    """Return the environment of a process with a wrong wall clock. Its monotonic clock is right."""
     library = find_file(_LIBRARY)
     if library is None:
         missing("libfaketime is not installed (Debian: apt install libfaketime)", _REQUIRED)
@@ -31,7 +31,7 @@ def clock_off_by(seconds: int) -> dict[str, str]:
 
 
 def start_with_wrong_clock(fleet: Fleet, queue: Queue, seconds: int, **options: object) -> WorkerProcess:
-    """A worker whose clock is off, which is checked."""
+    """Start a worker with a wrong clock, and check that the clock is wrong."""
     worker = fleet.start_one(environment=clock_off_by(seconds), **options)  # type: ignore[arg-type]
     told = queue.defer("tell_time", 10**6 + len(fleet.workers), queue=f"of {len(fleet.workers)}")
     queue.becomes(told, "succeeded")
@@ -42,7 +42,7 @@ def start_with_wrong_clock(fleet: Fleet, queue: Queue, seconds: int, **options: 
 
 
 def test_workers_whose_clocks_are_an_hour_off(queue: Queue, fleet: Fleet, size: Size, report: Report) -> None:
-    """They rescue, wait before retries, and defer the ticks of periodic tasks as if nothing were."""
+    """Their rescues, retry delays and periodic tasks are unaffected."""
     jobs, ticks = size.count(5, 100), size.count(3, 30)
     queue.defer_many("note", range(2), seconds=60)
     dead = fleet.start_one(concurrency=2)
@@ -61,10 +61,10 @@ def test_workers_whose_clocks_are_an_hour_off(queue: Queue, fleet: Fleet, size: 
     assert all(abs(tick - time.time()) < 600 for tick in queue.entries_of_ticks())
     fleet.each(lambda worker: worker.stop())
     count = sum(queue.statuses().values())
-    waiting = queue.statuses().get("todo", 0)  # ticks since
+    waiting = queue.statuses().get("todo", 0)  # ticks since then
     verdict = queue.verdict(count - waiting)
     report(9, "Workers whose clocks are an hour ahead, and an hour behind", verdict, may_run_again=True)
-    assert verdict.again == 2 + jobs  # those of the worker that died, and those that failed once
+    assert verdict.again == 2 + jobs  # jobs of the dead worker, and jobs that failed once
     assert len(queue.entries_of_ticks()) == len(set(queue.entries_of_ticks()))
 
 
@@ -72,7 +72,7 @@ def test_workers_whose_clocks_are_an_hour_off(queue: Queue, fleet: Fleet, size: 
 def test_the_ticks_of_a_pause_of_the_machine_are_made_up_for(
     queue: Queue, fleet: Fleet, size: Size, report: Report
 ) -> None:
-    """Every worker stands still, longer than it takes to look dead."""
+    """All workers are frozen for longer than the stall timeout."""
     pause = size.pick(4, 30)
     fleet.start(2, concurrency=3, ticks="UTC")
     until(lambda: len(queue.entries_of_ticks()) >= 2, "ticks come")
@@ -94,10 +94,10 @@ def test_the_ticks_of_a_pause_of_the_machine_are_made_up_for(
 
 @pytest.fixture
 def clock_of_server(cluster: Cluster) -> Iterator[Callable[[datetime.datetime], None]]:
-    """Starts the server anew, with its clock set; in the end it goes right again."""
+    """Yield a function that restarts the server with its clock set to a time. The clock is right again afterwards."""
 
     def set_clock(time: datetime.datetime) -> None:
-        clock_off_by(0)  # the test is skipped here, while the server runs, or not at all
+        clock_off_by(0)  # skips the test here if necessary, while the server runs
         cluster.stop()
         seconds = time - datetime.datetime.now(tz=datetime.UTC)
         cluster.start(clock_off_by(round(seconds.total_seconds())))
@@ -124,7 +124,7 @@ def test_ticks_while_the_clocks_change(
     season: str,
     change: datetime.datetime,
 ) -> None:
-    """In Paris two o'clock is followed by three, or two comes twice; a second is a second."""
+    """In Paris, the hour from two to three is skipped or repeated, but each second still has one tick."""
     before, after = size.count(12, 30), size.count(3, 30)
     clock_of_server(change - datetime.timedelta(seconds=before))
     queue.start_clock()

@@ -1,4 +1,4 @@
-"""6. Whatever the database answers, it is tried again or reported, and no worker dies of it."""
+"""6. Any error of the database is retried or reported, and kills no worker."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.faults.conftest import Report
 from tests.faults.proxy import Proxy
 from tests.faults.queue import Queue
 from tests.faults.size import Size
-from tests.faults.test_database_outages import assert_nobody_died, database_of
+from tests.faults.test_database_outages import assert_all_workers_survived, database_of
 from tests.faults.waiting import until
 from tests.faults.worker_process import Fleet
 
@@ -30,7 +30,7 @@ _TABLES = ("procrastinate_jobs", "procrastinate_workers")
 
 @dataclasses.dataclass(frozen=True)
 class Accident:
-    """An error that PostgreSQL raises now and then."""
+    """An error that PostgreSQL raises at random."""
 
     code: str
     name: str
@@ -52,7 +52,7 @@ def test_errors_now_and_then_wherever_workers_write(
     queue: Queue, fleet: Fleet, size: Size, report: Report, accident: Accident
 ) -> None:
     jobs = size.count(30, 600)
-    fleet.start(2, concurrency=3)  # before: at its start a worker gives up
+    fleet.start(2, concurrency=3)  # start first, because a worker fails at an error during its start
     queue.sql(_ACCIDENTS.format(code=accident.code))
     for table in _TABLES:
         queue.sql(_WHEREVER.format(table=table))
@@ -62,22 +62,22 @@ def test_errors_now_and_then_wherever_workers_write(
     queue.is_empty()
     report(6, f"{accident.name} ({accident.code}), in a fifth of the workers' writes", queue.verdict(jobs))
     assert fleet.actions()["record_outcomes_error"] + fleet.actions()["fetch_jobs_error"] > 0
-    assert_nobody_died(fleet)
+    assert_all_workers_survived(fleet)
 
 
 def assert_reported(fleet: Fleet, error: str) -> None:
-    """The fault has met workers, and they said so."""
+    """Check that workers met the fault and logged it."""
     assert any(error in record["message"] for worker in fleet.workers for record in worker.records())
 
 
 def with_setting(queue: Queue, cluster: Cluster, setting: str) -> str:
-    """The URL for workers whose connections have a setting of the server."""
+    """Return a URL whose connections have a server setting."""
     return f"host=127.0.0.1 port={cluster.port} user=postgres dbname={database_of(queue)} options='-c {setting}'"
 
 
 @pytest.mark.full_round
 def test_a_statement_timeout(queue: Queue, cluster: Cluster, fleet: Fleet, size: Size, report: Report) -> None:
-    """The table is locked again and again, for longer than the timeout."""
+    """The table is locked repeatedly, for longer than the timeout."""
     jobs = size.count(30, 600)
     queue.defer_many("note", range(jobs))
     fleet.start(2, concurrency=3, url=with_setting(queue, cluster, "statement_timeout=150ms"))
@@ -87,14 +87,14 @@ def test_a_statement_timeout(queue: Queue, cluster: Cluster, fleet: Fleet, size:
     queue.is_empty()
     report(6, "`statement_timeout`: the table is locked for longer, again and again", queue.verdict(jobs))
     assert_reported(fleet, "statement timeout")
-    assert_nobody_died(fleet)
+    assert_all_workers_survived(fleet)
 
 
 @pytest.mark.full_round
 def test_an_idle_in_transaction_timeout(
     queue: Queue, cluster: Cluster, fleet: Fleet, size: Size, report: Report
 ) -> None:
-    """Tasks that block the event loop leave the worker's own transactions open meanwhile."""
+    """While a task blocks the event loop, the worker's own transactions stay open."""
     jobs = size.count(6, 60)
     fleet.start(2, concurrency=3, url=with_setting(queue, cluster, "idle_in_transaction_session_timeout=100ms"))
     queue.start_clock()
@@ -105,12 +105,12 @@ def test_an_idle_in_transaction_timeout(
     report(6, "`idle_in_transaction_session_timeout`, with tasks that block the loop", verdict, may_run_again=True)
     assert verdict.again == jobs // 2, "those that fail once, and no other"
     assert fleet.actions()["record_outcomes_error"] + fleet.actions()["fetch_jobs_error"] > 0
-    assert_nobody_died(fleet)
+    assert_all_workers_survived(fleet)
 
 
 @pytest.mark.full_round
 def test_too_many_connections(queue: Queue, cluster: Cluster, fleet: Fleet, size: Size, report: Report) -> None:
-    """The worker's own are terminated, and it gets no others for a while."""
+    """The worker's connections are terminated, and it gets no new ones for a while."""
     jobs = size.count(20, 400)
     name = database_of(queue)
     cluster.execute("CREATE ROLE crowded LOGIN SUPERUSER")
@@ -128,7 +128,7 @@ def test_too_many_connections(queue: Queue, cluster: Cluster, fleet: Fleet, size
         cluster.execute("ALTER ROLE crowded CONNECTION LIMIT -1")
         queue.is_empty()
         report(6, "Too many connections: none for the workers, for a while", queue.verdict(jobs))
-        assert_nobody_died(fleet)
+        assert_all_workers_survived(fleet)
     finally:
         queue.sql("DROP OWNED BY crowded")
         cluster.terminate_backends()
@@ -144,7 +144,7 @@ def test_a_server_that_takes_no_writes(
     report: Report,
     standby: Callable[[], Cluster],
 ) -> None:
-    """A standby, to which the workers' connections lead for a while: 25006."""
+    """The workers' connections lead to a standby for a while, which raises 25006."""
     jobs = size.count(20, 400)
     url = f"host=127.0.0.1 port={proxy.port} user=postgres dbname={database_of(queue)} sslmode=disable"
     fleet.start(2, concurrency=3, url=url)
@@ -160,4 +160,4 @@ def test_a_server_that_takes_no_writes(
     proxy.lead_to(cluster.port)
     queue.is_empty()
     report(6, "A standby in the server's place for a while: read-only", queue.verdict(jobs))
-    assert_nobody_died(fleet)
+    assert_all_workers_survived(fleet)

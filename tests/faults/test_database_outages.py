@@ -1,4 +1,4 @@
-"""2. The database goes away: workers stay, jobs go on, and what ended meanwhile is recorded, not run again."""
+"""2. The database goes away: workers survive, jobs go on, and jobs that end during the outage are not run again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOCKS = 7
 
 
 def producing(queue: Queue, jobs: int) -> threading.Thread:
-    """Defers one job after the other, whatever happens. Where an answer was lost, it looks before it tries again."""
+    """Defer jobs one after the other, despite errors. After a lost answer, check for the job before the next try."""
 
     def is_there(number: int) -> bool:
         known = "SELECT count(*) FROM procrastinate_jobs WHERE (args->>'number')::int = :number"
@@ -45,14 +45,14 @@ def lock_of(number: int) -> str:
 
 
 def assert_in_order(queue: Queue) -> None:
-    """The jobs of each lock ran one after another, in the order in which they were deferred."""
+    """Check that the jobs of each lock ran one after another, in the order of their deferral."""
     entries = queue.ledger.entries()
     assert len({entry.lock for entry in entries}) == _LOCKS
     assert overlaps(entries) == []
     assert out_of_order(entries) == []
 
 
-def assert_nobody_died(fleet: Fleet) -> None:
+def assert_all_workers_survived(fleet: Fleet) -> None:
     assert len(fleet.running()) == len(fleet.workers)
     fleet.each(lambda worker: worker.stop())
 
@@ -71,13 +71,13 @@ def test_a_server_that_crashes_again_and_again(
     queue.is_empty()
     report(2, f"PostgreSQL crashes and restarts (`immediate`), {crashes} times", queue.verdict(jobs))
     assert_in_order(queue)
-    assert_nobody_died(fleet)
+    assert_all_workers_survived(fleet)
 
 
 def test_jobs_that_end_while_the_server_is_away_are_recorded_afterwards(
     cluster: Cluster, queue: Queue, fleet: Fleet, size: Size, report: Report
 ) -> None:
-    """The outage is longer than the time after which silent workers are taken for dead."""
+    """The outage is longer than the stall timeout."""
     jobs, seconds = size.count(10, 40), size.pick(4, 30)
     queue.defer_many("wait_at_gate", range(jobs), gate="outage")
     fleet.start(2, concurrency=jobs // 2)
@@ -90,14 +90,14 @@ def test_jobs_that_end_while_the_server_is_away_are_recorded_afterwards(
     cluster.start()
     queue.is_empty()
     report(2, f"PostgreSQL stopped for {seconds:g} s, and all jobs end in that time", queue.verdict(jobs))
-    assert_nobody_died(fleet)
+    assert_all_workers_survived(fleet)
 
 
 @pytest.mark.full_round
 def test_every_connection_terminated_again_and_again(
     cluster: Cluster, queue: Queue, fleet: Fleet, size: Size, report: Report
 ) -> None:
-    """Wherever they are: in defers, fetches, finishes, heartbeats."""
+    """This interrupts defers, fetches, outcomes and heartbeats."""
     jobs, seconds = size.count(150, 3000), size.pick(3, 60)
     fleet.start(2, concurrency=5)
     queue.start_clock()
@@ -111,7 +111,7 @@ def test_every_connection_terminated_again_and_again(
     report(2, f"Every connection terminated five times a second for {seconds:g} s", queue.verdict(jobs))
     assert_in_order(queue)
     assert terminated > 0
-    assert_nobody_died(fleet)
+    assert_all_workers_survived(fleet)
 
 
 def test_workers_follow_to_the_promoted_replica(
@@ -132,7 +132,7 @@ def test_workers_follow_to_the_promoted_replica(
         there.is_empty()
         report(2, "Failover to a replica (synchronous), which is promoted", there.verdict(jobs))
         assert_in_order(there)
-        assert_nobody_died(fleet)
+        assert_all_workers_survived(fleet)
     finally:
         there.close()
 

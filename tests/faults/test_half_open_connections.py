@@ -1,4 +1,4 @@
-"""3. A connection that stays open and says nothing: noticed in a bounded time, and no shutdown hangs."""
+"""3. A connection that stays open but silent is noticed in a bounded time, and no shutdown hangs."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ _CONNECTIONS = {
 
 @pytest.fixture
 def patience(size: Size) -> float | None:
-    """Seconds that the server gets to answer: in the full round, what workers give it."""
+    """Return the seconds that a server has to answer. In the full round it is the default of workers."""
     return None if size.full else 2.0
 
 
 @pytest.fixture
 def noticed_within(patience: float | None, size: Size) -> float:
-    """Seconds that docs/reliability.md promises, and those to connect anew: the longest of the three."""
+    """Return the seconds that docs/reliability.md promises, as the longest of three limits, plus time to reconnect."""
     promised = max(answer_timeout.ANSWER_TIMEOUT, listen.PROBE_INTERVAL + listen.ANSWER_TIMEOUT)
     return (promised if patience is None else 2 * patience) + size.pick(20, 5)
 
 
 @pytest.fixture
 def worker(queue: Queue, proxy: Proxy, fleet: Fleet, patience: float | None) -> WorkerProcess:
-    """Behind the proxy."""
+    """Return a worker that connects through the proxy."""
     url = (
         f"host=127.0.0.1 port={proxy.port} user=postgres dbname={database_of(queue)} "
         "sslmode=disable gssencmode=disable application_name=silent connect_timeout=3"
@@ -50,7 +50,7 @@ def worker(queue: Queue, proxy: Proxy, fleet: Fleet, patience: float | None) -> 
 
 
 def freeze(queue: Queue, proxy: Proxy, which: str) -> None:
-    """Let one of the worker's connections fall silent; or all of them."""
+    """Silence one of the worker's connections, or all of them."""
     if which == "all":
         proxy.freeze_all()
     elif which == "that fetches":
@@ -63,7 +63,7 @@ def freeze(queue: Queue, proxy: Proxy, which: str) -> None:
 
 
 def port_of(queue: Queue, query: str) -> int:
-    """The connection of the worker whose last statement was this."""
+    """Return the client port of the worker's connection whose last statement was `query`."""
     until(lambda: queue.sql(_OF_WORKER, query=query), f"the worker has sent {query}")
     return int(queue.sql(_OF_WORKER, query=query))
 

@@ -1,4 +1,4 @@
-"""7. Behind PgBouncer in transaction mode, which goes away now and then."""
+"""7. Workers behind PgBouncer in transaction mode, which is restarted now and then."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from tests.faults.cluster import Cluster
 from tests.faults.conftest import Report
 from tests.faults.queue import Queue
 from tests.faults.size import Size
-from tests.faults.test_database_outages import MORE_THAN_AN_OUTAGE, assert_in_order, assert_nobody_died, producing
+from tests.faults.test_database_outages import (
+    MORE_THAN_AN_OUTAGE,
+    assert_all_workers_survived,
+    assert_in_order,
+    producing,
+)
 from tests.faults.waiting import until
 from tests.faults.worker_process import Fleet
 
@@ -23,7 +28,7 @@ _LISTENERS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pa
 
 @pytest.fixture
 def pooler(queue: Queue) -> Iterator[pgbouncer.Pooler]:
-    """Before the server that faults happen to."""
+    """Return a pooler in front of the faulty server."""
     with tempfile.TemporaryDirectory(prefix="pgbouncer-") as directory:
         pooler = pgbouncer.Pooler(queue.url, pathlib.Path(directory) / "run")
         pooler.start()
@@ -35,7 +40,7 @@ def pooler(queue: Queue) -> Iterator[pgbouncer.Pooler]:
 def test_workers_behind_pgbouncer(
     cluster: Cluster, queue: Queue, fleet: Fleet, pooler: pgbouncer.Pooler, size: Size, report: Report, listens: bool
 ) -> None:
-    """Polling; or with the one connection that listens on the direct way."""
+    """Workers poll, or listen on a direct connection."""
     jobs, restarts = size.count(60, 1500), size.count(2, 10)
     past_it = f"host=127.0.0.1 port={cluster.port} application_name='past the pooler'"
     options = {"listen_notify": listens, "fetch_job_polling_interval": 1.0} | MORE_THAN_AN_OUTAGE
@@ -54,4 +59,4 @@ def test_workers_behind_pgbouncer(
     how = "LISTEN past it" if listens else "polling"
     report(7, f"PgBouncer (transaction mode, {how}) restarted, {restarts} times", queue.verdict(jobs))
     assert_in_order(queue)
-    assert_nobody_died(fleet)
+    assert_all_workers_survived(fleet)

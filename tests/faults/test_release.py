@@ -1,4 +1,4 @@
-"""Where the release before cannot be had, the tests that need it say so, and do not pass for run."""
+"""If the previous release is unavailable, the tests that need it are skipped, or fail if it is required."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ REQUIRED = "PROCRASTINATE_REQUIRE_HISTORY"
 
 
 def git(directory: pathlib.Path, *arguments: str) -> None:
-    """Run git, as somebody."""
+    """Run git with the name and address of an author."""
     who = ("-c", "user.name=Ann", "-c", "user.email=ann@example.com")
     subprocess.run(["git", "-C", str(directory), *who, *arguments], check=True, capture_output=True)
 
 
 @pytest.fixture
 def repository(tmp_path: pathlib.Path) -> pathlib.Path:
-    """With two commits."""
+    """Return a repository with two commits."""
     directory = tmp_path / "repository"
     directory.mkdir()
     git(directory, "init")
@@ -31,7 +31,7 @@ def repository(tmp_path: pathlib.Path) -> pathlib.Path:
 
 @pytest.fixture
 def shallow_clone(repository: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
-    """With the last of them."""
+    """Return a shallow clone with the last commit."""
     git(tmp_path, "clone", "--depth=1", f"file://{repository}", "clone")
     return tmp_path / "clone"
 

@@ -1,4 +1,6 @@
-"""11. A new release comes while the one before works: its schema first, then its workers. For each migration."""
+"""11. A new release is deployed while the previous one works: first its schema, then its workers, for each
+migration.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ REVISIONS = later_revisions()
 
 
 def migrate(queue: Queue, revision: str) -> None:
-    """Bring the schema to a revision, whatever is at work on it."""
+    """Migrate the schema to a revision while workers use it."""
     engine = sa.create_engine(queue.url, poolclass=sa.NullPool)
     with engine.begin() as connection:
         upgrades.upgrade(connection, revision)
@@ -38,14 +40,14 @@ def migrate(queue: Queue, revision: str) -> None:
     ids=lambda revision: revision.revision,
 )
 def revision(request: pytest.FixtureRequest) -> Script:
-    """The one that is new."""
+    """Return the new migration."""
     script: Script = request.param
     return script
 
 
 @pytest.fixture
 def older_queue(own_databases: database.Databases, ledger: Ledger, revision: Script) -> Iterator[Queue]:
-    """A queue in the schema of the release before."""
+    """Return a queue with the schema of the previous release."""
     url = own_databases.create_empty()
     queue = Queue(url, ledger)
     migrate(queue, str(revision.down_revision))
@@ -55,18 +57,18 @@ def older_queue(own_databases: database.Databases, ledger: Ledger, revision: Scr
 
 
 def runs_of(queue: Queue, worker: WorkerProcess) -> int:
-    """How many jobs it has run."""
+    """Return the number of jobs that a worker has run."""
     return sum(entry.process == worker.pid and entry.moment == "end" for entry in queue.ledger.entries())
 
 
 def package_of(worker: WorkerProcess) -> pathlib.Path:
-    """Where its code is."""
+    """Return the folder of a worker's package."""
     (record,) = (record for record in worker.records() if record["action"] == "package")
     return pathlib.Path(record["message"])
 
 
 def defer_some(queue: Queue, numbers: range) -> None:
-    """Jobs under locks, jobs without, and some that fail once."""
+    """Defer jobs with locks, jobs without, and some that fail once."""
     for number in numbers:
         if number % 5 == 0:
             queue.defer("fail_once", number)
@@ -82,7 +84,7 @@ def test_a_release_is_rolled_out(
     revision: Script,
     tmp_path: pathlib.Path,
 ) -> None:
-    """The new worker says what to run; the old one goes on while that is run, and beside the new one afterwards."""
+    """The new worker names the SQL to run. The old worker goes on during it, and works with the new one afterwards."""
     queue, part, url = older_queue, size.count(20, 200), libpq_url(older_queue.url)
     root = unpack_release_before(revision, tmp_path / "before")
     old = fleet.start_one(url=url, root=root, concurrency=3)

@@ -1,4 +1,4 @@
-"""Workers as operating systems know them: processes that can be killed, frozen and terminated."""
+"""Workers as operating system processes, which tests kill, freeze and terminate."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 class WorkerProcess:
-    """A worker in a process of its own, and what it logs.
+    """A worker in its own process, and its log.
 
     Parameters
     ----------
@@ -49,38 +49,38 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """As the operating system has it."""
+        """Return the id of the process."""
         return self._process.pid
 
     @property
     def is_running(self) -> bool:
-        """Whether the process is there."""
+        """Return whether the process runs."""
         return self._process.poll() is None
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended: below zero, of a signal."""
+        """Return the exit status, which is negative after a signal."""
         return self._process.poll()
 
     def kill(self) -> None:
-        """As the kernel does when memory runs out."""
+        """Kill the process, like the kernel when memory runs out."""
         self._process.kill()
         self._process.wait()
 
     def freeze(self) -> None:
-        """Take the processor away from it."""
+        """Stop the process with SIGSTOP."""
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Give it back."""
+        """Resume the process with SIGCONT."""
         self._process.send_signal(signal.SIGCONT)
 
     def terminate(self) -> None:
-        """Ask it to stop, as a supervisor does; it drains first."""
+        """Send SIGTERM, like a supervisor. The worker drains first."""
         self._process.send_signal(signal.SIGTERM)
 
     def stop(self, within: float = PATIENCE) -> float:
-        """Ask it to stop, wait for that, and say how many seconds it took."""
+        """Stop the worker gracefully, and return the seconds that this took."""
         began = time.monotonic()
         self.terminate()
         until(lambda: not self.is_running, f"the worker stops: {self.tail()}", within)
@@ -88,33 +88,33 @@ class WorkerProcess:
         return time.monotonic() - began
 
     def log(self) -> str:
-        """All that it has logged."""
+        """Return the log."""
         return self._log_path.read_text(errors="replace")
 
     def tail(self) -> str:
-        """The end of it."""
+        """Return the last 3000 characters of the log."""
         return self.log()[-3000:]
 
     def actions(self) -> collections.Counter[str]:
-        """How often it logged what."""
+        """Count the actions that the worker logged."""
         return collections.Counter(record.get("action") or "" for record in self.records())
 
     def records(self) -> list[dict[str, Any]]:
-        """What it logged, and not what was printed beside it."""
+        """Return the log records, without other printed lines."""
         return [json.loads(line) for line in self.log().splitlines() if line.startswith("{") and line.endswith("}")]
 
     def logs(self, action: str) -> None:
-        """Wait until it logs this."""
+        """Wait until the worker logs the action."""
         until(lambda: self.actions()[action], f"the worker logs {action}: {self.tail()}")
 
     def is_ready(self) -> None:
-        """Wait until it works."""
+        """Wait until the worker is ready."""
         until(lambda: self.actions()["start_worker"] or not self.is_running, "the worker starts")
         assert self.is_running, self.tail()
 
 
 class Fleet:
-    """Starts workers, and, as a supervisor does, others for those that die."""
+    """Starts workers and, like a supervisor, replaces dead ones."""
 
     def __init__(self, setup: Setup, directory: pathlib.Path) -> None:
         self._setup = setup
@@ -138,7 +138,7 @@ class Fleet:
         root: pathlib.Path = ROOT,
         **options: Any,
     ) -> list[WorkerProcess]:
-        """Start so many workers, and wait until they work."""
+        """Start `count` workers, and wait until they are ready."""
         setup = dataclasses.replace(
             self._setup,
             url=url or self._setup.url,
@@ -153,37 +153,37 @@ class Fleet:
         return started
 
     def start_one(self, **options: Any) -> WorkerProcess:
-        """Start a worker, and wait until it works."""
+        """Start a worker, and wait until it is ready."""
         (worker,) = self.start(**options)
         return worker
 
     def supervise(self, count: int, **options: Any) -> None:
-        """Keep so many running from now on: where one dies, another is started."""
+        """Keep `count` workers running from now on: replace each that dies."""
         setup = dataclasses.replace(self._setup, options=self._setup.options | options)
         self._supervisor = threading.Thread(target=self._keep_running, args=(count, setup), daemon=True)
         self._supervisor.start()
 
     def running(self) -> list[WorkerProcess]:
-        """Those that are there."""
+        """Return the running workers."""
         return [worker for worker in list(self.workers) if worker.is_running]
 
     def each(self, action: Callable[[WorkerProcess], object]) -> None:
-        """Do something with each that runs."""
+        """Call `action` with each running worker."""
         for worker in self.running():
             action(worker)
 
     def actions(self) -> collections.Counter[str]:
-        """What all of them logged, together."""
+        """Count the actions that all workers logged."""
         return sum((worker.actions() for worker in self.workers), collections.Counter())
 
     def stop_supervision(self) -> None:
-        """Let those be dead that die from now on."""
+        """Replace no more dead workers."""
         self._supervision.set()
         if self._supervisor is not None:
             self._supervisor.join()
 
     def end_of_test(self) -> None:
-        """Nothing stays."""
+        """Kill all workers."""
         self.stop_supervision()
         for worker in self.running():
             worker.kill()
@@ -197,7 +197,7 @@ class Fleet:
                 self._start(setup, None)
 
     def start_in_vain(self, url: str) -> WorkerProcess:
-        """Start a worker that gives up at its start, and wait for that."""
+        """Start a worker that fails at startup, and wait until it ends."""
         worker = self._start(dataclasses.replace(self._setup, url=url), None)
         self.workers.remove(worker)
         until(lambda: not worker.is_running, "the worker gives up")

@@ -1,8 +1,8 @@
 """Actors with a transaction each, that go on one statement at a time, in every order there is.
 
-An actor stops before each of its statements and before its commit. A scheduler lets one of those who can go on do a
-step, and notes who else could have. Run again and again with another choice, it comes to every order. An actor that
-waits for a lock, as PostgreSQL itself says, is left alone until the lock is free.
+An actor stops before each of its statements and before its commit. A scheduler lets one of the
+unblocked actors do a step, and records which others it could have chosen. Repeated runs with other choices cover every
+order. An actor that waits for a lock, according to PostgreSQL, is skipped until the lock is free.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PATIENCE = 30.0
 
 
 class Actor:
-    """Does one operation in a transaction of its own, on a connection of its own, in a thread of its own."""
+    """Runs one operation in its own transaction, connection and thread."""
 
     def __init__(self, engine: sa.Engine, operation: Operation) -> None:
         self.result: Any = None
@@ -55,31 +55,31 @@ class Actor:
             self._has_stopped.release()
 
     def go_on(self) -> None:
-        """Let it do its next step."""
+        """Let the actor do its next step."""
         self._may_go.release()
 
     def has_stopped(self, patience: float) -> bool:
-        """Whether it has come to its next stop, or to its end, at the latest after so many seconds."""
+        """Return whether the actor reaches its next stop, or its end, within `patience` seconds."""
         return self._has_stopped.acquire(timeout=patience)
 
     def join(self) -> None:
-        """Wait for its thread."""
+        """Wait for the actor's thread."""
         self._thread.join(_PATIENCE)
 
 
 @dataclasses.dataclass
 class Scheduler:
-    """Runs actors to their end: first as the plan says, then always the first who can."""
+    """Runs actors to their end: first by the plan, then always the first unblocked one."""
 
     watch: sa.Connection
     plan: Sequence[int]
     choices: list[tuple[int, int]] = dataclasses.field(default_factory=list)
-    """At each step: who went on, as a place among those who could, and how many could."""
+    """For each step, the index of the chosen actor among the unblocked ones, and their number."""
     trace: list[int] = dataclasses.field(default_factory=list)
-    """At each step: which actor went on."""
+    """For each step, the index of the actor that went on."""
 
     def run(self, actors: Sequence[Actor]) -> None:
-        """Until all are done."""
+        """Run all actors to their end."""
         for actor in actors:
             self._wait(actor)
         while not all(actor.is_done for actor in actors):
@@ -99,7 +99,7 @@ class Scheduler:
             actor.join()
 
     def _wait(self, actor: Actor) -> None:
-        """Until it has stopped, or waits for a lock."""
+        """Wait until the actor has stopped, or waits for a lock."""
         end = time.monotonic() + _PATIENCE
         while time.monotonic() < end:
             if actor.has_stopped(0.002):
@@ -111,18 +111,18 @@ class Scheduler:
         raise AssertionError("neither stops nor waits for a lock")
 
     def _wait_for_any(self, actors: Sequence[Actor]) -> None:
-        """All wait for locks: PostgreSQL lets one go, because of a deadlock or of a timeout."""
+        """Wait until PostgreSQL unblocks one of the actors by a deadlock error or a timeout."""
         end = time.monotonic() + _PATIENCE
         while time.monotonic() < end:
             for actor in actors:
                 if actor.is_blocked and actor.has_stopped(0.01):
                     actor.is_blocked = False
                     return
-        raise AssertionError("all wait for ever")
+        raise AssertionError("all actors wait for each other")
 
 
 def every_plan(run: Callable[[Sequence[int]], Scheduler]) -> Iterator[Scheduler]:
-    """Run with each plan that leads to another order, and yield what was scheduled."""
+    """Run each plan that gives a new order, and yield its scheduler."""
     plan: list[int] | None = []
     while plan is not None:
         scheduler = run(plan)
@@ -131,7 +131,7 @@ def every_plan(run: Callable[[Sequence[int]], Scheduler]) -> Iterator[Scheduler]
 
 
 def _next_plan(choices: Sequence[tuple[int, int]]) -> list[int] | None:
-    """Another choice at the last step where there is one left."""
+    """Return a plan with the next choice at the last step that has one left, or ``None``."""
     places = [place for place, _ in choices]
     for step in reversed(range(len(choices))):
         place, able = choices[step]

@@ -1,5 +1,5 @@
-"""Pairs and triples of operations, one statement at a time, in every order: no order breaks an invariant, and none
-raises what is not documented.
+"""Pairs and triples of operations run one statement at a time, in every order. No order may break an invariant or
+raise an undocumented error.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from tests.invariants import check_invariants, come_to_rest, drain
 
 LONG = bool(os.environ.get("PROCRASTINATE_TESTS_LONG"))
 SHARE = 1 if LONG else 16
-"""Of all pairs, one in so many is looked at."""
+"""One in `SHARE` of all pairs is tested."""
 ROUND = int(os.environ.get("PROCRASTINATE_TESTS_ROUND", "0"))
-"""Which of them: other ones in each round."""
+"""Selects the tested pairs, different ones in each round."""
 
 TRIPLES = [
     ("promote", "finish", "defer under the lock"),
@@ -41,7 +41,7 @@ _TABLES = [table.name for table in core.metadata.sorted_tables]
 
 
 class Stage:
-    """The scene, put back for each order in which something is played."""
+    """The tables of a scene, restored before each order."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -59,7 +59,7 @@ class Stage:
         self._execute("; ".join(["SET LOCAL session_replication_role = replica", truncate, *copies]))
 
     def play_in_every_order(self, acts: Sequence[Act]) -> int:
-        """Play acts at once, in every order of their steps, and return how many orders there are."""
+        """Run acts concurrently in every order of their steps, and return the number of orders."""
         return sum(1 for _ in every_plan(lambda plan: self._play(acts, plan)))
 
     def _play(self, acts: Sequence[Act], plan: Sequence[int]) -> Scheduler:
@@ -84,7 +84,7 @@ class Stage:
 
 
 def _released(acts: Sequence[Act], actors: Sequence[Actor]) -> Counter[int]:
-    """How often jobs were given back, by id, as those say who did it."""
+    """Count the releases of each job, from the results of the acts."""
     return Counter(
         job_id
         for act, actor in zip(acts, actors, strict=True)
@@ -94,7 +94,7 @@ def _released(acts: Sequence[Act], actors: Sequence[Actor]) -> Counter[int]:
 
 
 def _check_handed_out_once(acts: Sequence[Act], actors: Sequence[Actor], released: Counter[int]) -> None:
-    """No two fetches were given the same run of a job, unless it was given back: the table would not tell."""
+    """Check that no two fetches got the same run of a job, unless it was released. The table does not show this."""
     runs = Counter(
         (job.id, job.attempts)
         for act, actor in zip(acts, actors, strict=True)

@@ -1,7 +1,7 @@
-"""The queue as one would explain it to a colleague: a dict of jobs, and what each operation does to it.
+"""A simple model of the queue: a dict of jobs, and the effect of each operation on it.
 
-It knows nothing of readiness, indexes and triggers. A row that somebody's open transaction holds is in ``held``:
-operations of workers pass over it.
+The model has no readiness, indexes or triggers. ``held`` has the rows that an open transaction of a user has locked.
+Operations of workers skip them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.conformance.steps import FUTURE
 
 @dataclasses.dataclass
 class Job:
-    """A job, as far as it matters to the order of things."""
+    """A job, with only the columns that affect the order of runs."""
 
     id: int
     queue_name: str
@@ -33,28 +33,28 @@ class Job:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """The lower, the sooner it runs."""
+        """Return the sort key of the job. A lower rank runs sooner."""
         return (-self.priority, self.id)
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing will happen to it by itself."""
+        """Return whether the job has a final status."""
         return self.status not in ("todo", "doing")
 
     def end(self, status: str) -> None:
-        """Leave ``doing`` (or the queue) for good."""
+        """End the job with a final status."""
         self.attempts += self.status == "doing"
         self.status, self.abort_requested = status, False
 
     def wait_again(self, *, is_due: bool = True) -> None:
-        """Back to the queue."""
+        """Return the job to the queue."""
         self.attempts += self.status == "doing"
         self.status, self.abort_requested, self.worker_id, self.is_due = "todo", False, None, is_due
 
 
 @dataclasses.dataclass
 class Model:
-    """All jobs, the workers that are registered, and the rows that an open transaction holds."""
+    """All jobs, the registered workers, and the rows that an open transaction has locked."""
 
     jobs: dict[int, Job] = dataclasses.field(default_factory=dict)
     workers: set[int] = dataclasses.field(default_factory=set)
@@ -63,11 +63,11 @@ class Model:
     released: Counter[int] = dataclasses.field(default_factory=Counter)
 
     def rows(self) -> dict[int, dict[str, Any]]:
-        """What must stand in the table."""
+        """Return the expected rows of the table."""
         return {job_id: dataclasses.asdict(job) for job_id, job in self.jobs.items()}
 
     def waiting_under(self, queueing_lock: str | None) -> Job | None:
-        """The job that waits under a queueing lock."""
+        """Return the waiting job with a queueing lock, if any."""
         if queueing_lock is None:
             return None
         return next((job for job in self.jobs.values() if _waits(job) and job.queueing_lock == queueing_lock), None)
@@ -75,17 +75,17 @@ class Model:
     # Defer
 
     def insert(self, job_id: int, new: NewJob) -> None:
-        """A new job; its id must be new, too."""
+        """Insert a new job, whose id must be new."""
         assert job_id > self.last_id
         self.last_id = job_id
         self.jobs[job_id] = Job(job_id, new.queue_name, new.priority, new.lock, new.queueing_lock, _is_due(new))
 
     def replace(self, job: Job, new: NewJob) -> None:
-        """The job that waits becomes the new one."""
+        """Replace a waiting job by the new one."""
         job.queue_name, job.priority, job.lock, job.is_due = new.queue_name, new.priority, new.lock, _is_due(new)
 
     def accepted(self, new_jobs: Iterable[NewJob]) -> list[NewJob]:
-        """Those whose queueing lock is free."""
+        """Return the new jobs whose queueing lock is free."""
         taken = {job.queueing_lock for job in self.jobs.values() if _waits(job)} - {None}
         found = []
         for new in new_jobs:
@@ -97,7 +97,7 @@ class Model:
     # Fetch
 
     def fetchable(self, queues: Collection[str] | None) -> list[Job]:
-        """All that could start now: due, and the first of its lock, which nobody has."""
+        """Return the jobs that could start now: each is due, and the first of a free lock."""
         running = {job.lock for job in self.jobs.values() if job.status == "doing"} - {None}
         first: dict[object, Job] = {}
         for job in sorted((job for job in self.jobs.values() if _waits(job) and job.is_due), key=lambda job: job.rank):
@@ -106,7 +106,7 @@ class Model:
         return [job for job in ready if queues is None or job.queue_name in queues]
 
     def start(self, job_id: int, worker_id: int) -> Job:
-        """A worker has fetched it."""
+        """Start a job that a worker has fetched."""
         job = self.jobs[job_id]
         assert _waits(job), job
         assert job.is_due, job
@@ -120,14 +120,14 @@ class Model:
     # Record
 
     def is_current(self, outcome: FinishedJob | JobRetry | FetchedJob, worker_id: int) -> bool:
-        """Whether the job still runs for that worker, in that attempt, and its row is free."""
+        """Return whether the job still runs in that attempt for that worker, and its row is unlocked."""
         job = self.jobs.get(outcome.id)
         if job is None or job.id in self.held:
             return False
         return (job.status, job.worker_id, job.attempts) == ("doing", worker_id, outcome.attempts)
 
     def finish(self, outcomes: Sequence[FinishedJob], worker_id: int) -> set[int]:
-        """Record what is current."""
+        """Record the current outcomes."""
         recorded = {outcome.id: outcome for outcome in outcomes if self.is_current(outcome, worker_id)}
         for job_id, outcome in recorded.items():
             if outcome.delete:
@@ -137,7 +137,7 @@ class Model:
         return set(recorded)
 
     def retry(self, retries: Sequence[JobRetry], worker_id: int) -> dict[int, str]:
-        """Back to wait; whose abort was requested has failed."""
+        """Retry jobs. A job with an abort request fails."""
         current = [retry for retry in retries if self.is_current(retry, worker_id)]
         returning = sorted((self.jobs[retry.id] for retry in current), key=lambda job: (job.abort_requested, job.id))
         self._settle_queueing_locks(returning)
@@ -155,7 +155,7 @@ class Model:
         return {retry.id: self.jobs[retry.id].status for retry in current}
 
     def release(self, fetched: Sequence[FetchedJob], worker_id: int, *, keep_queueing_locks: bool) -> dict[int, str]:
-        """As if they had not been fetched; whose abort was requested has ended."""
+        """Release jobs as if they had not been fetched. A job with an abort request ends."""
         returning = [self.jobs[one.id] for one in fetched if self.is_current(one, worker_id)]
         self._settle_queueing_locks(sorted(returning, key=lambda job: (job.abort_requested, job.id)))
         for job in returning:
@@ -166,7 +166,7 @@ class Model:
         return {job.id: job.status for job in returning}
 
     def _settle_queueing_locks(self, returning: Sequence[Job]) -> None:
-        """Of those that come back under one queueing lock, the first has it; none where another job waits under it."""
+        """Give a queueing lock to the first returning job, or to none if another waiting job holds it."""
         taken = {job.queueing_lock for job in self.jobs.values() if _waits(job)}
         for job in returning:
             if job.queueing_lock in taken:
@@ -175,7 +175,7 @@ class Model:
                 taken.add(job.queueing_lock)
 
     def retry_by_hand(self, job_id: int, *, is_due: bool, lock: str | None) -> bool:
-        """A failed or running job waits again, as if it had never been rescued."""
+        """Retry a failed or running job, and reset its rescues."""
         job = self.jobs.get(job_id)
         if job is None or job.status not in ("failed", "doing"):
             return False
@@ -185,7 +185,7 @@ class Model:
         return True
 
     def finish_by_id(self, job_id: int, status: str, *, delete: bool) -> bool:
-        """Somebody says how it ended."""
+        """A user sets the status that a job ended with."""
         job = self.jobs.get(job_id)
         if job is None or job.has_ended:
             return False
@@ -196,7 +196,7 @@ class Model:
         return True
 
     def cancel(self, job_id: int, *, abort: bool, delete: bool) -> bool:
-        """Take a waiting job back, or ask for a running one to be stopped."""
+        """Cancel a waiting job, or request the abort of a running one."""
         job = self.jobs.get(job_id)
         if job is None or job.has_ended or (job.status == "doing" and not abort):
             return False
@@ -211,7 +211,7 @@ class Model:
     # Workers
 
     def take_back(self, lost: Iterable[Job], *, max_rescues: int, limit: int) -> dict[int, str]:
-        """Jobs whose worker is lost wait again, or have ended."""
+        """Rescue jobs of lost workers: each waits again, or ends."""
         taken = sorted((job for job in lost if job.id not in self.held), key=lambda job: job.id)[:limit]
         ended = {job.id: job.abort_requested or job.rescues >= max_rescues for job in taken}
         self._settle_queueing_locks(sorted(taken, key=lambda job: (ended[job.id], job.id)))
@@ -225,7 +225,7 @@ class Model:
         return {job.id: job.status for job in taken}
 
     def running(self) -> list[Job]:
-        """The jobs that some worker runs."""
+        """Return the running jobs."""
         return [job for job in self.jobs.values() if job.status == "doing"]
 
 

@@ -1,4 +1,4 @@
-"""Operations in any order, on several connections, against a plain model. Hypothesis shortens what fails."""
+"""Operations in any order on several connections, compared with a simple model. Hypothesis shrinks failures."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ ends = st.sampled_from((Status.SUCCEEDED, Status.FAILED, Status.ABORTED))
 
 @dataclasses.dataclass(frozen=True)
 class Fetched:
-    """What a worker believes that it runs; perhaps it has been taken for dead long since."""
+    """A job that a worker believes it runs. The worker may have been pruned since."""
 
     id: int
     attempts: int
@@ -71,7 +71,7 @@ class Fetched:
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Three callers with a connection each, and a user whose transaction may hold a row."""
+    """Three callers with a connection each, and a user whose transaction may lock a row."""
 
     def __init__(self, engines: list[sa.Engine]) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.register()
         self.defer_those_that_may_be(0, batch)
 
-    # What callers do
+    # Callers
 
     def register(self) -> None:
         self.model.workers.add(self.watch(core.register_worker))
@@ -104,7 +104,7 @@ class AnyOrder(RuleBasedStateMachine):
         else:
             self.model.insert(job_id, new)
 
-    # Few rules for much that may happen: each is as likely as any other, and jobs should often run.
+    # All rules are equally likely, so rare actions share a rule and jobs run often.
 
     @rule(
         caller=callers,
@@ -122,7 +122,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(caller=callers, pick=picks, action=st.sampled_from(("cancel", "retry", "finish", "reschedule", "forget")))
     def meddle(self, caller: int, pick: int, action: str) -> None:
-        """What somebody does by hand; the number decides the details, too."""
+        """Change a job by hand, like a user. `pick` also selects the details."""
         is_even, is_third = pick % 2 == 0, pick % 3 == 0
         if action == "cancel":
             self.cancel(caller, pick, abort=is_even, delete=is_third)
@@ -164,7 +164,7 @@ class AnyOrder(RuleBasedStateMachine):
                 self.model.replace(job, last[lock])
 
     def _compare_ids(self, ids: list[int], batch: list[NewJob]) -> None:
-        """New ids for new jobs; where a job waits under the queueing lock, its id."""
+        """Check that new jobs have new ids, and that a waiting job with the queueing lock keeps its id."""
         inserted: dict[int, NewJob] = {}
         for job_id, new in zip(ids, batch, strict=True):
             waiting = self.model.waiting_under(new.queueing_lock)
@@ -239,7 +239,7 @@ class AnyOrder(RuleBasedStateMachine):
             assert self.runs[caller](core.delete_finished_jobs, older_than=HOUR, statuses=statuses) == 1
             del self.model.jobs[job.id]
 
-    # What workers do
+    # Workers
 
     @rule(caller=callers, operation=st.sampled_from((core.promote_jobs, core.sweep_parked_jobs)), limit=limits)
     def promote_or_sweep(self, caller: int, operation: Any, limit: int) -> None:
@@ -247,7 +247,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(caller=callers, pick=picks, limit=st.integers(1, 4), names=queues)
     def fetch_what_is_ready_by_now(self, caller: int, pick: int, limit: int, names: tuple[str, ...] | None) -> None:
-        """Perhaps not all that could be is promoted yet; what comes must be right."""
+        """Some jobs may not be promoted yet, but each fetched job must be allowed to run."""
         ready = self.model.fetchable(names)
         lockless = {job.id for job in ready if job.lock is None} - self.model.held
         fetched = self._fetch(caller, pick, limit, names)
@@ -258,7 +258,7 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: not self.model.held)
     @rule(caller=callers, pick=picks, limit=st.integers(1, 4), names=queues)
     def fetch_when_all_is_promoted(self, caller: int, pick: int, limit: int, names: tuple[str, ...] | None) -> None:
-        """Exactly those come that could start, the most urgent first."""
+        """The fetch returns exactly the jobs that could start, by rank."""
         come_to_rest(self.runs[caller])
         check_rest(self.watch)
         ready = sorted(self.model.fetchable(names), key=lambda job: job.rank)
@@ -268,7 +268,7 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: not self.model.held)
     @rule(pick=picks)
     def fetch_as_the_default_worker_does(self, pick: int) -> None:
-        """The most usual of all, so that it comes often."""
+        """The usual fetch is a rule of its own, so that it runs often."""
         self.fetch_when_all_is_promoted(0, pick, 4, None)
 
     def _fetch(self, caller: int, pick: int, limit: int, names: tuple[str, ...] | None) -> list[core.StoredJob]:
@@ -347,7 +347,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert statuses == self.model.take_back(lost, max_rescues=max_rescues, limit=limit)
 
     def lost_jobs(self) -> list[Job]:
-        """Those that run for a worker that is not registered."""
+        """Return the running jobs whose worker is not registered."""
         return [job for job in self.model.running() if job.worker_id not in self.model.workers]
 
     @precondition(lambda self: self.model.running())
@@ -363,7 +363,7 @@ class AnyOrder(RuleBasedStateMachine):
         statuses = {job.id: job.status.value for job in returned}
         assert statuses == self.model.take_back(unknown, max_rescues=max_rescues, limit=500)
 
-    # What a user does who has a transaction open
+    # A user with an open transaction
 
     @precondition(lambda self: len(self.model.jobs) > 1 and not self.model.held)
     @rule(pick=picks)
@@ -387,7 +387,7 @@ class AnyOrder(RuleBasedStateMachine):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> R | None:
-        """Run an operation that waits for a row which the user holds: it is told so, and has done nothing."""
+        """Run an operation on a row that the user has locked. It must raise the timeout and change nothing."""
         if not any(job.id in self.model.held for job in touched):
             return self.runs[caller](operation, *args, **kwargs)
         with pytest.raises(sa.exc.DBAPIError) as caught:
@@ -395,10 +395,10 @@ class AnyOrder(RuleBasedStateMachine):
         assert errors.is_lock_timeout(caught.value)
         return None
 
-    # Who is meant
+    # Selecting jobs
 
     def _pick_job(self, pick: int) -> Job | None:
-        """One of the newest; ``None`` for a job that does not exist."""
+        """Return one of the newest jobs, or ``None`` if there are none."""
         newest = sorted(self.model.jobs.values(), key=lambda job: -job.id)
         return newest[pick % len(newest)] if newest else None
 
@@ -406,7 +406,7 @@ class AnyOrder(RuleBasedStateMachine):
         return sorted(self.model.workers)[pick % len(self.model.workers)]
 
     def _pick_fetched(self, pick: int) -> tuple[int, list[Fetched]]:
-        """Up to three of what one worker has ever fetched, from the newest."""
+        """Return a worker and up to three of the jobs that it has fetched, newest first."""
         if not self.fetched:
             return 0, [Fetched(1, 0, 0)]
         newest = self.fetched[::-1]
@@ -416,7 +416,7 @@ class AnyOrder(RuleBasedStateMachine):
         others = [job for job in same.values() if job != chosen][: pick % 3]
         return chosen.worker_id, [chosen, *others]
 
-    # What must hold
+    # Invariants
 
     @invariant()
     def the_tables_are_as_the_model(self) -> None:
@@ -425,7 +425,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert set(self.watch(steps.list_workers)) == self.model.workers
 
     def teardown(self) -> None:
-        """At last everything runs, in the order of each lock."""
+        """Finally run all jobs, in the order of each lock."""
         try:
             self.user.rollback()
             waiting = [job for job in self.model.jobs.values() if not job.has_ended]
@@ -439,7 +439,7 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 def _runs_at_last(job: Job) -> bool:
-    """A job whose abort was requested ends when its worker is lost."""
+    """Return whether the job runs in the end. A job with an abort request ends when its worker is lost."""
     return not (job.status == "doing" and job.abort_requested)
 
 
@@ -454,7 +454,7 @@ _EMPTY = f"TRUNCATE {_TABLES} RESTART IDENTITY"
 
 @contextlib.contextmanager
 def engines_on(database_url: str) -> Iterator[list[sa.Engine]]:
-    """Engines of one connection each, which wait for nobody for long."""
+    """Yield engines with one connection each and a `lock_timeout` of 50 ms."""
     options = {"options": "-c lock_timeout=50ms"}
     engines = [sa.create_engine(database_url, pool_size=1, max_overflow=0, connect_args=options) for _ in range(4)]
     try:

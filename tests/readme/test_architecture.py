@@ -1,5 +1,5 @@
-"""ARCHITECTURE.md: whatever its map names is there, and whatever is there has a place in it; its arrows are those that
-are checked.
+"""ARCHITECTURE.md: its map names exactly the existing modules and folders, and its arrows are the rules that a linter
+checks.
 """
 
 from __future__ import annotations
@@ -11,24 +11,26 @@ from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).parents[2]
 AS_A_WHOLE = ("contrib", "versions", "migrations", "management")
-"""Folders of the package that the map describes without their files."""
+"""Folders of the package that the map describes as a whole."""
 _NAME = re.compile(r"(?<![\w/.])(?:\w+/|\w+\.py)(?![\w/])")
 
 
 def lines_of_map() -> list[str]:
-    """That of the first section."""
+    """Return the lines of the map in the first section."""
     return first_block_of("The map").splitlines()
 
 
 def first_block_of(section: str) -> str:
-    """The first block of code below a heading."""
+    """Return the first code block below a heading."""
     _, found, rest = (ROOT / "ARCHITECTURE.md").read_text().partition(f"## {section}\n")
     assert found
     return rest.split("```\n")[1]
 
 
 def named() -> Iterator[pathlib.Path]:
-    """What the map names: files and folders, in the folder whose line is above theirs, or begins theirs."""
+    """Yield the files and folders that the map names, each in the folder of a line above or at the start of its
+    line.
+    """
     folders = {-1: ROOT}
     for line in lines_of_map():
         indent = len(line) - len(line.lstrip())
@@ -41,8 +43,8 @@ def named() -> Iterator[pathlib.Path]:
             yield path
 
 
-def is_to_be_named(path: pathlib.Path) -> bool:
-    """Whether it is a module that is no mere sign of a package, and in no folder that is described as a whole."""
+def must_be_named(path: pathlib.Path) -> bool:
+    """Return whether the map must name a module: not an `__init__.py`, and not in a folder described as a whole."""
     return path.name != "__init__.py" and not any(folder in path.parts for folder in AS_A_WHOLE)
 
 
@@ -53,7 +55,7 @@ def test_whatever_the_map_names_is_there() -> None:
 
 def test_every_module_has_a_place_in_the_map() -> None:
     modules = [*(ROOT / "procrastinate").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
-    assert [str(path.relative_to(ROOT)) for path in {*filter(is_to_be_named, modules)} - {*named()}] == []
+    assert [str(path.relative_to(ROOT)) for path in {*filter(must_be_named, modules)} - {*named()}] == []
 
 
 def test_every_folder_of_tests_and_examples_has_a_place_in_the_map() -> None:

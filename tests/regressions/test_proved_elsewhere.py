@@ -1,7 +1,8 @@
-"""The faults of Procrastinate 3.10.0 by number, and the tests that prove each of them gone.
+"""The faults of Procrastinate 3.10.0 by number, each with the tests that prove it fixed.
 
-What 3.10.0 does was seen by running the same steps on it, with PostgreSQL 18 and Python 3.11; ``docs/faults.md`` says
-what, and by which design it cannot happen here. A fault that an ordinary test proves completely has no second one.
+The behaviour of 3.10.0 was observed by running the same steps on it, with PostgreSQL 18 and Python 3.11.
+``docs/faults.md`` describes each fault and the design that prevents it. If an ordinary test proves the fix completely,
+there is no second test.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 PROOFS: dict[int, list[str]] = {
     1: [
         "regressions/test_jobs_are_not_lost.py::test_a_loop_over_stalled_jobs_survives_a_taken_queueing_lock",
-        "worker/test_retrying.py::test_a_retry_whose_queueing_lock_was_taken_meanwhile_is_not_lost",
+        "worker/test_retrying.py::test_a_retry_whose_queueing_lock_another_job_took_is_not_lost",
         "core/test_concurrency.py::test_a_retry_and_a_new_job_want_one_queueing_lock_at_once",
         "conformance/test_workers.py::test_a_rescued_job_gives_way_to_the_one_that_took_its_queueing_lock",
     ],
@@ -44,7 +45,7 @@ PROOFS: dict[int, list[str]] = {
         "regressions/test_silent_server.py::test_a_server_that_falls_silent_once_the_connection_is_made_is_noticed",
         "regressions/test_silent_server.py::test_a_pooled_connection_that_is_silent_is_noticed_at_begin",
         "regressions/test_silent_server.py::test_the_listening_connection_notices_at_its_first_statement",
-        "regressions/test_silent_server.py::test_a_thread_does_not_wait_for_ever",
+        "regressions/test_silent_server.py::test_a_thread_does_not_wait_without_a_limit",
         "regressions/test_silent_server.py::test_an_operation_that_is_cancelled_twice_leaves_nothing_running",
         "standalone/test_notifications.py::test_cancelling_does_not_wait_for_a_server_that_is_gone",
         "worker/test_stopping.py::test_a_worker_may_be_stopped_while_it_starts",
@@ -66,7 +67,7 @@ PROOFS: dict[int, list[str]] = {
         "conformance/test_record.py::test_the_outcome_of_another_workers_job_is_refused",
         "conformance/test_record.py::test_the_outcome_of_an_earlier_attempt_is_refused",
     ],
-    10: ["worker/test_stalled.py::test_a_worker_that_was_taken_for_dead_registers_anew"],
+    10: ["worker/test_stalled.py::test_a_worker_that_was_pruned_as_dead_registers_again"],
     11: ["worker/test_stalled.py::test_a_task_that_blocks_the_event_loop_does_not_make_its_worker_look_dead"],
     12: [
         "worker/test_stalled.py::test_a_job_whose_worker_is_gone_is_run_by_another",

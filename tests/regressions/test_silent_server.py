@@ -1,4 +1,4 @@
-"""A server that is gone without a word: connections stay open, and nothing comes any more (6)."""
+"""A silent server: connections stay open, but no more answers come (6)."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from tests.worker.running import Queue, RunningWorker, soon, until
 
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server has less time to answer than usual."""
+    """Shorten the time that the server has to answer."""
     monkeypatch.setattr(answer_timeout, "ANSWER_TIMEOUT", 0.5)
     monkeypatch.setattr(answer_timeout, "CANCEL_TIMEOUT", 0.1)
 
 
 @pytest.fixture
 async def proxy(database_url: str) -> AsyncIterator[Proxy]:
-    """Before the server."""
+    """Return a proxy in front of the server."""
     proxy = Proxy(pathlib.Path(parse_conninfo(libpq_url(database_url))["host"]) / ".s.PGSQL.5432")
     yield proxy
     await proxy.stop()
@@ -40,7 +40,7 @@ async def proxy(database_url: str) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 async def connector(database_url: str, proxy: Proxy) -> AsyncIterator[WorkerConnector]:
-    """An open connector whose connections lead through the proxy."""
+    """Return an open connector that connects through the proxy."""
     through: dict[str, Any] = {
         "host": "127.0.0.1",
         "port": await proxy.start(),
@@ -55,12 +55,12 @@ async def connector(database_url: str, proxy: Proxy) -> AsyncIterator[WorkerConn
 
 
 def read_one(connection: sa.Connection) -> int:
-    """An operation."""
+    """Run a simple operation."""
     return int(connection.execute(sa.text("SELECT 1")).scalar_one())
 
 
 async def start(app: App, connector: WorkerConnector, queue: Queue, caplog: pytest.LogCaptureFixture) -> RunningWorker:
-    """A worker that has run a job and knows that this was recorded, and asks for more all the time."""
+    """Start a worker that polls all the time, and wait until it has run a job and recorded the outcome."""
     caplog.set_level(logging.DEBUG, "procrastinate")
     app = app.with_connector(connector)
     task = app.task(name="task")(lambda: None)
@@ -73,8 +73,8 @@ async def start(app: App, connector: WorkerConnector, queue: Queue, caplog: pyte
 async def test_a_worker_stops_though_the_server_is_silent(
     app: App, connector: WorkerConnector, proxy: Proxy, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Fault 6. On 3.10.0 the fetch waits for ever, and neither ``stop()`` nor cancelling ends the worker (seen for 15
-    seconds; nothing in it would end the wait). Here what the server does not answer in time is cut off.
+    """Fault 6. On 3.10.0 the fetch waits without limit, and neither ``stop()`` nor cancelling ends the worker (observed
+    for 15 seconds, with nothing in the code to end the wait). Here a statement without an answer in time is cut off.
     """
     running = await start(app, connector, queue, caplog)
     proxy.block()
@@ -86,7 +86,7 @@ async def test_a_worker_stops_though_the_server_is_silent(
 async def test_a_worker_goes_on_when_the_server_can_be_reached_again(
     app: App, connector: WorkerConnector, proxy: Proxy, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Fault 6. On new connections: those that were cut off are of no use any more."""
+    """Fault 6. The worker opens new connections, because the cut ones are unusable."""
     running = await start(app, connector, queue, caplog)
     proxy.block()
     await until(lambda: "has not answered for" in caplog.text)
@@ -99,7 +99,7 @@ async def test_a_worker_goes_on_when_the_server_can_be_reached_again(
 async def test_a_cancelled_operation_ends_soon(
     connector: WorkerConnector, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fault 6. On 3.10.0 psycopg takes the cancellation, and waits on for the answer."""
+    """Fault 6. On 3.10.0 psycopg accepts the cancellation but keeps waiting for the answer."""
     assert await connector.run_async(read_one) == 1
     monkeypatch.setattr(answer_timeout, "ANSWER_TIMEOUT", 600)
     proxy.block()
@@ -113,7 +113,7 @@ async def test_a_cancelled_operation_ends_soon(
 async def test_an_operation_that_is_cancelled_twice_leaves_nothing_running(
     connector: WorkerConnector, proxy: Proxy
 ) -> None:
-    """Its connection would be left to the garbage collector."""
+    """Otherwise the garbage collector would have to close its connection."""
     assert await connector.run_async(read_one) == 1
     proxy.block()
     running = asyncio.create_task(connector.run_async(read_one))
@@ -125,8 +125,8 @@ async def test_an_operation_that_is_cancelled_twice_leaves_nothing_running(
     assert [task for task in asyncio.all_tasks() if "AsyncEngineRunner.run" in repr(task)] == []
 
 
-async def test_a_thread_does_not_wait_for_ever(connector: WorkerConnector, proxy: Proxy) -> None:
-    """Fault 6. The heartbeat's thread would be deaf otherwise, once the server is back."""
+async def test_a_thread_does_not_wait_without_a_limit(connector: WorkerConnector, proxy: Proxy) -> None:
+    """Fault 6. Otherwise the heartbeat's thread would not notice that the server is back."""
     assert await asyncio.to_thread(connector.run, read_one) == 1
     proxy.block()
     started = time.monotonic()
@@ -139,7 +139,7 @@ async def test_a_thread_does_not_wait_for_ever(connector: WorkerConnector, proxy
 async def test_a_server_that_falls_silent_once_the_connection_is_made_is_noticed(
     connector: WorkerConnector, proxy: Proxy, operation: Callable[[sa.Connection], int]
 ) -> None:
-    """At the very first question, which is SQLAlchemy's own: what the server is. Then all works."""
+    """SQLAlchemy's first query, for the server version, times out. Afterwards everything works."""
     proxy.block_newcomers_after_the_greeting()
     for run in (functools.partial(asyncio.to_thread, connector.run), connector.run_async):
         with pytest.raises(exceptions.DatabaseUnavailable, match="has not answered"):
@@ -151,7 +151,7 @@ async def test_a_server_that_falls_silent_once_the_connection_is_made_is_noticed
 async def test_a_first_operation_that_is_cancelled_ends_soon(
     connector: WorkerConnector, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker that is stopped while it starts."""
+    """This happens to a worker that is stopped during its start."""
     monkeypatch.setattr(answer_timeout, "ANSWER_TIMEOUT", 600)
     proxy.block_newcomers_after_the_greeting()
     running = asyncio.create_task(connector.run_async(read_one))
@@ -165,7 +165,7 @@ async def test_a_first_operation_that_is_cancelled_ends_soon(
 async def test_a_pooled_connection_that_is_silent_is_noticed_at_begin(
     connector: WorkerConnector, proxy: Proxy, operation: Callable[[sa.Connection], int]
 ) -> None:
-    """BEGIN comes before the operation."""
+    """BEGIN, which precedes the operation, times out."""
     assert await connector.run_async(operation) == await asyncio.to_thread(connector.run, operation) == 1
     proxy.block()
     for run in (functools.partial(asyncio.to_thread, connector.run), connector.run_async):
@@ -176,7 +176,7 @@ async def test_a_pooled_connection_that_is_silent_is_noticed_at_begin(
 async def test_the_listening_connection_notices_at_its_first_statement(
     connector: WorkerConnector, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """LISTEN itself."""
+    """LISTEN itself times out."""
     monkeypatch.setattr(listen, "ANSWER_TIMEOUT", 0.3)
     proxy.block_newcomers_after_the_greeting()
     with pytest.raises(exceptions.DatabaseUnavailable, match="has not answered"):

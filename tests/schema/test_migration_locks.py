@@ -1,4 +1,4 @@
-"""A migration beside open transactions: it waits for them, and keeps no writer waiting."""
+"""A migration waits for open transactions, and does not block writers while it waits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'procras
 BEFORE = "procrastinate_0003"
 
 
-def longest_write_beside(writer: psycopg.Connection[Any], migrates: Callable[[], bool]) -> float:
+def longest_write_during(writer: psycopg.Connection[Any], migrates: Callable[[], bool]) -> float:
     """Write until the migration has waited for the jobs at several moments, and return the longest time of a write."""
     longest, seen, end = 0.0, 0, time.monotonic() + 60
     while seen < 5:
@@ -42,7 +42,7 @@ def longest_write_beside(writer: psycopg.Connection[Any], migrates: Callable[[],
 def test_a_writer_does_not_wait_for_a_migration_that_waits_for_another(
     engine: sa.Engine, database_url: str, way: str
 ) -> None:
-    """The other transaction has written a job, and rests."""
+    """The other transaction has written a job and is idle."""
 
     def migrate(revision: str, step: Callable[..., None]) -> None:
         with engine.begin() as connection:
@@ -56,7 +56,7 @@ def test_a_writer_does_not_wait_for_a_migration_that_waits_for_another(
         arguments = ("head", upgrades.upgrade) if way == "up" else (BEFORE, upgrades.downgrade)
         migration = pool.submit(migrate, *arguments)
         try:
-            longest = longest_write_beside(writer, lambda: not migration.done())
+            longest = longest_write_during(writer, lambda: not migration.done())
         finally:
             other.rollback()
         migration.result(timeout=60)
@@ -91,7 +91,7 @@ NEEDS_A_LOCK = re.compile(r"\b(ALTER TABLE|CREATE TRIGGER|DROP TRIGGER|DROP INDE
 
 @pytest.mark.parametrize("revision", LATER)
 def test_a_revision_takes_its_locks_before_its_first_change(revision: str) -> None:
-    """Both directions, in Alembic's script and in Django's migration."""
+    """This holds for upgrades and downgrades, in Alembic's script and in Django's migration."""
     number = int(revision.rpartition("_")[2])
     former = f"procrastinate_{number - 1:04}"
     name = next(path.stem for path in _django_migrations().iterdir() if path.stem.startswith(f"{1000 + number}_"))

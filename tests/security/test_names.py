@@ -1,4 +1,4 @@
-"""Names are values, never SQL: of queues, tasks, locks and channels, whatever stands in them."""
+"""Names of queues, tasks, locks and channels are values and never SQL, whatever characters they contain."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_job_passes_whatever_its_names_are(database_url: str, connection: sa.Connection, name: str) -> None:
-    """Deferred, heard of on the channel of its queue (63 bytes at most), run, listed and counted."""
+    """The job is deferred, announced on its queue's channel (63 bytes at most), run, listed and counted."""
     app = App(connector=libpq_url(database_url))
     ran = asyncio.Event()
     app.task(name=name, queue=name)(lambda a: ran.set())
@@ -54,7 +54,7 @@ async def _is_listening(connection: sa.Connection) -> None:
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query ~ '^LISTEN'"
     )
     async with asyncio.timeout(DEADLINE):
-        while not connection.execute(listening).scalar():  # noqa: ASYNC110 - nobody tells when somebody listens
+        while not connection.execute(listening).scalar():  # noqa: ASYNC110 - no event says when a session listens
             await asyncio.sleep(0.01)
 
 
@@ -68,7 +68,7 @@ def test_a_channel_is_at_most_63_bytes_and_the_same_in_python_and_in_the_databas
 
 
 def test_no_statement_is_made_of_a_name(engine: sa.Engine) -> None:
-    """What the server is sent differs in its parameters only."""
+    """Statements for different names differ only in their parameters."""
     sent: list[str] = []
     sa.event.listen(engine, "before_cursor_execute", lambda *args: sent.append(args[2]))
     for name in ("a", NAMES[0]):

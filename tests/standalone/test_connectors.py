@@ -1,4 +1,4 @@
-"""The connectors of a URL and of an engine: how operations are run, opened and closed."""
+"""The connectors of a URL and of an engine: opening, running operations, closing."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ MAKERS: dict[str, Make] = {
 
 @pytest.fixture(params=MAKERS)
 async def connector(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[EngineConnector]:
-    """An open connector, of each kind."""
+    """Return an open connector of each kind."""
     connector = MAKERS[request.param](database_url)
     await connector.open_async()
     yield connector
@@ -61,7 +61,7 @@ async def connector(request: pytest.FixtureRequest, database_url: str) -> AsyncI
 
 
 async def test_operations_run_from_sync_and_from_async_code(connector: EngineConnector) -> None:
-    """Whatever the driver: where it is of the other kind, psycopg takes its place."""
+    """Every driver works. For code of the other kind, sync or async, psycopg replaces it."""
     assert connector.run(defer_one)
     assert await connector.run_async(defer_one)
 
@@ -69,7 +69,7 @@ async def test_operations_run_from_sync_and_from_async_code(connector: EngineCon
 async def test_atomic_operations_happen_together_or_not_at_all(
     connector: EngineConnector, count_jobs: Callable[[], int]
 ) -> None:
-    """On each kind."""
+    """This holds for each kind of connector."""
     assert connector.run(atomic_is_in_transaction)
     assert await connector.run_async(atomic_is_in_transaction)
     with pytest.raises(ZeroDivisionError):
@@ -81,7 +81,7 @@ async def test_atomic_operations_happen_together_or_not_at_all(
 
 @pytest.mark.parametrize("driver", DRIVERS)
 async def test_operations_of_one_statement_cost_no_transaction(database_url: str, driver: str) -> None:
-    """They run in autocommit."""
+    """Operations of one statement run in autocommit."""
     connector = SQLAlchemyConnector(driver_url(database_url, driver))
     await connector.open_async()
     assert not connector.run(is_in_transaction)
@@ -90,7 +90,7 @@ async def test_operations_of_one_statement_cost_no_transaction(database_url: str
 
 
 async def test_a_worker_reaches_the_same_database(connector: EngineConnector, engine: sa.Engine) -> None:
-    """With psycopg, whatever the driver."""
+    """The worker uses psycopg, whatever the driver."""
     worker = connector.get_worker_connector()
     assert isinstance(worker, WorkerConnector)
     await worker.open_async()
@@ -100,7 +100,7 @@ async def test_a_worker_reaches_the_same_database(connector: EngineConnector, en
 
 
 async def test_a_connector_listens_on_a_connection_made_for_it(connector: EngineConnector) -> None:
-    """On a connection made for it."""
+    """Listening uses its own connection."""
     heard: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
     listening = asyncio.Event()
 
@@ -119,7 +119,7 @@ async def test_a_connector_listens_on_a_connection_made_for_it(connector: Engine
 async def test_connections_lost_while_idle_are_replaced_before_use(
     database_url: str, driver: str, end_connections: Callable[[], int]
 ) -> None:
-    """Nobody sees an error after a restart of the server."""
+    """Callers see no error after a restart of the server."""
     connector = SQLAlchemyConnector(driver_url(database_url, driver))
     await connector.open_async()
     connector.run(backend_pid)
@@ -137,7 +137,7 @@ async def test_connections_lost_while_idle_are_replaced_before_use(
 async def test_a_defer_that_is_cancelled_leaves_no_connection_that_is_busy(
     database_url: str, engine: sa.Engine, driver: str, times: int
 ) -> None:
-    """Nobody knows what state it is in: the next operation has another one, and the first is closed."""
+    """The connection's state is unknown, so it is closed, and the next operation uses another one."""
     connector = SQLAlchemyConnector(driver_url(database_url, driver))
     await connector.open_async()
     before = await connector.run_async(backend_pid)
@@ -168,7 +168,7 @@ def _is_connected(engine: sa.Engine, pid: int) -> bool:
 
 
 async def test_no_operation_leaves_its_transaction_to_the_next(connector: EngineConnector, engine: sa.Engine) -> None:
-    """Whatever it did: plain statements, others, errors of either."""
+    """This holds for plain and atomic operations, with and without an error."""
     broken = sa.text("SELECT 1/0")
     for leave in (defer_one, defer_two_and_fail, lambda connection: connection.execute(broken), is_in_transaction):
         with contextlib.suppress(ZeroDivisionError, exceptions.ConnectorException):
@@ -187,7 +187,7 @@ def _transaction_start(connection: sa.Connection) -> datetime.datetime:
 
 
 async def test_a_connector_must_be_open(database_url: str) -> None:
-    """Sync code needs either way of opening, async code its own."""
+    """Sync code works after `open()` or `open_async()`, and async code only after `open_async()`."""
     connector = SQLAlchemyConnector(database_url)
     with pytest.raises(exceptions.AppNotOpen):
         connector.run(backend_pid)
@@ -203,7 +203,7 @@ async def test_a_connector_must_be_open(database_url: str) -> None:
 
 
 async def test_opening_makes_no_connection() -> None:
-    """A program starts when its database is down, and says so when it needs it."""
+    """A program starts while its database is down, and gets an error at its first operation."""
     connector = SQLAlchemyConnector("postgresql+psycopg://me:hunter2@/none?host=/nowhere")
     await connector.open_async()
     for call in (connector.run_async(backend_pid), asyncio.to_thread(connector.run, backend_pid)):
@@ -214,7 +214,7 @@ async def test_opening_makes_no_connection() -> None:
 
 
 async def test_closing_closes_connections(database_url: str, count_connections: Callable[[], int]) -> None:
-    """Those for sync and those for async code."""
+    """Closing covers the connections of sync and of async code."""
     before = count_connections()
     connector = SQLAlchemyConnector(database_url)
     await connector.open_async()
@@ -226,7 +226,7 @@ async def test_closing_closes_connections(database_url: str, count_connections: 
 
 
 async def test_closing_one_side_leaves_the_other_open(database_url: str) -> None:
-    """A worker run in the program closes what it opened, and no more."""
+    """A worker that runs in the program closes only what it opened."""
     connector = SQLAlchemyConnector(database_url)
     connector.open()
     await connector.open_async()
@@ -241,7 +241,7 @@ async def test_closing_one_side_leaves_the_other_open(database_url: str) -> None
 
 
 async def test_each_event_loop_has_connections_of_its_own(database_url: str) -> None:
-    """A worker in a thread does not touch those of the program's own loop."""
+    """A worker in a thread does not use the connections of the program's event loop."""
     connector = SQLAlchemyConnector(database_url)
     await connector.open_async()
     mine = await connector.run_async(backend_pid)
@@ -271,14 +271,14 @@ def test_a_forked_process_has_connections_of_its_own(database_url: str) -> None:
 
 @pytest.fixture
 async def async_engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    """The user's asynchronous engine."""
+    """Return the user's asynchronous engine."""
     engine = create_async_engine(driver_url(database_url, "asyncpg"))
     yield engine
     await engine.dispose()
 
 
 async def test_an_engine_serves_sync_and_async_code(engine: sa.Engine, count_connections: Callable[[], int]) -> None:
-    """With its own pool, and no other."""
+    """The engine's own pool is the only one."""
     connector = as_connector(engine)
     await connector.open_async()
     before = count_connections()
@@ -289,7 +289,7 @@ async def test_an_engine_serves_sync_and_async_code(engine: sa.Engine, count_con
 
 
 async def test_an_async_engine_serves_both(async_engine: AsyncEngine) -> None:
-    """Sync code gets a small engine of psycopg's beside it."""
+    """Sync code gets an additional small psycopg engine."""
     connector = as_connector(async_engine)
     await connector.open_async()
     assert await connector.run_async(defer_one)
@@ -321,7 +321,7 @@ async def test_the_users_engine_stays_as_it_is(engine: sa.Engine, async_engine: 
 async def test_an_engine_in_autocommit_still_runs_atomic_operations_atomically(
     database_url: str, count_jobs: Callable[[], int]
 ) -> None:
-    """``begin()`` alone would not do on it."""
+    """``begin()`` alone would not open a transaction on it."""
     engine = sa.create_engine(database_url, isolation_level="AUTOCOMMIT")
     connector = as_connector(engine)
     connector.open()
@@ -332,10 +332,10 @@ async def test_an_engine_in_autocommit_still_runs_atomic_operations_atomically(
 
 
 @pytest.mark.parametrize("options", [{}, {"isolation_level": "SERIALIZABLE"}], ids=["plain", "the user's level"])
-def test_connections_of_ones_own_are_in_autocommit_from_the_first(
+def test_own_connections_are_in_autocommit_from_the_start(
     database_url: str, count_jobs: Callable[[], int], monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
-    """To turn it on and off again for each operation took a quarter of a defer's processor time."""
+    """Switching autocommit on and off for each operation took a quarter of a defer's CPU time."""
     connector = SQLAlchemyConnector(database_url, **options)
     connector.open()
     connector.run(defer_one)
@@ -358,7 +358,7 @@ def test_connections_of_ones_own_are_in_autocommit_from_the_first(
 async def test_an_isolation_level_among_the_users_execution_options_loses_no_job(
     database_url: str, count_jobs: Callable[[], int]
 ) -> None:
-    """Neither of an engine that is made here, nor of the user's."""
+    """This holds for our own engine and for the user's."""
     options: dict[str, Any] = {"execution_options": {"isolation_level": "READ COMMITTED"}}
     engine, async_engine = sa.create_engine(database_url, **options), create_async_engine(database_url, **options)
     connectors = [SQLAlchemyConnector(database_url, **options), as_connector(engine), as_connector(async_engine)]
@@ -375,7 +375,7 @@ async def test_an_isolation_level_among_the_users_execution_options_loses_no_job
 async def test_an_app_can_be_opened_with_an_engine_or_a_pool(
     database_url: str, engine: sa.Engine, async_engine: AsyncEngine
 ) -> None:
-    """Which stays the user's: closing the connector closes none of them."""
+    """Closing the connector leaves the user's engine or pool open."""
     nowhere = "postgresql+psycopg://postgres@/none?host=/nowhere"
     with psycopg_pool.ConnectionPool(libpq_url(database_url), min_size=1, open=True) as pool:
         async with psycopg_pool.AsyncConnectionPool(libpq_url(database_url), min_size=1, open=False) as async_pool:
@@ -395,7 +395,7 @@ async def test_an_app_can_be_opened_with_an_engine_or_a_pool(
 
 
 async def test_what_is_neither_engine_nor_pool_is_refused(async_engine: AsyncEngine) -> None:
-    """With what to give instead."""
+    """The error names the accepted types."""
     connector = SQLAlchemyConnector("postgresql+psycopg:///none")
     with pytest.raises(TypeError, match="use open_async"):
         connector.open(async_engine)
@@ -420,7 +420,7 @@ async def test_what_is_neither_engine_nor_pool_is_refused(async_engine: AsyncEng
     ],
 )
 def test_a_url_that_cannot_be_used_is_refused_without_repeating_it(bind: Any, message: str) -> None:
-    """It may hold a password."""
+    """The URL may contain a password."""
     with pytest.raises(ValueError, match=message) as error:
         as_connector(bind)
     assert "hunter2" not in str(error.value)
@@ -429,20 +429,20 @@ def test_a_url_that_cannot_be_used_is_refused_without_repeating_it(bind: Any, me
 
 @pytest.mark.parametrize("bind", [None, 3, {"host": "db"}, object()])
 def test_other_types_are_refused(bind: Any) -> None:
-    """By the name of their type."""
+    """The error names the type."""
     with pytest.raises(TypeError, match=type(bind).__name__):
         as_connector(bind)
 
 
 def test_options_of_an_engine_go_with_a_url_only(engine: sa.Engine) -> None:
-    """An engine has them already."""
+    """An engine already has its options."""
     with pytest.raises(TypeError, match="pool_size"):
         SQLAlchemyConnector(engine, pool_size=3)
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_no_repr_shows_a_password(driver: str) -> None:
-    """Of a connector, nor of its worker's."""
+    """This holds for a connector and for its worker connector."""
     connector = SQLAlchemyConnector(f"postgresql+{driver}://me:hunter2@db/name")
     for one in (
         connector,
@@ -453,7 +453,7 @@ def test_no_repr_shows_a_password(driver: str) -> None:
 
 
 def test_threads_share_one_engine(database_url: str, count_jobs: Callable[[], int]) -> None:
-    """Made once, by whoever comes first."""
+    """The first thread creates the engine."""
     connector = SQLAlchemyConnector(database_url)
     connector.open()
     threads = [threading.Thread(target=connector.run, args=(defer_one,)) for _ in range(20)]
@@ -474,7 +474,7 @@ async def _ignore(*, channel: str, payload: str) -> None: ...
 def test_a_connection_that_is_lost_in_a_plain_statement_is_not_used_again(
     database_url: str, connection: sa.Connection
 ) -> None:
-    """The pool has one, and it is another afterwards."""
+    """The pool has a single connection, which is replaced."""
     connector = SyncPsycopgConnector(conninfo=libpq_url(database_url), min_size=1, max_size=1)
     with contextlib.closing(connector):
         connector.open()

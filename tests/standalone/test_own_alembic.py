@@ -1,4 +1,4 @@
-"""Projects that have Alembic migrations of their own."""
+"""Projects with their own Alembic migrations."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _differences(connection: sa.Connection, *, hook: bool) -> list[object]:
 
 
 def test_side_by_side(tmp_path: pathlib.Path, empty_database_url: str) -> None:
-    """Two histories in two version tables, in either order."""
+    """The two histories use two version tables and run in either order."""
     config = _project(tmp_path)
     engine = sa.create_engine(empty_database_url)
     with engine.begin() as connection:
@@ -74,7 +74,7 @@ def test_side_by_side(tmp_path: pathlib.Path, empty_database_url: str) -> None:
 
 
 def test_in_one_history(tmp_path: pathlib.Path, empty_database_url: str) -> None:
-    """The folder of the revisions is listed beside the project's own, whose revision waits for it."""
+    """The project lists both folders of revisions, and its own revision depends on ours."""
     config = _project(tmp_path, depends_on="procrastinate_0001")
     config.set_main_option("path_separator", "os")
     config.set_main_option("version_locations", f"{tmp_path / 'versions'}:{SchemaManager.get_migrations_path()}")
@@ -92,7 +92,7 @@ def test_in_one_history(tmp_path: pathlib.Path, empty_database_url: str) -> None
 
 
 def test_autogenerate_leaves_the_tables_alone(empty_database_url: str) -> None:
-    """It sees what is missing of the project's own, and nothing else."""
+    """Autogenerate finds only the project's own missing tables."""
     engine = sa.create_engine(empty_database_url)
     with engine.begin() as connection:
         upgrades.upgrade(connection)
@@ -105,7 +105,7 @@ def test_autogenerate_leaves_the_tables_alone(empty_database_url: str) -> None:
 
 @pytest.mark.parametrize("name", ["orders", "procrastination", "my_procrastinate_jobs"])
 def test_other_tables_are_the_projects_own(name: str) -> None:
-    """However alike their names are."""
+    """Tables with similar names belong to the project."""
     table = sa.Table(name, sa.MetaData(), sa.Column("id", sa.Integer, index=True))
     assert include_object(table, name, "table", False, None)
     assert include_object(table.c.id, "id", "column", False, None)

@@ -1,4 +1,4 @@
-"""The schema is applied, printed and checked through an app."""
+"""An app applies, prints and checks the schema."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.database import libpq_url
 
 
 def test_applying_makes_the_tables(empty_database_url: str) -> None:
-    """And applying again does nothing."""
+    """Applying the schema again does nothing."""
     app = procrastinate.App(connector=empty_database_url)
     with app.open():
         assert not app.check_connection()
@@ -34,7 +34,7 @@ def test_applying_makes_the_tables(empty_database_url: str) -> None:
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 async def test_applying_from_async_code(empty_database_url: str, driver: str) -> None:
-    """On an asynchronous engine."""
+    """The app has an asynchronous engine."""
     app = procrastinate.App(connector=empty_database_url.replace("+psycopg", f"+{driver}"))
     async with app.open_async():
         await app.schema_manager.apply_schema_async()
@@ -42,7 +42,7 @@ async def test_applying_from_async_code(empty_database_url: str, driver: str) ->
 
 
 def test_the_script_makes_the_same_tables(empty_database_url: str) -> None:
-    """For whoever lets somebody else run SQL."""
+    """The script is for teams whose DBA runs the SQL."""
     with psycopg.connect(libpq_url(empty_database_url), autocommit=True) as connection:
         connection.execute(SchemaManager.get_schema().encode())
     app = procrastinate.App(connector=empty_database_url)
@@ -53,7 +53,7 @@ def test_the_script_makes_the_same_tables(empty_database_url: str) -> None:
 
 
 async def test_a_missing_schema_is_named(empty_database_url: str) -> None:
-    """With the command that helps."""
+    """The error names the command to run."""
     app = procrastinate.App(connector=empty_database_url)
     async with app.open_async():
         with pytest.raises(exceptions.SchemaNotApplied, match="schema --apply"):
@@ -63,13 +63,13 @@ async def test_a_missing_schema_is_named(empty_database_url: str) -> None:
 
 
 def _older_than_the_release(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if this release had one more revision."""
+    """Give this release one more revision."""
     known = (*revisions.known_revisions(), "procrastinate_9999")
     monkeypatch.setattr(revisions, "known_revisions", lambda: known)
 
 
 def _newer_than_the_release(url: str) -> None:
-    """As if a release with one more revision had applied it."""
+    """Mark the schema as applied by a release with one more revision."""
     _execute(url, "UPDATE procrastinate_alembic_version SET version_num = 'procrastinate_9999'")
 
 
@@ -79,7 +79,7 @@ def _execute(url: str, sql: str) -> None:
 
 
 async def test_an_older_schema_is_named(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With both revisions, and the commands that help. No worker starts on it."""
+    """The error names both revisions and the commands to run. No worker starts on such a schema."""
     applied = revisions.head_revision()
     _older_than_the_release(monkeypatch)
     app = procrastinate.App(connector=database_url)
@@ -101,20 +101,20 @@ def _worker_ids(connection: sa.Connection) -> list[int]:
 async def test_on_a_newer_schema_a_worker_goes_on_with_a_warning(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As while a new release is rolled out."""
+    """This happens while a new release is rolled out."""
     _newer_than_the_release(database_url)
     app = procrastinate.App(connector=database_url)
     async with app.open_async():
         job_id = await app.configure_task("builtin_tasks.remove_old_jobs").defer_async(max_hours=1)
         await app.run_worker_async(wait=False, install_signal_handlers=False, unknown_task_timeout=0)
-        assert (await app.job_manager.get_job_status_async(job_id)).value == "failed"  # there is no such task
+        assert (await app.job_manager.get_job_status_async(job_id)).value == "failed"  # the task does not exist
     warned = [record for record in caplog.records if getattr(record, "action", None) == "schema_is_newer"]
     assert [record.levelname for record in warned] == ["WARNING"]
     assert "procrastinate_9999" in warned[0].getMessage()
 
 
 def test_a_newer_schema_cannot_be_applied_by_an_older_release(database_url: str) -> None:
-    """After a rollback, say. Alembic's own words were that it cannot locate a revision."""
+    """This happens after a rollback of a release. Alembic alone would say that it cannot locate a revision."""
     _newer_than_the_release(database_url)
     app = procrastinate.App(connector=database_url)
     with app.open(), pytest.raises(exceptions.SchemaConflict, match=r"procrastinate_9999.*a newer release has applied"):
@@ -123,7 +123,7 @@ def test_a_newer_schema_cannot_be_applied_by_an_older_release(database_url: str)
 
 @pytest.mark.parametrize("lost", ["DELETE FROM", "DROP TABLE"])
 def test_tables_without_a_revision(database_url: str, lost: str) -> None:
-    """PostgreSQL's own words were that a type exists already. What the message says to do helps."""
+    """PostgreSQL alone would say that a type already exists. The test follows the message's advice."""
     _execute(database_url, f"{lost} procrastinate_alembic_version")
     app = procrastinate.App(connector=database_url)
     with app.open():
@@ -137,7 +137,7 @@ def test_tables_without_a_revision(database_url: str, lost: str) -> None:
 
 
 def test_what_is_left_of_an_earlier_schema(empty_database_url: str) -> None:
-    """Named, all of it."""
+    """The error names all remaining objects."""
     _execute(empty_database_url, "CREATE TYPE procrastinate_job_status AS ENUM ('todo')")
     app = procrastinate.App(connector=empty_database_url)
     with app.open(), pytest.raises(exceptions.SchemaConflict, match=r"There are procrastinate_job_status here.*drop"):
@@ -145,7 +145,7 @@ def test_what_is_left_of_an_earlier_schema(empty_database_url: str) -> None:
 
 
 def test_the_tables_of_3_x_are_recognised(empty_database_url: str) -> None:
-    """By their columns. In another schema beside them, ours can be made."""
+    """Recognised by their columns. Ours can be created in another schema of the same database."""
     _execute(empty_database_url, "CREATE TABLE procrastinate_jobs (id bigint, queue_name text)")
     app = procrastinate.App(connector=empty_database_url)
     with app.open(), pytest.raises(exceptions.SchemaConflict, match=r"of Procrastinate 3\.x"):
@@ -159,7 +159,7 @@ def test_the_tables_of_3_x_are_recognised(empty_database_url: str) -> None:
 
 
 async def test_a_worker_that_may_not_read_the_revision_starts(database_url: str) -> None:
-    """Its role may be one that has been given the tables of the queue, and no more."""
+    """The worker's role may have rights on the queue's tables only."""
     role = f"worker_{sa.make_url(database_url).database}"
     _execute(
         database_url,
@@ -176,7 +176,7 @@ async def test_a_worker_that_may_not_read_the_revision_starts(database_url: str)
 
 
 async def test_another_postgresql_schema_than_public(empty_database_url: str, engine: sa.Engine) -> None:
-    """By the search path of the connection; the worker's too."""
+    """The search path of the connection selects the schema, also for the worker."""
     url = sa.make_url(empty_database_url)
     with psycopg.connect(libpq_url(empty_database_url)) as connection:
         connection.execute("CREATE SCHEMA jobs")
@@ -200,7 +200,7 @@ async def test_another_postgresql_schema_than_public(empty_database_url: str, en
 def test_another_postgresql_schema_as_the_documentation_says(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its SQL, its program: on psycopg and on asyncpg, the worker's own connections included."""
+    """The test runs the page's SQL and program on psycopg and asyncpg, including the worker's connections."""
     text = (pathlib.Path(__file__).parents[2] / "docs" / "standalone.md").read_text()
     (sql,) = re.findall(r"```sql\n(CREATE SCHEMA.*?)```", text, re.DOTALL)
     (program,) = re.findall(r"```python\n# search_path\.py\n(.*?)```", text, re.DOTALL)

@@ -1,4 +1,4 @@
-"""A job in a transaction that is committed in two phases. PostgreSQL prepares none that has notified."""
+"""Jobs in two-phase transactions. PostgreSQL refuses to prepare a transaction that has notified."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.missing import missing
 
 @pytest.fixture
 def app(engine: sa.Engine, database_url: str) -> procrastinate.App:
-    """An app whose worker calls to be notified."""
+    """Return an app with a worker that requests notifications."""
     run = SyncRun(engine)
     if run(query, "SHOW max_prepared_transactions") == [("0",)]:
         missing("max_prepared_transactions is 0", "PROCRASTINATE_REQUIRE_TWO_PHASES")
@@ -33,7 +33,7 @@ def app(engine: sa.Engine, database_url: str) -> procrastinate.App:
 
 @pytest.fixture
 def heard(engine: sa.Engine, database_url: str) -> Iterator[Any]:
-    """What has been notified since: a function."""
+    """Yield a function that returns the notifications since its last call."""
     with psycopg.connect(libpq_url(database_url), autocommit=True) as listener:
         listener.execute("LISTEN procrastinate_any_queue_v1")
         listener.execute("LISTEN procrastinate_job_finished_v1")
@@ -41,7 +41,7 @@ def heard(engine: sa.Engine, database_url: str) -> Iterator[Any]:
 
 
 def statuses(engine: sa.Engine) -> list[str]:
-    """Of the jobs that can be seen."""
+    """Return the statuses of all committed jobs."""
     return [status for (status,) in SyncRun(engine)(query, "SELECT status::text FROM procrastinate_jobs ORDER BY id")]
 
 
@@ -100,7 +100,7 @@ def test_a_connection_of_psycopg_in_two_phases_defers(
 def test_a_transaction_that_another_program_prepares_has_a_setting(
     app: procrastinate.App, engine: sa.Engine, heard: Any
 ) -> None:
-    """Which ends with the transaction."""
+    """The setting ends with the transaction."""
     name = f"by_hand_{engine.url.database}"
     with engine.connect() as connection:
         connection.exec_driver_sql("SET LOCAL procrastinate.notify = off")
@@ -115,7 +115,7 @@ def test_a_transaction_that_another_program_prepares_has_a_setting(
 
 
 def test_the_success_of_a_job_is_recorded_in_two_phases(app: procrastinate.App, engine: sa.Engine, heard: Any) -> None:
-    """Also where somebody waits for its result, who then looks by himself."""
+    """Also with `announce=True`: a two-phase transaction cannot notify, so a waiting call polls."""
     run = SyncRun(engine)
     defer(run)
     job = fetch_one(run, worker(run))
@@ -132,7 +132,7 @@ def test_the_success_of_a_job_is_recorded_in_two_phases(app: procrastinate.App, 
 async def test_a_worker_that_sleeps_finds_a_job_of_which_nothing_was_notified(
     app: procrastinate.App, engine: sa.Engine
 ) -> None:
-    """By its polling."""
+    """The worker finds it by polling."""
     ran: asyncio.Queue[str] = asyncio.Queue()
 
     @app.task(name="task")

@@ -1,4 +1,4 @@
-"""``connection=``: a job belongs to the user's transaction, whatever the connection is."""
+"""``connection=``: a job belongs to the user's transaction, for every kind of connection."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ NOWHERE = "postgresql+psycopg://postgres@/db?host=/nowhere"
 
 @pytest.fixture
 def app(database_url: str) -> Iterator[procrastinate.App]:
-    """An app that is not open: it must need no connection of its own."""
+    """Return an app that is not open, because it must need no connection of its own."""
     return procrastinate.App(connector=database_url)
 
 
 @pytest.fixture(params=[*SYNC_KINDS, SCOPED_SESSION], ids=str)
 def connection_(request: pytest.FixtureRequest, database_url: str) -> Iterator[Any]:
-    """The user's open connection, of each kind."""
+    """Return an open connection of the user, of each kind."""
     kind: SyncKind = request.param
     with kind.open(database_url) as connection:
         yield connection
@@ -48,7 +48,7 @@ def connection_(request: pytest.FixtureRequest, database_url: str) -> Iterator[A
 
 @pytest.fixture(params=[*ASYNC_KINDS, ASYNC_SCOPED_SESSION], ids=str)
 async def async_connection(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[Any]:
-    """As ``connection_``, asynchronous."""
+    """Like ``connection_``, but asynchronous."""
     kind: AsyncKind = request.param
     async with kind.open(database_url) as connection:
         yield connection
@@ -58,7 +58,7 @@ Count = Callable[[], int]
 
 
 def test_a_job_appears_with_the_commit(app: procrastinate.App, connection_: Any, count_jobs: Count) -> None:
-    """Not before."""
+    """Before the commit, other sessions do not see the job."""
     app.configure_task(TASK, connection=connection_).defer(a=1)
     assert count_jobs() == 0
     connection_.commit()
@@ -66,7 +66,7 @@ def test_a_job_appears_with_the_commit(app: procrastinate.App, connection_: Any,
 
 
 def test_a_job_vanishes_with_the_rollback(app: procrastinate.App, connection_: Any, count_jobs: Count) -> None:
-    """With whatever else the transaction did."""
+    """The rollback undoes the job together with the user's own changes."""
     app.configure_task(TASK, connection=connection_).batch_defer({"a": 1}, {"a": 2})
     connection_.rollback()
     assert count_jobs() == 0
@@ -75,7 +75,7 @@ def test_a_job_vanishes_with_the_rollback(app: procrastinate.App, connection_: A
 def test_a_taken_queueing_lock_leaves_the_transaction_usable(
     app: procrastinate.App, connection_: Any, count_jobs: Count
 ) -> None:
-    """For one job and for several."""
+    """This holds for one job and for several."""
     deferrer = app.configure_task(TASK, connection=connection_, queueing_lock="lock")
     deferrer.defer()
     with pytest.raises(exceptions.AlreadyEnqueued, match="lock"):
@@ -90,7 +90,7 @@ def test_a_taken_queueing_lock_leaves_the_transaction_usable(
 def test_a_waiting_job_is_skipped_or_replaced_in_the_transaction(
     app: procrastinate.App, connection_: Any, count_jobs: Count
 ) -> None:
-    """For one job and for several."""
+    """This holds for one job and for several."""
     first = app.configure_task(TASK, connection=connection_, queueing_lock="lock").defer(a=1)
     skipping = app.configure_task(TASK, connection=connection_, queueing_lock="lock", on_conflict="skip")
     assert skipping.defer(a=2) == first
@@ -105,7 +105,7 @@ def test_a_waiting_job_is_skipped_or_replaced_in_the_transaction(
 
 
 def test_other_calls_see_what_the_transaction_did(app: procrastinate.App, connection_: Any) -> None:
-    """A job can be looked at and cancelled before it is committed."""
+    """An uncommitted job can be read and cancelled in its transaction."""
     manager = app.job_manager
     job_id = app.configure_task(TASK, connection=connection_).defer()
     assert manager.get_job_status(job_id, connection=connection_).value == "todo"
@@ -116,7 +116,7 @@ def test_other_calls_see_what_the_transaction_did(app: procrastinate.App, connec
 async def test_a_job_appears_with_the_async_commit(
     app: procrastinate.App, async_connection: Any, count_jobs: Count
 ) -> None:
-    """Not before."""
+    """Before the commit, other sessions do not see the job."""
     await app.configure_task(TASK, connection=async_connection).defer_async(a=1)
     assert count_jobs() == 0
     await async_connection.commit()
@@ -126,7 +126,7 @@ async def test_a_job_appears_with_the_async_commit(
 async def test_a_job_vanishes_with_the_async_rollback(
     app: procrastinate.App, async_connection: Any, count_jobs: Count
 ) -> None:
-    """With whatever else the transaction did."""
+    """The rollback undoes the job together with the user's own changes."""
     await app.configure_task(TASK, connection=async_connection).batch_defer_async({"a": 1}, {"a": 2})
     await async_connection.rollback()
     assert count_jobs() == 0
@@ -135,7 +135,7 @@ async def test_a_job_vanishes_with_the_async_rollback(
 async def test_a_taken_queueing_lock_leaves_the_async_transaction_usable(
     app: procrastinate.App, async_connection: Any, count_jobs: Count
 ) -> None:
-    """For one job and for several."""
+    """This holds for one job and for several."""
     deferrer = app.configure_task(TASK, connection=async_connection, queueing_lock="lock")
     await deferrer.defer_async()
     with pytest.raises(exceptions.AlreadyEnqueued, match="lock"):
@@ -150,7 +150,7 @@ async def test_a_taken_queueing_lock_leaves_the_async_transaction_usable(
 async def test_a_waiting_job_is_skipped_or_replaced_in_the_async_transaction(
     app: procrastinate.App, async_connection: Any, count_jobs: Count
 ) -> None:
-    """For one job and for several."""
+    """This holds for one job and for several."""
     first = await app.configure_task(TASK, connection=async_connection, queueing_lock="lock").defer_async(a=1)
     skipping = app.configure_task(TASK, connection=async_connection, queueing_lock="lock", on_conflict="skip")
     assert await skipping.defer_async(a=2) == first
@@ -165,7 +165,7 @@ async def test_a_waiting_job_is_skipped_or_replaced_in_the_async_transaction(
 async def test_async_code_may_use_a_sync_connection(
     app: procrastinate.App, connection_: Any, count_jobs: Count
 ) -> None:
-    """A thread does, while the event loop goes on."""
+    """A thread uses the connection, and the event loop is not blocked."""
     await app.configure_task(TASK, connection=connection_).defer_async()
     await app.configure_task(TASK, connection=connection_).batch_defer_async({"a": 1}, {"a": 2})
     assert count_jobs() == 0
@@ -176,7 +176,7 @@ async def test_async_code_may_use_a_sync_connection(
 async def test_the_loop_goes_on_while_a_sync_connection_waits(
     app: procrastinate.App, database_url: str, count_jobs: Count
 ) -> None:
-    """Two transactions of one loop that want the same queueing lock do not block each other for ever."""
+    """Two transactions of one loop that want the same queueing lock do not deadlock."""
     with psycopg.connect(libpq_url(database_url)) as first, psycopg.connect(libpq_url(database_url)) as second:
         await app.configure_task(TASK, connection=first, queueing_lock="lock").defer_async()
         waiting = asyncio.create_task(app.configure_task(TASK, connection=second, queueing_lock="lock").defer_async())
@@ -187,7 +187,7 @@ async def test_the_loop_goes_on_while_a_sync_connection_waits(
 
 
 def test_a_sync_call_refuses_an_async_connection(app: procrastinate.App, database_url: str) -> None:
-    """With what to call instead."""
+    """The error names the method to call."""
     connection = create_async_engine(database_url).connect()
     with pytest.raises(TypeError, match="_async"):
         app.configure_task(TASK, connection=connection).defer()
@@ -195,7 +195,7 @@ def test_a_sync_call_refuses_an_async_connection(app: procrastinate.App, databas
 
 @pytest.mark.parametrize("wrong", [object(), "postgresql:///db", sa.create_engine("postgresql+psycopg:///db")])
 async def test_what_is_no_connection_is_refused(app: procrastinate.App, wrong: Any) -> None:
-    """By the name of its type."""
+    """The error names its type."""
     with pytest.raises(TypeError, match=type(wrong).__name__):
         app.configure_task(TASK, connection=wrong).defer()
     with pytest.raises(TypeError, match=type(wrong).__name__):
@@ -203,7 +203,7 @@ async def test_what_is_no_connection_is_refused(app: procrastinate.App, wrong: A
 
 
 def test_a_connection_to_another_kind_of_database_is_refused(app: procrastinate.App) -> None:
-    """A job would not be found there."""
+    """No worker would find a job there."""
     engine = sa.create_engine("sqlite://")
     with engine.connect() as connection, pytest.raises(TypeError, match="sqlite"):
         app.configure_task(TASK, connection=connection).defer()
@@ -217,7 +217,7 @@ def test_a_connection_to_another_kind_of_database_is_refused(app: procrastinate.
 def test_in_autocommit_an_atomic_operation_has_a_transaction(
     app: procrastinate.App, database_url: str, driver: str, count_jobs: Count
 ) -> None:
-    """SQLAlchemy's own connections."""
+    """This covers SQLAlchemy's connections."""
     engine = sa.create_engine(driver_url(database_url, driver), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         with pytest.raises(ZeroDivisionError):
@@ -231,7 +231,7 @@ def test_in_autocommit_an_atomic_operation_has_a_transaction(
 async def test_in_async_autocommit_an_atomic_operation_has_a_transaction(
     app: procrastinate.App, database_url: str, count_jobs: Count
 ) -> None:
-    """asyncpg's connections, and psycopg's."""
+    """This covers connections of asyncpg and psycopg."""
     for driver in ("asyncpg", "psycopg"):
         engine = create_async_engine(driver_url(database_url, driver), isolation_level="AUTOCOMMIT")
         async with engine.connect() as connection:
@@ -244,7 +244,7 @@ async def test_in_async_autocommit_an_atomic_operation_has_a_transaction(
 def test_a_raw_connection_in_autocommit_gets_a_transaction(
     app: procrastinate.App, database_url: str, count_jobs: Count
 ) -> None:
-    """psycopg's and psycopg2's."""
+    """This covers connections of psycopg and psycopg2."""
     raw2 = psycopg2.connect(libpq_url(database_url))
     raw2.autocommit = True
     with psycopg.connect(libpq_url(database_url), autocommit=True) as raw:
@@ -256,7 +256,7 @@ def test_a_raw_connection_in_autocommit_gets_a_transaction(
 
 
 def wait_until_asleep(connection: sa.Connection, backend: int) -> None:
-    """Return when the server process of a connection has come to ``pg_sleep``."""
+    """Wait until the server process of a connection runs ``pg_sleep``."""
     look = sa.text("SELECT wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = :pid")
     wait_until(lambda: bool(connection.execute(look, {"pid": backend}).scalar_one()), "Sleep")
 
@@ -264,7 +264,7 @@ def wait_until_asleep(connection: sa.Connection, backend: int) -> None:
 async def test_a_cancelled_operation_leaves_no_transaction_open_on_a_raw_connection_in_autocommit(
     app: procrastinate.App, database_url: str, connection: sa.Connection, count_jobs: Count
 ) -> None:
-    """The transaction was the operation's own."""
+    """The operation opened the transaction, so it must also end it."""
     async with await psycopg.AsyncConnection.connect(libpq_url(database_url), autocommit=True) as raw:
         running = asyncio.create_task(app.connector.run_on_async(raw, defer_one_and_sleep))
         await asyncio.to_thread(wait_until_asleep, connection, raw.info.backend_pid)
@@ -279,7 +279,7 @@ async def test_a_cancelled_operation_leaves_no_transaction_open_on_a_raw_connect
 async def test_a_cancelled_operation_on_a_connection_in_autocommit_says_that_it_was_cancelled(
     app: procrastinate.App, database_url: str, connection: sa.Connection
 ) -> None:
-    """And not what became of the connection: ``asyncio.timeout()`` would not know its own cancellation."""
+    """An error about the connection instead would hide the cancellation from ``asyncio.timeout()``."""
     engine = create_async_engine(driver_url(database_url, "psycopg"), isolation_level="AUTOCOMMIT")
     async with engine.connect() as own:
         backend = (await own.exec_driver_sql("SELECT pg_backend_pid()")).scalar_one()
@@ -308,7 +308,7 @@ async def test_a_raw_connection_in_autocommit_that_is_lost_in_an_operation_is_an
 def test_a_transaction_begun_by_hand_is_not_committed(
     app: procrastinate.App, database_url: str, count_jobs: Count
 ) -> None:
-    """psycopg's ``transaction()`` on a connection in autocommit is the owner's to end."""
+    """The owner ends psycopg's ``transaction()`` on a connection in autocommit."""
     with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
         with connection.transaction(force_rollback=True):
             with pytest.raises(ZeroDivisionError):
@@ -320,7 +320,7 @@ def test_a_transaction_begun_by_hand_is_not_committed(
 async def test_a_transaction_begun_by_hand_is_not_committed_async(
     app: procrastinate.App, database_url: str, count_jobs: Count
 ) -> None:
-    """The same, asynchronous."""
+    """The asynchronous case of the test above."""
     async with await psycopg.AsyncConnection.connect(libpq_url(database_url), autocommit=True) as connection:
         async with connection.transaction(force_rollback=True):
             with pytest.raises(ZeroDivisionError):
@@ -330,7 +330,7 @@ async def test_a_transaction_begun_by_hand_is_not_committed_async(
 
 
 def test_the_users_connection_keeps_its_settings(app: procrastinate.App, database_url: str) -> None:
-    """Row factory, autocommit, and no statement more than the defer."""
+    """Row factory and autocommit stay, and the defer is the only statement."""
     with psycopg.connect(libpq_url(database_url), row_factory=psycopg.rows.dict_row) as connection:
         app.configure_task(TASK, connection=connection).defer()
         assert connection.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
@@ -340,7 +340,7 @@ def test_the_users_connection_keeps_its_settings(app: procrastinate.App, databas
 
 
 def test_a_closed_connection_is_an_error_of_the_database(app: procrastinate.App, database_url: str) -> None:
-    """Not one of this project's making."""
+    """The driver's error is passed on as a database error."""
     connection = psycopg.connect(libpq_url(database_url))
     connection.close()
     with pytest.raises(exceptions.ConnectorException, match="closed"):
@@ -348,14 +348,14 @@ def test_a_closed_connection_is_an_error_of_the_database(app: procrastinate.App,
 
 
 def test_a_session_that_cannot_connect_is_an_error_of_the_database(app: procrastinate.App) -> None:
-    """Its connection is made by the first statement, which may be the job's."""
+    """A session connects at its first statement, which may be the defer."""
     engine = sa.create_engine(NOWHERE)
     with Session(engine) as session, pytest.raises(exceptions.ConnectorException, match="nowhere"):
         app.configure_task(TASK, connection=session).defer()
 
 
 async def test_an_async_session_that_cannot_connect_is_an_error_of_the_database(app: procrastinate.App) -> None:
-    """The same, asynchronous; and of a sync session that async code gives."""
+    """The asynchronous case, and that of a sync session in async code."""
     async with AsyncSession(create_async_engine(NOWHERE)) as session:
         with pytest.raises(exceptions.ConnectorException, match="nowhere"):
             await app.configure_task(TASK, connection=session).defer_async()

@@ -1,4 +1,4 @@
-"""Sessions as they are really set up: several engines, schemas of tenants, sync code inside async sessions."""
+"""Sessions of real projects: several engines, schemas of tenants, sync code inside async sessions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Base(DeclarativeBase):
 
 
 class Note(Base):
-    """One of them."""
+    """A table of the user."""
 
     __tablename__ = "notes"
 
@@ -32,13 +32,13 @@ class Note(Base):
 
 @pytest.fixture
 def app(database_url: str) -> procrastinate.App:
-    """An app that is not open: it must need no connection of its own."""
+    """Return an app that is not open, because it must need no connection of its own."""
     return procrastinate.App(connector=database_url)
 
 
 @pytest.fixture
 def tenant_engine(engine: sa.Engine) -> sa.Engine:
-    """An engine that finds the user's tables in the schema of a tenant."""
+    """Return an engine that maps the user's tables to the schema of a tenant."""
     with engine.begin() as connection:
         connection.execute(sa.text("CREATE SCHEMA tenant"))
     tenant_engine = engine.execution_options(**TENANT)
@@ -48,14 +48,14 @@ def tenant_engine(engine: sa.Engine) -> sa.Engine:
 
 @pytest.fixture(params=["psycopg", "asyncpg"])
 async def async_engine(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[AsyncEngine]:
-    """The user's asynchronous engine."""
+    """Return the user's asynchronous engine."""
     engine = create_async_engine(driver_url(database_url, request.param))
     yield engine
     await engine.dispose()
 
 
 def counts(engine: sa.Engine, *tables: str) -> list[int]:
-    """How many rows are committed."""
+    """Return the number of committed rows in each table."""
     with engine.connect() as connection:
         return [connection.execute(sa.text(f"SELECT count(*) FROM {table}")).scalar_one() for table in tables]  # noqa: S608
 
@@ -63,7 +63,7 @@ def counts(engine: sa.Engine, *tables: str) -> list[int]:
 def test_the_schemas_of_tenants_are_for_the_users_tables(
     app: procrastinate.App, engine: sa.Engine, tenant_engine: sa.Engine
 ) -> None:
-    """Before and after the job."""
+    """The user's tables are mapped before and after the defer."""
     with Session(tenant_engine) as session, session.begin():
         session.add(Note())
         session.flush()
@@ -75,7 +75,7 @@ def test_the_schemas_of_tenants_are_for_the_users_tables(
 async def test_the_schemas_of_tenants_are_for_the_users_tables_async(
     app: procrastinate.App, engine: sa.Engine, tenant_engine: sa.Engine, async_engine: AsyncEngine
 ) -> None:
-    """Before and after the job."""
+    """The user's tables are mapped before and after the defer."""
     async with AsyncSession(async_engine.execution_options(**TENANT)) as session, session.begin():
         session.add(Note())
         await session.flush()
@@ -85,7 +85,7 @@ async def test_the_schemas_of_tenants_are_for_the_users_tables_async(
 
 
 def test_an_app_on_the_engine_of_a_tenant_has_the_one_queue(engine: sa.Engine, tenant_engine: sa.Engine) -> None:
-    """For one job and for several, and for the worker."""
+    """This holds for one job, for several, and for the worker."""
     app = procrastinate.App(connector=tenant_engine)
     noted = []
 
@@ -103,7 +103,7 @@ def test_an_app_on_the_engine_of_a_tenant_has_the_one_queue(engine: sa.Engine, t
 async def test_an_app_on_the_async_engine_of_a_tenant_has_the_one_queue(
     engine: sa.Engine, tenant_engine: sa.Engine, async_engine: AsyncEngine
 ) -> None:
-    """For one job and for several."""
+    """This holds for one job and for several."""
     app = procrastinate.App(connector=async_engine.execution_options(**TENANT))
     async with app.open_async():
         await app.configure_task("task").defer_async()
@@ -112,7 +112,7 @@ async def test_an_app_on_the_async_engine_of_a_tenant_has_the_one_queue(
 
 
 def test_the_schema_is_not_applied_to_the_schema_of_a_tenant(empty_database_url: str) -> None:
-    """It is found there by nobody."""
+    """Other sessions would not find it there."""
     engine = sa.create_engine(empty_database_url)
     app = procrastinate.App(connector=engine.execution_options(**TENANT))
     with app.open():
@@ -124,7 +124,7 @@ def test_the_schema_is_not_applied_to_the_schema_of_a_tenant(empty_database_url:
 def test_a_session_of_several_engines_gives_the_connection_of_the_queue(
     app: procrastinate.App, engine: sa.Engine
 ) -> None:
-    """The one of its own tables."""
+    """The session gives the connection of one of its engines, and the defer uses it."""
     Base.metadata.create_all(engine)
     with Session(binds={Note: engine}) as session, session.begin():
         session.add(Note())
@@ -134,7 +134,7 @@ def test_a_session_of_several_engines_gives_the_connection_of_the_queue(
 
 
 def test_so_does_a_session_of_flask_sqlalchemy(app: procrastinate.App, engine: sa.Engine, database_url: str) -> None:
-    """Its default engine may lead elsewhere."""
+    """Its default engine may connect to another database."""
     flask_app = flask.Flask(__name__)
     flask_app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
     flask_app.config["SQLALCHEMY_BINDS"] = {"shop": database_url}
@@ -154,7 +154,7 @@ def test_so_does_a_session_of_flask_sqlalchemy(app: procrastinate.App, engine: s
 async def test_async_code_may_defer_with_a_session_of_flask_sqlalchemy(
     app: procrastinate.App, engine: sa.Engine, database_url: str
 ) -> None:
-    """As an asynchronous view does: a thread uses the session, and still knows the application."""
+    """This happens in an asynchronous view. A thread uses the session, and keeps the application context."""
     flask_app = flask.Flask(__name__)
     flask_app.config["SQLALCHEMY_DATABASE_URI"] = database_url
     db = SQLAlchemy(flask_app)
@@ -170,7 +170,7 @@ async def test_async_code_may_defer_with_a_session_of_flask_sqlalchemy(
 async def test_sync_code_inside_an_async_session_may_defer(
     app: procrastinate.App, engine: sa.Engine, async_engine: AsyncEngine, end: str
 ) -> None:
-    """With the session that ``run_sync`` gives it."""
+    """The defer uses the session that ``run_sync`` passes."""
 
     def defer(session: Session) -> None:
         app.configure_task("task", connection=session).defer()
@@ -185,7 +185,7 @@ async def test_sync_code_inside_an_async_session_may_defer(
 
 
 def test_a_hook_of_the_session_may_defer(app: procrastinate.App, engine: sa.Engine) -> None:
-    """When it writes a row, in the midst of its flush."""
+    """The hook runs during a flush."""
     Base.metadata.create_all(engine)
 
     def noted(mapper: Any, connection: sa.Connection, note: Note) -> None:

@@ -1,4 +1,4 @@
-"""``connection=``: whatever is done on it is committed or rolled back with the user's own rows, on each driver."""
+"""``connection=``: all operations are committed or rolled back with the user's own rows, on each driver."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.standalone.user_connections import (
 )
 
 Ids = dict[str, int]
-"""Of the jobs that are there, by the names of their tasks."""
+"""Ids of the existing jobs, by task name."""
 
 BEFORE = ["failed: failed", "old: succeeded", "running: doing", "unwanted: todo", "waiting: todo"]
 AFTER = ["batch: todo", "batch: todo", "failed: todo", "new: todo", "running: doing, to abort", "waiting: cancelled"]
@@ -37,13 +37,13 @@ INSERT_OWN_ROW = "INSERT INTO own_rows VALUES (1)"
 
 @pytest.fixture
 def app(database_url: str) -> procrastinate.App:
-    """An app that is not open: it must need no connection of its own."""
+    """Return an app that is not open, because it must need no connection of its own."""
     return procrastinate.App(connector=database_url)
 
 
 @pytest.fixture(params=[*SYNC_KINDS, SCOPED_SESSION], ids=str)
 def users(request: pytest.FixtureRequest, database_url: str) -> Iterator[Any]:
-    """The user's open connection, of each kind."""
+    """Return an open connection of the user, of each kind."""
     kind: SyncKind = request.param
     with kind.open(database_url) as connection:
         yield connection
@@ -51,7 +51,7 @@ def users(request: pytest.FixtureRequest, database_url: str) -> Iterator[Any]:
 
 @pytest.fixture(params=[*ASYNC_KINDS, ASYNC_SCOPED_SESSION], ids=str)
 async def async_users(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[Any]:
-    """As ``users``, asynchronous."""
+    """Like ``users``, but asynchronous."""
     kind: AsyncKind = request.param
     async with kind.open(database_url) as connection:
         yield connection
@@ -59,7 +59,7 @@ async def async_users(request: pytest.FixtureRequest, database_url: str) -> Asyn
 
 @pytest.fixture
 def ids(engine: sa.Engine) -> Ids:
-    """The jobs of ``BEFORE``, all committed, and a table of the user's own."""
+    """Create the jobs of ``BEFORE`` and a table of the user, commit them, and return the ids of the jobs."""
     run = SyncRun(engine)
     worker_id = run(core.register_worker)
     ids: Ids = {}
@@ -79,7 +79,7 @@ def ids(engine: sa.Engine) -> Ids:
 
 
 def seen_by_others(engine: sa.Engine) -> list[str]:
-    """What is committed."""
+    """Return a description of all committed rows."""
     jobs = sa.text("SELECT task_name, status::text, abort_requested FROM procrastinate_jobs")
     with engine.connect() as connection:
         lines = [_line(*row) for row in connection.execute(jobs)]
@@ -88,7 +88,7 @@ def seen_by_others(engine: sa.Engine) -> list[str]:
 
 
 def listed(jobs: Iterable[Job]) -> list[str]:
-    """The same of jobs that were listed."""
+    """Return the same description of listed jobs."""
     return sorted(_line(job.task_name, job.status, job.abort_requested) for job in jobs)
 
 
@@ -97,7 +97,7 @@ def _line(name: str, status: str, abort_requested: bool) -> str:
 
 
 def change_everything(app: procrastinate.App, users: Any, ids: Ids) -> None:
-    """Every operation that changes jobs, and a row of the user's own."""
+    """Run every operation that changes jobs, and insert a row of the user."""
     if isinstance(users, sa.Connection | Session | scoped_session):
         users.execute(sa.text(INSERT_OWN_ROW))
     else:
@@ -113,7 +113,7 @@ def change_everything(app: procrastinate.App, users: Any, ids: Ids) -> None:
 
 
 async def change_everything_async(app: procrastinate.App, users: Any, ids: Ids) -> None:
-    """As :func:`change_everything`."""
+    """Like :func:`change_everything`, but asynchronous."""
     if isinstance(users, AsyncConnection | AsyncSession | async_scoped_session):
         await users.execute(sa.text(INSERT_OWN_ROW))
     else:
@@ -135,7 +135,7 @@ ENDS = pytest.mark.parametrize(("end", "committed"), [("commit", [*AFTER, OWN_RO
 def test_every_change_ends_with_the_transaction(
     app: procrastinate.App, users: Any, ids: Ids, engine: sa.Engine, end: str, committed: list[str]
 ) -> None:
-    """Until then, nobody else sees any of it."""
+    """Until then, no other session sees the changes."""
     change_everything(app, users, ids)
     assert seen_by_others(engine) == BEFORE
     getattr(users, end)()
@@ -146,7 +146,7 @@ def test_every_change_ends_with_the_transaction(
 async def test_every_change_ends_with_the_async_transaction(
     app: procrastinate.App, async_users: Any, ids: Ids, engine: sa.Engine, end: str, committed: list[str]
 ) -> None:
-    """Until then, nobody else sees any of it."""
+    """Until then, no other session sees the changes."""
     await change_everything_async(app, async_users, ids)
     assert seen_by_others(engine) == BEFORE
     await getattr(async_users, end)()
@@ -154,7 +154,7 @@ async def test_every_change_ends_with_the_async_transaction(
 
 
 def test_every_look_sees_what_the_transaction_did(app: procrastinate.App, users: Any, ids: Ids) -> None:
-    """And nothing of it once it was rolled back."""
+    """After the rollback, none of it is visible."""
     manager = app.job_manager
     change_everything(app, users, ids)
     assert listed(manager.list_jobs(connection=users)) == AFTER
@@ -171,7 +171,7 @@ def test_every_look_sees_what_the_transaction_did(app: procrastinate.App, users:
 async def test_every_async_look_sees_what_the_transaction_did(
     app: procrastinate.App, async_users: Any, ids: Ids
 ) -> None:
-    """And nothing of it once it was rolled back."""
+    """After the rollback, none of it is visible."""
     manager = app.job_manager
     await change_everything_async(app, async_users, ids)
     assert listed(await manager.list_jobs_async(connection=async_users)) == AFTER
@@ -189,7 +189,7 @@ async def test_every_async_look_sees_what_the_transaction_did(
 def test_a_savepoint_takes_its_jobs_back(
     app: procrastinate.App, database_url: str, engine: sa.Engine, ids: Ids, kind: SyncKind
 ) -> None:
-    """And what was before it stays."""
+    """Changes from before the savepoint stay."""
     with kind.open(database_url) as session:
         app.configure_task("new", connection=session).defer()
         savepoint = session.begin_nested()
@@ -203,7 +203,7 @@ def test_a_savepoint_takes_its_jobs_back(
 async def test_an_async_savepoint_takes_its_jobs_back(
     app: procrastinate.App, database_url: str, engine: sa.Engine, ids: Ids, kind: AsyncKind
 ) -> None:
-    """And what was before it stays."""
+    """Changes from before the savepoint stay."""
     async with kind.open(database_url) as session:
         await app.configure_task("new", connection=session).defer_async()
         savepoint = await session.begin_nested()

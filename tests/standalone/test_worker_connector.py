@@ -1,4 +1,4 @@
-"""The worker's connector: its connections, its transactions, and what it does when connections are lost."""
+"""The worker's connector: its connections, its transactions, and lost connections."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _psycopg_connector(conninfo: str, **arguments: Any) -> PsycopgConnector:
 
 @pytest.fixture
 async def connector(database_url: str) -> AsyncIterator[WorkerConnector]:
-    """An open connector."""
+    """Return an open connector."""
     connector = WorkerConnector(libpq_url(database_url))
     await connector.open_async()
     yield connector
@@ -37,13 +37,13 @@ async def connector(database_url: str) -> AsyncIterator[WorkerConnector]:
 
 
 async def test_one_statement_runs_in_autocommit(connector: WorkerConnector) -> None:
-    """Without the round trips of a transaction."""
+    """This saves the round trips of a transaction."""
     assert not await connector.run_async(is_in_transaction)
     assert not connector.run(is_in_transaction)
 
 
 async def test_an_atomic_operation_has_a_transaction(connector: WorkerConnector) -> None:
-    """And the next operation on the same connection has none."""
+    """The next operation on the same connection has no transaction."""
     for _ in range(2):
         assert await connector.run_async(atomic_is_in_transaction)
         assert connector.run(atomic_is_in_transaction)
@@ -54,7 +54,7 @@ async def test_an_atomic_operation_has_a_transaction(connector: WorkerConnector)
 async def test_an_atomic_operation_that_fails_leaves_nothing(
     connector: WorkerConnector, count_jobs: Callable[[], int]
 ) -> None:
-    """Neither from sync nor from async code."""
+    """This holds for sync and async code."""
     with pytest.raises(ZeroDivisionError):
         connector.run(defer_two_and_fail)
     with pytest.raises(ZeroDivisionError):
@@ -65,7 +65,7 @@ async def test_an_atomic_operation_that_fails_leaves_nothing(
 async def test_a_workers_connector_has_four_connections_at_most(
     connector: WorkerConnector, count_connections: Callable[[], int]
 ) -> None:
-    """Two for the loop, one for threads, one that listens."""
+    """Two connections are for the event loop, one for threads, and one for listening."""
     before = count_connections()
     listening = asyncio.Event()
     listener = asyncio.create_task(connector.listen_notify(_ignore, ["channel"], listening.set))
@@ -86,7 +86,7 @@ async def test_a_workers_connector_has_four_connections_at_most(
 async def test_connections_lost_while_idle_are_replaced_before_use(
     connector: WorkerConnector, end_connections: Callable[[], int]
 ) -> None:
-    """Nobody sees an error after a restart of the server."""
+    """Callers see no error after a restart of the server."""
     before = {await connector.run_async(backend_pid), connector.run(backend_pid)}
 
     assert end_connections() >= 2
@@ -97,7 +97,7 @@ async def test_connections_lost_while_idle_are_replaced_before_use(
 async def test_a_connection_lost_in_a_statement_is_an_error_and_then_replaced(
     connector: WorkerConnector, end_connections: Callable[[], int], connection: sa.Connection
 ) -> None:
-    """It is the database that is unavailable, and the next operation works."""
+    """The operation raises `DatabaseUnavailable`, and the next one works."""
 
     def sleep(connection: sa.Connection) -> None:
         connection.execute(sa.text("SELECT pg_sleep(60)"))
@@ -114,7 +114,7 @@ async def test_a_connection_lost_in_a_statement_is_an_error_and_then_replaced(
 
 
 async def test_a_workers_connector_must_be_open(database_url: str) -> None:
-    """Before it is opened, and after it is closed."""
+    """Operations fail before it is opened and after it is closed."""
     connector = WorkerConnector(libpq_url(database_url))
     for _ in range(2):
         with pytest.raises(exceptions.AppNotOpen):
@@ -128,19 +128,19 @@ async def test_a_workers_connector_must_be_open(database_url: str) -> None:
 
 
 async def test_a_workers_connector_takes_no_engine(connector: WorkerConnector, engine: sa.Engine) -> None:
-    """A worker's connections are its own."""
+    """A worker opens its own connections."""
     with pytest.raises(TypeError, match="its own engines"):
         await connector.open_async(engine)
 
 
 def test_the_repr_of_a_workers_connector_has_no_secrets() -> None:
-    """Only where it leads."""
+    """The repr shows only the address."""
     connector = WorkerConnector({"conninfo": "host=db user=me password=hunter2", "sslkey": "k", "options": "-c a=b"})
     assert repr(connector) == "WorkerConnector(host='db', user='me')"
 
 
 async def test_a_database_that_is_down_is_unavailable() -> None:
-    """The message says where it was looked for, and not with which password."""
+    """The message contains the address but not the password."""
     connector = WorkerConnector({"host": "/nowhere", "password": "hunter2", "dbname": "none"})
     await connector.open_async()
     with pytest.raises(exceptions.DatabaseUnavailable, match="/nowhere") as error:
@@ -166,7 +166,7 @@ async def _ignore(*, channel: str, payload: str) -> None: ...
     ],
 )
 def test_the_way_past_a_pooler_names_what_differs(differs: Any, leads_to: dict[str, Any]) -> None:
-    """Another host has another port, or the usual one; user, password and database stay."""
+    """A different host needs its own port or gets the default. User, password and database stay the same."""
     pooled = connection_parameters("host=pooler port=6432 dbname=jobs password=hunter2")
     assert elsewhere(pooled, differs) == leads_to
 
@@ -184,14 +184,14 @@ def test_the_way_past_a_pooler_names_what_differs(differs: Any, leads_to: dict[s
 def test_a_way_past_a_pooler_that_is_none_is_refused_at_once(
     make: Callable[..., Any], differs: Any, error: type[Exception], message: str
 ) -> None:
-    """And not when a worker has been started; a password in it is not repeated."""
+    """The error comes before a worker starts, and does not repeat a password."""
     with pytest.raises(error, match=message) as raised:
         make("postgresql://pooler:6432/jobs", listen_connect_args=differs)
     assert "hunter2" not in str(raised.value)
 
 
 async def test_a_connector_of_a_connector_listens_as_the_first(database_url: str, connection: sa.Connection) -> None:
-    """An app may run on a worker's connector."""
+    """An app may use a worker's connector."""
     first = WorkerConnector(libpq_url(database_url), listen_connect_args={"application_name": "past the pooler"})
     second = first.get_worker_connector()
     await second.open_async()

@@ -1,4 +1,4 @@
-"""Django: what projects import, set and call."""
+"""Django: the names that projects import, and the settings and calls that they use."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_exceptions_hang_in_the_tree() -> None:
 
 
 def test_the_connector_of_the_project_is_replaced_in_tests() -> None:
-    """The fixture of 3.x's documentation, and the older one beside it."""
+    """Uses the fixture of 3.x's documentation, and the older one."""
     from procrastinate.contrib.django import procrastinate_app
 
     in_memory = InMemoryConnector()

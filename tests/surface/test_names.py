@@ -1,4 +1,4 @@
-"""The names that programs written for 3.x import are where they were."""
+"""The names that 3.x programs import are still in their places."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_what_has_moved_says_where_it_is(stub: procrastinate._legacy.Moved, path
         stub(dsn="")
     with pytest.raises(exceptions.MovedElsewhere, match=path):
         _ = stub.open
-    assert not hasattr(stub, "__wrapped__")  # whoever inspects the module is not disturbed
+    assert not hasattr(stub, "__wrapped__")  # `inspect` can read the module without an error
 
 
 def test_importing_the_package_imports_no_framework() -> None:

@@ -1,4 +1,4 @@
-"""Small things that programs written for 3.x do, and that no other test does."""
+"""Small uses by 3.x programs that no other test covers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def app(connector: InMemoryConnector) -> App:
 
 
 def actions(caplog: pytest.LogCaptureFixture) -> set[str]:
-    """The actions that were logged."""
+    """Return the logged actions."""
     return {vars(record)["action"] for record in caplog.records if "action" in vars(record)}
 
 
@@ -51,7 +51,7 @@ async def test_an_app_is_awaited_or_entered(app: App, connector: InMemoryConnect
 
 
 def test_a_connector_is_set_on_the_app_and_on_its_manager(app: App) -> None:
-    """As programs did before there was ``replace_connector``."""
+    """Programs did this before ``replace_connector`` existed."""
     other = InMemoryConnector()
     app.connector = other
     app.job_manager.connector = other
@@ -86,7 +86,7 @@ def test_a_pattern_is_used_again_and_again(app: App, connector: InMemoryConnecto
     assert (pattern.job.task_name, pattern.job_manager, pattern.connection) == ("task", app.job_manager, None)
 
 
-# Deciding
+# Retry decisions
 
 
 def test_a_decision_shows_what_was_decided() -> None:
@@ -97,7 +97,7 @@ def test_a_decision_shows_what_was_decided() -> None:
     assert retry.RetryDecision(retry_in={"seconds": 5}).retry_at is not None
 
 
-# Working
+# Workers
 
 
 def test_a_worker_shows_its_options(app: App) -> None:
@@ -112,7 +112,7 @@ async def test_jobs_that_hold_up_the_end_are_named(app: App, caplog: pytest.LogC
     @app.task(name="stops", pass_context=True)
     async def stops(context: procrastinate.JobContext) -> None:
         worker.stop()
-        while "ending_job" not in actions(caplog):  # noqa: ASYNC110 - nobody tells what was logged
+        while "ending_job" not in actions(caplog):  # noqa: ASYNC110 - no event says what was logged
             await asyncio.sleep(0.01)
 
     await stops.defer_async()
@@ -158,7 +158,7 @@ async def test_notifications_are_heard(app: App) -> None:
 
 
 async def test_ticks_are_deferred_by_hand(app: App, connector: InMemoryConnector) -> None:
-    """As programs test their schedules."""
+    """Programs test their schedules in this way."""
 
     @app.periodic(cron="0 4 * * *", periodic_id="four", queue="q")
     @app.task(name="tidy")
@@ -176,7 +176,7 @@ async def test_ticks_are_deferred_by_hand(app: App, connector: InMemoryConnector
     assert (row["args"], row["queue_name"]) == ({"timestamp": int(at - 60)}, "q")
 
 
-async def test_a_builtin_task_is_called_from_a_task_of_ones_own(app: App, connector: InMemoryConnector) -> None:
+async def test_a_builtin_task_is_called_from_a_task_of_the_project(app: App, connector: InMemoryConnector) -> None:
     """The recipe for removing old jobs on a schedule."""
     from procrastinate import builtin_tasks
 

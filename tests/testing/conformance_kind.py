@@ -1,4 +1,4 @@
-"""The connector for tests, as the conformance suite takes it."""
+"""Adapts the in-memory connector to the conformance suite."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 STEPS = Implementations()
-"""What the suite does with a table beside the operations."""
+"""The suite's direct steps on a table, in addition to the operations."""
 
 
 @STEPS.of(steps.read_column)
@@ -80,11 +80,11 @@ class InMemoryRun:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """There is none."""
+        """Do nothing, because the connector has no transactions."""
         yield
 
 
 @contextlib.contextmanager
 def opened() -> Iterator[InMemoryRun]:
-    """With empty tables."""
+    """Yield a runner with empty tables."""
     yield InMemoryRun()

@@ -1,4 +1,4 @@
-"""The same long series of operations, drawn at random, in memory and on PostgreSQL: nobody can tell the two apart."""
+"""The same long random series of operations gives the same results in memory and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Heard = list[tuple[str, dict[str, Any]]]
 
 
 class InMemoryListener:
-    """Hears what the connector in memory notifies."""
+    """Collects notifications of the in-memory connector."""
 
     def __init__(self, run: InMemoryRun, runner: asyncio.Runner) -> None:
         self._runner = runner
@@ -45,7 +45,7 @@ class InMemoryListener:
         self._heard.append((channel, json.loads(payload)))
 
     def heard(self) -> Heard:
-        """What came since the last call."""
+        """Return the notifications since the last call."""
         for _ in range(3):
             self._runner.run(asyncio.sleep(0))
         heard, self._heard = self._heard, []
@@ -53,7 +53,7 @@ class InMemoryListener:
 
 
 class PostgreSQLListener:
-    """Hears what the database notifies."""
+    """Collects notifications of the database."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
@@ -61,7 +61,7 @@ class PostgreSQLListener:
             connection.execute(f'LISTEN "{channel}"')
 
     def heard(self) -> Heard:
-        """What came since the last call: a message of our own comes after it."""
+        """Return the notifications since the last call. A final marker message shows that all have arrived."""
         self._connection.execute("NOTIFY procrastinate_any_queue_v1, 'end'")
         heard: Heard = []
         for notification in self._connection.notifies(timeout=10):
@@ -73,7 +73,7 @@ class PostgreSQLListener:
 
 @dataclasses.dataclass
 class Both:
-    """Runs each operation on both sides, and compares what comes back."""
+    """Runs each operation on both sides, and compares the results."""
 
     memory: Run
     postgresql: Run
@@ -90,7 +90,7 @@ class Both:
         return expected
 
     def compare_all(self) -> None:
-        """All columns of all jobs, their histories, the ticks, the workers, and what was notified."""
+        """Compare all columns of all jobs, their histories, the ticks, the workers and the notifications."""
         rows = self(list_rows)
         self(list_events)
         for count in (core.count_by_queue, core.count_by_task, core.count_by_lock):
@@ -103,7 +103,7 @@ class Both:
 
 
 def list_rows(connection: sa.Connection) -> list[dict[str, Any]]:
-    """An operation that lists all columns of all jobs."""
+    """List all columns of all jobs, as an operation."""
     rows = connection.execute(sa.select(jobs).order_by(jobs.c.id)).mappings()
     return [{**row, "status": row["status"].value} for row in rows]
 
@@ -115,7 +115,7 @@ def list_rows_in_memory(tables: Tables) -> list[dict[str, Any]]:
 
 
 def list_events(connection: sa.Connection) -> dict[int, list[str]]:
-    """An operation that lists the histories of all jobs."""
+    """List the histories of all jobs, as an operation."""
     found: dict[int, list[str]] = {}
     for event in connection.execute(sa.select(events).order_by(events.c.id)):
         found.setdefault(event.job_id, []).append(event.type.value)
@@ -128,12 +128,12 @@ def list_events_in_memory(tables: Tables) -> dict[int, list[str]]:
 
 
 def _set_next_id(connection: sa.Connection, next_id: int) -> None:
-    """Refused jobs have used up ids."""
+    """Set the next job id, because refused jobs use up ids in PostgreSQL."""
     steps.query(connection, "SELECT setval(pg_get_serial_sequence('procrastinate_jobs', 'id'), :id, false)", id=next_id)
 
 
 def _comparable(value: Any) -> Any:
-    """What must be equal: the times of the two clocks are not, those that the test gives are."""
+    """Return the comparable part of a value: times of the two clocks differ, and times given by the test are equal."""
     if isinstance(value, datetime.datetime):
         return value if value in (PAST, FUTURE) else "now"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -141,14 +141,14 @@ def _comparable(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _comparable(item) for name, item in value.items()}
     if isinstance(value, list):
-        if any(isinstance(item, RescuedJob) for item in value):  # They come in no order.
+        if any(isinstance(item, RescuedJob) for item in value):  # Rescued jobs are unordered.
             value = sorted(value, key=lambda job: job.id)
         return [_comparable(item) for item in value]
     return "seconds until then" if isinstance(value, float) else value
 
 
 class Story:
-    """What happens to a queue, at random."""
+    """A random series of operations on a queue."""
 
     def __init__(self, run: Both, seed: int) -> None:
         self._run = run
@@ -158,7 +158,7 @@ class Story:
         self._ticks = 0
 
     def go_on(self) -> None:
-        """One more step."""
+        """Run one random step."""
         happenings: dict[Callable[[], object], int] = {
             self._defer: 8,
             self._defer_many: 2,
@@ -199,7 +199,7 @@ class Story:
         return self._random.choice(found).id if found else 0
 
     def _held(self) -> list[StoredJob]:
-        """Some of the jobs that were fetched by one worker; not all of them are still its own."""
+        """Return some jobs that one worker has fetched. It may have lost some of them."""
         worker_id = self._random.choice(self._workers)
         mine = [job for job in self._fetched if job.worker_id == worker_id]
         return self._random.sample(mine, min(len(mine), 3))
@@ -210,7 +210,7 @@ class Story:
             self._run(core.find_taken_queueing_lock, [job.queueing_lock])
 
     def _defer_many(self) -> None:
-        """A job that is refused uses up an id in PostgreSQL: the last one may."""
+        """Defer several jobs. Only the last may be refused, because a refused job uses up an id in PostgreSQL."""
         new_jobs = [self._new_job() for _ in range(3)]
         if self._random.random() < 0.5:
             self._run(core.defer_jobs_or_none, new_jobs)
@@ -267,7 +267,7 @@ class Story:
             fetched = [core.FetchedJob(id=job.id, attempts=job.attempts) for job in held]
             keep = self._random.random() < 0.8
             released = self._run(core.release_jobs, fetched, worker_id=held[0].worker_id, keep_queueing_locks=keep)
-            # Whoever fetches one again does so in the same attempt: a worker forgets what it gives back.
+            # A worker forgets released jobs, and they are fetched again with the same attempt number.
             self._fetched = [job for job in self._fetched if job.id not in released]
 
     def _retry_by_hand(self) -> None:
@@ -319,7 +319,7 @@ class Story:
 
 @pytest.fixture
 def both(engine: sa.Engine, database_url: str) -> Iterator[Both]:
-    """An empty database, and empty tables in memory."""
+    """Yield an empty database and empty in-memory tables."""
     memory = InMemoryRun()
     with asyncio.Runner() as runner, psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
         yield Both(memory, SyncRun(engine), InMemoryListener(memory, runner), PostgreSQLListener(connection))

@@ -1,4 +1,4 @@
-"""What users' tests see of the connector in memory."""
+"""The in-memory connector in users' tests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SECOND = datetime.timedelta(seconds=1)
 
 
 def is_operation(value: Any) -> bool:
-    """Whether something takes a connection first."""
+    """Return whether a value is a function with a connection as its first parameter."""
     return inspect.isfunction(value) and next(iter(inspect.signature(value).parameters), None) == "connection"
 
 
@@ -42,7 +42,7 @@ def connector() -> InMemoryConnector:
 
 @pytest.fixture
 def app(connector: InMemoryConnector) -> App:
-    """An app in memory, with a task ``add``."""
+    """Return an in-memory app with a task ``add``."""
     app = App(connector=connector)
 
     @app.task(name="add", queue="sums")
@@ -67,7 +67,7 @@ def test_there_are_operations() -> None:
 
 
 def users_own(connection: sa.Connection, number: int) -> int:
-    """An operation that only a database can do."""
+    """Run an operation that needs a real database."""
     return connection.execute(sa.select(sa.literal(number))).scalar_one()
 
 
@@ -101,7 +101,7 @@ async def test_a_connection_is_accepted_and_ignored(connector: InMemoryConnector
     assert [job["status"] for job in connector.jobs.values()] == ["todo", "cancelled"]
 
 
-# What tests look at
+# State for assertions
 
 
 def test_a_job_is_a_row_of_3x(connector: InMemoryConnector, app: App) -> None:
@@ -266,7 +266,7 @@ def test_many_threads_defer_and_none_is_lost(connector: InMemoryConnector, app: 
 
 
 async def listen(connector: InMemoryConnector, channels: list[str]) -> tuple[asyncio.Task[None], list[Any]]:
-    """Listen in the background, once listening has begun."""
+    """Start listening in the background, and return once listening has begun."""
     heard: list[Any] = []
     listening = asyncio.Event()
 
@@ -306,7 +306,7 @@ async def test_several_listeners_hear(connector: InMemoryConnector, app: App) ->
     assert connector.on_notification is not None
 
 
-def test_a_listener_whose_loop_was_closed_harms_nobody() -> None:
+def test_a_listener_whose_loop_was_closed_does_not_break_notifications() -> None:
     loop = asyncio.new_event_loop()
     loop.close()
     listener = Listener(frozenset({"channel"}), loop, asyncio.Queue())

@@ -1,4 +1,4 @@
-"""Jobs that a test runs itself, in a transaction that is rolled back: every kind of connection, sync and async."""
+"""Jobs that a test runs in a transaction that it rolls back, on every kind of connection, sync and async."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ran: list[Any] = []
 
 
 def make_app(connector: Any) -> App:
-    """An app with a task for each thing that is tested."""
+    """Return an app with a task for each tested feature."""
     app = App(connector=connector)
     ran.clear()
 
@@ -68,7 +68,7 @@ def defer(app: App, task: str, *, options: dict[str, Any] | None = None, **argum
 
 @pytest.fixture(params=["memory", "Connection", "Connection of psycopg2", "Session"])
 def jobs(request: pytest.FixtureRequest, database_url: str) -> Iterator[Jobs]:
-    """Jobs of a sync test, on a connection that is rolled back."""
+    """Yield the jobs of a sync test, on a connection that is rolled back."""
     if request.param == "memory":
         with Jobs(make_app(InMemoryConnector())) as jobs:
             yield jobs
@@ -87,7 +87,7 @@ def jobs(request: pytest.FixtureRequest, database_url: str) -> Iterator[Jobs]:
 
 @pytest.fixture(params=["memory", "psycopg", "asyncpg", "SQLModel"])
 async def async_jobs(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[Jobs]:
-    """Jobs of an async test, on a session that is rolled back."""
+    """Yield the jobs of an async test, on a session that is rolled back."""
     if request.param == "memory":
         with Jobs(make_app(InMemoryConnector())) as jobs:
             yield jobs
@@ -132,7 +132,7 @@ def test_jobs_of_a_lock_run_in_their_order_and_after_each_other(jobs: Jobs) -> N
     assert [word for word in ran if word != "free"] == ["a", "b", "c"]
 
 
-def test_only_some_queues_or_tasks_or_so_many(jobs: Jobs) -> None:
+def test_jobs_are_filtered_by_queue_and_task_and_limited_in_number(jobs: Jobs) -> None:
     defer(jobs.app, "note", word="mail", options={"queue": "mail"})
     defer(jobs.app, "note_async", word="async")
     defer(jobs.app, "note", word="one")
@@ -264,7 +264,7 @@ def test_immediate_mode_runs_on_the_connection_of_the_defer(engine: sa.Engine, d
         assert connection.scalar(sa.text("SELECT count(*) FROM procrastinate_jobs")) == 0
 
 
-# Looking
+# Reading jobs
 
 
 def test_a_job_is_found_by_some_of_its_arguments_and_fields(jobs: Jobs) -> None:
@@ -319,7 +319,7 @@ def test_a_field_that_jobs_do_not_have_is_refused(jobs: Jobs) -> None:
         jobs.assert_deferred(print)  # type: ignore[arg-type]
 
 
-# What is put back
+# Restored state
 
 
 def test_the_clock_and_the_connector_are_put_back(database_url: str) -> None:

@@ -35,14 +35,14 @@ def run_worker(app: App, **options: object) -> None:
 
 
 def statuses(connector: InMemoryConnector) -> list[str]:
-    """The status of each job."""
+    """Return the status of each job."""
     return [job["status"] for job in connector.jobs.values()]
 
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until the condition holds."""
     async with asyncio.timeout(DEADLINE):
-        while not condition():  # noqa: ASYNC110 - nobody tells
+        while not condition():  # noqa: ASYNC110 - no event to wait for
             await asyncio.sleep(0.01)
 
 
@@ -125,7 +125,7 @@ def test_finished_jobs_are_deleted_on_request(app: App, connector: InMemoryConne
 
 
 def test_a_replaced_connector_is_where_jobs_go_and_run(app: App, connector: InMemoryConnector) -> None:
-    production = App(connector="postgresql://nobody@/none?host=/nowhere")
+    production = App(connector="postgresql://user@/none?host=/nowhere")
     ran = []
 
     @production.task
@@ -224,7 +224,7 @@ def test_old_jobs_are_removed_by_the_builtin_task(app: App, connector: InMemoryC
 
 
 def test_nothing_goes_wrong_in_silence(app: App, caplog: pytest.LogCaptureFixture) -> None:
-    """No service of the worker stumbles over the connector."""
+    """No service of the worker logs an error with this connector."""
 
     @app.task
     def task() -> None: ...

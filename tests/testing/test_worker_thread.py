@@ -1,4 +1,4 @@
-"""A real worker beside a test that commits."""
+"""A real worker in the thread of a fixture, for a test that commits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from procrastinate.testing import InMemoryConnector, Jobs, WorkerThread
 
 @pytest.fixture(params=["memory", "database"])
 def app(request: pytest.FixtureRequest) -> Iterator[App]:
-    """An open app."""
+    """Yield an open app."""
     in_memory = request.param == "memory"
     app = App(connector=InMemoryConnector() if in_memory else request.getfixturevalue("database_url"))
 

@@ -1,4 +1,4 @@
-"""The app beside its tasks."""
+"""The app's own methods, apart from its tasks."""
 
 from __future__ import annotations
 
@@ -98,6 +98,6 @@ def test_an_app_outside_the_main_module_is_not_warned_of(caplog: pytest.LogCaptu
 
 @pytest.mark.parametrize("defaults", [{"max_delay": "600"}, {"max_delay": None}, {"max_dealy": 600}, {"max_delay": -1}])
 def test_periodic_defaults_that_make_no_sense_are_refused(defaults: Any) -> None:
-    """At once, and not where a worker starts."""
+    """The declaration raises the error, not the start of a worker."""
     with pytest.raises((TypeError, ValueError), match="max_de"):
         App(connector=RecordingConnector(), periodic_defaults=defaults)

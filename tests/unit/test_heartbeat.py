@@ -1,4 +1,4 @@
-"""The heartbeat: what it tells of the database, and what it does when its worker was taken for dead."""
+"""The heartbeat: its record of the database's answers, and its reaction when its worker was pruned."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TERMS = WorkerTerms(heartbeat_interval=INTERVAL, stalled_timeout=30.0)
 
 
 class Database(BaseConnector):
-    """Takes beats, unless it is away or does not know the worker any more."""
+    """Accepts heartbeats, unless it is unreachable or no longer knows the worker."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ def make_heartbeat(
 
 
 def test_each_beat_that_is_answered_is_noted(database: Database) -> None:
-    """The worker judges the others by how long the database may have stood still."""
+    """The worker allows other workers the time during which the database may have hung."""
     time = [1000.0]
     pulse = Pulse(lambda: time[0])
     heartbeat = make_heartbeat(database, [], pulse=pulse)
@@ -68,7 +68,7 @@ def test_a_beat_that_fails_is_logged(database: Database, caplog: pytest.LogCaptu
     assert [vars(record)["action"] for record in caplog.records] == ["update_heartbeat_error"]
 
 
-def test_one_that_was_judged_registers_anew(database: Database) -> None:
+def test_a_worker_that_was_pruned_registers_again(database: Database) -> None:
     new_ids: list[int] = []
     heartbeat = make_heartbeat(database, new_ids)
     database.knows = False

@@ -1,4 +1,4 @@
-"""Periodic tasks: which there are, and which ticks are due."""
+"""Periodic tasks: the registry, and the ticks that are due."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TICK = int(NOW) - 30
 
 
 class TickManager(JobManager):
-    """Takes ticks, refuses the jobs of some tasks, and remembers what it took."""
+    """Accepts ticks and records them, and refuses the jobs of some tasks."""
 
     def __init__(self) -> None:
         super().__init__(RecordingConnector())
@@ -127,7 +127,7 @@ def test_an_app_takes_in_the_schedules_of_a_blueprint_under_the_new_names(app: A
     assert set(app.periodic_registry.periodic_tasks) == {("sales:report", "x")}
 
 
-# Which ticks
+# Due ticks
 
 
 def test_a_deferrer_that_starts_takes_the_last_tick(app: App) -> None:
@@ -162,7 +162,7 @@ async def test_a_tick_is_taken_once(app: App, manager: TickManager) -> None:
 
 
 async def ticks_after_a_pause(app: App, manager: TickManager, max_delay: float, pause: float) -> list[int]:
-    """What is deferred when a deferrer that has taken a tick cannot run for so many seconds."""
+    """Return the ticks that a deferrer defers after a pause of `pause` seconds."""
     deferrer = PeriodicDeferrer(app.periodic_registry, max_delay=max_delay, job_manager=manager)
     await deferrer.defer_jobs(deferrer.get_previous_tasks(NOW))
     manager.ticks.clear()
@@ -170,7 +170,7 @@ async def ticks_after_a_pause(app: App, manager: TickManager, max_delay: float, 
     return [tick for _, _, tick in manager.ticks]
 
 
-async def test_ticks_that_were_missed_meanwhile_are_all_made_up_for(app: App, manager: TickManager) -> None:
+async def test_ticks_missed_during_a_pause_are_all_deferred_later(app: App, manager: TickManager) -> None:
     add_periodic(app, "report", "* * * * *")
     ticks = await ticks_after_a_pause(app, manager, max_delay=3600, pause=30 * MINUTE)
     assert ticks == [TICK + minute * MINUTE for minute in range(1, 31)]
@@ -183,7 +183,7 @@ async def test_missed_ticks_older_than_max_delay_are_not_made_up_for(app: App, m
 
 
 async def test_the_last_tick_is_made_up_for_however_old_it_is(app: App, manager: TickManager) -> None:
-    """A nightly report must not be lost because the database was away for a while."""
+    """A nightly report must not be lost in a temporary outage of the database."""
     add_periodic(app, "report", "0 * * * *")
     assert await ticks_after_a_pause(app, manager, max_delay=60, pause=150 * MINUTE) == [TICK + 120 * MINUTE]
     assert await ticks_after_a_pause(app, manager, max_delay=60, pause=5 * MINUTE) == []
@@ -200,7 +200,7 @@ async def test_the_time_is_the_databases_and_not_the_machines(app: App, manager:
 async def test_the_deferrer_never_sleeps_for_long(
     app: App, manager: TickManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A machine that sleeps meanwhile stops the clock that the sleep is measured with."""
+    """The clock that measures the sleep stops while the machine is suspended."""
     add_periodic(app, "report", "0 0 1 1 *")
     deferrer = PeriodicDeferrer(app.periodic_registry, job_manager=manager)
     waits: list[float] = []
@@ -234,7 +234,7 @@ def test_a_schedule_may_be_by_the_clocks_of_a_time_zone(app: App) -> None:
 async def test_a_daily_tick_comes_once_a_day_also_when_clocks_change(
     app: App, manager: TickManager, cron: str, month: int
 ) -> None:
-    """In Paris, half past two does not come on 30 March 2025, and comes twice on 26 October."""
+    """In Paris, half past two is skipped on 30 March 2025, and repeated on 26 October."""
     add_periodic(app, "report", cron, timezone="Europe/Paris")
     deferrer = PeriodicDeferrer(app.periodic_registry, job_manager=manager)
     paris = zoneinfo.ZoneInfo("Europe/Paris")
@@ -277,7 +277,7 @@ async def test_without_periodic_tasks_the_deferrer_is_done(caplog: pytest.LogCap
     assert [vars(record)["action"] for record in caplog.records] == ["periodic_deferrer_no_task"]
 
 
-# What is deferred
+# Deferred jobs
 
 
 async def defer_one(app: App, manager: TickManager) -> None:
@@ -366,7 +366,7 @@ def test_tick_outcomes_name_what_happened() -> None:
 
 
 async def test_ticks_are_kept_for_longer_than_they_are_made_up_for(app: App, manager: TickManager) -> None:
-    """Or one could be deferred twice."""
+    """Otherwise a tick could be deferred twice."""
     add_periodic(app, "minutely", "* * * * *")
     for max_delay in (600.0, 1_000_000.0):
         manager.kept_for.clear()

@@ -1,4 +1,4 @@
-"""How many jobs are fetched ahead."""
+"""The number of prefetched jobs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.unit.recording import make_job
 
 
 class Clock:
-    """Stands still, unless it is moved."""
+    """A clock that only tests move."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -20,25 +20,25 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Clock:
-    """What time it is."""
+    """Return a clock."""
     return Clock()
 
 
 @pytest.fixture
 def prefetch(clock: Clock) -> Prefetch:
-    """For one slot."""
+    """Return the prefetch of a worker with one slot."""
     return Prefetch(1, clock)
 
 
 def run_jobs(prefetch: Prefetch, clock: Clock, number: int, lasting: float) -> None:
-    """So many jobs run, one after the other."""
+    """Run `number` jobs of `lasting` seconds, one after the other."""
     for _ in range(number):
         clock.now += lasting
         prefetch.ended(lasting)
 
 
 def fill(prefetch: Prefetch) -> int:
-    """Fetch as many as there is room for, start them all, and say how many they were."""
+    """Fetch as many jobs as there is room for, start them all, and return their number."""
     room = prefetch.room()
     prefetch.keep([make_job(id=number) for number in range(room)])
     while prefetch.next() is not None:
@@ -47,14 +47,14 @@ def fill(prefetch: Prefetch) -> int:
 
 
 def warm_up(prefetch: Prefetch, clock: Clock, lasting: float = 0.0001) -> None:
-    """Until no more are fetched than before."""
+    """Run jobs until the number of prefetched jobs stops growing."""
     run_jobs(prefetch, clock, 10, lasting)
     for _ in range(12):
         fill(prefetch)
 
 
 def started(prefetch: Prefetch) -> list[int | None]:
-    """The ids of those that can be started."""
+    """Return the ids of the prefetched jobs that can start."""
     ids = []
     while (job := prefetch.next()) is not None:
         ids.append(job.id)
@@ -126,7 +126,7 @@ def test_one_that_has_waited_for_too_long_is_not_started(prefetch: Prefetch, clo
     assert prefetch.longest_wait == 0
 
 
-def test_after_jobs_were_released_it_begins_anew(prefetch: Prefetch, clock: Clock) -> None:
+def test_prefetching_starts_again_after_jobs_were_released(prefetch: Prefetch, clock: Clock) -> None:
     warm_up(prefetch, clock)
     prefetch.keep([make_job(id=1)])
     prefetch.take_all()

@@ -1,4 +1,4 @@
-"""Retry strategies: whether, when and where a job runs again."""
+"""Retry strategies decide if, when and in which queue a job runs again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ERROR = ValueError("Nope")
 
 
 def seconds(strategy: BaseRetryStrategy, attempts: int) -> float | None:
-    """How long the strategy waits after so many earlier runs."""
+    """Return the seconds that the strategy waits after `attempts` earlier runs."""
     decision = strategy.get_retry_decision(exception=ERROR, job=make_job(attempts=attempts))
     assert decision is not None
     return decision.seconds
@@ -194,7 +194,7 @@ def test_a_naive_time_is_refused() -> None:
         RetryDecision(retry_at=datetime.datetime(2030, 1, 1))
 
 
-def test_a_strategy_of_ones_own_decides() -> None:
+def test_a_custom_strategy_decides() -> None:
     class OnceMore(BaseRetryStrategy):
         def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
             return RetryDecision(queue="second") if job.attempts == 0 else None
@@ -255,7 +255,7 @@ def test_exceptions_may_be_grouped_in_tuples() -> None:
 
 
 class Decides:
-    """A strategy without the base class."""
+    """A strategy that does not inherit from the base class."""
 
     def __init__(self, decision: Any) -> None:
         self.decision = decision

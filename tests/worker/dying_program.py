@@ -1,4 +1,4 @@
-"""A worker whose tasks kill its process, the first time: ``python -m tests.worker.dying_program URL``."""
+"""A worker whose tasks kill its process in their first attempt: ``python -m tests.worker.dying_program URL``."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ async_engine = create_async_engine(driver_url(URL, "asyncpg"))
 
 
 def die(*_: Any) -> None:
-    """As out of memory."""
+    """Kill the process, like the kernel when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def die_at_commit(context: JobContext, moment: str, used: sa.Engine) -> None:
-    """The driver is about to send COMMIT: everything else has been executed."""
+    """Die before the driver sends COMMIT, after all other statements."""
     if context.job.attempts == 0 and moment == "before":
         sa.event.listen(used, "commit", die)
 
 
 def die_afterwards(context: JobContext, moment: str) -> None:
-    """The database has committed, and nobody here has been told."""
+    """Die after the database has committed, before the worker reads the answer."""
     if context.job.attempts == 0 and moment == "after":
         die()
 
 
 @app.task(name="sync psycopg", pass_context=True)
 def sync(context: JobContext, moment: str) -> None:
-    """A sync task with a session."""
+    """Run a sync task with a session."""
     die_at_commit(context, moment, engine)
     with context.transaction(sessionmaker(engine)) as session:
         session.execute(WRITE, {"job_id": context.job.id})
@@ -52,7 +52,7 @@ def sync(context: JobContext, moment: str) -> None:
 
 @app.task(name="async asyncpg", pass_context=True)
 async def asynchronous(context: JobContext, moment: str) -> None:
-    """An async task with a session."""
+    """Run an async task with a session."""
     die_at_commit(context, moment, async_engine.sync_engine)
     async with context.transaction(async_sessionmaker(async_engine)) as session:
         await session.execute(WRITE, {"job_id": context.job.id})
@@ -63,7 +63,7 @@ async def asynchronous(context: JobContext, moment: str) -> None:
 
 @app.task(name="plain", pass_context=True)
 def plain(context: JobContext, moment: str) -> None:
-    """Without the worker's part in the transaction."""
+    """Run a task that does not use `context.transaction()`."""
     die_at_commit(context, moment, engine)
     with sessionmaker(engine).begin() as session:
         session.execute(WRITE, {"job_id": context.job.id})

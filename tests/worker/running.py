@@ -1,4 +1,4 @@
-"""What tests of workers need: workers that are stopped at the end, looks into the queue, and deadlines."""
+"""Helpers for tests of workers: workers that are stopped at the end, access to the queue, and deadlines."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from tests import database
 T = TypeVar("T")
 
 DEADLINE = 30.0
-"""Seconds. What has not happened by then does not happen."""
+"""Seconds after which a test stops waiting and fails."""
 
 FOR_EVER = 600.0
-"""Seconds. A polling interval that no test lives to see the end of."""
+"""Seconds. A polling interval longer than any test."""
 
 LOOK_EVERY = 0.01
 APPLICATION = "a worker under test"
 
 
 def connector_for(database_url: str, application: str = APPLICATION) -> WorkerConnector:
-    """A connector for a worker, whose backends can be told from those of the test by their name."""
+    """Return a connector for a worker. Its application name tells its backends from those of the test."""
     return WorkerConnector({"conninfo": database.libpq_url(database_url), "application_name": application})
 
 
 async def soon(awaitable: Coroutine[Any, Any, T] | asyncio.Future[T]) -> T:
-    """Wait for something, until the deadline."""
+    """Wait for an awaitable until the deadline."""
     async with asyncio.timeout(DEADLINE):
         return await awaitable
 
 
 async def happens(event: asyncio.Event | threading.Event) -> None:
-    """Wait until somebody sets the event."""
+    """Wait until the event is set."""
     if isinstance(event, asyncio.Event):
         await soon(event.wait())
     else:
@@ -49,10 +49,10 @@ async def happens(event: asyncio.Event | threading.Event) -> None:
 
 
 async def until(condition: Callable[[], T]) -> T:
-    """Wait until the condition holds, and return what it returned."""
+    """Wait until the condition holds, and return its result."""
     try:
         async with asyncio.timeout(DEADLINE):
-            while not (result := condition()):  # noqa: ASYNC110 - nobody tells when a row changes
+            while not (result := condition()):  # noqa: ASYNC110 - no event says when a row changes
                 await asyncio.sleep(LOOK_EVERY)
             return result
     except TimeoutError:
@@ -60,36 +60,36 @@ async def until(condition: Callable[[], T]) -> T:
 
 
 class Queue:
-    """Looks into the database on a connection of its own, and waits for what must come."""
+    """Reads the database on its own connection, and waits for expected changes."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self.connection = connection
 
     def sql(self, statement: str, **parameters: Any) -> Any:
-        """Execute a statement, and return the first value of the first row, if there is one."""
+        """Execute a statement, and return the first value of the first row, if any."""
         result = self.connection.execute(sa.text(statement), parameters)
         return result.scalar() if result.returns_rows else None
 
     async def ddl(self, statement: str) -> None:
-        """Change a table. In another thread: it waits for the worker's transactions, and they for the event loop."""
+        """Change a table, in another thread. DDL waits for the worker's transactions, which wait for the event loop."""
         await soon(asyncio.to_thread(self.sql, statement))
 
     def row(self, job_id: int) -> dict[str, Any]:
-        """All columns of a job."""
+        """Return all columns of a job."""
         statement = sa.text("SELECT * FROM procrastinate_jobs WHERE id = :id")
         return dict(self.connection.execute(statement, {"id": job_id}).one()._mapping)
 
     def status(self, job_id: int) -> Status | None:
-        """The status of a job."""
+        """Return the status of a job."""
         return core.get_job_status(self.connection, job_id)
 
     def statuses(self) -> dict[str, int]:
-        """How many jobs there are of each status."""
+        """Return the number of jobs by status."""
         statement = sa.text("SELECT status::text, count(*) AS jobs FROM procrastinate_jobs GROUP BY 1")
         return {row.status: row.jobs for row in self.connection.execute(statement)}
 
     def events(self, job_id: int) -> list[str]:
-        """What happened to a job, in order."""
+        """Return the events of a job, in order."""
         statement = sa.text("SELECT type::text FROM procrastinate_events WHERE job_id = :id ORDER BY id")
         return list(self.connection.execute(statement, {"id": job_id}).scalars())
 
@@ -113,14 +113,14 @@ class Queue:
             assert status is Status.FAILED, f"Job {job_id}: {status}"
 
     def backends(self, application: str = APPLICATION) -> list[int]:
-        """The process ids of a worker's connections."""
+        """Return the backend process ids of a worker's connections."""
         statement = sa.text(
             "SELECT pid FROM pg_stat_activity WHERE application_name = :name AND datname = current_database()"
         )
         return list(self.connection.execute(statement, {"name": application}).scalars())
 
     def is_listening(self, workers: int = 1) -> bool:
-        """Whether so many connections wait for notifications."""
+        """Return whether `workers` connections wait for notifications."""
         count: int = self.sql(
             "SELECT count(*) FROM pg_stat_activity "
             "WHERE query LIKE 'LISTEN%' AND state = 'idle' AND datname = current_database()"
@@ -128,7 +128,7 @@ class Queue:
         return count >= workers
 
     def kill_backends(self) -> int:
-        """End all connections but this one, as a restart of the server would, and say how many there were."""
+        """End all other connections, like a restart of the server, and return their number."""
         statement = sa.text(
             "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name <> ''"
@@ -151,20 +151,20 @@ class RunningWorker:
 
     @property
     def runs(self) -> int:
-        """How many jobs it runs now, as their asyncio tasks tell."""
+        """Return the number of running jobs, from their asyncio tasks."""
         return sum(task.get_name().startswith("process job ") for task in pending_tasks())
 
     async def ended(self) -> None:
-        """Wait until it has returned by itself."""
+        """Wait until the worker has ended by itself."""
         await soon(asyncio.shield(self.task))
 
     async def stopped(self) -> None:
-        """Stop it gracefully, and wait."""
+        """Stop the worker gracefully, and wait for its end."""
         self.worker.stop()
         await self.ended()
 
     async def end_of_test(self) -> None:
-        """Stop it somehow."""
+        """Stop the worker. Cancel it and fail if it does not stop before the deadline."""
         self.worker.stop()
         done, _ = await asyncio.wait({self.task}, timeout=DEADLINE)
         if not done:
@@ -188,7 +188,7 @@ class Workers:
         self._connectors: list[WorkerConnector] = []
 
     def start(self, app: App | None = None, **options: Any) -> RunningWorker:
-        """Start a worker. Unless it is told otherwise it hears of jobs, and never polls for them."""
+        """Start a worker. By default it is notified of jobs and never polls."""
         defaults: dict[str, Any] = {
             "fetch_job_polling_interval": FOR_EVER,
             "abort_job_polling_interval": FOR_EVER,
@@ -199,7 +199,7 @@ class Workers:
         return running
 
     async def listening(self, queue: Queue, app: App | None = None, **options: Any) -> RunningWorker:
-        """Start a worker, and wait until it hears of jobs."""
+        """Start a worker, and wait until it listens for notifications."""
         running = self.start(app, **options)
         self._listening += 1
         await until(lambda: queue.is_listening(self._listening))
@@ -212,7 +212,7 @@ class Workers:
         return running.worker
 
     async def another_app(self, application: str = APPLICATION) -> App:
-        """The same tasks on connections of their own, as in another process."""
+        """Return an app with the same tasks on separate connections, as in another process."""
         connector = connector_for(self._database_url, application)
         self._connectors.append(connector)
         app = self.app.with_connector(connector)
@@ -220,7 +220,7 @@ class Workers:
         return app
 
     async def end_of_test(self) -> None:
-        """Stop them all."""
+        """Stop all workers."""
         try:
             for running in self._running:
                 await running.end_of_test()
@@ -230,7 +230,7 @@ class Workers:
 
 
 class WorkerThread:
-    """A worker in a thread with an event loop of its own, which its tasks may block."""
+    """A worker in a thread with its own event loop, which its tasks may block."""
 
     def __init__(self, app: App, database_url: str, application: str = APPLICATION, **options: Any) -> None:
         self.app = app.with_connector(connector_for(database_url, application))
@@ -239,11 +239,11 @@ class WorkerThread:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     async def stopped(self) -> None:
-        """Stop the worker from here, and wait for its thread."""
+        """Stop the worker from the test's thread, and wait for its thread."""
         self.worker.stop()
         await asyncio.to_thread(self._thread.join, DEADLINE)
         assert not self._thread.is_alive(), "The worker did not stop in time"
@@ -262,6 +262,6 @@ class WorkerThread:
 
 
 def job_of(queue: Queue, job_id: int) -> Job:
-    """A job as it is stored."""
+    """Return a stored job."""
     row = queue.row(job_id)
     return Job.from_row(row)

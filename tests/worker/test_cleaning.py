@@ -1,4 +1,4 @@
-"""Jobs that have ended are kept, or deleted."""
+"""Keeping and deleting ended jobs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def test_a_worker_deletes_finished_jobs_as_it_is_told(
     assert queue.sql(orphans) == 0
 
 
-async def test_a_job_that_is_to_be_retried_is_not_deleted(app: App, workers: Workers, queue: Queue) -> None:
+async def test_a_job_with_a_retry_left_is_not_deleted(app: App, workers: Workers, queue: Queue) -> None:
     ran: list[int] = []
 
     @app.task(retry=1)
@@ -85,7 +85,7 @@ async def test_the_builtin_task_is_found_by_its_short_name(app: App, workers: Wo
 async def test_a_job_of_the_builtin_task_keeps_what_the_app_keeps(
     app: App, workers: Workers, queue: Queue, hours_kept: int, left: int
 ) -> None:
-    """A role that may only insert jobs can defer it, with any arguments."""
+    """A role with only the right to insert jobs can defer the task with any arguments."""
     app.min_retention_hours = hours_kept
     queue.sql(
         "INSERT INTO procrastinate_jobs (queue_name, task_name, status, finished_at) "

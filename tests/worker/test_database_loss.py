@@ -1,4 +1,4 @@
-"""Losing the database is weather: workers sit it out."""
+"""Workers survive outages of the database."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.worker.running import Queue, Workers, happens, until
 
 @contextlib.contextmanager
 def outage(databases: database.Databases, database_url: str, queue: Queue) -> Iterator[None]:
-    """Nobody can connect; those who were are thrown out."""
+    """Close all connections to the database, and refuse new ones."""
     name = sa.make_url(database_url).database
     with sa.create_engine(databases.server, isolation_level="AUTOCOMMIT").connect() as connection:
         connection.exec_driver_sql(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
@@ -50,10 +50,10 @@ async def test_a_worker_whose_idle_connections_are_cut_goes_on(app: App, workers
     assert not running.task.done()
 
 
-async def test_a_log_handler_that_raises_meanwhile_does_not_end_the_worker(
+async def test_a_log_handler_that_raises_during_an_outage_does_not_end_the_worker(
     app: App, workers: Workers, queue: Queue, database_url: str, databases: database.Databases
 ) -> None:
-    """One that logs into the same database, say."""
+    """For example, a handler that logs to the same database."""
     task = app.task(name="task")(lambda: None)
     running = await workers.listening(queue)
     raised = asyncio.Event()
@@ -122,7 +122,7 @@ async def test_a_worker_without_a_graceful_timeout_does_not_wait_for_the_databas
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of 0 seconds, that is: the last outcomes have a moment, and no more."""
+    """With a graceful timeout of 0 seconds, the last outcomes get only a moment."""
     monkeypatch.setattr(worker_run, "_LAST_WRITES_TIMEOUT", 0.5)
     started, release = asyncio.Event(), asyncio.Event()
 
@@ -173,7 +173,7 @@ async def test_jobs_that_end_while_the_database_is_away_are_recorded_when_it_is_
     assert not running.task.done()
 
 
-async def test_a_worker_that_is_stopped_meanwhile_waits_to_record(
+async def test_a_worker_that_is_stopped_during_an_outage_waits_to_record_outcomes(
     app: App, workers: Workers, queue: Queue, database_url: str, databases: database.Databases
 ) -> None:
     started, release = asyncio.Event(), asyncio.Event()
@@ -197,7 +197,7 @@ async def test_a_worker_that_is_stopped_meanwhile_waits_to_record(
 async def test_an_outage_longer_than_the_stall_timeout_runs_no_job_twice(
     app: App, workers: Workers, queue: Queue, database_url: str, databases: database.Databases
 ) -> None:
-    """When the database is back everybody looks dead. Nobody may say so before all had the time to report."""
+    """When the database is back, all workers look dead. None may be pruned before it had time for a heartbeat."""
     started, release = asyncio.Event(), asyncio.Event()
     runs: list[int] = []
 
@@ -228,7 +228,7 @@ async def test_an_outage_longer_than_the_stall_timeout_runs_no_job_twice(
 
 
 def make_trigger(queue: Queue, body: str) -> None:
-    """Something of the user's that happens whenever a job ends."""
+    """Create a user's trigger that fires whenever a job ends."""
     queue.sql(
         "CREATE FUNCTION users_trigger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN " + body + " RETURN new; END $$"
     )
@@ -285,7 +285,7 @@ async def test_a_refused_outcome_does_not_keep_the_worker_from_stopping(
 
 
 class LosesAnswers(WorkerConnector):
-    """The database does as it is told; the first answers to a fetch are lost on the way."""
+    """A connector that loses the answers to the first fetches after the database has executed them."""
 
     to_lose = 1
     then: Callable[[], Any] = staticmethod(lambda: None)
@@ -305,7 +305,7 @@ class LosesAnswers(WorkerConnector):
 async def test_jobs_whose_fetch_was_never_answered_run_all_the_same(
     app: App, workers: Workers, queue: Queue, database_url: str
 ) -> None:
-    """The database has them running for a worker that is alive, and has never heard of them."""
+    """In the database, the jobs run on a live worker that does not know them."""
     runs: list[int] = []
 
     @app.task
@@ -329,7 +329,7 @@ async def test_jobs_whose_fetch_was_never_answered_run_all_the_same(
 async def test_jobs_of_an_unanswered_fetch_run_after_an_open_transaction_lets_go_of_their_queueing_lock(
     app: App, workers: Workers, queue: Queue, database_url: str, engine: sa.Engine
 ) -> None:
-    """Until they are given back, the worker fetches nothing."""
+    """The worker fetches nothing until it has returned them."""
     task = app.task(name="task")(lambda: None)
     job_id = await task.configure(queueing_lock="taken").defer_async()
     connector = LosesAnswers(database.libpq_url(database_url))

@@ -1,4 +1,4 @@
-"""Jobs of free locks, behind many that cannot run: they do not wait for those."""
+"""Jobs of free locks do not wait for the many jobs before them that cannot run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.database import new_job
 from tests.worker.running import Queue, Workers, until
 
 HELD_LOCKS = 510
-"""More than a promotion looks at."""
+"""More locks than a promotion looks at."""
 
 
 @pytest.fixture
 def held(connection: sa.Connection) -> int:
-    """Locks are held by jobs that run for a worker elsewhere, whose id this is, and will run for long."""
+    """Create long-running jobs that hold the locks, and return the id of their worker."""
     worker_id = core.register_worker(connection)
     for lock in [f"held {number}" for number in range(1, HELD_LOCKS + 1)]:
         core.defer_job(connection, new_job(lock=lock, queue_name="elsewhere"))
@@ -30,7 +30,7 @@ def held(connection: sa.Connection) -> int:
 
 @pytest.fixture
 def free_task(app: App) -> str:
-    """Of the jobs that could run."""
+    """Return the name of the task of jobs that could run."""
     app.task(name="free")(lambda: None)
     return "free"
 
@@ -52,7 +52,7 @@ async def test_behind_the_backlog_of_held_locks(
 
 
 def steps_until_promoted(connection: sa.Connection, job_id: int) -> int:
-    """How many promotions it takes until the job may be fetched."""
+    """Return the number of promotions until the job is ready."""
     place = sa.text("SELECT readiness FROM procrastinate_jobs WHERE id = :id")
     for step in range(1, 1000):
         core.promote_jobs(connection)
@@ -62,7 +62,7 @@ def steps_until_promoted(connection: sa.Connection, job_id: int) -> int:
 
 
 def test_each_promotion_gets_on_by_as_much_as_it_looks_at(connection: sa.Connection, held: int) -> None:
-    """So a job waits for a promotion for each 500 that came before it, and one more; however many locks are held."""
+    """A job waits for one promotion per 500 jobs before it, plus one, whatever the number of held locks."""
     connection.exec_driver_sql(insert_statement(10_000, {"task_name": "'behind'", "lock": "'held 1'"}))
     many = {"task_name": "'behind'", "lock": f"'held ' || (1 + mod(n, {HELD_LOCKS}))"}
     connection.exec_driver_sql(insert_statement(5_000, many))
@@ -76,8 +76,8 @@ def test_each_promotion_gets_on_by_as_much_as_it_looks_at(connection: sa.Connect
 async def test_behind_jobs_on_whose_locks_nothing_can_be_decided(
     workers: Workers, queue: Queue, connection: sa.Connection, engine: sa.Engine, held: int, free_task: str
 ) -> None:
-    """Somebody's open transaction has all who hold them: their next jobs can neither be parked nor run, and stay before
-    all that comes later.
+    """A user's open transaction locks the rows of all holders. Jobs behind these locks can neither be parked nor run,
+    and stay in front of all later jobs.
     """
     many = {"task_name": "'behind'", "lock": f"'held ' || (1 + mod(n, {HELD_LOCKS}))"}
     connection.exec_driver_sql(insert_statement(HELD_LOCKS, many))

@@ -1,4 +1,4 @@
-"""What workers log: actions and values that dashboards and alerts are built on."""
+"""The log records of workers: their actions and values, on which dashboards and alerts depend."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 
 def named(log: pytest.LogCaptureFixture, action: str) -> logging.LogRecord:
-    """The one record of that action."""
+    """Return the only record with the action."""
     (record,) = (record for record in log.records if getattr(record, "action", None) == action)
     return record
 
@@ -59,7 +59,7 @@ async def test_a_successful_job(app: App, workers: Workers, log: pytest.LogCaptu
 async def test_what_is_not_logged_is_not_written(
     app: App, workers: Workers, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the call of a job, which may have large arguments, nor the values beside the message."""
+    """Neither the call string of a job, which may be large, nor the extra values of the record are computed."""
     caplog.set_level(logging.WARNING, logger="procrastinate")
     written: list[str] = []
     monkeypatch.setattr(Job, "call_string", property(lambda job: written.append("call")))
@@ -82,7 +82,9 @@ async def test_a_failed_job(app: App, workers: Workers, log: pytest.LogCaptureFi
     assert "ended with status: Error (lasted" in record.getMessage()
 
 
-async def test_a_job_that_is_to_be_retried(app: App, workers: Workers, log: pytest.LogCaptureFixture) -> None:
+async def test_a_job_that_will_be_retried_is_logged_without_an_error_level(
+    app: App, workers: Workers, log: pytest.LogCaptureFixture
+) -> None:
     await app.task(name="divide", retry=RetryStrategy(wait=3600))(lambda: 1 / 0).defer_async()
     await workers.run()
     record = named(log, "job_error_retry")
@@ -169,10 +171,10 @@ async def test_everything_has_an_action_and_nothing_is_alarming(
 
 
 @pytest.mark.parametrize("ends", ["well", "badly", "again"])
-async def test_arguments_that_are_not_to_be_logged_stand_in_no_record(
+async def test_arguments_excluded_from_logs_are_in_no_record(
     app: App, workers: Workers, log: pytest.LogCaptureFixture, ends: str
 ) -> None:
-    """Not with who defers, nor with the worker, in words or in values."""
+    """Neither the deferring process nor the worker logs them, in messages or in values."""
     retry = RetryStrategy(wait=3600) if ends == "again" else False
 
     @app.task(name="pay", log_arguments=False, retry=retry)

@@ -1,4 +1,4 @@
-"""Periodic tasks are deferred on time, once, whoever looks."""
+"""Periodic tasks are deferred on time and once, whatever the number of workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def ticks(queue: Queue) -> int:
 
 
 def add_tick(app: App, cron: str, queue: str = "default") -> None:
-    """A periodic task that does nothing."""
+    """Add a periodic task that does nothing."""
     task: Any = app.task(name="tick", queue=queue)(lambda timestamp: None)
     app.periodic(cron=cron)(task)
 
@@ -52,7 +52,7 @@ async def test_each_tick_is_deferred_once_whatever_the_number_of_workers(
     )
     assert sorted(ran) == sorted((timestamp, schedule) for timestamp, schedule in stored)
     for schedule in ("a", "b"):
-        # Of those that came while no worker ran, only the last is deferred.
+        # Of the ticks without a running worker, only the last is deferred.
         of_schedule = sorted(timestamp for timestamp, name in ran if name == schedule and timestamp < last)
         assert of_schedule == list(range(of_schedule[0], of_schedule[-1] + 1))
 
@@ -96,10 +96,10 @@ async def test_a_tick_whose_queueing_lock_is_taken_is_left_out(app: App, workers
     assert queue.status(waiting) is Status.TODO
 
 
-async def test_a_tick_whose_queueing_lock_somebodys_open_transaction_has_does_not_hold_up_the_others(
+async def test_a_tick_whose_queueing_lock_an_open_transaction_holds_does_not_delay_the_others(
     app: App, workers: Workers, queue: Queue, engine: sa.Engine
 ) -> None:
-    """It comes when that has ended."""
+    """The tick is deferred when that transaction has ended."""
     for name in ("first", "second"):
         task: Any = app.task(name=name, queueing_lock=name, queue="ticks")(lambda timestamp: None)
         app.periodic(cron="0 0 1 * *")(task)
@@ -115,7 +115,7 @@ async def test_a_tick_whose_queueing_lock_somebodys_open_transaction_has_does_no
 async def test_a_schedule_whose_tick_the_database_refuses_does_not_hold_up_the_others(
     app: App, workers: Workers, queue: Queue
 ) -> None:
-    """It is tried again, until it is taken."""
+    """The tick is retried until the database accepts it."""
     refuse = """
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not this one'; END $$;
         CREATE TRIGGER refuse BEFORE INSERT ON procrastinate_jobs FOR EACH ROW

@@ -1,4 +1,4 @@
-"""A job that is rotten spoils nothing but itself."""
+"""A poisonous job fails alone."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from tests.worker.running import Queue, Workers
 
 
 def recurse() -> None:
-    """Deeper and deeper."""
+    """Recurse without an end."""
     recurse()
 
 
 def interrupt() -> None:
-    """As Ctrl-C would."""
+    """Raise `KeyboardInterrupt`, like Ctrl-C."""
     raise KeyboardInterrupt
 
 
 def raise_cancelled() -> None:
-    """As if somebody had cancelled the task; nobody has."""
+    """Raise `CancelledError` although the task was not cancelled."""
     raise asyncio.CancelledError
 
 
 def raise_group() -> None:
-    """As a task group would."""
+    """Raise an exception group, like a task group."""
     raise BaseExceptionGroup("several", [SystemExit(1), ValueError()])
 
 
 def stop_iteration() -> None:
-    """What coroutines and futures do not let through."""
+    """Raise `StopIteration`, which coroutines and futures do not propagate."""
     raise StopIteration
 
 
@@ -57,7 +57,7 @@ async def test_whatever_a_task_raises_fails_its_job_alone(
     assert [queue.status(job_id) for job_id in ids] == [succeeded, failed, succeeded, failed, succeeded]
 
 
-async def test_a_task_that_nobody_knows_fails(
+async def test_a_job_of_an_unknown_task_fails(
     app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
     job_id = await app.configure_task("elsewhere.task").defer_async()
@@ -78,7 +78,7 @@ async def test_arguments_that_do_not_fit_fail_the_job(
     def sync_task(a: int) -> None: ...
 
     task: Any = app.task(name="task", retry=False)(async_task if is_async else sync_task)
-    app.check_arguments = False  # as for a program that knows the task by its name alone
+    app.check_arguments = False  # as in a program that knows only the task's name
     job_id = await task.configure(task_kwargs=arguments).defer_async()
     await workers.run()
     assert queue.status(job_id) is Status.FAILED

@@ -1,4 +1,4 @@
-"""Jobs that a worker has fetched ahead: what becomes of them, whatever happens while they wait."""
+"""Prefetched jobs are not lost, whatever happens while they wait."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.worker.running import FOR_EVER, Queue, Workers, happens, until
 
 @pytest.fixture
 def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first fetch that brings jobs takes up to ten more than can start."""
+    """Let the first non-empty fetch prefetch up to ten jobs."""
     keep = Prefetch.keep
 
     def keep_first(self: Prefetch, jobs: Iterable[Job]) -> None:
@@ -36,7 +36,7 @@ def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch, ahead: None) -> None:
-    """They wait for as long as it takes."""
+    """Let prefetched jobs wait without a practical limit."""
     for module in (prefetch, slots):
         monkeypatch.setattr(module, "LONGEST_WAIT", FOR_EVER)
 
@@ -50,7 +50,7 @@ class Gate:
         self.task = app.task(name="wait at the gate", pass_context=True)(self.wait)
 
     async def wait(self, context: JobContext) -> None:
-        """Say that the job has started, and wait."""
+        """Record that the job has started, and wait."""
         assert context.job.id is not None
         self.started.append(context.job.id)
         await self.open.wait()
@@ -58,24 +58,24 @@ class Gate:
 
 @pytest.fixture
 def gate(app: App) -> Gate:
-    """Closed."""
+    """Return a closed gate."""
     return Gate(app)
 
 
 async def defer(gate: Gate, number: int) -> list[int]:
-    """So many jobs."""
+    """Defer `number` jobs, and return their ids."""
     return await gate.task.batch_defer_async(*[{}] * number)
 
 
 def fetches(queue: Queue) -> int:
-    """How many fetches there were: the jobs of one have started at the same time."""
+    """Return the number of fetches, from the distinct start times of the jobs."""
     return int(queue.sql("SELECT count(DISTINCT at) FROM procrastinate_events WHERE type = 'started'"))
 
 
 async def test_short_jobs_are_fetched_many_at_a_time(
     app: App, workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prefetch, "WINDOW", 10.0)  # whatever else this machine does
+    monkeypatch.setattr(prefetch, "WINDOW", 10.0)  # independent of the machine's load
     ran: list[int] = []
 
     @app.task
@@ -216,7 +216,7 @@ async def test_no_more_are_fetched_than_the_worker_may_still_run(workers: Worker
 
 @pytest.mark.usefixtures("patient")
 async def test_nothing_waits_behind_a_job_that_was_run_before(workers: Workers, queue: Queue, gate: Gate) -> None:
-    """It may have taken a worker down, and would take them along: rescued too often, they would have failed."""
+    """Such a job may crash the worker. Jobs prefetched behind it would be rescued too often, and then fail."""
     suspect, *others = await defer(gate, 4)
     queue.sql("UPDATE procrastinate_jobs SET attempts = 1 WHERE id = :id", id=suspect)
     workers.start()
@@ -252,7 +252,7 @@ async def test_they_hold_their_locks_while_they_wait(app: App, workers: Workers,
 
 @pytest.mark.usefixtures("patient")
 async def test_a_worker_that_was_taken_for_dead_does_not_start_them(workers: Workers, queue: Queue, gate: Gate) -> None:
-    """They are the others' by now."""
+    """Its prefetched jobs may belong to other workers."""
     first, second, third = await defer(gate, 3)
     workers.start(update_heartbeat_interval=0.05, stalled_worker_timeout=FOR_EVER)
     await until(lambda: gate.started == [first])
@@ -285,7 +285,7 @@ async def test_when_the_answer_to_giving_back_is_lost_they_are_not_lost(
 async def test_one_whose_row_is_locked_when_it_is_released_follows_soon(
     workers: Workers, queue: Queue, gate: Gate, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, tries: int
 ) -> None:
-    """By another try; or, as one of which the worker knows nothing, and that counts as an attempt."""
+    """Another try releases the job, or the worker returns it as unknown, which counts as an attempt."""
     monkeypatch.setattr(release, "_TRIES", tries)
     monkeypatch.setattr(release, "_LOCKED_PAUSE", 0.5)
     monkeypatch.setattr(fetch_loop, "_STOCK_INTERVAL", FOR_EVER)
@@ -310,7 +310,7 @@ async def test_one_whose_row_is_locked_when_it_is_released_follows_soon(
 
 
 def lock_row(connection: sa.Connection, job_id: int) -> None:
-    """As an open transaction of a user's does."""
+    """Lock a row, like an open transaction of a user."""
     connection.execute(sa.text("SELECT 1 FROM procrastinate_jobs WHERE id = :id FOR UPDATE"), {"id": job_id})
 
 
@@ -318,7 +318,7 @@ def lock_row(connection: sa.Connection, job_id: int) -> None:
 async def test_jobs_that_come_when_the_worker_has_stopped_are_released(
     workers: Workers, queue: Queue, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The fetch was under way."""
+    """The worker stops while a fetch is running."""
     fetched, go_on = asyncio.Event(), asyncio.Event()
     fetch_jobs = JobManager.fetch_jobs
 

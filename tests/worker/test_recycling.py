@@ -1,4 +1,4 @@
-"""A worker ends after so many jobs."""
+"""A worker ends after `max_jobs` jobs."""
 
 from __future__ import annotations
 

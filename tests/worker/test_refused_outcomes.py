@@ -1,4 +1,4 @@
-"""Outcomes that the database refuses, or whose rows are locked, hold up no other outcome."""
+"""Refused outcomes, and outcomes whose rows are locked, do not delay others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.worker.running import Queue, Workers, until
 
 
 def refuse(queue: Queue, code: str) -> None:
-    """Add a trigger of the user's that refuses the end of jobs with the argument "bad"."""
+    """Add a user's trigger that refuses the outcome of jobs with the argument "bad"."""
     queue.sql(
         "CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
         "IF OLD.args @> '{\"bad\": true}' THEN RAISE EXCEPTION 'no' USING ERRCODE = '" + code + "'; END IF; "
@@ -40,12 +40,12 @@ async def test_an_outcome_that_is_refused_each_time_holds_up_no_other(
     assert queue.status(ids[7]) is Status.DOING
     await queue.succeeded(await task.defer_async(bad=False))
     await queue.ddl("DROP TRIGGER refuses ON procrastinate_jobs")
-    if code not in ("P0001", "22023"):  # the others are tried again in ten seconds
+    if code not in ("P0001", "22023"):  # other codes are retried after ten seconds
         await queue.succeeded(ids[7])
     await running.stopped()
 
 
-async def test_an_outcome_that_is_refused_for_ever_does_not_keep_the_worker_from_stopping(
+async def test_an_outcome_that_is_always_refused_does_not_keep_the_worker_from_stopping(
     app: App, workers: Workers, queue: Queue
 ) -> None:
     refuse(queue, "23505")

@@ -1,4 +1,4 @@
-"""What runs leave behind: return values, errors, and the word to those who wait."""
+"""Stored results of runs, errors, and the notification of `wait()`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.worker.running import APPLICATION, DEADLINE, Queue, Workers, happens,
 
 
 def details(queue: Queue) -> tuple[int, int]:
-    """How many return values and errors are kept."""
+    """Return the numbers of stored results and errors."""
     return (
         queue.sql("SELECT count(*) FROM procrastinate_results"),
         queue.sql("SELECT count(*) FROM procrastinate_errors"),
@@ -78,7 +78,7 @@ async def test_all_that_is_known_of_a_job(app: App, workers: Workers) -> None:
 
 @pytest.mark.parametrize("is_async", [True, False])
 async def test_the_traceback_has_the_frames_of_the_task_alone(app: App, workers: Workers, is_async: bool) -> None:
-    """Not those of the worker, nor the values of variables; the causes, too."""
+    """It has no frames of the worker and no values of variables. The tracebacks of causes are the same."""
 
     def fail() -> None:
         password = "swordfish"
@@ -169,7 +169,7 @@ async def test_a_worker_can_be_told_to_keep_no_errors(app: App, workers: Workers
 async def test_a_job_whose_return_value_cannot_be_kept_has_failed(
     app: App, workers: Workers, queue: Queue, value: Any, message: str
 ) -> None:
-    """And is not tried again: it would return the same."""
+    """The job is not retried, because it would return the same value."""
     job_id = await app.task(store_result=True, max_result_size=1000, retry=5)(lambda: value).defer_async()
     await workers.run()
     result = await result_of(app, job_id)
@@ -245,7 +245,7 @@ async def test_a_wait_for_a_job_that_has_ended_is_over_at_once(app: App, workers
 
 @pytest.mark.parametrize("cancelled", [True, False])
 async def test_a_wait_ends_however_the_job_ends(app: App, workers: Workers, queue: Queue, cancelled: bool) -> None:
-    """Also where nobody tells: of a cancelled job, and of one whose task stores nothing."""
+    """Also without a notification: for a cancelled job, and for a task that stores no result."""
     job_id = await app.task(lambda: 1).defer_async()
     waiting = asyncio.create_task(app.job_manager.wait_async(job_id, timeout=DEADLINE))
     await asyncio.sleep(0.3)
@@ -275,7 +275,7 @@ async def test_a_wait_has_an_end(app: App, seconds: Any, error: type[Exception])
         await app.job_manager.wait_async(job_id, timeout=seconds)
 
 
-async def test_nobody_waits_for_a_job_that_is_not_there(app: App) -> None:
+async def test_waiting_for_a_missing_job_raises_an_error(app: App) -> None:
     with pytest.raises(exceptions.NoResult, match="There is no job 12345: it was deleted, or it is not committed yet"):
         await app.job_manager.wait_async(12345, timeout=DEADLINE)
 
@@ -290,10 +290,10 @@ async def test_a_wait_for_a_job_that_is_deleted_when_it_ends_says_so(app: App, w
 
 
 @pytest.mark.parametrize("is_async", [True, False])
-async def test_those_who_wait_are_told(
+async def test_waiting_calls_are_notified(
     app: App, workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch, is_async: bool
 ) -> None:
-    """They share one connection, look no more once they listen, and leave nothing behind."""
+    """Waiting calls share one connection, stop polling once it listens, and close it at the end."""
     monkeypatch.setattr("procrastinate.manager.waiting._FIRST_PAUSE", 0.3)
     monkeypatch.setattr("procrastinate.manager.waiting._LONGEST_PAUSE", DEADLINE * 5)
     monkeypatch.setattr("procrastinate.manager.waiting._LISTEN_AFTER", 0.0)
@@ -319,7 +319,7 @@ async def test_those_who_wait_are_told(
     await until(lambda: all(thread.name != "procrastinate wait" for thread in threading.enumerate()))
 
 
-async def test_nobody_is_told_of_jobs_whose_tasks_store_nothing(app: App, workers: Workers) -> None:
+async def test_jobs_of_tasks_without_stored_results_are_not_announced(app: App, workers: Workers) -> None:
     heard: list[str] = []
     listening = asyncio.Event()
 
@@ -336,9 +336,7 @@ async def test_nobody_is_told_of_jobs_whose_tasks_store_nothing(app: App, worker
     assert [json.loads(payload) for payload in heard] == [{"type": "jobs_finished", "job_ids": [job_id]}]
 
 
-async def test_where_nobody_can_listen_a_wait_looks(
-    app: App, workers: Workers, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_wait_polls_if_listening_fails(app: App, workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
     async def refuse(*_: Any) -> None:
         raise exceptions.DatabaseUnavailable
 

@@ -1,4 +1,4 @@
-"""Jobs that raised run again: when, where, and how often."""
+"""Retries of failed jobs: their time, queue and number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.worker.running import Queue, Workers
 
 
 class Decide(BaseRetryStrategy):
-    """Always the same decision, once."""
+    """A strategy that makes the given decision once."""
 
     def __init__(self, decision: RetryDecision) -> None:
         self.decision = decision
@@ -107,7 +107,7 @@ async def test_a_retry_may_change_queue_lock_and_priority(app: App, workers: Wor
     assert queue.status(after) is Status.SUCCEEDED
 
 
-async def test_a_retry_whose_queueing_lock_was_taken_meanwhile_is_not_lost(
+async def test_a_retry_whose_queueing_lock_another_job_took_is_not_lost(
     app: App, workers: Workers, queue: Queue
 ) -> None:
     siblings: list[int] = []
@@ -125,14 +125,14 @@ async def test_a_retry_whose_queueing_lock_was_taken_meanwhile_is_not_lost(
 
 
 def changed_decision(**attributes: Any) -> RetryDecision:
-    """A decision that was changed after it was made, and checked."""
+    """Return a decision whose values were changed after validation."""
     decision = RetryDecision()
     vars(decision).update(attributes)
     return decision
 
 
 @pytest.mark.parametrize("decision", [changed_decision(queue="q" * 129), changed_decision(priority=2**40)])
-async def test_a_retry_that_cannot_be_written_is_a_failure_and_holds_up_nobody(
+async def test_a_retry_that_cannot_be_written_is_a_failure_and_delays_no_other_job(
     app: App, workers: Workers, queue: Queue, decision: RetryDecision, caplog: pytest.LogCaptureFixture
 ) -> None:
     @app.task(retry=Decide(decision))

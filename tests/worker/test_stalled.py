@@ -1,4 +1,4 @@
-"""Workers that die, and workers that only look dead."""
+"""Dead workers, and workers that only look dead."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.database import new_job
 from tests.worker.running import Queue, Workers, WorkerThread, happens, until
 
 LIVELY: dict[str, Any] = {"update_heartbeat_interval": 0.1, "stalled_worker_timeout": 0.8}
-"""A worker that is quick to take others for dead."""
+"""Options of a worker that soon judges others dead."""
 
 
 async def fetched_by_a_worker_that_died(app: App, queue: Queue, *, registered: bool = False) -> int:
-    """The worker that has taken all jobs, and will never be heard of again."""
+    """Fetch all jobs for a worker that never sends a heartbeat again, and return its id."""
     worker_id = core.register_worker(queue.connection)
     assert core.fetch_jobs(queue.connection, worker_id=worker_id, limit=100)
     if registered:
@@ -67,7 +67,7 @@ async def test_a_job_whose_worker_only_fell_silent_is_run_by_another(
 async def test_a_job_whose_worker_is_gone_is_run_by_one_that_does_not_wait(
     app: App, workers: Workers, queue: Queue, registered: bool
 ) -> None:
-    """Where workers are started by cron, no other ever comes."""
+    """If cron starts the workers, no other kind of worker runs."""
     job_id = await app.task(name="task")(lambda: None).defer_async()
     await fetched_by_a_worker_that_died(app, queue, registered=registered)
     await workers.run(listen_notify=False)
@@ -99,7 +99,7 @@ async def test_jobs_with_locks_and_queueing_locks_are_rescued_too(app: App, work
 async def test_jobs_are_rescued_while_an_open_transaction_has_a_queueing_lock_of_theirs(
     app: App, workers: Workers, queue: Queue, engine: sa.Engine
 ) -> None:
-    """That job goes back without; and the others do not wait, either."""
+    """That job is rescued without its queueing lock, and the others are not delayed."""
     task = app.task(name="task")(lambda: None)
     locked = await task.configure(queueing_lock="taken").defer_async()
     free = await task.defer_async()
@@ -158,7 +158,7 @@ async def test_a_task_that_blocks_the_event_loop_does_not_make_its_worker_look_d
     assert queue.row(job_id)["attempts"] == 1
 
 
-async def test_a_worker_that_was_taken_for_dead_registers_anew(
+async def test_a_worker_that_was_pruned_as_dead_registers_again(
     app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
     running = await workers.listening(queue, **LIVELY)
@@ -176,7 +176,9 @@ async def test_a_worker_that_was_taken_for_dead_registers_anew(
 async def test_a_worker_starts_nothing_before_its_heart_beats(
     app: App, workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its connection is made by then: beside a job that keeps the GIL that takes so long that it looks dead."""
+    """By then the heartbeat is connected. Next to a job that holds the GIL, connecting takes so long that the worker
+    looks dead.
+    """
     beating, go_on = threading.Event(), threading.Event()
     beat = Heartbeat.beat
 
@@ -261,7 +263,7 @@ async def test_an_outcome_before_anybody_took_the_job_is_accepted(app: App, work
 async def test_a_worker_that_takes_up_its_own_lost_job_keeps_count(
     app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The same job runs twice in one worker: neither run may disturb the other."""
+    """The same job runs twice in one worker, and neither run may disturb the other."""
     gates = [asyncio.Event(), asyncio.Event()]
     started = [asyncio.Event(), asyncio.Event()]
 
@@ -306,7 +308,7 @@ async def test_jobs_of_live_workers_are_left_alone(app: App, workers: Workers, q
 
 
 async def test_workers_judge_each_other_by_what_each_says_of_itself(app: App, workers: Workers, queue: Queue) -> None:
-    """A change of the setting is rolled out: some have the new one, some the old one."""
+    """While a change of the setting is rolled out, workers have different values."""
     started, release = asyncio.Event(), asyncio.Event()
 
     @app.task(queue="slow")
@@ -330,7 +332,7 @@ async def test_workers_judge_each_other_by_what_each_says_of_itself(app: App, wo
 async def test_workers_whose_heartbeats_all_look_old_at_once_are_left_alone(
     app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The clock of the database was set, or it stood still: each has its time to beat again."""
+    """The database clock was changed, or the database hung. Each worker has time to send a heartbeat."""
     started, release = asyncio.Event(), asyncio.Event()
 
     @app.task(queue="slow")

@@ -1,4 +1,4 @@
-"""Workers stop: gracefully, in time, from anywhere."""
+"""Stopping workers: gracefully, with a timeout, and from any thread."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.worker.running import Queue, Workers, WorkerThread, happens, soon, un
 
 
 class Gate:
-    """A task of either kind that has started, and goes on when it is let."""
+    """A sync or async task that waits until the gate opens."""
 
     def __init__(self, app: App, *, is_async: bool = True, **options: Any) -> None:
         self.started = threading.Event()
@@ -61,7 +61,7 @@ async def test_a_worker_that_is_stopped_ends_its_jobs_and_starts_no_more(
 async def test_a_worker_stops_when_all_that_it_logs_is_refused(
     app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture, is_async: bool
 ) -> None:
-    """By a log handler that raises."""
+    """A log handler raises on every record."""
     caplog.set_level("DEBUG", logger="procrastinate")
 
     def refuse(record: logging.LogRecord) -> bool:
@@ -209,7 +209,7 @@ async def test_cancelling_it_twice_does_not_wait_and_the_job_is_left_to_the_othe
 async def test_cancelling_it_while_it_gives_jobs_back_leaves_no_heart_beating(
     workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others would go on waiting for a worker that is gone."""
+    """Otherwise a heartbeat would keep a stopped worker alive for the others."""
     releaser = asyncio.Event()
 
     async def without_end(self: Releaser, patience: float | None = None) -> None:
@@ -308,7 +308,7 @@ async def test_a_job_that_ends_in_time_is_not_asked(app: App, workers: Workers, 
     assert queue.status(job_id) is Status.SUCCEEDED
 
 
-# While it drains
+# During the drain
 
 
 async def test_while_it_drains_it_gives_signs_of_life_and_its_jobs_are_not_taken(
@@ -353,7 +353,7 @@ async def test_while_it_drains_jobs_can_be_aborted(
     assert queue.status(job_id) is Status.ABORTED
 
 
-async def test_a_middleware_may_stop_the_worker_after_so_many_jobs(app: App, workers: Workers, queue: Queue) -> None:
+async def test_a_middleware_may_stop_the_worker_after_two_jobs(app: App, workers: Workers, queue: Queue) -> None:
     count = 0
 
     async def stop_after_two(call_next: Any, context: JobContext, worker: Worker) -> Any:

@@ -1,4 +1,4 @@
-"""``context.transaction(...)``: what a task writes, and the success of its job, are one transaction."""
+"""``context.transaction(...)``: the task's writes and the success of its job are one transaction."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ WRITE = sa.text("INSERT INTO effects (job_id) VALUES (:job_id)")
 
 @pytest.fixture(autouse=True)
 def effects(connection: sa.Connection) -> None:
-    """A table of the user's, in which tasks write."""
+    """Create a user's table, to which tasks write."""
     connection.execute(sa.text("CREATE TABLE effects (job_id bigint)"))
 
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[sa.Engine]:
-    """The user's engine."""
+    """Yield the user's engine."""
     engine = sa.create_engine(database_url)
     yield engine
     engine.dispose()
@@ -41,19 +41,19 @@ def engine(database_url: str) -> Iterator[sa.Engine]:
 
 @pytest.fixture
 async def async_engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    """The user's asynchronous engine."""
+    """Yield the user's asynchronous engine."""
     engine = create_async_engine(database_url)
     yield engine
     await engine.dispose()
 
 
 def written(queue: Queue) -> list[int]:
-    """The jobs whose effects are there, one for each time."""
+    """Return the ids of the jobs that wrote, one entry per write."""
     return list(queue.connection.execute(sa.text("SELECT job_id FROM effects ORDER BY job_id")).scalars())
 
 
 def actions(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was logged."""
+    """Return the logged actions."""
     return [vars(record).get("action", "") for record in caplog.records]
 
 
@@ -113,7 +113,7 @@ async def test_so_are_those_of_async_tasks(
 async def test_objects_of_the_session_are_written_with_it(
     app: App, workers: Workers, queue: Queue, engine: sa.Engine
 ) -> None:
-    """Also those that nobody has flushed."""
+    """Also unflushed objects."""
 
     class Base(DeclarativeBase): ...
 
@@ -184,7 +184,7 @@ async def test_what_is_raised_after_the_block_changes_nothing_and_is_logged(
 async def test_a_recorded_outcome_is_not_recorded_again(
     app: App, workers: Workers, queue: Queue, engine: sa.Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And nothing complains."""
+    """No warning is logged."""
 
     @app.task(pass_context=True)
     def task(context: JobContext) -> None:
@@ -201,7 +201,9 @@ async def test_a_recorded_outcome_is_not_recorded_again(
 async def test_a_result_is_kept_in_it(
     app: App, workers: Workers, queue: Queue, engine: sa.Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever waits is told at the commit, and finds it. What is returned later is too late, and that is said."""
+    """A waiting call is notified at the commit and finds the result. A value returned later is not stored, and the
+    worker logs that.
+    """
 
     @app.task(pass_context=True, store_result=True)
     def task(context: JobContext, keeps: bool) -> str:
@@ -221,7 +223,7 @@ async def test_a_result_is_kept_in_it(
 async def test_a_result_that_cannot_be_kept_is_refused(
     app: App, workers: Workers, queue: Queue, engine: sa.Engine
 ) -> None:
-    """Where it is given, so that the transaction is rolled back."""
+    """`set_result()` raises, so the transaction is rolled back."""
 
     @app.task(name="unkeepable", pass_context=True, store_result=True)
     def unkeepable(context: JobContext) -> None:
@@ -246,7 +248,7 @@ async def test_a_result_that_cannot_be_kept_is_refused(
 async def test_a_commit_whose_answer_was_lost_is_not_made_again(
     app: App, workers: Workers, queue: Queue, engine: sa.Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The run has raised, as far as it knows, and its retry is refused: the job has succeeded."""
+    """The run sees an error, but its retry is refused, because the job has succeeded."""
 
     @app.task(pass_context=True, retry=True)
     def task(context: JobContext) -> None:
@@ -265,7 +267,7 @@ async def test_a_commit_whose_answer_was_lost_is_not_made_again(
 
 
 async def test_a_commit_that_fails_leaves_nothing(app: App, workers: Workers, queue: Queue, engine: sa.Engine) -> None:
-    """A constraint that is checked at the commit, after the job's end was written."""
+    """A deferred constraint fails at the commit, after the outcome was written."""
     queue.sql("ALTER TABLE effects ADD UNIQUE (job_id) DEFERRABLE INITIALLY DEFERRED")
 
     @app.task(pass_context=True)
@@ -282,7 +284,7 @@ async def test_a_commit_that_fails_leaves_nothing(app: App, workers: Workers, qu
 async def test_a_job_that_was_given_to_another_is_rolled_back(
     app: App, workers: Workers, queue: Queue, engine: sa.Engine, sent_back_by: str
 ) -> None:
-    """The fence: a worker that was taken for dead commits nothing. The other run does."""
+    """A worker that was pruned as dead commits nothing, and the other run commits."""
     begun, go_on = threading.Event(), threading.Event()
     raised: list[BaseException] = []
 
@@ -317,7 +319,7 @@ async def test_a_job_that_was_given_to_another_is_rolled_back(
 async def test_a_run_that_is_out_of_time_commits_nothing(
     app: App, workers: Workers, queue: Queue, engine: sa.Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its thread goes on, and is refused."""
+    """The thread goes on, and its commit is refused."""
     failed = threading.Event()
 
     @app.task(pass_context=True, timeout=0.1)
@@ -340,7 +342,7 @@ async def test_a_run_that_is_out_of_time_commits_nothing(
 async def test_a_user_can_ask_for_an_abort_while_the_transaction_is_open(
     app: App, workers: Workers, queue: Queue, engine: sa.Engine, async_engine: AsyncEngine
 ) -> None:
-    """The row of the job is not locked yet. An async task is stopped, and what it wrote is gone."""
+    """The row of the job is not locked yet. An async task is stopped, and its writes are rolled back."""
     begun, go_on = threading.Event(), threading.Event()
     async_begun = asyncio.Event()
     reasons: list[AbortReason | None] = []
@@ -373,10 +375,10 @@ async def test_a_user_can_ask_for_an_abort_while_the_transaction_is_open(
     await until(lambda: reasons == [AbortReason.USER_REQUEST])
 
 
-async def test_a_row_that_somebody_has_locked_is_waited_for(
+async def test_a_transaction_waits_for_a_locked_row(
     app: App, workers: Workers, queue: Queue, engine: sa.Engine
 ) -> None:
-    """As promotions lock the rows of running jobs, for an instant."""
+    """Promotions briefly lock the rows of running jobs."""
 
     begun, go_on = threading.Event(), threading.Event()
 
@@ -440,7 +442,7 @@ async def test_a_job_has_one_transaction_and_another_where_the_first_was_rolled_
 async def test_a_transaction_that_was_ended_by_hand_is_an_error(
     app: App, workers: Workers, queue: Queue, engine: sa.Engine
 ) -> None:
-    """SQLAlchemy says so at the end of the block."""
+    """SQLAlchemy raises it at the end of the block."""
 
     @app.task(pass_context=True)
     def task(context: JobContext) -> None:
@@ -456,7 +458,7 @@ async def test_a_transaction_that_was_ended_by_hand_is_an_error(
 async def test_what_gives_no_transaction_is_refused(
     app: App, workers: Workers, queue: Queue, engine: sa.Engine, async_engine: AsyncEngine
 ) -> None:
-    """Before anything is written, with the way out."""
+    """The error comes before any write, and says what to pass."""
     autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
     refused: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Settings of the Django project that the tests run. ``TEST_DATABASE_URL`` says where the database is."""
+"""Settings of the Django project of the tests. ``TEST_DATABASE_URL`` names the database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 
 def database(url: str) -> dict[str, Any]:
-    """The entry of ``DATABASES`` for a database of the tests."""
+    """Return the entry of ``DATABASES`` for a database URL."""
     parsed = sa.make_url(url)
     return {
         "ENGINE": "django.db.backends.postgresql",
@@ -29,7 +29,7 @@ TIME_ZONE = "Europe/Paris"
 ROOT_URLCONF = "tests.django.project.urls"
 STATIC_URL = "static/"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-DATABASES = {"default": database(os.environ.get("TEST_DATABASE_URL", "postgresql://nobody@/none?host=/nowhere"))}
+DATABASES = {"default": database(os.environ.get("TEST_DATABASE_URL", "postgresql://user@/none?host=/nowhere"))}
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",

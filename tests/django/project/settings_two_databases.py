@@ -1,4 +1,4 @@
-"""The project with a SQLite database of its own, and the queue's PostgreSQL database beside it."""
+"""The project's settings with SQLite as the default database and PostgreSQL for the queue."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from django.db import models
 
 
 class Order(models.Model):
-    """A row of the project's own, beside which jobs are deferred."""
+    """A row of the project, written together with jobs."""
 
     product = models.TextField()
 

@@ -1,4 +1,4 @@
-"""What is right: no checker may complain."""
+"""Correct programs: no type checker may report an error."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tests.typing.programs import tasks
 
 
 class Fixed(BaseRetryStrategy):
-    """A strategy of one's own."""
+    """A custom strategy."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
-        """Twice, elsewhere."""
+        """Retry twice, in another queue."""
         return RetryDecision(retry_in={"minutes": 1}, queue="slow", priority=-1) if job.attempts < 2 else None
 
 
 def defers() -> list[int]:
-    """Every way to defer."""
+    """Defer in every way."""
     ids: list[int] = [
         tasks.bare.defer(a=1),
         tasks.bare.defer(a=1, b="y"),
@@ -51,7 +51,7 @@ def defers() -> list[int]:
 
 
 async def defers_async() -> None:
-    """The same, awaited."""
+    """Defer in every asynchronous way."""
     job_id: int = await tasks.bare.defer_async(a=1)
     ids: list[int] = await tasks.bare.batch_defer_async({"a": job_id})
     await tasks.asynchronous.configure(lock="a").defer_async(a=ids[0])
@@ -60,11 +60,11 @@ async def defers_async() -> None:
 
 
 class OrderSession(Session):
-    """A session of one's own."""
+    """A custom session class."""
 
 
 def transactions(context: JobContext, maker: sessionmaker[OrderSession], scoped: scoped_session[Session]) -> None:
-    """Each gets what it gave, or what that opens."""
+    """Open transactions of each type, each of which yields the given object or the one that it opens."""
     engine: Engine = create_engine("postgresql+psycopg://")
     with context.transaction(engine) as connection:
         context.set_result(connection.in_transaction())
@@ -81,7 +81,7 @@ def transactions(context: JobContext, maker: sessionmaker[OrderSession], scoped:
 async def async_transactions(
     context: JobContext, engine: AsyncEngine, maker: async_sessionmaker[AsyncSession], session: AsyncSession
 ) -> None:
-    """The same, asynchronous."""
+    """Open asynchronous transactions of each type."""
     async with context.transaction(engine) as connection:
         await connection.rollback()
     async with context.transaction(maker) as opened:
@@ -93,12 +93,12 @@ async def async_transactions(
 
 
 def calls() -> tuple[bool, str]:
-    """A task is its function."""
+    """Call tasks like functions."""
     return tasks.bare(1, b="x"), tasks.called(1)
 
 
 def manages(app: App) -> None:
-    """Other things that programs do."""
+    """Use other methods of the app."""
     with app.replace_connector(InMemoryConnector()) as replaced, replaced.open():
         try:
             tasks.bare.defer(a=1)
@@ -113,7 +113,7 @@ def manages(app: App) -> None:
 
 
 def runs_jobs(app: App) -> list[RunRecord]:
-    """What tests do."""
+    """Run jobs like a test."""
     with Jobs(app, worker_options={"additional_context": {"a": 1}}) as jobs:
         found: Job = jobs.assert_deferred(tasks.bare, {"queue": "q", "scheduled_at": None}, a=1)
         jobs.assert_not_deferred(tasks.bare, a=found.task_kwargs["a"])

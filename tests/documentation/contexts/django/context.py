@@ -1,4 +1,4 @@
-"""What the page takes for granted: the project beside it."""
+"""Sets up what the page assumes: the Django project in the same folder."""
 
 import os
 
@@ -22,7 +22,7 @@ def send_receipt(order_id: int) -> None: ...
 
 
 def at_the_end() -> None:
-    """The page's tasks run."""
+    """Check that the page's tasks run."""
     globals()["send_mail"].defer(to="you")
     globals()["charge"].defer(order_id=1)
     app.run_worker(wait=False)

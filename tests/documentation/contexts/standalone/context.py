@@ -1,4 +1,4 @@
-"""What the page takes for granted: names that a program has imported, an order, a job, and a table."""
+"""Sets up what the page assumes: imported names, an order, a job and a table."""
 
 import asyncio  # noqa: F401
 import os
@@ -44,7 +44,7 @@ job_id = send_receipt.defer(order_id=0)
 
 
 def before(statement: str) -> None:
-    """What is to be retried has failed."""
+    """Create a failed job before the statement that retries one."""
     global job_id
     if "retry_job_by_id" in statement:
         job_id = fail.defer()
@@ -52,7 +52,7 @@ def before(statement: str) -> None:
 
 
 def at_the_end() -> None:
-    """The program in the file can be imported; tests/standalone/test_schema.py does more with it."""
+    """Check that the program of the page can be imported. tests/standalone/test_schema.py tests it further."""
     import search_path
 
     assert search_path.on_psycopg is not search_path.on_asyncpg

@@ -1,4 +1,4 @@
-"""What the page on tasks takes for granted: an app, a table, and two tasks that it names in passing."""
+"""Sets up what the page on tasks assumes: an app, a table, and two tasks that it mentions."""
 
 import os
 
@@ -40,13 +40,13 @@ def send_receipt(order_id: int) -> None: ...
 def index(page: str) -> None: ...
 
 
-# The page waits for results: a worker runs beside it.
+# The page waits for results, so a worker must run.
 worker = WorkerThread(app)
 worker.start()
 
 
 def at_the_end() -> None:
-    """What the page declares can be deferred, and runs."""
+    """Check that the page's tasks can be deferred and run."""
     names = globals()
     names["charge"].defer(order_id=1)
     names["call_partner"].defer(order_id=1)

@@ -2,14 +2,14 @@ from django.db import models
 
 
 class Order(models.Model):
-    """What a customer wants."""
+    """An order of a customer."""
 
     customer = models.CharField(max_length=50)
     state = models.CharField(max_length=20, default="new")
 
 
 class Mail(models.Model):
-    """A mail that was sent; nobody gets the same twice."""
+    """A sent mail. A recipient gets each mail once."""
 
     to = models.CharField(max_length=50)
     subject = models.CharField(max_length=50)

@@ -1,4 +1,4 @@
-"""A real worker beside tests that commit."""
+"""Tests that commit, with a real worker."""
 
 from urllib.request import urlopen
 
@@ -37,7 +37,7 @@ class WorkerTests(TransactionTestCase):
 
 
 class FlushTests(TransactionTestCase):
-    """Whichever runs first leaves its job to the flush."""
+    """The flush deletes the first test's job, and the other test does not see it."""
 
     def test_a_test_finds_no_job_of_another(self):
         self._defer_one()

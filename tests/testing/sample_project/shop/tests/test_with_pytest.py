@@ -61,7 +61,7 @@ def test_a_worker_of_its_own(procrastinate_worker):
     assert Mail.objects.get().to == "joe"
 
 
-async def test_a_worker_beside_an_async_test(procrastinate_worker):
+async def test_a_worker_runs_jobs_of_an_async_test(procrastinate_worker):
     order = await Order.objects.acreate(customer="sue")
     await tasks.confirm_async.defer_async(order_id=order.pk)
     await procrastinate_worker.wait_until_done_async()
