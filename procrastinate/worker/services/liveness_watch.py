@@ -19,6 +19,11 @@ MOMENT = 1.0
 
 _SHORTEST_PAUSE = 0.05
 
+SOON = 2.0
+"""Seconds. A one-shot worker waits for the jobs of a late worker that will look dead within this time. After a second
+signal a worker looks dead two seconds after its last heartbeat.
+"""
+
 
 class Pulse:
     """Record of the database's answers, which shows how long the database may have stood still. Thread-safe.
@@ -73,7 +78,11 @@ class _Suspect:
     @property
     def is_overdue(self) -> bool:
         """True if the worker is dead by the database's clock alone, or that clock cannot tell."""
-        return self.seen.age > self.seen.stalled_timeout or self.seen.age < 0
+        return self.is_overdue_within(0.0)
+
+    def is_overdue_within(self, seconds: float) -> bool:
+        """Return True if the worker is overdue after this many seconds without a heartbeat."""
+        return self.seen.age + seconds > self.seen.stalled_timeout or self.seen.age < 0
 
 
 class Watch:
@@ -139,5 +148,5 @@ class Watch:
 
     @property
     def has_jobs_to_come(self) -> bool:
-        """True if a worker with jobs looks dead but the watch is too short to tell."""
-        return any(suspect.is_overdue and suspect.seen.has_jobs for suspect in self._suspects.values())
+        """True if a worker with jobs looks dead, or soon will, but the watch is too short to tell."""
+        return any(suspect.seen.has_jobs and suspect.is_overdue_within(SOON) for suspect in self._suspects.values())
