@@ -14,7 +14,6 @@ import time
 from typing import Any
 
 import procrastinate
-from procrastinate.adapters.connections import answer_timeout, listen
 from procrastinate.job_context import JobContext
 from tests.faults.ledger import Ledger
 
@@ -196,6 +195,9 @@ def tick(timestamp: int) -> None:
 
 
 def _lose_patience(seconds: float) -> None:
+    # This program also runs workers of an earlier release, whose modules have other names.
+    from procrastinate.adapters.connections import answer_timeout, listen
+
     answer_timeout.ANSWER_TIMEOUT = seconds
     answer_timeout.CANCEL_TIMEOUT = min(seconds, answer_timeout.CANCEL_TIMEOUT)
     listen.ANSWER_TIMEOUT = seconds
