@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate.app import App
+from tests.worker.program_process import Programs, StartProcess
 from tests.worker.running import Queue, Workers, connector_for
 
 
@@ -31,3 +32,11 @@ async def workers(app: App, database_url: str) -> AsyncIterator[Workers]:
 def queue(connection: sa.Connection) -> Queue:
     """A look into this test's database."""
     return Queue(connection)
+
+
+@pytest.fixture
+async def start(database_url: str) -> AsyncIterator[StartProcess]:
+    """Start the program of `tests.worker.program`."""
+    programs = Programs(database_url)
+    yield programs.start
+    await programs.end_of_test()

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import pathlib
 import signal
-import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -17,54 +13,12 @@ import pytest
 from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.worker.services import heartbeat
-from tests import database
+from tests.worker.program_process import Process, StartProcess, ended, says
 from tests.worker.running import Queue, Workers, happens, soon, until
-
-Process = asyncio.subprocess.Process
-StartProcess = Callable[..., Awaitable[Process]]
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 NO_REPEAT = 0.6
 """Seconds after which the same signal is another one."""
-
-
-@pytest.fixture
-async def start(database_url: str) -> AsyncIterator[StartProcess]:
-    """Starts the program, and ends it with the test."""
-    processes: list[Process] = []
-
-    async def start(**options: Any) -> Process:
-        arguments = [database.libpq_url(database_url), json.dumps({"queues": ["program"]} | options)]
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.worker.program", *arguments),
-            stderr=asyncio.subprocess.PIPE,
-            env=os.environ | {"PYTHONWARNINGS": "error"},
-        )
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-async def says(process: Process, words: str) -> str:
-    """Wait until the process logs that, and return what it has logged."""
-    assert process.stderr is not None
-    logged = ""
-    while words not in logged:
-        line = (await soon(process.stderr.readline())).decode()
-        assert line, f"It ended, and has not logged {words!r}: {logged}"
-        logged += line
-    return logged
-
-
-async def ended(process: Process) -> tuple[int | None, str]:
-    """Return the exit code and what was logged since the last look."""
-    _, logged = await soon(process.communicate())
-    return process.returncode, logged.decode()
 
 
 async def signal_twice(process: Process, number: signal.Signals) -> None:

@@ -3,46 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import pathlib
 import signal
-import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from procrastinate.app import App
 from procrastinate.core import Status
-from tests import database
-from tests.worker.running import Queue, Workers, connector_for, happens, soon, until
-
-Process = asyncio.subprocess.Process
-StartProcess = Callable[..., Awaitable[Process]]
-
-
-@pytest.fixture
-async def start(database_url: str) -> AsyncIterator[StartProcess]:
-    """Starts the program, and ends it with the test."""
-    processes: list[Process] = []
-
-    async def start(**options: Any) -> Process:
-        arguments = [database.libpq_url(database_url), json.dumps({"queues": ["program"]} | options)]
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.worker.program", *arguments),
-            stderr=asyncio.subprocess.PIPE,
-            env=os.environ | {"PYTHONWARNINGS": "error"},
-        )
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
+from tests.worker.program_process import StartProcess, ended, says
+from tests.worker.running import Queue, Workers, connector_for, happens, until
 
 
 @pytest.fixture
@@ -54,19 +26,6 @@ def file(tmp_path: pathlib.Path) -> pathlib.Path:
 def create(file: pathlib.Path) -> None:
     """What they wait for has come."""
     file.touch()
-
-
-async def ended(process: Process) -> tuple[int | None, str]:
-    """The exit code and what was logged."""
-    _, logged = await soon(process.communicate())
-    return process.returncode, logged.decode()
-
-
-async def says(process: Process, words: str) -> None:
-    """Wait until it logs that."""
-    assert process.stderr is not None
-    while words not in (line := (await soon(process.stderr.readline())).decode()):
-        assert line, f"It ended, and has not logged {words!r}"
 
 
 async def test_a_program_runs_jobs_and_returns(app: App, start: StartProcess, queue: Queue, file: pathlib.Path) -> None:
