@@ -264,13 +264,12 @@ class Worker:
         await self._current_run.run()
 
     async def _is_registered_before_stop(self, manager: JobManager) -> bool:
-        """Register, and return True. False if the worker is stopped before: the database may not answer."""
+        """Register the worker, and return True. Return False if it is stopped first: the database may not answer."""
         self._registering = asyncio.create_task(self._register(manager))
         try:
             await self._registering
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+        except asyncio.CancelledError as error:
+            if exits.ends_task(error):
                 raise
             self.logger.info("Stopping worker before it has started", extra={"action": "stopping_worker"})
             return False
