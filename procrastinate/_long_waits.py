@@ -1,4 +1,4 @@
-"""A wait that lasts says what it is for: after a few seconds, and then at growing intervals."""
+"""Log what a long wait is for, after a few seconds and then at growing intervals."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import time
 from collections.abc import Callable, Iterator
 
 FIRST_WORD = 3.0
-"""Seconds that a wait is silent at first."""
+"""Seconds until the first log record of a wait."""
 LONGEST_SILENCE = 600.0
-"""Seconds between two words of one wait, at most."""
+"""Most seconds between two log records of one wait."""
 
 _SHORTEST_PAUSE = 0.01
 
 
 class Silence:
-    """Decides when a wait speaks. Each silence is as long as all that came before it.
+    """Decides when a wait is logged again. Each interval is as long as the wait before it.
 
     Parameters
     ----------
     first:
-        Seconds until the first word.
+        Seconds until the first log record.
     """
 
     def __init__(self, first: float = FIRST_WORD) -> None:
         self.until = first
-        """Seconds since the begin of the wait until the next word."""
+        """Seconds from the start of the wait to the next log record."""
 
     def is_over(self, waited: float) -> bool:
-        """Return whether to speak now, after these seconds of waiting. Then the next silence begins."""
+        """Return True if a log record is due after this many seconds, and start the next interval."""
         if waited < self.until:
             return False
         self.until = min(waited * 2, waited + LONGEST_SILENCE)
@@ -39,13 +39,13 @@ class Silence:
 
 @contextlib.contextmanager
 def told(tell: Callable[[float], object], first: float = FIRST_WORD) -> Iterator[None]:
-    """Say what the block waits for, as long as it lasts. For a block that awaits.
+    """Call ``tell`` at growing intervals while the block lasts. For a block that awaits.
 
     Parameters
     ----------
     tell:
-        Called in the event loop with the seconds that the wait has lasted. What it raises is dropped, for a log handler
-        must not end a wait.
+        Called in the event loop with the seconds that the wait has lasted. Its exceptions are dropped, because a
+        failing log handler must not end a wait.
     first:
         Seconds until the first call.
     """
@@ -69,7 +69,7 @@ def told(tell: Callable[[float], object], first: float = FIRST_WORD) -> Iterator
 
 @contextlib.contextmanager
 def told_by_thread(tell: Callable[[float], object], first: float = FIRST_WORD) -> Iterator[None]:
-    """Do as :func:`told`, from a thread, for a block that blocks."""
+    """Do the same as :func:`told`, from a thread. For a block that blocks."""
     silence, start, is_over = Silence(first), time.monotonic(), threading.Event()
 
     def watch() -> None:

@@ -1,11 +1,11 @@
-"""The locks that a revision takes on tables that others write to, at its beginning."""
+"""Lock tables at the beginning of a revision, while other sessions write to them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 _LOCK_TIMEOUT = 200
-"""Milliseconds that an attempt waits. All who come later with a conflicting lock wait behind it for that time."""
+"""Milliseconds that an attempt waits. Later sessions that need a conflicting lock wait behind it for that time."""
 _PAUSE = 0.5
 """Seconds between two attempts."""
 _ATTEMPTS = 430
@@ -13,12 +13,12 @@ _ATTEMPTS = 430
 
 
 def lock_tables(tables: Mapping[str, str], *, attempts: int = _ATTEMPTS) -> str:
-    """Return a statement that locks tables until the end of the transaction, and keeps no writer waiting for long.
+    """Return a statement that locks tables until the end of the transaction and lets no writer wait for long.
 
     A statement such as CREATE TRIGGER waits for all open transactions that have written to the table, and every writer
-    that comes later waits behind it. So this statement waits briefly, gives back all that it has, lets the others
-    through and tries again. What follows in the transaction finds the locks there. The lock of a writer and that of a
-    reader conflict with different ones: take no stronger lock than the revision needs.
+    that comes later waits behind it. So this statement waits briefly, releases its locks, lets the others through and
+    tries again. Later statements of the transaction find the locks taken. Take no stronger lock than the revision
+    needs, because a stronger one also blocks readers.
 
     A transaction that runs several revisions keeps the locks of the first while it waits for those of the second. A
     revision therefore takes all locks that the revisions of its release need.
@@ -26,10 +26,10 @@ def lock_tables(tables: Mapping[str, str], *, attempts: int = _ATTEMPTS) -> str:
     Parameters
     ----------
     tables:
-        The mode of the lock for each table, as LOCK TABLE has it.
+        The mode of the lock for each table, in the words of LOCK TABLE.
     attempts:
-        After so many, the statement fails with the state 55P03 (``lock_not_available``) and names the server processes
-        that hold the tables.
+        Number of attempts. After the last one the statement fails with SQLSTATE 55P03 (``lock_not_available``) and
+        names the server processes that hold the tables.
     """
     locks = "\n            ".join(f"LOCK TABLE {table} IN {mode} MODE;" for table, mode in tables.items())
     names = ", ".join(f"'{table}'::regclass" for table in tables)

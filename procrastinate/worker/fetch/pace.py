@@ -1,7 +1,7 @@
-"""How often a worker looks because it was notified.
+"""Limit how often notifications make a worker query the table.
 
-Any role that can log in may send notifications, ten thousand a second. A worker that looked at the table for each of
-them would work for nobody else.
+Any role that can log in may send ten thousand notifications a second. A worker that queried the table for each of them
+would do nothing else.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Gives jobs back that were fetched and not started."""
+"""Release jobs that were fetched and not started."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from procrastinate.manager import JobManager
 from procrastinate.worker.backoff import Backoff
 
 _LOCKED_PAUSE = 0.02
-"""Seconds until the second of the tries. Nothing is fetched meanwhile: they take a third of a second at most."""
+"""Seconds between the first two tries. All take a third of a second at most, and the worker fetches nothing then."""
 _TRIES = 5
 
 
 class Releaser:
-    """Gives jobs back to wait, in the background.
+    """Releases jobs in the background.
 
-    It is not tried again when the answer is lost: the jobs may wait again, and may even have been fetched anew, which
-    ``on_failure`` has to find out. A job whose row somebody has locked is mostly free a moment later; one that stays
-    locked is found there, too.
+    A row that another session has locked is tried again, because most locks last a moment. A release whose answer is
+    lost is not tried again. The jobs may wait, or another worker may have them, so ``on_failure`` must reconcile with
+    the database. It also finds rows that stay locked.
 
     Parameters
     ----------
     on_failure:
-        Called when jobs may have stayed this worker's, once they are not among ``ids`` any more.
+        Called if this worker may still hold jobs of a release that has ended. ``ids`` no longer contains them.
     on_done:
-        Called when nothing is under way any more.
+        Called when the last release has ended.
     """
 
     def __init__(
@@ -48,21 +48,21 @@ class Releaser:
 
     @property
     def is_under_way(self) -> bool:
-        """Whether it is not known yet which jobs wait again."""
+        """True while a release has not ended."""
         return bool(self._under_way)
 
     @property
     def ids(self) -> set[int]:
-        """The jobs that are being given back. In any thread."""
+        """The ids of jobs whose release has not ended. Callable from any thread."""
         return set().union(*list(self._under_way.values()))
 
     def release(self, jobs: Iterable[Job], delay: float | None = None) -> None:
-        """Give these jobs back, soon. Each worker id is the one that its job was fetched with.
+        """Start to release these jobs, each for the worker id that fetched it.
 
         Parameters
         ----------
         delay:
-            Seconds until they may start; ``None``: they are as ready as they were.
+            Seconds until the jobs may start. With ``None`` they are as ready as before the fetch.
         """
         for worker_id, its_jobs in _by_worker(jobs).items():
             task = asyncio.create_task(self._release(worker_id, its_jobs, delay), name="give back jobs")
@@ -70,15 +70,15 @@ class Releaser:
             task.add_done_callback(self._forget)
 
     def release_in_thread(self, jobs: Iterable[Job]) -> bool:
-        """Give these jobs back now, in a thread other than the event loop's, and return whether all of them wait again.
+        """Release these jobs now, in another thread than the event loop's. Return True if all wait again.
 
-        Raises nothing. Call :meth:`released_in_thread` in the event loop afterwards.
+        Raise nothing. Call :meth:`released_in_thread` in the event loop afterwards.
         """
         results = [self.release_now(one, _as_fetched(its_jobs)) for one, its_jobs in _by_worker(jobs).items()]
         return all(results)
 
     def released_in_thread(self, all_wait: bool) -> None:
-        """Tell the worker that a thread has given jobs back."""
+        """Tell the worker that a thread has released jobs."""
         if not all_wait:
             self._on_failure()
         if not self._under_way:
@@ -92,14 +92,14 @@ class Releaser:
             self._on_done()
 
     async def finish(self, patience: float | None = None) -> None:
-        """Wait until all that was begun is done, for so many seconds at most; give up what is not."""
+        """Wait up to ``patience`` seconds for the releases under way, and cancel what has not ended."""
         if self._under_way:
             _, late = await asyncio.wait(self._under_way, timeout=patience)
             for task in late:
                 task.cancel()
 
     async def _release(self, worker_id: int, jobs: list[Job], delay: float | None) -> bool:
-        """Whether all of them wait again, for sure."""
+        """Release jobs of one worker id, and return True if all of them certainly wait again."""
         left = _as_fetched(jobs)
         pauses = Backoff(first=_LOCKED_PAUSE)
         for _ in range(_TRIES):
@@ -115,7 +115,7 @@ class Releaser:
         return False
 
     def release_now(self, worker_id: int, left: list[core.FetchedJob]) -> bool:
-        """Do as :meth:`release_in_thread`, with jobs of one worker id."""
+        """Do the same as :meth:`release_in_thread`, for jobs of one worker id."""
         pauses = Backoff(first=_LOCKED_PAUSE)
         for _ in range(_TRIES):
             try:
@@ -130,11 +130,11 @@ class Releaser:
         return False
 
     def _rest(self, left: list[core.FetchedJob], released: Collection[int]) -> list[core.FetchedJob]:
-        self._log(logging.DEBUG, "Gave %d jobs back that have not started%s", list(released), "")
+        self._log(logging.DEBUG, "Released %d jobs that have not started%s", list(released), "")
         return [job for job in left if job.id not in released]
 
     def _log_failure(self, left: list[core.FetchedJob], error: Exception) -> None:
-        message = "%d jobs that have not started may not have been given back: %s"
+        message = "%d jobs that have not started may not have been released: %s"
         self._log(logging.WARNING, message, [job.id for job in left], error)
 
     def _log(self, level: int, message: str, job_ids: list[int], detail: object) -> None:
