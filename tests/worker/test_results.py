@@ -46,7 +46,7 @@ async def test_a_task_that_does_not_say_so_keeps_nothing(app: App, workers: Work
     await workers.run()
     assert details(queue) == (0, 0)
     result = await result_of(app, job_id)
-    with pytest.raises(ResultNotAvailable, match="declare it with store_result=True"):
+    with pytest.raises(ResultNotAvailable, match="declare the task with store_result=True"):
         _ = result.value
 
 
@@ -285,7 +285,7 @@ async def test_a_wait_for_a_job_that_is_deleted_when_it_ends_says_so(app: App, w
     waiting = asyncio.create_task(app.job_manager.wait_async(job_id, timeout=DEADLINE))
     await asyncio.sleep(0.1)
     await workers.run(delete_jobs="always")
-    with pytest.raises(exceptions.NoResult, match="was deleted while it was waited for"):
+    with pytest.raises(exceptions.NoResult, match="was deleted during the wait"):
         await waiting
 
 

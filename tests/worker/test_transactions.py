@@ -471,7 +471,7 @@ async def test_what_gives_no_transaction_is_refused(
             ("postgresql:///", TypeError, "not str"),
             (async_engine, TypeError, "async with"),
             (autocommit, ValueError, "READ COMMITTED"),
-            (busy, RuntimeError, "in a transaction already"),
+            (busy, RuntimeError, "already in a transaction"),
         ]
         for bind, expected, words in cases:
             with pytest.raises(expected, match=words), context.transaction(bind):
