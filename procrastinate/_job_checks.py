@@ -32,6 +32,7 @@ __all__ = [
     "dump_result",
     "to_new_job",
     "to_new_jobs_alike",
+    "to_pattern",
 ]
 
 _SUSPICIOUS = re.compile(r"\x00|\\u0000|\\u[dD][89a-fA-F]|NaN|Infinity|\d[eE]\+?\d")
@@ -67,11 +68,16 @@ def to_new_job(job: Job, json_dumps: Callable[[Any], str | bytes]) -> NewJob:
     InvalidJob
         A value cannot be stored. The message names it and suggests a fix.
     """
+    return to_pattern(job).with_args(dump_args(job.task_name, job.task_kwargs, json_dumps))
+
+
+def to_pattern(job: Job) -> NewJob:
+    """The row for jobs that differ in their arguments alone, without those; raises as :func:`to_new_job`."""
     check_job(job)
     return NewJob(
         queue_name=job.queue,
         task_name=job.task_name,
-        args=dump_args(job.task_name, job.task_kwargs, json_dumps),
+        args="{}",
         priority=job.priority,
         lock=lock_text(job.lock),
         queueing_lock=lock_text(job.queueing_lock),

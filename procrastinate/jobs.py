@@ -16,6 +16,7 @@ from procrastinate._quoting import LONGEST_VALUE, described, in_brief, quoted
 from procrastinate._text.logs import get_logger
 from procrastinate.core.channels import AbortJobRequested, JobInserted, Notification
 from procrastinate.core.enums import Status
+from procrastinate.core.rows import NewJob
 from procrastinate.locks import Lock, make_lock
 from procrastinate.types import JSONDict, JSONValue, OnConflict
 
@@ -229,6 +230,7 @@ class JobDeferrer:
         self.on_conflict: OnConflict = on_conflict
         self.locks = {"lock": lock, "queueing_lock": queueing_lock}
         self.arguments = arguments
+        self._checked: tuple[Job, NewJob] | None = None
 
     def make_new_job(self, **task_kwargs: JSONValue) -> Job:
         """Return the job that :meth:`defer` would store for these arguments, without storing it.
@@ -266,11 +268,38 @@ class JobDeferrer:
         TypeError
             The arguments do not fit the signature of the task's function.
         """
-        return self._defer([self.make_new_job(**task_kwargs)])[0]
+        pattern, call = self._check_call(task_kwargs)
+        if logger.isEnabledFor(logging.DEBUG):
+            _log_about_to_defer(lambda: [self._job_of(pattern, call)])
+        job_id = self.job_manager.defer_call(pattern, call, self.connection, self.on_conflict)
+        if logger.isEnabledFor(logging.INFO):
+            _log_deferred(lambda: with_ids([self._job_of(pattern, call)], [job_id]))
+        return job_id
 
     async def defer_async(self, **task_kwargs: JSONValue) -> int:
         """Asynchronous version of :meth:`defer`."""
-        return (await self._defer_async([self.make_new_job(**task_kwargs)]))[0]
+        pattern, call = self._check_call(task_kwargs)
+        if logger.isEnabledFor(logging.DEBUG):
+            _log_about_to_defer(lambda: [self._job_of(pattern, call)])
+        job_id = await self.job_manager.defer_call_async(pattern, call, self.connection, self.on_conflict)
+        if logger.isEnabledFor(logging.INFO):
+            _log_deferred(lambda: with_ids([self._job_of(pattern, call)], [job_id]))
+        return job_id
+
+    def _check_call(self, task_kwargs: JSONDict) -> tuple[NewJob, JSONDict]:
+        """Return the row of the job without its arguments, and the arguments. The row is checked once and kept."""
+        if any(self.locks.values()):
+            job = self.make_new_job(**task_kwargs)
+            return self.job_manager.check_pattern(job), job.task_kwargs
+        pattern = self.job
+        call = {**pattern.task_kwargs, **task_kwargs}
+        self.arguments.check(pattern.task_name, call)
+        if self._checked is None or self._checked[0] is not pattern:
+            self._checked = pattern, self.job_manager.check_pattern(pattern)
+        return self._checked[1], call
+
+    def _job_of(self, pattern: NewJob, call: JSONDict) -> Job:
+        return self.job.evolve(task_kwargs=call, lock=pattern.lock, queueing_lock=pattern.queueing_lock)
 
     def batch_defer(self, *task_kwargs: JSONDict) -> list[int]:
         """Defer one job for each dict of arguments in one statement, all or none.

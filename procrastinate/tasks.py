@@ -261,12 +261,14 @@ class Task(Generic[P, R, Args]):
         TypeError
             An argument is positional, is unknown to the function, or is missing although it has no default.
         """
-        self._refuse_positional(_)
+        if _:
+            self._refuse_positional(_)
         return self._deferrer().defer(**task_kwargs)
 
     async def defer_async(self, *_: Args.args, **task_kwargs: Args.kwargs) -> int:
         """Asynchronous version of :meth:`defer`."""
-        self._refuse_positional(_)
+        if _:
+            self._refuse_positional(_)
         return await self._deferrer().defer_async(**task_kwargs)
 
     def batch_defer(self, *task_kwargs: JSONDict) -> list[int]:

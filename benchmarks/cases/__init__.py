@@ -7,6 +7,8 @@ from benchmarks.cases.drains import DRAINS
 from benchmarks.cases.held import HELD
 from benchmarks.cases.housekeeping import HOUSEKEEPING
 from benchmarks.cases.latency import LATENCY
+from benchmarks.cases.low_load import LOW_LOAD
+from benchmarks.cases.one_shot import ONE_SHOT
 from benchmarks.cases.processes import PROCESSES
 from benchmarks.cases.writers import WRITERS
 from benchmarks.cases.writers_and_worker import WRITERS_AND_WORKER
@@ -17,6 +19,8 @@ CASES: tuple[Case, ...] = (
     *WRITERS,
     *WRITERS_AND_WORKER,
     *LATENCY,
+    *LOW_LOAD,
+    *ONE_SHOT,
     *PROCESSES,
     *BACKLOG_CASES,
     *HELD,

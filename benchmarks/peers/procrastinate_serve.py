@@ -1,4 +1,4 @@
-"""Runs a worker that reports when each job of the timed task started."""
+"""Runs a worker, or several in one process, and reports when each job of the timed task started."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ async def main() -> None:
     app = make_app(asked["url"])
     add_timed_task(app, starts)
     async with app.open_async():
-        worker = asyncio.create_task(app.run_worker_async(**WORKER_OPTIONS, **asked.get("options", {})))
+        options = {**WORKER_OPTIONS, **asked.get("options", {})}
+        workers = [asyncio.create_task(app.run_worker_async(**options)) for _ in range(asked.get("workers", 1))]
         await asyncio.sleep(_SETTLED)
         driving.say("ready")
         await driving.wait_for_word_async()
-        worker.cancel()
-        await asyncio.gather(worker, return_exceptions=True)
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
     driving.say("done", starts=starts)
 
 

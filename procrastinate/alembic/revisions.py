@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql
 
 from procrastinate import exceptions
 from procrastinate.alembic.settings import SCRIPT_LOCATION, VERSION_TABLE
+from procrastinate.core.operation_marks import plain
 from procrastinate.core.tables import jobs, metadata
 
 _versions = sa.table(VERSION_TABLE, sa.column("version_num", sa.String))
@@ -38,6 +39,12 @@ _OWN_TYPES = [*metadata.tables, "procrastinate_job_status", "procrastinate_job_e
 """Each table has a type of its name."""
 
 
+_version_table = sa.cast(sa.func.to_regclass(sa.literal(VERSION_TABLE, sa.Text())), postgresql.OID)
+_may_read = sa.func.has_table_privilege(_version_table, sa.literal("SELECT", sa.Text()))
+_IS_READABLE = plain(sa.select(_may_read.label("is_readable")))
+_VERSION = plain(sa.select(_versions.c.version_num))
+
+
 def alembic_config() -> Config:
     """An Alembic configuration that finds this project's revisions, wherever it is installed."""
     config = Config()
@@ -61,11 +68,9 @@ def head_revision() -> str:
 
 def current_revision(connection: sa.Connection) -> str | None:
     """The revision of the database; ``None`` where none is written down, or this role may not read it."""
-    table = sa.cast(sa.func.to_regclass(sa.literal(VERSION_TABLE, sa.Text())), postgresql.OID)
-    readable = sa.select(sa.func.has_table_privilege(table, sa.literal("SELECT", sa.Text())))
-    if not connection.execute(readable).scalar_one():
+    if not connection.execute(_IS_READABLE, {}).scalar_one():
         return None
-    return connection.execute(sa.select(_versions.c.version_num)).scalars().first()
+    return connection.execute(_VERSION, {}).scalars().first()
 
 
 def refuse_conflicts(connection: sa.Connection) -> None:

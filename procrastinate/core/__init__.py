@@ -33,7 +33,14 @@ from procrastinate.core.liveness import (
     unregister_worker,
     update_heartbeat,
 )
-from procrastinate.core.notify_interest import have_ended_before, read_unaware, start_waiting, stop_waiting
+from procrastinate.core.look import has_work
+from procrastinate.core.notify_interest import (
+    call_all_workers,
+    have_ended_before,
+    read_unaware,
+    start_waiting,
+    stop_waiting,
+)
 from procrastinate.core.operation_marks import atomic, is_atomic
 from procrastinate.core.promote import promote_jobs
 from procrastinate.core.read_results import get_progress, get_result
@@ -101,6 +108,7 @@ __all__ = [
     "Waiting",
     "WorkerTerms",
     "atomic",
+    "call_all_workers",
     "cancel_job",
     "complete_job",
     "count_by_lock",
@@ -124,6 +132,7 @@ __all__ = [
     "get_job_status",
     "get_progress",
     "get_result",
+    "has_work",
     "have_ended_before",
     "is_atomic",
     "jobs_table_exists",

@@ -43,11 +43,12 @@ class _Written(sa.types.TypeDecorator[Sequence[Any]]):
         self.write = write
 
     def process_bind_param(self, value: Sequence[Any] | None, dialect: sa.Dialect) -> str | None:
-        """As text."""
-        if value is None:
-            return None
-        write = self.write
-        return "{" + ",".join(["NULL" if item is None else write(item) for item in value]) + "}"
+        """As text. A value that :func:`write_array` has written stays as it is."""
+        return value if value is None or isinstance(value, str) else _join(value, self.write)
+
+
+def _join(values: Sequence[Any], write: Callable[[Any], str]) -> str:
+    return "{" + ",".join(["NULL" if item is None else write(item) for item in values]) + "}"
 
 
 def _quote(text: str) -> str:
@@ -64,6 +65,11 @@ def _writer(item_type: TypeEngine[Any]) -> Callable[[Any], str]:
     if isinstance(item_type, sa.DateTime):
         return _quote_time
     return _quote if isinstance(item_type, sa.Text) else str
+
+
+def write_array(values: Sequence[Any], item_type: TypeEngine[Any]) -> str:
+    """Write the value of an :func:`array_param`, for a statement whose parameters pass SQLAlchemy's types by."""
+    return _join(values, _writer(item_type))
 
 
 def array_param(name: str, item_type: TypeEngine[Any]) -> sa.ColumnElement[Any]:
@@ -93,6 +99,14 @@ def unnest(columns: Mapping[str, TypeEngine[Any]], *, name: str) -> sa.TableValu
 def transpose(records: Sequence[Any], columns: Iterable[str]) -> dict[str, list[Any]]:
     """The parameters for :func:`unnest`: one list per column."""
     return {_parameter(column): [getattr(record, column) for record in records] for column in columns}
+
+
+def write_columns(records: Sequence[Any], columns: Mapping[str, TypeEngine[Any]]) -> dict[str, str]:
+    """Do as :func:`transpose`, for a statement whose parameters pass SQLAlchemy's types by."""
+    return {
+        _parameter(column): write_array([getattr(record, column) for record in records], item_type)
+        for column, item_type in columns.items()
+    }
 
 
 def is_one_of(column: sa.ColumnElement[Any], ids: sa.Select[Any]) -> sa.ColumnElement[bool]:

@@ -7,15 +7,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict, TypeGuard
 
 ANY_QUEUE_CHANNEL = "procrastinate_any_queue_v1"
 FINISHED_CHANNEL = "procrastinate_finished_v1"
 """Here those are told who wait for jobs to finish."""
 LARGEST_ANNOUNCEMENT = 300
 """How many jobs one message may name: it has at most 8,000 bytes, and an id at most 19 digits."""
-LONGEST_NOTIFICATION = 200
-"""Characters of the longest notification to a worker. Longer ones are not even read: any role may send many of them."""
+LONGEST_NOTIFICATION = 500
+"""Characters of the longest notification to a worker, which names 16 workers. A longer one is not even read: any role
+may send many of them.
+"""
 _LARGEST_JOB_ID = 2**63 - 1
 _QUEUE_CHANNEL_PREFIX = "procrastinate_queue_v1#"
 _MAX_CHANNEL_BYTES = 63
@@ -23,11 +25,17 @@ _MAX_CHANNEL_BYTES = 63
 
 
 class JobInserted(TypedDict):
-    """Jobs are waiting; one of them is named. ``upcoming``: some have to be promoted first."""
+    """Jobs are waiting, and one of them is named.
+
+    ``upcoming``: some have to be promoted first. ``workers``: the workers that look at once, one for each job. Every
+    worker looks if it is missing. ``waiting``: how many workers wait for jobs of this queue.
+    """
 
     type: Literal["job_inserted"]
     job_id: int
     upcoming: NotRequired[bool]
+    workers: NotRequired[list[int]]
+    waiting: NotRequired[int]
 
 
 class AbortJobRequested(TypedDict):
@@ -78,9 +86,13 @@ def parse_notification(payload: str) -> Notification | None:
         return {"type": "abort_job_requested", "job_id": job_id}
     if message.get("type") != "job_inserted":
         return None
-    if "upcoming" not in message:
-        return {"type": "job_inserted", "job_id": job_id}
-    return {"type": "job_inserted", "job_id": job_id, "upcoming": message["upcoming"] is not False}
+    inserted: JobInserted = {"type": "job_inserted", "job_id": job_id}
+    if "upcoming" in message:
+        inserted["upcoming"] = message["upcoming"] is not False
+    workers, waiting = message.get("workers"), message.get("waiting")
+    if isinstance(workers, list) and all(map(_is_id, workers)) and _is_id(waiting):
+        inserted["workers"], inserted["waiting"] = workers, waiting
+    return inserted
 
 
 def _load(payload: str) -> Any:
@@ -91,5 +103,10 @@ def _load(payload: str) -> Any:
         return None
 
 
-def _is_job_id(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LARGEST_JOB_ID
+def _is_id(value: object) -> TypeGuard[int]:
+    """Whether it may be an id. Those of workers may be negative."""
+    return isinstance(value, int) and not isinstance(value, bool) and -_LARGEST_JOB_ID <= value <= _LARGEST_JOB_ID
+
+
+def _is_job_id(value: object) -> TypeGuard[int]:
+    return _is_id(value) and value > 0

@@ -9,7 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.arguments import LISTED_ARGUMENTS, SMALL_ARGUMENTS
-from procrastinate.core.arrays import array_param, is_one_of
+from procrastinate.core.arrays import array_param, is_one_of, write_array
+from procrastinate.core.enums import Status
+from procrastinate.core.operation_marks import prepared
 from procrastinate.core.rows import Rank, StoredJob
 from procrastinate.core.tables import (
     DOING,
@@ -63,7 +65,7 @@ def stored_job(row: sa.Row[Any]) -> StoredJob:
     attempts, abort_requested, worker_id = rest
     return StoredJob(
         id=job_id,
-        status=status,
+        status=Status(status),
         queue_name=queue_name,
         task_name=task_name,
         priority=priority,
@@ -153,11 +155,11 @@ def _fetch_statement(ready: sa.Select[Any]) -> Any:
     )
 
 
-_FETCH_FROM_ALL = _fetch_statement(_from_the_start(is_ready_in_any_queue()))
-_FETCH_FROM_ALL_AFTER = _fetch_statement(_from_a_place(is_ready_in_any_queue()))
-_FETCH_FROM_ONE = _fetch_statement(_from_the_start(_IN_ONE_QUEUE))
-_FETCH_FROM_ONE_AFTER = _fetch_statement(_from_a_place(_IN_ONE_QUEUE))
-_FETCH_FROM_MANY = _fetch_statement(_from_queues())
+_FETCH_FROM_ALL = prepared(_fetch_statement(_from_the_start(is_ready_in_any_queue())))
+_FETCH_FROM_ALL_AFTER = prepared(_fetch_statement(_from_a_place(is_ready_in_any_queue())))
+_FETCH_FROM_ONE = prepared(_fetch_statement(_from_the_start(_IN_ONE_QUEUE)))
+_FETCH_FROM_ONE_AFTER = prepared(_fetch_statement(_from_a_place(_IN_ONE_QUEUE)))
+_FETCH_FROM_MANY = prepared(_fetch_statement(_from_queues()))
 
 
 def _fetch_of_tasks(queues: Sequence[str] | None, task_names: Sequence[str]) -> Any:
@@ -203,7 +205,7 @@ def fetch_jobs(
         statement = _FETCH_FROM_ONE if after is None else _FETCH_FROM_ONE_AFTER
         parameters["queue"] = queues[0]
     else:
-        statement, parameters["queues"] = _FETCH_FROM_MANY, list(dict.fromkeys(queues))
+        statement, parameters["queues"] = _FETCH_FROM_MANY, write_array(list(dict.fromkeys(queues)), sa.Text())
     if after is not None:
         parameters |= {"after_priority": after.priority, "after_id": after.id}
     rows = connection.execute(statement, parameters)

@@ -9,11 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
 
-from procrastinate.core.arrays import Word, transpose, unnest
+from procrastinate.core.arrays import Word, is_one_of, transpose, unnest, write_columns
 from procrastinate.core.enums import Status
 from procrastinate.core.errors import is_unique_violation
 from procrastinate.core.liveness import STALLED_TIMEOUT, is_silent
-from procrastinate.core.operation_marks import atomic
+from procrastinate.core.operation_marks import atomic, prepared
 from procrastinate.core.rows import FinishedJob, JobRetry
 from procrastinate.core.tables import (
     DOING,
@@ -41,15 +41,11 @@ from procrastinate.core.write_results import (
 
 _WORKER = sa.bindparam("worker", type_=sa.BigInteger())
 
-_FINISHED_COLUMNS: dict[str, TypeEngine[Any]] = {
-    "id": sa.BigInteger(),
-    "attempts": sa.Integer(),
-    "status_text": Word(),
-}
+_FINISHED_COLUMNS: dict[str, TypeEngine[Any]] = {"id": sa.BigInteger(), "attempts": sa.Integer()}
 _finished = unnest(_FINISHED_COLUMNS, name="finished")
 
 
-def still_held_by_worker(fetched: sa.TableValuedAlias) -> sa.ColumnElement[bool]:
+def still_held_by_worker(fetched: sa.TableValuedAlias, row: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
     """The fence: the job runs, for this worker, in the very attempt that it was fetched for.
 
     ``attempts`` grows whenever a job leaves ``doing``, so a worker that was thought dead cannot write over
@@ -58,75 +54,91 @@ def still_held_by_worker(fetched: sa.TableValuedAlias) -> sa.ColumnElement[bool]
     The CASE hides the conditions from the planner, which would else start from "a handful of running jobs" and
     compare each of them with each of the batch.
     """
-    is_this_run = sa.and_(jobs.c.status == DOING, jobs.c.worker_id == _WORKER, jobs.c.attempts == fetched.c.attempts)
-    return sa.and_(jobs.c.id == fetched.c.id, sa.case((is_this_run, sa.true()), else_=sa.false()))
+    is_this_run = sa.and_(row.c.status == DOING, row.c.worker_id == _WORKER, row.c.attempts == fetched.c.attempts)
+    return sa.and_(row.c.id == fetched.c.id, sa.case((is_this_run, sa.true()), else_=sa.false()))
 
 
 def free_rows(fetched: sa.TableValuedAlias, *columns: sa.ColumnElement[Any], briefly: bool = False) -> sa.CTE:
-    """The rows of this batch that nobody has locked. A user's open transaction that cancels one of the jobs must not
-    make the others wait.
+    """The rows of this batch that no other session has locked. A user's open transaction that cancels one of the jobs
+    must not make the others wait.
+
+    Each row is looked up by itself: a join would be planned for the size that the table has when the plan is made.
 
     Parameters
     ----------
     briefly:
         The statement takes queueing locks. It waits no longer than a moment for one that another session has taken.
     """
+    row = jobs.alias("held_now")
+    held = (
+        sa.select(row.c.id)
+        .where(still_held_by_worker(fetched, row))
+        .limit(1)
+        .with_for_update(key_share=True, skip_locked=True)
+        .lateral("held")
+    )
     return (
-        sa.select(jobs.c.id, *columns)
-        .where(still_held_by_worker(fetched), *([waits_briefly()] if briefly else []))
-        .with_for_update(key_share=True, of=jobs, skip_locked=True)
+        sa.select(held.c.id, *columns)
+        .select_from(fetched.join(held, sa.true()))
+        .where(*([waits_briefly()] if briefly else []))
         .cte("free")
         .prefix_with("MATERIALIZED", dialect="postgresql")
     )
 
 
-def _end(free: sa.CTE) -> sa.Update:
-    return (
-        sa.update(jobs)
-        .where(jobs.c.id == free.c.id)
-        .values(
-            status=sa.cast(free.c.status_text, status_type),
-            attempts=one_more(jobs.c.attempts),
-            abort_requested=False,
-            finished_at=sa.func.now(),
-        )
+def _end(status: sa.ColumnElement[str]) -> sa.Update:
+    return sa.update(jobs).values(
+        status=sa.cast(status, status_type),
+        attempts=one_more(jobs.c.attempts),
+        abort_requested=False,
+        finished_at=sa.func.now(),
     )
 
 
 def _end_with_details() -> Any:
-    detailed = unnest({**_FINISHED_COLUMNS, **DETAIL_COLUMNS}, name="finished")
+    detailed = unnest({**_FINISHED_COLUMNS, "status_text": Word(), **DETAIL_COLUMNS}, name="finished")
     details = [detailed.c[name] for name in DETAIL_COLUMNS]
     free = free_rows(detailed, detailed.c.status_text, *details)
     kept = [free.c[name] for name in DETAIL_COLUMNS]
-    recorded = _end(free).returning(jobs.c.id, jobs.c.attempts, *kept).cte("recorded")
+    ended = _end(free.c.status_text).where(jobs.c.id == free.c.id)
+    recorded = ended.returning(jobs.c.id, jobs.c.attempts, *kept).cte("recorded")
     return sa.select(recorded.c.id, announced(recorded)).add_cte(keep_result(recorded), keep_error(recorded, _WORKER))
 
 
-_free = free_rows(_finished, _finished.c.status_text)
-_KEEP = _end(_free).returning(jobs.c.id)
+_is_free = is_one_of(jobs.c.id, sa.select(free_rows(_finished).c.id))
+_KEEP = prepared(_end(sa.bindparam("new_status", type_=sa.Text())).where(_is_free).returning(jobs.c.id))
 _KEEP_WITH_DETAILS = _end_with_details()
-_DELETE = sa.delete(jobs).where(jobs.c.id == _free.c.id).returning(jobs.c.id)
+_DELETE = prepared(sa.delete(jobs).where(_is_free).returning(jobs.c.id))
 _STILL_HELD = sa.select(jobs.c.id).where(still_held_by_worker(_finished))
 
 
 def finish_jobs(connection: sa.Connection, finished: Sequence[FinishedJob], *, worker_id: int) -> set[int]:
-    """Record the outcomes of jobs that this worker holds; one statement for those kept, one for those deleted, and one
-    for those kept that leave a return value or an error behind.
+    """Record the outcomes of jobs that this worker holds.
+
+    One statement records those of each status, one those that are deleted, and one those that leave a return value or
+    an error behind.
 
     Returns
     -------
     The ids that were recorded. An id that is missing was no longer this worker's (it was taken for dead and
-    the job given to another), and its outcome is refused; or somebody has its row locked just now.
+    the job given to another), and its outcome is refused; or another session has its row locked just now.
     :func:`list_held_jobs` tells which.
     """
     recorded: set[int] = set()
-    plain = [job for job in finished if not job.delete and not has_details(job)]
-    for statement, batch in ((_KEEP, plain), (_DELETE, [job for job in finished if job.delete])):
-        if batch:
-            parameters: dict[str, Any] = transpose(batch, _FINISHED_COLUMNS)
-            recorded |= set(connection.execute(statement, parameters | {"worker": worker_id}).scalars())
+    plain: dict[Status, list[FinishedJob]] = {}
+    for job in finished:
+        if not job.delete and not has_details(job):
+            plain.setdefault(job.status, []).append(job)
+    for status, batch in plain.items():
+        parameters: dict[str, Any] = write_columns(batch, _FINISHED_COLUMNS)
+        values = parameters | {"worker": worker_id, "new_status": status.value}
+        recorded |= set(connection.execute(_KEEP, values).scalars())
+    deleted = [job for job in finished if job.delete]
+    if deleted:
+        values = write_columns(deleted, _FINISHED_COLUMNS) | {"worker": worker_id}
+        recorded |= set(connection.execute(_DELETE, values).scalars())
     for batch in in_statements([job for job in finished if not job.delete and has_details(job)]):
-        parameters = transpose(batch, _FINISHED_COLUMNS) | detail_parameters(batch)
+        parameters = transpose(batch, {**_FINISHED_COLUMNS, "status_text": Word()}) | detail_parameters(batch)
         recorded |= set(connection.execute(_KEEP_WITH_DETAILS, parameters | {"worker": worker_id}).scalars())
     return recorded
 

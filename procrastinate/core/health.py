@@ -23,21 +23,16 @@ def jobs_table_exists(connection: sa.Connection) -> bool:
     return bool(connection.execute(statement, {"name": jobs.name}).scalar_one())
 
 
-def transactions_write_at_read_committed(connection: sa.Connection) -> bool:
-    """Whether a transaction that says nothing of itself is READ COMMITTED here, and may write."""
-    return bool(connection.execute(_DEFAULTS_SUIT).scalar_one())
-
-
 def _setting(name: str) -> sa.ColumnElement[str]:
     return sa.func.current_setting(name, type_=sa.Text())
 
 
-_DEFAULTS_SUIT: sa.Select[Any] = sa.select(
-    sa.and_(
+def autocommit_suits() -> sa.ColumnElement[bool]:
+    """Whether a transaction that says nothing of itself is READ COMMITTED here, and may write."""
+    return sa.and_(
         _setting("default_transaction_isolation") == "read committed",
         _setting("default_transaction_read_only") == "off",
     )
-)
 
 
 def list_unfit_settings(connection: sa.Connection) -> list[str]:

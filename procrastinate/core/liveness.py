@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.types import TypeEngine
 
 from procrastinate.core.arrays import transpose, unnest
+from procrastinate.core.operation_marks import prepared
 from procrastinate.core.rows import LateWorker, WorkerTerms
 from procrastinate.core.tables import DOING, jobs, workers
 
@@ -80,7 +81,7 @@ def unregister_worker(connection: sa.Connection, worker_id: int) -> None:
     connection.execute(sa.delete(workers).where(workers.c.id == _WORKER_ID), {"worker": worker_id})
 
 
-_HEARTBEAT = (
+_HEARTBEAT = prepared(
     sa.update(workers).where(workers.c.id == _WORKER_ID).values(last_heartbeat=sa.func.now()).returning(workers.c.id)
 )
 

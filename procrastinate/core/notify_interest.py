@@ -11,12 +11,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from procrastinate.core.arrays import array_param
+from procrastinate.core.arrays import array_param, write_array
+from procrastinate.core.operation_marks import prepared
 from procrastinate.core.rows import Waiting
-from procrastinate.core.tables import workers
+from procrastinate.core.tables import jobs, workers
 
 _WORKER_ID = sa.bindparam("worker", type_=sa.BigInteger())
-_CALLED_FOR = (
+_CALLED_FOR = prepared(
     sa.update(workers)
     .where(workers.c.id == _WORKER_ID)
     .values(called_for=array_param("queues", sa.Text()))
@@ -29,8 +30,9 @@ def _number(transaction: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
     return sa.cast(sa.cast(transaction, sa.Text), sa.BigInteger)
 
 
-_OWN_TRANSACTION = sa.select(_number(sa.func.pg_current_xact_id()))
-_OLDEST_TRANSACTION = sa.select(_number(sa.func.pg_snapshot_xmin(sa.func.pg_current_snapshot())))
+_OLDEST = _number(sa.func.pg_snapshot_xmin(sa.func.pg_current_snapshot()))
+_OWN_TRANSACTION = prepared(sa.select(_number(sa.func.pg_current_xact_id()).label("own"), _OLDEST.label("oldest")))
+_OLDEST_TRANSACTION = prepared(sa.select(_OLDEST.label("oldest")))
 
 
 def start_waiting(connection: sa.Connection, *, worker_id: int, queues: Sequence[str] | None) -> bool:
@@ -40,7 +42,7 @@ def start_waiting(connection: sa.Connection, *, worker_id: int, queues: Sequence
     -------
     False where it is not registered.
     """
-    parameters = {"worker": worker_id, "queues": [] if queues is None else list(queues)}
+    parameters = {"worker": worker_id, "queues": write_array(queues or [], sa.Text())}
     return connection.execute(_CALLED_FOR, parameters).scalar_one_or_none() is not None
 
 
@@ -51,8 +53,8 @@ def read_unaware(connection: sa.Connection) -> Waiting:
     Whoever has looked already has a number below the one that is given out here. (The end of a snapshot is no such
     bound: it is the number after the last transaction that has *ended*.)
     """
-    number: int = connection.execute(_OWN_TRANSACTION).scalar_one()
-    return Waiting(unaware_before=number, is_settled=have_ended_before(connection, transaction=number))
+    own, oldest = connection.execute(_OWN_TRANSACTION, {}).one()
+    return Waiting(unaware_before=own, is_settled=oldest >= own)
 
 
 def stop_waiting(connection: sa.Connection, *, worker_id: int) -> None:
@@ -62,4 +64,18 @@ def stop_waiting(connection: sa.Connection, *, worker_id: int) -> None:
 
 def have_ended_before(connection: sa.Connection, *, transaction: int) -> bool:
     """Whether all transactions have ended that are older than the one of this number."""
-    return connection.execute(_OLDEST_TRANSACTION).scalar_one() >= transaction
+    return connection.execute(_OLDEST_TRANSACTION, {}).scalar_one() >= transaction
+
+
+_CALL_ALL = prepared(
+    sa.select(
+        sa.func.procrastinate_notify_waiting(
+            sa.cast(jobs.c.queue_name, sa.Text()), jobs.c.id, sa.true(), sa.null(), type_=sa.Text()
+        ).label("nothing")
+    ).where(jobs.c.id == sa.bindparam("job_id", type_=sa.BigInteger()))
+)
+
+
+def call_all_workers(connection: sa.Connection, *, job_id: int) -> None:
+    """Notify all workers that wait for jobs of this job's queue: the one that was named for it has no room."""
+    connection.execute(_CALL_ALL, {"job_id": job_id})

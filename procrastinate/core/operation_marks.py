@@ -12,6 +12,7 @@ S = TypeVar("S", bound=sa.Executable)
 
 _MARK = "__procrastinate_atomic__"
 _PLAIN = "procrastinate_plain"
+_PREPARED = "procrastinate_prepared"
 
 
 def atomic(operation: F) -> F:
@@ -40,3 +41,17 @@ def plain(statement: S) -> S:
 def is_plain(statement: sa.Executable) -> bool:
     """Whether the statement was marked with :func:`plain`."""
     return statement.get_execution_options().get(_PLAIN) is True
+
+
+def prepared(statement: S) -> S:
+    """Mark a statement as :func:`plain`, and as one that a worker may prepare.
+
+    PostgreSQL keeps the plan of a prepared statement, and makes it without the values. Mark a statement only if a test
+    in ``tests/core/test_kept_plans.py`` shows that a plan that is made on an empty table is good on a large one.
+    """
+    return plain(statement).execution_options(**{_PREPARED: True})
+
+
+def is_prepared(statement: sa.Executable) -> bool:
+    """Whether the statement was marked with :func:`prepared`."""
+    return statement.get_execution_options().get(_PREPARED) is True

@@ -8,6 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import OID
 
+from procrastinate.core.arrays import is_one_of
+from procrastinate.core.operation_marks import prepared
 from procrastinate.core.rows import Promotion
 from procrastinate.core.tables import DOING, PARKED, PROMOTED, UNDECIDED, due_at, holds_lock, is_upcoming, jobs
 
@@ -149,9 +151,11 @@ def _promotion_statement(now: sa.ColumnElement[Any], clock: sa.ColumnElement[Any
     may_decide = sa.or_(is_our_turn, sa.bindparam("without_turn", type_=sa.Boolean()))
     due = _due(may_decide, now)
     verdict = _verdict(due)
+    # The probes bound what is read. A plan for the join alone may read the whole table, if that was small when the plan
+    # was made.
     decided = (
         sa.update(jobs)
-        .where(jobs.c.id == verdict.c.id)
+        .where(jobs.c.id == verdict.c.id, is_one_of(jobs.c.id, sa.select(verdict.c.id)))
         .values(readiness=verdict.c.readiness)
         .returning(jobs.c.readiness)
         .cte("decided")
@@ -167,7 +171,7 @@ def _promotion_statement(now: sa.ColumnElement[Any], clock: sa.ColumnElement[Any
 
 
 _DUE_BY = sa.bindparam("due_by", type_=sa.DateTime(timezone=True))
-_PROMOTE = _promotion_statement(sa.func.now(), sa.func.clock_timestamp())
+_PROMOTE = prepared(_promotion_statement(sa.func.now(), sa.func.clock_timestamp()))
 _PROMOTE_DUE_BY = _promotion_statement(_DUE_BY, _DUE_BY)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, Protocol
 
 from procrastinate import core, exceptions
-from procrastinate._job_checks import to_new_job, to_new_jobs_alike
+from procrastinate._job_checks import dump_args, to_new_job, to_new_jobs_alike, to_pattern
 from procrastinate.core.ticks import KEEP_TICKS_FOR
 from procrastinate.jobs import Job, with_ids
 from procrastinate.manager.operation_calls import OperationCalls
@@ -46,6 +46,59 @@ class JobDefers(OperationCalls):
         """Asynchronous version of :meth:`defer_job`."""
         return (await self.batch_defer_jobs_async([job], connection=connection))[0]
 
+    def check_pattern(self, job: Job) -> core.NewJob:
+        """Return the row of jobs that differ from this one in their arguments alone, for :meth:`defer_call`.
+
+        Raises
+        ------
+        InvalidJob
+            A value cannot be stored.
+        """
+        return to_pattern(job)
+
+    def defer_call(
+        self, pattern: core.NewJob, call: JSONDict, connection: Any | None = None, on_conflict: OnConflict = "raise"
+    ) -> int:
+        """Defer a job of a checked pattern, and return its id; raises as :meth:`defer_job`.
+
+        Parameters
+        ----------
+        call:
+            The whole arguments of the job.
+        on_conflict:
+            As for :meth:`batch_defer_jobs`.
+        """
+        new_job = pattern.with_args(dump_args(pattern.task_name, call, self.connector.json_dumps))
+        if on_conflict != "raise" and pattern.queueing_lock is not None:
+            return self._defer_rows([new_job], connection, on_conflict)[0]
+        connector = self.connector.get_sync_connector()
+        if connection is None:
+            job_id = connector.run(core.defer_job, new_job)
+        else:
+            job_id = connector.run_on(connection, core.defer_job, new_job)
+        if job_id is None:
+            _raise_already_enqueued(pattern.queueing_lock)
+        if self.defer_hook is not None:
+            self.defer_hook.deferred(connection)
+        return job_id
+
+    async def defer_call_async(
+        self, pattern: core.NewJob, call: JSONDict, connection: Any | None = None, on_conflict: OnConflict = "raise"
+    ) -> int:
+        """As :meth:`defer_call`."""
+        new_job = pattern.with_args(dump_args(pattern.task_name, call, self.connector.json_dumps))
+        if on_conflict != "raise" and pattern.queueing_lock is not None:
+            return (await self._defer_rows_async([new_job], connection, on_conflict))[0]
+        if connection is None:
+            job_id = await self.connector.run_async(core.defer_job, new_job)
+        else:
+            job_id = await self.connector.run_on_async(connection, core.defer_job, new_job)
+        if job_id is None:
+            _raise_already_enqueued(pattern.queueing_lock)
+        if self.defer_hook is not None:
+            await self.defer_hook.deferred_async(connection)
+        return job_id
+
     def batch_defer_jobs(
         self, jobs: list[Job], connection: Any | None = None, *, on_conflict: OnConflict = "raise"
     ) -> list[Job]:
@@ -61,29 +114,33 @@ class JobDefers(OperationCalls):
             overwrites the waiting job.
         """
         new_jobs = self._new_jobs(jobs)
-        if not new_jobs:
-            return []
-        ids = _as_ids(self._run(connection, *_defer_call(new_jobs, on_conflict)))
-        if ids is None:
-            _raise_already_enqueued(self._run(connection, core.find_taken_queueing_lock, _queueing_locks(new_jobs)))
-        if self.defer_hook is not None:
-            self.defer_hook.deferred(connection)
-        return with_ids(jobs, ids)
+        return with_ids(jobs, self._defer_rows(new_jobs, connection, on_conflict)) if new_jobs else []
 
     async def batch_defer_jobs_async(
         self, jobs: list[Job], connection: Any | None = None, *, on_conflict: OnConflict = "raise"
     ) -> list[Job]:
         """Asynchronous version of :meth:`batch_defer_jobs`."""
         new_jobs = self._new_jobs(jobs)
-        if not new_jobs:
-            return []
+        return with_ids(jobs, await self._defer_rows_async(new_jobs, connection, on_conflict)) if new_jobs else []
+
+    def _defer_rows(self, new_jobs: list[core.NewJob], connection: Any | None, on_conflict: OnConflict) -> list[int]:
+        ids = _as_ids(self._run(connection, *_defer_call(new_jobs, on_conflict)))
+        if ids is None:
+            _raise_already_enqueued(self._run(connection, core.find_taken_queueing_lock, _queueing_locks(new_jobs)))
+        if self.defer_hook is not None:
+            self.defer_hook.deferred(connection)
+        return ids
+
+    async def _defer_rows_async(
+        self, new_jobs: list[core.NewJob], connection: Any | None, on_conflict: OnConflict
+    ) -> list[int]:
         ids = _as_ids(await self._run_async(connection, *_defer_call(new_jobs, on_conflict)))
         if ids is None:
             locks = _queueing_locks(new_jobs)
             _raise_already_enqueued(await self._run_async(connection, core.find_taken_queueing_lock, locks))
         if self.defer_hook is not None:
             await self.defer_hook.deferred_async(connection)
-        return with_ids(jobs, ids)
+        return ids
 
     def batch_defer_alike(self, pattern: Job, calls: Sequence[JSONDict], connection: Any | None = None) -> list[int]:
         """Defer jobs that differ only in their arguments, all or none, and return their ids.

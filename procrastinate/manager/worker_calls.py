@@ -245,6 +245,10 @@ class WorkerOperations(OperationCalls):
         """Mark a worker as polling, so that it needs no notifications."""
         await self.connector.run_async(core.stop_waiting, worker_id=worker_id)
 
+    async def call_all_workers(self, *, job_id: int) -> None:
+        """Notify all workers that wait for jobs of this job's queue."""
+        await self.connector.run_async(core.call_all_workers, job_id=job_id)
+
     async def have_ended_before(self, *, transaction: int) -> bool:
         """Return true if all transactions older than the one with this number have ended."""
         return await self.connector.run_async(core.have_ended_before, transaction=transaction)

@@ -251,7 +251,9 @@ def _held(tables: Tables, job_id: int, attempts: int, worker_id: int) -> JobRow 
 @IMPLEMENTED.of(core.finish_jobs)
 def finish_jobs(tables: Tables, finished: Sequence[FinishedJob], *, worker_id: int) -> set[int]:
     held = [job for job in finished if _held(tables, job.id, job.attempts, worker_id) is not None]
-    tables.update({job.id: _ended(tables, tables.jobs[job.id], job.status) for job in held if not job.delete})
+    kept = [job for job in held if not job.delete]
+    for status in dict.fromkeys(job.status for job in kept):  # each status is a statement, and notifies once a queue
+        tables.update({job.id: _ended(tables, tables.jobs[job.id], status) for job in kept if job.status is status})
     tables.delete({job.id for job in held if job.delete})
     for job in held:
         if not job.delete:

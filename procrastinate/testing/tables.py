@@ -172,7 +172,7 @@ class Tables:
             self._add_event(row["id"], EventType.DEFERRED)
             if row["scheduled_at"] is not None:
                 self._add_event(row["id"], EventType.SCHEDULED, row["scheduled_at"])
-        self._notify_waiting(rows)
+        self.notify_waiting(rows)
         return [row["id"] for row in rows]
 
     def _new_row(self, job: NewJob) -> JobRow:
@@ -197,7 +197,7 @@ class Tables:
         changed = [update for update in updates if update.is_noteworthy]
         for update in changed:
             self._write_history(update)
-        self._notify_waiting(update.row for update in changed if update.row["status"] == TODO)
+        self.notify_waiting(update.row for update in changed if update.row["status"] == TODO)
         for update in changed:
             if update.is_abort_requested and update.row["status"] == DOING:
                 self._notify(update.row["queue_name"], {"type": "abort_job_requested", "job_id": update.row["id"]})
@@ -267,7 +267,7 @@ class Tables:
         event = EventRow(type=event_type.value, at=at or self.now)
         self.events.setdefault(job_id, []).append(event)
 
-    def _notify_waiting(self, rows: Iterable[JobRow]) -> None:
+    def notify_waiting(self, rows: Iterable[JobRow]) -> None:
         """Send one notification per queue with waiting jobs. A parked job needs none."""
         awake = [row for row in rows if not self.is_parked(row)]
         for queue, of_queue in _by_queue(awake):

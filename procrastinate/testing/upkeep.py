@@ -31,7 +31,7 @@ from procrastinate.core import (
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.liveness import is_silent
 from procrastinate.testing.queue import back_to_wait, one_more, stored_job
-from procrastinate.testing.tables import DOING, LONG_AGO, JobRow, Tables, matching
+from procrastinate.testing.tables import DOING, LONG_AGO, JobRow, Tables, due_at, matching
 
 IMPLEMENTED = Implementations()
 
@@ -56,6 +56,20 @@ def stop_waiting(tables: Tables, *, worker_id: int) -> None: ...
 @IMPLEMENTED.of(core.have_ended_before)
 def have_ended_before(tables: Tables, *, transaction: int) -> bool:
     return True
+
+
+@IMPLEMENTED.of(core.has_work)
+def has_work(tables: Tables, *, queues: Sequence[str] | None) -> bool:
+    return bool(
+        tables.where(lambda row: tables.is_ready(row) and (queues is None or row["queue_name"] in queues))
+        or tables.where(lambda row: tables.is_upcoming(row) and due_at(row) <= tables.now)
+        or tables.where(lambda row: tables.is_parked(row) or row["status"] == DOING)
+    )
+
+
+@IMPLEMENTED.of(core.call_all_workers)
+def call_all_workers(tables: Tables, *, job_id: int) -> None:
+    tables.notify_waiting(tables.where(lambda row: row["id"] == job_id))
 
 
 @IMPLEMENTED.of(core.list_stalled_jobs)

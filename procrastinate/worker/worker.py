@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from procrastinate import exceptions
 from procrastinate._text.logs import get_logger
+from procrastinate.job_context import queues_display
 from procrastinate.jobs import DeleteJobCondition, Job
 from procrastinate.manager import JobManager
 from procrastinate.middleware import TaskMiddleware, WorkerMiddleware
 from procrastinate.schema import SchemaManager
 from procrastinate.tasks import Task
 from procrastinate.worker import worker_settings
+from procrastinate.worker.fetch.first_look import finds_nothing
 from procrastinate.worker.option_attribute import Option
 from procrastinate.worker.processes import exits, forked_children, signals
 from procrastinate.worker.run.unknown_tasks import UnknownTasks
@@ -23,6 +25,8 @@ from procrastinate.worker.worker_run import WorkerRun
 
 if TYPE_CHECKING:
     from procrastinate.app import App
+
+R = TypeVar("R")
 
 
 class Worker:
@@ -147,7 +151,7 @@ class Worker:
         self.ends_at_once = False
         """Whether running jobs are waited for no more: a second signal or cancellation has come."""
         self._run_task: asyncio.Task[Any] | None = None
-        self._registering: asyncio.Task[None] | None = None
+        self._start_step: asyncio.Task[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.own_context = contextvars.Context()
         """The context variables that the program had set when it started the worker. Each job starts with a copy."""
@@ -174,8 +178,8 @@ class Worker:
     def _stop_session(self) -> None:
         if self._current_run is not None:
             self._current_run.stop()
-        elif self._registering is not None:
-            self._registering.cancel()
+        elif self._start_step is not None:
+            self._start_step.cancel()
 
     def stop_with_supervisor(self) -> None:
         """Stop as at a first signal: the next one ends the worker at once."""
@@ -242,7 +246,11 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._run_task = asyncio.current_task()
         with forked_children.released(), self._signal_handlers(), exits.contained(self._loop, self.own_context):
-            await self._run_connected(on_start)
+            has_nothing_to_do = await self._unless_stopped(finds_nothing(self.app, self.settings))
+            if has_nothing_to_do:
+                self._log_first_look(on_start)
+            elif has_nothing_to_do is not None:
+                await self._run_connected(on_start)
 
     async def _run_connected(self, on_start: Callable[[], None] | None) -> None:
         connector = self.app.connector.get_worker_connector()
@@ -255,29 +263,39 @@ class Worker:
             if owned:
                 await connector.close_async()
 
+    def _log_first_look(self, on_start: Callable[[], None] | None) -> None:
+        """Say the same as a worker that has run."""
+        queues = queues_display(self.settings.queues)
+        for action, message in (("start_worker", "Starting worker on %s"), ("stop_worker", "Stopped worker on %s")):
+            with contextlib.suppress(BaseException):  # a log handler that raises must not end the program
+                self.logger.info(message, queues, extra={"action": action, "worker": self.log_context()})
+        if on_start is not None:
+            on_start()
+
     async def _run_session(self, manager: JobManager, on_start: Callable[[], None] | None) -> None:
-        if not await self._is_registered_before_stop(manager):
+        self.worker_id = await self._unless_stopped(self._register(manager))
+        if self.worker_id is None:
             return
         self._current_run = WorkerRun(self, manager)
         if on_start is not None:
             on_start()
         await self._current_run.run()
 
-    async def _is_registered_before_stop(self, manager: JobManager) -> bool:
-        """Register the worker, and return True. Return False if it is stopped first: the database may not answer."""
-        self._registering = asyncio.create_task(self._register(manager))
+    async def _unless_stopped(self, step: Coroutine[Any, Any, R]) -> R | None:
+        """Do a step of the start. ``None`` if the worker is stopped before its end: the database may not answer."""
+        task: asyncio.Task[R] = asyncio.create_task(step)
+        self._start_step = task
         try:
-            await self._registering
+            return await task
         except asyncio.CancelledError as error:
             if exits.ends_task(error):
                 raise
             self.logger.info("Stopping worker before it has started", extra={"action": "stopping_worker"})
-            return False
-        return True
+            return None
 
-    async def _register(self, manager: JobManager) -> None:
+    async def _register(self, manager: JobManager) -> int:
         await SchemaManager(manager.connector).check_schema_async()
-        self.worker_id = await manager.register_worker(self.settings.terms)
+        return await manager.register_worker(self.settings.terms)
 
     def _signal_handlers(self) -> contextlib.AbstractContextManager[None]:
         if not self.settings.install_signal_handlers:

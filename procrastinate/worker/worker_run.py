@@ -191,8 +191,18 @@ class WorkerRun:
         self._side_tasks_by_name["deferrer"].cancel()  # what it defers now would wait for the next worker
         self._slots.stop()
         self._announce_stop()
-        await self._slots.drain(self._settings.shutdown_graceful_timeout)
-        await self._write_last_outcomes()
+        await self._end_last_jobs()
+
+    async def _end_last_jobs(self) -> None:
+        """Let the running jobs end, and record them. Writers call other workers from now on."""
+        leaving = None if self._slots.is_empty else asyncio.create_task(self._fetch_loop.leave(), name="leave")
+        try:
+            await self._slots.drain(self._settings.shutdown_graceful_timeout)
+            await self._write_last_outcomes()
+        finally:
+            if leaving is not None:
+                leaving.cancel()
+                await asyncio.wait({leaving}, timeout=self._patience)
 
     def _announce_stop(self) -> None:
         """Say once what the worker does when it stops."""

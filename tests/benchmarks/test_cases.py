@@ -13,6 +13,7 @@ from benchmarks.bench import QUICK, Bench
 from benchmarks.case import Case, Contender
 from benchmarks.cases.checks import check_rows, empty_queue
 from benchmarks.cases.drains import Drain, check_recorded
+from benchmarks.cases.low_load import LowLoad
 from benchmarks.cases.writers import Writers
 from benchmarks.cases.writers_and_worker import WritersAndWorker
 from benchmarks.environments import CannotInstall
@@ -29,7 +30,9 @@ def bench() -> Iterator[Bench]:
         patch.setenv("XDG_RUNTIME_DIR", "")  # the server sets it for its own process
         server = Server(pathlib.Path(directory))
         try:
-            yield Bench(server, dataclasses.replace(QUICK, drained=200, writer_jobs=5))
+            yield Bench(
+                server, dataclasses.replace(QUICK, drained=200, writer_jobs=5, low_load_jobs=10, idle_seconds=0.5)
+            )
         finally:
             server.close()
 
@@ -52,6 +55,18 @@ def test_a_drain_runs_its_contenders_in_turn_and_measures_each(bench: Bench) -> 
         rate = result.series(label, "jobs/s")
         assert rate is not None
         assert rate.median > 0
+
+
+def test_idle_workers_are_measured_on_both_sides_of_the_connection(bench: Bench) -> None:
+    result = run_case(
+        bench, Case("tiny", "Tiny", (Contender("ours", LowLoad(OURS, 2)),)), rounds=1, say=lambda text: None
+    )
+    assert result.failures == {}
+    assert set(result.figures("ours")) == {"server ms/job", "workers' ms/job", "p50 ms", "p99 ms", "commits/job"}
+    for figure in ("workers' ms/job", "p50 ms"):
+        measured = result.series("ours", figure)
+        assert measured is not None
+        assert measured.median > 0
 
 
 def test_writers_are_measured_until_they_finish_and_until_a_worker_has_run_all_their_jobs(bench: Bench) -> None:

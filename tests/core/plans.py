@@ -90,6 +90,21 @@ def _recorded(connection: sa.Connection) -> Iterator[list[tuple[str, dict[str, A
 
 def _explain(connection: sa.Connection, statement: str, parameters: dict[str, Any]) -> Plan:
     """Through PREPARE, so that ``plan_cache_mode`` decides whether the plan knows the values."""
+    with _cursor(connection) as cursor:
+        names = _prepare(cursor, "explained", statement, parameters)
+        plan = _explain_prepared(cursor, "explained", [parameters[name] for name in names])
+        cursor.execute("DEALLOCATE explained")
+    return plan
+
+
+def _cursor(connection: sa.Connection) -> Any:
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    return driver.cursor()
+
+
+def _prepare(cursor: Any, name: str, statement: str, parameters: dict[str, Any]) -> list[str]:
+    """Prepare a statement, and return the names of its parameters in their order."""
     names: list[str] = []
 
     def numbered(match: re.Match[str]) -> str:
@@ -99,17 +114,72 @@ def _explain(connection: sa.Connection, statement: str, parameters: dict[str, An
             names.append(match[1])
         return f"${names.index(match[1]) + 1}"
 
-    prepared = re.sub(r"%\((\w+)\)s|%%", numbered, statement)
-    driver = connection.connection.driver_connection
-    assert driver is not None
-    given = [parameters[name] for name in names]
-    with driver.cursor() as cursor:
-        cursor.execute("PREPARE explained" + _list(_type_name(value) for value in given) + " AS " + prepared)
-        values = _list(sql.Literal(value).as_string(driver) for value in given)
-        cursor.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE explained" + values)
-        ((document,),) = cursor.fetchall()
-        cursor.execute("DEALLOCATE explained")
+    numbered_statement = re.sub(r"%\((\w+)\)s|%%", numbered, statement)
+    types = _list(_type_name(parameters[name]) for name in names)
+    cursor.execute(f"PREPARE {name}{types} AS {numbered_statement}")
+    return names
+
+
+def _explain_prepared(cursor: Any, name: str, given: Iterable[Any]) -> Plan:
+    values = _list(sql.Literal(value).as_string(cursor) for value in given)
+    cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE {name}{values}")
+    ((document,),) = cursor.fetchall()
     return Plan(document[0]["Plan"])
+
+
+class KeptPlans:
+    """Statements that are prepared now and explained later, with the plan that was made at first.
+
+    Parameters
+    ----------
+    connection:
+        Plans are kept in its session. What is explained is rolled back.
+    """
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+        self._names: dict[str, tuple[str, list[str]]] = {}
+
+    def make(
+        self,
+        operation: Callable[Concatenate[sa.Connection, P], R],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        """Prepare the statements of an operation and make their plans, on the tables as they are."""
+        for statement, parameters in self._statements(operation, *args, **kwargs):
+            with _cursor(self._connection) as cursor:
+                name = f"kept_{len(self._names)}"
+                names = _prepare(cursor, name, statement, parameters)
+                self._names[statement] = name, names
+                _explain_prepared(cursor, name, [parameters[name] for name in names])
+        self._connection.rollback()
+
+    def explain(
+        self,
+        operation: Callable[Concatenate[sa.Connection, P], R],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> list[Plan]:
+        """Return the kept plans of an operation's statements, as they run now."""
+        plans = []
+        for statement, parameters in self._statements(operation, *args, **kwargs):
+            name, names = self._names[statement]
+            with _cursor(self._connection) as cursor:
+                plans.append(_explain_prepared(cursor, name, [parameters[name] for name in names]))
+        self._connection.rollback()
+        return plans
+
+    def _statements(
+        self,
+        operation: Callable[Concatenate[sa.Connection, P], R],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> list[tuple[str, dict[str, Any]]]:
+        with _recorded(self._connection) as statements:
+            operation(self._connection, *args, **kwargs)
+        self._connection.rollback()
+        return statements
 
 
 def _list(items: Iterable[str]) -> str:

@@ -206,6 +206,11 @@ def test_a_fetch_from_a_queue_in_which_nothing_is_ready(full: sa.Connection) -> 
     check(plans, reads={READY_OF_QUEUE}, buffers=10)
 
 
+@pytest.mark.parametrize("queues", [None, ["empty"], ["empty", "busy 1"]])
+def test_a_look_whether_there_is_work(full: sa.Connection, queues: list[str] | None) -> None:
+    check(explain(full, core.has_work, queues=queues), reads=set(), buffers=50)
+
+
 def test_a_promotion(full: sa.Connection) -> None:
     plans = explain(full, core.promote_jobs)
     check(plans, reads={UPCOMING, LOCK_HOLDER}, buffers=5000)

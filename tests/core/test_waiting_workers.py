@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator
 
 import psycopg
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 from psycopg import sql
 
 from procrastinate import core
-from procrastinate.core.channels import ANY_QUEUE_CHANNEL
+from procrastinate.core.channels import ANY_QUEUE_CHANNEL, parse_notification
 from tests.database import libpq_url, new_job
 
 Heard = Callable[[], list[str]]
@@ -170,3 +171,103 @@ def _wait_for_others(connection: sa.Connection, transaction: int) -> None:
 
 def test_a_worker_that_is_not_registered_cannot_wait(connection: sa.Connection) -> None:
     assert not core.start_waiting(connection, worker_id=1, queues=None)
+
+
+def named(heard: Heard) -> list[list[int] | None]:
+    """The workers that each message names."""
+    return [json.loads(payload).get("workers") for payload in heard()]
+
+
+def test_a_notification_names_one_of_the_workers_that_wait(connection: sa.Connection, heard: Heard) -> None:
+    ids = {registered(connection) for _ in range(3)}
+    for _ in range(40):
+        core.defer_job(connection, new_job())
+    chosen = named(heard)
+    assert len(chosen) == 40
+    assert {worker_id for workers in chosen if workers is not None for worker_id in workers} == ids
+    assert all(workers is not None and len(workers) == 1 for workers in chosen)
+
+
+def test_a_notification_of_two_jobs_names_two_workers(connection: sa.Connection, heard: Heard) -> None:
+    ids = {registered(connection) for _ in range(3)}
+    core.defer_jobs(connection, [new_job(), new_job()])
+    (payload,) = map(json.loads, heard())
+    assert len(set(payload["workers"])) == 2
+    assert set(payload["workers"]) < ids
+    assert payload["waiting"] == 3
+
+
+def test_the_longest_notification_is_read(connection: sa.Connection, heard: Heard) -> None:
+    """It names sixteen workers by the longest ids."""
+    for number in range(17):
+        connection.exec_driver_sql(f"INSERT INTO procrastinate_workers (id) VALUES ({number} - {2**63 - 1})")  # noqa: S608
+    connection.exec_driver_sql(f"ALTER TABLE procrastinate_jobs ALTER COLUMN id RESTART WITH {2**63 - 16}")
+    connection.exec_driver_sql("UPDATE procrastinate_workers SET called_for = '{}'")
+    core.defer_jobs(connection, [new_job()] * 16)
+    (payload,) = heard()
+    notification = parse_notification(payload)
+    assert notification is not None
+    assert notification["type"] == "job_inserted"
+    assert len(notification["workers"]) == 16
+    assert notification["waiting"] == 17
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "heartbeat_interval = 1.7e308",
+        "heartbeat_interval = 'NaN'",
+        "heartbeat_interval = '-infinity'",
+        "last_heartbeat = 'infinity'",
+        "last_heartbeat = '-infinity'",
+        "last_heartbeat = '294276-12-31'",
+    ],
+)
+def test_odd_rows_of_workers_keep_no_job_from_being_deferred(connection: sa.Connection, heard: Heard, row: str) -> None:
+    odd = registered(connection)
+    connection.exec_driver_sql(f"UPDATE procrastinate_workers SET {row} WHERE id = {odd}")  # noqa: S608
+    ids = {odd, *(registered(connection) for _ in range(2))}
+    core.defer_jobs(connection, [new_job(), new_job()])
+    (workers,) = named(heard)
+    assert workers is not None
+    assert set(workers) < ids
+
+
+@pytest.mark.parametrize("number", [3, 4, 100])
+def test_a_notification_for_as_many_jobs_as_workers_names_none(
+    connection: sa.Connection, heard: Heard, number: int
+) -> None:
+    for _ in range(3):
+        registered(connection)
+    core.defer_jobs(connection, [new_job() for _ in range(number)])
+    assert named(heard) == [None]
+
+
+def test_a_worker_of_another_queue_or_with_enough_to_do_is_not_named(connection: sa.Connection, heard: Heard) -> None:
+    ids = {registered(connection), registered(connection, "default", "other")}
+    registered(connection, "other")
+    core.stop_waiting(connection, worker_id=registered(connection))
+    for _ in range(20):
+        core.defer_job(connection, new_job())
+    chosen = named(heard)
+    assert {worker_id for workers in chosen if workers is not None for worker_id in workers} == ids
+
+
+def test_a_worker_whose_heartbeat_is_late_is_named_last(connection: sa.Connection, heard: Heard) -> None:
+    silent, *lively = (registered(connection) for _ in range(3))
+    connection.execute(
+        sa.text("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 minute' WHERE id = :id"),
+        {"id": silent},
+    )
+    for _ in range(20):
+        core.defer_job(connection, new_job())
+    assert all(workers is not None and workers[0] in lively for workers in named(heard))
+
+
+def test_all_workers_are_called_for_a_job_if_the_named_one_has_no_room(connection: sa.Connection, heard: Heard) -> None:
+    for _ in range(3):
+        registered(connection)
+    job_id = core.defer_job(connection, new_job())
+    heard()
+    core.call_all_workers(connection, job_id=job_id)
+    assert named(heard) == [None]

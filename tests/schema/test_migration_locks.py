@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
 import time
 from collections.abc import Callable
@@ -85,15 +86,15 @@ def test_a_transaction_keeps_its_own_lock_timeout_after_the_locks_are_taken(conn
     assert connection.exec_driver_sql("SHOW lock_timeout").scalar_one() == "7s"
 
 
-LATER = [revision for revision in revisions.known_revisions() if revision > BEFORE]
+STEPS = itertools.pairwise(revisions.known_revisions())
+LATER = [(former, revision) for former, revision in STEPS if revision > BEFORE]
 NEEDS_A_LOCK = re.compile(r"\b(ALTER TABLE|CREATE TRIGGER|DROP TRIGGER|DROP INDEX|LOCK TABLE)\b")
 
 
-@pytest.mark.parametrize("revision", LATER)
-def test_a_revision_takes_its_locks_before_its_first_change(revision: str) -> None:
+@pytest.mark.parametrize(("former", "revision"), LATER)
+def test_a_revision_takes_its_locks_before_its_first_change(former: str, revision: str) -> None:
     """This holds for upgrades and downgrades, in Alembic's script and in Django's migration."""
     number = int(revision.rpartition("_")[2])
-    former = f"procrastinate_{number - 1:04}"
     name = next(path.stem for path in _django_migrations().iterdir() if path.stem.startswith(f"{1000 + number}_"))
     migration = importlib.import_module(f"procrastinate.adapters.django.migrations.{name}")
     scripts = [

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, cast
 
 import pytest
 
 from procrastinate import core, exceptions
+from procrastinate.core.channels import JobInserted
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
-from procrastinate.worker.fetch import fetch_loop
+from procrastinate.worker.fetch import looks
 from procrastinate.worker.fetch.fetch_loop import FetchLoop
 from procrastinate.worker.fetch.pace import BURST, PER_SECOND
 from tests.unit.recording import make_job
@@ -32,6 +34,7 @@ class Answers:
         self.promotions = list(promotions)
         self.asked: list[Any] = []
         self.passed: list[int] = []
+        self.called_all: list[int] = []
 
     async def fetch_jobs(
         self, queues: Any, worker_id: int, limit: int, *, after: core.Rank | None = None, with_arguments: bool = True
@@ -47,6 +50,9 @@ class Answers:
         return core.Waiting(unaware_before=1, is_settled=True)
 
     async def stop_waiting(self, *, worker_id: int) -> None: ...
+
+    async def call_all_workers(self, *, job_id: int) -> None:
+        self.called_all.append(job_id)
 
     async def promote_jobs(self, *, past: int = 0, without_turn: bool = False) -> core.Promotion:
         self.passed.append(past)
@@ -99,12 +105,16 @@ def jobs(*ids: int) -> list[Job]:
 
 async def run_until_started(loop: FetchLoop, slots: Slots, number: int) -> None:
     running = asyncio.create_task(loop.run())
-    async with asyncio.timeout(5):
+    await started(slots, number)
+    loop.stop()
+    await running
+
+
+async def started(slots: Slots, number: int) -> None:
+    async with asyncio.timeout(10):
         while len(slots.started) < number:
             await slots.changed.wait()
             slots.changed.clear()
-    loop.stop()
-    await running
 
 
 async def test_the_loop_asks_for_as_many_jobs_as_there_are_slots() -> None:
@@ -141,10 +151,10 @@ async def test_the_loop_looks_at_each_polling_interval() -> None:
 
 async def test_after_news_it_looks_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """A job whose row somebody held for a moment is passed over by the first look."""
-    monkeypatch.setattr(fetch_loop, "_SECOND_LOOK", 0.0)
+    monkeypatch.setattr(looks, "SECOND_LOOK", 0.0)
     answers, slots = Answers([[], jobs(1)]), Slots(1)
     loop = make_loop(answers, slots)
-    loop.notified(upcoming=True)
+    loop.notified({"type": "job_inserted", "job_id": 1})
     await run_until_started(loop, slots, 1)
 
 
@@ -182,7 +192,7 @@ async def test_when_it_shall_not_wait_it_returns_with_the_last_job() -> None:
 
 async def test_a_loop_that_does_not_wait_goes_on_while_due_jobs_are_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
     """The holder of their lock was just leaving: whether they are next is not known yet."""
-    monkeypatch.setattr(fetch_loop, "_SECOND_LOOK", 0.0)
+    monkeypatch.setattr(looks, "SECOND_LOOK", 0.0)
     undecided = core.Promotion(promoted=0, again=True, next_due_in=None)
     answers, slots = Answers([[], jobs(1)], [undecided]), Slots(2)
     async with asyncio.timeout(5):
@@ -192,10 +202,10 @@ async def test_a_loop_that_does_not_wait_goes_on_while_due_jobs_are_undecided(mo
 
 async def test_jobs_behind_many_that_are_parked_do_not_wait_for_a_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each step gets on, though nothing may be fetched yet."""
-    monkeypatch.setattr(fetch_loop.FetchLoop, "_promote_later", lambda _: pytest.fail("waits"))
+    monkeypatch.setattr(looks.Looks, "_promote_later", lambda *_, **__: pytest.fail("waits"))
     parked = core.Promotion(promoted=0, again=True, next_due_in=None, parked=500)
     found = core.Promotion(promoted=1, again=False, next_due_in=None)
-    answers, slots = Answers([*([],) * 40, jobs(1)], [*(parked,) * 40, found]), Slots(1)
+    answers, slots = Answers([[], jobs(1)], [*(parked,) * 40, found]), Slots(1)
     await run_until_started(make_loop(answers, slots), slots, 1)
     assert len(answers.passed) >= 41
 
@@ -224,37 +234,146 @@ async def test_a_loop_that_does_not_wait_goes_on_while_jobs_are_running() -> Non
         await running
 
 
-async def test_notifications_in_vain_are_followed_by_few_looks() -> None:
-    """Any role may send them, ten thousand a second."""
-    answers, slots = Answers(), Slots(5)
+def notification(*workers: int, upcoming: bool = False) -> JobInserted:
+    """What is heard of job 1, if these are the workers that are named for it."""
+    return {"type": "job_inserted", "job_id": 1, "upcoming": upcoming, "workers": list(workers), "waiting": 2}
+
+
+@contextlib.asynccontextmanager
+async def idle(answers: Answers, slots: Slots) -> AsyncIterator[FetchLoop]:
+    """A loop that has looked and found nothing, until the end of the block."""
     loop = make_loop(answers, slots)
     running = asyncio.create_task(loop.run())
+    await turns(30)
+    yield loop
+    loop.stop()
+    await running
+
+
+async def turns(number: int) -> None:
+    """Let all that can go on do so."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+async def test_a_job_costs_one_fetch_and_no_promotion() -> None:
+    answers, slots = Answers(), Slots(3)
+    async with idle(answers, slots) as loop:
+        fetches, promotions = len(answers.asked), len(answers.passed)
+        answers.fetched = [jobs(1)]
+        loop.notified(notification(WORKER_ID))
+        await turns(30)
+        loop.wake()  # the job has ended, and its outcome is recorded
+        await turns(30)
+        assert len(answers.asked) == fetches + 1
+        assert len(answers.passed) == promotions
+    assert slots.started == [1]
+
+
+async def test_a_worker_that_is_not_named_leaves_the_job_to_the_one_that_is() -> None:
+    answers, slots = Answers(), Slots(1)
+    async with idle(answers, slots) as loop:
+        fetches = len(answers.asked)
+        loop.notified(notification(WORKER_ID + 1))
+        await turns(30)
+        assert len(answers.asked) == fetches
+
+
+@pytest.mark.parametrize("upcoming", [False, True])
+async def test_a_worker_that_is_not_named_looks_a_little_later(monkeypatch: pytest.MonkeyPatch, upcoming: bool) -> None:
+    """The one that is named may be dead."""
+    monkeypatch.setattr(looks, "NET", 0.0)
+    answers, slots = Answers(), Slots(1)
+    async with idle(answers, slots) as loop:
+        promotions = len(answers.passed)
+        answers.fetched = [jobs(1)]
+        loop.notified(notification(WORKER_ID + 1, upcoming=upcoming))
+        await started(slots, 1)
+        assert len(answers.passed) == promotions + upcoming
+
+
+async def test_a_notification_that_comes_during_a_fetch_is_not_taken_for_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fetch may have read the table before the job was there."""
+    monkeypatch.setattr(looks, "NET", 0.0)
+    answers, slots = Answers(), Slots(1)
+    async with idle(answers, slots) as loop:
+        fetches = len(answers.asked)
+        loop.notified(notification(WORKER_ID))
+        while len(answers.asked) == fetches:  # noqa: ASYNC110 - nothing tells when it asks
+            await asyncio.sleep(0)
+        answers.fetched = [[], jobs(1)]
+        loop.notified(notification(WORKER_ID + 1))
+        await started(slots, 1)
+    assert slots.started == [1]
+
+
+async def test_a_worker_that_is_named_and_has_no_room_calls_the_others() -> None:
+    answers, slots = Answers(), Slots(1)
+    async with idle(answers, slots) as loop:
+        slots.number = 0
+        loop.notified(notification(WORKER_ID))
+        await turns(30)
+        assert answers.called_all == [1]
+        loop.notified(notification(WORKER_ID + 1))
+        await turns(30)
+        assert answers.called_all == [1]
+
+
+TO_ALL: JobInserted = {"type": "job_inserted", "job_id": 1, "upcoming": True}
+TO_OTHERS: JobInserted = {"type": "job_inserted", "job_id": 1, "upcoming": True, "workers": [], "waiting": -(10**18)}
+
+
+@pytest.mark.parametrize(
+    "forged", [TO_ALL, notification(WORKER_ID, upcoming=True), notification(WORKER_ID + 1, upcoming=True), TO_OTHERS]
+)
+async def test_notifications_in_vain_are_followed_by_few_looks(forged: JobInserted) -> None:
+    """Any role may send them, ten thousand a second."""
+    answers, slots = Answers(), Slots(5)
+    async with idle(answers, slots) as loop:
+        seconds = await flood(loop, forged)
+        assert len(answers.asked) <= 2 * (BURST + PER_SECOND * seconds) + 5  # a second look belongs to each
+        assert len(answers.passed) <= 2 * (BURST + PER_SECOND * seconds) + 5
+
+
+async def test_a_worker_without_room_calls_the_others_seldom_in_a_flood() -> None:
+    answers, slots = Answers(), Slots(1)
+    async with idle(answers, slots) as loop:
+        slots.number = 0
+        seconds = await flood(loop, notification(WORKER_ID))
+        assert len(answers.called_all) <= BURST + PER_SECOND * seconds + 5
+
+
+async def test_a_forged_number_of_workers_puts_no_look_off() -> None:
+    """A look for the jobs of others comes at each polling interval at the latest."""
+    answers, slots = Answers(), Slots(1)
+    loop = make_loop(answers, slots, polling_interval=0.5)
+    running = asyncio.create_task(loop.run())
+    await turns(30)
+    answers.fetched = [jobs(1)]
+    loop.notified({**TO_OTHERS, "upcoming": False, "waiting": 10**18})
+    await started(slots, 1)
+    loop.stop()
+    await running
+
+
+async def flood(loop: FetchLoop, forged: JobInserted) -> float:
+    """Notify a loop twenty thousand times, and return the seconds that this took."""
     now = asyncio.get_running_loop().time
     began = now()
     for _ in range(20_000):
-        loop.notified(upcoming=True)
+        loop.notified(forged)
         await asyncio.sleep(0)
-    seconds = now() - began
-    looks = len(answers.asked)
-    loop.stop()
-    await running
-    assert looks <= 2 * (BURST + PER_SECOND * seconds) + 5  # a second look belongs to each
-    assert len(answers.passed) <= 2 * (BURST + PER_SECOND * seconds) + 5
+    return now() - began
 
 
-async def test_a_job_that_comes_in_a_flood_of_notifications_is_fetched() -> None:
+@pytest.mark.parametrize("forged", [TO_ALL, notification(WORKER_ID)])
+async def test_a_job_that_comes_in_a_flood_of_notifications_is_fetched(forged: JobInserted) -> None:
     answers, slots = Answers(), Slots(5)
-    loop = make_loop(answers, slots)
-    running = asyncio.create_task(loop.run())
-    for _ in range(1_000):
-        loop.notified(upcoming=False)
-        await asyncio.sleep(0)
-    answers.fetched = [[make_job(id=8)]]
-    loop.notified(upcoming=False)
-    async with asyncio.timeout(10):
-        while not slots.started:
-            slots.changed.clear()
-            await slots.changed.wait()
-    loop.stop()
-    await running
+    async with idle(answers, slots) as loop:
+        for _ in range(1_000):
+            loop.notified(forged)
+            await asyncio.sleep(0)
+        answers.fetched = [[make_job(id=8)]]
+        loop.notified(forged)
+        await started(slots, 1)
     assert slots.started == [8]

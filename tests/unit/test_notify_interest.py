@@ -76,10 +76,10 @@ async def test_an_idle_worker_calls_once_and_looks_once_more() -> None:
 async def test_a_worker_that_works_goes_on_calling_for_a_while() -> None:
     worker = Worker()
     await worker.call.idle()
-    await worker.call.busy()
+    await worker.call.busy(has_room=False)
     assert worker.call.is_made
     await worker.wakes()
-    await worker.call.busy()
+    await worker.call.busy(has_room=False)
     assert not worker.call.is_made
     assert worker.answers.said == [(1, ("q",)), (1, "stop")]
 
@@ -87,8 +87,8 @@ async def test_a_worker_that_works_goes_on_calling_for_a_while() -> None:
 @pytest.mark.usefixtures("at_once")
 async def test_a_busy_worker_stops_calling_once_and_calls_again_when_it_is_idle() -> None:
     worker = Worker()
-    await worker.call.busy()
-    await worker.call.busy()
+    await worker.call.busy(has_room=False)
+    await worker.call.busy(has_room=False)
     assert worker.answers.said == [(1, "stop")]
     assert await worker.call.idle()
     assert worker.answers.said == [(1, "stop"), (1, ("q",))]
@@ -101,10 +101,10 @@ async def test_under_a_new_id_nothing_has_been_said() -> None:
     worker.id = 2
     assert await worker.call.idle()
     assert worker.answers.said == [(1, ("q",)), (2, ("q",))]
-    await worker.call.busy()
+    await worker.call.busy(has_room=False)
     worker.id = 3
     assert worker.call.is_made
-    await worker.call.busy()
+    await worker.call.busy(has_room=False)
     assert worker.answers.said[2:] == [(2, "stop"), (3, "stop")]
 
 
@@ -112,7 +112,7 @@ async def test_an_empty_fetch_between_two_jobs_is_no_pause(monkeypatch: pytest.M
     monkeypatch.setattr(notify_interest, "BUSY_AFTER", 0.0)
     monkeypatch.setattr(notify_interest, "PAUSE", 60.0)
     worker = Worker()
-    await worker.call.busy()
+    await worker.call.busy(has_room=False)
     assert worker.call.looks_by_itself
     assert not await worker.call.idle()
     assert worker.call.looks_by_itself
@@ -128,7 +128,7 @@ async def test_what_was_said_is_said_again_when_the_answer_was_lost() -> None:
     await worker.call.idle()
     worker.answers.answers_are_lost = True
     with pytest.raises(ConnectorException):
-        await worker.call.busy()
+        await worker.call.busy(has_room=False)
     assert worker.call.is_made  # as far as is known: writers may notify
     with pytest.raises(ConnectorException):
         await worker.call.idle()

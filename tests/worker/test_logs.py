@@ -136,12 +136,16 @@ async def test_a_job_that_is_aborted_by_a_shutdown_and_retried(
     assert named(log, "job_aborted_retry").levelno == logging.INFO
 
 
-async def test_a_worker_that_does_not_listen_says_so(workers: Workers, log: pytest.LogCaptureFixture) -> None:
+async def test_a_worker_that_does_not_listen_says_so(app: App, workers: Workers, log: pytest.LogCaptureFixture) -> None:
+    await app.task(name="noop")(lambda: None).defer_async()
     await workers.run(listen_notify=False)
     assert named(log, "listen_notify_disabled").levelno == logging.INFO
 
 
-async def test_a_worker_without_periodic_tasks_says_so(workers: Workers, log: pytest.LogCaptureFixture) -> None:
+async def test_a_worker_without_periodic_tasks_says_so(
+    app: App, workers: Workers, log: pytest.LogCaptureFixture
+) -> None:
+    await app.task(name="noop")(lambda: None).defer_async()
     await workers.run()
     assert named(log, "periodic_deferrer_no_task").name == "procrastinate.periodic"
 

@@ -9,6 +9,7 @@ import threading
 import pytest
 import sqlalchemy as sa
 
+from procrastinate import core
 from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.retry import RetryStrategy
@@ -202,6 +203,13 @@ async def test_without_jobs_a_worker_that_shall_not_wait_returns(workers: Worker
     await workers.run()
 
 
+async def test_a_worker_that_does_not_wait_does_not_register_if_there_is_nothing_to_do(
+    workers: Workers, queue: Queue
+) -> None:
+    queue.sql("DROP TABLE procrastinate_workers")
+    await workers.start(wait=False).ended()
+
+
 async def test_a_worker_that_does_not_wait_runs_the_jobs_that_its_jobs_defer(
     app: App, workers: Workers, queue: Queue
 ) -> None:
@@ -333,3 +341,60 @@ async def test_jobs_for_busy_workers_are_found_without_notifications(app: App, w
     ]
     busy.set()
     await queue.succeeded(*held, *job_ids)
+
+
+async def test_jobs_start_although_other_workers_are_named_and_do_nothing(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    """They look alive in the table. The one that runs looks after what they leave, without a poll."""
+    quick = app.task(name="quick")(lambda: None)
+    for _ in range(3):
+        core.register_worker(queue.connection, core.WorkerTerms())
+    await workers.listening(queue)
+    job_ids = [
+        *[await quick.defer_async() for _ in range(5)],
+        await quick.configure(lock="l").defer_async(),
+        await quick.configure(schedule_in={"milliseconds": 10}).defer_async(),
+    ]
+    await queue.succeeded(*job_ids)
+
+
+async def test_a_job_of_a_busy_worker_is_passed_on_to_one_that_has_room(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    may_end = asyncio.Event()
+
+    @app.task(name="hold")
+    async def hold() -> None:
+        await may_end.wait()
+
+    quick = app.task(name="quick")(lambda: None)
+    for _ in range(2):
+        await workers.listening(queue)
+    held = await hold.defer_async()
+    job_ids = [await quick.defer_async() for _ in range(10)]
+    await queue.succeeded(*job_ids)
+    may_end.set()
+    await queue.succeeded(held)
+
+
+async def test_a_worker_that_stops_is_called_no_more_while_its_last_job_runs(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    may_end = asyncio.Event()
+    started = asyncio.Event()
+
+    @app.task(name="hold")
+    async def hold() -> None:
+        started.set()
+        await may_end.wait()
+
+    running = await workers.listening(queue, concurrency=2)
+    await until(lambda: _called_for(queue) == [])
+    await hold.defer_async()
+    await happens(started)
+    assert _called_for(queue) == []
+    running.worker.stop()
+    await until(lambda: _called_for(queue) is None)
+    may_end.set()
+    await running.ended()

@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
 from procrastinate.adapters.connections.fast_path import DirectConnection
+from procrastinate.adapters.connections.worker_sessions import defaults_suit
 from procrastinate.connector import Operation
-from procrastinate.core import health
 from procrastinate.core.errors import translate
 from procrastinate.core.operation_marks import is_atomic
 from procrastinate.core.timeouts import end_when_left_alone
@@ -30,9 +30,10 @@ _PINNED: Mapping[str, Any] = {"isolation_level": ATOMIC, "postgresql_readonly": 
 
 _PSYCOPG = frozenset({"psycopg", "psycopg_async"})
 
-_DEFAULTS_SUIT = "procrastinate_defaults_suit"
-
 _TRANSLATION = "schema_translate_map"
+
+_TEXTS: dict[sa.Executable, Any] = {}
+"""Statements as they are written for psycopg: once, for all engines of the queue's own. A worker brings two."""
 
 _DATABASE_ERRORS = (sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg.Error, OSError)
 
@@ -69,17 +70,8 @@ def call(connection: sa.Connection, operation: Operation[P, R], /, *args: P.args
 
 
 def _is_in_autocommit(engine: sa.Engine, *, owned: bool) -> bool:
-    """True if connections already start in autocommit. An isolation level in the execution options overrides it."""
-    return owned and "isolation_level" not in engine.get_execution_options()
-
-
-def _defaults_suit(connection: sa.Connection) -> bool:
-    """True if an autocommit statement runs at READ COMMITTED and may write. Queries the server once per connection."""
-    known: bool | None = connection.info.get(_DEFAULTS_SUIT)
-    if known is None:
-        known = connection.info[_DEFAULTS_SUIT] = health.transactions_write_at_read_committed(connection)
-        connection.rollback()  # SQLAlchemy refuses to change the isolation level while it sees a transaction
-    return known
+    """True if connections start in autocommit and need no option set. The engine's execution options override that."""
+    return owned and not engine.get_execution_options()
 
 
 class EngineRunner:
@@ -108,25 +100,25 @@ class EngineRunner:
         self._pinned = pinned
         self._is_in_autocommit = _is_in_autocommit(engine, owned=owned)
         self._goes_direct = owned and engine.dialect.driver in _PSYCOPG and not engine.echo
-        self._texts: dict[sa.Executable, Any] = {}
         self._pool_of_closed: sa.Pool | None = None
 
     def _connect(self) -> sa.Connection:
-        return DirectConnection(self.engine, texts=self._texts) if self._goes_direct else self.engine.connect()
+        return DirectConnection(self.engine, texts=_TEXTS) if self._goes_direct else self.engine.connect()
 
     def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation on a connection of the pool."""
         try:
             with translated_errors(), self._connect() as connection:
-                unsuited = self._pinned and not _defaults_suit(connection)
+                unsuited = self._pinned and not defaults_suit(connection)
                 if unsuited or is_atomic(operation):
                     connection.execution_options(**(_PINNED if unsuited else _ATOMIC))
                     with connection.begin():
                         if self._pinned:
                             end_when_left_alone(connection)
                         return call(connection, operation, *args, **kwargs)
-                if not self._is_in_autocommit:
-                    connection.execution_options(isolation_level=AUTOCOMMIT)
+                if self._is_in_autocommit:
+                    return operation(connection, *args, **kwargs)
+                connection.execution_options(isolation_level=AUTOCOMMIT)
                 return call(connection, operation, *args, **kwargs)
         finally:
             if self._pool_of_closed is not None:

@@ -9,14 +9,33 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+import psycopg
 import sqlalchemy as sa
+from psycopg.rows import tuple_row
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
+from sqlalchemy.util import await_only
 
-from procrastinate.core.operation_marks import is_plain
+from procrastinate.core.operation_marks import is_plain, is_prepared
 
-_Written = tuple[str, SimpleResultMetaData]
+PREPARES = "procrastinate_prepares"
+"""The key in ``info`` of a connection. True if statements that are marked as prepared may be."""
+
+_Row = tuple[Any, ...]
+
+_LOST_STATEMENTS = (
+    psycopg.errors.InvalidSqlStatementName,  # the session does not have it any more
+    psycopg.errors.DuplicatePreparedStatement,
+    psycopg.errors.FeatureNotSupported,  # a migration has changed the type of a column that the kept plan returns
+)
+
+
+class _Written(NamedTuple):
+    text: str
+    columns: SimpleResultMetaData
+    constants: Mapping[str, Any]
+    is_prepared: bool
 
 
 class DirectConnection(sa.Connection):
@@ -39,28 +58,61 @@ class DirectConnection(sa.Connection):
         texts: dict[sa.Executable, _Written] | None = None,
     ) -> None:
         super().__init__(engine)
-        self._direct_cursor: Callable[[], Any] = cursor or self.connection.cursor
+        self._given_cursor = cursor
         self._texts = {} if texts is None else texts
 
     def execute(self, statement: sa.Executable, parameters: Any = None, **options: Any) -> Any:
         """Execute a statement like a SQLAlchemy connection."""
-        if options or not isinstance(parameters, Mapping) or not is_plain(statement):
+        written = None if options or not isinstance(parameters, Mapping) else self._written(statement)
+        if written is None:
             return super().execute(statement, parameters, **options)
-        text, columns = self._texts.get(statement) or self._write(statement)
         try:
-            with contextlib.closing(self._direct_cursor()) as cursor:
-                cursor.execute(text, parameters)
-                return IteratorResult(columns, iter(cursor.fetchall()))
+            return IteratorResult(written.columns, iter(self._run(written, parameters)))
         except BaseException as error:
             # SQLAlchemy does the same. After a cancellation the state is unknown, and the pool must not reuse it.
-            if not isinstance(error, Exception) or getattr(self.connection.dbapi_connection, "closed", False):
+            is_closed = getattr(self.connection.dbapi_connection, "closed", False)
+            if is_closed or isinstance(error, _LOST_STATEMENTS) or not isinstance(error, Exception):
                 self.invalidate(error)
             raise
 
-    def _write(self, statement: Any) -> _Written:
-        columns = SimpleResultMetaData([column.name for column in statement.exported_columns])
-        written = self._texts[statement] = (str(statement.compile(dialect=self.dialect)), columns)
+    def _run(self, written: _Written, parameters: Mapping[str, Any]) -> list[_Row]:
+        values = {**written.constants, **parameters} if written.constants else parameters
+        if self._given_cursor is not None:
+            with contextlib.closing(self._given_cursor()) as cursor:
+                cursor.execute(written.text, values)
+                rows: list[_Row] = cursor.fetchall()
+                return rows
+        driver: Any = self.connection.driver_connection
+        prepare = True if written.is_prepared and self.info.get(PREPARES) else None
+        if isinstance(driver, psycopg.AsyncConnection):
+            return await_only(_run_async(driver, written.text, values, prepare))
+        cursor = driver.cursor(row_factory=tuple_row)
+        return cursor.execute(written.text, values, prepare=prepare).fetchall()  # type: ignore[no-any-return]
+
+    def _written(self, statement: Any) -> _Written | None:
+        """Return the statement as it is given to the driver; ``None`` for one that is not plain."""
+        written = self._texts.get(statement)
+        if written is None and is_plain(statement):
+            written = self._texts[statement] = self._write(statement)
         return written
+
+    def _write(self, statement: Any) -> _Written:
+        compiled = statement.compile(dialect=self.dialect)
+        return _Written(
+            text=str(compiled),
+            columns=SimpleResultMetaData([column.name for column in statement.exported_columns]),
+            constants={name: value for name, value in compiled.params.items() if value is not None},
+            is_prepared=is_prepared(statement),
+        )
+
+
+async def _run_async(
+    driver: psycopg.AsyncConnection[Any], text: str, values: Mapping[str, Any], prepare: bool | None
+) -> list[_Row]:
+    """Run a statement and read its rows: the way from SQLAlchemy's greenlet to the event loop is taken once."""
+    cursor = driver.cursor(row_factory=tuple_row)
+    await cursor.execute(text, values, prepare=prepare)
+    return await cursor.fetchall()
 
 
 class DirectConnections:

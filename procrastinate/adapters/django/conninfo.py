@@ -26,6 +26,8 @@ def connector_params(alias: str = "default") -> dict[str, Any]:
     params = dict(wrapper.get_connection_params())
     for django_only in ("context", "cursor_factory"):
         params.pop(django_only, None)
+    if "prepare_threshold" not in wrapper.settings_dict["OPTIONS"]:
+        params.pop("prepare_threshold", None)  # Django prepares nothing by default: workers see for themselves
     _log_left_out(alias, tuple(name for name in params if not is_known(name)))
     params = {name: value for name, value in params.items() if is_known(name)}
     role = wrapper.settings_dict["OPTIONS"].get("assume_role")

@@ -8,26 +8,22 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from procrastinate.core import Rank
+from procrastinate.core.channels import JobInserted
+from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.fetch.fetch_cursor import FetchCursor
+from procrastinate.worker.fetch.looks import Looks
 from procrastinate.worker.fetch.notify_interest import NotifyInterest
 from procrastinate.worker.fetch.open_fetch import OpenFetch
-from procrastinate.worker.fetch.pace import Pace
 from procrastinate.worker.fetch.promotion_turn import Turn
 from procrastinate.worker.processes.exits import ends_task
 
-_SECOND_LOOK = 0.1
-"""Seconds. A fetch passes over rows that somebody holds for a moment: after news, one that came back short is
-repeated once."""
-_LONGEST_TIMER = 3600.0
 _STOCK_INTERVAL = 30.0
 _FIRST_STOCK_INTERVAL = 0.1
 """Seconds between two looks at what the database says is this worker's; and after the first where there is doubt: a
 row that somebody holds just then is passed over."""
-_LONGEST_TURN = 0.5
-"""Seconds until the next try where another worker promotes. Its turn takes milliseconds."""
 _UNCALLED_FETCH = 0.005
 _UNCALLED_PROMOTION = 0.1
 """Seconds until the next fetch, and the next promotion, of a worker that nobody calls, for it has enough to do."""
@@ -82,68 +78,53 @@ class FetchLoop:
         self._logger = logger
         self.open_fetch: OpenFetch | None = None
         """The fetch whose answer has not been read. Another thread may make it void."""
+        self._loop = asyncio.get_running_loop()
         self._woken = asyncio.Event()
-        self._call = NotifyInterest(manager, queues, worker_id, listens=listens, wake=lambda: self.wake(upcoming=True))
+        is_one_scan = queues is None or len(queues) == 1
+        self._looks = Looks(self._woken, longest_pause=polling_interval, may_overlook=not is_one_scan)
+        self._call = NotifyInterest(manager, queues, worker_id, listens=listens, wake=self._looks.look)
         self._is_busy = False
-        self._cursor = FetchCursor(is_kept=queues is None or len(queues) == 1)
-        self._promote_next = True
+        self._cursor = FetchCursor(is_kept=is_one_scan)
         self._last_promotion = 0.0
         self._left_undecided = 0
         self._turn = Turn(logger)
         self._next_stock = 0.0
         self._stock_interval = _STOCK_INTERVAL
-        self._news = False
-        self._pace = Pace()
-        self._news_timer: asyncio.TimerHandle | None = None
-        self._due_timer: asyncio.TimerHandle | None = None
-        self._look_timer: asyncio.TimerHandle | None = None
-        self._promotion_timer: asyncio.TimerHandle | None = None
-        self._undecided = Backoff(first=0.02, longest=self._polling_interval)
-        self._others_turn = Backoff(first=0.02, longest=_LONGEST_TURN)
+        self._named_for: int | None = None
         self._stopping = False
         self._backoff = Backoff()
-        self._loop = asyncio.get_running_loop()
 
     def wake(self, upcoming: bool = False) -> None:
-        """Look again: there is room, or (``upcoming``) waiting jobs may have fallen due."""
-        self._promote_next = self._promote_next or upcoming
-        self._woken.set()
+        """Go on: there is room, or (``upcoming``) waiting jobs may have fallen due.
 
-    def notified(self, upcoming: bool) -> None:
-        """Look again, and if there is little to fetch, once more a moment later. Notifications in vain are slowed down.
-
-        Notifications that come before the look share it.
+        A worker that hears of every new job fetches only if there may be more than it has seen.
         """
-        self._news = True
-        self._promote_next = self._promote_next or upcoming
-        if self._woken.is_set() or self._news_timer is not None:
-            return
-        pause = self._pace.wait(self._loop.time())
-        if pause > 0:
-            self._news_timer = self._loop.call_later(pause, self._wake_after_pause)
+        if self._call.is_heard:
+            self._looks.promote(upcoming)
         else:
-            self.wake()
+            self._looks.look(upcoming)
 
-    def _wake_after_pause(self) -> None:
-        self._news_timer = None
-        self.wake()
+    def notified(self, notification: JobInserted) -> None:
+        """Look again, at once or a little later, or leave the job to the others if there is no room."""
+        if self._looks.notified(notification, self._worker_id()):
+            self._named_for = notification["job_id"]
 
     def listening(self) -> None:
         """Notifications are heard from now on: what was notified before, and what a server that is gone knew of this
         worker, may be lost.
         """
         self._call.doubt()
-        self.wake(upcoming=True)
+        self._looks.look()
 
     def look_from_start(self) -> None:
         """Look again, at jobs that come before the last ones, too: some were given back."""
         self._cursor.start_over()
-        self.wake()
+        self._looks.look(upcoming=False)
 
     def doubt(self) -> None:
         """Take stock before the next fetch: the database may have jobs of which the worker does not know."""
         self._take_stock_soon()
-        self.wake()
+        self._looks.look(upcoming=False)
 
     def _take_stock_soon(self) -> None:
         self._next_stock = 0.0
@@ -154,6 +135,11 @@ class FetchLoop:
         self._stopping = True
         self._woken.set()
 
+    async def leave(self) -> None:
+        """Let writers call other workers from now on. It spares the others a pause, and may fail."""
+        with contextlib.suppress(ConnectorException):
+            await self._call.leave()
+
     async def run(self, is_drained: Callable[[], bool] | None = None) -> None:
         """Run until stopped, or, with ``is_drained``, until nothing can be fetched and it says that all is done."""
         try:
@@ -161,7 +147,8 @@ class FetchLoop:
                 self._woken.clear()
                 try:
                     await self._take_stock_if_due()
-                    more = await self._fill() or await self._look_once_more()
+                    await self._fill()
+                    more = await self._look_once_more()
                     self._backoff.reset()
                 except BaseException as error:
                     if ends_task(error) or isinstance(error, GeneratorExit):
@@ -182,74 +169,61 @@ class FetchLoop:
             self._next_stock = self._loop.time() + self._stock_interval
             self._stock_interval = min(self._stock_interval * 4, _STOCK_INTERVAL)
 
-    async def _fill(self) -> bool:
-        """Fetch as much as there is room for, and say whether to go on at once."""
-        if self._room() <= 0:
-            self._is_busy = True
-            return False
-        promoted_before = self._promotion_is_due()
-        if promoted_before:
+    async def _fill(self) -> None:
+        """Fetch as much as there is room for, if there is a reason to."""
+        self._is_busy = self._room() <= 0
+        if self._is_busy:
+            await self._call_others()
+            return
+        if self._promotion_is_due():
             await self._promote()
-        if not await self._fetch():
-            return False
-        self._look_again_later()
-        return not promoted_before and await self._promote() > 0
+        if self._looks.is_fetch_due:
+            await self._fetch()
+
+    async def _call_others(self) -> None:
+        """A job is notified to one worker, and this one has no room for it."""
+        job_id, self._named_for = self._named_for, None
+        if job_id is not None:
+            await self._manager.call_all_workers(job_id=job_id)
 
     async def _look_once_more(self) -> bool:
         """Nothing more can be started now: call for jobs, and see whether some came before the call was heard."""
         if self._is_busy:
-            await self._call.busy()
+            await self._call.busy(has_room=self._room() > 0)
             return False
         if self._woken.is_set() or not await self._call.idle():
             return False
-        self._promote_next = True
+        self._looks.look()
         return True
 
     def _has_seen_all(self) -> bool:
         """Whether there was room, and no due job was left to look at."""
-        return self._room() > 0 and not self._promote_next
+        return self._room() > 0 and not self._looks.is_promotion_due and not self._looks.is_fetch_due
 
     def _promotion_is_due(self) -> bool:
         interval = self._polling_interval if self._call.is_made else min(_UNCALLED_PROMOTION, self._polling_interval)
-        return self._promote_next or self._loop.time() - self._last_promotion > interval
+        return self._looks.is_promotion_due or self._loop.time() - self._last_promotion > interval
 
-    async def _promote(self) -> int:
-        self._promote_next = False
+    async def _promote(self) -> None:
+        self._looks.promotes()
         promotion = await self._manager.promote_jobs(past=self._left_undecided, without_turn=self._turn.is_ignored)
         self._turn.note(promotion)
         if promotion.undecided is not None:
             self._left_undecided = promotion.undecided
         self._last_promotion = self._loop.time()
-        if promotion.promoted or promotion.parked:
-            self._pace.found()
-        self._set_due_timer(promotion.next_due_in)
-        if promotion.again:
-            self._promote_next = True
-            if promotion.promoted or promotion.parked:
-                self._woken.set()
-            else:
-                self._promote_later(self._others_turn if promotion.undecided is None else self._undecided)
-        else:
-            self._undecided.reset()
-            self._others_turn.reset()
-        return promotion.promoted
+        self._looks.promoted(promotion)
 
-    def _promote_later(self, backoff: Backoff) -> None:
-        """Another worker is at it, or somebody holds what has to be looked at: one timer, with growing pauses."""
-        if self._promotion_timer is not None:
-            self._promotion_timer.cancel()
-        self._promotion_timer = self._loop.call_later(backoff.next_wait(), self.wake, True)
-
-    async def _fetch(self) -> bool:
-        """Fetch jobs, and say whether room is left."""
-        self._is_busy = False
+    async def _fetch(self) -> None:
+        self._looks.fetches()
+        self._named_for = None
         after = self._cursor.after
         has_room = await self._fetch_after(after)
         if has_room and after is not None:
             has_room = await self._fetch_after(None)  # there may be some that come before
-        return has_room
+        self._looks.fetched(found=self._is_busy, has_room=has_room)
 
     async def _fetch_after(self, after: Rank | None) -> bool:
+        """Fetch jobs, and say whether room is left."""
         if self._stopping:
             return False
         began = self._loop.time()
@@ -270,24 +244,8 @@ class FetchLoop:
             return False
         self._cursor.fetched(jobs, wanted=wanted, after=after, seconds=self._loop.time() - began)
         self._is_busy = self._is_busy or bool(jobs)
-        if jobs:
-            self._pace.found()
         self._take(jobs)
         return len(jobs) < wanted
-
-    def _set_due_timer(self, next_due_in: float | None) -> None:
-        if self._due_timer is not None:
-            self._due_timer.cancel()
-            self._due_timer = None
-        if next_due_in is not None:
-            self._due_timer = self._loop.call_later(min(max(next_due_in, 0), _LONGEST_TIMER), self.wake, True)
-
-    def _look_again_later(self) -> None:
-        if self._news:
-            self._news = False
-            if self._look_timer is not None:
-                self._look_timer.cancel()  # one look for all news
-            self._look_timer = self._loop.call_later(_SECOND_LOOK, self.wake)
 
     async def _sleep(self) -> None:
         looks_soon = self._call.looks_by_itself and self._room() > 0
@@ -296,7 +254,7 @@ class FetchLoop:
             async with asyncio.timeout(min(longest, max(self._next_stock - self._loop.time(), 0))):
                 await self._woken.wait()
         except TimeoutError:
-            self._promote_next = self._promote_next or not looks_soon
+            self._looks.look(upcoming=not looks_soon)
 
     async def _pause(self, error: BaseException) -> None:
         self._call.doubt()
@@ -309,7 +267,7 @@ class FetchLoop:
                 extra={"action": "fetch_jobs_error"},
                 exc_info=self._logger.isEnabledFor(logging.DEBUG),
             )
-        self._promote_next = True
+        self._looks.look()
         self._take_stock_soon()
         loop_stops = asyncio.create_task(self._until_stopping())
         await asyncio.wait({loop_stops}, timeout=wait)
@@ -322,6 +280,4 @@ class FetchLoop:
 
     def _cancel_timers(self) -> None:
         self._call.close()
-        for timer in (self._due_timer, self._look_timer, self._news_timer, self._promotion_timer):
-            if timer is not None:
-                timer.cancel()
+        self._looks.close()

@@ -45,6 +45,7 @@ class NotifyInterest:
         self._told: tuple[int, bool] | None = None
         self._busy_since: float | None = None
         self._last_work = 0.0
+        self._had_room = True
         self._unaware_before: int | None = None
         self._backoff = Backoff(first=0.02, longest=_LONGEST_WAIT)
         self._next_look = 0.0
@@ -54,6 +55,11 @@ class NotifyInterest:
     def is_made(self) -> bool:
         """Whether writers notify, as far as is known: they do, where a worker has said nothing."""
         return self._told != (self._worker_id(), False)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the worker learns of every job that becomes ready, and need not look for one."""
+        return self._listens and self.is_made
 
     @property
     def looks_by_itself(self) -> bool:
@@ -66,37 +72,55 @@ class NotifyInterest:
         """
         self._told = None
 
-    async def busy(self) -> None:
-        """There is work, or no room for more. After a while of this, call no more."""
-        self._last_work = now = self._loop.time()
-        if self._busy_since is None:
+    async def busy(self, *, has_room: bool) -> None:
+        """There is work, or no room for more. After a while of this without a pause, call no more."""
+        now = self._loop.time()
+        if self._busy_since is None or (self._had_room and now - self._last_work > PAUSE):
             self._busy_since = now
+        self._last_work, self._had_room = now, has_room
         if not self.is_made:
             return
         rest = self._busy_since + BUSY_AFTER - now
-        if self._listens and rest > 0:
+        if not self._listens or rest <= 0:
+            await self._stop_calling()
+        elif not has_room:
             self._wake_in(rest)
-            return
-        await self._stop_calling()
+        elif not self._is_settled:
+            self._wake_in(PAUSE)
 
     async def idle(self) -> bool:
         """Nothing was found, and there is room. Call, and say whether to look once more before waiting to be called.
 
-        A worker that calls nobody first goes on looking for a moment: more may be on its way.
+        A worker that has stopped calling goes on looking for a moment before it calls: more may be on its way.
         """
         if not self._listens:
             if self.is_made:
                 await self._stop_calling()
             return False
+        self.close()
+        if not self._had_room:
+            self._last_work, self._had_room = self._loop.time(), True
+        if self._is_settled:
+            return False
         if self._busy_since is not None and self._loop.time() - self._last_work < PAUSE:
+            if self.is_made:
+                self._wake_in(PAUSE)
             return False
         self._busy_since = None
-        self.close()
-        if self._told != (self._worker_id(), True):
+        if self._unaware_before is None or self._told != (self._worker_id(), True):
             return await self._call()
-        if self._unaware_before is None:
-            return False
         return await self._look_after_unaware(self._unaware_before)
+
+    @property
+    def _is_settled(self) -> bool:
+        """Whether the call is made, and every writer knows of it."""
+        return self._told == (self._worker_id(), True) and self._unaware_before is None
+
+    async def leave(self) -> None:
+        """The worker starts no more jobs: call no more, whatever it still does."""
+        self.close()
+        if self.is_heard:
+            await self._stop_calling()
 
     async def _stop_calling(self) -> None:
         worker_id, self._told = self._worker_id(), None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from procrastinate.core.channels import Notification
+from procrastinate.core.channels import JobInserted, Notification
 from procrastinate.manager import JobManager
 
 STEADY = 0.5
@@ -18,7 +18,7 @@ class Listener:
     Parameters
     ----------
     on_waiting:
-        Called when jobs may be ready, with whether some have to be promoted first.
+        Called when jobs may be ready.
     on_abort:
         Called with the id of a job whose abort may have been requested.
     on_listening:
@@ -32,7 +32,7 @@ class Listener:
         self,
         manager: JobManager,
         queues: Iterable[str] | None,
-        on_waiting: Callable[[bool], None],
+        on_waiting: Callable[[JobInserted], None],
         on_abort: Callable[[int], None],
         on_listening: Callable[[], None],
         on_steady: Callable[[], None],
@@ -66,4 +66,4 @@ class Listener:
         if notification["type"] == "abort_job_requested":
             self._on_abort(notification["job_id"])
         else:
-            self._on_waiting(notification.get("upcoming", True))
+            self._on_waiting(notification)

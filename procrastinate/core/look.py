@@ -1,0 +1,50 @@
+"""The operation that tells whether a worker has anything to do at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from procrastinate.core.arrays import array_param, write_array
+from procrastinate.core.operation_marks import plain
+from procrastinate.core.tables import DOING, due_at, is_parked, is_ready, is_ready_in_any_queue, is_upcoming, jobs
+
+
+def _first(condition: sa.ColumnElement[bool], *order: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """Whether there is a first job in this order, which is that of an index. Without an order PostgreSQL may read the
+    table, because it expects to meet such a job soon.
+    """
+    return sa.select(jobs.c.id).where(condition).order_by(*order).limit(1).scalar_subquery().is_not(None)
+
+
+_BY_PRIORITY = (jobs.c.priority.desc(), jobs.c.id)
+
+
+def _is_ready_in_queues() -> sa.ColumnElement[bool]:
+    """Probe the index once for each queue."""
+    queue = sa.func.unnest(array_param("queues", sa.Text())).table_valued("name", name="queue").render_derived()
+    of_queue = sa.select(jobs.c.id).where(is_ready(), jobs.c.queue_name == queue.c.name).order_by(*_BY_PRIORITY)
+    first = of_queue.limit(1).lateral("first")
+    return sa.select(first.c.id).select_from(queue.join(first, sa.true())).limit(1).scalar_subquery().is_not(None)
+
+
+_OF_OTHERS = sa.or_(
+    _first(jobs.c.status == DOING, jobs.c.worker_id),
+    _first(sa.and_(is_upcoming(), due_at() <= sa.func.now()), due_at(), *_BY_PRIORITY),
+    _first(is_parked(), jobs.c.lock, *_BY_PRIORITY),
+)
+_IN_ANY_QUEUE = plain(sa.select(sa.or_(_first(is_ready_in_any_queue(), *_BY_PRIORITY), _OF_OTHERS).label("is_there")))
+_IN_QUEUES = plain(sa.select(sa.or_(_is_ready_in_queues(), _OF_OTHERS).label("is_there")))
+
+
+def has_work(connection: sa.Connection, *, queues: Sequence[str] | None) -> bool:
+    """Whether there is a job that a worker of these queues (``None``: of all) may have to do something about.
+
+    A job that runs may be one that its worker left behind, and one that is parked may wait for nothing. Workers look
+    after those of every queue.
+    """
+    if queues is None:
+        return bool(connection.execute(_IN_ANY_QUEUE, {}).scalar_one())
+    return bool(connection.execute(_IN_QUEUES, {"queues": write_array(queues, sa.Text())}).scalar_one())

@@ -1,0 +1,168 @@
+"""Gives the fetch loop a reason for each look. A look costs the server a statement."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+from collections.abc import Callable
+
+from procrastinate.core import Promotion
+from procrastinate.core.channels import JobInserted
+from procrastinate.worker.backoff import Backoff
+from procrastinate.worker.fetch.pace import Pace
+
+SECOND_LOOK = 0.1
+"""Seconds. A fetch passes over rows that another session holds for a moment: after a notification, one that finds
+nothing is repeated once."""
+NET = 0.1
+"""Seconds between two looks, on average over all workers, for jobs whose notification named another worker. That one
+may be dead, or its event loop be blocked."""
+_LONGEST_TIMER = 3600.0
+_LONGEST_TURN = 0.5
+"""Seconds until the next try if another worker promotes. Its turn takes milliseconds."""
+_READY_FOR_OTHERS = "ready for others"
+_UPCOMING_OF_OTHERS = "upcoming of others"
+
+
+class Looks:
+    """Reasons to look for jobs, and the timers that give them.
+
+    Any role may send notifications, so looks that follow one are bounded by :class:`Pace`.
+
+    Parameters
+    ----------
+    woken:
+        Lets the fetch loop go on. The loop clears it.
+    longest_pause:
+        Seconds of the longest pause: until jobs are looked at again on which a promotion could not decide, and for jobs
+        that are left to other workers.
+    may_overlook:
+        Whether a fetch may find fewer jobs than are ready while other workers fetch, too.
+    """
+
+    def __init__(self, woken: asyncio.Event, *, longest_pause: float, may_overlook: bool) -> None:
+        self._woken = woken
+        self._loop = asyncio.get_running_loop()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._undecided = Backoff(first=0.02, longest=longest_pause)
+        self._others_turn = Backoff(first=0.02, longest=_LONGEST_TURN)
+        self._longest_pause = longest_pause
+        self._may_overlook = may_overlook
+        self._pace = Pace()
+        self._is_notified = False
+        self._was_notified = False
+        self.is_fetch_due = True
+        self.is_promotion_due = True
+
+    def look(self, upcoming: bool = True) -> None:
+        """Fetch, and (``upcoming``) promote before that."""
+        self.is_fetch_due = True
+        self.promote(upcoming)
+
+    def promote(self, upcoming: bool = True) -> None:
+        """Promote, if ``upcoming``, and fetch if there was anything to promote."""
+        self.is_promotion_due = self.is_promotion_due or upcoming
+        self._woken.set()
+
+    def notified(self, notification: JobInserted, worker_id: int) -> bool:
+        """Look at once if the notification is for this worker, or else a little later.
+
+        Returns
+        -------
+        Whether this worker is one of those that are named.
+        """
+        upcoming = notification.get("upcoming", True)
+        named = notification.get("workers")
+        if named is not None and worker_id not in named:
+            self._look_after_others(notification.get("waiting", 1), upcoming)
+            return False
+        self._is_notified = True
+        self._look_at_pace(upcoming)
+        return named is not None
+
+    def _look_at_pace(self, upcoming: bool) -> None:
+        """Look at once, or a little later after many looks in vain. Further notifications until then share the look."""
+        self.is_fetch_due = True
+        self.is_promotion_due = self.is_promotion_due or upcoming
+        if self._woken.is_set() or "pace" in self._timers:
+            return
+        pause = self._pace.wait(self._loop.time())
+        if pause > 0:
+            self._call_later("pace", pause, self._woken.set)
+        else:
+            self._woken.set()
+
+    def _look_after_others(self, waiting: int, upcoming: bool) -> None:
+        """The pause grows with the number of workers, so that all of them together look equally often."""
+        name = _UPCOMING_OF_OTHERS if upcoming else _READY_FOR_OTHERS
+        if name not in self._timers:
+            pause = NET * (0.5 + 2 * random.random() * max(waiting, 1))
+            self._call_later(name, min(pause, self._longest_pause), functools.partial(self._look_at_pace, upcoming))
+
+    def fetches(self) -> None:
+        """A fetch begins. It may not see what is notified from now on."""
+        self.is_fetch_due = False
+        self._was_notified, self._is_notified = self._is_notified, False
+        self._cancel(_READY_FOR_OTHERS)
+
+    def fetched(self, *, found: bool, has_room: bool) -> None:
+        """A fetch has found jobs, or none. If there is no room left, more may be ready."""
+        self.is_fetch_due = self.is_fetch_due or not has_room or (found and self._may_overlook)
+        if found:
+            self._pace.found()
+        elif self._was_notified and has_room:
+            self._call_later("second look", SECOND_LOOK, functools.partial(self.look, upcoming=False))
+
+    def promotes(self) -> None:
+        """A promotion begins."""
+        self.is_promotion_due = False
+        self._cancel(_UPCOMING_OF_OTHERS)
+
+    def promoted(self, promotion: Promotion) -> None:
+        """A promotion has ended. Fetch what it found, and promote again if it left anything.
+
+        Promote again at once if that gets on, in a moment if others have to act first, or when a job falls due.
+        """
+        gets_on = bool(promotion.promoted or promotion.parked)
+        if gets_on:
+            self._pace.found()
+        if promotion.promoted:
+            self.look(upcoming=False)
+        self._set_due_timer(promotion.next_due_in)
+        if not promotion.again:
+            self._undecided.reset()
+            self._others_turn.reset()
+        elif gets_on:
+            self.promote()
+        else:
+            self._promote_later(self._others_turn if promotion.undecided is None else self._undecided)
+
+    def _set_due_timer(self, next_due_in: float | None) -> None:
+        self._cancel("due")
+        if next_due_in is not None:
+            self._call_later("due", min(max(next_due_in, 0), _LONGEST_TIMER), self.promote)
+
+    def _promote_later(self, backoff: Backoff) -> None:
+        """Another worker promotes, or another session holds what has to be looked at. Pauses grow."""
+        self.is_promotion_due = True
+        self._call_later("promotion", backoff.next_wait(), self.promote)
+
+    def close(self) -> None:
+        """Wake the loop no more."""
+        for name in list(self._timers):
+            self._cancel(name)
+
+    def _call_later(self, name: str, seconds: float, call: Callable[[], None]) -> None:
+        self._cancel(name)
+
+        def ring() -> None:
+            del self._timers[name]
+            call()
+
+        self._timers[name] = self._loop.call_later(seconds, ring)
+
+    def _cancel(self, name: str) -> None:
+        timer = self._timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()

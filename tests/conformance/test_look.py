@@ -1,0 +1,47 @@
+"""Whether there is anything to do for a worker, on every kind of connection."""
+
+from __future__ import annotations
+
+import pytest
+
+from procrastinate import core
+from tests.conformance.kinds import Run
+from tests.conformance.steps import FUTURE, PAST, defer, fetch_one, finish, settle, worker
+
+QUEUES = (None, ["default"], ["other", "default"])
+
+
+def has_work(run: Run) -> list[bool]:
+    """For a worker of all queues, of the one queue in which jobs are, and of several."""
+    return [run(core.has_work, queues=queues) for queues in QUEUES]
+
+
+def test_an_empty_queue_has_no_work(run: Run) -> None:
+    assert has_work(run) == [False] * 3
+
+
+def test_a_ready_job_is_work_for_the_workers_of_its_queue(run: Run) -> None:
+    defer(run)
+    assert has_work(run) == [True] * 3
+    assert run(core.has_work, queues=["other"]) is False
+
+
+@pytest.mark.parametrize("job", [{"lock": "l"}, {"scheduled_at": PAST}])
+def test_a_job_that_has_to_be_promoted_is_work_for_every_worker(run: Run, job: dict[str, object]) -> None:
+    defer(run, **job)
+    assert run(core.has_work, queues=["other"]) is True
+
+
+def test_a_job_that_is_due_later_is_no_work(run: Run) -> None:
+    defer(run, scheduled_at=FUTURE)
+    assert has_work(run) == [False] * 3
+
+
+def test_a_running_job_and_those_behind_it_may_be_work_for_every_worker(run: Run) -> None:
+    """Its worker may be gone."""
+    defer(run, lock="l")
+    settle(run)
+    job = fetch_one(run, worker(run))
+    assert run(core.has_work, queues=["other"]) is True
+    finish(run, job)
+    assert has_work(run) == [False] * 3
