@@ -105,8 +105,9 @@ $(VENV)/.docs: $(VENV)/.installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@
 
-migrations: $(VENV)/.installed ## Emit the Django migrations from the Alembic revisions
+migrations: $(VENV)/.installed ## Emit the Django migrations and schema.sql from the Alembic revisions
 	@$(BIN)/python -m procrastinate.adapters.django.emit_migrations
+	@$(BIN)/python -m procrastinate.alembic.emit_schema
 
 format: $(VENV)/.installed ## Format the code
 	@$(BIN)/ruff format .

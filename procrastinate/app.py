@@ -7,7 +7,7 @@ import contextvars
 import copy
 from collections.abc import Awaitable, Generator, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, NoReturn, Self, Unpack
 
 from procrastinate import builtin_tasks, exceptions
 from procrastinate._caller_thread import CallerThread, PlainCallerThread
@@ -98,6 +98,13 @@ class App(Blueprint):
         """The :class:`~procrastinate.manager.JobManager`, with every operation on the queue."""
         return self._job_manager
 
+    @job_manager.setter
+    def job_manager(self, value: Any) -> NoReturn:
+        raise AttributeError(
+            "App.job_manager cannot be replaced: a worker makes its own. An outcome of a worker that no longer has the "
+            "job is not recorded here, so no manager of yours is needed to fence it"
+        )
+
     @property
     def schema_manager(self) -> SchemaManager:
         """The :class:`~procrastinate.schema.SchemaManager`, which applies and prints the database schema."""
@@ -160,13 +167,14 @@ class App(Blueprint):
     def replace_connector(self, connector: Any) -> Iterator[App]:
         """Use another connector inside the ``with`` block, for example in tests."""
         before = self.connector
-        self._set_connector(as_connector(connector))
+        self.use_connector(as_connector(connector))
         try:
             yield self
         finally:
-            self._set_connector(before)
+            self.use_connector(before)
 
-    def _set_connector(self, connector: BaseConnector) -> None:
+    def use_connector(self, connector: BaseConnector) -> None:
+        """Use another connector from now on."""
         self.connector = connector
         self._job_manager.connector = connector
 

@@ -25,9 +25,11 @@
     │   ├── UniqueViolation
     │   ├── NoResult                    the job does not exist
     │   ├── JobNotRetriable             the job is neither failed nor running
+    │   ├── JobNotFinishable            the job has ended, or another worker has it
     │   ├── SchemaNotApplied            the tables are missing, or older than this release
-    │   ├── SchemaConflict              the schema conflicts with objects in the database
     │   │   └── TablesOf3x              the tables are those of Procrastinate 3.x
+    │   ├── MissingGrant                the role of the worker lacks rights on the tables
+    │   ├── SchemaConflict              the schema conflicts with objects in the database
     │   ├── UnfitSettings               a setting of the role or the database keeps workers from their work
     │   └── DatabaseUnavailable         the database cannot be reached
     ├── AlreadyEnqueued                 a waiting job has the same queueing lock
@@ -158,8 +160,16 @@ class JobNotRetriable(ConnectorException):
     """Only a failed job, or a running job whose worker is lost, can be retried."""
 
 
+class JobNotFinishable(ConnectorException):
+    """Only a job in "doing" or "todo" status can be finished, and only by the worker that has it."""
+
+
 class SchemaNotApplied(ConnectorException):
     """The tables are missing or too old: run `procrastinate schema --apply` (or `manage.py migrate` in Django)."""
+
+
+class MissingGrant(ConnectorException):
+    """The role of the connection lacks rights on the tables."""
 
 
 class SchemaConflict(ConnectorException):
@@ -170,9 +180,9 @@ class UnfitSettings(ConnectorException):
     """A setting of the role or the database keeps workers from their work."""
 
 
-class TablesOf3x(SchemaConflict):
-    """The tables are of Procrastinate 3.x, and this release cannot take them over: let the workers of 3.x finish their
-    jobs, and drop the tables; or apply the schema to another database, or to another PostgreSQL schema (search_path).
+class TablesOf3x(SchemaNotApplied):
+    """The tables are of Procrastinate 3.x, and are not taken over yet: run `procrastinate schema --apply` (or
+    `manage.py migrate` in Django). Jobs, workers and writers of 3.x stay: see docs/moving-in.md.
     """
 
 

@@ -6,9 +6,13 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import sqlalchemy as sa
+
 from procrastinate import core, exceptions
 from procrastinate._text.logs import get_logger
-from procrastinate.alembic import revisions, upgrades
+from procrastinate.alembic import adoption, plans, revisions, upgrades
+from procrastinate.alembic.adoption import Orphans
+from procrastinate.alembic.adoption.run import Report, report_to_log
 from procrastinate.alembic.settings import VERSION_TABLE, VERSIONS_LOCATION
 from procrastinate.connector import BaseConnector
 from procrastinate.core.tables import metadata
@@ -35,21 +39,78 @@ class SchemaManager:
         """The folder of the Alembic revisions: one for ``version_locations`` in a configuration of your own."""
         return str(pathlib.Path(VERSIONS_LOCATION))
 
-    def apply_schema(self) -> None:
-        """Bring the database to the newest schema: from nothing, or from any older revision.
+    def apply_schema(self, *, orphans: str = Orphans.KEEP, report: Report = report_to_log) -> None:
+        """Bring the database to the newest schema: from nothing, from any older revision, or from Procrastinate 3.10.
 
-        Safe to repeat, and when several processes do it at once.
+        Safe to repeat, and when several processes do it at once. Programs and workers of 3.10 go on. A run that was
+        killed goes on where it was.
+
+        Parameters
+        ----------
+        orphans:
+            What becomes of running jobs that 3.x has left behind, whose worker is gone: ``"keep"`` them as they are,
+            ``"retry"`` or ``"fail"`` them. It can be decided later, too.
+        report:
+            Called with a line for people before and after each step, where tables of 3.x are taken over.
 
         Raises
         ------
         SchemaConflict
-            A newer release has applied its schema already, or there are tables without a revision.
+            A newer release has applied its schema already, or there are tables without a revision. Or the tables are of
+            a release of 3.x before 3.10.
         """
-        self.connector.get_sync_connector().run(upgrades.upgrade)
+        decide = _DECISIONS[Orphans(orphans)]
+        connector = self.connector.get_sync_connector()
+        if connector.run(adoption.is_needed):
+            connector.run(adoption.adopt, report)
+        connector.run(upgrades.upgrade)
+        if decide is not None:
+            connector.run(decide)
 
-    async def apply_schema_async(self) -> None:
+    async def apply_schema_async(self, *, orphans: str = Orphans.KEEP, report: Report = report_to_log) -> None:
         """As :meth:`apply_schema`."""
+        decide = _DECISIONS[Orphans(orphans)]
+        if await self.connector.run_async(adoption.is_needed):
+            await self.connector.run_async(adoption.adopt, report)
         await self.connector.run_async(upgrades.upgrade)
+        if decide is not None:
+            await self.connector.run_async(decide)
+
+    def plan(self) -> str:
+        """Say what :meth:`apply_schema` would do, what it would lock, and for how long. Nothing is changed.
+
+        Raises
+        ------
+        SchemaConflict
+            It would be refused: the message says why.
+        """
+        return self.connector.get_sync_connector().run(plans.plan)
+
+    def count_left_behind(self) -> int:
+        """Count the running jobs that 3.x has left behind, of which is not decided yet what becomes of them."""
+        return self.connector.get_sync_connector().run(core.count_left_behind)
+
+    def revert_to_3x(self, *, report: Report = report_to_log) -> None:
+        """Give a database that was taken over from 3.x its triggers, foreign keys and functions again.
+
+        There is no need for it in order to install 3.10 again: that works on these tables as they are.
+
+        Raises
+        ------
+        SchemaConflict
+            The tables were never of 3.x, or :meth:`contract` was called. Or workers of this release are at work.
+        """
+        self.connector.get_sync_connector().run(adoption.revert, report)
+
+    def contract(self, *, report: Report = report_to_log) -> None:
+        """Drop the indexes that only 3.x reads by, and what :meth:`revert_to_3x` needs. There is no way back then.
+
+        Raises
+        ------
+        SchemaConflict
+            Workers of 3.x are at work, or were less than an hour ago.
+        """
+        self.connector.get_sync_connector().run(adoption.contract, report)
 
     def check_schema(self) -> None:
         """Check that the schema is not older than this release needs. Of a newer one, a warning is logged.
@@ -74,6 +135,31 @@ class SchemaManager:
         """As :meth:`check_schema`."""
         _compare(await self.connector.run_async(revisions.fit_revision))
         _refuse_settings(await self.connector.run_async(core.list_unfit_settings))
+
+
+def adopt(connection: sa.Connection, *, concurrently: bool = False) -> None:
+    """Bring a database to the newest schema in a revision of your own Alembic, where 3.10 has made the tables.
+
+    A database that has the newest schema already is left alone, so the revision works on fresh databases, too.
+
+    Parameters
+    ----------
+    connection:
+        ``op.get_bind()``.
+    concurrently:
+        Whether the connection is in autocommit (``op.get_context().autocommit_block()``). Indexes are built while
+        writers go on, then. Otherwise all is one transaction, and writers wait until it ends.
+
+    Raises
+    ------
+    SchemaConflict
+        As :meth:`SchemaManager.apply_schema`.
+    """
+    if adoption.is_needed(connection):
+        run = adoption.adopt if concurrently else adoption.adopt_in_transaction
+        run(connection)
+    with upgrades.within_other_migrations():
+        upgrades.upgrade(connection)
 
 
 def _compare(current: str | None) -> None:
@@ -115,4 +201,5 @@ def include_object(object_: Any, name: str | None, type_: str, reflected: bool, 
     return table_name not in _OWN_TABLES
 
 
+_DECISIONS = {Orphans.KEEP: None, Orphans.RETRY: core.retry_left_behind, Orphans.FAIL: core.fail_left_behind}
 _OWN_TABLES = {table.name for table in metadata.tables.values()} | {VERSION_TABLE}

@@ -18,9 +18,9 @@ from tests.missing import BARE
 
 ROOT = pathlib.Path(__file__).parents[1]
 TESTS = ROOT / "tests"
-_SWITCH = re.compile(r"^_REQUIRED = \"(\w+)\"", re.MULTILINE)
+_SWITCH = re.compile(r"^_REQUIRED\w* = \"(\w+)\"", re.MULTILINE)
 _LACKING = re.compile(
-    r"chrom|curl|wget|docker|faketime|firefox|kubectl|node$|npm|npx|pgbouncer|pg_|psql|postgres|systemd-analyze"
+    r"chrom|curl|wget|docker|faketime|firefox|kubectl|node$|npm|npx|pgbouncer|pg_|psql|postgres|rabbitmq|redis|systemd-analyze"
 )
 """Matches programs to hide from the PATH of the run."""
 

@@ -114,6 +114,12 @@ class Databases:
         assert self._template is not None
         return self._create(self._template)
 
+    def clone(self, url: str) -> str:
+        """The URL of a new database that is like another one, to which no session is connected."""
+        name = sa.make_url(url).database
+        assert name is not None
+        return self._create(name)
+
     def drop(self, url: str) -> None:
         """Drop a database, and close any open connections to it."""
         self._execute(f'DROP DATABASE "{sa.make_url(url).database}" WITH (FORCE)')

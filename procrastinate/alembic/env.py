@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import context
 
-from procrastinate.alembic.settings import VERSION_TABLE, hold_migration_lock
+from procrastinate.alembic.settings import VERSION_TABLE, hold_fetches_of_3x, hold_migration_lock
 from procrastinate.core.tables import metadata
 
 
@@ -16,6 +16,7 @@ def _migrate(connection: sa.Connection) -> None:
     context.configure(connection=connection, target_metadata=metadata, version_table=VERSION_TABLE)
     with context.begin_transaction():
         hold_migration_lock(connection)
+        hold_fetches_of_3x(connection)
         context.run_migrations()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 
 import sqlalchemy as sa
@@ -34,6 +35,9 @@ _attributes = sa.table(
     sa.column("attnum", sa.SmallInteger),
     sa.column("attisdropped", sa.Boolean),
     schema="pg_catalog",
+)
+_triggers = sa.table(
+    "pg_trigger", sa.column("tgrelid", postgresql.OID), sa.column("tgname", sa.String), schema="pg_catalog"
 )
 _OWN_TYPES = [*metadata.tables, "procrastinate_job_status", "procrastinate_job_event_type"]
 """Each table has a type of its name."""
@@ -73,6 +77,15 @@ def current_revision(connection: sa.Connection) -> str | None:
     return connection.execute(_VERSION, {}).scalars().first()
 
 
+def is_at_least(connection: sa.Connection, revision: str) -> bool:
+    """Whether the database has a revision of this release's, or a newer one. A revision of a newer release is newer."""
+    current = current_revision(connection)
+    if current is None:
+        return False
+    known = known_revisions()
+    return current not in known or known.index(current) >= known.index(revision)
+
+
 def refuse_conflicts(connection: sa.Connection) -> None:
     """Refuse to upgrade a database where that must fail, and say what to do instead.
 
@@ -96,8 +109,8 @@ def _refuse_what_is_there(connection: sa.Connection) -> None:
     found = _own_types(connection)
     if not found:
         return
-    if jobs.name in found:
-        _refuse_3x(_columns_of(connection, jobs.name, in_current_schema=True))
+    if stage_of_tables(connection, in_current_schema=True) is not None:
+        raise exceptions.TablesOf3x
     say_so = (
         f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (version_num VARCHAR(32) PRIMARY KEY); "  # noqa: S608
         f"INSERT INTO {VERSION_TABLE} VALUES ('{head_revision()}');"
@@ -129,19 +142,48 @@ def fit_revision(connection: sa.Connection) -> str | None:
 
 
 def refuse_3x(connection: sa.Connection) -> None:
-    """Refuse the tables of Procrastinate 3.x.
+    """Refuse the tables of Procrastinate 3.x, and those that are half taken over.
 
     Raises
     ------
     TablesOf3x
         Statements on this connection find those.
     """
-    _refuse_3x(_columns_of(connection, jobs.name))
-
-
-def _refuse_3x(columns_of_jobs: set[str]) -> None:
-    if columns_of_jobs and jobs.c.readiness.name not in columns_of_jobs:
+    if stage_of_tables(connection) is not None:
         raise exceptions.TablesOf3x
+
+
+class Stage(enum.Enum):
+    """How far tables of Procrastinate 3.x are taken over."""
+
+    OF_3X = "its triggers are at work, or there are no columns of ours"
+    UNSETTLED = "our triggers are at work, and no revision is written down yet"
+
+
+def stage_of_tables(connection: sa.Connection, *, in_current_schema: bool = False) -> Stage | None:
+    """The stage of the tables that statements on this connection find; ``None`` for none, and for our own.
+
+    Parameters
+    ----------
+    in_current_schema:
+        Look only where new tables would be made, and not in the whole search path.
+    """
+    columns = _columns_of(connection, jobs.name, in_current_schema=in_current_schema)
+    if not columns or connection.execute(_IS_STAMPED).scalar_one():
+        return None
+    if jobs.c.readiness.name not in columns or connection.execute(_HAS_TRIGGER_OF_3X).scalar_one():
+        return Stage.OF_3X
+    return Stage.UNSETTLED if connection.execute(_HAS_COPIES).scalar_one() else None
+
+
+_IS_STAMPED = sa.select(sa.func.to_regclass(sa.literal(VERSION_TABLE, sa.Text())).is_not(None))
+_HAS_COPIES = sa.select(sa.func.to_regproc(sa.literal("procrastinate_fetch_job_v2_of_3x", sa.Text())).is_not(None))
+_HAS_TRIGGER_OF_3X = sa.select(
+    sa.exists().where(
+        _triggers.c.tgrelid == sa.cast(sa.func.to_regclass(sa.literal(jobs.name, sa.Text())), postgresql.OID),
+        _triggers.c.tgname == "procrastinate_trigger_status_events_insert_v1",
+    )
+)
 
 
 def _missing(connection: sa.Connection) -> list[str]:

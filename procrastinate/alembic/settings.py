@@ -16,11 +16,17 @@ VERSIONS_LOCATION = SCRIPT_LOCATION / "versions"
 
 _LOCK_CLASS = 0x70726F63
 _MIGRATION_LOCK = 1
+_FETCHES_LOCK = 2
+MIGRATION_LOCK_KEY = f"{_LOCK_CLASS}, {_MIGRATION_LOCK}"
+"""The key of the advisory lock that a migration holds, for SQL that takes it itself."""
+FETCHES_LOCK_KEY = f"{_LOCK_CLASS}, {_FETCHES_LOCK}"
+"""The key of the advisory lock by which fetches of Procrastinate 3.x know that the columns of the jobs may change."""
 
 
 _logger = get_logger(__name__)
 
 _TRY = sa.select(sa.func.pg_try_advisory_xact_lock(_LOCK_CLASS, _MIGRATION_LOCK))
+_HOLD_FETCHES = sa.select(sa.func.pg_advisory_xact_lock(_LOCK_CLASS, _FETCHES_LOCK))
 _WAIT = sa.select(sa.func.pg_advisory_xact_lock(_LOCK_CLASS, _MIGRATION_LOCK))
 _HOLDERS = sa.text(
     "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = :class AND objid = :lock "
@@ -42,3 +48,12 @@ def hold_migration_lock(connection: sa.Connection) -> None:
         extra={"action": "migration_waits"},
     )
     connection.execute(_WAIT)
+
+
+def hold_fetches_of_3x(connection: sa.Connection) -> None:
+    """Let workers of Procrastinate 3.x fetch nothing until the transaction ends. What they fetch just now ends first.
+
+    A fetch that waits for a new column of the jobs would return it to a query that does not expect it, and the worker
+    would end.
+    """
+    connection.execute(_HOLD_FETCHES)

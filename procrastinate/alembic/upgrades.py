@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import alembic.context
+import alembic.op
 import sqlalchemy as sa
 from alembic import command
 
@@ -27,6 +30,18 @@ def upgrade(connection: sa.Connection, revision: str = "head") -> None:
     config = alembic_config()
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
+
+
+@contextlib.contextmanager
+def within_other_migrations() -> Iterator[None]:
+    """Let the migrations run within a revision of the user's. Alembic has one ``op`` and one ``context`` at a time."""
+    outer = [getattr(module, "_proxy", None) for module in (alembic.op, alembic.context)]
+    try:
+        yield
+    finally:
+        for proxy in outer:
+            if proxy is not None:
+                proxy._install_proxy()
 
 
 @atomic

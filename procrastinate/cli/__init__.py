@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from procrastinate.cli.celery_bridge import add_bridge_arguments, bridge_command
+from procrastinate.cli.celery_schedule import add_schedule_arguments, print_declarations, schedule_command
 from procrastinate.cli.defer import add_defer_arguments, defer_command
 from procrastinate.cli.healthchecks import healthchecks_command
 from procrastinate.cli.main import cli, main
@@ -10,14 +12,19 @@ from procrastinate.cli.shell import add_shell_arguments, shell_command
 from procrastinate.cli.worker import add_worker_arguments, worker_command
 
 __all__ = [
+    "add_bridge_arguments",
     "add_defer_arguments",
+    "add_schedule_arguments",
     "add_schema_arguments",
     "add_shell_arguments",
     "add_worker_arguments",
+    "bridge_command",
     "cli",
     "defer_command",
     "healthchecks_command",
     "main",
+    "print_declarations",
+    "schedule_command",
     "schema_command",
     "shell_command",
     "worker_command",

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from procrastinate._text.terminal import write
 from procrastinate.alembic import upgrades
+from procrastinate.alembic.adoption import REACHED, Orphans
+from procrastinate.alembic.adoption.script import script
 from procrastinate.app import App
+from procrastinate.cli.arguments import add_argument, one_of
 from procrastinate.cli.waits import database_awaited
 from procrastinate.schema import SchemaManager
 
@@ -15,27 +19,86 @@ def add_schema_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of :func:`schema_command`."""
     action = parser.add_mutually_exclusive_group()
     for name, help_ in (
-        ("apply", "bring the database to the newest schema, from nothing or from an older one (default)"),
+        (
+            "apply",
+            "bring the database to the newest schema, from nothing, an older one or 3.10 (default)",
+        ),
+        ("plan", "print what --apply would do and lock, and change nothing"),
         ("read", "print the SQL of the whole schema"),
+        ("contract", "drop what only Procrastinate 3.x needs: there is no way back to it then"),
+        ("revert-to-3x", "give the tables the triggers, keys and functions of Procrastinate 3.x again"),
         ("migrations-path", "print the folder of the Alembic revisions"),
     ):
         value = name.replace("-", "_")
         action.add_argument(f"--{name}", dest="action", action="store_const", const=value, default="apply", help=help_)
+    add_argument(
+        parser,
+        "--orphans",
+        env="ORPHANS",
+        help="with --apply: what becomes of running jobs that Procrastinate 3.x has left behind",
+        type=one_of(list(Orphans)),
+        otherwise="keep",
+        metavar="keep|retry|fail",
+    )
+    parser.add_argument(
+        "--from",
+        dest="start",
+        choices=["3"],
+        help="with --read: print the SQL that takes over the tables of Procrastinate 3.10",
+    )
 
 
 def needs_app(arguments: argparse.Namespace) -> bool:
     """Whether a database is needed: not to print."""
-    return bool(arguments.action == "apply")
+    return arguments.action not in ("read", "migrations_path")
 
 
 def schema_command(app: App | None, arguments: argparse.Namespace) -> None:
-    """Apply the schema, or print something about it."""
-    if arguments.action == "read":
-        write(upgrades.upgrade_sql())
-    elif arguments.action == "migrations_path":
-        write(str(SchemaManager.get_migrations_path()))
-    else:
-        assert app is not None
-        with database_awaited(), app.open():
-            app.schema_manager.apply_schema()
-        write("The schema is up to date")
+    """Apply the schema, go back, or print something about it."""
+    if not needs_app(arguments):
+        write(_printed(arguments))
+        return
+    assert app is not None
+    with database_awaited(), app.open():
+        _ACTIONS[arguments.action](app.schema_manager, arguments)
+
+
+def _printed(arguments: argparse.Namespace) -> str:
+    if arguments.action == "migrations_path":
+        return SchemaManager.get_migrations_path()
+    if arguments.start is None:
+        return upgrades.upgrade_sql()
+    return f"{script()}\n\n{upgrades.upgrade_sql(REACHED)}"
+
+
+def _apply(schema: SchemaManager, arguments: argparse.Namespace) -> None:
+    schema.apply_schema(orphans=getattr(arguments, "orphans", Orphans.KEEP), report=write)
+    write("The schema is up to date")
+    left_behind = schema.count_left_behind()
+    if left_behind:
+        write(
+            f"{left_behind:,} running jobs were left behind by workers of Procrastinate 3.x that are gone. They stay "
+            "as they are until you say `schema --apply --orphans=retry`, or `--orphans=fail`"
+        )
+
+
+def _plan(schema: SchemaManager, arguments: argparse.Namespace) -> None:
+    write(schema.plan())
+
+
+def _contract(schema: SchemaManager, arguments: argparse.Namespace) -> None:
+    schema.contract(report=write)
+    write("Nothing of Procrastinate 3.x is left but the functions that its programs call")
+
+
+def _revert(schema: SchemaManager, arguments: argparse.Namespace) -> None:
+    schema.revert_to_3x(report=write)
+    write("The schema is that of Procrastinate 3.x")
+
+
+_ACTIONS: dict[str, Callable[[SchemaManager, argparse.Namespace], None]] = {
+    "apply": _apply,
+    "plan": _plan,
+    "contract": _contract,
+    "revert_to_3x": _revert,
+}

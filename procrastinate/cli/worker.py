@@ -15,6 +15,7 @@ from procrastinate.jobs import DeleteJobCondition
 from procrastinate.worker import (
     ABORT_JOB_POLLING_INTERVAL,
     FETCH_JOB_POLLING_INTERVAL,
+    LEGACY_WORKER_TIMEOUT,
     UNKNOWN_TASK_TIMEOUT,
     WORKER_CONCURRENCY,
     WORKER_NAME,
@@ -38,6 +39,8 @@ _OPTIONS = (
     "abort_job_polling_interval",
     "shutdown_graceful_timeout",
     "unknown_task_timeout",
+    "legacy_worker_timeout",
+    "wait_for_schema",
     "wait",
     "listen_notify",
     "delete_jobs",
@@ -123,6 +126,11 @@ def _add_times(parser: argparse.ArgumentParser) -> None:
             "time that jobs of an unknown task wait for a worker that knows it, before they fail",
             f"{UNKNOWN_TASK_TIMEOUT:g}",
         ),
+        (
+            ["--legacy-worker-timeout"],
+            "how long a worker of Procrastinate 3.x may be silent before its jobs are taken back",
+            f"{LEGACY_WORKER_TIMEOUT:g}",
+        ),
     ):
         env = "WORKER_" + flags[-1].removeprefix("--").replace("-", "_").upper()
         help_ = f"{help_}, in seconds"
@@ -161,6 +169,16 @@ def _add_switches(parser: argparse.ArgumentParser) -> None:
         type=boolean,
         action=Switch,
         off=["--no-prefetch"],
+    )
+    add_argument(
+        parser,
+        "--wait-for-schema",
+        env="WORKER_WAIT_FOR_SCHEMA",
+        help="at the start, wait until the schema is applied, or end",
+        otherwise="wait",
+        type=boolean,
+        action=Switch,
+        off=["--no-wait-for-schema"],
     )
     add_argument(
         parser,

@@ -23,7 +23,9 @@ from procrastinate.core.enums import EventType, Readiness, Status
 from procrastinate.core.fetch import fetch_jobs
 from procrastinate.core.finish import finish_job_by_id, finish_jobs, list_held_jobs, retry_job_by_id, retry_jobs
 from procrastinate.core.finish_in_transaction import complete_job
+from procrastinate.core.grants import list_missing_grants
 from procrastinate.core.health import jobs_table_exists, list_unfit_settings, read_clock
+from procrastinate.core.left_behind import count_left_behind, fail_left_behind, retry_left_behind
 from procrastinate.core.listing import JobFilter, count_by_lock, count_by_queue, count_by_task, list_jobs
 from procrastinate.core.liveness import (
     list_late_workers,
@@ -114,6 +116,7 @@ __all__ = [
     "count_by_lock",
     "count_by_queue",
     "count_by_task",
+    "count_left_behind",
     "defer_job",
     "defer_job_or_skip",
     "defer_jobs",
@@ -125,6 +128,7 @@ __all__ = [
     "delete_everything",
     "delete_finished_jobs",
     "delete_finished_part",
+    "fail_left_behind",
     "fetch_jobs",
     "find_taken_queueing_lock",
     "finish_job_by_id",
@@ -141,6 +145,7 @@ __all__ = [
     "list_jobs_started_before",
     "list_jobs_to_abort",
     "list_late_workers",
+    "list_missing_grants",
     "list_stalled_jobs",
     "list_unfit_settings",
     "list_unknown_jobs",
@@ -156,6 +161,7 @@ __all__ = [
     "rescue_jobs",
     "retry_job_by_id",
     "retry_jobs",
+    "retry_left_behind",
     "return_unknown_jobs",
     "start_waiting",
     "stop_waiting",

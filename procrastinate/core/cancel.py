@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from procrastinate.core.enums import Status
-from procrastinate.core.tables import DOING, TODO, jobs, status_literal
+from procrastinate.core.tables import DOING, TODO, UNDECIDED, jobs, status_literal
 
 _JOB_ID = sa.bindparam("job_id", type_=sa.BigInteger())
 
@@ -20,7 +20,7 @@ _WAITS = jobs.c.status == TODO
 _CANCEL = (
     sa.update(jobs)
     .where(jobs.c.id == _JOB_ID, _WAITS)
-    .values(status=status_literal(Status.CANCELLED), finished_at=sa.func.now())
+    .values(status=status_literal(Status.CANCELLED), finished_at=sa.func.now(), readiness=UNDECIDED)
     .returning(jobs.c.id)
 )
 # One statement: a retry committed between two statements would escape both.
@@ -31,6 +31,7 @@ _CANCEL_OR_ABORT = (
         status=sa.case((_WAITS, status_literal(Status.CANCELLED)), else_=jobs.c.status),
         finished_at=sa.case((_WAITS, sa.func.now()), else_=jobs.c.finished_at),
         abort_requested=sa.case((_WAITS, sa.false()), else_=sa.true()),
+        readiness=UNDECIDED,
     )
     .returning(jobs.c.id)
 )

@@ -15,6 +15,7 @@ from procrastinate.core.operation_marks import prepared
 from procrastinate.core.rows import Rank, StoredJob
 from procrastinate.core.tables import (
     DOING,
+    UNDECIDED,
     is_ready,
     is_ready_in_any_queue,
     jobs,
@@ -150,7 +151,8 @@ def _fetch_statement(ready: sa.Select[Any]) -> Any:
     return (
         sa.update(jobs)
         .where(is_one_of(jobs.c.id, ready.where(known.is_not(None))))
-        .values(status=DOING, worker_id=worker_id)
+        # A job that runs has no readiness. Plain SQL that sends it back to wait leaves it undecided, as it must be.
+        .values(status=DOING, worker_id=worker_id, readiness=UNDECIDED)
         .returning(*_FETCHED_COLUMNS)
     )
 

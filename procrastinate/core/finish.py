@@ -168,6 +168,7 @@ def finish_job_by_id(connection: sa.Connection, job_id: int, *, status: Status, 
             attempts=sa.case((jobs.c.status == DOING, one_more(jobs.c.attempts)), else_=jobs.c.attempts),
             abort_requested=False,
             finished_at=sa.func.now(),
+            readiness=UNDECIDED,
         )
         .returning(jobs.c.id)
     )

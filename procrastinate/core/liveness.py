@@ -21,6 +21,10 @@ from procrastinate.core.operation_marks import prepared
 from procrastinate.core.rows import LateWorker, WorkerTerms
 from procrastinate.core.tables import DOING, jobs, workers
 
+LEFT_BEHIND = 0
+"""A number that no worker has. A running job that has it was left behind by Procrastinate 3.x: its worker is gone, and
+the user has not said what is to become of it."""
+
 STALLED_TIMEOUT = 30.0
 """Seconds without a heartbeat after which a worker is dead, where neither it nor the caller says otherwise."""
 

@@ -11,7 +11,7 @@ from procrastinate.core.arrays import array_param, transpose, unnest
 from procrastinate.core.enums import Status
 from procrastinate.core.finish import free_rows, queueing_lock_on_return
 from procrastinate.core.rows import FetchedJob
-from procrastinate.core.tables import DOING, TODO, UNDECIDED, jobs, status_literal
+from procrastinate.core.tables import DOING, PROMOTED, TODO, UNDECIDED, is_ready_by_its_row, jobs, status_literal
 
 
 def _release_statement(*, keep_queueing_locks: bool, delayed: bool) -> Any:
@@ -21,7 +21,8 @@ def _release_statement(*, keep_queueing_locks: bool, delayed: bool) -> Any:
     placed = sa.select(own.c.id, in_line.label("place")).join(free, free.c.id == own.c.id).cte("placed")
     aborted = jobs.c.abort_requested
     delay = sa.func.make_interval(0, 0, 0, 0, 0, 0, sa.bindparam("delay", type_=sa.Double()), type_=sa.Interval())
-    later: dict[str, Any] = {"scheduled_at": sa.func.now() + delay, "readiness": UNDECIDED} if delayed else {}
+    as_ready_as_before = sa.case((sa.or_(aborted, is_ready_by_its_row()), UNDECIDED), else_=PROMOTED)
+    later: dict[str, Any] = {"scheduled_at": sa.func.now() + delay, "readiness": UNDECIDED}
     return (
         sa.update(jobs)
         .where(jobs.c.id == placed.c.id)
@@ -31,7 +32,7 @@ def _release_statement(*, keep_queueing_locks: bool, delayed: bool) -> Any:
             abort_requested=False,
             worker_id=None,
             queueing_lock=queueing_lock_on_return(placed.c.place) if keep_queueing_locks else sa.null(),
-            **later,
+            **(later if delayed else {"readiness": as_ready_as_before}),
         )
         .returning(jobs.c.id, jobs.c.status)
     )

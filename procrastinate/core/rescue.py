@@ -13,7 +13,7 @@ from procrastinate.core.arrays import array_param
 from procrastinate.core.enums import EventType, Status
 from procrastinate.core.fetch import STORED_COLUMNS, stored_job
 from procrastinate.core.finish import queueing_lock_on_return
-from procrastinate.core.liveness import is_silent
+from procrastinate.core.liveness import LEFT_BEHIND, is_silent
 from procrastinate.core.rows import RescuedJob, StoredJob
 from procrastinate.core.tables import (
     DOING,
@@ -144,7 +144,7 @@ def _rescue_statement(is_lost: sa.ColumnElement[bool], why: str, *, keep_queuein
             jobs.c.status,
             jobs.c.attempts,
             placed.c.worker_id,
-            *_lost(why),
+            *lost_run(why),
         )
         .cte("rescued")
     )
@@ -152,7 +152,7 @@ def _rescue_statement(is_lost: sa.ColumnElement[bool], why: str, *, keep_queuein
     return found.add_cte(keep_error(rescued, rescued.c.worker_id))
 
 
-def _lost(why: str) -> list[sa.ColumnElement[str]]:
+def lost_run(why: str) -> list[sa.ColumnElement[str]]:
     """Return the error to store for an attempt that a dead worker left unfinished."""
     error = exceptions.WorkerLost(why)
     path = f"{type(error).__module__}.{type(error).__qualname__}"
@@ -163,7 +163,10 @@ def _lost(why: str) -> list[sa.ColumnElement[str]]:
 _BOTH = (True, False)
 _RESCUE = {
     keep: _rescue_statement(
-        ~sa.select(workers.c.id).where(workers.c.id == _LOST.c.worker_id).exists(),
+        sa.and_(
+            ~sa.select(workers.c.id).where(workers.c.id == _LOST.c.worker_id).exists(),
+            _LOST.c.worker_id.is_distinct_from(sa.literal_column(str(LEFT_BEHIND))),
+        ),
         "The worker of the job is gone: it died or sent no heartbeat for too long",
         keep_queueing_locks=keep,
     )
@@ -183,6 +186,8 @@ def rescue_jobs(
     connection: sa.Connection, *, max_rescues: int, limit: int = 500, keep_queueing_locks: bool = True
 ) -> list[RescuedJob]:
     """Rescue up to ``limit`` running jobs whose worker is not registered, in one statement.
+
+    Jobs of :data:`LEFT_BEHIND` stay as they are.
 
     The jobs wait again, with one more attempt. A job with an abort request ends as aborted. A job with ``max_rescues``
     earlier rescues ends as failed, because it would keep killing its workers.

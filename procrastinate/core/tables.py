@@ -121,7 +121,8 @@ PROMOTED: sa.ColumnElement[int] = sa.literal_column(str(Readiness.PROMOTED.value
 PARKED: sa.ColumnElement[int] = sa.literal_column(str(Readiness.PARKED.value))
 UNDECIDED: sa.ColumnElement[int] = sa.literal_column(str(Readiness.UNDECIDED.value))
 
-QUEUEING_LOCK_CONSTRAINT = "procrastinate_jobs_queueing_lock_idx"
+QUEUEING_LOCK_CONSTRAINT = "procrastinate_jobs_queueing_lock_idx_v1"
+"""The name that 3.x has for it. Its writers find out by this name that a queueing lock is taken."""
 LOCK_CONSTRAINT = "procrastinate_jobs_lock_holder_idx"
 
 
@@ -142,13 +143,18 @@ def due_at(table: sa.FromClause = jobs) -> sa.ColumnElement[Any]:
     return sa.func.coalesce(table.c.scheduled_at, long_ago, type_=sa.DateTime(timezone=True))
 
 
+def is_ready_by_its_row(table: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
+    """This job has neither a schedule nor a lock. While it waits, a fetch may take it without a look at other jobs."""
+    return sa.and_(table.c.scheduled_at.is_(None), table.c.lock.is_(None))
+
+
 def is_ready(table: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
     """Return the condition "a fetch may claim this job", the predicate of the index for named queues."""
     return sa.and_(
         table.c.status == TODO,
         sa.or_(
             table.c.readiness == PROMOTED,
-            sa.and_(table.c.scheduled_at.is_(None), table.c.lock.is_(None)),
+            is_ready_by_its_row(table),
         ),
     )
 

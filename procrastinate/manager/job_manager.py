@@ -49,16 +49,30 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
     # Finish, by hand
 
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:
-        """Record the outcome of a job. If the job has a worker, do so only while that worker still holds the job."""
+        """Record the outcome of a job. If the job has a worker, do so only while that worker still holds the job.
+
+        Raises
+        ------
+        JobNotFinishable
+            The job has ended, or does not exist, or another worker has it.
+        """
         if job.worker_id is None:
             await self.finish_job_by_id_async(_id(job), status=status, delete_job=delete_job)
             return
         finished = core.FinishedJob(id=_id(job), attempts=job.attempts, status=status, delete=delete_job)
-        await self.finish_jobs([finished], worker_id=job.worker_id)
+        if not await self.finish_jobs([finished], worker_id=job.worker_id):
+            raise _not_finishable(finished.id)
 
     async def finish_job_by_id_async(self, job_id: int, status: Status, delete_job: bool) -> None:
-        """Record the outcome of a waiting or running job, regardless of the worker that holds it."""
-        await self.connector.run_async(core.finish_job_by_id, job_id, status=status, delete=delete_job)
+        """Record the outcome of a waiting or running job, regardless of the worker that holds it.
+
+        Raises
+        ------
+        JobNotFinishable
+            The job has ended, or does not exist.
+        """
+        if not await self.connector.run_async(core.finish_job_by_id, job_id, status=status, delete=delete_job):
+            raise _not_finishable(job_id)
 
     # Retry
 
@@ -374,3 +388,10 @@ def _require_found(job_id: int, found: R | None) -> R:
     if found is None:
         raise exceptions.NoResult(f"There is no job {job_id}: it was deleted, or it is not committed yet")
     return found
+
+
+def _not_finishable(job_id: int) -> exceptions.JobNotFinishable:
+    return exceptions.JobNotFinishable(
+        f'Job {job_id} cannot be finished: it does not exist, is not in "doing" or "todo" status, or another worker '
+        "has it"
+    )

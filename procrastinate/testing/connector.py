@@ -26,6 +26,20 @@ _signature = functools.cache(inspect.signature)
 _FINISHED = (Status.SUCCEEDED.value, Status.FAILED.value)
 
 
+_QUERIES_OF_3X = frozenset(
+    {
+        "apply_schema_run", "cancel_job_one", "check_connection_one", "defer_jobs_all", "defer_periodic_job_one",
+        "delete_old_jobs_run", "fetch_job_one", "finish_job_run", "generic_execute", "get_job_status_one",
+        "list_jobs_all", "list_jobs_to_abort_all", "list_locks_all", "list_queues_all", "list_tasks_all",
+        "listen_for_jobs_run",
+        "make_dynamic_query", "prune_stalled_workers_all", "register_worker_one", "retry_job_run",
+        "select_stalled_jobs_by_heartbeat_all", "select_stalled_jobs_by_started_all", "set_job_status_run",
+        "unregister_worker_run", "update_heartbeat_run",
+    }
+)  # fmt: skip
+"""Methods by which the connector of 3.x answers its queries."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Listener:
     """Passes notifications from any thread to the event loop that waits for them."""
@@ -76,6 +90,23 @@ class InMemoryConnector(BaseConnector):
         Returns the time as an aware datetime, in place of the database's clock. It can be replaced at any time
         (``connector.clock = ...``). ``schedule_in`` uses the system's clock, as it does with a database.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse methods that 3.x would call, and nothing calls here.
+
+        Raises
+        ------
+        TypeError
+            It names them, and the way out.
+        """
+        super().__init_subclass__(**kwargs)
+        overridden = sorted(_QUERIES_OF_3X.intersection(vars(cls)))
+        if overridden:
+            raise TypeError(
+                f"{cls.__name__} overrides {', '.join(overridden)} of InMemoryConnector, which nothing calls: an "
+                "operation is a function here, and not a method. To run jobs as they are deferred, use "
+                "procrastinate.testing.RunAtDefer. To look at or fail other operations, override run and run_async"
+            )
 
     def __init__(
         self,

@@ -235,7 +235,8 @@ def fetch_jobs(
 
     ready = tables.where(lambda row: tables.is_ready(row) and is_wanted(row) and is_in_reach(row))
     fetched = sorted(ready, key=in_order)[:limit]
-    tables.update({row["id"]: {"status": DOING, "worker_id": worker_id} for row in fetched})
+    running = {"status": DOING, "worker_id": worker_id, "readiness": Readiness.UNDECIDED}
+    tables.update({row["id"]: running for row in fetched})
     return [stored_job(row) for row in fetched]
 
 
@@ -301,7 +302,7 @@ def finish_job_by_id(tables: Tables, job_id: int, *, status: Status, delete: boo
     if delete:
         tables.delete({job_id})
     else:
-        tables.update({job_id: _ended(tables, row, status)})
+        tables.update({job_id: _ended(tables, row, status) | {"readiness": Readiness.UNDECIDED}})
     return True
 
 
@@ -385,7 +386,10 @@ def release_jobs(
 
 def _released(tables: Tables, row: JobRow, taken: set[str]) -> dict[str, Any]:
     changes = back_to_wait(tables, row, taken, Status.ABORTED if row["abort_requested"] else None)
-    del changes["attempts"], changes["readiness"]
+    del changes["attempts"]
+    by_its_row = row["scheduled_at"] is None and row["lock"] is None
+    if not (row["abort_requested"] or by_its_row):
+        changes["readiness"] = Readiness.PROMOTED
     return changes
 
 
@@ -435,7 +439,8 @@ def cancel_job(tables: Tables, job_id: int, *, abort: bool = False, delete: bool
         if delete:
             tables.delete({job_id})
         else:
-            tables.update({job_id: {"status": Status.CANCELLED.value, "finished_at": tables.now}})
+            cancelled = {"status": Status.CANCELLED.value, "finished_at": tables.now, "readiness": Readiness.UNDECIDED}
+            tables.update({job_id: cancelled})
         return True
     if abort and tables.find(job_id, DOING):
         tables.update({job_id: {"abort_requested": True}})

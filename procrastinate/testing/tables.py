@@ -148,6 +148,12 @@ class Tables:
         """Return the holder of each held lock."""
         return {row["lock"]: row for row in self.where(self.holds_lock) if row["lock"] is not None}
 
+    def ended_at(self, job_id: int) -> datetime.datetime:
+        """When the job ended, or now. Tests write the time of its last event by hand."""
+        history = self.events.get(job_id, [])
+        times = [event["at"] for event in history if event["type"] != EventType.SCHEDULED.value]
+        return max(times, default=self.progress(job_id).finished_at or self.now)
+
     def first_parked(self, lock: str) -> JobRow | None:
         """Return the job that is next when the lock is released."""
         parked = self.where(lambda row: row["lock"] == lock and self.is_parked(row))

@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 from procrastinate import core, exceptions
-from procrastinate.alembic import revisions, upgrades
+from procrastinate.alembic import adoption, revisions, upgrades
 from procrastinate.core import (
     Deletion,
     DeletionPlace,
@@ -28,6 +28,7 @@ from procrastinate.core import (
     Sweep,
     Waiting,
 )
+from procrastinate.core.liveness import LEFT_BEHIND
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.liveness import is_silent
 from procrastinate.testing.queue import back_to_wait, one_more, stored_job
@@ -104,7 +105,9 @@ def _started_at(tables: Tables, row: JobRow) -> datetime.datetime:
 def rescue_jobs(
     tables: Tables, *, max_rescues: int, limit: int = 500, keep_queueing_locks: bool = True
 ) -> list[RescuedJob]:
-    lost = tables.where(lambda row: row["status"] == DOING and row["worker_id"] not in tables.workers)[:limit]
+    lost = tables.where(lambda row: row["status"] == DOING and row["worker_id"] not in {*tables.workers, LEFT_BEHIND})[
+        :limit
+    ]
     return _take_back(tables, lost, max_rescues, "The worker that ran the job is gone", keep_queueing_locks)
 
 
@@ -267,7 +270,7 @@ def delete_finished_part(
     old = [
         row["id"]
         for row in tables.where(matching(queue_name=queue_name))
-        if Status(row["status"]) in statuses and (tables.progress(row["id"]).finished_at or tables.now) < before
+        if Status(row["status"]) in statuses and tables.ended_at(row["id"]) < before
     ][:limit]
     place: core.DeletionPlace | None = None
     if old and len(old) == limit:
@@ -298,6 +301,31 @@ def jobs_table_exists(tables: Tables) -> bool:
 @IMPLEMENTED.of(upgrades.upgrade)
 def upgrade(tables: Tables, revision: str = "head") -> None:
     tables.exist = True
+
+
+@IMPLEMENTED.of(adoption.is_needed)
+def is_needed(tables: Tables) -> bool:
+    return False
+
+
+@IMPLEMENTED.of(core.list_missing_grants)
+def list_missing_grants(tables: Tables) -> list[str]:
+    return []
+
+
+@IMPLEMENTED.of(core.count_left_behind)
+def count_left_behind(tables: Tables) -> int:
+    return 0
+
+
+@IMPLEMENTED.of(core.retry_left_behind)
+def retry_left_behind(tables: Tables) -> int:
+    return 0
+
+
+@IMPLEMENTED.of(core.fail_left_behind)
+def fail_left_behind(tables: Tables) -> int:
+    return 0
 
 
 @IMPLEMENTED.of(revisions.fit_revision)

@@ -14,6 +14,7 @@ from procrastinate.worker.worker import Worker
 from procrastinate.worker.worker_settings import (
     ABORT_JOB_POLLING_INTERVAL,
     FETCH_JOB_POLLING_INTERVAL,
+    LEGACY_WORKER_TIMEOUT,
     UNKNOWN_TASK_TIMEOUT,
     WORKER_CONCURRENCY,
     WORKER_NAME,
@@ -23,6 +24,7 @@ from procrastinate.worker.worker_settings import (
 __all__ = [
     "ABORT_JOB_POLLING_INTERVAL",
     "FETCH_JOB_POLLING_INTERVAL",
+    "LEGACY_WORKER_TIMEOUT",
     "UNKNOWN_TASK_TIMEOUT",
     "WORKER_CONCURRENCY",
     "WORKER_NAME",

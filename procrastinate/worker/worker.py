@@ -14,13 +14,13 @@ from procrastinate.job_context import queues_display
 from procrastinate.jobs import DeleteJobCondition, Job
 from procrastinate.manager import JobManager
 from procrastinate.middleware import TaskMiddleware, WorkerMiddleware
-from procrastinate.schema import SchemaManager
 from procrastinate.tasks import Task
 from procrastinate.worker import worker_settings
 from procrastinate.worker.fetch.first_look import finds_nothing
 from procrastinate.worker.option_attribute import Option
 from procrastinate.worker.processes import exits, forked_children, signals
 from procrastinate.worker.run.unknown_tasks import UnknownTasks
+from procrastinate.worker.schema_wait import wait_until_ready
 from procrastinate.worker.worker_run import WorkerRun
 
 if TYPE_CHECKING:
@@ -72,6 +72,12 @@ class Worker:
     store_errors:
         Keep the exception that ended an attempt with the job: class, message and traceback (without the values of
         variables), for ``app.job_manager.get_result(job_id).errors`` and the admin.
+    wait_for_schema:
+        Wait until the schema is applied, with a warning a minute. Otherwise, and with ``wait=False``, the worker ends
+        with ``SchemaNotApplied``.
+    legacy_worker_timeout:
+        Seconds without a sign of life after which a worker of Procrastinate 3.x is taken for dead. It gives none while
+        it finishes its last jobs.
     unknown_task_timeout:
         Seconds for which jobs of a task that this worker does not know wait for a worker that does, as in a rolling
         deploy. The time counts from the first such job of the name in this worker. Then they fail; with 0, at once.
@@ -97,6 +103,8 @@ class Worker:
     worker_middleware = Option()
     store_errors = Option()
     unknown_task_timeout = Option()
+    legacy_worker_timeout = Option()
+    wait_for_schema = Option()
 
     def __init__(
         self,
@@ -121,6 +129,8 @@ class Worker:
         store_errors: bool = True,
         prefetch: bool = True,
         unknown_task_timeout: float = worker_settings.UNKNOWN_TASK_TIMEOUT,
+        legacy_worker_timeout: float = worker_settings.LEGACY_WORKER_TIMEOUT,
+        wait_for_schema: bool = True,
     ) -> None:
         self.app = app
         settings = worker_settings.WorkerSettings(
@@ -144,6 +154,8 @@ class Worker:
             worker_middleware=tuple(worker_middleware or ()),
             store_errors=store_errors,
             unknown_task_timeout=unknown_task_timeout,
+            legacy_worker_timeout=legacy_worker_timeout,
+            wait_for_schema=wait_for_schema,
         )
         self.use_settings(settings)
         self.worker_id: int | None = None
@@ -174,6 +186,11 @@ class Worker:
         if self._loop is not None and not self._loop.is_closed():
             # In the worker's context: a job may call this, and what it has set must not reach the goodbye.
             self._loop.call_soon_threadsafe(self._stop_session, context=self.own_context.copy())
+
+    @property
+    def _stop_event(self) -> _StopEvent:
+        """What 3.x has for an event. Programs set it."""
+        return _StopEvent(self)
 
     def _stop_session(self) -> None:
         if self._current_run is not None:
@@ -239,8 +256,9 @@ class Worker:
 
         Raises
         ------
-        DatabaseUnavailable, SchemaNotApplied
-            At the start only. A database that goes away later is waited for.
+        DatabaseUnavailable, SchemaNotApplied, MissingGrant
+            At the start only. A database that goes away later is waited for. A schema that is not there is waited for,
+            too, unless ``wait`` or ``wait_for_schema`` is off.
         """
         self.own_context = contextvars.copy_context()
         self._loop = asyncio.get_running_loop()
@@ -294,13 +312,29 @@ class Worker:
             return None
 
     async def _register(self, manager: JobManager) -> int:
-        await SchemaManager(manager.connector).check_schema_async()
+        waits = self.settings.wait and self.settings.wait_for_schema
+        await wait_until_ready(manager, waits=waits, logger=self.logger)
         return await manager.register_worker(self.settings.terms)
 
     def _signal_handlers(self) -> contextlib.AbstractContextManager[None]:
         if not self.settings.install_signal_handlers:
             return contextlib.nullcontext()
         return signals.handled(self)
+
+
+class _StopEvent:
+    """Stops a worker."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def set(self) -> None:
+        """As :meth:`Worker.stop`."""
+        self._worker.stop()
+
+    def is_set(self) -> bool:
+        """Whether the worker was asked to stop."""
+        return self._worker.stop_requested
 
 
 def _require_task(name: str, task: Task[Any, Any, Any] | None) -> Task[Any, Any, Any]:

@@ -337,7 +337,7 @@ class WorkerRun:
         return Rescuer(
             self._manager,
             interval=self._settings.update_heartbeat_interval,
-            stalled_worker_timeout=self._settings.stalled_worker_timeout,
+            legacy_worker_timeout=self._settings.legacy_worker_timeout,
             worker_id=lambda: self.worker_id,
             pulse=self._pulse,
             max_rescues=self._settings.max_rescues,

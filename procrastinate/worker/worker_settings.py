@@ -21,6 +21,7 @@ UPDATE_HEARTBEAT_INTERVAL = 10.0
 STALLED_WORKER_TIMEOUT = STALLED_TIMEOUT
 MAX_RESCUES = 5
 UNKNOWN_TASK_TIMEOUT = 3600.0
+LEGACY_WORKER_TIMEOUT = 3600.0
 
 
 class WorkerOptions(TypedDict, total=False):
@@ -46,6 +47,8 @@ class WorkerOptions(TypedDict, total=False):
     worker_middleware: list[WorkerMiddleware] | None
     store_errors: bool
     unknown_task_timeout: float
+    legacy_worker_timeout: float
+    wait_for_schema: bool
 
 
 _COUNTS = {"concurrency": 1, "max_rescues": 0, "max_jobs": 1}
@@ -55,6 +58,7 @@ _INTERVALS = (
     "abort_job_polling_interval",
     "update_heartbeat_interval",
     "stalled_worker_timeout",
+    "legacy_worker_timeout",
 )
 
 
@@ -82,6 +86,8 @@ class WorkerSettings:
     worker_middleware: tuple[WorkerMiddleware, ...]
     store_errors: bool
     unknown_task_timeout: float
+    legacy_worker_timeout: float
+    wait_for_schema: bool
 
     @property
     def terms(self) -> WorkerTerms:
@@ -93,7 +99,7 @@ class WorkerSettings:
     def __post_init__(self) -> None:
         _check_kind("name", self.name, str, "a string")
         _check_kind("additional_context", self.additional_context, Mapping, "a dict")
-        for name in ("wait", "listen_notify", "install_signal_handlers", "store_errors", "prefetch"):
+        for name in ("wait", "listen_notify", "install_signal_handlers", "store_errors", "prefetch", "wait_for_schema"):
             check_switch(name, getattr(self, name))
         check_callable(self.task_middleware, argument="task_middleware")
         check_worker_middleware(self.worker_middleware)

@@ -306,7 +306,7 @@ def test_of_one_shot_a_process_that_dies_is_not_replaced_and_the_status_tells(
 
 def test_a_missing_schema_ends_it(empty_database_url: str) -> None:
     """A worker and the supervisor log it, and nothing is restarted."""
-    failed = Command(empty_database_url).run("worker", "--processes=2", check=False)
+    failed = Command(empty_database_url).run("worker", "--processes=2", "--no-wait-for-schema", check=False)
     assert failed.returncode == 1
     assert "procrastinate schema --apply" in failed.stderr
     assert "could not start (exit code 1)" in failed.stderr
@@ -335,7 +335,7 @@ def test_a_wrong_option_starts_nothing(database_url: str) -> None:
 @pytest.mark.timeout(300)
 def test_when_workers_can_no_longer_start_it_gives_up(supervised: Supervised) -> None:
     """The supervisor gives up after several failed starts in a row, unless another process works."""
-    supervised.start("--processes=2")
+    supervised.start("--processes=2", "--no-wait-for-schema")
     supervised.sql("UPDATE procrastinate_alembic_version SET version_num = 'procrastinate_0001'")
     first, second = supervised.workers()
     os.kill(first, signal.SIGKILL)

@@ -21,12 +21,38 @@ class Elsewhere:
         return block.page == self.page and block.text.startswith(self.first_line + "\n")
 
 
+def _about(page: str, test: str, reason: str, *first_lines: str) -> list[Elsewhere]:
+    return [Elsewhere(page=page, first_line=line, test=test, reason=reason) for line in first_lines]
+
+
 PROVED_ELSEWHERE = [
     Elsewhere(
         page="docs/deployment.md",
         first_line="-- Defers jobs. It can neither read nor change them, nor write jobs that seem to have run.",
         test="tests/security/test_roles.py",
         reason="A server's databases share its roles: that test gives them names of its own, and tries them",
+    ),
+    *_about(
+        "docs/from-celery.md",
+        "tests/examples/test_celery_app.py",
+        "The project of the example moves there, with brokers of its own",
+        '$ pip install "procrastinate[celery]"',
+        "# shop/tasks.py",
+        "# shop/celery.py",
+        "$ export PROCRASTINATE_CELERY_BROKER=redis://localhost/0",
+        "$ procrastinate celery-schedule shop.celery_before.app > shop/schedule.py",
+    ),
+    *_about(
+        "docs/from-others.md",
+        "tests/django/test_import_django_tasks.py",
+        "It needs the tables of another package",
+        "$ python manage.py procrastinate import_django_tasks --dry-run",
+    ),
+    *_about(
+        "docs/from-others.md",
+        "tests/documentation/test_from_others_page.py",
+        "It needs the tables of other packages, which that test has",
+        "WITH moved AS (",
     ),
 ]
 

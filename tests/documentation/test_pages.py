@@ -16,7 +16,9 @@ from tests.documentation.test_tutorials import TOGETHER, TUTORIALS
 
 pytestmark = pytest.mark.timeout(300)
 
-WITH_TESTS_OF_THEIR_OWN = {ALEMBIC, TESTING, *TUTORIALS, *TOGETHER}
+MOVING = "docs/moving-in.md"
+"""Its tests are in tests/moving."""
+WITH_TESTS_OF_THEIR_OWN = {ALEMBIC, TESTING, MOVING, *TUTORIALS, *TOGETHER}
 OTHERS = [
     page
     for page in pages()

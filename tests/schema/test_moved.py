@@ -14,7 +14,7 @@ from tests.database import libpq_url
 from tests.schema.dumps import TABLES
 
 FUNCTIONS = "SELECT oid::regprocedure::text FROM pg_proc WHERE left(proname, 14) = 'procrastinate_'"
-TYPES = ("procrastinate_job_status", "procrastinate_job_event_type")
+TYPES = ("procrastinate_job_status", "procrastinate_job_event_type", "procrastinate_job_to_defer_v1")
 
 Move = Callable[[sa.Connection], None]
 
@@ -41,10 +41,10 @@ def move_everything(connection: sa.Connection) -> None:
     """Move the tables, the types and the functions."""
     functions = list(connection.exec_driver_sql(FUNCTIONS).scalars())
     move_tables(connection)
-    for type_ in TYPES:
-        connection.exec_driver_sql(f"ALTER TYPE former.{type_} SET SCHEMA latter")
     for function in functions:
         connection.exec_driver_sql(f"ALTER FUNCTION {function} SET SCHEMA latter")
+    for type_ in TYPES:
+        connection.exec_driver_sql(f"ALTER TYPE former.{type_} SET SCHEMA latter")
     connection.exec_driver_sql("DROP SCHEMA former")
 
 

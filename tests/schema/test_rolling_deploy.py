@@ -11,7 +11,8 @@ from procrastinate.alembic import revisions, upgrades
 from procrastinate.app import App
 
 _SCRIPT = ScriptDirectory.from_config(revisions.alembic_config())
-OLDER = [revision.revision for revision in _SCRIPT.walk_revisions()][1:]
+# Of the first one, bare tables, there is no release.
+OLDER = [revision.revision for revision in _SCRIPT.walk_revisions()][1:-1]
 
 
 @pytest.mark.parametrize("revision", OLDER)

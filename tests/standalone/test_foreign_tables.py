@@ -16,7 +16,7 @@ from procrastinate.core import Status
 from tests.database import libpq_url, new_job
 from tests.schema.tables_of_3x import count_jobs, make_tables_of_3x
 
-OF_3X = r"^The tables are of Procrastinate 3\.x, and this release cannot take them over"
+OF_3X = r"^The tables are of Procrastinate 3\.x, and are not taken over yet: run `procrastinate schema --apply`"
 
 
 @pytest.fixture
@@ -84,13 +84,17 @@ def test_a_worker_does_not_start_on_tables_of_3x(url_of_3x: str) -> None:
         app.run_worker(wait=False, install_signal_handlers=False)
 
 
-def test_the_schema_is_not_applied_over_tables_of_3x(url_of_3x: str) -> None:
+def test_the_check_of_the_schema_refuses_tables_of_3x(url_of_3x: str) -> None:
     app = procrastinate.App(connector=url_of_3x)
-    with app.open():
-        with pytest.raises(exceptions.TablesOf3x, match=OF_3X):
-            app.schema_manager.apply_schema()
-        with pytest.raises(exceptions.TablesOf3x, match=OF_3X):
-            app.schema_manager.check_schema()
+    with app.open(), pytest.raises(exceptions.TablesOf3x, match=OF_3X):
+        app.schema_manager.check_schema()
+
+
+def test_the_schema_is_not_applied_over_tables_that_only_look_like_those_of_3x(url_of_3x: str) -> None:
+    app = procrastinate.App(connector=url_of_3x)
+    with app.open(), pytest.raises(exceptions.SchemaConflict, match=r"Missing: 03\.00\.00_50_post"):
+        app.schema_manager.apply_schema()
+    assert count_jobs(url_of_3x) == 1
 
 
 def test_tables_of_3x_in_another_schema_are_found_by_the_search_path(empty_database_url: str) -> None:

@@ -123,9 +123,11 @@ def _command() -> Any:
     return load_command_class(get_commands()["procrastinate"], "procrastinate")
 
 
-def test_the_schema_is_not_for_the_command_but_for_migrate() -> None:
-    with pytest.raises(Exception, match="schema"):
-        _command().create_parser("manage.py", "procrastinate").parse_args(["schema"])
+def test_the_command_plans_the_move_from_3x_and_goes_back() -> None:
+    """The schema is applied by ``migrate``, as in 3.x."""
+    parser = _command().create_parser("manage.py", "procrastinate")
+    assert parser.parse_args(["schema", "--plan"]).action == "plan"
+    assert parser.parse_args(["schema", "--revert-to-3x"]).action == "revert_to_3x"
 
 
 def test_exceptions_hang_in_the_tree() -> None:

@@ -15,9 +15,9 @@ from django.test import utils
 
 from procrastinate import exceptions
 from procrastinate.adapters.django.connector import DjangoConnector
-from procrastinate.alembic import upgrades
 from procrastinate.core.health import jobs_table_exists
 from procrastinate.core.retention import delete_everything
+from procrastinate.schema import SchemaManager
 
 _APP_LABEL = "procrastinate"
 
@@ -42,7 +42,7 @@ def make_tables(*, using: str, **kwargs: Any) -> None:
     """
     if not _has_migrations() and _belongs_in(using) and (_in_tests() or _syncs()):
         try:
-            connector_of(using).run(upgrades.upgrade)
+            SchemaManager(connector_of(using)).apply_schema(report=print)
         except exceptions.SchemaConflict as error:
             raise CommandError(str(error)) from error
 

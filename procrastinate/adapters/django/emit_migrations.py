@@ -2,8 +2,8 @@
 
 Run it after adding a revision or changing the models. With ``--check`` it writes nothing and fails if a file would
 change. Each revision ``pNNNN_name`` becomes the migration ``1NNN_name``, because databases of Procrastinate 3.x have
-recorded migrations ``0001`` to ``0041``. A migration contains the revision's SQL unchanged, so that you can read it
-in the file and in ``manage.py sqlmigrate``, and the revision's changes to the models.
+recorded migrations ``0001`` to ``0041``, which ``1000`` replaces. A migration contains the revision's SQL unchanged, so
+that you can read it in the file and in ``manage.py sqlmigrate``, and the revision's changes to the models.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ APP_LABEL = "procrastinate"
 PACKAGE = "procrastinate.adapters.django.migrations"
 DIRECTORY = pathlib.Path(__file__).parent / "migrations"
 
+_REPLACES = "    replaces = [('procrastinate', name) for name in MIGRATIONS_OF_3X]\n"
+
 _DROP_VERSIONS = f"DROP TABLE {VERSION_TABLE};"
 
 _TEMPLATE = """\
@@ -54,9 +56,10 @@ BACKWARD = [
 
 class Migration(migrations.Migration):
     initial = {initial}
+    atomic = False  # the operation opens a transaction, unless it takes over tables of 3.x
     dependencies = {dependencies}
-    operations = [
-        RunPostgreSQL(FORWARD, BACKWARD),
+{replaces}    operations = [
+        RunPostgreSQL(FORWARD, BACKWARD, revision={revision!r}),
 {operations}
     ]
 """
@@ -160,6 +163,8 @@ def _migration_text(revision: Script, previous: str | None, operations: list[Ope
         backward.append(_DROP_VERSIONS)
     written = [OperationWriter(operation, indentation=2).serialize() for operation in operations]
     imports = {"from django.db import migrations", f"from {RunPostgreSQL.__module__} import {RunPostgreSQL.__name__}"}
+    if previous is None:
+        imports.add("from procrastinate.adapters.django.migrations_of_3x import MIGRATIONS_OF_3X")
     imports = imports.union(*(needed for _, needed in written))
     return _TEMPLATE.format(
         revision=revision.revision,
@@ -167,6 +172,7 @@ def _migration_text(revision: Script, previous: str | None, operations: list[Ope
         forward=_sql_literals(forward),
         backward=_sql_literals(backward),
         initial=previous is None,
+        replaces=_REPLACES if previous is None else "",
         dependencies=[(APP_LABEL, previous)] if previous else [],
         operations="\n".join(text for text, _ in written),
     )

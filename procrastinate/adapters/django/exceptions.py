@@ -4,6 +4,7 @@
 
     ProcrastinateException
     ├── ReadOnlyModel                a program wrote to a model of the queue
+    ├── NotImportable                the tasks of another package cannot be moved into the queue
     ├── DjangoNotReady               the app was used before Django was set up, or its settings are invalid
     └── ConnectorException
         └── BrokenTransaction (TransactionManagementError)
@@ -20,6 +21,10 @@ from procrastinate import exceptions
 
 class ReadOnlyModel(exceptions.ProcrastinateException):
     """Procrastinate's models are read-only: use the app and its tasks, or set PROCRASTINATE_READONLY_MODELS = False."""
+
+
+class NotImportable(exceptions.ProcrastinateException):
+    """The waiting tasks of another package cannot be moved into the queue. The message says what to change."""
 
 
 class DjangoNotReady(exceptions.ProcrastinateException):

@@ -6,55 +6,94 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.core.management import CommandError
-from django.db import migrations
+from django.db import connections, migrations, transaction
 
 from procrastinate import exceptions
+from procrastinate.adapters.django.connector import DjangoConnector
 from procrastinate.adapters.django.databases import connector_of
-from procrastinate.alembic.revisions import current_revision, head_revision, refuse_conflicts
-from procrastinate.alembic.settings import VERSION_TABLE
+from procrastinate.alembic import adoption
+from procrastinate.alembic.revisions import is_at_least, refuse_conflicts
+from procrastinate.alembic.settings import hold_fetches_of_3x
 
 
 class RunPostgreSQL(migrations.RunSQL):
-    """Runs SQL on the queue's PostgreSQL database and skips databases of other vendors.
+    """The SQL of an Alembic revision, for the database of the queue.
+
+    Where the database has the revision already, nothing is done, and Django records the migration: `procrastinate
+    schema --apply` or Alembic was here. A database of another make that is migrated too is passed over.
 
     ``DATABASE_ROUTERS`` decides which of several PostgreSQL databases gets the tables.
     """
 
+    def __init__(self, sql: Any, reverse_sql: Any, *, revision: str) -> None:
+        super().__init__(sql, reverse_sql)
+        self.revision = revision
+
+    def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
+        """Return what writes this operation down again."""
+        return self.__class__.__qualname__, [self.sql, self.reverse_sql], {"revision": self.revision}
+
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        """Run the SQL, unless it conflicts with existing tables.
+        """Bring the database to the revision.
 
         Raises
         ------
         CommandError
-            There is a conflict. The message explains it and says what to do.
+            It conflicts with existing tables. The message explains it and says what to do.
         """
-        if schema_editor.connection.vendor == "postgresql" and not schema_editor.collect_sql:
-            self._refuse_conflicts(schema_editor.connection.alias)
-        super().database_forwards(app_label, schema_editor, from_state, to_state)
+        alias = schema_editor.connection.alias
+        if schema_editor.collect_sql:
+            super().database_forwards(app_label, schema_editor, from_state, to_state)
+        elif self._is_for(schema_editor) and not self._is_reached(alias):
+            with _one_transaction(schema_editor):
+                connector_of(alias).run(hold_fetches_of_3x)
+                super().database_forwards(app_label, schema_editor, from_state, to_state)
 
-    def _refuse_conflicts(self, alias: str) -> None:
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        """Take the revision back, if the database has it. Tables of 3.x become those of 3.x again.
+
+        Raises
+        ------
+        CommandError
+            It cannot be: this says why, and what to do.
+        """
+        alias = schema_editor.connection.alias
+        if schema_editor.collect_sql:
+            super().database_backwards(app_label, schema_editor, from_state, to_state)
+        elif self._is_for(schema_editor) and connector_of(alias).run(is_at_least, self.revision):
+            if connector_of(alias).run(adoption.can_revert):
+                _run(connector_of(alias), adoption.revert, print)
+                return
+            with _one_transaction(schema_editor):
+                connector_of(alias).run(hold_fetches_of_3x)
+                super().database_backwards(app_label, schema_editor, from_state, to_state)
+
+    def _is_for(self, schema_editor: Any) -> bool:
+        return bool(schema_editor.connection.vendor == "postgresql")
+
+    def _is_reached(self, alias: str) -> bool:
+        """Whether the database has the revision, also after tables of 3.x were taken over."""
         connector = connector_of(alias)
-        try:
-            connector.run(refuse_conflicts)
-        except exceptions.SchemaConflict as error:
-            raise CommandError(str(error)) from error
-        current = connector.run(current_revision)
-        if current is not None and self._is_first():
-            raise CommandError(_tell_django(current))
-
-    def _is_first(self) -> bool:
-        return str(self.sql[0]).startswith(f"CREATE TABLE {VERSION_TABLE}")
+        if connector.run(adoption.is_needed):
+            if connections[alias].in_atomic_block:
+                _run(connector, adoption.adopt_in_transaction, print)
+            else:
+                _run(connector, adoption.adopt, print)
+        _run(connector, refuse_conflicts)
+        return connector.run(is_at_least, self.revision)
 
     def _run_sql(self, schema_editor: Any, sqls: str | Sequence[str]) -> None:
-        if schema_editor.connection.vendor == "postgresql":
+        if self._is_for(schema_editor):
             super()._run_sql(schema_editor, sqls)  # type: ignore[misc]
 
 
-def _tell_django(revision: str) -> str:
-    """Return the error message. A revision's migration has its number plus 1000."""
-    number = 1000 + int(revision.rpartition("_")[2])
-    rest = "" if revision == head_revision() else ", and then migrate"
-    return (
-        f"The schema exists already, at revision {revision}, and Django does not know about it: `procrastinate "
-        f"schema --apply` or Alembic created it. Tell Django: manage.py migrate procrastinate {number} --fake{rest}"
-    )
+def _run(connector: DjangoConnector, operation: Any, *arguments: Any) -> None:
+    try:
+        connector.run(operation, *arguments)
+    except exceptions.SchemaConflict as error:
+        raise CommandError(str(error)) from error
+
+
+def _one_transaction(schema_editor: Any) -> Any:
+    """The migrations are not atomic: tables of 3.x are taken over while writers go on, in steps."""
+    return transaction.atomic(using=schema_editor.connection.alias)

@@ -75,7 +75,7 @@ class DjangoApp(App):
         self.periodic_defaults = cast("PeriodicDefaults", dict(settings.PERIODIC_DEFAULTS or {}))
         self.check_arguments = settings.CHECK_ARGUMENTS
         self.min_retention_hours = settings.MIN_RETENTION_HOURS
-        self._set_connector(create_connector(settings))
+        self.use_connector(create_connector(settings))
         if settings.RUN_AT_DEFER:
             from procrastinate.testing import RunAtDefer
 
@@ -93,7 +93,7 @@ class DjangoApp(App):
 
     def explain(self, reason: str) -> None:
         """Store why the app could not be bound. Any use of the app raises it."""
-        self._set_connector(NotReadyConnector(reason))
+        self.use_connector(NotReadyConnector(reason))
 
     def queues_of_tasks(self) -> set[str] | None:
         """Return the tasks' queues and ``QUEUES`` of ``django.tasks`` backends, or None if any queue is allowed."""

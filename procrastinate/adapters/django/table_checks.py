@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, Tags, register
+import sqlalchemy as sa
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 
 from procrastinate import exceptions
 from procrastinate.adapters.django.databases import connector_of
 from procrastinate.adapters.django.settings import get_settings
-from procrastinate.alembic.revisions import refuse_3x
+from procrastinate.alembic import adoption
 
 
 @register(Tags.database)
 def check_tables(app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Report tables of Procrastinate 3.x. Other checks report an unreachable database."""
+    """Report tables of Procrastinate 3.x. Other checks report an unreachable database.
+
+    Tables of 3.10 are a warning: ``migrate``, which checks first, takes them over. Older ones are an error.
+    """
     settings = get_settings()
     alias = settings.DATABASE_ALIAS
     if settings.CREATE_CONNECTOR is not None or alias not in (databases or ()):
@@ -24,9 +28,16 @@ def check_tables(app_configs: Any = None, databases: Sequence[str] | None = None
     if alias not in connections or connections[alias].vendor != "postgresql":
         return []
     try:
-        connector_of(alias).run(refuse_3x)
-    except exceptions.TablesOf3x as error:
+        is_of_3x = connector_of(alias).run(_is_of_3x)
+    except exceptions.SchemaConflict as error:
         return [Error(str(error), id="procrastinate.E010")]
     except exceptions.ConnectorException:
         return []
-    return []
+    return [Warning(str(exceptions.TablesOf3x()), id="procrastinate.W001")] if is_of_3x else []
+
+
+def _is_of_3x(connection: sa.Connection) -> bool:
+    if not adoption.is_needed(connection):
+        return False
+    adoption.check(connection)
+    return True

@@ -1,45 +1,18 @@
-"""Jobs, their events, periodic defers and workers, with the triggers that keep history and wake workers.
+"""What the queue adds to the tables of 3.x: columns, indexes, and the triggers that keep history and wake workers.
 
 Revision ID: procrastinate_0001
-Revises:
+Revises: procrastinate_0000
 """
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import postgresql
 
 revision = "procrastinate_0001"
-down_revision = None
-branch_labels = ("procrastinate",)
+down_revision = "procrastinate_0000"
+branch_labels = None
 depends_on = None
-
-job_status = postgresql.ENUM(
-    "todo",
-    "doing",
-    "succeeded",
-    "failed",
-    "cancelled",
-    "aborting",
-    "aborted",
-    name="procrastinate_job_status",
-    create_type=False,
-)
-job_event_type = postgresql.ENUM(
-    "deferred",
-    "started",
-    "deferred_for_retry",
-    "failed",
-    "succeeded",
-    "cancelled",
-    "abort_requested",
-    "aborted",
-    "scheduled",
-    "retried",
-    name="procrastinate_job_event_type",
-    create_type=False,
-)
 
 READY = "status = 'todo' AND (readiness = 1 OR (scheduled_at IS NULL AND lock IS NULL))"
 READY_IN_ANY_QUEUE = f"{READY} AND NOT abort_requested"
@@ -291,40 +264,19 @@ FOR EACH STATEMENT EXECUTE FUNCTION procrastinate_jobs_deleted()
 
 
 def upgrade() -> None:
-    op.execute(f"CREATE TYPE procrastinate_job_status AS ENUM ({_quoted(job_status)})")
-    op.execute(f"CREATE TYPE procrastinate_job_event_type AS ENUM ({_quoted(job_event_type)})")
-    _create_jobs()
-    _create_events()
-    _create_periodic_defers()
-    _create_workers()
+    for column in (
+        sa.Column("readiness", sa.SmallInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("rescues", sa.Integer, nullable=False, server_default=sa.text("0")),
+        sa.Column("finished_at", sa.DateTime(timezone=True)),
+    ):
+        op.add_column("procrastinate_jobs", column)
+    _index_jobs()
+    _index_other_tables()
     for statement in (*FUNCTIONS, *TRIGGERS):
         op.execute(sa.text(statement.strip().replace(":", r"\:")))
 
 
-def _quoted(enum: postgresql.ENUM) -> str:
-    return ", ".join(f"'{value}'" for value in enum.enums)
-
-
-def _create_jobs() -> None:
-    op.create_table(
-        "procrastinate_jobs",
-        sa.Column("id", sa.BigInteger, sa.Identity(always=False), primary_key=True),
-        sa.Column("queue_name", sa.String(128), nullable=False),
-        sa.Column("task_name", sa.String(128), nullable=False),
-        sa.Column("priority", sa.Integer, nullable=False, server_default=sa.text("0")),
-        sa.Column("lock", sa.Text),
-        sa.Column("queueing_lock", sa.Text),
-        sa.Column("args", postgresql.JSONB, nullable=False, server_default=sa.text("'{}'")),
-        sa.Column("status", job_status, nullable=False, server_default=sa.text("'todo'")),
-        sa.Column("scheduled_at", sa.DateTime(timezone=True)),
-        sa.Column("attempts", sa.Integer, nullable=False, server_default=sa.text("0")),
-        sa.Column("abort_requested", sa.Boolean, nullable=False, server_default=sa.text("false")),
-        sa.Column("worker_id", sa.BigInteger),
-        sa.Column("readiness", sa.SmallInteger, nullable=False, server_default=sa.text("0")),
-        sa.Column("rescues", sa.Integer, nullable=False, server_default=sa.text("0")),
-        sa.Column("finished_at", sa.DateTime(timezone=True)),
-        sa.CheckConstraint("NOT (status = 'todo' AND abort_requested)", name="procrastinate_jobs_todo_not_aborted"),
-    )
+def _index_jobs() -> None:
     priority = sa.text("priority DESC")
     for name, columns, where in (
         ("ready_queue", ["queue_name", priority, "id"], READY),
@@ -350,47 +302,20 @@ def _create_jobs() -> None:
         )
 
 
-def _create_events() -> None:
-    op.create_table(
-        "procrastinate_events",
-        sa.Column("id", sa.BigInteger, sa.Identity(always=False), primary_key=True),
-        sa.Column("job_id", sa.BigInteger, nullable=False),
-        sa.Column("type", job_event_type),
-        sa.Column("at", sa.DateTime(timezone=True), server_default=sa.text("now()")),
-    )
+def _index_other_tables() -> None:
     op.create_index("procrastinate_events_job_id_idx", "procrastinate_events", ["job_id"])
-
-
-def _create_periodic_defers() -> None:
-    op.create_table(
-        "procrastinate_periodic_defers",
-        sa.Column("id", sa.BigInteger, sa.Identity(always=False), primary_key=True),
-        sa.Column("task_name", sa.String(128), nullable=False),
-        sa.Column("defer_timestamp", sa.BigInteger),
-        sa.Column("job_id", sa.BigInteger),
-        sa.Column("periodic_id", sa.String(128), nullable=False, server_default=sa.text("''")),
-        sa.UniqueConstraint("task_name", "periodic_id", "defer_timestamp", name="procrastinate_periodic_defers_unique"),
-    )
     op.create_index(
         "procrastinate_periodic_defers_job_id_idx",
         "procrastinate_periodic_defers",
         ["job_id"],
         postgresql_where=sa.text("job_id IS NOT NULL"),
     )
-
-
-def _create_workers() -> None:
-    op.create_table(
-        "procrastinate_workers",
-        sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
-        sa.Column("last_heartbeat", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
-    )
     op.create_index("procrastinate_workers_last_heartbeat_idx", "procrastinate_workers", ["last_heartbeat"])
 
 
 def downgrade() -> None:
-    for table in ("workers", "periodic_defers", "events", "jobs"):
-        op.drop_table(f"procrastinate_{table}")
+    for trigger in ("inserted", "updated", "deleted"):
+        op.execute(f"DROP TRIGGER procrastinate_jobs_{trigger} ON procrastinate_jobs")
     for function in (
         "jobs_inserted()",
         "jobs_updated()",
@@ -401,5 +326,9 @@ def downgrade() -> None:
         "queue_channel(text)",
     ):
         op.execute(f"DROP FUNCTION procrastinate_{function}")
-    op.execute("DROP TYPE procrastinate_job_event_type")
-    op.execute("DROP TYPE procrastinate_job_status")
+    for index in ("workers_last_heartbeat", "periodic_defers_job_id", "events_job_id", "jobs_queueing_lock"):
+        op.execute(f"DROP INDEX procrastinate_{index}_idx")
+    # Indexes that name one of the columns go with it. These do not.
+    op.execute("DROP INDEX procrastinate_jobs_doing_idx")
+    for column in ("readiness", "rescues", "finished_at"):
+        op.drop_column("procrastinate_jobs", column)

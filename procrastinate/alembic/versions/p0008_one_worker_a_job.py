@@ -17,7 +17,7 @@ from procrastinate.alembic.functions import replaced
 from procrastinate.alembic.versions import p0006_kept_together as former
 
 revision = "procrastinate_0008"
-down_revision = "procrastinate_0006"
+down_revision = "procrastinate_0007"
 branch_labels = None
 depends_on = None
 

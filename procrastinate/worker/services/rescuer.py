@@ -20,8 +20,10 @@ class Rescuer:
 
     Parameters
     ----------
-    interval, stalled_worker_timeout:
-        This worker's values, in seconds. They apply to workers that announce none.
+    interval:
+        Seconds between two heartbeats of this worker.
+    legacy_worker_timeout:
+        Seconds without a heartbeat after which a worker of 3.x, which announces no timeout, is dead.
     worker_id:
         Returns the id of this worker, which does not judge itself. The id may change.
     pulse:
@@ -35,7 +37,7 @@ class Rescuer:
         manager: JobManager,
         *,
         interval: float,
-        stalled_worker_timeout: float,
+        legacy_worker_timeout: float,
         worker_id: Callable[[], int],
         pulse: Pulse,
         max_rescues: int,
@@ -44,7 +46,7 @@ class Rescuer:
     ) -> None:
         self._manager = manager
         self._interval = interval
-        self._stalled_worker_timeout = stalled_worker_timeout
+        self._legacy_worker_timeout = legacy_worker_timeout
         self._worker_id = worker_id
         self._pulse = pulse
         self._watch = Watch(interval)
@@ -100,7 +102,7 @@ class Rescuer:
         late = await self._manager.list_late_workers(
             worker_id=self._worker_id(),
             heartbeat_interval=self._interval,
-            stalled_timeout=self._stalled_worker_timeout,
+            stalled_timeout=self._legacy_worker_timeout,
         )
         self._pulse.answered(asked)
         pause = self._pulse.take_longest_pause()

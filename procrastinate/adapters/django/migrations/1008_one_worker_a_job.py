@@ -197,7 +197,7 @@ BEGIN
     RETURN NULL;
 END
 $function$;""",
-r"""UPDATE procrastinate_alembic_version SET version_num='procrastinate_0008' WHERE procrastinate_alembic_version.version_num = 'procrastinate_0006';""",
+r"""UPDATE procrastinate_alembic_version SET version_num='procrastinate_0008' WHERE procrastinate_alembic_version.version_num = 'procrastinate_0007';""",
 ]
 
 BACKWARD = [
@@ -348,14 +348,15 @@ BEGIN
 END
 $function$;""",
 r"""DROP FUNCTION procrastinate_notify_waiting(text, bigint, boolean, bigint);""",
-r"""UPDATE procrastinate_alembic_version SET version_num='procrastinate_0006' WHERE procrastinate_alembic_version.version_num = 'procrastinate_0008';""",
+r"""UPDATE procrastinate_alembic_version SET version_num='procrastinate_0007' WHERE procrastinate_alembic_version.version_num = 'procrastinate_0008';""",
 ]
 
 
 class Migration(migrations.Migration):
     initial = False
-    dependencies = [('procrastinate', '1006_kept_together')]
+    atomic = False  # the operation opens a transaction, unless it takes over tables of 3.x
+    dependencies = [('procrastinate', '1007_beside_3x')]
     operations = [
-        RunPostgreSQL(FORWARD, BACKWARD),
+        RunPostgreSQL(FORWARD, BACKWARD, revision='procrastinate_0008'),
 
     ]

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.core import checks
@@ -20,10 +21,10 @@ from procrastinate._job_checks import NAME_LENGTH
 from procrastinate.adapters.django.apps import ProcrastinateConfig
 from procrastinate.adapters.django.connector import DjangoConnector
 from procrastinate.adapters.django.project_app import app
-from procrastinate.adapters.django.task_backend import aliases, framework
+from procrastinate.adapters.django.task_backend import aliases, framework, rows_of_tasks_db
 from procrastinate.adapters.django.task_backend.options import BackendOptions, read_options, read_retry
 from procrastinate.adapters.django.task_backend.task_results import new_result, to_task_result
-from procrastinate.jobs import JobDeferrer, require_on_conflict
+from procrastinate.jobs import Job, JobDeferrer, require_on_conflict
 from procrastinate.locks import ArgumentLock, Lock, by_arguments
 from procrastinate.manager import JobManager
 from procrastinate.results import Result
@@ -152,24 +153,56 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
             on_conflict=getattr(task, "on_conflict", None) or options.on_conflict,
         )
 
+    def job_of_row(
+        self, path: str, declared: Any, arguments: dict[str, Any], *, queue: str, priority: int, run_after: Any
+    ) -> Job:
+        """Make the job of a task that another backend has stored.
+
+        It has the task's lock. It has no queueing lock, so that every stored task becomes a job.
+
+        Parameters
+        ----------
+        path, declared:
+            The dotted path of the task, and what is declared there; ``None`` if nothing is.
+        run_after:
+            Not before this time; naive without ``USE_TZ``.
+        """
+        deferrer = configure_task(
+            name=path,
+            job_manager=self.job_manager,
+            queue=queue,
+            priority=priority,
+            schedule_at=_aware(run_after),
+            lock=_of_call(getattr(declared, "lock", None) or self.own_options.lock),
+        )
+        return deferrer.make_new_job(**arguments)
+
     def get_result(self, result_id: str) -> Any:
         """Return the result with this id, from any process.
+
+        An id of django-tasks-db leads to the job that its row has become, or else to the row.
 
         Raises
         ------
         TaskResultDoesNotExist
             The job does not exist (any more), or is not a ``django.tasks`` job.
         """
+        found = rows_of_tasks_db.follow(result_id)
+        if found.result is not None:
+            return found.result
         try:
-            stored = self.job_manager.get_result(_job_id(result_id))
+            stored = self.job_manager.get_result(_job_id(found.result_id))
         except exceptions.NoResult as error:
             raise framework.TaskResultDoesNotExist(result_id) from error
         return to_task_result(stored, self._backend_of(stored).alias)
 
     async def aget_result(self, result_id: str) -> Any:
         """Return a result like :meth:`get_result`, from asynchronous code."""
+        found = await sync_to_async(rows_of_tasks_db.follow)(result_id)
+        if found.result is not None:
+            return found.result
         try:
-            stored = await self.job_manager.get_result_async(_job_id(result_id))
+            stored = await self.job_manager.get_result_async(_job_id(found.result_id))
         except exceptions.NoResult as error:
             raise framework.TaskResultDoesNotExist(result_id) from error
         return to_task_result(stored, self._backend_of(stored).alias)

@@ -1,4 +1,4 @@
-"""``manage.py procrastinate worker | defer | healthchecks | shell``, for the project's app."""
+"""``manage.py procrastinate worker | defer | healthchecks | shell | schema | ...``, for the project's app."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 
 from procrastinate import cli, exceptions
 from procrastinate._quoting import quoted_lines
 from procrastinate.adapters.django.healthchecks import healthchecks
+from procrastinate.adapters.django.management.celery_schedule import celery_schedule
 from procrastinate.adapters.django.project_app import app
 
 _LOG_LEVELS = {0: logging.WARNING, 1: logging.INFO}
@@ -23,7 +25,9 @@ _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 class Command(BaseCommand):
-    """The ``procrastinate`` command without ``schema``, which is ``manage.py migrate`` in Django."""
+    """What the ``procrastinate`` command does. The schema is applied by ``manage.py migrate``, and ``schema`` has the
+    rest.
+    """
 
     help = "Run a worker of this project, defer a job, check the set-up, or look at the queue."
 
@@ -47,8 +51,23 @@ class Command(BaseCommand):
         self._add_command(
             commands, "healthchecks", self._healthchecks, "check the database, the migrations and the app"
         )
+        schema = self._add_command(
+            commands, "schema", cli.schema_command, "plan the move from Procrastinate 3.x, go back, or end it"
+        )
+        cli.add_schema_arguments(schema)
         shell = self._add_command(commands, "shell", cli.shell_command, "look at jobs, retry and cancel them")
         cli.add_shell_arguments(shell)
+        bridge = self._add_command(commands, "celery-bridge", cli.bridge_command, "turn messages of Celery into jobs")
+        cli.add_bridge_arguments(bridge)
+        schedule = self._add_command(
+            commands, "celery-schedule", celery_schedule, "print a schedule of Celery, or its rows, as code"
+        )
+        cli.add_schedule_arguments(schedule, nargs="?")
+        import_ = self._add_command(
+            commands, "import_django_tasks", self._import, "move waiting tasks of django-tasks-db into the queue"
+        )
+        import_.add_argument("--watch", action="store_true", help="look for rows every second, until SIGINT or SIGTERM")
+        import_.add_argument("--dry-run", action="store_true", help="count the rows, and change nothing")
 
     def _add_command(self, commands: Any, name: str, run: Callable[..., None], help_: str) -> CommandParser:
         """Add a sub-command that also accepts Django's own arguments, before or after its name."""
@@ -62,7 +81,7 @@ class Command(BaseCommand):
         """Run the sub-command on the project's app."""
         try:
             options["run"](app, argparse.Namespace(**options))
-        except (exceptions.ProcrastinateException, TypeError, ValueError) as error:
+        except (exceptions.ProcrastinateException, ImproperlyConfigured, TypeError, ValueError) as error:
             raise CommandError(quoted_lines(str(error))) from error
 
     def _worker(self, app: Any, arguments: argparse.Namespace) -> None:
@@ -71,6 +90,12 @@ class Command(BaseCommand):
             logging.basicConfig(level=logging.WARNING, format=_LOG_FORMAT)
             logging.getLogger("procrastinate").setLevel(level)
         cli.worker_command(app, arguments)
+
+    def _import(self, app: Any, arguments: argparse.Namespace) -> None:
+        # This needs the Tasks framework, which the other commands do without.
+        from procrastinate.adapters.django.management.import_django_tasks import import_django_tasks
+
+        import_django_tasks(arguments, write=self.stdout.write)
 
     def _healthchecks(self, app: Any, arguments: argparse.Namespace) -> None:
         healthchecks(app, write=self.stdout.write)

@@ -1,0 +1,61 @@
+"""``manage.py procrastinate celery-schedule``: the rows of django-celery-beat, and a schedule in the settings."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+
+from procrastinate import cli
+from procrastinate.from_celery.schedule import Entry
+
+_NO_ROWS = "The app django_celery_beat is not in INSTALLED_APPS: give the dotted path of the Celery app instead"
+
+
+def celery_schedule(app: Any, arguments: argparse.Namespace) -> None:
+    """Print the schedule at a path; that of the enabled rows of django-celery-beat if no path is given.
+
+    Raises
+    ------
+    ImproperlyConfigured
+        No path is given, and there are no such rows.
+    """
+    if arguments.path is not None:
+        cli.schedule_command(app, arguments)
+        return
+    try:
+        model = apps.get_model("django_celery_beat", "PeriodicTask")
+    except LookupError:
+        raise ImproperlyConfigured(_NO_ROWS) from None
+    timezone = arguments.timezone or getattr(django_settings, "CELERY_TIMEZONE", django_settings.TIME_ZONE)
+    rows = model.objects.filter(enabled=True).order_by("pk")
+    cli.print_declarations([_entry(row) for row in rows], timezone)
+
+
+def _entry(row: Any) -> Entry:
+    headers = json.loads(row.headers or "{}")
+    options = {
+        "queue": row.queue,
+        "priority": row.priority,
+        "expires": row.expires or row.expire_seconds,
+        "exchange": row.exchange,
+        "routing_key": row.routing_key,
+        "headers": headers,
+    }
+    return Entry(
+        name=row.name,
+        task=row.task,
+        schedule=_schedule(row),
+        args=json.loads(row.args or "[]"),
+        kwargs=json.loads(row.kwargs or "{}"),
+        options={name: value for name, value in options.items() if value is not None},
+    )
+
+
+def _schedule(row: Any) -> Any:
+    """Return the row's schedule. One that runs once has no ticks."""
+    return row if row.one_off else row.schedule

@@ -1,0 +1,50 @@
+"""The names of the migrations of Procrastinate 3.10, which the first of ours replaces.
+
+Migrations of users depend on them, and databases remember them.
+"""
+
+from __future__ import annotations
+
+MIGRATIONS_OF_3X = (
+    "0001_initial",
+    "0002_drop_started_at_column",
+    "0003_drop_started_at_column",
+    "0004_drop_procrastinate_version_table",
+    "0005_fix_procrastinate_fetch_job",
+    "0006_fix_trigger_status_events_insert",
+    "0007_add_queueing_lock_column",
+    "0008_close_fetch_job_race_condition",
+    "0009_add_defer_job_function",
+    "0010_add_procrastinate_periodic_defers",
+    "0011_add_foreign_key_index",
+    "0012_add_locks_to_periodic_defer",
+    "0013_fix_procrastinate_defer_periodic_job",
+    "0014_add_finish_job_and_retry_job_functions",
+    "0015_add_trigger_on_job_deletion",
+    "0016_delete_finished_jobs",
+    "0017_add_checks_to_finish_job",
+    "0018_add_checks_to_retry_job",
+    "0019_fix_finish_job_compat_issue",
+    "0020_add_index_on_procrastinate_jobs",
+    "0021_add_kwargs_to_defer_periodic_job",
+    "0022_null_locks_excluded",
+    "0023_remove_old_finish_job_function",
+    "0024_job_id_bigint",
+    "0025_add_models",
+    "0026_add_job_priority",
+    "0027_add_periodic_job_priority",
+    "0028_add_cancel_states",
+    "0029_add_additional_params_to_retry_job",
+    "0030_alter_procrastinateevent_options",
+    "0031_add_indexes_for_fetch_job",
+    "0032_pre_cancel_notification",
+    "0033_post_cancel_notification",
+    "0034_pre_add_heartbeat",
+    "0035_post_add_heartbeat",
+    "0036_add_worker_model",
+    "0037_pre_batch_defer_jobs",
+    "0038_post_batch_defer_jobs",
+    "0039_pre_priority_lock_fetch_job",
+    "0040_pre_retry_failed_job",
+    "0041_post_retry_failed_job",
+)

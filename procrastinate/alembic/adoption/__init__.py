@@ -1,0 +1,27 @@
+"""Takes over the tables of Procrastinate 3.10 where they are, beside its running workers and writers.
+
+The steps are in :mod:`~procrastinate.alembic.adoption.steps`, and each can be repeated: after a run that was killed,
+the next one goes on. They lead to the revision :data:`REACHED` and to the functions of ``procrastinate_0007``; the
+revisions after it are applied as to any database. This package is never changed for them.
+"""
+
+from __future__ import annotations
+
+from procrastinate.alembic.adoption.back import can_revert, contract, revert
+from procrastinate.alembic.adoption.run import adopt, adopt_in_transaction
+from procrastinate.alembic.adoption.state import Orphans, State, check, is_needed, look
+from procrastinate.alembic.adoption.steps import REACHED
+
+__all__ = [
+    "REACHED",
+    "Orphans",
+    "State",
+    "adopt",
+    "adopt_in_transaction",
+    "can_revert",
+    "check",
+    "contract",
+    "is_needed",
+    "look",
+    "revert",
+]

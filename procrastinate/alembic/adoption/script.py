@@ -1,0 +1,40 @@
+"""The adoption as a script for psql."""
+
+from __future__ import annotations
+
+from procrastinate.alembic.adoption.steps import Step, steps
+
+_HEAD = """\
+-- Takes over tables of Procrastinate 3.10. For psql, outside a transaction: psql -X -v ON_ERROR_STOP=1 -f this.sql
+-- It may be repeated. Where a lock is not to be had in half a second, it ends: run it again."""
+
+
+def script() -> str:
+    """All steps, as SQL that can be repeated."""
+    return "\n\n".join([_HEAD, *(f"-- {step.what}\n{_sql(step)}" for step in steps())])
+
+
+def _sql(step: Step) -> str:
+    parts = [_in_steps(statement) if step.until_done else f"{statement.strip()};" for statement in step.statements]
+    if step.index is not None:
+        parts.insert(0, _DROP_UNFINISHED.format(name=step.index))
+    return "\n".join(parts)
+
+
+def _in_steps(statement: str) -> str:
+    return f"""DO $do$
+BEGIN
+LOOP
+    {statement.strip()};
+    EXIT WHEN NOT FOUND;
+    COMMIT;
+END LOOP;
+END
+$do$;"""
+
+
+# psql executes what the query answers.
+_DROP_UNFINISHED = (
+    "SELECT 'DROP INDEX CONCURRENTLY {name}' FROM pg_index "
+    "WHERE indexrelid = to_regclass('{name}') AND NOT indisvalid \\gexec"
+)

@@ -1,0 +1,68 @@
+"""``procrastinate celery-bridge``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from procrastinate._text.terminal import say
+from procrastinate.app import App
+from procrastinate.cli.arguments import add_argument
+
+if TYPE_CHECKING:
+    from procrastinate.from_celery.bridge import Bridge
+
+
+def add_bridge_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of :func:`bridge_command`."""
+    add_argument(
+        parser,
+        "--broker",
+        env="CELERY_BROKER",
+        help="URL of Celery's broker. The variable keeps its password off the list of processes",
+        metavar="URL",
+    )
+    parser.add_argument(
+        "--queue", action="append", dest="queues", metavar="NAME", help="a queue of the broker; may be repeated"
+    )
+    parser.add_argument("--once", action="store_true", help="end when the queues are empty")
+
+
+def bridge_command(app: App, arguments: argparse.Namespace) -> None:
+    """Turn messages into jobs until SIGINT or SIGTERM, and say how many.
+
+    Raises
+    ------
+    ValueError
+        No broker or no queue was given, or the broker's URL names no transport.
+    LookupError
+        A queue does not exist.
+    """
+    if not getattr(arguments, "broker", None):
+        raise ValueError("No broker was given: use --broker, or the PROCRASTINATE_CELERY_BROKER environment variable")
+    if not arguments.queues:
+        raise ValueError("No queue was given: use --queue celery")
+    try:
+        from procrastinate.from_celery.bridge import Bridge, BridgeOptions
+    except ImportError as error:
+        raise ValueError("kombu is not installed: pip install 'procrastinate[celery]'") from error
+    app.perform_import_paths()
+    bridge = Bridge(app, BridgeOptions(broker=arguments.broker, queues=arguments.queues, once=arguments.once))
+    with app.open(), _stopped_by_signals(bridge):
+        bridge.run()
+    say(f"{bridge.counts['moved']} messages became jobs, {bridge.counts['left']} went to other queues.")
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(bridge: Bridge) -> Iterator[None]:
+    """Let a signal end the bridge after the message at hand."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: bridge.stop()) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

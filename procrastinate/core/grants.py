@@ -1,0 +1,43 @@
+"""The rights that a worker cannot do without: which of them its role lacks."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from procrastinate.core.tables import errors, events, jobs, results, workers
+
+_NEEDED: dict[sa.Table, tuple[str, ...]] = {
+    jobs: ("SELECT", "UPDATE"),
+    events: ("SELECT", "INSERT"),
+    workers: ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    results: ("SELECT", "INSERT", "UPDATE"),
+    errors: ("INSERT",),
+}
+
+
+def _has(table: sa.Table, privilege: str) -> sa.ColumnElement[bool]:
+    """A right on some of the columns may do. There is no such right to delete."""
+    name, kind = sa.literal(table.name, sa.Text()), sa.literal(privilege, sa.Text())
+    has = sa.func.has_table_privilege if privilege == "DELETE" else sa.func.has_any_column_privilege
+    return has(name, kind, type_=sa.Boolean())
+
+
+_RIGHTS = [(table.name, privilege) for table, privileges in _NEEDED.items() for privilege in privileges]
+_STATEMENT = sa.select(
+    sa.func.current_user(type_=sa.Text()),
+    *(
+        _has(table, privilege).label(f"{table.name}_{privilege}")
+        for table, privileges in _NEEDED.items()
+        for privilege in privileges
+    ),
+)
+
+
+def list_missing_grants(connection: sa.Connection) -> list[str]:
+    """List the statements that give the role of this connection what a worker needs and it lacks."""
+    role, *has = connection.execute(_STATEMENT).one()
+    lacking: dict[str, list[str]] = {}
+    for (table, privilege), is_granted in zip(_RIGHTS, has, strict=True):
+        if not is_granted:
+            lacking.setdefault(table, []).append(privilege)
+    return [f"GRANT {', '.join(privileges)} ON {table} TO {role};" for table, privileges in lacking.items()]

@@ -1,0 +1,178 @@
+"""The stand-in for the app of Celery: it declares tasks, and stores their jobs through an app of this queue."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from procrastinate.app import App
+from procrastinate.from_celery.exceptions import PAGE, NotSupported
+from procrastinate.from_celery.options import (
+    CallOptions,
+    TaskOptions,
+    read_call_options,
+    read_expires,
+    read_task_options,
+)
+from procrastinate.from_celery.results import AsyncResult
+from procrastinate.from_celery.retries import RetryWhenAsked
+from procrastinate.from_celery.run import make_run
+from procrastinate.from_celery.stored_call import StoredCall
+from procrastinate.from_celery.task import CeleryTask
+
+DEFAULT_QUEUE = "celery"
+"""The queue of Celery's tasks that name none."""
+
+
+class CeleryTasks:
+    """Tasks of a Celery project, on an app of this queue.
+
+    It takes in all tasks that were declared with :func:`shared_task`, and those that will be.
+
+    Parameters
+    ----------
+    app:
+        Where the jobs are stored, and which the workers run.
+    default_queue:
+        The queue of tasks that name none.
+    lowest_priority_first:
+        Whether 0 is the highest priority, as with Celery over Redis. Over RabbitMQ a higher number comes first.
+    store_results:
+        Whether tasks keep what they return. ``ignore_result`` of a task decides before this.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        default_queue: str = DEFAULT_QUEUE,
+        lowest_priority_first: bool = False,
+        store_results: bool = False,
+    ) -> None:
+        if not isinstance(app, App):
+            raise TypeError(f"CeleryTasks takes a procrastinate.App, not {type(app).__name__}")
+        self.app = app
+        self.default_queue = default_queue
+        self.lowest_priority_first = lowest_priority_first
+        self.store_results = store_results
+        self.tasks: dict[str, CeleryTask] = {}
+        _shared.belong_to(self)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise NotSupported(f"CeleryTasks has no {name!r}. See {PAGE} (The app)")
+
+    def task(self, *functions: Callable[..., Any], **options: Any) -> Any:
+        """Declare a task: ``@app.task`` or ``@app.task(...)``, with the options of Celery.
+
+        Raises
+        ------
+        NotSupported
+            An option has no stand-in. The message names it and the way out.
+        TaskAlreadyRegistered
+            Another task has that name.
+        """
+        return _declare(self.add, functions, options)
+
+    def add(self, task: CeleryTask) -> None:
+        """Take in a task."""
+        options = task.options
+        keeps = self.store_results if options.ignore_result is None else not options.ignore_result
+        self.app.task(
+            name=task.name,
+            pass_context=True,
+            queue=options.queue or self.default_queue,
+            priority=self.as_own_priority(options.priority) or 0,
+            retry=RetryWhenAsked(),
+            timeout=options.timeout,
+            store_result=keeps,
+        )(make_run(task))
+        self.tasks[task.name] = task
+        task.belong_to(self)
+
+    def send_task(
+        self, name: str, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> AsyncResult:
+        """Defer a job of a task that is known by its name alone; as :meth:`CeleryTask.apply_async`."""
+        if name in self.tasks:
+            return self.tasks[name].apply_async(args, kwargs, **options)
+        call_options = read_call_options(options)
+        expires = read_expires(call_options.expires)
+        return self.store(
+            name, StoredCall(args=tuple(args or ()), kwargs=dict(kwargs or {}), expires=expires), call_options
+        )
+
+    def store(self, name: str, call: StoredCall, options: CallOptions) -> AsyncResult:
+        """Store the job of a call."""
+        self.app.will_configure_task()
+        deferrer = self.app.configure_task(
+            name,
+            queue=options.queue or self.default_queue,
+            priority=self.as_own_priority(options.priority),
+            connection=options.connection,
+            **options.scheduling(),
+        )
+        return self.AsyncResult(str(deferrer.defer(**call.as_arguments())))
+
+    def AsyncResult(self, id: str) -> AsyncResult:
+        """Return the job of that id."""
+        return AsyncResult(id, self.app.job_manager)
+
+    def as_own_priority(self, priority: int | None) -> int | None:
+        """Return a priority of the project as one of this queue: the higher, the sooner."""
+        return -priority if priority and self.lowest_priority_first else priority
+
+    def autodiscover_tasks(self, packages: Iterable[str] = (), related_name: str = "tasks") -> None:
+        """Let workers import the modules ``package.tasks``. In a Django project this is done already.
+
+        Parameters
+        ----------
+        packages:
+            Names of packages. Those without such a module are left out.
+        """
+        found = [f"{package}.{related_name}" for package in packages]
+        self.app.import_paths = [*self.app.import_paths, *(path for path in found if importlib.util.find_spec(path))]
+
+
+class _SharedTasks:
+    """Tasks of all apps. The app that was made last stores their jobs."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, CeleryTask] = {}
+        self._app: CeleryTasks | None = None
+
+    def add(self, task: CeleryTask) -> None:
+        """Declare a task."""
+        if self._app is not None:
+            self._app.add(task)
+        self._tasks[task.name] = task
+
+    def belong_to(self, app: CeleryTasks) -> None:
+        """Give all tasks to an app."""
+        for task in self._tasks.values():
+            app.add(task)
+        self._app = app
+
+
+_shared = _SharedTasks()
+
+
+def shared_task(*functions: Callable[..., Any], **options: Any) -> Any:
+    """Declare a task where no app is at hand: ``@shared_task`` or ``@shared_task(...)``.
+
+    It takes and raises what :meth:`CeleryTasks.task` does.
+    """
+    return _declare(_shared.add, functions, options)
+
+
+def _declare(add: Callable[[CeleryTask], None], functions: tuple[Callable[..., Any], ...], options: Any) -> Any:
+    read: TaskOptions = read_task_options(options)
+
+    def declare(function: Callable[..., Any]) -> CeleryTask:
+        task = CeleryTask(function, read)
+        add(task)
+        return task
+
+    return declare(*functions) if functions else declare

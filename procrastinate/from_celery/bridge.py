@@ -1,0 +1,214 @@
+"""Turns the messages in queues of Celery into jobs: the job is committed, and then the message is acknowledged."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import kombu
+import kombu.exceptions
+
+from procrastinate import exceptions
+from procrastinate._quoting import quoted
+from procrastinate._text.logs import get_logger
+from procrastinate.app import App
+from procrastinate.from_celery.messages import NotAJob, read_message
+
+logger = get_logger(__name__)
+
+_PREFETCH = 100
+"""Messages that the broker hands out before the first of them is acknowledged."""
+_DRAIN = 1.0
+"""Seconds that one wait for messages takes at most. A stop is noticed after that."""
+_PAUSE = 1.0
+"""Seconds until the next try, if the broker or the database cannot be reached."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BridgeOptions:
+    """What a bridge connects.
+
+    Attributes
+    ----------
+    broker:
+        The URL of the broker. It may hold a password, and stands in no log.
+    queues:
+        The queues of the broker. A job gets the name of its queue.
+    once:
+        End when the queues have been empty for ``quiet`` seconds.
+    left_suffix:
+        A message that cannot become a job goes to the queue of its own queue's name and this suffix.
+    """
+
+    broker: str
+    queues: Sequence[str]
+    once: bool = False
+    quiet: float = 2.0
+    left_suffix: str = ".left"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Source:
+    """The queue that a message comes from, and the kind of its broker."""
+
+    queue: str
+    driver: str
+
+
+class Bridge:
+    """Consumes messages until it is stopped.
+
+    Attributes
+    ----------
+    counts:
+        How many messages became jobs (``"moved"``), and how many were put into the other queue (``"left"``).
+    """
+
+    def __init__(self, app: App, options: BridgeOptions) -> None:
+        self._app = app
+        self._options = options
+        self._stopped = threading.Event()
+        self._last_message = time.monotonic()
+        self.counts: collections.Counter[str] = collections.Counter()
+
+    def stop(self) -> None:
+        """End after the message at hand. It can be called from a signal handler."""
+        self._stopped.set()
+
+    def run(self) -> None:
+        """Consume. The app is open. What is not acknowledged at the end stays in the broker.
+
+        Raises
+        ------
+        LookupError
+            A queue does not exist.
+        ValueError
+            The URL of the broker leads to no transport.
+        """
+        try:
+            connection = kombu.Connection(self._options.broker, transport_options={"confirm_publish": True})
+            broken = (*connection.connection_errors, kombu.exceptions.OperationalError)
+        except (KeyError, ImportError) as error:
+            raise ValueError(f"The broker's URL names no transport that is installed: {quoted(str(error))}") from None
+        self._last_message = time.monotonic()
+        while not self._is_over():
+            try:
+                self._consume(connection)
+            except connection.channel_errors as error:
+                raise LookupError(f"The broker refuses a queue: {quoted(str(error))}") from error
+            except broken as error:
+                logger.warning(
+                    "The broker %s cannot be reached, another try follows: %s",
+                    connection.as_uri(),
+                    quoted(str(error)),
+                    extra={"action": "celery_bridge_broker_lost"},
+                )
+                self._last_message = time.monotonic()
+                self._stopped.wait(_PAUSE)
+        connection.release()
+
+    def _consume(self, connection: Any) -> None:
+        """Consume on one connection, until the end or until it is lost."""
+        with connection.clone() as live, live.channel() as channel:
+            producer = kombu.Producer(channel)
+            with contextlib.ExitStack() as consumers:
+                for queue in self._options.queues:
+                    source = _Source(queue=queue, driver=live.transport.driver_type)
+                    consumers.enter_context(self._consumer(channel, source, producer))
+                while not self._is_over():
+                    try:
+                        live.drain_events(timeout=min(_DRAIN, self._options.quiet))
+                    except TimeoutError:
+                        live.heartbeat_check()
+
+    def _consumer(self, channel: Any, source: _Source, producer: Any) -> Any:
+        """Make the consumer of a queue. The queue is Celery's: it is used as it was declared."""
+        consumer = kombu.Consumer(
+            channel,
+            queues=[kombu.Queue(source.queue, no_declare=True)],
+            auto_declare=False,
+            accept=["json"],
+            on_message=lambda message: self._receive(message, source, producer),
+        )
+        consumer.qos(prefetch_count=_PREFETCH)
+        return consumer
+
+    def _is_over(self) -> bool:
+        is_quiet = time.monotonic() - self._last_message > self._options.quiet
+        return self._stopped.is_set() or (self._options.once and is_quiet)
+
+    def _receive(self, message: Any, source: _Source, producer: Any) -> None:
+        if self._stopped.is_set():
+            return  # It is not acknowledged, so the broker keeps it.
+        self._last_message = time.monotonic()
+        try:
+            self._store(message, source)
+        except exceptions.ConnectorException as error:
+            logger.warning(
+                "The database takes no job, another try follows: %s",
+                quoted(str(error)),
+                extra={"action": "celery_bridge_database_lost"},
+            )
+            message.requeue()
+            self._stopped.wait(_PAUSE)
+            return
+        except (NotAJob, exceptions.InvalidJob, TypeError, ValueError, kombu.exceptions.KombuError) as error:
+            self._leave(message, source, producer, str(error))
+            return
+        message.ack()
+        self.counts["moved"] += 1
+
+    def _store(self, message: Any, source: _Source) -> None:
+        """Store the job of a message.
+
+        The queueing lock is the message's id. So a message that comes again, because the bridge died before it
+        acknowledged it, finds its job if that has not started.
+        """
+        task_message = read_message(message.headers, message.decode())
+        self._app.configure_task(
+            task_message.task_name,
+            queue=source.queue,
+            priority=_priority_of(message, source.driver),
+            schedule_at=task_message.eta,
+            queueing_lock=f"celery:{task_message.call.id}",
+            on_conflict="skip",
+        ).defer(**task_message.call.as_arguments())
+
+    def _leave(self, message: Any, source: _Source, producer: Any, reason: str) -> None:
+        """Put a message as it is into the other queue, and then acknowledge it."""
+        queue = f"{source.queue}{self._options.left_suffix}"
+        logger.warning(
+            "A message of task %s goes to the queue %s: %s",
+            quoted(str(message.headers.get("task"))),
+            quoted(queue),
+            quoted(reason),
+            extra={"action": "celery_bridge_left"},
+        )
+        headers = {name: value for name, value in message.headers.items() if name != "compression"}
+        kept = {name: message.properties.get(name) for name in ("correlation_id", "reply_to", "priority")}
+        producer.publish(
+            message.body,
+            exchange="",
+            routing_key=queue,
+            declare=[kombu.Queue(queue, durable=True)],
+            headers=headers,
+            content_type=message.content_type,
+            content_encoding=message.content_encoding,
+            compression=message.headers.get("compression"),
+            **{name: value for name, value in kept.items() if value is not None},
+        )
+        message.ack()
+        self.counts["left"] += 1
+
+
+def _priority_of(message: Any, driver: str) -> int | None:
+    """Return the priority as one of this queue: the higher, the sooner. Over Redis, 0 is the highest."""
+    priority = message.properties.get("priority")
+    if not isinstance(priority, int):
+        return None
+    return -priority if driver == "redis" else priority

@@ -1,0 +1,41 @@
+"""Celery's canvas, refused by name: a workflow of jobs has no stand-in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from procrastinate.from_celery.exceptions import PAGE, NotSupported
+
+
+def refuse(name: str) -> NoReturn:
+    """Refuse a part of the canvas.
+
+    Raises
+    ------
+    NotSupported
+        Always. It names the part and the page to read.
+    """
+    raise NotSupported(
+        f"{name} belongs to Celery's canvas, which has no stand-in: let the task defer the next one, as "
+        f"{PAGE} (Canvas) shows, or leave this workflow in Celery"
+    )
+
+
+def _refused(name: str) -> Callable[..., NoReturn]:
+    def call(*args: Any, **kwargs: Any) -> NoReturn:
+        refuse(name)
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = f"Refuse ``{name}``: see :func:`refuse`."
+    return call
+
+
+chain = _refused("chain")
+chord = _refused("chord")
+chunks = _refused("chunks")
+group = _refused("group")
+maybe_signature = _refused("maybe_signature")
+signature = _refused("signature")
+xmap = _refused("xmap")
+xstarmap = _refused("xstarmap")

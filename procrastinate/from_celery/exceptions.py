@@ -1,0 +1,53 @@
+"""What a task of a Celery project raises, and what its stand-in refuses."""
+
+from __future__ import annotations
+
+import datetime
+
+from procrastinate import exceptions
+
+PAGE = "docs/from-celery.md"
+
+
+class NotSupported(exceptions.ProcrastinateException, NotImplementedError, AttributeError):
+    """The stand-ins for Celery do not have this. The message names the way out.
+
+    It is an ``AttributeError``, so that ``hasattr`` answers no.
+    """
+
+
+class Retry(exceptions.ProcrastinateException):
+    """The task is to run again: raised by ``self.retry()``.
+
+    Parameters
+    ----------
+    countdown:
+        Seconds until then.
+    eta:
+        When, instead of ``countdown``: an aware datetime.
+    queue, priority:
+        New values for the job; ``None`` keeps what it has. A job of a higher priority runs first.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        countdown: float | None = None,
+        eta: datetime.datetime | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+    ) -> None:
+        super().__init__(message or "The task is to run again")
+        self.countdown = countdown
+        self.eta = eta
+        self.queue = queue
+        self.priority = priority
+
+
+class MaxRetriesExceededError(exceptions.ProcrastinateException):
+    """The task was retried as often as it may be."""
+
+
+class Ignore(exceptions.ProcrastinateException):
+    """The task ends without a result: raised by the task. Its job has succeeded."""

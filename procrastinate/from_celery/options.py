@@ -1,0 +1,168 @@
+"""What a Celery task is declared with, and what its calls take: understood, without effect here, or refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+from procrastinate._checks.times import require_aware
+from procrastinate.from_celery import canvas
+from procrastinate.from_celery.exceptions import PAGE, NotSupported
+
+_WITHOUT_EFFECT = frozenset(
+    {
+        "acks_late",
+        "acks_on_failure_or_timeout",
+        "compression",
+        "delivery_mode",
+        "reject_on_worker_lost",
+        "resultrepr_maxsize",
+        "retry",
+        "retry_policy",
+        "send_events",
+        "serializer",
+        "store_errors_even_if_ignored",
+        "track_started",
+        "trail",
+    }
+)
+"""Options of the broker, and such that every job here has already."""
+_CANVAS = frozenset(
+    {"add_to_parent", "chain", "chord", "group_id", "group_index", "link", "link_error", "replaced_task_nesting"}
+)
+_WAY_OUT = {
+    "base": "move what the class does into the function, or into a task middleware",
+    "rate_limit": "give the task a lock, or a worker of its own with a concurrency",
+    "headers": "give the task an argument",
+    "time_limit": "declare the task with it",
+    "soft_time_limit": "declare the task with it",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskOptions:
+    """What ``@shared_task(...)`` and ``@app.task(...)`` take. Names and defaults are those of Celery.
+
+    Attributes
+    ----------
+    queue, priority, expires:
+        What its calls get unless they say otherwise. ``expires`` is in seconds.
+    max_retries:
+        ``None`` for no bound.
+    default_retry_delay, retry_backoff_max:
+        In seconds.
+    retry_backoff:
+        ``True``: 1, 2, 4 ... seconds; a number: the first of these waits, in seconds.
+    time_limit, soft_time_limit:
+        In seconds. The shorter of the two ends the run.
+    ignore_result:
+        ``False`` keeps what the function returns. ``None``: as the :class:`~.app.CeleryTasks` say.
+    typing:
+        Whether a call with arguments that the function does not take raises at once.
+    """
+
+    name: str | None = None
+    bind: bool = False
+    queue: str | None = None
+    priority: int | None = None
+    expires: float | datetime.timedelta | None = None
+    autoretry_for: tuple[type[BaseException], ...] = ()
+    dont_autoretry_for: tuple[type[BaseException], ...] = ()
+    retry_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    retry_backoff: bool | float = False
+    retry_backoff_max: float = 600
+    retry_jitter: bool = True
+    max_retries: int | None = 3
+    default_retry_delay: float = 180
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    ignore_result: bool | None = None
+    typing: bool = True
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that a run may take."""
+        return min(filter(None, (self.time_limit, self.soft_time_limit)), default=None)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CallOptions:
+    """What ``apply_async(...)`` takes in addition to the arguments.
+
+    Attributes
+    ----------
+    countdown:
+        Seconds until it may start.
+    eta:
+        When it may start, instead of ``countdown``: an aware datetime.
+    expires:
+        It does not start later: seconds from now, or an aware datetime.
+    connection:
+        An open connection of yours. The job is committed with its transaction. (In Celery, one to the broker.)
+    """
+
+    countdown: float | None = None
+    eta: datetime.datetime | None = None
+    expires: float | datetime.timedelta | datetime.datetime | None = None
+    queue: str | None = None
+    priority: int | None = None
+    ignore_result: bool | None = None
+    connection: Any = None
+
+    def __post_init__(self) -> None:
+        require_aware("eta", self.eta)
+
+    def scheduling(self) -> dict[str, Any]:
+        """Return when the job may start, as ``task.configure`` takes it."""
+        if self.eta is not None:
+            return {"schedule_at": self.eta}
+        return {"schedule_in": {"seconds": self.countdown}} if self.countdown else {}
+
+
+def read_task_options(given: Mapping[str, Any]) -> TaskOptions:
+    """Read what a task is declared with.
+
+    Raises
+    ------
+    NotSupported
+        An option has no stand-in. The message names it and the way out.
+    """
+    return TaskOptions(**_read(given, TaskOptions, of="@task"))
+
+
+def read_call_options(given: Mapping[str, Any]) -> CallOptions:
+    """Read what a call takes in addition to its arguments; raises as :func:`read_task_options`."""
+    return CallOptions(**_read(given, CallOptions, of="apply_async"))
+
+
+def read_expires(expires: Any) -> datetime.datetime | None:
+    """Return the end of a duration from now, in seconds or as a timedelta; or the aware datetime that was given."""
+    if isinstance(expires, datetime.datetime) or expires is None:
+        require_aware("expires", expires)
+        return expires
+    duration = expires if isinstance(expires, datetime.timedelta) else datetime.timedelta(seconds=expires)
+    return datetime.datetime.now(datetime.UTC) + duration
+
+
+def _read(given: Mapping[str, Any], kind: type[Any], of: str) -> dict[str, Any]:
+    known = {field.name for field in dataclasses.fields(kind)}
+    read: dict[str, Any] = {}
+    for name, value in given.items():
+        if name in known:
+            read[name] = _as_tuple(value) if name.endswith("autoretry_for") else value
+        elif name not in _WITHOUT_EFFECT and value is not None:
+            _refuse(name, of)
+    return read
+
+
+def _as_tuple(value: Iterable[type[BaseException]] | type[BaseException]) -> tuple[type[BaseException], ...]:
+    return (value,) if isinstance(value, type) else tuple(value)
+
+
+def _refuse(name: str, of: str) -> NoReturn:
+    if name in _CANVAS:
+        canvas.refuse(f"{of}({name}=...)")
+    way_out = _WAY_OUT.get(name, "leave it out")
+    raise NotSupported(f"{of}({name}=...) has no stand-in: {way_out}. See {PAGE} (Options)")

@@ -1,0 +1,142 @@
+"""Celery's periodic tasks as declarations of this queue, printed as Python code."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from procrastinate._quoting import quoted
+from procrastinate.from_celery.stored_call import encode
+
+_DAY = 86_400
+
+
+class NotTranslated(Exception):
+    """No cron expression says the same. The text says why."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A periodic task, as Celery has it.
+
+    Attributes
+    ----------
+    name:
+        Tells it from other schedules of the same task.
+    schedule:
+        A ``crontab`` or ``schedule`` of Celery, a timedelta, or a number of seconds.
+    options:
+        What its calls get: ``queue``, ``priority`` and ``expires`` are understood.
+    """
+
+    name: str
+    task: str
+    schedule: Any
+    args: Iterable[Any] = ()
+    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def read_beat_schedule(beat_schedule: Mapping[str, Mapping[str, Any]]) -> list[Entry]:
+    """Return the entries of the setting ``beat_schedule``."""
+    names = {field.name for field in dataclasses.fields(Entry)} - {"name"}
+    return [
+        Entry(name=name, **{key: value for key, value in entry.items() if key in names and value is not None})
+        for name, entry in beat_schedule.items()
+    ]
+
+
+def as_code(entries: Iterable[Entry], timezone: str = "UTC") -> Iterator[str]:
+    """Write each entry as a declaration; as a comment if no declaration says the same.
+
+    Parameters
+    ----------
+    timezone:
+        By whose clocks schedules without a time zone of their own run.
+    """
+    for entry in entries:
+        try:
+            yield _declaration(entry, timezone)
+        except NotTranslated as error:
+            yield quoted(f"# NOT TRANSLATED: {entry.name}, task {entry.task}: {error}")
+
+
+def _declaration(entry: Entry, timezone: str) -> str:
+    # A crontab of django-celery-beat has a zone of its own. The attribute of every other schedule is computed.
+    zone = getattr(entry.schedule, "__dict__", {}).get("tz") or timezone
+    task_kwargs = {"args": encode(list(entry.args)), "kwargs": encode(dict(entry.kwargs)), **_expiry(entry)}
+    _require_json(task_kwargs)
+    given = {
+        "cron": _cron(entry.schedule),
+        "periodic_id": entry.name,
+        "timezone": str(zone),
+        "queue": entry.options.get("queue"),
+        "priority": entry.options.get("priority"),
+        "task_kwargs": {name: value for name, value in task_kwargs.items() if value},
+    }
+    unknown = [name for name in ("exchange", "routing_key", "headers") if entry.options.get(name)]
+    if unknown:
+        raise NotTranslated(f"its option {unknown[0]} has no counterpart")
+    lines = "".join(f"    {name}={value!r},\n" for name, value in given.items() if value not in (None, {}))
+    return f"app.periodic(\n{lines})(app.tasks[{entry.task!r}])"
+
+
+def _expiry(entry: Entry) -> dict[str, Any]:
+    expires = entry.options.get("expires")
+    if expires is None:
+        return {}
+    if isinstance(expires, datetime.datetime):
+        raise NotTranslated("it ends at a fixed time")
+    return {"expires_in": expires.total_seconds() if isinstance(expires, datetime.timedelta) else expires}
+
+
+def _require_json(task_kwargs: Mapping[str, Any]) -> None:
+    try:
+        json.dumps(task_kwargs)
+    except (TypeError, ValueError) as error:
+        raise NotTranslated(f"its arguments are not JSON: {error}") from None
+
+
+def _cron(schedule: Any) -> str:
+    if hasattr(schedule, "_orig_minute"):
+        return _cron_of_crontab(schedule)
+    run_every = getattr(schedule, "run_every", schedule)
+    if isinstance(run_every, int | float) and not isinstance(run_every, bool):
+        run_every = datetime.timedelta(seconds=run_every)
+    if isinstance(run_every, datetime.timedelta):
+        return _cron_of_interval(run_every.total_seconds())
+    raise NotTranslated(f"a schedule of the kind {type(schedule).__name__} has no cron expression")
+
+
+def _cron_of_crontab(schedule: Any) -> str:
+    fields = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
+    minute, hour, day, month, weekday = (_field(getattr(schedule, f"_orig_{name}")) for name in fields)
+    if day != "*" and weekday != "*":
+        raise NotTranslated("it names days of the month and of the week: Celery wants both to match, cron wants one")
+    return f"{minute} {hour} {day} {month} {weekday}"
+
+
+def _field(value: Any) -> str:
+    """Return a field as text. Celery takes numbers and collections of them, too."""
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return ",".join(str(one) for one in sorted(value))
+    return str(value).replace(" ", "")
+
+
+def _cron_of_interval(seconds: float) -> str:
+    """Return ticks that are evenly apart, from midnight on."""
+    for unit, expression, most in (
+        (1, "* * * * * */{}", 60),
+        (60, "*/{} * * * *", 60),
+        (3600, "0 */{} * * *", 24),
+        (_DAY, "0 0 * * *", 1),
+    ):
+        number, rest = divmod(seconds, unit)
+        if not rest and 1 <= number < max(most, 2) and most % number == 0:
+            return expression.format(int(number)).replace("*/1 ", "* ").removesuffix("/1")
+    raise NotTranslated(
+        f"cron has no ticks that are {seconds:g} seconds apart: choose an interval that divides the next unit"
+    )

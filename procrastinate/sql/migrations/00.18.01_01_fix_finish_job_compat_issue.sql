@@ -1,0 +1,2 @@
+-- Nothing is left to do: schema.sql has it.
+DO $$ BEGIN END $$;

@@ -1,0 +1,56 @@
+"""``manage.py procrastinate celery-schedule``: rows of django-celery-beat, printed as declarations."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.django.support import manage, run_ok
+
+SETTINGS = "tests.django.project.settings_celery_beat"
+ROWS = """
+import datetime
+from django.utils import timezone
+from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask
+crontab = CrontabSchedule.objects.create(minute="30", hour="4", timezone="America/Lima")
+interval = IntervalSchedule.objects.create(every=10, period="seconds")
+PeriodicTask.objects.filter().delete()
+PeriodicTask.objects.create(name="nightly", task="shop.report", crontab=crontab, args='["sales"]', queue="reports")
+PeriodicTask.objects.create(name="often", task="shop.tick", interval=interval, kwargs='{"a": 1}', expire_seconds=5)
+PeriodicTask.objects.create(name="off", task="shop.off", interval=interval, enabled=False)
+clocked = ClockedSchedule.objects.create(clocked_time=timezone.now() + datetime.timedelta(days=1))
+PeriodicTask.objects.create(name="once", task="shop.once", clocked=clocked, one_off=True)
+"""
+EXPECTED = """
+app.periodic(
+    cron='30 4 * * *',
+    periodic_id='nightly',
+    timezone='America/Lima',
+    queue='reports',
+    task_kwargs={'args': ['sales']},
+)(app.tasks['shop.report'])
+
+app.periodic(
+    cron='* * * * * */10',
+    periodic_id='often',
+    timezone='Europe/Paris',
+    task_kwargs={'kwargs': {'a': 1}, 'expires_in': 5},
+)(app.tasks['shop.tick'])
+
+# NOT TRANSLATED: once, task shop.once: a schedule of the kind PeriodicTask has no cron expression
+"""
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="django-celery-beat holds Django below the newest release")
+def test_enabled_rows_are_printed_as_declarations(empty_database_url: str) -> None:
+    run_ok("migrate", "django_celery_beat", "-v0", url=empty_database_url, settings=SETTINGS)
+    run_ok("shell", "-c", ROWS, url=empty_database_url, settings=SETTINGS)
+    printed = run_ok("procrastinate", "celery-schedule", url=empty_database_url, settings=SETTINGS)
+    assert printed.strip() == EXPECTED.strip()
+
+
+def test_without_rows_and_without_a_path_the_command_says_what_to_give() -> None:
+    done = manage("procrastinate", "celery-schedule")
+    assert done.returncode == 1
+    assert "CommandError: The app django_celery_beat is not in INSTALLED_APPS" in done.stderr

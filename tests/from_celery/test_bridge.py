@@ -1,0 +1,118 @@
+"""What a bridge does with messages of every kind, on a broker in memory."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import kombu
+import pytest
+from celery import Celery  # type: ignore[import-untyped, unused-ignore]
+
+from procrastinate import App
+from procrastinate.from_celery.bridge import Bridge, BridgeOptions
+from procrastinate.testing import InMemoryConnector
+
+BROKER = "memory://"
+
+
+@pytest.fixture
+def queue() -> str:
+    """A queue of this test: the broker is shared in the process."""
+    return f"queue-{uuid.uuid4()}"
+
+
+@pytest.fixture
+def producer(queue: str) -> Iterator[Celery]:
+    """A Celery app that sends to the queue."""
+    app = Celery("shop", broker=BROKER, set_as_current=False)
+    app.conf.task_default_queue = queue
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def app() -> App:
+    """Where the jobs are stored."""
+    return App(connector=InMemoryConnector())
+
+
+def bridge(app: App, queue: str) -> Bridge:
+    """Run a bridge until the queue is empty."""
+    bridge = Bridge(app, BridgeOptions(broker=BROKER, queues=[queue], once=True, quiet=0.2))
+    with app.open():
+        bridge.run()
+    return bridge
+
+
+def jobs_of(app: App) -> list[dict[str, Any]]:
+    """The rows of the jobs."""
+    assert isinstance(app.connector, InMemoryConnector)
+    return list(app.connector.jobs.values())
+
+
+def left_in(queue: str) -> Any:
+    """The message in the other queue, if there is one."""
+    with kombu.Connection(BROKER) as connection:
+        return connection.default_channel.basic_get(f"{queue}.left", no_ack=True)
+
+
+def test_a_compressed_message_becomes_a_job(app: App, producer: Celery, queue: str) -> None:
+    producer.send_task("shop.note", ["a" * 1000], compression="zlib")
+    assert bridge(app, queue).counts == {"moved": 1}
+    (job,) = jobs_of(app)
+    assert job["args"]["args"] == ["a" * 1000]
+    assert job["queue_name"] == queue
+
+
+def test_the_same_message_twice_is_one_job(app: App, producer: Celery, queue: str) -> None:
+    for _ in range(2):
+        producer.send_task("shop.note", task_id="an-id")
+    assert bridge(app, queue).counts == {"moved": 2}
+    (job,) = jobs_of(app)
+    assert job["queueing_lock"] == "celery:an-id"
+
+
+def test_a_pickle_is_left_as_it_is_and_not_read(app: App, producer: Celery, queue: str) -> None:
+    producer.send_task("shop.note", [1], serializer="pickle", compression="zlib")
+    assert bridge(app, queue).counts == {"left": 1}
+    assert jobs_of(app) == []
+    message = left_in(queue)
+    assert (message.content_type, message.headers["task"]) == ("application/x-python-serialize", "shop.note")
+    assert message.headers["compression"]
+    message.accept = {"application/x-python-serialize"}
+    assert message.decode()[0] == [1] or message.decode()[0] == (1,)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("shop.note", ["\x00"]), ("n" * 129, []), ("shop.own", [1])],
+    ids=["NUL", "name", "own task"],
+)
+def test_what_cannot_be_stored_is_left_for_celery(
+    app: App, producer: Celery, queue: str, name: str, arguments: list[Any]
+) -> None:
+    @app.task(name="shop.own")
+    def own(order: int) -> None: ...
+
+    producer.send_task(name, arguments)
+    assert bridge(app, queue).counts == {"left": 1}
+    message = left_in(queue)
+    assert message.headers["task"] == name
+    assert message.decode()[0] == arguments
+
+
+def test_a_bridge_that_is_stopped_takes_no_further_message(app: App, producer: Celery, queue: str) -> None:
+    producer.send_task("shop.note")
+    stopped = Bridge(app, BridgeOptions(broker=BROKER, queues=[queue]))
+    stopped.stop()
+    stopped.run()
+    assert stopped.counts == {}
+    assert bridge(app, queue).counts == {"moved": 1}
+
+
+def test_a_broker_of_an_unknown_kind_is_refused_without_its_password(app: App) -> None:
+    with pytest.raises(ValueError, match="names no transport that is installed") as error:
+        Bridge(app, BridgeOptions(broker="nothing://user:secret@host", queues=["celery"])).run()
+    assert "secret" not in str(error.value)

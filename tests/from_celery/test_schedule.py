@@ -1,0 +1,104 @@
+"""Periodic tasks of Celery, printed as declarations."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import pytest
+from celery.schedules import BaseSchedule, crontab, schedule  # type: ignore[import-untyped, unused-ignore]
+
+from procrastinate import App
+from procrastinate.contrib.celery import CeleryTasks
+from procrastinate.from_celery.schedule import Entry, as_code, read_beat_schedule
+from procrastinate.from_celery.stored_call import StoredCall
+from procrastinate.testing import InMemoryConnector
+
+
+def translated(when: Any, **fields: Any) -> str:
+    """The code for one entry."""
+    (code,) = as_code([Entry(name="nightly", task="shop.report", schedule=when, **fields)], "Europe/Paris")
+    return code
+
+
+@pytest.mark.parametrize(
+    ("when", "cron"),
+    [
+        (crontab(), "* * * * *"),
+        (crontab(minute=0, hour="*/3"), "0 */3 * * *"),
+        (crontab(minute="0, 30", day_of_week="mon-fri"), "0,30 * * * mon-fri"),
+        (crontab(minute=[5, 1], day_of_month="1", month_of_year="6"), "1,5 * 1 6 *"),
+        (10, "* * * * * */10"),
+        (1.0, "* * * * * *"),
+        (datetime.timedelta(minutes=1), "* * * * *"),
+        (schedule(300), "*/5 * * * *"),
+        (3600, "0 * * * *"),
+        (4 * 3600, "0 */4 * * *"),
+        (86_400, "0 0 * * *"),
+    ],
+)
+def test_a_schedule_becomes_a_cron_expression(when: Any, cron: str) -> None:
+    assert f"cron={cron!r}" in translated(when)
+
+
+@pytest.mark.parametrize(
+    ("when", "reason"),
+    [
+        (7, "7 seconds apart"),
+        (45 * 60, "2700 seconds apart"),
+        (0.5, "0.5 seconds apart"),
+        (2 * 86_400, "172800 seconds apart"),
+        (crontab(day_of_month="1", day_of_week="mon"), "Celery wants both to match"),
+        (BaseSchedule(), "of the kind BaseSchedule"),
+    ],
+)
+def test_a_schedule_that_cron_cannot_say_is_printed_as_a_comment(when: Any, reason: str) -> None:
+    code = translated(when)
+    assert code.startswith("# NOT TRANSLATED: nightly, task shop.report: ")
+    assert reason in code
+
+
+def test_names_of_a_schedule_cannot_leave_their_comment() -> None:
+    (code,) = as_code([Entry(name="a\nimport os", task="b\nimport os", schedule=7)])
+    assert "\n" not in code
+
+
+def test_long_and_odd_arguments_are_printed_whole() -> None:
+    text = "a" * 100_000 + "\x1b\u202e\n"
+    code = translated(10, args=[text])
+    assert code.isascii()
+    assert repr(text) in code
+
+
+def test_printed_declarations_declare_what_the_beat_schedule_says() -> None:
+    app = App(connector=InMemoryConnector())
+    tasks = CeleryTasks(app)
+
+    @tasks.task(name="shop.report")
+    def report(kind: str, *, when: datetime.date) -> None: ...
+
+    entries = read_beat_schedule(
+        {
+            "nightly": {
+                "task": "shop.report",
+                "schedule": crontab(minute=0, hour=4),
+                "args": ("sales",),
+                "kwargs": {"when": datetime.date(2030, 1, 2)},
+                "options": {"queue": "reports", "priority": 4, "expires": 60},
+                "relative": False,
+            }
+        }
+    )
+    (code,) = as_code(entries, "Europe/Paris")
+    exec(code, {"app": app})
+    ((_, periodic_id),) = [key for key in app.periodic_registry.periodic_tasks if key[0] == "shop.report"]
+    periodic = app.periodic_registry.periodic_tasks["shop.report", "nightly"]
+    assert periodic_id == "nightly"
+    assert str(periodic.timezone) == "Europe/Paris"
+    assert periodic.configure_kwargs["queue"] == "reports"
+    assert periodic.configure_kwargs["priority"] == 4
+    task_kwargs = periodic.configure_kwargs["task_kwargs"]
+    assert task_kwargs is not None
+    call = StoredCall.from_arguments(**task_kwargs, timestamp=1000)
+    assert (call.args, call.kwargs) == (["sales"], {"when": datetime.date(2030, 1, 2)})
+    assert call.expires == datetime.datetime.fromtimestamp(1060, datetime.UTC)

@@ -1,0 +1,391 @@
+"""Tasks that are declared and called as with Celery, on an app of this queue."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import importlib
+import sys
+import uuid
+from typing import Any
+
+import pytest
+
+from procrastinate import App, exceptions
+from procrastinate.contrib import celery as stand_ins
+from procrastinate.contrib.celery import CeleryTasks, Ignore, MaxRetriesExceededError, NotSupported
+from procrastinate.testing import InMemoryConnector
+
+
+@pytest.fixture
+def connector() -> InMemoryConnector:
+    """Keeps the jobs of a test."""
+    return InMemoryConnector()
+
+
+@pytest.fixture
+def tasks(connector: InMemoryConnector) -> CeleryTasks:
+    """An app of the project."""
+    return CeleryTasks(App(connector=connector))
+
+
+def run_worker(tasks: CeleryTasks) -> None:
+    """Run what waits."""
+    with tasks.app.open():
+        tasks.app.run_worker(wait=False, install_signal_handlers=False, listen_notify=False)
+
+
+def only_job(connector: InMemoryConnector) -> dict[str, Any]:
+    """The row of the one job."""
+    (job,) = connector.jobs.values()
+    return job
+
+
+def seconds_until(moment: datetime.datetime) -> float:
+    """Seconds from now."""
+    return (moment - datetime.datetime.now(datetime.UTC)).total_seconds()
+
+
+def test_a_task_runs_with_positional_and_named_arguments(tasks: CeleryTasks) -> None:
+    seen = []
+
+    @tasks.task
+    def add(a: int, /, b: int, *rest: int, c: int = 0) -> None:
+        seen.append((a, b, rest, c))
+
+    add.delay(1, 2, 3, c=4)
+    add.apply_async((5,), {"b": 6})
+    tasks.send_task(add.name, [7, 8])
+    assert add.name == "tests.from_celery.test_stand_ins.add"
+    run_worker(tasks)
+    assert seen == [(1, 2, (3,), 4), (5, 6, (), 0), (7, 8, (), 0)]
+
+
+def test_a_call_runs_the_function_here(tasks: CeleryTasks) -> None:
+    @tasks.task(bind=True)
+    def who(self: Any, greeting: str) -> tuple[str, str, bool]:
+        return greeting, self.name, self.request.called_directly
+
+    assert who("hello") == ("hello", "tests.from_celery.test_stand_ins.who", True)
+
+
+def test_an_async_function_runs_on_the_loop(tasks: CeleryTasks) -> None:
+    seen = []
+
+    @tasks.task(bind=True)
+    async def fetch(self: Any, url: str) -> None:
+        seen.append((self.request.retries, url))
+
+    fetch.delay("here")
+    run_worker(tasks)
+    assert seen == [(0, "here")]
+
+
+def test_values_that_celerys_json_carries_arrive_as_they_were(tasks: CeleryTasks) -> None:
+    seen: list[Any] = []
+    values = [
+        datetime.datetime(2030, 1, 2, 3, 4, 5, tzinfo=datetime.UTC),
+        datetime.date(2030, 1, 2),
+        datetime.time(3, 4),
+        uuid.UUID(int=7),
+        decimal.Decimal("1.10"),
+        {"__type__": "unknown", "__value__": 1},
+        [1, {"a": None}],
+    ]
+
+    @tasks.task
+    def take(*args: Any) -> None:
+        seen.extend(args)
+
+    take.delay(*values)
+    run_worker(tasks)
+    assert seen == values
+
+
+def test_options_of_a_call_reach_the_job(tasks: CeleryTasks, connector: InMemoryConnector) -> None:
+    @tasks.task(queue="mails", priority=3)
+    def send() -> None: ...
+
+    eta = datetime.datetime(2040, 1, 1, tzinfo=datetime.UTC)
+    send.delay()
+    send.apply_async(eta=eta, queue="other", priority=9, serializer="json", retry=False)
+    send.apply_async(countdown=60)
+    first, second, third = connector.jobs.values()
+    assert (first["queue_name"], first["priority"], first["scheduled_at"]) == ("mails", 3, None)
+    assert (second["queue_name"], second["priority"], second["scheduled_at"]) == ("other", 9, eta)
+    assert 50 < seconds_until(third["scheduled_at"]) <= 60
+
+
+def test_over_redis_the_lowest_priority_comes_first(connector: InMemoryConnector) -> None:
+    tasks = CeleryTasks(App(connector=connector), lowest_priority_first=True)
+    seen: list[int] = []
+
+    @tasks.task
+    def note(number: int) -> None:
+        seen.append(number)
+
+    for priority in (6, 0, 3):
+        note.apply_async((priority,), priority=priority)
+    with tasks.app.open():
+        tasks.app.run_worker(wait=False, install_signal_handlers=False, listen_notify=False, concurrency=1)
+    assert seen == [0, 3, 6]
+
+
+def test_an_expired_job_does_not_start(tasks: CeleryTasks, connector: InMemoryConnector) -> None:
+    @tasks.task(expires=3600)
+    def note() -> None: ...
+
+    note.delay()
+    result = note.apply_async(expires=datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC))
+    run_worker(tasks)
+    assert [job["status"] for job in connector.jobs.values()] == ["succeeded", "aborted"]
+    assert result.state == "REVOKED"
+
+
+def test_self_retry_runs_the_job_again_and_then_raises_its_error(
+    tasks: CeleryTasks, connector: InMemoryConnector
+) -> None:
+    seen: list[tuple[int, str]] = []
+
+    @tasks.task(bind=True, max_retries=2)
+    def flaky(self: Any, url: str) -> None:
+        seen.append((self.request.retries, self.request.id))
+        try:
+            raise ConnectionError(url)
+        except ConnectionError as error:
+            self.retry(exc=error, countdown=0)
+
+    result = flaky.delay("here")
+    run_worker(tasks)
+    assert seen == [(0, result.id), (1, result.id), (2, result.id)]
+    assert only_job(connector)["status"] == "failed"
+
+
+def test_self_retry_waits_as_declared_and_changes_queue_and_priority(
+    tasks: CeleryTasks, connector: InMemoryConnector
+) -> None:
+    @tasks.task(bind=True, default_retry_delay=90)
+    def flaky(self: Any) -> None:
+        raise self.retry(throw=False, queue="slow", priority=5)
+
+    flaky.delay()
+    run_worker(tasks)
+    job = only_job(connector)
+    assert (job["status"], job["queue_name"], job["priority"]) == ("todo", "slow", 5)
+    assert 80 < seconds_until(job["scheduled_at"]) <= 90
+
+
+def test_a_retry_without_an_error_ends_in_max_retries_exceeded(tasks: CeleryTasks) -> None:
+    caught: list[BaseException] = []
+
+    @tasks.task(bind=True, max_retries=0)
+    def flaky(self: Any) -> None:
+        try:
+            self.retry()
+        except MaxRetriesExceededError as error:
+            caught.append(error)
+
+    flaky.delay()
+    run_worker(tasks)
+    assert "was retried 0 times" in str(caught[0])
+
+
+def test_autoretry_for_retries_these_exceptions_with_backoff(tasks: CeleryTasks, connector: InMemoryConnector) -> None:
+    @tasks.task(autoretry_for=(OSError,), retry_backoff=8, retry_backoff_max=10, retry_jitter=False, max_retries=5)
+    def flaky(kind: str) -> None:
+        raise {"os": OSError, "value": ValueError}[kind](kind)
+
+    flaky.delay("os")
+    flaky.delay("value")
+    run_worker(tasks)
+    again, ended = connector.jobs.values()
+    assert (again["status"], ended["status"]) == ("todo", "failed")
+    assert 5 < seconds_until(again["scheduled_at"]) <= 8
+
+
+def test_autoretry_ends_after_max_retries(tasks: CeleryTasks, connector: InMemoryConnector) -> None:
+    runs: list[int] = []
+
+    @tasks.task(
+        bind=True,
+        autoretry_for=(Exception,),
+        dont_autoretry_for=(KeyError,),
+        retry_kwargs={"countdown": 0, "max_retries": 1},
+    )
+    def flaky(self: Any, error: str) -> None:
+        runs.append(self.request.retries)
+        raise {"key": KeyError, "value": ValueError}[error](error)
+
+    flaky.delay("value")
+    run_worker(tasks)
+    assert runs == [0, 1]
+    flaky.delay("key")
+    run_worker(tasks)
+    assert runs == [0, 1, 0]
+    assert [job["status"] for job in connector.jobs.values()] == ["failed", "failed"]
+
+
+@pytest.mark.parametrize("option", ["time_limit", "soft_time_limit"])
+def test_a_time_limit_fails_the_run(tasks: CeleryTasks, connector: InMemoryConnector, option: str) -> None:
+    @tasks.task(**{option: 0.05}, autoretry_for=(OSError,))
+    async def sleep() -> None:
+        import asyncio
+
+        await asyncio.sleep(600)
+
+    sleep.delay()
+    run_worker(tasks)
+    assert only_job(connector)["status"] == "failed"
+
+
+def test_ignore_ends_the_job_well(tasks: CeleryTasks, connector: InMemoryConnector) -> None:
+    @tasks.task
+    def stop() -> None:
+        raise Ignore
+
+    stop.delay()
+    run_worker(tasks)
+    assert only_job(connector)["status"] == "succeeded"
+
+
+def test_results_are_read_as_with_celery(tasks: CeleryTasks) -> None:
+    @tasks.task(ignore_result=False)
+    def half(number: int) -> decimal.Decimal:
+        return decimal.Decimal(number) / 2
+
+    @tasks.task
+    def release_an_object() -> object:
+        return object()
+
+    result, other = half.delay(3), release_an_object.delay()
+    assert (result.state, result.ready()) == ("PENDING", False)
+    run_worker(tasks)
+    assert (result.successful(), result.failed(), result.get(timeout=5), result.result) == (
+        True,
+        False,
+        decimal.Decimal("1.5"),
+        decimal.Decimal("1.5"),
+    )
+    assert tasks.AsyncResult(result.id).state == "SUCCESS"
+    assert other.successful()
+    with pytest.raises(exceptions.ResultNotAvailable):
+        other.get(timeout=5)
+
+
+def test_revoke_cancels_a_waiting_job(tasks: CeleryTasks) -> None:
+    @tasks.task
+    def note() -> None: ...
+
+    result = note.delay()
+    result.revoke()
+    assert (result.state, result.ready()) == ("REVOKED", True)
+
+
+def test_arguments_that_the_function_does_not_take_are_refused_at_the_call(tasks: CeleryTasks) -> None:
+    @tasks.task(bind=True)
+    def note(self: Any, text: str) -> None: ...
+
+    @tasks.task(typing=False)
+    def loose() -> None: ...
+
+    for call in (lambda: note.delay(), lambda: note.delay("a", "b"), lambda: note.delay(text="a", more=1)):
+        with pytest.raises(TypeError):
+            call()
+    assert loose.delay(1).id
+
+
+def test_what_has_no_stand_in_is_refused_by_its_name(tasks: CeleryTasks) -> None:
+    @tasks.task(bind=True)
+    def note(self: Any) -> None: ...
+
+    page = "docs/from-celery.md"
+    for name in ("s", "si", "signature", "subtask", "map", "starmap", "chunks", "replace"):
+        with pytest.raises(NotSupported, match=rf"note\.{name} belongs to Celery's canvas.*{page}"):
+            getattr(note, name)
+    for name in ("chain", "chord", "chunks", "group", "maybe_signature", "signature", "xmap", "xstarmap"):
+        with pytest.raises(NotSupported, match=rf"^{name} belongs to Celery's canvas.*{page}"):
+            getattr(stand_ins, name)(1)
+    for options in ({"link": note}, {"link_error": note}, {"chord": 1}):
+        with pytest.raises(
+            NotSupported, match=rf"apply_async\({next(iter(options))}=\.\.\.\) belongs to Celery's canvas"
+        ):
+            note.apply_async(**options)
+    for options in ({"headers": {}}, {"time_limit": 1}, {"routing_key": "a"}, {"unheard_of": 1}):
+        with pytest.raises(NotSupported, match=rf"apply_async\({next(iter(options))}=\.\.\.\) has no stand-in"):
+            note.apply_async(**options)
+    for options in ({"base": object}, {"rate_limit": "1/m"}):
+        with pytest.raises(NotSupported, match=rf"@task\({next(iter(options))}=\.\.\.\) has no stand-in"):
+            tasks.task(**options)
+    for name in ("conf", "config_from_object", "add_periodic_task", "control"):
+        with pytest.raises(NotSupported, match=f"CeleryTasks has no '{name}'"):
+            getattr(tasks, name)
+    with pytest.raises(NotSupported, match=r"update_state"):
+        note.update_state(state="PROGRESS")
+    assert not hasattr(note, "s")
+
+
+def test_a_retry_with_other_arguments_is_refused(tasks: CeleryTasks) -> None:
+    @tasks.task(bind=True)
+    def note(self: Any) -> None: ...
+
+    with pytest.raises(NotSupported, match="a job keeps its arguments"):
+        note.retry(args=(1,))
+
+
+def test_a_naive_eta_is_refused(tasks: CeleryTasks) -> None:
+    @tasks.task
+    def note() -> None: ...
+
+    for name in ("eta", "expires"):
+        with pytest.raises(ValueError, match=name):
+            note.apply_async(**{name: datetime.datetime(2040, 1, 1)})
+
+
+def test_shared_tasks_wait_for_an_app_and_come_before_or_after_it(connector: InMemoryConnector) -> None:
+    program = "from procrastinate.contrib.celery import shared_task\n@shared_task\ndef shared_{0}(): pass\n"
+    module = importlib.import_module("procrastinate.from_celery.app")
+    shared = module._SharedTasks()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_shared", shared)
+        before: dict[str, Any] = {"__name__": "shop.before"}
+        exec(program.format("early"), before)
+        with pytest.raises(exceptions.UnboundTaskError, match=r"shop\.before\.shared_early belongs to no app"):
+            before["shared_early"].delay()
+        tasks = CeleryTasks(App(connector=connector))
+        after: dict[str, Any] = {"__name__": "shop.after"}
+        exec(program.format("late"), after)
+        before["shared_early"].delay()
+        after["shared_late"].delay()
+        run_worker(tasks)
+    assert [(job["task_name"], job["status"]) for job in connector.jobs.values()] == [
+        ("shop.before.shared_early", "succeeded"),
+        ("shop.after.shared_late", "succeeded"),
+    ]
+
+
+def test_a_module_that_is_reloaded_declares_its_tasks_again(
+    tasks: CeleryTasks, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "reloaded_tasks.py").write_text(
+        "from procrastinate.contrib.celery import shared_task\n@shared_task\ndef note(): pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("reloaded_tasks")
+    importlib.reload(module)
+    assert tasks.tasks["reloaded_tasks.note"] is module.note
+    sys.modules.pop("reloaded_tasks")
+
+
+def test_two_tasks_of_one_name_are_refused(tasks: CeleryTasks) -> None:
+    @tasks.task(name="shop.note")
+    def first() -> None: ...
+
+    with pytest.raises(exceptions.TaskAlreadyRegistered):
+
+        @tasks.task(name="shop.note")
+        def second() -> None: ...
+
+
+def test_autodiscovered_modules_are_imported_by_workers(tasks: CeleryTasks) -> None:
+    tasks.autodiscover_tasks(["tests.from_celery", "tests.django.shop"])
+    assert tasks.app.import_paths == ["tests.django.shop.tasks"]
