@@ -59,7 +59,7 @@ def upgrade_sql(start: str = "base", end: str = "head", *, transactional: bool =
     Parameters
     ----------
     transactional:
-        With ``BEGIN`` and ``COMMIT``; without them, for whoever brings a transaction of his own.
+        With ``BEGIN`` and ``COMMIT``; without them, for a caller that opens the transaction.
     """
     return _offline(command.upgrade, f"{start}:{end}", transactional)
 

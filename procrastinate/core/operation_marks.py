@@ -19,7 +19,7 @@ def atomic(operation: F) -> F:
     """Mark an operation of several statements that must happen together, or not at all.
 
     The connector that runs it opens a transaction, or joins the user's. All other operations are
-    one statement (or need no transaction), and run in autocommit where nobody has opened one.
+    one statement (or need no transaction), and run in autocommit if no transaction is open.
     """
     setattr(operation, _MARK, True)
     return operation

@@ -154,13 +154,13 @@ class FinishedListener:
             loop.run_until_complete(self._listen_until(stopped))
 
     async def _listen_until(self, stopped: asyncio.Event) -> None:
-        listening = asyncio.create_task(self._listen_for_ever(stopped))
+        listening = asyncio.create_task(self._listen_on(stopped))
         await stopped.wait()
         listening.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await listening
 
-    async def _listen_for_ever(self, stopped: asyncio.Event) -> None:
+    async def _listen_on(self, stopped: asyncio.Event) -> None:
         pause = _LONGEST_PAUSE
         while True:
             self._listening_since = math.inf

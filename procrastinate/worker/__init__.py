@@ -1,4 +1,4 @@
-"""The worker: fetch, run, record, and the services beside it."""
+"""The worker: fetch, run, record, and the services around these."""
 
 from __future__ import annotations
 

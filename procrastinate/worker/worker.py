@@ -60,10 +60,10 @@ class Worker:
     update_heartbeat_interval, stalled_worker_timeout:
         Seconds between two signs of life, and seconds without any after which the others take a worker for dead.
     max_rescues:
-        A job that was taken back from dead workers so many times is not tried again: it has failed.
+        A job that was taken back from dead workers this number of times is not tried again: it has failed.
     max_jobs:
-        Stop gracefully after so many jobs were started, retries included, so that a supervisor starts a fresh process;
-        ``None``: go on.
+        Stop gracefully after this number of jobs were started, retries included, so that a supervisor starts a fresh
+        process; ``None``: go on.
     prefetch:
         Fetch more jobs than can start at once while jobs take milliseconds: as many as are done in 20 ms. They count as
         running; those that have not started after 100 ms, or when the worker stops, wait again as if nothing had been.

@@ -68,7 +68,7 @@ class WorkerRun:
 
     @property
     def worker_id(self) -> int:
-        """The id under which the worker is registered; changes when it has to register anew."""
+        """The id under which the worker is registered; changes when it has to register again."""
         assert self._worker.worker_id is not None
         return self._worker.worker_id
 
@@ -346,7 +346,7 @@ class WorkerRun:
         )
 
     def _begin_threadsafe(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the worker, and its event loop, may have ended meanwhile
+        with contextlib.suppress(RuntimeError):  # the worker, and its event loop, may have ended
             self._event_loop.call_soon_threadsafe(self._may_begin.set)
 
     def _set_worker_id_threadsafe(self, worker_id: int) -> None:

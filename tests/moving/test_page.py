@@ -19,6 +19,7 @@ from procrastinate.alembic import revisions
 from tests.database import Databases, driver_url, libpq_url
 from tests.documentation.blocks import Block, blocks_of
 from tests.documentation.reader import Reader
+from tests.missing import find_program
 from tests.moving.release import PROGRAMS
 from tests.moving.rows import execute
 from tests.moving.test_adoption import snapshot_of, without_rests
@@ -91,7 +92,7 @@ def test_a_django_project_moves(read: Read, shop_url: str) -> None:  # noqa: F81
 
 def test_the_script_is_run_with_psql(read: Read, filled_url: str) -> None:
     reader = read(filled_url)
-    if shutil.which("psql") is None:
+    if find_program("psql") is None:
         reader.shell.run(SCRIPT.text.splitlines()[0].removeprefix("$ "))
         run_script(
             filled_url, f"SET client_min_messages = warning;\n{(reader.directory / 'take_over.sql').read_text()}"

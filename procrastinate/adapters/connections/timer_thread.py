@@ -73,10 +73,10 @@ def call_later(seconds: float, function: Callable[[], None]) -> Alarm:
     return _alarms.call_later(seconds, function)
 
 
-def _begin_anew() -> None:
+def _begin_again() -> None:
     """Replace the timers in a forked process. It has no timer thread, and the lock may have been held at the fork."""
     global _alarms
     _alarms = Alarms()
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+os.register_at_fork(after_in_child=_begin_again)

@@ -6,7 +6,7 @@ the database, as copies.
 
 from __future__ import annotations
 
-from procrastinate.alembic.versions import p0007_beside_3x
+from procrastinate.alembic.versions import p0007_with_3x
 
 TABLES = ("procrastinate_workers", "procrastinate_jobs", "procrastinate_events", "procrastinate_periodic_defers")
 
@@ -44,7 +44,7 @@ TRIGGERS = {
 
 TRIGGER_FUNCTIONS = tuple(definition.rpartition("FUNCTION ")[2] for definition in TRIGGERS.values())
 
-COPIES = {signature: signature.replace("(", "_of_3x(", 1) for signature in p0007_beside_3x.FUNCTIONS}
+COPIES = {signature: signature.replace("(", "_of_3x(", 1) for signature in p0007_with_3x.FUNCTIONS}
 """The functions that this release replaces, and the names of the originals that are kept."""
 
 KEY_OF_WORKERS = "procrastinate_jobs_worker_id_fkey"

@@ -19,7 +19,7 @@ from procrastinate.alembic.versions import (
     p0006_kept_together as kept_together,
 )
 from procrastinate.alembic.versions import (
-    p0007_beside_3x as beside_3x,
+    p0007_with_3x as with_3x,
 )
 
 LOCK_TIMEOUT = "500ms"
@@ -29,7 +29,7 @@ LOCK_TIMEOUT = "500ms"
 
 _LEAVE_IF_DONE = f"""
 IF to_regclass('{VERSION_TABLE}') IS NOT NULL THEN
-    DROP INDEX IF EXISTS {beside_3x.QUEUEING_LOCK};
+    DROP INDEX IF EXISTS {with_3x.QUEUEING_LOCK};
     RETURN;
 END IF;"""
 """Of two processes that adopt at once, one may be done before the other, and later revisions may be applied already.
@@ -170,7 +170,7 @@ INDEXES = {
     "procrastinate_jobs_lock_holder_idx": (
         f"UNIQUE INDEX {{}} ON {_JOBS} (lock) WHERE {jobs_events_workers.HOLDS_LOCK}"
     ),
-    beside_3x.QUEUEING_LOCK: (
+    with_3x.QUEUEING_LOCK: (
         f"UNIQUE INDEX {{}} ON {_JOBS} (queueing_lock) WHERE {jobs_events_workers.HOLDS_QUEUEING_LOCK}"
     ),
     "procrastinate_jobs_doing_idx": f"INDEX {{}} ON {_JOBS} (worker_id) WHERE status = 'doing'",
@@ -205,7 +205,7 @@ _OUR_FUNCTIONS = (
     kept_together.JOBS_DELETED,
     kept_together.DETAILS_DELETED,
     kept_together.JOBS_TRUNCATED,
-    *beside_3x.FUNCTIONS.values(),
+    *with_3x.FUNCTIONS.values(),
 )
 
 _OUR_TRIGGERS = (*jobs_events_workers.TRIGGERS, results_errors.TRIGGER, kept_together.TRUNCATE_TRIGGER)
@@ -230,9 +230,9 @@ END IF""",
     # Writers of 3.x find out by the name that a queueing lock is taken.
     _if_there(
         "regclass",
-        beside_3x.QUEUEING_LOCK,
-        f"DROP INDEX IF EXISTS {beside_3x.QUEUEING_LOCK_OF_3X};\n"
-        f"    ALTER INDEX {beside_3x.QUEUEING_LOCK} RENAME TO {beside_3x.QUEUEING_LOCK_OF_3X}",
+        with_3x.QUEUEING_LOCK,
+        f"DROP INDEX IF EXISTS {with_3x.QUEUEING_LOCK_OF_3X};\n"
+        f"    ALTER INDEX {with_3x.QUEUEING_LOCK} RENAME TO {with_3x.QUEUEING_LOCK_OF_3X}",
     ),
 ]
 

@@ -89,7 +89,7 @@ def steps(*, concurrently: bool = True) -> tuple[Step, ...]:
             until_done=True,
         ),
         Step(
-            what="set finished_at of jobs that ended meanwhile, and analyse the table",
+            what="set finished_at of jobs that ended during the takeover, and analyse the table",
             locks="those rows",
             statements=(statements.SETTLE_ENDED, statements.ANALYZE),
         ),

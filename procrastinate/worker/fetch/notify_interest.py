@@ -1,4 +1,4 @@
-"""Says in the database whether the worker waits for jobs: writers notify only while somebody does."""
+"""Says in the database whether the worker waits for jobs: writers notify only while one does."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class NotifyInterest:
 
     @property
     def looks_by_itself(self) -> bool:
-        """Whether nobody notifies a worker that would hear it."""
+        """Whether the worker listens, and writers do not notify it."""
         return self._listens and not self.is_made
 
     def doubt(self) -> None:
@@ -131,7 +131,7 @@ class NotifyInterest:
         worker_id, self._told = self._worker_id(), None
         waiting = await self._manager.start_waiting(worker_id=worker_id, queues=self._queues)
         if waiting is None:
-            return False  # it will be registered anew, and woken
+            return False  # it will be registered again, and woken
         self._told = worker_id, True
         self._backoff.reset()
         self._unaware_before = None if waiting.is_settled else waiting.unaware_before
@@ -139,7 +139,7 @@ class NotifyInterest:
         return True
 
     async def _look_after_unaware(self, unaware_before: int) -> bool:
-        """Those who looked before the call was made do not notify. Until they have all ended, look now and then."""
+        """Look now and then until the writers that looked before the call have ended. They do not notify."""
         now = self._loop.time()
         if now < self._next_look:
             self._wake_in(self._next_look - now)
@@ -157,6 +157,6 @@ class NotifyInterest:
         self._timer = self._loop.call_later(seconds, self._wake)
 
     def close(self) -> None:
-        """Wake nobody any more."""
+        """Stop the timer, so that it wakes the worker no more."""
         if self._timer is not None:
             self._timer.cancel()

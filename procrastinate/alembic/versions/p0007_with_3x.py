@@ -1,4 +1,4 @@
-"""The functions and the type that programs of Procrastinate 3.x call, so that they work beside this release.
+"""The functions and the type that programs of Procrastinate 3.x call, so that they work together with this release.
 
 ``procrastinate_defer_jobs_v1`` with its type, ``procrastinate_cancel_job_v1`` and ``procrastinate_retry_job_v2`` are
 the queue's contract for programs in SQL. The others are for workers of 3.x. A database that 3.x has made has functions
@@ -88,7 +88,7 @@ $function$
 """
 
 # What a run has left in the row does not survive into the next one. A queueing lock that another job has taken since
-# is given up: the job would stay "doing" for ever.
+# is given up: the job would stay "doing".
 RETRY_JOB = """
 CREATE OR REPLACE FUNCTION procrastinate_retry_job_v2(
     job_id bigint, retry_at timestamptz, new_priority integer, new_queue_name varchar, new_lock varchar
