@@ -28,6 +28,9 @@ _logger = get_logger(__name__)
 _TRY = sa.select(sa.func.pg_try_advisory_xact_lock(_LOCK_CLASS, _MIGRATION_LOCK))
 _HOLD_FETCHES = sa.select(sa.func.pg_advisory_xact_lock(_LOCK_CLASS, _FETCHES_LOCK))
 _WAIT = sa.select(sa.func.pg_advisory_xact_lock(_LOCK_CLASS, _MIGRATION_LOCK))
+# An advisory lock does not let the session hear what other sessions have created: `to_regclass` would still say that
+# their tables do not exist. The first lock on a table does. No other statement of a migration reads this one.
+_HEAR_OF_NEW_TABLES = sa.text("SELECT FROM pg_catalog.pg_tablespace LIMIT 0")
 _HOLDERS = sa.text(
     "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = :class AND objid = :lock "
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -48,6 +51,7 @@ def hold_migration_lock(connection: sa.Connection) -> None:
         extra={"action": "migration_waits"},
     )
     connection.execute(_WAIT)
+    connection.execute(_HEAR_OF_NEW_TABLES)
 
 
 def hold_fetches_of_3x(connection: sa.Connection) -> None:

@@ -70,7 +70,7 @@ class WorkerTerms:
     """Heartbeat terms that a worker announces. Other workers judge it by these and not by their own options.
 
     The worker sends a heartbeat every ``heartbeat_interval`` seconds and counts as dead after ``stalled_timeout``
-    seconds of silence. ``None`` means unannounced: the other worker's options apply.
+    seconds of silence. A worker without ``stalled_timeout`` is judged as one of Procrastinate 3.x.
     """
 
     heartbeat_interval: float | None = None

@@ -227,7 +227,8 @@ class WorkerOperations(OperationCalls):
         Parameters
         ----------
         terms:
-            Limits by which other workers judge this one. By default they use their own options.
+            Limits by which other workers judge this one. By default they judge it as a worker of 3.x, by their
+            ``legacy_worker_timeout``.
         """
         return await self.connector.run_async(core.register_worker, terms or core.WorkerTerms())
 

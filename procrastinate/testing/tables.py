@@ -28,7 +28,7 @@ from procrastinate.testing.jsonb import load_jsonb
 
 TODO = Status.TODO.value
 DOING = Status.DOING.value
-_NOT_ENDED = (TODO, DOING, Status.ABORTING.value)
+NOT_ENDED = (TODO, DOING, Status.ABORTING.value)
 
 LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 
@@ -149,10 +149,13 @@ class Tables:
         return {row["lock"]: row for row in self.where(self.holds_lock) if row["lock"] is not None}
 
     def ended_at(self, job_id: int) -> datetime.datetime:
-        """When the job ended, or now. Tests write the time of its last event by hand."""
+        """Return ``finished_at`` or the time of the last event, the earlier one: tests set either. By default, now."""
+        finished_at = self.progress(job_id).finished_at or self.now
         history = self.events.get(job_id, [])
-        times = [event["at"] for event in history if event["type"] != EventType.SCHEDULED.value]
-        return max(times, default=self.progress(job_id).finished_at or self.now)
+        last = max(
+            (event["at"] for event in history if event["type"] != EventType.SCHEDULED.value), default=finished_at
+        )
+        return min(last, finished_at)
 
     def first_parked(self, lock: str) -> JobRow | None:
         """Return the job that is next when the lock is released."""
@@ -233,7 +236,7 @@ class Tables:
             else:
                 cast(dict[str, Any], row)[name] = value
         # Set here, so that operations that end a job need not set it.
-        if progress.finished_at is None and row["status"] not in _NOT_ENDED:
+        if progress.finished_at is None and row["status"] not in NOT_ENDED:
             progress.finished_at = self.now
         return update
 

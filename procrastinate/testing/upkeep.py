@@ -32,7 +32,7 @@ from procrastinate.core.liveness import LEFT_BEHIND
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.liveness import is_silent
 from procrastinate.testing.queue import back_to_wait, one_more, stored_job
-from procrastinate.testing.tables import DOING, LONG_AGO, JobRow, Tables, due_at, matching
+from procrastinate.testing.tables import DOING, LONG_AGO, NOT_ENDED, JobRow, Tables, due_at, matching
 
 IMPLEMENTED = Implementations()
 
@@ -267,10 +267,11 @@ def delete_finished_part(
 ) -> Deletion:
     """Delete from the start each time. In memory ``after`` saves no work."""
     before = tables.now - older_than
+    ended = {status.value for status in statuses}.difference(NOT_ENDED)
     old = [
         row["id"]
         for row in tables.where(matching(queue_name=queue_name))
-        if Status(row["status"]) in statuses and tables.ended_at(row["id"]) < before
+        if row["status"] in ended and tables.ended_at(row["id"]) < before
     ][:limit]
     place: core.DeletionPlace | None = None
     if old and len(old) == limit:

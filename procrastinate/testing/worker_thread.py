@@ -47,7 +47,12 @@ class WorkerThread:
     def __init__(self, app: App | str | None = None, **options: Unpack[WorkerOptions]) -> None:
         self.app = find_app(app)
         self.deletes_jobs = False
-        self._options: WorkerOptions = {"install_signal_handlers": False, **options, "wait": True}
+        self._options: WorkerOptions = {
+            "install_signal_handlers": False,
+            "wait_for_schema": False,
+            **options,
+            "wait": True,
+        }
         self._options["worker_middleware"] = [self._keep_error, *(options.get("worker_middleware") or ())]
         self._worker: Worker | None = None
         self._error: BaseException | None = None

@@ -79,7 +79,7 @@ def test_worker_processes(project_url: str) -> None:
 
 def test_worker_processes_that_cannot_start(empty_database_url: str) -> None:
     """Such processes are not restarted, and the command fails."""
-    done = manage("procrastinate", "worker", "--processes=2", url=empty_database_url)
+    done = manage("procrastinate", "worker", "--processes=2", "--no-wait-for-schema", url=empty_database_url)
     assert done.returncode == 1
     assert "CommandError: Worker process" in done.stderr
     assert "could not start (exit code 1)" in done.stderr

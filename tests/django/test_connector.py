@@ -140,7 +140,7 @@ def test_a_failed_statement_breaks_the_transaction() -> None:
 def test_errors_of_the_database_are_translated() -> None:
     """Django's error is the cause, psycopg's the cause of that."""
     with connection.cursor() as cursor:
-        cursor.execute("DROP TABLE procrastinate_jobs")
+        cursor.execute("DROP TABLE procrastinate_jobs CASCADE")
     with pytest.raises(exceptions.SchemaNotApplied, match=r"manage\.py migrate") as caught:
         ship.defer(order_id=1)
     assert isinstance(caught.value.__cause__, django.db.ProgrammingError)

@@ -198,7 +198,8 @@ class Fleet:
 
     def start_in_vain(self, url: str) -> WorkerProcess:
         """Start a worker that fails at startup, and wait until it ends."""
-        worker = self._start(dataclasses.replace(self._setup, url=url), None)
+        options = {**self._setup.options, "wait_for_schema": False}
+        worker = self._start(dataclasses.replace(self._setup, url=url, options=options), None)
         self.workers.remove(worker)
         until(lambda: not worker.is_running, "the worker gives up")
         return worker

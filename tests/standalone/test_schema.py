@@ -148,7 +148,7 @@ def test_the_tables_of_3_x_are_recognised(empty_database_url: str) -> None:
     """Recognised by their columns. Ours can be created in another schema of the same database."""
     _execute(empty_database_url, "CREATE TABLE procrastinate_jobs (id bigint, queue_name text)")
     app = procrastinate.App(connector=empty_database_url)
-    with app.open(), pytest.raises(exceptions.SchemaConflict, match=r"of Procrastinate 3\.x"):
+    with app.open(), pytest.raises(exceptions.SchemaConflict, match=r"older than its release 3\.10"):
         app.schema_manager.apply_schema()
     _execute(empty_database_url, "CREATE SCHEMA jobs")
     url = sa.make_url(empty_database_url).update_query_dict({"options": "-csearch_path=jobs,public"})

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from procrastinate import core
 from procrastinate.app import App
 from procrastinate.exceptions import AlreadyEnqueued
 from procrastinate.job_context import JobContext
@@ -185,7 +186,7 @@ def test_a_worker_takes_over_from_one_that_is_gone(app: App, connector: InMemory
         ran.append(True)
 
     async def fetch_and_vanish() -> None:
-        worker_id = await app.job_manager.register_worker()
+        worker_id = await app.job_manager.register_worker(core.WorkerTerms(stalled_timeout=0.1))
         assert await app.job_manager.fetch_job(None, worker_id) is not None
 
     task.defer()

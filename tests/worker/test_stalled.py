@@ -79,7 +79,7 @@ async def test_a_job_whose_worker_dies_while_another_runs_is_run_by_that_one(
 ) -> None:
     app.task(name="task")(lambda: None)
     job_id = await app.configure_task("task", queue="q").defer_async()
-    worker_id = core.register_worker(queue.connection)
+    worker_id = core.register_worker(queue.connection, core.WorkerTerms(stalled_timeout=0.8))
     core.fetch_jobs(queue.connection, worker_id=worker_id, limit=1)
     await workers.listening(queue, **LIVELY)
     assert queue.status(job_id) is Status.DOING

@@ -23,13 +23,13 @@ async def test_a_database_without_the_tables(empty_database_url: str) -> None:
     app = App(connector=connector_for(empty_database_url))
     async with app.open_async():
         with pytest.raises(exceptions.SchemaNotApplied, match="procrastinate schema --apply"):
-            await soon(app.run_worker_async())
+            await soon(app.run_worker_async(wait_for_schema=False))
         assert await app.check_connection_async() is False
 
 
 def test_the_same_in_a_program_without_an_event_loop(empty_database_url: str) -> None:
     with pytest.raises(exceptions.SchemaNotApplied):
-        App(connector=connector_for(empty_database_url)).run_worker()
+        App(connector=connector_for(empty_database_url)).run_worker(wait_for_schema=False)
 
 
 async def test_an_app_that_is_not_open_can_run_a_worker_but_its_tasks_defer_nothing(database_url: str) -> None:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from procrastinate import core
 from procrastinate.app import App
 from procrastinate.core import Status
+from procrastinate.job_context import JobContext
 from procrastinate.retry import RetryStrategy
 from tests.worker.running import Queue, Workers, connector_for, happens, until
 
@@ -234,6 +235,21 @@ async def test_a_worker_that_does_not_wait_runs_retries_that_are_due_at_once(
     await workers.run(concurrency=2)
     assert queue.status(job_id) is Status.FAILED
     assert queue.row(job_id)["attempts"] == 4
+
+
+async def test_a_worker_that_does_not_wait_and_hears_nothing_runs_a_job_that_another_session_retries(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    """The retry is due at once, and only a promotion after the end of the job finds it."""
+
+    @app.task(name="task", pass_context=True)
+    def task(context: JobContext) -> None:
+        if context.job.attempts == 0:
+            app.job_manager.retry_job_by_id(context.job.id)
+
+    job_id = await task.defer_async()
+    await workers.run(listen_notify=False)
+    assert queue.status(job_id) is Status.SUCCEEDED
 
 
 async def test_a_worker_that_does_not_wait_leaves_jobs_that_are_due_later(

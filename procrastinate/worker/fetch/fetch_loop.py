@@ -84,6 +84,7 @@ class FetchLoop:
         self._looks = Looks(self._woken, longest_pause=polling_interval, may_overlook=not is_one_scan)
         self._call = NotifyInterest(manager, queues, worker_id, listens=listens, wake=self._looks.look)
         self._is_busy = False
+        self._took_jobs = False
         self._cursor = FetchCursor(is_kept=is_one_scan)
         self._last_promotion = 0.0
         self._left_undecided = 0
@@ -158,7 +159,10 @@ class FetchLoop:
                 if more or self._woken.is_set():
                     continue
                 if is_drained is not None and self._has_seen_all() and is_drained():
-                    return
+                    if not self._took_jobs:
+                        return
+                    self._look_after_the_last()
+                    continue
                 await self._sleep()
         finally:
             self._cancel_timers()
@@ -199,6 +203,11 @@ class FetchLoop:
     def _has_seen_all(self) -> bool:
         """Whether there was room, and no due job was left to look at."""
         return self._room() > 0 and not self._looks.is_promotion_due and not self._looks.is_fetch_due
+
+    def _look_after_the_last(self) -> None:
+        """Look at everything again before the end. Jobs may have deferred or retried others, and notices come later."""
+        self._took_jobs = False
+        self._looks.look()
 
     def _promotion_is_due(self) -> bool:
         interval = self._polling_interval if self._call.is_made else min(_UNCALLED_PROMOTION, self._polling_interval)
@@ -244,6 +253,7 @@ class FetchLoop:
             return False
         self._cursor.fetched(jobs, wanted=wanted, after=after, seconds=self._loop.time() - began)
         self._is_busy = self._is_busy or bool(jobs)
+        self._took_jobs = self._took_jobs or bool(jobs)
         self._take(jobs)
         return len(jobs) < wanted
 
