@@ -145,7 +145,9 @@ class App(Blueprint):
         """
         task = self.tasks.get(name)
         if task is not None:
-            return task.configure(**options)
+            deferrer = task.configure(**options)
+            deferrer.job_manager = self.job_manager  # the task may have been added to another app later
+            return deferrer
         if not allow_unknown:
             raise exceptions.TaskNotFound(
                 f"Task {name!r} is not registered in this app: import the module that declares it, "

@@ -10,6 +10,8 @@ import pytest
 
 from procrastinate import exceptions
 from procrastinate.app import App
+from procrastinate.blueprints import Blueprint
+from procrastinate.testing import InMemoryConnector
 from tests.unit.recording import RecordingConnector
 
 APP = App(connector=RecordingConnector())
@@ -101,3 +103,16 @@ def test_periodic_defaults_that_make_no_sense_are_refused(defaults: Any) -> None
     """The declaration raises the error, not the start of a worker."""
     with pytest.raises((TypeError, ValueError), match="max_de"):
         App(connector=RecordingConnector(), periodic_defaults=defaults)
+
+
+def test_an_app_defers_jobs_of_a_task_that_it_shares_in_its_own_database() -> None:
+    """The task itself defers with the app that it was added to last."""
+    north, south = App(connector=InMemoryConnector()), App(connector=InMemoryConnector())
+    blueprint = Blueprint()
+    blueprint.task(name="task")(lambda: None)
+    for app in (north, south):
+        app.add_tasks_from(blueprint, namespace="shared")
+    east = south.with_connector(InMemoryConnector())
+    for app in (north, south, east):
+        app.configure_task("shared:task").defer()
+    assert [len(app.connector.jobs) for app in (north, south, east)] == [1, 1, 1]  # type: ignore[attr-defined]
