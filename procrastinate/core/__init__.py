@@ -20,7 +20,7 @@ from procrastinate.core.defer import (
     find_taken_queueing_lock,
 )
 from procrastinate.core.enums import EventType, Readiness, Status
-from procrastinate.core.fetch import fetch_jobs
+from procrastinate.core.fetch import fetch_jobs, first_ready_job
 from procrastinate.core.finish import finish_job_by_id, finish_jobs, list_held_jobs, retry_job_by_id, retry_jobs
 from procrastinate.core.finish_in_transaction import complete_job
 from procrastinate.core.grants import list_missing_grants
@@ -44,10 +44,12 @@ from procrastinate.core.notify_interest import (
     stop_waiting,
 )
 from procrastinate.core.operation_marks import atomic, is_atomic
-from procrastinate.core.promote import promote_jobs
+from procrastinate.core.promote import first_due_job, promote_jobs
 from procrastinate.core.read_results import get_progress, get_result
 from procrastinate.core.release import list_unknown_jobs, release_jobs
 from procrastinate.core.rescue import (
+    first_orphaned_job,
+    first_unknown_job,
     list_jobs_started_before,
     list_stalled_jobs,
     rescue_jobs,
@@ -59,6 +61,7 @@ from procrastinate.core.retention import (
     delete_everything,
     delete_finished_jobs,
     delete_finished_part,
+    first_finished_job,
 )
 from procrastinate.core.rows import (
     FetchedJob,
@@ -81,7 +84,7 @@ from procrastinate.core.rows import (
 )
 from procrastinate.core.tables import metadata
 from procrastinate.core.ticks import TickOutcome, defer_tick
-from procrastinate.core.unpark import Sweep, sweep_parked_jobs
+from procrastinate.core.unpark import Sweep, first_orphaned_parked_job, sweep_parked_jobs
 
 __all__ = [
     "Deletion",
@@ -133,6 +136,12 @@ __all__ = [
     "find_taken_queueing_lock",
     "finish_job_by_id",
     "finish_jobs",
+    "first_due_job",
+    "first_finished_job",
+    "first_orphaned_job",
+    "first_orphaned_parked_job",
+    "first_ready_job",
+    "first_unknown_job",
     "get_job_status",
     "get_progress",
     "get_result",

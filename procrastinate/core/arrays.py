@@ -47,6 +47,11 @@ class _Written(sa.types.TypeDecorator[Sequence[Any]]):
         return value if value is None or isinstance(value, str) else _join(value, self.write)
 
 
+def is_not_set_aside(job_id: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    """Return a condition that leaves out the jobs of the parameter ``set_aside``."""
+    return job_id != sa.all_(array_param("set_aside", sa.BigInteger()))
+
+
 def _join(values: Sequence[Any], write: Callable[[Any], str]) -> str:
     return "{" + ",".join(["NULL" if item is None else write(item) for item in values]) + "}"
 

@@ -39,6 +39,11 @@ _PASSING_CLASSES = {
     "58",  # system errors
 }
 
+_OWN_PREFIX = "procrastinate_"
+# Classes of errors that concern a statement, a role or a session. All others, and those of the user, concern a row.
+_STATEMENT_CLASSES = _PASSING_CLASSES | {"00", "01", "02", "03", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "24", "25"}
+_STATEMENT_CLASSES |= {"26", "28", "2B", "2D", "34", "3B", "3D", "3F", "40", "42", "54", "72", "F0", "HV", "XX"}
+
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """Yield the error, its SQLAlchemy ``orig`` and its causes."""
@@ -107,6 +112,20 @@ def is_refused_for_now(error: BaseException) -> bool:
     trigger may raise any of them every time, and a statement over many rows may always exceed its timeout.
     """
     return sqlstate(error) in _REFUSED_FOR_NOW
+
+
+def is_row_refused(error: BaseException) -> bool:
+    """Return True if the database refuses to change one row, and may well change others.
+
+    A trigger, a constraint or a foreign key of the user refuses it. A trigger raises any code, one of its own too.
+    Unique violations of this project's indexes are races, which callers handle.
+    """
+    code = sqlstate(error)
+    if code is None or is_passing(error):
+        return False
+    if code == UNIQUE_VIOLATION:
+        return not (constraint_name(error) or "").startswith(_OWN_PREFIX)
+    return code[:2] not in _STATEMENT_CLASSES
 
 
 def is_passing(error: BaseException) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.arguments import LISTED_ARGUMENTS, SMALL_ARGUMENTS
-from procrastinate.core.arrays import array_param, is_one_of, write_array
+from procrastinate.core.arrays import array_param, is_not_set_aside, is_one_of, write_array
 from procrastinate.core.enums import Status
 from procrastinate.core.operation_marks import prepared
 from procrastinate.core.rows import Rank, StoredJob
@@ -117,7 +117,7 @@ def _from_a_place(condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
     return sa.select(both.c.id)
 
 
-def _from_queues() -> sa.Select[Any]:
+def _from_queues(*, sets_aside: bool = False) -> sa.Select[Any]:
     """Merge one ordered scan per queue, then lock in the order of the merge.
 
     The scans lock nothing: they would lock the limit in each queue. So that two workers that see the same
@@ -126,7 +126,10 @@ def _from_queues() -> sa.Select[Any]:
     queue = sa.func.unnest(array_param("queues", sa.Text())).table_valued("name", name="queue").render_derived()
     candidate = jobs.alias("candidate")
     of_queue = candidate.c.queue_name == queue.c.name
-    first = _ready_ids(candidate, is_ready(candidate) & of_queue).limit(_LIMIT * 4)
+    condition = is_ready(candidate) & of_queue
+    if sets_aside:
+        condition &= is_not_set_aside(candidate.c.id)
+    first = _ready_ids(candidate, condition).limit(_LIMIT * 4)
     scan = first.add_columns(candidate.c.priority).lateral("scan")
     merged = (
         sa.select(scan.c.id)
@@ -157,18 +160,43 @@ def _fetch_statement(ready: sa.Select[Any]) -> Any:
     )
 
 
-_FETCH_FROM_ALL = prepared(_fetch_statement(_from_the_start(is_ready_in_any_queue())))
-_FETCH_FROM_ALL_AFTER = prepared(_fetch_statement(_from_a_place(is_ready_in_any_queue())))
-_FETCH_FROM_ONE = prepared(_fetch_statement(_from_the_start(_IN_ONE_QUEUE)))
-_FETCH_FROM_ONE_AFTER = prepared(_fetch_statement(_from_a_place(_IN_ONE_QUEUE)))
-_FETCH_FROM_MANY = prepared(_fetch_statement(_from_queues()))
+_READY = {
+    ("all", "start"): _from_the_start(is_ready_in_any_queue()),
+    ("all", "place"): _from_a_place(is_ready_in_any_queue()),
+    ("one", "start"): _from_the_start(_IN_ONE_QUEUE),
+    ("one", "place"): _from_a_place(_IN_ONE_QUEUE),
+    ("many", "start"): _from_queues(),
+}
+"""The ids to fetch, by the number of queues and where the fetch begins."""
+_STATEMENTS = {key: prepared(_fetch_statement(ready)) for key, ready in _READY.items()}
+
+# Rows that the database refuses to change are rare. Without any, fetches keep their plans.
+_IN_PLAY = is_not_set_aside(jobs.c.id)
+_READY_BUT_SOME = {
+    ("all", "start"): _from_the_start(is_ready_in_any_queue() & _IN_PLAY),
+    ("all", "place"): _from_a_place(is_ready_in_any_queue() & _IN_PLAY),
+    ("one", "start"): _from_the_start(_IN_ONE_QUEUE & _IN_PLAY),
+    ("one", "place"): _from_a_place(_IN_ONE_QUEUE & _IN_PLAY),
+    ("many", "start"): _from_queues(sets_aside=True),
+}
+_STATEMENTS_BUT_SOME = {key: _fetch_statement(ready) for key, ready in _READY_BUT_SOME.items()}
 
 
-def _fetch_of_tasks(queues: Sequence[str] | None, task_names: Sequence[str]) -> Any:
-    chosen = sa.and_(is_ready(), jobs.c.task_name.in_(task_names))
+def _ready_of_tasks(queues: Sequence[str] | None, task_names: Sequence[str]) -> sa.Select[Any]:
+    chosen = sa.and_(is_ready(), jobs.c.task_name.in_(task_names), _IN_PLAY)
     if queues is not None:
         chosen = sa.and_(chosen, jobs.c.queue_name.in_(queues))
-    return _fetch_statement(_ready_ids(jobs, chosen).limit(_LIMIT).with_for_update(skip_locked=True))
+    return _ready_ids(jobs, chosen).limit(_LIMIT).with_for_update(skip_locked=True)
+
+
+def _choice(queues: Sequence[str] | None, after: Rank | None) -> tuple[tuple[str, str], dict[str, Any]]:
+    """Return which statement fetches from these queues, and its parameters."""
+    if queues is not None and len(queues) != 1:
+        return ("many", "start"), {"queues": write_array(list(dict.fromkeys(queues)), sa.Text())}
+    parameters: dict[str, Any] = {} if queues is None else {"queue": queues[0]}
+    if after is not None:
+        parameters |= {"after_priority": after.priority, "after_id": after.id}
+    return ("all" if queues is None else "one", "start" if after is None else "place"), parameters
 
 
 def fetch_jobs(
@@ -179,6 +207,7 @@ def fetch_jobs(
     queues: Sequence[str] | None = None,
     task_names: Sequence[str] | None = None,
     after: Rank | None = None,
+    set_aside: Sequence[int] = (),
 ) -> list[StoredJob]:
     """Take up to ``limit`` ready jobs for a worker, in one statement, in the order in which they should start.
 
@@ -197,18 +226,32 @@ def fetch_jobs(
     after:
         Where the last fetch ended. Ready jobs of the same priority or a lower one that come before it are left for
         a fetch without this, and so may be jobs of a lower priority. From several queues it has no effect.
+    set_aside:
+        Ids of jobs to pass over.
     """
-    parameters: dict[str, Any] = {"worker": worker_id, "limit": limit}
+    choice, parameters = _choice(queues, after)
+    parameters |= {"worker": worker_id, "limit": limit}
     if task_names is not None:
-        statement = _fetch_of_tasks(queues, task_names)
-    elif queues is None:
-        statement = _FETCH_FROM_ALL if after is None else _FETCH_FROM_ALL_AFTER
-    elif len(queues) == 1:
-        statement = _FETCH_FROM_ONE if after is None else _FETCH_FROM_ONE_AFTER
-        parameters["queue"] = queues[0]
+        statement = _fetch_statement(_ready_of_tasks(queues, task_names))
+    elif set_aside:
+        statement = _STATEMENTS_BUT_SOME[choice]
     else:
-        statement, parameters["queues"] = _FETCH_FROM_MANY, write_array(list(dict.fromkeys(queues)), sa.Text())
-    if after is not None:
-        parameters |= {"after_priority": after.priority, "after_id": after.id}
+        statement = _STATEMENTS[choice]
+    if task_names is not None or set_aside:
+        parameters["set_aside"] = list(set_aside)
     rows = connection.execute(statement, parameters)
     return sorted((stored_job(row) for row in rows), key=lambda job: (-job.priority, job.id))
+
+
+def first_ready_job(
+    connection: sa.Connection,
+    *,
+    queues: Sequence[str] | None = None,
+    task_names: Sequence[str] | None = None,
+    after: Rank | None = None,
+    set_aside: Sequence[int] = (),
+) -> int | None:
+    """Return the id of the job that a fetch with these arguments would take first, or ``None``."""
+    choice, parameters = _choice(queues, after)
+    ready = _READY_BUT_SOME[choice] if task_names is None else _ready_of_tasks(queues, task_names)
+    return connection.execute(ready, parameters | {"limit": 1, "set_aside": list(set_aside)}).scalars().first()

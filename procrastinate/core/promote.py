@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import OID
 
-from procrastinate.core.arrays import is_one_of
+from procrastinate.core.arrays import is_not_set_aside, is_one_of
 from procrastinate.core.operation_marks import prepared
 from procrastinate.core.rows import Promotion
 from procrastinate.core.tables import DOING, PARKED, PROMOTED, UNDECIDED, due_at, holds_lock, is_upcoming, jobs
@@ -42,18 +43,17 @@ def _take_turn() -> sa.CTE:
     return _materialized(sa.select(sa.func.pg_try_advisory_xact_lock(key).label("mine")), "turn")
 
 
-def _due(may_decide: sa.ColumnElement[bool], now: sa.ColumnElement[Any]) -> sa.CTE:
+def _due(may_decide: sa.ColumnElement[bool], now: sa.ColumnElement[Any]) -> sa.Select[Any]:
     """The jobs to decide on, the longest due first, and then in the order in which they should run: of a long backlog
     only some are looked at at a time, and a lock goes to the first of these.
     """
     limit = sa.bindparam("limit", type_=sa.Integer())
-    return _materialized(
+    return (
         sa.select(jobs.c.id, jobs.c.lock, jobs.c.priority)
         .where(may_decide, is_upcoming(), due_at() <= now)
         .order_by(due_at(), jobs.c.priority.desc(), jobs.c.id)
         .limit(limit)
-        .with_for_update(skip_locked=True),
-        "due",
+        .with_for_update(skip_locked=True)
     )
 
 
@@ -145,11 +145,15 @@ def _seconds_to_next_due(now: sa.ColumnElement[Any], clock: sa.ColumnElement[Any
     )
 
 
-def _promotion_statement(now: sa.ColumnElement[Any], clock: sa.ColumnElement[Any]) -> sa.Select[Any]:
+def _promotion_statement(
+    now: sa.ColumnElement[Any], clock: sa.ColumnElement[Any], *, sets_aside: bool = False
+) -> sa.Select[Any]:
     turn = _take_turn()
     is_our_turn = sa.select(turn.c.mine).scalar_subquery()
     may_decide = sa.or_(is_our_turn, sa.bindparam("without_turn", type_=sa.Boolean()))
-    due = _due(may_decide, now)
+    if sets_aside:
+        may_decide = sa.and_(may_decide, is_not_set_aside(jobs.c.id))
+    due = _materialized(_due(may_decide, now), "due")
     verdict = _verdict(due)
     # The probes bound what is read. A plan for the join alone may read the whole table, if that was small when the plan
     # was made.
@@ -171,8 +175,12 @@ def _promotion_statement(now: sa.ColumnElement[Any], clock: sa.ColumnElement[Any
 
 
 _DUE_BY = sa.bindparam("due_by", type_=sa.DateTime(timezone=True))
+_NOW_OR_DUE_BY = sa.func.coalesce(_DUE_BY, sa.func.now())
 _PROMOTE = prepared(_promotion_statement(sa.func.now(), sa.func.clock_timestamp()))
 _PROMOTE_DUE_BY = _promotion_statement(_DUE_BY, _DUE_BY)
+# Rows that the database refuses to change are rare. Without any, the promotion keeps its plan.
+_PROMOTE_BUT_SOME = _promotion_statement(_NOW_OR_DUE_BY, sa.func.clock_timestamp(), sets_aside=True)
+_FIRST_DUE = _due(is_not_set_aside(jobs.c.id), _NOW_OR_DUE_BY)
 
 
 def promote_jobs(
@@ -181,6 +189,7 @@ def promote_jobs(
     limit: int = PROMOTED_AT_ONCE,
     due_by: datetime.datetime | None = None,
     without_turn: bool = False,
+    set_aside: Sequence[int] = (),
 ) -> Promotion:
     """Make ready the waiting jobs whose time has come and whose lock is free, at most ``limit``, in one statement.
 
@@ -198,9 +207,13 @@ def promote_jobs(
     without_turn:
         Decide although another session may have the turn. Where it promotes as well, either may be a deadlock
         (:func:`~procrastinate.core.errors.is_deadlock`): call again.
+    set_aside:
+        Ids of jobs to pass over.
     """
     values: dict[str, Any] = {"limit": limit, "without_turn": without_turn}
-    if due_by is None:
+    if set_aside:
+        row = connection.execute(_PROMOTE_BUT_SOME, values | {"due_by": due_by, "set_aside": list(set_aside)}).one()
+    elif due_by is None:
         row = connection.execute(_PROMOTE, values).one()
     else:
         row = connection.execute(_PROMOTE_DUE_BY, values | {"due_by": due_by}).one()
@@ -213,4 +226,13 @@ def promote_jobs(
         undecided=row.due - row.settled if has_decided else None,
         had_turn=row.had_turn,
         first_due=row.first_due,
+    )
+
+
+def first_due_job(
+    connection: sa.Connection, *, due_by: datetime.datetime | None = None, set_aside: Sequence[int] = ()
+) -> int | None:
+    """Return the id of the job on which a promotion would decide first, or ``None``."""
+    return (
+        connection.execute(_FIRST_DUE, {"due_by": due_by, "limit": 1, "set_aside": list(set_aside)}).scalars().first()
     )

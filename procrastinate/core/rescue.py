@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from procrastinate import exceptions
-from procrastinate.core.arrays import array_param
+from procrastinate.core.arrays import array_param, is_not_set_aside
 from procrastinate.core.enums import EventType, Status
 from procrastinate.core.fetch import STORED_COLUMNS, stored_job
 from procrastinate.core.finish import queueing_lock_on_return
@@ -83,8 +83,8 @@ def _lost_runs(is_lost: sa.ColumnElement[bool]) -> sa.CTE:
     )
 
 
-def _rescue_statement(is_lost: sa.ColumnElement[bool], why: str, *, keep_queueing_locks: bool) -> sa.Select[Any]:
-    """Return the statement of a rescue, which locks only the runs that its snapshot shows.
+def _stalled(is_lost: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Lock the runs that the statement's snapshot shows, and no others.
 
     Another rescuer may have been faster, and a live worker may have claimed the job since. PostgreSQL then rechecks the
     current row, but not whether the row's worker is registered.
@@ -98,7 +98,7 @@ def _rescue_statement(is_lost: sa.ColumnElement[bool], why: str, *, keep_queuein
         held.c.attempts == seen.c.attempts,
         held.c.worker_id.is_not_distinct_from(seen.c.worker_id),
     )
-    stalled = (
+    return (
         sa.select(
             held.c.id,
             held.c.queueing_lock,
@@ -109,9 +109,11 @@ def _rescue_statement(is_lost: sa.ColumnElement[bool], why: str, *, keep_queuein
         .order_by(held.c.id)
         .limit(sa.bindparam("limit", type_=sa.Integer()))
         .with_for_update(of=held, skip_locked=True)
-        .cte("stalled")
-        .prefix_with("MATERIALIZED", dialect="postgresql")
     )
+
+
+def _rescue_statement(is_lost: sa.ColumnElement[bool], why: str, *, keep_queueing_locks: bool) -> sa.Select[Any]:
+    stalled = _stalled(is_lost).cte("stalled").prefix_with("MATERIALIZED", dialect="postgresql")
     placed = sa.select(
         stalled.c.id,
         stalled.c.ended,
@@ -160,13 +162,19 @@ def lost_run(why: str) -> list[sa.ColumnElement[str]]:
     return [sa.literal(text, sa.Text).label(name) for name, text in texts.items()]
 
 
+_IN_PLAY = is_not_set_aside(_LOST.c.id)
+_IS_ORPHANED = sa.and_(
+    ~sa.select(workers.c.id).where(workers.c.id == _LOST.c.worker_id).exists(),
+    _LOST.c.worker_id.is_distinct_from(sa.literal_column(str(LEFT_BEHIND))),
+    _IN_PLAY,
+)
+_IS_UNKNOWN = sa.and_(
+    _LOST.c.worker_id == _WORKER_ID, _LOST.c.id != sa.all_(array_param("known", sa.BigInteger())), _IN_PLAY
+)
 _BOTH = (True, False)
 _RESCUE = {
     keep: _rescue_statement(
-        sa.and_(
-            ~sa.select(workers.c.id).where(workers.c.id == _LOST.c.worker_id).exists(),
-            _LOST.c.worker_id.is_distinct_from(sa.literal_column(str(LEFT_BEHIND))),
-        ),
+        _IS_ORPHANED,
         "The worker of the job is gone: it died or sent no heartbeat for too long",
         keep_queueing_locks=keep,
     )
@@ -174,20 +182,27 @@ _RESCUE = {
 }
 _RETURN_UNKNOWN = {
     keep: _rescue_statement(
-        sa.and_(_LOST.c.worker_id == _WORKER_ID, _LOST.c.id != sa.all_(array_param("known", sa.BigInteger()))),
+        _IS_UNKNOWN,
         "The answer to the job's fetch was lost on its way to the worker: the job did not run",
         keep_queueing_locks=keep,
     )
     for keep in _BOTH
 }
+_FIRST_ORPHANED = _stalled(_IS_ORPHANED)
+_FIRST_UNKNOWN = _stalled(_IS_UNKNOWN)
 
 
 def rescue_jobs(
-    connection: sa.Connection, *, max_rescues: int, limit: int = 500, keep_queueing_locks: bool = True
+    connection: sa.Connection,
+    *,
+    max_rescues: int,
+    limit: int = 500,
+    set_aside: Sequence[int] = (),
+    keep_queueing_locks: bool = True,
 ) -> list[RescuedJob]:
     """Rescue up to ``limit`` running jobs whose worker is not registered, in one statement.
 
-    Jobs of :data:`LEFT_BEHIND` stay as they are.
+    Jobs of :data:`LEFT_BEHIND`, and those of ``set_aside``, stay as they are.
 
     The jobs wait again, with one more attempt. A job with an abort request ends as aborted. A job with ``max_rescues``
     earlier rescues ends as failed, because it would keep killing its workers.
@@ -197,8 +212,14 @@ def rescue_jobs(
     raises a lock timeout after half a second (:func:`~procrastinate.core.errors.is_lock_timeout`).
     ``keep_queueing_locks=False`` rescues all jobs without their queueing locks.
     """
-    rows = connection.execute(_RESCUE[keep_queueing_locks], {"max_rescues": max_rescues, "limit": limit})
-    return [RescuedJob(**row._mapping) for row in rows]
+    parameters = {"max_rescues": max_rescues, "limit": limit, "set_aside": list(set_aside)}
+    return [RescuedJob(**row._mapping) for row in connection.execute(_RESCUE[keep_queueing_locks], parameters)]
+
+
+def first_orphaned_job(connection: sa.Connection, *, max_rescues: int, set_aside: Sequence[int] = ()) -> int | None:
+    """Return the id of the job that :func:`rescue_jobs` would rescue first, or ``None``."""
+    parameters = {"max_rescues": max_rescues, "limit": 1, "set_aside": list(set_aside)}
+    return connection.execute(_FIRST_ORPHANED, parameters).scalars().first()
 
 
 def return_unknown_jobs(
@@ -208,6 +229,7 @@ def return_unknown_jobs(
     known_ids: Collection[int],
     max_rescues: int,
     limit: int = 500,
+    set_aside: Sequence[int] = (),
     keep_queueing_locks: bool = True,
 ) -> list[RescuedJob]:
     """Return jobs to the queue that the database assigns to a worker but the worker does not know.
@@ -219,5 +241,33 @@ def return_unknown_jobs(
     known_ids:
         The worker's jobs, including finished jobs without a recorded outcome.
     """
-    parameters = {"worker": worker_id, "known": list(known_ids), "max_rescues": max_rescues, "limit": limit}
+    parameters = _of_unknown(worker_id, known_ids, max_rescues, limit, set_aside)
     return [RescuedJob(**row._mapping) for row in connection.execute(_RETURN_UNKNOWN[keep_queueing_locks], parameters)]
+
+
+def first_unknown_job(
+    connection: sa.Connection,
+    *,
+    worker_id: int,
+    known_ids: Collection[int],
+    max_rescues: int,
+    set_aside: Sequence[int] = (),
+) -> int | None:
+    """Return the id of the job that :func:`return_unknown_jobs` would return first, or ``None``."""
+    return (
+        connection.execute(_FIRST_UNKNOWN, _of_unknown(worker_id, known_ids, max_rescues, 1, set_aside))
+        .scalars()
+        .first()
+    )
+
+
+def _of_unknown(
+    worker_id: int, known_ids: Collection[int], max_rescues: int, limit: int, set_aside: Sequence[int]
+) -> dict[str, Any]:
+    return {
+        "worker": worker_id,
+        "known": list(known_ids),
+        "max_rescues": max_rescues,
+        "limit": limit,
+        "set_aside": list(set_aside),
+    }

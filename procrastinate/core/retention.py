@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from procrastinate.core.arrays import is_one_of
+from procrastinate.core.arrays import is_not_set_aside, is_one_of
 from procrastinate.core.enums import Status
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.tables import jobs, metadata, status_literal
@@ -47,6 +47,7 @@ def delete_finished_part(
     queue_name: str | None = None,
     limit: int = 1000,
     after: DeletionPlace | None = None,
+    set_aside: Sequence[int] = (),
 ) -> Deletion:
     """Delete up to ``limit`` jobs that ended longer ago than ``older_than``, with their history.
 
@@ -62,8 +63,10 @@ def delete_finished_part(
     after:
         The ``next_place`` of the previous deletion. Without it, a deletion walks over all rows that vacuum cannot
         remove yet.
+    set_aside:
+        Ids of jobs to keep.
     """
-    old = _old_jobs(older_than, statuses, after)
+    old = _old_jobs(older_than, statuses, after, set_aside)
     if queue_name is None:
         return _delete(connection, _locked(old.limit(limit)), limit)
     window = _LOOKED_AT if after is None else after.window
@@ -72,6 +75,22 @@ def delete_finished_part(
         is_one_of(jobs.c.id, sa.select(seen.c.id).where(seen.c.queue_name == queue_name).limit(limit))
     )
     return _past(after, _delete(connection, _locked(of_queue), limit, seen, window))
+
+
+def first_finished_job(
+    connection: sa.Connection,
+    *,
+    older_than: datetime.timedelta,
+    statuses: Collection[Status],
+    queue_name: str | None = None,
+    after: DeletionPlace | None = None,
+    set_aside: Sequence[int] = (),
+) -> int | None:
+    """Return the id of the job that :func:`delete_finished_part` would delete first, or ``None``."""
+    old = _old_jobs(older_than, statuses, after, set_aside)
+    if queue_name is not None:
+        old = old.where(jobs.c.queue_name == queue_name)
+    return connection.execute(_locked(old.limit(1))).scalars().first()
 
 
 def _past(after: DeletionPlace | None, deletion: Deletion) -> Deletion:
@@ -86,7 +105,10 @@ def _past(after: DeletionPlace | None, deletion: Deletion) -> Deletion:
 
 
 def _old_jobs(
-    older_than: datetime.timedelta, statuses: Collection[Status], after: DeletionPlace | None
+    older_than: datetime.timedelta,
+    statuses: Collection[Status],
+    after: DeletionPlace | None,
+    set_aside: Sequence[int],
 ) -> sa.Select[Any]:
     """Return a walk along the index of finished jobs. Literal statuses keep it on the index, and a limit stops it."""
     old = (
@@ -98,6 +120,8 @@ def _old_jobs(
         )
         .order_by(jobs.c.status, jobs.c.finished_at)
     )
+    if set_aside:
+        old = old.where(is_not_set_aside(jobs.c.id)).params(set_aside=list(set_aside))
     if after is None:
         return old
     place = sa.tuple_(status_literal(after.status), _as_time(after.finished_at))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
+from procrastinate.core.arrays import is_not_set_aside
 from procrastinate.core.tables import UNDECIDED, holds_lock, is_parked, jobs
 
 
@@ -21,12 +23,12 @@ class Sweep:
     reached: str | None
 
 
-def _sweep_statement() -> sa.Select[Any]:
-    """Return the statement of the sweep, which frees the first job of each lock without a holder.
+def _walk_and_orphans() -> tuple[sa.CTE, sa.Select[Any]]:
+    """Return a walk over the locks with parked jobs, and the first job of each lock without a holder.
 
     It walks from lock to lock through the index of parked jobs, one probe each, and probes one lock more than the
-    limit, so a step always makes progress. It locks only the jobs behind free locks: a trigger that frees the next job
-    of a held lock at this very moment would skip a locked row.
+    limit, so a step always makes progress. The limit counts orphans, too. It locks only the jobs behind free locks: a
+    trigger that frees the next job of a held lock at this very moment would skip a locked row.
     """
     parked = jobs.alias("parked")
     start = sa.select(
@@ -52,13 +54,19 @@ def _sweep_statement() -> sa.Select[Any]:
     waiting = jobs.alias("waiting")
     head = (
         sa.select(waiting.c.id)
-        .where(waiting.c.lock == free.c.lock, is_parked(waiting))
+        .where(waiting.c.lock == free.c.lock, is_parked(waiting), is_not_set_aside(waiting.c.id))
         .order_by(waiting.c.priority.desc(), waiting.c.id)
         .limit(1)
         .with_for_update(skip_locked=True)
         .lateral("head")
     )
-    orphan = sa.select(head.c.id).select_from(free.join(head, sa.true())).cte("orphan")
+    limit = sa.bindparam("limit", type_=sa.Integer())
+    return walk, sa.select(head.c.id).select_from(free.join(head, sa.true())).order_by(free.c.lock).limit(limit)
+
+
+def _sweep_statement() -> sa.Select[Any]:
+    walk, orphans = _walk_and_orphans()
+    orphan = orphans.cte("orphan")
     freed = (
         sa.update(jobs).where(jobs.c.id == orphan.c.id).values(readiness=UNDECIDED).returning(jobs.c.id).cte("freed")
     )
@@ -70,9 +78,12 @@ def _sweep_statement() -> sa.Select[Any]:
 
 
 _SWEEP = _sweep_statement()
+_ORPHANS = _walk_and_orphans()[1]
 
 
-def sweep_parked_jobs(connection: sa.Connection, *, start: str | None = None, limit: int = 1000) -> Sweep:
+def sweep_parked_jobs(
+    connection: sa.Connection, *, start: str | None = None, limit: int = 1000, set_aside: Sequence[int] = ()
+) -> Sweep:
     """Examine up to ``limit`` locks with parked jobs, and free the first job of each lock without a holder.
 
     The triggers free the next job whenever a holder leaves. This function covers what triggers miss: an open
@@ -82,6 +93,16 @@ def sweep_parked_jobs(connection: sa.Connection, *, start: str | None = None, li
     ----------
     start:
         The lock to start from: ``reached`` of the previous step, ``None`` for the beginning.
+    set_aside:
+        Ids of jobs to pass over. The next job of the lock is freed instead.
     """
-    row = connection.execute(_SWEEP, {"start": start or "", "limit": limit}).one()
+    row = connection.execute(_SWEEP, {"start": start or "", "limit": limit, "set_aside": list(set_aside)}).one()
     return Sweep(unparked=row.unparked, reached=row.reached if row.locks > limit else None)
+
+
+def first_orphaned_parked_job(
+    connection: sa.Connection, *, start: str | None = None, set_aside: Sequence[int] = ()
+) -> int | None:
+    """Return the id of the job that a sweep would free first, or ``None``."""
+    parameters = {"start": start or "", "limit": 1, "set_aside": list(set_aside)}
+    return connection.execute(_ORPHANS, parameters).scalars().first()

@@ -18,6 +18,7 @@ from procrastinate.core.tables import QUEUEING_LOCK_CONSTRAINT
 from procrastinate.jobs import Job, Status
 from procrastinate.manager.defers import JobDefers
 from procrastinate.manager.lists import JobLists
+from procrastinate.manager.refused_rows import RefusedRows
 from procrastinate.manager.waiting import Waiter
 from procrastinate.manager.worker_calls import WorkerOperations
 from procrastinate.results import Result, to_result
@@ -44,6 +45,7 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
 
     def __init__(self, connector: BaseConnector) -> None:
         self.connector = connector
+        self.refused_rows = RefusedRows()
         self._waiter = Waiter(lambda: self.connector)
 
     # Finish, by hand
@@ -305,16 +307,25 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
             Status.CANCELLED: include_cancelled,
             Status.ABORTED: include_aborted,
         }
-        delete = functools.partial(
-            core.delete_finished_part,
-            older_than=datetime.timedelta(hours=nb_hours),
-            statuses=[status for status, included in choice.items() if included],
-            queue_name=queue,
-            limit=_DELETE_BATCH,
+        old: dict[str, Any] = {
+            "older_than": datetime.timedelta(hours=nb_hours),
+            "statuses": [status for status, included in choice.items() if included],
+            "queue_name": queue,
+        }
+        place: core.DeletionPlace | None = None
+        while True:
+            place = (await self._delete_part(connection, after=place, **old)).next_place
+            if place is None:
+                return
+
+    async def _delete_part(self, connection: Any | None, **old: Any) -> core.Deletion:
+        """Delete some jobs. A statement that fails ends the transaction of the user, so none is tried again there."""
+        if connection is not None:
+            return await self._run_async(connection, core.delete_finished_part, limit=_DELETE_BATCH, **old)
+        deletion, _ = await self.refused_rows.work_around(
+            self.connector.run_async, core.delete_finished_part, core.first_finished_job, limit=_DELETE_BATCH, **old
         )
-        deletion = await self._run_async(connection, delete)
-        while deletion.next_place is not None:
-            deletion = await self._run_async(connection, functools.partial(delete, after=deletion.next_place))
+        return deletion
 
     # The database
 

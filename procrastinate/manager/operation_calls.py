@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from procrastinate import core
 from procrastinate.connector import BaseConnector
 from procrastinate.jobs import Job, UnreadableArguments
+from procrastinate.manager.refused_rows import RefusedRows
 
 R = TypeVar("R")
 
@@ -17,6 +18,7 @@ class OperationCalls:
     """Runs operations on a connector, and converts stored jobs to :class:`~procrastinate.jobs.Job` objects."""
 
     connector: BaseConnector
+    refused_rows: RefusedRows
 
     def _run(self, connection: Any | None, operation: Callable[..., R], *args: Any, **kwargs: Any) -> R:
         connector = self.connector.get_sync_connector()

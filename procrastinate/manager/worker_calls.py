@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
+import functools
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from procrastinate import core, exceptions
-from procrastinate.core.errors import is_deadlock, is_lock_timeout, is_passing, is_unique_violation
+from procrastinate.core.errors import (
+    is_deadlock,
+    is_lock_timeout,
+    is_passing,
+    is_row_refused,
+    is_unique_violation,
+)
 from procrastinate.core.promote import PROMOTED_AT_ONCE, PROMOTED_WITHOUT_TURN
 from procrastinate.jobs import Job, Status, UnreadableArguments, UnreadArguments
 from procrastinate.manager.operation_calls import OperationCalls
 
 _PROMOTION_TRIES = 3
+_RESCUED_AT_ONCE = 500
+_SWEPT_AT_ONCE = 1000
+
+
+def _is_undone(error: BaseException) -> bool:
+    """Return True if the statement has surely changed nothing, and another form of it may succeed."""
+    return is_lock_timeout(error) or is_unique_violation(error) or is_row_refused(error)
 
 
 class WorkerOperations(OperationCalls):
@@ -35,13 +50,21 @@ class WorkerOperations(OperationCalls):
         limit = past + (PROMOTED_WITHOUT_TURN if without_turn else PROMOTED_AT_ONCE)
         for _ in range(_PROMOTION_TRIES):
             try:
-                return await self.connector.run_async(
-                    core.promote_jobs, limit=limit, due_by=due_by, without_turn=without_turn
-                )
+                return await self._promote(limit, due_by, without_turn)
             except exceptions.ConnectorException as error:
                 if not (is_unique_violation(error) or is_deadlock(error)):
                     raise
         return core.Promotion(promoted=0, again=True, next_due_in=None, undecided=None, had_turn=not without_turn)
+
+    async def _promote(self, limit: int, due_by: datetime.datetime | None, without_turn: bool) -> core.Promotion:
+        promotion, tried = await self.refused_rows.work_around(
+            self.connector.run_async,
+            functools.partial(core.promote_jobs, without_turn=without_turn),
+            core.first_due_job,
+            limit=limit,
+            due_by=due_by,
+        )
+        return promotion if tried == limit else dataclasses.replace(promotion, again=True)
 
     async def fetch_jobs(
         self,
@@ -65,9 +88,10 @@ class WorkerOperations(OperationCalls):
             If true, read large arguments, too. If false, a job with large arguments has
             :class:`~procrastinate.jobs.UnreadArguments`, which :meth:`read_arguments` replaces.
         """
-        stored = await self.connector.run_async(
-            core.fetch_jobs,
-            worker_id=worker_id,
+        stored = await self.refused_rows.collect(
+            self.connector.run_async,
+            functools.partial(core.fetch_jobs, worker_id=worker_id),
+            core.first_ready_job,
             limit=limit,
             queues=None if queues is None else list(queues),
             task_names=None if task_names is None else list(task_names),
@@ -142,9 +166,23 @@ class WorkerOperations(OperationCalls):
         try:
             return await run(core.release_jobs, fetched, worker_id=worker_id, delay=delay)
         except exceptions.ConnectorException as error:
-            if not (is_lock_timeout(error) or is_unique_violation(error)):  # in these cases nothing was released
+            if not _is_undone(error):
                 raise
+            refusal = error
+        if is_row_refused(refusal):
+            return await self._release_halves(fetched, refusal, worker_id=worker_id, delay=delay)
         return await run(core.release_jobs, fetched, worker_id=worker_id, delay=delay, keep_queueing_locks=False)
+
+    async def _release_halves(
+        self, fetched: Sequence[core.FetchedJob], refusal: exceptions.ConnectorException, **options: Any
+    ) -> dict[int, Status]:
+        """Release the jobs in two parts. A single job that is refused stays as it is, and is looked for later."""
+        if len(fetched) == 1:
+            self.refused_rows.set_aside(fetched[0].id, refusal)
+            return {}
+        middle = len(fetched) // 2
+        first = await self.release_jobs(fetched[:middle], **options)
+        return first | await self.release_jobs(fetched[middle:], **options)
 
     def release_jobs_in_thread(self, fetched: Sequence[core.FetchedJob], *, worker_id: int) -> dict[int, Status]:
         """Do the same as :meth:`release_jobs`, from another thread while the event loop may be blocked."""
@@ -152,9 +190,17 @@ class WorkerOperations(OperationCalls):
         try:
             return run(core.release_jobs, fetched, worker_id=worker_id)
         except exceptions.ConnectorException as error:
-            if not (is_lock_timeout(error) or is_unique_violation(error)):
+            if not _is_undone(error):
                 raise
-        return run(core.release_jobs, fetched, worker_id=worker_id, keep_queueing_locks=False)
+            refusal = error
+        if not is_row_refused(refusal):
+            return run(core.release_jobs, fetched, worker_id=worker_id, keep_queueing_locks=False)
+        if len(fetched) == 1:
+            self.refused_rows.set_aside(fetched[0].id, refusal)
+            return {}
+        middle = len(fetched) // 2
+        first = self.release_jobs_in_thread(fetched[:middle], worker_id=worker_id)
+        return first | self.release_jobs_in_thread(fetched[middle:], worker_id=worker_id)
 
     def list_unknown_jobs_in_thread(self, *, worker_id: int, known_ids: Collection[int]) -> list[core.FetchedJob]:
         """Return the jobs that a worker has fetched and does not know of, from a thread and not the event loop."""
@@ -193,7 +239,7 @@ class WorkerOperations(OperationCalls):
 
         If another session's open transaction has taken a queueing lock, the jobs go back without their queueing locks.
         """
-        return await self._take_back(core.rescue_jobs, max_rescues=max_rescues)
+        return await self._take_back(core.rescue_jobs, core.first_orphaned_job, max_rescues=max_rescues)
 
     async def return_unknown_jobs(
         self, *, worker_id: int, known_ids: Collection[int], max_rescues: int
@@ -203,21 +249,35 @@ class WorkerOperations(OperationCalls):
         Queueing locks are handled as in :meth:`rescue_jobs`.
         """
         arguments: dict[str, Any] = {"worker_id": worker_id, "known_ids": known_ids, "max_rescues": max_rescues}
-        return await self._take_back(core.return_unknown_jobs, **arguments)
+        return await self._take_back(core.return_unknown_jobs, core.first_unknown_job, **arguments)
 
     async def _take_back(
-        self, operation: Callable[..., list[core.RescuedJob]], **arguments: Any
+        self, operation: Callable[..., list[core.RescuedJob]], find_first: Callable[..., int | None], **arguments: Any
     ) -> list[core.RescuedJob]:
+        take_back = functools.partial(
+            self.refused_rows.collect,
+            self.connector.run_async,
+            find_first=find_first,
+            limit=_RESCUED_AT_ONCE,
+            **arguments,
+        )
         try:
-            return await self.connector.run_async(operation, **arguments)
+            return await take_back(operation=operation)
         except exceptions.ConnectorException as error:
             if not is_lock_timeout(error):
                 raise
-        return await self.connector.run_async(operation, **arguments, keep_queueing_locks=False)
+        return await take_back(operation=functools.partial(operation, keep_queueing_locks=False))
 
     async def sweep_parked_jobs(self, start: str | None = None) -> core.Sweep:
         """Release jobs that are parked behind a lock without a holder, a few locks per call."""
-        return await self.connector.run_async(core.sweep_parked_jobs, start=start)
+        sweep, _ = await self.refused_rows.work_around(
+            self.connector.run_async,
+            core.sweep_parked_jobs,
+            core.first_orphaned_parked_job,
+            limit=_SWEPT_AT_ONCE,
+            start=start,
+        )
+        return sweep
 
     # Workers
 

@@ -165,11 +165,17 @@ def defer_tick(
 
 @IMPLEMENTED.of(core.promote_jobs)
 def promote_jobs(
-    tables: Tables, *, limit: int = 500, due_by: datetime.datetime | None = None, without_turn: bool = False
+    tables: Tables,
+    *,
+    limit: int = 500,
+    due_by: datetime.datetime | None = None,
+    without_turn: bool = False,
+    set_aside: Sequence[int] = (),
 ) -> Promotion:
     """Promote due jobs. There is no other promoter in memory, so ``without_turn`` has no effect."""
     now = due_by or tables.now
-    upcoming = sorted(tables.where(tables.is_upcoming), key=lambda row: (due_at(row), *in_order(row)))
+    upcoming = [row for row in tables.where(tables.is_upcoming) if row["id"] not in set_aside]
+    upcoming.sort(key=lambda row: (due_at(row), *in_order(row)))
     due = [row for row in upcoming if due_at(row) <= now][:limit]
     next_due = next((due_at(row) for row in upcoming if due_at(row) > now), None)
     holders = tables.holders()
@@ -219,13 +225,16 @@ def fetch_jobs(
     queues: Sequence[str] | None = None,
     task_names: Sequence[str] | None = None,
     after: Rank | None = None,
+    set_aside: Sequence[int] = (),
 ) -> list[StoredJob]:
     if worker_id not in tables.workers:
         return []
 
     def is_wanted(row: JobRow) -> bool:
-        return (queues is None or row["queue_name"] in queues) and (
-            task_names is None or row["task_name"] in task_names
+        return (
+            row["id"] not in set_aside
+            and (queues is None or row["queue_name"] in queues)
+            and (task_names is None or row["task_name"] in task_names)
         )
 
     def is_in_reach(row: JobRow) -> bool:

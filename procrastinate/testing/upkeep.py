@@ -103,12 +103,18 @@ def _started_at(tables: Tables, row: JobRow) -> datetime.datetime:
 
 @IMPLEMENTED.of(core.rescue_jobs)
 def rescue_jobs(
-    tables: Tables, *, max_rescues: int, limit: int = 500, keep_queueing_locks: bool = True
+    tables: Tables,
+    *,
+    max_rescues: int,
+    limit: int = 500,
+    set_aside: Sequence[int] = (),
+    keep_queueing_locks: bool = True,
 ) -> list[RescuedJob]:
-    lost = tables.where(lambda row: row["status"] == DOING and row["worker_id"] not in {*tables.workers, LEFT_BEHIND})[
-        :limit
-    ]
-    return _take_back(tables, lost, max_rescues, "The worker that ran the job is gone", keep_queueing_locks)
+    alive = {*tables.workers, LEFT_BEHIND}
+    lost = tables.where(
+        lambda row: row["status"] == DOING and row["worker_id"] not in alive and row["id"] not in set_aside
+    )
+    return _take_back(tables, lost[:limit], max_rescues, "The worker that ran the job is gone", keep_queueing_locks)
 
 
 @IMPLEMENTED.of(core.return_unknown_jobs)
@@ -119,9 +125,10 @@ def return_unknown_jobs(
     known_ids: Collection[int],
     max_rescues: int,
     limit: int = 500,
+    set_aside: Sequence[int] = (),
     keep_queueing_locks: bool = True,
 ) -> list[RescuedJob]:
-    known = set(known_ids)
+    known = {*known_ids, *set_aside}
     unknown = tables.where(
         lambda row: row["status"] == DOING and row["worker_id"] == worker_id and row["id"] not in known
     )
@@ -162,12 +169,15 @@ def _rescued(tables: Tables, row: JobRow, taken: set[str], ends_as: Status | Non
 
 
 @IMPLEMENTED.of(core.sweep_parked_jobs)
-def sweep_parked_jobs(tables: Tables, *, start: str | None = None, limit: int = 1000) -> Sweep:
+def sweep_parked_jobs(
+    tables: Tables, *, start: str | None = None, limit: int = 1000, set_aside: Sequence[int] = ()
+) -> Sweep:
     parked = {row["lock"] for row in tables.where(tables.is_parked) if row["lock"] is not None}
     locks = sorted(lock for lock in parked if lock >= (start or ""))[: limit + 1]
     holders = tables.holders()
     heads = [tables.first_parked(lock) for lock in locks if lock not in holders]
-    freed = {row["id"]: {"readiness": Readiness.UNDECIDED} for row in heads if row is not None}
+    orphans = [row["id"] for row in heads if row is not None and row["id"] not in set_aside]
+    freed = {job_id: {"readiness": Readiness.UNDECIDED} for job_id in orphans}
     tables.update(freed)
     return Sweep(unparked=len(freed), reached=locks[-1] if len(locks) > limit else None)
 
@@ -264,6 +274,7 @@ def delete_finished_part(
     queue_name: str | None = None,
     limit: int = 1000,
     after: DeletionPlace | None = None,
+    set_aside: Sequence[int] = (),
 ) -> Deletion:
     """Delete from the start each time. In memory ``after`` saves no work."""
     before = tables.now - older_than
@@ -271,7 +282,7 @@ def delete_finished_part(
     old = [
         row["id"]
         for row in tables.where(matching(queue_name=queue_name))
-        if row["status"] in ended and tables.ended_at(row["id"]) < before
+        if row["status"] in ended and row["id"] not in set_aside and tables.ended_at(row["id"]) < before
     ][:limit]
     place: core.DeletionPlace | None = None
     if old and len(old) == limit:

@@ -101,12 +101,9 @@ def explain(request: pytest.FixtureRequest, databases: Databases) -> Iterator[tu
 
 def test_every_statement_that_may_be_prepared_is_tried_here(engine: sa.Engine) -> None:
     modules = (fetch, finish, liveness, notify_interest, promote)
-    marked = {
-        str(value.compile(engine))
-        for module in modules
-        for value in vars(module).values()
-        if isinstance(value, sa.Executable) and is_prepared(value)
-    }
+    values = [value for module in modules for value in vars(module).values()]
+    values += [one for value in values if isinstance(value, dict) for one in value.values()]
+    marked = {str(one.compile(engine)) for one in values if isinstance(one, sa.Executable) and is_prepared(one)}
     used: set[str] = set()
     with engine.connect() as connection:
 

@@ -1,0 +1,189 @@
+"""A row that the database refuses to change does not stop the work on others."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from procrastinate import core, exceptions
+from procrastinate.app import App
+from procrastinate.core import Status
+from procrastinate.manager.refused_rows import RefusedRows
+from tests.worker.running import Queue, Workers, until
+
+LIVELY: dict[str, Any] = {"update_heartbeat_interval": 0.1, "stalled_worker_timeout": 0.8}
+LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+
+
+def refuse(queue: Queue, *job_ids: int, code: str = "P0001", event: str = "UPDATE") -> None:
+    """Add a user's trigger that refuses to change these jobs, or all jobs."""
+    condition = f"WHEN (OLD.id IN ({', '.join(map(str, job_ids))}))" if job_ids else ""
+    queue.sql(
+        "CREATE OR REPLACE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        f"RAISE EXCEPTION 'this row is under audit' USING ERRCODE = '{code}'; END $$"
+    )
+    queue.sql(
+        f"CREATE TRIGGER refuses BEFORE {event} ON procrastinate_jobs FOR EACH ROW {condition} "
+        "EXECUTE FUNCTION refuses()"
+    )
+
+
+def refused(caplog: pytest.LogCaptureFixture) -> list[int]:
+    """Return the jobs that the log names as refused, in order."""
+    return [vars(record)["job_id"] for record in caplog.records if getattr(record, "action", "") == "job_refused"]
+
+
+@pytest.mark.parametrize("queues", [None, ["a"], ["a", "b"]])
+@pytest.mark.parametrize("code", ["P0001", "23514", "22023", "AUDIT"])
+async def test_a_job_whose_fetch_is_refused_holds_up_no_other(
+    app: App,
+    workers: Workers,
+    queue: Queue,
+    caplog: pytest.LogCaptureFixture,
+    queues: list[str] | None,
+    code: str,
+) -> None:
+    task = app.task(name="task", queue="a")(lambda: None)
+    ids = await task.batch_defer_async(*[{}] * 30)
+    refuse(queue, ids[0], ids[17], code=code)
+    with caplog.at_level(logging.ERROR):
+        await workers.run(queues=queues, concurrency=20)
+    assert queue.statuses() == {"succeeded": 28, "todo": 2}
+    assert refused(caplog) == [ids[0], ids[17]]
+    assert "this row is under audit" in caplog.text
+
+
+async def test_a_job_whose_fetch_always_meets_an_error_that_should_pass_holds_up_no_other(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    task = app.task(name="task")(lambda: None)
+    ids = await task.batch_defer_async(*[{}] * 5)
+    refuse(queue, ids[0], code="40001")
+    await workers.listening(queue)
+    await queue.succeeded(*ids[1:])
+    assert queue.status(ids[0]) is Status.TODO
+
+
+async def test_a_refused_job_is_tried_again_after_a_minute(app: App, queue: Queue) -> None:
+    now = [0.0]
+    manager = app.job_manager
+    manager.refused_rows = RefusedRows(clock=lambda: now[0])
+    ids = await app.task(name="task")(lambda: None).batch_defer_async({}, {})
+    worker_id = core.register_worker(queue.connection)
+    refuse(queue, ids[0])
+    assert [job.id for job in await manager.fetch_jobs(None, worker_id, 10)] == [ids[1]]
+    queue.sql("DROP TRIGGER refuses ON procrastinate_jobs")
+    assert await manager.fetch_jobs(None, worker_id, 10) == []
+    now[0] = 61.0
+    assert [job.id for job in await manager.fetch_jobs(None, worker_id, 10)] == [ids[0]]
+
+
+async def test_a_job_whose_promotion_is_refused_holds_up_no_other(
+    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = app.task(name="task")(lambda: None)
+    ids = await task.configure(schedule_at=LONG_AGO).batch_defer_async(*[{}] * 30)
+    refuse(queue, ids[3])
+    with caplog.at_level(logging.ERROR):
+        await workers.run(concurrency=20)
+    assert queue.statuses() == {"succeeded": 29, "todo": 1}
+    assert refused(caplog) == [ids[3]]
+
+
+async def test_a_job_whose_rescue_is_refused_holds_up_no_other(app: App, workers: Workers, queue: Queue) -> None:
+    task = app.task(name="task")(lambda: None)
+    ids = await task.batch_defer_async(*[{}] * 10)
+    worker_id = core.register_worker(queue.connection)
+    core.fetch_jobs(queue.connection, worker_id=worker_id, limit=100)
+    core.unregister_worker(queue.connection, worker_id)
+    refuse(queue, ids[0])
+    await workers.listening(queue, **LIVELY)
+    await queue.succeeded(*ids[1:])
+    assert queue.status(ids[0]) is Status.DOING
+
+
+async def test_an_unknown_job_that_is_refused_holds_up_the_return_of_no_other(app: App, queue: Queue) -> None:
+    task = app.task(name="task")(lambda: None)
+    ids = await task.batch_defer_async(*[{}] * 10)
+    worker_id = core.register_worker(queue.connection)
+    core.fetch_jobs(queue.connection, worker_id=worker_id, limit=100)
+    refuse(queue, ids[4])
+    returned = await app.job_manager.return_unknown_jobs(worker_id=worker_id, known_ids=[ids[1]], max_rescues=5)
+    assert [job.id for job in returned] == [ids[0], ids[2], ids[3], *ids[5:]]
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+async def test_a_job_whose_release_is_refused_holds_up_the_release_of_no_other(
+    app: App, queue: Queue, in_thread: bool
+) -> None:
+    task = app.task(name="task")(lambda: None)
+    ids = await task.batch_defer_async(*[{}] * 10)
+    worker_id = core.register_worker(queue.connection)
+    jobs = core.fetch_jobs(queue.connection, worker_id=worker_id, limit=100)
+    fetched = [core.FetchedJob(id=job.id, attempts=job.attempts) for job in jobs]
+    refuse(queue, ids[4])
+    manager = app.job_manager
+    if in_thread:
+        released = manager.release_jobs_in_thread(fetched, worker_id=worker_id)
+    else:
+        released = await manager.release_jobs(fetched, worker_id=worker_id)
+    assert sorted(released) == [*ids[:4], *ids[5:]]
+
+
+async def test_a_parked_job_that_is_refused_holds_up_the_sweep_of_no_other_lock(app: App, queue: Queue) -> None:
+    for lock in ("a", "b", "c"):
+        await app.configure_task("task", lock=lock).defer_async()
+    queue.sql("UPDATE procrastinate_jobs SET readiness = 2")
+    refuse(queue, 2)
+    sweep = await app.job_manager.sweep_parked_jobs()
+    while sweep.reached is not None:
+        sweep = await app.job_manager.sweep_parked_jobs(start=sweep.reached)
+    parked = queue.sql("SELECT array_agg(id) FROM procrastinate_jobs WHERE readiness = 2")
+    assert parked == [2]
+
+
+@pytest.mark.parametrize("queue_name", [None, "default"])
+async def test_a_job_that_a_users_row_refers_to_holds_up_the_deletion_of_no_other(
+    app: App, workers: Workers, queue: Queue, queue_name: str | None
+) -> None:
+    task = app.task(name="task")(lambda: None)
+    ids = await task.batch_defer_async(*[{}] * 10)
+    await workers.run(concurrency=10)
+    queue.sql("UPDATE procrastinate_jobs SET finished_at = now() - interval '2 hours'")
+    queue.sql("CREATE TABLE reports (job_id bigint REFERENCES procrastinate_jobs)")
+    queue.sql("INSERT INTO reports VALUES (:id)", id=ids[2])
+    await app.job_manager.delete_old_jobs(nb_hours=1, queue=queue_name)
+    assert queue.sql("SELECT array_agg(id) FROM procrastinate_jobs") == [ids[2]]
+
+
+async def test_a_trigger_that_refuses_all_jobs_is_reported_as_before(
+    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = app.task(name="task")(lambda: None)
+    ids = await task.batch_defer_async(*[{}] * 30)
+    refuse(queue)
+    with caplog.at_level(logging.WARNING):
+        workers.start()
+        await until(lambda: "Jobs cannot be fetched" in caplog.text)
+    assert len(refused(caplog)) == 10
+    await queue.ddl("DROP TRIGGER refuses ON procrastinate_jobs")
+    await queue.succeeded(*ids[10:])
+
+
+async def test_a_deletion_in_a_transaction_of_the_user_raises_what_the_database_refuses(
+    app: App, workers: Workers, queue: Queue, database_url: str
+) -> None:
+    job_id = await app.task(name="task")(lambda: None).defer_async()
+    await workers.run()
+    queue.sql("UPDATE procrastinate_jobs SET finished_at = now() - interval '2 hours'")
+    queue.sql("CREATE TABLE reports (job_id bigint REFERENCES procrastinate_jobs)")
+    queue.sql("INSERT INTO reports VALUES (:id)", id=job_id)
+    engine = create_async_engine(database_url)
+    async with engine.connect() as connection:
+        with pytest.raises(exceptions.ConnectorException, match="reports"):
+            await app.job_manager.delete_old_jobs(nb_hours=1, connection=connection)
+    await engine.dispose()
