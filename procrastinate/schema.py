@@ -100,7 +100,9 @@ class SchemaManager:
         SchemaConflict
             The tables were never of 3.x, or :meth:`contract` was called. Or workers of this release are at work.
         """
-        self.connector.get_sync_connector().run(adoption.revert, report)
+        connector = self.connector.get_sync_connector()
+        connector.run(upgrades.downgrade_to_kept)
+        connector.run(adoption.revert, report)
 
     def contract(self, *, report: Report = report_to_log) -> None:
         """Drop the indexes that only 3.x reads by, and what :meth:`revert_to_3x` needs. There is no way back then.

@@ -8,7 +8,14 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import context
 
-from procrastinate.alembic.settings import VERSION_TABLE, hold_fetches_of_3x, hold_migration_lock
+from procrastinate.alembic.settings import (
+    FETCHES_LOCK_KEY,
+    HOLD_LATE_FETCHES,
+    VERSION_TABLE,
+    hold_fetches_of_3x,
+    hold_late_fetches_of_3x,
+    hold_migration_lock,
+)
 from procrastinate.core.tables import metadata
 
 
@@ -16,8 +23,9 @@ def _migrate(connection: sa.Connection) -> None:
     context.configure(connection=connection, target_metadata=metadata, version_table=VERSION_TABLE)
     with context.begin_transaction():
         hold_migration_lock(connection)
-        hold_fetches_of_3x(connection)
+        columns = hold_fetches_of_3x(connection)
         context.run_migrations()
+        hold_late_fetches_of_3x(connection, columns)
 
 
 def _migrate_from_command_line() -> None:
@@ -32,15 +40,22 @@ def _migrate_from_command_line() -> None:
 
 def _write_sql() -> None:
     # Without "paramstyle", every percent sign of a trigger function would be written twice.
+    is_transactional = context.config.attributes.get("transactional", True)
     context.configure(
         dialect_name="postgresql",
         dialect_opts={"paramstyle": "named"},
         target_metadata=metadata,
         version_table=VERSION_TABLE,
-        transactional_ddl=context.config.attributes.get("transactional", True),
+        transactional_ddl=is_transactional,
     )
+    # A script for an empty database meets no program of 3.x. Who opens the transaction also holds fetches: Django does.
+    holds_fetches = is_transactional and context.get_starting_revision_argument() not in {None, "base"}
     with context.begin_transaction():
+        if holds_fetches:
+            context.static_output(f"SELECT pg_advisory_xact_lock({FETCHES_LOCK_KEY});\n")
         context.run_migrations()
+        if holds_fetches:
+            context.static_output(f"DO $do$\nBEGIN{HOLD_LATE_FETCHES};\nEND\n$do$;\n")
 
 
 handed_over = context.config.attributes.get("connection")

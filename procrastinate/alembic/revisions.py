@@ -86,6 +86,12 @@ def is_at_least(connection: sa.Connection, revision: str) -> bool:
     return current not in known or known.index(current) >= known.index(revision)
 
 
+def is_after(revision: str, other: str) -> bool:
+    """Whether a revision of this release's comes after another one."""
+    known = known_revisions()
+    return known.index(revision) > known.index(other)
+
+
 def refuse_conflicts(connection: sa.Connection) -> None:
     """Refuse to upgrade a database where that must fail, and say what to do instead.
 

@@ -27,6 +27,20 @@ _logger = get_logger(__name__)
 
 _TRY = sa.select(sa.func.pg_try_advisory_xact_lock(_LOCK_CLASS, _MIGRATION_LOCK))
 _HOLD_FETCHES = sa.select(sa.func.pg_advisory_xact_lock(_LOCK_CLASS, _FETCHES_LOCK))
+_COLUMNS = sa.text(
+    "SELECT string_agg(format('%s %s', attname, atttypid), ', ' ORDER BY attnum) FROM pg_attribute "
+    "WHERE attrelid = to_regclass('procrastinate_jobs') AND attnum > 0 AND NOT attisdropped"
+)
+HOLD_LATE_FETCHES = """
+IF to_regprocedure('procrastinate_fetch_job_v2(varchar[], bigint)') IS NOT NULL THEN
+    EXECUTE format(
+        'COMMENT ON FUNCTION procrastinate_fetch_job_v2(varchar[], bigint) IS %L',
+        'Fetches nothing before '
+            || to_char(clock_timestamp() + interval '300 milliseconds', 'YYYY-MM-DD"T"HH24:MI:SS.USOF')
+    );
+END IF"""
+"""Part of a ``DO`` block. The function reads its comment (``procrastinate_0007``). The 300 milliseconds are for the
+commit."""
 _WAIT = sa.select(sa.func.pg_advisory_xact_lock(_LOCK_CLASS, _MIGRATION_LOCK))
 # An advisory lock does not let the session hear what other sessions have created: `to_regclass` would still say that
 # their tables do not exist. The first lock on a table does. No other statement of a migration reads this one.
@@ -54,10 +68,31 @@ def hold_migration_lock(connection: sa.Connection) -> None:
     connection.execute(_HEAR_OF_NEW_TABLES)
 
 
-def hold_fetches_of_3x(connection: sa.Connection) -> None:
+def hold_fetches_of_3x(connection: sa.Connection) -> str | None:
     """Let workers of Procrastinate 3.x fetch nothing until the transaction ends. What they fetch just now ends first.
 
-    A fetch that waits for a new column of the jobs would return it to a query that does not expect it, and the worker
-    would end.
+    A fetch answers with a row of the table. If a column comes in between, the answer has more than its query expects,
+    and the worker ends.
+
+    Returns
+    -------
+    The columns of the jobs, for :func:`hold_late_fetches_of_3x`.
     """
     connection.execute(_HOLD_FETCHES)
+    columns: str | None = connection.execute(_COLUMNS).scalar_one()
+    return columns
+
+
+def hold_late_fetches_of_3x(connection: sa.Connection, former_columns: str | None) -> None:
+    """Let fetches of Procrastinate 3.x find nothing that began before this transaction ends, and come after its end.
+
+    To be called as the last thing in the transaction. If it has not changed the columns, nothing is done.
+
+    Parameters
+    ----------
+    former_columns:
+        What :func:`hold_fetches_of_3x` has returned.
+    """
+    if former_columns is not None and connection.execute(_COLUMNS).scalar_one() != former_columns:
+        block = f"DO $do$ BEGIN {HOLD_LATE_FETCHES}; END $do$"
+        connection.execute(sa.text(block.replace(":", r"\:")))

@@ -11,7 +11,8 @@ import alembic.op
 import sqlalchemy as sa
 from alembic import command
 
-from procrastinate.alembic.revisions import alembic_config, refuse_conflicts
+from procrastinate.alembic import adoption
+from procrastinate.alembic.revisions import alembic_config, current_revision, is_after, refuse_conflicts
 from procrastinate.alembic.settings import hold_migration_lock
 from procrastinate.core.operation_marks import atomic
 
@@ -51,6 +52,22 @@ def downgrade(connection: sa.Connection, revision: str) -> None:
     config = alembic_config()
     config.attributes["connection"] = connection
     command.downgrade(config, revision)
+
+
+@atomic
+def downgrade_to_kept(connection: sa.Connection) -> None:
+    """Take back the revisions that a return to Procrastinate 3.x does not leave in place, if there are any.
+
+    Raises
+    ------
+    SchemaConflict
+        The database cannot become one of 3.x again, or a newer release has applied its schema.
+    """
+    adoption.check_revert(connection)
+    refuse_conflicts(connection)
+    current = current_revision(connection)
+    if current is not None and is_after(current, adoption.KEPT):
+        downgrade(connection, adoption.KEPT)
 
 
 def upgrade_sql(start: str = "base", end: str = "head", *, transactional: bool = True) -> str:

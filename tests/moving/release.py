@@ -8,6 +8,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 
 import fasteners
@@ -82,20 +83,27 @@ def command_3x(url: str, *arguments: str) -> str:
 
 
 @contextlib.contextmanager
-def running_3x(url: str, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """Let a program of 3.10 run in the background. It is killed at the end, unless it has ended."""
-    process = subprocess.Popen(
-        [str(python_of_3x()), *arguments],
-        env=environment_of(url, **environment),
-        cwd=PROGRAMS,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+def running_3x(url: str, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Let a program of 3.10 run in the background. It is killed at the end, unless it has ended.
+
+    If the test fails, the end of what the program has written is added to the error. It goes to a file: a program
+    whose pipe is full stands still.
+    """
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            [str(python_of_3x()), *arguments],
+            env=environment_of(url, **environment),
+            cwd=PROGRAMS,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield process
+        except BaseException as error:
+            output.seek(0)
+            written = output.read().decode(errors="replace")
+            error.add_note(f"{' '.join(arguments)} (exit code {process.poll()}) has written: ...{written[-6000:]}")
+            raise
+        finally:
+            process.kill()
+            process.wait()

@@ -133,8 +133,8 @@ def test_an_index_that_was_not_finished_is_built_again(filled_url: str, autocomm
     for step in STEPS[:4]:
         for statement in step.statements:
             execute_step(autocommit, statement)
-    name = STEPS[4].index
-    execute_step(autocommit, STEPS[4].statements[0])
+    name = STEPS[5].index
+    execute_step(autocommit, STEPS[5].statements[0])
     execute(filled_url, f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{name}'::regclass")  # noqa: S608
     report = apply_schema(filled_url)
     assert any(f"{name} is there and was not finished" in line for line in report)
@@ -403,10 +403,32 @@ def test_adopted_tables_become_those_of_3x_again_and_ours_again(filled_url: str,
         assert {line for line in back[kind] if "results" not in line and "errors" not in line} >= set(former[kind])
     functions = [line for line in back["functions"] if line in former["functions"]]
     assert functions == former["functions"]
+    assert not any("upcoming boolean, number bigint" in line for line in back["functions"])
     command_3x(filled_url, "defer", "add", '{"a": 1, "b": 1}')
     command_3x(filled_url, "worker", "--one-shot")
     apply_schema(filled_url)
     assert without_rests(snapshot_of(filled_url)) == without_rests(snapshot_of(database_url))
+
+
+def test_a_fetch_that_is_in_the_function_of_3x_ends_before_columns_are_added(filled_url: str) -> None:
+    """It has not come to the table yet, so no lock of a table tells of it."""
+    with psycopg.connect(libpq_url(filled_url), autocommit=True) as gate:
+        source = str(gate.execute("SELECT pg_get_functiondef('procrastinate_fetch_job_v2'::regproc)").fetchone()[0])  # type: ignore[index]
+        gate.execute(source.replace("BEGIN", "BEGIN\n    PERFORM pg_advisory_xact_lock_shared(77);", 1).encode())
+        gate.execute("SELECT pg_advisory_lock(77)")
+        with ThreadPoolExecutor(2) as threads:
+            fetch = threads.submit(execute, filled_url, "SELECT id FROM procrastinate_fetch_job_v2(NULL, NULL)")
+            waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND NOT granted"
+            while gate.execute(waits).fetchone() == (0,):
+                assert not fetch.done()
+            adoption = threads.submit(apply_schema, filled_url)
+            is_there = "SELECT count(*) FROM pg_proc WHERE proname = 'procrastinate_fetch_job_v2_of_3x'"
+            while gate.execute(is_there).fetchone() == (0,):
+                assert not adoption.done()
+            time.sleep(0.3)
+            gate.execute("SELECT pg_advisory_unlock(77)")
+            assert fetch.result(timeout=30) != []
+            adoption.result(timeout=30)
 
 
 def test_tables_that_were_never_of_3x_are_not_taken_back_to_it(database_url: str) -> None:

@@ -94,6 +94,8 @@ def test_prune_leaves_the_names_of_3x(shop_url: str) -> None:
 
 def test_migrate_back_gives_the_tables_of_3x_and_forth_again_ours(shop_url: str, database_url: str) -> None:
     manage(shop_url, "migrate")
+    manage(shop_url, "migrate", "procrastinate", "1007")
+    assert execute(shop_url, "TABLE procrastinate_alembic_version") == [("procrastinate_0007",)]
     manage(shop_url, "migrate", "procrastinate", "1000")
     assert execute(shop_url, "SELECT to_regclass('procrastinate_alembic_version')::text") == [(None,)]
     run_3x(shop_url, "manage.py", "migrate")

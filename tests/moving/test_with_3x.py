@@ -5,7 +5,9 @@ The functions are called as 3.10 calls them, on a fresh database of ours and on 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -14,10 +16,13 @@ import sqlalchemy as sa
 
 import procrastinate
 from procrastinate import core
-from procrastinate.alembic.settings import hold_fetches_of_3x
+from procrastinate.alembic import upgrades
+from procrastinate.alembic.settings import hold_fetches_of_3x, hold_late_fetches_of_3x
 from procrastinate.core import FetchedJob, FinishedJob, JobRetry, Status
 from procrastinate.worker import LEGACY_WORKER_TIMEOUT
 from tests.database import Databases, libpq_url, new_job
+from tests.moving.rows import execute
+from tests.moving.test_django import manage
 
 
 @pytest.fixture(params=["fresh", "adopted"])
@@ -30,6 +35,8 @@ def url(request: pytest.FixtureRequest, databases: Databases) -> Iterator[str]:
         app = procrastinate.App(connector=made)
         with app.open():
             app.schema_manager.apply_schema()
+            # Fetches that began before the columns were there find nothing. Here none did.
+            execute(made, "COMMENT ON FUNCTION procrastinate_fetch_job_v2 IS NULL")
     yield made
     databases.drop(made)
 
@@ -261,15 +268,90 @@ def test_a_job_whose_queueing_lock_is_taken_is_retried_by_3x_without_it(ours: sa
     assert row_of(ours, job_id) == ("todo", 0, 1)
 
 
-def test_nothing_is_fetched_while_a_migration_is_under_way(url: str, ours: sa.Connection, theirs: Of3x) -> None:
+ADD_A_COLUMN = "ALTER TABLE procrastinate_jobs ADD COLUMN further integer"
+
+
+def test_nothing_is_fetched_while_a_migration_is_under_way(url: str, theirs: Of3x) -> None:
     """A fetch that waited for a new column would answer with more than its query expects."""
     job_id = theirs.defer()
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.begin() as migration:
-        hold_fetches_of_3x(migration)
-        migration.exec_driver_sql("ALTER TABLE procrastinate_jobs ADD COLUMN further integer")
+        columns = hold_fetches_of_3x(migration)
+        migration.exec_driver_sql(ADD_A_COLUMN)
         assert theirs.fetch() is None
-    assert theirs.fetch() == job_id
+        hold_late_fetches_of_3x(migration, columns)
+    while (found := theirs.fetch()) is None:
+        time.sleep(0.05)
+    assert found == job_id
+
+
+def test_a_fetch_that_begins_before_a_migration_and_comes_after_it_finds_nothing(url: str, theirs: Of3x) -> None:
+    """PostgreSQL has looked at the columns by then, and has not called the function."""
+    job_id = theirs.defer()
+    late = (
+        "SELECT job.id FROM (SELECT pg_advisory_xact_lock(77)::text AS nothing) AS wait "
+        "CROSS JOIN LATERAL procrastinate_fetch_job_v2(NULL, %s + length(wait.nothing)) AS job"
+    )
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with ThreadPoolExecutor(1) as threads:
+        with engine.begin() as migration:
+            migration.exec_driver_sql("SELECT pg_advisory_xact_lock(77)")
+            fetch = threads.submit(theirs.query, late, theirs.worker_id)
+            waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND NOT granted"
+            while not migration.exec_driver_sql(waiting).scalar_one():
+                assert not fetch.done()
+            columns = hold_fetches_of_3x(migration)
+            migration.exec_driver_sql(ADD_A_COLUMN)
+            hold_late_fetches_of_3x(migration, columns)
+        assert fetch.result(timeout=30) == [(None,)]
+    assert theirs.query("SELECT status::text FROM procrastinate_jobs WHERE id = %s", job_id) == [("todo",)]
+
+
+COMMENT = "SELECT obj_description(to_regproc('procrastinate_fetch_job_v2'), 'pg_proc')"
+
+
+@pytest.mark.parametrize("way", ["alembic", "django"])
+def test_a_revision_that_changes_the_columns_holds_late_fetches(way: str, empty_database_url: str) -> None:
+    """The revision itself does nothing for it. A trigger adds the column here, in the middle of it."""
+    engine = sa.create_engine(empty_database_url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        upgrades.upgrade(connection, "procrastinate_0007")
+        assert connection.exec_driver_sql(COMMENT).scalar_one() is None
+        connection.exec_driver_sql(
+            "CREATE FUNCTION change() RETURNS event_trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN {ADD_A_COLUMN.replace('COLUMN', 'COLUMN IF NOT EXISTS')}; END $$"
+        )
+        connection.exec_driver_sql(
+            "CREATE EVENT TRIGGER change ON ddl_command_end WHEN TAG IN ('CREATE FUNCTION') EXECUTE FUNCTION change()"
+        )
+    if way == "alembic":
+        with engine.begin() as connection:
+            upgrades.upgrade(connection)
+    else:
+        manage(empty_database_url, "migrate", "procrastinate")
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql(COMMENT).scalar_one().startswith("Fetches nothing before 20")
+
+
+def test_a_script_of_later_revisions_holds_late_fetches(empty_database_url: str) -> None:
+    """It cannot know whether the columns change, so it always does."""
+    script = upgrades.upgrade_sql("procrastinate_0007")
+    assert (
+        script.index("pg_advisory_xact_lock") < script.index("procrastinate_0008") < script.index("COMMENT ON FUNCTION")
+    )
+    engine = sa.create_engine(empty_database_url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        upgrades.upgrade(connection, "procrastinate_0007")
+    execute(empty_database_url, script)
+    assert str(execute(empty_database_url, COMMENT)[0][0]).startswith("Fetches nothing before 20")
+
+
+def test_a_revision_that_leaves_the_columns_holds_no_late_fetches(database_url: str) -> None:
+    engine = sa.create_engine(database_url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        upgrades.downgrade(connection, "procrastinate_0007")
+        upgrades.upgrade(connection, "procrastinate_0008")
+        assert connection.exec_driver_sql(COMMENT).scalar_one() is None
 
 
 def test_ids_come_back_in_the_order_of_the_jobs(theirs: Of3x) -> None:

@@ -91,6 +91,51 @@ async def test_a_worker_runs_the_jobs_of_a_moved_queue(empty_database_url: str, 
             assert connection.execute(f"SELECT count(*) FROM latter.procrastinate_{part}").fetchone() == (0,)  # type: ignore[arg-type]  # noqa: S608
 
 
+JOBS_OF_3X = """ARRAY[
+    ROW('q', 't', 0, 'l', NULL, '{}', NULL),
+    ROW('q', 't', 0, NULL, NULL, '{}', NULL),
+    ROW('q', 't', 0, NULL, NULL, '{}', NULL)
+]"""
+CALLS = (
+    "register_worker_v1()",
+    "update_heartbeat_v1(1)",
+    "fetch_job_v2(NULL, 1)",
+    "retry_job_v1(1, NULL, NULL, NULL, NULL)",
+    "cancel_job_v1(1, false, true)",
+    "finish_job_v1(2, 'failed', true)",
+    "retry_job_v2(3, NULL, NULL, NULL, NULL)",
+    "defer_periodic_job_v2('q', NULL, NULL, 't', 0, '', 1, '{}')",
+    "unregister_worker_v1(1)",
+    "prune_stalled_workers_v1(1)",
+)
+
+
+@pytest.mark.parametrize("path", ["latter, former", "pg_catalog", "another, latter, former"])
+@pytest.mark.parametrize("move", MOVES)
+def test_the_functions_of_3x_find_the_tables_of_a_moved_queue(empty_database_url: str, move: Move, path: str) -> None:
+    """They are called by their names alone, and with the schema before the name, also next to another queue."""
+    moved_url(empty_database_url, move)
+    schema = "former" if move is move_tables else "latter"
+    prefix = "procrastinate_" if path == "latter, former" else f"{schema}.procrastinate_"
+    with psycopg.connect(libpq_url(empty_database_url)) as connection:
+        connection.execute("CREATE SCHEMA another")
+        for table in TABLES:
+            connection.execute(
+                f"CREATE TABLE another.procrastinate_{table} (LIKE latter.procrastinate_{table})".encode()
+            )
+        connection.execute("SELECT set_config('search_path', %s, false)", [path])
+        array = f"{JOBS_OF_3X}::{schema}.procrastinate_job_to_defer_v1[]"
+        connection.execute(f"SELECT {prefix}defer_jobs_v1({array})".encode())
+        connection.execute("UPDATE latter.procrastinate_jobs SET status = 'doing' WHERE id = 2")
+        connection.execute("UPDATE latter.procrastinate_jobs SET status = 'failed' WHERE id = 3")
+        for call in CALLS:
+            connection.execute(f"SELECT {prefix}{call}".encode())
+        assert connection.execute("SHOW search_path").fetchone() == (path,)
+        assert connection.execute("SELECT count(*) FROM another.procrastinate_jobs").fetchone() == (0,)
+        found = connection.execute("SELECT id, status::text FROM latter.procrastinate_jobs ORDER BY id").fetchall()
+    assert found == [(3, "todo"), (4, "todo")]
+
+
 @pytest.mark.parametrize("move", MOVES)
 def test_truncate_of_moved_jobs_empties_what_belongs_to_them(empty_database_url: str, move: Move) -> None:
     moved_url(empty_database_url, move)

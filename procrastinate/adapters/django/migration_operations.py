@@ -11,9 +11,9 @@ from django.db import connections, migrations, transaction
 from procrastinate import exceptions
 from procrastinate.adapters.django.connector import DjangoConnector
 from procrastinate.adapters.django.databases import connector_of
-from procrastinate.alembic import adoption
-from procrastinate.alembic.revisions import is_at_least, refuse_conflicts
-from procrastinate.alembic.settings import hold_fetches_of_3x
+from procrastinate.alembic import adoption, upgrades
+from procrastinate.alembic.revisions import is_after, is_at_least, refuse_conflicts
+from procrastinate.alembic.settings import hold_fetches_of_3x, hold_late_fetches_of_3x
 
 
 class RunPostgreSQL(migrations.RunSQL):
@@ -46,11 +46,12 @@ class RunPostgreSQL(migrations.RunSQL):
             super().database_forwards(app_label, schema_editor, from_state, to_state)
         elif self._is_for(schema_editor) and not self._is_reached(alias):
             with _one_transaction(schema_editor):
-                connector_of(alias).run(hold_fetches_of_3x)
+                columns = connector_of(alias).run(hold_fetches_of_3x)
                 super().database_forwards(app_label, schema_editor, from_state, to_state)
+                connector_of(alias).run(hold_late_fetches_of_3x, columns)
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        """Take the revision back, if the database has it. Tables of 3.x become those of 3.x again.
+        """Take the revision back, if the database has it. Tables that were of 3.x become those of 3.x again.
 
         Raises
         ------
@@ -61,12 +62,14 @@ class RunPostgreSQL(migrations.RunSQL):
         if schema_editor.collect_sql:
             super().database_backwards(app_label, schema_editor, from_state, to_state)
         elif self._is_for(schema_editor) and connector_of(alias).run(is_at_least, self.revision):
-            if connector_of(alias).run(adoption.can_revert):
+            if not is_after(self.revision, adoption.KEPT) and connector_of(alias).run(adoption.can_revert):
+                _run(connector_of(alias), upgrades.downgrade_to_kept)
                 _run(connector_of(alias), adoption.revert, print)
                 return
             with _one_transaction(schema_editor):
-                connector_of(alias).run(hold_fetches_of_3x)
+                columns = connector_of(alias).run(hold_fetches_of_3x)
                 super().database_backwards(app_label, schema_editor, from_state, to_state)
+                connector_of(alias).run(hold_late_fetches_of_3x, columns)
 
     def _is_for(self, schema_editor: Any) -> bool:
         return bool(schema_editor.connection.vendor == "postgresql")

@@ -7,12 +7,13 @@ revisions after it are applied as to any database. This package is never changed
 
 from __future__ import annotations
 
-from procrastinate.alembic.adoption.back import can_revert, contract, revert
+from procrastinate.alembic.adoption.back import KEPT, can_revert, check_revert, contract, revert
 from procrastinate.alembic.adoption.run import adopt, adopt_in_transaction
 from procrastinate.alembic.adoption.state import Orphans, State, check, is_needed, look
 from procrastinate.alembic.adoption.steps import REACHED
 
 __all__ = [
+    "KEPT",
     "REACHED",
     "Orphans",
     "State",
@@ -20,6 +21,7 @@ __all__ = [
     "adopt_in_transaction",
     "can_revert",
     "check",
+    "check_revert",
     "contract",
     "is_needed",
     "look",

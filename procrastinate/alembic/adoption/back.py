@@ -7,6 +7,9 @@ import sqlalchemy as sa
 from procrastinate.alembic.adoption import of_3x, statements
 from procrastinate.alembic.adoption.run import Report, execute, report_to_log, require, with_patience
 
+KEPT = "procrastinate_0007"
+"""The newest revision whose objects :func:`revert` leaves. Taking over again finds them, and replaces them."""
+
 _FACTS = sa.text(
     """
     SELECT
@@ -28,10 +31,8 @@ def can_revert(connection: sa.Connection) -> bool:
     return connection.execute(_HAS_ORIGINALS).scalar_one()
 
 
-def revert(connection: sa.Connection, report: Report = report_to_log) -> None:
-    """Give the tables the triggers, foreign keys and functions of 3.x again. The connection is in autocommit.
-
-    Columns and tables of this release stay: 3.x does not look at them.
+def check_revert(connection: sa.Connection) -> None:
+    """Check that the tables can become those of 3.x again.
 
     Raises
     ------
@@ -48,6 +49,20 @@ def revert(connection: sa.Connection, report: Report = report_to_log) -> None:
         facts.workers == 0,
         f"{facts.workers} workers of this release are at work. Stop them, and repeat",
     )
+
+
+def revert(connection: sa.Connection, report: Report = report_to_log) -> None:
+    """Give the tables the triggers, foreign keys and functions of 3.x again. The connection is in autocommit.
+
+    :func:`~procrastinate.alembic.upgrades.downgrade_to_kept` takes back the revisions after :data:`KEPT` before.
+    Columns and tables of the others stay: 3.x does not look at them.
+
+    Raises
+    ------
+    SchemaConflict
+        As :func:`check_revert`.
+    """
+    check_revert(connection)
     report("put back triggers, foreign keys and functions of 3.x (locks: ACCESS EXCLUSIVE on the four tables, briefly)")
     with_patience(connection, statements.REVERT, report)
     for statement in statements.VALIDATE:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from procrastinate.alembic.adoption import of_3x
 from procrastinate.alembic.adoption.state import IS_ORPHAN
-from procrastinate.alembic.settings import FETCHES_LOCK_KEY, MIGRATION_LOCK_KEY, VERSION_TABLE
+from procrastinate.alembic.settings import FETCHES_LOCK_KEY, HOLD_LATE_FETCHES, MIGRATION_LOCK_KEY, VERSION_TABLE
 from procrastinate.alembic.versions import (
     p0001_jobs_events_workers as jobs_events_workers,
 )
@@ -66,16 +66,39 @@ RETURNS procrastinate_jobs
 LANGUAGE plpgsql
 AS $function$
 BEGIN
-    IF now() < '{{until}}' OR NOT pg_try_advisory_xact_lock_shared({FETCHES_LOCK_KEY}) THEN
+    IF NOT pg_try_advisory_xact_lock_shared({FETCHES_LOCK_KEY}) THEN
+        RETURN NULL;
+    END IF;
+    IF now() < {with_3x.FETCHES_NOTHING_BEFORE} THEN
         RETURN NULL;
     END IF;
     RETURN procrastinate_fetch_job_v2_of_3x(target_queue_names, p_worker_id);
 END
 $function$"""
 
-GUARD_FETCHES = block(
-    f"IF to_regproc('procrastinate_jobs_inserted') IS NULL THEN\n{_GUARD.format(until='-infinity')};\nEND IF"
-)
+GUARD_FETCHES = block(f"IF to_regproc('procrastinate_jobs_inserted') IS NULL THEN\n{_GUARD};\nEND IF")
+
+# A fetch may have entered the function of 3.x before the guard was there, and not have come to the table yet. No lock
+# tells of it, so all transactions that are at work are waited for. Those that are idle are in no function.
+AWAIT_FORMER_FETCHES = """DO $do$
+DECLARE
+    former text[] := ARRAY(
+        SELECT lock.virtualtransaction
+        FROM pg_locks AS lock JOIN pg_stat_activity AS activity ON activity.pid = lock.pid
+        WHERE lock.locktype = 'virtualxid' AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND activity.datname = current_database() AND activity.state IS DISTINCT FROM 'idle in transaction'
+            AND coalesce(activity.backend_type, 'client backend') = 'client backend'
+    );
+BEGIN
+    FOR look IN 1..250 LOOP
+        EXIT WHEN NOT EXISTS (
+            SELECT FROM pg_locks
+            WHERE locktype = 'virtualxid' AND granted AND virtualtransaction = ANY (former)
+        );
+        PERFORM pg_sleep(0.02);
+    END LOOP;
+END
+$do$"""
 
 # All rows that are there read as ended now, and none is rewritten. The settling corrects those that have not ended.
 ADD_COLUMNS = block(
@@ -89,7 +112,7 @@ IF NOT EXISTS (
         ADD COLUMN rescues integer NOT NULL DEFAULT 0,
         ADD COLUMN finished_at timestamptz DEFAULT now();
     ALTER TABLE procrastinate_jobs ALTER COLUMN finished_at DROP DEFAULT;
-    EXECUTE format($guard${_GUARD.format(until="%s")}$guard$, clock_timestamp() + interval '300 milliseconds');
+    {HOLD_LATE_FETCHES};
 END IF"""
 )
 
@@ -304,6 +327,7 @@ REVERT = block(
         f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}, ADD CONSTRAINT {name} {definition} NOT VALID"
         for name, (table, definition) in of_3x.FOREIGN_KEYS.items()
     ),
+    "COMMENT ON FUNCTION procrastinate_fetch_job_v2(varchar[], bigint) IS NULL",
     *(_restore(signature, copy) for signature, copy in of_3x.COPIES.items()),
     *(f"ALTER INDEX IF EXISTS {ours} RENAME TO {theirs}" for theirs, ours in of_3x.RENAMED_INDEXES.items()),
     f"ALTER TABLE {_JOBS} RENAME CONSTRAINT {of_3x.CHECK_HERE} TO {of_3x.CHECK}",

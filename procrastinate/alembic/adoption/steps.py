@@ -62,6 +62,11 @@ def steps(*, concurrently: bool = True) -> tuple[Step, ...]:
             statements=(statements.KEEP_ORIGINALS, statements.GUARD_FETCHES),
         ),
         Step(
+            what="wait for fetches that have begun before, for 5 s at most",
+            locks=_NONE,
+            statements=(statements.AWAIT_FORMER_FETCHES,),
+        ),
+        Step(
             what="add the columns of procrastinate_jobs",
             locks=_BRIEFLY.format("procrastinate_jobs"),
             statements=(statements.ADD_COLUMNS,),

@@ -13,6 +13,8 @@ Revises: procrastinate_0006
 
 from __future__ import annotations
 
+import re
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -44,11 +46,40 @@ END
 $do$
 """
 
+# A function keeps the search path of its creation. By now the schema may have another name, or the tables and functions
+# be in another one. PostgreSQL names the function with its schema, unless that path finds it. (PG_ROUTINE_OID would say
+# the same from PostgreSQL 16 on.) The type of a fetched job is the tables' own, wherever they are. The former path is
+# there again when the function ends. Types in DECLARE would be looked for before.
+_FIND_TABLES = """
+BEGIN
+    GET DIAGNOSTICS place = PG_CONTEXT;
+    place := substring(split_part(place, chr(10), 1) FROM '("([^"]|"")+"|[a-z_][a-z0-9_]*)[.]{name}[(]');
+    PERFORM set_config('search_path', concat_ws(
+        ', ', job_type.typnamespace::regnamespace, place, nullif(current_setting('search_path'), '')
+    ), true)
+    FROM pg_proc AS function JOIN pg_type AS job_type ON job_type.oid = function.prorettype
+    WHERE function.oid = to_regprocedure(concat(place || '.', 'procrastinate_fetch_job_v2(varchar[], bigint)'));
+"""
+
+
+def _finding_tables(function: str) -> str:
+    """Let a function look for the tables of its own queue first."""
+    name = re.findall(r"FUNCTION (\w+)\(", function)[0]
+    if "DECLARE\n" in function:
+        function = function.replace("DECLARE\n", "DECLARE\n    place text;\n", 1)
+    else:
+        function = function.replace("\nBEGIN\n", "\nDECLARE\n    place text;\nBEGIN\n", 1)
+    return function.replace("\nBEGIN\n", _FIND_TABLES.replace("{name}", name), 1)
+
+
 # Numbers are drawn in the order of the rows, so the ids come back in the order of the jobs.
 DEFER_JOBS = """
 CREATE OR REPLACE FUNCTION procrastinate_defer_jobs_v1(jobs procrastinate_job_to_defer_v1[]) RETURNS bigint[]
-LANGUAGE sql SET search_path FROM CURRENT
+LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $function$
+DECLARE
+    ids bigint[];
+BEGIN
     WITH deferred AS (
         INSERT INTO procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at)
         SELECT
@@ -58,7 +89,9 @@ AS $function$
         ORDER BY job.ordinality
         RETURNING id
     )
-    SELECT array_agg(id ORDER BY id) FROM deferred
+    SELECT array_agg(id ORDER BY id) INTO ids FROM deferred;
+    RETURN ids;
+END
 $function$
 """
 
@@ -166,18 +199,30 @@ END
 $function$
 """
 
+FETCHES_NOTHING_BEFORE = (
+    "substring(obj_description(to_regprocedure('procrastinate_fetch_job_v2(varchar[], bigint)'), 'pg_proc') "
+    "FROM '^Fetches nothing before ([0-9T:.+-]+)$')::timestamptz"
+)
+
 # It judges times and locks itself, and needs no worker of this release that promotes jobs. A job that is promoted has
 # its lock, and goes first. What a worker of this release promotes or fetches at the same moment is a unique violation.
-# While a migration may change the columns, nothing is fetched (procrastinate.alembic.settings.hold_fetches_of_3x).
+#
+# It answers with a row of the table. A query that began before a new column came does not expect it, and the worker of
+# 3.x ends. So nothing is fetched while a migration is at work, nor by a query that began before its end
+# (procrastinate.alembic.settings.hold_fetches_of_3x). The lock comes first: the look at the comment then sees what a
+# migration has written that has ended.
 FETCH_JOB = """
 CREATE OR REPLACE FUNCTION procrastinate_fetch_job_v2(target_queue_names varchar[], p_worker_id bigint)
 RETURNS procrastinate_jobs
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $function$
 DECLARE
-    fetched procrastinate_jobs;
+    fetched record;
 BEGIN
     IF NOT pg_try_advisory_xact_lock_shared(1886547811, 2) THEN
+        RETURN NULL;
+    END IF;
+    IF now() < {until} THEN
         RETURN NULL;
     END IF;
     FOR look IN 1..5 LOOP
@@ -218,7 +263,7 @@ BEGIN
     RETURN NULL;
 END
 $function$
-"""
+""".replace("{until}", FETCHES_NOTHING_BEFORE)
 
 FINISH_JOB = """
 CREATE OR REPLACE FUNCTION procrastinate_finish_job_v1(
@@ -249,27 +294,37 @@ $function$
 
 REGISTER_WORKER = """
 CREATE OR REPLACE FUNCTION procrastinate_register_worker_v1() RETURNS TABLE (worker_id bigint)
-LANGUAGE sql SET search_path FROM CURRENT
+LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $function$
-    INSERT INTO procrastinate_workers DEFAULT VALUES RETURNING id
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    INSERT INTO procrastinate_workers DEFAULT VALUES RETURNING id;
+END
 $function$
 """
 
 UPDATE_HEARTBEAT = """
 CREATE OR REPLACE FUNCTION procrastinate_update_heartbeat_v1(worker_id bigint) RETURNS void
-LANGUAGE sql SET search_path FROM CURRENT
+LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $function$
-    UPDATE procrastinate_workers SET last_heartbeat = now() WHERE id = $1
+#variable_conflict use_column
+BEGIN
+    UPDATE procrastinate_workers SET last_heartbeat = now() WHERE id = $1;
+END
 $function$
 """
 
 # Workers of 3.x find the jobs of one that is gone by their empty worker_id.
 UNREGISTER_WORKER = """
 CREATE OR REPLACE FUNCTION procrastinate_unregister_worker_v1(worker_id bigint) RETURNS void
-LANGUAGE sql SET search_path FROM CURRENT
+LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $function$
+#variable_conflict use_column
+BEGIN
     UPDATE procrastinate_jobs SET worker_id = NULL WHERE procrastinate_jobs.worker_id = $1 AND status = 'doing';
     DELETE FROM procrastinate_workers WHERE id = $1;
+END
 $function$
 """
 
@@ -277,8 +332,11 @@ $function$
 PRUNE_STALLED_WORKERS = """
 CREATE OR REPLACE FUNCTION procrastinate_prune_stalled_workers_v1(seconds_since_heartbeat double precision)
 RETURNS TABLE (worker_id bigint)
-LANGUAGE sql SET search_path FROM CURRENT
+LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     WITH pruned AS (
         DELETE FROM procrastinate_workers
         WHERE extract(epoch FROM now()) - extract(epoch FROM last_heartbeat)
@@ -289,11 +347,12 @@ AS $function$
         UPDATE procrastinate_jobs AS job SET worker_id = NULL FROM pruned
         WHERE job.worker_id = pruned.id AND job.status = 'doing'
     )
-    SELECT id FROM pruned
+    SELECT id FROM pruned;
+END
 $function$
 """
 
-FUNCTIONS = {
+_FUNCTIONS = {
     "procrastinate_defer_jobs_v1(procrastinate_job_to_defer_v1[])": DEFER_JOBS,
     "procrastinate_cancel_job_v1(bigint, boolean, boolean)": CANCEL_JOB,
     "procrastinate_retry_job_v2(bigint, timestamptz, integer, varchar, varchar)": RETRY_JOB,
@@ -308,6 +367,7 @@ FUNCTIONS = {
     "procrastinate_unregister_worker_v1(bigint)": UNREGISTER_WORKER,
     "procrastinate_prune_stalled_workers_v1(double precision)": PRUNE_STALLED_WORKERS,
 }
+FUNCTIONS = {signature: _finding_tables(function) for signature, function in _FUNCTIONS.items()}
 
 QUEUEING_LOCK = "procrastinate_jobs_queueing_lock_idx"
 QUEUEING_LOCK_OF_3X = f"{QUEUEING_LOCK}_v1"

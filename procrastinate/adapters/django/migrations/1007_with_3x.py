@@ -33,8 +33,19 @@ BEGIN
 END
 $do$;""",
 r"""CREATE OR REPLACE FUNCTION procrastinate_defer_jobs_v1(jobs procrastinate_job_to_defer_v1[]) RETURNS bigint[]
-LANGUAGE sql SET search_path FROM CURRENT
+LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $function$
+DECLARE
+    place text;
+    ids bigint[];
+BEGIN
+    GET DIAGNOSTICS place = PG_CONTEXT;
+    place := substring(split_part(place, chr(10), 1) FROM '("([^"]|"")+"|[a-z_][a-z0-9_]*)[.]procrastinate_defer_jobs_v1[(]');
+    PERFORM set_config('search_path', concat_ws(
+        ', ', job_type.typnamespace::regnamespace, place, nullif(current_setting('search_path'), '')
+    ), true)
+    FROM pg_proc AS function JOIN pg_type AS job_type ON job_type.oid = function.prorettype
+    WHERE function.oid = to_regprocedure(concat(place || '.', 'procrastinate_fetch_job_v2(varchar[], bigint)'));
     WITH deferred AS (
         INSERT INTO procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at)
         SELECT
@@ -44,14 +55,24 @@ AS $function$
         ORDER BY job.ordinality
         RETURNING id
     )
-    SELECT array_agg(id ORDER BY id) FROM deferred
+    SELECT array_agg(id ORDER BY id) INTO ids FROM deferred;
+    RETURN ids;
+END
 $function$;""",
 r"""CREATE OR REPLACE FUNCTION procrastinate_cancel_job_v1(job_id bigint, abort boolean, delete_job boolean) RETURNS bigint
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $function$
 DECLARE
+    place text;
     found_id bigint;
 BEGIN
+    GET DIAGNOSTICS place = PG_CONTEXT;
+    place := substring(split_part(place, chr(10), 1) FROM '("([^"]|"")+"|[a-z_][a-z0-9_]*)[.]procrastinate_cancel_job_v1[(]');
+    PERFORM set_config('search_path', concat_ws(
+        ', ', job_type.typnamespace::regnamespace, place, nullif(current_setting('search_path'), '')
+    ), true)
+    FROM pg_proc AS function JOIN pg_type AS job_type ON job_type.oid = function.prorettype
+    WHERE function.oid = to_regprocedure(concat(place || '.', 'procrastinate_fetch_job_v2(varchar[], bigint)'));
     IF delete_job THEN
         DELETE FROM procrastinate_jobs AS job
         WHERE job.id = job_id AND job.status = 'todo'
@@ -73,7 +94,16 @@ r"""CREATE OR REPLACE FUNCTION procrastinate_retry_job_v2(
 ) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $function$
+DECLARE
+    place text;
 BEGIN
+    GET DIAGNOSTICS place = PG_CONTEXT;
+    place := substring(split_part(place, chr(10), 1) FROM '("([^"]|"")+"|[a-z_][a-z0-9_]*)[.]procrastinate_retry_job_v2[(]');
+    PERFORM set_config('search_path', concat_ws(
+        ', ', job_type.typnamespace::regnamespace, place, nullif(current_setting('search_path'), '')
+    ), true)
+    FROM pg_proc AS function JOIN pg_type AS job_type ON job_type.oid = function.prorettype
+    WHERE function.oid = to_regprocedure(concat(place || '.', 'procrastinate_fetch_job_v2(varchar[], bigint)'));
     UPDATE procrastinate_jobs AS job SET
         status = CASE WHEN job.status = 'doing' AND job.abort_requested THEN 'failed' ELSE 'todo' END
             ::procrastinate_job_status,
@@ -103,7 +133,16 @@ r"""CREATE OR REPLACE FUNCTION procrastinate_retry_job_v1(
 ) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $function$
+DECLARE
+    place text;
 BEGIN
+    GET DIAGNOSTICS place = PG_CONTEXT;
+    place := substring(split_part(place, chr(10), 1) FROM '("([^"]|"")+"|[a-z_][a-z0-9_]*)[.]procrastinate_retry_job_v1[(]');
+    PERFORM set_config('search_path', concat_ws(
+        ', ', job_type.typnamespace::regnamespace, place, nullif(current_setting('search_path'), '')
+    ), true)
+    FROM pg_proc AS function JOIN pg_type AS job_type ON job_type.oid = function.prorettype
+    WHERE function.oid = to_regprocedure(concat(place || '.', 'procrastinate_fetch_job_v2(varchar[], bigint)'));
     PERFORM FROM procrastinate_jobs AS job WHERE job.id = job_id AND job.status = 'doing' FOR UPDATE;
     IF NOT FOUND THEN
         RAISE 'Job % can not be retried: it is not in "doing" status', job_id;
@@ -118,9 +157,17 @@ r"""CREATE OR REPLACE FUNCTION procrastinate_defer_periodic_job_v2(
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $function$
 DECLARE
+    place text;
     tick_id bigint;
     deferred_id bigint;
 BEGIN
+    GET DIAGNOSTICS place = PG_CONTEXT;
+    place := substring(split_part(place, chr(10), 1) FROM '("([^"]|"")+"|[a-z_][a-z0-9_]*)[.]procrastinate_defer_periodic_job_v2[(]');
+    PERFORM set_config('search_path', concat_ws(
+        ', ', job_type.typnamespace::regnamespace, place, nullif(current_setting('search_path'), '')
+    ), true)
+    FROM pg_proc AS function JOIN pg_type AS job_type ON job_type.oid = function.prorettype
+    WHERE function.oid = to_regprocedure(concat(place || '.', 'procrastinate_fetch_job_v2(varchar[], bigint)'));
     INSERT INTO procrastinate_periodic_defers (task_name, periodic_id, defer_timestamp)
     VALUES (_task_name, _periodic_id, _defer_timestamp)
     ON CONFLICT DO NOTHING
@@ -140,9 +187,20 @@ RETURNS procrastinate_jobs
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $function$
 DECLARE
-    fetched procrastinate_jobs;
+    place text;
+    fetched record;
 BEGIN
+    GET DIAGNOSTICS place = PG_CONTEXT;
+    place := substring(split_part(place, chr(10), 1) FROM '("([^"]|"")+"|[a-z_][a-z0-9_]*)[.]procrastinate_fetch_job_v2[(]');
+    PERFORM set_config('search_path', concat_ws(
+        ', ', job_type.typnamespace::regnamespace, place, nullif(current_setting('search_path'), '')
+    ), true)
+    FROM pg_proc AS function JOIN pg_type AS job_type ON job_type.oid = function.prorettype
+    WHERE function.oid = to_regprocedure(concat(place || '.', 'procrastinate_fetch_job_v2(varchar[], bigint)'));
     IF NOT pg_try_advisory_xact_lock_shared(1886547811, 2) THEN
+        RETURN NULL;
+    END IF;
+    IF now() < substring(obj_description(to_regprocedure('procrastinate_fetch_job_v2(varchar[], bigint)'), 'pg_proc') FROM '^Fetches nothing before ([0-9T:.+-]+)$')::timestamptz THEN
         RETURN NULL;
     END IF;
     FOR look IN 1..5 LOOP
@@ -188,7 +246,16 @@ r"""CREATE OR REPLACE FUNCTION procrastinate_finish_job_v1(
 ) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $function$
+DECLARE
+    place text;
 BEGIN
+    GET DIAGNOSTICS place = PG_CONTEXT;
+    place := substring(split_part(place, chr(10), 1) FROM '("([^"]|"")+"|[a-z_][a-z0-9_]*)[.]procrastinate_finish_job_v1[(]');
+    PERFORM set_config('search_path', concat_ws(
+        ', ', job_type.typnamespace::regnamespace, place, nullif(current_setting('search_path'), '')
+    ), true)
+    FROM pg_proc AS function JOIN pg_type AS job_type ON job_type.oid = function.prorettype
+    WHERE function.oid = to_regprocedure(concat(place || '.', 'procrastinate_fetch_job_v2(varchar[], bigint)'));
     IF end_status NOT IN ('succeeded', 'failed', 'aborted') THEN
         RAISE 'Job % can not end as "%", only as "succeeded", "failed" or "aborted"', job_id, end_status;
     END IF;
@@ -208,25 +275,74 @@ BEGIN
 END
 $function$;""",
 r"""CREATE OR REPLACE FUNCTION procrastinate_register_worker_v1() RETURNS TABLE (worker_id bigint)
-LANGUAGE sql SET search_path FROM CURRENT
+LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $function$
-    INSERT INTO procrastinate_workers DEFAULT VALUES RETURNING id
+#variable_conflict use_column
+DECLARE
+    place text;
+BEGIN
+    GET DIAGNOSTICS place = PG_CONTEXT;
+    place := substring(split_part(place, chr(10), 1) FROM '("([^"]|"")+"|[a-z_][a-z0-9_]*)[.]procrastinate_register_worker_v1[(]');
+    PERFORM set_config('search_path', concat_ws(
+        ', ', job_type.typnamespace::regnamespace, place, nullif(current_setting('search_path'), '')
+    ), true)
+    FROM pg_proc AS function JOIN pg_type AS job_type ON job_type.oid = function.prorettype
+    WHERE function.oid = to_regprocedure(concat(place || '.', 'procrastinate_fetch_job_v2(varchar[], bigint)'));
+    RETURN QUERY
+    INSERT INTO procrastinate_workers DEFAULT VALUES RETURNING id;
+END
 $function$;""",
 r"""CREATE OR REPLACE FUNCTION procrastinate_update_heartbeat_v1(worker_id bigint) RETURNS void
-LANGUAGE sql SET search_path FROM CURRENT
+LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $function$
-    UPDATE procrastinate_workers SET last_heartbeat = now() WHERE id = $1
+#variable_conflict use_column
+DECLARE
+    place text;
+BEGIN
+    GET DIAGNOSTICS place = PG_CONTEXT;
+    place := substring(split_part(place, chr(10), 1) FROM '("([^"]|"")+"|[a-z_][a-z0-9_]*)[.]procrastinate_update_heartbeat_v1[(]');
+    PERFORM set_config('search_path', concat_ws(
+        ', ', job_type.typnamespace::regnamespace, place, nullif(current_setting('search_path'), '')
+    ), true)
+    FROM pg_proc AS function JOIN pg_type AS job_type ON job_type.oid = function.prorettype
+    WHERE function.oid = to_regprocedure(concat(place || '.', 'procrastinate_fetch_job_v2(varchar[], bigint)'));
+    UPDATE procrastinate_workers SET last_heartbeat = now() WHERE id = $1;
+END
 $function$;""",
 r"""CREATE OR REPLACE FUNCTION procrastinate_unregister_worker_v1(worker_id bigint) RETURNS void
-LANGUAGE sql SET search_path FROM CURRENT
+LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $function$
+#variable_conflict use_column
+DECLARE
+    place text;
+BEGIN
+    GET DIAGNOSTICS place = PG_CONTEXT;
+    place := substring(split_part(place, chr(10), 1) FROM '("([^"]|"")+"|[a-z_][a-z0-9_]*)[.]procrastinate_unregister_worker_v1[(]');
+    PERFORM set_config('search_path', concat_ws(
+        ', ', job_type.typnamespace::regnamespace, place, nullif(current_setting('search_path'), '')
+    ), true)
+    FROM pg_proc AS function JOIN pg_type AS job_type ON job_type.oid = function.prorettype
+    WHERE function.oid = to_regprocedure(concat(place || '.', 'procrastinate_fetch_job_v2(varchar[], bigint)'));
     UPDATE procrastinate_jobs SET worker_id = NULL WHERE procrastinate_jobs.worker_id = $1 AND status = 'doing';
     DELETE FROM procrastinate_workers WHERE id = $1;
+END
 $function$;""",
 r"""CREATE OR REPLACE FUNCTION procrastinate_prune_stalled_workers_v1(seconds_since_heartbeat double precision)
 RETURNS TABLE (worker_id bigint)
-LANGUAGE sql SET search_path FROM CURRENT
+LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $function$
+#variable_conflict use_column
+DECLARE
+    place text;
+BEGIN
+    GET DIAGNOSTICS place = PG_CONTEXT;
+    place := substring(split_part(place, chr(10), 1) FROM '("([^"]|"")+"|[a-z_][a-z0-9_]*)[.]procrastinate_prune_stalled_workers_v1[(]');
+    PERFORM set_config('search_path', concat_ws(
+        ', ', job_type.typnamespace::regnamespace, place, nullif(current_setting('search_path'), '')
+    ), true)
+    FROM pg_proc AS function JOIN pg_type AS job_type ON job_type.oid = function.prorettype
+    WHERE function.oid = to_regprocedure(concat(place || '.', 'procrastinate_fetch_job_v2(varchar[], bigint)'));
+    RETURN QUERY
     WITH pruned AS (
         DELETE FROM procrastinate_workers
         WHERE extract(epoch FROM now()) - extract(epoch FROM last_heartbeat)
@@ -237,7 +353,8 @@ AS $function$
         UPDATE procrastinate_jobs AS job SET worker_id = NULL FROM pruned
         WHERE job.worker_id = pruned.id AND job.status = 'doing'
     )
-    SELECT id FROM pruned
+    SELECT id FROM pruned;
+END
 $function$;""",
 r"""UPDATE procrastinate_alembic_version SET version_num='procrastinate_0007' WHERE procrastinate_alembic_version.version_num = 'procrastinate_0006';""",
 ]
