@@ -20,6 +20,7 @@ from procrastinate.connector import BaseConnector, as_connector
 from procrastinate.jobs import Job, JobDeferrer
 from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDefaults, read_max_delay
+from procrastinate.queues import Queues
 from procrastinate.schema import SchemaManager
 from procrastinate.tasks import ConfigureTaskOptions, Task, configure_task
 from procrastinate.worker import Worker, WorkerDefaults, WorkerOptions, command_settings, worker_options
@@ -109,6 +110,11 @@ class App(Blueprint):
     def schema_manager(self) -> SchemaManager:
         """The :class:`~procrastinate.schema.SchemaManager`, which applies and prints the database schema."""
         return SchemaManager(self.connector)
+
+    @property
+    def queues(self) -> Queues:
+        """The :class:`~procrastinate.queues.Queues`, which pauses and resumes queues."""
+        return Queues(self.connector)
 
     def find_task(self, name: str) -> Task[Any, Any, Any] | None:
         """Return the task with this name or alias, or ``None``."""

@@ -28,6 +28,7 @@ from procrastinate.core.health import jobs_table_exists, list_unfit_settings, re
 from procrastinate.core.left_behind import count_left_behind, fail_left_behind, retry_left_behind
 from procrastinate.core.listing import JobFilter, count_by_lock, count_by_queue, count_by_task, list_jobs
 from procrastinate.core.liveness import (
+    beat,
     list_late_workers,
     prune_stalled_workers,
     register_worker,
@@ -44,6 +45,15 @@ from procrastinate.core.notify_interest import (
     stop_waiting,
 )
 from procrastinate.core.operation_marks import atomic, is_atomic
+from procrastinate.core.pauses import (
+    Pause,
+    Pauses,
+    free_locks_of_paused,
+    get_pauses,
+    list_pauses,
+    pause_queue,
+    resume_queue,
+)
 from procrastinate.core.promote import first_due_job, promote_jobs
 from procrastinate.core.read_results import get_progress, get_result
 from procrastinate.core.release import list_unknown_jobs, release_jobs
@@ -82,13 +92,16 @@ from procrastinate.core.rows import (
     Waiting,
     WorkerTerms,
 )
+from procrastinate.core.statistics import Durations, Runs, keep_task_list, record_runs, roll_up_statistics
 from procrastinate.core.tables import metadata
 from procrastinate.core.ticks import TickOutcome, defer_tick
-from procrastinate.core.unpark import Sweep, first_orphaned_parked_job, sweep_parked_jobs
+from procrastinate.core.unpark import Sweep, first_orphaned_parked_job, sweep_parked_jobs, unpark_resumed_jobs
+from procrastinate.core.worker_reports import WorkerIdentity, WorkerReport
 
 __all__ = [
     "Deletion",
     "DeletionPlace",
+    "Durations",
     "EventType",
     "FetchedJob",
     "FinishedJob",
@@ -99,11 +112,14 @@ __all__ = [
     "LateWorker",
     "NewError",
     "NewJob",
+    "Pause",
+    "Pauses",
     "Progress",
     "Promotion",
     "Rank",
     "Readiness",
     "RescuedJob",
+    "Runs",
     "Status",
     "StoredEvent",
     "StoredJob",
@@ -111,8 +127,11 @@ __all__ = [
     "Sweep",
     "TickOutcome",
     "Waiting",
+    "WorkerIdentity",
+    "WorkerReport",
     "WorkerTerms",
     "atomic",
+    "beat",
     "call_all_workers",
     "cancel_job",
     "complete_job",
@@ -142,39 +161,48 @@ __all__ = [
     "first_orphaned_parked_job",
     "first_ready_job",
     "first_unknown_job",
+    "free_locks_of_paused",
     "get_job_status",
+    "get_pauses",
     "get_progress",
     "get_result",
     "has_work",
     "have_ended_before",
     "is_atomic",
     "jobs_table_exists",
+    "keep_task_list",
     "list_held_jobs",
     "list_jobs",
     "list_jobs_started_before",
     "list_jobs_to_abort",
     "list_late_workers",
     "list_missing_grants",
+    "list_pauses",
     "list_stalled_jobs",
     "list_unfit_settings",
     "list_unknown_jobs",
     "metadata",
+    "pause_queue",
     "promote_jobs",
     "prune_stalled_workers",
     "read_arguments",
     "read_clock",
     "read_unaware",
+    "record_runs",
     "register_worker",
     "release_jobs",
     "remove_dead_workers",
     "rescue_jobs",
+    "resume_queue",
     "retry_job_by_id",
     "retry_jobs",
     "retry_left_behind",
     "return_unknown_jobs",
+    "roll_up_statistics",
     "start_waiting",
     "stop_waiting",
     "sweep_parked_jobs",
+    "unpark_resumed_jobs",
     "unregister_worker",
     "update_heartbeat",
 ]

@@ -27,6 +27,7 @@ _MAX_CHANNEL_BYTES = 63
 class JobInserted(TypedDict):
     """Jobs are waiting, and one of them is named.
 
+    ``pauses``: a queue was paused or resumed, and there may be no job. A worker of an older release looks for one.
     ``upcoming``: some have to be promoted first. ``workers``: the workers that look at once, one for each job. Every
     worker looks if it is missing. ``waiting``: how many workers wait for jobs of this queue.
     """
@@ -34,6 +35,7 @@ class JobInserted(TypedDict):
     type: Literal["job_inserted"]
     job_id: int
     upcoming: NotRequired[bool]
+    pauses: NotRequired[bool]
     workers: NotRequired[list[int]]
     waiting: NotRequired[int]
 
@@ -89,6 +91,8 @@ def parse_notification(payload: str) -> Notification | None:
     inserted: JobInserted = {"type": "job_inserted", "job_id": job_id}
     if "upcoming" in message:
         inserted["upcoming"] = message["upcoming"] is not False
+    if message.get("pauses") is True:
+        inserted["pauses"] = True
     workers, waiting = message.get("workers"), message.get("waiting")
     if isinstance(workers, list) and all(map(_is_id, workers)) and _is_id(waiting):
         inserted["workers"], inserted["waiting"] = workers, waiting

@@ -70,6 +70,11 @@ def sqlstate(error: BaseException) -> str | None:
     return None
 
 
+def code_of(error: BaseException) -> str:
+    """Return the SQLSTATE of an error, or the name of its class. It never holds a value."""
+    return sqlstate(error) or type(error).__name__
+
+
 def constraint_name(error: BaseException) -> str | None:
     """Return the name of the violated constraint, or ``None``."""
     for current in _chain(error):

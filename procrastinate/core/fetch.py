@@ -117,13 +117,16 @@ def _from_a_place(condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
     return sa.select(both.c.id)
 
 
-def _from_queues(*, sets_aside: bool = False) -> sa.Select[Any]:
+def _named_queues() -> sa.TableValuedAlias:
+    return sa.func.unnest(array_param("queues", sa.Text())).table_valued("name", name="queue").render_derived()
+
+
+def _from_queues(queue: sa.FromClause, *, sets_aside: bool = False) -> sa.Select[Any]:
     """Merge one ordered scan per queue, then lock in the order of the merge.
 
     The scans lock nothing: they would lock the limit in each queue. So that two workers that see the same
     candidates both find work, each looks at four times what it takes.
     """
-    queue = sa.func.unnest(array_param("queues", sa.Text())).table_valued("name", name="queue").render_derived()
     candidate = jobs.alias("candidate")
     of_queue = candidate.c.queue_name == queue.c.name
     condition = is_ready(candidate) & of_queue
@@ -139,6 +142,29 @@ def _from_queues(*, sets_aside: bool = False) -> sa.Select[Any]:
     )
     found = is_one_of(jobs.c.id, merged) & _is_still_ready()
     return _ready_ids(jobs, found).limit(_LIMIT).with_for_update(skip_locked=True)
+
+
+def _open_queues() -> sa.CTE:
+    """Return the names of the queues with ready jobs that are not paused.
+
+    One probe of the index finds the next name, however many jobs a queue has.
+    """
+    first = jobs.alias("first_ready")
+    names = sa.select(
+        sa.select(sa.func.min(first.c.queue_name)).where(is_ready(first)).scalar_subquery().label("name")
+    ).cte("names", recursive=True)
+    further = jobs.alias("further_ready")
+    following = (
+        sa.select(sa.func.min(further.c.queue_name))
+        .where(is_ready(further), further.c.queue_name > names.c.name)
+        .scalar_subquery()
+    )
+    names = names.union_all(sa.select(following).where(names.c.name.is_not(None)))
+    return (
+        sa.select(names.c.name)
+        .where(names.c.name.is_not(None), names.c.name != sa.all_(array_param("paused", sa.Text())))
+        .cte("queue")
+    )
 
 
 def _is_still_ready() -> sa.ColumnElement[bool]:
@@ -165,19 +191,20 @@ _READY = {
     ("all", "place"): _from_a_place(is_ready_in_any_queue()),
     ("one", "start"): _from_the_start(_IN_ONE_QUEUE),
     ("one", "place"): _from_a_place(_IN_ONE_QUEUE),
-    ("many", "start"): _from_queues(),
+    ("many", "start"): _from_queues(_named_queues()),
 }
 """The ids to fetch, by the number of queues and where the fetch begins."""
 _STATEMENTS = {key: prepared(_fetch_statement(ready)) for key, ready in _READY.items()}
 
-# Rows that the database refuses to change are rare. Without any, fetches keep their plans.
+# Rows that the database refuses to change are rare, and so are pauses. Without any, fetches keep their plans.
 _IN_PLAY = is_not_set_aside(jobs.c.id)
 _READY_BUT_SOME = {
     ("all", "start"): _from_the_start(is_ready_in_any_queue() & _IN_PLAY),
     ("all", "place"): _from_a_place(is_ready_in_any_queue() & _IN_PLAY),
     ("one", "start"): _from_the_start(_IN_ONE_QUEUE & _IN_PLAY),
     ("one", "place"): _from_a_place(_IN_ONE_QUEUE & _IN_PLAY),
-    ("many", "start"): _from_queues(sets_aside=True),
+    ("many", "start"): _from_queues(_named_queues(), sets_aside=True),
+    ("open", "start"): _from_queues(_open_queues(), sets_aside=True),
 }
 _STATEMENTS_BUT_SOME = {key: _fetch_statement(ready) for key, ready in _READY_BUT_SOME.items()}
 
@@ -189,8 +216,14 @@ def _ready_of_tasks(queues: Sequence[str] | None, task_names: Sequence[str]) -> 
     return _ready_ids(jobs, chosen).limit(_LIMIT).with_for_update(skip_locked=True)
 
 
-def _choice(queues: Sequence[str] | None, after: Rank | None) -> tuple[tuple[str, str], dict[str, Any]]:
+def _choice(
+    queues: Sequence[str] | None, after: Rank | None, paused: Sequence[str]
+) -> tuple[tuple[str, str], dict[str, Any]]:
     """Return which statement fetches from these queues, and its parameters."""
+    if paused and queues is None:
+        return ("open", "start"), {"paused": write_array(paused, sa.Text())}
+    if paused and queues is not None:
+        queues = [queue for queue in queues if queue not in paused]
     if queues is not None and len(queues) != 1:
         return ("many", "start"), {"queues": write_array(list(dict.fromkeys(queues)), sa.Text())}
     parameters: dict[str, Any] = {} if queues is None else {"queue": queues[0]}
@@ -208,6 +241,7 @@ def fetch_jobs(
     task_names: Sequence[str] | None = None,
     after: Rank | None = None,
     set_aside: Sequence[int] = (),
+    paused: Sequence[str] = (),
 ) -> list[StoredJob]:
     """Take up to ``limit`` ready jobs for a worker, in one statement, in the order in which they should start.
 
@@ -228,16 +262,18 @@ def fetch_jobs(
         a fetch without this, and so may be jobs of a lower priority. From several queues it has no effect.
     set_aside:
         Ids of jobs to pass over.
+    paused:
+        Queues of which no job is claimed. However long they are, they cost nothing.
     """
-    choice, parameters = _choice(queues, after)
+    choice, parameters = _choice(queues, after, paused)
     parameters |= {"worker": worker_id, "limit": limit}
     if task_names is not None:
         statement = _fetch_statement(_ready_of_tasks(queues, task_names))
-    elif set_aside:
+    elif set_aside or choice not in _STATEMENTS:
         statement = _STATEMENTS_BUT_SOME[choice]
     else:
         statement = _STATEMENTS[choice]
-    if task_names is not None or set_aside:
+    if task_names is not None or set_aside or choice not in _STATEMENTS:
         parameters["set_aside"] = list(set_aside)
     rows = connection.execute(statement, parameters)
     return sorted((stored_job(row) for row in rows), key=lambda job: (-job.priority, job.id))
@@ -250,8 +286,9 @@ def first_ready_job(
     task_names: Sequence[str] | None = None,
     after: Rank | None = None,
     set_aside: Sequence[int] = (),
+    paused: Sequence[str] = (),
 ) -> int | None:
     """Return the id of the job that a fetch with these arguments would take first, or ``None``."""
-    choice, parameters = _choice(queues, after)
+    choice, parameters = _choice(queues, after, paused)
     ready = _READY_BUT_SOME[choice] if task_names is None else _ready_of_tasks(queues, task_names)
     return connection.execute(ready, parameters | {"limit": 1, "set_aside": list(set_aside)}).scalars().first()

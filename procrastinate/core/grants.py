@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from procrastinate.core.tables import errors, events, jobs, results, workers
+from procrastinate.core.tables import errors, events, jobs, paused_queues, results, statistics, task_lists, workers
 
 _NEEDED: dict[sa.Table, tuple[str, ...]] = {
     jobs: ("SELECT", "UPDATE"),
@@ -12,6 +12,9 @@ _NEEDED: dict[sa.Table, tuple[str, ...]] = {
     workers: ("SELECT", "INSERT", "UPDATE", "DELETE"),
     results: ("SELECT", "INSERT", "UPDATE"),
     errors: ("INSERT",),
+    paused_queues: ("SELECT",),
+    statistics: ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    task_lists: ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 
 

@@ -18,8 +18,17 @@ from sqlalchemy.types import TypeEngine
 
 from procrastinate.core.arrays import transpose, unnest
 from procrastinate.core.operation_marks import prepared
+from procrastinate.core.pauses import Pauses, pauses_as_text, read_pauses
 from procrastinate.core.rows import LateWorker, WorkerTerms
 from procrastinate.core.tables import DOING, jobs, workers
+from procrastinate.core.worker_reports import (
+    IDENTITY,
+    REPORT,
+    WorkerIdentity,
+    WorkerReport,
+    identity_values,
+    report_values,
+)
 
 LEFT_BEHIND = 0
 """A number that no worker has. A running job that has it was left behind by Procrastinate 3.x: its worker is gone, and
@@ -61,14 +70,21 @@ _REGISTER_ON_TERMS = (
 )
 
 
-def register_worker(connection: sa.Connection, terms: WorkerTerms | None = None) -> int:
+_REGISTER_WITH_IDENTITY = _REGISTER_ON_TERMS.values(IDENTITY)
+
+
+def register_worker(
+    connection: sa.Connection, terms: WorkerTerms | None = None, identity: WorkerIdentity | None = None
+) -> int:
     """Add a worker, alive as of now, and return its id.
 
     Parameters
     ----------
     terms:
-        How it is to be judged. ``None``: as plain SQL adds one, with the next number of the sequence. That is for
-        tests.
+        How other workers judge it. Without terms it gets the next number of the sequence, as plain SQL does. That is
+        for tests.
+    identity:
+        What it says of itself.
     """
     if terms is None:
         by_number: int = connection.execute(_REGISTER).scalar_one()
@@ -76,7 +92,11 @@ def register_worker(connection: sa.Connection, terms: WorkerTerms | None = None)
     worker_id: int | None = None
     while worker_id is None:
         values = dataclasses.asdict(terms) | {"id": draw_worker_id()}
-        worker_id = connection.execute(_REGISTER_ON_TERMS, values).scalar_one_or_none()
+        if identity is None:
+            worker_id = connection.execute(_REGISTER_ON_TERMS, values).scalar_one_or_none()
+        else:
+            values |= identity_values(identity)
+            worker_id = connection.execute(_REGISTER_WITH_IDENTITY, values).scalar_one_or_none()
     return worker_id
 
 
@@ -85,14 +105,19 @@ def unregister_worker(connection: sa.Connection, worker_id: int) -> None:
     connection.execute(sa.delete(workers).where(workers.c.id == _WORKER_ID), {"worker": worker_id})
 
 
+_TERMS = ("heartbeat_interval", "stalled_timeout")
+
+
+def _given(term: str) -> sa.ColumnElement[float]:
+    return sa.cast(sa.bindparam(term, type_=sa.Double()), sa.Double())
+
+
 _HEARTBEAT = prepared(
     sa.update(workers).where(workers.c.id == _WORKER_ID).values(last_heartbeat=sa.func.now()).returning(workers.c.id)
 )
 
 
-_HEARTBEAT_ON_TERMS = _HEARTBEAT.values(
-    {name: sa.bindparam(name) for name in ("heartbeat_interval", "stalled_timeout")}
-)
+_HEARTBEAT_ON_TERMS = _HEARTBEAT.values({name: sa.bindparam(name) for name in _TERMS})
 
 
 def update_heartbeat(connection: sa.Connection, worker_id: int, terms: WorkerTerms | None = None) -> bool:
@@ -113,6 +138,34 @@ def update_heartbeat(connection: sa.Connection, worker_id: int, terms: WorkerTer
         return connection.execute(_HEARTBEAT, values).scalar_one_or_none() is not None
     values |= dataclasses.asdict(terms)
     return connection.execute(_HEARTBEAT_ON_TERMS, values).scalar_one_or_none() is not None
+
+
+_BEAT = prepared(
+    sa.update(workers)
+    .where(workers.c.id == _WORKER_ID)
+    .values(last_heartbeat=sa.func.now(), **REPORT)
+    .values({name: sa.func.coalesce(_given(name), workers.c[name]) for name in _TERMS})
+    .returning(pauses_as_text().label("pauses"))
+)
+
+
+def beat(
+    connection: sa.Connection, worker_id: int, report: WorkerReport, terms: WorkerTerms | None = None
+) -> Pauses | None:
+    """Say that a worker is alive, and what it does. Return the pauses of queues.
+
+    Parameters
+    ----------
+    terms:
+        How other workers judge it from now on. ``None`` changes nothing.
+
+    Returns
+    -------
+    ``None`` if the worker is no longer registered. See :func:`update_heartbeat`.
+    """
+    values = {"worker": worker_id} | report_values(report) | dataclasses.asdict(terms or WorkerTerms())
+    row = connection.execute(_BEAT, values).one_or_none()
+    return None if row is None else read_pauses(row.pauses)
 
 
 # Silence

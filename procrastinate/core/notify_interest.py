@@ -20,7 +20,7 @@ _WORKER_ID = sa.bindparam("worker", type_=sa.BigInteger())
 _CALLED_FOR = prepared(
     sa.update(workers)
     .where(workers.c.id == _WORKER_ID)
-    .values(called_for=array_param("queues", sa.Text()))
+    .values(called_for=array_param("called_queues", sa.Text()))
     .returning(workers.c.id)
 )
 
@@ -42,7 +42,7 @@ def start_waiting(connection: sa.Connection, *, worker_id: int, queues: Sequence
     -------
     False where it is not registered.
     """
-    parameters = {"worker": worker_id, "queues": write_array(queues or [], sa.Text())}
+    parameters = {"worker": worker_id, "called_queues": write_array(queues or [], sa.Text())}
     return connection.execute(_CALLED_FOR, parameters).scalar_one_or_none() is not None
 
 
@@ -59,7 +59,7 @@ def read_unaware(connection: sa.Connection) -> Waiting:
 
 def stop_waiting(connection: sa.Connection, *, worker_id: int) -> None:
     """Say that a worker looks for jobs by itself, and needs no notification."""
-    connection.execute(_CALLED_FOR, {"worker": worker_id, "queues": None})
+    connection.execute(_CALLED_FOR, {"worker": worker_id, "called_queues": None})
 
 
 def have_ended_before(connection: sa.Connection, *, transaction: int) -> bool:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import OID
 
-from procrastinate.core.arrays import is_not_set_aside, is_one_of
+from procrastinate.core.arrays import array_param, is_not_set_aside, is_one_of, write_array
 from procrastinate.core.operation_marks import prepared
 from procrastinate.core.rows import Promotion
-from procrastinate.core.tables import DOING, PARKED, PROMOTED, UNDECIDED, due_at, holds_lock, is_upcoming, jobs
+from procrastinate.core.tables import (
+    DOING,
+    PARKED,
+    PROMOTED,
+    UNDECIDED,
+    due_at,
+    holds_lock,
+    is_parked,
+    is_upcoming,
+    jobs,
+)
 
 _ADVISORY_LOCKS = 0x70726F63 << 32
 """Where this project's advisory locks are ("proc" in ASCII), so as not to meet the user's."""
@@ -43,13 +53,15 @@ def _take_turn() -> sa.CTE:
     return _materialized(sa.select(sa.func.pg_try_advisory_xact_lock(key).label("mine")), "turn")
 
 
-def _due(may_decide: sa.ColumnElement[bool], now: sa.ColumnElement[Any]) -> sa.Select[Any]:
+def _due(
+    may_decide: sa.ColumnElement[bool], now: sa.ColumnElement[Any], *more: sa.ColumnElement[Any]
+) -> sa.Select[Any]:
     """The jobs to decide on, the longest due first, and then in the order in which they should run: of a long backlog
     only some are looked at at a time, and a lock goes to the first of these.
     """
     limit = sa.bindparam("limit", type_=sa.Integer())
     return (
-        sa.select(jobs.c.id, jobs.c.lock, jobs.c.priority)
+        sa.select(jobs.c.id, jobs.c.lock, jobs.c.priority, *more)
         .where(may_decide, is_upcoming(), due_at() <= now)
         .order_by(due_at(), jobs.c.priority.desc(), jobs.c.id)
         .limit(limit)
@@ -125,6 +137,38 @@ def _verdict(due: sa.CTE) -> sa.CTE:
     )
 
 
+_PAUSED = array_param("paused", sa.Text())
+
+
+def _verdict_with_pauses(due: sa.CTE) -> sa.CTE:
+    """Decide on each due job while queues are paused.
+
+    A job of a paused queue is parked: it gets no lock, and no promotion looks at it again. If nobody holds its lock,
+    the first parked job of an open queue goes on. A trigger that frees the next job of a lock may choose a paused one.
+    """
+    is_paused = due.c.queue_name == sa.any_(_PAUSED)
+    open_ = sa.select(due.c.id, due.c.lock, due.c.priority).where(~is_paused).cte("open_due")
+    held = sa.select(due.c.id, due.c.lock).where(is_paused).cte("held")
+    verdict = _verdict(open_)
+    locks = sa.select(held.c.lock).where(held.c.lock.is_not(None)).distinct().subquery("lock_of_held")
+    holder, waiting = jobs.alias("holder_of_held"), jobs.alias("waiting")
+    is_held = sa.select(holder.c.id).where(holder.c.lock == locks.c.lock, holds_lock(holder)).exists()
+    following = (
+        sa.select(waiting.c.id)
+        .where(waiting.c.lock == locks.c.lock, is_parked(waiting), waiting.c.queue_name != sa.all_(_PAUSED))
+        .order_by(waiting.c.priority.desc(), waiting.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .lateral("following")
+    )
+    freed = sa.select(following.c.id, UNDECIDED).select_from(locks.join(following, sa.true())).where(~is_held)
+    return (
+        sa.select(verdict.c.id, verdict.c.readiness)
+        .union_all(sa.select(held.c.id, PARKED), freed)
+        .cte("verdict_with_pauses")
+    )
+
+
 def _first_due(now: sa.ColumnElement[Any]) -> sa.ScalarSelect[int]:
     first = jobs.alias("first_due")
     return (
@@ -146,15 +190,21 @@ def _seconds_to_next_due(now: sa.ColumnElement[Any], clock: sa.ColumnElement[Any
 
 
 def _promotion_statement(
-    now: sa.ColumnElement[Any], clock: sa.ColumnElement[Any], *, sets_aside: bool = False
+    now: sa.ColumnElement[Any],
+    clock: sa.ColumnElement[Any],
+    decide: Callable[[sa.CTE], sa.CTE] = _verdict,
+    columns: Sequence[sa.ColumnElement[Any]] = (),
+    *,
+    sets_aside: bool = False,
 ) -> sa.Select[Any]:
+    """Return the statement of a promotion. ``columns`` are further columns of the due jobs that ``decide`` needs."""
     turn = _take_turn()
     is_our_turn = sa.select(turn.c.mine).scalar_subquery()
     may_decide = sa.or_(is_our_turn, sa.bindparam("without_turn", type_=sa.Boolean()))
     if sets_aside:
         may_decide = sa.and_(may_decide, is_not_set_aside(jobs.c.id))
-    due = _materialized(_due(may_decide, now), "due")
-    verdict = _verdict(due)
+    due = _materialized(_due(may_decide, now, *columns), "due")
+    verdict = decide(due)
     # The probes bound what is read. A plan for the join alone may read the whole table, if that was small when the plan
     # was made.
     decided = (
@@ -164,10 +214,13 @@ def _promotion_statement(
         .returning(jobs.c.readiness)
         .cte("decided")
     )
+    examined: sa.ColumnElement[int] = sa.select(sa.func.count()).select_from(due).scalar_subquery()
+    if columns:  # jobs that go on in place of paused ones are to be decided on as well
+        examined = examined + sa.func.count().filter(decided.c.readiness == UNDECIDED)
     return sa.select(
         is_our_turn.label("had_turn"),
         sa.case((~is_our_turn, _first_due(now))).label("first_due"),
-        sa.select(sa.func.count()).select_from(due).scalar_subquery().label("due"),
+        examined.label("due"),
         sa.func.count().filter(decided.c.readiness == PROMOTED).label("promoted"),
         sa.func.count().filter(decided.c.readiness != UNDECIDED).label("settled"),
         _seconds_to_next_due(now, clock).label("next_due_in"),
@@ -178,8 +231,11 @@ _DUE_BY = sa.bindparam("due_by", type_=sa.DateTime(timezone=True))
 _NOW_OR_DUE_BY = sa.func.coalesce(_DUE_BY, sa.func.now())
 _PROMOTE = prepared(_promotion_statement(sa.func.now(), sa.func.clock_timestamp()))
 _PROMOTE_DUE_BY = _promotion_statement(_DUE_BY, _DUE_BY)
-# Rows that the database refuses to change are rare. Without any, the promotion keeps its plan.
+# Rows that the database refuses to change are rare, and so are pauses. Without any, the promotion keeps its plan.
 _PROMOTE_BUT_SOME = _promotion_statement(_NOW_OR_DUE_BY, sa.func.clock_timestamp(), sets_aside=True)
+_PROMOTE_WITH_PAUSES = _promotion_statement(
+    _NOW_OR_DUE_BY, sa.func.clock_timestamp(), _verdict_with_pauses, (jobs.c.queue_name,), sets_aside=True
+)
 _FIRST_DUE = _due(is_not_set_aside(jobs.c.id), _NOW_OR_DUE_BY)
 
 
@@ -190,6 +246,7 @@ def promote_jobs(
     due_by: datetime.datetime | None = None,
     without_turn: bool = False,
     set_aside: Sequence[int] = (),
+    paused: Sequence[str] = (),
 ) -> Promotion:
     """Make ready the waiting jobs whose time has come and whose lock is free, at most ``limit``, in one statement.
 
@@ -209,9 +266,14 @@ def promote_jobs(
         (:func:`~procrastinate.core.errors.is_deadlock`): call again.
     set_aside:
         Ids of jobs to pass over.
+    paused:
+        Queues whose due jobs are parked, whether they have a lock or not.
     """
     values: dict[str, Any] = {"limit": limit, "without_turn": without_turn}
-    if set_aside:
+    if paused:
+        values |= {"due_by": due_by, "set_aside": list(set_aside), "paused": write_array(paused, sa.Text())}
+        row = connection.execute(_PROMOTE_WITH_PAUSES, values).one()
+    elif set_aside:
         row = connection.execute(_PROMOTE_BUT_SOME, values | {"due_by": due_by, "set_aside": list(set_aside)}).one()
     elif due_by is None:
         row = connection.execute(_PROMOTE, values).one()

@@ -1,9 +1,8 @@
 """SQLAlchemy definitions of the tables. The Alembic revisions create them, and a test compares the two.
 
 The first twelve columns of ``procrastinate_jobs`` and the next three tables have the columns, types and values of
-Procrastinate 3.x. This project adds ``readiness``, ``rescues`` and ``finished_at`` to the jobs, ``called_for``,
-``heartbeat_interval`` and ``stalled_timeout`` to the workers, and the tables ``procrastinate_results`` and
-``procrastinate_errors``.
+Procrastinate 3.x. This project adds ``readiness``, ``rescues`` and ``finished_at`` to the jobs, all columns after
+``last_heartbeat`` to the workers, and the other tables.
 
 The tables have no foreign keys on purpose. A check per event row costs more than the event itself, and the deletion of
 a worker would scan all jobs that it ever ran. Triggers (``alembic/versions``) do the same work once per statement.
@@ -81,6 +80,33 @@ workers = sa.Table(
     # In seconds. NULL for a worker of an older release.
     sa.Column("heartbeat_interval", sa.Double),
     sa.Column("stalled_timeout", sa.Double),
+    # What the worker is. It says so once. All of it is NULL for a worker of an older release.
+    sa.Column("name", sa.Text),
+    sa.Column("hostname", sa.Text),
+    sa.Column("pid", sa.Integer),
+    sa.Column("version", sa.Text),
+    # An empty array means all queues.
+    sa.Column("queues", ARRAY(sa.Text)),
+    sa.Column("concurrency", sa.Integer),
+    sa.Column("listens", sa.Boolean),
+    # The hash of its list of tasks in procrastinate_task_lists.
+    sa.Column("task_list", sa.Text),
+    sa.Column("started_at", sa.DateTime(timezone=True)),
+    # What the worker does, as of its last heartbeat. The state is "running" or "draining".
+    sa.Column("state", sa.Text),
+    sa.Column("running", sa.Integer),
+    # The first thousand.
+    sa.Column("running_ids", ARRAY(sa.BigInteger)),
+    sa.Column("fetched_ahead", sa.Integer),
+    sa.Column("lost_threads", sa.Integer),
+    sa.Column("unwritten", sa.Integer),
+    sa.Column("loop_beat_at", sa.DateTime(timezone=True)),
+    sa.Column("last_fetch_at", sa.DateTime(timezone=True)),
+    # The SQLSTATE or the class of the last error of a fetch, and its time.
+    sa.Column("last_error_code", sa.Text),
+    sa.Column("last_error_at", sa.DateTime(timezone=True)),
+    # The paused queues that the worker knows of.
+    sa.Column("paused_queues", ARRAY(sa.Text)),
     sa.Index("procrastinate_workers_last_heartbeat_idx", "last_heartbeat"),
 )
 
@@ -103,6 +129,66 @@ errors = sa.Table(
     sa.Column("message", sa.Text, nullable=False),
     sa.Column("traceback", sa.Text, nullable=False),
     sa.Index("procrastinate_errors_job_id_idx", "job_id"),
+)
+
+task_lists = sa.Table(
+    "procrastinate_task_lists",
+    metadata,
+    sa.Column("hash", sa.Text, primary_key=True),
+    sa.Column("tasks", ARRAY(sa.Text), nullable=False),
+    sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
+)
+
+statistics = sa.Table(
+    "procrastinate_statistics",
+    metadata,
+    # The length of the interval that begins "at". Zero for the row of all time, which begins in 1970.
+    sa.Column("seconds", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.DateTime(timezone=True), primary_key=True),
+    sa.Column("queue_name", sa.String(128), primary_key=True),
+    sa.Column("task_name", sa.String(128), primary_key=True),
+    # "succeeded", "failed", "aborted", or "retried".
+    sa.Column("outcome", sa.Text, primary_key=True),
+    sa.Column("count", sa.BigInteger, nullable=False),
+    sa.Column("run_seconds", sa.Double, nullable=False),
+    sa.Column("run_histogram", ARRAY(sa.BigInteger), nullable=False),
+    # The time between ready and started, of some of the runs.
+    sa.Column("wait_count", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("wait_seconds", sa.Double, nullable=False, server_default=sa.text("0")),
+    sa.Column("wait_histogram", ARRAY(sa.BigInteger), nullable=False),
+)
+
+paused_queues = sa.Table(
+    "procrastinate_paused_queues",
+    metadata,
+    sa.Column("queue_name", sa.String(128), primary_key=True),
+    sa.Column("paused_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
+    # NULL for a pause that ends only by hand.
+    sa.Column("paused_until", sa.DateTime(timezone=True)),
+    sa.Column("paused_by", sa.Text),
+    sa.Column("reason", sa.Text),
+)
+
+operations = sa.Table(
+    "procrastinate_operations",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=False), primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("filter", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
+    sa.Column("requested_by", sa.Text),
+    sa.Column("reason", sa.Text),
+    # "pending", "running", "done", "cancelled", or "failed".
+    sa.Column("state", sa.Text, nullable=False, server_default=sa.text("'pending'::text")),
+    sa.Column("expected", sa.BigInteger),
+    sa.Column("done", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("skipped", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    # The id of the last job that was examined, and the last id to examine.
+    sa.Column("reached_id", sa.BigInteger),
+    sa.Column("last_id", sa.BigInteger),
+    sa.Column("error", sa.Text),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
+    sa.Column("started_at", sa.DateTime(timezone=True)),
+    sa.Column("finished_at", sa.DateTime(timezone=True)),
 )
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from procrastinate.core.arrays import is_not_set_aside
+from procrastinate.core.arrays import is_not_set_aside, is_one_of
+from procrastinate.core.pauses import is_open
 from procrastinate.core.tables import UNDECIDED, holds_lock, is_parked, jobs
 
 
@@ -24,7 +25,7 @@ class Sweep:
 
 
 def _walk_and_orphans() -> tuple[sa.CTE, sa.Select[Any]]:
-    """Return a walk over the locks with parked jobs, and the first job of each lock without a holder.
+    """Return a walk over the locks with parked jobs, and the first job of an open queue of each lock without a holder.
 
     It walks from lock to lock through the index of parked jobs, one probe each, and probes one lock more than the
     limit, so a step always makes progress. The limit counts orphans, too. It locks only the jobs behind free locks: a
@@ -54,7 +55,7 @@ def _walk_and_orphans() -> tuple[sa.CTE, sa.Select[Any]]:
     waiting = jobs.alias("waiting")
     head = (
         sa.select(waiting.c.id)
-        .where(waiting.c.lock == free.c.lock, is_parked(waiting), is_not_set_aside(waiting.c.id))
+        .where(waiting.c.lock == free.c.lock, is_parked(waiting), is_open(waiting), is_not_set_aside(waiting.c.id))
         .order_by(waiting.c.priority.desc(), waiting.c.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -106,3 +107,22 @@ def first_orphaned_parked_job(
     """Return the id of the job that a sweep would free first, or ``None``."""
     parameters = {"start": start or "", "limit": 1, "set_aside": list(set_aside)}
     return connection.execute(_ORPHANS, parameters).scalars().first()
+
+
+_LARGEST_STEP = 1000
+_resumed = (
+    sa.select(jobs.c.id)
+    .where(is_parked(), jobs.c.lock.is_(None), is_open(jobs))
+    .order_by(jobs.c.priority.desc(), jobs.c.id)
+    .limit(_LARGEST_STEP)
+    .with_for_update(skip_locked=True)
+)
+_UNPARK_RESUMED = sa.update(jobs).where(is_one_of(jobs.c.id, _resumed)).values(readiness=UNDECIDED).returning(jobs.c.id)
+
+
+def unpark_resumed_jobs(connection: sa.Connection) -> int:
+    """Free jobs without a lock that were parked because their queue was paused, at most 1,000. Return their number.
+
+    Jobs with a lock go on with :func:`sweep_parked_jobs`.
+    """
+    return len(connection.execute(_UNPARK_RESUMED).all())

@@ -34,7 +34,12 @@ class WorkerOperations(OperationCalls):
     """The operations of workers. They never run on a connection of the user."""
 
     async def promote_jobs(
-        self, due_by: datetime.datetime | None = None, *, past: int = 0, without_turn: bool = False
+        self,
+        due_by: datetime.datetime | None = None,
+        *,
+        past: int = 0,
+        without_turn: bool = False,
+        paused: Collection[str] = (),
     ) -> core.Promotion:
         """Make due jobs with a free lock ready for a fetch, a bounded number per call.
 
@@ -46,20 +51,24 @@ class WorkerOperations(OperationCalls):
             The current time, for tests that move the clock. The default is the database's clock.
         without_turn:
             Promote even if another session holds the turn, but examine fewer jobs.
+        paused:
+            The queues that are paused. Their due jobs are parked.
         """
         limit = past + (PROMOTED_WITHOUT_TURN if without_turn else PROMOTED_AT_ONCE)
         for _ in range(_PROMOTION_TRIES):
             try:
-                return await self._promote(limit, due_by, without_turn)
+                return await self._promote(limit, due_by, without_turn, sorted(paused))
             except exceptions.ConnectorException as error:
                 if not (is_unique_violation(error) or is_deadlock(error)):
                     raise
         return core.Promotion(promoted=0, again=True, next_due_in=None, undecided=None, had_turn=not without_turn)
 
-    async def _promote(self, limit: int, due_by: datetime.datetime | None, without_turn: bool) -> core.Promotion:
+    async def _promote(
+        self, limit: int, due_by: datetime.datetime | None, without_turn: bool, paused: Sequence[str]
+    ) -> core.Promotion:
         promotion, tried = await self.refused_rows.work_around(
             self.connector.run_async,
-            functools.partial(core.promote_jobs, without_turn=without_turn),
+            functools.partial(core.promote_jobs, without_turn=without_turn, paused=paused),
             core.first_due_job,
             limit=limit,
             due_by=due_by,
@@ -75,6 +84,7 @@ class WorkerOperations(OperationCalls):
         task_names: Collection[str] | None = None,
         after: core.Rank | None = None,
         with_arguments: bool = True,
+        paused: Collection[str] = (),
     ) -> list[Job]:
         """Claim up to ``limit`` ready jobs for a worker, in the order in which they should start.
 
@@ -87,6 +97,8 @@ class WorkerOperations(OperationCalls):
         with_arguments:
             If true, read large arguments, too. If false, a job with large arguments has
             :class:`~procrastinate.jobs.UnreadArguments`, which :meth:`read_arguments` replaces.
+        paused:
+            The queues that are paused. Their jobs are left alone.
         """
         stored = await self.refused_rows.collect(
             self.connector.run_async,
@@ -96,6 +108,7 @@ class WorkerOperations(OperationCalls):
             queues=None if queues is None else list(queues),
             task_names=None if task_names is None else list(task_names),
             after=after,
+            paused=sorted(paused),
         )
         if all(one.args is not None for one in stored):
             return self._jobs(stored)
@@ -279,9 +292,23 @@ class WorkerOperations(OperationCalls):
         )
         return sweep
 
+    async def unpark_resumed_jobs(self) -> int:
+        """Let jobs without a lock go on that were parked because their queue was paused. Return their number."""
+        return await self.connector.run_async(core.unpark_resumed_jobs)
+
+    async def free_locks_of_paused(self, queue: str) -> int:
+        """Take their locks from the jobs of a paused queue that have not started, and return the number of jobs."""
+        return await self.connector.run_async(core.free_locks_of_paused, queue=queue)
+
+    async def get_pauses(self) -> core.Pauses:
+        """Return for each paused queue the seconds until its pause ends, or ``None`` if it ends by hand."""
+        return await self.connector.run_async(core.get_pauses)
+
     # Workers
 
-    async def register_worker(self, terms: core.WorkerTerms | None = None) -> int:
+    async def register_worker(
+        self, terms: core.WorkerTerms | None = None, identity: core.WorkerIdentity | None = None
+    ) -> int:
         """Add a worker, alive as of now, and return its id.
 
         Parameters
@@ -289,8 +316,10 @@ class WorkerOperations(OperationCalls):
         terms:
             Limits by which other workers judge this one. By default they judge it as a worker of 3.x, by their
             ``legacy_worker_timeout``.
+        identity:
+            What the worker says of itself.
         """
-        return await self.connector.run_async(core.register_worker, terms or core.WorkerTerms())
+        return await self.connector.run_async(core.register_worker, terms or core.WorkerTerms(), identity)
 
     async def unregister_worker(self, worker_id: int) -> None:
         """Remove a worker that has stopped."""

@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from procrastinate import core
-from procrastinate.core import LateWorker, WorkerTerms
+from procrastinate.core import LateWorker, Pauses, WorkerIdentity, WorkerReport, WorkerTerms
 from procrastinate.core.liveness import CLOCK_SET_BACK, EVIDENCE_HOLDS_FOR, LATE
 from procrastinate.testing.implementations import Implementations
+from procrastinate.testing.pauses import get_pauses
 from procrastinate.testing.tables import DOING, Tables, matching
 
 IMPLEMENTED = Implementations()
 
 
 @IMPLEMENTED.of(core.register_worker)
-def register_worker(tables: Tables, terms: WorkerTerms | None = None) -> int:
+def register_worker(tables: Tables, terms: WorkerTerms | None = None, identity: WorkerIdentity | None = None) -> int:
     """Register a worker. Ids count from one: memory is never restored from a backup, so no id repeats."""
     worker_id = tables.next_worker_id()
     tables.workers[worker_id] = tables.now
@@ -38,6 +39,11 @@ def update_heartbeat(tables: Tables, worker_id: int, terms: WorkerTerms | None =
     if terms is not None:
         tables.worker_terms[worker_id] = terms
     return True
+
+
+@IMPLEMENTED.of(core.beat)
+def beat(tables: Tables, worker_id: int, report: WorkerReport, terms: WorkerTerms | None = None) -> Pauses | None:
+    return get_pauses(tables) if update_heartbeat(tables, worker_id, terms) else None
 
 
 def _age(tables: Tables, worker_id: int) -> float:

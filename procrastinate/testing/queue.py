@@ -171,6 +171,7 @@ def promote_jobs(
     due_by: datetime.datetime | None = None,
     without_turn: bool = False,
     set_aside: Sequence[int] = (),
+    paused: Sequence[str] = (),
 ) -> Promotion:
     """Promote due jobs. There is no other promoter in memory, so ``without_turn`` has no effect."""
     now = due_by or tables.now
@@ -180,16 +181,22 @@ def promote_jobs(
     next_due = next((due_at(row) for row in upcoming if due_at(row) > now), None)
     holders = tables.holders()
     verdict: dict[int, Readiness] = {}
-    for lock, line in _by_lock(due):
+    held = [row for row in due if row["queue_name"] in paused]
+    for wanted in {row["lock"] for row in held if row["lock"] is not None} - holders.keys():
+        following = tables.first_parked(wanted, without=paused)
+        verdict |= {} if following is None else {following["id"]: Readiness.UNDECIDED}
+    verdict |= {row["id"]: Readiness.PARKED for row in held}
+    for lock, line in _by_lock([row for row in due if row["queue_name"] not in paused]):
         verdict |= _decide(line, holders.get(lock) if lock is not None else None)
     tables.update({job_id: {"readiness": readiness} for job_id, readiness in verdict.items()})
     counts = Counter(verdict.values())
+    settled = counts[Readiness.PROMOTED] + counts[Readiness.PARKED]
     return Promotion(
         promoted=counts[Readiness.PROMOTED],
-        again=len(due) >= limit or len(due) > counts[Readiness.PROMOTED] + counts[Readiness.PARKED],
+        again=len(due) >= limit or len(due) > settled or (bool(paused) and counts[Readiness.UNDECIDED] > 0),
         next_due_in=None if next_due is None else (next_due - now).total_seconds(),
         parked=counts[Readiness.PARKED],
-        undecided=len(due) - counts[Readiness.PROMOTED] - counts[Readiness.PARKED],
+        undecided=max(len(due) - settled, 0),
     )
 
 
@@ -226,6 +233,7 @@ def fetch_jobs(
     task_names: Sequence[str] | None = None,
     after: Rank | None = None,
     set_aside: Sequence[int] = (),
+    paused: Sequence[str] = (),
 ) -> list[StoredJob]:
     if worker_id not in tables.workers:
         return []
@@ -233,6 +241,7 @@ def fetch_jobs(
     def is_wanted(row: JobRow) -> bool:
         return (
             row["id"] not in set_aside
+            and row["queue_name"] not in paused
             and (queues is None or row["queue_name"] in queues)
             and (task_names is None or row["task_name"] in task_names)
         )

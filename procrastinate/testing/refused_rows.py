@@ -24,6 +24,7 @@ def first_ready_job(
     task_names: Sequence[str] | None = None,
     after: Rank | None = None,
     set_aside: Sequence[int] = (),
+    paused: Sequence[str] = (),
 ) -> int | None:
     return None
 

@@ -16,7 +16,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, TypedDict, cast
 
-from procrastinate.core import EventType, JobError, NewError, NewJob, Readiness, Status, WorkerTerms
+from procrastinate.core import EventType, JobError, NewError, NewJob, Pause, Readiness, Status, WorkerTerms
 from procrastinate.core.channels import (
     ANY_QUEUE_CHANNEL,
     FINISHED_CHANNEL,
@@ -103,6 +103,7 @@ class Tables:
         self.results: dict[int, str] = {}
         self.errors: dict[int, list[JobError]] = {}
         self.tick_jobs: dict[tuple[str, str, int], int | None] = {}
+        self.pauses: dict[str, Pause] = {}
         self.exist = True
         self.now = LONG_AGO
         self.notifications: list[tuple[str, str]] = []
@@ -157,9 +158,11 @@ class Tables:
         )
         return min(last, finished_at)
 
-    def first_parked(self, lock: str) -> JobRow | None:
-        """Return the job that is next when the lock is released."""
-        parked = self.where(lambda row: row["lock"] == lock and self.is_parked(row))
+    def first_parked(self, lock: str, without: Collection[str] = ()) -> JobRow | None:
+        """Return the job that is next when the lock is released, without the jobs of some queues."""
+        parked = self.where(
+            lambda row: row["lock"] == lock and self.is_parked(row) and row["queue_name"] not in without
+        )
         return min(parked, key=in_order, default=None)
 
     def taken_queueing_locks(self) -> set[str]:
@@ -283,6 +286,10 @@ class Tables:
             upcoming = any(self.is_upcoming(row) for row in of_queue)
             last_id = max(row["id"] for row in of_queue)
             self._notify(queue, {"type": "job_inserted", "job_id": last_id, "upcoming": upcoming})
+
+    def notify_pauses(self, queue_name: str) -> None:
+        """Tell the workers that a queue was paused or resumed."""
+        self._notify(queue_name, {"type": "job_inserted", "job_id": 1, "pauses": True})
 
     def _notify(self, queue_name: str, notification: Notification) -> None:
         payload = json.dumps(notification)

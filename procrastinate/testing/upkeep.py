@@ -31,6 +31,7 @@ from procrastinate.core import (
 from procrastinate.core.liveness import LEFT_BEHIND
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.liveness import is_silent
+from procrastinate.testing.pauses import get_pauses
 from procrastinate.testing.queue import back_to_wait, one_more, stored_job
 from procrastinate.testing.tables import DOING, LONG_AGO, NOT_ENDED, JobRow, Tables, due_at, matching
 
@@ -175,7 +176,8 @@ def sweep_parked_jobs(
     parked = {row["lock"] for row in tables.where(tables.is_parked) if row["lock"] is not None}
     locks = sorted(lock for lock in parked if lock >= (start or ""))[: limit + 1]
     holders = tables.holders()
-    heads = [tables.first_parked(lock) for lock in locks if lock not in holders]
+    paused = get_pauses(tables)
+    heads = [tables.first_parked(lock, without=paused) for lock in locks if lock not in holders]
     orphans = [row["id"] for row in heads if row is not None and row["id"] not in set_aside]
     freed = {job_id: {"readiness": Readiness.UNDECIDED} for job_id in orphans}
     tables.update(freed)

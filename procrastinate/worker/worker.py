@@ -21,6 +21,7 @@ from procrastinate.worker.option_attribute import Option
 from procrastinate.worker.processes import exits, forked_children, signals
 from procrastinate.worker.run.unknown_tasks import UnknownTasks
 from procrastinate.worker.schema_wait import wait_until_ready
+from procrastinate.worker.services.teller import identity_of
 from procrastinate.worker.worker_run import WorkerRun
 
 if TYPE_CHECKING:
@@ -314,7 +315,7 @@ class Worker:
     async def _register(self, manager: JobManager) -> int:
         waits = self.settings.wait and self.settings.wait_for_schema
         await wait_until_ready(manager, waits=waits, logger=self.logger)
-        return await manager.register_worker(self.settings.terms)
+        return await manager.register_worker(self.settings.terms, identity_of(self.settings, self.app.tasks))
 
     def _signal_handlers(self) -> contextlib.AbstractContextManager[None]:
         if not self.settings.install_signal_handlers:

@@ -10,14 +10,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from procrastinate import _long_waits, exceptions
+from procrastinate.core import Pauses, WorkerReport
+from procrastinate.core.errors import code_of
 from procrastinate.job_context import queues_display
 from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDeferrer, read_max_delay
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.fetch.fetch_loop import FetchLoop
+from procrastinate.worker.fetch.paused_queues import PausedQueues
 from procrastinate.worker.fetch.release import Releaser
 from procrastinate.worker.processes import signals
 from procrastinate.worker.run.outcome_writer import OutcomeWriter
+from procrastinate.worker.run.run_statistics import RunStatistics
 from procrastinate.worker.run.slots import Slots
 from procrastinate.worker.services.abort_poller import AbortPoller
 from procrastinate.worker.services.blocked_loop import BlockedLoop
@@ -25,8 +29,10 @@ from procrastinate.worker.services.heartbeat import Heartbeat
 from procrastinate.worker.services.listener import Listener
 from procrastinate.worker.services.liveness_watch import Pulse
 from procrastinate.worker.services.loop_watch import LoopWatch
+from procrastinate.worker.services.pause_keeper import PauseKeeper
 from procrastinate.worker.services.rescuer import Rescuer
 from procrastinate.worker.services.supervision import Service, supervise
+from procrastinate.worker.services.teller import LoopBeat, Teller, identity_of
 from procrastinate.worker.services.thread_release import ThreadRelease
 from procrastinate.worker.worker_settings import WorkerSettings
 
@@ -49,15 +55,21 @@ class WorkerRun:
         self._side_tasks_by_name: dict[str, asyncio.Task[None]] = {}
         self._backoffs: defaultdict[str, Backoff] = defaultdict(Backoff)
         self._outcome_writer = OutcomeWriter(manager, worker.settings.delete_jobs, worker.logger, self._on_recorded)
+        self._paused = PausedQueues()
         self._fetch_loop = self._make_fetch_loop()
         self._releaser = Releaser(
             manager, worker.logger, on_failure=self._fetch_loop.doubt, on_done=self._fetch_loop.look_from_start
         )
+        self._statistics = RunStatistics()
         self._loop_watch = LoopWatch(is_needed=lambda: not self._slots.is_empty)
         self._slots = self._make_slots()
         self._may_begin = asyncio.Event()
         self._is_stopping = False
         self._pulse = Pulse()
+        self._pause_keeper = PauseKeeper(
+            manager, self._paused, lambda queues: self._slots.release_queues(queues), self._fetch_loop.look_from_start
+        )
+        self._loop_beat = LoopBeat(self._event_loop)
         self._heartbeat = self._make_heartbeat()
         self._rescuer = self._make_rescuer()
 
@@ -297,6 +309,7 @@ class WorkerRun:
             worker_id=lambda: self.worker_id,
             listens=self._settings.listen_notify and self._settings.wait,
             logger=self._worker.logger,
+            paused=lambda: self._paused.names,
         )
 
     def _make_slots(self) -> Slots:
@@ -305,6 +318,7 @@ class WorkerRun:
             self._manager,
             self._outcome_writer,
             self._releaser,
+            self._statistics,
             on_room=self._fetch_loop.wake,
             on_last=self._stop_at_last_job,
             on_start=self._loop_watch.begin,
@@ -328,9 +342,22 @@ class WorkerRun:
             self._settings.update_heartbeat_interval,
             self._settings.terms,
             self._pulse,
+            self._make_teller(),
             self._worker.logger,
             on_new_id=self._set_worker_id_threadsafe,
             on_first_beat=self._begin_threadsafe,
+        )
+
+    def _make_teller(self) -> Teller:
+        tasks = sorted(self._worker.app.tasks)
+        return Teller(
+            identity_of(self._settings, tasks),
+            tasks,
+            report=self._report,
+            on_pauses=self._learn_pauses_threadsafe,
+            statistics=self._statistics,
+            loop_beat=self._loop_beat,
+            logger=self._worker.logger,
         )
 
     def _make_rescuer(self) -> Rescuer:
@@ -344,6 +371,28 @@ class WorkerRun:
             on_look=self._on_look,
             logger=self._worker.logger,
         )
+
+    def _report(self) -> WorkerReport:
+        """Return what the worker does now. Called in the heartbeat's thread."""
+        now, running = self._event_loop.time(), self._slots.running_ids
+        fetched_at, failure = self._fetch_loop.fetched_at, self._fetch_loop.failure
+        return WorkerReport(
+            state="draining" if self._is_stopping else "running",
+            running=len(running),
+            running_ids=tuple(running),
+            fetched_ahead=self._slots.fetched_ahead,
+            lost_threads=self._slots.lost_threads,
+            unwritten=len(self._outcome_writer.unrecorded_ids),
+            loop_age=self._loop_beat.age,
+            fetch_age=None if fetched_at is None else now - fetched_at,
+            error_code=None if failure is None else code_of(failure[0]),
+            error_age=None if failure is None else now - failure[1],
+            paused_queues=tuple(sorted(self._paused.names)),
+        )
+
+    def _learn_pauses_threadsafe(self, pauses: Pauses) -> None:
+        with contextlib.suppress(RuntimeError):  # the worker, and its event loop, may have ended
+            self._event_loop.call_soon_threadsafe(self._pause_keeper.learn, pauses)
 
     def _begin_threadsafe(self) -> None:
         with contextlib.suppress(RuntimeError):  # the worker, and its event loop, may have ended
@@ -382,6 +431,7 @@ class WorkerRun:
                 aborts.hint,
                 self._fetch_loop.listening,
                 self._backoffs["listener"].reset,
+                self._pause_keeper.ask,
             )
             services["listener"] = listener.run
         else:
@@ -390,6 +440,7 @@ class WorkerRun:
         max_delay = read_max_delay(**(app.periodic_defaults or {}))
         services["deferrer"] = PeriodicDeferrer(app.periodic_registry, max_delay, self._manager).worker
         services["rescuer"] = self._rescuer.run
+        services["pauses"] = self._pause_keeper.run
         return services
 
     def _log(self, level: int, action: str, message: str, *arguments: Any) -> None:

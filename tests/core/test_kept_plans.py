@@ -56,6 +56,7 @@ USES: list[tuple[Operation, dict[str, Any]]] = [
     (core.call_all_workers, {"job_id": 1}),
     (core.update_heartbeat, {"worker_id": WORKER}),
     (core.update_heartbeat, {"worker_id": WORKER, "terms": TERMS}),
+    (core.beat, {"worker_id": WORKER, "report": core.WorkerReport()}),
 ]
 """Every statement that a worker prepares, used once."""
 

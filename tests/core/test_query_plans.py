@@ -201,6 +201,30 @@ def test_a_fetch_from_several_queues(full: sa.Connection) -> None:
     check(plans, reads={READY_OF_QUEUE}, buffers=1000)
 
 
+BUSY = [f"busy {number}" for number in range(50)]
+
+
+def test_a_fetch_behind_paused_queues_does_not_walk_over_their_jobs(full: sa.Connection) -> None:
+    """Fifty queues with a thousand ready jobs each are paused, and come before all others."""
+    plans = explain(full, core.fetch_jobs, worker_id=1, limit=20, paused=BUSY)
+    check(plans, reads={READY_OF_QUEUE}, buffers=1000, thrown_away=60)
+    assert [job.queue_name for job in core.fetch_jobs(full, worker_id=1, limit=20, paused=BUSY)] == ["default"] * 20
+
+
+def test_a_promotion_while_a_queue_is_paused(full: sa.Connection) -> None:
+    plans = explain(full, core.promote_jobs, paused=["busy 1"])
+    check(plans, reads={UPCOMING, LOCK_HOLDER}, buffers=6000, thrown_away=200)
+
+
+def test_a_look_for_jobs_of_resumed_queues(full: sa.Connection) -> None:
+    check(explain(full, core.unpark_resumed_jobs), reads={PARKED}, buffers=50, small={"procrastinate_paused_queues"})
+
+
+def test_the_locks_of_a_queue_that_is_paused(full: sa.Connection) -> None:
+    plans = explain(full, core.free_locks_of_paused, queue="empty")
+    check(plans, reads={READY_OF_QUEUE}, buffers=20)
+
+
 def test_a_fetch_from_a_queue_in_which_nothing_is_ready(full: sa.Connection) -> None:
     plans = explain(full, core.fetch_jobs, worker_id=1, limit=20, queues=["empty"])
     check(plans, reads={READY_OF_QUEUE}, buffers=10)
@@ -308,7 +332,7 @@ def test_a_rescue(full: sa.Connection) -> None:
 
 def test_a_sweep(full: sa.Connection) -> None:
     plans = explain(full, core.sweep_parked_jobs)
-    check(plans, reads={PARKED, LOCK_HOLDER}, buffers=5000)
+    check(plans, reads={PARKED, LOCK_HOLDER}, buffers=5000, small={"procrastinate_paused_queues"})
 
 
 def test_deleting_finished_jobs(full: sa.Connection) -> None:

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from procrastinate.alembic import upgrades
 from procrastinate.app import App
+from procrastinate.core import metadata
 from tests.database import libpq_url
-from tests.schema.dumps import TABLES
 
 FUNCTIONS = "SELECT oid::regprocedure::text FROM pg_proc WHERE left(proname, 14) = 'procrastinate_'"
 TYPES = ("procrastinate_job_status", "procrastinate_job_event_type", "procrastinate_job_to_defer_v1")
@@ -33,7 +33,7 @@ def rename_schema_and_use_the_name_again(connection: sa.Connection) -> None:
 def move_tables(connection: sa.Connection) -> None:
     """Move the tables, and leave types and functions where they are."""
     connection.exec_driver_sql("CREATE SCHEMA latter")
-    for table in (*(f"procrastinate_{table}" for table in TABLES), "procrastinate_alembic_version"):
+    for table in (*metadata.tables, "procrastinate_alembic_version"):
         connection.exec_driver_sql(f"ALTER TABLE former.{table} SET SCHEMA latter")
 
 
@@ -119,10 +119,8 @@ def test_the_functions_of_3x_find_the_tables_of_a_moved_queue(empty_database_url
     prefix = "procrastinate_" if path == "latter, former" else f"{schema}.procrastinate_"
     with psycopg.connect(libpq_url(empty_database_url)) as connection:
         connection.execute("CREATE SCHEMA another")
-        for table in TABLES:
-            connection.execute(
-                f"CREATE TABLE another.procrastinate_{table} (LIKE latter.procrastinate_{table})".encode()
-            )
+        for table in metadata.tables:
+            connection.execute(f"CREATE TABLE another.{table} (LIKE latter.{table})".encode())
         connection.execute("SELECT set_config('search_path', %s, false)", [path])
         array = f"{JOBS_OF_3X}::{schema}.procrastinate_job_to_defer_v1[]"
         connection.execute(f"SELECT {prefix}defer_jobs_v1({array})".encode())

@@ -37,7 +37,14 @@ class Answers:
         self.called_all: list[int] = []
 
     async def fetch_jobs(
-        self, queues: Any, worker_id: int, limit: int, *, after: core.Rank | None = None, with_arguments: bool = True
+        self,
+        queues: Any,
+        worker_id: int,
+        limit: int,
+        *,
+        after: core.Rank | None = None,
+        with_arguments: bool = True,
+        paused: Any = (),
     ) -> list[Job]:
         self.asked.append((queues, worker_id, limit))
         await asyncio.sleep(0)
@@ -54,7 +61,7 @@ class Answers:
     async def call_all_workers(self, *, job_id: int) -> None:
         self.called_all.append(job_id)
 
-    async def promote_jobs(self, *, past: int = 0, without_turn: bool = False) -> core.Promotion:
+    async def promote_jobs(self, *, past: int = 0, without_turn: bool = False, paused: Any = ()) -> core.Promotion:
         self.passed.append(past)
         await asyncio.sleep(0)
         return self.promotions.pop(0) if self.promotions else NOTHING

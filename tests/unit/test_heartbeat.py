@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from typing import Any
@@ -10,12 +11,17 @@ import pytest
 
 from procrastinate import core, exceptions
 from procrastinate.connector import BaseConnector
-from procrastinate.core import WorkerTerms
+from procrastinate.core import Pauses, WorkerIdentity, WorkerReport, WorkerTerms
+from procrastinate.worker.run.run_statistics import RunStatistics
 from procrastinate.worker.services.heartbeat import Heartbeat
 from procrastinate.worker.services.liveness_watch import Pulse
+from procrastinate.worker.services.teller import LoopBeat, Teller
 
 INTERVAL = 10.0
 TERMS = WorkerTerms(heartbeat_interval=INTERVAL, stalled_timeout=30.0)
+IDENTITY = WorkerIdentity(
+    name="worker", hostname="host", pid=1, version="4", queues=None, concurrency=1, listens=True, task_list="hash"
+)
 
 
 class Database(BaseConnector):
@@ -31,11 +37,13 @@ class Database(BaseConnector):
         if self.is_away:
             raise exceptions.DatabaseUnavailable
         if operation is core.register_worker:
-            assert args == (TERMS,)
+            assert args == (TERMS, IDENTITY)
             self.knows = True
             return 2
+        if operation is not core.beat:
+            return None
         self.beaten.set()
-        return self.knows
+        return {"mail": None} if self.knows else None
 
 
 @pytest.fixture
@@ -47,7 +55,22 @@ def make_heartbeat(
     database: Database, new_ids: list[int], interval: float = INTERVAL, pulse: Pulse | None = None
 ) -> Heartbeat:
     logger = logging.getLogger("procrastinate.worker.test")
-    return Heartbeat(database, 1, interval, TERMS, pulse or Pulse(), logger, on_new_id=new_ids.append)
+    teller = make_teller([])
+    return Heartbeat(database, 1, interval, TERMS, pulse or Pulse(), teller, logger, on_new_id=new_ids.append)
+
+
+def make_teller(heard: list[Pauses]) -> Teller:
+    loop = asyncio.new_event_loop()
+    loop.close()
+    return Teller(
+        IDENTITY,
+        ["add"],
+        report=WorkerReport,
+        on_pauses=heard.append,
+        statistics=RunStatistics(),
+        loop_beat=LoopBeat(loop),
+        logger=logging.getLogger("procrastinate.worker.test"),
+    )
 
 
 def test_each_beat_that_is_answered_is_noted(database: Database) -> None:

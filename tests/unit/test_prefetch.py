@@ -142,3 +142,10 @@ def test_a_job_can_be_taken_out(prefetch: Prefetch) -> None:
     assert taken.id == 1
     assert prefetch.take(1) is None
     assert prefetch.ids == {2}
+
+
+def test_the_jobs_of_some_queues_are_taken_and_the_others_stay(prefetch: Prefetch) -> None:
+    mail, other = make_job(id=1, queue="mail"), make_job(id=2, queue="other")
+    prefetch.keep([mail, other])
+    assert prefetch.take_of({"mail"}) == [mail]
+    assert prefetch.ids == {2}

@@ -51,6 +51,8 @@ class FetchLoop:
         The id to fetch for; may change.
     listens:
         Whether the worker hears when it is notified.
+    paused:
+        Returns the queues that are paused.
     """
 
     def __init__(
@@ -66,8 +68,10 @@ class FetchLoop:
         worker_id: Callable[[], int],
         listens: bool,
         logger: logging.Logger,
+        paused: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self._manager = manager
+        self._paused = paused
         self._queues = queues
         self._polling_interval = polling_interval
         self._room = room
@@ -94,6 +98,10 @@ class FetchLoop:
         self._named_for: int | None = None
         self._stopping = False
         self._backoff = Backoff()
+        self.fetched_at: float | None = None
+        """Time of the loop at which the last fetch ended that did not fail."""
+        self.failure: tuple[BaseException, float] | None = None
+        """The last error, and the time of the loop."""
 
     def wake(self, upcoming: bool = False) -> None:
         """Go on: there is room, or (``upcoming``) waiting jobs may have fallen due.
@@ -215,7 +223,9 @@ class FetchLoop:
 
     async def _promote(self) -> None:
         self._looks.promotes()
-        promotion = await self._manager.promote_jobs(past=self._left_undecided, without_turn=self._turn.is_ignored)
+        promotion = await self._manager.promote_jobs(
+            past=self._left_undecided, without_turn=self._turn.is_ignored, paused=self._paused()
+        )
         self._turn.note(promotion)
         if promotion.undecided is not None:
             self._left_undecided = promotion.undecided
@@ -225,14 +235,15 @@ class FetchLoop:
     async def _fetch(self) -> None:
         self._looks.fetches()
         self._named_for = None
-        after = self._cursor.after
-        has_room = await self._fetch_after(after)
+        paused = self._paused()
+        after = None if paused else self._cursor.after
+        has_room = await self._fetch_after(after, paused)
         if has_room and after is not None:
-            has_room = await self._fetch_after(None)  # there may be some that come before
+            has_room = await self._fetch_after(None, paused)  # there may be some that come before
         self._looks.fetched(found=self._is_busy, has_room=has_room)
 
-    async def _fetch_after(self, after: Rank | None) -> bool:
-        """Fetch jobs, and say whether room is left."""
+    async def _fetch_after(self, after: Rank | None, paused: frozenset[str]) -> bool:
+        """Fetch jobs, and say whether room is left. While a queue is paused, every fetch looks from the start."""
         if self._stopping:
             return False
         began = self._loop.time()
@@ -242,7 +253,7 @@ class FetchLoop:
             if wanted <= 0:
                 return False
             jobs = await self._manager.fetch_jobs(
-                self._queues, fetch.worker_id, wanted, after=after, with_arguments=False
+                self._queues, fetch.worker_id, wanted, after=after, with_arguments=False, paused=paused
             )
         finally:
             released_elsewhere = fetch.read()
@@ -251,7 +262,8 @@ class FetchLoop:
             self._is_busy = True
             self._release([job for job in jobs if job.id not in released_elsewhere])
             return False
-        self._cursor.fetched(jobs, wanted=wanted, after=after, seconds=self._loop.time() - began)
+        self.fetched_at = self._loop.time()
+        self._cursor.fetched([] if paused else jobs, wanted=wanted, after=after, seconds=self.fetched_at - began)
         self._is_busy = self._is_busy or bool(jobs)
         self._took_jobs = self._took_jobs or bool(jobs)
         self._take(jobs)
@@ -268,6 +280,7 @@ class FetchLoop:
 
     async def _pause(self, error: BaseException) -> None:
         self._call.doubt()
+        self.failure = (error, self._loop.time())
         wait = self._backoff.next_wait()
         with contextlib.suppress(BaseException):  # a log handler that raises must not end the worker
             self._logger.warning(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from procrastinate.jobs import Job
@@ -127,6 +127,13 @@ class Prefetch:
         """Take all jobs, not to be started: there were too many."""
         with self._mutex:
             return self._take_all()
+
+    def take_of(self, queues: Collection[str]) -> list[Job]:
+        """Take the jobs of these queues, not to be started."""
+        with self._mutex:
+            taken = [kept.job for kept in self._kept if kept.job.queue in queues]
+            self._kept = deque(kept for kept in self._kept if kept.job.queue not in queues)
+            return taken
 
     def begin_release(self) -> list[Job]:
         """Take all jobs, in another thread, to release them. They stay among :attr:`ids` until :meth:`end_release`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Collection, Iterable, Set
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +21,7 @@ from procrastinate.worker.processes.exits import ends_task
 from procrastinate.worker.run.job_run import JobRun
 from procrastinate.worker.run.outcome import Outcome, decide_unstarted, run_of
 from procrastinate.worker.run.outcome_writer import OutcomeWriter
+from procrastinate.worker.run.run_statistics import RunStatistics
 from procrastinate.worker.run.threads import TaskThreads
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Slots:
         manager: JobManager,
         outcome_writer: OutcomeWriter,
         releaser: Releaser,
+        statistics: RunStatistics,
         on_room: Callable[[], None],
         on_last: Callable[[], None],
         on_start: Callable[[], None],
@@ -64,6 +66,7 @@ class Slots:
         self._settings = worker.settings
         self._outcome_writer = outcome_writer
         self._releaser = releaser
+        self._statistics = statistics
         self._on_room = on_room
         self._on_last = on_last
         self._on_start = on_start
@@ -212,7 +215,8 @@ class Slots:
         started = self._loop.time()
         try:
             if self._unbegun.pop(run, False):
-                self._hand_over(run, await run.execute(asyncio.current_task()))
+                outcome = await run.execute(asyncio.current_task())
+                self._hand_over(run, outcome, self._loop.time() - started)
         except BaseException as error:
             if ends_task(error):
                 raise
@@ -228,7 +232,7 @@ class Slots:
             self._prefetch.ended(self._loop.time() - started)
             self._fill()
 
-    def _hand_over(self, run: JobRun, outcome: Outcome) -> None:
+    def _hand_over(self, run: JobRun, outcome: Outcome, lasted: float) -> None:
         """Record an outcome, or release the job for a worker that knows its task."""
         if outcome.is_left:
             self._left_ids |= {outcome.job_id}
@@ -236,6 +240,7 @@ class Slots:
         if run in self._void:
             self._outcome_writer.refuse(outcome)
         elif outcome.release_in is None:
+            self._statistics.add(outcome, lasted)
             self._outcome_writer.add(outcome)
         else:
             self._in_own_context(lambda: self._releaser.release([outcome.job], delay=outcome.release_in))
@@ -267,6 +272,27 @@ class Slots:
     def release_waiting(self) -> None:
         """Release the prefetched jobs."""
         self._releaser.release(self._prefetch.take_all())
+
+    def release_queues(self, queues: Collection[str]) -> None:
+        """Release the prefetched jobs of these queues."""
+        self._releaser.release(self._prefetch.take_of(queues))
+
+    # What the worker tells. Callable from any thread
+
+    @property
+    def running_ids(self) -> list[int]:
+        """The ids of the running jobs."""
+        return [run.job.id for run in list(self._running) if run.job.id is not None]
+
+    @property
+    def fetched_ahead(self) -> int:
+        """The number of prefetched jobs."""
+        return len(self._prefetch)
+
+    @property
+    def lost_threads(self) -> int:
+        """The number of threads that go on after the end of their job."""
+        return self._threads.left
 
     # In another thread, while the event loop is blocked
 

@@ -16,6 +16,7 @@ from procrastinate import core
 from procrastinate.connector import BaseConnector
 from procrastinate.core import WorkerTerms
 from procrastinate.worker.services.liveness_watch import Pulse
+from procrastinate.worker.services.teller import Teller
 
 LEAVING = WorkerTerms(heartbeat_interval=0.2, stalled_timeout=2.0)
 """Terms of a worker whose process is about to end at once: other workers soon rescue its jobs."""
@@ -35,6 +36,8 @@ class Heartbeat:
         The terms by which other workers judge this one.
     pulse:
         Notes each answer of the database.
+    teller:
+        Says what the worker does, and hears which queues are paused.
     on_new_id:
         Called in the thread with the worker's new id.
     on_first_beat:
@@ -49,6 +52,7 @@ class Heartbeat:
         interval: float,
         terms: WorkerTerms,
         pulse: Pulse,
+        teller: Teller,
         logger: logging.Logger,
         on_new_id: Callable[[int], None],
         on_first_beat: Callable[[], None] = lambda: None,
@@ -59,6 +63,7 @@ class Heartbeat:
         self._terms = terms
         self._new_terms: WorkerTerms | None = None
         self._pulse = pulse
+        self._teller = teller
         self._logger = logger
         self._on_new_id = on_new_id
         self._on_first_beat = on_first_beat
@@ -135,20 +140,23 @@ class Heartbeat:
         self._pulse.answered(asked)
         if not is_known and not self._stopping.is_set():  # by now it may have signed off
             self._register_anew()
+        self._teller.write_more(self._connector)
 
     def _write(self, connector: BaseConnector) -> bool:
         """Write a heartbeat and any new terms. Return True if the worker is registered."""
         terms = self._new_terms
-        if terms is None:
-            return connector.run(core.update_heartbeat, self._worker_id)
-        is_known = connector.run(core.update_heartbeat, self._worker_id, terms)
-        self._terms, self._new_terms = terms, None
-        self._hastened.set_result(None)
-        self._interval = min(self._interval, terms.heartbeat_interval or self._interval)
-        return is_known
+        pauses = connector.run(core.beat, self._worker_id, self._teller.report(), terms)
+        if terms is not None:
+            self._terms, self._new_terms = terms, None
+            self._hastened.set_result(None)
+            self._interval = min(self._interval, terms.heartbeat_interval or self._interval)
+        if pauses is None:
+            return False
+        self._teller.heard(pauses)
+        return True
 
     def _register_anew(self) -> None:
-        self._worker_id = self._connector.run(core.register_worker, self._terms)
+        self._worker_id = self._connector.run(core.register_worker, self._terms, self._teller.identity)
         self._on_new_id(self._worker_id)
         self._warn(
             "Other workers took this worker for dead; it goes on as worker %s",

@@ -19,6 +19,8 @@ class Listener:
     ----------
     on_waiting:
         Called when jobs may be ready.
+    on_pauses:
+        Called when queues were paused or resumed, and whenever notifications are heard from then on.
     on_abort:
         Called with the id of a job whose abort may have been requested.
     on_listening:
@@ -36,10 +38,12 @@ class Listener:
         on_abort: Callable[[int], None],
         on_listening: Callable[[], None],
         on_steady: Callable[[], None],
+        on_pauses: Callable[[], None] = lambda: None,
     ) -> None:
         self._manager = manager
         self._queues = queues
         self._on_steady = on_steady
+        self._on_pauses = on_pauses
         self._on_waiting = on_waiting
         self._on_abort = on_abort
         self._on_listening = on_listening
@@ -53,6 +57,7 @@ class Listener:
             nonlocal since
             since = loop.time()
             self._on_listening()
+            self._on_pauses()
 
         try:
             await self._manager.listen_for_jobs(
@@ -65,5 +70,7 @@ class Listener:
     async def _handle(self, *, channel: str, notification: Notification) -> None:
         if notification["type"] == "abort_job_requested":
             self._on_abort(notification["job_id"])
+        elif notification.get("pauses"):
+            self._on_pauses()
         else:
             self._on_waiting(notification)

@@ -1,0 +1,169 @@
+"""Pauses of queues: while one lasts, workers start no job of the queue.
+
+A pause is a row. A trigger notifies the workers of each change, and every heartbeat returns the pauses as well. A job
+of a paused queue that falls due is parked, so that it holds no lock and no promotion looks at it again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from procrastinate.core.arrays import is_one_of
+from procrastinate.core.fetch import from_microseconds, microseconds
+from procrastinate.core.tables import PROMOTED, UNDECIDED, is_ready, jobs, paused_queues
+
+_LARGEST_STEP = 1000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Pause:
+    """A pause of a queue.
+
+    ``until`` is ``None`` if the pause ends only by a call of ``resume``.
+    """
+
+    queue: str
+    since: datetime.datetime | None
+    until: datetime.datetime | None
+    by: str | None
+    reason: str | None
+
+
+def _lasts() -> sa.ColumnElement[bool]:
+    return sa.or_(paused_queues.c.paused_until.is_(None), paused_queues.c.paused_until > sa.func.now())
+
+
+def is_open(table: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Return the condition "the queue of this job is not paused"."""
+    return ~sa.exists().where(paused_queues.c.queue_name == table.c.queue_name, _lasts())
+
+
+def pause_queue(
+    connection: sa.Connection,
+    queue: str,
+    *,
+    reason: str | None = None,
+    until: datetime.datetime | None = None,
+    by: str | None = None,
+) -> None:
+    """Pause a queue, or change the reason and the end of its pause.
+
+    Parameters
+    ----------
+    until:
+        The time at which the pause ends by itself.
+    """
+    values = {"reason": reason, "paused_until": until, "paused_by": by}
+    statement = insert(paused_queues).values(queue_name=queue, **values)
+    since = sa.case((_lasts(), paused_queues.c.paused_at), else_=sa.func.now())
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["queue_name"],
+            set_={name: statement.excluded[name] for name in values} | {"paused_at": since},
+        )
+    )
+
+
+def resume_queue(connection: sa.Connection, queue: str) -> bool:
+    """End the pause of a queue, and return true if it was paused."""
+    statement = sa.delete(paused_queues).where(paused_queues.c.queue_name == queue).returning(_lasts().label("lasts"))
+    return connection.execute(statement).scalar_one_or_none() is True
+
+
+_LIST = (
+    sa.select(
+        paused_queues.c.queue_name,
+        microseconds(paused_queues.c.paused_at).label("since"),
+        microseconds(paused_queues.c.paused_until).label("until"),
+        paused_queues.c.paused_by,
+        paused_queues.c.reason,
+    )
+    .where(_lasts())
+    .order_by(paused_queues.c.queue_name)
+)
+
+
+def list_pauses(connection: sa.Connection) -> list[Pause]:
+    """Return the pauses that last, ordered by queue."""
+    return [
+        Pause(
+            queue=row.queue_name,
+            since=from_microseconds(row.since),
+            until=from_microseconds(row.until),
+            by=row.paused_by,
+            reason=row.reason,
+        )
+        for row in connection.execute(_LIST)
+    ]
+
+
+# For workers
+
+Pauses = dict[str, float | None]
+"""For each paused queue the seconds until the pause ends, or ``None`` if it ends by hand."""
+
+
+def _seconds(time: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    return sa.extract("epoch", time)
+
+
+def pauses_as_text() -> sa.ScalarSelect[str]:
+    """Return the query for the pauses as JSON text, for :func:`read_pauses`. NULL without pauses."""
+    ends_in = sa.case(
+        (
+            sa.func.isfinite(paused_queues.c.paused_until),
+            sa.cast(_seconds(paused_queues.c.paused_until) - _seconds(sa.func.now()), sa.Double()),
+        )
+    )
+    pauses = sa.func.json_object_agg(paused_queues.c.queue_name, ends_in)
+    return sa.select(sa.cast(pauses, sa.Text())).where(_lasts()).scalar_subquery()
+
+
+def read_pauses(text: str | None) -> Pauses:
+    """Return the pauses of a text of :func:`pauses_as_text`."""
+    return {} if text is None else json.loads(text)
+
+
+_TEXT = sa.select(pauses_as_text().label("pauses"))
+
+
+def get_pauses(connection: sa.Connection) -> Pauses:
+    """Return the queues that are paused now, and for how long."""
+    return read_pauses(connection.execute(_TEXT).scalar_one())
+
+
+_PUT_BACK = (
+    sa.update(jobs)
+    .where(
+        is_one_of(
+            jobs.c.id,
+            sa.select(jobs.c.id)
+            .where(
+                is_ready(),
+                jobs.c.queue_name == sa.bindparam("queue", type_=sa.Text()),
+                jobs.c.readiness == PROMOTED,
+                jobs.c.lock.is_not(None),
+            )
+            .order_by(jobs.c.priority.desc(), jobs.c.id)
+            .limit(_LARGEST_STEP)
+            .with_for_update(skip_locked=True),
+        )
+    )
+    .values(readiness=UNDECIDED)
+    .returning(jobs.c.id)
+)
+
+
+def free_locks_of_paused(connection: sa.Connection, *, queue: str) -> int:
+    """Take their locks from the jobs of a paused queue that have not started. Return their number, at most 1,000.
+
+    A worker that has not heard of the pause may give such a job a lock again. So each worker calls this after it has
+    heard, until it returns 0.
+    """
+    return len(connection.execute(_PUT_BACK, {"queue": queue}).all())

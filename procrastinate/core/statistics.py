@@ -1,0 +1,260 @@
+"""Statistics of runs, by the minute: how many, how they ended, how long they ran and how long they had waited.
+
+Workers add up in memory and write with their heartbeat, so no job costs a statement. A worker that is killed loses
+the numbers of a few seconds. The rows of the jobs are the truth, and these are statistics.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+
+from procrastinate.core.arrays import array_param, transpose, unnest, write_array
+from procrastinate.core.enums import EventType
+from procrastinate.core.tables import event_type, events, statistics, task_lists, workers
+
+BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
+"""Upper bounds of the histograms, in seconds. A last bucket holds what is longer."""
+BUCKETS = len(BOUNDS) + 1
+
+MINUTE = 60
+ALL_TIME = 0
+"""Length of the interval of a row that is never rolled up. Its counts only grow."""
+_ROLL_UPS = ((MINUTE, 600, 8 * 3600), (600, 3600, 72 * 3600))
+"""From intervals of this length to longer ones, after so many seconds."""
+_LONGEST_KEPT = (3600, 90 * 86400)
+_ROLLED_UP_AT_ONCE = 6 * 3600
+"""Seconds of statistics that one statement rolls up."""
+_TASK_LIST_KEPT = 30 * 86400
+
+
+class Durations:
+    """A number of durations, added up."""
+
+    __slots__ = ("buckets", "count", "seconds")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.seconds = 0.0
+        self.buckets = [0] * BUCKETS
+
+    def add(self, seconds: float) -> None:
+        """Add a duration, in seconds."""
+        self.count += 1
+        self.seconds += seconds
+        self.buckets[bisect.bisect_left(BOUNDS, seconds)] += 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Runs:
+    """Runs of the jobs of a task in a queue, with the same outcome.
+
+    ``samples`` are the ids of some of the jobs. Their waiting times are read from the history.
+    """
+
+    queue_name: str
+    task_name: str
+    outcome: str
+    run: Durations
+    samples: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Row:
+    queue_name: str
+    task_name: str
+    outcome: str
+    count: int
+    run_seconds: float
+    run_histogram: str
+    wait_count: int
+    wait_seconds: float
+    wait_histogram: str
+
+
+_COLUMNS: dict[str, Any] = {
+    "queue_name": sa.Text(),
+    "task_name": sa.Text(),
+    "outcome": sa.Text(),
+    "count": sa.BigInteger(),
+    "run_seconds": sa.Double(),
+    "run_histogram": sa.Text(),
+    "wait_count": sa.BigInteger(),
+    "wait_seconds": sa.Double(),
+    "wait_histogram": sa.Text(),
+}
+_KEY = ("seconds", "at", "queue_name", "task_name", "outcome")
+_HISTOGRAMS = ("run_histogram", "wait_histogram")
+_SUMS = ("count", "run_seconds", "wait_count", "wait_seconds")
+_BIGINTS: ARRAY[int] = ARRAY(sa.BigInteger)
+
+
+def _added(rows: sa.Select[Any]) -> Any:
+    """Return the statement that adds rows to the statistics. The order of the key prevents deadlocks."""
+    ordered = rows.order_by(*(rows.selected_columns[name] for name in _KEY))
+    statement = insert(statistics).from_select([column.name for column in ordered.selected_columns], ordered)
+    new = statement.excluded
+    sums: dict[str, Any] = {name: statistics.c[name] + new[name] for name in _SUMS}
+    for name in _HISTOGRAMS:
+        sums[name] = _array(statistics.c[name][number] + new[name][number] for number in range(1, BUCKETS + 1))
+    return statement.on_conflict_do_update(index_elements=_KEY, set_=sums)
+
+
+def _array(items: Iterable[sa.ColumnElement[int]]) -> sa.ColumnElement[Any]:
+    return sa.cast(sa.dialects.postgresql.array(list(items)), _BIGINTS)
+
+
+def _add_runs() -> Any:
+    runs = unnest(_COLUMNS, name="runs")
+    minute: sa.ColumnElement[Any] = sa.func.date_trunc(sa.literal_column("'minute'"), sa.func.now())
+    intervals = sa.values(
+        sa.column("seconds", sa.Integer), sa.column("at", sa.DateTime(timezone=True)), name="intervals"
+    ).data([(sa.literal_column(str(MINUTE)), minute), (sa.literal_column(str(ALL_TIME)), sa.func.to_timestamp(0))])
+    columns = [
+        sa.cast(runs.c[name], _BIGINTS).label(name) if name in _HISTOGRAMS else runs.c[name] for name in _COLUMNS
+    ]
+    return _added(sa.select(intervals.c.seconds, intervals.c.at, *columns).select_from(runs.join(intervals, sa.true())))
+
+
+_ADD_RUNS = _add_runs()
+
+
+def record_runs(connection: sa.Connection, runs: Collection[Runs]) -> None:
+    """Add runs to the statistics of this minute, and to those of all time."""
+    waits = _read_waits(connection, [job_id for one in runs for job_id in one.samples])
+    rows = [_row(one, waits) for one in sorted(runs, key=lambda one: (one.queue_name, one.task_name, one.outcome))]
+    connection.execute(_ADD_RUNS, transpose(rows, _COLUMNS))
+
+
+def _row(runs: Runs, waits: Mapping[int, float]) -> _Row:
+    wait = Durations()
+    for job_id in runs.samples:
+        if job_id in waits:
+            wait.add(max(waits[job_id], 0.0))
+    return _Row(
+        queue_name=runs.queue_name,
+        task_name=runs.task_name,
+        outcome=runs.outcome,
+        count=runs.run.count,
+        run_seconds=runs.run.seconds,
+        run_histogram=write_array(runs.run.buckets, sa.BigInteger()),
+        wait_count=wait.count,
+        wait_seconds=wait.seconds,
+        wait_histogram=write_array(wait.buckets, sa.BigInteger()),
+    )
+
+
+_READY_SINCE = (EventType.DEFERRED, EventType.DEFERRED_FOR_RETRY, EventType.RETRIED, EventType.SCHEDULED)
+
+
+def _waits_statement() -> sa.Select[Any]:
+    """Return the query for the time between "ready" and "started" of the last run of each job.
+
+    An event of type ``scheduled`` has the due time. A later event than the start belongs to the next run.
+    """
+    job = sa.func.unnest(array_param("ids", sa.BigInteger())).table_valued("id", name="job").render_derived()
+    started_type = sa.literal_column(f"'{EventType.STARTED.value}'::procrastinate_job_event_type", event_type)
+    started = (
+        sa.select(events.c.at)
+        .where(events.c.job_id == job.c.id, events.c.type == started_type)
+        .order_by(events.c.id.desc())
+        .limit(1)
+        .lateral("started")
+    )
+    ready_types = [
+        sa.literal_column(f"'{one.value}'::procrastinate_job_event_type", event_type) for one in _READY_SINCE
+    ]
+    before = events.alias("before")
+    ready = (
+        sa.select(sa.func.max(before.c.at).label("at"))
+        .where(
+            before.c.job_id == job.c.id,
+            before.c.type.in_(ready_types),
+            before.c.at <= started.c.at,
+            sa.func.isfinite(before.c.at),
+        )
+        .lateral("ready")
+    )
+    wait: sa.ColumnElement[float] = sa.cast(sa.extract("epoch", started.c.at - ready.c.at), sa.Double())
+    return (
+        sa.select(job.c.id, wait.label("wait"))
+        .select_from(job.join(started, sa.true()).join(ready, sa.true()))
+        .where(ready.c.at.is_not(None))
+    )
+
+
+_WAITS = _waits_statement()
+
+
+def _read_waits(connection: sa.Connection, job_ids: list[int]) -> dict[int, float]:
+    """Return how long these jobs had waited, in seconds. A deleted job has no history and is left out."""
+    if not job_ids:
+        return {}
+    return {row.id: row.wait for row in connection.execute(_WAITS, {"ids": job_ids})}
+
+
+# Upkeep
+
+
+def roll_up_statistics(connection: sa.Connection) -> None:
+    """Add up old statistics over longer intervals, and delete the oldest ones.
+
+    Minutes are kept for 8 hours, ten minutes for 72 hours, and hours for 90 days.
+    """
+    for shorter, longer, kept_for in _ROLL_UPS:
+        connection.execute(_roll_up(shorter, longer, kept_for))
+    seconds, kept_for = _LONGEST_KEPT
+    connection.execute(
+        sa.delete(statistics).where(statistics.c.seconds == seconds, statistics.c.at < _seconds_ago(kept_for))
+    )
+    known = sa.exists().where(workers.c.task_list == task_lists.c.hash)
+    connection.execute(sa.delete(task_lists).where(task_lists.c.seen_at < _seconds_ago(_TASK_LIST_KEPT), ~known))
+
+
+def _seconds_ago(seconds: int) -> sa.ColumnElement[Any]:
+    return sa.func.now() - sa.literal_column(f"interval '{seconds} seconds'")
+
+
+def _roll_up(shorter: int, longer: int, kept_for: int) -> Any:
+    """Return the statement for one step of a length. It takes whole longer intervals, the oldest first."""
+    of_length = statistics.c.seconds == sa.literal_column(str(shorter))
+    oldest = sa.select(sa.func.min(statistics.c.at)).where(of_length).scalar_subquery()
+    up_to = sa.func.least(
+        _start(_seconds_ago(kept_for), longer),
+        _start(oldest, longer) + sa.literal_column(f"interval '{_ROLLED_UP_AT_ONCE} seconds'"),
+    )
+    old = sa.delete(statistics).where(of_length, statistics.c.at < up_to).returning(statistics).cte("old")
+    at = _start(old.c.at, longer)
+    keys = (old.c.queue_name, old.c.task_name, old.c.outcome)
+    sums = [sa.func.sum(old.c[name]).label(name) for name in _SUMS]
+    histograms = [
+        _array(sa.cast(sa.func.sum(old.c[name][number]), sa.BigInteger()) for number in range(1, BUCKETS + 1)).label(
+            name
+        )
+        for name in _HISTOGRAMS
+    ]
+    length = sa.literal_column(str(longer), sa.Integer()).label("seconds")
+    return _added(sa.select(length, at.label("at"), *keys, *sums, *histograms).group_by(at, *keys))
+
+
+def _start(time: sa.ColumnElement[Any], length: int) -> sa.ColumnElement[Any]:
+    """Return the start of the interval of this length to which a time belongs."""
+    return sa.func.to_timestamp(
+        sa.func.floor(sa.extract("epoch", time) / length) * length, type_=sa.DateTime(timezone=True)
+    )
+
+
+_KEEP_TASK_LIST = insert(task_lists).values(
+    hash=sa.bindparam("hash", type_=sa.Text()), tasks=array_param("tasks", sa.Text())
+)
+
+
+def keep_task_list(connection: sa.Connection, *, hash: str, tasks: Collection[str]) -> None:
+    """Store the names of the tasks that a worker knows, under the hash that its row has."""
+    statement = _KEEP_TASK_LIST.on_conflict_do_update(index_elements=["hash"], set_={"seen_at": sa.func.now()})
+    connection.execute(statement, {"hash": hash, "tasks": write_array(sorted(tasks), sa.Text())})

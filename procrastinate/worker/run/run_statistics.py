@@ -1,0 +1,58 @@
+"""Runs of jobs, added up in memory until the heartbeat writes them."""
+
+from __future__ import annotations
+
+import threading
+
+from procrastinate.core import Durations, Runs
+from procrastinate.jobs import Status
+from procrastinate.worker.run.outcome import Outcome
+
+_MOST_KEYS = 500
+"""Maximum number of combinations of queue, task and outcome. The tasks of any further ones count together."""
+_OTHERS = "(other tasks)"
+_MOST_SAMPLES = 100
+_SAMPLES_PER_KEY = 5
+RETRIED = "retried"
+
+
+class _Collected:
+    def __init__(self) -> None:
+        self.run = Durations()
+        self.samples: list[int] = []
+
+
+class RunStatistics:
+    """Number and duration of runs by queue, task and outcome. The event loop adds, and the heartbeat's thread takes."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._collected: dict[tuple[str, str, str], _Collected] = {}
+        self._samples = 0
+
+    def add(self, outcome: Outcome, lasted: float) -> None:
+        """Add a run that lasted so many seconds."""
+        job = outcome.job
+        word = RETRIED if outcome.status is Status.TODO else outcome.status.value
+        with self._mutex:
+            collected = self._find(job.queue, job.task_name, word)
+            collected.run.add(lasted)
+            if self._samples < _MOST_SAMPLES and len(collected.samples) < _SAMPLES_PER_KEY:
+                collected.samples.append(outcome.job_id)
+                self._samples += 1
+
+    def _find(self, queue: str, task: str, word: str) -> _Collected:
+        found = self._collected.get((queue, task, word))
+        if found is not None:
+            return found
+        key = (queue, task if len(self._collected) < _MOST_KEYS else _OTHERS, word)
+        return self._collected.setdefault(key, _Collected())
+
+    def take(self) -> list[Runs]:
+        """Return what was added since the last call."""
+        with self._mutex:
+            collected, self._collected, self._samples = self._collected, {}, 0
+        return [
+            Runs(queue_name=queue, task_name=task, outcome=word, run=one.run, samples=tuple(one.samples))
+            for (queue, task, word), one in collected.items()
+        ]

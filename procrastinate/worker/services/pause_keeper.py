@@ -1,0 +1,102 @@
+"""Service that makes a worker obey the pauses of queues."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from procrastinate.core import Pauses
+from procrastinate.manager import JobManager
+from procrastinate.worker.fetch.paused_queues import PausedQueues
+
+_STEP = 1000
+"""Number of jobs that one statement changes at most."""
+
+
+class PauseKeeper:
+    """Follow the pauses: release the prefetched jobs of a paused queue, and let jobs go on when a pause ends.
+
+    A heartbeat brings the pauses. A notification makes the service ask for them at once.
+
+    Parameters
+    ----------
+    release:
+        Releases the prefetched jobs of these queues.
+    on_end:
+        Called when jobs may run again.
+    """
+
+    def __init__(
+        self,
+        manager: JobManager,
+        paused: PausedQueues,
+        release: Callable[[frozenset[str]], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        self._manager = manager
+        self._paused = paused
+        self._release = release
+        self._on_end = on_end
+        self._obeyed: frozenset[str] = frozenset()
+        self._is_asked = False
+        self._changed = asyncio.Event()
+        self._must_free = True  # a pause may have ended while no worker was there
+        self._unfreed: set[str] = set()
+
+    def ask(self) -> None:
+        """Ask the database which queues are paused."""
+        self._is_asked = True
+        self._changed.set()
+
+    def learn(self, pauses: Pauses) -> None:
+        """Obey these pauses from now on."""
+        self._paused.learn(pauses)
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Follow the pauses until cancelled."""
+        while True:
+            self._changed.clear()
+            if self._is_asked:
+                self._paused.learn(await self._manager.get_pauses())
+                self._is_asked = False
+            self._note_changes()
+            await self._free_locks()
+            await self._free_jobs()
+            await self._until_changed()
+
+    def _note_changes(self) -> None:
+        paused = self._paused.names
+        begun, ended = paused - self._obeyed, self._obeyed - paused
+        self._obeyed = paused
+        self._unfreed = (self._unfreed | begun) & paused
+        self._must_free = self._must_free or bool(ended)
+        if begun:
+            self._release(begun)
+
+    async def _free_locks(self) -> None:
+        """Take the locks from the jobs of newly paused queues that have not started."""
+        for queue in sorted(self._unfreed):
+            while await self._manager.free_locks_of_paused(queue) >= _STEP:
+                pass
+            self._unfreed.discard(queue)
+
+    async def _free_jobs(self) -> None:
+        """Let the parked jobs go on whose pause has ended."""
+        if not self._must_free:
+            return
+        while await self._manager.unpark_resumed_jobs() >= _STEP:
+            pass
+        start: str | None = None
+        while (start := (await self._manager.sweep_parked_jobs(start=start)).reached) is not None:
+            pass
+        self._must_free = False
+        self._on_end()
+
+    async def _until_changed(self) -> None:
+        """Wait for a change, or until a pause ends by itself."""
+        try:
+            async with asyncio.timeout(self._paused.next_end_in):
+                await self._changed.wait()
+        except TimeoutError:
+            return

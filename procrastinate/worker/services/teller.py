@@ -1,0 +1,151 @@
+"""Tells the database what a worker is and does, with its heartbeat."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable, Collection
+from importlib import metadata
+
+from procrastinate import core
+from procrastinate.connector import BaseConnector
+from procrastinate.core import Pauses, WorkerIdentity, WorkerReport
+from procrastinate.worker.run.run_statistics import RunStatistics
+from procrastinate.worker.worker_settings import WorkerSettings
+
+_ROLL_UP_INTERVAL = 600.0
+"""Seconds between two looks for old statistics. They happen only while jobs run."""
+
+
+def identity_of(settings: WorkerSettings, tasks: Collection[str]) -> WorkerIdentity:
+    """Return what a worker with these settings says of itself.
+
+    Parameters
+    ----------
+    tasks:
+        The names of the tasks that it knows.
+    """
+    return WorkerIdentity(
+        name=settings.name,
+        hostname=platform.node(),
+        pid=os.getpid(),
+        version=metadata.version("procrastinate"),
+        queues=settings.queues,
+        concurrency=settings.concurrency,
+        listens=settings.listen_notify and settings.wait,
+        task_list=hash_of(tasks),
+    )
+
+
+def hash_of(tasks: Collection[str]) -> str:
+    """Return the key under which these names of tasks are stored."""
+    return hashlib.sha256("\n".join(sorted(tasks)).encode("utf-8", "replace")).hexdigest()[:32]
+
+
+class LoopBeat:
+    """Notes when an event loop last had a turn. One call per heartbeat."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._last_turn = time.monotonic()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last turn that was noted."""
+        return time.monotonic() - self._last_turn
+
+    def ask(self) -> None:
+        """Ask for a turn. Called in another thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._note)
+
+    def _note(self) -> None:
+        self._last_turn = time.monotonic()
+
+
+class Teller:
+    """What a worker tells with its heartbeat, and what it hears. All methods run in the heartbeat's thread.
+
+    Parameters
+    ----------
+    tasks:
+        The names of the tasks that the worker knows.
+    report:
+        Returns what the worker does.
+    on_pauses:
+        Called with the pauses of queues that an answer has brought.
+    """
+
+    def __init__(
+        self,
+        identity: WorkerIdentity,
+        tasks: Collection[str],
+        *,
+        report: Callable[[], WorkerReport],
+        on_pauses: Callable[[Pauses], None],
+        statistics: RunStatistics,
+        loop_beat: LoopBeat,
+        logger: logging.Logger,
+    ) -> None:
+        self.identity = identity
+        self._tasks = tasks
+        self._report = report
+        self._on_pauses = on_pauses
+        self._statistics = statistics
+        self._loop_beat = loop_beat
+        self._logger = logger
+        self._has_kept_tasks = False
+        self._unwritten: list[core.Runs] = []
+        self._rolled_up_at = time.monotonic()
+        self._has_warned = False
+
+    def report(self) -> WorkerReport:
+        """Return what the worker does, for the next heartbeat."""
+        return self._report()
+
+    def heard(self, pauses: Pauses) -> None:
+        """Take the answer to a heartbeat."""
+        self._loop_beat.ask()
+        self._on_pauses(pauses)
+
+    def write_more(self, connector: BaseConnector) -> None:
+        """Write the statistics, if jobs have run since the last call. A failure is only logged.
+
+        The worker lives on without statistics, for example if its role may not write them.
+        """
+        try:
+            self._keep_tasks(connector)
+            self._write_runs(connector)
+        except Exception as error:
+            self._warn(error)
+        else:
+            self._has_warned = False
+
+    def _keep_tasks(self, connector: BaseConnector) -> None:
+        if not self._has_kept_tasks and self.identity.task_list is not None:
+            connector.run(core.keep_task_list, hash=self.identity.task_list, tasks=list(self._tasks))
+            self._has_kept_tasks = True
+
+    def _write_runs(self, connector: BaseConnector) -> None:
+        if not self._unwritten:
+            self._unwritten = self._statistics.take()
+        if not self._unwritten:
+            return
+        connector.run(core.record_runs, self._unwritten)
+        self._unwritten = []
+        if time.monotonic() - self._rolled_up_at > _ROLL_UP_INTERVAL:
+            self._rolled_up_at = time.monotonic()
+            connector.run(core.roll_up_statistics)
+
+    def _warn(self, error: Exception) -> None:
+        level = logging.DEBUG if self._has_warned else logging.WARNING
+        self._has_warned = True
+        with contextlib.suppress(BaseException):  # a failing log handler must not stop the heartbeat
+            self._logger.log(
+                level, "Statistics could not be written: %s", error, extra={"action": "record_statistics_error"}
+            )

@@ -1,0 +1,207 @@
+"""Workers obey the pauses of queues."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+
+import pytest
+import sqlalchemy as sa
+
+from procrastinate import exceptions
+from procrastinate.app import App
+from procrastinate.core import Status
+from procrastinate.testing import InMemoryConnector
+from tests.worker.running import FOR_EVER, Queue, Workers, happens, soon, until
+
+KNOWS = "SELECT bool_and(paused_queues = '{mail}') FROM procrastinate_workers"
+
+
+async def knows(queue: Queue) -> None:
+    """Wait until every worker has said that it knows that the queue is paused."""
+    await until(lambda: queue.sql(KNOWS))
+
+
+async def test_a_worker_leaves_the_jobs_of_a_paused_queue_alone_until_it_is_resumed(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    """The worker hears of the end by notification: it never polls, and its heartbeat is far away."""
+    task = app.task(name="task")(lambda: None)
+    await app.queues.pause_async("mail", reason="The server is down")
+    paused = [await task.configure(queue="mail").defer_async() for _ in range(3)]
+    await workers.listening(queue, update_heartbeat_interval=100, stalled_worker_timeout=FOR_EVER)
+    await queue.succeeded(await task.configure(queue="other").defer_async())
+    assert [queue.status(job_id) for job_id in paused] == [Status.TODO] * 3
+    assert await app.queues.resume_async("mail")
+    await queue.succeeded(*paused)
+
+
+async def test_a_pause_is_heard_by_notification(app: App, workers: Workers, queue: Queue) -> None:
+    task = app.task(name="task")(lambda: None)
+    running = await workers.listening(queue, update_heartbeat_interval=100, stalled_worker_timeout=FOR_EVER)
+    await app.queues.pause_async("mail")
+    run = running.worker._current_run
+    assert run is not None
+    await until(lambda: run._paused.names == {"mail"})
+    job_id = await task.configure(queue="mail").defer_async()
+    await queue.succeeded(await task.configure(queue="other").defer_async())
+    assert queue.status(job_id) is Status.TODO
+
+
+async def test_a_pause_is_learned_with_the_heartbeat_where_nothing_is_notified(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    task = app.task(name="task")(lambda: None)
+    workers.start(listen_notify=False, update_heartbeat_interval=0.05, fetch_job_polling_interval=0.05)
+    await until(lambda: queue.sql("SELECT count(*) FROM procrastinate_workers"))
+    await app.queues.pause_async("mail")
+    await knows(queue)
+    job_id = await task.configure(queue="mail").defer_async()
+    await queue.succeeded(await task.configure(queue="other").defer_async())
+    assert queue.status(job_id) is Status.TODO
+    await app.queues.resume_async("mail")
+    await queue.succeeded(job_id)
+
+
+async def test_a_pause_ends_by_itself(app: App, workers: Workers, queue: Queue) -> None:
+    task = app.task(name="task")(lambda: None)
+    end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=1.5)
+    await app.queues.pause_async("mail", until=end)
+    job_id = await task.configure(queue="mail").defer_async()
+    locked = await task.configure(queue="mail", lock="k").defer_async()
+    await workers.listening(queue, update_heartbeat_interval=100, stalled_worker_timeout=FOR_EVER)
+    await queue.succeeded(job_id, locked)
+    assert datetime.datetime.now(datetime.UTC) >= end
+    assert await app.queues.list_async() == []
+
+
+async def test_a_running_job_goes_on_when_its_queue_is_paused(app: App, workers: Workers, queue: Queue) -> None:
+    started, may_end = asyncio.Event(), asyncio.Event()
+
+    @app.task(name="task", queue="mail")
+    async def task() -> None:
+        started.set()
+        await may_end.wait()
+
+    await workers.listening(queue, update_heartbeat_interval=0.05)
+    job_id = await task.defer_async()
+    await happens(started)
+    await app.queues.pause_async("mail")
+    await knows(queue)
+    assert queue.status(job_id) is Status.DOING
+    may_end.set()
+    await queue.succeeded(job_id)
+
+
+async def test_a_paused_job_keeps_no_lock_from_a_job_of_another_queue(app: App, workers: Workers, queue: Queue) -> None:
+    """The paused job has the lock already when the pause begins, and waits for a slot."""
+    may_end = asyncio.Event()
+
+    @app.task(name="long", queue="other")
+    async def long() -> None:
+        await may_end.wait()
+
+    task = app.task(name="task")(lambda: None)
+    await workers.listening(queue, concurrency=1, update_heartbeat_interval=0.05)
+    busy = await long.defer_async()
+    await queue.reaches(busy, Status.DOING)
+    paused = await task.configure(queue="mail", lock="k").defer_async()
+    behind = await task.configure(queue="other", lock="k").defer_async()
+    queue.sql("UPDATE procrastinate_jobs SET readiness = 1 WHERE id = :id", id=paused)
+    await app.queues.pause_async("mail")
+    await knows(queue)
+    may_end.set()
+    await queue.succeeded(behind)
+    assert queue.status(paused) is Status.TODO
+    await app.queues.resume_async("mail")
+    await queue.succeeded(paused)
+
+
+async def test_a_scheduled_job_waits_for_the_end_of_the_pause(app: App, workers: Workers, queue: Queue) -> None:
+    task = app.task(name="task", queue="mail")(lambda: None)
+    await workers.listening(queue, update_heartbeat_interval=0.05)
+    await app.queues.pause_async("mail")
+    await knows(queue)
+    job_id = await task.configure(schedule_in={"seconds": 0}).defer_async()
+    await until(lambda: queue.row(job_id)["readiness"] == 2)
+    await app.queues.resume_async("mail")
+    await queue.succeeded(job_id)
+
+
+async def test_jobs_that_a_pause_parked_go_on_when_a_worker_starts_after_its_end(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    task = app.task(name="task", queue="mail")(lambda: None)
+    job_id = await task.configure(schedule_in={"seconds": 0}).defer_async()
+    queue.sql("UPDATE procrastinate_jobs SET readiness = 2")
+    await workers.listening(queue)
+    await queue.succeeded(job_id)
+
+
+async def test_a_one_shot_worker_ends_and_leaves_the_paused_jobs(app: App, workers: Workers, queue: Queue) -> None:
+    task = app.task(name="task")(lambda: None)
+    await app.queues.pause_async("mail")
+    paused = await task.configure(queue="mail").defer_async()
+    other = await task.configure(queue="other").defer_async()
+    await workers.run()
+    assert (queue.status(paused), queue.status(other)) == (Status.TODO, Status.SUCCEEDED)
+
+
+async def test_a_worker_of_one_queue_waits_while_it_is_paused(app: App, workers: Workers, queue: Queue) -> None:
+    task = app.task(name="task", queue="mail")(lambda: None)
+    await app.queues.pause_async("mail")
+    job_id = await task.defer_async()
+    await workers.listening(queue, queues=["mail"], update_heartbeat_interval=0.05)
+    await knows(queue)
+    assert queue.status(job_id) is Status.TODO
+    await app.queues.resume_async("mail")
+    await queue.succeeded(job_id)
+
+
+def test_a_pause_on_the_users_connection_counts_from_its_commit(database_url: str, engine: sa.Engine) -> None:
+    app = App(connector=engine)
+    with app.open(), engine.begin() as transaction:
+        app.queues.pause("mail", connection=transaction)
+        assert app.queues.list() == []
+        assert [pause.queue for pause in app.queues.list(connection=transaction)] == ["mail"]
+        transaction.rollback()
+    with app.open():
+        assert app.queues.list() == []
+
+
+def test_a_pause_in_memory_is_obeyed() -> None:
+    app = App(connector=InMemoryConnector())
+    ran: list[str] = []
+
+    @app.task(name="task", pass_context=True)
+    def task(context: object) -> None:
+        ran.append("ran")
+
+    with app.open():
+        app.queues.pause("mail", reason="down")
+        task.configure(queue="mail").defer()
+        app.run_worker(wait=False, install_signal_handlers=False)
+        assert ran == []
+        assert app.queues.resume("mail")
+        app.run_worker(wait=False, install_signal_handlers=False)
+        assert ran == ["ran"]
+
+
+@pytest.mark.parametrize("queue_name", ["", "x" * 129, "a\0b"])
+async def test_an_invalid_name_cannot_be_paused(app: App, queue_name: str) -> None:
+    with pytest.raises(exceptions.InvalidJob):
+        await app.queues.pause_async(queue_name)
+
+
+async def test_an_end_without_a_time_zone_is_refused(app: App) -> None:
+    with pytest.raises(ValueError, match="until"):
+        await app.queues.pause_async("mail", until=datetime.datetime(2030, 1, 1))
+
+
+async def test_workers_survive_a_pause_with_an_infinite_end(app: App, workers: Workers, queue: Queue) -> None:
+    task = app.task(name="task")(lambda: None)
+    queue.sql("INSERT INTO procrastinate_paused_queues (queue_name, paused_until) VALUES ('mail', 'infinity')")
+    await workers.listening(queue, update_heartbeat_interval=0.05)
+    await knows(queue)
+    await queue.succeeded(await task.defer_async())
+    await soon(app.queues.list_async())
