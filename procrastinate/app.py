@@ -17,6 +17,7 @@ from procrastinate._text.logs import get_logger
 from procrastinate.blueprints import Blueprint
 from procrastinate.builtin_tasks import MIN_RETENTION_HOURS
 from procrastinate.connector import BaseConnector, as_connector
+from procrastinate.inspection import Inspect
 from procrastinate.jobs import Job, JobDeferrer
 from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDefaults, read_max_delay
@@ -115,6 +116,11 @@ class App(Blueprint):
     def queues(self) -> Queues:
         """The :class:`~procrastinate.queues.Queues`, which pauses and resumes queues."""
         return Queues(self.connector)
+
+    @property
+    def inspect(self) -> Inspect:
+        """The :class:`~procrastinate.inspection.Inspect`, which reads the state of the queue."""
+        return Inspect(self.connector)
 
     def find_task(self, name: str) -> Task[Any, Any, Any] | None:
         """Return the task with this name or alias, or ``None``."""

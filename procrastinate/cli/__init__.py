@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from procrastinate.cli.celery_bridge import add_bridge_arguments, bridge_command
 from procrastinate.cli.celery_schedule import add_schedule_arguments, print_declarations, schedule_command
+from procrastinate.cli.dashboard import add_dashboard_arguments, dashboard_command
 from procrastinate.cli.defer import add_defer_arguments, defer_command
 from procrastinate.cli.healthchecks import healthchecks_command
 from procrastinate.cli.main import cli, main
@@ -13,6 +14,7 @@ from procrastinate.cli.worker import add_worker_arguments, worker_command
 
 __all__ = [
     "add_bridge_arguments",
+    "add_dashboard_arguments",
     "add_defer_arguments",
     "add_schedule_arguments",
     "add_schema_arguments",
@@ -20,6 +22,7 @@ __all__ = [
     "add_worker_arguments",
     "bridge_command",
     "cli",
+    "dashboard_command",
     "defer_command",
     "healthchecks_command",
     "main",

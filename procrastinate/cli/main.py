@@ -21,6 +21,7 @@ from procrastinate.app import App
 from procrastinate.cli.arguments import add_argument
 from procrastinate.cli.celery_bridge import add_bridge_arguments, bridge_command
 from procrastinate.cli.celery_schedule import add_schedule_arguments, schedule_command
+from procrastinate.cli.dashboard import add_dashboard_arguments, dashboard_command
 from procrastinate.cli.defer import add_defer_arguments, defer_command
 from procrastinate.cli.healthchecks import healthchecks_command
 from procrastinate.cli.logs import add_logging_arguments, configure_logging
@@ -44,6 +45,7 @@ def make_parser() -> argparse.ArgumentParser:
     schema.set_defaults(needs_app=needs_app)
     _add_command(commands, "healthchecks", healthchecks_command, None, "check the app and its database")
     _add_command(commands, "shell", shell_command, add_shell_arguments, "inspect, retry and cancel jobs")
+    _add_command(commands, "dashboard", dashboard_command, add_dashboard_arguments, "serve pages that show the queue")
     _add_command(commands, "celery-bridge", bridge_command, add_bridge_arguments, "turn messages of Celery into jobs")
     schedule = _add_command(
         commands, "celery-schedule", schedule_command, add_schedule_arguments, "print a schedule of Celery as code"

@@ -47,6 +47,8 @@ LISTED_ARGUMENTS = sa.case(
     (_IS_SMALL, _TEXT), (_IS_ENDLESS, sa.null()), (_IS_LONG & _has_number_beyond(300), sa.null()), else_=_TEXT
 )
 """For a list. Also NULL if the text may be too long for PostgreSQL to write: the list would fail for all jobs."""
+EXCERPT_ARGUMENTS = sa.case((sa.and_(_IS_SMALL, sa.not_(_has_number_beyond(300))), _TEXT))
+"""For a page of jobs. NULL for arguments that are large in any sense."""
 
 _READ = sa.select(jobs.c.id, READABLE_ARGUMENTS).where(jobs.c.id == sa.any_(array_param("ids", sa.BigInteger())))
 

@@ -43,6 +43,12 @@ PROVED_ELSEWHERE = [
         "$ procrastinate celery-schedule shop.celery_before.app > shop/schedule.py",
     ),
     *_about(
+        "docs/watching.md",
+        "tests/dashboard/test_hosts.py",
+        "It needs a Django project, which that test has",
+        "# mysite/urls.py",
+    ),
+    *_about(
         "docs/from-others.md",
         "tests/django/test_import_django_tasks.py",
         "It needs the tables of another package",

@@ -27,7 +27,7 @@ PORTS = ("8000", "5000")
 """The ports of the servers on the pages."""
 _NO_CODE = re.compile(r"text|mermaid|\{(toctree|eval-rst)\}|\{include\} .*|\{literalinclude\} \.\./examples/.*")
 """Blocks without code, and included example files, which have their own tests."""
-_SERVER = re.compile(r"\b(runserver|uvicorn|flask .*\brun)\b")
+_SERVER = re.compile(r"\b(runserver|uvicorn|flask .*\brun|procrastinate .*\bdashboard)\b")
 _WORKER = re.compile(r"\bprocrastinate\b.*\bworker\b(?!.*--one-shot)")
 _CURL = re.compile(r"^\$ curl\b", re.MULTILINE)
 _REQUIRED = "PROCRASTINATE_REQUIRE_CURL"

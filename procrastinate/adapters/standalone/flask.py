@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import urllib.parse
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ import flask
 from procrastinate.app import App
 
 if TYPE_CHECKING:
+    from procrastinate.dashboard import Authorize
+    from procrastinate.dashboard.messages import HostField, Request
     from procrastinate.job_context import JobContext
     from procrastinate.middleware import TaskMiddleware
     from procrastinate.worker import Worker
@@ -49,3 +52,79 @@ def app_context(flask_app: flask.Flask) -> list[TaskMiddleware]:
             return await call_next()
 
     return [run, run_async]
+
+
+def dashboard(
+    app: App, *, authorize: Authorize, name: str = "procrastinate_dashboard", **options: Any
+) -> flask.Blueprint:
+    """Return a blueprint with the dashboard: ``flask_app.register_blueprint(dashboard(...), url_prefix="/queue")``.
+
+    The pages need the extra ``dashboard``. They work below any prefix. Functions that you register with the blueprint's
+    ``before_request`` run before each page. If Flask-WTF protects forms, the pages send its token.
+
+    Parameters
+    ----------
+    app:
+        The app, which :func:`init_app` opens.
+    authorize:
+        Who may see and do what: a function from the Flask request to an
+        :class:`~procrastinate.dashboard.Access`, a bool or ``None``, or an ``Access`` for all visitors. ``True`` lets
+        the visitor see everything and change nothing.
+    name:
+        Name of the blueprint.
+    options:
+        Those of :class:`~procrastinate.dashboard.dashboard.Dashboard`, such as ``title``, ``redact`` and ``read_only``.
+
+    Raises
+    ------
+    TypeError
+        ``authorize`` is neither a function nor an ``Access``.
+    ImportError
+        Jinja2 is not installed.
+    """
+    from procrastinate.dashboard.access import Access, check_authorize, to_access
+    from procrastinate.dashboard.dashboard import Dashboard
+    from procrastinate.dashboard.messages import LONGEST_BODY, plain
+
+    check_authorize(authorize)
+    pages = Dashboard(app, **options)
+    blueprint = flask.Blueprint(name, __name__)
+
+    @blueprint.route("/", defaults={"path": ""}, methods=["GET", "POST"])
+    @blueprint.route("/<path:path>", methods=["GET", "POST"])
+    def show(path: str) -> flask.Response:
+        if (flask.request.content_length or 0) > LONGEST_BODY:
+            response = plain("The form is too long.", 413)
+        else:
+            access = to_access(authorize if isinstance(authorize, Access) else authorize(flask.request))
+            response = pages.handle(_dashboard_request(path, access))
+        return flask.Response(response.body, response.status, list(response.headers))
+
+    return blueprint
+
+
+def _dashboard_request(path: str, access: Any) -> Request:
+    from procrastinate.dashboard.messages import Request
+
+    request = flask.request
+    return Request(
+        method=request.method,
+        path=path,
+        query=request.query_string.decode("ascii", "replace"),
+        headers={name.lower(): value for name, value in request.headers.items()},
+        # An extension that protects forms has read the body before.
+        body=urllib.parse.urlencode(list(request.form.items(multi=True))).encode(),
+        access=access,
+        client=request.remote_addr or "",
+        host_field=_host_field(),
+    )
+
+
+def _host_field() -> HostField | None:
+    """Return the field that Flask-WTF wants in forms, if it protects this application."""
+    from procrastinate.dashboard.messages import HostField
+
+    if "csrf" not in flask.current_app.extensions:
+        return None
+    make_token: Any = flask.current_app.jinja_env.globals["csrf_token"]
+    return HostField(name="csrf_token", value=make_token())

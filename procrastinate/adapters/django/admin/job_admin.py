@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from procrastinate.adapters.django.admin import display
 from procrastinate.adapters.django.admin.actions import ACTIONS, FROM_JOB_PAGE, admin_action, is_job_id
 from procrastinate.adapters.django.admin.change_list import JobChangeList, refused_as_bad_lookups
+from procrastinate.adapters.django.admin.dashboard_urls import dashboard_urls, has_dashboard
 from procrastinate.adapters.django.admin.excerpts import with_excerpts
 from procrastinate.adapters.django.admin.filters import QueueFilter, TaskFilter
 from procrastinate.adapters.django.admin.paginator import BoundedPaginator
@@ -176,6 +177,14 @@ class ProcrastinateJobAdmin(_ModelAdmin):
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """Return True if the user may retry, cancel and abort jobs."""
         return super().has_change_permission(request)
+
+    def get_urls(self) -> list[Any]:
+        """Return the URLs of the admin of jobs and, with the extra ``dashboard``, those of the dashboard."""
+        return [*dashboard_urls(self), *super().get_urls()]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """Return the list of jobs, with a link to the dashboard."""
+        return super().changelist_view(request, {"has_dashboard": has_dashboard(), **(extra_context or {})})
 
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None

@@ -57,6 +57,8 @@ class Command(BaseCommand):
         cli.add_schema_arguments(schema)
         shell = self._add_command(commands, "shell", cli.shell_command, "look at jobs, retry and cancel them")
         cli.add_shell_arguments(shell)
+        dashboard = self._add_command(commands, "dashboard", cli.dashboard_command, "serve pages that show the queue")
+        cli.add_dashboard_arguments(dashboard)
         bridge = self._add_command(commands, "celery-bridge", cli.bridge_command, "turn messages of Celery into jobs")
         cli.add_bridge_arguments(bridge)
         schedule = self._add_command(

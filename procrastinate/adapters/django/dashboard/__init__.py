@@ -1,0 +1,1 @@
+"""The dashboard in a Django project: inside the admin, and as pages of their own."""

@@ -1,0 +1,98 @@
+"""Answer a Django request with a page of the dashboard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import apps
+from django.http import HttpRequest, HttpResponse
+from django.middleware.csrf import get_token
+
+from procrastinate.adapters.django.models import ProcrastinateJob
+from procrastinate.adapters.django.project_app import app
+from procrastinate.dashboard.access import Access, Permission
+from procrastinate.dashboard.dashboard import Dashboard
+from procrastinate.dashboard.messages import HostField, Request, Response
+
+_READING = frozenset({Permission.VIEW, Permission.VIEW_ARGUMENTS, Permission.VIEW_ERRORS})
+_CHANGING = frozenset(
+    {Permission.RETRY, Permission.CANCEL, Permission.ABORT, Permission.RUN_NOW, Permission.PAUSE, Permission.BULK}
+)
+
+_DJANGO_NAMES = ("view", "change", "delete")
+
+
+def access_of(request: HttpRequest) -> Access:
+    """Return the access of the user by Django's permissions on jobs.
+
+    ``view`` shows all pages, ``change`` also allows actions, and ``delete`` allows to delete jobs that have ended.
+    """
+    user: Any = getattr(request, "user", None)
+    if user is None or not user.is_active:
+        return Access.nothing()
+    view, change, delete = (user.has_perm(f"procrastinate.{name}_procrastinatejob") for name in _DJANGO_NAMES)
+    return _access(user, view=view or change, change=change, delete=delete)
+
+
+def access_in_admin(request: HttpRequest, model_admin: Any) -> Access:
+    """Return the access of the user by the methods of the admin of jobs, which a project may override."""
+    user: Any = request.user
+    return _access(
+        user,
+        view=model_admin.has_view_permission(request),
+        change=model_admin.has_operate_permission(request),
+        delete=user.has_perm("procrastinate.delete_procrastinatejob"),
+    )
+
+
+def _access(user: Any, *, view: bool, change: bool, delete: bool) -> Access:
+    if not view:
+        return Access.nothing()
+    changing = _CHANGING if change else frozenset()
+    deleting = frozenset({Permission.DELETE}) if delete else frozenset()
+    return Access(_READING | changing | deleting, user.get_username())
+
+
+def answer(request: HttpRequest, path: str, access: Access, *, is_embedded: bool) -> Response:
+    """Return the dashboard's response to a request."""
+    dashboard = Dashboard(app, on_action=lambda entry: _log(request, entry))
+    return dashboard.handle(
+        Request(
+            method=request.method or "GET",
+            path=path,
+            query=request.META.get("QUERY_STRING", ""),
+            headers={name.lower(): value for name, value in request.headers.items()},
+            body=request.body if request.method == "POST" else b"",
+            access=access,
+            client=request.META.get("REMOTE_ADDR", ""),
+            host_field=HostField(name="csrfmiddlewaretoken", value=get_token(request)),
+            is_embedded=is_embedded,
+        )
+    )
+
+
+def to_django(response: Response) -> HttpResponse:
+    """Return a response as Django's."""
+    made = HttpResponse(response.body, status=response.status)
+    for name, value in response.headers:
+        made[name] = value
+    return made
+
+
+def _log(request: HttpRequest, entry: dict[str, Any]) -> None:
+    """Write the action to the admin's log, if the project has the admin."""
+    if not apps.is_installed("django.contrib.admin") or entry["outcome"] in ("failed", "unchanged"):
+        return
+    from django.contrib.admin.models import CHANGE, LogEntry
+    from django.contrib.contenttypes.models import ContentType
+
+    content_type = ContentType.objects.get_for_model(ProcrastinateJob)
+    for job_id in entry.get("jobs", ()):
+        LogEntry.objects.create(
+            user_id=request.user.pk,
+            content_type_id=content_type.pk,
+            object_id=str(job_id),
+            object_repr=f"job {job_id}",
+            action_flag=CHANGE,
+            change_message=f"{entry['action']} on the dashboard",
+        )

@@ -1,0 +1,87 @@
+"""Loads: the operations behind the pages of the dashboard, ``app.inspect`` and the command line.
+
+Each answers within a fraction of a second on a table of ten million rows. It reads along an index, stops after a fixed
+number of rows, and says if there are more.
+"""
+
+from __future__ import annotations
+
+from procrastinate.core.inspection.bounds import Count
+from procrastinate.core.inspection.failures import load_failures
+from procrastinate.core.inspection.job import load_job, load_whole_arguments
+from procrastinate.core.inspection.listing import JobSearch, list_jobs_page
+from procrastinate.core.inspection.locks import load_locks
+from procrastinate.core.inspection.overview import load_overview
+from procrastinate.core.inspection.periodic import load_periodic
+from procrastinate.core.inspection.queues import load_queues
+from procrastinate.core.inspection.records import (
+    Attempt,
+    Event,
+    Failure,
+    Failures,
+    JobDetails,
+    JobsPage,
+    ListedJob,
+    Locks,
+    LockState,
+    Minute,
+    Neighbour,
+    Overview,
+    Paused,
+    Queues,
+    QueueState,
+    Schedule,
+    Schedules,
+    System,
+    TableSize,
+    Tasks,
+    TaskState,
+    Tick,
+    Workers,
+    WorkerState,
+)
+from procrastinate.core.inspection.states import JobState
+from procrastinate.core.inspection.system import load_system
+from procrastinate.core.inspection.tasks import load_tasks
+from procrastinate.core.inspection.workers import load_workers
+
+__all__ = [
+    "Attempt",
+    "Count",
+    "Event",
+    "Failure",
+    "Failures",
+    "JobDetails",
+    "JobSearch",
+    "JobState",
+    "JobsPage",
+    "ListedJob",
+    "LockState",
+    "Locks",
+    "Minute",
+    "Neighbour",
+    "Overview",
+    "Paused",
+    "QueueState",
+    "Queues",
+    "Schedule",
+    "Schedules",
+    "System",
+    "TableSize",
+    "TaskState",
+    "Tasks",
+    "Tick",
+    "WorkerState",
+    "Workers",
+    "list_jobs_page",
+    "load_failures",
+    "load_job",
+    "load_locks",
+    "load_overview",
+    "load_periodic",
+    "load_queues",
+    "load_system",
+    "load_tasks",
+    "load_whole_arguments",
+    "load_workers",
+]

@@ -1,0 +1,136 @@
+"""The load of one job, with all that explains it."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from procrastinate.core.inspection.bounds import Count, bounded_count, load, moment, to_count
+from procrastinate.core.inspection.records import Attempt, Event, JobDetails, ListedJob
+from procrastinate.core.inspection.rows import LISTED, NEIGHBOUR, in_order, listed_job, neighbour
+from procrastinate.core.inspection.states import JobState
+from procrastinate.core.tables import errors, events, holds_lock, is_parked, jobs, results, workers
+
+NEWEST_ERRORS = 20
+NEWEST_EVENTS = 200
+LONGEST_VALUE = 64 * 1024
+"""Maximum size of arguments and results that are shown, in bytes. Longer ones can be downloaded."""
+_LONGEST_TRACEBACK = 64 * 1024
+_LINE = 1_000
+
+_JOB_ID = sa.bindparam("job_id", type_=sa.BigInteger())
+_LONG_NUMBER = "@ > 1e300 || @ < -1e300 || (@ != 0 && @ > -1e-300 && @ < 1e-300)"
+
+
+def _shown(value: sa.ColumnElement[Any], longest: int) -> sa.ColumnElement[str | None]:
+    """Return a JSON value as text, or NULL if the text may be long.
+
+    The size in memory is that of the value without compression. A number of ten bytes can have 131,072 digits.
+    """
+    size = sa.func.pg_column_size(sa.func.jsonb_build_array(value))
+    path: sa.ColumnElement[Any] = sa.literal_column(f"'$.** ? (@.type() == \"number\" && ({_LONG_NUMBER}))'::jsonpath")
+    is_readable = sa.and_(size <= longest, sa.not_(sa.func.jsonb_path_exists(value, path, type_=sa.Boolean())))
+    return sa.case((is_readable, sa.cast(value, sa.Text)))
+
+
+def _one_result(column: sa.ColumnElement[Any]) -> sa.ScalarSelect[Any]:
+    return sa.select(column).where(results.c.job_id == jobs.c.id).scalar_subquery()
+
+
+_JOB: sa.Select[Any] = sa.select(
+    *[column for column in LISTED if column.name != "args"],
+    _shown(jobs.c.args, LONGEST_VALUE).label("args"),
+    jobs.c.rescues,
+    sa.func.pg_column_size(jobs.c.args).label("args_size"),
+    sa.exists().where(results.c.job_id == jobs.c.id).label("has_result"),
+    _one_result(_shown(results.c.value, LONGEST_VALUE)).label("result"),
+    sa.select(moment(workers.c.last_heartbeat))
+    .where(workers.c.id == jobs.c.worker_id)
+    .scalar_subquery()
+    .label("worker_heartbeat_at"),
+).where(jobs.c.id == _JOB_ID)
+
+
+def _middle_cut(text: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+    half = _LONGEST_TRACEBACK // 2
+    cut = sa.func.left(text, half).op("||")(sa.literal_column("E'\\n...\\n'")).op("||")(sa.func.right(text, half))
+    return sa.case((sa.func.length(text) > _LONGEST_TRACEBACK, cut), else_=text)
+
+
+_ERRORS = (
+    sa.select(
+        errors.c.attempt,
+        errors.c.worker_id,
+        moment(errors.c.at).label("at"),
+        errors.c.exception_class,
+        _middle_cut(errors.c.message).label("message"),
+        _middle_cut(errors.c.traceback).label("traceback"),
+    )
+    .where(errors.c.job_id == _JOB_ID)
+    .order_by(in_order(errors, newest_first=True))
+    .limit(sa.literal_column(str(NEWEST_ERRORS)))
+)
+_EVENTS = (
+    sa.select(events.c.type, moment(events.c.at).label("at"))
+    .where(events.c.job_id == _JOB_ID)
+    .order_by(in_order(events, newest_first=True))
+    .limit(sa.literal_column(str(NEWEST_EVENTS)))
+)
+_LOCK = sa.bindparam("lock", type_=sa.Text())
+_HOLDER = sa.select(*NEIGHBOUR).where(holds_lock(), jobs.c.lock == _LOCK, jobs.c.id != _JOB_ID)
+_RANK = sa.or_(
+    jobs.c.priority > sa.bindparam("priority", type_=sa.Integer()),
+    sa.and_(jobs.c.priority == sa.bindparam("priority", type_=sa.Integer()), jobs.c.id < _JOB_ID),
+)
+_PARKED: sa.Select[Any] = (
+    sa.select(sa.literal_column("1"))
+    .where(is_parked(), jobs.c.lock == _LOCK)
+    .order_by(jobs.c.lock, jobs.c.priority.desc(), jobs.c.id)
+)
+_IN_FRONT = sa.select(bounded_count(_PARKED.where(_RANK), _LINE))
+_BEHIND = sa.select(bounded_count(_PARKED.where(jobs.c.id != _JOB_ID), _LINE))
+
+
+@load
+def load_job(connection: sa.Connection, now: datetime.datetime, job_id: int) -> JobDetails | None:
+    """Return everything about a job, or ``None`` if there is no such job."""
+    row = connection.execute(_JOB, {"job_id": job_id}).one_or_none()
+    if row is None:
+        return None
+    job = listed_job(row)
+    holder = None
+    if job.lock is not None and job.state.is_waiting:
+        holder = neighbour(connection.execute(_HOLDER, {"job_id": job_id, "lock": job.lock}).first())
+    return JobDetails(
+        now=now,
+        job=job,
+        rescues=row.rescues,
+        args_size=row.args_size,
+        has_result=row.has_result,
+        result=row.result,
+        errors=tuple(Attempt(**one._mapping) for one in connection.execute(_ERRORS, {"job_id": job_id})),
+        events=tuple(Event(type=one.type, at=one.at) for one in connection.execute(_EVENTS, {"job_id": job_id})),
+        holder=holder,
+        line=_line(connection, job),
+        worker_heartbeat_at=row.worker_heartbeat_at,
+    )
+
+
+def _line(connection: sa.Connection, job: ListedJob) -> Count:
+    if job.lock is None or job.state.has_ended:
+        return Count(number=0)
+    statement = _IN_FRONT if job.state is JobState.BLOCKED else _BEHIND
+    parameters: dict[str, Any] = {"job_id": job.id, "lock": job.lock}
+    if job.state is JobState.BLOCKED:
+        parameters["priority"] = job.priority
+    return to_count(connection.execute(statement, parameters).scalar_one(), _LINE)
+
+
+_WHOLE = sa.select(sa.cast(jobs.c.args, sa.Text)).where(jobs.c.id == _JOB_ID)
+
+
+def load_whole_arguments(connection: sa.Connection, job_id: int) -> str | None:
+    """Return the arguments of a job as JSON text, however long, or ``None`` if there is no such job."""
+    return connection.execute(_WHOLE, {"job_id": job_id}).scalar_one_or_none()

@@ -1,0 +1,43 @@
+"""Operations on one job that a person asks for: run it now, delete it."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from procrastinate.core.enums import Status
+from procrastinate.core.tables import TODO, UNDECIDED, jobs, status_literal
+
+_JOB_ID = sa.bindparam("job_id", type_=sa.BigInteger())
+_ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.ABORTED)
+
+_RUN_NOW = (
+    sa.update(jobs)
+    .where(jobs.c.id == _JOB_ID, jobs.c.status == TODO, jobs.c.scheduled_at > sa.func.now())
+    .values(scheduled_at=sa.func.now(), readiness=UNDECIDED)
+    .returning(jobs.c.id)
+)
+_DELETE = (
+    sa.delete(jobs)
+    .where(jobs.c.id == _JOB_ID, jobs.c.status.in_([status_literal(status) for status in _ENDED]))
+    .returning(jobs.c.id)
+)
+
+
+def run_job_now(connection: sa.Connection, job_id: int) -> bool:
+    """Let a scheduled job run at once.
+
+    Returns
+    -------
+    False if there is no such job, or it does not wait for its scheduled time.
+    """
+    return connection.execute(_RUN_NOW, {"job_id": job_id}).scalar_one_or_none() is not None
+
+
+def delete_ended_job(connection: sa.Connection, job_id: int) -> bool:
+    """Delete a job that has ended, with its history, errors and result.
+
+    Returns
+    -------
+    False if there is no such job, or it has not ended.
+    """
+    return connection.execute(_DELETE, {"job_id": job_id}).scalar_one_or_none() is not None

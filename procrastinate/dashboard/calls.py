@@ -1,0 +1,100 @@
+"""How a view asks for data: it yields a call, and the host runs it on its kind of connection."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Generator
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+
+from procrastinate import exceptions
+from procrastinate._text.logs import get_logger
+from procrastinate.connector import BaseConnector
+from procrastinate.core.errors import sqlstate
+
+logger = get_logger("procrastinate.dashboard")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded(Generic[R]):
+    """The answer of a call: a value, or the problem that a panel shows in its place."""
+
+    value: R | None = None
+    problem: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Call(Generic[R]):
+    """An operation on the database with its arguments."""
+
+    operation: Callable[..., R]
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+Calls = Generator[Call[Any], Loaded[Any], T]
+"""A generator that yields calls and returns a value. Views are such generators, for sync and async hosts alike."""
+
+
+def call(operation: Callable[Concatenate[sa.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> Calls[Loaded[R]]:
+    """Run an operation: ``answer = yield from call(load_job, 12)``."""
+    return (yield Call(operation, args, kwargs))
+
+
+def drive(calls: Calls[T], connector: BaseConnector) -> T:
+    """Run a generator of calls from synchronous code, and return its value."""
+    answer: Loaded[Any] | None = None
+    while True:
+        try:
+            asked = next(calls) if answer is None else calls.send(answer)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        try:
+            answer = Loaded(connector.run(asked.operation, *asked.args, **asked.kwargs))
+        except exceptions.ConnectorException as error:
+            answer = Loaded(problem=_problem(error))
+
+
+async def drive_async(calls: Calls[T], connector: BaseConnector) -> T:
+    """Asynchronous version of :func:`drive`."""
+    answer: Loaded[Any] | None = None
+    while True:
+        try:
+            asked = next(calls) if answer is None else calls.send(answer)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        try:
+            answer = Loaded(await connector.run_async(asked.operation, *asked.args, **asked.kwargs))
+        except exceptions.ConnectorException as error:
+            answer = Loaded(problem=_problem(error))
+
+
+_PROBLEMS = {
+    "57014": "The database took longer than two seconds and the query was stopped.",
+    "42501": "The database role may not do this. Grant it the rights, or show the dashboard with another role.",
+    "25006": "The database is read-only: it is a standby, or its settings allow no changes.",
+    "55P03": "Another session holds a lock on the row or table.",
+}
+_PROBLEMS_OF_CLASS = {
+    "22": "The database does not accept a value of this address.",
+    "42": "The tables are not those of this release. Apply the migrations.",
+    "53": "The database is out of connections, memory or disk space.",
+    "57": "The database is shutting down or starting.",
+}
+
+
+def _problem(error: BaseException) -> str:
+    """Return what happened, without values and addresses, which the text of a driver's error may contain."""
+    logger.warning("The dashboard could not read the database", exc_info=error, extra={"action": "dashboard_problem"})
+    code = sqlstate(error)
+    if code is None or code.startswith("08"):
+        return "The database cannot be reached."
+    known = _PROBLEMS.get(code) or _PROBLEMS_OF_CLASS.get(code[:2])
+    return known or f"The database refused the query with the code {code}."

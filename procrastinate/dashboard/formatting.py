@@ -1,0 +1,81 @@
+"""Times, durations, sizes and foreign text as people read them."""
+
+from __future__ import annotations
+
+import datetime
+
+from procrastinate._quoting import LONGEST_VALUE, quoted, quoted_lines
+
+NONE = "\N{EN DASH}"
+"""Stands for a missing value."""
+_SECOND_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration in its two largest units, such as ``2 h 5 min``."""
+    if seconds is None:
+        return NONE
+    if seconds < 0:
+        return f"-{duration(-seconds)}"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for place, (size, unit) in enumerate(_SECOND_UNITS):
+        if whole >= size:
+            rest, smaller = whole % size, _SECOND_UNITS[place + 1 : place + 2]
+            part = rest // smaller[0][0] if smaller else 0
+            return f"{whole // size} {unit} {part} {smaller[0][1]}" if part else f"{whole // size} {unit}"
+    return "0 s"
+
+
+def between(start: datetime.datetime | None, end: datetime.datetime | None) -> str:
+    """Return the duration between two times."""
+    return NONE if start is None or end is None else duration((end - start).total_seconds())
+
+
+def ago(time: datetime.datetime | None, now: datetime.datetime) -> str:
+    """Return a time relative to now, such as ``5 min ago`` or ``in 2 h``."""
+    if time is None:
+        return NONE
+    seconds = (now - time).total_seconds()
+    if abs(seconds) < 1:
+        return "now"
+    return f"{_largest_unit(seconds)} ago" if seconds > 0 else f"in {_largest_unit(-seconds)}"
+
+
+def _largest_unit(seconds: float) -> str:
+    whole = round(seconds)
+    for size, unit in _SECOND_UNITS:
+        if whole >= size * (1 if size == 1 else 2) or (whole >= size and whole % size == 0):
+            return f"{whole // size} {unit}"
+    return f"{whole} s"
+
+
+def exact(time: datetime.datetime | None, *, fraction: bool = False) -> str:
+    """Return a time in UTC, such as ``2026-11-28 12:00:01 UTC``."""
+    if time is None:
+        return NONE
+    utc = time.astimezone(datetime.UTC)
+    return f"{utc:%Y-%m-%d %H:%M:%S}{f'.{utc.microsecond // 1000:03}' if fraction else ''} UTC"
+
+
+def size(number: int) -> str:
+    """Return a size in bytes, such as ``12.5 MB``."""
+    amount = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def text(value: object, longest: int = LONGEST_VALUE) -> str:
+    """Return foreign text as one line without control characters and without marks that reorder it."""
+    return quoted(str(value), longest)
+
+
+def lines(value: str) -> str:
+    """Return foreign text of several lines without control characters and without marks that reorder it."""
+    return quoted_lines(value)

@@ -1,0 +1,70 @@
+"""Hide secrets in arguments and results before they leave the process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+Redact: TypeAlias = "Callable[[str, Any], Any]"
+"""A function from the name of a task and a decoded JSON value to the value that pages show."""
+
+SECRETS = (
+    "password", "passwd", "passphrase", "secret", "token", "apikey", "authorization", "cookie", "credential",
+    "privatekey", "signature",
+)  # fmt: skip
+HIDDEN = "••••••"
+
+
+def hide_keys(*words: str) -> Redact:
+    """Return a function that hides the values of keys whose name contains one of the words.
+
+    Case, hyphens and underscores do not matter. Without words, the usual names of secrets are meant.
+    """
+    parts = tuple(_plain(word) for word in words or SECRETS)
+
+    def redact(task_name: str, value: Any) -> Any:
+        return _hide(value, parts)
+
+    return redact
+
+
+def is_hidden_key(redact: Redact, task_name: str, key: str) -> bool:
+    """Return whether a search for values of this key would tell what pages hide."""
+    probe = {key: "a value"}
+    return bool(redact(task_name, probe) != probe)
+
+
+def redacted_text(redact: Redact, task_name: str, text: str) -> str:
+    """Return JSON text without secrets, indented. Text that Python cannot read is not shown."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return HIDDEN
+    return json.dumps(redact(task_name, value), ensure_ascii=False, indent=2)
+
+
+def redacted_line(redact: Redact, task_name: str, text: str) -> str:
+    """Return the arguments in one line, as in a call: ``order=42, to=["x"]``."""
+    try:
+        value = redact(task_name, json.loads(text))
+    except (ValueError, RecursionError):
+        return HIDDEN
+    if not isinstance(value, dict):
+        return f"no object: {json.dumps(value, ensure_ascii=False)}"
+    return ", ".join(f"{key}={json.dumps(one, ensure_ascii=False)}" for key, one in value.items())
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("_", "").replace("-", "")
+
+
+def _hide(value: Any, parts: Iterable[str]) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: HIDDEN if any(part in _plain(key) for part in parts) else _hide(one, parts)
+            for key, one in value.items()
+        }
+    if isinstance(value, list):
+        return [_hide(one, parts) for one in value]
+    return value

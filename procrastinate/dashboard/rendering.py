@@ -1,0 +1,42 @@
+"""Turn templates into pages."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+try:
+    import jinja2
+except ImportError as error:
+    raise ImportError('The dashboard needs Jinja2: pip install "procrastinate[dashboard]"') from error
+
+from procrastinate.dashboard import assets, formatting
+from procrastinate.dashboard.search import write_term
+
+
+@functools.cache
+def environment() -> jinja2.Environment:
+    """Return the environment of all templates. It escapes every value, and refuses a name that a view forgot."""
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("procrastinate.dashboard"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(
+        ago=formatting.ago,
+        between=formatting.between,
+        duration=formatting.duration,
+        exact=formatting.exact,
+        foreign=formatting.text,
+        foreign_lines=formatting.lines,
+        size=formatting.size,
+    )
+    made.globals.update(asset=assets.path, term=write_term)
+    return made
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a template as text."""
+    return environment().get_template(template).render(**values)

@@ -1,0 +1,136 @@
+"""A small web server for the dashboard, for the command line: on the machine itself, or behind a password."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import hmac
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from procrastinate.app import App
+from procrastinate.dashboard.access import Access
+from procrastinate.dashboard.wsgi_host import WsgiApplication, wsgi
+
+USER_VARIABLE = "PROCRASTINATE_DASHBOARD_USER"
+PASSWORD_VARIABLE = "PROCRASTINATE_DASHBOARD_PASSWORD"
+_LOCAL = {"localhost", "127.0.0.1", "::1"}
+_MOST_THREADS = 16
+_LONGEST_SILENCE = 30.0
+"""Seconds that a client may take between two parts of a request."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Login:
+    """The name and password of the only user."""
+
+    user: str
+    password: str
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Login | None:
+        """Return the login that the environment sets, or ``None``.
+
+        Raises
+        ------
+        ValueError
+            Only one of the two variables is set.
+        """
+        user, password = environment.get(USER_VARIABLE), environment.get(PASSWORD_VARIABLE)
+        if bool(user) != bool(password):
+            raise ValueError(f"Set both {USER_VARIABLE} and {PASSWORD_VARIABLE}, or neither")
+        return cls(user, password) if user and password else None
+
+    def matches(self, header: str) -> bool:
+        """Return whether an ``Authorization`` header has this name and password, in a time that tells neither."""
+        scheme, _, encoded = header.partition(" ")
+        try:
+            given = base64.b64decode(encoded, validate=True) if scheme.lower() == "basic" else b""
+        except binascii.Error:
+            given = b""
+        return hmac.compare_digest(given, f"{self.user}:{self.password}".encode())
+
+
+def protected(app: App, host: str, login: Login | None, **options: Any) -> WsgiApplication:
+    """Return the dashboard with the protection that the address needs.
+
+    Parameters
+    ----------
+    host:
+        The address that the server listens on.
+    login:
+        The login, which each request must have.
+
+    Raises
+    ------
+    ValueError
+        There is no login, and other machines can reach the address.
+    """
+    if login is None and host not in _LOCAL:
+        raise ValueError(
+            f"Other machines can reach {host}: set {USER_VARIABLE} and {PASSWORD_VARIABLE}, or listen on 127.0.0.1"
+        )
+    pages = wsgi(app, authorize=Access.everything(login.user if login else ""), **options)
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if login is not None and not login.matches(environ.get("HTTP_AUTHORIZATION", "")):
+            challenge = [("WWW-Authenticate", 'Basic realm="Procrastinate", charset="UTF-8"'), *_TEXT]
+            start_response("401 Unauthorized", challenge)
+            return [b"Log in to see this page."]
+        # Another site can give its own name the address of this machine, and would read the pages under that name.
+        if login is None and _host_name(environ.get("HTTP_HOST", "")) not in _LOCAL:
+            start_response("403 Forbidden", list(_TEXT))
+            return [b"Open this page under localhost."]
+        return pages(environ, start_response)
+
+    return application
+
+
+_TEXT = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
+
+
+def _host_name(header: str) -> str:
+    """Return the name or address in a ``Host`` header, without the port."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0]
+    return header.partition(":")[0]
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _LONGEST_SILENCE
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log no requests: each open page makes one every few seconds."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """Answers each request in a thread, a limited number at the same time."""
+
+    daemon_threads = True
+    _slots = threading.BoundedSemaphore(_MOST_THREADS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._slots.acquire()
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._slots.release()
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+def make(application: WsgiApplication, host: str, port: int) -> WSGIServer:
+    """Return a server that listens on an address. Port 0 means any free port."""
+    kind = _Server6 if ":" in host else _Server
+    return make_server(host, port, application, server_class=kind, handler_class=_Handler)

@@ -1,0 +1,131 @@
+"""The page of one job, and the actions on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+
+from procrastinate.core import inspection
+from procrastinate.core.enums import EventType
+from procrastinate.core.inspection import Event, JobDetails, JobState
+from procrastinate.core.liveness import STALLED_TIMEOUT
+from procrastinate.dashboard.access import Permission
+from procrastinate.dashboard.actions import ACTIONS, allowed, run_action
+from procrastinate.dashboard.calls import Calls, call
+from procrastinate.dashboard.messages import Response
+from procrastinate.dashboard.redaction import HIDDEN, redacted_text
+from procrastinate.dashboard.visit import Visit
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """A step in the history of a job, with the time since the step before it in seconds."""
+
+    label: str
+    kind: str
+    at: datetime.datetime | None
+    seconds: float | None
+    is_future: bool = False
+
+
+_LABELS = {
+    EventType.DEFERRED: ("Deferred", "ready"),
+    EventType.STARTED: ("Started", "running"),
+    EventType.DEFERRED_FOR_RETRY: ("Returned to the queue", "scheduled"),
+    EventType.RETRIED: ("Retried by hand", "scheduled"),
+    EventType.SCHEDULED: ("Scheduled for", "scheduled"),
+    EventType.SUCCEEDED: ("Succeeded", "succeeded"),
+    EventType.FAILED: ("Failed", "failed"),
+    EventType.CANCELLED: ("Cancelled", "cancelled"),
+    EventType.ABORT_REQUESTED: ("Abort requested", "blocked"),
+    EventType.ABORTED: ("Aborted", "aborted"),
+}
+
+
+def timeline(events: tuple[Event, ...], now: datetime.datetime) -> list[Step]:
+    """Return the history of a job, oldest first.
+
+    An event "scheduled" has the time of the schedule and not of the event, so it does not count for durations.
+    """
+    steps: list[Step] = []
+    before: datetime.datetime | None = None
+    for event in reversed(events):
+        label, kind = _LABELS[event.type] if event.type is not None else ("Unknown event", "cancelled")
+        is_schedule = event.type is EventType.SCHEDULED
+        seconds = None
+        if not is_schedule and before is not None and event.at is not None:
+            seconds = max((event.at - before).total_seconds(), 0.0)
+        is_future = event.at is not None and event.at > now
+        steps.append(Step(label=label, kind=kind, at=event.at, seconds=seconds, is_future=is_future))
+        if not is_schedule and event.at is not None:
+            before = event.at
+    return steps
+
+
+def job(visit: Visit, job_id: int) -> Calls[Response]:
+    """Show one job."""
+    loaded = yield from call(inspection.load_job, job_id)
+    details = loaded.value
+    if details is None:
+        return visit.page("job_missing.html", f"Job {job_id}", status=503 if loaded.problem else 404, problem=loaded)
+    task_name = details.job.task_name
+    result = None
+    if details.result is not None and visit.may(Permission.VIEW_ARGUMENTS):
+        result = redacted_text(visit.settings.redact, task_name, details.result)
+    return visit.page(
+        "job.html",
+        f"Job {job_id}",
+        details=details,
+        job=details.job,
+        is_lost=is_lost(details),
+        steps=timeline(details.events, details.now),
+        arguments=visit.arguments_text(task_name, details.job.args),
+        arguments_are_hidden=visit.hides_arguments_of(task_name),
+        result=result,
+        hidden=HIDDEN,
+        is_known=visit.app.find_task(task_name) is not None,
+        actions=allowed(visit, details.job, is_lost=is_lost(details)),
+        states=JobState,
+    )
+
+
+def is_lost(details: JobDetails) -> bool:
+    """Return whether the worker of a running job is gone or silent."""
+    if details.job.state is not JobState.RUNNING:
+        return False
+    beat = details.worker_heartbeat_at
+    return beat is None or (details.now - beat).total_seconds() > STALLED_TIMEOUT
+
+
+def change_job(visit: Visit, job_id: int, name: str) -> Calls[Response]:
+    """Take an action on one job."""
+    action = ACTIONS.get(name)
+    if action is None:
+        return visit.refuse(404, "Unknown action", "There is no such action.")
+    if not visit.may(action.permission):
+        return visit.refuse(403, "Not allowed", f"You may not do this: {action.label.lower()}.")
+    outcome = yield from run_action(visit, action, job_id)
+    if outcome == "delete":
+        return visit.go_to("jobs", done=outcome)
+    return visit.go_to(f"jobs/{job_id}", done=outcome)
+
+
+def arguments(visit: Visit, job_id: int) -> Calls[Response]:
+    """Return the arguments of a job as a file, for arguments that are too large for its page."""
+    loaded = yield from call(inspection.load_job, job_id)
+    if loaded.value is None:
+        return visit.page("job_missing.html", f"Job {job_id}", status=503 if loaded.problem else 404, problem=loaded)
+    task_name = loaded.value.job.task_name
+    if visit.hides_arguments_of(task_name):
+        return visit.refuse(403, "Not allowed", "The arguments of this job are hidden.")
+    whole = yield from call(inspection.load_whole_arguments, job_id)
+    if whole.value is None:
+        return visit.refuse(503, "Not available", whole.problem or "The job is gone.")
+    headers = (
+        ("Content-Type", "application/octet-stream"),
+        ("Content-Disposition", f'attachment; filename="job-{job_id}-arguments.json"'),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+    )
+    text = redacted_text(visit.settings.redact, task_name, whole.value)
+    return Response(headers=headers, body=text.encode("utf-8", "backslashreplace"))

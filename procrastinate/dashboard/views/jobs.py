@@ -1,0 +1,79 @@
+"""The list of jobs, with its search, and actions on selected jobs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from procrastinate.core import inspection
+from procrastinate.core.inspection import JobState
+from procrastinate.dashboard.actions import ACTIONS, run_action
+from procrastinate.dashboard.calls import Calls, call
+from procrastinate.dashboard.messages import Response
+from procrastinate.dashboard.redaction import is_hidden_key
+from procrastinate.dashboard.search import Question, read_job_id, read_place, read_question, write_place
+from procrastinate.dashboard.visit import Visit
+
+_MOST_SELECTED = 100
+
+
+def jobs(visit: Visit) -> Calls[Response]:
+    """Show a page of jobs. An id in the search box leads to the job."""
+    parameters = visit.request.parameters
+    question = _without_hidden(visit, read_question(parameters.get("q", ""), parameters.get("state")))
+    if question.job_id is not None:
+        return visit.go_to(f"jobs/{question.job_id}")
+    place = read_place(parameters.get("after"))
+    if place is not None and len(place) != len(question.search.walk.keys):
+        place = None
+    page = yield from call(inspection.list_jobs_page, question.search, after=place)
+    return visit.page(
+        "jobs.html",
+        "Jobs",
+        page=page,
+        question=question,
+        state=question.search.state,
+        states=JobState,
+        is_first=place is None,
+        next_place=write_place(page.value.next_place) if page.value else None,
+        selectable=[
+            action
+            for action in ACTIONS.values()
+            if visit.may(action.permission)
+            and (question.search.state is None or action.applies_to(question.search.state))
+        ],
+    )
+
+
+def _without_hidden(visit: Visit, question: Question) -> Question:
+    """Leave out a search in arguments that the visitor may not see. Its hits would tell the values."""
+    if question.search.args is None:
+        return question
+    hidden_tasks = tuple(sorted(name for name, task in visit.app.tasks.items() if not task.log_arguments))
+    is_hidden = any(is_hidden_key(visit.settings.redact, "", name) for name in question.argument_names)
+    if not visit.may_search_arguments or is_hidden:
+        return dataclasses.replace(
+            question,
+            search=dataclasses.replace(question.search, args=None),
+            problem="These arguments are hidden and cannot be searched.",
+        )
+    return dataclasses.replace(question, search=dataclasses.replace(question.search, without_tasks=hidden_tasks))
+
+
+def change_selected(visit: Visit) -> Calls[Response]:
+    """Take an action on each selected job."""
+    form = visit.request.form
+    action = ACTIONS.get(form.get("action", ""))
+    chosen = [job_id for one in visit.request.all_of("job") if (job_id := read_job_id(one)) is not None]
+    back = {"q": form.get("q") or None, "state": form.get("state") or None}
+    if action is None:
+        return visit.refuse(400, "Unknown action", "The form names no action of this page.")
+    if not visit.may(action.permission):
+        return visit.refuse(403, "Not allowed", f"You may not do this: {action.label.lower()}.")
+    if not chosen:
+        return visit.go_to("jobs", done="none", **back)
+    outcomes = set()
+    for job_id in chosen[:_MOST_SELECTED]:
+        outcomes.add((yield from run_action(visit, action, job_id)))
+    if outcomes == {action.name}:
+        return visit.go_to("jobs", done="selected", **back)
+    return visit.go_to("jobs", done="some" if action.name in outcomes else outcomes.pop(), **back)

@@ -1,0 +1,175 @@
+"""The dashboard in a real browser: light, dark, on a phone and without JavaScript, in each host."""
+
+from __future__ import annotations
+
+import pathlib
+import urllib.parse
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
+
+from procrastinate.dashboard import Access
+from tests import database
+from tests.dashboard import sample
+from tests.dashboard.conftest import django_databases
+from tests.dashboard.hosts import HOSTS, Served
+from tests.missing import find_file
+
+__all__ = ["django_databases"]
+
+pytestmark = pytest.mark.browser
+
+PAGES = {
+    "overview": "", "jobs": "jobs", "failed": "jobs?state=failed", "job": "jobs/17", "queues": "queues",
+    "tasks": "tasks", "failures": "failures", "locks": "locks", "periodic": "periodic", "workers": "workers",
+    "system": "system",
+}  # fmt: skip
+in_two_hosts = pytest.mark.parametrize("served", ["wsgi", "django_admin"], indirect=True)
+"""For what the pages do by themselves: on a page of their own, and inside the admin."""
+_AXE = "node_modules/axe-core/axe.min.js"
+"""Where ``npm install axe-core`` puts the checks of accessibility, below the root of the project."""
+
+
+@pytest.fixture(params=HOSTS)
+def served(
+    request: pytest.FixtureRequest, databases: database.Databases, django_databases: database.Databases
+) -> Iterator[Served]:
+    """The dashboard of a full queue in a host."""
+    makes = django_databases if request.param.startswith("django") else databases
+    url = makes.create_migrated()
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    sample.fill(engine)
+    with HOSTS[request.param](url, engine) as opened:
+        yield opened
+    engine.dispose()
+    makes.drop(url)
+
+
+def _visit(browser: Chrome, served: Served, page: str = "") -> None:
+    """Open a page. The first time, give the browser the cookies of the visitor."""
+    if served.cookies and not browser.get_cookies():
+        parts = urllib.parse.urlsplit(served.url)
+        browser.get(f"{parts.scheme}://{parts.netloc}/queue/static/none")
+        for name, value in served.cookies.items():
+            browser.add_cookie({"name": name, "value": value, "path": "/"})
+    browser.get(f"{served.url}{page}")
+    browser.find_element(By.CSS_SELECTOR, ".pq-main")
+
+
+def _emulate(browser: Chrome, *, dark: bool = False, phone: bool = False) -> None:
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 2} if phone else {"width": 1280, "height": 900}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"deviceScaleFactor": 1, **size, "mobile": phone})
+    scheme = "dark" if dark else "light"
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def _check(browser: Chrome, width: int) -> None:
+    """The page needs no sideways scrolling, and the browser complains about nothing of it."""
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    complaints = [entry["message"] for entry in browser.get_log("browser") if "/queue/" in entry["message"]]
+    assert complaints == []
+
+
+def test_every_page_fits_the_screen(
+    browser: Chrome, served: Served, artifacts: pathlib.Path, request: pytest.FixtureRequest
+) -> None:
+    _visit(browser, served)
+    browser.get_log("browser")
+    host = request.node.callspec.params["served"]
+    for look in ("light", "dark", "phone"):
+        _emulate(browser, dark=look == "dark", phone=look == "phone")
+        for name, page in PAGES.items():
+            _visit(browser, served, page)
+            _check(browser, 390 if look == "phone" else 1280)
+            browser.save_screenshot(artifacts / f"dashboard-{host}-{name}-{look}.png")
+
+
+def test_every_page_and_an_action_work_without_javascript(
+    browser: Chrome, served: Served, artifacts: pathlib.Path, request: pytest.FixtureRequest
+) -> None:
+    _visit(browser, served)
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    for page in PAGES.values():
+        _visit(browser, served, page)
+        assert browser.find_element(By.CSS_SELECTOR, ".pq-main").text
+    _visit(browser, served, "jobs/17")
+    host = request.node.callspec.params["served"]
+    browser.save_screenshot(artifacts / f"dashboard-{host}-job-without-javascript.png")
+    browser.find_element(By.CSS_SELECTOR, "form[action$='/retry'] button").click()
+    assert browser.find_element(By.CSS_SELECTOR, ".pq-done").text == "The job waits again."
+    assert _status(served, 17) == "todo"
+
+
+@in_two_hosts
+def test_a_page_shows_what_happens_without_a_reload(browser: Chrome, served: Served) -> None:
+    _visit(browser, served, "jobs?state=ready&q=queue:live")
+    browser.execute_script(
+        "const choice = document.querySelector('[data-refresh]');"
+        "choice.value = '2'; choice.dispatchEvent(new Event('change'));"
+    )
+    assert "No job matches" in browser.find_element(By.ID, "jobs").text
+    with served.engine.connect() as connection:
+        connection.exec_driver_sql("INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('live', 'a.b')")
+    WebDriverWait(browser, 20).until(lambda _: "a.b" in browser.find_element(By.ID, "jobs").text)
+
+
+@in_two_hosts
+def test_an_action_asks_before_it_cancels(browser: Chrome, served: Served) -> None:
+    with served.engine.connect() as connection:
+        statement = "SELECT id FROM procrastinate_jobs WHERE status = 'todo' AND queue_name = 'mail' LIMIT 1"
+        job_id = connection.exec_driver_sql(statement).scalar_one()
+    _visit(browser, served, f"jobs/{job_id}")
+    button = (By.CSS_SELECTOR, "form[action$='/cancel'] button")
+    browser.find_element(*button).click()
+    browser.switch_to.alert.dismiss()
+    assert _status(served, job_id) == "todo"
+    browser.find_element(*button).click()
+    browser.switch_to.alert.accept()
+    WebDriverWait(browser, 20).until(lambda _: browser.find_elements(By.CSS_SELECTOR, ".pq-done"))
+    assert _status(served, job_id) == "cancelled"
+
+
+@in_two_hosts
+def test_keys_lead_to_the_search_and_along_the_jobs(browser: Chrome, served: Served) -> None:
+    served.set_access(Access.everything())
+    _visit(browser, served, "jobs?state=failed")
+    body = browser.find_element(By.TAG_NAME, "body")
+    for key, selector in (("j", "#job-17 a"), ("j", "#job-34 a"), ("k", "#job-17 a")):
+        body.send_keys(key)
+        assert browser.switch_to.active_element == browser.find_element(By.CSS_SELECTOR, selector)
+        body = browser.switch_to.active_element
+    body.send_keys("x")
+    assert browser.find_element(By.CSS_SELECTOR, "#job-17 input").is_selected()
+    body.send_keys("/")
+    assert browser.switch_to.active_element == browser.find_element(By.ID, "pq-find")
+
+
+@in_two_hosts
+def test_no_page_is_hard_to_use_for_people_with_disabilities(browser: Chrome, served: Served) -> None:
+    path = find_file(str(pathlib.Path(__file__).parents[2] / _AXE))
+    if path is None:
+        pytest.skip("axe-core is not installed: npm install --no-save axe-core")
+    script = pathlib.Path(path).read_text()
+    _visit(browser, served)
+    for name, page in PAGES.items():
+        _emulate(browser, dark=len(name) % 2 == 0)
+        _visit(browser, served, page)
+        browser.execute_cdp_cmd("Runtime.evaluate", {"expression": script})
+        found = browser.execute_async_script(
+            "const done = arguments[arguments.length - 1];"
+            "axe.run('.pq').then((result) => done(result.violations.filter("
+            "(one) => ['serious', 'critical'].includes(one.impact)).map("
+            "(one) => one.id + ': ' + one.nodes.map((node) => node.html).slice(0, 3).join(' '))))"
+        )
+        assert found == [], name
+
+
+def _status(served: Served, job_id: int) -> str:
+    with served.engine.connect() as connection:
+        statement = sa.text("SELECT status::text FROM procrastinate_jobs WHERE id = :id")
+        return str(connection.execute(statement, {"id": job_id}).scalar_one())

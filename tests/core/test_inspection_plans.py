@@ -1,0 +1,115 @@
+"""What the loads read of a table with everything in the way: a bounded part, along indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from procrastinate.core import inspection
+from procrastinate.core.inspection import JobSearch, JobState
+from tests.core.plans import Plan, explain
+from tests.core.test_query_plans import fill, insert_statement
+from tests.database import Databases
+
+_BIG = {"procrastinate_jobs", "procrastinate_events", "procrastinate_errors"}
+
+_ERRORS = """
+INSERT INTO procrastinate_errors (job_id, attempt, exception_class, message, traceback)
+SELECT n, 1, 'Error', 'message ' || n, '' FROM generate_series(1, 20000) AS n
+"""
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["no statistics", "statistics"])
+def full_engine(request: pytest.FixtureRequest, databases: Databases) -> Iterator[sa.Engine]:
+    """An engine on a full database, with many jobs that ended just now."""
+    url = databases.create_migrated()
+    fill(url, analysed=False)
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        ended = {"task_name": "'just ended'", "status": "'succeeded'", "finished_at": "now() - n * interval '10 ms'"}
+        connection.exec_driver_sql(insert_statement(100_000, ended))
+        connection.exec_driver_sql(_ERRORS)
+        if request.param:
+            connection.exec_driver_sql("VACUUM ANALYZE")
+    yield engine
+    engine.dispose()
+    databases.drop(url)
+
+
+@pytest.fixture
+def full(full_engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection to the full database."""
+    with full_engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
+        yield connection
+
+
+def check(plans: list[Plan], *, buffers: int, rows: int) -> None:
+    """No plan reads a big table from end to end, or more rows of it than this."""
+    assert not _BIG & set().union(*(plan.scanned_tables for plan in plans))
+    assert max(_rows_read(plan) for plan in plans) <= rows
+    assert sum(plan.buffers for plan in plans) <= buffers
+
+
+def _rows_read(plan: Plan) -> float:
+    """Return the most rows that a node reads of a big table."""
+    return max(
+        (
+            node["Actual Loops"] * (node["Actual Rows"] + node.get("Rows Removed by Filter", 0))
+            for node in plan.nodes()
+            if node.get("Relation Name") in _BIG
+        ),
+        default=0,
+    )
+
+
+def test_the_overview_reads_no_more_than_its_limits(full: sa.Connection) -> None:
+    check(explain(full, inspection.load_overview), buffers=30_000, rows=20_001)
+
+
+def test_the_queues_read_no_more_than_their_limits(full: sa.Connection) -> None:
+    check(explain(full, inspection.load_queues, ["default"]), buffers=60_000, rows=100_100)
+
+
+def test_the_tasks_read_the_last_jobs_alone(full: sa.Connection) -> None:
+    check(explain(full, inspection.load_tasks), buffers=50_000, rows=10_001)
+
+
+def test_the_failures_read_the_newest_errors_alone(full: sa.Connection) -> None:
+    check(explain(full, inspection.load_failures), buffers=40_000, rows=5_001)
+
+
+def test_the_locks_read_the_first_parked_jobs_alone(full: sa.Connection) -> None:
+    check(explain(full, inspection.load_locks), buffers=25_000, rows=20_001)
+
+
+def test_the_periodic_tasks_jump_from_one_schedule_to_the_next(full: sa.Connection) -> None:
+    check(explain(full, inspection.load_periodic, [("tick", "")]), buffers=100, rows=10)
+
+
+def test_the_workers_read_running_jobs_alone(full: sa.Connection) -> None:
+    check(explain(full, inspection.load_workers), buffers=300, rows=300)
+
+
+@pytest.mark.parametrize("job_id", [1, 100_500, 150_000])
+def test_a_job_reads_its_own_rows_alone(full: sa.Connection, job_id: int) -> None:
+    check(explain(full, inspection.load_job, job_id), buffers=300, rows=1_001)
+
+
+@pytest.mark.parametrize("state", [None, *JobState])
+def test_a_page_of_jobs_reads_its_jobs_alone(full: sa.Connection, state: JobState | None) -> None:
+    rows = 300 if state is JobState.RUNNING else 60
+    check(explain(full, inspection.list_jobs_page, JobSearch(state=state)), buffers=2_500, rows=rows)
+
+
+@pytest.mark.parametrize("state", [None, *JobState])
+def test_a_search_without_an_index_stops_at_its_reach(full: sa.Connection, state: JobState | None) -> None:
+    search = JobSearch(state=state, task="no such task")
+    check(explain(full, inspection.list_jobs_page, search), buffers=60_000, rows=20_001)
+
+
+@pytest.mark.parametrize("place", [("5", "60000"), ("10", "60000")])
+def test_a_later_page_begins_at_its_place(full: sa.Connection, place: tuple[str, str]) -> None:
+    search = JobSearch(state=JobState.READY, queue="busy 1")
+    check(explain(full, inspection.list_jobs_page, search, after=place), buffers=2_500, rows=300)

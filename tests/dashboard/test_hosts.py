@@ -1,0 +1,266 @@
+"""What every host of the dashboard does alike, behind a real web server."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from procrastinate.dashboard import Access
+from tests.dashboard.hosts import Served
+
+PAGES = ("", "jobs", "jobs?state=failed", "queues", "tasks", "failures", "locks", "periodic", "workers", "system")
+_LINK = re.compile(r'(?:href|src|action)="([^"]*)"')
+
+
+@pytest.fixture
+def client(served: Served) -> Iterator[httpx.Client]:
+    """A browser of a visitor who may do everything."""
+    served.set_access(Access.everything("ada"))
+    with served.client() as client:
+        yield client
+
+
+def _defer(served: Served, **columns: str) -> int:
+    values = {"queue_name": "'q'", "task_name": "'t'", **columns}
+    names, expressions = ", ".join(values), ", ".join(values.values())
+    with served.engine.connect() as connection:
+        statement = f"INSERT INTO procrastinate_jobs ({names}) VALUES ({expressions}) RETURNING id"  # noqa: S608
+        return int(connection.exec_driver_sql(statement).scalar_one())
+
+
+def _status(served: Served, job_id: int) -> str | None:
+    with served.engine.connect() as connection:
+        statement = sa.text("SELECT status::text FROM procrastinate_jobs WHERE id = :id")
+        return connection.execute(statement, {"id": job_id}).scalar_one_or_none()
+
+
+def _token(client: httpx.Client, path: str) -> dict[str, str]:
+    """Return the hidden fields that the host wants in a form."""
+    found = re.search(r'name="(csrf\w*)" value="([^"]+)"', client.get(path).text)
+    return {found[1]: found[2]} if found else {}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_each_page_is_shown(client: httpx.Client, page: str) -> None:
+    answer = client.get(page)
+    assert answer.status_code == 200
+    assert 'role="alert"' not in answer.text
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_text_of_a_row_becomes_html(client: httpx.Client, page: str) -> None:
+    text = client.get(page).text
+    assert "<script>alert" not in text
+    assert " onmouseover=" not in text.replace("&#39;", "")
+    assert not set(text) & {"\u202e", "\x1b", "\x07"}
+
+
+@pytest.mark.parametrize("page", [*PAGES, "jobs/17"])
+def test_pages_have_no_inline_script_and_no_inline_style(client: httpx.Client, served: Served, page: str) -> None:
+    text = client.get(page).text
+    if served.is_embedded:
+        text = text[text.index('<div class="pq') : text.index("</main>")]
+    assert not re.search(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=", text)
+
+
+def test_all_links_of_all_pages_lead_somewhere(client: httpx.Client, served: Served) -> None:
+    """Links are followed from the address of the page, as a browser does."""
+    followed = set()
+    for page in (*PAGES, "jobs/17"):
+        for link in _LINK.findall(client.get(page).text):
+            address = urllib.parse.urljoin(f"{served.url}{page}", link.replace("&amp;", "&").replace("&#39;", "'"))
+            address = address.partition("#")[0]
+            is_page = address.startswith(served.url) and not re.search(r"/jobs/(selected|\d+/\w+)$", address)
+            if is_page and address not in followed and len(followed) < 150:
+                followed.add(address)
+                assert client.get(address).status_code in (200, 303), address
+    assert len(followed) > 60
+
+
+def test_static_files_are_kept_for_good(client: httpx.Client, served: Served) -> None:
+    links = re.findall(r'"([^"]*static/[0-9a-f]{16}/dashboard\.\w+)"', client.get("jobs").text)
+    assert len(links) == 2
+    for link in links:
+        answer = client.get(urllib.parse.urljoin(f"{served.url}jobs", link))
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["cache-control"]
+        assert answer.headers["content-type"].split(";")[0] in ("text/css", "text/javascript")
+    assert client.get("static/0000000000000000/dashboard.css").status_code == 404
+
+
+def test_a_content_policy_forbids_everything_from_elsewhere(client: httpx.Client, served: Served) -> None:
+    policy = client.get("").headers.get("content-security-policy")
+    assert (policy is None) == served.is_embedded
+    if policy is not None:
+        assert policy.startswith("default-src 'none'")
+        assert "unsafe" not in policy
+
+
+def test_an_address_with_a_slash_at_its_end_leads_to_the_page(client: httpx.Client) -> None:
+    assert client.get("jobs/", follow_redirects=True).status_code == 200
+    assert client.get("jobs/17/", follow_redirects=True).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["nothing", "jobs/x", "jobs/999999999", "jobs/17/arguments/more"])
+def test_an_unknown_address_is_not_found(client: httpx.Client, served: Served, path: str) -> None:
+    assert client.get(f"{served.url}{path}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "state=nonsense",
+        "after=nonsense",
+        'after=["1","2","3"]',
+        'state=failed&after=["x","y"]',
+        'state=succeeded&after=["2026","99999999999999999999999"]',
+        "q=%00",
+        "q=args.a:1e999999",
+        "q=args.a.b.c.d.e.f.g:1",
+        "q=%27%22%3B--",
+        "q=worker:99999999999999999999",
+        "q=" + "x" * 5000,
+    ],
+)
+def test_any_address_gets_an_answer(client: httpx.Client, query: str) -> None:
+    assert client.get(f"jobs?{query}").status_code == 200
+
+
+def test_a_job_id_in_the_search_leads_to_the_job(client: httpx.Client) -> None:
+    answer = client.get("jobs?q=17", follow_redirects=True)
+    assert answer.url.path.endswith("/jobs/17")
+    assert "ReadTimeout" in answer.text
+
+
+def test_a_search_finds_jobs_by_their_arguments(client: httpx.Client) -> None:
+    text = client.get("jobs?q=args.order:1017").text
+    assert "#17<" in text
+    assert "#18<" not in text
+
+
+def test_secrets_in_arguments_are_hidden_and_cannot_be_searched(client: httpx.Client) -> None:
+    assert "secret 17" not in client.get("jobs/17").text
+    assert "secret 17" not in client.get("jobs/17/arguments").text
+    assert "secret 17" not in client.get("jobs?q=args.order:1017").text
+    assert "cannot be searched" in client.get('jobs?q=args.api_token:"secret 17"').text
+
+
+def test_large_arguments_are_downloaded(client: httpx.Client, served: Served) -> None:
+    with served.engine.connect() as connection:
+        job_id = connection.exec_driver_sql("SELECT id FROM procrastinate_jobs WHERE queue_name = 'large'").scalar_one()
+    assert "Download" in client.get(f"jobs/{job_id}").text
+    answer = client.get(f"jobs/{job_id}/arguments")
+    assert answer.headers["content-disposition"].startswith("attachment")
+    assert len(answer.content) > 10_000_000
+
+
+@pytest.mark.parametrize(
+    ("action", "columns", "status"),
+    [
+        ("retry", {"status": "'failed'"}, "todo"),
+        ("cancel", {}, "cancelled"),
+        ("abort", {"status": "'doing'", "worker_id": "-7001"}, "doing"),
+        ("run_now", {"scheduled_at": "now() + interval '1 day'"}, "todo"),
+        ("delete", {"status": "'succeeded'"}, None),
+    ],
+)
+def test_an_action_changes_the_job(
+    client: httpx.Client, served: Served, action: str, columns: dict[str, str], status: str | None
+) -> None:
+    job_id = _defer(served, **columns)
+    answer = client.post(f"jobs/{job_id}/{action}", data=_token(client, f"jobs/{job_id}"), follow_redirects=True)
+    assert answer.status_code == 200
+    assert 'class="pq-done"' in answer.text
+    assert _status(served, job_id) == status
+
+
+def test_an_action_comes_too_late_for_a_job_in_another_state(client: httpx.Client, served: Served) -> None:
+    job_id = _defer(served)
+    token = _token(client, f"jobs/{job_id}")
+    client.post(f"jobs/{job_id}/cancel", data=token)
+    answer = client.post(f"jobs/{job_id}/cancel", data=token, follow_redirects=True)
+    assert "Nothing changed" in answer.text
+
+
+def test_selected_jobs_are_changed_together(client: httpx.Client, served: Served) -> None:
+    ids = [_defer(served, status="'failed'") for _ in range(3)]
+    form = {"action": "retry", "job": [str(one) for one in ids[:2]], **_token(client, "jobs?state=failed")}
+    answer = client.post("jobs/selected", data=form, follow_redirects=True)
+    assert "The selected jobs were changed" in answer.text
+    assert [_status(served, one) for one in ids] == ["todo", "todo", "failed"]
+
+
+def test_a_get_changes_nothing(client: httpx.Client, served: Served) -> None:
+    job_id = _defer(served)
+    assert client.get(f"jobs/{job_id}/cancel").status_code == 405
+    assert _status(served, job_id) == "todo"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none"},
+        {"Sec-Fetch-Site": "", "Origin": "https://evil.example"},
+        {"Origin": "null", "Sec-Fetch-Site": "cross-site"},
+    ],
+)
+def test_a_request_from_another_site_changes_nothing(
+    client: httpx.Client, served: Served, headers: dict[str, str]
+) -> None:
+    job_id = _defer(served)
+    answer = client.post(f"jobs/{job_id}/cancel", data=_token(client, f"jobs/{job_id}"), headers=headers)
+    assert answer.status_code == 403
+    assert _status(served, job_id) == "todo"
+
+
+def test_an_old_browser_says_its_origin(served: Served, client: httpx.Client) -> None:
+    job_id = _defer(served)
+    form = _token(client, f"jobs/{job_id}")
+    del client.headers["Sec-Fetch-Site"]
+    assert client.post(f"jobs/{job_id}/cancel", data=form).status_code == 403
+    origin = urllib.parse.urlsplit(served.url)
+    headers = {"Origin": f"{origin.scheme}://{origin.netloc}"}
+    assert client.post(f"jobs/{job_id}/cancel", data=form, headers=headers).status_code in (302, 303)
+    assert _status(served, job_id) == "cancelled"
+
+
+def test_a_visitor_without_access_sees_nothing(client: httpx.Client, served: Served) -> None:
+    served.set_access(Access.nothing())
+    for page in (*PAGES, "jobs/17"):
+        answer = client.get(page)
+        assert answer.status_code == 403, page
+        assert "shop." not in answer.text
+
+
+def test_a_visitor_who_may_only_look_changes_nothing(client: httpx.Client, served: Served) -> None:
+    """The right is checked at the action, whatever buttons a page has."""
+    job_id = _defer(served)
+    token = _token(client, f"jobs/{job_id}")
+    served.set_access(Access.read_only("bob"))
+    page = client.get(f"jobs/{job_id}")
+    assert page.status_code == 200
+    assert f"jobs/{job_id}/cancel" not in page.text
+    for path, form in ((f"jobs/{job_id}/cancel", {}), ("jobs/selected", {"action": "cancel", "job": str(job_id)})):
+        assert client.post(path, data={**token, **form}).status_code == 403
+    assert _status(served, job_id) == "todo"
+
+
+def test_a_head_request_has_no_body(client: httpx.Client) -> None:
+    answer = client.head("jobs")
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_a_very_long_form_is_refused(client: httpx.Client, served: Served) -> None:
+    job_id = _defer(served)
+    form = {**_token(client, f"jobs/{job_id}"), "filling": "x" * 1_100_000}
+    assert client.post(f"jobs/{job_id}/cancel", data=form).status_code in (400, 403, 413)
+    assert _status(served, job_id) == "todo"

@@ -1,0 +1,215 @@
+"""The parts of the dashboard that need no host: access, origin, search, redaction, times and templates."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.resources
+import re
+from typing import Any
+
+import pytest
+
+import procrastinate
+from procrastinate.core.inspection import JobSearch, JobState, Minute
+from procrastinate.dashboard import Access, Permission, asgi, hide_keys, wsgi
+from procrastinate.dashboard.access import to_access
+from procrastinate.dashboard.charts import HEIGHT, minutes_chart
+from procrastinate.dashboard.formatting import ago, between, duration, exact, size
+from procrastinate.dashboard.messages import Request
+from procrastinate.dashboard.origin import refusal
+from procrastinate.dashboard.redaction import redacted_line, redacted_text
+from procrastinate.dashboard.search import read_job_id, read_place, read_question, write_place, write_term
+from procrastinate.dashboard.server import Login, protected
+from procrastinate.testing import InMemoryConnector
+
+NOW = datetime.datetime(2026, 11, 28, 12, 0, tzinfo=datetime.UTC)
+
+
+def _app() -> procrastinate.App:
+    return procrastinate.App(connector=InMemoryConnector())
+
+
+@pytest.mark.parametrize("make", [wsgi, asgi])
+@pytest.mark.parametrize("authorize", [None, True, "everyone"])
+def test_no_dashboard_starts_without_a_decision_on_access(make: Any, authorize: object) -> None:
+    with pytest.raises(TypeError, match="authorize takes a function"):
+        make(_app(), authorize=authorize)
+    with pytest.raises(TypeError, match="authorize"):
+        make(_app())
+
+
+def test_an_answer_of_authorize_is_read_in_favour_of_caution() -> None:
+    assert to_access(None) == to_access(False) == Access.nothing()
+    assert to_access(True) == Access.read_only()
+    assert to_access(Access.everything("ada")).user == "ada"
+    with pytest.raises(TypeError, match="must return an Access"):
+        to_access("yes")
+
+
+def test_a_visitor_who_may_not_look_may_not_act() -> None:
+    access = Access(frozenset({Permission.DELETE}))
+    assert not access.may(Permission.DELETE)
+    assert not Access.read_only().may(Permission.RETRY)
+    assert not Access.everything().without_changes().may(Permission.RETRY)
+
+
+def _post(**headers: str) -> Request:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Request(method="POST", path="jobs/1/cancel", headers=named, access=Access.everything())
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_refused"),
+    [
+        ({"sec_fetch_site": "same-origin"}, False),
+        ({"sec_fetch_site": "same-site"}, True),
+        ({"sec_fetch_site": "cross-site", "origin": "https://a.example", "host": "a.example"}, True),
+        ({"origin": "https://a.example", "host": "a.example"}, False),
+        ({"origin": "https://a.example:8000", "host": "a.example"}, True),
+        ({"origin": "null", "host": "a.example"}, True),
+        ({"origin": "https://tools.example", "host": "inner"}, False),
+        ({"host": "a.example"}, True),
+        ({}, True),
+    ],
+)
+def test_a_change_must_come_from_the_page_itself(headers: dict[str, str], is_refused: bool) -> None:
+    assert (refusal(_post(**headers), ["https://tools.example"]) is not None) == is_refused
+
+
+@pytest.mark.parametrize(
+    ("text", "search"),
+    [
+        ("", JobSearch()),
+        ("task:shop.send queue:mail", JobSearch(task="shop.send", queue="mail")),
+        ("lock:'a b' worker:-7", JobSearch(lock="a b", worker_id=-7)),
+        ("args.order:42", JobSearch(args='{"order": 42}')),
+        ("args.user.name:ada args.user.is:true", JobSearch(args='{"user": {"name": "ada", "is": true}}')),
+        ("error:TimeoutError invoice", JobSearch(error="TimeoutError", word="invoice")),
+        ("'open quotation", JobSearch(word="'open")),
+        ("http://x", JobSearch(word="http://x")),
+    ],
+)
+def test_the_search_box_is_read(text: str, search: JobSearch) -> None:
+    assert read_question(text, None).search == search
+
+
+@pytest.mark.parametrize("value", ["mail", "a b", "it's", '"quoted"', "a:b", "<script>", "\\", "", "-7", "ä\u202e"])
+def test_what_a_link_writes_the_search_box_reads(value: str) -> None:
+    read = read_question(write_term("queue", value), "ready").search
+    assert read == (JobSearch(state=JobState.READY, queue=value) if value else read)
+
+
+@pytest.mark.parametrize(
+    ("text", "job_id"),
+    [
+        ("12", 12),
+        ("#12", 12),
+        ("-1", None),
+        ("12a", None),
+        ("\u0661\u0662", None),
+        ("9" * 19, None),
+        ("9" * 5000, None),
+    ],
+)
+def test_an_id_is_read_from_plain_digits(text: str, job_id: int | None) -> None:
+    assert read_job_id(text) == job_id
+
+
+def test_a_place_that_was_changed_by_hand_is_ignored() -> None:
+    assert read_place(write_place(("1", "2"))) == ("1", "2")
+    for text in (None, "", "x", "[]", "[1]", '{"a": 1}', "[" * 5000, '["1", "2", "3", "4"]'):
+        assert read_place(text) is None
+
+
+def test_values_of_secret_keys_are_hidden_at_any_depth() -> None:
+    text = '{"user": {"API-Key": "x1", "name": "ada"}, "list": [{"password_hash": [1]}], "author": "b"}'
+    shown = redacted_text(hide_keys(), "t", text)
+    assert "x1" not in shown
+    assert '"ada"' in shown
+    assert '"author": "b"' in shown
+    assert redacted_line(hide_keys("name"), "t", '{"name": "ada", "a": 1}') == 'name="••••••", a=1'
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "1" * 5000])
+def test_arguments_that_cannot_be_read_are_not_shown(text: str) -> None:
+    assert text not in redacted_line(hide_keys(), "t", text)
+    assert text not in redacted_text(hide_keys(), "t", text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "\N{EN DASH}"), (0, "0 ms"), (0.0123, "12 ms"), (1.25, "1.2 s"), (59.6, "1 min"), (61, "1 min 1 s"),
+        (7500, "2 h 5 min"), (90_000, "1 d 1 h"), (86_400, "1 d"), (-3, "-3.0 s"),
+    ],
+)  # fmt: skip
+def test_durations_have_two_units(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_times_are_relative_or_in_utc() -> None:
+    later = NOW + datetime.timedelta(hours=2)
+    assert (ago(NOW, later), ago(later, NOW), ago(NOW, NOW)) == ("2 h ago", "in 2 h", "now")
+    assert between(NOW, later) == "2 h"
+    assert exact(later.astimezone(datetime.timezone(datetime.timedelta(hours=9)))) == "2026-11-28 14:00:00 UTC"
+    assert [size(number) for number in (999, 1500, 123_456, 10**12)] == ["999 B", "1.5 kB", "123 kB", "1.0 TB"]
+
+
+def test_a_chart_fits_its_height_and_shows_a_single_failure() -> None:
+    minutes = [Minute(at=NOW, succeeded=100_000, failed=1, other=0), Minute(at=NOW, succeeded=0, failed=0, other=0)]
+    chart = minutes_chart(minutes)
+    ok, bad = chart.bars[0].parts
+    assert chart.top >= 100_001
+    assert bad.height >= 2
+    assert 0 <= bad.y <= ok.y <= HEIGHT
+    assert chart.bars[1].parts == ()
+    assert minutes_chart([]).is_empty
+
+
+def test_no_template_marks_text_as_safe() -> None:
+    folder = importlib.resources.files("procrastinate.dashboard").joinpath("templates")
+    templates = [path for path in folder.iterdir() if path.name.endswith(".html")]
+    assert len(templates) > 10
+    for template in templates:
+        text = template.read_text()
+        assert not re.search(r"\|\s*safe\b|autoescape|Markup|\sstyle=|<style|\son\w+=", text), template.name
+
+
+def test_a_login_needs_name_and_password() -> None:
+    both = {"PROCRASTINATE_DASHBOARD_USER": "ada", "PROCRASTINATE_DASHBOARD_PASSWORD": "pass:word"}
+    login = Login.from_environment(both)
+    assert login is not None
+    assert login.matches("Basic YWRhOnBhc3M6d29yZA==")
+    for header in ("", "Basic", "Basic x", "Bearer YWRhOnBhc3M6d29yZA==", "Basic YWRhOnBhc3M6d29yZQ=="):
+        assert not login.matches(header)
+    assert Login.from_environment({}) is None
+    for name in both:
+        with pytest.raises(ValueError, match="Set both"):
+            Login.from_environment({name: "x"})
+
+
+def test_the_server_of_the_command_line_serves_no_other_machine_without_a_login() -> None:
+    with pytest.raises(ValueError, match=r"Other machines can reach 0\.0\.0\.0"):
+        protected(_app(), "0.0.0.0", None)
+    protected(_app(), "0.0.0.0", Login("ada", "x"))
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("localhost:8080", "404"), ("127.0.0.1", "404"), ("[::1]:80", "404"), ("evil.example:8080", "403"), ("", "403")],
+)
+def test_the_server_of_the_command_line_answers_under_the_names_of_this_machine(host: str, status: str) -> None:
+    answered: list[str] = []
+    application = protected(_app(), "127.0.0.1", None)
+    environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": "/nothing", "HTTP_HOST": host}
+    application(environ, lambda reason, headers: answered.append(reason[:3]))
+    assert answered == [status]
+
+
+def test_the_server_of_the_command_line_asks_for_the_login() -> None:
+    answered: list[str] = []
+    application = protected(_app(), "0.0.0.0", Login("ada", "x"))
+    environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": "/nothing", "HTTP_HOST": "a.example"}
+    for header in ("", "Basic YWRhOng="):
+        application({**environ, "HTTP_AUTHORIZATION": header}, lambda reason, _: answered.append(reason[:3]))
+    assert answered == ["401", "404"]
