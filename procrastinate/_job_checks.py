@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from procrastinate import exceptions
+from procrastinate import json as typed_json
 from procrastinate._checks.json_numbers import keep_floats
 from procrastinate._checks.names import (
     NAME_LENGTH,
@@ -128,9 +129,18 @@ def _not_json_message(
         except (TypeError, ValueError, RecursionError):
             return (
                 f"Argument {name!r} of task {task_name} cannot be stored as JSON: {error}. "
-                f"Pass plain data (say, an id instead of an object), or give the connector a json_dumps that knows it"
+                f"Pass plain data (say, an id instead of an object), or {_way_out(value)}"
             )
     return f"The arguments of task {task_name} cannot be stored as JSON: {error}"
+
+
+def _way_out(value: Any) -> str:
+    if typed_json.is_encodable(value):
+        return (
+            "give the connector the encoder that knows it: "
+            "json_dumps=procrastinate.json.dumps, json_loads=procrastinate.json.loads"
+        )
+    return "give the connector a json_dumps that knows it"
 
 
 def _check_arguments(task_name: str, text: str) -> None:
@@ -156,8 +166,7 @@ def dump_result(value: Any, json_dumps: Callable[[Any], str | bytes], *, task_na
         size = len(text.encode(errors="surrogatepass"))
     except BaseException as error:
         raise exceptions.InvalidResult(
-            f"{what} cannot be stored as JSON: {error}. Return plain data, or give the connector a "
-            "json_dumps that knows it"
+            f"{what} cannot be stored as JSON: {error}. Return plain data, or {_way_out(value)}"
         ) from error
     if size > max_size:
         raise exceptions.InvalidResult(

@@ -89,6 +89,7 @@ class Blueprint:
         log_arguments: bool = True,
         store_result: bool = False,
         max_result_size: int = MAX_RESULT_SIZE,
+        check_arguments: bool = True,
     ) -> _TaskDecorator: ...
 
     @overload
@@ -110,6 +111,7 @@ class Blueprint:
         log_arguments: bool = True,
         store_result: bool = False,
         max_result_size: int = MAX_RESULT_SIZE,
+        check_arguments: bool = True,
     ) -> _TaskWithContextDecorator: ...
 
     def task(
@@ -130,6 +132,7 @@ class Blueprint:
         log_arguments: bool = True,
         store_result: bool = False,
         max_result_size: int = MAX_RESULT_SIZE,
+        check_arguments: bool = True,
     ) -> Any:
         """Declare a task: ``@app.task`` or ``@app.task(...)``.
 
@@ -162,6 +165,10 @@ class Blueprint:
             :class:`~procrastinate.exceptions.InvalidResult` and is not retried.
         max_result_size:
             Limit for a stored return value, in bytes of JSON. The default is 1 MiB.
+        check_arguments:
+            If false, its jobs may have arguments that do not fit the signature of the function. Turn the check off
+            while programs that defer the task are deployed before its workers. ``App(check_arguments=False)`` turns
+            it off for all tasks.
 
         If a module is imported or executed again (a reload, a notebook cell), its tasks replace the earlier ones, and
         a warning is logged.
@@ -194,6 +201,7 @@ class Blueprint:
                 log_arguments=log_arguments,
                 store_result=store_result,
                 max_result_size=max_result_size,
+                check_arguments=check_arguments,
             )
             self._register_task(task)
             return task

@@ -38,6 +38,7 @@ class BaseConnector(RawQueries):
     ----------
     json_dumps, json_loads:
         Functions that encode job arguments as JSON text and decode it. The defaults come from :mod:`json`.
+        :mod:`procrastinate.json` has a pair for UUIDs, dates, decimals, enums, dataclasses and pydantic models.
     """
 
     def __init__(

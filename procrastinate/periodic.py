@@ -89,7 +89,7 @@ def _check_periodic_id(value: Any) -> None:
 
 def _check_call(task: Task[Any, Any, Any], configure_kwargs: ConfigureTaskOptions) -> None:
     """Refuse a schedule whose jobs cannot run: they have the configured ``task_kwargs`` and ``timestamp``."""
-    if not task.blueprint.check_arguments:
+    if not task.checks_arguments:
         return
     if not task.arguments.allows("timestamp"):
         raise TypeError(f"Task {task.name} is periodic: its function must take the argument 'timestamp'")

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeGuard
 from procrastinate import exceptions
 from procrastinate._checks.amounts import read_count, read_finite, read_optional_seconds
 from procrastinate._checks.names import check_lock, check_name, check_priority, lock_text
-from procrastinate._checks.times import UTC_MAX, TooFarAway, from_now, require_aware
+from procrastinate._checks.times import UTC_MAX, TooFarAway, as_timedelta, from_now, require_aware
 from procrastinate._checks.zones import check_attached
 from procrastinate.jobs import Job
 from procrastinate.types import TimeDeltaParams
@@ -31,7 +31,7 @@ class RetryDecision:
     retry_at:
         The time of the retry, as an aware datetime. Without ``retry_at`` and ``retry_in`` the job is retried at once.
     retry_in:
-        The wait before the retry, as keyword arguments of :class:`datetime.timedelta`.
+        The wait before the retry: a :class:`datetime.timedelta` or its keyword arguments.
     priority, queue, lock:
         New values for the job. ``None`` keeps the current value.
 
@@ -47,7 +47,7 @@ class RetryDecision:
         self,
         *,
         retry_at: datetime.datetime | None = None,
-        retry_in: TimeDeltaParams | None = None,
+        retry_in: TimeDeltaParams | datetime.timedelta | None = None,
         priority: int | None = None,
         queue: str | None = None,
         lock: str | None = None,
@@ -70,19 +70,19 @@ class RetryDecision:
         self.lock: str | None = lock_text(lock)
         self.fixed_retry_at: datetime.datetime | None = retry_at
         self.seconds: float | None = None
-        self._set_seconds(retry_in or {})
+        self._set_seconds(retry_in or datetime.timedelta())
 
-    def _set_seconds(self, retry_in: TimeDeltaParams) -> None:
+    def _set_seconds(self, retry_in: TimeDeltaParams | datetime.timedelta) -> None:
         """Store a wait as a number of seconds, so that the database's clock times the retry and not this machine's."""
         if self.fixed_retry_at is not None:
             return
         if self.retry_at == UTC_MAX:
             self.fixed_retry_at = UTC_MAX
         else:
-            self.seconds = datetime.timedelta(**retry_in).total_seconds()
+            self.seconds = as_timedelta(retry_in).total_seconds()
 
 
-def _in_the_future(name: str, delta: TimeDeltaParams) -> datetime.datetime:
+def _in_the_future(name: str, delta: TimeDeltaParams | datetime.timedelta) -> datetime.datetime:
     """Return now plus ``delta``, at most the last possible datetime. An overflowing strategy must not lose the job."""
     try:
         return from_now(name, delta)

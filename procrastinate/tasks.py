@@ -20,6 +20,7 @@ from procrastinate._functions.signature import read_call_arguments
 from procrastinate._functions.stand_in import stand_in_for
 from procrastinate._job_checks import check_lock, check_name, check_priority
 from procrastinate.jobs import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, JobDeferrer, require_on_conflict
+from procrastinate.json import ArgumentTypes
 from procrastinate.locks import ArgumentLock, Lock
 from procrastinate.types import JSONDict, OnConflict, TimeDeltaParams
 
@@ -44,7 +45,7 @@ class ConfigureTaskOptions(TypedDict, total=False):
     on_conflict: OnConflict | None
     task_kwargs: JSONDict | None
     schedule_at: datetime.datetime | None
-    schedule_in: TimeDeltaParams | None
+    schedule_in: TimeDeltaParams | datetime.timedelta | None
     queue: str | None
     priority: int | None
     connection: Any | None
@@ -127,7 +128,7 @@ def check_options(options: ConfigureTaskOptions) -> None:
 
 
 def _scheduled_at(
-    schedule_at: datetime.datetime | None, schedule_in: TimeDeltaParams | None
+    schedule_at: datetime.datetime | None, schedule_in: TimeDeltaParams | datetime.timedelta | None
 ) -> datetime.datetime | None:
     if schedule_at is not None and schedule_in is not None:
         raise ValueError("Give schedule_at or schedule_in, not both")
@@ -158,6 +159,8 @@ class Task(Generic[P, R, Args]):
         If false, log records do not show the arguments of its jobs.
     store_result, max_result_size:
         If ``store_result`` is true, the job keeps the return value, up to ``max_result_size`` bytes of JSON.
+    check_arguments:
+        If false, jobs may have arguments that do not fit the signature of the function.
 
     Raises
     ------
@@ -186,6 +189,7 @@ class Task(Generic[P, R, Args]):
         log_arguments: bool = True,
         store_result: bool = False,
         max_result_size: int = MAX_RESULT_SIZE,
+        check_arguments: bool = True,
     ) -> None:
         check_options({"queue": queue, "priority": priority, "lock": lock, "queueing_lock": queueing_lock})
         self.queue = queue
@@ -211,6 +215,8 @@ class Task(Generic[P, R, Args]):
         _require_switch("pass_context", pass_context)
         _require_switch("log_arguments", log_arguments)
         _require_switch("store_result", store_result)
+        _require_switch("check_arguments", check_arguments)
+        self.check_arguments = check_arguments
         self.log_arguments = log_arguments
         self.store_result = store_result
         self.max_result_size = read_count("max_result_size", max_result_size, at_least=1, of="bytes")
@@ -238,6 +244,11 @@ class Task(Generic[P, R, Args]):
     def is_async(self) -> bool:
         """True for a coroutine function. Other functions run in a thread."""
         return is_async_callable(self.func)
+
+    @functools.cached_property
+    def argument_types(self) -> ArgumentTypes:
+        """The annotated types of its arguments, for a worker that reads arguments by annotation."""
+        return ArgumentTypes(self.func)
 
     def is_another_run_of(self, earlier: Task[Any, Any, Any]) -> bool:
         """Return true if both tasks come from one declaration that ran twice, for example in a reload."""
@@ -296,8 +307,8 @@ class Task(Generic[P, R, Args]):
         task_kwargs:
             Arguments that all jobs share.
         schedule_at, schedule_in:
-            The earliest start: an aware datetime, or the keyword arguments of a :class:`datetime.timedelta` that
-            starts now, as in ``schedule_in={"minutes": 5}``.
+            The earliest start: an aware datetime, or the time from now. Give a :class:`datetime.timedelta` or its
+            keyword arguments, as in ``schedule_in={"minutes": 5}``.
         connection:
             An open connection of yours. The job is committed or rolled back with its transaction.
 
@@ -327,7 +338,7 @@ class Task(Generic[P, R, Args]):
         merged = cast("ConfigureTaskOptions", {**defaults, **given})
         deferrer = _make_deferrer(self.name, self.blueprint.job_manager, merged)
         deferrer.job = self.loggable(deferrer.job)
-        if self.blueprint.check_arguments:
+        if self.checks_arguments:
             deferrer.arguments = self.arguments
         return deferrer
 
@@ -336,13 +347,18 @@ class Task(Generic[P, R, Args]):
         self.blueprint.will_configure_task()
         made_of = (
             self.blueprint.job_manager,
-            self.blueprint.check_arguments,
+            self.checks_arguments,
             *(getattr(self, name) for name in _SHAPING_JOBS),
         )
         kept = self._kept_deferrer
         if kept is None or kept[0] != made_of:
             kept = self._kept_deferrer = (made_of, self._configured({}))
         return kept[1]
+
+    @property
+    def checks_arguments(self) -> bool:
+        """True if neither the task nor its app turns off the check of arguments."""
+        return self.check_arguments and self.blueprint.check_arguments
 
     def loggable(self, job: Job) -> Job:
         """Return the job with the task's ``log_arguments``."""

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import procrastinate
 from examples.fastapi_app.database import Order, new_session
 from examples.fastapi_app.tasks import queue, send_receipt
-from procrastinate.adapters.standalone.fastapi import get_app, lifespan
+from procrastinate.contrib.fastapi import get_app, lifespan
 
 CREDIT = 1000
 """Euros. The shop declines the payment of a larger order."""

@@ -8,7 +8,7 @@ from werkzeug.wrappers import Response
 
 from examples.flask_app.database import Base, Order, engine, session
 from examples.flask_app.tasks import queue, send_receipt
-from procrastinate.adapters.standalone.flask import init_app
+from procrastinate.contrib.flask import init_app
 
 CREDIT = 1000
 """Euros. The shop declines the payment of a larger order."""

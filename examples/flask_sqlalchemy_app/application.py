@@ -9,7 +9,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase
 
 import procrastinate
-from procrastinate.adapters.standalone.flask import app_context, init_app
+from procrastinate.contrib.flask import app_context, init_app
 
 
 class Base(DeclarativeBase):

@@ -12,7 +12,7 @@ from sqlmodel import Session, create_engine, func, select
 
 from examples.sqlmodel_app.database import Booking, Concert, NewBooking
 from examples.sqlmodel_app.tasks import assign_seat, queue
-from procrastinate.adapters.standalone.fastapi import lifespan
+from procrastinate.contrib.fastapi import lifespan
 
 app = fastapi.FastAPI(lifespan=lifespan(queue))
 engine = create_engine(sa.make_url(os.environ["DATABASE_URL"]).set(drivername="postgresql+psycopg"))

@@ -9,7 +9,7 @@ from sqlmodel import func, select
 
 from examples.sqlmodel_app.database import Booking, Concert, NewBooking, RequestSession
 from examples.sqlmodel_app.tasks import assign_seat, queue
-from procrastinate.adapters.standalone.fastapi import lifespan
+from procrastinate.contrib.fastapi import lifespan
 
 app = fastapi.FastAPI(lifespan=lifespan(queue))
 

@@ -43,23 +43,28 @@ def using_clock(clock: Clock) -> Iterator[None]:
         _clock = before
 
 
-def from_now(name: str, delta: TimeDeltaParams) -> datetime.datetime:
-    """Return the current time plus ``timedelta(**delta)``.
+def as_timedelta(delta: TimeDeltaParams | datetime.timedelta) -> datetime.timedelta:
+    """Return a timedelta, made from its keyword arguments if ``delta`` is a dict of them."""
+    return delta if isinstance(delta, datetime.timedelta) else datetime.timedelta(**delta)
+
+
+def from_now(name: str, delta: TimeDeltaParams | datetime.timedelta) -> datetime.datetime:
+    """Return the current time plus ``delta``, which is a timedelta or its keyword arguments.
 
     Raises
     ------
     TypeError, ValueError
-        ``delta`` is not valid for a ``timedelta``. The message names the argument.
+        ``delta`` is no timedelta and not valid for one. The message names the argument.
     TooFarAway
         The result is outside the range of a datetime. The message names the argument.
     """
     try:
-        return utcnow() + datetime.timedelta(**delta)
+        return utcnow() + as_timedelta(delta)
     except OverflowError:  # infinity, too
         raise TooFarAway(f"{name}={delta!r} is too far away: a time lies between the years 1 and 9999") from None
     except TypeError as error:
         raise TypeError(
-            f"{name}={delta!r}: give the keyword arguments of a timedelta, as in {name}={{'minutes': 5}} ({error})"
+            f"{name}={delta!r}: give a timedelta or its keyword arguments, as in {name}={{'minutes': 5}} ({error})"
         ) from None
     except ValueError as error:  # NaN
         raise ValueError(f"{name}={delta!r} is no time: {error}") from None

@@ -7,11 +7,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from procrastinate import core
+from procrastinate import json as typed_json
 from procrastinate.connector import BaseConnector
 from procrastinate.jobs import Job, UnreadableArguments
 from procrastinate.manager.refused_rows import RefusedRows
 
 R = TypeVar("R")
+
+_PLAIN_DECODERS = (json.loads, typed_json.loads)
+"""Decoders that several texts can be given to at once, as one list."""
 
 
 class OperationCalls:
@@ -33,7 +37,7 @@ class OperationCalls:
 
     def _jobs(self, stored: Sequence[core.StoredJob]) -> list[Job]:
         """Convert stored jobs. Decoding all arguments in one call takes a third of the time of separate calls."""
-        if self.connector.json_loads is not json.loads:
+        if self.connector.json_loads not in _PLAIN_DECODERS:
             return [self._job(one) for one in stored]
         try:
             arguments = json.loads(f"[{','.join([one.args for one in stored])}]")  # type: ignore[misc]

@@ -10,7 +10,7 @@ from fastapi import Depends
 
 import procrastinate
 from procrastinate import exceptions
-from procrastinate.adapters.standalone.fastapi import get_app, lifespan
+from procrastinate.contrib.fastapi import get_app, lifespan
 
 
 async def test_the_app_is_open_while_the_application_runs(database_url: str) -> None:

@@ -6,7 +6,7 @@ import flask
 import pytest
 
 import procrastinate
-from procrastinate.adapters.standalone.flask import app_context, get_app, init_app
+from procrastinate.contrib.flask import app_context, get_app, init_app
 
 EXTENSION = "shop"
 

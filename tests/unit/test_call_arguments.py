@@ -106,6 +106,25 @@ def test_an_app_may_take_any_arguments(connector: RecordingConnector) -> None:
     assert len(connector.stored) == 1
 
 
+def test_a_task_may_take_any_arguments_alone(app: App, connector: RecordingConnector) -> None:
+    free: Any = app.task(name="free", check_arguments=False)(quick)
+    app.task(name="quick")(quick)
+    free.defer(ii=1)
+    free.batch_defer({"ii": 1})
+    app.periodic(cron="* * * * *")(app.task(name="tick", check_arguments=False)(lambda: None))  # type: ignore[arg-type]
+    assert len(connector.stored) == 2
+    with pytest.raises(TypeError, match="Task quick takes no argument"):
+        app.configure_task("quick").defer(ii=1)
+
+
+def test_the_check_of_a_task_can_be_turned_on_later(app: App) -> None:
+    task: Any = app.task(name="quick", check_arguments=False)(quick)
+    task.defer(ii=1)
+    task.check_arguments = True
+    with pytest.raises(TypeError, match="takes no argument"):
+        task.defer(ii=1)
+
+
 @pytest.mark.parametrize("options", [{"pass_context": True}, {}])
 def test_a_function_that_no_job_can_call_is_refused_where_it_is_declared(options: dict[str, Any]) -> None:
     def by_position(a: int, /) -> None: ...

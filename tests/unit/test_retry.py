@@ -165,6 +165,10 @@ def test_strategies_with_the_same_jitter_are_equal() -> None:
     assert repr(RetryStrategy(jitter=0.5)).endswith("max_wait=None, jitter=0.5)")
 
 
+def test_a_retry_in_takes_a_timedelta() -> None:
+    assert RetryDecision(retry_in=datetime.timedelta(minutes=1)).seconds == 60
+
+
 def test_a_wait_is_left_to_the_clock_of_the_database() -> None:
     decision = RetryDecision(retry_in={"minutes": 1, "seconds": 5})
     assert (decision.fixed_retry_at, decision.seconds) == (None, 65)

@@ -175,6 +175,12 @@ def test_schedule_in(app: App) -> None:
     assert abs(scheduled_at - utcnow() - datetime.timedelta(seconds=3599)) < datetime.timedelta(seconds=5)
 
 
+def test_schedule_in_takes_a_timedelta(app: App) -> None:
+    scheduled_at = app.task(add).configure(schedule_in=datetime.timedelta(hours=1)).job.scheduled_at
+    assert scheduled_at is not None
+    assert abs((scheduled_at - utcnow()).total_seconds() - 3600) < 5
+
+
 def test_schedule_in_zero_is_a_schedule(app: App) -> None:
     assert app.task(add).configure(schedule_in={}).job.scheduled_at is not None
 

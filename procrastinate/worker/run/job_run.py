@@ -9,11 +9,12 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from procrastinate import exceptions
+from procrastinate import json as typed_json
 from procrastinate._functions.kinds import settle
 from procrastinate._job_completion import JobCompletion
 from procrastinate._quoting import Cut
@@ -247,10 +248,16 @@ class JobRun:
 
     async def _call_task(self, task: Task[Any, Any, Any]) -> Any:
         arguments = [self._context] if task.pass_context else []
-        run_task = functools.partial(task.func, *arguments, **self.job.task_kwargs)
+        run_task = functools.partial(task.func, *arguments, **self._task_kwargs(task))
         chain = self._with_middleware(self._task_middleware(task), run_task)
         call = chain if task.is_async else functools.partial(self._call_in_thread, chain)
         return await self._time_limit.call(task, functools.partial(_settled, task.name, call))
+
+    def _task_kwargs(self, task: Task[Any, Any, Any]) -> Mapping[str, Any]:
+        """Return the arguments, in the types of the annotations if the connector decodes so."""
+        if self._worker.app.connector.json_loads is not typed_json.loads:
+            return self.job.task_kwargs
+        return task.argument_types.read(task.name, self.job.task_kwargs)
 
     async def _call_in_thread(self, call: Callable[[], Any]) -> Any:
         """Call in a thread as if in this context: context variables reach the call, and its changes come back."""

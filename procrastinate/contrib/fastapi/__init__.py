@@ -1,0 +1,7 @@
+"""The queue in a FastAPI or Starlette program."""
+
+from __future__ import annotations
+
+from procrastinate.adapters.standalone.fastapi import State, get_app, lifespan
+
+__all__ = ["State", "get_app", "lifespan"]

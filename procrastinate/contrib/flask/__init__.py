@@ -1,0 +1,7 @@
+"""The queue in a Flask program."""
+
+from __future__ import annotations
+
+from procrastinate.adapters.standalone.flask import app_context, get_app, init_app
+
+__all__ = ["app_context", "get_app", "init_app"]

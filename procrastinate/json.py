@@ -1,0 +1,253 @@
+"""An encoder for arguments that are not plain JSON, and the decoder that reads them by annotation.
+
+Pass both to a connector: ``json_dumps=procrastinate.json.dumps, json_loads=procrastinate.json.loads``. The stored text
+is plain JSON without marks of types. A worker turns each argument into the type that its parameter is annotated with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import decimal
+import enum
+import functools
+import inspect
+import json
+import pathlib
+import types
+import typing
+import uuid
+from collections import abc
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from procrastinate import exceptions
+
+__all__ = ["dumps", "loads"]
+
+_Convert: TypeAlias = Callable[[Any], Any]
+"""Function that turns a decoded value into the annotated type."""
+
+
+def dumps(value: Any) -> str:
+    """Return the value as JSON text.
+
+    ``datetime``, ``date`` and ``time`` become text in ISO 8601, and a ``timedelta`` becomes a number of seconds.
+    ``UUID``, ``Decimal`` and paths become text. An ``Enum`` becomes its value. Sets become lists. Dataclasses and pydantic models
+    become objects.
+
+    Raises
+    ------
+    TypeError
+        A value has another type.
+    """
+    return json.dumps(value, default=_plain)
+
+
+def loads(text: str) -> Any:
+    """Return the value of JSON text. A worker whose connector has this function reads arguments by their annotations.
+
+    Arguments of a type that :func:`dumps` writes get that type back, and so do items of lists, tuples, sets and dicts,
+    and fields of dataclasses. An argument without annotation stays as it is, and so does a union of two types. ``None``
+    stays ``None``.
+    """
+    return json.loads(text)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that stands for this one in JSON."""
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
+    if isinstance(value, uuid.UUID | decimal.Decimal | pathlib.PurePath):
+        return str(value)
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=dumps)  # locks are made of this text, so it must not depend on hashes
+    if _is_pydantic(type(value)):
+        return value.model_dump(mode="json")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+def is_encodable(value: Any) -> bool:
+    """Return true if :func:`dumps` accepts the value."""
+    try:
+        dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+class ArgumentTypes:
+    """The conversions of a function's arguments, read from its annotations once."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._conversions = dict(_conversions_of(function))
+
+    def read(self, task_name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments in the annotated types.
+
+        Raises
+        ------
+        InvalidJob
+            A value cannot be converted. The message names the argument.
+        """
+        return {name: self._read_one(task_name, name, value) for name, value in arguments.items()}
+
+    def _read_one(self, task_name: str, name: str, value: Any) -> Any:
+        convert = self._conversions.get(name)
+        if convert is None:
+            return value
+        try:
+            return convert(value)
+        except Exception as error:
+            raise exceptions.InvalidJob(
+                f"Argument {name!r} of task {task_name} does not fit its annotation: {type(error).__name__}: {error}"
+            ) from error
+
+
+def _conversions_of(function: Callable[..., Any]) -> abc.Iterator[tuple[str, _Convert]]:
+    """Yield the name of each parameter that needs a conversion, with the conversion."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = inspect.unwrap(function)
+    if not hasattr(function, "__annotations__"):
+        function = type(function).__call__
+    for name, kind in _hints(function, getattr(function, "__globals__", {})):
+        convert = None if name == "return" else _conversion(kind)
+        if convert is not None:
+            yield name, convert
+
+
+def _hints(annotated: Any, names: dict[str, Any]) -> abc.Iterator[tuple[str, Any]]:
+    """Yield each annotation, resolved. Skip those that only a type checker can resolve."""
+    for name, annotation in getattr(annotated, "__annotations__", {}).items():
+        alone: Any = types.SimpleNamespace(__annotations__={name: annotation})
+        try:
+            yield name, typing.get_type_hints(alone, names)[name]
+        except Exception:
+            continue
+
+
+def _conversion(kind: Any) -> _Convert | None:
+    """Return the conversion to a type, or ``None`` if JSON has the type itself or the type is not supported."""
+    kind = _without_names(kind)
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        others = [one for one in inner if one is not type(None)]
+        return _conversion(others[0]) if len(others) == 1 else None
+    convert = _of_class(kind) if isinstance(kind, type) and origin is None else _of_container(origin, inner)
+    return None if convert is None else functools.partial(_unless_none, convert)
+
+
+def _without_names(kind: Any) -> Any:
+    """Return the type behind ``Annotated``, ``NewType`` and the ``type`` statement."""
+    while True:
+        if typing.get_origin(kind) is typing.Annotated:
+            kind = typing.get_args(kind)[0]
+        elif hasattr(kind, "__supertype__"):
+            kind = kind.__supertype__
+        elif type(kind).__name__ == "TypeAliasType":
+            kind = kind.__value__
+        else:
+            return kind
+
+
+def _unless_none(convert: _Convert, value: Any) -> Any:
+    return None if value is None else convert(value)
+
+
+_SCALARS: tuple[tuple[type, _Convert], ...] = (
+    (datetime.datetime, datetime.datetime.fromisoformat),
+    (datetime.date, datetime.date.fromisoformat),
+    (datetime.time, datetime.time.fromisoformat),
+    (datetime.timedelta, lambda seconds: datetime.timedelta(seconds=seconds)),
+    (uuid.UUID, uuid.UUID),
+    (decimal.Decimal, lambda value: decimal.Decimal(str(value))),
+)
+
+
+def _of_class(kind: type) -> _Convert | None:
+    for known, convert in _SCALARS:
+        if kind is known:
+            return convert
+    if issubclass(kind, enum.Enum | pathlib.PurePath):
+        return kind
+    if kind in (set, frozenset, tuple):
+        return kind
+    if _is_pydantic(kind):
+        validate: _Convert = kind.model_validate  # type: ignore[attr-defined]
+        return validate
+    if dataclasses.is_dataclass(kind):
+        return _Fields(kind)
+    return None
+
+
+def _is_pydantic(kind: type) -> bool:
+    return hasattr(kind, "model_dump") and hasattr(kind, "model_validate")
+
+
+class _Fields:
+    """Makes a dataclass from a dict. Its fields are read at the first use, because it may contain itself."""
+
+    def __init__(self, kind: type) -> None:
+        self._kind = kind
+
+    @functools.cached_property
+    def _conversions(self) -> dict[str, _Convert]:
+        found: dict[str, _Convert] = {}
+        for one in reversed(self._kind.__mro__):
+            names = vars(inspect.getmodule(one) or types.ModuleType(""))
+            found |= {name: convert for name, kind in _hints(one, names) if (convert := _conversion(kind)) is not None}
+        return found
+
+    def __call__(self, value: Any) -> Any:
+        given = {name: one for name, one in dict(value).items() if name not in self._made_by_itself}
+        return self._kind(**{name: self._conversions.get(name, _as_it_is)(one) for name, one in given.items()})
+
+    @functools.cached_property
+    def _made_by_itself(self) -> set[str]:
+        """The fields that its ``__init__`` does not take."""
+        return {field.name for field in dataclasses.fields(self._kind) if not field.init}
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+_SEQUENCES: dict[Any, _Convert] = {
+    list: list,
+    abc.Sequence: list,
+    abc.Iterable: list,
+    abc.Collection: list,
+    set: set,
+    frozenset: frozenset,
+    abc.Set: frozenset,
+}
+
+
+def _of_container(origin: Any, inner: tuple[Any, ...]) -> _Convert | None:
+    if origin is tuple and not (len(inner) == 2 and inner[1] is Ellipsis):
+        each = [_conversion(one) or _as_it_is for one in inner]
+        return lambda values: tuple(convert(one) for convert, one in zip(each, values, strict=True))
+    if origin is tuple or origin in _SEQUENCES:
+        make: _Convert = tuple if origin is tuple else _SEQUENCES[origin]
+        item = _conversion(inner[0])
+        if item is None:
+            return None if make is list else make
+        return lambda values: make(item(one) for one in values)
+    if origin in (dict, abc.Mapping, abc.MutableMapping):
+        return _of_mapping(*inner)
+    return None
+
+
+def _of_mapping(key_kind: Any, value_kind: Any) -> _Convert | None:
+    key, value = _conversion(key_kind), _conversion(value_kind)
+    if key is None and value is None:
+        return None
+    make_key, make_value = key or _as_it_is, value or _as_it_is
+    return lambda given: {make_key(name): make_value(one) for name, one in given.items()}

@@ -1,0 +1,232 @@
+"""Arguments of common types are stored as plain JSON and come back by annotation."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import decimal
+import enum
+import functools
+import pathlib
+import typing
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NewType
+
+import pydantic
+import pytest
+
+import procrastinate.json
+from procrastinate import exceptions
+from procrastinate._job_checks import dump_args, dump_result
+from procrastinate.json import ArgumentTypes
+from procrastinate.locks import by_arguments
+from procrastinate.testing import InMemoryConnector, Jobs
+
+if TYPE_CHECKING:
+    from somewhere import Unknown
+
+ID = uuid.UUID(int=7)
+NOON = datetime.datetime(2030, 1, 1, 12, tzinfo=datetime.UTC)
+OrderId = NewType("OrderId", uuid.UUID)
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    price: decimal.Decimal
+    on: datetime.date | None = None
+    total: int = dataclasses.field(default=0, init=False)
+
+
+@dataclasses.dataclass
+class Order:
+    id: uuid.UUID
+    lines: list[Line]
+    parent: Order | None = None
+
+
+@dataclasses.dataclass
+class LargeOrder(Order):
+    note: str = ""
+
+
+class Address(pydantic.BaseModel):
+    city: str
+    since: datetime.date
+
+
+def all_kinds(
+    id: uuid.UUID,
+    at: datetime.datetime,
+    day: datetime.date,
+    hour: datetime.time,
+    wait: datetime.timedelta,
+    price: decimal.Decimal,
+    colour: Colour,
+    level: Level,
+    path: pathlib.Path,
+    order: LargeOrder,
+    address: Address,
+    perhaps: uuid.UUID | None,
+    optional: typing.Optional[uuid.UUID],  # noqa: UP045
+    named: OrderId,
+    noted: Annotated[uuid.UUID, "of an order"],
+    several: list[uuid.UUID],
+    read_only: Sequence[uuid.UUID],
+    pair: tuple[uuid.UUID, int],
+    many: tuple[uuid.UUID, ...],
+    unique: set[uuid.UUID],
+    words: frozenset[str],
+    prices: dict[str, decimal.Decimal],
+    by_id: Mapping[uuid.UUID, str],
+    plain: int,
+    either: uuid.UUID | str,
+    of_checker: Unknown,
+    untyped,  # type: ignore[no-untyped-def]
+) -> datetime.date: ...
+
+
+VALUES: dict[str, Any] = {
+    "id": ID,
+    "at": NOON,
+    "day": NOON.date(),
+    "hour": datetime.time(4, 30),
+    "wait": datetime.timedelta(seconds=1.5),
+    "price": decimal.Decimal("1.10"),
+    "colour": Colour.RED,
+    "level": Level.HIGH,
+    "path": pathlib.Path("a/b"),
+    "order": LargeOrder(ID, [Line(decimal.Decimal("0.1"), NOON.date())], Order(ID, []), "soon"),
+    "address": Address(city="Bern", since=NOON.date()),
+    "perhaps": None,
+    "optional": ID,
+    "named": ID,
+    "noted": ID,
+    "several": [ID, ID],
+    "read_only": [ID],
+    "pair": (ID, 1),
+    "many": (ID, ID, ID),
+    "unique": {ID},
+    "words": frozenset({"a", "b"}),
+    "prices": {"a": decimal.Decimal(2)},
+    "by_id": {ID: "x"},
+    "plain": 1,
+}
+
+
+def stored_and_read(function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    text = dump_args("t", arguments, procrastinate.json.dumps)
+    return ArgumentTypes(function).read("t", procrastinate.json.loads(text))
+
+
+@pytest.mark.parametrize("name", sorted(VALUES.keys() - {"by_id"}))
+def test_an_argument_comes_back_in_its_annotated_type(name: str) -> None:
+    read = stored_and_read(all_kinds, {name: VALUES[name]})[name]
+    assert (read, type(read)) == (VALUES[name], type(VALUES[name]))
+
+
+def test_keys_of_a_dict_come_back_in_their_annotated_type() -> None:
+    assert ArgumentTypes(all_kinds).read("t", {"by_id": {str(ID): "x"}}) == {"by_id": {ID: "x"}}
+
+
+@pytest.mark.parametrize("name", ["either", "of_checker", "untyped", "return", "more"])
+def test_an_argument_without_one_known_type_stays_as_it_is(name: str) -> None:
+    assert stored_and_read(all_kinds, {name: ID}) == {name: str(ID)}
+
+
+def test_annotations_are_found_behind_wrappers() -> None:
+    def injected(session: str, id: uuid.UUID) -> None: ...
+
+    class Callable_:
+        def __call__(self, id: uuid.UUID) -> None: ...
+
+    @functools.wraps(injected)
+    def wrapper(*args: Any, **kwargs: Any) -> None: ...
+
+    for function in (wrapper, functools.partial(injected, "session"), Callable_()):
+        assert stored_and_read(function, {"id": ID}) == {"id": ID}
+
+
+def test_a_value_that_does_not_fit_its_annotation_names_the_argument() -> None:
+    with pytest.raises(exceptions.InvalidJob, match="Argument 'id' of task t does not fit its annotation: ValueError"):
+        ArgumentTypes(all_kinds).read("t", {"id": "seven"})
+
+
+def test_a_set_has_one_text_whatever_its_order() -> None:
+    dumped = procrastinate.json.dumps(set("hgfedcba"))
+    assert dumped == '["a", "b", "c", "d", "e", "f", "g", "h"]'
+
+
+def test_a_lock_by_argument_takes_such_values() -> None:
+    connector = InMemoryConnector(json_dumps=procrastinate.json.dumps, json_loads=procrastinate.json.loads)
+    app = procrastinate.App(connector=connector)
+
+    @app.task(lock=by_arguments("id"))
+    def send(id: uuid.UUID) -> None: ...
+
+    send.defer(id=ID)
+    assert str(ID) in str(next(iter(app.job_manager.list_jobs())).lock)
+
+
+def test_the_error_for_such_a_value_names_the_encoder() -> None:
+    with pytest.raises(exceptions.InvalidJob, match=r"json_dumps=procrastinate\.json\.dumps, json_loads="):
+        dump_args("t", {"id": ID}, procrastinate.json.json.dumps)
+    with pytest.raises(exceptions.InvalidResult, match=r"json_dumps=procrastinate\.json\.dumps"):
+        dump_result(ID, procrastinate.json.json.dumps, task_name="t", max_size=100)
+
+
+def test_the_error_for_another_value_does_not_name_the_encoder() -> None:
+    with pytest.raises(exceptions.InvalidJob, match="give the connector a json_dumps that knows it"):
+        dump_args("t", {"id": object()}, procrastinate.json.dumps)
+    with pytest.raises(exceptions.InvalidJob, match="give the connector a json_dumps that knows it"):
+        dump_args("t", {"kind": Order}, procrastinate.json.dumps)
+
+
+async def test_a_task_gets_its_arguments_in_the_annotated_types() -> None:
+    got: list[Any] = []
+    connector = InMemoryConnector(json_dumps=procrastinate.json.dumps, json_loads=procrastinate.json.loads)
+    app = procrastinate.App(connector=connector)
+
+    @app.task
+    async def send(id: uuid.UUID, at: datetime.datetime, order: Order) -> None:
+        got.extend((id, at, order))
+
+    await send.defer_async(id=ID, at=NOON, order=Order(ID, []))
+    with Jobs(app) as jobs:
+        await jobs.run_async()
+    assert got == [ID, NOON, Order(ID, [])]
+
+
+async def test_a_task_gets_plain_values_without_the_decoder() -> None:
+    got: list[Any] = []
+    app = procrastinate.App(connector=InMemoryConnector(json_dumps=procrastinate.json.dumps))
+
+    @app.task
+    async def send(id: uuid.UUID) -> None:
+        got.append(id)
+
+    await send.defer_async(id=ID)
+    with Jobs(app) as jobs:
+        await jobs.run_async()
+    assert got == [str(ID)]
+
+
+async def test_a_job_whose_argument_does_not_fit_fails() -> None:
+    connector = InMemoryConnector(json_dumps=procrastinate.json.dumps, json_loads=procrastinate.json.loads)
+    app = procrastinate.App(connector=connector)
+
+    @app.task
+    async def send(id: uuid.UUID) -> None: ...
+
+    job_id = await send.defer_async(id="seven")
+    with Jobs(app) as jobs:
+        await jobs.run_async(raise_errors=False)
+    assert app.job_manager.get_job_status(job_id) == "failed"
