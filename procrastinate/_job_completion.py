@@ -19,7 +19,7 @@ class JobCompletion:
 
     def __init__(self, job: Job, delete_jobs: DeleteJobCondition) -> None:
         self._job = job
-        self._delete = delete_jobs.covers(Status.SUCCEEDED)
+        self._delete = job.workflow_id is None and delete_jobs.covers(Status.SUCCEEDED)
         self._is_open = False
         self.is_recorded = False
         self.result: str | None = None

@@ -26,6 +26,9 @@ from procrastinate.schema import SchemaManager
 from procrastinate.tasks import ConfigureTaskOptions, Task, configure_task
 from procrastinate.worker import Worker, WorkerDefaults, WorkerOptions, command_settings, worker_options
 from procrastinate.worker.processes import exits
+from procrastinate.workflows.graph import IfFailed, Workflow
+from procrastinate.workflows.operations import Workflows
+from procrastinate.workflows.running import RunningStep
 
 logger = get_logger(__name__)
 
@@ -166,6 +169,28 @@ class App(Blueprint):
                 "or allow unknown tasks"
             )
         return configure_task(name=name, job_manager=self.job_manager, **options)
+
+    def workflow(self, name: str, *, if_failed: IfFailed = "cancel") -> Workflow:
+        """Return a workflow to build. Its ``defer()`` stores it.
+
+        Parameters
+        ----------
+        name:
+            A name for lists and pages. Several workflows may share it.
+        if_failed:
+            What becomes of a step that needs the success of a step that did not succeed. ``"cancel"`` cancels it, and
+            what needs it in turn. ``"hold"`` keeps it waiting, for a retry by hand.
+        """
+        return Workflow(self.job_manager, name, if_failed=if_failed)
+
+    def workflow_of(self, job: Job) -> RunningStep:
+        """Return what ``context.workflow`` is for this running job."""
+        return RunningStep(self.job_manager, job)
+
+    @property
+    def workflows(self) -> Workflows:
+        """The :class:`~procrastinate.workflows.operations.Workflows` that are stored: look at, cancel, retry them."""
+        return Workflows(self.job_manager)
 
     def with_connector(self, connector: Any) -> App:
         """Return a copy of the app with the same tasks and another connector.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from procrastinate.blueprints import Blueprint
+from procrastinate.exceptions import SignalTimeout
 from procrastinate.job_context import JobContext
 
 BUILTIN_QUEUE = "builtin"
@@ -34,6 +35,11 @@ async def remove_old_jobs(
     )
 
 
+async def wait_for_signal(*, name: str) -> None:
+    """Fail. A signal of a workflow is a job of this task, and its run means that the signal did not come in time."""
+    raise SignalTimeout(f"Signal {name!r} did not come in time")
+
+
 def _is_own_job(context: JobContext) -> bool:
     return context.job.task_name.endswith(f"{__name__}.{remove_old_jobs.__name__}")
 
@@ -42,4 +48,5 @@ def make_blueprint() -> Blueprint:
     """Return a new blueprint with the built-in tasks. Apps cannot share tasks, so each app needs its own."""
     blueprint = Blueprint()
     blueprint.task(pass_context=True, queue=BUILTIN_QUEUE)(remove_old_jobs)
+    blueprint.task(queue=BUILTIN_QUEUE)(wait_for_signal)
     return blueprint

@@ -32,6 +32,11 @@
     │   ├── SchemaConflict              the schema conflicts with objects in the database
     │   ├── UnfitSettings               a setting of the role or the database keeps workers from their work
     │   └── DatabaseUnavailable         the database cannot be reached
+    ├── InvalidWorkflow (ValueError)    a workflow cannot run as it was built
+    ├── WorkflowNotFound                there is no such workflow or signal
+    ├── WorkflowEnded                   the workflow has ended, and cannot be added to, cancelled or signalled
+    ├── SignalTimeout                   recorded as the error of a signal that did not come in time
+    ├── StepNotReached                  recorded as the error of a step that needs another one, and never raised
     ├── AlreadyEnqueued                 a waiting job has the same queueing lock
     ├── MissingApp
     ├── SyncConnectorConfigurationError
@@ -220,3 +225,23 @@ class FunctionPathError(ProcrastinateException):
 
 class MovedElsewhere(ProcrastinateException):
     """The object has moved to another module."""
+
+
+class InvalidWorkflow(ProcrastinateException, ValueError):
+    """A workflow that cannot run as it was built. The message names the step and says what is wrong."""
+
+
+class WorkflowNotFound(ProcrastinateException):
+    """There is no such workflow, or it has no such signal."""
+
+
+class WorkflowEnded(ProcrastinateException):
+    """The workflow, or the group of it, has ended or was cancelled."""
+
+
+class SignalTimeout(ProcrastinateException):
+    """A signal of a workflow did not come in time."""
+
+
+class StepNotReached(ProcrastinateException):
+    """A step was cancelled, because a step whose success it needs did not succeed. It is stored as the step's error."""

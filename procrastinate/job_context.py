@@ -29,6 +29,7 @@ from procrastinate.jobs import Job
 if TYPE_CHECKING:
     from procrastinate.app import App
     from procrastinate.tasks import Task
+    from procrastinate.workflows.running import RunningStep
 
 
 S = TypeVar("S", bound=Session)
@@ -108,6 +109,17 @@ class JobContext:
         if task is None:
             raise exceptions.TaskNotFound(f"Task {self.job.task_name!r} is not registered in this app")
         return task
+
+    @property
+    def workflow(self) -> RunningStep:
+        """The workflow of the job: it reads the values of other steps and adds steps.
+
+        Raises
+        ------
+        InvalidWorkflow
+            The job is no step of a workflow. It is a ``ValueError``.
+        """
+        return self.app.workflow_of(self.job)
 
     @property
     def queues_display(self) -> str:

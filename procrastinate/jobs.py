@@ -14,6 +14,7 @@ from procrastinate._checks.times import require_aware
 from procrastinate._functions.signature import ANY_ARGUMENTS, CallArguments
 from procrastinate._quoting import LONGEST_VALUE, described, in_brief, quoted
 from procrastinate._text.logs import get_logger
+from procrastinate.calls import Call
 from procrastinate.core.channels import AbortJobRequested, JobInserted, Notification
 from procrastinate.core.enums import Status
 from procrastinate.core.rows import NewJob
@@ -94,6 +95,8 @@ class Job:
         True if an abort was requested while the job ran.
     worker_id:
         Id of the worker that runs the job or ran it last.
+    workflow_id, step:
+        The group of the workflow that the job is a member of, and the name of its step.
     log_arguments:
         If false, log records do not show ``task_kwargs``. The value comes from the task and is not stored.
     """
@@ -110,6 +113,8 @@ class Job:
     attempts: int = 0
     abort_requested: bool = False
     worker_id: int | None = None
+    workflow_id: int | None = None
+    step: str | None = None
     log_arguments: bool = dataclasses.field(default=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -131,6 +136,8 @@ class Job:
             attempts=row["attempts"],
             abort_requested=row.get("abort_requested", False),
             worker_id=row.get("worker_id"),
+            workflow_id=row.get("workflow_id"),
+            step=row.get("step"),
         )
 
     def asdict(self) -> dict[str, Any]:
@@ -230,6 +237,8 @@ class JobDeferrer:
         self.on_conflict: OnConflict = on_conflict
         self.locks = {"lock": lock, "queueing_lock": queueing_lock}
         self.arguments = arguments
+        self.stores_result: bool | None = None
+        """Whether the task keeps its return value. ``None`` if only its name is known."""
         self._checked: tuple[Job, NewJob] | None = None
 
     def make_new_job(self, **task_kwargs: JSONValue) -> Job:
@@ -251,6 +260,18 @@ class JobDeferrer:
     def _make_lock(self, option: str, lock: Lock, job: Job) -> str | None:
         json_dumps = self.job_manager.connector.json_dumps
         return make_lock(option, lock, task_name=job.task_name, task_kwargs=job.task_kwargs, json_dumps=json_dumps)
+
+    def call(self, **task_kwargs: JSONValue) -> Call[Any]:
+        """Return a call with these arguments, to become a step of a workflow. Nothing is stored.
+
+        Raises
+        ------
+        TypeError
+            The arguments do not fit the signature of the task's function.
+        """
+        all_kwargs = {**self.job.task_kwargs, **task_kwargs}
+        self.arguments.check(self.job.task_name, all_kwargs)
+        return Call(self, all_kwargs, self.stores_result)
 
     def defer(self, **task_kwargs: JSONValue) -> int:
         """Defer one job, and return its id.

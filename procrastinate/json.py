@@ -33,8 +33,8 @@ def dumps(value: Any) -> str:
     """Return the value as JSON text.
 
     ``datetime``, ``date`` and ``time`` become text in ISO 8601, and a ``timedelta`` becomes a number of seconds.
-    ``UUID``, ``Decimal`` and paths become text. An ``Enum`` becomes its value. Sets become lists. Dataclasses and pydantic models
-    become objects.
+    ``UUID``, ``Decimal`` and paths become text. An ``Enum`` becomes its value. Sets become lists. Dataclasses and
+    pydantic models become objects.
 
     Raises
     ------

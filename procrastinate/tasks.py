@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack, cast
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
 
 from procrastinate import exceptions
 from procrastinate import middleware as middleware_module
@@ -19,6 +19,7 @@ from procrastinate._functions.kinds import check_function, is_async_callable
 from procrastinate._functions.signature import read_call_arguments
 from procrastinate._functions.stand_in import stand_in_for
 from procrastinate._job_checks import check_lock, check_name, check_priority
+from procrastinate.calls import Call
 from procrastinate.jobs import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, JobDeferrer, require_on_conflict
 from procrastinate.json import ArgumentTypes
 from procrastinate.locks import ArgumentLock, Lock
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 Args = ParamSpec("Args")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 MAX_RESULT_SIZE = 1_048_576
@@ -52,7 +54,7 @@ class ConfigureTaskOptions(TypedDict, total=False):
 
 
 _OPTIONS = frozenset(ConfigureTaskOptions.__annotations__)
-_SHAPING_JOBS = ("name", "queue", "priority", "lock", "queueing_lock", "on_conflict", "log_arguments")
+_SHAPING_JOBS = ("name", "queue", "priority", "lock", "queueing_lock", "on_conflict", "log_arguments", "store_result")
 """Attributes of a task that its jobs depend on. A change makes the cached deferrer outdated."""
 
 
@@ -282,6 +284,24 @@ class Task(Generic[P, R, Args]):
             self._refuse_positional(_)
         return await self._deferrer().defer_async(**task_kwargs)
 
+    @overload
+    def call(self: Task[P, Coroutine[Any, Any, T], Args], *_: Args.args, **task_kwargs: Args.kwargs) -> Call[T]: ...
+    @overload
+    def call(self: Task[P, R, Args], *_: Args.args, **task_kwargs: Args.kwargs) -> Call[R]: ...
+    def call(self, *_: Args.args, **task_kwargs: Args.kwargs) -> Call[Any]:
+        """Return a call of the task with these arguments, to become a step of a workflow. Nothing is stored.
+
+        The result of another step may stand among the arguments, as ``step.value``.
+
+        Raises
+        ------
+        TypeError
+            As for :meth:`defer`.
+        """
+        if _:
+            self._refuse_positional(_)
+        return self._deferrer().call(**task_kwargs)
+
     def batch_defer(self, *task_kwargs: JSONDict) -> list[int]:
         """Defer one job for each dict of keyword arguments, all or none, and return their ids in the same order."""
         return self._deferrer().batch_defer(*task_kwargs)
@@ -338,6 +358,7 @@ class Task(Generic[P, R, Args]):
         merged = cast("ConfigureTaskOptions", {**defaults, **given})
         deferrer = _make_deferrer(self.name, self.blueprint.job_manager, merged)
         deferrer.job = self.loggable(deferrer.job)
+        deferrer.stores_result = self.store_result
         if self.checks_arguments:
             deferrer.arguments = self.arguments
         return deferrer

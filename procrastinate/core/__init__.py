@@ -9,6 +9,15 @@ from __future__ import annotations
 
 from procrastinate.core.arguments import read_arguments
 from procrastinate.core.cancel import cancel_job, get_job_status, list_jobs_to_abort
+from procrastinate.core.change_workflows import (
+    abort_steps,
+    begin_cancel,
+    cancel_steps,
+    has_signal,
+    retry_workflow,
+    send_signal,
+)
+from procrastinate.core.create_workflow import add_to_workflow, create_workflow
 from procrastinate.core.defer import (
     defer_job,
     defer_job_or_skip,
@@ -19,6 +28,7 @@ from procrastinate.core.defer import (
     defer_jobs_or_skip,
     find_taken_queueing_lock,
 )
+from procrastinate.core.delete_workflows import delete_old_workflows
 from procrastinate.core.enums import EventType, Readiness, Status
 from procrastinate.core.fetch import fetch_jobs, first_ready_job
 from procrastinate.core.finish import finish_job_by_id, finish_jobs, list_held_jobs, retry_job_by_id, retry_jobs
@@ -56,6 +66,8 @@ from procrastinate.core.pauses import (
 )
 from procrastinate.core.promote import first_due_job, promote_jobs
 from procrastinate.core.read_results import get_progress, get_result
+from procrastinate.core.read_values import StepValue, read_step_value, read_values
+from procrastinate.core.read_workflows import get_workflow, list_workflows, read_graph
 from procrastinate.core.release import list_unknown_jobs, release_jobs
 from procrastinate.core.rescue import (
     first_orphaned_job,
@@ -65,6 +77,7 @@ from procrastinate.core.rescue import (
     rescue_jobs,
     return_unknown_jobs,
 )
+from procrastinate.core.resolve import resolve_arrivals
 from procrastinate.core.retention import (
     Deletion,
     DeletionPlace,
@@ -97,21 +110,43 @@ from procrastinate.core.tables import metadata
 from procrastinate.core.ticks import TickOutcome, defer_tick
 from procrastinate.core.unpark import Sweep, first_orphaned_parked_job, sweep_parked_jobs, unpark_resumed_jobs
 from procrastinate.core.worker_reports import WorkerIdentity, WorkerReport
+from procrastinate.core.workflow_rows import (
+    Counts,
+    GroupKind,
+    NewDependency,
+    NewGraph,
+    NewGroup,
+    NewStep,
+    Resolution,
+    Rule,
+    StoredDependency,
+    StoredGraph,
+    StoredGroup,
+    StoredStep,
+    StoredWorkflow,
+    WorkflowState,
+)
 
 __all__ = [
+    "Counts",
     "Deletion",
     "DeletionPlace",
     "Durations",
     "EventType",
     "FetchedJob",
     "FinishedJob",
+    "GroupKind",
     "JobCounts",
     "JobError",
     "JobFilter",
     "JobRetry",
     "LateWorker",
+    "NewDependency",
     "NewError",
+    "NewGraph",
+    "NewGroup",
     "NewJob",
+    "NewStep",
     "Pause",
     "Pauses",
     "Progress",
@@ -119,26 +154,40 @@ __all__ = [
     "Rank",
     "Readiness",
     "RescuedJob",
+    "Resolution",
+    "Rule",
     "Runs",
     "Status",
+    "StepValue",
+    "StoredDependency",
     "StoredEvent",
+    "StoredGraph",
+    "StoredGroup",
     "StoredJob",
     "StoredResult",
+    "StoredStep",
+    "StoredWorkflow",
     "Sweep",
     "TickOutcome",
     "Waiting",
     "WorkerIdentity",
     "WorkerReport",
     "WorkerTerms",
+    "WorkflowState",
+    "abort_steps",
+    "add_to_workflow",
     "atomic",
     "beat",
+    "begin_cancel",
     "call_all_workers",
     "cancel_job",
+    "cancel_steps",
     "complete_job",
     "count_by_lock",
     "count_by_queue",
     "count_by_task",
     "count_left_behind",
+    "create_workflow",
     "defer_job",
     "defer_job_or_skip",
     "defer_jobs",
@@ -150,6 +199,7 @@ __all__ = [
     "delete_everything",
     "delete_finished_jobs",
     "delete_finished_part",
+    "delete_old_workflows",
     "fail_left_behind",
     "fetch_jobs",
     "find_taken_queueing_lock",
@@ -166,6 +216,8 @@ __all__ = [
     "get_pauses",
     "get_progress",
     "get_result",
+    "get_workflow",
+    "has_signal",
     "has_work",
     "have_ended_before",
     "is_atomic",
@@ -181,24 +233,31 @@ __all__ = [
     "list_stalled_jobs",
     "list_unfit_settings",
     "list_unknown_jobs",
+    "list_workflows",
     "metadata",
     "pause_queue",
     "promote_jobs",
     "prune_stalled_workers",
     "read_arguments",
     "read_clock",
+    "read_graph",
+    "read_step_value",
     "read_unaware",
+    "read_values",
     "record_runs",
     "register_worker",
     "release_jobs",
     "remove_dead_workers",
     "rescue_jobs",
+    "resolve_arrivals",
     "resume_queue",
     "retry_job_by_id",
     "retry_jobs",
     "retry_left_behind",
+    "retry_workflow",
     "return_unknown_jobs",
     "roll_up_statistics",
+    "send_signal",
     "start_waiting",
     "stop_waiting",
     "sweep_parked_jobs",

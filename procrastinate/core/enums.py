@@ -59,3 +59,5 @@ class Readiness(enum.IntEnum):
     """Due and holds its lock: a fetch may claim it."""
     PARKED = 2
     """Due, and waits behind the holder of its lock."""
+    WAITS_FOR_OTHERS = 5
+    """A step of a workflow that waits for other jobs. Its schedule is ``infinity`` until they have ended."""

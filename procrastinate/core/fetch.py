@@ -52,6 +52,8 @@ def _stored_columns(arguments: sa.ColumnElement[Any]) -> tuple[sa.ColumnElement[
         jobs.c.attempts,
         jobs.c.abort_requested,
         jobs.c.worker_id,
+        jobs.c.workflow_id,
+        jobs.c.step,
     )
 
 
@@ -63,7 +65,7 @@ def stored_job(row: sa.Row[Any]) -> StoredJob:
     """The record of a row of :data:`STORED_COLUMNS`."""
     values: tuple[Any, ...] = tuple(row)
     job_id, status, queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at, *rest = values
-    attempts, abort_requested, worker_id = rest
+    attempts, abort_requested, worker_id, workflow_id, step = rest
     return StoredJob(
         id=job_id,
         status=Status(status),
@@ -77,6 +79,8 @@ def stored_job(row: sa.Row[Any]) -> StoredJob:
         attempts=attempts,
         abort_requested=abort_requested,
         worker_id=worker_id,
+        workflow_id=workflow_id,
+        step=step,
     )
 
 

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from procrastinate.core.tables import errors, events, jobs, paused_queues, results, statistics, task_lists, workers
+from procrastinate.core.tables import (
+    arrivals,
+    dependencies,
+    errors,
+    events,
+    jobs,
+    paused_queues,
+    results,
+    statistics,
+    task_lists,
+    workers,
+    workflows,
+)
 
 _NEEDED: dict[sa.Table, tuple[str, ...]] = {
     jobs: ("SELECT", "UPDATE"),
@@ -15,6 +27,9 @@ _NEEDED: dict[sa.Table, tuple[str, ...]] = {
     paused_queues: ("SELECT",),
     statistics: ("SELECT", "INSERT", "UPDATE", "DELETE"),
     task_lists: ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    workflows: ("SELECT", "UPDATE"),
+    dependencies: ("SELECT", "UPDATE"),
+    arrivals: ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 
 

@@ -17,6 +17,7 @@ from procrastinate.core.tables import (
     PARKED,
     PROMOTED,
     UNDECIDED,
+    arrivals,
     due_at,
     holds_lock,
     is_parked,
@@ -189,6 +190,11 @@ def _seconds_to_next_due(now: sa.ColumnElement[Any], clock: sa.ColumnElement[Any
     )
 
 
+def has_arrivals() -> sa.ColumnElement[bool]:
+    """Return the condition "members of workflows have ended, and the next steps have not been looked at"."""
+    return sa.select(arrivals.c.id).order_by(arrivals.c.id).limit(1).scalar_subquery().is_not(None)
+
+
 def _promotion_statement(
     now: sa.ColumnElement[Any],
     clock: sa.ColumnElement[Any],
@@ -224,6 +230,7 @@ def _promotion_statement(
         sa.func.count().filter(decided.c.readiness == PROMOTED).label("promoted"),
         sa.func.count().filter(decided.c.readiness != UNDECIDED).label("settled"),
         _seconds_to_next_due(now, clock).label("next_due_in"),
+        has_arrivals().label("has_arrivals"),
     ).select_from(decided)
 
 
@@ -288,6 +295,7 @@ def promote_jobs(
         undecided=row.due - row.settled if has_decided else None,
         had_turn=row.had_turn,
         first_due=row.first_due,
+        has_arrivals=row.has_arrivals,
     )
 
 

@@ -52,7 +52,8 @@ def delete_finished_part(
     """Delete up to ``limit`` jobs that ended longer ago than ``older_than``, with their history.
 
     This is one short statement. Repeat it until ``next_place`` is ``None``, so that no transaction is long. It skips
-    locked rows.
+    locked rows, and the jobs of workflows, which :func:`~procrastinate.core.delete_workflows.delete_old_workflows`
+    deletes as a whole.
 
     Parameters
     ----------
@@ -117,6 +118,7 @@ def _old_jobs(
             jobs.c.status.in_([status_literal(status) for status in statuses]),
             jobs.c.finished_at.is_not(None),
             jobs.c.finished_at < sa.func.now() - older_than,
+            jobs.c.workflow_id.is_(None),
         )
         .order_by(jobs.c.status, jobs.c.finished_at)
     )

@@ -55,6 +55,8 @@ class StoredJob:
     attempts: int
     abort_requested: bool
     worker_id: int | None
+    workflow_id: int | None = None
+    step: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -220,6 +222,9 @@ class Promotion:
     ``next_due_in`` is the time in seconds, by the database's clock, until the next waiting job falls due, or ``None``
     if no job waits for its schedule. ``had_turn`` is true if no other session had the turn. Otherwise ``first_due`` is
     the id of the first due job.
+
+    ``has_arrivals`` is true if steps of workflows or groups have to be looked at
+    (:func:`~procrastinate.core.resolve.resolve_arrivals`).
     """
 
     promoted: int
@@ -229,6 +234,7 @@ class Promotion:
     undecided: int | None = 0
     had_turn: bool = True
     first_due: int | None = None
+    has_arrivals: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,8 +1,8 @@
 """SQLAlchemy definitions of the tables. The Alembic revisions create them, and a test compares the two.
 
 The first twelve columns of ``procrastinate_jobs`` and the next three tables have the columns, types and values of
-Procrastinate 3.x. This project adds ``readiness``, ``rescues`` and ``finished_at`` to the jobs, all columns after
-``last_heartbeat`` to the workers, and the other tables.
+Procrastinate 3.x. This project adds ``readiness``, ``rescues``, ``finished_at``, ``workflow_id`` and ``step`` to the
+jobs, all columns after ``last_heartbeat`` to the workers, and the other tables.
 
 The tables have no foreign keys on purpose. A check per event row costs more than the event itself, and the deletion of
 a worker would scan all jobs that it ever ran. Triggers (``alembic/versions``) do the same work once per statement.
@@ -45,6 +45,9 @@ jobs = sa.Table(
     sa.Column("readiness", sa.SmallInteger, nullable=False, server_default=sa.text("0")),
     sa.Column("rescues", sa.Integer, nullable=False, server_default=sa.text("0")),
     sa.Column("finished_at", sa.DateTime(timezone=True)),
+    # The group of the workflow that the job is a member of, and the name of its step.
+    sa.Column("workflow_id", sa.BigInteger),
+    sa.Column("step", sa.Text),
     sa.CheckConstraint("NOT (status = 'todo' AND abort_requested)", name="procrastinate_jobs_todo_not_aborted"),
 )
 
@@ -191,6 +194,73 @@ operations = sa.Table(
     sa.Column("finished_at", sa.DateTime(timezone=True)),
 )
 
+_count: dict[str, Any] = {"nullable": False, "server_default": sa.text("0")}
+
+workflows = sa.Table(
+    "procrastinate_workflows",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=False), primary_key=True),
+    # The workflow that a group belongs to. That of a workflow is its own id.
+    sa.Column("root_id", sa.BigInteger, nullable=False),
+    sa.Column("parent_id", sa.BigInteger),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("if_failed", sa.Text, nullable=False),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
+    sa.Column("finished_at", sa.DateTime(timezone=True)),
+    sa.Column("cancelled_at", sa.DateTime(timezone=True)),
+    # How the members ended, written once, with finished_at. A lost member was deleted before its end.
+    *(sa.Column(name, sa.BigInteger, **_count) for name in ("succeeded", "failed", "cancelled", "aborted", "lost")),
+    sa.Index("procrastinate_workflows_root_idx", "root_id"),
+    sa.Index(
+        "procrastinate_workflows_open_parent_idx",
+        "parent_id",
+        postgresql_where=sa.text("parent_id IS NOT NULL AND finished_at IS NULL"),
+    ),
+    sa.Index(
+        "procrastinate_workflows_finished_idx",
+        "finished_at",
+        postgresql_where=sa.text("parent_id IS NULL AND finished_at IS NOT NULL"),
+    ),
+)
+
+dependencies = sa.Table(
+    "procrastinate_dependencies",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=False), primary_key=True),
+    sa.Column("job_id", sa.BigInteger, nullable=False),
+    sa.Column("parent_id", sa.BigInteger),
+    sa.Column("parent_workflow_id", sa.BigInteger),
+    sa.Column("rule", sa.SmallInteger, nullable=False),
+    # The place in the arguments that the parent's result is for, as a JSON array of names and positions.
+    sa.Column("argument", JSONB),
+    # Seconds between the end of the parent and the start of the job.
+    sa.Column("delay", sa.Double),
+    # True if the parent has ended. It saves a look at the parent, and a parent that is retried leaves it as it is.
+    sa.Column("is_closed", sa.Boolean, nullable=False, server_default=sa.text("false")),
+    sa.Index("procrastinate_dependencies_job_id_idx", "job_id"),
+    sa.Index("procrastinate_dependencies_open_idx", "job_id", postgresql_where=sa.text("NOT is_closed")),
+    sa.Index(
+        "procrastinate_dependencies_parent_id_idx", "parent_id", postgresql_where=sa.text("parent_id IS NOT NULL")
+    ),
+    sa.Index(
+        "procrastinate_dependencies_parent_workflow_id_idx",
+        "parent_workflow_id",
+        postgresql_where=sa.text("parent_workflow_id IS NOT NULL"),
+    ),
+)
+
+_ids: dict[str, Any] = {"nullable": False, "server_default": sa.text("'{}'::bigint[]")}
+
+# What workers have to look at: jobs that ended, groups that may have ended, jobs that wait for new dependencies, and
+# the group of each job that was lost.
+arrivals = sa.Table(
+    "procrastinate_arrivals",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=False), primary_key=True),
+    *(sa.Column(name, ARRAY(sa.BigInteger), **_ids) for name in ("ended", "groups", "waiting", "lost")),
+)
+
 
 def status_literal(status: Status) -> sa.ColumnElement[Any]:
     """Return the status as a literal of the statement.
@@ -205,6 +275,7 @@ TODO = status_literal(Status.TODO)
 DOING = status_literal(Status.DOING)
 PROMOTED: sa.ColumnElement[int] = sa.literal_column(str(Readiness.PROMOTED.value))
 PARKED: sa.ColumnElement[int] = sa.literal_column(str(Readiness.PARKED.value))
+WAITS_FOR_OTHERS: sa.ColumnElement[int] = sa.literal_column(str(Readiness.WAITS_FOR_OTHERS.value))
 UNDECIDED: sa.ColumnElement[int] = sa.literal_column(str(Readiness.UNDECIDED.value))
 
 QUEUEING_LOCK_CONSTRAINT = "procrastinate_jobs_queueing_lock_idx_v1"
@@ -311,6 +382,12 @@ sa.Index(
 )
 sa.Index(LOCK_CONSTRAINT, jobs.c.lock, unique=True, postgresql_where=holds_lock())
 sa.Index(QUEUEING_LOCK_CONSTRAINT, jobs.c.queueing_lock, unique=True, postgresql_where=holds_queueing_lock())
+sa.Index(
+    "procrastinate_jobs_workflow_idx",
+    jobs.c.workflow_id,
+    jobs.c.status,
+    postgresql_where=jobs.c.workflow_id.is_not(None),
+)
 sa.Index("procrastinate_jobs_doing_idx", jobs.c.worker_id, postgresql_where=jobs.c.status == DOING)
 sa.Index(
     "procrastinate_jobs_finished_idx",

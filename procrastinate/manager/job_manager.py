@@ -21,6 +21,7 @@ from procrastinate.manager.lists import JobLists
 from procrastinate.manager.refused_rows import RefusedRows
 from procrastinate.manager.waiting import Waiter
 from procrastinate.manager.worker_calls import WorkerOperations
+from procrastinate.manager.workflow_calls import WorkflowOperations
 from procrastinate.results import Result, to_result
 
 __all__ = ["QUEUEING_LOCK_CONSTRAINT", "JobManager", "NotificationCallback"]
@@ -36,11 +37,11 @@ class NotificationCallback(Protocol):
     def __call__(self, *, channel: str, notification: Notification) -> Awaitable[None]: ...
 
 
-class JobManager(JobDefers, WorkerOperations, JobLists):
+class JobManager(JobDefers, WorkerOperations, JobLists, WorkflowOperations):
     """Every operation on the queue, available as ``app.job_manager``.
 
-    The base classes defer jobs, serve workers and list jobs. A method with a ``connection`` parameter runs on that open
-    connection, inside its transaction, and neither commits nor rolls back.
+    The base classes defer jobs, serve workers, list jobs and look after workflows. A method with a ``connection``
+    parameter runs on that open connection, inside its transaction, and neither commits nor rolls back.
     """
 
     def __init__(self, connector: BaseConnector) -> None:
@@ -292,7 +293,8 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
     ) -> None:
         """Delete the jobs that finished more than ``nb_hours`` hours ago, with their history.
 
-        Each transaction deletes up to a thousand jobs. With ``connection``, its transaction deletes all of them.
+        Each transaction deletes up to a thousand jobs. With ``connection``, its transaction deletes all of them. A
+        workflow is deleted as a whole once it has ended, by its own state.
 
         Parameters
         ----------
@@ -312,6 +314,8 @@ class JobManager(JobDefers, WorkerOperations, JobLists):
             "statuses": [status for status, included in choice.items() if included],
             "queue_name": queue,
         }
+        while await self._run_async(connection, core.delete_old_workflows, limit=_DELETE_BATCH, **old):
+            pass
         place: core.DeletionPlace | None = None
         while True:
             place = (await self._delete_part(connection, after=place, **old)).next_place

@@ -77,4 +77,6 @@ def _to_job(stored: core.StoredJob, arguments: dict[str, Any]) -> Job:
         attempts=stored.attempts,
         abort_requested=stored.abort_requested,
         worker_id=stored.worker_id,
+        workflow_id=stored.workflow_id,
+        step=stored.step,
     )

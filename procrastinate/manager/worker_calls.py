@@ -19,6 +19,7 @@ from procrastinate.core.errors import (
 from procrastinate.core.promote import PROMOTED_AT_ONCE, PROMOTED_WITHOUT_TURN
 from procrastinate.jobs import Job, Status, UnreadableArguments, UnreadArguments
 from procrastinate.manager.operation_calls import OperationCalls
+from procrastinate.manager.step_values import with_values
 
 _PROMOTION_TRIES = 3
 _RESCUED_AT_ONCE = 500
@@ -74,6 +75,16 @@ class WorkerOperations(OperationCalls):
             due_by=due_by,
         )
         return promotion if tried == limit else dataclasses.replace(promotion, again=True)
+
+    async def resolve_arrivals(self) -> core.Resolution:
+        """Let the next steps of workflows go, a bounded number per call."""
+        for _ in range(_PROMOTION_TRIES):
+            try:
+                return await self.connector.run_async(core.resolve_arrivals)
+            except exceptions.ConnectorException as error:
+                if not is_deadlock(error):
+                    raise
+        return core.Resolution(left=True)
 
     async def fetch_jobs(
         self,
@@ -139,6 +150,22 @@ class WorkerOperations(OperationCalls):
                 raise
             return job.evolve(task_kwargs=UnreadableArguments(str(error)))
         return job.evolve(task_kwargs=self._arguments(texts.get(job.id)))
+
+    async def read_values(self, job: Job) -> Job:
+        """Return a copy of a step of a workflow, with the results of other steps among its arguments.
+
+        Raises
+        ------
+        InvalidJob
+            A result is missing, because the step stored none or was deleted.
+        ConnectorException
+            The database did not answer.
+        """
+        assert job.id is not None
+        values = await self.connector.run_async(core.read_values, job.id)
+        if not values:
+            return job
+        return job.evolve(task_kwargs=with_values(job.task_kwargs, values, self.connector.json_loads))
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
         """Promote due jobs, then claim the next job for a worker. Return ``None`` if no job is ready."""

@@ -204,6 +204,8 @@ class Runner:
         now = self._clock()
         for _ in range(_PROMOTER_PAUSES):
             promotion = await self._manager.promote_jobs(due_by=now)
+            if promotion.has_arrivals and (await self._manager.resolve_arrivals()).gets_on:
+                continue
             if not promotion.again:
                 break
             if not promotion.promoted:
@@ -218,7 +220,7 @@ class Runner:
         self._result = None
         outcome = self._by_clock(await self._execute(job))
         status = outcome.status if outcome.is_recorded else await self._record(outcome, worker_id)
-        self._promote_next = self._promote_next or job.lock is not None or status is Status.TODO
+        self._promote_next = self._promote_next or _frees_something(job) or status is Status.TODO
         result = self._set_result(outcome) if outcome.is_recorded else self._result
         self.records.append(RunRecord(job=job, status=status, result=result, exception=outcome.exception))
         self._raise(outcome, status)
@@ -270,6 +272,10 @@ class Runner:
         at = plus(self._clock(), datetime.timedelta(seconds=decision.seconds))
         decision = RetryDecision(retry_at=at, priority=decision.priority, queue=decision.queue, lock=decision.lock)
         return dataclasses.replace(outcome, retry_decision=decision)
+
+
+def _frees_something(job: Job) -> bool:
+    return job.lock is not None or job.workflow_id is not None
 
 
 class _InlineConnector(BaseConnector):

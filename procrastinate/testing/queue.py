@@ -197,6 +197,7 @@ def promote_jobs(
         next_due_in=None if next_due is None else (next_due - now).total_seconds(),
         parked=counts[Readiness.PARKED],
         undecided=max(len(due) - settled, 0),
+        has_arrivals=tables.has_arrivals,
     )
 
 

@@ -14,9 +14,20 @@ import datetime
 import itertools
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
-from procrastinate.core import EventType, JobError, NewError, NewJob, Pause, Readiness, Status, WorkerTerms
+from procrastinate.core import (
+    EventType,
+    GroupKind,
+    JobError,
+    NewError,
+    NewJob,
+    Pause,
+    Readiness,
+    Rule,
+    Status,
+    WorkerTerms,
+)
 from procrastinate.core.channels import (
     ANY_QUEUE_CHANNEL,
     FINISHED_CHANNEL,
@@ -48,6 +59,36 @@ class JobRow(TypedDict):
     attempts: int
     abort_requested: bool
     worker_id: int | None
+    # Only members of workflows have these.
+    workflow_id: NotRequired[int]
+    step: NotRequired[str | None]
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class GroupRow:
+    """A row of ``procrastinate_workflows``."""
+
+    root_id: int
+    parent_id: int | None
+    kind: GroupKind
+    name: str
+    if_failed: str
+    created_at: datetime.datetime
+    finished_at: datetime.datetime | None = None
+    cancelled_at: datetime.datetime | None = None
+    is_successful: bool = False
+    lost: int = 0
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Dependency:
+    """A row of ``procrastinate_dependencies``."""
+
+    parent_id: int | None
+    group_id: int | None
+    rule: Rule
+    argument: str | None
+    delay: float | None
 
 
 class EventRow(TypedDict):
@@ -104,12 +145,16 @@ class Tables:
         self.errors: dict[int, list[JobError]] = {}
         self.tick_jobs: dict[tuple[str, str, int], int | None] = {}
         self.pauses: dict[str, Pause] = {}
+        self.groups: dict[int, GroupRow] = {}
+        self.dependencies: dict[int, list[Dependency]] = {}
+        self.has_arrivals = False
         self.exist = True
         self.now = LONG_AGO
         self.notifications: list[tuple[str, str]] = []
         self._progress: dict[int, Progress] = {}
         self._job_ids = itertools.count(1)
         self._worker_ids = itertools.count(1)
+        self._group_ids = itertools.count(1)
 
     # Reading
 
@@ -176,6 +221,15 @@ class Tables:
         """Return an unused worker id."""
         return next(self._worker_ids)
 
+    def next_group_id(self) -> int:
+        """Return an unused id of a workflow or a group."""
+        return next(self._group_ids)
+
+    def hold(self, job_id: int, until: datetime.datetime) -> None:
+        """Let a new step wait for others."""
+        self.jobs[job_id]["scheduled_at"] = until
+        self.progress(job_id).readiness = Readiness.WAITS_FOR_OTHERS
+
     def insert(self, new_jobs: Iterable[NewJob]) -> list[int]:
         """Insert jobs and return their ids."""
         rows = [self._new_row(job) for job in new_jobs]
@@ -213,6 +267,8 @@ class Tables:
         for update in changed:
             if update.is_abort_requested and update.row["status"] == DOING:
                 self._notify(update.row["queue_name"], {"type": "abort_job_requested", "job_id": update.row["id"]})
+        if any(update.is_ended_member for update in changed):
+            self.has_arrivals = True
         self._look_again(update.row for update in changed if update.is_stale)
         self._unpark_next({update.released_lock for update in changed})
 
@@ -221,6 +277,10 @@ class Tables:
         released = set()
         for job_id in job_ids:
             row, progress = self.jobs.pop(job_id), self._progress.pop(job_id, Progress())
+            self.dependencies.pop(job_id, None)
+            if row["status"] in NOT_ENDED and "workflow_id" in row:
+                self.groups[row["workflow_id"]].lost += 1
+                self.has_arrivals = True
             for kept in (self.events, self.results, self.errors):
                 kept.pop(job_id, None)
             if row["status"] == DOING or (row["status"] == TODO and progress.readiness != Readiness.PARKED):
@@ -324,6 +384,10 @@ class _Update:
         is_decided = readiness != Readiness.UNDECIDED and readiness == self.was_progress.readiness
         is_waiting = self.row["status"] == TODO and self.was["status"] == TODO
         return is_waiting and is_decided and (self.is_rescheduled or self.row["lock"] != self.was["lock"])
+
+    @property
+    def is_ended_member(self) -> bool:
+        return "workflow_id" in self.row and self.was["status"] in NOT_ENDED and self.row["status"] not in NOT_ENDED
 
     @property
     def is_noteworthy(self) -> bool:

@@ -66,6 +66,7 @@ def has_work(tables: Tables, *, queues: Sequence[str] | None) -> bool:
         tables.where(lambda row: tables.is_ready(row) and (queues is None or row["queue_name"] in queues))
         or tables.where(lambda row: tables.is_upcoming(row) and due_at(row) <= tables.now)
         or tables.where(lambda row: tables.is_parked(row) or row["status"] == DOING)
+        or tables.has_arrivals
     )
 
 
@@ -284,7 +285,10 @@ def delete_finished_part(
     old = [
         row["id"]
         for row in tables.where(matching(queue_name=queue_name))
-        if row["status"] in ended and row["id"] not in set_aside and tables.ended_at(row["id"]) < before
+        if "workflow_id" not in row
+        and row["status"] in ended
+        and row["id"] not in set_aside
+        and tables.ended_at(row["id"]) < before
     ][:limit]
     place: core.DeletionPlace | None = None
     if old and len(old) == limit:

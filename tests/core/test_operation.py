@@ -10,6 +10,11 @@ NEED_A_TRANSACTION = {
     "defer_jobs_or_skip",
     "defer_tick",
     "retry_job_by_id",
+    "add_to_workflow",
+    "create_workflow",
+    "resolve_arrivals",
+    "retry_workflow",
+    "delete_old_workflows",
 }
 
 

@@ -23,7 +23,7 @@ from tests.django.support import run_ok, using_database
 from tests.schema.snapshot import take_snapshot
 
 FIRST_TABLES = {"jobs", "events", "periodic_defers", "workers", "alembic_version"}
-TABLES = FIRST_TABLES | {"results", "errors"}
+TABLES = FIRST_TABLES | {"results", "errors", "workflows", "dependencies", "arrivals"}
 
 
 def _tables(url: str, schema: str = "public") -> set[str]:

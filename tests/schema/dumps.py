@@ -8,7 +8,7 @@ import subprocess
 from tests.database import libpq_url
 from tests.missing import find_program, missing
 
-TABLES = ("jobs", "events", "periodic_defers", "workers", "results", "errors")
+TABLES = ("jobs", "events", "periodic_defers", "workers", "results", "errors", "workflows", "dependencies", "arrivals")
 
 
 def run_tool(name: str, *arguments: str, script: str | None = None) -> str:

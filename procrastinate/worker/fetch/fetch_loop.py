@@ -231,6 +231,8 @@ class FetchLoop:
             self._left_undecided = promotion.undecided
         self._last_promotion = self._loop.time()
         self._looks.promoted(promotion)
+        if promotion.has_arrivals:
+            self._looks.resolved(await self._manager.resolve_arrivals())
 
     async def _fetch(self) -> None:
         self._looks.fetches()

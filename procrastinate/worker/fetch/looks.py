@@ -7,7 +7,7 @@ import functools
 import random
 from collections.abc import Callable
 
-from procrastinate.core import Promotion
+from procrastinate.core import Promotion, Resolution
 from procrastinate.core.channels import JobInserted
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.fetch.pace import Pace
@@ -47,6 +47,7 @@ class Looks:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._undecided = Backoff(first=0.02, longest=longest_pause)
         self._others_turn = Backoff(first=0.02, longest=_LONGEST_TURN)
+        self._arrivals = Backoff(first=0.02, longest=longest_pause)
         self._longest_pause = longest_pause
         self._may_overlook = may_overlook
         self._pace = Pace()
@@ -137,6 +138,15 @@ class Looks:
             self.promote()
         else:
             self._promote_later(self._others_turn if promotion.undecided is None else self._undecided)
+
+    def resolved(self, resolution: Resolution) -> None:
+        """Steps of workflows were looked at. Look again at once if that gets on, or in a moment if others hold rows."""
+        if resolution.gets_on:
+            self._pace.found()
+            self._arrivals.reset()
+            self.look()
+        else:
+            self._promote_later(self._arrivals)
 
     def _set_due_timer(self, next_due_in: float | None) -> None:
         self._cancel("due")

@@ -23,6 +23,7 @@ from procrastinate._text.tracebacks import without_machinery
 from procrastinate.job_context import AbortReason, JobContext, JobResult
 from procrastinate.jobs import Job, Status, UnreadableArguments, UnreadArguments
 from procrastinate.manager import JobManager
+from procrastinate.manager.step_values import may_take_values
 from procrastinate.middleware import compose, is_async_middleware
 from procrastinate.tasks import Task
 from procrastinate.worker.backoff import Backoff
@@ -159,6 +160,10 @@ class JobRun:
         try:
             if isinstance(self.job.task_kwargs, UnreadArguments) and not await self._read_arguments():
                 return None, RunResult(release_in=0.0)
+            if self.job.workflow_id is not None and may_take_values(self.job.task_kwargs):
+                failed = await self._read_values()
+                if failed is not None:
+                    return None, failed
         except asyncio.CancelledError as error:
             if not self._is_cut:
                 raise
@@ -184,6 +189,25 @@ class JobRun:
         if self._has_no_thread:  # and middleware caught the exception
             return task, self._without_thread()
         return task, RunResult(value=value, abort_reason=self._why_to_stop())
+
+    async def _read_values(self) -> RunResult | None:
+        """Put the results of other steps into the arguments, and retry on errors of the database.
+
+        Returns
+        -------
+        What becomes of the run if that is not possible.
+        """
+        pauses = Backoff()
+        while self._abort_reason is None:
+            try:
+                self.job = await self._manager.read_values(self.job)
+                return None
+            except exceptions.InvalidJob as error:
+                return RunResult(exception=error)
+            except exceptions.ConnectorException as error:
+                self._log(logging.WARNING, "values_not_read", "The results for job %s cannot be read yet: %s", error)
+                await asyncio.sleep(pauses.next_wait())
+        return RunResult(release_in=0.0)
 
     async def _read_arguments(self) -> bool:
         """Read arguments that were too large for the fetch, and retry on errors.

@@ -67,12 +67,12 @@ class Outcome:
         return run_of(self.job)
 
     def as_finished(self, delete_jobs: DeleteJobCondition) -> core.FinishedJob:
-        """Return the input of :func:`procrastinate.core.finish_jobs`."""
+        """Return the input of :func:`procrastinate.core.finish_jobs`. Retention deletes members of a workflow."""
         return core.FinishedJob(
             id=self.job_id,
             attempts=self.job.attempts,
             status=self.status,
-            delete=delete_jobs.covers(self.status),
+            delete=self.job.workflow_id is None and delete_jobs.covers(self.status),
             result=self.result,
             error=self.error,
             announce=self.announce,

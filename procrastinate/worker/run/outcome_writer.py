@@ -362,4 +362,5 @@ def _by_worker(batch: list[Outcome]) -> list[tuple[int, list[Outcome]]]:
 
 
 def _frees_something(outcome: Outcome) -> bool:
-    return outcome.job.lock is not None or outcome.status is Status.TODO
+    job = outcome.job
+    return job.lock is not None or job.workflow_id is not None or outcome.status is Status.TODO

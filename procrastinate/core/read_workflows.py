@@ -1,0 +1,229 @@
+"""Operations that look at workflows and change nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from procrastinate.core.arrays import array_param
+from procrastinate.core.enums import Status
+from procrastinate.core.fetch import from_microseconds, microseconds
+from procrastinate.core.tables import TODO, WAITS_FOR_OTHERS, dependencies, jobs, workflows
+from procrastinate.core.workflow_rows import (
+    Counts,
+    GroupKind,
+    Rule,
+    StoredDependency,
+    StoredGroup,
+    StoredStep,
+    StoredWorkflow,
+    WorkflowState,
+)
+
+_ID = sa.bindparam("workflow_id", type_=sa.BigInteger())
+_IDS = array_param("ids", sa.BigInteger())
+_part = workflows.alias("part")
+_IS_WORKFLOW = workflows.c.kind == GroupKind.WORKFLOW.value
+
+_WAITS = sa.and_(jobs.c.status == TODO, jobs.c.readiness == WAITS_FOR_OTHERS)
+_COLUMNS = (
+    workflows.c.id,
+    workflows.c.name,
+    workflows.c.if_failed,
+    microseconds(workflows.c.created_at).label("created_at"),
+    microseconds(workflows.c.finished_at).label("finished_at"),
+    microseconds(workflows.c.cancelled_at).label("cancelled_at"),
+)
+_COUNTS = (
+    sa.select(
+        workflows.c.root_id,
+        workflows.c.kind,
+        workflows.c.finished_at.is_not(None).label("is_finished"),
+        sa.func.max(workflows.c.lost).label("lost"),
+        jobs.c.status,
+        sa.case((_WAITS, sa.true()), else_=sa.false()).label("waits"),
+        sa.func.count(jobs.c.id).label("jobs"),
+    )
+    .select_from(workflows.outerjoin(jobs, jobs.c.workflow_id == workflows.c.id))
+    .where(workflows.c.root_id == sa.any_(_IDS))
+    .group_by(workflows.c.id, jobs.c.status, "waits")
+)
+
+
+def get_workflow(connection: sa.Connection, workflow_id: int) -> StoredWorkflow | None:
+    """Return a workflow with the counts of its steps, or ``None`` if it does not exist."""
+    statement = sa.select(*_COLUMNS).where(workflows.c.id == _ID, _IS_WORKFLOW)
+    row = connection.execute(statement, {"workflow_id": workflow_id}).one_or_none()
+    return None if row is None else _with_counts(connection, [row])[0]
+
+
+_main = workflows.alias("main")
+_IS_MAIN = sa.or_(
+    sa.and_(_main.c.parent_id == workflows.c.id, _main.c.kind == GroupKind.STEPS.value),
+    sa.and_(
+        _main.c.id == workflows.c.id,
+        ~sa.select(_part.c.id).where(_part.c.root_id == workflows.c.id, _part.c.kind == GroupKind.STEPS.value).exists(),
+    ),
+)
+_WITHOUT_SUCCESS = _main.c.failed + _main.c.cancelled + _main.c.aborted + _main.c.lost
+_IN_STATE = {
+    WorkflowState.RUNNING: _main.c.finished_at.is_(None),
+    WorkflowState.SUCCEEDED: sa.and_(_main.c.finished_at.is_not(None), _WITHOUT_SUCCESS == 0),
+    WorkflowState.CANCELLED: sa.and_(
+        _main.c.finished_at.is_not(None), _WITHOUT_SUCCESS > 0, workflows.c.cancelled_at.is_not(None)
+    ),
+    WorkflowState.FAILED: sa.and_(
+        _main.c.finished_at.is_not(None), _WITHOUT_SUCCESS > 0, workflows.c.cancelled_at.is_(None)
+    ),
+}
+_IN_STATE[WorkflowState.HELD] = _IN_STATE[WorkflowState.RUNNING]
+
+
+def state_of_main(state: WorkflowState) -> sa.ColumnElement[bool]:
+    """Return the condition "the steps of this workflow are in this state". Of open ones it does not tell who is held.
+
+    The steps are the members of the workflow itself, or of the group of all steps if the workflow has callbacks.
+    """
+    return (
+        sa.select(_main.c.id)
+        .where(_main.c.root_id == workflows.c.id, _IS_MAIN, _IN_STATE[state])
+        .correlate(workflows)
+        .exists()
+    )
+
+
+def list_workflows(
+    connection: sa.Connection,
+    *,
+    name: str | None = None,
+    state: WorkflowState | None = None,
+    limit: int = 100,
+    before: int | None = None,
+) -> list[StoredWorkflow]:
+    """Return workflows with the counts of their steps, the newest first.
+
+    Parameters
+    ----------
+    before:
+        Only workflows with a lower id than this one, for the next page.
+    """
+    statement = (
+        sa.select(*_COLUMNS).select_from(workflows).where(_IS_WORKFLOW).order_by(workflows.c.id.desc()).limit(limit)
+    )
+    if name is not None:
+        statement = statement.where(workflows.c.name == name)
+    if before is not None:
+        statement = statement.where(workflows.c.id < before)
+    if state is not None:
+        statement = statement.where(state_of_main(state))
+    return _with_counts(connection, connection.execute(statement).all())
+
+
+def _with_counts(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> list[StoredWorkflow]:
+    counted = connection.execute(_COUNTS, {"ids": [row.id for row in rows]}).all() if rows else []
+    return [_workflow(row, [count for count in counted if count.root_id == row.id]) for row in rows]
+
+
+def _workflow(row: sa.Row[Any], counts: list[sa.Row[Any]]) -> StoredWorkflow:
+    """Count the steps. The callbacks of a workflow are members of the workflow itself, and its steps of another group.
+
+    A finished group has the lost members of its parts among its own.
+    """
+    steps = [count for count in counts if count.kind == GroupKind.STEPS.value]
+    has_callbacks = bool(steps)
+    members = [count for count in counts if not has_callbacks or count.kind != GroupKind.WORKFLOW.value]
+    main = steps[0] if steps else next(count for count in counts if count.kind == GroupKind.WORKFLOW.value)
+    numbers = dict.fromkeys((field.name for field in dataclasses.fields(Counts)), 0)
+    for count in members:
+        if count.status is not None:
+            numbers[_what(Status(count.status), count.waits)] += count.jobs
+    numbers["lost"] = main.lost if main.is_finished else sum({id(one): one.lost for one in members}.values())
+    return StoredWorkflow(
+        id=row.id,
+        name=row.name,
+        if_failed=row.if_failed,
+        created_at=from_microseconds(row.created_at),
+        finished_at=from_microseconds(row.finished_at),
+        cancelled_at=from_microseconds(row.cancelled_at),
+        steps_ended=main.is_finished,
+        counts=Counts(**numbers),
+    )
+
+
+_WORDS = {Status.DOING: "running", Status.ABORTING: "running"}
+
+
+def _what(status: Status, waits: bool) -> str:
+    if status is Status.TODO:
+        return "waiting" if waits else "ready"
+    return _WORDS.get(status, status.value)
+
+
+_GROUPS = (
+    sa.select(
+        workflows.c.id, workflows.c.parent_id, workflows.c.kind, workflows.c.name, workflows.c.finished_at.is_not(None)
+    )
+    .where(workflows.c.root_id == _ID)
+    .order_by(workflows.c.id)
+)
+_STEPS = (
+    sa.select(
+        jobs.c.id,
+        jobs.c.workflow_id,
+        sa.func.coalesce(jobs.c.step, jobs.c.task_name),
+        jobs.c.task_name,
+        jobs.c.queue_name,
+        jobs.c.status,
+        _WAITS,
+        jobs.c.attempts,
+    )
+    .join(workflows, workflows.c.id == jobs.c.workflow_id)
+    .where(workflows.c.root_id == _ID)
+    .order_by(jobs.c.id)
+    .limit(sa.bindparam("limit", type_=sa.Integer()))
+)
+_DEPENDENCIES = (
+    sa.select(
+        dependencies.c.job_id,
+        dependencies.c.parent_id,
+        dependencies.c.parent_workflow_id,
+        dependencies.c.rule,
+    )
+    .where(dependencies.c.job_id == sa.any_(_IDS))
+    .order_by(dependencies.c.id)
+)
+
+
+def read_graph(
+    connection: sa.Connection, workflow_id: int, *, limit: int = 10_000
+) -> tuple[list[StoredGroup], list[StoredStep], list[StoredDependency]]:
+    """Return the groups, the first ``limit`` steps, and the dependencies of these steps."""
+    groups = connection.execute(_GROUPS, {"workflow_id": workflow_id}).all()
+    steps = connection.execute(_STEPS, {"workflow_id": workflow_id, "limit": limit}).all()
+    edges = connection.execute(_DEPENDENCIES, {"ids": [step[0] for step in steps]}).all()
+    return (
+        [
+            StoredGroup(id=id_, parent_id=parent, kind=GroupKind(kind), name=name, is_finished=finished)
+            for id_, parent, kind, name, finished in groups
+        ],
+        [
+            StoredStep(
+                job_id=job_id,
+                group_id=group_id,
+                step=step,
+                task_name=task,
+                queue_name=queue,
+                status=Status(status),
+                waits_for_others=bool(waits),
+                attempts=attempts,
+            )
+            for job_id, group_id, step, task, queue, status, waits, attempts in steps
+        ],
+        [
+            StoredDependency(job_id=job_id, parent_id=parent, parent_group_id=group, rule=Rule(rule))
+            for job_id, parent, group, rule in edges
+        ],
+    )

@@ -1,0 +1,420 @@
+"""The operation that lets the next steps of workflows go.
+
+Triggers note each end of a member among the arrivals, in the transaction of the end. This operation takes a few of
+them. It finishes the groups whose last member has ended, and decides on each step that waits for what has ended.
+
+A decision reads the jobs and groups themselves and counts nothing, so it may be made twice. Whoever ends a job, adds a
+step or adds a dependency appends an arrival in the same transaction. Of two such transactions, the arrival of the one
+that commits last is looked at by a snapshot that sees both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from procrastinate import exceptions
+from procrastinate.core.arrays import array_param, is_one_of, unnest
+from procrastinate.core.create_workflow import LOOKED_AT_ONCE, after, append_arrivals
+from procrastinate.core.enums import Status
+from procrastinate.core.operation_marks import atomic
+from procrastinate.core.tables import (
+    DOING,
+    TODO,
+    UNDECIDED,
+    WAITS_FOR_OTHERS,
+    arrivals,
+    dependencies,
+    errors,
+    jobs,
+    one_more,
+    status_literal,
+    workflows,
+)
+from procrastinate.core.workflow_rows import Resolution, Rule
+
+_TAKEN_AT_ONCE = 20
+"""Arrivals of one look."""
+
+_IDS = array_param("ids", sa.BigInteger())
+_TAKE = (
+    sa.delete(arrivals)
+    .where(
+        is_one_of(
+            arrivals.c.id,
+            sa.select(arrivals.c.id).order_by(arrivals.c.id).limit(_TAKEN_AT_ONCE).with_for_update(skip_locked=True),
+        )
+    )
+    .returning(arrivals.c.ended, arrivals.c.groups, arrivals.c.waiting, arrivals.c.lost)
+)
+
+
+@atomic
+def resolve_arrivals(connection: sa.Connection) -> Resolution:
+    """Look at a few arrivals: finish groups, and release or cancel the steps that waited for what has ended.
+
+    For a worker. It passes over every row that another session has locked, and looks at it again later.
+    """
+    taken = connection.execute(_TAKE).all()
+    if not taken:
+        return Resolution()
+    lost = Counter(group for row in taken for group in row.lost)
+    groups = _finish_groups(connection, {group for row in taken for group in row.groups}, lost)
+    waiting = _waiting_for_jobs(connection, sorted({job for row in taken for job in row.ended}))
+    waiting |= _waiting_for_groups(connection, groups.finished) | {job for row in taken for job in row.waiting}
+    now, later = sorted(waiting)[:LOOKED_AT_ONCE], sorted(waiting)[LOOKED_AT_ONCE:]
+    decided = _decide(connection, now)
+    append_arrivals(
+        connection,
+        groups=groups.left,
+        waiting=[*decided.left, *later],
+        lost=[group for group in groups.left for _ in range(lost[group])],
+    )
+    return Resolution(
+        taken=len(taken),
+        released=decided.released,
+        cancelled=decided.cancelled,
+        finished=len(groups.finished),
+        left=bool(groups.left or decided.left),
+    )
+
+
+# Groups
+
+
+@dataclasses.dataclass
+class _Groups:
+    """Groups that were finished, and groups that could not be looked at."""
+
+    finished: list[int] = dataclasses.field(default_factory=list)
+    left: list[int] = dataclasses.field(default_factory=list)
+
+
+def has_open_member(group: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Return the condition "a member of this group has not ended", as three probes of an index."""
+    part = workflows.alias("part")
+    first_part = (
+        sa.select(part.c.id)
+        .where(part.c.parent_id == group.c.id, part.c.finished_at.is_(None))
+        .order_by(part.c.parent_id)
+        .limit(1)
+    )
+    probes = [_first_member(group, TODO), _first_member(group, DOING), first_part]
+    return sa.or_(*(probe.scalar_subquery().is_not(None) for probe in probes))
+
+
+def _first_member(group: sa.FromClause, status: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    member = jobs.alias("member")
+    in_order = (member.c.workflow_id, member.c.status)
+    chosen = sa.select(member.c.id).where(member.c.workflow_id == group.c.id, member.c.status == status)
+    return chosen.where(member.c.workflow_id.is_not(None)).order_by(*in_order).limit(1)
+
+
+_CHOSEN = sa.and_(workflows.c.id == sa.any_(_IDS), workflows.c.finished_at.is_(None))
+_SEEM_ENDED = sa.select(workflows.c.id).where(_CHOSEN, ~has_open_member(workflows))
+_LOCK_GROUPS = sa.select(workflows.c.id).where(_CHOSEN).order_by(workflows.c.id).with_for_update(skip_locked=True)
+_LOSE = (
+    sa.update(workflows)
+    .where(workflows.c.id == sa.bindparam("group_id", type_=sa.BigInteger()))
+    .values(lost=workflows.c.lost + sa.bindparam("number", type_=sa.BigInteger()))
+)
+_ENDS = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.ABORTED)
+
+
+def _finish_statement() -> Any:
+    """Count the members of groups, write down the counts and the end."""
+    group = workflows.alias("ended_group")
+    member = jobs.alias("counted")
+    own = (
+        sa.select(*(sa.func.count().filter(member.c.status == status_literal(end)).label(end.value) for end in _ENDS))
+        .where(member.c.workflow_id == group.c.id)
+        .lateral("own")
+    )
+    part = workflows.alias("part_of_it")
+    names = [*(end.value for end in _ENDS), "lost"]
+    of_parts = (
+        sa.select(
+            *(sa.cast(sa.func.coalesce(sa.func.sum(part.c[name]), 0), sa.BigInteger).label(name) for name in names)
+        )
+        .where(part.c.root_id == group.c.root_id, part.c.parent_id == group.c.id)
+        .lateral("of_parts")
+    )
+    counted = (
+        sa.select(
+            group.c.id,
+            *((own.c[end.value] + of_parts.c[end.value]).label(end.value) for end in _ENDS),
+            (group.c.lost + of_parts.c.lost).label("lost"),
+        )
+        .select_from(group.join(own, sa.true()).join(of_parts, sa.true()))
+        .where(group.c.id == sa.any_(_IDS), group.c.finished_at.is_(None), ~has_open_member(group))
+        .cte("counted_groups")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+    return (
+        sa.update(workflows)
+        .where(workflows.c.id == counted.c.id)
+        .values(finished_at=sa.func.now(), **{name: counted.c[name] for name in names})
+        .returning(workflows.c.id, workflows.c.parent_id)
+    )
+
+
+_FINISH_GROUPS = _finish_statement()
+
+
+def _finish_groups(connection: sa.Connection, groups: set[int], lost: Counter[int]) -> _Groups:
+    """Finish the groups without an open member, and the groups around them.
+
+    A session that adds to a group holds its row until the commit. So the row is locked first, and the members are
+    looked at by a statement that begins after that.
+    """
+    outcome = _Groups()
+    while groups:
+        ended = set(connection.execute(_SEEM_ENDED, {"ids": sorted(groups)}).scalars()) | (groups & lost.keys())
+        if not ended:
+            break
+        locked = sorted(connection.execute(_LOCK_GROUPS, {"ids": sorted(ended)}).scalars())
+        outcome.left += sorted(ended - set(locked))
+        for group in locked:
+            if lost[group]:
+                connection.execute(_LOSE, {"group_id": group, "number": lost[group]})
+        finished = connection.execute(_FINISH_GROUPS, {"ids": locked}).all() if locked else []
+        outcome.finished += [row.id for row in finished]
+        groups = {row.parent_id for row in finished if row.parent_id is not None}
+    return outcome
+
+
+# Steps
+
+
+_of_jobs = dependencies.alias("of_jobs")
+_CLOSED = (
+    sa.update(dependencies)
+    .where(dependencies.c.parent_id == sa.any_(_IDS), ~dependencies.c.is_closed)
+    .values(is_closed=True)
+    .returning(dependencies.c.id)
+    .cte("closed")
+)
+_WAITING_FOR_JOBS = (
+    sa.select(_of_jobs.c.job_id).where(_of_jobs.c.parent_id == sa.any_(_IDS)).distinct().add_cte(_CLOSED)
+)
+_WAITING_FOR_GROUPS = (
+    sa.select(dependencies.c.job_id).where(dependencies.c.parent_workflow_id == sa.any_(_IDS)).distinct()
+)
+
+
+def _waiting_for_jobs(connection: sa.Connection, ended: Sequence[int]) -> set[int]:
+    return set(connection.execute(_WAITING_FOR_JOBS, {"ids": ended}).scalars()) if ended else set()
+
+
+def _waiting_for_groups(connection: sa.Connection, finished: Sequence[int]) -> set[int]:
+    return set(connection.execute(_WAITING_FOR_GROUPS, {"ids": finished}).scalars()) if finished else set()
+
+
+@dataclasses.dataclass
+class _Decided:
+    """Steps that were released and cancelled, and steps that could not be decided on."""
+
+    released: int = 0
+    cancelled: int = 0
+    left: list[int] = dataclasses.field(default_factory=list)
+
+
+_parent, _group, _root = jobs.alias("parent"), workflows.alias("parent_group"), workflows.alias("root")
+_ENDED_STATUSES = [status_literal(end) for end in _ENDS]
+_IS_UNFINISHED = sa.or_(
+    _parent.c.status.not_in(_ENDED_STATUSES),
+    sa.and_(_group.c.id.is_not(None), _group.c.finished_at.is_(None)),
+)
+_WITHOUT_SUCCESS = _group.c.failed + _group.c.cancelled + _group.c.aborted + _group.c.lost
+_HAS_SUCCEEDED = sa.case(
+    (
+        dependencies.c.parent_id.is_not(None),
+        sa.func.coalesce(_parent.c.status == status_literal(Status.SUCCEEDED), False),
+    ),
+    else_=sa.func.coalesce(_WITHOUT_SUCCESS == 0, False),
+)
+_IS_BROKEN = sa.case(
+    (dependencies.c.rule == Rule.END.value, False),
+    (
+        dependencies.c.rule == Rule.ON_FAILURE.value,
+        sa.or_(_HAS_SUCCEEDED, _root.c.cancelled_at.is_not(None)),
+    ),
+    else_=~_HAS_SUCCEEDED,
+)
+_HAS_DEPENDENCY = dependencies.c.id.is_not(None)
+_IS_CALLBACK = dependencies.c.rule >= Rule.ON_SUCCESS.value
+
+
+def _still_waits(job: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
+    return sa.and_(job.c.status == TODO, job.c.readiness == WAITS_FOR_OTHERS)
+
+
+def _blocked_statement() -> sa.Select[Any]:
+    """Of steps that wait, return those that wait for nothing that is known to be open.
+
+    The probe reads dependencies that are not closed, and stops at the first whose parent has not ended.
+    """
+    edge, parent, group = dependencies.alias("edge"), jobs.alias("its_job"), workflows.alias("its_group")
+    first_open = (
+        sa.select(edge.c.id)
+        .select_from(
+            edge.outerjoin(parent, parent.c.id == edge.c.parent_id).outerjoin(
+                group, group.c.id == edge.c.parent_workflow_id
+            )
+        )
+        .where(
+            edge.c.job_id == jobs.c.id,
+            ~edge.c.is_closed,
+            sa.or_(
+                parent.c.status.not_in(_ENDED_STATUSES),
+                sa.and_(group.c.id.is_not(None), group.c.finished_at.is_(None)),
+            ),
+        )
+        .limit(1)
+    )
+    return sa.select(jobs.c.id).where(jobs.c.id == sa.any_(_IDS), _still_waits(), ~first_open.correlate(jobs).exists())
+
+
+_UNBLOCKED = _blocked_statement()
+_NAMED = sa.func.coalesce(_parent.c.step, _group.c.name)
+_first_broken = sa.func.array_agg(_NAMED).filter(sa.and_(_IS_BROKEN, ~_IS_CALLBACK))
+_own_group = workflows.alias("own_group")
+_VERDICTS = (
+    sa.select(
+        jobs.c.id,
+        sa.func.bool_or(sa.func.coalesce(_IS_UNFINISHED, False)).label("is_open"),
+        sa.func.bool_or(sa.and_(_HAS_DEPENDENCY, _IS_BROKEN, ~_IS_CALLBACK)).label("is_broken"),
+        sa.func.bool_or(sa.and_(_HAS_DEPENDENCY, _IS_BROKEN, _IS_CALLBACK)).label("is_unneeded"),
+        sa.func.max(dependencies.c.delay).label("delay"),
+        sa.type_coerce(sa.func.array_to_string(_first_broken, ", "), sa.Text()).label("breakers"),
+        sa.func.min(_own_group.c.if_failed).label("if_failed"),
+        sa.func.min(_own_group.c.root_id).label("root_id"),
+    )
+    .select_from(
+        jobs.join(_own_group, _own_group.c.id == jobs.c.workflow_id)
+        .outerjoin(dependencies, dependencies.c.job_id == jobs.c.id)
+        .outerjoin(_parent, _parent.c.id == dependencies.c.parent_id)
+        .outerjoin(_group, _group.c.id == dependencies.c.parent_workflow_id)
+        .outerjoin(_root, _root.c.id == _group.c.root_id)
+    )
+    .where(jobs.c.id == sa.any_(_IDS), _still_waits())
+    .group_by(jobs.c.id)
+)
+_SHARE_ROOTS = (
+    sa.select(workflows.c.id).where(workflows.c.id == sa.any_(_IDS)).with_for_update(read=True, skip_locked=True)
+)
+
+
+def _decide(connection: sa.Connection, waiting: Sequence[int]) -> _Decided:
+    """Release the steps that have what they need, and cancel the steps that will not get it."""
+    decided = _Decided()
+    unblocked = sorted(connection.execute(_UNBLOCKED, {"ids": waiting}).scalars()) if waiting else []
+    if not unblocked:
+        return decided
+    verdicts = [row for row in connection.execute(_VERDICTS, {"ids": unblocked}) if not row.is_open]
+    free = [row for row in verdicts if not row.is_broken and not row.is_unneeded and row.delay != float("inf")]
+    if free:
+        _release(connection, free, decided)
+    ending = [row for row in verdicts if _is_cancelled(row)]
+    if ending:
+        _cancel(connection, ending, decided)
+    return decided
+
+
+def _is_cancelled(verdict: sa.Row[Any]) -> bool:
+    return bool(verdict.is_unneeded or (verdict.is_broken and verdict.if_failed == "cancel"))
+
+
+def _locked(rows: sa.TableValuedAlias) -> sa.CTE:
+    """Lock the steps that still wait. A row that another session has locked is left out."""
+    row = jobs.alias("waiting_now")
+    held = (
+        sa.select(row.c.id)
+        .where(row.c.id == rows.c.id, _still_waits(row))
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .lateral("held")
+    )
+    columns = [column for column in rows.c if column.name not in ("id", "ordinality")]
+    return (
+        sa.select(held.c.id, *columns)
+        .select_from(rows.join(held, sa.true()))
+        .cte("locked")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+
+
+def _release_statement() -> Any:
+    step = _locked(unnest({"id": sa.BigInteger(), "delay": sa.Double()}, name="step"))
+    return (
+        sa.update(jobs)
+        .where(jobs.c.id == step.c.id, is_one_of(jobs.c.id, sa.select(step.c.id)))
+        .values(readiness=UNDECIDED, scheduled_at=sa.case((step.c.delay.is_not(None), after(step.c.delay))))
+        .returning(jobs.c.id)
+    )
+
+
+def _cancel_statement() -> Any:
+    texts = ("exception_class", "message", "traceback")
+    columns: dict[str, Any] = {"id": sa.BigInteger(), **{name: sa.Text() for name in texts}}
+    step = _locked(unnest(columns, name="step"))
+    ended = (
+        sa.update(jobs)
+        .where(jobs.c.id == step.c.id, is_one_of(jobs.c.id, sa.select(step.c.id)))
+        .values(status=status_literal(Status.CANCELLED), finished_at=sa.func.now(), readiness=UNDECIDED)
+        .returning(jobs.c.id, one_more(jobs.c.attempts).label("attempt"), *(step.c[name] for name in texts))
+        .cte("ended")
+    )
+    why = sa.insert(errors).from_select(
+        ["job_id", "attempt", *texts],
+        sa.select(ended.c.id, ended.c.attempt, *(ended.c[name] for name in texts)).where(ended.c.message.is_not(None)),
+    )
+    return sa.select(ended.c.id).add_cte(why.cte("why"))
+
+
+_RELEASE = _release_statement()
+_CANCEL = _cancel_statement()
+
+
+def _release(connection: sa.Connection, free: Sequence[sa.Row[Any]], decided: _Decided) -> None:
+    parameters = {"id_list": [row.id for row in free], "delay_list": [row.delay for row in free]}
+    released = set(connection.execute(_RELEASE, parameters).scalars())
+    decided.released += len(released)
+    decided.left += [row.id for row in free if row.id not in released]
+
+
+def _cancel(connection: sa.Connection, ending: Sequence[sa.Row[Any]], decided: _Decided) -> None:
+    """Cancel steps, unless their workflow is being retried.
+
+    A retry locks the workflow. What it has sent back must not count as failed, so this looks again under the lock.
+    """
+    roots = {row.root_id for row in ending}
+    shared = set(connection.execute(_SHARE_ROOTS, {"ids": sorted(roots)}).scalars())
+    decided.left += [row.id for row in ending if row.root_id not in shared]
+    chosen = sorted(row.id for row in ending if row.root_id in shared)
+    again = connection.execute(_VERDICTS, {"ids": chosen}).all() if chosen else []
+    rows = [row for row in again if not row.is_open and _is_cancelled(row)]
+    if not rows:
+        return
+    whys = [_why(row) for row in rows]
+    texts = {
+        f"{name}_list": [why and why[name] for why in whys] for name in ("exception_class", "message", "traceback")
+    }
+    cancelled = set(connection.execute(_CANCEL, {"id_list": [row.id for row in rows], **texts}).scalars())
+    decided.cancelled += len(cancelled)
+    decided.left += [row.id for row in rows if row.id not in cancelled]
+
+
+def _why(verdict: sa.Row[Any]) -> dict[str, str] | None:
+    """Return the error of a step that is cancelled, or ``None`` for a callback that is not needed."""
+    if not verdict.is_broken:
+        return None
+    error = exceptions.StepNotReached(
+        f"This step needs the success of {verdict.breakers or 'a step that is gone'}, which did not succeed"
+    )
+    path = f"{type(error).__module__}.{type(error).__qualname__}"
+    return {"exception_class": path, "message": str(error), "traceback": f"{path}: {error}\n"}

@@ -1,0 +1,70 @@
+"""Short forms for the usual shapes: one after the other, side by side, and side by side with one at the end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from procrastinate.calls import Call
+from procrastinate.exceptions import InvalidWorkflow
+from procrastinate.workflows.graph import IfFailed, Workflow
+
+if TYPE_CHECKING:
+    from procrastinate.manager import JobManager
+
+
+def chain(*calls: Call[Any], name: str = "chain", if_failed: IfFailed = "cancel") -> Workflow:
+    """Return a workflow that runs the calls one after the other. Its ``defer()`` stores it.
+
+    Parameters
+    ----------
+    calls:
+        What ``task.call(...)`` returns.
+    name, if_failed:
+        As for ``app.workflow()``.
+
+    Raises
+    ------
+    InvalidWorkflow
+        There are no calls, or one cannot be a step.
+    """
+    workflow = Workflow(_manager_of("chain", calls), name, if_failed=if_failed)
+    before: tuple[Any, ...] = ()
+    for call in calls:
+        before = (workflow.add(call, after=before),)
+    return workflow
+
+
+def group(*calls: Call[Any], name: str = "group", if_failed: IfFailed = "cancel") -> Workflow:
+    """Return a workflow that runs the calls side by side. The parameters are those of :func:`chain`."""
+    workflow = Workflow(_manager_of("group", calls), name, if_failed=if_failed)
+    members = workflow.group("all")
+    for call in calls:
+        members.add(call)
+    return workflow
+
+
+def chord(calls: Workflow, last: Call[Any]) -> Workflow:
+    """Return a workflow that runs a call once all calls of a :func:`group` have succeeded.
+
+    The results of the group are not passed on by themselves. Use ``app.workflow()`` and ``group.values`` for that.
+
+    Parameters
+    ----------
+    calls:
+        What :func:`group` returns. The step is added to it.
+    last:
+        The call at the end.
+    """
+    if not isinstance(calls, Workflow):
+        raise InvalidWorkflow(f"chord() takes what group() returns, not {calls!r}")
+    calls.add(last, after=["all"])
+    return calls
+
+
+def _manager_of(shape: str, calls: tuple[Call[Any], ...]) -> JobManager:
+    for call in calls:
+        if not isinstance(call, Call):
+            raise InvalidWorkflow(f"{shape}() takes calls, not {call!r}: write task.call(...)")
+    if not calls:
+        raise InvalidWorkflow(f"{shape}() needs a call: write {shape}(task.call(...))")
+    return calls[0].deferrer.job_manager

@@ -1,0 +1,131 @@
+"""Refuse steps that cannot work, where they are written. Each message names the step."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from procrastinate.calls import Call
+from procrastinate.core import Rule
+from procrastinate.exceptions import InvalidWorkflow
+from procrastinate.jobs import Job, JobDeferrer
+from procrastinate.locks import ArgumentLock
+from procrastinate.tasks import Task
+from procrastinate.workflows.nodes import GroupNode, StepNode, StoredParent
+from procrastinate.workflows.references import Place
+
+RULES = {"success": Rule.SUCCESS, "end": Rule.END}
+LONGEST_NAME = 200
+"""Characters."""
+
+
+def check_name(what: str, name: Any) -> str:
+    """Return a name that can be stored."""
+    if not isinstance(name, str) or not name or "\x00" in name or len(name) > LONGEST_NAME:
+        raise InvalidWorkflow(f"The name of a {what} must be a text of 1 to {LONGEST_NAME} characters, not {name!r}")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InvalidWorkflow(f"The name of a {what} cannot be stored: {name!r}") from None
+    return name
+
+
+def read_rule(name: str, needs: Any) -> Rule:
+    """Return the rule that ``needs`` names."""
+    rule = RULES.get(needs) if isinstance(needs, str) else None
+    if rule is None:
+        raise InvalidWorkflow(f"{name!r}: needs={needs!r}: write 'success' or 'end'")
+    return rule
+
+
+def read_parents(after: Any) -> tuple[Any, ...]:
+    """Return the parents of a step as a tuple. Refuse a single one, which is easily written by mistake."""
+    if isinstance(after, str) or not isinstance(after, Iterable):
+        raise InvalidWorkflow(f"after={after!r} must be a list: write after=[{after!r}]")
+    return tuple(after)
+
+
+def read_delay(delay: Any) -> float | None:
+    """Return a delay in seconds."""
+    if delay is None:
+        return None
+    seconds = delay.total_seconds() if isinstance(delay, datetime.timedelta) else delay
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not math.isfinite(seconds) or not 0 <= seconds <= 10**9:
+        raise InvalidWorkflow(f"delay={delay!r}: write a number of seconds or a timedelta, not negative")
+    return float(seconds)
+
+
+def as_call(task: Any, arguments: Mapping[str, Any]) -> Call[Any]:
+    """Return the call of a task with these arguments."""
+    if isinstance(task, Call):
+        if arguments:
+            raise InvalidWorkflow(
+                f"The call of {task.task_name} has its arguments: {sorted(arguments)[0]!r} must be one of them"
+            )
+        return task
+    if isinstance(task, Task | JobDeferrer):
+        return task.call(**arguments)
+    raise InvalidWorkflow(f"{task!r} is no task: add a task, or a call of one")
+
+
+def make_job(name: str, call: Call[Any], arguments: dict[str, Any], places: list[Place], *, waits: bool) -> Job:
+    """Return the job of a step. Refuse what a step cannot have."""
+    deferrer = call.deferrer
+    if deferrer.job.queueing_lock is not None or deferrer.locks["queueing_lock"] is not None:
+        raise InvalidWorkflow(
+            f"Step {name!r}: task {call.task_name} has a queueing lock, and a step is never left out for another job. "
+            "Declare a task without one for the workflow"
+        )
+    if deferrer.connection is not None:
+        raise InvalidWorkflow(f"Step {name!r} has a connection of its own: give it to workflow.defer(connection=...)")
+    if waits and deferrer.job.scheduled_at is not None:
+        raise InvalidWorkflow(f"Step {name!r} waits for others, and has a schedule: write delay= instead")
+    _refuse_lock_on_reference(name, deferrer, places)
+    return deferrer.make_new_job(**arguments)
+
+
+def _refuse_lock_on_reference(name: str, deferrer: JobDeferrer, places: list[Place]) -> None:
+    """Refuse a lock that is made of a result: nobody knows the result when the step is stored."""
+    lock = deferrer.locks["lock"]
+    if lock is None or not places:
+        return
+    filled = {json.loads(place.path)[0] for place in places}
+    if isinstance(lock, ArgumentLock) and not filled.intersection(lock.names):
+        return
+    raise InvalidWorkflow(
+        f"Step {name!r}: its lock is made of its arguments, and one of them is a result that is not known yet"
+    )
+
+
+def require_result(name: str, call: Call[Any]) -> None:
+    """Refuse the value of a task that stores no result."""
+    if call.stores_result is False:
+        raise InvalidWorkflow(
+            f"Step {name!r} has no value: declare task {call.task_name} with store_result=True to use what it returns"
+        )
+
+
+def refuse_cycle(step: StepNode) -> None:
+    """Refuse a member of a group that waits for its own group, also by way of other steps."""
+    around: set[Any] = set()
+    group: GroupNode | None = step.group
+    while group is not None and group.parent is not None:
+        around.add(group)
+        group = group.parent
+    seen: set[Any] = set()
+    look = [edge.parent for edge in step.edges]
+    while look and around:
+        node = look.pop()
+        if node is None or isinstance(node, StoredParent) or node in seen:
+            continue
+        seen.add(node)
+        if node in around:
+            raise InvalidWorkflow(
+                f"Step {step.name!r} would wait for its own group {node.name!r}. This is a cycle: it would never run"
+            )
+        steps = [node] if isinstance(node, StepNode) else node.members
+        look += [edge.parent for one in steps for edge in one.edges]

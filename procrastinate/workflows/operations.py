@@ -1,0 +1,288 @@
+"""``app.workflows``: look at workflows that are stored, wait for them, cancel and retry them, send them signals."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from procrastinate import core
+from procrastinate._checks.amounts import read_count
+from procrastinate._job_checks import dump_result
+from procrastinate.core import WorkflowState
+from procrastinate.exceptions import WaitTimeout, WorkflowEnded, WorkflowNotFound
+from procrastinate.workflows.states import Graph, WorkflowInfo, to_graph, to_info
+
+if TYPE_CHECKING:
+    from procrastinate.manager import JobManager
+
+Infos: TypeAlias = list[WorkflowInfo]
+
+_FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 1.0
+_LARGEST_PAYLOAD = 1_048_576
+
+
+class Workflows:
+    """The workflows of an app's queue, available as ``app.workflows``."""
+
+    def __init__(self, job_manager: JobManager) -> None:
+        self._manager = job_manager
+
+    def get(self, workflow_id: int, *, connection: Any | None = None) -> WorkflowInfo:
+        """Return the state and the counts of a workflow.
+
+        Raises
+        ------
+        WorkflowNotFound
+            There is no such workflow.
+        """
+        return _found(workflow_id, self._manager.get_workflow(workflow_id, connection))
+
+    async def get_async(self, workflow_id: int, *, connection: Any | None = None) -> WorkflowInfo:
+        """Asynchronous version of :meth:`get`."""
+        return _found(workflow_id, await self._manager.get_workflow_async(workflow_id, connection))
+
+    def list(
+        self,
+        name: str | None = None,
+        state: WorkflowState | str | None = None,
+        *,
+        limit: int = 100,
+        before: int | None = None,
+    ) -> Infos:
+        """Return workflows, the newest first.
+
+        Parameters
+        ----------
+        name:
+            Only workflows of this name.
+        state:
+            Only workflows in this state.
+        limit:
+            The largest number of workflows.
+        before:
+            Only workflows with a lower id than this one, for the next page.
+
+        Raises
+        ------
+        ValueError
+            There is no such state.
+        """
+        options = _list_options(name, state, limit, before)
+        return _in_state(self._manager.list_workflows(**options), state)
+
+    async def list_async(
+        self,
+        name: str | None = None,
+        state: WorkflowState | str | None = None,
+        *,
+        limit: int = 100,
+        before: int | None = None,
+    ) -> Infos:
+        """Asynchronous version of :meth:`list`."""
+        options = _list_options(name, state, limit, before)
+        return _in_state(await self._manager.list_workflows_async(**options), state)
+
+    def wait(self, workflow_id: int, *, timeout: float) -> WorkflowInfo:
+        """Wait until all steps of a workflow have ended, and return its state.
+
+        Parameters
+        ----------
+        timeout:
+            Maximum wait in seconds.
+
+        Raises
+        ------
+        WaitTimeout
+            The workflow has not ended in time. It is a ``TimeoutError``.
+        WorkflowNotFound
+            There is no such workflow.
+        """
+        for pause in _pauses(workflow_id, timeout):
+            info = self.get(workflow_id)
+            if info.has_ended:
+                return info
+            time.sleep(pause)
+        raise AssertionError("unreachable")
+
+    async def wait_async(self, workflow_id: int, *, timeout: float) -> WorkflowInfo:  # noqa: ASYNC109
+        """Asynchronous version of :meth:`wait`."""
+        for pause in _pauses(workflow_id, timeout):
+            info = await self.get_async(workflow_id)
+            if info.has_ended:
+                return info
+            await asyncio.sleep(pause)
+        raise AssertionError("unreachable")
+
+    def cancel(self, workflow_id: int, *, abort: bool = False, connection: Any | None = None) -> int:
+        """Cancel the steps that wait. The callbacks of ``on_end`` still run.
+
+        Parameters
+        ----------
+        abort:
+            Also ask the steps that run to stop.
+        connection:
+            An open connection of yours. Without it, a large workflow is cancelled in several transactions.
+
+        Returns
+        -------
+        The number of steps that were cancelled or asked to stop.
+
+        Raises
+        ------
+        WorkflowEnded
+            The workflow has ended already.
+        WorkflowNotFound
+            There is no such workflow.
+        """
+        if not self._manager.begin_cancel(workflow_id, connection):
+            raise _ended(self.get(workflow_id, connection=connection))
+        count = 0
+        while number := self._manager.cancel_steps(workflow_id, connection):
+            count += number
+        return count + (self._manager.abort_steps(workflow_id, connection) if abort else 0)
+
+    async def cancel_async(self, workflow_id: int, *, abort: bool = False, connection: Any | None = None) -> int:
+        """Asynchronous version of :meth:`cancel`."""
+        if not await self._manager.begin_cancel_async(workflow_id, connection):
+            raise _ended(await self.get_async(workflow_id, connection=connection))
+        count = 0
+        while number := await self._manager.cancel_steps_async(workflow_id, connection):
+            count += number
+        return count + (await self._manager.abort_steps_async(workflow_id, connection) if abort else 0)
+
+    def retry(self, workflow_id: int, *, connection: Any | None = None) -> int:
+        """Run the steps again that did not succeed, with what waited for them, in a workflow that is open or has ended.
+
+        A callback that has run runs again only if it is one of ``on_end``.
+
+        Returns
+        -------
+        The number of jobs that were sent back. It is 0 if all steps that have ended have succeeded.
+
+        Raises
+        ------
+        WorkflowNotFound
+            There is no such workflow.
+        """
+        return _sent_back(workflow_id, self._manager.retry_workflow(workflow_id, connection))
+
+    async def retry_async(self, workflow_id: int, *, connection: Any | None = None) -> int:
+        """Asynchronous version of :meth:`retry`."""
+        return _sent_back(workflow_id, await self._manager.retry_workflow_async(workflow_id, connection))
+
+    def signal(self, workflow_id: int, name: str, payload: Any = None, *, connection: Any | None = None) -> None:
+        """End a signal of a workflow, so that the steps after it may run. The first call wins.
+
+        Parameters
+        ----------
+        name:
+            The name that ``add_signal`` gave it.
+        payload:
+            A JSON value, which becomes the value of the signal.
+        connection:
+            An open connection of yours. The signal is sent when its transaction is committed.
+
+        Raises
+        ------
+        WorkflowEnded
+            The signal came before, or its time is over.
+        WorkflowNotFound
+            The workflow has no signal of this name.
+        InvalidResult
+            The payload cannot be stored as JSON.
+        """
+        text = self._payload(name, payload)
+        if not self._manager.send_signal(workflow_id, name, text, connection):
+            raise _refused(workflow_id, name, self._manager.has_signal(workflow_id, name, connection))
+
+    async def signal_async(
+        self, workflow_id: int, name: str, payload: Any = None, *, connection: Any | None = None
+    ) -> None:
+        """Asynchronous version of :meth:`signal`."""
+        text = self._payload(name, payload)
+        if not await self._manager.send_signal_async(workflow_id, name, text, connection):
+            raise _refused(workflow_id, name, await self._manager.has_signal_async(workflow_id, name, connection))
+
+    def graph(self, workflow_id: int, *, connection: Any | None = None) -> Graph:
+        """Return the steps of a workflow and what waits for what, each named group as one node.
+
+        Raises
+        ------
+        WorkflowNotFound
+            There is no such workflow.
+        """
+        return _drawn(workflow_id, self._manager.read_graph(workflow_id, connection))
+
+    async def graph_async(self, workflow_id: int, *, connection: Any | None = None) -> Graph:
+        """Asynchronous version of :meth:`graph`."""
+        return _drawn(workflow_id, await self._manager.read_graph_async(workflow_id, connection))
+
+    def _payload(self, name: str, payload: Any) -> str:
+        dumps = self._manager.connector.json_dumps
+        return dump_result(payload, dumps, task_name=f"signal {name}", max_size=_LARGEST_PAYLOAD)
+
+
+def _not_found(workflow_id: int) -> WorkflowNotFound:
+    return WorkflowNotFound(f"There is no workflow {workflow_id}: it was deleted, or its transaction is not committed")
+
+
+def _found(workflow_id: int, stored: core.StoredWorkflow | None) -> WorkflowInfo:
+    if stored is None:
+        raise _not_found(workflow_id)
+    return to_info(stored)
+
+
+def _ended(info: WorkflowInfo) -> WorkflowEnded:
+    return WorkflowEnded(f"Workflow {info.id} has ended already: it is {info.state.value}")
+
+
+def _sent_back(workflow_id: int, sent_back: list[int] | None) -> int:
+    if sent_back is None:
+        raise _not_found(workflow_id)
+    return len(sent_back)
+
+
+def _refused(workflow_id: int, name: str, exists: bool) -> Exception:
+    if exists:
+        return WorkflowEnded(f"Signal {name!r} of workflow {workflow_id} came before, or its time is over")
+    return WorkflowNotFound(f"Workflow {workflow_id} has no signal {name!r}, or there is no such workflow")
+
+
+def _drawn(
+    workflow_id: int, read: tuple[list[core.StoredGroup], list[core.StoredStep], list[core.StoredDependency]]
+) -> Graph:
+    groups, steps, dependencies = read
+    if not any(group.id == workflow_id for group in groups):
+        raise _not_found(workflow_id)
+    return to_graph(workflow_id, groups, steps, dependencies)
+
+
+def _list_options(
+    name: str | None, state: WorkflowState | str | None, limit: int, before: int | None
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "state": None if state is None else WorkflowState(state),
+        "limit": read_count("limit", limit, at_least=1),
+        "before": before,
+    }
+
+
+def _in_state(stored: list[core.StoredWorkflow], state: WorkflowState | str | None) -> Infos:
+    """Return what a program sees. Of the workflows whose steps have not ended, the counts tell which are held."""
+    infos = [to_info(one) for one in stored]
+    return infos if state is None else [info for info in infos if info.state == state]
+
+
+def _pauses(workflow_id: int, patience: float) -> Iterator[float]:
+    """Yield pauses that grow, and raise when the time is over."""
+    end, pause = time.monotonic() + patience, _FIRST_PAUSE
+    while True:
+        rest = end - time.monotonic()
+        yield max(min(pause, rest), 0.0)
+        if rest <= 0:
+            raise WaitTimeout(f"Workflow {workflow_id} has not ended within {patience:g} seconds")
+        pause = min(pause * 1.5, _LONGEST_PAUSE)

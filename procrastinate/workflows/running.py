@@ -1,0 +1,154 @@
+"""``context.workflow``: what a step sees of its workflow, and the steps that it adds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from procrastinate import core
+from procrastinate.exceptions import InvalidWorkflow
+from procrastinate.jobs import Job
+from procrastinate.workflows.compile import compile_graph
+from procrastinate.workflows.graph import Delay, Needs, Parent, Step, TaskLike, Workflow
+
+if TYPE_CHECKING:
+    from procrastinate.manager import JobManager
+
+
+class RunningStep:
+    """The workflow of a running job, available as ``context.workflow``.
+
+    Steps that it adds become members of the group of the job. If the job was added with ``expands=True``, what waits
+    for it waits for them, too. With ``connection=``, they are stored with the transaction of that connection, for
+    example that of ``context.transaction()``.
+    """
+
+    def __init__(self, job_manager: JobManager, job: Job) -> None:
+        if job.workflow_id is None:
+            raise InvalidWorkflow(f"Job {job.call_string} is no step of a workflow")
+        self._manager = job_manager
+        self._group_id = job.workflow_id
+        self._job = job
+
+    def add(
+        self,
+        task: TaskLike,
+        *,
+        after: Iterable[Parent] = (),
+        needs: Needs = "success",
+        delay: Delay | None = None,
+        step: str | None = None,
+        expands: bool = False,
+        connection: Any | None = None,
+        **arguments: Any,
+    ) -> Step[Any]:
+        """Add a step, and return it.
+
+        Parameters
+        ----------
+        after:
+            Steps that this job has added before.
+        connection:
+            An open connection of yours.
+        task, needs, delay, step, expands, arguments:
+            As for :meth:`Workflow.add <procrastinate.workflows.graph.Workflow.add>`.
+
+        Raises
+        ------
+        WorkflowEnded
+            The group has ended, because another worker has taken over the job, or the workflow was cancelled.
+        InvalidWorkflow
+            The step cannot work. The message names it.
+        """
+        options = {"after": after, "needs": needs, "delay": delay, "step": step, "expands": expands}
+        addition = self._addition()
+        added = addition.add_step(task, options, addition.root, given=arguments)
+        self._store(addition, connection)
+        return added
+
+    async def add_async(
+        self,
+        task: TaskLike,
+        *,
+        after: Iterable[Parent] = (),
+        needs: Needs = "success",
+        delay: Delay | None = None,
+        step: str | None = None,
+        expands: bool = False,
+        connection: Any | None = None,
+        **arguments: Any,
+    ) -> Step[Any]:
+        """Asynchronous version of :meth:`add`."""
+        options = {"after": after, "needs": needs, "delay": delay, "step": step, "expands": expands}
+        addition = self._addition()
+        added = addition.add_step(task, options, addition.root, given=arguments)
+        await self._store_async(addition, connection)
+        return added
+
+    def add_many(
+        self,
+        task: TaskLike,
+        arguments: Iterable[Mapping[str, Any]],
+        *,
+        after: Iterable[Parent] = (),
+        needs: Needs = "success",
+        connection: Any | None = None,
+    ) -> list[Step[Any]]:
+        """Add a step for each dict of arguments, all or none, and return them."""
+        addition = self._addition()
+        options = {"after": tuple(after), "needs": needs}
+        added = [addition.add_step(task, options, addition.root, given=one) for one in arguments]
+        if added:
+            self._store(addition, connection)
+        return added
+
+    async def add_many_async(
+        self,
+        task: TaskLike,
+        arguments: Iterable[Mapping[str, Any]],
+        *,
+        after: Iterable[Parent] = (),
+        needs: Needs = "success",
+        connection: Any | None = None,
+    ) -> list[Step[Any]]:
+        """Asynchronous version of :meth:`add_many`."""
+        addition = self._addition()
+        options = {"after": tuple(after), "needs": needs}
+        added = [addition.add_step(task, options, addition.root, given=one) for one in arguments]
+        if added:
+            await self._store_async(addition, connection)
+        return added
+
+    def value(self, step: str) -> Any:
+        """Return the result of the step with this name in the same workflow.
+
+        Raises
+        ------
+        InvalidWorkflow
+            No step of this name has stored a result.
+        """
+        return self._loaded(step, self._manager.read_step_value(self._group_id, step))
+
+    async def value_async(self, step: str) -> Any:
+        """Asynchronous version of :meth:`value`."""
+        return self._loaded(step, await self._manager.read_step_value_async(self._group_id, step))
+
+    def _loaded(self, step: str, text: str | None) -> Any:
+        if text is None:
+            raise InvalidWorkflow(f"No step {step!r} in the workflow of job {self._job.id} has stored a result")
+        return self._manager.connector.json_loads(text)
+
+    def _addition(self) -> Workflow:
+        return Workflow(self._manager, self._job.step or "step", accepts_stored=True)
+
+    def _store(self, addition: Workflow, connection: Any | None) -> None:
+        graph = _compiled(addition)
+        addition.set_stored(self._manager.add_to_workflow(self._group_id, graph, connection))
+
+    async def _store_async(self, addition: Workflow, connection: Any | None) -> None:
+        graph = _compiled(addition)
+        addition.set_stored(await self._manager.add_to_workflow_async(self._group_id, graph, connection))
+
+
+def _compiled(addition: Workflow) -> core.NewGraph:
+    return compile_graph(addition.if_failed, addition.groups, addition.steps)

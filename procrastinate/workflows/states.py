@@ -1,0 +1,206 @@
+"""What a program sees of a stored workflow."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Sequence
+
+from procrastinate.core import (
+    Counts,
+    GroupKind,
+    Status,
+    StoredDependency,
+    StoredGroup,
+    StoredStep,
+    StoredWorkflow,
+    WorkflowState,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WorkflowInfo:
+    """A stored workflow.
+
+    Parameters
+    ----------
+    id, name, if_failed:
+        As the workflow was deferred.
+    state:
+        ``running``, ``held``, ``succeeded``, ``failed`` or ``cancelled``. Callbacks do not count.
+    counts:
+        The number of steps by what became of them, without the callbacks.
+    created_at, finished_at:
+        Start and end, as aware datetimes. A workflow ends with its last callback.
+    """
+
+    id: int
+    name: str
+    if_failed: str
+    state: WorkflowState
+    counts: Counts
+    created_at: datetime.datetime | None
+    finished_at: datetime.datetime | None
+
+    @property
+    def has_ended(self) -> bool:
+        """True if all steps have ended. Callbacks may still run."""
+        return self.state not in (WorkflowState.RUNNING, WorkflowState.HELD)
+
+
+def to_info(stored: StoredWorkflow) -> WorkflowInfo:
+    """Return what a program sees of a workflow."""
+    return WorkflowInfo(
+        id=stored.id,
+        name=stored.name,
+        if_failed=stored.if_failed,
+        state=_state(stored),
+        counts=stored.counts,
+        created_at=stored.created_at,
+        finished_at=stored.finished_at,
+    )
+
+
+def _state(stored: StoredWorkflow) -> WorkflowState:
+    counts = stored.counts
+    without_success = counts.failed + counts.cancelled + counts.aborted + counts.lost
+    if not stored.steps_ended:
+        is_held = without_success and counts.waiting and not counts.ready and not counts.running
+        return WorkflowState.HELD if is_held and stored.if_failed == "hold" else WorkflowState.RUNNING
+    if not without_success:
+        return WorkflowState.SUCCEEDED
+    return WorkflowState.FAILED if stored.cancelled_at is None else WorkflowState.CANCELLED
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Node:
+    """A step of a graph, or a group whose steps are folded into one node.
+
+    ``counts`` says what became of the steps, and ``job_ids`` names the first of them.
+    """
+
+    key: str
+    name: str
+    is_group: bool
+    counts: Counts
+    job_ids: tuple[int, ...]
+
+    @property
+    def state(self) -> str:
+        """One word for the node: that of its step, or of the step of its group that needs most attention."""
+        for word in ("failed", "aborted", "lost", "running", "ready", "waiting", "cancelled", "succeeded"):
+            if getattr(self.counts, word):
+                return word
+        return "empty"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Graph:
+    """The steps of a workflow as nodes, and what waits for what as pairs of their keys."""
+
+    id: int
+    name: str
+    nodes: tuple[Node, ...]
+    edges: tuple[tuple[str, str], ...]
+
+    def mermaid(self) -> str:
+        """Return the graph as text for Mermaid. All names are escaped."""
+        lines = ["flowchart LR"]
+        lines += [f'    {node.key}["{_escaped(_label(node))}"]:::{node.state}' for node in self.nodes]
+        lines += [f"    {parent} --> {child}" for parent, child in self.edges]
+        return "\n".join(lines)
+
+
+def _label(node: Node) -> str:
+    if not node.is_group:
+        return f"{node.name} ({node.state})"
+    return f"{node.name} ({node.counts.succeeded} of {node.counts.total}, {node.state})"
+
+
+def _escaped(text: str) -> str:
+    return "".join(one if one.isascii() and (one.isalnum() or one in " _.,()-") else f"#{ord(one)};" for one in text)
+
+
+_LISTED = 20
+"""Job ids that a folded group names."""
+
+
+def to_graph(
+    workflow_id: int,
+    groups: Sequence[StoredGroup],
+    steps: Sequence[StoredStep],
+    dependencies: Sequence[StoredDependency],
+) -> Graph:
+    """Return the graph of a workflow. A named group is one node, and so is a step with the steps that it added."""
+    by_id = {group.id: group for group in groups}
+    node_of_group = {group.id: _node_of_group(group, by_id) for group in groups}
+    keys = {step.job_id: node_of_group[step.group_id] or f"s{step.job_id}" for step in steps}
+    members: dict[str, list[StoredStep]] = {key: [] for key in node_of_group.values() if key is not None}
+    for step in steps:
+        members.setdefault(keys[step.job_id], []).append(step)
+    names = {f"g{group.id}": group.name for group in groups}
+    nodes = tuple(_node(key, names.get(key), some) for key, some in members.items())
+    return Graph(
+        id=workflow_id,
+        name=by_id[workflow_id].name,
+        nodes=nodes,
+        edges=tuple(dict.fromkeys(_edges(dependencies, keys, node_of_group, by_id))),
+    )
+
+
+def _node_of_group(group: StoredGroup, by_id: dict[int, StoredGroup]) -> str | None:
+    """Return the key of the outermost group that is drawn as one node, or ``None`` for a group that is the workflow."""
+    key = None
+    around: StoredGroup | None = group
+    while around is not None:
+        if around.kind in (GroupKind.GROUP, GroupKind.EXPANSION):
+            key = f"g{around.id}"
+        around = None if around.parent_id is None else by_id.get(around.parent_id)
+    return key
+
+
+def _node(key: str, group_name: str | None, steps: list[StoredStep]) -> Node:
+    numbers: dict[str, int] = {}
+    for step in steps:
+        word = _word(step)
+        numbers[word] = numbers.get(word, 0) + 1
+    name = group_name if group_name is not None else steps[0].step
+    ids = tuple(step.job_id for step in steps[:_LISTED])
+    return Node(key=key, name=name, is_group=group_name is not None, counts=Counts(**numbers), job_ids=ids)
+
+
+def _word(step: StoredStep) -> str:
+    if step.status is Status.TODO:
+        return "waiting" if step.waits_for_others else "ready"
+    return "running" if step.status in (Status.DOING, Status.ABORTING) else step.status.value
+
+
+def _edges(
+    dependencies: Sequence[StoredDependency],
+    keys: dict[int, str],
+    node_of_group: dict[int, str | None],
+    by_id: dict[int, StoredGroup],
+) -> list[tuple[str, str]]:
+    found = []
+    for edge in dependencies:
+        child = keys[edge.job_id]
+        if edge.parent_id is not None:
+            parents = [keys[edge.parent_id]] if edge.parent_id in keys else []
+        else:
+            parents = _parents_of_group(edge.parent_group_id, child, keys, node_of_group, by_id)
+        found += [(parent, child) for parent in parents if parent != child]
+    return found
+
+
+def _parents_of_group(
+    group_id: int | None,
+    child: str,
+    keys: dict[int, str],
+    node_of_group: dict[int, str | None],
+    by_id: dict[int, StoredGroup],
+) -> list[str]:
+    """Return the node of a group. Callbacks wait for the group of all steps, which is no node: they get no edge."""
+    if group_id is None or group_id not in by_id:
+        return []
+    key = node_of_group[group_id]
+    return [] if key is None else [key]

@@ -1,0 +1,1 @@
+"""Workflows: steps that wait for others, groups, callbacks, signals."""
