@@ -1,9 +1,11 @@
-"""Operations on one job that a person asks for: run it now, delete it."""
+"""Operations on one job that a person asks for: run it now, run it again, delete it."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
+from procrastinate.core.defer import skip_taken
 from procrastinate.core.enums import Status
 from procrastinate.core.tables import TODO, UNDECIDED, jobs, status_literal
 
@@ -22,6 +24,16 @@ _DELETE = (
     .returning(jobs.c.id)
 )
 
+_COPIED = ("queue_name", "task_name", "priority", "lock", "queueing_lock", "args")
+_RUN_AGAIN = skip_taken(
+    insert(jobs).from_select(
+        [*_COPIED, "readiness"],
+        sa.select(*(jobs.c[name] for name in _COPIED), UNDECIDED).where(
+            jobs.c.id == _JOB_ID, jobs.c.status.in_([status_literal(status) for status in _ENDED])
+        ),
+    )
+).returning(jobs.c.id)
+
 
 def run_job_now(connection: sa.Connection, job_id: int) -> bool:
     """Let a scheduled job run at once.
@@ -31,6 +43,16 @@ def run_job_now(connection: sa.Connection, job_id: int) -> bool:
     False if there is no such job, or it does not wait for its scheduled time.
     """
     return connection.execute(_RUN_NOW, {"job_id": job_id}).scalar_one_or_none() is not None
+
+
+def run_job_again(connection: sa.Connection, job_id: int) -> int | None:
+    """Defer a job like one that has ended: with its task, queue, priority, locks and arguments, and no schedule.
+
+    Returns
+    -------
+    The id of the new job. ``None`` if there is no such job, if it has not ended, or if its queueing lock is taken.
+    """
+    return connection.execute(_RUN_AGAIN, {"job_id": job_id}).scalar_one_or_none()
 
 
 def delete_ended_job(connection: sa.Connection, job_id: int) -> bool:

@@ -18,6 +18,8 @@ class Permission(enum.StrEnum):
     VIEW_ERRORS = "view_errors"
     """See the messages and tracebacks of errors, which may repeat arguments."""
     RETRY = "retry"
+    RERUN = "rerun"
+    """Defer a job like one that has ended."""
     CANCEL = "cancel"
     ABORT = "abort"
     RUN_NOW = "run_now"

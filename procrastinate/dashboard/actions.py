@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from procrastinate import core
+from procrastinate._quoting import described
 from procrastinate.core.inspection import JobState, ListedJob
-from procrastinate.core.steering import delete_ended_job, run_job_now
+from procrastinate.core.steering import delete_ended_job, run_job_again, run_job_now
 from procrastinate.dashboard.access import Permission
 from procrastinate.dashboard.calls import Calls, call, logger
 from procrastinate.dashboard.visit import Visit
@@ -18,15 +19,15 @@ from procrastinate.dashboard.visit import Visit
 class Action:
     """An action on a job.
 
-    ``operation`` takes a connection and the id of a job, and returns whether it changed the job. ``question`` asks for
-    confirmation.
+    ``operation`` takes a connection and the id of a job, and returns something true if it changed the job. ``question``
+    asks for confirmation.
     """
 
     name: str
     label: str
     permission: Permission
     states: frozenset[JobState]
-    operation: Callable[..., bool]
+    operation: Callable[..., object]
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     question: str | None = None
 
@@ -48,6 +49,14 @@ ACTIONS = {
             states=frozenset({JobState.FAILED, JobState.RUNNING}),
             operation=core.retry_job_by_id,
             options={"spare_running": True},
+        ),
+        Action(
+            name="rerun",
+            label="Run again",
+            permission=Permission.RERUN,
+            states=_ENDED - {JobState.FAILED},
+            operation=run_job_again,
+            question="Defer a new job with the same arguments?",
         ),
         Action(
             name="run_now",
@@ -115,8 +124,8 @@ def record(visit: Visit, action: str, **details: Any) -> None:
     logger.info(
         "%s %s by %s: %s",
         action,
-        details.get("jobs", ""),
-        entry["user"] or "an unnamed user",
+        details.get("jobs") or described(details.get("queue")),
+        described(entry["user"]) if entry["user"] else "an unnamed user",
         details.get("outcome", ""),
         extra={"action": f"dashboard_{action}", **entry},
     )

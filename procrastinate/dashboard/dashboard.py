@@ -15,7 +15,7 @@ from procrastinate.dashboard.calls import Calls, drive, drive_async
 from procrastinate.dashboard.messages import LONGEST_BODY, Request, Response, plain, redirect
 from procrastinate.dashboard.origin import refusal
 from procrastinate.dashboard.redaction import Redact, hide_keys
-from procrastinate.dashboard.views import job, jobs, lists, overview
+from procrastinate.dashboard.views import job, jobs, lists, overview, pauses
 from procrastinate.dashboard.visit import Settings, Visit
 
 View: TypeAlias = "Callable[..., Calls[Response]]"
@@ -31,7 +31,11 @@ _PAGES: dict[str, View] = {
     "workers": lists.workers,
     "system": lists.system,
 }
-_CHANGES: dict[str, View] = {"jobs/selected": jobs.change_selected}
+_CHANGES: dict[str, View] = {
+    "jobs/selected": jobs.change_selected,
+    "queues/pause": pauses.pause,
+    "queues/resume": pauses.resume,
+}
 _JOB = re.compile(r"jobs/([0-9]{1,18})")
 _JOB_ARGUMENTS = re.compile(r"jobs/([0-9]{1,18})/arguments")
 _JOB_CHANGE = re.compile(r"jobs/([0-9]{1,18})/([a-z_]+)")

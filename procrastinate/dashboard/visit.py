@@ -129,10 +129,13 @@ class Visit:
 
 DONE = {
     "retry": "The job waits again.",
+    "rerun": "A new job with the same arguments was deferred.",
     "cancel": "The job is cancelled.",
     "abort": "The job is asked to stop.",
     "run_now": "The job may run now.",
     "delete": "The job is deleted.",
+    "pause": "The queue is paused. Workers hear of it within a second, and running jobs go on.",
+    "resume": "The queue is open again.",
     "unchanged": "Nothing changed: the job is no longer in a state that allows this.",
     "failed": "Nothing changed: the database refused the action or could not be reached.",
     "none": "No job was selected.",

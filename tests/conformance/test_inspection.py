@@ -233,6 +233,21 @@ def test_tasks_tell_how_their_last_jobs_went(run: Run) -> None:
     assert (wait.name, wait.waiting, wait.last_ended_at) == ("shop.wait", Count(number=1), None)
 
 
+def test_tasks_and_overview_count_what_workers_tell(run: Run) -> None:
+    """Workers may delete jobs at their end."""
+    histogram = "ARRAY[0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]"
+    values = f"60, date_trunc('minute', now()), 'q', 'shop.send', 'succeeded', 10, 1, {histogram}, {histogram}"
+    run(
+        query,
+        "INSERT INTO procrastinate_statistics (seconds, at, queue_name, task_name, outcome, count, run_seconds, "
+        f"run_histogram, wait_histogram) SELECT {values}",
+    )
+    (task,) = run(inspection.load_tasks).tasks
+    assert task.hour is not None
+    assert (task.hour.succeeded, task.hour.median_run, task.hour.longest_wait) == (10, 0.025, 0.5)
+    assert sum(minute.succeeded for minute in run(inspection.load_overview).minutes) == 10
+
+
 def test_failures_group_errors_that_differ_in_numbers(run: Run) -> None:
     worker_id = worker(run)
     for number in (1, 22):

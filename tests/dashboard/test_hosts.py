@@ -181,6 +181,31 @@ def test_an_action_changes_the_job(
     assert _status(served, job_id) == status
 
 
+def test_a_queue_is_paused_and_resumed(client: httpx.Client, served: Served) -> None:
+    name = "a queue: 'x' <b>"
+    form = {"queue": urllib.parse.quote(name), "reason": "repair <i>", "minutes": "60", **_token(client, "queues")}
+    text = client.post("queues/pause", data=form, follow_redirects=True).text
+    assert "The queue is paused" in text
+    assert "repair &lt;i&gt;" in text
+    with served.engine.connect() as connection:
+        columns = "paused_until - now() BETWEEN '59 min' AND '61 min', paused_by"
+        statement = f"SELECT {columns} FROM procrastinate_paused_queues WHERE queue_name = :name"  # noqa: S608
+        row = connection.execute(sa.text(statement), {"name": name}).one()
+        assert tuple(row) == (True, "ada")
+    assert "The queue is open again" in client.post("queues/resume", data=form, follow_redirects=True).text
+    assert client.post("queues/pause", data={**form, "queue": ""}).status_code == 400
+    served.set_access(Access.read_only())
+    assert client.post("queues/pause", data=form).status_code == 403
+
+
+def test_a_job_that_has_ended_runs_again_as_a_new_job(client: httpx.Client, served: Served) -> None:
+    job_id = _defer(served, status="'succeeded'", args="""'{"a": 1}'""", lock="'again'")
+    client.post(f"jobs/{job_id}/rerun", data=_token(client, f"jobs/{job_id}"))
+    with served.engine.connect() as connection:
+        statement = "SELECT status::text, args FROM procrastinate_jobs WHERE lock = 'again' ORDER BY id"
+        assert connection.exec_driver_sql(statement).all() == [("succeeded", {"a": 1}), ("todo", {"a": 1})]
+
+
 def test_an_action_comes_too_late_for_a_job_in_another_state(client: httpx.Client, served: Served) -> None:
     job_id = _defer(served)
     token = _token(client, f"jobs/{job_id}")

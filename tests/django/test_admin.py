@@ -235,7 +235,27 @@ def test_the_page_of_a_job_offers_what_its_status_allows(admin: Client) -> None:
     assert re.findall(r'name="action" value="(\w+)"', admin.get(page).content.decode()) == ["cancel", "abort"]
     response = admin.post(JOBS, {"action": "cancel", "_selected_action": job_id, "index": 0, "_from_job_page": job_id})
     assert response.headers["Location"] == page
-    assert "procrastinate-actions" not in admin.get(page).content.decode()
+    assert re.findall(r'name="action" value="(\w+)"', admin.get(page).content.decode()) == ["run_again"]
+    _act(admin, "run_again", job_id)
+    assert [job.status for job in ProcrastinateJob.objects.order_by("id")] == ["cancelled", "todo"]
+
+
+def test_the_list_answers_which_job_had_an_argument(admin: Client) -> None:
+    """A number may be stored as a number or as text."""
+    as_number, as_text = ship.defer(order_id=42), ship.defer(order_id="42")
+    ship.defer(order_id=4242)
+    assert _listed(admin, "q=order_id=42") == [as_text, as_number]
+    assert len(_listed(admin, "q=order_id+%3D+4242")) == 1
+    assert _listed(admin, "q=customer.name=ada") == []
+
+
+def test_the_list_tells_times_with_their_zone_and_why_a_job_failed(admin: Client) -> None:
+    fail.defer()
+    app.run_worker(wait=False, listen_notify=False)
+    text = admin.get(JOBS).content.decode()
+    assert "procrastinate-error" in text
+    assert re.search(r"<time [^>]*><span>\d{4}-\d\d-\d\d</span> <span>\d\d:\d\d:\d\d CES?T</span></time>", text)
+    assert re.search(r"\d\.\d{3} s", text)
 
 
 def test_who_may_view_cannot_act() -> None:

@@ -11,7 +11,8 @@ from procrastinate.core.inspection.bounds import Count, bounded_count, first_row
 from procrastinate.core.inspection.records import Minute, Overview
 from procrastinate.core.inspection.states import ENDED, WALKS, JobState
 from procrastinate.core.inspection.workers import alive_and_silent, is_alive
-from procrastinate.core.tables import DOING, due_at, is_upcoming, jobs, workers
+from procrastinate.core.statistics import MINUTE
+from procrastinate.core.tables import DOING, due_at, is_upcoming, jobs, statistics, workers
 
 COUNTED = 10_000
 """Maximum of a count. Beyond it, a page says "10,000+"."""
@@ -68,6 +69,21 @@ def _ended_by_minute(state: JobState) -> Any:
 _ENDED = sa.union_all(*map(_ended_by_minute, ENDED))
 
 
+_TOLD: Any = (
+    sa.select(
+        statistics.c.outcome,
+        moment(statistics.c.at).label("minute"),
+        sa.cast(sa.func.sum(statistics.c.count), sa.BigInteger).label("number"),
+    )
+    .where(
+        statistics.c.seconds == sa.literal_column(str(MINUTE)),
+        statistics.c.at > sa.func.now() - sa.literal(_HOUR, sa.Interval()),
+        statistics.c.outcome.in_([sa.literal_column(f"'{state.value}'") for state in ENDED]),
+    )
+    .group_by(statistics.c.outcome, statistics.c.at)
+)
+
+
 @load
 def load_overview(connection: sa.Connection, now: datetime.datetime) -> Overview:
     """Return the counts and the last hour of the whole queue."""
@@ -77,13 +93,18 @@ def load_overview(connection: sa.Connection, now: datetime.datetime) -> Overview
         (JobState(row.state), row.minute): row.number for row in connection.execute(_ENDED) if row.minute is not None
     }
     ended = {state: _total(by_minute, state) for state in ENDED}
+    since = _first_whole_minute(by_minute, ended, now)
+    for row in connection.execute(_TOLD):
+        # Workers may delete jobs at their end, which their statistics count. Programs end jobs, too.
+        place = (JobState(row.outcome), row.minute)
+        by_minute[place] = max(by_minute.get(place, 0), row.number)
     return Overview(
         now=now,
         waiting={state: to_count(counts._mapping[state.value], COUNTED) for state in _WAITING},
         running=to_count(counts.running, COUNTED),
         ended=ended,
         minutes=tuple(_minutes(by_minute, now)),
-        minutes_since=_first_whole_minute(by_minute, ended, now),
+        minutes_since=since,
         stalled=to_count(counts.stalled, COUNTED),
         overdue=to_count(counts.overdue, COUNTED),
         oldest_overdue_at=counts.oldest_overdue_at,

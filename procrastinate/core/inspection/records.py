@@ -183,8 +183,27 @@ class Queues:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TaskHour:
+    """What workers tell of the runs of a task within the last hour. Times are upper bounds, in seconds.
+
+    ``longest_run`` and ``longest_wait`` are those of 95 of 100 runs. ``None`` stands for a time that no run told, or
+    that is longer than an hour.
+    """
+
+    succeeded: int
+    failed: int
+    retried: int
+    median_run: float | None
+    longest_run: float | None
+    longest_wait: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TaskState:
-    """A task: its unfinished jobs, and the ended ones of the window with their times in seconds."""
+    """A task: its unfinished jobs, the ended ones of the window with their times in seconds, and the last hour.
+
+    ``hour`` is ``None`` if no worker told of a run.
+    """
 
     name: str
     waiting: Count
@@ -196,6 +215,7 @@ class TaskState:
     median_seconds: float | None
     slowest_seconds: float | None
     last_ended_at: datetime.datetime | None
+    hour: TaskHour | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,6 +12,7 @@ from procrastinate.core.inspection.bounds import Count, first_rows, load, moment
 from procrastinate.core.inspection.records import Tasks, TaskState
 from procrastinate.core.inspection.rows import event_literal
 from procrastinate.core.inspection.states import ENDED, WALKS, JobState
+from procrastinate.core.inspection.task_hours import read_task_hours
 from procrastinate.core.tables import events, jobs
 
 _LOOKED_AT = 1_000
@@ -82,6 +83,7 @@ _UNFINISHED = sa.union_all(*map(_by_task, (*_WAITING, JobState.RUNNING)))
 def load_tasks(connection: sa.Connection, now: datetime.datetime) -> Tasks:
     """Return the tasks that have unfinished jobs, or are among the last thousand that ended in each status."""
     ended = {row.name: row for row in connection.execute(_BY_TASK)}
+    hours = read_task_hours(connection)
     unfinished: dict[str, dict[JobState, int]] = {}
     for row in connection.execute(_UNFINISHED):
         unfinished.setdefault(row.task_name, {})[JobState(row.state)] = row.number
@@ -97,8 +99,9 @@ def load_tasks(connection: sa.Connection, now: datetime.datetime) -> Tasks:
             waiting=count(name, *_WAITING),
             running=count(name, JobState.RUNNING),
             **_of_ended(ended.get(name)),
+            hour=hours.get(name),
         )
-        for name in sorted({*ended, *unfinished})
+        for name in sorted({*ended, *unfinished, *hours})
     )
     looked_at = sum(row.succeeded + row.failed + row.other for row in ended.values())
     since = min((row.first_ended_at for row in ended.values() if row.first_ended_at is not None), default=None)

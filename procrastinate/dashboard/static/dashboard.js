@@ -23,7 +23,7 @@
   }
 
   function inUse(part) {
-    if (part.querySelector("input[type=checkbox]:checked")) return true;
+    if (part.querySelector("input[type=checkbox]:checked, .pq-menu[open]")) return true;
     if (part.contains(document.activeElement) && document.activeElement.matches("input, select, textarea")) return true;
     const selection = document.getSelection();
     return Boolean(selection && !selection.isCollapsed && part.contains(selection.anchorNode));

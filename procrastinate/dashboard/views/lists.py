@@ -9,6 +9,7 @@ from procrastinate.core import inspection
 from procrastinate.core.inspection import Schedule
 from procrastinate.dashboard.calls import Calls, call
 from procrastinate.dashboard.messages import Response
+from procrastinate.dashboard.views.pauses import LASTS
 from procrastinate.dashboard.visit import Visit
 from procrastinate.periodic import PeriodicTask
 
@@ -16,7 +17,7 @@ from procrastinate.periodic import PeriodicTask
 def queues(visit: Visit) -> Calls[Response]:
     """Show the queues."""
     loaded = yield from call(inspection.load_queues, sorted(visit.app.queues_of_tasks() or ()))
-    return visit.page("queues.html", "Queues", queues=loaded)
+    return visit.page("queues.html", "Queues", queues=loaded, lasts=LASTS)
 
 
 def tasks(visit: Visit) -> Calls[Response]:

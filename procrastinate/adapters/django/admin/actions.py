@@ -19,9 +19,12 @@ from procrastinate import exceptions
 from procrastinate.adapters.django.models import ProcrastinateJob
 from procrastinate.adapters.django.project_app import app
 from procrastinate.core.enums import Status
+from procrastinate.core.steering import run_job_again
 
 LIMIT = 1000
 """Maximum number of jobs that one click can change."""
+
+ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.ABORTED)
 
 FROM_JOB_PAGE = "_from_job_page"
 
@@ -41,6 +44,11 @@ class JobAction:
     statuses: tuple[Status, ...]
     run: Callable[[int], bool]
 
+    @property
+    def identifier(self) -> str:
+        """The name as an identifier, for forms."""
+        return self.name.replace(" ", "_")
+
     def applies_to(self, job: ProcrastinateJob) -> bool:
         """Return True if the action applies to the job's status."""
         return Status(job.status) in self.statuses
@@ -54,6 +62,10 @@ def _retry(job_id: int) -> bool:
     return True
 
 
+def _run_again(job_id: int) -> bool:
+    return app.connector.run(run_job_again, job_id) is not None
+
+
 def _cancel(job_id: int) -> bool:
     return app.job_manager.cancel_job_by_id(job_id)
 
@@ -64,6 +76,7 @@ def _abort(job_id: int) -> bool:
 
 ACTIONS = (
     JobAction(name="retry", done="returned to the queue", statuses=(Status.FAILED, Status.DOING), run=_retry),
+    JobAction(name="run again", done="deferred again as a new job", statuses=ENDED, run=_run_again),
     JobAction(name="cancel", done="cancelled", statuses=(Status.TODO,), run=_cancel),
     JobAction(name="abort", done="cancelled or asked to stop", statuses=(Status.TODO, Status.DOING), run=_abort),
 )
@@ -92,7 +105,7 @@ def admin_action(action: JobAction) -> Callable[..., Any]:
             )
         return None
 
-    run.__name__ = action.name
+    run.__name__ = action.identifier
     return run
 
 

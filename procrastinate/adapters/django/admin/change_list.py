@@ -70,9 +70,10 @@ class JobChangeList(ChangeList):
         return self.filter_params.get(ReachFilter.parameter_name) == [ReachFilter.everything]
 
     def get_results(self, request: HttpRequest) -> None:
-        """Read the page. Django hides the count next to the search if it equals the full count."""
+        """Read the page. Django shows no count and no link to all jobs if the count is the full one."""
         super().get_results(request)
-        if self.paginator.is_bounded:
+        is_whole = not self.query and not self.filter_params
+        if self.paginator.is_bounded or is_whole:
             self.full_result_count = self.result_count
 
 

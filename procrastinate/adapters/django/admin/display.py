@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 from typing import Any
 
+from django.conf import settings
 from django.template.loader import render_to_string
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import Truncator
 
 from procrastinate._quoting import LONGEST_VALUE, quoted, quoted_lines
@@ -19,7 +22,10 @@ from procrastinate.adapters.django.models import (
     ProcrastinateJob,
     ProcrastinateResult,
 )
+from procrastinate.core.enums import Status
 
+_SHOW_ERRORS = {Status.TODO.value, Status.FAILED.value, Status.ABORTED.value}
+_WITHOUT_A_RUN = {Status.TODO.value, Status.CANCELLED.value}
 _LARGE = "large: open the job"
 _UNREADABLE = "Contains numbers that are too long to show."
 _NEWEST_EVENTS = 200
@@ -36,10 +42,47 @@ def status_badge(job: ProcrastinateJob) -> SafeString:
     return format_html('<span class="procrastinate-status procrastinate-{}">{}</span>', job.status, job.status)
 
 
-def short_task_name(job: ProcrastinateJob) -> SafeString:
-    """Return the end of the task's name, with the full name as a tooltip."""
-    name = one_line(job.task_name) or ""
-    return format_html('<span title="{}">{}</span>', name, ".".join(name.split(".")[-2:]))
+def call(job: Any) -> SafeString:
+    """Return the task, the beginning of its arguments and, for a job that failed, its error, each in a line."""
+    name = format_html_join(mark_safe(".<wbr>"), "{}", ((part,) for part in (one_line(job.task_name) or "").split(".")))
+    lines = [format_html("<strong>{}</strong>", name), short_arguments(job)]
+    if job.error_class is not None and job.status in _SHOW_ERRORS:
+        text = f"{job.error_class.rpartition('.')[2]}: {job.error_message}"
+        lines.append(format_html('<span class="procrastinate-error">{}</span>', Truncator(quoted(text)).chars(SHORT)))
+    return format_html_join("", "<div>{}</div>", ((line,) for line in lines))
+
+
+def time(at: Any) -> SafeString | None:
+    """Return a time in one line for its date and one for its time, with the zone."""
+    if not isinstance(at, datetime.datetime):
+        return None if at is None else format_html("{}", at)
+    local = timezone.localtime(at) if settings.USE_TZ else at
+    zone = local.tzname() if settings.USE_TZ else ""
+    return format_html(
+        '<time datetime="{}"><span>{}</span> <span>{} {}</span></time>',
+        at.isoformat(),
+        f"{local:%Y-%m-%d}",
+        f"{local:%H:%M:%S}",
+        zone,
+    )
+
+
+def start(job: Any) -> SafeString | None:
+    """Return the scheduled time of a job that waits for it, or the start of the last run."""
+    if job.status == Status.TODO.value and job.scheduled_at_text is not None:
+        return format_html("due {}", time_or_text(job, "scheduled_at"))
+    return time(job.started_at)
+
+
+def took(job: Any) -> str | None:
+    """Return how long the last run took, or has taken until now."""
+    if job.started_at is None or job.status in _WITHOUT_A_RUN:
+        return None
+    end = timezone.now() if job.status == Status.DOING.value else job.finished_at
+    if end is None:
+        return None
+    seconds = max((end - job.started_at).total_seconds(), 0.0)
+    return f"{seconds:.3f} s" if seconds < 10 else str(datetime.timedelta(seconds=round(seconds)))
 
 
 def short_arguments(job: Any) -> SafeString:
@@ -58,8 +101,8 @@ def pretty_arguments(job: ProcrastinateJob) -> SafeString:
 
 def time_or_text(job: ProcrastinateJob, field: str) -> Any:
     """Return the time, or PostgreSQL's text for a time outside Python's range."""
-    time = getattr(job, field)
-    return getattr(job, f"{field}_text") if time is None else time
+    at = getattr(job, field)
+    return time(getattr(job, f"{field}_text") if at is None else at)
 
 
 def _pretty(text: str | None) -> SafeString:

@@ -5,11 +5,26 @@ A page lists fifty jobs. Whatever their arguments contain, the page must not fil
 
 from __future__ import annotations
 
-from django.db.models import BooleanField, Case, Func, IntegerField, Q, QuerySet, TextField, When
+from typing import Any
+
+from django.db.models import (
+    BooleanField,
+    Case,
+    F,
+    Func,
+    IntegerField,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    TextField,
+    Value,
+    When,
+)
 from django.db.models.functions import Cast, Left
 from django.db.models.lookups import Exact, LessThanOrEqual
 
-from procrastinate.adapters.django.models import ProcrastinateJob
+from procrastinate.adapters.django.models import ProcrastinateError, ProcrastinateEvent, ProcrastinateJob
 
 SHORT = 80
 """Length of the arguments in a list, in characters."""
@@ -44,11 +59,16 @@ class _HasLongNumber(Func):
 
 
 def with_excerpts(jobs: QuerySet[ProcrastinateJob]) -> QuerySet[ProcrastinateJob]:
-    """Return the jobs with ``args_beginning``, ``scheduled_at_text`` and ``finished_at_text``, but without ``args``.
+    """Return the jobs with what a page shows of them, but without ``args``.
 
-    ``args_beginning`` has at most one character more than :data:`SHORT`. It is ``None`` for large arguments.
+    That is ``args_beginning``, ``scheduled_at_text``, ``finished_at_text``, ``started_at``, ``error_class`` and
+    ``error_message``. ``args_beginning`` has at most one character more than :data:`SHORT`, and is ``None`` for large
+    arguments. The error is that of the last attempt that failed, and its message is cut.
     """
     return jobs.defer("args").annotate(
+        started_at=_of_job(ProcrastinateEvent.objects.filter(type="started"), "at"),
+        error_class=_of_job(ProcrastinateError.objects, "exception_class"),
+        error_message=_of_job(ProcrastinateError.objects, Left("message", SHORT * 2)),
         args_beginning=Case(
             When(
                 _is_at_most(_StoredSize("args"), _READ_SIZE)
@@ -60,6 +80,12 @@ def with_excerpts(jobs: QuerySet[ProcrastinateJob]) -> QuerySet[ProcrastinateJob
         scheduled_at_text=_text_of("scheduled_at"),
         finished_at_text=_text_of("finished_at"),
     )
+
+
+def _of_job(rows: Any, column: Any) -> Subquery:
+    """Return the value in the newest of a job's rows. A plain order by the id would walk past the rows of all jobs."""
+    newest = rows.filter(job_id=OuterRef("pk")).order_by((F("id") + Value(0)).desc())
+    return Subquery(newest.annotate(value=F(column) if isinstance(column, str) else column).values("value")[:1])
 
 
 def whole_text(column: str) -> Case:

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString, mark_safe
 
 from procrastinate._quoting import LONGEST_VALUE, quoted
 from procrastinate.adapters.django.models import ProcrastinateJob
@@ -15,6 +17,11 @@ from procrastinate.adapters.django.project_app import app
 
 RECENT = 10_000
 """Number of most recent job ids to search for choices."""
+
+
+def _breakable(name: str) -> SafeString:
+    """Return a name that breaks at its dots in a narrow column."""
+    return format_html_join(mark_safe(".<wbr>"), "{}", ((part,) for part in name.split(".")))
 
 
 class _KnownValuesFilter(admin.SimpleListFilter):
@@ -26,7 +33,7 @@ class _KnownValuesFilter(admin.SimpleListFilter):
         """Return the values of the project's tasks."""
         raise NotImplementedError
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         """Return all choices, including the selected one."""
         newest = ProcrastinateJob.objects.order_by("-id").values_list("id", flat=True).first() or 0
         recent = ProcrastinateJob.objects.filter(id__gt=newest - RECENT).values_list(self.field, flat=True).distinct()
@@ -34,7 +41,7 @@ class _KnownValuesFilter(admin.SimpleListFilter):
         chosen = self.value()
         if chosen is not None:
             values.add(chosen)
-        return [(value, quoted(value, LONGEST_VALUE)) for value in sorted(values)]
+        return [(value, _breakable(quoted(value, LONGEST_VALUE))) for value in sorted(values)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Return the jobs with the selected value."""

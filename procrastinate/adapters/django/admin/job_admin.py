@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 
 from procrastinate.adapters.django.admin import display
 from procrastinate.adapters.django.admin.actions import ACTIONS, FROM_JOB_PAGE, admin_action, is_job_id
+from procrastinate.adapters.django.admin.argument_search import read_argument
 from procrastinate.adapters.django.admin.change_list import JobChangeList, refused_as_bad_lookups
 from procrastinate.adapters.django.admin.dashboard_urls import dashboard_urls, has_dashboard
 from procrastinate.adapters.django.admin.excerpts import with_excerpts
@@ -40,10 +41,10 @@ class ProcrastinateJobAdmin(_ModelAdmin):
     Viewing requires Django's view permission on jobs, and the actions require the change permission.
     """
 
-    list_display = ("id", "task", "status_badge", "queue", "arguments", "schedule", "attempts")
+    list_display = ("id", "call", "status_badge", "queue", "start", "end", "took")
     list_filter = ("status", QueueFilter, TaskFilter, "scheduled_at", ReachFilter)
     search_fields = ("task_name__contains", "queue_name__contains", "lock__contains", "queueing_lock__contains")
-    search_help_text = "Job id, or part of the name of the task, queue, lock or queueing lock"
+    search_help_text = "Job id, part of the name of the task, queue or a lock, or an argument such as order_id=42"
     actions = tuple(admin_action(action) for action in ACTIONS)
     fieldsets = tuple((name, {"fields": fields}) for name, fields in FIELDSETS)
     readonly_fields = tuple(field for _, fields in FIELDSETS for field in fields)
@@ -58,10 +59,20 @@ class ProcrastinateJobAdmin(_ModelAdmin):
     class Media:
         css = {"all": ("procrastinate/admin.css",)}  # noqa: RUF012
 
-    @admin.display(description="task")
-    def task(self, job: ProcrastinateJob) -> str:
-        """Return the end of the task's name."""
-        return display.short_task_name(job)
+    @admin.display(description="task and arguments")
+    def call(self, job: ProcrastinateJob) -> str:
+        """Return the task with its arguments, and the error of a job that failed."""
+        return display.call(job)
+
+    @admin.display(description="start", empty_value="-")
+    def start(self, job: ProcrastinateJob) -> Any:
+        """Return the start of the last run, or the scheduled time of a job that waits."""
+        return display.start(job)
+
+    @admin.display(description="took", empty_value="-")
+    def took(self, job: ProcrastinateJob) -> str | None:
+        """Return how long the last run took."""
+        return display.took(job)
 
     @admin.display(description="task")
     def whole_task_name(self, job: ProcrastinateJob) -> str | None:
@@ -88,11 +99,6 @@ class ProcrastinateJobAdmin(_ModelAdmin):
         """Return the status as a coloured badge."""
         return display.status_badge(job)
 
-    @admin.display(description="arguments", empty_value="")
-    def arguments(self, job: ProcrastinateJob) -> str:
-        """Return the arguments in one line."""
-        return display.short_arguments(job)
-
     @admin.display(description="arguments")
     def pretty_arguments(self, job: ProcrastinateJob) -> str:
         """Return the full arguments."""
@@ -118,12 +124,12 @@ class ProcrastinateJobAdmin(_ModelAdmin):
         """Return the id of the worker that runs or ran the job. The worker may be gone."""
         return job.worker_id
 
-    @admin.display(description="scheduled at", empty_value="-")
+    @admin.display(description="scheduled", empty_value="-")
     def schedule(self, job: ProcrastinateJob) -> Any:
         """Return the scheduled time, as PostgreSQL's text if it is outside Python's range."""
         return display.time_or_text(job, "scheduled_at")
 
-    @admin.display(description="finished at", empty_value="-")
+    @admin.display(description="finished", empty_value="-")
     def end(self, job: ProcrastinateJob) -> Any:
         """Return the end time, as PostgreSQL's text if it is outside Python's range."""
         return display.time_or_text(job, "finished_at")
@@ -155,11 +161,14 @@ class ProcrastinateJobAdmin(_ModelAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[ProcrastinateJob], search_term: str
     ) -> tuple[QuerySet[ProcrastinateJob], bool]:
-        """Return the job with that id if there is one, otherwise the jobs whose names or locks contain the words."""
+        """Return the job with that id, those with that argument, or those whose names or locks contain the words."""
         if is_job_id(search_term):
             numbered = queryset.filter(pk=search_term)
             if numbered.exists():
                 return numbered, False
+        arguments = read_argument(search_term)
+        if arguments is not None:
+            return queryset.filter(arguments), False
         return super().get_search_results(request, queryset, search_term)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -15,9 +15,7 @@ from procrastinate.dashboard.dashboard import Dashboard
 from procrastinate.dashboard.messages import HostField, Request, Response
 
 _READING = frozenset({Permission.VIEW, Permission.VIEW_ARGUMENTS, Permission.VIEW_ERRORS})
-_CHANGING = frozenset(
-    {Permission.RETRY, Permission.CANCEL, Permission.ABORT, Permission.RUN_NOW, Permission.PAUSE, Permission.BULK}
-)
+_CHANGING = frozenset(Permission) - _READING - {Permission.DELETE}
 
 _DJANGO_NAMES = ("view", "change", "delete")
 

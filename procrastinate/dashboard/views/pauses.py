@@ -1,0 +1,65 @@
+"""Pause and resume a queue."""
+
+from __future__ import annotations
+
+import datetime
+import urllib.parse
+
+from procrastinate import core, exceptions
+from procrastinate._checks.names import check_name
+from procrastinate.core.inspection import load_system
+from procrastinate.dashboard.access import Permission
+from procrastinate.dashboard.actions import record
+from procrastinate.dashboard.calls import Calls, call
+from procrastinate.dashboard.messages import Response
+from procrastinate.dashboard.visit import Visit
+
+LASTS = {"": "until it is resumed", "15": "for 15 minutes", "60": "for an hour", "480": "for 8 hours"}
+"""Choices for the length of a pause in minutes."""
+_LONGEST_REASON = 500
+
+
+def pause(visit: Visit) -> Calls[Response]:
+    """Pause a queue, by the clock of the database."""
+    name = _queue(visit)
+    refused = _refusal(visit, name)
+    if refused is not None:
+        return refused
+    until, problem = None, None
+    minutes = visit.request.form.get("minutes", "")
+    if minutes in LASTS and minutes:
+        system = yield from call(load_system)
+        problem = system.problem
+        until = system.value.now + datetime.timedelta(minutes=int(minutes)) if system.value else None
+    if problem is None:
+        reason = visit.request.form.get("reason", "").replace("\0", "")[:_LONGEST_REASON].strip() or None
+        by = visit.request.access.user or None
+        problem = (yield from call(core.pause_queue, name, reason=reason, until=until, by=by)).problem
+    record(visit, "pause", queue=name, outcome="failed" if problem else "pause")
+    return visit.go_to("queues", done="failed" if problem else "pause")
+
+
+def resume(visit: Visit) -> Calls[Response]:
+    """End the pause of a queue."""
+    name = _queue(visit)
+    refused = _refusal(visit, name)
+    if refused is not None:
+        return refused
+    problem = (yield from call(core.resume_queue, name)).problem
+    record(visit, "resume", queue=name, outcome="failed" if problem else "resume")
+    return visit.go_to("queues", done="failed" if problem else "resume")
+
+
+def _queue(visit: Visit) -> str:
+    """Return the name in the form, which is encoded, because a page holds no control characters."""
+    return urllib.parse.unquote(visit.request.form.get("queue", ""))
+
+
+def _refusal(visit: Visit, name: str) -> Response | None:
+    if not visit.may(Permission.PAUSE):
+        return visit.refuse(403, "Not allowed", "You may not pause and resume queues.")
+    try:
+        check_name("queue", name)
+    except exceptions.InvalidJob as error:
+        return visit.refuse(400, "No such queue", str(error))
+    return None
