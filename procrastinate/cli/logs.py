@@ -9,10 +9,12 @@ import sys
 from procrastinate._text.logs import get_logger
 from procrastinate._text.terminal import is_terminal, paint
 from procrastinate.cli.arguments import Counter, add_argument, integer, one_of
+from procrastinate.logs import JobFilter, JsonFormatter
 
 logger = get_logger(__name__)
 
 _LEVELS = ("debug", "info", "warning", "error", "critical")
+_JSON = "json"
 _DEFAULT_FORMAT = "%(levelname)s:%(name)s:%(message)s"
 _TERMINAL_FORMAT = "%(asctime)s %(levelname)-8s %(name)s %(message)s"
 _COLOURS = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red", logging.DEBUG: "dim"}
@@ -37,7 +39,7 @@ def add_logging_arguments(parser: argparse.ArgumentParser) -> None:
         group,
         "--log-format",
         env="LOG_FORMAT",
-        help="format for logging.Formatter",
+        help="json, or a format for logging.Formatter, in which %%(job_id)s and other fields name the job",
         may_be_quoted=True,
         metavar="FORMAT",
     )
@@ -59,11 +61,9 @@ def _level(value: str) -> int:
 def configure_logging(arguments: argparse.Namespace) -> None:
     """Set up logging to stderr. The level is INFO, DEBUG with ``-v``, or the one given as ``--log-level``."""
     level = getattr(arguments, "log_level", logging.DEBUG if arguments.verbose else logging.INFO)
-    colours = is_terminal(sys.stderr) and not hasattr(arguments, "log_format")
-    format_ = getattr(arguments, "log_format", _TERMINAL_FORMAT if colours else _DEFAULT_FORMAT)
-    kind = _ColourFormatter if colours else logging.Formatter
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(kind(format_, style=arguments.log_format_style))
+    handler.addFilter(JobFilter())
+    handler.setFormatter(_formatter(arguments))
     root = logging.getLogger()
     root.setLevel(level)
     root.addHandler(handler)
@@ -74,6 +74,17 @@ def configure_logging(arguments: argparse.Namespace) -> None:
     )
     if level > logging.DEBUG:
         logging.getLogger("alembic").setLevel(max(level, logging.WARNING))
+
+
+def _formatter(arguments: argparse.Namespace) -> logging.Formatter:
+    style = arguments.log_format_style
+    if not hasattr(arguments, "log_format"):
+        if is_terminal(sys.stderr):
+            return _ColourFormatter(_TERMINAL_FORMAT, style=style)
+        return logging.Formatter(_DEFAULT_FORMAT, style=style)
+    if arguments.log_format == _JSON:
+        return JsonFormatter()
+    return logging.Formatter(arguments.log_format, style=style)
 
 
 class _ColourFormatter(logging.Formatter):

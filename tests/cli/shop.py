@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import pathlib
@@ -70,6 +71,13 @@ def fork_and_interrupt() -> None:
 def _say_and_sleep(there: Connection) -> None:
     there.send(None)
     time.sleep(600)
+
+
+@app.task(name="log")
+def log() -> None:
+    """Log text that looks like records, and fail."""
+    logging.getLogger("a_program").warning("in\nside", extra={"password": "hunter2"})
+    raise ValueError("no\nconnection to postgresql://me:hunter2@host/db")
 
 
 @app.task(name="print_loop")

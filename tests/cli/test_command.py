@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import signal
 import subprocess
@@ -205,3 +206,25 @@ def test_the_installed_command() -> None:
     program = pathlib.Path(sys.executable).with_name("procrastinate")
     finished = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     assert finished.stdout.strip() == f"procrastinate, version {procrastinate.__version__}"
+
+
+@pytest.mark.parametrize("options", [["--log-format=json"], []], ids=["option", "variable"])
+def test_a_worker_logs_one_json_object_a_line(command: Command, options: list[str]) -> None:
+    command.run("defer", "log")
+    environment = {} if options else {"LOG_FORMAT": "json"}
+    stderr = command.run(*options, "worker", "--one-shot", "--no-uvloop", **environment).stderr
+    lines = [json.loads(line) for line in stderr.splitlines()]
+    (inside,) = (line for line in lines if line["logger"] == "a_program")
+    (failed,) = (line for line in lines if line.get("extra", {}).get("action") == "job_error")
+    of_job = {"job_id": 1, "task": "log", "queue": "default", "attempt": 1, "worker_name": "from the app"}
+    assert inside.items() >= (of_job | {"message": "in\nside", "extra": {"password": "[Filtered]"}}).items()
+    assert failed.items() >= of_job.items()
+    assert failed["exception"]["type"] == "ValueError"
+    assert "hunter2" not in stderr
+
+
+def test_a_log_format_shows_the_job(command: Command) -> None:
+    command.run("defer", "log")
+    stderr = command.run("--log-format=<%(task)s %(job_id)s> %(message)s", "worker", "--one-shot").stderr
+    assert "<log 1> in" in stderr
+    assert "<None None> Stopped worker" in stderr

@@ -18,6 +18,7 @@ from procrastinate import json as typed_json
 from procrastinate._functions.kinds import settle
 from procrastinate._job_completion import JobCompletion
 from procrastinate._quoting import Cut
+from procrastinate._text.running_job import RunningJob, running_job
 from procrastinate._text.terminal import say
 from procrastinate._text.tracebacks import without_machinery
 from procrastinate.job_context import AbortReason, JobContext, JobResult
@@ -117,6 +118,7 @@ class JobRun:
             The asyncio task that :meth:`cut` cancels. ``None`` in a test that runs jobs itself.
         """
         enter_job()
+        running_job.set(self._for_log_records())
         if self._is_cut:
             return Outcome(job=self.job, status=Status.TODO, release_in=0.0)
         self._executing = within
@@ -130,6 +132,15 @@ class JobRun:
             self._log_outcome(outcome)
         self.__dict__.pop("_context", None)
         return outcome
+
+    def _for_log_records(self) -> RunningJob:
+        return RunningJob(
+            job_id=self.job.id,
+            task=self.job.task_name,
+            queue=self.job.queue,
+            attempt=self.job.attempts + 1,
+            worker_name=self._worker.settings.name,
+        )
 
     def _was_cut_short(self, result: RunResult) -> bool:
         """Return True if :meth:`cut` ended the run, and the task did not end by itself."""

@@ -1,0 +1,20 @@
+"""What the page on metrics and traces takes for granted: an app that is open."""
+
+import os
+
+import procrastinate
+
+app = procrastinate.App(connector=os.environ["DATABASE_URL"])
+app.open()
+
+
+def at_the_end() -> None:
+    """The settings of the page hold: a record of a job becomes a line of JSON, and Django takes its settings."""
+    import json
+    import logging.config
+
+    (handler,) = logging.getLogger().handlers
+    line = json.loads(handler.format(logging.makeLogRecord({"msg": "hello"})))
+    assert line["message"] == "hello"
+    logging.config.dictConfig(globals()["LOGGING"])
+    assert globals()["add_job"](None, "info", {"event": "hello"}) == {"event": "hello"}
