@@ -26,7 +26,9 @@ PROGRAMS = (
 """Folders and files whose tests start a program each, which costs a second of a processor, mostly for imports."""
 ELSEWHERE = ("benchmarks", "browser", "documentation", "prose", "readme", "typing")
 """Folders whose tests look at pages, programs and tools: what they find does not depend on the interpreter."""
-SHARES = {**dict.fromkeys(SQL, 8), **dict.fromkeys(PROGRAMS, 2)}
+WITH_OTHERS = ("moving", "examples/test_celery_app.py", "django/test_import_django_tasks.py")
+"""Folders and files whose tests start several programs each, of other releases and projects, and brokers."""
+SHARES = {**dict.fromkeys(SQL, 8), **dict.fromkeys(PROGRAMS, 2), **dict.fromkeys(WITH_OTHERS, 8)}
 """One case in that many is run."""
 
 

@@ -31,16 +31,18 @@ _COLUMNS = sa.text(
     "SELECT string_agg(format('%s %s', attname, atttypid), ', ' ORDER BY attnum) FROM pg_attribute "
     "WHERE attrelid = to_regclass('procrastinate_jobs') AND attnum > 0 AND NOT attisdropped"
 )
-HOLD_LATE_FETCHES = """
+_HOLD_UNTIL = """
 IF to_regprocedure('procrastinate_fetch_job_v2(varchar[], bigint)') IS NOT NULL THEN
     EXECUTE format(
         'COMMENT ON FUNCTION procrastinate_fetch_job_v2(varchar[], bigint) IS %L',
-        'Fetches nothing before '
-            || to_char(clock_timestamp() + interval '300 milliseconds', 'YYYY-MM-DD"T"HH24:MI:SS.USOF')
+        'Fetches nothing before ' || to_char({moment}, 'YYYY-MM-DD"T"HH24:MI:SS.USOF')
     );
 END IF"""
-"""Part of a ``DO`` block. The function reads its comment (``procrastinate_0007``). The 300 milliseconds are for the
-commit."""
+HOLD_LATE_FETCHES = _HOLD_UNTIL.format(moment="clock_timestamp() + interval '3 seconds'")
+"""Part of a ``DO`` block. The function reads its comment (``procrastinate_0007``). The seconds are for the commit, which
+may take long on a busy machine."""
+LET_FETCHES_GO_ON = _HOLD_UNTIL.format(moment="clock_timestamp()")
+"""The same after the commit: only fetches that began before are held from now on."""
 _WAIT = sa.select(sa.func.pg_advisory_xact_lock(_LOCK_CLASS, _MIGRATION_LOCK))
 # An advisory lock does not let the session hear what other sessions have created: `to_regclass` would still say that
 # their tables do not exist. The first lock on a table does. No other statement of a migration reads this one.

@@ -1,4 +1,8 @@
-"""Procrastinate 3.10.0 as it is on PyPI, in a virtual environment of its own that all runs on a machine share."""
+"""Procrastinate 3.10.0 as it is on PyPI, in a virtual environment of its own that all runs on a machine share.
+
+The environment is kept in the user's cache (``XDG_CACHE_HOME``), also for other versions of Python: programs of 3.10 run
+in processes of their own.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from collections.abc import Iterator
 import fasteners
 
 from tests.database import libpq_url
-from tests.missing import missing
+from tests.missing import is_bare, missing
 
 REQUIREMENTS = (
     "procrastinate[django,sqlalchemy]==3.10.0",
@@ -25,29 +29,53 @@ REQUIREMENTS = (
 PROGRAMS = pathlib.Path(__file__).parent / "programs"
 
 
-@functools.cache
+_REQUIRED = "PROCRASTINATE_REQUIRE_3X"
+
+
 def python_of_3x() -> pathlib.Path:
     """The interpreter of the environment, which is made unless it is there."""
+    found = _find_or_install()
+    if isinstance(found, str):
+        missing(found, _REQUIRED)
+    return found
+
+
+@functools.cache
+def _find_or_install() -> pathlib.Path | str:
+    """The interpreter, or why there is none."""
+    if is_bare():
+        return "Procrastinate 3.10.0 comes from an index of packages"
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    version = ".".join(map(str, sys.version_info[:2]))
-    directory = cache / "procrastinate-tests" / f"procrastinate-3.10.0-python-{version}"
+    directory = cache / "procrastinate-tests" / "procrastinate-3.10.0"
     directory.parent.mkdir(parents=True, exist_ok=True)
     python, marker = directory / "bin" / "python", directory / "installed"
-    with fasteners.InterProcessLock(directory.with_suffix(".lock")):
-        if not marker.exists() or marker.read_text() != "\n".join(REQUIREMENTS):
-            _install(directory, python)
+    with fasteners.InterProcessLock(f"{directory}.lock"):
+        is_installed = marker.exists() and marker.read_text() == "\n".join(REQUIREMENTS)
+        if not is_installed or not _starts(python):
+            if error := _install(directory, python):
+                return f"Procrastinate 3.10.0 cannot be installed: {error}"
             marker.write_text("\n".join(REQUIREMENTS))
     return python
 
 
-def _install(directory: pathlib.Path, python: pathlib.Path) -> None:
+def _starts(python: pathlib.Path) -> bool:
+    """Whether the interpreter works. The one that it was made from may be gone."""
+    try:
+        return subprocess.run([python, "-c", ""], check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def _install(directory: pathlib.Path, python: pathlib.Path) -> str | None:
+    """Make the environment, and return what went wrong."""
     for command in (
         [sys.executable, "-m", "venv", "--clear", str(directory)],
         [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *REQUIREMENTS],
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            missing(f"Procrastinate 3.10.0 cannot be installed: {done.stderr.strip()}", "PROCRASTINATE_REQUIRE_3X")
+            return done.stderr.strip()
+    return None
 
 
 def environment_of(url: str, **more: str) -> dict[str, str]:

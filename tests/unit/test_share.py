@@ -33,6 +33,12 @@ def test_half_of_the_tests_that_start_programs_are_run_in_a_turn() -> None:
         assert not turns[0] & turns[1]
 
 
+def test_an_eighth_of_the_tests_with_other_releases_and_brokers_is_run_in_a_turn() -> None:
+    turns = [{case for case in CASES if share.is_chosen("moving/test_adoption.py", case, turn)} for turn in range(8)]
+    assert sum(map(len, turns)) == len(CASES)
+    assert set().union(*turns) == set(CASES)
+
+
 def test_pages_and_tools_are_left_to_the_first_python() -> None:
     assert not any(share.is_chosen("documentation/test_pages.py", "a case", turn) for turn in range(8))
 

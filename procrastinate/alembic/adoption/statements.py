@@ -6,6 +6,7 @@ every pooler, and in a script for psql.
 
 from __future__ import annotations
 
+from procrastinate.alembic import settings
 from procrastinate.alembic.adoption import of_3x
 from procrastinate.alembic.adoption.state import IS_ORPHAN
 from procrastinate.alembic.settings import FETCHES_LOCK_KEY, HOLD_LATE_FETCHES, MIGRATION_LOCK_KEY, VERSION_TABLE
@@ -115,6 +116,8 @@ IF NOT EXISTS (
     {HOLD_LATE_FETCHES};
 END IF"""
 )
+
+LET_FETCHES_GO_ON = block(settings.LET_FETCHES_GO_ON)
 
 EXTEND_WORKERS = block(
     """

@@ -69,7 +69,8 @@ def steps(*, concurrently: bool = True) -> tuple[Step, ...]:
         Step(
             what="add the columns of procrastinate_jobs",
             locks=_BRIEFLY.format("procrastinate_jobs"),
-            statements=(statements.ADD_COLUMNS,),
+            # Within one transaction, the end of it is not known yet.
+            statements=(statements.ADD_COLUMNS, *([statements.LET_FETCHES_GO_ON] if concurrently else [])),
         ),
         Step(
             what="add the columns of procrastinate_workers",
