@@ -114,6 +114,6 @@ format: $(VENV)/.installed ## Format the code
 	@$(BIN)/ruff check --fix .
 
 clean: ## Remove whatever is ignored by git and was made here: environments, caches, sites, servers of the demo
-	rm -rf .venv .venv-* .matrix .bench .demo artifacts build dist *.egg-info .coverage
+	rm -rf .venv .venv-* .matrix .bench .demo artifacts build dist *.egg-info .coverage node_modules
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

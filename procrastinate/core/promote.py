@@ -144,7 +144,7 @@ _PAUSED = array_param("paused", sa.Text())
 def _verdict_with_pauses(due: sa.CTE) -> sa.CTE:
     """Decide on each due job while queues are paused.
 
-    A job of a paused queue is parked: it gets no lock, and no promotion looks at it again. If nobody holds its lock,
+    A job of a paused queue is parked: it gets no lock, and no promotion looks at it again. If its lock is free,
     the first parked job of an open queue goes on. A trigger that frees the next job of a lock may choose a paused one.
     """
     is_paused = due.c.queue_name == sa.any_(_PAUSED)
@@ -221,7 +221,7 @@ def _promotion_statement(
         .cte("decided")
     )
     examined: sa.ColumnElement[int] = sa.select(sa.func.count()).select_from(due).scalar_subquery()
-    if columns:  # jobs that go on in place of paused ones are to be decided on as well
+    if columns:  # a job that goes on in place of a paused one must be decided on as well
         examined = examined + sa.func.count().filter(decided.c.readiness == UNDECIDED)
     return sa.select(
         is_our_turn.label("had_turn"),

@@ -20,7 +20,7 @@ def blueprint_with(*names: str) -> Blueprint:
 
 def own_names(app: Blueprint) -> set[str]:
     """The names of the tasks that are not built in."""
-    return {name for name in app.tasks if "remove_old_jobs" not in name}
+    return {name for name in app.tasks if "procrastinate.builtin_tasks" not in name}
 
 
 def test_an_app_takes_in_the_tasks_under_a_namespace(app: App, connector: RecordingConnector) -> None:

@@ -20,7 +20,7 @@ from procrastinate.worker.fetch.pace import BURST, PER_SECOND
 from tests.unit.recording import make_job
 
 NOTHING = core.Promotion(promoted=0, again=False, next_due_in=None)
-FOR_EVER = 600.0
+NEVER = 600.0
 WORKER_ID = 7
 
 
@@ -91,7 +91,7 @@ class Slots:
         self.released += [job.id for job in jobs]
 
 
-def make_loop(answers: Answers, slots: Slots, polling_interval: float = FOR_EVER) -> FetchLoop:
+def make_loop(answers: Answers, slots: Slots, polling_interval: float = NEVER) -> FetchLoop:
     return FetchLoop(
         cast("JobManager", answers),
         queues=("q",),

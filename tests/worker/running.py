@@ -22,7 +22,7 @@ T = TypeVar("T")
 DEADLINE = 30.0
 """Seconds after which a test stops waiting and fails."""
 
-FOR_EVER = 600.0
+NEVER = 600.0
 """Seconds. A polling interval longer than any test."""
 
 LOOK_EVERY = 0.01
@@ -190,8 +190,8 @@ class Workers:
     def start(self, app: App | None = None, **options: Any) -> RunningWorker:
         """Start a worker. By default it is notified of jobs and never polls."""
         defaults: dict[str, Any] = {
-            "fetch_job_polling_interval": FOR_EVER,
-            "abort_job_polling_interval": FOR_EVER,
+            "fetch_job_polling_interval": NEVER,
+            "abort_job_polling_interval": NEVER,
             "install_signal_handlers": False,
         }
         running = RunningWorker(Worker(app or self.app, **defaults | options))

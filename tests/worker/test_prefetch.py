@@ -18,7 +18,7 @@ from procrastinate.manager import JobManager
 from procrastinate.worker.fetch import fetch_loop, prefetch, release
 from procrastinate.worker.fetch.prefetch import Prefetch
 from procrastinate.worker.run import slots
-from tests.worker.running import FOR_EVER, Queue, Workers, happens, until
+from tests.worker.running import NEVER, Queue, Workers, happens, until
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
 def patient(monkeypatch: pytest.MonkeyPatch, ahead: None) -> None:
     """Let prefetched jobs wait without a practical limit."""
     for module in (prefetch, slots):
-        monkeypatch.setattr(module, "LONGEST_WAIT", FOR_EVER)
+        monkeypatch.setattr(module, "LONGEST_WAIT", NEVER)
 
 
 class Gate:
@@ -254,7 +254,7 @@ async def test_they_hold_their_locks_while_they_wait(app: App, workers: Workers,
 async def test_a_worker_that_was_taken_for_dead_does_not_start_them(workers: Workers, queue: Queue, gate: Gate) -> None:
     """Its prefetched jobs may belong to other workers."""
     first, second, third = await defer(gate, 3)
-    workers.start(update_heartbeat_interval=0.05, stalled_worker_timeout=FOR_EVER)
+    workers.start(update_heartbeat_interval=0.05, stalled_worker_timeout=NEVER)
     await until(lambda: gate.started == [first])
     queue.sql("DELETE FROM procrastinate_workers")
     await until(lambda: queue.sql("SELECT count(*) FROM procrastinate_workers") == 1)
@@ -288,7 +288,7 @@ async def test_one_whose_row_is_locked_when_it_is_released_follows_soon(
     """Another try releases the job, or the worker returns it as unknown, which counts as an attempt."""
     monkeypatch.setattr(release, "_TRIES", tries)
     monkeypatch.setattr(release, "_LOCKED_PAUSE", 0.5)
-    monkeypatch.setattr(fetch_loop, "_STOCK_INTERVAL", FOR_EVER)
+    monkeypatch.setattr(fetch_loop, "_STOCK_INTERVAL", NEVER)
     release_jobs = JobManager.release_jobs
     first, second, third = await defer(gate, 3)
     with engine.connect() as somebody:

@@ -16,7 +16,7 @@ from procrastinate.core import Status
 from procrastinate.job_context import AbortReason, JobContext
 from procrastinate.retry import BaseRetryStrategy, RetryDecision, RetryStrategy
 from procrastinate.worker import Worker
-from tests.worker.running import FOR_EVER, Queue, Workers, happens, until
+from tests.worker.running import NEVER, Queue, Workers, happens, until
 
 SHORT = 0.05
 """Seconds. A timeout that passes in a test."""
@@ -164,7 +164,7 @@ async def test_a_task_that_swallows_its_cancellation_has_timed_out_all_the_same(
 async def test_a_timeout_of_the_tasks_own_is_an_error_like_any_other(app: App, workers: Workers, queue: Queue) -> None:
     seen = Seen()
 
-    @app.task(timeout=FOR_EVER, retry=seen)
+    @app.task(timeout=NEVER, retry=seen)
     async def task() -> None:
         async with asyncio.timeout(0.01):
             await asyncio.Event().wait()
@@ -247,7 +247,7 @@ async def test_a_worker_whose_slots_are_all_kept_goes_on_when_one_returns(
 async def test_a_user_aborts_it_before_its_time_is_over(
     app: App, workers: Workers, queue: Queue, is_async: bool
 ) -> None:
-    endless = Endless(app, is_async=is_async, timeout=FOR_EVER, retry=True)
+    endless = Endless(app, is_async=is_async, timeout=NEVER, retry=True)
     endless.raises = exceptions.JobAborted()
     await workers.listening(queue)
     job_id = await endless.task.defer_async()
