@@ -25,7 +25,7 @@ NEVER = sa.literal_column("'infinity'::timestamptz", type_=sa.DateTime(timezone=
 
 
 def after(seconds: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """Return the time in so many seconds."""
+    """Return the time ``seconds`` from now."""
     return sa.func.now() + sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds, type_=sa.Interval())
 
 

@@ -1,7 +1,7 @@
 """Which workers wait for jobs. Only while one does, writers have to notify.
 
 PostgreSQL lets one transaction that notifies commit at a time: sixteen writers at once then write half as many jobs.
-A worker that has enough to do looks by itself, and nobody needs to call it.
+A worker that has enough to do looks by itself, and needs no call.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def read_unaware(connection: sa.Connection) -> Waiting:
     """Which transactions may have looked before now, and so will not notify: the worker has to look for their jobs
     itself, until they have ended. To be asked after the commit of :func:`start_waiting`, in another transaction.
 
-    Whoever has looked already has a number below the one that is given out here. (The end of a snapshot is no such
-    bound: it is the number after the last transaction that has *ended*.)
+    A transaction that has looked already has a number below the one that is given out here. (The end of a snapshot is
+    no such bound: it is the number after the last transaction that has *ended*.)
     """
     own, oldest = connection.execute(_OWN_TRANSACTION, {}).one()
     return Waiting(unaware_before=own, is_settled=oldest >= own)

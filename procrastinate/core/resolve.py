@@ -3,9 +3,9 @@
 Triggers note each end of a member among the arrivals, in the transaction of the end. This operation takes a few of
 them. It finishes the groups whose last member has ended, and decides on each step that waits for what has ended.
 
-A decision reads the jobs and groups themselves and counts nothing, so it may be made twice. A session that ends a job, adds a
-step or adds a dependency appends an arrival in the same transaction. Of two such transactions, the arrival of the one
-that commits last is looked at by a snapshot that sees both.
+A decision reads the jobs and groups themselves and counts nothing, so it may be made twice. A session that ends a job,
+adds a step or adds a dependency appends an arrival in the same transaction. Of two such transactions, the arrival of
+the one that commits last is looked at by a snapshot that sees both.
 """
 
 from __future__ import annotations

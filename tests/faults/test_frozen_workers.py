@@ -19,7 +19,7 @@ def test_a_frozen_worker_loses_its_jobs_and_goes_on(queue: Queue, fleet: Fleet, 
     fleet.start_one(concurrency=jobs, queues=["default"])
     until(lambda: queue.ledger.starts() == 2 * jobs, "another has taken them")
     frozen.resume()
-    frozen.logs("worker_registered_anew")
+    frozen.logs("worker_registered_again")
     queue.ledger.open_gate("thaw")
     queue.is_empty()
     frozen.logs("outcome_refused")

@@ -22,11 +22,11 @@ from procrastinate.worker.processes.exits import ends_task
 
 _STOCK_INTERVAL = 30.0
 _FIRST_STOCK_INTERVAL = 0.1
-"""Seconds between two looks at what the database says is this worker's; and after the first where there is doubt: a
-row that somebody holds just then is passed over."""
+"""Seconds between two looks at what the database says is this worker's. In doubt the second look comes sooner: the
+first one passes over a row that another session has locked."""
 _UNCALLED_FETCH = 0.005
 _UNCALLED_PROMOTION = 0.1
-"""Seconds until the next fetch, and the next promotion, of a worker that nobody calls, for it has enough to do."""
+"""Seconds until the next fetch, and the next promotion, of a worker that has enough to do and is not called."""
 
 
 class FetchLoop:

@@ -89,7 +89,7 @@ class Prefetch:
         return min(self._window, in_time)
 
     def ended(self, lasted: float) -> None:
-        """A job has run for so many seconds."""
+        """Note that a job has run for ``lasted`` seconds."""
         self._last_end = self._clock()
         weight = _RISE if lasted > self._expected else _FALL
         self._expected += weight * (lasted - self._expected)

@@ -139,7 +139,7 @@ class Heartbeat:
         is_known = self._write(self._connector)
         self._pulse.answered(asked)
         if not is_known and not self._stopping.is_set():  # by now it may have signed off
-            self._register_anew()
+            self._register_again()
         self._teller.write_more(self._connector)
 
     def _write(self, connector: BaseConnector) -> bool:
@@ -155,13 +155,13 @@ class Heartbeat:
         self._teller.heard(pauses)
         return True
 
-    def _register_anew(self) -> None:
+    def _register_again(self) -> None:
         self._worker_id = self._connector.run(core.register_worker, self._terms, self._teller.identity)
         self._on_new_id(self._worker_id)
         self._warn(
             "Other workers took this worker for dead; it goes on as worker %s",
             self._worker_id,
-            action="worker_registered_anew",
+            action="worker_registered_again",
         )
 
     def _outlive(self) -> None:
