@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from procrastinate.connector import BaseConnector
 from procrastinate.core import inspection
 from procrastinate.core.inspection import (
+    Explanation,
     Failures,
     JobDetails,
     JobSearch,
@@ -89,6 +90,17 @@ class Inspect:
     async def job_async(self, job_id: int) -> JobDetails | None:
         """Asynchronous version of :meth:`job`."""
         return await self.run_async(inspection.load_job, job_id)
+
+    def explain(self, job_id: int) -> Explanation:
+        """Return why a job does not run, with stable codes, and what was excluded.
+
+        A check that fails, for example for want of a right, is a line of the answer.
+        """
+        return self.run(inspection.explain_job, job_id)
+
+    async def explain_async(self, job_id: int) -> Explanation:
+        """Asynchronous version of :meth:`explain`."""
+        return await self.run_async(inspection.explain_job, job_id)
 
     def queues(self, known: Collection[str] = ()) -> Queues:
         """Return the queues that have unfinished jobs, and those that ``known`` names."""

@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+from procrastinate.cli.bulk import add_cancel_arguments, add_retry_arguments, cancel_command, retry_command
 from procrastinate.cli.celery_bridge import add_bridge_arguments, bridge_command
 from procrastinate.cli.celery_schedule import add_schedule_arguments, print_declarations, schedule_command
 from procrastinate.cli.dashboard import add_dashboard_arguments, dashboard_command
 from procrastinate.cli.defer import add_defer_arguments, defer_command
 from procrastinate.cli.healthchecks import healthchecks_command
 from procrastinate.cli.main import cli, main
+from procrastinate.cli.queues import add_queues_arguments, queues_command
 from procrastinate.cli.schema import add_schema_arguments, schema_command
 from procrastinate.cli.shell import add_shell_arguments, shell_command
+from procrastinate.cli.why import add_why_arguments, why_command
 from procrastinate.cli.worker import add_worker_arguments, worker_command
 
 __all__ = [
     "add_bridge_arguments",
+    "add_cancel_arguments",
     "add_dashboard_arguments",
     "add_defer_arguments",
+    "add_queues_arguments",
+    "add_retry_arguments",
     "add_schedule_arguments",
     "add_schema_arguments",
     "add_shell_arguments",
+    "add_why_arguments",
     "add_worker_arguments",
     "bridge_command",
+    "cancel_command",
     "cli",
     "dashboard_command",
     "defer_command",
     "healthchecks_command",
     "main",
     "print_declarations",
+    "queues_command",
+    "retry_command",
     "schedule_command",
     "schema_command",
     "shell_command",
+    "why_command",
     "worker_command",
 ]

@@ -19,14 +19,17 @@ from procrastinate._text.logs import get_logger
 from procrastinate._text.terminal import say
 from procrastinate.app import App
 from procrastinate.cli.arguments import add_argument
+from procrastinate.cli.bulk import add_cancel_arguments, add_retry_arguments, cancel_command, retry_command
 from procrastinate.cli.celery_bridge import add_bridge_arguments, bridge_command
 from procrastinate.cli.celery_schedule import add_schedule_arguments, schedule_command
 from procrastinate.cli.dashboard import add_dashboard_arguments, dashboard_command
 from procrastinate.cli.defer import add_defer_arguments, defer_command
 from procrastinate.cli.healthchecks import healthchecks_command
 from procrastinate.cli.logs import add_logging_arguments, configure_logging
+from procrastinate.cli.queues import add_queues_arguments, queues_command
 from procrastinate.cli.schema import add_schema_arguments, needs_app, schema_command
 from procrastinate.cli.shell import add_shell_arguments, shell_command
+from procrastinate.cli.why import add_why_arguments, why_command
 from procrastinate.cli.worker import add_worker_arguments, worker_command, worker_command_async
 
 logger = get_logger(__name__)
@@ -45,6 +48,10 @@ def make_parser() -> argparse.ArgumentParser:
     schema.set_defaults(needs_app=needs_app)
     _add_command(commands, "healthchecks", healthchecks_command, None, "check the app and its database")
     _add_command(commands, "shell", shell_command, add_shell_arguments, "inspect, retry and cancel jobs")
+    _add_command(commands, "why", why_command, add_why_arguments, "explain why a job does not run")
+    _add_command(commands, "queues", queues_command, add_queues_arguments, "list, pause and resume queues")
+    _add_command(commands, "retry", retry_command, add_retry_arguments, "retry all failed jobs that match")
+    _add_command(commands, "cancel", cancel_command, add_cancel_arguments, "cancel all waiting jobs that match")
     _add_command(commands, "dashboard", dashboard_command, add_dashboard_arguments, "serve pages that show the queue")
     _add_command(commands, "celery-bridge", bridge_command, add_bridge_arguments, "turn messages of Celery into jobs")
     schedule = _add_command(

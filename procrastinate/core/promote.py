@@ -36,6 +36,11 @@ PROMOTED_WITHOUT_TURN = 50
 """The same, where others may be at it. Fewer jobs mean fewer deadlocks between them."""
 
 
+def turn_key() -> int:
+    """Return the upper half of the key of the advisory lock, as ``pg_locks.classid`` shows it."""
+    return _ADVISORY_LOCKS >> 32
+
+
 def _materialized(select: sa.Select[Any], name: str) -> sa.CTE:
     return select.cte(name).prefix_with("MATERIALIZED", dialect="postgresql")
 

@@ -26,7 +26,7 @@ MINUTE = 60
 ALL_TIME = 0
 """Length of the interval of a row that is never rolled up. Its counts only grow."""
 _ROLL_UPS = ((MINUTE, 600, 8 * 3600), (600, 3600, 72 * 3600))
-"""From intervals of this length to longer ones, after the last number of seconds."""
+"""From intervals of this length to longer ones, after that many seconds."""
 _LONGEST_KEPT = (3600, 90 * 86400)
 _ROLLED_UP_AT_ONCE = 6 * 3600
 """Seconds of statistics that one statement rolls up."""

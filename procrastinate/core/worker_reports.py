@@ -57,7 +57,7 @@ class WorkerReport:
 
 
 def ago(age: sa.ColumnElement[float]) -> sa.ColumnElement[Any]:
-    """Return the time ``age`` seconds ago."""
+    """Return the time that was `age` seconds ago."""
     zero: sa.ColumnElement[int] = sa.literal_column("0")
     return sa.func.now() - sa.func.make_interval(zero, zero, zero, zero, zero, zero, age)
 

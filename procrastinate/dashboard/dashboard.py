@@ -15,7 +15,7 @@ from procrastinate.dashboard.calls import Calls, drive, drive_async
 from procrastinate.dashboard.messages import LONGEST_BODY, Request, Response, plain, redirect
 from procrastinate.dashboard.origin import refusal
 from procrastinate.dashboard.redaction import Redact, hide_keys
-from procrastinate.dashboard.views import job, jobs, lists, overview, pauses
+from procrastinate.dashboard.views import job, jobs, lists, operations, overview, pauses
 from procrastinate.dashboard.visit import Settings, Visit
 
 View: TypeAlias = "Callable[..., Calls[Response]]"
@@ -30,14 +30,19 @@ _PAGES: dict[str, View] = {
     "periodic": lists.periodic,
     "workers": lists.workers,
     "system": lists.system,
+    "operations": operations.operations,
+    "operations/new": operations.preview,
 }
 _CHANGES: dict[str, View] = {
     "jobs/selected": jobs.change_selected,
+    "operations/start": operations.start,
     "queues/pause": pauses.pause,
     "queues/resume": pauses.resume,
 }
 _JOB = re.compile(r"jobs/([0-9]{1,18})")
 _JOB_ARGUMENTS = re.compile(r"jobs/([0-9]{1,18})/arguments")
+_OPERATION = re.compile(r"operations/([0-9]{1,18})")
+_OPERATION_CHANGE = re.compile(r"operations/([0-9]{1,18})/(continue|cancel)")
 _JOB_CHANGE = re.compile(r"jobs/([0-9]{1,18})/([a-z_]+)")
 
 
@@ -153,7 +158,9 @@ def _page(visit: Visit) -> Response | Calls[Response]:
         return job.job(visit, int(match[1]))
     if match := _JOB_ARGUMENTS.fullmatch(path):
         return job.arguments(visit, int(match[1]))
-    if _JOB_CHANGE.fullmatch(path) or path in _CHANGES:
+    if match := _OPERATION.fullmatch(path):
+        return operations.operation(visit, int(match[1]))
+    if _JOB_CHANGE.fullmatch(path) or _OPERATION_CHANGE.fullmatch(path) or path in _CHANGES:
         return plain("This address takes POST.", 405)
     return visit.refuse(404, "Not found", "There is no such page.")
 
@@ -165,4 +172,6 @@ def _change(visit: Visit) -> Response | Calls[Response]:
         return view(visit)
     if match := _JOB_CHANGE.fullmatch(path):
         return job.change_job(visit, int(match[1]), match[2])
+    if match := _OPERATION_CHANGE.fullmatch(path):
+        return operations.change_operation(visit, int(match[1]), match[2])
     return plain("This page takes GET.", 405)

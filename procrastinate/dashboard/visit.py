@@ -23,6 +23,7 @@ SCREENS = (
     ("locks", "Locks"),
     ("periodic", "Periodic"),
     ("workers", "Workers"),
+    ("operations", "Operations"),
     ("system", "System"),
 )
 """Paths and names of the pages in the navigation."""

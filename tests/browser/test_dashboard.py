@@ -26,7 +26,7 @@ pytestmark = pytest.mark.browser
 PAGES = {
     "overview": "", "jobs": "jobs", "failed": "jobs?state=failed", "job": "jobs/17", "queues": "queues",
     "tasks": "tasks", "failures": "failures", "locks": "locks", "periodic": "periodic", "workers": "workers",
-    "system": "system",
+    "operations": "operations", "preview": "operations/new?action=retry&state=failed", "system": "system",
 }  # fmt: skip
 in_two_hosts = pytest.mark.parametrize("served", ["wsgi", "django_admin"], indirect=True)
 """For what the pages do by themselves: on a page of their own, and inside the admin."""
@@ -132,6 +132,20 @@ def test_an_action_asks_before_it_cancels(browser: Chrome, served: Served) -> No
     browser.switch_to.alert.accept()
     WebDriverWait(browser, 20).until(lambda _: browser.find_elements(By.CSS_SELECTOR, ".pq-done"))
     assert _status(served, job_id) == "cancelled"
+
+
+@in_two_hosts
+def test_an_operation_goes_on_while_its_page_is_open(browser: Chrome, served: Served) -> None:
+    with served.engine.connect() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO procrastinate_jobs (queue_name, task_name, status) "
+            "SELECT 'many', 'm', 'failed' FROM generate_series(1, 3000)"
+        )
+    _visit(browser, served, "operations/new?action=retry&state=failed&q=queue:many")
+    browser.find_element(By.NAME, "typed").send_keys("retry")
+    browser.find_element(By.CSS_SELECTOR, "form[action$='operations/start'] button").click()
+    WebDriverWait(browser, 60).until(lambda _: "100 % of the jobs" in browser.find_element(By.ID, "operation").text)
+    assert "3,000" in browser.find_element(By.ID, "operation").text
 
 
 @in_two_hosts

@@ -13,7 +13,19 @@ import sqlalchemy as sa
 from procrastinate.dashboard import Access
 from tests.dashboard.hosts import Served
 
-PAGES = ("", "jobs", "jobs?state=failed", "queues", "tasks", "failures", "locks", "periodic", "workers", "system")
+PAGES = (
+    "",
+    "jobs",
+    "jobs?state=failed",
+    "queues",
+    "tasks",
+    "failures",
+    "locks",
+    "periodic",
+    "workers",
+    "operations",
+    "system",
+)
 _LINK = re.compile(r'(?:href|src|action)="([^"]*)"')
 
 
@@ -220,6 +232,43 @@ def test_selected_jobs_are_changed_together(client: httpx.Client, served: Served
     answer = client.post("jobs/selected", data=form, follow_redirects=True)
     assert "The selected jobs were changed" in answer.text
     assert [_status(served, one) for one in ids] == ["todo", "todo", "failed"]
+
+
+def test_all_jobs_that_match_are_changed(client: httpx.Client, served: Served) -> None:
+    """First the page says how many they are."""
+    ids = [_defer(served, status="'failed'", task_name="'bulk.task'") for _ in range(3)]
+    assert "operations/new?action=retry" in client.get("jobs?state=failed&q=task:bulk.task").text
+    page = client.get("operations/new?action=retry&state=failed&q=task:bulk.task")
+    assert "<strong>3</strong>" in page.text
+    form = {"action": "retry", "state": "failed", "q": "task:bulk.task", **_token(client, "jobs?state=failed")}
+    answer = client.post("operations/start", data=form, follow_redirects=True)
+    assert re.search(r"/operations/\d+$", answer.url.path)
+    assert "100 % of the jobs examined" in answer.text
+    assert {_status(served, one) for one in ids} == {"todo"}
+    assert f'operations/{answer.url.path.rpartition("/")[2]}"' in client.get("operations").text
+
+
+def test_an_operation_on_more_than_a_thousand_jobs_must_be_typed(client: httpx.Client, served: Served) -> None:
+    with served.engine.connect() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO procrastinate_jobs (queue_name, task_name) SELECT 'many', 'm' FROM generate_series(1, 1001)"
+        )
+    form = {"action": "cancel", "state": "ready", "q": "queue:many", **_token(client, "jobs?state=failed")}
+    assert client.post("operations/start", data=form).status_code == 400
+    answer = client.post("operations/start", data={**form, "typed": "cancel"}, follow_redirects=True)
+    while "data-continue" in answer.text:
+        answer = client.post(f"{answer.url}/continue", data=form, follow_redirects=True)
+    with served.engine.connect() as connection:
+        statement = "SELECT status::text, count(*) FROM procrastinate_jobs WHERE queue_name = 'many' GROUP BY 1"
+        assert connection.exec_driver_sql(statement).all() == [("cancelled", 1001)]
+
+
+def test_a_visitor_without_the_right_starts_no_operation(client: httpx.Client, served: Served) -> None:
+    form = {"action": "delete", "state": "failed", **_token(client, "jobs?state=failed")}
+    served.set_access(Access.read_only())
+    assert client.get("operations/new?action=delete&state=failed").status_code == 403
+    assert client.post("operations/start", data=form).status_code == 403
+    assert client.get("operations").status_code == 200
 
 
 def test_a_get_changes_nothing(client: httpx.Client, served: Served) -> None:

@@ -12,7 +12,7 @@ from procrastinate import exceptions
 from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.testing import InMemoryConnector
-from tests.worker.running import NEVER, Queue, Workers, happens, soon, until
+from tests.worker.running import Queue, Workers, happens, soon, until
 
 KNOWS = "SELECT bool_and(paused_queues = '{mail}') FROM procrastinate_workers"
 
@@ -29,7 +29,7 @@ async def test_a_worker_leaves_the_jobs_of_a_paused_queue_alone_until_it_is_resu
     task = app.task(name="task")(lambda: None)
     await app.queues.pause_async("mail", reason="The server is down")
     paused = [await task.configure(queue="mail").defer_async() for _ in range(3)]
-    await workers.listening(queue, update_heartbeat_interval=100, stalled_worker_timeout=NEVER)
+    await workers.listening(queue, update_heartbeat_interval=100, stalled_worker_timeout=600)
     await queue.succeeded(await task.configure(queue="other").defer_async())
     assert [queue.status(job_id) for job_id in paused] == [Status.TODO] * 3
     assert await app.queues.resume_async("mail")
@@ -38,7 +38,7 @@ async def test_a_worker_leaves_the_jobs_of_a_paused_queue_alone_until_it_is_resu
 
 async def test_a_pause_is_heard_by_notification(app: App, workers: Workers, queue: Queue) -> None:
     task = app.task(name="task")(lambda: None)
-    running = await workers.listening(queue, update_heartbeat_interval=100, stalled_worker_timeout=NEVER)
+    running = await workers.listening(queue, update_heartbeat_interval=100, stalled_worker_timeout=600)
     await app.queues.pause_async("mail")
     run = running.worker._current_run
     assert run is not None
@@ -69,7 +69,7 @@ async def test_a_pause_ends_by_itself(app: App, workers: Workers, queue: Queue) 
     await app.queues.pause_async("mail", until=end)
     job_id = await task.configure(queue="mail").defer_async()
     locked = await task.configure(queue="mail", lock="k").defer_async()
-    await workers.listening(queue, update_heartbeat_interval=100, stalled_worker_timeout=NEVER)
+    await workers.listening(queue, update_heartbeat_interval=100, stalled_worker_timeout=600)
     await queue.succeeded(job_id, locked)
     assert datetime.datetime.now(datetime.UTC) >= end
     assert await app.queues.list_async() == []

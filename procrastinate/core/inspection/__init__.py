@@ -7,6 +7,7 @@ number of rows, and says if there are more.
 from __future__ import annotations
 
 from procrastinate.core.inspection.bounds import Count
+from procrastinate.core.inspection.explain import explain_job
 from procrastinate.core.inspection.failures import load_failures
 from procrastinate.core.inspection.job import load_job, load_whole_arguments
 from procrastinate.core.inspection.listing import JobSearch, list_jobs_page
@@ -14,6 +15,7 @@ from procrastinate.core.inspection.locks import load_locks
 from procrastinate.core.inspection.overview import load_overview
 from procrastinate.core.inspection.periodic import load_periodic
 from procrastinate.core.inspection.queues import load_queues
+from procrastinate.core.inspection.reasons import CheckResult, Explanation, Reason, ReasonKind
 from procrastinate.core.inspection.records import (
     Attempt,
     Event,
@@ -48,8 +50,10 @@ from procrastinate.core.inspection.workers import load_workers
 
 __all__ = [
     "Attempt",
+    "CheckResult",
     "Count",
     "Event",
+    "Explanation",
     "Failure",
     "Failures",
     "JobDetails",
@@ -65,6 +69,8 @@ __all__ = [
     "Paused",
     "QueueState",
     "Queues",
+    "Reason",
+    "ReasonKind",
     "Schedule",
     "Schedules",
     "System",
@@ -75,6 +81,7 @@ __all__ = [
     "Tick",
     "WorkerState",
     "Workers",
+    "explain_job",
     "list_jobs_page",
     "load_failures",
     "load_job",

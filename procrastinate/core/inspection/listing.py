@@ -37,6 +37,8 @@ class JobSearch:
         The class of an error of the job: its path, or the end of it.
     without_tasks:
         Names of tasks whose jobs are left out.
+    ended_since:
+        The time in ISO 8601 after which the jobs ended.
     """
 
     state: JobState | None = None
@@ -49,6 +51,7 @@ class JobSearch:
     args: str | None = None
     error: str | None = None
     without_tasks: tuple[str, ...] = ()
+    ended_since: str | None = None
 
     @property
     def walk(self) -> Walk:
@@ -88,6 +91,9 @@ class JobSearch:
             found.append(table.c.task_name.not_in(self.without_tasks))
         if self.error is not None:
             found.append(_has_error(table, self.error))
+        if self.ended_since is not None:
+            since = sa.bindparam("ended_since", self.ended_since, type_=sa.Text())
+            found.append(table.c.finished_at >= sa.cast(since, jobs.c.finished_at.type))
         return found
 
 
@@ -109,6 +115,7 @@ _SEARCHED = (
     jobs.c.queueing_lock,
     jobs.c.worker_id,
     jobs.c.args,
+    jobs.c.finished_at,
 )
 
 

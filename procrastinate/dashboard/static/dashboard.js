@@ -93,6 +93,23 @@
     schedule();
   }
 
+  // An operation on many jobs goes on while its page is open.
+
+  async function goOn() {
+    const form = page.querySelector("form[data-continue]");
+    if (!form) return;
+    try {
+      const body = new URLSearchParams(new FormData(form));
+      const answer = await fetch(form.action, { method: "POST", body });
+      if (!answer.ok) throw new Error(String(answer.status));
+      await refresh();
+      setTimeout(goOn, 100);
+    } catch (error) {
+      say("stopped: reload the page to continue");
+    }
+  }
+  goOn();
+
   // Colours
 
   const themes = ["auto", "light", "dark"];

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from procrastinate.core import inspection
 from procrastinate.core.inspection import JobState
 from procrastinate.dashboard.actions import ACTIONS, run_action
 from procrastinate.dashboard.calls import Calls, call
 from procrastinate.dashboard.messages import Response
-from procrastinate.dashboard.redaction import is_hidden_key
-from procrastinate.dashboard.search import Question, read_job_id, read_place, read_question, write_place
+from procrastinate.dashboard.search import read_job_id, read_place, read_question, write_place
+from procrastinate.dashboard.views.hidden import without_hidden
+from procrastinate.dashboard.views.operations import bulk_actions
 from procrastinate.dashboard.visit import Visit
 
 _MOST_SELECTED = 100
@@ -19,7 +18,7 @@ _MOST_SELECTED = 100
 def jobs(visit: Visit) -> Calls[Response]:
     """Show a page of jobs. An id in the search box leads to the job."""
     parameters = visit.request.parameters
-    question = _without_hidden(visit, read_question(parameters.get("q", ""), parameters.get("state")))
+    question = without_hidden(visit, read_question(parameters.get("q", ""), parameters.get("state")))
     if question.job_id is not None:
         return visit.go_to(f"jobs/{question.job_id}")
     place = read_place(parameters.get("after"))
@@ -41,22 +40,8 @@ def jobs(visit: Visit) -> Calls[Response]:
             if visit.may(action.permission)
             and (question.search.state is None or action.applies_to(question.search.state))
         ],
+        bulk_actions=bulk_actions(visit, question.search.state),
     )
-
-
-def _without_hidden(visit: Visit, question: Question) -> Question:
-    """Leave out a search in arguments that the visitor may not see. Its hits would tell the values."""
-    if question.search.args is None:
-        return question
-    hidden_tasks = tuple(sorted(name for name, task in visit.app.tasks.items() if not task.log_arguments))
-    is_hidden = any(is_hidden_key(visit.settings.redact, "", name) for name in question.argument_names)
-    if not visit.may_search_arguments or is_hidden:
-        return dataclasses.replace(
-            question,
-            search=dataclasses.replace(question.search, args=None),
-            problem="These arguments are hidden and cannot be searched.",
-        )
-    return dataclasses.replace(question, search=dataclasses.replace(question.search, without_tasks=hidden_tasks))
 
 
 def change_selected(visit: Visit) -> Calls[Response]:

@@ -31,7 +31,7 @@ class RunStatistics:
         self._samples = 0
 
     def add(self, outcome: Outcome, lasted: float) -> None:
-        """Add a run that lasted ``lasted`` seconds."""
+        """Add a run that lasted that many seconds."""
         job = outcome.job
         word = RETRIED if outcome.status is Status.TODO else outcome.status.value
         with self._mutex:

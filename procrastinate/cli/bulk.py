@@ -1,0 +1,115 @@
+"""``procrastinate retry`` and ``procrastinate cancel``: change all jobs that match, in short steps."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+from collections.abc import Callable
+
+from procrastinate._text.terminal import say
+from procrastinate.app import App
+from procrastinate.cli.json_output import write_json
+from procrastinate.cli.queues import user_name
+from procrastinate.cli.waits import database_awaited
+from procrastinate.core import bulk
+from procrastinate.core.bulk import BulkOperation
+from procrastinate.core.inspection import Count, JobSearch, JobState
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+_STATES = {"retry": (JobState.FAILED,), "cancel": (JobState.READY, JobState.SCHEDULED, JobState.BLOCKED)}
+
+
+def add_retry_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of :func:`retry_command`."""
+    _add_arguments(parser, "retry")
+    parser.add_argument("--error", help="only jobs with an error of this class: its path, or the end of it")
+    parser.add_argument(
+        "--since", type=_since, help="only jobs that failed since then: 30m, 2h, 1d, or ISO 8601 with a zone"
+    )
+
+
+def add_cancel_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of :func:`cancel_command`."""
+    _add_arguments(parser, "cancel")
+
+
+def _add_arguments(parser: argparse.ArgumentParser, word: str) -> None:
+    parser.add_argument("--task", help="only jobs of this task")
+    parser.add_argument("--queue", help="only jobs of this queue")
+    parser.add_argument("--yes", action="store_true", help=f"{word} them. Otherwise the jobs are only counted")
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+
+
+def retry_command(app: App, arguments: argparse.Namespace) -> None:
+    """Retry all failed jobs that match."""
+    _change(app, arguments, "retry")
+
+
+def cancel_command(app: App, arguments: argparse.Namespace) -> None:
+    """Cancel all waiting jobs that match."""
+    _change(app, arguments, "cancel")
+
+
+def _change(app: App, arguments: argparse.Namespace, kind: str) -> None:
+    searches = [
+        JobSearch(
+            state=state,
+            task=arguments.task,
+            queue=arguments.queue,
+            error=getattr(arguments, "error", None),
+            ended_since=getattr(arguments, "since", None),
+        )
+        for state in _STATES[kind]
+    ]
+    with database_awaited(), app.open():
+        counts = [app.inspect.run(bulk.count_matching_jobs, search) for search in searches]
+        matching = Count(number=sum(one.number for one in counts), is_more=any(one.is_more for one in counts))
+        if not arguments.yes:
+            _preview(arguments, kind, matching)
+            return
+        done = [
+            _work(app, kind, search, count, _tell(arguments)) for search, count in zip(searches, counts, strict=True)
+        ]
+    _report(arguments, kind, done)
+
+
+def _preview(arguments: argparse.Namespace, kind: str, matching: Count) -> None:
+    if arguments.json:
+        write_json({"kind": kind, "matching": matching.number, "is_more": matching.is_more, "changed": 0})
+    else:
+        say(f"{matching} jobs match. Nothing was changed: add --yes to {kind} them")
+
+
+def _work(app: App, kind: str, search: JobSearch, count: Count, tell: Callable[[str], None]) -> BulkOperation:
+    """Run the steps of an operation. Another process may go on with it if this one is ended."""
+    run = app.inspect.run
+    operation_id = run(bulk.start_bulk_operation, kind, search, requested_by=user_name(), expected=count.number)
+    while run(bulk.step_bulk_operation, operation_id):
+        (operation,) = run(bulk.load_bulk_operations, operation_id)
+        tell(f"{operation.changed} jobs, {operation.part:.0%}")
+    (operation,) = run(bulk.load_bulk_operations, operation_id)
+    return operation
+
+
+def _tell(arguments: argparse.Namespace) -> Callable[[str], None]:
+    return (lambda text: None) if arguments.json else lambda text: say(text, sys.stderr)
+
+
+def _report(arguments: argparse.Namespace, kind: str, done: list[BulkOperation]) -> None:
+    changed, skipped = sum(one.changed for one in done), sum(one.skipped for one in done)
+    if arguments.json:
+        write_json({"kind": kind, "changed": changed, "skipped": skipped, "operations": [one.id for one in done]})
+        return
+    rest = f", {skipped} were changed by others first" if skipped else ""
+    say(f"{'Retried' if kind == 'retry' else 'Cancelled'} {changed} jobs{rest}")
+
+
+def _since(text: str) -> str:
+    if text[:-1].isdecimal() and text.isascii() and text[-1] in _UNITS:
+        ago = datetime.timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
+        return (datetime.datetime.now(datetime.UTC) - ago).isoformat()
+    time = datetime.datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone: append Z or +02:00")
+    return time.isoformat()

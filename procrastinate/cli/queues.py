@@ -1,0 +1,109 @@
+"""``procrastinate queues``: list the queues, pause and resume them."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import getpass
+
+from procrastinate._text.terminal import say, say_table
+from procrastinate.app import App
+from procrastinate.cli.json_output import write_json
+from procrastinate.cli.waits import database_awaited
+from procrastinate.queues import Pause
+
+
+def add_queues_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of :func:`queues_command`."""
+    parser.add_argument("action", nargs="?", choices=("list", "pause", "resume"), default="list", help="default: list")
+    parser.add_argument("name", nargs="?", help="the queue to pause or resume")
+    parser.add_argument("--reason", help="with pause: the cause, shown with the pause")
+    parser.add_argument(
+        "--until", type=_time, help="with pause: when it ends by itself, in ISO 8601 with a zone, or minutes as 30m"
+    )
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+
+
+def queues_command(app: App, arguments: argparse.Namespace) -> None:
+    """List the queues, or pause or resume one.
+
+    Raises
+    ------
+    ValueError
+        The name of the queue is missing, or an option does not belong to the action.
+    """
+    if (arguments.name is None) != (arguments.action == "list"):
+        raise ValueError("`queues pause` and `queues resume` need the name of a queue, and `queues` takes none")
+    if arguments.action != "pause" and (arguments.reason is not None or arguments.until is not None):
+        raise ValueError("--reason and --until belong to `queues pause`")
+    with database_awaited(), app.open():
+        _ACTIONS[arguments.action](app, arguments)
+
+
+def _pause(app: App, arguments: argparse.Namespace) -> None:
+    app.queues.pause(arguments.name, reason=arguments.reason, until=arguments.until, by=user_name())
+    (pause,) = (one for one in app.queues.list() if one.queue == arguments.name)
+    if arguments.json:
+        write_json(pause)
+    else:
+        say(f"Paused {arguments.name}{_until(pause)}. Running jobs go on")
+
+
+def _resume(app: App, arguments: argparse.Namespace) -> None:
+    was_paused = app.queues.resume(arguments.name)
+    if arguments.json:
+        write_json({"queue": arguments.name, "was_paused": was_paused})
+    else:
+        say(f"Resumed {arguments.name}" if was_paused else f"{arguments.name} was not paused")
+
+
+def _list(app: App, arguments: argparse.Namespace) -> None:
+    pauses = {pause.queue: pause for pause in app.queues.list()}
+    found = app.inspect.queues(sorted(pauses)).queues
+    if arguments.json:
+        write_json([{"queue": state, "pause": pauses.get(state.name)} for state in found])
+        return
+    header = ("queue", "ready", "scheduled", "blocked", "running", "paused")
+    say_table(
+        header,
+        [
+            (
+                state.name,
+                *(str(count) for count in (state.ready, state.scheduled, state.blocked, state.running)),
+                _paused(pauses.get(state.name)),
+            )
+            for state in found
+        ],
+    )
+
+
+_ACTIONS = {"list": _list, "pause": _pause, "resume": _resume}
+
+
+def _paused(pause: Pause | None) -> str:
+    if pause is None:
+        return ""
+    by = f" by {pause.by}" if pause.by else ""
+    reason = f": {pause.reason}" if pause.reason else ""
+    return f"yes{_until(pause)}{by}{reason}"
+
+
+def _until(pause: Pause) -> str:
+    return "" if pause.until is None else f" until {pause.until:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def user_name() -> str | None:
+    """Return the name of the user who runs the command, or ``None``."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container without a user database
+        return None
+
+
+def _time(text: str) -> datetime.datetime:
+    if text.endswith("m") and text[:-1].isdecimal() and text.isascii():
+        return datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=int(text[:-1]))
+    time = datetime.datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone: append Z or +02:00")
+    return time

@@ -1,0 +1,232 @@
+"""Change all jobs that match a search, in short steps that can be watched and cancelled.
+
+An operation is a row. It has the search, the last id that existed at its start, and how far it has come. A step
+examines a range of ids and changes some jobs, in one short transaction. New jobs are out of its range.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+
+from procrastinate.core.cancel import cancel_job
+from procrastinate.core.finish import retry_job_by_id
+from procrastinate.core.inspection.bounds import Count, first_rows, load, moment, to_count
+from procrastinate.core.inspection.listing import REACH, JobSearch
+from procrastinate.core.inspection.states import JobState
+from procrastinate.core.operation_marks import atomic
+from procrastinate.core.steering import delete_ended_job
+from procrastinate.core.tables import jobs, operations
+
+CHANGED_AT_ONCE = 200
+"""Maximum number of jobs that a step changes."""
+_COUNTED = 10_000
+_SHOWN = 100
+
+_CHANGES: dict[str, Callable[[sa.Connection, int], bool]] = {
+    "retry": functools.partial(retry_job_by_id, spare_running=True),
+    "cancel": cancel_job,
+    "abort": functools.partial(cancel_job, abort=True),
+    "delete": delete_ended_job,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class BulkOperation:
+    """An operation on many jobs.
+
+    ``state`` is ``pending``, ``running``, ``done`` or ``cancelled``. ``changed`` jobs were changed, and ``skipped``
+    jobs matched and could not be changed. ``part`` is the part of the ids that was examined, from 0 to 1.
+    """
+
+    id: int
+    kind: str
+    search: JobSearch
+    requested_by: str | None
+    state: str
+    expected: int | None
+    changed: int
+    skipped: int
+    part: float
+    created_at: datetime.datetime | None
+    finished_at: datetime.datetime | None
+
+    @property
+    def is_over(self) -> bool:
+        """True if no step follows."""
+        return self.state not in ("pending", "running")
+
+
+def _matches(search: JobSearch) -> sa.ColumnElement[bool]:
+    state = search.walk.conditions if search.state is not None else ()
+    return sa.and_(sa.true(), *state, *search.conditions(jobs))
+
+
+@load
+def count_matching_jobs(connection: sa.Connection, now: datetime.datetime, search: JobSearch) -> Count:
+    """Count the jobs that match, up to 10,000. A search without an index looks at the first 20,000 of its state."""
+    walk = search.walk
+    rows = walk.select(jobs.c.id, _matches(search).label("matches")).where(*search.indexed())
+    is_filtered = len(search.conditions(jobs)) > len(search.indexed())
+    looked_at = first_rows(rows, REACH + 1 if is_filtered else _COUNTED + 1, "looked_at")
+    counts: Any = sa.select(
+        sa.func.count().filter(looked_at.c.matches).label("matching"), sa.func.count().label("total")
+    )
+    row = connection.execute(counts).one()
+    if is_filtered:
+        return Count(number=row.matching, is_more=row.total > REACH)
+    return to_count(row.matching, _COUNTED)
+
+
+_LAST_ID = sa.select(sa.func.coalesce(sa.func.max(jobs.c.id), 0)).scalar_subquery()
+
+
+def start_bulk_operation(
+    connection: sa.Connection,
+    kind: str,
+    search: JobSearch,
+    *,
+    requested_by: str | None = None,
+    expected: int | None = None,
+) -> int:
+    """Store an operation on all jobs that match now, and return its id. :func:`step_bulk_operation` does the work.
+
+    Parameters
+    ----------
+    kind:
+        ``retry``, ``cancel``, ``abort`` or ``delete``.
+    expected:
+        The number of jobs that the visitor was shown.
+
+    Raises
+    ------
+    ValueError
+        There is no such kind, or the search has no state: an operation must not walk over other jobs.
+    """
+    if kind not in _CHANGES or search.state is None:
+        raise ValueError(f"A bulk operation needs a state, and one of the kinds {', '.join(_CHANGES)}")
+    statement = (
+        sa.insert(operations)
+        .values(
+            kind=kind,
+            filter=sa.cast(sa.bindparam("search", _to_json(search), type_=sa.Text()), operations.c.filter.type),
+            requested_by=requested_by,
+            expected=expected,
+            reached_id=0,
+            last_id=_LAST_ID,
+        )
+        .returning(operations.c.id)
+    )
+    operation_id: int = connection.execute(statement).scalar_one()
+    return operation_id
+
+
+@atomic
+def step_bulk_operation(connection: sa.Connection, operation_id: int) -> bool:
+    """Examine the next ids of an operation and change the jobs that match.
+
+    Returns
+    -------
+    True if another step follows. False if the operation is over, does not exist, or is at work in another session.
+    """
+    claimed = connection.execute(
+        sa.select(operations.c.kind, sa.cast(operations.c.filter, sa.Text).label("search"), *_PROGRESS)
+        .where(operations.c.id == operation_id, operations.c.state.in_(["pending", "running"]))
+        .with_for_update(skip_locked=True)
+    ).one_or_none()
+    if claimed is None:
+        return False
+    ids, reached = _next_jobs(connection, _from_json(claimed.search), claimed.reached_id, claimed.last_id)
+    changed = sum(_CHANGES[claimed.kind](connection, job_id) for job_id in ids)
+    is_last = reached >= claimed.last_id
+    values: dict[str, Any] = {
+        "state": "done" if is_last else "running",
+        "done": operations.c.done + changed,
+        "skipped": operations.c.skipped + len(ids) - changed,
+        "reached_id": reached,
+        "started_at": sa.func.coalesce(operations.c.started_at, sa.func.now()),
+        "finished_at": sa.func.now() if is_last else None,
+    }
+    connection.execute(sa.update(operations).where(operations.c.id == operation_id).values(values))
+    return not is_last
+
+
+_PROGRESS = (operations.c.reached_id, operations.c.last_id)
+
+
+def _next_jobs(connection: sa.Connection, search: JobSearch, reached: int, last: int) -> tuple[list[int], int]:
+    """Return the next jobs that match, and the id up to which all ids are examined then."""
+    rows = (
+        sa.select(jobs.c.id, _matches(search).label("matches"))
+        .where(jobs.c.id > reached, jobs.c.id <= last)
+        .order_by(jobs.c.id)
+    )
+    examined = first_rows(rows, REACH, "examined")
+    matching = sa.select(examined.c.id).where(examined.c.matches).order_by(examined.c.id)
+    ids = list(connection.execute(matching.limit(sa.literal_column(str(CHANGED_AT_ONCE)))).scalars())
+    if len(ids) == CHANGED_AT_ONCE:
+        return ids, ids[-1]
+    end = connection.execute(sa.select(sa.func.max(examined.c.id), sa.func.count())).one()
+    return ids, last if end[1] < REACH else end[0]
+
+
+def cancel_bulk_operation(connection: sa.Connection, operation_id: int) -> bool:
+    """Stop an operation before its next step, and return true if it was not over. Changed jobs stay changed."""
+    statement = (
+        sa.update(operations)
+        .where(operations.c.id == operation_id, operations.c.state.in_(["pending", "running"]))
+        .values(state="cancelled", finished_at=sa.func.now())
+        .returning(operations.c.id)
+    )
+    return connection.execute(statement).scalar_one_or_none() is not None
+
+
+_COLUMNS = (
+    operations.c.id,
+    operations.c.kind,
+    sa.cast(operations.c.filter, sa.Text).label("search"),
+    operations.c.requested_by,
+    operations.c.state,
+    operations.c.expected,
+    operations.c.done.label("changed"),
+    operations.c.skipped,
+    *_PROGRESS,
+    moment(operations.c.created_at).label("created_at"),
+    moment(operations.c.finished_at).label("finished_at"),
+)
+
+
+@load
+def load_bulk_operations(
+    connection: sa.Connection, now: datetime.datetime, operation_id: int | None = None
+) -> list[BulkOperation]:
+    """Return the newest hundred operations, or the one with this id."""
+    statement: Any = sa.select(*_COLUMNS).where(operations.c.kind.in_(list(_CHANGES))).order_by(operations.c.id.desc())
+    if operation_id is not None:
+        statement = statement.where(operations.c.id == operation_id)
+    rows = connection.execute(statement.limit(sa.literal_column(str(_SHOWN))))
+    return [_operation(row) for row in rows]
+
+
+def _operation(row: Any) -> BulkOperation:
+    values = dict(row._mapping)
+    reached, last = values.pop("reached_id") or 0, values.pop("last_id") or 0
+    part = 1.0 if row.state == "done" or not last else min(reached / last, 1.0)
+    return BulkOperation(**values | {"search": _from_json(row.search), "part": part})
+
+
+def _to_json(search: JobSearch) -> str:
+    return json.dumps({name: value for name, value in dataclasses.asdict(search).items() if value})
+
+
+def _from_json(text: str) -> JobSearch:
+    values = json.loads(text)
+    if "state" in values:
+        values["state"] = JobState(values["state"])
+    return JobSearch(**values | {"without_tasks": tuple(values.get("without_tasks", ()))})

@@ -1,0 +1,72 @@
+"""The job that is explained, with the facts that several checks need. Each fact is read once."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+
+import sqlalchemy as sa
+
+from procrastinate.core.enums import Readiness, Status
+from procrastinate.core.inspection import facts
+from procrastinate.core.inspection.facts import JobFacts, WorkerFacts
+
+
+@dataclasses.dataclass
+class Case:
+    """A job, and what is known of its surroundings."""
+
+    connection: sa.Connection
+    now: datetime.datetime
+    job_id: int
+    job: JobFacts | None
+
+    @property
+    def row(self) -> JobFacts:
+        """The job, which exists."""
+        assert self.job is not None
+        return self.job
+
+    @property
+    def state(self) -> str:
+        """Where the job is on its way."""
+        job = self.row
+        if job.status is Status.DOING:
+            return "doing"
+        if job.status is Status.ABORTING:
+            return "legacy"
+        if job.status is not Status.TODO:
+            return "ended"
+        if job.readiness not in list(Readiness):
+            return "broken"
+        if job.is_ready:
+            return "ready"
+        if job.readiness == Readiness.PARKED:
+            return "parked"
+        return "future" if job.is_future else "due"
+
+    @functools.cached_property
+    def workers(self) -> tuple[WorkerFacts, ...]:
+        """All registered workers."""
+        return facts.read_workers(self.connection)
+
+    @property
+    def alive(self) -> list[WorkerFacts]:
+        """The workers that are not silent."""
+        return [worker for worker in self.workers if worker.is_alive]
+
+    @property
+    def serving(self) -> list[WorkerFacts]:
+        """The lively workers that take jobs of this queue."""
+        return [worker for worker in self.alive if worker.serves(self.row.queue_name)]
+
+    @property
+    def free_workers(self) -> list[WorkerFacts]:
+        """The lively workers of this queue with a free slot that still take jobs."""
+        return [one for one in self.serving if (one.free or 0) > 0 and one.state != "draining"]
+
+    @functools.cached_property
+    def holder(self) -> JobFacts | None:
+        """The job that has the lock of this job."""
+        return None if self.row.lock is None else facts.read_holder(self.connection, self.row.lock)

@@ -1,0 +1,97 @@
+"""Explain why a job does not run: one check after the other, from the row to its surroundings.
+
+A check that fails, for example for want of a right, is a line of the answer and does not end it.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import TypeAlias
+
+import sqlalchemy as sa
+
+from procrastinate.core.errors import translate
+from procrastinate.core.inspection import facts, missing_reasons, running_reasons, waiting_reasons
+from procrastinate.core.inspection.bounds import load
+from procrastinate.core.inspection.case import Case
+from procrastinate.core.inspection.reasons import CheckResult, Explanation, Reason, ReasonKind
+
+Check: TypeAlias = Callable[[Case], Reason | None]
+
+_BEGIN, _UNDO = sa.text("SAVEPOINT procrastinate_explain"), sa.text("ROLLBACK TO SAVEPOINT procrastinate_explain")
+_BEGIN_CHECK, _UNDO_CHECK = (
+    sa.text("SAVEPOINT procrastinate_check"),
+    sa.text("ROLLBACK TO SAVEPOINT procrastinate_check"),
+)
+_READ_ONLY = sa.select(sa.func.set_config("transaction_read_only", "on", sa.true()))
+
+
+@load
+def explain_job(connection: sa.Connection, now: datetime.datetime, job_id: int) -> Explanation:
+    """Return why a job does not run, and what was excluded.
+
+    All statements read. The transaction is read-only while they run, and each has two seconds.
+    """
+    connection.execute(_BEGIN)
+    try:
+        connection.execute(_READ_ONLY)
+        case = Case(connection=connection, now=now, job_id=job_id, job=facts.read_job(connection, job_id))
+        state, checks = _checks(case)
+        reasons: list[Reason] = []
+        results = [_make(case, check, reasons) for check in checks]
+    finally:
+        connection.execute(_UNDO)
+    return Explanation(
+        job_id=job_id,
+        now=now,
+        state=state,
+        reasons=tuple(reasons) or (_nothing_found(case),),
+        checks=tuple(results),
+    )
+
+
+def _checks(case: Case) -> tuple[str, tuple[Check, ...]]:
+    if case.job is None:
+        return "missing", missing_reasons.CHECKS
+    if case.state == "doing":
+        return case.state, running_reasons.CHECKS
+    if case.state in ("ended", "legacy"):
+        return case.state, running_reasons.ENDED_CHECKS
+    return case.state, waiting_reasons.CHECKS[case.state]
+
+
+def _make(case: Case, check: Check, reasons: list[Reason]) -> CheckResult:
+    name = (check.__doc__ or check.__name__).split(".")[0]
+    case.connection.execute(_BEGIN_CHECK)
+    try:
+        reason = check(case)
+    except sa.exc.SQLAlchemyError as error:
+        case.connection.execute(_UNDO_CHECK)
+        return CheckResult(name=name, error=str(translate(error)))
+    except Exception as error:
+        if not _is_of_driver(error):
+            raise
+        case.connection.execute(_UNDO_CHECK)
+        return CheckResult(name=name, error=str(translate(error)))
+    if reason is not None and reason.code not in {one.code for one in reasons}:
+        reasons.append(reason)
+    return CheckResult(name=name, found=None if reason is None else reason.code)
+
+
+def _is_of_driver(error: Exception) -> bool:
+    """Return true if a driver raised the error: its class derives from one that is named as DB-API wants."""
+    return any(one.__name__ in ("DatabaseError", "ConnectorException", "PostgresError") for one in type(error).__mro__)
+
+
+def _nothing_found(case: Case) -> Reason:
+    job = case.job
+    waited = 0.0 if job is None or job.age is None else job.age
+    if case.state == "ready" and waited > 5 and case.free_workers:
+        return Reason(
+            code="left-alone",
+            kind=ReasonKind.BLOCKED,
+            text=f"The job has been ready for {waited:.0f} s, a worker is free for it, and none takes it",
+            advice="This is a fault of the queue. Report it with the output of this command",
+        )
+    return Reason(code="soon", kind=ReasonKind.WAITS, text="Nothing stands in the way: a worker takes the job soon")

@@ -1,0 +1,390 @@
+"""What is read to explain why a job does not run. Each function is one bounded query, which a plain role may make."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from procrastinate.core.enums import Status
+from procrastinate.core.inspection.bounds import bounded_count, moment
+from procrastinate.core.inspection.workers import is_alive
+from procrastinate.core.promote import turn_key
+from procrastinate.core.tables import (
+    due_at,
+    errors,
+    events,
+    holds_lock,
+    is_parked,
+    is_ready,
+    is_upcoming,
+    jobs,
+    paused_queues,
+    status_literal,
+    task_lists,
+    workers,
+)
+
+COUNTED = 10_000
+_MOST_WORKERS = 1_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class JobFacts:
+    """A row of a job, with what its history says."""
+
+    id: int
+    queue_name: str
+    task_name: str
+    priority: int
+    lock: str | None
+    queueing_lock: str | None
+    status: Status
+    scheduled_at: datetime.datetime | None
+    is_future: bool
+    is_never: bool
+    is_ready: bool
+    attempts: int
+    abort_requested: bool
+    worker_id: int | None
+    readiness: int
+    finished_at: datetime.datetime | None
+    last_event_at: datetime.datetime | None
+    age: float | None
+    """Seconds since the last event that is not in the future."""
+    error_class: str | None
+    rescues: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerFacts:
+    """A registered worker."""
+
+    id: int
+    is_alive: bool
+    silent_for: float
+    name: str | None
+    queues: tuple[str, ...] | None
+    """``None`` if the worker does not say them, and empty for all queues."""
+    concurrency: int | None
+    state: str | None
+    running: int | None
+    running_ids: tuple[int, ...] | None
+    fetched_ahead: int | None
+    lost_threads: int | None
+    unwritten: int | None
+    listens: bool | None
+    loop_lag: float | None
+    """Seconds for which the event loop had no turn at the last heartbeat."""
+    heartbeat_interval: float | None
+    fetch_lag: float | None
+    error_code: str | None
+    error_after_fetch: bool
+    heartbeat_at: datetime.datetime | None
+    task_list: str | None
+
+    def serves(self, queue: str) -> bool:
+        """True if the worker takes jobs of this queue, or does not say which."""
+        return not self.queues or queue in self.queues
+
+    @property
+    def free(self) -> int | None:
+        """The number of free slots at the last heartbeat, or ``None`` if the worker does not say."""
+        if self.concurrency is None or self.running is None:
+            return None
+        return self.concurrency - self.running - (self.lost_threads or 0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """A session of the database, and for how many seconds its transaction has been open."""
+
+    pid: int
+    application: str
+    state: str | None
+    seconds: float
+
+    def __str__(self) -> str:
+        application = f" ({self.application!r})" if self.application else ""
+        return f"server process {self.pid}{application}, {self.state or 'state unknown'}, {self.seconds:.0f} s"
+
+
+def _seconds(time: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:
+    return sa.cast(sa.extract("epoch", time), sa.Double())
+
+
+_past = events.alias("past")
+_LAST_EVENT = (
+    sa.select(sa.func.max(_past.c.at)).where(_past.c.job_id == jobs.c.id, _past.c.at <= sa.func.now()).scalar_subquery()
+)
+_LAST_ERROR = (
+    sa.select(errors.c.exception_class)
+    .where(errors.c.job_id == jobs.c.id)
+    .order_by((errors.c.id + sa.literal_column("0")).desc())
+    .limit(sa.literal_column("1"))
+    .scalar_subquery()
+)
+_JOB = sa.select(
+    jobs.c.id,
+    jobs.c.queue_name,
+    jobs.c.task_name,
+    jobs.c.priority,
+    jobs.c.lock,
+    jobs.c.queueing_lock,
+    jobs.c.status,
+    moment(jobs.c.scheduled_at).label("scheduled_at"),
+    sa.func.coalesce(jobs.c.scheduled_at > sa.func.now(), sa.false()).label("is_future"),
+    sa.func.coalesce(jobs.c.scheduled_at == sa.literal_column("'infinity'::timestamptz"), sa.false()).label("is_never"),
+    sa.func.coalesce(is_ready(), sa.false()).label("is_ready"),
+    jobs.c.attempts,
+    jobs.c.abort_requested,
+    jobs.c.worker_id,
+    jobs.c.readiness,
+    moment(jobs.c.finished_at).label("finished_at"),
+    moment(_LAST_EVENT).label("last_event_at"),
+    (_seconds(sa.func.now()) - _seconds(_LAST_EVENT)).label("age"),
+    _LAST_ERROR.label("error_class"),
+    jobs.c.rescues,
+)
+
+
+def read_job(connection: sa.Connection, job_id: int) -> JobFacts | None:
+    """Return a job."""
+    row = connection.execute(_JOB.where(jobs.c.id == job_id)).one_or_none()
+    return None if row is None else _job(row)
+
+
+def read_holder(connection: sa.Connection, lock: str) -> JobFacts | None:
+    """Return the job that has the lock."""
+    row = connection.execute(_JOB.where(jobs.c.lock == lock, holds_lock()).limit(1)).one_or_none()
+    return None if row is None else _job(row)
+
+
+def _job(row: Any) -> JobFacts:
+    return JobFacts(**{**row._mapping, "status": Status(row.status)})
+
+
+_WORKERS = (
+    sa.select(
+        workers.c.id,
+        is_alive().label("is_alive"),
+        _seconds(sa.func.now() - workers.c.last_heartbeat).label("silent_for"),
+        *(
+            workers.c[name]
+            for name in (
+                "name", "queues", "concurrency", "state", "running", "running_ids", "fetched_ahead", "lost_threads",
+                "unwritten", "listens", "heartbeat_interval", "task_list",
+            )
+        ),
+        _seconds(workers.c.last_heartbeat - workers.c.loop_beat_at).label("loop_lag"),
+        _seconds(workers.c.last_heartbeat - workers.c.last_fetch_at).label("fetch_lag"),
+        workers.c.last_error_code.label("error_code"),
+        sa.func.coalesce(
+            workers.c.last_error_at > sa.func.coalesce(workers.c.last_fetch_at, workers.c.started_at), sa.false()
+        ).label("error_after_fetch"),
+        moment(workers.c.last_heartbeat).label("heartbeat_at"),
+    )
+    .order_by(workers.c.id)
+    .limit(_MOST_WORKERS)
+)  # fmt: skip
+
+
+def read_workers(connection: sa.Connection) -> tuple[WorkerFacts, ...]:
+    """Return the registered workers, at most 1,000."""
+    found = []
+    for row in connection.execute(_WORKERS):
+        values = dict(row._mapping)
+        for name in ("queues", "running_ids"):
+            values[name] = None if values[name] is None else tuple(values[name])
+        found.append(WorkerFacts(**values))
+    return tuple(found)
+
+
+def read_pause(connection: sa.Connection, queue: str) -> Any:
+    """Return the pause of the queue, if it lasts: its reason, by whom, since when, and until when."""
+    lasts = sa.or_(paused_queues.c.paused_until.is_(None), paused_queues.c.paused_until > sa.func.now())
+    return connection.execute(
+        sa.select(
+            paused_queues.c.reason,
+            paused_queues.c.paused_by,
+            moment(paused_queues.c.paused_at).label("since"),
+            moment(paused_queues.c.paused_until).label("until"),
+        ).where(paused_queues.c.queue_name == queue, lasts)
+    ).one_or_none()
+
+
+def count_in_front(connection: sa.Connection, job: JobFacts) -> int:
+    """Return the number of ready jobs of the queue that start before the job, at most 10,001."""
+    ready: sa.Select[Any] = (
+        sa.select(sa.literal_column("1"))
+        .where(is_ready(), jobs.c.queue_name == job.queue_name)
+        .where(sa.or_(jobs.c.priority > job.priority, sa.and_(jobs.c.priority == job.priority, jobs.c.id < job.id)))
+        .order_by(jobs.c.priority.desc(), jobs.c.id)
+    )
+    return connection.execute(sa.select(bounded_count(ready, COUNTED))).scalar_one()
+
+
+def count_due_in_front(connection: sa.Connection, job: JobFacts) -> int:
+    """Return the number of due jobs that a promotion examines before the job, at most 10,001."""
+    mine = jobs.alias("mine")
+    place = sa.select(due_at(mine)).where(mine.c.id == job.id).scalar_subquery()
+    due: sa.Select[Any] = (
+        sa.select(sa.literal_column("1"))
+        .where(is_upcoming(), due_at() <= place, jobs.c.id != job.id)
+        .where(sa.or_(due_at() < place, jobs.c.priority > job.priority, jobs.c.id < job.id))
+        .order_by(due_at(), jobs.c.priority.desc(), jobs.c.id)
+    )
+    return connection.execute(sa.select(bounded_count(due, COUNTED))).scalar_one()
+
+
+def count_line(connection: sa.Connection, job: JobFacts) -> int:
+    """Return the number of parked jobs that get the lock before the job, at most 10,001."""
+    line: sa.Select[Any] = (
+        sa.select(sa.literal_column("1"))
+        .where(is_parked(), jobs.c.lock == job.lock)
+        .where(sa.or_(jobs.c.priority > job.priority, sa.and_(jobs.c.priority == job.priority, jobs.c.id < job.id)))
+        .order_by(jobs.c.priority.desc(), jobs.c.id)
+    )
+    return connection.execute(sa.select(bounded_count(line, COUNTED))).scalar_one()
+
+
+def knows_task(connection: sa.Connection, hashes: list[str], task_name: str) -> bool:
+    """Return true if a list of tasks with one of these hashes has the task, or a list is not stored."""
+    found = connection.execute(
+        sa.select(sa.func.count(), sa.func.bool_or(task_name == sa.any_(task_lists.c.tasks))).where(
+            task_lists.c.hash.in_(hashes)
+        )
+    ).one()
+    return found[0] < len(hashes) or bool(found[1])
+
+
+def find_waiting_for_queueing_lock(connection: sa.Connection, queueing_lock: str) -> int | None:
+    """Return the waiting job that has this queueing lock."""
+    return connection.execute(
+        sa.select(jobs.c.id).where(jobs.c.queueing_lock == queueing_lock, jobs.c.status == status_literal(Status.TODO))
+    ).scalar_one_or_none()
+
+
+# Catalogues and statistics of the server. Every role may read them, but for the state of other roles' sessions.
+
+_SESSION = """
+SELECT DISTINCT activity.pid, coalesce(activity.application_name, '') AS application, activity.state,
+    coalesce(extract(epoch FROM now() - activity.xact_start), 0)::float8 AS seconds
+"""
+_ROW_LOCK = sa.text(
+    _SESSION
+    + """
+FROM procrastinate_jobs AS job
+JOIN pg_locks AS held ON held.locktype = 'transactionid' AND held.granted AND held.transactionid = job.xmax
+JOIN pg_stat_activity AS activity ON activity.pid = held.pid
+WHERE job.id = :job_id AND activity.pid <> pg_backend_pid()
+LIMIT 5
+"""
+)
+_WRITERS = sa.text(
+    _SESSION  # noqa: S608
+    + """
+FROM pg_locks AS held
+JOIN pg_stat_activity AS activity ON activity.pid = held.pid
+WHERE held.locktype = 'relation' AND held.granted AND held.mode = 'RowExclusiveLock'
+    AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND held.relation = to_regclass('procrastinate_jobs')
+    AND activity.pid <> pg_backend_pid() AND activity.xact_start < now() - interval '1 second'
+ORDER BY 4 DESC
+LIMIT 5
+"""
+)
+_PROMOTERS = sa.text(
+    _SESSION  # noqa: S608
+    + """
+FROM pg_locks AS held
+JOIN pg_stat_activity AS activity ON activity.pid = held.pid
+WHERE held.locktype = 'advisory' AND held.granted AND held.objsubid = 1
+    AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND held.classid::bigint = :space AND held.objid = to_regclass('procrastinate_jobs')::oid
+    AND activity.pid <> pg_backend_pid() AND coalesce(activity.xact_start, now()) < now() - interval '5 seconds'
+LIMIT 5
+"""
+)
+
+
+def _sessions(connection: sa.Connection, statement: sa.TextClause, **values: Any) -> list[Session]:
+    return [Session(**row._mapping) for row in connection.execute(statement, values)]
+
+
+def find_row_lockers(connection: sa.Connection, job_id: int) -> list[Session]:
+    """Return the sessions whose open transaction has locked or changed the row of a job."""
+    return _sessions(connection, _ROW_LOCK, job_id=job_id)
+
+
+def find_writers(connection: sa.Connection) -> list[Session]:
+    """Return the sessions with a transaction that has written jobs and is open for longer than a second."""
+    return _sessions(connection, _WRITERS)
+
+
+def find_promoters(connection: sa.Connection) -> list[Session]:
+    """Return the sessions that have had the turn of promotions for more than five seconds."""
+    return _sessions(connection, _PROMOTERS, space=turn_key())
+
+
+_PREPARED_TRANSACTIONS = sa.text(
+    "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() ORDER BY prepared LIMIT 5"
+)
+_SEQUENCE = sa.text("SELECT coalesce(pg_sequence_last_value('procrastinate_jobs_id_seq'::regclass), 0)")
+_TRIGGERS_OFF = sa.text(
+    "SELECT tgname::text FROM pg_trigger WHERE tgrelid = to_regclass('procrastinate_jobs') AND NOT tgisinternal "
+    "AND tgenabled NOT IN ('O', 'A')"
+)
+_TRIGGERS = sa.text(
+    "SELECT count(*) FROM pg_trigger WHERE tgrelid = to_regclass('procrastinate_jobs') AND NOT tgisinternal"
+)
+_INDEXES = sa.text(
+    "SELECT relname::text AS name, indisvalid AND indisready AS works FROM pg_index "
+    "JOIN pg_class ON pg_class.oid = indexrelid WHERE indrelid = to_regclass('procrastinate_jobs')"
+)
+_SERVER = sa.text(
+    "SELECT pg_is_in_recovery() AS is_standby, current_setting('session_replication_role') AS role, "
+    "current_setting('default_transaction_read_only') AS read_only, "
+    "(SELECT count(*) FROM pg_stat_activity WHERE datname IS NOT NULL) AS connections, "
+    "current_setting('max_connections')::int AS max_connections"
+)
+_BLOAT = sa.text(
+    "SELECT n_live_tup AS live, n_dead_tup AS dead, "
+    "(SELECT max(age(backend_xmin)) FROM pg_stat_activity WHERE backend_xmin IS NOT NULL) AS xmin_age "
+    "FROM pg_stat_all_tables WHERE relid = to_regclass('procrastinate_jobs')"
+)
+
+
+def list_prepared_transactions(connection: sa.Connection) -> list[str]:
+    """Return the names of prepared transactions of this database."""
+    return list(connection.execute(_PREPARED_TRANSACTIONS).scalars())
+
+
+def read_last_id(connection: sa.Connection) -> int:
+    """Return the highest id that the sequence has given out."""
+    return int(connection.execute(_SEQUENCE).scalar_one())
+
+
+def list_triggers_off(connection: sa.Connection) -> list[str]:
+    """Return the triggers of the jobs that are disabled. An empty name stands for triggers that are missing."""
+    if connection.execute(_TRIGGERS).scalar_one() == 0:
+        return [""]
+    return list(connection.execute(_TRIGGERS_OFF).scalars())
+
+
+def list_indexes_off(connection: sa.Connection) -> list[str]:
+    """Return the indexes of the jobs that are missing or invalid."""
+    works = {row.name: row.works for row in connection.execute(_INDEXES)}
+    return sorted(str(index.name) for index in jobs.indexes if not works.get(index.name))
+
+
+def read_server(connection: sa.Connection) -> Any:
+    """Return whether the server takes writes, and how many of its connections are in use."""
+    return connection.execute(_SERVER).one()
+
+
+def read_bloat(connection: sa.Connection) -> Any:
+    """Return the live and dead rows of the jobs, and the age of the oldest snapshot, as PostgreSQL estimates them."""
+    return connection.execute(_BLOAT).one_or_none()

@@ -1,0 +1,64 @@
+"""Reasons for which there is no row with an id. A check returns a reason, or ``None``."""
+
+from __future__ import annotations
+
+from procrastinate.core.inspection import facts
+from procrastinate.core.inspection.case import Case
+from procrastinate.core.inspection.reasons import Reason, ReasonKind
+
+
+def never_given_out(case: Case) -> Reason | None:
+    """Was the id given out."""
+    last = facts.read_last_id(case.connection)
+    if case.job_id <= last:
+        return None
+    return Reason(
+        code="never-given-out",
+        kind=ReasonKind.MISSING,
+        text=f"This database has not given out the id {case.job_id}: its last one is {last}",
+        advice="Compare the database and the schema (search_path) of the program that defers with those of this one",
+    )
+
+
+def uncommitted(case: Case) -> Reason | None:
+    """Is a transaction open that has written jobs."""
+    writers = facts.find_writers(case.connection)
+    if not writers or case.job_id > facts.read_last_id(case.connection):
+        return None
+    return Reason(
+        code="uncommitted",
+        kind=ReasonKind.MISSING,
+        text=f"A transaction that has written jobs is still open: {'; '.join(map(str, writers))}",
+        advice="Commit it. A job can be seen, and run, after the commit of the transaction that defers it",
+    )
+
+
+def prepared_transaction(case: Case) -> Reason | None:
+    """Is there a prepared transaction."""
+    names = facts.list_prepared_transactions(case.connection)
+    if not names or case.job_id > facts.read_last_id(case.connection):
+        return None
+    return Reason(
+        code="prepared-transaction",
+        kind=ReasonKind.MISSING,
+        text=f"A transaction was prepared and not committed: {', '.join(map(repr, names))}. It may hold the job",
+        advice="COMMIT PREPARED or ROLLBACK PREPARED",
+    )
+
+
+def rolled_back_or_deleted(case: Case) -> Reason | None:
+    """Was the job rolled back or deleted."""
+    if case.job_id > facts.read_last_id(case.connection):
+        return None
+    return Reason(
+        code="rolled-back-or-deleted",
+        kind=ReasonKind.MISSING,
+        text=(
+            "The job was rolled back, or it has ended and was deleted (delete_jobs, retention), or its id was lost to "
+            "a taken queueing lock. These cannot be told apart"
+        ),
+        advice="Look into the log of the program that deferred it, and at the workers' option delete_jobs",
+    )
+
+
+CHECKS = (never_given_out, uncommitted, prepared_transaction, rolled_back_or_deleted)

@@ -1,0 +1,84 @@
+"""``procrastinate retry`` and ``procrastinate cancel``."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import sqlalchemy as sa
+
+from procrastinate import App
+from procrastinate.cli import main
+from procrastinate.core import Status
+
+FAILED = """
+INSERT INTO procrastinate_jobs (queue_name, task_name, status, finished_at)
+SELECT 'mail', CASE WHEN n <= 3 THEN 'send' ELSE 'other' END, 'failed', now() - n * interval '1 hour'
+FROM generate_series(1, 5) AS n
+"""
+ERRORS = """
+INSERT INTO procrastinate_errors (job_id, attempt, exception_class, message, traceback)
+SELECT id, 1, CASE WHEN mod(id, 2) = 0 THEN 'shop.Refused' ELSE 'builtins.ValueError' END, 'no', ''
+FROM procrastinate_jobs
+"""
+
+
+@pytest.fixture
+def app(database_url: str, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> App:
+    """Return an app that the command finds, on a database with five failed jobs."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql(FAILED)
+        connection.exec_driver_sql(ERRORS)
+    monkeypatch.setenv("TESTS_CLI_DATABASE_URL", database_url)
+    monkeypatch.setenv("PROCRASTINATE_APP", "tests.cli.test_bulk.current")
+    app = App(connector=database_url)
+    monkeypatch.setitem(globals(), "current", app)
+    return app
+
+
+def count(app: App, status: Status) -> int:
+    """Return the number of jobs with a status."""
+    with app.open():
+        return len(app.job_manager.list_jobs(status=status.value))
+
+
+Capture = pytest.CaptureFixture[str]
+
+
+def test_without_yes_the_jobs_are_counted_and_not_changed(app: App, capsys: Capture) -> None:
+    assert main(["retry", "--task", "send"]) == 0
+    assert capsys.readouterr().out == "3 jobs match. Nothing was changed: add --yes to retry them\n"
+    assert count(app, Status.FAILED) == 5
+
+
+def test_all_failed_jobs_of_a_task_are_retried(app: App, capsys: Capture) -> None:
+    assert main(["retry", "--task", "send", "--yes"]) == 0
+    assert capsys.readouterr().out == "Retried 3 jobs\n"
+    assert (count(app, Status.TODO), count(app, Status.FAILED)) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "matching"),
+    [(["--queue", "mail"], 5), (["--error", "Refused"], 2), (["--since", "150m"], 2), (["--queue", "no"], 0)],
+)
+def test_jobs_are_chosen_by_queue_error_and_time(app: App, capsys: Capture, options: list[str], matching: int) -> None:
+    assert main(["retry", *options, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer == {"kind": "retry", "matching": matching, "is_more": False, "changed": 0}
+
+
+def test_all_waiting_jobs_of_a_queue_are_cancelled(app: App, capsys: Capture) -> None:
+    with app.open():
+        app.configure_task("t", queue="q").defer()
+        app.configure_task("t", queue="q", schedule_in={"hours": 1}).defer()
+        app.configure_task("t", queue="q", lock="k").defer()
+        app.configure_task("t", queue="other").defer()
+    assert main(["cancel", "--queue", "q", "--yes", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["changed"], answer["skipped"]) == (3, 0)
+    assert (count(app, Status.CANCELLED), count(app, Status.TODO)) == (3, 1)
+
+
+def test_a_time_without_a_zone_is_refused(app: App, capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        main(["retry", "--since", "2030-01-01T00:00"])

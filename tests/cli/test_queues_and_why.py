@@ -1,0 +1,98 @@
+"""``procrastinate why`` and ``procrastinate queues``."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from procrastinate import App
+from tests.cli.command import Command
+
+
+@pytest.fixture
+def command(database_url: str) -> Command:
+    """Return the command on this test's database."""
+    return Command(database_url)
+
+
+def defer(database_url: str, **options: str) -> int:
+    """Defer a job, and return its id."""
+    with App(connector=database_url).open() as app:
+        return app.configure_task("task", **options).defer()  # type: ignore[arg-type]
+
+
+def test_why_names_the_reason_what_was_excluded_and_the_way_out(command: Command, database_url: str) -> None:
+    finished = command.run("why", str(defer(database_url)), check=False)
+    assert finished.returncode == 3
+    assert "[no-worker]: No worker is alive" in finished.stdout
+    assert "What to do: Start one" in finished.stdout
+    assert "Is its queue paused: nothing found" in finished.stdout
+
+
+def test_why_as_json(command: Command, database_url: str) -> None:
+    job_id = defer(database_url)
+    answer = json.loads(command.run("why", str(job_id), "--json", check=False).stdout)
+    assert answer["job_id"] == job_id
+    assert answer["reasons"][0]["code"] == "no-worker"
+    assert {"name": "Is its queue paused", "found": None, "error": None} in answer["checks"]
+
+
+def test_why_of_a_job_that_has_ended_is_no_failure(command: Command, database_url: str) -> None:
+    job_id = defer(database_url)
+    with App(connector=database_url).open() as app:
+        app.job_manager.cancel_job_by_id(job_id)
+    assert "[cancelled]" in command.run("why", str(job_id)).stdout
+
+
+def test_why_of_an_unknown_job(command: Command) -> None:
+    finished = command.run("why", "12345", check=False)
+    assert (finished.returncode, "[never-given-out]" in finished.stdout) == (3, True)
+
+
+def test_why_of_something_that_is_no_id(command: Command) -> None:
+    finished = command.run("why", "x", check=False)
+    assert finished.returncode == 2
+    assert "not a whole number" in finished.stderr
+
+
+def test_a_queue_is_paused_listed_and_resumed(command: Command, database_url: str) -> None:
+    defer(database_url, queue="mail")
+    paused = command.run("queues", "pause", "mail", "--reason", "The server is down", "--until", "30m").stdout
+    assert paused.startswith("Paused mail until ")
+    (row,) = json.loads(command.run("queues", "--json").stdout)
+    assert row["queue"]["name"] == "mail"
+    assert row["pause"]["reason"] == "The server is down"
+    assert "The server is down" in command.run("queues").stdout
+    assert command.run("queues", "resume", "mail").stdout == "Resumed mail\n"
+    assert command.run("queues", "resume", "mail").stdout == "mail was not paused\n"
+
+
+def test_a_paused_queue_without_jobs_is_listed(command: Command) -> None:
+    command.run("queues", "pause", "empty")
+    assert "empty" in command.run("queues", "list").stdout
+
+
+def test_the_answers_of_pause_and_resume_as_json(command: Command) -> None:
+    paused = json.loads(command.run("queues", "pause", "mail", "--json", "--until", "2100-01-01T00:00:00Z").stdout)
+    assert paused["until"] == "2100-01-01T00:00:00+00:00"
+    assert json.loads(command.run("queues", "resume", "mail", "--json").stdout) == {"queue": "mail", "was_paused": True}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pause"], "need the name of a queue"),
+        (["list", "mail"], "takes none"),
+        (["resume", "mail", "--reason", "x"], "belong to"),
+    ],
+)
+def test_a_call_that_makes_no_sense_says_so(command: Command, arguments: list[str], message: str) -> None:
+    finished = command.run("queues", *arguments, check=False)
+    assert finished.returncode == 1
+    assert message in finished.stderr
+
+
+def test_an_end_without_a_zone_is_refused(command: Command) -> None:
+    finished = command.run("queues", "pause", "mail", "--until", "2030-01-01T00:00", check=False)
+    assert finished.returncode == 2

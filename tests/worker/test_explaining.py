@@ -1,0 +1,560 @@
+"""Each reason why a job does not run is made on a real database, and named."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from procrastinate import core
+from procrastinate.app import App
+from procrastinate.core import Status
+from procrastinate.core.inspection import Explanation, ReasonKind
+from procrastinate.retry import RetryStrategy
+from tests.database import libpq_url
+from tests.worker.running import Queue, Workers, WorkerThread, happens
+
+OFTEN: dict[str, Any] = {"update_heartbeat_interval": 0.05, "stalled_worker_timeout": 30}
+
+
+@pytest.fixture
+def other(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """Return the connection of a user who leaves a transaction open."""
+    with psycopg.connect(libpq_url(database_url), application_name="a user") as connection:
+        yield connection
+        connection.rollback()
+
+
+async def code(app: App, job_id: int) -> str:
+    """Return the code of the headline."""
+    return (await app.inspect.explain_async(job_id)).headline.code
+
+
+async def becomes(app: App, job_id: int, wanted: str) -> Explanation:
+    """Wait until the headline has this code."""
+    seen = ""
+    for _ in range(400):
+        explanation = await app.inspect.explain_async(job_id)
+        seen = explanation.headline.code
+        if seen == wanted:
+            return explanation
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"The headline is {seen}, and not {wanted}")
+
+
+def register(queue: Queue, **columns: Any) -> int:
+    """Add a lively worker by SQL, with these columns."""
+    worker_id = core.register_worker(queue.connection)
+    values = {"concurrency": 1, "running": 0, "running_ids": [], "queues": [], "state": "running", "listens": True}
+    statement = sa.update(core.tables.workers).where(core.tables.workers.c.id == worker_id).values(**values | columns)
+    queue.connection.execute(statement)
+    return worker_id
+
+
+# No row
+
+
+async def test_an_id_that_was_never_given_out(app: App) -> None:
+    assert await code(app, 12345) == "never-given-out"
+
+
+async def test_a_job_of_a_transaction_that_is_open(app: App, other: psycopg.Connection[Any]) -> None:
+    row = other.execute(
+        "INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('q', 't') RETURNING id"
+    ).fetchone()
+    assert row is not None
+    explanation = await becomes(app, row[0], "uncommitted")
+    assert "a user" in explanation.headline.text
+    assert explanation.headline.kind is ReasonKind.MISSING
+
+
+async def test_a_job_that_was_rolled_back_or_deleted(app: App, queue: Queue) -> None:
+    job_id = await app.configure_task("t").defer_async()
+    queue.sql("DELETE FROM procrastinate_jobs")
+    assert await code(app, job_id) == "rolled-back-or-deleted"
+
+
+# Ended
+
+
+async def test_a_job_that_has_succeeded(app: App, workers: Workers) -> None:
+    job_id = await app.task(name="t")(lambda: None).defer_async()
+    await workers.run()
+    explanation = await app.inspect.explain_async(job_id)
+    assert (explanation.headline.code, explanation.headline.kind) == ("succeeded", ReasonKind.ENDED)
+
+
+async def test_a_job_that_has_failed_names_its_error(app: App, workers: Workers) -> None:
+    @app.task(name="t")
+    def fail() -> None:
+        raise TypeError("missing argument")
+
+    job_id = await fail.defer_async()
+    await workers.run()
+    explanation = await app.inspect.explain_async(job_id)
+    assert explanation.headline.code == "failed"
+    assert "TypeError" in explanation.headline.text
+    assert "signature" in explanation.headline.advice
+
+
+async def test_a_job_that_was_cancelled(app: App) -> None:
+    job_id = await app.configure_task("t").defer_async()
+    await app.job_manager.cancel_job_by_id_async(job_id)
+    assert await code(app, job_id) == "cancelled"
+
+
+async def test_an_old_row_of_status_aborting(app: App, queue: Queue) -> None:
+    job_id = await app.configure_task("t").defer_async()
+    queue.sql("UPDATE procrastinate_jobs SET status = 'aborting'")
+    assert await code(app, job_id) == "legacy-aborting"
+
+
+# Running
+
+
+async def test_a_job_that_runs(app: App, workers: Workers) -> None:
+    may_end = asyncio.Event()
+
+    @app.task(name="t")
+    async def task() -> None:
+        await may_end.wait()
+
+    job_id = await task.defer_async()
+    workers.start(**OFTEN)
+    explanation = await becomes(app, job_id, "runs")
+    assert explanation.headline.kind is ReasonKind.RUNS
+    may_end.set()
+
+
+async def test_a_job_whose_worker_is_gone(app: App, queue: Queue) -> None:
+    job_id = await app.configure_task("t").defer_async()
+    lost = register(queue)
+    await app.job_manager.fetch_job(None, lost)
+    queue.sql("DELETE FROM procrastinate_workers")
+    assert await code(app, job_id) == "no-worker-to-rescue"
+    register(queue)
+    assert await code(app, job_id) == "worker-gone"
+
+
+async def test_a_job_whose_worker_is_silent(app: App, queue: Queue) -> None:
+    job_id = await app.configure_task("t").defer_async()
+    lost = register(queue)
+    await app.job_manager.fetch_job(None, lost)
+    queue.sql("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'")
+    assert await code(app, job_id) == "no-worker-to-rescue"
+    register(queue)
+    assert await code(app, job_id) == "worker-silent"
+
+
+async def test_a_job_that_is_asked_to_stop_and_does_not_look(app: App, workers: Workers, queue: Queue) -> None:
+    may_end = threading.Event()
+    job_id = await app.task(name="t")(lambda: may_end.wait(30) and None).defer_async()
+    workers.start(**OFTEN)
+    await queue.reaches(job_id, Status.DOING)
+    await app.job_manager.cancel_job_by_id_async(job_id, abort=True)
+    await becomes(app, job_id, "abort-requested")
+    may_end.set()
+
+
+async def test_a_job_whose_outcome_cannot_be_written(
+    app: App, workers: Workers, queue: Queue, other: psycopg.Connection[Any]
+) -> None:
+    may_end = asyncio.Event()
+
+    @app.task(name="t")
+    async def task() -> None:
+        await may_end.wait()
+
+    job_id = await task.defer_async()
+    workers.start(**OFTEN)
+    await queue.reaches(job_id, Status.DOING)
+    other.execute("SELECT FROM procrastinate_jobs FOR UPDATE")
+    may_end.set()
+    explanation = await becomes(app, job_id, "outcome-unwritten")
+    assert "a user" in explanation.headline.text
+    other.rollback()
+
+
+async def test_a_job_that_was_fetched_ahead(app: App, queue: Queue) -> None:
+    job_id = await app.configure_task("t").defer_async()
+    worker_id = register(queue)
+    await app.job_manager.fetch_job(None, worker_id)
+    core.beat(queue.connection, worker_id, core.WorkerReport(running=1, running_ids=(99,), fetched_ahead=1))
+    assert await code(app, job_id) == "fetched-ahead"
+
+
+async def test_a_job_of_which_its_worker_does_not_know(app: App, queue: Queue) -> None:
+    job_id = await app.configure_task("t").defer_async()
+    worker_id = register(queue)
+    await app.job_manager.fetch_job(None, worker_id)
+    core.beat(queue.connection, worker_id, core.WorkerReport())
+    assert await code(app, job_id) == "unknown-to-worker"
+
+
+# Scheduled
+
+
+async def test_a_scheduled_job(app: App) -> None:
+    job_id = await app.configure_task("t", schedule_in={"hours": 1}).defer_async()
+    explanation = await app.inspect.explain_async(job_id)
+    assert (explanation.headline.code, explanation.headline.kind) == ("scheduled", ReasonKind.WAITS)
+
+
+async def test_a_job_that_waits_for_its_retry(app: App, workers: Workers) -> None:
+    @app.task(name="t", retry=RetryStrategy(max_attempts=5, wait=600))
+    def fail() -> None:
+        raise ValueError
+
+    job_id = await fail.defer_async()
+    await workers.run()
+    explanation = await app.inspect.explain_async(job_id)
+    assert explanation.headline.code == "retry-scheduled"
+    assert "ValueError" in explanation.headline.text
+
+
+async def test_a_job_that_never_falls_due(app: App, queue: Queue) -> None:
+    job_id = await app.configure_task("t").defer_async()
+    queue.sql("UPDATE procrastinate_jobs SET scheduled_at = 'infinity'")
+    assert await code(app, job_id) == "never-due"
+
+
+# Due
+
+
+async def test_a_due_job_without_a_worker(app: App) -> None:
+    job_id = await app.configure_task("t", lock="k").defer_async()
+    assert await code(app, job_id) == "no-worker"
+
+
+async def test_a_due_job_while_all_workers_are_full(app: App, queue: Queue) -> None:
+    job_id = await app.configure_task("t", lock="k").defer_async()
+    register(queue, running=1)
+    assert await code(app, job_id) == "workers-full"
+
+
+async def test_a_due_job_behind_others(app: App, queue: Queue) -> None:
+    await app.configure_task("t", lock="a").batch_defer_async({}, {}, {})
+    job_id = await app.configure_task("t", lock="b").defer_async()
+    register(queue)
+    explanation = await app.inspect.explain_async(job_id)
+    assert explanation.headline.code == "promotion-backlog"
+    assert "3 jobs" in explanation.headline.text
+
+
+async def test_a_promotion_that_hangs(app: App, queue: Queue, other: psycopg.Connection[Any]) -> None:
+    job_id = await app.configure_task("t", lock="k").defer_async()
+    register(queue)
+    other.execute(
+        "SELECT pg_advisory_xact_lock((1886547811::bigint << 32) + 'procrastinate_jobs'::regclass::oid::bigint)"
+    )
+    explanation = await becomes(app, job_id, "promoter-hangs")
+    assert "a user" in explanation.headline.text
+
+
+async def test_a_row_with_an_unknown_readiness(app: App, queue: Queue) -> None:
+    job_id = await app.configure_task("t", lock="k").defer_async()
+    queue.sql("ALTER TABLE procrastinate_jobs DISABLE TRIGGER USER")
+    queue.sql("UPDATE procrastinate_jobs SET readiness = 9")
+    assert await code(app, job_id) == "broken-readiness"
+
+
+@pytest.mark.parametrize("lock", [None, "k"])
+async def test_a_row_that_a_transaction_has_locked(
+    app: App, queue: Queue, other: psycopg.Connection[Any], lock: str | None
+) -> None:
+    job_id = await app.configure_task("t", lock=lock).defer_async()
+    register(queue)
+    other.execute("SELECT FROM procrastinate_jobs FOR UPDATE")
+    explanation = await app.inspect.explain_async(job_id)
+    assert explanation.headline.code == "row-locked"
+    assert "a user" in explanation.headline.text
+
+
+# Behind a lock
+
+
+async def park(app: App, queue: Queue, worker_id: int) -> tuple[int, int]:
+    """Return a running job, and one behind it."""
+    holder = await app.configure_task("t", lock="k").defer_async()
+    await app.job_manager.fetch_job(None, worker_id)
+    behind = await app.configure_task("t", lock="k").defer_async()
+    await app.job_manager.promote_jobs()
+    assert queue.row(behind)["readiness"] == 2
+    return holder, behind
+
+
+async def test_a_job_behind_a_running_one(app: App, queue: Queue) -> None:
+    holder, behind = await park(app, queue, register(queue))
+    last = await app.configure_task("t", lock="k").defer_async()
+    await app.job_manager.promote_jobs()
+    assert await code(app, behind) == "lock-held"
+    explanation = await app.inspect.explain_async(last)
+    assert f"Job {holder} " in explanation.headline.text
+    assert "1 jobs come first" in explanation.headline.text
+
+
+async def test_a_job_behind_one_whose_worker_is_gone(app: App, queue: Queue) -> None:
+    _, behind = await park(app, queue, register(queue))
+    queue.sql("DELETE FROM procrastinate_workers")
+    explanation = await app.inspect.explain_async(behind)
+    assert (explanation.headline.code, explanation.headline.kind) == ("holder-stalled", ReasonKind.BLOCKED)
+
+
+async def test_a_job_behind_one_that_waits_itself(app: App, queue: Queue) -> None:
+    holder = await app.configure_task("t", lock="k", queue="unserved").defer_async()
+    await app.job_manager.promote_jobs()
+    behind = await app.configure_task("t", lock="k").defer_async()
+    await app.job_manager.promote_jobs()
+    register(queue, queues=["default"])
+    explanation = await app.inspect.explain_async(behind)
+    assert (explanation.headline.code, explanation.headline.kind) == ("holder-waits", ReasonKind.BLOCKED)
+    assert f"Job {holder} " in explanation.headline.text
+
+
+async def test_a_job_behind_one_whose_row_is_locked(app: App, queue: Queue, other: psycopg.Connection[Any]) -> None:
+    holder, behind = await park(app, queue, register(queue))
+    other.execute("SELECT FROM procrastinate_jobs WHERE id = %s FOR UPDATE", [holder])
+    assert await code(app, behind) == "holder-row-locked"
+
+
+async def test_a_job_behind_a_lock_that_no_job_has(app: App, queue: Queue) -> None:
+    job_id = await app.configure_task("t", lock="k").defer_async()
+    queue.sql("UPDATE procrastinate_jobs SET readiness = 2")
+    register(queue)
+    assert await code(app, job_id) == "lock-orphaned"
+
+
+# Paused
+
+
+@pytest.mark.parametrize("options", [{}, {"lock": "k"}, {"schedule_in": {"hours": 1}}])
+async def test_a_job_of_a_paused_queue(app: App, options: dict[str, Any]) -> None:
+    job_id = await app.configure_task("t", queue="mail", **options).defer_async()
+    await app.queues.pause_async("mail", reason="The server is down", by="ada")
+    explanation = await app.inspect.explain_async(job_id)
+    assert explanation.headline.code == "queue-paused"
+    assert "ada" in explanation.headline.text
+    assert "The server is down" in explanation.headline.text
+
+
+async def test_a_job_that_was_parked_during_a_pause_that_has_ended(app: App, queue: Queue) -> None:
+    job_id = await app.configure_task("t", schedule_in={"seconds": 0}).defer_async()
+    queue.sql("UPDATE procrastinate_jobs SET readiness = 2")
+    register(queue)
+    assert await code(app, job_id) == "resumed"
+
+
+# Ready
+
+
+async def test_a_ready_job_without_a_worker(app: App, queue: Queue) -> None:
+    job_id = await app.configure_task("t").defer_async()
+    explanation = await app.inspect.explain_async(job_id)
+    assert (explanation.headline.code, explanation.headline.kind) == ("no-worker", ReasonKind.BLOCKED)
+    register(queue)
+    queue.sql("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'")
+    assert "silent" in (await app.inspect.explain_async(job_id)).headline.text
+
+
+async def test_a_queue_that_no_worker_serves(app: App, workers: Workers, queue: Queue) -> None:
+    job_id = await app.configure_task("t", queue="mial").defer_async()
+    await workers.listening(queue, queues=["mail"])
+    explanation = await app.inspect.explain_async(job_id)
+    assert explanation.headline.code == "no-worker-for-queue"
+    assert "mail" in explanation.headline.text
+
+
+async def test_workers_that_are_full(app: App, workers: Workers, queue: Queue) -> None:
+    may_end, started = asyncio.Event(), asyncio.Event()
+
+    @app.task(name="t")
+    async def task() -> None:
+        started.set()
+        await may_end.wait()
+
+    await workers.listening(queue, concurrency=1, **OFTEN)
+    await task.defer_async()
+    await happens(started)
+    job_id = await task.defer_async()
+    await becomes(app, job_id, "workers-full")
+    may_end.set()
+
+
+async def test_a_slot_that_a_thread_keeps_after_its_timeout(app: App, workers: Workers, queue: Queue) -> None:
+    may_end = threading.Event()
+    stuck = app.task(name="stuck", timeout=0.1)(lambda: may_end.wait(30) and None)
+    await workers.listening(queue, concurrency=1, **OFTEN)
+    await queue.failed(await stuck.defer_async())
+    job_id = await stuck.defer_async()
+    await becomes(app, job_id, "slots-lost")
+    may_end.set()
+
+
+async def test_workers_that_drain(app: App, workers: Workers, queue: Queue) -> None:
+    may_end, started = asyncio.Event(), asyncio.Event()
+
+    @app.task(name="t")
+    async def task() -> None:
+        started.set()
+        await may_end.wait()
+
+    running = await workers.listening(queue, concurrency=2, **OFTEN)
+    await task.defer_async()
+    await happens(started)
+    running.worker.stop()
+    job_id = await task.defer_async()
+    await becomes(app, job_id, "workers-drain")
+    may_end.set()
+
+
+async def test_an_event_loop_that_a_task_blocks(app: App, database_url: str) -> None:
+    may_end = threading.Event()
+
+    @app.task(name="block")
+    async def block() -> None:
+        while not may_end.is_set():
+            time.sleep(0.01)  # noqa: ASYNC251 - it blocks on purpose
+
+    thread = WorkerThread(app, database_url, install_signal_handlers=False, concurrency=2, **OFTEN)
+    thread.start()
+    await block.defer_async()
+    job_id = await block.defer_async()
+    explanation = await becomes(app, job_id, "loop-blocked")
+    assert explanation.headline.kind is ReasonKind.BLOCKED
+    may_end.set()
+    await thread.stopped()
+
+
+async def test_fetches_that_fail(app: App, workers: Workers, queue: Queue) -> None:
+    task = app.task(name="t")(lambda: None)
+    await workers.listening(queue, fetch_job_polling_interval=0.05, **OFTEN)
+    await queue.ddl(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN IF NEW.status = ''doing'' THEN RAISE insufficient_privilege; END IF; RETURN NEW; END'"
+    )
+    await queue.ddl("CREATE TRIGGER refuse BEFORE UPDATE ON procrastinate_jobs FOR EACH ROW EXECUTE FUNCTION refuse()")
+    job_id = await task.defer_async()
+    explanation = await becomes(app, job_id, "fetches-fail")
+    assert "42501" in explanation.headline.text
+    await queue.ddl("DROP TRIGGER refuse ON procrastinate_jobs")
+
+
+async def test_a_task_that_no_worker_knows(app: App, queue: Queue) -> None:
+    core.keep_task_list(queue.connection, hash="a hash", tasks=["known"])
+    register(queue, task_list="a hash")
+    assert await code(app, await app.configure_task("known").defer_async()) == "soon"
+    assert await code(app, await app.configure_task("renamed").defer_async()) == "task-unknown"
+
+
+async def test_a_list_of_tasks_that_is_not_stored_excludes_nothing(app: App, queue: Queue) -> None:
+    register(queue, task_list="unknown hash")
+    assert await code(app, await app.configure_task("t").defer_async()) == "soon"
+
+
+async def test_a_line_of_jobs_in_front(app: App, queue: Queue) -> None:
+    await app.configure_task("t", priority=5).batch_defer_async({}, {})
+    job_id = await app.configure_task("t").defer_async()
+    register(queue)
+    explanation = await app.inspect.explain_async(job_id)
+    assert explanation.headline.code == "line-in-front"
+    assert "2 ready jobs" in explanation.headline.text
+
+
+async def test_workers_that_poll(app: App, queue: Queue) -> None:
+    job_id = await app.configure_task("t").defer_async()
+    register(queue, listens=False)
+    assert await code(app, job_id) == "not-listening"
+
+
+async def test_triggers_that_are_off(app: App, queue: Queue) -> None:
+    job_id = await app.configure_task("t").defer_async()
+    register(queue)
+    queue.sql("ALTER TABLE procrastinate_jobs DISABLE TRIGGER USER")
+    assert await code(app, job_id) == "triggers-off"
+
+
+async def test_an_index_that_is_missing(app: App, queue: Queue) -> None:
+    job_id = await app.configure_task("t").defer_async()
+    register(queue)
+    queue.sql("DROP INDEX procrastinate_jobs_ready_idx")
+    explanation = await app.inspect.explain_async(job_id)
+    assert explanation.headline.code == "index-missing"
+    assert "procrastinate_jobs_ready_idx" in explanation.headline.text
+
+
+async def test_a_job_that_a_free_worker_leaves_alone_is_a_fault(app: App, queue: Queue) -> None:
+    job_id = await app.configure_task("t").defer_async()
+    register(queue)
+    assert await code(app, job_id) == "soon"
+    queue.sql("UPDATE procrastinate_events SET at = now() - interval '1 minute'")
+    explanation = await app.inspect.explain_async(job_id)
+    assert (explanation.headline.code, explanation.headline.kind) == ("left-alone", ReasonKind.BLOCKED)
+
+
+# The answer as a whole
+
+
+async def test_what_was_excluded_is_listed(app: App) -> None:
+    explanation = await app.inspect.explain_async(await app.configure_task("t").defer_async())
+    assert {check.found for check in explanation.checks} == {None, "no-worker"}
+    assert len(explanation.checks) > 10
+    assert all(check.error is None for check in explanation.checks)
+
+
+async def test_a_check_that_fails_is_a_line_and_not_the_end(app: App, queue: Queue) -> None:
+    job_id = await app.configure_task("t").defer_async()
+    queue.sql("ALTER TABLE procrastinate_paused_queues RENAME TO elsewhere")
+    explanation = await app.inspect.explain_async(job_id)
+    assert explanation.headline.code == "no-worker"
+    (failed,) = [check for check in explanation.checks if check.error]
+    assert "paused" in failed.name
+
+
+async def test_a_role_that_may_only_read_gets_an_answer(app: App, queue: Queue, database_url: str) -> None:
+    job_id = await app.configure_task("t").defer_async()
+    queue.sql("DROP ROLE IF EXISTS looks_only")
+    queue.sql("CREATE ROLE looks_only")
+    try:
+        queue.sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO looks_only")
+        engine = sa.create_engine(database_url, connect_args={"options": "-crole=looks_only"}, poolclass=sa.NullPool)
+        with App(connector=engine).open() as reader:
+            assert reader.inspect.explain(job_id).headline.code == "no-worker"
+    finally:
+        queue.sql("DROP OWNED BY looks_only")
+        queue.sql("DROP ROLE looks_only")
+
+
+def test_the_users_transaction_stays_writable(database_url: str, engine: sa.Engine) -> None:
+    with App(connector=engine).open() as app:
+        job_id = app.configure_task("t").defer()
+        with engine.begin() as transaction:
+            core.inspection.explain_job(transaction, job_id)
+            transaction.execute(sa.text("UPDATE procrastinate_jobs SET priority = 1"))
+
+
+def test_nothing_is_written_while_a_job_is_explained(engine: sa.Engine) -> None:
+    seen: list[str] = []
+    with App(connector=engine).open() as app:
+        job_id = app.configure_task("t").defer()
+
+        def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+            seen.append(statement)
+
+        sa.event.listen(engine, "before_cursor_execute", note)
+        app.inspect.explain(job_id)
+    kinds = {statement.split()[0].upper() for statement in seen}
+    assert kinds <= {"SELECT", "SAVEPOINT", "ROLLBACK"}
+
+
+async def test_the_names_of_rows_are_quoted_in_the_answer(app: App) -> None:
+    job_id = await app.configure_task("t", queue="a\nb\x1b[31m").defer_async()
+    await app.queues.pause_async("a\nb\x1b[31m")
+    text = (await app.inspect.explain_async(job_id)).headline.text
+    assert "\x1b" not in text
+    assert "\n" not in text
