@@ -193,6 +193,17 @@ def test_an_action_changes_the_job(
     assert _status(served, job_id) == status
 
 
+def test_a_job_that_waits_says_why(client: httpx.Client, served: Served) -> None:
+    job_id = _defer(served, queue_name="'why <b>'")
+    with served.engine.connect() as connection:
+        connection.exec_driver_sql("INSERT INTO procrastinate_paused_queues (queue_name) VALUES ('why <b>')")
+    text = client.get(f"jobs/{job_id}").text
+    assert "Why it does not run" in text
+    assert "paused" in text[text.index("Why it does not run") :]
+    assert "What was checked" in text
+    assert "Where it may be" in client.get("jobs/999999999").text
+
+
 def test_a_queue_is_paused_and_resumed(client: httpx.Client, served: Served) -> None:
     name = "a queue: 'x' <b>"
     form = {"queue": urllib.parse.quote(name), "reason": "repair <i>", "minutes": "60", **_token(client, "queues")}

@@ -67,7 +67,10 @@ def job(visit: Visit, job_id: int) -> Calls[Response]:
     loaded = yield from call(inspection.load_job, job_id)
     details = loaded.value
     if details is None:
-        return visit.page("job_missing.html", f"Job {job_id}", status=503 if loaded.problem else 404, problem=loaded)
+        return (yield from _missing(visit, job_id, loaded.problem))
+    why = None
+    if not details.job.state.has_ended:
+        why = yield from call(inspection.explain_job, job_id)
     task_name = details.job.task_name
     result = None
     if details.result is not None and visit.may(Permission.VIEW_ARGUMENTS):
@@ -78,6 +81,7 @@ def job(visit: Visit, job_id: int) -> Calls[Response]:
         details=details,
         job=details.job,
         is_lost=is_lost(details),
+        why=why,
         steps=timeline(details.events, details.now),
         arguments=visit.arguments_text(task_name, details.job.args),
         arguments_are_hidden=visit.hides_arguments_of(task_name),
@@ -87,6 +91,15 @@ def job(visit: Visit, job_id: int) -> Calls[Response]:
         actions=allowed(visit, details.job, is_lost=is_lost(details)),
         states=JobState,
     )
+
+
+def _missing(visit: Visit, job_id: int, problem: str | None) -> Calls[Response]:
+    """Say that there is no such job, and why it may be gone."""
+    title = f"Job {job_id}"
+    if problem is not None:
+        return visit.refuse(503, title, problem)
+    why = yield from call(inspection.explain_job, job_id)
+    return visit.page("job_missing.html", title, status=404, why=why)
 
 
 def is_lost(details: JobDetails) -> bool:
@@ -114,7 +127,7 @@ def arguments(visit: Visit, job_id: int) -> Calls[Response]:
     """Return the arguments of a job as a file, for arguments that are too large for its page."""
     loaded = yield from call(inspection.load_job, job_id)
     if loaded.value is None:
-        return visit.page("job_missing.html", f"Job {job_id}", status=503 if loaded.problem else 404, problem=loaded)
+        return (yield from _missing(visit, job_id, loaded.problem))
     task_name = loaded.value.job.task_name
     if visit.hides_arguments_of(task_name):
         return visit.refuse(403, "Not allowed", "The arguments of this job are hidden.")

@@ -1,0 +1,85 @@
+"""What the pages say if the database cannot answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+
+import procrastinate
+from procrastinate.dashboard import Access
+from procrastinate.dashboard.dashboard import Dashboard
+from procrastinate.dashboard.messages import Request, Response
+from tests.documentation.shell import free_port
+
+PAGES = ("", "jobs", "queues", "tasks", "failures", "locks", "periodic", "workers", "operations", "system")
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Keep the warnings, which hold the details, out of the report."""
+    with caplog.at_level(logging.CRITICAL, logger="procrastinate.dashboard"):
+        yield
+
+
+def _get(url: str, path: str) -> Response:
+    with procrastinate.App(connector=url).open() as app:
+        return Dashboard(app).handle(Request(method="GET", path=path, access=Access.everything()))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_says_that_the_database_cannot_be_reached(page: str) -> None:
+    """The text of the driver's error, which has the address, stays in the log."""
+    port = free_port()
+    response = _get(f"postgresql+psycopg://someone:secret@127.0.0.1:{port}/nowhere?connect_timeout=2", page)
+    text = response.body.decode()
+    assert response.status == 200
+    assert "The database cannot be reached." in text
+    assert str(port) not in text
+    assert "secret" not in text
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "system"])
+def test_every_page_says_that_the_tables_are_missing(empty_database_url: str, page: str) -> None:
+    assert "The tables are not those of this release." in _get(empty_database_url, page).body.decode()
+
+
+def test_the_page_of_a_job_says_that_the_database_cannot_be_reached() -> None:
+    response = _get(f"postgresql+psycopg://someone@127.0.0.1:{free_port()}/nowhere?connect_timeout=2", "jobs/1")
+    assert response.status == 503
+    assert b"The database cannot be reached." in response.body
+
+
+@pytest.fixture
+def reader_url(database_url: str, engine: sa.Engine) -> Iterator[str]:
+    """The URL of a role that may read all tables except the errors, and change nothing."""
+    role = f"{sa.make_url(database_url).database}_reader"
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f'CREATE ROLE "{role}" LOGIN')
+        connection.exec_driver_sql(f'GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{role}"')
+        connection.exec_driver_sql(f'REVOKE SELECT ON procrastinate_errors FROM "{role}"')  # noqa: S608
+    yield sa.make_url(database_url).set(username=role).render_as_string(hide_password=False)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f'DROP OWNED BY "{role}"')
+        connection.exec_driver_sql(f'DROP ROLE "{role}"')
+
+
+def test_other_panels_stay_if_one_may_not_be_read(reader_url: str) -> None:
+    text = _get(reader_url, "").body.decode()
+    assert text.count("The database role may not do this.") == 1
+    assert "Nothing needs attention" in text
+    assert "may only read" in _get(reader_url, "system").body.decode()
+
+
+def test_an_action_that_the_database_refuses_changes_nothing(reader_url: str, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('q', 't')")
+    headers = {"sec-fetch-site": "same-origin"}
+    request = Request(method="POST", path="jobs/1/cancel", headers=headers, access=Access.everything())
+    with procrastinate.App(connector=reader_url).open() as app:
+        response = Dashboard(app).handle(request)
+    assert dict(response.headers)["Location"] == "../../jobs/1?done=failed"
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT status::text FROM procrastinate_jobs").scalar_one() == "todo"
