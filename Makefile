@@ -21,10 +21,18 @@ $(VENV)/.installed: pyproject.toml
 
 install: $(VENV)/.installed ## Make the virtual environment
 
-demo: $(VENV)/.installed ## See it work: a Django project, its jobs and a worker, on an embedded PostgreSQL
+# The demo needs a small part of what the tests need.
+$(VENV)/.demo-installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	@echo "Installing the demo into $(VENV) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@touch $@
+
+demo: $(VENV)/.demo-installed ## See it work: a Django project, its jobs and a worker, on an embedded PostgreSQL
 	@$(BIN)/python -m examples.django_demo
 
-demo-serve: $(VENV)/.installed ## Serve the project of the demo, with its admin
+demo-serve: $(VENV)/.demo-installed ## Serve the project of the demo, with its admin
 	@$(BIN)/python -m examples.django_demo serve
 
 test: lint types contracts pytest ## Lint, types, import contracts, and the whole test suite

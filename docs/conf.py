@@ -40,8 +40,11 @@ intersphinx_mapping: dict[str, Any] = {}
 exclude_patterns = ["build"]
 copybutton_prompt_text = "$ "
 
+html_show_copyright = False
 html_theme = "furo"
 html_title = f"Procrastinate {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_theme_options = {"source_edit_link": None}
 # Types of other projects are named, not linked: the site is built without a network.
 nitpicky = False
@@ -53,14 +56,11 @@ _NOT_ON_THE_SITE = re.compile(rf"\[([^\]]+)\]\((?:\.\./)?(?:{_PAGES_OF_THE_REPOS
 
 
 def setup(app: Any) -> None:
-    """The first page is the README, and links lead to pages of the site."""
+    """Make links lead to pages of the site."""
     app.connect("source-read", _read_source)
 
 
 def _read_source(app: Any, name: str, source: list[str]) -> None:
     text = source[0]
-    if name == "index":
-        text = (ROOT / "README.md").read_text() + "\n" + text
-        text = text.replace("](docs/)", "](index.md)").replace("](docs/", "](")
     text = text.replace("](../CHANGELOG.md)", "](changelog.md)").replace("](CHANGELOG.md)", "](changelog.md)")
     source[0] = _NOT_ON_THE_SITE.sub(r"\1", text)

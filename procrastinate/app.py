@@ -49,6 +49,9 @@ class App(Blueprint):
         the tick is at most this old.
     check_arguments:
         If true, ``defer`` raises ``TypeError`` for arguments that do not fit the signature of the task's function.
+    log_arguments:
+        If false, log records show the arguments of no job. A task turns them off for its own jobs with
+        ``@app.task(log_arguments=False)``.
     min_retention_hours:
         The built-in task ``remove_old_jobs`` keeps every finished job for at least this many hours, even if its
         arguments ask for less. The limit matters because a role that may only insert jobs can defer that task.
@@ -68,10 +71,12 @@ class App(Blueprint):
         worker_defaults: WorkerOptions | WorkerDefaults | None = None,
         periodic_defaults: PeriodicDefaults | None = None,
         check_arguments: bool = True,
+        log_arguments: bool = True,
         min_retention_hours: int = MIN_RETENTION_HOURS,
     ) -> None:
         super().__init__()
         self.check_arguments = check_arguments
+        self.log_arguments = log_arguments
         self.min_retention_hours = read_count("min_retention_hours", min_retention_hours, at_least=0)
         self.connector: BaseConnector = as_connector(connector)
         self.import_paths = _read_import_paths(import_paths)
@@ -168,7 +173,9 @@ class App(Blueprint):
                 f"Task {name!r} is not registered in this app: import the module that declares it, "
                 "or allow unknown tasks"
             )
-        return configure_task(name=name, job_manager=self.job_manager, **options)
+        deferrer = configure_task(name=name, job_manager=self.job_manager, **options)
+        deferrer.job = deferrer.job.loggable(self.log_arguments)
+        return deferrer
 
     def workflow(self, name: str, *, if_failed: IfFailed = "cancel") -> Workflow:
         """Return a workflow to build. Its ``defer()`` stores it.

@@ -46,6 +46,8 @@ class Blueprint:
     """The tasks by name and by alias."""
     check_arguments: bool = True
     """If true, ``defer`` raises ``TypeError`` for arguments that do not fit the signature of the task's function."""
+    log_arguments: bool = True
+    """If true, log records show the arguments of jobs."""
 
     def __init__(self) -> None:
         self.tasks = {}

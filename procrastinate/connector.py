@@ -145,6 +145,10 @@ class BaseConnector(RawQueries):
         """Return the connector for synchronous code, which is this one by default."""
         return self
 
+    def describe_database(self) -> str:
+        """Return the address of the database for people, without a password."""
+        return repr(self)
+
     def get_worker_connector(self) -> BaseConnector:
         """Return the connector for a worker, with a separate engine for the same database."""
         return self

@@ -145,6 +145,10 @@ class Job:
         names = (field.name for field in dataclasses.fields(self))
         return {name: getattr(self, name) for name in names if name != "log_arguments"}
 
+    def loggable(self, log_arguments: bool) -> Job:
+        """Return the job, whose log records show the arguments or not."""
+        return self if self.log_arguments == log_arguments else self.evolve(log_arguments=log_arguments)
+
     def evolve(self, **changes: Any) -> Job:
         """Return a copy with these fields changed.
 

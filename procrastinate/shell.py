@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cmd
+import inspect
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,8 @@ from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 
 _PAGE = 500
+_LIMIT = 100
+"""Number of jobs that a terminal gets at a time. A pipe gets all."""
 _FILTERS = ("id", "queue", "task", "status", "lock", "queueing_lock")
 _COUNT_FILTERS = ("queue", "task", "status", "lock")
 _COUNTED = ("todo", "doing", "succeeded", "failed", "cancelled", "aborted")
@@ -27,7 +30,7 @@ class ShellError(exceptions.ProcrastinateException):
 
 class ProcrastinateShell(cmd.Cmd):
     """Commands on one queue: ``list_jobs``, ``list_queues``, ``list_tasks``, ``list_locks``, ``result``,
-    ``retry``, ``cancel``.
+    ``retry``, ``cancel``, and ``help``, which describes them.
 
     Parameters
     ----------
@@ -35,7 +38,7 @@ class ProcrastinateShell(cmd.Cmd):
         The job manager of an open app.
     """
 
-    intro = "Type help or ? to list the commands."
+    intro = "Type help to list the commands, and quit to leave."
     prompt = "procrastinate> "
 
     def __init__(self, job_manager: JobManager) -> None:
@@ -69,9 +72,26 @@ class ProcrastinateShell(cmd.Cmd):
         """Raise ``ShellError`` for an unknown command."""
         raise ShellError(f"There is no command {line.split()[0]!r}: type help")
 
-    def do_exit(self, _: str) -> bool:
+    def do_help(self, arg: str) -> None:
+        """List the commands, or describe one: help [COMMAND]"""
+        if arg:
+            command = getattr(self, f"do_{arg}", None)
+            if command is None:
+                raise ShellError(f"There is no command {arg!r}: type help")
+            say(inspect.cleandoc(command.__doc__ or ""))
+            return
+        names = [name.removeprefix("do_") for name in self.get_names() if name.startswith("do_") and name != "do_EOF"]
+        width = max(map(len, names))
+        for name in names:
+            description = (getattr(self, f"do_{name}").__doc__ or "").partition(":")[0].rstrip(".")
+            say(f"{name:<{width}}  {description}")
+        say("Type help COMMAND for the arguments of a command.")
+
+    def do_quit(self, _: str) -> bool:
         """Leave the shell."""
         return True
+
+    do_exit = do_quit
 
     def do_EOF(self, _: str) -> bool:
         """Leave the shell."""
@@ -79,13 +99,19 @@ class ProcrastinateShell(cmd.Cmd):
         return True
 
     def do_list_jobs(self, line: str) -> None:
-        """List jobs: list_jobs [id=...] [queue=...] [task=...] [status=...] [lock=...] [queueing_lock=...] [details]"""
+        """List jobs, the oldest first: list_jobs [FILTER=...] [details] [limit=...] [after=ID]
+
+        Filters are id, queue, task, status, lock and queueing_lock. A terminal gets 100 jobs at a time, unless
+        limit=... gives another number, or limit=all. after=ID goes on after the job with this id.
+        """
         words = shlex.split(line)
         details = "details" in words
-        criteria = _criteria([word for word in words if word != "details"], _FILTERS)
+        criteria = _criteria([word for word in words if word != "details"], (*_FILTERS, "limit", "after"))
+        limit = _limit(criteria.pop("limit", str(_LIMIT) if self._tables else "all"))
+        after_id = _job_id(criteria.pop("after")) if "after" in criteria else None
         if "id" in criteria:
             criteria["id"] = _job_id(criteria["id"])
-        for page in self._pages(criteria):
+        for page in self._pages(criteria, limit, after_id):
             self._print_jobs(page, details=details)
 
     def do_list_queues(self, line: str) -> None:
@@ -125,11 +151,19 @@ class ProcrastinateShell(cmd.Cmd):
             raise ShellError(f"Job {job_id} does not wait: it is {status.value}")
         self._print_job(job_id)
 
-    def _pages(self, criteria: dict[str, Any]) -> Iterator[list[Job]]:
-        after_id: int | None = None
-        while page := self._jobs.list_jobs(**criteria, limit=_PAGE, after_id=after_id):
-            yield page
-            after_id = page[-1].id
+    def _pages(self, criteria: dict[str, Any], limit: int | None, after_id: int | None) -> Iterator[list[Job]]:
+        """Yield up to ``limit`` jobs. If there are more, say how to list them."""
+        left = limit
+        while page := self._jobs.list_jobs(**criteria, limit=_page_size(left), after_id=after_id):
+            shown = page if left is None else page[:left]
+            if shown:
+                yield shown
+                after_id = shown[-1].id
+            if left is not None:
+                left -= len(shown)
+                if len(shown) < len(page):
+                    say(f"There are more: after={after_id} goes on, limit=all lists all.", sys.stderr)
+                    return
 
     def _print_job(self, job_id: int) -> None:
         self._print_jobs(self._jobs.list_jobs(id=job_id), details=False)
@@ -181,6 +215,19 @@ def _criteria(words: Sequence[str], allowed: Sequence[str]) -> dict[str, Any]:
             raise ShellError(f"{word!r} is not understood: give {', '.join(f'{one}=...' for one in allowed)}")
         criteria[name] = value
     return criteria
+
+
+def _page_size(left: int | None) -> int:
+    """Return the number of jobs to read at once: one more than the limit, which tells whether there are more."""
+    return _PAGE if left is None else min(_PAGE, left + 1)
+
+
+def _limit(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not text.isdecimal():
+        raise ShellError(f"limit={text} is not understood: give a number or all")
+    return int(text)
 
 
 def _job_id(text: str) -> int:

@@ -369,6 +369,7 @@ class Task(Generic[P, R, Args]):
         made_of = (
             self.blueprint.job_manager,
             self.checks_arguments,
+            self.blueprint.log_arguments,
             *(getattr(self, name) for name in _SHAPING_JOBS),
         )
         kept = self._kept_deferrer
@@ -382,8 +383,8 @@ class Task(Generic[P, R, Args]):
         return self.check_arguments and self.blueprint.check_arguments
 
     def loggable(self, job: Job) -> Job:
-        """Return the job with the task's ``log_arguments``."""
-        return job if self.log_arguments == job.log_arguments else job.evolve(log_arguments=self.log_arguments)
+        """Return the job as log records may show it: with its arguments, or without."""
+        return job.loggable(self.log_arguments and self.blueprint.log_arguments)
 
     def get_retry_exception(self, exception: BaseException, job: Job) -> exceptions.JobRetry | None:
         """Ask the retry strategy, and return its decision as the exception that ends the run, or ``None``."""

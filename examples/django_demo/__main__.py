@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from examples.django_demo.processes import STATE, free_port, manage, managed, start_database, wait_for_server
-from examples.django_demo.report import TaskReport, print_reports, read_progress, read_reports, read_states
+from examples.django_demo.report import TaskReport, print_reports, read_progress, read_reports, read_states, read_status
 
 ORDERS = 300
 DEADLINE = 45.0
@@ -40,6 +40,7 @@ def run() -> None:
         reports = _watch(environment, worker)
     print_reports(console, reports)
     _check(reports)
+    _kill_a_worker(environment)
     console.print("The order of a unicorn was rolled back together with its jobs.")
     console.print("Serve this shop with its admin: [bold]make demo-serve[/bold]")
 
@@ -49,7 +50,8 @@ def serve() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))  # so that the child processes end too
     environment = _prepare("shop_serve")
-    manage(environment, "fill_shop")
+    with console.status("Filling the shop"):
+        manage({**environment, "SHOP_LOG_LEVEL": "WARNING"}, "fill_shop")
     password = secrets.token_urlsafe(9)
     manage(
         {**environment, "DJANGO_SUPERUSER_PASSWORD": password},
@@ -65,9 +67,9 @@ def serve() -> None:
         url = f"http://127.0.0.1:{port}/"
         wait_for_server(url, server, server_log)
         _wait_for_every_state(environment, worker)
+        console.print(f"Logs: {STATE}. Stop with Ctrl-C.")
         console.print(f"The shop:  {url}")
         console.print(f"Its admin: {url}admin/   user: [bold]admin[/bold]   password: [bold]{password}")
-        console.print(f"Logs: {STATE}. Stop with Ctrl-C.")
         try:
             server.wait()
         except KeyboardInterrupt:
@@ -125,6 +127,35 @@ def _watch(environment: dict[str, str], worker: subprocess.Popen[bytes]) -> list
                 return reports
             time.sleep(0.1)
     raise SystemExit(f"The jobs did not end. The worker's log: {STATE / 'worker.log'}")
+
+
+def _kill_a_worker(environment: Mapping[str, str]) -> None:
+    """Kill a worker while it runs a job, and show that another worker runs the job to its end."""
+    quick = {**environment, "SHOP_WORKER": "quick to miss another"}
+    manage(
+        {**quick, "SHOP_LOG_LEVEL": "WARNING"},
+        "procrastinate",
+        "defer",
+        "shop.tasks.pack_parcel",
+        stdout=subprocess.DEVNULL,
+    )
+    with _connect(environment) as connection, console.status("Killing a worker while it runs a job"):
+        with managed(quick, *_WORKER, log=STATE / "killed.log") as worker:
+            _wait_for(connection, worker, "doing")
+            worker.kill()
+        with managed(quick, *_WORKER, log=STATE / "rescuer.log") as worker:
+            _wait_for(connection, worker, "succeeded")
+    console.print("A worker was killed (SIGKILL) while it packed a parcel. Another worker packed it again.")
+
+
+def _wait_for(connection: psycopg.Connection, worker: subprocess.Popen[bytes], status: str) -> None:
+    """Wait until the job of the parcel has this status."""
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline and worker.poll() is None:
+        if read_status(connection, "shop.tasks.pack_parcel") == status:
+            return
+        time.sleep(0.1)
+    raise SystemExit(f"The parcel was not {status}. The logs of the workers: {STATE}")
 
 
 def _check(reports: list[TaskReport]) -> None:

@@ -31,9 +31,9 @@ def start_database(name: str) -> dict[str, str]:
     return {"SHOP_DATABASE": name, "SHOP_DATABASE_HOST": host}
 
 
-def manage(environment: Mapping[str, str], *arguments: str) -> None:
+def manage(environment: Mapping[str, str], *arguments: str, stdout: int | None = None) -> None:
     """Run ``manage.py`` and wait for it. Exit if it fails."""
-    subprocess.run(_command(*arguments), env=_environment(environment), cwd=SHOP, check=True)
+    subprocess.run(_command(*arguments), env=_environment(environment), cwd=SHOP, check=True, stdout=stdout)
 
 
 @contextlib.contextmanager

@@ -63,6 +63,13 @@ def read_states(connection: psycopg.Connection) -> set[str]:
     return {row[0] for row in connection.execute("SELECT DISTINCT status::text FROM procrastinate_jobs")}
 
 
+def read_status(connection: psycopg.Connection, task_name: str) -> str | None:
+    """Return the status of the newest job of a task."""
+    statement = "SELECT status::text FROM procrastinate_jobs WHERE task_name = %s ORDER BY id DESC LIMIT 1"
+    row = connection.execute(statement, [task_name]).fetchone()
+    return None if row is None else str(row[0])
+
+
 def print_reports(console: Console, reports: list[TaskReport]) -> None:
     """Print the reports as a table."""
     table = Table(title="Jobs in the database")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -56,6 +57,21 @@ def add_argument(
         options["default"].may_be_quoted = may_be_quoted
     default = "" if otherwise is None else f" (default: {otherwise})"
     parser.add_argument(*flags, help=f"{help}{default} (env: {variable})", type=_reporting(type), **options)
+
+
+def repeat_options(parser: argparse.ArgumentParser, commands: Iterable[argparse.ArgumentParser]) -> None:
+    """Let the options of a parser also stand after its sub-commands, by their long names.
+
+    A short name may mean something else there. The environment is read once, by the parser itself.
+    """
+    for command in commands:
+        group = command.add_argument_group("Options of all commands")
+        for action in parser._actions:
+            flags = [flag for flag in action.option_strings if flag.startswith("--")]
+            if flags and action.dest not in ("help", "version"):
+                repeated = copy.copy(action)
+                repeated.option_strings, repeated.default = flags, argparse.SUPPRESS
+                group._add_action(repeated)
 
 
 def _reporting(convert: Callable[[str], Any]) -> Callable[[str], Any]:

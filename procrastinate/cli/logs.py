@@ -15,8 +15,12 @@ logger = get_logger(__name__)
 
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 _JSON = "json"
-_DEFAULT_FORMAT = "%(levelname)s:%(name)s:%(message)s"
-_TERMINAL_FORMAT = "%(asctime)s %(levelname)-8s %(name)s %(message)s"
+_FORMATS = {
+    "%": "%(asctime)s %(levelname)-8s %(name)s %(message)s",
+    "{": "{asctime} {levelname:<8} {name} {message}",
+    "$": "$asctime $levelname $name $message",
+}
+"""The format of a line for each style, on a terminal and off it."""
 _COLOURS = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red", logging.DEBUG: "dim"}
 
 
@@ -79,9 +83,8 @@ def configure_logging(arguments: argparse.Namespace) -> None:
 def _formatter(arguments: argparse.Namespace) -> logging.Formatter:
     style = arguments.log_format_style
     if not hasattr(arguments, "log_format"):
-        if is_terminal(sys.stderr):
-            return _ColourFormatter(_TERMINAL_FORMAT, style=style)
-        return logging.Formatter(_DEFAULT_FORMAT, style=style)
+        kind = _ColourFormatter if is_terminal(sys.stderr) else logging.Formatter
+        return kind(_FORMATS[style], style=style)
     if arguments.log_format == _JSON:
         return JsonFormatter()
     return logging.Formatter(arguments.log_format, style=style)

@@ -18,7 +18,7 @@ from procrastinate._quoting import indented
 from procrastinate._text.logs import get_logger
 from procrastinate._text.terminal import say
 from procrastinate.app import App
-from procrastinate.cli.arguments import add_argument
+from procrastinate.cli.arguments import add_argument, repeat_options
 from procrastinate.cli.bulk import add_cancel_arguments, add_retry_arguments, cancel_command, retry_command
 from procrastinate.cli.celery_bridge import add_bridge_arguments, bridge_command
 from procrastinate.cli.celery_schedule import add_schedule_arguments, schedule_command
@@ -29,6 +29,7 @@ from procrastinate.cli.logs import add_logging_arguments, configure_logging
 from procrastinate.cli.queues import add_queues_arguments, queues_command
 from procrastinate.cli.schema import add_schema_arguments, needs_app, schema_command
 from procrastinate.cli.shell import add_shell_arguments, shell_command
+from procrastinate.cli.suggestions import SuggestingParser
 from procrastinate.cli.why import add_why_arguments, why_command
 from procrastinate.cli.worker import add_worker_arguments, worker_command, worker_command_async
 
@@ -37,7 +38,7 @@ logger = get_logger(__name__)
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command and its sub-commands."""
-    parser = argparse.ArgumentParser(prog="procrastinate", description="Run and inspect jobs in PostgreSQL.")
+    parser = SuggestingParser(prog="procrastinate", description="Run and inspect jobs in PostgreSQL.")
     add_argument(parser, "-a", "--app", env="APP", help="dotted path to the app: package.module.name")
     parser.add_argument("-V", "--version", action="version", version=_version())
     add_logging_arguments(parser)
@@ -58,6 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
         commands, "celery-schedule", schedule_command, add_schedule_arguments, "print a schedule of Celery as code"
     )
     schedule.set_defaults(needs_app=lambda arguments: False)
+    repeat_options(parser, commands.choices.values())
     return parser
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+from procrastinate import exceptions
 from procrastinate._text.terminal import write
 from procrastinate.alembic import upgrades
 from procrastinate.alembic.adoption import REACHED, Orphans
@@ -21,7 +22,7 @@ def add_schema_arguments(parser: argparse.ArgumentParser) -> None:
     for name, help_ in (
         (
             "apply",
-            "bring the database to the newest schema, from nothing, an older one or 3.10 (default)",
+            "bring the database to the newest schema, from nothing, an older one or 3.10",
         ),
         ("plan", "print what --apply would do and lock, and change nothing"),
         ("read", "print the SQL of the whole schema"),
@@ -30,7 +31,7 @@ def add_schema_arguments(parser: argparse.ArgumentParser) -> None:
         ("migrations-path", "print the folder of the Alembic revisions"),
     ):
         value = name.replace("-", "_")
-        action.add_argument(f"--{name}", dest="action", action="store_const", const=value, default="apply", help=help_)
+        action.add_argument(f"--{name}", dest="action", action="store_const", const=value, default=None, help=help_)
     add_argument(
         parser,
         "--orphans",
@@ -49,12 +50,22 @@ def add_schema_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def needs_app(arguments: argparse.Namespace) -> bool:
-    """Whether a database is needed: not to print."""
-    return arguments.action not in ("read", "migrations_path")
+    """Return true if the action needs a database. Printing needs none."""
+    return arguments.action not in (None, "read", "migrations_path")
 
 
 def schema_command(app: App | None, arguments: argparse.Namespace) -> None:
-    """Apply the schema, go back, or print something about it."""
+    """Apply the schema, go back, or print something about it.
+
+    Raises
+    ------
+    ProcrastinateException
+        No action was given.
+    """
+    if arguments.action is None:
+        raise exceptions.ProcrastinateException(
+            "Nothing was changed: say --apply to change the database, or --plan to see what would change"
+        )
     if not needs_app(arguments):
         write(_printed(arguments))
         return

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import sys
+from collections.abc import Callable
+from typing import TypeAlias
 
 from procrastinate import exceptions
 from procrastinate.app import App
+from procrastinate.cli import banner
 from procrastinate.cli.arguments import Switch, add_argument, boolean, check_unquoted, given, integer, one_of, seconds
 from procrastinate.cli.event_loop import loop_factory
 from procrastinate.cli.reload import SourceFiles, run_with_reload
@@ -16,17 +20,22 @@ from procrastinate.worker import (
     ABORT_JOB_POLLING_INTERVAL,
     FETCH_JOB_POLLING_INTERVAL,
     LEGACY_WORKER_TIMEOUT,
+    MAX_RESCUES,
+    STALLED_WORKER_TIMEOUT,
     UNKNOWN_TASK_TIMEOUT,
     WORKER_CONCURRENCY,
     WORKER_NAME,
     CommandSettings,
     Supervisor,
     SupervisorSocket,
+    Worker,
     WorkerOptions,
     command_settings,
 )
 from procrastinate.worker.processes import signals
 from procrastinate.worker.processes.supervisor_socket import Word
+
+_About: TypeAlias = Callable[[Worker], banner.WorkerDescription]
 
 _EPILOG = "Options come from the command line, the environment, the app's worker_defaults, or the defaults above."
 
@@ -39,12 +48,15 @@ _OPTIONS = (
     "abort_job_polling_interval",
     "shutdown_graceful_timeout",
     "unknown_task_timeout",
+    "stalled_worker_timeout",
+    "max_rescues",
     "legacy_worker_timeout",
     "wait_for_schema",
     "wait",
     "listen_notify",
     "delete_jobs",
     "prefetch",
+    "store_errors",
 )
 _COMMAND_OPTIONS = ("processes", "uvloop", "reload")
 
@@ -90,6 +102,15 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
         type=_at_least_one,
         metavar="N",
     )
+    add_argument(
+        parser,
+        "--max-rescues",
+        env="WORKER_MAX_RESCUES",
+        help="number of times that a job is taken back from a dead worker before it fails",
+        otherwise=f"{MAX_RESCUES}",
+        type=_at_least_zero,
+        metavar="TIMES",
+    )
     _add_times(parser)
     _add_switches(parser)
     _add_reload(parser)
@@ -125,6 +146,11 @@ def _add_times(parser: argparse.ArgumentParser) -> None:
             ["--unknown-task-timeout"],
             "time that jobs of an unknown task wait for a worker that knows it, before they fail",
             f"{UNKNOWN_TASK_TIMEOUT:g}",
+        ),
+        (
+            ["--stalled-worker-timeout"],
+            "time without a heartbeat after which the other workers take back the jobs of this one",
+            f"{STALLED_WORKER_TIMEOUT:g}",
         ),
         (
             ["--legacy-worker-timeout"],
@@ -169,6 +195,16 @@ def _add_switches(parser: argparse.ArgumentParser) -> None:
         type=boolean,
         action=Switch,
         off=["--no-prefetch"],
+    )
+    add_argument(
+        parser,
+        "--store-errors",
+        env="WORKER_STORE_ERRORS",
+        help="keep the exception of each attempt that raised, or keep none",
+        otherwise="keep",
+        type=boolean,
+        action=Switch,
+        off=["--no-store-errors"],
     )
     add_argument(
         parser,
@@ -223,6 +259,13 @@ def _at_least_one(value: str) -> int:
     return number
 
 
+def _at_least_zero(value: str) -> int:
+    number = integer(value)
+    if number < 0:
+        raise ValueError(f"{value!r} is not a whole number of at least 0")
+    return number
+
+
 def given_options(arguments: argparse.Namespace) -> WorkerOptions:
     """Return the worker options that the command line or the environment sets."""
     options: WorkerOptions = given(arguments, _OPTIONS)  # type: ignore[assignment]
@@ -252,7 +295,10 @@ async def worker_command_async(app: App, arguments: argparse.Namespace) -> None:
     settings = command_settings(app.worker_defaults, given(arguments, _COMMAND_OPTIONS))
     options = given_options(arguments)
     if not _is_supervisor(settings):
-        await _run_worker(app, options, SupervisorSocket.from_environment())
+        about = functools.partial(
+            banner.describe_worker, app, path=getattr(arguments, "app", None), processes=settings.processes
+        )
+        await _run_worker(app, options, about, SupervisorSocket.from_environment())
         return
     replace = options.get("wait", app.worker_defaults.get("wait", True))
 
@@ -274,19 +320,23 @@ def _this_command() -> list[str]:
     return [sys.executable, *sys.orig_argv[1:]]
 
 
-async def _run_worker(app: App, options: WorkerOptions, tether: SupervisorSocket | None) -> None:
+async def _run_worker(app: App, options: WorkerOptions, about: _About, tether: SupervisorSocket | None) -> None:
     async with app.open_async():
         if tether is None:
-            await app.make_worker(**options).run()
+            worker = app.make_worker(**options)
+            banner.tell(worker, about(worker))
+            await worker.run()
         else:
-            await _run_tethered(app, options, tether)
+            await _run_tethered(app, options, about, tether)
 
 
-async def _run_tethered(app: App, options: WorkerOptions, tether: SupervisorSocket) -> None:
+async def _run_tethered(app: App, options: WorkerOptions, about: _About, tether: SupervisorSocket) -> None:
     name = options.get("name") or app.worker_defaults.get("name") or WORKER_NAME
     # The dot makes each process's logger a child of the logger with the name, so that it inherits its configuration.
     named: WorkerOptions = {**options, "name": f"{name}.{tether.number}"}
     worker = app.make_worker(**named)
+    if tether.number == 1:  # the others are alike
+        banner.tell(worker, about(worker))
     try:
         with tether.watched(when_loose=worker.stop_with_supervisor):
             await worker.run(on_start=lambda: tether.say(Word.STARTED))

@@ -179,7 +179,7 @@ class Worker:
         """Take these options, and the logger of the name in them."""
         self.settings = settings
         self.unknown_tasks = UnknownTasks(settings.unknown_task_timeout)
-        self.logger = get_logger(f"procrastinate.worker.{settings.name}")
+        self.logger = get_logger(_logger_name(settings.name))
 
     def stop(self) -> None:
         """Start no more jobs, and return from :meth:`run` when the running ones have ended. From any thread."""
@@ -336,6 +336,14 @@ class _StopEvent:
     def is_set(self) -> bool:
         """Whether the worker was asked to stop."""
         return self._worker.stop_requested
+
+
+def _logger_name(worker_name: str) -> str:
+    """Return ``procrastinate.worker`` and the name. The default name would only say "worker" again."""
+    first, _, rest = worker_name.partition(".")
+    if first == worker_settings.WORKER_NAME:
+        return f"procrastinate.worker.{rest}" if rest else "procrastinate.worker"
+    return f"procrastinate.worker.{worker_name}"
 
 
 def _require_task(name: str, task: Task[Any, Any, Any] | None) -> Task[Any, Any, Any]:

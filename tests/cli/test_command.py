@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -105,7 +106,14 @@ def test_the_schema_is_applied_by_two_processes_at_once(command_without_schema: 
         _, errors = process.communicate(timeout=DEADLINE)
         assert process.returncode == 0, errors
     command_without_schema.run("healthchecks")
-    command_without_schema.run("schema")
+    command_without_schema.run("schema", "--apply")
+
+
+def test_the_schema_command_without_an_action_changes_nothing(command_without_schema: Command) -> None:
+    failed = command_without_schema.run("schema", check=False)
+    assert failed.returncode == 1
+    assert "--apply" in failed.stderr
+    assert command_without_schema.run("healthchecks", check=False).returncode == 1
 
 
 def test_the_schema_is_printed_without_an_app(empty_database_url: str) -> None:
@@ -172,14 +180,27 @@ def test_a_worker_stops_gracefully_when_it_is_told_to(command: Command) -> None:
 def test_what_is_logged(command: Command, arguments: tuple[str, ...], levels: set[str]) -> None:
     """As much as is asked for."""
     logged = command.run(*arguments, "worker", "--one-shot").stderr
-    assert {line.partition(":")[0] for line in logged.splitlines() if ":" in line} == levels
+    assert {line.split()[2] for line in logged.splitlines() if line.startswith("20")} == levels
+
+
+def test_a_log_line_has_its_time_and_the_name_of_the_worker_once(command: Command) -> None:
+    logged = command.run("worker", "--one-shot", WORKER_NAME="worker").stderr
+    lines = [line for line in logged.splitlines() if "Starting worker" in line]
+    assert [
+        bool(re.match(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d,\d+ INFO +procrastinate\.worker ", line)) for line in lines
+    ] == [True]
+
+
+@pytest.mark.parametrize("style", ["{", "$"])
+def test_a_style_without_a_format_has_a_format(command: Command, style: str) -> None:
+    assert "INFO" in command.run("worker", "--one-shot", LOG_FORMAT_STYLE=style).stderr
 
 
 def test_the_environment_says_how_much_is_logged(command: Command) -> None:
     """As the command line does."""
-    assert "DEBUG:" in command.run("worker", "--one-shot", VERBOSE="1").stderr
-    assert "DEBUG:" not in command.run("worker", "--one-shot", VERBOSE="0").stderr
-    assert "INFO:" not in command.run("worker", "--one-shot", LOG_LEVEL="warning").stderr
+    assert "DEBUG " in command.run("worker", "--one-shot", VERBOSE="1").stderr
+    assert "DEBUG " not in command.run("worker", "--one-shot", VERBOSE="0").stderr
+    assert "INFO " not in command.run("worker", "--one-shot", LOG_LEVEL="warning").stderr
 
 
 def test_the_version() -> None:

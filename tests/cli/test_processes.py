@@ -138,7 +138,7 @@ def test_jobs_run_on_all_processes(supervised: Supervised, place: pathlib.Path) 
     until(lambda: supervised.statuses() == ["succeeded"] * 3)
     supervised.send(signal.SIGTERM)
     assert supervised.ended() == 0
-    assert all(f"procrastinate.worker.shop.{number}:" in supervised.logged for number in (1, 2, 3))
+    assert all(f"procrastinate.worker.shop.{number} " in supervised.logged for number in (1, 2, 3))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -352,7 +352,7 @@ def test_one_process_has_no_supervisor(supervised: Supervised) -> None:
     assert supervised.workers() == []
     supervised.send(signal.SIGTERM)
     assert supervised.ended() == 0
-    assert "procrastinate.worker.from the app:" in supervised.logged
+    assert "procrastinate.worker.from the app " in supervised.logged
     assert SUPERVISOR not in supervised.logged
 
 
@@ -362,4 +362,4 @@ def test_the_app_may_say_how_many(supervised: Supervised) -> None:
     assert len(supervised.workers()) == 2
     supervised.send(signal.SIGTERM)
     assert supervised.ended() == 0
-    assert "procrastinate.worker.of two.2:" in supervised.logged
+    assert "procrastinate.worker.of two.2 " in supervised.logged

@@ -52,6 +52,12 @@ Capture = pytest.CaptureFixture[str]
             ],
         ),
         ("list_jobs lock=none", []),
+        ("list_jobs limit=1 after=1", ["#2 second on other - [todo]"]),
+        (
+            "list_jobs limit=3",
+            ["#1 first on default - [todo]", "#2 second on other - [todo]", "#3 first on default - [cancelled]"],
+        ),
+        ("list_jobs limit=0", []),
         (
             "list_queues",
             [
@@ -81,6 +87,8 @@ def test_commands(shell: ProcrastinateShell, capsys: Capture, line: str, printed
         ("list_jobs todo", "'todo' is not understood"),
         ("list_jobs status=done", "'done' is not a valid Status"),
         ("list_jobs id=first", "'first' is not the id of a job"),
+        ("list_jobs limit=many", "limit=many is not understood"),
+        ("help dance", "There is no command 'dance'"),
         ("list_queues id=1", "'id=1' is not understood"),
         ("cancel", "'' is not the id of a job"),
         ("cancel 3", "Job 3 does not wait: it is cancelled"),
@@ -116,6 +124,41 @@ def test_long_lists_come_in_pages(app: procrastinate.App, capsys: Capture, monke
     app.configure_task("many").batch_defer(*({"n": n} for n in range(4)))
     ProcrastinateShell(app.job_manager).run_one("list_jobs")
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [f"#{n}" for n in range(1, 8)]
+
+
+def test_a_limited_list_says_how_to_go_on(app: procrastinate.App, shell: ProcrastinateShell, capsys: Capture) -> None:
+    shell.run_one("list_jobs limit=2")
+    assert "after=2 goes on" in capsys.readouterr().err
+    shell.run_one("list_jobs limit=2 after=2")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_gets_a_hundred_jobs_at_a_time(
+    app: procrastinate.App, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell_module, "is_terminal", lambda stream: True)
+    app.configure_task("many").batch_defer(*({"n": n} for n in range(98)))
+    shell = ProcrastinateShell(app.job_manager)
+    shell.run_one("list_jobs")
+    printed = capsys.readouterr()
+    assert (len(printed.out.splitlines()), "after=100 goes on" in printed.err) == (101, True)
+    shell.run_one("list_jobs limit=all")
+    printed = capsys.readouterr()
+    assert (len(printed.out.splitlines()), printed.err) == (102, "")
+
+
+def test_help_describes_every_command(shell: ProcrastinateShell, capsys: Capture) -> None:
+    shell.run_one("help")
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    described = {words[0]: words[1] for words in lines}
+    assert {"list_jobs", "result", "retry", "cancel", "quit", "exit", "help"} <= described.keys()
+    shell.run_one("help list_jobs")
+    assert "limit=" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("word", ["quit", "exit", "EOF"])
+def test_the_shell_can_be_left_by_several_words(shell: ProcrastinateShell, word: str) -> None:
+    assert shell.onecmd(word)
 
 
 def test_on_a_terminal_there_are_tables(

@@ -57,10 +57,11 @@ def test_a_worker_stops_gracefully(project_url: str) -> None:
         text=True,
     )
     assert worker.stderr is not None
-    started = worker.stderr.readline()
+    described = worker.stderr.readline()
+    assert "on default (host=" in described
+    assert any("Starting worker on all queues" in line for line in worker.stderr)
     worker.send_signal(signal.SIGTERM)
     _, rest = worker.communicate(timeout=30)
-    assert "Starting worker on all queues" in started
     assert "Stopped worker" in rest
     assert worker.returncode == 0
 

@@ -50,7 +50,8 @@ class Command:
 
 def pages() -> list[str]:
     """The pages whose blocks are tried: the README and the site's."""
-    return ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+    found = [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "howto").glob("*.md")]
+    return ["README.md", *sorted(str(path.relative_to(ROOT)) for path in found)]
 
 
 def blocks_of(page: str) -> list[Block]:

@@ -43,6 +43,7 @@ def test_the_demo_counts_what_became_of_its_jobs_and_says_how_to_go_on(tmp_path:
     assert counted[0] > 0
     assert counted[2:4] == (0, 0)
     assert rows == ROWS
+    assert "A worker was killed (SIGKILL) while it packed a parcel. Another worker packed it again." in done.stdout
     assert done.stdout.splitlines()[-1] == "Serve this shop with its admin: make demo-serve"
     assert re.search("^demo-serve:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 

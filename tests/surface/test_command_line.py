@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import inspect
+import pathlib
 import re
 import subprocess
 import sys
@@ -34,6 +35,9 @@ FLAGS: dict[str, dict[tuple[str, ...], str | None]] = {
         ("--shutdown-graceful-timeout",): "WORKER_SHUTDOWN_GRACEFUL_TIMEOUT",
         ("--unknown-task-timeout",): "WORKER_UNKNOWN_TASK_TIMEOUT",
         ("--legacy-worker-timeout",): "WORKER_LEGACY_WORKER_TIMEOUT",
+        ("--stalled-worker-timeout",): "WORKER_STALLED_WORKER_TIMEOUT",
+        ("--max-rescues",): "WORKER_MAX_RESCUES",
+        ("--store-errors", "--no-store-errors"): "WORKER_STORE_ERRORS",
         ("--wait-for-schema", "--no-wait-for-schema"): "WORKER_WAIT_FOR_SCHEMA",
         ("-w", "--wait", "--one-shot"): "WORKER_WAIT",
         ("-l", "--listen-notify", "--no-listen-notify"): "WORKER_LISTEN_NOTIFY",
@@ -96,12 +100,29 @@ def test_the_help_of_the_worker_names_every_default() -> None:
     parameters = inspect.signature(Worker).parameters
     defaults = {variable.lower(): value for value, variable in said}
     assert defaults.keys() == {str(variable)[7:].lower() for variable in FLAGS["worker"].values()}
-    for name in ("name", "concurrency", "fetch_job_polling_interval", "abort_job_polling_interval"):
+    numbers = ("fetch_job_polling_interval", "abort_job_polling_interval", "stalled_worker_timeout", "max_rescues")
+    for name in ("name", "concurrency", *numbers):
         assert defaults[name] == f"{parameters[name].default}".removesuffix(".0")
     words = {"wait": "wait", "listen_notify": "listen", "queues": "all", "delete_jobs": "never", "max_jobs": "no limit"}
+    words |= {"store_errors": "keep"}
     words |= {"prefetch": "prefetch", "processes": "1", "uvloop": "uvloop if it is installed", "reload": "no"}
     assert defaults.items() >= words.items()
     assert "worker_defaults" in text
+
+
+def test_the_page_on_the_command_lists_every_option_of_the_worker_with_its_default_and_variable() -> None:
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "command.md").read_text()
+    finished = subprocess.run(
+        [sys.executable, "-m", "procrastinate", "worker", "--help"], capture_output=True, text=True, check=True
+    )
+    said = re.findall(r"\(default: ([^)]*)\) \(env: PROCRASTINATE_WORKER_(\w+)\)", re.sub(r"\s+", " ", finished.stdout))
+    defaults = {variable: default for default, variable in said}
+    for flags, variable in FLAGS["worker"].items():
+        name = str(variable).removeprefix("WORKER_")
+        (row,) = [line for line in page.splitlines() if line.endswith(f"| `{name}` |")]
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert cells[0] == ", ".join(f"`{flag}`" for flag in flags)
+        assert cells[1].strip("`") == defaults[name]
 
 
 def _parsed(*arguments: str) -> dict[str, Any]:
@@ -113,7 +134,7 @@ def test_what_is_not_said_is_left_to_the_app_and_the_task() -> None:
     assert worker.keys() == {"verbose", "log_format_style", "run", "needs_app"}
     assert defer.keys() - worker.keys() == {"task", "json_args", "ignore_already_enqueued", "unknown"}
     assert (defer["json_args"], defer["ignore_already_enqueued"], defer["unknown"]) == ({}, False, False)
-    assert (worker["verbose"], worker["log_format_style"], _parsed("schema")["action"]) == (0, "%", "apply")
+    assert (worker["verbose"], worker["log_format_style"], _parsed("schema")["action"]) == (0, "%", None)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +149,9 @@ def test_what_is_not_said_is_left_to_the_app_and_the_task() -> None:
         ("WORKER_SHUTDOWN_GRACEFUL_TIMEOUT", "0", {"shutdown_graceful_timeout": 0.0}),
         ("WORKER_UNKNOWN_TASK_TIMEOUT", "600", {"unknown_task_timeout": 600.0}),
         ("WORKER_LEGACY_WORKER_TIMEOUT", "600", {"legacy_worker_timeout": 600.0}),
+        ("WORKER_STALLED_WORKER_TIMEOUT", "60", {"stalled_worker_timeout": 60.0}),
+        ("WORKER_MAX_RESCUES", "0", {"max_rescues": 0}),
+        ("WORKER_STORE_ERRORS", "0", {"store_errors": False}),
         ("WORKER_WAIT_FOR_SCHEMA", "0", {"wait_for_schema": False}),
         ("WORKER_QUEUES", "", {"queues": None}),
         ("WORKER_QUEUES", "a,b", {"queues": ["a", "b"]}),
@@ -172,6 +196,48 @@ def test_a_variable_counts_whatever_its_value(
 ) -> None:
     monkeypatch.setenv(f"PROCRASTINATE_{variable}", value)
     assert _parsed("defer", "task")[name] == parsed
+
+
+@pytest.mark.parametrize("command", [["worker"], ["defer", "task"], ["schema", "--plan"], ["healthchecks"], ["shell"]])
+def test_common_options_may_follow_the_command(command: list[str]) -> None:
+    options = ["--app=a.b", "--log-level=error", "--log-format={message}", "--log-format-style={"]
+    after, before = _parsed(*command, *options), _parsed(*options, *command)
+    assert (after["app"], after["log_level"]) == ("a.b", 40)
+    assert {**after, "run": 0, "needs_app": 0} == {**before, "run": 0, "needs_app": 0}
+    assert _parsed(*command, "--verbose")["verbose"] == 1
+
+
+def test_a_common_option_after_the_command_replaces_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROCRASTINATE_APP", "a.b")
+    monkeypatch.setenv("PROCRASTINATE_LOG_LEVEL", "error")
+    parsed = _parsed("worker", "--app=c.d")
+    assert (parsed["app"], parsed["log_level"]) == ("c.d", 40)
+    assert _parsed("worker", "--log-level=debug")["log_level"] == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "suggestion"),
+    [
+        (["worke"], "Did you mean worker?"),
+        (["healthcheck"], "Did you mean healthchecks?"),
+        (["worker", "--concurency=3"], "Did you mean --concurrency?"),
+        (["worker", "--loglevel", "info"], "Did you mean --log-level?"),
+        (["--ap=x", "worker", "--quues=a"], "Did you mean --queues?"),
+    ],
+)
+def test_an_unknown_word_brings_a_suggestion(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], suggestion: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        _parsed(*arguments)
+    assert suggestion in capsys.readouterr().err
+
+
+def test_a_word_like_no_other_brings_no_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["xyzzy"], ["worker", "--xyzzy"], ["worker", "extra"]):
+        with pytest.raises(SystemExit, match="2"):
+            _parsed(*arguments)
+    assert "Did you mean" not in capsys.readouterr().err
 
 
 def _exit_status(*arguments: str) -> int:

@@ -203,6 +203,29 @@ async def test_the_arguments_of_a_task_known_by_its_name_are_not_logged_either(
     assert "4111 1111" not in log.text + str([vars(record) for record in log.records])
 
 
+async def test_an_app_may_log_the_arguments_of_no_job(
+    app: App, workers: Workers, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "log_arguments", False)
+    pay = app.task(name="pay")(lambda card: None)
+    await pay.defer_async(card="4111 1111")
+    await pay.batch_defer_async({"card": "4111 1111"})
+    await app.configure_task("elsewhere").defer_async(card="4111 1111")
+    await workers.run()
+    assert "pay[1](...)" in log.text
+    assert "4111 1111" not in log.text + str([vars(record) for record in log.records])
+
+
+async def test_a_change_of_the_app_reaches_tasks_that_were_deferred_before(
+    app: App, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pay = app.task(name="pay")(lambda card: None)
+    await pay.defer_async(card="first")
+    monkeypatch.setattr(app, "log_arguments", False)
+    await pay.defer_async(card="second")
+    assert ("first" in log.text, "second" in log.text) == (True, False)
+
+
 def test_whether_arguments_are_logged_is_yes_or_no(app: App) -> None:
     with pytest.raises(TypeError, match=r"^log_arguments must be True or False, not 'no'$"):
         app.task(log_arguments="no")(print)  # type: ignore[arg-type]

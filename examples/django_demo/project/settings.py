@@ -54,6 +54,8 @@ DATABASES = {
 }
 
 PROCRASTINATE = {"WORKER_DEFAULTS": {"concurrency": 10}}
+if "SHOP_WORKER" in os.environ:  # the demo kills a worker, and does not wait half a minute
+    PROCRASTINATE["WORKER_DEFAULTS"] |= {"update_heartbeat_interval": 0.5, "stalled_worker_timeout": 2.0}
 
 LOGGING = {
     "version": 1,

@@ -49,6 +49,12 @@ async def take_stock(shelf: str) -> None:
 
 
 @app.task(queue="stock")
+async def pack_parcel() -> None:
+    """Pack a parcel, which takes three seconds."""
+    await asyncio.sleep(3)
+
+
+@app.task(queue="stock")
 async def call_off(job_id: int) -> None:
     """Request the abort of a running job."""
     await app.job_manager.cancel_job_by_id_async(job_id, abort=True)

@@ -111,6 +111,10 @@ class WorkerConnector(TakesUserConnections):
             raise exceptions.AppNotOpen
         return await answer_timeout.run_async(self._async.run, operation, *args, **kwargs)
 
+    def describe_database(self) -> str:
+        """Return host, port, database and user. A function that gives the parameters is not called."""
+        return repr(self._connect_args)
+
     def get_worker_connector(self) -> WorkerConnector:
         """Return another connector. An app may use this one, and its deferring tasks must not delay heartbeats."""
         return WorkerConnector(

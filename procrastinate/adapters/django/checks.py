@@ -70,6 +70,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "CREATE_CONNECTOR": (_is_optional_text, "the dotted path of a function, or None"),
     "READONLY_MODELS": (_is_bool, "True or False"),
     "CHECK_ARGUMENTS": (_is_bool, "True or False"),
+    "LOG_ARGUMENTS": (_is_bool, "True or False"),
     "MIN_RETENTION_HOURS": (_is_count, "a whole number of hours"),
     "RUN_AT_DEFER": (_is_bool, "True or False"),
 }

@@ -15,6 +15,7 @@ from django.db import transaction
 from django.db.transaction import TransactionManagementError
 
 from procrastinate.adapters.connections.borrowed_dialect import borrowed_engine
+from procrastinate.adapters.connections.conninfo import describe
 from procrastinate.adapters.connections.fast_path import DirectConnections
 from procrastinate.adapters.connections.psycopg_types import use_own_adapters
 from procrastinate.adapters.connections.worker_connector import WorkerConnector
@@ -138,6 +139,10 @@ class DjangoConnector(BaseConnector):
             name = type(bind).__name__
             raise TypeError(f"In a Django project, context.transaction() uses Django's connection and takes no {name}")
         return DjangoTransaction(self.alias, lambda: self.run(last()))
+
+    def describe_database(self) -> str:
+        """Return the alias in ``DATABASES``, with its host, port, name and user."""
+        return f"{self.alias} ({describe(db.connections[self.alias].get_connection_params())})"
 
     def get_worker_connector(self) -> BaseConnector:
         """Return a connector to the same database that does not use Django's connections."""

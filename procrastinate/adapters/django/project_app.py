@@ -74,6 +74,7 @@ class DjangoApp(App):
         self.worker_defaults = cast("WorkerDefaults", dict(settings.WORKER_DEFAULTS or {}))
         self.periodic_defaults = cast("PeriodicDefaults", dict(settings.PERIODIC_DEFAULTS or {}))
         self.check_arguments = settings.CHECK_ARGUMENTS
+        self.log_arguments = settings.LOG_ARGUMENTS
         self.min_retention_hours = settings.MIN_RETENTION_HOURS
         self.use_connector(create_connector(settings))
         if settings.RUN_AT_DEFER:

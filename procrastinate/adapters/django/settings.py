@@ -45,6 +45,8 @@ class Settings:
         True if the models refuse writes.
     CHECK_ARGUMENTS:
         True if ``defer`` refuses arguments that do not fit the task's function.
+    LOG_ARGUMENTS:
+        True if log records may show the arguments of jobs.
     MIN_RETENTION_HOURS:
         Hours for which the built-in task ``remove_old_jobs`` keeps every finished job.
     RUN_AT_DEFER:
@@ -62,6 +64,7 @@ class Settings:
     CREATE_CONNECTOR: str | None = None
     READONLY_MODELS: bool = True
     CHECK_ARGUMENTS: bool = True
+    LOG_ARGUMENTS: bool = True
     MIN_RETENTION_HOURS: int = DEFAULT_MIN_RETENTION_HOURS
     RUN_AT_DEFER: bool = False
 

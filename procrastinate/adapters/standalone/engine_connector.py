@@ -177,6 +177,10 @@ class EngineConnector(TakesUserConnections):
         self._async_runner()
         await listen(self._listening_args(), on_notification, channels, on_listening)
 
+    def describe_database(self) -> str:
+        """Return host, port, database and user. A function that gives the parameters is not called."""
+        return repr(self._connect_args())
+
     def get_worker_connector(self) -> WorkerConnector:
         """Return the connector for a worker, which uses psycopg on the same database.
 

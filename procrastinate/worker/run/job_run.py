@@ -403,9 +403,9 @@ _OUTCOME_LOGS: dict[tuple[Status, bool], tuple[int, str, str]] = {
 
 
 def _as_loggable(job: Job, worker: Worker) -> Job:
-    """Return the job with its task's setting for logged arguments. An unknown task has none."""
+    """Return the job with its task's setting for logged arguments. For an unknown task, the app's counts."""
     task = worker.app.tasks.get(job.task_name)
-    return job if task is None else task.loggable(job)
+    return job.loggable(worker.app.log_arguments) if task is None else task.loggable(job)
 
 
 class _Captured:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 
@@ -99,6 +100,7 @@ class Command(BaseCommand):
             level = _LOG_LEVELS.get(arguments.verbosity, logging.DEBUG)
             logging.basicConfig(level=logging.WARNING, format=_LOG_FORMAT)
             logging.getLogger("procrastinate").setLevel(level)
+        arguments.app = f"the app of the Django project ({settings.SETTINGS_MODULE})"
         cli.worker_command(app, arguments)
 
     def _import(self, app: Any, arguments: argparse.Namespace) -> None:

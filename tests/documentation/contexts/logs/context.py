@@ -1,0 +1,28 @@
+"""Sets up what the page assumes: imported names."""
+
+import io
+import json
+import logging
+import os
+
+import procrastinate
+
+app = procrastinate.App(connector=os.environ["DATABASE_URL"])
+app.open()
+
+
+def at_the_end() -> None:
+    """Each line is JSON, and an error is in it."""
+    stream = io.StringIO()
+    globals()["handler"].setStream(stream)
+
+    @app.task(name="fail")
+    def fail() -> None:
+        raise ValueError("on purpose")
+
+    fail.defer()
+    app.run_worker(wait=False)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert {line.get("action") for line in lines} >= {"start_worker", "job_error"}
+    assert any("on purpose" in line.get("error", "") for line in lines)
+    logging.getLogger().removeHandler(globals()["handler"])
