@@ -9,6 +9,7 @@ from procrastinate.cli.dashboard import add_dashboard_arguments, dashboard_comma
 from procrastinate.cli.defer import add_defer_arguments, defer_command
 from procrastinate.cli.healthchecks import healthchecks_command
 from procrastinate.cli.main import cli, main
+from procrastinate.cli.metrics import add_metrics_arguments, metrics_command
 from procrastinate.cli.queues import add_queues_arguments, queues_command
 from procrastinate.cli.schema import add_schema_arguments, schema_command
 from procrastinate.cli.shell import add_shell_arguments, shell_command
@@ -20,6 +21,7 @@ __all__ = [
     "add_cancel_arguments",
     "add_dashboard_arguments",
     "add_defer_arguments",
+    "add_metrics_arguments",
     "add_queues_arguments",
     "add_retry_arguments",
     "add_schedule_arguments",
@@ -34,6 +36,7 @@ __all__ = [
     "defer_command",
     "healthchecks_command",
     "main",
+    "metrics_command",
     "print_declarations",
     "queues_command",
     "retry_command",

@@ -26,6 +26,7 @@ from procrastinate.cli.dashboard import add_dashboard_arguments, dashboard_comma
 from procrastinate.cli.defer import add_defer_arguments, defer_command
 from procrastinate.cli.healthchecks import healthchecks_command
 from procrastinate.cli.logs import add_logging_arguments, configure_logging
+from procrastinate.cli.metrics import add_metrics_arguments, metrics_command
 from procrastinate.cli.queues import add_queues_arguments, queues_command
 from procrastinate.cli.schema import add_schema_arguments, needs_app, schema_command
 from procrastinate.cli.shell import add_shell_arguments, shell_command
@@ -54,6 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_command(commands, "retry", retry_command, add_retry_arguments, "retry all failed jobs that match")
     _add_command(commands, "cancel", cancel_command, add_cancel_arguments, "cancel all waiting jobs that match")
     _add_command(commands, "dashboard", dashboard_command, add_dashboard_arguments, "serve pages that show the queue")
+    _add_command(commands, "metrics", metrics_command, add_metrics_arguments, "serve metrics for Prometheus and KEDA")
     _add_command(commands, "celery-bridge", bridge_command, add_bridge_arguments, "turn messages of Celery into jobs")
     schedule = _add_command(
         commands, "celery-schedule", schedule_command, add_schedule_arguments, "print a schedule of Celery as code"

@@ -8,6 +8,8 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 
 import psycopg
 import pytest
@@ -249,3 +251,26 @@ def test_a_log_format_shows_the_job(command: Command) -> None:
     stderr = command.run("--log-format=<%(task)s %(job_id)s> %(message)s", "worker", "--one-shot").stderr
     assert "<log 1> in" in stderr
     assert "<None None> Stopped worker" in stderr
+
+
+def test_metrics_are_served_until_a_signal(command: Command) -> None:
+    command.run("defer", "add")
+    serving = command.start("metrics", "--port=0", METRICS_TOKEN="secret")
+    try:
+        assert serving.stderr is not None
+        url = serving.stderr.readline().split()[1]
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(url, timeout=DEADLINE)
+        request = urllib.request.Request(url, headers={"Authorization": "Bearer secret"})
+        with urllib.request.urlopen(request, timeout=DEADLINE) as reply:
+            assert b'procrastinate_queue_jobs{queue="default",state="ready"} 1' in reply.read()
+    finally:
+        serving.send_signal(signal.SIGINT)
+        serving.communicate(timeout=DEADLINE)
+    assert serving.returncode == 130
+
+
+def test_metrics_for_other_machines_need_a_token(command: Command) -> None:
+    failed = command.run("metrics", "--host=0.0.0.0", "--port=0", check=False)
+    assert failed.returncode == 1
+    assert "set PROCRASTINATE_METRICS_TOKEN, or add --public" in failed.stderr

@@ -113,3 +113,8 @@ def test_a_search_without_an_index_stops_at_its_reach(full: sa.Connection, state
 def test_a_later_page_begins_at_its_place(full: sa.Connection, place: tuple[str, str]) -> None:
     search = JobSearch(state=JobState.READY, queue="busy 1")
     check(explain(full, inspection.list_jobs_page, search, after=place), buffers=2_500, rows=300)
+
+
+def test_the_figures_read_no_more_than_their_limits(full: sa.Connection) -> None:
+    check(explain(full, inspection.load_figures), buffers=30_000, rows=20_001)
+    check(explain(full, inspection.count_startable), buffers=60_000, rows=20_001)

@@ -43,6 +43,13 @@ PROVED_ELSEWHERE = [
         "$ procrastinate celery-schedule shop.celery_before.app > shop/schedule.py",
     ),
     *_about(
+        "docs/metrics-and-traces.md",
+        "tests/metrics/test_metrics.py",
+        "It needs Prometheus or KEDA; that test reads the settings and tries what they name",
+        "scrape_configs:",
+        "triggers:",
+    ),
+    *_about(
         "docs/watching.md",
         "tests/dashboard/test_hosts.py",
         "It needs a Django project, which that test has",

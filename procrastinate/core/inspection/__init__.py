@@ -9,6 +9,7 @@ from __future__ import annotations
 from procrastinate.core.inspection.bounds import Count
 from procrastinate.core.inspection.explain import explain_job
 from procrastinate.core.inspection.failures import load_failures
+from procrastinate.core.inspection.figures import Figures, RunTotals, WorkerFigures, count_startable, load_figures
 from procrastinate.core.inspection.job import load_job, load_whole_arguments
 from procrastinate.core.inspection.listing import JobSearch, list_jobs_page
 from procrastinate.core.inspection.locks import load_locks
@@ -56,6 +57,7 @@ __all__ = [
     "Explanation",
     "Failure",
     "Failures",
+    "Figures",
     "JobDetails",
     "JobSearch",
     "JobState",
@@ -71,6 +73,7 @@ __all__ = [
     "Queues",
     "Reason",
     "ReasonKind",
+    "RunTotals",
     "Schedule",
     "Schedules",
     "System",
@@ -79,11 +82,14 @@ __all__ = [
     "TaskState",
     "Tasks",
     "Tick",
+    "WorkerFigures",
     "WorkerState",
     "Workers",
+    "count_startable",
     "explain_job",
     "list_jobs_page",
     "load_failures",
+    "load_figures",
     "load_job",
     "load_locks",
     "load_overview",

@@ -9,7 +9,7 @@ app.open()
 
 
 def at_the_end() -> None:
-    """The settings of the page hold: a record of a job becomes a line of JSON, and Django takes its settings."""
+    """The settings of the page hold: a record of a job becomes a line of JSON, and the metrics are served."""
     import json
     import logging.config
 
@@ -18,3 +18,10 @@ def at_the_end() -> None:
     assert line["message"] == "hello"
     logging.config.dictConfig(globals()["LOGGING"])
     assert globals()["add_job"](None, "info", {"event": "hello"}) == {"event": "hello"}
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/metrics", "HTTP_AUTHORIZATION": "Bearer the-token"}
+    body = b"".join(globals()["wsgi_application"](environ, lambda status, headers: None))
+    assert b"# TYPE procrastinate_queue_jobs gauge" in body
+    ran: list[int] = []
+    app.task(name="run")(lambda: ran.append(1)).defer()
+    app.run_worker(wait=False)
+    assert ran == [1]

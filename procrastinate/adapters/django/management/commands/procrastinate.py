@@ -68,6 +68,8 @@ class Command(BaseCommand):
         cli.add_cancel_arguments(cancel)
         dashboard = self._add_command(commands, "dashboard", cli.dashboard_command, "serve pages that show the queue")
         cli.add_dashboard_arguments(dashboard)
+        metrics = self._add_command(commands, "metrics", cli.metrics_command, "serve metrics for Prometheus and KEDA")
+        cli.add_metrics_arguments(metrics)
         bridge = self._add_command(commands, "celery-bridge", cli.bridge_command, "turn messages of Celery into jobs")
         cli.add_bridge_arguments(bridge)
         schedule = self._add_command(

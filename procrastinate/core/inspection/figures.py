@@ -1,0 +1,158 @@
+"""The loads for metrics and for autoscalers: the numbers of the queue as a whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from procrastinate.core.inspection.bounds import Count, bounded_count, first_rows, load, to_count
+from procrastinate.core.inspection.workers import is_alive
+from procrastinate.core.statistics import ALL_TIME
+from procrastinate.core.tables import DOING, due_at, holds_lock, is_upcoming, jobs, statistics, workers
+
+_COUNTED = 10_000
+_MOST_TOTALS = 5_000
+"""Maximum number of rows of statistics that one load reads: one for each queue, task and outcome."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerFigures:
+    """How many workers there are, and their slots.
+
+    A live worker that is about to stop is draining, and is also alive. Slots are those of live workers. A slot is lost
+    if a task has outlived its timeout in a thread.
+    """
+
+    alive: int
+    silent: int
+    draining: int
+    slots: int
+    slots_busy: int
+    slots_lost: int
+    unwritten: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RunTotals:
+    """All runs of a task in a queue with the same outcome, since statistics are kept. Times are in seconds.
+
+    A histogram has one number for each of :data:`~procrastinate.core.statistics.BOUNDS` and one for longer times.
+    """
+
+    queue: str
+    task: str
+    outcome: str
+    count: int
+    run_seconds: float
+    run_histogram: tuple[int, ...]
+    wait_count: int
+    wait_seconds: float
+    wait_histogram: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Figures:
+    """The queue as a whole.
+
+    ``stalled`` counts running jobs without a live worker. ``overdue_seconds`` is the age of the oldest due time that no
+    worker has acted on. ``is_more`` is true if some of the totals are left out, those with the fewest runs.
+    """
+
+    now: datetime.datetime
+    stalled: Count
+    overdue_seconds: float
+    workers: WorkerFigures
+    totals: tuple[RunTotals, ...]
+    is_more: bool
+
+
+_HAS_LIVE_WORKER = sa.exists().where(workers.c.id == jobs.c.worker_id, is_alive())
+_STALLED: sa.Select[Any] = sa.select(
+    bounded_count(sa.select(sa.literal_column("1")).where(jobs.c.status == DOING, ~_HAS_LIVE_WORKER), _COUNTED)
+)
+
+
+def _is_due() -> sa.ColumnElement[bool]:
+    return is_upcoming() & (due_at() <= sa.func.now())
+
+
+_age: sa.ColumnElement[Any] = sa.cast(sa.extract("epoch", sa.func.now() - jobs.c.scheduled_at), sa.Double())
+_OVERDUE = (
+    sa.select(_age)
+    .where(_is_due(), due_at() > sa.literal_column("'-infinity'::timestamptz"))
+    .order_by(due_at())
+    .limit(sa.literal_column("1"))
+)
+
+
+def _of_live(amount: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+    return sa.cast(sa.func.coalesce(sa.func.sum(amount).filter(is_alive()), 0), sa.BigInteger())
+
+
+_WORKERS: sa.Select[Any] = sa.select(  # type: ignore[assignment]
+    sa.func.count().filter(is_alive()).label("alive"),
+    sa.func.count().filter(~is_alive()).label("silent"),
+    sa.func.count().filter(is_alive(), workers.c.state == "draining").label("draining"),
+    _of_live(workers.c.concurrency).label("slots"),
+    _of_live(sa.func.least(workers.c.running, workers.c.concurrency)).label("slots_busy"),
+    _of_live(workers.c.lost_threads).label("slots_lost"),
+    _of_live(workers.c.unwritten).label("unwritten"),
+).select_from(workers)
+
+_TOTALS = (
+    sa.select(*(statistics.c[name] for name in statistics.c.keys() if name not in ("seconds", "at")))  # noqa: SIM118
+    .where(statistics.c.seconds == sa.literal_column(str(ALL_TIME)))
+    .order_by(statistics.c.count.desc(), statistics.c.queue_name, statistics.c.task_name, statistics.c.outcome)
+    .limit(sa.literal_column(str(_MOST_TOTALS + 1)))
+)
+
+
+@load
+def load_figures(connection: sa.Connection, now: datetime.datetime) -> Figures:
+    """Return the numbers of the queue as a whole, and the totals of all runs."""
+    rows = connection.execute(_TOTALS).all()
+    return Figures(
+        now=now,
+        stalled=to_count(connection.execute(_STALLED).scalar_one(), _COUNTED),
+        overdue_seconds=max(connection.execute(_OVERDUE).scalar() or 0.0, 0.0),
+        workers=WorkerFigures(**connection.execute(_WORKERS).one()._mapping),
+        totals=tuple(_totals(row) for row in rows[:_MOST_TOTALS]),
+        is_more=len(rows) > _MOST_TOTALS,
+    )
+
+
+def _totals(row: Any) -> RunTotals:
+    return RunTotals(
+        queue=row.queue_name,
+        task=row.task_name,
+        outcome=row.outcome,
+        count=row.count,
+        run_seconds=row.run_seconds,
+        run_histogram=tuple(row.run_histogram),
+        wait_count=row.wait_count,
+        wait_seconds=row.wait_seconds,
+        wait_histogram=tuple(row.wait_histogram),
+    )
+
+
+_holder = jobs.alias("holder")
+_due = first_rows(
+    sa.select(jobs.c.queue_name, jobs.c.lock).where(_is_due()).order_by(due_at(), jobs.c.priority.desc(), jobs.c.id),
+    _COUNTED,
+    "due",
+)
+_LOCK_IS_HELD = sa.exists().where(holds_lock(_holder), _holder.c.lock == _due.c.lock)
+_STARTABLE = sa.select(_due.c.queue_name, sa.func.count().label("number")).where(~_LOCK_IS_HELD)
+_STARTABLE_BY_QUEUE = _STARTABLE.group_by(_due.c.queue_name)
+
+
+@load
+def count_startable(connection: sa.Connection, now: datetime.datetime) -> dict[str, int]:
+    """Return the number of due jobs of each queue that a worker would make ready: no running job has their lock.
+
+    Without a worker, jobs with a schedule or a lock stay in this state. At most 10,000 jobs are looked at.
+    """
+    return {row.queue_name: row.number for row in connection.execute(_STARTABLE_BY_QUEUE)}

@@ -1,0 +1,137 @@
+"""Spans and durations of runs, from OpenTelemetry's own SDK."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+from procrastinate.app import App
+from procrastinate.exceptions import JobAborted
+from procrastinate.logs import JsonFormatter
+from procrastinate.otel import trace_runs
+from procrastinate.retry import RetryStrategy
+from tests.worker.running import Workers
+
+TRACED: dict[str, Any] = {"worker_middleware": [trace_runs]}
+
+
+@pytest.fixture(scope="module")
+def exporter() -> InMemorySpanExporter:
+    """What the SDK exports. A process sets up the SDK once."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    return exporter
+
+
+@pytest.fixture(scope="module")
+def reader() -> InMemoryMetricReader:
+    reader = InMemoryMetricReader()
+    metrics.set_meter_provider(MeterProvider([reader]))
+    return reader
+
+
+@pytest.fixture
+def spans(exporter: InMemorySpanExporter) -> Iterator[InMemorySpanExporter]:
+    yield exporter
+    exporter.clear()
+
+
+def runs(spans: InMemorySpanExporter) -> list[ReadableSpan]:
+    return [span for span in spans.get_finished_spans() if span.kind is SpanKind.CONSUMER]
+
+
+async def test_a_run_is_a_consumer_span_of_its_own_trace(
+    app: App, workers: Workers, spans: InMemorySpanExporter
+) -> None:
+    job_id = await app.task(name="add", queue="sums")(lambda a: None).defer_async(a="secret")
+    with trace.get_tracer("program").start_as_current_span("start the worker"):
+        await workers.run(name="w1", **TRACED)
+    (span,) = runs(spans)
+    assert (span.name, span.parent, span.status.status_code) == ("process sums", None, StatusCode.UNSET)
+    assert dict(span.attributes or {}) == {
+        "messaging.system": "procrastinate",
+        "messaging.operation.type": "process",
+        "messaging.operation.name": "process",
+        "messaging.destination.name": "sums",
+        "messaging.message.id": str(job_id),
+        "messaging.client.id": "w1",
+        "messaging.procrastinate.task": "add",
+        "messaging.procrastinate.attempt": 1,
+        "messaging.procrastinate.priority": 0,
+    }
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+async def test_what_a_task_does_belongs_to_the_trace_of_its_run(
+    app: App, workers: Workers, spans: InMemorySpanExporter, is_async: bool
+) -> None:
+    lines: list[dict[str, Any]] = []
+
+    def work() -> None:
+        with trace.get_tracer("program").start_as_current_span("query"):
+            lines.append(json.loads(JsonFormatter().format(logging.makeLogRecord({"msg": "hello"}))))
+
+    async def work_async() -> None:
+        await asyncio.to_thread(work)
+
+    await app.task(name="add")(work_async if is_async else work).defer_async()
+    await workers.run(**TRACED)
+    (run,) = runs(spans)
+    (inner,) = (span for span in spans.get_finished_spans() if span.name == "query")
+    assert run.context is not None
+    assert inner.context is not None
+    assert inner.parent is not None
+    assert inner.parent.span_id == run.context.span_id
+    (line,) = lines
+    assert (line["trace_id"], line["span_id"]) == (f"{run.context.trace_id:032x}", f"{inner.context.span_id:016x}")
+
+
+async def test_each_attempt_that_raises_is_an_error_without_its_text(
+    app: App, workers: Workers, spans: InMemorySpanExporter
+) -> None:
+    @app.task(name="divide", retry=RetryStrategy(max_attempts=1))
+    def divide() -> None:
+        raise ZeroDivisionError("secret")
+
+    await divide.defer_async()
+    await workers.run(**TRACED)
+    assert [dict(span.attributes or {})["messaging.procrastinate.attempt"] for span in runs(spans)] == [1, 2]
+    assert {span.status.status_code for span in runs(spans)} == {StatusCode.ERROR}
+    assert {dict(span.attributes or {})["error.type"] for span in runs(spans)} == {"ZeroDivisionError"}
+    assert "secret" not in "".join(span.to_json() for span in runs(spans))
+
+
+async def test_an_abort_is_no_error(app: App, workers: Workers, spans: InMemorySpanExporter) -> None:
+    @app.task(name="stop")
+    def stop() -> None:
+        raise JobAborted
+
+    await stop.defer_async()
+    await workers.run(**TRACED)
+    (span,) = runs(spans)
+    assert span.status.status_code is StatusCode.UNSET
+
+
+async def test_durations_are_recorded_by_task(app: App, workers: Workers, reader: InMemoryMetricReader) -> None:
+    await app.task(name="measured", queue="sums")(lambda: None).batch_defer_async({}, {})
+    await workers.run(**TRACED)
+    data = reader.get_metrics_data()
+    assert data is not None
+    (metric,) = data.resource_metrics[0].scope_metrics[0].metrics
+    assert (metric.name, metric.unit) == ("messaging.process.duration", "s")
+    points = [point for point in metric.data.data_points if "measured" in (point.attributes or {}).values()]
+    assert [(point.count, point.explicit_bounds[-1]) for point in points] == [(2, 3600.0)]  # type: ignore[union-attr]
