@@ -39,8 +39,8 @@ IF to_regprocedure('procrastinate_fetch_job_v2(varchar[], bigint)') IS NOT NULL 
     );
 END IF"""
 HOLD_LATE_FETCHES = _HOLD_UNTIL.format(moment="clock_timestamp() + interval '3 seconds'")
-"""Part of a ``DO`` block. The function reads its comment (``procrastinate_0007``). The seconds are for the commit,
-which may take long on a busy machine."""
+"""Part of a ``DO`` block. The function reads its comment (``procrastinate_0007``). The seconds are for the commit.
+On a busy machine it may take long."""
 LET_FETCHES_GO_ON = _HOLD_UNTIL.format(moment="clock_timestamp()")
 """The same after the commit: only fetches that began before are held from now on."""
 _WAIT = sa.select(sa.func.pg_advisory_xact_lock(_LOCK_CLASS, _MIGRATION_LOCK))

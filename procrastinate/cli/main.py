@@ -140,6 +140,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _app_of(arguments: argparse.Namespace) -> App | None:
+    # A console script does not search the working directory. Append it, so that it hides no installed package.
+    # A command without an app may name another module.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     return _load_app(arguments) if arguments.needs_app(arguments) else None
 
 
@@ -147,9 +151,6 @@ def _load_app(arguments: argparse.Namespace) -> App:
     path = getattr(arguments, "app", None)
     if path is None:
         raise exceptions.MissingApp
-    # A console script does not search the working directory. Append it, so that it hides no installed package.
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
     return App.from_path(path)
 
 

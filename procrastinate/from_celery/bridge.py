@@ -1,4 +1,7 @@
-"""Turns the messages in queues of Celery into jobs: the job is committed, and then the message is acknowledged."""
+"""Turns the messages in queues of Celery into jobs: the job is committed, and then the message is acknowledged.
+
+Messages that are there already are stored together, in one statement and one commit.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,22 @@ from procrastinate._quoting import quoted
 from procrastinate._text.logs import get_logger
 from procrastinate.app import App
 from procrastinate.from_celery.messages import NotAJob, read_message
+from procrastinate.jobs import Job
 
 logger = get_logger(__name__)
 
 _PREFETCH = 100
-"""Messages that the broker hands out before the first of them is acknowledged."""
+"""Messages that the broker hands out before the first of them is acknowledged. As many are stored together."""
+_GATHER = 0.02
+"""Seconds without a further message, after which those at hand are stored."""
 _DRAIN = 1.0
 """Seconds that one wait for messages takes at most. A stop is noticed after that."""
 _PAUSE = 1.0
 """Seconds until the next try, if the broker or the database cannot be reached."""
+
+
+_UNFIT = (NotAJob, exceptions.InvalidJob, TypeError, ValueError, kombu.exceptions.KombuError)
+"""What is raised for a message that cannot become a job."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,6 +70,15 @@ class _Source:
     driver: str
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Pending:
+    """A message at hand, and the job that it becomes."""
+
+    message: Any
+    source: _Source
+    job: Job
+
+
 class Bridge:
     """Consumes messages until it is stopped.
 
@@ -74,10 +93,11 @@ class Bridge:
         self._options = options
         self._stopped = threading.Event()
         self._last_message = time.monotonic()
+        self._pending: list[_Pending] = []
         self.counts: collections.Counter[str] = collections.Counter()
 
     def stop(self) -> None:
-        """End after the message at hand. It can be called from a signal handler."""
+        """End after the messages at hand. It can be called from a signal handler."""
         self._stopped.set()
 
     def run(self) -> None:
@@ -114,6 +134,7 @@ class Bridge:
 
     def _consume(self, connection: Any) -> None:
         """Consume on one connection, until the end or until it is lost."""
+        self._pending = []  # The broker gives those of a lost connection again.
         with connection.clone() as live, live.channel() as channel:
             producer = kombu.Producer(channel)
             with contextlib.ExitStack() as consumers:
@@ -121,10 +142,16 @@ class Bridge:
                     source = _Source(queue=queue, driver=live.transport.driver_type)
                     consumers.enter_context(self._consumer(channel, source, producer))
                 while not self._is_over():
-                    try:
-                        live.drain_events(timeout=min(_DRAIN, self._options.quiet))
-                    except TimeoutError:
-                        live.heartbeat_check()
+                    self._take_some(live, producer)
+                self._store_pending(producer)
+
+    def _take_some(self, live: Any, producer: Any) -> None:
+        """Wait for a message. If none comes soon, store those at hand."""
+        try:
+            live.drain_events(timeout=_GATHER if self._pending else min(_DRAIN, self._options.quiet))
+        except TimeoutError:
+            self._store_pending(producer)
+            live.heartbeat_check()
 
     def _consumer(self, channel: Any, source: _Source, producer: Any) -> Any:
         """Make the consumer of a queue. The queue is Celery's: it is used as it was declared."""
@@ -147,37 +174,69 @@ class Bridge:
             return  # It is not acknowledged, so the broker keeps it.
         self._last_message = time.monotonic()
         try:
-            self._store(message, source)
-        except exceptions.ConnectorException as error:
-            logger.warning(
-                "The database takes no job, another try follows: %s",
-                quoted(str(error)),
-                extra={"action": "celery_bridge_database_lost"},
-            )
-            message.requeue()
-            self._stopped.wait(_PAUSE)
-            return
-        except (NotAJob, exceptions.InvalidJob, TypeError, ValueError, kombu.exceptions.KombuError) as error:
+            job = self._job_of(message, source)
+        except _UNFIT as error:
+            self._store_pending(producer)
             self._leave(message, source, producer, str(error))
             return
-        message.ack()
-        self.counts["moved"] += 1
+        self._pending.append(_Pending(message=message, source=source, job=job))
+        if len(self._pending) >= _PREFETCH:
+            self._store_pending(producer)
 
-    def _store(self, message: Any, source: _Source) -> None:
-        """Store the job of a message.
+    def _job_of(self, message: Any, source: _Source) -> Job:
+        """Make the job of a message.
 
         The queueing lock is the message's id. So a message that comes again, because the bridge died before it
         acknowledged it, finds its job if that has not started.
         """
         task_message = read_message(message.headers, message.decode())
-        self._app.configure_task(
+        return self._app.configure_task(
             task_message.task_name,
             queue=source.queue,
             priority=_priority_of(message, source.driver),
             schedule_at=task_message.eta,
             queueing_lock=f"celery:{task_message.call.id}",
-            on_conflict="skip",
-        ).defer(**task_message.call.as_arguments())
+        ).make_new_job(**task_message.call.as_arguments())
+
+    def _store_pending(self, producer: Any) -> None:
+        """Store the jobs of the messages at hand, in one commit. If they do not go together, each is stored alone."""
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        try:
+            self._store([one.job for one in pending])
+        except (*_UNFIT, exceptions.ConnectorException):
+            self._store_each(pending, producer)
+        else:
+            for one in pending:
+                one.message.ack()
+            self.counts["moved"] += len(pending)
+        self._last_message = time.monotonic()  # The queue was not quiet in that time.
+
+    def _store(self, jobs: list[Job]) -> None:
+        self._app.job_manager.batch_defer_jobs(jobs, on_conflict="skip")
+
+    def _store_each(self, pending: Sequence[_Pending], producer: Any) -> None:
+        """Leave those that cannot be stored. Give back those that the database does not take now, and pause."""
+        lost: exceptions.ConnectorException | None = None
+        for one in pending:
+            try:
+                self._store([one.job])
+            except _UNFIT as error:
+                self._leave(one.message, one.source, producer, str(error))
+            except exceptions.ConnectorException as error:
+                lost = error
+                one.message.requeue()
+            else:
+                one.message.ack()
+                self.counts["moved"] += 1
+        if lost is not None:
+            logger.warning(
+                "The database takes no job, another try follows: %s",
+                quoted(str(lost)),
+                extra={"action": "celery_bridge_database_lost"},
+            )
+            self._stopped.wait(_PAUSE)
 
     def _leave(self, message: Any, source: _Source, producer: Any, reason: str) -> None:
         """Put a message as it is into the other queue, and then acknowledge it."""

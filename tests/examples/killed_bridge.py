@@ -1,4 +1,4 @@
-"""A bridge that dies when its first job is committed; and what makes its message visible to others."""
+"""A bridge that dies when its first jobs are committed; and what makes its message visible to others."""
 
 from __future__ import annotations
 

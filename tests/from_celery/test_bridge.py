@@ -12,6 +12,8 @@ from celery import Celery  # type: ignore[import-untyped, unused-ignore]
 
 from procrastinate import App
 from procrastinate.from_celery.bridge import Bridge, BridgeOptions
+from procrastinate.jobs import Job
+from procrastinate.manager import JobManager
 from procrastinate.testing import InMemoryConnector
 
 BROKER = "memory://"
@@ -64,6 +66,34 @@ def test_a_compressed_message_becomes_a_job(app: App, producer: Celery, queue: s
     (job,) = jobs_of(app)
     assert job["args"]["args"] == ["a" * 1000]
     assert job["queue_name"] == queue
+
+
+def test_messages_that_are_there_are_stored_together(
+    app: App, producer: Celery, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    store = JobManager.batch_defer_jobs
+
+    def batch_defer_jobs(self: JobManager, jobs: list[Job], **options: Any) -> list[Job]:
+        sizes.append(len(jobs))
+        return store(self, jobs, **options)
+
+    monkeypatch.setattr(JobManager, "batch_defer_jobs", batch_defer_jobs)
+    for number in range(250):
+        producer.send_task("shop.note", [number])
+    assert bridge(app, queue).counts == {"moved": 250}
+    assert [job["args"]["args"] for job in jobs_of(app)] == [[number] for number in range(250)]
+    assert sizes == [100, 100, 50]
+
+
+def test_one_message_that_cannot_be_stored_is_left_and_the_others_become_jobs(
+    app: App, producer: Celery, queue: str
+) -> None:
+    for text in ("a", "\x00", "b"):
+        producer.send_task("shop.note", [text])
+    assert bridge(app, queue).counts == {"moved": 2, "left": 1}
+    assert [job["args"]["args"] for job in jobs_of(app)] == [["a"], ["b"]]
+    assert left_in(queue).decode()[0] == ["\x00"]
 
 
 def test_the_same_message_twice_is_one_job(app: App, producer: Celery, queue: str) -> None:

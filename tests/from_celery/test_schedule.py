@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import pathlib
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -102,3 +105,11 @@ def test_printed_declarations_declare_what_the_beat_schedule_says() -> None:
     call = StoredCall.from_arguments(**task_kwargs, timestamp=1000)
     assert (call.args, call.kwargs) == (["sales"], {"when": datetime.date(2030, 1, 2)})
     assert call.expires == datetime.datetime.fromtimestamp(1060, datetime.UTC)
+
+
+def test_the_command_finds_a_module_in_the_working_directory(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "beats.py").write_text("SCHEDULE = {'nightly': {'task': 'shop.report', 'schedule': 3600}}")
+    command = [str(pathlib.Path(sys.executable).with_name("procrastinate")), "celery-schedule", "beats.SCHEDULE"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "app.tasks['shop.report']" in done.stdout

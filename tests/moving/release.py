@@ -1,6 +1,6 @@
 """Procrastinate 3.10.0 as it is on PyPI, in a virtual environment of its own that all runs on a machine share.
 
-The environment is kept in the user's cache (``XDG_CACHE_HOME``), also for other versions of Python: programs of 3.10
+The environment is kept in the user's cache (``XDG_CACHE_HOME``), also for other versions of Python. Programs of 3.10
 run in processes of their own.
 """
 
