@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 Args = ParamSpec("Args")
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 
 
@@ -140,7 +140,7 @@ def _scheduled_at(
     return schedule_at if schedule_in is None else from_now("schedule_in", schedule_in)
 
 
-class Task(Generic[P, R, Args]):
+class Task(Generic[P, R_co, Args]):
     """A function that jobs call, declared with ``@app.task`` or ``@blueprint.task``.
 
     Calling the task calls the function, here and now.
@@ -174,7 +174,7 @@ class Task(Generic[P, R, Args]):
 
     def __init__(
         self,
-        func: Callable[P, R],
+        func: Callable[P, R_co],
         *,
         blueprint: Blueprint,
         name: str | None = None,
@@ -198,7 +198,7 @@ class Task(Generic[P, R, Args]):
         self.priority = priority
         self.blueprint = blueprint
         self._kept_deferrer: tuple[tuple[Any, ...], JobDeferrer] | None = None
-        self.func: Callable[P, R] = func
+        self.func: Callable[P, R_co] = func
         self._declaration = read_declaration(func)
         self.arguments = read_call_arguments(func, takes_context=pass_context)
         self.aliases = _read_aliases(aliases)
@@ -233,7 +233,7 @@ class Task(Generic[P, R, Args]):
         """Pickle the task like its function, by qualified name. A copy is the task itself."""
         return str(getattr(self.func, "__qualname__", self.name))
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the function, here and now."""
         return self.func(*args, **kwargs)
 
@@ -287,7 +287,7 @@ class Task(Generic[P, R, Args]):
     @overload
     def call(self: Task[P, Coroutine[Any, Any, T], Args], *_: Args.args, **task_kwargs: Args.kwargs) -> Call[T]: ...
     @overload
-    def call(self: Task[P, R, Args], *_: Args.args, **task_kwargs: Args.kwargs) -> Call[R]: ...
+    def call(self: Task[P, R_co, Args], *_: Args.args, **task_kwargs: Args.kwargs) -> Call[R_co]: ...
     def call(self, *_: Args.args, **task_kwargs: Args.kwargs) -> Call[Any]:
         """Return a call of the task with these arguments, to become a step of a workflow. Nothing is stored.
 

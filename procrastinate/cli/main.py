@@ -33,6 +33,7 @@ from procrastinate.cli.shell import add_shell_arguments, shell_command
 from procrastinate.cli.suggestions import SuggestingParser
 from procrastinate.cli.why import add_why_arguments, why_command
 from procrastinate.cli.worker import add_worker_arguments, worker_command, worker_command_async
+from procrastinate.cli.workflow import add_workflow_arguments, workflow_command
 
 logger = get_logger(__name__)
 
@@ -49,6 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
     schema = _add_command(commands, "schema", schema_command, add_schema_arguments, "apply the schema, or print it")
     schema.set_defaults(needs_app=needs_app)
     _add_command(commands, "healthchecks", healthchecks_command, None, "check the app and its database")
+    _add_command(commands, "workflow", workflow_command, add_workflow_arguments, "print a workflow as a tree")
     _add_command(commands, "shell", shell_command, add_shell_arguments, "inspect, retry and cancel jobs")
     _add_command(commands, "why", why_command, add_why_arguments, "explain why a job does not run")
     _add_command(commands, "queues", queues_command, add_queues_arguments, "list, pause and resume queues")

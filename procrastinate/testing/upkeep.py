@@ -252,6 +252,9 @@ def delete_everything(tables: Tables) -> None:
     tables.workers.clear()
     tables.periodic_defers.clear()
     tables.tick_jobs.clear()
+    tables.groups.clear()
+    tables.dependencies.clear()
+    tables.has_arrivals = False
 
 
 @IMPLEMENTED.of(core.delete_finished_jobs)

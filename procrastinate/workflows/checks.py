@@ -89,7 +89,7 @@ def make_job(name: str, call: Call[Any], arguments: dict[str, Any], places: list
 
 
 def _refuse_lock_on_reference(name: str, deferrer: JobDeferrer, places: list[Place]) -> None:
-    """Refuse a lock that is made of a result: the result is unknown when the step is stored."""
+    """Refuse a lock that is made of a result, which is not known when the step is stored."""
     lock = deferrer.locks["lock"]
     if lock is None or not places:
         return

@@ -88,6 +88,7 @@ class Scheduler:
                 self._wait_for_any(actors)
                 continue
             place = self.plan[len(self.choices)] if len(self.choices) < len(self.plan) else 0
+            place = min(place, len(able) - 1)  # a plan that was drawn at random does not know who is blocked
             self.choices.append((place, len(able)))
             self.trace.append(able[place])
             actors[able[place]].go_on()

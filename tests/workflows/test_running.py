@@ -279,3 +279,41 @@ async def test_two_workers_run_each_step_once(app: App, workers: Workers, queue:
     assert tasks.ran[-1] == "last"
     assert sorted(tasks.ran[1:-1]) == list(range(200))
     assert finished(queue, workflow_id)[1] in (0, 202)
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+async def test_a_step_ends_in_a_users_transaction_of_any_isolation_level(
+    app: App, workers: Workers, tasks: Notes, engine: sa.Engine, level: str
+) -> None:
+    wf = app.workflow("import")
+    first, second = wf.add(tasks.note, name="first"), wf.add(tasks.note, name="second")
+    wf.add(tasks.note, name="last", after=[first, second], needs="end")
+    await wf.defer_async()
+    assert first.job_id is not None
+    assert second.job_id is not None
+    with engine.connect().execution_options(isolation_level=level) as connection:  # type: ignore[call-overload]
+        connection.execute(sa.text("SELECT count(*) FROM procrastinate_jobs"))
+        await app.job_manager.cancel_job_by_id_async(second.job_id)
+        app.job_manager.cancel_job_by_id(first.job_id, connection=connection)
+        connection.commit()
+    await workers.run()
+    assert tasks.ran == ["last"]
+
+
+async def test_an_open_transaction_that_ends_a_step_holds_up_no_other_step(
+    app: App, workers: Workers, tasks: Notes, engine: sa.Engine
+) -> None:
+    wf = app.workflow("import")
+    held = wf.add(tasks.note, name="held")
+    pages = wf.group("pages")
+    pages.add_many(tasks.note, [{"name": "page"}] * 3)
+    wf.add(tasks.note, name="last", after=[pages])
+    await wf.defer_async()
+    assert held.job_id is not None
+    with engine.connect() as connection:
+        app.job_manager.cancel_job_by_id(held.job_id, connection=connection)
+        await workers.run()
+        assert tasks.ran == ["page", "page", "page", "last"]
+        connection.rollback()
+    await workers.run()
+    assert tasks.ran[4:] == ["held"]

@@ -129,3 +129,18 @@ def runs_jobs(app: App) -> list[RunRecord]:
 
 def _inline(a: int) -> int:
     return a
+
+
+def workflows(app: App) -> int:
+    """The value of a step has the type of the task's result."""
+    wf = app.workflow("import", if_failed="hold")
+    page = wf.add(tasks.fetched, url="a")
+    words = wf.add(tasks.counted.call(text=page.value), after=[page], needs="end", delay=2)
+    wf.add(tasks.stored.call(number=words.value, texts=[page.value]))
+    number: int = words.value
+    text: str = page.value
+    pages = wf.group("pages", after=[page])
+    pages.add_many(tasks.fetched, [{"url": "a"}])
+    wf.on_end(tasks.stored, number=number, texts=[text])
+    state: str = app.workflows.get(wf.defer()).state
+    return len(state)

@@ -50,3 +50,20 @@ def of_blueprint(a: int, *, b: list[int]) -> None:
 
 
 app.add_tasks_from(blueprint, namespace="ns")
+
+
+@app.task(store_result=True)
+def counted(text: str) -> int:
+    """A task with a result."""
+    return len(text)
+
+
+@app.task(store_result=True)
+async def fetched(url: str) -> str:
+    """An asynchronous task with a result."""
+    return url
+
+
+@app.task
+def stored(number: int, texts: list[str] | None = None) -> None:
+    """A task that takes results."""

@@ -71,3 +71,16 @@ async def in_transactions(context: JobContext, engine: AsyncEngine) -> None:
         pass
     async with context.transaction(engine) as connection:
         connection.add(1)  # wrong: a connection is no session
+
+
+def workflows() -> None:
+    """The values and options of steps."""
+    wf = tasks.app.workflow("import")
+    page = wf.add(tasks.fetched, url="a")
+    tasks.stored.call(number=page.value)  # wrong: the type of a result
+    tasks.counted.call(texts=page.value)  # wrong: there is no such argument
+    tasks.counted.call()  # wrong: an argument is missing
+    wf.add(tasks.fetched, needs="luck", url="a")  # wrong: no such word
+    tasks.app.workflow("import", if_failed="ignore")  # wrong: no such word
+    number: int = page.value  # wrong: the type of a result
+    tasks.stored.call(number=number, texts=[1])  # wrong: the type of an element

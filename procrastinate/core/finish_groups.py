@@ -1,0 +1,116 @@
+"""Finish the groups of workflows whose last member has ended."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from typing import Any
+
+import sqlalchemy as sa
+
+from procrastinate.core.arrays import array_param
+from procrastinate.core.enums import Status
+from procrastinate.core.tables import DOING, TODO, jobs, status_literal, workflows
+
+_IDS = array_param("ids", sa.BigInteger())
+
+
+@dataclasses.dataclass
+class FinishedGroups:
+    """Groups that were finished, and groups that could not be looked at."""
+
+    finished: list[int] = dataclasses.field(default_factory=list)
+    left: list[int] = dataclasses.field(default_factory=list)
+
+
+def has_open_member(group: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Return the condition "a member of this group has not ended", as three probes of an index."""
+    part = workflows.alias("part")
+    first_part = (
+        sa.select(part.c.id)
+        .where(part.c.parent_id == group.c.id, part.c.finished_at.is_(None))
+        .order_by(part.c.parent_id)
+        .limit(1)
+    )
+    probes = [_first_member(group, TODO), _first_member(group, DOING), first_part]
+    return sa.or_(*(probe.scalar_subquery().is_not(None) for probe in probes))
+
+
+def _first_member(group: sa.FromClause, status: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    member = jobs.alias("member")
+    in_order = (member.c.workflow_id, member.c.status)
+    chosen = sa.select(member.c.id).where(member.c.workflow_id == group.c.id, member.c.status == status)
+    return chosen.where(member.c.workflow_id.is_not(None)).order_by(*in_order).limit(1)
+
+
+_CHOSEN = sa.and_(workflows.c.id == sa.any_(_IDS), workflows.c.finished_at.is_(None))
+_SEEM_ENDED = sa.select(workflows.c.id).where(_CHOSEN, ~has_open_member(workflows))
+_LOCK_GROUPS = sa.select(workflows.c.id).where(_CHOSEN).order_by(workflows.c.id).with_for_update(skip_locked=True)
+_LOSE = (
+    sa.update(workflows)
+    .where(workflows.c.id == sa.bindparam("group_id", type_=sa.BigInteger()))
+    .values(lost=workflows.c.lost + sa.bindparam("number", type_=sa.BigInteger()))
+)
+ENDS = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.ABORTED)
+
+
+def _finish_statement() -> Any:
+    """Count the members of groups, write down the counts and the end."""
+    group = workflows.alias("ended_group")
+    member = jobs.alias("counted")
+    own = (
+        sa.select(*(sa.func.count().filter(member.c.status == status_literal(end)).label(end.value) for end in ENDS))
+        .where(member.c.workflow_id == group.c.id)
+        .lateral("own")
+    )
+    part = workflows.alias("part_of_it")
+    names = [*(end.value for end in ENDS), "lost"]
+    of_parts = (
+        sa.select(
+            *(sa.cast(sa.func.coalesce(sa.func.sum(part.c[name]), 0), sa.BigInteger).label(name) for name in names)
+        )
+        .where(part.c.root_id == group.c.root_id, part.c.parent_id == group.c.id)
+        .lateral("of_parts")
+    )
+    counted = (
+        sa.select(
+            group.c.id,
+            *((own.c[end.value] + of_parts.c[end.value]).label(end.value) for end in ENDS),
+            (group.c.lost + of_parts.c.lost).label("lost"),
+        )
+        .select_from(group.join(own, sa.true()).join(of_parts, sa.true()))
+        .where(group.c.id == sa.any_(_IDS), group.c.finished_at.is_(None), ~has_open_member(group))
+        .cte("counted_groups")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+    return (
+        sa.update(workflows)
+        .where(workflows.c.id == counted.c.id)
+        .values(finished_at=sa.func.now(), **{name: counted.c[name] for name in names})
+        .returning(workflows.c.id, workflows.c.parent_id)
+    )
+
+
+_FINISH_GROUPS = _finish_statement()
+
+
+def finish_groups(connection: sa.Connection, groups: set[int], lost: Counter[int]) -> FinishedGroups:
+    """Finish the groups without an open member, and the groups around them.
+
+    A session that adds to a group holds its row until the commit. So the row is locked first, and the members are
+    looked at by a statement that begins after that.
+    """
+    outcome = FinishedGroups()
+    while groups:
+        ended = set(connection.execute(_SEEM_ENDED, {"ids": sorted(groups)}).scalars()) | (groups & lost.keys())
+        if not ended:
+            break
+        locked = sorted(connection.execute(_LOCK_GROUPS, {"ids": sorted(ended)}).scalars())
+        outcome.left += sorted(ended - set(locked))
+        for group in locked:
+            if lost[group]:
+                connection.execute(_LOSE, {"group_id": group, "number": lost[group]})
+        finished = connection.execute(_FINISH_GROUPS, {"ids": locked}).all() if locked else []
+        outcome.finished += [row.id for row in finished]
+        groups = {row.parent_id for row in finished if row.parent_id is not None}
+    return outcome

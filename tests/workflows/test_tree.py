@@ -1,0 +1,70 @@
+"""The command line prints a workflow as a tree."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+import sqlalchemy as sa
+
+from procrastinate.adapters.standalone import SQLAlchemyConnector
+from procrastinate.app import App
+from procrastinate.cli.main import make_parser
+from procrastinate.cli.workflow import workflow_command
+from procrastinate.exceptions import WorkflowNotFound
+from tests.workflows.tasks import declare
+
+
+@pytest.fixture
+def app(engine: sa.Engine) -> App:
+    return App(connector=SQLAlchemyConnector(engine))
+
+
+def printed(app: App, workflow_id: int, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    workflow_command(app, argparse.Namespace(id=workflow_id))
+    return capsys.readouterr().out.splitlines()
+
+
+def test_steps_stand_below_what_they_wait_for(app: App, capsys: pytest.CaptureFixture[str]) -> None:
+    tasks = declare(app)
+    with app.open():
+        wf = app.workflow("import\x1b[31m")
+        first = wf.add(tasks.note, step="first\x1b[0m")
+        pages = wf.group("pages", after=[first])
+        pages.add_many(tasks.double, [{"number": 1}] * 3)
+        wf.add(tasks.total, numbers=pages.values)
+        wf.add(tasks.note, step="aside")
+        workflow_id = wf.defer()
+    lines = printed(app, workflow_id, capsys)
+    assert lines[0] == f"import\\x1b[31m [{workflow_id}]: running, 0 of 6 steps succeeded"
+    assert sorted(lines[1:]) == sorted(
+        [
+            "├── first\\x1b[0m [job 1]: ready",
+            "│   └── pages: waiting, 0 of 3 succeeded",
+            "│       └── total [job 5]: waiting",
+            "└── aside [job 6]: ready",
+        ]
+    )
+
+
+def test_a_long_chain_is_printed_whole(app: App, capsys: pytest.CaptureFixture[str]) -> None:
+    tasks = declare(app)
+    with app.open():
+        wf = app.workflow("long")
+        step = wf.add(tasks.note)
+        for _ in range(1500):
+            step = wf.add(tasks.note, after=[step])
+        workflow_id = wf.defer()
+    lines = printed(app, workflow_id, capsys)
+    assert len(lines) == 1502
+    assert max(map(len, lines)) < 200
+
+
+def test_a_workflow_that_does_not_exist_is_named(app: App) -> None:
+    with pytest.raises(WorkflowNotFound, match="no workflow 5"):
+        workflow_command(app, argparse.Namespace(id=5))
+
+
+def test_the_command_takes_the_id() -> None:
+    arguments = make_parser().parse_args(["--app=shop.app", "workflow", "7"])
+    assert (arguments.run, arguments.id) == (workflow_command, 7)
