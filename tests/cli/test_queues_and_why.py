@@ -53,7 +53,7 @@ def test_why_of_an_unknown_job(command: Command) -> None:
 def test_why_of_something_that_is_no_id(command: Command) -> None:
     finished = command.run("why", "x", check=False)
     assert finished.returncode == 2
-    assert "not a whole number" in finished.stderr
+    assert "job_id" in finished.stderr
 
 
 def test_a_queue_is_paused_listed_and_resumed(command: Command, database_url: str) -> None:
@@ -63,6 +63,11 @@ def test_a_queue_is_paused_listed_and_resumed(command: Command, database_url: st
     (row,) = json.loads(command.run("queues", "--json").stdout)
     assert row["queue"]["name"] == "mail"
     assert row["pause"]["reason"] == "The server is down"
+
+
+def test_the_end_of_a_pause_is_told(command: Command, database_url: str) -> None:
+    with App(connector=database_url).open() as app:
+        app.queues.pause("mail", reason="The server is down")
     assert "The server is down" in command.run("queues").stdout
     assert command.run("queues", "resume", "mail").stdout == "Resumed mail\n"
     assert command.run("queues", "resume", "mail").stdout == "mail was not paused\n"
