@@ -99,6 +99,9 @@ class Job:
         The group of the workflow that the job is a member of, and the name of its step.
     log_arguments:
         If false, log records do not show ``task_kwargs``. The value comes from the task and is not stored.
+    claimed_at:
+        Time of the worker's claim, in microseconds since 1970 by the database's clock. It is not stored, and ``None``
+        for any other job.
     """
 
     id: int | None = None
@@ -116,6 +119,7 @@ class Job:
     workflow_id: int | None = None
     step: str | None = None
     log_arguments: bool = dataclasses.field(default=True, repr=False, compare=False)
+    claimed_at: int | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require_aware("scheduled_at", self.scheduled_at)
@@ -141,9 +145,9 @@ class Job:
         )
 
     def asdict(self) -> dict[str, Any]:
-        """Return the stored fields by name: all except ``log_arguments``."""
+        """Return the stored fields by name: all except ``log_arguments`` and ``claimed_at``."""
         names = (field.name for field in dataclasses.fields(self))
-        return {name: getattr(self, name) for name in names if name != "log_arguments"}
+        return {name: getattr(self, name) for name in names if name not in ("log_arguments", "claimed_at")}
 
     def loggable(self, log_arguments: bool) -> Job:
         """Return the job, whose log records show the arguments or not."""

@@ -86,6 +86,7 @@ from procrastinate.core.retention import (
     delete_finished_part,
     first_finished_job,
 )
+from procrastinate.core.reused_ids import list_deferred_after
 from procrastinate.core.rows import (
     FetchedJob,
     FinishedJob,
@@ -223,6 +224,7 @@ __all__ = [
     "is_atomic",
     "jobs_table_exists",
     "keep_task_list",
+    "list_deferred_after",
     "list_held_jobs",
     "list_jobs",
     "list_jobs_started_before",

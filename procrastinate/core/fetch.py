@@ -58,14 +58,17 @@ def _stored_columns(arguments: sa.ColumnElement[Any]) -> tuple[sa.ColumnElement[
 
 
 STORED_COLUMNS = _stored_columns(LISTED_ARGUMENTS)
-_FETCHED_COLUMNS = _stored_columns(SMALL_ARGUMENTS)
+# A subquery, so that a statement reads the clock once. The snapshot may be much later than now(), and never later than
+# this clock: each job of the fetch was deferred before that time.
+_CLAIMED_AT = sa.select(microseconds(sa.func.clock_timestamp())).scalar_subquery().label("claimed_at")
+_FETCHED_COLUMNS = (*_stored_columns(SMALL_ARGUMENTS), _CLAIMED_AT)
 
 
 def stored_job(row: sa.Row[Any]) -> StoredJob:
-    """The record of a row of :data:`STORED_COLUMNS`."""
+    """Return the record of a row of :data:`STORED_COLUMNS`, or of a fetch, which adds the time of the claim."""
     values: tuple[Any, ...] = tuple(row)
     job_id, status, queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at, *rest = values
-    attempts, abort_requested, worker_id, workflow_id, step = rest
+    attempts, abort_requested, worker_id, workflow_id, step, *claimed_at = rest
     return StoredJob(
         id=job_id,
         status=Status(status),
@@ -81,6 +84,7 @@ def stored_job(row: sa.Row[Any]) -> StoredJob:
         worker_id=worker_id,
         workflow_id=workflow_id,
         step=step,
+        claimed_at=claimed_at[0] if claimed_at else None,
     )
 
 

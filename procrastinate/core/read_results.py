@@ -46,7 +46,8 @@ def get_result(connection: sa.Connection, job_id: int) -> StoredResult | None:
     row = connection.execute(_GET_RESULT, {"job_id": job_id}).one_or_none()
     if row is None:
         return None
-    values = {field.name: row._mapping[field.name] for field in dataclasses.fields(StoredJob)}
+    names = {field.name for field in dataclasses.fields(StoredJob)}.intersection(row._fields)
+    values = {name: row._mapping[name] for name in names}
     return StoredResult(
         job=StoredJob(**{**values, "scheduled_at": from_microseconds(row.scheduled_at)}),
         finished_at=from_microseconds(row.finished_at),

@@ -40,7 +40,8 @@ class NewJob:
 class StoredJob:
     """A row of ``procrastinate_jobs``, with ``args`` as the text of a JSON object.
 
-    ``args`` is ``None`` if the operation did not read it, see :mod:`procrastinate.core.arguments`.
+    ``args`` is ``None`` if the operation did not read it, see :mod:`procrastinate.core.arguments`. Only a fetch sets
+    ``claimed_at``, in microseconds since 1970 by the database's clock.
     """
 
     id: int
@@ -57,6 +58,7 @@ class StoredJob:
     worker_id: int | None
     workflow_id: int | None = None
     step: str | None = None
+    claimed_at: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -79,4 +79,5 @@ def _to_job(stored: core.StoredJob, arguments: dict[str, Any]) -> Job:
         worker_id=stored.worker_id,
         workflow_id=stored.workflow_id,
         step=stored.step,
+        claimed_at=stored.claimed_at,
     )

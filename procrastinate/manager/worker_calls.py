@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from procrastinate import core, exceptions
@@ -166,6 +166,10 @@ class WorkerOperations(OperationCalls):
         if not values:
             return job
         return job.evolve(task_kwargs=with_values(job.task_kwargs, values, self.connector.json_loads))
+
+    async def list_deferred_after(self, claims: Mapping[int, int]) -> set[int]:
+        """Return the ids of jobs that are not the claimed ones: see :func:`procrastinate.core.list_deferred_after`."""
+        return await self.connector.run_async(core.list_deferred_after, claims)
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
         """Promote due jobs, then claim the next job for a worker. Return ``None`` if no job is ready."""

@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from procrastinate import core, exceptions
@@ -257,6 +257,16 @@ def fetch_jobs(
     running = {"status": DOING, "worker_id": worker_id, "readiness": Readiness.UNDECIDED}
     tables.update({row["id"]: running for row in fetched})
     return [stored_job(row) for row in fetched]
+
+
+@IMPLEMENTED.of(core.list_deferred_after)
+def list_deferred_after(tables: Tables, claims: Mapping[int, int]) -> set[int]:
+    return {
+        job_id
+        for job_id, claimed_at in claims.items()
+        for event in tables.events.get(job_id, [])
+        if event["type"] == EventType.DEFERRED.value and event["at"].timestamp() * 1_000_000 > claimed_at
+    }
 
 
 # Record

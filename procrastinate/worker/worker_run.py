@@ -303,6 +303,7 @@ class WorkerRun:
             queues=self._settings.queues,
             polling_interval=self._settings.fetch_job_polling_interval,
             room=lambda: self._slots.room(),
+            tell_apart=lambda jobs: self._slots.tell_apart(jobs),
             take=lambda jobs: self._slots.take(jobs),
             release=lambda jobs: self._slots.release_unstarted(jobs),
             take_stock=self._take_stock,

@@ -83,6 +83,8 @@ class Slots:
     def free(self) -> int:
         return self.number - len(self.started)
 
+    async def tell_apart(self, jobs: list[Job]) -> None: ...
+
     def take(self, jobs: list[Job]) -> None:
         self.started += [job.id for job in jobs]
         self.changed.set()
@@ -97,6 +99,7 @@ def make_loop(answers: Answers, slots: Slots, polling_interval: float = NEVER) -
         queues=("q",),
         polling_interval=polling_interval,
         room=slots.free,
+        tell_apart=slots.tell_apart,
         take=slots.take,
         release=slots.release,
         take_stock=slots.take_stock,

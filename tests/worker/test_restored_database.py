@@ -67,6 +67,62 @@ async def test_the_outcome_of_a_job_is_not_that_of_another_with_its_id(
     await queue.succeeded(job_id)
 
 
+async def test_a_job_that_looks_like_an_earlier_one_runs_and_keeps_its_own_outcome(
+    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Task and arguments are the same, too, and the same worker claims both in the same attempt."""
+    gates, started = [asyncio.Event(), asyncio.Event()], [asyncio.Event(), asyncio.Event()]
+    runs: list[int] = []
+
+    @app.task
+    async def task(number: int) -> None:
+        place = len(runs)
+        runs.append(number)
+        started[place].set()
+        await gates[place].wait()
+        if place == 0:
+            raise ValueError("of the job before")
+
+    job_id = await task.defer_async(number=1)
+    await workers.listening(queue, concurrency=2)
+    await happens(started[0])
+    await queue.ddl(PUT_BACK)
+    assert await task.defer_async(number=1) == job_id
+    await happens(started[1])
+    gates[0].set()
+    await until(lambda: "outcome_refused" in actions(caplog))
+    assert queue.status(job_id) is Status.DOING
+    gates[1].set()
+    await queue.succeeded(job_id)
+    assert runs == [1, 1]
+
+
+async def test_an_unwritten_outcome_is_not_that_of_a_job_that_looks_the_same(
+    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "procrastinate")
+    runs: list[int] = []
+    app.task(name="task")(lambda number: runs.append(number))
+    queue.sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '40001'; END $$"
+    )
+    queue.sql(
+        "CREATE TRIGGER refuse BEFORE UPDATE ON procrastinate_jobs FOR EACH ROW "
+        "WHEN (NEW.status = 'succeeded') EXECUTE FUNCTION refuse()"
+    )
+    job_id = await app.configure_task("task").defer_async(number=1)
+    await workers.listening(queue, concurrency=2)
+    await until(lambda: "record_outcomes_error" in actions(caplog))
+    await queue.ddl(PUT_BACK)
+    assert await app.configure_task("task").defer_async(number=1) == job_id
+    await until(lambda: len(runs) == 2)
+    await queue.ddl("DROP TRIGGER refuse ON procrastinate_jobs")
+    await queue.succeeded(job_id)
+    assert "outcome_refused" in actions(caplog)
+    assert runs == [1, 1]
+
+
 async def test_a_job_that_runs_here_is_not_started_again_by_the_same_worker(
     app: App, workers: Workers, queue: Queue
 ) -> None:

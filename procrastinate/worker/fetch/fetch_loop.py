@@ -40,6 +40,8 @@ class FetchLoop:
     ----------
     room:
         How many jobs can be taken now.
+    tell_apart:
+        Notes the fetched jobs that have the id of another job of this worker.
     take:
         Takes the jobs that were fetched.
     release:
@@ -62,6 +64,7 @@ class FetchLoop:
         queues: tuple[str, ...] | None,
         polling_interval: float,
         room: Callable[[], int],
+        tell_apart: Callable[[list[Job]], Awaitable[None]],
         take: Callable[[list[Job]], None],
         release: Callable[[list[Job]], None],
         take_stock: Callable[[], Awaitable[None]],
@@ -75,6 +78,7 @@ class FetchLoop:
         self._queues = queues
         self._polling_interval = polling_interval
         self._room = room
+        self._tell_apart = tell_apart
         self._take = take
         self._release = release
         self._take_stock = take_stock
@@ -257,6 +261,7 @@ class FetchLoop:
             jobs = await self._manager.fetch_jobs(
                 self._queues, fetch.worker_id, wanted, after=after, with_arguments=False, paused=paused
             )
+            await self._tell_apart(jobs)
         finally:
             released_elsewhere = fetch.read()
             self.open_fetch = None

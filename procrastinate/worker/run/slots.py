@@ -141,6 +141,38 @@ class Slots:
         else:
             self._start_waiting()
 
+    async def tell_apart(self, jobs: list[Job]) -> None:
+        """Note which fetched jobs only look like a job that this worker has.
+
+        After ``TRUNCATE ... RESTART IDENTITY`` a new job gets the id of an earlier one, and may have its task and
+        arguments as well. It was deferred after the earlier one was claimed.
+        """
+        claims = self._claims_with_ids_of(jobs)
+        if not claims:
+            return
+        with contextlib.suppress(exceptions.ConnectorException):  # without an answer they count as the same job
+            newer = await self._manager.list_deferred_after(claims)
+            for job in jobs:
+                if job.id in newer:
+                    self._let_go(job)
+
+    def _claims_with_ids_of(self, jobs: list[Job]) -> dict[int, int]:
+        """Return when this worker claimed the jobs that it has under these ids."""
+        running = {run.job.id: run.job for run in self._running if run not in self._void}
+        claims: dict[int, int] = {}
+        for job in jobs:
+            earlier = running.get(job.id) or self._outcome_writer.find(job)
+            if earlier is not None and earlier.id is not None and earlier.claimed_at is not None:
+                claims[earlier.id] = earlier.claimed_at
+        return claims
+
+    def _let_go(self, job: Job) -> None:
+        """Forget an earlier job with the id of this one. Its outcome is not written."""
+        self._void.update(run for run in self._running if _is_same_run(run.job, job))
+        recorded = self._outcome_writer.find(job)
+        if recorded is not None:
+            self._outcome_writer.withdraw(recorded)
+
     def release_unstarted(self, jobs: list[Job]) -> None:
         """Release fetched jobs and start none of them."""
         self._releaser.release(self._new_ones(jobs))
@@ -157,7 +189,7 @@ class Slots:
         first job must not be written to it.
         """
         if job.id in running:
-            runs = [run for run in self._running if _is_same_run(run.job, job)]
+            runs = [run for run in self._running if _is_same_run(run.job, job) and run not in self._void]
             if any(_is_same_job(run.job, job) for run in runs):
                 return True
             self._void.update(runs)
