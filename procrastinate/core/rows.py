@@ -58,7 +58,7 @@ class StoredJob:
     worker_id: int | None
     workflow_id: int | None = None
     step: str | None = None
-    claimed_at: int | None = None
+    claimed_at: int | None = dataclasses.field(default=None, compare=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
