@@ -86,7 +86,7 @@ def test_a_job_that_cannot_be_changed_is_skipped(run: Run) -> None:
     assert (operation.changed, operation.skipped) == (0, 1)
 
 
-@pytest.mark.parametrize(("kind", "search"), [("drop", FAILED), ("retry", JobSearch())])
-def test_an_operation_needs_a_kind_and_a_state(run: Run, kind: str, search: JobSearch) -> None:
+@pytest.mark.parametrize(("operation", "search"), [("drop", FAILED), ("retry", JobSearch())])
+def test_an_operation_needs_a_kind_and_a_state(run: Run, operation: str, search: JobSearch) -> None:
     with pytest.raises(ValueError, match="needs a state"):
-        run(bulk.start_bulk_operation, kind, search)
+        run(bulk.start_bulk_operation, operation, search)

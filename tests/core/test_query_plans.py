@@ -109,12 +109,16 @@ def full(request: pytest.FixtureRequest, full_engine: sa.Engine) -> Iterator[sa.
         connection.commit()
 
 
+SMALL_TABLES = {"procrastinate_workers", "procrastinate_arrivals", "procrastinate_paused_queues"}
+"""Tables of a few rows, which may be read from end to end."""
+
+
 def check(
     plans: Sequence[Plan], *, reads: set[str], buffers: int, thrown_away: int = 0, small: Collection[str] = ()
 ) -> None:
     """The plans read these indexes at least, no table from end to end that is not small, and little in all."""
     tables = set().union(*(plan.scanned_tables for plan in plans))
-    assert tables <= {"procrastinate_workers", "procrastinate_arrivals", *small}
+    assert tables <= {*SMALL_TABLES, *small}
     indexes = set().union(*(plan.indexes for plan in plans))
     assert reads <= indexes
     assert sum(plan.rows_thrown_away for plan in plans) <= thrown_away
@@ -527,11 +531,7 @@ def test_a_defer_under_queueing_locks_that_are_taken(full: sa.Connection, operat
 def scans(connection: sa.Connection) -> dict[str, int]:
     """How often this transaction has read each table from end to end, triggers included."""
     statement = sa.text("SELECT relname, seq_scan FROM pg_stat_xact_user_tables WHERE relname LIKE 'procrastinate_%'")
-    return {
-        table: number
-        for table, number in connection.execute(statement)
-        if table not in ("procrastinate_workers", "procrastinate_arrivals")
-    }
+    return {table: number for table, number in connection.execute(statement) if table not in SMALL_TABLES}
 
 
 def test_no_trigger_reads_a_table_from_end_to_end(full: sa.Connection) -> None:

@@ -9,6 +9,13 @@ from tests.database import libpq_url
 from tests.missing import find_program, missing
 
 TABLES = ("jobs", "events", "periodic_defers", "workers", "results", "errors", "workflows", "dependencies", "arrivals")
+WORKFLOW_TABLES = ("workflows", "dependencies", "arrivals")
+FILL_WORKFLOW_TABLES = """
+INSERT INTO procrastinate_workflows (root_id, kind, name, if_failed) VALUES (1, 'workflow', 'import', 'cancel');
+INSERT INTO procrastinate_dependencies (job_id, parent_id, rule) VALUES (1, 2, 0);
+INSERT INTO procrastinate_arrivals (ended) VALUES ('{1}');
+"""
+"""Gives each of them a row."""
 
 
 def run_tool(name: str, *arguments: str, script: str | None = None) -> str:

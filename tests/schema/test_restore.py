@@ -13,7 +13,7 @@ from procrastinate.core import FinishedJob, JobRetry, NewError, Status
 from tests.conformance.runs import SyncRun
 from tests.conformance.steps import defer, fetch_ids, fetch_one, worker
 from tests.database import Databases, libpq_url, new_job
-from tests.schema.dumps import TABLES, contents, dump_data, run_script, run_tool
+from tests.schema.dumps import FILL_WORKFLOW_TABLES, TABLES, contents, dump_data, run_script, run_tool
 
 ERROR = NewError(exception_class="ValueError", message="first", traceback="...")
 
@@ -40,6 +40,7 @@ def filled_url(database_url: str) -> str:
     run(core.defer_tick, new_job(task_name="tick"), periodic_id="", defer_timestamp=1)
     run(core.cancel_job, defer(run))
     engine.dispose()
+    run_script(database_url, FILL_WORKFLOW_TABLES)
     return database_url
 
 

@@ -9,9 +9,11 @@ from procrastinate import core
 from procrastinate.core import FinishedJob, JobRetry, NewError, Status
 from tests.conformance.steps import query
 from tests.database import new_job
-from tests.schema.dumps import TABLES
+from tests.schema.dumps import FILL_WORKFLOW_TABLES, WORKFLOW_TABLES
+from tests.schema.dumps import TABLES as ALL_TABLES
 
 ERROR = NewError(exception_class="ValueError", message="of the former job", traceback="...")
+TABLES = tuple(table for table in ALL_TABLES if table not in WORKFLOW_TABLES)
 PARTS = tuple(table for table in TABLES if table != "workers")
 
 
@@ -33,6 +35,12 @@ def fill(connection: sa.Connection) -> int:
 def count(connection: sa.Connection, part: str) -> int:
     """The number of rows of a table."""
     return int(connection.exec_driver_sql(f"SELECT count(*) FROM procrastinate_{part}").scalar_one())  # noqa: S608
+
+
+def test_truncate_of_the_jobs_empties_the_workflows(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(FILL_WORKFLOW_TABLES)
+    connection.exec_driver_sql("TRUNCATE procrastinate_jobs")
+    assert [count(connection, part) for part in WORKFLOW_TABLES] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("options", ["", "CASCADE", "RESTART IDENTITY", "RESTART IDENTITY CASCADE"])

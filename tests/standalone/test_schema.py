@@ -163,8 +163,8 @@ async def test_a_worker_that_may_not_read_the_revision_starts(database_url: str)
     role = f"worker_{sa.make_url(database_url).database}"
     _execute(
         database_url,
-        f"CREATE ROLE {role}; GRANT ALL ON procrastinate_jobs, procrastinate_events, procrastinate_workers, "
-        f"procrastinate_periodic_defers, procrastinate_results, procrastinate_errors TO {role}",
+        f"CREATE ROLE {role}; GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}; "
+        f"REVOKE ALL ON procrastinate_alembic_version FROM {role}",
     )
     url = sa.make_url(database_url).update_query_dict({"options": f"-crole={role}"})
     app = procrastinate.App(connector=url)
