@@ -14,7 +14,6 @@ LONGEST = 60
 EXCEPTIONS = {
     "5ba3012802fd": "written before the hook was installed, and already merged",
     "91ba58cba434": "written before the hook was installed, and already merged",
-    "235569e3b02b": "written without the hook, and already merged",
 }
 """Commits whose subjects are longer, by the first twelve digits, each with the reason."""
 
