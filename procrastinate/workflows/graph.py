@@ -47,8 +47,6 @@ class Step(Generic[R_co]):
 
     Attributes
     ----------
-    name:
-        The name of the step, which is unique in its workflow unless the step is in a group.
     job_id:
         The id of its job, once the workflow is deferred.
     """
@@ -63,7 +61,7 @@ class Step(Generic[R_co]):
 
     @property
     def name(self) -> str:
-        """The name of the step."""
+        """The name of the step, which is unique in its workflow unless the step is in a group."""
         return self._node.name
 
     @property
