@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from procrastinate import exceptions
@@ -15,6 +15,7 @@ logger = get_logger(__name__)
 
 R = TypeVar("R")
 
+NO_OPTIONS: Mapping[str, Any] = {}
 _SECONDS_ASIDE = 60.0
 _MOST_ASIDE = 10
 """With more, the database refuses too much: the error is raised."""
@@ -49,6 +50,7 @@ class RefusedRows:
         find_first: Callable[..., int | None],
         *,
         limit: int,
+        options: Mapping[str, Any] = NO_OPTIONS,
         **arguments: Any,
     ) -> tuple[R, int]:
         """Run an operation on up to ``limit`` rows, or on fewer if the database refuses one of them.
@@ -58,7 +60,7 @@ class RefusedRows:
         run:
             Runs an operation on the database.
         operation:
-            Takes ``limit``, ``set_aside`` and ``arguments``. It changes all its rows or none.
+            Takes ``limit``, ``set_aside``, ``options`` and ``arguments``. It changes all its rows or none.
         find_first:
             Takes ``set_aside`` and ``arguments``. It returns the id of the first row that ``operation`` would change.
 
@@ -76,7 +78,7 @@ class RefusedRows:
             refused = self.ids()
             aside: dict[str, Any] = {"set_aside": refused} if refused else {}
             try:
-                result = await run(operation, limit=smaller, **aside, **arguments)
+                result = await run(operation, limit=smaller, **aside, **options, **arguments)
                 self._failures.pop(find_first, None)
                 return result, smaller
             except exceptions.ConnectorException as error:
@@ -107,6 +109,7 @@ class RefusedRows:
         find_first: Callable[..., int | None],
         *,
         limit: int,
+        options: Mapping[str, Any] = NO_OPTIONS,
         **arguments: Any,
     ) -> list[R]:
         """Run an operation that returns its rows as :meth:`work_around` does, until it has changed ``limit`` rows.
@@ -117,7 +120,7 @@ class RefusedRows:
         while True:
             try:
                 part, tried = await self.work_around(
-                    run, operation, find_first, limit=limit - len(changed), **arguments
+                    run, operation, find_first, limit=limit - len(changed), options=options, **arguments
                 )
             except exceptions.ConnectorException:
                 if not changed:

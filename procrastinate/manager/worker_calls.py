@@ -69,9 +69,10 @@ class WorkerOperations(OperationCalls):
     ) -> core.Promotion:
         promotion, tried = await self.refused_rows.work_around(
             self.connector.run_async,
-            functools.partial(core.promote_jobs, without_turn=without_turn, paused=paused),
+            core.promote_jobs,
             core.first_due_job,
             limit=limit,
+            options={"without_turn": without_turn, "paused": paused},
             due_by=due_by,
         )
         return promotion if tried == limit else dataclasses.replace(promotion, again=True)
@@ -113,9 +114,10 @@ class WorkerOperations(OperationCalls):
         """
         stored = await self.refused_rows.collect(
             self.connector.run_async,
-            functools.partial(core.fetch_jobs, worker_id=worker_id),
+            core.fetch_jobs,
             core.first_ready_job,
             limit=limit,
+            options={"worker_id": worker_id},
             queues=None if queues is None else list(queues),
             task_names=None if task_names is None else list(task_names),
             after=after,
@@ -301,16 +303,17 @@ class WorkerOperations(OperationCalls):
         take_back = functools.partial(
             self.refused_rows.collect,
             self.connector.run_async,
-            find_first=find_first,
+            operation,
+            find_first,
             limit=_RESCUED_AT_ONCE,
             **arguments,
         )
         try:
-            return await take_back(operation=operation)
+            return await take_back()
         except exceptions.ConnectorException as error:
             if not is_lock_timeout(error):
                 raise
-        return await take_back(operation=functools.partial(operation, keep_queueing_locks=False))
+        return await take_back(options={"keep_queueing_locks": False})
 
     async def sweep_parked_jobs(self, start: str | None = None) -> core.Sweep:
         """Release jobs that are parked behind a lock without a holder, a few locks per call."""

@@ -180,7 +180,7 @@ def sweep_parked_jobs(
     paused = get_pauses(tables)
     heads = [tables.first_parked(lock, without=paused) for lock in locks if lock not in holders]
     orphans = [row["id"] for row in heads if row is not None and row["id"] not in set_aside]
-    freed = {job_id: {"readiness": Readiness.UNDECIDED} for job_id in orphans}
+    freed = {job_id: {"readiness": Readiness.UNDECIDED} for job_id in orphans[:limit]}
     tables.update(freed)
     return Sweep(unparked=len(freed), reached=locks[-1] if len(locks) > limit else None)
 

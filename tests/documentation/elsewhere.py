@@ -37,6 +37,7 @@ PROVED_ELSEWHERE = [
         "tests/examples/test_celery_app.py",
         "The project of the example moves there, with brokers of its own",
         '$ pip install "procrastinate[celery]"',
+        "$ procrastinate --app shop.celery.procrastinate_app schema --apply",
         "# shop/tasks.py",
         "# shop/celery.py",
         "$ export PROCRASTINATE_CELERY_BROKER=redis://localhost/0",

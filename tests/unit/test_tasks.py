@@ -240,7 +240,7 @@ def test_common_arguments_that_are_no_dict_are_refused_by_name(app: App, task_kw
 def test_a_declaration_that_cannot_be_is_refused(app: App, options: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         app.task(**options)(add)
-    assert not [name for name in app.tasks if "remove_old_jobs" not in name]
+    assert not [name for name in app.tasks if "procrastinate.builtin_tasks" not in name]
 
 
 def test_a_name_may_have_as_many_characters_as_its_column(app: App) -> None:
