@@ -346,10 +346,10 @@ def test_a_script_of_later_revisions_holds_late_fetches(empty_database_url: str)
     assert str(execute(empty_database_url, COMMENT)[0][0]).startswith("Fetches nothing before 20")
 
 
-def test_a_revision_that_leaves_the_columns_holds_no_late_fetches(database_url: str) -> None:
-    engine = sa.create_engine(database_url, poolclass=sa.NullPool)
+def test_a_revision_that_leaves_the_columns_holds_no_late_fetches(empty_database_url: str) -> None:
+    engine = sa.create_engine(empty_database_url, poolclass=sa.NullPool)
     with engine.begin() as connection:
-        upgrades.downgrade(connection, "procrastinate_0007")
+        upgrades.upgrade(connection, "procrastinate_0007")
         upgrades.upgrade(connection, "procrastinate_0008")
         assert connection.exec_driver_sql(COMMENT).scalar_one() is None
 
