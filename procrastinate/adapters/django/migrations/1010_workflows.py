@@ -259,7 +259,7 @@ BEGIN
     INTO released, undated, stale, notified
     FROM changed;
 
-    -- Whoever ends a job with plain SQL need not think of finished_at, nor of readiness who reschedules one.
+    -- Plain SQL that ends a job need not set finished_at, and plain SQL that reschedules one need not clear readiness.
     IF undated IS NOT NULL THEN
         UPDATE procrastinate_jobs SET finished_at = now() WHERE id = ANY (undated);
     END IF;
@@ -495,7 +495,7 @@ BEGIN
     INTO released, undated, stale, notified
     FROM changed;
 
-    -- Whoever ends a job with plain SQL need not think of finished_at, nor of readiness who reschedules one.
+    -- Plain SQL that ends a job need not set finished_at, and plain SQL that reschedules one need not clear readiness.
     IF undated IS NOT NULL THEN
         UPDATE procrastinate_jobs SET finished_at = now() WHERE id = ANY (undated);
     END IF;
