@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from procrastinate._text.terminal import say
 from procrastinate.app import App
 from procrastinate.cli.arguments import add_argument
 
@@ -32,7 +30,4 @@ def dashboard_command(app: App, arguments: argparse.Namespace) -> None:
     login = server.Login.from_environment()
     with app.open():
         application = server.protected(app, arguments.host, login, title=arguments.title, read_only=arguments.read_only)
-        with server.make(application, arguments.host, arguments.port) as listening:
-            host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-            say(f"Dashboard: http://{host}:{listening.server_port}/", sys.stderr)
-            listening.serve_forever()
+        server.serve(application, arguments.host, arguments.port, what="Dashboard")

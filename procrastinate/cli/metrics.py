@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from procrastinate._text.terminal import say
 from procrastinate.app import App
 from procrastinate.cli.arguments import add_argument, integer
 from procrastinate.metrics import metrics_wsgi
-
-_LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 def add_metrics_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,11 +37,8 @@ def metrics_command(app: App, arguments: argparse.Namespace) -> None:
     from procrastinate.dashboard import server
 
     host = arguments.host
-    if arguments.token is None and not arguments.public and host not in _LOCAL:
+    if arguments.token is None and not arguments.public and host not in server.LOCAL:
         raise ValueError(f"Other machines can reach {host}: set PROCRASTINATE_METRICS_TOKEN, or add --public")
     with app.open():
         application = metrics_wsgi(app, token=arguments.token)
-        with server.make(application, host, arguments.port) as listening:
-            name = f"[{host}]" if ":" in host else host
-            say(f"Metrics: http://{name}:{listening.server_port}/metrics", sys.stderr)
-            listening.serve_forever()
+        server.serve(application, host, arguments.port, what="Metrics", path="/metrics")

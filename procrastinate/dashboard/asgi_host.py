@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from procrastinate._web import AsgiApplication, Receive, Send, headers_of, path_of, query_of, require_http, respond
 from procrastinate.app import App
 from procrastinate.dashboard.access import Access, Authorize, check_authorize, to_access
 from procrastinate.dashboard.messages import LONGEST_BODY, Request, Response, plain, redirect
 
 if TYPE_CHECKING:
     from procrastinate.dashboard.dashboard import Dashboard
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-AsgiApplication = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
 
 def asgi(app: App, *, authorize: Authorize, **options: Any) -> AsgiApplication:
@@ -46,30 +42,25 @@ def asgi(app: App, *, authorize: Authorize, **options: Any) -> AsgiApplication:
     dashboard = Dashboard(app, **options)
 
     async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            raise RuntimeError(f"The dashboard answers HTTP and not {scope['type']}")
+        require_http(scope, "The dashboard answers")
         response = await _answer(dashboard, scope, receive, authorize)
-        headers = [(name.lower().encode(), value.encode()) for name, value in response.headers]
-        await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        body = b"" if scope["method"] == "HEAD" else response.body
-        await send({"type": "http.response.body", "body": body})
+        await respond(scope, send, status=response.status, headers=response.headers, body=response.body)
 
     return application
 
 
 async def _answer(dashboard: Dashboard, scope: dict[str, Any], receive: Receive, authorize: Authorize) -> Response:
-    root = scope.get("root_path", "")
-    path = scope["path"].removeprefix(root)
+    path = path_of(scope)
     if not path.startswith("/"):
-        return redirect(f"{root.rpartition('/')[2]}/")
+        return redirect(f"{scope.get('root_path', '').rpartition('/')[2]}/")
     body = await _read(receive)
     if body is None:
         return plain("The form is too long.", 413)
     request = Request(
         method=scope["method"],
         path=path[1:],
-        query=scope.get("query_string", b"").decode("ascii", "replace"),
-        headers={name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]},
+        query=query_of(scope),
+        headers=headers_of(scope),
         body=body,
         access=await decide(authorize, scope),
         client=(scope.get("client") or ("",))[0],

@@ -8,19 +8,23 @@ import dataclasses
 import hmac
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+from procrastinate._text.terminal import say
+from procrastinate._web import WsgiApplication
 from procrastinate.app import App
 from procrastinate.dashboard.access import Access
-from procrastinate.dashboard.wsgi_host import WsgiApplication, wsgi
+from procrastinate.dashboard.wsgi_host import wsgi
 
 USER_VARIABLE = "PROCRASTINATE_DASHBOARD_USER"
 PASSWORD_VARIABLE = "PROCRASTINATE_DASHBOARD_PASSWORD"
-_LOCAL = {"localhost", "127.0.0.1", "::1"}
+LOCAL = {"localhost", "127.0.0.1", "::1"}
+"""Addresses that only this machine can reach."""
 _MOST_THREADS = 16
 _LONGEST_SILENCE = 30.0
 """Seconds that a client may take between two parts of a request."""
@@ -72,7 +76,7 @@ def protected(app: App, host: str, login: Login | None, **options: Any) -> WsgiA
     ValueError
         There is no login, and other machines can reach the address.
     """
-    if login is None and host not in _LOCAL:
+    if login is None and host not in LOCAL:
         raise ValueError(
             f"Other machines can reach {host}: set {USER_VARIABLE} and {PASSWORD_VARIABLE}, or listen on 127.0.0.1"
         )
@@ -84,7 +88,7 @@ def protected(app: App, host: str, login: Login | None, **options: Any) -> WsgiA
             start_response("401 Unauthorized", challenge)
             return [b"Log in to see this page."]
         # Another site can give its own name the address of this machine, and would read the pages under that name.
-        if login is None and _host_name(environ.get("HTTP_HOST", "")) not in _LOCAL:
+        if login is None and _host_name(environ.get("HTTP_HOST", "")) not in LOCAL:
             start_response("403 Forbidden", list(_TEXT))
             return [b"Open this page under localhost."]
         return pages(environ, start_response)
@@ -134,3 +138,11 @@ def make(application: WsgiApplication, host: str, port: int) -> WSGIServer:
     """Return a server that listens on an address. Port 0 means any free port."""
     kind = _Server6 if ":" in host else _Server
     return make_server(host, port, application, server_class=kind, handler_class=_Handler)
+
+
+def serve(application: WsgiApplication, host: str, port: int, *, what: str, path: str = "/") -> None:
+    """Listen on an address, say where ``what`` is, and answer until Ctrl-C."""
+    with make(application, host, port) as listening:
+        name = f"[{host}]" if ":" in host else host
+        say(f"{what}: http://{name}:{listening.server_port}{path}", sys.stderr)
+        listening.serve_forever()

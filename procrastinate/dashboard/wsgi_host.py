@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from procrastinate._web import WsgiApplication
 from procrastinate.app import App
 from procrastinate.dashboard.access import Access, Authorize, check_authorize, to_access
 from procrastinate.dashboard.messages import LONGEST_BODY, Request, Response, plain, redirect
 
 if TYPE_CHECKING:
     from procrastinate.dashboard.dashboard import Dashboard
-
-WsgiApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 def wsgi(app: App, *, authorize: Authorize, **options: Any) -> WsgiApplication:

@@ -9,12 +9,23 @@ import json
 import threading
 import time
 import urllib.parse
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
 
 from procrastinate import exceptions
 from procrastinate._text.logs import get_logger
+from procrastinate._web import (
+    AsgiApplication,
+    Receive,
+    Send,
+    WsgiApplication,
+    headers_of,
+    path_of,
+    query_of,
+    require_http,
+    respond,
+)
 from procrastinate.app import App
 from procrastinate.core.inspection import count_startable, load_figures, load_queues
 from procrastinate.metrics.exposition import CONTENT_TYPE, exposition
@@ -29,11 +40,6 @@ _MOST_QUEUES = 200
 _MOST_KEPT = 20
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
-
-WsgiApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-AsgiApplication = Callable[
-    [dict[str, Any], Callable[..., Awaitable[Any]], Callable[..., Awaitable[Any]]], Awaitable[None]
-]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,22 +122,17 @@ def metrics_asgi(app: App, *, token: str | None) -> AsgiApplication:
     kept, lock = _Kept(), asyncio.Lock()
 
     async def answer(scope: dict[str, Any]) -> _Answer:
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        wanted = _parse(scope["method"], path, scope.get("query_string", b"").decode("ascii", "replace"))
-        if (refused := _refuse(token, headers.get("authorization", ""), wanted)) is not None:
+        wanted = _parse(scope["method"], path_of(scope), query_of(scope))
+        if (refused := _refuse(token, headers_of(scope).get("authorization", ""), wanted)) is not None:
             return refused
         assert isinstance(wanted, _Wanted)
         async with lock:
             return kept.get(wanted) or kept.keep(wanted, await _read_async(app, wanted))
 
-    async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            raise RuntimeError(f"Metrics answer HTTP and not {scope['type']}")
+    async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        require_http(scope, "Metrics answer")
         given = await answer(scope)
-        headers = [(name.lower().encode(), value.encode()) for name, value in given.all_headers]
-        await send({"type": "http.response.start", "status": given.status.value, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else given.body})
+        await respond(scope, send, status=given.status.value, headers=given.all_headers, body=given.body)
 
     return application
 
