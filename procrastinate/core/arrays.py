@@ -101,6 +101,11 @@ def unnest(columns: Mapping[str, TypeEngine[Any]], *, name: str) -> sa.TableValu
     return table.render_derived(name=name)
 
 
+def each_of(parameter: str, type_: TypeEngine[Any], column: str, *, name: str) -> sa.TableValuedAlias:
+    """A table of one bound array."""
+    return sa.func.unnest(array_param(parameter, type_)).table_valued(column, name=name).render_derived()
+
+
 def transpose(records: Sequence[Any], columns: Iterable[str]) -> dict[str, list[Any]]:
     """The parameters for :func:`unnest`: one list per column."""
     return {_parameter(column): [getattr(record, column) for record in records] for column in columns}

@@ -162,17 +162,21 @@ def retry_workflow(connection: sa.Connection, workflow_id: int) -> list[int] | N
     return sent_back
 
 
+def _is_signal(job: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Return the condition "this job is the signal of this name in the workflow"."""
+    return sa.and_(
+        workflows.c.root_id == _ID,
+        job.c.step == sa.bindparam("name", type_=sa.Text()),
+        job.c.task_name == SIGNAL_TASK,
+    )
+
+
 def _signal_statement() -> Any:
     signal = jobs.alias("signal")
     chosen = (
         sa.select(signal.c.id)
         .join(workflows, workflows.c.id == signal.c.workflow_id)
-        .where(
-            workflows.c.root_id == _ID,
-            signal.c.step == sa.bindparam("name", type_=sa.Text()),
-            signal.c.task_name == SIGNAL_TASK,
-            signal.c.status == TODO,
-        )
+        .where(_is_signal(signal), signal.c.status == TODO)
         .order_by(signal.c.id)
         .limit(1)
     )
@@ -191,14 +195,7 @@ def _signal_statement() -> Any:
 
 _SIGNAL = _signal_statement()
 _HAS_SIGNAL = (
-    sa.select(jobs.c.id)
-    .join(workflows, workflows.c.id == jobs.c.workflow_id)
-    .where(
-        workflows.c.root_id == _ID,
-        jobs.c.step == sa.bindparam("name", type_=sa.Text()),
-        jobs.c.task_name == SIGNAL_TASK,
-    )
-    .limit(1)
+    sa.select(jobs.c.id).join(workflows, workflows.c.id == jobs.c.workflow_id).where(_is_signal(jobs)).limit(1)
 )
 
 

@@ -47,6 +47,10 @@ class EventType(enum.Enum):
     RETRIED = "retried"
 
 
+BECAME_READY = (EventType.DEFERRED, EventType.DEFERRED_FOR_RETRY, EventType.RETRIED, EventType.SCHEDULED)
+"""Events from which a job waits to start."""
+
+
 class Readiness(enum.IntEnum):
     """State of a ``todo`` job on its way to a fetch (``ARCHITECTURE.md``, "Readiness").
 

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.arguments import LISTED_ARGUMENTS, SMALL_ARGUMENTS
-from procrastinate.core.arrays import array_param, is_not_set_aside, is_one_of, write_array
+from procrastinate.core.arrays import array_param, each_of, is_not_set_aside, is_one_of, write_array
 from procrastinate.core.enums import Status
 from procrastinate.core.operation_marks import prepared
 from procrastinate.core.rows import Rank, StoredJob
@@ -125,10 +125,6 @@ def _from_a_place(condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
     return sa.select(both.c.id)
 
 
-def _named_queues() -> sa.TableValuedAlias:
-    return sa.func.unnest(array_param("queues", sa.Text())).table_valued("name", name="queue").render_derived()
-
-
 def _from_queues(queue: sa.FromClause, *, sets_aside: bool = False) -> sa.Select[Any]:
     """Merge one ordered scan per queue, then lock in the order of the merge.
 
@@ -152,8 +148,8 @@ def _from_queues(queue: sa.FromClause, *, sets_aside: bool = False) -> sa.Select
     return _ready_ids(jobs, found).limit(_LIMIT).with_for_update(skip_locked=True)
 
 
-def _open_queues() -> sa.CTE:
-    """Return the names of the queues with ready jobs that are not paused.
+def ready_queue_names() -> sa.CTE:
+    """Return the names of the queues with ready jobs, and a NULL at the end.
 
     One probe of the index finds the next name, however many jobs a queue has.
     """
@@ -167,7 +163,12 @@ def _open_queues() -> sa.CTE:
         .where(is_ready(further), further.c.queue_name > names.c.name)
         .scalar_subquery()
     )
-    names = names.union_all(sa.select(following).where(names.c.name.is_not(None)))
+    return names.union_all(sa.select(following).where(names.c.name.is_not(None)))
+
+
+def _open_queues() -> sa.CTE:
+    """Return the names of the queues with ready jobs that are not paused."""
+    names = ready_queue_names()
     return (
         sa.select(names.c.name)
         .where(names.c.name.is_not(None), names.c.name != sa.all_(array_param("paused", sa.Text())))
@@ -194,26 +195,28 @@ def _fetch_statement(ready: sa.Select[Any]) -> Any:
     )
 
 
-_READY = {
-    ("all", "start"): _from_the_start(is_ready_in_any_queue()),
-    ("all", "place"): _from_a_place(is_ready_in_any_queue()),
-    ("one", "start"): _from_the_start(_IN_ONE_QUEUE),
-    ("one", "place"): _from_a_place(_IN_ONE_QUEUE),
-    ("many", "start"): _from_queues(_named_queues()),
-}
-"""The ids to fetch, by the number of queues and where the fetch begins."""
-_STATEMENTS = {key: prepared(_fetch_statement(ready)) for key, ready in _READY.items()}
+_IN_PLAY = is_not_set_aside(jobs.c.id)
+
+
+def _ready(*, sets_aside: bool) -> dict[tuple[str, str], sa.Select[Any]]:
+    """Return the queries for the ids to fetch, by the number of queues and where the fetch begins."""
+    of_all, of_one = is_ready_in_any_queue(), _IN_ONE_QUEUE
+    if sets_aside:
+        of_all, of_one = of_all & _IN_PLAY, of_one & _IN_PLAY
+    named = each_of("queues", sa.Text(), "name", name="queue")
+    return {
+        ("all", "start"): _from_the_start(of_all),
+        ("all", "place"): _from_a_place(of_all),
+        ("one", "start"): _from_the_start(of_one),
+        ("one", "place"): _from_a_place(of_one),
+        ("many", "start"): _from_queues(named, sets_aside=sets_aside),
+    }
+
+
+_STATEMENTS = {key: prepared(_fetch_statement(ready)) for key, ready in _ready(sets_aside=False).items()}
 
 # Rows that the database refuses to change are rare, and so are pauses. Without any, fetches keep their plans.
-_IN_PLAY = is_not_set_aside(jobs.c.id)
-_READY_BUT_SOME = {
-    ("all", "start"): _from_the_start(is_ready_in_any_queue() & _IN_PLAY),
-    ("all", "place"): _from_a_place(is_ready_in_any_queue() & _IN_PLAY),
-    ("one", "start"): _from_the_start(_IN_ONE_QUEUE & _IN_PLAY),
-    ("one", "place"): _from_a_place(_IN_ONE_QUEUE & _IN_PLAY),
-    ("many", "start"): _from_queues(_named_queues(), sets_aside=True),
-    ("open", "start"): _from_queues(_open_queues(), sets_aside=True),
-}
+_READY_BUT_SOME = {**_ready(sets_aside=True), ("open", "start"): _from_queues(_open_queues(), sets_aside=True)}
 _STATEMENTS_BUT_SOME = {key: _fetch_statement(ready) for key, ready in _READY_BUT_SOME.items()}
 
 
@@ -275,14 +278,15 @@ def fetch_jobs(
     """
     choice, parameters = _choice(queues, after, paused)
     parameters |= {"worker": worker_id, "limit": limit}
-    if task_names is not None:
-        statement = _fetch_statement(_ready_of_tasks(queues, task_names))
-    elif set_aside or choice not in _STATEMENTS:
-        statement = _STATEMENTS_BUT_SOME[choice]
-    else:
+    if task_names is None and not set_aside and choice in _STATEMENTS:
         statement = _STATEMENTS[choice]
-    if task_names is not None or set_aside or choice not in _STATEMENTS:
+    else:
         parameters["set_aside"] = list(set_aside)
+        statement = (
+            _STATEMENTS_BUT_SOME[choice]
+            if task_names is None
+            else _fetch_statement(_ready_of_tasks(queues, task_names))
+        )
     rows = connection.execute(statement, parameters)
     return sorted((stored_job(row) for row in rows), key=lambda job: (-job.priority, job.id))
 

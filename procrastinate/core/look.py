@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from procrastinate.core.arrays import array_param, write_array
+from procrastinate.core.arrays import each_of, write_array
 from procrastinate.core.operation_marks import plain
 from procrastinate.core.promote import has_arrivals
 from procrastinate.core.tables import DOING, due_at, is_parked, is_ready, is_ready_in_any_queue, is_upcoming, jobs
@@ -25,7 +25,7 @@ _BY_PRIORITY = (jobs.c.priority.desc(), jobs.c.id)
 
 def _is_ready_in_queues() -> sa.ColumnElement[bool]:
     """Probe the index once for each queue."""
-    queue = sa.func.unnest(array_param("queues", sa.Text())).table_valued("name", name="queue").render_derived()
+    queue = each_of("queues", sa.Text(), "name", name="queue")
     of_queue = sa.select(jobs.c.id).where(is_ready(), jobs.c.queue_name == queue.c.name).order_by(*_BY_PRIORITY)
     first = of_queue.limit(1).lateral("first")
     return sa.select(first.c.id).select_from(queue.join(first, sa.true())).limit(1).scalar_subquery().is_not(None)

@@ -35,13 +35,14 @@ class Pause:
     reason: str | None
 
 
-def _lasts() -> sa.ColumnElement[bool]:
+def lasts() -> sa.ColumnElement[bool]:
+    """Return the condition "this pause has not ended"."""
     return sa.or_(paused_queues.c.paused_until.is_(None), paused_queues.c.paused_until > sa.func.now())
 
 
 def is_open(table: sa.FromClause) -> sa.ColumnElement[bool]:
     """Return the condition "the queue of this job is not paused"."""
-    return ~sa.exists().where(paused_queues.c.queue_name == table.c.queue_name, _lasts())
+    return ~sa.exists().where(paused_queues.c.queue_name == table.c.queue_name, lasts())
 
 
 def pause_queue(
@@ -61,7 +62,7 @@ def pause_queue(
     """
     values = {"reason": reason, "paused_until": until, "paused_by": by}
     statement = insert(paused_queues).values(queue_name=queue, **values)
-    since = sa.case((_lasts(), paused_queues.c.paused_at), else_=sa.func.now())
+    since = sa.case((lasts(), paused_queues.c.paused_at), else_=sa.func.now())
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=["queue_name"],
@@ -72,7 +73,7 @@ def pause_queue(
 
 def resume_queue(connection: sa.Connection, queue: str) -> bool:
     """End the pause of a queue, and return true if it was paused."""
-    statement = sa.delete(paused_queues).where(paused_queues.c.queue_name == queue).returning(_lasts().label("lasts"))
+    statement = sa.delete(paused_queues).where(paused_queues.c.queue_name == queue).returning(lasts().label("lasts"))
     return connection.execute(statement).scalar_one_or_none() is True
 
 
@@ -84,7 +85,7 @@ _LIST = (
         paused_queues.c.paused_by,
         paused_queues.c.reason,
     )
-    .where(_lasts())
+    .where(lasts())
     .order_by(paused_queues.c.queue_name)
 )
 
@@ -122,7 +123,7 @@ def pauses_as_text() -> sa.ScalarSelect[str]:
         )
     )
     pauses = sa.func.json_object_agg(paused_queues.c.queue_name, ends_in)
-    return sa.select(sa.cast(pauses, sa.Text())).where(_lasts()).scalar_subquery()
+    return sa.select(sa.cast(pauses, sa.Text())).where(lasts()).scalar_subquery()
 
 
 def read_pauses(text: str | None) -> Pauses:

@@ -121,10 +121,13 @@ class _Decided:
 
 _parent, _group, _root = jobs.alias("parent"), workflows.alias("parent_group"), workflows.alias("root")
 _ENDED_STATUSES = [status_literal(end) for end in ENDS]
-_IS_UNFINISHED = sa.or_(
-    _parent.c.status.not_in(_ENDED_STATUSES),
-    sa.and_(_group.c.id.is_not(None), _group.c.finished_at.is_(None)),
-)
+
+
+def _is_unfinished(job: sa.FromClause, group: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Return the condition "what a dependency leads to has not ended". One of the two is there, by an outer join."""
+    return sa.or_(job.c.status.not_in(_ENDED_STATUSES), sa.and_(group.c.id.is_not(None), group.c.finished_at.is_(None)))
+
+
 _WITHOUT_SUCCESS = _group.c.failed + _group.c.cancelled + _group.c.aborted + _group.c.lost
 _HAS_SUCCEEDED = sa.case(
     (
@@ -165,10 +168,7 @@ def _blocked_statement() -> sa.Select[Any]:
         .where(
             edge.c.job_id == jobs.c.id,
             ~edge.c.is_closed,
-            sa.or_(
-                parent.c.status.not_in(_ENDED_STATUSES),
-                sa.and_(group.c.id.is_not(None), group.c.finished_at.is_(None)),
-            ),
+            _is_unfinished(parent, group),
         )
         .limit(1)
     )
@@ -182,7 +182,7 @@ _own_group = workflows.alias("own_group")
 _VERDICTS = (
     sa.select(
         jobs.c.id,
-        sa.func.bool_or(sa.func.coalesce(_IS_UNFINISHED, False)).label("is_open"),
+        sa.func.bool_or(sa.func.coalesce(_is_unfinished(_parent, _group), False)).label("is_open"),
         sa.func.bool_or(sa.and_(_HAS_DEPENDENCY, _IS_BROKEN, ~_IS_CALLBACK)).label("is_broken"),
         sa.func.bool_or(sa.and_(_HAS_DEPENDENCY, _IS_BROKEN, _IS_CALLBACK)).label("is_unneeded"),
         sa.func.max(dependencies.c.delay).label("delay"),

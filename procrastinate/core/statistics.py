@@ -14,9 +14,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
-from procrastinate.core.arrays import array_param, transpose, unnest, write_array
-from procrastinate.core.enums import EventType
-from procrastinate.core.tables import event_type, events, statistics, task_lists, workers
+from procrastinate.core.arrays import array_param, each_of, transpose, unnest, write_array
+from procrastinate.core.enums import BECAME_READY, EventType
+from procrastinate.core.tables import event_literal, events, statistics, task_lists, workers
 
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
 """Upper bounds of the histograms, in seconds. A last bucket holds what is longer."""
@@ -149,32 +149,25 @@ def _row(runs: Runs, waits: Mapping[int, float]) -> _Row:
     )
 
 
-_READY_SINCE = (EventType.DEFERRED, EventType.DEFERRED_FOR_RETRY, EventType.RETRIED, EventType.SCHEDULED)
-
-
 def _waits_statement() -> sa.Select[Any]:
     """Return the query for the time between "ready" and "started" of the last run of each job.
 
     An event of type ``scheduled`` has the due time. A later event than the start belongs to the next run.
     """
-    job = sa.func.unnest(array_param("ids", sa.BigInteger())).table_valued("id", name="job").render_derived()
-    started_type = sa.literal_column(f"'{EventType.STARTED.value}'::procrastinate_job_event_type", event_type)
+    job = each_of("ids", sa.BigInteger(), "id", name="job")
     started = (
         sa.select(events.c.at)
-        .where(events.c.job_id == job.c.id, events.c.type == started_type)
+        .where(events.c.job_id == job.c.id, events.c.type == event_literal(EventType.STARTED))
         .order_by(events.c.id.desc())
         .limit(1)
         .lateral("started")
     )
-    ready_types = [
-        sa.literal_column(f"'{one.value}'::procrastinate_job_event_type", event_type) for one in _READY_SINCE
-    ]
     before = events.alias("before")
     ready = (
         sa.select(sa.func.max(before.c.at).label("at"))
         .where(
             before.c.job_id == job.c.id,
-            before.c.type.in_(ready_types),
+            before.c.type.in_([event_literal(type_) for type_ in BECAME_READY]),
             before.c.at <= started.c.at,
             sa.func.isfinite(before.c.at),
         )

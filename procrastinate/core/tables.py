@@ -271,6 +271,11 @@ def status_literal(status: Status) -> sa.ColumnElement[Any]:
     return sa.literal_column(f"'{status.value}'::procrastinate_job_status", type_=status_type)
 
 
+def event_literal(type_: EventType) -> sa.ColumnElement[Any]:
+    """Return the type of an event as a literal of the statement."""
+    return sa.literal_column(f"'{type_.value}'::procrastinate_job_event_type", type_=event_type)
+
+
 TODO = status_literal(Status.TODO)
 DOING = status_literal(Status.DOING)
 PROMOTED: sa.ColumnElement[int] = sa.literal_column(str(Readiness.PROMOTED.value))

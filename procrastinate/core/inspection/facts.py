@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from procrastinate.core.enums import Status
 from procrastinate.core.inspection.bounds import bounded_count, moment
 from procrastinate.core.inspection.workers import is_alive
+from procrastinate.core.pauses import lasts
 from procrastinate.core.promote import turn_key
 from procrastinate.core.tables import (
     due_at,
@@ -204,15 +205,18 @@ def read_workers(connection: sa.Connection) -> tuple[WorkerFacts, ...]:
 
 def read_pause(connection: sa.Connection, queue: str) -> Any:
     """Return the pause of the queue, if it lasts: its reason, by whom, since when, and until when."""
-    lasts = sa.or_(paused_queues.c.paused_until.is_(None), paused_queues.c.paused_until > sa.func.now())
     return connection.execute(
         sa.select(
             paused_queues.c.reason,
             paused_queues.c.paused_by,
             moment(paused_queues.c.paused_at).label("since"),
             moment(paused_queues.c.paused_until).label("until"),
-        ).where(paused_queues.c.queue_name == queue, lasts)
+        ).where(paused_queues.c.queue_name == queue, lasts())
     ).one_or_none()
+
+
+def _starts_before(job: JobFacts) -> sa.ColumnElement[bool]:
+    return sa.or_(jobs.c.priority > job.priority, sa.and_(jobs.c.priority == job.priority, jobs.c.id < job.id))
 
 
 def count_in_front(connection: sa.Connection, job: JobFacts) -> int:
@@ -220,7 +224,7 @@ def count_in_front(connection: sa.Connection, job: JobFacts) -> int:
     ready: sa.Select[Any] = (
         sa.select(sa.literal_column("1"))
         .where(is_ready(), jobs.c.queue_name == job.queue_name)
-        .where(sa.or_(jobs.c.priority > job.priority, sa.and_(jobs.c.priority == job.priority, jobs.c.id < job.id)))
+        .where(_starts_before(job))
         .order_by(jobs.c.priority.desc(), jobs.c.id)
     )
     return connection.execute(sa.select(bounded_count(ready, COUNTED))).scalar_one()
@@ -244,7 +248,7 @@ def count_line(connection: sa.Connection, job: JobFacts) -> int:
     line: sa.Select[Any] = (
         sa.select(sa.literal_column("1"))
         .where(is_parked(), jobs.c.lock == job.lock)
-        .where(sa.or_(jobs.c.priority > job.priority, sa.and_(jobs.c.priority == job.priority, jobs.c.id < job.id)))
+        .where(_starts_before(job))
         .order_by(jobs.c.priority.desc(), jobs.c.id)
     )
     return connection.execute(sa.select(bounded_count(line, COUNTED))).scalar_one()

@@ -8,14 +8,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from procrastinate.core.arrays import array_param
-from procrastinate.core.enums import EventType
+from procrastinate.core.arrays import each_of
+from procrastinate.core.enums import BECAME_READY
+from procrastinate.core.fetch import ready_queue_names
 from procrastinate.core.inspection.bounds import Count, first_rows, load, moment, to_count
 from procrastinate.core.inspection.records import Paused, Queues, QueueState
-from procrastinate.core.inspection.rows import event_literal
 from procrastinate.core.inspection.states import READY_OF_QUEUE, WALKS, JobState
 from procrastinate.core.inspection.workers import is_alive
-from procrastinate.core.tables import events, is_ready, jobs, paused_queues, workers
+from procrastinate.core.pauses import lasts
+from procrastinate.core.tables import event_literal, events, jobs, paused_queues, workers
 
 _SHOWN = 200
 _COUNTED = 100_000
@@ -23,28 +24,9 @@ _COUNTED = 100_000
 _LONGEST_COUNT = 10_000
 _SAMPLED = 10_000
 """Maximum number of scheduled, blocked and running jobs that are counted for all queues together, of each state."""
-_BECAME_READY = (EventType.DEFERRED, EventType.DEFERRED_FOR_RETRY, EventType.SCHEDULED, EventType.RETRIED)
 
-
-def _first_ready_queue(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    return (
-        sa.select(jobs.c.queue_name.label("name"))
-        .where(is_ready(), *conditions)
-        .order_by(jobs.c.queue_name)
-        .limit(sa.literal_column("1"))
-    )
-
-
-def _ready_queues() -> sa.Select[Any]:
-    """Return the query for the names of queues with ready jobs. It jumps along the index from name to name."""
-    first = _first_ready_queue().subquery("first")
-    names = sa.select(first.c.name).cte("names", recursive=True)
-    following = _first_ready_queue(jobs.c.queue_name > names.c.name).scalar_subquery()
-    names = names.union_all(sa.select(following).where(names.c.name.is_not(None)))
-    return sa.select(names.c.name).where(names.c.name.is_not(None)).limit(sa.literal_column(str(_SHOWN + 1)))
-
-
-_READY_QUEUES = _ready_queues()
+_names = ready_queue_names()
+_READY_QUEUES = sa.select(_names.c.name).where(_names.c.name.is_not(None)).limit(sa.literal_column(str(_SHOWN + 1)))
 
 
 def _by_queue(state: JobState) -> sa.Select[Any]:
@@ -60,7 +42,7 @@ _BY_QUEUE = sa.union_all(*map(_by_queue, _NOT_READY))
 
 def _ready_jobs(limit: int) -> sa.Select[Any]:
     """Return the query for the number of ready jobs of each queue, and for the start of the oldest one's wait."""
-    name = sa.func.unnest(array_param("names", sa.Text())).table_valued("name", name="queue").render_derived()
+    name = each_of("names", sa.Text(), "name", name="queue")
     first = READY_OF_QUEUE.select(jobs.c.id).where(jobs.c.queue_name == name.c.name).correlate(name)
     counted = first_rows(first, limit + 1, "counted")
     ready = (
@@ -74,7 +56,7 @@ def _ready_jobs(limit: int) -> sa.Select[Any]:
         .where(
             events.c.job_id == ready.c.oldest,
             events.c.at <= sa.func.now(),
-            events.c.type.in_([event_literal(type_) for type_ in _BECAME_READY]),
+            events.c.type.in_([event_literal(type_) for type_ in BECAME_READY]),
         )
         .scalar_subquery()
     )
@@ -89,7 +71,7 @@ _PAUSES = sa.select(
     moment(paused_queues.c.paused_until).label("until"),
     paused_queues.c.paused_by.label("by"),
     paused_queues.c.reason,
-).where(sa.or_(paused_queues.c.paused_until.is_(None), paused_queues.c.paused_until > sa.func.now()))
+).where(lasts())
 # Workers of the same queues count as one row.
 _SERVING = (
     sa.select(workers.c.queues, sa.func.count().label("number"), sa.func.sum(workers.c.concurrency).label("slots"))

@@ -12,14 +12,9 @@ from procrastinate.core.enums import EventType
 from procrastinate.core.inspection.bounds import moment
 from procrastinate.core.inspection.records import ListedJob, Neighbour
 from procrastinate.core.inspection.states import STATE, JobState
-from procrastinate.core.tables import errors, event_type, events, jobs
+from procrastinate.core.tables import errors, event_literal, events, jobs
 
 _LONGEST_MESSAGE = 500
-
-
-def event_literal(type_: EventType) -> sa.ColumnElement[Any]:
-    """Return the type of an event as a literal of the statement."""
-    return sa.literal_column(f"'{type_.value}'::procrastinate_job_event_type", type_=event_type)
 
 
 def in_order(table: sa.Table, *, newest_first: bool) -> sa.ColumnElement[Any]:

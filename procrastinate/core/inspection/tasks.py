@@ -10,10 +10,9 @@ import sqlalchemy as sa
 from procrastinate.core.enums import EventType
 from procrastinate.core.inspection.bounds import Count, first_rows, load, moment, to_count
 from procrastinate.core.inspection.records import Tasks, TaskState
-from procrastinate.core.inspection.rows import event_literal
 from procrastinate.core.inspection.states import ENDED, WALKS, JobState
 from procrastinate.core.inspection.task_hours import read_task_hours
-from procrastinate.core.tables import events, jobs
+from procrastinate.core.tables import event_literal, events, jobs
 
 _LOOKED_AT = 1_000
 """Number of the last jobs of each end whose times are read."""
