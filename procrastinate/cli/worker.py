@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from procrastinate import exceptions
@@ -113,7 +113,6 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_times(parser)
     _add_switches(parser)
-    _add_reload(parser)
     add_argument(
         parser,
         "--delete-jobs",
@@ -158,87 +157,57 @@ def _add_times(parser: argparse.ArgumentParser) -> None:
             f"{LEGACY_WORKER_TIMEOUT:g}",
         ),
     ):
-        env = "WORKER_" + flags[-1].removeprefix("--").replace("-", "_").upper()
         help_ = f"{help_}, in seconds"
-        add_argument(parser, *flags, env=env, help=help_, otherwise=otherwise, type=seconds, metavar="SECONDS")
+        add_argument(
+            parser, *flags, env=_variable(flags), help=help_, otherwise=otherwise, type=seconds, metavar="SECONDS"
+        )
+
+
+def _variable(flags: Sequence[str]) -> str:
+    """Return the environment variable of an option, without the prefix."""
+    return "WORKER_" + flags[-1].removeprefix("--").replace("-", "_").upper()
 
 
 def _add_switches(parser: argparse.ArgumentParser) -> None:
-    add_argument(
-        parser,
-        "-w",
-        "--wait",
-        env="WORKER_WAIT",
-        help="when no job is left, wait for more, or exit (--one-shot)",
-        otherwise="wait",
-        type=boolean,
-        action=Switch,
-        off=["--one-shot"],
-    )
-    add_argument(
-        parser,
-        "-l",
-        "--listen-notify",
-        env="WORKER_LISTEN_NOTIFY",
-        help="listen for notifications of new jobs, or only poll for jobs",
-        otherwise="listen",
-        type=boolean,
-        action=Switch,
-        off=["--no-listen-notify"],
-    )
-    add_argument(
-        parser,
-        "--prefetch",
-        env="WORKER_PREFETCH",
-        help="prefetch jobs while each takes milliseconds, or fetch only jobs that can start at once",
-        otherwise="prefetch",
-        type=boolean,
-        action=Switch,
-        off=["--no-prefetch"],
-    )
-    add_argument(
-        parser,
-        "--store-errors",
-        env="WORKER_STORE_ERRORS",
-        help="keep the exception of each attempt that raised, or keep none",
-        otherwise="keep",
-        type=boolean,
-        action=Switch,
-        off=["--no-store-errors"],
-    )
-    add_argument(
-        parser,
-        "--wait-for-schema",
-        env="WORKER_WAIT_FOR_SCHEMA",
-        help="at the start, wait until the schema is applied, or end",
-        otherwise="wait",
-        type=boolean,
-        action=Switch,
-        off=["--no-wait-for-schema"],
-    )
-    add_argument(
-        parser,
-        "--uvloop",
-        env="WORKER_UVLOOP",
-        help="run on uvloop, or on asyncio's own event loop",
-        otherwise="uvloop if it is installed",
-        type=boolean,
-        action=Switch,
-        off=["--no-uvloop"],
-    )
-
-
-def _add_reload(parser: argparse.ArgumentParser) -> None:
-    add_argument(
-        parser,
-        "--reload",
-        env="WORKER_RELOAD",
-        help="for development: restart the workers when the code changes",
-        otherwise="no",
-        type=boolean,
-        action=Switch,
-        off=["--no-reload"],
-    )
+    for flags, off, help_, otherwise in (
+        (["-w", "--wait"], "--one-shot", "when no job is left, wait for more, or exit (--one-shot)", "wait"),
+        (
+            ["-l", "--listen-notify"],
+            "--no-listen-notify",
+            "listen for notifications of new jobs, or only poll for jobs",
+            "listen",
+        ),
+        (
+            ["--prefetch"],
+            "--no-prefetch",
+            "prefetch jobs while each takes milliseconds, or fetch only jobs that can start at once",
+            "prefetch",
+        ),
+        (
+            ["--store-errors"],
+            "--no-store-errors",
+            "keep the exception of each attempt that raised, or keep none",
+            "keep",
+        ),
+        (
+            ["--wait-for-schema"],
+            "--no-wait-for-schema",
+            "at the start, wait until the schema is applied, or end",
+            "wait",
+        ),
+        (["--uvloop"], "--no-uvloop", "run on uvloop, or on asyncio's own event loop", "uvloop if it is installed"),
+        (["--reload"], "--no-reload", "for development: restart the workers when the code changes", "no"),
+    ):
+        add_argument(
+            parser,
+            *flags,
+            env=_variable(flags),
+            help=help_,
+            otherwise=otherwise,
+            type=boolean,
+            action=Switch,
+            off=[off],
+        )
 
 
 def _queues(value: str) -> list[str] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from procrastinate import core, exceptions
 from procrastinate._job_checks import dump_args, to_new_job, to_new_jobs_alike, to_pattern
@@ -13,22 +13,8 @@ from procrastinate.manager.operation_calls import OperationCalls
 from procrastinate.types import JSONDict, OnConflict
 
 
-class DeferHook(Protocol):
-    """Callback after each defer, for tests that run deferred jobs at once."""
-
-    def deferred(self, connection: Any | None) -> None:
-        """Called after a defer on this connection of the user. ``None`` means the app's own connection."""
-        ...
-
-    async def deferred_async(self, connection: Any | None) -> None:
-        """Asynchronous version of :meth:`deferred`."""
-        ...
-
-
 class JobDefers(OperationCalls):
     """The operations that defer jobs."""
-
-    defer_hook: DeferHook | None = None
 
     def defer_job(self, job: Job, connection: Any | None = None) -> Job:
         """Defer one job, and return it with its id and status.
@@ -127,8 +113,7 @@ class JobDefers(OperationCalls):
         ids = _as_ids(self._run(connection, *_defer_call(new_jobs, on_conflict)))
         if ids is None:
             _raise_already_enqueued(self._run(connection, core.find_taken_queueing_lock, _queueing_locks(new_jobs)))
-        if self.defer_hook is not None:
-            self.defer_hook.deferred(connection)
+        self._tell_hook(connection)
         return ids
 
     async def _defer_rows_async(
@@ -138,8 +123,7 @@ class JobDefers(OperationCalls):
         if ids is None:
             locks = _queueing_locks(new_jobs)
             _raise_already_enqueued(await self._run_async(connection, core.find_taken_queueing_lock, locks))
-        if self.defer_hook is not None:
-            await self.defer_hook.deferred_async(connection)
+        await self._tell_hook_async(connection)
         return ids
 
     def batch_defer_alike(self, pattern: Job, calls: Sequence[JSONDict], connection: Any | None = None) -> list[int]:
@@ -161,8 +145,7 @@ class JobDefers(OperationCalls):
             return []
         new_jobs = to_new_jobs_alike(pattern, calls, self.connector.json_dumps)
         ids = self._run(connection, core.defer_jobs_alike, *new_jobs)
-        if self.defer_hook is not None:
-            self.defer_hook.deferred(connection)
+        self._tell_hook(connection)
         return ids
 
     async def batch_defer_alike_async(
@@ -173,8 +156,7 @@ class JobDefers(OperationCalls):
             return []
         new_jobs = to_new_jobs_alike(pattern, calls, self.connector.json_dumps)
         ids = await self._run_async(connection, core.defer_jobs_alike, *new_jobs)
-        if self.defer_hook is not None:
-            await self.defer_hook.deferred_async(connection)
+        await self._tell_hook_async(connection)
         return ids
 
     def _new_jobs(self, jobs: Iterable[Job]) -> list[core.NewJob]:

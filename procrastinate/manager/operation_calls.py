@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from procrastinate import core
 from procrastinate import json as typed_json
@@ -18,11 +18,24 @@ _PLAIN_DECODERS = (json.loads, typed_json.loads)
 """Decoders that several texts can be given to at once, as one list."""
 
 
+class DeferHook(Protocol):
+    """Callback after each defer, for tests that run deferred jobs at once."""
+
+    def deferred(self, connection: Any | None) -> None:
+        """Called after a defer on this connection of the user. ``None`` means the app's own connection."""
+        ...
+
+    async def deferred_async(self, connection: Any | None) -> None:
+        """Asynchronous version of :meth:`deferred`."""
+        ...
+
+
 class OperationCalls:
     """Runs operations on a connector, and converts stored jobs to :class:`~procrastinate.jobs.Job` objects."""
 
     connector: BaseConnector
     refused_rows: RefusedRows
+    defer_hook: DeferHook | None = None
 
     def _run(self, connection: Any | None, operation: Callable[..., R], *args: Any, **kwargs: Any) -> R:
         connector = self.connector.get_sync_connector()
@@ -34,6 +47,14 @@ class OperationCalls:
         if connection is None:
             return await self.connector.run_async(operation, *args, **kwargs)
         return await self.connector.run_on_async(connection, operation, *args, **kwargs)
+
+    def _tell_hook(self, connection: Any | None) -> None:
+        if self.defer_hook is not None:
+            self.defer_hook.deferred(connection)
+
+    async def _tell_hook_async(self, connection: Any | None) -> None:
+        if self.defer_hook is not None:
+            await self.defer_hook.deferred_async(connection)
 
     def _jobs(self, stored: Sequence[core.StoredJob]) -> list[Job]:
         """Convert stored jobs. Decoding all arguments in one call takes a third of the time of separate calls."""

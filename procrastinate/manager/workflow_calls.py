@@ -122,13 +122,3 @@ class WorkflowOperations(OperationCalls):
     async def list_workflows_async(self, connection: Any | None = None, **options: Any) -> list[core.StoredWorkflow]:
         """Asynchronous version of :meth:`list_workflows`."""
         return await self._run_async(connection, core.list_workflows, **options)
-
-    def _tell_hook(self, connection: Any | None) -> None:
-        hook = getattr(self, "defer_hook", None)
-        if hook is not None:
-            hook.deferred(connection)
-
-    async def _tell_hook_async(self, connection: Any | None) -> None:
-        hook = getattr(self, "defer_hook", None)
-        if hook is not None:
-            await hook.deferred_async(connection)

@@ -61,8 +61,7 @@ class RunningStep:
             The step cannot work. The message names it.
         """
         options = {"after": after, "needs": needs, "delay": delay, "step": step, "expands": expands}
-        addition = self._addition()
-        added = addition.add_step(task, options, addition.root, given=arguments)
+        addition, (added,) = self._added(task, options, [arguments])
         self._store(addition, connection)
         return added
 
@@ -80,8 +79,7 @@ class RunningStep:
     ) -> Step[Any]:
         """Asynchronous version of :meth:`add`."""
         options = {"after": after, "needs": needs, "delay": delay, "step": step, "expands": expands}
-        addition = self._addition()
-        added = addition.add_step(task, options, addition.root, given=arguments)
+        addition, (added,) = self._added(task, options, [arguments])
         await self._store_async(addition, connection)
         return added
 
@@ -95,9 +93,7 @@ class RunningStep:
         connection: Any | None = None,
     ) -> list[Step[Any]]:
         """Add a step for each dict of arguments, all or none, and return them."""
-        addition = self._addition()
-        options = {"after": tuple(after), "needs": needs}
-        added = [addition.add_step(task, options, addition.root, given=one) for one in arguments]
+        addition, added = self._added(task, {"after": tuple(after), "needs": needs}, arguments)
         if added:
             self._store(addition, connection)
         return added
@@ -112,9 +108,7 @@ class RunningStep:
         connection: Any | None = None,
     ) -> list[Step[Any]]:
         """Asynchronous version of :meth:`add_many`."""
-        addition = self._addition()
-        options = {"after": tuple(after), "needs": needs}
-        added = [addition.add_step(task, options, addition.root, given=one) for one in arguments]
+        addition, added = self._added(task, {"after": tuple(after), "needs": needs}, arguments)
         if added:
             await self._store_async(addition, connection)
         return added
@@ -138,8 +132,12 @@ class RunningStep:
             raise InvalidWorkflow(f"No step {step!r} in the workflow of job {self._job.id} has stored a result")
         return self._manager.connector.json_loads(text)
 
-    def _addition(self) -> Workflow:
-        return Workflow(self._manager, self._job.step or "step", accepts_stored=True)
+    def _added(
+        self, task: TaskLike, options: Mapping[str, Any], arguments: Iterable[Mapping[str, Any]]
+    ) -> tuple[Workflow, list[Step[Any]]]:
+        """Return what is to be stored, with a step for each dict of arguments."""
+        addition = Workflow(self._manager, self._job.step or "step", accepts_stored=True)
+        return addition, [addition.add_step(task, options, addition.root, given=one) for one in arguments]
 
     def _store(self, addition: Workflow, connection: Any | None) -> None:
         graph = _compiled(addition)
