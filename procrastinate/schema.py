@@ -13,7 +13,7 @@ from procrastinate._text.logs import get_logger
 from procrastinate.alembic import adoption, plans, revisions, upgrades
 from procrastinate.alembic.adoption import Orphans
 from procrastinate.alembic.adoption.run import Report, report_to_log
-from procrastinate.alembic.settings import VERSION_TABLE, VERSIONS_LOCATION
+from procrastinate.alembic.settings import VERSION_TABLE, VERSIONS_LOCATION, let_fetches_of_3x_go_on
 from procrastinate.connector import BaseConnector
 from procrastinate.core.tables import metadata
 
@@ -64,6 +64,7 @@ class SchemaManager:
         if connector.run(adoption.is_needed):
             connector.run(adoption.adopt, report)
         connector.run(upgrades.upgrade)
+        connector.run(let_fetches_of_3x_go_on)
         if decide is not None:
             connector.run(decide)
 
@@ -73,6 +74,7 @@ class SchemaManager:
         if await self.connector.run_async(adoption.is_needed):
             await self.connector.run_async(adoption.adopt, report)
         await self.connector.run_async(upgrades.upgrade)
+        await self.connector.run_async(let_fetches_of_3x_go_on)
         if decide is not None:
             await self.connector.run_async(decide)
 

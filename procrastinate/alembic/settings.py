@@ -43,6 +43,26 @@ HOLD_LATE_FETCHES = _HOLD_UNTIL.format(moment="clock_timestamp() + interval '3 s
 On a busy machine it may take long."""
 LET_FETCHES_GO_ON = _HOLD_UNTIL.format(moment="clock_timestamp()")
 """The same after the commit: only fetches that began before are held from now on."""
+_HELD_UNTIL = (
+    "substring(obj_description(to_regprocedure('procrastinate_fetch_job_v2(varchar[], bigint)'), 'pg_proc') "
+    "FROM '^Fetches nothing before ([0-9T:.+-]+)$')::timestamptz"
+)
+# A session that holds the lock of fetches is still at work: this one in an open transaction, or another one.
+_LET_FETCHES_GO_ON = sa.text(
+    f"""
+DO $do$
+BEGIN
+    IF EXISTS (
+        SELECT FROM pg_locks
+        WHERE locktype = 'advisory' AND classid = {_LOCK_CLASS} AND objid = {_FETCHES_LOCK} AND pid = pg_backend_pid()
+    ) OR NOT pg_try_advisory_xact_lock({FETCHES_LOCK_KEY}) THEN
+        RETURN;
+    END IF;
+    IF {_HELD_UNTIL} > clock_timestamp() THEN{LET_FETCHES_GO_ON};
+    END IF;
+END
+$do$""".replace(":", r"\:")
+)
 _WAIT = sa.select(sa.func.pg_advisory_xact_lock(_LOCK_CLASS, _MIGRATION_LOCK))
 # An advisory lock does not let the session hear what other sessions have created: `to_regclass` would still say that
 # their tables do not exist. The first lock on a table does. No other statement of a migration reads this one.
@@ -98,3 +118,12 @@ def hold_late_fetches_of_3x(connection: sa.Connection, former_columns: str | Non
     if former_columns is not None and connection.execute(_COLUMNS).scalar_one() != former_columns:
         block = f"DO $do$ BEGIN {HOLD_LATE_FETCHES}; END $do$"
         connection.execute(sa.text(block.replace(":", r"\:")))
+
+
+def let_fetches_of_3x_go_on(connection: sa.Connection) -> None:
+    """Let fetches of Procrastinate 3.x find jobs again, as soon as a migration has committed.
+
+    To be called after the transaction. Within it, or while another session migrates, nothing is done. Fetches then go
+    on by themselves, seconds after the end of the migration.
+    """
+    connection.execute(_LET_FETCHES_GO_ON)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 import procrastinate
-from procrastinate.alembic import settings
 from tests.moving.release import command_3x, run_3x, running_3x
 from tests.moving.rows import execute
 from tests.moving.test_adoption import apply_schema
@@ -22,7 +21,6 @@ def url(request: pytest.FixtureRequest) -> str:
     made = str(request.getfixturevalue("url_of_3x"))
     if request.param != "3x":
         apply_schema(made)
-        execute(made, f"DO $do$ BEGIN {settings.LET_FETCHES_GO_ON}; END $do$")  # instead of a wait of three seconds
     if request.param == "contracted":
         app = procrastinate.App(connector=made)
         with app.open():

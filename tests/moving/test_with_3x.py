@@ -17,7 +17,7 @@ import sqlalchemy as sa
 import procrastinate
 from procrastinate import core
 from procrastinate.alembic import upgrades
-from procrastinate.alembic.settings import hold_fetches_of_3x, hold_late_fetches_of_3x
+from procrastinate.alembic.settings import hold_fetches_of_3x, hold_late_fetches_of_3x, let_fetches_of_3x_go_on
 from procrastinate.core import FetchedJob, FinishedJob, JobRetry, Status
 from procrastinate.worker import LEGACY_WORKER_TIMEOUT
 from tests.database import Databases, libpq_url, new_job
@@ -308,6 +308,21 @@ def test_a_fetch_that_begins_before_a_migration_and_comes_after_it_finds_nothing
 
 
 COMMENT = "SELECT obj_description(to_regproc('procrastinate_fetch_job_v2'), 'pg_proc')"
+
+
+def test_fetches_go_on_as_soon_as_a_migration_has_committed(url: str, theirs: Of3x) -> None:
+    job_id = theirs.defer()
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as migration:
+        columns = hold_fetches_of_3x(migration)
+        migration.exec_driver_sql(ADD_A_COLUMN)
+        hold_late_fetches_of_3x(migration, columns)
+        held = migration.exec_driver_sql(COMMENT).scalar_one()
+        let_fetches_of_3x_go_on(migration)
+        assert migration.exec_driver_sql(COMMENT).scalar_one() == held
+    with engine.begin() as connection:
+        let_fetches_of_3x_go_on(connection)
+    assert theirs.fetch() == job_id
 
 
 @pytest.mark.parametrize("way", ["alembic", "django"])

@@ -13,7 +13,7 @@ from procrastinate.adapters.django.connector import DjangoConnector
 from procrastinate.adapters.django.databases import connector_of
 from procrastinate.alembic import adoption, upgrades
 from procrastinate.alembic.revisions import is_after, is_at_least, refuse_conflicts
-from procrastinate.alembic.settings import hold_fetches_of_3x, hold_late_fetches_of_3x
+from procrastinate.alembic.settings import hold_fetches_of_3x, hold_late_fetches_of_3x, let_fetches_of_3x_go_on
 
 
 class RunPostgreSQL(migrations.RunSQL):
@@ -49,6 +49,7 @@ class RunPostgreSQL(migrations.RunSQL):
                 columns = connector_of(alias).run(hold_fetches_of_3x)
                 super().database_forwards(app_label, schema_editor, from_state, to_state)
                 connector_of(alias).run(hold_late_fetches_of_3x, columns)
+            connector_of(alias).run(let_fetches_of_3x_go_on)
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         """Take the revision back, if the database has it. Tables that were of 3.x become those of 3.x again.
@@ -70,6 +71,7 @@ class RunPostgreSQL(migrations.RunSQL):
                 columns = connector_of(alias).run(hold_fetches_of_3x)
                 super().database_backwards(app_label, schema_editor, from_state, to_state)
                 connector_of(alias).run(hold_late_fetches_of_3x, columns)
+            connector_of(alias).run(let_fetches_of_3x_go_on)
 
     def _is_for(self, schema_editor: Any) -> bool:
         return bool(schema_editor.connection.vendor == "postgresql")
