@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
+SHARE ?= first
 
 .DEFAULT_GOAL := help
 .PHONY: help install bench bench-quick coverage demo demo-serve dist flaky release-check
 .PHONY: test test-all test-bare test-docs-long test-faults test-matrix test-share
-.PHONY: lint prose types contracts pytest pytest-again migrations docs format clean
+.PHONY: lint prose types contracts pytest migrations docs format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,8 +40,8 @@ test: lint types contracts pytest ## Lint, types, import contracts, and the whol
 
 test-all: test test-bare test-docs-long test-matrix test-faults ## All there is, at full size: before a release (hours)
 
-test-share: $(VENV)/.installed ## The tests of CI's second Python: what depends on the interpreter, a share of the rest
-	@PROCRASTINATE_TESTS_SHARED=1 $(BIN)/python -m tests.flaky run -n $(WORKERS) $(ARGS)
+test-share: $(VENV)/.installed ## The tests of one of CI's two Pythons: what is cheap, and a share of what is not
+	@PROCRASTINATE_TESTS_SHARED=$(SHARE) $(BIN)/python -m tests.flaky run -n $(WORKERS) $(ARGS)
 
 test-faults: $(VENV)/.installed ## Break everything that can break, at full size, and write the table of docs/reliability.md
 	@$(BIN)/python -m tests.faults $(ARGS)
@@ -70,9 +71,6 @@ contracts: $(VENV)/.installed ## Check that imports run one way
 
 pytest: $(VENV)/.installed ## The test suite alone
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
-
-pytest-again: $(VENV)/.installed ## The test suite; what fails is run once more, alone, and named by `make flaky`
-	@$(BIN)/python -m tests.flaky run -n $(WORKERS) $(ARGS)
 
 flaky: $(VENV)/.installed ## Name the tests that failed and passed when run again: tests/flaky.toml
 	@$(BIN)/python -m tests.flaky report

@@ -1,13 +1,13 @@
-"""Which tests a second Python runs: all that depend on the interpreter, a share of the others.
+"""Which tests CI runs on which of its two Pythons: all that is cheap, a share of what is not.
 
-``PROCRASTINATE_TESTS_SHARED=1`` runs one case in :data:`SHARES` of a file or folder, other ones for each number in
-``PROCRASTINATE_TESTS_ROUND``, and leaves out :data:`ELSEWHERE`. Every other file is run whole: workers, connections,
-Django, faults, and pieces without a database. Without the variable, everything is run. ``make test-matrix`` runs all of
-:data:`SQL` on every supported Python.
+``PROCRASTINATE_TESTS_SHARED`` is ``first`` or ``second``, the Python. Without it, everything is run: ``make test`` and
+``make test-matrix`` know no shares. The number in ``PROCRASTINATE_TESTS_ROUND`` says which cases a share has. Each
+commit has another number, so that commits in a row run all cases.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import zlib
@@ -17,35 +17,62 @@ import pytest
 TESTS = pathlib.Path(__file__).parent
 SHARED_VARIABLE = "PROCRASTINATE_TESTS_SHARED"
 ROUND_VARIABLE = "PROCRASTINATE_TESTS_ROUND"
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """One case in that many is run: on the first Python, and on the second, which runs other cases than the first."""
+
+    first: int
+    second: int
+
+
+ALL = Share(1, 1)
+"""What depends on the interpreter, and takes little time: every file that is not named below."""
 SQL = ("conformance", "core", "interleavings", "properties", "schema", "security")
 """Folders whose tests send statements and look at tables: PostgreSQL gives the same answers to every Python."""
-PROGRAMS = (
-    *("cli", "examples", "regressions", "surface", "testing"),
-    *("django/test_app.py", "django/test_command.py", "django/test_databases.py", "django/test_migrations.py"),
-)
-"""Folders and files whose tests start a program each, which costs a second of a processor, mostly for imports."""
-ELSEWHERE = ("benchmarks", "browser", "documentation", "prose", "readme", "typing")
+CONNECTIONS = Share(4, 8)
+"""Of `conformance`, a file on one kind of connection. :data:`ALWAYS` is run in each turn of the first Python."""
+ALWAYS = ("sync-psycopg", "async-psycopg", "django", "memory")
+PROCESSES = ("worker", "django", "cli", "faults", "regressions", "surface", "testing")
+"""Folders whose tests wait for workers, or start a program each, which costs a second of a processor for imports."""
+PAGES = ("benchmarks", "browser", "documentation", "examples", "typing")
 """Folders whose tests look at pages, programs and tools: what they find does not depend on the interpreter."""
-WITH_OTHERS = ("moving", "examples/test_celery_app.py", "django/test_import_django_tasks.py")
-"""Folders and files whose tests start several programs each, of other releases and projects, and brokers."""
-SHARES = {**dict.fromkeys(SQL, 8), **dict.fromkeys(PROGRAMS, 2), **dict.fromkeys(WITH_OTHERS, 8)}
-"""One case in that many is run."""
+TEXTS = ("prose", "readme")
+"""The same, in no time."""
+OTHERS = ("moving", "from_celery")
+"""Folders whose tests start several programs each, of other releases and projects, and brokers."""
+SHARES = {
+    **dict.fromkeys(SQL, Share(1, 8)),
+    **dict.fromkeys(PROCESSES, Share(3, 6)),
+    **dict.fromkeys(PAGES, Share(3, 0)),
+    **dict.fromkeys(TEXTS, Share(1, 0)),
+    **dict.fromkeys(OTHERS, Share(3, 12)),
+    **dict.fromkeys(("dashboard", "workflows", "standalone"), Share(2, 4)),
+    "conformance": CONNECTIONS,
+}
+"""By folder below `tests/`."""
+EACH_TIME = ("moving/test_django.py", "worker/test_running.py", "worker/test_isolation.py", "worker/test_stalled.py")
+"""Files that the first Python runs whole, whatever their folder's share is. One adopts tables of 3.x."""
 
 
 def select(items: list[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:
     """Return the tests to run in this process, and those to leave out, as the environment says."""
-    if not os.environ.get(SHARED_VARIABLE):
+    python = os.environ.get(SHARED_VARIABLE)
+    if not python:
         return items, []
     turn = int(os.environ.get(ROUND_VARIABLE, "0"))
-    chosen = {item: is_chosen(*_file_and_case(item), turn) for item in items}
+    chosen = {item: is_chosen(python, *_file_and_case(item), turn) for item in items}
     return [item for item in items if chosen[item]], [item for item in items if not chosen[item]]
 
 
-def is_chosen(file: str, case: str, turn: int) -> bool:
+def is_chosen(python: str, file: str, case: str, turn: int) -> bool:
     """Return whether a case is run in this turn.
 
     Parameters
     ----------
+    python:
+        ``"first"`` or ``"second"``.
     file:
         Its path below ``tests/``.
     case:
@@ -53,10 +80,17 @@ def is_chosen(file: str, case: str, turn: int) -> bool:
     turn:
         Any number. After as many turns as the file has shares, every case has been run.
     """
-    folder = file.partition("/")[0]
-    if share := SHARES.get(file) or SHARES.get(folder):
-        return zlib.crc32(case.encode()) % share == turn % share
-    return folder not in ELSEWHERE
+    share = SHARES.get(file.partition("/")[0], ALL)
+    if python == "first":
+        is_always = file in EACH_TIME or case in {f"{file}[{kind}]" for kind in ALWAYS}
+        return is_always or _has_turn(case, share.first, turn)
+    if python == "second":
+        return _has_turn(case, share.second, turn + 1)
+    raise ValueError(f"{SHARED_VARIABLE} is {python!r}: say first or second")
+
+
+def _has_turn(case: str, share: int, turn: int) -> bool:
+    return share > 0 and zlib.crc32(case.encode()) % share == turn % share
 
 
 def _file_and_case(item: pytest.Item) -> tuple[str, str]:
