@@ -1341,6 +1341,7 @@ BEGIN
     FOR attempt IN 1..430 LOOP
         BEGIN
             PERFORM set_config('lock_timeout', '200ms', true);
+            LOCK TABLE procrastinate_jobs IN ACCESS EXCLUSIVE MODE;
             LOCK TABLE procrastinate_workers IN ACCESS EXCLUSIVE MODE;
             PERFORM set_config('lock_timeout', former, true);
             RETURN;
@@ -1350,7 +1351,7 @@ BEGIN
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
     FROM pg_locks
-    WHERE relation IN ('procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
+    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
@@ -1513,6 +1514,7 @@ BEGIN
         BEGIN
             PERFORM set_config('lock_timeout', '200ms', true);
             LOCK TABLE procrastinate_jobs IN ACCESS EXCLUSIVE MODE;
+            LOCK TABLE procrastinate_workers IN ACCESS EXCLUSIVE MODE;
             PERFORM set_config('lock_timeout', former, true);
             RETURN;
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
@@ -1521,7 +1523,7 @@ BEGIN
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
     FROM pg_locks
-    WHERE relation IN ('procrastinate_jobs'::regclass) AND granted AND pid <> pg_backend_pid()
+    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',

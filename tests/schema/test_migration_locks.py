@@ -88,6 +88,7 @@ def test_a_transaction_keeps_its_own_lock_timeout_after_the_locks_are_taken(conn
 
 STEPS = itertools.pairwise(revisions.known_revisions())
 LATER = [(former, revision) for former, revision in STEPS if revision > BEFORE]
+LOCK = re.compile(r"LOCK TABLE (\w+) IN ([A-Z ]+) MODE")
 NEEDS_A_LOCK = re.compile(r"\b(ALTER TABLE|CREATE TRIGGER|DROP TRIGGER|DROP INDEX|LOCK TABLE)\b")
 
 
@@ -117,3 +118,20 @@ def _django_migrations() -> Any:
     import procrastinate.adapters.django.migrations as package
 
     return pathlib.Path(str(package.__file__)).parent
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        upgrades.upgrade_sql("procrastinate_0007"),
+        upgrades.downgrade_sql(revisions.head_revision(), "procrastinate_0007"),
+    ],
+    ids=["up", "down"],
+)
+def test_a_transaction_that_runs_several_revisions_takes_the_locks_of_all_with_the_first(script: str) -> None:
+    """It would wait for the jobs without an end, while a worker that holds them waits for its lock on the workers."""
+    blocks = [set(LOCK.findall(block)) for block in script.split("DO $do$") if LOCK.search(block)]
+    assert len(blocks) > 1
+    assert all({table for table, _ in block} <= {table for table, _ in blocks[0]} for block in blocks)
+    exclusive = {table for block in blocks for table, mode in block if mode == "ACCESS EXCLUSIVE"}
+    assert exclusive <= {table for table, mode in blocks[0] if mode == "ACCESS EXCLUSIVE"}

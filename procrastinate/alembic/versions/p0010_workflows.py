@@ -131,7 +131,8 @@ JOBS_TRUNCATED = replaced(
 
 _FORMER = (former.JOBS_INSERTED, former.JOBS_UPDATED, sixth.JOBS_DELETED, sixth.JOBS_TRUNCATED)
 
-_LOCKS = {"procrastinate_jobs": "ACCESS EXCLUSIVE"}
+# Those of the former revision as well: what takes back both in one transaction begins here.
+_LOCKS = {"procrastinate_jobs": "ACCESS EXCLUSIVE", "procrastinate_workers": "ACCESS EXCLUSIVE"}
 
 
 def upgrade() -> None:
