@@ -13,6 +13,7 @@ from procrastinate._text.logs import get_logger
 from procrastinate.alembic import adoption, plans, revisions, upgrades
 from procrastinate.alembic.adoption import Orphans
 from procrastinate.alembic.adoption.run import Report, report_to_log
+from procrastinate.alembic.build_ahead import build_ahead
 from procrastinate.alembic.settings import VERSION_TABLE, VERSIONS_LOCATION, let_fetches_of_3x_go_on
 from procrastinate.connector import BaseConnector
 from procrastinate.core.tables import metadata
@@ -51,7 +52,7 @@ class SchemaManager:
             What becomes of running jobs that 3.x has left behind, whose worker is gone: ``"keep"`` them as they are,
             ``"retry"`` or ``"fail"`` them. It can be decided later, too.
         report:
-            Called with a line for people before and after each step, where tables of 3.x are taken over.
+            Called with a line for people before each step that builds an index or takes over tables of 3.x.
 
         Raises
         ------
@@ -63,6 +64,7 @@ class SchemaManager:
         connector = self.connector.get_sync_connector()
         if connector.run(adoption.is_needed):
             connector.run(adoption.adopt, report)
+        connector.run(build_ahead, report=report)
         connector.run(upgrades.upgrade)
         connector.run(let_fetches_of_3x_go_on)
         if decide is not None:
@@ -73,6 +75,7 @@ class SchemaManager:
         decide = _DECISIONS[Orphans(orphans)]
         if await self.connector.run_async(adoption.is_needed):
             await self.connector.run_async(adoption.adopt, report)
+        await self.connector.run_async(build_ahead, report=report)
         await self.connector.run_async(upgrades.upgrade)
         await self.connector.run_async(let_fetches_of_3x_go_on)
         if decide is not None:
@@ -142,7 +145,7 @@ class SchemaManager:
 
 
 def adopt(connection: sa.Connection, *, concurrently: bool = False) -> None:
-    """Bring a database to the newest schema in a revision of your own Alembic, where 3.10 has made the tables.
+    """Bring a database to the newest schema in a revision of your own Alembic: from nothing, an older one, or 3.10.
 
     A database that has the newest schema already is left alone, so the revision works on fresh databases, too.
 
@@ -162,6 +165,7 @@ def adopt(connection: sa.Connection, *, concurrently: bool = False) -> None:
     if adoption.is_needed(connection):
         run = adoption.adopt if concurrently else adoption.adopt_in_transaction
         run(connection)
+    build_ahead(connection)
     with upgrades.within_other_migrations():
         upgrades.upgrade(connection)
 

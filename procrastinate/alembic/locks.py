@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
+
+QUEUE_TABLES = ("procrastinate_jobs", "procrastinate_workers")
+"""What every revision locks, in this order. Writers take these locks in the same order: the triggers of the jobs read
+the workers."""
 
 _LOCK_TIMEOUT = 200
-"""Milliseconds that an attempt waits. Later sessions that need a conflicting lock wait behind it for that time."""
+"""Milliseconds that an attempt waits for each table. Later sessions that need a conflicting lock wait behind it for
+that time. It is shorter than ``deadlock_timeout``, so that in a deadlock the migration gives up, and no worker does."""
 _PAUSE = 0.5
 """Seconds between two attempts."""
 _ATTEMPTS = 430
 """Five minutes in all."""
 
 
-def lock_tables(tables: Mapping[str, str], *, attempts: int = _ATTEMPTS) -> str:
+def lock_tables(others: Iterable[str] = (), *, attempts: int = _ATTEMPTS) -> str:
     """Return a statement that locks tables until the end of the transaction and lets no writer wait for long.
 
     A statement such as CREATE TRIGGER waits for all open transactions that have written to the table, and every writer
     that comes later waits behind it. So this statement waits briefly, releases its locks, lets the others through and
-    tries again. Later statements of the transaction find the locks taken. Take no stronger lock than the revision
-    needs, because a stronger one also blocks readers.
+    tries again. Later statements of the transaction find the locks taken.
 
     A transaction that runs several revisions keeps the locks of the first while it waits for those of the second. A
-    revision therefore takes all locks that the revisions of its release need.
+    writer that needs the first and holds the second then waits for it without end. So every revision locks all of
+    :data:`QUEUE_TABLES`, as strongly as any revision may need. A revision holds these locks for milliseconds. What
+    takes longer is built before (:mod:`procrastinate.alembic.ahead`).
 
     Parameters
     ----------
-    tables:
-        The mode of the lock for each table, in the words of LOCK TABLE.
+    others:
+        Names of further tables that the revision alters.
     attempts:
         Number of attempts. After the last one the statement fails with SQLSTATE 55P03 (``lock_not_available``) and
         names the server processes that hold the tables.
     """
-    locks = "\n            ".join(f"LOCK TABLE {table} IN {mode} MODE;" for table, mode in tables.items())
+    tables = (*QUEUE_TABLES, *sorted(set(others) - set(QUEUE_TABLES)))
+    locks = "\n            ".join(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;" for table in tables)
     names = ", ".join(f"'{table}'::regclass" for table in tables)
     return f"""
 DO $do$

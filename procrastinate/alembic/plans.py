@@ -10,6 +10,7 @@ from procrastinate.alembic import adoption, revisions
 from procrastinate.alembic.adoption.run import SECONDS_A_MILLION
 from procrastinate.alembic.adoption.state import State, check
 from procrastinate.alembic.adoption.steps import steps
+from procrastinate.alembic.build_ahead import pending
 
 _UP_TO_DATE = "The schema is up to date"
 
@@ -26,8 +27,17 @@ def plan(connection: sa.Connection) -> str:
         check(connection)
         return "\n".join(_adoption_lines(adoption.look(connection)))
     revisions.refuse_conflicts(connection)
-    todo = _revisions_after(revisions.current_revision(connection))
-    return f"Apply the revisions {', '.join(todo)}" if todo else _UP_TO_DATE
+    current = revisions.current_revision(connection)
+    todo = _revisions_after(current)
+    if not todo:
+        return _UP_TO_DATE
+    return "\n".join([*_lines_ahead(current), f"Apply the revisions {', '.join(todo)}"])
+
+
+def _lines_ahead(current: str | None) -> Iterator[str]:
+    for ahead in pending(current):
+        yield f"Add the columns {', '.join(ahead.columns)}. Locks: ACCESS EXCLUSIVE, milliseconds."
+        yield f"Build the indexes {', '.join(ahead.indexes)}. Reads and writes go on."
 
 
 def _revisions_after(current: str | None) -> tuple[str, ...]:
@@ -46,6 +56,8 @@ def _adoption_lines(state: State) -> Iterator[str]:
         yield f"{number:>3}. {step.what}"
         yield f"     locks: {step.locks}"
     after = _revisions_after(adoption.REACHED)
+    for line in _lines_ahead(adoption.REACHED):
+        yield f"     {line}"
     yield f"{len(todo) + 1:>3}. apply the revisions {', '.join(after)}"
     yield ""
     yield from _warnings(state)

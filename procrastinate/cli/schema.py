@@ -10,6 +10,7 @@ from procrastinate._text.terminal import write
 from procrastinate.alembic import upgrades
 from procrastinate.alembic.adoption import REACHED, Orphans
 from procrastinate.alembic.adoption.script import script
+from procrastinate.alembic.build_ahead import script_ahead
 from procrastinate.app import App
 from procrastinate.cli.arguments import add_argument, one_of
 from procrastinate.cli.waits import database_awaited
@@ -79,7 +80,7 @@ def _printed(arguments: argparse.Namespace) -> str:
         return SchemaManager.get_migrations_path()
     if arguments.start is None:
         return upgrades.upgrade_sql()
-    return f"{script()}\n\n{upgrades.upgrade_sql(REACHED)}"
+    return "\n\n".join((script(), script_ahead(REACHED), upgrades.upgrade_sql(REACHED)))
 
 
 def _apply(schema: SchemaManager, arguments: argparse.Namespace) -> None:

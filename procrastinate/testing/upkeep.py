@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 from procrastinate import core, exceptions
 from procrastinate.alembic import adoption, revisions, upgrades
+from procrastinate.alembic.adoption.run import Report, report_to_log
+from procrastinate.alembic.build_ahead import build_ahead
 from procrastinate.core import (
     Deletion,
     DeletionPlace,
@@ -322,6 +324,11 @@ def jobs_table_exists(tables: Tables) -> bool:
 @IMPLEMENTED.of(upgrades.upgrade)
 def upgrade(tables: Tables, revision: str = "head") -> None:
     tables.exist = True
+
+
+@IMPLEMENTED.of(build_ahead)
+def build_nothing_ahead(tables: Tables, revision: str = "head", report: Report = report_to_log) -> None:
+    return None
 
 
 @IMPLEMENTED.of(adoption.is_needed)

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate.alembic import revisions, upgrades
-from procrastinate.alembic.locks import lock_tables
+from procrastinate.alembic.locks import QUEUE_TABLES, lock_tables
 from tests.database import libpq_url
 
 INSERT = "INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('q', 't')"
@@ -39,9 +39,9 @@ def longest_write_during(writer: psycopg.Connection[Any], migrates: Callable[[],
     return longest
 
 
-@pytest.mark.parametrize("way", ["up", "down"])
+@pytest.mark.parametrize(("way", "before"), [("up", BEFORE), ("up", "procrastinate_0008"), ("down", BEFORE)])
 def test_a_writer_does_not_wait_for_a_migration_that_waits_for_another(
-    engine: sa.Engine, database_url: str, way: str
+    engine: sa.Engine, database_url: str, way: str, before: str
 ) -> None:
     """The other transaction has written a job and is idle."""
 
@@ -51,10 +51,10 @@ def test_a_writer_does_not_wait_for_a_migration_that_waits_for_another(
 
     url = libpq_url(database_url)
     if way == "up":
-        migrate(BEFORE, upgrades.downgrade)
+        migrate(before, upgrades.downgrade)
     with psycopg.connect(url) as other, psycopg.connect(url, autocommit=True) as writer, ThreadPoolExecutor(1) as pool:
         other.execute(INSERT)
-        arguments = ("head", upgrades.upgrade) if way == "up" else (BEFORE, upgrades.downgrade)
+        arguments = ("head", upgrades.upgrade) if way == "up" else (before, upgrades.downgrade)
         migration = pool.submit(migrate, *arguments)
         try:
             longest = longest_write_during(writer, lambda: not migration.done())
@@ -63,7 +63,7 @@ def test_a_writer_does_not_wait_for_a_migration_that_waits_for_another(
         migration.result(timeout=60)
     assert longest < 1
     with engine.connect() as connection:
-        assert revisions.current_revision(connection) == (revisions.head_revision() if way == "up" else BEFORE)
+        assert revisions.current_revision(connection) == (revisions.head_revision() if way == "up" else before)
 
 
 def test_a_migration_that_gives_up_names_the_sessions_that_are_in_the_way(
@@ -71,7 +71,7 @@ def test_a_migration_that_gives_up_names_the_sessions_that_are_in_the_way(
 ) -> None:
     with psycopg.connect(libpq_url(database_url)) as other:
         other.execute(INSERT)
-        statement = lock_tables({"procrastinate_jobs": "SHARE ROW EXCLUSIVE"}, attempts=2)
+        statement = lock_tables(attempts=2)
         with pytest.raises(sa.exc.OperationalError, match="tables of the queue are in use") as raised:
             connection.exec_driver_sql(statement)
         error = raised.value.orig
@@ -82,7 +82,7 @@ def test_a_migration_that_gives_up_names_the_sessions_that_are_in_the_way(
 
 def test_a_transaction_keeps_its_own_lock_timeout_after_the_locks_are_taken(connection: sa.Connection) -> None:
     connection.exec_driver_sql("SET lock_timeout = '7s'")
-    connection.exec_driver_sql(lock_tables({"procrastinate_jobs": "SHARE ROW EXCLUSIVE"}))
+    connection.exec_driver_sql(lock_tables())
     assert connection.exec_driver_sql("SHOW lock_timeout").scalar_one() == "7s"
 
 
@@ -110,6 +110,18 @@ def test_a_revision_takes_its_locks_before_its_first_change(former: str, revisio
             assert first is not None
             assert first[0] == "LOCK TABLE"
             assert script.count("lock_timeout") >= 3
+
+
+@pytest.mark.parametrize("revision", [revision for _, revision in LATER])
+def test_a_revision_that_locks_takes_all_locks_that_later_ones_need(revision: str) -> None:
+    """One transaction may run them all. A lock that comes later is waited for while writers wait for the first."""
+    script = upgrades.upgrade_sql(BEFORE, revision, transactional=False)
+    locked = re.findall(r"LOCK TABLE (\w+) IN ACCESS EXCLUSIVE MODE", script)
+    assert locked == list(QUEUE_TABLES) * (len(locked) // len(QUEUE_TABLES))
+    # Tables that the revisions create are seen by no other session.
+    altered = set(re.findall(r"(?:ALTER TABLE|LOCK TABLE|TRIGGER \w+\s+.* ON) (procrastinate_\w+)", script))
+    created = set(re.findall(r"CREATE TABLE (procrastinate_\w+)", script))
+    assert altered - created <= set(QUEUE_TABLES)
 
 
 def _django_migrations() -> Any:

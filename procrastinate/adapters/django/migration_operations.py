@@ -12,6 +12,7 @@ from procrastinate import exceptions
 from procrastinate.adapters.django.connector import DjangoConnector
 from procrastinate.adapters.django.databases import connector_of
 from procrastinate.alembic import adoption, upgrades
+from procrastinate.alembic.build_ahead import build_ahead
 from procrastinate.alembic.revisions import is_after, is_at_least, refuse_conflicts
 from procrastinate.alembic.settings import hold_fetches_of_3x, hold_late_fetches_of_3x, let_fetches_of_3x_go_on
 
@@ -45,6 +46,7 @@ class RunPostgreSQL(migrations.RunSQL):
         if schema_editor.collect_sql:
             super().database_forwards(app_label, schema_editor, from_state, to_state)
         elif self._is_for(schema_editor) and not self._is_reached(alias):
+            _run(connector_of(alias), build_ahead, self.revision, print)
             with _one_transaction(schema_editor):
                 columns = connector_of(alias).run(hold_fetches_of_3x)
                 super().database_forwards(app_label, schema_editor, from_state, to_state)

@@ -17,7 +17,7 @@ def script() -> str:
 def _sql(step: Step) -> str:
     parts = [_in_steps(statement) if step.until_done else f"{statement.strip()};" for statement in step.statements]
     if step.index is not None:
-        parts.insert(0, _DROP_UNFINISHED.format(name=step.index))
+        parts.insert(0, DROP_UNFINISHED.format(name=step.index))
     return "\n".join(parts)
 
 
@@ -34,7 +34,7 @@ $do$;"""
 
 
 # psql executes what the query answers.
-_DROP_UNFINISHED = (
+DROP_UNFINISHED = (
     "SELECT 'DROP INDEX CONCURRENTLY {name}' FROM pg_index "
     "WHERE indexrelid = to_regclass('{name}') AND NOT indisvalid \\gexec"
 )

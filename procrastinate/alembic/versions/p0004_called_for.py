@@ -52,12 +52,8 @@ $function$
 """
 
 
-# The next revisions may follow in this transaction.
-_LOCKS = {"procrastinate_jobs": "SHARE ROW EXCLUSIVE", "procrastinate_workers": "ACCESS EXCLUSIVE"}
-
-
 def upgrade() -> None:
-    _execute(lock_tables(_LOCKS))
+    _execute(lock_tables())
     op.add_column(
         "procrastinate_workers",
         sa.Column("called_for", postgresql.ARRAY(sa.Text), server_default=sa.text("'{}'::text[]")),
@@ -66,7 +62,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    _execute(lock_tables({"procrastinate_workers": "ACCESS EXCLUSIVE"}))
+    _execute(lock_tables())
     _execute(replaced(first.NOTIFY_WAITING))
     op.drop_column("procrastinate_workers", "called_for")
 

@@ -203,13 +203,13 @@ _FORMER = (
 
 
 def upgrade() -> None:
-    _execute(lock_tables({"procrastinate_jobs": "SHARE ROW EXCLUSIVE"}))
+    _execute(lock_tables())
     for statement in _CREATED:
         _execute(statement)
 
 
 def downgrade() -> None:
-    _execute(lock_tables({"procrastinate_jobs": "ACCESS EXCLUSIVE", "procrastinate_workers": "ACCESS EXCLUSIVE"}))
+    _execute(lock_tables())
     _execute("DROP TRIGGER procrastinate_jobs_truncated ON procrastinate_jobs")
     _execute("DROP FUNCTION procrastinate_jobs_truncated()")
     for statement in _FORMER:

@@ -94,13 +94,8 @@ UPDATE procrastinate_jobs SET readiness = 0 WHERE status = 'todo' AND readiness 
 """
 
 
-# The next revision needs the jobs as well. A worker that waits for this one's lock may hold the jobs in its statement.
-# A transaction that runs both revisions would wait for it without an end.
-_LOCKS = {"procrastinate_jobs": "ACCESS EXCLUSIVE", WORKERS: "ACCESS EXCLUSIVE"}
-
-
 def upgrade() -> None:
-    _execute(lock_tables(_LOCKS))
+    _execute(lock_tables())
     for column in _worker_columns():
         op.add_column(WORKERS, column)
     _create_task_lists()
@@ -111,7 +106,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    _execute(lock_tables({"procrastinate_jobs": "SHARE ROW EXCLUSIVE", WORKERS: "ACCESS EXCLUSIVE"}))
+    _execute(lock_tables())
     _execute(UNPARK_PAUSED)
     for table in TABLES:
         op.drop_table(table)

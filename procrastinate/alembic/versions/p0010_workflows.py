@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from procrastinate.alembic.ahead import Ahead
 from procrastinate.alembic.functions import replaced
 from procrastinate.alembic.locks import lock_tables
 from procrastinate.alembic.versions import p0006_kept_together as sixth
@@ -131,24 +132,26 @@ JOBS_TRUNCATED = replaced(
 
 _FORMER = (former.JOBS_INSERTED, former.JOBS_UPDATED, sixth.JOBS_DELETED, sixth.JOBS_TRUNCATED)
 
-# Those of the former revision as well: what takes back both in one transaction begins here.
-_LOCKS = {"procrastinate_jobs": "ACCESS EXCLUSIVE", "procrastinate_workers": "ACCESS EXCLUSIVE"}
+# A job that waits for others has nothing to wait for any more. It stays where it is, without a readiness that the
+# release before does not know.
+NOTHING_TO_WAIT_FOR = """
+UPDATE procrastinate_jobs SET readiness = 0 WHERE workflow_id IS NOT NULL AND status = 'todo' AND readiness = 5
+"""
+
+AHEAD = Ahead(
+    columns={"workflow_id": "bigint", "step": "text"},
+    indexes={"procrastinate_jobs_workflow_idx": "(workflow_id, status) WHERE workflow_id IS NOT NULL"},
+)
 
 
 def upgrade() -> None:
-    _execute(lock_tables(_LOCKS))
-    op.add_column("procrastinate_jobs", sa.Column("workflow_id", sa.BigInteger))
-    op.add_column("procrastinate_jobs", sa.Column("step", sa.Text))
+    _execute(lock_tables())
+    for statement in AHEAD.within_revision():
+        _execute(statement)
     _create_workflows()
     _create_dependencies()
     _create_arrivals()
     _execute(GRANT_TO_WORKERS)
-    op.create_index(
-        "procrastinate_jobs_workflow_idx",
-        "procrastinate_jobs",
-        ["workflow_id", "status"],
-        postgresql_where=sa.text("workflow_id IS NOT NULL"),
-    )
     for statement in (ARRIVE, JOBS_INSERTED, JOBS_UPDATED, JOBS_DELETED, JOBS_TRUNCATED):
         _execute(statement)
 
@@ -221,16 +224,14 @@ def _create_arrivals() -> None:
 
 
 def downgrade() -> None:
-    _execute(lock_tables(_LOCKS))
+    _execute(lock_tables())
     for statement in _FORMER:
         _execute(replaced(statement))
     _execute("DROP FUNCTION procrastinate_arrive(text, bigint[], bigint[], bigint[])")
     for table in ("arrivals", "dependencies", "workflows"):
         op.drop_table(f"procrastinate_{table}")
-    # A job that waits for others has nothing to wait for any more. It stays where it is, without a readiness that the
-    # release before does not know.
-    _execute("UPDATE procrastinate_jobs SET readiness = 0 WHERE status = 'todo' AND readiness = 5")
-    for column in ("workflow_id", "step"):
+    _execute(NOTHING_TO_WAIT_FOR)
+    for column in AHEAD.columns:
         op.drop_column("procrastinate_jobs", column)
 
 

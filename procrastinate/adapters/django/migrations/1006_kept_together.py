@@ -14,7 +14,8 @@ BEGIN
     FOR attempt IN 1..430 LOOP
         BEGIN
             PERFORM set_config('lock_timeout', '200ms', true);
-            LOCK TABLE procrastinate_jobs IN SHARE ROW EXCLUSIVE MODE;
+            LOCK TABLE procrastinate_jobs IN ACCESS EXCLUSIVE MODE;
+            LOCK TABLE procrastinate_workers IN ACCESS EXCLUSIVE MODE;
             PERFORM set_config('lock_timeout', former, true);
             RETURN;
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
@@ -23,7 +24,7 @@ BEGIN
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
     FROM pg_locks
-    WHERE relation IN ('procrastinate_jobs'::regclass) AND granted AND pid <> pg_backend_pid()
+    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',

@@ -158,7 +158,7 @@ BEGIN
     FOR attempt IN 1..430 LOOP
         BEGIN
             PERFORM set_config('lock_timeout', '200ms', true);
-            LOCK TABLE procrastinate_jobs IN SHARE ROW EXCLUSIVE MODE;
+            LOCK TABLE procrastinate_jobs IN ACCESS EXCLUSIVE MODE;
             LOCK TABLE procrastinate_workers IN ACCESS EXCLUSIVE MODE;
             PERFORM set_config('lock_timeout', former, true);
             RETURN;
