@@ -65,6 +65,7 @@ from procrastinate.core.pauses import (
     resume_queue,
 )
 from procrastinate.core.promote import first_due_job, promote_jobs
+from procrastinate.core.read_failed_steps import FailedStep, read_failed_steps
 from procrastinate.core.read_results import get_progress, get_result
 from procrastinate.core.read_values import StepValue, read_step_value, read_values
 from procrastinate.core.read_workflows import get_workflow, list_workflows, read_graph
@@ -134,6 +135,7 @@ __all__ = [
     "DeletionPlace",
     "Durations",
     "EventType",
+    "FailedStep",
     "FetchedJob",
     "FinishedJob",
     "GroupKind",
@@ -242,6 +244,7 @@ __all__ = [
     "prune_stalled_workers",
     "read_arguments",
     "read_clock",
+    "read_failed_steps",
     "read_graph",
     "read_step_value",
     "read_unaware",

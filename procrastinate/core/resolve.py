@@ -123,7 +123,7 @@ _parent, _group, _root = jobs.alias("parent"), workflows.alias("parent_group"), 
 _ENDED_STATUSES = [status_literal(end) for end in ENDS]
 
 
-def _is_unfinished(job: sa.FromClause, group: sa.FromClause) -> sa.ColumnElement[bool]:
+def is_unfinished(job: sa.FromClause, group: sa.FromClause) -> sa.ColumnElement[bool]:
     """Return the condition "what a dependency leads to has not ended". One of the two is there, by an outer join."""
     return sa.or_(job.c.status.not_in(_ENDED_STATUSES), sa.and_(group.c.id.is_not(None), group.c.finished_at.is_(None)))
 
@@ -168,7 +168,7 @@ def _blocked_statement() -> sa.Select[Any]:
         .where(
             edge.c.job_id == jobs.c.id,
             ~edge.c.is_closed,
-            _is_unfinished(parent, group),
+            is_unfinished(parent, group),
         )
         .limit(1)
     )
@@ -182,7 +182,7 @@ _own_group = workflows.alias("own_group")
 _VERDICTS = (
     sa.select(
         jobs.c.id,
-        sa.func.bool_or(sa.func.coalesce(_is_unfinished(_parent, _group), False)).label("is_open"),
+        sa.func.bool_or(sa.func.coalesce(is_unfinished(_parent, _group), False)).label("is_open"),
         sa.func.bool_or(sa.and_(_HAS_DEPENDENCY, _IS_BROKEN, ~_IS_CALLBACK)).label("is_broken"),
         sa.func.bool_or(sa.and_(_HAS_DEPENDENCY, _IS_BROKEN, _IS_CALLBACK)).label("is_unneeded"),
         sa.func.max(dependencies.c.delay).label("delay"),

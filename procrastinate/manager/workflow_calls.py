@@ -115,6 +115,14 @@ class WorkflowOperations(OperationCalls):
         """Asynchronous version of :meth:`read_step_value`."""
         return await self._run_async(connection, core.read_step_value, group_id, step)
 
+    def read_failed_steps(self, group_id: int, limit: int) -> list[core.FailedStep]:
+        """Return the steps without success in the workflow of a group."""
+        return self._run(None, core.read_failed_steps, group_id, limit=limit)
+
+    async def read_failed_steps_async(self, group_id: int, limit: int) -> list[core.FailedStep]:
+        """Asynchronous version of :meth:`read_failed_steps`."""
+        return await self._run_async(None, core.read_failed_steps, group_id, limit=limit)
+
     def list_workflows(self, connection: Any | None = None, **options: Any) -> list[core.StoredWorkflow]:
         """Return workflows, the newest first. The options are those of :func:`procrastinate.core.list_workflows`."""
         return self._run(connection, core.list_workflows, **options)

@@ -14,7 +14,6 @@ from typing import Any
 
 from procrastinate import core, exceptions
 from procrastinate.core import (
-    Counts,
     GroupKind,
     NewDependency,
     NewError,
@@ -24,21 +23,17 @@ from procrastinate.core import (
     Rule,
     Status,
     StepValue,
-    StoredDependency,
     StoredGraph,
-    StoredGroup,
-    StoredStep,
-    StoredWorkflow,
     WorkflowState,
 )
 from procrastinate.core.workflow_rows import SIGNAL_TASK
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.tables import DOING, TODO, Dependency, GroupRow, JobRow, Tables
+from procrastinate.testing.workflow_views import UNSUCCESSFUL, is_in, list_workflows, members_of, root_of, steps_of
 
 IMPLEMENTED = Implementations()
 
 NEVER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
-_UNSUCCESSFUL = (Status.FAILED.value, Status.CANCELLED.value, Status.ABORTED.value)
 
 
 # Store
@@ -210,7 +205,7 @@ def read_values(tables: Tables, job_id: int) -> list[StepValue]:
 def read_step_value(tables: Tables, group_id: int, step: str) -> str | None:
     root_id = tables.groups[group_id].root_id
     groups = {id_ for id_, group in tables.groups.items() if group.root_id == root_id}
-    found = [row["id"] for row in _of_groups(tables, groups) if row.get("step") == step and row["id"] in tables.results]
+    found = [row["id"] for row in members_of(tables, groups) if row.get("step") == step and row["id"] in tables.results]
     return tables.results[min(found)] if found else None
 
 
@@ -238,22 +233,9 @@ def _is_part(tables: Tables, row: JobRow, group_id: int | None) -> bool:
 # Cancel, retry, signal
 
 
-def _steps(tables: Tables, workflow_id: int, *statuses: str) -> list[JobRow]:
-    """Return the steps of a workflow with one of these statuses, without the callbacks."""
-    groups = {id_: group for id_, group in tables.groups.items() if group.root_id == workflow_id}
-    if any(group.kind is GroupKind.STEPS for group in groups.values()):
-        del groups[workflow_id]
-    return tables.where(lambda row: row.get("workflow_id") in groups and row["status"] in statuses)
-
-
-def _root(tables: Tables, workflow_id: int) -> GroupRow | None:
-    group = tables.groups.get(workflow_id)
-    return group if group is not None and group.kind is GroupKind.WORKFLOW else None
-
-
 @IMPLEMENTED.of(core.begin_cancel)
 def begin_cancel(tables: Tables, workflow_id: int) -> bool:
-    root = _root(tables, workflow_id)
+    root = root_of(tables, workflow_id)
     if root is None or root.finished_at is not None:
         return False
     root.cancelled_at = root.cancelled_at or tables.now
@@ -262,7 +244,7 @@ def begin_cancel(tables: Tables, workflow_id: int) -> bool:
 
 @IMPLEMENTED.of(core.cancel_steps)
 def cancel_steps(tables: Tables, workflow_id: int) -> int:
-    rows = _steps(tables, workflow_id, TODO)
+    rows = steps_of(tables, workflow_id, TODO)
     cancelled = {"status": Status.CANCELLED.value, "finished_at": tables.now, "readiness": Readiness.UNDECIDED}
     tables.update({row["id"]: dict(cancelled) for row in rows})
     return len(rows)
@@ -270,23 +252,23 @@ def cancel_steps(tables: Tables, workflow_id: int) -> int:
 
 @IMPLEMENTED.of(core.abort_steps)
 def abort_steps(tables: Tables, workflow_id: int) -> int:
-    rows = [row for row in _steps(tables, workflow_id, DOING) if not row["abort_requested"]]
+    rows = [row for row in steps_of(tables, workflow_id, DOING) if not row["abort_requested"]]
     tables.update({row["id"]: {"abort_requested": True} for row in rows})
     return len(rows)
 
 
 @IMPLEMENTED.of(core.retry_workflow)
 def retry_workflow(tables: Tables, workflow_id: int) -> list[int] | None:
-    if _root(tables, workflow_id) is None:
+    if root_of(tables, workflow_id) is None:
         return None
-    if not _steps(tables, workflow_id, *_UNSUCCESSFUL):
+    if not steps_of(tables, workflow_id, *UNSUCCESSFUL):
         return []
-    of_steps = {row["id"] for row in _steps(tables, workflow_id, *(status.value for status in Status))}
+    of_steps = {row["id"] for row in steps_of(tables, workflow_id, *(status.value for status in Status))}
     groups = {id_ for id_, group in tables.groups.items() if group.root_id == workflow_id}
     sent_back = [
         row["id"]
         for row in tables.where(lambda row: row.get("workflow_id") in groups)
-        if row["status"] in _UNSUCCESSFUL
+        if row["status"] in UNSUCCESSFUL
         or (
             row["id"] not in of_steps
             and row["status"] == Status.SUCCEEDED.value
@@ -342,9 +324,9 @@ def delete_old_workflows(
     deleted = 0
     for stored in list_workflows(tables, limit=len(tables.groups) or 1):
         groups = {id_ for id_, group in tables.groups.items() if group.root_id == stored.id}
-        rows = _of_groups(tables, groups)
+        rows = members_of(tables, groups)
         is_old = stored.finished_at is not None and stored.finished_at < before
-        is_chosen = any(_is_in(stored, state) for state in states)
+        is_chosen = any(is_in(stored, state) for state in states)
         is_in_queue = queue_name is None or all(row["queue_name"] == queue_name for row in rows)
         if is_old and is_chosen and is_in_queue and not any(row["status"] in (TODO, DOING) for row in rows):
             tables.delete({row["id"] for row in rows})
@@ -352,98 +334,3 @@ def delete_old_workflows(
                 del tables.groups[id_]
             deleted += len(rows) + len(groups)
     return deleted
-
-
-def _of_groups(tables: Tables, groups: Collection[int]) -> list[JobRow]:
-    return tables.where(lambda row: row.get("workflow_id") in groups)
-
-
-# Look
-
-
-@IMPLEMENTED.of(core.get_workflow)
-def get_workflow(tables: Tables, workflow_id: int) -> StoredWorkflow | None:
-    root = _root(tables, workflow_id)
-    if root is None:
-        return None
-    numbers: Counter[str] = Counter()
-    for row in _steps(tables, workflow_id, *(status.value for status in Status)):
-        numbers[_what(tables, row)] += 1
-    parts = [group for group in tables.groups.values() if group.root_id == workflow_id]
-    numbers["lost"] = sum(group.lost for group in parts)
-    main = next((group for group in parts if group.kind is GroupKind.STEPS), root)
-    return StoredWorkflow(
-        id=workflow_id,
-        name=root.name,
-        if_failed=root.if_failed,
-        created_at=root.created_at,
-        finished_at=root.finished_at,
-        cancelled_at=root.cancelled_at,
-        steps_ended=main.finished_at is not None,
-        counts=Counts(**numbers),
-    )
-
-
-def _what(tables: Tables, row: JobRow) -> str:
-    if row["status"] == TODO:
-        waits = tables.progress(row["id"]).readiness == Readiness.WAITS_FOR_OTHERS
-        return "waiting" if waits else "ready"
-    return "running" if row["status"] in (DOING, Status.ABORTING.value) else row["status"]
-
-
-@IMPLEMENTED.of(core.list_workflows)
-def list_workflows(
-    tables: Tables,
-    *,
-    name: str | None = None,
-    state: WorkflowState | None = None,
-    limit: int = 100,
-    before: int | None = None,
-) -> list[StoredWorkflow]:
-    ids = sorted((id_ for id_ in tables.groups if _root(tables, id_) is not None), reverse=True)
-    found = [get_workflow(tables, id_) for id_ in ids if before is None or id_ < before]
-    chosen = [one for one in found if one is not None and name in (None, one.name)]
-    return [one for one in chosen if state is None or _is_in(one, state)][:limit]
-
-
-def _is_in(stored: StoredWorkflow, state: WorkflowState) -> bool:
-    if not stored.steps_ended:
-        return state in (WorkflowState.RUNNING, WorkflowState.HELD)
-    counts = stored.counts
-    if not counts.failed + counts.cancelled + counts.aborted + counts.lost:
-        return state is WorkflowState.SUCCEEDED
-    return state is (WorkflowState.FAILED if stored.cancelled_at is None else WorkflowState.CANCELLED)
-
-
-@IMPLEMENTED.of(core.read_graph)
-def read_graph(
-    tables: Tables, workflow_id: int, *, limit: int = 10_000
-) -> tuple[list[StoredGroup], list[StoredStep], list[StoredDependency]]:
-    groups = {id_: group for id_, group in sorted(tables.groups.items()) if group.root_id == workflow_id}
-    rows = tables.where(lambda row: row.get("workflow_id") in groups)[:limit]
-    return (
-        [
-            StoredGroup(
-                id=id_, parent_id=one.parent_id, kind=one.kind, name=one.name, is_finished=bool(one.finished_at)
-            )
-            for id_, one in groups.items()
-        ],
-        [
-            StoredStep(
-                job_id=row["id"],
-                group_id=row["workflow_id"],
-                step=row["step"] or row["task_name"],
-                task_name=row["task_name"],
-                queue_name=row["queue_name"],
-                status=Status(row["status"]),
-                waits_for_others=_what(tables, row) == "waiting",
-                attempts=row["attempts"],
-            )
-            for row in rows
-        ],
-        [
-            StoredDependency(job_id=row["id"], parent_id=edge.parent_id, parent_group_id=edge.group_id, rule=edge.rule)
-            for row in rows
-            for edge in tables.dependencies.get(row["id"], [])
-        ],
-    )

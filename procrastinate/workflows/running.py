@@ -127,6 +127,24 @@ class RunningStep:
         """Asynchronous version of :meth:`value`."""
         return self._loaded(step, await self._manager.read_step_value_async(self._group_id, step))
 
+    def failed(self, *, limit: int = 100) -> list[core.FailedStep]:
+        """Return the steps of the workflow that did not succeed, for a callback that tells of them.
+
+        Callbacks are left out, and so are steps that were cancelled only because they need one of these. Each has its
+        ``step``, ``job_id``, ``task_name`` and ``status``, with the ``exception_class`` and ``message`` of its last
+        error.
+
+        Parameters
+        ----------
+        limit:
+            The largest number of steps.
+        """
+        return self._manager.read_failed_steps(self._group_id, limit)
+
+    async def failed_async(self, *, limit: int = 100) -> list[core.FailedStep]:
+        """Asynchronous version of :meth:`failed`."""
+        return await self._manager.read_failed_steps_async(self._group_id, limit)
+
     def _loaded(self, step: str, text: str | None) -> Any:
         if text is None:
             raise InvalidWorkflow(f"No step {step!r} in the workflow of job {self._job.id} has stored a result")

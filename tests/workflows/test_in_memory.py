@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from procrastinate import JobContext
 from procrastinate.adapters.standalone import SQLAlchemyConnector
 from procrastinate.app import App
+from procrastinate.core import Status
 from procrastinate.testing import InMemoryConnector, Jobs
 from tests.workflows.tasks import Notes, declare
 
@@ -90,3 +93,24 @@ def test_a_cancelled_workflow_ends_in_a_test(app: App, tasks: Notes) -> None:
     assert tasks.ran == ["end"]
     assert [one.id for one in app.workflows.list(state="cancelled")] == [workflow_id]
     assert {node.state for node in app.workflows.graph(workflow_id).nodes} == {"cancelled", "succeeded"}
+
+
+def test_a_callback_reads_what_failed_and_leaves_out_what_followed(app: App, tasks: Notes) -> None:
+    found: list[Any] = []
+
+    @app.task(pass_context=True)
+    def report(context: JobContext) -> None:
+        found.extend(context.workflow.failed())
+
+    wf = app.workflow("import")
+    first = wf.add(tasks.fail, step="first", name="no such page")
+    wf.add(tasks.note, after=[first])
+    wf.add(tasks.note)
+    wf.on_failure(report)
+    with Jobs(app) as jobs:
+        wf.defer()
+        jobs.run(raise_errors=False)
+    assert [(one.step, one.job_id, one.status, one.message) for one in found] == [
+        ("first", first.job_id, Status.FAILED, "no such page")
+    ]
+    assert found[0].exception_class == "builtins.ValueError"

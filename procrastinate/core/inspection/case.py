@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from procrastinate.core.enums import Readiness, Status
 from procrastinate.core.inspection import facts
 from procrastinate.core.inspection.facts import JobFacts, WorkerFacts
+from procrastinate.core.inspection.workflow_facts import StepFacts, read_step
 
 
 @dataclasses.dataclass
@@ -40,6 +41,8 @@ class Case:
             return "ended"
         if job.readiness not in list(Readiness):
             return "broken"
+        if job.readiness == Readiness.WAITS_FOR_OTHERS:
+            return "step"
         if job.is_ready:
             return "ready"
         if job.readiness == Readiness.PARKED:
@@ -65,6 +68,11 @@ class Case:
     def free_workers(self) -> list[WorkerFacts]:
         """The lively workers of this queue with a free slot that still take jobs."""
         return [one for one in self.serving if (one.free or 0) > 0 and one.state != "draining"]
+
+    @functools.cached_property
+    def step(self) -> StepFacts | None:
+        """The workflow of the job, if the job is a step of one."""
+        return read_step(self.connection, self.job_id)
 
     @functools.cached_property
     def holder(self) -> JobFacts | None:

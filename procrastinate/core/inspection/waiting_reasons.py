@@ -24,6 +24,12 @@ from procrastinate.core.inspection.environment_reasons import (
 )
 from procrastinate.core.inspection.facts import JobFacts
 from procrastinate.core.inspection.reasons import Reason, ReasonKind
+from procrastinate.core.inspection.workflow_reasons import (
+    not_looked_at,
+    waits_for_signal,
+    waits_for_steps,
+    workflow_held,
+)
 
 
 def _shown(count: int) -> str:
@@ -256,6 +262,17 @@ _WORKERS = (no_worker, no_worker_for_queue, fetches_fail, workers_drain, loop_bl
 
 CHECKS = {
     "broken": (broken_readiness,),
+    "step": (
+        row_locked,
+        workflow_held,
+        waits_for_steps,
+        waits_for_signal,
+        *_DATABASE,
+        no_worker,
+        fetches_fail,
+        promoter_hangs,
+        not_looked_at,
+    ),
     "future": (queue_paused, never_due, retry_scheduled, scheduled),
     "due": (
         row_locked,
