@@ -50,8 +50,9 @@ class App(Blueprint):
     check_arguments:
         If true, ``defer`` raises ``TypeError`` for arguments that do not fit the signature of the task's function.
     log_arguments:
-        If false, log records show the arguments of no job. A task turns them off for its own jobs with
-        ``@app.task(log_arguments=False)``.
+        Whether log records show the arguments and the results of jobs. The default shows them if the logger
+        ``procrastinate`` writes debug messages, because they often contain personal data. A task turns them off for
+        its own jobs with ``@app.task(log_arguments=False)``.
     min_retention_hours:
         The built-in task ``remove_old_jobs`` keeps every finished job for at least this many hours, even if its
         arguments ask for less. The limit matters because a role that may only insert jobs can defer that task.
@@ -71,7 +72,7 @@ class App(Blueprint):
         worker_defaults: WorkerOptions | WorkerDefaults | None = None,
         periodic_defaults: PeriodicDefaults | None = None,
         check_arguments: bool = True,
-        log_arguments: bool = True,
+        log_arguments: bool | None = None,
         min_retention_hours: int = MIN_RETENTION_HOURS,
     ) -> None:
         super().__init__()
@@ -174,7 +175,7 @@ class App(Blueprint):
                 "or allow unknown tasks"
             )
         deferrer = configure_task(name=name, job_manager=self.job_manager, **options)
-        deferrer.job = deferrer.job.loggable(self.log_arguments)
+        deferrer.job = deferrer.job.loggable(self.logs_arguments)
         return deferrer
 
     def workflow(self, name: str, *, if_failed: IfFailed = "cancel") -> Workflow:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
@@ -46,13 +47,18 @@ class Blueprint:
     """The tasks by name and by alias."""
     check_arguments: bool = True
     """If true, ``defer`` raises ``TypeError`` for arguments that do not fit the signature of the task's function."""
-    log_arguments: bool = True
-    """If true, log records show the arguments of jobs."""
+    log_arguments: bool | None = True
+    """If true, log records show the arguments and the results of jobs. ``None`` shows them with debug messages only."""
 
     def __init__(self) -> None:
         self.tasks = {}
         self.periodic_registry = PeriodicRegistry()
         self._warn_if_in_main()
+
+    @property
+    def logs_arguments(self) -> bool:
+        """True if log records show the arguments of jobs at present."""
+        return logger.isEnabledFor(logging.DEBUG) if self.log_arguments is None else self.log_arguments
 
     @property
     def job_manager(self) -> JobManager:
@@ -160,7 +166,7 @@ class Blueprint:
             run ends with :class:`~procrastinate.exceptions.TaskTimeout`. An async task is cancelled. The thread of a
             sync task cannot be stopped and occupies its slot until the function returns.
         log_arguments:
-            If false, log records of workers and of deferring programs do not show the arguments of its jobs.
+            If false, log records show neither the arguments nor the results of its jobs. If true, the app decides.
         store_result:
             If true, the job keeps the return value as JSON until the job is deleted. Read it with
             ``app.job_manager.get_result(job_id).value``. A job whose return value cannot be stored fails with

@@ -98,7 +98,8 @@ class Job:
     workflow_id, step:
         The group of the workflow that the job is a member of, and the name of its step.
     log_arguments:
-        If false, log records do not show ``task_kwargs``. The value comes from the task and is not stored.
+        If false, log records show neither ``task_kwargs`` nor the result. The value comes from the task and is not
+        stored.
     claimed_at:
         Time of the worker's claim, in microseconds since 1970 by the database's clock. It is not stored, and ``None``
         for any other job.

@@ -158,7 +158,7 @@ class Task(Generic[P, R_co, Args]):
     timeout:
         Seconds that a run may take. ``None`` means no limit.
     log_arguments:
-        If false, log records do not show the arguments of its jobs.
+        If false, log records show neither the arguments nor the results of its jobs.
     store_result, max_result_size:
         If ``store_result`` is true, the job keeps the return value, up to ``max_result_size`` bytes of JSON.
     check_arguments:
@@ -369,7 +369,7 @@ class Task(Generic[P, R_co, Args]):
         made_of = (
             self.blueprint.job_manager,
             self.checks_arguments,
-            self.blueprint.log_arguments,
+            self.blueprint.logs_arguments,
             *(getattr(self, name) for name in _SHAPING_JOBS),
         )
         kept = self._kept_deferrer
@@ -384,7 +384,7 @@ class Task(Generic[P, R_co, Args]):
 
     def loggable(self, job: Job) -> Job:
         """Return the job as log records may show it: with its arguments, or without."""
-        return job.loggable(self.log_arguments and self.blueprint.log_arguments)
+        return job.loggable(self.log_arguments and self.blueprint.logs_arguments)
 
     def get_retry_exception(self, exception: BaseException, job: Job) -> exceptions.JobRetry | None:
         """Ask the retry strategy, and return its decision as the exception that ends the run, or ``None``."""

@@ -216,6 +216,33 @@ async def test_an_app_may_log_the_arguments_of_no_job(
     assert "4111 1111" not in log.text + str([vars(record) for record in log.records])
 
 
+async def test_arguments_and_results_are_logged_with_debug_messages_only(
+    app: App, workers: Workers, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "procrastinate")
+    pay = app.task(name="pay")(lambda card: f"paid by {card}")
+    await pay.defer_async(card="4111 1111")
+    await app.configure_task("pay").defer_async(card="4111 1111")
+    await workers.run()
+    assert "pay[1](...) ended with status: Success" in caplog.text
+    assert "4111 1111" not in caplog.text + str([vars(record) for record in caplog.records])
+
+    caplog.set_level(logging.DEBUG, "procrastinate")
+    await pay.defer_async(card="5500 0000")
+    assert "Deferred pay[3](card='5500 0000')" in caplog.text
+
+
+async def test_an_app_may_log_the_arguments_of_its_jobs_always(
+    app: App, workers: Workers, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "procrastinate")
+    monkeypatch.setattr(app, "log_arguments", True)
+    await app.task(name="add")(lambda a: a + 1).defer_async(a=1)
+    await workers.run()
+    assert "add[1](a=1) ended with status: Success" in caplog.text
+    assert "- Result: 2" in caplog.text
+
+
 async def test_a_change_of_the_app_reaches_tasks_that_were_deferred_before(
     app: App, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,8 @@ class DjangoApp(App):
         self.periodic_defaults = cast("PeriodicDefaults", dict(settings.PERIODIC_DEFAULTS or {}))
         self.check_arguments = settings.CHECK_ARGUMENTS
         self.log_arguments = settings.LOG_ARGUMENTS
+        if self.log_arguments is None and django_settings.DEBUG:
+            self.log_arguments = True
         self.min_retention_hours = settings.MIN_RETENTION_HOURS
         self.use_connector(create_connector(settings))
         if settings.RUN_AT_DEFER:

@@ -46,7 +46,7 @@ class Settings:
     CHECK_ARGUMENTS:
         True if ``defer`` refuses arguments that do not fit the task's function.
     LOG_ARGUMENTS:
-        True if log records may show the arguments of jobs.
+        True if log records show the arguments and the results of jobs. ``None`` shows them if ``DEBUG`` is true.
     MIN_RETENTION_HOURS:
         Hours for which the built-in task ``remove_old_jobs`` keeps every finished job.
     RUN_AT_DEFER:
@@ -64,7 +64,7 @@ class Settings:
     CREATE_CONNECTOR: str | None = None
     READONLY_MODELS: bool = True
     CHECK_ARGUMENTS: bool = True
-    LOG_ARGUMENTS: bool = True
+    LOG_ARGUMENTS: bool | None = None
     MIN_RETENTION_HOURS: int = DEFAULT_MIN_RETENTION_HOURS
     RUN_AT_DEFER: bool = False
 

@@ -365,7 +365,7 @@ class JobRun:
         duration = self._job_result.duration(time.time()) or 0.0
         message = f"Job %s {words} (lasted %.3f s)"
         arguments: list[Any] = [duration]
-        if outcome.status is Status.SUCCEEDED:
+        if outcome.status is Status.SUCCEEDED and self._job_result.result is not None and self.job.log_arguments:
             message += " - Result: %s"
             arguments.append(Cut(self._job_result.result, _LONGEST_RESULT))
         exc_info = _exc_info(outcome.exception) if level >= logging.INFO else None
@@ -377,6 +377,8 @@ class JobRun:
             return
         extra = {"action": action, "worker": self._worker.log_context(), "job": self.job.log_context()}
         extra |= self._job_result.as_dict()
+        if not self.job.log_arguments:
+            extra.pop("result", None)
         try:
             self._logger.log(level, message, self.job.call_string, *arguments, extra=extra, exc_info=exc_info)
         except BaseException:
@@ -405,7 +407,7 @@ _OUTCOME_LOGS: dict[tuple[Status, bool], tuple[int, str, str]] = {
 def _as_loggable(job: Job, worker: Worker) -> Job:
     """Return the job with its task's setting for logged arguments. For an unknown task, the app's counts."""
     task = worker.app.tasks.get(job.task_name)
-    return job.loggable(worker.app.log_arguments) if task is None else task.loggable(job)
+    return job.loggable(worker.app.logs_arguments) if task is None else task.loggable(job)
 
 
 class _Captured:
