@@ -30,9 +30,12 @@ __all__ = [
 AiopgConnector = Moved("AiopgConnector", "procrastinate.contrib.aiopg.AiopgConnector")
 Psycopg2Connector = Moved("Psycopg2Connector", "procrastinate.contrib.psycopg2.Psycopg2Connector")
 
-_metadata = metadata()
-__version__ = _metadata["version"]
-__author__ = _metadata["author"]
-__author_email__ = _metadata["author_email"]
-__license__ = _metadata["license"]
-__url__ = _metadata["url"]
+__version__: str
+__author__: str
+__author_email__: str
+__license__: str
+__url__: str
+
+
+def __getattr__(name: str) -> str:
+    return metadata(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from typing import Any, NoReturn
 
 from procrastinate import exceptions
@@ -26,14 +25,31 @@ class Moved:
         self._refuse()
 
 
-def metadata() -> dict[str, str]:
-    """Return version, authors, license and URL of the installed distribution. A missing value is an empty string."""
+_FIELDS = {
+    "__version__": "Version",
+    "__author__": "Author",
+    "__author_email__": "Author-email",
+    "__license__": "License-Expression",
+    "__url__": "Home-page",
+}
+
+
+def metadata(name: str) -> str:
+    """Return a fact about the installed distribution, or an empty string if it does not say.
+
+    Parameters
+    ----------
+    name:
+        The attribute of the package, such as ``__version__``.
+
+    Raises
+    ------
+    AttributeError
+        The package has no such attribute.
+    """
+    if name not in _FIELDS:
+        raise AttributeError(f"module 'procrastinate' has no attribute {name!r}")
+    import importlib.metadata  # slow, and most programs do not ask
+
     fields: Any = importlib.metadata.metadata("procrastinate")
-    wanted = {
-        "version": "Version",
-        "author": "Author",
-        "author_email": "Author-email",
-        "license": "License-Expression",
-        "url": "Home-page",
-    }
-    return {name: fields.get(field) or "" for name, field in wanted.items()}
+    return fields.get(_FIELDS[name]) or ""

@@ -7,7 +7,7 @@ import contextvars
 import copy
 from collections.abc import Awaitable, Generator, Iterable, Iterator
 from types import TracebackType
-from typing import Any, NoReturn, Self, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 from procrastinate import builtin_tasks, exceptions
 from procrastinate._caller_thread import CallerThread, PlainCallerThread
@@ -17,18 +17,20 @@ from procrastinate._text.logs import get_logger
 from procrastinate.blueprints import Blueprint
 from procrastinate.builtin_tasks import MIN_RETENTION_HOURS
 from procrastinate.connector import BaseConnector, as_connector
-from procrastinate.inspection import Inspect
 from procrastinate.jobs import Job, JobDeferrer
 from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDefaults, read_max_delay
 from procrastinate.queues import Queues
 from procrastinate.schema import SchemaManager
 from procrastinate.tasks import ConfigureTaskOptions, Task, configure_task
-from procrastinate.worker import Worker, WorkerDefaults, WorkerOptions, command_settings, worker_options
-from procrastinate.worker.processes import exits
+from procrastinate.worker import WorkerDefaults, WorkerOptions, command_settings, worker_options
 from procrastinate.workflows.graph import IfFailed, Workflow
 from procrastinate.workflows.operations import Workflows
 from procrastinate.workflows.running import RunningStep
+
+if TYPE_CHECKING:
+    from procrastinate.inspection import Inspect
+    from procrastinate.worker import Worker
 
 logger = get_logger(__name__)
 
@@ -90,6 +92,10 @@ class App(Blueprint):
 
     def _check_worker_defaults(self) -> None:
         """Refuse invalid worker options now, so that the error points at their declaration and not at a later start."""
+        if not self.worker_defaults:
+            return
+        from procrastinate.worker import Worker
+
         command_settings(self.worker_defaults)
         Worker(self, **worker_options(self.worker_defaults))
 
@@ -129,6 +135,8 @@ class App(Blueprint):
     @property
     def inspect(self) -> Inspect:
         """The :class:`~procrastinate.inspection.Inspect`, which reads the state of the queue."""
+        from procrastinate.inspection import Inspect  # it builds many statements, which few programs need
+
         return Inspect(self.connector)
 
     def find_task(self, name: str) -> Task[Any, Any, Any] | None:
@@ -251,6 +259,8 @@ class App(Blueprint):
         options:
             The options of :class:`~procrastinate.worker.Worker`. They override the app's ``worker_defaults``.
         """
+        from procrastinate.worker import Worker
+
         self.perform_import_paths()
         merged: WorkerOptions = {**worker_options(self.worker_defaults), **options}
         return Worker(self, **merged)
@@ -273,6 +283,8 @@ class App(Blueprint):
         options:
             The options of :class:`~procrastinate.worker.Worker`. They override the app's ``worker_defaults``.
         """
+
+        from procrastinate.worker.processes import exits
 
         async def run() -> None:
             async with self.open_async():

@@ -321,15 +321,14 @@ class Blueprint:
 
     def _warn_if_in_main(self) -> None:
         """Log a warning in the main module: its tasks have other names when a worker imports the module."""
-        for frame_info in inspect.stack(context=0)[1:]:
-            if isinstance(frame_info.frame.f_locals.get("self"), Blueprint):
-                continue
-            if frame_info.frame.f_globals.get("__name__") == "__main__":
-                logger.warning(
-                    "%s is created in the program's main module (%s). A worker imports that module under another "
-                    "name and may not find its tasks: move it to a separate module",
-                    type(self).__name__,
-                    frame_info.filename,
-                    extra={"action": "app_defined_in___main__"},
-                )
-            return
+        frame = inspect.currentframe()
+        while frame is not None and isinstance(frame.f_locals.get("self"), Blueprint):
+            frame = frame.f_back
+        if frame is not None and frame.f_globals.get("__name__") == "__main__":
+            logger.warning(
+                "%s is created in the program's main module (%s). A worker imports that module under another "
+                "name and may not find its tasks: move it to a separate module",
+                type(self).__name__,
+                frame.f_code.co_filename,
+                extra={"action": "app_defined_in___main__"},
+            )

@@ -12,7 +12,6 @@ import sqlalchemy as sa
 
 from procrastinate import exceptions
 from procrastinate._raw_queries import RawQueries
-from procrastinate._transactions import transaction_on
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -117,6 +116,8 @@ class BaseConnector(RawQueries):
                 "context.transaction() without an argument is for Django: give it your Engine or sessionmaker (or "
                 "AsyncEngine, or async_sessionmaker)"
             )
+        from procrastinate._transactions import transaction_on  # it loads SQLAlchemy's ORM
+
         return transaction_on(
             bind, lambda opened: self.run_on(opened, last()), lambda opened: self.run_on_async(opened, last())
         )

@@ -11,14 +11,6 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import (
-    AsyncConnection,
-    AsyncEngine,
-    AsyncSession,
-    async_scoped_session,
-    async_sessionmaker,
-)
-from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from procrastinate import exceptions
 from procrastinate._job_checks import dump_result
@@ -27,13 +19,22 @@ from procrastinate._quoting import in_brief
 from procrastinate.jobs import Job
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import (
+        AsyncConnection,
+        AsyncEngine,
+        AsyncSession,
+        async_scoped_session,
+        async_sessionmaker,
+    )
+    from sqlalchemy.orm import Session, scoped_session, sessionmaker
+
     from procrastinate.app import App
     from procrastinate.tasks import Task
     from procrastinate.workflows.running import RunningStep
 
 
-S = TypeVar("S", bound=Session)
-A = TypeVar("A", bound=AsyncSession)
+S = TypeVar("S", bound="Session")
+A = TypeVar("A", bound="AsyncSession")
 
 
 class AbortReason(enum.Enum):

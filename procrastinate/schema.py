@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from procrastinate import core, exceptions
+from procrastinate import alembic, core, exceptions
 from procrastinate._text.logs import get_logger
-from procrastinate.alembic import adoption, plans, revisions, upgrades
-from procrastinate.alembic.adoption import Orphans
-from procrastinate.alembic.adoption.run import Report, report_to_log
-from procrastinate.alembic.build_ahead import build_ahead
+from procrastinate.alembic import revisions
 from procrastinate.alembic.settings import VERSION_TABLE, VERSIONS_LOCATION, let_fetches_of_3x_go_on
 from procrastinate.connector import BaseConnector
 from procrastinate.core.tables import metadata
+
+if TYPE_CHECKING:
+    from procrastinate.alembic.adoption import Report
 
 logger = get_logger(__name__)
 
@@ -33,14 +33,14 @@ class SchemaManager:
 
         It neither begins nor commits: execute it in a transaction, which may be one of your own migrations.
         """
-        return upgrades.upgrade_sql(transactional=False)
+        return alembic.upgrades.upgrade_sql(transactional=False)
 
     @staticmethod
     def get_migrations_path() -> str:
         """The folder of the Alembic revisions: one for ``version_locations`` in a configuration of your own."""
         return str(pathlib.Path(VERSIONS_LOCATION))
 
-    def apply_schema(self, *, orphans: str = Orphans.KEEP, report: Report = report_to_log) -> None:
+    def apply_schema(self, *, orphans: str = "keep", report: Report | None = None) -> None:
         """Bring the database to the newest schema: from nothing, from any older revision, or from Procrastinate 3.10.
 
         Safe to repeat, and when several processes do it at once. Programs and workers of 3.10 go on. A run that was
@@ -52,7 +52,8 @@ class SchemaManager:
             What becomes of running jobs that 3.x has left behind, whose worker is gone: ``"keep"`` them as they are,
             ``"retry"`` or ``"fail"`` them. It can be decided later, too.
         report:
-            Called with a line for people before each step that builds an index or takes over tables of 3.x.
+            Called with a line for people before each step that builds an index or takes over tables of 3.x. The default
+            logs it.
 
         Raises
         ------
@@ -60,23 +61,23 @@ class SchemaManager:
             A newer release has applied its schema already, or there are tables without a revision. Or the tables are of
             a release of 3.x before 3.10.
         """
-        decide = _DECISIONS[Orphans(orphans)]
+        decide = _DECISIONS[alembic.adoption.Orphans(orphans)]
         connector = self.connector.get_sync_connector()
-        if connector.run(adoption.is_needed):
-            connector.run(adoption.adopt, report)
-        connector.run(build_ahead, report=report)
-        connector.run(upgrades.upgrade)
+        if connector.run(alembic.adoption.is_needed):
+            connector.run(alembic.adoption.adopt, _or_log(report))
+        connector.run(alembic.build_ahead.build_ahead, report=_or_log(report))
+        connector.run(alembic.upgrades.upgrade)
         connector.run(let_fetches_of_3x_go_on)
         if decide is not None:
             connector.run(decide)
 
-    async def apply_schema_async(self, *, orphans: str = Orphans.KEEP, report: Report = report_to_log) -> None:
+    async def apply_schema_async(self, *, orphans: str = "keep", report: Report | None = None) -> None:
         """As :meth:`apply_schema`."""
-        decide = _DECISIONS[Orphans(orphans)]
-        if await self.connector.run_async(adoption.is_needed):
-            await self.connector.run_async(adoption.adopt, report)
-        await self.connector.run_async(build_ahead, report=report)
-        await self.connector.run_async(upgrades.upgrade)
+        decide = _DECISIONS[alembic.adoption.Orphans(orphans)]
+        if await self.connector.run_async(alembic.adoption.is_needed):
+            await self.connector.run_async(alembic.adoption.adopt, _or_log(report))
+        await self.connector.run_async(alembic.build_ahead.build_ahead, report=_or_log(report))
+        await self.connector.run_async(alembic.upgrades.upgrade)
         await self.connector.run_async(let_fetches_of_3x_go_on)
         if decide is not None:
             await self.connector.run_async(decide)
@@ -89,13 +90,13 @@ class SchemaManager:
         SchemaConflict
             It would be refused: the message says why.
         """
-        return self.connector.get_sync_connector().run(plans.plan)
+        return self.connector.get_sync_connector().run(alembic.plans.plan)
 
     def count_left_behind(self) -> int:
         """Count the running jobs that 3.x has left behind, of which is not decided yet what becomes of them."""
         return self.connector.get_sync_connector().run(core.count_left_behind)
 
-    def revert_to_3x(self, *, report: Report = report_to_log) -> None:
+    def revert_to_3x(self, *, report: Report | None = None) -> None:
         """Give a database that was taken over from 3.x its triggers, foreign keys and functions again.
 
         There is no need for it in order to install 3.10 again: that works on these tables as they are.
@@ -106,10 +107,10 @@ class SchemaManager:
             The tables were never of 3.x, or :meth:`contract` was called. Or workers of this release are at work.
         """
         connector = self.connector.get_sync_connector()
-        connector.run(upgrades.downgrade_to_kept)
-        connector.run(adoption.revert, report)
+        connector.run(alembic.upgrades.downgrade_to_kept)
+        connector.run(alembic.adoption.revert, _or_log(report))
 
-    def contract(self, *, report: Report = report_to_log) -> None:
+    def contract(self, *, report: Report | None = None) -> None:
         """Drop the indexes that only 3.x reads by, and what :meth:`revert_to_3x` needs. There is no way back then.
 
         Raises
@@ -117,7 +118,7 @@ class SchemaManager:
         SchemaConflict
             Workers of 3.x are at work, or were less than an hour ago.
         """
-        self.connector.get_sync_connector().run(adoption.contract, report)
+        self.connector.get_sync_connector().run(alembic.adoption.contract, _or_log(report))
 
     def check_schema(self) -> None:
         """Check that the schema is not older than this release needs. Of a newer one, a warning is logged.
@@ -162,12 +163,16 @@ def adopt(connection: sa.Connection, *, concurrently: bool = False) -> None:
     SchemaConflict
         As :meth:`SchemaManager.apply_schema`.
     """
-    if adoption.is_needed(connection):
-        run = adoption.adopt if concurrently else adoption.adopt_in_transaction
+    if alembic.adoption.is_needed(connection):
+        run = alembic.adoption.adopt if concurrently else alembic.adoption.adopt_in_transaction
         run(connection)
-    build_ahead(connection)
-    with upgrades.within_other_migrations():
-        upgrades.upgrade(connection)
+    alembic.build_ahead.build_ahead(connection)
+    with alembic.upgrades.within_other_migrations():
+        alembic.upgrades.upgrade(connection)
+
+
+def _or_log(report: Report | None) -> Report:
+    return alembic.adoption.report_to_log if report is None else report
 
 
 def _compare(current: str | None) -> None:
@@ -209,5 +214,6 @@ def include_object(object_: Any, name: str | None, type_: str, reflected: bool, 
     return table_name not in _OWN_TABLES
 
 
-_DECISIONS = {Orphans.KEEP: None, Orphans.RETRY: core.retry_left_behind, Orphans.FAIL: core.fail_left_behind}
+_DECISIONS = {"keep": None, "retry": core.retry_left_behind, "fail": core.fail_left_behind}
+"""What is done about each member of ``Orphans``."""
 _OWN_TABLES = {table.name for table in metadata.tables.values()} | {VERSION_TABLE}

@@ -7,7 +7,7 @@ from procrastinate.cli.celery_bridge import add_bridge_arguments, bridge_command
 from procrastinate.cli.celery_schedule import add_schedule_arguments, print_declarations, schedule_command
 from procrastinate.cli.dashboard import add_dashboard_arguments, dashboard_command
 from procrastinate.cli.defer import add_defer_arguments, defer_command
-from procrastinate.cli.healthchecks import healthchecks_command
+from procrastinate.cli.healthchecks import add_healthchecks_arguments, healthchecks_command
 from procrastinate.cli.main import cli, main
 from procrastinate.cli.metrics import add_metrics_arguments, metrics_command
 from procrastinate.cli.queues import add_queues_arguments, queues_command
@@ -21,6 +21,7 @@ __all__ = [
     "add_cancel_arguments",
     "add_dashboard_arguments",
     "add_defer_arguments",
+    "add_healthchecks_arguments",
     "add_metrics_arguments",
     "add_queues_arguments",
     "add_retry_arguments",

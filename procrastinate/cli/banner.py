@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import importlib.metadata
 import logging
 import sys
 from collections.abc import Iterator
 
 from procrastinate._checks.times import utcnow
+from procrastinate._legacy import metadata
 from procrastinate._quoting import LONGEST_VALUE, quoted
 from procrastinate._text.terminal import is_terminal, paint, write
 from procrastinate.app import App
@@ -58,7 +58,7 @@ def describe_worker(app: App, worker: Worker, *, path: str | None, processes: in
     """
     settings = worker.settings
     return WorkerDescription(
-        release=importlib.metadata.version("procrastinate"),
+        release=metadata("__version__"),
         app=path,
         database=app.connector.describe_database(),
         queues=None if settings.queues is None else list(settings.queues),

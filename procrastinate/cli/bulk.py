@@ -6,18 +6,21 @@ import argparse
 import datetime
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from procrastinate._text.terminal import say
 from procrastinate.app import App
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.queues import user_name
 from procrastinate.cli.waits import database_awaited
-from procrastinate.core import bulk
-from procrastinate.core.bulk import BulkOperation
-from procrastinate.core.inspection import Count, JobSearch, JobState
+
+if TYPE_CHECKING:
+    from procrastinate.core.bulk import BulkOperation
+    from procrastinate.core.inspection import Count, JobSearch
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-_STATES = {"retry": (JobState.FAILED,), "cancel": (JobState.READY, JobState.SCHEDULED, JobState.BLOCKED)}
+_STATES = {"retry": ("failed",), "cancel": ("ready", "scheduled", "blocked")}
+"""The :class:`~procrastinate.core.inspection.JobState` of the jobs that a command changes."""
 
 
 def add_retry_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,9 +55,13 @@ def cancel_command(app: App, arguments: argparse.Namespace) -> None:
 
 
 def _change(app: App, arguments: argparse.Namespace, kind: str) -> None:
+    # The statements of the loads take long to build, and the other commands need none of them.
+    from procrastinate.core import bulk
+    from procrastinate.core.inspection import Count, JobSearch, JobState
+
     searches = [
         JobSearch(
-            state=state,
+            state=JobState(state),
             task=arguments.task,
             queue=arguments.queue,
             error=getattr(arguments, "error", None),
@@ -83,6 +90,8 @@ def _preview(arguments: argparse.Namespace, kind: str, matching: Count) -> None:
 
 def _work(app: App, kind: str, search: JobSearch, count: Count, tell: Callable[[str], None]) -> BulkOperation:
     """Run the steps of an operation. Another process may go on with it if this one is ended."""
+    from procrastinate.core import bulk
+
     run = app.inspect.run
     operation_id = run(bulk.start_bulk_operation, kind, search, requested_by=user_name(), expected=count.number)
     while run(bulk.step_bulk_operation, operation_id):

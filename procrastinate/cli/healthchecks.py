@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 import argparse
+import os
+import platform
+from collections.abc import Iterable, Iterator
 
-from procrastinate._text.terminal import write
+from procrastinate import exceptions
+from procrastinate._text.terminal import say, write
 from procrastinate.app import App
 from procrastinate.cli.waits import database_awaited
+from procrastinate.core.workers_of_host import HostWorker, list_workers_of_host
+
+_ANY = ""
 
 
-def healthchecks_command(app: App, arguments: argparse.Namespace | None = None) -> None:
-    """Check the app and its database, and print a line for each successful check.
+def add_healthchecks_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of :func:`healthchecks_command`."""
+    parser.add_argument(
+        "--worker",
+        nargs="?",
+        const=_ANY,
+        metavar="NAME",
+        help="check the workers that run on this machine or in this container, or the one with this name",
+    )
+
+
+def healthchecks_command(app: App, arguments: argparse.Namespace) -> None:
+    """Check the app and its database, or the workers of this host, and print a line for each successful check.
 
     Raises
     ------
     ConnectorException
         The database cannot be reached, or its schema is missing, outdated, or from Procrastinate 3.x.
+    ProcrastinateException
+        With ``--worker``: no worker runs here, or one of them is not healthy.
     """
+    if arguments.worker is not None:
+        with database_awaited(), app.open():
+            check_workers_of_host(app, arguments.worker)
+        return
     app.perform_import_paths()
     write("App configuration: OK")
     with database_awaited(), app.open():
@@ -24,3 +48,54 @@ def healthchecks_command(app: App, arguments: argparse.Namespace | None = None) 
         write("DB connection: OK")
         app.schema_manager.check_schema()
         write("Found procrastinate_jobs table: OK")
+
+
+def check_workers_of_host(app: App, name: str) -> None:
+    """Check that workers run on this host, and that each has a recent heartbeat and an event loop that turns.
+
+    Parameters
+    ----------
+    name:
+        The name of the worker to check. With several processes it stands for all of them. Empty for all workers.
+
+    Raises
+    ------
+    ProcrastinateException
+        No such worker runs here, or one of them is not healthy.
+    """
+    found = app.connector.get_sync_connector().run(list_workers_of_host, platform.node())
+    mine = [worker for worker in found if _is_meant(worker, name) and _is_running(worker.pid)]
+    if not mine:
+        which = f"worker {name!r}" if name else "worker"
+        raise exceptions.ProcrastinateException(
+            f"No {which} of this host ({platform.node()}) is registered: it has not started, or its process has ended"
+        )
+    faults = list(_faults(mine))
+    if faults:
+        raise exceptions.ProcrastinateException("\n".join(faults))
+    for worker in mine:
+        say(f"Worker {worker.name}, process {worker.pid}: OK, heartbeat {max(worker.silent, 0):.0f} s ago")
+
+
+def _is_meant(worker: HostWorker, name: str) -> bool:
+    return not name or worker.name == name or worker.name.startswith(f"{name}.")
+
+
+def _is_running(pid: int) -> bool:
+    """Return false if no process has this id. The row of a worker that was killed stays until others remove it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another user's
+        return True
+    return True
+
+
+def _faults(workers: Iterable[HostWorker]) -> Iterator[str]:
+    for worker in workers:
+        title = f"Worker {worker.name}, process {worker.pid}"
+        if worker.silent > worker.patience:
+            yield f"{title}: no heartbeat for {worker.silent:.0f} s"
+        elif worker.stuck > worker.patience:
+            yield f"{title}: a job has blocked the event loop for {worker.stuck:.0f} s"

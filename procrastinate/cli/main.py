@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib.metadata
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,9 +13,10 @@ import psycopg
 import sqlalchemy as sa
 
 from procrastinate import exceptions
+from procrastinate._legacy import metadata
 from procrastinate._quoting import indented
 from procrastinate._text.logs import get_logger
-from procrastinate._text.terminal import say
+from procrastinate._text.terminal import say, write
 from procrastinate.app import App
 from procrastinate.cli.arguments import add_argument, repeat_options
 from procrastinate.cli.bulk import add_cancel_arguments, add_retry_arguments, cancel_command, retry_command
@@ -24,7 +24,7 @@ from procrastinate.cli.celery_bridge import add_bridge_arguments, bridge_command
 from procrastinate.cli.celery_schedule import add_schedule_arguments, schedule_command
 from procrastinate.cli.dashboard import add_dashboard_arguments, dashboard_command
 from procrastinate.cli.defer import add_defer_arguments, defer_command
-from procrastinate.cli.healthchecks import healthchecks_command
+from procrastinate.cli.healthchecks import add_healthchecks_arguments, healthchecks_command
 from procrastinate.cli.logs import add_logging_arguments, configure_logging
 from procrastinate.cli.metrics import add_metrics_arguments, metrics_command
 from procrastinate.cli.queues import add_queues_arguments, queues_command
@@ -42,14 +42,22 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command and its sub-commands."""
     parser = SuggestingParser(prog="procrastinate", description="Run and inspect jobs in PostgreSQL.")
     add_argument(parser, "-a", "--app", env="APP", help="dotted path to the app: package.module.name")
-    parser.add_argument("-V", "--version", action="version", version=_version())
+    parser.add_argument(
+        "-V", "--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="print the release and exit"
+    )
     add_logging_arguments(parser)
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_command(commands, "worker", worker_command, add_worker_arguments, "run jobs until stopped")
     _add_command(commands, "defer", defer_command, add_defer_arguments, "defer a job")
     schema = _add_command(commands, "schema", schema_command, add_schema_arguments, "apply the schema, or print it")
     schema.set_defaults(needs_app=needs_app)
-    _add_command(commands, "healthchecks", healthchecks_command, None, "check the app and its database")
+    _add_command(
+        commands,
+        "healthchecks",
+        healthchecks_command,
+        add_healthchecks_arguments,
+        "check the app and its database, or a running worker",
+    )
     _add_command(commands, "workflow", workflow_command, add_workflow_arguments, "print a workflow as a tree")
     _add_command(commands, "shell", shell_command, add_shell_arguments, "inspect, retry and cancel jobs")
     _add_command(commands, "why", why_command, add_why_arguments, "explain why a job does not run")
@@ -67,20 +75,23 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _version() -> str:
-    return f"procrastinate, version {importlib.metadata.version('procrastinate')}"
+class _Version(argparse.Action):
+    """Prints the release, which is read only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> None:
+        write(f"procrastinate, version {metadata('__version__')}")
+        parser.exit()
 
 
 def _add_command(
     commands: Any,
     name: str,
     run: Callable[..., None],
-    add_arguments: Callable[[argparse.ArgumentParser], None] | None,
+    add_arguments: Callable[[argparse.ArgumentParser], None],
     help_: str,
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=help_, description=help_.capitalize() + ".")
-    if add_arguments is not None:
-        add_arguments(parser)
+    add_arguments(parser)
     parser.set_defaults(run=run, needs_app=lambda arguments: True)
     return parser
 

@@ -6,7 +6,6 @@ import argparse
 
 from procrastinate.app import App
 from procrastinate.cli.arguments import add_argument, integer
-from procrastinate.metrics import metrics_wsgi
 
 
 def add_metrics_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +34,7 @@ def metrics_command(app: App, arguments: argparse.Namespace) -> None:
         Other machines can reach the address, and there is no token.
     """
     from procrastinate.dashboard import server
+    from procrastinate.metrics import metrics_wsgi
 
     host = arguments.host
     if arguments.token is None and not arguments.public and host not in server.LOCAL:

@@ -5,12 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from procrastinate import exceptions
+from procrastinate import alembic, exceptions
 from procrastinate._text.terminal import write
-from procrastinate.alembic import upgrades
-from procrastinate.alembic.adoption import REACHED, Orphans
-from procrastinate.alembic.adoption.script import script
-from procrastinate.alembic.build_ahead import script_ahead
 from procrastinate.app import App
 from procrastinate.cli.arguments import add_argument, one_of
 from procrastinate.cli.waits import database_awaited
@@ -38,7 +34,7 @@ def add_schema_arguments(parser: argparse.ArgumentParser) -> None:
         "--orphans",
         env="ORPHANS",
         help="with --apply: what becomes of running jobs that Procrastinate 3.x has left behind",
-        type=one_of(list(Orphans)),
+        type=one_of(("keep", "retry", "fail")),
         otherwise="keep",
         metavar="keep|retry|fail",
     )
@@ -79,12 +75,16 @@ def _printed(arguments: argparse.Namespace) -> str:
     if arguments.action == "migrations_path":
         return SchemaManager.get_migrations_path()
     if arguments.start is None:
-        return upgrades.upgrade_sql()
-    return "\n\n".join((script(), script_ahead(REACHED), upgrades.upgrade_sql(REACHED)))
+        return alembic.upgrades.upgrade_sql()
+    from procrastinate.alembic.adoption.script import script
+    from procrastinate.alembic.build_ahead import script_ahead
+
+    reached = alembic.adoption.REACHED
+    return "\n\n".join((script(), script_ahead(reached), alembic.upgrades.upgrade_sql(reached)))
 
 
 def _apply(schema: SchemaManager, arguments: argparse.Namespace) -> None:
-    schema.apply_schema(orphans=getattr(arguments, "orphans", Orphans.KEEP), report=write)
+    schema.apply_schema(orphans=getattr(arguments, "orphans", "keep"), report=write)
     write("The schema is up to date")
     left_behind = schema.count_left_behind()
     if left_behind:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from procrastinate._text.terminal import say
 from procrastinate.app import App
 from procrastinate.cli.arguments import integer
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.waits import database_awaited
-from procrastinate.core.inspection import CheckResult, Explanation, ReasonKind
+
+if TYPE_CHECKING:
+    from procrastinate.core.inspection import CheckResult, Explanation
 
 NEEDS_A_PERSON = 3
 """Exit status if the job does not run until a person does something, or if there is no such job."""
-_COLOURS = {ReasonKind.BLOCKED: "red", ReasonKind.MISSING: "red", ReasonKind.WAITS: "yellow"}
+_COLOURS = {"blocked": "red", "missing": "red", "waits": "yellow"}
+"""The colour for each :class:`~procrastinate.core.inspection.ReasonKind`."""
 
 
 def add_why_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +41,7 @@ def why_command(app: App, arguments: argparse.Namespace) -> None:
         write_json(explanation)
     else:
         _print(explanation)
-    if explanation.headline.kind in (ReasonKind.BLOCKED, ReasonKind.MISSING):
+    if explanation.headline.kind in ("blocked", "missing"):
         sys.exit(NEEDS_A_PERSON)
 
 

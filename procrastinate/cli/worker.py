@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import functools
-import sys
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
-from procrastinate import exceptions
 from procrastinate.app import App
-from procrastinate.cli import banner
 from procrastinate.cli.arguments import Switch, add_argument, boolean, check_unquoted, given, integer, one_of, seconds
-from procrastinate.cli.event_loop import loop_factory
-from procrastinate.cli.reload import SourceFiles, run_with_reload
 from procrastinate.jobs import DeleteJobCondition
 from procrastinate.worker import (
     ABORT_JOB_POLLING_INTERVAL,
@@ -26,16 +18,9 @@ from procrastinate.worker import (
     WORKER_CONCURRENCY,
     WORKER_NAME,
     CommandSettings,
-    Supervisor,
-    SupervisorSocket,
-    Worker,
     WorkerOptions,
     command_settings,
 )
-from procrastinate.worker.processes import signals
-from procrastinate.worker.processes.supervisor_socket import Word
-
-_About: TypeAlias = Callable[[Worker], banner.WorkerDescription]
 
 _EPILOG = "Options come from the command line, the environment, the app's worker_defaults, or the defaults above."
 
@@ -241,6 +226,11 @@ def given_options(arguments: argparse.Namespace) -> WorkerOptions:
     return options
 
 
+def given_settings(app: App, arguments: argparse.Namespace) -> CommandSettings:
+    """Return the settings of the command itself: its processes, its event loop, and if it reloads code."""
+    return command_settings(app.worker_defaults, given(arguments, _COMMAND_OPTIONS))
+
+
 def worker_command(app: App, arguments: argparse.Namespace) -> None:
     """Run a worker until it stops, or supervise several worker processes. Each of them runs this command with a tether.
 
@@ -251,64 +241,14 @@ def worker_command(app: App, arguments: argparse.Namespace) -> None:
     WorkerProcessFailed
         A worker process could not start, or ended with an error.
     """
-    settings = command_settings(app.worker_defaults, given(arguments, _COMMAND_OPTIONS))
-    make_loop = loop_factory(settings.uvloop)
-    if _is_supervisor(settings):
-        make_loop = None  # a supervisor only waits for its processes
-    with signals.sole_purpose(), asyncio.Runner(loop_factory=make_loop) as runner:
-        runner.run(worker_command_async(app, arguments))
+    from procrastinate.cli.run_worker import run_worker  # the other commands need no worker
+
+    run_worker(app, given_settings(app, arguments), given_options(arguments), path=getattr(arguments, "app", None))
 
 
 async def worker_command_async(app: App, arguments: argparse.Namespace) -> None:
     """Do the same as :func:`worker_command`, in the running event loop."""
-    settings = command_settings(app.worker_defaults, given(arguments, _COMMAND_OPTIONS))
-    options = given_options(arguments)
-    if not _is_supervisor(settings):
-        about = functools.partial(
-            banner.describe_worker, app, path=getattr(arguments, "app", None), processes=settings.processes
-        )
-        await _run_worker(app, options, about, SupervisorSocket.from_environment())
-        return
-    replace = options.get("wait", app.worker_defaults.get("wait", True))
+    from procrastinate.cli.run_worker import run_worker_async
 
-    def make_supervisor() -> Supervisor:
-        return Supervisor(_this_command(), settings.processes, replace=replace)
-
-    if settings.reload:
-        await run_with_reload(make_supervisor, SourceFiles())
-    else:
-        await make_supervisor().run()
-
-
-def _is_supervisor(settings: CommandSettings) -> bool:
-    return (settings.processes > 1 or settings.reload) and not SupervisorSocket.is_in_environment()
-
-
-def _this_command() -> list[str]:
-    """Return the command line that started this process, including the options of the interpreter."""
-    return [sys.executable, *sys.orig_argv[1:]]
-
-
-async def _run_worker(app: App, options: WorkerOptions, about: _About, tether: SupervisorSocket | None) -> None:
-    async with app.open_async():
-        if tether is None:
-            worker = app.make_worker(**options)
-            banner.tell(worker, about(worker))
-            await worker.run()
-        else:
-            await _run_tethered(app, options, about, tether)
-
-
-async def _run_tethered(app: App, options: WorkerOptions, about: _About, tether: SupervisorSocket) -> None:
-    name = options.get("name") or app.worker_defaults.get("name") or WORKER_NAME
-    # The dot makes each process's logger a child of the logger with the name, so that it inherits its configuration.
-    named: WorkerOptions = {**options, "name": f"{name}.{tether.number}"}
-    worker = app.make_worker(**named)
-    if tether.number == 1:  # the others are alike
-        banner.tell(worker, about(worker))
-    try:
-        with tether.watched(when_loose=worker.stop_with_supervisor):
-            await worker.run(on_start=lambda: tether.say(Word.STARTED))
-    except exceptions.DatabaseUnavailable:
-        tether.say(Word.DATABASE_UNAVAILABLE)
-        raise
+    settings, options = given_settings(app, arguments), given_options(arguments)
+    await run_worker_async(app, settings, options, path=getattr(arguments, "app", None))

@@ -46,7 +46,7 @@ from procrastinate.core.liveness import (
     unregister_worker,
     update_heartbeat,
 )
-from procrastinate.core.look import has_work
+from procrastinate.core.look import has_work, list_ready_queues
 from procrastinate.core.notify_interest import (
     call_all_workers,
     have_ended_before,
@@ -234,6 +234,7 @@ __all__ = [
     "list_late_workers",
     "list_missing_grants",
     "list_pauses",
+    "list_ready_queues",
     "list_stalled_jobs",
     "list_unfit_settings",
     "list_unknown_jobs",

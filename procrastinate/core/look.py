@@ -23,12 +23,15 @@ def _first(condition: sa.ColumnElement[bool], *order: sa.ColumnElement[Any]) -> 
 _BY_PRIORITY = (jobs.c.priority.desc(), jobs.c.id)
 
 
-def _is_ready_in_queues() -> sa.ColumnElement[bool]:
-    """Probe the index once for each queue."""
+def _ready_queues() -> sa.Select[Any]:
+    """Return the query for those of the given queues that have ready jobs. It probes the index once for each queue."""
     queue = each_of("queues", sa.Text(), "name", name="queue")
     of_queue = sa.select(jobs.c.id).where(is_ready(), jobs.c.queue_name == queue.c.name).order_by(*_BY_PRIORITY)
-    first = of_queue.limit(1).lateral("first")
-    return sa.select(first.c.id).select_from(queue.join(first, sa.true())).limit(1).scalar_subquery().is_not(None)
+    return sa.select(queue.c.name).select_from(queue.join(of_queue.limit(1).lateral("first"), sa.true()))
+
+
+def _is_ready_in_queues() -> sa.ColumnElement[bool]:
+    return _ready_queues().limit(1).scalar_subquery().is_not(None)
 
 
 _OF_OTHERS = sa.or_(
@@ -38,6 +41,7 @@ _OF_OTHERS = sa.or_(
     has_arrivals(),
 )
 _IN_ANY_QUEUE = plain(sa.select(sa.or_(_first(is_ready_in_any_queue(), *_BY_PRIORITY), _OF_OTHERS).label("is_there")))
+_READY_QUEUES = plain(_ready_queues())
 _IN_QUEUES = plain(sa.select(sa.or_(_is_ready_in_queues(), _OF_OTHERS).label("is_there")))
 
 
@@ -50,3 +54,9 @@ def has_work(connection: sa.Connection, *, queues: Sequence[str] | None) -> bool
     if queues is None:
         return bool(connection.execute(_IN_ANY_QUEUE, {}).scalar_one())
     return bool(connection.execute(_IN_QUEUES, {"queues": write_array(queues, sa.Text())}).scalar_one())
+
+
+def list_ready_queues(connection: sa.Connection, *, queues: Sequence[str]) -> list[str]:
+    """Return those of the queues that have jobs a worker may claim now."""
+    found = connection.execute(_READY_QUEUES, {"queues": write_array(queues, sa.Text())})
+    return [row.name for row in found]

@@ -72,6 +72,12 @@ def has_work(tables: Tables, *, queues: Sequence[str] | None) -> bool:
     )
 
 
+@IMPLEMENTED.of(core.list_ready_queues)
+def list_ready_queues(tables: Tables, *, queues: Sequence[str]) -> list[str]:
+    ready = {row["queue_name"] for row in tables.where(tables.is_ready)}
+    return [name for name in queues if name in ready]
+
+
 @IMPLEMENTED.of(core.call_all_workers)
 def call_all_workers(tables: Tables, *, job_id: int) -> None:
     tables.notify_waiting(tables.where(lambda row: row["id"] == job_id))

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from procrastinate import _long_waits, exceptions
+from procrastinate import _long_waits, core, exceptions
 from procrastinate.core import Pauses, WorkerReport
 from procrastinate.core.errors import code_of
 from procrastinate.job_context import queues_display
@@ -102,7 +102,6 @@ class WorkerRun:
         worker's heart, and so do requests to abort.
         """
         self._log(logging.INFO, "start_worker", "Starting worker on %s", queues_display(self._settings.queues))
-        self._warn_of_unknown_queues()
         self._heartbeat.start()
         self._loop_watch.start(self._make_blocked_loop().handle)
         self._start_services()
@@ -134,17 +133,19 @@ class WorkerRun:
         await self._say_goodbye()
         await self._heartbeat.join(self._patience)
 
-    def _warn_of_unknown_queues(self) -> None:
-        """A name that is misspelt is a queue, too, and a worker waits for its jobs without end."""
+    async def _warn_of_unknown_queues(self) -> None:
+        """Warn of queues of this worker that no task names and that have no jobs: their names may be misspelt."""
         known = self._worker.app.queues_of_tasks()
-        if known is None:
-            return
-        unknown = [name for name in self._settings.queues or () if name not in known]
+        unknown = [name for name in self._settings.queues or () if known is not None and name not in known]
         if unknown:
+            with contextlib.suppress(exceptions.ConnectorException):  # without an answer, the warning is as good
+                ready = await self._manager.connector.run_async(core.list_ready_queues, queues=unknown)
+                unknown = [name for name in unknown if name not in ready]
+        if unknown and known is not None:
             self._log(
                 logging.WARNING,
                 "unknown_queues",
-                "No task has the queue %s: jobs come there by configure(queue=...) only. The tasks have the queues %s",
+                "No task has the queue %s, and no job waits there. The tasks have the queues %s",
                 ", ".join(map(repr, unknown)),
                 ", ".join(map(repr, sorted(known))),
             )
@@ -196,6 +197,7 @@ class WorkerRun:
             self.stop()
         with _long_waits.told(self._tell("its first heartbeat, before it fetches jobs")):
             await self._may_begin.wait()
+        await self._warn_of_unknown_queues()
         if not self._settings.wait:
             with _long_waits.told(self._tell("a look for jobs of workers that are gone")):
                 await self._rescuer.has_looked.wait()  # what is rescued takes its place among the others

@@ -45,6 +45,24 @@ def test_healthchecks_say_what_is_right(command: Command) -> None:
     ]
 
 
+def test_healthchecks_load_only_what_they_need(database_url: str) -> None:
+    """A probe runs them every minute for each worker, so their processor time counts."""
+    program = (
+        "import sys\n"
+        "import argparse\n"
+        "import procrastinate\n"
+        "app = procrastinate.App(connector=sys.argv[1])\n"
+        "from procrastinate.cli.healthchecks import healthchecks_command\n"
+        "import procrastinate.cli\n"
+        "healthchecks_command(app, argparse.Namespace(worker=None))\n"
+        "slow = ('alembic', 'sqlalchemy.orm', 'procrastinate.core.inspection', 'procrastinate.worker.worker')\n"
+        "print([name for name in slow if name in sys.modules])"
+    )
+    arguments = [sys.executable, "-c", program, database_url]
+    loaded = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=DEADLINE).stdout
+    assert loaded.splitlines()[-1] == "[]"
+
+
 def test_healthchecks_say_what_is_missing(command_without_schema: Command) -> None:
     """And what to do about it."""
     failed = command_without_schema.run("healthchecks", check=False)

@@ -43,6 +43,15 @@ def test_errors_are_one_line(project_url: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "suggestion"),
+    [(["worke"], "Did you mean worker?"), (["worker", "--concurency=3"], "Did you mean --concurrency?")],
+)
+def test_an_unknown_word_brings_a_suggestion(arguments: list[str], suggestion: str) -> None:
+    done = manage("procrastinate", *arguments, url="postgresql:///none?host=/nowhere")
+    assert (done.returncode, suggestion in done.stderr) == (2, True), done.stderr
+
+
 def test_a_worker_stops_gracefully(project_url: str) -> None:
     """SIGTERM stops the worker."""
     worker = subprocess.Popen(
@@ -94,6 +103,12 @@ def test_healthchecks(project_url: str) -> None:
         "Default Django Procrastinate App: OK",
         "Worker App: OK",
     ]
+
+
+def test_the_health_check_of_a_worker_says_that_none_runs_here(project_url: str) -> None:
+    done = manage("procrastinate", "healthchecks", "--worker", url=project_url)
+    assert done.returncode == 1
+    assert "CommandError: No worker of this host" in done.stderr
 
 
 def test_healthchecks_of_a_database_that_is_not_migrated(empty_database_url: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy as sa
+from alembic.script import ScriptDirectory
 
 from procrastinate import core
 from procrastinate.alembic import revisions, upgrades
@@ -77,6 +78,12 @@ def test_a_step_down_brings_back_the_functions_and_triggers_of_the_release_befor
     migrate(empty_engine, upgrades.downgrade, before)
     back = snapshot(empty_engine)
     assert [back[kind] for kind in CODE] == [former[kind] for kind in CODE]
+
+
+def test_the_known_revisions_are_those_of_alembic_in_its_order() -> None:
+    """They are read from the names of the files, because Alembic takes long to load."""
+    walked = ScriptDirectory.from_config(revisions.alembic_config()).walk_revisions()
+    assert revisions.known_revisions() == tuple(reversed([revision.revision for revision in walked]))
 
 
 def test_nothing_of_ours_is_left_after_the_way_down(empty_engine: sa.Engine) -> None:

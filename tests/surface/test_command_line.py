@@ -69,7 +69,7 @@ FLAGS: dict[str, dict[tuple[str, ...], str | None]] = {
         ("--orphans",): "ORPHANS",
         ("--from",): None,
     },
-    "healthchecks": {},
+    "healthchecks": {("--worker",): None},
     "shell": {("shell_command",): None},
     "retry": {("--task",): None, ("--queue",): None, ("--error",): None, ("--since",): None, ("--yes",): None},
     "cancel": {("--task",): None, ("--queue",): None, ("--yes",): None, ("--json",): None},

@@ -94,8 +94,18 @@ async def test_a_worker_names_the_queues_that_no_task_has(
     records = [record for record in caplog.records if getattr(record, "action", "") == "unknown_queues"]
     assert len(records) == (unknown is not None)
     for record in records:
-        assert f"No task has the queue {unknown}:" in record.getMessage()
+        assert f"No task has the queue {unknown}, and no job waits there." in record.getMessage()
         assert "'builtin', 'mail', 'slow'" in record.getMessage()
+
+
+async def test_a_queue_with_waiting_jobs_is_not_taken_for_misspelt(
+    memory_app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = memory_app.task(name="send", queue="mail")(lambda: None)
+    await task.configure(queue="from a script").defer_async()
+    with caplog.at_level(logging.WARNING):
+        await memory_app.run_worker_async(queues=["from a script"], wait=False, install_signal_handlers=False)
+    assert [record for record in caplog.records if getattr(record, "action", "") == "unknown_queues"] == []
 
 
 async def test_nb_seconds_is_deprecated(memory_app: App) -> None:

@@ -21,10 +21,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectAsync_psycopg
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from procrastinate.adapters.connections.psycopg_types import AsyncQueueCursor, QueueCursor
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import Dialect as _Dialect
@@ -105,6 +107,8 @@ def borrowed_engine(connect: Callable[[], Any], dialect: type[sa.Dialect] = Borr
 
 def borrowed_async_engine(connect: Callable[[], Awaitable[Any]]) -> AsyncEngine:
     """Return an engine like :func:`borrowed_engine`, for asynchronous psycopg connections."""
+    from sqlalchemy.ext.asyncio import create_async_engine
+
     return create_async_engine(
         f"postgresql+{BorrowedPsycopgAsync.__name__.lower()}://",
         async_creator=connect,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator, Mapping
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import psycopg
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
 from procrastinate.adapters.connections.fast_path import DirectConnection
@@ -18,6 +17,9 @@ from procrastinate.connector import Operation
 from procrastinate.core.errors import translate
 from procrastinate.core.operation_marks import is_atomic
 from procrastinate.core.timeouts import end_when_left_alone
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 P = ParamSpec("P")
 R = TypeVar("R")

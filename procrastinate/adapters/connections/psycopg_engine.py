@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.util import await_only
 
 from procrastinate.adapters.connections.connect_args import ConnectArgs
 from procrastinate.adapters.connections.conninfo import long_lived
 from procrastinate.adapters.connections.lost_connections import replace_lost_connections
 from procrastinate.adapters.connections.psycopg_types import ADAPTERS
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 _URL = "postgresql+psycopg://"
 
@@ -46,6 +48,8 @@ def psycopg_engine(connect_args: ConnectArgs, **options: Any) -> sa.Engine:
 
 def psycopg_async_engine(connect_args: ConnectArgs, **options: Any) -> AsyncEngine:
     """Return an asynchronous engine like :func:`psycopg_engine`."""
+    from sqlalchemy.ext.asyncio import create_async_engine  # with the ORM, which a synchronous program may not need
+
     engine = create_async_engine(_URL, **{**_DEFAULTS, **options, **_ALWAYS})
 
     def connect(dialect: Any, *_: Any) -> Any:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import psycopg
 import sqlalchemy as sa
 from psycopg.pq import TransactionStatus
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
-from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.util import await_only
 
 from procrastinate.adapters.connections.borrowed_dialect import Borrowed, borrow, borrow_async
@@ -25,16 +25,44 @@ from procrastinate.connector import BaseConnector, Operation
 from procrastinate.core.operation_marks import is_atomic
 from procrastinate.core.session_settings import notify_nothing
 
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 BUSY_TIMEOUT = 3.0
 """Seconds that a call waits for a connection while another thread or asyncio task uses it."""
 
-_SESSIONS = (Session, scoped_session)
-_ASYNC_SESSIONS = (AsyncSession, async_scoped_session)
-_SYNC = (sa.Connection, *_SESSIONS, psycopg.Connection)
-_ASYNC = (AsyncConnection, *_ASYNC_SESSIONS, psycopg.AsyncConnection)
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Kinds:
+    """The classes of connections and sessions that a user may give."""
+
+    sync_sessions: tuple[type[Any], ...]
+    async_sessions: tuple[type[Any], ...]
+    async_connection: type[Any]
+    sync: tuple[type[Any], ...]
+    asynchronous: tuple[type[Any], ...]
+    scoped: type[Any]
+
+
+@functools.cache
+def _kinds() -> _Kinds:
+    """Return the classes. Loading the ORM takes long, and a program that gives no connection may not need it."""
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+    from sqlalchemy.orm import Session, scoped_session
+
+    sync_sessions: tuple[type[Any], ...] = (Session, scoped_session)
+    async_sessions: tuple[type[Any], ...] = (AsyncSession, async_scoped_session)
+    return _Kinds(
+        sync_sessions=sync_sessions,
+        async_sessions=async_sessions,
+        async_connection=AsyncConnection,
+        sync=(sa.Connection, *sync_sessions, psycopg.Connection),
+        asynchronous=(AsyncConnection, *async_sessions, psycopg.AsyncConnection),
+        scoped=scoped_session,
+    )
 
 
 class TakesUserConnections(BaseConnector):
@@ -55,7 +83,7 @@ class TakesUserConnections(BaseConnector):
         RuntimeError
             The connection stays busy for :data:`BUSY_TIMEOUT` seconds, for example inside a ``cursor.copy()`` block.
         """
-        if isinstance(connection, _ASYNC):
+        if isinstance(connection, _kinds().asynchronous):
             raise TypeError(
                 f"connection= is asynchronous ({_name(connection)}), but the call is synchronous: await the method "
                 "of the same name that ends in _async"
@@ -80,8 +108,8 @@ class TakesUserConnections(BaseConnector):
         RuntimeError
             The connection stays busy for :data:`BUSY_TIMEOUT` seconds.
         """
-        if isinstance(connection, _SYNC) or _is_psycopg2(connection):
-            if isinstance(connection, scoped_session):
+        if isinstance(connection, _kinds().sync) or _is_psycopg2(connection):
+            if isinstance(connection, _kinds().scoped):
                 connection = connection()  # this thread's session, not that of the thread that runs it
             return await _in_thread(lambda: self.run_on(connection, operation, *args, **kwargs))
 
@@ -110,7 +138,7 @@ async def _in_thread(call: Callable[[], R]) -> R:
 def _as_sqlalchemy(connection: Any) -> Iterator[sa.Connection]:
     if isinstance(connection, sa.Connection):
         yield _require_postgresql(connection)
-    elif isinstance(connection, _SESSIONS):
+    elif isinstance(connection, _kinds().sync_sessions):
         yield _require_postgresql(connection.connection())
     elif isinstance(connection, psycopg.Connection) or _is_psycopg2(connection):
         with borrow(connection) as borrowed:
@@ -120,12 +148,12 @@ def _as_sqlalchemy(connection: Any) -> Iterator[sa.Connection]:
 
 
 async def _as_async_sqlalchemy(connection: Any) -> AsyncConnection:
-    if isinstance(connection, _ASYNC_SESSIONS):
+    if isinstance(connection, _kinds().async_sessions):
         connection = await connection.connection()
-    if not isinstance(connection, AsyncConnection):
+    if not isinstance(connection, _kinds().async_connection):
         raise _wrong_kind(connection)
-    _require_postgresql(connection)
-    return connection
+    checked: AsyncConnection = _require_postgresql(connection)
+    return checked
 
 
 def _require_postgresql(connection: Any) -> Any:

@@ -9,10 +9,9 @@ import sqlalchemy as sa
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 
-from procrastinate import exceptions
+from procrastinate import alembic, exceptions
 from procrastinate.adapters.django.databases import connector_of
 from procrastinate.adapters.django.settings import get_settings
-from procrastinate.alembic import adoption
 
 
 @register(Tags.database)
@@ -37,7 +36,7 @@ def check_tables(app_configs: Any = None, databases: Sequence[str] | None = None
 
 
 def _is_of_3x(connection: sa.Connection) -> bool:
-    if not adoption.is_needed(connection):
+    if not alembic.adoption.is_needed(connection):
         return False
-    adoption.check(connection)
+    alembic.adoption.check(connection)
     return True

@@ -7,7 +7,6 @@ import sys
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from procrastinate.adapters.connections.engine_runner import AsyncEngineRunner, EngineRunner, translated_errors
 from procrastinate.adapters.connections.user_connection import TakesUserConnections
@@ -102,7 +101,7 @@ def sync_runner_for(pool_or_engine: Any) -> SyncRunner:
         return EngineRunner(pool_or_engine, owned=False)
     if _is_pool(pool_or_engine, "ConnectionPool"):
         return PoolRunner(pool_or_engine)
-    if isinstance(pool_or_engine, AsyncEngine) or _is_pool(pool_or_engine, "AsyncConnectionPool"):
+    if _is_async_engine(pool_or_engine) or _is_pool(pool_or_engine, "AsyncConnectionPool"):
         raise TypeError(f"open() takes no asynchronous {type(pool_or_engine).__name__}: use open_async()")
     raise TypeError(
         f"open() takes an Engine of SQLAlchemy or a ConnectionPool of psycopg_pool, not {type(pool_or_engine).__name__}"
@@ -111,7 +110,7 @@ def sync_runner_for(pool_or_engine: Any) -> SyncRunner:
 
 def async_runner_for(pool_or_engine: Any) -> AsyncRunner:
     """Return the runner for a user's pool or engine, like :func:`sync_runner_for`, for asynchronous code."""
-    if isinstance(pool_or_engine, AsyncEngine):
+    if _is_async_engine(pool_or_engine):
         return AsyncEngineRunner(pool_or_engine, owned=False)
     if _is_pool(pool_or_engine, "AsyncConnectionPool"):
         return AsyncPoolRunner(pool_or_engine)
@@ -121,6 +120,12 @@ def async_runner_for(pool_or_engine: Any) -> AsyncRunner:
         "open_async() takes an AsyncEngine or Engine of SQLAlchemy or an AsyncConnectionPool of psycopg_pool, "
         f"not {type(pool_or_engine).__name__}"
     )
+
+
+def _is_async_engine(value: Any) -> bool:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    return isinstance(value, AsyncEngine)
 
 
 def _is_pool(value: Any, class_name: str) -> bool:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from procrastinate.adapters.connections.connect_args import ConnectArgs
 from procrastinate.adapters.connections.conninfo import connection_parameters, require_known_in_url
@@ -16,6 +15,9 @@ from procrastinate.adapters.connections.lost_connections import replace_lost_con
 from procrastinate.adapters.connections.psycopg_engine import psycopg_async_engine, psycopg_engine
 from procrastinate.adapters.standalone.engine_conninfo import engine_connect_args, psycopg_parameters
 from procrastinate.adapters.standalone.pools import AsyncRunner, SyncRunner, ThreadRunner
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 _ASYNC_ONLY = {"asyncpg"}
 _PSYCOPG = {"psycopg", "psycopg_async"}
@@ -92,6 +94,8 @@ class DriverSource:
         """Return the runner of the driver's asynchronous engine, or of psycopg's."""
         if not self._is_async:
             return self._instead().make_async()
+        from sqlalchemy.ext.asyncio import create_async_engine
+
         engine = create_async_engine(self._url, **self._options)
         replace_lost_connections(engine.sync_engine)
         return AsyncEngineRunner(engine, owned=True)
@@ -102,6 +106,8 @@ class DriverSource:
 
     def _engine(self) -> sa.Engine:
         if self._is_async:
+            from sqlalchemy.ext.asyncio import create_async_engine
+
             return create_async_engine(self._url, **self._options).sync_engine
         return sa.create_engine(self._url, **self._options)
 
@@ -170,11 +176,8 @@ def source_of(bind: Any, options: Mapping[str, Any]) -> Source:
     TypeError, ValueError
         ``bind`` or ``options`` are invalid. The message does not repeat the URL, because it may contain a password.
     """
-    if isinstance(bind, (sa.Engine, AsyncEngine)):
-        if options:
-            raise TypeError(f"An engine already has its options: pass {', '.join(options)} with a URL only")
-        _require_postgresql(bind.dialect.name)
-        return EngineSource(bind) if isinstance(bind, sa.Engine) else AsyncEngineSource(bind)
+    if not isinstance(bind, (str, sa.URL)):
+        return _engine_source(bind, options)
     if isinstance(bind, str) and not _names_driver(bind):
         return _psycopg_source(connection_parameters(bind), options)
     url = _parse_url(bind)
@@ -187,6 +190,17 @@ def source_of(bind: Any, options: Mapping[str, Any]) -> Source:
         require_known_in_url(parameters)
         return _psycopg_source(parameters, options)
     return DriverSource(url, options)
+
+
+def _engine_source(bind: Any, options: Mapping[str, Any]) -> EngineSource | AsyncEngineSource:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    if not isinstance(bind, (sa.Engine, AsyncEngine)):
+        raise TypeError(f"The database must be a URL, an Engine or an AsyncEngine, not {type(bind).__name__}")
+    if options:
+        raise TypeError(f"An engine already has its options: pass {', '.join(options)} with a URL only")
+    _require_postgresql(bind.dialect.name)
+    return EngineSource(bind) if isinstance(bind, sa.Engine) else AsyncEngineSource(bind)
 
 
 def _psycopg_source(parameters: Mapping[str, Any], options: Mapping[str, Any]) -> PsycopgSource:

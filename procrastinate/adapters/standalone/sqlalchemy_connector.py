@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from procrastinate.adapters.connections.connect_args import Given
 from procrastinate.adapters.standalone.engine_connector import EngineConnector
 from procrastinate.adapters.standalone.sources import source_of
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 
 class SQLAlchemyConnector(EngineConnector):

@@ -16,6 +16,7 @@ from procrastinate._quoting import quoted_lines
 from procrastinate.adapters.django.healthchecks import healthchecks
 from procrastinate.adapters.django.management.celery_schedule import celery_schedule
 from procrastinate.adapters.django.project_app import app
+from procrastinate.cli.suggestions import with_suggestion
 
 _LOG_LEVELS = {0: logging.WARNING, 1: logging.INFO}
 _SKIP_CHECKS: tuple[tuple[str, ...], dict[str, Any]] = (
@@ -35,7 +36,14 @@ class Command(BaseCommand):
     def create_parser(self, *args: Any, **kwargs: Any) -> CommandParser:
         """Create the parser and remember Django's common arguments for the sub-commands."""
         self._common_arguments: list[tuple[tuple[str, ...], dict[str, Any]]] = []
-        return super().create_parser(*args, **kwargs)
+        parser = super().create_parser(*args, **kwargs)
+        end = parser.error
+
+        def error(message: str) -> Any:
+            return end(with_suggestion(parser, message))
+
+        parser.error = error  # type: ignore[method-assign]  # Django chooses the class
+        return parser
 
     def add_base_argument(self, parser: CommandParser, *args: Any, **kwargs: Any) -> None:
         """Remember an argument that Django adds to all commands: ``--settings``, ``--traceback``, ``-v`` ..."""
@@ -49,9 +57,10 @@ class Command(BaseCommand):
         cli.add_worker_arguments(worker)
         defer = self._add_command(commands, "defer", cli.defer_command, "defer a job of a task")
         cli.add_defer_arguments(defer)
-        self._add_command(
-            commands, "healthchecks", self._healthchecks, "check the database, the migrations and the app"
+        healthchecks = self._add_command(
+            commands, "healthchecks", self._healthchecks, "check the database, the migrations and the app, or a worker"
         )
+        cli.add_healthchecks_arguments(healthchecks)
         schema = self._add_command(
             commands, "schema", cli.schema_command, "plan the move from Procrastinate 3.x, go back, or end it"
         )
@@ -112,4 +121,7 @@ class Command(BaseCommand):
         import_django_tasks(arguments, write=self.stdout.write)
 
     def _healthchecks(self, app: Any, arguments: argparse.Namespace) -> None:
-        healthchecks(app, write=self.stdout.write)
+        if arguments.worker is None:
+            healthchecks(app, write=self.stdout.write)
+        else:
+            cli.healthchecks_command(app, arguments)

@@ -1,0 +1,86 @@
+"""Runs the worker of ``procrastinate worker``: in this process, or in several under a supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sys
+from collections.abc import Callable
+from typing import TypeAlias
+
+from procrastinate import exceptions
+from procrastinate.app import App
+from procrastinate.cli import banner
+from procrastinate.cli.event_loop import loop_factory
+from procrastinate.cli.reload import SourceFiles, run_with_reload
+from procrastinate.worker import WORKER_NAME, CommandSettings, Supervisor, SupervisorSocket, Worker, WorkerOptions
+from procrastinate.worker.processes import signals
+from procrastinate.worker.processes.supervisor_socket import Word
+
+_About: TypeAlias = Callable[[Worker], banner.WorkerDescription]
+
+
+def run_worker(app: App, settings: CommandSettings, options: WorkerOptions, *, path: str | None) -> None:
+    """Run a worker or a supervisor until it stops, in an event loop of its own.
+
+    Parameters
+    ----------
+    path:
+        The path by which the command found the app, if it was given.
+    """
+    make_loop = loop_factory(settings.uvloop)
+    if _is_supervisor(settings):
+        make_loop = None  # a supervisor only waits for its processes
+    with signals.sole_purpose(), asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(run_worker_async(app, settings, options, path=path))
+
+
+async def run_worker_async(app: App, settings: CommandSettings, options: WorkerOptions, *, path: str | None) -> None:
+    """Do the same as :func:`run_worker`, in the running event loop."""
+    if not _is_supervisor(settings):
+        about = functools.partial(banner.describe_worker, app, path=path, processes=settings.processes)
+        await _run_worker(app, options, about, SupervisorSocket.from_environment())
+        return
+    replace = options.get("wait", app.worker_defaults.get("wait", True))
+
+    def make_supervisor() -> Supervisor:
+        return Supervisor(_this_command(), settings.processes, replace=replace)
+
+    if settings.reload:
+        await run_with_reload(make_supervisor, SourceFiles())
+    else:
+        await make_supervisor().run()
+
+
+def _is_supervisor(settings: CommandSettings) -> bool:
+    return (settings.processes > 1 or settings.reload) and not SupervisorSocket.is_in_environment()
+
+
+def _this_command() -> list[str]:
+    """Return the command line that started this process, including the options of the interpreter."""
+    return [sys.executable, *sys.orig_argv[1:]]
+
+
+async def _run_worker(app: App, options: WorkerOptions, about: _About, tether: SupervisorSocket | None) -> None:
+    async with app.open_async():
+        if tether is None:
+            worker = app.make_worker(**options)
+            banner.tell(worker, about(worker))
+            await worker.run()
+        else:
+            await _run_tethered(app, options, about, tether)
+
+
+async def _run_tethered(app: App, options: WorkerOptions, about: _About, tether: SupervisorSocket) -> None:
+    name = options.get("name") or app.worker_defaults.get("name") or WORKER_NAME
+    # The dot makes each process's logger a child of the logger with the name, so that it inherits its configuration.
+    named: WorkerOptions = {**options, "name": f"{name}.{tether.number}"}
+    worker = app.make_worker(**named)
+    if tether.number == 1:  # the others are alike
+        banner.tell(worker, about(worker))
+    try:
+        with tether.watched(when_loose=worker.stop_with_supervisor):
+            await worker.run(on_start=lambda: tether.say(Word.STARTED))
+    except exceptions.DatabaseUnavailable:
+        tether.say(Word.DATABASE_UNAVAILABLE)
+        raise

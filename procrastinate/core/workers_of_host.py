@@ -1,0 +1,51 @@
+"""The workers of one machine or container, for a health check that runs next to them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import sqlalchemy as sa
+
+from procrastinate.core.liveness import STALLED_TIMEOUT
+from procrastinate.core.tables import workers
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class HostWorker:
+    """What the database knows about a worker. Times are in seconds, by the database's clock.
+
+    ``silent`` is the time since the last heartbeat, ``stuck`` the time since the event loop was seen to turn, and
+    ``patience`` the time after which other workers take its jobs back.
+    """
+
+    name: str
+    pid: int
+    silent: float
+    stuck: float
+    patience: float
+
+
+def _seconds_since(time: sa.Column[Any]) -> sa.ColumnElement[float]:
+    return sa.cast(sa.extract("epoch", sa.func.now() - time), sa.Double())
+
+
+_OF_HOST: sa.Select[Any] = (
+    sa.select(
+        workers.c.name,
+        workers.c.pid,
+        _seconds_since(workers.c.last_heartbeat).label("silent"),
+        sa.func.coalesce(_seconds_since(workers.c.loop_beat_at), sa.literal(0.0, sa.Double())).label("stuck"),
+        sa.func.coalesce(workers.c.stalled_timeout, sa.literal(STALLED_TIMEOUT, sa.Double())).label("patience"),
+    )
+    .where(workers.c.hostname == sa.bindparam("hostname", type_=sa.Text()), workers.c.name.is_not(None))
+    .order_by(workers.c.started_at, workers.c.pid)
+)
+
+
+def list_workers_of_host(connection: sa.Connection, hostname: str) -> list[HostWorker]:
+    """Return the workers of a host, the newest of each process. Workers of Procrastinate 3.x do not say their host."""
+    found = (HostWorker(**row._mapping) for row in connection.execute(_OF_HOST, {"hostname": hostname}))
+    # A container that was started again has the pids of the one before, whose rows stay for a while.
+    newest = {worker.pid: worker for worker in found}
+    return list(newest.values())

@@ -1,0 +1,110 @@
+"""``procrastinate healthchecks --worker``: the check of the workers that run on the same host."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+import sqlalchemy as sa
+
+from procrastinate import App, core, exceptions
+from procrastinate.cli.healthchecks import check_workers_of_host
+from procrastinate.core.tables import workers
+
+IDENTITY = core.WorkerIdentity(
+    name="mail",
+    hostname=platform.node(),
+    pid=os.getpid(),
+    version="4",
+    queues=None,
+    concurrency=1,
+    listens=True,
+)
+
+
+@pytest.fixture
+def app(database_url: str) -> App:
+    return App(connector=database_url)
+
+
+def register(connection: sa.Connection, age: str = "0 s", loop_age: str = "0 s", **identity: object) -> None:
+    """Register a worker whose last heartbeat, and whose loop, is this old."""
+    terms = core.WorkerTerms(heartbeat_interval=10.0, stalled_timeout=30.0)
+    changed = dataclasses.replace(IDENTITY, **identity)  # type: ignore[arg-type]
+    worker_id = core.register_worker(connection, terms, changed)
+    times = {
+        "last_heartbeat": sa.text(f"now() - interval '{age}'"),
+        "loop_beat_at": sa.text(f"now() - interval '{loop_age}'"),
+    }
+    connection.execute(sa.update(workers).where(workers.c.id == worker_id).values(**times))
+    connection.commit()
+
+
+def ended_process() -> int:
+    """Return the id of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def check(app: App, name: str = "") -> None:
+    with app.open():
+        check_workers_of_host(app, name)
+
+
+def test_a_worker_with_a_recent_heartbeat_is_healthy(
+    app: App, connection: sa.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register(connection)
+    check(app)
+    check(app, "mail")
+    assert capsys.readouterr().out == f"Worker mail, process {os.getpid()}: OK, heartbeat 0 s ago\n" * 2
+
+
+def test_workers_of_other_hosts_and_names_do_not_count(app: App, connection: sa.Connection) -> None:
+    register(connection, hostname="elsewhere")
+    with pytest.raises(exceptions.ProcrastinateException, match=r"^No worker of this host .* is registered"):
+        check(app)
+    register(connection)
+    with pytest.raises(exceptions.ProcrastinateException, match=r"^No worker 'mai' of this host"):
+        check(app, "mai")
+
+
+def test_the_name_of_a_supervisor_stands_for_its_processes(
+    app: App, connection: sa.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register(connection, name="mail.1", pid=os.getpid())
+    register(connection, name="mail.2", pid=os.getppid())
+    check(app, "mail")
+    assert capsys.readouterr().out.count(": OK") == 2
+
+
+def test_a_silent_worker_fails(app: App, connection: sa.Connection) -> None:
+    register(connection, age="31 s")
+    with pytest.raises(exceptions.ProcrastinateException, match=r"^Worker mail, process \d+: no heartbeat for 31 s$"):
+        check(app)
+
+
+def test_a_worker_whose_event_loop_is_blocked_fails(app: App, connection: sa.Connection) -> None:
+    register(connection, loop_age="40 s")
+    with pytest.raises(exceptions.ProcrastinateException, match=r"a job has blocked the event loop for 40 s$"):
+        check(app)
+
+
+def test_rows_of_processes_that_have_ended_do_not_count(app: App, connection: sa.Connection) -> None:
+    register(connection, pid=ended_process())
+    with pytest.raises(exceptions.ProcrastinateException, match="or its process has ended"):
+        check(app)
+
+
+def test_the_newest_worker_counts_if_a_container_has_started_again_with_the_same_pid(
+    app: App, connection: sa.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register(connection, age="20 min", uptime=3600.0)
+    register(connection)
+    check(app)
+    assert capsys.readouterr().out.count(": OK") == 1
