@@ -7,6 +7,7 @@ from procrastinate.cli.celery_bridge import add_bridge_arguments, bridge_command
 from procrastinate.cli.celery_schedule import add_schedule_arguments, print_declarations, schedule_command
 from procrastinate.cli.dashboard import add_dashboard_arguments, dashboard_command
 from procrastinate.cli.defer import add_defer_arguments, defer_command
+from procrastinate.cli.dev import add_dev_arguments, dev_command
 from procrastinate.cli.healthchecks import add_healthchecks_arguments, healthchecks_command
 from procrastinate.cli.main import cli, main
 from procrastinate.cli.metrics import add_metrics_arguments, metrics_command
@@ -21,6 +22,7 @@ __all__ = [
     "add_cancel_arguments",
     "add_dashboard_arguments",
     "add_defer_arguments",
+    "add_dev_arguments",
     "add_healthchecks_arguments",
     "add_metrics_arguments",
     "add_queues_arguments",
@@ -35,6 +37,7 @@ __all__ = [
     "cli",
     "dashboard_command",
     "defer_command",
+    "dev_command",
     "healthchecks_command",
     "main",
     "metrics_command",

@@ -24,6 +24,7 @@ from procrastinate.cli.celery_bridge import add_bridge_arguments, bridge_command
 from procrastinate.cli.celery_schedule import add_schedule_arguments, schedule_command
 from procrastinate.cli.dashboard import add_dashboard_arguments, dashboard_command
 from procrastinate.cli.defer import add_defer_arguments, defer_command
+from procrastinate.cli.dev import add_dev_arguments, dev_command
 from procrastinate.cli.healthchecks import add_healthchecks_arguments, healthchecks_command
 from procrastinate.cli.logs import add_logging_arguments, configure_logging
 from procrastinate.cli.metrics import add_metrics_arguments, metrics_command
@@ -48,6 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_logging_arguments(parser)
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_command(commands, "worker", worker_command, add_worker_arguments, "run jobs until stopped")
+    _add_command(commands, "dev", dev_command, add_dev_arguments, "run a worker that follows the code")
     _add_command(commands, "defer", defer_command, add_defer_arguments, "defer a job")
     schema = _add_command(commands, "schema", schema_command, add_schema_arguments, "apply the schema, or print it")
     schema.set_defaults(needs_app=needs_app)

@@ -12,7 +12,8 @@ from procrastinate import exceptions
 from procrastinate.app import App
 from procrastinate.cli import banner
 from procrastinate.cli.event_loop import loop_factory
-from procrastinate.cli.reload import SourceFiles, run_with_reload
+from procrastinate.cli.reload import run_with_reload
+from procrastinate.cli.source_files import changes_of_code
 from procrastinate.worker import WORKER_NAME, CommandSettings, Supervisor, SupervisorSocket, Worker, WorkerOptions
 from procrastinate.worker.processes import signals
 from procrastinate.worker.processes.supervisor_socket import Word
@@ -47,7 +48,7 @@ async def run_worker_async(app: App, settings: CommandSettings, options: WorkerO
         return Supervisor(_this_command(), settings.processes, replace=replace)
 
     if settings.reload:
-        await run_with_reload(make_supervisor, SourceFiles())
+        await run_with_reload(make_supervisor, changes_of_code())
     else:
         await make_supervisor().run()
 

@@ -111,6 +111,7 @@ class Checks:
         self.reader.shell.stop_servers()
         assert services["worker"]["stop_grace_period"] == "90s"
         assert "command" not in services["worker"]  # it is the Dockerfile's
+        assert services["worker"]["healthcheck"]["test"][-2:] == ["healthchecks", "--worker"]
 
     # Kubernetes
 
@@ -134,9 +135,10 @@ class Checks:
         spec = described["spec"]["template"]["spec"]
         assert described["spec"]["selector"]["matchLabels"] == described["spec"]["template"]["metadata"]["labels"]
         (container,) = spec["containers"]
-        assert container["startupProbe"]["exec"] == container["readinessProbe"]["exec"]
+        starts, is_ready = (container[f"{probe}Probe"]["exec"]["command"] for probe in ("startup", "readiness"))
+        assert is_ready == [*starts, "--worker"]
         assert container["readinessProbe"]["periodSeconds"] == 60
-        self.reader.shell.run(shlex.join(container["startupProbe"]["exec"]["command"]))
+        self.reader.shell.run(shlex.join(starts))
         self._try_worker(container["command"], spec["terminationGracePeriodSeconds"])
 
     # What they start

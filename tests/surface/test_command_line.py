@@ -48,6 +48,7 @@ FLAGS: dict[str, dict[tuple[str, ...], str | None]] = {
         ("--uvloop", "--no-uvloop"): "WORKER_UVLOOP",
         ("--reload", "--no-reload"): "WORKER_RELOAD",
     },
+    "dev": {("--port",): "DASHBOARD_PORT", ("--no-dashboard",): None},
     "defer": {
         ("json_args",): "DEFER_JSON_ARGS",
         ("--queue",): "DEFER_QUEUE",

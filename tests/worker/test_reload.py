@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
+import watchfiles
 
-from procrastinate.cli.reload import SourceFiles
+from procrastinate.cli.source_files import SourceFiles, WatchedFiles
 from tests.worker.running import until
 
+HIDDEN = (".git", "__pycache__", "env")
 _APP = """
 import os, sys, procrastinate
 app = procrastinate.App(connector=os.environ["RELOAD_DATABASE_URL"])
@@ -28,13 +32,13 @@ def tell():
 class Reloading:
     """The command in a folder of its own, whose code the test writes."""
 
-    def __init__(self, folder: pathlib.Path, url: str) -> None:
+    def __init__(self, folder: pathlib.Path, url: str, *arguments: str) -> None:
         self._file = folder / "reloaded.py"
         self.write("version 1")
         self.log = folder / "log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "procrastinate", "--app=reloaded.app", "worker", "--reload", "--no-uvloop"],
+                [sys.executable, "-m", "procrastinate", "--app=reloaded.app", *arguments, "--no-uvloop"],
                 cwd=folder,
                 env=os.environ | {"RELOAD_DATABASE_URL": url},
                 stdout=log,
@@ -53,10 +57,18 @@ class Reloading:
 
 @pytest.fixture
 def reloading(tmp_path: pathlib.Path, database_url: str) -> Iterator[Reloading]:
-    reloading = Reloading(tmp_path, database_url)
+    reloading = Reloading(tmp_path, database_url, "worker", "--reload")
     yield reloading
     reloading.process.kill()
     reloading.process.wait()
+
+
+@pytest.fixture
+def developing(tmp_path: pathlib.Path, database_url: str) -> Iterator[Reloading]:
+    developing = Reloading(tmp_path, database_url, "dev", "--port=0")
+    yield developing
+    developing.process.kill()
+    developing.process.wait()
 
 
 def defer(url: str) -> None:
@@ -82,16 +94,62 @@ async def test_a_change_of_the_code_starts_fresh_workers_and_a_broken_one_waits_
     assert await asyncio.to_thread(reloading.process.wait, 30) == 0
 
 
-async def test_files_that_are_new_gone_or_written_are_changes(tmp_path: pathlib.Path) -> None:
+async def test_dev_runs_a_worker_that_follows_the_code_next_to_the_dashboard(
+    developing: Reloading, database_url: str
+) -> None:
+    await developing.says("Dashboard: http://127.0.0.1:")
+    (address,) = re.findall(r"Dashboard: (\S+)", developing.log.read_text())
+    await developing.says("Starting worker on")
+    with await asyncio.to_thread(urllib.request.urlopen, address) as page:
+        assert "<title>Overview" in page.read().decode()
+    developing.write("version 2")
+    await developing.says("Starting worker on", times=2)
+    await asyncio.to_thread(defer, database_url)
+    await developing.says("this is version 2")
+    developing.process.send_signal(signal.SIGINT)
+    assert await asyncio.to_thread(developing.process.wait, 30) == 0
+
+
+def make_tree(folder: pathlib.Path) -> None:
+    """Make a project with a cache, a repository and a virtual environment."""
     for name in ("kept.py", "notes.txt"):
-        (tmp_path / name).touch()
-    for hidden in (".git", "__pycache__", "env"):
-        (tmp_path / hidden).mkdir()
-    (tmp_path / "env" / "pyvenv.cfg").touch()
+        (folder / name).touch()
+    for hidden in HIDDEN:
+        (folder / hidden).mkdir()
+    (folder / "env" / "pyvenv.cfg").touch()
+
+
+def write_other_files(folder: pathlib.Path, text: str) -> None:
+    for hidden in HIDDEN:
+        (folder / hidden / "code.py").write_text(text)
+    (folder / "notes.txt").write_text(text)
+
+
+async def test_files_that_are_new_gone_or_written_are_changes(tmp_path: pathlib.Path) -> None:
+    make_tree(tmp_path)
     files = SourceFiles([tmp_path])
     for change in (lambda path: path.touch(), lambda path: os.utime(path, (1, 1)), lambda path: path.unlink()):
-        for hidden in (".git", "__pycache__", "env"):
-            (tmp_path / hidden / "code.py").write_text(f"{change}")
-        (tmp_path / "notes.txt").write_text(f"{change}")
+        write_other_files(tmp_path, f"{change}")
         change(tmp_path / "new.py")
         assert await files.changed() == tmp_path / "new.py"
+
+
+async def test_the_operating_system_reports_changes_of_code_alone(tmp_path: pathlib.Path) -> None:
+    make_tree(tmp_path)
+    changed = asyncio.create_task(WatchedFiles(watchfiles, [tmp_path]).changed())
+    number = 0
+    while not changed.done():  # the first ones may come before the watch begins
+        number += 1
+        write_other_files(tmp_path, f"{number}")
+        (tmp_path / "new.py").write_text(f"number = {number}")
+        await asyncio.wait({changed}, timeout=0.05)
+    assert await changed == tmp_path / "new.py"
+
+
+async def test_files_are_looked_at_if_the_operating_system_reports_nothing(tmp_path: pathlib.Path) -> None:
+    files = WatchedFiles(watchfiles, [tmp_path / "gone"])
+    changed = asyncio.create_task(files.changed())
+    await until(lambda: files._instead is not None)
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "gone" / "new.py").touch()
+    assert await changed == tmp_path / "gone" / "new.py"

@@ -55,6 +55,8 @@ class Command(BaseCommand):
         commands = parser.add_subparsers(required=True, metavar="command")
         worker = self._add_command(commands, "worker", self._worker, "run jobs until stopped")
         cli.add_worker_arguments(worker)
+        dev = self._add_command(commands, "dev", self._dev, "run a worker that follows the code, and the dashboard")
+        cli.add_dev_arguments(dev)
         defer = self._add_command(commands, "defer", cli.defer_command, "defer a job of a task")
         cli.add_defer_arguments(defer)
         healthchecks = self._add_command(
@@ -107,12 +109,21 @@ class Command(BaseCommand):
             raise CommandError(quoted_lines(str(error))) from error
 
     def _worker(self, app: Any, arguments: argparse.Namespace) -> None:
+        self._prepare_worker(arguments)
+        cli.worker_command(app, arguments)
+
+    def _dev(self, app: Any, arguments: argparse.Namespace) -> None:
+        self._prepare_worker(arguments)
+        cli.dev_command(app, arguments)
+
+    @staticmethod
+    def _prepare_worker(arguments: argparse.Namespace) -> None:
+        """Configure logging if the project does not, and name the app for the banner."""
         if not logging.getLogger("procrastinate").hasHandlers():  # LOGGING does not configure these logs
             level = _LOG_LEVELS.get(arguments.verbosity, logging.DEBUG)
             logging.basicConfig(level=logging.WARNING, format=_LOG_FORMAT)
             logging.getLogger("procrastinate").setLevel(level)
         arguments.app = f"the app of the Django project ({settings.SETTINGS_MODULE})"
-        cli.worker_command(app, arguments)
 
     def _import(self, app: Any, arguments: argparse.Namespace) -> None:
         # This needs the Tasks framework, which the other commands do without.
