@@ -17,7 +17,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from examples.django_demo.processes import STATE, free_port, manage, managed, start_database, wait_for_server
-from examples.django_demo.report import TaskReport, print_reports, read_progress, read_reports, read_states, read_status
+from examples.django_demo.report import (
+    TaskReport,
+    print_reports,
+    read_progress,
+    read_reports,
+    read_states,
+    read_status,
+    read_steps,
+)
 
 ORDERS = 300
 DEADLINE = 45.0
@@ -40,9 +48,9 @@ def run() -> None:
         reports = _watch(environment, worker)
     print_reports(console, reports)
     _check(reports)
-    _kill_a_worker(environment)
     console.print("The order of a unicorn was rolled back together with its jobs.")
-    console.print("Serve this shop with its admin: [bold]make demo-serve[/bold]")
+    _kill_a_worker(environment)
+    console.print("Serve this shop with its dashboard and its admin: [bold]make demo-serve[/bold]")
 
 
 def serve() -> None:
@@ -68,8 +76,9 @@ def serve() -> None:
         wait_for_server(url, server, server_log)
         _wait_for_every_state(environment, worker)
         console.print(f"Logs: {STATE}. Stop with Ctrl-C.")
-        console.print(f"The shop:  {url}")
-        console.print(f"Its admin: {url}admin/   user: [bold]admin[/bold]   password: [bold]{password}")
+        console.print(f"The shop:      {url}")
+        console.print(f"Its dashboard: {url}admin/procrastinate/procrastinatejob/dashboard/")
+        console.print(f"Its admin:     {url}admin/   user: [bold]admin[/bold]   password: [bold]{password}")
         try:
             server.wait()
         except KeyboardInterrupt:
@@ -130,32 +139,29 @@ def _watch(environment: dict[str, str], worker: subprocess.Popen[bytes]) -> list
 
 
 def _kill_a_worker(environment: Mapping[str, str]) -> None:
-    """Kill a worker while it runs a job, and show that another worker runs the job to its end."""
+    """Kill a worker in the middle of a workflow, and show that another worker runs the workflow to its end."""
     quick = {**environment, "SHOP_WORKER": "quick to miss another"}
-    manage(
-        {**quick, "SHOP_LOG_LEVEL": "WARNING"},
-        "procrastinate",
-        "defer",
-        "shop.tasks.pack_parcel",
-        stdout=subprocess.DEVNULL,
-    )
+    manage({**quick, "SHOP_LOG_LEVEL": "WARNING"}, "ship_order", "1")
     with _connect(environment) as connection, console.status("Killing a worker while it runs a job"):
         with managed(quick, *_WORKER, log=STATE / "killed.log") as worker:
-            _wait_for(connection, worker, "doing")
+            _wait_for(connection, worker, "pack_parcel", "doing")
             worker.kill()
         with managed(quick, *_WORKER, log=STATE / "rescuer.log") as worker:
-            _wait_for(connection, worker, "succeeded")
+            _wait_for(connection, worker, "hand_over", "succeeded")
+        steps = read_steps(connection, "ship order 1")
     console.print("A worker was killed (SIGKILL) while it packed a parcel. Another worker packed it again.")
+    ends = ", ".join(f"{step} {status} (runs: {runs})" for step, status, runs in steps)
+    console.print(f"The workflow of the parcel went on to its end: {ends}.")
 
 
-def _wait_for(connection: psycopg.Connection, worker: subprocess.Popen[bytes], status: str) -> None:
-    """Wait until the job of the parcel has this status."""
+def _wait_for(connection: psycopg.Connection, worker: subprocess.Popen[bytes], task: str, status: str) -> None:
+    """Wait until the job of a task of the workflow has this status."""
     deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline and worker.poll() is None:
-        if read_status(connection, "shop.tasks.pack_parcel") == status:
+        if read_status(connection, f"shop.tasks.{task}") == status:
             return
         time.sleep(0.1)
-    raise SystemExit(f"The parcel was not {status}. The logs of the workers: {STATE}")
+    raise SystemExit(f"{task} did not become {status}. The logs of the workers: {STATE}")
 
 
 def _check(reports: list[TaskReport]) -> None:

@@ -70,6 +70,18 @@ def read_status(connection: psycopg.Connection, task_name: str) -> str | None:
     return None if row is None else str(row[0])
 
 
+def read_steps(connection: psycopg.Connection, workflow: str) -> list[tuple[str, str, int]]:
+    """Return the name, the status and the number of runs of each step of a workflow, in the order of their ends."""
+    statement = (
+        "SELECT job.step, job.status::text, job.attempts FROM procrastinate_jobs AS job "
+        "JOIN procrastinate_workflows AS workflow ON workflow.id = job.workflow_id "
+        "WHERE workflow.name = %s ORDER BY job.finished_at, job.id"
+    )
+    return [
+        (str(step), str(status), int(attempts)) for step, status, attempts in connection.execute(statement, [workflow])
+    ]
+
+
 def print_reports(console: Console, reports: list[TaskReport]) -> None:
     """Print the reports as a table."""
     table = Table(title="Jobs in the database")

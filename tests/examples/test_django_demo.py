@@ -44,7 +44,8 @@ def test_the_demo_counts_what_became_of_its_jobs_and_says_how_to_go_on(tmp_path:
     assert counted[2:4] == (0, 0)
     assert rows == ROWS
     assert "A worker was killed (SIGKILL) while it packed a parcel. Another worker packed it again." in done.stdout
-    assert done.stdout.splitlines()[-1] == "Serve this shop with its admin: make demo-serve"
+    assert "pack_parcel succeeded (runs: 2), hand_over succeeded (runs: 1)." in done.stdout
+    assert done.stdout.splitlines()[-1] == "Serve this shop with its dashboard and its admin: make demo-serve"
     assert re.search("^demo-serve:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
@@ -66,6 +67,7 @@ def test_the_admin_has_jobs_in_every_state_as_soon_as_its_address_is_printed(tmp
             for state in STATES:
                 page = visitor.get("procrastinate/procrastinatejob/", params={"status__exact": state})
                 assert re.search(r"[1-9]\d* jobs?\b", page.text), state
+            assert "<title>Overview" in visitor.get("procrastinate/procrastinatejob/dashboard/").text
     finally:
         demo.send_signal(signal.SIGTERM)
         rest, _ = demo.communicate(timeout=60)
@@ -86,7 +88,7 @@ def _printed(output: IO[str]) -> tuple[str, str]:
     said = []
     for line in output:
         said.append(line)
-        found = re.search(r"Its admin: (\S+) +user: admin +password: (\S+)", line)
+        found = re.search(r"Its admin: +(\S+) +user: admin +password: (\S+)", line)
         if found:
             return found[1], found[2]
     raise AssertionError("".join(said))

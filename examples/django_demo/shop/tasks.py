@@ -49,9 +49,19 @@ async def take_stock(shelf: str) -> None:
 
 
 @app.task(queue="stock")
-async def pack_parcel() -> None:
+async def pack_parcel(order_id: int) -> None:
     """Pack a parcel, which takes three seconds."""
     await asyncio.sleep(3)
+
+
+@app.task(queue="stock")
+def print_label(order_id: int) -> None:
+    """Print the address of the customer."""
+
+
+@app.task(queue="stock")
+def hand_over(order_id: int) -> None:
+    """Hand the parcel to the carrier, once it is packed and has its label."""
 
 
 @app.task(queue="stock")

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 from django.db import transaction
-from shop.orders import place
+from shop.orders import place, ship
 from shop.tasks import ask_for_review, call_off, send_newsletter, take_stock
 
 from procrastinate.contrib.django import app
@@ -31,3 +31,5 @@ class Command(BaseCommand):
         take_stock.configure(priority=10).defer(shelf="A")  # doing
         aborted = take_stock.configure(priority=10).defer(shelf="B")
         call_off.defer(job_id=aborted)
+        for order in orders[:3]:
+            ship(order.pk)
