@@ -7,8 +7,10 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
+from procrastinate.alembic.revisions import known_revisions
 from procrastinate.connector import BaseConnector
-from procrastinate.core import inspection
+from procrastinate.core import doctor, inspection
+from procrastinate.core.doctor import Diagnosis, DoctorLimits
 from procrastinate.core.inspection import (
     Explanation,
     Failures,
@@ -25,7 +27,7 @@ from procrastinate.core.inspection import (
     Workers,
 )
 
-__all__ = ["Inspect", "JobSearch", "JobState"]
+__all__ = ["DoctorLimits", "Inspect", "JobSearch", "JobState"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -157,3 +159,21 @@ class Inspect:
     async def system_async(self) -> System:
         """Asynchronous version of :meth:`system`."""
         return await self.run_async(inspection.load_system)
+
+    def diagnose(self, *, queues: Collection[str] = (), limits: DoctorLimits | None = None) -> Diagnosis:
+        """Return everything that is wrong with the installation, the worst first.
+
+        Parameters
+        ----------
+        queues:
+            Names of queues that must have a worker, besides those with jobs.
+        limits:
+            From where on to complain.
+        """
+        return self.run(doctor.diagnose, revisions=known_revisions(), queues=queues, limits=limits or DoctorLimits())
+
+    async def diagnose_async(self, *, queues: Collection[str] = (), limits: DoctorLimits | None = None) -> Diagnosis:
+        """Asynchronous version of :meth:`diagnose`."""
+        return await self.run_async(
+            doctor.diagnose, revisions=known_revisions(), queues=queues, limits=limits or DoctorLimits()
+        )

@@ -11,7 +11,7 @@ from typing import Any
 
 from procrastinate import exceptions
 from procrastinate._quoting import LONGEST_VALUE, indented, quoted
-from procrastinate._text.terminal import is_terminal, say, say_table
+from procrastinate._text.terminal import is_terminal, say, table, write
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 
@@ -178,14 +178,14 @@ class ProcrastinateShell(cmd.Cmd):
             [str(job.id), job.task_name, job.queue, job.status or "", *(_details(job).values() if details else [])]
             for job in jobs
         ]
-        say_table([name.upper() for name in header], rows, [_COLOURS.get(job.status or "") for job in jobs])
+        write(table([name.upper() for name in header], rows, [_COLOURS.get(job.status or "") for job in jobs]))
 
     def _print_counts(self, line: str, count: Callable[..., list[dict[str, Any]]]) -> None:
         counts = count(**_criteria(shlex.split(line), _COUNT_FILTERS))
         if self._tables:
             columns = ("name", "jobs_count", *_COUNTED)
             rows = [[str(row[name]) for name in columns] for row in counts]
-            say_table([name.upper() for name in columns], rows)
+            write(table([name.upper() for name in columns], rows))
             return
         for row in counts:
             by_status = ", ".join(f"{name}: {row[name]}" for name in _COUNTED)

@@ -37,8 +37,8 @@ def say(text: str, stream: TextIO | None = None, *, colour: str | None = None) -
 
 
 def say_table(header: Sequence[str], rows: Sequence[Sequence[str]], colours: Sequence[str | None] = ()) -> None:
-    """Write a :func:`table` to ``sys.stdout``."""
-    write(table(header, rows, colours))
+    """Write a :func:`table` to ``sys.stdout``. In a pipe it has no colours, and its lines are as long as they are."""
+    write(table(header, rows, colours, is_plain=not is_terminal(sys.stdout)))
 
 
 def write(text: str, stream: TextIO | None = None) -> None:
@@ -53,21 +53,31 @@ def paint(text: str, colour: str) -> str:
     return f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], colours: Sequence[str | None] = ()) -> str:
+def table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    colours: Sequence[str | None] = (),
+    *,
+    is_plain: bool = False,
+) -> str:
     """Return a table with quoted cells. Columns fit their content, and lines are cut at the width of the terminal.
 
     Parameters
     ----------
     colours:
         One colour or ``None`` for each row.
+    is_plain:
+        If true, the table has no colours and no line is cut.
     """
     rows = [[quoted(cell, LONGEST_VALUE) for cell in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(header, *rows, strict=True)]
-    available = shutil.get_terminal_size().columns
+    available = sys.maxsize if is_plain else shutil.get_terminal_size().columns
     lines = [
         _cut(_GAP.join(_padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip(), available)
         for row in (header, *rows)
     ]
+    if is_plain:
+        return "\n".join(lines)
     painted = [paint(lines[0], "bold")]
     for index, line in enumerate(lines[1:]):
         colour = colours[index] if colours else None

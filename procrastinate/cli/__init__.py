@@ -8,6 +8,7 @@ from procrastinate.cli.celery_schedule import add_schedule_arguments, print_decl
 from procrastinate.cli.dashboard import add_dashboard_arguments, dashboard_command
 from procrastinate.cli.defer import add_defer_arguments, defer_command
 from procrastinate.cli.dev import add_dev_arguments, dev_command
+from procrastinate.cli.doctor import add_doctor_arguments, doctor_command
 from procrastinate.cli.healthchecks import add_healthchecks_arguments, healthchecks_command
 from procrastinate.cli.main import cli, main
 from procrastinate.cli.metrics import add_metrics_arguments, metrics_command
@@ -23,6 +24,7 @@ __all__ = [
     "add_dashboard_arguments",
     "add_defer_arguments",
     "add_dev_arguments",
+    "add_doctor_arguments",
     "add_healthchecks_arguments",
     "add_metrics_arguments",
     "add_queues_arguments",
@@ -38,6 +40,7 @@ __all__ = [
     "dashboard_command",
     "defer_command",
     "dev_command",
+    "doctor_command",
     "healthchecks_command",
     "main",
     "metrics_command",

@@ -34,6 +34,15 @@ class WorkerSession:
     suits: bool
 
 
+SESSION = "procrastinate_session"
+"""The name under which ``connection.info`` has the :class:`WorkerSession`."""
+
+
+def session_of(connection: sa.Connection) -> WorkerSession | None:
+    """Return what is known of the session, or ``None`` if the connection is no worker's."""
+    return connection.info.get(SESSION)
+
+
 def begin_worker_session(connection: sa.Connection, *, backend_pid: int) -> WorkerSession:
     """Look at a new session, and set how it plans if it is the client's alone.
 

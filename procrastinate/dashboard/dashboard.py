@@ -30,6 +30,7 @@ _PAGES: dict[str, View] = {
     "periodic": lists.periodic,
     "workers": lists.workers,
     "system": lists.system,
+    "doctor": lists.doctor,
     "operations": operations.operations,
     "operations/new": operations.preview,
 }

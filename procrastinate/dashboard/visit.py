@@ -24,6 +24,7 @@ SCREENS = (
     ("periodic", "Periodic"),
     ("workers", "Workers"),
     ("operations", "Operations"),
+    ("doctor", "Doctor"),
     ("system", "System"),
 )
 """Paths and names of the pages in the navigation."""

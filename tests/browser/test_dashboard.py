@@ -27,6 +27,7 @@ PAGES = {
     "overview": "", "jobs": "jobs", "failed": "jobs?state=failed", "job": "jobs/17", "queues": "queues",
     "tasks": "tasks", "failures": "failures", "locks": "locks", "periodic": "periodic", "workers": "workers",
     "operations": "operations", "preview": "operations/new?action=retry&state=failed", "system": "system",
+    "doctor": "doctor",
 }  # fmt: skip
 in_two_hosts = pytest.mark.parametrize("served", ["wsgi", "django_admin"], indirect=True)
 """For what the pages do by themselves: on a page of their own, and inside the admin."""

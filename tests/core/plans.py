@@ -79,7 +79,8 @@ def _recorded(connection: sa.Connection) -> Iterator[list[tuple[str, dict[str, A
     statements: list[tuple[str, dict[str, Any]]] = []
 
     def record(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        statements.append((statement, parameters))
+        if "SAVEPOINT" not in statement:  # it has no plan
+            statements.append((statement, parameters))
 
     sa.event.listen(connection, "before_cursor_execute", record)
     try:

@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate.core import inspection
+from procrastinate.core.doctor import diagnose
 from procrastinate.core.inspection import JobSearch, JobState
 from tests.core.plans import Plan, explain
 from tests.core.test_query_plans import fill, insert_statement
@@ -118,3 +119,7 @@ def test_a_later_page_begins_at_its_place(full: sa.Connection, place: tuple[str,
 def test_the_figures_read_no_more_than_their_limits(full: sa.Connection) -> None:
     check(explain(full, inspection.load_figures), buffers=30_000, rows=20_001)
     check(explain(full, inspection.count_startable), buffers=60_000, rows=20_001)
+
+
+def test_the_doctor_reads_the_heads_of_indexes_alone(full: sa.Connection) -> None:
+    check(explain(full, diagnose), buffers=120_000, rows=100_100)

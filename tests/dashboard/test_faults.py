@@ -14,7 +14,7 @@ from procrastinate.dashboard.dashboard import Dashboard
 from procrastinate.dashboard.messages import Request, Response
 from tests.documentation.shell import free_port
 
-PAGES = ("", "jobs", "queues", "tasks", "failures", "locks", "periodic", "workers", "operations", "system")
+PAGES = ("", "jobs", "queues", "tasks", "failures", "locks", "periodic", "workers", "operations", "doctor", "system")
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def test_every_page_says_that_the_database_cannot_be_reached(page: str) -> None:
     assert "secret" not in text
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page != "system"])
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in ("system", "doctor")])
 def test_every_page_says_that_the_tables_are_missing(empty_database_url: str, page: str) -> None:
     assert "The tables are not those of this release." in _get(empty_database_url, page).body.decode()
 
@@ -83,3 +83,7 @@ def test_an_action_that_the_database_refuses_changes_nothing(reader_url: str, en
     assert dict(response.headers)["Location"] == "../../jobs/1?done=failed"
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT status::text FROM procrastinate_jobs").scalar_one() == "todo"
+
+
+def test_the_doctor_says_that_the_tables_are_missing(empty_database_url: str) -> None:
+    assert "<code>schema-missing</code>" in _get(empty_database_url, "doctor").body.decode()

@@ -24,6 +24,7 @@ PAGES = (
     "periodic",
     "workers",
     "operations",
+    "doctor",
     "system",
 )
 _LINK = re.compile(r'(?:href|src|action)="([^"]*)"')

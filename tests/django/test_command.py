@@ -192,3 +192,10 @@ def test_verbosity_before_the_sub_command_or_after_it(project_url: str, argument
 def test_help(command: str) -> None:
     """Every sub-command has a help text."""
     assert "usage:" in run_ok("procrastinate", command, "--help")
+
+
+def test_the_doctor_examines_the_project(project_url: str) -> None:
+    done = manage("procrastinate", "doctor", url=project_url)
+    assert done.returncode == 3, done.stderr
+    assert done.stdout.startswith("fault   no-worker: ")
+    assert "schema-" not in done.stdout

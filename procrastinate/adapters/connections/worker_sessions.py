@@ -13,19 +13,17 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.adapters.connections.fast_path import PREPARES
-from procrastinate.core.worker_session import WorkerSession, begin_worker_session
+from procrastinate.core.worker_session import SESSION, WorkerSession, begin_worker_session, session_of
 
 MARKED_ONLY = sys.maxsize
 """A ``prepare_threshold`` of psycopg's that no statement reaches. Those that are marked are prepared all the same."""
 
-_SESSION = "procrastinate_session"
-
 
 def defaults_suit(connection: sa.Connection) -> bool:
     """Whether autocommit is READ COMMITTED and may write here: asked once a connection, of the server."""
-    known: WorkerSession | None = connection.info.get(_SESSION)
+    known = session_of(connection)
     if known is None:
-        known = connection.info[_SESSION] = _begin(connection)
+        known = connection.info[SESSION] = _begin(connection)
         connection.rollback()  # of the transaction that SQLAlchemy sees: the level cannot be changed in one
     return known.suits
 

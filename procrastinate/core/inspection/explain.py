@@ -11,20 +11,13 @@ from typing import TypeAlias
 
 import sqlalchemy as sa
 
-from procrastinate.core.errors import translate
 from procrastinate.core.inspection import facts, missing_reasons, running_reasons, waiting_reasons
 from procrastinate.core.inspection.bounds import load
 from procrastinate.core.inspection.case import Case
+from procrastinate.core.inspection.examination import attempt, name_of, reading_only
 from procrastinate.core.inspection.reasons import CheckResult, Explanation, Reason, ReasonKind
 
 Check: TypeAlias = Callable[[Case], Reason | None]
-
-_BEGIN, _UNDO = sa.text("SAVEPOINT procrastinate_explain"), sa.text("ROLLBACK TO SAVEPOINT procrastinate_explain")
-_BEGIN_CHECK, _UNDO_CHECK = (
-    sa.text("SAVEPOINT procrastinate_check"),
-    sa.text("ROLLBACK TO SAVEPOINT procrastinate_check"),
-)
-_READ_ONLY = sa.select(sa.func.set_config("transaction_read_only", "on", sa.true()))
 
 
 @load
@@ -33,15 +26,11 @@ def explain_job(connection: sa.Connection, now: datetime.datetime, job_id: int) 
 
     All statements read. The transaction is read-only while they run, and each has two seconds.
     """
-    connection.execute(_BEGIN)
-    try:
-        connection.execute(_READ_ONLY)
+    with reading_only(connection):
         case = Case(connection=connection, now=now, job_id=job_id, job=facts.read_job(connection, job_id))
         state, checks = _checks(case)
         reasons: list[Reason] = []
         results = [_make(case, check, reasons) for check in checks]
-    finally:
-        connection.execute(_UNDO)
     return Explanation(
         job_id=job_id,
         now=now,
@@ -62,26 +51,12 @@ def _checks(case: Case) -> tuple[str, tuple[Check, ...]]:
 
 
 def _make(case: Case, check: Check, reasons: list[Reason]) -> CheckResult:
-    name = (check.__doc__ or check.__name__).split(".")[0]
-    case.connection.execute(_BEGIN_CHECK)
-    try:
-        reason = check(case)
-    except sa.exc.SQLAlchemyError as error:
-        case.connection.execute(_UNDO_CHECK)
-        return CheckResult(name=name, error=str(translate(error)))
-    except Exception as error:
-        if not _is_of_driver(error):
-            raise
-        case.connection.execute(_UNDO_CHECK)
-        return CheckResult(name=name, error=str(translate(error)))
+    reason, error = attempt(case.connection, lambda: check(case))
+    if error is not None:
+        return CheckResult(name=name_of(check), error=error)
     if reason is not None and reason.code not in {one.code for one in reasons}:
         reasons.append(reason)
-    return CheckResult(name=name, found=None if reason is None else reason.code)
-
-
-def _is_of_driver(error: Exception) -> bool:
-    """Return true if a driver raised the error: its class derives from one that is named as DB-API wants."""
-    return any(one.__name__ in ("DatabaseError", "ConnectorException", "PostgresError") for one in type(error).__mro__)
+    return CheckResult(name=name_of(check), found=None if reason is None else reason.code)
 
 
 def _nothing_found(case: Case) -> Reason:

@@ -97,6 +97,12 @@ class WorkerFacts:
             return None
         return self.concurrency - self.running - (self.lost_threads or 0)
 
+    def was_free_after(self, since: datetime.datetime, seconds: float) -> bool:
+        """True if the worker said that it was free and fetching, at a heartbeat at least so long after a time."""
+        if self.heartbeat_at is None or self.state == "draining" or self.error_after_fetch or not (self.free or 0) > 0:
+            return False
+        return (self.heartbeat_at - since).total_seconds() > seconds
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Session:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import datetime
 
+from procrastinate.alembic.revisions import known_revisions
 from procrastinate.core import inspection
+from procrastinate.core.doctor import diagnose
 from procrastinate.core.inspection import Schedule
 from procrastinate.dashboard.calls import Calls, call
 from procrastinate.dashboard.messages import Response
@@ -83,3 +85,10 @@ def system(visit: Visit) -> Calls[Response]:
     """Show the database of the queue."""
     loaded = yield from call(inspection.load_system)
     return visit.page("system.html", "System", system=loaded)
+
+
+def doctor(visit: Visit) -> Calls[Response]:
+    """Show what is wrong with the installation."""
+    queues = sorted(visit.app.queues_of_tasks() or ())
+    loaded = yield from call(diagnose, revisions=known_revisions(), queues=queues)
+    return visit.page("doctor.html", "Doctor", doctor=loaded)

@@ -69,6 +69,8 @@ class Command(BaseCommand):
         cli.add_schema_arguments(schema)
         shell = self._add_command(commands, "shell", cli.shell_command, "look at jobs, retry and cancel them")
         cli.add_shell_arguments(shell)
+        doctor = self._add_command(commands, "doctor", cli.doctor_command, "show what is wrong with the installation")
+        cli.add_doctor_arguments(doctor)
         why = self._add_command(commands, "why", cli.why_command, "explain why a job does not run")
         cli.add_why_arguments(why)
         queues = self._add_command(commands, "queues", cli.queues_command, "list, pause and resume queues")

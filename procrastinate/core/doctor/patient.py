@@ -1,0 +1,47 @@
+"""What the checks of the doctor share: the connection, what the program knows, and facts that are read once."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+import sqlalchemy as sa
+
+from procrastinate.core.doctor.findings import DoctorLimits, Finding
+from procrastinate.core.inspection import facts
+from procrastinate.core.inspection.facts import WorkerFacts
+
+
+@dataclasses.dataclass
+class Patient:
+    """The installation, as this program sees it.
+
+    Parameters
+    ----------
+    revisions:
+        The revisions of the schema that this program knows, oldest first. Empty to leave out their checks.
+    queues:
+        The queues that tasks of this program name.
+    """
+
+    connection: sa.Connection
+    now: datetime.datetime
+    revisions: tuple[str, ...]
+    queues: frozenset[str]
+    limits: DoctorLimits
+
+    @functools.cached_property
+    def workers(self) -> tuple[WorkerFacts, ...]:
+        """All registered workers."""
+        return facts.read_workers(self.connection)
+
+    @property
+    def alive(self) -> list[WorkerFacts]:
+        """The workers that are not silent."""
+        return [worker for worker in self.workers if worker.is_alive]
+
+
+Check: TypeAlias = Callable[[Patient], Iterable[Finding]]

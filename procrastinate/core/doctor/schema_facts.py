@@ -1,0 +1,149 @@
+"""What is read of the schema: which tables, columns, triggers and indexes there are, and the revision."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from procrastinate.core.arrays import each_of
+from procrastinate.core.tables import jobs, metadata
+
+TRIGGERS: dict[str, tuple[str, ...]] = {
+    "procrastinate_jobs": (
+        "procrastinate_details_deleted",
+        "procrastinate_jobs_deleted",
+        "procrastinate_jobs_inserted",
+        "procrastinate_jobs_truncated",
+        "procrastinate_jobs_updated",
+    ),
+    "procrastinate_paused_queues": ("procrastinate_pauses_changed",),
+}
+"""The triggers of the newest schema, by table."""
+
+_TRIGGER_OF_3X = "procrastinate_trigger_status_events_insert_v1"
+_NAMES = {"names": sorted(metadata.tables)}
+_OURS = each_of("names", sa.Text(), "name", name="ours")
+_OUR_ID = sa.cast(sa.func.to_regclass(_OURS.c.name), postgresql.OID)
+
+
+def _catalogue(name: str, *columns: str) -> sa.TableClause:
+    return sa.table(name, *map(sa.column, columns), schema="pg_catalog")
+
+
+_attributes = _catalogue("pg_attribute", "attrelid", "attname", "attnum", "attisdropped")
+_triggers = _catalogue("pg_trigger", "tgrelid", "tgname", "tgisinternal", "tgenabled")
+_indexes = _catalogue("pg_index", "indexrelid", "indrelid", "indisvalid", "indisready")
+_classes = _catalogue("pg_class", "oid", "relname", "relnamespace")
+_namespaces = _catalogue("pg_namespace", "oid", "nspname")
+
+
+def _text(column: sa.ColumnElement[Any], name: str) -> sa.Label[str]:
+    return sa.cast(column, sa.Text()).label(name)
+
+
+_COLUMNS = (
+    sa.select(_OURS.c.name, _text(_attributes.c.attname, "column_name"))
+    .select_from(_OURS.join(_attributes, _attributes.c.attrelid == _OUR_ID))
+    .where(_attributes.c.attnum > 0, sa.not_(_attributes.c.attisdropped))
+)
+_TRIGGERS = (
+    sa.select(
+        _OURS.c.name,
+        _text(_triggers.c.tgname, "trigger_name"),
+        sa.cast(_triggers.c.tgenabled, sa.Text()).in_(["O", "A"]).label("fires"),
+    )
+    .select_from(_OURS.join(_triggers, _triggers.c.tgrelid == _OUR_ID))
+    .where(sa.not_(_triggers.c.tgisinternal))
+)
+_INDEXES = sa.select(
+    _OURS.c.name,
+    _text(_classes.c.relname, "index_name"),
+    sa.and_(_indexes.c.indisvalid, _indexes.c.indisready).label("works"),
+).select_from(
+    _OURS.join(_indexes, _indexes.c.indrelid == _OUR_ID).join(_classes, _classes.c.oid == _indexes.c.indexrelid)
+)
+_OTHER_SCHEMAS = (
+    sa.select(_text(_namespaces.c.nspname, "schema"))
+    .join(_classes, _classes.c.relnamespace == _namespaces.c.oid)
+    .where(_classes.c.relname == jobs.name)
+    .order_by(sa.literal_column("1"))
+    .limit(sa.literal_column("10"))
+)
+
+
+def read_columns(connection: sa.Connection) -> dict[str, set[str]]:
+    """Return the columns of each table of ours that statements on this connection find."""
+    found: dict[str, set[str]] = {}
+    for row in connection.execute(_COLUMNS, _NAMES):
+        found.setdefault(row.name, set()).add(row.column_name)
+    return found
+
+
+def read_triggers(connection: sa.Connection) -> dict[tuple[str, str], bool]:
+    """Return whether each trigger of our tables fires, by table and name."""
+    return {(row.name, row.trigger_name): row.fires for row in connection.execute(_TRIGGERS, _NAMES)}
+
+
+def has_trigger_of_3x(connection: sa.Connection) -> bool:
+    """Return true if the tables work as Procrastinate 3.x makes them."""
+    return (jobs.name, _TRIGGER_OF_3X) in read_triggers(connection)
+
+
+def read_indexes(connection: sa.Connection) -> dict[tuple[str, str], bool]:
+    """Return whether each index of our tables is valid and ready, by table and name."""
+    return {(row.name, row.index_name): row.works for row in connection.execute(_INDEXES, _NAMES)}
+
+
+def list_other_schemas(connection: sa.Connection) -> list[str]:
+    """Return the schemas that have a table of jobs, wherever this connection looks."""
+    return list(connection.execute(_OTHER_SCHEMAS).scalars())
+
+
+# The revision. It stands in a table of this project, or in Django's list of migrations.
+
+_ALEMBIC, _DJANGO = "procrastinate_alembic_version", "django_migrations"
+_FIRST_MIGRATION = 1000
+"""The number of the migration that is the first revision. Those before it are of Procrastinate 3.x."""
+_versions = sa.table(_ALEMBIC, sa.column("version_num", sa.Text()))
+_migrations = sa.table(_DJANGO, sa.column("app", sa.Text()), sa.column("name", sa.Text()))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Applied:
+    """The revisions that the database has. ``source`` is the table that says so."""
+
+    source: str
+    names: tuple[str, ...]
+
+
+def read_applied(connection: sa.Connection) -> Applied | None:
+    """Return the revisions that the database has, or ``None`` if no table says them.
+
+    Alembic writes the newest revision, and Django each migration. A migration has the number of its revision plus 1000.
+    """
+    if _exists(connection, _ALEMBIC):
+        return Applied(source=_ALEMBIC, names=tuple(connection.execute(sa.select(_versions.c.version_num)).scalars()))
+    if not _exists(connection, _DJANGO):
+        return None
+    ours = sa.select(_migrations.c.name).where(_migrations.c.app == sa.literal_column("'procrastinate'"))
+    names = [name for name in connection.execute(ours).scalars() if _number(name) >= _FIRST_MIGRATION]
+    if not names:
+        return None
+    return Applied(source=_DJANGO, names=tuple(sorted(_revision(name) for name in names)))
+
+
+def _exists(connection: sa.Connection, table: str) -> bool:
+    statement = sa.select(sa.func.to_regclass(sa.literal_column(f"'{table}'")).is_not(None))
+    return bool(connection.execute(statement).scalar_one())
+
+
+def _number(name: str) -> int:
+    head = name.partition("_")[0]
+    return int(head) if head.isascii() and head.isdecimal() else 0
+
+
+def _revision(migration: str) -> str:
+    return f"procrastinate_{_number(migration) - _FIRST_MIGRATION:04}"

@@ -1,0 +1,265 @@
+"""Checks of the workers, the queues and the tables' rows. Each yields its findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from procrastinate.core.doctor import server_facts, work_facts
+from procrastinate.core.doctor.findings import Finding, Severity
+from procrastinate.core.doctor.patient import Patient
+from procrastinate.core.inspection import facts
+from procrastinate.core.inspection.facts import WorkerFacts
+from procrastinate.core.inspection.queues import load_queues
+from procrastinate.core.inspection.records import QueueState
+from procrastinate.core.inspection.running_reasons import is_blocked
+from procrastinate.core.tables import jobs
+
+_SHOWN = 20
+"""Maximum number of queues or workers that a check names."""
+POLL = 5.0
+"""Seconds. The default of a worker's option ``fetch_job_polling_interval``."""
+
+
+def _name(worker: WorkerFacts) -> str:
+    return f"{worker.name} ({worker.id})" if worker.name else str(worker.id)
+
+
+def no_worker(patient: Patient) -> Iterator[Finding]:
+    """Is a worker alive."""
+    if patient.alive:
+        return
+    silent = f". {len(patient.workers)} are registered, and silent" if patient.workers else ""
+    yield Finding(
+        code="no-worker",
+        severity=Severity.FAULT,
+        text=f"No worker is alive{silent}",
+        advice="Start one with `procrastinate worker`. If one runs, it looks at another database or schema",
+    )
+
+
+def silent_workers(patient: Patient) -> Iterator[Finding]:
+    """Do all workers give signs of life."""
+    for worker in [one for one in patient.workers if not one.is_alive][:_SHOWN]:
+        rescue = "Another one takes its jobs back" if patient.alive else "No other takes its jobs back"
+        yield Finding(
+            code="worker-silent",
+            severity=Severity.WARNING,
+            subject=_name(worker),
+            text=f"The worker {_name(worker)} has been silent for {worker.silent_for:.0f} s. {rescue}",
+            advice="Look into its log" if patient.alive else "Start a worker",
+        )
+
+
+def troubled_workers(patient: Patient) -> Iterator[Finding]:
+    """Do the workers work."""
+    for worker in patient.alive[:_SHOWN]:
+        yield from _troubles(worker)
+    deaf = [worker for worker in patient.alive if worker.listens is False]
+    if deaf:
+        yield Finding(
+            code="not-listening",
+            severity=Severity.NOTE,
+            text=f"{len(deaf)} of {len(patient.alive)} workers do not listen. They find jobs when they poll",
+            advice="Turn listen_notify on. Behind PgBouncer, set listen_connect_args",
+        )
+
+
+def _troubles(worker: WorkerFacts) -> Iterator[Finding]:
+    if worker.error_after_fetch:
+        yield _trouble(
+            worker,
+            "fetches-fail",
+            f"cannot fetch. The last error was {worker.error_code or 'unknown'}",
+            "Look into its log for fetch_jobs_error. 42501 means a missing right",
+        )
+    if is_blocked(worker):
+        yield _trouble(
+            worker,
+            "loop-blocked",
+            f"has an async task that blocks its event loop, for {worker.loop_lag or 0:.0f} s",
+            "Call blocking code in a sync task, or with asyncio.to_thread()",
+        )
+    if worker.lost_threads:
+        yield _trouble(
+            worker,
+            "slots-lost",
+            f"has lost {worker.lost_threads} slots to threads of jobs that have timed out and go on",
+            "Restart it, and give what the task waits for a timeout of its own",
+        )
+    if worker.unwritten:
+        yield _trouble(
+            worker,
+            "outcomes-unwritten",
+            f"has {worker.unwritten} outcomes that it cannot write",
+            "Look into its log for record_outcomes_error. Often a transaction has locked the rows",
+        )
+
+
+def _trouble(worker: WorkerFacts, code: str, what: str, advice: str) -> Finding:
+    return Finding(
+        code=code,
+        severity=Severity.FAULT,
+        subject=_name(worker),
+        text=f"The worker {_name(worker)} {what}",
+        advice=advice,
+    )
+
+
+def promoter(patient: Patient) -> Iterator[Finding]:
+    """Does the session that has the turn to promote go on."""
+    for session in facts.find_promoters(patient.connection):
+        yield Finding(
+            code="promoter-hangs",
+            severity=Severity.FAULT,
+            subject=str(session.pid),
+            text=f"A session holds the turn to promote jobs, and does not go on: {session}",
+            advice=f"SELECT pg_terminate_backend({session.pid})",
+        )
+
+
+def unserved_queues(patient: Patient) -> Iterator[Finding]:
+    """Does a worker serve each queue."""
+    found = load_queues(patient.connection, patient.queues)
+    if not patient.alive or found.silent_on_queues:
+        return
+    unserved = [queue for queue in found.queues if not queue.served_by]
+    for queue in sorted(unserved, key=lambda one: not _has_waiting(one))[:_SHOWN]:
+        waits = _has_waiting(queue)
+        yield Finding(
+            code="queue-unserved",
+            severity=Severity.FAULT if waits else Severity.NOTE,
+            subject=queue.name,
+            text=f"No worker takes jobs of the queue {queue.name!r}" + (", and jobs wait in it" if waits else ""),
+            advice="Start a worker for this queue, or correct its name",
+        )
+
+
+def _has_waiting(queue: QueueState) -> bool:
+    return bool(queue.ready.number or queue.scheduled.number or queue.blocked.number)
+
+
+def paused_queues(patient: Patient) -> Iterator[Finding]:
+    """Is a queue paused."""
+    for pause in work_facts.list_pauses(patient.connection)[:_SHOWN]:
+        by = f" by {pause.paused_by}" if pause.paused_by else ""
+        since = f" since {pause.since:%Y-%m-%d %H:%M:%S} UTC" if pause.since else ""
+        until = f" until {pause.until:%Y-%m-%d %H:%M:%S} UTC" if pause.until else ""
+        why = f": {pause.reason}" if pause.reason else ""
+        yield Finding(
+            code="queue-paused",
+            severity=Severity.NOTE,
+            subject=pause.queue_name,
+            text=f"The queue {pause.queue_name!r} is paused{by}{since}{until}{why}",
+            advice="procrastinate queues resume, or app.queues.resume()",
+        )
+
+
+def jobs_left_alone(patient: Patient) -> Iterator[Finding]:
+    """Do free workers take ready jobs.
+
+    A worker said at its last heartbeat that it was free. If a job had been ready for longer than a poll at that time,
+    the worker should have taken it.
+    """
+    paused = {pause.queue_name for pause in work_facts.list_pauses(patient.connection)}
+    names = [queue.name for queue in load_queues(patient.connection).queues if queue.ready.number]
+    seen: set[str] = set()
+    for row in work_facts.list_ready_since(patient.connection, [name for name in names if name not in paused]):
+        if row.since is None or row.name in seen:
+            continue
+        waited = (patient.now - row.since).total_seconds()
+        free = [one for one in patient.alive if one.serves(row.name) and one.was_free_after(row.since, POLL)]
+        if free and waited > patient.limits.left_alone_seconds:
+            seen.add(row.name)
+            yield Finding(
+                code="jobs-left-alone",
+                severity=Severity.FAULT,
+                subject=row.name,
+                text=(
+                    f"Job {row.id} of the queue {row.name!r} has been ready for {waited:.0f} s, "
+                    f"and the worker {_name(free[0])} is free and does not take it"
+                ),
+                advice=f"Ask `procrastinate why {row.id}`. If it finds no reason, report a fault of the queue",
+            )
+
+
+def orphaned_jobs(patient: Patient) -> Iterator[Finding]:
+    """Does each running job have a live worker."""
+    count = work_facts.count_orphaned(patient.connection)
+    if count:
+        rescue = "Another worker takes them back" if patient.alive else "No worker is alive to take them back"
+        yield Finding(
+            code="jobs-orphaned",
+            severity=Severity.WARNING if patient.alive else Severity.FAULT,
+            text=f"{_shown(count)} running jobs have no live worker. {rescue}",
+            advice="Nothing to do within a minute of the worker's end" if patient.alive else "Start a worker",
+        )
+    left = work_facts.count_left_behind(patient.connection)
+    if left:
+        yield Finding(
+            code="jobs-left-behind",
+            severity=Severity.FAULT,
+            text=f"{_shown(left)} running jobs were left behind by Procrastinate 3.x, and wait for your decision",
+            advice="procrastinate schema --apply --orphans=retry, or --orphans=fail",
+        )
+
+
+def _shown(count: int) -> str:
+    return f"more than {work_facts.COUNTED:,}" if count > work_facts.COUNTED else f"{count:,}"
+
+
+def dead_rows(patient: Patient) -> Iterator[Finding]:
+    """Does vacuum keep up."""
+    if not server_facts.read_server(patient.connection).vacuums:
+        yield Finding(
+            code="autovacuum-off",
+            severity=Severity.WARNING,
+            text="Autovacuum is off for the whole server. Dead rows pile up, and fetches walk over them",
+            advice="Turn autovacuum and track_counts on in postgresql.conf, and reload it",
+        )
+    for table in server_facts.read_tables(patient.connection):
+        if table.is_left_out:
+            yield Finding(
+                code="autovacuum-off",
+                severity=Severity.WARNING,
+                subject=table.name,
+                text=f"Autovacuum is off for {table.name}. Dead rows pile up, and fetches walk over them",
+                advice=f"ALTER TABLE {table.name} RESET (autovacuum_enabled)",
+            )
+        if table.dead >= patient.limits.dead_rows and table.dead > 2 * table.live:
+            yield Finding(
+                code="dead-rows",
+                severity=Severity.WARNING,
+                subject=table.name,
+                text=f"{table.name} has {table.dead:,} dead rows and {table.live:,} live ones",
+                advice=f"End old transactions, then VACUUM {table.name}",
+            )
+
+
+def history(patient: Patient) -> Iterator[Finding]:
+    """Are ended jobs deleted."""
+    rows = next((t.rows for t in server_facts.read_tables(patient.connection) if t.name == jobs.name), 0)
+    if rows < patient.limits.large_table_rows:
+        return
+    oldest = work_facts.read_oldest_end(patient.connection)
+    days = 0.0 if oldest is None else (patient.now - oldest).total_seconds() / 86_400
+    if days > patient.limits.history_days:
+        yield Finding(
+            code="history-grows",
+            severity=Severity.WARNING,
+            text=f"{jobs.name} has about {rows:,} rows, and the oldest ended job is {days:.0f} days old",
+            advice="Schedule builtin_tasks.remove_old_jobs, or run workers with --delete-jobs=successful",
+        )
+
+
+CHECKS = (
+    no_worker,
+    silent_workers,
+    troubled_workers,
+    promoter,
+    unserved_queues,
+    paused_queues,
+    jobs_left_alone,
+    orphaned_jobs,
+    dead_rows,
+    history,
+)

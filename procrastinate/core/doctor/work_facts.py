@@ -1,0 +1,119 @@
+"""What is read of the work: ready jobs that wait, jobs without a worker, and how old the history is."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from procrastinate.core.arrays import each_of
+from procrastinate.core.enums import BECAME_READY
+from procrastinate.core.inspection.bounds import bounded_count, moment
+from procrastinate.core.inspection.states import ENDED, READY_OF_QUEUE
+from procrastinate.core.inspection.workers import is_alive
+from procrastinate.core.liveness import LEFT_BEHIND
+from procrastinate.core.pauses import lasts
+from procrastinate.core.tables import DOING, event_literal, events, is_ready_by_its_row, jobs, paused_queues, workers
+from procrastinate.core.tables import status_literal as literal
+
+COUNTED = 10_000
+_SAMPLED = 20
+"""Number of ready jobs of a queue that are looked at."""
+
+_HAS_LIVE_WORKER = sa.exists().where(workers.c.id == jobs.c.worker_id, is_alive())
+_ORPHANED: sa.Select[Any] = sa.select(
+    bounded_count(
+        sa.select(sa.literal_column("1")).where(
+            jobs.c.status == DOING,
+            jobs.c.worker_id.is_distinct_from(sa.literal_column(str(LEFT_BEHIND))),
+            ~_HAS_LIVE_WORKER,
+        ),
+        COUNTED,
+    )
+)
+_LEFT_BEHIND: sa.Select[Any] = sa.select(
+    bounded_count(
+        sa.select(sa.literal_column("1")).where(
+            jobs.c.status == DOING, jobs.c.worker_id == sa.literal_column(str(LEFT_BEHIND))
+        ),
+        COUNTED,
+    )
+)
+_PAUSES = (
+    sa.select(
+        paused_queues.c.queue_name,
+        paused_queues.c.paused_by,
+        paused_queues.c.reason,
+        moment(paused_queues.c.paused_at).label("since"),
+        moment(paused_queues.c.paused_until).label("until"),
+    )
+    .where(lasts())
+    .order_by(paused_queues.c.queue_name)
+    .limit(sa.literal_column("100"))
+)
+
+
+def count_orphaned(connection: sa.Connection) -> int:
+    """Return the number of running jobs whose worker is gone or silent, at most 10,001."""
+    return int(connection.execute(_ORPHANED).scalar_one())
+
+
+def count_left_behind(connection: sa.Connection) -> int:
+    """Return the number of running jobs that Procrastinate 3.x has left behind, at most 10,001."""
+    return int(connection.execute(_LEFT_BEHIND).scalar_one())
+
+
+def list_pauses(connection: sa.Connection) -> list[Any]:
+    """Return the pauses of queues that last."""
+    return list(connection.execute(_PAUSES))
+
+
+def _ready_since() -> sa.Select[Any]:
+    """Return the query for the ready jobs at the head of each queue, and for the start of their wait.
+
+    Jobs with a lock are left out. No event says when another job gave them the lock.
+    """
+    name = each_of("names", sa.Text(), "name", name="queue")
+    head = (
+        READY_OF_QUEUE.select(jobs.c.id, is_ready_by_its_row().label("has_no_lock"))
+        .where(jobs.c.queue_name == name.c.name)
+        .correlate(name)
+        .limit(sa.literal_column(str(_SAMPLED)))
+        .lateral("head")
+    )
+    since = (
+        sa.select(sa.func.max(events.c.at))
+        .where(events.c.job_id == head.c.id, events.c.type.in_([event_literal(type_) for type_ in BECAME_READY]))
+        .scalar_subquery()
+    )
+    ready = sa.select(name.c.name, head.c.id, moment(since).label("since")).select_from(name.join(head, sa.true()))
+    return ready.where(head.c.has_no_lock)
+
+
+_READY_SINCE = _ready_since()
+
+
+def list_ready_since(connection: sa.Connection, queues: list[str]) -> list[Any]:
+    """Return the ready jobs without a lock at the head of each queue, with the time since when they are ready."""
+    return list(connection.execute(_READY_SINCE, {"names": queues}))
+
+
+def _oldest_end() -> sa.Select[Any]:
+    oldest = [
+        sa.select(moment(jobs.c.finished_at).label("at"))
+        .where(jobs.c.status == literal(status), jobs.c.finished_at.is_not(None))
+        .order_by(jobs.c.finished_at)
+        .limit(sa.literal_column("1"))
+        .subquery(f"oldest_{status.value}")
+        for status in ENDED.values()
+    ]
+    return sa.union_all(*(sa.select(one.c.at) for one in oldest))  # type: ignore[return-value]
+
+
+_OLDEST_END = _oldest_end()
+
+
+def read_oldest_end(connection: sa.Connection) -> datetime.datetime | None:
+    """Return when the oldest job ended that the table has."""
+    return min(filter(None, connection.execute(_OLDEST_END).scalars()), default=None)
