@@ -5,6 +5,7 @@ from __future__ import annotations
 from procrastinate.cli.bulk import add_cancel_arguments, add_retry_arguments, cancel_command, retry_command
 from procrastinate.cli.celery_bridge import add_bridge_arguments, bridge_command
 from procrastinate.cli.celery_schedule import add_schedule_arguments, print_declarations, schedule_command
+from procrastinate.cli.check import add_check_arguments, check_command
 from procrastinate.cli.dashboard import add_dashboard_arguments, dashboard_command
 from procrastinate.cli.defer import add_defer_arguments, defer_command
 from procrastinate.cli.dev import add_dev_arguments, dev_command
@@ -21,6 +22,7 @@ from procrastinate.cli.worker import add_worker_arguments, worker_command
 __all__ = [
     "add_bridge_arguments",
     "add_cancel_arguments",
+    "add_check_arguments",
     "add_dashboard_arguments",
     "add_defer_arguments",
     "add_dev_arguments",
@@ -36,6 +38,7 @@ __all__ = [
     "add_worker_arguments",
     "bridge_command",
     "cancel_command",
+    "check_command",
     "cli",
     "dashboard_command",
     "defer_command",

@@ -22,6 +22,7 @@ from procrastinate.cli.arguments import add_argument, repeat_options
 from procrastinate.cli.bulk import add_cancel_arguments, add_retry_arguments, cancel_command, retry_command
 from procrastinate.cli.celery_bridge import add_bridge_arguments, bridge_command
 from procrastinate.cli.celery_schedule import add_schedule_arguments, schedule_command
+from procrastinate.cli.check import add_check_arguments, check_command
 from procrastinate.cli.dashboard import add_dashboard_arguments, dashboard_command
 from procrastinate.cli.defer import add_defer_arguments, defer_command
 from procrastinate.cli.dev import add_dev_arguments, dev_command
@@ -64,6 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_command(commands, "workflow", workflow_command, add_workflow_arguments, "print a workflow as a tree")
     _add_command(commands, "shell", shell_command, add_shell_arguments, "inspect, retry and cancel jobs")
     _add_command(commands, "doctor", doctor_command, add_doctor_arguments, "show what is wrong with the installation")
+    _add_command(commands, "check", check_command, add_check_arguments, "compare waiting jobs with the code")
     _add_command(commands, "why", why_command, add_why_arguments, "explain why a job does not run")
     _add_command(commands, "queues", queues_command, add_queues_arguments, "list, pause and resume queues")
     _add_command(commands, "retry", retry_command, add_retry_arguments, "retry all failed jobs that match")

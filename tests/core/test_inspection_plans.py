@@ -121,5 +121,9 @@ def test_the_figures_read_no_more_than_their_limits(full: sa.Connection) -> None
     check(explain(full, inspection.count_startable), buffers=60_000, rows=20_001)
 
 
+def test_the_calls_of_waiting_jobs_are_read_from_the_heads_of_indexes(full: sa.Connection) -> None:
+    check(explain(full, inspection.load_waiting_calls), buffers=200_000, rows=50_001)
+
+
 def test_the_doctor_reads_the_heads_of_indexes_alone(full: sa.Connection) -> None:
     check(explain(full, diagnose), buffers=120_000, rows=100_100)

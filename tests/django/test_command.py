@@ -199,3 +199,15 @@ def test_the_doctor_examines_the_project(project_url: str) -> None:
     assert done.returncode == 3, done.stderr
     assert done.stdout.startswith("fault   no-worker: ")
     assert "schema-" not in done.stdout
+
+
+def test_jobs_that_do_not_fit_the_code_are_reported_by_both_checks(project_url: str) -> None:
+    _defer(project_url, "shop.gone", "--unknown")
+    done = manage("procrastinate", "check", url=project_url)
+    assert done.returncode == 1
+    assert done.stdout.startswith("task-unknown: shop.gone: 1 job (first 1)")
+    warned = manage("check", "--database", "default", "--fail-level", "WARNING", url=project_url)
+    assert warned.returncode == 1
+    assert "(procrastinate.W002) shop.gone: 1 job (first 1)" in warned.stderr
+    assert "W002" not in manage("check", url=project_url).stderr
+    assert manage("migrate", url=project_url).returncode == 0

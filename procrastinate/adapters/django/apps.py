@@ -48,7 +48,7 @@ class ProcrastinateConfig(AppConfig):
 
     def ready(self) -> None:
         """Bind the app. With invalid settings it stays unbound, and the system check reports the problems."""
-        from procrastinate.adapters.django import checks, table_checks  # noqa: F401
+        from procrastinate.adapters.django import checks, deploy_checks, table_checks  # noqa: F401
 
         self._connect_signals()
         if self.app.is_bound:

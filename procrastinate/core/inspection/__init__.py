@@ -47,6 +47,7 @@ from procrastinate.core.inspection.records import (
 from procrastinate.core.inspection.states import JobState
 from procrastinate.core.inspection.system import load_system
 from procrastinate.core.inspection.tasks import load_tasks
+from procrastinate.core.inspection.waiting_calls import WaitingCall, WaitingCalls, load_waiting_calls
 from procrastinate.core.inspection.workers import load_workers
 
 __all__ = [
@@ -82,6 +83,8 @@ __all__ = [
     "TaskState",
     "Tasks",
     "Tick",
+    "WaitingCall",
+    "WaitingCalls",
     "WorkerFigures",
     "WorkerState",
     "Workers",
@@ -97,6 +100,7 @@ __all__ = [
     "load_queues",
     "load_system",
     "load_tasks",
+    "load_waiting_calls",
     "load_whole_arguments",
     "load_workers",
 ]

@@ -71,6 +71,8 @@ class Command(BaseCommand):
         cli.add_shell_arguments(shell)
         doctor = self._add_command(commands, "doctor", cli.doctor_command, "show what is wrong with the installation")
         cli.add_doctor_arguments(doctor)
+        check = self._add_command(commands, "check", cli.check_command, "compare waiting jobs with the code")
+        cli.add_check_arguments(check)
         why = self._add_command(commands, "why", cli.why_command, "explain why a job does not run")
         cli.add_why_arguments(why)
         queues = self._add_command(commands, "queues", cli.queues_command, "list, pause and resume queues")

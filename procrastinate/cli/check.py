@@ -1,0 +1,55 @@
+"""``procrastinate check``: compare the waiting jobs with the code, before it is deployed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from procrastinate._text.terminal import say
+from procrastinate.app import App
+from procrastinate.cli.json_output import write_json
+from procrastinate.cli.waits import database_awaited
+from procrastinate.deploy_check import DeployCheck, check_waiting_jobs
+
+
+def add_check_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of :func:`check_command`."""
+    parser.add_argument(
+        "--queues", type=_names, default=[], help="look at these queues only, with commas (default: all)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+
+
+def check_command(app: App, arguments: argparse.Namespace) -> None:
+    """Print the waiting jobs that do not fit the code: unknown tasks, other arguments, and queues without a worker.
+
+    Raises
+    ------
+    SystemExit
+        With status 1 if there are such jobs.
+    """
+    app.perform_import_paths()
+    with database_awaited(), app.open():
+        checked = check_waiting_jobs(app, queues=arguments.queues)
+    if arguments.json:
+        write_json(checked)
+    else:
+        _print(checked)
+    if checked.problems:
+        sys.exit(1)
+
+
+def _print(checked: DeployCheck) -> None:
+    for problem in checked.problems:
+        say(f"{problem.code}: {problem.subject}: {problem.text}. {problem.advice}", colour="red")
+    if not checked.is_complete:
+        say("More jobs wait than were looked at", colour="yellow")
+    say(f"Looked at {_counted(checked.looked_at, 'waiting job')}: {_counted(len(checked.problems), 'problem')}")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
