@@ -98,11 +98,11 @@ class Inspect:
 
         A check that fails, for example for want of a right, is a line of the answer.
         """
-        return self.run(inspection.explain_job, job_id)
+        return self.run(inspection.explain_job, job_id, revisions=known_revisions())
 
     async def explain_async(self, job_id: int) -> Explanation:
         """Asynchronous version of :meth:`explain`."""
-        return await self.run_async(inspection.explain_job, job_id)
+        return await self.run_async(inspection.explain_job, job_id, revisions=known_revisions())
 
     def queues(self, known: Collection[str] = ()) -> Queues:
         """Return the queues that have unfinished jobs, and those that ``known`` names."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +16,14 @@ def read_clock(connection: sa.Connection) -> float:
 
 
 _CLOCK: sa.Select[Any] = sa.select(sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double()))
+
+
+def clock_difference(connection: sa.Connection) -> float:
+    """Return by how many seconds the clock of this machine is ahead of the database's, or 0 if they may agree."""
+    before = time.time()
+    database = read_clock(connection)
+    after = time.time()
+    return min(0.0, after - database) + max(0.0, before - database)
 
 
 def jobs_table_exists(connection: sa.Connection) -> bool:

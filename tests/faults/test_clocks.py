@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from procrastinate import App
 from tests.faults.cluster import Cluster
 from tests.faults.conftest import Report
 from tests.faults.queue import Queue
@@ -106,6 +107,14 @@ def clock_of_server(cluster: Cluster) -> Iterator[Callable[[datetime.datetime], 
     if cluster.is_running:
         cluster.stop()
     cluster.start()
+
+
+def test_clocks_that_differ_are_named(queue: Queue, clock_of_server: Callable[[datetime.datetime], None]) -> None:
+    clock_of_server(datetime.datetime.now(tz=datetime.UTC) - datetime.timedelta(minutes=2))
+    with App(connector=queue.url).open() as app:
+        job_id = app.configure_task("t", schedule_at=datetime.datetime.now(tz=datetime.UTC)).defer()
+        assert app.inspect.explain(job_id).headline.code == "clock-differs"
+        assert "clock-differs" in {finding.code for finding in app.inspect.diagnose().findings}
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,11 @@ async def code(app: App, job_id: int) -> str:
     return (await app.inspect.explain_async(job_id)).headline.code
 
 
+def codes(explanation: Explanation) -> list[str]:
+    """Return the codes of all reasons."""
+    return [reason.code for reason in explanation.reasons]
+
+
 async def becomes(app: App, job_id: int, wanted: str) -> Explanation:
     """Wait until the headline has this code."""
     seen = ""
@@ -78,6 +83,21 @@ async def test_a_job_that_was_rolled_back_or_deleted(app: App, queue: Queue) -> 
     job_id = await app.configure_task("t").defer_async()
     queue.sql("DELETE FROM procrastinate_jobs")
     assert await code(app, job_id) == "rolled-back-or-deleted"
+
+
+async def test_a_job_of_a_transaction_that_was_prepared(app: App, database_url: str) -> None:
+    with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
+        connection.execute("BEGIN")
+        connection.execute("SET LOCAL procrastinate.notify = 'off'")
+        insert = "INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('q', 't') RETURNING id"
+        (job_id,) = connection.execute(insert).fetchone() or (0,)
+        connection.execute("PREPARE TRANSACTION 'half of a commit'")
+        try:
+            explanation = await app.inspect.explain_async(job_id)
+        finally:
+            connection.execute("ROLLBACK PREPARED 'half of a commit'")
+    assert explanation.headline.code == "prepared-transaction"
+    assert "half of a commit" in explanation.headline.text
 
 
 # Ended
@@ -224,6 +244,18 @@ async def test_a_job_that_never_falls_due(app: App, queue: Queue) -> None:
     assert await code(app, job_id) == "never-due"
 
 
+async def test_a_time_that_is_off_by_a_time_zone(database_url: str, queue: Queue) -> None:
+    database = sa.make_url(database_url).database
+    queue.sql(f"ALTER DATABASE \"{database}\" SET timezone = 'Asia/Tokyo'")
+    with App(connector=database_url).open() as app:
+        job_id = app.configure_task("t", schedule_in={"hours": 9}).defer()
+        explanation = app.inspect.explain(job_id)
+        other = app.configure_task("t", schedule_in={"hours": 8}).defer()
+        assert "zone-suspected" not in codes(app.inspect.explain(other))
+    assert codes(explanation) == ["scheduled", "zone-suspected"]
+    assert "9 h" in explanation.reasons[1].text
+
+
 # Due
 
 
@@ -299,6 +331,18 @@ async def test_a_job_behind_a_running_one(app: App, queue: Queue) -> None:
     assert "1 jobs come first" in explanation.headline.text
 
 
+async def test_a_job_that_later_ones_with_a_higher_priority_overtake(app: App, queue: Queue) -> None:
+    _, behind = await park(app, queue, register(queue))
+    await app.configure_task("t", lock="k", priority=5).batch_defer_async({}, {})
+    await app.job_manager.promote_jobs()
+    explanation = await app.inspect.explain_async(behind)
+    assert codes(explanation) == ["lock-held", "overtaken"]
+    assert "2 were deferred later" in explanation.reasons[1].text
+    ready = await app.configure_task("t").defer_async()
+    await app.configure_task("t", priority=5).defer_async()
+    assert codes(await app.inspect.explain_async(ready)) == ["line-in-front", "overtaken"]
+
+
 async def test_a_job_behind_one_whose_worker_is_gone(app: App, queue: Queue) -> None:
     _, behind = await park(app, queue, register(queue))
     queue.sql("DELETE FROM procrastinate_workers")
@@ -360,6 +404,16 @@ async def test_a_ready_job_without_a_worker(app: App, queue: Queue) -> None:
     register(queue)
     queue.sql("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'")
     assert "silent" in (await app.inspect.explain_async(job_id)).headline.text
+
+
+async def test_workers_that_wait_for_the_schema(app: App, queue: Queue) -> None:
+    job_id = await app.configure_task("t").defer_async()
+    queue.sql("UPDATE procrastinate_alembic_version SET version_num = 'procrastinate_0005'")
+    explanation = await app.inspect.explain_async(job_id)
+    assert codes(explanation) == ["schema-behind", "no-worker"]
+    assert "procrastinate_0005" in explanation.headline.text
+    register(queue)  # of the release before, which runs on the older schema
+    assert await code(app, job_id) == "soon"
 
 
 async def test_a_queue_that_no_worker_serves(app: App, workers: Workers, queue: Queue) -> None:
@@ -488,6 +542,28 @@ async def test_an_index_that_is_missing(app: App, queue: Queue) -> None:
     assert "procrastinate_jobs_ready_idx" in explanation.headline.text
 
 
+async def test_triggers_that_do_not_fire_in_the_role_of_a_replica(database_url: str, queue: Queue) -> None:
+    replica = {"options": "-csession_replication_role=replica"}
+    engine = sa.create_engine(database_url, connect_args=replica, poolclass=sa.NullPool)
+    with App(connector=engine).open() as app:
+        job_id = app.configure_task("t").defer()
+        assert app.inspect.explain(job_id).headline.code == "replica-role"
+
+
+async def test_a_table_full_of_dead_rows(app: App, queue: Queue) -> None:
+    queue.sql("ALTER TABLE procrastinate_jobs DISABLE TRIGGER USER")
+    queue.sql(
+        "INSERT INTO procrastinate_jobs (queue_name, task_name, status) "
+        "SELECT 'q', 't', 'failed' FROM generate_series(1, 100000)"
+    )
+    queue.sql("DELETE FROM procrastinate_jobs")
+    queue.sql("ALTER TABLE procrastinate_jobs ENABLE TRIGGER USER")
+    queue.sql("SELECT pg_stat_force_next_flush()")
+    queue.sql("SELECT 1")
+    register(queue)
+    assert await code(app, await app.configure_task("t").defer_async()) == "bloated"
+
+
 async def test_a_job_that_a_free_worker_leaves_alone_is_a_fault(app: App, queue: Queue) -> None:
     job_id = await app.configure_task("t").defer_async()
     register(queue)
@@ -495,6 +571,21 @@ async def test_a_job_that_a_free_worker_leaves_alone_is_a_fault(app: App, queue:
     queue.sql("UPDATE procrastinate_events SET at = now() - interval '1 minute'")
     explanation = await app.inspect.explain_async(job_id)
     assert (explanation.headline.code, explanation.headline.kind) == ("left-alone", ReasonKind.BLOCKED)
+
+
+async def test_a_worker_that_was_last_heard_before_the_job_was_ready_is_no_fault(app: App, queue: Queue) -> None:
+    job_id = await app.configure_task("t").defer_async()
+    register(queue, last_heartbeat=sa.text("now() - interval '9 seconds'"))
+    queue.sql("UPDATE procrastinate_events SET at = now() - interval '10 seconds'")
+    assert await code(app, job_id) == "soon"
+
+
+async def test_a_job_that_has_just_got_its_lock_is_no_fault(app: App, queue: Queue) -> None:
+    job_id = await app.configure_task("t", lock="k").defer_async()
+    queue.sql("UPDATE procrastinate_events SET at = now() - interval '1 hour'")
+    await app.job_manager.promote_jobs()
+    register(queue)
+    assert await code(app, job_id) == "soon"
 
 
 # The answer as a whole

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 
+from procrastinate.core.applied_revisions import Applied, read_applied
 from procrastinate.core.doctor import schema_facts
 from procrastinate.core.doctor.findings import Finding, Severity
 from procrastinate.core.doctor.patient import Patient
@@ -39,7 +40,7 @@ def tables(patient: Patient) -> Iterator[Finding]:
 def revision(patient: Patient) -> Iterator[Finding]:
     """Is the schema at the revision of this release."""
     known = patient.revisions
-    applied = schema_facts.read_applied(patient.connection)
+    applied = read_applied(patient.connection)
     if not known or applied is None:
         return
     if applied.source == "procrastinate_alembic_version" and len(applied.names) != 1:
@@ -70,7 +71,7 @@ def revision(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def _lists_all(applied: schema_facts.Applied) -> bool:
+def _lists_all(applied: Applied) -> bool:
     return applied.source == "django_migrations"
 
 

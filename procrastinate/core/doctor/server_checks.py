@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 from procrastinate.core.doctor import server_facts
 from procrastinate.core.doctor.findings import Finding, Severity
 from procrastinate.core.doctor.patient import Patient
-from procrastinate.core.health import list_unfit_settings, read_clock
+from procrastinate.core.health import clock_difference, list_unfit_settings
 
 _OLDEST_VERSION = 14
 _SHORTEST_TIMEOUT = 10.0
@@ -86,10 +85,7 @@ def statement_timeout(patient: Patient) -> Iterator[Finding]:
 
 def clock(patient: Patient) -> Iterator[Finding]:
     """Do the clocks agree."""
-    before = time.time()
-    database = read_clock(patient.connection)
-    after = time.time()
-    difference = before - database if database < before else after - database if database > after else 0.0
+    difference = clock_difference(patient.connection)
     if abs(difference) > patient.limits.clock_seconds:
         word = "ahead of" if difference > 0 else "behind"
         yield Finding(

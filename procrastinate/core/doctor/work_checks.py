@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from procrastinate.core.doctor import server_facts, work_facts
 from procrastinate.core.doctor.findings import Finding, Severity
 from procrastinate.core.doctor.patient import Patient
-from procrastinate.core.inspection import facts
+from procrastinate.core.inspection import catalogue_facts, facts
 from procrastinate.core.inspection.facts import WorkerFacts
 from procrastinate.core.inspection.queues import load_queues
 from procrastinate.core.inspection.records import QueueState
@@ -16,8 +16,6 @@ from procrastinate.core.tables import jobs
 
 _SHOWN = 20
 """Maximum number of queues or workers that a check names."""
-POLL = 5.0
-"""Seconds. The default of a worker's option ``fetch_job_polling_interval``."""
 
 
 def _name(worker: WorkerFacts) -> str:
@@ -107,7 +105,7 @@ def _trouble(worker: WorkerFacts, code: str, what: str, advice: str) -> Finding:
 
 def promoter(patient: Patient) -> Iterator[Finding]:
     """Does the session that has the turn to promote go on."""
-    for session in facts.find_promoters(patient.connection):
+    for session in catalogue_facts.find_promoters(patient.connection):
         yield Finding(
             code="promoter-hangs",
             severity=Severity.FAULT,
@@ -167,7 +165,7 @@ def jobs_left_alone(patient: Patient) -> Iterator[Finding]:
         if row.since is None or row.name in seen:
             continue
         waited = (patient.now - row.since).total_seconds()
-        free = [one for one in patient.alive if one.serves(row.name) and one.was_free_after(row.since, POLL)]
+        free = [one for one in patient.alive if one.serves(row.name) and one.was_free_after(row.since, facts.POLL)]
         if free and waited > patient.limits.left_alone_seconds:
             seen.add(row.name)
             yield Finding(

@@ -9,6 +9,7 @@ import functools
 import sqlalchemy as sa
 
 from procrastinate.core.enums import Readiness, Status
+from procrastinate.core.health import clock_difference
 from procrastinate.core.inspection import facts
 from procrastinate.core.inspection.facts import JobFacts, WorkerFacts
 from procrastinate.core.inspection.workflow_facts import StepFacts, read_step
@@ -22,6 +23,8 @@ class Case:
     now: datetime.datetime
     job_id: int
     job: JobFacts | None
+    revisions: tuple[str, ...] = ()
+    """The revisions of the schema that this program knows, oldest first. Empty if the program does not say."""
 
     @property
     def row(self) -> JobFacts:
@@ -64,10 +67,18 @@ class Case:
         """The lively workers that take jobs of this queue."""
         return [worker for worker in self.alive if worker.serves(self.row.queue_name)]
 
+    @functools.cached_property
+    def clock_difference(self) -> float:
+        """By how many seconds the clock of this machine is ahead of the database's."""
+        return clock_difference(self.connection)
+
     @property
-    def free_workers(self) -> list[WorkerFacts]:
-        """The lively workers of this queue with a free slot that still take jobs."""
-        return [one for one in self.serving if (one.free or 0) > 0 and one.state != "draining"]
+    def ready_since(self) -> datetime.datetime | None:
+        """Since when the job is ready. ``None`` for a job with a lock: no event says when another job gave it up."""
+        job = self.row
+        if job.lock is not None or job.last_event_at is None:
+            return None
+        return max(job.last_event_at, job.scheduled_at or job.last_event_at)
 
     @functools.cached_property
     def step(self) -> StepFacts | None:

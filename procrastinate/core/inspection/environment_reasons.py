@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from procrastinate.core.inspection import facts
+from procrastinate.core.applied_revisions import read_applied
+from procrastinate.core.inspection import catalogue_facts, facts
 from procrastinate.core.inspection.case import Case
 from procrastinate.core.inspection.reasons import Reason, ReasonKind
 from procrastinate.core.inspection.running_reasons import blocked_reason, is_blocked
@@ -15,7 +16,7 @@ _MANY_DEAD = 100_000
 
 def triggers_off(case: Case) -> Reason | None:
     """Do the triggers of the tables work."""
-    off = facts.list_triggers_off(case.connection)
+    off = catalogue_facts.list_triggers_off(case.connection)
     if not off:
         return None
     names = ", ".join(filter(None, off)) or "all of them are missing"
@@ -29,7 +30,7 @@ def triggers_off(case: Case) -> Reason | None:
 
 def index_missing(case: Case) -> Reason | None:
     """Are all indexes there, and valid."""
-    off = facts.list_indexes_off(case.connection)
+    off = catalogue_facts.list_indexes_off(case.connection)
     if not off:
         return None
     return Reason(
@@ -42,7 +43,7 @@ def index_missing(case: Case) -> Reason | None:
 
 def read_only(case: Case) -> Reason | None:
     """Does the database take writes."""
-    server = facts.read_server(case.connection)
+    server = catalogue_facts.read_server(case.connection)
     if server.is_standby:
         return Reason(
             code="standby",
@@ -60,9 +61,25 @@ def read_only(case: Case) -> Reason | None:
     return None
 
 
+def schema_behind(case: Case) -> Reason | None:
+    """Do workers wait for the schema."""
+    applied = None if case.alive or not case.revisions else read_applied(case.connection)
+    if applied is None or not set(applied.names) <= set(case.revisions) or case.revisions[-1] in applied.names:
+        return None
+    return Reason(
+        code="schema-behind",
+        kind=ReasonKind.BLOCKED,
+        text=(
+            f"The schema is at revision {max(applied.names, default='(none)')}, and no worker of this release starts "
+            f"before {case.revisions[-1]} is applied"
+        ),
+        advice="Run `procrastinate schema --apply`, or `manage.py migrate` in Django",
+    )
+
+
 def connections_used_up(case: Case) -> Reason | None:
     """Are connections left."""
-    server = facts.read_server(case.connection)
+    server = catalogue_facts.read_server(case.connection)
     if server.connections < server.max_connections - 3:
         return None
     return Reason(
@@ -75,7 +92,7 @@ def connections_used_up(case: Case) -> Reason | None:
 
 def bloated(case: Case) -> Reason | None:
     """Are there more dead rows than live ones."""
-    bloat = facts.read_bloat(case.connection)
+    bloat = catalogue_facts.read_bloat(case.connection)
     if bloat is None or bloat.dead < _MANY_DEAD or bloat.dead < 5 * bloat.live:
         return None
     return Reason(

@@ -6,7 +6,7 @@ A check that fails, for example for want of a right, is a line of the answer and
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import sqlalchemy as sa
@@ -15,19 +15,28 @@ from procrastinate.core.inspection import facts, missing_reasons, running_reason
 from procrastinate.core.inspection.bounds import load
 from procrastinate.core.inspection.case import Case
 from procrastinate.core.inspection.examination import attempt, name_of, reading_only
+from procrastinate.core.inspection.facts import POLL
 from procrastinate.core.inspection.reasons import CheckResult, Explanation, Reason, ReasonKind
 
 Check: TypeAlias = Callable[[Case], Reason | None]
 
 
 @load
-def explain_job(connection: sa.Connection, now: datetime.datetime, job_id: int) -> Explanation:
+def explain_job(
+    connection: sa.Connection, now: datetime.datetime, job_id: int, *, revisions: Sequence[str] = ()
+) -> Explanation:
     """Return why a job does not run, and what was excluded.
 
     All statements read. The transaction is read-only while they run, and each has two seconds.
+
+    Parameters
+    ----------
+    revisions:
+        The revisions of the schema that this program knows, oldest first. Without them, revisions are not compared.
     """
     with reading_only(connection):
-        case = Case(connection=connection, now=now, job_id=job_id, job=facts.read_job(connection, job_id))
+        job = facts.read_job(connection, job_id)
+        case = Case(connection=connection, now=now, job_id=job_id, job=job, revisions=tuple(revisions))
         state, checks = _checks(case)
         reasons: list[Reason] = []
         results = [_make(case, check, reasons) for check in checks]
@@ -60,9 +69,9 @@ def _make(case: Case, check: Check, reasons: list[Reason]) -> CheckResult:
 
 
 def _nothing_found(case: Case) -> Reason:
-    job = case.job
-    waited = 0.0 if job is None or job.age is None else job.age
-    if case.state == "ready" and waited > 5 and case.free_workers:
+    since = case.ready_since if case.state == "ready" else None
+    if since is not None and any(worker.was_free_after(since, POLL) for worker in case.serving):
+        waited = (case.now - since).total_seconds()
         return Reason(
             code="left-alone",
             kind=ReasonKind.BLOCKED,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from procrastinate.core.inspection import facts
+from procrastinate.core.inspection import catalogue_facts
 from procrastinate.core.inspection.case import Case
 from procrastinate.core.inspection.reasons import Reason, ReasonKind
 
 
 def never_given_out(case: Case) -> Reason | None:
     """Was the id given out."""
-    last = facts.read_last_id(case.connection)
+    last = catalogue_facts.read_last_id(case.connection)
     if case.job_id <= last:
         return None
     return Reason(
@@ -22,8 +22,8 @@ def never_given_out(case: Case) -> Reason | None:
 
 def uncommitted(case: Case) -> Reason | None:
     """Is a transaction open that has written jobs."""
-    writers = facts.find_writers(case.connection)
-    if not writers or case.job_id > facts.read_last_id(case.connection):
+    writers = catalogue_facts.find_writers(case.connection)
+    if not writers or case.job_id > catalogue_facts.read_last_id(case.connection):
         return None
     return Reason(
         code="uncommitted",
@@ -35,8 +35,8 @@ def uncommitted(case: Case) -> Reason | None:
 
 def prepared_transaction(case: Case) -> Reason | None:
     """Is there a prepared transaction."""
-    names = facts.list_prepared_transactions(case.connection)
-    if not names or case.job_id > facts.read_last_id(case.connection):
+    names = catalogue_facts.list_prepared_transactions(case.connection)
+    if not names or case.job_id > catalogue_facts.read_last_id(case.connection):
         return None
     return Reason(
         code="prepared-transaction",
@@ -48,7 +48,7 @@ def prepared_transaction(case: Case) -> Reason | None:
 
 def rolled_back_or_deleted(case: Case) -> Reason | None:
     """Was the job rolled back or deleted."""
-    if case.job_id > facts.read_last_id(case.connection):
+    if case.job_id > catalogue_facts.read_last_id(case.connection):
         return None
     return Reason(
         code="rolled-back-or-deleted",

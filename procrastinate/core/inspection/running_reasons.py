@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from procrastinate.core.enums import Status
-from procrastinate.core.inspection import facts
+from procrastinate.core.inspection import catalogue_facts
 from procrastinate.core.inspection.case import Case
 from procrastinate.core.inspection.facts import WorkerFacts
 from procrastinate.core.inspection.reasons import Reason, ReasonKind
@@ -75,7 +75,7 @@ def abort_requested(case: Case) -> Reason | None:
 
 def row_locked(case: Case) -> Reason | None:
     """Does another transaction lock its row."""
-    lockers = facts.find_row_lockers(case.connection, case.job_id)
+    lockers = catalogue_facts.find_row_lockers(case.connection, case.job_id)
     if not lockers:
         return None
     return Reason(

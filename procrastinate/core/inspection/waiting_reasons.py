@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from procrastinate.core.enums import Status
-from procrastinate.core.inspection import facts
+from procrastinate.core.inspection import catalogue_facts, facts
 from procrastinate.core.inspection.case import Case
 from procrastinate.core.inspection.environment_reasons import (
     all_full,
@@ -16,6 +16,7 @@ from procrastinate.core.inspection.environment_reasons import (
     no_worker_for_queue,
     not_listening,
     read_only,
+    schema_behind,
     slots_lost,
     task_unknown,
     triggers_off,
@@ -31,6 +32,10 @@ from procrastinate.core.inspection.workflow_reasons import (
     workflow_held,
 )
 
+_CLOCKS_MAY_DIFFER = 2.0
+_ZONES_MAY_DIFFER = 60.0
+"""Seconds between the call that computed the time and the event of the job."""
+
 
 def _shown(count: int) -> str:
     return f"more than {facts.COUNTED:,}" if count > facts.COUNTED else f"{count:,}"
@@ -41,7 +46,7 @@ def _shown(count: int) -> str:
 
 def row_locked(case: Case) -> Reason | None:
     """Does another transaction lock its row."""
-    lockers = facts.find_row_lockers(case.connection, case.job_id)
+    lockers = catalogue_facts.find_row_lockers(case.connection, case.job_id)
     if not lockers:
         return None
     return Reason(
@@ -95,6 +100,39 @@ def never_due(case: Case) -> Reason | None:
     )
 
 
+def clock_differs(case: Case) -> Reason | None:
+    """Does the clock of this machine agree with that of the database."""
+    ahead, due = case.clock_difference, case.row.scheduled_at
+    if ahead <= _CLOCKS_MAY_DIFFER or due is None or (due - case.now).total_seconds() > ahead:
+        return None
+    return Reason(
+        code="clock-differs",
+        kind=ReasonKind.WAITS,
+        text=f"The clock of this machine is {ahead:.0f} s ahead. By that of the database the job is not due yet",
+        advice="Set both clocks with NTP. The clock of the database counts",
+    )
+
+
+def zone_suspected(case: Case) -> Reason | None:
+    """Is its time off by the difference of two time zones."""
+    due, deferred = case.row.scheduled_at, case.row.last_event_at
+    if due is None or deferred is None or not case.row.is_future:
+        return None
+    distance = (due - deferred).total_seconds()
+    for zone, offset in catalogue_facts.list_zones(case.connection):
+        if offset and abs(distance - abs(offset)) < _ZONES_MAY_DIFFER:
+            return Reason(
+                code="zone-suspected",
+                kind=ReasonKind.WAITS,
+                text=(
+                    f"The job was scheduled {distance / 3600:g} h after its last event, which is the distance "
+                    f"between UTC and the time zone of {zone}"
+                ),
+                advice="Perhaps a time without a zone was read in another zone. Give each time its zone",
+            )
+    return None
+
+
 def retry_scheduled(case: Case) -> Reason | None:
     """Does it wait for a retry."""
     job = case.row
@@ -139,12 +177,25 @@ def line_in_front(case: Case) -> Reason | None:
     )
 
 
+def overtaken(case: Case) -> Reason | None:
+    """Do jobs come first that were deferred later."""
+    count = facts.count_overtaking(case.connection, case.row)
+    if not count:
+        return None
+    return Reason(
+        code="overtaken",
+        kind=ReasonKind.WAITS,
+        text=f"Of the jobs that come first, {_shown(count)} were deferred later, with a higher priority",
+        advice="Raise its priority. If such jobs come faster than workers run them, it never starts",
+    )
+
+
 # Promotion
 
 
 def promoter_hangs(case: Case) -> Reason | None:
     """Does the session that has the turn to promote go on."""
-    sessions = facts.find_promoters(case.connection)
+    sessions = catalogue_facts.find_promoters(case.connection)
     if not sessions:
         return None
     return Reason(
@@ -176,7 +227,7 @@ def holder_locked(case: Case) -> Reason | None:
     holder = case.holder
     if holder is None or holder.id == case.job_id:
         return None
-    lockers = facts.find_row_lockers(case.connection, holder.id)
+    lockers = catalogue_facts.find_row_lockers(case.connection, holder.id)
     if not lockers:
         return None
     return Reason(
@@ -256,7 +307,7 @@ def resumed(case: Case) -> Reason | None:
     )
 
 
-_DATABASE = (triggers_off, index_missing, read_only)
+_DATABASE = (triggers_off, index_missing, read_only, schema_behind)
 _STRAIN = (connections_used_up, bloated)
 _WORKERS = (no_worker, no_worker_for_queue, fetches_fail, workers_drain, loop_blocked, slots_lost)
 
@@ -273,7 +324,7 @@ CHECKS = {
         promoter_hangs,
         not_looked_at,
     ),
-    "future": (queue_paused, never_due, retry_scheduled, scheduled),
+    "future": (queue_paused, never_due, clock_differs, retry_scheduled, scheduled, zone_suspected),
     "due": (
         row_locked,
         queue_paused,
@@ -295,6 +346,7 @@ CHECKS = {
         holder_stalled,
         holder_waits,
         lock_held,
+        overtaken,
         no_worker,
         lock_orphaned,
         resumed,
@@ -307,6 +359,7 @@ CHECKS = {
         task_unknown,
         workers_full,
         line_in_front,
+        overtaken,
         not_listening,
         *_STRAIN,
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 
+from procrastinate.alembic.revisions import known_revisions
 from procrastinate.core import inspection
 from procrastinate.core.enums import EventType
 from procrastinate.core.inspection import Event, JobDetails, JobState
@@ -70,7 +71,7 @@ def job(visit: Visit, job_id: int) -> Calls[Response]:
         return (yield from _missing(visit, job_id, loaded.problem))
     why = None
     if not details.job.state.has_ended:
-        why = yield from call(inspection.explain_job, job_id)
+        why = yield from call(inspection.explain_job, job_id, revisions=known_revisions())
     task_name = details.job.task_name
     result = None
     if details.result is not None and visit.may(Permission.VIEW_ARGUMENTS):
@@ -98,7 +99,7 @@ def _missing(visit: Visit, job_id: int, problem: str | None) -> Calls[Response]:
     title = f"Job {job_id}"
     if problem is not None:
         return visit.refuse(503, title, problem)
-    why = yield from call(inspection.explain_job, job_id)
+    why = yield from call(inspection.explain_job, job_id, revisions=known_revisions())
     return visit.page("job_missing.html", title, status=404, why=why)
 
 
