@@ -1,4 +1,4 @@
-"""``procrastinate why``: explain why a job does not run."""
+"""``procrastinate why``: explain why a job, or a periodic task, does not run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from procrastinate.cli.json_output import write_json
 from procrastinate.cli.waits import database_awaited
 
 if TYPE_CHECKING:
-    from procrastinate.core.inspection import CheckResult, Explanation
+    from procrastinate.core.inspection import CheckResult, Explanation, TickExplanation
 
 NEEDS_A_PERSON = 3
 """Exit status if the job does not run until a person does something, or if there is no such job."""
@@ -23,20 +23,25 @@ _COLOURS = {"blocked": "red", "missing": "red", "waits": "yellow"}
 
 def add_why_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of :func:`why_command`."""
-    parser.add_argument("job_id", type=integer, help="the id of the job")
+    parser.add_argument("job_id", nargs="?", type=integer, help="the id of the job")
+    parser.add_argument("--periodic", metavar="TASK", help="explain the last tick of this periodic task instead")
+    parser.add_argument("--periodic-id", metavar="ID", help="with --periodic: the schedule, if the task has several")
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
 
 
 def why_command(app: App, arguments: argparse.Namespace) -> None:
-    """Print why a job does not run, and what was excluded.
+    """Print why a job or a periodic task does not run, and what was excluded.
 
     Raises
     ------
+    ValueError
+        Neither a job nor a periodic task is given, or both are, or the task has several schedules.
     SystemExit
         With status 3 if a person has to do something, or if there is no such job.
     """
-    with database_awaited(), app.open():
-        explanation = app.inspect.explain(arguments.job_id)
+    if (arguments.job_id is None) == (arguments.periodic is None):
+        raise ValueError("`why` needs the id of a job, or --periodic and the name of a task")
+    explanation = _explain(app, arguments)
     if arguments.json:
         write_json(explanation)
     else:
@@ -45,9 +50,28 @@ def why_command(app: App, arguments: argparse.Namespace) -> None:
         sys.exit(NEEDS_A_PERSON)
 
 
-def _print(explanation: Explanation) -> None:
+def _explain(app: App, arguments: argparse.Namespace) -> Explanation | TickExplanation:
+    from procrastinate.tick_explanation import explain_last_tick
+
+    if arguments.periodic is not None:
+        app.perform_import_paths()
+    with database_awaited(), app.open():
+        if arguments.periodic is None:
+            return app.inspect.explain(arguments.job_id)
+        return explain_last_tick(app, arguments.periodic, periodic_id=arguments.periodic_id)
+
+
+def _subject(explanation: Explanation | TickExplanation) -> str:
+    from procrastinate.core.inspection import Explanation
+
+    if isinstance(explanation, Explanation):
+        return f"Job {explanation.job_id}"
+    return f"{explanation.task_name} {explanation.periodic_id}".rstrip()
+
+
+def _print(explanation: Explanation | TickExplanation) -> None:
     headline, *others = explanation.reasons
-    say(f"Job {explanation.job_id} [{headline.code}]: {headline.text}", colour=_COLOURS.get(headline.kind, "green"))
+    say(f"{_subject(explanation)} [{headline.code}]: {headline.text}", colour=_COLOURS.get(headline.kind, "green"))
     if headline.advice:
         say(f"  What to do: {headline.advice}")
     for reason in others:

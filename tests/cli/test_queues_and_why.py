@@ -101,3 +101,11 @@ def test_a_call_that_makes_no_sense_says_so(command: Command, arguments: list[st
 def test_an_end_without_a_zone_is_refused(command: Command) -> None:
     finished = command.run("queues", "pause", "mail", "--until", "2030-01-01T00:00", check=False)
     assert finished.returncode == 2
+
+
+def test_why_of_a_periodic_task(command: Command) -> None:
+    finished = command.run("why", "--periodic", "gone", "--json", check=False)
+    assert (finished.returncode, json.loads(finished.stdout)["reasons"][0]["code"]) == (3, "not-declared")
+    finished = command.run("why", check=False)
+    assert finished.returncode == 1
+    assert "needs the id of a job" in finished.stderr

@@ -47,6 +47,7 @@ from procrastinate.core.inspection.records import (
 from procrastinate.core.inspection.states import JobState
 from procrastinate.core.inspection.system import load_system
 from procrastinate.core.inspection.tasks import load_tasks
+from procrastinate.core.inspection.tick_reasons import TickExplanation, TickQuestion, explain_tick
 from procrastinate.core.inspection.waiting_calls import WaitingCall, WaitingCalls, load_waiting_calls
 from procrastinate.core.inspection.workers import load_workers
 
@@ -83,6 +84,8 @@ __all__ = [
     "TaskState",
     "Tasks",
     "Tick",
+    "TickExplanation",
+    "TickQuestion",
     "WaitingCall",
     "WaitingCalls",
     "WorkerFigures",
@@ -90,6 +93,7 @@ __all__ = [
     "Workers",
     "count_startable",
     "explain_job",
+    "explain_tick",
     "list_jobs_page",
     "load_failures",
     "load_figures",
