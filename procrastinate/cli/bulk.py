@@ -108,10 +108,14 @@ def _tell(arguments: argparse.Namespace) -> Callable[[str], None]:
 def _report(arguments: argparse.Namespace, kind: str, done: list[BulkOperation]) -> None:
     changed, skipped = sum(one.changed for one in done), sum(one.skipped for one in done)
     if arguments.json:
-        write_json({"kind": kind, "changed": changed, "skipped": skipped, "operations": [one.id for one in done]})
+        errors = [one.error for one in done if one.error is not None]
+        ids = [one.id for one in done]
+        write_json({"kind": kind, "changed": changed, "skipped": skipped, "operations": ids, "errors": errors})
         return
-    rest = f", {skipped} were changed by others first" if skipped else ""
+    rest = f", {skipped} could not be changed" if skipped else ""
     say(f"{'Retried' if kind == 'retry' else 'Cancelled'} {changed} jobs{rest}")
+    for error in (one.error for one in done if one.error is not None):
+        say(f"The database refused {error}", sys.stderr)
 
 
 def _since(text: str) -> str:

@@ -30,7 +30,7 @@ from procrastinate.core.defer import (
 )
 from procrastinate.core.delete_workflows import delete_old_workflows
 from procrastinate.core.enums import EventType, Readiness, Status
-from procrastinate.core.fetch import fetch_jobs, first_ready_job
+from procrastinate.core.fetch import fetch_jobs
 from procrastinate.core.finish import finish_job_by_id, finish_jobs, list_held_jobs, retry_job_by_id, retry_jobs
 from procrastinate.core.finish_in_transaction import complete_job
 from procrastinate.core.grants import list_missing_grants
@@ -64,15 +64,14 @@ from procrastinate.core.pauses import (
     pause_queue,
     resume_queue,
 )
-from procrastinate.core.promote import first_due_job, promote_jobs
+from procrastinate.core.promote import promote_jobs
 from procrastinate.core.read_failed_steps import FailedStep, read_failed_steps
 from procrastinate.core.read_results import get_progress, get_result
 from procrastinate.core.read_values import StepValue, read_step_value, read_values
 from procrastinate.core.read_workflows import get_workflow, list_workflows, read_graph
+from procrastinate.core.refusals import without_hand_over
 from procrastinate.core.release import list_unknown_jobs, release_jobs
 from procrastinate.core.rescue import (
-    first_orphaned_job,
-    first_unknown_job,
     list_jobs_started_before,
     list_stalled_jobs,
     rescue_jobs,
@@ -85,7 +84,6 @@ from procrastinate.core.retention import (
     delete_everything,
     delete_finished_jobs,
     delete_finished_part,
-    first_finished_job,
 )
 from procrastinate.core.reused_ids import list_deferred_after
 from procrastinate.core.rows import (
@@ -110,7 +108,7 @@ from procrastinate.core.rows import (
 from procrastinate.core.statistics import Durations, Runs, keep_task_list, record_runs, roll_up_statistics
 from procrastinate.core.tables import metadata
 from procrastinate.core.ticks import TickOutcome, defer_tick
-from procrastinate.core.unpark import Sweep, first_orphaned_parked_job, sweep_parked_jobs, unpark_resumed_jobs
+from procrastinate.core.unpark import Sweep, sweep_parked_jobs, unpark_resumed_jobs
 from procrastinate.core.worker_reports import WorkerIdentity, WorkerReport
 from procrastinate.core.workflow_rows import (
     Counts,
@@ -208,12 +206,6 @@ __all__ = [
     "find_taken_queueing_lock",
     "finish_job_by_id",
     "finish_jobs",
-    "first_due_job",
-    "first_finished_job",
-    "first_orphaned_job",
-    "first_orphaned_parked_job",
-    "first_ready_job",
-    "first_unknown_job",
     "free_locks_of_paused",
     "get_job_status",
     "get_pauses",
@@ -270,4 +262,5 @@ __all__ = [
     "unpark_resumed_jobs",
     "unregister_worker",
     "update_heartbeat",
+    "without_hand_over",
 ]

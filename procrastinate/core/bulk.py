@@ -10,7 +10,7 @@ import dataclasses
 import datetime
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,6 +21,7 @@ from procrastinate.core.inspection.bounds import Count, first_rows, load, moment
 from procrastinate.core.inspection.listing import REACH, JobSearch
 from procrastinate.core.inspection.states import JobState
 from procrastinate.core.operation_marks import atomic
+from procrastinate.core.refusals import InParts
 from procrastinate.core.steering import delete_ended_job
 from procrastinate.core.tables import jobs, operations
 
@@ -28,6 +29,7 @@ CHANGED_AT_ONCE = 200
 """Maximum number of jobs that a step changes."""
 _COUNTED = 10_000
 _SHOWN = 100
+_LONGEST_ERROR = 1000
 
 _CHANGES: dict[str, Callable[[sa.Connection, int], bool]] = {
     "retry": functools.partial(retry_job_by_id, spare_running=True),
@@ -42,7 +44,8 @@ class BulkOperation:
     """An operation on many jobs.
 
     ``state`` is ``pending``, ``running``, ``done`` or ``cancelled``. ``changed`` jobs were changed, and ``skipped``
-    jobs matched and could not be changed. ``part`` is the part of the ids that was examined, from 0 to 1.
+    jobs matched and could not be changed. ``error`` says why the database refused the last of them, if it refused any.
+    ``part`` is the part of the ids that was examined, from 0 to 1.
     """
 
     id: int
@@ -53,6 +56,7 @@ class BulkOperation:
     expected: int | None
     changed: int
     skipped: int
+    error: str | None
     part: float
     created_at: datetime.datetime | None
     finished_at: datetime.datetime | None
@@ -131,6 +135,8 @@ def start_bulk_operation(
 def step_bulk_operation(connection: sa.Connection, operation_id: int) -> bool:
     """Examine the next ids of an operation and change the jobs that match.
 
+    A job that the database refuses to change is skipped.
+
     Returns
     -------
     True if another step follows. False if the operation is over, does not exist, or is at work in another session.
@@ -143,18 +149,27 @@ def step_bulk_operation(connection: sa.Connection, operation_id: int) -> bool:
     if claimed is None:
         return False
     ids, reached = _next_jobs(connection, _from_json(claimed.search), claimed.reached_id, claimed.last_id)
-    changed = sum(_CHANGES[claimed.kind](connection, job_id) for job_id in ids)
+    change, changer = _CHANGES[claimed.kind], InParts(connection)
+    changed = sum(changer.change(ids, lambda some: [change(connection, job_id) for job_id in some]))
     is_last = reached >= claimed.last_id
     values: dict[str, Any] = {
         "state": "done" if is_last else "running",
         "done": operations.c.done + changed,
         "skipped": operations.c.skipped + len(ids) - changed,
         "reached_id": reached,
+        "error": _last_error(changer.refused),
         "started_at": sa.func.coalesce(operations.c.started_at, sa.func.now()),
         "finished_at": sa.func.now() if is_last else None,
     }
     connection.execute(sa.update(operations).where(operations.c.id == operation_id).values(values))
     return not is_last
+
+
+def _last_error(refused: Mapping[int, str]) -> Any:
+    if not refused:
+        return operations.c.error
+    job_id, reason = list(refused.items())[-1]
+    return f"job {job_id}: {reason[:_LONGEST_ERROR]}"
 
 
 _PROGRESS = (operations.c.reached_id, operations.c.last_id)
@@ -196,6 +211,7 @@ _COLUMNS = (
     operations.c.expected,
     operations.c.done.label("changed"),
     operations.c.skipped,
+    operations.c.error,
     *_PROGRESS,
     moment(operations.c.created_at).label("created_at"),
     moment(operations.c.finished_at).label("finished_at"),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from procrastinate.core.arrays import array_param, is_one_of
+from procrastinate.core.arrays import array_param, is_not_set_aside, is_one_of
 from procrastinate.core.create_workflow import NEVER, append_arrivals, call_workers
 from procrastinate.core.enums import Status
-from procrastinate.core.operation_marks import atomic
+from procrastinate.core.operation_marks import atomic, finds_first_row_of
 from procrastinate.core.tables import (
     DOING,
     TODO,
@@ -26,7 +27,6 @@ from procrastinate.core.workflow_rows import SIGNAL_TASK, GroupKind, Rule
 
 _ID = sa.bindparam("of_workflow", type_=sa.BigInteger())
 _IDS = array_param("ids", sa.BigInteger())
-_CANCELLED_AT_ONCE = 1000
 
 
 def _has_callbacks() -> sa.ColumnElement[bool]:
@@ -53,23 +53,23 @@ _BEGIN_CANCEL = (
     .values(cancelled_at=sa.func.coalesce(workflows.c.cancelled_at, sa.func.now()))
     .returning(workflows.c.id)
 )
+
+
+def _some(members: sa.Select[Any]) -> sa.Select[Any]:
+    """Lock the first of these steps that are not set aside."""
+    chosen = members.where(is_not_set_aside(jobs.c.id)).order_by(jobs.c.id)
+    return chosen.limit(sa.bindparam("limit", type_=sa.Integer())).with_for_update(of=jobs, skip_locked=True)
+
+
+_WAITING = _some(_members(TODO))
+_RUNNING = _some(_members(DOING).where(~jobs.c.abort_requested))
 _CANCEL = (
     sa.update(jobs)
-    .where(
-        is_one_of(
-            jobs.c.id,
-            _members(TODO).order_by(jobs.c.id).limit(_CANCELLED_AT_ONCE).with_for_update(of=jobs, skip_locked=True),
-        )
-    )
+    .where(is_one_of(jobs.c.id, _WAITING))
     .values(status=status_literal(Status.CANCELLED), finished_at=sa.func.now(), readiness=UNDECIDED)
     .returning(jobs.c.id)
 )
-_ABORT = (
-    sa.update(jobs)
-    .where(is_one_of(jobs.c.id, _members(DOING).with_for_update(of=jobs, skip_locked=True)), ~jobs.c.abort_requested)
-    .values(abort_requested=True)
-    .returning(jobs.c.id)
-)
+_ABORT = sa.update(jobs).where(is_one_of(jobs.c.id, _RUNNING)).values(abort_requested=True).returning(jobs.c.id)
 
 
 def begin_cancel(connection: sa.Connection, workflow_id: int) -> bool:
@@ -82,14 +82,34 @@ def begin_cancel(connection: sa.Connection, workflow_id: int) -> bool:
     return connection.execute(_BEGIN_CANCEL, {"of_workflow": workflow_id}).scalar_one_or_none() is not None
 
 
-def cancel_steps(connection: sa.Connection, workflow_id: int) -> int:
-    """Cancel up to a thousand steps that wait, in one short statement. Repeat it until it cancels none."""
-    return len(connection.execute(_CANCEL, {"of_workflow": workflow_id}).all())
+def cancel_steps(
+    connection: sa.Connection, *, workflow_id: int, limit: int = 1000, set_aside: Sequence[int] = ()
+) -> list[int]:
+    """Cancel some steps that wait, in one short statement. Repeat it until it cancels none. Return their ids."""
+    return list(connection.execute(_CANCEL, _of_some(workflow_id, limit, set_aside)).scalars())
 
 
-def abort_steps(connection: sa.Connection, workflow_id: int) -> int:
-    """Request the abort of the steps that run, and return their number."""
-    return len(connection.execute(_ABORT, {"of_workflow": workflow_id}).all())
+@finds_first_row_of(cancel_steps)
+def first_waiting_step(connection: sa.Connection, *, workflow_id: int, set_aside: Sequence[int] = ()) -> int | None:
+    """Return the id of the step that :func:`cancel_steps` would cancel first, or ``None``."""
+    return connection.execute(_WAITING, _of_some(workflow_id, 1, set_aside)).scalars().first()
+
+
+def abort_steps(
+    connection: sa.Connection, *, workflow_id: int, limit: int = 1000, set_aside: Sequence[int] = ()
+) -> list[int]:
+    """Request the abort of some steps that run, as :func:`cancel_steps` cancels those that wait. Return their ids."""
+    return list(connection.execute(_ABORT, _of_some(workflow_id, limit, set_aside)).scalars())
+
+
+@finds_first_row_of(abort_steps)
+def first_running_step(connection: sa.Connection, *, workflow_id: int, set_aside: Sequence[int] = ()) -> int | None:
+    """Return the id of the step whose abort :func:`abort_steps` would request first, or ``None``."""
+    return connection.execute(_RUNNING, _of_some(workflow_id, 1, set_aside)).scalars().first()
+
+
+def _of_some(workflow_id: int, limit: int, set_aside: Sequence[int]) -> dict[str, Any]:
+    return {"of_workflow": workflow_id, "limit": limit, "set_aside": list(set_aside)}
 
 
 _LOCK_GROUPS = (

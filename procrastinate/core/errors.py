@@ -5,6 +5,7 @@ Codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import sqlalchemy as sa
@@ -122,15 +123,49 @@ def is_refused_for_now(error: BaseException) -> bool:
 def is_row_refused(error: BaseException) -> bool:
     """Return True if the database refuses to change one row, and may well change others.
 
-    A trigger, a constraint or a foreign key of the user refuses it. A trigger raises any code, one of its own too.
-    Unique violations of this project's indexes are races, which callers handle.
+    A trigger, a constraint, a foreign key or a row-level policy of the user refuses it. A trigger raises any code, one
+    of its own too, and it may contain a mistake. Unique violations of this project's indexes are races, which callers
+    handle.
     """
     code = sqlstate(error)
     if code is None or is_passing(error):
         return False
+    if _is_of_policy(error) or _is_of_users_function(error):
+        return True
     if code == UNIQUE_VIOLATION:
         return not (constraint_name(error) or "").startswith(_OWN_PREFIX)
     return code[:2] not in _STATEMENT_CLASSES
+
+
+def _details(error: BaseException, diag_name: str, attribute: str, field: str) -> Iterator[str]:
+    """Yield a field of the server's error, which each driver keeps in its own place."""
+    for current in _chain(error):
+        fields = current.args[0] if current.args else None
+        values = (
+            getattr(getattr(current, "diag", None), diag_name, None),
+            getattr(current, attribute, None),
+            fields.get(field) if isinstance(fields, dict) else None,
+        )
+        yield from (value for value in values if isinstance(value, str))
+
+
+def _is_of_policy(error: BaseException) -> bool:
+    """Return True if a row-level policy refuses a row. A missing right has the same code."""
+    routines = _details(error, "source_function", "server_source_function", "R")
+    return any(routine == "ExecWithCheckOptions" for routine in routines)
+
+
+def _is_of_users_function(error: BaseException) -> bool:
+    """Return True if a function that is not one of this project's raised the error: a trigger of the user."""
+    for context in _details(error, "context", "context", "W"):
+        function = _FUNCTION.search(context)
+        if function is not None:
+            return not function[1].startswith(_OWN_PREFIX)
+    return False
+
+
+_FUNCTION = re.compile(r"(?:PL/\w+|SQL)(?:[ -][Ff]un\w+)? (?:\"?\w+\"?[.])?\"?(\w+)\"?[( ]")
+"""The function in which an error arose is the first one of its context."""
 
 
 def is_passing(error: BaseException) -> bool:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from procrastinate.core.arguments import LISTED_ARGUMENTS, SMALL_ARGUMENTS
 from procrastinate.core.arrays import array_param, each_of, is_not_set_aside, is_one_of, write_array
 from procrastinate.core.enums import Status
-from procrastinate.core.operation_marks import prepared
+from procrastinate.core.operation_marks import finds_first_row_of, prepared
 from procrastinate.core.rows import Rank, StoredJob
 from procrastinate.core.tables import (
     DOING,
@@ -291,6 +291,7 @@ def fetch_jobs(
     return sorted((stored_job(row) for row in rows), key=lambda job: (-job.priority, job.id))
 
 
+@finds_first_row_of(fetch_jobs)
 def first_ready_job(
     connection: sa.Connection,
     *,

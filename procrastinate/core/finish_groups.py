@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from procrastinate.core.arrays import array_param
 from procrastinate.core.enums import Status
+from procrastinate.core.refusals import Changer
 from procrastinate.core.tables import DOING, TODO, jobs, status_literal, workflows
 
 _IDS = array_param("ids", sa.BigInteger())
@@ -94,23 +96,27 @@ def _finish_statement() -> Any:
 _FINISH_GROUPS = _finish_statement()
 
 
-def finish_groups(connection: sa.Connection, groups: set[int], lost: Counter[int]) -> FinishedGroups:
+def finish_groups(connection: sa.Connection, groups: set[int], lost: Counter[int], changer: Changer) -> FinishedGroups:
     """Finish the groups without an open member, and the groups around them.
 
     A session that adds to a group holds its row until the commit. So the row is locked first, and the members are
     looked at by a statement that begins after that.
     """
+
+    def finish(ids: Sequence[int]) -> list[tuple[int, int | None]]:
+        for group in ids:
+            if lost[group]:
+                connection.execute(_LOSE, {"group_id": group, "number": lost[group]})
+        return [(row.id, row.parent_id) for row in connection.execute(_FINISH_GROUPS, {"ids": list(ids)})]
+
     outcome = FinishedGroups()
     while groups:
         ended = set(connection.execute(_SEEM_ENDED, {"ids": sorted(groups)}).scalars()) | (groups & lost.keys())
         if not ended:
             break
         locked = sorted(connection.execute(_LOCK_GROUPS, {"ids": sorted(ended)}).scalars())
-        outcome.left += sorted(ended - set(locked))
-        for group in locked:
-            if lost[group]:
-                connection.execute(_LOSE, {"group_id": group, "number": lost[group]})
-        finished = connection.execute(_FINISH_GROUPS, {"ids": locked}).all() if locked else []
-        outcome.finished += [row.id for row in finished]
-        groups = {row.parent_id for row in finished if row.parent_id is not None}
+        finished = changer.change(locked, finish) if locked else []
+        outcome.left += sorted((ended - set(locked)) | changer.refused.keys() & ended)
+        outcome.finished += [group for group, _ in finished]
+        groups = {parent for _, parent in finished if parent is not None}
     return outcome

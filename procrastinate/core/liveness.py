@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.types import TypeEngine
 
-from procrastinate.core.arrays import transpose, unnest
-from procrastinate.core.operation_marks import prepared
+from procrastinate.core.arrays import is_not_set_aside, is_one_of, transpose, unnest
+from procrastinate.core.operation_marks import finds_first_row_of, prepared
 from procrastinate.core.pauses import Pauses, pauses_as_text, read_pauses
 from procrastinate.core.rows import LateWorker, WorkerTerms
 from procrastinate.core.tables import DOING, jobs, workers
@@ -190,14 +190,30 @@ def is_silent(seconds: float) -> sa.ColumnElement[bool]:
     return _age() > sa.func.greatest(_term(workers.c.stalled_timeout), sa.cast(seconds, sa.Double()))
 
 
-def prune_stalled_workers(connection: sa.Connection, *, seconds_since_heartbeat: float) -> list[int]:
-    """Remove the workers that have been silent for longer than these seconds, and return their ids.
+def _silent(seconds: float, limit: int, set_aside: Sequence[int]) -> sa.Select[Any]:
+    chosen = sa.select(workers.c.id).where(is_silent(seconds), is_not_set_aside(workers.c.id))
+    return chosen.order_by(workers.c.id).limit(limit).with_for_update().params(set_aside=list(set_aside))
+
+
+def prune_stalled_workers(
+    connection: sa.Connection, *, seconds_since_heartbeat: float, limit: int = 1000, set_aside: Sequence[int] = ()
+) -> list[int]:
+    """Remove up to ``limit`` workers that have been silent for longer than these seconds, and return their ids.
 
     One that says that it may be silent for longer is left alone. This believes a single look. Workers watch each other
     before they do the same, with :func:`list_late_workers` and :func:`remove_dead_workers`.
     """
-    statement = sa.delete(workers).where(is_silent(seconds_since_heartbeat)).returning(workers.c.id)
+    chosen = _silent(seconds_since_heartbeat, limit, set_aside)
+    statement = sa.delete(workers).where(is_one_of(workers.c.id, chosen)).returning(workers.c.id)
     return list(connection.execute(statement).scalars())
+
+
+@finds_first_row_of(prune_stalled_workers)
+def first_stalled_worker(
+    connection: sa.Connection, *, seconds_since_heartbeat: float, set_aside: Sequence[int] = ()
+) -> int | None:
+    """Return the id of the worker that :func:`prune_stalled_workers` would remove first, or ``None``."""
+    return connection.execute(_silent(seconds_since_heartbeat, 1, set_aside)).scalars().first()
 
 
 def _late_workers_statement() -> sa.Select[Any]:

@@ -11,6 +11,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=sa.Executable)
 
 _MARK = "__procrastinate_atomic__"
+_FINDER = "__procrastinate_finder__"
 _PLAIN = "procrastinate_plain"
 _PREPARED = "procrastinate_prepared"
 
@@ -28,6 +29,31 @@ def atomic(operation: F) -> F:
 def is_atomic(operation: Callable[..., Any]) -> bool:
     """Whether the operation was marked with :func:`atomic`."""
     return getattr(operation, _MARK, False) is True
+
+
+FINDERS: list[Callable[..., int | None]] = []
+"""All functions that :func:`finds_first_row_of` has marked."""
+
+
+def finds_first_row_of(operation: Callable[..., Any]) -> Callable[[F], F]:
+    """Mark a function that returns the id of the first row that an operation would change, or ``None``.
+
+    The operation changes up to ``limit`` rows of its own choice, all or none, and passes over the rows of
+    ``set_aside``. If the database refuses one row, the caller finds it with this function and goes around it.
+    """
+
+    def mark(find_first: F) -> F:
+        setattr(operation, _FINDER, find_first)
+        FINDERS.append(find_first)
+        return find_first
+
+    return mark
+
+
+def finder_of(operation: Callable[..., Any]) -> Callable[..., int | None] | None:
+    """Return the function that :func:`finds_first_row_of` has marked for this operation, or ``None``."""
+    found: Callable[..., int | None] | None = getattr(operation, _FINDER, None)
+    return found
 
 
 def plain(statement: S) -> S:

@@ -9,16 +9,16 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from procrastinate.core.arrays import is_one_of
+from procrastinate.core.arrays import is_not_set_aside, is_one_of
 from procrastinate.core.fetch import from_microseconds, microseconds
+from procrastinate.core.operation_marks import finds_first_row_of
 from procrastinate.core.tables import PROMOTED, UNDECIDED, is_ready, jobs, paused_queues
-
-_LARGEST_STEP = 1000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,32 +139,36 @@ def get_pauses(connection: sa.Connection) -> Pauses:
     return read_pauses(connection.execute(_TEXT).scalar_one())
 
 
-_PUT_BACK = (
-    sa.update(jobs)
+_HOLDERS = (
+    sa.select(jobs.c.id)
     .where(
-        is_one_of(
-            jobs.c.id,
-            sa.select(jobs.c.id)
-            .where(
-                is_ready(),
-                jobs.c.queue_name == sa.bindparam("queue", type_=sa.Text()),
-                jobs.c.readiness == PROMOTED,
-                jobs.c.lock.is_not(None),
-            )
-            .order_by(jobs.c.priority.desc(), jobs.c.id)
-            .limit(_LARGEST_STEP)
-            .with_for_update(skip_locked=True),
-        )
+        is_ready(),
+        jobs.c.queue_name == sa.bindparam("queue", type_=sa.Text()),
+        jobs.c.readiness == PROMOTED,
+        jobs.c.lock.is_not(None),
+        is_not_set_aside(jobs.c.id),
     )
-    .values(readiness=UNDECIDED)
-    .returning(jobs.c.id)
+    .order_by(jobs.c.priority.desc(), jobs.c.id)
+    .limit(sa.bindparam("limit", type_=sa.Integer()))
+    .with_for_update(skip_locked=True)
 )
+_PUT_BACK = sa.update(jobs).where(is_one_of(jobs.c.id, _HOLDERS)).values(readiness=UNDECIDED).returning(jobs.c.id)
 
 
-def free_locks_of_paused(connection: sa.Connection, *, queue: str) -> int:
-    """Take their locks from the jobs of a paused queue that have not started. Return their number, at most 1,000.
+def free_locks_of_paused(
+    connection: sa.Connection, *, queue: str, limit: int = 1000, set_aside: Sequence[int] = ()
+) -> list[int]:
+    """Take their locks from some jobs of a paused queue that have not started. Return the ids of the jobs.
 
     A worker that has not heard of the pause may give such a job a lock again. So each worker calls this after it has
-    heard, until it returns 0.
+    heard, until no job is left.
     """
-    return len(connection.execute(_PUT_BACK, {"queue": queue}).all())
+    parameters = {"queue": queue, "limit": limit, "set_aside": list(set_aside)}
+    return list(connection.execute(_PUT_BACK, parameters).scalars())
+
+
+@finds_first_row_of(free_locks_of_paused)
+def first_holder_of_paused(connection: sa.Connection, *, queue: str, set_aside: Sequence[int] = ()) -> int | None:
+    """Return the id of the job whose lock :func:`free_locks_of_paused` would take first, or ``None``."""
+    parameters = {"queue": queue, "limit": 1, "set_aside": list(set_aside)}
+    return connection.execute(_HOLDERS, parameters).scalars().first()

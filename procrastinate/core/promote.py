@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import OID
 
 from procrastinate.core.arrays import array_param, is_not_set_aside, is_one_of, write_array
-from procrastinate.core.operation_marks import prepared
+from procrastinate.core.operation_marks import finds_first_row_of, prepared
 from procrastinate.core.rows import Promotion
 from procrastinate.core.tables import (
     DOING,
@@ -304,6 +304,7 @@ def promote_jobs(
     )
 
 
+@finds_first_row_of(promote_jobs)
 def first_due_job(
     connection: sa.Connection, *, due_by: datetime.datetime | None = None, set_aside: Sequence[int] = ()
 ) -> int | None:

@@ -14,6 +14,7 @@ from procrastinate.core.enums import EventType, Status
 from procrastinate.core.fetch import STORED_COLUMNS, stored_job
 from procrastinate.core.finish import queueing_lock_on_return
 from procrastinate.core.liveness import LEFT_BEHIND, is_silent
+from procrastinate.core.operation_marks import finds_first_row_of
 from procrastinate.core.rows import RescuedJob, StoredJob
 from procrastinate.core.tables import (
     DOING,
@@ -216,6 +217,7 @@ def rescue_jobs(
     return [RescuedJob(**row._mapping) for row in connection.execute(_RESCUE[keep_queueing_locks], parameters)]
 
 
+@finds_first_row_of(rescue_jobs)
 def first_orphaned_job(connection: sa.Connection, *, max_rescues: int, set_aside: Sequence[int] = ()) -> int | None:
     """Return the id of the job that :func:`rescue_jobs` would rescue first, or ``None``."""
     parameters = {"max_rescues": max_rescues, "limit": 1, "set_aside": list(set_aside)}
@@ -245,6 +247,7 @@ def return_unknown_jobs(
     return [RescuedJob(**row._mapping) for row in connection.execute(_RETURN_UNKNOWN[keep_queueing_locks], parameters)]
 
 
+@finds_first_row_of(return_unknown_jobs)
 def first_unknown_job(
     connection: sa.Connection,
     *,

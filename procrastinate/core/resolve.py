@@ -23,6 +23,7 @@ from procrastinate.core.create_workflow import LOOKED_AT_ONCE, after, append_arr
 from procrastinate.core.enums import Status
 from procrastinate.core.finish_groups import ENDS, finish_groups
 from procrastinate.core.operation_marks import atomic
+from procrastinate.core.refusals import AtOnce, Changer, InParts
 from procrastinate.core.tables import (
     TODO,
     UNDECIDED,
@@ -54,20 +55,26 @@ _TAKE = (
 
 
 @atomic
-def resolve_arrivals(connection: sa.Connection) -> Resolution:
+def resolve_arrivals(connection: sa.Connection, *, in_parts: bool = False) -> Resolution:
     """Look at a few arrivals: finish groups, and release or cancel the steps that waited for what has ended.
 
     For a worker. It passes over every row that another session has locked, and looks at it again later.
+
+    Parameters
+    ----------
+    in_parts:
+        Also pass over every row that the database refuses to change. Without it, one such row raises the error.
     """
+    changer: Changer = InParts(connection) if in_parts else AtOnce()
     taken = connection.execute(_TAKE).all()
     if not taken:
         return Resolution()
     lost = Counter(group for row in taken for group in row.lost)
-    groups = finish_groups(connection, {group for row in taken for group in row.groups}, lost)
+    groups = finish_groups(connection, {group for row in taken for group in row.groups}, lost, changer)
     waiting = _waiting_for_jobs(connection, sorted({job for row in taken for job in row.ended}))
     waiting |= _waiting_for_groups(connection, groups.finished) | {job for row in taken for job in row.waiting}
     now, later = sorted(waiting)[:LOOKED_AT_ONCE], sorted(waiting)[LOOKED_AT_ONCE:]
-    decided = _decide(connection, now)
+    decided = _decide(connection, now, changer)
     append_arrivals(
         connection,
         groups=groups.left,
@@ -80,6 +87,7 @@ def resolve_arrivals(connection: sa.Connection) -> Resolution:
         cancelled=decided.cancelled,
         finished=len(groups.finished),
         left=bool(groups.left or decided.left),
+        refused=changer.refused,
     )
 
 
@@ -205,7 +213,7 @@ _SHARE_ROOTS = (
 )
 
 
-def _decide(connection: sa.Connection, waiting: Sequence[int]) -> _Decided:
+def _decide(connection: sa.Connection, waiting: Sequence[int], changer: Changer) -> _Decided:
     """Release the steps that have what they need, and cancel the steps that will not get it."""
     decided = _Decided()
     unblocked = sorted(connection.execute(_UNBLOCKED, {"ids": waiting}).scalars()) if waiting else []
@@ -214,10 +222,10 @@ def _decide(connection: sa.Connection, waiting: Sequence[int]) -> _Decided:
     verdicts = [row for row in connection.execute(_VERDICTS, {"ids": unblocked}) if not row.is_open]
     free = [row for row in verdicts if not row.is_broken and not row.is_unneeded and row.delay != float("inf")]
     if free:
-        _release(connection, free, decided)
+        _release(connection, free, decided, changer)
     ending = [row for row in verdicts if _is_cancelled(row)]
     if ending:
-        _cancel(connection, ending, decided)
+        _cancel(connection, ending, decided, changer)
     return decided
 
 
@@ -254,20 +262,24 @@ def _release_statement() -> Any:
     )
 
 
+_ERROR_TEXTS = ("exception_class", "message", "traceback")
+
+
 def _cancel_statement() -> Any:
-    texts = ("exception_class", "message", "traceback")
-    columns: dict[str, Any] = {"id": sa.BigInteger(), **{name: sa.Text() for name in texts}}
+    columns: dict[str, Any] = {"id": sa.BigInteger(), **{name: sa.Text() for name in _ERROR_TEXTS}}
     step = _locked(unnest(columns, name="step"))
     ended = (
         sa.update(jobs)
         .where(jobs.c.id == step.c.id, is_one_of(jobs.c.id, sa.select(step.c.id)))
         .values(status=status_literal(Status.CANCELLED), finished_at=sa.func.now(), readiness=UNDECIDED)
-        .returning(jobs.c.id, one_more(jobs.c.attempts).label("attempt"), *(step.c[name] for name in texts))
+        .returning(jobs.c.id, one_more(jobs.c.attempts).label("attempt"), *(step.c[name] for name in _ERROR_TEXTS))
         .cte("ended")
     )
     why = sa.insert(errors).from_select(
-        ["job_id", "attempt", *texts],
-        sa.select(ended.c.id, ended.c.attempt, *(ended.c[name] for name in texts)).where(ended.c.message.is_not(None)),
+        ["job_id", "attempt", *_ERROR_TEXTS],
+        sa.select(ended.c.id, ended.c.attempt, *(ended.c[name] for name in _ERROR_TEXTS)).where(
+            ended.c.message.is_not(None)
+        ),
     )
     return sa.select(ended.c.id).add_cte(why.cte("why"))
 
@@ -276,14 +288,19 @@ _RELEASE = _release_statement()
 _CANCEL = _cancel_statement()
 
 
-def _release(connection: sa.Connection, free: Sequence[sa.Row[Any]], decided: _Decided) -> None:
-    parameters = {"id_list": [row.id for row in free], "delay_list": [row.delay for row in free]}
-    released = set(connection.execute(_RELEASE, parameters).scalars())
+def _release(connection: sa.Connection, free: Sequence[sa.Row[Any]], decided: _Decided, changer: Changer) -> None:
+    delays = {row.id: row.delay for row in free}
+
+    def release(ids: Sequence[int]) -> list[int]:
+        parameters = {"id_list": list(ids), "delay_list": [delays[job_id] for job_id in ids]}
+        return list(connection.execute(_RELEASE, parameters).scalars())
+
+    released = set(changer.change(list(delays), release))
     decided.released += len(released)
     decided.left += [row.id for row in free if row.id not in released]
 
 
-def _cancel(connection: sa.Connection, ending: Sequence[sa.Row[Any]], decided: _Decided) -> None:
+def _cancel(connection: sa.Connection, ending: Sequence[sa.Row[Any]], decided: _Decided, changer: Changer) -> None:
     """Cancel steps, unless their workflow is being retried.
 
     A retry locks the workflow. What it has sent back must not count as failed, so this looks again under the lock.
@@ -296,11 +313,14 @@ def _cancel(connection: sa.Connection, ending: Sequence[sa.Row[Any]], decided: _
     rows = [row for row in again if not row.is_open and _is_cancelled(row)]
     if not rows:
         return
-    whys = [_why(row) for row in rows]
-    texts = {
-        f"{name}_list": [why and why[name] for why in whys] for name in ("exception_class", "message", "traceback")
-    }
-    cancelled = set(connection.execute(_CANCEL, {"id_list": [row.id for row in rows], **texts}).scalars())
+    whys = {row.id: _why(row) for row in rows}
+
+    def cancel(ids: Sequence[int]) -> list[int]:
+        errors = [whys[job_id] for job_id in ids]
+        texts = {f"{name}_list": [error and error[name] for error in errors] for name in _ERROR_TEXTS}
+        return list(connection.execute(_CANCEL, {"id_list": list(ids), **texts}).scalars())
+
+    cancelled = set(changer.change(list(whys), cancel))
     decided.cancelled += len(cancelled)
     decided.left += [row.id for row in rows if row.id not in cancelled]
 

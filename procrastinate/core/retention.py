@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from procrastinate.core.arrays import is_not_set_aside, is_one_of
 from procrastinate.core.enums import Status
-from procrastinate.core.operation_marks import atomic
+from procrastinate.core.operation_marks import atomic, finds_first_row_of
 from procrastinate.core.tables import jobs, metadata, status_literal
 
 _LOOKED_AT = 20
@@ -78,6 +78,7 @@ def delete_finished_part(
     return _past(after, _delete(connection, _locked(of_queue), limit, seen, window))
 
 
+@finds_first_row_of(delete_finished_part)
 def first_finished_job(
     connection: sa.Connection,
     *,

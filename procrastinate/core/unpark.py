@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.arrays import is_not_set_aside, is_one_of
+from procrastinate.core.operation_marks import finds_first_row_of
 from procrastinate.core.pauses import is_open
 from procrastinate.core.tables import UNDECIDED, holds_lock, is_parked, jobs
 
@@ -101,6 +102,7 @@ def sweep_parked_jobs(
     return Sweep(unparked=row.unparked, reached=row.reached if row.locks > limit else None)
 
 
+@finds_first_row_of(sweep_parked_jobs)
 def first_orphaned_parked_job(
     connection: sa.Connection, *, start: str | None = None, set_aside: Sequence[int] = ()
 ) -> int | None:
@@ -109,20 +111,26 @@ def first_orphaned_parked_job(
     return connection.execute(_ORPHANS, parameters).scalars().first()
 
 
-_LARGEST_STEP = 1000
-_resumed = (
+_RESUMED = (
     sa.select(jobs.c.id)
-    .where(is_parked(), jobs.c.lock.is_(None), is_open(jobs))
+    .where(is_parked(), jobs.c.lock.is_(None), is_open(jobs), is_not_set_aside(jobs.c.id))
     .order_by(jobs.c.priority.desc(), jobs.c.id)
-    .limit(_LARGEST_STEP)
+    .limit(sa.bindparam("limit", type_=sa.Integer()))
     .with_for_update(skip_locked=True)
 )
-_UNPARK_RESUMED = sa.update(jobs).where(is_one_of(jobs.c.id, _resumed)).values(readiness=UNDECIDED).returning(jobs.c.id)
+_UNPARK_RESUMED = sa.update(jobs).where(is_one_of(jobs.c.id, _RESUMED)).values(readiness=UNDECIDED).returning(jobs.c.id)
 
 
-def unpark_resumed_jobs(connection: sa.Connection) -> int:
-    """Free jobs without a lock that were parked because their queue was paused, at most 1,000. Return their number.
+def unpark_resumed_jobs(connection: sa.Connection, *, limit: int = 1000, set_aside: Sequence[int] = ()) -> list[int]:
+    """Free some jobs without a lock that were parked because their queue was paused. Return the ids of the jobs.
 
     Jobs with a lock go on with :func:`sweep_parked_jobs`.
     """
-    return len(connection.execute(_UNPARK_RESUMED).all())
+    parameters = {"limit": limit, "set_aside": list(set_aside)}
+    return list(connection.execute(_UNPARK_RESUMED, parameters).scalars())
+
+
+@finds_first_row_of(unpark_resumed_jobs)
+def first_resumed_job(connection: sa.Connection, *, set_aside: Sequence[int] = ()) -> int | None:
+    """Return the id of the job that :func:`unpark_resumed_jobs` would free first, or ``None``."""
+    return connection.execute(_RESUMED, {"limit": 1, "set_aside": list(set_aside)}).scalars().first()

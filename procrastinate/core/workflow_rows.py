@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
+from collections.abc import Mapping
 
 from procrastinate.core.enums import Status
 from procrastinate.core.rows import NewJob
@@ -128,7 +129,8 @@ class Resolution:
     """What a look at the arrivals has changed.
 
     ``released`` steps may run, ``cancelled`` ones may not, and ``finished`` groups have ended. ``left`` is true if
-    something has to be looked at again because another session has its row locked.
+    something has to be looked at again because another session has its row locked. ``refused`` has the jobs and groups
+    that the database refuses to change, with its messages. They are looked at again, too.
     """
 
     taken: int = 0
@@ -136,6 +138,7 @@ class Resolution:
     cancelled: int = 0
     finished: int = 0
     left: bool = False
+    refused: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
     @property
     def gets_on(self) -> bool:

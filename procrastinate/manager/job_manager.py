@@ -29,6 +29,8 @@ __all__ = ["QUEUEING_LOCK_CONSTRAINT", "JobManager", "NotificationCallback"]
 R = TypeVar("R")
 
 _DELETE_BATCH = 1000
+_WORKFLOWS_DELETED = 20
+"""Workflows of one statement. Each may have a thousand jobs."""
 
 
 class NotificationCallback(Protocol):
@@ -74,7 +76,7 @@ class JobManager(JobDefers, WorkerOperations, JobLists, WorkflowOperations):
         JobNotFinishable
             The job has ended, or does not exist.
         """
-        if not await self.connector.run_async(core.finish_job_by_id, job_id, status=status, delete=delete_job):
+        if not await self._change_one_async(None, core.finish_job_by_id, job_id, status=status, delete=delete_job):
             raise _not_finishable(job_id)
 
     # Retry
@@ -123,7 +125,7 @@ class JobManager(JobDefers, WorkerOperations, JobLists, WorkflowOperations):
         """
         changes = _retry_changes(retry_at, priority, queue, lock)
         _require_retried(
-            job_id, self._run(connection, core.retry_job_by_id, job_id, **changes, spare_running=spare_running)
+            job_id, self._change_one(connection, core.retry_job_by_id, job_id, **changes, spare_running=spare_running)
         )
 
     async def retry_job_by_id_async(
@@ -141,7 +143,9 @@ class JobManager(JobDefers, WorkerOperations, JobLists, WorkflowOperations):
         changes = _retry_changes(retry_at, priority, queue, lock)
         _require_retried(
             job_id,
-            await self._run_async(connection, core.retry_job_by_id, job_id, **changes, spare_running=spare_running),
+            await self._change_one_async(
+                connection, core.retry_job_by_id, job_id, **changes, spare_running=spare_running
+            ),
         )
 
     # Cancel, abort, status
@@ -162,13 +166,13 @@ class JobManager(JobDefers, WorkerOperations, JobLists, WorkflowOperations):
         -------
         True if the job was cancelled or its abort requested, false if it was in no such state.
         """
-        return self._run(connection, core.cancel_job, job_id, abort=abort, delete=delete_job)
+        return self._change_one(connection, core.cancel_job, job_id, abort=abort, delete=delete_job)
 
     async def cancel_job_by_id_async(
         self, job_id: int, abort: bool = False, delete_job: bool = False, connection: Any | None = None
     ) -> bool:
         """Asynchronous version of :meth:`cancel_job_by_id`."""
-        return await self._run_async(connection, core.cancel_job, job_id, abort=abort, delete=delete_job)
+        return await self._change_one_async(connection, core.cancel_job, job_id, abort=abort, delete=delete_job)
 
     def get_job_status(self, job_id: int, connection: Any | None = None) -> Status:
         """Return the status of a job.
@@ -314,7 +318,7 @@ class JobManager(JobDefers, WorkerOperations, JobLists, WorkflowOperations):
             "statuses": [status for status, included in choice.items() if included],
             "queue_name": queue,
         }
-        while await self._run_async(connection, core.delete_old_workflows, limit=_DELETE_BATCH, **old):
+        while await self._delete_workflows(connection, **old):
             pass
         place: core.DeletionPlace | None = None
         while True:
@@ -322,12 +326,20 @@ class JobManager(JobDefers, WorkerOperations, JobLists, WorkflowOperations):
             if place is None:
                 return
 
+    async def _delete_workflows(self, connection: Any | None, **old: Any) -> int:
+        if connection is not None:
+            return await self._run_async(connection, core.delete_old_workflows, **old)
+        deleted, _ = await self._follow_async(
+            self.refused_rows.work_around(core.delete_old_workflows, limit=_WORKFLOWS_DELETED, **old)
+        )
+        return deleted
+
     async def _delete_part(self, connection: Any | None, **old: Any) -> core.Deletion:
         """Delete some jobs. A statement that fails ends the transaction of the user, so none is tried again there."""
         if connection is not None:
             return await self._run_async(connection, core.delete_finished_part, limit=_DELETE_BATCH, **old)
-        deletion, _ = await self.refused_rows.work_around(
-            self.connector.run_async, core.delete_finished_part, core.first_finished_job, limit=_DELETE_BATCH, **old
+        deletion, _ = await self._follow_async(
+            self.refused_rows.work_around(core.delete_finished_part, limit=_DELETE_BATCH, **old)
         )
         return deletion
 

@@ -6,14 +6,17 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from procrastinate import core
+from procrastinate import core, exceptions
 from procrastinate import json as typed_json
 from procrastinate.connector import BaseConnector
+from procrastinate.core.errors import is_row_refused
 from procrastinate.jobs import Job, UnreadableArguments
-from procrastinate.manager.refused_rows import RefusedRows
+from procrastinate.manager.refused_rows import RefusedRows, Tries, follow, follow_async
 
 R = TypeVar("R")
 
+CHANGED_AT_ONCE = 1000
+"""Rows that one statement changes at most."""
 _PLAIN_DECODERS = (json.loads, typed_json.loads)
 """Decoders that several texts can be given to at once, as one list."""
 
@@ -47,6 +50,55 @@ class OperationCalls:
         if connection is None:
             return await self.connector.run_async(operation, *args, **kwargs)
         return await self.connector.run_on_async(connection, operation, *args, **kwargs)
+
+    def _follow(self, tries: Tries[R]) -> R:
+        """Run an operation on many rows, around those that the database refuses to change."""
+        return follow(self.connector.get_sync_connector().run, tries)
+
+    async def _follow_async(self, tries: Tries[R]) -> R:
+        return await follow_async(self.connector.run_async, tries)
+
+    def _change_some(self, connection: Any | None, operation: Callable[..., list[int]], **arguments: Any) -> list[int]:
+        """Run an operation that changes rows of its own choice, and return their ids.
+
+        A statement that fails ends the transaction of the user, so on the user's connection nothing is tried again.
+        """
+        if connection is not None:
+            return self._run(connection, operation, limit=CHANGED_AT_ONCE, **arguments)
+        return self._follow(self.refused_rows.collect(operation, limit=CHANGED_AT_ONCE, **arguments))
+
+    async def _change_some_async(
+        self, connection: Any | None, operation: Callable[..., list[int]], **arguments: Any
+    ) -> list[int]:
+        """Asynchronous version of :meth:`_change_some`."""
+        if connection is not None:
+            return await self._run_async(connection, operation, limit=CHANGED_AT_ONCE, **arguments)
+        return await self._follow_async(self.refused_rows.collect(operation, limit=CHANGED_AT_ONCE, **arguments))
+
+    def _change_one(self, connection: Any | None, operation: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+        """Run an operation on one job, which may free its lock.
+
+        If the database refuses to change the job that waits for the lock, the lock is freed and not handed over.
+        """
+        try:
+            return self._run(connection, operation, *args, **kwargs)
+        except exceptions.ConnectorException as error:
+            if connection is not None or not is_row_refused(error):
+                raise
+        changed: R = self._run(None, core.without_hand_over, operation, *args, **kwargs)
+        return changed
+
+    async def _change_one_async(
+        self, connection: Any | None, operation: Callable[..., R], *args: Any, **kwargs: Any
+    ) -> R:
+        """Asynchronous version of :meth:`_change_one`."""
+        try:
+            return await self._run_async(connection, operation, *args, **kwargs)
+        except exceptions.ConnectorException as error:
+            if connection is not None or not is_row_refused(error):
+                raise
+        changed: R = await self._run_async(None, core.without_hand_over, operation, *args, **kwargs)
+        return changed
 
     def _tell_hook(self, connection: Any | None) -> None:
         if self.defer_hook is not None:

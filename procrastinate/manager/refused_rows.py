@@ -1,15 +1,24 @@
-"""Keeps a row that the database refuses to change from stopping the work on all others."""
+"""Keeps a row that the database refuses to change from stopping the work on all others.
+
+An operation changes many rows in one statement, all or none. A trigger, a constraint, a foreign key or a row-level
+policy of the user may refuse one of them, and then none is changed. The operation is run again on half as many rows,
+down to one. If that one is refused, it is set aside for a minute.
+
+:class:`RefusedRows` decides what to try next. :func:`follow` and :func:`follow_async` run it on a connector.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar
 
-from procrastinate import exceptions
+from procrastinate import core, exceptions
 from procrastinate._quoting import Cut
-from procrastinate._text.logs import get_logger
-from procrastinate.core.errors import is_refused_for_now, is_row_refused
+from procrastinate._text.logs import Seldom, get_logger
+from procrastinate.core.errors import is_lock_timeout, is_refused_for_now, is_row_refused, is_unique_violation
+from procrastinate.core.operation_marks import finder_of
 
 logger = get_logger(__name__)
 
@@ -17,101 +26,153 @@ R = TypeVar("R")
 
 NO_OPTIONS: Mapping[str, Any] = {}
 _SECONDS_ASIDE = 60.0
-_MOST_ASIDE = 10
-"""With more, the database refuses too much: the error is raised."""
+_MOST_IN_A_ROW = 20
+"""With more, and no row accepted between them, the database refuses too much. The error is raised."""
+_MOST_ASIDE = 10_000
+_MOST_NAMED = 10
+"""Refused rows that the log names in a minute. It counts the others."""
 _PASSES_AFTER = 5
 """Failures in a row after which an error that should pass counts as a refusal."""
 _LONGEST_REASON = 500
 
 
-class RefusedRows:
-    """Jobs that operations pass over for a minute, because the database refuses to change them.
+@dataclasses.dataclass(frozen=True)
+class Try:
+    """An operation to run."""
 
-    An operation changes many rows in one statement, all or none. A trigger, a constraint or a foreign key of the user
-    may refuse one of them, and then none is changed. The operation is run again on half as many rows, down to one. If
-    that one is refused, it is set aside.
+    operation: Callable[..., Any]
+    arguments: tuple[Any, ...] = ()
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+Tries: TypeAlias = Generator[Try, Any, R]
+"""Yields what to run. It is sent the result, or the error is thrown into it."""
+
+
+def follow(run: Callable[..., Any], tries: Tries[R]) -> R:
+    """Run the tries, and return their result."""
+    try:
+        one = next(tries)
+        while True:
+            try:
+                result = run(one.operation, *one.arguments, **one.options)
+            except exceptions.ConnectorException as error:
+                one = tries.throw(error)
+            else:
+                one = tries.send(result)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+
+
+async def follow_async(run: Callable[..., Awaitable[Any]], tries: Tries[R]) -> R:
+    """Asynchronous version of :func:`follow`."""
+    try:
+        one = next(tries)
+        while True:
+            try:
+                result = await run(one.operation, *one.arguments, **one.options)
+            except exceptions.ConnectorException as error:
+                one = tries.throw(error)
+            else:
+                one = tries.send(result)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+
+
+class _HasId(Protocol):
+    @property
+    def id(self) -> int: ...
+
+
+Row = TypeVar("Row", bound=_HasId)
+
+
+@dataclasses.dataclass
+class _Memory:
+    """What is known of the refused rows of one operation."""
+
+    until: dict[int, float] = dataclasses.field(default_factory=dict)
+    in_a_row: int = 0
+    failures: int = 0
+    at_once: int | None = None
+    """The number of rows to begin with. It doubles until the operation takes all rows again."""
+
+
+class RefusedRows:
+    """The rows that operations pass over for a minute, because the database refuses to change them.
+
+    Each operation has its own: a job that cannot be deleted may well be retried.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._until: dict[int, float] = {}
-        self._failures: dict[Callable[..., int | None], int] = {}
+        self._memories: dict[str, _Memory] = {}
+        self._named: list[float] = []
+        self._unnamed = Seldom(logger, "The database refuses to change %d more rows. The last one: %s", "rows_refused")
 
-    def ids(self) -> list[int]:
-        """Return the jobs that are set aside now."""
-        now = self._clock()
-        self._until = {job_id: until for job_id, until in self._until.items() if until > now}
-        return list(self._until)
-
-    async def work_around(
+    def work_around(
         self,
-        run: Callable[..., Awaitable[Any]],
         operation: Callable[..., R],
-        find_first: Callable[..., int | None],
         *,
         limit: int,
         options: Mapping[str, Any] = NO_OPTIONS,
         **arguments: Any,
-    ) -> tuple[R, int]:
-        """Run an operation on up to ``limit`` rows, or on fewer if the database refuses one of them.
+    ) -> Tries[tuple[R, int]]:
+        """Run an operation on up to ``limit`` rows of its own choice, or on fewer if the database refuses one of them.
 
         Parameters
         ----------
-        run:
-            Runs an operation on the database.
         operation:
-            Takes ``limit``, ``set_aside``, ``options`` and ``arguments``. It changes all its rows or none.
-        find_first:
-            Takes ``set_aside`` and ``arguments``. It returns the id of the first row that ``operation`` would change.
+            It has a function that finds its first row
+            (:func:`~procrastinate.core.operation_marks.finds_first_row_of`), which takes ``arguments`` as well.
+        options:
+            Arguments of the operation alone.
 
         Returns
         -------
-        What the operation returns, and the limit with which it succeeded.
+        What the operation returns, and the number of rows with which it succeeded.
 
         Raises
         ------
         ConnectorException
             The operation fails for another reason, or the database refuses too many rows.
         """
-        smaller = limit
+        find_first = finder_of(operation)
+        assert find_first is not None, f"{operation.__name__} has no function that finds its first row"
+        memory = self._memory(operation)
+        at_once = min(memory.at_once or limit, limit)
         while True:
-            refused = self.ids()
+            refused = self._ids(memory)
             aside: dict[str, Any] = {"set_aside": refused} if refused else {}
             try:
-                result = await run(operation, limit=smaller, **aside, **options, **arguments)
-                self._failures.pop(find_first, None)
-                return result, smaller
+                result = yield Try(operation, (), {"limit": at_once, **aside, **options, **arguments})
             except exceptions.ConnectorException as error:
-                if not self._is_row_refused(find_first, error) or len(refused) >= _MOST_ASIDE:
-                    raise
-                if smaller == 1:
-                    job_id = await run(find_first, **aside, **arguments)
-                    if job_id is None:
+                self._require_refused(memory, error)
+                if at_once > 1:
+                    at_once //= 2
+                    continue
+                one = {"limit": 1, **aside, **options, **arguments}
+                try:
+                    result = yield Try(core.without_hand_over, (operation,), one)
+                except exceptions.ConnectorException as still:
+                    self._require_refused(memory, still)
+                    first = yield Try(find_first, (), {**aside, **arguments})
+                    if first is None:
                         raise
-                    self.set_aside(job_id, error)
-                    smaller = limit
-                else:
-                    smaller //= 2
+                    self._set_aside(memory, first, still)
+                    continue
+            memory.failures = memory.in_a_row = 0
+            memory.at_once = at_once * 2 if at_once < limit else None
+            return result, at_once
 
-    def _is_row_refused(self, find_first: Callable[..., int | None], error: BaseException) -> bool:
-        """Return True if one row is refused. A user's trigger may raise the code of an error that passes each time."""
-        if is_row_refused(error):
-            return True
-        if not is_refused_for_now(error):
-            return False
-        self._failures[find_first] = self._failures.get(find_first, 0) + 1
-        return self._failures[find_first] > _PASSES_AFTER
-
-    async def collect(
+    def collect(
         self,
-        run: Callable[..., Awaitable[Any]],
         operation: Callable[..., list[R]],
-        find_first: Callable[..., int | None],
         *,
         limit: int,
         options: Mapping[str, Any] = NO_OPTIONS,
         **arguments: Any,
-    ) -> list[R]:
+    ) -> Tries[list[R]]:
         """Run an operation that returns its rows as :meth:`work_around` does, until it has changed ``limit`` rows.
 
         What was changed before an error is returned, and the next call meets the error again.
@@ -119,24 +180,120 @@ class RefusedRows:
         changed: list[R] = []
         while True:
             try:
-                part, tried = await self.work_around(
-                    run, operation, find_first, limit=limit - len(changed), options=options, **arguments
+                part, tried = yield from self.work_around(
+                    operation, limit=limit - len(changed), options=options, **arguments
                 )
             except exceptions.ConnectorException:
                 if not changed:
                     raise
                 return changed
             changed += part
-            if len(part) < tried or len(changed) == limit:
+            if len(part) < tried or len(changed) >= limit:
                 return changed
 
-    def set_aside(self, job_id: int, error: BaseException) -> None:
-        """Pass over a job for a minute, and log the refusal."""
-        self._until[job_id] = self._clock() + _SECONDS_ASIDE
+    def in_parts(
+        self,
+        operation: Callable[..., R],
+        rows: Sequence[Row],
+        *,
+        otherwise: Mapping[str, Any] = NO_OPTIONS,
+        **options: Any,
+    ) -> Tries[list[R]]:
+        """Run an operation on rows that it is given, and on halves of them if the database refuses one of them.
+
+        Parameters
+        ----------
+        operation:
+            Its first argument is the rows. It changes all of them or none.
+        otherwise:
+            Options that avoid a lock timeout or a unique violation.
+
+        Returns
+        -------
+        What the operation returns for each part.
+        """
+        memory = self._memory(operation)
+        aside = set(self._ids(memory))
+        results: list[R] = []
+        parts = [[row for row in rows if row.id not in aside]]
+        while parts and parts[-1]:
+            part = parts.pop()
+            try:
+                results.append((yield from _with_other_options(operation, part, options, otherwise)))
+            except exceptions.ConnectorException as error:
+                self._require_refused(memory, error)
+                middle = len(part) // 2
+                if middle:
+                    parts += [part[middle:], part[:middle]]
+                    continue
+                try:
+                    results.append((yield Try(core.without_hand_over, (operation, part), options)))
+                except exceptions.ConnectorException as still:
+                    self._require_refused(memory, still)
+                    self._set_aside(memory, part[0].id, still)
+                    continue
+            memory.failures = memory.in_a_row = 0
+        return results
+
+    def note(self, refused: Mapping[int, str]) -> None:
+        """Log rows that an operation has passed over by itself, each once a minute."""
+        memory = self._memory(self.note)
+        known = self._ids(memory)
+        for row_id, reason in refused.items():
+            if row_id not in known:
+                self._set_aside(memory, row_id, reason)
+
+    def _memory(self, operation: Callable[..., Any]) -> _Memory:
+        return self._memories.setdefault(operation.__name__, _Memory())
+
+    def _ids(self, memory: _Memory) -> list[int]:
+        """Return the rows that are set aside now."""
+        if memory.until:
+            now = self._clock()
+            memory.until = {row_id: until for row_id, until in list(memory.until.items()) if until > now}
+        return list(memory.until)
+
+    def _require_refused(self, memory: _Memory, error: exceptions.ConnectorException) -> None:
+        """Raise the error unless it says that one row is refused, and not too many are.
+
+        A user's trigger may raise the code of an error that passes each time.
+        """
+        if is_refused_for_now(error) and not is_row_refused(error):
+            memory.failures += 1
+            if memory.failures <= _PASSES_AFTER:
+                raise error
+        elif not is_row_refused(error):
+            raise error
+        if memory.in_a_row >= _MOST_IN_A_ROW or len(memory.until) >= _MOST_ASIDE:
+            memory.in_a_row = 0
+            raise error
+
+    def _set_aside(self, memory: _Memory, row_id: int, why: BaseException | str) -> None:
+        """Pass over a row for a minute, and log the refusal."""
+        now = self._clock()
+        memory.until[row_id] = now + _SECONDS_ASIDE
+        memory.in_a_row += 1
+        self._named = [at for at in self._named if at > now - _SECONDS_ASIDE]
+        if len(self._named) >= _MOST_NAMED:
+            self._unnamed.note(Cut(why, _LONGEST_REASON))
+            return
+        self._named.append(now)
         logger.error(
-            "The database refuses to change job %d, and other jobs go on. It is tried again in %.0f s: %s",
-            job_id,
+            "The database refuses to change the row with id %d, and others go on. It is tried again in %.0f s: %s",
+            row_id,
             _SECONDS_ASIDE,
-            Cut(error, _LONGEST_REASON),
-            extra={"action": "job_refused", "job_id": job_id},
+            Cut(why, _LONGEST_REASON),
+            extra={"action": "job_refused", "job_id": row_id},
         )
+
+
+def _with_other_options(
+    operation: Callable[..., R], part: Sequence[Any], options: Mapping[str, Any], otherwise: Mapping[str, Any]
+) -> Tries[R]:
+    try:
+        result: R = yield Try(operation, (part,), options)
+    except exceptions.ConnectorException as error:
+        if is_row_refused(error) or not otherwise or not (is_lock_timeout(error) or is_unique_violation(error)):
+            raise
+        result = yield Try(operation, (part,), {**options, **otherwise})
+    return result

@@ -9,16 +9,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from procrastinate import core, exceptions
-from procrastinate.core.errors import (
-    is_deadlock,
-    is_lock_timeout,
-    is_passing,
-    is_row_refused,
-    is_unique_violation,
-)
+from procrastinate._quoting import Cut
+from procrastinate._text.logs import Seldom, get_logger
+from procrastinate.core.errors import is_deadlock, is_lock_timeout, is_passing, is_row_refused, is_unique_violation
 from procrastinate.core.promote import PROMOTED_AT_ONCE, PROMOTED_WITHOUT_TURN
 from procrastinate.jobs import Job, Status, UnreadableArguments, UnreadArguments
 from procrastinate.manager.operation_calls import OperationCalls
+from procrastinate.manager.refused_rows import Tries, follow
 from procrastinate.manager.step_values import with_values
 
 _PROMOTION_TRIES = 3
@@ -26,9 +23,17 @@ _RESCUED_AT_ONCE = 500
 _SWEPT_AT_ONCE = 1000
 
 
-def _is_undone(error: BaseException) -> bool:
-    """Return True if the statement has surely changed nothing, and another form of it may succeed."""
-    return is_lock_timeout(error) or is_unique_violation(error) or is_row_refused(error)
+_WITHOUT_QUEUEING_LOCKS = {"keep_queueing_locks": False}
+_LONGEST_REASON = 500
+_unresolved = Seldom(
+    get_logger(__name__),
+    "The database refused %d times to let the next steps of workflows go. The last error: %s",
+    "resolve_arrivals_error",
+)
+
+
+def _merged(parts: Iterable[dict[int, Status]]) -> dict[int, Status]:
+    return {job_id: status for part in parts for job_id, status in part.items()}
 
 
 class WorkerOperations(OperationCalls):
@@ -67,24 +72,34 @@ class WorkerOperations(OperationCalls):
     async def _promote(
         self, limit: int, due_by: datetime.datetime | None, without_turn: bool, paused: Sequence[str]
     ) -> core.Promotion:
-        promotion, tried = await self.refused_rows.work_around(
-            self.connector.run_async,
-            core.promote_jobs,
-            core.first_due_job,
-            limit=limit,
-            options={"without_turn": without_turn, "paused": paused},
-            due_by=due_by,
+        promotion, tried = await self._follow_async(
+            self.refused_rows.work_around(
+                core.promote_jobs,
+                limit=limit,
+                options={"without_turn": without_turn, "paused": paused},
+                due_by=due_by,
+            )
         )
         return promotion if tried == limit else dataclasses.replace(promotion, again=True)
 
     async def resolve_arrivals(self) -> core.Resolution:
-        """Let the next steps of workflows go, a bounded number per call."""
+        """Let the next steps of workflows go, a bounded number per call.
+
+        A row that the database refuses to change is looked at again later. It stops no other step, and no fetch.
+        """
+        in_parts = False
         for _ in range(_PROMOTION_TRIES):
             try:
-                return await self.connector.run_async(core.resolve_arrivals)
+                resolution = await self.connector.run_async(core.resolve_arrivals, in_parts=in_parts)
             except exceptions.ConnectorException as error:
-                if not is_deadlock(error):
+                if not (is_deadlock(error) or is_row_refused(error)):
                     raise
+                if in_parts and is_row_refused(error):
+                    _unresolved.note(Cut(error, _LONGEST_REASON))
+                in_parts = in_parts or is_row_refused(error)
+            else:
+                self.refused_rows.note(resolution.refused)
+                return resolution
         return core.Resolution(left=True)
 
     async def fetch_jobs(
@@ -112,16 +127,16 @@ class WorkerOperations(OperationCalls):
         paused:
             The queues that are paused. Their jobs are left alone.
         """
-        stored = await self.refused_rows.collect(
-            self.connector.run_async,
-            core.fetch_jobs,
-            core.first_ready_job,
-            limit=limit,
-            options={"worker_id": worker_id},
-            queues=None if queues is None else list(queues),
-            task_names=None if task_names is None else list(task_names),
-            after=after,
-            paused=sorted(paused),
+        stored = await self._follow_async(
+            self.refused_rows.collect(
+                core.fetch_jobs,
+                limit=limit,
+                options={"worker_id": worker_id},
+                queues=None if queues is None else list(queues),
+                task_names=None if task_names is None else list(task_names),
+                after=after,
+                paused=sorted(paused),
+            )
         )
         if all(one.args is not None for one in stored):
             return self._jobs(stored)
@@ -181,9 +196,19 @@ class WorkerOperations(OperationCalls):
         jobs = await self.fetch_jobs(queues, worker_id, limit=1)
         return jobs[0] if jobs else None
 
-    async def finish_jobs(self, finished: Sequence[core.FinishedJob], *, worker_id: int) -> set[int]:
-        """Record the outcomes of a worker's jobs, and return the ids of the jobs that the worker still held."""
-        return await self.connector.run_async(core.finish_jobs, finished, worker_id=worker_id)
+    async def finish_jobs(
+        self, finished: Sequence[core.FinishedJob], *, worker_id: int, hand_over: bool = True
+    ) -> set[int]:
+        """Record the outcomes of a worker's jobs, and return the ids of the jobs that the worker still held.
+
+        Parameters
+        ----------
+        hand_over:
+            If false, no lock is handed to the job that waits for it. See :func:`procrastinate.core.without_hand_over`.
+        """
+        if hand_over:
+            return await self.connector.run_async(core.finish_jobs, finished, worker_id=worker_id)
+        return await self.connector.run_async(core.without_hand_over, core.finish_jobs, finished, worker_id=worker_id)
 
     async def list_held_jobs(self, finished: Sequence[core.FinishedJob], *, worker_id: int) -> set[int]:
         """Return the ids of those jobs that the worker still holds."""
@@ -208,55 +233,31 @@ class WorkerOperations(OperationCalls):
         ConnectorException
             The outcome is unknown: the jobs may or may not be released. Do not call again.
         """
-        run = self.connector.run_async
-        try:
-            return await run(core.release_jobs, fetched, worker_id=worker_id, delay=delay)
-        except exceptions.ConnectorException as error:
-            if not _is_undone(error):
-                raise
-            refusal = error
-        if is_row_refused(refusal):
-            return await self._release_halves(fetched, refusal, worker_id=worker_id, delay=delay)
-        return await run(core.release_jobs, fetched, worker_id=worker_id, delay=delay, keep_queueing_locks=False)
-
-    async def _release_halves(
-        self, fetched: Sequence[core.FetchedJob], refusal: exceptions.ConnectorException, **options: Any
-    ) -> dict[int, Status]:
-        """Release the jobs in two parts. A single job that is refused stays as it is, and is looked for later."""
-        if len(fetched) == 1:
-            self.refused_rows.set_aside(fetched[0].id, refusal)
-            return {}
-        middle = len(fetched) // 2
-        first = await self.release_jobs(fetched[:middle], **options)
-        return first | await self.release_jobs(fetched[middle:], **options)
+        released = await self._follow_async(self._release(fetched, worker_id=worker_id, delay=delay))
+        return _merged(released)
 
     def release_jobs_in_thread(self, fetched: Sequence[core.FetchedJob], *, worker_id: int) -> dict[int, Status]:
         """Do the same as :meth:`release_jobs`, from another thread while the event loop may be blocked."""
-        run = self.connector.run
-        try:
-            return run(core.release_jobs, fetched, worker_id=worker_id)
-        except exceptions.ConnectorException as error:
-            if not _is_undone(error):
-                raise
-            refusal = error
-        if not is_row_refused(refusal):
-            return run(core.release_jobs, fetched, worker_id=worker_id, keep_queueing_locks=False)
-        if len(fetched) == 1:
-            self.refused_rows.set_aside(fetched[0].id, refusal)
-            return {}
-        middle = len(fetched) // 2
-        first = self.release_jobs_in_thread(fetched[:middle], worker_id=worker_id)
-        return first | self.release_jobs_in_thread(fetched[middle:], worker_id=worker_id)
+        return _merged(follow(self.connector.run, self._release(fetched, worker_id=worker_id)))
+
+    def _release(self, fetched: Sequence[core.FetchedJob], **options: Any) -> Tries[list[dict[int, Status]]]:
+        """Release jobs. A job that is refused stays as it is, and is looked for later."""
+        return self.refused_rows.in_parts(core.release_jobs, fetched, otherwise=_WITHOUT_QUEUEING_LOCKS, **options)
 
     def list_unknown_jobs_in_thread(self, *, worker_id: int, known_ids: Collection[int]) -> list[core.FetchedJob]:
         """Return the jobs that a worker has fetched and does not know of, from a thread and not the event loop."""
         return self.connector.run(core.list_unknown_jobs, worker_id=worker_id, known_ids=known_ids)
 
-    async def retry_jobs(self, retries: Sequence[core.JobRetry], *, worker_id: int) -> dict[int, Status]:
+    async def retry_jobs(
+        self, retries: Sequence[core.JobRetry], *, worker_id: int, hand_over: bool = True
+    ) -> dict[int, Status]:
         """Put a worker's jobs back into the queue, and return the new status of the jobs that the worker still held.
 
         If another session's open transaction has taken a queueing lock, the jobs go back without their queueing locks.
+        ``hand_over`` is that of :meth:`finish_jobs`.
         """
+        if not hand_over:
+            return await self.connector.run_async(core.without_hand_over, core.retry_jobs, retries, worker_id=worker_id)
         try:
             return await self.connector.run_async(core.retry_jobs, retries, worker_id=worker_id)
         except exceptions.ConnectorException as error:
@@ -285,7 +286,7 @@ class WorkerOperations(OperationCalls):
 
         If another session's open transaction has taken a queueing lock, the jobs go back without their queueing locks.
         """
-        return await self._take_back(core.rescue_jobs, core.first_orphaned_job, max_rescues=max_rescues)
+        return await self._take_back(core.rescue_jobs, max_rescues=max_rescues)
 
     async def return_unknown_jobs(
         self, *, worker_id: int, known_ids: Collection[int], max_rescues: int
@@ -295,44 +296,33 @@ class WorkerOperations(OperationCalls):
         Queueing locks are handled as in :meth:`rescue_jobs`.
         """
         arguments: dict[str, Any] = {"worker_id": worker_id, "known_ids": known_ids, "max_rescues": max_rescues}
-        return await self._take_back(core.return_unknown_jobs, core.first_unknown_job, **arguments)
+        return await self._take_back(core.return_unknown_jobs, **arguments)
 
     async def _take_back(
-        self, operation: Callable[..., list[core.RescuedJob]], find_first: Callable[..., int | None], **arguments: Any
+        self, operation: Callable[..., list[core.RescuedJob]], **arguments: Any
     ) -> list[core.RescuedJob]:
-        take_back = functools.partial(
-            self.refused_rows.collect,
-            self.connector.run_async,
-            operation,
-            find_first,
-            limit=_RESCUED_AT_ONCE,
-            **arguments,
-        )
+        take_back = functools.partial(self.refused_rows.collect, operation, limit=_RESCUED_AT_ONCE, **arguments)
         try:
-            return await take_back()
+            return await self._follow_async(take_back())
         except exceptions.ConnectorException as error:
             if not is_lock_timeout(error):
                 raise
-        return await take_back(options={"keep_queueing_locks": False})
+        return await self._follow_async(take_back(options=_WITHOUT_QUEUEING_LOCKS))
 
     async def sweep_parked_jobs(self, start: str | None = None) -> core.Sweep:
         """Release jobs that are parked behind a lock without a holder, a few locks per call."""
-        sweep, _ = await self.refused_rows.work_around(
-            self.connector.run_async,
-            core.sweep_parked_jobs,
-            core.first_orphaned_parked_job,
-            limit=_SWEPT_AT_ONCE,
-            start=start,
+        sweep, _ = await self._follow_async(
+            self.refused_rows.work_around(core.sweep_parked_jobs, limit=_SWEPT_AT_ONCE, start=start)
         )
         return sweep
 
     async def unpark_resumed_jobs(self) -> int:
-        """Let jobs without a lock go on that were parked because their queue was paused. Return their number."""
-        return await self.connector.run_async(core.unpark_resumed_jobs)
+        """Let some jobs without a lock go on that were parked because their queue was paused. Return their number."""
+        return len(await self._change_some_async(None, core.unpark_resumed_jobs))
 
     async def free_locks_of_paused(self, queue: str) -> int:
-        """Take their locks from the jobs of a paused queue that have not started, and return the number of jobs."""
-        return await self.connector.run_async(core.free_locks_of_paused, queue=queue)
+        """Take their locks from some jobs of a paused queue that have not started, and return the number of jobs."""
+        return len(await self._change_some_async(None, core.free_locks_of_paused, queue=queue))
 
     async def get_pauses(self) -> core.Pauses:
         """Return for each paused queue the seconds until its pause ends, or ``None`` if it ends by hand."""
@@ -388,9 +378,12 @@ class WorkerOperations(OperationCalls):
         themselves and more carefully: they watch a late worker for a while, whereas this method decides at once by the
         database's clock.
         """
-        return await self.connector.run_async(
-            core.prune_stalled_workers, seconds_since_heartbeat=seconds_since_heartbeat
-        )
+        pruned: list[int] = []
+        while some := await self._change_some_async(
+            None, core.prune_stalled_workers, seconds_since_heartbeat=seconds_since_heartbeat
+        ):
+            pruned += some
+        return pruned
 
     async def list_late_workers(
         self, *, worker_id: int, heartbeat_interval: float, stalled_timeout: float
@@ -405,4 +398,5 @@ class WorkerOperations(OperationCalls):
 
     async def remove_dead_workers(self, dead: Sequence[core.LateWorker]) -> list[int]:
         """Remove workers that proved dead after a watch, and return the ids of the removed ones."""
-        return await self.connector.run_async(core.remove_dead_workers, dead)
+        removed = await self._follow_async(self.refused_rows.in_parts(core.remove_dead_workers, dead))
+        return [worker_id for part in removed for worker_id in part]

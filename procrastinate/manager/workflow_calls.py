@@ -43,19 +43,19 @@ class WorkflowOperations(OperationCalls):
 
     def cancel_steps(self, workflow_id: int, connection: Any | None = None) -> int:
         """Cancel a bounded number of waiting steps, and return their number."""
-        return self._run(connection, core.cancel_steps, workflow_id)
+        return len(self._change_some(connection, core.cancel_steps, workflow_id=workflow_id))
 
     async def cancel_steps_async(self, workflow_id: int, connection: Any | None = None) -> int:
         """Asynchronous version of :meth:`cancel_steps`."""
-        return await self._run_async(connection, core.cancel_steps, workflow_id)
+        return len(await self._change_some_async(connection, core.cancel_steps, workflow_id=workflow_id))
 
     def abort_steps(self, workflow_id: int, connection: Any | None = None) -> int:
-        """Ask the running steps to stop, and return their number."""
-        return self._run(connection, core.abort_steps, workflow_id)
+        """Ask a bounded number of running steps to stop, and return their number."""
+        return len(self._change_some(connection, core.abort_steps, workflow_id=workflow_id))
 
     async def abort_steps_async(self, workflow_id: int, connection: Any | None = None) -> int:
         """Asynchronous version of :meth:`abort_steps`."""
-        return await self._run_async(connection, core.abort_steps, workflow_id)
+        return len(await self._change_some_async(connection, core.abort_steps, workflow_id=workflow_id))
 
     def retry_workflow(self, workflow_id: int, connection: Any | None = None) -> list[int] | None:
         """Send back the steps that did not succeed, and return their ids."""

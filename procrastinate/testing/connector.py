@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 
+from procrastinate import core
 from procrastinate._checks.times import utcnow
 from procrastinate.connector import BaseConnector, Notify, Operation, P, R
 from procrastinate.core import Status
@@ -22,6 +23,12 @@ from procrastinate.testing.tables import DOING, EventRow, JobRow, Tables
 
 _PARTS = (liveness, pauses, queue, refused_rows, upkeep, workflow_views, workflows)
 IMPLEMENTED = Implementations({name: form for part in _PARTS for name, form in part.IMPLEMENTED.items()})
+
+
+@IMPLEMENTED.of(core.without_hand_over)
+def _without_hand_over(tables: Tables, operation: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    return IMPLEMENTED[operation](tables, *arguments, **options)
+
 
 _signature = functools.cache(inspect.signature)
 _FINISHED = (Status.SUCCEEDED.value, Status.FAILED.value)

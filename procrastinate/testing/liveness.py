@@ -58,8 +58,10 @@ def is_silent(tables: Tables, worker_id: int, seconds: float) -> bool:
 
 
 @IMPLEMENTED.of(core.prune_stalled_workers)
-def prune_stalled_workers(tables: Tables, *, seconds_since_heartbeat: float) -> list[int]:
-    silent = [worker_id for worker_id in tables.workers if is_silent(tables, worker_id, seconds_since_heartbeat)]
+def prune_stalled_workers(
+    tables: Tables, *, seconds_since_heartbeat: float, limit: int = 1000, set_aside: Sequence[int] = ()
+) -> list[int]:
+    silent = [one for one in sorted(tables.workers) if is_silent(tables, one, seconds_since_heartbeat)][:limit]
     for worker_id in silent:
         del tables.workers[worker_id]
     return silent

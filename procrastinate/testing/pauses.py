@@ -7,7 +7,7 @@ Each function is documented at the function of the same name in :mod:`procrastin
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from procrastinate import core
 from procrastinate.core import Pause, Pauses, Readiness, Runs
@@ -65,25 +65,25 @@ def get_pauses(tables: Tables) -> Pauses:
 
 
 @IMPLEMENTED.of(core.free_locks_of_paused)
-def free_locks_of_paused(tables: Tables, *, queue: str) -> int:
+def free_locks_of_paused(tables: Tables, *, queue: str, limit: int = 1000, set_aside: Sequence[int] = ()) -> list[int]:
     def holds(row: JobRow) -> bool:
         is_promoted = tables.progress(row["id"]).readiness == Readiness.PROMOTED
         return row["queue_name"] == queue and row["lock"] is not None and tables.is_ready(row) and is_promoted
 
-    return _look_again(tables, tables.where(holds))
+    return _look_again(tables, tables.where(holds)[:limit])
 
 
 @IMPLEMENTED.of(core.unpark_resumed_jobs)
-def unpark_resumed_jobs(tables: Tables) -> int:
+def unpark_resumed_jobs(tables: Tables, *, limit: int = 1000, set_aside: Sequence[int] = ()) -> list[int]:
     return _look_again(
         tables,
-        tables.where(lambda row: tables.is_parked(row) and row["lock"] is None and not is_paused(tables, row)),
+        tables.where(lambda row: tables.is_parked(row) and row["lock"] is None and not is_paused(tables, row))[:limit],
     )
 
 
-def _look_again(tables: Tables, rows: list[JobRow]) -> int:
+def _look_again(tables: Tables, rows: list[JobRow]) -> list[int]:
     tables.update({row["id"]: {"readiness": Readiness.UNDECIDED} for row in rows})
-    return len(rows)
+    return [row["id"] for row in rows]
 
 
 @IMPLEMENTED.of(core.record_runs)

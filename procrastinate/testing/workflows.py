@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from procrastinate import core, exceptions
@@ -96,7 +96,7 @@ def _dependency(edge: NewDependency, ids: list[int], job_ids: list[int]) -> Depe
 
 
 @IMPLEMENTED.of(core.resolve_arrivals)
-def resolve_arrivals(tables: Tables) -> Resolution:
+def resolve_arrivals(tables: Tables, *, in_parts: bool = False) -> Resolution:
     if not tables.has_arrivals:
         return Resolution()
     tables.has_arrivals = False
@@ -243,18 +243,18 @@ def begin_cancel(tables: Tables, workflow_id: int) -> bool:
 
 
 @IMPLEMENTED.of(core.cancel_steps)
-def cancel_steps(tables: Tables, workflow_id: int) -> int:
-    rows = steps_of(tables, workflow_id, TODO)
+def cancel_steps(tables: Tables, *, workflow_id: int, limit: int = 1000, set_aside: Sequence[int] = ()) -> list[int]:
+    rows = steps_of(tables, workflow_id, TODO)[:limit]
     cancelled = {"status": Status.CANCELLED.value, "finished_at": tables.now, "readiness": Readiness.UNDECIDED}
     tables.update({row["id"]: dict(cancelled) for row in rows})
-    return len(rows)
+    return [row["id"] for row in rows]
 
 
 @IMPLEMENTED.of(core.abort_steps)
-def abort_steps(tables: Tables, workflow_id: int) -> int:
-    rows = [row for row in steps_of(tables, workflow_id, DOING) if not row["abort_requested"]]
+def abort_steps(tables: Tables, *, workflow_id: int, limit: int = 1000, set_aside: Sequence[int] = ()) -> list[int]:
+    rows = [row for row in steps_of(tables, workflow_id, DOING) if not row["abort_requested"]][:limit]
     tables.update({row["id"]: {"abort_requested": True} for row in rows})
-    return len(rows)
+    return [row["id"] for row in rows]
 
 
 @IMPLEMENTED.of(core.retry_workflow)
@@ -316,7 +316,8 @@ def delete_old_workflows(
     older_than: datetime.timedelta,
     statuses: Collection[Status],
     queue_name: str | None = None,
-    limit: int = 1000,
+    limit: int = 20,
+    set_aside: Sequence[int] = (),
 ) -> int:
     """Delete all of them at once: ``limit`` saves no work in memory."""
     before = tables.now - older_than

@@ -142,7 +142,9 @@ class Workflows:
         count = 0
         while number := self._manager.cancel_steps(workflow_id, connection):
             count += number
-        return count + (self._manager.abort_steps(workflow_id, connection) if abort else 0)
+        while abort and (number := self._manager.abort_steps(workflow_id, connection)):
+            count += number
+        return count
 
     async def cancel_async(self, workflow_id: int, *, abort: bool = False, connection: Any | None = None) -> int:
         """Asynchronous version of :meth:`cancel`."""
@@ -151,7 +153,9 @@ class Workflows:
         count = 0
         while number := await self._manager.cancel_steps_async(workflow_id, connection):
             count += number
-        return count + (await self._manager.abort_steps_async(workflow_id, connection) if abort else 0)
+        while abort and (number := await self._manager.abort_steps_async(workflow_id, connection)):
+            count += number
+        return count
 
     def retry(self, workflow_id: int, *, connection: Any | None = None) -> int:
         """Run the steps again that did not succeed, with what waited for them, in a workflow that is open or has ended.

@@ -82,3 +82,15 @@ def test_all_waiting_jobs_of_a_queue_are_cancelled(app: App, capsys: Capture) ->
 def test_a_time_without_a_zone_is_refused(app: App, capsys: Capture) -> None:
     with pytest.raises(SystemExit):
         main(["retry", "--since", "2030-01-01T00:00"])
+
+
+def test_a_job_that_the_database_refuses_to_change_is_named_and_stops_no_other(
+    app: App, engine: sa.Engine, capsys: Capture
+) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE procrastinate_jobs ADD CHECK (id <> 2 OR status = 'failed')")
+    assert main(["retry", "--task", "send", "--yes"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == "Retried 2 jobs, 1 could not be changed\n"
+    assert "The database refused job 2: new row for relation" in printed.err
+    assert count(app, Status.TODO) == 2

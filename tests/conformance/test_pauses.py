@@ -106,9 +106,9 @@ def test_a_scheduled_job_of_a_paused_queue_is_parked_when_it_is_due_and_goes_on_
     job = defer(run, queue_name="mail", scheduled_at=PAST)
     assert fetch_open(run, worker_id, "mail") == []
     assert readiness(run, job) == Readiness.PARKED
-    assert run(core.unpark_resumed_jobs) == 0
+    assert run(core.unpark_resumed_jobs) == []
     run(core.resume_queue, "mail")
-    assert run(core.unpark_resumed_jobs) == 1
+    assert len(run(core.unpark_resumed_jobs)) == 1
     assert fetch_open(run, worker_id) == [job]
 
 
@@ -119,7 +119,7 @@ def test_a_pause_takes_the_lock_from_a_job_that_has_not_started(run: Run) -> Non
     behind = defer(run, queue_name="other", lock="k")
     promote(run)
     assert readiness(run, behind) == Readiness.PARKED
-    assert run(core.free_locks_of_paused, queue="mail") == 1
+    assert len(run(core.free_locks_of_paused, queue="mail")) == 1
     assert fetch_open(run, worker_id, "mail") == [behind]
     assert readiness(run, paused) == Readiness.PARKED
 

@@ -15,6 +15,7 @@ NEED_A_TRANSACTION = {
     "resolve_arrivals",
     "retry_workflow",
     "delete_old_workflows",
+    "without_hand_over",
 }
 
 

@@ -13,23 +13,22 @@ from procrastinate import core, exceptions
 from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.manager.refused_rows import RefusedRows
-from tests.worker.running import Queue, Workers, until
+from tests.worker.running import Queue, Workers
 
 LIVELY: dict[str, Any] = {"update_heartbeat_interval": 0.1, "stalled_worker_timeout": 0.8}
 LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 
 
-def refuse(queue: Queue, *job_ids: int, code: str = "P0001", event: str = "UPDATE") -> None:
+def refuse(
+    queue: Queue, *job_ids: int, code: str = "P0001", event: str = "UPDATE", table: str = "procrastinate_jobs"
+) -> None:
     """Add a user's trigger that refuses to change these jobs, or all jobs."""
     condition = f"WHEN (OLD.id IN ({', '.join(map(str, job_ids))}))" if job_ids else ""
     queue.sql(
         "CREATE OR REPLACE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
         f"RAISE EXCEPTION 'this row is under audit' USING ERRCODE = '{code}'; END $$"
     )
-    queue.sql(
-        f"CREATE TRIGGER refuses BEFORE {event} ON procrastinate_jobs FOR EACH ROW {condition} "
-        "EXECUTE FUNCTION refuses()"
-    )
+    queue.sql(f"CREATE TRIGGER refuses BEFORE {event} ON {table} FOR EACH ROW {condition} EXECUTE FUNCTION refuses()")
 
 
 def refused(caplog: pytest.LogCaptureFixture) -> list[int]:
@@ -160,18 +159,145 @@ async def test_a_job_that_a_users_row_refers_to_holds_up_the_deletion_of_no_othe
     assert queue.sql("SELECT array_agg(id) FROM procrastinate_jobs") == [ids[2]]
 
 
-async def test_a_trigger_that_refuses_all_jobs_is_reported_as_before(
-    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
+async def test_a_trigger_that_refuses_all_jobs_is_an_error_of_the_fetch(
+    app: App, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    task = app.task(name="task")(lambda: None)
-    ids = await task.batch_defer_async(*[{}] * 30)
+    ids = await app.task(name="task")(lambda: None).batch_defer_async(*[{}] * 30)
+    worker_id = core.register_worker(queue.connection)
     refuse(queue)
-    with caplog.at_level(logging.WARNING):
-        workers.start()
-        await until(lambda: "Jobs cannot be fetched" in caplog.text)
-    assert len(refused(caplog)) == 10
-    await queue.ddl("DROP TRIGGER refuses ON procrastinate_jobs")
-    await queue.succeeded(*ids[10:])
+    with pytest.raises(exceptions.ConnectorException, match="under audit"):
+        await app.job_manager.fetch_jobs(None, worker_id, 30)
+    assert refused(caplog) == ids[:10]  # the others are counted
+    queue.sql("DROP TRIGGER refuses ON procrastinate_jobs")
+    assert [job.id for job in await app.job_manager.fetch_jobs(None, worker_id, 30)] == ids[20:]
+
+
+async def test_many_refused_jobs_at_the_head_hold_up_no_other(app: App, workers: Workers, queue: Queue) -> None:
+    ids = await app.task(name="task")(lambda: None).batch_defer_async(*[{}] * 50)
+    refuse(queue, *ids[:45])
+    workers.start()
+    await queue.succeeded(*ids[45:])
+
+
+async def test_a_row_that_a_policy_refuses_holds_up_no_other(app: App, queue: Queue, database_url: str) -> None:
+    ids = await app.task(name="task")(lambda: None).batch_defer_async(*[{}] * 4)
+    worker_id = core.register_worker(queue.connection)
+    queue.sql("ALTER TABLE procrastinate_jobs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+    queue.sql(f"CREATE POLICY most ON procrastinate_jobs USING (true) WITH CHECK (id <> {ids[1]})")
+    queue.sql("CREATE ROLE worker_under_policy")
+    try:
+        queue.sql("GRANT ALL ON ALL TABLES IN SCHEMA public TO worker_under_policy")
+        queue.sql("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO worker_under_policy")
+        limited = App(connector=f"{database_url}&options=-c%20role%3Dworker_under_policy")
+        async with limited.open_async():
+            jobs = await limited.job_manager.fetch_jobs(None, worker_id, 10)
+    finally:
+        queue.sql("DROP OWNED BY worker_under_policy")
+        queue.sql("DROP ROLE worker_under_policy")
+    assert [job.id for job in jobs] == [ids[0], *ids[2:]]
+
+
+async def test_a_mistake_in_a_users_trigger_for_one_job_holds_up_no_other(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    ids = await app.task(name="task")(lambda: None).batch_defer_async(*[{}] * 4)
+    refuse(queue, ids[1])
+    queue.sql(
+        "CREATE OR REPLACE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN INSERT INTO no_such_table VALUES (1); RETURN NEW; END $$"
+    )
+    await workers.run()
+    assert queue.statuses() == {"succeeded": 3, "todo": 1}
+
+
+async def test_a_dead_worker_that_a_users_row_refers_to_holds_up_the_removal_of_no_other(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    ids = await app.task(name="task")(lambda: None).batch_defer_async({}, {})
+    held, other = (core.register_worker(queue.connection) for _ in range(2))
+    for worker_id in (held, other):
+        core.fetch_jobs(queue.connection, worker_id=worker_id, limit=1)
+    queue.sql("CREATE TABLE shifts (worker_id bigint REFERENCES procrastinate_workers)")
+    queue.sql("INSERT INTO shifts VALUES (:id)", id=held)
+    queue.sql("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '2 hours'")
+    workers.start(**LIVELY)
+    await queue.succeeded(ids[1])
+    assert await app.job_manager.prune_stalled_workers(1800) == []
+    assert queue.status(ids[0]) is Status.DOING
+
+
+async def test_a_refused_job_of_a_paused_queue_keeps_its_lock_and_no_other_does(app: App, queue: Queue) -> None:
+    for lock in ("a", "b", "c"):
+        await app.configure_task("task", lock=lock).defer_async()
+    await app.job_manager.promote_jobs()
+    refuse(queue, 2)
+    assert await app.job_manager.free_locks_of_paused("default") == 2
+    assert queue.sql("SELECT array_agg(id) FROM procrastinate_jobs WHERE readiness = 1") == [2]
+
+
+async def test_a_refused_job_of_a_resumed_queue_holds_up_no_other(app: App, queue: Queue) -> None:
+    for _ in range(3):
+        await app.configure_task("task").defer_async()
+    queue.sql("UPDATE procrastinate_jobs SET readiness = 2")
+    refuse(queue, 2)
+    assert await app.job_manager.unpark_resumed_jobs() == 2
+    assert queue.sql("SELECT array_agg(id) FROM procrastinate_jobs WHERE readiness = 2") == [2]
+
+
+# A job that waits for a lock is refused
+
+
+@pytest.fixture
+async def holder(app: App, queue: Queue) -> int:
+    """Return a job with a lock, behind which a job is parked that the database refuses to change."""
+    first, refused_id, _ = [await app.configure_task("task", lock="a").defer_async() for _ in range(3)]
+    await app.job_manager.promote_jobs()
+    refuse(queue, refused_id)
+    return first
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_the_outcome_of_a_holder_is_recorded_if_the_next_job_of_its_lock_is_refused(
+    app: App, workers: Workers, queue: Queue, holder: int, fails: bool
+) -> None:
+    def run() -> None:
+        if fails and queue.status(holder) is Status.DOING and not runs:
+            runs.append(1)
+            raise ValueError
+
+    runs: list[int] = []
+    app.task(name="task", retry=1)(run)
+    workers.start(**LIVELY)
+    await queue.succeeded(holder)
+    await queue.succeeded(holder + 2)  # the sweep passes over the refused one
+    assert queue.status(holder + 1) is Status.TODO
+
+
+async def test_a_holder_is_rescued_and_released_if_the_next_job_of_its_lock_is_refused(
+    app: App, queue: Queue, holder: int
+) -> None:
+    manager = app.job_manager
+    for give_back in ("rescue", "return", "release"):
+        worker_id = core.register_worker(queue.connection)
+        [job] = core.fetch_jobs(queue.connection, worker_id=worker_id, limit=1)
+        assert job.id == holder
+        if give_back == "rescue":
+            core.unregister_worker(queue.connection, worker_id)
+            assert [one.id for one in await manager.rescue_jobs(max_rescues=5)] == [holder]
+        elif give_back == "return":
+            await manager.return_unknown_jobs(worker_id=worker_id, known_ids=[], max_rescues=5)
+        else:
+            fetched = [core.FetchedJob(id=holder, attempts=job.attempts)]
+            assert list(await manager.release_jobs(fetched, worker_id=worker_id)) == [holder]
+        assert queue.status(holder) is Status.TODO
+        await manager.promote_jobs()
+
+
+async def test_a_holder_is_cancelled_by_hand_if_the_next_job_of_its_lock_is_refused(
+    app: App, queue: Queue, holder: int
+) -> None:
+    assert await app.job_manager.cancel_job_by_id_async(holder)
+    assert queue.status(holder) is Status.CANCELLED
 
 
 async def test_a_deletion_in_a_transaction_of_the_user_raises_what_the_database_refuses(

@@ -71,7 +71,7 @@ def add_edge(connection: sa.Connection) -> Any:
 
 def cancel(connection: sa.Connection) -> Any:
     if core.begin_cancel(connection, WORKFLOW):
-        core.cancel_steps(connection, WORKFLOW)
+        core.cancel_steps(connection, workflow_id=WORKFLOW)
 
 
 def retry(connection: sa.Connection) -> Any:

@@ -43,16 +43,23 @@ class Written:
 
 
 async def write_outcomes(
-    manager: JobManager, outcomes: Sequence[Outcome], *, worker_id: int, delete_jobs: DeleteJobCondition
+    manager: JobManager,
+    outcomes: Sequence[Outcome],
+    *,
+    worker_id: int,
+    delete_jobs: DeleteJobCondition,
+    hand_over: bool = True,
 ) -> Written:
     """Record outcomes of jobs that a worker holds: one operation for finished jobs, one for retries.
 
-    Outcomes that the tasks' own transactions recorded are not written again.
+    Outcomes that the tasks' own transactions recorded are not written again. If ``hand_over`` is false, locks are freed
+    and not handed to the jobs that wait for them.
     """
     finished, retries = _by_operation(outcomes, delete_jobs)
+    options: dict[str, Any] = {"worker_id": worker_id, "hand_over": hand_over}
     return Written(
-        finished=await manager.finish_jobs(finished, worker_id=worker_id) if finished else set(),
-        retried=await manager.retry_jobs(retries, worker_id=worker_id) if retries else {},
+        finished=await manager.finish_jobs(finished, **options) if finished else set(),
+        retried=await manager.retry_jobs(retries, **options) if retries else {},
     )
 
 
@@ -259,11 +266,20 @@ class OutcomeWriter:
     async def _write_apart(self, batch: list[Outcome], error: Exception, settle: _Settle) -> None:
         """Split a batch that contains a refused outcome, which must neither delay nor lose the others."""
         if len(batch) == 1:
-            await settle(batch[0], error)
+            if not await self._write_without_hand_over(batch):
+                await settle(batch[0], error)
             return
         middle = len(batch) // 2
         for half in (batch[:middle], batch[middle:]):
             await self._write_until_done(half, tries=1)
+
+    async def _write_without_hand_over(self, batch: list[Outcome]) -> bool:
+        """Try again without the job that waits for the lock: perhaps that one is refused. Return true if it helped."""
+        try:
+            await self._write(batch, hand_over=False)
+        except Exception:
+            return False
+        return True
 
     async def _settle_refused_for_now(self, outcome: Outcome, error: Exception) -> None:
         """Retry the outcome alone, because a user's trigger may always refuse it with an error that looks temporary."""
@@ -289,10 +305,10 @@ class OutcomeWriter:
         else:
             self._add_later(outcome, self._delays.after_final_refusal(outcome))
 
-    async def _write(self, batch: list[Outcome]) -> None:
+    async def _write(self, batch: list[Outcome], *, hand_over: bool = True) -> None:
         """Write a batch, fenced by the worker id of each job's fetch. The worker may have a new id since."""
         for worker_id, mine in _by_worker(batch):
-            recorded = await self._write_for(worker_id, mine)
+            recorded = await self._write_for(worker_id, mine, hand_over=hand_over)
             written = [outcome for outcome in mine if outcome.job_id in recorded]
             for outcome in written:
                 self._forget(outcome)
@@ -312,8 +328,10 @@ class OutcomeWriter:
                 self._forget(outcome)
                 self.refuse(outcome)
 
-    async def _write_for(self, worker_id: int, batch: list[Outcome]) -> set[int]:
-        written = await write_outcomes(self._manager, batch, worker_id=worker_id, delete_jobs=self._delete_jobs)
+    async def _write_for(self, worker_id: int, batch: list[Outcome], *, hand_over: bool) -> set[int]:
+        written = await write_outcomes(
+            self._manager, batch, worker_id=worker_id, delete_jobs=self._delete_jobs, hand_over=hand_over
+        )
         self._log_not_retried(written.retried)
         return written.ids
 
