@@ -10,6 +10,7 @@ from procrastinate.connector import BaseConnector
 from procrastinate.job_context import JobContext
 from procrastinate.locks import by_arguments as by_arguments
 from procrastinate.retry import BaseRetryStrategy, RetryDecision, RetryStrategy
+from procrastinate.unique import Unique as Unique
 from procrastinate.workflows.canvas import chain as chain
 from procrastinate.workflows.canvas import chord as chord
 from procrastinate.workflows.canvas import group as group

@@ -18,6 +18,7 @@ from procrastinate.periodic import PeriodicRegistry
 from procrastinate.retry import RetryValue
 from procrastinate.tasks import MAX_RESULT_SIZE, ConfigureTaskOptions, Task, add_namespace
 from procrastinate.types import OnConflict
+from procrastinate.unique import Unique
 
 if TYPE_CHECKING:
     from procrastinate.job_context import JobContext
@@ -92,6 +93,7 @@ class Blueprint:
         lock: Lock | None = None,
         queueing_lock: Lock | None = None,
         on_conflict: OnConflict = "raise",
+        unique: Unique | None = None,
         task_middleware: list[TaskMiddleware] | None = None,
         timeout: float | None = None,
         log_arguments: bool = True,
@@ -114,6 +116,7 @@ class Blueprint:
         lock: Lock | None = None,
         queueing_lock: Lock | None = None,
         on_conflict: OnConflict = "raise",
+        unique: Unique | None = None,
         task_middleware: list[TaskMiddleware] | None = None,
         timeout: float | None = None,
         log_arguments: bool = True,
@@ -135,6 +138,7 @@ class Blueprint:
         lock: Lock | None = None,
         queueing_lock: Lock | None = None,
         on_conflict: OnConflict = "raise",
+        unique: Unique | None = None,
         task_middleware: list[TaskMiddleware] | None = None,
         timeout: float | None = None,
         log_arguments: bool = True,
@@ -156,7 +160,7 @@ class Blueprint:
             exception.
         pass_context:
             If true, the first argument of the function is a :class:`~procrastinate.job_context.JobContext`.
-        queue, priority, lock, queueing_lock, on_conflict:
+        queue, priority, lock, queueing_lock, on_conflict, unique:
             Defaults for its jobs. ``configure`` overrides them.
         task_middleware:
             Callables ``(call_next, context, worker)`` that wrap the task. They are async for an async task and sync
@@ -204,6 +208,7 @@ class Blueprint:
                 lock=lock,
                 queueing_lock=queueing_lock,
                 on_conflict=on_conflict,
+                unique=unique,
                 task_middleware=task_middleware,
                 timeout=timeout,
                 log_arguments=log_arguments,

@@ -196,7 +196,15 @@ class DatabaseUnavailable(ConnectorException):
 
 
 class AlreadyEnqueued(ProcrastinateException):
-    """A waiting job has the same queueing lock."""
+    """A waiting job has the same queueing lock, or another job holds the same unique key.
+
+    ``job_id`` is the id of the job that holds the unique key. It is ``None`` for a queueing lock, and if this
+    transaction cannot see that job.
+    """
+
+    def __init__(self, *args: Any, job_id: int | None = None) -> None:
+        super().__init__(*args)
+        self.job_id = job_id
 
 
 class MissingApp(ProcrastinateException):

@@ -300,20 +300,20 @@ class JobDeferrer:
         """
         pattern, call = self._check_call(task_kwargs)
         if logger.isEnabledFor(logging.DEBUG):
-            _log_about_to_defer(lambda: [self._job_of(pattern, call)])
+            log_about_to_defer(lambda: [self._job_of(pattern, call)])
         job_id = self.job_manager.defer_call(pattern, call, self.connection, self.on_conflict)
         if logger.isEnabledFor(logging.INFO):
-            _log_deferred(lambda: with_ids([self._job_of(pattern, call)], [job_id]))
+            log_deferred(lambda: with_ids([self._job_of(pattern, call)], [job_id]))
         return job_id
 
     async def defer_async(self, **task_kwargs: JSONValue) -> int:
         """Asynchronous version of :meth:`defer`."""
         pattern, call = self._check_call(task_kwargs)
         if logger.isEnabledFor(logging.DEBUG):
-            _log_about_to_defer(lambda: [self._job_of(pattern, call)])
+            log_about_to_defer(lambda: [self._job_of(pattern, call)])
         job_id = await self.job_manager.defer_call_async(pattern, call, self.connection, self.on_conflict)
         if logger.isEnabledFor(logging.INFO):
-            _log_deferred(lambda: with_ids([self._job_of(pattern, call)], [job_id]))
+            log_deferred(lambda: with_ids([self._job_of(pattern, call)], [job_id]))
         return job_id
 
     def _check_call(self, task_kwargs: JSONDict) -> tuple[NewJob, JSONDict]:
@@ -339,9 +339,9 @@ class JobDeferrer:
         if not self._makes_jobs_alike:
             return self._defer([self.make_new_job(**kwargs) for kwargs in task_kwargs])
         calls = self._calls(task_kwargs)
-        _log_about_to_defer(lambda: self._jobs(calls))
+        log_about_to_defer(lambda: self._jobs(calls))
         ids = self.job_manager.batch_defer_alike(self.job, calls, self.connection)
-        _log_deferred(lambda: with_ids(self._jobs(calls), ids))
+        log_deferred(lambda: with_ids(self._jobs(calls), ids))
         return ids
 
     async def batch_defer_async(self, *task_kwargs: JSONDict) -> list[int]:
@@ -349,9 +349,9 @@ class JobDeferrer:
         if not self._makes_jobs_alike:
             return await self._defer_async([self.make_new_job(**kwargs) for kwargs in task_kwargs])
         calls = self._calls(task_kwargs)
-        _log_about_to_defer(lambda: self._jobs(calls))
+        log_about_to_defer(lambda: self._jobs(calls))
         ids = await self.job_manager.batch_defer_alike_async(self.job, calls, self.connection)
-        _log_deferred(lambda: with_ids(self._jobs(calls), ids))
+        log_deferred(lambda: with_ids(self._jobs(calls), ids))
         return ids
 
     @property
@@ -370,17 +370,17 @@ class JobDeferrer:
         return [self.job.evolve(task_kwargs=call) for call in calls]
 
     def _defer(self, jobs: list[Job]) -> list[int]:
-        _log_about_to_defer(lambda: jobs)
+        log_about_to_defer(lambda: jobs)
         deferred = self.job_manager.batch_defer_jobs(jobs, connection=self.connection, on_conflict=self.on_conflict)
-        _log_deferred(lambda: deferred)
+        log_deferred(lambda: deferred)
         return _ids(deferred)
 
     async def _defer_async(self, jobs: list[Job]) -> list[int]:
-        _log_about_to_defer(lambda: jobs)
+        log_about_to_defer(lambda: jobs)
         deferred = await self.job_manager.batch_defer_jobs_async(
             jobs, connection=self.connection, on_conflict=self.on_conflict
         )
-        _log_deferred(lambda: deferred)
+        log_deferred(lambda: deferred)
         return _ids(deferred)
 
 
@@ -390,11 +390,13 @@ def require_on_conflict(value: Any) -> None:
         raise ValueError(f"on_conflict={value!r}: write 'raise', 'skip' or 'replace'")
 
 
-def _log_about_to_defer(jobs: Callable[[], list[Job]]) -> None:
+def log_about_to_defer(jobs: Callable[[], list[Job]]) -> None:
+    """Log jobs that are about to be stored. They are made only if the level of the log is on."""
     _log(logging.DEBUG, "about_to_defer_jobs", "About to defer %s", jobs)
 
 
-def _log_deferred(jobs: Callable[[], list[Job]]) -> None:
+def log_deferred(jobs: Callable[[], list[Job]]) -> None:
+    """Log stored jobs. They are made only if the level of the log is on."""
     _log(logging.INFO, "jobs_deferred", "Deferred %s", jobs)
 
 

@@ -17,6 +17,7 @@ from procrastinate._text.logs import get_logger
 from procrastinate.core.errors import is_lock_timeout
 from procrastinate.core.ticks import KEEP_TICKS_FOR
 from procrastinate.tasks import ConfigureTaskOptions, Task, check_options
+from procrastinate.unique_deferrer import UniqueDeferrer
 
 if TYPE_CHECKING:
     from procrastinate.manager import JobManager
@@ -310,14 +311,19 @@ class PeriodicDeferrer:
         options = {name: value for name, value in periodic_task.configure_kwargs.items() if name not in _IGNORED}
         deferrer = task.configure(**cast("ConfigureTaskOptions", options))
         manager = self.job_manager or deferrer.job_manager
+        job = deferrer.make_new_job(timestamp=timestamp)
+        keep_for = self.max_delay + KEEP_TICKS_FOR
+        tick = periodic_task.periodic_id, timestamp
         try:
-            job_id = await manager.defer_periodic_job(
-                job=deferrer.make_new_job(timestamp=timestamp),
-                periodic_id=periodic_task.periodic_id,
-                defer_timestamp=timestamp,
-                on_conflict=deferrer.on_conflict,
-                keep_for=self.max_delay + KEEP_TICKS_FOR,
-            )
+            if isinstance(deferrer, UniqueDeferrer):
+                on_conflict, key = deferrer.unique.on_conflict, deferrer.make_unique_key(job)
+                job_id = await manager.defer_unique_periodic_job(
+                    job, key, *tick, on_conflict=on_conflict, keep_for=keep_for
+                )
+            else:
+                job_id = await manager.defer_periodic_job(
+                    job, *tick, on_conflict=deferrer.on_conflict, keep_for=keep_for
+                )
         except exceptions.AlreadyEnqueued as error:
             logger.debug(
                 "Skipping periodic task %s: %s",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import functools
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
 
 from procrastinate import exceptions
 from procrastinate import middleware as middleware_module
@@ -24,6 +24,8 @@ from procrastinate.jobs import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, JobDeferrer
 from procrastinate.json import ArgumentTypes
 from procrastinate.locks import ArgumentLock, Lock
 from procrastinate.types import JSONDict, OnConflict, TimeDeltaParams
+from procrastinate.unique import Unique
+from procrastinate.unique_deferrer import UniqueDeferrer, require_unique
 
 if TYPE_CHECKING:
     from procrastinate.blueprints import Blueprint
@@ -45,6 +47,7 @@ class ConfigureTaskOptions(TypedDict, total=False):
     lock: Lock | None
     queueing_lock: Lock | None
     on_conflict: OnConflict | None
+    unique: Unique | None
     task_kwargs: JSONDict | None
     schedule_at: datetime.datetime | None
     schedule_in: TimeDeltaParams | datetime.timedelta | None
@@ -54,7 +57,17 @@ class ConfigureTaskOptions(TypedDict, total=False):
 
 
 _OPTIONS = frozenset(ConfigureTaskOptions.__annotations__)
-_SHAPING_JOBS = ("name", "queue", "priority", "lock", "queueing_lock", "on_conflict", "log_arguments", "store_result")
+_SHAPING_JOBS = (
+    "name",
+    "queue",
+    "priority",
+    "lock",
+    "queueing_lock",
+    "on_conflict",
+    "unique",
+    "log_arguments",
+    "store_result",
+)
 """Attributes of a task that its jobs depend on. A change makes the cached deferrer outdated."""
 
 
@@ -65,7 +78,7 @@ def configure_task(*, name: str, job_manager: JobManager, **options: Unpack[Conf
     ------
     ValueError
         Both ``schedule_at`` and ``schedule_in`` are given, ``schedule_at`` is naive, ``schedule_in`` leads past the
-        last possible datetime, or ``on_conflict`` is invalid.
+        last possible datetime, ``on_conflict`` is invalid, or ``unique`` is given together with ``queueing_lock``.
     InvalidJob
         A name, a lock or the priority cannot be stored. It is a ``ValueError``.
     TypeError
@@ -74,6 +87,13 @@ def configure_task(*, name: str, job_manager: JobManager, **options: Unpack[Conf
     check_name("task name", name)
     check_options(options)
     return _make_deferrer(name, job_manager, options)
+
+
+_GIVING_WAY: dict[str, tuple[Literal["queueing_lock", "on_conflict", "unique"], ...]] = {
+    "unique": ("queueing_lock", "on_conflict"),
+    "queueing_lock": ("unique",),
+}
+"""Options of ``configure``, and the defaults of the task that they take the place of."""
 
 
 def _make_deferrer(name: str, job_manager: JobManager, options: ConfigureTaskOptions) -> JobDeferrer:
@@ -88,10 +108,14 @@ def _make_deferrer(name: str, job_manager: JobManager, options: ConfigureTaskOpt
         scheduled_at=_scheduled_at(options.get("schedule_at"), options.get("schedule_in")),
         priority=DEFAULT_PRIORITY if priority is None else priority,
     )
+    connection, unique = options.get("connection"), options.get("unique")
+    if unique is not None:
+        require_unique(unique, queueing_lock=queueing_lock, on_conflict=options.get("on_conflict"))
+        return UniqueDeferrer(job_manager, job, connection, unique=unique, lock=_if_made(lock))
     return JobDeferrer(
         job_manager=job_manager,
         job=job,
-        connection=options.get("connection"),
+        connection=connection,
         on_conflict=options.get("on_conflict") or "raise",
         lock=_if_made(lock),
         queueing_lock=_if_made(queueing_lock),
@@ -127,6 +151,9 @@ def check_options(options: ConfigureTaskOptions) -> None:
         raise TypeError(f"task_kwargs must be a dict of arguments, not {task_kwargs!r}")
     check_lock("lock", _if_plain(options.get("lock")))
     check_lock("queueing_lock", _if_plain(options.get("queueing_lock")))
+    require_unique(
+        options.get("unique"), queueing_lock=options.get("queueing_lock"), on_conflict=options.get("on_conflict")
+    )
 
 
 def _scheduled_at(
@@ -149,7 +176,7 @@ class Task(Generic[P, R_co, Args]):
     ----------
     name, aliases:
         The names by which jobs refer to the task.
-    queue, priority, lock, queueing_lock, on_conflict:
+    queue, priority, lock, queueing_lock, on_conflict, unique:
         Defaults for its jobs. ``configure`` overrides them.
     retry_strategy:
         Decides whether and when a job that raised runs again. With ``None``, such a job fails.
@@ -186,6 +213,7 @@ class Task(Generic[P, R_co, Args]):
         lock: Lock | None = None,
         queueing_lock: Lock | None = None,
         on_conflict: OnConflict = "raise",
+        unique: Unique | None = None,
         task_middleware: list[middleware_module.TaskMiddleware] | None = None,
         timeout: float | None = None,
         log_arguments: bool = True,
@@ -193,7 +221,16 @@ class Task(Generic[P, R_co, Args]):
         max_result_size: int = MAX_RESULT_SIZE,
         check_arguments: bool = True,
     ) -> None:
-        check_options({"queue": queue, "priority": priority, "lock": lock, "queueing_lock": queueing_lock})
+        check_options(
+            {
+                "queue": queue,
+                "priority": priority,
+                "lock": lock,
+                "queueing_lock": queueing_lock,
+                "on_conflict": on_conflict,
+                "unique": unique,
+            }
+        )
         self.queue = queue
         self.priority = priority
         self.blueprint = blueprint
@@ -210,8 +247,9 @@ class Task(Generic[P, R_co, Args]):
         self.pass_context = pass_context
         self.lock = lock
         self.queueing_lock = queueing_lock
-        _check_arguments_of_locks(self)
+        self.unique = unique
         require_on_conflict(on_conflict)
+        _check_arguments_of_locks(self)
         self.on_conflict: OnConflict = on_conflict
         self.timeout = read_optional_seconds("timeout", timeout)
         _require_switch("pass_context", pass_context)
@@ -268,7 +306,8 @@ class Task(Generic[P, R_co, Args]):
         Raises
         ------
         AlreadyEnqueued
-            A waiting job has the same queueing lock, and ``on_conflict`` is ``"raise"``.
+            A waiting job has the same queueing lock, and ``on_conflict`` is ``"raise"``. Or another job holds the same
+            unique key.
         InvalidJob
             An argument cannot be stored as JSON.
         TypeError
@@ -324,6 +363,9 @@ class Task(Generic[P, R_co, Args]):
             What happens if a waiting job has the same queueing lock. ``"raise"`` raises ``AlreadyEnqueued``.
             ``"skip"`` defers nothing and returns the id of the waiting job. ``"replace"`` gives the waiting job the
             arguments, schedule, priority, lock and queue of this one, and returns its id.
+        unique:
+            Which jobs exclude each other: a :class:`~procrastinate.Unique`. It takes the place of the task's
+            queueing lock, and a queueing lock takes the place of the task's ``unique``.
         task_kwargs:
             Arguments that all jobs share.
         schedule_at, schedule_in:
@@ -336,7 +378,8 @@ class Task(Generic[P, R_co, Args]):
         ------
         ValueError
             Both ``schedule_at`` and ``schedule_in`` are given, ``schedule_at`` is naive, ``schedule_in`` leads past
-            the last possible datetime, or ``on_conflict`` is invalid.
+            the last possible datetime, ``on_conflict`` is invalid, or ``unique`` is given together with
+            ``queueing_lock``.
         InvalidJob
             A queue, a lock or the priority cannot be stored. It is a ``ValueError``.
         TypeError
@@ -351,10 +394,14 @@ class Task(Generic[P, R_co, Args]):
             "lock": self.lock,
             "queueing_lock": self.queueing_lock,
             "on_conflict": self.on_conflict,
+            "unique": self.unique,
             "queue": self.queue,
             "priority": self.priority,
         }
         given = {name: value for name, value in options.items() if value is not None}
+        for name in _GIVING_WAY.keys() & given.keys():
+            for other in _GIVING_WAY[name]:
+                del defaults[other]
         merged = cast("ConfigureTaskOptions", {**defaults, **given})
         deferrer = _make_deferrer(self.name, self.blueprint.job_manager, merged)
         deferrer.job = self.loggable(deferrer.job)
@@ -406,7 +453,8 @@ def _read_aliases(aliases: Iterable[str] | None) -> list[str]:
 
 def _check_arguments_of_locks(task: Task[Any, Any, Any]) -> None:
     """Refuse a lock on an argument that the function does not take."""
-    for option, lock in (("lock", task.lock), ("queueing_lock", task.queueing_lock)):
+    by = None if task.unique is None else task.unique.by
+    for option, lock in (("lock", task.lock), ("queueing_lock", task.queueing_lock), ("unique key", by)):
         names = lock.names if isinstance(lock, ArgumentLock) else ()
         for name in names:
             if not task.arguments.allows(name):

@@ -106,8 +106,11 @@ from procrastinate.core.rows import (
     WorkerTerms,
 )
 from procrastinate.core.statistics import Durations, Runs, keep_task_list, record_runs, roll_up_statistics
+from procrastinate.core.sweep_unique_keys import KeySweep, sweep_unique_keys
 from procrastinate.core.tables import metadata
-from procrastinate.core.ticks import TickOutcome, defer_tick
+from procrastinate.core.ticks import TickOutcome, defer_tick, defer_unique_tick
+from procrastinate.core.unique import defer_unique_job, defer_unique_jobs
+from procrastinate.core.unique_keys import TakenKey, UniqueDefer, UniqueJob, UniqueKey
 from procrastinate.core.unpark import Sweep, sweep_parked_jobs, unpark_resumed_jobs
 from procrastinate.core.worker_reports import WorkerIdentity, WorkerReport
 from procrastinate.core.workflow_rows import (
@@ -141,6 +144,7 @@ __all__ = [
     "JobError",
     "JobFilter",
     "JobRetry",
+    "KeySweep",
     "LateWorker",
     "NewDependency",
     "NewError",
@@ -169,7 +173,11 @@ __all__ = [
     "StoredStep",
     "StoredWorkflow",
     "Sweep",
+    "TakenKey",
     "TickOutcome",
+    "UniqueDefer",
+    "UniqueJob",
+    "UniqueKey",
     "Waiting",
     "WorkerIdentity",
     "WorkerReport",
@@ -197,6 +205,9 @@ __all__ = [
     "defer_jobs_or_replace",
     "defer_jobs_or_skip",
     "defer_tick",
+    "defer_unique_job",
+    "defer_unique_jobs",
+    "defer_unique_tick",
     "delete_everything",
     "delete_finished_jobs",
     "delete_finished_part",
@@ -259,6 +270,7 @@ __all__ = [
     "start_waiting",
     "stop_waiting",
     "sweep_parked_jobs",
+    "sweep_unique_keys",
     "unpark_resumed_jobs",
     "unregister_worker",
     "update_heartbeat",

@@ -16,6 +16,7 @@ from procrastinate.core.tables import jobs
 UNIQUE_VIOLATION = "23505"
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
+SERIALIZATION_FAILURE = "40001"
 UNDEFINED_TABLE = "42P01"
 UNDEFINED_COLUMN = "42703"
 UNDEFINED_OBJECT = "42704"
@@ -24,7 +25,7 @@ _SINCE_THE_FIRST_REVISION = (jobs.c.readiness.name, jobs.c.finished_at.name)
 _SCHEMA_TOO_OLD = {UNDEFINED_TABLE, UNDEFINED_COLUMN, UNDEFINED_OBJECT, UNDEFINED_FUNCTION}
 
 _PASSING = {
-    "40001",  # serialization_failure
+    SERIALIZATION_FAILURE,
     "40P01",  # deadlock_detected
     "55P03",  # lock_not_available
     "57014",  # query_canceled: statement_timeout
@@ -32,7 +33,7 @@ _PASSING = {
     "25P03",  # idle_in_transaction_session_timeout
     "25006",  # read_only_sql_transaction: a standby, until its promotion
 }
-_REFUSED_FOR_NOW = {UNIQUE_VIOLATION, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, "40001", "57014"}
+_REFUSED_FOR_NOW = {UNIQUE_VIOLATION, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, SERIALIZATION_FAILURE, "57014"}
 _PASSING_CLASSES = {
     "08",  # connection exceptions
     "53",  # insufficient resources: too many connections, disk full

@@ -14,6 +14,7 @@ from procrastinate.core.tables import (
     results,
     statistics,
     task_lists,
+    uniques,
     workers,
     workflows,
 )
@@ -30,6 +31,7 @@ _NEEDED: dict[sa.Table, tuple[str, ...]] = {
     workflows: ("SELECT", "UPDATE"),
     dependencies: ("SELECT", "UPDATE"),
     arrivals: ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    uniques: ("SELECT", "UPDATE", "DELETE"),
 }
 
 

@@ -261,6 +261,22 @@ arrivals = sa.Table(
     *(sa.Column(name, ARRAY(sa.BigInteger), **_ids) for name in ("ended", "groups", "waiting", "lost")),
 )
 
+# The unique keys of jobs. A key is free again if its time is over, or if its job has started or ended ("until").
+uniques = sa.Table(
+    "procrastinate_uniques",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("job_id", sa.BigInteger, nullable=False),
+    # "start", "end", or "period".
+    sa.Column("until", sa.Text, nullable=False),
+    sa.Column("taken_at", sa.DateTime(timezone=True), nullable=False),
+    # The end of the period.
+    sa.Column("expires_at", sa.DateTime(timezone=True)),
+    # No replacement may delay the job beyond this time.
+    sa.Column("start_by", sa.DateTime(timezone=True)),
+    sa.Index("procrastinate_uniques_job_id_idx", "job_id"),
+)
+
 
 def status_literal(status: Status) -> sa.ColumnElement[Any]:
     """Return the status as a literal of the statement.

@@ -15,14 +15,21 @@ from procrastinate.core.operation_marks import atomic
 from procrastinate.core.rows import NewJob
 from procrastinate.core.tables import UNDECIDED, jobs, periodic_defers
 from procrastinate.core.timeouts import wait_briefly
+from procrastinate.core.unique import defer_unique_job
+from procrastinate.core.unique_keys import TakenKey, UniqueJob
+from procrastinate.types import OnConflict
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TickOutcome:
-    """Outcome of a cron tick. ``job_id`` is the deferred job, or ``None`` if this call deferred none."""
+    """Outcome of a cron tick. ``job_id`` is the deferred job, or ``None`` if this call deferred none.
+
+    ``taken`` is the unique key of the job if another job holds it.
+    """
 
     job_id: int | None
     queueing_lock_taken: bool = False
+    taken: TakenKey | None = None
 
 
 KEEP_TICKS_FOR = 86_400.0
@@ -73,8 +80,8 @@ def _forget_old_ticks(tick: sa.CTE) -> sa.CTE:
     return sa.delete(periodic_defers).where(is_one_of(periodic_defers.c.id, oldest)).cte("forgotten")
 
 
-def _tick_statement(on_conflict: Callable[[Insert], Insert]) -> sa.Select[Any]:
-    tick = (
+def _claim_tick() -> sa.CTE:
+    return (
         insert(periodic_defers)
         .from_select(
             ["task_name", "periodic_id", "defer_timestamp", "job_id"],
@@ -84,6 +91,10 @@ def _tick_statement(on_conflict: Callable[[Insert], Insert]) -> sa.Select[Any]:
         .returning(periodic_defers.c.job_id)
         .cte("tick")
     )
+
+
+def _tick_statement(on_conflict: Callable[[Insert], Insert]) -> sa.Select[Any]:
+    tick = _claim_tick()
     values = {
         name: as_jsonb(sa.bindparam("args", type_=type_)) if name == "args" else sa.bindparam(name, type_=type_)
         for name, type_ in VALUES.items()
@@ -101,6 +112,12 @@ def _tick_statement(on_conflict: Callable[[Insert], Insert]) -> sa.Select[Any]:
     return claimed.add_cte(_forget_old_ticks(tick))
 
 
+def _tick_alone_statement() -> sa.Select[Any]:
+    tick = _claim_tick()
+    return sa.select(tick.c.job_id).add_cte(_forget_old_ticks(tick))
+
+
+_CLAIM_TICK = _tick_alone_statement()
 _DEFER_TICK = _tick_statement(skip_taken)
 _DEFER_TICK_OR_REPLACE = _tick_statement(replace_waiting)
 _POINT_TICK = (
@@ -152,3 +169,33 @@ def defer_tick(
     if job_id != claimed_id:
         connection.execute(_POINT_TICK, {"claimed": claimed_id, "waiting": job_id})
     return TickOutcome(job_id=job_id, queueing_lock_taken=job_id is None)
+
+
+@atomic
+def defer_unique_tick(
+    connection: sa.Connection,
+    job: UniqueJob,
+    *,
+    on_conflict: OnConflict,
+    periodic_id: str,
+    defer_timestamp: int,
+    keep_for: float = KEEP_TICKS_FOR,
+    briefly: bool = False,
+) -> TickOutcome:
+    """Defer the job of one cron tick as :func:`defer_tick` does, if its unique key is free.
+
+    A tick whose key is taken counts as deferred. ``on_conflict`` is that of
+    :func:`~procrastinate.core.unique.defer_unique_job`. With ``skip``, the tick has the job that holds the key.
+    """
+    if briefly:
+        wait_briefly(connection)
+    parameters = {"task_name": job.job.task_name, "periodic_id": periodic_id, "defer_timestamp": defer_timestamp}
+    claimed_id = connection.execute(_CLAIM_TICK, parameters | {"keep_for": keep_for}).scalar_one_or_none()
+    if claimed_id is None:
+        return TickOutcome(job_id=None)
+    deferred = defer_unique_job(connection, job, on_conflict=on_conflict)
+    if deferred.taken is not None:
+        return TickOutcome(job_id=None, taken=deferred.taken)
+    (job_id,) = deferred.ids
+    connection.execute(_POINT_TICK, {"claimed": claimed_id, "waiting": job_id})
+    return TickOutcome(job_id=job_id)

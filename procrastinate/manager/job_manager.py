@@ -19,6 +19,7 @@ from procrastinate.jobs import Job, Status
 from procrastinate.manager.defers import JobDefers
 from procrastinate.manager.lists import JobLists
 from procrastinate.manager.refused_rows import RefusedRows
+from procrastinate.manager.unique_defers import UniqueDefers
 from procrastinate.manager.waiting import Waiter
 from procrastinate.manager.worker_calls import WorkerOperations
 from procrastinate.manager.workflow_calls import WorkflowOperations
@@ -39,7 +40,7 @@ class NotificationCallback(Protocol):
     def __call__(self, *, channel: str, notification: Notification) -> Awaitable[None]: ...
 
 
-class JobManager(JobDefers, WorkerOperations, JobLists, WorkflowOperations):
+class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, WorkflowOperations):
     """Every operation on the queue, available as ``app.job_manager``.
 
     The base classes defer jobs, serve workers, list jobs and look after workflows. A method with a ``connection``

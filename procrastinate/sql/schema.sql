@@ -1880,3 +1880,57 @@ END
 $function$;
 
 UPDATE procrastinate_alembic_version SET version_num='procrastinate_0011' WHERE procrastinate_alembic_version.version_num = 'procrastinate_0010';
+
+-- Running upgrade procrastinate_0011 -> procrastinate_0012
+
+CREATE TABLE procrastinate_uniques (
+    key TEXT NOT NULL,
+    job_id BIGINT NOT NULL,
+    until TEXT NOT NULL,
+    taken_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    expires_at TIMESTAMP WITH TIME ZONE,
+    start_by TIMESTAMP WITH TIME ZONE,
+    PRIMARY KEY (key)
+);
+
+CREATE INDEX procrastinate_uniques_job_id_idx ON procrastinate_uniques (job_id);
+
+DO $do$
+DECLARE
+    client record;
+BEGIN
+    FOR client IN
+        SELECT DISTINCT coalesce(quote_ident(grantee.rolname), 'PUBLIC') AS role
+        FROM pg_class AS class
+        CROSS JOIN aclexplode(class.relacl) AS privilege
+        LEFT JOIN pg_roles AS grantee ON grantee.oid = privilege.grantee
+        WHERE class.oid = 'procrastinate_jobs'::regclass
+            AND privilege.grantee <> class.relowner
+            AND privilege.privilege_type IN ('INSERT', 'UPDATE')
+    LOOP
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON procrastinate_uniques TO %s', client.role);
+    END LOOP;
+END
+$do$;
+
+CREATE OR REPLACE FUNCTION procrastinate_jobs_truncated() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT
+AS $function$
+DECLARE
+    part text;
+BEGIN
+    IF current_schema() IS DISTINCT FROM TG_TABLE_SCHEMA THEN
+        PERFORM set_config('search_path', concat_ws(
+            ', ', quote_ident(TG_TABLE_SCHEMA), nullif(current_setting('search_path'), '')
+        ), true);
+    END IF;
+    FOREACH part IN ARRAY ARRAY['uniques', 'workflows', 'dependencies', 'arrivals', 'events', 'results', 'errors', 'periodic_defers'] LOOP
+        IF pg_relation_size(format('procrastinate_%s', part)::regclass) > 0 THEN
+            EXECUTE format('TRUNCATE procrastinate_%s', part);
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END
+$function$;
+
+UPDATE procrastinate_alembic_version SET version_num='procrastinate_0012' WHERE procrastinate_alembic_version.version_num = 'procrastinate_0011';

@@ -124,9 +124,16 @@ def _defer_or_replace(tables: Tables, job: NewJob) -> int:
     waiting = _waiting_under(tables, job.queueing_lock)
     if waiting is None:
         return tables.insert([job])[0]
-    replaced = dataclasses.asdict(job) | {"args": load_jsonb(job.args), "readiness": Readiness.UNDECIDED}
-    tables.update({waiting["id"]: replaced})
+    overwrite(tables, waiting["id"], job)
     return waiting["id"]
+
+
+def overwrite(tables: Tables, job_id: int, job: NewJob, *, not_after: datetime.datetime | None = None) -> None:
+    """Give a waiting job the values of another one, and a schedule that is not after a time."""
+    replaced = dataclasses.asdict(job) | {"args": load_jsonb(job.args), "readiness": Readiness.UNDECIDED}
+    if not_after is not None and job.scheduled_at is not None:
+        replaced["scheduled_at"] = min(job.scheduled_at, not_after)
+    tables.update({job_id: replaced})
 
 
 @IMPLEMENTED.of(core.find_taken_queueing_lock)
@@ -146,18 +153,35 @@ def defer_tick(
     keep_for: float = KEEP_TICKS_FOR,
     briefly: bool = False,
 ) -> TickOutcome:
-    task, tick = (job.task_name, periodic_id), (job.task_name, periodic_id, defer_timestamp)
-    oldest_kept = math.ceil(tables.now.timestamp() - keep_for)
-    ticks = [one for one in tables.tick_jobs if one[:2] == task]
-    is_too_old = defer_timestamp < oldest_kept and any(one[2] > defer_timestamp for one in ticks)
-    if tick in tables.tick_jobs or tables.periodic_defers.get(task) == defer_timestamp or is_too_old:
+    tick = job.task_name, periodic_id, defer_timestamp
+    if not begin_tick(tables, tick, keep_for):
         return TickOutcome(job_id=None)
+    job_id = _defer_or_replace(tables, job) if replace else defer_job(tables, job)
+    record_tick(tables, tick, job_id)
+    return TickOutcome(job_id=job_id, queueing_lock_taken=job_id is None)
+
+
+Tick = tuple[str, str, int]
+"""The name of a task, its schedule, and the time in seconds since 1970."""
+
+
+def begin_tick(tables: Tables, tick: Tick, keep_for: float) -> bool:
+    """Forget old ticks of the schedule. Return false if the tick was deferred or is too old."""
+    defer_timestamp = tick[2]
+    oldest_kept = math.ceil(tables.now.timestamp() - keep_for)
+    ticks = [one for one in tables.tick_jobs if one[:2] == tick[:2]]
+    is_too_old = defer_timestamp < oldest_kept and any(one[2] > defer_timestamp for one in ticks)
+    if tick in tables.tick_jobs or tables.periodic_defers.get(tick[:2]) == defer_timestamp or is_too_old:
+        return False
     for old in sorted(one for one in ticks if one[2] < oldest_kept)[:-1][:100]:
         del tables.tick_jobs[old]
-    job_id = _defer_or_replace(tables, job) if replace else defer_job(tables, job)
+    return True
+
+
+def record_tick(tables: Tables, tick: Tick, job_id: int | None) -> None:
+    """Record that the tick was deferred as this job, or without one."""
     tables.tick_jobs[tick] = job_id
-    tables.periodic_defers[task] = defer_timestamp
-    return TickOutcome(job_id=job_id, queueing_lock_taken=job_id is None)
+    tables.periodic_defers[tick[:2]] = tick[2]
 
 
 # Promote and fetch

@@ -35,6 +35,7 @@ from procrastinate.core.channels import (
     Notification,
     queue_channel,
 )
+from procrastinate.core.unique_keys import Until
 from procrastinate.testing.jsonb import load_jsonb
 
 TODO = Status.TODO.value
@@ -91,6 +92,18 @@ class Dependency:
     delay: float | None
 
 
+@dataclasses.dataclass(slots=True, kw_only=True)
+class UniqueRow:
+    """A row of ``procrastinate_uniques``."""
+
+    key: str
+    job_id: int
+    until: Until
+    taken_at: datetime.datetime
+    expires_at: datetime.datetime | None
+    start_by: datetime.datetime | None
+
+
 class EventRow(TypedDict):
     """A row of ``procrastinate_events``."""
 
@@ -138,6 +151,7 @@ class Tables:
     def __init__(self) -> None:
         self.jobs: dict[int, JobRow] = {}
         self.events: dict[int, list[EventRow]] = {}
+        self.uniques: dict[str, UniqueRow] = {}
         self.workers: dict[int, datetime.datetime] = {}
         self.worker_terms: dict[int, WorkerTerms] = {}
         self.periodic_defers: dict[tuple[str, str], int] = {}

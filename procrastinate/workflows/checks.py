@@ -14,6 +14,7 @@ from procrastinate.exceptions import InvalidWorkflow
 from procrastinate.jobs import Job, JobDeferrer
 from procrastinate.locks import ArgumentLock
 from procrastinate.tasks import Task
+from procrastinate.unique_deferrer import UniqueDeferrer
 from procrastinate.workflows.nodes import GroupNode, StepNode, StoredParent
 from procrastinate.workflows.references import Place
 
@@ -79,6 +80,11 @@ def make_job(name: str, call: Call[Any], arguments: dict[str, Any], places: list
         raise InvalidWorkflow(
             f"Step {name!r}: task {call.task_name} has a queueing lock, and a step is never left out for another job. "
             "Declare a task without one for the workflow"
+        )
+    if isinstance(deferrer, UniqueDeferrer):
+        raise InvalidWorkflow(
+            f"Step {name!r}: task {call.task_name} is unique, and a step is never left out for another job. "
+            "Declare a task without unique= for the workflow"
         )
     if deferrer.connection is not None:
         raise InvalidWorkflow(f"Step {name!r} has a connection of its own: give it to workflow.defer(connection=...)")

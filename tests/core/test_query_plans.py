@@ -14,8 +14,9 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate import core
-from procrastinate.core import FetchedJob, FinishedJob, JobRetry, NewError, Rank, Status, defer
+from procrastinate.core import FetchedJob, FinishedJob, JobRetry, NewError, Rank, Status, UniqueJob, UniqueKey, defer
 from procrastinate.core.listing import first_waiting
+from procrastinate.types import OnConflict
 from tests.core.plans import Plan, explain
 from tests.database import Databases, new_job
 
@@ -66,6 +67,11 @@ INSERT INTO procrastinate_periodic_defers (task_name, defer_timestamp, job_id)
 SELECT 'tick', n, n FROM generate_series(1, 5000) AS n
 """
 
+UNIQUES = """
+INSERT INTO procrastinate_uniques (key, job_id, until, taken_at)
+SELECT 'key ' || n, n, (ARRAY['start', 'end'])[1 + mod(n, 2)], now() FROM generate_series(1, 50000) AS n
+"""
+
 
 def insert_statement(count: int, values: dict[str, str]) -> str:
     """Jobs in the queue ``default`` where nothing else is said; ``n`` counts them."""
@@ -82,6 +88,7 @@ def fill(url: str, *, analysed: bool) -> None:
         for count, values in CROWD:
             connection.exec_driver_sql(insert_statement(count, values))
         connection.exec_driver_sql(TICKS)
+        connection.exec_driver_sql(UNIQUES)
         if analysed:
             connection.exec_driver_sql("VACUUM ANALYZE")
 
@@ -144,6 +151,21 @@ def test_a_tick(full: sa.Connection, replace: bool) -> None:
     small = set[str]() if sum(plan.rows_thrown_away for plan in plans) == 0 else {"procrastinate_periodic_defers"}
     assert sum(len(plan.scanned_tables) for plan in plans) == len(small)
     check(plans, reads={TICK}, buffers=1500, thrown_away=4900 if small else 0, small=small)
+
+
+@pytest.mark.parametrize("on_conflict", ["raise", "replace"])
+def test_unique_jobs(full: sa.Connection, on_conflict: OnConflict) -> None:
+    """One key is held, one is free again, and one is new."""
+    keys = [UniqueKey(key=key, until="end") for key in ("key 7", "key 150000", "new")]
+    for key in keys:
+        job = UniqueJob(job=new_job(), unique=key)
+        plans = explain(full, core.defer_unique_job, job, on_conflict=on_conflict)
+        check(plans, reads={"procrastinate_uniques_pkey", PRIMARY_KEY}, buffers=120, thrown_away=1)
+
+
+def test_a_sweep_of_unique_keys(full: sa.Connection) -> None:
+    plans = explain(full, core.sweep_unique_keys, after=1000, limit=100)
+    check(plans, reads={"procrastinate_uniques_job_id_idx", PRIMARY_KEY}, buffers=1500)
 
 
 def test_a_fetch_from_all_queues(full: sa.Connection) -> None:

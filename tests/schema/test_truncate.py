@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate import core
-from procrastinate.core import FinishedJob, JobRetry, NewError, Status
+from procrastinate.core import FinishedJob, JobRetry, NewError, Status, UniqueJob, UniqueKey
 from tests.conformance.steps import query
 from tests.database import new_job
 from tests.schema.dumps import FILL_WORKFLOW_TABLES, WORKFLOW_TABLES
@@ -41,6 +41,15 @@ def test_truncate_of_the_jobs_empties_the_workflows(connection: sa.Connection) -
     connection.exec_driver_sql(FILL_WORKFLOW_TABLES)
     connection.exec_driver_sql("TRUNCATE procrastinate_jobs")
     assert [count(connection, part) for part in WORKFLOW_TABLES] == [0, 0, 0]
+
+
+def test_truncate_of_the_jobs_frees_their_unique_keys(connection: sa.Connection) -> None:
+    """Another job has the number of the holder then."""
+    job = UniqueJob(job=new_job(), unique=UniqueKey(key="k", until="end"))
+    core.defer_unique_job(connection, job, on_conflict="raise")
+    connection.exec_driver_sql("TRUNCATE procrastinate_jobs RESTART IDENTITY")
+    assert core.defer_job(connection, new_job()) == 1
+    assert core.defer_unique_job(connection, job, on_conflict="raise").ids == (2,)
 
 
 @pytest.mark.parametrize("options", ["", "CASCADE", "RESTART IDENTITY", "RESTART IDENTITY CASCADE"])

@@ -29,8 +29,10 @@ from procrastinate.locks import ArgumentLock, Lock, by_arguments
 from procrastinate.manager import JobManager
 from procrastinate.results import Result
 from procrastinate.retry import RetryValue
-from procrastinate.tasks import configure_task
+from procrastinate.tasks import ConfigureTaskOptions, configure_task
 from procrastinate.types import OnConflict
+from procrastinate.unique import Unique
+from procrastinate.unique_deferrer import require_unique
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,7 @@ class ProcrastinateTask(framework.Task):  # type: ignore[misc]
     lock: Lock | None = None
     queueing_lock: Lock | None = None
     on_conflict: OnConflict | None = None
+    unique: Unique | None = None
 
     def using(
         self,
@@ -52,13 +55,14 @@ class ProcrastinateTask(framework.Task):  # type: ignore[misc]
         lock: Lock | None = None,
         queueing_lock: Lock | None = None,
         on_conflict: OnConflict | None = None,
+        unique: Unique | None = None,
         **changes: Any,
     ) -> Any:
         """Return the task with other defaults. Workers read ``retry`` and ``timeout`` from the declared task only."""
         for name in ("retry", "timeout"):
             if name in changes:
                 raise TypeError(f"{name} belongs to the declaration of the task, @task({name}=...), not to using()")
-        given = {"lock": lock, "queueing_lock": queueing_lock, "on_conflict": on_conflict}
+        given = {"lock": lock, "queueing_lock": queueing_lock, "on_conflict": on_conflict, "unique": unique}
         ours = {name: value for name, value in given.items() if value is not None}
         return dataclasses.replace(framework.Task.using(self, **changes), **ours)
 
@@ -106,6 +110,7 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
             read_optional_seconds("timeout", task.timeout)
             read_retry(task.retry or False)
             require_on_conflict(task.on_conflict or "raise")
+            require_unique(task.unique, queueing_lock=task.queueing_lock, on_conflict=task.on_conflict)
         except (TypeError, ValueError, ImportError) as error:
             raise framework.InvalidTask(str(error)) from error
 
@@ -115,7 +120,7 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
         Raises
         ------
         AlreadyEnqueued
-            Another job waits under the same queueing lock.
+            Another job waits under the same queueing lock, or holds the same unique key.
         """
         task = self._own(task)
         arguments = aliases.as_stored(args, kwargs, self.alias)
@@ -142,16 +147,14 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
 
     def _deferrer(self, task: Any) -> JobDeferrer:
         options = self.own_options
-        return configure_task(
-            name=task.module_path,
-            job_manager=self.job_manager,
-            queue=task.queue_name,
-            priority=task.priority,
-            schedule_at=_aware(task.run_after),
-            lock=_of_call(getattr(task, "lock", None) or options.lock),
-            queueing_lock=_of_call(getattr(task, "queueing_lock", None) or options.queueing_lock),
-            on_conflict=getattr(task, "on_conflict", None) or options.on_conflict,
-        )
+        chosen: ConfigureTaskOptions = {
+            "queue": task.queue_name,
+            "priority": task.priority,
+            "schedule_at": _aware(task.run_after),
+            "lock": _of_call(getattr(task, "lock", None) or options.lock),
+        }
+        chosen.update(_conflict_options(task, options))
+        return configure_task(name=task.module_path, job_manager=self.job_manager, **chosen)
 
     def job_of_row(
         self, path: str, declared: Any, arguments: dict[str, Any], *, queue: str, priority: int, run_after: Any
@@ -245,6 +248,20 @@ def _database_problems(name: str, alias: str) -> Iterator[checks.CheckMessage]:
         yield checks.Error(f"{name} is {alias!r}, which is not in DATABASES.", hint=hint, id="procrastinate.E022")
     elif connections[alias].vendor != "postgresql":
         yield checks.Error(f"{name}: the database {alias!r} is not PostgreSQL.", id="procrastinate.E023")
+
+
+def _conflict_options(task: Any, options: BackendOptions) -> ConfigureTaskOptions:
+    """Return what the task says of conflicting jobs. If it says nothing, the backend's ``OPTIONS`` apply."""
+    queueing_lock, on_conflict = getattr(task, "queueing_lock", None), getattr(task, "on_conflict", None)
+    unique = getattr(task, "unique", None)
+    if unique is None and queueing_lock is None and on_conflict is None:
+        unique = options.unique
+    if unique is not None:
+        return {"unique": dataclasses.replace(unique, by=_of_call(unique.by))}
+    return {
+        "queueing_lock": _of_call(queueing_lock or options.queueing_lock),
+        "on_conflict": on_conflict or options.on_conflict,
+    }
 
 
 def _of_call(lock: Lock | None) -> Lock | None:

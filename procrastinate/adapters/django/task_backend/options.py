@@ -14,6 +14,8 @@ from procrastinate.jobs import require_on_conflict
 from procrastinate.locks import Lock
 from procrastinate.retry import BaseRetryStrategy, RetryStrategy, RetryValue, get_retry_strategy
 from procrastinate.types import OnConflict
+from procrastinate.unique import Unique
+from procrastinate.unique_deferrer import require_unique
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +34,9 @@ class BackendOptions:
     lock, queueing_lock, on_conflict:
         As for :meth:`procrastinate.App.task`. A lock that depends on a job's arguments sees them under the keys
         ``args`` and ``kwargs``.
+    unique:
+        A :class:`procrastinate.Unique`. It applies to tasks without a ``queueing_lock`` and an ``on_conflict`` of
+        their own.
     """
 
     database: str | None = None
@@ -40,6 +45,7 @@ class BackendOptions:
     lock: Lock | None = None
     queueing_lock: Lock | None = None
     on_conflict: OnConflict = "raise"
+    unique: Unique | None = None
 
 
 NAMES = tuple(field.name for field in dataclasses.fields(BackendOptions))
@@ -62,6 +68,7 @@ def read_options(given: Mapping[str, Any]) -> BackendOptions:
     options = BackendOptions(**values)
     read_optional_seconds("timeout", options.timeout)
     require_on_conflict(options.on_conflict)
+    require_unique(options.unique, queueing_lock=options.queueing_lock, on_conflict=options.on_conflict)
     return options
 
 

@@ -1,0 +1,68 @@
+"""Unique jobs: one row for each unique key, with the job that holds it.
+
+Only a defer of a job with a unique key reads or writes this table, and no other table changes. A worker of the release
+before runs these jobs like any others.
+
+Revision ID: procrastinate_0012
+Revises: procrastinate_0011
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from procrastinate.alembic.functions import replaced
+from procrastinate.alembic.versions import p0010_workflows as former
+
+revision = "procrastinate_0012"
+down_revision = "procrastinate_0011"
+branch_labels = None
+depends_on = None
+
+# Who may defer jobs may take keys, and who may run jobs may delete the old ones.
+GRANT_TO_CLIENTS = """
+DO $do$
+DECLARE
+    client record;
+BEGIN
+    FOR client IN
+        SELECT DISTINCT coalesce(quote_ident(grantee.rolname), 'PUBLIC') AS role
+        FROM pg_class AS class
+        CROSS JOIN aclexplode(class.relacl) AS privilege
+        LEFT JOIN pg_roles AS grantee ON grantee.oid = privilege.grantee
+        WHERE class.oid = 'procrastinate_jobs'::regclass
+            AND privilege.grantee <> class.relowner
+            AND privilege.privilege_type IN ('INSERT', 'UPDATE')
+    LOOP
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON procrastinate_uniques TO %s', client.role);
+    END LOOP;
+END
+$do$
+"""
+
+JOBS_TRUNCATED = replaced(former.JOBS_TRUNCATED, ("ARRAY['workflows', ", "ARRAY['uniques', 'workflows', "))
+
+
+def upgrade() -> None:
+    op.create_table(
+        "procrastinate_uniques",
+        sa.Column("key", sa.Text, primary_key=True),
+        sa.Column("job_id", sa.BigInteger, nullable=False),
+        sa.Column("until", sa.Text, nullable=False),
+        sa.Column("taken_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True)),
+        sa.Column("start_by", sa.DateTime(timezone=True)),
+    )
+    op.create_index("procrastinate_uniques_job_id_idx", "procrastinate_uniques", ["job_id"])
+    _execute(GRANT_TO_CLIENTS)
+    _execute(JOBS_TRUNCATED)
+
+
+def downgrade() -> None:
+    _execute(replaced(former.JOBS_TRUNCATED))
+    op.drop_table("procrastinate_uniques")
+
+
+def _execute(statement: str) -> None:
+    op.execute(sa.text(statement.strip().replace(":", r"\:")))

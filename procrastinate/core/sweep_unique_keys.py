@@ -1,0 +1,66 @@
+"""Operation that deletes the unique keys that no job will hold again."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import sqlalchemy as sa
+
+from procrastinate.core.arrays import is_one_of
+from procrastinate.core.tables import jobs, uniques
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class KeySweep:
+    """The number of rows that were looked at and deleted, and the job of the last one (``None`` at the end)."""
+
+    seen: int
+    deleted: int
+    reached: int | None
+
+
+@functools.cache
+def _sweep_statement(limit: int) -> sa.Select[Any]:
+    """Return the statement for this limit, which a plan for any limit would take for a tenth of the table."""
+    is_old = sa.case((uniques.c.until == "period", uniques.c.expires_at <= sa.func.now()), else_=jobs.c.id.is_(None))
+    seen = (
+        sa.select(uniques.c.key, uniques.c.job_id, is_old.label("is_old"))
+        .select_from(uniques.outerjoin(jobs, jobs.c.id == uniques.c.job_id))
+        .where(uniques.c.job_id > sa.bindparam("after", type_=sa.BigInteger()))
+        .order_by(uniques.c.job_id)
+        .limit(sa.literal_column(str(limit), type_=sa.Integer()))
+        .cte("seen")
+    )
+    # The row may belong to another job by now, which this snapshot does not show. So compare the job again.
+    old = (
+        sa.select(uniques.c.key)
+        .where(
+            is_one_of(uniques.c.key, sa.select(seen.c.key).where(seen.c.is_old)),
+            uniques.c.job_id.in_(sa.select(seen.c.job_id).where(seen.c.is_old)),
+        )
+        .with_for_update(of=uniques, skip_locked=True)
+    )
+    deleted = sa.delete(uniques).where(is_one_of(uniques.c.key, old)).returning(uniques.c.key).cte("deleted")
+    return sa.select(
+        sa.select(sa.func.count()).select_from(seen).scalar_subquery().label("seen"),
+        sa.select(sa.func.count()).select_from(deleted).scalar_subquery().label("deleted"),
+        sa.select(sa.func.max(seen.c.job_id)).scalar_subquery().label("reached"),
+    )
+
+
+def sweep_unique_keys(connection: sa.Connection, *, after: int | None = None, limit: int = 1000) -> KeySweep:
+    """Delete the keys that are free for good: their period is over, or their job is deleted.
+
+    A job that has ended and is not deleted may be retried, and holds its key again then.
+
+    Parameters
+    ----------
+    after:
+        The ``reached`` of the previous sweep. Without it, the sweep starts with the oldest job.
+    limit:
+        The number of keys to look at.
+    """
+    row = connection.execute(_sweep_statement(limit), {"after": after or 0}).one()
+    return KeySweep(seen=row.seen, deleted=row.deleted, reached=row.reached if row.seen == limit else None)

@@ -1,0 +1,363 @@
+"""Operations that defer jobs with unique keys. A key has one row, which names the job that holds it.
+
+Nothing writes the row when that job starts or ends: a defer that finds the key looks whether the job still holds it. So
+workers pay nothing, and a job that is retried or rescued holds its key again.
+
+Two defers of one key cannot both succeed. Each takes the key only from the job that its snapshot shows as the holder,
+and the row is locked while it does so. A defer whose snapshot is too old looks again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.types import TypeEngine
+
+from procrastinate.core.arrays import transpose, unnest
+from procrastinate.core.defer import COLUMNS, VALUES, as_jsonb, next_id
+from procrastinate.core.enums import Status
+from procrastinate.core.errors import SERIALIZATION_FAILURE, sqlstate
+from procrastinate.core.operation_marks import atomic
+from procrastinate.core.tables import DOING, TODO, UNDECIDED, jobs, status_literal, uniques
+from procrastinate.core.unique_keys import (
+    TakenKey,
+    UniqueDefer,
+    UniqueJob,
+    given_twice,
+    in_order,
+    one_for_each_key,
+)
+from procrastinate.types import OnConflict
+
+_TRIES = 5
+_HELD = ("held", "held_by_waiting")
+_KEY: dict[str, TypeEngine[Any]] = {
+    "key": sa.Text(),
+    "until": sa.Text(),
+    "period": sa.Double(),
+    "max_wait": sa.Double(),
+}
+_KEY_NOW: sa.ColumnElement[str] = sa.literal_column(f"{uniques.name}.key", type_=sa.Text())
+_HOLDER_NOW: sa.ColumnElement[int] = sa.literal_column(f"{uniques.name}.job_id", type_=sa.BigInteger())
+_NOW = sa.func.statement_timestamp(type_=sa.DateTime(timezone=True))
+_NOT_ENDED = (TODO, DOING, status_literal(Status.ABORTING))
+
+
+def _seconds(number: sa.ColumnElement[float]) -> sa.ColumnElement[Any]:
+    return number * sa.literal_column("interval '1 second'", type_=sa.Interval())
+
+
+def is_free(holder: sa.FromClause, held: sa.FromClause = uniques) -> sa.ColumnElement[bool]:
+    """Return the condition "the key is free again". ``holder`` is the job of the key, outer joined."""
+    return sa.case(
+        (held.c.until == "period", held.c.expires_at <= _NOW),
+        (held.c.until == "start", sa.func.coalesce(holder.c.status != TODO, sa.true())),
+        else_=sa.func.coalesce(holder.c.status.not_in(_NOT_ENDED), sa.true()),
+    )
+
+
+def _may_write() -> sa.ColumnElement[bool]:
+    """Return the condition "a key that another session takes now leads to no error".
+
+    At REPEATABLE READ and above PostgreSQL fails a statement that meets a newer row than its snapshot has. A statement
+    that is a transaction of its own has a new snapshot. Any other one needs a savepoint.
+    """
+    return sa.or_(
+        sa.bindparam("has_savepoint", type_=sa.Boolean()),
+        sa.func.current_setting("transaction_isolation").in_(
+            [sa.literal_column("'read committed'"), sa.literal_column("'read uncommitted'")]
+        ),
+        sa.func.now() == _NOW,
+    )
+
+
+def _defer_statement(*, replace: bool) -> sa.CompoundSelect[Any]:
+    """Look at the keys, take the free ones, and insert their jobs, in one statement.
+
+    The rows have the key, the id of a job, and what became of the key: ``new``, ``held`` by a job that has started or
+    ended, ``held_by_waiting``, ``replaced``, or ``unsafe`` if the statement must be repeated behind a savepoint.
+    """
+    given = unnest(VALUES | _KEY, name="given")
+    wanted = sa.select(given).cte("wanted").prefix_with("MATERIALIZED", dialect="postgresql")
+    seen = _look(wanted)
+    new = _number(wanted, seen)
+    taken = _take(new)
+    written = _insert(new, taken)
+    rows = [
+        _row(written.c.key, written.c.id, _fate("new")),
+        _row(seen.c.key, seen.c.job_id, _held_by(seen), seen.c.until, seen.c.expires_at).where(sa.not_(seen.c.is_free)),
+        _row(sa.null(), sa.null(), _fate("unsafe")).where(sa.not_(_may_write())),
+    ]
+    if replace:
+        replaced = _replace(wanted, seen)
+        rows.append(_row(replaced.c.key, replaced.c.id, _fate("replaced")))
+    return sa.union_all(*rows)
+
+
+def _fate(fate: str) -> sa.ColumnElement[str]:
+    return sa.literal_column(f"'{fate}'", type_=sa.Text())
+
+
+def _held_by(seen: sa.CTE) -> sa.ColumnElement[str]:
+    return sa.case((seen.c.status == TODO, _fate("held_by_waiting")), else_=_fate("held"))
+
+
+def _row(
+    key: sa.ColumnElement[Any],
+    job_id: sa.ColumnElement[Any],
+    fate: sa.ColumnElement[str],
+    until: sa.ColumnElement[Any] | None = None,
+    expires_at: sa.ColumnElement[Any] | None = None,
+) -> sa.Select[Any]:
+    columns: list[sa.ColumnElement[Any]] = [
+        sa.cast(key, sa.Text).label("key"),
+        sa.cast(job_id, sa.BigInteger).label("id"),
+        fate.label("fate"),
+        sa.cast(sa.null() if until is None else until, sa.Text).label("until"),
+        sa.cast(sa.null() if expires_at is None else expires_at, sa.DateTime(timezone=True)).label("expires_at"),
+    ]
+    return sa.select(*columns)
+
+
+def _look(wanted: sa.CTE) -> sa.CTE:
+    """Find the holders of the keys, as the snapshot shows them."""
+    return (
+        sa.select(
+            wanted.c.key,
+            uniques.c.job_id,
+            uniques.c.until,
+            uniques.c.taken_at,
+            uniques.c.expires_at,
+            uniques.c.start_by,
+            jobs.c.status,
+            jobs.c.attempts,
+            is_free(jobs).label("is_free"),
+        )
+        .select_from(wanted.join(uniques, uniques.c.key == wanted.c.key).outerjoin(jobs, jobs.c.id == uniques.c.job_id))
+        .cte("seen")
+    )
+
+
+def _number(wanted: sa.CTE, seen: sa.CTE) -> sa.CTE:
+    """Give ids to the jobs whose keys are free, in the order of the input."""
+    deadline = _NOW + _seconds(wanted.c.max_wait)
+    values = [
+        as_jsonb(wanted.c.args) if name == "args" else wanted.c[name] for name in VALUES if name != "scheduled_at"
+    ]
+    names = [name for name in VALUES if name != "scheduled_at"]
+    return (
+        sa.select(
+            next_id().label("id"),
+            *(value.label(name) for name, value in zip(names, values, strict=True)),
+            _not_after(wanted.c.scheduled_at, deadline).label("scheduled_at"),
+            wanted.c.key,
+            wanted.c.until,
+            (_NOW + _seconds(wanted.c.period)).label("expires_at"),
+            deadline.label("start_by"),
+        )
+        .select_from(wanted.outerjoin(seen, seen.c.key == wanted.c.key))
+        .where(sa.func.coalesce(seen.c.is_free, sa.true()), _may_write())
+        .order_by(wanted.c.ordinality)
+        .cte("new")
+    )
+
+
+def _not_after(
+    schedule: sa.ColumnElement[Any], *deadlines: sa.ColumnElement[Any]
+) -> sa.ColumnElement[datetime.datetime]:
+    """Return the schedule, or an earlier deadline. A job without a schedule keeps none."""
+    return sa.case((schedule.is_not(None), sa.func.least(schedule, *deadlines)), else_=sa.null())
+
+
+def _take(new: sa.CTE) -> sa.CTE:
+    """Take the keys, in their order so that two batches cannot deadlock, from the holders that the snapshot shows.
+
+    The row is the newest one and is locked. The query for ``was`` reads by the snapshot, so it finds the row only if
+    no other session has taken the key since.
+    """
+    was = uniques.alias("was")
+    statement = insert(uniques).from_select(
+        ["key", "job_id", "until", "taken_at", "expires_at", "start_by"],
+        sa.select(new.c.key, new.c.id, new.c.until, _NOW, new.c.expires_at, new.c.start_by)
+        .where(new.c.key.is_not(None))
+        .order_by(new.c.key),
+    )
+    # SQLAlchemy leaves out the table of a column in this clause, which would compare "was" with itself.
+    same = sa.select(was.c.key).where(was.c.key == _KEY_NOW, was.c.job_id == _HOLDER_NOW)
+    names = ("job_id", "until", "taken_at", "expires_at", "start_by")
+    return (
+        statement.on_conflict_do_update(
+            index_elements=["key"],
+            set_={name: statement.excluded[name] for name in names},
+            where=same.exists(),
+        )
+        .returning(uniques.c.job_id)
+        .cte("taken")
+    )
+
+
+def _insert(new: sa.CTE, taken: sa.CTE) -> sa.CTE:
+    """Insert the jobs that have no key, or have taken it."""
+    chosen = (
+        sa.select(new.c.id, *(new.c[name] for name in VALUES), UNDECIDED)
+        .select_from(new.outerjoin(taken, taken.c.job_id == new.c.id))
+        .where(sa.or_(new.c.key.is_(None), taken.c.job_id.is_not(None)))
+        .order_by(new.c.id)
+    )
+    inserted = insert(jobs).from_select(["id", *COLUMNS], chosen).returning(jobs.c.id).cte("inserted")
+    return sa.select(new.c.key, new.c.id).join(inserted, inserted.c.id == new.c.id).cte("written")
+
+
+def _replace(wanted: sa.CTE, seen: sa.CTE) -> sa.CTE:
+    """Overwrite the holders that wait, in the order of their ids so that two batches cannot deadlock.
+
+    A job that has started since the snapshot has another status. One that has also come back has other attempts.
+    """
+    held = (
+        sa.select(jobs.c.id, seen.c.key, seen.c.start_by, seen.c.taken_at)
+        .join(seen, sa.and_(seen.c.job_id == jobs.c.id, seen.c.attempts == jobs.c.attempts))
+        .where(jobs.c.status == TODO, sa.not_(seen.c.is_free), _may_write())
+        .order_by(jobs.c.id)
+        .with_for_update(of=jobs, key_share=True)
+        .cte("waiting")
+    )
+    values: dict[str, Any] = {
+        name: as_jsonb(wanted.c.args) if name == "args" else wanted.c[name]
+        for name in VALUES
+        if name not in ("queueing_lock", "scheduled_at")
+    }
+    values["scheduled_at"] = _not_after(
+        wanted.c.scheduled_at, held.c.start_by, held.c.taken_at + _seconds(wanted.c.max_wait)
+    )
+    return (
+        sa.update(jobs)
+        .where(jobs.c.id == held.c.id, held.c.key == wanted.c.key, jobs.c.status == TODO)
+        .values(**values, readiness=UNDECIDED)
+        .returning(held.c.key, jobs.c.id)
+        .cte("replaced")
+    )
+
+
+_DEFER = _defer_statement(replace=False)
+_DEFER_OR_REPLACE = _defer_statement(replace=True)
+
+
+def defer_unique_job(connection: sa.Connection, job: UniqueJob, *, on_conflict: OnConflict) -> UniqueDefer:
+    """Defer a job if its key is free.
+
+    An expected conflict is no error of the database, so the caller's transaction stays usable.
+
+    Parameters
+    ----------
+    on_conflict:
+        If another job holds the key, ``raise`` returns :attr:`UniqueDefer.taken`. ``skip`` returns the id of that job.
+        ``replace`` overwrites it if it waits, and otherwise returns as ``raise`` does.
+    """
+    return _defer(connection, [job], on_conflict)
+
+
+class _NotAll(Exception):
+    """Roll back the savepoint."""
+
+    def __init__(self, taken: TakenKey | None) -> None:
+        super().__init__()
+        self.taken = taken
+
+
+@atomic
+def defer_unique_jobs(
+    connection: sa.Connection, new_jobs: Sequence[UniqueJob], *, on_conflict: OnConflict
+) -> UniqueDefer:
+    """Defer all jobs or none, as :func:`defer_unique_job` does.
+
+    If several jobs of ``new_jobs`` have the same key, ``raise`` defers none, ``skip`` defers the first, and ``replace``
+    the last.
+    """
+    chosen = new_jobs
+    if on_conflict == "raise":
+        twice = given_twice(new_jobs)
+        if twice is not None:
+            return UniqueDefer(taken=TakenKey(key=twice))
+    else:
+        chosen = one_for_each_key(new_jobs, last=on_conflict == "replace")
+    try:
+        with connection.begin_nested():
+            deferred = _defer(connection, chosen, on_conflict)
+            if deferred.taken is not None:
+                raise _NotAll(deferred.taken)
+    except _NotAll as refusal:
+        return UniqueDefer(taken=refusal.taken)
+    return UniqueDefer(ids=in_order(new_jobs, chosen, deferred.ids))
+
+
+def _defer(connection: sa.Connection, new_jobs: Sequence[UniqueJob], on_conflict: OnConflict) -> UniqueDefer:
+    """Defer the jobs, and look again at keys that another session has just taken, or whose holder has just started."""
+    by_key: dict[str, int] = {}
+    without_key: list[int] = []
+    missing = list(new_jobs)
+    for _ in range(_TRIES):
+        try:
+            rows = _run(connection, missing, on_conflict)
+        except _TooOld:
+            break
+        without_key += [row.id for row in rows if row.key is None]
+        by_key |= {row.key: row.id for row in rows if row.key is not None and row.fate in ("new", "replaced")}
+        held = [row for row in rows if row.fate in _HELD and row.key not in by_key]
+        if on_conflict == "skip":
+            by_key |= {row.key: row.id for row in held}
+            held = []
+        for row in held:
+            if on_conflict == "raise" or row.fate == "held":
+                taken = TakenKey(key=row.key, job_id=row.id, until=row.until, expires_at=row.expires_at)
+                return UniqueDefer(taken=taken)
+        missing = [job for job in missing if job.unique is not None and job.unique.key not in by_key]
+        if not missing:
+            return UniqueDefer(ids=_ids(new_jobs, without_key, by_key))
+    return UniqueDefer(taken=TakenKey(key=next(job.unique.key for job in missing if job.unique is not None)))
+
+
+def _ids(new_jobs: Iterable[UniqueJob], without_key: Iterable[int], by_key: Mapping[str, int]) -> tuple[int, ...]:
+    """Return the ids in the order of the input, in which the jobs without a key have got theirs."""
+    rest = iter(sorted(without_key))
+    return tuple(next(rest) if job.unique is None else by_key[job.unique.key] for job in new_jobs)
+
+
+class _TooOld(Exception):
+    """Another session has taken a key, or changed its holder, since the snapshot of this transaction."""
+
+
+def _run(connection: sa.Connection, new_jobs: Sequence[UniqueJob], on_conflict: OnConflict) -> Sequence[sa.Row[Any]]:
+    statement = _DEFER_OR_REPLACE if on_conflict == "replace" else _DEFER
+    parameters = _parameters(new_jobs)
+    rows = connection.execute(statement, parameters | {"has_savepoint": False}).all()
+    safe = [row for row in rows if row.fate != "unsafe"]
+    if len(safe) == len(rows) or (on_conflict != "replace" and len(safe) == len(new_jobs)):
+        return safe
+    try:
+        with connection.begin_nested():
+            return connection.execute(statement, parameters | {"has_savepoint": True}).all()
+    except sa.exc.DBAPIError as error:
+        if sqlstate(error) == SERIALIZATION_FAILURE:
+            raise _TooOld from error
+        raise
+
+
+def _parameters(new_jobs: Sequence[UniqueJob]) -> dict[str, Any]:
+    keys = [job.unique or _NO_KEY for job in new_jobs]
+    return transpose([job.job for job in new_jobs], VALUES) | transpose(keys, _KEY)
+
+
+@dataclasses.dataclass(frozen=True)
+class _NoKey:
+    key: None = None
+    until: None = None
+    period: None = None
+    max_wait: None = None
+
+
+_NO_KEY = _NoKey()

@@ -1,0 +1,129 @@
+"""Defers of jobs with unique keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from procrastinate import core, exceptions
+from procrastinate._job_checks import to_new_job
+from procrastinate._quoting import quoted
+from procrastinate.core.ticks import KEEP_TICKS_FOR
+from procrastinate.jobs import Job
+from procrastinate.manager.operation_calls import OperationCalls
+from procrastinate.types import OnConflict
+
+
+class UniqueDefers(OperationCalls):
+    """The operations that defer unique jobs."""
+
+    def defer_unique_jobs(
+        self,
+        jobs: Sequence[Job],
+        keys: Sequence[core.UniqueKey | None],
+        connection: Any | None = None,
+        *,
+        on_conflict: OnConflict = "raise",
+    ) -> list[int]:
+        """Defer jobs with their unique keys, all or none, and return their ids.
+
+        Parameters
+        ----------
+        on_conflict:
+            What happens if another job holds a key: see :class:`procrastinate.Unique`.
+
+        Raises
+        ------
+        AlreadyEnqueued
+            Another job holds a key. The caller's transaction stays usable.
+        InvalidJob
+            A value cannot be stored.
+        """
+        new_jobs = self._unique_jobs(jobs, keys)
+        if not new_jobs:
+            return []
+        deferred = self._run(connection, *_operation(new_jobs), on_conflict=on_conflict)
+        ids = _ids(deferred)
+        self._tell_hook(connection)
+        return ids
+
+    async def defer_unique_jobs_async(
+        self,
+        jobs: Sequence[Job],
+        keys: Sequence[core.UniqueKey | None],
+        connection: Any | None = None,
+        *,
+        on_conflict: OnConflict = "raise",
+    ) -> list[int]:
+        """Asynchronous version of :meth:`defer_unique_jobs`."""
+        new_jobs = self._unique_jobs(jobs, keys)
+        if not new_jobs:
+            return []
+        deferred = await self._run_async(connection, *_operation(new_jobs), on_conflict=on_conflict)
+        ids = _ids(deferred)
+        await self._tell_hook_async(connection)
+        return ids
+
+    def _unique_jobs(self, jobs: Sequence[Job], keys: Sequence[core.UniqueKey | None]) -> list[core.UniqueJob]:
+        return [
+            core.UniqueJob(job=to_new_job(job, self.connector.json_dumps), unique=key)
+            for job, key in zip(jobs, keys, strict=True)
+        ]
+
+    async def defer_unique_periodic_job(
+        self,
+        job: Job,
+        key: core.UniqueKey | None,
+        periodic_id: str,
+        defer_timestamp: int,
+        *,
+        on_conflict: OnConflict = "raise",
+        keep_for: float = KEEP_TICKS_FOR,
+    ) -> int | None:
+        """Defer the job of one cron tick, unless another worker has deferred it or another job holds its key.
+
+        The parameters and the other exceptions are those of
+        :meth:`~procrastinate.manager.defers.JobDefers.defer_periodic_job`.
+
+        Raises
+        ------
+        AlreadyEnqueued
+            Another job holds the key. The tick counts as deferred.
+        """
+        outcome = await self.connector.run_async(
+            core.defer_unique_tick,
+            core.UniqueJob(job=to_new_job(job, self.connector.json_dumps), unique=key),
+            on_conflict=on_conflict,
+            periodic_id=periodic_id,
+            defer_timestamp=defer_timestamp,
+            keep_for=keep_for,
+            briefly=True,
+        )
+        if outcome.taken is not None:
+            raise _already_enqueued(outcome.taken)
+        return outcome.job_id
+
+
+def _operation(new_jobs: list[core.UniqueJob]) -> tuple[Callable[..., core.UniqueDefer], Any]:
+    if len(new_jobs) == 1:
+        return core.defer_unique_job, new_jobs[0]
+    return core.defer_unique_jobs, new_jobs
+
+
+def _ids(deferred: core.UniqueDefer) -> list[int]:
+    if deferred.taken is not None:
+        raise _already_enqueued(deferred.taken)
+    return list(deferred.ids)
+
+
+def _already_enqueued(taken: core.TakenKey) -> exceptions.AlreadyEnqueued:
+    """Return the exception that names the key, its holder, how long that holds it, and the way out."""
+    holder = "Another job" if taken.job_id is None else f"Job {taken.job_id}"
+    until = {"start": " until it starts", "end": " until it has ended"}.get(taken.until or "", "")
+    if taken.expires_at is not None:
+        until = f" until {taken.expires_at.isoformat(sep=' ', timespec='seconds')}"
+    return exceptions.AlreadyEnqueued(
+        f"{holder} holds the unique key {quoted(taken.key)}{until}: defer later, or catch this exception, or declare "
+        "the task with Unique(on_conflict='skip')",
+        job_id=taken.job_id,
+    )
