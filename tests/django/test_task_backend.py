@@ -19,6 +19,7 @@ from django.db import transaction
 from django.test.utils import override_settings
 from django.utils import timezone
 
+import procrastinate
 from procrastinate import exceptions
 from procrastinate.adapters.django.task_backend import framework
 from procrastinate.contrib.django import app
@@ -211,6 +212,26 @@ def test_a_taken_queueing_lock_leaves_the_transaction_usable() -> None:
             task.enqueue(2)
         assert task.using(on_conflict="skip").enqueue(3).id == first.id
         assert ProcrastinateJob.objects.count() == 1
+
+
+def test_unique_of_a_task_comes_before_that_of_the_backend() -> None:
+    with backend(unique=procrastinate.Unique(until="end")), transaction.atomic():
+        first = tasks.add.enqueue(1)
+        with pytest.raises(exceptions.AlreadyEnqueued) as info:
+            tasks.add.enqueue(1)
+        assert info.value.job_id == int(first.id)
+        other = tasks.add.enqueue(2)
+        shared = tasks.add.using(unique=procrastinate.Unique(by="sum", on_conflict="skip"))
+        assert [shared.enqueue(1).id, shared.enqueue(2).id] == [str(int(other.id) + 1)] * 2
+        assert tasks.add.using(queueing_lock="one").enqueue(1).id not in (first.id, other.id)
+
+
+def test_unique_with_a_queueing_lock_is_refused_where_it_is_written() -> None:
+    with backend(), pytest.raises(framework.InvalidTask, match="Give unique or queueing_lock, not both"):
+        tasks.add.using(unique=procrastinate.Unique(), queueing_lock="one")
+    with backend(unique=True):
+        (message,) = tasks.add.get_backend().check()
+    assert "write unique=Unique" in message.msg
 
 
 def test_a_lock_is_made_from_the_arguments() -> None:

@@ -51,6 +51,12 @@ PROVED_ELSEWHERE = [
         "triggers:",
     ),
     *_about(
+        "docs/unique-jobs.md",
+        "tests/django/test_task_backend.py",
+        "It needs a Django project, which that test has",
+        'result = add.using(unique=procrastinate.Unique(by="sum", on_conflict="skip")).enqueue(1, 2)',
+    ),
+    *_about(
         "docs/watching.md",
         "tests/dashboard/test_hosts.py",
         "It needs a Django project, which that test has",

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from procrastinate import exceptions
 from procrastinate.app import App
 from procrastinate.core import Status
+from procrastinate.unique import Unique
 from tests.database import libpq_url
 
 _DEPLOYMENT = pathlib.Path(__file__).parents[2] / "docs" / "deployment.md"
@@ -71,6 +72,16 @@ def test_a_producer_defers(roles: Roles, connection: sa.Connection) -> None:
         ids = app.configure_task("other", schedule_in={"hours": 1}, lock="l").batch_defer({"a": 1}, {"a": 2})
     assert len(ids) == 2
     assert sorted(_history(connection)) == ["deferred"] * 3 + ["scheduled"] * 2
+
+
+def test_a_producer_of_unique_jobs_needs_what_the_page_says(roles: Roles, connection: sa.Connection) -> None:
+    role = roles.names["producer"]
+    connection.exec_driver_sql(f"GRANT USAGE ON SEQUENCE procrastinate_jobs_id_seq TO {role}")
+    connection.exec_driver_sql(f"GRANT SELECT (attempts) ON procrastinate_jobs TO {role}")
+    connection.exec_driver_sql(f"GRANT SELECT, INSERT, UPDATE ON procrastinate_uniques TO {role}")
+    with roles.app("producer").open() as app:
+        deferrer = app.configure_task("unique", unique=Unique(by="k", on_conflict="skip"))
+        assert deferrer.defer() == deferrer.batch_defer({}, {})[1]
 
 
 @pytest.mark.parametrize(
