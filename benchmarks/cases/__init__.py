@@ -10,12 +10,14 @@ from benchmarks.cases.latency import LATENCY
 from benchmarks.cases.low_load import LOW_LOAD
 from benchmarks.cases.one_shot import ONE_SHOT
 from benchmarks.cases.processes import PROCESSES
+from benchmarks.cases.unique import UNIQUE
 from benchmarks.cases.writers import WRITERS
 from benchmarks.cases.writers_and_worker import WRITERS_AND_WORKER
 
 CASES: tuple[Case, ...] = (
     *DRAINS,
     *DEFERS,
+    *UNIQUE,
     *WRITERS,
     *WRITERS_AND_WORKER,
     *LATENCY,

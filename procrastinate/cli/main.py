@@ -34,6 +34,7 @@ from procrastinate.cli.queues import add_queues_arguments, queues_command
 from procrastinate.cli.schema import add_schema_arguments, needs_app, schema_command
 from procrastinate.cli.shell import add_shell_arguments, shell_command
 from procrastinate.cli.suggestions import SuggestingParser
+from procrastinate.cli.unique import add_unique_arguments, unique_command
 from procrastinate.cli.why import add_why_arguments, why_command
 from procrastinate.cli.worker import add_worker_arguments, worker_command, worker_command_async
 from procrastinate.cli.workflow import add_workflow_arguments, workflow_command
@@ -68,6 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_command(commands, "check", check_command, add_check_arguments, "compare waiting jobs with the code")
     _add_command(commands, "why", why_command, add_why_arguments, "explain why a job does not run")
     _add_command(commands, "queues", queues_command, add_queues_arguments, "list, pause and resume queues")
+    _add_command(commands, "unique", unique_command, add_unique_arguments, "show or free a unique key")
     _add_command(commands, "retry", retry_command, add_retry_arguments, "retry all failed jobs that match")
     _add_command(commands, "cancel", cancel_command, add_cancel_arguments, "cancel all waiting jobs that match")
     _add_command(commands, "dashboard", dashboard_command, add_dashboard_arguments, "serve pages that show the queue")

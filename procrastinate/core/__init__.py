@@ -35,6 +35,7 @@ from procrastinate.core.finish import finish_job_by_id, finish_jobs, list_held_j
 from procrastinate.core.finish_in_transaction import complete_job
 from procrastinate.core.grants import list_missing_grants
 from procrastinate.core.health import jobs_table_exists, list_unfit_settings, read_clock
+from procrastinate.core.held_keys import KeySweep, find_unique_key, free_unique_key, sweep_unique_keys
 from procrastinate.core.left_behind import count_left_behind, fail_left_behind, retry_left_behind
 from procrastinate.core.listing import JobFilter, count_by_lock, count_by_queue, count_by_task, list_jobs
 from procrastinate.core.liveness import (
@@ -106,7 +107,6 @@ from procrastinate.core.rows import (
     WorkerTerms,
 )
 from procrastinate.core.statistics import Durations, Runs, keep_task_list, record_runs, roll_up_statistics
-from procrastinate.core.sweep_unique_keys import KeySweep, sweep_unique_keys
 from procrastinate.core.tables import metadata
 from procrastinate.core.ticks import TickOutcome, defer_tick, defer_unique_tick
 from procrastinate.core.unique import defer_unique_job, defer_unique_jobs
@@ -215,9 +215,11 @@ __all__ = [
     "fail_left_behind",
     "fetch_jobs",
     "find_taken_queueing_lock",
+    "find_unique_key",
     "finish_job_by_id",
     "finish_jobs",
     "free_locks_of_paused",
+    "free_unique_key",
     "get_job_status",
     "get_pauses",
     "get_progress",

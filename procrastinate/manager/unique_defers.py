@@ -70,6 +70,29 @@ class UniqueDefers(OperationCalls):
             for job, key in zip(jobs, keys, strict=True)
         ]
 
+    def find_unique_key(self, key: str, connection: Any | None = None) -> core.TakenKey | None:
+        """Return a unique key with the id of the job that holds it, or ``None`` if the key is free.
+
+        The key of :func:`~procrastinate.by_arguments` has the name of the task in it. Its text is in the message of
+        ``AlreadyEnqueued`` and on the page of the job.
+        """
+        return self._run(connection, core.find_unique_key, key)
+
+    async def find_unique_key_async(self, key: str, connection: Any | None = None) -> core.TakenKey | None:
+        """Asynchronous version of :meth:`find_unique_key`."""
+        return await self._run_async(connection, core.find_unique_key, key)
+
+    def free_unique_key(self, key: str, connection: Any | None = None) -> bool:
+        """Free a unique key, for example before its period is over. The job that held it stays as it is.
+
+        Return false if the key was not held.
+        """
+        return self._run(connection, core.free_unique_key, key)
+
+    async def free_unique_key_async(self, key: str, connection: Any | None = None) -> bool:
+        """Asynchronous version of :meth:`free_unique_key`."""
+        return await self._run_async(connection, core.free_unique_key, key)
+
     async def defer_unique_periodic_job(
         self,
         job: Job,
@@ -123,7 +146,7 @@ def _already_enqueued(taken: core.TakenKey) -> exceptions.AlreadyEnqueued:
     if taken.expires_at is not None:
         until = f" until {taken.expires_at.isoformat(sep=' ', timespec='seconds')}"
     return exceptions.AlreadyEnqueued(
-        f"{holder} holds the unique key {quoted(taken.key)}{until}: defer later, or catch this exception, or declare "
-        "the task with Unique(on_conflict='skip')",
+        f"{holder} holds the unique key {quoted(taken.key)}{until}: defer later, or catch this exception, or give "
+        "Unique(on_conflict='skip'). To free the key, call app.job_manager.free_unique_key",
         job_id=taken.job_id,
     )

@@ -119,6 +119,21 @@ def defer_unique_tick(
     return TickOutcome(job_id=job_id, taken=deferred.taken)
 
 
+@IMPLEMENTED.of(core.find_unique_key)
+def find_unique_key(tables: Tables, key: str) -> TakenKey | None:
+    row = tables.uniques.get(key)
+    if row is None or is_free(tables, row):
+        return None
+    return TakenKey(key=key, job_id=row.job_id, until=row.until, expires_at=row.expires_at)
+
+
+@IMPLEMENTED.of(core.free_unique_key)
+def free_unique_key(tables: Tables, key: str) -> bool:
+    held = find_unique_key(tables, key)
+    tables.uniques.pop(key, None)
+    return held is not None
+
+
 @IMPLEMENTED.of(core.sweep_unique_keys)
 def sweep_unique_keys(tables: Tables, *, after: int | None = None, limit: int = 1000) -> KeySweep:
     rows = sorted(tables.uniques.values(), key=lambda row: row.job_id)

@@ -7,10 +7,11 @@ import datetime
 import pytest
 
 from procrastinate import core
-from procrastinate.core import FinishedJob, JobRetry, NewError, Status, inspection
+from procrastinate.core import FinishedJob, JobRetry, NewError, Status, UniqueJob, UniqueKey, inspection
 from procrastinate.core.inspection import Count, JobSearch, JobState
 from tests.conformance.runs import Run
 from tests.conformance.steps import FUTURE, HOUR, PAST, change, defer, fetch, fetch_one, finish, query, settle, worker
+from tests.database import new_job
 
 pytestmark = pytest.mark.needs_database(reason="the loads have no in-memory form")
 
@@ -170,6 +171,25 @@ def test_a_blocked_job_knows_the_holder_of_its_lock_and_its_place(run: Run) -> N
     (lock,) = run(inspection.load_locks).locks
     assert (lock.lock, lock.waiting, lock.first_waiting_id) == ("a lock", Count(number=2), first)
     assert lock.holder == details.holder
+
+
+def test_the_page_of_a_job_shows_its_unique_key(run: Run) -> None:
+    job = UniqueJob(job=new_job(), unique=UniqueKey(key="k", until="start", max_wait=60))
+    (job_id,) = run(core.defer_unique_job, job, on_conflict="raise").ids
+    details = run(inspection.load_job, job_id)
+    assert details is not None
+    key = details.unique_key
+    assert key is not None
+    assert (key.key, key.until, key.expires_at, key.is_held) == ("k", "start", None, True)
+    assert key.start_by is not None
+    fetch_one(run, worker(run))
+    details = run(inspection.load_job, job_id)
+    assert details is not None
+    assert details.unique_key is not None
+    assert not details.unique_key.is_held
+    other = run(inspection.load_job, defer(run))
+    assert other is not None
+    assert other.unique_key is None
 
 
 def test_large_arguments_are_left_out(run: Run) -> None:

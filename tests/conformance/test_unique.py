@@ -14,7 +14,7 @@ from procrastinate.core.unique_keys import Until
 from procrastinate.types import OnConflict
 from tests.conformance.kinds import KINDS, Kind
 from tests.conformance.runs import Run
-from tests.conformance.steps import HOUR, change, fetch_one, finish, list_tick_jobs, stored, worker
+from tests.conformance.steps import HOUR, change, fetch, fetch_one, finish, list_tick_jobs, stored, worker
 from tests.database import new_job
 
 CHOSEN = ("sync-psycopg", "async-asyncpg", "django", "memory")
@@ -191,6 +191,19 @@ def test_a_tick_has_the_job_that_holds_its_key(run: Run) -> None:
     waiting = defer(run, unique_job())
     run(core.defer_unique_tick, unique_job(), periodic_id="", defer_timestamp=1, on_conflict="replace")
     assert run(list_tick_jobs) == [waiting]
+
+
+def test_a_key_can_be_looked_at_and_freed(run: Run) -> None:
+    first = defer(run, unique_job(until="end"))
+    assert run(core.find_unique_key, "k") == TakenKey(key="k", job_id=first, until="end")
+    assert run(core.free_unique_key, "k")
+    assert run(core.find_unique_key, "k") is None
+    assert not run(core.free_unique_key, "k")
+    second = defer(run, unique_job(until="end"))
+    assert second not in (None, first)
+    fetched = fetch(run, worker(run))
+    finish(run, *fetched)
+    assert run(core.find_unique_key, "k") is None
 
 
 def test_a_sweep_deletes_what_no_job_can_hold_again(run: Run) -> None:

@@ -209,6 +209,19 @@ def test_a_job_that_waits_says_why(client: httpx.Client, served: Served) -> None
     assert "Where it may be" in client.get("jobs/999999999").text
 
 
+def test_a_unique_job_shows_its_key(client: httpx.Client, served: Served) -> None:
+    job_id = _defer(served)
+    with served.engine.connect() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO procrastinate_uniques (key, job_id, until, taken_at, start_by) "  # noqa: S608
+            f"VALUES ('a <b> key', {job_id}, 'start', now(), now())"
+        )
+    text = client.get(f"jobs/{job_id}").text
+    assert "a &lt;b&gt; key" in text
+    assert "held until the job starts" in text
+    assert "not delayed beyond" in text
+
+
 def test_a_queue_is_paused_and_resumed(client: httpx.Client, served: Served) -> None:
     name = "a queue: 'x' <b>"
     form = {"queue": urllib.parse.quote(name), "reason": "repair <i>", "minutes": "60", **_token(client, "queues")}

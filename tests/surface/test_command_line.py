@@ -74,6 +74,7 @@ FLAGS: dict[str, dict[tuple[str, ...], str | None]] = {
     "shell": {("shell_command",): None},
     "retry": {("--task",): None, ("--queue",): None, ("--error",): None, ("--since",): None, ("--yes",): None},
     "cancel": {("--task",): None, ("--queue",): None, ("--yes",): None, ("--json",): None},
+    "unique": {("key",): None, ("--free",): None, ("--json",): None},
     "why": {("job_id",): None, ("--json",): None},
     "queues": {("--reason",): None, ("--until",): None, ("--json",): None},
 }

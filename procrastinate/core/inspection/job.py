@@ -8,10 +8,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.inspection.bounds import Count, bounded_count, load, moment, to_count
-from procrastinate.core.inspection.records import Attempt, Event, JobDetails, ListedJob
+from procrastinate.core.inspection.records import Attempt, Event, HeldKey, JobDetails, ListedJob
 from procrastinate.core.inspection.rows import LISTED, NEIGHBOUR, in_order, listed_job, neighbour
 from procrastinate.core.inspection.states import JobState
-from procrastinate.core.tables import errors, events, holds_lock, is_parked, jobs, results, workers
+from procrastinate.core.tables import errors, events, holds_lock, is_parked, jobs, results, uniques, workers
+from procrastinate.core.unique import is_free
 
 NEWEST_ERRORS = 20
 NEWEST_EVENTS = 200
@@ -78,6 +79,17 @@ _EVENTS = (
     .order_by(in_order(events, newest_first=True))
     .limit(sa.literal_column(str(NEWEST_EVENTS)))
 )
+_UNIQUE_KEY = (
+    sa.select(
+        uniques.c.key,
+        uniques.c.until,
+        moment(uniques.c.expires_at).label("expires_at"),
+        moment(uniques.c.start_by).label("start_by"),
+        sa.not_(is_free(jobs)).label("is_held"),
+    )
+    .select_from(uniques.join(jobs, jobs.c.id == uniques.c.job_id))
+    .where(uniques.c.job_id == _JOB_ID)
+)
 _LOCK = sa.bindparam("lock", type_=sa.Text())
 _HOLDER = sa.select(*NEIGHBOUR).where(holds_lock(), jobs.c.lock == _LOCK, jobs.c.id != _JOB_ID)
 _RANK = sa.or_(
@@ -115,7 +127,13 @@ def load_job(connection: sa.Connection, now: datetime.datetime, job_id: int) -> 
         holder=holder,
         line=_line(connection, job),
         worker_heartbeat_at=row.worker_heartbeat_at,
+        unique_key=_unique_key(connection, job_id),
     )
+
+
+def _unique_key(connection: sa.Connection, job_id: int) -> HeldKey | None:
+    row = connection.execute(_UNIQUE_KEY, {"job_id": job_id}).one_or_none()
+    return None if row is None else HeldKey(**row._mapping)
 
 
 def _line(connection: sa.Connection, job: ListedJob) -> Count:

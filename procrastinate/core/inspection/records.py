@@ -118,12 +118,28 @@ class Neighbour:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class HeldKey:
+    """The unique key that a job took when it was deferred.
+
+    ``until`` is ``start``, ``end`` or ``period``. ``expires_at`` is the end of the period. No replacement may delay the
+    job beyond ``start_by``. ``is_held`` is false once the key is free.
+    """
+
+    key: str
+    until: str
+    expires_at: datetime.datetime | None
+    start_by: datetime.datetime | None
+    is_held: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class JobDetails:
     """All that is known of a job.
 
     ``args`` and ``result`` are JSON text, or ``None`` if they are too large to show. ``args_size`` is the stored size
     in bytes. ``errors`` and ``events`` are the newest ones, newest first. ``holder`` has the lock that the job waits
-    for. ``line`` is the number of jobs in front of it for that lock, or behind it if it has the lock.
+    for. ``line`` is the number of jobs in front of it for that lock, or behind it if it has the lock. ``unique_key`` is
+    ``None`` if the job is not unique, or another job has taken its key.
     """
 
     now: datetime.datetime
@@ -137,6 +153,7 @@ class JobDetails:
     holder: Neighbour | None
     line: Count
     worker_heartbeat_at: datetime.datetime | None
+    unique_key: HeldKey | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,15 +21,22 @@ DECLARE
     client record;
 BEGIN
     FOR client IN
-        SELECT DISTINCT coalesce(quote_ident(grantee.rolname), 'PUBLIC') AS role
+        SELECT
+            coalesce(quote_ident(grantee.rolname), 'PUBLIC') AS role,
+            bool_or(privilege.privilege_type <> 'SELECT') AS writes
         FROM pg_class AS class
         CROSS JOIN aclexplode(class.relacl) AS privilege
         LEFT JOIN pg_roles AS grantee ON grantee.oid = privilege.grantee
         WHERE class.oid = 'procrastinate_jobs'::regclass
             AND privilege.grantee <> class.relowner
-            AND privilege.privilege_type IN ('INSERT', 'UPDATE')
+            AND privilege.privilege_type IN ('SELECT', 'INSERT', 'UPDATE')
+        GROUP BY role
     LOOP
-        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON procrastinate_uniques TO %s', client.role);
+        EXECUTE format(
+            'GRANT %s ON procrastinate_uniques TO %s',
+            CASE WHEN client.writes THEN 'SELECT, INSERT, UPDATE, DELETE' ELSE 'SELECT' END,
+            client.role
+        );
     END LOOP;
 END
 $do$;""",

@@ -73,6 +73,8 @@ class Command(BaseCommand):
         cli.add_doctor_arguments(doctor)
         check = self._add_command(commands, "check", cli.check_command, "compare waiting jobs with the code")
         cli.add_check_arguments(check)
+        unique = self._add_command(commands, "unique", cli.unique_command, "show or free a unique key")
+        cli.add_unique_arguments(unique)
         why = self._add_command(commands, "why", cli.why_command, "explain why a job does not run")
         cli.add_why_arguments(why)
         queues = self._add_command(commands, "queues", cli.queues_command, "list, pause and resume queues")

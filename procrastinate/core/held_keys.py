@@ -1,4 +1,4 @@
-"""Operation that deletes the unique keys that no job will hold again."""
+"""Operations on unique keys without a defer: look at one, free one, delete those that no job will hold again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,37 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.arrays import is_one_of
+from procrastinate.core.operation_marks import atomic
 from procrastinate.core.tables import jobs, uniques
+from procrastinate.core.unique import is_free
+from procrastinate.core.unique_keys import TakenKey
+
+_KEY = sa.bindparam("key", type_=sa.Text())
+_FIND = (
+    sa.select(uniques.c.key, uniques.c.job_id, uniques.c.until, uniques.c.expires_at)
+    .select_from(uniques.outerjoin(jobs, jobs.c.id == uniques.c.job_id))
+    .where(uniques.c.key == _KEY, sa.not_(is_free(jobs)))
+)
+_FREE = sa.delete(uniques).where(uniques.c.key == _KEY).returning(uniques.c.job_id)
+
+
+def find_unique_key(connection: sa.Connection, key: str) -> TakenKey | None:
+    """Return a unique key with the job that holds it, or ``None`` if the key is free."""
+    row = connection.execute(_FIND, {"key": key}).one_or_none()
+    return None if row is None else TakenKey(**row._mapping)
+
+
+@atomic
+def free_unique_key(connection: sa.Connection, key: str) -> bool:
+    """Free a unique key. The job that held it stays as it is.
+
+    Returns
+    -------
+    False if the key was not held.
+    """
+    held = find_unique_key(connection, key)
+    connection.execute(_FREE, {"key": key})
+    return held is not None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
