@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import sqlalchemy as sa
 
 from procrastinate import exceptions
+from procrastinate._checks.progress import check_progress, dump_progress
 from procrastinate._job_checks import dump_result
 from procrastinate._job_completion import JobCompletion, JobTransaction
 from procrastinate._quoting import in_brief
+from procrastinate.core.enums import ReportKind
 from procrastinate.jobs import Job
 
 if TYPE_CHECKING:
@@ -96,6 +98,8 @@ class JobContext:
     """A function that returns why the job must stop, or ``None`` if the job may go on."""
     completion: JobCompletion | None = dataclasses.field(default=None, repr=False)
     """State of :meth:`transaction`, shared with the worker. ``None`` if no worker runs the job."""
+    report: Callable[[ReportKind, Callable[[], str]], None] | None = dataclasses.field(default=None, repr=False)
+    """Takes a report of the run for the worker to write. ``None`` if no worker runs the job."""
 
     @property
     def task(self) -> Task[Any, Any, Any]:
@@ -196,6 +200,30 @@ class JobContext:
         size = self.task.max_result_size
         dumps = self.app.connector.json_dumps
         completion.result = dump_result(value, dumps, task_name=self.task.name, max_size=size)
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Say how far the job is, for the dashboard and for ``app.job_manager.get_progress()``.
+
+        The call takes a microsecond and works in sync and in async tasks. The worker writes the newest progress of its
+        jobs once a second. Outside a worker the call does nothing.
+
+        Parameters
+        ----------
+        done:
+            What is done, as a finite number of at least 0.
+        total:
+            What there is to do. ``None`` if that is unknown.
+        message:
+            A short text. It is cut after 1,000 characters.
+
+        Raises
+        ------
+        TypeError, ValueError
+            ``done`` or ``total`` is no such number.
+        """
+        progress = check_progress(done, total, message)
+        if self.report is not None:
+            self.report(ReportKind.PROGRESS, functools.partial(dump_progress, progress))
 
     def _require_completion(self) -> JobCompletion:
         if self.completion is None:

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from procrastinate import core, exceptions
-from procrastinate.core import EventType, JobError
+from procrastinate.core import EventType, JobError, JobProgress
 from procrastinate.jobs import Job, Status
 
-__all__ = ["JobError", "Result", "to_result"]
+__all__ = ["JobError", "JobProgress", "Result", "to_result"]
 
 _WAITING = (Status.TODO, Status.DOING, Status.ABORTING)
 

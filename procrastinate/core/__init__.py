@@ -29,13 +29,14 @@ from procrastinate.core.defer import (
     find_taken_queueing_lock,
 )
 from procrastinate.core.delete_workflows import delete_old_workflows
-from procrastinate.core.enums import EventType, Readiness, Status
+from procrastinate.core.enums import EventType, Readiness, ReportKind, Status
 from procrastinate.core.fetch import fetch_jobs
 from procrastinate.core.finish import finish_job_by_id, finish_jobs, list_held_jobs, retry_job_by_id, retry_jobs
 from procrastinate.core.finish_in_transaction import complete_job
 from procrastinate.core.grants import list_missing_grants
 from procrastinate.core.health import jobs_table_exists, list_unfit_settings, read_clock
 from procrastinate.core.held_keys import KeySweep, find_unique_key, free_unique_key, sweep_unique_keys
+from procrastinate.core.job_reports import JobProgress, NewReport, read_job_progress, write_reports
 from procrastinate.core.left_behind import count_left_behind, fail_left_behind, retry_left_behind
 from procrastinate.core.listing import JobFilter, count_by_lock, count_by_queue, count_by_task, list_jobs
 from procrastinate.core.liveness import (
@@ -143,6 +144,7 @@ __all__ = [
     "JobCounts",
     "JobError",
     "JobFilter",
+    "JobProgress",
     "JobRetry",
     "KeySweep",
     "LateWorker",
@@ -151,6 +153,7 @@ __all__ = [
     "NewGraph",
     "NewGroup",
     "NewJob",
+    "NewReport",
     "NewStep",
     "Pause",
     "Pauses",
@@ -158,6 +161,7 @@ __all__ = [
     "Promotion",
     "Rank",
     "Readiness",
+    "ReportKind",
     "RescuedJob",
     "Resolution",
     "Rule",
@@ -252,6 +256,7 @@ __all__ = [
     "read_clock",
     "read_failed_steps",
     "read_graph",
+    "read_job_progress",
     "read_step_value",
     "read_unaware",
     "read_values",
@@ -277,4 +282,5 @@ __all__ = [
     "unregister_worker",
     "update_heartbeat",
     "without_hand_over",
+    "write_reports",
 ]

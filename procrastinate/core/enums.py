@@ -65,3 +65,9 @@ class Readiness(enum.IntEnum):
     """Due, and waits behind the holder of its lock."""
     WAITS_FOR_OTHERS = 5
     """A step of a workflow that waits for other jobs. Its schedule is ``infinity`` until they have ended."""
+
+
+class ReportKind(enum.Enum):
+    """Kind of a report of a run, as ``procrastinate_job_reports`` stores it."""
+
+    PROGRESS = "progress"

@@ -1,8 +1,8 @@
 """SQLAlchemy definitions of the tables. The Alembic revisions create them, and a test compares the two.
 
 The first twelve columns of ``procrastinate_jobs`` and the next three tables have the columns, types and values of
-Procrastinate 3.x. This project adds ``readiness``, ``rescues``, ``finished_at``, ``workflow_id`` and ``step`` to the
-jobs, all columns after ``last_heartbeat`` to the workers, and the other tables.
+Procrastinate 3.x. This project adds the other columns of the jobs, all columns after ``last_heartbeat`` of the workers,
+and the other tables.
 
 The tables have no foreign keys on purpose. A check per event row costs more than the event itself, and the deletion of
 a worker would scan all jobs that it ever ran. Triggers (``alembic/versions``) do the same work once per statement.
@@ -48,6 +48,9 @@ jobs = sa.Table(
     # The group of the workflow that the job is a member of, and the name of its step.
     sa.Column("workflow_id", sa.BigInteger),
     sa.Column("step", sa.Text),
+    # What the program that deferred the job says of it, and the context of its trace.
+    sa.Column("meta", JSONB),
+    sa.Column("trace_context", JSONB),
     sa.CheckConstraint("NOT (status = 'todo' AND abort_requested)", name="procrastinate_jobs_todo_not_aborted"),
 )
 
@@ -132,6 +135,20 @@ errors = sa.Table(
     sa.Column("message", sa.Text, nullable=False),
     sa.Column("traceback", sa.Text, nullable=False),
     sa.Index("procrastinate_errors_job_id_idx", "job_id"),
+)
+
+# What runs of jobs report while they run. It is written often, so rows have room to change in place.
+job_reports = sa.Table(
+    "procrastinate_job_reports",
+    metadata,
+    sa.Column("job_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    # The number of the run, from 1.
+    sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
+    # "progress".
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("worker_id", sa.BigInteger),
+    sa.Column("at", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
+    sa.Column("content", JSONB, nullable=False),
 )
 
 task_lists = sa.Table(

@@ -71,6 +71,11 @@ def size(number: int) -> str:
     return f"{amount:.1f} TB"
 
 
+def amount(number: float) -> str:
+    """Return a number of any things, such as ``1,250`` or ``0.25``."""
+    return f"{number:,}" if isinstance(number, int) else f"{number:,.6g}"
+
+
 def text(value: object, longest: int = LONGEST_VALUE) -> str:
     """Return foreign text as one line without control characters and without marks that reorder it."""
     return quoted(str(value), longest)

@@ -26,6 +26,7 @@ def environment() -> jinja2.Environment:
     )
     made.filters.update(
         ago=formatting.ago,
+        amount=formatting.amount,
         between=formatting.between,
         duration=formatting.duration,
         exact=formatting.exact,

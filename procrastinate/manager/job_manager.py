@@ -189,6 +189,20 @@ class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, WorkflowOp
         """Asynchronous version of :meth:`get_job_status`."""
         return _require_found(job_id, await self._run_async(connection, core.get_job_status, job_id))
 
+    def get_progress(self, job_id: int, connection: Any | None = None) -> core.JobProgress:
+        """Return how far a job is, as its task says with :meth:`JobContext.progress`, in one round trip.
+
+        Raises
+        ------
+        NoResult
+            The job does not exist.
+        """
+        return _require_found(job_id, self._run(connection, core.read_job_progress, job_id))
+
+    async def get_progress_async(self, job_id: int, connection: Any | None = None) -> core.JobProgress:
+        """Asynchronous version of :meth:`get_progress`."""
+        return _require_found(job_id, await self._run_async(connection, core.read_job_progress, job_id))
+
     # Results
 
     def get_result(self, job_id: int, connection: Any | None = None) -> Result:

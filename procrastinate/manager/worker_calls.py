@@ -210,6 +210,10 @@ class WorkerOperations(OperationCalls):
             return await self.connector.run_async(core.finish_jobs, finished, worker_id=worker_id)
         return await self.connector.run_async(core.without_hand_over, core.finish_jobs, finished, worker_id=worker_id)
 
+    async def write_reports(self, reports: Sequence[core.NewReport], *, worker_id: int) -> None:
+        """Store reports of runs, except those of runs that the worker has lost."""
+        await self.connector.run_async(core.write_reports, reports, worker_id=worker_id)
+
     async def list_held_jobs(self, finished: Sequence[core.FinishedJob], *, worker_id: int) -> set[int]:
         """Return the ids of those jobs that the worker still holds."""
         return await self.connector.run_async(core.list_held_jobs, finished, worker_id=worker_id)

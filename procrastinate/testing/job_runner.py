@@ -221,6 +221,8 @@ class Runner:
         outcome = self._by_clock(await self._execute(job))
         status = outcome.status if outcome.is_recorded else await self._record(outcome, worker_id)
         self._promote_next = self._promote_next or _frees_something(job) or status is Status.TODO
+        if reports := self._worker.reports.take():
+            await self._manager.write_reports(reports, worker_id=worker_id)
         result = self._set_result(outcome) if outcome.is_recorded else self._result
         self.records.append(RunRecord(job=job, status=status, result=result, exception=outcome.exception))
         self._raise(outcome, status)

@@ -24,6 +24,7 @@ from procrastinate.core import (
     NewJob,
     Pause,
     Readiness,
+    ReportKind,
     Rule,
     Status,
     WorkerTerms,
@@ -104,6 +105,14 @@ class UniqueRow:
     start_by: datetime.datetime | None
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StoredReport:
+    """A row of ``procrastinate_job_reports``."""
+
+    at: datetime.datetime
+    content: str
+
+
 class EventRow(TypedDict):
     """A row of ``procrastinate_events``."""
 
@@ -158,6 +167,7 @@ class Tables:
         self.results: dict[int, str] = {}
         self.errors: dict[int, list[JobError]] = {}
         self.tick_jobs: dict[tuple[str, str, int], int | None] = {}
+        self.reports: dict[int, dict[tuple[int, ReportKind], StoredReport]] = {}
         self.pauses: dict[str, Pause] = {}
         self.groups: dict[int, GroupRow] = {}
         self.dependencies: dict[int, list[Dependency]] = {}
@@ -295,7 +305,7 @@ class Tables:
             if row["status"] in NOT_ENDED and "workflow_id" in row:
                 self.groups[row["workflow_id"]].lost += 1
                 self.has_arrivals = True
-            for kept in (self.events, self.results, self.errors):
+            for kept in (self.events, self.results, self.errors, self.reports):
                 kept.pop(job_id, None)
             if row["status"] == DOING or (row["status"] == TODO and progress.readiness != Readiness.PARKED):
                 released.add(row["lock"])

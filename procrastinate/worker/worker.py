@@ -19,6 +19,7 @@ from procrastinate.worker import worker_settings
 from procrastinate.worker.fetch.first_look import finds_nothing
 from procrastinate.worker.option_attribute import Option
 from procrastinate.worker.processes import exits, forked_children, signals
+from procrastinate.worker.run.run_reports import RunReports
 from procrastinate.worker.run.unknown_tasks import UnknownTasks
 from procrastinate.worker.schema_wait import wait_until_ready
 from procrastinate.worker.services.teller import identity_of
@@ -168,6 +169,8 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.own_context = contextvars.Context()
         """The context variables that the program had set when it started the worker. Each job starts with a copy."""
+        self.reports = RunReports()
+        """What the running jobs report."""
         self._current_run: WorkerRun | None = None
 
     @property

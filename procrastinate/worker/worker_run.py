@@ -30,6 +30,7 @@ from procrastinate.worker.services.listener import Listener
 from procrastinate.worker.services.liveness_watch import Pulse
 from procrastinate.worker.services.loop_watch import LoopWatch
 from procrastinate.worker.services.pause_keeper import PauseKeeper
+from procrastinate.worker.services.report_writer import ReportWriter
 from procrastinate.worker.services.rescuer import Rescuer
 from procrastinate.worker.services.supervision import Service, supervise
 from procrastinate.worker.services.teller import LoopBeat, Teller, identity_of
@@ -69,6 +70,7 @@ class WorkerRun:
         self._pause_keeper = PauseKeeper(
             manager, self._paused, lambda queues: self._slots.release_queues(queues), self._fetch_loop.look_from_start
         )
+        self._report_writer = ReportWriter(manager, worker.reports, lambda: self.worker_id)
         self._loop_beat = LoopBeat(self._event_loop)
         self._heartbeat = self._make_heartbeat()
         self._rescuer = self._make_rescuer()
@@ -213,6 +215,7 @@ class WorkerRun:
         try:
             await self._slots.drain(self._settings.shutdown_graceful_timeout)
             await self._write_last_outcomes()
+            await self._report_writer.finish(self._patience)
         finally:
             if leaving is not None:
                 leaving.cancel()
@@ -444,6 +447,7 @@ class WorkerRun:
         services["deferrer"] = PeriodicDeferrer(app.periodic_registry, max_delay, self._manager).worker
         services["rescuer"] = self._rescuer.run
         services["pauses"] = self._pause_keeper.run
+        services["report_writer"] = self._report_writer.run
         return services
 
     def _log(self, level: int, action: str, message: str, *arguments: Any) -> None:

@@ -14,7 +14,18 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate import core
-from procrastinate.core import FetchedJob, FinishedJob, JobRetry, NewError, Rank, Status, UniqueJob, UniqueKey, defer
+from procrastinate.core import (
+    FetchedJob,
+    FinishedJob,
+    JobRetry,
+    NewError,
+    Rank,
+    ReportKind,
+    Status,
+    UniqueJob,
+    UniqueKey,
+    defer,
+)
 from procrastinate.core.listing import first_waiting
 from procrastinate.types import OnConflict
 from tests.core.plans import Plan, explain
@@ -166,6 +177,20 @@ def test_unique_jobs(full: sa.Connection, on_conflict: OnConflict) -> None:
 def test_a_sweep_of_unique_keys(full: sa.Connection) -> None:
     plans = explain(full, core.sweep_unique_keys, after=1000, limit=100)
     check(plans, reads={"procrastinate_uniques_job_id_idx", PRIMARY_KEY}, buffers=1500)
+
+
+def test_the_progress_of_running_jobs(full: sa.Connection) -> None:
+    statement = sa.text("SELECT id, attempts FROM procrastinate_jobs WHERE status = 'doing' AND worker_id = 1 LIMIT 50")
+    reports = [
+        core.NewReport(job_id=row.id, attempt=row.attempts + 1, kind=ReportKind.PROGRESS, content='{"done": 1}')
+        for row in full.execute(statement).all()
+    ]
+    full.rollback()
+    assert reports
+    plans = explain(full, core.write_reports, reports, worker_id=1)
+    check(plans, reads={"procrastinate_jobs_pkey"}, buffers=40 * len(reports))
+    plans = explain(full, core.read_job_progress, reports[0].job_id)
+    check(plans, reads={"procrastinate_jobs_pkey"}, buffers=20, small={"procrastinate_job_reports"})
 
 
 def test_a_fetch_from_all_queues(full: sa.Connection) -> None:

@@ -7,11 +7,23 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from procrastinate.core.enums import ReportKind, Status
 from procrastinate.core.inspection.bounds import Count, bounded_count, load, moment, to_count
 from procrastinate.core.inspection.records import Attempt, Event, HeldKey, JobDetails, ListedJob
 from procrastinate.core.inspection.rows import LISTED, NEIGHBOUR, in_order, listed_job, neighbour
 from procrastinate.core.inspection.states import JobState
-from procrastinate.core.tables import errors, events, holds_lock, is_parked, jobs, results, uniques, workers
+from procrastinate.core.job_reports import READABLE_REPORT, is_of_last_run, to_progress
+from procrastinate.core.tables import (
+    errors,
+    events,
+    holds_lock,
+    is_parked,
+    job_reports,
+    jobs,
+    results,
+    uniques,
+    workers,
+)
 from procrastinate.core.unique import is_free
 
 NEWEST_ERRORS = 20
@@ -40,6 +52,10 @@ def _one_result(column: sa.ColumnElement[Any]) -> sa.ScalarSelect[Any]:
     return sa.select(column).where(results.c.job_id == jobs.c.id).scalar_subquery()
 
 
+def _progress(column: sa.ColumnElement[Any]) -> sa.ScalarSelect[Any]:
+    return sa.select(column).where(is_of_last_run(ReportKind.PROGRESS)).correlate(jobs).scalar_subquery()
+
+
 _JOB: sa.Select[Any] = sa.select(
     *[column for column in LISTED if column.name != "args"],
     _shown(jobs.c.args, LONGEST_VALUE).label("args"),
@@ -51,6 +67,9 @@ _JOB: sa.Select[Any] = sa.select(
     .where(workers.c.id == jobs.c.worker_id)
     .scalar_subquery()
     .label("worker_heartbeat_at"),
+    jobs.c.status,
+    _progress(READABLE_REPORT).label("progress"),
+    _progress(moment(job_reports.c.at)).label("progress_at"),
 ).where(jobs.c.id == _JOB_ID)
 
 
@@ -128,6 +147,9 @@ def load_job(connection: sa.Connection, now: datetime.datetime, job_id: int) -> 
         line=_line(connection, job),
         worker_heartbeat_at=row.worker_heartbeat_at,
         unique_key=_unique_key(connection, job_id),
+        progress=None
+        if row.progress is None
+        else to_progress(Status(row.status), job.attempts, row.progress_at, row.progress),
     )
 
 

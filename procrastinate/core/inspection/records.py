@@ -8,6 +8,7 @@ import datetime
 from procrastinate.core.enums import EventType, Status
 from procrastinate.core.inspection.bounds import Count
 from procrastinate.core.inspection.states import JobState
+from procrastinate.core.job_reports import JobProgress
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,7 +140,8 @@ class JobDetails:
     ``args`` and ``result`` are JSON text, or ``None`` if they are too large to show. ``args_size`` is the stored size
     in bytes. ``errors`` and ``events`` are the newest ones, newest first. ``holder`` has the lock that the job waits
     for. ``line`` is the number of jobs in front of it for that lock, or behind it if it has the lock. ``unique_key`` is
-    ``None`` if the job is not unique, or another job has taken its key.
+    ``None`` if the job is not unique, or another job has taken its key. ``progress`` is what the run under way, or else
+    the last one, says of itself.
     """
 
     now: datetime.datetime
@@ -153,6 +155,7 @@ class JobDetails:
     holder: Neighbour | None
     line: Count
     worker_heartbeat_at: datetime.datetime | None
+    progress: JobProgress | None
     unique_key: HeldKey | None = None
 
 

@@ -83,6 +83,7 @@ class JobRun:
             additional_context=settings.additional_context.copy(),
             abort_reason=self._why_to_stop,
             completion=self._completion,
+            report=functools.partial(self._worker.reports.put, self.job),
         )
 
     def _why_to_stop(self) -> AbortReason | None:

@@ -1,23 +1,21 @@
-"""Sets up what the page assumes: an app that is open, and the names of an ORM."""
+"""Sets up what the page assumes: an app that is open, and the check of the web application."""
 
 import os
 
-import sqlalchemy as sa
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column  # noqa: F401
-
 import procrastinate
 
-engine = sa.create_engine(os.environ["DATABASE_URL"])
-app = procrastinate.App(connector=engine)
+app = procrastinate.App(connector=os.environ["DATABASE_URL"])
 app.open()
 
 
-class Base(DeclarativeBase):
-    pass
+def owns(user_id: int, job_id: int) -> bool:
+    """Return whether the job belongs to the user."""
+    return user_id == 1
 
 
 def at_the_end() -> None:
-    """The row has the progress of the job that has run."""
+    """The page says that the job has ended, and how far it came."""
     app.run_worker(wait=False)
-    with Session(engine) as session:
-        assert session.get_one(globals()["Export"], 1).done == 3
+    answer = globals()["read_progress"](1, globals()["job_id"])
+    assert (answer["has_ended"], answer["percent"]) == (True, 100.0)
+    assert answer["message"] == "Page 3 is written"

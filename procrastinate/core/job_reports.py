@@ -1,0 +1,197 @@
+"""What runs of jobs report: the progress of each.
+
+A report is a row of its own, so that writing one touches no index of the jobs. Each run of a job has its own reports.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.types import TypeEngine
+
+from procrastinate.core.arrays import transpose, unnest
+from procrastinate.core.enums import ReportKind, Status
+from procrastinate.core.fetch import from_microseconds, microseconds
+from procrastinate.core.tables import DOING, TODO, job_reports, jobs
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class NewReport:
+    """A report of a run. ``attempt`` is the number of the run, from 1. ``content`` is the text of a JSON object."""
+
+    job_id: int
+    attempt: int
+    kind: ReportKind
+    content: str
+
+    @property
+    def kind_text(self) -> str:
+        """The kind as PostgreSQL stores it."""
+        return self.kind.value
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class JobProgress:
+    """How far a job is.
+
+    Parameters
+    ----------
+    status:
+        The status of the job.
+    attempt:
+        The number of the run, from 1. ``0`` if the job has not started.
+    done, total:
+        What the run has done, and what there is to do. ``None`` if the run has not said.
+    message:
+        What the run says of itself.
+    at:
+        The time of the report. ``None`` if the run has reported nothing.
+    """
+
+    status: Status
+    attempt: int
+    done: float | None = None
+    total: float | None = None
+    message: str | None = None
+    at: datetime.datetime | None = None
+
+    @property
+    def percent(self) -> float | None:
+        """The part that is done, from 0 to 100. ``None`` if that is unknown."""
+        if self.done is None or not self.total:
+            return None
+        return min(100.0 * self.done / self.total, 100.0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the values for a JSON answer of a web page. ``has_ended`` tells the page to stop asking."""
+        return {
+            "status": self.status.value,
+            "has_ended": self.status not in (Status.TODO, Status.DOING, Status.ABORTING),
+            "attempt": self.attempt,
+            "done": self.done,
+            "total": self.total,
+            "percent": self.percent,
+            "message": self.message,
+            "at": None if self.at is None else self.at.isoformat(),
+        }
+
+
+_COLUMNS: dict[str, TypeEngine[Any]] = {
+    "job_id": sa.BigInteger(),
+    "attempt": sa.Integer(),
+    "kind_text": sa.Text(),
+    "content": sa.Text(),
+}
+_new = unnest(_COLUMNS, name="new_report")
+_WORKER = sa.bindparam("worker", type_=sa.BigInteger())
+
+
+def _belongs_to_worker() -> sa.ColumnElement[bool]:
+    """Return the fence: the worker runs the job in this attempt, or has just ended this attempt.
+
+    The last report of a run may be written after its outcome.
+    """
+    runs = sa.and_(jobs.c.status == DOING, jobs.c.attempts == _new.c.attempt - 1)
+    has_ended = sa.and_(jobs.c.status.not_in([TODO, DOING]), jobs.c.attempts == _new.c.attempt)
+    return sa.and_(jobs.c.worker_id == _WORKER, sa.or_(runs, has_ended))
+
+
+def _write_statement() -> Any:
+    # The lock keeps a deletion from passing by: the report of a deleted job would stay. It stands in the way of no
+    # outcome.
+    held = (
+        sa.select(jobs.c.id)
+        .where(jobs.c.id == _new.c.job_id, _belongs_to_worker())
+        .limit(1)
+        .with_for_update(read=True, key_share=True, skip_locked=True)
+        .lateral("held")
+    )
+    rows = sa.select(
+        held.c.id, _new.c.attempt, _new.c.kind_text, _WORKER, sa.func.now(), sa.cast(_new.c.content, JSONB)
+    ).select_from(_new.join(held, sa.true()))
+    statement = insert(job_reports).from_select(["job_id", "attempt", "kind", "worker_id", "at", "content"], rows)
+    changed = {name: statement.excluded[name] for name in ("worker_id", "at", "content")}
+    return statement.on_conflict_do_update(index_elements=["job_id", "attempt", "kind"], set_=changed)
+
+
+_WRITE = _write_statement()
+
+
+def write_reports(connection: sa.Connection, reports: Sequence[NewReport], *, worker_id: int) -> None:
+    """Store reports of runs in one statement, each in place of the last one of its kind.
+
+    A report of a run that the worker has lost is not stored, nor one of a job whose row another session has locked.
+    """
+    in_order = sorted(reports, key=lambda report: (report.job_id, report.attempt))
+    connection.execute(_WRITE, transpose(in_order, _COLUMNS) | {"worker": worker_id})
+
+
+def is_of_last_run(kind: ReportKind) -> sa.ColumnElement[bool]:
+    """Return the condition that joins a job with the report of its run: the one under way, or else the last one.
+
+    A job that waits for its next run has none.
+    """
+    attempt = sa.case((jobs.c.status == DOING, jobs.c.attempts + 1), else_=jobs.c.attempts)
+    return sa.and_(
+        job_reports.c.job_id == jobs.c.id,
+        job_reports.c.kind == sa.literal_column(f"'{kind.value}'", type_=sa.Text()),
+        job_reports.c.attempt == attempt,
+        jobs.c.status != TODO,
+    )
+
+
+_LONGEST = 20_000
+"""Maximum size in bytes of a report that is read. What this project writes is shorter."""
+READABLE_REPORT: sa.ColumnElement[Any] = sa.case(
+    (sa.func.pg_column_size(job_reports.c.content) <= _LONGEST, sa.cast(job_reports.c.content, sa.Text))
+)
+_READ_PROGRESS = (
+    sa.select(
+        jobs.c.status,
+        jobs.c.attempts,
+        microseconds(job_reports.c.at).label("at"),
+        READABLE_REPORT.label("content"),
+    )
+    .select_from(jobs.outerjoin(job_reports, is_of_last_run(ReportKind.PROGRESS)))
+    .where(jobs.c.id == sa.bindparam("job_id", type_=sa.BigInteger()))
+)
+
+
+def read_job_progress(connection: sa.Connection, job_id: int) -> JobProgress | None:
+    """Return how far a job is, or ``None`` if the job does not exist."""
+    row = connection.execute(_READ_PROGRESS, {"job_id": job_id}).one_or_none()
+    return None if row is None else to_progress(row.status, row.attempts, from_microseconds(row.at), row.content)
+
+
+def to_progress(status: Status, attempts: int, at: datetime.datetime | None, content: str | None) -> JobProgress:
+    """Return the record of a job's row and of the report of its run, if there is one."""
+    attempt = attempts + (status is Status.DOING)
+    if content is None:
+        return JobProgress(status=status, attempt=attempt)
+    return JobProgress(status=status, attempt=attempt, at=at, **_values(content))
+
+
+def _values(content: str) -> dict[str, Any]:
+    """Return the values of a report. Any client can write the table, so nothing is taken for granted."""
+    try:
+        read = json.loads(content)
+    except ValueError:  # a number has thousands of digits
+        return {}
+    if not isinstance(read, dict):
+        return {}
+    done, total, message = read.get("done"), read.get("total"), read.get("message")
+    return {
+        "done": done if _is_number(done) else None,
+        "total": total if _is_number(total) else None,
+        "message": message if isinstance(message, str) else None,
+    }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**63

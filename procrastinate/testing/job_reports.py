@@ -1,0 +1,49 @@
+"""The operations on reports of runs, in memory.
+
+Each function is documented at the function of the same name in :mod:`procrastinate.core.job_reports`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from procrastinate import core
+from procrastinate.core import JobProgress, NewReport, ReportKind, Status
+from procrastinate.core.job_reports import to_progress
+from procrastinate.testing.implementations import Implementations
+from procrastinate.testing.tables import DOING, NOT_ENDED, TODO, JobRow, StoredReport, Tables
+
+IMPLEMENTED = Implementations()
+
+
+@IMPLEMENTED.of(core.write_reports)
+def write_reports(tables: Tables, reports: Sequence[NewReport], *, worker_id: int) -> None:
+    for report in reports:
+        row = tables.jobs.get(report.job_id)
+        if row is not None and _belongs_to_worker(row, report, worker_id):
+            stored = StoredReport(at=tables.now, content=report.content)
+            tables.reports.setdefault(report.job_id, {})[report.attempt, report.kind] = stored
+
+
+def _belongs_to_worker(row: JobRow, report: NewReport, worker_id: int) -> bool:
+    runs = row["status"] == DOING and row["attempts"] == report.attempt - 1
+    has_ended = row["status"] not in NOT_ENDED and row["attempts"] == report.attempt
+    return row["worker_id"] == worker_id and (runs or has_ended)
+
+
+def find_report(tables: Tables, row: JobRow, kind: ReportKind) -> StoredReport | None:
+    """Return the report of a job's run: the one under way, or else the last one."""
+    if row["status"] == TODO:
+        return None
+    attempt = row["attempts"] + (row["status"] == DOING)
+    return tables.reports.get(row["id"], {}).get((attempt, kind))
+
+
+@IMPLEMENTED.of(core.read_job_progress)
+def read_job_progress(tables: Tables, job_id: int) -> JobProgress | None:
+    row = tables.jobs.get(job_id)
+    if row is None:
+        return None
+    report = find_report(tables, row, ReportKind.PROGRESS)
+    at, content = (None, None) if report is None else (report.at, report.content)
+    return to_progress(Status(row["status"]), row["attempts"], at, content)
