@@ -16,7 +16,9 @@ import sqlalchemy as sa
 from procrastinate import App, JobContext
 from procrastinate.testing import InMemoryConnector, Jobs, RunAtDefer
 from procrastinate.worker import Worker
-from tests.worker.running import Queue, Workers
+from procrastinate.worker.fetch import prefetch
+from procrastinate.worker.run import slots
+from tests.worker.running import NEVER, Queue, Workers, until
 
 TENANT: contextvars.ContextVar[str] = contextvars.ContextVar("TENANT", default="none")
 
@@ -172,14 +174,19 @@ async def test_no_statement_of_the_worker_is_made_in_the_context_of_a_job(
 
 
 async def test_a_job_that_stops_the_worker_does_so_in_the_workers_context(
-    app: App, workers: Workers, caplog: pytest.LogCaptureFixture
+    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was fetched ahead is given back, and the worker signs off."""
+    # At any load, jobs count as short, and none waits for too long.
+    monkeypatch.setattr(prefetch, "WINDOW", NEVER)
+    for module in (prefetch, slots):
+        monkeypatch.setattr(module, "LONGEST_WAIT", NEVER)
     caplog.set_level("DEBUG", logger="procrastinate")
     task, _ = add_task(app, is_async=True)
 
     @app.task(name="stop")
     async def stop() -> None:
+        await until(lambda: queue.statuses()["doing"] > 1)  # some were fetched ahead
         TENANT.set("a job's")
         running.worker.stop()
         await asyncio.sleep(0)  # the worker hears of it while jobs wait for this one to end
