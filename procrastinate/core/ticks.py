@@ -15,7 +15,7 @@ from procrastinate.core.operation_marks import atomic
 from procrastinate.core.rows import NewJob
 from procrastinate.core.tables import UNDECIDED, jobs, periodic_defers
 from procrastinate.core.timeouts import wait_briefly
-from procrastinate.core.unique import defer_unique_job
+from procrastinate.core.unique import defer_unique_jobs
 from procrastinate.core.unique_keys import TakenKey, UniqueJob
 from procrastinate.types import OnConflict
 
@@ -185,7 +185,7 @@ def defer_unique_tick(
     """Defer the job of one cron tick as :func:`defer_tick` does, if its unique key is free.
 
     A tick whose key is taken counts as deferred. ``on_conflict`` is that of
-    :func:`~procrastinate.core.unique.defer_unique_job`. With ``skip``, the tick has the job that holds the key.
+    :func:`~procrastinate.core.unique.defer_unique_jobs`. With ``skip``, the tick has the job that holds the key.
     """
     if briefly:
         wait_briefly(connection)
@@ -193,7 +193,7 @@ def defer_unique_tick(
     claimed_id = connection.execute(_CLAIM_TICK, parameters | {"keep_for": keep_for}).scalar_one_or_none()
     if claimed_id is None:
         return TickOutcome(job_id=None)
-    deferred = defer_unique_job(connection, job, on_conflict=on_conflict)
+    deferred = defer_unique_jobs(connection, [job], on_conflict=on_conflict)
     if deferred.taken is not None:
         return TickOutcome(job_id=None, taken=deferred.taken)
     (job_id,) = deferred.ids

@@ -64,15 +64,14 @@ def is_free(holder: sa.FromClause, held: sa.FromClause = uniques) -> sa.ColumnEl
 def _may_write() -> sa.ColumnElement[bool]:
     """Return the condition "a key that another session takes now leads to no error".
 
-    At REPEATABLE READ and above PostgreSQL fails a statement that meets a newer row than its snapshot has. A statement
-    that is a transaction of its own has a new snapshot. Any other one needs a savepoint.
+    At REPEATABLE READ and above PostgreSQL fails a statement that meets a newer row than its snapshot has. There the
+    statement needs a savepoint.
     """
     return sa.or_(
         sa.bindparam("has_savepoint", type_=sa.Boolean()),
         sa.func.current_setting("transaction_isolation").in_(
             [sa.literal_column("'read committed'"), sa.literal_column("'read uncommitted'")]
         ),
-        sa.func.now() == _NOW,
     )
 
 
@@ -80,7 +79,7 @@ def _defer_statement(*, replace: bool) -> sa.CompoundSelect[Any]:
     """Look at the keys, take the free ones, and insert their jobs, in one statement.
 
     The rows have the key, the id of a job, and what became of the key: ``new``, ``held`` by a job that has started or
-    ended, ``held_by_waiting``, ``replaced``, or ``unsafe`` if the statement must be repeated behind a savepoint.
+    ended, ``held_by_waiting``, ``replaced``, or ``unsafe`` if only a statement behind a savepoint may take a key.
     """
     given = unnest(VALUES | _KEY, name="given")
     wanted = sa.select(given).cte("wanted").prefix_with("MATERIALIZED", dialect="postgresql")
@@ -248,7 +247,7 @@ _DEFER_OR_REPLACE = _defer_statement(replace=True)
 
 
 def defer_unique_job(connection: sa.Connection, job: UniqueJob, *, on_conflict: OnConflict) -> UniqueDefer:
-    """Defer a job if its key is free.
+    """Defer a job if its key is free, in one statement.
 
     An expected conflict is no error of the database, so the caller's transaction stays usable.
 
@@ -257,14 +256,18 @@ def defer_unique_job(connection: sa.Connection, job: UniqueJob, *, on_conflict: 
     on_conflict:
         If another job holds the key, ``raise`` returns :attr:`UniqueDefer.taken`. ``skip`` returns the id of that job.
         ``replace`` overwrites it if it waits, and otherwise returns as ``raise`` does.
+
+    Returns
+    -------
+    If :attr:`UniqueDefer.needs_savepoint` is true, nothing was deferred. Call :func:`defer_unique_jobs` then.
     """
-    return _defer(connection, [job], on_conflict)
+    return _defer(connection, [job], on_conflict, has_savepoint=False)
 
 
 class _NotAll(Exception):
     """Roll back the savepoint."""
 
-    def __init__(self, taken: TakenKey | None) -> None:
+    def __init__(self, taken: TakenKey) -> None:
         super().__init__()
         self.taken = taken
 
@@ -273,7 +276,7 @@ class _NotAll(Exception):
 def defer_unique_jobs(
     connection: sa.Connection, new_jobs: Sequence[UniqueJob], *, on_conflict: OnConflict
 ) -> UniqueDefer:
-    """Defer all jobs or none, as :func:`defer_unique_job` does.
+    """Defer all jobs or none, as :func:`defer_unique_job` does, behind a savepoint.
 
     If several jobs of ``new_jobs`` have the same key, ``raise`` defers none, ``skip`` defers the first, and ``replace``
     the last.
@@ -287,64 +290,60 @@ def defer_unique_jobs(
         chosen = one_for_each_key(new_jobs, last=on_conflict == "replace")
     try:
         with connection.begin_nested():
-            deferred = _defer(connection, chosen, on_conflict)
+            deferred = _defer(connection, chosen, on_conflict, has_savepoint=True)
             if deferred.taken is not None:
                 raise _NotAll(deferred.taken)
     except _NotAll as refusal:
         return UniqueDefer(taken=refusal.taken)
+    except Exception as error:  # Django raises errors of its own
+        if sqlstate(error) == SERIALIZATION_FAILURE:
+            return UniqueDefer(taken=_not_seen(chosen))
+        raise
     return UniqueDefer(ids=in_order(new_jobs, chosen, deferred.ids))
 
 
-def _defer(connection: sa.Connection, new_jobs: Sequence[UniqueJob], on_conflict: OnConflict) -> UniqueDefer:
+def _not_seen(new_jobs: Iterable[UniqueJob]) -> TakenKey:
+    """Return what is known of a key that another session has taken since the snapshot of this transaction."""
+    keys = [job.unique.key for job in new_jobs if job.unique is not None]
+    return TakenKey(key=keys[0] if len(keys) == 1 else None)
+
+
+def _defer(
+    connection: sa.Connection, new_jobs: Sequence[UniqueJob], on_conflict: OnConflict, *, has_savepoint: bool
+) -> UniqueDefer:
     """Defer the jobs, and look again at keys that another session has just taken, or whose holder has just started."""
+    statement = _DEFER_OR_REPLACE if on_conflict == "replace" else _DEFER
     by_key: dict[str, int] = {}
     without_key: list[int] = []
     missing = list(new_jobs)
     for _ in range(_TRIES):
-        try:
-            rows = _run(connection, missing, on_conflict)
-        except _TooOld:
-            break
-        without_key += [row.id for row in rows if row.key is None]
+        parameters = _parameters(missing) | {"has_savepoint": has_savepoint}
+        rows = connection.execute(statement, parameters).all()
+        without_key += [row.id for row in rows if row.key is None and row.fate == "new"]
         by_key |= {row.key: row.id for row in rows if row.key is not None and row.fate in ("new", "replaced")}
         held = [row for row in rows if row.fate in _HELD and row.key not in by_key]
         if on_conflict == "skip":
             by_key |= {row.key: row.id for row in held}
             held = []
-        for row in held:
-            if on_conflict == "raise" or row.fate == "held":
-                taken = TakenKey(key=row.key, job_id=row.id, until=row.until, expires_at=row.expires_at)
-                return UniqueDefer(taken=taken)
+        refusing = [row for row in held if on_conflict == "raise" or row.fate == "held"]
+        if refusing:
+            return UniqueDefer(taken=_taken(refusing[0]))
         missing = [job for job in missing if job.unique is not None and job.unique.key not in by_key]
-        if not missing:
+        if not missing and len(without_key) + len(by_key) == len(new_jobs):
             return UniqueDefer(ids=_ids(new_jobs, without_key, by_key))
-    return UniqueDefer(taken=TakenKey(key=next(job.unique.key for job in missing if job.unique is not None)))
+        if any(row.fate == "unsafe" for row in rows):
+            return UniqueDefer(needs_savepoint=True)
+    return UniqueDefer(taken=_not_seen(missing))
+
+
+def _taken(row: sa.Row[Any]) -> TakenKey:
+    return TakenKey(key=row.key, job_id=row.id, until=row.until, expires_at=row.expires_at)
 
 
 def _ids(new_jobs: Iterable[UniqueJob], without_key: Iterable[int], by_key: Mapping[str, int]) -> tuple[int, ...]:
     """Return the ids in the order of the input, in which the jobs without a key have got theirs."""
     rest = iter(sorted(without_key))
     return tuple(next(rest) if job.unique is None else by_key[job.unique.key] for job in new_jobs)
-
-
-class _TooOld(Exception):
-    """Another session has taken a key, or changed its holder, since the snapshot of this transaction."""
-
-
-def _run(connection: sa.Connection, new_jobs: Sequence[UniqueJob], on_conflict: OnConflict) -> Sequence[sa.Row[Any]]:
-    statement = _DEFER_OR_REPLACE if on_conflict == "replace" else _DEFER
-    parameters = _parameters(new_jobs)
-    rows = connection.execute(statement, parameters | {"has_savepoint": False}).all()
-    safe = [row for row in rows if row.fate != "unsafe"]
-    if len(safe) == len(rows) or (on_conflict != "replace" and len(safe) == len(new_jobs)):
-        return safe
-    try:
-        with connection.begin_nested():
-            return connection.execute(statement, parameters | {"has_savepoint": True}).all()
-    except sa.exc.DBAPIError as error:
-        if sqlstate(error) == SERIALIZATION_FAILURE:
-            raise _TooOld from error
-        raise
 
 
 def _parameters(new_jobs: Sequence[UniqueJob]) -> dict[str, Any]:

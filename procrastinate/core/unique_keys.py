@@ -39,10 +39,11 @@ class UniqueJob:
 class TakenKey:
     """A unique key that another job holds.
 
-    ``job_id`` is ``None`` if the transaction cannot see that job. ``expires_at`` is the end of a period.
+    ``key`` is ``None`` if it is one of several, and it is not known which. ``job_id`` is ``None`` if the transaction
+    cannot see that job. ``expires_at`` is the end of a period.
     """
 
-    key: str
+    key: str | None
     job_id: int | None = None
     until: Until | None = None
     expires_at: datetime.datetime | None = None
@@ -50,10 +51,14 @@ class TakenKey:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class UniqueDefer:
-    """The ids of the deferred jobs in the order of the input, or the key that was in the way of all of them."""
+    """The ids of the deferred jobs in the order of the input, or the key that was in the way of all of them.
+
+    If ``needs_savepoint`` is true, nothing was deferred because a conflict might have aborted the transaction.
+    """
 
     ids: tuple[int, ...] = ()
     taken: TakenKey | None = None
+    needs_savepoint: bool = False
 
 
 def given_twice(new_jobs: Iterable[UniqueJob]) -> str | None:

@@ -43,6 +43,8 @@ class UniqueDefers(OperationCalls):
         if not new_jobs:
             return []
         deferred = self._run(connection, *_operation(new_jobs), on_conflict=on_conflict)
+        if deferred.needs_savepoint:
+            deferred = self._run(connection, core.defer_unique_jobs, new_jobs, on_conflict=on_conflict)
         ids = _ids(deferred)
         self._tell_hook(connection)
         return ids
@@ -60,6 +62,8 @@ class UniqueDefers(OperationCalls):
         if not new_jobs:
             return []
         deferred = await self._run_async(connection, *_operation(new_jobs), on_conflict=on_conflict)
+        if deferred.needs_savepoint:
+            deferred = await self._run_async(connection, core.defer_unique_jobs, new_jobs, on_conflict=on_conflict)
         ids = _ids(deferred)
         await self._tell_hook_async(connection)
         return ids
@@ -145,8 +149,9 @@ def _already_enqueued(taken: core.TakenKey) -> exceptions.AlreadyEnqueued:
     until = {"start": " until it starts", "end": " until it has ended"}.get(taken.until or "", "")
     if taken.expires_at is not None:
         until = f" until {taken.expires_at.isoformat(sep=' ', timespec='seconds')}"
+    key = "one of the unique keys" if taken.key is None else f"the unique key {quoted(taken.key)}"
     return exceptions.AlreadyEnqueued(
-        f"{holder} holds the unique key {quoted(taken.key)}{until}: defer later, or catch this exception, or give "
+        f"{holder} holds {key}{until}: defer later, or catch this exception, or give "
         "Unique(on_conflict='skip'). To free the key, call app.job_manager.free_unique_key",
         job_id=taken.job_id,
     )

@@ -7,17 +7,21 @@ import datetime
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
-from procrastinate import core
+from procrastinate import App, Unique, core, exceptions
+from procrastinate.adapters.standalone import SQLAlchemyConnector
 from procrastinate.core import Status, UniqueDefer, UniqueJob, UniqueKey
 from procrastinate.core.unique_keys import Until
+from procrastinate.jobs import Job
+from procrastinate.manager import JobManager
 from procrastinate.types import OnConflict
 from tests.conformance.runs import SyncRun
 from tests.conformance.steps import change, fetch, fetch_one, finish, query, worker
 from tests.core.test_concurrency import wait_for, wait_until_blocked
-from tests.database import new_job
+from tests.database import libpq_url, new_job
 
 PRODUCERS = 16
 
@@ -94,20 +98,35 @@ def test_a_key_that_another_has_just_taken_leaves_the_transaction_usable(
     run: SyncRun, engine: sa.Engine, isolation_level: str, on_conflict: OnConflict
 ) -> None:
     """A transaction whose snapshot is older than the other job cannot name that job."""
+    manager = JobManager(SQLAlchemyConnector(engine))
     with transaction(engine, isolation_level) as connection:
+
+        def defer(*jobs: UniqueJob, on_conflict: OnConflict) -> list[int]:
+            made = [Job(queue="q", task_name="t", lock=None, queueing_lock=None) for _ in jobs]
+            keys = [job.unique for job in jobs]
+            return manager.defer_unique_jobs(made, keys, connection, on_conflict=on_conflict)
+
         (other,) = run(core.defer_unique_job, unique_job(), on_conflict="raise").ids
-        deferred = core.defer_unique_job(connection, unique_job(), on_conflict=on_conflict)
-        if isolation_level != "READ COMMITTED":
-            assert deferred.taken == core.TakenKey(key="k")
-        elif on_conflict == "raise":
-            assert deferred.taken == core.TakenKey(key="k", job_id=other, until="start")
+        sees_it = isolation_level == "READ COMMITTED"
+        if sees_it and on_conflict != "raise":
+            assert defer(unique_job(), on_conflict=on_conflict) == [other]
         else:
-            assert deferred.ids == (other,)
-        batch = core.defer_unique_jobs(connection, [unique_job(), unique_job("new")], on_conflict="raise")
-        assert batch.taken is not None
-        (own,) = core.defer_unique_job(connection, unique_job("own"), on_conflict="raise").ids
-        assert core.defer_unique_job(connection, unique_job("own"), on_conflict="replace").ids == (own,)
+            with pytest.raises(exceptions.AlreadyEnqueued, match="the unique key k") as info:
+                defer(unique_job(), on_conflict=on_conflict)
+            assert info.value.job_id == (other if sees_it else None)
+        with pytest.raises(exceptions.AlreadyEnqueued):
+            defer(unique_job("new"), unique_job(), on_conflict="raise")
+        (own,) = defer(unique_job("own"), on_conflict="raise")
+        assert defer(unique_job("own"), on_conflict="replace") == [own]
     assert run(query, "SELECT id FROM procrastinate_jobs ORDER BY id") == [(other,), (own,)]
+
+
+def test_a_connection_that_commits_each_statement_defers_at_any_level(database_url: str) -> None:
+    app = App(connector=database_url)
+    with app.open(), psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
+        connection.execute("SET default_transaction_isolation = 'serializable'")
+        deferrer = app.configure_task("t", unique=Unique(by="k", on_conflict="skip"), connection=connection)
+        assert deferrer.defer() == deferrer.defer() == deferrer.batch_defer({}, {})[1]
 
 
 def test_a_defer_waits_for_the_open_transaction_that_has_taken_its_key(

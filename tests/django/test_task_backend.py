@@ -18,6 +18,7 @@ import pytest
 from django.db import transaction
 from django.test.utils import override_settings
 from django.utils import timezone
+from psycopg import IsolationLevel
 
 import procrastinate
 from procrastinate import exceptions
@@ -31,7 +32,7 @@ from tests.django import shop
 from tests.django.shop import framework_tasks as tasks
 from tests.django.shop.models import Order
 from tests.django.shop.tasks import ship as app_task
-from tests.django.support import ROOT
+from tests.django.support import ROOT, using_database
 
 pytestmark = pytest.mark.usefixtures("project")
 
@@ -224,6 +225,21 @@ def test_unique_of_a_task_comes_before_that_of_the_backend() -> None:
         shared = tasks.add.using(unique=procrastinate.Unique(by="sum", on_conflict="skip"))
         assert [shared.enqueue(1).id, shared.enqueue(2).id] == [str(int(other.id) + 1)] * 2
         assert tasks.add.using(queueing_lock="one").enqueue(1).id not in (first.id, other.id)
+
+
+def test_a_key_that_another_has_just_taken_leaves_atomic_usable(database_url: str) -> None:
+    task = tasks.add.using(unique=procrastinate.Unique(by="k", on_conflict="skip"))
+    options = {"isolation_level": IsolationLevel.REPEATABLE_READ}
+    with using_database(database_url, OPTIONS=options), backend():
+        with transaction.atomic():
+            assert ProcrastinateJob.objects.count() == 0
+            with procrastinate.App(connector=database_url).open() as other:
+                other.configure_task("other", unique=procrastinate.Unique(by="k")).defer()
+            with pytest.raises(exceptions.AlreadyEnqueued):
+                task.enqueue(1)
+            assert tasks.add.enqueue(1).id
+        assert ProcrastinateJob.objects.count() == 2
+        assert task.enqueue(1).id == task.enqueue(2).id
 
 
 def test_unique_with_a_queueing_lock_is_refused_where_it_is_written() -> None:
