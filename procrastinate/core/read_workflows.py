@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -39,6 +39,7 @@ _COLUMNS = (
 )
 _COUNTS = (
     sa.select(
+        workflows.c.id.label("group_id"),
         workflows.c.root_id,
         workflows.c.kind,
         workflows.c.finished_at.is_not(None).label("is_finished"),
@@ -136,10 +137,8 @@ def _workflow(row: sa.Row[Any], counts: list[sa.Row[Any]]) -> StoredWorkflow:
     has_callbacks = bool(steps)
     members = [count for count in counts if not has_callbacks or count.kind != GroupKind.WORKFLOW.value]
     main = steps[0] if steps else next(count for count in counts if count.kind == GroupKind.WORKFLOW.value)
-    numbers = dict.fromkeys((field.name for field in dataclasses.fields(Counts)), 0)
-    for count in members:
-        if count.status is not None:
-            numbers[_what(Status(count.status), count.waits)] += count.jobs
+    numbers = _no_numbers()
+    _add_to(numbers, members)
     numbers["lost"] = main.lost if main.is_finished else sum({id(one): one.lost for one in members}.values())
     return StoredWorkflow(
         id=row.id,
@@ -151,6 +150,16 @@ def _workflow(row: sa.Row[Any], counts: list[sa.Row[Any]]) -> StoredWorkflow:
         steps_ended=main.is_finished,
         counts=Counts(**numbers),
     )
+
+
+def _no_numbers() -> dict[str, int]:
+    return dict.fromkeys((field.name for field in dataclasses.fields(Counts)), 0)
+
+
+def _add_to(numbers: dict[str, int], counts: Iterable[sa.Row[Any]]) -> None:
+    for count in counts:
+        if count.status is not None:
+            numbers[_what(Status(count.status), count.waits)] += count.jobs
 
 
 _WORDS = {Status.DOING: "running", Status.ABORTING: "running"}
@@ -169,6 +178,19 @@ _GROUPS = (
     .where(workflows.c.root_id == _ID)
     .order_by(workflows.c.id)
 )
+FOLDED = 20
+"""Steps that are read of a group, which is drawn as one node. Its counts say how many there are."""
+_LIMIT = sa.bindparam("limit", type_=sa.Integer())
+_IS_FOLDED = workflows.c.kind.in_([GroupKind.GROUP.value, GroupKind.EXPANSION.value])
+_row = jobs.alias("row")
+_member = (
+    sa.select(_row.c.id)
+    .where(_row.c.workflow_id == workflows.c.id)
+    .order_by(_row.c.id)
+    .limit(sa.case((_IS_FOLDED, FOLDED), else_=_LIMIT))
+    .correlate(workflows)
+    .lateral("member")
+)
 _STEPS = (
     sa.select(
         jobs.c.id,
@@ -180,10 +202,10 @@ _STEPS = (
         _WAITS,
         jobs.c.attempts,
     )
-    .join(workflows, workflows.c.id == jobs.c.workflow_id)
+    .select_from(workflows.join(_member, sa.true()).join(jobs, jobs.c.id == _member.c.id))
     .where(workflows.c.root_id == _ID)
     .order_by(jobs.c.id)
-    .limit(sa.bindparam("limit", type_=sa.Integer()))
+    .limit(_LIMIT)
 )
 _DEPENDENCIES = (
     sa.select(
@@ -197,16 +219,33 @@ _DEPENDENCIES = (
 )
 
 
+def _members_of(group_id: int, counted: Sequence[sa.Row[Any]]) -> Counts:
+    numbers = _no_numbers()
+    _add_to(numbers, (count for count in counted if count.group_id == group_id))
+    return Counts(**numbers)
+
+
 def read_graph(
     connection: sa.Connection, workflow_id: int, *, limit: int = 10_000
 ) -> tuple[list[StoredGroup], list[StoredStep], list[StoredDependency]]:
-    """Return the groups, the first ``limit`` steps, and the dependencies of these steps."""
+    """Return the groups with their counts, steps, and the dependencies of these steps.
+
+    Of each group the first 20 steps are read, and of the rest the first ``limit``. There are at most ``limit`` in all.
+    """
     groups = connection.execute(_GROUPS, {"workflow_id": workflow_id}).all()
     steps = connection.execute(_STEPS, {"workflow_id": workflow_id, "limit": limit}).all()
+    counted = connection.execute(_COUNTS, {"ids": [workflow_id]}).all()
     edges = connection.execute(_DEPENDENCIES, {"ids": [step[0] for step in steps]}).all()
     return (
         [
-            StoredGroup(id=id_, parent_id=parent, kind=GroupKind(kind), name=name, is_finished=finished)
+            StoredGroup(
+                id=id_,
+                parent_id=parent,
+                kind=GroupKind(kind),
+                name=name,
+                is_finished=finished,
+                counts=_members_of(id_, counted),
+            )
             for id_, parent, kind, name, finished in groups
         ],
         [

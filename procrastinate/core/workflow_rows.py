@@ -159,6 +159,11 @@ class Counts:
     ready: int = 0
     running: int = 0
 
+    def __add__(self, other: Counts) -> Counts:
+        """Return the counts of both together."""
+        names = [field.name for field in dataclasses.fields(self)]
+        return Counts(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
     @property
     def total(self) -> int:
         """The number of all members."""
@@ -200,13 +205,14 @@ class StoredStep:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StoredGroup:
-    """A group of a workflow, or the workflow itself."""
+    """A group of a workflow, or the workflow itself. ``counts`` is of its own members, without those of its parts."""
 
     id: int
     parent_id: int | None
     kind: GroupKind
     name: str
     is_finished: bool
+    counts: Counts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,7 +15,7 @@ from procrastinate.dashboard.calls import Calls, drive, drive_async
 from procrastinate.dashboard.messages import LONGEST_BODY, Request, Response, plain, redirect
 from procrastinate.dashboard.origin import refusal
 from procrastinate.dashboard.redaction import Redact, hide_keys
-from procrastinate.dashboard.views import job, jobs, lists, operations, overview, pauses
+from procrastinate.dashboard.views import job, jobs, lists, operations, overview, pauses, workflows
 from procrastinate.dashboard.visit import Settings, Visit
 
 View: TypeAlias = "Callable[..., Calls[Response]]"
@@ -23,6 +23,7 @@ View: TypeAlias = "Callable[..., Calls[Response]]"
 _PAGES: dict[str, View] = {
     "": overview.overview,
     "jobs": jobs.jobs,
+    "workflows": workflows.workflows,
     "queues": lists.queues,
     "tasks": lists.tasks,
     "failures": lists.failures,
@@ -42,6 +43,8 @@ _CHANGES: dict[str, View] = {
 }
 _JOB = re.compile(r"jobs/([0-9]{1,18})")
 _JOB_ARGUMENTS = re.compile(r"jobs/([0-9]{1,18})/arguments")
+_WORKFLOW = re.compile(r"workflows/([0-9]{1,18})")
+_WORKFLOW_CHANGE = re.compile(r"workflows/([0-9]{1,18})/(retry|cancel)")
 _OPERATION = re.compile(r"operations/([0-9]{1,18})")
 _OPERATION_CHANGE = re.compile(r"operations/([0-9]{1,18})/(continue|cancel)")
 _JOB_CHANGE = re.compile(r"jobs/([0-9]{1,18})/([a-z_]+)")
@@ -159,9 +162,11 @@ def _page(visit: Visit) -> Response | Calls[Response]:
         return job.job(visit, int(match[1]))
     if match := _JOB_ARGUMENTS.fullmatch(path):
         return job.arguments(visit, int(match[1]))
+    if match := _WORKFLOW.fullmatch(path):
+        return workflows.workflow(visit, int(match[1]))
     if match := _OPERATION.fullmatch(path):
         return operations.operation(visit, int(match[1]))
-    if _JOB_CHANGE.fullmatch(path) or _OPERATION_CHANGE.fullmatch(path) or path in _CHANGES:
+    if path in _CHANGES or any(one.fullmatch(path) for one in (_JOB_CHANGE, _OPERATION_CHANGE, _WORKFLOW_CHANGE)):
         return plain("This address takes POST.", 405)
     return visit.refuse(404, "Not found", "There is no such page.")
 
@@ -173,6 +178,8 @@ def _change(visit: Visit) -> Response | Calls[Response]:
         return view(visit)
     if match := _JOB_CHANGE.fullmatch(path):
         return job.change_job(visit, int(match[1]), match[2])
+    if match := _WORKFLOW_CHANGE.fullmatch(path):
+        return workflows.change_workflow(visit, int(match[1]), match[2])
     if match := _OPERATION_CHANGE.fullmatch(path):
         return operations.change_operation(visit, int(match[1]), match[2])
     return plain("This page takes GET.", 405)

@@ -17,6 +17,7 @@ from procrastinate.dashboard.rendering import render
 SCREENS = (
     ("", "Overview"),
     ("jobs", "Jobs"),
+    ("workflows", "Workflows"),
     ("queues", "Queues"),
     ("tasks", "Tasks"),
     ("failures", "Failures"),
@@ -136,6 +137,9 @@ DONE = {
     "abort": "The job is asked to stop.",
     "run_now": "The job may run now.",
     "delete": "The job is deleted.",
+    "workflow_retry": "The steps without success run again.",
+    "workflow_cancel": "The steps that waited are cancelled.",
+    "workflow_unchanged": "Nothing changed: the workflow is no longer in a state that allows this.",
     "pause": "The queue is paused. Workers hear of it within a second, and running jobs go on.",
     "resume": "The queue is open again.",
     "unchanged": "Nothing changed: the job is no longer in a state that allows this.",

@@ -110,7 +110,12 @@ def read_graph(
     return (
         [
             StoredGroup(
-                id=id_, parent_id=one.parent_id, kind=one.kind, name=one.name, is_finished=bool(one.finished_at)
+                id=id_,
+                parent_id=one.parent_id,
+                kind=one.kind,
+                name=one.name,
+                is_finished=bool(one.finished_at),
+                counts=Counts(**Counter(_what(tables, row) for row in members_of(tables, {id_}))),
             )
             for id_, one in groups.items()
         ],

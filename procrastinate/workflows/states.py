@@ -76,7 +76,8 @@ def _state(stored: StoredWorkflow) -> WorkflowState:
 class Node:
     """A step of a graph, or a group whose steps are folded into one node.
 
-    ``counts`` says what became of the steps, and ``job_ids`` names the first of them.
+    ``counts`` says what became of the steps, and ``job_ids`` names the first of them. ``is_callback`` is true for a
+    step that runs once all others have ended.
     """
 
     key: str
@@ -84,6 +85,7 @@ class Node:
     is_group: bool
     counts: Counts
     job_ids: tuple[int, ...]
+    is_callback: bool = False
 
     @property
     def state(self) -> str:
@@ -139,7 +141,15 @@ def to_graph(
     for step in steps:
         members.setdefault(keys[step.job_id], []).append(step)
     names = {f"g{group.id}": group.name for group in groups}
-    nodes = tuple(_node(key, names.get(key), some) for key, some in members.items())
+    folded = _counts_of_nodes(groups, node_of_group)
+    has_callbacks = any(group.kind is GroupKind.STEPS for group in groups)
+    nodes = tuple(
+        dataclasses.replace(
+            _node(key, names.get(key), some, folded.get(key)),
+            is_callback=has_callbacks and any(step.group_id == workflow_id for step in some),
+        )
+        for key, some in members.items()
+    )
     return Graph(
         id=workflow_id,
         name=by_id[workflow_id].name,
@@ -159,14 +169,25 @@ def _node_of_group(group: StoredGroup, by_id: dict[int, StoredGroup]) -> str | N
     return key
 
 
-def _node(key: str, group_name: str | None, steps: list[StoredStep]) -> Node:
-    numbers: dict[str, int] = {}
-    for step in steps:
-        word = _word(step)
-        numbers[word] = numbers.get(word, 0) + 1
-    name = group_name if group_name is not None else steps[0].step
-    ids = tuple(step.job_id for step in steps[:_LISTED])
-    return Node(key=key, name=name, is_group=group_name is not None, counts=Counts(**numbers), job_ids=ids)
+def _counts_of_nodes(groups: Sequence[StoredGroup], node_of_group: dict[int, str | None]) -> dict[str, Counts]:
+    """Return the counts of each folded group, with those of the groups in it."""
+    found: dict[str, Counts] = {}
+    for group in groups:
+        key = node_of_group[group.id]
+        if key is not None:
+            found[key] = found.get(key, Counts()) + group.counts
+    return found
+
+
+def _node(key: str, group_name: str | None, steps: list[StoredStep], folded: Counts | None) -> Node:
+    """Return a node. A group has more steps than were read, so it brings its counts."""
+    return Node(
+        key=key,
+        name=group_name if group_name is not None else steps[0].step,
+        is_group=group_name is not None,
+        counts=folded or Counts(**{_word(steps[0]): 1}),
+        job_ids=tuple(step.job_id for step in steps[:_LISTED]),
+    )
 
 
 def _word(step: StoredStep) -> str:

@@ -24,7 +24,8 @@ __all__ = ["django_databases"]
 pytestmark = pytest.mark.browser
 
 PAGES = {
-    "overview": "", "jobs": "jobs", "failed": "jobs?state=failed", "job": "jobs/17", "queues": "queues",
+    "overview": "", "jobs": "jobs", "failed": "jobs?state=failed", "job": "jobs/17",
+    "workflows": "workflows", "workflow": "workflows/1", "queues": "queues",
     "tasks": "tasks", "failures": "failures", "locks": "locks", "periodic": "periodic", "workers": "workers",
     "operations": "operations", "preview": "operations/new?action=retry&state=failed", "system": "system",
     "doctor": "doctor",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 import procrastinate
+from procrastinate.adapters.standalone import SQLAlchemyConnector
 
 _HOSTILE = "<script>alert(1)</script>"
 
@@ -124,6 +125,35 @@ def fill(engine: sa.Engine, *, hostile: bool = False) -> None:
     with engine.begin() as connection:
         for statement in (*_STATEMENTS, *(_HOSTILE_STATEMENTS if hostile else ())):
             connection.exec_driver_sql(statement.replace("%", "%%"))
+    add_workflow(engine, "catalogue" if not hostile else _HOSTILE)
+
+
+def add_workflow(engine: sa.Engine, name: str) -> int:
+    """Store a workflow with a group, of which some steps have ended, and return its id."""
+    with procrastinate.App(connector=SQLAlchemyConnector(engine)).open() as app:
+        step = app.task(name="shop.catalogue.work", queue="catalogue")(_do_nothing)
+        wf = app.workflow(name)
+        fetched = wf.add(step, step="fetch the price list")
+        checked = wf.add(step, step="check the images", after=[fetched])
+        pages = wf.group(f"pages of {name}", after=[fetched])
+        added = pages.add_many(step, [{"page": number} for number in range(400)])
+        approved = wf.add_signal("approved")
+        wf.add(step, step=f"publish {name}", after=[pages, checked, approved])
+        wf.on_failure(step, step="tell the shop")
+        workflow_id = wf.defer()
+    ids = {"fetched": fetched.job_id, "checked": checked.job_id, "first": added[0].job_id}
+    with engine.begin() as connection:
+        for statement in _PROGRESS:
+            connection.execute(sa.text(statement), ids)
+    return workflow_id
+
+
+_PROGRESS = (
+    "UPDATE procrastinate_jobs SET status = 'succeeded', finished_at = now() WHERE id = :fetched",
+    "UPDATE procrastinate_jobs SET status = 'failed', finished_at = now() WHERE id = :checked",
+    "UPDATE procrastinate_jobs SET status = 'succeeded', finished_at = now() WHERE id BETWEEN :first AND :first + 129",
+    "UPDATE procrastinate_jobs SET status = 'doing', worker_id = -7001 WHERE id BETWEEN :first + 130 AND :first + 133",
+)
 
 
 def make_app(database_url: str) -> procrastinate.App:

@@ -11,12 +11,15 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate.dashboard import Access
+from tests.dashboard import sample
 from tests.dashboard.hosts import Served
 
 PAGES = (
     "",
     "jobs",
     "jobs?state=failed",
+    "workflows",
+    "workflows/1",
     "queues",
     "tasks",
     "failures",
@@ -28,8 +31,12 @@ PAGES = (
     "system",
 )
 _LINK = re.compile(r'(?:href|src|action)="([^"]*)"')
-_ACTION = re.compile(r"/(jobs/(selected|\d+/\w+)|queues/(pause|resume))$")
+_ACTION = re.compile(r"/(jobs/(selected|\d+/\w+)|workflows/\d+/\w+|queues/(pause|resume))$")
 """Addresses that forms are sent to."""
+
+
+in_two_hosts = pytest.mark.parametrize("served", ["wsgi", "django_admin"], indirect=True)
+"""For what the pages do by themselves: on a page of their own, and inside the admin."""
 
 
 @pytest.fixture
@@ -92,9 +99,7 @@ def test_all_links_of_all_pages_lead_somewhere(client: httpx.Client, served: Ser
         for link in _LINK.findall(client.get(page).text):
             address = urllib.parse.urljoin(f"{served.url}{page}", link.replace("&amp;", "&").replace("&#39;", "'"))
             address = address.partition("#")[0]
-            is_page = address.startswith(served.url) and not re.search(
-                r"/(jobs/(selected|\d+/\w+)|queues/(pause|resume))$", address
-            )
+            is_page = address.startswith(served.url) and not _ACTION.search(address)
             if is_page and address not in followed and len(followed) < 150:
                 followed.add(address)
                 assert client.get(address).status_code in (200, 303), address
@@ -125,7 +130,7 @@ def test_an_address_with_a_slash_at_its_end_leads_to_the_page(client: httpx.Clie
     assert client.get("jobs/17/", follow_redirects=True).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["nothing", "jobs/x", "jobs/999999999", "jobs/17/arguments/more"])
+@pytest.mark.parametrize("path", ["nothing", "jobs/x", "jobs/999999999", "workflows/99", "jobs/17/arguments/more"])
 def test_an_unknown_address_is_not_found(client: httpx.Client, served: Served, path: str) -> None:
     assert client.get(f"{served.url}{path}").status_code == 404
 
@@ -220,6 +225,44 @@ def test_a_unique_job_shows_its_key(client: httpx.Client, served: Served) -> Non
     assert "a &lt;b&gt; key" in text
     assert "held until the job starts" in text
     assert "not delayed beyond" in text
+
+
+@in_two_hosts
+def test_a_workflow_is_drawn_cancelled_and_retried(client: httpx.Client, served: Served) -> None:
+    workflow_id = sample.add_workflow(served.engine, "catalogue")
+    page = f"workflows/{workflow_id}"
+    text = client.get(page).text
+    drawn = re.findall(r"<title>([^<]*)</title>", text)[1:]
+    assert {"check the images: failed", "pages of catalogue: running", "publish catalogue: waiting"} <= set(drawn)
+    assert "130 of 400, running" in text
+    assert drawn[-1].endswith(": waiting")
+    assert "catalogue" not in drawn[-1]
+    for action, message in (("cancel", "The steps that waited are cancelled."), ("retry", "run again.")):
+        answer = client.post(f"{page}/{action}", data=_token(client, page), follow_redirects=True)
+        assert message in answer.text
+    assert _count(served, workflow_id, "status IN ('cancelled', 'failed')") == 0
+    job_id = _count(served, workflow_id, "status = 'doing'", "max(procrastinate_jobs.id)")
+    assert f'workflows/{workflow_id}"' in client.get(f"jobs/{job_id}").text
+
+
+@in_two_hosts
+def test_a_visitor_who_may_only_look_cancels_no_workflow(client: httpx.Client, served: Served) -> None:
+    workflow_id = sample.add_workflow(served.engine, "catalogue")
+    page = f"workflows/{workflow_id}"
+    token = _token(client, page)
+    served.set_access(Access.read_only())
+    assert "<button" not in client.get(page).text.partition('id="drawing"')[0].partition('id="title"')[2]
+    assert client.post(f"{page}/cancel", data=token).status_code == 403
+    assert _count(served, workflow_id, "status = 'cancelled'") == 0
+
+
+def _count(served: Served, workflow_id: int, where: str, what: str = "count(*)") -> int:
+    statement = f"""
+        SELECT {what} FROM procrastinate_jobs JOIN procrastinate_workflows ON procrastinate_workflows.id = workflow_id
+        WHERE root_id = :id AND {where}
+    """  # noqa: S608
+    with served.engine.connect() as connection:
+        return int(connection.execute(sa.text(statement), {"id": workflow_id}).scalar_one())
 
 
 def test_a_queue_is_paused_and_resumed(client: httpx.Client, served: Served) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 import procrastinate
+from procrastinate.core import Counts
 from procrastinate.core.inspection import JobSearch, JobState, Minute
 from procrastinate.dashboard import Access, Permission, asgi, hide_keys, wsgi
 from procrastinate.dashboard.access import to_access
 from procrastinate.dashboard.charts import HEIGHT, minutes_chart
+from procrastinate.dashboard.drawing import draw
 from procrastinate.dashboard.formatting import ago, between, duration, exact, size
 from procrastinate.dashboard.messages import Request
 from procrastinate.dashboard.origin import refusal
@@ -21,6 +23,7 @@ from procrastinate.dashboard.redaction import redacted_line, redacted_text
 from procrastinate.dashboard.search import read_job_id, read_place, read_question, write_place, write_term
 from procrastinate.dashboard.server import Login, protected
 from procrastinate.testing import InMemoryConnector
+from procrastinate.workflows.states import Graph, Node
 
 NOW = datetime.datetime(2026, 11, 28, 12, 0, tzinfo=datetime.UTC)
 
@@ -164,6 +167,21 @@ def test_a_chart_fits_its_height_and_shows_a_single_failure() -> None:
     assert 0 <= bad.y <= ok.y <= HEIGHT
     assert chart.bars[1].parts == ()
     assert minutes_chart([]).is_empty
+
+
+def test_each_step_is_drawn_below_what_it_waits_for_and_rows_are_short() -> None:
+    nodes = tuple(
+        Node(key=f"s{number}", name="step", is_group=False, counts=Counts(waiting=1), job_ids=(number,))
+        for number in range(14)
+    )
+    edges = [("s0", f"s{number}") for number in range(1, 13)] + [(f"s{number}", "s13") for number in range(1, 13)]
+    drawing = draw(Graph(id=1, name="wide", nodes=nodes, edges=(*edges, ("s0", "s13"))))
+    assert drawing is not None
+    heights = {box.node.key: box.y for box in drawing.boxes}
+    assert all(heights[parent] < heights[child] for parent, child in edges)
+    assert drawing.width < 1100
+    assert len(drawing.curves) == len(edges) + 1
+    assert len({(box.x, box.y) for box in drawing.boxes}) == 14
 
 
 def test_no_template_marks_text_as_safe() -> None:

@@ -51,6 +51,7 @@ from procrastinate.core.inspection.tasks import load_tasks
 from procrastinate.core.inspection.tick_reasons import TickExplanation, TickQuestion, explain_tick
 from procrastinate.core.inspection.waiting_calls import WaitingCall, WaitingCalls, load_waiting_calls
 from procrastinate.core.inspection.workers import load_workers
+from procrastinate.core.inspection.workflow import WorkflowDetails, WorkflowsPage, load_workflow, load_workflows
 
 __all__ = [
     "Attempt",
@@ -93,6 +94,8 @@ __all__ = [
     "WorkerFigures",
     "WorkerState",
     "Workers",
+    "WorkflowDetails",
+    "WorkflowsPage",
     "count_startable",
     "explain_job",
     "explain_tick",
@@ -109,4 +112,6 @@ __all__ = [
     "load_waiting_calls",
     "load_whole_arguments",
     "load_workers",
+    "load_workflow",
+    "load_workflows",
 ]

@@ -23,6 +23,7 @@ from procrastinate.core.tables import (
     results,
     uniques,
     workers,
+    workflows,
 )
 from procrastinate.core.unique import is_free
 
@@ -70,6 +71,8 @@ _JOB: sa.Select[Any] = sa.select(
     jobs.c.status,
     _progress(READABLE_REPORT).label("progress"),
     _progress(moment(job_reports.c.at)).label("progress_at"),
+    sa.select(workflows.c.root_id).where(workflows.c.id == jobs.c.workflow_id).scalar_subquery().label("root_id"),
+    jobs.c.step,
 ).where(jobs.c.id == _JOB_ID)
 
 
@@ -150,6 +153,8 @@ def load_job(connection: sa.Connection, now: datetime.datetime, job_id: int) -> 
         progress=None
         if row.progress is None
         else to_progress(Status(row.status), job.attempts, row.progress_at, row.progress),
+        workflow_id=row.root_id,
+        step=row.step,
     )
 
 

@@ -1,0 +1,75 @@
+"""The loads of the pages of workflows."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+
+import sqlalchemy as sa
+
+from procrastinate.core.inspection.bounds import load
+from procrastinate.core.read_workflows import get_workflow, list_workflows, read_graph
+from procrastinate.core.workflow_rows import (
+    StoredDependency,
+    StoredGroup,
+    StoredStep,
+    StoredWorkflow,
+    WorkflowState,
+)
+
+LISTED_WORKFLOWS = 50
+DRAWN_STEPS = 300
+"""Steps that are read for a drawing. Groups are drawn as one node each."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class WorkflowsPage:
+    """Workflows, the newest first. ``is_more`` is true if there are older ones."""
+
+    now: datetime.datetime
+    workflows: tuple[StoredWorkflow, ...]
+    is_more: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class WorkflowDetails:
+    """A workflow with what its drawing needs. ``is_whole`` is false if there are more steps than were read."""
+
+    now: datetime.datetime
+    workflow: StoredWorkflow
+    groups: tuple[StoredGroup, ...]
+    steps: tuple[StoredStep, ...]
+    dependencies: tuple[StoredDependency, ...]
+    is_whole: bool
+
+
+@load
+def load_workflows(
+    connection: sa.Connection, now: datetime.datetime, state: WorkflowState | None = None, before: int | None = None
+) -> WorkflowsPage:
+    """Return a page of workflows.
+
+    Parameters
+    ----------
+    before:
+        Only workflows with a lower id than this one.
+    """
+    found = list_workflows(connection, state=state, before=before, limit=LISTED_WORKFLOWS + 1)
+    return WorkflowsPage(now=now, workflows=tuple(found[:LISTED_WORKFLOWS]), is_more=len(found) > LISTED_WORKFLOWS)
+
+
+@load
+def load_workflow(connection: sa.Connection, now: datetime.datetime, workflow_id: int) -> WorkflowDetails | None:
+    """Return a workflow, or ``None`` if there is none with this id."""
+    workflow = get_workflow(connection, workflow_id)
+    if workflow is None:
+        return None
+    groups, steps, dependencies = read_graph(connection, workflow_id, limit=DRAWN_STEPS)
+    return WorkflowDetails(
+        now=now,
+        workflow=workflow,
+        groups=tuple(groups),
+        steps=tuple(steps),
+        dependencies=tuple(dependencies),
+        is_whole=len(steps) < DRAWN_STEPS,
+    )

@@ -1,0 +1,127 @@
+"""The pages of workflows, and the actions on one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from procrastinate import core
+from procrastinate.core import WorkflowState, inspection
+from procrastinate.core.inspection import WorkflowDetails
+from procrastinate.dashboard.access import Permission
+from procrastinate.dashboard.actions import record
+from procrastinate.dashboard.calls import Calls, Loaded, call
+from procrastinate.dashboard.drawing import BOX_HEIGHT, BOX_WIDTH, draw
+from procrastinate.dashboard.messages import Response
+from procrastinate.dashboard.search import read_job_id
+from procrastinate.dashboard.visit import Visit
+from procrastinate.workflows.states import to_graph, to_info
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WorkflowAction:
+    """An action on a workflow, and the states in which it makes sense."""
+
+    name: str
+    label: str
+    permission: Permission
+    states: frozenset[WorkflowState]
+    question: str
+
+
+_ACTIONS = {
+    action.name: action
+    for action in (
+        WorkflowAction(
+            name="retry",
+            label="Retry",
+            permission=Permission.RETRY,
+            states=frozenset(WorkflowState) - {WorkflowState.SUCCEEDED},
+            question="Run the steps again that did not succeed, with what waited for them?",
+        ),
+        WorkflowAction(
+            name="cancel",
+            label="Cancel",
+            permission=Permission.CANCEL,
+            states=frozenset({WorkflowState.RUNNING, WorkflowState.HELD}),
+            question="Cancel all steps that wait? They will not run.",
+        ),
+    )
+}
+
+
+def workflows(visit: Visit) -> Calls[Response]:
+    """List the workflows, the newest first."""
+    wanted = visit.request.parameters.get("state", "")
+    state = WorkflowState(wanted) if wanted in list(WorkflowState) else None
+    before = read_job_id(visit.request.parameters.get("before", ""))
+    loaded = yield from call(inspection.load_workflows, state, before)
+    infos = [to_info(one) for one in loaded.value.workflows] if loaded.value else []
+    # Of workflows whose steps have not ended, the counts tell which are held.
+    shown = [info for info in infos if state in (None, info.state)]
+    oldest = infos[-1].id if loaded.value and loaded.value.is_more else None
+    return visit.page(
+        "workflows.html",
+        "Workflows",
+        loaded=loaded,
+        workflows=shown,
+        state=state,
+        states=tuple(WorkflowState),
+        oldest=oldest,
+    )
+
+
+def workflow(visit: Visit, workflow_id: int) -> Calls[Response]:
+    """Draw one workflow."""
+    title = f"Workflow {workflow_id}"
+    loaded = yield from call(inspection.load_workflow, workflow_id)
+    details = loaded.value
+    if details is None:
+        return _missing(visit, title, loaded)
+    info = to_info(details.workflow)
+    graph = to_graph(workflow_id, details.groups, details.steps, details.dependencies)
+    actions = [one for one in _ACTIONS.values() if info.state in one.states and visit.may(one.permission)]
+    if not info.counts.failed + info.counts.cancelled + info.counts.aborted:
+        actions = [one for one in actions if one.name != "retry"]
+    return visit.page(
+        "workflow.html",
+        title,
+        details=details,
+        info=info,
+        graph=graph,
+        drawing=draw(graph),
+        box=(BOX_WIDTH, BOX_HEIGHT),
+        actions=actions,
+    )
+
+
+def _missing(visit: Visit, title: str, loaded: Loaded[WorkflowDetails | None]) -> Response:
+    if loaded.problem is not None:
+        return visit.refuse(503, title, loaded.problem)
+    return visit.refuse(404, title, "There is no such workflow. It was deleted, or its transaction is not committed.")
+
+
+def change_workflow(visit: Visit, workflow_id: int, name: str) -> Calls[Response]:
+    """Take an action on one workflow."""
+    action = _ACTIONS[name]
+    if not visit.may(action.permission):
+        return visit.refuse(403, "Not allowed", f"You may not do this: {action.label.lower()}.")
+    done = yield from (_retry(workflow_id) if name == "retry" else _cancel(workflow_id))
+    outcome = "failed" if done.problem else f"workflow_{name}" if done.value else "workflow_unchanged"
+    record(visit, f"workflow_{name}", workflow=workflow_id, outcome=outcome)
+    return visit.go_to(f"workflows/{workflow_id}", done=outcome)
+
+
+def _retry(workflow_id: int) -> Calls[Loaded[bool]]:
+    answer = yield from call(core.retry_workflow, workflow_id)
+    return Loaded(bool(answer.value), answer.problem)
+
+
+def _cancel(workflow_id: int) -> Calls[Loaded[bool]]:
+    """Cancel the steps that wait, some in each transaction."""
+    begun = yield from call(core.begin_cancel, workflow_id)
+    if not begun.value:
+        return begun
+    while True:
+        some = yield from call(core.cancel_steps, workflow_id)
+        if not some.value:
+            return Loaded(True, some.problem)
