@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import dataclasses
 import datetime
+import functools
 import json
 import time
 from collections.abc import Awaitable, Callable, Collection
@@ -98,7 +99,7 @@ class Runner:
     ) -> None:
         self._app = app
         self._is_async = is_async
-        self._manager = JobManager(app.connector if is_async else _InlineConnector(app.connector))
+        self._manager = JobManager(app.connector if is_async else _CallersConnector(app.connector, caller))
         self._caller = caller
         self.options = options
         self._clock = clock
@@ -280,15 +281,16 @@ def _frees_something(job: Job) -> bool:
     return job.lock is not None or job.workflow_id is not None
 
 
-class _InlineConnector(BaseConnector):
-    """Runs awaited operations at once, synchronously."""
+class _CallersConnector(BaseConnector):
+    """Runs awaited operations in the caller's thread: at once, or while an event loop runs in another thread."""
 
-    def __init__(self, connector: BaseConnector) -> None:
+    def __init__(self, connector: BaseConnector, caller: CallerThread) -> None:
         super().__init__(json_dumps=connector.json_dumps, json_loads=connector.json_loads)
         self._connector = connector.get_sync_connector()
+        self._caller = caller
 
     async def run_async(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        return self._connector.run(operation, *args, **kwargs)
+        return await self._caller.call(functools.partial(self._connector.run, operation, *args, **kwargs))
 
 
 class _InCallerThread:

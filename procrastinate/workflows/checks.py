@@ -6,7 +6,7 @@ import datetime
 import json
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from procrastinate.calls import Call
 from procrastinate.core import Rule
@@ -17,6 +17,15 @@ from procrastinate.tasks import Task
 from procrastinate.unique_deferrer import UniqueDeferrer
 from procrastinate.workflows.nodes import GroupNode, StepNode, StoredParent
 from procrastinate.workflows.references import Place
+
+
+@runtime_checkable
+class HasStep(Protocol):
+    """A task of a framework that brings its own form of a call."""
+
+    def as_step(self, *args: Any, **kwargs: Any) -> Call[Any]:
+        """Return the call of the task with these arguments."""
+
 
 RULES = {"success": Rule.SUCCESS, "end": Rule.END}
 LONGEST_NAME = 200
@@ -70,6 +79,8 @@ def as_call(task: Any, arguments: Mapping[str, Any]) -> Call[Any]:
         return task
     if isinstance(task, Task | JobDeferrer):
         return task.call(**arguments)
+    if isinstance(task, HasStep):
+        return task.as_step(**arguments)
     raise InvalidWorkflow(f"{task!r} is no task: add a task, or a call of one")
 
 

@@ -579,3 +579,41 @@ def test_all_times_of_a_result_are_as_djangos_own_now(use_tz: bool) -> None:
             moments = (result.enqueued_at, result.started_at, result.last_attempted_at, result.finished_at)
             assert all(before <= moment <= after for moment in moments)
         assert tasks.add.get_result(waiting.id).task == waiting.task
+
+
+# Steps of workflows
+
+
+def _adds_up() -> tuple[Any, Any]:
+    """Return a workflow of these tasks, which takes the value of a step of the app, and its last step."""
+    wf = app.workflow("sums")
+    first = wf.add(tasks.add, a=1, b=2)
+    pair = wf.group("pair")
+    pair.add(tasks.add_async.as_step(first.value, 10))
+    pair.add(tasks.add.as_step(5, b=first.value))
+    return wf, wf.add(tasks.total.as_step(numbers=pair.values))
+
+
+def test_a_task_is_a_step_and_takes_the_values_of_others() -> None:
+    wf, last = _adds_up()
+    workflow_id = wf.defer()
+    run_worker()
+    assert app.workflows.get(workflow_id).state == "succeeded"
+    assert tasks.total.get_result(str(last.job_id)).return_value == 21
+
+
+def test_a_task_with_a_queueing_lock_is_no_step() -> None:
+    wf = app.workflow("sums")
+    with pytest.raises(exceptions.InvalidWorkflow, match="queueing lock"), backend(queueing_lock="one"):
+        wf.add(tasks.add, a=1, b=2)
+
+
+def test_a_whole_workflow_of_tasks_runs_inside_a_test_of_django() -> None:
+    """The transaction of the test is never committed."""
+    with transaction.atomic(), Jobs(app) as jobs:
+        wf, last = _adds_up()
+        workflow_id = wf.defer()
+        jobs.run()
+        assert app.workflows.get(workflow_id).state == "succeeded"
+        assert tasks.total.get_result(str(last.job_id)).return_value == 21
+        transaction.set_rollback(True)

@@ -26,6 +26,12 @@ async def add_async(a: int, b: int = 0) -> int:
 
 
 @task
+def total(numbers: list[int]) -> int:
+    """Return a sum."""
+    return sum(numbers)
+
+
+@task
 def ship(order_id: int) -> None:
     """Change a row of the project."""
     Order.objects.filter(pk=order_id).update(product="shipped")

@@ -15,7 +15,12 @@ _KEY = "backend"
 
 def as_stored(args: Sequence[Any], kwargs: Mapping[str, Any], alias: str) -> dict[str, Any]:
     """Return a job's arguments: the task's arguments, and the backend if it is not the default."""
-    arguments = {"args": framework.normalize_json(list(args)), "kwargs": framework.normalize_json(dict(kwargs))}
+    return stored_call(framework.normalize_json(list(args)), framework.normalize_json(dict(kwargs)), alias)
+
+
+def stored_call(args: Sequence[Any], kwargs: Mapping[str, Any], alias: str) -> dict[str, Any]:
+    """Return the same of arguments that may hold values of other steps, which are no JSON yet."""
+    arguments = {"args": list(args), "kwargs": dict(kwargs)}
     return arguments if alias == DEFAULT else {**arguments, _KEY: alias}
 
 

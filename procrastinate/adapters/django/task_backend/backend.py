@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -24,6 +24,7 @@ from procrastinate.adapters.django.project_app import app
 from procrastinate.adapters.django.task_backend import aliases, framework, rows_of_tasks_db
 from procrastinate.adapters.django.task_backend.options import BackendOptions, read_options, read_retry
 from procrastinate.adapters.django.task_backend.task_results import new_result, to_task_result
+from procrastinate.calls import Call
 from procrastinate.jobs import Job, JobDeferrer, require_on_conflict
 from procrastinate.locks import ArgumentLock, Lock, by_arguments
 from procrastinate.manager import JobManager
@@ -65,6 +66,19 @@ class ProcrastinateTask(framework.Task):  # type: ignore[misc]
         given = {"lock": lock, "queueing_lock": queueing_lock, "on_conflict": on_conflict, "unique": unique}
         ours = {name: value for name, value in given.items() if value is not None}
         return dataclasses.replace(framework.Task.using(self, **changes), **ours)
+
+    def as_step(self, *args: Any, **kwargs: Any) -> Call[Any]:
+        """Return the call of the task, to become a step of a workflow. ``Workflow.add`` does it for keyword arguments.
+
+        Values of other steps may be among the arguments. Nothing is stored, so ``task_enqueued`` is not sent.
+
+        Raises
+        ------
+        InvalidWorkflow
+            The task's backend stores its jobs in another database than that of the project's app.
+        """
+        backend: ProcrastinateBackend = self.get_backend()
+        return backend.call_of(self, args, kwargs)
 
 
 class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
@@ -137,6 +151,22 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
         result = new_result(task, job_id, self.alias, arguments)
         await framework.task_enqueued.asend(type(self), task_result=result)
         return result
+
+    def call_of(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call[Any]:
+        """Return the call of a task. Values of other steps among the arguments are filled in before the run.
+
+        Raises
+        ------
+        InvalidWorkflow
+            This backend stores its jobs in another database than that of the project's app.
+        """
+        database = self.own_options.database
+        if database is not None and database != getattr(app.job_manager.connector, "alias", None):
+            raise exceptions.InvalidWorkflow(
+                f"Task {task.module_path} is no step: its backend {self.alias!r} stores jobs in {database!r}, and a "
+                "workflow is in the database of the app"
+            )
+        return Call(self._deferrer(task), aliases.stored_call(args, kwargs, self.alias), stores_result=True)
 
     def _own(self, task: Any) -> Any:
         """Return the task bound to this backend, whose options then apply to its run and its result."""
