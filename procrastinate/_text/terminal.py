@@ -85,6 +85,11 @@ def table(
     return "\n".join(painted)
 
 
+def fitted(line: str) -> str:
+    """Return a line without colours, cut at the width of the terminal."""
+    return _cut(line, shutil.get_terminal_size().columns)
+
+
 def _columns(character: str) -> int:
     if unicodedata.combining(character):
         return 0

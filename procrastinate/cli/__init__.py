@@ -16,6 +16,7 @@ from procrastinate.cli.metrics import add_metrics_arguments, metrics_command
 from procrastinate.cli.queues import add_queues_arguments, queues_command
 from procrastinate.cli.schema import add_schema_arguments, schema_command
 from procrastinate.cli.shell import add_shell_arguments, shell_command
+from procrastinate.cli.top import add_top_arguments, top_command
 from procrastinate.cli.unique import add_unique_arguments, unique_command
 from procrastinate.cli.why import add_why_arguments, why_command
 from procrastinate.cli.worker import add_worker_arguments, worker_command
@@ -35,6 +36,7 @@ __all__ = [
     "add_schedule_arguments",
     "add_schema_arguments",
     "add_shell_arguments",
+    "add_top_arguments",
     "add_unique_arguments",
     "add_why_arguments",
     "add_worker_arguments",
@@ -55,6 +57,7 @@ __all__ = [
     "schedule_command",
     "schema_command",
     "shell_command",
+    "top_command",
     "unique_command",
     "why_command",
     "worker_command",

@@ -34,6 +34,7 @@ from procrastinate.cli.queues import add_queues_arguments, queues_command
 from procrastinate.cli.schema import add_schema_arguments, needs_app, schema_command
 from procrastinate.cli.shell import add_shell_arguments, shell_command
 from procrastinate.cli.suggestions import SuggestingParser
+from procrastinate.cli.top import add_top_arguments, top_command
 from procrastinate.cli.unique import add_unique_arguments, unique_command
 from procrastinate.cli.why import add_why_arguments, why_command
 from procrastinate.cli.worker import add_worker_arguments, worker_command, worker_command_async
@@ -67,6 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_command(commands, "shell", shell_command, add_shell_arguments, "inspect, retry and cancel jobs")
     _add_command(commands, "doctor", doctor_command, add_doctor_arguments, "show what is wrong with the installation")
     _add_command(commands, "check", check_command, add_check_arguments, "compare waiting jobs with the code")
+    _add_command(commands, "top", top_command, add_top_arguments, "show the queue on the terminal")
     _add_command(commands, "why", why_command, add_why_arguments, "explain why a job does not run")
     _add_command(commands, "queues", queues_command, add_queues_arguments, "list, pause and resume queues")
     _add_command(commands, "unique", unique_command, add_unique_arguments, "show or free a unique key")

@@ -75,6 +75,8 @@ class Command(BaseCommand):
         cli.add_check_arguments(check)
         unique = self._add_command(commands, "unique", cli.unique_command, "show or free a unique key")
         cli.add_unique_arguments(unique)
+        top = self._add_command(commands, "top", cli.top_command, "show the queue on the terminal")
+        cli.add_top_arguments(top)
         why = self._add_command(commands, "why", cli.why_command, "explain why a job does not run")
         cli.add_why_arguments(why)
         queues = self._add_command(commands, "queues", cli.queues_command, "list, pause and resume queues")

@@ -1,0 +1,73 @@
+"""``procrastinate top``."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import sqlalchemy as sa
+
+from procrastinate import App, core
+from tests.cli.command import DEADLINE, Command
+
+
+@pytest.fixture
+def command(database_url: str, connection: sa.Connection) -> Command:
+    """Return the command on a queue with a waiting and a running job."""
+    with App(connector=database_url).open() as app:
+        app.configure_task("waits", queue="mail\x1b[31m").defer()
+        app.configure_task("runs", priority=1).defer()
+    connection.exec_driver_sql("UPDATE procrastinate_jobs SET status = 'doing', worker_id = 7 WHERE task_name = 'runs'")
+    core.register_worker(connection)
+    return Command(database_url)
+
+
+def test_a_snapshot_in_a_pipe_is_plain(command: Command) -> None:
+    text = command.run("top").stdout
+    assert "Jobs     1 ready, 0 scheduled, 0 blocked, 1 running" in text
+    assert "Workers  1 alive" in text
+    assert "Trouble  running without a live worker: 1" in text
+    assert "Running\nid  task" in text
+    assert "\x1b" not in text
+
+
+def test_a_snapshot_as_json(command: Command) -> None:
+    answer = json.loads(command.run("top", "--json").stdout)
+    assert answer["overview"]["workers_alive"] == 1
+    assert answer["running"]["jobs"][0]["task_name"] == "runs"
+
+
+def test_a_database_that_cannot_be_reached_fails_a_snapshot() -> None:
+    finished = Command("postgresql+psycopg://ada@127.0.0.1:1/nowhere").run("top", check=False)
+    assert finished.returncode == 1
+    assert "cannot be reached" in finished.stderr
+
+
+def test_a_terminal_is_drawn_again_until_ctrl_c(command: Command) -> None:
+    leader, follower = pty.openpty()
+    environment = {**os.environ, "TESTS_CLI_DATABASE_URL": command.database_url, "TERM": "xterm"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "procrastinate", "--app=tests.cli.shop.app", "top", "--interval=0.1"],
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        env=environment,
+        start_new_session=True,
+    )
+    os.close(follower)
+    seen, end = b"", time.monotonic() + DEADLINE
+    while seen.count(b"Procrastinate on") < 3 and time.monotonic() < end:
+        seen += os.read(leader, 65_536)
+    process.send_signal(signal.SIGINT)
+    while b"\x1b[?1049l" not in seen and time.monotonic() < end:
+        seen += os.read(leader, 65_536)
+    assert process.wait(DEADLINE) == 0
+    os.close(leader)
+    assert seen.startswith(b"\x1b[?1049h")
+    assert b"mail\x1b" not in seen
