@@ -23,6 +23,7 @@ from procrastinate.from_celery.task import CeleryTask
 
 DEFAULT_QUEUE = "celery"
 """The queue of Celery's tasks that name none."""
+_ATTRIBUTES = frozenset({"app", "default_queue", "lowest_priority_first", "store_results", "tasks"})
 
 
 class CeleryTasks:
@@ -63,6 +64,13 @@ class CeleryTasks:
         if name.startswith("__"):
             raise AttributeError(name)
         raise NotSupported(f"CeleryTasks has no {name!r}. See {PAGE} (The app)")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in _ATTRIBUTES and not hasattr(type(self), name):
+            raise NotSupported(
+                f"CeleryTasks has no {name!r} that could be set: nothing would read it. See {PAGE} (The app)"
+            )
+        super().__setattr__(name, value)
 
     def task(self, *functions: Callable[..., Any], **options: Any) -> Any:
         """Declare a task: ``@app.task`` or ``@app.task(...)``, with the options of Celery.

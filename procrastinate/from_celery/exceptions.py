@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 
 from procrastinate import exceptions
+from procrastinate._checks.times import require_aware
 
 PAGE = "docs/from-celery.md"
 
@@ -24,9 +25,14 @@ class Retry(exceptions.ProcrastinateException):
     countdown:
         Seconds until then.
     eta:
-        When, instead of ``countdown``: an aware datetime.
+        When, unless there is a ``countdown``: an aware datetime.
     queue, priority:
         New values for the job; ``None`` keeps what it has. A job of a higher priority runs first.
+
+    Raises
+    ------
+    ValueError
+        ``eta`` has no time zone.
     """
 
     def __init__(
@@ -38,6 +44,7 @@ class Retry(exceptions.ProcrastinateException):
         queue: str | None = None,
         priority: int | None = None,
     ) -> None:
+        require_aware("eta", eta)
         super().__init__(message or "The task is to run again")
         self.countdown = countdown
         self.eta = eta

@@ -11,7 +11,7 @@ from procrastinate._checks.times import require_aware
 from procrastinate.from_celery import canvas
 from procrastinate.from_celery.exceptions import PAGE, NotSupported
 
-_WITHOUT_EFFECT = frozenset(
+WITHOUT_EFFECT = frozenset(
     {
         "acks_late",
         "acks_on_failure_or_timeout",
@@ -29,13 +29,21 @@ _WITHOUT_EFFECT = frozenset(
     }
 )
 """Options of the broker, and such that every job here has already."""
+_RETRY_KWARGS = frozenset({"countdown", "max_retries", "queue"})
+"""What ``retry_kwargs`` may have."""
 _CANVAS = frozenset(
     {"add_to_parent", "chain", "chord", "group_id", "group_index", "link", "link_error", "replaced_task_nesting"}
 )
+_HANDLERS = frozenset({"after_return", "before_start", "on_failure", "on_retry", "on_success"})
 _WAY_OUT = {
     "base": "move what the class does into the function, or into a task middleware",
+    **dict.fromkeys(_HANDLERS, "catch the error in the function, or write a task middleware"),
     "rate_limit": "give the task a lock, or a worker of its own with a concurrency",
     "headers": "give the task an argument",
+    "exchange": "name a queue",
+    "routing_key": "name a queue",
+    "ignore_result": "declare the task with it",
+    "task_id": "use the id that the call returns",
     "time_limit": "declare the task with it",
     "soft_time_limit": "declare the task with it",
 }
@@ -81,6 +89,10 @@ class TaskOptions:
     ignore_result: bool | None = None
     typing: bool = True
 
+    def __post_init__(self) -> None:
+        for name in self.retry_kwargs.keys() - _RETRY_KWARGS:
+            _refuse(name, "retry_kwargs")
+
     @property
     def timeout(self) -> float | None:
         """Seconds that a run may take."""
@@ -96,7 +108,7 @@ class CallOptions:
     countdown:
         Seconds until it may start.
     eta:
-        When it may start, instead of ``countdown``: an aware datetime.
+        When it may start: an aware datetime. ``countdown`` comes before it, as in Celery.
     expires:
         It does not start later: seconds from now, or an aware datetime.
     connection:
@@ -108,7 +120,6 @@ class CallOptions:
     expires: float | datetime.timedelta | datetime.datetime | None = None
     queue: str | None = None
     priority: int | None = None
-    ignore_result: bool | None = None
     connection: Any = None
 
     def __post_init__(self) -> None:
@@ -116,9 +127,17 @@ class CallOptions:
 
     def scheduling(self) -> dict[str, Any]:
         """Return when the job may start, as ``task.configure`` takes it."""
-        if self.eta is not None:
-            return {"schedule_at": self.eta}
-        return {"schedule_in": {"seconds": self.countdown}} if self.countdown else {}
+        if self.countdown:
+            return {"schedule_in": {"seconds": self.countdown}}
+        return {} if self.eta is None else {"schedule_at": self.eta}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RetryOptions:
+    """What ``self.retry(...)`` changes in the job. ``None`` leaves a value as it is."""
+
+    queue: str | None = None
+    priority: int | None = None
 
 
 def read_task_options(given: Mapping[str, Any]) -> TaskOptions:
@@ -137,6 +156,24 @@ def read_call_options(given: Mapping[str, Any]) -> CallOptions:
     return CallOptions(**_read(given, CallOptions, of="apply_async"))
 
 
+def read_retry_options(given: Mapping[str, Any]) -> RetryOptions:
+    """Read what a retry changes in the job; raises as :func:`read_task_options`."""
+    return RetryOptions(**_read(given, RetryOptions, of="self.retry"))
+
+
+def refuse_assignment(name: str) -> None:
+    """Refuse to set an attribute of a task that is an option of Celery, because a set option has no effect here.
+
+    Raises
+    ------
+    NotSupported
+        The attribute is such an option. The message names it and the way out.
+    """
+    if name in _DECLARED or name in _WAY_OUT:
+        way_out = "declare the task with it" if name in _DECLARED else _WAY_OUT[name]
+        raise NotSupported(f"The attribute {name} of a task has no effect once it is declared: {way_out}. See {PAGE}")
+
+
 def read_expires(expires: Any) -> datetime.datetime | None:
     """Return the end of a duration from now, in seconds or as a timedelta; or the aware datetime that was given."""
     if isinstance(expires, datetime.datetime) or expires is None:
@@ -146,13 +183,16 @@ def read_expires(expires: Any) -> datetime.datetime | None:
     return datetime.datetime.now(datetime.UTC) + duration
 
 
+_DECLARED = frozenset(field.name for field in dataclasses.fields(TaskOptions)) - {"name"}
+
+
 def _read(given: Mapping[str, Any], kind: type[Any], of: str) -> dict[str, Any]:
     known = {field.name for field in dataclasses.fields(kind)}
     read: dict[str, Any] = {}
     for name, value in given.items():
         if name in known:
             read[name] = _as_tuple(value) if name.endswith("autoretry_for") else value
-        elif name not in _WITHOUT_EFFECT and value is not None:
+        elif name not in WITHOUT_EFFECT and value is not None:
             _refuse(name, of)
     return read
 

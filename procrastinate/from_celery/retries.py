@@ -20,7 +20,7 @@ class RetryWhenAsked(BaseRetryStrategy):
         """As :meth:`BaseRetryStrategy.get_retry_decision`."""
         if not isinstance(exception, Retry):
             return None
-        if exception.eta is not None:
+        if exception.eta is not None and not exception.countdown:
             return RetryDecision(retry_at=exception.eta, priority=exception.priority, queue=exception.queue)
         return RetryDecision(
             retry_in={"seconds": exception.countdown or 0}, priority=exception.priority, queue=exception.queue
@@ -65,16 +65,14 @@ def next_retry(
 
 def automatic_retry(options: TaskOptions, retries: int, error: BaseException, *, task_name: str) -> Retry:
     """Return what follows an exception of ``autoretry_for``; raises it if the task has run often enough."""
-    asked: dict[str, Any] = {"countdown": _backoff(options, retries), **options.retry_kwargs}
+    asked: dict[str, Any] = dict(options.retry_kwargs)
+    if options.retry_backoff:
+        asked["countdown"] = _backoff(options, retries)
     return next_retry(options, retries, task_name=task_name, error=error, **asked)
 
 
-def _backoff(
-    options: TaskOptions, retries: int, choose: Callable[[float, float], float] = random.uniform
-) -> float | None:
-    """Return the seconds to wait; ``None`` for the delay of the task."""
-    if not options.retry_backoff:
-        return None
+def _backoff(options: TaskOptions, retries: int, choose: Callable[[float, float], float] = random.uniform) -> float:
+    """Return the seconds to wait."""
     first = max(1.0, float(options.retry_backoff))
     # 2 ** 1024 does not fit a float, and is longer than any bound.
     longest = min(options.retry_backoff_max, first * 2.0 ** min(retries, 1000))

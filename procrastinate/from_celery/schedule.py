@@ -9,9 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from procrastinate._quoting import quoted
+from procrastinate.from_celery.options import WITHOUT_EFFECT
 from procrastinate.from_celery.stored_call import encode
 
 _DAY = 86_400
+_UNDERSTOOD = WITHOUT_EFFECT | {"queue", "priority", "expires"}
 
 
 class NotTranslated(Exception):
@@ -77,11 +79,13 @@ def _declaration(entry: Entry, timezone: str) -> str:
         "priority": entry.options.get("priority"),
         "task_kwargs": {name: value for name, value in task_kwargs.items() if value},
     }
-    unknown = [name for name in ("exchange", "routing_key", "headers") if entry.options.get(name)]
+    unknown = [name for name, value in entry.options.items() if value is not None and name not in _UNDERSTOOD]
     if unknown:
         raise NotTranslated(f"its option {unknown[0]} has no counterpart")
     lines = "".join(f"    {name}={value!r},\n" for name, value in given.items() if value not in (None, {}))
-    return f"app.periodic(\n{lines})(app.tasks[{entry.task!r}])"
+    priority = entry.options.get("priority")
+    remark = f"# With 0 as the highest priority, as over Redis: {-priority}.\n" if priority else ""
+    return f"{remark}app.periodic(\n{lines})(app.tasks[{entry.task!r}])"
 
 
 def _expiry(entry: Entry) -> dict[str, Any]:

@@ -13,7 +13,14 @@ from procrastinate._functions.kinds import check_function
 from procrastinate.exceptions import UnboundTaskError
 from procrastinate.from_celery import canvas
 from procrastinate.from_celery.exceptions import PAGE, NotSupported, Retry
-from procrastinate.from_celery.options import CallOptions, TaskOptions, read_call_options, read_expires
+from procrastinate.from_celery.options import (
+    CallOptions,
+    TaskOptions,
+    read_call_options,
+    read_expires,
+    read_retry_options,
+    refuse_assignment,
+)
 from procrastinate.from_celery.request import Request, current
 from procrastinate.from_celery.results import AsyncResult
 from procrastinate.from_celery.retries import next_retry
@@ -58,6 +65,10 @@ class CeleryTask:
         if name.startswith("__"):
             raise AttributeError(name)
         raise NotSupported(f"The stand-in for a Celery task has no {name!r}. See {PAGE} (Tasks)")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        refuse_assignment(name)
+        super().__setattr__(name, value)
 
     def belong_to(self, tasks: CeleryTasks) -> None:
         """Let jobs of this task be stored by the app of these tasks."""
@@ -158,7 +169,8 @@ class CeleryTask:
         throw:
             Raise the exception that ends the run. If false, it is returned, and the task raises it.
         eta, countdown:
-            When, as an aware datetime or in seconds from now. By default, ``default_retry_delay`` counts.
+            When, as an aware datetime or in seconds from now. ``countdown`` comes first, as in Celery. By default,
+            ``default_retry_delay`` counts.
         max_retries:
             Instead of the task's own.
         options:
@@ -171,16 +183,18 @@ class CeleryTask:
         MaxRetriesExceededError
             The task has run often enough, and no ``exc`` was given.
         NotSupported
-            ``args`` or ``kwargs`` were given: a job keeps its arguments.
+            ``args`` or ``kwargs`` were given, because a job keeps its arguments; or an option has no stand-in.
+        ValueError
+            ``eta`` has no time zone.
         """
         if args is not None or kwargs is not None:
             raise NotSupported(
                 f"self.retry(args=..., kwargs=...) of task {self.name} has no stand-in: a job keeps its arguments. "
                 "Defer another job and return"
             )
+        retry_options = read_retry_options(options)
         if self.request.called_directly:
             raise exc or Retry()
-        call_options = read_call_options(options)
         retry = next_retry(
             self.options,
             self.request.retries,
@@ -189,8 +203,8 @@ class CeleryTask:
             countdown=countdown,
             eta=eta,
             max_retries=max_retries,
-            queue=call_options.queue,
-            priority=self.app.as_own_priority(call_options.priority),
+            queue=retry_options.queue,
+            priority=self.app.as_own_priority(retry_options.priority),
         )
         if throw:
             raise retry from exc

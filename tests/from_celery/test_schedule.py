@@ -61,6 +61,17 @@ def test_a_schedule_that_cron_cannot_say_is_printed_as_a_comment(when: Any, reas
     assert reason in code
 
 
+@pytest.mark.parametrize("option", ["headers", "countdown", "link", "time_limit"])
+def test_a_schedule_with_an_option_that_has_no_counterpart_is_printed_as_a_comment(option: str) -> None:
+    (code,) = as_code([Entry(name="nightly", task="shop.report", schedule=60, options={option: 1})])
+    assert code == f"# NOT TRANSLATED: nightly, task shop.report: its option {option} has no counterpart"
+
+
+def test_a_printed_priority_says_what_it_is_over_redis() -> None:
+    (code,) = as_code([Entry(name="nightly", task="shop.report", schedule=60, options={"priority": 4})])
+    assert "over Redis: -4." in code.splitlines()[0]
+
+
 def test_names_of_a_schedule_cannot_leave_their_comment() -> None:
     (code,) = as_code([Entry(name="a\nimport os", task="b\nimport os", schedule=7)])
     assert "\n" not in code

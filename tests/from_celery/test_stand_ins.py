@@ -324,6 +324,60 @@ def test_what_has_no_stand_in_is_refused_by_its_name(tasks: CeleryTasks) -> None
     assert not hasattr(note, "s")
 
 
+def test_an_option_that_nothing_reads_is_refused_where_it_is_given(tasks: CeleryTasks) -> None:
+    @tasks.task(bind=True)
+    def note(self: Any) -> None: ...
+
+    for options in ({"ignore_result": False}, {"task_id": "a"}):
+        with pytest.raises(NotSupported, match=rf"apply_async\({next(iter(options))}=\.\.\.\) has no stand-in"):
+            note.apply_async(**options)
+        with pytest.raises(NotSupported, match=rf"apply_async\({next(iter(options))}=\.\.\.\) has no stand-in"):
+            tasks.send_task("elsewhere", **options)
+    for options in ({"expires": 5}, {"connection": 1}, {"ignore_result": True}, {"time_limit": 1}):
+        with pytest.raises(NotSupported, match=rf"self\.retry\({next(iter(options))}=\.\.\.\) has no stand-in"):
+            note.retry(**options)
+    for options in ({"priority": 1}, {"max_retires": 1}):
+        with pytest.raises(NotSupported, match=rf"retry_kwargs\({next(iter(options))}=\.\.\.\) has no stand-in"):
+            tasks.task(retry_kwargs=options)
+
+
+def test_an_attribute_that_nothing_reads_cannot_be_set(tasks: CeleryTasks) -> None:
+    @tasks.task
+    def note() -> None: ...
+
+    for name in ("Task", "conf", "user_options"):
+        with pytest.raises(NotSupported, match=f"CeleryTasks has no '{name}' that could be set"):
+            setattr(tasks, name, object)
+    for name in ("queue", "autoretry_for", "rate_limit", "on_failure", "time_limit"):
+        with pytest.raises(NotSupported, match=f"The attribute {name} of a task has no effect"):
+            setattr(note, name, 1)
+    note.short_description = "of the project's own"
+    assert note.short_description == "of the project's own"
+
+
+def test_a_countdown_comes_before_an_eta(tasks: CeleryTasks, connector: InMemoryConnector) -> None:
+    eta = datetime.datetime(2040, 1, 1, tzinfo=datetime.UTC)
+
+    @tasks.task(bind=True)
+    def flaky(self: Any) -> None:
+        self.retry(countdown=60, eta=eta)
+
+    flaky.delay()
+    flaky.apply_async(countdown=60, eta=eta)
+    run_worker(tasks)
+    assert all(50 < seconds_until(job["scheduled_at"]) <= 60 for job in connector.jobs.values())
+
+
+def test_backoff_comes_before_the_countdown_of_retry_kwargs(tasks: CeleryTasks, connector: InMemoryConnector) -> None:
+    @tasks.task(autoretry_for=(OSError,), retry_backoff=8, retry_jitter=False, retry_kwargs={"countdown": 600})
+    def flaky() -> None:
+        raise OSError
+
+    flaky.delay()
+    run_worker(tasks)
+    assert 5 < seconds_until(only_job(connector)["scheduled_at"]) <= 8
+
+
 def test_a_retry_with_other_arguments_is_refused(tasks: CeleryTasks) -> None:
     @tasks.task(bind=True)
     def note(self: Any) -> None: ...
@@ -339,6 +393,8 @@ def test_a_naive_eta_is_refused(tasks: CeleryTasks) -> None:
     for name in ("eta", "expires"):
         with pytest.raises(ValueError, match=name):
             note.apply_async(**{name: datetime.datetime(2040, 1, 1)})
+    with pytest.raises(ValueError, match="eta"):
+        stand_ins.Retry(eta=datetime.datetime(2040, 1, 1))
 
 
 def test_shared_tasks_wait_for_an_app_and_come_before_or_after_it(connector: InMemoryConnector) -> None:
