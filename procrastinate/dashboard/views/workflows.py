@@ -122,6 +122,6 @@ def _cancel(workflow_id: int) -> Calls[Loaded[bool]]:
     if not begun.value:
         return begun
     while True:
-        some = yield from call(core.cancel_steps, workflow_id)
+        some = yield from call(core.cancel_steps, workflow_id=workflow_id)
         if not some.value:
             return Loaded(True, some.problem)
