@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from procrastinate import App, Unique, by_arguments, exceptions
+from procrastinate.periodic import PeriodicDeferrer
 from procrastinate.testing import InMemoryConnector
 from procrastinate.workflows.graph import Workflow
 
@@ -141,6 +142,24 @@ def test_a_step_of_a_workflow_is_not_unique(app: App) -> None:
     workflow: Workflow = app.workflow("w")
     with pytest.raises(exceptions.InvalidWorkflow, match="task t is unique"):
         workflow.add(task)
+
+
+async def test_ticks_skip_while_the_job_of_an_earlier_one_holds_the_key(
+    app: App, connector: InMemoryConnector, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.periodic(cron="* * * * *")
+    @app.task(name="t", unique=Unique(by="k", until="end"))
+    def task(timestamp: int) -> None: ...
+
+    (periodic_task,) = app.periodic_registry.periodic_tasks.values()
+    deferrer = PeriodicDeferrer(app.periodic_registry)
+    with caplog.at_level(logging.DEBUG, logger="procrastinate"):
+        await deferrer.defer_jobs([(periodic_task, 60), (periodic_task, 120)])
+    assert "Skipping periodic task t: Job 1 holds the unique key k until it has ended" in caplog.text
+    assert [job["args"] for job in connector.jobs.values()] == [{"timestamp": 60}]
+    app.job_manager.cancel_job_by_id(1)
+    await deferrer.defer_jobs([(periodic_task, 180)])
+    assert [job["args"] for job in connector.jobs.values()] == [{"timestamp": 60}, {"timestamp": 180}]
 
 
 def test_a_debounced_job_runs_with_the_last_arguments_when_its_longest_wait_is_over(
