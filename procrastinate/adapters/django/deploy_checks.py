@@ -9,7 +9,7 @@ from django.core.checks import CheckMessage, Tags, Warning, register
 
 from procrastinate import exceptions
 from procrastinate.adapters.django.project_app import app
-from procrastinate.adapters.django.settings import get_settings
+from procrastinate.adapters.django.table_checks import alias_to_check
 from procrastinate.deploy_check import check_waiting_jobs
 
 
@@ -19,7 +19,7 @@ def check_jobs(app_configs: Any = None, databases: Sequence[str] | None = None, 
 
     Tables that are missing or behind, and a database that cannot be reached, are reported by other checks.
     """
-    if not app.is_bound or get_settings().DATABASE_ALIAS not in (databases or ()):
+    if not app.is_bound or alias_to_check(databases) is None:
         return []
     try:
         problems = check_waiting_jobs(app).problems

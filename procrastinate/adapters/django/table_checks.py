@@ -20,11 +20,8 @@ def check_tables(app_configs: Any = None, databases: Sequence[str] | None = None
 
     Tables of 3.10 are a warning: ``migrate``, which checks first, takes them over. Older ones are an error.
     """
-    settings = get_settings()
-    alias = settings.DATABASE_ALIAS
-    if settings.CREATE_CONNECTOR is not None or alias not in (databases or ()):
-        return []
-    if alias not in connections or connections[alias].vendor != "postgresql":
+    alias = alias_to_check(databases)
+    if alias is None:
         return []
     try:
         is_of_3x = connector_of(alias).run(_is_of_3x)
@@ -33,6 +30,15 @@ def check_tables(app_configs: Any = None, databases: Sequence[str] | None = None
     except exceptions.ConnectorException:
         return []
     return [Warning(str(exceptions.TablesOf3x()), id="procrastinate.W001")] if is_of_3x else []
+
+
+def alias_to_check(databases: Sequence[str] | None) -> str | None:
+    """Return the alias of the queue's database if it is one of these, and is Django's own connection to PostgreSQL."""
+    settings = get_settings()
+    alias = settings.DATABASE_ALIAS
+    if settings.CREATE_CONNECTOR is not None or alias not in (databases or ()):
+        return None
+    return alias if alias in connections and connections[alias].vendor == "postgresql" else None
 
 
 def _is_of_3x(connection: sa.Connection) -> bool:
