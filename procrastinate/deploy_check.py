@@ -56,7 +56,7 @@ def check_waiting_jobs(app: App, *, queues: Collection[str] = ()) -> DeployCheck
     Raises
     ------
     ConnectorException
-        The database cannot be reached, refuses the query, or takes longer than two seconds for a statement.
+        The database cannot be reached, refuses the query, or takes longer than ten seconds for a statement.
     """
     run = app.inspect.run
     return _judge(app, run(load_waiting_calls, queues), run(load_queues), queues)
