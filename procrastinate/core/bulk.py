@@ -139,7 +139,8 @@ def step_bulk_operation(connection: sa.Connection, operation_id: int) -> bool:
 
     Returns
     -------
-    True if another step follows. False if the operation is over, does not exist, or is at work in another session.
+    True if another step follows. False if the operation is over, does not exist, is at work in another session, or has
+    a search that this release cannot read.
     """
     claimed = connection.execute(
         sa.select(operations.c.kind, sa.cast(operations.c.filter, sa.Text).label("search"), *_PROGRESS)
@@ -148,7 +149,10 @@ def step_bulk_operation(connection: sa.Connection, operation_id: int) -> bool:
     ).one_or_none()
     if claimed is None:
         return False
-    ids, reached = _next_jobs(connection, _from_json(claimed.search), claimed.reached_id, claimed.last_id)
+    search = _from_json(claimed.search)
+    if search is None:
+        return False
+    ids, reached = _next_jobs(connection, search, claimed.reached_id, claimed.last_id)
     change, changer = _CHANGES[claimed.kind], InParts(connection)
     changed = sum(changer.change(ids, lambda some: [change(connection, job_id) for job_id in some]))
     is_last = reached >= claimed.last_id
@@ -222,27 +226,40 @@ _COLUMNS = (
 def load_bulk_operations(
     connection: sa.Connection, now: datetime.datetime, operation_id: int | None = None
 ) -> list[BulkOperation]:
-    """Return the newest hundred operations, or the one with this id."""
+    """Return the newest hundred operations, or the one with this id.
+
+    An operation whose search this release cannot read is left out. A later release or plain SQL has stored it.
+    """
     statement: Any = sa.select(*_COLUMNS).where(operations.c.kind.in_(list(_CHANGES))).order_by(operations.c.id.desc())
     if operation_id is not None:
         statement = statement.where(operations.c.id == operation_id)
     rows = connection.execute(statement.limit(sa.literal_column(str(_SHOWN))))
-    return [_operation(row) for row in rows]
+    return [_operation(row, search) for row in rows if (search := _from_json(row.search)) is not None]
 
 
-def _operation(row: Any) -> BulkOperation:
+def _operation(row: Any, search: JobSearch) -> BulkOperation:
     values = dict(row._mapping)
     reached, last = values.pop("reached_id") or 0, values.pop("last_id") or 0
     part = 1.0 if row.state == "done" or not last else min(reached / last, 1.0)
-    return BulkOperation(**values | {"search": _from_json(row.search), "part": part})
+    return BulkOperation(**values | {"search": search, "part": part})
 
 
 def _to_json(search: JobSearch) -> str:
     return json.dumps({name: value for name, value in dataclasses.asdict(search).items() if value})
 
 
-def _from_json(text: str) -> JobSearch:
-    values = json.loads(text)
-    if "state" in values:
-        values["state"] = JobState(values["state"])
-    return JobSearch(**values | {"without_tasks": tuple(values.get("without_tasks", ()))})
+def _from_json(text: str) -> JobSearch | None:
+    """Return a stored search, or ``None`` if it is not one that :func:`_to_json` writes."""
+    try:
+        values = json.loads(text)
+        if any(not isinstance(value, _TYPES.get(name, str)) for name, value in values.items()):
+            return None
+        if not all(isinstance(name, str) for name in values.get("without_tasks", ())):
+            return None
+        state = JobState(values.pop("state"))
+        return JobSearch(**values | {"state": state, "without_tasks": tuple(values.get("without_tasks", ()))})
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        return None
+
+
+_TYPES: dict[str, type] = {"worker_id": int, "without_tasks": list}

@@ -216,7 +216,9 @@ def _seconds_ago(seconds: int) -> sa.ColumnElement[Any]:
 def _roll_up(shorter: int, longer: int, kept_for: int) -> Any:
     """Return the statement for one step of a length. It takes whole longer intervals, the oldest first."""
     of_length = statistics.c.seconds == sa.literal_column(str(shorter))
-    oldest = sa.select(sa.func.min(statistics.c.at)).where(of_length).scalar_subquery()
+    # A row of plain SQL without a time must not keep the others from being rolled up.
+    has_time = statistics.c.at > sa.cast(sa.literal_column("'-infinity'"), sa.DateTime(timezone=True))
+    oldest = sa.select(sa.func.min(statistics.c.at)).where(of_length, has_time).scalar_subquery()
     up_to = sa.func.least(
         _start(_seconds_ago(kept_for), longer),
         _start(oldest, longer) + sa.literal_column(f"interval '{_ROLLED_UP_AT_ONCE} seconds'"),

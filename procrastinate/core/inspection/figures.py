@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from procrastinate.core.inspection.bounds import Count, bounded_count, first_rows, load, to_count
 from procrastinate.core.inspection.workers import is_alive
-from procrastinate.core.statistics import ALL_TIME
+from procrastinate.core.statistics import ALL_TIME, BUCKETS
 from procrastinate.core.tables import DOING, due_at, holds_lock, is_upcoming, jobs, statistics, workers
 
 _COUNTED = 10_000
@@ -124,6 +125,12 @@ def load_figures(connection: sa.Connection, now: datetime.datetime) -> Figures:
     )
 
 
+def _buckets(stored: Sequence[int | None]) -> tuple[int, ...]:
+    """Return a histogram of the usual length. Plain SQL may have stored another one."""
+    numbers = [number or 0 for number in stored[:BUCKETS]]
+    return (*numbers, *[0] * (BUCKETS - len(numbers)))
+
+
 def _totals(row: Any) -> RunTotals:
     return RunTotals(
         queue=row.queue_name,
@@ -131,10 +138,10 @@ def _totals(row: Any) -> RunTotals:
         outcome=row.outcome,
         count=row.count,
         run_seconds=row.run_seconds,
-        run_histogram=tuple(row.run_histogram),
+        run_histogram=_buckets(row.run_histogram),
         wait_count=row.wait_count,
         wait_seconds=row.wait_seconds,
-        wait_histogram=tuple(row.wait_histogram),
+        wait_histogram=_buckets(row.wait_histogram),
     )
 
 

@@ -34,16 +34,18 @@ _rows = first_rows(
 )
 
 
-def _bucket(histogram: sa.ColumnElement[Any], number: int) -> sa.ColumnElement[int]:
-    return sa.cast(sa.func.coalesce(sa.func.sum(histogram[number]), 0), sa.BigInteger)
+def _sum(numbers: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+    """Return a sum that no row of plain SQL can take beyond its type."""
+    total = sa.func.coalesce(sa.func.sum(numbers), 0)
+    return sa.cast(sa.func.least(total, sa.literal_column(str(2**63 - 1))), sa.BigInteger)
 
 
 _BY_TASK: Any = sa.select(
     _rows.c.task_name,
     _rows.c.outcome,
-    sa.cast(sa.func.sum(_rows.c.count), sa.BigInteger).label("number"),
-    *(_bucket(_rows.c.run_histogram, number).label(f"run_{number}") for number in range(1, BUCKETS + 1)),
-    *(_bucket(_rows.c.wait_histogram, number).label(f"wait_{number}") for number in range(1, BUCKETS + 1)),
+    _sum(_rows.c.count).label("number"),
+    *(_sum(_rows.c.run_histogram[number]).label(f"run_{number}") for number in range(1, BUCKETS + 1)),
+    *(_sum(_rows.c.wait_histogram[number]).label(f"wait_{number}") for number in range(1, BUCKETS + 1)),
 ).group_by(_rows.c.task_name, _rows.c.outcome)
 
 
