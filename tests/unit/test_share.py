@@ -36,6 +36,12 @@ def test_a_file_that_is_run_each_time_is_run_whole_by_the_first_python() -> None
         assert chosen("first", file, 0) == set(CASES)
 
 
+def test_tables_of_3x_are_adopted_each_time() -> None:
+    file, _, name = share.ADOPTION.partition("::")
+    assert f"def {name}(" in (share.TESTS / file).read_text()
+    assert all(share.is_chosen("first", file, f"tests/{share.ADOPTION}", turn) for turn in range(8))
+
+
 def test_the_connections_of_most_users_are_run_each_time() -> None:
     file = "conformance/test_fetch.py"
     for kind in share.ALWAYS:
