@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from asgiref.sync import sync_to_async
 from shop.models import Order
@@ -68,6 +69,26 @@ def hand_over(order_id: int) -> None:
 async def call_off(job_id: int) -> None:
     """Request the abort of a running job."""
     await app.job_manager.cancel_job_by_id_async(job_id, abort=True)
+
+
+@app.task(queue="stock", store_result=True)
+def count_shelf(shelf: str) -> int:
+    """Count the horses on a shelf, which takes a moment."""
+    time.sleep(0.1)
+    return sum(map(ord, shelf)) % 17
+
+
+@app.task(queue="stock", store_result=True)
+def compare_with_books(counts: list[int]) -> int:
+    """Compare the sum of all shelves with the books."""
+    return sum(counts)
+
+
+@app.task(queue="mail", pass_context=True)
+def tell_the_manager(context: JobContext) -> None:
+    """Say which shelves could not be counted."""
+    for step in context.workflow.failed():
+        print(f"{step.step} (job {step.job_id}): {step.message}")
 
 
 @app.periodic(cron="*/5 * * * * *")
