@@ -139,4 +139,6 @@ BARS: tuple[Bar, ...] = (
     Bar("memory", "growth", at_most=1.05),
     Bar("connections", "connections", contender="async jobs", at_most=4, worst=True),
     Bar("connections", "connections", contender="sync jobs", at_most=4, worst=True),
+    Bar("chord", "ms/step", contender=f"{OURS}, 10,000", over=(f"{OURS}, 1,000",), at_most=1.3),
+    Bar("chord", "ms/step", contender=f"{OURS}, 10,000", over=("Celery with Redis, 10,000",), at_most=1.0),
 )

@@ -77,6 +77,13 @@ OBAN = System(
     unfinished="SELECT count(*) FROM oban_jobs WHERE state <> 'completed'",
     succeeded="SELECT count(*) FROM oban_jobs WHERE state = 'completed'",
 )
+CELERY = System(
+    label="Celery with Redis",
+    programs="celery",
+    environment=Environment("celery", ("celery[redis]==5.7.0",)),
+    unfinished="",  # its jobs are in Redis, and its driver waits for the last result
+    succeeded="",
+)
 RAW_SQL = System(
     label="raw SQL",
     programs="raw_sql",

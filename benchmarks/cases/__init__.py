@@ -11,6 +11,7 @@ from benchmarks.cases.low_load import LOW_LOAD
 from benchmarks.cases.one_shot import ONE_SHOT
 from benchmarks.cases.processes import PROCESSES
 from benchmarks.cases.unique import UNIQUE
+from benchmarks.cases.workflows import WORKFLOWS
 from benchmarks.cases.writers import WRITERS
 from benchmarks.cases.writers_and_worker import WRITERS_AND_WORKER
 
@@ -27,4 +28,5 @@ CASES: tuple[Case, ...] = (
     *BACKLOG_CASES,
     *HELD,
     *HOUSEKEEPING,
+    *WORKFLOWS,
 )

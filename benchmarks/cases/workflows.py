@@ -1,0 +1,58 @@
+"""Workflows: one step, many steps and one step, and steps one after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+
+from benchmarks.bench import Bench
+from benchmarks.case import Case, Contender
+from benchmarks.cases.checks import empty_queue, run_program
+from benchmarks.environments import CannotInstall
+from benchmarks.results import CheckFailed, Metrics
+from benchmarks.systems import CELERY, OURS, System
+
+SMALL, LARGE = 1_000, 10_000
+_CHAIN = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class OneWorkflow:
+    """A workflow of no-ops, from before it is sent until its last step has run. The worker is up by then."""
+
+    system: System
+    shape: str
+    size: int
+
+    def __call__(self, bench: Bench) -> Metrics:
+        if self.system is CELERY and shutil.which("redis-server") is None:
+            raise CannotInstall("redis-server is not installed (Debian: apt install redis-server)")
+        with bench.server.copy(empty_queue(bench, OURS)) as database:
+            report = run_program(bench, self.system, "workflow", database, shape=self.shape, size=self.size)
+        steps = self.size + 2 if self.shape == "chord" else self.size
+        if report["ran"] != steps or report["doubled"]:
+            raise CheckFailed(f"of {steps} steps {report['ran']} ran, {report['doubled']} of them more than once")
+        return {"ms/step": report["seconds"] * 1000 / steps, "s": report["seconds"]}
+
+
+def contender(system: System, size: int) -> str:
+    """Return the label of a system with a workflow of that many parallel steps."""
+    return f"{system.label}, {size:,}"
+
+
+WORKFLOWS = (
+    Case(
+        "chord",
+        f"A workflow of 1 step, {SMALL:,} or {LARGE:,} steps side by side, and 1 step",
+        tuple(
+            Contender(contender(system, size), OneWorkflow(system, "chord", size))
+            for size in (SMALL, LARGE)
+            for system in (OURS, CELERY)
+        ),
+    ),
+    Case(
+        "chain",
+        f"A workflow of {_CHAIN} steps, one after the other",
+        tuple(Contender(system.label, OneWorkflow(system, "chain", _CHAIN)) for system in (OURS, CELERY)),
+    ),
+)
