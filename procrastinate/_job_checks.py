@@ -20,6 +20,7 @@ from procrastinate._checks.names import (
     lock_text,
 )
 from procrastinate.core.rows import NewJob
+from procrastinate.defer_hooks import dump_meta
 from procrastinate.jobs import Job
 from procrastinate.types import JSONDict
 
@@ -83,6 +84,8 @@ def to_pattern(job: Job) -> NewJob:
         lock=lock_text(job.lock),
         queueing_lock=lock_text(job.queueing_lock),
         scheduled_at=job.scheduled_at,
+        meta=dump_meta(job.meta) if job.meta else None,
+        trace_context=json.dumps(job.trace_context) if job.trace_context else None,
     )
 
 

@@ -7,16 +7,18 @@ import contextvars
 import copy
 from collections.abc import Awaitable, Generator, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack
 
 from procrastinate import builtin_tasks, exceptions
 from procrastinate._caller_thread import CallerThread, PlainCallerThread
 from procrastinate._checks.amounts import read_count
 from procrastinate._functions import import_path
+from procrastinate._functions.kinds import is_async_callable
 from procrastinate._text.logs import get_logger
 from procrastinate.blueprints import Blueprint
 from procrastinate.builtin_tasks import MIN_RETENTION_HOURS
 from procrastinate.connector import BaseConnector, as_connector
+from procrastinate.defer_hooks import DeferHook
 from procrastinate.jobs import Job, JobDeferrer
 from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDefaults, read_max_delay
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from procrastinate.worker import Worker
 
 logger = get_logger(__name__)
+
+
+H = TypeVar("H", bound=DeferHook)
 
 
 class App(Blueprint):
@@ -186,6 +191,23 @@ class App(Blueprint):
         deferrer.job = deferrer.job.loggable(self.logs_arguments)
         return deferrer
 
+    def on_defer(self, hook: H) -> H:
+        """Call a function at each defer of this app. Use it as a decorator.
+
+        The function gets a :class:`~procrastinate.defer_hooks.Defer`. What it puts into ``defer.meta`` is stored with
+        the jobs. It may return a context manager, which is entered around the statement that stores them. It is a plain
+        function, also for async code, and it runs in the context of the caller. If it raises, that is logged.
+
+        Raises
+        ------
+        TypeError
+            The function is not callable, or is async.
+        """
+        if not callable(hook) or is_async_callable(hook):
+            raise TypeError(f"on_defer takes a function that is not async, not {hook!r}")
+        self.job_manager.hooks.add(hook)
+        return hook
+
     def workflow(self, name: str, *, if_failed: IfFailed = "cancel") -> Workflow:
         """Return a workflow to build. Its ``defer()`` stores it.
 
@@ -215,7 +237,7 @@ class App(Blueprint):
         """
         app = copy.copy(self)
         app.connector = as_connector(connector)
-        app._job_manager = JobManager(app.connector)
+        app._job_manager = JobManager(app.connector, self._job_manager.hooks)
         return app
 
     @contextlib.contextmanager

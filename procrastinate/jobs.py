@@ -97,6 +97,10 @@ class Job:
         Id of the worker that runs the job or ran it last.
     workflow_id, step:
         The group of the workflow that the job is a member of, and the name of its step.
+    meta:
+        What the program that deferred the job says of it, from ``configure(meta=...)`` and from hooks.
+    trace_context:
+        Headers with the context of the trace that the job was deferred in, for an integration. ``None`` without one.
     log_arguments:
         If false, log records show neither ``task_kwargs`` nor the result. The value comes from the task and is not
         stored.
@@ -119,6 +123,8 @@ class Job:
     worker_id: int | None = None
     workflow_id: int | None = None
     step: str | None = None
+    meta: JSONDict = dataclasses.field(default_factory=dict)
+    trace_context: dict[str, str] | None = dataclasses.field(default=None, repr=False, compare=False)
     log_arguments: bool = dataclasses.field(default=True, repr=False, compare=False)
     claimed_at: int | None = dataclasses.field(default=None, repr=False, compare=False)
 
@@ -143,12 +149,13 @@ class Job:
             worker_id=row.get("worker_id"),
             workflow_id=row.get("workflow_id"),
             step=row.get("step"),
+            meta=row.get("meta") or {},
         )
 
     def asdict(self) -> dict[str, Any]:
-        """Return the stored fields by name: all except ``log_arguments`` and ``claimed_at``."""
+        """Return the stored fields by name: all except ``log_arguments``, ``claimed_at`` and ``trace_context``."""
         names = (field.name for field in dataclasses.fields(self))
-        return {name: getattr(self, name) for name in names if name not in ("log_arguments", "claimed_at")}
+        return {name: getattr(self, name) for name in names if name not in _NOT_SHOWN}
 
     def loggable(self, log_arguments: bool) -> Job:
         """Return the job, whose log records show the arguments or not."""
@@ -202,6 +209,9 @@ class Job:
         if self.scheduled_at is not None:
             context["scheduled_at"] = self.scheduled_at.isoformat()
         return context | {"call_string": self.call_string}
+
+
+_NOT_SHOWN = ("log_arguments", "claimed_at", "trace_context")
 
 
 class JobDeferrer:

@@ -29,8 +29,8 @@ def job_fields() -> dict[str, Any]:
 
     Returns
     -------
-    ``job_id``, ``task``, ``queue``, ``attempt`` (1 for the first run), ``worker_name``, and with OpenTelemetry
-    ``trace_id`` and ``span_id``. Empty outside a job and without a span.
+    ``job_id``, ``task``, ``queue``, ``attempt`` (1 for the first run), ``worker_name``, ``meta``, and with
+    OpenTelemetry ``trace_id`` and ``span_id``. Empty outside a job and without a span.
     """
     return {name: value for name, value in _all_fields().items() if value is not None}
 

@@ -1,27 +1,37 @@
-"""A span and a duration of OpenTelemetry for each run of a job. Needs the extra ``otel``.
+"""Spans of OpenTelemetry for each defer and each run, and the duration of runs. Needs the extra ``otel``.
 
-:func:`trace_runs` is worker middleware. The names are those of OpenTelemetry's conventions for messaging, version 1.44,
-which are in development. The program configures OpenTelemetry's SDK.
+:func:`instrument` turns both on. The names are those of OpenTelemetry's conventions for messaging, version 1.44, which
+are in development. The program configures OpenTelemetry's SDK.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Literal, get_args
 
 from opentelemetry import context as otel_context
-from opentelemetry import metrics, trace
+from opentelemetry import metrics, propagate, trace
 
 from procrastinate import exceptions
+from procrastinate.app import App
+from procrastinate.defer_hooks import DEFERRED_AT, Defer
 from procrastinate.job_context import JobContext
+from procrastinate.jobs import Job
 from procrastinate.worker import Worker
 
-__all__ = ["trace_runs"]
+__all__ = ["Propagation", "instrument", "trace_defers", "trace_runs"]
+
+Propagation = Literal["auto", "child", "link", "none"]
 
 _NAME = "procrastinate"
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
+_SOON = 300.0
+"""Seconds after a defer in which the first run is a child of it. A later child would hold its trace open."""
+_LARGEST_CONTEXT = 1_900
 _tracer = trace.get_tracer(_NAME)
 _duration = metrics.get_meter(_NAME).create_histogram(
     "messaging.process.duration",
@@ -31,41 +41,138 @@ _duration = metrics.get_meter(_NAME).create_histogram(
 )
 
 
-async def trace_runs(process_job: Callable[[], Awaitable[Any]], context: JobContext, worker: Worker) -> Any:
-    """Run a job inside a consumer span of its own trace. Spans that the task starts are its children.
+def instrument(app: App, *, propagation: Propagation = "auto") -> None:
+    """Trace the defers and the runs of an app. A second call has no effect.
+
+    The worker middleware becomes part of ``app.worker_defaults``. A worker with a ``worker_middleware`` of its own does
+    not use it: add :func:`trace_runs` to that.
+
+    Parameters
+    ----------
+    propagation:
+        How the span of a run refers to the defer. ``"child"`` makes it part of the trace of the defer. ``"link"`` makes
+        it a trace of its own with a link. ``"auto"`` makes the first run a child if it starts within five minutes, and
+        any other run a linked trace of its own. ``"none"`` leaves the two apart.
+
+    Raises
+    ------
+    ValueError
+        ``propagation`` is no such word.
+    """
+    if propagation not in get_args(Propagation):
+        raise ValueError(f"propagation must be one of {', '.join(get_args(Propagation))}, not {propagation!r}")
+    app.on_defer(trace_defers)
+    middleware = list(app.worker_defaults.get("worker_middleware") or ())
+    if not any(getattr(one, "func", one) is trace_runs for one in middleware):
+        tracer: Any = trace_runs if propagation == "auto" else functools.partial(trace_runs, propagation=propagation)
+        app.worker_defaults["worker_middleware"] = [tracer, *middleware]
+
+
+@contextlib.contextmanager
+def trace_defers(defer: Defer) -> Iterator[None]:
+    """Defer jobs inside a producer span, and give them its context. It is a hook for ``app.on_defer``.
+
+    The span is named ``send`` and the queue. Jobs of a batch share one span. The baggage of the context is left out if
+    the headers would have more than 1,900 bytes. An :class:`~procrastinate.exceptions.AlreadyEnqueued` is no error.
+    """
+    attributes = {**_shared("send", defer.queue, defer.task_name), "messaging.procrastinate.priority": defer.priority}
+    if defer.count != 1:
+        attributes["messaging.batch.message_count"] = defer.count
+    with _start(_span_name("send", defer.queue), trace.SpanKind.PRODUCER, attributes) as span:
+        _inject(defer.trace_context)
+        try:
+            yield
+        except BaseException as error:
+            if not isinstance(error, exceptions.AlreadyEnqueued):
+                _set_error(span, error)
+            raise
+        if len(defer.job_ids) == 1:
+            span.set_attribute("messaging.message.id", str(defer.job_ids[0]))
+
+
+def _inject(headers: dict[str, str]) -> None:
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    if sum(len(name) + len(value) for name, value in carrier.items()) > _LARGEST_CONTEXT:
+        carrier.pop("baggage", None)
+    if carrier:
+        carrier[DEFERRED_AT] = f"{time.time():.3f}"
+    if "baggage" in headers and "baggage" in carrier:  # another tool has written its own
+        carrier["baggage"] = f"{headers['baggage']},{carrier['baggage']}"
+    headers.update(carrier)
+
+
+def _start(name: str, kind: trace.SpanKind, attributes: dict[str, Any], **options: Any) -> Any:
+    return _tracer.start_as_current_span(
+        name, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False, **options
+    )
+
+
+def _span_name(operation: str, queue: str | None) -> str:
+    return operation if queue is None else f"{operation} {queue}"
+
+
+def _shared(operation: str, queue: str | None, task_name: str | None) -> dict[str, Any]:
+    attributes = {
+        "messaging.system": _NAME,
+        "messaging.operation.type": operation,
+        "messaging.operation.name": operation,
+        "messaging.destination.name": queue,
+        "messaging.procrastinate.task": task_name,
+    }
+    return {name: value for name, value in attributes.items() if value is not None}
+
+
+async def trace_runs(
+    process_job: Callable[[], Awaitable[Any]],
+    context: JobContext,
+    worker: Worker,
+    propagation: Propagation = "auto",
+) -> Any:
+    """Run a job inside a consumer span. Spans that the task starts are its children. It is worker middleware.
 
     The span is named ``process`` and the queue. It has the id, task, queue and attempt of the job, and no arguments.
     Its status is an error if the task raises. A :class:`~procrastinate.exceptions.JobAborted`, a cancellation and a
-    retry that the task asks for are no errors.
+    retry that the task asks for are no errors. For the parent and the link of the span, see :func:`instrument`.
     """
-    shared = {
-        "messaging.system": _NAME,
-        "messaging.operation.type": "process",
-        "messaging.operation.name": "process",
-        "messaging.destination.name": context.job.queue,
-        "messaging.procrastinate.task": context.job.task_name,
-    }
+    shared = _shared("process", context.job.queue, context.job.task_name)
     started = time.perf_counter()
-    with _tracer.start_as_current_span(
-        f"process {context.job.queue}",
-        # A run has no caller: what happens to be current where the worker was started is none.
-        context=otel_context.Context(),
-        kind=trace.SpanKind.CONSUMER,
-        attributes={**shared, **_of_job(context)},
-        record_exception=False,
-        set_status_on_exception=False,
-    ) as span:
+    parent, links = _origin(context.job, propagation)
+    name = _span_name("process", context.job.queue)
+    attributes = {**shared, **_of_job(context)}
+    with _start(name, trace.SpanKind.CONSUMER, attributes, context=parent, links=links) as span:
         try:
             return await process_job()
         except BaseException as error:
             if not isinstance(error, (asyncio.CancelledError, exceptions.JobAborted, exceptions.JobRetry)):
-                shared["error.type"] = _name_of(type(error))
-                span.set_attribute("error.type", shared["error.type"])
-                # The text of the exception may contain arguments.
-                span.set_status(trace.Status(trace.StatusCode.ERROR))
+                shared["error.type"] = _set_error(span, error)
             raise
         finally:
             _duration.record(time.perf_counter() - started, shared)
+
+
+def _origin(job: Job, propagation: Propagation) -> tuple[otel_context.Context, list[trace.Link]]:
+    """Return the context that a run starts in, and its links.
+
+    What happens to be current where the worker was started is no parent of a run.
+    """
+    if propagation == "none" or not job.trace_context:
+        return otel_context.Context(), []
+    extracted = propagate.extract(job.trace_context, context=otel_context.Context())
+    origin = trace.get_current_span(extracted).get_span_context()
+    if not origin.is_valid:
+        return extracted, []
+    is_child = propagation == "child" or (propagation == "auto" and job.attempts == 0 and _is_soon(job.trace_context))
+    # The baggage of the defer is kept in either case.
+    parent = extracted if is_child else trace.set_span_in_context(trace.INVALID_SPAN, extracted)
+    return parent, [trace.Link(origin)]
+
+
+def _is_soon(headers: dict[str, str]) -> bool:
+    try:
+        return time.time() - float(headers[DEFERRED_AT]) < _SOON
+    except (KeyError, ValueError):
+        return True
 
 
 def _of_job(context: JobContext) -> dict[str, str | int]:
@@ -77,5 +184,10 @@ def _of_job(context: JobContext) -> dict[str, str | int]:
     }
 
 
-def _name_of(kind: type[BaseException]) -> str:
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+def _set_error(span: trace.Span, error: BaseException) -> str:
+    """Mark a span as failed, and return the name of the error. The text of an exception may contain arguments."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    span.set_attribute("error.type", name)
+    span.set_status(trace.Status(trace.StatusCode.ERROR))
+    return name

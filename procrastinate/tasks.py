@@ -20,6 +20,7 @@ from procrastinate._functions.signature import read_call_arguments
 from procrastinate._functions.stand_in import stand_in_for
 from procrastinate._job_checks import check_lock, check_name, check_priority
 from procrastinate.calls import Call
+from procrastinate.defer_hooks import dump_meta
 from procrastinate.jobs import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, JobDeferrer, require_on_conflict
 from procrastinate.json import ArgumentTypes
 from procrastinate.locks import ArgumentLock, Lock
@@ -54,6 +55,7 @@ class ConfigureTaskOptions(TypedDict, total=False):
     queue: str | None
     priority: int | None
     connection: Any | None
+    meta: JSONDict | None
 
 
 _OPTIONS = frozenset(ConfigureTaskOptions.__annotations__)
@@ -107,6 +109,7 @@ def _make_deferrer(name: str, job_manager: JobManager, options: ConfigureTaskOpt
         task_kwargs=dict(options.get("task_kwargs") or {}),
         scheduled_at=_scheduled_at(options.get("schedule_at"), options.get("schedule_in")),
         priority=DEFAULT_PRIORITY if priority is None else priority,
+        meta=dict(options.get("meta") or {}),
     )
     connection, unique = options.get("connection"), options.get("unique")
     if unique is not None:
@@ -149,6 +152,8 @@ def check_options(options: ConfigureTaskOptions) -> None:
         check_priority(priority)
     if not isinstance(task_kwargs, Mapping | None):
         raise TypeError(f"task_kwargs must be a dict of arguments, not {task_kwargs!r}")
+    if options.get("meta") is not None:
+        dump_meta(options.get("meta"))
     check_lock("lock", _if_plain(options.get("lock")))
     check_lock("queueing_lock", _if_plain(options.get("queueing_lock")))
     require_unique(
@@ -373,6 +378,9 @@ class Task(Generic[P, R_co, Args]):
             keyword arguments, as in ``schedule_in={"minutes": 5}``.
         connection:
             An open connection of yours. The job is committed or rolled back with its transaction.
+        meta:
+            A dict that describes the job, at most 4,096 bytes of JSON. It is shown with the job and is
+            ``context.job.meta`` in the task.
 
         Raises
         ------

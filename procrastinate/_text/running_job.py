@@ -13,13 +13,14 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RunningJob:
-    """What a log record says of its job. It contains no arguments."""
+    """What a log record says of its job. It contains no arguments. ``meta`` is what was deferred with the job."""
 
     job_id: int | None
     task: str
     queue: str
     attempt: int
     worker_name: str | None
+    meta: dict[str, Any] | None = None
 
 
 running_job: contextvars.ContextVar[RunningJob | None] = contextvars.ContextVar(

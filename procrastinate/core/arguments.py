@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONPATH
@@ -49,6 +50,20 @@ LISTED_ARGUMENTS = sa.case(
 """For a list. Also NULL if the text may be too long for PostgreSQL to write: the list would fail for all jobs."""
 EXCERPT_ARGUMENTS = sa.case((sa.and_(_IS_SMALL, sa.not_(_has_number_beyond(300))), _TEXT))
 """For a page of jobs. NULL for arguments that are large in any sense."""
+
+_LONG_NUMBER = "@ > 1e300 || @ < -1e300 || (@ != 0 && @ > -1e-300 && @ < 1e-300)"
+
+
+def shown(value: sa.ColumnElement[Any], longest: int) -> sa.ColumnElement[str | None]:
+    """Return a JSON value as text, or NULL if the text may be long.
+
+    The size in memory is that of the value without compression. A number of ten bytes can have 131,072 digits.
+    """
+    size = sa.func.pg_column_size(sa.func.jsonb_build_array(value))
+    path: sa.ColumnElement[Any] = sa.literal_column(f"'$.** ? (@.type() == \"number\" && ({_LONG_NUMBER}))'::jsonpath")
+    is_readable = sa.and_(size <= longest, sa.not_(sa.func.jsonb_path_exists(value, path, type_=sa.Boolean())))
+    return sa.case((is_readable, sa.cast(value, sa.Text)))
+
 
 _READ = sa.select(jobs.c.id, READABLE_ARGUMENTS).where(jobs.c.id == sa.any_(array_param("ids", sa.BigInteger())))
 

@@ -11,7 +11,7 @@ from sqlalchemy.types import TypeEngine
 
 from procrastinate import exceptions
 from procrastinate.core.arrays import array_param, unnest
-from procrastinate.core.defer import VALUES
+from procrastinate.core.defer import VALUES, stored
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.tables import UNDECIDED, WAITS_FOR_OTHERS, arrivals, dependencies, jobs, workflows
 from procrastinate.core.workflow_rows import NewDependency, NewGraph, NewGroup, NewStep, StoredGraph
@@ -62,9 +62,8 @@ _STEP_COLUMNS: dict[str, TypeEngine[Any]] = {
 
 def _insert_steps() -> sa.Insert:
     new = unnest(_STEP_COLUMNS, name="new_steps")
-    given = {name: new.c[name] for name in (*VALUES, "id", "workflow_id", "step")}
+    given = {name: stored(name, new.c[name]) for name in (*VALUES, "id", "workflow_id", "step")}
     values = given | {
-        "args": sa.cast(new.c.args, JSONB),
         "scheduled_at": sa.case(
             (new.c.waits, NEVER),
             (new.c.delay.is_not(None), after(new.c.delay)),

@@ -23,7 +23,10 @@ VALUES: dict[str, TypeEngine[Any]] = {
     "queueing_lock": sa.Text(),
     "args": sa.Text(),
     "scheduled_at": sa.DateTime(timezone=True),
+    "meta": sa.Text(),
+    "trace_context": sa.Text(),
 }
+_JSON = ("args", "meta", "trace_context")
 
 
 def skip_taken(statement: Insert) -> Insert:
@@ -50,6 +53,11 @@ def as_jsonb(text: sa.ColumnElement[str]) -> sa.ColumnElement[object]:
     return sa.cast(text, JSONB)
 
 
+def stored(name: str, value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """Return a value of :data:`VALUES` as its column takes it."""
+    return as_jsonb(value) if name in _JSON else value
+
+
 COLUMNS = [*VALUES, jobs.c.readiness.name]
 """Columns that every insert names, ``readiness`` included.
 
@@ -59,10 +67,7 @@ The tables of Procrastinate 3.x lack ``readiness``. The insert fails there inste
 _INSERT_ONE = plain(
     skip_taken(
         insert(jobs).values(
-            {
-                name: as_jsonb(sa.bindparam(name, type_=type_)) if name == "args" else sa.bindparam(name, type_=type_)
-                for name, type_ in VALUES.items()
-            }
+            {name: stored(name, sa.bindparam(name, type_=type_)) for name, type_ in VALUES.items()}
             | {"readiness": UNDECIDED}
         )
     ).returning(jobs.c.id)
@@ -73,9 +78,7 @@ _new_jobs = unnest(VALUES, name="new_jobs")
 _INSERT_MANY = skip_taken(
     insert(jobs).from_select(
         COLUMNS,
-        sa.select(
-            *(as_jsonb(_new_jobs.c.args) if name == "args" else _new_jobs.c[name] for name in VALUES), UNDECIDED
-        ).order_by(_new_jobs.c.ordinality),
+        sa.select(*(stored(name, _new_jobs.c[name]) for name in VALUES), UNDECIDED).order_by(_new_jobs.c.ordinality),
     )
 ).returning(jobs.c.id)
 
@@ -90,7 +93,7 @@ _INSERT_ALIKE = plain(
         COLUMNS,
         sa.select(
             *(
-                _all_args.c.args if name == "args" else sa.bindparam(name, type_=type_)
+                _all_args.c.args if name == "args" else stored(name, sa.bindparam(name, type_=type_))
                 for name, type_ in VALUES.items()
             ),
             UNDECIDED,
@@ -185,7 +188,7 @@ def _insert_by_queueing_lock(on_conflict: Callable[[Insert], Insert]) -> sa.CTE:
 
     All statements take the locks in one order, so two batches cannot deadlock.
     """
-    values = [as_jsonb(_new_jobs.c.args) if name == "args" else _new_jobs.c[name] for name in VALUES]
+    values = [stored(name, _new_jobs.c[name]) for name in VALUES]
     numbered = (
         sa.select(next_id().label("id"), *(value.label(name) for name, value in zip(VALUES, values, strict=True)))
         .order_by(_new_jobs.c.ordinality)

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from procrastinate.core.arguments import LISTED_ARGUMENTS, SMALL_ARGUMENTS
+from procrastinate.core.arguments import LISTED_ARGUMENTS, SMALL_ARGUMENTS, shown
 from procrastinate.core.arrays import array_param, each_of, is_not_set_aside, is_one_of, write_array
 from procrastinate.core.enums import Status
 from procrastinate.core.operation_marks import finds_first_row_of, prepared
@@ -37,6 +37,10 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _LATEST = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 
 
+_LARGEST_EXTRA = 16_384
+"""Maximum size in memory, in bytes, of a description that is read. Only other clients store a larger one."""
+
+
 def _stored_columns(arguments: sa.ColumnElement[Any]) -> tuple[sa.ColumnElement[Any], ...]:
     """Return a row as :class:`~procrastinate.core.rows.StoredJob` has it."""
     return (
@@ -54,6 +58,8 @@ def _stored_columns(arguments: sa.ColumnElement[Any]) -> tuple[sa.ColumnElement[
         jobs.c.worker_id,
         jobs.c.workflow_id,
         jobs.c.step,
+        shown(jobs.c.meta, _LARGEST_EXTRA).label("meta"),
+        shown(jobs.c.trace_context, _LARGEST_EXTRA).label("trace_context"),
     )
 
 
@@ -68,7 +74,7 @@ def stored_job(row: sa.Row[Any]) -> StoredJob:
     """Return the record of a row of :data:`STORED_COLUMNS`, or of a fetch, which adds the time of the claim."""
     values: tuple[Any, ...] = tuple(row)
     job_id, status, queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at, *rest = values
-    attempts, abort_requested, worker_id, workflow_id, step, *claimed_at = rest
+    attempts, abort_requested, worker_id, workflow_id, step, meta, trace_context, *claimed_at = rest
     return StoredJob(
         id=job_id,
         status=Status(status),
@@ -84,6 +90,8 @@ def stored_job(row: sa.Row[Any]) -> StoredJob:
         worker_id=worker_id,
         workflow_id=workflow_id,
         step=step,
+        meta=meta,
+        trace_context=trace_context,
         claimed_at=claimed_at[0] if claimed_at else None,
     )
 

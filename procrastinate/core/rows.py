@@ -12,7 +12,8 @@ from procrastinate.core.enums import EventType, Status
 class NewJob:
     """A job to defer.
 
-    ``args`` is the text of a JSON object. The caller serialises it, so every driver stores the same value.
+    ``args`` is the text of a JSON object. The caller serialises it, so every driver stores the same value. ``meta`` and
+    ``trace_context`` are such texts, or ``None``.
     """
 
     queue_name: str
@@ -22,6 +23,8 @@ class NewJob:
     lock: str | None = None
     queueing_lock: str | None = None
     scheduled_at: datetime.datetime | None = None
+    meta: str | None = None
+    trace_context: str | None = None
 
     def with_args(self, args: str) -> NewJob:
         """Return the same job with other arguments. :func:`dataclasses.replace` takes three times as long."""
@@ -33,6 +36,8 @@ class NewJob:
             lock=self.lock,
             queueing_lock=self.queueing_lock,
             scheduled_at=self.scheduled_at,
+            meta=self.meta,
+            trace_context=self.trace_context,
         )
 
 
@@ -58,6 +63,8 @@ class StoredJob:
     worker_id: int | None
     workflow_id: int | None = None
     step: str | None = None
+    meta: str | None = None
+    trace_context: str | None = None
     claimed_at: int | None = dataclasses.field(default=None, compare=False)
 
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from procrastinate.core.arrays import is_one_of
-from procrastinate.core.defer import COLUMNS, VALUES, as_jsonb, next_id, replace_waiting, skip_taken
+from procrastinate.core.defer import COLUMNS, VALUES, next_id, replace_waiting, skip_taken, stored
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.rows import NewJob
 from procrastinate.core.tables import UNDECIDED, jobs, periodic_defers
@@ -95,10 +95,7 @@ def _claim_tick() -> sa.CTE:
 
 def _tick_statement(on_conflict: Callable[[Insert], Insert]) -> sa.Select[Any]:
     tick = _claim_tick()
-    values = {
-        name: as_jsonb(sa.bindparam("args", type_=type_)) if name == "args" else sa.bindparam(name, type_=type_)
-        for name, type_ in VALUES.items()
-    }
+    values = {name: stored(name, sa.bindparam(name, type_=type_)) for name, type_ in VALUES.items()}
     job = (
         on_conflict(
             insert(jobs).from_select(

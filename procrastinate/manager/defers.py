@@ -55,7 +55,7 @@ class JobDefers(OperationCalls):
             As for :meth:`batch_defer_jobs`.
         """
         new_job = pattern.with_args(dump_args(pattern.task_name, call, self.connector.json_dumps))
-        if on_conflict != "raise" and pattern.queueing_lock is not None:
+        if self.hooks or (on_conflict != "raise" and pattern.queueing_lock is not None):
             return self._defer_rows([new_job], connection, on_conflict)[0]
         connector = self.connector.get_sync_connector()
         if connection is None:
@@ -73,7 +73,7 @@ class JobDefers(OperationCalls):
     ) -> int:
         """As :meth:`defer_call`."""
         new_job = pattern.with_args(dump_args(pattern.task_name, call, self.connector.json_dumps))
-        if on_conflict != "raise" and pattern.queueing_lock is not None:
+        if self.hooks or (on_conflict != "raise" and pattern.queueing_lock is not None):
             return (await self._defer_rows_async([new_job], connection, on_conflict))[0]
         if connection is None:
             job_id = await self.connector.run_async(core.defer_job, new_job)
@@ -110,13 +110,29 @@ class JobDefers(OperationCalls):
         return with_ids(jobs, await self._defer_rows_async(new_jobs, connection, on_conflict)) if new_jobs else []
 
     def _defer_rows(self, new_jobs: list[core.NewJob], connection: Any | None, on_conflict: OnConflict) -> list[int]:
+        if not self.hooks:
+            return self._store_rows(new_jobs, connection, on_conflict)
+        with self.hooks.around(new_jobs) as (defer, described):
+            defer.job_ids = self._store_rows(described, connection, on_conflict)
+        return defer.job_ids
+
+    async def _defer_rows_async(
+        self, new_jobs: list[core.NewJob], connection: Any | None, on_conflict: OnConflict
+    ) -> list[int]:
+        if not self.hooks:
+            return await self._store_rows_async(new_jobs, connection, on_conflict)
+        with self.hooks.around(new_jobs) as (defer, described):
+            defer.job_ids = await self._store_rows_async(described, connection, on_conflict)
+        return defer.job_ids
+
+    def _store_rows(self, new_jobs: list[core.NewJob], connection: Any | None, on_conflict: OnConflict) -> list[int]:
         ids = _as_ids(self._run(connection, *_defer_call(new_jobs, on_conflict)))
         if ids is None:
             _raise_already_enqueued(self._run(connection, core.find_taken_queueing_lock, _queueing_locks(new_jobs)))
         self._tell_hook(connection)
         return ids
 
-    async def _defer_rows_async(
+    async def _store_rows_async(
         self, new_jobs: list[core.NewJob], connection: Any | None, on_conflict: OnConflict
     ) -> list[int]:
         ids = _as_ids(await self._run_async(connection, *_defer_call(new_jobs, on_conflict)))
@@ -143,10 +159,11 @@ class JobDefers(OperationCalls):
         """
         if not calls:
             return []
-        new_jobs = to_new_jobs_alike(pattern, calls, self.connector.json_dumps)
-        ids = self._run(connection, core.defer_jobs_alike, *new_jobs)
+        row, all_args = to_new_jobs_alike(pattern, calls, self.connector.json_dumps)
+        with self.hooks.around([row], len(calls)) as (defer, (row,)):
+            defer.job_ids = self._run(connection, core.defer_jobs_alike, row, all_args)
         self._tell_hook(connection)
-        return ids
+        return defer.job_ids
 
     async def batch_defer_alike_async(
         self, pattern: Job, calls: Sequence[JSONDict], connection: Any | None = None
@@ -154,10 +171,11 @@ class JobDefers(OperationCalls):
         """Asynchronous version of :meth:`batch_defer_alike`."""
         if not calls:
             return []
-        new_jobs = to_new_jobs_alike(pattern, calls, self.connector.json_dumps)
-        ids = await self._run_async(connection, core.defer_jobs_alike, *new_jobs)
+        row, all_args = to_new_jobs_alike(pattern, calls, self.connector.json_dumps)
+        with self.hooks.around([row], len(calls)) as (defer, (row,)):
+            defer.job_ids = await self._run_async(connection, core.defer_jobs_alike, row, all_args)
         await self._tell_hook_async(connection)
-        return ids
+        return defer.job_ids
 
     def _new_jobs(self, jobs: Iterable[Job]) -> list[core.NewJob]:
         return [to_new_job(job, self.connector.json_dumps) for job in jobs]
@@ -202,15 +220,17 @@ class JobDefers(OperationCalls):
             raise exceptions.InvalidTimestamp(
                 f"The job's timestamp is {timestamp!r}, and its tick {defer_timestamp!r}: they must be the same"
             )
-        outcome = await self.connector.run_async(
-            core.defer_tick,
-            to_new_job(job, self.connector.json_dumps),
-            periodic_id=periodic_id,
-            defer_timestamp=defer_timestamp,
-            replace=on_conflict == "replace",
-            keep_for=keep_for,
-            briefly=True,
-        )
+        with self.hooks.around([to_new_job(job, self.connector.json_dumps)]) as (defer, (row,)):
+            outcome = await self.connector.run_async(
+                core.defer_tick,
+                row,
+                periodic_id=periodic_id,
+                defer_timestamp=defer_timestamp,
+                replace=on_conflict == "replace",
+                keep_for=keep_for,
+                briefly=True,
+            )
+            defer.job_ids = [] if outcome.job_id is None else [outcome.job_id]
         if outcome.queueing_lock_taken:
             _raise_already_enqueued(job.queueing_lock)
         return outcome.job_id

@@ -15,6 +15,7 @@ from procrastinate._text.logs import Seldom, get_logger
 from procrastinate.connector import BaseConnector
 from procrastinate.core.channels import Notification, channels_for, parse_notification
 from procrastinate.core.tables import QUEUEING_LOCK_CONSTRAINT
+from procrastinate.defer_hooks import Hooks
 from procrastinate.jobs import Job, Status
 from procrastinate.manager.defers import JobDefers
 from procrastinate.manager.lists import JobLists
@@ -47,8 +48,9 @@ class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, WorkflowOp
     parameter runs on that open connection, inside its transaction, and neither commits nor rolls back.
     """
 
-    def __init__(self, connector: BaseConnector) -> None:
+    def __init__(self, connector: BaseConnector, hooks: Hooks | None = None) -> None:
         self.connector = connector
+        self.hooks = Hooks() if hooks is None else hooks
         self.refused_rows = RefusedRows()
         self._waiter = Waiter(lambda: self.connector)
 

@@ -10,6 +10,7 @@ from procrastinate import core, exceptions
 from procrastinate import json as typed_json
 from procrastinate.connector import BaseConnector
 from procrastinate.core.errors import is_row_refused
+from procrastinate.defer_hooks import Hooks, load_object
 from procrastinate.jobs import Job, UnreadableArguments
 from procrastinate.manager.refused_rows import RefusedRows, Tries, follow, follow_async
 
@@ -39,6 +40,7 @@ class OperationCalls:
     connector: BaseConnector
     refused_rows: RefusedRows
     defer_hook: DeferHook | None = None
+    hooks: Hooks
 
     def _run(self, connection: Any | None, operation: Callable[..., R], *args: Any, **kwargs: Any) -> R:
         connector = self.connector.get_sync_connector()
@@ -136,6 +138,13 @@ def _require_object(arguments: Any) -> dict[str, Any]:
     return arguments if isinstance(arguments, dict) else UnreadableArguments("they are not a JSON object")
 
 
+def _headers(text: str | None) -> dict[str, str] | None:
+    """Return the headers of a trace. Any client can write the table, so other values are left out."""
+    if text is None:
+        return None
+    return {name: value for name, value in load_object(text).items() if isinstance(value, str)}
+
+
 def _to_job(stored: core.StoredJob, arguments: dict[str, Any]) -> Job:
     return Job(
         id=stored.id,
@@ -152,5 +161,7 @@ def _to_job(stored: core.StoredJob, arguments: dict[str, Any]) -> Job:
         worker_id=stored.worker_id,
         workflow_id=stored.workflow_id,
         step=stored.step,
+        meta=load_object(stored.meta),
+        trace_context=_headers(stored.trace_context),
         claimed_at=stored.claimed_at,
     )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from procrastinate import core
+from procrastinate.defer_hooks import Defer
 from procrastinate.manager.operation_calls import OperationCalls
 
 _Graph: TypeAlias = tuple[list[core.StoredGroup], list[core.StoredStep], list[core.StoredDependency]]
@@ -13,15 +17,26 @@ _Graph: TypeAlias = tuple[list[core.StoredGroup], list[core.StoredStep], list[co
 class WorkflowOperations(OperationCalls):
     """The operations on workflows."""
 
+    @contextlib.contextmanager
+    def _around(self, graph: core.NewGraph) -> Iterator[tuple[Defer, core.NewGraph]]:
+        """Call the hooks of the app around a defer of steps. All steps are described alike."""
+        with self.hooks.around([step.job for step in graph.steps]) as (defer, jobs):
+            steps = (dataclasses.replace(step, job=job) for step, job in zip(graph.steps, jobs, strict=True))
+            yield defer, dataclasses.replace(graph, steps=tuple(steps)) if self.hooks else graph
+
     def create_workflow(self, graph: core.NewGraph, connection: Any | None = None) -> core.StoredGraph:
         """Store a workflow, all or nothing, and return the ids of its groups and jobs."""
-        stored = self._run(connection, core.create_workflow, graph)
+        with self._around(graph) as (defer, described):
+            stored = self._run(connection, core.create_workflow, described)
+            defer.job_ids = list(stored.job_ids)
         self._tell_hook(connection)
         return stored
 
     async def create_workflow_async(self, graph: core.NewGraph, connection: Any | None = None) -> core.StoredGraph:
         """Asynchronous version of :meth:`create_workflow`."""
-        stored = await self._run_async(connection, core.create_workflow, graph)
+        with self._around(graph) as (defer, described):
+            stored = await self._run_async(connection, core.create_workflow, described)
+            defer.job_ids = list(stored.job_ids)
         await self._tell_hook_async(connection)
         return stored
 
@@ -95,7 +110,9 @@ class WorkflowOperations(OperationCalls):
 
     def add_to_workflow(self, group_id: int, graph: core.NewGraph, connection: Any | None = None) -> core.StoredGraph:
         """Add steps to a group that has not ended, and return the ids."""
-        stored = self._run(connection, core.add_to_workflow, group_id, graph)
+        with self._around(graph) as (defer, described):
+            stored = self._run(connection, core.add_to_workflow, group_id, described)
+            defer.job_ids = list(stored.job_ids)
         self._tell_hook(connection)
         return stored
 
@@ -103,7 +120,9 @@ class WorkflowOperations(OperationCalls):
         self, group_id: int, graph: core.NewGraph, connection: Any | None = None
     ) -> core.StoredGraph:
         """Asynchronous version of :meth:`add_to_workflow`."""
-        stored = await self._run_async(connection, core.add_to_workflow, group_id, graph)
+        with self._around(graph) as (defer, described):
+            stored = await self._run_async(connection, core.add_to_workflow, group_id, described)
+            defer.job_ids = list(stored.job_ids)
         await self._tell_hook_async(connection)
         return stored
 

@@ -64,6 +64,9 @@ class JobRow(TypedDict):
     # Only members of workflows have these.
     workflow_id: NotRequired[int]
     step: NotRequired[str | None]
+    # The text of a JSON object. Only jobs that are described have these.
+    meta: NotRequired[str | None]
+    trace_context: NotRequired[str | None]
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -266,7 +269,7 @@ class Tables:
         return [row["id"] for row in rows]
 
     def _new_row(self, job: NewJob) -> JobRow:
-        return JobRow(
+        row = JobRow(
             id=next(job_id for job_id in self._job_ids if job_id not in self.jobs),
             queue_name=job.queue_name,
             task_name=job.task_name,
@@ -280,6 +283,11 @@ class Tables:
             abort_requested=False,
             worker_id=None,
         )
+        if job.meta is not None:
+            row["meta"] = job.meta
+        if job.trace_context is not None:
+            row["trace_context"] = job.trace_context
+        return row
 
     def update(self, changes: Mapping[int, Mapping[str, Any]]) -> None:
         """Set columns of jobs, given by id."""

@@ -280,7 +280,7 @@ class Worker:
         if owned:
             await connector.open_async()
         try:
-            await self._run_session(JobManager(connector), on_start)
+            await self._run_session(JobManager(connector, self.app.job_manager.hooks), on_start)
         finally:
             if owned:
                 await connector.close_async()

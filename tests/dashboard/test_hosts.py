@@ -410,3 +410,17 @@ def test_a_very_long_form_is_refused(client: httpx.Client, served: Served) -> No
     form = {**_token(client, f"jobs/{job_id}"), "filling": "x" * 1_100_000}
     assert client.post(f"jobs/{job_id}/cancel", data=form).status_code in (400, 403, 413)
     assert _status(served, job_id) == "todo"
+
+
+def test_what_a_job_and_its_deferrer_say_is_text_on_its_page(client: httpx.Client, served: Served) -> None:
+    said = r"<script>alert(1)</script>\u202e\u001b[31m"
+    hostile = f"""'{{"message": "{said}", "done": 1, "total": 4}}'::jsonb"""
+    job_id = _defer(served, meta=hostile, status="'failed'", attempts="1")
+    with served.engine.connect() as connection:
+        statement = "INSERT INTO procrastinate_job_reports (job_id, attempt, kind, content) VALUES"
+        connection.exec_driver_sql(f"{statement} ({job_id}, 1, 'progress', {hostile})")
+    text = client.get(f"jobs/{job_id}").text
+    assert 'value="25"' in text
+    assert text.count("&lt;script&gt;alert(1)") == 2
+    assert "<script>alert" not in text
+    assert not set(text) & {"\u202e", "\x1b"}

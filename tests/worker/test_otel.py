@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import pathlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,9 +24,11 @@ from opentelemetry.trace import SpanKind, StatusCode
 from procrastinate.app import App
 from procrastinate.exceptions import JobAborted
 from procrastinate.logs import JsonFormatter
-from procrastinate.otel import trace_runs
+from procrastinate.otel import instrument, trace_runs
 from procrastinate.retry import RetryStrategy
-from tests.worker.running import Workers
+from procrastinate.testing import InMemoryConnector, Jobs
+from tests import database
+from tests.worker.running import Workers, connector_for
 
 TRACED: dict[str, Any] = {"worker_middleware": [trace_runs]}
 
@@ -135,3 +141,56 @@ async def test_durations_are_recorded_by_task(app: App, workers: Workers, reader
     assert (metric.name, metric.unit) == ("messaging.process.duration", "s")
     points = [point for point in metric.data.data_points if "measured" in (point.attributes or {}).values()]
     assert [(point.count, point.explicit_bounds[-1]) for point in points] == [(2, 3600.0)]  # type: ignore[union-attr]
+
+
+async def test_the_trace_of_a_defer_reaches_a_worker_process_and_its_retries(
+    database_url: str, spans: InMemorySpanExporter, tmp_path: pathlib.Path
+) -> None:
+    """The first run is a child of the defer. The retry is a trace of its own, with a link."""
+    app = App(connector=connector_for(database_url))
+    instrument(app)
+    async with app.open_async():
+        with trace.get_tracer("web").start_as_current_span("request") as request:
+            job_id = await app.configure_task("fails once", queue="mail").defer_async()
+    (send,) = [span for span in spans.get_finished_spans() if span.kind is SpanKind.PRODUCER]
+    assert (send.name, dict(send.attributes or {})["messaging.message.id"]) == ("send mail", str(job_id))
+    assert send.parent is not None
+    assert send.parent.span_id == request.get_span_context().span_id
+    exported = tmp_path / "spans"
+    environment = {**os.environ, "DATABASE_URL": database.libpq_url(database_url), "SPANS": str(exported)}
+    command = [sys.executable, "-m", "procrastinate", "--app=tests.worker.traced_program.app", "worker", "--one-shot"]
+    done = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    first, second = [json.loads(line) for line in exported.read_text().splitlines()]
+    trace_id, span_id = f"0x{send.context.trace_id:032x}", f"0x{send.context.span_id:016x}"
+    assert (first["name"], first["kind"]) == ("process mail", "SpanKind.CONSUMER")
+    assert (first["context"]["trace_id"], first["parent_id"]) == (trace_id, span_id)
+    assert first["status"]["status_code"] == "ERROR"
+    assert second["context"]["trace_id"] != trace_id
+    assert second["parent_id"] is None
+    for run in (first, second):
+        assert [link["context"]["span_id"] for link in run["links"]] == [span_id]
+
+
+def test_a_batch_is_one_span_whose_context_all_jobs_carry(spans: InMemorySpanExporter) -> None:
+    app = App(connector=InMemoryConnector())
+    instrument(app, propagation="link")
+    instrument(app)
+    seen: list[dict[str, str] | None] = []
+    task = app.task(name="t", pass_context=True)(lambda context: seen.append(context.job.trace_context))
+    with trace.use_span(trace.INVALID_SPAN):
+        task.batch_defer({}, {})
+        with Jobs(app, worker_options=app.worker_defaults) as jobs:  # type: ignore[arg-type]
+            jobs.run()
+    (send,) = [span for span in spans.get_finished_spans() if span.kind is SpanKind.PRODUCER]
+    assert dict(send.attributes or {})["messaging.batch.message_count"] == 2
+    carried = f"00-{send.context.trace_id:032x}-{send.context.span_id:016x}-"
+    assert [(headers or {})["traceparent"][:-2] for headers in seen] == [carried, carried]
+    for run in runs(spans):
+        assert run.parent is None
+        assert [link.context.span_id for link in run.links] == [send.context.span_id]
+
+
+def test_an_unknown_propagation_is_refused() -> None:
+    with pytest.raises(ValueError, match="propagation"):
+        instrument(App(connector=InMemoryConnector()), propagation="both")  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from procrastinate.core.arguments import shown
 from procrastinate.core.enums import ReportKind, Status
 from procrastinate.core.inspection.bounds import Count, bounded_count, load, moment, to_count
 from procrastinate.core.inspection.records import Attempt, Event, HeldKey, JobDetails, ListedJob
@@ -35,18 +36,6 @@ _LONGEST_TRACEBACK = 64 * 1024
 _LINE = 1_000
 
 _JOB_ID = sa.bindparam("job_id", type_=sa.BigInteger())
-_LONG_NUMBER = "@ > 1e300 || @ < -1e300 || (@ != 0 && @ > -1e-300 && @ < 1e-300)"
-
-
-def _shown(value: sa.ColumnElement[Any], longest: int) -> sa.ColumnElement[str | None]:
-    """Return a JSON value as text, or NULL if the text may be long.
-
-    The size in memory is that of the value without compression. A number of ten bytes can have 131,072 digits.
-    """
-    size = sa.func.pg_column_size(sa.func.jsonb_build_array(value))
-    path: sa.ColumnElement[Any] = sa.literal_column(f"'$.** ? (@.type() == \"number\" && ({_LONG_NUMBER}))'::jsonpath")
-    is_readable = sa.and_(size <= longest, sa.not_(sa.func.jsonb_path_exists(value, path, type_=sa.Boolean())))
-    return sa.case((is_readable, sa.cast(value, sa.Text)))
 
 
 def _one_result(column: sa.ColumnElement[Any]) -> sa.ScalarSelect[Any]:
@@ -59,16 +48,17 @@ def _progress(column: sa.ColumnElement[Any]) -> sa.ScalarSelect[Any]:
 
 _JOB: sa.Select[Any] = sa.select(
     *[column for column in LISTED if column.name != "args"],
-    _shown(jobs.c.args, LONGEST_VALUE).label("args"),
+    shown(jobs.c.args, LONGEST_VALUE).label("args"),
     jobs.c.rescues,
     sa.func.pg_column_size(jobs.c.args).label("args_size"),
     sa.exists().where(results.c.job_id == jobs.c.id).label("has_result"),
-    _one_result(_shown(results.c.value, LONGEST_VALUE)).label("result"),
+    _one_result(shown(results.c.value, LONGEST_VALUE)).label("result"),
     sa.select(moment(workers.c.last_heartbeat))
     .where(workers.c.id == jobs.c.worker_id)
     .scalar_subquery()
     .label("worker_heartbeat_at"),
     jobs.c.status,
+    shown(jobs.c.meta, LONGEST_VALUE).label("meta"),
     _progress(READABLE_REPORT).label("progress"),
     _progress(moment(job_reports.c.at)).label("progress_at"),
     sa.select(workflows.c.root_id).where(workflows.c.id == jobs.c.workflow_id).scalar_subquery().label("root_id"),
@@ -150,6 +140,7 @@ def load_job(connection: sa.Connection, now: datetime.datetime, job_id: int) -> 
         line=_line(connection, job),
         worker_heartbeat_at=row.worker_heartbeat_at,
         unique_key=_unique_key(connection, job_id),
+        meta=row.meta,
         progress=None
         if row.progress is None
         else to_progress(Status(row.status), job.attempts, row.progress_at, row.progress),

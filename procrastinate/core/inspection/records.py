@@ -141,7 +141,8 @@ class JobDetails:
     in bytes. ``errors`` and ``events`` are the newest ones, newest first. ``holder`` has the lock that the job waits
     for. ``line`` is the number of jobs in front of it for that lock, or behind it if it has the lock. ``unique_key`` is
     ``None`` if the job is not unique, or another job has taken its key. ``progress`` is what the run under way, or else
-    the last one, says of itself. ``workflow_id`` is the workflow that it is a step of.
+    the last one, says of itself. ``workflow_id`` is the workflow that it is a step of. ``meta`` is JSON text, or
+    ``None`` without metadata.
     """
 
     now: datetime.datetime
@@ -157,6 +158,7 @@ class JobDetails:
     worker_heartbeat_at: datetime.datetime | None
     workflow_id: int | None
     step: str | None
+    meta: str | None
     progress: JobProgress | None
     unique_key: HeldKey | None = None
 

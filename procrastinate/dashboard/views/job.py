@@ -73,6 +73,9 @@ def job(visit: Visit, job_id: int) -> Calls[Response]:
     if not details.job.state.has_ended:
         why = yield from call(inspection.explain_job, job_id, revisions=known_revisions())
     task_name = details.job.task_name
+    meta = None
+    if details.meta is not None and visit.may(Permission.VIEW_ARGUMENTS):
+        meta = redacted_text(visit.settings.redact, task_name, details.meta)
     result = None
     if details.result is not None and visit.may(Permission.VIEW_ARGUMENTS):
         result = redacted_text(visit.settings.redact, task_name, details.result)
@@ -87,6 +90,7 @@ def job(visit: Visit, job_id: int) -> Calls[Response]:
         arguments=visit.arguments_text(task_name, details.job.args),
         arguments_are_hidden=visit.hides_arguments_of(task_name),
         result=result,
+        meta=meta,
         hidden=HIDDEN,
         is_known=visit.app.find_task(task_name) is not None,
         actions=allowed(visit, details.job, is_lost=is_lost(details)),

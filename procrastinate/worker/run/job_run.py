@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from procrastinate import exceptions
+from procrastinate import exceptions, run_observers
 from procrastinate import json as typed_json
 from procrastinate._functions.kinds import settle
 from procrastinate._job_completion import JobCompletion
@@ -26,6 +26,7 @@ from procrastinate.jobs import Job, Status, UnreadableArguments, UnreadArguments
 from procrastinate.manager import JobManager
 from procrastinate.manager.step_values import may_take_values
 from procrastinate.middleware import compose, is_async_middleware
+from procrastinate.run_observers import ObservedRun, observed
 from procrastinate.tasks import Task
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.processes.exits import enter_job
@@ -64,6 +65,7 @@ class JobRun:
         self._job_result = JobResult(start_timestamp=time.time())
         self._completion: JobCompletion | None = None
         self._has_no_thread = False
+        self._observed: ObservedRun | None = None
 
     @functools.cached_property
     def _context(self) -> JobContext:
@@ -123,6 +125,13 @@ class JobRun:
         if self._is_cut:
             return Outcome(job=self.job, status=Status.TODO, release_in=0.0)
         self._executing = within
+        if not run_observers.EVERYWHERE:
+            return await self._run()
+        self._observed = ObservedRun(job=self.job, worker_name=self._worker.settings.name)
+        with observed(self._observed):
+            return await self._run()
+
+    async def _run(self) -> Outcome:
         task, result = await self._find_and_call()
         if self._was_cut_short(result):
             return self._cut_short(task, result)
@@ -130,6 +139,8 @@ class JobRun:
         self._job_result.result = result.value
         outcome = self._with_details(self._decide(task, result), task, result)
         if outcome.release_in is None:
+            if self._observed is not None:
+                self._observed.end(outcome.status, outcome.exception)
             self._log_outcome(outcome)
         self.__dict__.pop("_context", None)
         return outcome
@@ -141,6 +152,7 @@ class JobRun:
             queue=self.job.queue,
             attempt=self.job.attempts + 1,
             worker_name=self._worker.settings.name,
+            meta=self.job.meta or None,
         )
 
     def _was_cut_short(self, result: RunResult) -> bool:

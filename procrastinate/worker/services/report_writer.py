@@ -64,7 +64,7 @@ class ReportWriter:
                 raise
 
     async def finish(self, patience: float) -> None:
-        """Write the last reports, for at most so many seconds. Reports that cannot be written are lost."""
+        """Write the last reports, for at most ``patience`` seconds. Reports that cannot be written are lost."""
         with contextlib.suppress(exceptions.ConnectorException, TimeoutError):
             async with asyncio.timeout(patience):
                 await self.write()

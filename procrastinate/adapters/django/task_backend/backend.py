@@ -269,7 +269,7 @@ def _job_manager(database: str) -> JobManager:
     """Return one manager per database. Django builds backends per thread, and each connector has an engine with its
     cache of compiled statements.
     """
-    return JobManager(DjangoConnector(database))
+    return JobManager(DjangoConnector(database), app.job_manager.hooks)
 
 
 def _database_problems(name: str, alias: str) -> Iterator[checks.CheckMessage]:

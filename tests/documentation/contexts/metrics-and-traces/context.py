@@ -8,6 +8,19 @@ app = procrastinate.App(connector=os.environ["DATABASE_URL"])
 app.open()
 
 
+def current_user() -> str:
+    """Return who makes the request."""
+    return "ada"
+
+
+@app.task(name="export", pass_context=True)
+def export(context: procrastinate.JobContext) -> None:
+    described.append(context.job.meta)
+
+
+described: list[dict[str, object]] = []
+
+
 def at_the_end() -> None:
     """The settings of the page hold: a record of a job becomes a line of JSON, and the metrics are served."""
     import json
@@ -25,3 +38,4 @@ def at_the_end() -> None:
     app.task(name="run")(lambda: ran.append(1)).defer()
     app.run_worker(wait=False)
     assert ran == [1]
+    assert described == [{"user": "ada", "request_id": "req-1", "reason": "asked by phone"}]

@@ -1,0 +1,215 @@
+"""Functions of a program that see each defer: they describe the new jobs, or do something around the defer.
+
+A hook is called before the jobs are stored. It may set ``defer.meta``, which is stored with each of the jobs. It may
+return a context manager, which is entered around the statement. A hook that fails is logged, and the jobs are deferred
+all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+from procrastinate import exceptions
+from procrastinate._text.json_values import json_value
+from procrastinate._text.logs import get_logger
+from procrastinate.core.rows import NewJob
+from procrastinate.types import JSONDict
+
+T = TypeVar("T")
+
+__all__ = ["LARGEST_META", "Defer", "DeferHook", "Hooks"]
+
+logger = get_logger(__name__)
+
+LARGEST_META = 4096
+"""Maximum size of the metadata of a job, in bytes of JSON."""
+_LARGEST_TRACE = 2048
+DEFERRED_AT = "procrastinate-deferred-at"
+"""The header of a trace context with the time of the defer, in seconds since 1970."""
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+
+
+@dataclasses.dataclass(kw_only=True)
+class Defer:
+    """A defer under way.
+
+    Attributes
+    ----------
+    queue, task_name:
+        Those of the jobs. ``None`` if the jobs have several.
+    priority, lock:
+        Those of the first job.
+    count:
+        The number of jobs. Those of a batch are described together.
+    meta:
+        A description of the jobs: a dict to fill. A value of ``configure(meta=...)`` takes precedence.
+    trace_context:
+        Headers that carry the context of a trace to the runs of the jobs: a dict of strings to fill.
+    job_ids:
+        The ids of the jobs, once they are stored.
+    """
+
+    queue: str | None
+    task_name: str | None
+    priority: int
+    lock: str | None
+    count: int
+    meta: JSONDict = dataclasses.field(default_factory=dict)
+    trace_context: dict[str, str] = dataclasses.field(default_factory=dict)
+    job_ids: list[int] = dataclasses.field(default_factory=list)
+
+
+DeferHook = Callable[[Defer], AbstractContextManager[Any] | None]
+
+EVERYWHERE: list[DeferHook] = []
+"""Hooks of all apps of the process."""
+
+
+class Hooks:
+    """The hooks of an app, in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self._own: list[DeferHook] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._own or EVERYWHERE)
+
+    def add(self, hook: DeferHook) -> None:
+        """Call this function at each defer. A second time has no effect."""
+        if hook not in self._own:
+            self._own.append(hook)
+
+    @contextlib.contextmanager
+    def around(self, jobs: Sequence[NewJob], count: int | None = None) -> Iterator[tuple[Defer, list[NewJob]]]:
+        """Call the hooks around a defer.
+
+        Parameters
+        ----------
+        count:
+            The number of jobs, if ``jobs`` has only the first of jobs that are alike.
+
+        Yields
+        ------
+        The defer, for the ids, and the jobs to store.
+        """
+        count = len(jobs) if count is None else count
+        defer = _defer_of(jobs, count)
+        with contextlib.ExitStack() as stack:
+            for hook in (*self._own, *EVERYWHERE) if count != 0 else ():
+                enter_quietly(hook, defer, stack)
+            yield defer, _described(jobs, defer)
+
+
+def _defer_of(jobs: Sequence[NewJob], count: int) -> Defer:
+    if not jobs:  # a workflow without steps
+        return Defer(queue=None, task_name=None, priority=0, lock=None, count=count)
+    first = jobs[0]
+    queues, tasks = {job.queue_name for job in jobs}, {job.task_name for job in jobs}
+    return Defer(
+        queue=first.queue_name if len(queues) == 1 else None,
+        task_name=first.task_name if len(tasks) == 1 else None,
+        priority=first.priority,
+        lock=first.lock,
+        count=count,
+    )
+
+
+def enter_quietly(hook: Callable[[T], Any], subject: T, stack: contextlib.ExitStack) -> None:
+    """Call a hook, and enter the block that it may return. Nothing that the hook does reaches the caller."""
+    try:
+        around = hook(subject)
+        if around is None:
+            return
+        leave = type(around).__exit__
+        around.__enter__()
+    except Exception:
+        _log_failure(hook)
+        return
+
+    def leave_quietly(*error: Any) -> None:
+        """Leave the block. It may neither fail nor swallow the error of the defer."""
+        try:
+            leave(around, *error)
+        except Exception as failure:
+            if failure is not error[1]:
+                _log_failure(hook)
+
+    stack.push(leave_quietly)
+
+
+def _log_failure(hook: Callable[..., Any]) -> None:
+    with contextlib.suppress(Exception):
+        name = getattr(hook, "__qualname__", type(hook).__qualname__)
+        message = "The hook %s failed, and jobs go on without it"
+        logger.exception(message, name, extra={"action": "defer_hook_error"})
+
+
+def _described(jobs: Sequence[NewJob], defer: Defer) -> list[NewJob]:
+    if not defer.meta and not defer.trace_context:
+        return list(jobs)
+    trace = _dump_or_none("trace_context", defer.trace_context, _LARGEST_TRACE)
+    alone = _dump_or_none("meta", defer.meta, LARGEST_META)
+    described = []
+    for job in jobs:
+        meta = alone
+        if job.meta is not None and alone is not None:
+            merged = {**json.loads(alone), **json.loads(job.meta)}
+            meta = _dump_or_none("meta", merged, LARGEST_META) or job.meta
+        described.append(dataclasses.replace(job, meta=meta or job.meta, trace_context=trace or job.trace_context))
+    return described
+
+
+def _dump_or_none(name: str, values: Mapping[str, Any], largest: int) -> str | None:
+    """Return the JSON text, or ``None`` if there is nothing to store or if it is too large, which is logged."""
+    if not values:
+        return None
+    try:
+        text = _dump(values)
+        if len(text) <= largest:
+            return text
+    except Exception:
+        text = ""
+    extra = {"action": "defer_hook_error"}
+    message = "The %s that hooks give to jobs cannot be stored, and is left out: it has %d bytes of JSON, or is no dict"
+    logger.error(message, name, len(text), extra=extra)
+    return None
+
+
+def dump_meta(meta: Any) -> str | None:
+    """Return the metadata of ``configure(meta=...)`` as JSON text. Empty metadata is ``None``.
+
+    Raises
+    ------
+    InvalidJob
+        It is too large.
+    TypeError
+        It is no dict.
+    """
+    if not isinstance(meta, Mapping):
+        raise TypeError(f"meta must be a dict, not {meta!r}")
+    text = _dump(meta)
+    if len(text) > LARGEST_META:
+        raise exceptions.InvalidJob(f"meta has {len(text)} bytes of JSON: at most {LARGEST_META} can be stored")
+    return text if meta else None
+
+
+def _dump(values: Mapping[str, Any]) -> str:
+    """Return ASCII that PostgreSQL can store: without NUL and without half characters, passwords filtered."""
+    return _NUL.sub(r"\1\\ufffd", json.dumps(json_value(dict(values))))
+
+
+def load_object(text: str | None) -> JSONDict:
+    """Return a stored JSON object, or an empty dict if any other client has stored something else."""
+    if text is None:
+        return {}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
