@@ -1,0 +1,200 @@
+"""Integration with Sentry: spans of defers and runs, and an event for each job that fails. Needs the extra ``sentry``.
+
+::
+
+    sentry_sdk.init(dsn="...", traces_sample_rate=0.1, integrations=[ProcrastinateIntegration()])
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+try:
+    import sentry_sdk
+except ImportError as error:
+    raise ImportError('The integration needs Sentry: pip install "procrastinate[sentry]"') from error
+
+from sentry_sdk.integrations import Integration
+from sentry_sdk.scope import should_send_default_pii
+from sentry_sdk.utils import event_from_exception
+
+from procrastinate import defer_hooks, run_observers
+from procrastinate.defer_hooks import DEFERRED_AT, Defer
+from procrastinate.exceptions import TaskTimeout
+from procrastinate.jobs import Job, Status, UnreadArguments
+from procrastinate.run_observers import ObservedRun
+
+__all__ = ["ProcrastinateIntegration"]
+
+_SYSTEM = "procrastinate"
+_FILTERED = "[Filtered]"
+
+
+class ProcrastinateIntegration(Integration):
+    """Report the jobs of all apps of the process to Sentry.
+
+    Parameters
+    ----------
+    capture_retries:
+        If true, each run that raises is an event. By default only a job that fails for good is one.
+    propagate_traces:
+        If false, runs do not continue the trace of the code that defers.
+    """
+
+    identifier = _SYSTEM
+    origin = f"auto.queue.{_SYSTEM}"
+
+    def __init__(self, *, capture_retries: bool = False, propagate_traces: bool = True) -> None:
+        self.capture_retries = capture_retries
+        self.propagate_traces = propagate_traces
+
+    @staticmethod
+    def setup_once() -> None:
+        """Watch the defers and the runs of the process. Sentry calls it."""
+        defer_hooks.EVERYWHERE.append(_around_defer)
+        run_observers.EVERYWHERE.append(_around_run)
+
+
+def _integration() -> ProcrastinateIntegration | None:
+    found: ProcrastinateIntegration | None = sentry_sdk.get_client().get_integration(ProcrastinateIntegration)
+    return found
+
+
+# Defers
+
+
+@contextlib.contextmanager
+def _around_defer(defer: Defer) -> Iterator[None]:
+    integration = _integration()
+    if integration is None:
+        yield
+        return
+    with _publish_span(defer) as span:
+        if integration.propagate_traces:
+            _inject(defer.trace_context)
+        yield
+        if span is not None and len(defer.job_ids) == 1:
+            span.set_data("messaging.message.id", str(defer.job_ids[0]))
+
+
+@contextlib.contextmanager
+def _publish_span(defer: Defer) -> Iterator[Any]:
+    """Start a span if the code is traced. Sentry's integration of Django has one for ``django.tasks`` already."""
+    current = sentry_sdk.get_current_span()
+    if current is None or getattr(current, "op", None) == "queue.submit.django":
+        yield None
+        return
+    name = defer.task_name or "several tasks"
+    with sentry_sdk.start_span(op="queue.publish", name=name, origin=ProcrastinateIntegration.origin) as span:
+        span.set_data("messaging.system", _SYSTEM)
+        if defer.queue is not None:
+            span.set_data("messaging.destination.name", defer.queue)
+        if defer.count != 1:
+            span.set_data("messaging.batch.message_count", defer.count)
+        yield span
+
+
+def _inject(headers: dict[str, str]) -> None:
+    trace, baggage = sentry_sdk.get_traceparent(), sentry_sdk.get_baggage()
+    if trace:
+        headers["sentry-trace"] = trace
+        headers.setdefault(DEFERRED_AT, f"{time.time():.3f}")
+    if baggage:  # another tool may have written its own
+        headers["baggage"] = f"{headers['baggage']},{baggage}" if "baggage" in headers else baggage
+
+
+# Runs
+
+
+@contextlib.contextmanager
+def _around_run(run: ObservedRun) -> Iterator[None]:
+    integration = _integration()
+    if integration is None:
+        yield
+        return
+    job, origin = run.job, ProcrastinateIntegration.origin
+    with sentry_sdk.isolation_scope() as scope:
+        scope.clear_breadcrumbs()
+        scope.set_tag("procrastinate_job_id", str(job.id))
+        scope.set_tag("procrastinate_queue", job.queue)
+        scope.set_context("procrastinate-job", _described(job))
+        scope.add_event_processor(_without_own_log_records)
+        transaction = sentry_sdk.continue_trace(
+            (job.trace_context or {}) if integration.propagate_traces else {},
+            op="queue.task.procrastinate",
+            name=job.task_name,
+            source="task",
+            origin=origin,
+        )
+        with (
+            sentry_sdk.start_transaction(transaction, custom_sampling_context={"procrastinate_job": _names(job)}),
+            sentry_sdk.start_span(op="queue.process", name=job.task_name, origin=origin) as span,
+        ):
+            for name, value in _span_data(job).items():
+                span.set_data(name, value)
+            run.on_end.append(lambda status, exception: _end(integration, job, transaction, span, status, exception))
+            yield
+
+
+def _end(
+    integration: ProcrastinateIntegration,
+    job: Job,
+    transaction: Any,
+    span: Any,
+    status: Status,
+    exception: BaseException | None,
+) -> None:
+    """Set the status of the run, and send an event if the job has failed. A worker logs the failure after this."""
+    words = {Status.SUCCEEDED: "ok", Status.FAILED: "internal_error"}
+    for one in (transaction, span):
+        one.set_status(words.get(status, "aborted"))
+    is_event = status is Status.FAILED or (status is Status.TODO and integration.capture_retries)
+    if exception is None or not is_event:
+        return
+    options = sentry_sdk.get_client().options
+    mechanism = {"type": _SYSTEM, "handled": status is Status.TODO}
+    event, hint = event_from_exception(exception, client_options=options, mechanism=mechanism)
+    if isinstance(exception, TaskTimeout):  # its traceback is the same for all tasks
+        event["fingerprint"] = ["procrastinate-timeout", job.task_name]
+    sentry_sdk.capture_event(event, hint=hint)
+
+
+def _without_own_log_records(event: Any, hint: dict[str, Any]) -> Any:
+    """Drop the event that Sentry makes of the worker's log record about a failure: the failure is an event already."""
+    record = hint.get("log_record")
+    is_own = record is not None and record.name.startswith("procrastinate.worker")
+    return None if is_own and getattr(record, "action", None) in ("job_error", "task_not_found") else event
+
+
+def _names(job: Job) -> dict[str, Any]:
+    return {"id": job.id, "task": job.task_name, "queue": job.queue, "attempt": job.attempts + 1}
+
+
+def _described(job: Job) -> dict[str, Any]:
+    arguments: Any = job.task_kwargs if job.log_arguments and _sends_arguments() else _FILTERED
+    if isinstance(arguments, UnreadArguments):
+        arguments = "[Too large]"
+    return {**_names(job), "lock": job.lock, "arguments": arguments, "meta": job.meta}
+
+
+def _sends_arguments() -> bool:
+    collected = sentry_sdk.get_client().options.get("data_collection")
+    if isinstance(collected, dict) and collected.get("provided_by_user"):
+        return bool(collected.get("queues"))
+    return should_send_default_pii()
+
+
+def _span_data(job: Job) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "messaging.system": _SYSTEM,
+        "messaging.destination.name": job.queue,
+        "messaging.message.id": str(job.id),
+        "messaging.message.retry.count": job.attempts,
+    }
+    with contextlib.suppress(KeyError, ValueError):
+        waited = time.time() - float((job.trace_context or {})[DEFERRED_AT])
+        data["messaging.message.receive.latency"] = max(round(waited * 1000), 0)
+    return data

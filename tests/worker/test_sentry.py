@@ -1,0 +1,145 @@
+"""Spans and events of jobs, from Sentry's own SDK with a transport of the test."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sentry_sdk
+from sentry_sdk.envelope import Envelope
+from sentry_sdk.transport import Transport
+
+from procrastinate import defer_hooks, run_observers
+from procrastinate.app import App
+from procrastinate.contrib.sentry import ProcrastinateIntegration
+from procrastinate.exceptions import JobAborted
+from procrastinate.retry import RetryStrategy
+from tests.worker.running import Queue, Workers
+
+
+class Kept(Transport):
+    """Keeps what would be sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[dict[str, Any]] = []
+        self.transactions: list[dict[str, Any]] = []
+
+    def capture_envelope(self, envelope: Envelope) -> None:
+        """Keep an envelope."""
+        for item in envelope.items:
+            if item.type in ("event", "transaction"):
+                kept = self.events if item.type == "event" else self.transactions
+                kept.append(item.payload.json)  # type: ignore[arg-type]
+
+    def run_of(self, task: str) -> dict[str, Any]:
+        """Return the transaction of the only run of a task."""
+        (found,) = [one for one in self.transactions if one["transaction"] == task]
+        return found
+
+
+def start(**options: Any) -> Kept:
+    """Start Sentry, and return its transport."""
+    transport = Kept()
+    sentry_sdk.init(
+        dsn="https://public@sentry.invalid/1",
+        transport=transport,
+        traces_sample_rate=1.0,
+        integrations=[options.pop("integration", None) or ProcrastinateIntegration()],
+        **options,
+    )
+    return transport
+
+
+@pytest.fixture(autouse=True)
+def without_sentry() -> Iterator[None]:
+    """Leave no client for other tests of this process. The hooks stay, and do nothing without a client."""
+    yield
+    sentry_sdk.get_global_scope().set_client(None)
+    defer_hooks.EVERYWHERE.clear()
+    run_observers.EVERYWHERE.clear()
+    sentry_sdk.integrations._installed_integrations.discard("procrastinate")
+    sentry_sdk.integrations._processed_integrations.discard("procrastinate")
+
+
+async def test_a_run_continues_the_trace_of_its_defer(app: App, workers: Workers) -> None:
+    kept = start()
+    app.task(name="work", queue="mail")(lambda a: None)
+    with sentry_sdk.start_transaction(name="request", op="http.server") as request:
+        job_id = await app.configure_task("work").defer_async(a="secret")
+        await app.configure_task("work", task_kwargs={"a": 1}).batch_defer_async({"a": 2})
+    await workers.start(wait=False).ended()
+    publish, _ = [span for span in kept.run_of("request")["spans"] if span["op"] == "queue.publish"]
+    assert (publish["description"], publish["origin"]) == ("work", "auto.queue.procrastinate")
+    assert publish["data"]["messaging.message.id"] == str(job_id)
+    runs = [one for one in kept.transactions if one["transaction"] == "work"]
+    assert len(runs) == 2
+    run = next(one for one in runs if one["tags"]["procrastinate_job_id"] == str(job_id))
+    assert run["contexts"]["trace"]["trace_id"] == request.trace_id
+    assert run["contexts"]["trace"]["parent_span_id"] == publish["span_id"]
+    assert (run["contexts"]["trace"]["op"], run["contexts"]["trace"]["status"]) == ("queue.task.procrastinate", "ok")
+    assert run["transaction_info"] == {"source": "task"}
+    (process,) = [span for span in run["spans"] if span["op"] == "queue.process"]
+    data = process["data"]
+    assert (data["messaging.message.id"], data["messaging.destination.name"]) == (str(job_id), "mail")
+    assert (data["messaging.message.retry.count"], data["messaging.system"]) == (0, "procrastinate")
+    assert 0 <= data["messaging.message.receive.latency"] < 60_000
+    assert "secret" not in str(kept.transactions)
+
+
+async def test_a_job_that_fails_for_good_is_one_event(app: App, workers: Workers, queue: Queue) -> None:
+    kept = start()
+
+    @app.task(name="fails", retry=RetryStrategy(max_attempts=2))
+    def fails(card: str) -> None:
+        logging.getLogger("shop").warning("a breadcrumb of %s", "this job")
+        sentry_sdk.set_tag("of", "this job")
+        raise ValueError("on purpose")
+
+    @app.task(name="aborts")
+    async def aborts() -> None:
+        raise JobAborted
+
+    failed_id = await fails.defer_async(card="4242")
+    await aborts.defer_async()
+    await app.configure_task("unknown", queue="default").defer_async()
+    await workers.start(wait=False, concurrency=1, unknown_task_timeout=0).ended()
+    by_task = {event["contexts"]["procrastinate-job"]["task"]: event for event in kept.events}
+    assert sorted(by_task) == ["fails", "unknown"]
+    assert len(kept.events) == 2
+    event = by_task["fails"]
+    assert event["exception"]["values"][-1]["type"] == "ValueError"
+    assert event["exception"]["values"][-1]["mechanism"] == {"type": "procrastinate", "handled": False}
+    assert event["tags"] == {"procrastinate_job_id": str(failed_id), "procrastinate_queue": "default", "of": "this job"}
+    context = event["contexts"]["procrastinate-job"]
+    assert (context["attempt"], context["arguments"]) == (3, "[Filtered]")
+    assert "of" not in by_task["unknown"]["tags"]
+    statuses = [one["contexts"]["trace"]["status"] for one in kept.transactions if one["transaction"] == "fails"]
+    assert statuses == ["aborted", "aborted", "internal_error"]
+    assert kept.run_of("aborts")["contexts"]["trace"]["status"] == "aborted"
+
+
+@pytest.mark.filterwarnings("ignore:The send_default_pii option")
+async def test_arguments_and_retries_are_sent_on_request(app: App, workers: Workers) -> None:
+    kept = start(
+        integration=ProcrastinateIntegration(capture_retries=True, propagate_traces=False), send_default_pii=True
+    )
+
+    async def fail(card: str) -> None:
+        await asyncio.sleep(0)
+        raise ValueError("on purpose")
+
+    app.task(name="fails", retry=RetryStrategy(max_attempts=1))(fail)
+    app.task(name="hides", log_arguments=False)(fail)
+    await app.configure_task("fails").defer_async(card="4242")
+    await app.configure_task("hides").defer_async(card="4243")
+    await workers.start(wait=False).ended()
+    sent = [event["contexts"]["procrastinate-job"] for event in kept.events]
+    assert sorted((one["task"], one["attempt"], str(one["arguments"])) for one in sent) == [
+        ("fails", 1, "{'card': '4242'}"),
+        ("fails", 2, "{'card': '4242'}"),
+        ("hides", 1, "[Filtered]"),
+    ]
