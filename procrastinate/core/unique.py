@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.types import TypeEngine
 
 from procrastinate.core.arrays import transpose, unnest
-from procrastinate.core.defer import COLUMNS, VALUES, as_jsonb, next_id
+from procrastinate.core.defer import COLUMNS, VALUES, next_id, stored
 from procrastinate.core.enums import Status
 from procrastinate.core.errors import SERIALIZATION_FAILURE, sqlstate
 from procrastinate.core.operation_marks import atomic
@@ -145,9 +145,7 @@ def _look(wanted: sa.CTE) -> sa.CTE:
 def _number(wanted: sa.CTE, seen: sa.CTE) -> sa.CTE:
     """Give ids to the jobs whose keys are free, in the order of the input."""
     deadline = _NOW + _seconds(wanted.c.max_wait)
-    values = [
-        as_jsonb(wanted.c.args) if name == "args" else wanted.c[name] for name in VALUES if name != "scheduled_at"
-    ]
+    values = [stored(name, wanted.c[name]) for name in VALUES if name != "scheduled_at"]
     names = [name for name in VALUES if name != "scheduled_at"]
     return (
         sa.select(
@@ -226,9 +224,7 @@ def _replace(wanted: sa.CTE, seen: sa.CTE) -> sa.CTE:
         .cte("waiting")
     )
     values: dict[str, Any] = {
-        name: as_jsonb(wanted.c.args) if name == "args" else wanted.c[name]
-        for name in VALUES
-        if name not in ("queueing_lock", "scheduled_at")
+        name: stored(name, wanted.c[name]) for name in VALUES if name not in ("queueing_lock", "scheduled_at")
     }
     values["scheduled_at"] = _not_after(
         wanted.c.scheduled_at, held.c.start_by, held.c.taken_at + _seconds(wanted.c.max_wait)

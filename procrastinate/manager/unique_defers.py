@@ -42,12 +42,14 @@ class UniqueDefers(OperationCalls):
         new_jobs = self._unique_jobs(jobs, keys)
         if not new_jobs:
             return []
-        deferred = self._run(connection, *_operation(new_jobs), on_conflict=on_conflict)
-        if deferred.needs_savepoint:
-            deferred = self._run(connection, core.defer_unique_jobs, new_jobs, on_conflict=on_conflict)
-        ids = _ids(deferred)
+        with self.hooks.around([new.job for new in new_jobs]) as (defer, described):
+            new_jobs = _described(new_jobs, described)
+            deferred = self._run(connection, *_operation(new_jobs), on_conflict=on_conflict)
+            if deferred.needs_savepoint:
+                deferred = self._run(connection, core.defer_unique_jobs, new_jobs, on_conflict=on_conflict)
+            defer.job_ids = _ids(deferred)
         self._tell_hook(connection)
-        return ids
+        return defer.job_ids
 
     async def defer_unique_jobs_async(
         self,
@@ -61,12 +63,14 @@ class UniqueDefers(OperationCalls):
         new_jobs = self._unique_jobs(jobs, keys)
         if not new_jobs:
             return []
-        deferred = await self._run_async(connection, *_operation(new_jobs), on_conflict=on_conflict)
-        if deferred.needs_savepoint:
-            deferred = await self._run_async(connection, core.defer_unique_jobs, new_jobs, on_conflict=on_conflict)
-        ids = _ids(deferred)
+        with self.hooks.around([new.job for new in new_jobs]) as (defer, described):
+            new_jobs = _described(new_jobs, described)
+            deferred = await self._run_async(connection, *_operation(new_jobs), on_conflict=on_conflict)
+            if deferred.needs_savepoint:
+                deferred = await self._run_async(connection, core.defer_unique_jobs, new_jobs, on_conflict=on_conflict)
+            defer.job_ids = _ids(deferred)
         await self._tell_hook_async(connection)
-        return ids
+        return defer.job_ids
 
     def _unique_jobs(self, jobs: Sequence[Job], keys: Sequence[core.UniqueKey | None]) -> list[core.UniqueJob]:
         return [
@@ -117,18 +121,24 @@ class UniqueDefers(OperationCalls):
         AlreadyEnqueued
             Another job holds the key. The tick counts as deferred.
         """
-        outcome = await self.connector.run_async(
-            core.defer_unique_tick,
-            core.UniqueJob(job=to_new_job(job, self.connector.json_dumps), unique=key),
-            on_conflict=on_conflict,
-            periodic_id=periodic_id,
-            defer_timestamp=defer_timestamp,
-            keep_for=keep_for,
-            briefly=True,
-        )
+        with self.hooks.around([to_new_job(job, self.connector.json_dumps)]) as (defer, (row,)):
+            outcome = await self.connector.run_async(
+                core.defer_unique_tick,
+                core.UniqueJob(job=row, unique=key),
+                on_conflict=on_conflict,
+                periodic_id=periodic_id,
+                defer_timestamp=defer_timestamp,
+                keep_for=keep_for,
+                briefly=True,
+            )
+            defer.job_ids = [] if outcome.job_id is None else [outcome.job_id]
         if outcome.taken is not None:
             raise _already_enqueued(outcome.taken)
         return outcome.job_id
+
+
+def _described(new_jobs: list[core.UniqueJob], jobs: list[core.NewJob]) -> list[core.UniqueJob]:
+    return [core.UniqueJob(job=job, unique=new.unique) for new, job in zip(new_jobs, jobs, strict=True)]
 
 
 def _operation(new_jobs: list[core.UniqueJob]) -> tuple[Callable[..., core.UniqueDefer], Any]:

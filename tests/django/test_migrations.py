@@ -24,7 +24,7 @@ from tests.schema.snapshot import take_snapshot
 
 FIRST_TABLES = {"jobs", "events", "periodic_defers", "workers", "alembic_version"}
 TABLES = FIRST_TABLES | {"results", "errors", "workflows", "dependencies", "arrivals"}
-TABLES |= {"task_lists", "statistics", "paused_queues", "operations", "uniques"}
+TABLES |= {"task_lists", "statistics", "paused_queues", "operations", "uniques", "job_reports"}
 
 
 def _tables(url: str, schema: str = "public") -> set[str]:

@@ -110,7 +110,7 @@ def list_rows(connection: sa.Connection) -> list[dict[str, Any]]:
 
 @STEPS.of(list_rows)
 def list_rows_in_memory(tables: Tables) -> list[dict[str, Any]]:
-    no_workflow = {"workflow_id": None, "step": None}
+    no_workflow = {"workflow_id": None, "step": None, "meta": None, "trace_context": None}
     rows = tables.where(matching())
     return [{**no_workflow, **row, **dataclasses.asdict(tables.progress(row["id"]))} for row in rows]
 

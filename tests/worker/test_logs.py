@@ -17,7 +17,7 @@ from tests.worker.running import Queue, Workers, happens
 
 JOB_KEYS = {
     *("id", "status", "queue", "priority", "lock", "queueing_lock", "task_name", "task_kwargs"),
-    *("scheduled_at", "attempts", "abort_requested", "worker_id", "workflow_id", "step", "call_string"),
+    *("scheduled_at", "attempts", "abort_requested", "worker_id", "workflow_id", "step", "meta", "call_string"),
 }
 
 
