@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--held", type=float, metavar="SECONDS", help="how long an old transaction stays open")
     parser.add_argument("--note", default="", help="a note on the conditions of the run, for the page")
     parser.add_argument("--json", type=pathlib.Path, default=WORKPLACE / "results.json", help="file for all results")
-    parser.add_argument("--page", action="store_true", help="write the figures and the plot of docs/performance.md")
+    parser.add_argument("--page", action="store_true", help="write the figures and the plot of docs/figures.md")
     parser.add_argument("--page-from", type=pathlib.Path, metavar="JSON", help="write them from an earlier run")
     return parser
 

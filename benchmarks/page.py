@@ -1,4 +1,4 @@
-"""Writes the figures of a run into docs/performance.md, so that none is typed by hand."""
+"""Writes the figures of a run into docs/figures.md, so that none is typed by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.environments import ROOT
 from benchmarks.report import format_number
 from benchmarks.results import CaseResult, Run
 
-PAGE = ROOT / "docs" / "performance.md"
+PAGE = ROOT / "docs" / "figures.md"
 PLOT = ROOT / "docs" / "images" / "performance.svg"
 _BEGIN, _END = "<!-- figures: written by `make bench` -->", "<!-- end of figures -->"
 

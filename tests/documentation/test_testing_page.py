@@ -1,4 +1,4 @@
-"""The files that docs/testing.md shows, in new projects: their tests pass."""
+"""The files that the pages on testing show, in new projects: their tests pass."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from tests.documentation.blocks import Block, blocks_of
 from tests.documentation.reader import Reader
 
 PAGE = "docs/testing.md"
-FILES = {block.path: block for block in blocks_of(PAGE) if block.path}
+BLOCKS = [*blocks_of(PAGE), *blocks_of("docs/testing-sqlalchemy.md")]
+FILES = {block.path: block for block in BLOCKS if block.path}
 SHOP = [path for path in FILES if path.startswith("shop/")]
 BOOKSHOP = [path for path in FILES if "bookshop" in path or path == "conftest.py"]
 IN_MEMORY = ["test_in_memory.py"]
@@ -46,7 +47,7 @@ def run_pytest(reader: Reader, *options: str) -> str:
 
 
 def test_every_block_is_a_file_that_is_tried() -> None:
-    code = [block for block in blocks_of(PAGE) if block.language != "text"]
+    code = [block for block in BLOCKS if block.language != "text"]
     assert len(code) == len(FILES)
     assert sorted([*SHOP, *BOOKSHOP, *IN_MEMORY]) == sorted(FILES)
 

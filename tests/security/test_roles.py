@@ -1,4 +1,4 @@
-"""The roles with few rights: the statements of docs/deployment.md are executed, and the roles do their work."""
+"""The roles with few rights: the statements of docs/database.md are executed, and the roles do their work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from procrastinate.core import Status
 from procrastinate.unique import Unique
 from tests.database import libpq_url
 
-_DEPLOYMENT = pathlib.Path(__file__).parents[2] / "docs" / "deployment.md"
+_PAGE = pathlib.Path(__file__).parents[2] / "docs" / "database.md"
 
 
 class Roles:
@@ -49,7 +49,7 @@ def _defer_another(context: object) -> None:
 
 
 def _section(title: str) -> str:
-    (section,) = re.findall(rf"^## {title}\n(.*?)^## ", _DEPLOYMENT.read_text(), re.DOTALL | re.MULTILINE)
+    (section,) = re.findall(rf"^## {title}\n(.*?)^## ", _PAGE.read_text(), re.DOTALL | re.MULTILINE)
     return str(section)
 
 

@@ -76,7 +76,7 @@ def test_the_queueing_lock_has_the_constraint_of_that_name(connection: sa.Connec
 
 
 def test_other_programs_write_sql_as_the_documentation_says(connection: sa.Connection) -> None:
-    text = (pathlib.Path(__file__).parents[2] / "docs" / "differences.md").read_text()
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "differences-schema.md").read_text()
     (block,) = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
     insert, cancel, abort, rest = block.split(";")
     assert connection.exec_driver_sql(insert).scalar() == 1
