@@ -11,7 +11,8 @@ from tests.documentation.blocks import Block, blocks_of
 from tests.documentation.reader import Reader
 
 PAGE = "docs/testing.md"
-BLOCKS = [*blocks_of(PAGE), *blocks_of("docs/testing-sqlalchemy.md")]
+PAGES = (PAGE, "docs/testing-sqlalchemy.md")
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 FILES = {block.path: block for block in BLOCKS if block.path}
 SHOP = [path for path in FILES if path.startswith("shop/")]
 BOOKSHOP = [path for path in FILES if "bookshop" in path or path == "conftest.py"]
