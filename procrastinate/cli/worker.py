@@ -155,7 +155,7 @@ def _variable(flags: Sequence[str]) -> str:
 
 def _add_switches(parser: argparse.ArgumentParser) -> None:
     for flags, off, help_, otherwise in (
-        (["-w", "--wait"], "--one-shot", "when no job is left, wait for more, or exit (--one-shot)", "wait"),
+        (["-w", "--wait"], "--one-shot", "wait for more jobs when none is left, or exit (--one-shot)", "wait"),
         (
             ["-l", "--listen-notify"],
             "--no-listen-notify",

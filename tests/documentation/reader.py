@@ -25,7 +25,7 @@ from tests.missing import find_program, missing
 
 PORTS = ("8000", "5000")
 """The ports of the servers on the pages."""
-_NO_CODE = re.compile(r"text|mermaid|\{(toctree|eval-rst)\}|\{include\} .*|\{literalinclude\} \.\./examples/.*|\{image\}.*")
+_NO_CODE = re.compile(r"text|mermaid|\{(toctree|eval-rst)\}|\{(image|include)\} .*|\{literalinclude\} \.\./examples/.*")
 """Blocks without code, and included example files, which have their own tests."""
 _SERVER = re.compile(r"\b(runserver|uvicorn|flask .*\brun|procrastinate .*\bdashboard)\b")
 _WORKER = re.compile(r"\bprocrastinate\b.*\b(?:worker|dev)\b(?!.*--one-shot)")
