@@ -8,11 +8,9 @@ from typing import Any
 from django.core.management import CommandError
 from django.db import connections, migrations, transaction
 
-from procrastinate import exceptions
+from procrastinate import alembic, exceptions
 from procrastinate.adapters.django.connector import DjangoConnector
 from procrastinate.adapters.django.databases import connector_of
-from procrastinate.alembic import adoption, upgrades
-from procrastinate.alembic.build_ahead import build_ahead
 from procrastinate.alembic.revisions import is_after, is_at_least, refuse_conflicts
 from procrastinate.alembic.settings import hold_fetches_of_3x, hold_late_fetches_of_3x, let_fetches_of_3x_go_on
 
@@ -46,7 +44,7 @@ class RunPostgreSQL(migrations.RunSQL):
         if schema_editor.collect_sql:
             super().database_forwards(app_label, schema_editor, from_state, to_state)
         elif self._is_for(schema_editor) and not self._is_reached(alias):
-            _run(connector_of(alias), build_ahead, self.revision, print)
+            _run(connector_of(alias), alembic.build_ahead.build_ahead, self.revision, print)
             with _one_transaction(schema_editor):
                 columns = connector_of(alias).run(hold_fetches_of_3x)
                 super().database_forwards(app_label, schema_editor, from_state, to_state)
@@ -65,9 +63,11 @@ class RunPostgreSQL(migrations.RunSQL):
         if schema_editor.collect_sql:
             super().database_backwards(app_label, schema_editor, from_state, to_state)
         elif self._is_for(schema_editor) and connector_of(alias).run(is_at_least, self.revision):
-            if not is_after(self.revision, adoption.KEPT) and connector_of(alias).run(adoption.can_revert):
-                _run(connector_of(alias), upgrades.downgrade_to_kept)
-                _run(connector_of(alias), adoption.revert, print)
+            if not is_after(self.revision, alembic.adoption.KEPT) and connector_of(alias).run(
+                alembic.adoption.can_revert
+            ):
+                _run(connector_of(alias), alembic.upgrades.downgrade_to_kept)
+                _run(connector_of(alias), alembic.adoption.revert, print)
                 return
             with _one_transaction(schema_editor):
                 columns = connector_of(alias).run(hold_fetches_of_3x)
@@ -81,11 +81,11 @@ class RunPostgreSQL(migrations.RunSQL):
     def _is_reached(self, alias: str) -> bool:
         """Whether the database has the revision, also after tables of 3.x were taken over."""
         connector = connector_of(alias)
-        if connector.run(adoption.is_needed):
+        if connector.run(alembic.adoption.is_needed):
             if connections[alias].in_atomic_block:
-                _run(connector, adoption.adopt_in_transaction, print)
+                _run(connector, alembic.adoption.adopt_in_transaction, print)
             else:
-                _run(connector, adoption.adopt, print)
+                _run(connector, alembic.adoption.adopt, print)
         _run(connector, refuse_conflicts)
         return connector.run(is_at_least, self.revision)
 
