@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from procrastinate._legacy import Moved, metadata
 from procrastinate.adapters.standalone import PsycopgConnector, SyncPsycopgConnector
 from procrastinate.app import App
@@ -38,5 +40,7 @@ __license__: str
 __url__: str
 
 
-def __getattr__(name: str) -> str:
-    return metadata(name)
+if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+
+    def __getattr__(name: str) -> str:
+        return metadata(name)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 _LOADED_AT_FIRST_USE = ("adoption", "build_ahead", "plans", "upgrades")
 
 
-def __getattr__(name: str) -> Any:
-    if name in _LOADED_AT_FIRST_USE:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+
+    def __getattr__(name: str) -> Any:
+        if name in _LOADED_AT_FIRST_USE:
+            return importlib.import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
