@@ -31,7 +31,8 @@ def draw(run: Run, path: pathlib.Path) -> None:
         _draw_rates(rates, drain)
     _draw_bars(limits, run, bars)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
+    # The titles begin at the axes and may be wider than these.
+    figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
     pyplot.close(figure)
 
 

@@ -77,8 +77,8 @@ def configure_logging(arguments: argparse.Namespace) -> None:
         extra={"action": "set_log_level", "value": logging.getLevelName(level)},
     )
     if level > logging.DEBUG:
-        for library in ("alembic", "watchfiles"):
-            logging.getLogger(library).setLevel(max(level, logging.WARNING))
+        logging.getLogger("alembic").setLevel(max(level, logging.WARNING))
+        logging.getLogger("watchfiles").setLevel(max(level, logging.WARNING))
 
 
 def _formatter(arguments: argparse.Namespace) -> logging.Formatter:
