@@ -12,9 +12,10 @@ import functools
 import math
 import re
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import croniter
+if TYPE_CHECKING:
+    import croniter
 
 _RANDOM_FIELD = re.compile(r"\br\b", re.IGNORECASE)
 
@@ -34,6 +35,8 @@ def check_cron(expression: str) -> None:
         )
     if _RANDOM_FIELD.search(expression):
         raise ValueError(f"cron={expression!r} is random: each worker would have different ticks. Write a number")
+    import croniter  # only periodic tasks need it
+
     try:
         next_tick(expression, time.time())
     except croniter.CroniterBadDateError:
@@ -42,6 +45,8 @@ def check_cron(expression: str) -> None:
 
 def _is_cron(expression: Any) -> bool:
     """Return true for a valid expression. Refuse a seventh field, the year, as such a schedule runs out of ticks."""
+    import croniter
+
     return (
         isinstance(expression, str)
         and (expression.startswith("@") or len(expression.split()) in (5, 6))
@@ -84,6 +89,8 @@ _DAY = 24 * _HOUR
 @functools.cache
 def _is_hourly(expression: str) -> bool:
     """Return true if hour, day, month and weekday are all ``*``."""
+    import croniter
+
     fields = croniter.croniter(expression).expanded
     return all(field == ["*"] for field in fields[1:5])
 
@@ -101,6 +108,8 @@ def _previous(expression: str, wall: float) -> float:
 
 
 def _iterator(expression: str, at: float) -> croniter.croniter:
+    import croniter
+
     return croniter.croniter(expression, datetime.datetime.fromtimestamp(at, tz=datetime.UTC))
 
 
