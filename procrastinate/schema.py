@@ -44,7 +44,7 @@ class SchemaManager:
         """Bring the database to the newest schema: from nothing, from any older revision, or from Procrastinate 3.10.
 
         Safe to repeat, and when several processes do it at once. Programs and workers of 3.10 go on. A run that was
-        killed goes on where it was.
+        killed goes on where it was. Each revision after the first ones is a transaction, so writers wait briefly.
 
         Parameters
         ----------
@@ -66,19 +66,22 @@ class SchemaManager:
         if connector.run(alembic.adoption.is_needed):
             connector.run(alembic.adoption.adopt, _or_log(report))
         connector.run(alembic.build_ahead.build_ahead, report=_or_log(report))
-        connector.run(alembic.upgrades.upgrade)
-        connector.run(let_fetches_of_3x_go_on)
+        is_behind = True
+        while is_behind:
+            is_behind = connector.run(alembic.upgrades.upgrade_by_one)
+            connector.run(let_fetches_of_3x_go_on)
         if decide is not None:
             connector.run(decide)
 
     async def apply_schema_async(self, *, orphans: str = "keep", report: Report | None = None) -> None:
         """As :meth:`apply_schema`."""
-        decide = _DECISIONS[alembic.adoption.Orphans(orphans)]
         if await self.connector.run_async(alembic.adoption.is_needed):
             await self.connector.run_async(alembic.adoption.adopt, _or_log(report))
         await self.connector.run_async(alembic.build_ahead.build_ahead, report=_or_log(report))
-        await self.connector.run_async(alembic.upgrades.upgrade)
-        await self.connector.run_async(let_fetches_of_3x_go_on)
+        is_behind = True
+        while is_behind:
+            is_behind = await self.connector.run_async(alembic.upgrades.upgrade_by_one)
+            await self.connector.run_async(let_fetches_of_3x_go_on)
         if decide is not None:
             await self.connector.run_async(decide)
 

@@ -99,6 +99,14 @@ def is_after(revision: str, other: str) -> bool:
     return known.index(revision) > known.index(other)
 
 
+def next_revision(revision: str) -> str:
+    """The revision that follows; the newest one if none follows, or if this release does not know the revision."""
+    known = known_revisions()
+    if revision not in known:
+        return head_revision()
+    return known[min(known.index(revision) + 1, len(known) - 1)]
+
+
 def refuse_conflicts(connection: sa.Connection) -> None:
     """Refuse to upgrade a database where that must fail, and say what to do instead.
 

@@ -12,7 +12,14 @@ import sqlalchemy as sa
 from alembic import command
 
 from procrastinate.alembic import adoption
-from procrastinate.alembic.revisions import alembic_config, current_revision, is_after, refuse_conflicts
+from procrastinate.alembic.revisions import (
+    alembic_config,
+    current_revision,
+    head_revision,
+    is_after,
+    next_revision,
+    refuse_conflicts,
+)
 from procrastinate.alembic.settings import hold_migration_lock
 from procrastinate.core.operation_marks import atomic
 
@@ -31,6 +38,24 @@ def upgrade(connection: sa.Connection, revision: str = "head") -> None:
     config = alembic_config()
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
+
+
+@atomic
+def upgrade_by_one(connection: sa.Connection) -> bool:
+    """Bring the database to its next revision, and return whether there are more. An empty one gets all at once.
+
+    With a transaction for each revision, writers wait for the statements of one revision and not of all.
+
+    Raises
+    ------
+    SchemaConflict
+        As for :func:`upgrade`.
+    """
+    hold_migration_lock(connection)
+    current = current_revision(connection)
+    revision = next_revision(current) if current is not None else head_revision()
+    upgrade(connection, revision)
+    return revision != head_revision()
 
 
 @contextlib.contextmanager

@@ -67,7 +67,7 @@ def schema_command(app: App | None, arguments: argparse.Namespace) -> None:
         write(_printed(arguments))
         return
     assert app is not None
-    with database_awaited(), app.open():
+    with database_awaited(may_work_long=True), app.open():
         _ACTIONS[arguments.action](app.schema_manager, arguments)
 
 

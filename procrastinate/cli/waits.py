@@ -10,11 +10,18 @@ from procrastinate._text.logs import get_logger
 logger = get_logger(__name__)
 
 
-def database_awaited() -> contextlib.AbstractContextManager[None]:
-    """Log, while the block lasts, that it waits for the database."""
-    return told_by_thread(_tell)
+def database_awaited(*, may_work_long: bool = False) -> contextlib.AbstractContextManager[None]:
+    """Log, while the block lasts, that it waits for the database.
 
+    Parameters
+    ----------
+    may_work_long:
+        Whether a statement of the block may take long by itself: it builds an index, say.
+    """
+    works = "it is at work, " if may_work_long else ""
 
-def _tell(waited: float) -> None:
-    message = "Waiting for the database (%.0f s): it does not answer, or another session has locked a table"
-    logger.warning(message, waited, extra={"action": "database_awaited"})
+    def tell(waited: float) -> None:
+        message = "Waiting for the database (%.0f s): %sit does not answer, or another session has locked a table"
+        logger.warning(message, waited, works, extra={"action": "database_awaited"})
+
+    return told_by_thread(tell)

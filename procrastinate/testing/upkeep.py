@@ -327,9 +327,10 @@ def jobs_table_exists(tables: Tables) -> bool:
     return tables.exist
 
 
-@IMPLEMENTED.of(upgrades.upgrade)
-def upgrade(tables: Tables, revision: str = "head") -> None:
+@IMPLEMENTED.of(upgrades.upgrade_by_one)
+def upgrade_by_one(tables: Tables) -> bool:
     tables.exist = True
+    return False
 
 
 @IMPLEMENTED.of(build_ahead)

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from procrastinate import App
 from procrastinate.alembic import revisions, upgrades
 from procrastinate.alembic.locks import QUEUE_TABLES, lock_tables
 from tests.database import libpq_url
@@ -84,6 +85,24 @@ def test_a_transaction_keeps_its_own_lock_timeout_after_the_locks_are_taken(conn
     connection.exec_driver_sql("SET lock_timeout = '7s'")
     connection.exec_driver_sql(lock_tables())
     assert connection.exec_driver_sql("SHOW lock_timeout").scalar_one() == "7s"
+
+
+def test_an_older_schema_is_brought_along_by_one_revision_in_a_transaction(engine: sa.Engine) -> None:
+    """Writers wait for the locks of one revision at a time."""
+    with engine.begin() as connection:
+        upgrades.downgrade(connection, "procrastinate_0007")
+    steps: list[str | None] = []
+
+    def note(connection: sa.Connection) -> None:
+        revision = revisions.current_revision(connection)
+        steps.extend([revision] if revision not in steps[-1:] else [])
+
+    sa.event.listen(engine, "commit", note)
+    app = App(connector=engine)
+    with app.open():
+        app.schema_manager.apply_schema()
+    known = revisions.known_revisions()
+    assert steps == list(known[known.index("procrastinate_0007") + 1 :])
 
 
 STEPS = itertools.pairwise(revisions.known_revisions())
