@@ -129,6 +129,18 @@ def test_a_run_that_was_killed_is_gone_on_with(
     assert execute(filled_url, "SELECT count(*) FROM procrastinate_jobs WHERE worker_id = 0") == [(2,)]
 
 
+def test_3x_learns_after_each_step_that_a_queueing_lock_is_taken(filled_url: str, autocommit: sa.Connection) -> None:
+    """It knows the index by its name, whichever indexes there are."""
+    insert = "INSERT INTO procrastinate_jobs (queue_name, task_name, queueing_lock) VALUES ('q', 't', 'a lock of ours')"
+    execute(filled_url, insert)
+    for step in STEPS:
+        for statement in step.statements:
+            execute_step(autocommit, statement)
+        with pytest.raises(psycopg.errors.UniqueViolation) as raised:
+            execute(filled_url, insert)
+        assert raised.value.diag.constraint_name == "procrastinate_jobs_queueing_lock_idx_v1", step.name
+
+
 def test_an_index_that_was_not_finished_is_built_again(filled_url: str, autocommit: sa.Connection) -> None:
     for step in STEPS[:4]:
         for statement in step.statements:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 
 import pytest
 
 import procrastinate
 from procrastinate import exceptions
 from procrastinate.worker import Worker, schema_wait
+from tests.moving.release import PROGRAMS, environment_of
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +71,17 @@ async def test_a_worker_that_is_not_to_wait_ends(url_of_3x: str, options: dict[s
     app = procrastinate.App(connector=url_of_3x)
     with pytest.raises(exceptions.TablesOf3x):
         await app.run_worker_async(install_signal_handlers=False, **options)
+
+
+def test_a_health_check_of_tables_of_3x_fails_and_says_what_to_run(url_of_3x: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "procrastinate", "--app=plain_app.app", "healthchecks"],
+        env=environment_of(url_of_3x),
+        cwd=PROGRAMS,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "run `procrastinate schema --apply`" in line
