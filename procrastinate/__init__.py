@@ -10,6 +10,7 @@ from procrastinate.app import App
 from procrastinate.blueprints import Blueprint
 from procrastinate.connector import BaseConnector
 from procrastinate.job_context import JobContext
+from procrastinate.limits import Limit as Limit
 from procrastinate.locks import by_arguments as by_arguments
 from procrastinate.retry import BaseRetryStrategy, RetryDecision, RetryStrategy
 from procrastinate.unique import Unique as Unique

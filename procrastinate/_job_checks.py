@@ -86,6 +86,9 @@ def to_pattern(job: Job) -> NewJob:
         scheduled_at=job.scheduled_at,
         meta=dump_meta(job.meta) if job.meta else None,
         trace_context=json.dumps(job.trace_context) if job.trace_context else None,
+        # A job whose limit makes no key of its arguments has no limit.
+        limit_name=None if job.limit_key is None else job.limit_name,
+        limit_key=None if job.limit_name is None else lock_text(job.limit_key),
     )
 
 
@@ -102,6 +105,9 @@ def check_job(job: Job) -> None:
     check_lock("lock", job.lock)
     check_lock("queueing_lock", job.queueing_lock)
     check_priority(job.priority)
+    if job.limit_name is not None:
+        check_name("name of the limit", job.limit_name)
+        check_lock("limit_key", job.limit_key)
 
 
 def dump_args(task_name: str, task_kwargs: JSONDict, json_dumps: Callable[[Any], str | bytes]) -> str:

@@ -20,7 +20,8 @@ from procrastinate.builtin_tasks import MIN_RETENTION_HOURS
 from procrastinate.connector import BaseConnector, as_connector
 from procrastinate.defer_hooks import DeferHook
 from procrastinate.jobs import Job, JobDeferrer
-from procrastinate.manager import JobManager
+from procrastinate.limits import Limit, require_same
+from procrastinate.manager import JobManager, Limits
 from procrastinate.periodic import PeriodicDefaults, read_max_delay
 from procrastinate.queues import Queues
 from procrastinate.schema import SchemaManager
@@ -63,12 +64,14 @@ class App(Blueprint):
     min_retention_hours:
         The built-in task ``remove_old_jobs`` keeps every finished job for at least this many hours, even if its
         arguments ask for less. The limit matters because a role that may only insert jobs can defer that task.
+    limits:
+        A :class:`~procrastinate.Limit` for each queue whose jobs are limited unless they have a limit of their own.
 
     Raises
     ------
     TypeError, ValueError
-        ``periodic_defaults`` or ``worker_defaults`` has an unknown option or an invalid value, or ``import_paths`` is a
-        string.
+        ``limits`` has something else than limits of different queues, ``periodic_defaults`` or ``worker_defaults`` has
+        an unknown option or an invalid value, or ``import_paths`` is a string.
     """
 
     def __init__(
@@ -81,8 +84,10 @@ class App(Blueprint):
         check_arguments: bool = True,
         log_arguments: bool | None = None,
         min_retention_hours: int = MIN_RETENTION_HOURS,
+        limits: Iterable[Limit] = (),
     ) -> None:
         super().__init__()
+        self._limits_of_queues = _read_limits(limits)
         self.check_arguments = check_arguments
         self.log_arguments = log_arguments
         self.min_retention_hours = read_count("min_retention_hours", min_retention_hours, at_least=0)
@@ -126,6 +131,20 @@ class App(Blueprint):
             "App.job_manager cannot be replaced: a worker makes its own. An outcome of a worker that no longer has the "
             "job is not recorded here, so no manager of yours is needed to fence it"
         )
+
+    @property
+    def limits(self) -> Limits:
+        """The :class:`~procrastinate.manager.Limits`: how many jobs run at once and wait, and other numbers to hold."""
+        return Limits(self._job_manager)
+
+    def find_limit_of_queue(self, queue: str | None) -> Limit | None:
+        """Return the limit for jobs of this queue that have none of their own, or ``None``."""
+        return None if queue is None else self._limits_of_queues.get(queue)
+
+    def list_limits(self) -> list[Limit]:
+        """Return the limits of the tasks and of the queues, one for each name."""
+        of_queues = {limit.name: limit for limit in self._limits_of_queues.values()}
+        return list({**of_queues, **{limit.name: limit for limit in super().list_limits()}}.values())
 
     @property
     def schema_manager(self) -> SchemaManager:
@@ -380,6 +399,32 @@ class App(Blueprint):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _read_limits(limits: Iterable[Limit]) -> dict[str, Limit]:
+    """Return the limits by queue.
+
+    Raises
+    ------
+    TypeError
+        One is no limit.
+    ValueError
+        A limit has no queue, a queue has two limits, or two limits of one name have different numbers.
+    """
+    by_queue: dict[str, Limit] = {}
+    by_name: dict[str, Limit] = {}
+    for limit in limits:
+        if not isinstance(limit, Limit):
+            raise TypeError(f"limits must be a list of procrastinate.Limit, not {limit!r}")
+        if limit.queue is None:
+            raise ValueError(f"The limit {limit.name!r} has no queue: give it queue=, or give it to tasks by limit=")
+        if limit.queue in by_queue:
+            raise ValueError(
+                f"The queue {limit.queue!r} has two limits: {by_queue[limit.queue].name!r}, {limit.name!r}"
+            )
+        by_queue[limit.queue] = limit
+        require_same(by_name.setdefault(limit.name, limit), limit)
+    return by_queue
 
 
 def _read_import_paths(import_paths: Iterable[str] | None) -> list[str]:

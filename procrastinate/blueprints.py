@@ -5,13 +5,14 @@ from __future__ import annotations
 import datetime
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from procrastinate import exceptions
 from procrastinate._job_checks import check_name
 from procrastinate._text.logs import get_logger
 from procrastinate.jobs import DEFAULT_PRIORITY, DEFAULT_QUEUE
+from procrastinate.limits import Limit, require_same
 from procrastinate.locks import Lock
 from procrastinate.middleware import TaskMiddleware
 from procrastinate.periodic import PeriodicRegistry
@@ -94,6 +95,7 @@ class Blueprint:
         queueing_lock: Lock | None = None,
         on_conflict: OnConflict = "raise",
         unique: Unique | None = None,
+        limit: Limit | None = None,
         task_middleware: list[TaskMiddleware] | None = None,
         timeout: float | None = None,
         log_arguments: bool = True,
@@ -117,6 +119,7 @@ class Blueprint:
         queueing_lock: Lock | None = None,
         on_conflict: OnConflict = "raise",
         unique: Unique | None = None,
+        limit: Limit | None = None,
         task_middleware: list[TaskMiddleware] | None = None,
         timeout: float | None = None,
         log_arguments: bool = True,
@@ -139,6 +142,7 @@ class Blueprint:
         queueing_lock: Lock | None = None,
         on_conflict: OnConflict = "raise",
         unique: Unique | None = None,
+        limit: Limit | None = None,
         task_middleware: list[TaskMiddleware] | None = None,
         timeout: float | None = None,
         log_arguments: bool = True,
@@ -162,6 +166,8 @@ class Blueprint:
             If true, the first argument of the function is a :class:`~procrastinate.job_context.JobContext`.
         queue, priority, lock, queueing_lock, on_conflict, unique:
             Defaults for its jobs. ``configure`` overrides them.
+        limit:
+            A :class:`~procrastinate.Limit` on how many of its jobs run at once, over all workers.
         task_middleware:
             Callables ``(call_next, context, worker)`` that wrap the task. They are async for an async task and sync
             for a sync task.
@@ -192,7 +198,8 @@ class Blueprint:
         InvalidJob
             The name, queue, lock or priority cannot be stored. It is a ``ValueError``.
         TypeError, ValueError
-            Another option is invalid. The message names it.
+            Another option is invalid. The message names it. A limit of the same name with other numbers is a
+            ``ValueError``.
         """
 
         def register(func: Callable[..., Any]) -> Task[Any, Any, Any]:
@@ -209,6 +216,7 @@ class Blueprint:
                 queueing_lock=queueing_lock,
                 on_conflict=on_conflict,
                 unique=unique,
+                limit=limit,
                 task_middleware=task_middleware,
                 timeout=timeout,
                 log_arguments=log_arguments,
@@ -279,9 +287,12 @@ class Blueprint:
             Another task has one of the names.
         InvalidJob
             A name is too long with the namespace.
+        ValueError
+            A limit of a task has the name of another limit and other numbers.
         """
         renamed = {add_namespace(name, namespace): task for name, task in blueprint.tasks.items()}
         self._make_room(renamed)
+        self._check_limits(set(renamed.values()))
         for task in set(renamed.values()):
             # Start from the names in the blueprint. An app that added the task earlier may have renamed it.
             task.rename([name for name, named in renamed.items() if named is task])
@@ -297,7 +308,24 @@ class Blueprint:
     def _register_task(self, task: Task[Any, Any, Any]) -> None:
         named = dict.fromkeys((task.name, *task.aliases), task)
         self._make_room(named)
+        self._check_limits([task])
         self.tasks |= named
+
+    def find_limit_of_queue(self, queue: str | None) -> Limit | None:
+        """Return the limit for jobs of this queue that have none of their own. Only an app has such limits."""
+        return None
+
+    def list_limits(self) -> list[Limit]:
+        """Return the limits of the tasks, one for each name."""
+        return list({task.limit.name: task.limit for task in self.tasks.values() if task.limit is not None}.values())
+
+    def _check_limits(self, tasks: Iterable[Task[Any, Any, Any]]) -> None:
+        """Refuse a task whose limit has the name of another limit and other numbers."""
+        new = [task.limit for task in tasks if task.limit is not None]
+        if new:
+            known = {limit.name: limit for limit in self.list_limits()}
+            for limit in new:
+                require_same(known.setdefault(limit.name, limit), limit)
 
     def _make_room(self, named: Mapping[str, Task[Any, Any, Any]]) -> None:
         """Check that the names are free. Forget an earlier task if its own module has declared it again."""

@@ -107,6 +107,9 @@ class Job:
     claimed_at:
         Time of the worker's claim, in microseconds since 1970 by the database's clock. It is not stored, and ``None``
         for any other job.
+    limit_name, limit_key:
+        The limit of a job that is to be deferred, and its key of that limit. A job that is read from the database does
+        not have them.
     """
 
     id: int | None = None
@@ -127,6 +130,8 @@ class Job:
     trace_context: dict[str, str] | None = dataclasses.field(default=None, repr=False, compare=False)
     log_arguments: bool = dataclasses.field(default=True, repr=False, compare=False)
     claimed_at: int | None = dataclasses.field(default=None, repr=False, compare=False)
+    limit_name: str | None = dataclasses.field(default=None, repr=False, compare=False)
+    limit_key: str | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require_aware("scheduled_at", self.scheduled_at)
@@ -153,7 +158,7 @@ class Job:
         )
 
     def asdict(self) -> dict[str, Any]:
-        """Return the stored fields by name: all except ``log_arguments``, ``claimed_at`` and ``trace_context``."""
+        """Return the stored fields by name: all except those that are not read from the database."""
         names = (field.name for field in dataclasses.fields(self))
         return {name: getattr(self, name) for name in names if name not in _NOT_SHOWN}
 
@@ -211,7 +216,7 @@ class Job:
         return context | {"call_string": self.call_string}
 
 
-_NOT_SHOWN = ("log_arguments", "claimed_at", "trace_context")
+_NOT_SHOWN = ("log_arguments", "claimed_at", "trace_context", "limit_name", "limit_key")
 
 
 class JobDeferrer:
@@ -227,8 +232,8 @@ class JobDeferrer:
         An open connection of the user. The jobs become part of its transaction.
     on_conflict:
         What happens if a waiting job has the same queueing lock: ``"raise"``, ``"skip"`` or ``"replace"``.
-    lock, queueing_lock:
-        Functions that make the lock of each job from its arguments. They replace the locks of ``job``.
+    lock, queueing_lock, limit_key:
+        Functions that make the lock or the key of each job from its arguments. They replace those of ``job``.
     arguments:
         The arguments that the function of the task takes. The default allows any.
 
@@ -247,6 +252,7 @@ class JobDeferrer:
         *,
         lock: Lock | None = None,
         queueing_lock: Lock | None = None,
+        limit_key: Lock | None = None,
         arguments: CallArguments = ANY_ARGUMENTS,
     ) -> None:
         require_on_conflict(on_conflict)
@@ -254,7 +260,7 @@ class JobDeferrer:
         self.job = job
         self.connection = connection
         self.on_conflict: OnConflict = on_conflict
-        self.locks = {"lock": lock, "queueing_lock": queueing_lock}
+        self.locks = {"lock": lock, "queueing_lock": queueing_lock, "limit_key": limit_key}
         self.arguments = arguments
         self.stores_result: bool | None = None
         """Whether the task keeps its return value. ``None`` if only its name is known."""

@@ -75,6 +75,7 @@ class SchemaManager:
 
     async def apply_schema_async(self, *, orphans: str = "keep", report: Report | None = None) -> None:
         """As :meth:`apply_schema`."""
+        decide = _DECISIONS[alembic.adoption.Orphans(orphans)]
         if await self.connector.run_async(alembic.adoption.is_needed):
             await self.connector.run_async(alembic.adoption.adopt, _or_log(report))
         await self.connector.run_async(alembic.build_ahead.build_ahead, report=_or_log(report))

@@ -23,6 +23,7 @@ from procrastinate.calls import Call
 from procrastinate.defer_hooks import dump_meta
 from procrastinate.jobs import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, JobDeferrer, require_on_conflict
 from procrastinate.json import ArgumentTypes
+from procrastinate.limits import ONE_KEY, Limit
 from procrastinate.locks import ArgumentLock, Lock
 from procrastinate.types import JSONDict, OnConflict, TimeDeltaParams
 from procrastinate.unique import Unique
@@ -54,6 +55,7 @@ class ConfigureTaskOptions(TypedDict, total=False):
     schedule_in: TimeDeltaParams | datetime.timedelta | None
     queue: str | None
     priority: int | None
+    limit_key: Lock | None
     connection: Any | None
     meta: JSONDict | None
 
@@ -67,6 +69,7 @@ _SHAPING_JOBS = (
     "queueing_lock",
     "on_conflict",
     "unique",
+    "limit",
     "log_arguments",
     "store_result",
 )
@@ -98,9 +101,12 @@ _GIVING_WAY: dict[str, tuple[Literal["queueing_lock", "on_conflict", "unique"], 
 """Options of ``configure``, and the defaults of the task that they take the place of."""
 
 
-def _make_deferrer(name: str, job_manager: JobManager, options: ConfigureTaskOptions) -> JobDeferrer:
+def _make_deferrer(
+    name: str, job_manager: JobManager, options: ConfigureTaskOptions, limit: Limit | None = None
+) -> JobDeferrer:
     queue, priority = options.get("queue"), options.get("priority")
     lock, queueing_lock = options.get("lock"), options.get("queueing_lock")
+    key = _limit_key(limit, options.get("limit_key"))
     job = Job(
         queue=DEFAULT_QUEUE if queue is None else queue,
         lock=_if_plain(lock),
@@ -110,11 +116,13 @@ def _make_deferrer(name: str, job_manager: JobManager, options: ConfigureTaskOpt
         scheduled_at=_scheduled_at(options.get("schedule_at"), options.get("schedule_in")),
         priority=DEFAULT_PRIORITY if priority is None else priority,
         meta=dict(options.get("meta") or {}),
+        limit_name=None if limit is None else limit.name,
+        limit_key=_if_plain(key),
     )
     connection, unique = options.get("connection"), options.get("unique")
     if unique is not None:
         require_unique(unique, queueing_lock=queueing_lock, on_conflict=options.get("on_conflict"))
-        return UniqueDeferrer(job_manager, job, connection, unique=unique, lock=_if_made(lock))
+        return UniqueDeferrer(job_manager, job, connection, unique=unique, lock=_if_made(lock), limit_key=_if_made(key))
     return JobDeferrer(
         job_manager=job_manager,
         job=job,
@@ -122,7 +130,25 @@ def _make_deferrer(name: str, job_manager: JobManager, options: ConfigureTaskOpt
         on_conflict=options.get("on_conflict") or "raise",
         lock=_if_made(lock),
         queueing_lock=_if_made(queueing_lock),
+        limit_key=_if_made(key),
     )
+
+
+def _limit_key(limit: Limit | None, key: Lock | None) -> Lock | None:
+    """Return the key of the limit, or what makes it from the arguments of a job.
+
+    Raises
+    ------
+    ValueError
+        There is a key and no limit.
+    """
+    if limit is None:
+        if key is not None:
+            raise ValueError(f"limit_key={key!r} is the key of no limit: give the task a limit=, or leave it out")
+        return None
+    if key is not None:
+        return key
+    return ONE_KEY if limit.by is None else limit.by
 
 
 def _is_made(lock: Lock | None) -> bool:
@@ -159,6 +185,7 @@ def check_options(options: ConfigureTaskOptions) -> None:
     require_unique(
         options.get("unique"), queueing_lock=options.get("queueing_lock"), on_conflict=options.get("on_conflict")
     )
+    check_lock("limit_key", _if_plain(options.get("limit_key")))
 
 
 def _scheduled_at(
@@ -181,7 +208,7 @@ class Task(Generic[P, R_co, Args]):
     ----------
     name, aliases:
         The names by which jobs refer to the task.
-    queue, priority, lock, queueing_lock, on_conflict, unique:
+    queue, priority, lock, queueing_lock, on_conflict, unique, limit:
         Defaults for its jobs. ``configure`` overrides them.
     retry_strategy:
         Decides whether and when a job that raised runs again. With ``None``, such a job fails.
@@ -219,6 +246,7 @@ class Task(Generic[P, R_co, Args]):
         queueing_lock: Lock | None = None,
         on_conflict: OnConflict = "raise",
         unique: Unique | None = None,
+        limit: Limit | None = None,
         task_middleware: list[middleware_module.TaskMiddleware] | None = None,
         timeout: float | None = None,
         log_arguments: bool = True,
@@ -253,6 +281,9 @@ class Task(Generic[P, R_co, Args]):
         self.lock = lock
         self.queueing_lock = queueing_lock
         self.unique = unique
+        if limit is not None and not isinstance(limit, Limit):
+            raise TypeError(f"limit must be a procrastinate.Limit, not {limit!r}")
+        self.limit = limit
         require_on_conflict(on_conflict)
         _check_arguments_of_locks(self)
         self.on_conflict: OnConflict = on_conflict
@@ -367,10 +398,13 @@ class Task(Generic[P, R_co, Args]):
         on_conflict:
             What happens if a waiting job has the same queueing lock. ``"raise"`` raises ``AlreadyEnqueued``.
             ``"skip"`` defers nothing and returns the id of the waiting job. ``"replace"`` gives the waiting job the
-            arguments, schedule, priority, lock and queue of this one, and returns its id.
+            arguments, schedule, priority, lock, limit and queue of this one, and returns its id.
         unique:
             Which jobs exclude each other: a :class:`~procrastinate.Unique`. It takes the place of the task's
             queueing lock, and a queueing lock takes the place of the task's ``unique``.
+        limit_key:
+            The key of the task's limit, in place of that which the limit makes by its ``by``. It may depend on the
+            arguments, as a lock.
         task_kwargs:
             Arguments that all jobs share.
         schedule_at, schedule_in:
@@ -411,7 +445,8 @@ class Task(Generic[P, R_co, Args]):
             for other in _GIVING_WAY[name]:
                 del defaults[other]
         merged = cast("ConfigureTaskOptions", {**defaults, **given})
-        deferrer = _make_deferrer(self.name, self.blueprint.job_manager, merged)
+        limit = self.limit or self.blueprint.find_limit_of_queue(merged.get("queue"))
+        deferrer = _make_deferrer(self.name, self.blueprint.job_manager, merged, limit)
         deferrer.job = self.loggable(deferrer.job)
         deferrer.stores_result = self.store_result
         if self.checks_arguments:
@@ -461,8 +496,13 @@ def _read_aliases(aliases: Iterable[str] | None) -> list[str]:
 
 def _check_arguments_of_locks(task: Task[Any, Any, Any]) -> None:
     """Refuse a lock on an argument that the function does not take."""
-    by = None if task.unique is None else task.unique.by
-    for option, lock in (("lock", task.lock), ("queueing_lock", task.queueing_lock), ("unique key", by)):
+    locks = (
+        ("lock", task.lock),
+        ("queueing_lock", task.queueing_lock),
+        ("unique key", None if task.unique is None else task.unique.by),
+        ("limit", None if task.limit is None else task.limit.by),
+    )
+    for option, lock in locks:
         names = lock.names if isinstance(lock, ArgumentLock) else ()
         for name in names:
             if not task.arguments.allows(name):

@@ -22,7 +22,7 @@ class UniqueDeferrer(JobDeferrer):
     ----------
     unique:
         The key of the jobs, and what happens if another job holds it.
-    job, connection, lock:
+    job, connection, lock, limit_key:
         As for :class:`~procrastinate.jobs.JobDeferrer`.
     """
 
@@ -34,8 +34,9 @@ class UniqueDeferrer(JobDeferrer):
         *,
         unique: Unique,
         lock: Lock | None = None,
+        limit_key: Lock | None = None,
     ) -> None:
-        super().__init__(job_manager, job, connection, lock=lock)
+        super().__init__(job_manager, job, connection, lock=lock, limit_key=limit_key)
         self.unique = unique
 
     def defer(self, **task_kwargs: JSONValue) -> int:

@@ -53,6 +53,7 @@ def check_invariants(run: Run, released: Mapping[int, int] = _NONE) -> dict[int,
     rows, histories = run(list_rows), run(list_histories)
     assert histories.keys() == rows.keys()
     check_one_each("lock", (row["lock"] for row in rows.values() if _holds_lock(row)))
+    check_limits(rows.values(), run(core.list_limits))
     check_one_each("queueing_lock", (row["queueing_lock"] for row in rows.values() if row["status"] == "todo"))
     for job_id, row in rows.items():
         check_row(row)
@@ -68,6 +69,24 @@ def check_one_each(name: str, values: Iterable[str | None]) -> None:
     """Check that no two jobs have the same value."""
     doubled = [value for value, count in Counter(values).items() if value is not None and count > 1]
     assert doubled == [], f"{name} is had by two jobs at once"
+
+
+def check_limits(rows: Iterable[dict[str, Any]], limits: Sequence[core.StoredLimit]) -> None:
+    """Check that no limit is exceeded, and that only jobs with a limit are in line."""
+    by_name = {limit.name: limit for limit in limits}
+    by_key: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        if row["limit_name"] is not None and _holds_lock(row):
+            by_key[row["limit_name"], row["limit_key"]] += 1
+        if row["limit_name"] is None:
+            assert row["readiness"] != core.Readiness.IN_LINE, row
+        elif row["status"] == "todo":
+            assert row["scheduled_at"] is not None, row
+    for (name, key), held in by_key.items():
+        concurrency = by_name[name].concurrency
+        assert concurrency is None or held <= concurrency, (name, key, held)
+    for limit in limits:
+        assert limit.total is None or limit.held <= limit.total, limit
 
 
 def check_row(row: dict[str, Any]) -> None:
@@ -100,7 +119,7 @@ def check_history(row: dict[str, Any], history: Sequence[str], released: int) ->
 def come_to_rest(run: Run) -> None:
     """Promote and sweep, like workers, until nothing is left to decide."""
     for _ in range(50):
-        while run(core.promote_jobs).again:
+        while (promotion := run(core.promote_jobs)).again or (promotion.has_openings and run(core.admit_jobs).again):
             pass
         if run(core.sweep_parked_jobs).unparked == 0:
             return
@@ -108,8 +127,9 @@ def come_to_rest(run: Run) -> None:
 
 
 def check_rest(run: Run) -> None:
-    """Check that each waiting job has a reason: its time has not come, or another job holds its lock."""
+    """Check that each waiting job has a reason: its time has not come, its lock is held, its limit is full."""
     assert run(_count_forgotten) == (0, 0), "jobs are parked behind a free lock, or due and not looked at"
+    assert run(core.sweep_lines).opened == 0, "jobs are in line of a limit that has room"
 
 
 def _count_forgotten(connection: sa.Connection) -> tuple[int, int]:

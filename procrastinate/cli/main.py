@@ -28,6 +28,7 @@ from procrastinate.cli.defer import add_defer_arguments, defer_command
 from procrastinate.cli.dev import add_dev_arguments, dev_command
 from procrastinate.cli.doctor import add_doctor_arguments, doctor_command
 from procrastinate.cli.healthchecks import add_healthchecks_arguments, healthchecks_command
+from procrastinate.cli.limits import add_limits_arguments, limits_command
 from procrastinate.cli.logs import add_logging_arguments, configure_logging
 from procrastinate.cli.metrics import add_metrics_arguments, metrics_command
 from procrastinate.cli.queues import add_queues_arguments, queues_command
@@ -76,6 +77,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_command(commands, "cancel", cancel_command, add_cancel_arguments, "cancel all waiting jobs that match")
     _add_command(commands, "dashboard", dashboard_command, add_dashboard_arguments, "serve pages that show the queue")
     _add_command(commands, "metrics", metrics_command, add_metrics_arguments, "serve metrics for Prometheus and KEDA")
+    _add_command(commands, "limits", limits_command, add_limits_arguments, "list limits, or let other numbers hold")
     _add_command(commands, "celery-bridge", bridge_command, add_bridge_arguments, "turn messages of Celery into jobs")
     schedule = _add_command(
         commands, "celery-schedule", schedule_command, add_schedule_arguments, "print a schedule of Celery as code"

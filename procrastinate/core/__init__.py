@@ -7,6 +7,7 @@ supply the connection and run the operation.
 
 from __future__ import annotations
 
+from procrastinate.core.admit import Admission, admit_jobs
 from procrastinate.core.arguments import read_arguments
 from procrastinate.core.cancel import cancel_job, get_job_status, list_jobs_to_abort
 from procrastinate.core.change_workflows import (
@@ -38,6 +39,18 @@ from procrastinate.core.health import jobs_table_exists, list_unfit_settings, re
 from procrastinate.core.held_keys import KeySweep, find_unique_key, free_unique_key, sweep_unique_keys
 from procrastinate.core.job_reports import JobProgress, NewReport, read_job_progress, write_reports
 from procrastinate.core.left_behind import count_left_behind, fail_left_behind, retry_left_behind
+from procrastinate.core.limits import (
+    LimitDefinition,
+    LimitKey,
+    LineSweep,
+    StoredLimit,
+    define_limits,
+    list_limits,
+    reset_limit,
+    set_limit,
+    show_limit,
+    sweep_lines,
+)
 from procrastinate.core.listing import JobFilter, count_by_lock, count_by_queue, count_by_task, list_jobs
 from procrastinate.core.liveness import (
     beat,
@@ -132,6 +145,7 @@ from procrastinate.core.workflow_rows import (
 )
 
 __all__ = [
+    "Admission",
     "Counts",
     "Deletion",
     "DeletionPlace",
@@ -148,6 +162,9 @@ __all__ = [
     "JobRetry",
     "KeySweep",
     "LateWorker",
+    "LimitDefinition",
+    "LimitKey",
+    "LineSweep",
     "NewDependency",
     "NewError",
     "NewGraph",
@@ -173,6 +190,7 @@ __all__ = [
     "StoredGraph",
     "StoredGroup",
     "StoredJob",
+    "StoredLimit",
     "StoredResult",
     "StoredStep",
     "StoredWorkflow",
@@ -189,6 +207,7 @@ __all__ = [
     "WorkflowState",
     "abort_steps",
     "add_to_workflow",
+    "admit_jobs",
     "atomic",
     "beat",
     "begin_cancel",
@@ -212,6 +231,7 @@ __all__ = [
     "defer_unique_job",
     "defer_unique_jobs",
     "defer_unique_tick",
+    "define_limits",
     "delete_everything",
     "delete_finished_jobs",
     "delete_finished_part",
@@ -241,6 +261,7 @@ __all__ = [
     "list_jobs_started_before",
     "list_jobs_to_abort",
     "list_late_workers",
+    "list_limits",
     "list_missing_grants",
     "list_pauses",
     "list_ready_queues",
@@ -265,6 +286,7 @@ __all__ = [
     "release_jobs",
     "remove_dead_workers",
     "rescue_jobs",
+    "reset_limit",
     "resolve_arrivals",
     "resume_queue",
     "retry_job_by_id",
@@ -274,8 +296,11 @@ __all__ = [
     "return_unknown_jobs",
     "roll_up_statistics",
     "send_signal",
+    "set_limit",
+    "show_limit",
     "start_waiting",
     "stop_waiting",
+    "sweep_lines",
     "sweep_parked_jobs",
     "sweep_unique_keys",
     "unpark_resumed_jobs",

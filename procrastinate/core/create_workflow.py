@@ -11,9 +11,9 @@ from sqlalchemy.types import TypeEngine
 
 from procrastinate import exceptions
 from procrastinate.core.arrays import array_param, unnest
-from procrastinate.core.defer import VALUES, stored
+from procrastinate.core.defer import stored, values_of
 from procrastinate.core.operation_marks import atomic
-from procrastinate.core.tables import UNDECIDED, WAITS_FOR_OTHERS, arrivals, dependencies, jobs, workflows
+from procrastinate.core.tables import IN_LINE, UNDECIDED, WAITS_FOR_OTHERS, arrivals, dependencies, jobs, workflows
 from procrastinate.core.workflow_rows import NewDependency, NewGraph, NewGroup, NewStep, StoredGraph
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ _INSERT_GROUPS = sa.insert(workflows).from_select(
 )
 
 _STEP_COLUMNS: dict[str, TypeEngine[Any]] = {
-    **VALUES,
+    **values_of(limited=True),
     "id": sa.BigInteger(),
     "workflow_id": sa.BigInteger(),
     "step": sa.Text(),
@@ -62,14 +62,16 @@ _STEP_COLUMNS: dict[str, TypeEngine[Any]] = {
 
 def _insert_steps() -> sa.Insert:
     new = unnest(_STEP_COLUMNS, name="new_steps")
-    given = {name: stored(name, new.c[name]) for name in (*VALUES, "id", "workflow_id", "step")}
+    given = {name: stored(name, new.c[name]) for name in (*values_of(limited=True), "id", "workflow_id", "step")}
+    is_in_line = sa.and_(new.c.limit_name.is_not(None), new.c.delay.is_(None), new.c.scheduled_at.is_(None))
     values = given | {
         "scheduled_at": sa.case(
             (new.c.waits, NEVER),
             (new.c.delay.is_not(None), after(new.c.delay)),
+            (is_in_line, sa.func.now()),
             else_=new.c.scheduled_at,
         ),
-        "readiness": sa.case((new.c.waits, WAITS_FOR_OTHERS), else_=UNDECIDED),
+        "readiness": sa.case((new.c.waits, WAITS_FOR_OTHERS), (is_in_line, IN_LINE), else_=UNDECIDED),
     }
     return sa.insert(jobs).from_select(list(values), sa.select(*values.values()).order_by(new.c.ordinality))
 
@@ -202,7 +204,7 @@ def _group_row(group: NewGroup, ids: list[int], place: int, root_id: int, if_fai
 
 def _step_row(job_id: int, step: NewStep, group_ids: list[int]) -> dict[str, Any]:
     return {
-        **{name: getattr(step.job, name) for name in VALUES},
+        **{name: getattr(step.job, name) for name in values_of(limited=True)},
         "id": job_id,
         "workflow_id": group_ids[step.group],
         "step": step.step,

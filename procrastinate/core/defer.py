@@ -13,7 +13,7 @@ from sqlalchemy.types import TypeEngine
 from procrastinate.core.arrays import array_param, transpose, unnest
 from procrastinate.core.operation_marks import atomic, plain
 from procrastinate.core.rows import NewJob
-from procrastinate.core.tables import UNDECIDED, holds_queueing_lock, jobs
+from procrastinate.core.tables import IN_LINE, UNDECIDED, holds_queueing_lock, jobs
 
 VALUES: dict[str, TypeEngine[Any]] = {
     "queue_name": sa.Text(),
@@ -29,78 +29,109 @@ VALUES: dict[str, TypeEngine[Any]] = {
 _JSON = ("args", "meta", "trace_context")
 
 
-def skip_taken(statement: Insert) -> Insert:
+_LIMIT: dict[str, TypeEngine[Any]] = {"limit_name": sa.Text(), "limit_key": sa.Text()}
+_BOTH = (False, True)
+
+
+def has_limits(new_jobs: Iterable[NewJob]) -> bool:
+    """Return whether any of the jobs has a limit. Statements for jobs without limits do not name its columns."""
+    return any(job.limit_name is not None for job in new_jobs)
+
+
+def values_of(*, limited: bool) -> dict[str, TypeEngine[Any]]:
+    """Return the values that an insert takes from a :class:`NewJob`, with their types."""
+    return VALUES | _LIMIT if limited else VALUES
+
+
+def row_of(value: Callable[[str, TypeEngine[Any]], sa.ColumnElement[Any]], *, limited: bool) -> dict[str, Any]:
+    """Return the columns of a new row by name.
+
+    Every insert names ``readiness``. The tables of Procrastinate 3.x lack it, and the insert fails there instead of
+    leaving a job that nothing runs. A job that has a limit and no schedule gets in line. Its schedule keeps it out of
+    the indexes of ready jobs.
+
+    Parameters
+    ----------
+    value:
+        Makes the expression for a name and a type of :func:`values_of`.
+    """
+    row = {name: value(name, type_) for name, type_ in values_of(limited=limited).items()}
+    if not limited:
+        return row | {"readiness": UNDECIDED}
+    is_in_line = sa.and_(row["limit_name"].is_not(None), row["scheduled_at"].is_(None))
+    row["scheduled_at"] = sa.case((is_in_line, sa.func.now()), else_=row["scheduled_at"])
+    return row | {"readiness": sa.case((is_in_line, IN_LINE), else_=UNDECIDED)}
+
+
+def bound(name: str, type_: TypeEngine[Any]) -> sa.ColumnElement[Any]:
+    """Return a value of :func:`row_of` as a bound parameter."""
+    parameter: sa.ColumnElement[Any] = sa.bindparam(name, type_=type_)
+    return stored(name, parameter)
+
+
+def skip_taken(statement: Insert, *, limited: bool = False) -> Insert:
     """Skip jobs whose queueing lock is taken."""
     return statement.on_conflict_do_nothing(index_elements=["queueing_lock"], index_where=holds_queueing_lock())
 
 
-def replace_waiting(statement: Insert) -> Insert:
+def replace_waiting(statement: Insert, *, limited: bool = False) -> Insert:
     """Overwrite the waiting job with the new one and reset its readiness.
 
     The waiting job keeps its number of attempts, which tells a worker's late outcome of an earlier run from the next
     run. Started jobs are not in this index and stay untouched.
     """
     replaced = {name: statement.excluded[name] for name in VALUES if name != "queueing_lock"}
+    limit = {name: statement.excluded[name] if limited else sa.null() for name in _LIMIT}
     return statement.on_conflict_do_update(
         index_elements=["queueing_lock"],
         index_where=holds_queueing_lock(),
-        set_={**replaced, "readiness": UNDECIDED},
+        set_={**replaced, **limit, "readiness": statement.excluded.readiness},
     )
 
 
-def as_jsonb(text: sa.ColumnElement[str]) -> sa.ColumnElement[object]:
+def as_jsonb(text: sa.ColumnElement[str]) -> sa.ColumnElement[Any]:
     """Cast arguments from text to ``jsonb``."""
     return sa.cast(text, JSONB)
 
 
 def stored(name: str, value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """Return a value of :data:`VALUES` as its column takes it."""
+    """Return a value of :func:`values_of` as its column takes it."""
     return as_jsonb(value) if name in _JSON else value
 
 
-COLUMNS = [*VALUES, jobs.c.readiness.name]
-"""Columns that every insert names, ``readiness`` included.
+def _insert_one(*, limited: bool) -> Any:
+    return plain(skip_taken(insert(jobs).values(row_of(bound, limited=limited))).returning(jobs.c.id))
 
-The tables of Procrastinate 3.x lack ``readiness``. The insert fails there instead of leaving a job that nothing runs.
-"""
 
-_INSERT_ONE = plain(
-    skip_taken(
-        insert(jobs).values(
-            {name: stored(name, sa.bindparam(name, type_=type_)) for name, type_ in VALUES.items()}
-            | {"readiness": UNDECIDED}
-        )
-    ).returning(jobs.c.id)
-)
+def _new_jobs(*, limited: bool) -> sa.TableValuedAlias:
+    return unnest(values_of(limited=limited), name="new_jobs")
 
-_new_jobs = unnest(VALUES, name="new_jobs")
 
-_INSERT_MANY = skip_taken(
-    insert(jobs).from_select(
-        COLUMNS,
-        sa.select(*(stored(name, _new_jobs.c[name]) for name in VALUES), UNDECIDED).order_by(_new_jobs.c.ordinality),
+def _rows_of(new_jobs: sa.TableValuedAlias, *, limited: bool) -> dict[str, Any]:
+    return row_of(lambda name, _: stored(name, new_jobs.c[name]), limited=limited)
+
+
+def _insert_many(*, limited: bool) -> Any:
+    new_jobs = _new_jobs(limited=limited)
+    row = _rows_of(new_jobs, limited=limited)
+    rows = sa.select(*row.values()).order_by(new_jobs.c.ordinality)
+    return skip_taken(insert(jobs).from_select(list(row), rows)).returning(jobs.c.id)
+
+
+def _insert_alike(*, limited: bool) -> Any:
+    all_args = (
+        sa.func.jsonb_array_elements(as_jsonb(sa.bindparam("all_args", type_=sa.Text())))
+        .table_valued(sa.column("args", JSONB), with_ordinality="ordinality", name="alike")
+        .render_derived(name="alike")
     )
-).returning(jobs.c.id)
+    row = row_of(lambda name, type_: all_args.c.args if name == "args" else bound(name, type_), limited=limited)
+    rows = sa.select(*row.values()).order_by(all_args.c.ordinality)
+    return plain(insert(jobs).from_select(list(row), rows).returning(jobs.c.id))
 
-_all_args = (
-    sa.func.jsonb_array_elements(as_jsonb(sa.bindparam("all_args", type_=sa.Text())))
-    .table_valued(sa.column("args", JSONB), with_ordinality="ordinality", name="alike")
-    .render_derived(name="alike")
-)
-_INSERT_ALIKE = plain(
-    insert(jobs)
-    .from_select(
-        COLUMNS,
-        sa.select(
-            *(
-                _all_args.c.args if name == "args" else stored(name, sa.bindparam(name, type_=type_))
-                for name, type_ in VALUES.items()
-            ),
-            UNDECIDED,
-        ).order_by(_all_args.c.ordinality),
-    )
-    .returning(jobs.c.id)
-)
+
+_INSERT_ONE = {limited: _insert_one(limited=limited) for limited in _BOTH}
+_INSERT_MANY = {limited: _insert_many(limited=limited) for limited in _BOTH}
+_INSERT_ALIKE = {limited: _insert_alike(limited=limited) for limited in _BOTH}
 _LARGEST_TEXT = 10_000_000
 """Size limit in characters.
 
@@ -117,8 +148,9 @@ def defer_job(connection: sa.Connection, job: NewJob) -> int | None:
     The id of the job, or ``None`` if another job waits under the same queueing lock. A taken lock is no database
     error: the caller's open transaction stays usable.
     """
-    parameters = {name: getattr(job, name) for name in VALUES}
-    return connection.execute(_INSERT_ONE, parameters).scalar_one_or_none()
+    limited = job.limit_name is not None
+    parameters = {name: getattr(job, name) for name in values_of(limited=limited)}
+    return connection.execute(_INSERT_ONE[limited], parameters).scalar_one_or_none()
 
 
 def defer_jobs(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> list[int]:
@@ -131,7 +163,8 @@ def defer_jobs(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> list[in
     """
     if not new_jobs:
         return []
-    ids = connection.execute(_INSERT_MANY, transpose(new_jobs, VALUES)).scalars()
+    limited = has_limits(new_jobs)
+    ids = connection.execute(_INSERT_MANY[limited], transpose(new_jobs, values_of(limited=limited))).scalars()
     # The sequence gives ids in row order; RETURNING promises no order.
     return sorted(ids)
 
@@ -155,8 +188,10 @@ def defer_jobs_alike(connection: sa.Connection, pattern: NewJob, all_args: Seque
     """
     if sum(map(len, all_args)) > _LARGEST_TEXT:
         return defer_jobs(connection, [dataclasses.replace(pattern, args=args) for args in all_args])
-    parameters = {name: getattr(pattern, name) for name in VALUES if name != "args"}
-    ids = connection.execute(_INSERT_ALIKE, parameters | {"all_args": f"[{','.join(all_args)}]"}).scalars()
+    limited = pattern.limit_name is not None
+    parameters = {name: getattr(pattern, name) for name in values_of(limited=limited) if name != "args"}
+    parameters["all_args"] = f"[{','.join(all_args)}]"
+    ids = connection.execute(_INSERT_ALIKE[limited], parameters).scalars()
     return sorted(ids)  # as in defer_jobs()
 
 
@@ -183,21 +218,22 @@ def defer_jobs_or_none(connection: sa.Connection, new_jobs: Sequence[NewJob]) ->
     return ids
 
 
-def _insert_by_queueing_lock(on_conflict: Callable[[Insert], Insert]) -> sa.CTE:
+def _insert_by_queueing_lock(on_conflict: Callable[..., Insert], *, limited: bool) -> sa.CTE:
     """Insert jobs in the order of their queueing locks, with ids in the order of the input.
 
     All statements take the locks in one order, so two batches cannot deadlock.
     """
-    values = [stored(name, _new_jobs.c[name]) for name in VALUES]
+    new_jobs = _new_jobs(limited=limited)
+    row = _rows_of(new_jobs, limited=limited)
     numbered = (
-        sa.select(next_id().label("id"), *(value.label(name) for name, value in zip(VALUES, values, strict=True)))
-        .order_by(_new_jobs.c.ordinality)
+        sa.select(next_id().label("id"), *(value.label(name) for name, value in row.items()))
+        .order_by(new_jobs.c.ordinality)
         .cte("numbered")
     )
     statement = insert(jobs).from_select(
-        ["id", *COLUMNS], sa.select(*numbered.c, UNDECIDED).order_by(numbered.c.queueing_lock, numbered.c.id)
+        ["id", *row], sa.select(*numbered.c).order_by(numbered.c.queueing_lock, numbered.c.id)
     )
-    return on_conflict(statement).returning(jobs.c.id, jobs.c.queueing_lock).cte("written")
+    return on_conflict(statement, limited=limited).returning(jobs.c.id, jobs.c.queueing_lock).cte("written")
 
 
 def next_id() -> sa.ColumnElement[int]:
@@ -205,8 +241,8 @@ def next_id() -> sa.ColumnElement[int]:
     return sa.func.nextval(sa.func.pg_get_serial_sequence(jobs.name, "id"), type_=sa.BigInteger())
 
 
-def _insert_or_look_statement() -> sa.CompoundSelect[Any]:
-    written = _insert_by_queueing_lock(skip_taken)
+def _insert_or_look(*, limited: bool) -> sa.CompoundSelect[Any]:
+    written = _insert_by_queueing_lock(skip_taken, limited=limited)
     wanted = array_param("wanted", sa.Text())
     waiting = sa.select(jobs.c.id, jobs.c.queueing_lock, sa.false().label("is_new")).where(
         holds_queueing_lock(), jobs.c.queueing_lock == sa.any_(wanted)
@@ -214,9 +250,13 @@ def _insert_or_look_statement() -> sa.CompoundSelect[Any]:
     return sa.union_all(sa.select(written.c.id, written.c.queueing_lock, sa.true().label("is_new")), waiting)
 
 
-_INSERT_OR_LOOK = _insert_or_look_statement()
-_replaced = _insert_by_queueing_lock(replace_waiting)
-_INSERT_OR_REPLACE = sa.select(_replaced.c.id, _replaced.c.queueing_lock)
+def _insert_or_replace(*, limited: bool) -> sa.Select[Any]:
+    replaced = _insert_by_queueing_lock(replace_waiting, limited=limited)
+    return sa.select(replaced.c.id, replaced.c.queueing_lock)
+
+
+_INSERT_OR_LOOK = {limited: _insert_or_look(limited=limited) for limited in _BOTH}
+_INSERT_OR_REPLACE = {limited: _insert_or_replace(limited=limited) for limited in _BOTH}
 _SKIP_TRIES = 5
 
 
@@ -257,9 +297,11 @@ def _insert_or_find(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> li
     ids: list[int] = []
     by_lock: dict[str, int] = {}
     missing = unique_by_queueing_lock(new_jobs)
+    limited = has_limits(missing)
     for _ in range(_SKIP_TRIES):
         locks = [job.queueing_lock for job in missing if job.queueing_lock is not None]
-        rows = connection.execute(_INSERT_OR_LOOK, transpose(missing, VALUES) | {"wanted": locks}).all()
+        values = transpose(missing, values_of(limited=limited)) | {"wanted": locks}
+        rows = connection.execute(_INSERT_OR_LOOK[limited], values).all()
         ids += [row.id for row in rows if row.queueing_lock is None]
         by_lock |= {row.queueing_lock: row.id for row in sorted(rows, key=lambda row: row.is_new) if row.queueing_lock}
         missing = [job for job in missing if job.queueing_lock is not None and job.queueing_lock not in by_lock]
@@ -281,7 +323,8 @@ def defer_jobs_or_replace(connection: sa.Connection, new_jobs: Sequence[NewJob])
     if not new_jobs:
         return []
     last = unique_by_queueing_lock(new_jobs, last=True)
-    rows = connection.execute(_INSERT_OR_REPLACE, transpose(last, VALUES)).all()
+    limited = has_limits(last)
+    rows = connection.execute(_INSERT_OR_REPLACE[limited], transpose(last, values_of(limited=limited))).all()
     by_lock = {row.queueing_lock: row.id for row in rows if row.queueing_lock is not None}
     return _in_order(new_jobs, [row.id for row in rows if row.queueing_lock is None], by_lock)
 

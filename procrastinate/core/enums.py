@@ -54,7 +54,7 @@ BECAME_READY = (EventType.DEFERRED, EventType.DEFERRED_FOR_RETRY, EventType.RETR
 class Readiness(enum.IntEnum):
     """State of a ``todo`` job on its way to a fetch (``ARCHITECTURE.md``, "Readiness").
 
-    A job without schedule and lock is always ready and stays ``UNDECIDED``.
+    A job without schedule, lock and limit is always ready and stays ``UNDECIDED``.
     """
 
     UNDECIDED = 0
@@ -63,6 +63,8 @@ class Readiness(enum.IntEnum):
     """Due and holds its lock: a fetch may claim it."""
     PARKED = 2
     """Due, and waits behind the holder of its lock."""
+    IN_LINE = 3
+    """Due, and waits for a slot of its limit."""
     WAITS_FOR_OTHERS = 5
     """A step of a workflow that waits for other jobs. Its schedule is ``infinity`` until they have ended."""
 

@@ -11,6 +11,8 @@ from procrastinate.core.tables import (
     events,
     job_reports,
     jobs,
+    limits,
+    openings,
     paused_queues,
     results,
     statistics,
@@ -34,6 +36,8 @@ _NEEDED: dict[sa.Table, tuple[str, ...]] = {
     dependencies: ("SELECT", "UPDATE"),
     arrivals: ("SELECT", "INSERT", "UPDATE", "DELETE"),
     uniques: ("SELECT", "UPDATE", "DELETE"),
+    limits: ("SELECT", "INSERT", "UPDATE"),
+    openings: ("SELECT", "INSERT", "DELETE"),
 }
 
 

@@ -10,7 +10,16 @@ import sqlalchemy as sa
 from procrastinate.core.arrays import each_of, write_array
 from procrastinate.core.operation_marks import plain
 from procrastinate.core.promote import has_arrivals
-from procrastinate.core.tables import DOING, due_at, is_parked, is_ready, is_ready_in_any_queue, is_upcoming, jobs
+from procrastinate.core.tables import (
+    DOING,
+    due_at,
+    is_in_line,
+    is_parked,
+    is_ready,
+    is_ready_in_any_queue,
+    is_upcoming,
+    jobs,
+)
 
 
 def _first(condition: sa.ColumnElement[bool], *order: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
@@ -38,6 +47,7 @@ _OF_OTHERS = sa.or_(
     _first(jobs.c.status == DOING, jobs.c.worker_id),
     _first(sa.and_(is_upcoming(), due_at() <= sa.func.now()), due_at(), *_BY_PRIORITY),
     _first(is_parked(), jobs.c.lock, *_BY_PRIORITY),
+    _first(is_in_line(), jobs.c.limit_name, jobs.c.limit_key, *_BY_PRIORITY),
     has_arrivals(),
 )
 _IN_ANY_QUEUE = plain(sa.select(sa.or_(_first(is_ready_in_any_queue(), *_BY_PRIORITY), _OF_OTHERS).label("is_there")))
@@ -48,8 +58,8 @@ _IN_QUEUES = plain(sa.select(sa.or_(_is_ready_in_queues(), _OF_OTHERS).label("is
 def has_work(connection: sa.Connection, *, queues: Sequence[str] | None) -> bool:
     """Whether there is a job that a worker of these queues (``None``: of all) may have to do something about.
 
-    A job that runs may be one that its worker left behind, and one that is parked may wait for nothing. Workers look
-    after those of every queue, and after the steps of workflows.
+    A job that runs may be one that its worker left behind, and one that is parked or in line may wait for nothing.
+    Workers look after those of every queue, and after the steps of workflows.
     """
     if queues is None:
         return bool(connection.execute(_IN_ANY_QUEUE, {}).scalar_one())

@@ -145,7 +145,7 @@ _HOLDERS = (
         is_ready(),
         jobs.c.queue_name == sa.bindparam("queue", type_=sa.Text()),
         jobs.c.readiness == PROMOTED,
-        jobs.c.lock.is_not(None),
+        sa.or_(jobs.c.lock.is_not(None), jobs.c.limit_name.is_not(None)),
         is_not_set_aside(jobs.c.id),
     )
     .order_by(jobs.c.priority.desc(), jobs.c.id)
@@ -158,7 +158,7 @@ _PUT_BACK = sa.update(jobs).where(is_one_of(jobs.c.id, _HOLDERS)).values(readine
 def free_locks_of_paused(
     connection: sa.Connection, *, queue: str, limit: int = 1000, set_aside: Sequence[int] = ()
 ) -> list[int]:
-    """Take their locks from some jobs of a paused queue that have not started. Return the ids of the jobs.
+    """Take locks and slots from some jobs of a paused queue that have not started. Return the ids of the jobs.
 
     A worker that has not heard of the pause may give such a job a lock again. So each worker calls this after it has
     heard, until no job is left.

@@ -14,6 +14,7 @@ from procrastinate.core.operation_marks import finds_first_row_of, prepared
 from procrastinate.core.rows import Promotion
 from procrastinate.core.tables import (
     DOING,
+    IN_LINE,
     PARKED,
     PROMOTED,
     UNDECIDED,
@@ -23,6 +24,7 @@ from procrastinate.core.tables import (
     is_parked,
     is_upcoming,
     jobs,
+    openings,
 )
 
 _ADVISORY_LOCKS = 0x70726F63 << 32
@@ -45,6 +47,13 @@ def _materialized(select: sa.Select[Any], name: str) -> sa.CTE:
     return select.cte(name).prefix_with("MATERIALIZED", dialect="postgresql")
 
 
+def turn_taken() -> sa.ColumnElement[bool]:
+    """Take the turn of promotions and admissions until the end of the transaction, unless another session has it."""
+    table = sa.cast(sa.cast(sa.func.to_regclass(jobs.name), OID), sa.BigInteger)
+    key = sa.literal_column(str(_ADVISORY_LOCKS), type_=sa.BigInteger()) + table
+    return sa.func.pg_try_advisory_xact_lock(key, type_=sa.Boolean())
+
+
 def _take_turn() -> sa.CTE:
     """One promoter at a time, for each table of jobs: the next one leaves it to the first.
 
@@ -54,20 +63,21 @@ def _take_turn() -> sa.CTE:
     The turn is for speed alone. Any session that can connect can hold this lock for as long as it likes, so a caller
     must be able to go on without it.
     """
-    table = sa.cast(sa.cast(sa.func.to_regclass(jobs.name), OID), sa.BigInteger)
-    key = sa.literal_column(str(_ADVISORY_LOCKS), type_=sa.BigInteger()) + table
-    return _materialized(sa.select(sa.func.pg_try_advisory_xact_lock(key).label("mine")), "turn")
+    return _materialized(sa.select(turn_taken().label("mine")), "turn")
 
 
 def _due(
     may_decide: sa.ColumnElement[bool], now: sa.ColumnElement[Any], *more: sa.ColumnElement[Any]
 ) -> sa.Select[Any]:
     """The jobs to decide on, the longest due first, and then in the order in which they should run: of a long backlog
-    only some are looked at at a time, and a lock goes to the first of these.
+    only some are looked at at a time, and a lock goes to the first of these. A job with a limit gets in line first, and
+    its lock is looked at when it has a slot: no job waits with a lock in its hand.
     """
     limit = sa.bindparam("limit", type_=sa.Integer())
+    is_limited = jobs.c.limit_name.is_not(None)
+    lock = sa.case((is_limited, sa.null()), else_=jobs.c.lock)
     return (
-        sa.select(jobs.c.id, jobs.c.lock, jobs.c.priority, *more)
+        sa.select(jobs.c.id, lock.label("lock"), jobs.c.priority, is_limited.label("is_limited"), *more)
         .where(may_decide, is_upcoming(), due_at() <= now)
         .order_by(due_at(), jobs.c.priority.desc(), jobs.c.id)
         .limit(limit)
@@ -75,7 +85,7 @@ def _due(
     )
 
 
-def _holders(due: sa.CTE) -> sa.CTE:
+def lock_holders(due: sa.FromClause) -> sa.CTE:
     """For each lock that is wanted, its holder: as it is seen, and as it could be locked.
 
     Lateral, one row each: the unique index is probed once a lock, whatever the planner believes of the table. While an
@@ -122,16 +132,18 @@ def _verdict(due: sa.CTE) -> sa.CTE:
     holder leaves. Parking is only safe while this statement keeps the holder from leaving, so the holder's row
     is locked; one that is just leaving (or that a user's open transaction holds) cannot be locked, and the first
     job is then left to be looked at again. The others are parked all the same: the first will let them go.
-    A promoted job that has not started gives way to one that outranks it.
+    A promoted job that has not started gives way to one that outranks it. A job with a limit gets in line.
     """
     in_line = sa.func.row_number().over(partition_by=due.c.lock, order_by=(due.c.priority.desc(), due.c.id))
     ranked = sa.select(due, in_line.label("place")).cte("ranked")
-    holder = _holders(due)
+    holder = lock_holders(due)
     outranked = _outranked(ranked, holder)
     is_free = sa.or_(ranked.c.lock.is_(None), sa.and_(holder.c.seen_id.is_(None), ranked.c.place == 1))
     is_safe = sa.or_(holder.c.seen_id.is_(None), holder.c.kept_id.is_not(None), ranked.c.place > 1)
     return (
-        sa.select(ranked.c.id, sa.case((is_free, PROMOTED), else_=PARKED).label("readiness"))
+        sa.select(
+            ranked.c.id, sa.case((ranked.c.is_limited, IN_LINE), (is_free, PROMOTED), else_=PARKED).label("readiness")
+        )
         .select_from(
             ranked.outerjoin(holder, holder.c.lock == ranked.c.lock).outerjoin(
                 outranked, outranked.c.lock == ranked.c.lock
@@ -153,8 +165,8 @@ def _verdict_with_pauses(due: sa.CTE) -> sa.CTE:
     the first parked job of an open queue goes on. A trigger that frees the next job of a lock may choose a paused one.
     """
     is_paused = due.c.queue_name == sa.any_(_PAUSED)
-    open_ = sa.select(due.c.id, due.c.lock, due.c.priority).where(~is_paused).cte("open_due")
-    held = sa.select(due.c.id, due.c.lock).where(is_paused).cte("held")
+    open_ = sa.select(due.c.id, due.c.lock, due.c.priority, due.c.is_limited).where(~is_paused).cte("open_due")
+    held = sa.select(due.c.id, due.c.own_lock.label("lock")).where(is_paused).cte("held")
     verdict = _verdict(open_)
     locks = sa.select(held.c.lock).where(held.c.lock.is_not(None)).distinct().subquery("lock_of_held")
     holder, waiting = jobs.alias("holder_of_held"), jobs.alias("waiting")
@@ -234,6 +246,10 @@ def _promotion_statement(
         examined.label("due"),
         sa.func.count().filter(decided.c.readiness == PROMOTED).label("promoted"),
         sa.func.count().filter(decided.c.readiness != UNDECIDED).label("settled"),
+        sa.or_(
+            sa.func.coalesce(sa.func.bool_or(decided.c.readiness == IN_LINE), sa.false()),
+            sa.select(openings.c.id).order_by(openings.c.id).limit(1).scalar_subquery().is_not(None),
+        ).label("has_openings"),
         _seconds_to_next_due(now, clock).label("next_due_in"),
         has_arrivals().label("has_arrivals"),
     ).select_from(decided)
@@ -245,8 +261,9 @@ _PROMOTE = prepared(_promotion_statement(sa.func.now(), sa.func.clock_timestamp(
 _PROMOTE_DUE_BY = _promotion_statement(_DUE_BY, _DUE_BY)
 # Rows that the database refuses to change are rare, and so are pauses. Without any, the promotion keeps its plan.
 _PROMOTE_BUT_SOME = _promotion_statement(_NOW_OR_DUE_BY, sa.func.clock_timestamp(), sets_aside=True)
+_FOR_PAUSES = (jobs.c.queue_name, jobs.c.lock.label("own_lock"))
 _PROMOTE_WITH_PAUSES = _promotion_statement(
-    _NOW_OR_DUE_BY, sa.func.clock_timestamp(), _verdict_with_pauses, (jobs.c.queue_name,), sets_aside=True
+    _NOW_OR_DUE_BY, sa.func.clock_timestamp(), _verdict_with_pauses, _FOR_PAUSES, sets_aside=True
 )
 _FIRST_DUE = _due(is_not_set_aside(jobs.c.id), _NOW_OR_DUE_BY)
 
@@ -300,6 +317,7 @@ def promote_jobs(
         undecided=row.due - row.settled if has_decided else None,
         had_turn=row.had_turn,
         first_due=row.first_due,
+        has_openings=row.has_openings,
         has_arrivals=row.has_arrivals,
     )
 

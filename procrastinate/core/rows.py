@@ -25,6 +25,8 @@ class NewJob:
     scheduled_at: datetime.datetime | None = None
     meta: str | None = None
     trace_context: str | None = None
+    limit_name: str | None = None
+    limit_key: str | None = None
 
     def with_args(self, args: str) -> NewJob:
         """Return the same job with other arguments. :func:`dataclasses.replace` takes three times as long."""
@@ -38,6 +40,8 @@ class NewJob:
             scheduled_at=self.scheduled_at,
             meta=self.meta,
             trace_context=self.trace_context,
+            limit_name=self.limit_name,
+            limit_key=self.limit_key,
         )
 
 
@@ -234,6 +238,8 @@ class Promotion:
 
     ``has_arrivals`` is true if steps of workflows or groups have to be looked at
     (:func:`~procrastinate.core.resolve.resolve_arrivals`).
+
+    ``has_openings`` is true if an admission has something to decide on (:func:`~procrastinate.core.admit.admit_jobs`).
     """
 
     promoted: int
@@ -244,6 +250,7 @@ class Promotion:
     had_turn: bool = True
     first_due: int | None = None
     has_arrivals: bool = False
+    has_openings: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

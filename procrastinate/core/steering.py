@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from procrastinate.core.defer import skip_taken
 from procrastinate.core.enums import Status
-from procrastinate.core.tables import TODO, UNDECIDED, jobs, status_literal
+from procrastinate.core.tables import IN_LINE, TODO, UNDECIDED, jobs, status_literal
 
 _JOB_ID = sa.bindparam("job_id", type_=sa.BigInteger())
 _ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.ABORTED)
@@ -24,13 +24,16 @@ _DELETE = (
     .returning(jobs.c.id)
 )
 
-_COPIED = ("queue_name", "task_name", "priority", "lock", "queueing_lock", "args")
+_COPIED = ("queue_name", "task_name", "priority", "lock", "queueing_lock", "args", "limit_name", "limit_key")
+_is_limited = jobs.c.limit_name.is_not(None)
 _RUN_AGAIN = skip_taken(
     insert(jobs).from_select(
-        [*_COPIED, "readiness"],
-        sa.select(*(jobs.c[name] for name in _COPIED), UNDECIDED).where(
-            jobs.c.id == _JOB_ID, jobs.c.status.in_([status_literal(status) for status in _ENDED])
-        ),
+        [*_COPIED, "scheduled_at", "readiness"],
+        sa.select(
+            *(jobs.c[name] for name in _COPIED),
+            sa.case((_is_limited, sa.func.now())),
+            sa.case((_is_limited, IN_LINE), else_=UNDECIDED),
+        ).where(jobs.c.id == _JOB_ID, jobs.c.status.in_([status_literal(status) for status in _ENDED])),
     )
 ).returning(jobs.c.id)
 
@@ -46,7 +49,7 @@ def run_job_now(connection: sa.Connection, job_id: int) -> bool:
 
 
 def run_job_again(connection: sa.Connection, job_id: int) -> int | None:
-    """Defer a job like one that has ended: with its task, queue, priority, locks and arguments, and no schedule.
+    """Defer a job like one that has ended: with its task, queue, priority, locks, limit and arguments, and no schedule.
 
     Returns
     -------

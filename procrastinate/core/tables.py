@@ -51,6 +51,8 @@ jobs = sa.Table(
     # What the program that deferred the job says of it, and the context of its trace.
     sa.Column("meta", JSONB),
     sa.Column("trace_context", JSONB),
+    sa.Column("limit_name", sa.Text),
+    sa.Column("limit_key", sa.Text),
     sa.CheckConstraint("NOT (status = 'todo' AND abort_requested)", name="procrastinate_jobs_todo_not_aborted"),
 )
 
@@ -294,6 +296,28 @@ uniques = sa.Table(
     sa.Index("procrastinate_uniques_job_id_idx", "job_id"),
 )
 
+# Workers write the numbers of the code, and operators those that begin with "set", which come first.
+limits = sa.Table(
+    "procrastinate_limits",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("concurrency", sa.Integer),
+    sa.Column("total", sa.Integer),
+    sa.Column("set_concurrency", sa.Integer),
+    sa.Column("set_total", sa.Integer),
+    sa.Column("defined_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
+)
+
+# What may have become free, a lock or a slot of a limit. Triggers append, and an admission deletes.
+openings = sa.Table(
+    "procrastinate_openings",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=False), primary_key=True),
+    sa.Column("lock", sa.Text),
+    sa.Column("limit_name", sa.Text),
+    sa.Column("limit_key", sa.Text),
+)
+
 
 def status_literal(status: Status) -> sa.ColumnElement[Any]:
     """Return the status as a literal of the statement.
@@ -314,6 +338,7 @@ DOING = status_literal(Status.DOING)
 PROMOTED: sa.ColumnElement[int] = sa.literal_column(str(Readiness.PROMOTED.value))
 PARKED: sa.ColumnElement[int] = sa.literal_column(str(Readiness.PARKED.value))
 WAITS_FOR_OTHERS: sa.ColumnElement[int] = sa.literal_column(str(Readiness.WAITS_FOR_OTHERS.value))
+IN_LINE: sa.ColumnElement[int] = sa.literal_column(str(Readiness.IN_LINE.value))
 UNDECIDED: sa.ColumnElement[int] = sa.literal_column(str(Readiness.UNDECIDED.value))
 
 QUEUEING_LOCK_CONSTRAINT = "procrastinate_jobs_queueing_lock_idx_v1"
@@ -377,6 +402,19 @@ def is_parked(table: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
     return sa.and_(table.c.status == TODO, table.c.readiness == PARKED)
 
 
+def is_in_line(table: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
+    """Return the condition "this job waits for a slot of its limit"."""
+    return sa.and_(table.c.status == TODO, table.c.readiness == IN_LINE)
+
+
+def holds_slot(table: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
+    """Return the condition "this job has a slot of its limit": it runs, or a fetch may claim it."""
+    return sa.and_(
+        table.c.limit_name.is_not(None),
+        sa.or_(table.c.status == DOING, sa.and_(table.c.status == TODO, table.c.readiness == PROMOTED)),
+    )
+
+
 def holds_lock(table: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
     """Return the condition "this job holds its lock": it runs or is ready. A unique index allows one job per lock."""
     return sa.and_(
@@ -418,6 +456,15 @@ sa.Index(
     jobs.c.id,
     postgresql_where=is_parked(),
 )
+sa.Index(
+    "procrastinate_jobs_line_idx",
+    jobs.c.limit_name,
+    jobs.c.limit_key,
+    jobs.c.priority.desc(),
+    jobs.c.id,
+    postgresql_where=is_in_line(),
+)
+sa.Index("procrastinate_jobs_slots_idx", jobs.c.limit_name, jobs.c.limit_key, postgresql_where=holds_slot())
 sa.Index(LOCK_CONSTRAINT, jobs.c.lock, unique=True, postgresql_where=holds_lock())
 sa.Index(QUEUEING_LOCK_CONSTRAINT, jobs.c.queueing_lock, unique=True, postgresql_where=holds_queueing_lock())
 sa.Index(

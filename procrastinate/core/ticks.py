@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from procrastinate.core.arrays import is_one_of
-from procrastinate.core.defer import COLUMNS, VALUES, next_id, replace_waiting, skip_taken, stored
+from procrastinate.core.defer import bound, next_id, replace_waiting, row_of, skip_taken, values_of
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.rows import NewJob
-from procrastinate.core.tables import UNDECIDED, jobs, periodic_defers
+from procrastinate.core.tables import jobs, periodic_defers
 from procrastinate.core.timeouts import wait_briefly
 from procrastinate.core.unique import defer_unique_jobs
 from procrastinate.core.unique_keys import TakenKey, UniqueJob
@@ -93,18 +93,11 @@ def _claim_tick() -> sa.CTE:
     )
 
 
-def _tick_statement(on_conflict: Callable[[Insert], Insert]) -> sa.Select[Any]:
+def _tick_statement(on_conflict: Callable[..., Insert], *, limited: bool) -> sa.Select[Any]:
     tick = _claim_tick()
-    values = {name: stored(name, sa.bindparam(name, type_=type_)) for name, type_ in VALUES.items()}
-    job = (
-        on_conflict(
-            insert(jobs).from_select(
-                ["id", *COLUMNS], sa.select(tick.c.job_id, *values.values(), UNDECIDED).select_from(tick)
-            )
-        )
-        .returning(jobs.c.id)
-        .cte("job")
-    )
+    row = row_of(bound, limited=limited)
+    new_job = insert(jobs).from_select(["id", *row], sa.select(tick.c.job_id, *row.values()).select_from(tick))
+    job = on_conflict(new_job, limited=limited).returning(jobs.c.id).cte("job")
     claimed = sa.select(tick.c.job_id, job.c.id).select_from(tick.outerjoin(job, sa.true()))
     return claimed.add_cte(_forget_old_ticks(tick))
 
@@ -115,8 +108,11 @@ def _tick_alone_statement() -> sa.Select[Any]:
 
 
 _CLAIM_TICK = _tick_alone_statement()
-_DEFER_TICK = _tick_statement(skip_taken)
-_DEFER_TICK_OR_REPLACE = _tick_statement(replace_waiting)
+_DEFER_TICK = {
+    (replace, limited): _tick_statement(replace_waiting if replace else skip_taken, limited=limited)
+    for replace in (False, True)
+    for limited in (False, True)
+}
 _POINT_TICK = (
     sa.update(periodic_defers)
     .where(periodic_defers.c.job_id == sa.bindparam("claimed", type_=sa.BigInteger()))
@@ -157,9 +153,10 @@ def defer_tick(
     """
     if briefly:
         wait_briefly(connection)
-    parameters = {name: getattr(job, name) for name in VALUES}
+    limited = job.limit_name is not None
+    parameters = {name: getattr(job, name) for name in values_of(limited=limited)}
     parameters |= {"periodic_id": periodic_id, "defer_timestamp": defer_timestamp, "keep_for": keep_for}
-    row = connection.execute(_DEFER_TICK_OR_REPLACE if replace else _DEFER_TICK, parameters).one_or_none()
+    row = connection.execute(_DEFER_TICK[replace, limited], parameters).one_or_none()
     if row is None:
         return TickOutcome(job_id=None)
     claimed_id, job_id = row

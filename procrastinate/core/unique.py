@@ -19,11 +19,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.types import TypeEngine
 
 from procrastinate.core.arrays import transpose, unnest
-from procrastinate.core.defer import COLUMNS, VALUES, next_id, stored
+from procrastinate.core.defer import next_id, row_of, stored, values_of
 from procrastinate.core.enums import Status
 from procrastinate.core.errors import SERIALIZATION_FAILURE, sqlstate
 from procrastinate.core.operation_marks import atomic
-from procrastinate.core.tables import DOING, TODO, UNDECIDED, jobs, status_literal, uniques
+from procrastinate.core.tables import DOING, IN_LINE, TODO, UNDECIDED, jobs, status_literal, uniques
 from procrastinate.core.unique_keys import (
     TakenKey,
     UniqueDefer,
@@ -36,6 +36,7 @@ from procrastinate.types import OnConflict
 
 _TRIES = 5
 _HELD = ("held", "held_by_waiting")
+_VALUES = values_of(limited=True)
 _KEY: dict[str, TypeEngine[Any]] = {
     "key": sa.Text(),
     "until": sa.Text(),
@@ -81,7 +82,7 @@ def _defer_statement(*, replace: bool) -> sa.CompoundSelect[Any]:
     The rows have the key, the id of a job, and what became of the key: ``new``, ``held`` by a job that has started or
     ended, ``held_by_waiting``, ``replaced``, or ``unsafe`` if only a statement behind a savepoint may take a key.
     """
-    given = unnest(VALUES | _KEY, name="given")
+    given = unnest(_VALUES | _KEY, name="given")
     wanted = sa.select(given).cte("wanted").prefix_with("MATERIALIZED", dialect="postgresql")
     seen = _look(wanted)
     new = _number(wanted, seen)
@@ -145,8 +146,8 @@ def _look(wanted: sa.CTE) -> sa.CTE:
 def _number(wanted: sa.CTE, seen: sa.CTE) -> sa.CTE:
     """Give ids to the jobs whose keys are free, in the order of the input."""
     deadline = _NOW + _seconds(wanted.c.max_wait)
-    values = [stored(name, wanted.c[name]) for name in VALUES if name != "scheduled_at"]
-    names = [name for name in VALUES if name != "scheduled_at"]
+    values = [stored(name, wanted.c[name]) for name in _VALUES if name != "scheduled_at"]
+    names = [name for name in _VALUES if name != "scheduled_at"]
     return (
         sa.select(
             next_id().label("id"),
@@ -200,13 +201,14 @@ def _take(new: sa.CTE) -> sa.CTE:
 
 def _insert(new: sa.CTE, taken: sa.CTE) -> sa.CTE:
     """Insert the jobs that have no key, or have taken it."""
+    row = row_of(lambda name, _: new.c[name], limited=True)
     chosen = (
-        sa.select(new.c.id, *(new.c[name] for name in VALUES), UNDECIDED)
+        sa.select(new.c.id, *row.values())
         .select_from(new.outerjoin(taken, taken.c.job_id == new.c.id))
         .where(sa.or_(new.c.key.is_(None), taken.c.job_id.is_not(None)))
         .order_by(new.c.id)
     )
-    inserted = insert(jobs).from_select(["id", *COLUMNS], chosen).returning(jobs.c.id).cte("inserted")
+    inserted = insert(jobs).from_select(["id", *row], chosen).returning(jobs.c.id).cte("inserted")
     return sa.select(new.c.key, new.c.id).join(inserted, inserted.c.id == new.c.id).cte("written")
 
 
@@ -224,15 +226,16 @@ def _replace(wanted: sa.CTE, seen: sa.CTE) -> sa.CTE:
         .cte("waiting")
     )
     values: dict[str, Any] = {
-        name: stored(name, wanted.c[name]) for name in VALUES if name not in ("queueing_lock", "scheduled_at")
+        name: stored(name, wanted.c[name]) for name in _VALUES if name not in ("queueing_lock", "scheduled_at")
     }
-    values["scheduled_at"] = _not_after(
-        wanted.c.scheduled_at, held.c.start_by, held.c.taken_at + _seconds(wanted.c.max_wait)
-    )
+    schedule = _not_after(wanted.c.scheduled_at, held.c.start_by, held.c.taken_at + _seconds(wanted.c.max_wait))
+    is_in_line = sa.and_(wanted.c.limit_name.is_not(None), wanted.c.scheduled_at.is_(None))
+    values["scheduled_at"] = sa.case((is_in_line, _NOW), else_=schedule)
+    values["readiness"] = sa.case((is_in_line, IN_LINE), else_=UNDECIDED)
     return (
         sa.update(jobs)
         .where(jobs.c.id == held.c.id, held.c.key == wanted.c.key, jobs.c.status == TODO)
-        .values(**values, readiness=UNDECIDED)
+        .values(**values)
         .returning(held.c.key, jobs.c.id)
         .cte("replaced")
     )
@@ -344,7 +347,7 @@ def _ids(new_jobs: Iterable[UniqueJob], without_key: Iterable[int], by_key: Mapp
 
 def _parameters(new_jobs: Sequence[UniqueJob]) -> dict[str, Any]:
     keys = [job.unique or _NO_KEY for job in new_jobs]
-    return transpose([job.job for job in new_jobs], VALUES) | transpose(keys, _KEY)
+    return transpose([job.job for job in new_jobs], _VALUES) | transpose(keys, _KEY)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -235,9 +235,16 @@ class RefusedRows:
             memory.failures = memory.in_a_row = 0
         return results
 
-    def note(self, refused: Mapping[int, str]) -> None:
-        """Log rows that an operation has passed over by itself, each once a minute."""
-        memory = self._memory(self.note)
+    def set_aside_by(self, operation: Callable[..., Any]) -> list[int]:
+        """Return the ids of the rows that this operation passes over now."""
+        return self._ids(self._memory(operation))
+
+    def note(self, refused: Mapping[int, BaseException | str], operation: Callable[..., Any] | None = None) -> None:
+        """Pass over rows that an operation has passed over by itself, and log each once a minute.
+
+        Without an operation, they are logged only.
+        """
+        memory = self._memory(operation or self.note)
         known = self._ids(memory)
         for row_id, reason in refused.items():
             if row_id not in known:

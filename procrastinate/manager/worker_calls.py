@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from procrastinate import core, exceptions
 from procrastinate._quoting import Cut
@@ -17,6 +17,8 @@ from procrastinate.jobs import Job, Status, UnreadableArguments, UnreadArguments
 from procrastinate.manager.operation_calls import OperationCalls
 from procrastinate.manager.refused_rows import Tries, follow
 from procrastinate.manager.step_values import with_values
+
+T = TypeVar("T")
 
 _PROMOTION_TRIES = 3
 _RESCUED_AT_ONCE = 500
@@ -47,7 +49,7 @@ class WorkerOperations(OperationCalls):
         without_turn: bool = False,
         paused: Collection[str] = (),
     ) -> core.Promotion:
-        """Make due jobs with a free lock ready for a fetch, a bounded number per call.
+        """Make due jobs with a free lock or a free slot ready for a fetch, a bounded number per call.
 
         Parameters
         ----------
@@ -61,13 +63,47 @@ class WorkerOperations(OperationCalls):
             The queues that are paused. Their due jobs are parked.
         """
         limit = past + (PROMOTED_WITHOUT_TURN if without_turn else PROMOTED_AT_ONCE)
+        queues = sorted(paused)
+        promotion = await self._decide(lambda: self._promote(limit, due_by, without_turn, queues))
+        if promotion is None:
+            return core.Promotion(promoted=0, again=True, next_due_in=None, undecided=None, had_turn=not without_turn)
+        return await self._admit(promotion, queues) if promotion.has_openings else promotion
+
+    async def _admit(self, promotion: core.Promotion, paused: Sequence[str]) -> core.Promotion:
+        """Give away free slots, and return the promotion with what has become of both."""
+        admission = await self._decide(lambda: self._admit_jobs(paused)) or core.Admission(again=True)
+        undecided = promotion.undecided
+        if undecided is not None:
+            undecided += admission.undecided
+        return dataclasses.replace(
+            promotion,
+            promoted=promotion.promoted + admission.admitted,
+            again=promotion.again or admission.again or admission.undecided > 0,
+            undecided=undecided if admission.had_turn else None,
+        )
+
+    async def _admit_jobs(self, paused: Sequence[str]) -> core.Admission:
+        """Admit jobs in line. Set aside those that the database refuses to change."""
+        options: dict[str, Any] = {"paused": paused, "set_aside": self.refused_rows.set_aside_by(core.admit_jobs)}
+        try:
+            return await self.connector.run_async(core.admit_jobs, **options)
+        except exceptions.ConnectorException as error:
+            if not is_row_refused(error):
+                raise
+        admission = await self.connector.run_async(core.admit_jobs, **options, one_by_one=True)
+        refused = {refusal.job_id: refusal.error for refusal in admission.refused}
+        self.refused_rows.note(refused, core.admit_jobs)
+        return admission
+
+    async def _decide(self, call: Callable[[], Awaitable[T]]) -> T | None:
+        """Call an operation that decides which jobs are ready. Return ``None`` if others always were faster."""
         for _ in range(_PROMOTION_TRIES):
             try:
-                return await self._promote(limit, due_by, without_turn, sorted(paused))
+                return await call()
             except exceptions.ConnectorException as error:
                 if not (is_unique_violation(error) or is_deadlock(error)):
                     raise
-        return core.Promotion(promoted=0, again=True, next_due_in=None, undecided=None, had_turn=not without_turn)
+        return None
 
     async def _promote(
         self, limit: int, due_by: datetime.datetime | None, without_turn: bool, paused: Sequence[str]
@@ -332,7 +368,15 @@ class WorkerOperations(OperationCalls):
         """Return for each paused queue the seconds until its pause ends, or ``None`` if it ends by hand."""
         return await self.connector.run_async(core.get_pauses)
 
+    async def sweep_lines(self, start: tuple[str, str] | None = None) -> core.LineSweep:
+        """Open the limits that have room and jobs in line, a few keys per call."""
+        return await self.connector.run_async(core.sweep_lines, start=start)
+
     # Workers
+
+    async def define_limits(self, definitions: Sequence[core.LimitDefinition]) -> None:
+        """Store the limits of the code. What an operator has set stays."""
+        await self.connector.run_async(core.define_limits, definitions)
 
     async def register_worker(
         self, terms: core.WorkerTerms | None = None, identity: core.WorkerIdentity | None = None

@@ -19,6 +19,7 @@ from procrastinate.connector import BaseConnector, Notify, Operation, P, R
 from procrastinate.core import Status
 from procrastinate.testing import (
     job_reports,
+    lines,
     liveness,
     pauses,
     queue,
@@ -31,7 +32,7 @@ from procrastinate.testing import (
 from procrastinate.testing.implementations import Implementations, unwrapped
 from procrastinate.testing.tables import DOING, EventRow, JobRow, Tables
 
-_PARTS = (job_reports, liveness, pauses, queue, refused_rows, unique, upkeep, workflow_views, workflows)
+_PARTS = (job_reports, lines, liveness, pauses, queue, refused_rows, unique, upkeep, workflow_views, workflows)
 IMPLEMENTED = Implementations({name: form for part in _PARTS for name, form in part.IMPLEMENTED.items()})
 
 

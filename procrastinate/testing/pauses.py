@@ -67,8 +67,9 @@ def get_pauses(tables: Tables) -> Pauses:
 @IMPLEMENTED.of(core.free_locks_of_paused)
 def free_locks_of_paused(tables: Tables, *, queue: str, limit: int = 1000, set_aside: Sequence[int] = ()) -> list[int]:
     def holds(row: JobRow) -> bool:
+        keeps = row["lock"] is not None or tables.holds_slot(row)
         is_promoted = tables.progress(row["id"]).readiness == Readiness.PROMOTED
-        return row["queue_name"] == queue and row["lock"] is not None and tables.is_ready(row) and is_promoted
+        return row["queue_name"] == queue and keeps and tables.is_ready(row) and is_promoted
 
     return _look_again(tables, tables.where(holds)[:limit])
 

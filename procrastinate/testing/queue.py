@@ -130,7 +130,7 @@ def _defer_or_replace(tables: Tables, job: NewJob) -> int:
 
 def overwrite(tables: Tables, job_id: int, job: NewJob, *, not_after: datetime.datetime | None = None) -> None:
     """Give a waiting job the values of another one, and a schedule that is not after a time."""
-    replaced = dataclasses.asdict(job) | {"args": load_jsonb(job.args), "readiness": Readiness.UNDECIDED}
+    replaced = tables.columns_of(job)
     if not_after is not None and job.scheduled_at is not None:
         replaced["scheduled_at"] = min(job.scheduled_at, not_after)
     tables.update({job_id: replaced})
@@ -210,18 +210,21 @@ def promote_jobs(
         following = tables.first_parked(wanted, without=paused)
         verdict |= {} if following is None else {following["id"]: Readiness.UNDECIDED}
     verdict |= {row["id"]: Readiness.PARKED for row in held}
-    for lock, line in _by_lock([row for row in due if row["queue_name"] not in paused]):
+    limited = [row for row in due if row["id"] not in verdict and tables.progress(row["id"]).limit_name is not None]
+    verdict |= {row["id"]: Readiness.IN_LINE for row in limited}
+    for lock, line in _by_lock([row for row in due if row["id"] not in verdict]):
         verdict |= _decide(line, holders.get(lock) if lock is not None else None)
     tables.update({job_id: {"readiness": readiness} for job_id, readiness in verdict.items()})
     counts = Counter(verdict.values())
-    settled = counts[Readiness.PROMOTED] + counts[Readiness.PARKED]
+    settled = counts[Readiness.PROMOTED] + counts[Readiness.PARKED] + counts[Readiness.IN_LINE]
     return Promotion(
         promoted=counts[Readiness.PROMOTED],
         again=len(due) >= limit or len(due) > settled or (bool(paused) and counts[Readiness.UNDECIDED] > 0),
         next_due_in=None if next_due is None else (next_due - now).total_seconds(),
-        parked=counts[Readiness.PARKED],
+        parked=settled - counts[Readiness.PROMOTED],
         undecided=max(len(due) - settled, 0),
         has_arrivals=tables.has_arrivals,
+        has_openings=bool(tables.where(tables.is_in_line)),
     )
 
 

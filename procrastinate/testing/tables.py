@@ -38,6 +38,7 @@ from procrastinate.core.channels import (
 )
 from procrastinate.core.unique_keys import Until
 from procrastinate.testing.jsonb import load_jsonb
+from procrastinate.testing.lines import LimitRow, admit
 
 TODO = Status.TODO.value
 DOING = Status.DOING.value
@@ -130,6 +131,8 @@ class Progress:
     readiness: Readiness = Readiness.UNDECIDED
     rescues: int = 0
     finished_at: datetime.datetime | None = None
+    limit_name: str | None = None
+    limit_key: str | None = None
 
 
 _PROGRESS_COLUMNS = {field.name for field in dataclasses.fields(Progress)}
@@ -169,6 +172,7 @@ class Tables:
         self.periodic_defers: dict[tuple[str, str], int] = {}
         self.results: dict[int, str] = {}
         self.errors: dict[int, list[JobError]] = {}
+        self.limits: dict[str, LimitRow] = {}
         self.tick_jobs: dict[tuple[str, str, int], int | None] = {}
         self.reports: dict[int, dict[tuple[int, ReportKind], StoredReport]] = {}
         self.pauses: dict[str, Pause] = {}
@@ -212,6 +216,16 @@ class Tables:
         """True if this job waits behind the holder of its lock."""
         return row["status"] == TODO and self.progress(row["id"]).readiness == Readiness.PARKED
 
+    def is_in_line(self, row: JobRow) -> bool:
+        """True if this job waits for a slot of its limit."""
+        return row["status"] == TODO and self.progress(row["id"]).readiness == Readiness.IN_LINE
+
+    def holds_slot(self, row: JobRow) -> bool:
+        """True if this job has a limit, and runs or may be fetched."""
+        progress = self.progress(row["id"])
+        promoted = row["status"] == TODO and progress.readiness == Readiness.PROMOTED
+        return progress.limit_name is not None and (row["status"] == DOING or promoted)
+
     def holds_lock(self, row: JobRow) -> bool:
         """True if this job runs or may be fetched, and so holds its lock."""
         promoted = row["status"] == TODO and self.progress(row["id"]).readiness == Readiness.PROMOTED
@@ -229,6 +243,10 @@ class Tables:
             (event["at"] for event in history if event["type"] != EventType.SCHEDULED.value), default=finished_at
         )
         return min(last, finished_at)
+
+    def paused_queues(self) -> set[str]:
+        """Return the names of the queues that are paused now."""
+        return {queue for queue, pause in self.pauses.items() if pause.until is None or pause.until > self.now}
 
     def first_parked(self, lock: str, without: Collection[str] = ()) -> JobRow | None:
         """Return the job that is next when the lock is released, without the jobs of some queues."""
@@ -263,14 +281,18 @@ class Tables:
         for row in rows:
             self.jobs[row["id"]] = row
             self._add_event(row["id"], EventType.DEFERRED)
-            if row["scheduled_at"] is not None:
+            if row["scheduled_at"] is not None and not self.is_in_line(row):
                 self._add_event(row["id"], EventType.SCHEDULED, row["scheduled_at"])
         self.notify_waiting(rows)
         return [row["id"] for row in rows]
 
     def _new_row(self, job: NewJob) -> JobRow:
+        job_id = next(job_id for job_id in self._job_ids if job_id not in self.jobs)
+        columns = self.columns_of(job)
+        for name in ("readiness", "limit_name", "limit_key"):
+            setattr(self.progress(job_id), name, columns[name])
         row = JobRow(
-            id=next(job_id for job_id in self._job_ids if job_id not in self.jobs),
+            id=job_id,
             queue_name=job.queue_name,
             task_name=job.task_name,
             priority=job.priority,
@@ -278,7 +300,7 @@ class Tables:
             queueing_lock=job.queueing_lock,
             args=load_jsonb(job.args),
             status=TODO,
-            scheduled_at=job.scheduled_at,
+            scheduled_at=columns["scheduled_at"],
             attempts=0,
             abort_requested=False,
             worker_id=None,
@@ -288,6 +310,13 @@ class Tables:
         if job.trace_context is not None:
             row["trace_context"] = job.trace_context
         return row
+
+    def columns_of(self, job: NewJob) -> dict[str, Any]:
+        """Return the columns of a new job. A job that has a limit and no schedule gets in line."""
+        columns = dataclasses.asdict(job) | {"args": load_jsonb(job.args), "readiness": Readiness.UNDECIDED}
+        if job.limit_name is not None and job.scheduled_at is None:
+            columns |= {"scheduled_at": self.now, "readiness": Readiness.IN_LINE}
+        return columns
 
     def update(self, changes: Mapping[int, Mapping[str, Any]]) -> None:
         """Set columns of jobs, given by id."""
@@ -302,12 +331,16 @@ class Tables:
         if any(update.is_ended_member for update in changed):
             self.has_arrivals = True
         self._look_again(update.row for update in changed if update.is_stale)
-        self._unpark_next({update.released_lock for update in changed})
+        held = {update.released_lock for update in changed if update.was_holder}
+        self._unpark_next({update.released_lock for update in changed}, held)
+        if any(update.is_leaving for update in changed):
+            admit(self)
 
     def delete(self, job_ids: Collection[int]) -> None:
         """Delete jobs with their history, results and errors."""
-        released = set()
+        released, held, has_left = set(), set(), False
         for job_id in job_ids:
+            has_left = has_left or self.holds_slot(self.jobs[job_id])
             row, progress = self.jobs.pop(job_id), self._progress.pop(job_id, Progress())
             self.dependencies.pop(job_id, None)
             if row["status"] in NOT_ENDED and "workflow_id" in row:
@@ -317,10 +350,14 @@ class Tables:
                 kept.pop(job_id, None)
             if row["status"] == DOING or (row["status"] == TODO and progress.readiness != Readiness.PARKED):
                 released.add(row["lock"])
+            if row["status"] == DOING or (row["status"] == TODO and progress.readiness == Readiness.PROMOTED):
+                held.add(row["lock"])
         for tick, job_id_of_tick in self.tick_jobs.items():
             if job_id_of_tick in job_ids:
                 self.tick_jobs[tick] = None
-        self._unpark_next(released)
+        self._unpark_next(released, held)
+        if has_left:
+            admit(self)
 
     def _change(self, job_id: int, values: Mapping[str, Any]) -> _Update:
         row, progress = self.jobs[job_id], self.progress(job_id)
@@ -349,9 +386,22 @@ class Tables:
 
     # Effects of a change
 
-    def _unpark_next(self, locks: Iterable[str | None]) -> None:
+    def _unpark_next(self, locks: Iterable[str | None], held: Collection[str | None]) -> None:
+        """Hand each lock that its holder has left to the next job, and let the next job of any other be looked at."""
         next_jobs = [self.first_parked(lock) for lock in locks if lock is not None]
-        self._look_again(row for row in next_jobs if row is not None)
+        rows = [row for row in next_jobs if row is not None]
+        holders = self.holders()
+        handed = {
+            row["id"]
+            for row in rows
+            if row["lock"] in held
+            and row["lock"] not in holders
+            and self.progress(row["id"]).limit_name is None
+            and not self.paused_queues()
+        }
+        if rows:
+            readiness = {True: Readiness.PROMOTED, False: Readiness.UNDECIDED}
+            self.update({row["id"]: {"readiness": readiness[row["id"] in handed]} for row in rows})
 
     def _look_again(self, rows: Iterable[JobRow]) -> None:
         undecided = {row["id"]: {"readiness": Readiness.UNDECIDED} for row in rows}
@@ -375,7 +425,7 @@ class Tables:
         """Send one notification per queue with waiting jobs. A parked job needs none."""
         awake = [row for row in rows if not self.is_parked(row)]
         for queue, of_queue in _by_queue(awake):
-            upcoming = any(self.is_upcoming(row) for row in of_queue)
+            upcoming = any(self.is_upcoming(row) or self.is_in_line(row) for row in of_queue)
             last_id = max(row["id"] for row in of_queue)
             self._notify(queue, {"type": "job_inserted", "job_id": last_id, "upcoming": upcoming})
 
@@ -420,6 +470,19 @@ class _Update:
     @property
     def is_ended_member(self) -> bool:
         return "workflow_id" in self.row and self.was["status"] in NOT_ENDED and self.row["status"] not in NOT_ENDED
+
+    @property
+    def was_holder(self) -> bool:
+        """True if the job ran or could be fetched."""
+        was_promoted = self.was["status"] == TODO and self.was_progress.readiness == Readiness.PROMOTED
+        return self.was["status"] == DOING or was_promoted
+
+    @property
+    def is_leaving(self) -> bool:
+        """True if the job had a slot of its limit and has it no more."""
+        is_promoted = self.row["status"] == TODO and self.progress.readiness == Readiness.PROMOTED
+        stays = self.row["status"] == DOING or is_promoted
+        return self.was_progress.limit_name is not None and self.was_holder and not stays
 
     @property
     def is_noteworthy(self) -> bool:

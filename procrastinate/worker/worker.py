@@ -318,6 +318,9 @@ class Worker:
     async def _register(self, manager: JobManager) -> int:
         waits = self.settings.wait and self.settings.wait_for_schema
         await wait_until_ready(manager, waits=waits, logger=self.logger)
+        limits = self.app.list_limits()
+        if limits:
+            await manager.define_limits([limit.definition for limit in limits])
         return await manager.register_worker(self.settings.terms, identity_of(self.settings, self.app.tasks))
 
     def _signal_handlers(self) -> contextlib.AbstractContextManager[None]:

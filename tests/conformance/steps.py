@@ -41,8 +41,9 @@ def settle(run: Run) -> int:
     promoted = 0
     for _ in range(20):
         promotion = run(core.promote_jobs)
-        promoted += promotion.promoted
-        if not promotion.again:
+        admission = run(core.admit_jobs) if promotion.has_openings else core.Admission()
+        promoted += promotion.promoted + admission.admitted
+        if not promotion.again and not admission.again:
             return promoted
     raise AssertionError("promote_jobs comes to no end")
 

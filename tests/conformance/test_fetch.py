@@ -254,7 +254,7 @@ def test_outranking_passes_the_lock_on_among_many(run: Run) -> None:
 
 
 @pytest.mark.parametrize("leave", ["finish", "delete", "retry", "cancel", "cancel and delete", "rescue", "plain SQL"])
-def test_the_next_job_is_unparked_when_the_holder_leaves(run: Run, leave: str) -> None:
+def test_the_next_job_has_the_lock_when_the_holder_leaves(run: Run, leave: str) -> None:
     worker_id = worker(run)
     holder, next_job, last = (defer(run, lock="l") for _ in range(3))
     settle(run)
@@ -275,7 +275,7 @@ def test_the_next_job_is_unparked_when_the_holder_leaves(run: Run, leave: str) -
         change(run, holder, status=Status.FAILED)
     else:
         assert run(core.cancel_job, holder, delete=leave == "cancel and delete")
-    assert (readiness(run, next_job), readiness(run, last)) == (Readiness.UNDECIDED, Readiness.PARKED)
+    assert (readiness(run, next_job), readiness(run, last)) == (Readiness.PROMOTED, Readiness.PARKED)
     assert fetch_ids(run, worker_id) == [next_job]
 
 

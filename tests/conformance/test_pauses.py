@@ -133,6 +133,7 @@ def test_the_next_job_of_an_open_queue_gets_the_lock_past_paused_ones(run: Run) 
     last = defer(run, queue_name="other", lock="k")
     promote(run)
     assert running.id == holder
+    run(core.pause_queue, "mail")
     finish(run, running)
     assert fetch_open(run, worker_id, "mail") == [last]
 

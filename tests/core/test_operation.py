@@ -5,10 +5,13 @@ from __future__ import annotations
 from procrastinate import core
 
 NEED_A_TRANSACTION = {
+    "admit_jobs",
+    "define_limits",
     "delete_everything",
     "defer_jobs_or_none",
     "defer_jobs_or_skip",
     "defer_tick",
+    "reset_limit",
     "retry_job_by_id",
     "add_to_workflow",
     "create_workflow",
@@ -16,6 +19,7 @@ NEED_A_TRANSACTION = {
     "retry_workflow",
     "delete_old_workflows",
     "without_hand_over",
+    "set_limit",
 }
 
 

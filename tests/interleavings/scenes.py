@@ -18,7 +18,12 @@ from tests.database import new_job
 ALIVE, LOST, OTHER = 1, 2, 3
 """Three workers; the second is no longer registered, the third has done nothing yet."""
 RUNNING, NEXT, RETURNING, STRANDED, BEHIND, FREE, FAILED, OLD, WAITING, LATER = range(1, 11)
+SLOT, UNSTARTED, LINED, LOCKED, LAST, OTHERS = range(11, 17)
 """The jobs of the scene, by their ids."""
+
+
+LIMIT = core.LimitDefinition(name="a", concurrency=2)
+LIMITED = {"limit_name": "a", "limit_key": "k"}
 
 
 def set_up(run: Run) -> None:
@@ -27,7 +32,8 @@ def set_up(run: Run) -> None:
     RUNNING runs for ALIVE under the lock "l"; NEXT is parked behind it; LATER, of the same lock, has not been looked
     at. RETURNING runs, too, and would come back with the queueing lock "q", under which WAITING waits. STRANDED ran for
     LOST under the lock "m"; BEHIND is parked behind it. FREE is ready. FAILED, of the queueing lock "r", has failed.
-    OLD has ended long ago. WAITING holds the lock "n" and has not started.
+    OLD has ended long ago. WAITING holds the lock "n" and has not started. The limit "a" gives two slots to a key. SLOT
+    runs in one and UNSTARTED has the other. LINED, LOCKED (lock "l") and LAST are in line. OTHERS has another key.
     """
     assert [run(core.register_worker) for _ in range(3)] == [ALIVE, LOST, OTHER]
     run(core.defer_jobs, [new_job(lock="l"), new_job(lock="l")])
@@ -44,9 +50,15 @@ def set_up(run: Run) -> None:
     run(core.defer_job, new_job(lock="n", queueing_lock="q"))
     steps.settle(run)
     run(core.defer_job, new_job(lock="l"))
+    run(core.define_limits, [LIMIT])
+    run(core.defer_jobs, [new_job(**LIMITED, queue_name=queue) for queue in ("slot", "default", "default")])
+    run(core.defer_job, new_job(**LIMITED, lock="l"))
+    run(core.defer_jobs, [new_job(**LIMITED), new_job(limit_name="a", limit_key="other")])
+    assert run(core.admit_jobs).admitted == 3
+    assert steps.fetch_ids(run, ALIVE, queues=["slot"]) == [SLOT]
     run(core.unregister_worker, LOST)
-    places = [steps.readiness(run, job_id) for job_id in (NEXT, LATER, BEHIND, WAITING)]
-    assert places == [2, 0, 2, 1], places
+    places = [steps.readiness(run, job_id) for job_id in (NEXT, BEHIND, WAITING, UNSTARTED, LINED, LOCKED, LAST)]
+    assert places == [2, 2, 1, 1, 3, 3, 3], places
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +84,7 @@ def _act(name: str, operation: Callable[..., Any], *args: Any, may_raise: Any = 
 
 _BRIEF = (errors.is_lock_timeout, errors.is_unique_violation)
 _FINISH = [FinishedJob(id=job_id, attempts=0, status=Status.SUCCEEDED) for job_id in (RUNNING, RETURNING)]
+_SLOT = [FinishedJob(id=SLOT, attempts=0, status=Status.SUCCEEDED)]
 _DELETE = [dataclasses.replace(job, delete=True) for job in _FINISH]
 _ENDED = [Status.SUCCEEDED, Status.FAILED]
 
@@ -111,6 +124,15 @@ ACTS = [
     _act("rescue", core.rescue_jobs, max_rescues=3, may_raise=_BRIEF),
     _act("take stock", core.return_unknown_jobs, worker_id=ALIVE, known_ids=[], max_rescues=3, may_raise=_BRIEF),
     _act("lose the worker", core.unregister_worker, ALIVE),
+    _act("defer under the limit", core.defer_job, new_job(**LIMITED, priority=1)),
+    _act("admit", core.admit_jobs, may_raise=(errors.is_unique_violation,)),
+    _act("finish the slot", core.finish_jobs, _SLOT, worker_id=ALIVE),
+    _act("retry the slot", core.retry_jobs, [JobRetry(id=SLOT, attempts=0)], worker_id=ALIVE),
+    _act("give the slot back", core.release_jobs, [FetchedJob(id=SLOT, attempts=0)], worker_id=ALIVE),
+    _act("cancel the unstarted", core.cancel_job, UNSTARTED),
+    _act("cancel the lined", core.cancel_job, LINED, delete=True),
+    _act("raise the limit", core.set_limit, dataclasses.replace(LIMIT, concurrency=3)),
+    _act("sweep the lines", core.sweep_lines),
     _act("reschedule", steps.write_columns, WAITING, {"scheduled_at": FUTURE}),
     _act("delete old ones", core.delete_finished_jobs, older_than=HOUR, statuses=_ENDED),
 ]

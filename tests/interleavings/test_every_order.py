@@ -35,6 +35,8 @@ TRIPLES = [
     ("give back", "abort", "promote"),
     ("give back", "fetch", "defer under the lock"),
     ("give back", "promote", "defer under the lock"),
+    ("finish the slot", "cancel the unstarted", "cancel the lined"),
+    ("finish the slot", "give the slot back", "defer under the limit"),
 ]
 
 _TABLES = [table.name for table in core.metadata.sorted_tables]

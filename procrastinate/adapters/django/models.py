@@ -85,6 +85,8 @@ class ProcrastinateJob(ReadOnlyModelBase):
     readiness = models.SmallIntegerField(default=Readiness.UNDECIDED.value)
     rescues = models.IntegerField(default=0)
     finished_at = TimeField(null=True, blank=True)
+    limit_name = models.TextField(null=True, blank=True)
+    limit_key = models.TextField(null=True, blank=True)
 
     class Meta(ReadOnlyModelBase.Meta):
         db_table = "procrastinate_jobs"

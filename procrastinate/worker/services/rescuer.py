@@ -54,6 +54,7 @@ class Rescuer:
         self._on_look = on_look
         self._logger = logger
         self._swept_to: str | None = None
+        self._lines_swept_to: tuple[str, str] | None = None
         self._is_rescuing = False
         self.has_looked = asyncio.Event()
 
@@ -77,11 +78,13 @@ class Rescuer:
             await asyncio.sleep(self._watch.pause * random.uniform(0.8, 1.2))
 
     async def _look_once(self) -> None:
-        """Remove dead workers, rescue jobs, and sweep parked jobs."""
+        """Remove dead workers, rescue jobs, and sweep parked jobs and lines."""
         await self._remove_dead_workers()
         await self._rescue_jobs()
         sweep = await self._manager.sweep_parked_jobs(start=self._swept_to)
         self._swept_to = sweep.reached
+        lines = await self._manager.sweep_lines(start=self._lines_swept_to)
+        self._lines_swept_to = lines.reached
 
     async def _remove_dead_workers(self) -> None:
         dead = await self._find_dead_workers()

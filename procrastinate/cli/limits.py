@@ -1,0 +1,72 @@
+"""``procrastinate limits``."""
+
+from __future__ import annotations
+
+import argparse
+
+from procrastinate import exceptions
+from procrastinate._quoting import quoted
+from procrastinate._text.terminal import say
+from procrastinate.app import App
+from procrastinate.limits import ONE_KEY
+from procrastinate.manager import Limits
+
+
+def add_limits_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of :func:`limits_command`."""
+    actions = parser.add_subparsers(dest="limits_action", required=True, metavar="action")
+    actions.add_parser("list", help="list the limits with the numbers of their jobs")
+    show = actions.add_parser("show", help="show the jobs of one key")
+    show.add_argument("name")
+    show.add_argument("key", nargs="?", default=ONE_KEY, help="by default the key of a limit without keys")
+    set_ = actions.add_parser("set", help="let other numbers hold than those of the code")
+    set_.add_argument("name")
+    set_.add_argument("--concurrency", type=int, help="jobs of one key that may run at once")
+    set_.add_argument("--total", type=int, help="jobs of all keys that may run at once")
+    actions.add_parser("reset", help="let the numbers of the code hold again").add_argument("name")
+
+
+def limits_command(app: App, arguments: argparse.Namespace) -> None:
+    """List limits, show a key, or let other numbers hold.
+
+    Raises
+    ------
+    ProcrastinateException
+        A name or a number is invalid, or there is no such limit.
+    """
+    with app.open():
+        try:
+            _run(app.limits, arguments)
+        except ValueError as error:
+            raise exceptions.ProcrastinateException(str(error)) from error
+
+
+def _run(limits: Limits, arguments: argparse.Namespace) -> None:
+    if arguments.limits_action == "list":
+        _print_list(limits)
+    elif arguments.limits_action == "show":
+        shown = limits.show(arguments.name, arguments.key)
+        say(f"slots: {shown.held}, running: {shown.running}, in line: {shown.in_line}")
+        say(f"oldest job with a slot: {_id(shown.oldest_id)}, next job in line: {_id(shown.next_id)}")
+    elif arguments.limits_action == "set":
+        limits.set(arguments.name, concurrency=arguments.concurrency, total=arguments.total)
+        say(f"Limit {quoted(arguments.name)}: set")
+    else:
+        limits.reset(arguments.name)
+        say(f"Limit {quoted(arguments.name)}: reset")
+
+
+def _print_list(limits: Limits) -> None:
+    for one in limits.list():
+        numbers = f"concurrency {_number(one.concurrency)}, total {_number(one.total)}"
+        terms = numbers if one.is_defined else "not defined by any worker"
+        is_set = ", set by an operator" if one.is_set else ""
+        say(f"{quoted(one.name)}: {terms}{is_set}; slots taken: {one.held}, in line: {one.in_line}")
+
+
+def _number(number: int | None) -> str:
+    return "-" if number is None else str(number)
+
+
+def _id(job_id: int | None) -> str:
+    return "none" if job_id is None else str(job_id)

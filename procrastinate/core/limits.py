@@ -1,0 +1,318 @@
+"""Operations on the limits themselves: define, set, list and look at them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.types import TypeEngine
+
+from procrastinate.core.admit import TERMS
+from procrastinate.core.arrays import transpose, unnest
+from procrastinate.core.operation_marks import atomic
+from procrastinate.core.tables import DOING, holds_slot, is_in_line, jobs, limits, openings
+
+KEYS_AT_ONCE = 1000
+"""How many keys of a limit one statement looks at."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LimitDefinition:
+    """A limit as the code defines it, and as an operator changes it. ``None`` means no limit of this kind."""
+
+    name: str
+    concurrency: int | None = None
+    total: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class StoredLimit:
+    """A limit with the numbers of its jobs.
+
+    Parameters
+    ----------
+    is_defined:
+        False if jobs name the limit and no worker has defined it. Such jobs wait.
+    concurrency, total:
+        The numbers that hold now.
+    is_set:
+        True if an operator has set one of them.
+    held:
+        Number of jobs that have a slot: they run, or a worker may claim them.
+    in_line:
+        Number of jobs that wait for a slot.
+    """
+
+    name: str
+    is_defined: bool
+    concurrency: int | None
+    total: int | None
+    is_set: bool
+    held: int
+    in_line: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LimitKey:
+    """A key of a limit with the numbers of its jobs.
+
+    ``running`` of the ``held`` jobs have started. ``oldest_id`` is the job with the lowest id among those that have a
+    slot, and ``next_id`` the first job in line.
+    """
+
+    name: str
+    key: str
+    held: int
+    running: int
+    in_line: int
+    oldest_id: int | None
+    next_id: int | None
+
+
+_COLUMNS: dict[str, TypeEngine[Any]] = {"name": sa.Text(), "concurrency": sa.Integer(), "total": sa.Integer()}
+
+
+def _define() -> Any:
+    """Write only what differs, and never wait: the row of a limit that an operator changes right now is left alone."""
+    new = unnest(_COLUMNS, name="new")
+    known = limits.alias("known")
+    is_same = (
+        sa.select(known.c.name)
+        .where(
+            known.c.name == new.c.name,
+            known.c.concurrency.is_not_distinct_from(new.c.concurrency),
+            known.c.total.is_not_distinct_from(new.c.total),
+        )
+        .exists()
+    )
+    rows = sa.select(*(new.c[name] for name in _COLUMNS)).where(~is_same).order_by(new.c.name)
+    statement = insert(limits).from_select(list(_COLUMNS), rows)
+    changed = {name: statement.excluded[name] for name in ("concurrency", "total")} | {"defined_at": sa.func.now()}
+    return statement.on_conflict_do_update(index_elements=["name"], set_=changed).returning(limits.c.name)
+
+
+_DEFINE = _define()
+_NAME = sa.bindparam("limit_name_is", type_=sa.Text())
+
+
+def _open_keys(name: sa.ColumnElement[Any]) -> sa.Insert:
+    """Open the keys in line of a limit, so that the next admission looks at them: the first thousand."""
+    line, further = jobs.alias("line"), jobs.alias("further")
+    first = sa.select(sa.func.min(line.c.limit_key)).where(is_in_line(line), line.c.limit_name == name)
+    walk = sa.select(
+        first.scalar_subquery().label("key"), sa.literal_column("1", type_=sa.Integer()).label("step")
+    ).cte("walk", recursive=True)
+    following = sa.select(sa.func.min(further.c.limit_key)).where(
+        is_in_line(further), further.c.limit_name == name, further.c.limit_key > walk.c.key
+    )
+    walk = walk.union_all(
+        sa.select(following.scalar_subquery(), walk.c.step + 1).where(
+            walk.c.key.is_not(None), walk.c.step < KEYS_AT_ONCE
+        )
+    )
+    keys = sa.select(name, walk.c.key).where(walk.c.key.is_not(None))
+    return sa.insert(openings).from_select(["limit_name", "limit_key"], keys)
+
+
+_OPEN_KEYS = _open_keys(_NAME)
+
+
+@atomic
+def define_limits(connection: sa.Connection, definitions: Sequence[LimitDefinition]) -> list[str]:
+    """Store the limits of the code, and return the names of those that are new or have changed.
+
+    What an operator has set stays.
+    """
+    if not definitions:
+        return []
+    changed = list(connection.execute(_DEFINE, transpose(definitions, _COLUMNS)).scalars())
+    for name in changed:
+        connection.execute(_OPEN_KEYS, {"limit_name_is": name})
+    return sorted(changed)
+
+
+_SET = insert(limits).values(
+    name=_NAME,
+    set_concurrency=sa.bindparam("new_concurrency", type_=sa.Integer()),
+    set_total=sa.bindparam("new_total", type_=sa.Integer()),
+)
+_SET_LIMIT = _SET.on_conflict_do_update(
+    index_elements=["name"],
+    set_={name: sa.func.coalesce(_SET.excluded[name], limits.c[name]) for name in ("set_concurrency", "set_total")},
+)
+_RESET_LIMIT = (
+    sa.update(limits)
+    .where(limits.c.name == _NAME)
+    .values(set_concurrency=None, set_total=None)
+    .returning(limits.c.name)
+)
+
+
+@atomic
+def set_limit(connection: sa.Connection, definition: LimitDefinition) -> None:
+    """Let other numbers hold than those of the code. ``None`` leaves a number as it is."""
+    connection.execute(
+        _SET_LIMIT,
+        {
+            "limit_name_is": definition.name,
+            "new_concurrency": definition.concurrency,
+            "new_total": definition.total,
+        },
+    )
+    connection.execute(_OPEN_KEYS, {"limit_name_is": definition.name})
+
+
+@atomic
+def reset_limit(connection: sa.Connection, name: str) -> bool:
+    """Let the numbers of the code hold again. Return false if there is no such limit."""
+    found = connection.execute(_RESET_LIMIT, {"limit_name_is": name}).scalar_one_or_none() is not None
+    connection.execute(_OPEN_KEYS, {"limit_name_is": name})
+    return found
+
+
+def _list() -> Any:
+    holder, waiting = jobs.alias("holder"), jobs.alias("waiting")
+    held = sa.select(holder.c.limit_name.label("name"), sa.func.count().label("held"), sa.literal(0).label("in_line"))
+    line = sa.select(waiting.c.limit_name, sa.literal(0), sa.func.count())
+    counts = sa.union_all(
+        held.where(holds_slot(holder)).group_by(holder.c.limit_name),
+        line.where(is_in_line(waiting), waiting.c.limit_name.is_not(None)).group_by(waiting.c.limit_name),
+    ).subquery("counts")
+    by_name = (
+        sa.select(
+            counts.c.name, sa.func.sum(counts.c.held).label("held"), sa.func.sum(counts.c.in_line).label("in_line")
+        )
+        .group_by(counts.c.name)
+        .subquery("by_name")
+    )
+    name = sa.func.coalesce(limits.c.name, by_name.c.name)
+    _, concurrency, total = TERMS
+    return (
+        sa.select(
+            name.label("name"),
+            sa.or_(concurrency.is_not(None), total.is_not(None)).label("is_defined"),
+            concurrency,
+            total,
+            sa.or_(limits.c.set_concurrency.is_not(None), limits.c.set_total.is_not(None)).label("is_set"),
+            sa.func.coalesce(by_name.c.held, 0).label("held"),
+            sa.func.coalesce(by_name.c.in_line, 0).label("in_line"),
+        )
+        .select_from(limits.join(by_name, by_name.c.name == limits.c.name, full=True))
+        .order_by(name)
+    )
+
+
+_LIST = _list()
+
+
+def list_limits(connection: sa.Connection) -> list[StoredLimit]:
+    """List the limits by name, those included that only jobs name. It counts every job in line."""
+    return [
+        StoredLimit(
+            name=row.name,
+            is_defined=bool(row.is_defined),
+            concurrency=row.concurrency,
+            total=row.total,
+            is_set=bool(row.is_set),
+            held=int(row.held),
+            in_line=int(row.in_line),
+        )
+        for row in connection.execute(_LIST)
+    ]
+
+
+_KEY = sa.bindparam("limit_key_is", type_=sa.Text())
+_OF_KEY = (jobs.c.limit_name == _NAME, jobs.c.limit_key == _KEY)
+_FIRST_IN_LINE = sa.select(jobs.c.id).where(is_in_line(), *_OF_KEY).order_by(jobs.c.priority.desc(), jobs.c.id).limit(1)
+_SHOW_HELD = sa.select(sa.func.count(), sa.func.count().filter(jobs.c.status == DOING), sa.func.min(jobs.c.id)).where(
+    holds_slot(), *_OF_KEY
+)
+_SHOW_LINE = sa.select(sa.func.count(), _FIRST_IN_LINE.scalar_subquery()).where(is_in_line(), *_OF_KEY)
+
+
+def show_limit(connection: sa.Connection, name: str, key: str) -> LimitKey:
+    """Return the numbers of the jobs of one key."""
+    parameters = {"limit_name_is": name, "limit_key_is": key}
+    held, running, oldest_id = connection.execute(_SHOW_HELD, parameters).one()
+    in_line, next_id = connection.execute(_SHOW_LINE, parameters).one()
+    return LimitKey(
+        name=name, key=key, held=held, running=running, in_line=in_line, oldest_id=oldest_id, next_id=next_id
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LineSweep:
+    """Result of one step of the sweep: the number of keys it opened, and the place at which the next step starts."""
+
+    opened: int
+    reached: tuple[str, str] | None
+
+
+def _sweep() -> sa.Select[Any]:
+    """Walk from key to key through the index of the line, one probe each, and open the keys that have room."""
+    line, further, holder = jobs.alias("line"), jobs.alias("further"), jobs.alias("holder")
+    start = sa.tuple_(sa.bindparam("start_name", type_=sa.Text()), sa.bindparam("start_key", type_=sa.Text()))
+
+    def following(table: Any, after: Any) -> Any:
+        place = sa.tuple_(table.c.limit_name, table.c.limit_key)
+        ordered = sa.select(table.c.limit_name.label("name"), table.c.limit_key.label("key"))
+        return ordered.where(is_in_line(table), place > after).order_by(*place).limit(1)
+
+    first = following(line, start).subquery("first_key")
+    walk = sa.select(first.c.name, first.c.key, sa.literal_column("1", type_=sa.Integer()).label("step")).cte(
+        "walk", recursive=True
+    )
+    then = following(further, sa.tuple_(walk.c.name, walk.c.key)).lateral("then")
+    walk = walk.union_all(
+        sa.select(then.c.name, then.c.key, walk.c.step + 1)
+        .select_from(walk.join(then, sa.true()))
+        .where(walk.c.step < sa.bindparam("limit", type_=sa.Integer()))
+    )
+    _, concurrency, total = TERMS
+    held = sa.select(sa.func.count()).where(holds_slot(holder), holder.c.limit_name == walk.c.name)
+    held_by_key = held.where(holder.c.limit_key == walk.c.key).scalar_subquery()
+    has_room = sa.and_(
+        sa.or_(concurrency.is_not(None), total.is_not(None)),
+        sa.or_(concurrency.is_(None), held_by_key < concurrency),
+        sa.or_(total.is_(None), held.scalar_subquery() < total),
+    )
+    opened = (
+        sa.insert(openings)
+        .from_select(
+            ["limit_name", "limit_key"],
+            sa.select(walk.c.name, walk.c.key).join(limits, limits.c.name == walk.c.name).where(has_room),
+        )
+        .returning(openings.c.id)
+        .cte("opened")
+    )
+    last = sa.select(walk.c.name, walk.c.key).order_by(walk.c.step.desc()).limit(1).subquery("last")
+    return sa.select(
+        sa.select(sa.func.count()).select_from(opened).scalar_subquery().label("opened"),
+        sa.select(sa.func.count()).select_from(walk).scalar_subquery().label("keys"),
+        sa.select(last.c.name).scalar_subquery().label("name"),
+        sa.select(last.c.key).scalar_subquery().label("key"),
+    )
+
+
+_SWEEP = _sweep()
+
+
+def sweep_lines(
+    connection: sa.Connection, *, start: tuple[str, str] | None = None, limit: int = KEYS_AT_ONCE
+) -> LineSweep:
+    """Examine up to ``limit`` keys that have jobs in line, and open each key that has room.
+
+    A job that leaves a slot hands it over or opens its key. This function covers what triggers miss. They
+    were off, or a role could not write the openings.
+
+    Parameters
+    ----------
+    start:
+        The limit and the key after which to start: ``reached`` of the previous step, ``None`` for the beginning.
+    """
+    name, key = start or ("", "")
+    row = connection.execute(_SWEEP, {"start_name": name, "start_key": key, "limit": limit}).one()
+    return LineSweep(opened=row.opened, reached=(row.name, row.key) if row.keys >= limit else None)

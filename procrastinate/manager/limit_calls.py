@@ -1,0 +1,104 @@
+"""The limits of an app, as ``app.limits``: list them, look at a key, let other numbers hold."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from procrastinate import core, exceptions
+from procrastinate._checks.names import check_lock, check_name
+from procrastinate.limits import ONE_KEY, read_numbers
+from procrastinate.manager.operation_calls import OperationCalls
+
+_KIND = "name of the limit"
+StoredLimits: TypeAlias = list[core.StoredLimit]
+
+
+class Limits:
+    """The limits in the database, available as ``app.limits``.
+
+    Each method runs on the app's connector, or on the open connection that ``connection`` gives, inside its
+    transaction.
+    """
+
+    def __init__(self, calls: OperationCalls) -> None:
+        self._calls = calls
+
+    def list(self, *, connection: Any | None = None) -> StoredLimits:
+        """Return the limits by name, with the numbers of their jobs. A limit that only jobs name is not defined."""
+        return self._calls._run(connection, core.list_limits)
+
+    async def list_async(self, *, connection: Any | None = None) -> StoredLimits:
+        """Asynchronous version of :meth:`list`."""
+        return await self._calls._run_async(connection, core.list_limits)
+
+    def show(self, name: str, key: str = ONE_KEY, *, connection: Any | None = None) -> core.LimitKey:
+        """Return the numbers of the jobs of one key: how many have a slot, run, and wait.
+
+        Parameters
+        ----------
+        key:
+            What ``by`` makes of a job's arguments. The default is the key of a limit without ``by``.
+        """
+        return self._calls._run(connection, core.show_limit, *_place(name, key))
+
+    async def show_async(self, name: str, key: str = ONE_KEY, *, connection: Any | None = None) -> core.LimitKey:
+        """Asynchronous version of :meth:`show`."""
+        return await self._calls._run_async(connection, core.show_limit, *_place(name, key))
+
+    def set(
+        self, name: str, *, concurrency: int | None = None, total: int | None = None, connection: Any | None = None
+    ) -> None:
+        """Let other numbers hold than those of the code, until :meth:`reset`. ``None`` leaves a number as it is.
+
+        A lower number stops no job. No further job starts until fewer are running.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A number is no whole number or is below 1, or both are ``None``.
+        """
+        self._calls._run(connection, core.set_limit, _definition(name, concurrency, total))
+
+    async def set_async(
+        self, name: str, *, concurrency: int | None = None, total: int | None = None, connection: Any | None = None
+    ) -> None:
+        """Asynchronous version of :meth:`set`."""
+        await self._calls._run_async(connection, core.set_limit, _definition(name, concurrency, total))
+
+    def reset(self, name: str, *, connection: Any | None = None) -> None:
+        """Let the numbers of the code hold again.
+
+        Raises
+        ------
+        ValueError
+            There is no limit of this name.
+        """
+        check_name(_KIND, name)
+        if not self._calls._run(connection, core.reset_limit, name):
+            raise _unknown(name)
+
+    async def reset_async(self, name: str, *, connection: Any | None = None) -> None:
+        """Asynchronous version of :meth:`reset`."""
+        check_name(_KIND, name)
+        if not await self._calls._run_async(connection, core.reset_limit, name):
+            raise _unknown(name)
+
+
+def _place(name: str, key: str) -> tuple[str, str]:
+    check_name(_KIND, name)
+    if key is None:
+        raise exceptions.InvalidJob("The key of the limit must be a str, not None")
+    check_lock("key of the limit", key)
+    return name, key
+
+
+def _definition(name: str, concurrency: Any, total: Any) -> core.LimitDefinition:
+    check_name(_KIND, name)
+    if concurrency is None and total is None:
+        raise ValueError(f"Nothing to set for the limit {name!r}: give concurrency= or total=")
+    concurrency, total = read_numbers(concurrency, total)
+    return core.LimitDefinition(name=name, concurrency=concurrency, total=total)
+
+
+def _unknown(name: str) -> ValueError:
+    return ValueError(f"There is no limit {name!r}: no worker has defined it. See app.limits.list()")

@@ -1,0 +1,24 @@
+"""Sets up what the page on limits assumes: an app and its database."""
+
+import os
+
+import sqlalchemy as sa
+
+import procrastinate
+from procrastinate.testing import WorkerThread
+
+engine = sa.create_engine(os.environ["DATABASE_URL"])
+app = procrastinate.App(connector=engine)
+app.open()
+first_app = app
+
+
+def at_the_end() -> None:
+    """Check that the page's tasks run under their limits."""
+    names = globals()
+    names["summarize"].batch_defer({"text": "a"}, {"text": "b"})
+    names["export"].defer(tenant="ann")
+    with WorkerThread(first_app) as worker:
+        worker.wait_until_done()
+    assert {one.name for one in first_app.limits.list()} == {"exports", "openai", "sync"}
+    assert all(one.is_defined and one.in_line == 0 for one in first_app.limits.list())

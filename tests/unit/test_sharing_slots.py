@@ -1,0 +1,30 @@
+"""How the free slots of a limit are divided among its keys."""
+
+from __future__ import annotations
+
+import pytest
+
+from procrastinate.core.share import KeyState, LimitTerms, share_out
+
+
+def keys(**held: int) -> list[KeyState]:
+    return [KeyState(key=key, held=number) for key, number in held.items()]
+
+
+@pytest.mark.parametrize(
+    ("terms", "held", "at_most", "shares"),
+    [
+        (LimitTerms(concurrency=2), {"a": 0, "b": 1, "c": 2, "d": 5}, 100, {"a": 2, "b": 1}),
+        (LimitTerms(total=4), {"a": 0, "b": 0}, 100, {"a": 2, "b": 2}),
+        (LimitTerms(total=5), {"big": 3, "small": 0}, 100, {"small": 2}),
+        (LimitTerms(total=3), {"a": 3, "b": 0}, 100, {}),
+        (LimitTerms(total=2), {"a": 5}, 100, {}),
+        (LimitTerms(concurrency=1, total=2), {"a": 0, "b": 0, "c": 0}, 100, {"a": 1, "b": 1}),
+        (LimitTerms(concurrency=10), {"a": 0, "b": 0}, 3, {"a": 2, "b": 1}),
+        (LimitTerms(concurrency=1), {}, 100, {}),
+    ],
+)
+def test_each_slot_goes_to_the_key_that_has_the_fewest(
+    terms: LimitTerms, held: dict[str, int], at_most: int, shares: dict[str, int]
+) -> None:
+    assert share_out(terms, keys(**held), held_in_all=sum(held.values()), at_most=at_most) == shares

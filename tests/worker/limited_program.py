@@ -1,0 +1,44 @@
+"""A worker of tasks with limits, for tests that kill it: ``python -m tests.worker.limited_program URL``."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+
+from procrastinate import App, Limit
+
+URL = sys.argv[1] if __name__ == "__main__" else "postgresql+psycopg://"
+
+PER_KEY = Limit("per key", by=lambda kwargs: f"key {kwargs['number'] % 3}", concurrency=2)
+IN_ALL = Limit("in all", by=lambda kwargs: f"key {kwargs['number'] % 5}", total=3)
+
+app = App(connector=URL)
+
+
+@app.task(name="per key", limit=PER_KEY)
+async def per_key(number: int) -> None:
+    """Run for a moment."""
+    await asyncio.sleep(random.uniform(0, 0.05))
+
+
+@app.task(name="in all", limit=IN_ALL)
+async def in_all(number: int) -> None:
+    """Run for a moment."""
+    await asyncio.sleep(random.uniform(0, 0.05))
+
+
+@app.task(name="locked", limit=PER_KEY, lock="one at a time")
+async def locked(number: int) -> None:
+    """Run for a moment, one at a time."""
+    await asyncio.sleep(random.uniform(0, 0.02))
+
+
+if __name__ == "__main__":
+    app.run_worker(
+        concurrency=8,
+        update_heartbeat_interval=0.5,
+        stalled_worker_timeout=1.5,
+        max_rescues=1000,
+        fetch_job_polling_interval=0.5,
+    )

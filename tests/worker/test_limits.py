@@ -1,0 +1,160 @@
+"""Limits on real workers: several at once, workers that are killed, limits that change while jobs run."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from procrastinate import App, Limit
+from procrastinate.core import Status
+from tests.worker.limited_program import IN_ALL, PER_KEY
+from tests.worker.limited_program import app as program
+from tests.worker.running import Queue, until
+
+LONG = bool(os.environ.get("PROCRASTINATE_TESTS_LONG"))
+JOBS = 1000 if LONG else 150
+HELD = """
+SELECT max(held) FROM (
+    SELECT count(*) AS held FROM procrastinate_jobs
+    WHERE limit_name = :name AND (status = 'doing' OR (status = 'todo' AND readiness = 1))
+    GROUP BY CASE WHEN :by_key THEN limit_key END
+) AS counted
+"""
+LEFT = "SELECT count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing')"
+
+
+class Workers:
+    """Worker processes. One that is killed is followed by another one."""
+
+    def __init__(self, database_url: str, number: int) -> None:
+        self._command = [sys.executable, "-m", "tests.worker.limited_program", database_url]
+        self._processes = collections.deque(self._start() for _ in range(number))
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self._command, stderr=subprocess.DEVNULL)
+
+    def kill_one(self) -> None:
+        """Kill the worker that has run longest."""
+        oldest = self._processes.popleft()
+        oldest.send_signal(signal.SIGKILL)
+        oldest.wait()
+        self._processes.append(self._start())
+
+    def kill_all(self) -> None:
+        """End the processes."""
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def workers(database_url: str, number: int) -> Iterator[Workers]:
+    """Run worker processes until the end of the block."""
+    running = Workers(database_url, number)
+    try:
+        yield running
+    finally:
+        running.kill_all()
+
+
+def check_limits(queue: Queue, per_key: int = 2) -> None:
+    """Check the slots in one snapshot of the table."""
+    assert (queue.sql(HELD, name=PER_KEY.name, by_key=True) or 0) <= per_key
+    assert (queue.sql(HELD, name=IN_ALL.name, by_key=False) or 0) <= 3
+
+
+async def run_to_the_end(queue: Queue, running: Workers, *, kills: int) -> None:
+    """Look at the slots all the time until every job has ended. Kill a worker each time a share of the jobs has."""
+    loop = asyncio.get_running_loop()
+    deadline, killed, number = loop.time() + 180, 0, queue.sql(LEFT)
+    while left := queue.sql(LEFT):
+        check_limits(queue)
+        if killed < kills and left < number * (1 - (killed + 1) / (kills + 1)):
+            running.kill_one()
+            killed += 1
+        assert loop.time() < deadline, f"{left} jobs are left"
+        await asyncio.sleep(0.005)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("kills", [0, 4], ids=["workers live", "workers are killed"])
+async def test_limits_hold_whatever_becomes_of_the_workers(queue: Queue, database_url: str, kills: int) -> None:
+    async with App(connector=database_url).open_async() as opened:
+        with program.replace_connector(opened.connector) as deferring:
+            for name in ("per key", "in all", "locked"):
+                number = JOBS // 5 if name == "locked" else JOBS
+                await deferring.tasks[name].batch_defer_async(*({"number": one} for one in range(number)))
+        with workers(database_url, 3) as running:
+            await run_to_the_end(queue, running, kills=kills)
+        assert [(one.held, one.in_line) for one in await opened.limits.list_async()] == [(0, 0), (0, 0)]
+    ended = queue.sql("SELECT count(*) FROM procrastinate_jobs WHERE status = 'succeeded'")
+    assert ended == 2 * JOBS + JOBS // 5
+
+
+@pytest.fixture
+def limited_app(database_url: str) -> App:
+    return App(connector=database_url)
+
+
+async def test_tasks_that_share_a_limit_do_not_run_at_the_same_time(limited_app: App, queue: Queue) -> None:
+    one = Limit("one", concurrency=1)
+    running: list[str] = []
+
+    async def work(name: str) -> None:
+        running.append(name)
+        assert len(running) == 1
+        await asyncio.sleep(0.02)
+        running.remove(name)
+
+    for name in ("first", "second"):
+        limited_app.task(name=name, limit=one)(work)
+    async with limited_app.open_async():
+        for name in ("first", "second") * 3:
+            await limited_app.tasks[name].defer_async(name=name)
+        await limited_app.run_worker_async(wait=False, concurrency=5)
+    assert queue.sql("SELECT count(*) FROM procrastinate_jobs WHERE status = 'succeeded'") == 6
+
+
+async def test_a_waiting_worker_starts_the_next_job_at_once(limited_app: App, queue: Queue) -> None:
+    """The polling interval is longer than the test."""
+
+    @limited_app.task(limit=Limit("one", concurrency=1))
+    async def work() -> None: ...
+
+    async with limited_app.open_async():
+        worker = asyncio.create_task(limited_app.run_worker_async(fetch_job_polling_interval=600))
+        await until(lambda: queue.sql("SELECT count(*) FROM procrastinate_limits"))
+        await work.batch_defer_async(*[{}] * 10)
+        await until(lambda: not queue.sql(LEFT))
+        job_id = await work.defer_async()
+        await until(lambda: queue.status(job_id) is Status.SUCCEEDED)
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+
+
+async def test_a_raised_limit_reaches_a_waiting_worker(limited_app: App, queue: Queue) -> None:
+    release = asyncio.Event()
+
+    @limited_app.task(limit=Limit("one", concurrency=1))
+    async def work() -> None:
+        await release.wait()
+
+    async with limited_app.open_async():
+        worker = asyncio.create_task(limited_app.run_worker_async(fetch_job_polling_interval=600, concurrency=5))
+        await work.batch_defer_async(*[{}] * 3)
+        running = "SELECT count(*) FROM procrastinate_jobs WHERE status = 'doing'"
+        await until(lambda: queue.sql(running) == 1)
+        await limited_app.limits.set_async("one", concurrency=2)
+        await until(lambda: queue.sql(running) == 2)
+        release.set()
+        await until(lambda: not queue.sql(LEFT))
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
