@@ -13,6 +13,7 @@ from procrastinate.core.fetch import STORED_COLUMNS, stored_job
 from procrastinate.core.rows import JobCounts, StoredJob
 from procrastinate.core.tables import (
     due_at,
+    is_in_line,
     is_parked,
     is_ready_in_any_queue,
     is_upcoming,
@@ -26,13 +27,13 @@ _ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.ABORTED)
 def _has_status(status: Status) -> list[sa.ColumnElement[bool]]:
     """Return the conditions in the form of the partial indexes.
 
-    Every ended job has an end time. Every waiting job is in one of three states, which the triggers guarantee.
+    Every ended job has an end time. Every waiting job is in one of four states, which the triggers guarantee.
     """
     conditions: list[sa.ColumnElement[bool]] = [jobs.c.status == status_literal(status)]
     if status in _ENDED:
         conditions.append(jobs.c.finished_at.is_not(None))
     if status is Status.TODO:
-        conditions.append(sa.or_(is_ready_in_any_queue(), is_upcoming(), is_parked()))
+        conditions.append(sa.or_(is_ready_in_any_queue(), is_upcoming(), is_parked(), is_in_line()))
     return conditions
 
 
@@ -46,6 +47,7 @@ def first_waiting(limit: int) -> sa.Select[tuple[int]]:
         sa.select(jobs.c.id).where(is_ready_in_any_queue()).order_by(*rank),
         sa.select(jobs.c.id).where(is_upcoming()).order_by(due_at(), *rank),
         sa.select(jobs.c.id).where(is_parked()).order_by(jobs.c.lock, *rank),
+        sa.select(jobs.c.id).where(is_in_line()).order_by(jobs.c.limit_name, jobs.c.limit_key, *rank),
     )
     limited = (sa.select(part.limit(sa.literal_column(str(limit))).subquery()) for part in parts)
     return sa.select(sa.union_all(*limited).subquery("waiting").c.id)

@@ -17,7 +17,7 @@ from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.core.inspection import Explanation, ReasonKind
 from procrastinate.retry import RetryStrategy
-from tests.database import libpq_url
+from tests.database import libpq_url, new_job
 from tests.worker.running import Queue, Workers, WorkerThread, happens
 
 OFTEN: dict[str, Any] = {"update_heartbeat_interval": 0.05, "stalled_worker_timeout": 30}
@@ -649,3 +649,28 @@ async def test_the_names_of_rows_are_quoted_in_the_answer(app: App) -> None:
     text = (await app.inspect.explain_async(job_id)).headline.text
     assert "\x1b" not in text
     assert "\n" not in text
+
+
+async def test_a_job_in_line_is_told_the_holders_and_its_place(app: App, queue: Queue) -> None:
+    register(queue)
+    core.define_limits(queue.connection, [core.LimitDefinition(name="api", concurrency=1)])
+    limited = new_job(limit_name="api", limit_key="tenant 1")
+    first, second, third = core.defer_jobs(queue.connection, [limited] * 3)
+    queue.sql("UPDATE procrastinate_jobs SET readiness = 1 WHERE id = 1")
+    headline = (await app.inspect.explain_async(third)).headline
+    assert (headline.code, headline.kind) == ("limit-full", ReasonKind.WAITS)
+    assert f"Limit 'api', key 'tenant 1': 1 of 1 slots are taken (job {first} for" in headline.text
+    assert "and 1 jobs of the key come first" in headline.text
+    core.set_limit(queue.connection, core.LimitDefinition(name="api", concurrency=2, total=1))
+    assert await code(app, second) == "limit-total-full"
+    core.set_limit(queue.connection, core.LimitDefinition(name="api", total=2))
+    assert await code(app, second) == "limit-has-room"
+
+
+async def test_a_job_whose_limit_no_worker_has_defined(app: App, queue: Queue) -> None:
+    register(queue)
+    job_id = core.defer_job(queue.connection, new_job(limit_name="api", limit_key=""))
+    assert job_id is not None
+    headline = (await app.inspect.explain_async(job_id)).headline
+    assert (headline.code, headline.kind) == ("limit-undefined", ReasonKind.BLOCKED)
+    assert [job.id for job in await app.job_manager.list_jobs_async(status="todo")] == [job_id]

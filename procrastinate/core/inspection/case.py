@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 from procrastinate.core.enums import Readiness, Status
 from procrastinate.core.health import clock_difference
-from procrastinate.core.inspection import facts
+from procrastinate.core.inspection import facts, limit_facts
 from procrastinate.core.inspection.facts import JobFacts, WorkerFacts
+from procrastinate.core.inspection.limit_facts import LimitFacts
 from procrastinate.core.inspection.workflow_facts import StepFacts, read_step
 
 
@@ -50,6 +51,8 @@ class Case:
             return "ready"
         if job.readiness == Readiness.PARKED:
             return "parked"
+        if job.readiness == Readiness.IN_LINE:
+            return "in line"
         return "future" if job.is_future else "due"
 
     @functools.cached_property
@@ -84,6 +87,12 @@ class Case:
     def step(self) -> StepFacts | None:
         """The workflow of the job, if the job is a step of one."""
         return read_step(self.connection, self.job_id)
+
+    @functools.cached_property
+    def limit(self) -> LimitFacts | None:
+        """What holds for the job's key of its limit. ``None`` if no worker has defined the limit."""
+        assert self.row.limit_name is not None
+        return limit_facts.read_limit(self.connection, self.row.limit_name, self.row.limit_key or "")
 
     @functools.cached_property
     def holder(self) -> JobFacts | None:

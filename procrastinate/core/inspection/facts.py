@@ -58,6 +58,8 @@ class JobFacts:
     """Seconds since the last event that is not in the future."""
     error_class: str | None
     rescues: int
+    limit_name: str | None
+    limit_key: str | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,6 +143,8 @@ _JOB = sa.select(
     (_seconds(sa.func.now()) - _seconds(_LAST_EVENT)).label("age"),
     _LAST_ERROR.label("error_class"),
     jobs.c.rescues,
+    jobs.c.limit_name,
+    jobs.c.limit_key,
 )
 
 

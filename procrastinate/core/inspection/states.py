@@ -12,9 +12,9 @@ from sqlalchemy.types import TypeEngine
 from procrastinate.core.enums import Status
 from procrastinate.core.tables import (
     DOING,
-    PARKED,
     TODO,
     due_at,
+    is_in_line,
     is_parked,
     is_ready,
     is_ready_in_any_queue,
@@ -60,7 +60,7 @@ ENDED = {
 
 STATE: sa.ColumnElement[str] = sa.case(
     (jobs.c.status == DOING, JobState.RUNNING.value),
-    (sa.and_(jobs.c.status == TODO, jobs.c.readiness == PARKED), JobState.BLOCKED.value),
+    (sa.or_(is_parked(), is_in_line()), JobState.BLOCKED.value),
     (is_ready(), JobState.READY.value),
     (jobs.c.status == TODO, JobState.SCHEDULED.value),
     # A row of 3.x, which nothing takes.

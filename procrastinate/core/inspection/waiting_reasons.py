@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from procrastinate.core.enums import Status
-from procrastinate.core.inspection import catalogue_facts, facts
+from procrastinate.core.inspection import catalogue_facts, facts, limit_reasons
 from procrastinate.core.inspection.case import Case
 from procrastinate.core.inspection.environment_reasons import (
     all_full,
@@ -350,6 +350,16 @@ CHECKS = {
         no_worker,
         lock_orphaned,
         resumed,
+    ),
+    "in line": (
+        row_locked,
+        queue_paused,
+        *_DATABASE,
+        *limit_reasons.CHECKS,
+        no_worker,
+        fetches_fail,
+        promoter_hangs,
+        *_STRAIN,
     ),
     "ready": (
         row_locked,

@@ -1,0 +1,83 @@
+"""Reasons of jobs that wait for a slot of their limit."""
+
+from __future__ import annotations
+
+from procrastinate.core.inspection import facts, limit_facts
+from procrastinate.core.inspection.case import Case
+from procrastinate.core.inspection.limit_facts import LimitFacts
+from procrastinate.core.inspection.reasons import Reason, ReasonKind
+
+
+def limit_undefined(case: Case) -> Reason | None:
+    """Is its limit defined."""
+    if case.limit is not None:
+        return None
+    return Reason(
+        code="limit-undefined",
+        kind=ReasonKind.BLOCKED,
+        text=f"No worker has defined the limit {case.row.limit_name!r}, and its jobs wait",
+        advice="Start a worker of the program that has the limit, or set numbers with `procrastinate limits set`",
+    )
+
+
+def limit_full(case: Case) -> Reason | None:
+    """Are all slots of its key taken."""
+    limit = case.limit
+    if limit is None or limit.concurrency is None or limit.held < limit.concurrency:
+        return None
+    return Reason(
+        code="limit-full",
+        kind=ReasonKind.WAITS,
+        text=f"{_key(case)}: {limit.held} of {limit.concurrency} slots are taken{_oldest(limit)}{_in_front(case)}",
+        advice="Wait, or set a higher number with `procrastinate limits set`",
+    )
+
+
+def limit_total_full(case: Case) -> Reason | None:
+    """Are all slots of all keys of its limit taken."""
+    limit = case.limit
+    if limit is None or limit.total is None or limit.held_in_all < limit.total:
+        return None
+    return Reason(
+        code="limit-total-full",
+        kind=ReasonKind.WAITS,
+        text=(
+            f"{_key(case)}: {limit.held_in_all} of {limit.total} slots of all keys are taken, {limit.held} of them by "
+            f"this key{_in_front(case)}"
+        ),
+        advice="Wait, or set a higher number with `procrastinate limits set`",
+    )
+
+
+def limit_has_room(case: Case) -> Reason | None:
+    """Does a worker still have to give it a slot."""
+    if case.limit is None or limit_full(case) or limit_total_full(case):
+        return None
+    return Reason(
+        code="limit-has-room",
+        kind=ReasonKind.WAITS,
+        text=f"{_key(case)} has a free slot. A worker gives it away with its next look{_in_front(case)}",
+        advice="Nothing to do if a worker is alive: it looks at all lines with each heartbeat",
+    )
+
+
+CHECKS = (limit_undefined, limit_full, limit_total_full, limit_has_room)
+
+
+def _key(case: Case) -> str:
+    key = f", key {case.row.limit_key!r}" if case.row.limit_key else ""
+    return f"Limit {case.row.limit_name!r}{key}"
+
+
+def _oldest(limit: LimitFacts) -> str:
+    if limit.oldest_id is None or limit.oldest_age is None:
+        return ""
+    return f" (job {limit.oldest_id} for {limit.oldest_age:.0f} s)"
+
+
+def _in_front(case: Case) -> str:
+    count = limit_facts.count_in_line(case.connection, case.row)
+    if not count:
+        return ", and the job is the next in line"
+    shown = f"more than {facts.COUNTED:,}" if count > facts.COUNTED else f"{count:,}"
+    return f", and {shown} jobs of the key come first"
