@@ -2204,7 +2204,13 @@ BEGIN
         AND has_table_privilege('procrastinate_openings', 'INSERT')
         AND has_table_privilege('procrastinate_limits', 'SELECT')
     THEN
-        PERFORM procrastinate_hand_over(queue_name, job_id, limit_names, limit_keys, may_be_paused);
+        BEGIN
+            PERFORM procrastinate_hand_over(queue_name, job_id, limit_names, limit_keys, may_be_paused);
+        EXCEPTION WHEN OTHERS THEN
+            INSERT INTO procrastinate_openings (limit_name, limit_key)
+            SELECT DISTINCT freed.name, freed.key FROM unnest(limit_names, limit_keys) AS freed (name, key);
+            PERFORM procrastinate_notify_waiting(queue_name, job_id, true, 1);
+        END;
     END IF;
 END
 $function$;

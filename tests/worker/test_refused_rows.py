@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from procrastinate import core, exceptions
 from procrastinate.app import App
 from procrastinate.core import Status
+from procrastinate.limits import Limit
 from procrastinate.manager.refused_rows import RefusedRows
 from tests.worker.running import Queue, Workers
 
@@ -54,6 +55,20 @@ async def test_a_job_whose_fetch_is_refused_holds_up_no_other(
     assert queue.statuses() == {"succeeded": 28, "todo": 2}
     assert refused(caplog) == [ids[0], ids[17]]
     assert "this row is under audit" in caplog.text
+
+
+async def test_a_job_in_line_that_is_refused_holds_up_no_other(
+    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is passed by when slots are given away, and when a job that ends hands its slot over."""
+    task = app.task(name="task", limit=Limit("l", concurrency=2))(lambda: None)
+    ids = await task.batch_defer_async(*[{}] * 6)
+    refuse(queue, ids[1])
+    with caplog.at_level(logging.ERROR):
+        await workers.listening(queue)
+        await queue.succeeded(ids[0], *ids[2:])
+    assert queue.status(ids[1]) is Status.TODO
+    assert refused(caplog) == [ids[1]]
 
 
 async def test_a_job_whose_fetch_always_meets_an_error_that_should_pass_holds_up_no_other(

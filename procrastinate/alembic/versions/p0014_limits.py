@@ -37,6 +37,9 @@ HOLDS_SLOT = "limit_name IS NOT NULL AND (status = 'doing' OR (status = 'todo' A
 # so it leaves openings alone. So it is with a role that may not read the limits. A session that sets
 # procrastinate.hand_over to 'off' changes no other job either: the sweep of a worker finds the locks it leaves.
 #
+# A trigger of the user may refuse to change the next job in line. The statement that frees the slot must not fail for
+# that, so an admission decides, which passes such a job by.
+#
 # While a queue is paused, the next job may be one of that queue. It must hold neither a lock nor a slot, so promotions
 # and admissions decide, which know the pauses.
 #
@@ -95,7 +98,13 @@ BEGIN
         AND has_table_privilege('procrastinate_openings', 'INSERT')
         AND has_table_privilege('procrastinate_limits', 'SELECT')
     THEN
-        PERFORM procrastinate_hand_over(queue_name, job_id, limit_names, limit_keys, may_be_paused);
+        BEGIN
+            PERFORM procrastinate_hand_over(queue_name, job_id, limit_names, limit_keys, may_be_paused);
+        EXCEPTION WHEN OTHERS THEN
+            INSERT INTO procrastinate_openings (limit_name, limit_key)
+            SELECT DISTINCT freed.name, freed.key FROM unnest(limit_names, limit_keys) AS freed (name, key);
+            PERFORM procrastinate_notify_waiting(queue_name, job_id, true, 1);
+        END;
     END IF;
 END
 $function$
