@@ -17,7 +17,7 @@ import tempfile
 from collections import Counter
 
 from tests.matrix import ROOT
-from tests.share import ELSEWHERE
+from tests.share import PAGES, TEXTS
 
 PAGE = ROOT / "CONTRIBUTING.md"
 BEGIN = "<!-- table of coverage: written by `make coverage` -->"
@@ -85,7 +85,7 @@ def replace_table(text: str, table: str) -> str:
 def main(arguments: list[str]) -> int:
     """Measure, and return pytest's exit status."""
     names_tests = any("tests" in argument for argument in arguments)
-    left_out = [] if names_tests else [f"--ignore=tests/{folder}" for folder in ELSEWHERE]
+    left_out = [] if names_tests else [f"--ignore=tests/{folder}" for folder in (*PAGES, *TEXTS)]
     with tempfile.TemporaryDirectory(prefix="coverage-") as name:
         status, rooms = measure([*arguments, *left_out], pathlib.Path(name))
     table = markdown(rooms, datetime.date.today(), platform.python_version())

@@ -124,7 +124,7 @@ def test_a_batch_that_skips_logs_the_jobs_it_leads_to(app: App, caplog: pytest.L
     with caplog.at_level(logging.INFO, logger="procrastinate"):
         assert task.batch_defer({}, {}) == [1, 1]
     assert task.batch_defer() == []
-    assert "Deferred t[1](), t[1]()" in caplog.text
+    assert "Deferred t[1](...), t[1](...)" in caplog.text
 
 
 async def test_async_defers_keep_to_the_key(app: App) -> None:

@@ -15,22 +15,25 @@ from procrastinate.core.operation_marks import FINDERS, finder_of
 
 GIVEN_ROWS = {"finish_jobs", "retry_jobs", "release_jobs", "remove_dead_workers"}
 """The caller splits the rows: the outcome writer, or RefusedRows.in_parts."""
-IN_SAVEPOINTS = {"resolve_arrivals", "step_bulk_operation"}
-"""They change their rows with InParts."""
+IN_SAVEPOINTS = {"resolve_arrivals", "step_bulk_operation", "admit_jobs"}
+"""They change their rows with InParts, or one by one."""
 ONE_ACT = {
     "defer_jobs", "defer_jobs_alike", "defer_jobs_or_none", "defer_jobs_or_skip", "defer_jobs_or_replace",
     "create_workflow", "add_to_workflow", "retry_workflow",
-    "retry_left_behind", "fail_left_behind", "delete_everything",
+    "retry_left_behind", "fail_left_behind", "delete_everything", "defer_unique_job", "defer_unique_jobs",
+    "define_limits",
 }  # fmt: skip
 """What a person or a program asks for as a whole. The caller gets the error, and nothing is changed."""
 PART_OF_ANOTHER = {"finish_groups", "append_arrivals", "call_workers", "without_hand_over", "delete_finished_jobs"}
-OWN_STATISTICS = {"record_runs", "roll_up_statistics", "keep_task_list"}
+ONLY_INSERTS = {"sweep_lines"}
+"""They append to a table of this project that has no row of a user."""
+OWN_STATISTICS = {"record_runs", "roll_up_statistics", "keep_task_list", "write_reports", "sweep_unique_keys"}
 """A worker goes on without them."""
 ONE_ROW = {
     "begin_cancel", "send_signal", "defer_job", "defer_job_or_skip", "defer_tick", "cancel_job", "finish_job_by_id",
     "retry_job_by_id", "complete_job", "register_worker", "unregister_worker", "update_heartbeat", "beat",
     "start_waiting", "stop_waiting", "pause_queue", "resume_queue", "run_job_now", "run_job_again", "delete_ended_job",
-    "start_bulk_operation", "cancel_bulk_operation",
+    "start_bulk_operation", "cancel_bulk_operation", "defer_unique_tick", "free_unique_key", "set_limit", "reset_limit",
 }  # fmt: skip
 NO_ROW = {
     "read_arguments", "count_matching_jobs", "load_bulk_operations", "get_job_status", "list_jobs_to_abort",
@@ -40,9 +43,11 @@ NO_ROW = {
     "list_pauses", "get_pauses", "get_result", "get_progress", "read_values", "read_step_value", "get_workflow",
     "list_workflows", "read_graph", "list_unknown_jobs", "list_stalled_jobs", "list_jobs_started_before",
     "list_deferred_after", "notify_nothing", "begin_restoring", "end_restoring", "hand_nothing_over",
-    "hand_over_again", "wait_briefly", "end_when_left_alone", "begin_worker_session",
+    "hand_over_again", "wait_briefly", "end_when_left_alone", "begin_worker_session", "clock_difference",
+    "find_unique_key", "list_limits", "list_ready_queues", "list_workers_of_host", "read_applied", "read_failed_steps",
+    "read_job_progress", "session_of", "show_limit",
 }  # fmt: skip
-OTHER_WAYS = GIVEN_ROWS | IN_SAVEPOINTS | ONE_ACT | PART_OF_ANOTHER | OWN_STATISTICS | ONE_ROW | NO_ROW
+OTHER_WAYS = GIVEN_ROWS | IN_SAVEPOINTS | ONE_ACT | PART_OF_ANOTHER | ONLY_INSERTS | OWN_STATISTICS | ONE_ROW | NO_ROW
 
 
 def operations() -> Iterator[Callable[..., Any]]:
