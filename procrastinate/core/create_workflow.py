@@ -51,7 +51,7 @@ _INSERT_GROUPS = sa.insert(workflows).from_select(
 )
 
 _STEP_COLUMNS: dict[str, TypeEngine[Any]] = {
-    **values_of(limited=True),
+    **values_of(extended=True),
     "id": sa.BigInteger(),
     "workflow_id": sa.BigInteger(),
     "step": sa.Text(),
@@ -62,7 +62,7 @@ _STEP_COLUMNS: dict[str, TypeEngine[Any]] = {
 
 def _insert_steps() -> sa.Insert:
     new = unnest(_STEP_COLUMNS, name="new_steps")
-    given = {name: stored(name, new.c[name]) for name in (*values_of(limited=True), "id", "workflow_id", "step")}
+    given = {name: stored(name, new.c[name]) for name in (*values_of(extended=True), "id", "workflow_id", "step")}
     is_in_line = sa.and_(new.c.limit_name.is_not(None), new.c.delay.is_(None), new.c.scheduled_at.is_(None))
     values = given | {
         "scheduled_at": sa.case(
@@ -204,7 +204,7 @@ def _group_row(group: NewGroup, ids: list[int], place: int, root_id: int, if_fai
 
 def _step_row(job_id: int, step: NewStep, group_ids: list[int]) -> dict[str, Any]:
     return {
-        **{name: getattr(step.job, name) for name in values_of(limited=True)},
+        **{name: getattr(step.job, name) for name in values_of(extended=True)},
         "id": job_id,
         "workflow_id": group_ids[step.group],
         "step": step.step,

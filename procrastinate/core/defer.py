@@ -23,27 +23,32 @@ VALUES: dict[str, TypeEngine[Any]] = {
     "queueing_lock": sa.Text(),
     "args": sa.Text(),
     "scheduled_at": sa.DateTime(timezone=True),
+}
+_EXTRAS: dict[str, TypeEngine[Any]] = {
     "meta": sa.Text(),
     "trace_context": sa.Text(),
+    "limit_name": sa.Text(),
+    "limit_key": sa.Text(),
 }
 _JSON = ("args", "meta", "trace_context")
-
-
-_LIMIT: dict[str, TypeEngine[Any]] = {"limit_name": sa.Text(), "limit_key": sa.Text()}
 _BOTH = (False, True)
 
 
-def has_limits(new_jobs: Iterable[NewJob]) -> bool:
-    """Return whether any of the jobs has a limit. Statements for jobs without limits do not name its columns."""
-    return any(job.limit_name is not None for job in new_jobs)
+def is_extended(job: NewJob) -> bool:
+    """Return whether a job has a limit, metadata or the context of a trace.
+
+    Statements for other jobs do not name these columns. They cost such jobs nothing, and need neither the newest schema
+    nor a right to write them.
+    """
+    return job.limit_name is not None or job.meta is not None or job.trace_context is not None
 
 
-def values_of(*, limited: bool) -> dict[str, TypeEngine[Any]]:
+def values_of(*, extended: bool) -> dict[str, TypeEngine[Any]]:
     """Return the values that an insert takes from a :class:`NewJob`, with their types."""
-    return VALUES | _LIMIT if limited else VALUES
+    return VALUES | _EXTRAS if extended else VALUES
 
 
-def row_of(value: Callable[[str, TypeEngine[Any]], sa.ColumnElement[Any]], *, limited: bool) -> dict[str, Any]:
+def row_of(value: Callable[[str, TypeEngine[Any]], sa.ColumnElement[Any]], *, extended: bool) -> dict[str, Any]:
     """Return the columns of a new row by name.
 
     Every insert names ``readiness``. The tables of Procrastinate 3.x lack it, and the insert fails there instead of
@@ -55,8 +60,8 @@ def row_of(value: Callable[[str, TypeEngine[Any]], sa.ColumnElement[Any]], *, li
     value:
         Makes the expression for a name and a type of :func:`values_of`.
     """
-    row = {name: value(name, type_) for name, type_ in values_of(limited=limited).items()}
-    if not limited:
+    row = {name: value(name, type_) for name, type_ in values_of(extended=extended).items()}
+    if not extended:
         return row | {"readiness": UNDECIDED}
     is_in_line = sa.and_(row["limit_name"].is_not(None), row["scheduled_at"].is_(None))
     row["scheduled_at"] = sa.case((is_in_line, sa.func.now()), else_=row["scheduled_at"])
@@ -69,23 +74,23 @@ def bound(name: str, type_: TypeEngine[Any]) -> sa.ColumnElement[Any]:
     return stored(name, parameter)
 
 
-def skip_taken(statement: Insert, *, limited: bool = False) -> Insert:
+def skip_taken(statement: Insert, *, extended: bool = False) -> Insert:
     """Skip jobs whose queueing lock is taken."""
     return statement.on_conflict_do_nothing(index_elements=["queueing_lock"], index_where=holds_queueing_lock())
 
 
-def replace_waiting(statement: Insert, *, limited: bool = False) -> Insert:
+def replace_waiting(statement: Insert, *, extended: bool = False) -> Insert:
     """Overwrite the waiting job with the new one and reset its readiness.
 
     The waiting job keeps its number of attempts, which tells a worker's late outcome of an earlier run from the next
     run. Started jobs are not in this index and stay untouched.
     """
     replaced = {name: statement.excluded[name] for name in VALUES if name != "queueing_lock"}
-    limit = {name: statement.excluded[name] if limited else sa.null() for name in _LIMIT}
+    extras = {name: statement.excluded[name] if extended else sa.null() for name in _EXTRAS}
     return statement.on_conflict_do_update(
         index_elements=["queueing_lock"],
         index_where=holds_queueing_lock(),
-        set_={**replaced, **limit, "readiness": statement.excluded.readiness},
+        set_={**replaced, **extras, "readiness": statement.excluded.readiness},
     )
 
 
@@ -99,39 +104,39 @@ def stored(name: str, value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     return as_jsonb(value) if name in _JSON else value
 
 
-def _insert_one(*, limited: bool) -> Any:
-    return plain(skip_taken(insert(jobs).values(row_of(bound, limited=limited))).returning(jobs.c.id))
+def _insert_one(*, extended: bool) -> Any:
+    return plain(skip_taken(insert(jobs).values(row_of(bound, extended=extended))).returning(jobs.c.id))
 
 
-def _new_jobs(*, limited: bool) -> sa.TableValuedAlias:
-    return unnest(values_of(limited=limited), name="new_jobs")
+def _new_jobs(*, extended: bool) -> sa.TableValuedAlias:
+    return unnest(values_of(extended=extended), name="new_jobs")
 
 
-def _rows_of(new_jobs: sa.TableValuedAlias, *, limited: bool) -> dict[str, Any]:
-    return row_of(lambda name, _: stored(name, new_jobs.c[name]), limited=limited)
+def _rows_of(new_jobs: sa.TableValuedAlias, *, extended: bool) -> dict[str, Any]:
+    return row_of(lambda name, _: stored(name, new_jobs.c[name]), extended=extended)
 
 
-def _insert_many(*, limited: bool) -> Any:
-    new_jobs = _new_jobs(limited=limited)
-    row = _rows_of(new_jobs, limited=limited)
+def _insert_many(*, extended: bool) -> Any:
+    new_jobs = _new_jobs(extended=extended)
+    row = _rows_of(new_jobs, extended=extended)
     rows = sa.select(*row.values()).order_by(new_jobs.c.ordinality)
     return skip_taken(insert(jobs).from_select(list(row), rows)).returning(jobs.c.id)
 
 
-def _insert_alike(*, limited: bool) -> Any:
+def _insert_alike(*, extended: bool) -> Any:
     all_args = (
         sa.func.jsonb_array_elements(as_jsonb(sa.bindparam("all_args", type_=sa.Text())))
         .table_valued(sa.column("args", JSONB), with_ordinality="ordinality", name="alike")
         .render_derived(name="alike")
     )
-    row = row_of(lambda name, type_: all_args.c.args if name == "args" else bound(name, type_), limited=limited)
+    row = row_of(lambda name, type_: all_args.c.args if name == "args" else bound(name, type_), extended=extended)
     rows = sa.select(*row.values()).order_by(all_args.c.ordinality)
     return plain(insert(jobs).from_select(list(row), rows).returning(jobs.c.id))
 
 
-_INSERT_ONE = {limited: _insert_one(limited=limited) for limited in _BOTH}
-_INSERT_MANY = {limited: _insert_many(limited=limited) for limited in _BOTH}
-_INSERT_ALIKE = {limited: _insert_alike(limited=limited) for limited in _BOTH}
+_INSERT_ONE = {extended: _insert_one(extended=extended) for extended in _BOTH}
+_INSERT_MANY = {extended: _insert_many(extended=extended) for extended in _BOTH}
+_INSERT_ALIKE = {extended: _insert_alike(extended=extended) for extended in _BOTH}
 _LARGEST_TEXT = 10_000_000
 """Size limit in characters.
 
@@ -148,9 +153,9 @@ def defer_job(connection: sa.Connection, job: NewJob) -> int | None:
     The id of the job, or ``None`` if another job waits under the same queueing lock. A taken lock is no database
     error: the caller's open transaction stays usable.
     """
-    limited = job.limit_name is not None
-    parameters = {name: getattr(job, name) for name in values_of(limited=limited)}
-    return connection.execute(_INSERT_ONE[limited], parameters).scalar_one_or_none()
+    extended = is_extended(job)
+    parameters = {name: getattr(job, name) for name in values_of(extended=extended)}
+    return connection.execute(_INSERT_ONE[extended], parameters).scalar_one_or_none()
 
 
 def defer_jobs(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> list[int]:
@@ -163,8 +168,8 @@ def defer_jobs(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> list[in
     """
     if not new_jobs:
         return []
-    limited = has_limits(new_jobs)
-    ids = connection.execute(_INSERT_MANY[limited], transpose(new_jobs, values_of(limited=limited))).scalars()
+    extended = any(map(is_extended, new_jobs))
+    ids = connection.execute(_INSERT_MANY[extended], transpose(new_jobs, values_of(extended=extended))).scalars()
     # The sequence gives ids in row order; RETURNING promises no order.
     return sorted(ids)
 
@@ -188,10 +193,10 @@ def defer_jobs_alike(connection: sa.Connection, pattern: NewJob, all_args: Seque
     """
     if sum(map(len, all_args)) > _LARGEST_TEXT:
         return defer_jobs(connection, [dataclasses.replace(pattern, args=args) for args in all_args])
-    limited = pattern.limit_name is not None
-    parameters = {name: getattr(pattern, name) for name in values_of(limited=limited) if name != "args"}
+    extended = is_extended(pattern)
+    parameters = {name: getattr(pattern, name) for name in values_of(extended=extended) if name != "args"}
     parameters["all_args"] = f"[{','.join(all_args)}]"
-    ids = connection.execute(_INSERT_ALIKE[limited], parameters).scalars()
+    ids = connection.execute(_INSERT_ALIKE[extended], parameters).scalars()
     return sorted(ids)  # as in defer_jobs()
 
 
@@ -218,13 +223,13 @@ def defer_jobs_or_none(connection: sa.Connection, new_jobs: Sequence[NewJob]) ->
     return ids
 
 
-def _insert_by_queueing_lock(on_conflict: Callable[..., Insert], *, limited: bool) -> sa.CTE:
+def _insert_by_queueing_lock(on_conflict: Callable[..., Insert], *, extended: bool) -> sa.CTE:
     """Insert jobs in the order of their queueing locks, with ids in the order of the input.
 
     All statements take the locks in one order, so two batches cannot deadlock.
     """
-    new_jobs = _new_jobs(limited=limited)
-    row = _rows_of(new_jobs, limited=limited)
+    new_jobs = _new_jobs(extended=extended)
+    row = _rows_of(new_jobs, extended=extended)
     numbered = (
         sa.select(next_id().label("id"), *(value.label(name) for name, value in row.items()))
         .order_by(new_jobs.c.ordinality)
@@ -233,7 +238,7 @@ def _insert_by_queueing_lock(on_conflict: Callable[..., Insert], *, limited: boo
     statement = insert(jobs).from_select(
         ["id", *row], sa.select(*numbered.c).order_by(numbered.c.queueing_lock, numbered.c.id)
     )
-    return on_conflict(statement, limited=limited).returning(jobs.c.id, jobs.c.queueing_lock).cte("written")
+    return on_conflict(statement, extended=extended).returning(jobs.c.id, jobs.c.queueing_lock).cte("written")
 
 
 def next_id() -> sa.ColumnElement[int]:
@@ -241,8 +246,8 @@ def next_id() -> sa.ColumnElement[int]:
     return sa.func.nextval(sa.func.pg_get_serial_sequence(jobs.name, "id"), type_=sa.BigInteger())
 
 
-def _insert_or_look(*, limited: bool) -> sa.CompoundSelect[Any]:
-    written = _insert_by_queueing_lock(skip_taken, limited=limited)
+def _insert_or_look(*, extended: bool) -> sa.CompoundSelect[Any]:
+    written = _insert_by_queueing_lock(skip_taken, extended=extended)
     wanted = array_param("wanted", sa.Text())
     waiting = sa.select(jobs.c.id, jobs.c.queueing_lock, sa.false().label("is_new")).where(
         holds_queueing_lock(), jobs.c.queueing_lock == sa.any_(wanted)
@@ -250,13 +255,13 @@ def _insert_or_look(*, limited: bool) -> sa.CompoundSelect[Any]:
     return sa.union_all(sa.select(written.c.id, written.c.queueing_lock, sa.true().label("is_new")), waiting)
 
 
-def _insert_or_replace(*, limited: bool) -> sa.Select[Any]:
-    replaced = _insert_by_queueing_lock(replace_waiting, limited=limited)
+def _insert_or_replace(*, extended: bool) -> sa.Select[Any]:
+    replaced = _insert_by_queueing_lock(replace_waiting, extended=extended)
     return sa.select(replaced.c.id, replaced.c.queueing_lock)
 
 
-_INSERT_OR_LOOK = {limited: _insert_or_look(limited=limited) for limited in _BOTH}
-_INSERT_OR_REPLACE = {limited: _insert_or_replace(limited=limited) for limited in _BOTH}
+_INSERT_OR_LOOK = {extended: _insert_or_look(extended=extended) for extended in _BOTH}
+_INSERT_OR_REPLACE = {extended: _insert_or_replace(extended=extended) for extended in _BOTH}
 _SKIP_TRIES = 5
 
 
@@ -297,11 +302,11 @@ def _insert_or_find(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> li
     ids: list[int] = []
     by_lock: dict[str, int] = {}
     missing = unique_by_queueing_lock(new_jobs)
-    limited = has_limits(missing)
+    extended = any(map(is_extended, missing))
     for _ in range(_SKIP_TRIES):
         locks = [job.queueing_lock for job in missing if job.queueing_lock is not None]
-        values = transpose(missing, values_of(limited=limited)) | {"wanted": locks}
-        rows = connection.execute(_INSERT_OR_LOOK[limited], values).all()
+        values = transpose(missing, values_of(extended=extended)) | {"wanted": locks}
+        rows = connection.execute(_INSERT_OR_LOOK[extended], values).all()
         ids += [row.id for row in rows if row.queueing_lock is None]
         by_lock |= {row.queueing_lock: row.id for row in sorted(rows, key=lambda row: row.is_new) if row.queueing_lock}
         missing = [job for job in missing if job.queueing_lock is not None and job.queueing_lock not in by_lock]
@@ -323,8 +328,8 @@ def defer_jobs_or_replace(connection: sa.Connection, new_jobs: Sequence[NewJob])
     if not new_jobs:
         return []
     last = unique_by_queueing_lock(new_jobs, last=True)
-    limited = has_limits(last)
-    rows = connection.execute(_INSERT_OR_REPLACE[limited], transpose(last, values_of(limited=limited))).all()
+    extended = any(map(is_extended, last))
+    rows = connection.execute(_INSERT_OR_REPLACE[extended], transpose(last, values_of(extended=extended))).all()
     by_lock = {row.queueing_lock: row.id for row in rows if row.queueing_lock is not None}
     return _in_order(new_jobs, [row.id for row in rows if row.queueing_lock is None], by_lock)
 

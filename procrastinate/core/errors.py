@@ -195,7 +195,8 @@ def translate(error: BaseException) -> exceptions.ConnectorException:
         return error
     code = sqlstate(error)
     message = _server_message(error)
-    if code == UNDEFINED_COLUMN and any(name in message for name in _SINCE_THE_FIRST_REVISION):
+    # The later lines of the message show the statement, which names these columns, whichever one is missing.
+    if code == UNDEFINED_COLUMN and any(name in message.partition("\n")[0] for name in _SINCE_THE_FIRST_REVISION):
         return exceptions.TablesOf3x()
     if code in _SCHEMA_TOO_OLD:
         return exceptions.SchemaNotApplied(f"{exceptions.SchemaNotApplied.__doc__} (PostgreSQL says: {message})")

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from procrastinate.core.arrays import is_one_of
-from procrastinate.core.defer import bound, next_id, replace_waiting, row_of, skip_taken, values_of
+from procrastinate.core.defer import bound, is_extended, next_id, replace_waiting, row_of, skip_taken, values_of
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.rows import NewJob
 from procrastinate.core.tables import jobs, periodic_defers
@@ -93,11 +93,11 @@ def _claim_tick() -> sa.CTE:
     )
 
 
-def _tick_statement(on_conflict: Callable[..., Insert], *, limited: bool) -> sa.Select[Any]:
+def _tick_statement(on_conflict: Callable[..., Insert], *, extended: bool) -> sa.Select[Any]:
     tick = _claim_tick()
-    row = row_of(bound, limited=limited)
+    row = row_of(bound, extended=extended)
     new_job = insert(jobs).from_select(["id", *row], sa.select(tick.c.job_id, *row.values()).select_from(tick))
-    job = on_conflict(new_job, limited=limited).returning(jobs.c.id).cte("job")
+    job = on_conflict(new_job, extended=extended).returning(jobs.c.id).cte("job")
     claimed = sa.select(tick.c.job_id, job.c.id).select_from(tick.outerjoin(job, sa.true()))
     return claimed.add_cte(_forget_old_ticks(tick))
 
@@ -109,9 +109,9 @@ def _tick_alone_statement() -> sa.Select[Any]:
 
 _CLAIM_TICK = _tick_alone_statement()
 _DEFER_TICK = {
-    (replace, limited): _tick_statement(replace_waiting if replace else skip_taken, limited=limited)
+    (replace, extended): _tick_statement(replace_waiting if replace else skip_taken, extended=extended)
     for replace in (False, True)
-    for limited in (False, True)
+    for extended in (False, True)
 }
 _POINT_TICK = (
     sa.update(periodic_defers)
@@ -153,10 +153,10 @@ def defer_tick(
     """
     if briefly:
         wait_briefly(connection)
-    limited = job.limit_name is not None
-    parameters = {name: getattr(job, name) for name in values_of(limited=limited)}
+    extended = is_extended(job)
+    parameters = {name: getattr(job, name) for name in values_of(extended=extended)}
     parameters |= {"periodic_id": periodic_id, "defer_timestamp": defer_timestamp, "keep_for": keep_for}
-    row = connection.execute(_DEFER_TICK[replace, limited], parameters).one_or_none()
+    row = connection.execute(_DEFER_TICK[replace, extended], parameters).one_or_none()
     if row is None:
         return TickOutcome(job_id=None)
     claimed_id, job_id = row

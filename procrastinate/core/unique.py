@@ -36,7 +36,7 @@ from procrastinate.types import OnConflict
 
 _TRIES = 5
 _HELD = ("held", "held_by_waiting")
-_VALUES = values_of(limited=True)
+_VALUES = values_of(extended=True)
 _KEY: dict[str, TypeEngine[Any]] = {
     "key": sa.Text(),
     "until": sa.Text(),
@@ -201,7 +201,7 @@ def _take(new: sa.CTE) -> sa.CTE:
 
 def _insert(new: sa.CTE, taken: sa.CTE) -> sa.CTE:
     """Insert the jobs that have no key, or have taken it."""
-    row = row_of(lambda name, _: new.c[name], limited=True)
+    row = row_of(lambda name, _: new.c[name], extended=True)
     chosen = (
         sa.select(new.c.id, *row.values())
         .select_from(new.outerjoin(taken, taken.c.job_id == new.c.id))

@@ -228,7 +228,7 @@ def test_a_job_with_a_slot_gives_it_back_when_its_queue_is_paused(run: Run) -> N
     settle(run)
     assert places(run, unstarted, open_one) == [Readiness.PROMOTED, Readiness.IN_LINE]
     run(core.pause_queue, "mail")
-    assert run(core.free_locks_of_paused, queue="mail") == 1
+    assert len(run(core.free_locks_of_paused, queue="mail")) == 1
     settle_while_paused(run, "mail")
     assert places(run, unstarted, open_one)[1] == Readiness.PROMOTED
     assert run(core.show_limit, "l", "k").held == 1

@@ -20,6 +20,9 @@ NEED_A_TRANSACTION = {
     "delete_old_workflows",
     "without_hand_over",
     "set_limit",
+    "defer_unique_jobs",
+    "defer_unique_tick",
+    "free_unique_key",
 }
 
 
