@@ -11,6 +11,7 @@ from procrastinate.cli.defer import add_defer_arguments, defer_command
 from procrastinate.cli.dev import add_dev_arguments, dev_command
 from procrastinate.cli.doctor import add_doctor_arguments, doctor_command
 from procrastinate.cli.healthchecks import add_healthchecks_arguments, healthchecks_command
+from procrastinate.cli.limits import add_limits_arguments, limits_command
 from procrastinate.cli.main import cli, main
 from procrastinate.cli.metrics import add_metrics_arguments, metrics_command
 from procrastinate.cli.queues import add_queues_arguments, queues_command
@@ -20,6 +21,7 @@ from procrastinate.cli.top import add_top_arguments, top_command
 from procrastinate.cli.unique import add_unique_arguments, unique_command
 from procrastinate.cli.why import add_why_arguments, why_command
 from procrastinate.cli.worker import add_worker_arguments, worker_command
+from procrastinate.cli.workflow import add_workflow_arguments, workflow_command
 
 __all__ = [
     "add_bridge_arguments",
@@ -30,6 +32,7 @@ __all__ = [
     "add_dev_arguments",
     "add_doctor_arguments",
     "add_healthchecks_arguments",
+    "add_limits_arguments",
     "add_metrics_arguments",
     "add_queues_arguments",
     "add_retry_arguments",
@@ -40,6 +43,7 @@ __all__ = [
     "add_unique_arguments",
     "add_why_arguments",
     "add_worker_arguments",
+    "add_workflow_arguments",
     "bridge_command",
     "cancel_command",
     "check_command",
@@ -49,6 +53,7 @@ __all__ = [
     "dev_command",
     "doctor_command",
     "healthchecks_command",
+    "limits_command",
     "main",
     "metrics_command",
     "print_declarations",
@@ -61,4 +66,5 @@ __all__ = [
     "unique_command",
     "why_command",
     "worker_command",
+    "workflow_command",
 ]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from procrastinate import exceptions
 from procrastinate._quoting import quoted
 from procrastinate._text.terminal import say
 from procrastinate.app import App
+from procrastinate.cli.json_output import write_json
+from procrastinate.cli.waits import database_awaited
+from procrastinate.core import StoredLimit
 from procrastinate.limits import ONE_KEY
 from procrastinate.manager import Limits
 
@@ -15,10 +19,12 @@ from procrastinate.manager import Limits
 def add_limits_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of :func:`limits_command`."""
     actions = parser.add_subparsers(dest="limits_action", required=True, metavar="action")
-    actions.add_parser("list", help="list the limits with the numbers of their jobs")
+    list_ = actions.add_parser("list", help="list the limits with the numbers of their jobs")
     show = actions.add_parser("show", help="show the jobs of one key")
     show.add_argument("name")
     show.add_argument("key", nargs="?", default=ONE_KEY, help="by default the key of a limit without keys")
+    for parser_of_action in (list_, show):
+        parser_of_action.add_argument("--json", action="store_true", help="print the answer as JSON")
     set_ = actions.add_parser("set", help="let other numbers hold than those of the code")
     set_.add_argument("name")
     set_.add_argument("--concurrency", type=int, help="jobs of one key that may run at once")
@@ -32,9 +38,9 @@ def limits_command(app: App, arguments: argparse.Namespace) -> None:
     Raises
     ------
     ProcrastinateException
-        A name or a number is invalid, or there is no such limit.
+        A name or a number is invalid.
     """
-    with app.open():
+    with database_awaited(), app.open():
         try:
             _run(app.limits, arguments)
         except ValueError as error:
@@ -43,9 +49,13 @@ def limits_command(app: App, arguments: argparse.Namespace) -> None:
 
 def _run(limits: Limits, arguments: argparse.Namespace) -> None:
     if arguments.limits_action == "list":
-        _print_list(limits)
+        listed = limits.list()
+        write_json(listed) if arguments.json else _print_list(listed)
     elif arguments.limits_action == "show":
         shown = limits.show(arguments.name, arguments.key)
+        if arguments.json:
+            write_json(shown)
+            return
         say(f"slots: {shown.held}, running: {shown.running}, in line: {shown.in_line}")
         say(f"oldest job with a slot: {_id(shown.oldest_id)}, next job in line: {_id(shown.next_id)}")
     elif arguments.limits_action == "set":
@@ -56,8 +66,8 @@ def _run(limits: Limits, arguments: argparse.Namespace) -> None:
         say(f"Limit {quoted(arguments.name)}: reset")
 
 
-def _print_list(limits: Limits) -> None:
-    for one in limits.list():
+def _print_list(limits: Sequence[StoredLimit]) -> None:
+    for one in limits:
         numbers = f"concurrency {_number(one.concurrency)}, total {_number(one.total)}"
         terms = numbers if one.is_defined else "not defined by any worker"
         is_set = ", set by an operator" if one.is_set else ""

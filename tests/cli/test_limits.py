@@ -1,0 +1,58 @@
+"""``procrastinate limits`` shows the limits, and lets other numbers hold."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import pytest
+
+import procrastinate
+from procrastinate import exceptions
+from procrastinate.cli.limits import add_limits_arguments, limits_command
+
+
+@pytest.fixture
+def app(database_url: str) -> procrastinate.App:
+    app = procrastinate.App(connector=database_url)
+    api = procrastinate.Limit("api <\x1b[31m>", concurrency=2)
+
+    @app.task(name="call", limit=api)
+    def call() -> None:
+        """Do nothing."""
+
+    with app.open():
+        for _ in range(3):
+            call.defer()
+        app.run_worker(wait=False)
+        call.defer()
+    return app
+
+
+def limits(app: procrastinate.App, *arguments: str) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser()
+    add_limits_arguments(parser)
+    limits_command(app, parser.parse_args(arguments))
+
+
+def test_limits_are_listed_set_and_reset(app: procrastinate.App, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "api <\x1b[31m>"
+    limits(app, "list")
+    printed = capsys.readouterr().out
+    assert "concurrency 2, total -; slots taken: 0, in line: 1" in printed
+    assert "\x1b" not in printed
+    limits(app, "set", name, "--concurrency", "5")
+    limits(app, "list", "--json")
+    (listed,) = json.loads(capsys.readouterr().out.partition("\n")[2])
+    assert (listed["name"], listed["concurrency"], listed["is_set"], listed["in_line"]) == (name, 5, True, 1)
+    limits(app, "reset", name)
+    limits(app, "show", name)
+    assert "slots: 0, running: 0, in line: 1" in capsys.readouterr().out
+    limits(app, "show", name, "--json")
+    assert json.loads(capsys.readouterr().out)["in_line"] == 1
+
+
+def test_a_number_below_zero_is_refused(app: procrastinate.App) -> None:
+    with pytest.raises(exceptions.ProcrastinateException, match="concurrency"):
+        limits(app, "set", "api", "--concurrency", "-1")
