@@ -38,7 +38,7 @@ def is_extended(job: NewJob) -> bool:
     """Return whether a job has a limit, metadata or the context of a trace.
 
     Statements for other jobs do not name these columns. They cost such jobs nothing, and need neither the newest schema
-    nor a right to write them.
+    nor a right to write them. A replacement is the exception: it empties the columns of the job that it overwrites.
     """
     return job.limit_name is not None or job.meta is not None or job.trace_context is not None
 

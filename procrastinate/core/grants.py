@@ -37,7 +37,7 @@ _NEEDED: dict[sa.Table, tuple[str, ...]] = {
     arrivals: ("SELECT", "INSERT", "UPDATE", "DELETE"),
     uniques: ("SELECT", "UPDATE", "DELETE"),
     limits: ("SELECT", "INSERT", "UPDATE"),
-    openings: ("SELECT", "INSERT", "DELETE"),
+    openings: ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 
 

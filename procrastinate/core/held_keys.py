@@ -20,7 +20,11 @@ _FIND = (
     .select_from(uniques.outerjoin(jobs, jobs.c.id == uniques.c.job_id))
     .where(uniques.c.key == _KEY, sa.not_(is_free(jobs)))
 )
-_FREE = sa.delete(uniques).where(uniques.c.key == _KEY).returning(uniques.c.job_id)
+_FREE = (
+    sa.delete(uniques)
+    .where(uniques.c.key == _KEY, uniques.c.job_id == sa.bindparam("holder", type_=sa.BigInteger()))
+    .returning(uniques.c.job_id)
+)
 
 
 def find_unique_key(connection: sa.Connection, key: str) -> TakenKey | None:
@@ -38,8 +42,10 @@ def free_unique_key(connection: sa.Connection, key: str) -> bool:
     False if the key was not held.
     """
     held = find_unique_key(connection, key)
-    connection.execute(_FREE, {"key": key})
-    return held is not None
+    if held is None:
+        return False
+    # Another job may have taken the key since. It keeps it.
+    return connection.execute(_FREE, {"key": key, "holder": held.job_id}).one_or_none() is not None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

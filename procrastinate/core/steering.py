@@ -24,7 +24,7 @@ _DELETE = (
     .returning(jobs.c.id)
 )
 
-_COPIED = ("queue_name", "task_name", "priority", "lock", "queueing_lock", "args", "limit_name", "limit_key")
+_COPIED = ("queue_name", "task_name", "priority", "lock", "queueing_lock", "args", "meta", "limit_name", "limit_key")
 _is_limited = jobs.c.limit_name.is_not(None)
 _RUN_AGAIN = skip_taken(
     insert(jobs).from_select(
@@ -49,7 +49,8 @@ def run_job_now(connection: sa.Connection, job_id: int) -> bool:
 
 
 def run_job_again(connection: sa.Connection, job_id: int) -> int | None:
-    """Defer a job like one that has ended: with its task, queue, priority, locks, limit and arguments, and no schedule.
+    """Defer a job like one that has ended: with its task, queue, priority, locks, limit, arguments and metadata, and no
+    schedule.
 
     Returns
     -------

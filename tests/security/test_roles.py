@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from procrastinate import exceptions
+from procrastinate import Limit, exceptions
+from procrastinate.alembic import upgrades
 from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.unique import Unique
@@ -127,6 +128,32 @@ def _is_refused(engine: sa.Engine, role: str, statement: str) -> None:
         connection.exec_driver_sql(f"SET ROLE {role}")
         with pytest.raises(sa.exc.ProgrammingError, match=r"permission denied|must be owner"):
             connection.exec_driver_sql(statement)
+
+
+async def test_a_worker_with_the_rights_of_an_older_schema_runs_jobs_with_limits(
+    engine: sa.Engine, connection: sa.Connection, database_url: str
+) -> None:
+    """The migrations give it the rights on new tables and columns."""
+    role = f"older_{uuid.uuid4().hex[:8]}"
+    with engine.begin() as owner:
+        upgrades.downgrade(owner, "procrastinate_0010")
+        owner.exec_driver_sql(f"CREATE ROLE {role} LOGIN")
+        owner.exec_driver_sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}")
+        owner.exec_driver_sql(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}")
+    with engine.begin() as owner:
+        upgrades.upgrade(owner)
+    url = sa.make_url(libpq_url(database_url)).set(username=role).render_as_string(hide_password=False)
+    app = App(connector=url)
+    pay = app.task(name="pay", limit=Limit("bank", concurrency=1))(lambda: None)
+    try:
+        async with app.open_async():
+            await pay.batch_defer_async({}, {}, {})
+            await app.run_worker_async(wait=False, install_signal_handlers=False)
+        statuses = connection.exec_driver_sql("SELECT status::text FROM procrastinate_jobs").scalars()
+        assert list(statuses) == ["succeeded"] * 3
+    finally:
+        connection.exec_driver_sql(f"DROP OWNED BY {role}")
+        connection.exec_driver_sql(f"DROP ROLE {role}")
 
 
 async def test_a_worker_runs_what_a_producer_defers(roles: Roles, connection: sa.Connection) -> None:

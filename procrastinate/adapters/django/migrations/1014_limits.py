@@ -83,9 +83,20 @@ BEGIN
         EXECUTE format('GRANT SELECT ON procrastinate_limits TO %s', granted.role);
         IF granted.relname = 'procrastinate_workers' THEN
             EXECUTE format('GRANT INSERT, UPDATE ON procrastinate_limits TO %s', granted.role);
-            EXECUTE format('GRANT SELECT, DELETE ON procrastinate_openings TO %s', granted.role);
+            EXECUTE format('GRANT SELECT, UPDATE, DELETE ON procrastinate_openings TO %s', granted.role);
         END IF;
         EXECUTE format('GRANT INSERT ON procrastinate_openings TO %s', granted.role);
+    END LOOP;
+    FOR granted IN
+        SELECT coalesce(quote_ident(grantee.rolname), 'PUBLIC') AS role, privilege.privilege_type AS privileges
+        FROM pg_attribute AS attribute
+        CROSS JOIN aclexplode(attribute.attacl) AS privilege
+        LEFT JOIN pg_roles AS grantee ON grantee.oid = privilege.grantee
+        WHERE attribute.attrelid = 'procrastinate_jobs'::regclass AND attribute.attname = 'lock'
+    LOOP
+        EXECUTE format(
+            'GRANT %1$s (limit_name), %1$s (limit_key) ON procrastinate_jobs TO %2$s', granted.privileges, granted.role
+        );
     END LOOP;
 END
 $do$;""",
