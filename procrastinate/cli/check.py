@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from procrastinate._quoting import quoted
 from procrastinate._text.terminal import say
 from procrastinate.app import App
 from procrastinate.cli.json_output import write_json
@@ -41,7 +42,7 @@ def check_command(app: App, arguments: argparse.Namespace) -> None:
 
 def _print(checked: DeployCheck) -> None:
     for problem in checked.problems:
-        say(f"{problem.code}: {problem.subject}: {problem.text}. {problem.advice}", colour="red")
+        say(quoted(f"{problem.code}: {problem.subject}: {problem.text}. {problem.advice}"), colour="red")
     if not checked.is_complete:
         say("More jobs wait than were looked at", colour="yellow")
     say(f"Looked at {_counted(checked.looked_at, 'waiting job')}: {_counted(len(checked.problems), 'problem')}")

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 
 from procrastinate import exceptions
+from procrastinate._quoting import quoted
 from procrastinate._text.terminal import say
 from procrastinate.app import App
 from procrastinate.cli.json_output import write_json
@@ -66,10 +67,10 @@ def _unreachable(error: Exception) -> Finding:
 def _print(diagnosis: Diagnosis) -> None:
     for finding in diagnosis.findings:
         line = f"{finding.severity:<8}{finding.code}: {finding.text}. {finding.advice}"
-        say(line, colour=_COLOURS[finding.severity])
+        say(quoted(line), colour=_COLOURS[finding.severity])
     for check in diagnosis.checks:
         if check.error is not None:
-            say(f"?       {check.name}: could not be checked ({check.error})", colour="yellow")
+            say(quoted(f"?       {check.name}: could not be checked ({check.error})"), colour="yellow")
     say(", ".join(_summary(diagnosis)))
 
 

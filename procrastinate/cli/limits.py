@@ -67,6 +67,8 @@ def _run(limits: Limits, arguments: argparse.Namespace) -> None:
 
 
 def _print_list(limits: Sequence[StoredLimit]) -> None:
+    if not limits:
+        say("No limits")
     for one in limits:
         numbers = f"concurrency {_number(one.concurrency)}, total {_number(one.total)}"
         terms = numbers if one.is_defined else "not defined by any worker"

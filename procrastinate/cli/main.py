@@ -77,7 +77,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_command(commands, "cancel", cancel_command, add_cancel_arguments, "cancel all waiting jobs that match")
     _add_command(commands, "dashboard", dashboard_command, add_dashboard_arguments, "serve pages that show the queue")
     _add_command(commands, "metrics", metrics_command, add_metrics_arguments, "serve metrics for Prometheus and KEDA")
-    _add_command(commands, "limits", limits_command, add_limits_arguments, "list limits, or let other numbers hold")
+    _add_command(commands, "limits", limits_command, add_limits_arguments, "list limits, or override their numbers")
     _add_command(commands, "celery-bridge", bridge_command, add_bridge_arguments, "turn messages of Celery into jobs")
     schedule = _add_command(
         commands, "celery-schedule", schedule_command, add_schedule_arguments, "print a schedule of Celery as code"

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from procrastinate._quoting import quoted
 from procrastinate._text.terminal import say
 from procrastinate.app import App
 from procrastinate.cli.arguments import integer
@@ -71,16 +72,17 @@ def _subject(explanation: Explanation | TickExplanation) -> str:
 
 def _print(explanation: Explanation | TickExplanation) -> None:
     headline, *others = explanation.reasons
-    say(f"{_subject(explanation)} [{headline.code}]: {headline.text}", colour=_COLOURS.get(headline.kind, "green"))
+    line = quoted(f"{_subject(explanation)} [{headline.code}]: {headline.text}")
+    say(line, colour=_COLOURS.get(headline.kind, "green"))
     if headline.advice:
-        say(f"  What to do: {headline.advice}")
+        say(quoted(f"  What to do: {headline.advice}"))
     for reason in others:
-        say(f"Also [{reason.code}]: {reason.text}")
+        say(quoted(f"Also [{reason.code}]: {reason.text}"))
         if reason.advice:
-            say(f"  What to do: {reason.advice}")
+            say(quoted(f"  What to do: {reason.advice}"))
     say("Checked:")
     for check in explanation.checks:
-        say(f"  {_line(check)}")
+        say(quoted(f"  {_line(check)}"))
 
 
 def _line(check: CheckResult) -> str:

@@ -38,7 +38,7 @@ _HANDLERS = frozenset({"after_return", "before_start", "on_failure", "on_retry",
 _WAY_OUT = {
     "base": "move what the class does into the function, or into a task middleware",
     **dict.fromkeys(_HANDLERS, "catch the error in the function, or write a task middleware"),
-    "rate_limit": "give the task a lock, or a worker of its own with a concurrency",
+    "rate_limit": "give the task a limit or a lock",
     "headers": "give the task an argument",
     "exchange": "name a queue",
     "routing_key": "name a queue",

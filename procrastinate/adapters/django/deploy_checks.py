@@ -8,6 +8,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Tags, Warning, register
 
 from procrastinate import exceptions
+from procrastinate._quoting import quoted
 from procrastinate.adapters.django.project_app import app
 from procrastinate.adapters.django.table_checks import alias_to_check
 from procrastinate.deploy_check import check_waiting_jobs
@@ -25,4 +26,7 @@ def check_jobs(app_configs: Any = None, databases: Sequence[str] | None = None, 
         problems = check_waiting_jobs(app).problems
     except exceptions.ConnectorException:
         return []
-    return [Warning(f"{one.subject}: {one.text}.", hint=f"{one.advice}.", id="procrastinate.W002") for one in problems]
+    return [
+        Warning(quoted(f"{one.subject}: {one.text}."), hint=quoted(f"{one.advice}."), id="procrastinate.W002")
+        for one in problems
+    ]

@@ -172,8 +172,8 @@ def tick_skipped(case: _Case) -> Reason | None:
             code="tick-skipped-or-deleted",
             kind=ReasonKind.ENDED,
             text=(
-                f"The tick of {_shown(tick)} has no job. Either a job waited under its queueing lock then, or its job "
-                "has ended and was deleted (delete_jobs, retention)"
+                f"The tick of {_shown(tick)} has no job. Either another job had its queueing lock or its unique key "
+                "then, or its job has ended and was deleted (delete_jobs, retention)"
             ),
             advice="Look into the log of the workers for skip_periodic_task_queueing_lock",
         )

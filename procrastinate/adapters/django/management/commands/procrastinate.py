@@ -81,7 +81,7 @@ class Command(BaseCommand):
         cli.add_why_arguments(why)
         queues = self._add_command(commands, "queues", cli.queues_command, "list, pause and resume queues")
         cli.add_queues_arguments(queues)
-        limits = self._add_command(commands, "limits", cli.limits_command, "list limits, or let other numbers hold")
+        limits = self._add_command(commands, "limits", cli.limits_command, "list limits, or override their numbers")
         cli.add_limits_arguments(limits)
         workflow = self._add_command(commands, "workflow", cli.workflow_command, "print a workflow as a tree")
         cli.add_workflow_arguments(workflow)
