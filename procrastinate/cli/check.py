@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from procrastinate._quoting import quoted
 from procrastinate._text.terminal import say
 from procrastinate.app import App
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.waits import database_awaited
-from procrastinate.deploy_check import DeployCheck, check_waiting_jobs
+
+if TYPE_CHECKING:
+    from procrastinate.deploy_check import DeployCheck
 
 
 def add_check_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +32,8 @@ def check_command(app: App, arguments: argparse.Namespace) -> None:
     SystemExit
         With status 1 if there are such jobs.
     """
+    from procrastinate.deploy_check import check_waiting_jobs
+
     app.perform_import_paths()
     with database_awaited(), app.open():
         checked = check_waiting_jobs(app, queues=arguments.queues)

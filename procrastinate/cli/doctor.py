@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from procrastinate import exceptions
 from procrastinate._quoting import quoted
@@ -13,12 +14,14 @@ from procrastinate._text.terminal import say
 from procrastinate.app import App
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.waits import database_awaited
-from procrastinate.connection_probe import probe_worker_connections
-from procrastinate.core.doctor import Diagnosis, Finding, Severity
+
+if TYPE_CHECKING:
+    from procrastinate.core.doctor import Diagnosis, Finding
 
 FAULTY = 3
 """Exit status if there is a fault."""
-_COLOURS = {Severity.FAULT: "red", Severity.WARNING: "yellow", Severity.NOTE: "blue"}
+_COLOURS = {"fault": "red", "warning": "yellow", "note": "blue"}
+"""The colour for each :class:`~procrastinate.core.doctor.Severity`."""
 
 
 def add_doctor_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,11 +44,14 @@ def doctor_command(app: App, arguments: argparse.Namespace) -> None:
         write_json(diagnosis)
     else:
         _print(diagnosis)
-    if diagnosis.worst is Severity.FAULT or (arguments.strict and diagnosis.worst is Severity.WARNING):
+    if diagnosis.worst == "fault" or (arguments.strict and diagnosis.worst == "warning"):
         sys.exit(FAULTY)
 
 
 def _diagnose(app: App) -> Diagnosis:
+    from procrastinate.connection_probe import probe_worker_connections
+    from procrastinate.core.doctor import Diagnosis
+
     try:
         with database_awaited(), app.open():
             diagnosis = app.inspect.diagnose(queues=app.queues_of_tasks() or ())
@@ -56,6 +62,8 @@ def _diagnose(app: App) -> Diagnosis:
 
 
 def _unreachable(error: Exception) -> Finding:
+    from procrastinate.core.doctor import Finding, Severity
+
     return Finding(
         code="database-unreachable",
         severity=Severity.FAULT,
@@ -76,6 +84,6 @@ def _print(diagnosis: Diagnosis) -> None:
 
 def _summary(diagnosis: Diagnosis) -> Iterator[str]:
     yield f"{len(diagnosis.checks)} checks"
-    for severity in Severity:
-        count = sum(finding.severity is severity for finding in diagnosis.findings)
+    for severity in _COLOURS:
+        count = sum(finding.severity == severity for finding in diagnosis.findings)
         yield f"{count} {severity}{'s' * (count != 1)}"

@@ -8,6 +8,7 @@ import datetime
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from procrastinate import exceptions
 from procrastinate._quoting import quoted
@@ -17,8 +18,9 @@ from procrastinate.app import App
 from procrastinate.cli.arguments import seconds
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.waits import database_awaited
-from procrastinate.core.inspection import JobsPage, Overview, Queues, QueueState, Workers, WorkerState
-from procrastinate.inspection import JobSearch, JobState
+
+if TYPE_CHECKING:
+    from procrastinate.core.inspection import JobsPage, Overview, Queues, QueueState, Workers, WorkerState
 
 _INTERVAL = 2.0
 _SHOWN = 12
@@ -85,6 +87,8 @@ def _next_frame(app: App) -> list[str]:
 
 def take_snapshot(app: App) -> Snapshot:
     """Return the queue as it is now. The loads are those of the dashboard, and are bounded."""
+    from procrastinate.core.inspection import JobSearch, JobState
+
     return Snapshot(
         database=app.connector.describe_database(),
         overview=app.inspect.overview(),

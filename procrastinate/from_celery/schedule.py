@@ -79,7 +79,7 @@ def _declaration(entry: Entry, timezone: str) -> str:
         "priority": entry.options.get("priority"),
         "task_kwargs": {name: value for name, value in task_kwargs.items() if value},
     }
-    unknown = [name for name, value in entry.options.items() if value is not None and name not in _UNDERSTOOD]
+    unknown = [name for name, value in entry.options.items() if value not in (None, {}) and name not in _UNDERSTOOD]
     if unknown:
         raise NotTranslated(f"its option {unknown[0]} has no counterpart")
     lines = "".join(f"    {name}={value!r},\n" for name, value in given.items() if value not in (None, {}))

@@ -37,8 +37,9 @@ IMPLEMENTED = Implementations({name: form for part in _PARTS for name, form in p
 
 
 @IMPLEMENTED.of(core.without_hand_over)
-def _without_hand_over(tables: Tables, operation: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    return IMPLEMENTED[operation](tables, *arguments, **options)
+def _without_hand_over(tables: Tables, operation: Callable[..., R], *arguments: Any, **options: Any) -> R:
+    result: R = IMPLEMENTED[operation](tables, *arguments, **options)
+    return result
 
 
 _signature = functools.cache(inspect.signature)

@@ -16,6 +16,7 @@ from procrastinate import core, exceptions
 from procrastinate.alembic import adoption, revisions, upgrades
 from procrastinate.alembic.adoption.run import Report, report_to_log
 from procrastinate.alembic.build_ahead import build_ahead
+from procrastinate.alembic.settings import let_fetches_of_3x_go_on
 from procrastinate.core import (
     Deletion,
     DeletionPlace,
@@ -331,6 +332,11 @@ def jobs_table_exists(tables: Tables) -> bool:
 def upgrade_by_one(tables: Tables) -> bool:
     tables.exist = True
     return False
+
+
+@IMPLEMENTED.of(let_fetches_of_3x_go_on)
+def let_nothing_go_on(tables: Tables) -> None:
+    return None
 
 
 @IMPLEMENTED.of(build_ahead)

@@ -490,12 +490,12 @@ async def test_fetches_that_fail(app: App, workers: Workers, queue: Queue) -> No
     await workers.listening(queue, fetch_job_polling_interval=0.05, **OFTEN)
     await queue.ddl(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
-        "'BEGIN IF NEW.status = ''doing'' THEN RAISE insufficient_privilege; END IF; RETURN NEW; END'"
+        "'BEGIN IF NEW.status = ''doing'' THEN RAISE disk_full; END IF; RETURN NEW; END'"
     )
     await queue.ddl("CREATE TRIGGER refuse BEFORE UPDATE ON procrastinate_jobs FOR EACH ROW EXECUTE FUNCTION refuse()")
     job_id = await task.defer_async()
     explanation = await becomes(app, job_id, "fetches-fail")
-    assert "42501" in explanation.headline.text
+    assert "53100" in explanation.headline.text
     await queue.ddl("DROP TRIGGER refuse ON procrastinate_jobs")
 
 

@@ -77,7 +77,7 @@ async def test_middleware_may_change_the_result(app: App, workers: Workers, capl
     def add_one(call_next: Callable[[], Any], context: JobContext, worker: Worker) -> Any:
         return call_next() + 1
 
-    caplog.set_level("INFO", logger="procrastinate")
+    caplog.set_level("DEBUG", logger="procrastinate")
     await app.task(name="task", task_middleware=[add_one])(lambda: 20).defer_async()
     await workers.run(worker_middleware=[double])
     (result,) = (vars(record)["result"] for record in caplog.records if vars(record)["action"] == "job_success")

@@ -51,7 +51,7 @@ async def test_a_sync_task_that_returns_an_awaitable_is_awaited(
     async def work() -> str:
         return "worked"
 
-    caplog.set_level("INFO", logger="procrastinate")
+    caplog.set_level("DEBUG", logger="procrastinate")
     await app.task(name="task")(lambda: work()).defer_async()
     await workers.run()
     (record,) = (vars(record) for record in caplog.records if vars(record)["action"] == "job_success")

@@ -128,6 +128,8 @@ async def test_arguments_and_retries_are_sent_on_request(app: App, workers: Work
         integration=ProcrastinateIntegration(capture_retries=True, propagate_traces=False), send_default_pii=True
     )
 
+    app.log_arguments = True
+
     async def fail(card: str) -> None:
         await asyncio.sleep(0)
         raise ValueError("on purpose")

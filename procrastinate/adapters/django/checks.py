@@ -46,6 +46,10 @@ def _is_bool(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+def _is_bool_or_none(value: Any) -> bool:
+    return value is None or isinstance(value, bool)
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
@@ -70,7 +74,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "CREATE_CONNECTOR": (_is_optional_text, "the dotted path of a function, or None"),
     "READONLY_MODELS": (_is_bool, "True or False"),
     "CHECK_ARGUMENTS": (_is_bool, "True or False"),
-    "LOG_ARGUMENTS": (_is_bool, "True or False"),
+    "LOG_ARGUMENTS": (_is_bool_or_none, "True, False or None"),
     "MIN_RETENTION_HOURS": (_is_count, "a whole number of hours"),
     "RUN_AT_DEFER": (_is_bool, "True or False"),
 }
