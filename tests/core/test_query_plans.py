@@ -78,6 +78,11 @@ INSERT INTO procrastinate_periodic_defers (task_name, defer_timestamp, job_id)
 SELECT 'tick', n, n FROM generate_series(1, 5000) AS n
 """
 
+ERRORS = (
+    "INSERT INTO procrastinate_errors (job_id, attempt, exception_class, message, traceback) "
+    "SELECT -n, 1, 'E', 'message', 'traceback' FROM generate_series(1, 20000) AS n"
+)
+"""Of jobs that are not there, so that nothing else reads them."""
 UNIQUES = """
 INSERT INTO procrastinate_uniques (key, job_id, until, taken_at)
 SELECT 'key ' || n, n, (ARRAY['start', 'end'])[1 + mod(n, 2)], now() FROM generate_series(1, 50000) AS n
@@ -100,6 +105,7 @@ def fill(url: str, *, analysed: bool) -> None:
             connection.exec_driver_sql(insert_statement(count, values))
         connection.exec_driver_sql(TICKS)
         connection.exec_driver_sql(UNIQUES)
+        connection.exec_driver_sql(ERRORS)
         if analysed:
             connection.exec_driver_sql("VACUUM ANALYZE")
 
@@ -348,7 +354,7 @@ def test_retries_that_leave_an_error_behind(full: sa.Connection) -> None:
 
 def test_a_result(full: sa.Connection) -> None:
     job_id = running(full, "running", 1)[0]
-    full.exec_driver_sql("SET enable_seqscan = off")  # the tables of results and errors are empty
+    full.exec_driver_sql("SET enable_seqscan = off")  # the table of results is empty
     full.commit()
     reads = {
         PRIMARY_KEY,
