@@ -99,15 +99,16 @@ class Hooks:
         The defer, for the ids, and the jobs to store.
         """
         count = len(jobs) if count is None else count
-        defer = _defer_of(jobs, count)
+        hooks = (*self._own, *EVERYWHERE) if count else ()
+        defer = _defer_of(jobs if hooks else (), count)
         with contextlib.ExitStack() as stack:
-            for hook in (*self._own, *EVERYWHERE) if count != 0 else ():
+            for hook in hooks:
                 enter_quietly(hook, defer, stack)
             yield defer, _described(jobs, defer)
 
 
 def _defer_of(jobs: Sequence[NewJob], count: int) -> Defer:
-    if not jobs:  # a workflow without steps
+    if not jobs:  # there is no hook, or a workflow has no steps
         return Defer(queue=None, task_name=None, priority=0, lock=None, count=count)
     first = jobs[0]
     queues, tasks = {job.queue_name for job in jobs}, {job.task_name for job in jobs}

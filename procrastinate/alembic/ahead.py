@@ -68,7 +68,7 @@ IF (
 END IF;
 END
 $do$"""  # noqa: S608
-        return (add, f"DO $do$\nBEGIN{LET_FETCHES_GO_ON};\nEND\n$do$")
+        return (add, LET_FETCHES_GO_ON)
 
     def concurrently(self) -> Mapping[str, str]:
         """Return the statement that builds each index outside of a transaction, by the name of the index."""

@@ -41,28 +41,25 @@ END IF"""
 HOLD_LATE_FETCHES = _HOLD_UNTIL.format(moment="clock_timestamp() + interval '3 seconds'")
 """Part of a ``DO`` block. The function reads its comment (``procrastinate_0007``). The seconds are for the commit.
 On a busy machine it may take long."""
-LET_FETCHES_GO_ON = _HOLD_UNTIL.format(moment="clock_timestamp()")
-"""The same after the commit: only fetches that began before are held from now on."""
-_HELD_UNTIL = (
+FETCHES_NOTHING_BEFORE = (
     "substring(obj_description(to_regprocedure('procrastinate_fetch_job_v2(varchar[], bigint)'), 'pg_proc') "
     "FROM '^Fetches nothing before ([0-9T:.+-]+)$')::timestamptz"
 )
+"""The time in that comment, for the fetch that reads it. ``NULL`` if it has none."""
 # A session that holds the lock of fetches is still at work: this one in an open transaction, or another one.
-_LET_FETCHES_GO_ON = sa.text(
-    f"""
-DO $do$
+LET_FETCHES_GO_ON = f"""DO $do$
 BEGIN
-    IF EXISTS (
-        SELECT FROM pg_locks
-        WHERE locktype = 'advisory' AND classid = {_LOCK_CLASS} AND objid = {_FETCHES_LOCK} AND pid = pg_backend_pid()
-    ) OR NOT pg_try_advisory_xact_lock({FETCHES_LOCK_KEY}) THEN
-        RETURN;
-    END IF;
-    IF {_HELD_UNTIL} > clock_timestamp() THEN{LET_FETCHES_GO_ON};
-    END IF;
+IF EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND classid = {_LOCK_CLASS} AND objid = {_FETCHES_LOCK} AND pid = pg_backend_pid()
+) OR NOT pg_try_advisory_xact_lock({FETCHES_LOCK_KEY}) THEN
+    RETURN;
+END IF;
+IF {FETCHES_NOTHING_BEFORE} > clock_timestamp() THEN{_HOLD_UNTIL.format(moment="clock_timestamp()")};
+END IF;
 END
-$do$""".replace(":", r"\:")
-)
+$do$"""
+"""For after the commit: only fetches that began before it are held from now on."""
 _WAIT = sa.select(sa.func.pg_advisory_xact_lock(_LOCK_CLASS, _MIGRATION_LOCK))
 # An advisory lock does not let the session hear what other sessions have created: `to_regclass` would still say that
 # their tables do not exist. The first lock on a table does. No other statement of a migration reads this one.
@@ -126,4 +123,4 @@ def let_fetches_of_3x_go_on(connection: sa.Connection) -> None:
     To be called after the transaction. Within it, or while another session migrates, nothing is done. Fetches then go
     on by themselves, seconds after the end of the migration.
     """
-    connection.execute(_LET_FETCHES_GO_ON)
+    connection.execute(sa.text(LET_FETCHES_GO_ON.replace(":", r"\:")))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from procrastinate.core.defer import skip_taken
+from procrastinate.core.defer import row_of, skip_taken
 from procrastinate.core.enums import Status
-from procrastinate.core.tables import IN_LINE, TODO, UNDECIDED, jobs, status_literal
+from procrastinate.core.tables import TODO, UNDECIDED, jobs, status_literal
 
 _JOB_ID = sa.bindparam("job_id", type_=sa.BigInteger())
 _ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.ABORTED)
@@ -24,16 +24,14 @@ _DELETE = (
     .returning(jobs.c.id)
 )
 
-_COPIED = ("queue_name", "task_name", "priority", "lock", "queueing_lock", "args", "meta", "limit_name", "limit_key")
-_is_limited = jobs.c.limit_name.is_not(None)
+_NOT_COPIED = ("scheduled_at", "trace_context")
+_COPY = row_of(lambda name, _: sa.null() if name in _NOT_COPIED else jobs.c[name], extended=True)
 _RUN_AGAIN = skip_taken(
     insert(jobs).from_select(
-        [*_COPIED, "scheduled_at", "readiness"],
-        sa.select(
-            *(jobs.c[name] for name in _COPIED),
-            sa.case((_is_limited, sa.func.now())),
-            sa.case((_is_limited, IN_LINE), else_=UNDECIDED),
-        ).where(jobs.c.id == _JOB_ID, jobs.c.status.in_([status_literal(status) for status in _ENDED])),
+        list(_COPY),
+        sa.select(*_COPY.values()).where(
+            jobs.c.id == _JOB_ID, jobs.c.status.in_([status_literal(status) for status in _ENDED])
+        ),
     )
 ).returning(jobs.c.id)
 

@@ -23,7 +23,7 @@ from procrastinate.core.defer import next_id, row_of, stored, values_of
 from procrastinate.core.enums import Status
 from procrastinate.core.errors import SERIALIZATION_FAILURE, sqlstate
 from procrastinate.core.operation_marks import atomic
-from procrastinate.core.tables import DOING, IN_LINE, TODO, UNDECIDED, jobs, status_literal, uniques
+from procrastinate.core.tables import DOING, TODO, jobs, status_literal, uniques
 from procrastinate.core.unique_keys import (
     TakenKey,
     UniqueDefer,
@@ -225,17 +225,16 @@ def _replace(wanted: sa.CTE, seen: sa.CTE) -> sa.CTE:
         .with_for_update(of=jobs, key_share=True)
         .cte("waiting")
     )
-    values: dict[str, Any] = {
-        name: stored(name, wanted.c[name]) for name in _VALUES if name not in ("queueing_lock", "scheduled_at")
-    }
     schedule = _not_after(wanted.c.scheduled_at, held.c.start_by, held.c.taken_at + _seconds(wanted.c.max_wait))
-    is_in_line = sa.and_(wanted.c.limit_name.is_not(None), wanted.c.scheduled_at.is_(None))
-    values["scheduled_at"] = sa.case((is_in_line, _NOW), else_=schedule)
-    values["readiness"] = sa.case((is_in_line, IN_LINE), else_=UNDECIDED)
+    row = row_of(
+        lambda name, _: schedule if name == "scheduled_at" else stored(name, wanted.c[name]),
+        extended=True,
+    )
+    del row["queueing_lock"]
     return (
         sa.update(jobs)
         .where(jobs.c.id == held.c.id, held.c.key == wanted.c.key, jobs.c.status == TODO)
-        .values(**values)
+        .values(**row)
         .returning(held.c.key, jobs.c.id)
         .cte("replaced")
     )

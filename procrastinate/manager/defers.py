@@ -110,36 +110,25 @@ class JobDefers(OperationCalls):
         return with_ids(jobs, await self._defer_rows_async(new_jobs, connection, on_conflict)) if new_jobs else []
 
     def _defer_rows(self, new_jobs: list[core.NewJob], connection: Any | None, on_conflict: OnConflict) -> list[int]:
-        if not self.hooks:
-            return self._store_rows(new_jobs, connection, on_conflict)
         with self.hooks.around(new_jobs) as (defer, described):
-            defer.job_ids = self._store_rows(described, connection, on_conflict)
-        return defer.job_ids
+            ids = _as_ids(self._run(connection, *_defer_call(described, on_conflict)))
+            if ids is None:
+                locks = _queueing_locks(described)
+                _raise_already_enqueued(self._run(connection, core.find_taken_queueing_lock, locks))
+            self._tell_hook(connection)
+            defer.job_ids = ids
+        return ids
 
     async def _defer_rows_async(
         self, new_jobs: list[core.NewJob], connection: Any | None, on_conflict: OnConflict
     ) -> list[int]:
-        if not self.hooks:
-            return await self._store_rows_async(new_jobs, connection, on_conflict)
         with self.hooks.around(new_jobs) as (defer, described):
-            defer.job_ids = await self._store_rows_async(described, connection, on_conflict)
-        return defer.job_ids
-
-    def _store_rows(self, new_jobs: list[core.NewJob], connection: Any | None, on_conflict: OnConflict) -> list[int]:
-        ids = _as_ids(self._run(connection, *_defer_call(new_jobs, on_conflict)))
-        if ids is None:
-            _raise_already_enqueued(self._run(connection, core.find_taken_queueing_lock, _queueing_locks(new_jobs)))
-        self._tell_hook(connection)
-        return ids
-
-    async def _store_rows_async(
-        self, new_jobs: list[core.NewJob], connection: Any | None, on_conflict: OnConflict
-    ) -> list[int]:
-        ids = _as_ids(await self._run_async(connection, *_defer_call(new_jobs, on_conflict)))
-        if ids is None:
-            locks = _queueing_locks(new_jobs)
-            _raise_already_enqueued(await self._run_async(connection, core.find_taken_queueing_lock, locks))
-        await self._tell_hook_async(connection)
+            ids = _as_ids(await self._run_async(connection, *_defer_call(described, on_conflict)))
+            if ids is None:
+                locks = _queueing_locks(described)
+                _raise_already_enqueued(await self._run_async(connection, core.find_taken_queueing_lock, locks))
+            await self._tell_hook_async(connection)
+            defer.job_ids = ids
         return ids
 
     def batch_defer_alike(self, pattern: Job, calls: Sequence[JSONDict], connection: Any | None = None) -> list[int]:

@@ -70,7 +70,7 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock_shared({FETCHES_LOCK_KEY}) THEN
         RETURN NULL;
     END IF;
-    IF now() < {with_3x.FETCHES_NOTHING_BEFORE} THEN
+    IF now() < {settings.FETCHES_NOTHING_BEFORE} THEN
         RETURN NULL;
     END IF;
     RETURN procrastinate_fetch_job_v2_of_3x(target_queue_names, p_worker_id);
@@ -116,8 +116,6 @@ IF NOT EXISTS (
     {HOLD_LATE_FETCHES};
 END IF"""
 )
-
-LET_FETCHES_GO_ON = block(settings.LET_FETCHES_GO_ON)
 
 EXTEND_WORKERS = block(
     """

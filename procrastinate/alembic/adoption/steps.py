@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from procrastinate.alembic import settings
 from procrastinate.alembic.adoption import statements
 
 REACHED = "procrastinate_0006"
@@ -70,7 +71,7 @@ def steps(*, concurrently: bool = True) -> tuple[Step, ...]:
             what="add the columns of procrastinate_jobs",
             locks=_BRIEFLY.format("procrastinate_jobs"),
             # Within one transaction, the end of it is not known yet.
-            statements=(statements.ADD_COLUMNS, *([statements.LET_FETCHES_GO_ON] if concurrently else [])),
+            statements=(statements.ADD_COLUMNS, *([settings.LET_FETCHES_GO_ON] if concurrently else [])),
         ),
         Step(
             what="add the columns of procrastinate_workers",

@@ -18,6 +18,8 @@ import re
 import sqlalchemy as sa
 from alembic import op
 
+from procrastinate.alembic.settings import FETCHES_NOTHING_BEFORE
+
 revision = "procrastinate_0007"
 down_revision = "procrastinate_0006"
 branch_labels = None
@@ -198,11 +200,6 @@ BEGIN
 END
 $function$
 """
-
-FETCHES_NOTHING_BEFORE = (
-    "substring(obj_description(to_regprocedure('procrastinate_fetch_job_v2(varchar[], bigint)'), 'pg_proc') "
-    "FROM '^Fetches nothing before ([0-9T:.+-]+)$')::timestamptz"
-)
 
 # It judges times and locks itself, and needs no worker of this release that promotes jobs. A job that is promoted has
 # its lock, and goes first. What a worker of this release promotes or fetches at the same moment is a unique violation.
