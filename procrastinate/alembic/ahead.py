@@ -49,10 +49,12 @@ END
 $do$"""
             for name, definition in self.indexes.items()
         )
-        return (self._add_columns(), *indexes)
+        return (*([self._add_columns()] if self.columns else []), *indexes)
 
     def before_revision(self) -> tuple[str, ...]:
-        """Return the statements that add the columns, each a transaction of its own."""
+        """Return the statements that add the columns, if any, each a transaction of its own."""
+        if not self.columns:
+            return ()
         names = ", ".join(f"'{name}'" for name in self.columns)
         add = f"""DO $do$
 BEGIN

@@ -475,8 +475,9 @@ sa.Index(
 )
 sa.Index("procrastinate_jobs_doing_idx", jobs.c.worker_id, postgresql_where=jobs.c.status == DOING)
 sa.Index(
-    "procrastinate_jobs_finished_idx",
+    "procrastinate_jobs_ended_idx",
     jobs.c.status,
     jobs.c.finished_at,
+    jobs.c.id,
     postgresql_where=jobs.c.finished_at.is_not(None),
 )

@@ -2645,3 +2645,45 @@ END
 $function$;
 
 UPDATE procrastinate_alembic_version SET version_num='procrastinate_0014' WHERE procrastinate_alembic_version.version_num = 'procrastinate_0013';
+
+-- Running upgrade procrastinate_0014 -> procrastinate_0017
+
+DO $do$
+DECLARE
+    former text := current_setting('lock_timeout');
+    others text;
+BEGIN
+    FOR attempt IN 1..430 LOOP
+        BEGIN
+            PERFORM set_config('lock_timeout', '200ms', true);
+            LOCK TABLE procrastinate_jobs IN ACCESS EXCLUSIVE MODE;
+            LOCK TABLE procrastinate_workers IN ACCESS EXCLUSIVE MODE;
+            PERFORM set_config('lock_timeout', former, true);
+            RETURN;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            PERFORM pg_sleep(0.5);
+        END;
+    END LOOP;
+    SELECT string_agg(DISTINCT pid::text, ', ') INTO others
+    FROM pg_locks
+    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
+        USING ERRCODE = 'lock_not_available',
+            DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
+            HINT = 'End their transactions (pg_stat_activity shows them), and repeat the migration';
+END
+$do$;
+
+DO $do$
+BEGIN
+IF EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('procrastinate_jobs_ended_idx') AND NOT indisvalid) THEN
+    DROP INDEX procrastinate_jobs_ended_idx;
+END IF;
+CREATE INDEX IF NOT EXISTS procrastinate_jobs_ended_idx ON procrastinate_jobs (status, finished_at, id) WHERE finished_at IS NOT NULL;
+END
+$do$;
+
+DROP INDEX procrastinate_jobs_finished_idx;
+
+UPDATE procrastinate_alembic_version SET version_num='procrastinate_0017' WHERE procrastinate_alembic_version.version_num = 'procrastinate_0014';

@@ -24,13 +24,20 @@ SELECT n, 1, 'Error', 'message ' || n, '' FROM generate_series(1, 20000) AS n
 
 @pytest.fixture(scope="module", params=[False, True], ids=["no statistics", "statistics"])
 def full_engine(request: pytest.FixtureRequest, databases: Databases) -> Iterator[sa.Engine]:
-    """An engine on a full database, with many jobs that ended just now."""
+    """An engine on a full database.
+
+    Many jobs ended just now, many at one time, and many have a lock that no promotion has looked at.
+    """
     url = databases.create_migrated()
     fill(url, analysed=False)
     engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         ended = {"task_name": "'just ended'", "status": "'succeeded'", "finished_at": "now() - n * interval '10 ms'"}
         connection.exec_driver_sql(insert_statement(100_000, ended))
+        for state in ("succeeded", "failed"):
+            at_once = {"task_name": "'ended at once'", "status": f"'{state}'", "finished_at": "now()"}
+            connection.exec_driver_sql(insert_statement(30_000, at_once))
+        connection.exec_driver_sql(insert_statement(30_000, {"task_name": "'undecided'", "lock": "'lock ' || n"}))
         connection.exec_driver_sql(_ERRORS)
         if request.param:
             connection.exec_driver_sql("VACUUM ANALYZE")

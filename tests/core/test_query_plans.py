@@ -38,7 +38,7 @@ PARKED = "procrastinate_jobs_parked_idx"
 LOCK_HOLDER = "procrastinate_jobs_lock_holder_idx"
 QUEUEING_LOCK = "procrastinate_jobs_queueing_lock_idx_v1"
 DOING = "procrastinate_jobs_doing_idx"
-FINISHED = "procrastinate_jobs_finished_idx"
+FINISHED = "procrastinate_jobs_ended_idx"
 TICK = "procrastinate_periodic_defers_unique"
 PRIMARY_KEY = "procrastinate_jobs_pkey"
 
@@ -406,7 +406,7 @@ def test_deleting_many_finished_jobs(full: sa.Connection) -> None:
     plans = explain(
         full, core.delete_finished_jobs, older_than=datetime.timedelta(hours=1), statuses=[Status.SUCCEEDED], limit=100
     )
-    check(plans, reads={FINISHED}, buffers=1500)
+    check(plans, reads={FINISHED}, buffers=1600)
 
 
 ENDED_OR_NOT = {"older_than": datetime.timedelta(hours=1), "limit": 100}

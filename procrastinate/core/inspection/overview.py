@@ -38,7 +38,7 @@ _COUNTS: sa.Select[Any] = sa.select(  # type: ignore[assignment]
     ).label("stalled"),
     bounded_count(sa.select(sa.literal_column("1")).where(_OVERDUE).order_by(due_at()), COUNTED).label("overdue"),
     sa.select(moment(jobs.c.scheduled_at))
-    .where(_OVERDUE, jobs.c.scheduled_at > sa.literal_column("'-infinity'::timestamptz"))
+    .where(_OVERDUE, due_at() > sa.literal_column("'-infinity'::timestamptz"))
     .order_by(due_at())
     .limit(sa.literal_column("1"))
     .scalar_subquery()

@@ -1,0 +1,40 @@
+"""The ended jobs in the order in which lists show them.
+
+Lists show the jobs of a state by the time of their end, and by id if several ended at the same time. All jobs that had
+ended when tables of 3.x were taken over have one such time, and so have jobs that one statement ends. The index so far
+had no id, so a list of 50 of them sorted all: 1.2 seconds with 10 million jobs.
+
+The wider index serves the release before as well, so the way back renames it and builds none.
+
+Revision ID: procrastinate_0017
+Revises: procrastinate_0014
+"""
+
+from __future__ import annotations
+
+from alembic import op
+
+from procrastinate.alembic.ahead import Ahead
+from procrastinate.alembic.locks import lock_tables
+
+revision = "procrastinate_0017"
+down_revision = "procrastinate_0014"
+branch_labels = None
+depends_on = None
+
+AHEAD = Ahead(
+    columns={},
+    indexes={"procrastinate_jobs_ended_idx": "(status, finished_at, id) WHERE finished_at IS NOT NULL"},
+)
+
+
+def upgrade() -> None:
+    op.execute(lock_tables())
+    for statement in AHEAD.within_revision():
+        op.execute(statement)
+    op.execute("DROP INDEX procrastinate_jobs_finished_idx")
+
+
+def downgrade() -> None:
+    op.execute(lock_tables())
+    op.execute("ALTER INDEX procrastinate_jobs_ended_idx RENAME TO procrastinate_jobs_finished_idx")
