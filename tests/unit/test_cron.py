@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-import os
 import time
 import zoneinfo
 from collections.abc import Iterator
@@ -19,14 +19,28 @@ def at(text: str) -> float:
     return datetime.datetime.fromisoformat(text).replace(tzinfo=datetime.UTC).timestamp()
 
 
+@contextlib.contextmanager
+def local_zone(name: str) -> Iterator[None]:
+    """Change the process's time zone, and restore the former one. Django's tests in this process have set it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", name)
+        time.tzset()
+        yield
+    time.tzset()
+
+
 @pytest.fixture
-def in_new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def in_new_york() -> Iterator[None]:
     """A machine whose local time jumps twice a year."""
-    monkeypatch.setenv("TZ", "America/New_York")
-    time.tzset()
-    yield
-    os.environ.pop("TZ")
-    time.tzset()
+    with local_zone("America/New_York"):
+        yield
+
+
+def test_a_changed_time_zone_of_the_process_is_restored() -> None:
+    with local_zone("Asia/Tokyo"):
+        with local_zone("America/New_York"):
+            assert time.tzname[0] == "EST"
+        assert time.tzname[0] == "JST"
 
 
 @pytest.mark.parametrize(
