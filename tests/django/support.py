@@ -8,6 +8,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -21,11 +22,12 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def set_up() -> None:
-    """Set up Django in this process. The environment is unchanged, because other tests start their own Django
-    projects.
+    """Set up Django in this process. The environment and the time zone of the process are unchanged, because other
+    tests start their own Django projects.
     """
     with mock.patch.dict(os.environ, {"DJANGO_SETTINGS_MODULE": SETTINGS}):
         django.setup()
+    time.tzset()  # Django has changed both TZ and the zone, and only TZ is restored
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import transaction
 from django.test.utils import override_settings
 from django.utils import timezone
@@ -33,6 +34,7 @@ from tests.django.shop import framework_tasks as tasks
 from tests.django.shop.models import Order
 from tests.django.shop.tasks import ship as app_task
 from tests.django.support import ROOT, using_database
+from tests.local_zone import local_zone
 
 pytestmark = pytest.mark.usefixtures("project")
 
@@ -567,7 +569,7 @@ def test_a_module_that_is_gone_is_a_task_that_is_not_found(module: _Module, tmp_
 
 @pytest.mark.parametrize("use_tz", [True, False])
 def test_all_times_of_a_result_are_as_djangos_own_now(use_tz: bool) -> None:
-    with backend(retry=1), override_settings(USE_TZ=use_tz):
+    with backend(retry=1), override_settings(USE_TZ=use_tz), local_zone(settings.TIME_ZONE):
         before = timezone.now()
         soon = before + datetime.timedelta(hours=1)
         waiting = tasks.add.using(run_after=soon).enqueue(1)

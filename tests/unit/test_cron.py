@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import time
 import zoneinfo
@@ -12,21 +11,12 @@ from typing import Any
 import pytest
 
 from procrastinate.cron import check_cron, next_tick, previous_tick
+from tests.local_zone import local_zone
 
 
 def at(text: str) -> float:
     """A time in UTC, in seconds since 1970."""
     return datetime.datetime.fromisoformat(text).replace(tzinfo=datetime.UTC).timestamp()
-
-
-@contextlib.contextmanager
-def local_zone(name: str) -> Iterator[None]:
-    """Change the process's time zone, and restore the former one. Django's tests in this process have set it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TZ", name)
-        time.tzset()
-        yield
-    time.tzset()
 
 
 @pytest.fixture
