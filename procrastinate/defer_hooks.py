@@ -121,30 +121,42 @@ def _defer_of(jobs: Sequence[NewJob], count: int) -> Defer:
     )
 
 
-def enter_quietly(hook: Callable[[T], Any], subject: T, stack: contextlib.ExitStack) -> None:
-    """Call a hook, and enter the block that it may return. Nothing that the hook does reaches the caller."""
+def enter_quietly(
+    hook: Callable[[T], Any],
+    subject: T,
+    stack: contextlib.ExitStack,
+    errors: type[BaseException] = Exception,
+) -> None:
+    """Call a hook, and enter the block that it may return. Nothing that the hook does reaches the caller.
+
+    Parameters
+    ----------
+    errors:
+        The errors of the hook that are logged. An exit and a Ctrl-C belong to the program that defers.
+    """
     try:
         around = hook(subject)
         if around is None:
             return
         leave = type(around).__exit__
         around.__enter__()
-    except Exception:
-        _log_failure(hook)
+    except errors:
+        log_failure(hook)
         return
 
     def leave_quietly(*error: Any) -> None:
         """Leave the block. It may neither fail nor swallow the error of the defer."""
         try:
             leave(around, *error)
-        except Exception as failure:
+        except errors as failure:
             if failure is not error[1]:
-                _log_failure(hook)
+                log_failure(hook)
 
     stack.push(leave_quietly)
 
 
-def _log_failure(hook: Callable[..., Any]) -> None:
+def log_failure(hook: Callable[..., Any]) -> None:
+    """Log the current exception as that of a hook."""
     with contextlib.suppress(Exception):
         name = getattr(hook, "__qualname__", type(hook).__qualname__)
         message = "The hook %s failed, and jobs go on without it"

@@ -55,6 +55,8 @@ class Result:
     errors: tuple[JobError, ...]
     has_value: bool
     _value: Any = dataclasses.field(default=None, repr=False)
+    _fault: str | None = dataclasses.field(default=None, repr=False)
+    """Why the stored value cannot be read."""
 
     @property
     def job_id(self) -> int:
@@ -74,7 +76,7 @@ class Result:
         Raises
         ------
         ResultNotAvailable
-            The job has not succeeded, or its task has ``store_result=False``.
+            The job has not succeeded, its task has ``store_result=False``, or what is stored cannot be read.
         """
         if not self.has_value:
             raise exceptions.ResultNotAvailable(self._why_no_value())
@@ -88,6 +90,8 @@ class Result:
             error = self.errors[-1] if self.errors else None
             reason = f": {error.exception_class}: {error.message}" if error is not None else ""
             return f"{job} has not succeeded, it is {self.status.value}{reason}"
+        if self._fault is not None:
+            return f"{job} has succeeded, but its return value cannot be read: {self._fault}"
         return f"{job} has succeeded, but its return value was not stored: declare the task with store_result=True"
 
 
@@ -97,7 +101,8 @@ def to_result(stored: core.StoredResult, job: Job, json_loads: Callable[[str], A
     if stored.job.status is Status.TODO and stored.job.attempts == 0:
         starts = []  # a worker prefetched the job and released it before a run
     deferred = (event.at for event in stored.events if event.type is EventType.DEFERRED)
-    has_value = stored.value is not None and stored.job.status is Status.SUCCEEDED
+    text = stored.value if stored.job.status is Status.SUCCEEDED else None
+    value, fault = (None, None) if text is None else read_result(text, json_loads)
     return Result(
         job=job,
         status=stored.job.status,
@@ -108,9 +113,20 @@ def to_result(stored: core.StoredResult, job: Job, json_loads: Callable[[str], A
         finished_at=stored.finished_at,
         worker_ids=_worker_ids(stored),
         errors=stored.errors,
-        has_value=has_value,
-        _value=json_loads(stored.value) if has_value and stored.value is not None else None,
+        has_value=text is not None and fault is None,
+        _value=value,
+        _fault=fault,
     )
+
+
+def read_result(text: str, json_loads: Callable[[str], Any]) -> tuple[Any, str | None]:
+    """Return a stored value, and why it cannot be read. Any client can write the table."""
+    if text == core.UNREADABLE:
+        return None, "a number in it has thousands of digits"
+    try:
+        return json_loads(text), None
+    except BaseException as error:  # the function may be the program's
+        return None, f"{type(error).__name__}: {error}"
 
 
 def _worker_ids(stored: core.StoredResult) -> tuple[int, ...]:

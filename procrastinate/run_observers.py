@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from procrastinate.core.enums import Status
-from procrastinate.defer_hooks import enter_quietly
+from procrastinate.defer_hooks import enter_quietly, log_failure
 from procrastinate.jobs import Job
 
 
@@ -27,8 +27,10 @@ class ObservedRun:
     def end(self, status: Status, exception: BaseException | None) -> None:
         """Tell the observers what becomes of the job. ``Status.TODO`` stands for a retry."""
         for tell in self.on_end:
-            with contextlib.suppress(Exception):
+            try:
                 tell(status, exception)
+            except BaseException:  # also an exit: what an observer does is not the job's
+                log_failure(tell)
 
 
 EVERYWHERE: list[Callable[[ObservedRun], AbstractContextManager[Any]]] = []
@@ -37,8 +39,8 @@ EVERYWHERE: list[Callable[[ObservedRun], AbstractContextManager[Any]]] = []
 
 @contextlib.contextmanager
 def observed(run: ObservedRun) -> Iterator[None]:
-    """Run inside the blocks of all observers. One that fails is logged, and the job goes on."""
+    """Run inside the blocks of all observers. One that fails or exits is logged, and the job goes on."""
     with contextlib.ExitStack() as stack:
         for observer in EVERYWHERE:
-            enter_quietly(observer, run, stack)
+            enter_quietly(observer, run, stack, BaseException)
         yield

@@ -8,7 +8,7 @@ supply the connection and run the operation.
 from __future__ import annotations
 
 from procrastinate.core.admit import Admission, admit_jobs
-from procrastinate.core.arguments import read_arguments
+from procrastinate.core.arguments import UNREADABLE, read_arguments
 from procrastinate.core.cancel import cancel_job, get_job_status, list_jobs_to_abort
 from procrastinate.core.change_workflows import (
     abort_steps,
@@ -145,6 +145,7 @@ from procrastinate.core.workflow_rows import (
 )
 
 __all__ = [
+    "UNREADABLE",
     "Admission",
     "Counts",
     "Deletion",

@@ -1,4 +1,6 @@
-"""Read job arguments as text. A fetch reads only small arguments: one row must not fill memory or fail other jobs."""
+"""Read job arguments and results as text. A fetch reads only small arguments: one row must not fill memory or fail
+other jobs.
+"""
 
 from __future__ import annotations
 
@@ -23,22 +25,29 @@ Above it, numbers of 300 digits can make a text over one gigabyte, which Postgre
 """
 
 _TEXT = sa.cast(jobs.c.args, sa.Text)
-# The two functions do not read the value itself: 50 ns a job.
-_IS_SMALL = sa.func.pg_column_compression(jobs.c.args).is_(None) & (sa.func.pg_column_size(jobs.c.args) <= _SMALL)
+
+
+def _is_small(value: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    # The two functions do not read the value itself: 50 ns a job.
+    return sa.func.pg_column_compression(value).is_(None) & (sa.func.pg_column_size(value) <= _SMALL)
+
+
+_IS_SMALL = _is_small(jobs.c.args)
 _IS_LONG = sa.func.pg_column_size(sa.func.jsonb_build_array(jobs.c.args)) > _LONG  # the size in memory
 
 
-def _has_number_beyond(digits: int) -> sa.ColumnElement[bool]:
+def _has_number_beyond(digits: int, value: sa.ColumnElement[Any] = jobs.c.args) -> sa.ColumnElement[bool]:
     """Return a condition: some number has more than ``digits`` digits before or after the decimal point."""
     large, small = f"1e{digits}", f"1e-{digits}"
     is_long = f"@ > {large} || @ < -{large} || (@ != 0 && @ > -{small} && @ < {small})"
     path = f'$.** ? (@.type() == "number" && ({is_long}))'
-    return sa.type_coerce(jobs.c.args.path_exists(sa.cast(sa.literal(path), JSONPATH)), sa.Boolean())
+    return sa.type_coerce(value.path_exists(sa.cast(sa.literal(path), JSONPATH)), sa.Boolean())
 
 
+_LONGEST_NUMBER = 4300
 # Python reads at most 4,300 digits. jsonb stores 1e131071 in ten bytes and writes 131,072 digits. 8,300 such numbers
 # fit in a row of 2 kB and exceed the gigabyte that a text may have.
-_IS_ENDLESS = _has_number_beyond(4300)
+_IS_ENDLESS = _has_number_beyond(_LONGEST_NUMBER)
 
 SMALL_ARGUMENTS = sa.case((_IS_SMALL, _TEXT))
 """For a fetch. NULL for arguments that need a separate read."""
@@ -50,6 +59,17 @@ LISTED_ARGUMENTS = sa.case(
 """For a list. Also NULL if the text may be too long for PostgreSQL to write: the list would fail for all jobs."""
 EXCERPT_ARGUMENTS = sa.case((sa.and_(_IS_SMALL, sa.not_(_has_number_beyond(300))), _TEXT))
 """For a page of jobs. NULL for arguments that are large in any sense."""
+
+UNREADABLE = ""
+"""Stands for a result that PostgreSQL cannot write as text. It is no JSON."""
+
+
+def readable_result(value: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+    """Return a stored result as JSON text, or :data:`UNREADABLE` if some number is too long for Python to read."""
+    text = sa.cast(value, sa.Text)
+    is_endless = _has_number_beyond(_LONGEST_NUMBER, value)
+    return sa.case((_is_small(value), text), (is_endless, sa.literal_column("''", type_=sa.Text())), else_=text)
+
 
 _LONG_NUMBER = "@ > 1e300 || @ < -1e300 || (@ != 0 && @ > -1e-300 && @ < 1e-300)"
 

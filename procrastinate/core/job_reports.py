@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.types import TypeEngine
 
+from procrastinate.core.arguments import shown
 from procrastinate.core.arrays import transpose, unnest
 from procrastinate.core.enums import ReportKind, Status
 from procrastinate.core.fetch import from_microseconds, microseconds
@@ -148,9 +149,7 @@ def is_of_last_run(kind: ReportKind) -> sa.ColumnElement[bool]:
 
 _LONGEST = 20_000
 """Maximum size in bytes of a report that is read. What this project writes is shorter."""
-READABLE_REPORT: sa.ColumnElement[Any] = sa.case(
-    (sa.func.pg_column_size(job_reports.c.content) <= _LONGEST, sa.cast(job_reports.c.content, sa.Text))
-)
+READABLE_REPORT: sa.ColumnElement[Any] = shown(job_reports.c.content, _LONGEST)
 _READ_PROGRESS = (
     sa.select(
         jobs.c.status,
@@ -181,7 +180,7 @@ def _values(content: str) -> dict[str, Any]:
     """Return the values of a report. Any client can write the table, so nothing is taken for granted."""
     try:
         read = json.loads(content)
-    except ValueError:  # a number has thousands of digits
+    except (ValueError, RecursionError):  # a number has hundreds of digits, or there are thousands of levels
         return {}
     if not isinstance(read, dict):
         return {}

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
+from procrastinate.core.arguments import readable_result
 from procrastinate.core.enums import EventType
 from procrastinate.core.fetch import STORED_COLUMNS, from_microseconds, microseconds
 from procrastinate.core.rows import JobError, Progress, StoredEvent, StoredJob, StoredResult
@@ -27,7 +28,7 @@ def _rows(table: sa.Table, *columns: sa.ColumnElement[Any]) -> sa.ColumnElement[
 _GET_RESULT = sa.select(
     *STORED_COLUMNS,
     microseconds(jobs.c.finished_at).label("finished_at"),
-    sa.select(sa.cast(results.c.value, sa.Text)).where(results.c.job_id == _JOB_ID).scalar_subquery().label("value"),
+    sa.select(readable_result(results.c.value)).where(results.c.job_id == _JOB_ID).scalar_subquery().label("value"),
     _rows(
         errors,
         errors.c.attempt,

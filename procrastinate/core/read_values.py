@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from procrastinate.core.arguments import readable_result
 from procrastinate.core.tables import dependencies, jobs, results, workflows
 from procrastinate.core.workflow_rows import GroupKind, Rule
 
@@ -23,7 +24,7 @@ _REFERENCES = (
     .where(dependencies.c.job_id == _JOB_ID, dependencies.c.argument.is_not(None))
     .order_by(dependencies.c.id)
 )
-_TEXT = sa.cast(results.c.value, sa.Text)
+_TEXT = readable_result(results.c.value)
 _OF_JOB = sa.select(jobs.c.step, _TEXT).outerjoin(results, results.c.job_id == jobs.c.id).where(jobs.c.id == _PARENT_ID)
 
 
@@ -50,7 +51,8 @@ _OF_GROUP = _of_group()
 class StepValue:
     """A result for the place ``path`` in the arguments, which is the text of a JSON array.
 
-    ``values`` are JSON texts: one, or one for each member of a group. ``None`` stands for a result that is missing.
+    ``values`` are JSON texts: one, or one for each member of a group. ``None`` stands for a result that is missing,
+    and an empty text for one that cannot be read.
     ``is_needed`` is true if a missing result is an error.
     """
 

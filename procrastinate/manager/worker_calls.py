@@ -210,12 +210,17 @@ class WorkerOperations(OperationCalls):
         Raises
         ------
         InvalidJob
-            A result is missing, because the step stored none or was deleted.
+            A result is missing, because the step stored none or was deleted. Or the database cannot read it at all.
         ConnectorException
-            The database did not answer.
+            The database did not answer, or the error is temporary.
         """
         assert job.id is not None
-        values = await self.connector.run_async(core.read_values, job.id)
+        try:
+            values = await self.connector.run_async(core.read_values, job.id)
+        except exceptions.ConnectorException as error:
+            if is_passing(error):
+                raise
+            raise exceptions.InvalidJob(f"The results of other steps cannot be read: {error}") from error
         if not values:
             return job
         return job.evolve(task_kwargs=with_values(job.task_kwargs, values, self.connector.json_loads))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from procrastinate import core
 from procrastinate.exceptions import InvalidWorkflow
 from procrastinate.jobs import Job
+from procrastinate.manager.step_values import load_result
 from procrastinate.workflows.compile import compile_graph
 from procrastinate.workflows.graph import Delay, Needs, Parent, Step, TaskLike, Workflow
 
@@ -120,6 +121,8 @@ class RunningStep:
         ------
         InvalidWorkflow
             No step of this name has stored a result.
+        InvalidJob
+            The result cannot be read.
         """
         return self._loaded(step, self._manager.read_step_value(self._group_id, step))
 
@@ -148,7 +151,7 @@ class RunningStep:
     def _loaded(self, step: str, text: str | None) -> Any:
         if text is None:
             raise InvalidWorkflow(f"No step {step!r} in the workflow of job {self._job.id} has stored a result")
-        return self._manager.connector.json_loads(text)
+        return load_result(text, self._manager.connector.json_loads, step=step)
 
     def _added(
         self, task: TaskLike, options: Mapping[str, Any], arguments: Iterable[Mapping[str, Any]]

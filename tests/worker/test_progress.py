@@ -133,3 +133,24 @@ def test_progress_is_kept_by_jobs_that_a_test_runs() -> None:
         jobs.run()
     progress = app.job_manager.get_progress(job_id)
     assert (progress.status, progress.percent, progress.message) == (Status.SUCCEEDED, 75.0, "nearly")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "SELECT jsonb_build_object('done', CAST(repeat('[', 2000) || repeat(']', 2000) AS jsonb))",
+        "SELECT jsonb_build_object('done', jsonb_agg(1e131071::numeric)) FROM generate_series(1, 1500)",
+    ],
+)
+async def test_a_progress_that_cannot_be_read_counts_as_none(
+    app: App, workers: Workers, queue: Queue, content: str
+) -> None:
+    @app.task(pass_context=True)
+    async def telling(context: JobContext) -> None:
+        context.progress(1, 2, "half")
+
+    job_id = await telling.defer_async()
+    await workers.run()
+    queue.sql(f"UPDATE procrastinate_job_reports SET content = ({content})")  # noqa: S608
+    progress = await app.job_manager.get_progress_async(job_id)
+    assert (progress.status, progress.done, progress.message) == ("succeeded", None, None)
