@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import kombu
@@ -33,10 +33,6 @@ _DRAIN = 1.0
 """Seconds that one wait for messages takes at most. A stop is noticed after that."""
 _PAUSE = 1.0
 """Seconds until the next try, if the broker or the database cannot be reached."""
-
-
-_UNFIT = (NotAJob, exceptions.InvalidJob, TypeError, ValueError, kombu.exceptions.KombuError)
-"""What is raised for a message that cannot become a job."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,9 +171,9 @@ class Bridge:
         self._last_message = time.monotonic()
         try:
             job = self._job_of(message, source)
-        except _UNFIT as error:
+        except Exception as error:  # a message is data: whatever it raises, the others go on
             self._store_pending(producer)
-            self._leave(message, source, producer, str(error))
+            self._leave(message, source, producer, _reason(error))
             return
         self._pending.append(_Pending(message=message, source=source, job=job))
         if len(self._pending) >= _PREFETCH:
@@ -205,7 +201,7 @@ class Bridge:
             return
         try:
             self._store([one.job for one in pending])
-        except (*_UNFIT, exceptions.ConnectorException):
+        except Exception:
             self._store_each(pending, producer)
         else:
             for one in pending:
@@ -222,11 +218,11 @@ class Bridge:
         for one in pending:
             try:
                 self._store([one.job])
-            except _UNFIT as error:
-                self._leave(one.message, one.source, producer, str(error))
             except exceptions.ConnectorException as error:
                 lost = error
                 one.message.requeue()
+            except Exception as error:
+                self._leave(one.message, one.source, producer, _reason(error))
             else:
                 one.message.ack()
                 self.counts["moved"] += 1
@@ -241,14 +237,15 @@ class Bridge:
     def _leave(self, message: Any, source: _Source, producer: Any, reason: str) -> None:
         """Put a message as it is into the other queue, and then acknowledge it."""
         queue = f"{source.queue}{self._options.left_suffix}"
+        all_headers = message.headers if isinstance(message.headers, Mapping) else {}
         logger.warning(
             "A message of task %s goes to the queue %s: %s",
-            quoted(str(message.headers.get("task"))),
+            quoted(str(all_headers.get("task"))),
             quoted(queue),
             quoted(reason),
             extra={"action": "celery_bridge_left"},
         )
-        headers = {name: value for name, value in message.headers.items() if name != "compression"}
+        headers = {name: value for name, value in all_headers.items() if name != "compression"}
         kept = {name: message.properties.get(name) for name in ("correlation_id", "reply_to", "priority")}
         producer.publish(
             message.body,
@@ -258,11 +255,17 @@ class Bridge:
             headers=headers,
             content_type=message.content_type,
             content_encoding=message.content_encoding,
-            compression=message.headers.get("compression"),
+            compression=all_headers.get("compression"),
             **{name: value for name, value in kept.items() if value is not None},
         )
         message.ack()
         self.counts["left"] += 1
+
+
+def _reason(error: Exception) -> str:
+    """Return why a message cannot become a job. Some exceptions are understood only with their names."""
+    is_plain = isinstance(error, NotAJob | exceptions.ProcrastinateException)
+    return str(error) if is_plain else f"{type(error).__name__}: {error}"
 
 
 def _priority_of(message: Any, driver: str) -> int | None:

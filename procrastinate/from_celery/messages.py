@@ -46,11 +46,16 @@ def read_message(headers: Mapping[str, Any], body: Any) -> TaskMessage:
     NotAJob
         It is not a message of protocol 2, or it is a part of a canvas.
     """
-    if not isinstance(headers.get("task"), str) or not isinstance(headers.get("id"), str):
+    if not isinstance(headers, Mapping) or not all(isinstance(headers.get(name), str) for name in ("task", "id")):
         raise NotAJob("it has no header task: it is not of Celery's protocol 2")
     if not isinstance(body, list | tuple) or len(body) != 3:
         raise NotAJob("its body is not of Celery's protocol 2")
     args, kwargs, embedded = body
+    retries = headers.get("retries") or 0
+    _require("its args", args, list, tuple)
+    _require("its kwargs", kwargs, Mapping)
+    _require("the third part of its body", embedded or {}, Mapping)
+    _require("its number of retries", retries, int)
     canvas = next((name for name in _CANVAS if (embedded or {}).get(name)), None)
     if canvas is not None:
         raise NotAJob(f"it belongs to a canvas ({canvas})")
@@ -58,10 +63,16 @@ def read_message(headers: Mapping[str, Any], body: Any) -> TaskMessage:
         args=args,
         kwargs=kwargs,
         id=headers["id"],
-        retries=headers.get("retries") or 0,
+        retries=retries,
         expires=_moment(headers.get("expires")),
     )
     return TaskMessage(task_name=headers["task"], call=call, eta=_moment(headers.get("eta")))
+
+
+def _require(what: str, value: Any, *types: type) -> None:
+    """Refuse a value that Celery does not write. It would be stored, and fail each run of its job."""
+    if not isinstance(value, types):
+        raise NotAJob(f"{what} is of type {type(value).__name__}")
 
 
 def _moment(value: Any) -> datetime.datetime | None:

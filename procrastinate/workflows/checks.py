@@ -106,16 +106,16 @@ def make_job(name: str, call: Call[Any], arguments: dict[str, Any], places: list
 
 
 def _refuse_lock_on_reference(name: str, deferrer: JobDeferrer, places: list[Place]) -> None:
-    """Refuse a lock that is made of a result, which is not known when the step is stored."""
-    lock = deferrer.locks["lock"]
-    if lock is None or not places:
-        return
+    """Refuse a lock or a key that is made of a result, which is not known when the step is stored."""
     filled = {json.loads(place.path)[0] for place in places}
-    if isinstance(lock, ArgumentLock) and not filled.intersection(lock.names):
-        return
-    raise InvalidWorkflow(
-        f"Step {name!r}: its lock is made of its arguments, and one of them is a result that is not known yet"
-    )
+    for option, lock in deferrer.locks.items():
+        if lock is None or not filled:
+            continue
+        if isinstance(lock, ArgumentLock) and lock.names and not filled.intersection(lock.names):
+            continue
+        raise InvalidWorkflow(
+            f"Step {name!r}: its {option} is made of its arguments, and one of them is a result that is not known yet"
+        )
 
 
 def require_result(name: str, call: Call[Any]) -> None:

@@ -84,7 +84,7 @@ def moved(url: str, *options: str) -> str:
 def query(url: str, statement: str) -> list[Any]:
     """Rows of the database."""
     engine = sa.create_engine(url, poolclass=sa.NullPool)
-    with engine.connect() as connection:
+    with engine.begin() as connection:
         return [tuple(row) for row in connection.execute(sa.text(statement))]
 
 
@@ -164,6 +164,27 @@ def test_rows_of_a_backend_that_stays_are_counted_and_left(url: str) -> None:
     done = import_(url)
     assert "0 rows moved." in done.stdout
     assert "1 rows stay. TASKS gives their backend (kept) to another class or database." in done.stdout
+
+
+def test_rows_that_cannot_become_jobs_stay_and_hold_up_no_other(url: str) -> None:
+    step("enqueue", url=url, backend=BEFORE)
+    odd = ("queue_name = ''", "args_kwargs = '[]'")
+    for number, change in enumerate(odd):
+        query(
+            url,
+            f"UPDATE django_tasks_database_dbtaskresult SET {change} WHERE id = (SELECT id FROM "  # noqa: S608
+            f"django_tasks_database_dbtaskresult ORDER BY enqueued_at LIMIT 1 OFFSET {number}) RETURNING 1",
+        )
+    done = import_(url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 rows moved." in done.stdout
+    assert "1 rows stay. They cannot become jobs. The queue is empty: ''" in done.stdout
+    assert "1 rows stay. They cannot become jobs. TypeError: " in done.stdout
+    assert query(url, "SELECT status FROM django_tasks_database_dbtaskresult ORDER BY status") == [
+        ("READY",),
+        ("READY",),
+        ("RUNNING",),
+    ]
 
 
 def test_the_watch_moves_rows_that_come_until_it_is_stopped(url: str) -> None:

@@ -96,6 +96,18 @@ def test_one_message_that_cannot_be_stored_is_left_and_the_others_become_jobs(
     assert left_in(queue).decode()[0] == ["\x00"]
 
 
+def test_a_message_of_odd_parts_is_left_and_the_others_become_jobs(app: App, producer: Celery, queue: str) -> None:
+    deep: list[Any] = []
+    for _ in range(600):
+        deep = [deep]
+    with producer.producer_or_acquire() as one:
+        for body in ([[], {}, "chord"], [[deep], {}, None], [["a"], {}, None]):
+            headers = {"task": "shop.note", "id": str(uuid.uuid4())}
+            one.publish(body, routing_key=queue, headers=headers, serializer="json")
+    assert bridge(app, queue).counts == {"moved": 1, "left": 2}
+    assert [job["args"]["args"] for job in jobs_of(app)] == [["a"]]
+
+
 def test_the_same_message_twice_is_one_job(app: App, producer: Celery, queue: str) -> None:
     for _ in range(2):
         producer.send_task("shop.note", task_id="an-id")

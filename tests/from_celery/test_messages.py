@@ -44,6 +44,13 @@ def test_a_part_of_a_canvas_is_no_job(part: str) -> None:
         ({**HEADERS, "id": None}, ([], {}, {})),
         ({**HEADERS, "eta": "tomorrow"}, ([], {}, {})),
         ({**HEADERS, "expires": 7}, ([], {}, {})),
+        (None, ([], {}, {})),
+        ({**HEADERS, "retries": "two"}, ([], {}, {})),
+        (HEADERS, (5, {}, {})),
+        (HEADERS, ("abc", {}, {})),
+        (HEADERS, ([], ["ab"], {})),
+        (HEADERS, ([], None, {})),
+        (HEADERS, ([], {}, "chord")),
     ],
 )
 def test_a_message_of_another_kind_is_no_job(headers: dict[str, Any], body: Any) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from procrastinate.app import App
 from procrastinate.exceptions import InvalidWorkflow
+from procrastinate.limits import Limit
 from procrastinate.locks import by_arguments
 from procrastinate.testing import InMemoryConnector
 from tests.workflows.tasks import Notes, declare
@@ -132,6 +133,24 @@ def test_a_schedule_of_a_step_that_waits_is_refused(app: App, tasks: Notes) -> N
     first = wf.add(tasks.note.configure(schedule_in={"hours": 1}))
     with refused("write delay= instead"):
         wf.add(tasks.note.configure(schedule_in={"hours": 1}), after=[first])
+
+
+def test_a_key_of_a_limit_that_is_made_of_a_result_is_refused(app: App, tasks: Notes) -> None:
+    @app.task(limit=Limit("customers", by=by_arguments("customer"), concurrency=1))
+    async def bill(customer: int, year: int) -> None: ...
+
+    wf = app.workflow("import")
+    first = wf.add(tasks.double, number=1)
+    wf.add(bill, customer=1, year=first.value)
+    with refused("its limit_key is made of its arguments"):
+        wf.add(bill, customer=first.value, year=1)
+
+
+def test_a_lock_of_all_arguments_is_refused_if_one_is_a_result(app: App, tasks: Notes) -> None:
+    wf = app.workflow("import")
+    first = wf.add(tasks.double, number=1)
+    with refused("its lock is made of its arguments"):
+        wf.add(tasks.note.configure(lock=by_arguments()), name=first.value)
 
 
 def test_a_lock_that_is_made_of_a_result_is_refused(app: App, tasks: Notes) -> None:

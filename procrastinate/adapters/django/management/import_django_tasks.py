@@ -37,17 +37,19 @@ def import_django_tasks(arguments: argparse.Namespace, write: Write) -> None:
         The rows cannot be moved at all.
     """
     if arguments.dry_run:
-        _say(WaitingRows().count(), "would be moved", write)
-        _say_left(write)
+        rows = WaitingRows()
+        _say(rows.count(), "would be moved", write)
+        _say_left(rows, write)
     elif arguments.watch:
         _watch(write)
     else:
-        _say(_move_all(), "moved", write)
-        _say_left(write)
+        rows = WaitingRows()
+        _say(_move_all(rows), "moved", write)
+        _say_left(rows, write)
 
 
-def _move_all() -> Counts:
-    rows, total = WaitingRows(), Counts()
+def _move_all(rows: WaitingRows) -> Counts:
+    total = Counts()
     while moved := rows.move(limit=_BATCH):
         total += moved
     return total
@@ -58,7 +60,7 @@ def _watch(write: Write) -> None:
         write("Watching for rows of django-tasks-db. Stop with Ctrl-C or SIGTERM.")
         while not stopped.is_set():
             try:
-                moved = _move_all()
+                moved = _move_all(WaitingRows())
             except (db.OperationalError, db.InterfaceError) as error:
                 write(f"The database cannot be reached, another try follows: {quoted(str(error))}")
                 db.close_old_connections()
@@ -86,6 +88,6 @@ def _say(counts: Counts, done: str, write: Write) -> None:
     write(f"{counts.total()} rows {done}.")
 
 
-def _say_left(write: Write) -> None:
-    for reason, number in WaitingRows().count_left().items():
+def _say_left(rows: WaitingRows, write: Write) -> None:
+    for reason, number in rows.count_left().items():
         write(f"{number} rows stay. {reason}.")

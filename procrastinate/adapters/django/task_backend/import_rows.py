@@ -12,10 +12,13 @@ from django.db.models import Count
 from django.db.models.functions import Length
 
 from procrastinate._job_checks import NAME_LENGTH
+from procrastinate._quoting import quoted
 from procrastinate.adapters.django.exceptions import NotImportable
 from procrastinate.adapters.django.task_backend import aliases, framework, rows_of_tasks_db
 from procrastinate.adapters.django.task_backend.backend import ProcrastinateBackend
 from procrastinate.adapters.django.task_backend.task_results import declared_task
+from procrastinate.core.errors import is_passing
+from procrastinate.exceptions import ConnectorException, ProcrastinateException
 from procrastinate.jobs import Job
 
 _READY = framework.TaskResultStatus.READY
@@ -59,6 +62,7 @@ class WaitingRows:
         self._database = router.db_for_write(self._model)
         self._backend = self._backend_of_database()
         self._backends = {alias: self._target(alias) for alias in self._aliases()}
+        self._unfit: dict[Any, str] = {}
 
     def count(self) -> Counts:
         """Count the rows that :meth:`move` would take."""
@@ -70,19 +74,20 @@ class WaitingRows:
         waiting = self._waiting()
         too_long = waiting.annotate(length=Length("task_path")).filter(length__gt=NAME_LENGTH)
         elsewhere = waiting.filter(backend_name__in=self._names_elsewhere())
+        unfit = collections.Counter(f"They cannot become jobs. {reason}" for reason in self._unfit.values())
         left = {
             f"The path of their task is longer than {NAME_LENGTH} characters": too_long.count(),
             f"TASKS gives their backend ({', '.join(self._names_elsewhere())}) to another class or database": (
                 elsewhere.count()
             ),
         }
-        return {reason: number for reason, number in left.items() if number}
+        return {reason: number for reason, number in (left | unfit).items() if number}
 
     def move(self, *, limit: int) -> Counts:
         """Make jobs of the next rows, in one transaction with the rows.
 
-        Each row becomes one job, whatever ends the program.
-        Rows that another transaction has locked are left out.
+        Each row becomes one job, whatever ends the program. Rows that another transaction has locked are left out, and
+        so are rows that cannot become jobs. :meth:`count_left` counts those afterwards.
 
         Parameters
         ----------
@@ -94,13 +99,30 @@ class WaitingRows:
         What was moved. It is empty if no row is left that can be locked.
         """
         with transaction.atomic(using=self._database):
-            rows = list(self._movable().select_for_update(skip_locked=True)[:limit])
-            jobs = self._backend.job_manager.batch_defer_jobs([self._job(row) for row in rows])
-            for row, job in zip(rows, jobs, strict=True):
+            stored: list[tuple[Any, Job]] = []
+            while not stored and (rows := list(self._movable().select_for_update(skip_locked=True)[:limit])):
+                stored = self._store(rows)
+            for row, job in stored:
                 assert job.id is not None
                 rows_of_tasks_db.mark_as_moved(row, job.id, _RUNNING)
-            self._model.objects.using(self._database).bulk_update(rows, ["status", "worker_ids"])
-        return Counts(Kind(row.task_path, row.queue_name) for row in rows)
+            moved = [row for row, _ in stored]
+            self._model.objects.using(self._database).bulk_update(moved, ["status", "worker_ids"])
+        return Counts(Kind(row.task_path, row.queue_name) for row in moved)
+
+    def _store(self, rows: list[Any]) -> list[tuple[Any, Job]]:
+        """Store the jobs of rows. If they do not go together, halve them down to the rows that cannot become jobs."""
+        try:
+            with transaction.atomic(using=self._database):
+                jobs = self._backend.job_manager.batch_defer_jobs([self._job(row) for row in rows])
+        except Exception as error:
+            if isinstance(error, ConnectorException) and is_passing(error):
+                raise
+            if len(rows) == 1:
+                self._unfit[rows[0].pk] = _reason(error)
+                return []
+            middle = len(rows) // 2
+            return self._store(rows[:middle]) + self._store(rows[middle:])
+        return list(zip(rows, jobs, strict=True))
 
     def _waiting(self) -> Any:
         """Select in the order in which the package's worker takes them: the ids of the jobs follow it."""
@@ -110,6 +132,8 @@ class WaitingRows:
     def _movable(self) -> Any:
         names = self._names_elsewhere()
         rows = self._waiting().annotate(length=Length("task_path")).filter(length__lte=NAME_LENGTH)
+        if self._unfit:
+            rows = rows.exclude(pk__in=list(self._unfit))
         return rows.exclude(backend_name__in=names) if names else rows
 
     def _aliases(self) -> set[str]:
@@ -152,6 +176,12 @@ class WaitingRows:
             priority=row.priority,
             run_after=None if row.run_after.year >= _AT_ONCE else row.run_after,
         )
+
+
+def _reason(error: Exception) -> str:
+    """Return why a row cannot become a job. Some exceptions are understood only with their names."""
+    is_plain = isinstance(error, ProcrastinateException)
+    return quoted(str(error) if is_plain else f"{type(error).__name__}: {error}", 300)
 
 
 def _backends_of_queue() -> Iterator[ProcrastinateBackend]:
