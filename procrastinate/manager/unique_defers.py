@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from procrastinate import core, exceptions
+from procrastinate._checks.names import check_lock
 from procrastinate._job_checks import to_new_job
 from procrastinate._quoting import quoted
 from procrastinate.core.ticks import KEEP_TICKS_FOR
@@ -83,23 +84,33 @@ class UniqueDefers(OperationCalls):
 
         The key of :func:`~procrastinate.by_arguments` has the name of the task in it. Its text is in the message of
         ``AlreadyEnqueued`` and on the page of the job.
+
+        Raises
+        ------
+        InvalidJob
+            The text cannot be a key.
         """
-        return self._run(connection, core.find_unique_key, key)
+        return self._run(connection, core.find_unique_key, _checked(key))
 
     async def find_unique_key_async(self, key: str, connection: Any | None = None) -> core.TakenKey | None:
         """Asynchronous version of :meth:`find_unique_key`."""
-        return await self._run_async(connection, core.find_unique_key, key)
+        return await self._run_async(connection, core.find_unique_key, _checked(key))
 
     def free_unique_key(self, key: str, connection: Any | None = None) -> bool:
         """Free a unique key, for example before its period is over. The job that held it stays as it is.
 
         Return false if the key was not held.
+
+        Raises
+        ------
+        InvalidJob
+            The text cannot be a key.
         """
-        return self._run(connection, core.free_unique_key, key)
+        return self._run(connection, core.free_unique_key, _checked(key))
 
     async def free_unique_key_async(self, key: str, connection: Any | None = None) -> bool:
         """Asynchronous version of :meth:`free_unique_key`."""
-        return await self._run_async(connection, core.free_unique_key, key)
+        return await self._run_async(connection, core.free_unique_key, _checked(key))
 
     async def defer_unique_periodic_job(
         self,
@@ -135,6 +146,11 @@ class UniqueDefers(OperationCalls):
         if outcome.taken is not None:
             raise _already_enqueued(outcome.taken)
         return outcome.job_id
+
+
+def _checked(key: str) -> str:
+    check_lock("unique key", key)
+    return key
 
 
 def _described(new_jobs: list[core.UniqueJob], jobs: list[core.NewJob]) -> list[core.UniqueJob]:

@@ -190,3 +190,11 @@ def test_a_debounced_job_runs_with_the_last_arguments_when_its_longest_wait_is_o
 
 
 def _nothing() -> None: ...
+
+
+@pytest.mark.parametrize("key", ["a\x00", "\ud800", "k" * 5000])
+def test_a_text_that_can_be_no_key_is_neither_looked_up_nor_freed(app: App, key: str) -> None:
+    with app.open():
+        for call in (app.job_manager.find_unique_key, app.job_manager.free_unique_key):
+            with pytest.raises(exceptions.InvalidJob, match="unique key"):
+                call(key)
