@@ -2347,7 +2347,9 @@ BEGIN
     IF undated IS NOT NULL THEN
         UPDATE procrastinate_jobs SET finished_at = now() WHERE id = ANY (undated);
     END IF;
-    IF has_line AND has_table_privilege('procrastinate_openings', 'INSERT') THEN
+    IF has_line AND has_table_privilege('procrastinate_openings', 'INSERT')
+        AND NOT (SELECT procrastinate_is_copied(one.id) FROM inserted AS one LIMIT 1)
+    THEN
         INSERT INTO procrastinate_openings (limit_name, limit_key)
         SELECT DISTINCT job.limit_name, job.limit_key
         FROM inserted AS job

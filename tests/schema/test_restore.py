@@ -62,6 +62,21 @@ def test_a_data_only_script_restores_the_rows_as_they_were(
     assert contents(other_url) == before
 
 
+OPENINGS = "SELECT id, limit_name, limit_key FROM procrastinate_openings"
+
+
+def test_a_restore_adds_no_opening_for_a_job_in_the_line_of_a_limit(database_url: str, other_url: str) -> None:
+    run_script(
+        database_url,
+        "INSERT INTO procrastinate_jobs (queue_name, task_name, limit_name, limit_key, readiness, scheduled_at) "
+        "VALUES ('default', 'task', 'one', 'key', 3, now())",
+    )
+    before = run_script(database_url, OPENINGS)
+    assert "one" in before
+    run_script(other_url, dump_data(database_url))
+    assert run_script(other_url, OPENINGS) == before
+
+
 @pytest.mark.parametrize("options", [(), ("--jobs=3",)], ids=str)
 def test_a_data_only_archive_restores_the_rows_as_they_were(
     filled_url: str, other_url: str, tmp_path: pathlib.Path, options: tuple[str, ...]

@@ -211,7 +211,10 @@ JOBS_INSERTED = replaced(
     ),
     (
         "    RETURN NULL;\nEND\n",
-        """    IF has_line AND has_table_privilege('procrastinate_openings', 'INSERT') THEN
+        # The openings of a restored job are restored, too. Without them, the sweep of the lines finds the job.
+        """    IF has_line AND has_table_privilege('procrastinate_openings', 'INSERT')
+        AND NOT (SELECT procrastinate_is_copied(one.id) FROM inserted AS one LIMIT 1)
+    THEN
         INSERT INTO procrastinate_openings (limit_name, limit_key)
         SELECT DISTINCT job.limit_name, job.limit_key
         FROM inserted AS job
