@@ -120,8 +120,7 @@ def _problem(code: str, call: WaitingCall, what: str, advice: str) -> Problem:
 def _unserved(found: Queues, queues: Collection[str]) -> Iterator[Problem]:
     """Yield the queues with waiting jobs that no worker serves."""
     for queue in found.queues:
-        waits = queue.ready.number or queue.scheduled.number or queue.blocked.number
-        if waits and not queue.served_by and (not queues or queue.name in queues):
+        if queue.has_waiting and not queue.served_by and (not queues or queue.name in queues):
             yield Problem(
                 code="queue-unserved",
                 subject=queue.name,

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from procrastinate.core.inspection import Count, JobSearch
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-_STATES = {"retry": ("failed",), "cancel": ("ready", "scheduled", "blocked")}
-"""The :class:`~procrastinate.core.inspection.JobState` of the jobs that a command changes."""
 
 
 def add_retry_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,17 +55,18 @@ def cancel_command(app: App, arguments: argparse.Namespace) -> None:
 def _change(app: App, arguments: argparse.Namespace, kind: str) -> None:
     # The statements of the loads take long to build, and the other commands need none of them.
     from procrastinate.core import bulk
-    from procrastinate.core.inspection import Count, JobSearch, JobState
+    from procrastinate.core.inspection import WAITING, Count, JobSearch, JobState
 
+    states = {"retry": (JobState.FAILED,), "cancel": WAITING}
     searches = [
         JobSearch(
-            state=JobState(state),
+            state=state,
             task=arguments.task,
             queue=arguments.queue,
             error=getattr(arguments, "error", None),
             ended_since=getattr(arguments, "since", None),
         )
-        for state in _STATES[kind]
+        for state in states[kind]
     ]
     with database_awaited(), app.open():
         counts = [app.inspect.run(bulk.count_matching_jobs, search) for search in searches]

@@ -63,13 +63,13 @@ def _list(app: App, arguments: argparse.Namespace) -> None:
     if arguments.json:
         write_json([{"queue": state, "pause": pauses.get(state.name)} for state in found])
         return
-    header = ("queue", "ready", "scheduled", "blocked", "running", "paused")
+    header = ("queue", "ready", "scheduled", "blocked", "limited", "waiting for steps", "running", "paused")
     say_table(
         header,
         [
             (
                 state.name,
-                *(str(count) for count in (state.ready, state.scheduled, state.blocked, state.running)),
+                *map(str, state.counts.values()),
                 _paused(pauses.get(state.name)),
             )
             for state in found

@@ -122,8 +122,8 @@ def _head(snapshot: Snapshot) -> list[str]:
     overview, workers = snapshot.overview, snapshot.workers.workers
     alive = [one for one in workers if one.is_alive]
     busy, slots = sum(one.running or 0 for one in alive), sum(one.concurrency or 0 for one in alive)
-    waiting = ", ".join(f"{count} {state}" for state, count in overview.waiting.items())
-    ended = ", ".join(f"{count} {state}" for state, count in overview.ended.items() if count.number)
+    waiting = ", ".join(f"{count} {state.label}" for state, count in overview.waiting.items())
+    ended = ", ".join(f"{count} {state.label}" for state, count in overview.ended.items() if count.number)
     last = overview.minutes[-2] if len(overview.minutes) > 1 else None
     lines = [
         f"Procrastinate on {quoted(snapshot.database, 200)}, {overview.now:%Y-%m-%d %H:%M:%S} UTC",
@@ -140,7 +140,19 @@ def _head(snapshot: Snapshot) -> list[str]:
     return lines
 
 
-_OF_QUEUES = ("name", "ready", "scheduled", "blocked", "running", "waits", "workers", "slots", "paused")
+_OF_QUEUES = (
+    "name",
+    "ready",
+    "scheduled",
+    "blocked",
+    "limited",
+    "waiting for steps",
+    "running",
+    "waits",
+    "workers",
+    "slots",
+    "paused",
+)
 _OF_WORKERS = ("name", "host", "state", "slots", "queues", "heartbeat", "trouble")
 _OF_JOBS = ("id", "task", "queue", "runs", "attempt", "worker")
 _Table = tuple[str, Sequence[str], list[list[str]]]
@@ -166,9 +178,8 @@ def _tables(snapshot: Snapshot) -> Iterator[_Table]:
 
 
 def _queue(queue: QueueState, now: datetime.datetime) -> list[str]:
-    counts = (queue.ready, queue.scheduled, queue.blocked, queue.running)
     waits, paused = _age(queue.oldest_ready_at, now), "yes" if queue.pause else ""
-    return [queue.name, *map(str, counts), waits, str(queue.served_by), str(queue.slots), paused]
+    return [queue.name, *map(str, queue.counts.values()), waits, str(queue.served_by), str(queue.slots), paused]
 
 
 def _worker(worker: WorkerState, now: datetime.datetime) -> list[str]:

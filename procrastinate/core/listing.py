@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -19,21 +20,32 @@ from procrastinate.core.tables import (
     is_upcoming,
     jobs,
     status_literal,
+    waits_for_others,
 )
 
 _ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.ABORTED)
+
+_RANK = (jobs.c.priority.desc(), jobs.c.id)
+_WAITING: tuple[tuple[sa.ColumnElement[bool], tuple[sa.ColumnElement[Any], ...]], ...] = (
+    (is_ready_in_any_queue(), _RANK),
+    (is_upcoming(), (due_at(), *_RANK)),
+    (is_parked(), (jobs.c.lock, *_RANK)),
+    (is_in_line(), (jobs.c.limit_name, jobs.c.limit_key, *_RANK)),
+    (waits_for_others(), (jobs.c.id,)),
+)
+"""The condition and the order of each partial index of waiting jobs."""
 
 
 def _has_status(status: Status) -> list[sa.ColumnElement[bool]]:
     """Return the conditions in the form of the partial indexes.
 
-    Every ended job has an end time. Every waiting job is in one of four states, which the triggers guarantee.
+    Every ended job has an end time. Every waiting job fits one of the conditions, which the triggers guarantee.
     """
     conditions: list[sa.ColumnElement[bool]] = [jobs.c.status == status_literal(status)]
     if status in _ENDED:
         conditions.append(jobs.c.finished_at.is_not(None))
     if status is Status.TODO:
-        conditions.append(sa.or_(is_ready_in_any_queue(), is_upcoming(), is_parked(), is_in_line()))
+        conditions.append(sa.or_(*(condition for condition, _ in _WAITING)))
     return conditions
 
 
@@ -42,13 +54,7 @@ def first_waiting(limit: int) -> sa.Select[tuple[int]]:
 
     The order is that in which jobs become ready and run. Each part stops at its limit, however long the table is.
     """
-    rank = (jobs.c.priority.desc(), jobs.c.id)
-    parts = (
-        sa.select(jobs.c.id).where(is_ready_in_any_queue()).order_by(*rank),
-        sa.select(jobs.c.id).where(is_upcoming()).order_by(due_at(), *rank),
-        sa.select(jobs.c.id).where(is_parked()).order_by(jobs.c.lock, *rank),
-        sa.select(jobs.c.id).where(is_in_line()).order_by(jobs.c.limit_name, jobs.c.limit_key, *rank),
-    )
+    parts = (sa.select(jobs.c.id).where(condition).order_by(*order) for condition, order in _WAITING)
     limited = (sa.select(part.limit(sa.literal_column(str(limit))).subquery()) for part in parts)
     return sa.select(sa.union_all(*limited).subquery("waiting").c.id)
 

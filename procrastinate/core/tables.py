@@ -407,6 +407,11 @@ def is_in_line(table: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
     return sa.and_(table.c.status == TODO, table.c.readiness == IN_LINE)
 
 
+def waits_for_others(table: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
+    """Return the condition "this step of a workflow waits for other jobs"."""
+    return sa.and_(table.c.status == TODO, table.c.readiness == WAITS_FOR_OTHERS)
+
+
 def holds_slot(table: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
     """Return the condition "this job has a slot of its limit": it runs, or a fetch may claim it."""
     return sa.and_(
@@ -465,6 +470,7 @@ sa.Index(
     postgresql_where=is_in_line(),
 )
 sa.Index("procrastinate_jobs_slots_idx", jobs.c.limit_name, jobs.c.limit_key, postgresql_where=holds_slot())
+sa.Index("procrastinate_jobs_steps_idx", jobs.c.id, postgresql_where=waits_for_others())
 sa.Index(LOCK_CONSTRAINT, jobs.c.lock, unique=True, postgresql_where=holds_lock())
 sa.Index(QUEUEING_LOCK_CONSTRAINT, jobs.c.queueing_lock, unique=True, postgresql_where=holds_queueing_lock())
 sa.Index(

@@ -36,7 +36,7 @@ class Action:
         return state in self.states
 
 
-_WAITING = frozenset({JobState.READY, JobState.SCHEDULED, JobState.BLOCKED})
+_WAITING = frozenset(state for state in JobState if state.is_waiting)
 _ENDED = frozenset(state for state in JobState if state.has_ended)
 
 ACTIONS = {

@@ -9,11 +9,13 @@ import shlex
 from typing import Any
 
 from procrastinate.core.inspection import JobSearch, JobState
+from procrastinate.core.inspection.states import WALKS
 
 _KEYS = {"task": "task", "queue": "queue", "lock": "lock", "queueing_lock": "queueing_lock", "error": "error"}
 _LARGEST_ID = 2**63 - 1
 _DEEPEST = 5
 _LONGEST = 1_000
+_LONGEST_PLACE = max(len(walk.keys) for walk in WALKS.values())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,7 +110,8 @@ def read_place(text: str | None) -> tuple[str, ...] | None:
         place = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    is_valid = isinstance(place, list) and 0 < len(place) < 4 and all(isinstance(one, str) for one in place)
+    is_short = isinstance(place, list) and 0 < len(place) <= _LONGEST_PLACE
+    is_valid = is_short and all(isinstance(one, str) for one in place)
     return tuple(place) if is_valid else None
 
 

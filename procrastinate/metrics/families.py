@@ -70,8 +70,7 @@ def _of_queues(queues: Queues) -> Iterator[Family]:
 
 
 def _counts(queue: QueueState) -> dict[str, tuple[int, bool]]:
-    counts = {"ready": queue.ready, "scheduled": queue.scheduled, "blocked": queue.blocked, "running": queue.running}
-    return {state: (count.number, count.is_more) for state, count in counts.items()}
+    return {state.value: (count.number, count.is_more) for state, count in queue.counts.items()}
 
 
 def _jobs_by_state(queues: Iterable[QueueState]) -> Iterator[Sample]:

@@ -2110,6 +2110,15 @@ CREATE INDEX IF NOT EXISTS procrastinate_jobs_slots_idx ON procrastinate_jobs (l
 END
 $do$;
 
+DO $do$
+BEGIN
+IF EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('procrastinate_jobs_steps_idx') AND NOT indisvalid) THEN
+    DROP INDEX procrastinate_jobs_steps_idx;
+END IF;
+CREATE INDEX IF NOT EXISTS procrastinate_jobs_steps_idx ON procrastinate_jobs (id) WHERE status = 'todo' AND readiness = 5;
+END
+$do$;
+
 CREATE TABLE procrastinate_limits (
     name TEXT NOT NULL,
     concurrency INTEGER,

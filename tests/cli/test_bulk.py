@@ -45,6 +45,18 @@ def count(app: App, status: Status) -> int:
 Capture = pytest.CaptureFixture[str]
 
 
+def test_all_jobs_that_wait_are_cancelled_whatever_they_wait_for(app: App, engine: sa.Engine, capsys: Capture) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO procrastinate_jobs (queue_name, task_name, scheduled_at, readiness, limit_name, limit_key)"
+            " VALUES ('mail', 'send', now(), 3, 'undefined', 'k'), ('mail', 'send', 'infinity', 5, NULL, NULL)"
+        )
+    assert count(app, Status.TODO) == 2
+    assert main(["cancel", "--task", "send", "--yes"]) == 0
+    assert capsys.readouterr().out == "Cancelled 2 jobs\n"
+    assert count(app, Status.TODO) == 0
+
+
 def test_without_yes_the_jobs_are_counted_and_not_changed(app: App, capsys: Capture) -> None:
     assert main(["retry", "--task", "send"]) == 0
     assert capsys.readouterr().out == "3 jobs match. Nothing was changed: add --yes to retry them\n"

@@ -5,10 +5,21 @@ from __future__ import annotations
 import datetime
 
 import pytest
+import sqlalchemy as sa
 
 from procrastinate import core
-from procrastinate.core import FinishedJob, JobRetry, NewError, Status, UniqueJob, UniqueKey, inspection
+from procrastinate.core import (
+    FinishedJob,
+    JobRetry,
+    LimitDefinition,
+    NewError,
+    Status,
+    UniqueJob,
+    UniqueKey,
+    inspection,
+)
 from procrastinate.core.inspection import Count, JobSearch, JobState
+from procrastinate.core.tables import jobs
 from tests.conformance.runs import Run
 from tests.conformance.steps import FUTURE, HOUR, PAST, change, defer, fetch, fetch_one, finish, query, settle, worker
 from tests.database import new_job
@@ -47,9 +58,18 @@ def one_in_each_state(run: Run) -> dict[JobState, int]:
     fetch_one(run, worker_id)
     made[JobState.BLOCKED] = defer(run, lock="a lock")
     settle(run)
+    run(core.define_limits, [LimitDefinition(name="none", concurrency=0)])
+    made[JobState.LIMITED] = defer(run, limit_name="none", limit_key="key")
+    made[JobState.WAITING_FOR_STEPS] = run(_add_step)
     made[JobState.READY] = defer(run)
     made[JobState.SCHEDULED] = defer(run, scheduled_at=FUTURE)
     return made
+
+
+def _add_step(connection: sa.Connection) -> int:
+    """Add a step that waits for other steps."""
+    step = {"queue_name": "default", "task_name": "task", "scheduled_at": sa.text("'infinity'"), "readiness": 5}
+    return int(connection.execute(sa.insert(jobs).values(**step).returning(jobs.c.id)).scalar_one())
 
 
 def test_each_state_lists_its_jobs(run: Run) -> None:
@@ -57,6 +77,10 @@ def test_each_state_lists_its_jobs(run: Run) -> None:
     for state in JobState:
         (job,) = run(inspection.list_jobs_page, JobSearch(state=state)).jobs
         assert (job.id, job.state) == (made[state], state)
+    waiting = {job_id for state, job_id in made.items() if state.is_waiting}
+    assert {job.id for job in run(core.list_jobs, core.JobFilter(status=Status.TODO))} == waiting
+    assert {call.first_job_id for call in run(inspection.load_waiting_calls).calls} == {min(waiting)}
+    assert sum(call.count for call in run(inspection.load_waiting_calls).calls) == len(waiting)
     assert ids(run, JobSearch()) == sorted(made.values(), reverse=True)
 
 
@@ -64,7 +88,7 @@ def test_the_overview_counts_each_state(run: Run) -> None:
     one_in_each_state(run)
     overview = run(inspection.load_overview)
     one = Count(number=1)
-    assert overview.waiting == dict.fromkeys((JobState.READY, JobState.SCHEDULED, JobState.BLOCKED), one)
+    assert overview.waiting == dict.fromkeys([state for state in JobState if state.is_waiting], one)
     assert (overview.running, overview.stalled, overview.workers_alive) == (one, Count(number=0), 1)
     assert overview.ended == dict.fromkeys(
         (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.ABORTED), one
@@ -83,6 +107,8 @@ def test_pages_of_every_state_hold_each_job_once(run: Run) -> None:
     for number in range(5):
         defer(run, scheduled_at=FUTURE + number % 2 * HOUR, priority=number % 3)
         defer(run, priority=number % 3)
+        defer(run, priority=number % 3, limit_name="undefined", limit_key=f"key {number % 2}")
+        run(_add_step)
     finish(run, *fetch(run, worker_id, limit=4), status=Status.FAILED)
     fetch(run, worker_id, limit=3)
     for state in (None, *JobState):
@@ -233,7 +259,9 @@ def test_queues_count_their_jobs_and_know_the_oldest(run: Run) -> None:
     assert queues["other"].ready == Count(number=2)
     assert queues["known"].ready == queues["first"].ready == Count(number=0)
     default = queues["default"]
-    assert (default.ready.number, default.scheduled.number, default.blocked.number) == (1, 1, 1)
+    assert default.counts == {state: Count(number=state.is_waiting) for state in default.counts}
+    assert default.has_waiting
+    assert not queues["known"].has_waiting
     assert queues["first"].running == Count(number=1)
     oldest = queues["other"].oldest_ready_at
     assert oldest is not None

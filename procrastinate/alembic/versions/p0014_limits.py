@@ -30,6 +30,7 @@ branch_labels = None
 depends_on = None
 
 IN_LINE = "status = 'todo' AND readiness = 3"
+WAITS_FOR_OTHERS = "status = 'todo' AND readiness = 5"
 HOLDS_SLOT = "limit_name IS NOT NULL AND (status = 'doing' OR (status = 'todo' AND readiness = 1))"
 
 # Called from the triggers, with their search path, for the rows of one statement. Only a READ COMMITTED transaction
@@ -423,6 +424,7 @@ AHEAD = Ahead(
     indexes={
         "procrastinate_jobs_line_idx": f"(limit_name, limit_key, priority DESC, id) WHERE {IN_LINE}",
         "procrastinate_jobs_slots_idx": f"(limit_name, limit_key) WHERE {HOLDS_SLOT}",
+        "procrastinate_jobs_steps_idx": f"(id) WHERE {WAITS_FOR_OTHERS}",
     },
 )
 
@@ -468,6 +470,7 @@ def downgrade() -> None:
     _execute("DROP FUNCTION procrastinate_hand_over(text, bigint, text[], text[], boolean)")
     op.drop_table("procrastinate_openings")
     op.drop_table("procrastinate_limits")
+    op.drop_index("procrastinate_jobs_steps_idx", "procrastinate_jobs")
     for name in AHEAD.columns:
         op.drop_column("procrastinate_jobs", name)
 

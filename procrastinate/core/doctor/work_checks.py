@@ -10,7 +10,6 @@ from procrastinate.core.doctor.patient import Patient
 from procrastinate.core.inspection import catalogue_facts, facts
 from procrastinate.core.inspection.facts import WorkerFacts
 from procrastinate.core.inspection.queues import load_queues
-from procrastinate.core.inspection.records import QueueState
 from procrastinate.core.inspection.running_reasons import is_blocked
 from procrastinate.core.tables import jobs
 
@@ -121,8 +120,8 @@ def unserved_queues(patient: Patient) -> Iterator[Finding]:
     if not patient.alive or found.silent_on_queues:
         return
     unserved = [queue for queue in found.queues if not queue.served_by]
-    for queue in sorted(unserved, key=lambda one: not _has_waiting(one))[:_SHOWN]:
-        waits = _has_waiting(queue)
+    for queue in sorted(unserved, key=lambda one: not one.has_waiting)[:_SHOWN]:
+        waits = queue.has_waiting
         yield Finding(
             code="queue-unserved",
             severity=Severity.FAULT if waits else Severity.NOTE,
@@ -130,10 +129,6 @@ def unserved_queues(patient: Patient) -> Iterator[Finding]:
             text=f"No worker takes jobs of the queue {queue.name!r}" + (", and jobs wait in it" if waits else ""),
             advice="Start a worker for this queue, or correct its name",
         )
-
-
-def _has_waiting(queue: QueueState) -> bool:
-    return bool(queue.ready.number or queue.scheduled.number or queue.blocked.number)
 
 
 def paused_queues(patient: Patient) -> Iterator[Finding]:

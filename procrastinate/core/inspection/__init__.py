@@ -45,7 +45,7 @@ from procrastinate.core.inspection.records import (
     Workers,
     WorkerState,
 )
-from procrastinate.core.inspection.states import JobState
+from procrastinate.core.inspection.states import WAITING, JobState
 from procrastinate.core.inspection.system import load_system
 from procrastinate.core.inspection.tasks import load_tasks
 from procrastinate.core.inspection.tick_reasons import TickExplanation, TickQuestion, explain_tick
@@ -54,6 +54,7 @@ from procrastinate.core.inspection.workers import load_workers
 from procrastinate.core.inspection.workflow import WorkflowDetails, WorkflowsPage, load_workflow, load_workflows
 
 __all__ = [
+    "WAITING",
     "Attempt",
     "CheckResult",
     "Count",

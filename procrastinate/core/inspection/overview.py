@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from procrastinate.core.inspection.bounds import Count, bounded_count, first_rows, load, moment, to_count
 from procrastinate.core.inspection.records import Minute, Overview
-from procrastinate.core.inspection.states import ENDED, WALKS, JobState
+from procrastinate.core.inspection.states import ENDED, WAITING, WALKS, JobState
 from procrastinate.core.inspection.workers import alive_and_silent, is_alive
 from procrastinate.core.statistics import MINUTE
 from procrastinate.core.tables import DOING, due_at, is_upcoming, jobs, statistics, workers
@@ -19,7 +19,6 @@ COUNTED = 10_000
 CHARTED = 20_000
 """Maximum number of ended jobs that the minutes of the chart are made of, for each status."""
 _HOUR = datetime.timedelta(hours=1)
-_WAITING = (JobState.READY, JobState.SCHEDULED, JobState.BLOCKED)
 
 
 def _count(state: JobState) -> sa.ScalarSelect[int]:
@@ -32,7 +31,7 @@ def _has_lively_worker() -> sa.ColumnElement[bool]:
 
 _OVERDUE = is_upcoming() & (due_at() < sa.func.now() - sa.literal_column("interval '15 seconds'"))
 _COUNTS: sa.Select[Any] = sa.select(  # type: ignore[assignment]
-    *[_count(state).label(state.value) for state in (*_WAITING, JobState.RUNNING)],
+    *[_count(state).label(state.value) for state in (*WAITING, JobState.RUNNING)],
     bounded_count(
         sa.select(sa.literal_column("1")).where(jobs.c.status == DOING, ~_has_lively_worker()), COUNTED
     ).label("stalled"),
@@ -100,7 +99,7 @@ def load_overview(connection: sa.Connection, now: datetime.datetime) -> Overview
         by_minute[place] = max(by_minute.get(place, 0), row.number)
     return Overview(
         now=now,
-        waiting={state: to_count(counts._mapping[state.value], COUNTED) for state in _WAITING},
+        waiting={state: to_count(counts._mapping[state.value], COUNTED) for state in WAITING},
         running=to_count(counts.running, COUNTED),
         ended=ended,
         minutes=tuple(_minutes(by_minute, now)),

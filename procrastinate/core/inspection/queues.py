@@ -13,7 +13,7 @@ from procrastinate.core.enums import BECAME_READY
 from procrastinate.core.fetch import ready_queue_names
 from procrastinate.core.inspection.bounds import Count, first_rows, load, moment, to_count
 from procrastinate.core.inspection.records import Paused, Queues, QueueState
-from procrastinate.core.inspection.states import READY_OF_QUEUE, WALKS, JobState
+from procrastinate.core.inspection.states import READY_OF_QUEUE, WAITING, WALKS, JobState
 from procrastinate.core.inspection.workers import is_alive
 from procrastinate.core.pauses import lasts
 from procrastinate.core.tables import event_literal, events, jobs, paused_queues, workers
@@ -23,7 +23,7 @@ _COUNTED = 100_000
 """Maximum number of ready jobs that are counted for all queues together."""
 _LONGEST_COUNT = 10_000
 _SAMPLED = 10_000
-"""Maximum number of scheduled, blocked and running jobs that are counted for all queues together, of each state."""
+"""Maximum number of jobs that are counted for all queues together, of each state but "ready"."""
 
 _names = ready_queue_names()
 _READY_QUEUES = sa.select(_names.c.name).where(_names.c.name.is_not(None)).limit(sa.literal_column(str(_SHOWN + 1)))
@@ -36,7 +36,7 @@ def _by_queue(state: JobState) -> sa.Select[Any]:
     ).group_by(rows.c.queue_name)
 
 
-_NOT_READY = (JobState.SCHEDULED, JobState.BLOCKED, JobState.RUNNING)
+_NOT_READY: tuple[JobState, ...] = (*(state for state in WAITING if state is not JobState.READY), JobState.RUNNING)
 _BY_QUEUE = sa.union_all(*map(_by_queue, _NOT_READY))
 
 
@@ -98,7 +98,7 @@ def load_queues(connection: sa.Connection, now: datetime.datetime, known: Collec
     limit = min(_LONGEST_COUNT, _COUNTED // max(len(shown), 1))
     ready = {row.name: row for row in connection.execute(_ready_jobs(limit), {"names": shown})}
     numbers = {(row.state, row.queue_name): row.number for row in others}
-    is_cut = {
+    is_cut: dict[JobState, bool] = {
         state: sum(number for (one, _), number in numbers.items() if one == state) > _SAMPLED for state in _NOT_READY
     }
 
@@ -111,6 +111,8 @@ def load_queues(connection: sa.Connection, now: datetime.datetime, known: Collec
             ready=to_count(ready[name].number, limit),
             scheduled=count(JobState.SCHEDULED, name),
             blocked=count(JobState.BLOCKED, name),
+            limited=count(JobState.LIMITED, name),
+            waiting_for_steps=count(JobState.WAITING_FOR_STEPS, name),
             running=count(JobState.RUNNING, name),
             oldest_ready_at=ready[name].oldest_ready_at,
             pause=pauses.get(name),

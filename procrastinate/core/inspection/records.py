@@ -7,7 +7,7 @@ import datetime
 
 from procrastinate.core.enums import EventType, Status
 from procrastinate.core.inspection.bounds import Count
-from procrastinate.core.inspection.states import JobState
+from procrastinate.core.inspection.states import WAITING, JobState
 from procrastinate.core.job_reports import JobProgress
 
 
@@ -186,11 +186,24 @@ class QueueState:
     ready: Count
     scheduled: Count
     blocked: Count
+    limited: Count
+    waiting_for_steps: Count
     running: Count
     oldest_ready_at: datetime.datetime | None
     pause: Paused | None
     served_by: int
     slots: int
+
+    @property
+    def counts(self) -> dict[JobState, Count]:
+        """The unfinished jobs by state, as pages list them."""
+        states = (*WAITING, JobState.RUNNING)
+        return {state: getattr(self, state.value) for state in states}
+
+    @property
+    def has_waiting(self) -> bool:
+        """True if a job waits in this queue, whatever it waits for."""
+        return any(self.counts[state].number for state in WAITING)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

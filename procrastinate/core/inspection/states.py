@@ -21,11 +21,12 @@ from procrastinate.core.tables import (
     is_upcoming,
     jobs,
     status_literal,
+    waits_for_others,
 )
 
 
 class JobState(enum.StrEnum):
-    """State of a job. The status ``todo`` is three states, because a job waits for three reasons."""
+    """State of a job. The status ``todo`` is five states, because a job waits for five reasons."""
 
     READY = "ready"
     """A worker may claim the job now."""
@@ -33,6 +34,10 @@ class JobState(enum.StrEnum):
     """The job waits for its time, or for a worker that examines its lock."""
     BLOCKED = "blocked"
     """The job is due, and waits behind the holder of its lock."""
+    LIMITED = "limited"
+    """The job is due, and waits for a slot of its limit."""
+    WAITING_FOR_STEPS = "waiting_for_steps"
+    """The job is a step of a workflow, and waits for the steps before it."""
     RUNNING = "running"
     """A worker holds the job."""
     SUCCEEDED = "succeeded"
@@ -41,9 +46,14 @@ class JobState(enum.StrEnum):
     ABORTED = "aborted"
 
     @property
+    def label(self) -> str:
+        """The words for the state on a page."""
+        return self.value.replace("_", " ")
+
+    @property
     def is_waiting(self) -> bool:
         """True if no worker has claimed the job yet."""
-        return self in (JobState.READY, JobState.SCHEDULED, JobState.BLOCKED)
+        return self in WAITING
 
     @property
     def has_ended(self) -> bool:
@@ -51,7 +61,9 @@ class JobState(enum.StrEnum):
         return self in ENDED
 
 
-ENDED = {
+WAITING = (JobState.READY, JobState.SCHEDULED, JobState.BLOCKED, JobState.LIMITED, JobState.WAITING_FOR_STEPS)
+"""The states of the status ``todo``. Whatever counts or changes waiting jobs takes all of them."""
+ENDED: dict[JobState, Status] = {
     JobState.SUCCEEDED: Status.SUCCEEDED,
     JobState.FAILED: Status.FAILED,
     JobState.CANCELLED: Status.CANCELLED,
@@ -60,7 +72,9 @@ ENDED = {
 
 STATE: sa.ColumnElement[str] = sa.case(
     (jobs.c.status == DOING, JobState.RUNNING.value),
-    (sa.or_(is_parked(), is_in_line()), JobState.BLOCKED.value),
+    (is_parked(), JobState.BLOCKED.value),
+    (is_in_line(), JobState.LIMITED.value),
+    (waits_for_others(), JobState.WAITING_FOR_STEPS.value),
     (is_ready(), JobState.READY.value),
     (jobs.c.status == TODO, JobState.SCHEDULED.value),
     # A row of 3.x, which nothing takes.
@@ -133,10 +147,15 @@ NEWEST = Walk((), (_NEWEST,))
 """All jobs, the last deferred first."""
 READY_OF_QUEUE = Walk((is_ready(),), (_PRIORITY, _ID))
 """Ready jobs of one queue, which the caller adds, in the order of their start."""
-WALKS = {
+WALKS: dict[JobState, Walk] = {
     JobState.READY: Walk((is_ready_in_any_queue(),), (_PRIORITY, _ID)),
     JobState.SCHEDULED: Walk((is_upcoming(),), (Key(due_at(), _TIME), _PRIORITY, _ID)),
     JobState.BLOCKED: Walk((is_parked(),), (Key(jobs.c.lock, sa.Text()), _PRIORITY, _ID)),
+    JobState.LIMITED: Walk(
+        (is_in_line(),),
+        (Key(jobs.c.limit_name, sa.Text()), Key(jobs.c.limit_key, sa.Text()), _PRIORITY, _ID),
+    ),
+    JobState.WAITING_FOR_STEPS: Walk((waits_for_others(),), (_ID,)),
     # No index has the ids of running jobs in order. There are no more of them than workers run.
     JobState.RUNNING: Walk((jobs.c.status == DOING,), (Key(jobs.c.id + sa.literal_column("0"), sa.BigInteger()),)),
     **{state: _ended(status) for state, status in ENDED.items()},

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from procrastinate.core.enums import EventType
 from procrastinate.core.inspection.bounds import Count, first_rows, load, moment, to_count
 from procrastinate.core.inspection.records import Tasks, TaskState
-from procrastinate.core.inspection.states import ENDED, WALKS, JobState
+from procrastinate.core.inspection.states import ENDED, WAITING, WALKS, JobState
 from procrastinate.core.inspection.task_hours import read_task_hours
 from procrastinate.core.tables import event_literal, events, jobs
 
@@ -18,7 +18,6 @@ _LOOKED_AT = 1_000
 """Number of the last jobs of each end whose times are read."""
 _SAMPLED = 10_000
 """Maximum number of waiting and running jobs that are counted for all tasks together, of each state."""
-_WAITING = (JobState.READY, JobState.SCHEDULED, JobState.BLOCKED)
 
 
 def _last_ended(state: JobState) -> sa.Select[Any]:
@@ -75,7 +74,7 @@ def _by_task(state: JobState) -> sa.Select[Any]:
     ).group_by(rows.c.task_name)
 
 
-_UNFINISHED = sa.union_all(*map(_by_task, (*_WAITING, JobState.RUNNING)))
+_UNFINISHED = sa.union_all(*map(_by_task, (*WAITING, JobState.RUNNING)))
 
 
 @load
@@ -95,7 +94,7 @@ def load_tasks(connection: sa.Connection, now: datetime.datetime) -> Tasks:
     tasks = tuple(
         TaskState(
             name=name,
-            waiting=count(name, *_WAITING),
+            waiting=count(name, *WAITING),
             running=count(name, JobState.RUNNING),
             **_of_ended(ended.get(name)),
             hour=hours.get(name),

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from procrastinate.core.arrays import array_param
 from procrastinate.core.inspection.bounds import first_rows, load
-from procrastinate.core.inspection.states import WALKS, JobState
+from procrastinate.core.inspection.states import WAITING, WALKS, JobState
 from procrastinate.core.inspection.workers import alive_and_silent
 from procrastinate.core.tables import jobs
 
@@ -50,7 +50,6 @@ class WaitingCalls:
     workers_alive: int
 
 
-_STATES = (JobState.READY, JobState.SCHEDULED, JobState.BLOCKED)
 _COLUMNS = (jobs.c.id, jobs.c.queue_name, jobs.c.task_name, jobs.c.args)
 
 
@@ -58,7 +57,7 @@ def _first_of(state: JobState) -> sa.Select[Any]:
     return sa.select(first_rows(WALKS[state].select(*_COLUMNS), _LOOKED_AT + 1, f"first_{state.value}"))
 
 
-_waiting = sa.union_all(*map(_first_of, _STATES)).subquery("waiting")
+_waiting = sa.union_all(*map(_first_of, WAITING)).subquery("waiting")
 _is_small = sa.func.pg_column_size(_waiting.c.args) <= sa.literal_column(str(_LARGEST))
 _is_object: sa.ColumnElement[Any] = sa.case(
     (_is_small, sa.func.jsonb_typeof(_waiting.c.args) == sa.literal_column("'object'"))
@@ -93,7 +92,7 @@ _MORE_TIME = sa.select(
 _COUNTS = sa.select(
     *(
         sa.select(sa.func.count()).select_from(_first_of(state).subquery(f"of_{state.value}")).scalar_subquery()
-        for state in _STATES
+        for state in WAITING
     )
 )
 

@@ -50,6 +50,14 @@ END IF;
 CREATE INDEX IF NOT EXISTS procrastinate_jobs_slots_idx ON procrastinate_jobs (limit_name, limit_key) WHERE limit_name IS NOT NULL AND (status = 'doing' OR (status = 'todo' AND readiness = 1));
 END
 $do$;""",
+r"""DO $do$
+BEGIN
+IF EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('procrastinate_jobs_steps_idx') AND NOT indisvalid) THEN
+    DROP INDEX procrastinate_jobs_steps_idx;
+END IF;
+CREATE INDEX IF NOT EXISTS procrastinate_jobs_steps_idx ON procrastinate_jobs (id) WHERE status = 'todo' AND readiness = 5;
+END
+$do$;""",
 r"""CREATE TABLE procrastinate_limits (
     name TEXT NOT NULL,
     concurrency INTEGER,
@@ -887,6 +895,7 @@ r"""DROP FUNCTION procrastinate_leave(text, bigint, text[], text[], text[], text
 r"""DROP FUNCTION procrastinate_hand_over(text, bigint, text[], text[], boolean);""",
 r"""DROP TABLE procrastinate_openings;""",
 r"""DROP TABLE procrastinate_limits;""",
+r"""DROP INDEX procrastinate_jobs_steps_idx;""",
 r"""ALTER TABLE procrastinate_jobs DROP COLUMN limit_name;""",
 r"""ALTER TABLE procrastinate_jobs DROP COLUMN limit_key;""",
 r"""UPDATE procrastinate_alembic_version SET version_num='procrastinate_0013' WHERE procrastinate_alembic_version.version_num = 'procrastinate_0014';""",
