@@ -92,11 +92,16 @@ class _Round:
 
     candidates: Sequence[_Candidate]
     ended: frozenset[str]
-    """Keys of which no more jobs are in line, or none on which this admission can decide."""
+    """Keys of which no more jobs are in line."""
     refused: tuple[Refusal, ...]
 
     def count(self, readiness: Readiness) -> int:
         return sum(one.readiness is readiness for one in self.candidates)
+
+    @property
+    def undecided(self) -> tuple[int, ...]:
+        """The jobs that stay in line. The next rounds pass them over, so that the jobs behind them get their slots."""
+        return tuple(one.id for one in self.candidates if one.readiness is Readiness.IN_LINE)
 
 
 _TAKE_TURN = sa.select(turn_taken())
@@ -295,20 +300,22 @@ def _admit_of(
     keys = _read_keys(connection, name, terms, looked_at)
     held_in_all = 0 if terms.total is None else connection.execute(_COUNT_IN_ALL, {"name": name}).scalar_one()
     has_more_keys = terms.total is not None and len(keys) >= _KEYS_AT_ONCE
-    examined = admitted = undecided = 0
+    examined = admitted = 0
+    undecided: tuple[int, ...] = ()
     refused: tuple[Refusal, ...] = ()
     while shares := share_out(terms, keys, held_in_all=held_in_all, at_most=manner.limit - examined):
-        one_round = _decide(connection, name, shares, manner)
+        rest = dataclasses.replace(manner, set_aside=manner.set_aside + undecided)
+        one_round = _decide(connection, name, shares, rest)
         given = one_round.count(Readiness.PROMOTED)
         examined += len(one_round.candidates)
         admitted, held_in_all = admitted + given, held_in_all + given
-        undecided += one_round.count(Readiness.IN_LINE)
+        undecided += one_round.undecided
         refused += one_round.refused
         keys = _keys_after(keys, one_round)
     again = examined >= manner.limit or (has_more_keys and admitted > 0)
     if undecided or again:
         connection.execute(_OPEN_AGAIN, {"name": name, "keys": sorted(looked_at)})
-    return Admission(admitted=admitted, undecided=undecided, again=again, refused=refused)
+    return Admission(admitted=admitted, undecided=len(undecided), again=again, refused=refused)
 
 
 def _read_keys(connection: sa.Connection, name: str, terms: LimitTerms, looked_at: set[str]) -> list[KeyState]:
@@ -352,9 +359,8 @@ def _decide(connection: sa.Connection, name: str, shares: Mapping[str, int], man
     refused = _move(connection, [one for one in candidates if one.readiness is not Readiness.IN_LINE], manner)
     ids = {refusal.job_id for refusal in refused}
     candidates = [dataclasses.replace(one, readiness=Readiness.IN_LINE) if one.id in ids else one for one in candidates]
-    stay = {one.key for one in candidates if one.readiness is Readiness.IN_LINE}
     ended = {key for key, number in numbers.items() if found[key] < number}
-    return _Round(candidates, frozenset(stay | ended), refused)
+    return _Round(candidates, frozenset(ended), refused)
 
 
 def _first_of_each(heads: Sequence[sa.Row[Any]], shares: Mapping[str, int]) -> list[sa.Row[Any]]:

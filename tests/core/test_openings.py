@@ -197,9 +197,6 @@ def test_a_refused_job_keeps_no_other_job_from_the_slot(connection: sa.Connectio
     with engine.begin() as other:
         admission = core.admit_jobs(other, one_by_one=True)
     assert [refusal.job_id for refusal in admission.refused] == [2]
-    assert ready(connection) == [1]
-    with engine.begin() as other:
-        core.admit_jobs(other, set_aside=[2])
     assert ready(connection) == [1, 3]
 
 
@@ -221,3 +218,20 @@ def test_a_copy_of_a_job_has_its_limit(connection: sa.Connection) -> None:
     assert query(connection, "SELECT limit_name, limit_key, readiness FROM procrastinate_jobs WHERE id = 4") == [
         ("l", "k", 3)
     ]
+
+
+def test_a_job_whose_lock_cannot_be_decided_keeps_no_slot_from_the_jobs_behind_it(
+    connection: sa.Connection, engine: sa.Engine
+) -> None:
+    core.define_limits(connection, [LimitDefinition(name="l", concurrency=1)])
+    core.defer_job(connection, new_job(lock="held"))
+    settle(connection)
+    with engine.connect() as users:
+        users.exec_driver_sql("SELECT id FROM procrastinate_jobs WHERE id = 1 FOR UPDATE")
+        limited = [new_job(limit_name="l", limit_key="k", lock="held"), new_job(limit_name="l", limit_key="k")]
+        core.defer_jobs(connection, limited)
+        with engine.begin() as other:
+            admission = core.admit_jobs(other)
+        assert (admission.admitted, admission.undecided) == (1, 1)
+        assert 3 in ready(connection)
+        users.rollback()
