@@ -14,6 +14,7 @@ from procrastinate.core.admit import TERMS
 from procrastinate.core.arrays import transpose, unnest
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.tables import DOING, holds_slot, is_in_line, jobs, limits, openings
+from procrastinate.core.timeouts import wait_briefly
 
 KEYS_AT_ONCE = 1000
 """How many keys of a limit one statement looks at."""
@@ -76,7 +77,7 @@ _COLUMNS: dict[str, TypeEngine[Any]] = {"name": sa.Text(), "concurrency": sa.Int
 
 
 def _define() -> Any:
-    """Write only what differs, and never wait: the row of a limit that an operator changes right now is left alone."""
+    """Write only what differs: a worker that starts with the same limits as others writes nothing."""
     new = unnest(_COLUMNS, name="new")
     known = limits.alias("known")
     is_same = (
@@ -124,10 +125,12 @@ _OPEN_KEYS = _open_keys(_NAME)
 def define_limits(connection: sa.Connection, definitions: Sequence[LimitDefinition]) -> list[str]:
     """Store the limits of the code, and return the names of those that are new or have changed.
 
-    What an operator has set stays.
+    What an operator has set stays. If an open transaction has locked one of them, it waits for half a second, and then
+    raises a lock timeout (:func:`~procrastinate.core.errors.is_lock_timeout`).
     """
     if not definitions:
         return []
+    wait_briefly(connection)
     changed = list(connection.execute(_DEFINE, transpose(definitions, _COLUMNS)).scalars())
     for name in changed:
         connection.execute(_OPEN_KEYS, {"limit_name_is": name})

@@ -22,6 +22,7 @@ from procrastinate.worker.processes import exits, forked_children, signals
 from procrastinate.worker.run.run_reports import RunReports
 from procrastinate.worker.run.unknown_tasks import UnknownTasks
 from procrastinate.worker.schema_wait import wait_until_ready
+from procrastinate.worker.services.limit_definer import LimitDefiner
 from procrastinate.worker.services.teller import identity_of
 from procrastinate.worker.worker_run import WorkerRun
 
@@ -318,9 +319,8 @@ class Worker:
     async def _register(self, manager: JobManager) -> int:
         waits = self.settings.wait and self.settings.wait_for_schema
         await wait_until_ready(manager, waits=waits, logger=self.logger)
-        limits = self.app.list_limits()
-        if limits:
-            await manager.define_limits([limit.definition for limit in limits])
+        self.limit_definer = LimitDefiner(manager, [limit.definition for limit in self.app.list_limits()], self.logger)
+        await self.limit_definer.define()
         return await manager.register_worker(self.settings.terms, identity_of(self.settings, self.app.tasks))
 
     def _signal_handlers(self) -> contextlib.AbstractContextManager[None]:

@@ -446,6 +446,7 @@ class WorkerRun:
         max_delay = read_max_delay(**(app.periodic_defaults or {}))
         services["deferrer"] = PeriodicDeferrer(app.periodic_registry, max_delay, self._manager).worker
         services["rescuer"] = self._rescuer.run
+        services["limits"] = self._worker.limit_definer.run
         services["pauses"] = self._pause_keeper.run
         services["report_writer"] = self._report_writer.run
         return services

@@ -123,6 +123,29 @@ async def test_tasks_that_share_a_limit_do_not_run_at_the_same_time(limited_app:
     assert queue.sql("SELECT count(*) FROM procrastinate_jobs WHERE status = 'succeeded'") == 6
 
 
+async def test_a_worker_starts_while_an_operator_changes_a_limit_in_an_open_transaction(
+    limited_app: App, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    @limited_app.task(limit=Limit("one", concurrency=1))
+    async def work() -> None: ...
+
+    @limited_app.task
+    async def other() -> None: ...
+
+    async with limited_app.open_async():
+        limited, free = await work.defer_async(), await other.defer_async()
+        with queue.connection.engine.connect() as operator:
+            limited_app.limits.set("one", concurrency=2, connection=operator)
+            worker = asyncio.create_task(limited_app.run_worker_async(fetch_job_polling_interval=0.1))
+            await until(lambda: queue.status(free) is Status.SUCCEEDED)
+            assert "An open transaction changes a limit" in caplog.text
+            operator.commit()
+        await until(lambda: queue.status(limited) is Status.SUCCEEDED)
+        await until(lambda: queue.sql("SELECT concurrency FROM procrastinate_limits") == 1)
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+
+
 async def test_a_waiting_worker_starts_the_next_job_at_once(limited_app: App, queue: Queue) -> None:
     """The polling interval is longer than the test."""
 
