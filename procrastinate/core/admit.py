@@ -139,7 +139,12 @@ def _unpark() -> sa.Update:
         .lateral("head")
     )
     heads = sa.select(head.c.id).select_from(freed.join(head, sa.true())).where(~is_held)
-    return sa.update(jobs).where(is_one_of(jobs.c.id, heads)).values(readiness=UNDECIDED)
+    return (
+        sa.update(jobs)
+        .where(is_one_of(jobs.c.id, heads))
+        .values(readiness=UNDECIDED)
+        .returning(jobs.c.lock, jobs.c.limit_name)
+    )
 
 
 _UNPARK = _unpark()
@@ -272,7 +277,7 @@ def admit_jobs(
     opened = connection.execute(_TAKE_OPENINGS, {"limit": limit}).all()
     locks = sorted({row.lock for row in opened if row.lock is not None})
     if locks and not one_by_one:
-        connection.execute(_UNPARK, {"locks": locks})
+        _unpark_next(connection, locks)
     keys: dict[str, set[str]] = {}
     for row in opened:
         if row.limit_name is not None and row.limit_key is not None:
@@ -284,6 +289,14 @@ def admit_jobs(
         undecided=sum(part.undecided for part in parts),
         refused=tuple(refusal for part in parts for refusal in part.refused),
     )
+
+
+def _unpark_next(connection: sa.Connection, locks: Sequence[str]) -> None:
+    """Let the next job of each lock be looked at. One with a limit gets in line, so the lock stays open."""
+    unparked = connection.execute(_UNPARK, {"locks": locks}).all()
+    passed_by = [{"lock": row.lock} for row in unparked if row.limit_name is not None]
+    if passed_by:
+        connection.execute(sa.insert(openings), passed_by)
 
 
 def _read_terms(connection: sa.Connection, names: Iterable[str]) -> list[tuple[str, LimitTerms]]:

@@ -235,3 +235,18 @@ def test_a_job_whose_lock_cannot_be_decided_keeps_no_slot_from_the_jobs_behind_i
         assert (admission.admitted, admission.undecided) == (1, 1)
         assert 3 in ready(connection)
         users.rollback()
+
+
+def test_a_limited_job_without_a_slot_passes_the_lock_on(connection: sa.Connection) -> None:
+    core.define_limits(connection, [LimitDefinition(name="l", concurrency=0)])
+    core.defer_job(connection, new_job(lock="k"))
+    settle(connection)
+    limited = {"lock": "k", "limit_name": "l", "limit_key": "k"}
+    core.defer_jobs(connection, [new_job(**limited), new_job(**limited), new_job(lock="k")])
+    connection.exec_driver_sql("UPDATE procrastinate_jobs SET readiness = 2 WHERE id > 1")
+    assert core.cancel_job(connection, 1)
+    for _ in range(5):  # a worker's looks, without its sweep
+        with connection.engine.begin() as other:
+            core.promote_jobs(other)
+            core.admit_jobs(other)
+    assert ready(connection) == [4]

@@ -46,6 +46,8 @@ HOLDS_SLOT = "limit_name IS NOT NULL AND (status = 'doing' OR (status = 'todo' A
 #
 # A lock passes in the statement in which its holder leaves it: until that commits, every other session sees the former
 # holder, and afterwards the new one. A lock whose holder stays is not handed over, and neither is one without a holder.
+#
+# A job with a limit gets in line and leaves the lock free, so an admission looks at the next job of the lock.
 LEAVE = """
 CREATE FUNCTION procrastinate_leave(
     queue_name text, job_id bigint, released text[], held text[], limit_names text[], limit_keys text[]
@@ -56,6 +58,7 @@ AS $function$
 DECLARE
     hands_over boolean := current_setting('procrastinate.hand_over', true) IS DISTINCT FROM 'off';
     may_be_paused boolean := true;
+    passed_by text[];
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' OR NOT hands_over THEN
         IF has_table_privilege('procrastinate_openings', 'INSERT') THEN
@@ -75,24 +78,31 @@ BEGIN
     END IF;
 
     IF released IS NOT NULL THEN
-        UPDATE procrastinate_jobs AS job SET readiness = CASE
-            WHEN NOT may_be_paused AND job.limit_name IS NULL AND job.lock = ANY (held) AND NOT EXISTS (
-                SELECT FROM procrastinate_jobs AS holder
-                WHERE holder.lock = job.lock
-                    AND (holder.status = 'doing' OR (holder.status = 'todo' AND holder.readiness = 1))
-            )
-            THEN 1 ELSE 0
-        END
-        FROM unnest(released) AS freed (lock)
-        CROSS JOIN LATERAL (
-            SELECT waiting.id
-            FROM procrastinate_jobs AS waiting
-            WHERE waiting.lock = freed.lock AND waiting.status = 'todo' AND waiting.readiness = 2
-            ORDER BY waiting.priority DESC, waiting.id
-            LIMIT 1
-            FOR UPDATE SKIP LOCKED
-        ) AS next
-        WHERE job.id = next.id;
+        WITH changed AS (
+            UPDATE procrastinate_jobs AS job SET readiness = CASE
+                WHEN NOT may_be_paused AND job.limit_name IS NULL AND job.lock = ANY (held) AND NOT EXISTS (
+                    SELECT FROM procrastinate_jobs AS holder
+                    WHERE holder.lock = job.lock
+                        AND (holder.status = 'doing' OR (holder.status = 'todo' AND holder.readiness = 1))
+                )
+                THEN 1 ELSE 0
+            END
+            FROM unnest(released) AS freed (lock)
+            CROSS JOIN LATERAL (
+                SELECT waiting.id
+                FROM procrastinate_jobs AS waiting
+                WHERE waiting.lock = freed.lock AND waiting.status = 'todo' AND waiting.readiness = 2
+                ORDER BY waiting.priority DESC, waiting.id
+                LIMIT 1
+                FOR UPDATE SKIP LOCKED
+            ) AS next
+            WHERE job.id = next.id
+            RETURNING job.lock, job.limit_name
+        )
+        SELECT array_agg(changed.lock) INTO passed_by FROM changed WHERE changed.limit_name IS NOT NULL;
+    END IF;
+    IF passed_by IS NOT NULL AND has_table_privilege('procrastinate_openings', 'INSERT') THEN
+        INSERT INTO procrastinate_openings (lock) SELECT passed.lock FROM unnest(passed_by) AS passed (lock);
     END IF;
 
     IF limit_names IS NOT NULL

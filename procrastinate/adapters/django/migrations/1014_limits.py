@@ -117,6 +117,7 @@ AS $function$
 DECLARE
     hands_over boolean := current_setting('procrastinate.hand_over', true) IS DISTINCT FROM 'off';
     may_be_paused boolean := true;
+    passed_by text[];
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' OR NOT hands_over THEN
         IF has_table_privilege('procrastinate_openings', 'INSERT') THEN
@@ -136,24 +137,31 @@ BEGIN
     END IF;
 
     IF released IS NOT NULL THEN
-        UPDATE procrastinate_jobs AS job SET readiness = CASE
-            WHEN NOT may_be_paused AND job.limit_name IS NULL AND job.lock = ANY (held) AND NOT EXISTS (
-                SELECT FROM procrastinate_jobs AS holder
-                WHERE holder.lock = job.lock
-                    AND (holder.status = 'doing' OR (holder.status = 'todo' AND holder.readiness = 1))
-            )
-            THEN 1 ELSE 0
-        END
-        FROM unnest(released) AS freed (lock)
-        CROSS JOIN LATERAL (
-            SELECT waiting.id
-            FROM procrastinate_jobs AS waiting
-            WHERE waiting.lock = freed.lock AND waiting.status = 'todo' AND waiting.readiness = 2
-            ORDER BY waiting.priority DESC, waiting.id
-            LIMIT 1
-            FOR UPDATE SKIP LOCKED
-        ) AS next
-        WHERE job.id = next.id;
+        WITH changed AS (
+            UPDATE procrastinate_jobs AS job SET readiness = CASE
+                WHEN NOT may_be_paused AND job.limit_name IS NULL AND job.lock = ANY (held) AND NOT EXISTS (
+                    SELECT FROM procrastinate_jobs AS holder
+                    WHERE holder.lock = job.lock
+                        AND (holder.status = 'doing' OR (holder.status = 'todo' AND holder.readiness = 1))
+                )
+                THEN 1 ELSE 0
+            END
+            FROM unnest(released) AS freed (lock)
+            CROSS JOIN LATERAL (
+                SELECT waiting.id
+                FROM procrastinate_jobs AS waiting
+                WHERE waiting.lock = freed.lock AND waiting.status = 'todo' AND waiting.readiness = 2
+                ORDER BY waiting.priority DESC, waiting.id
+                LIMIT 1
+                FOR UPDATE SKIP LOCKED
+            ) AS next
+            WHERE job.id = next.id
+            RETURNING job.lock, job.limit_name
+        )
+        SELECT array_agg(changed.lock) INTO passed_by FROM changed WHERE changed.limit_name IS NOT NULL;
+    END IF;
+    IF passed_by IS NOT NULL AND has_table_privilege('procrastinate_openings', 'INSERT') THEN
+        INSERT INTO procrastinate_openings (lock) SELECT passed.lock FROM unnest(passed_by) AS passed (lock);
     END IF;
 
     IF limit_names IS NOT NULL
