@@ -29,6 +29,7 @@ def add_limits_arguments(parser: argparse.ArgumentParser) -> None:
     set_.add_argument("name")
     set_.add_argument("--concurrency", type=int, help="jobs of one key that may run at once")
     set_.add_argument("--total", type=int, help="jobs of all keys that may run at once")
+    set_.add_argument("--allow-undefined", action="store_true", help="also if no worker has defined the limit yet")
     actions.add_parser("reset", help="let the numbers of the code hold again").add_argument("name")
 
 
@@ -59,7 +60,12 @@ def _run(limits: Limits, arguments: argparse.Namespace) -> None:
         say(f"slots: {shown.held}, running: {shown.running}, in line: {shown.in_line}")
         say(f"oldest job with a slot: {_id(shown.oldest_id)}, next job in line: {_id(shown.next_id)}")
     elif arguments.limits_action == "set":
-        limits.set(arguments.name, concurrency=arguments.concurrency, total=arguments.total)
+        limits.set(
+            arguments.name,
+            concurrency=arguments.concurrency,
+            total=arguments.total,
+            allow_undefined=arguments.allow_undefined,
+        )
         say(f"Limit {quoted(arguments.name)}: set")
     else:
         limits.reset(arguments.name)

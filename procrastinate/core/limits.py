@@ -176,6 +176,18 @@ def reset_limit(connection: sa.Connection, name: str) -> bool:
     return found
 
 
+_DEFINED = (
+    sa.select(limits.c.name)
+    .where(sa.or_(limits.c.concurrency.is_not(None), limits.c.total.is_not(None)))
+    .order_by(limits.c.name)
+)
+
+
+def list_defined_limits(connection: sa.Connection) -> list[str]:
+    """Return the names of the limits that workers have defined."""
+    return list(connection.execute(_DEFINED).scalars())
+
+
 def _list() -> Any:
     holder, waiting = jobs.alias("holder"), jobs.alias("waiting")
     held = sa.select(holder.c.limit_name.label("name"), sa.func.count().label("held"), sa.literal(0).label("in_line"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from procrastinate import core, exceptions
@@ -46,24 +48,47 @@ class Limits:
         return await self._calls._run_async(connection, core.show_limit, *_place(name, key))
 
     def set(
-        self, name: str, *, concurrency: int | None = None, total: int | None = None, connection: Any | None = None
+        self,
+        name: str,
+        *,
+        concurrency: int | None = None,
+        total: int | None = None,
+        allow_undefined: bool = False,
+        connection: Any | None = None,
     ) -> None:
         """Let other numbers hold than those of the code, until :meth:`reset`. ``None`` leaves a number as it is.
 
         A lower number stops no job. No further job starts until fewer are running.
 
+        Parameters
+        ----------
+        allow_undefined:
+            Set the numbers also if no worker has defined a limit of this name yet.
+
         Raises
         ------
         TypeError, ValueError
-            A number is no whole number or is below 1, or both are ``None``.
+            A number is no whole number or is below 1, or both are ``None``, or no worker has defined the limit.
         """
-        self._calls._run(connection, core.set_limit, _definition(name, concurrency, total))
+        definition = _definition(name, concurrency, total)
+        if not allow_undefined:
+            _check_defined(name, self._calls._run(connection, core.list_defined_limits))
+        self._calls._run(connection, core.set_limit, definition)
 
     async def set_async(
-        self, name: str, *, concurrency: int | None = None, total: int | None = None, connection: Any | None = None
+        self,
+        name: str,
+        *,
+        concurrency: int | None = None,
+        total: int | None = None,
+        allow_undefined: bool = False,
+        connection: Any | None = None,
     ) -> None:
         """Asynchronous version of :meth:`set`."""
-        await self._calls._run_async(connection, core.set_limit, _definition(name, concurrency, total))
+        definition = _definition(name, concurrency, total)
+        if not allow_undefined:
+            _check_defined(name, await self._calls._run_async(connection, core.list_defined_limits))
+        await self._calls._run_async(connection, core.set_limit, definition)
 
     def reset(self, name: str, *, connection: Any | None = None) -> None:
         """Let the numbers of the code hold again.
@@ -98,6 +123,17 @@ def _definition(name: str, concurrency: Any, total: Any) -> core.LimitDefinition
         raise ValueError(f"Nothing to set for the limit {name!r}: give concurrency= or total=")
     concurrency, total = read_numbers(concurrency, total)
     return core.LimitDefinition(name=name, concurrency=concurrency, total=total)
+
+
+def _check_defined(name: str, defined: Sequence[str]) -> None:
+    if name in defined:
+        return
+    similar = difflib.get_close_matches(name, defined, n=1)
+    hint = f": did you mean {similar[0]!r}?" if similar else "."
+    raise ValueError(
+        f"No worker has defined a limit {name!r}{hint} To set a limit before its first worker starts, use "
+        "allow_undefined=True, or --allow-undefined on the command line"
+    )
 
 
 def _unknown(name: str) -> ValueError:

@@ -136,6 +136,10 @@ def reset_limit(tables: Tables, name: str) -> bool:
     return row is not None
 
 
+def list_defined_limits(tables: Tables) -> list[str]:
+    return sorted(name for name, row in tables.limits.items() if row.defined is not None)
+
+
 def list_limits(tables: Tables) -> list[StoredLimit]:
     rows = [row for row in tables.jobs.values() if tables.holds_slot(row) or tables.is_in_line(row)]
     names = {tables.progress(row["id"]).limit_name for row in rows} | set(tables.limits)
@@ -176,6 +180,7 @@ IMPLEMENTED: dict[Callable[..., Any], Callable[..., Any]] = {
     core.admit_jobs: admit_jobs,
     core.define_limits: define_limits,
     core.list_limits: list_limits,
+    core.list_defined_limits: list_defined_limits,
     core.reset_limit: reset_limit,
     core.set_limit: set_limit,
     core.show_limit: show_limit,

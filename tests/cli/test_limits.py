@@ -53,6 +53,17 @@ def test_limits_are_listed_set_and_reset(app: procrastinate.App, capsys: pytest.
     assert json.loads(capsys.readouterr().out)["in_line"] == 1
 
 
+def test_a_mistyped_name_is_refused_with_the_name_that_was_meant(app: procrastinate.App) -> None:
+    mistyped = ("set", "apy <\x1b[31m>", "--concurrency", "1")
+    with pytest.raises(exceptions.ProcrastinateException, match="did you mean 'api"):
+        limits(app, *mistyped)
+    with app.open():
+        assert len(app.limits.list()) == 1
+    limits(app, *mistyped, "--allow-undefined")
+    with app.open():
+        assert len(app.limits.list()) == 2
+
+
 def test_a_number_below_zero_is_refused(app: procrastinate.App) -> None:
     with pytest.raises(exceptions.ProcrastinateException, match="concurrency"):
         limits(app, "set", "api", "--concurrency", "-1")

@@ -135,7 +135,7 @@ async def test_a_worker_starts_while_an_operator_changes_a_limit_in_an_open_tran
     async with limited_app.open_async():
         limited, free = await work.defer_async(), await other.defer_async()
         with queue.connection.engine.connect() as operator:
-            limited_app.limits.set("one", concurrency=2, connection=operator)
+            limited_app.limits.set("one", concurrency=2, allow_undefined=True, connection=operator)
             worker = asyncio.create_task(limited_app.run_worker_async(fetch_job_polling_interval=0.1))
             await until(lambda: queue.status(free) is Status.SUCCEEDED)
             assert "An open transaction changes a limit" in caplog.text
