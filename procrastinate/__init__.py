@@ -12,6 +12,7 @@ from procrastinate.connector import BaseConnector
 from procrastinate.job_context import JobContext
 from procrastinate.limits import Limit as Limit
 from procrastinate.locks import by_arguments as by_arguments
+from procrastinate.rates import Rate as Rate
 from procrastinate.retry import BaseRetryStrategy, RetryDecision, RetryStrategy
 from procrastinate.unique import Unique as Unique
 from procrastinate.workflows.canvas import chain as chain

@@ -1,4 +1,4 @@
-"""Limits: how many jobs may run at once, over all workers."""
+"""Limits: how many jobs may run at once, and how many may start in a window of time, over all workers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from procrastinate._checks.amounts import read_count
 from procrastinate._checks.names import check_lock, check_name
 from procrastinate.core import LimitDefinition
 from procrastinate.locks import ArgumentLock, Lock
+from procrastinate.rates import Rates, read_rates
 
 ONE_KEY = ""
 """The key of the jobs of a limit that has no ``by``."""
@@ -16,7 +17,7 @@ ONE_KEY = ""
 
 @dataclasses.dataclass(frozen=True)
 class Limit:
-    """A limit on how many jobs run at once, over all workers, for ``@app.task(limit=...)``.
+    """A limit on how many jobs run at once or start in a window of time, for ``@app.task(limit=...)``.
 
     Tasks that are given the same limit share it. Jobs above the limit wait in line, by priority and then by id, and
     cost the other jobs nothing.
@@ -34,6 +35,11 @@ class Limit:
     total:
         Number of jobs of all keys together that may run at once. A free slot goes to the key that has the fewest, so
         the keys take turns.
+    rate:
+        Number of jobs of one key that may start in any window of time: a :class:`~procrastinate.Rate`, or a list of
+        rates that hold together.
+    total_rate:
+        Number of jobs of all keys together that may start in any window of time.
     queue:
         Apply the limit to the jobs of this queue that have no limit of their own, for ``App(limits=[...])``.
 
@@ -44,7 +50,7 @@ class Limit:
     TypeError
         An argument has the wrong type.
     ValueError
-        Neither ``concurrency`` nor ``total`` is given, or one of them is below 1.
+        The limit has no number at all, or ``concurrency`` or ``total`` is below 1.
     """
 
     name: str
@@ -52,6 +58,8 @@ class Limit:
     by: Lock | None = None
     concurrency: int | None = None
     total: int | None = None
+    rate: Rates | None = None
+    total_rate: Rates | None = None
     queue: str | None = None
 
     def __post_init__(self) -> None:
@@ -60,24 +68,41 @@ class Limit:
             check_name("queue of the limit", self.queue)
         if not callable(self.by) and not isinstance(self.by, ArgumentLock):
             check_lock("by of the limit", self.by)
-        if self.concurrency is None and self.total is None:
-            raise ValueError(f"The limit {self.name!r} limits nothing: give it concurrency= or total=")
-        read_numbers(self.concurrency, self.total)
+        for name in ("rate", "total_rate"):  # a frozen object must not hold a list that may change
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.definition == LimitDefinition(name=self.name):
+            raise ValueError(
+                f"The limit {self.name!r} limits nothing: give it concurrency=, total=, rate= or total_rate="
+            )
 
     @property
     def definition(self) -> LimitDefinition:
         """The limit as workers store it."""
-        return LimitDefinition(name=self.name, concurrency=self.concurrency, total=self.total)
+        return read_definition(
+            self.name, concurrency=self.concurrency, total=self.total, rate=self.rate, total_rate=self.total_rate
+        )
 
 
-def read_numbers(concurrency: Any, total: Any) -> tuple[int | None, int | None]:
-    """Return the two numbers of a limit, checked. ``None`` stays ``None``.
+def read_definition(name: str, *, concurrency: Any, total: Any, rate: Any, total_rate: Any) -> LimitDefinition:
+    """Return the numbers of a limit, checked. ``None`` stays ``None``.
 
     Raises
     ------
     TypeError, ValueError
-        A number is no whole number, or is below 1 or above two thousand millions.
+        ``concurrency`` or ``total`` is no whole number, is below 1 or above two thousand millions, or a rate is none.
     """
+    concurrency, total = _read_numbers(concurrency, total)
+    return LimitDefinition(
+        name=name,
+        concurrency=concurrency,
+        total=total,
+        rates=read_rates("rate", rate),
+        total_rates=read_rates("total_rate", total_rate),
+    )
+
+
+def _read_numbers(concurrency: Any, total: Any) -> tuple[int | None, int | None]:
     numbers: list[int | None] = []
     for name, value in (("concurrency", concurrency), ("total", total)):
         number = None if value is None else read_count(name, value, at_least=1)
@@ -97,7 +122,11 @@ def require_same(one: Limit, other: Limit) -> None:
     """
     if one.definition != other.definition:
         raise ValueError(
-            f"The limit {one.name!r} is defined twice with different numbers, as concurrency={one.concurrency}, "
-            f"total={one.total} and as concurrency={other.concurrency}, total={other.total}: define it once and share "
-            "the object, or give one of the two another name"
+            f"The limit {one.name!r} is defined twice with different numbers, as {_numbers(one)} and as "
+            f"{_numbers(other)}: define it once and share the object, or give one of the two another name"
         )
+
+
+def _numbers(limit: Limit) -> str:
+    rates = f", rate={limit.rate}, total_rate={limit.total_rate}" if limit.rate or limit.total_rate else ""
+    return f"concurrency={limit.concurrency}, total={limit.total}{rates}"

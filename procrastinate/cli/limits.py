@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from procrastinate import exceptions
 from procrastinate._quoting import quoted
@@ -11,9 +12,10 @@ from procrastinate._text.terminal import say
 from procrastinate.app import App
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.waits import database_awaited
-from procrastinate.core import StoredLimit
+from procrastinate.core import RateTerms, StoredLimit
 from procrastinate.limits import ONE_KEY
 from procrastinate.manager import Limits
+from procrastinate.rates import Rate
 
 
 def add_limits_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +31,11 @@ def add_limits_arguments(parser: argparse.ArgumentParser) -> None:
     set_.add_argument("name")
     set_.add_argument("--concurrency", type=int, help="jobs of one key that may run at once")
     set_.add_argument("--total", type=int, help="jobs of all keys that may run at once")
+    rate: dict[str, Any] = {"type": _rate, "action": "append", "metavar": "COUNT/SECONDS"}
+    set_.add_argument(
+        "--rate", **rate, help="jobs of one key that may start in a window, such as 10/1; may be repeated"
+    )
+    set_.add_argument("--total-rate", **rate, help="jobs of all keys that may start in a window")
     set_.add_argument("--allow-undefined", action="store_true", help="also if no worker has defined the limit yet")
     actions.add_parser("reset", help="let the numbers of the code hold again").add_argument("name")
 
@@ -58,12 +65,16 @@ def _run(limits: Limits, arguments: argparse.Namespace) -> None:
             write_json(shown)
             return
         say(f"slots: {shown.held}, running: {shown.running}, in line: {shown.in_line}")
+        if shown.next_start is not None:
+            say(f"next start: {shown.next_start:%Y-%m-%d %H:%M:%S.%f %Z}")
         say(f"oldest job with a slot: {_id(shown.oldest_id)}, next job in line: {_id(shown.next_id)}")
     elif arguments.limits_action == "set":
         limits.set(
             arguments.name,
             concurrency=arguments.concurrency,
             total=arguments.total,
+            rate=arguments.rate,
+            total_rate=arguments.total_rate,
             allow_undefined=arguments.allow_undefined,
         )
         say(f"Limit {quoted(arguments.name)}: set")
@@ -77,9 +88,22 @@ def _print_list(limits: Sequence[StoredLimit]) -> None:
         say("No limits")
     for one in limits:
         numbers = f"concurrency {_number(one.concurrency)}, total {_number(one.total)}"
+        numbers += _rates("rate", one.rates) + _rates("total rate", one.total_rates)
         terms = numbers if one.is_defined else "not defined by any worker"
         is_set = ", set by an operator" if one.is_set else ""
         say(f"{quoted(one.name)}: {terms}{is_set}; slots taken: {one.held}, in line: {one.in_line}")
+
+
+def _rate(text: str) -> Rate:
+    count, _, seconds = text.partition("/")
+    try:
+        return Rate(int(count), per=float(seconds))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"write COUNT/SECONDS, such as 10/1 ({error})") from error
+
+
+def _rates(name: str, rates: Sequence[RateTerms]) -> str:
+    return "".join(f", {name} {rate.count} in {rate.seconds:g} s" for rate in rates)
 
 
 def _number(number: int | None) -> str:

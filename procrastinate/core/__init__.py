@@ -81,6 +81,7 @@ from procrastinate.core.pauses import (
     resume_queue,
 )
 from procrastinate.core.promote import promote_jobs
+from procrastinate.core.rates import RateTerms
 from procrastinate.core.read_failed_steps import FailedStep, read_failed_steps
 from procrastinate.core.read_results import get_progress, get_result
 from procrastinate.core.read_values import StepValue, read_step_value, read_values
@@ -179,6 +180,7 @@ __all__ = [
     "Progress",
     "Promotion",
     "Rank",
+    "RateTerms",
     "Readiness",
     "ReportKind",
     "RescuedJob",

@@ -8,6 +8,7 @@ other job, in a trigger, so the number does not grow.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,15 @@ from procrastinate.core.enums import Readiness
 from procrastinate.core.errors import is_row_refused
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.promote import lock_holders, turn_taken
+from procrastinate.core.rates import (
+    RATES,
+    keep_windows,
+    read_rates,
+    read_room_of_all,
+    read_rooms,
+    seconds_to_next_window,
+    take_open_windows,
+)
 from procrastinate.core.share import KeyState, LimitTerms, share_out
 from procrastinate.core.tables import (
     UNDECIDED,
@@ -54,13 +64,15 @@ class Admission:
 
     ``admitted`` jobs are ready for a fetch. ``again`` is true if more remains to decide. ``undecided`` is the number
     of jobs that stay in line because a row on which they depend is locked. ``had_turn`` is false if another session has
-    the turn, and nothing was done. ``refused`` jobs stay in line.
+    the turn, and nothing was done. ``refused`` jobs stay in line. ``next_start_in`` is the time in seconds until a
+    rate lets the next job start, or ``None`` if no job waits for one.
     """
 
     admitted: int = 0
     again: bool = False
     undecided: int = 0
     had_turn: bool = True
+    next_start_in: float | None = None
     refused: tuple[Refusal, ...] = ()
 
 
@@ -153,7 +165,7 @@ TERMS = (
     sa.func.coalesce(limits.c.set_concurrency, limits.c.concurrency).label("concurrency"),
     sa.func.coalesce(limits.c.set_total, limits.c.total).label("total"),
 )
-_READ_TERMS = sa.select(*TERMS).where(limits.c.name == sa.any_(array_param("names", sa.Text())))
+_READ_TERMS = sa.select(*TERMS, *RATES).where(limits.c.name == sa.any_(array_param("names", sa.Text())))
 
 
 def _count_held(name: sa.ColumnElement[Any], key: sa.ColumnElement[Any] | None) -> sa.ScalarSelect[int]:
@@ -282,11 +294,17 @@ def admit_jobs(
     for row in opened:
         if row.limit_name is not None and row.limit_key is not None:
             keys.setdefault(row.limit_name, set()).add(row.limit_key)
-    parts = [_admit_of(connection, name, terms, keys[name], manner) for name, terms in _read_terms(connection, keys)]
+    opened_windows = take_open_windows(connection, limit)
+    for name, key in opened_windows:
+        keys.setdefault(name, set()).add(key)
+    defined = _read_terms(connection, keys)
+    parts = [_admit_of(connection, name, terms, keys[name], manner) for name, terms in defined]
+    has_rates = any(terms.has_rates for _, terms in defined)
     return Admission(
         admitted=sum(part.admitted for part in parts),
-        again=bool(locks) or len(opened) >= limit or any(part.again for part in parts),
+        again=bool(locks) or limit in (len(opened), len(opened_windows)) or any(part.again for part in parts),
         undecided=sum(part.undecided for part in parts),
+        next_start_in=seconds_to_next_window(connection) if has_rates else None,
         refused=tuple(refusal for part in parts for refusal in part.refused),
     )
 
@@ -302,21 +320,35 @@ def _unpark_next(connection: sa.Connection, locks: Sequence[str]) -> None:
 def _read_terms(connection: sa.Connection, names: Iterable[str]) -> list[tuple[str, LimitTerms]]:
     """Read the limits that are defined. Jobs of the others stay in line."""
     wanted = sorted(names)
-    rows = connection.execute(_READ_TERMS, {"names": wanted}) if wanted else ()
-    return sorted((row.name, LimitTerms(concurrency=row.concurrency, total=row.total)) for row in rows)
+    rows: Iterable[Any] = connection.execute(_READ_TERMS, {"names": wanted}) if wanted else ()
+    return sorted(((row.name, terms_of(row)) for row in rows), key=lambda named: named[0])
+
+
+def terms_of(row: sa.Row[Any]) -> LimitTerms:
+    """Return the numbers of a limit from a row with the columns ``TERMS`` and ``RATES``."""
+    return LimitTerms(
+        concurrency=row.concurrency,
+        total=row.total,
+        rates=read_rates(row.rates),
+        total_rates=read_rates(row.total_rates),
+    )
 
 
 def _admit_of(
     connection: sa.Connection, name: str, terms: LimitTerms, looked_at: set[str], manner: _Manner
 ) -> Admission:
     """Give away the slots of one limit, in rounds: the line of a key may be shorter than its share."""
-    keys = _read_keys(connection, name, terms, looked_at)
+    read = keys = _read_keys(connection, name, terms, looked_at)
+    of_all = read_room_of_all(connection, name, terms.total_rates)
+    room_in_all = sys.maxsize if of_all is None else of_all.free
     held_in_all = 0 if terms.total is None else connection.execute(_COUNT_IN_ALL, {"name": name}).scalar_one()
-    has_more_keys = terms.total is not None and len(keys) >= _KEYS_AT_ONCE
+    has_more_keys = terms.is_over_all_keys and len(keys) >= _KEYS_AT_ONCE
     examined = admitted = 0
     undecided: tuple[int, ...] = ()
     refused: tuple[Refusal, ...] = ()
-    while shares := share_out(terms, keys, held_in_all=held_in_all, at_most=manner.limit - examined):
+    while shares := share_out(
+        terms, keys, held_in_all=held_in_all, at_most=min(manner.limit - examined, room_in_all - admitted)
+    ):
         rest = dataclasses.replace(manner, set_aside=manner.set_aside + undecided)
         one_round = _decide(connection, name, shares, rest)
         given = one_round.count(Readiness.PROMOTED)
@@ -328,15 +360,24 @@ def _admit_of(
     again = examined >= manner.limit or (has_more_keys and admitted > 0)
     if undecided or again:
         connection.execute(_OPEN_AGAIN, {"name": name, "keys": sorted(looked_at)})
+    if terms.has_rates:
+        keep_windows(connection, name, [one.key for one in read], terms.rates, terms.total_rates)
     return Admission(admitted=admitted, undecided=len(undecided), again=again, refused=refused)
 
 
 def _read_keys(connection: sa.Connection, name: str, terms: LimitTerms, looked_at: set[str]) -> list[KeyState]:
+    """Read the keys that may get a slot, with the room that their rates leave."""
+    keys = _read_keys_held(connection, name, terms, looked_at)
+    rooms = read_rooms(connection, name, [one.key for one in keys], terms.rates)
+    return [dataclasses.replace(one, room=rooms[one.key].free) if rooms else one for one in keys]
+
+
+def _read_keys_held(connection: sa.Connection, name: str, terms: LimitTerms, looked_at: set[str]) -> list[KeyState]:
     """Read the keys that may get a slot. A slot of a limit over all keys may go to any key in line.
 
     If there are many keys in line, those after the one that has just left come first, so that each gets its turn.
     """
-    if terms.total is None:
+    if not terms.is_over_all_keys:
         rows = connection.execute(_READ_KEYS, {"name": name, "keys": sorted(looked_at)}).all()
         return [KeyState(key=row.key, held=row.held) for row in rows]
     after: str | None = min(looked_at)
@@ -436,4 +477,8 @@ def _readiness(lock: str | None, holder: Any, *, is_first: bool) -> Readiness:
 def _keys_after(keys: Sequence[KeyState], one_round: _Round) -> list[KeyState]:
     """Return the keys that may have more jobs in line, with the slots that they have now."""
     given = Counter(one.key for one in one_round.candidates if one.readiness is Readiness.PROMOTED)
-    return [KeyState(key=one.key, held=one.held + given[one.key]) for one in keys if one.key not in one_round.ended]
+    return [
+        dataclasses.replace(one, held=one.held + given[one.key], room=one.room - given[one.key])
+        for one in keys
+        if one.key not in one_round.ended
+    ]

@@ -15,9 +15,11 @@ from procrastinate.core.tables import (
     openings,
     paused_queues,
     results,
+    starts,
     statistics,
     task_lists,
     uniques,
+    windows,
     workers,
     workflows,
 )
@@ -38,6 +40,8 @@ _NEEDED: dict[sa.Table, tuple[str, ...]] = {
     uniques: ("SELECT", "UPDATE", "DELETE"),
     limits: ("SELECT", "INSERT", "UPDATE"),
     openings: ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    starts: ("SELECT", "INSERT", "DELETE"),
+    windows: ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +12,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.types import TypeEngine
 
 from procrastinate.core.admit import TERMS
-from procrastinate.core.arrays import transpose, unnest
+from procrastinate.core.arrays import unnest
 from procrastinate.core.operation_marks import atomic
-from procrastinate.core.tables import DOING, holds_slot, is_in_line, jobs, limits, openings
+from procrastinate.core.rates import RATES, RateTerms, next_start, read_rates, write_rates
+from procrastinate.core.tables import DOING, holds_slot, is_in_line, jobs, limits, openings, windows
 from procrastinate.core.timeouts import wait_briefly
 
 KEYS_AT_ONCE = 1000
@@ -27,6 +29,8 @@ class LimitDefinition:
     name: str
     concurrency: int | None = None
     total: int | None = None
+    rates: tuple[RateTerms, ...] = ()
+    total_rates: tuple[RateTerms, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +41,7 @@ class StoredLimit:
     ----------
     is_defined:
         False if jobs name the limit and no worker has defined it. Such jobs wait.
-    concurrency, total:
+    concurrency, total, rates, total_rates:
         The numbers that hold now.
     is_set:
         True if an operator has set one of them.
@@ -54,6 +58,8 @@ class StoredLimit:
     is_set: bool
     held: int
     in_line: int
+    rates: tuple[RateTerms, ...] = ()
+    total_rates: tuple[RateTerms, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +67,8 @@ class LimitKey:
     """A key of a limit with the numbers of its jobs.
 
     ``running`` of the ``held`` jobs have started. ``oldest_id`` is the job with the lowest id among those that have a
-    slot, and ``next_id`` the first job in line.
+    slot, and ``next_id`` the first job in line. ``next_start`` is the time before which the rates of the limit let no
+    more jobs start. It is ``None`` if they let one start now.
     """
 
     name: str
@@ -71,9 +78,32 @@ class LimitKey:
     in_line: int
     oldest_id: int | None
     next_id: int | None
+    next_start: datetime.datetime | None = None
 
 
-_COLUMNS: dict[str, TypeEngine[Any]] = {"name": sa.Text(), "concurrency": sa.Integer(), "total": sa.Integer()}
+_NUMBERS: dict[str, TypeEngine[Any]] = {
+    "concurrency": sa.Integer(),
+    "total": sa.Integer(),
+    "rates": sa.Text(),
+    "total_rates": sa.Text(),
+}
+_COLUMNS: dict[str, TypeEngine[Any]] = {"name": sa.Text(), **_NUMBERS}
+
+
+def _row_of(definition: LimitDefinition) -> dict[str, Any]:
+    """Return a definition as its row has it."""
+    return {
+        "name": definition.name,
+        "concurrency": definition.concurrency,
+        "total": definition.total,
+        "rates": write_rates(definition.rates),
+        "total_rates": write_rates(definition.total_rates),
+    }
+
+
+def has_numbers() -> sa.ColumnElement[bool]:
+    """Return the condition "this limit is defined": one of its numbers holds."""
+    return sa.func.coalesce(*(sa.cast(number, sa.Text) for number in (*TERMS[1:], *RATES))).is_not(None)
 
 
 def _define() -> Any:
@@ -84,14 +114,13 @@ def _define() -> Any:
         sa.select(known.c.name)
         .where(
             known.c.name == new.c.name,
-            known.c.concurrency.is_not_distinct_from(new.c.concurrency),
-            known.c.total.is_not_distinct_from(new.c.total),
+            *(known.c[name].is_not_distinct_from(new.c[name]) for name in _NUMBERS),
         )
         .exists()
     )
     rows = sa.select(*(new.c[name] for name in _COLUMNS)).where(~is_same).order_by(new.c.name)
     statement = insert(limits).from_select(list(_COLUMNS), rows)
-    changed = {name: statement.excluded[name] for name in ("concurrency", "total")} | {"defined_at": sa.func.now()}
+    changed = {name: statement.excluded[name] for name in _NUMBERS} | {"defined_at": sa.func.now()}
     return statement.on_conflict_do_update(index_elements=["name"], set_=changed).returning(limits.c.name)
 
 
@@ -131,40 +160,36 @@ def define_limits(connection: sa.Connection, definitions: Sequence[LimitDefiniti
     if not definitions:
         return []
     wait_briefly(connection)
-    changed = list(connection.execute(_DEFINE, transpose(definitions, _COLUMNS)).scalars())
+    changed = list(connection.execute(_DEFINE, _columns_of(definitions)).scalars())
     for name in changed:
         connection.execute(_OPEN_KEYS, {"limit_name_is": name})
     return sorted(changed)
 
 
+def _columns_of(definitions: Sequence[LimitDefinition]) -> dict[str, list[Any]]:
+    rows = [_row_of(one) for one in definitions]
+    return {f"{name}_list": [row[name] for row in rows] for name in _COLUMNS}
+
+
 _SET = insert(limits).values(
-    name=_NAME,
-    set_concurrency=sa.bindparam("new_concurrency", type_=sa.Integer()),
-    set_total=sa.bindparam("new_total", type_=sa.Integer()),
+    name=_NAME, **{f"set_{name}": sa.bindparam(f"new_{name}", type_=type_) for name, type_ in _NUMBERS.items()}
 )
+_SET_COLUMNS = [f"set_{name}" for name in _NUMBERS]
 _SET_LIMIT = _SET.on_conflict_do_update(
     index_elements=["name"],
-    set_={name: sa.func.coalesce(_SET.excluded[name], limits.c[name]) for name in ("set_concurrency", "set_total")},
+    set_={name: sa.func.coalesce(_SET.excluded[name], limits.c[name]) for name in _SET_COLUMNS},
 )
 _RESET_LIMIT = (
-    sa.update(limits)
-    .where(limits.c.name == _NAME)
-    .values(set_concurrency=None, set_total=None)
-    .returning(limits.c.name)
+    sa.update(limits).where(limits.c.name == _NAME).values(dict.fromkeys(_SET_COLUMNS)).returning(limits.c.name)
 )
 
 
 @atomic
 def set_limit(connection: sa.Connection, definition: LimitDefinition) -> None:
     """Let other numbers hold than those of the code. ``None`` leaves a number as it is."""
-    connection.execute(
-        _SET_LIMIT,
-        {
-            "limit_name_is": definition.name,
-            "new_concurrency": definition.concurrency,
-            "new_total": definition.total,
-        },
-    )
+    row = _row_of(definition)
+    numbers = {f"new_{name}": row[name] for name in _NUMBERS}
+    connection.execute(_SET_LIMIT, {"limit_name_is": definition.name, **numbers})
     connection.execute(_OPEN_KEYS, {"limit_name_is": definition.name})
 
 
@@ -208,10 +233,11 @@ def _list() -> Any:
     return (
         sa.select(
             name.label("name"),
-            sa.or_(concurrency.is_not(None), total.is_not(None)).label("is_defined"),
+            has_numbers().label("is_defined"),
             concurrency,
             total,
-            sa.or_(limits.c.set_concurrency.is_not(None), limits.c.set_total.is_not(None)).label("is_set"),
+            *RATES,
+            sa.or_(*(limits.c[name].is_not(None) for name in _SET_COLUMNS)).label("is_set"),
             sa.func.coalesce(by_name.c.held, 0).label("held"),
             sa.func.coalesce(by_name.c.in_line, 0).label("in_line"),
         )
@@ -234,6 +260,8 @@ def list_limits(connection: sa.Connection) -> list[StoredLimit]:
             is_set=bool(row.is_set),
             held=int(row.held),
             in_line=int(row.in_line),
+            rates=read_rates(row.rates),
+            total_rates=read_rates(row.total_rates),
         )
         for row in connection.execute(_LIST)
     ]
@@ -245,6 +273,7 @@ _FIRST_IN_LINE = sa.select(jobs.c.id).where(is_in_line(), *_OF_KEY).order_by(job
 _SHOW_HELD = sa.select(sa.func.count(), sa.func.count().filter(jobs.c.status == DOING), sa.func.min(jobs.c.id)).where(
     holds_slot(), *_OF_KEY
 )
+_SHOW_RATES = sa.select(*RATES).where(limits.c.name == _NAME)
 _SHOW_LINE = sa.select(sa.func.count(), _FIRST_IN_LINE.scalar_subquery()).where(is_in_line(), *_OF_KEY)
 
 
@@ -253,8 +282,16 @@ def show_limit(connection: sa.Connection, name: str, key: str) -> LimitKey:
     parameters = {"limit_name_is": name, "limit_key_is": key}
     held, running, oldest_id = connection.execute(_SHOW_HELD, parameters).one()
     in_line, next_id = connection.execute(_SHOW_LINE, parameters).one()
+    rates = connection.execute(_SHOW_RATES, parameters).one_or_none()
     return LimitKey(
-        name=name, key=key, held=held, running=running, in_line=in_line, oldest_id=oldest_id, next_id=next_id
+        name=name,
+        key=key,
+        held=held,
+        running=running,
+        in_line=in_line,
+        oldest_id=oldest_id,
+        next_id=next_id,
+        next_start=rates and next_start(connection, name, key, read_rates(rates.rates), read_rates(rates.total_rates)),
     )
 
 
@@ -289,8 +326,11 @@ def _sweep() -> sa.Select[Any]:
     _, concurrency, total = TERMS
     held = sa.select(sa.func.count()).where(holds_slot(holder), holder.c.limit_name == walk.c.name)
     held_by_key = held.where(holder.c.limit_key == walk.c.key).scalar_subquery()
+    of_key = [windows.c.limit_name == walk.c.name, windows.c.limit_key == walk.c.key]
+    has_window = sa.select(windows.c.id).where(*of_key).exists()
     has_room = sa.and_(
-        sa.or_(concurrency.is_not(None), total.is_not(None)),
+        has_numbers(),
+        ~has_window,
         sa.or_(concurrency.is_(None), held_by_key < concurrency),
         sa.or_(total.is_(None), held.scalar_subquery() < total),
     )

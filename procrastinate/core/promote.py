@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import OID
 
 from procrastinate.core.arrays import array_param, is_not_set_aside, is_one_of, write_array
 from procrastinate.core.operation_marks import finds_first_row_of, prepared
+from procrastinate.core.rates import first_window
 from procrastinate.core.rows import Promotion
 from procrastinate.core.tables import (
     DOING,
@@ -199,9 +200,10 @@ def _first_due(now: sa.ColumnElement[Any]) -> sa.ScalarSelect[int]:
 
 
 def _seconds_to_next_due(now: sa.ColumnElement[Any], clock: sa.ColumnElement[Any]) -> sa.ScalarSelect[Any]:
+    """Return the seconds until the next job is due, or the next window of a rate opens."""
     later = jobs.alias("later")
     return (
-        sa.select(sa.extract("epoch", sa.func.min(due_at(later)) - clock))
+        sa.select(sa.extract("epoch", sa.func.least(sa.func.min(due_at(later)), first_window(now)) - clock))
         .where(is_upcoming(later), due_at(later) > now, sa.func.isfinite(due_at(later)))
         .scalar_subquery()
     )
@@ -249,6 +251,7 @@ def _promotion_statement(
         sa.or_(
             sa.func.coalesce(sa.func.bool_or(decided.c.readiness == IN_LINE), sa.false()),
             sa.select(openings.c.id).order_by(openings.c.id).limit(1).scalar_subquery().is_not(None),
+            sa.func.coalesce(first_window() <= now, sa.false()),
         ).label("has_openings"),
         _seconds_to_next_due(now, clock).label("next_due_in"),
         has_arrivals().label("has_arrivals"),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+import sys
 from collections.abc import Sequence
+
+from procrastinate.core.rates import RateTerms
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,18 +20,33 @@ class LimitTerms:
         How many jobs of one key may have a slot at once.
     total:
         How many jobs of all keys together may have a slot at once.
+    rates, total_rates:
+        How many jobs of one key, and of all keys together, may start in a window of time.
     """
 
     concurrency: int | None = None
     total: int | None = None
+    rates: tuple[RateTerms, ...] = ()
+    total_rates: tuple[RateTerms, ...] = ()
+
+    @property
+    def has_rates(self) -> bool:
+        """True if a rate holds, of one key or of all."""
+        return bool(self.rates or self.total_rates)
+
+    @property
+    def is_over_all_keys(self) -> bool:
+        """True if jobs of one key may take what a job of another key needs."""
+        return self.total is not None or bool(self.total_rates)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class KeyState:
-    """A key of a limit, with the number of its jobs that have a slot."""
+    """A key of a limit, with the number of its jobs that have a slot, and how many more jobs its rates let start."""
 
     key: str
     held: int
+    room: int = sys.maxsize
 
 
 def share_out(terms: LimitTerms, keys: Sequence[KeyState], *, held_in_all: int, at_most: int) -> dict[str, int]:
@@ -46,6 +64,7 @@ def share_out(terms: LimitTerms, keys: Sequence[KeyState], *, held_in_all: int, 
     at_most:
         The largest number of slots to give away.
     """
+    rooms = [one.room for one in keys]
     left = at_most if terms.total is None else min(at_most, terms.total - held_in_all)
     ranks = [(one.held, place) for place, one in enumerate(keys)]
     heapq.heapify(ranks)
@@ -54,7 +73,11 @@ def share_out(terms: LimitTerms, keys: Sequence[KeyState], *, held_in_all: int, 
         held, place = ranks[0]
         if terms.concurrency is not None and held >= terms.concurrency:
             break  # all others have at least as many
+        if rooms[place] <= 0:
+            heapq.heappop(ranks)
+            continue
         heapq.heapreplace(ranks, (held + 1, place))
+        rooms[place] -= 1
         shares[keys[place].key] = shares.get(keys[place].key, 0) + 1
         left -= 1
     return shares

@@ -306,6 +306,35 @@ limits = sa.Table(
     sa.Column("set_concurrency", sa.Integer),
     sa.Column("set_total", sa.Integer),
     sa.Column("defined_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
+    # Counts and seconds, such as "10/1.0 1000/3600.0".
+    sa.Column("rates", sa.Text),
+    sa.Column("total_rates", sa.Text),
+    sa.Column("set_rates", sa.Text),
+    sa.Column("set_total_rates", sa.Text),
+)
+
+# The starts of jobs whose limit has a rate, as long as a window may reach them. A trigger writes them.
+starts = sa.Table(
+    "procrastinate_starts",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=False), primary_key=True),
+    sa.Column("limit_name", sa.Text, nullable=False),
+    sa.Column("limit_key", sa.Text, nullable=False),
+    sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+    sa.Index("procrastinate_starts_key_idx", "limit_name", "limit_key", "at"),
+    sa.Index("procrastinate_starts_at_idx", "limit_name", "at"),
+)
+
+# Keys in line of which no more jobs may start now, and when an admission must look at them.
+windows = sa.Table(
+    "procrastinate_windows",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=False), primary_key=True),
+    sa.Column("limit_name", sa.Text, nullable=False),
+    sa.Column("limit_key", sa.Text, nullable=False),
+    sa.Column("opens_at", sa.DateTime(timezone=True), nullable=False),
+    sa.UniqueConstraint("limit_name", "limit_key", name="procrastinate_windows_unique"),
+    sa.Index("procrastinate_windows_opens_at_idx", "opens_at"),
 )
 
 # What may have become free, a lock or a slot of a limit. Triggers append, and an admission deletes.

@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 
 from procrastinate import core, exceptions
 from procrastinate._checks.names import check_lock, check_name
-from procrastinate.limits import ONE_KEY, read_numbers
+from procrastinate.limits import ONE_KEY, read_definition
 from procrastinate.manager.operation_calls import OperationCalls
+from procrastinate.rates import Rates
 
 _KIND = "name of the limit"
 StoredLimits: TypeAlias = list[core.StoredLimit]
@@ -34,7 +35,7 @@ class Limits:
         return await self._calls._run_async(connection, core.list_limits)
 
     def show(self, name: str, key: str = ONE_KEY, *, connection: Any | None = None) -> core.LimitKey:
-        """Return the numbers of the jobs of one key: how many have a slot, run, and wait.
+        """Return the numbers of the jobs of one key: how many have a slot, run, and wait, and the next start.
 
         Parameters
         ----------
@@ -53,12 +54,16 @@ class Limits:
         *,
         concurrency: int | None = None,
         total: int | None = None,
+        rate: Rates | None = None,
+        total_rate: Rates | None = None,
         allow_undefined: bool = False,
         connection: Any | None = None,
     ) -> None:
         """Let other numbers hold than those of the code, until :meth:`reset`. ``None`` leaves a number as it is.
 
-        A lower number stops no job. No further job starts until fewer are running.
+        A lower number stops no job. No further job starts until fewer are running. A rate that is set replaces all
+        rates of the code of its kind. Starts before a rate was defined, or before the longest window so far, are not
+        counted.
 
         Parameters
         ----------
@@ -68,9 +73,10 @@ class Limits:
         Raises
         ------
         TypeError, ValueError
-            A number is no whole number or is below 1, or both are ``None``, or no worker has defined the limit.
+            A number is no whole number or is below 1, a rate is none, nothing is given, or no worker has defined the
+            limit.
         """
-        definition = _definition(name, concurrency, total)
+        definition = _definition(name, concurrency, total, rate, total_rate)
         if not allow_undefined:
             _check_defined(name, self._calls._run(connection, core.list_defined_limits))
         self._calls._run(connection, core.set_limit, definition)
@@ -81,11 +87,13 @@ class Limits:
         *,
         concurrency: int | None = None,
         total: int | None = None,
+        rate: Rates | None = None,
+        total_rate: Rates | None = None,
         allow_undefined: bool = False,
         connection: Any | None = None,
     ) -> None:
         """Asynchronous version of :meth:`set`."""
-        definition = _definition(name, concurrency, total)
+        definition = _definition(name, concurrency, total, rate, total_rate)
         if not allow_undefined:
             _check_defined(name, await self._calls._run_async(connection, core.list_defined_limits))
         await self._calls._run_async(connection, core.set_limit, definition)
@@ -117,12 +125,12 @@ def _place(name: str, key: str) -> tuple[str, str]:
     return name, key
 
 
-def _definition(name: str, concurrency: Any, total: Any) -> core.LimitDefinition:
+def _definition(name: str, concurrency: Any, total: Any, rate: Any, total_rate: Any) -> core.LimitDefinition:
     check_name(_KIND, name)
-    if concurrency is None and total is None:
-        raise ValueError(f"Nothing to set for the limit {name!r}: give concurrency= or total=")
-    concurrency, total = read_numbers(concurrency, total)
-    return core.LimitDefinition(name=name, concurrency=concurrency, total=total)
+    definition = read_definition(name, concurrency=concurrency, total=total, rate=rate, total_rate=total_rate)
+    if definition == core.LimitDefinition(name=name):
+        raise ValueError(f"Nothing to set for the limit {name!r}: give concurrency=, total=, rate= or total_rate=")
+    return definition
 
 
 def _check_defined(name: str, defined: Sequence[str]) -> None:

@@ -80,6 +80,7 @@ class WorkerOperations(OperationCalls):
             promoted=promotion.promoted + admission.admitted,
             again=promotion.again or admission.again or admission.undecided > 0,
             undecided=undecided if admission.had_turn else None,
+            next_due_in=_earlier(promotion.next_due_in, admission.next_start_in),
         )
 
     async def _admit_jobs(self, paused: Sequence[str]) -> core.Admission:
@@ -453,3 +454,7 @@ class WorkerOperations(OperationCalls):
         """Remove workers that proved dead after a watch, and return the ids of the removed ones."""
         removed = await self._follow_async(self.refused_rows.in_parts(core.remove_dead_workers, dead))
         return [worker_id for part in removed for worker_id in part]
+
+
+def _earlier(one: float | None, other: float | None) -> float | None:
+    return min((seconds for seconds in (one, other) if seconds is not None), default=None)

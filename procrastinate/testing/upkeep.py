@@ -68,7 +68,7 @@ def has_work(tables: Tables, *, queues: Sequence[str] | None) -> bool:
     return bool(
         tables.where(lambda row: tables.is_ready(row) and (queues is None or row["queue_name"] in queues))
         or tables.where(lambda row: tables.is_upcoming(row) and due_at(row) <= tables.now)
-        or tables.where(lambda row: tables.is_parked(row) or row["status"] == DOING)
+        or tables.where(lambda row: tables.is_parked(row) or tables.is_in_line(row) or row["status"] == DOING)
         or tables.has_arrivals
     )
 

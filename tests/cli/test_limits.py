@@ -64,6 +64,29 @@ def test_a_mistyped_name_is_refused_with_the_name_that_was_meant(app: procrastin
         assert len(app.limits.list()) == 2
 
 
+def test_rates_are_set_and_listed_and_the_next_start_is_shown(
+    app: procrastinate.App, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "api <\x1b[31m>"
+    limits(app, "set", name, "--rate", "1/3600", "--rate", "10/86400", "--total-rate", "5/0.5")
+    limits(app, "list")
+    rates = "rate 1 in 3600 s, rate 10 in 86400 s, total rate 5 in 0.5 s, set by an operator"
+    assert rates in capsys.readouterr().out
+    with app.open():
+        app.run_worker(wait=False)
+        app.configure_task("call").defer()
+        app.tasks["call"].defer()
+    limits(app, "show", name)
+    assert "next start: 20" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("rate", ["10", "x/1", "0/1", "1/0", "1/nan"])
+def test_what_is_no_rate_is_refused(app: procrastinate.App, rate: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        limits(app, "set", "api", "--rate", rate)
+    assert "write COUNT/SECONDS, such as 10/1" in capsys.readouterr().err
+
+
 def test_a_number_below_zero_is_refused(app: procrastinate.App) -> None:
     with pytest.raises(exceptions.ProcrastinateException, match="concurrency"):
         limits(app, "set", "api", "--concurrency", "-1")

@@ -270,7 +270,13 @@ def test_a_fetch_behind_paused_queues_does_not_walk_over_their_jobs(full: sa.Con
 
 def test_a_promotion_while_a_queue_is_paused(full: sa.Connection) -> None:
     plans = explain(full, core.promote_jobs, paused=["busy 1"])
-    check(plans, reads={UPCOMING, LOCK_HOLDER}, buffers=6000, thrown_away=200, small={"procrastinate_openings"})
+    check(
+        plans,
+        reads={UPCOMING, LOCK_HOLDER},
+        buffers=6000,
+        thrown_away=200,
+        small={"procrastinate_openings", "procrastinate_windows"},
+    )
 
 
 def test_a_look_for_jobs_of_resumed_queues(full: sa.Connection) -> None:
@@ -294,7 +300,7 @@ def test_a_look_whether_there_is_work(full: sa.Connection, queues: list[str] | N
 
 def test_a_promotion(full: sa.Connection) -> None:
     plans = explain(full, core.promote_jobs)
-    check(plans, reads={UPCOMING, LOCK_HOLDER}, buffers=5000, small={"procrastinate_openings"})
+    check(plans, reads={UPCOMING, LOCK_HOLDER}, buffers=5000, small={"procrastinate_openings", "procrastinate_windows"})
 
 
 def test_a_promotion_that_is_left_to_another(full: sa.Connection, full_engine: sa.Engine) -> None:
@@ -303,7 +309,7 @@ def test_a_promotion_that_is_left_to_another(full: sa.Connection, full_engine: s
         assert core.promote_jobs(other, limit=1).had_turn
         plans = explain(full, core.promote_jobs)
         other.rollback()
-    check(plans, reads={UPCOMING}, buffers=50, small={"procrastinate_openings"})
+    check(plans, reads={UPCOMING}, buffers=50, small={"procrastinate_openings", "procrastinate_windows"})
 
 
 def test_a_look_at_the_other_workers(full: sa.Connection) -> None:
@@ -602,7 +608,8 @@ def test_no_trigger_reads_a_table_from_end_to_end(full: sa.Connection) -> None:
     core.sweep_parked_jobs(full)
     after = scans(full)
     full.rollback()
-    del before["procrastinate_openings"], after["procrastinate_openings"]  # a promotion asks whether there are any
+    for asked in ("procrastinate_openings", "procrastinate_windows"):  # a promotion asks whether there are any
+        del before[asked], after[asked]
     assert after == before
 
 
@@ -617,11 +624,30 @@ def test_an_admission(full: sa.Connection, numbers: dict[str, int]) -> None:
     core.defer_jobs(full, [new_job(limit_name="l", limit_key=key) for key in keys for _ in range(20)])
     full.exec_driver_sql("DELETE FROM procrastinate_openings WHERE limit_key::int > 5")
     plans = explain(full, core.admit_jobs)
-    check(plans, reads={SLOTS, LINE}, buffers=8000, small={"procrastinate_openings", "procrastinate_limits"})
+    check(
+        plans,
+        reads={SLOTS, LINE},
+        buffers=8000,
+        small={"procrastinate_openings", "procrastinate_limits", "procrastinate_windows"},
+    )
+
+
+def test_an_admission_by_rates(full: sa.Connection) -> None:
+    """It reads the starts of its keys alone, among those of many other keys."""
+    core.define_limits(full, [core.LimitDefinition(name="l", rates=(core.RateTerms(2, 3600.0),))])
+    full.exec_driver_sql(
+        "INSERT INTO procrastinate_starts (limit_name, limit_key, at) "
+        "SELECT 'l', mod(number, 1000), now() FROM generate_series(1, 50000) AS one (number)"
+    )
+    full.exec_driver_sql("ANALYZE procrastinate_starts")
+    core.defer_jobs(full, [new_job(limit_name="l", limit_key=str(key)) for key in range(5) for _ in range(20)])
+    plans = explain(full, core.admit_jobs)
+    small = {"procrastinate_openings", "procrastinate_limits", "procrastinate_windows"}
+    check(plans, reads={SLOTS, LINE, "procrastinate_starts_key_idx"}, buffers=8000, small=small)
 
 
 def test_a_sweep_of_the_lines(full: sa.Connection) -> None:
     core.define_limits(full, [core.LimitDefinition(name="l", concurrency=1)])
     core.defer_jobs(full, [new_job(limit_name="l", limit_key=str(key)) for key in range(200) for _ in range(20)])
     plans = explain(full, core.sweep_lines)
-    check(plans, reads={SLOTS, LINE}, buffers=8000, small={"procrastinate_limits"})
+    check(plans, reads={SLOTS, LINE}, buffers=8000, small={"procrastinate_limits", "procrastinate_windows"})

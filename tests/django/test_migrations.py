@@ -23,7 +23,17 @@ from tests.django.support import run_ok, using_database
 from tests.schema.snapshot import take_snapshot
 
 FIRST_TABLES = {"jobs", "events", "periodic_defers", "workers", "alembic_version"}
-TABLES = FIRST_TABLES | {"results", "errors", "workflows", "dependencies", "arrivals", "limits", "openings"}
+TABLES = FIRST_TABLES | {
+    "results",
+    "errors",
+    "workflows",
+    "dependencies",
+    "arrivals",
+    "limits",
+    "openings",
+    "starts",
+    "windows",
+}
 TABLES |= {"task_lists", "statistics", "paused_queues", "operations", "uniques", "job_reports"}
 
 

@@ -28,3 +28,8 @@ def test_each_slot_goes_to_the_key_that_has_the_fewest(
     terms: LimitTerms, held: dict[str, int], at_most: int, shares: dict[str, int]
 ) -> None:
     assert share_out(terms, keys(**held), held_in_all=sum(held.values()), at_most=at_most) == shares
+
+
+def test_a_key_gets_no_more_than_the_room_of_its_rates() -> None:
+    found = [KeyState(key="a", held=0, room=1), KeyState(key="b", held=2, room=-1), KeyState(key="c", held=3)]
+    assert share_out(LimitTerms(), found, held_in_all=5, at_most=4) == {"a": 1, "c": 3}

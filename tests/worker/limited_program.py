@@ -6,12 +6,13 @@ import asyncio
 import random
 import sys
 
-from procrastinate import App, Limit
+from procrastinate import App, Limit, Rate
 
 URL = sys.argv[1] if __name__ == "__main__" else "postgresql+psycopg://"
 
 PER_KEY = Limit("per key", by=lambda kwargs: f"key {kwargs['number'] % 3}", concurrency=2)
 IN_ALL = Limit("in all", by=lambda kwargs: f"key {kwargs['number'] % 5}", total=3)
+RATED = Limit("rated", rate=Rate(8, per=0.5))
 
 app = App(connector=URL)
 
@@ -32,6 +33,14 @@ async def in_all(number: int) -> None:
 async def locked(number: int) -> None:
     """Run for a moment, one at a time."""
     await asyncio.sleep(random.uniform(0, 0.02))
+
+
+@app.task(name="rated", limit=RATED, retry=1)
+async def rated(number: int) -> None:
+    """Fail at times, for a retry is a start as well."""
+    await asyncio.sleep(random.uniform(0, 0.05))
+    if random.random() < 0.2:
+        raise ValueError("once more")
 
 
 if __name__ == "__main__":

@@ -667,6 +667,16 @@ async def test_a_job_in_line_is_told_the_holders_and_its_place(app: App, queue: 
     assert await code(app, second) == "limit-has-room"
 
 
+async def test_a_job_that_waits_for_the_window_of_a_rate_is_told_the_next_start(app: App, queue: Queue) -> None:
+    register(queue)
+    core.define_limits(queue.connection, [core.LimitDefinition(name="api", rates=(core.RateTerms(1, 3600.0),))])
+    _, second = core.defer_jobs(queue.connection, [new_job(limit_name="api", limit_key="k")] * 2)
+    queue.sql("INSERT INTO procrastinate_starts (limit_name, limit_key, at) VALUES ('api', 'k', now())")
+    headline = (await app.inspect.explain_async(second)).headline
+    assert (headline.code, headline.kind) == ("limit-rate", ReasonKind.WAITS)
+    assert "Limit 'api', key 'k': the rate is used up, and the next start is in 3" in headline.text
+
+
 async def test_a_job_whose_limit_no_worker_has_defined(app: App, queue: Queue) -> None:
     register(queue)
     job_id = core.defer_job(queue.connection, new_job(limit_name="api", limit_key=""))

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from procrastinate import App, Limit
+from procrastinate import App, Limit, Rate
 from procrastinate.core import Status
 from tests.worker.limited_program import IN_ALL, PER_KEY
 from tests.worker.limited_program import app as program
@@ -94,7 +94,7 @@ async def test_limits_hold_whatever_becomes_of_the_workers(queue: Queue, databas
                 await deferring.tasks[name].batch_defer_async(*({"number": one} for one in range(number)))
         with workers(database_url, 3) as running:
             await run_to_the_end(queue, running, kills=kills)
-        assert [(one.held, one.in_line) for one in await opened.limits.list_async()] == [(0, 0), (0, 0)]
+        assert [(one.held, one.in_line) for one in await opened.limits.list_async()] == [(0, 0)] * 3
     ended = queue.sql("SELECT count(*) FROM procrastinate_jobs WHERE status = 'succeeded'")
     assert ended == 2 * JOBS + JOBS // 5
 
@@ -181,3 +181,48 @@ async def test_a_raised_limit_reaches_a_waiting_worker(limited_app: App, queue: 
         await until(lambda: not queue.sql(LEFT))
         worker.cancel()
         await asyncio.gather(worker, return_exceptions=True)
+
+
+NOTE_STARTS = """
+CREATE TABLE noted (at timestamptz NOT NULL DEFAULT clock_timestamp());
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO noted DEFAULT VALUES;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note AFTER UPDATE ON procrastinate_jobs
+    FOR EACH ROW WHEN (OLD.status = 'todo' AND NEW.status = 'doing') EXECUTE FUNCTION note();
+"""
+MOST_IN_A_WINDOW = """
+SELECT max(number) FROM (
+    SELECT count(*) OVER (ORDER BY at RANGE BETWEEN CURRENT ROW AND interval '0.4999 s' FOLLOWING) AS number FROM noted
+) AS counted
+"""
+
+
+@pytest.mark.timeout(120)
+async def test_a_rate_holds_in_every_window_though_workers_are_killed(queue: Queue, database_url: str) -> None:
+    queue.sql(NOTE_STARTS)
+    async with App(connector=database_url).open_async() as opened:
+        with program.replace_connector(opened.connector) as deferring:
+            await deferring.tasks["rated"].batch_defer_async(*({"number": one} for one in range(60)))
+        with workers(database_url, 2) as running:
+            await run_to_the_end(queue, running, kills=2)
+    assert queue.sql("SELECT count(*) FROM noted") >= 60
+    assert queue.sql(MOST_IN_A_WINDOW) == 8
+
+
+async def test_a_waiting_worker_starts_the_next_job_when_the_window_opens(limited_app: App, queue: Queue) -> None:
+    """The polling interval is longer than the test."""
+
+    @limited_app.task(limit=Limit("one", rate=Rate(1, per=0.3)))
+    async def work() -> None: ...
+
+    async with limited_app.open_async():
+        worker = asyncio.create_task(limited_app.run_worker_async(fetch_job_polling_interval=600))
+        await work.batch_defer_async(*[{}] * 4)
+        await until(lambda: not queue.sql(LEFT))
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+    lasted = "SELECT extract(epoch FROM max(at) - min(at))::float FROM procrastinate_events WHERE type = 'started'"
+    assert queue.sql(lasted) >= 0.9

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from procrastinate.core.admit import TERMS
+from procrastinate.core.admit import TERMS, terms_of
 from procrastinate.core.inspection.bounds import bounded_count
 from procrastinate.core.inspection.facts import COUNTED, JobFacts
+from procrastinate.core.rates import RATES, next_start
+from procrastinate.core.share import LimitTerms
 from procrastinate.core.tables import events, holds_slot, is_in_line, jobs, limits
 
 
@@ -18,7 +21,8 @@ class LimitFacts:
     """The numbers of a limit that hold, and how many slots are taken.
 
     ``oldest_id`` is the job of the key with the lowest id that has a slot. ``oldest_age`` are the seconds since its
-    last event.
+    last event. ``next_start`` is the time before which the rates of the limit let no more jobs of the key start, and
+    ``next_start_in`` the seconds until then.
     """
 
     concurrency: int | None
@@ -27,13 +31,17 @@ class LimitFacts:
     held_in_all: int
     oldest_id: int | None
     oldest_age: float | None
+    next_start: datetime.datetime | None
+    next_start_in: float
 
 
 def read_limit(connection: sa.Connection, name: str, key: str) -> LimitFacts | None:
     """Return what holds for a key of a limit, or ``None`` if the limit is not defined."""
-    terms = connection.execute(sa.select(*TERMS).where(limits.c.name == name)).one_or_none()
-    if terms is None or (terms.concurrency is None and terms.total is None):
+    row = connection.execute(sa.select(*TERMS, *RATES, sa.func.now().label("now")).where(limits.c.name == name)).first()
+    if row is None or terms_of(row) == LimitTerms():
         return None
+    terms = terms_of(row)
+    start = next_start(connection, name, key, terms.rates, terms.total_rates)
     of_limit: sa.Select[Any] = sa.select(sa.literal_column("1")).where(holds_slot(), jobs.c.limit_name == name)
     of_key = of_limit.where(jobs.c.limit_key == key)
     oldest = (
@@ -52,6 +60,8 @@ def read_limit(connection: sa.Connection, name: str, key: str) -> LimitFacts | N
         held_in_all=connection.execute(sa.select(bounded_count(of_limit, COUNTED))).scalar_one(),
         oldest_id=None if first is None else first.id,
         oldest_age=None if first is None else float(first.age),
+        next_start=start,
+        next_start_in=0.0 if start is None else (start - row.now).total_seconds(),
     )
 
 

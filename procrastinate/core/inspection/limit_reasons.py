@@ -49,9 +49,24 @@ def limit_total_full(case: Case) -> Reason | None:
     )
 
 
+def limit_rate(case: Case) -> Reason | None:
+    """Have as many jobs started as its rates allow."""
+    limit = case.limit
+    if limit is None or limit.next_start is None:
+        return None
+    return Reason(
+        code="limit-rate",
+        kind=ReasonKind.WAITS,
+        text=(
+            f"{_key(case)}: the rate is used up, and the next start is in {limit.next_start_in:.1f} s{_in_front(case)}"
+        ),
+        advice="Wait, or set a higher rate with `procrastinate limits set --rate`",
+    )
+
+
 def limit_has_room(case: Case) -> Reason | None:
     """Does a worker still have to give it a slot."""
-    if case.limit is None or limit_full(case) or limit_total_full(case):
+    if case.limit is None or limit_full(case) or limit_total_full(case) or limit_rate(case):
         return None
     return Reason(
         code="limit-has-room",
@@ -61,7 +76,7 @@ def limit_has_room(case: Case) -> Reason | None:
     )
 
 
-CHECKS = (limit_undefined, limit_full, limit_total_full, limit_has_room)
+CHECKS = (limit_undefined, limit_full, limit_total_full, limit_rate, limit_has_room)
 
 
 def _key(case: Case) -> str:

@@ -1,0 +1,222 @@
+"""Rates: how many jobs of a limit may start in any window of time, and when the next one may.
+
+A trigger records each start with the server's clock, in the statement that claims the job. An admission counts those
+starts, and a job with a slot that no worker has claimed yet counts as one that starts now. So a claim may come as late
+as it likes. Take the starts of a window, and of these the job that was admitted last: its admission has counted all
+the others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from procrastinate.core.arrays import each_of, is_one_of, unnest
+from procrastinate.core.tables import PROMOTED, TODO, holds_slot, is_in_line, jobs, limits, starts, windows
+
+
+@dataclasses.dataclass(frozen=True, order=True, slots=True)
+class RateTerms:
+    """At most ``count`` starts in any window of this many ``seconds``."""
+
+    count: int
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Room:
+    """How many more jobs the rates let start now. If none, ``opens_at`` is the time of the next start."""
+
+    free: int
+    opens_at: datetime.datetime | None = None
+
+
+def write_rates(rates: Sequence[RateTerms]) -> str | None:
+    """Return rates as the column has them: ``"10/1.0 1000/3600.0"``. No rates are ``None``."""
+    return " ".join(f"{rate.count}/{rate.seconds!r}" for rate in sorted(rates)) or None
+
+
+def read_rates(text: str | None) -> tuple[RateTerms, ...]:
+    """Return the rates of a column."""
+    parts = (part.partition("/") for part in (text or "").split())
+    return tuple(RateTerms(int(count), float(seconds)) for count, _, seconds in parts)
+
+
+RATES = (
+    sa.func.coalesce(limits.c.set_rates, limits.c.rates).label("rates"),
+    sa.func.coalesce(limits.c.set_total_rates, limits.c.total_rates).label("total_rates"),
+)
+"""The rates that hold, for a key and for all keys together."""
+
+_NAME = sa.bindparam("name", type_=sa.Text())
+
+
+def seconds_long(seconds: sa.ColumnElement[Any]) -> sa.ColumnElement[datetime.timedelta]:
+    """Return an interval of this many seconds."""
+    return sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds, type_=sa.Interval())
+
+
+def _read_room(*, of_all_keys: bool) -> sa.Select[Any]:
+    """Count, for each key and each rate, in one snapshot: a job that starts meanwhile must be seen as one or the other.
+
+    ``now()`` is never later than the snapshot, so no start that belongs to the window is left out.
+    """
+    key = each_of("keys", sa.Text(), "key", name="asked")
+    rate = unnest({"count": sa.Integer(), "seconds": sa.Double()}, name="rate")
+    waiting = jobs.alias("waiting")
+    period = seconds_long(rate.c.seconds)
+    in_window = [starts.c.limit_name == _NAME, starts.c.at > sa.func.now() - period]
+    unstarted = [holds_slot(waiting), waiting.c.status == TODO, waiting.c.readiness == PROMOTED]
+    unstarted.append(waiting.c.limit_name == _NAME)
+    if not of_all_keys:
+        in_window.append(starts.c.limit_key == key.c.key)
+        unstarted.append(waiting.c.limit_key == key.c.key)
+    taken = sa.select(sa.func.count().label("number")).select_from(waiting).where(*unstarted).lateral("taken")
+    started = sa.select(sa.func.count().label("number")).select_from(starts).where(*in_window).lateral("started")
+    # The start that must leave the window. Jobs that have not started are the newest ones.
+    last = (
+        sa.select(starts.c.at)
+        .where(*in_window)
+        .order_by(starts.c.at.desc())
+        .offset(sa.func.greatest(rate.c.count - taken.c.number - 1, 0))
+        .limit(1)
+        .scalar_subquery()
+    )
+    opening = sa.case((taken.c.number >= rate.c.count, sa.func.now()), else_=last) + period
+    return sa.select(
+        key.c.key, (rate.c.count - taken.c.number - started.c.number).label("free"), opening.label("opens_at")
+    ).select_from(key.join(rate, sa.true()).join(taken, sa.true()).join(started, sa.true()))
+
+
+_READ_ROOM = _read_room(of_all_keys=False)
+_READ_ROOM_OF_ALL = _read_room(of_all_keys=True)
+
+
+def read_rooms(
+    connection: sa.Connection, name: str, keys: Sequence[str], rates: Sequence[RateTerms]
+) -> dict[str, Room]:
+    """Return what the rates of a limit leave to each of the keys. Without rates, the answer is empty."""
+    return _rooms(connection, _READ_ROOM, name, keys, rates)
+
+
+def read_room_of_all(connection: sa.Connection, name: str, rates: Sequence[RateTerms]) -> Room | None:
+    """Return what the rates over all keys of a limit leave, or ``None`` if there are no such rates."""
+    return _rooms(connection, _READ_ROOM_OF_ALL, name, [""], rates).get("")
+
+
+def _rooms(
+    connection: sa.Connection, statement: sa.Select[Any], name: str, keys: Sequence[str], rates: Sequence[RateTerms]
+) -> dict[str, Room]:
+    if not rates or not keys:
+        return {}
+    parameters = {
+        "name": name,
+        "keys": list(keys),
+        "count_list": [rate.count for rate in rates],
+        "seconds_list": [rate.seconds for rate in rates],
+    }
+    rooms: dict[str, Room] = {}
+    for row in connection.execute(statement, parameters):
+        opening = row.opens_at if row.free <= 0 else None
+        room = rooms.get(row.key, Room(free=row.free))
+        rooms[row.key] = Room(free=max(min(room.free, row.free), 0), opens_at=_later(room.opens_at, opening))
+    return rooms
+
+
+def _later(one: datetime.datetime | None, other: datetime.datetime | None) -> datetime.datetime | None:
+    known = [time for time in (one, other) if time is not None]
+    return max(known, default=None)
+
+
+def next_start(
+    connection: sa.Connection, name: str, key: str, rates: Sequence[RateTerms], total_rates: Sequence[RateTerms]
+) -> datetime.datetime | None:
+    """Return the time before which the rates let no job of a key start, or ``None`` if one may start now."""
+    own = read_rooms(connection, name, [key], rates).get(key)
+    of_all = read_room_of_all(connection, name, total_rates)
+    return _later(None if own is None else own.opens_at, None if of_all is None else of_all.opens_at)
+
+
+def _take_windows() -> Any:
+    first = (
+        sa.select(windows.c.id)
+        .where(windows.c.opens_at <= sa.func.now())
+        .order_by(windows.c.opens_at)
+        .limit(sa.bindparam("limit", type_=sa.Integer()))
+        .with_for_update(skip_locked=True)
+    )
+    return sa.delete(windows).where(is_one_of(windows.c.id, first)).returning(windows.c.limit_name, windows.c.limit_key)
+
+
+_TAKE_WINDOWS = _take_windows()
+
+
+def take_open_windows(connection: sa.Connection, limit: int) -> list[tuple[str, str]]:
+    """Remove the windows that have opened, at most ``limit``, and return their limits and keys."""
+    return [(row.limit_name, row.limit_key) for row in connection.execute(_TAKE_WINDOWS, {"limit": limit})]
+
+
+def _keep_windows() -> Any:
+    new = unnest({"key": sa.Text(), "opens_at": sa.DateTime(timezone=True)}, name="new")
+    waiting = jobs.alias("waiting")
+    has_line = (
+        sa.select(waiting.c.id)
+        .where(is_in_line(waiting), waiting.c.limit_name == _NAME, waiting.c.limit_key == new.c.key)
+        .exists()
+    )
+    rows = sa.select(_NAME, new.c.key, new.c.opens_at).where(has_line)
+    statement = insert(windows).from_select(["limit_name", "limit_key", "opens_at"], rows)
+    return statement.on_conflict_do_update(
+        index_elements=["limit_name", "limit_key"], set_={"opens_at": statement.excluded.opens_at}
+    )
+
+
+_KEEP_WINDOWS = _keep_windows()
+_FORGET_STARTS = sa.delete(starts).where(
+    starts.c.limit_name == _NAME,
+    starts.c.at <= sa.func.now() - seconds_long(sa.bindparam("seconds", type_=sa.Double())),
+)
+
+
+def keep_windows(
+    connection: sa.Connection,
+    name: str,
+    keys: Sequence[str],
+    rates: Sequence[RateTerms],
+    total_rates: Sequence[RateTerms],
+) -> None:
+    """Note when the keys in line are to be looked at again, because the rates let no more jobs start now.
+
+    If the rate over all keys is used up, one note does for all keys. Starts that no window reaches are deleted.
+    """
+    longest = max((rate.seconds for rate in (*rates, *total_rates)), default=0.0)
+    connection.execute(_FORGET_STARTS, {"name": name, "seconds": longest})
+    of_all = read_room_of_all(connection, name, total_rates)
+    if of_all is not None and of_all.opens_at is not None:
+        openings = dict.fromkeys(keys, of_all.opens_at)
+    else:
+        rooms = read_rooms(connection, name, keys, rates)
+        openings = {key: room.opens_at for key, room in rooms.items() if room.opens_at is not None}
+    if openings:
+        parameters = {"name": name, "key_list": list(openings), "opens_at_list": list(openings.values())}
+        connection.execute(_KEEP_WINDOWS, parameters)
+
+
+def first_window(after: sa.ColumnElement[Any] | None = None) -> sa.ScalarSelect[Any]:
+    """Return the time at which the next window opens, one probe of an index, as a subquery."""
+    query = sa.select(windows.c.opens_at).order_by(windows.c.opens_at).limit(1)
+    return (query if after is None else query.where(windows.c.opens_at > after)).scalar_subquery()
+
+
+_NEXT_WINDOW = sa.select(sa.extract("epoch", first_window() - sa.func.clock_timestamp()))
+
+
+def seconds_to_next_window(connection: sa.Connection) -> float | None:
+    """Return the seconds until the next window opens, or ``None`` if no job waits for one."""
+    seconds = connection.execute(_NEXT_WINDOW).scalar_one()
+    return None if seconds is None else float(seconds)

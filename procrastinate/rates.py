@@ -1,0 +1,86 @@
+"""Rates: how many jobs may start in a window of time."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from procrastinate._checks.amounts import read_count, read_seconds
+from procrastinate._checks.times import as_timedelta
+from procrastinate.core import RateTerms
+from procrastinate.types import TimeDeltaParams
+
+_LONGEST = 366 * 86400
+
+
+@dataclasses.dataclass(frozen=True)
+class Rate:
+    """At most ``count`` starts in any window of time, for ``rate=`` and ``total_rate=`` of a limit.
+
+    Parameters
+    ----------
+    count:
+        Number of jobs that may start.
+    per:
+        Length of the window: a number of seconds, a :class:`datetime.timedelta` or its keyword arguments, such as
+        ``{"minutes": 1}``. It is at least a millisecond and at most 366 days.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A parameter is invalid. The message names it.
+    """
+
+    count: int
+    per: float | TimeDeltaParams | datetime.timedelta
+
+    def __post_init__(self) -> None:
+        """Check the parameters, and keep ``per`` as a number of seconds."""
+        count = read_count("count of Rate", self.count, at_least=1)
+        if count >= 2**31:
+            raise ValueError(f"count of Rate must be below {2**31}, not {count}")
+        object.__setattr__(self, "count", count)
+        object.__setattr__(self, "per", _read_per(self.per))
+
+    @property
+    def terms(self) -> RateTerms:
+        """The rate as workers store it."""
+        return RateTerms(count=self.count, seconds=_read_per(self.per))
+
+
+Rates: TypeAlias = Rate | Sequence[Rate]
+"""One rate, or several that hold together."""
+
+
+def _read_per(per: Any) -> float:
+    if isinstance(per, Mapping):
+        try:
+            per = as_timedelta(per)  # type: ignore[arg-type]
+        except (TypeError, ValueError, OverflowError) as error:
+            raise type(error)(
+                f"per={per!r} of Rate: write seconds or a time such as {{'minutes': 1}} ({error})"
+            ) from None
+    if isinstance(per, datetime.timedelta):
+        per = per.total_seconds()
+    seconds = read_seconds("per of Rate", per)
+    if not 0.001 <= seconds <= _LONGEST:
+        raise ValueError(f"per of Rate must be at least a millisecond and at most 366 days, not {seconds} seconds")
+    return seconds
+
+
+def read_rates(name: str, rates: Any) -> tuple[RateTerms, ...]:
+    """Return the rates of an argument, which is one rate, a list of rates or ``None``.
+
+    Raises
+    ------
+    TypeError
+        The message names the argument.
+    """
+    if rates is None:
+        return ()
+    listed = [rates] if isinstance(rates, Rate) else list(rates) if isinstance(rates, (list, tuple)) else []
+    if not listed or not all(isinstance(rate, Rate) for rate in listed):
+        raise TypeError(f"{name} must be a Rate or a list of rates, such as Rate(10, per=1), not {rates!r}")
+    return tuple(sorted({rate.terms for rate in listed}))
