@@ -169,7 +169,7 @@ def _keep_windows() -> Any:
         .where(is_in_line(waiting), waiting.c.limit_name == _NAME, waiting.c.limit_key == new.c.key)
         .exists()
     )
-    rows = sa.select(_NAME, new.c.key, new.c.opens_at).where(has_line)
+    rows = sa.select(_NAME, new.c.key, new.c.opens_at).where(has_line).limit(sa.bindparam("limit", type_=sa.Integer()))
     statement = insert(windows).from_select(["limit_name", "limit_key", "opens_at"], rows)
     return statement.on_conflict_do_update(
         index_elements=["limit_name", "limit_key"], set_={"opens_at": statement.excluded.opens_at}
@@ -192,7 +192,7 @@ def keep_windows(
 ) -> None:
     """Note when the keys in line are to be looked at again, because the rates let no more jobs start now.
 
-    If the rate over all keys is used up, one note does for all keys. Starts that no window reaches are deleted.
+    If the rate over all keys is used up, one of the keys does for all. Starts that no window reaches are deleted.
     """
     longest = max((rate.seconds for rate in (*rates, *total_rates)), default=0.0)
     connection.execute(_FORGET_STARTS, {"name": name, "seconds": longest})
@@ -204,7 +204,8 @@ def keep_windows(
         openings = {key: room.opens_at for key, room in rooms.items() if room.opens_at is not None}
     if openings:
         parameters = {"name": name, "key_list": list(openings), "opens_at_list": list(openings.values())}
-        connection.execute(_KEEP_WINDOWS, parameters)
+        limit = len(openings) if of_all is None or of_all.opens_at is None else 1
+        connection.execute(_KEEP_WINDOWS, {**parameters, "limit": limit})
 
 
 def first_window(after: sa.ColumnElement[Any] | None = None) -> sa.ScalarSelect[Any]:

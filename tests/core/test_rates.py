@@ -71,6 +71,18 @@ def test_a_job_that_has_not_started_counts_as_one_that_may_start_at_any_time(
     assert admit(connection).admitted == 1
 
 
+def test_an_admission_counts_a_job_whose_claim_is_not_committed(connection: sa.Connection, worker_id: int) -> None:
+    define(connection, RateTerms(2, HOUR))
+    defer(connection, 4)
+    assert admit(connection).admitted == 2
+    with connection.engine.begin() as other:
+        assert len(core.fetch_jobs(other, worker_id=worker_id, limit=2)) == 2
+        admit(connection)
+        assert query(connection, "SELECT count(*) FROM procrastinate_jobs WHERE readiness = 1") == [(2,)]
+    query(connection, "UPDATE procrastinate_windows SET opens_at = now()")
+    assert admit(connection).admitted == 0
+
+
 @pytest.mark.parametrize("leave", ["succeeded", "deleted", "retried", "rescued", "released"])
 def test_a_start_counts_whatever_becomes_of_its_job(
     connection: sa.Connection, worker_id: int, start: Any, leave: str
@@ -114,6 +126,7 @@ def test_a_rate_over_all_keys_counts_the_starts_of_each_key(connection: sa.Conne
     second = defer(connection, 3, key="b")
     assert sorted(start()) == [*first[:2], *second[:1]]
     assert start() == []
+    assert query(connection, "SELECT count(*) FROM procrastinate_windows") == [(1,)]
     query(connection, BACK, seconds=HOUR)
     query(connection, "UPDATE procrastinate_windows SET opens_at = now()")
     assert len(start()) == 3
