@@ -24,7 +24,10 @@ ONE_ACT = {
     "define_limits",
 }  # fmt: skip
 """What a person or a program asks for as a whole. The caller gets the error, and nothing is changed."""
-PART_OF_ANOTHER = {"finish_groups", "append_arrivals", "call_workers", "without_hand_over", "delete_finished_jobs"}
+PART_OF_ANOTHER = {
+    "finish_groups", "append_arrivals", "call_workers", "without_hand_over", "delete_finished_jobs",
+    "take_open_windows", "keep_windows",
+}  # fmt: skip
 ONLY_INSERTS = {"sweep_lines"}
 """They append to a table of this project that has no row of a user."""
 OWN_STATISTICS = {"record_runs", "roll_up_statistics", "keep_task_list", "write_reports", "sweep_unique_keys"}
@@ -45,7 +48,8 @@ NO_ROW = {
     "list_deferred_after", "notify_nothing", "begin_restoring", "end_restoring", "hand_nothing_over",
     "hand_over_again", "wait_briefly", "end_when_left_alone", "begin_worker_session", "clock_difference",
     "find_unique_key", "list_limits", "list_ready_queues", "list_workers_of_host", "read_applied", "read_failed_steps",
-    "list_defined_limits", "read_job_progress", "session_of", "show_limit",
+    "list_defined_limits", "read_job_progress", "session_of", "show_limit", "read_rooms", "read_room_of_all",
+    "next_start", "seconds_to_next_window",
 }  # fmt: skip
 OTHER_WAYS = GIVEN_ROWS | IN_SAVEPOINTS | ONE_ACT | PART_OF_ANOTHER | ONLY_INSERTS | OWN_STATISTICS | ONE_ROW | NO_ROW
 
