@@ -143,6 +143,8 @@ class Runner:
         token = is_running.set(True)
         self._worker.own_context = contextvars.copy_context()
         hook_before, self._app.job_manager.defer_hook = self._app.job_manager.defer_hook, self
+        if limits := self._app.list_limits():
+            await self._manager.define_limits([limit.definition for limit in limits])
         worker_id = self._worker.worker_id = await self._manager.register_worker()
         try:
             while self._may_go_on() and (job := await self._next_job(worker_id)) is not None:

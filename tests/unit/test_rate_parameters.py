@@ -74,3 +74,17 @@ def test_a_one_shot_worker_in_memory_runs_the_jobs_in_line() -> None:
         work.batch_defer({"number": 1}, {"number": 2})
         app.run_worker(wait=False)
     assert ran == [1, 2]
+
+
+def test_the_jobs_of_a_test_run_under_the_limits_of_the_app() -> None:
+    app = App(connector=testing.InMemoryConnector())
+    ran = []
+
+    @app.task(limit=Limit("mail", concurrency=1))
+    def work(number: int) -> None:
+        ran.append(number)
+
+    with app.open(), testing.Jobs(app) as jobs:
+        work.batch_defer({"number": 1}, {"number": 2})
+        jobs.run()
+    assert ran == [1, 2]
