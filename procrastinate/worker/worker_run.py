@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from procrastinate import _long_waits, core, exceptions
@@ -20,6 +20,7 @@ from procrastinate.worker.fetch.fetch_loop import FetchLoop
 from procrastinate.worker.fetch.paused_queues import PausedQueues
 from procrastinate.worker.fetch.release import Releaser
 from procrastinate.worker.processes import signals
+from procrastinate.worker.run.outcome import Outcome
 from procrastinate.worker.run.outcome_writer import OutcomeWriter
 from procrastinate.worker.run.run_statistics import RunStatistics
 from procrastinate.worker.run.slots import Slots
@@ -297,8 +298,10 @@ class WorkerRun:
         if not self._settings.wait:
             self._fetch_loop.wake(upcoming=True)
 
-    def _on_recorded(self, frees_something: bool) -> None:
-        self._fetch_loop.wake(upcoming=frees_something)
+    def _on_recorded(self, outcomes: Sequence[Outcome]) -> None:
+        if any(outcome.ends_step for outcome in outcomes):
+            self._fetch_loop.step_ended()
+        self._fetch_loop.wake(upcoming=any(outcome.leaves_due_jobs for outcome in outcomes))
 
     # The parts
 

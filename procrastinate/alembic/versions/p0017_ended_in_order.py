@@ -7,7 +7,7 @@ had no id, so a list of 50 of them sorted all: 1.2 seconds with 10 million jobs.
 The wider index serves the release before as well, so the way back renames it and builds none.
 
 Revision ID: procrastinate_0017
-Revises: procrastinate_0014
+Revises: procrastinate_0016
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from procrastinate.alembic.ahead import Ahead
 from procrastinate.alembic.locks import lock_tables
 
 revision = "procrastinate_0017"
-down_revision = "procrastinate_0014"
+down_revision = "procrastinate_0016"
 branch_labels = None
 depends_on = None
 

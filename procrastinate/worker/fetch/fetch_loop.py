@@ -100,6 +100,7 @@ class FetchLoop:
         self._next_stock = 0.0
         self._stock_interval = _STOCK_INTERVAL
         self._named_for: int | None = None
+        self._seen_last: frozenset[int | None] = frozenset()
         self._stopping = False
         self._backoff = Backoff()
         self.fetched_at: float | None = None
@@ -117,8 +118,19 @@ class FetchLoop:
         else:
             self._looks.look(upcoming)
 
+    def step_ended(self) -> None:
+        """A step of a workflow has ended. Start at once what waited for it."""
+        self._looks.step_ended()
+
     def notified(self, notification: JobInserted) -> None:
-        """Look again, at once or a little later, or leave the job to the others if there is no room."""
+        """Look again, at once or a little later, or leave the job to the others if there is no room.
+
+        The last fetch may have been faster than the notification. With room left, it has seen what the transaction of
+        that job has made ready.
+        """
+        if notification["job_id"] in self._seen_last and not notification.get("upcoming", True):
+            self._looks.look_again_later()
+            return
         if self._looks.notified(notification, self._worker_id()):
             self._named_for = notification["job_id"]
 
@@ -132,6 +144,7 @@ class FetchLoop:
     def look_from_start(self) -> None:
         """Look again, at jobs that come before the last ones, too: some were given back."""
         self._cursor.start_over()
+        self._seen_last = frozenset()
         self._looks.look(upcoming=False)
 
     def doubt(self) -> None:
@@ -273,6 +286,8 @@ class FetchLoop:
         self._cursor.fetched([] if paused else jobs, wanted=wanted, after=after, seconds=self.fetched_at - began)
         self._is_busy = self._is_busy or bool(jobs)
         self._took_jobs = self._took_jobs or bool(jobs)
+        if jobs:
+            self._seen_last = frozenset(job.id for job in jobs) if len(jobs) < wanted else frozenset()
         self._take(jobs)
         return len(jobs) < wanted
 

@@ -18,11 +18,14 @@ nothing is repeated once."""
 NET = 0.1
 """Seconds between two looks, on average over all workers, for jobs whose notification named another worker. That one
 may be dead, or its event loop be blocked."""
+REST = 0.01
+"""Seconds between the end of a step and a promotion, if the worker finds jobs to start without one."""
 _LONGEST_TIMER = 3600.0
 _LONGEST_TURN = 0.5
 """Seconds until the next try if another worker promotes. Its turn takes milliseconds."""
 _READY_FOR_OTHERS = "ready for others"
 _UPCOMING_OF_OTHERS = "upcoming of others"
+_REST = "rest"
 
 
 class Looks:
@@ -53,6 +56,8 @@ class Looks:
         self._pace = Pace()
         self._is_notified = False
         self._was_notified = False
+        self._has_ended_step = False
+        self._had_ended_step = False
         self.is_fetch_due = True
         self.is_promotion_due = True
 
@@ -65,6 +70,14 @@ class Looks:
         """Promote, if ``upcoming``, and fetch if there was anything to promote."""
         self.is_promotion_due = self.is_promotion_due or upcoming
         self._woken.set()
+
+    def step_ended(self) -> None:
+        """A step of a workflow has ended. Fetch first, because its end may have made the next step ready.
+
+        Promote at once if the fetch finds nothing, and otherwise in a moment, for steps that the end left waiting.
+        """
+        self._has_ended_step = True
+        self.look(upcoming=False)
 
     def notified(self, notification: JobInserted, worker_id: int) -> bool:
         """Look at once if the notification is for this worker, or else a little later.
@@ -105,6 +118,7 @@ class Looks:
         """A fetch begins. It may not see what is notified from now on."""
         self.is_fetch_due = False
         self._was_notified, self._is_notified = self._is_notified, False
+        self._had_ended_step, self._has_ended_step = self._has_ended_step, False
         self._cancel(_READY_FOR_OTHERS)
 
     def fetched(self, *, found: bool, has_room: bool) -> None:
@@ -113,12 +127,23 @@ class Looks:
         if found:
             self._pace.found()
         elif self._was_notified and has_room:
-            self._call_later("second look", SECOND_LOOK, functools.partial(self.look, upcoming=False))
+            self.look_again_later()
+        if not self._had_ended_step:
+            return
+        if not found:
+            self.promote()
+        elif _REST not in self._timers:
+            self._call_later(_REST, REST, self.promote)
+
+    def look_again_later(self) -> None:
+        """Fetch once more in a moment, for rows that another session holds just now."""
+        self._call_later("second look", SECOND_LOOK, functools.partial(self.look, upcoming=False))
 
     def promotes(self) -> None:
         """A promotion begins."""
         self.is_promotion_due = False
         self._cancel(_UPCOMING_OF_OTHERS)
+        self._cancel(_REST)
 
     def promoted(self, promotion: Promotion) -> None:
         """A promotion has ended. Fetch what it found, and promote again if it left anything.

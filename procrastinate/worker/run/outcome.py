@@ -66,6 +66,16 @@ class Outcome:
         """The run of this outcome."""
         return run_of(self.job)
 
+    @property
+    def ends_step(self) -> bool:
+        """True if the job was a step of a workflow and has ended."""
+        return self.job.workflow_id is not None and self.status is not Status.TODO
+
+    @property
+    def leaves_due_jobs(self) -> bool:
+        """True if a promotion may find a job because of this outcome: this job again, or one that needs its lock."""
+        return self.job.lock is not None or self.status is Status.TODO
+
     def as_finished(self, delete_jobs: DeleteJobCondition) -> core.FinishedJob:
         """Return the input of :func:`procrastinate.core.finish_jobs`. Retention deletes members of a workflow."""
         return core.FinishedJob(

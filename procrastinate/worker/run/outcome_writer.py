@@ -93,8 +93,7 @@ class OutcomeWriter:
     Parameters
     ----------
     on_recorded:
-        Called after each batch with one argument: True if the batch may have freed a lock or returned a job to
-        the queue.
+        Called with the outcomes of each batch after it is written.
     """
 
     def __init__(
@@ -102,7 +101,7 @@ class OutcomeWriter:
         manager: JobManager,
         delete_jobs: DeleteJobCondition,
         logger: logging.Logger,
-        on_recorded: Callable[[bool], None],
+        on_recorded: Callable[[Sequence[Outcome]], None],
     ) -> None:
         self._manager = manager
         self._delete_jobs = delete_jobs
@@ -131,7 +130,7 @@ class OutcomeWriter:
         """Queue an outcome for writing, or only report it if the task's own transaction recorded it."""
         if outcome.is_recorded:
             self._log_recorded([outcome])
-            self._on_recorded(_frees_something(outcome))
+            self._on_recorded([outcome])
             return
         self._unrecorded[outcome.run] = outcome
         self._idle.clear()
@@ -162,7 +161,7 @@ class OutcomeWriter:
                     self._pending.extend(batch)  # the next batch skips outcomes that are written already
                     self._arrived.set()
                     raise
-                self._on_recorded(any(_frees_something(outcome) for outcome in batch))
+                self._on_recorded(batch)
             self._look_whether_idle()
 
     def _take(self) -> list[Outcome]:
@@ -218,7 +217,7 @@ class OutcomeWriter:
             elif self._is_unrecorded(outcome):
                 self._add_again(outcome)
         self._log_recorded([outcome for outcome in batch if outcome.run in recorded])
-        self._on_recorded(any(_frees_something(outcome) for outcome in batch))
+        self._on_recorded(batch)
         self._look_whether_idle()
 
     # In the event loop
@@ -377,8 +376,3 @@ def _by_worker(batch: list[Outcome]) -> list[tuple[int, list[Outcome]]]:
     """Group the outcomes by the worker id of their fetch."""
     ids = {outcome.job.worker_id for outcome in batch}
     return [(one, [outcome for outcome in batch if outcome.job.worker_id == one]) for one in ids if one is not None]
-
-
-def _frees_something(outcome: Outcome) -> bool:
-    job = outcome.job
-    return job.lock is not None or job.workflow_id is not None or outcome.status is Status.TODO
