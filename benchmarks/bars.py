@@ -141,4 +141,6 @@ BARS: tuple[Bar, ...] = (
     Bar("connections", "connections", contender="sync jobs", at_most=4, worst=True),
     Bar("chord", "ms/step", contender=f"{OURS}, 10,000", over=(f"{OURS}, 1,000",), at_most=1.3),
     Bar("chord", "ms/step", contender=f"{OURS}, 10,000", over=("Celery with Redis, 10,000",), at_most=1.0),
+    Bar("chain", "ms/step", contender=OURS, over=("Celery with Redis",), at_most=1.5),
+    Bar("chain", "ms/step", contender=OURS, over=("Chancy",), at_most=1.0),
 )

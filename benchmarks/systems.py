@@ -84,6 +84,13 @@ CELERY = System(
     unfinished="",  # its jobs are in Redis, and its driver waits for the last result
     succeeded="",
 )
+CHANCY = System(
+    label="Chancy",
+    programs="chancy",
+    environment=Environment("chancy", ("chancy==0.26.0", "psycopg[binary,pool]>=3.3.6", "uvloop>=0.21")),
+    unfinished="",  # it runs workflows only, and its driver waits for the last step
+    succeeded="",
+)
 RAW_SQL = System(
     label="raw SQL",
     programs="raw_sql",

@@ -10,7 +10,7 @@ from benchmarks.case import Case, Contender
 from benchmarks.cases.checks import empty_queue, run_program
 from benchmarks.environments import CannotInstall
 from benchmarks.results import CheckFailed, Metrics
-from benchmarks.systems import CELERY, OURS, System
+from benchmarks.systems import CELERY, CHANCY, OURS, System
 
 SMALL, LARGE = 1_000, 10_000
 _CHAIN = 200
@@ -46,13 +46,13 @@ WORKFLOWS = (
         f"A workflow of 1 step, {SMALL:,} or {LARGE:,} steps side by side, and 1 step",
         tuple(
             Contender(contender(system, size), OneWorkflow(system, "chord", size))
-            for size in (SMALL, LARGE)
-            for system in (OURS, CELERY)
+            for size, systems in ((SMALL, (OURS, CELERY, CHANCY)), (LARGE, (OURS, CELERY)))
+            for system in systems
         ),
     ),
     Case(
         "chain",
         f"A workflow of {_CHAIN} steps, one after the other",
-        tuple(Contender(system.label, OneWorkflow(system, "chain", _CHAIN)) for system in (OURS, CELERY)),
+        tuple(Contender(system.label, OneWorkflow(system, "chain", _CHAIN)) for system in (OURS, CELERY, CHANCY)),
     ),
 )
