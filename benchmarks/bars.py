@@ -143,4 +143,6 @@ BARS: tuple[Bar, ...] = (
     Bar("chord", "ms/step", contender=f"{OURS}, 10,000", over=("Celery with Redis, 10,000",), at_most=1.0),
     Bar("chain", "ms/step", contender=OURS, over=("Celery with Redis",), at_most=1.5),
     Bar("chain", "ms/step", contender=OURS, over=("Chancy",), at_most=1.0),
+    Bar("workflow_held", "ms/step", contender="chord, 10,000", over=("chord, 1,000",), at_most=2.0),
+    Bar("workflow_held", "ms/step", contender="chain, 2,000", over=("chain, 200",), at_most=2.0),
 )

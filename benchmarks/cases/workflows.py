@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 
 from benchmarks.bench import Bench
 from benchmarks.case import Case, Contender
 from benchmarks.cases.checks import empty_queue, run_program
+from benchmarks.cases.held import open_transaction
 from benchmarks.environments import CannotInstall
 from benchmarks.results import CheckFailed, Metrics
 from benchmarks.systems import CELERY, CHANCY, OURS, System
@@ -18,17 +20,25 @@ _CHAIN = 200
 
 @dataclasses.dataclass(frozen=True)
 class OneWorkflow:
-    """A workflow of no-ops, from before it is sent until its last step has run. The worker is up by then."""
+    """A workflow of no-ops, from before it is sent until its last step has run. The worker is up by then.
+
+    Parameters
+    ----------
+    held:
+        If true, a transaction with an old snapshot is open, so that vacuum removes no dead row.
+    """
 
     system: System
     shape: str
     size: int
+    held: bool = False
 
     def __call__(self, bench: Bench) -> Metrics:
         if self.system is CELERY and shutil.which("redis-server") is None:
             raise CannotInstall("redis-server is not installed (Debian: apt install redis-server)")
         with bench.server.copy(empty_queue(bench, OURS)) as database:
-            report = run_program(bench, self.system, "workflow", database, shape=self.shape, size=self.size)
+            with open_transaction(database) if self.held else contextlib.nullcontext():
+                report = run_program(bench, self.system, "workflow", database, shape=self.shape, size=self.size)
         steps = self.size + 2 if self.shape == "chord" else self.size
         if report["ran"] != steps or report["doubled"]:
             raise CheckFailed(f"of {steps} steps {report['ran']} ran, {report['doubled']} of them more than once")
@@ -54,5 +64,16 @@ WORKFLOWS = (
         "chain",
         f"A workflow of {_CHAIN} steps, one after the other",
         tuple(Contender(system.label, OneWorkflow(system, "chain", _CHAIN)) for system in (OURS, CELERY, CHANCY)),
+    ),
+    Case(
+        "workflow_held",
+        "The same workflows, and a chain of ten times as many steps, while an old snapshot is open",
+        (
+            *(Contender(f"chord, {size:,}", OneWorkflow(OURS, "chord", size, held=True)) for size in (SMALL, LARGE)),
+            *(
+                Contender(f"chain, {size:,}", OneWorkflow(OURS, "chain", size, held=True))
+                for size in (_CHAIN, 10 * _CHAIN)
+            ),
+        ),
     ),
 )
