@@ -36,9 +36,11 @@ class OneWorkflow:
     def __call__(self, bench: Bench) -> Metrics:
         if self.system is CELERY and shutil.which("redis-server") is None:
             raise CannotInstall("redis-server is not installed (Debian: apt install redis-server)")
-        with bench.server.copy(empty_queue(bench, OURS)) as database:
-            with open_transaction(database) if self.held else contextlib.nullcontext():
-                report = run_program(bench, self.system, "workflow", database, shape=self.shape, size=self.size)
+        with contextlib.ExitStack() as stack:
+            database = stack.enter_context(bench.server.copy(empty_queue(bench, OURS)))
+            if self.held:
+                stack.enter_context(open_transaction(database))
+            report = run_program(bench, self.system, "workflow", database, shape=self.shape, size=self.size)
         steps = self.size + 2 if self.shape == "chord" else self.size
         if report["ran"] != steps or report["doubled"]:
             raise CheckFailed(f"of {steps} steps {report['ran']} ran, {report['doubled']} of them more than once")
