@@ -161,6 +161,7 @@ class Workflow:
         self.steps: list[StepNode] = []
         self.callbacks: list[StepNode] = []
         self._names: dict[str, Step[Any] | Group[Any]] = {}
+        self._next_numbers: dict[str, int] = {}
 
     def __repr__(self) -> str:
         return f"<Workflow {self.name}: {len(self.steps)} steps>"
@@ -371,9 +372,10 @@ class Workflow:
         short = call.task_name.rpartition(".")[2].rpartition(":")[2][:LONGEST_NAME] or "step"
         if group is not self.root or short not in self._names:
             return short
-        number = 2
+        number = self._next_numbers.get(short, 2)
         while f"{short}-{number}" in self._names:
             number += 1
+        self._next_numbers[short] = number  # a name that is taken stays taken
         return f"{short}-{number}"
 
     def _require_free(self, name: str) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from procrastinate import core
+from procrastinate.app import App
 from procrastinate.core import FinishedJob, GroupKind, NewDependency, NewGraph, NewGroup, NewStep, Rule, Status
 from tests.conformance.runs import SyncRun
 from tests.database import new_job
+from tests.workflows.tasks import Notes
 from tests.workflows.test_interleavings import ALIVE, LAST, LEFT, Stage
 
 FIRST, NEXT = 1, 2
@@ -209,3 +212,25 @@ def set_up(run: SyncRun) -> None:
     run(core.create_workflow, ChainStage.graph)
     assert len(run(core.fetch_jobs, worker_id=ALIVE, limit=10)) == 4
     run(core.finish_jobs, [FinishedJob(id=6, attempts=0, status=Status.FAILED)], worker_id=ALIVE)
+
+
+class CountsLookups(dict[str, Any]):
+    """Counts how often a name is looked up."""
+
+    lookups = 0
+
+    def __contains__(self, key: object) -> bool:
+        self.lookups += 1
+        return super().__contains__(key)
+
+
+def test_a_chain_of_one_task_is_named_with_as_much_work_for_its_last_steps_as_for_its_first(
+    app: App, tasks: Notes
+) -> None:
+    wf = app.workflow("chain")
+    wf._names = names = CountsLookups()
+    wf.add(tasks.note, step="note-3")
+    added = [wf.add(tasks.note).name for _ in range(100)]
+    assert added[:3] == ["note", "note-2", "note-4"]
+    assert len(set(added)) == 100
+    assert names.lookups < 500
