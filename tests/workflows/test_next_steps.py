@@ -159,6 +159,36 @@ def test_the_next_step_with_a_limit_keeps_out_of_the_ready_jobs_until_it_has_a_s
     assert chain.run(core.fetch_jobs, worker_id=ALIVE, limit=10) == []
 
 
+def chain_of(size: int) -> NewGraph:
+    links = tuple(NewDependency(step=n, rule=Rule.SUCCESS, parent_step=n - 1) for n in range(1, size))
+    steps = tuple(NewStep(job=new_job(), step=str(n), group=0, waits=n > 0) for n in range(size))
+    return dataclasses.replace(_CHAIN, steps=steps, dependencies=links)
+
+
+def end_next(connection: sa.Connection) -> None:
+    """Run the step that is ready."""
+    fetched = core.fetch_jobs(connection, worker_id=ALIVE, limit=1)
+    ends = [FinishedJob(id=job.id, attempts=job.attempts, status=Status.SUCCEEDED) for job in fetched]
+    assert len(core.finish_jobs(connection, ends, worker_id=ALIVE)) == 1
+
+
+def test_the_next_step_is_found_by_index_with_plans_that_were_made_on_small_tables(
+    connection: sa.Connection,
+) -> None:
+    core.register_worker(connection)
+    core.create_workflow(connection, chain_of(10))
+    for _ in range(10):
+        end_next(connection)
+    core.create_workflow(connection, chain_of(5_000))
+    read = "SELECT coalesce(sum(seq_tup_read), 0) FROM pg_stat_xact_user_tables WHERE relname = 'procrastinate_%s'"
+    connection.commit()
+    with connection.execution_options(isolation_level="READ COMMITTED").begin():
+        before = [connection.exec_driver_sql(read % name).scalar_one() for name in ("jobs", "dependencies")]
+        end_next(connection)
+        after = [connection.exec_driver_sql(read % name).scalar_one() for name in ("jobs", "dependencies")]
+    assert after == before
+
+
 class ChainStage(Stage):
     """The scene of the interleavings with a chain: LEFT runs, LAST waits for it, and AFTER and BLOCKED for LAST."""
 
