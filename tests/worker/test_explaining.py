@@ -16,6 +16,7 @@ from procrastinate import core
 from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.core.inspection import Explanation, ReasonKind
+from procrastinate.limits import Limit
 from procrastinate.retry import RetryStrategy
 from tests.database import libpq_url, new_job
 from tests.worker.running import Queue, Workers, WorkerThread, happens
@@ -675,6 +676,28 @@ async def test_a_job_that_waits_for_the_window_of_a_rate_is_told_the_next_start(
     headline = (await app.inspect.explain_async(second)).headline
     assert (headline.code, headline.kind) == ("limit-rate", ReasonKind.WAITS)
     assert "Limit 'api', key 'k': the rate is used up, and the next start is in 3" in headline.text
+
+
+async def test_a_job_behind_the_running_job_of_its_limit_is_told_its_place(app: App, workers: Workers) -> None:
+    """The worker has free slots, and keeps the others in line."""
+    may_end, started = asyncio.Event(), asyncio.Event()
+
+    @app.task(name="t", limit=Limit("api", concurrency=1))
+    async def task() -> None:
+        started.set()
+        await may_end.wait()
+
+    workers.start(concurrency=5, **OFTEN)
+    first = await task.defer_async()
+    await happens(started)
+    second, third = await task.batch_defer_async({}, {})
+    explanation = await becomes(app, third, "limit-full")
+    assert explanation.headline.kind is ReasonKind.WAITS
+    assert f"1 of 1 slots are taken (job {first} for" in explanation.headline.text
+    assert "and 1 jobs of the key come first" in explanation.headline.text
+    assert "the job is the next in line" in (await app.inspect.explain_async(second)).headline.text
+    may_end.set()
+    await becomes(app, third, "succeeded")
 
 
 async def test_a_job_whose_limit_no_worker_has_defined(app: App, queue: Queue) -> None:
