@@ -1,6 +1,6 @@
-"""Spans of OpenTelemetry for each defer and each run, and the duration of runs. Needs the extra ``otel``.
+"""Spans of OpenTelemetry for each defer and each run, and metrics of both. Needs the extra ``otel``.
 
-:func:`instrument` turns both on. The names are those of OpenTelemetry's conventions for messaging, version 1.44, which
+:func:`instrument` turns all on. The names are those of OpenTelemetry's conventions for messaging, version 1.44, which
 are in development. The program configures OpenTelemetry's SDK.
 """
 
@@ -33,11 +33,16 @@ _SOON = 300.0
 """Seconds after a defer in which the first run is a child of it. A later child would hold its trace open."""
 _LARGEST_CONTEXT = 1_900
 _tracer = trace.get_tracer(_NAME)
-_duration = metrics.get_meter(_NAME).create_histogram(
+_meter = metrics.get_meter(_NAME)
+_duration = _meter.create_histogram(
     "messaging.process.duration",
     unit="s",
     description="Duration of runs.",
     explicit_bucket_boundaries_advisory=_BUCKETS,
+)
+_sent = _meter.create_counter("messaging.client.sent.messages", unit="{message}", description="Jobs deferred.")
+_in_flight = _meter.create_up_down_counter(
+    "procrastinate.jobs.in_flight", unit="{job}", description="Jobs that run in this process."
 )
 
 
@@ -75,7 +80,8 @@ def trace_defers(defer: Defer) -> Iterator[None]:
     The span is named ``send`` and the queue. Jobs of a batch share one span. The baggage of the context is left out if
     the headers would have more than 1,900 bytes. An :class:`~procrastinate.exceptions.AlreadyEnqueued` is no error.
     """
-    attributes = {**_shared("send", defer.queue, defer.task_name), "messaging.procrastinate.priority": defer.priority}
+    shared = _shared("send", defer.queue, defer.task_name)
+    attributes = {**shared, "messaging.procrastinate.priority": defer.priority}
     if defer.count != 1:
         attributes["messaging.batch.message_count"] = defer.count
     with _start(_span_name("send", defer.queue), trace.SpanKind.PRODUCER, attributes) as span:
@@ -86,6 +92,7 @@ def trace_defers(defer: Defer) -> Iterator[None]:
             if not isinstance(error, exceptions.AlreadyEnqueued):
                 _set_error(span, error)
             raise
+        _sent.add(len(defer.job_ids), shared)
         if len(defer.job_ids) == 1:
             span.set_attribute("messaging.message.id", str(defer.job_ids[0]))
 
@@ -136,11 +143,13 @@ async def trace_runs(
     retry that the task asks for are no errors. For the parent and the link of the span, see :func:`instrument`.
     """
     shared = _shared("process", context.job.queue, context.job.task_name)
+    running = dict(shared)  # both changes of the number have the same attributes, also after an error
     started = time.perf_counter()
     parent, links = _origin(context.job, propagation)
     name = _span_name("process", context.job.queue)
     attributes = {**shared, **_of_job(context)}
     with _start(name, trace.SpanKind.CONSUMER, attributes, context=parent, links=links) as span:
+        _in_flight.add(1, running)
         try:
             return await process_job()
         except BaseException as error:
@@ -149,6 +158,7 @@ async def trace_runs(
             raise
         finally:
             _duration.record(time.perf_counter() - started, shared)
+            _in_flight.add(-1, running)
 
 
 def _origin(job: Job, propagation: Propagation) -> tuple[otel_context.Context, list[trace.Link]]:

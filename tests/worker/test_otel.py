@@ -24,7 +24,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from procrastinate.app import App
 from procrastinate.exceptions import JobAborted
 from procrastinate.logs import JsonFormatter
-from procrastinate.otel import instrument, trace_runs
+from procrastinate.otel import instrument, trace_defers, trace_runs
 from procrastinate.retry import RetryStrategy
 from procrastinate.testing import InMemoryConnector, Jobs
 from tests import database
@@ -137,10 +137,40 @@ async def test_durations_are_recorded_by_task(app: App, workers: Workers, reader
     await workers.run(**TRACED)
     data = reader.get_metrics_data()
     assert data is not None
-    (metric,) = data.resource_metrics[0].scope_metrics[0].metrics
-    assert (metric.name, metric.unit) == ("messaging.process.duration", "s")
+    (metric,) = [
+        one for one in data.resource_metrics[0].scope_metrics[0].metrics if one.name == "messaging.process.duration"
+    ]
+    assert metric.unit == "s"
     points = [point for point in metric.data.data_points if "measured" in (point.attributes or {}).values()]
     assert [(point.count, point.explicit_bounds[-1]) for point in points] == [(2, 3600.0)]  # type: ignore[union-attr]
+
+
+def value(reader: InMemoryMetricReader, name: str, task: str) -> list[int | float]:
+    """Return the values of a metric for a task."""
+    data = reader.get_metrics_data()
+    assert data is not None
+    found = [one for one in data.resource_metrics[0].scope_metrics[0].metrics if one.name == name]
+    points: list[Any] = [point for one in found for point in one.data.data_points]
+    return [point.value for point in points if task in point.attributes.values()]
+
+
+@pytest.mark.usefixtures("spans")  # clears the spans of the defer
+async def test_deferred_and_running_jobs_are_counted_by_task(
+    app: App, workers: Workers, reader: InMemoryMetricReader
+) -> None:
+    running: list[list[int | float]] = []
+
+    @app.task(name="counted")
+    async def task() -> None:
+        running.append(value(reader, "procrastinate.jobs.in_flight", "counted"))
+        raise ValueError
+
+    app.on_defer(trace_defers)
+    await task.batch_defer_async({}, {})
+    assert value(reader, "messaging.client.sent.messages", "counted") == [2]
+    await workers.run(concurrency=1, **TRACED)
+    assert running == [[1], [1]]
+    assert value(reader, "procrastinate.jobs.in_flight", "counted") == [0]
 
 
 async def test_the_trace_of_a_defer_reaches_a_worker_process_and_its_retries(
