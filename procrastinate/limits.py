@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from procrastinate import core
 from procrastinate._checks.amounts import read_count
 from procrastinate._checks.names import check_lock, check_name
-from procrastinate.core import LimitDefinition
 from procrastinate.locks import ArgumentLock, Lock
 from procrastinate.rates import Rates, read_rates
 
@@ -71,20 +71,20 @@ class Limit:
         for name in ("rate", "total_rate"):  # a frozen object must not hold a list that may change
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.definition == LimitDefinition(name=self.name):
+        if self.definition == core.LimitDefinition(name=self.name):
             raise ValueError(
                 f"The limit {self.name!r} limits nothing: give it concurrency=, total=, rate= or total_rate="
             )
 
     @property
-    def definition(self) -> LimitDefinition:
+    def definition(self) -> core.LimitDefinition:
         """The limit as workers store it."""
         return read_definition(
             self.name, concurrency=self.concurrency, total=self.total, rate=self.rate, total_rate=self.total_rate
         )
 
 
-def read_definition(name: str, *, concurrency: Any, total: Any, rate: Any, total_rate: Any) -> LimitDefinition:
+def read_definition(name: str, *, concurrency: Any, total: Any, rate: Any, total_rate: Any) -> core.LimitDefinition:
     """Return the numbers of a limit, checked. ``None`` stays ``None``.
 
     Raises
@@ -93,7 +93,7 @@ def read_definition(name: str, *, concurrency: Any, total: Any, rate: Any, total
         ``concurrency`` or ``total`` is no whole number, is below 1 or above two thousand millions, or a rate is none.
     """
     concurrency, total = _read_numbers(concurrency, total)
-    return LimitDefinition(
+    return core.LimitDefinition(
         name=name,
         concurrency=concurrency,
         total=total,

@@ -14,8 +14,8 @@ from procrastinate._checks.amounts import read_seconds
 from procrastinate._checks.zones import as_timezone
 from procrastinate._job_checks import check_name
 from procrastinate._text.logs import get_logger
+from procrastinate.core.defaults import KEEP_TICKS_FOR
 from procrastinate.core.errors import is_lock_timeout
-from procrastinate.core.ticks import KEEP_TICKS_FOR
 from procrastinate.tasks import ConfigureTaskOptions, Task, check_options
 from procrastinate.unique_deferrer import UniqueDeferrer
 

@@ -7,9 +7,9 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from procrastinate import core
 from procrastinate._checks.amounts import read_count, read_seconds
 from procrastinate._checks.times import as_timedelta
-from procrastinate.core import RateTerms
 from procrastinate.types import TimeDeltaParams
 
 _LONGEST = 366 * 86400
@@ -45,9 +45,9 @@ class Rate:
         object.__setattr__(self, "per", _read_per(self.per))
 
     @property
-    def terms(self) -> RateTerms:
+    def terms(self) -> core.RateTerms:
         """The rate as workers store it."""
-        return RateTerms(count=self.count, seconds=_read_per(self.per))
+        return core.RateTerms(count=self.count, seconds=_read_per(self.per))
 
 
 Rates: TypeAlias = Rate | Sequence[Rate]
@@ -70,7 +70,7 @@ def _read_per(per: Any) -> float:
     return seconds
 
 
-def read_rates(name: str, rates: Any) -> tuple[RateTerms, ...]:
+def read_rates(name: str, rates: Any) -> tuple[core.RateTerms, ...]:
     """Return the rates of an argument, which is one rate, a list of rates or ``None``.
 
     Raises

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -61,7 +61,7 @@ class SchemaManager:
             A newer release has applied its schema already, or there are tables without a revision. Or the tables are of
             a release of 3.x before 3.10.
         """
-        decide = _DECISIONS[alembic.adoption.Orphans(orphans)]
+        decide = _decision(alembic.adoption.Orphans(orphans))
         connector = self.connector.get_sync_connector()
         if connector.run(alembic.adoption.is_needed):
             connector.run(alembic.adoption.adopt, _or_log(report))
@@ -75,7 +75,7 @@ class SchemaManager:
 
     async def apply_schema_async(self, *, orphans: str = "keep", report: Report | None = None) -> None:
         """As :meth:`apply_schema`."""
-        decide = _DECISIONS[alembic.adoption.Orphans(orphans)]
+        decide = _decision(alembic.adoption.Orphans(orphans))
         if await self.connector.run_async(alembic.adoption.is_needed):
             await self.connector.run_async(alembic.adoption.adopt, _or_log(report))
         await self.connector.run_async(alembic.build_ahead.build_ahead, report=_or_log(report))
@@ -218,6 +218,11 @@ def include_object(object_: Any, name: str | None, type_: str, reflected: bool, 
     return table_name not in _OWN_TABLES
 
 
-_DECISIONS = {"keep": None, "retry": core.retry_left_behind, "fail": core.fail_left_behind}
-"""What is done about each member of ``Orphans``."""
+def _decision(orphans: str) -> Callable[[sa.Connection], int] | None:
+    """Return the operation for a member of ``Orphans``. A health check needs none, and loads none."""
+    if orphans == "keep":
+        return None
+    return core.retry_left_behind if orphans == "retry" else core.fail_left_behind
+
+
 _OWN_TABLES = {table.name for table in metadata.tables.values()} | {VERSION_TABLE}

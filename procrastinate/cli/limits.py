@@ -6,13 +6,12 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from procrastinate import exceptions
+from procrastinate import core, exceptions
 from procrastinate._quoting import quoted
 from procrastinate._text.terminal import say
 from procrastinate.app import App
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.waits import database_awaited
-from procrastinate.core import RateTerms, StoredLimit
 from procrastinate.limits import ONE_KEY
 from procrastinate.manager import Limits
 from procrastinate.rates import Rate
@@ -83,7 +82,7 @@ def _run(limits: Limits, arguments: argparse.Namespace) -> None:
         say(f"Limit {quoted(arguments.name)}: reset")
 
 
-def _print_list(limits: Sequence[StoredLimit]) -> None:
+def _print_list(limits: Sequence[core.StoredLimit]) -> None:
     if not limits:
         say("No limits")
     for one in limits:
@@ -102,7 +101,7 @@ def _rate(text: str) -> Rate:
         raise argparse.ArgumentTypeError(f"write COUNT/SECONDS, such as 10/1 ({error})") from error
 
 
-def _rates(name: str, rates: Sequence[RateTerms]) -> str:
+def _rates(name: str, rates: Sequence[core.RateTerms]) -> str:
     return "".join(f", {name} {rate.count} in {rate.seconds:g} s" for rate in rates)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from procrastinate import core
 from procrastinate._text.terminal import say
 from procrastinate.app import App
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.waits import database_awaited
-from procrastinate.core import TakenKey
 
 
 def add_unique_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,13 +32,13 @@ def unique_command(app: App, arguments: argparse.Namespace) -> None:
         say("Freed")
 
 
-def _as_dict(key: str, held: TakenKey | None) -> dict[str, Any]:
+def _as_dict(key: str, held: core.TakenKey | None) -> dict[str, Any]:
     if held is None:
         return {"key": key, "job_id": None, "until": None, "expires_at": None}
     return {"key": key, "job_id": held.job_id, "until": held.until, "expires_at": held.expires_at}
 
 
-def _held(held: TakenKey) -> str:
+def _held(held: core.TakenKey) -> str:
     until = {"start": "until it starts", "end": "until it has ended"}.get(held.until or "", "")
     if held.expires_at is not None:
         until = f"until {held.expires_at:%Y-%m-%d %H:%M:%S %Z}"

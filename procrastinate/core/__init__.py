@@ -3,148 +3,158 @@
 An operation is a plain function with a :class:`sqlalchemy.Connection` as first argument. It neither begins nor commits.
 It knows no framework and no asyncio, and it uses only the database's clock. Connectors (:mod:`procrastinate.connector`)
 supply the connection and run the operation.
+
+A module of this package builds its statements when it is imported. So the first use of ``core.NAME`` imports the module
+of that name, and a process loads only the statements that it runs.
 """
 
 from __future__ import annotations
 
-from procrastinate.core.admit import Admission, admit_jobs
-from procrastinate.core.arguments import UNREADABLE, read_arguments
-from procrastinate.core.cancel import cancel_job, get_job_status, list_jobs_to_abort
-from procrastinate.core.change_workflows import (
-    abort_steps,
-    begin_cancel,
-    cancel_steps,
-    has_signal,
-    retry_workflow,
-    send_signal,
-)
-from procrastinate.core.create_workflow import add_to_workflow, create_workflow
-from procrastinate.core.defer import (
-    defer_job,
-    defer_job_or_skip,
-    defer_jobs,
-    defer_jobs_alike,
-    defer_jobs_or_none,
-    defer_jobs_or_replace,
-    defer_jobs_or_skip,
-    find_taken_queueing_lock,
-)
-from procrastinate.core.delete_workflows import delete_old_workflows
-from procrastinate.core.enums import EventType, Readiness, ReportKind, Status
-from procrastinate.core.fetch import fetch_jobs
-from procrastinate.core.finish import finish_job_by_id, finish_jobs, list_held_jobs, retry_job_by_id, retry_jobs
-from procrastinate.core.finish_in_transaction import complete_job
-from procrastinate.core.grants import list_missing_grants
-from procrastinate.core.health import jobs_table_exists, list_unfit_settings, read_clock
-from procrastinate.core.held_keys import KeySweep, find_unique_key, free_unique_key, sweep_unique_keys
-from procrastinate.core.job_reports import JobProgress, NewReport, read_job_progress, write_reports
-from procrastinate.core.left_behind import count_left_behind, fail_left_behind, retry_left_behind
-from procrastinate.core.limits import (
-    LimitDefinition,
-    LimitKey,
-    LineSweep,
-    StoredLimit,
-    define_limits,
-    list_defined_limits,
-    list_limits,
-    reset_limit,
-    set_limit,
-    show_limit,
-    sweep_lines,
-)
-from procrastinate.core.listing import JobFilter, count_by_lock, count_by_queue, count_by_task, list_jobs
-from procrastinate.core.liveness import (
-    beat,
-    list_late_workers,
-    prune_stalled_workers,
-    register_worker,
-    remove_dead_workers,
-    unregister_worker,
-    update_heartbeat,
-)
-from procrastinate.core.look import has_work, list_ready_queues
-from procrastinate.core.notify_interest import (
-    call_all_workers,
-    have_ended_before,
-    read_unaware,
-    start_waiting,
-    stop_waiting,
-)
-from procrastinate.core.operation_marks import atomic, is_atomic
-from procrastinate.core.pauses import (
-    Pause,
-    Pauses,
-    free_locks_of_paused,
-    get_pauses,
-    list_pauses,
-    pause_queue,
-    resume_queue,
-)
-from procrastinate.core.promote import promote_jobs
-from procrastinate.core.rates import RateTerms
-from procrastinate.core.read_failed_steps import FailedStep, read_failed_steps
-from procrastinate.core.read_results import get_progress, get_result
-from procrastinate.core.read_values import StepValue, read_step_value, read_values
-from procrastinate.core.read_workflows import get_workflow, list_workflows, read_graph
-from procrastinate.core.refusals import without_hand_over
-from procrastinate.core.release import list_unknown_jobs, release_jobs
-from procrastinate.core.rescue import (
-    list_jobs_started_before,
-    list_stalled_jobs,
-    rescue_jobs,
-    return_unknown_jobs,
-)
-from procrastinate.core.resolve import resolve_arrivals
-from procrastinate.core.retention import (
-    Deletion,
-    DeletionPlace,
-    delete_everything,
-    delete_finished_jobs,
-    delete_finished_part,
-)
-from procrastinate.core.reused_ids import list_deferred_after
-from procrastinate.core.rows import (
-    FetchedJob,
-    FinishedJob,
-    JobCounts,
-    JobError,
-    JobRetry,
-    LateWorker,
-    NewError,
-    NewJob,
-    Progress,
-    Promotion,
-    Rank,
-    RescuedJob,
-    StoredEvent,
-    StoredJob,
-    StoredResult,
-    Waiting,
-    WorkerTerms,
-)
-from procrastinate.core.statistics import Durations, Runs, keep_task_list, record_runs, roll_up_statistics
-from procrastinate.core.tables import metadata
-from procrastinate.core.ticks import TickOutcome, defer_tick, defer_unique_tick
-from procrastinate.core.unique import defer_unique_job, defer_unique_jobs
-from procrastinate.core.unique_keys import TakenKey, UniqueDefer, UniqueJob, UniqueKey
-from procrastinate.core.unpark import Sweep, sweep_parked_jobs, unpark_resumed_jobs
-from procrastinate.core.worker_reports import WorkerIdentity, WorkerReport
-from procrastinate.core.workflow_rows import (
-    Counts,
-    GroupKind,
-    NewDependency,
-    NewGraph,
-    NewGroup,
-    NewStep,
-    Resolution,
-    Rule,
-    StoredDependency,
-    StoredGraph,
-    StoredGroup,
-    StoredStep,
-    StoredWorkflow,
-    WorkflowState,
-)
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from procrastinate.core._homes import HOMES
+
+if TYPE_CHECKING:
+    from procrastinate.core.admit import Admission, admit_jobs
+    from procrastinate.core.arguments import UNREADABLE, read_arguments
+    from procrastinate.core.cancel import cancel_job, get_job_status, list_jobs_to_abort
+    from procrastinate.core.change_workflows import (
+        abort_steps,
+        begin_cancel,
+        cancel_steps,
+        has_signal,
+        retry_workflow,
+        send_signal,
+    )
+    from procrastinate.core.create_workflows import add_to_workflow, create_workflow
+    from procrastinate.core.defer import (
+        defer_job,
+        defer_job_or_skip,
+        defer_jobs,
+        defer_jobs_alike,
+        defer_jobs_or_none,
+        defer_jobs_or_replace,
+        defer_jobs_or_skip,
+        find_taken_queueing_lock,
+    )
+    from procrastinate.core.delete_workflows import delete_old_workflows
+    from procrastinate.core.enums import EventType, Readiness, ReportKind, Status
+    from procrastinate.core.failed_steps import FailedStep, read_failed_steps
+    from procrastinate.core.fetch import fetch_jobs
+    from procrastinate.core.finish import finish_job_by_id, finish_jobs, list_held_jobs, retry_job_by_id, retry_jobs
+    from procrastinate.core.finish_in_transaction import complete_job
+    from procrastinate.core.grants import list_missing_grants
+    from procrastinate.core.health import jobs_table_exists, list_unfit_settings, read_clock
+    from procrastinate.core.held_keys import KeySweep, find_unique_key, free_unique_key, sweep_unique_keys
+    from procrastinate.core.job_reports import NewReport, read_job_progress, write_reports
+    from procrastinate.core.left_behind import count_left_behind, fail_left_behind, retry_left_behind
+    from procrastinate.core.limits import (
+        LimitDefinition,
+        LimitKey,
+        LineSweep,
+        StoredLimit,
+        define_limits,
+        list_defined_limits,
+        list_limits,
+        reset_limit,
+        set_limit,
+        show_limit,
+        sweep_lines,
+    )
+    from procrastinate.core.listing import JobFilter, count_by_lock, count_by_queue, count_by_task, list_jobs
+    from procrastinate.core.liveness import (
+        beat,
+        list_late_workers,
+        prune_stalled_workers,
+        register_worker,
+        remove_dead_workers,
+        unregister_worker,
+        update_heartbeat,
+    )
+    from procrastinate.core.look import has_work, list_ready_queues
+    from procrastinate.core.notify_interest import (
+        call_all_workers,
+        have_ended_before,
+        read_unaware,
+        start_waiting,
+        stop_waiting,
+    )
+    from procrastinate.core.operation_marks import atomic, is_atomic
+    from procrastinate.core.pauses import (
+        Pauses,
+        free_locks_of_paused,
+        get_pauses,
+        list_pauses,
+        pause_queue,
+        resume_queue,
+    )
+    from procrastinate.core.promote import promote_jobs
+    from procrastinate.core.rates import RateTerms
+    from procrastinate.core.read_results import get_progress, get_result
+    from procrastinate.core.read_workflows import get_workflow, list_workflows, read_graph
+    from procrastinate.core.refusals import without_hand_over
+    from procrastinate.core.release import list_unknown_jobs, release_jobs
+    from procrastinate.core.rescue import (
+        list_jobs_started_before,
+        list_stalled_jobs,
+        rescue_jobs,
+        return_unknown_jobs,
+    )
+    from procrastinate.core.resolve import resolve_arrivals
+    from procrastinate.core.retention import (
+        Deletion,
+        DeletionPlace,
+        delete_everything,
+        delete_finished_jobs,
+        delete_finished_part,
+    )
+    from procrastinate.core.reused_ids import list_deferred_after
+    from procrastinate.core.rows import (
+        FetchedJob,
+        FinishedJob,
+        JobCounts,
+        JobError,
+        JobProgress,
+        JobRetry,
+        LateWorker,
+        NewError,
+        NewJob,
+        Pause,
+        Progress,
+        Promotion,
+        Rank,
+        RescuedJob,
+        StoredEvent,
+        StoredJob,
+        StoredResult,
+        Waiting,
+        WorkerTerms,
+    )
+    from procrastinate.core.statistics import Durations, Runs, keep_task_list, record_runs, roll_up_statistics
+    from procrastinate.core.tables import metadata
+    from procrastinate.core.ticks import TickOutcome, defer_tick, defer_unique_tick
+    from procrastinate.core.unique import defer_unique_job, defer_unique_jobs
+    from procrastinate.core.unique_keys import TakenKey, UniqueDefer, UniqueJob, UniqueKey
+    from procrastinate.core.unpark import Sweep, sweep_parked_jobs, unpark_resumed_jobs
+    from procrastinate.core.values_of_steps import StepValue, read_step_value, read_values
+    from procrastinate.core.worker_reports import WorkerIdentity, WorkerReport
+    from procrastinate.core.workflow_rows import (
+        Counts,
+        GroupKind,
+        NewDependency,
+        NewGraph,
+        NewGroup,
+        NewStep,
+        Resolution,
+        Rule,
+        StoredDependency,
+        StoredGraph,
+        StoredGroup,
+        StoredStep,
+        StoredWorkflow,
+        WorkflowState,
+    )
 
 __all__ = [
     "UNREADABLE",
@@ -314,3 +324,16 @@ __all__ = [
     "without_hand_over",
     "write_reports",
 ]
+
+
+if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+
+    def __getattr__(name: str) -> Any:
+        """Import the module that defines the name, and keep what it defines."""
+        if name not in HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value = getattr(importlib.import_module(f"{__name__}.{HOMES[name]}"), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *HOMES})

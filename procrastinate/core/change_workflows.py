@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from procrastinate.core.arrays import array_param, is_not_set_aside, is_one_of
-from procrastinate.core.create_workflow import NEVER, append_arrivals, call_workers
+from procrastinate.core.create_workflows import NEVER, append_arrivals, call_workers
 from procrastinate.core.enums import Status
 from procrastinate.core.operation_marks import atomic, finds_first_row_of
 from procrastinate.core.tables import (

@@ -19,6 +19,7 @@ from procrastinate.core.arguments import shown
 from procrastinate.core.arrays import transpose, unnest
 from procrastinate.core.enums import ReportKind, Status
 from procrastinate.core.fetch import from_microseconds, microseconds
+from procrastinate.core.rows import JobProgress
 from procrastinate.core.tables import DOING, TODO, job_reports, jobs
 
 
@@ -35,52 +36,6 @@ class NewReport:
     def kind_text(self) -> str:
         """The kind as PostgreSQL stores it."""
         return self.kind.value
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class JobProgress:
-    """How far a job is.
-
-    Parameters
-    ----------
-    status:
-        The status of the job.
-    attempt:
-        The number of the run, from 1. ``0`` if the job has not started.
-    done, total:
-        What the run has done, and what there is to do. ``None`` if the run has not said.
-    message:
-        What the run says of itself.
-    at:
-        The time of the report. ``None`` if the run has reported nothing.
-    """
-
-    status: Status
-    attempt: int
-    done: float | None = None
-    total: float | None = None
-    message: str | None = None
-    at: datetime.datetime | None = None
-
-    @property
-    def percent(self) -> float | None:
-        """The part that is done, from 0 to 100. ``None`` if that is unknown."""
-        if self.done is None or not self.total:
-            return None
-        return min(100.0 * self.done / self.total, 100.0)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the values for a JSON answer of a web page. ``has_ended`` tells the page to stop asking."""
-        return {
-            "status": self.status.value,
-            "has_ended": self.status not in (Status.TODO, Status.DOING, Status.ABORTING),
-            "attempt": self.attempt,
-            "done": self.done,
-            "total": self.total,
-            "percent": self.percent,
-            "message": self.message,
-            "at": None if self.at is None else self.at.isoformat(),
-        }
 
 
 _COLUMNS: dict[str, TypeEngine[Any]] = {

@@ -34,9 +34,6 @@ LEFT_BEHIND = 0
 """A number that no worker has. A running job that has it was left behind by Procrastinate 3.x: its worker is gone, and
 the user has not said what is to become of it."""
 
-STALLED_TIMEOUT = 30.0
-"""Seconds without a heartbeat after which a worker is dead, where neither it nor the caller says otherwise."""
-
 EVIDENCE_HOLDS_FOR = 5.0
 """Seconds for which a look is good enough to remove a worker. What arrives later was held up on its way, and the
 heartbeats that would contradict it perhaps as well."""

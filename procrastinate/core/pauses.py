@@ -6,7 +6,6 @@ of a paused queue that falls due is parked, so that it holds no lock and no prom
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import json
 from collections.abc import Sequence
@@ -18,21 +17,8 @@ from sqlalchemy.dialects.postgresql import insert
 from procrastinate.core.arrays import is_not_set_aside, is_one_of
 from procrastinate.core.fetch import from_microseconds, microseconds
 from procrastinate.core.operation_marks import finds_first_row_of
+from procrastinate.core.rows import Pause
 from procrastinate.core.tables import PROMOTED, UNDECIDED, is_ready, jobs, paused_queues
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Pause:
-    """A pause of a queue.
-
-    ``until`` is ``None`` if the pause ends only by a call of ``resume``.
-    """
-
-    queue: str
-    since: datetime.datetime | None
-    until: datetime.datetime | None
-    by: str | None
-    reason: str | None
 
 
 def lasts() -> sa.ColumnElement[bool]:

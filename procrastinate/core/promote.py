@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import OID
 
 from procrastinate.core.arrays import array_param, is_not_set_aside, is_one_of, write_array
+from procrastinate.core.defaults import PROMOTED_AT_ONCE
 from procrastinate.core.operation_marks import finds_first_row_of, prepared
 from procrastinate.core.rates import first_window
 from procrastinate.core.rows import Promotion
@@ -30,13 +31,6 @@ from procrastinate.core.tables import (
 
 _ADVISORY_LOCKS = 0x70726F63 << 32
 """Where this project's advisory locks are ("proc" in ASCII), so as not to meet the user's."""
-
-
-PROMOTED_AT_ONCE = 500
-"""How many jobs one statement decides on."""
-
-PROMOTED_WITHOUT_TURN = 50
-"""The same, where others may be at it. Fewer jobs mean fewer deadlocks between them."""
 
 
 def turn_key() -> int:

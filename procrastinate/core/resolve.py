@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from procrastinate import exceptions
 from procrastinate.core.arrays import array_param, is_one_of, unnest
-from procrastinate.core.create_workflow import LOOKED_AT_ONCE, after, append_arrivals
+from procrastinate.core.create_workflows import LOOKED_AT_ONCE, after, append_arrivals
 from procrastinate.core.enums import Status
 from procrastinate.core.finish_groups import ENDS, finish_groups
 from procrastinate.core.operation_marks import atomic

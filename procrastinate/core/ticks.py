@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from procrastinate.core.arrays import is_one_of
+from procrastinate.core.defaults import KEEP_TICKS_FOR
 from procrastinate.core.defer import bound, is_extended, next_id, replace_waiting, row_of, skip_taken, values_of
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.rows import NewJob
@@ -32,8 +33,6 @@ class TickOutcome:
     taken: TakenKey | None = None
 
 
-KEEP_TICKS_FOR = 86_400.0
-"""Minimum age in seconds at which tick rows are deleted."""
 _FORGET_AT_ONCE = 100
 """Maximum number of old ticks that a new tick deletes. So years of old ticks disappear over time."""
 

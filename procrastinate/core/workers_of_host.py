@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from procrastinate.core.liveness import STALLED_TIMEOUT
+from procrastinate.core.defaults import STALLED_TIMEOUT
 from procrastinate.core.tables import workers
 
 

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from procrastinate import core, exceptions
 from procrastinate._job_checks import dump_args, to_new_job, to_new_jobs_alike, to_pattern
-from procrastinate.core.ticks import KEEP_TICKS_FOR
+from procrastinate.core.defaults import KEEP_TICKS_FOR
 from procrastinate.jobs import Job, with_ids
 from procrastinate.manager.operation_calls import OperationCalls
 from procrastinate.types import JSONDict, OnConflict

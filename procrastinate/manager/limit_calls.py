@@ -13,7 +13,7 @@ from procrastinate.manager.operation_calls import OperationCalls
 from procrastinate.rates import Rates
 
 _KIND = "name of the limit"
-StoredLimits: TypeAlias = list[core.StoredLimit]
+StoredLimits: TypeAlias = "list[core.StoredLimit]"
 
 
 class Limits:

@@ -31,9 +31,8 @@ from procrastinate.core import (
     StoredResult,
     TickOutcome,
 )
+from procrastinate.core.defaults import KEEP_TICKS_FOR, STALLED_TIMEOUT
 from procrastinate.core.defer import unique_by_queueing_lock
-from procrastinate.core.liveness import STALLED_TIMEOUT
-from procrastinate.core.ticks import KEEP_TICKS_FOR
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.jsonb import load_jsonb
 from procrastinate.testing.liveness import is_silent

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from procrastinate import core
 from procrastinate.core import KeySweep, TakenKey, TickOutcome, UniqueDefer, UniqueJob, UniqueKey
-from procrastinate.core.ticks import KEEP_TICKS_FOR
+from procrastinate.core.defaults import KEEP_TICKS_FOR
 from procrastinate.core.unique_keys import given_twice, in_order, one_for_each_key
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.queue import begin_tick, overwrite, record_tick

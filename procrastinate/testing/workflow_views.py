@@ -21,7 +21,7 @@ from procrastinate.core import (
     StoredWorkflow,
     WorkflowState,
 )
-from procrastinate.core.read_failed_steps import NOT_REACHED
+from procrastinate.core.failed_steps import NOT_REACHED
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.tables import DOING, TODO, GroupRow, JobRow, Tables
 

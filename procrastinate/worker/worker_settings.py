@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 from procrastinate._checks.amounts import read_count, read_optional_seconds, read_seconds
 from procrastinate._checks.names import check_name
 from procrastinate.core import WorkerTerms
-from procrastinate.core.liveness import STALLED_TIMEOUT
+from procrastinate.core.defaults import STALLED_TIMEOUT
 from procrastinate.jobs import DeleteJobCondition
 from procrastinate.middleware import TaskMiddleware, WorkerMiddleware, check_callable, check_worker_middleware
 

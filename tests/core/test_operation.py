@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import pkgutil
+
 from procrastinate import core
+from procrastinate.core._homes import HOMES
 
 NEED_A_TRANSACTION = {
     "admit_jobs",
@@ -34,3 +39,24 @@ def test_the_operations_that_need_a_transaction_say_so() -> None:
 def test_every_public_name_is_there() -> None:
     assert core.__all__ == sorted(core.__all__)
     assert all(hasattr(core, name) for name in core.__all__)
+
+
+def test_each_public_name_comes_from_the_module_that_type_checkers_see() -> None:
+    imports = [node for node in ast.walk(ast.parse(inspect.getsource(core))) if isinstance(node, ast.ImportFrom)]
+    seen = {
+        alias.name: str(node.module).removeprefix("procrastinate.core.")
+        for node in imports
+        for alias in node.names
+        if str(node.module).startswith("procrastinate.core.") and node.module != "procrastinate.core._homes"
+    }
+    assert seen == HOMES
+    assert sorted(seen) == core.__all__
+
+
+def test_a_name_that_core_lacks_is_an_attribute_error() -> None:
+    assert not hasattr(core, "no_such_operation")
+
+
+def test_no_public_name_is_the_name_of_a_module() -> None:
+    """An import of the module would hide what the name stands for."""
+    assert {module.name for module in pkgutil.iter_modules(core.__path__)} & set(core.__all__) == set()

@@ -8,7 +8,7 @@ import datetime
 from procrastinate.core.enums import EventType, Status
 from procrastinate.core.inspection.bounds import Count
 from procrastinate.core.inspection.states import WAITING, JobState
-from procrastinate.core.job_reports import JobProgress
+from procrastinate.core.rows import JobProgress
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

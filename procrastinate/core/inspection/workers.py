@@ -7,9 +7,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from procrastinate.core.defaults import STALLED_TIMEOUT
 from procrastinate.core.inspection.bounds import first_rows, load, moment, to_count
 from procrastinate.core.inspection.records import Workers, WorkerState
-from procrastinate.core.liveness import STALLED_TIMEOUT
 from procrastinate.core.tables import DOING, jobs, workers
 
 _SHOWN = 500

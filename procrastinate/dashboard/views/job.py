@@ -7,9 +7,9 @@ import datetime
 
 from procrastinate.alembic.revisions import known_revisions
 from procrastinate.core import inspection
+from procrastinate.core.defaults import STALLED_TIMEOUT
 from procrastinate.core.enums import EventType
 from procrastinate.core.inspection import Event, JobDetails, JobState
-from procrastinate.core.liveness import STALLED_TIMEOUT
 from procrastinate.dashboard.access import Permission
 from procrastinate.dashboard.actions import ACTIONS, allowed, run_action
 from procrastinate.dashboard.calls import Calls, call
