@@ -72,7 +72,7 @@ if TYPE_CHECKING:
         unregister_worker,
         update_heartbeat,
     )
-    from procrastinate.core.look import has_work, list_ready_queues
+    from procrastinate.core.look import has_work, list_waiting_queues
     from procrastinate.core.notify_interest import (
         call_all_workers,
         have_ended_before,
@@ -279,10 +279,10 @@ __all__ = [
     "list_limits",
     "list_missing_grants",
     "list_pauses",
-    "list_ready_queues",
     "list_stalled_jobs",
     "list_unfit_settings",
     "list_unknown_jobs",
+    "list_waiting_queues",
     "list_workflows",
     "metadata",
     "pause_queue",

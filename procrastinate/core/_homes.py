@@ -107,7 +107,7 @@ _MODULES = {
     ),
     "look": (
         "has_work",
-        "list_ready_queues",
+        "list_waiting_queues",
     ),
     "notify_interest": (
         "call_all_workers",

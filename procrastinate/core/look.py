@@ -12,6 +12,7 @@ from procrastinate.core.operation_marks import plain
 from procrastinate.core.promote import has_arrivals
 from procrastinate.core.tables import (
     DOING,
+    TODO,
     due_at,
     is_in_line,
     is_parked,
@@ -51,7 +52,27 @@ _OF_OTHERS = sa.or_(
     has_arrivals(),
 )
 _IN_ANY_QUEUE = plain(sa.select(sa.or_(_first(is_ready_in_any_queue(), *_BY_PRIORITY), _OF_OTHERS).label("is_there")))
-_READY_QUEUES = plain(_ready_queues())
+
+
+def _waiting_queues() -> sa.Select[Any]:
+    """Return the query for those of the given queues that have waiting jobs. It walks indexes of waiting jobs only, and
+    that of the jobs of workflows.
+    """
+    queue = each_of("queues", sa.Text(), "name", name="queue")
+    is_its = jobs.c.queue_name == queue.c.name
+    is_step = sa.and_(jobs.c.workflow_id.is_not(None), jobs.c.status == TODO)
+    return sa.select(queue.c.name).where(
+        sa.or_(
+            _first(sa.and_(is_ready(), is_its), *_BY_PRIORITY),
+            _first(sa.and_(is_upcoming(), is_its), due_at(), *_BY_PRIORITY),
+            _first(sa.and_(is_parked(), is_its), jobs.c.lock, *_BY_PRIORITY),
+            _first(sa.and_(is_in_line(), is_its), jobs.c.limit_name, jobs.c.limit_key, *_BY_PRIORITY),
+            _first(sa.and_(is_step, is_its), jobs.c.workflow_id, jobs.c.status),
+        )
+    )
+
+
+_WAITING_QUEUES = plain(_waiting_queues())
 _IN_QUEUES = plain(sa.select(sa.or_(_is_ready_in_queues(), _OF_OTHERS).label("is_there")))
 
 
@@ -66,7 +87,7 @@ def has_work(connection: sa.Connection, *, queues: Sequence[str] | None) -> bool
     return bool(connection.execute(_IN_QUEUES, {"queues": write_array(queues, sa.Text())}).scalar_one())
 
 
-def list_ready_queues(connection: sa.Connection, *, queues: Sequence[str]) -> list[str]:
-    """Return those of the queues that have jobs a worker may claim now."""
-    found = connection.execute(_READY_QUEUES, {"queues": write_array(queues, sa.Text())})
+def list_waiting_queues(connection: sa.Connection, *, queues: Sequence[str]) -> list[str]:
+    """Return those of the queues that have waiting jobs, whatever the jobs wait for."""
+    found = connection.execute(_WAITING_QUEUES, {"queues": write_array(queues, sa.Text())})
     return [row.name for row in found]

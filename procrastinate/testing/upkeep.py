@@ -36,7 +36,7 @@ from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.liveness import is_silent
 from procrastinate.testing.pauses import get_pauses
 from procrastinate.testing.queue import back_to_wait, one_more, stored_job
-from procrastinate.testing.tables import DOING, LONG_AGO, NOT_ENDED, JobRow, Tables, due_at, matching
+from procrastinate.testing.tables import DOING, LONG_AGO, NOT_ENDED, TODO, JobRow, Tables, due_at, matching
 
 IMPLEMENTED = Implementations()
 
@@ -73,10 +73,10 @@ def has_work(tables: Tables, *, queues: Sequence[str] | None) -> bool:
     )
 
 
-@IMPLEMENTED.of(core.list_ready_queues)
-def list_ready_queues(tables: Tables, *, queues: Sequence[str]) -> list[str]:
-    ready = {row["queue_name"] for row in tables.where(tables.is_ready)}
-    return [name for name in queues if name in ready]
+@IMPLEMENTED.of(core.list_waiting_queues)
+def list_waiting_queues(tables: Tables, *, queues: Sequence[str]) -> list[str]:
+    waiting = {row["queue_name"] for row in tables.where(lambda row: row["status"] == TODO)}
+    return [name for name in queues if name in waiting]
 
 
 @IMPLEMENTED.of(core.call_all_workers)

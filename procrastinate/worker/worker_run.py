@@ -142,8 +142,8 @@ class WorkerRun:
         unknown = [name for name in self._settings.queues or () if known is not None and name not in known]
         if unknown:
             with contextlib.suppress(exceptions.ConnectorException):  # without an answer, the warning is as good
-                ready = await self._manager.connector.run_async(core.list_ready_queues, queues=unknown)
-                unknown = [name for name in unknown if name not in ready]
+                waiting = await self._manager.connector.run_async(core.list_waiting_queues, queues=unknown)
+                unknown = [name for name in unknown if name not in waiting]
         if unknown and known is not None:
             self._log(
                 logging.WARNING,

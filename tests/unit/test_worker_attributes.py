@@ -98,11 +98,12 @@ async def test_a_worker_names_the_queues_that_no_task_has(
         assert "'builtin', 'mail', 'slow'" in record.getMessage()
 
 
+@pytest.mark.parametrize("delay", [None, {"hours": 1}], ids=["ready", "scheduled"])
 async def test_a_queue_with_waiting_jobs_is_not_taken_for_misspelt(
-    memory_app: App, caplog: pytest.LogCaptureFixture
+    memory_app: App, caplog: pytest.LogCaptureFixture, delay: dict[str, int] | None
 ) -> None:
     task = memory_app.task(name="send", queue="mail")(lambda: None)
-    await task.configure(queue="from a script").defer_async()
+    await task.configure(queue="from a script", schedule_in=delay).defer_async()
     with caplog.at_level(logging.WARNING):
         await memory_app.run_worker_async(queues=["from a script"], wait=False, install_signal_handlers=False)
     assert [record for record in caplog.records if getattr(record, "action", "") == "unknown_queues"] == []
