@@ -204,7 +204,7 @@ class App(Blueprint):
         if not allow_unknown:
             raise exceptions.TaskNotFound(
                 f"Task {name!r} is not registered in this app: import the module that declares it, "
-                "or allow unknown tasks"
+                "or allow unknown tasks (--unknown)"
             )
         deferrer = configure_task(name=name, job_manager=self.job_manager, **options)
         deferrer.job = deferrer.job.loggable(self.logs_arguments)

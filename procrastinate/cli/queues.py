@@ -6,6 +6,7 @@ import argparse
 import datetime
 import getpass
 
+from procrastinate import exceptions
 from procrastinate._text.terminal import say, say_table
 from procrastinate.app import App
 from procrastinate.cli.json_output import write_json
@@ -29,13 +30,15 @@ def queues_command(app: App, arguments: argparse.Namespace) -> None:
 
     Raises
     ------
-    ValueError
+    ProcrastinateException
         The name of the queue is missing, or an option does not belong to the action.
     """
     if (arguments.name is None) != (arguments.action == "list"):
-        raise ValueError("`queues pause` and `queues resume` need the name of a queue, and `queues` takes none")
+        raise exceptions.ProcrastinateException(
+            "`queues pause` and `queues resume` need the name of a queue, and `queues` takes none"
+        )
     if arguments.action != "pause" and (arguments.reason is not None or arguments.until is not None):
-        raise ValueError("--reason and --until belong to `queues pause`")
+        raise exceptions.ProcrastinateException("--reason and --until belong to `queues pause`")
     with database_awaited(), app.open():
         _ACTIONS[arguments.action](app, arguments)
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from procrastinate import exceptions
 from procrastinate._quoting import quoted
 from procrastinate._text.terminal import say
 from procrastinate.app import App
@@ -35,13 +36,15 @@ def why_command(app: App, arguments: argparse.Namespace) -> None:
 
     Raises
     ------
+    ProcrastinateException
+        Neither a job nor a periodic task is given, or both are.
     ValueError
-        Neither a job nor a periodic task is given, or both are, or the task has several schedules.
+        The task has several schedules.
     SystemExit
         With status 3 if a person has to do something, or if there is no such job.
     """
     if (arguments.job_id is None) == (arguments.periodic is None):
-        raise ValueError("`why` needs the id of a job, or --periodic and the name of a task")
+        raise exceptions.ProcrastinateException("`why` needs the id of a job, or --periodic and the name of a task")
     explanation = _explain(app, arguments)
     if arguments.json:
         write_json(explanation)

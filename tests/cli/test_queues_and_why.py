@@ -109,3 +109,4 @@ def test_why_of_a_periodic_task(command: Command) -> None:
     finished = command.run("why", check=False)
     assert finished.returncode == 1
     assert "needs the id of a job" in finished.stderr
+    assert "ValueError" not in finished.stderr
