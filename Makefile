@@ -66,8 +66,8 @@ prose: $(VENV)/.installed ## Count the words that the project does without: test
 types: $(VENV)/.installed ## Check types, strictly
 	@$(BIN)/mypy
 
-contracts: $(VENV)/.installed ## Check that imports run one way
-	@$(BIN)/lint-imports --no-logo
+contracts: $(VENV)/.installed ## Check that imports run one way, those of types included
+	@$(BIN)/lint-imports --no-logo --no-cache pyproject.toml .importlinter-with-types.toml
 
 pytest: $(VENV)/.installed ## The test suite alone
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)

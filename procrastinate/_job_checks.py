@@ -19,9 +19,9 @@ from procrastinate._checks.names import (
     is_encodable,
     lock_text,
 )
+from procrastinate._job import Job
 from procrastinate.core.rows import NewJob
 from procrastinate.defer_hooks import dump_meta
-from procrastinate.jobs import Job
 from procrastinate.types import JSONDict
 
 __all__ = [

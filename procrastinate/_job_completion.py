@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from procrastinate import core
-from procrastinate.jobs import DeleteJobCondition, Job, Status
+from procrastinate._job import DeleteJobCondition, Job
+from procrastinate.core.enums import Status
 
 T = TypeVar("T")
 

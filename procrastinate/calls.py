@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from procrastinate.jobs import JobDeferrer
+    from procrastinate._deferrer import JobDeferrer
 
 R_co = TypeVar("R_co", covariant=True)
 

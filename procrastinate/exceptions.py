@@ -51,12 +51,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from procrastinate._quoting import quoted_lines
-
-if TYPE_CHECKING:
-    from procrastinate.retry import RetryDecision
+from procrastinate.types import RetryTerms
 
 
 class ProcrastinateException(Exception):
@@ -91,7 +89,7 @@ class LoadFromPathError(ProcrastinateException, ImportError):
 class JobRetry(ProcrastinateException):
     """The job must be retried."""
 
-    def __init__(self, retry_decision: RetryDecision) -> None:
+    def __init__(self, retry_decision: RetryTerms) -> None:
         super().__init__()
         self.retry_decision = retry_decision
 

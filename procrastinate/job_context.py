@@ -14,11 +14,11 @@ import sqlalchemy as sa
 
 from procrastinate import exceptions
 from procrastinate._checks.progress import check_progress, dump_progress
+from procrastinate._job import Job
 from procrastinate._job_checks import dump_result
 from procrastinate._job_completion import JobCompletion, JobTransaction
 from procrastinate._quoting import in_brief
 from procrastinate.core.enums import ReportKind
-from procrastinate.jobs import Job
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import (

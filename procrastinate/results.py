@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from procrastinate import core, exceptions
+from procrastinate._job import Job
 from procrastinate.core import EventType, JobError, JobProgress
-from procrastinate.jobs import Job, Status
+from procrastinate.core.enums import Status
 
 __all__ = ["JobError", "JobProgress", "Result", "to_result"]
 

@@ -16,7 +16,7 @@ from procrastinate._checks.amounts import read_count, read_finite, read_optional
 from procrastinate._checks.names import check_lock, check_name, check_priority, lock_text
 from procrastinate._checks.times import UTC_MAX, TooFarAway, as_timedelta, from_now, require_aware
 from procrastinate._checks.zones import check_attached
-from procrastinate.jobs import Job
+from procrastinate._job import Job
 from procrastinate.types import TimeDeltaParams
 
 _LONGER_THAN_TIME = 10**12

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
+from procrastinate._job import Job
 from procrastinate.core.enums import Status
 from procrastinate.defer_hooks import enter_quietly, log_failure
-from procrastinate.jobs import Job
 
 
 @dataclasses.dataclass(kw_only=True)

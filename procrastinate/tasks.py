@@ -13,6 +13,7 @@ from procrastinate import retry as retry_module
 from procrastinate._checks.amounts import read_count, read_optional_seconds
 from procrastinate._checks.times import from_now, require_aware
 from procrastinate._checks.zones import check_attached
+from procrastinate._deferrer import require_on_conflict
 from procrastinate._functions.declarations import read_declaration
 from procrastinate._functions.import_path import get_full_path
 from procrastinate._functions.kinds import check_function, is_async_callable
@@ -21,7 +22,7 @@ from procrastinate._functions.stand_in import stand_in_for
 from procrastinate._job_checks import check_lock, check_name, check_priority
 from procrastinate.calls import Call
 from procrastinate.defer_hooks import dump_meta
-from procrastinate.jobs import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, JobDeferrer, require_on_conflict
+from procrastinate.jobs import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, JobDeferrer
 from procrastinate.json import ArgumentTypes
 from procrastinate.limits import ONE_KEY, Limit
 from procrastinate.locks import ArgumentLock, Lock

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict
+import datetime
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypedDict
 
 JSONValue: TypeAlias = Any
 """A value that ``json.dumps`` accepts."""
@@ -35,3 +36,15 @@ class JobToDefer(NamedTuple):
     queueing_lock: str | None
     args: JSONDict
     scheduled_at: Any | None
+
+
+class RetryTerms(Protocol):
+    """When and how a job is retried: the attributes of a :class:`~procrastinate.RetryDecision`.
+
+    Exceptions carry a decision and cannot import its class, because its checks raise them.
+    """
+
+    retry_at: datetime.datetime | None
+    priority: int | None
+    queue: str | None
+    lock: str | None

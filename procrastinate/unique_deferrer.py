@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from procrastinate._deferrer import JobDeferrer, log_about_to_defer, log_deferred
+from procrastinate._job import Job, with_ids
 from procrastinate.core.unique_keys import UniqueKey
-from procrastinate.jobs import Job, JobDeferrer, log_about_to_defer, log_deferred, with_ids
 from procrastinate.locks import Lock
 from procrastinate.types import JSONDict, JSONValue, OnConflict
 from procrastinate.unique import Unique, make_unique_key

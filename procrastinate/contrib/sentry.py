@@ -22,9 +22,10 @@ from sentry_sdk.scope import should_send_default_pii
 from sentry_sdk.utils import event_from_exception
 
 from procrastinate import defer_hooks, run_observers
+from procrastinate._job import UnreadArguments
 from procrastinate.defer_hooks import DEFERRED_AT, Defer
 from procrastinate.exceptions import TaskTimeout
-from procrastinate.jobs import Job, Status, UnreadArguments
+from procrastinate.jobs import Job, Status
 from procrastinate.run_observers import ObservedRun
 
 __all__ = ["ProcrastinateIntegration"]

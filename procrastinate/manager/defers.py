@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from procrastinate import core, exceptions
+from procrastinate._job import Job, with_ids
 from procrastinate._job_checks import dump_args, to_new_job, to_new_jobs_alike, to_pattern
 from procrastinate.core.defaults import KEEP_TICKS_FOR
-from procrastinate.jobs import Job, with_ids
 from procrastinate.manager.operation_calls import OperationCalls
 from procrastinate.types import JSONDict, OnConflict
 

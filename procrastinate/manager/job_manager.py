@@ -10,13 +10,14 @@ from typing import Any, Protocol, TypeVar
 
 from procrastinate import core, exceptions
 from procrastinate._checks.times import require_aware
+from procrastinate._job import Job
 from procrastinate._quoting import Cut
 from procrastinate._text.logs import Seldom, get_logger
 from procrastinate.connector import BaseConnector
 from procrastinate.core.channels import Notification, channels_for, parse_notification
+from procrastinate.core.enums import Status
 from procrastinate.core.tables import QUEUEING_LOCK_CONSTRAINT
 from procrastinate.defer_hooks import Hooks
-from procrastinate.jobs import Job, Status
 from procrastinate.manager.defers import JobDefers
 from procrastinate.manager.lists import JobLists
 from procrastinate.manager.refused_rows import RefusedRows

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from procrastinate import core
-from procrastinate.jobs import Job, Status
+from procrastinate._job import Job
+from procrastinate.core.enums import Status
 from procrastinate.manager.operation_calls import OperationCalls
 
 

@@ -8,10 +8,10 @@ from typing import Any, Protocol, TypeVar
 
 from procrastinate import core, exceptions
 from procrastinate import json as typed_json
+from procrastinate._job import Job, UnreadableArguments
 from procrastinate.connector import BaseConnector
 from procrastinate.core.errors import is_row_refused
 from procrastinate.defer_hooks import Hooks, load_object
-from procrastinate.jobs import Job, UnreadableArguments
 from procrastinate.manager.refused_rows import RefusedRows, Tries, follow, follow_async
 
 R = TypeVar("R")

@@ -7,10 +7,10 @@ from typing import Any
 
 from procrastinate import core, exceptions
 from procrastinate._checks.names import check_lock
+from procrastinate._job import Job
 from procrastinate._job_checks import to_new_job
 from procrastinate._quoting import quoted
 from procrastinate.core.defaults import KEEP_TICKS_FOR
-from procrastinate.jobs import Job
 from procrastinate.manager.operation_calls import OperationCalls
 from procrastinate.types import OnConflict
 

@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from typing import Any, TypeVar
 
 from procrastinate import core, exceptions
+from procrastinate._job import Job, UnreadableArguments, UnreadArguments
 from procrastinate._quoting import Cut
 from procrastinate._text.logs import Seldom, get_logger
 from procrastinate.core.defaults import PROMOTED_AT_ONCE, PROMOTED_WITHOUT_TURN
+from procrastinate.core.enums import Status
 from procrastinate.core.errors import is_deadlock, is_lock_timeout, is_passing, is_row_refused, is_unique_violation
-from procrastinate.jobs import Job, Status, UnreadableArguments, UnreadArguments
 from procrastinate.manager.operation_calls import OperationCalls
 from procrastinate.manager.refused_rows import Tries, follow
 from procrastinate.manager.step_values import with_values

@@ -9,9 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate import RetryStrategy
+from procrastinate._job import UnreadArguments
 from procrastinate.app import App
 from procrastinate.core import Status
-from procrastinate.jobs import UnreadArguments
 from tests.worker.running import Queue, Workers, until
 
 LARGEST = 2**31 - 1

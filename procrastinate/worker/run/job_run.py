@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from procrastinate import exceptions, run_observers
 from procrastinate import json as typed_json
 from procrastinate._functions.kinds import settle
+from procrastinate._job import UnreadableArguments, UnreadArguments
 from procrastinate._job_completion import JobCompletion
 from procrastinate._quoting import Cut
 from procrastinate._text.running_job import RunningJob, running_job
 from procrastinate._text.terminal import say
 from procrastinate._text.tracebacks import without_machinery
 from procrastinate.job_context import AbortReason, JobContext, JobResult
-from procrastinate.jobs import Job, Status, UnreadableArguments, UnreadArguments
+from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 from procrastinate.manager.step_values import may_take_values
 from procrastinate.middleware import compose, is_async_middleware

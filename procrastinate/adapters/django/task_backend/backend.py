@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from procrastinate import exceptions
 from procrastinate._checks.amounts import read_optional_seconds
+from procrastinate._deferrer import require_on_conflict
 from procrastinate._functions.kinds import check_function
 from procrastinate._job_checks import NAME_LENGTH
 from procrastinate.adapters.django.apps import ProcrastinateConfig
@@ -25,7 +26,7 @@ from procrastinate.adapters.django.task_backend import aliases, framework, rows_
 from procrastinate.adapters.django.task_backend.options import BackendOptions, read_options, read_retry
 from procrastinate.adapters.django.task_backend.task_results import new_result, to_task_result
 from procrastinate.calls import Call
-from procrastinate.jobs import Job, JobDeferrer, require_on_conflict
+from procrastinate.jobs import Job, JobDeferrer
 from procrastinate.locks import ArgumentLock, Lock, by_arguments
 from procrastinate.manager import JobManager
 from procrastinate.results import Result

@@ -10,7 +10,7 @@ from typing import Any
 from django.utils.module_loading import import_string
 
 from procrastinate._checks.amounts import read_optional_seconds
-from procrastinate.jobs import require_on_conflict
+from procrastinate._deferrer import require_on_conflict
 from procrastinate.locks import Lock
 from procrastinate.retry import BaseRetryStrategy, RetryStrategy, RetryValue, get_retry_strategy
 from procrastinate.types import OnConflict
