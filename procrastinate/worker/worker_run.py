@@ -17,6 +17,7 @@ from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDeferrer, read_max_delay
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.fetch.fetch_loop import FetchLoop
+from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.fetch.paused_queues import PausedQueues
 from procrastinate.worker.fetch.release import Releaser
 from procrastinate.worker.processes import signals
@@ -33,6 +34,7 @@ from procrastinate.worker.services.loop_watch import LoopWatch
 from procrastinate.worker.services.pause_keeper import PauseKeeper
 from procrastinate.worker.services.report_writer import ReportWriter
 from procrastinate.worker.services.rescuer import Rescuer
+from procrastinate.worker.services.stock_taker import StockTaker
 from procrastinate.worker.services.supervision import Service, supervise
 from procrastinate.worker.services.teller import LoopBeat, Teller, identity_of
 from procrastinate.worker.services.thread_release import ThreadRelease
@@ -56,25 +58,23 @@ class WorkerRun:
         self._event_loop = asyncio.get_running_loop()
         self._side_tasks_by_name: dict[str, asyncio.Task[None]] = {}
         self._backoffs: defaultdict[str, Backoff] = defaultdict(Backoff)
-        self._outcome_writer = OutcomeWriter(manager, worker.settings.delete_jobs, worker.logger, self._on_recorded)
+        assert worker.worker_id is not None
+        self._board = Noticeboard(worker.worker_id)
         self._paused = PausedQueues()
-        self._fetch_loop = self._make_fetch_loop()
-        self._releaser = Releaser(
-            manager, worker.logger, on_failure=self._fetch_loop.doubt, on_done=self._fetch_loop.look_from_start
-        )
+        self._outcome_writer = OutcomeWriter(manager, worker.settings.delete_jobs, worker.logger, self._board)
+        self._releaser = Releaser(manager, self._board, worker.logger)
         self._statistics = RunStatistics()
-        self._loop_watch = LoopWatch(is_needed=lambda: not self._slots.is_empty)
+        self._loop_watch = LoopWatch()
         self._slots = self._make_slots()
+        self._pulse = Pulse()
+        self._rescuer = self._make_rescuer()
+        self._fetch_loop = self._make_fetch_loop()
+        self._pause_keeper = PauseKeeper(manager, self._board, self._paused, self._slots)
+        self._report_writer = ReportWriter(manager, worker.reports, self._board)
         self._may_begin = asyncio.Event()
         self._is_stopping = False
-        self._pulse = Pulse()
-        self._pause_keeper = PauseKeeper(
-            manager, self._paused, lambda queues: self._slots.release_queues(queues), self._fetch_loop.look_from_start
-        )
-        self._report_writer = ReportWriter(manager, worker.reports, lambda: self.worker_id)
         self._loop_beat = LoopBeat(self._event_loop)
         self._heartbeat = self._make_heartbeat()
-        self._rescuer = self._make_rescuer()
 
     @property
     def _settings(self) -> WorkerSettings:
@@ -84,8 +84,7 @@ class WorkerRun:
     @property
     def worker_id(self) -> int:
         """The id under which the worker is registered; changes when it has to register again."""
-        assert self._worker.worker_id is not None
-        return self._worker.worker_id
+        return self._board.worker_id
 
     def stop(self) -> None:
         """Start no more jobs."""
@@ -106,7 +105,7 @@ class WorkerRun:
         """
         self._log(logging.INFO, "start_worker", "Starting worker on %s", queues_display(self._settings.queues))
         self._heartbeat.start()
-        self._loop_watch.start(self._make_blocked_loop().handle)
+        self._loop_watch.start(self._make_blocked_loop().handle, is_needed=lambda: not self._slots.is_empty)
         self._start_services()
         try:
             await self._work_gracefully()
@@ -275,16 +274,6 @@ class WorkerRun:
 
     # Jobs
 
-    async def _take_stock(self) -> None:
-        """Give back the jobs that the database says are this worker's, and of which it knows nothing: the answer
-        to their fetch was lost. Called between two fetches.
-        """
-        known = self._slots.held_ids | self._outcome_writer.unrecorded_ids
-        returned = await self._manager.return_unknown_jobs(
-            worker_id=self.worker_id, known_ids=known, max_rescues=self._settings.max_rescues
-        )
-        self._rescuer.tell(returned, "was fetched, but the answer was lost")
-
     def _stop_at_last_job(self) -> None:
         self._log(logging.INFO, "max_jobs_started", "Stopping after %d jobs", self._settings.max_jobs)
         self._worker.stop()
@@ -294,41 +283,37 @@ class WorkerRun:
         """Whether nothing is left to do, now or soon: where workers are started by cron, no other may ever come."""
         return self._slots.is_empty and self._outcome_writer.is_idle and not self._rescuer.has_jobs_to_come
 
-    def _on_look(self) -> None:
-        if not self._settings.wait:
-            self._fetch_loop.wake(upcoming=True)
-
-    def _on_recorded(self, outcomes: Sequence[Outcome]) -> None:
-        if any(outcome.ends_step for outcome in outcomes):
-            self._fetch_loop.step_ended()
-        self._fetch_loop.wake(upcoming=any(outcome.leaves_due_jobs for outcome in outcomes))
-
     # The parts
 
     def _make_fetch_loop(self) -> FetchLoop:
+        stock = StockTaker(
+            self._manager,
+            self._board,
+            self._slots,
+            self._outcome_writer,
+            self._rescuer,
+            max_rescues=self._settings.max_rescues,
+        )
         return FetchLoop(
             self._manager,
+            self._board,
+            self._slots,
+            stock,
+            self._paused,
             queues=self._settings.queues,
             polling_interval=self._settings.fetch_job_polling_interval,
-            room=lambda: self._slots.room(),
-            tell_apart=lambda jobs: self._slots.tell_apart(jobs),
-            take=lambda jobs: self._slots.take(jobs),
-            release=lambda jobs: self._slots.release_unstarted(jobs),
-            take_stock=self._take_stock,
-            worker_id=lambda: self.worker_id,
             listens=self._settings.listen_notify and self._settings.wait,
             logger=self._worker.logger,
-            paused=lambda: self._paused.names,
         )
 
     def _make_slots(self) -> Slots:
         return Slots(
             self._worker,
             self._manager,
+            self._board,
             self._outcome_writer,
             self._releaser,
             self._statistics,
-            on_room=self._fetch_loop.wake,
             on_last=self._stop_at_last_job,
             on_start=self._loop_watch.begin,
         )
@@ -339,7 +324,7 @@ class WorkerRun:
             self._outcome_writer,
             self._releaser,
             self._manager,
-            open_fetch=lambda: self._fetch_loop.open_fetch,
+            self._fetch_loop,
             logger=self._worker.logger,
         )
         return BlockedLoop(self._slots, release, self._outcome_writer, self._worker)
@@ -372,12 +357,12 @@ class WorkerRun:
     def _make_rescuer(self) -> Rescuer:
         return Rescuer(
             self._manager,
+            self._board,
             interval=self._settings.update_heartbeat_interval,
             legacy_worker_timeout=self._settings.legacy_worker_timeout,
-            worker_id=lambda: self.worker_id,
             pulse=self._pulse,
             max_rescues=self._settings.max_rescues,
-            on_look=self._on_look,
+            posts_looks=not self._settings.wait,
             logger=self._worker.logger,
         )
 
@@ -411,9 +396,9 @@ class WorkerRun:
         self._event_loop.call_soon_threadsafe(self._set_worker_id, worker_id)
 
     def _set_worker_id(self, worker_id: int) -> None:
-        self._worker.worker_id = worker_id
+        self._worker.worker_id = self._board.worker_id = worker_id
         self._slots.release_waiting()  # the others have them already
-        self._fetch_loop.wake(upcoming=True)
+        self._board.post_room(is_upcoming=True)
 
     def _start_services(self) -> None:
         for name, service in self._services().items():
@@ -428,19 +413,16 @@ class WorkerRun:
 
     def _services(self) -> dict[str, Service]:
         services: dict[str, Service] = {"outcome_writer": self._outcome_writer.run}
-        aborts = AbortPoller(
-            self._manager, self._settings.abort_job_polling_interval, lambda: self._slots.held_ids, self._slots.abort
-        )
+        aborts = AbortPoller(self._manager, self._settings.abort_job_polling_interval, self._slots)
         services["poll_jobs_to_abort"] = aborts.run
         if self._settings.listen_notify:
             listener = Listener(
                 self._manager,
                 self._settings.queues,
-                self._fetch_loop.notified,
-                aborts.hint,
-                self._fetch_loop.listening,
-                self._backoffs["listener"].reset,
-                self._pause_keeper.ask,
+                self._fetch_loop,
+                aborts,
+                self._pause_keeper,
+                self._backoffs["listener"],
             )
             services["listener"] = listener.run
         else:

@@ -16,7 +16,9 @@ from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 from procrastinate.worker.fetch import looks
 from procrastinate.worker.fetch.fetch_loop import FetchLoop
+from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.fetch.pace import BURST, PER_SECOND
+from procrastinate.worker.fetch.paused_queues import PausedQueues
 from tests.unit.recording import make_job
 
 NOTHING = core.Promotion(promoted=0, again=False, next_due_in=None)
@@ -76,11 +78,12 @@ class Slots:
         self.released: list[int | None] = []
         self.changed = asyncio.Event()
         self.stocks = 0
+        self.board = Noticeboard(WORKER_ID)
 
     async def take_stock(self) -> None:
         self.stocks += 1
 
-    def free(self) -> int:
+    def room(self) -> int:
         return self.number - len(self.started)
 
     async def tell_apart(self, jobs: list[Job]) -> None: ...
@@ -89,21 +92,19 @@ class Slots:
         self.started += [job.id for job in jobs]
         self.changed.set()
 
-    def release(self, jobs: list[Job]) -> None:
+    def release_unstarted(self, jobs: list[Job]) -> None:
         self.released += [job.id for job in jobs]
 
 
 def make_loop(answers: Answers, slots: Slots, polling_interval: float = NEVER) -> FetchLoop:
     return FetchLoop(
         cast("JobManager", answers),
+        slots.board,
+        slots,
+        slots,
+        PausedQueues(),
         queues=("q",),
         polling_interval=polling_interval,
-        room=slots.free,
-        tell_apart=slots.tell_apart,
-        take=slots.take,
-        release=slots.release,
-        take_stock=slots.take_stock,
-        worker_id=lambda: WORKER_ID,
         listens=True,
         logger=logging.getLogger("procrastinate.worker.test"),
     )
@@ -140,7 +141,7 @@ async def test_after_a_full_answer_it_asks_no_more_until_a_slot_is_free() -> Non
     running = asyncio.create_task(loop.run())
     await slots.changed.wait()
     slots.number += 1
-    loop.wake()
+    slots.board.post_room()
     slots.changed.clear()
     await slots.changed.wait()
     loop.stop()
@@ -239,9 +240,41 @@ async def test_a_loop_that_does_not_wait_goes_on_while_jobs_are_running() -> Non
         await asyncio.sleep(0)
     assert not running.done()
     drained = True
-    loop.wake()
+    slots.board.post_room()
     async with asyncio.timeout(5):
         await running
+
+
+async def test_a_worker_that_hears_of_each_job_looks_for_none_when_a_slot_is_free() -> None:
+    answers, slots = Answers(), Slots(1)
+    async with idle(answers, slots):
+        fetches = len(answers.asked)
+        slots.board.post_room()
+        await turns(30)
+        assert len(answers.asked) == fetches
+
+
+async def test_a_doubt_is_settled_before_the_next_fetch() -> None:
+    answers, slots = Answers(), Slots(1)
+    async with idle(answers, slots):
+        fetches, stocks = len(answers.asked), slots.stocks
+        slots.board.post_doubt()
+        await turns(30)
+        assert (len(answers.asked), slots.stocks) == (fetches + 1, stocks + 1)
+
+
+async def test_a_doubt_that_comes_while_stock_is_taken_is_settled_too() -> None:
+    """The answer that the loop waits for may be older than the doubt."""
+    answers, slots = Answers(), Slots(1)
+
+    async def take_stock_in_doubt() -> None:
+        slots.stocks += 1
+        if slots.stocks == 1:
+            slots.board.post_doubt()
+
+    slots.take_stock = take_stock_in_doubt  # type: ignore[method-assign]
+    async with idle(answers, slots):
+        assert slots.stocks == 2
 
 
 def notification(*workers: int, upcoming: bool = False) -> JobInserted:
@@ -273,7 +306,7 @@ async def test_a_job_costs_one_fetch_and_no_promotion() -> None:
         answers.fetched = [jobs(1)]
         loop.notified(notification(WORKER_ID))
         await turns(30)
-        loop.wake()  # the job has ended, and its outcome is recorded
+        slots.board.post_room()  # the job has ended, and its outcome is recorded
         await turns(30)
         assert len(answers.asked) == fetches + 1
         assert len(answers.passed) == promotions

@@ -35,13 +35,13 @@ def jobs() -> Jobs:
 @pytest.fixture
 async def watch(jobs: Jobs) -> AsyncIterator[LoopWatch]:
     """One whose thread has not started. It ends with the test."""
-    watch = LoopWatch(jobs)
+    watch = LoopWatch()
     yield watch
     watch.stop()
     await watch.join(5)
 
 
-async def test_a_blocked_loop_is_noticed_again_and_again_at_growing_intervals(watch: LoopWatch) -> None:
+async def test_a_blocked_loop_is_noticed_again_and_again_at_growing_intervals(watch: LoopWatch, jobs: Jobs) -> None:
     calls: list[float] = []
     second = threading.Event()
 
@@ -50,16 +50,18 @@ async def test_a_blocked_loop_is_noticed_again_and_again_at_growing_intervals(wa
         if len(calls) == 2:
             second.set()
 
-    watch.start(note)
+    watch.start(note, jobs)
     watch.begin()
     assert second.wait(30)
     assert calls == [1.25, 2.5]
 
 
-async def test_a_loop_that_goes_on_is_not_blocked(watch: LoopWatch, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_loop_that_goes_on_is_not_blocked(
+    watch: LoopWatch, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(loop_watch, "TURN_EVERY", 0.01)
     calls: list[float] = []
-    watch.start(calls.append)
+    watch.start(calls.append, jobs)
     watch.begin()
     await asyncio.sleep(loop_watch.LOOK_EVERY * (loop_watch.PATIENCE + 1))
     assert calls == []
@@ -68,7 +70,7 @@ async def test_a_loop_that_goes_on_is_not_blocked(watch: LoopWatch, monkeypatch:
 async def test_without_jobs_the_loop_has_no_timer_and_is_not_taken_for_blocked(watch: LoopWatch, jobs: Jobs) -> None:
     calls: list[float] = []
     jobs.are_there = False
-    watch.start(calls.append)
+    watch.start(calls.append, jobs)
     watch.begin()
     await jobs.asked.wait()
     assert watch._timer is None
@@ -76,8 +78,8 @@ async def test_without_jobs_the_loop_has_no_timer_and_is_not_taken_for_blocked(w
     assert calls == []
 
 
-async def test_a_watch_that_was_stopped_does_not_begin_again(watch: LoopWatch) -> None:
-    watch.start(lambda seconds: None)
+async def test_a_watch_that_was_stopped_does_not_begin_again(watch: LoopWatch, jobs: Jobs) -> None:
+    watch.start(lambda seconds: None, jobs)
     watch.stop()
     watch.begin()
     await watch.join(5)

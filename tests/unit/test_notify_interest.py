@@ -11,6 +11,7 @@ from procrastinate import core
 from procrastinate.exceptions import ConnectorException
 from procrastinate.manager import JobManager
 from procrastinate.worker.fetch import notify_interest
+from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.fetch.notify_interest import NotifyInterest
 
 
@@ -45,17 +46,14 @@ class Worker:
     """The worker, of which the id may change."""
 
     def __init__(self, *, listens: bool = True) -> None:
-        self.id = 1
         self.answers = Answers()
-        self.woken = asyncio.Event()
-        self.call = NotifyInterest(
-            cast("JobManager", self.answers), ("q",), lambda: self.id, listens=listens, wake=self.woken.set
-        )
+        self.board = Noticeboard(1)
+        self.call = NotifyInterest(cast("JobManager", self.answers), self.board, ("q",), listens=listens)
 
     async def wakes(self) -> None:
         async with asyncio.timeout(30):
-            await self.woken.wait()
-        self.woken.clear()
+            await self.board.woken.wait()
+        self.board.woken.clear()
 
 
 @pytest.fixture
@@ -98,11 +96,11 @@ async def test_a_busy_worker_stops_calling_once_and_calls_again_when_it_is_idle(
 async def test_under_a_new_id_nothing_has_been_said() -> None:
     worker = Worker()
     await worker.call.idle()
-    worker.id = 2
+    worker.board.worker_id = 2
     assert await worker.call.idle()
     assert worker.answers.said == [(1, ("q",)), (2, ("q",))]
     await worker.call.busy(has_room=False)
-    worker.id = 3
+    worker.board.worker_id = 3
     assert worker.call.is_made
     await worker.call.busy(has_room=False)
     assert worker.answers.said[2:] == [(2, "stop"), (3, "stop")]

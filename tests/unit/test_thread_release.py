@@ -104,7 +104,7 @@ class Scene:
         await settle()
         self.connector.is_gated = True
         self.ids = await self.quick.batch_defer_async(*[{}] * 3)
-        loop.wake()
+        self.session._board.post_room()
         await self.connector.sent.wait()
 
     async def stop(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -33,6 +33,14 @@ class CutConnection:
         raise ConnectionError("cut")
 
 
+class Parts:
+    """The parts of a worker that learn when notifications begin to be heard."""
+
+    def listening(self) -> None: ...
+
+    def ask(self) -> None: ...
+
+
 async def _pauses(manager: CutConnection, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses, in seconds, that are taken after each cut."""
     taken: list[float] = []
@@ -44,8 +52,8 @@ async def _pauses(manager: CutConnection, monkeypatch: pytest.MonkeyPatch) -> li
 
     monkeypatch.setattr(Backoff, "next_wait", note)
     backoff = Backoff(first=0.02, longest=5)
-    manager_: Any = manager
-    listener = Listener(manager_, None, lambda _: None, lambda _: None, lambda: None, backoff.reset)
+    manager_, parts = cast("Any", manager), cast("Any", Parts())
+    listener = Listener(manager_, None, parts, parts, parts, backoff)
     await supervise("listener", listener.run, logging.getLogger(__name__), backoff)
     return taken
 

@@ -14,6 +14,7 @@ from procrastinate.core import Status
 from procrastinate.jobs import DeleteJobCondition
 from procrastinate.manager import JobManager
 from procrastinate.retry import RetryDecision
+from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.run.outcome import Outcome
 from procrastinate.worker.run.outcome_writer import OutcomeWriter
 from tests import database
@@ -46,7 +47,7 @@ async def test_a_batch_that_is_written_again_forgets_no_later_run_of_a_job_that_
     await connector.open_async()
     manager = JobManager(connector)
     worker_id = await manager.register_worker()
-    writer = OutcomeWriter(manager, DeleteJobCondition.NEVER, logging.getLogger(), lambda _: None)
+    writer = OutcomeWriter(manager, DeleteJobCondition.NEVER, logging.getLogger(), Noticeboard(worker_id))
     await connector.run_async(core.defer_jobs, [database.new_job(), database.new_job()])
     retried, locked = await manager.fetch_jobs(None, worker_id, 2)
     with engine.begin() as user:

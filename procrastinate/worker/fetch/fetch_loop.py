@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from typing import Protocol
 
 from procrastinate.core import Rank
 from procrastinate.core.channels import JobInserted
@@ -15,8 +16,10 @@ from procrastinate.manager import JobManager
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.fetch.fetch_cursor import FetchCursor
 from procrastinate.worker.fetch.looks import Looks
+from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.fetch.notify_interest import NotifyInterest
 from procrastinate.worker.fetch.open_fetch import OpenFetch
+from procrastinate.worker.fetch.paused_queues import PausedQueues
 from procrastinate.worker.fetch.promotion_turn import Turn
 from procrastinate.worker.processes.exits import ends_task
 
@@ -29,68 +32,77 @@ _UNCALLED_PROMOTION = 0.1
 """Seconds until the next fetch, and the next promotion, of a worker that has enough to do and is not called."""
 
 
+class JobPool(Protocol):
+    """The jobs of the worker."""
+
+    def room(self) -> int:
+        """Return how many jobs can be taken now."""
+
+    async def tell_apart(self, jobs: list[Job]) -> None:
+        """Note the fetched jobs that have the id of another job of this worker."""
+
+    def take(self, jobs: list[Job]) -> None:
+        """Take fetched jobs."""
+
+    def release_unstarted(self, jobs: list[Job]) -> None:
+        """Release fetched jobs and start none of them."""
+
+
+class Stock(Protocol):
+    """What reconciles the worker's jobs with the database."""
+
+    async def take_stock(self) -> None:
+        """Release what was fetched without the worker's knowledge."""
+
+
 class FetchLoop:
     """Keeps the worker's slots filled.
 
-    It is woken when a job ends, when the database notifies, when the next waiting job falls due, and at each
-    polling interval, whatever else is missed. While it has enough to do, it lets the others know that they need not
-    notify, and looks by itself.
+    It reads the noticeboard at the start of each round. It also looks when the database notifies, when the next waiting
+    job falls due, and at each polling interval, whatever else is missed. While it has enough to do, it tells writers
+    that they need not notify, and looks by itself.
 
     Parameters
     ----------
-    room:
-        How many jobs can be taken now.
-    tell_apart:
-        Notes the fetched jobs that have the id of another job of this worker.
-    take:
-        Takes the jobs that were fetched.
-    release:
-        Gives back jobs that were fetched, and starts none of them.
-    take_stock:
-        Gives back what was fetched without the worker's knowledge. Awaited now and then, and after a fetch that
-        failed: the database may have done it, and only the answer been lost.
-    worker_id:
-        The id to fetch for; may change.
+    board:
+        What the other parts of the worker post, and the id to fetch for.
+    pool:
+        Takes the fetched jobs.
+    stock:
+        Asked now and then, and after a fetch that failed: the database may have run it, and only the answer is lost.
+    paused:
+        The queues that are paused.
     listens:
         Whether the worker hears when it is notified.
-    paused:
-        Returns the queues that are paused.
     """
 
     def __init__(
         self,
         manager: JobManager,
+        board: Noticeboard,
+        pool: JobPool,
+        stock: Stock,
+        paused: PausedQueues,
         *,
         queues: tuple[str, ...] | None,
         polling_interval: float,
-        room: Callable[[], int],
-        tell_apart: Callable[[list[Job]], Awaitable[None]],
-        take: Callable[[list[Job]], None],
-        release: Callable[[list[Job]], None],
-        take_stock: Callable[[], Awaitable[None]],
-        worker_id: Callable[[], int],
         listens: bool,
         logger: logging.Logger,
-        paused: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self._manager = manager
+        self._board = board
+        self._pool = pool
+        self._stock = stock
         self._paused = paused
         self._queues = queues
         self._polling_interval = polling_interval
-        self._room = room
-        self._tell_apart = tell_apart
-        self._take = take
-        self._release = release
-        self._take_stock = take_stock
-        self._worker_id = worker_id
         self._logger = logger
         self.open_fetch: OpenFetch | None = None
         """The fetch whose answer has not been read. Another thread may make it void."""
         self._loop = asyncio.get_running_loop()
-        self._woken = asyncio.Event()
         is_one_scan = queues is None or len(queues) == 1
-        self._looks = Looks(self._woken, longest_pause=polling_interval, may_overlook=not is_one_scan)
-        self._call = NotifyInterest(manager, queues, worker_id, listens=listens, wake=self._looks.look)
+        self._looks = Looks(board.woken, longest_pause=polling_interval, may_overlook=not is_one_scan)
+        self._call = NotifyInterest(manager, board, queues, listens=listens)
         self._is_busy = False
         self._took_jobs = False
         self._cursor = FetchCursor(is_kept=is_one_scan)
@@ -108,30 +120,9 @@ class FetchLoop:
         self.failure: tuple[BaseException, float] | None = None
         """The last error, and the time of the loop."""
 
-    def wake(self, upcoming: bool = False) -> None:
-        """Go on: there is room, or (``upcoming``) waiting jobs may have fallen due.
-
-        A worker that hears of every new job fetches only if there may be more than it has seen.
-        """
-        if self._call.is_heard:
-            self._looks.promote(upcoming)
-        else:
-            self._looks.look(upcoming)
-
-    def step_ended(self) -> None:
-        """A step of a workflow has ended. Start at once what waited for it."""
-        self._looks.step_ended()
-
     def notified(self, notification: JobInserted) -> None:
-        """Look again, at once or a little later, or leave the job to the others if there is no room.
-
-        The last fetch may have been faster than the notification. With room left, it has seen what the transaction of
-        that job has made ready.
-        """
-        if notification["job_id"] in self._seen_last and not notification.get("upcoming", True):
-            self._looks.look_again_later()
-            return
-        if self._looks.notified(notification, self._worker_id()):
+        """Look again, at once or a little later, or leave the job to the others if there is no room."""
+        if self._looks.notified(notification, self._board.worker_id):
             self._named_for = notification["job_id"]
 
     def listening(self) -> None:
@@ -141,16 +132,18 @@ class FetchLoop:
         self._call.doubt()
         self._looks.look()
 
-    def look_from_start(self) -> None:
-        """Look again, at jobs that come before the last ones, too: some were given back."""
-        self._cursor.start_over()
-        self._seen_last = frozenset()
-        self._looks.look(upcoming=False)
-
-    def doubt(self) -> None:
-        """Take stock before the next fetch: the database may have jobs of which the worker does not know."""
-        self._take_stock_soon()
-        self._looks.look(upcoming=False)
+    def _read_board(self) -> None:
+        """Turn the notices into reasons to look. A reason sets the event, so the event is cleared last."""
+        notices = self._board.read()
+        if notices.is_in_doubt:
+            self._take_stock_soon()
+        if notices.starts_over:
+            self._cursor.start_over()
+        if notices.looks or (notices.has_room and not self._call.is_heard):
+            self._looks.look(notices.is_upcoming)
+        elif notices.is_upcoming:
+            self._looks.promote()
+        self._board.woken.clear()
 
     def _take_stock_soon(self) -> None:
         self._next_stock = 0.0
@@ -159,7 +152,7 @@ class FetchLoop:
     def stop(self) -> None:
         """Start no more jobs."""
         self._stopping = True
-        self._woken.set()
+        self._board.woken.set()
 
     async def leave(self) -> None:
         """Let writers call other workers from now on. It spares the others a pause, and may fail."""
@@ -170,7 +163,7 @@ class FetchLoop:
         """Run until stopped, or, with ``is_drained``, until nothing can be fetched and it says that all is done."""
         try:
             while not self._stopping:
-                self._woken.clear()
+                self._read_board()
                 try:
                     await self._take_stock_if_due()
                     await self._fill()
@@ -181,7 +174,7 @@ class FetchLoop:
                         raise
                     await self._pause(error)
                     continue
-                if more or self._woken.is_set():
+                if more or self._board.woken.is_set():
                     continue
                 if is_drained is not None and self._has_seen_all() and is_drained():
                     if not self._took_jobs:
@@ -194,13 +187,13 @@ class FetchLoop:
 
     async def _take_stock_if_due(self) -> None:
         if self._loop.time() >= self._next_stock:
-            await self._take_stock()
+            await self._stock.take_stock()
             self._next_stock = self._loop.time() + self._stock_interval
             self._stock_interval = min(self._stock_interval * 4, _STOCK_INTERVAL)
 
     async def _fill(self) -> None:
         """Fetch as much as there is room for, if there is a reason to."""
-        self._is_busy = self._room() <= 0
+        self._is_busy = self._pool.room() <= 0
         if self._is_busy:
             await self._call_others()
             return
@@ -218,16 +211,16 @@ class FetchLoop:
     async def _look_once_more(self) -> bool:
         """Nothing more can be started now: call for jobs, and see whether some came before the call was heard."""
         if self._is_busy:
-            await self._call.busy(has_room=self._room() > 0)
+            await self._call.busy(has_room=self._pool.room() > 0)
             return False
-        if self._woken.is_set() or not await self._call.idle():
+        if self._board.woken.is_set() or not await self._call.idle():
             return False
         self._looks.look()
         return True
 
     def _has_seen_all(self) -> bool:
         """Whether there was room, and no due job was left to look at."""
-        return self._room() > 0 and not self._looks.is_promotion_due and not self._looks.is_fetch_due
+        return self._pool.room() > 0 and not self._looks.is_promotion_due and not self._looks.is_fetch_due
 
     def _look_after_the_last(self) -> None:
         """Look at everything again before the end. Jobs may have deferred or retried others, and notices come later."""
@@ -241,7 +234,7 @@ class FetchLoop:
     async def _promote(self) -> None:
         self._looks.promotes()
         promotion = await self._manager.promote_jobs(
-            past=self._left_undecided, without_turn=self._turn.is_ignored, paused=self._paused()
+            past=self._left_undecided, without_turn=self._turn.is_ignored, paused=self._paused.names
         )
         self._turn.note(promotion)
         if promotion.undecided is not None:
@@ -254,7 +247,7 @@ class FetchLoop:
     async def _fetch(self) -> None:
         self._looks.fetches()
         self._named_for = None
-        paused = self._paused()
+        paused = self._paused.names
         after = None if paused else self._cursor.after
         has_room = await self._fetch_after(after, paused)
         if has_room and after is not None:
@@ -266,37 +259,35 @@ class FetchLoop:
         if self._stopping:
             return False
         began = self._loop.time()
-        fetch = self.open_fetch = OpenFetch(self._worker_id())
+        fetch = self.open_fetch = OpenFetch(self._board.worker_id)
         try:
-            wanted = self._room()
+            wanted = self._pool.room()
             if wanted <= 0:
                 return False
             jobs = await self._manager.fetch_jobs(
                 self._queues, fetch.worker_id, wanted, after=after, with_arguments=False, paused=paused
             )
-            await self._tell_apart(jobs)
+            await self._pool.tell_apart(jobs)
         finally:
             released_elsewhere = fetch.read()
             self.open_fetch = None
         if released_elsewhere is not None:
             self._is_busy = True
-            self._release([job for job in jobs if job.id not in released_elsewhere])
+            self._pool.release_unstarted([job for job in jobs if job.id not in released_elsewhere])
             return False
         self.fetched_at = self._loop.time()
         self._cursor.fetched([] if paused else jobs, wanted=wanted, after=after, seconds=self.fetched_at - began)
         self._is_busy = self._is_busy or bool(jobs)
         self._took_jobs = self._took_jobs or bool(jobs)
-        if jobs:
-            self._seen_last = frozenset(job.id for job in jobs) if len(jobs) < wanted else frozenset()
-        self._take(jobs)
+        self._pool.take(jobs)
         return len(jobs) < wanted
 
     async def _sleep(self) -> None:
-        looks_soon = self._call.looks_by_itself and self._room() > 0
+        looks_soon = self._call.looks_by_itself and self._pool.room() > 0
         longest = _UNCALLED_FETCH if looks_soon else self._polling_interval
         try:
             async with asyncio.timeout(min(longest, max(self._next_stock - self._loop.time(), 0))):
-                await self._woken.wait()
+                await self._board.woken.wait()
         except TimeoutError:
             self._looks.look(upcoming=not looks_soon)
 
@@ -320,8 +311,8 @@ class FetchLoop:
 
     async def _until_stopping(self) -> None:
         while not self._stopping:
-            self._woken.clear()
-            await self._woken.wait()
+            self._board.woken.clear()
+            await self._board.woken.wait()
 
     def _cancel_timers(self) -> None:
         self._call.close()

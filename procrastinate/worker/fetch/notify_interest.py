@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from procrastinate.manager import JobManager
 from procrastinate.worker.backoff import Backoff
+from procrastinate.worker.fetch.noticeboard import Noticeboard
 
 BUSY_AFTER = 0.25
 """Seconds of work without a pause after which a worker needs no call. Less would have it write a row more often than it
@@ -21,26 +21,24 @@ class NotifyInterest:
 
     Parameters
     ----------
+    board:
+        Where it asks the fetch loop for a look.
     listens:
         Whether the worker hears when it is called.
-    wake:
-        Lets the fetch loop look again.
     """
 
     def __init__(
         self,
         manager: JobManager,
+        board: Noticeboard,
         queues: tuple[str, ...] | None,
-        worker_id: Callable[[], int],
         *,
         listens: bool,
-        wake: Callable[[], None],
     ) -> None:
         self._manager = manager
+        self._board = board
         self._queues = queues
-        self._worker_id = worker_id
         self._listens = listens
-        self._wake = wake
         self._loop = asyncio.get_running_loop()
         self._told: tuple[int, bool] | None = None
         self._busy_since: float | None = None
@@ -54,7 +52,7 @@ class NotifyInterest:
     @property
     def is_made(self) -> bool:
         """Whether writers notify, as far as is known: they do, where a worker has said nothing."""
-        return self._told != (self._worker_id(), False)
+        return self._told != (self._board.worker_id, False)
 
     @property
     def is_heard(self) -> bool:
@@ -107,14 +105,14 @@ class NotifyInterest:
                 self._wake_in(PAUSE)
             return False
         self._busy_since = None
-        if self._unaware_before is None or self._told != (self._worker_id(), True):
+        if self._unaware_before is None or self._told != (self._board.worker_id, True):
             return await self._call()
         return await self._look_after_unaware(self._unaware_before)
 
     @property
     def _is_settled(self) -> bool:
         """Whether the call is made, and every writer knows of it."""
-        return self._told == (self._worker_id(), True) and self._unaware_before is None
+        return self._told == (self._board.worker_id, True) and self._unaware_before is None
 
     async def leave(self) -> None:
         """The worker starts no more jobs: call no more, whatever it still does."""
@@ -123,12 +121,12 @@ class NotifyInterest:
             await self._stop_calling()
 
     async def _stop_calling(self) -> None:
-        worker_id, self._told = self._worker_id(), None
+        worker_id, self._told = self._board.worker_id, None
         await self._manager.stop_waiting(worker_id=worker_id)
         self._told = worker_id, False
 
     async def _call(self) -> bool:
-        worker_id, self._told = self._worker_id(), None
+        worker_id, self._told = self._board.worker_id, None
         waiting = await self._manager.start_waiting(worker_id=worker_id, queues=self._queues)
         if waiting is None:
             return False  # it will be registered again, and woken
@@ -154,7 +152,7 @@ class NotifyInterest:
 
     def _wake_in(self, seconds: float) -> None:
         self.close()
-        self._timer = self._loop.call_later(seconds, self._wake)
+        self._timer = self._loop.call_later(seconds, self._board.post_look)
 
     def close(self) -> None:
         """Stop the timer, so that it wakes the worker no more."""

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 
 from procrastinate import core
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 from procrastinate.worker.backoff import Backoff
+from procrastinate.worker.fetch.noticeboard import Noticeboard
 
 _LOCKED_PAUSE = 0.02
 """Seconds between the first two tries. All take a third of a second at most, and the worker fetches nothing then."""
@@ -22,28 +23,25 @@ class Releaser:
     """Releases jobs in the background.
 
     A row that another session has locked is tried again, because most locks last a moment. A release whose answer is
-    lost is not tried again. The jobs may wait, or another worker may have them, so ``on_failure`` must reconcile with
-    the database. It also finds rows that stay locked.
+    lost is not tried again. The jobs may wait, or another worker may have them. The fetch loop then reconciles with the
+    database, which also finds rows that stay locked.
 
     Parameters
     ----------
-    on_failure:
-        Called if this worker may still hold jobs of a release that has ended. ``ids`` no longer contains them.
-    on_done:
-        Called when the last release has ended.
+    board:
+        Where it posts the end of the last release, and a doubt if this worker may still hold jobs of a release that has
+        ended. ``ids`` no longer contains them then.
     """
 
     def __init__(
         self,
         manager: JobManager,
+        board: Noticeboard,
         logger: logging.Logger,
-        on_failure: Callable[[], None],
-        on_done: Callable[[], None],
     ) -> None:
         self._manager = manager
+        self._board = board
         self._logger = logger
-        self._on_failure = on_failure
-        self._on_done = on_done
         self._under_way: dict[asyncio.Task[bool], set[int]] = {}
 
     @property
@@ -80,16 +78,16 @@ class Releaser:
     def released_in_thread(self, all_wait: bool) -> None:
         """Tell the worker that a thread has released jobs."""
         if not all_wait:
-            self._on_failure()
+            self._board.post_doubt()
         if not self._under_way:
-            self._on_done()
+            self._board.post_return()
 
     def _forget(self, task: asyncio.Task[bool]) -> None:
         del self._under_way[task]
         if task.cancelled() or task.exception() is not None or not task.result():
-            self._on_failure()
+            self._board.post_doubt()
         if not self._under_way:
-            self._on_done()
+            self._board.post_return()
 
     async def finish(self, patience: float | None = None) -> None:
         """Wait up to ``patience`` seconds for the releases under way, and cancel what has not ended."""

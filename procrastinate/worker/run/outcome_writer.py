@@ -16,6 +16,7 @@ from procrastinate.core.errors import is_invalid_value, is_passing, is_refused_f
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 from procrastinate.worker.backoff import Backoff
+from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.run.outcome import Outcome, Run, run_of
 from procrastinate.worker.run.outcome_delays import Delays
 
@@ -92,8 +93,8 @@ class OutcomeWriter:
 
     Parameters
     ----------
-    on_recorded:
-        Called with the outcomes of each batch after it is written.
+    board:
+        Where it posts after each batch, and whether the batch may have freed a lock or returned a job to the queue.
     """
 
     def __init__(
@@ -101,12 +102,12 @@ class OutcomeWriter:
         manager: JobManager,
         delete_jobs: DeleteJobCondition,
         logger: logging.Logger,
-        on_recorded: Callable[[Sequence[Outcome]], None],
+        board: Noticeboard,
     ) -> None:
         self._manager = manager
         self._delete_jobs = delete_jobs
         self._logger = logger
-        self._on_recorded = on_recorded
+        self._board = board
         self._loop = asyncio.get_running_loop()
         self._own_context = contextvars.copy_context()
         self._pending: deque[Outcome] = deque()
@@ -130,7 +131,7 @@ class OutcomeWriter:
         """Queue an outcome for writing, or only report it if the task's own transaction recorded it."""
         if outcome.is_recorded:
             self._log_recorded([outcome])
-            self._on_recorded([outcome])
+            self._board.post_room(is_upcoming=_frees_something(outcome))
             return
         self._unrecorded[outcome.run] = outcome
         self._idle.clear()
@@ -161,7 +162,7 @@ class OutcomeWriter:
                     self._pending.extend(batch)  # the next batch skips outcomes that are written already
                     self._arrived.set()
                     raise
-                self._on_recorded(batch)
+                self._board.post_room(is_upcoming=any(map(_frees_something, batch)))
             self._look_whether_idle()
 
     def _take(self) -> list[Outcome]:
@@ -217,7 +218,7 @@ class OutcomeWriter:
             elif self._is_unrecorded(outcome):
                 self._add_again(outcome)
         self._log_recorded([outcome for outcome in batch if outcome.run in recorded])
-        self._on_recorded(batch)
+        self._board.post_room(is_upcoming=any(map(_frees_something, batch)))
         self._look_whether_idle()
 
     # In the event loop

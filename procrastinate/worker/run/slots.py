@@ -15,6 +15,7 @@ from procrastinate._text.tracebacks import describe
 from procrastinate.job_context import AbortReason
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
+from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.fetch.prefetch import LONGEST_WAIT, Prefetch
 from procrastinate.worker.fetch.release import Releaser
 from procrastinate.worker.processes.exits import ends_task
@@ -42,8 +43,8 @@ class Slots:
 
     Parameters
     ----------
-    on_room:
-        Called when there is room for a fetch.
+    board:
+        Where they post that there is room for a fetch.
     on_last:
         Called after the start of the last job that the worker may start (``max_jobs``).
     on_start:
@@ -54,20 +55,20 @@ class Slots:
         self,
         worker: Worker,
         manager: JobManager,
+        board: Noticeboard,
         outcome_writer: OutcomeWriter,
         releaser: Releaser,
         statistics: RunStatistics,
-        on_room: Callable[[], None],
         on_last: Callable[[], None],
         on_start: Callable[[], None],
     ) -> None:
         self._worker = worker
         self._manager = manager
+        self._board = board
         self._settings = worker.settings
         self._outcome_writer = outcome_writer
         self._releaser = releaser
         self._statistics = statistics
-        self._on_room = on_room
         self._on_last = on_last
         self._on_start = on_start
         self._loop = asyncio.get_running_loop()
@@ -284,7 +285,7 @@ class Slots:
     def _use_room(self) -> None:
         self._start_waiting()
         if self.room() > 0:
-            self._on_room()
+            self._board.post_room()
 
     def _in_own_context(self, call: Callable[[], T]) -> T:
         """Call in a copy of the worker's context, so that variables set in the call do not leak."""

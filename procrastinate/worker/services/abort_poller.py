@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection
 
 from procrastinate.manager import JobManager
+from procrastinate.worker.run.slots import Slots
 
 _SHORTEST_ABORT_PAUSE = 0.1
 """Minimum seconds between two polls, however many hints come."""
@@ -21,28 +21,24 @@ class AbortPoller:
     ----------
     interval:
         Seconds between two polls without a hint.
-    running_ids:
-        Returns the ids of the jobs that this worker holds.
-    on_abort:
-        Called with the id of a held job that has an abort request.
+    slots:
+        Have the jobs of this worker, and abort them.
     """
 
     def __init__(
         self,
         manager: JobManager,
         interval: float,
-        running_ids: Callable[[], Collection[int]],
-        on_abort: Callable[[int], None],
+        slots: Slots,
     ) -> None:
         self._manager = manager
         self._interval = interval
-        self._running_ids = running_ids
-        self._on_abort = on_abort
+        self._slots = slots
         self._hinted = asyncio.Event()
 
     def hint(self, job_id: int) -> None:
         """Poll soon if this worker holds the job. Hints before the poll share it."""
-        if job_id in self._running_ids():
+        if job_id in self._slots.held_ids:
             self._hinted.set()
 
     async def run(self) -> None:
@@ -56,7 +52,7 @@ class AbortPoller:
                 await asyncio.wait_for(self._hinted.wait(), self._interval - shortest)
 
     async def _look(self) -> None:
-        running = set(self._running_ids())
+        running = self._slots.held_ids
         if running:
             for job_id in running.intersection(await self._manager.list_jobs_to_abort_async()):
-                self._on_abort(job_id)
+                self._slots.abort(job_id)

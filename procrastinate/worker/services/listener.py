@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from procrastinate.core.channels import JobInserted, Notification
+from procrastinate.core.channels import Notification
 from procrastinate.manager import JobManager
+from procrastinate.worker.backoff import Backoff
+from procrastinate.worker.fetch.fetch_loop import FetchLoop
+from procrastinate.worker.services.abort_poller import AbortPoller
+from procrastinate.worker.services.pause_keeper import PauseKeeper
 
 STEADY = 0.5
 """Seconds of listening after which a cut connection is no failure to connect: the next pause is a short one."""
@@ -17,36 +21,33 @@ class Listener:
 
     Parameters
     ----------
-    on_waiting:
-        Called when jobs may be ready.
-    on_pauses:
-        Called when queues were paused or resumed, and whenever notifications are heard from then on.
-    on_abort:
-        Called with the id of a job whose abort may have been requested.
-    on_listening:
-        Called whenever notifications are heard from then on.
-    on_steady:
-        Called when listening ends that has lasted for :data:`STEADY` seconds. A connection that is cut at once does not
-        count: something on the way does not let it listen.
+    fetch_loop:
+        Learns of jobs that may be ready, and each time notifications begin to be heard.
+    aborts:
+        Learns of jobs whose abort may have been requested.
+    pause_keeper:
+        Learns that queues were paused or resumed, and each time notifications begin to be heard.
+    backoff:
+        The pauses between two connections. They start again from the shortest when listening ends that has lasted for
+        :data:`STEADY` seconds. A connection that is cut at once does not count, because something on the way does not
+        let it listen.
     """
 
     def __init__(
         self,
         manager: JobManager,
         queues: Iterable[str] | None,
-        on_waiting: Callable[[JobInserted], None],
-        on_abort: Callable[[int], None],
-        on_listening: Callable[[], None],
-        on_steady: Callable[[], None],
-        on_pauses: Callable[[], None] = lambda: None,
+        fetch_loop: FetchLoop,
+        aborts: AbortPoller,
+        pause_keeper: PauseKeeper,
+        backoff: Backoff,
     ) -> None:
         self._manager = manager
         self._queues = queues
-        self._on_steady = on_steady
-        self._on_pauses = on_pauses
-        self._on_waiting = on_waiting
-        self._on_abort = on_abort
-        self._on_listening = on_listening
+        self._fetch_loop = fetch_loop
+        self._aborts = aborts
+        self._pause_keeper = pause_keeper
+        self._backoff = backoff
 
     async def run(self) -> None:
         """Listen until cancelled. What came before listening began is looked for once it has."""
@@ -56,8 +57,8 @@ class Listener:
         def listening() -> None:
             nonlocal since
             since = loop.time()
-            self._on_listening()
-            self._on_pauses()
+            self._fetch_loop.listening()
+            self._pause_keeper.ask()
 
         try:
             await self._manager.listen_for_jobs(
@@ -65,12 +66,12 @@ class Listener:
             )
         finally:
             if since is not None and loop.time() - since >= STEADY:
-                self._on_steady()
+                self._backoff.reset()
 
     async def _handle(self, *, channel: str, notification: Notification) -> None:
         if notification["type"] == "abort_job_requested":
-            self._on_abort(notification["job_id"])
+            self._aborts.hint(notification["job_id"])
         elif notification.get("pauses"):
-            self._on_pauses()
+            self._pause_keeper.ask()
         else:
-            self._on_waiting(notification)
+            self._fetch_loop.notified(notification)

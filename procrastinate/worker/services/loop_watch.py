@@ -20,15 +20,10 @@ class LoopWatch:
 
     The thread counts its own checks instead of seconds. If the whole process stands still, it makes no checks, so the
     loop does not count as blocked. Without jobs, the loop has no timer and the thread sleeps.
-
-    Parameters
-    ----------
-    is_needed:
-        Called in the event loop. Returns True if jobs run or wait in this worker.
     """
 
-    def __init__(self, is_needed: Callable[[], bool]) -> None:
-        self._is_needed = is_needed
+    def __init__(self) -> None:
+        self._is_needed: Callable[[], bool] = lambda: False
         self._loop = asyncio.get_running_loop()
         self._turns = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -36,15 +31,18 @@ class LoopWatch:
         self._stopping = threading.Event()
         self._ended: Future[None] = Future()
 
-    def start(self, on_blocked: Callable[[float], None]) -> None:
+    def start(self, on_blocked: Callable[[float], None], is_needed: Callable[[], bool]) -> None:
         """Start the thread.
 
         Parameters
         ----------
+        is_needed:
+            Called in the event loop. Returns True if jobs run or wait in this worker.
         on_blocked:
             Called in the thread with the approximate seconds for which the loop has been blocked, once after each
             doubling of that time. It must not raise.
         """
+        self._is_needed = is_needed
         threading.Thread(target=self._run, args=(on_blocked,), name="procrastinate-loop-watch", daemon=True).start()
 
     def begin(self) -> None:

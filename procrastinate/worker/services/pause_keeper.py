@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from procrastinate.core import Pauses
 from procrastinate.manager import JobManager
+from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.fetch.paused_queues import PausedQueues
+from procrastinate.worker.run.slots import Slots
 
 _STEP = 1000
 """Number of jobs that one statement changes at most."""
@@ -20,23 +21,23 @@ class PauseKeeper:
 
     Parameters
     ----------
-    release:
-        Releases the prefetched jobs of these queues.
-    on_end:
-        Called when jobs may run again.
+    slots:
+        Have the prefetched jobs.
+    board:
+        Where it posts that jobs may run again.
     """
 
     def __init__(
         self,
         manager: JobManager,
+        board: Noticeboard,
         paused: PausedQueues,
-        release: Callable[[frozenset[str]], None],
-        on_end: Callable[[], None],
+        slots: Slots,
     ) -> None:
         self._manager = manager
+        self._board = board
         self._paused = paused
-        self._release = release
-        self._on_end = on_end
+        self._slots = slots
         self._obeyed: frozenset[str] = frozenset()
         self._is_asked = False
         self._changed = asyncio.Event()
@@ -72,7 +73,7 @@ class PauseKeeper:
         self._unfreed = (self._unfreed | begun) & paused
         self._must_free = self._must_free or bool(ended)
         if begun:
-            self._release(begun)
+            self._slots.release_queues(begun)
 
     async def _free_locks(self) -> None:
         """Take the locks from the jobs of newly paused queues that have not started."""
@@ -91,7 +92,7 @@ class PauseKeeper:
         while (start := (await self._manager.sweep_parked_jobs(start=start)).reached) is not None:
             pass
         self._must_free = False
-        self._on_end()
+        self._board.post_return()
 
     async def _until_changed(self) -> None:
         """Wait for a change, or until a pause ends by itself."""

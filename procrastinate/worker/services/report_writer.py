@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 
 from procrastinate import exceptions
 from procrastinate.manager import JobManager
+from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.run.run_reports import RunReports
 
 _PAUSE = 1.0
@@ -19,14 +19,14 @@ class ReportWriter:
 
     Parameters
     ----------
-    worker_id:
-        Returns the id under which the worker is registered.
+    board:
+        Has the id under which the worker is registered.
     """
 
-    def __init__(self, manager: JobManager, reports: RunReports, worker_id: Callable[[], int]) -> None:
+    def __init__(self, manager: JobManager, reports: RunReports, board: Noticeboard) -> None:
         self._manager = manager
         self._reports = reports
-        self._worker_id = worker_id
+        self._board = board
         self._loop = asyncio.get_running_loop()
         self._has_reports = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -57,7 +57,7 @@ class ReportWriter:
             if not reports:
                 return
             try:
-                await self._manager.write_reports(reports, worker_id=self._worker_id())
+                await self._manager.write_reports(reports, worker_id=self._board.worker_id)
             except exceptions.ConnectorException:
                 self._reports.put_back(reports)
                 self._has_reports.set()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from procrastinate.core.rows import LateWorker, RescuedJob
 from procrastinate.jobs import Status
 from procrastinate.manager import JobManager
+from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.services.liveness_watch import Pulse, Watch
 
 
@@ -20,38 +21,38 @@ class Rescuer:
 
     Parameters
     ----------
+    board:
+        Has the id of this worker, which does not judge itself.
     interval:
         Seconds between two heartbeats of this worker.
     legacy_worker_timeout:
         Seconds without a heartbeat after which a worker of 3.x, which announces no timeout, is dead.
-    worker_id:
-        Returns the id of this worker, which does not judge itself. The id may change.
     pulse:
         Record of the database's answers, including those to this worker's heartbeats.
-    on_look:
-        Called after each check.
+    posts_looks:
+        Whether it asks the fetch loop for a look after each check. A worker that ends without jobs waits for that.
     """
 
     def __init__(
         self,
         manager: JobManager,
+        board: Noticeboard,
         *,
         interval: float,
         legacy_worker_timeout: float,
-        worker_id: Callable[[], int],
         pulse: Pulse,
         max_rescues: int,
-        on_look: Callable[[], None],
+        posts_looks: bool,
         logger: logging.Logger,
     ) -> None:
         self._manager = manager
         self._interval = interval
         self._legacy_worker_timeout = legacy_worker_timeout
-        self._worker_id = worker_id
+        self._board = board
         self._pulse = pulse
         self._watch = Watch(interval)
         self._max_rescues = max_rescues
-        self._on_look = on_look
+        self._posts_looks = posts_looks
         self._logger = logger
         self._swept_to: str | None = None
         self._lines_swept_to: tuple[str, str] | None = None
@@ -74,7 +75,8 @@ class Rescuer:
             finally:
                 self._is_rescuing = False
                 self.has_looked.set()
-                self._on_look()
+                if self._posts_looks:
+                    self._board.post_room(is_upcoming=True)
             await asyncio.sleep(self._watch.pause * random.uniform(0.8, 1.2))
 
     async def _look_once(self) -> None:
@@ -103,7 +105,7 @@ class Rescuer:
     async def _find_dead_workers(self) -> list[LateWorker]:
         asked = self._pulse.clock()
         late = await self._manager.list_late_workers(
-            worker_id=self._worker_id(),
+            worker_id=self._board.worker_id,
             heartbeat_interval=self._interval,
             stalled_timeout=self._legacy_worker_timeout,
         )
