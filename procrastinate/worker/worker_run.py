@@ -324,7 +324,7 @@ class WorkerRun:
             self._outcome_writer,
             self._releaser,
             self._manager,
-            self._fetch_loop,
+            self._fetch_loop.fetcher,
             logger=self._worker.logger,
         )
         return BlockedLoop(self._slots, release, self._outcome_writer, self._worker)
@@ -369,7 +369,7 @@ class WorkerRun:
     def _report(self) -> WorkerReport:
         """Return what the worker does now. Called in the heartbeat's thread."""
         now, running = self._event_loop.time(), self._slots.running_ids
-        fetched_at, failure = self._fetch_loop.fetched_at, self._fetch_loop.failure
+        fetched_at, failure = self._fetch_loop.fetcher.fetched_at, self._fetch_loop.failure
         return WorkerReport(
             state="draining" if self._is_stopping else "running",
             running=len(running),

@@ -300,7 +300,7 @@ async def test_a_fetch_that_fails_after_it_was_made_void_is_followed_by_another(
     await scene.release({})
     scene.tasks[0].cancel()
     await settle()
-    assert scene.session._fetch_loop.open_fetch is None
+    assert scene.session._fetch_loop.fetcher.open_fetch is None
 
 
 def test_an_answer_that_was_read_is_not_made_void() -> None:

@@ -15,7 +15,7 @@ from procrastinate.core import Status
 from procrastinate.job_context import JobContext
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
-from procrastinate.worker.fetch import fetch_loop, prefetch, release
+from procrastinate.worker.fetch import prefetch, release, stock_schedule
 from procrastinate.worker.fetch.prefetch import Prefetch
 from procrastinate.worker.run import slots
 from tests.worker.running import NEVER, Queue, Workers, happens, until
@@ -291,7 +291,7 @@ async def test_one_whose_row_is_locked_when_it_is_released_follows_soon(
     """Another try releases the job, or the worker returns it as unknown, which counts as an attempt."""
     monkeypatch.setattr(release, "_TRIES", tries)
     monkeypatch.setattr(release, "_LOCKED_PAUSE", 0.5)
-    monkeypatch.setattr(fetch_loop, "_STOCK_INTERVAL", NEVER)
+    monkeypatch.setattr(stock_schedule, "_STOCK_INTERVAL", NEVER)
     release_jobs = JobManager.release_jobs
     first, second, third = await defer(gate, 3)
     with engine.connect() as somebody:

@@ -46,7 +46,6 @@ class Looks:
 
     def __init__(self, woken: asyncio.Event, *, longest_pause: float, may_overlook: bool) -> None:
         self._woken = woken
-        self._loop = asyncio.get_running_loop()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._undecided = Backoff(first=0.02, longest=longest_pause)
         self._others_turn = Backoff(first=0.02, longest=_LONGEST_TURN)
@@ -101,7 +100,7 @@ class Looks:
         self.is_promotion_due = self.is_promotion_due or upcoming
         if self._woken.is_set() or "pace" in self._timers:
             return
-        pause = self._pace.wait(self._loop.time())
+        pause = self._pace.wait(asyncio.get_running_loop().time())
         if pause > 0:
             self._call_later("pace", pause, self._woken.set)
         else:
@@ -195,7 +194,7 @@ class Looks:
             del self._timers[name]
             call()
 
-        self._timers[name] = self._loop.call_later(seconds, ring)
+        self._timers[name] = asyncio.get_running_loop().call_later(seconds, ring)
 
     def _cancel(self, name: str) -> None:
         timer = self._timers.pop(name, None)

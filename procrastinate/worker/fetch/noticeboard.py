@@ -64,7 +64,14 @@ class Noticeboard:
         self.worker_id = worker_id
         self.woken = asyncio.Event()
         """Set while the fetch loop has a reason to go on. The loop clears it."""
+        self.is_stopping = False
+        """Whether the worker starts no more jobs."""
         self._notices = _NONE
+
+    def stop(self) -> None:
+        """Say that the worker starts no more jobs."""
+        self.is_stopping = True
+        self.woken.set()
 
     def post_room(self, *, is_upcoming: bool = False) -> None:
         """Say that a slot may be free, and whether waiting jobs may have fallen due or got their lock."""

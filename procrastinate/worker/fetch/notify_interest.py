@@ -39,7 +39,6 @@ class NotifyInterest:
         self._board = board
         self._queues = queues
         self._listens = listens
-        self._loop = asyncio.get_running_loop()
         self._told: tuple[int, bool] | None = None
         self._busy_since: float | None = None
         self._last_work = 0.0
@@ -72,7 +71,7 @@ class NotifyInterest:
 
     async def busy(self, *, has_room: bool) -> None:
         """There is work, or no room for more. After a while of this without a pause, call no more."""
-        now = self._loop.time()
+        now = _now()
         if self._busy_since is None or (self._had_room and now - self._last_work > PAUSE):
             self._busy_since = now
         self._last_work, self._had_room = now, has_room
@@ -97,10 +96,10 @@ class NotifyInterest:
             return False
         self.close()
         if not self._had_room:
-            self._last_work, self._had_room = self._loop.time(), True
+            self._last_work, self._had_room = _now(), True
         if self._is_settled:
             return False
-        if self._busy_since is not None and self._loop.time() - self._last_work < PAUSE:
+        if self._busy_since is not None and _now() - self._last_work < PAUSE:
             if self.is_made:
                 self._wake_in(PAUSE)
             return False
@@ -133,12 +132,12 @@ class NotifyInterest:
         self._told = worker_id, True
         self._backoff.reset()
         self._unaware_before = None if waiting.is_settled else waiting.unaware_before
-        self._next_look = self._loop.time() + self._backoff.next_wait()
+        self._next_look = _now() + self._backoff.next_wait()
         return True
 
     async def _look_after_unaware(self, unaware_before: int) -> bool:
         """Look now and then until the writers that looked before the call have ended. They do not notify."""
-        now = self._loop.time()
+        now = _now()
         if now < self._next_look:
             self._wake_in(self._next_look - now)
             return False
@@ -152,9 +151,13 @@ class NotifyInterest:
 
     def _wake_in(self, seconds: float) -> None:
         self.close()
-        self._timer = self._loop.call_later(seconds, self._board.post_look)
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._board.post_look)
 
     def close(self) -> None:
         """Stop the timer, so that it wakes the worker no more."""
         if self._timer is not None:
             self._timer.cancel()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

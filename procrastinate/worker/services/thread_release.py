@@ -7,7 +7,7 @@ import logging
 
 from procrastinate import core, exceptions
 from procrastinate.manager import JobManager
-from procrastinate.worker.fetch.fetch_loop import FetchLoop
+from procrastinate.worker.fetch.fetcher import Fetcher
 from procrastinate.worker.fetch.open_fetch import OpenFetch
 from procrastinate.worker.fetch.release import Releaser
 from procrastinate.worker.run.outcome_writer import OutcomeWriter
@@ -19,7 +19,7 @@ class ThreadRelease:
 
     Parameters
     ----------
-    fetch_loop:
+    fetcher:
         Has the fetch with an unread answer, if there is one.
     """
 
@@ -29,14 +29,14 @@ class ThreadRelease:
         outcome_writer: OutcomeWriter,
         releaser: Releaser,
         manager: JobManager,
-        fetch_loop: FetchLoop,
+        fetcher: Fetcher,
         logger: logging.Logger,
     ) -> None:
         self._slots = slots
         self._outcome_writer = outcome_writer
         self._releaser = releaser
         self._manager = manager
-        self._fetch_loop = fetch_loop
+        self._fetcher = fetcher
         self._logger = logger
 
     def release(self) -> int:
@@ -49,7 +49,7 @@ class ThreadRelease:
         all_wait, unread = False, 0
         try:
             all_wait = self._releaser.release_in_thread(waiting)
-            fetch = self._fetch_loop.open_fetch
+            fetch = self._fetcher.open_fetch
             if fetch is not None and fetch.make_void() and (jobs := self._take_over(fetch)):
                 unread = len(jobs)
                 all_wait = self._releaser.release_now(fetch.worker_id, jobs) and all_wait

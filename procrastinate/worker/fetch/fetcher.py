@@ -1,0 +1,134 @@
+"""Claims ready jobs for the free slots of a worker, and hands them to its pool of jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from procrastinate.core import Rank
+from procrastinate.jobs import Job
+from procrastinate.manager import JobManager
+from procrastinate.worker.fetch.fetch_cursor import FetchCursor
+from procrastinate.worker.fetch.looks import Looks
+from procrastinate.worker.fetch.noticeboard import Noticeboard
+from procrastinate.worker.fetch.open_fetch import OpenFetch
+from procrastinate.worker.fetch.paused_queues import PausedQueues
+
+
+class JobPool(Protocol):
+    """The jobs of the worker."""
+
+    def room(self) -> int:
+        """Return how many jobs can be taken now."""
+
+    async def tell_apart(self, jobs: list[Job]) -> None:
+        """Note the fetched jobs that have the id of another job of this worker."""
+
+    def take(self, jobs: list[Job]) -> None:
+        """Take fetched jobs."""
+
+    def release_unstarted(self, jobs: list[Job]) -> None:
+        """Release fetched jobs and start none of them."""
+
+
+class Fetcher:
+    """Fetches from the place where the last fetch ended, and from the start if that leaves room.
+
+    Parameters
+    ----------
+    board:
+        Has the id to fetch for, and says whether the worker stops.
+    pool:
+        Takes the fetched jobs.
+    looks:
+        Learns what a fetch leads to.
+    paused:
+        The queues that are paused. While there are any, every fetch looks from the start.
+    is_one_scan:
+        Whether one scan of an index finds all ready jobs of the queues, so that a fetch can go on where another ended.
+    """
+
+    def __init__(
+        self,
+        manager: JobManager,
+        board: Noticeboard,
+        pool: JobPool,
+        looks: Looks,
+        paused: PausedQueues,
+        queues: tuple[str, ...] | None,
+        *,
+        is_one_scan: bool,
+    ) -> None:
+        self._manager = manager
+        self._board = board
+        self._pool = pool
+        self._looks = looks
+        self._paused = paused
+        self._queues = queues
+        self._cursor = FetchCursor(is_kept=is_one_scan)
+        self.open_fetch: OpenFetch | None = None
+        """The fetch whose answer has not been read. Another thread may make it void."""
+        self.named_for: int | None = None
+        """A job that was notified to this worker, until the next fetch looks for it."""
+        self.took_jobs = False
+        """Whether a fetch has found jobs since this was last set to false."""
+        self.fetched_at: float | None = None
+        """Time of the loop at which the last fetch ended that did not fail."""
+
+    def start_over(self) -> None:
+        """Look from the start at the next fetch."""
+        self._cursor.start_over()
+
+    async def call_others(self) -> None:
+        """Notify the other workers of a job that was notified to this one, which has no room for it."""
+        job_id, self.named_for = self.named_for, None
+        if job_id is not None:
+            await self._manager.call_all_workers(job_id=job_id)
+
+    async def fetch_if_due(self) -> bool:
+        """Fetch if there is a reason to, and return true if jobs were found.
+
+        Raises
+        ------
+        ConnectorException
+            The database cannot be reached, or refuses the statement.
+        """
+        if not self._looks.is_fetch_due:
+            return False
+        self._looks.fetches()
+        self.named_for = None
+        paused = self._paused.names
+        after = None if paused else self._cursor.after
+        found, has_room = await self._fetch_after(after, paused)
+        if has_room and after is not None:
+            more, has_room = await self._fetch_after(None, paused)  # there may be some that come before
+            found = found or more
+        self._looks.fetched(found=found, has_room=has_room)
+        return found
+
+    async def _fetch_after(self, after: Rank | None, paused: frozenset[str]) -> tuple[bool, bool]:
+        """Fetch jobs. Return whether there were any, and whether room is left."""
+        if self._board.is_stopping:
+            return False, False
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        fetch = self.open_fetch = OpenFetch(self._board.worker_id)
+        try:
+            wanted = self._pool.room()
+            if wanted <= 0:
+                return False, False
+            jobs = await self._manager.fetch_jobs(
+                self._queues, fetch.worker_id, wanted, after=after, with_arguments=False, paused=paused
+            )
+            await self._pool.tell_apart(jobs)
+        finally:
+            released_elsewhere = fetch.read()
+            self.open_fetch = None
+        if released_elsewhere is not None:
+            self._pool.release_unstarted([job for job in jobs if job.id not in released_elsewhere])
+            return True, False
+        self.fetched_at = loop.time()
+        self._cursor.fetched([] if paused else jobs, wanted=wanted, after=after, seconds=self.fetched_at - began)
+        self.took_jobs = self.took_jobs or bool(jobs)
+        self._pool.take(jobs)
+        return bool(jobs), len(jobs) < wanted
