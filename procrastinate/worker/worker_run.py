@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from procrastinate import _long_waits, core, exceptions
-from procrastinate.core import Pauses, WorkerReport
-from procrastinate.core.errors import code_of
+from procrastinate.core import Pauses
 from procrastinate.job_context import queues_display
 from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDeferrer, read_max_delay
-from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.fetch.fetch_loop import FetchLoop
 from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.fetch.paused_queues import PausedQueues
@@ -35,9 +32,10 @@ from procrastinate.worker.services.pause_keeper import PauseKeeper
 from procrastinate.worker.services.report_writer import ReportWriter
 from procrastinate.worker.services.rescuer import Rescuer
 from procrastinate.worker.services.stock_taker import StockTaker
-from procrastinate.worker.services.supervision import Service, supervise
+from procrastinate.worker.services.supervision import Service, Services
 from procrastinate.worker.services.teller import LoopBeat, Teller, identity_of
 from procrastinate.worker.services.thread_release import ThreadRelease
+from procrastinate.worker.services.work_report import WorkReport
 from procrastinate.worker.worker_settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -56,8 +54,7 @@ class WorkerRun:
         self._worker = worker
         self._manager = manager
         self._event_loop = asyncio.get_running_loop()
-        self._side_tasks_by_name: dict[str, asyncio.Task[None]] = {}
-        self._backoffs: defaultdict[str, Backoff] = defaultdict(Backoff)
+        self._running_services = Services(worker.logger)
         assert worker.worker_id is not None
         self._board = Noticeboard(worker.worker_id)
         self._paused = PausedQueues()
@@ -72,8 +69,6 @@ class WorkerRun:
         self._pause_keeper = PauseKeeper(manager, self._board, self._paused, self._slots)
         self._report_writer = ReportWriter(manager, worker.reports, self._board)
         self._may_begin = asyncio.Event()
-        self._is_stopping = False
-        self._loop_beat = LoopBeat(self._event_loop)
         self._heartbeat = self._make_heartbeat()
 
     @property
@@ -90,7 +85,6 @@ class WorkerRun:
         """Start no more jobs."""
         self._announce_stop()
         self._may_begin.set()
-        self._fetch_loop.stop()
         self._slots.stop()
 
     def hasten(self) -> None:
@@ -106,11 +100,12 @@ class WorkerRun:
         self._log(logging.INFO, "start_worker", "Starting worker on %s", queues_display(self._settings.queues))
         self._heartbeat.start()
         self._loop_watch.start(self._make_blocked_loop().handle, is_needed=lambda: not self._slots.is_empty)
-        self._start_services()
+        self._running_services.start(self._services())
         try:
             await self._work_gracefully()
         finally:
-            await self._end_services()
+            with _long_waits.told(self._tell("its services to end")):
+                await self._running_services.end(self._patience)
             running = self._slots.close()
             # A cancellation may end what follows, and the thread of the heartbeat would go on.
             self._heartbeat.stop(after=running)
@@ -204,7 +199,7 @@ class WorkerRun:
             with _long_waits.told(self._tell("a look for jobs of workers that are gone")):
                 await self._rescuer.has_looked.wait()  # what is rescued takes its place among the others
         await self._fetch_loop.run(None if self._settings.wait else self._is_drained)
-        self._side_tasks_by_name["deferrer"].cancel()  # what it defers now would wait for the next worker
+        self._running_services.cancel("deferrer")  # what it defers now would wait for the next worker
         self._slots.stop()
         self._announce_stop()
         await self._end_last_jobs()
@@ -223,9 +218,9 @@ class WorkerRun:
 
     def _announce_stop(self) -> None:
         """Say once what the worker does when it stops."""
-        if self._is_stopping:
+        if self._board.is_stopping:
             return
-        self._is_stopping = True
+        self._board.stop()
         running, graceful = len(self._slots), self._settings.shutdown_graceful_timeout
         words = ""
         if running:
@@ -336,21 +331,22 @@ class WorkerRun:
             self._settings.update_heartbeat_interval,
             self._settings.terms,
             self._pulse,
-            self._make_teller(),
+            self._make_teller(LoopBeat(self._event_loop)),
             self._worker.logger,
             on_new_id=self._set_worker_id_threadsafe,
             on_first_beat=self._begin_threadsafe,
         )
 
-    def _make_teller(self) -> Teller:
+    def _make_teller(self, loop_beat: LoopBeat) -> Teller:
+        report = WorkReport(self._board, self._slots, self._outcome_writer, self._fetch_loop, self._paused, loop_beat)
         tasks = sorted(self._worker.app.tasks)
         return Teller(
             identity_of(self._settings, tasks),
             tasks,
-            report=self._report,
+            report=report.make,
             on_pauses=self._learn_pauses_threadsafe,
             statistics=self._statistics,
-            loop_beat=self._loop_beat,
+            loop_beat=loop_beat,
             logger=self._worker.logger,
         )
 
@@ -364,24 +360,6 @@ class WorkerRun:
             max_rescues=self._settings.max_rescues,
             posts_looks=not self._settings.wait,
             logger=self._worker.logger,
-        )
-
-    def _report(self) -> WorkerReport:
-        """Return what the worker does now. Called in the heartbeat's thread."""
-        now, running = self._event_loop.time(), self._slots.running_ids
-        fetched_at, failure = self._fetch_loop.fetcher.fetched_at, self._fetch_loop.failure
-        return WorkerReport(
-            state="draining" if self._is_stopping else "running",
-            running=len(running),
-            running_ids=tuple(running),
-            fetched_ahead=self._slots.fetched_ahead,
-            lost_threads=self._slots.lost_threads,
-            unwritten=len(self._outcome_writer.unrecorded_ids),
-            loop_age=self._loop_beat.age,
-            fetch_age=None if fetched_at is None else now - fetched_at,
-            error_code=None if failure is None else code_of(failure[0]),
-            error_age=None if failure is None else now - failure[1],
-            paused_queues=tuple(sorted(self._paused.names)),
         )
 
     def _learn_pauses_threadsafe(self, pauses: Pauses) -> None:
@@ -400,17 +378,6 @@ class WorkerRun:
         self._slots.release_waiting()  # the others have them already
         self._board.post_room(is_upcoming=True)
 
-    def _start_services(self) -> None:
-        for name, service in self._services().items():
-            supervised = supervise(name, service, self._worker.logger, self._backoffs[name])
-            self._side_tasks_by_name[name] = asyncio.create_task(supervised, name=name)
-
-    async def _end_services(self) -> None:
-        for task in self._side_tasks_by_name.values():
-            task.cancel()
-        with _long_waits.told(self._tell("its services to end")):
-            await asyncio.wait(self._side_tasks_by_name.values(), timeout=self._patience)
-
     def _services(self) -> dict[str, Service]:
         services: dict[str, Service] = {"outcome_writer": self._outcome_writer.run}
         aborts = AbortPoller(self._manager, self._settings.abort_job_polling_interval, self._slots)
@@ -422,7 +389,7 @@ class WorkerRun:
                 self._fetch_loop,
                 aborts,
                 self._pause_keeper,
-                self._backoffs["listener"],
+                self._running_services.backoffs["listener"],
             )
             services["listener"] = listener.run
         else:

@@ -16,7 +16,7 @@ from procrastinate import core
 from procrastinate.app import App
 from procrastinate.core.statistics import BOUNDS, BUCKETS
 from procrastinate.unique import Unique
-from procrastinate.worker.services import teller
+from procrastinate.worker.services import unique_key_sweep
 from procrastinate.worker.services.teller import hash_of
 from tests.worker.running import Queue, Workers, WorkerThread, happens, until
 
@@ -213,7 +213,7 @@ def test_a_duration_falls_in_the_bucket_whose_bound_it_does_not_exceed(seconds: 
 async def test_a_worker_deletes_the_keys_of_deleted_jobs(
     app: App, workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teller, "_SWEEP_INTERVAL", 0.0)
+    monkeypatch.setattr(unique_key_sweep, "_SWEEP_INTERVAL", 0.0)
     task = app.task(name="task", unique=Unique(until="end"))(lambda number: None)
     await workers.listening(queue, **BEATS_OFTEN, delete_jobs="always")
     kept = await app.configure_task("not known", unique=Unique(by="kept"), queue="elsewhere").defer_async()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterable, Set
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,8 +19,9 @@ from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.fetch.prefetch import LONGEST_WAIT, Prefetch
 from procrastinate.worker.fetch.release import Releaser
 from procrastinate.worker.processes.exits import ends_task
+from procrastinate.worker.run.claims import Claims
 from procrastinate.worker.run.job_run import JobRun
-from procrastinate.worker.run.outcome import Outcome, decide_unstarted, run_of
+from procrastinate.worker.run.outcome import Outcome, decide_unstarted
 from procrastinate.worker.run.outcome_writer import OutcomeWriter
 from procrastinate.worker.run.run_statistics import RunStatistics
 from procrastinate.worker.run.threads import TaskThreads
@@ -80,7 +81,7 @@ class Slots:
         self._left_in_threads: set[Future[Any]] = set()
         self._left_ids: frozenset[int] = frozenset()
         """Jobs that go on in unstoppable threads after their run was cut."""
-        self._void: set[JobRun] = set()
+        self._claims = Claims(manager, outcome_writer, self._running)
         self._suspects = 0
         self._started = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -133,7 +134,7 @@ class Slots:
 
     def take(self, jobs: list[Job]) -> None:
         """Start fetched jobs, and keep the jobs without a free slot."""
-        jobs = self._new_ones(jobs)
+        jobs = self._claims.new_ones(jobs)
         if not jobs:
             return
         self._prefetch.keep(jobs)
@@ -143,64 +144,12 @@ class Slots:
             self._start_waiting()
 
     async def tell_apart(self, jobs: list[Job]) -> None:
-        """Note which fetched jobs only look like a job that this worker has.
-
-        After ``TRUNCATE ... RESTART IDENTITY`` a new job gets the id of an earlier one, and may have its task and
-        arguments as well. It was deferred after the earlier one was claimed.
-        """
-        claims = self._claims_with_ids_of(jobs)
-        if not claims:
-            return
-        with contextlib.suppress(exceptions.ConnectorException):  # without an answer they count as the same job
-            newer = await self._manager.list_deferred_after(claims)
-            for job in jobs:
-                if job.id in newer:
-                    self._let_go(job)
-
-    def _claims_with_ids_of(self, jobs: list[Job]) -> dict[int, int]:
-        """Return when this worker claimed the jobs that it has under these ids."""
-        running = {run.job.id: run.job for run in self._running if run not in self._void}
-        claims: dict[int, int] = {}
-        for job in jobs:
-            earlier = running.get(job.id) or self._outcome_writer.find(job)
-            if earlier is not None and earlier.id is not None and earlier.claimed_at is not None:
-                claims[earlier.id] = earlier.claimed_at
-        return claims
-
-    def _let_go(self, job: Job) -> None:
-        """Forget an earlier job with the id of this one. Its outcome is not written."""
-        self._void.update(run for run in self._running if _is_same_run(run.job, job))
-        recorded = self._outcome_writer.find(job)
-        if recorded is not None:
-            self._outcome_writer.withdraw(recorded)
+        """Note which fetched jobs only look like a job that this worker has."""
+        await self._claims.tell_apart(jobs)
 
     def release_unstarted(self, jobs: list[Job]) -> None:
         """Release fetched jobs and start none of them."""
-        self._releaser.release(self._new_ones(jobs))
-
-    def _new_ones(self, jobs: list[Job]) -> list[Job]:
-        running = {run.job.id for run in self._running}
-        return [job for job in jobs if not self._is_here(job, running)]
-
-    def _is_here(self, job: Job, running: Set[int | None]) -> bool:
-        """Return True if the worker already has this very job in the same attempt.
-
-        This happens after a restore of the database or the promotion of a lagging replica, which knows nothing of the
-        first fetch. The sequence may also have reused the id. Then the job is a different one, and the outcome of the
-        first job must not be written to it.
-        """
-        if job.id in running:
-            runs = [run for run in self._running if _is_same_run(run.job, job) and run not in self._void]
-            if any(_is_same_job(run.job, job) for run in runs):
-                return True
-            self._void.update(runs)
-        recorded = self._outcome_writer.find(job)
-        if recorded is None:
-            return False
-        if _is_same_job(recorded, job):
-            return True
-        self._outcome_writer.withdraw(recorded)
-        return False
+        self._releaser.release(self._claims.new_ones(jobs))
 
     def _start_waiting(self) -> None:
         while self._free() > 0 and not self._stopping:
@@ -260,7 +209,7 @@ class Slots:
             self._outcome_writer.add(Outcome(job=run.job, status=Status.FAILED, exception=error, error=kept))
         finally:
             del self._running[run]
-            self._void.discard(run)
+            self._claims.forget(run)
             self._suspects -= _is_suspect(run.job)
             self._prefetch.ended(self._loop.time() - started)
             self._fill()
@@ -270,7 +219,7 @@ class Slots:
         if outcome.is_left:
             self._left_ids |= {outcome.job_id}
             return
-        if run in self._void:
+        if self._claims.is_void(run):
             self._outcome_writer.refuse(outcome)
         elif outcome.release_in is None:
             self._statistics.add(outcome, lasted)
@@ -367,7 +316,7 @@ class Slots:
         with contextlib.suppress(KeyError):  # the set is empty
             while True:
                 run, _ = self._unbegun.popitem()
-                if run not in self._void:
+                if not self._claims.is_void(run):
                     jobs.append(run.job)
         return jobs
 
@@ -454,14 +403,6 @@ def _as_future(task: asyncio.Task[Any]) -> Future[Any]:
     future: Future[Any] = Future()
     task.add_done_callback(lambda _: future.set_result(None))
     return future
-
-
-def _is_same_run(one: Job, other: Job) -> bool:
-    return run_of(one) == run_of(other)
-
-
-def _is_same_job(one: Job, other: Job) -> bool:
-    return (one.task_name, one.task_kwargs) == (other.task_name, other.task_kwargs)
 
 
 def _is_suspect(job: Job) -> bool:

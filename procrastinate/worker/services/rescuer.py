@@ -12,6 +12,7 @@ from procrastinate.jobs import Status
 from procrastinate.manager import JobManager
 from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.services.liveness_watch import Pulse, Watch
+from procrastinate.worker.services.sweeper import Sweeper
 
 
 class Rescuer:
@@ -54,8 +55,7 @@ class Rescuer:
         self._max_rescues = max_rescues
         self._posts_looks = posts_looks
         self._logger = logger
-        self._swept_to: str | None = None
-        self._lines_swept_to: tuple[str, str] | None = None
+        self._sweeper = Sweeper(manager)
         self._is_rescuing = False
         self.has_looked = asyncio.Event()
 
@@ -83,10 +83,7 @@ class Rescuer:
         """Remove dead workers, rescue jobs, and sweep parked jobs and lines."""
         await self._remove_dead_workers()
         await self._rescue_jobs()
-        sweep = await self._manager.sweep_parked_jobs(start=self._swept_to)
-        self._swept_to = sweep.reached
-        lines = await self._manager.sweep_lines(start=self._lines_swept_to)
-        self._lines_swept_to = lines.reached
+        await self._sweeper.sweep()
 
     async def _remove_dead_workers(self) -> None:
         dead = await self._find_dead_workers()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
 
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.processes.exits import ends_task
@@ -44,3 +45,29 @@ async def supervise(name: str, service: Service, logger: logging.Logger, backoff
             await asyncio.sleep(wait)
         else:
             return
+
+
+class Services:
+    """The services of one run of a worker, each in an asyncio task."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.backoffs: defaultdict[str, Backoff] = defaultdict(Backoff)
+        """The pauses after failures, by the name of the service."""
+
+    def start(self, services: Mapping[str, Service]) -> None:
+        """Start these services."""
+        for name, service in services.items():
+            supervised = supervise(name, service, self._logger, self.backoffs[name])
+            self._tasks[name] = asyncio.create_task(supervised, name=name)
+
+    def cancel(self, name: str) -> None:
+        """Cancel one service."""
+        self._tasks[name].cancel()
+
+    async def end(self, patience: float) -> None:
+        """Cancel all services, and wait at most ``patience`` seconds for their end."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.wait(self._tasks.values(), timeout=patience)

@@ -16,14 +16,11 @@ from procrastinate import core
 from procrastinate.connector import BaseConnector
 from procrastinate.core import Pauses, WorkerIdentity, WorkerReport
 from procrastinate.worker.run.run_statistics import RunStatistics
+from procrastinate.worker.services.unique_key_sweep import UniqueKeySweep
 from procrastinate.worker.worker_settings import WorkerSettings
 
 _ROLL_UP_INTERVAL = 600.0
 """Seconds between two looks for old statistics. They happen only while jobs run."""
-_SWEEP_INTERVAL = 60.0
-"""Seconds between two rounds through the unique keys."""
-_PARTS_OF_A_SWEEP = 10
-"""Parts of a round in one call, as long as all keys of a part were free."""
 
 
 def identity_of(settings: WorkerSettings, tasks: Collection[str]) -> WorkerIdentity:
@@ -107,8 +104,7 @@ class Teller:
         self._unwritten: list[core.Runs] = []
         self._rolled_up_at = time.monotonic()
         self._has_warned = False
-        self._swept_to: int | None = None
-        self._swept_at = time.monotonic()
+        self._unique_keys = UniqueKeySweep()
 
     def report(self) -> WorkerReport:
         """Return what the worker does, for the next heartbeat."""
@@ -147,17 +143,7 @@ class Teller:
         if time.monotonic() - self._rolled_up_at > _ROLL_UP_INTERVAL:
             self._rolled_up_at = time.monotonic()
             connector.run(core.roll_up_statistics)
-        self._sweep_unique_keys(connector)
-
-    def _sweep_unique_keys(self, connector: BaseConnector) -> None:
-        """Delete free unique keys, a part at each call. The next round begins some time after the end of this one."""
-        if self._swept_to is None and time.monotonic() - self._swept_at < _SWEEP_INTERVAL:
-            return
-        for _ in range(_PARTS_OF_A_SWEEP):
-            sweep = connector.run(core.sweep_unique_keys, after=self._swept_to)
-            self._swept_to, self._swept_at = sweep.reached, time.monotonic()
-            if self._swept_to is None or sweep.deleted < sweep.seen:
-                return
+        self._unique_keys.go_on(connector)
 
     def _warn(self, error: Exception) -> None:
         level = logging.DEBUG if self._has_warned else logging.WARNING
