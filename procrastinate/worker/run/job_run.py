@@ -1,4 +1,4 @@
-"""Run one job once: find its task, call it, decide on the outcome and log it."""
+"""Run one job once: find its task, call it and decide on the outcome."""
 
 from __future__ import annotations
 
@@ -6,22 +6,16 @@ import asyncio
 import contextvars
 import functools
 import logging
-import sys
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from procrastinate import exceptions, run_observers
 from procrastinate import json as typed_json
 from procrastinate._functions.kinds import settle
 from procrastinate._job import UnreadableArguments, UnreadArguments
 from procrastinate._job_completion import JobCompletion
-from procrastinate._quoting import Cut
 from procrastinate._text.running_job import RunningJob, running_job
-from procrastinate._text.terminal import say
-from procrastinate._text.tracebacks import without_machinery
 from procrastinate.job_context import AbortReason, JobContext, JobResult
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
@@ -33,6 +27,7 @@ from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.processes.exits import enter_job
 from procrastinate.worker.processes.fork_ends import current_process, end_fork
 from procrastinate.worker.run.outcome import Outcome, RunResult, decide, decide_cut_short, with_details
+from procrastinate.worker.run.run_log import ExcInfo, RunLog, exc_info_of
 from procrastinate.worker.run.threads import NoThread, SyncCalls
 from procrastinate.worker.run.time_limit import TimeLimit
 
@@ -41,8 +36,6 @@ if TYPE_CHECKING:
 
 _NO_THREAD_DELAY = 5.0
 """Seconds until a retry after the system has refused a thread."""
-_LONGEST_RESULT = 250
-"""Maximum length of a task's return value in the log, in characters."""
 
 
 class JobRun:
@@ -57,13 +50,13 @@ class JobRun:
         self._manager = manager
         self._threads = threads
         self._time_limit = TimeLimit()
-        self._logger = worker.logger
         self._abort_reason: AbortReason | None = None
         self._cancellable: asyncio.Task[Any] | None = None
         self._executing: asyncio.Task[Any] | None = None
         self._is_cut = False
         self._is_left = False
         self._job_result = JobResult(start_timestamp=time.time())
+        self._run_log = RunLog(worker, self._job_result)
         self._completion: JobCompletion | None = None
         self._has_no_thread = False
         self._observed: ObservedRun | None = None
@@ -142,7 +135,7 @@ class JobRun:
         if outcome.release_in is None:
             if self._observed is not None:
                 self._observed.end(outcome.status, outcome.exception)
-            self._log_outcome(outcome)
+            self._run_log.write_outcome(self.job, outcome, self._abort_reason)
         self.__dict__.pop("_context", None)
         return outcome
 
@@ -173,7 +166,7 @@ class JobRun:
             return Outcome(job=self.job, status=Status.TODO, release_in=0.0)
         if self._abort_reason is not None or (self._completion is not None and self._completion.is_recorded):
             outcome = self._with_details(self._decide(task, result), task, result)
-            self._log_outcome(outcome)
+            self._run_log.write_outcome(self.job, outcome, self._abort_reason)
             return outcome
         self._log(
             logging.WARNING, "job_cut_short", "Job %s was cancelled because its worker ends at once: it runs again"
@@ -326,7 +319,7 @@ class JobRun:
     def _discard(self, captured: _Captured) -> None:
         """Log the late return of a call. Runs in the thread of a task whose run has ended already."""
         message = "Job %s returned in its thread after the end of its run: this outcome is not recorded"
-        self._log(logging.WARNING, "discard_late_result", message, exc_info=_exc_info(captured.exception))
+        self._log(logging.WARNING, "discard_late_result", message, exc_info=exc_info_of(captured.exception))
 
     def _task_middleware(self, task: Task[Any, Any, Any]) -> Sequence[Callable[..., Any]]:
         of_worker = self._worker.settings.task_middleware
@@ -352,7 +345,7 @@ class JobRun:
     def _warn_of_late_exception(self, exception: BaseException | None) -> None:
         if exception is not None:
             message = "Job %s raised after its transaction was committed: it counts as succeeded"
-            self._log(logging.WARNING, "raised_after_commit", message, exc_info=_exc_info(exception))
+            self._log(logging.WARNING, "raised_after_commit", message, exc_info=exc_info_of(exception))
 
     def _warn_of_late_result(self, task: Task[Any, Any, Any] | None, value: Any, completion: JobCompletion) -> None:
         if task is not None and task.store_result and value is not None and completion.result is None:
@@ -370,52 +363,8 @@ class JobRun:
             store_errors=self._worker.settings.store_errors,
         )
 
-    def _log_outcome(self, outcome: Outcome) -> None:
-        level, action, words = _OUTCOME_LOGS[outcome.status, outcome.retry_decision is not None]
-        if outcome.status is Status.TODO and self._abort_reason is AbortReason.SHUTDOWN:
-            action, words = "job_aborted_retry", "was aborted and will be retried"
-        if not self._logger.isEnabledFor(level):
-            return
-        duration = self._job_result.duration(time.time()) or 0.0
-        message = f"Job %s {words} (lasted %.3f s)"
-        arguments: list[Any] = [duration]
-        if outcome.status is Status.SUCCEEDED and self._job_result.result is not None and self.job.log_arguments:
-            message += " - Result: %s"
-            arguments.append(Cut(self._job_result.result, _LONGEST_RESULT))
-        exc_info = _exc_info(outcome.exception) if level >= logging.INFO else None
-        self._log(level, action, message, *arguments, exc_info=exc_info)
-
-    def _log(self, level: int, action: str, message: str, *arguments: Any, exc_info: _ExcInfo | None = None) -> None:
-        """Log a message whose first argument is the job's call. The call is formatted only if the level is on."""
-        if not self._logger.isEnabledFor(level):
-            return
-        extra = {"action": action, "worker": self._worker.log_context(), "job": self.job.log_context()}
-        extra |= self._job_result.as_dict()
-        if not self.job.log_arguments:
-            extra.pop("result", None)
-        try:
-            self._logger.log(level, message, self.job.call_string, *arguments, extra=extra, exc_info=exc_info)
-        except BaseException:
-            # A failing log handler, or a result whose __str__ exits, must not change the job's outcome.
-            say(traceback.format_exc(), sys.stderr)
-
-
-_ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
-
-
-def _exc_info(exception: BaseException | None) -> _ExcInfo | None:
-    """Return exc_info for a log record, without the queue's own traceback frames, which every task shares."""
-    if exception is None:
-        return None
-    return type(exception), exception, without_machinery(exception.__traceback__)
-
-
-_OUTCOME_LOGS: dict[tuple[Status, bool], tuple[int, str, str]] = {
-    (Status.SUCCEEDED, False): (logging.INFO, "job_success", "ended with status: Success"),
-    (Status.FAILED, False): (logging.ERROR, "job_error", "ended with status: Error"),
-    (Status.ABORTED, False): (logging.INFO, "job_aborted", "ended with status: Aborted"),
-    (Status.TODO, True): (logging.INFO, "job_error_retry", "ended with status: Error, to retry"),
-}
+    def _log(self, level: int, action: str, message: str, *arguments: Any, exc_info: ExcInfo | None = None) -> None:
+        self._run_log.write(self.job, level, action, message, *arguments, exc_info=exc_info)
 
 
 def _as_loggable(job: Job, worker: Worker) -> Job:
