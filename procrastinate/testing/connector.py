@@ -30,7 +30,8 @@ from procrastinate.testing import (
     workflows,
 )
 from procrastinate.testing.implementations import Implementations, unwrapped
-from procrastinate.testing.tables import DOING, EventRow, JobRow, Tables
+from procrastinate.testing.rows import DOING, EventRow, JobRow
+from procrastinate.testing.tables import Tables
 
 _PARTS = (job_reports, lines, liveness, pauses, queue, refused_rows, unique, upkeep, workflow_views, workflows)
 IMPLEMENTED = Implementations({name: form for part in _PARTS for name, form in part.IMPLEMENTED.items()})

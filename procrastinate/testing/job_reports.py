@@ -11,7 +11,8 @@ from procrastinate import core
 from procrastinate.core import JobProgress, NewReport, ReportKind, Status
 from procrastinate.core.job_reports import to_progress
 from procrastinate.testing.implementations import Implementations
-from procrastinate.testing.tables import DOING, NOT_ENDED, TODO, JobRow, StoredReport, Tables
+from procrastinate.testing.rows import DOING, NOT_ENDED, TODO, JobRow, StoredReport
+from procrastinate.testing.tables import Tables
 
 IMPLEMENTED = Implementations()
 

@@ -16,7 +16,8 @@ from procrastinate.core import Admission, LimitDefinition, LimitKey, LineSweep, 
 from procrastinate.core.share import KeyState, LimitTerms, share_out
 
 if TYPE_CHECKING:
-    from procrastinate.testing.tables import JobRow, Tables
+    from procrastinate.testing.rows import JobRow
+    from procrastinate.testing.tables import Tables
 
 Places: TypeAlias = "dict[str, list[JobRow]]"
 

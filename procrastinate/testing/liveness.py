@@ -12,7 +12,8 @@ from procrastinate.core import LateWorker, Pauses, WorkerIdentity, WorkerReport,
 from procrastinate.core.liveness import CLOCK_SET_BACK, EVIDENCE_HOLDS_FOR, LATE
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.pauses import get_pauses
-from procrastinate.testing.tables import DOING, Tables, matching
+from procrastinate.testing.rows import DOING, matching
+from procrastinate.testing.tables import Tables
 
 IMPLEMENTED = Implementations()
 

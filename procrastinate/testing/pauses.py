@@ -12,7 +12,8 @@ from collections.abc import Collection, Sequence
 from procrastinate import core
 from procrastinate.core import Pause, Pauses, Readiness, Runs
 from procrastinate.testing.implementations import Implementations
-from procrastinate.testing.tables import JobRow, Tables
+from procrastinate.testing.rows import JobRow
+from procrastinate.testing.tables import Tables
 
 IMPLEMENTED = Implementations()
 

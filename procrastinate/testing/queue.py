@@ -36,7 +36,8 @@ from procrastinate.core.defer import unique_by_queueing_lock
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.jsonb import load_jsonb
 from procrastinate.testing.liveness import is_silent
-from procrastinate.testing.tables import DOING, TODO, JobRow, Tables, due_at, in_order, matching
+from procrastinate.testing.rows import DOING, TODO, JobRow, due_at, in_order, matching
+from procrastinate.testing.tables import Tables
 
 IMPLEMENTED = Implementations()
 

@@ -13,20 +13,17 @@ import dataclasses
 import datetime
 import itertools
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any, NotRequired, TypedDict, cast
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, cast
 
 from procrastinate.core import (
     EventType,
-    GroupKind,
     JobError,
     NewError,
     NewJob,
     Pause,
     Readiness,
     ReportKind,
-    Rule,
-    Status,
     WorkerTerms,
 )
 from procrastinate.core.channels import (
@@ -36,124 +33,26 @@ from procrastinate.core.channels import (
     Notification,
     queue_channel,
 )
-from procrastinate.core.unique_keys import Until
 from procrastinate.testing.jsonb import load_jsonb
 from procrastinate.testing.lines import LimitRow, admit
-
-TODO = Status.TODO.value
-DOING = Status.DOING.value
-NOT_ENDED = (TODO, DOING, Status.ABORTING.value)
-
-LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.UTC)
-
-
-class JobRow(TypedDict):
-    """The public columns of a row of ``procrastinate_jobs``. ``args`` is the decoded JSON object."""
-
-    id: int
-    queue_name: str
-    task_name: str
-    priority: int
-    lock: str | None
-    queueing_lock: str | None
-    args: dict[str, Any]
-    status: str
-    scheduled_at: datetime.datetime | None
-    attempts: int
-    abort_requested: bool
-    worker_id: int | None
-    # Only members of workflows have these.
-    workflow_id: NotRequired[int]
-    step: NotRequired[str | None]
-    # The text of a JSON object. Only jobs that are described have these.
-    meta: NotRequired[str | None]
-    trace_context: NotRequired[str | None]
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
-class GroupRow:
-    """A row of ``procrastinate_workflows``."""
-
-    root_id: int
-    parent_id: int | None
-    kind: GroupKind
-    name: str
-    if_failed: str
-    created_at: datetime.datetime
-    finished_at: datetime.datetime | None = None
-    cancelled_at: datetime.datetime | None = None
-    is_successful: bool = False
-    lost: int = 0
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
-class Dependency:
-    """A row of ``procrastinate_dependencies``."""
-
-    parent_id: int | None
-    group_id: int | None
-    rule: Rule
-    argument: str | None
-    delay: float | None
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
-class UniqueRow:
-    """A row of ``procrastinate_uniques``."""
-
-    key: str
-    job_id: int
-    until: Until
-    taken_at: datetime.datetime
-    expires_at: datetime.datetime | None
-    start_by: datetime.datetime | None
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class StoredReport:
-    """A row of ``procrastinate_job_reports``."""
-
-    at: datetime.datetime
-    content: str
-
-
-class EventRow(TypedDict):
-    """A row of ``procrastinate_events``."""
-
-    type: str
-    at: datetime.datetime
-
-
-@dataclasses.dataclass(slots=True)
-class Progress:
-    """The internal columns of ``procrastinate_jobs``."""
-
-    readiness: Readiness = Readiness.UNDECIDED
-    rescues: int = 0
-    finished_at: datetime.datetime | None = None
-    limit_name: str | None = None
-    limit_key: str | None = None
-
-
-_PROGRESS_COLUMNS = {field.name for field in dataclasses.fields(Progress)}
-
-Condition = Callable[[JobRow], bool]
-
-
-def in_order(row: JobRow) -> tuple[int, int]:
-    """Sort key for the order in which jobs should run."""
-    return -row["priority"], row["id"]
-
-
-def due_at(row: JobRow) -> datetime.datetime:
-    """Return the due time of a waiting job: its schedule, or a time long ago."""
-    return row["scheduled_at"] or LONG_AGO
-
-
-def matching(**values: Any) -> Condition:
-    """Return a condition on column values. ``None`` leaves a column out."""
-    wanted = {name: value for name, value in values.items() if value is not None}
-    return lambda row: all(cast(dict[str, Any], row)[name] == value for name, value in wanted.items())
+from procrastinate.testing.row_change import RowChange
+from procrastinate.testing.rows import (
+    DOING,
+    LONG_AGO,
+    NOT_ENDED,
+    PROGRESS_COLUMNS,
+    TODO,
+    Condition,
+    Dependency,
+    EventRow,
+    GroupRow,
+    JobRow,
+    Progress,
+    StoredReport,
+    UniqueRow,
+    in_order,
+    matching,
+)
 
 
 class Tables:
@@ -359,11 +258,11 @@ class Tables:
         if has_left:
             admit(self)
 
-    def _change(self, job_id: int, values: Mapping[str, Any]) -> _Update:
+    def _change(self, job_id: int, values: Mapping[str, Any]) -> RowChange:
         row, progress = self.jobs[job_id], self.progress(job_id)
-        update = _Update(was=copy.copy(row), was_progress=copy.copy(progress), row=row, progress=progress)
+        update = RowChange(was=copy.copy(row), was_progress=copy.copy(progress), row=row, progress=progress)
         for name, value in values.items():
-            if name in _PROGRESS_COLUMNS:
+            if name in PROGRESS_COLUMNS:
                 setattr(progress, name, value)
             else:
                 cast(dict[str, Any], row)[name] = value
@@ -408,7 +307,7 @@ class Tables:
         if undecided:
             self.update(undecided)
 
-    def _write_history(self, update: _Update) -> None:
+    def _write_history(self, update: RowChange) -> None:
         row = update.row
         if update.is_moved and update.event_type is not None:
             self._add_event(row["id"], update.event_type)
@@ -436,82 +335,6 @@ class Tables:
     def _notify(self, queue_name: str, notification: Notification) -> None:
         payload = json.dumps(notification)
         self.notifications += [(queue_channel(queue_name), payload), (ANY_QUEUE_CHANNEL, payload)]
-
-
-@dataclasses.dataclass(slots=True)
-class _Update:
-    """A row before and after a statement."""
-
-    was: JobRow
-    was_progress: Progress
-    row: JobRow
-    progress: Progress
-
-    @property
-    def is_moved(self) -> bool:
-        return self.row["status"] != self.was["status"]
-
-    @property
-    def is_rescheduled(self) -> bool:
-        return self.row["scheduled_at"] != self.was["scheduled_at"]
-
-    @property
-    def is_abort_requested(self) -> bool:
-        return self.row["abort_requested"] and not self.was["abort_requested"]
-
-    @property
-    def is_stale(self) -> bool:
-        """True if the readiness was decided for a different due time or lock."""
-        readiness = self.progress.readiness
-        is_decided = readiness != Readiness.UNDECIDED and readiness == self.was_progress.readiness
-        is_waiting = self.row["status"] == TODO and self.was["status"] == TODO
-        return is_waiting and is_decided and (self.is_rescheduled or self.row["lock"] != self.was["lock"])
-
-    @property
-    def is_ended_member(self) -> bool:
-        return "workflow_id" in self.row and self.was["status"] in NOT_ENDED and self.row["status"] not in NOT_ENDED
-
-    @property
-    def was_holder(self) -> bool:
-        """True if the job ran or could be fetched."""
-        was_promoted = self.was["status"] == TODO and self.was_progress.readiness == Readiness.PROMOTED
-        return self.was["status"] == DOING or was_promoted
-
-    @property
-    def is_leaving(self) -> bool:
-        """True if the job had a slot of its limit and has it no more."""
-        is_promoted = self.row["status"] == TODO and self.progress.readiness == Readiness.PROMOTED
-        stays = self.row["status"] == DOING or is_promoted
-        return self.was_progress.limit_name is not None and self.was_holder and not stays
-
-    @property
-    def is_noteworthy(self) -> bool:
-        columns = ("status", "scheduled_at", "lock", "queue_name", "abort_requested")
-        return self.progress.readiness != self.was_progress.readiness or any(
-            cast(dict[str, Any], self.row)[name] != cast(dict[str, Any], self.was)[name] for name in columns
-        )
-
-    @property
-    def event_type(self) -> EventType | None:
-        status = self.row["status"]
-        if status == DOING:
-            return EventType.STARTED
-        if status == TODO:
-            return EventType.DEFERRED_FOR_RETRY if self.was["status"] == DOING else EventType.RETRIED
-        return None if status == Status.ABORTING.value else EventType(status)
-
-    @property
-    def released_lock(self) -> str | None:
-        """The lock that this job may have held and no longer holds. A rescheduled job may have lost its turn."""
-        status, before = self.row["status"], self.was["status"]
-        was_in_front = before == DOING or (before == TODO and self.was_progress.readiness != Readiness.PARKED)
-        is_gone = (
-            self.row["lock"] != self.was["lock"]
-            or status not in (TODO, DOING)
-            or (status == TODO and before == DOING)
-            or self.is_rescheduled
-        )
-        return self.was["lock"] if was_in_front and is_gone else None
 
 
 def _by_queue(rows: Collection[JobRow]) -> Iterator[tuple[str, list[JobRow]]]:

@@ -15,7 +15,8 @@ from procrastinate.core.defaults import KEEP_TICKS_FOR
 from procrastinate.core.unique_keys import given_twice, in_order, one_for_each_key
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.queue import begin_tick, overwrite, record_tick
-from procrastinate.testing.tables import NOT_ENDED, TODO, Tables, UniqueRow
+from procrastinate.testing.rows import NOT_ENDED, TODO, UniqueRow
+from procrastinate.testing.tables import Tables
 from procrastinate.types import OnConflict
 
 IMPLEMENTED = Implementations()

@@ -36,7 +36,8 @@ from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.liveness import is_silent
 from procrastinate.testing.pauses import get_pauses
 from procrastinate.testing.queue import back_to_wait, one_more, stored_job
-from procrastinate.testing.tables import DOING, LONG_AGO, NOT_ENDED, TODO, JobRow, Tables, due_at, matching
+from procrastinate.testing.rows import DOING, LONG_AGO, NOT_ENDED, TODO, JobRow, due_at, matching
+from procrastinate.testing.tables import Tables
 
 IMPLEMENTED = Implementations()
 

@@ -23,7 +23,8 @@ from procrastinate.core import (
 )
 from procrastinate.core.failed_steps import NOT_REACHED
 from procrastinate.testing.implementations import Implementations
-from procrastinate.testing.tables import DOING, TODO, GroupRow, JobRow, Tables
+from procrastinate.testing.rows import DOING, TODO, GroupRow, JobRow
+from procrastinate.testing.tables import Tables
 
 IMPLEMENTED = Implementations()
 

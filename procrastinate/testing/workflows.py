@@ -28,7 +28,8 @@ from procrastinate.core import (
 )
 from procrastinate.core.workflow_rows import SIGNAL_TASK
 from procrastinate.testing.implementations import Implementations
-from procrastinate.testing.tables import DOING, TODO, Dependency, GroupRow, JobRow, Tables
+from procrastinate.testing.rows import DOING, TODO, Dependency, GroupRow, JobRow
+from procrastinate.testing.tables import Tables
 from procrastinate.testing.workflow_views import UNSUCCESSFUL, is_in, list_workflows, members_of, root_of, steps_of
 
 IMPLEMENTED = Implementations()

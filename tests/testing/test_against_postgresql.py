@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from procrastinate import core
 from procrastinate.core import FinishedJob, JobFilter, JobRetry, Readiness, RescuedJob, Status, StoredJob, channels
 from procrastinate.core.tables import events, jobs
-from procrastinate.testing.tables import Tables, matching
+from procrastinate.testing.rows import matching
+from procrastinate.testing.tables import Tables
 from tests.conformance import steps
 from tests.conformance.runs import Run, SyncRun
 from tests.conformance.steps import FUTURE, HOUR, PAST

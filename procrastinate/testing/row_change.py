@@ -1,0 +1,85 @@
+"""What a statement has changed in a row in memory, and what the database's triggers do about it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, cast
+
+from procrastinate.core import EventType, Readiness, Status
+from procrastinate.testing.rows import DOING, NOT_ENDED, TODO, JobRow, Progress
+
+
+@dataclasses.dataclass(slots=True)
+class RowChange:
+    """A row before and after a statement."""
+
+    was: JobRow
+    was_progress: Progress
+    row: JobRow
+    progress: Progress
+
+    @property
+    def is_moved(self) -> bool:
+        return self.row["status"] != self.was["status"]
+
+    @property
+    def is_rescheduled(self) -> bool:
+        return self.row["scheduled_at"] != self.was["scheduled_at"]
+
+    @property
+    def is_abort_requested(self) -> bool:
+        return self.row["abort_requested"] and not self.was["abort_requested"]
+
+    @property
+    def is_stale(self) -> bool:
+        """True if the readiness was decided for a different due time or lock."""
+        readiness = self.progress.readiness
+        is_decided = readiness != Readiness.UNDECIDED and readiness == self.was_progress.readiness
+        is_waiting = self.row["status"] == TODO and self.was["status"] == TODO
+        return is_waiting and is_decided and (self.is_rescheduled or self.row["lock"] != self.was["lock"])
+
+    @property
+    def is_ended_member(self) -> bool:
+        return "workflow_id" in self.row and self.was["status"] in NOT_ENDED and self.row["status"] not in NOT_ENDED
+
+    @property
+    def was_holder(self) -> bool:
+        """True if the job ran or could be fetched."""
+        was_promoted = self.was["status"] == TODO and self.was_progress.readiness == Readiness.PROMOTED
+        return self.was["status"] == DOING or was_promoted
+
+    @property
+    def is_leaving(self) -> bool:
+        """True if the job had a slot of its limit and has it no more."""
+        is_promoted = self.row["status"] == TODO and self.progress.readiness == Readiness.PROMOTED
+        stays = self.row["status"] == DOING or is_promoted
+        return self.was_progress.limit_name is not None and self.was_holder and not stays
+
+    @property
+    def is_noteworthy(self) -> bool:
+        columns = ("status", "scheduled_at", "lock", "queue_name", "abort_requested")
+        return self.progress.readiness != self.was_progress.readiness or any(
+            cast(dict[str, Any], self.row)[name] != cast(dict[str, Any], self.was)[name] for name in columns
+        )
+
+    @property
+    def event_type(self) -> EventType | None:
+        status = self.row["status"]
+        if status == DOING:
+            return EventType.STARTED
+        if status == TODO:
+            return EventType.DEFERRED_FOR_RETRY if self.was["status"] == DOING else EventType.RETRIED
+        return None if status == Status.ABORTING.value else EventType(status)
+
+    @property
+    def released_lock(self) -> str | None:
+        """The lock that this job may have held and no longer holds. A rescheduled job may have lost its turn."""
+        status, before = self.row["status"], self.was["status"]
+        was_in_front = before == DOING or (before == TODO and self.was_progress.readiness != Readiness.PARKED)
+        is_gone = (
+            self.row["lock"] != self.was["lock"]
+            or status not in (TODO, DOING)
+            or (status == TODO and before == DOING)
+            or self.is_rescheduled
+        )
+        return self.was["lock"] if was_in_front and is_gone else None
