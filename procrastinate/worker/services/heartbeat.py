@@ -22,6 +22,54 @@ LEAVING = WorkerTerms(heartbeat_interval=0.2, stalled_timeout=2.0)
 """Terms of a worker whose process is about to end at once: other workers soon rescue its jobs."""
 
 
+class _Terms:
+    """The terms by which other workers judge this one, and the seconds between its heartbeats."""
+
+    def __init__(self, terms: WorkerTerms, interval: float) -> None:
+        self.current = terms
+        self.interval = interval
+        self.new: WorkerTerms | None = None
+        """Terms that the next heartbeat writes."""
+        self.hastened: Future[None] = Future()
+
+    def hasten(self) -> None:
+        """Write :data:`LEAVING` with the next heartbeat."""
+        if self.current is not LEAVING:
+            self.new = LEAVING
+
+    def written(self, terms: WorkerTerms) -> None:
+        """Note that the database has these terms."""
+        self.current, self.new = terms, None
+        self.hastened.set_result(None)
+        self.interval = min(self.interval, terms.heartbeat_interval or self.interval)
+
+
+class _Stop:
+    """A request to stop, and a way to end a wait without one. Safe in a signal handler, unlike a condition."""
+
+    def __init__(self) -> None:
+        self._requested = threading.Event()
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    @property
+    def is_requested(self) -> bool:
+        return self._requested.is_set()
+
+    def request(self) -> None:
+        self._requested.set()
+        self.wake()
+
+    def wake(self) -> None:
+        """End a wait now."""
+        self._wake.put(None)
+
+    def is_requested_within(self, seconds: float) -> bool:
+        """Wait for a request, at most this long or until woken."""
+        with contextlib.suppress(queue.Empty):
+            self._wake.get(timeout=seconds)
+        return self.is_requested
+
+
 class Heartbeat:
     """Send the worker's heartbeat on a connection of its own, until stopped.
 
@@ -59,18 +107,14 @@ class Heartbeat:
     ) -> None:
         self._connector = connector
         self._worker_id = worker_id
-        self._interval = interval
-        self._terms = terms
-        self._new_terms: WorkerTerms | None = None
+        self._terms = _Terms(terms, interval)
         self._pulse = pulse
         self._teller = teller
         self._logger = logger
         self._on_new_id = on_new_id
         self._on_first_beat = on_first_beat
-        self._stopping = threading.Event()
-        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._stop = _Stop()
         self._outlived: Collection[Future[Any]] = ()
-        self._hastened: Future[None] = Future()
         self._ended: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="procrastinate-heartbeat", daemon=True)
 
@@ -80,9 +124,8 @@ class Heartbeat:
 
     def hasten(self) -> None:
         """Send five heartbeats a second from now on, under the terms :data:`LEAVING`. Safe in a signal handler."""
-        if self._terms is not LEAVING:
-            self._new_terms = LEAVING
-        self._wake.put(None)
+        self._terms.hasten()
+        self._stop.wake()
 
     def stop(self, after: Collection[Future[Any]] = ()) -> None:
         """Stop the heartbeat without waiting for a beat in progress.
@@ -94,13 +137,12 @@ class Heartbeat:
             connection, because otherwise another worker would run the same jobs at the same time.
         """
         self._outlived = after
-        self._stopping.set()
-        self._wake.put(None)
+        self._stop.request()
 
     async def hastened(self, max_wait: float) -> None:
         """Wait at most ``max_wait`` seconds until the database has the terms of :meth:`hasten`, if it was called."""
-        if self._new_terms is not None:
-            await asyncio.wait([asyncio.wrap_future(self._hastened)], timeout=max_wait)
+        if self._terms.new is not None:
+            await asyncio.wait([asyncio.wrap_future(self._terms.hastened)], timeout=max_wait)
 
     async def join(self, max_wait: float) -> None:
         """Wait at most ``max_wait`` seconds for the end of the thread.
@@ -123,40 +165,33 @@ class Heartbeat:
         try:
             self.beat()
             self._on_first_beat()
-            while not self._is_stopped_within(self._interval):
+            while not self._stop.is_requested_within(self._terms.interval):
                 self.beat()
             self._outlive()
         finally:
             self._ended.set_result(None)
 
-    def _is_stopped_within(self, seconds: float) -> bool:
-        with contextlib.suppress(queue.Empty):
-            self._wake.get(timeout=seconds)
-        return self._stopping.is_set()
-
     def _beat(self) -> None:
         asked = self._pulse.clock()
         is_known = self._write(self._connector)
         self._pulse.answered(asked)
-        if not is_known and not self._stopping.is_set():  # by now it may have signed off
+        if not is_known and not self._stop.is_requested:  # by now it may have signed off
             self._register_again()
         self._teller.write_more(self._connector)
 
     def _write(self, connector: BaseConnector) -> bool:
         """Write a heartbeat and any new terms. Return True if the worker is registered."""
-        terms = self._new_terms
+        terms = self._terms.new
         pauses = connector.run(core.beat, self._worker_id, self._teller.report(), terms)
         if terms is not None:
-            self._terms, self._new_terms = terms, None
-            self._hastened.set_result(None)
-            self._interval = min(self._interval, terms.heartbeat_interval or self._interval)
+            self._terms.written(terms)
         if pauses is None:
             return False
         self._teller.heard(pauses)
         return True
 
     def _register_again(self) -> None:
-        self._worker_id = self._connector.run(core.register_worker, self._terms, self._teller.identity)
+        self._worker_id = self._connector.run(core.register_worker, self._terms.current, self._teller.identity)
         self._on_new_id(self._worker_id)
         self._warn(
             "Other workers took this worker for dead; it goes on as worker %s",
@@ -177,7 +212,7 @@ class Heartbeat:
                     self._write(connector)
                 except Exception as error:
                     self._warn("The heartbeat could not be written: %s", error, action="update_heartbeat_error")
-                is_over = not concurrent.futures.wait(self._outlived, timeout=self._interval).not_done
+                is_over = not concurrent.futures.wait(self._outlived, timeout=self._terms.interval).not_done
             with contextlib.suppress(Exception):  # other workers find out
                 connector.run(core.unregister_worker, self._worker_id)
 
