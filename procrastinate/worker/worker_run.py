@@ -18,7 +18,6 @@ from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.fetch.paused_queues import PausedQueues
 from procrastinate.worker.fetch.release import Releaser
 from procrastinate.worker.processes import signals
-from procrastinate.worker.run.outcome import Outcome
 from procrastinate.worker.run.outcome_writer import OutcomeWriter
 from procrastinate.worker.run.run_statistics import RunStatistics
 from procrastinate.worker.run.slots import Slots

@@ -425,10 +425,10 @@ async def test_a_job_that_comes_in_a_flood_of_notifications_is_fetched(forged: J
 async def test_the_loop_fetches_the_next_step_of_a_workflow_before_it_promotes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(looks, "REST", 0.0)
     answers, slots = Answers(), Slots(2)
-    async with idle(answers, slots) as loop:
+    async with idle(answers, slots):
         promotions = len(answers.passed)
         answers.fetched.append(jobs(1))
-        loop.step_ended()
+        slots.board.post_ended_step()
         await started(slots, 1)
         assert len(answers.passed) == promotions
         await turns(30)
@@ -437,9 +437,9 @@ async def test_the_loop_fetches_the_next_step_of_a_workflow_before_it_promotes(m
 
 async def test_the_loop_promotes_at_once_if_the_end_of_a_step_has_made_nothing_ready() -> None:
     answers, slots = Answers(), Slots(2)
-    async with idle(answers, slots) as loop:
+    async with idle(answers, slots):
         promotions = len(answers.passed)
-        loop.step_ended()
+        slots.board.post_ended_step()
         await turns(30)
         assert len(answers.passed) == promotions + 1
 
@@ -451,7 +451,7 @@ async def test_a_notification_of_a_job_that_was_just_fetched_causes_no_fetch_if_
     answers, slots = Answers(), Slots(number)
     async with idle(answers, slots) as loop:
         answers.fetched.append(jobs(1))
-        loop.step_ended()
+        slots.board.post_ended_step()
         await started(slots, 1)
         await turns(30)
         asked = len(answers.asked)
@@ -465,9 +465,9 @@ async def test_a_notification_of_a_job_that_was_given_back_causes_a_fetch() -> N
     answers, slots = Answers(), Slots(2)
     async with idle(answers, slots) as loop:
         answers.fetched.append(jobs(1))
-        loop.step_ended()
+        slots.board.post_ended_step()
         await started(slots, 1)
-        loop.look_from_start()
+        slots.board.post_return()
         await turns(30)
         asked = len(answers.asked)
         loop.notified(notification(WORKER_ID))

@@ -75,7 +75,14 @@ class FetchLoop:
         """The last error, and the time of the loop."""
 
     def notified(self, notification: JobInserted) -> None:
-        """Look again, at once or a little later, or leave the job to the others if there is no room."""
+        """Look again, at once or a little later, or leave the job to the others if there is no room.
+
+        The last fetch may have been faster than the notification. With room left, it has seen what the transaction of
+        that job has made ready.
+        """
+        if notification["job_id"] in self.fetcher.seen_last and not notification.get("upcoming", True):
+            self._looks.look_again_later()
+            return
         if self._looks.notified(notification, self._board.worker_id):
             self.fetcher.named_for = notification["job_id"]
 
@@ -93,6 +100,8 @@ class FetchLoop:
             self._stock.doubt()
         if notices.starts_over:
             self.fetcher.start_over()
+        if notices.has_ended_step:
+            self._looks.step_ended()
         if notices.looks or (notices.has_room and not self._call.is_heard):
             self._looks.look(notices.is_upcoming)
         elif notices.is_upcoming:

@@ -70,6 +70,8 @@ class Fetcher:
         """The fetch whose answer has not been read. Another thread may make it void."""
         self.named_for: int | None = None
         """A job that was notified to this worker, until the next fetch looks for it."""
+        self.seen_last: frozenset[int | None] = frozenset()
+        """The jobs of the last fetch that found any, if it left room: no other was ready then."""
         self.took_jobs = False
         """Whether a fetch has found jobs since this was last set to false."""
         self.fetched_at: float | None = None
@@ -78,6 +80,7 @@ class Fetcher:
     def start_over(self) -> None:
         """Look from the start at the next fetch."""
         self._cursor.start_over()
+        self.seen_last = frozenset()
 
     async def call_others(self) -> None:
         """Notify the other workers of a job that was notified to this one, which has no room for it."""
@@ -130,5 +133,7 @@ class Fetcher:
         self.fetched_at = loop.time()
         self._cursor.fetched([] if paused else jobs, wanted=wanted, after=after, seconds=self.fetched_at - began)
         self.took_jobs = self.took_jobs or bool(jobs)
+        if jobs:
+            self.seen_last = frozenset(job.id for job in jobs) if len(jobs) < wanted else frozenset()
         self._pool.take(jobs)
         return bool(jobs), len(jobs) < wanted

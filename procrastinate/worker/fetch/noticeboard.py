@@ -20,6 +20,8 @@ class Notices:
         Waiting jobs may have fallen due or got their lock.
     starts_over:
         Jobs may be ready that come before those of the last fetch.
+    has_ended_step:
+        A step of a workflow has ended, and its end may have made others ready.
     is_in_doubt:
         The database may name this worker for jobs that it does not know.
     """
@@ -28,6 +30,7 @@ class Notices:
     has_room: bool = False
     is_upcoming: bool = False
     starts_over: bool = False
+    has_ended_step: bool = False
     is_in_doubt: bool = False
 
     def __or__(self, other: Notices) -> Notices:
@@ -36,6 +39,7 @@ class Notices:
             has_room=self.has_room or other.has_room,
             is_upcoming=self.is_upcoming or other.is_upcoming,
             starts_over=self.starts_over or other.starts_over,
+            has_ended_step=self.has_ended_step or other.has_ended_step,
             is_in_doubt=self.is_in_doubt or other.is_in_doubt,
         )
 
@@ -45,6 +49,7 @@ _ROOM = Notices(has_room=True)
 _CHANGE = Notices(has_room=True, is_upcoming=True)
 _LOOK = Notices(looks=True, is_upcoming=True)
 _RETURN = Notices(looks=True, starts_over=True)
+_STEP = Notices(has_ended_step=True)
 _DOUBT = Notices(looks=True, is_in_doubt=True)
 
 
@@ -76,6 +81,10 @@ class Noticeboard:
     def post_room(self, *, is_upcoming: bool = False) -> None:
         """Say that a slot may be free, and whether waiting jobs may have fallen due or got their lock."""
         self._post(_CHANGE if is_upcoming else _ROOM)
+
+    def post_ended_step(self) -> None:
+        """Say that a step of a workflow has ended. Its end may have made the next step ready."""
+        self._post(_STEP)
 
     def post_look(self) -> None:
         """Ask for a look at ready and upcoming jobs."""

@@ -131,7 +131,7 @@ class OutcomeWriter:
         """Queue an outcome for writing, or only report it if the task's own transaction recorded it."""
         if outcome.is_recorded:
             self._log_recorded([outcome])
-            self._board.post_room(is_upcoming=_frees_something(outcome))
+            self._post([outcome])
             return
         self._unrecorded[outcome.run] = outcome
         self._idle.clear()
@@ -162,7 +162,7 @@ class OutcomeWriter:
                     self._pending.extend(batch)  # the next batch skips outcomes that are written already
                     self._arrived.set()
                     raise
-                self._board.post_room(is_upcoming=any(map(_frees_something, batch)))
+                self._post(batch)
             self._look_whether_idle()
 
     def _take(self) -> list[Outcome]:
@@ -218,10 +218,15 @@ class OutcomeWriter:
             elif self._is_unrecorded(outcome):
                 self._add_again(outcome)
         self._log_recorded([outcome for outcome in batch if outcome.run in recorded])
-        self._board.post_room(is_upcoming=any(map(_frees_something, batch)))
+        self._post(batch)
         self._look_whether_idle()
 
     # In the event loop
+
+    def _post(self, batch: Sequence[Outcome]) -> None:
+        if any(outcome.ends_step for outcome in batch):
+            self._board.post_ended_step()
+        self._board.post_room(is_upcoming=any(outcome.leaves_due_jobs for outcome in batch))
 
     def _log_recorded(self, batch: list[Outcome]) -> None:
         if not self._logger.isEnabledFor(logging.DEBUG):

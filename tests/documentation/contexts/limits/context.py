@@ -5,11 +5,14 @@ import os
 import sqlalchemy as sa
 
 import procrastinate
+from procrastinate import core
 from procrastinate.testing import WorkerThread
 
 engine = sa.create_engine(os.environ["DATABASE_URL"])
 app = procrastinate.App(connector=engine)
 app.open()
+with engine.begin() as connection:  # as a worker that ran before has left them
+    core.define_limits(connection, [core.LimitDefinition(name=one, concurrency=5) for one in ("openai", "github")])
 first_app = app
 
 
