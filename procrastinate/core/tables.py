@@ -510,7 +510,7 @@ sa.Index(
 )
 sa.Index("procrastinate_jobs_doing_idx", jobs.c.worker_id, postgresql_where=jobs.c.status == DOING)
 sa.Index(
-    "procrastinate_jobs_ended_idx",
+    "procrastinate_jobs_finished_idx",
     jobs.c.status,
     jobs.c.finished_at,
     jobs.c.id,

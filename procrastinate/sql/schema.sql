@@ -3153,4 +3153,6 @@ $do$;
 
 DROP INDEX procrastinate_jobs_finished_idx;
 
+ALTER INDEX procrastinate_jobs_ended_idx RENAME TO procrastinate_jobs_finished_idx;
+
 UPDATE procrastinate_alembic_version SET version_num='procrastinate_0017' WHERE procrastinate_alembic_version.version_num = 'procrastinate_0016';

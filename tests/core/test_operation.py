@@ -37,7 +37,7 @@ def test_the_operations_that_need_a_transaction_say_so() -> None:
 
 
 def test_every_public_name_is_there() -> None:
-    assert core.__all__ == sorted(core.__all__)
+    assert len(core.__all__) == len(set(core.__all__))
     assert all(hasattr(core, name) for name in core.__all__)
 
 
@@ -50,7 +50,7 @@ def test_each_public_name_comes_from_the_module_that_type_checkers_see() -> None
         if str(node.module).startswith("procrastinate.core.") and node.module != "procrastinate.core._homes"
     }
     assert seen == HOMES
-    assert sorted(seen) == core.__all__
+    assert sorted(seen) == sorted(core.__all__)
 
 
 def test_a_name_that_core_lacks_is_an_attribute_error() -> None:

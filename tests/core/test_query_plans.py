@@ -38,7 +38,7 @@ PARKED = "procrastinate_jobs_parked_idx"
 LOCK_HOLDER = "procrastinate_jobs_lock_holder_idx"
 QUEUEING_LOCK = "procrastinate_jobs_queueing_lock_idx_v1"
 DOING = "procrastinate_jobs_doing_idx"
-FINISHED = "procrastinate_jobs_ended_idx"
+FINISHED = "procrastinate_jobs_finished_idx"
 TICK = "procrastinate_periodic_defers_unique"
 PRIMARY_KEY = "procrastinate_jobs_pkey"
 

@@ -41,37 +41,11 @@ CREATE INDEX IF NOT EXISTS procrastinate_jobs_ended_idx ON procrastinate_jobs (s
 END
 $do$;""",
 r"""DROP INDEX procrastinate_jobs_finished_idx;""",
+r"""ALTER INDEX procrastinate_jobs_ended_idx RENAME TO procrastinate_jobs_finished_idx;""",
 r"""UPDATE procrastinate_alembic_version SET version_num='procrastinate_0017' WHERE procrastinate_alembic_version.version_num = 'procrastinate_0016';""",
 ]
 
 BACKWARD = [
-r"""DO $do$
-DECLARE
-    former text := current_setting('lock_timeout');
-    others text;
-BEGIN
-    FOR attempt IN 1..430 LOOP
-        BEGIN
-            PERFORM set_config('lock_timeout', '200ms', true);
-            LOCK TABLE procrastinate_jobs IN ACCESS EXCLUSIVE MODE;
-            LOCK TABLE procrastinate_workers IN ACCESS EXCLUSIVE MODE;
-            PERFORM set_config('lock_timeout', former, true);
-            RETURN;
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-            PERFORM pg_sleep(0.5);
-        END;
-    END LOOP;
-    SELECT string_agg(DISTINCT pid::text, ', ') INTO others
-    FROM pg_locks
-    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
-    RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
-        USING ERRCODE = 'lock_not_available',
-            DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
-            HINT = 'End their transactions (pg_stat_activity shows them), and repeat the migration';
-END
-$do$;""",
-r"""ALTER INDEX procrastinate_jobs_ended_idx RENAME TO procrastinate_jobs_finished_idx;""",
 r"""UPDATE procrastinate_alembic_version SET version_num='procrastinate_0016' WHERE procrastinate_alembic_version.version_num = 'procrastinate_0017';""",
 ]
 
