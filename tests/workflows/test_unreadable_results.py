@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from procrastinate import JobContext, exceptions
@@ -11,9 +13,10 @@ from tests.workflows.tasks import Notes
 
 UNREADABLE = {
     "too many digits": "SELECT CAST(repeat('1', 5000) AS jsonb)",
-    "too many levels": "SELECT CAST(repeat('[', 2000) || repeat(']', 2000) AS jsonb)",
     "more than a gigabyte": "SELECT jsonb_agg(1e131071::numeric) FROM generate_series(1, 8300)",
 }
+if sys.version_info < (3, 12):  # later ones read more levels than PostgreSQL takes
+    UNREADABLE["too many levels"] = "SELECT CAST(repeat('[', 2000) || repeat(']', 2000) AS jsonb)"
 
 
 @pytest.mark.parametrize("value", UNREADABLE.values(), ids=UNREADABLE)
