@@ -202,9 +202,7 @@ def reset_limit(connection: sa.Connection, name: str) -> bool:
 
 
 _DEFINED = (
-    sa.select(limits.c.name)
-    .where(sa.or_(limits.c.concurrency.is_not(None), limits.c.total.is_not(None)))
-    .order_by(limits.c.name)
+    sa.select(limits.c.name).where(sa.or_(*(limits.c[name].is_not(None) for name in _NUMBERS))).order_by(limits.c.name)
 )
 
 

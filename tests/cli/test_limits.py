@@ -8,7 +8,7 @@ import json
 import pytest
 
 import procrastinate
-from procrastinate import exceptions
+from procrastinate import core, exceptions
 from procrastinate.cli.limits import add_limits_arguments, limits_command
 
 
@@ -51,6 +51,14 @@ def test_limits_are_listed_set_and_reset(app: procrastinate.App, capsys: pytest.
     assert "slots: 0, running: 0, in line: 1" in capsys.readouterr().out
     limits(app, "show", name, "--json")
     assert json.loads(capsys.readouterr().out)["in_line"] == 1
+
+
+def test_a_limit_that_has_only_a_rate_is_known_by_its_name(app: procrastinate.App) -> None:
+    with app.open():
+        app.connector.run(core.define_limits, [core.LimitDefinition(name="mail", rates=(core.RateTerms(5, 1.0),))])
+    limits(app, "set", "mail", "--rate", "2/1")
+    with app.open():
+        assert [one.rates for one in app.limits.list() if one.name == "mail"] == [(core.RateTerms(2, 1.0),)]
 
 
 def test_a_mistyped_name_is_refused_with_the_name_that_was_meant(app: procrastinate.App) -> None:

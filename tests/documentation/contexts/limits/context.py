@@ -12,7 +12,13 @@ engine = sa.create_engine(os.environ["DATABASE_URL"])
 app = procrastinate.App(connector=engine)
 app.open()
 with engine.begin() as connection:  # as a worker that ran before has left them
-    core.define_limits(connection, [core.LimitDefinition(name=one, concurrency=5) for one in ("openai", "github")])
+    core.define_limits(
+        connection,
+        [
+            core.LimitDefinition(name="openai", concurrency=5),
+            core.LimitDefinition(name="github", rates=(core.RateTerms(10, 1.0),)),
+        ],
+    )
 first_app = app
 
 
