@@ -33,7 +33,8 @@ def build_ahead(connection: sa.Connection, revision: str = "head", report: Repor
     if not todo or _is_in_transaction(connection):
         return
     for ahead in todo:
-        report(f"add the columns {', '.join(ahead.columns)} (locks: ACCESS EXCLUSIVE, milliseconds)")
+        if ahead.columns:
+            report(f"add the columns {', '.join(ahead.columns)} (locks: ACCESS EXCLUSIVE, milliseconds)")
         for statement in ahead.before_revision():
             with_patience(connection, statement, report)
         for name, statement in ahead.concurrently().items():

@@ -36,7 +36,8 @@ def plan(connection: sa.Connection) -> str:
 
 def _lines_ahead(current: str | None) -> Iterator[str]:
     for ahead in pending(current):
-        yield f"Add the columns {', '.join(ahead.columns)}. Locks: ACCESS EXCLUSIVE, milliseconds."
+        if ahead.columns:
+            yield f"Add the columns {', '.join(ahead.columns)}. Locks: ACCESS EXCLUSIVE, milliseconds."
         yield f"Build the indexes {', '.join(ahead.indexes)}. Reads and writes go on."
 
 
