@@ -62,9 +62,11 @@ def seconds_long(seconds: sa.ColumnElement[Any]) -> sa.ColumnElement[datetime.ti
 
 
 def _read_room(*, of_all_keys: bool) -> sa.Select[Any]:
-    """Count, for each key and each rate, in one snapshot: a job that starts meanwhile must be seen as one or the other.
+    """Return the query for the room that each rate leaves to each key.
 
-    ``now()`` is never later than the snapshot, so no start that belongs to the window is left out.
+    One statement counts the starts and the jobs that have a slot and have not started. A job that starts at the same
+    time is then counted once, as one or the other. ``now()`` is never later than the snapshot, so no start that belongs
+    to the window is left out.
     """
     key = each_of("keys", sa.Text(), "key", name="asked")
     rate = unnest({"count": sa.Integer(), "seconds": sa.Double()}, name="rate")
