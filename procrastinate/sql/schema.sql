@@ -1334,73 +1334,6 @@ UPDATE procrastinate_alembic_version SET version_num='procrastinate_0008' WHERE 
 
 -- Running upgrade procrastinate_0008 -> procrastinate_0009
 
-DO $do$
-DECLARE
-    former text := current_setting('lock_timeout');
-    others text;
-BEGIN
-    FOR attempt IN 1..430 LOOP
-        BEGIN
-            PERFORM set_config('lock_timeout', '200ms', true);
-            LOCK TABLE procrastinate_jobs IN ACCESS EXCLUSIVE MODE;
-            LOCK TABLE procrastinate_workers IN ACCESS EXCLUSIVE MODE;
-            PERFORM set_config('lock_timeout', former, true);
-            RETURN;
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-            PERFORM pg_sleep(0.5);
-        END;
-    END LOOP;
-    SELECT string_agg(DISTINCT pid::text, ', ') INTO others
-    FROM pg_locks
-    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
-    RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
-        USING ERRCODE = 'lock_not_available',
-            DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
-            HINT = 'End their transactions (pg_stat_activity shows them), and repeat the migration';
-END
-$do$;
-
-ALTER TABLE procrastinate_workers ADD COLUMN name TEXT;
-
-ALTER TABLE procrastinate_workers ADD COLUMN hostname TEXT;
-
-ALTER TABLE procrastinate_workers ADD COLUMN pid INTEGER;
-
-ALTER TABLE procrastinate_workers ADD COLUMN version TEXT;
-
-ALTER TABLE procrastinate_workers ADD COLUMN queues TEXT[];
-
-ALTER TABLE procrastinate_workers ADD COLUMN concurrency INTEGER;
-
-ALTER TABLE procrastinate_workers ADD COLUMN listens BOOLEAN;
-
-ALTER TABLE procrastinate_workers ADD COLUMN task_list TEXT;
-
-ALTER TABLE procrastinate_workers ADD COLUMN started_at TIMESTAMP WITH TIME ZONE;
-
-ALTER TABLE procrastinate_workers ADD COLUMN state TEXT;
-
-ALTER TABLE procrastinate_workers ADD COLUMN running INTEGER;
-
-ALTER TABLE procrastinate_workers ADD COLUMN running_ids BIGINT[];
-
-ALTER TABLE procrastinate_workers ADD COLUMN fetched_ahead INTEGER;
-
-ALTER TABLE procrastinate_workers ADD COLUMN lost_threads INTEGER;
-
-ALTER TABLE procrastinate_workers ADD COLUMN unwritten INTEGER;
-
-ALTER TABLE procrastinate_workers ADD COLUMN loop_beat_at TIMESTAMP WITH TIME ZONE;
-
-ALTER TABLE procrastinate_workers ADD COLUMN last_fetch_at TIMESTAMP WITH TIME ZONE;
-
-ALTER TABLE procrastinate_workers ADD COLUMN last_error_code TEXT;
-
-ALTER TABLE procrastinate_workers ADD COLUMN last_error_at TIMESTAMP WITH TIME ZONE;
-
-ALTER TABLE procrastinate_workers ADD COLUMN paused_queues TEXT[];
-
 CREATE TABLE procrastinate_task_lists (
     hash TEXT NOT NULL,
     tasks TEXT[] NOT NULL,
@@ -1483,31 +1416,6 @@ CREATE TABLE procrastinate_operations (
 
 DO $do$
 DECLARE
-    granted record;
-BEGIN
-    FOR granted IN
-        SELECT grantee.rolname AS role, privilege.privilege_type AS privilege, privilege.is_grantable
-        FROM pg_class AS class
-        CROSS JOIN aclexplode(class.relacl) AS privilege
-        LEFT JOIN pg_roles AS grantee ON grantee.oid = privilege.grantee
-        WHERE class.oid = 'procrastinate_workers'::regclass AND privilege.grantee <> class.relowner
-            AND privilege.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
-    LOOP
-        EXECUTE format(
-            'GRANT %s ON procrastinate_task_lists, procrastinate_statistics, procrastinate_paused_queues, procrastinate_operations TO %s%s',
-            granted.privilege, coalesce(quote_ident(granted.role), 'PUBLIC'),
-            CASE WHEN granted.is_grantable THEN ' WITH GRANT OPTION' END
-        );
-    END LOOP;
-END
-$do$;
-
-UPDATE procrastinate_alembic_version SET version_num='procrastinate_0009' WHERE procrastinate_alembic_version.version_num = 'procrastinate_0008';
-
--- Running upgrade procrastinate_0009 -> procrastinate_0010
-
-DO $do$
-DECLARE
     former text := current_setting('lock_timeout');
     others text;
 BEGIN
@@ -1533,16 +1441,70 @@ BEGIN
 END
 $do$;
 
-ALTER TABLE procrastinate_jobs ADD COLUMN IF NOT EXISTS workflow_id bigint, ADD COLUMN IF NOT EXISTS step text;
+ALTER TABLE procrastinate_workers ADD COLUMN name TEXT;
+
+ALTER TABLE procrastinate_workers ADD COLUMN hostname TEXT;
+
+ALTER TABLE procrastinate_workers ADD COLUMN pid INTEGER;
+
+ALTER TABLE procrastinate_workers ADD COLUMN version TEXT;
+
+ALTER TABLE procrastinate_workers ADD COLUMN queues TEXT[];
+
+ALTER TABLE procrastinate_workers ADD COLUMN concurrency INTEGER;
+
+ALTER TABLE procrastinate_workers ADD COLUMN listens BOOLEAN;
+
+ALTER TABLE procrastinate_workers ADD COLUMN task_list TEXT;
+
+ALTER TABLE procrastinate_workers ADD COLUMN started_at TIMESTAMP WITH TIME ZONE;
+
+ALTER TABLE procrastinate_workers ADD COLUMN state TEXT;
+
+ALTER TABLE procrastinate_workers ADD COLUMN running INTEGER;
+
+ALTER TABLE procrastinate_workers ADD COLUMN running_ids BIGINT[];
+
+ALTER TABLE procrastinate_workers ADD COLUMN fetched_ahead INTEGER;
+
+ALTER TABLE procrastinate_workers ADD COLUMN lost_threads INTEGER;
+
+ALTER TABLE procrastinate_workers ADD COLUMN unwritten INTEGER;
+
+ALTER TABLE procrastinate_workers ADD COLUMN loop_beat_at TIMESTAMP WITH TIME ZONE;
+
+ALTER TABLE procrastinate_workers ADD COLUMN last_fetch_at TIMESTAMP WITH TIME ZONE;
+
+ALTER TABLE procrastinate_workers ADD COLUMN last_error_code TEXT;
+
+ALTER TABLE procrastinate_workers ADD COLUMN last_error_at TIMESTAMP WITH TIME ZONE;
+
+ALTER TABLE procrastinate_workers ADD COLUMN paused_queues TEXT[];
 
 DO $do$
+DECLARE
+    granted record;
 BEGIN
-IF EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('procrastinate_jobs_workflow_idx') AND NOT indisvalid) THEN
-    DROP INDEX procrastinate_jobs_workflow_idx;
-END IF;
-CREATE INDEX IF NOT EXISTS procrastinate_jobs_workflow_idx ON procrastinate_jobs (workflow_id, status) WHERE workflow_id IS NOT NULL;
+    FOR granted IN
+        SELECT grantee.rolname AS role, privilege.privilege_type AS privilege, privilege.is_grantable
+        FROM pg_class AS class
+        CROSS JOIN aclexplode(class.relacl) AS privilege
+        LEFT JOIN pg_roles AS grantee ON grantee.oid = privilege.grantee
+        WHERE class.oid = 'procrastinate_workers'::regclass AND privilege.grantee <> class.relowner
+            AND privilege.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+    LOOP
+        EXECUTE format(
+            'GRANT %s ON procrastinate_task_lists, procrastinate_statistics, procrastinate_paused_queues, procrastinate_operations TO %s%s',
+            granted.privilege, coalesce(quote_ident(granted.role), 'PUBLIC'),
+            CASE WHEN granted.is_grantable THEN ' WITH GRANT OPTION' END
+        );
+    END LOOP;
 END
 $do$;
+
+UPDATE procrastinate_alembic_version SET version_num='procrastinate_0009' WHERE procrastinate_alembic_version.version_num = 'procrastinate_0008';
+
+-- Running upgrade procrastinate_0009 -> procrastinate_0010
 
 CREATE TABLE procrastinate_workflows (
     id BIGINT GENERATED BY DEFAULT AS IDENTITY,
@@ -1596,6 +1558,44 @@ CREATE TABLE procrastinate_arrivals (
     lost BIGINT[] DEFAULT '{}'::bigint[] NOT NULL,
     PRIMARY KEY (id)
 );
+
+DO $do$
+DECLARE
+    former text := current_setting('lock_timeout');
+    others text;
+BEGIN
+    FOR attempt IN 1..430 LOOP
+        BEGIN
+            PERFORM set_config('lock_timeout', '200ms', true);
+            LOCK TABLE procrastinate_jobs IN ACCESS EXCLUSIVE MODE;
+            LOCK TABLE procrastinate_workers IN ACCESS EXCLUSIVE MODE;
+            PERFORM set_config('lock_timeout', former, true);
+            RETURN;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            PERFORM pg_sleep(0.5);
+        END;
+    END LOOP;
+    SELECT string_agg(DISTINCT pid::text, ', ') INTO others
+    FROM pg_locks
+    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
+        USING ERRCODE = 'lock_not_available',
+            DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
+            HINT = 'End their transactions (pg_stat_activity shows them), and repeat the migration';
+END
+$do$;
+
+ALTER TABLE procrastinate_jobs ADD COLUMN IF NOT EXISTS workflow_id bigint, ADD COLUMN IF NOT EXISTS step text;
+
+DO $do$
+BEGIN
+IF EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('procrastinate_jobs_workflow_idx') AND NOT indisvalid) THEN
+    DROP INDEX procrastinate_jobs_workflow_idx;
+END IF;
+CREATE INDEX IF NOT EXISTS procrastinate_jobs_workflow_idx ON procrastinate_jobs (workflow_id, status) WHERE workflow_id IS NOT NULL;
+END
+$do$;
 
 DO $do$
 DECLARE
@@ -1944,6 +1944,18 @@ UPDATE procrastinate_alembic_version SET version_num='procrastinate_0012' WHERE 
 
 -- Running upgrade procrastinate_0012 -> procrastinate_0013
 
+CREATE TABLE procrastinate_job_reports (
+    job_id BIGINT NOT NULL,
+    attempt INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    worker_id BIGINT,
+    at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    content JSONB NOT NULL,
+    PRIMARY KEY (job_id, attempt, kind)
+);
+
+ALTER TABLE procrastinate_job_reports SET (fillfactor = 50);
+
 DO $do$
 DECLARE
     former text := current_setting('lock_timeout');
@@ -1974,18 +1986,6 @@ $do$;
 ALTER TABLE procrastinate_jobs ADD COLUMN meta JSONB;
 
 ALTER TABLE procrastinate_jobs ADD COLUMN trace_context JSONB;
-
-CREATE TABLE procrastinate_job_reports (
-    job_id BIGINT NOT NULL,
-    attempt INTEGER NOT NULL,
-    kind TEXT NOT NULL,
-    worker_id BIGINT,
-    at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
-    content JSONB NOT NULL,
-    PRIMARY KEY (job_id, attempt, kind)
-);
-
-ALTER TABLE procrastinate_job_reports SET (fillfactor = 50);
 
 DO $do$
 DECLARE
@@ -2063,6 +2063,24 @@ UPDATE procrastinate_alembic_version SET version_num='procrastinate_0013' WHERE 
 
 -- Running upgrade procrastinate_0013 -> procrastinate_0014
 
+CREATE TABLE procrastinate_limits (
+    name TEXT NOT NULL,
+    concurrency INTEGER,
+    total INTEGER,
+    set_concurrency INTEGER,
+    set_total INTEGER,
+    defined_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    PRIMARY KEY (name)
+);
+
+CREATE TABLE procrastinate_openings (
+    id BIGINT GENERATED BY DEFAULT AS IDENTITY,
+    lock TEXT,
+    limit_name TEXT,
+    limit_key TEXT,
+    PRIMARY KEY (id)
+);
+
 DO $do$
 DECLARE
     former text := current_setting('lock_timeout');
@@ -2118,24 +2136,6 @@ END IF;
 CREATE INDEX IF NOT EXISTS procrastinate_jobs_steps_idx ON procrastinate_jobs (id) WHERE status = 'todo' AND readiness = 5;
 END
 $do$;
-
-CREATE TABLE procrastinate_limits (
-    name TEXT NOT NULL,
-    concurrency INTEGER,
-    total INTEGER,
-    set_concurrency INTEGER,
-    set_total INTEGER,
-    defined_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
-    PRIMARY KEY (name)
-);
-
-CREATE TABLE procrastinate_openings (
-    id BIGINT GENERATED BY DEFAULT AS IDENTITY,
-    lock TEXT,
-    limit_name TEXT,
-    limit_key TEXT,
-    PRIMARY KEY (id)
-);
 
 DO $do$
 DECLARE
@@ -2667,6 +2667,29 @@ UPDATE procrastinate_alembic_version SET version_num='procrastinate_0014' WHERE 
 
 -- Running upgrade procrastinate_0014 -> procrastinate_0015
 
+CREATE TABLE procrastinate_starts (
+    id BIGINT GENERATED BY DEFAULT AS IDENTITY,
+    limit_name TEXT NOT NULL,
+    limit_key TEXT NOT NULL,
+    at TIMESTAMP WITH TIME ZONE NOT NULL,
+    PRIMARY KEY (id)
+);
+
+CREATE INDEX procrastinate_starts_key_idx ON procrastinate_starts (limit_name, limit_key, at);
+
+CREATE INDEX procrastinate_starts_at_idx ON procrastinate_starts (limit_name, at);
+
+CREATE TABLE procrastinate_windows (
+    id BIGINT GENERATED BY DEFAULT AS IDENTITY,
+    limit_name TEXT NOT NULL,
+    limit_key TEXT NOT NULL,
+    opens_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    PRIMARY KEY (id),
+    CONSTRAINT procrastinate_windows_unique UNIQUE (limit_name, limit_key)
+);
+
+CREATE INDEX procrastinate_windows_opens_at_idx ON procrastinate_windows (opens_at);
+
 DO $do$
 DECLARE
     former text := current_setting('lock_timeout');
@@ -2701,29 +2724,6 @@ ALTER TABLE procrastinate_limits ADD COLUMN total_rates TEXT;
 ALTER TABLE procrastinate_limits ADD COLUMN set_rates TEXT;
 
 ALTER TABLE procrastinate_limits ADD COLUMN set_total_rates TEXT;
-
-CREATE TABLE procrastinate_starts (
-    id BIGINT GENERATED BY DEFAULT AS IDENTITY,
-    limit_name TEXT NOT NULL,
-    limit_key TEXT NOT NULL,
-    at TIMESTAMP WITH TIME ZONE NOT NULL,
-    PRIMARY KEY (id)
-);
-
-CREATE INDEX procrastinate_starts_key_idx ON procrastinate_starts (limit_name, limit_key, at);
-
-CREATE INDEX procrastinate_starts_at_idx ON procrastinate_starts (limit_name, at);
-
-CREATE TABLE procrastinate_windows (
-    id BIGINT GENERATED BY DEFAULT AS IDENTITY,
-    limit_name TEXT NOT NULL,
-    limit_key TEXT NOT NULL,
-    opens_at TIMESTAMP WITH TIME ZONE NOT NULL,
-    PRIMARY KEY (id),
-    CONSTRAINT procrastinate_windows_unique UNIQUE (limit_name, limit_key)
-);
-
-CREATE INDEX procrastinate_windows_opens_at_idx ON procrastinate_windows (opens_at);
 
 DO $do$
 DECLARE

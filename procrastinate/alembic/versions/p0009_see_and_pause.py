@@ -95,13 +95,13 @@ UPDATE procrastinate_jobs SET readiness = 0 WHERE status = 'todo' AND readiness 
 
 
 def upgrade() -> None:
-    _execute(lock_tables())
-    for column in _worker_columns():
-        op.add_column(WORKERS, column)
     _create_task_lists()
     _create_statistics()
     _create_paused_queues()
     _create_operations()
+    _execute(lock_tables())
+    for column in _worker_columns():
+        op.add_column(WORKERS, column)
     _execute(COPY_GRANTS)
 
 

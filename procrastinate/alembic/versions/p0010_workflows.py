@@ -145,12 +145,12 @@ AHEAD = Ahead(
 
 
 def upgrade() -> None:
-    _execute(lock_tables())
-    for statement in AHEAD.within_revision():
-        _execute(statement)
     _create_workflows()
     _create_dependencies()
     _create_arrivals()
+    _execute(lock_tables())
+    for statement in AHEAD.within_revision():
+        _execute(statement)
     _execute(GRANT_TO_WORKERS)
     for statement in (ARRIVE, JOBS_INSERTED, JOBS_UPDATED, JOBS_DELETED, JOBS_TRUNCATED):
         _execute(statement)

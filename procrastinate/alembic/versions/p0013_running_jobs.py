@@ -83,9 +83,6 @@ _COLUMNS = ("meta", "trace_context")
 
 
 def upgrade() -> None:
-    _execute(lock_tables())
-    for column in _COLUMNS:
-        op.add_column("procrastinate_jobs", sa.Column(column, postgresql.JSONB))
     op.create_table(
         REPORTS,
         sa.Column("job_id", sa.BigInteger, primary_key=True, autoincrement=False),
@@ -97,6 +94,9 @@ def upgrade() -> None:
     )
     # A report changes once a second. The new version of its row finds room on the same page.
     _execute(f"ALTER TABLE {REPORTS} SET (fillfactor = 50)")
+    _execute(lock_tables())
+    for column in _COLUMNS:
+        op.add_column("procrastinate_jobs", sa.Column(column, postgresql.JSONB))
     _execute(GRANT)
     for statement in (DETAILS_DELETED, JOBS_TRUNCATED):
         _execute(statement)

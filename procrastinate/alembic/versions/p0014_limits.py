@@ -440,10 +440,10 @@ AHEAD = Ahead(
 
 
 def upgrade() -> None:
+    _create_limits()
     _execute(lock_tables())
     for statement in AHEAD.within_revision():
         _execute(statement)
-    _create_limits()
     for statement in (GRANT, LEAVE, HAND_OVER, *_REPLACED):
         _execute(statement)
 

@@ -103,9 +103,6 @@ _COLUMNS = ("rates", "total_rates", "set_rates", "set_total_rates")
 
 
 def upgrade() -> None:
-    _execute(lock_tables())
-    for name in _COLUMNS:
-        op.add_column("procrastinate_limits", sa.Column(name, sa.Text))
     op.create_table(
         "procrastinate_starts",
         sa.Column("id", sa.BigInteger, sa.Identity(always=False), primary_key=True),
@@ -124,6 +121,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("limit_name", "limit_key", name="procrastinate_windows_unique"),
     )
     op.create_index("procrastinate_windows_opens_at_idx", "procrastinate_windows", ["opens_at"])
+    _execute(lock_tables())
+    for name in _COLUMNS:
+        op.add_column("procrastinate_limits", sa.Column(name, sa.Text))
     for statement in (GRANT, HAND_OVER, JOBS_UPDATED, JOBS_TRUNCATED):
         _execute(statement)
 

@@ -6,52 +6,6 @@ from django.db import migrations
 from procrastinate.adapters.django.migration_operations import RunPostgreSQL
 
 FORWARD = [
-r"""DO $do$
-DECLARE
-    former text := current_setting('lock_timeout');
-    others text;
-BEGIN
-    FOR attempt IN 1..430 LOOP
-        BEGIN
-            PERFORM set_config('lock_timeout', '200ms', true);
-            LOCK TABLE procrastinate_jobs IN ACCESS EXCLUSIVE MODE;
-            LOCK TABLE procrastinate_workers IN ACCESS EXCLUSIVE MODE;
-            PERFORM set_config('lock_timeout', former, true);
-            RETURN;
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-            PERFORM pg_sleep(0.5);
-        END;
-    END LOOP;
-    SELECT string_agg(DISTINCT pid::text, ', ') INTO others
-    FROM pg_locks
-    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
-    RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
-        USING ERRCODE = 'lock_not_available',
-            DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
-            HINT = 'End their transactions (pg_stat_activity shows them), and repeat the migration';
-END
-$do$;""",
-r"""ALTER TABLE procrastinate_workers ADD COLUMN name TEXT;""",
-r"""ALTER TABLE procrastinate_workers ADD COLUMN hostname TEXT;""",
-r"""ALTER TABLE procrastinate_workers ADD COLUMN pid INTEGER;""",
-r"""ALTER TABLE procrastinate_workers ADD COLUMN version TEXT;""",
-r"""ALTER TABLE procrastinate_workers ADD COLUMN queues TEXT[];""",
-r"""ALTER TABLE procrastinate_workers ADD COLUMN concurrency INTEGER;""",
-r"""ALTER TABLE procrastinate_workers ADD COLUMN listens BOOLEAN;""",
-r"""ALTER TABLE procrastinate_workers ADD COLUMN task_list TEXT;""",
-r"""ALTER TABLE procrastinate_workers ADD COLUMN started_at TIMESTAMP WITH TIME ZONE;""",
-r"""ALTER TABLE procrastinate_workers ADD COLUMN state TEXT;""",
-r"""ALTER TABLE procrastinate_workers ADD COLUMN running INTEGER;""",
-r"""ALTER TABLE procrastinate_workers ADD COLUMN running_ids BIGINT[];""",
-r"""ALTER TABLE procrastinate_workers ADD COLUMN fetched_ahead INTEGER;""",
-r"""ALTER TABLE procrastinate_workers ADD COLUMN lost_threads INTEGER;""",
-r"""ALTER TABLE procrastinate_workers ADD COLUMN unwritten INTEGER;""",
-r"""ALTER TABLE procrastinate_workers ADD COLUMN loop_beat_at TIMESTAMP WITH TIME ZONE;""",
-r"""ALTER TABLE procrastinate_workers ADD COLUMN last_fetch_at TIMESTAMP WITH TIME ZONE;""",
-r"""ALTER TABLE procrastinate_workers ADD COLUMN last_error_code TEXT;""",
-r"""ALTER TABLE procrastinate_workers ADD COLUMN last_error_at TIMESTAMP WITH TIME ZONE;""",
-r"""ALTER TABLE procrastinate_workers ADD COLUMN paused_queues TEXT[];""",
 r"""CREATE TABLE procrastinate_task_lists (
     hash TEXT NOT NULL,
     tasks TEXT[] NOT NULL,
@@ -126,6 +80,52 @@ r"""CREATE TABLE procrastinate_operations (
     finished_at TIMESTAMP WITH TIME ZONE,
     PRIMARY KEY (id)
 );""",
+r"""DO $do$
+DECLARE
+    former text := current_setting('lock_timeout');
+    others text;
+BEGIN
+    FOR attempt IN 1..430 LOOP
+        BEGIN
+            PERFORM set_config('lock_timeout', '200ms', true);
+            LOCK TABLE procrastinate_jobs IN ACCESS EXCLUSIVE MODE;
+            LOCK TABLE procrastinate_workers IN ACCESS EXCLUSIVE MODE;
+            PERFORM set_config('lock_timeout', former, true);
+            RETURN;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            PERFORM pg_sleep(0.5);
+        END;
+    END LOOP;
+    SELECT string_agg(DISTINCT pid::text, ', ') INTO others
+    FROM pg_locks
+    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
+        USING ERRCODE = 'lock_not_available',
+            DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
+            HINT = 'End their transactions (pg_stat_activity shows them), and repeat the migration';
+END
+$do$;""",
+r"""ALTER TABLE procrastinate_workers ADD COLUMN name TEXT;""",
+r"""ALTER TABLE procrastinate_workers ADD COLUMN hostname TEXT;""",
+r"""ALTER TABLE procrastinate_workers ADD COLUMN pid INTEGER;""",
+r"""ALTER TABLE procrastinate_workers ADD COLUMN version TEXT;""",
+r"""ALTER TABLE procrastinate_workers ADD COLUMN queues TEXT[];""",
+r"""ALTER TABLE procrastinate_workers ADD COLUMN concurrency INTEGER;""",
+r"""ALTER TABLE procrastinate_workers ADD COLUMN listens BOOLEAN;""",
+r"""ALTER TABLE procrastinate_workers ADD COLUMN task_list TEXT;""",
+r"""ALTER TABLE procrastinate_workers ADD COLUMN started_at TIMESTAMP WITH TIME ZONE;""",
+r"""ALTER TABLE procrastinate_workers ADD COLUMN state TEXT;""",
+r"""ALTER TABLE procrastinate_workers ADD COLUMN running INTEGER;""",
+r"""ALTER TABLE procrastinate_workers ADD COLUMN running_ids BIGINT[];""",
+r"""ALTER TABLE procrastinate_workers ADD COLUMN fetched_ahead INTEGER;""",
+r"""ALTER TABLE procrastinate_workers ADD COLUMN lost_threads INTEGER;""",
+r"""ALTER TABLE procrastinate_workers ADD COLUMN unwritten INTEGER;""",
+r"""ALTER TABLE procrastinate_workers ADD COLUMN loop_beat_at TIMESTAMP WITH TIME ZONE;""",
+r"""ALTER TABLE procrastinate_workers ADD COLUMN last_fetch_at TIMESTAMP WITH TIME ZONE;""",
+r"""ALTER TABLE procrastinate_workers ADD COLUMN last_error_code TEXT;""",
+r"""ALTER TABLE procrastinate_workers ADD COLUMN last_error_at TIMESTAMP WITH TIME ZONE;""",
+r"""ALTER TABLE procrastinate_workers ADD COLUMN paused_queues TEXT[];""",
 r"""DO $do$
 DECLARE
     granted record;

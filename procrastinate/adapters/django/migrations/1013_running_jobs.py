@@ -6,6 +6,16 @@ from django.db import migrations
 from procrastinate.adapters.django.migration_operations import RunPostgreSQL
 
 FORWARD = [
+r"""CREATE TABLE procrastinate_job_reports (
+    job_id BIGINT NOT NULL,
+    attempt INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    worker_id BIGINT,
+    at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    content JSONB NOT NULL,
+    PRIMARY KEY (job_id, attempt, kind)
+);""",
+r"""ALTER TABLE procrastinate_job_reports SET (fillfactor = 50);""",
 r"""DO $do$
 DECLARE
     former text := current_setting('lock_timeout');
@@ -34,16 +44,6 @@ END
 $do$;""",
 r"""ALTER TABLE procrastinate_jobs ADD COLUMN meta JSONB;""",
 r"""ALTER TABLE procrastinate_jobs ADD COLUMN trace_context JSONB;""",
-r"""CREATE TABLE procrastinate_job_reports (
-    job_id BIGINT NOT NULL,
-    attempt INTEGER NOT NULL,
-    kind TEXT NOT NULL,
-    worker_id BIGINT,
-    at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
-    content JSONB NOT NULL,
-    PRIMARY KEY (job_id, attempt, kind)
-);""",
-r"""ALTER TABLE procrastinate_job_reports SET (fillfactor = 50);""",
 r"""DO $do$
 DECLARE
     granted record;
