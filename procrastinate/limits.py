@@ -40,6 +40,9 @@ class Limit:
         rates that hold together.
     total_rate:
         Number of jobs of all keys together that may start in any window of time.
+    fair:
+        If true, the keys take turns, whatever the number and the priority of their jobs. The priority decides between
+        the jobs of one key. A fair limit needs no number.
     queue:
         Apply the limit to the jobs of this queue that have no limit of their own, for ``App(limits=[...])``.
 
@@ -50,7 +53,7 @@ class Limit:
     TypeError
         An argument has the wrong type.
     ValueError
-        The limit has no number at all, or ``concurrency`` or ``total`` is below 1.
+        The limit has no number and is not fair. It is fair and has no ``by``. ``concurrency`` or ``total`` is below 1.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Limit:
     total: int | None = None
     rate: Rates | None = None
     total_rate: Rates | None = None
+    fair: bool = False
     queue: str | None = None
 
     def __post_init__(self) -> None:
@@ -71,17 +75,22 @@ class Limit:
         for name in ("rate", "total_rate"):  # a frozen object must not hold a list that may change
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not isinstance(self.fair, bool):
+            raise TypeError(f"fair of the limit {self.name!r} must be True or False, not {self.fair!r}")
+        if self.fair and self.by is None:
+            raise ValueError(f"The fair limit {self.name!r} has no keys that could take turns: give it by=")
         if self.definition == core.LimitDefinition(name=self.name):
             raise ValueError(
-                f"The limit {self.name!r} limits nothing: give it concurrency=, total=, rate= or total_rate="
+                f"The limit {self.name!r} limits nothing: give it concurrency=, total=, rate=, total_rate= or fair=True"
             )
 
     @property
     def definition(self) -> core.LimitDefinition:
         """The limit as workers store it."""
-        return read_definition(
+        numbers = read_definition(
             self.name, concurrency=self.concurrency, total=self.total, rate=self.rate, total_rate=self.total_rate
         )
+        return dataclasses.replace(numbers, fair=self.fair)
 
 
 def read_definition(name: str, *, concurrency: Any, total: Any, rate: Any, total_rate: Any) -> core.LimitDefinition:
@@ -129,4 +138,4 @@ def require_same(one: Limit, other: Limit) -> None:
 
 def _numbers(limit: Limit) -> str:
     rates = f", rate={limit.rate}, total_rate={limit.total_rate}" if limit.rate or limit.total_rate else ""
-    return f"concurrency={limit.concurrency}, total={limit.total}{rates}"
+    return f"concurrency={limit.concurrency}, total={limit.total}{rates}{', fair=True' if limit.fair else ''}"

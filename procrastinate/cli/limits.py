@@ -88,6 +88,7 @@ def _print_list(limits: Sequence[core.StoredLimit]) -> None:
     for one in limits:
         numbers = f"concurrency {_number(one.concurrency)}, total {_number(one.total)}"
         numbers += _rates("rate", one.rates) + _rates("total rate", one.total_rates)
+        numbers += ", fair" if one.fair else ""
         terms = numbers if one.is_defined else "not defined by any worker"
         is_set = ", set by an operator" if one.is_set else ""
         say(f"{quoted(one.name)}: {terms}{is_set}; slots taken: {one.held}, in line: {one.in_line}")

@@ -41,6 +41,7 @@ from procrastinate.core.tables import (
     openings,
 )
 from procrastinate.core.timeouts import end_when_left_alone
+from procrastinate.core.turns import keep_last_turn, read_last_turn, within_capacity
 
 ADMITTED_AT_ONCE = 500
 """How many openings one admission looks at, and how many jobs of a limit it lets go."""
@@ -164,6 +165,7 @@ TERMS = (
     limits.c.name,
     sa.func.coalesce(limits.c.set_concurrency, limits.c.concurrency).label("concurrency"),
     sa.func.coalesce(limits.c.set_total, limits.c.total).label("total"),
+    limits.c.fair,
 )
 _READ_TERMS = sa.select(*TERMS, *RATES).where(limits.c.name == sa.any_(array_param("names", sa.Text())))
 
@@ -199,7 +201,10 @@ def _keys_in_line() -> sa.CTE:
 
 
 def _read_line() -> sa.Select[Any]:
-    """Read the keys in line of a limit, in the order of their first jobs, and the slots that they have."""
+    """Read the keys in line of a limit, in the order of their first jobs, and the slots that they have.
+
+    ``step`` is the place of a key in the order of the keys.
+    """
     walk = _keys_in_line()
     head = jobs.alias("head")
     first = (
@@ -210,7 +215,7 @@ def _read_line() -> sa.Select[Any]:
         .lateral("first")
     )
     return (
-        sa.select(walk.c.key, _count_held(_NAME, walk.c.key).label("held"))
+        sa.select(walk.c.key, walk.c.step, _count_held(_NAME, walk.c.key).label("held"))
         .select_from(walk.join(first, sa.true()))
         .order_by(first.c.priority.desc(), first.c.id)
     )
@@ -331,6 +336,7 @@ def terms_of(row: sa.Row[Any]) -> LimitTerms:
         total=row.total,
         rates=read_rates(row.rates),
         total_rates=read_rates(row.total_rates),
+        is_fair=bool(row.fair),
     )
 
 
@@ -338,6 +344,7 @@ def _admit_of(
     connection: sa.Connection, name: str, terms: LimitTerms, looked_at: set[str], manner: _Manner
 ) -> Admission:
     """Give away the slots of one limit, in rounds: the line of a key may be shorter than its share."""
+    terms = within_capacity(connection, terms)
     read = keys = _read_keys(connection, name, terms, looked_at)
     of_all = read_room_of_all(connection, name, terms.total_rates)
     room_in_all = sys.maxsize if of_all is None else of_all.free
@@ -346,9 +353,11 @@ def _admit_of(
     examined = admitted = 0
     undecided: tuple[int, ...] = ()
     refused: tuple[Refusal, ...] = ()
+    last_key = None
     while shares := share_out(
         terms, keys, held_in_all=held_in_all, at_most=min(manner.limit - examined, room_in_all - admitted)
     ):
+        last_key = next(reversed(shares))
         rest = dataclasses.replace(manner, set_aside=manner.set_aside + undecided)
         one_round = _decide(connection, name, shares, rest)
         given = one_round.count(Readiness.PROMOTED)
@@ -357,6 +366,8 @@ def _admit_of(
         undecided += one_round.undecided
         refused += one_round.refused
         keys = _keys_after(keys, one_round)
+    if terms.is_fair and last_key is not None:
+        keep_last_turn(connection, name, last_key)
     again = examined >= manner.limit or (has_more_keys and admitted > 0)
     if undecided or again:
         connection.execute(_OPEN_AGAIN, {"name": name, "keys": sorted(looked_at)})
@@ -375,8 +386,11 @@ def _read_keys(connection: sa.Connection, name: str, terms: LimitTerms, looked_a
 def _read_keys_held(connection: sa.Connection, name: str, terms: LimitTerms, looked_at: set[str]) -> list[KeyState]:
     """Read the keys that may get a slot. A slot of a limit over all keys may go to any key in line.
 
-    If there are many keys in line, those after the one that has just left come first, so that each gets its turn.
+    If there are many keys in line, those after the one that has just left come first, so that each gets its turn. The
+    keys of a fair limit always begin after the one that got the last slot.
     """
+    if terms.is_fair:
+        return _read_keys_by_turn(connection, name)
     if not terms.is_over_all_keys:
         rows = connection.execute(_READ_KEYS, {"name": name, "keys": sorted(looked_at)}).all()
         return [KeyState(key=row.key, held=row.held) for row in rows]
@@ -387,6 +401,18 @@ def _read_keys_held(connection: sa.Connection, name: str, terms: LimitTerms, loo
         if missing > 0:
             rows = connection.execute(_READ_LINE, {"name": name, "after": start, "limit": missing}).all()
             found = {row.key: KeyState(key=row.key, held=row.held) for row in rows} | found
+    return list(found.values())
+
+
+def _read_keys_by_turn(connection: sa.Connection, name: str) -> list[KeyState]:
+    """Read the keys in line in the order of their turns, whatever the priorities of their jobs."""
+    found: dict[str, KeyState] = {}
+    for start in dict.fromkeys((read_last_turn(connection, name), None)):
+        missing = _KEYS_AT_ONCE - len(found)
+        if missing > 0:
+            rows = connection.execute(_READ_LINE, {"name": name, "after": start, "limit": missing}).all()
+            by_turn = sorted(rows, key=lambda row: row.step)
+            found |= {row.key: KeyState(key=row.key, held=row.held) for row in by_turn if row.key not in found}
     return list(found.values())
 
 

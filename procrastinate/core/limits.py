@@ -31,6 +31,7 @@ class LimitDefinition:
     total: int | None = None
     rates: tuple[RateTerms, ...] = ()
     total_rates: tuple[RateTerms, ...] = ()
+    fair: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +50,8 @@ class StoredLimit:
         Number of jobs that have a slot: they run, or a worker may claim them.
     in_line:
         Number of jobs that wait for a slot.
+    fair:
+        Whether the keys take turns.
     """
 
     name: str
@@ -60,6 +63,7 @@ class StoredLimit:
     in_line: int
     rates: tuple[RateTerms, ...] = ()
     total_rates: tuple[RateTerms, ...] = ()
+    fair: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +91,9 @@ _NUMBERS: dict[str, TypeEngine[Any]] = {
     "rates": sa.Text(),
     "total_rates": sa.Text(),
 }
-_COLUMNS: dict[str, TypeEngine[Any]] = {"name": sa.Text(), **_NUMBERS}
+_DEFINITION: dict[str, TypeEngine[Any]] = {**_NUMBERS, "fair": sa.Boolean()}
+"""What the code defines. An operator sets the numbers alone."""
+_COLUMNS: dict[str, TypeEngine[Any]] = {"name": sa.Text(), **_DEFINITION}
 
 
 def _row_of(definition: LimitDefinition) -> dict[str, Any]:
@@ -98,11 +104,12 @@ def _row_of(definition: LimitDefinition) -> dict[str, Any]:
         "total": definition.total,
         "rates": write_rates(definition.rates),
         "total_rates": write_rates(definition.total_rates),
+        "fair": definition.fair or None,
     }
 
 
 def has_numbers() -> sa.ColumnElement[bool]:
-    """Return the condition "this limit is defined": one of its numbers holds."""
+    """Return the condition "this limit is defined": one of its numbers holds, or it is fair."""
     return sa.func.coalesce(*(sa.cast(number, sa.Text) for number in (*TERMS[1:], *RATES))).is_not(None)
 
 
@@ -114,13 +121,13 @@ def _define() -> Any:
         sa.select(known.c.name)
         .where(
             known.c.name == new.c.name,
-            *(known.c[name].is_not_distinct_from(new.c[name]) for name in _NUMBERS),
+            *(known.c[name].is_not_distinct_from(new.c[name]) for name in _DEFINITION),
         )
         .exists()
     )
     rows = sa.select(*(new.c[name] for name in _COLUMNS)).where(~is_same).order_by(new.c.name)
     statement = insert(limits).from_select(list(_COLUMNS), rows)
-    changed = {name: statement.excluded[name] for name in _NUMBERS} | {"defined_at": sa.func.now()}
+    changed = {name: statement.excluded[name] for name in _DEFINITION} | {"defined_at": sa.func.now()}
     return statement.on_conflict_do_update(index_elements=["name"], set_=changed).returning(limits.c.name)
 
 
@@ -202,7 +209,9 @@ def reset_limit(connection: sa.Connection, name: str) -> bool:
 
 
 _DEFINED = (
-    sa.select(limits.c.name).where(sa.or_(*(limits.c[name].is_not(None) for name in _NUMBERS))).order_by(limits.c.name)
+    sa.select(limits.c.name)
+    .where(sa.or_(*(limits.c[name].is_not(None) for name in _DEFINITION)))
+    .order_by(limits.c.name)
 )
 
 
@@ -227,13 +236,14 @@ def _list() -> Any:
         .subquery("by_name")
     )
     name = sa.func.coalesce(limits.c.name, by_name.c.name)
-    _, concurrency, total = TERMS
+    _, concurrency, total, fair = TERMS
     return (
         sa.select(
             name.label("name"),
             has_numbers().label("is_defined"),
             concurrency,
             total,
+            fair,
             *RATES,
             sa.or_(*(limits.c[name].is_not(None) for name in _SET_COLUMNS)).label("is_set"),
             sa.func.coalesce(by_name.c.held, 0).label("held"),
@@ -260,6 +270,7 @@ def list_limits(connection: sa.Connection) -> list[StoredLimit]:
             in_line=int(row.in_line),
             rates=read_rates(row.rates),
             total_rates=read_rates(row.total_rates),
+            fair=bool(row.fair),
         )
         for row in connection.execute(_LIST)
     ]
@@ -321,7 +332,7 @@ def _sweep() -> sa.Select[Any]:
         .select_from(walk.join(then, sa.true()))
         .where(walk.c.step < sa.bindparam("limit", type_=sa.Integer()))
     )
-    _, concurrency, total = TERMS
+    _, concurrency, total, _ = TERMS
     held = sa.select(sa.func.count()).where(holds_slot(holder), holder.c.limit_name == walk.c.name)
     held_by_key = held.where(holder.c.limit_key == walk.c.key).scalar_subquery()
     of_key = [windows.c.limit_name == walk.c.name, windows.c.limit_key == walk.c.key]

@@ -22,12 +22,15 @@ class LimitTerms:
         How many jobs of all keys together may have a slot at once.
     rates, total_rates:
         How many jobs of one key, and of all keys together, may start in a window of time.
+    is_fair:
+        Whether the keys take turns. No more jobs have a slot than the workers can run at once.
     """
 
     concurrency: int | None = None
     total: int | None = None
     rates: tuple[RateTerms, ...] = ()
     total_rates: tuple[RateTerms, ...] = ()
+    is_fair: bool = False
 
     @property
     def has_rates(self) -> bool:
@@ -37,7 +40,7 @@ class LimitTerms:
     @property
     def is_over_all_keys(self) -> bool:
         """True if jobs of one key may take what a job of another key needs."""
-        return self.total is not None or bool(self.total_rates)
+        return self.total is not None or bool(self.total_rates) or self.is_fair
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +56,7 @@ def share_out(terms: LimitTerms, keys: Sequence[KeyState], *, held_in_all: int, 
     """Return the number of jobs that may get a slot, by key. Keys that get none are left out.
 
     Each slot goes to the key that has the fewest, so no key can take what the others need. Of keys that have as many,
-    the first in ``keys`` comes first.
+    the first in ``keys`` comes first. The key that gets the last slot is the last of the result.
 
     Parameters
     ----------
@@ -78,6 +81,7 @@ def share_out(terms: LimitTerms, keys: Sequence[KeyState], *, held_in_all: int, 
             continue
         heapq.heapreplace(ranks, (held + 1, place))
         rooms[place] -= 1
-        shares[keys[place].key] = shares.get(keys[place].key, 0) + 1
+        key = keys[place].key
+        shares[key] = shares.pop(key, 0) + 1
         left -= 1
     return shares

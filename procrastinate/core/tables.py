@@ -311,6 +311,15 @@ limits = sa.Table(
     sa.Column("total_rates", sa.Text),
     sa.Column("set_rates", sa.Text),
     sa.Column("set_total_rates", sa.Text),
+    sa.Column("fair", sa.Boolean),
+)
+
+# The key of each fair limit that got the last slot. An admission alone writes it.
+turns = sa.Table(
+    "procrastinate_turns",
+    metadata,
+    sa.Column("limit_name", sa.Text, primary_key=True),
+    sa.Column("last_key", sa.Text, nullable=False),
 )
 
 # The starts of jobs whose limit has a rate, as long as a window may reach them. A trigger writes them.

@@ -115,7 +115,7 @@ def admit_jobs(
 
 
 def define_limits(tables: Tables, definitions: Sequence[LimitDefinition]) -> list[str]:
-    _refuse_rates(definitions)
+    _refuse_what_is_missing(definitions)
     changed = [one for one in definitions if tables.limits.get(one.name, LimitRow()).defined != one]
     for one in changed:
         tables.limits.setdefault(one.name, LimitRow()).defined = one
@@ -123,16 +123,20 @@ def define_limits(tables: Tables, definitions: Sequence[LimitDefinition]) -> lis
     return sorted(one.name for one in changed)
 
 
-def _refuse_rates(definitions: Sequence[LimitDefinition]) -> None:
+def _refuse_what_is_missing(definitions: Sequence[LimitDefinition]) -> None:
     for one in definitions:
         if one.rates or one.total_rates:
             raise NotImplementedError(
                 f"The limit {one.name!r} has a rate, and rates have no in-memory form: test it against a database"
             )
+        if one.fair:
+            raise NotImplementedError(
+                f"The limit {one.name!r} is fair, and turns have no in-memory form: test it against a database"
+            )
 
 
 def set_limit(tables: Tables, definition: LimitDefinition) -> None:
-    _refuse_rates([definition])
+    _refuse_what_is_missing([definition])
     row = tables.limits.setdefault(definition.name, LimitRow())
     row.set_concurrency = row.set_concurrency if definition.concurrency is None else definition.concurrency
     row.set_total = row.set_total if definition.total is None else definition.total

@@ -33,6 +33,7 @@ TABLES = FIRST_TABLES | {
     "openings",
     "starts",
     "windows",
+    "turns",
 }
 TABLES |= {"task_lists", "statistics", "paused_queues", "operations", "uniques", "job_reports"}
 

@@ -9,7 +9,7 @@ import pytest
 
 from procrastinate import Limit, Rate, testing
 from procrastinate.app import App
-from procrastinate.core import RateTerms
+from procrastinate.core import LimitDefinition, RateTerms
 from procrastinate.core.rates import read_rates, write_rates
 
 
@@ -60,6 +60,23 @@ def test_a_connector_in_memory_refuses_a_rate_by_the_name_of_its_limit() -> None
         app.tasks["t"].defer()
         with pytest.raises(NotImplementedError, match="'mail' has a rate"):
             app.run_worker(wait=False)
+
+
+def test_a_connector_in_memory_refuses_a_fair_limit_by_its_name() -> None:
+    app = App(connector=testing.InMemoryConnector())
+    app.task(name="t", limit=Limit("mail", by="k", fair=True))(print)
+    with app.open():
+        app.tasks["t"].defer()
+        with pytest.raises(NotImplementedError, match="'mail' is fair"):
+            app.run_worker(wait=False)
+
+
+def test_a_fair_limit_needs_keys_and_no_number() -> None:
+    assert Limit("l", by="k", fair=True).definition == LimitDefinition(name="l", fair=True)
+    with pytest.raises(ValueError, match="'l' has no keys that could take turns: give it by="):
+        Limit("l", fair=True)
+    with pytest.raises(TypeError, match="fair of the limit 'l' must be True or False"):
+        Limit("l", by="k", fair=1)  # type: ignore[arg-type]
 
 
 def test_a_one_shot_worker_in_memory_runs_the_jobs_in_line() -> None:

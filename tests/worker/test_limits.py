@@ -104,6 +104,30 @@ def limited_app(database_url: str) -> App:
     return App(connector=database_url)
 
 
+STARTS = "SELECT array_agg(job_id ORDER BY at, id) FROM procrastinate_events WHERE type = 'started'"
+
+
+async def test_jobs_of_a_late_customer_pass_those_of_a_big_one(limited_app: App, queue: Queue) -> None:
+    """Twenty jobs of a new tenant start within the next 2 x (tenants x 20) starts."""
+    by_tenant = Limit("fair", by=lambda kwargs: kwargs["tenant"], fair=True)
+    late: list[int] = []
+    ran = 0
+
+    @limited_app.task(limit=by_tenant)
+    async def work(tenant: str) -> None:
+        nonlocal ran
+        ran += 1
+        if ran == 100:
+            late.extend(await work.batch_defer_async(*[{"tenant": f"small-{one % 4}"} for one in range(80)]))
+
+    async with limited_app.open_async():
+        await work.batch_defer_async(*[{"tenant": "big"}] * 1500)
+        await limited_app.run_worker_async(wait=False, concurrency=10)
+    started = queue.sql(STARTS)
+    assert len(started) == 1580
+    assert started.index(max(late, key=started.index)) <= 100 + 2 * 5 * 20
+
+
 async def test_tasks_that_share_a_limit_do_not_run_at_the_same_time(limited_app: App, queue: Queue) -> None:
     one = Limit("one", concurrency=1)
     running: list[str] = []

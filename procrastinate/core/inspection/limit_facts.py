@@ -14,11 +14,12 @@ from procrastinate.core.inspection.facts import COUNTED, JobFacts
 from procrastinate.core.rates import RATES, next_start
 from procrastinate.core.share import LimitTerms
 from procrastinate.core.tables import events, holds_slot, is_in_line, jobs, limits
+from procrastinate.core.turns import within_capacity
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LimitFacts:
-    """The numbers of a limit that hold, and how many slots are taken.
+    """The numbers of a limit that hold, and how many slots are taken. A fair limit has a ``total``.
 
     ``oldest_id`` is the job of the key with the lowest id that has a slot. ``oldest_age`` are the seconds since its
     last event. ``next_start`` is the time before which the rates of the limit let no more jobs of the key start, and
@@ -40,7 +41,7 @@ def read_limit(connection: sa.Connection, name: str, key: str) -> LimitFacts | N
     row = connection.execute(sa.select(*TERMS, *RATES, sa.func.now().label("now")).where(limits.c.name == name)).first()
     if row is None or terms_of(row) == LimitTerms():
         return None
-    terms = terms_of(row)
+    terms = within_capacity(connection, terms_of(row))
     start = next_start(connection, name, key, terms.rates, terms.total_rates)
     of_limit: sa.Select[Any] = sa.select(sa.literal_column("1")).where(holds_slot(), jobs.c.limit_name == name)
     of_key = of_limit.where(jobs.c.limit_key == key)

@@ -28,7 +28,8 @@ def at_the_end() -> None:
     names["summarize"].batch_defer({"text": "a"}, {"text": "b"})
     names["export"].defer(tenant="ann")
     names["call_github"].defer(account="ann")
+    names["report"].defer(customer="ann")
     with WorkerThread(first_app) as worker:
         worker.wait_until_done()
-    assert {one.name for one in first_app.limits.list()} == {"exports", "github", "openai", "sync"}
+    assert {one.name for one in first_app.limits.list()} == {"exports", "github", "openai", "reports", "sync"}
     assert all(one.is_defined and one.in_line == 0 for one in first_app.limits.list())
