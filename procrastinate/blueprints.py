@@ -102,6 +102,7 @@ class Blueprint:
         store_result: bool = False,
         max_result_size: int = MAX_RESULT_SIZE,
         check_arguments: bool = True,
+        keep_logs: bool = False,
     ) -> _TaskDecorator: ...
 
     @overload
@@ -126,6 +127,7 @@ class Blueprint:
         store_result: bool = False,
         max_result_size: int = MAX_RESULT_SIZE,
         check_arguments: bool = True,
+        keep_logs: bool = False,
     ) -> _TaskWithContextDecorator: ...
 
     def task(
@@ -149,6 +151,7 @@ class Blueprint:
         store_result: bool = False,
         max_result_size: int = MAX_RESULT_SIZE,
         check_arguments: bool = True,
+        keep_logs: bool = False,
     ) -> Any:
         """Declare a task: ``@app.task`` or ``@app.task(...)``.
 
@@ -187,6 +190,9 @@ class Blueprint:
             If false, its jobs may have arguments that do not fit the signature of the function. Turn the check off
             while programs that defer the task are deployed before its workers. ``App(check_arguments=False)`` turns
             it off for all tasks.
+        keep_logs:
+            If true, its jobs keep what they log: the newest 1,000 lines of each run, up to 64 KiB. Read them on the
+            page of the job, with ``procrastinate logs`` or with ``app.job_manager.get_logs(job_id)``.
 
         If a module is imported or executed again (a reload, a notebook cell), its tasks replace the earlier ones, and
         a warning is logged.
@@ -223,6 +229,7 @@ class Blueprint:
                 store_result=store_result,
                 max_result_size=max_result_size,
                 check_arguments=check_arguments,
+                keep_logs=keep_logs,
             )
             self._register_task(task)
             return task

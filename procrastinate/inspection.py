@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from procrastinate.alembic.revisions import known_revisions
 from procrastinate.connector import BaseConnector
-from procrastinate.core import doctor, inspection
+from procrastinate.core import KeptLog, doctor, inspection
 from procrastinate.core.doctor import Diagnosis, DoctorLimits
 from procrastinate.core.inspection import (
     Explanation,
@@ -92,6 +92,17 @@ class Inspect:
     async def job_async(self, job_id: int) -> JobDetails | None:
         """Asynchronous version of :meth:`job`."""
         return await self.run_async(inspection.load_job, job_id)
+
+    def logs(self, job_id: int) -> tuple[KeptLog, ...] | None:
+        """Return what the newest 20 runs of a job logged, newest first. ``None`` if there is no such job.
+
+        Only tasks with ``keep_logs=True`` keep logs.
+        """
+        return self.run(inspection.load_job_logs, job_id)
+
+    async def logs_async(self, job_id: int) -> tuple[KeptLog, ...] | None:
+        """Asynchronous version of :meth:`logs`."""
+        return await self.run_async(inspection.load_job_logs, job_id)
 
     def explain(self, job_id: int) -> Explanation:
         """Return why a job does not run, with stable codes, and what was excluded.

@@ -8,11 +8,11 @@ from __future__ import annotations
 import datetime
 import json
 import logging
-import traceback
 from typing import Any
 
 from procrastinate._quoting import described
 from procrastinate._text.json_values import json_text, json_value
+from procrastinate._text.log_records import message_of, traceback_of
 from procrastinate._text.running_job import JOB_FIELDS, TRACE_FIELDS, read_job_fields, read_trace_fields
 
 __all__ = ["JobFilter", "JsonFormatter", "job_fields"]
@@ -85,7 +85,7 @@ class JsonFormatter(logging.Formatter):
             return json.dumps({**self._head(record), "message": reason}, ensure_ascii=True)
 
     def _object(self, record: logging.LogRecord) -> dict[str, Any]:
-        line = self._head(record) | {"message": _message(record)}
+        line = self._head(record) | {"message": message_of(record)}
         fields = getattr(record, _MARK, None) or _fields_of(record)
         line |= {name: json_value(fields[name]) for name in _FIELDS if fields.get(name) is not None}
         if record.exc_info and record.exc_info[1] is not None:
@@ -107,17 +107,10 @@ class JsonFormatter(logging.Formatter):
         }
 
 
-def _message(record: logging.LogRecord) -> str:
-    try:
-        return json_text(record.getMessage())
-    except Exception as error:  # the values do not fit the message, or str() of one raises
-        return f"{json_text(str(record.msg))} (its values cannot be written: {type(error).__name__})"
-
-
 def _exception(record: logging.LogRecord, error: BaseException) -> dict[str, str]:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return {"type": json_text(name), "message": json_text(_text_of(error)), "traceback": _traceback(record, error)}
+    return {"type": json_text(name), "message": json_text(_text_of(error)), "traceback": traceback_of(record, error)}
 
 
 def _text_of(error: BaseException) -> str:
@@ -125,15 +118,6 @@ def _text_of(error: BaseException) -> str:
         return str(error)
     except Exception:
         return described(error)
-
-
-def _traceback(record: logging.LogRecord, error: BaseException) -> str:
-    if record.exc_text:
-        return json_text(record.exc_text)
-    try:
-        return json_text("".join(traceback.format_exception(error)).rstrip("\n"))
-    except Exception as failure:  # thousands of causes
-        return f"its traceback cannot be written: {type(failure).__name__}"
 
 
 def _extra(record: logging.LogRecord, fields: dict[str, Any]) -> dict[str, Any]:

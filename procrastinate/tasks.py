@@ -223,6 +223,8 @@ class Task(Generic[P, R_co, Args]):
         If ``store_result`` is true, the job keeps the return value, up to ``max_result_size`` bytes of JSON.
     check_arguments:
         If false, jobs may have arguments that do not fit the signature of the function.
+    keep_logs:
+        If true, its jobs keep what they log.
 
     Raises
     ------
@@ -254,6 +256,7 @@ class Task(Generic[P, R_co, Args]):
         store_result: bool = False,
         max_result_size: int = MAX_RESULT_SIZE,
         check_arguments: bool = True,
+        keep_logs: bool = False,
     ) -> None:
         check_options(
             {
@@ -293,6 +296,8 @@ class Task(Generic[P, R_co, Args]):
         _require_switch("log_arguments", log_arguments)
         _require_switch("store_result", store_result)
         _require_switch("check_arguments", check_arguments)
+        _require_switch("keep_logs", keep_logs)
+        self.keep_logs = keep_logs
         self.check_arguments = check_arguments
         self.log_arguments = log_arguments
         self.store_result = store_result

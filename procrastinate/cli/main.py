@@ -28,6 +28,7 @@ from procrastinate.cli.defer import add_defer_arguments, defer_command
 from procrastinate.cli.dev import add_dev_arguments, dev_command
 from procrastinate.cli.doctor import add_doctor_arguments, doctor_command
 from procrastinate.cli.healthchecks import add_healthchecks_arguments, healthchecks_command
+from procrastinate.cli.job_logs import add_job_logs_arguments, job_logs_command
 from procrastinate.cli.limits import add_limits_arguments, limits_command
 from procrastinate.cli.logs import add_logging_arguments, configure_logging
 from procrastinate.cli.metrics import add_metrics_arguments, metrics_command
@@ -71,6 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_command(commands, "check", check_command, add_check_arguments, "compare waiting jobs with the code")
     _add_command(commands, "top", top_command, add_top_arguments, "show the queue on the terminal")
     _add_command(commands, "why", why_command, add_why_arguments, "explain why a job does not run")
+    _add_command(commands, "logs", job_logs_command, add_job_logs_arguments, "print what the runs of a job logged")
     _add_command(commands, "queues", queues_command, add_queues_arguments, "list, pause and resume queues")
     _add_command(commands, "unique", unique_command, add_unique_arguments, "show or free a unique key")
     _add_command(commands, "retry", retry_command, add_retry_arguments, "retry all failed jobs that match")

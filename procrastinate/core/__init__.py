@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from procrastinate.core.grants import list_missing_grants
     from procrastinate.core.health import jobs_table_exists, list_unfit_settings, read_clock
     from procrastinate.core.held_keys import KeySweep, find_unique_key, free_unique_key, sweep_unique_keys
+    from procrastinate.core.job_logs import KeptLog, LogLine, read_job_logs
     from procrastinate.core.job_reports import NewReport, read_job_progress, write_reports
     from procrastinate.core.left_behind import count_left_behind, fail_left_behind, retry_left_behind
     from procrastinate.core.limits import (
@@ -173,11 +174,13 @@ __all__ = [
     "JobFilter",
     "JobProgress",
     "JobRetry",
+    "KeptLog",
     "KeySweep",
     "LateWorker",
     "LimitDefinition",
     "LimitKey",
     "LineSweep",
+    "LogLine",
     "NewDependency",
     "NewError",
     "NewGraph",
@@ -292,6 +295,7 @@ __all__ = [
     "read_clock",
     "read_failed_steps",
     "read_graph",
+    "read_job_logs",
     "read_job_progress",
     "read_step_value",
     "read_unaware",

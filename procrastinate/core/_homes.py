@@ -71,6 +71,11 @@ _MODULES = {
         "read_job_progress",
         "write_reports",
     ),
+    "job_logs": (
+        "KeptLog",
+        "LogLine",
+        "read_job_logs",
+    ),
     "left_behind": (
         "count_left_behind",
         "fail_left_behind",

@@ -73,3 +73,4 @@ class ReportKind(enum.Enum):
     """Kind of a report of a run, as ``procrastinate_job_reports`` stores it."""
 
     PROGRESS = "progress"
+    LOG = "log"

@@ -1,4 +1,4 @@
-"""What runs of jobs report: the progress of each.
+"""What runs of jobs report: the progress and the log of each.
 
 A report is a row of its own, so that writing one touches no index of the jobs. Each run of a job has its own reports.
 """
@@ -46,16 +46,19 @@ _COLUMNS: dict[str, TypeEngine[Any]] = {
 }
 _new = unnest(_COLUMNS, name="new_report")
 _WORKER = sa.bindparam("worker", type_=sa.BigInteger())
+_LOG = sa.literal_column(f"'{ReportKind.LOG.value}'", type_=sa.Text())
 
 
 def _belongs_to_worker() -> sa.ColumnElement[bool]:
     """Return the fence: the worker runs the job in this attempt, or has just ended this attempt.
 
-    The last report of a run may be written after its outcome.
+    The last report of a run may be written after its outcome. A log stays true after the run: only one worker runs an
+    attempt, and its last lines may come when the job waits again or another worker runs it.
     """
     runs = sa.and_(jobs.c.status == DOING, jobs.c.attempts == _new.c.attempt - 1)
     has_ended = sa.and_(jobs.c.status.not_in([TODO, DOING]), jobs.c.attempts == _new.c.attempt)
-    return sa.and_(jobs.c.worker_id == _WORKER, sa.or_(runs, has_ended))
+    is_log_of_past_run = sa.and_(_new.c.kind_text == _LOG, jobs.c.attempts >= _new.c.attempt)
+    return sa.or_(sa.and_(jobs.c.worker_id == _WORKER, sa.or_(runs, has_ended)), is_log_of_past_run)
 
 
 def _write_statement() -> Any:
@@ -82,7 +85,8 @@ _WRITE = _write_statement()
 def write_reports(connection: sa.Connection, reports: Sequence[NewReport], *, worker_id: int) -> None:
     """Store reports of runs in one statement, each in place of the last one of its kind.
 
-    A report of a run that the worker has lost is not stored, nor one of a job whose row another session has locked.
+    A progress of a run that the worker has lost is not stored, nor a report of a job whose row another session has
+    locked.
     """
     in_order = sorted(reports, key=lambda report: (report.job_id, report.attempt))
     connection.execute(_WRITE, transpose(in_order, _COLUMNS) | {"worker": worker_id})

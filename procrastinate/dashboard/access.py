@@ -16,7 +16,7 @@ class Permission(enum.StrEnum):
     VIEW_ARGUMENTS = "view_arguments"
     """See arguments and results, and search in arguments."""
     VIEW_ERRORS = "view_errors"
-    """See the messages and tracebacks of errors, which may repeat arguments."""
+    """See the messages and tracebacks of errors, and the logs of jobs. They may repeat arguments."""
     RETRY = "retry"
     RERUN = "rerun"
     """Defer a job like one that has ended."""

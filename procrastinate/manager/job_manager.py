@@ -206,6 +206,22 @@ class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, WorkflowOp
         """Asynchronous version of :meth:`get_progress`."""
         return _require_found(job_id, await self._run_async(connection, core.read_job_progress, job_id))
 
+    def get_logs(self, job_id: int, connection: Any | None = None) -> tuple[core.KeptLog, ...]:
+        """Return what the newest 20 runs of a job logged, newest first, if its task keeps logs.
+
+        A run that has logged nothing has none. The last lines come up to a second late.
+
+        Raises
+        ------
+        NoResult
+            The job does not exist.
+        """
+        return _require_found(job_id, self._run(connection, core.read_job_logs, job_id))
+
+    async def get_logs_async(self, job_id: int, connection: Any | None = None) -> tuple[core.KeptLog, ...]:
+        """Asynchronous version of :meth:`get_logs`."""
+        return _require_found(job_id, await self._run_async(connection, core.read_job_logs, job_id))
+
     # Results
 
     def get_result(self, job_id: int, connection: Any | None = None) -> Result:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from procrastinate import core
-from procrastinate.core import JobProgress, NewReport, ReportKind, Status
+from procrastinate.core import JobProgress, KeptLog, NewReport, ReportKind, Status
+from procrastinate.core.job_logs import MOST_RUNS, to_log
 from procrastinate.core.job_reports import to_progress
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.rows import DOING, NOT_ENDED, TODO, JobRow, StoredReport
@@ -29,7 +30,8 @@ def write_reports(tables: Tables, reports: Sequence[NewReport], *, worker_id: in
 def _belongs_to_worker(row: JobRow, report: NewReport, worker_id: int) -> bool:
     runs = row["status"] == DOING and row["attempts"] == report.attempt - 1
     has_ended = row["status"] not in NOT_ENDED and row["attempts"] == report.attempt
-    return row["worker_id"] == worker_id and (runs or has_ended)
+    is_log_of_past_run = report.kind is ReportKind.LOG and row["attempts"] >= report.attempt
+    return (row["worker_id"] == worker_id and (runs or has_ended)) or is_log_of_past_run
 
 
 def find_report(tables: Tables, row: JobRow, kind: ReportKind) -> StoredReport | None:
@@ -48,3 +50,13 @@ def read_job_progress(tables: Tables, job_id: int) -> JobProgress | None:
     report = find_report(tables, row, ReportKind.PROGRESS)
     at, content = (None, None) if report is None else (report.at, report.content)
     return to_progress(Status(row["status"]), row["attempts"], at, content)
+
+
+@IMPLEMENTED.of(core.read_job_logs)
+def read_job_logs(tables: Tables, job_id: int, *, runs: int = MOST_RUNS) -> tuple[KeptLog, ...] | None:
+    if job_id not in tables.jobs:
+        return None
+    logs = {attempt: one for (attempt, kind), one in tables.reports.get(job_id, {}).items() if kind is ReportKind.LOG}
+    return tuple(
+        to_log(attempt, logs[attempt].at, logs[attempt].content) for attempt in sorted(logs, reverse=True)[:runs]
+    )

@@ -62,3 +62,29 @@ def test_reports_are_deleted_with_their_job(run: Run) -> None:
     finish(run, job, delete=True)
     report(run, job_id, me, done=6)
     assert run(core.read_job_progress, job_id) is None
+
+
+def log(run: Run, job_id: int, worker_id: int, *lines: object, attempt: int = 1) -> None:
+    """Write a log."""
+    content = json.dumps({"lines": lines, "left_out": 2})
+    new = NewReport(job_id=job_id, attempt=attempt, kind=ReportKind.LOG, content=content)
+    run(core.write_reports, [new], worker_id=worker_id)
+
+
+def test_the_log_of_a_run_may_come_after_its_retry(run: Run) -> None:
+    job_id, me, other = defer(run), worker(run), worker(run)
+    assert run(core.read_job_logs, 987_654) is None
+    log(run, job_id, me, [1.5, "INFO", "shop", "too early"])
+    job = fetch_one(run, me)
+    log(run, job_id, other, [1.5, "INFO", "shop", "another worker"])
+    log(run, job_id, me, [1.5, "INFO", "shop", "ahead"], attempt=2)
+    assert run(core.read_job_logs, job_id) == ()
+    run(core.retry_jobs, [JobRetry(id=job_id, attempts=job.attempts)], worker_id=me)
+    log(run, job_id, me, [1.5, "INFO", "shop", "one"], "no line", [2**80, "INFO", "shop", "when?"])
+    fetch_one(run, other)
+    log(run, job_id, other, [2.5, "INFO", "shop", "two"], attempt=2)
+    second, first = run(core.read_job_logs, job_id) or ()
+    assert (second.attempt, first.attempt, first.left_out) == (2, 1, 2)
+    assert [line.text for line in first.lines] == ["one"]
+    assert first.lines[0].at.timestamp() == 1.5
+    assert [one.attempt for one in run(core.read_job_logs, job_id, runs=1) or ()] == [2]

@@ -195,8 +195,9 @@ def test_the_progress_of_running_jobs(full: sa.Connection) -> None:
     assert reports
     plans = explain(full, core.write_reports, reports, worker_id=1)
     check(plans, reads={"procrastinate_jobs_pkey"}, buffers=40 * len(reports))
-    plans = explain(full, core.read_job_progress, reports[0].job_id)
-    check(plans, reads={"procrastinate_jobs_pkey"}, buffers=20, small={"procrastinate_job_reports"})
+    for read in (core.read_job_progress, core.read_job_logs):
+        plans = explain(full, read, reports[0].job_id)
+        check(plans, reads={"procrastinate_jobs_pkey"}, buffers=20, small={"procrastinate_job_reports"})
 
 
 def test_a_fetch_from_all_queues(full: sa.Connection) -> None:

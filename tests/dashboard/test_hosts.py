@@ -419,8 +419,12 @@ def test_what_a_job_and_its_deferrer_say_is_text_on_its_page(client: httpx.Clien
     with served.engine.connect() as connection:
         statement = "INSERT INTO procrastinate_job_reports (job_id, attempt, kind, content) VALUES"
         connection.exec_driver_sql(f"{statement} ({job_id}, 1, 'progress', {hostile})")
+        lines = f"""'{{"lines": [[1.5, "{said}", "{said}", "{said}\\n{said}"]], "left_out": 3}}'::jsonb"""
+        connection.exec_driver_sql(f"{statement} ({job_id}, 1, 'log', {lines})")
     text = client.get(f"jobs/{job_id}").text
     assert 'value="25"' in text
-    assert text.count("&lt;script&gt;alert(1)") == 2
+    assert "3 earlier lines are left out" in text
+    assert "1970-01-01 00:00:01.500 UTC" in text
+    assert text.count("&lt;script&gt;alert(1)") == 6
     assert "<script>alert" not in text
     assert not set(text) & {"\u202e", "\x1b"}

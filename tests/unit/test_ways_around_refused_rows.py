@@ -48,8 +48,8 @@ NO_ROW = {
     "list_deferred_after", "notify_nothing", "begin_restoring", "end_restoring", "hand_nothing_over",
     "hand_over_again", "wait_briefly", "end_when_left_alone", "begin_worker_session", "clock_difference",
     "find_unique_key", "list_limits", "list_waiting_queues", "list_workers_of_host", "read_applied",
-    "read_failed_steps", "list_defined_limits", "read_job_progress", "session_of", "show_limit", "read_rooms",
-    "read_room_of_all", "next_start", "seconds_to_next_window",
+    "read_failed_steps", "list_defined_limits", "read_job_logs", "read_job_progress", "session_of", "show_limit",
+    "read_rooms", "read_room_of_all", "next_start", "seconds_to_next_window",
 }  # fmt: skip
 OTHER_WAYS = GIVEN_ROWS | IN_SAVEPOINTS | ONE_ACT | PART_OF_ANOTHER | ONLY_INSERTS | OWN_STATISTICS | ONE_ROW | NO_ROW
 

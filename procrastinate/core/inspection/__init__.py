@@ -10,7 +10,7 @@ from procrastinate.core.inspection.bounds import Count
 from procrastinate.core.inspection.explain import explain_job
 from procrastinate.core.inspection.failures import load_failures
 from procrastinate.core.inspection.figures import Figures, RunTotals, WorkerFigures, count_startable, load_figures
-from procrastinate.core.inspection.job import load_job, load_whole_arguments
+from procrastinate.core.inspection.job import load_job, load_job_logs, load_whole_arguments
 from procrastinate.core.inspection.listing import JobSearch, list_jobs_page
 from procrastinate.core.inspection.locks import load_locks
 from procrastinate.core.inspection.overview import load_overview
@@ -104,6 +104,7 @@ __all__ = [
     "load_failures",
     "load_figures",
     "load_job",
+    "load_job_logs",
     "load_locks",
     "load_overview",
     "load_periodic",

@@ -13,6 +13,7 @@ from procrastinate.core.inspection.bounds import Count, bounded_count, load, mom
 from procrastinate.core.inspection.records import Attempt, Event, HeldKey, JobDetails, ListedJob
 from procrastinate.core.inspection.rows import LISTED, NEIGHBOUR, in_order, listed_job, neighbour
 from procrastinate.core.inspection.states import JobState
+from procrastinate.core.job_logs import MOST_RUNS, KeptLog, read_job_logs
 from procrastinate.core.job_reports import READABLE_REPORT, is_of_last_run, to_progress
 from procrastinate.core.tables import (
     errors,
@@ -162,6 +163,14 @@ def _line(connection: sa.Connection, job: ListedJob) -> Count:
     if job.state is JobState.BLOCKED:
         parameters["priority"] = job.priority
     return to_count(connection.execute(statement, parameters).scalar_one(), _LINE)
+
+
+@load
+def load_job_logs(
+    connection: sa.Connection, now: datetime.datetime, job_id: int, *, runs: int = MOST_RUNS
+) -> tuple[KeptLog, ...] | None:
+    """Return what the newest runs of a job logged, newest first, or ``None`` if there is no such job."""
+    return read_job_logs(connection, job_id, runs=runs)
 
 
 _WHOLE = sa.select(sa.cast(jobs.c.args, sa.Text)).where(jobs.c.id == _JOB_ID)

@@ -29,6 +29,8 @@ class Step:
     is_future: bool = False
 
 
+_SHOWN_LOGS = 3
+"""Number of runs whose logs are on the page of a job."""
 _LABELS = {
     EventType.DEFERRED: ("Deferred", "ready"),
     EventType.STARTED: ("Started", "running"),
@@ -79,6 +81,9 @@ def job(visit: Visit, job_id: int) -> Calls[Response]:
     result = None
     if details.result is not None and visit.may(Permission.VIEW_ARGUMENTS):
         result = redacted_text(visit.settings.redact, task_name, details.result)
+    logs = None
+    if visit.may(Permission.VIEW_ERRORS):
+        logs = yield from call(inspection.load_job_logs, job_id, runs=_SHOWN_LOGS)
     return visit.page(
         "job.html",
         f"Job {job_id}",
@@ -91,6 +96,8 @@ def job(visit: Visit, job_id: int) -> Calls[Response]:
         arguments_are_hidden=visit.hides_arguments_of(task_name),
         result=result,
         meta=meta,
+        logs=logs,
+        most_logs=_SHOWN_LOGS,
         hidden=HIDDEN,
         is_known=visit.app.find_task(task_name) is not None,
         actions=allowed(visit, details.job, is_lost=is_lost(details)),

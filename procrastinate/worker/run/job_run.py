@@ -16,6 +16,7 @@ from procrastinate._functions.kinds import settle
 from procrastinate._job import UnreadableArguments, UnreadArguments
 from procrastinate._job_completion import JobCompletion
 from procrastinate._text.running_job import RunningJob, running_job
+from procrastinate.core import ReportKind
 from procrastinate.job_context import AbortReason, JobContext, JobResult
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
@@ -26,6 +27,7 @@ from procrastinate.tasks import Task
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.processes.exits import enter_job
 from procrastinate.worker.processes.fork_ends import current_process, end_fork
+from procrastinate.worker.run.kept_log import LogOfRun, kept
 from procrastinate.worker.run.outcome import Outcome, RunResult, decide, decide_cut_short, with_details
 from procrastinate.worker.run.run_log import ExcInfo, RunLog, exc_info_of
 from procrastinate.worker.run.threads import NoThread, SyncCalls
@@ -198,7 +200,8 @@ class JobRun:
             return None, RunResult(exception=exceptions.InvalidJob(message))
         self._log(logging.INFO, "start_job", "Starting job %s")
         try:
-            value = await self._call_with_worker_middleware(task)
+            call = self._call_and_keep_log if task.keep_logs else self._call_with_worker_middleware
+            value = await call(task)
         except BaseException as error:
             # Also SystemExit and KeyboardInterrupt: a job must not take its worker down.
             if self._has_no_thread:
@@ -264,6 +267,10 @@ class JobRun:
         message = "The system refuses a thread for job %s: the job waits %.0f s for a worker that gets one"
         self._log(logging.WARNING, "job_without_thread", message, _NO_THREAD_DELAY)
         return RunResult(release_in=_NO_THREAD_DELAY)
+
+    async def _call_and_keep_log(self, task: Task[Any, Any, Any]) -> Any:
+        with kept(LogOfRun(functools.partial(self._worker.reports.put, self.job, ReportKind.LOG))):
+            return await self._call_with_worker_middleware(task)
 
     async def _call_with_worker_middleware(self, task: Task[Any, Any, Any]) -> Any:
         run_task = functools.partial(self._call_task, task)

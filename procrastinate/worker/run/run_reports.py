@@ -17,7 +17,8 @@ class RunReports:
     """The newest report of each kind of each run. Tasks put them in from any thread."""
 
     def __init__(self) -> None:
-        self._mutex = threading.Lock()
+        # Reentrant, because the garbage collector may run code that logs, and a log is a report.
+        self._mutex = threading.RLock()
         self._waiting: dict[_Key, MakeContent] = {}
         self.on_first: Callable[[], None] = lambda: None
         """Called in the thread of a task when a report comes and none waits."""
