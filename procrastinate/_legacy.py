@@ -25,6 +25,9 @@ class Moved:
         self._refuse()
 
 
+AiopgConnector = Moved("AiopgConnector", "procrastinate.contrib.aiopg.AiopgConnector")
+Psycopg2Connector = Moved("Psycopg2Connector", "procrastinate.contrib.psycopg2.Psycopg2Connector")
+
 _FIELDS = {
     "__version__": "Version",
     "__author__": "Author",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import importlib
 import json
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -155,18 +155,23 @@ class BaseConnector(RawQueries):
         return self
 
 
-@functools.singledispatch
 def as_connector(value: Any) -> BaseConnector:
-    """Return the connector for a value given as ``connector=``. Adapters register the types that they support."""
-    raise TypeError(
-        f"connector= takes a connector, a database URL, an Engine or an AsyncEngine, not {type(value).__name__}"
-    )
+    """Return the connector for a value given as ``connector=``.
+
+    Raises
+    ------
+    TypeError
+        The value is no connector, and no connector can be made of it.
+    """
+    if isinstance(value, BaseConnector):
+        return value
+    # The adapter is imported by its name. Programs with another connector need not load it, and the seam knows none.
+    connector: BaseConnector = importlib.import_module(_MADE_BY).connector_for(value)
+    return connector
 
 
-@as_connector.register
-def _(value: BaseConnector) -> BaseConnector:
-    return value
-
+_MADE_BY = "procrastinate.adapters.standalone"
+"""The adapter that makes connectors of database URLs and engines."""
 
 BaseAsyncConnector = BaseConnector
 """Name of the base class of asynchronous connectors in 3.x. Every connector is asynchronous now."""

@@ -26,6 +26,11 @@ def add_schedule_arguments(parser: argparse.ArgumentParser, **path_options: Any)
     parser.add_argument("--timezone", help="by whose clocks the schedules run: the app's, or UTC, by default")
 
 
+def needs_app(arguments: argparse.Namespace) -> bool:
+    """Return false: the app is Celery's."""
+    return False
+
+
 def schedule_command(app: App | None, arguments: argparse.Namespace) -> None:
     """Print the schedule of a Celery app as declarations.
 

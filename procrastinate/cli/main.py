@@ -6,47 +6,35 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
-
-import psycopg
-import sqlalchemy as sa
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from procrastinate import exceptions
 from procrastinate._legacy import metadata
 from procrastinate._quoting import indented
 from procrastinate._text.logs import get_logger
 from procrastinate._text.terminal import say, write
-from procrastinate.app import App
 from procrastinate.cli.arguments import add_argument, repeat_options
-from procrastinate.cli.bulk import add_cancel_arguments, add_retry_arguments, cancel_command, retry_command
-from procrastinate.cli.celery_bridge import add_bridge_arguments, bridge_command
-from procrastinate.cli.celery_schedule import add_schedule_arguments, schedule_command
-from procrastinate.cli.check import add_check_arguments, check_command
-from procrastinate.cli.dashboard import add_dashboard_arguments, dashboard_command
-from procrastinate.cli.defer import add_defer_arguments, defer_command
-from procrastinate.cli.dev import add_dev_arguments, dev_command
-from procrastinate.cli.doctor import add_doctor_arguments, doctor_command
-from procrastinate.cli.healthchecks import add_healthchecks_arguments, healthchecks_command
-from procrastinate.cli.job_logs import add_job_logs_arguments, job_logs_command
-from procrastinate.cli.limits import add_limits_arguments, limits_command
+from procrastinate.cli.collector import collector_paused
 from procrastinate.cli.logs import add_logging_arguments, configure_logging
-from procrastinate.cli.metrics import add_metrics_arguments, metrics_command
-from procrastinate.cli.queues import add_queues_arguments, queues_command
-from procrastinate.cli.schema import add_schema_arguments, needs_app, schema_command
-from procrastinate.cli.shell import add_shell_arguments, shell_command
+from procrastinate.cli.sub_commands import SUB_COMMANDS
 from procrastinate.cli.suggestions import SuggestingParser
-from procrastinate.cli.top import add_top_arguments, top_command
-from procrastinate.cli.unique import add_unique_arguments, unique_command
-from procrastinate.cli.why import add_why_arguments, why_command
-from procrastinate.cli.worker import add_worker_arguments, worker_command, worker_command_async
-from procrastinate.cli.workflow import add_workflow_arguments, workflow_command
+
+if TYPE_CHECKING:
+    from procrastinate.app import App
 
 logger = get_logger(__name__)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command and its sub-commands."""
+def make_parser(words: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the command and its sub-commands.
+
+    Parameters
+    ----------
+    words:
+        The command line to parse. Only the sub-commands that it names get their arguments, because those of the others
+        take long to load. The default is all sub-commands.
+    """
     parser = SuggestingParser(prog="procrastinate", description="Run and inspect jobs in PostgreSQL.")
     add_argument(parser, "-a", "--app", env="APP", help="dotted path to the app: package.module.name")
     parser.add_argument(
@@ -54,37 +42,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_logging_arguments(parser)
     commands = parser.add_subparsers(required=True, metavar="command")
-    _add_command(commands, "worker", worker_command, add_worker_arguments, "run jobs until stopped")
-    _add_command(commands, "dev", dev_command, add_dev_arguments, "run a worker that follows the code")
-    _add_command(commands, "defer", defer_command, add_defer_arguments, "defer a job")
-    schema = _add_command(commands, "schema", schema_command, add_schema_arguments, "apply the schema, or print it")
-    schema.set_defaults(needs_app=needs_app)
-    _add_command(
-        commands,
-        "healthchecks",
-        healthchecks_command,
-        add_healthchecks_arguments,
-        "check the app and its database, or a running worker",
-    )
-    _add_command(commands, "workflow", workflow_command, add_workflow_arguments, "print a workflow as a tree")
-    _add_command(commands, "shell", shell_command, add_shell_arguments, "inspect, retry and cancel jobs")
-    _add_command(commands, "doctor", doctor_command, add_doctor_arguments, "show what is wrong with the installation")
-    _add_command(commands, "check", check_command, add_check_arguments, "compare waiting jobs with the code")
-    _add_command(commands, "top", top_command, add_top_arguments, "show the queue on the terminal")
-    _add_command(commands, "why", why_command, add_why_arguments, "explain why a job does not run")
-    _add_command(commands, "logs", job_logs_command, add_job_logs_arguments, "print what the runs of a job logged")
-    _add_command(commands, "queues", queues_command, add_queues_arguments, "list, pause and resume queues")
-    _add_command(commands, "unique", unique_command, add_unique_arguments, "show or free a unique key")
-    _add_command(commands, "retry", retry_command, add_retry_arguments, "retry all failed jobs that match")
-    _add_command(commands, "cancel", cancel_command, add_cancel_arguments, "cancel all waiting jobs that match")
-    _add_command(commands, "dashboard", dashboard_command, add_dashboard_arguments, "serve pages that show the queue")
-    _add_command(commands, "metrics", metrics_command, add_metrics_arguments, "serve metrics for Prometheus and KEDA")
-    _add_command(commands, "limits", limits_command, add_limits_arguments, "list limits, or override their numbers")
-    _add_command(commands, "celery-bridge", bridge_command, add_bridge_arguments, "turn messages of Celery into jobs")
-    schedule = _add_command(
-        commands, "celery-schedule", schedule_command, add_schedule_arguments, "print a schedule of Celery as code"
-    )
-    schedule.set_defaults(needs_app=lambda arguments: False)
+    for command in SUB_COMMANDS:
+        filled = commands.add_parser(command.name, help=command.help, description=command.help.capitalize() + ".")
+        if words is None or command.name in words:
+            command.fill(filled)
     repeat_options(parser, commands.choices.values())
     return parser
 
@@ -95,19 +56,6 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> None:
         write(f"procrastinate, version {metadata('__version__')}")
         parser.exit()
-
-
-def _add_command(
-    commands: Any,
-    name: str,
-    run: Callable[..., None],
-    add_arguments: Callable[[argparse.ArgumentParser], None],
-    help_: str,
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=help_, description=help_.capitalize() + ".")
-    add_arguments(parser)
-    parser.set_defaults(run=run, needs_app=lambda arguments: True)
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -122,9 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     The exit status. It is 1 after an error, whose reasons are printed to stderr, and 130 after Ctrl-C.
     """
-    arguments = _parse(argv)
     try:
-        arguments.run(_app_of(arguments), arguments)
+        with collector_paused(until_the_exit=argv is None):
+            arguments = _parse(argv)
+            app = _app_of(arguments)
+        arguments.run(app, arguments)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of the output, for example head, has exited
@@ -154,6 +104,8 @@ async def cli(args: Sequence[str]) -> None:
     """
     arguments = _parse(args)
     app = _app_of(arguments)
+    from procrastinate.cli.worker import worker_command, worker_command_async  # slow, see make_parser
+
     if arguments.run is worker_command and app is not None:
         await worker_command_async(app, arguments)
     else:
@@ -161,7 +113,8 @@ async def cli(args: Sequence[str]) -> None:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    arguments = make_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = make_parser(words).parse_args(words)
     configure_logging(arguments)
     return arguments
 
@@ -171,13 +124,13 @@ def _app_of(arguments: argparse.Namespace) -> App | None:
     # A command without an app may name another module.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    return _load_app(arguments) if arguments.needs_app(arguments) else None
-
-
-def _load_app(arguments: argparse.Namespace) -> App:
+    if not arguments.needs_app(arguments):
+        return None
     path = getattr(arguments, "app", None)
     if path is None:
         raise exceptions.MissingApp
+    from procrastinate.app import App  # slow, and --help does without
+
     return App.from_path(path)
 
 
@@ -187,6 +140,8 @@ def _print_reasons(error: BaseException) -> None:
 
 def _message(error: BaseException) -> str:
     """Return the text of an error. Add the class name if the text alone is unclear, as in a ``KeyError``."""
+    import psycopg  # slow to load, and only some commands need it
+
     text, name = str(error).strip(), type(error).__name__
     if isinstance(error, (exceptions.ProcrastinateException, psycopg.Error)):
         return text or name
@@ -195,6 +150,8 @@ def _message(error: BaseException) -> str:
 
 def _reasons(error: BaseException) -> Iterator[str]:
     """Yield the message of the error, and those of its causes that add information."""
+    import sqlalchemy as sa  # slow to load, and only some commands need it
+
     said = ""
     current: BaseException | None = error
     while current is not None:

@@ -97,6 +97,38 @@ def test_healthchecks_load_only_what_they_need(database_url: str) -> None:
     assert statements == set()
 
 
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_a_command_that_uses_no_database_loads_no_library(option: str) -> None:
+    """Loading SQLAlchemy and psycopg takes ten times as long as the rest."""
+    program = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print(*sys.modules))\n"
+        "from procrastinate.cli import main\n"
+        "sys.exit(main())"
+    )
+    ended = subprocess.run([sys.executable, "-c", program, option], capture_output=True, text=True, timeout=DEADLINE)
+    loaded = set(ended.stdout.splitlines()[-1].split())
+    assert "procrastinate.cli.main" in loaded
+    assert (
+        loaded & {"sqlalchemy", "psycopg", "procrastinate.app", "procrastinate.core", "procrastinate.worker"} == set()
+    )
+
+
+def test_the_garbage_collector_runs_when_the_command_does(database_url: str) -> None:
+    """It pauses only while modules are loaded, and then passes these by."""
+    program = (
+        "import gc, sys, procrastinate\n"
+        "from procrastinate.cli import main\n"
+        "app = procrastinate.App(connector=sys.argv.pop())\n"
+        "app.check_connection = lambda: print(gc.isenabled(), gc.get_freeze_count() > 0)\n"
+        "sys.modules['shop'] = sys.modules['__main__']\n"
+        "sys.exit(main())"
+    )
+    arguments = [sys.executable, "-c", program, "--app=shop.app", "healthchecks", database_url]
+    printed = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=DEADLINE).stdout
+    assert "True True" in printed.splitlines()
+
+
 def test_healthchecks_say_what_is_missing(command_without_schema: Command) -> None:
     """And what to do about it."""
     failed = command_without_schema.run("healthchecks", check=False)

@@ -12,19 +12,28 @@ import sqlalchemy as sa
 
 from procrastinate.adapters.standalone.psycopg_connector import PsycopgConnector, SyncPsycopgConnector
 from procrastinate.adapters.standalone.sqlalchemy_connector import SQLAlchemyConnector
-from procrastinate.connector import BaseConnector, as_connector
+from procrastinate.connector import BaseConnector
 
-__all__ = ["PsycopgConnector", "SQLAlchemyConnector", "SyncPsycopgConnector"]
-
-for _type in (str, sa.URL, sa.Engine):
-    as_connector.register(_type, SQLAlchemyConnector)
-
-_refuse = as_connector.dispatch(object)
+__all__ = ["PsycopgConnector", "SQLAlchemyConnector", "SyncPsycopgConnector", "connector_for"]
 
 
-@as_connector.register(object)
-def _async_engine_connector(value: Any) -> BaseConnector:
-    """Take an ``AsyncEngine``, whose module loads the ORM. A program that gives a URL may not need that."""
+def connector_for(value: Any) -> BaseConnector:
+    """Return a connector for a database URL, an ``Engine`` or an ``AsyncEngine``.
+
+    Raises
+    ------
+    TypeError
+        The value is something else.
+    """
+    if isinstance(value, (str, sa.URL, sa.Engine)) or _is_async_engine(value):
+        return SQLAlchemyConnector(value)
+    raise TypeError(
+        f"connector= takes a connector, a database URL, an Engine or an AsyncEngine, not {type(value).__name__}"
+    )
+
+
+def _is_async_engine(value: Any) -> bool:
+    # This module loads the ORM, which a program that gives a URL may not need.
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    return SQLAlchemyConnector(value) if isinstance(value, AsyncEngine) else _refuse(value)
+    return isinstance(value, AsyncEngine)
