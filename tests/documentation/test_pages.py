@@ -31,6 +31,12 @@ def test_a_page_works_as_it_says(page: str, new_reader: Callable[[str], Reader])
     new_reader(page).follow(page)
 
 
+@pytest.mark.parametrize("page", pages())
+def test_a_page_has_no_more_than_15_000_characters(page: str) -> None:
+    """A longer one is searched, and not read."""
+    assert len((ROOT / page).read_text()) <= 15_000
+
+
 def test_pages_with_tests_of_their_own_are_there() -> None:
     assert set(pages()) >= WITH_TESTS_OF_THEIR_OWN
 
