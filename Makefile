@@ -50,8 +50,8 @@ test-faults: $(VENV)/.installed ## Break everything that can break, at full size
 test-bare: $(VENV)/.installed ## Tests that use more than git, make and Python, on a machine that seems to lack it
 	@$(BIN)/python -m tests.bare -n $(WORKERS) $(ARGS)
 
-test-docs-long: $(VENV)/.installed ## What the pages say, with the installations of the tutorials (minutes, and an index of packages)
-	@PROCRASTINATE_TESTS_LONG=1 $(BIN)/python -m pytest -n $(WORKERS) tests/documentation $(ARGS)
+test-docs-long: docs ## What the pages say, with the installations of the tutorials (minutes, and an index of packages)
+	@PROCRASTINATE_TESTS_LONG=1 $(BIN)/python -m pytest -n $(WORKERS) tests/documentation tests/browser/test_site_search.py $(ARGS)
 
 test-matrix: ## The engine on each supported PostgreSQL, SQLAlchemy, Django and Python that can be had here
 	@$(PYTHON) -m tests.matrix

@@ -28,6 +28,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.intersphinx",
     "sphinx_copybutton",
+    "docs.search_words",
 ]
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
@@ -45,6 +46,7 @@ html_theme = "furo"
 html_title = f"Procrastinate {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_search_scorer = str(ROOT / "docs" / "search_scorer.js")
 html_theme_options = {"source_edit_link": None}
 # Types of other projects are named, not linked: the site is built without a network.
 nitpicky = False

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from docs.search_words import WORDS, with_entries
 from tests.documentation.blocks import ROOT, blocks_of, commands_of, pages
 from tests.documentation.elsewhere import PROVED_ELSEWHERE
 from tests.documentation.instead import INSTEAD
@@ -35,6 +36,12 @@ def test_a_page_works_as_it_says(page: str, new_reader: Callable[[str], Reader])
 def test_a_page_has_no_more_than_15_000_characters(page: str) -> None:
     """A longer one is searched, and not read."""
     assert len((ROOT / page).read_text()) <= 15_000
+
+
+@pytest.mark.parametrize("page", WORDS)
+def test_the_words_of_the_search_stand_under_headings_that_exist(page: str) -> None:
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    assert with_entries(page, text).count("```{index}") == len(WORDS[page])
 
 
 def test_pages_with_tests_of_their_own_are_there() -> None:
