@@ -66,29 +66,23 @@ def _list(app: App, arguments: argparse.Namespace) -> None:
     if arguments.json:
         write_json([{"queue": state, "pause": pauses.get(state.name)} for state in found])
         return
-    header = ("queue", "ready", "scheduled", "blocked", "limited", "waiting for steps", "running", "paused")
+    # A narrow terminal cuts the last columns off.
+    header = ("queue", "paused", "ready", "scheduled", "blocked", "limited", "waiting for steps", "running")
     say_table(
         header,
-        [
-            (
-                state.name,
-                *map(str, state.counts.values()),
-                _paused(pauses.get(state.name)),
-            )
-            for state in found
-        ],
+        [(state.name, "yes" if state.name in pauses else "", *map(str, state.counts.values())) for state in found],
     )
+    for pause in pauses.values():
+        say(f"{pause.queue} is paused{_details(pause)}")
 
 
 _ACTIONS = {"list": _list, "pause": _pause, "resume": _resume}
 
 
-def _paused(pause: Pause | None) -> str:
-    if pause is None:
-        return ""
+def _details(pause: Pause) -> str:
     by = f" by {pause.by}" if pause.by else ""
     reason = f": {pause.reason}" if pause.reason else ""
-    return f"yes{_until(pause)}{by}{reason}"
+    return f"{_until(pause)}{by}{reason}"
 
 
 def _until(pause: Pause) -> str:

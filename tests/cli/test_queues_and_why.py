@@ -68,7 +68,10 @@ def test_a_queue_is_paused_listed_and_resumed(command: Command, database_url: st
 def test_the_end_of_a_pause_is_told(command: Command, database_url: str) -> None:
     with App(connector=database_url).open() as app:
         app.queues.pause("mail", reason="The server is down")
-    assert "The server is down" in command.run("queues").stdout
+    listed = command.run("queues").stdout.splitlines()
+    assert listed[0].split()[:3] == ["queue", "paused", "ready"]
+    assert listed[1].split()[:2] == ["mail", "yes"]
+    assert listed[2] == "mail is paused: The server is down"
     assert command.run("queues", "resume", "mail").stdout == "Resumed mail\n"
     assert command.run("queues", "resume", "mail").stdout == "mail was not paused\n"
 
