@@ -11,6 +11,7 @@ from procrastinate.alembic.adoption.run import Report, report_to_log, with_patie
 from procrastinate.alembic.adoption.script import DROP_UNFINISHED
 from procrastinate.alembic.ahead import Ahead
 from procrastinate.alembic.revisions import alembic_config, current_revision, known_revisions
+from procrastinate.core.tables import jobs
 
 
 def build_ahead(connection: sa.Connection, revision: str = "head", report: Report = report_to_log) -> None:
@@ -22,7 +23,7 @@ def build_ahead(connection: sa.Connection, revision: str = "head", report: Repor
     Parameters
     ----------
     report:
-        Called with a line for people before each step.
+        Called with a line for people before each step, unless there are no jobs, whose readers and writers could wait.
 
     Raises
     ------
@@ -32,14 +33,22 @@ def build_ahead(connection: sa.Connection, revision: str = "head", report: Repor
     todo = list(pending(current_revision(connection), revision))
     if not todo or _is_in_transaction(connection):
         return
+    tell = report if connection.execute(_HAS_JOBS).scalar_one() else _tell_nothing
     for ahead in todo:
         if ahead.columns:
-            report(f"add the columns {', '.join(ahead.columns)} (locks: ACCESS EXCLUSIVE, milliseconds)")
+            tell(f"add the columns {', '.join(ahead.columns)} (locks: ACCESS EXCLUSIVE, milliseconds)")
         for statement in ahead.before_revision():
             with_patience(connection, statement, report)
         for name, statement in ahead.concurrently().items():
-            report(f"build the index {name} (locks: SHARE UPDATE EXCLUSIVE: reads and writes go on)")
+            tell(f"build the index {name} (locks: SHARE UPDATE EXCLUSIVE: reads and writes go on)")
             with_patience(connection, statement, report, index=name)
+
+
+_HAS_JOBS = sa.select(sa.exists(sa.select(sa.literal(1)).select_from(jobs)))
+
+
+def _tell_nothing(line: str) -> None:
+    pass
 
 
 _MARK = sa.text("SELECT set_config('procrastinate.in_transaction', 'on', true)")

@@ -51,6 +51,7 @@ def test_writers_go_on_while_the_index_is_built(
     reported: list[str] = []
     with psycopg.connect(libpq_url(database_url)) as other, ThreadPoolExecutor(1) as threads, app.open():
         psql.execute("ALTER TABLE procrastinate_jobs ADD COLUMN workflow_id bigint, ADD COLUMN step text")
+        psql.execute(INSERT)
         other.execute(INSERT)
         applied = threads.submit(app.schema_manager.apply_schema, report=reported.append)
         while psql.execute(HAS_INDEX, [INDEX]).fetchone() == (0,):
@@ -62,6 +63,14 @@ def test_writers_go_on_while_the_index_is_built(
         applied.result(timeout=60)
     assert psql.execute(IS_VALID, [INDEX]).fetchone() == (True,)
     assert any(INDEX in line and "reads and writes go on" in line for line in reported)
+
+
+def test_nothing_is_told_of_tables_without_jobs(at_before: sa.Engine, database_url: str) -> None:
+    """A new database has no readers and writers that could wait."""
+    reported: list[str] = []
+    with procrastinate.App(connector=database_url).open() as app:
+        app.schema_manager.apply_schema(report=reported.append)
+    assert reported == []
 
 
 def test_the_revision_finds_the_columns_and_the_index(autocommit: sa.Connection, psql: psycopg.Connection) -> None:
