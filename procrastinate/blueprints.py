@@ -324,7 +324,7 @@ class Blueprint:
 
     def list_limits(self) -> list[Limit]:
         """Return the limits of the tasks, one for each name."""
-        return list({task.limit.name: task.limit for task in self.tasks.values() if task.limit is not None}.values())
+        return list({task.limit.name: task.limit for task in list(self.tasks.values()) if task.limit}.values())
 
     def _check_limits(self, tasks: Iterable[Task[Any, Any, Any]]) -> None:
         """Refuse a task whose limit has the name of another limit and other numbers."""

@@ -92,7 +92,7 @@ def configure_task(*, name: str, job_manager: JobManager, **options: Unpack[Conf
     """
     check_name("task name", name)
     check_options(options)
-    return _make_deferrer(name, job_manager, options)
+    return make_deferrer(name, job_manager, options)
 
 
 _GIVING_WAY: dict[str, tuple[Literal["queueing_lock", "on_conflict", "unique"], ...]] = {
@@ -102,9 +102,16 @@ _GIVING_WAY: dict[str, tuple[Literal["queueing_lock", "on_conflict", "unique"], 
 """Options of ``configure``, and the defaults of the task that they take the place of."""
 
 
-def _make_deferrer(
+def make_deferrer(
     name: str, job_manager: JobManager, options: ConfigureTaskOptions, limit: Limit | None = None
 ) -> JobDeferrer:
+    """Return a deferrer for jobs with checked options (:func:`check_options`) and this limit.
+
+    Raises
+    ------
+    ValueError
+        As for :func:`configure_task`, or ``limit_key`` is given and ``limit`` is not.
+    """
     queue, priority = options.get("queue"), options.get("priority")
     lock, queueing_lock = options.get("lock"), options.get("queueing_lock")
     key = _limit_key(limit, options.get("limit_key"))
@@ -452,7 +459,7 @@ class Task(Generic[P, R_co, Args]):
                 del defaults[other]
         merged = cast("ConfigureTaskOptions", {**defaults, **given})
         limit = self.limit or self.blueprint.find_limit_of_queue(merged.get("queue"))
-        deferrer = _make_deferrer(self.name, self.blueprint.job_manager, merged, limit)
+        deferrer = make_deferrer(self.name, self.blueprint.job_manager, merged, limit)
         deferrer.job = self.loggable(deferrer.job)
         deferrer.stores_result = self.store_result
         if self.checks_arguments:

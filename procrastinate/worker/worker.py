@@ -319,7 +319,7 @@ class Worker:
     async def _register(self, manager: JobManager) -> int:
         waits = self.settings.wait and self.settings.wait_for_schema
         await wait_until_ready(manager, waits=waits, logger=self.logger)
-        self.limit_definer = LimitDefiner(manager, [limit.definition for limit in self.app.list_limits()], self.logger)
+        self.limit_definer = LimitDefiner(manager, self.app.list_limits, self.logger)
         await self.limit_definer.define()
         return await manager.register_worker(self.settings.terms, identity_of(self.settings, self.app.tasks))
 

@@ -252,6 +252,42 @@ def test_unique_with_a_queueing_lock_is_refused_where_it_is_written() -> None:
     assert "write unique=Unique" in message.msg
 
 
+def test_a_limit_of_a_task_comes_before_that_of_the_backend_and_both_hold_on_a_worker() -> None:
+    one = procrastinate.Limit("django one", concurrency=1)
+    of_args = procrastinate.Limit("django args", by=lambda given: f"to {given['args'][0]}", total=9)
+    with backend(limit=one):
+        task = _declared(tasks.add, limit=of_args)
+        jobs = [tasks.add.enqueue(1), task.enqueue(7), task.using(limit_key="mine").enqueue(7)]
+        rows = ProcrastinateJob.objects.in_bulk([int(job.id) for job in jobs]).values()
+        assert {(row.limit_name, row.limit_key) for row in rows} == {
+            ("django one", ""),
+            ("django args", "to 7"),
+            ("django args", "mine"),
+        }
+        run_worker()
+        for job in jobs:
+            job.refresh()
+            assert job.status == SUCCESSFUL
+    assert [limit.is_defined for limit in app.limits.list() if limit.name.startswith("django ")] == [True, True]
+
+
+def test_a_mistaken_limit_is_refused_where_it_is_written() -> None:
+    one = procrastinate.Limit("django twice", concurrency=1)
+    with backend():
+        _declared(tasks.add, limit=one)
+        with pytest.raises(framework.InvalidTask, match="'django twice' is defined twice"):
+            _declared(tasks.add, limit=dataclasses.replace(one, concurrency=2))
+        with pytest.raises(framework.InvalidTask, match="leave queue= out"):
+            _declared(tasks.add, limit=procrastinate.Limit("django mail", queue="mail", concurrency=1))
+        with pytest.raises(TypeError, match="limit belongs to the declaration"):
+            tasks.add.using(limit=one)
+        with pytest.raises(ValueError, match="key of no limit"):
+            tasks.add.using(limit_key="one").enqueue(1)
+    with backend(limit=3):
+        (message,) = tasks.add.get_backend().check()
+    assert "limit must be a procrastinate.Limit" in message.msg
+
+
 def test_a_lock_is_made_from_the_arguments() -> None:
     with backend(lock=lambda given: f"number-{given['args'][0]}"):
         result = tasks.add.enqueue(7)

@@ -170,6 +170,20 @@ async def test_a_worker_starts_while_an_operator_changes_a_limit_in_an_open_tran
         await asyncio.gather(worker, return_exceptions=True)
 
 
+async def test_a_limit_that_is_declared_while_a_worker_runs_holds_on_it(limited_app: App, queue: Queue) -> None:
+    async with limited_app.open_async():
+        worker = asyncio.create_task(limited_app.run_worker_async(fetch_job_polling_interval=0.1))
+        await until(lambda: queue.sql("SELECT count(*) FROM procrastinate_workers"))
+
+        @limited_app.task(limit=Limit("late", concurrency=1))
+        async def work() -> None: ...
+
+        job_id = await work.defer_async()
+        await until(lambda: queue.status(job_id) is Status.SUCCEEDED)
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+
+
 async def test_a_waiting_worker_starts_the_next_job_at_once(limited_app: App, queue: Queue) -> None:
     """The polling interval is longer than the test."""
 

@@ -20,16 +20,19 @@ from procrastinate.adapters.django.exceptions import DjangoNotReady
 from procrastinate.app import App
 from procrastinate.connector import BaseConnector, as_connector
 from procrastinate.jobs import DEFAULT_QUEUE
+from procrastinate.limits import require_same
 
 if TYPE_CHECKING:
     from procrastinate.adapters.django.settings import Settings
     from procrastinate.jobs import Job
+    from procrastinate.limits import Limit
     from procrastinate.middleware import TaskMiddleware
     from procrastinate.periodic import PeriodicDefaults
     from procrastinate.tasks import Task
     from procrastinate.worker import Worker, WorkerDefaults, WorkerOptions
 
 FindTask: TypeAlias = "Callable[[str, Mapping[str, Any], DjangoApp], Task[Any, Any, Any] | None]"
+ListLimits: TypeAlias = "Callable[[], list[Limit]]"
 
 _APP_LABEL = "procrastinate"
 
@@ -53,6 +56,7 @@ class DjangoApp(App):
     """An app for a Django project, whose workers manage Django's connections around each task."""
 
     _find_elsewhere: FindTask | None = None
+    _list_limits_elsewhere: ListLimits | None = None
     _discovered: Mapping[str, str] = MappingProxyType({})
 
     @property
@@ -60,15 +64,24 @@ class DjangoApp(App):
         """True if Django is ready and the settings are valid, so that jobs can be deferred."""
         return not isinstance(self.connector, NotReadyConnector)
 
-    def bind(self, settings: Settings, *, find_elsewhere: FindTask | None = None) -> None:
+    def bind(
+        self,
+        settings: Settings,
+        *,
+        find_elsewhere: FindTask | None = None,
+        list_limits_elsewhere: ListLimits | None = None,
+    ) -> None:
         """Apply the settings to the app.
 
         Parameters
         ----------
         find_elsewhere:
             Finds a task that is not the app's own, from its name and the job's arguments.
+        list_limits_elsewhere:
+            Lists the limits of such tasks.
         """
         self._find_elsewhere = find_elsewhere
+        self._list_limits_elsewhere = list_limits_elsewhere
         self._discovered = dict(discovered_modules(settings))
         self.import_paths = [*self._discovered, *settings.IMPORT_PATHS]
         self.worker_defaults = cast("WorkerDefaults", dict(settings.WORKER_DEFAULTS or {}))
@@ -107,6 +120,19 @@ class DjangoApp(App):
                 return None
             queues = queues and queues | set(named)
         return queues
+
+    def list_limits(self) -> list[Limit]:
+        """Return the limits of the app's tasks and of ``django.tasks``, one for each name.
+
+        Raises
+        ------
+        ValueError
+            Two limits of one name have different numbers.
+        """
+        by_name = {limit.name: limit for limit in super().list_limits()}
+        for limit in self._list_limits_elsewhere() if self._list_limits_elsewhere is not None else ():
+            require_same(by_name.setdefault(limit.name, limit), limit)
+        return list(by_name.values())
 
     def find_task(self, name: str) -> Task[Any, Any, Any] | None:
         """Find a task of the app or of ``django.tasks``."""

@@ -1,4 +1,4 @@
-"""Finds ``django.tasks`` tasks for a worker, if the project uses this queue for them."""
+"""Finds ``django.tasks`` tasks and their limits for a worker, if the project uses this queue for them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from django.conf import settings as django_settings
 from django.utils.module_loading import import_string
 
 from procrastinate.blueprints import Blueprint
+from procrastinate.limits import Limit
 from procrastinate.tasks import Task
 
 
@@ -52,6 +53,15 @@ class TaskLookup:
         if task is not None:
             self._found[name, alias] = task
         return task
+
+    def list_limits(self) -> list[Limit]:
+        """Return the limits of the backends in ``TASKS`` and of the tasks that are declared by now."""
+        self._read_setting()
+        if not self._is_used:
+            return []
+        from procrastinate.adapters.django.task_backend import limits
+
+        return limits.list_limits()
 
     def _read_setting(self) -> None:
         """Read ``TASKS`` once per value. A test may override it, and earlier tasks belong to the previous value."""

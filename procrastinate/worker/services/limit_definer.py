@@ -4,35 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 
 from procrastinate import exceptions
 from procrastinate.core import LimitDefinition
 from procrastinate.core.errors import is_lock_timeout
+from procrastinate.limits import Limit
 from procrastinate.manager import JobManager
 
 _PAUSE = 2.0
-"""Seconds between two tries."""
+"""Seconds between two looks."""
 
 
 class LimitDefiner:
-    """Store the limits of the code at the start of a worker, or later if an open transaction changes one of them.
+    """Store the limits of the code at the start of a worker, and later those that a module declares while it runs.
 
-    A worker does not wait for the transaction of a user. It runs jobs in the meantime.
+    A worker does not wait for the transaction of a user that changes a limit. It runs jobs, and tries again.
     """
 
-    def __init__(self, manager: JobManager, definitions: Sequence[LimitDefinition], logger: logging.Logger) -> None:
+    def __init__(self, manager: JobManager, list_limits: Callable[[], Iterable[Limit]], logger: logging.Logger) -> None:
         self._manager = manager
-        self._definitions = definitions
+        self._list_limits = list_limits
         self._logger = logger
-        self._is_done = not definitions
+        self._stored: set[LimitDefinition] = set()
 
     async def define(self) -> None:
-        """Store the limits, if no open transaction has locked one of them."""
-        if self._is_done:
+        """Store the limits that are new, if no open transaction has locked one of them.
+
+        Raises
+        ------
+        ValueError
+            Two limits of one name have different numbers.
+        """
+        new = [limit.definition for limit in self._list_limits()]
+        new = [definition for definition in new if definition not in self._stored]
+        if not new:
             return
         try:
-            await self._manager.define_limits(self._definitions)
+            await self._manager.define_limits(new)
         except exceptions.ConnectorException as error:
             if not is_lock_timeout(error):
                 raise
@@ -41,10 +50,14 @@ class LimitDefiner:
                 extra={"action": "limits_locked"},
             )
         else:
-            self._is_done = True
+            self._stored.update(new)
 
     async def run(self) -> None:
-        """Try again until the limits are stored."""
-        while not self._is_done:
+        """Look for new limits from time to time."""
+        while True:
             await asyncio.sleep(_PAUSE)
-            await self.define()
+            try:
+                await self.define()
+            except ValueError:
+                self._logger.exception("Limits cannot be stored", extra={"action": "limits_differ"})
+                return

@@ -36,13 +36,13 @@ def first_of_kind(kind: type[Any], candidates: Iterable[str]) -> Any:
     The candidates come first, then all other backends, so that jobs of a renamed alias still run.
     """
     for alias in dict.fromkeys([*candidates, *framework.task_backends]):
-        backend = _backend(alias)
+        backend = backend_of(alias)
         if isinstance(backend, kind):
             return backend
     return None
 
 
-def _backend(alias: str) -> Any:
+def backend_of(alias: str) -> Any:
     """Return the backend, or None if ``TASKS`` does not define it or its package is not installed here."""
     try:
         return framework.task_backends[alias]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from asgiref.sync import sync_to_async
 from django.apps import apps
@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from procrastinate import exceptions
 from procrastinate._checks.amounts import read_optional_seconds
+from procrastinate._checks.names import check_name
 from procrastinate._deferrer import require_on_conflict
 from procrastinate._functions.kinds import check_function
 from procrastinate._job_checks import NAME_LENGTH
@@ -23,15 +24,16 @@ from procrastinate.adapters.django.apps import ProcrastinateConfig
 from procrastinate.adapters.django.connector import DjangoConnector
 from procrastinate.adapters.django.project_app import app
 from procrastinate.adapters.django.task_backend import aliases, framework, rows_of_tasks_db
-from procrastinate.adapters.django.task_backend.options import BackendOptions, read_options, read_retry
+from procrastinate.adapters.django.task_backend.options import BackendOptions, read_options, read_retry, require_limit
 from procrastinate.adapters.django.task_backend.task_results import new_result, to_task_result
 from procrastinate.calls import Call
 from procrastinate.jobs import Job, JobDeferrer
+from procrastinate.limits import Limit, require_same
 from procrastinate.locks import ArgumentLock, Lock, by_arguments
 from procrastinate.manager import JobManager
 from procrastinate.results import Result
 from procrastinate.retry import RetryValue
-from procrastinate.tasks import ConfigureTaskOptions, configure_task
+from procrastinate.tasks import ConfigureTaskOptions, check_options, make_deferrer
 from procrastinate.types import OnConflict
 from procrastinate.unique import Unique
 from procrastinate.unique_deferrer import require_unique
@@ -50,6 +52,8 @@ class ProcrastinateTask(framework.Task):  # type: ignore[misc]
     queueing_lock: Lock | None = None
     on_conflict: OnConflict | None = None
     unique: Unique | None = None
+    limit: Limit | None = None
+    limit_key: Lock | None = None
 
     def using(
         self,
@@ -58,13 +62,19 @@ class ProcrastinateTask(framework.Task):  # type: ignore[misc]
         queueing_lock: Lock | None = None,
         on_conflict: OnConflict | None = None,
         unique: Unique | None = None,
+        limit_key: Lock | None = None,
         **changes: Any,
     ) -> Any:
-        """Return the task with other defaults. Workers read ``retry`` and ``timeout`` from the declared task only."""
-        for name in ("retry", "timeout"):
+        """Return the task with other defaults.
+
+        Workers read ``retry``, ``timeout`` and ``limit`` from the declared task only. ``limit_key`` is the key of the
+        task's limit, in place of that which the limit makes by its ``by``.
+        """
+        for name in ("retry", "timeout", "limit"):
             if name in changes:
                 raise TypeError(f"{name} belongs to the declaration of the task, @task({name}=...), not to using()")
         given = {"lock": lock, "queueing_lock": queueing_lock, "on_conflict": on_conflict, "unique": unique}
+        given["limit_key"] = limit_key
         ours = {name: value for name, value in given.items() if value is not None}
         return dataclasses.replace(framework.Task.using(self, **changes), **ours)
 
@@ -93,6 +103,8 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
     supports_async_task = True
     supports_get_result = True
     supports_priority = True
+    declared_limits: ClassVar[dict[str, Limit]] = {}
+    """The limits of the tasks that are declared by now, by name. Workers store them."""
 
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
         super().__init__(alias, params)
@@ -126,8 +138,16 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
             read_retry(task.retry or False)
             require_on_conflict(task.on_conflict or "raise")
             require_unique(task.unique, queueing_lock=task.queueing_lock, on_conflict=task.on_conflict)
+            self._declare_limit(task)
         except (TypeError, ValueError, ImportError) as error:
             raise framework.InvalidTask(str(error)) from error
+
+    def _declare_limit(self, task: ProcrastinateTask) -> None:
+        """Note the limit of a task, so that workers store it."""
+        require_limit(task.limit)
+        check_options({"limit_key": task.limit_key})
+        if task.limit is not None:
+            require_same(self.declared_limits.setdefault(task.limit.name, task.limit), task.limit)
 
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Store a job for the task and return its pending result.
@@ -185,14 +205,21 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
             "lock": _of_call(getattr(task, "lock", None) or options.lock),
         }
         chosen.update(_conflict_options(task, options))
-        return configure_task(name=task.module_path, job_manager=self.job_manager, **chosen)
+        chosen["limit_key"] = _of_call(getattr(task, "limit_key", None))
+        check_options(chosen)
+        return make_deferrer(task.module_path, self.job_manager, chosen, self._limit_of(task))
+
+    def _limit_of(self, task: Any) -> Limit | None:
+        limit: Limit | None = getattr(task, "limit", None) or self.own_options.limit
+        by = None if limit is None else _of_call(limit.by)
+        return limit if limit is None or by is limit.by else dataclasses.replace(limit, by=by)
 
     def job_of_row(
         self, path: str, declared: Any, arguments: dict[str, Any], *, queue: str, priority: int, run_after: Any
     ) -> Job:
         """Make the job of a task that another backend has stored.
 
-        It has the task's lock. It has no queueing lock, so that every stored task becomes a job.
+        It has the task's lock and limit. It has no queueing lock, so that every stored task becomes a job.
 
         Parameters
         ----------
@@ -201,14 +228,15 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
         run_after:
             Not before this time; naive without ``USE_TZ``.
         """
-        deferrer = configure_task(
-            name=path,
-            job_manager=self.job_manager,
-            queue=queue,
-            priority=priority,
-            schedule_at=_aware(run_after),
-            lock=_of_call(getattr(declared, "lock", None) or self.own_options.lock),
-        )
+        chosen: ConfigureTaskOptions = {
+            "queue": queue,
+            "priority": priority,
+            "schedule_at": _aware(run_after),
+            "lock": _of_call(getattr(declared, "lock", None) or self.own_options.lock),
+        }
+        check_name("task name", path)
+        check_options(chosen)
+        deferrer = make_deferrer(path, self.job_manager, chosen, self._limit_of(declared))
         return deferrer.make_new_job(**arguments)
 
     def get_result(self, result_id: str) -> Any:

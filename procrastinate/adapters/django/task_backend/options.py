@@ -11,6 +11,7 @@ from django.utils.module_loading import import_string
 
 from procrastinate._checks.amounts import read_optional_seconds
 from procrastinate._deferrer import require_on_conflict
+from procrastinate.limits import Limit
 from procrastinate.locks import Lock
 from procrastinate.retry import BaseRetryStrategy, RetryStrategy, RetryValue, get_retry_strategy
 from procrastinate.types import OnConflict
@@ -37,6 +38,8 @@ class BackendOptions:
     unique:
         A :class:`procrastinate.Unique`. It applies to tasks without a ``queueing_lock`` and an ``on_conflict`` of
         their own.
+    limit:
+        A :class:`procrastinate.Limit`. It applies to tasks without a limit of their own.
     """
 
     database: str | None = None
@@ -46,6 +49,7 @@ class BackendOptions:
     queueing_lock: Lock | None = None
     on_conflict: OnConflict = "raise"
     unique: Unique | None = None
+    limit: Limit | None = None
 
 
 NAMES = tuple(field.name for field in dataclasses.fields(BackendOptions))
@@ -69,7 +73,24 @@ def read_options(given: Mapping[str, Any]) -> BackendOptions:
     read_optional_seconds("timeout", options.timeout)
     require_on_conflict(options.on_conflict)
     require_unique(options.unique, queueing_lock=options.queueing_lock, on_conflict=options.on_conflict)
+    require_limit(options.limit)
     return options
+
+
+def require_limit(limit: Any) -> None:
+    """Refuse anything else than a limit.
+
+    Raises
+    ------
+    TypeError
+        It is no limit, or it is the limit of a queue.
+    """
+    if limit is None:
+        return
+    if not isinstance(limit, Limit):
+        raise TypeError(f"limit must be a procrastinate.Limit, not {limit!r}")
+    if limit.queue is not None:
+        raise TypeError(f"The limit {limit.name!r} is that of a queue: leave queue= out, it limits tasks here")
 
 
 def read_retry(retry: Any) -> RetryValue:
