@@ -47,6 +47,7 @@ OURS = System(
     unfinished=_PROCRASTINATE_UNFINISHED,
     succeeded=_PROCRASTINATE_SUCCEEDED,
 )
+LIMITED = dataclasses.replace(OURS, label="this project, limits", programs="procrastinate_limited")
 FORMER = System(
     label="procrastinate 3.10.0",
     programs="procrastinate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate import core
-from procrastinate.core.tables import events, holds_lock, is_parked, is_upcoming, jobs
+from procrastinate.core.tables import events, holds_lock, is_parked, is_upcoming, jobs, starts, windows
 from tests.conformance.runs import Run
 
 _NONE: Mapping[int, int] = {}
@@ -53,7 +54,9 @@ def check_invariants(run: Run, released: Mapping[int, int] = _NONE) -> dict[int,
     rows, histories = run(list_rows), run(list_histories)
     assert histories.keys() == rows.keys()
     check_one_each("lock", (row["lock"] for row in rows.values() if _holds_lock(row)))
-    check_limits(rows.values(), run(core.list_limits))
+    limits = run(core.list_limits)
+    check_limits(rows.values(), limits)
+    check_rates(run(list_starts), limits)
     check_one_each("queueing_lock", (row["queueing_lock"] for row in rows.values() if row["status"] == "todo"))
     for job_id, row in rows.items():
         check_row(row)
@@ -87,6 +90,32 @@ def check_limits(rows: Iterable[dict[str, Any]], limits: Sequence[core.StoredLim
         assert concurrency is None or held <= concurrency, (name, key, held)
     for limit in limits:
         assert limit.total is None or limit.held <= limit.total, limit
+
+
+def list_starts(connection: sa.Connection) -> list[tuple[str, str, datetime.datetime]]:
+    """Return the limit, the key and the time of each start that a rate counts, in the order of the times."""
+    query = sa.select(starts.c.limit_name, starts.c.limit_key, starts.c.at).order_by(starts.c.at)
+    return [(row.limit_name, row.limit_key, row.at) for row in connection.execute(query)]
+
+
+def check_rates(started: Iterable[tuple[str, str, datetime.datetime]], limits: Sequence[core.StoredLimit]) -> None:
+    """Check that no window of a rate has more starts than the rate says, whichever start it begins at."""
+    by_key: dict[tuple[str, str], list[datetime.datetime]] = {}
+    of_all: dict[str, list[datetime.datetime]] = {}
+    for name, key, at in started:
+        by_key.setdefault((name, key), []).append(at)
+        of_all.setdefault(name, []).append(at)
+    for limit in limits:
+        for rate in limit.total_rates:
+            _check_windows(of_all.get(limit.name, []), rate)
+        for rate in limit.rates:
+            for times in (times for (name, _), times in by_key.items() if name == limit.name):
+                _check_windows(times, rate)
+
+
+def _check_windows(times: Sequence[datetime.datetime], rate: core.RateTerms) -> None:
+    for first, one_too_many in zip(times, times[rate.count :], strict=False):
+        assert one_too_many - first >= datetime.timedelta(seconds=rate.seconds), (rate, first, one_too_many)
 
 
 def check_row(row: dict[str, Any]) -> None:
@@ -152,6 +181,7 @@ def drain(run: Run, *, released: Mapping[int, int] = _NONE, max_runs: int = 200)
     worker_id = run(core.register_worker)
     ran: list[int] = []
     for _ in range(max_runs):
+        run(_let_windows_pass)
         come_to_rest(run)
         check_rest(run)
         fetched = run(core.fetch_jobs, worker_id=worker_id, limit=100)
@@ -167,6 +197,12 @@ def drain(run: Run, *, released: Mapping[int, int] = _NONE, max_runs: int = 200)
 
 def _forget_workers(connection: sa.Connection) -> None:
     connection.execute(sa.delete(core.metadata.tables["procrastinate_workers"]))
+
+
+def _let_windows_pass(connection: sa.Connection) -> None:
+    """Let a day go by since the last start, so that the rates let jobs start again."""
+    connection.execute(sa.update(starts).values(at=starts.c.at - datetime.timedelta(days=1)))
+    connection.execute(sa.update(windows).values(opens_at=sa.func.now()))
 
 
 def _make_due(connection: sa.Connection) -> None:

@@ -7,6 +7,7 @@ from benchmarks.cases.drains import DRAINS
 from benchmarks.cases.held import HELD
 from benchmarks.cases.housekeeping import HOUSEKEEPING
 from benchmarks.cases.latency import LATENCY
+from benchmarks.cases.limits import LIMITS
 from benchmarks.cases.low_load import LOW_LOAD
 from benchmarks.cases.one_shot import ONE_SHOT
 from benchmarks.cases.processes import PROCESSES
@@ -27,6 +28,7 @@ CASES: tuple[Case, ...] = (
     *PROCESSES,
     *BACKLOG_CASES,
     *HELD,
+    *LIMITS,
     *HOUSEKEEPING,
     *WORKFLOWS,
 )

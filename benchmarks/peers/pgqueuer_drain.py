@@ -23,7 +23,8 @@ async def main() -> None:
     async def noop(job: Job) -> None:
         effects.add(int(job.payload))
 
-    queue.entrypoint("noop")(noop)
+    limited = {"concurrency_limit": asked["limit"]} if "limit" in asked else {}
+    queue.entrypoint("noop", **limited)(noop)
     driving.say("ready")
     await driving.wait_for_word_async()
     started_at = time.time()

@@ -19,11 +19,14 @@ ALIVE, LOST, OTHER = 1, 2, 3
 """Three workers; the second is no longer registered, the third has done nothing yet."""
 RUNNING, NEXT, RETURNING, STRANDED, BEHIND, FREE, FAILED, OLD, WAITING, LATER = range(1, 11)
 SLOT, UNSTARTED, LINED, LOCKED, LAST, OTHERS = range(11, 17)
+STARTED, CALLED, HELD_UP = range(17, 20)
 """The jobs of the scene, by their ids."""
 
 
 LIMIT = core.LimitDefinition(name="a", concurrency=2)
 LIMITED = {"limit_name": "a", "limit_key": "k"}
+RATE = core.LimitDefinition(name="r", rates=(core.RateTerms(2, 3600.0),))
+RATED = {"limit_name": "r", "limit_key": "k"}
 
 
 def set_up(run: Run) -> None:
@@ -34,6 +37,7 @@ def set_up(run: Run) -> None:
     LOST under the lock "m"; BEHIND is parked behind it. FREE is ready. FAILED, of the queueing lock "r", has failed.
     OLD has ended long ago. WAITING holds the lock "n" and has not started. The limit "a" gives two slots to a key. SLOT
     runs in one and UNSTARTED has the other. LINED, LOCKED (lock "l") and LAST are in line. OTHERS has another key.
+    The rate "r" lets two jobs of a key start in an hour. STARTED has, CALLED may, and HELD_UP waits for the hour.
     """
     assert [run(core.register_worker) for _ in range(3)] == [ALIVE, LOST, OTHER]
     run(core.defer_jobs, [new_job(lock="l"), new_job(lock="l")])
@@ -50,15 +54,17 @@ def set_up(run: Run) -> None:
     run(core.defer_job, new_job(lock="n", queueing_lock="q"))
     steps.settle(run)
     run(core.defer_job, new_job(lock="l"))
-    run(core.define_limits, [LIMIT])
+    run(core.define_limits, [LIMIT, RATE])
     run(core.defer_jobs, [new_job(**LIMITED, queue_name=queue) for queue in ("slot", "default", "default")])
     run(core.defer_job, new_job(**LIMITED, lock="l"))
     run(core.defer_jobs, [new_job(**LIMITED), new_job(limit_name="a", limit_key="other")])
-    assert run(core.admit_jobs).admitted == 3
-    assert steps.fetch_ids(run, ALIVE, queues=["slot"]) == [SLOT]
+    run(core.defer_jobs, [new_job(**RATED, queue_name=queue) for queue in ("slot", "default", "default")])
+    assert run(core.admit_jobs).admitted == 5
+    assert steps.fetch_ids(run, ALIVE, queues=["slot"]) == [SLOT, STARTED]
     run(core.unregister_worker, LOST)
-    places = [steps.readiness(run, job_id) for job_id in (NEXT, BEHIND, WAITING, UNSTARTED, LINED, LOCKED, LAST)]
-    assert places == [2, 2, 1, 1, 3, 3, 3], places
+    places = [steps.readiness(run, job_id) for job_id in (NEXT, BEHIND, WAITING, UNSTARTED, CALLED)]
+    places += [steps.readiness(run, job_id) for job_id in (LINED, LOCKED, LAST, HELD_UP)]
+    assert places == [2, 2, 1, 1, 1, 3, 3, 3, 3], places
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +135,8 @@ ACTS = [
     _act("finish the slot", core.finish_jobs, _SLOT, worker_id=ALIVE),
     _act("retry the slot", core.retry_jobs, [JobRetry(id=SLOT, attempts=0)], worker_id=ALIVE),
     _act("give the slot back", core.release_jobs, [FetchedJob(id=SLOT, attempts=0)], worker_id=ALIVE),
+    _act("retry the start", core.retry_jobs, [JobRetry(id=STARTED, attempts=0)], worker_id=ALIVE),
+    _act("give the start back", core.release_jobs, [FetchedJob(id=STARTED, attempts=0)], worker_id=ALIVE),
     _act("cancel the unstarted", core.cancel_job, UNSTARTED),
     _act("cancel the lined", core.cancel_job, LINED, delete=True),
     _act("raise the limit", core.set_limit, dataclasses.replace(LIMIT, concurrency=3)),

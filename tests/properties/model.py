@@ -30,6 +30,8 @@ class Job:
     rescues: int = 0
     worker_id: int | None = None
     abort_requested: bool = False
+    limit_name: str | None = None
+    limit_key: str | None = None
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -78,11 +80,14 @@ class Model:
         """Insert a new job, whose id must be new."""
         assert job_id > self.last_id
         self.last_id = job_id
-        self.jobs[job_id] = Job(job_id, new.queue_name, new.priority, new.lock, new.queueing_lock, _is_due(new))
+        job = Job(job_id, new.queue_name, new.priority, new.lock, new.queueing_lock, _is_due(new))
+        job.limit_name, job.limit_key = new.limit_name, new.limit_key
+        self.jobs[job_id] = job
 
     def replace(self, job: Job, new: NewJob) -> None:
         """Replace a waiting job by the new one."""
         job.queue_name, job.priority, job.lock, job.is_due = new.queue_name, new.priority, new.lock, _is_due(new)
+        job.limit_name, job.limit_key = new.limit_name, new.limit_key
 
     def accepted(self, new_jobs: Iterable[NewJob]) -> list[NewJob]:
         """Return the new jobs whose queueing lock is free."""
@@ -97,13 +102,27 @@ class Model:
     # Fetch
 
     def fetchable(self, queues: Collection[str] | None) -> list[Job]:
-        """Return the jobs that could start now: each is due, and the first of a free lock."""
+        """Return the jobs without a limit that could start now: each is due, and the first of a free lock.
+
+        No job has both a lock and a limit. Which jobs of a limit have the slots depends on when they were admitted.
+        """
         running = {job.lock for job in self.jobs.values() if job.status == "doing"} - {None}
         first: dict[object, Job] = {}
         for job in sorted((job for job in self.jobs.values() if _waits(job) and job.is_due), key=lambda job: job.rank):
             first.setdefault(job.id if job.lock is None else job.lock, job)
         ready = [job for job in first.values() if job.lock not in running]
+        ready = [job for job in ready if job.limit_key is None]
         return [job for job in ready if queues is None or job.queue_name in queues]
+
+    def keys_with_room(self, concurrency: int) -> set[str | None]:
+        """Return the keys of the limit that have jobs to start, and fewer running than they may have."""
+        running = Counter(job.limit_key for job in self.running())
+        due = {job.limit_key for job in self.jobs.values() if _waits(job) and job.is_due} - {None}
+        return {key for key in due if running[key] < concurrency}
+
+    def is_limited(self, job_id: int) -> bool:
+        """Return whether the job has a limit."""
+        return job_id in self.jobs and self.jobs[job_id].limit_key is not None
 
     def start(self, job_id: int, worker_id: int) -> Job:
         """Start a job that a worker has fetched."""

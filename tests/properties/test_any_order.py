@@ -34,6 +34,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 QUEUES = ("a", "b")
+LIMIT = core.LimitDefinition(name="limit", concurrency=2)
 
 hypothesis.settings.register_profile(
     "short", max_examples=30, stateful_step_count=50, deadline=None, derandomize=True, database=None
@@ -46,13 +47,15 @@ SETTINGS = hypothesis.settings(
     suppress_health_check=list(hypothesis.HealthCheck),
 )
 
-new_jobs = st.builds(
-    new_job,
-    queue_name=st.sampled_from(QUEUES),
-    priority=st.sampled_from((0, 0, 1, -1)),
-    lock=st.sampled_from((None, "l", "m")),
-    queueing_lock=st.sampled_from((None, None, "q", "r")),
-    scheduled_at=st.sampled_from((None, None, PAST, FUTURE)),
+_COLUMNS: dict[str, Any] = {
+    "queue_name": st.sampled_from(QUEUES),
+    "priority": st.sampled_from((0, 0, 1, -1)),
+    "queueing_lock": st.sampled_from((None, None, "q", "r")),
+    "scheduled_at": st.sampled_from((None, None, PAST, FUTURE)),
+}
+new_jobs = st.one_of(
+    st.builds(new_job, lock=st.sampled_from((None, "l", "m")), **_COLUMNS),
+    st.builds(new_job, limit_name=st.just(LIMIT.name), limit_key=st.sampled_from(("j", "k")), **_COLUMNS),
 )
 callers = st.sampled_from(range(3))
 picks = st.integers(0, 50)
@@ -87,6 +90,7 @@ class AnyOrder(RuleBasedStateMachine):
     def start_with_two_workers_and_some_jobs(self, batch: list[NewJob]) -> None:
         self.register()
         self.register()
+        self.watch(core.define_limits, [LIMIT])
         self.defer_those_that_may_be(0, batch)
 
     # Callers
@@ -212,6 +216,7 @@ class AnyOrder(RuleBasedStateMachine):
         job = self._pick_job(pick)
         touched = [job] if job and job.status in ("failed", "doing") else []
         job_id = job.id if job else 0
+        lock = None if self.model.is_limited(job_id) else lock
         found = self._wait_for_user(touched, caller, core.retry_job_by_id, job_id, retry_at=retry_at, lock=lock)
         if found is not None:
             assert found == self.model.retry_by_hand(job_id, is_due=retry_at is None, lock=lock)
@@ -241,7 +246,11 @@ class AnyOrder(RuleBasedStateMachine):
 
     # Workers
 
-    @rule(caller=callers, operation=st.sampled_from((core.promote_jobs, core.sweep_parked_jobs)), limit=limits)
+    @rule(
+        caller=callers,
+        operation=st.sampled_from((core.promote_jobs, core.sweep_parked_jobs, core.admit_jobs)),
+        limit=limits,
+    )
     def promote_or_sweep(self, caller: int, operation: Any, limit: int) -> None:
         self.runs[caller](operation, limit=limit)
 
@@ -258,12 +267,16 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: not self.model.held)
     @rule(caller=callers, pick=picks, limit=st.integers(1, 4), names=queues)
     def fetch_when_all_is_promoted(self, caller: int, pick: int, limit: int, names: tuple[str, ...] | None) -> None:
-        """The fetch returns exactly the jobs that could start, by rank."""
+        """The fetch returns exactly the jobs that could start, by rank, and leaves no slot of a limit free."""
         come_to_rest(self.runs[caller])
         check_rest(self.watch)
         ready = sorted(self.model.fetchable(names), key=lambda job: job.rank)
         fetched = self._fetch(caller, pick, limit, names)
-        assert [job.id for job in fetched] == [job.id for job in ready][:limit]
+        unlimited = [job.id for job in fetched if not self.model.is_limited(job.id)]
+        assert unlimited == [job.id for job in ready][: len(unlimited)]
+        if len(fetched) < limit:
+            assert len(unlimited) == len(ready)
+            assert names is not None or not self.model.keys_with_room(LIMIT.concurrency or 0)
 
     @precondition(lambda self: not self.model.held)
     @rule(pick=picks)
@@ -278,6 +291,9 @@ class AnyOrder(RuleBasedStateMachine):
         assert fetched == sorted(fetched, key=lambda job: (-job.priority, job.id))
         for stored in fetched:
             job = self.model.start(stored.id, worker_id)
+            if job.limit_key is not None:
+                of_key = [other for other in self.model.running() if other.limit_key == job.limit_key]
+                assert len(of_key) <= (LIMIT.concurrency or 0)
             assert names is None or job.queue_name in names
             assert stored.attempts == job.attempts
             self.fetched.append(Fetched(job.id, job.attempts, worker_id))
@@ -307,8 +323,9 @@ class AnyOrder(RuleBasedStateMachine):
         self, caller: int, pick: int, retry_at: Any, priority: int | None, queue: str | None, lock: str | None
     ) -> None:
         worker_id, believed = self._pick_fetched(pick)
-        changes: dict[str, Any] = {"retry_at": retry_at, "priority": priority, "queue_name": queue, "lock": lock}
-        retries = [JobRetry(id=job.id, attempts=job.attempts, **changes) for job in believed]
+        changes: dict[str, Any] = {"retry_at": retry_at, "priority": priority, "queue_name": queue}
+        locks = {job.id: None if self.model.is_limited(job.id) else lock for job in believed}
+        retries = [JobRetry(id=job.id, attempts=job.attempts, lock=locks[job.id], **changes) for job in believed]
         recorded = self.runs[caller](core.retry_jobs, retries, worker_id=worker_id)
         statuses = {job_id: status.value for job_id, status in recorded.items()}
         assert statuses == self.model.retry(retries, worker_id)
