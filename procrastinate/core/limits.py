@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.types import TypeEngine
 
 from procrastinate.core.admit import TERMS
@@ -306,10 +306,14 @@ def show_limit(connection: sa.Connection, name: str, key: str) -> LimitKey:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LineSweep:
-    """Result of one step of the sweep: the number of keys it opened, and the place at which the next step starts."""
+    """Result of one step of the sweep: the number of keys it opened, and the place at which the next step starts.
+
+    ``undefined`` has the names of limits that jobs in line name and no worker has defined.
+    """
 
     opened: int
     reached: tuple[str, str] | None
+    undefined: tuple[str, ...] = ()
 
 
 def _sweep() -> sa.Select[Any]:
@@ -353,9 +357,15 @@ def _sweep() -> sa.Select[Any]:
         .cte("opened")
     )
     last = sa.select(walk.c.name, walk.c.key).order_by(walk.c.step.desc()).limit(1).subquery("last")
+    undefined = (
+        sa.select(sa.func.array_agg(sa.distinct(walk.c.name), type_=ARRAY(sa.Text)))
+        .select_from(walk.outerjoin(limits, limits.c.name == walk.c.name))
+        .where(~has_numbers())
+    )
     return sa.select(
         sa.select(sa.func.count()).select_from(opened).scalar_subquery().label("opened"),
         sa.select(sa.func.count()).select_from(walk).scalar_subquery().label("keys"),
+        undefined.scalar_subquery().label("undefined"),
         sa.select(last.c.name).scalar_subquery().label("name"),
         sa.select(last.c.key).scalar_subquery().label("key"),
     )
@@ -379,4 +389,8 @@ def sweep_lines(
     """
     name, key = start or ("", "")
     row = connection.execute(_SWEEP, {"start_name": name, "start_key": key, "limit": limit}).one()
-    return LineSweep(opened=row.opened, reached=(row.name, row.key) if row.keys >= limit else None)
+    return LineSweep(
+        opened=row.opened,
+        reached=(row.name, row.key) if row.keys >= limit else None,
+        undefined=tuple(sorted(row.undefined or ())),
+    )

@@ -188,7 +188,8 @@ def show_limit(tables: Tables, name: str, key: str) -> LimitKey:
 
 
 def sweep_lines(tables: Tables, *, start: tuple[str, str] | None = None, limit: int = 1000) -> LineSweep:
-    return LineSweep(opened=admit(tables).admitted, reached=None)
+    undefined = tuple(one.name for one in list_limits(tables) if one.in_line and not one.is_defined)
+    return LineSweep(opened=admit(tables).admitted, reached=None, undefined=undefined)
 
 
 IMPLEMENTED: dict[Callable[..., Any], Callable[..., Any]] = {

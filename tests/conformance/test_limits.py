@@ -101,6 +101,7 @@ def test_jobs_of_a_limit_without_a_definition_wait_and_are_listed(run: Run) -> N
     assert fetch_ids(run, worker(run)) == []
     (stored,) = run(core.list_limits)
     assert (stored.name, stored.is_defined, stored.held, stored.in_line) == ("unknown", False, 0, 1)
+    assert run(core.sweep_lines).undefined == ("unknown",)
     define(run, "unknown", concurrency=1)
     assert fetch_ids(run, worker(run)) == [job_id]
 

@@ -184,6 +184,26 @@ async def test_a_limit_that_is_declared_while_a_worker_runs_holds_on_it(limited_
         await asyncio.gather(worker, return_exceptions=True)
 
 
+async def test_a_worker_reports_a_limit_that_no_worker_has_defined_once(
+    limited_app: App, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    elsewhere = App(connector=limited_app.connector)
+
+    @elsewhere.task(limit=Limit("of another program", by=lambda kwargs: kwargs["key"], concurrency=1))
+    async def work(key: str) -> None: ...
+
+    async with limited_app.open_async():
+        await work.batch_defer_async({"key": "a"}, {"key": "b"})
+        worker = asyncio.create_task(limited_app.run_worker_async(update_heartbeat_interval=0.05))
+        await until(lambda: "'of another program'" in caplog.text)
+        beat = queue.sql("SELECT last_heartbeat FROM procrastinate_workers")
+        await until(lambda: queue.sql("SELECT last_heartbeat FROM procrastinate_workers") > beat)
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+    assert caplog.text.count("No worker has defined the limit") == 1
+    assert queue.sql(LEFT) == 2
+
+
 async def test_a_waiting_worker_starts_the_next_job_at_once(limited_app: App, queue: Queue) -> None:
     """The polling interval is longer than the test."""
 

@@ -55,7 +55,7 @@ class Rescuer:
         self._max_rescues = max_rescues
         self._posts_looks = posts_looks
         self._logger = logger
-        self._sweeper = Sweeper(manager)
+        self._sweeper = Sweeper(manager, logger)
         self._is_rescuing = False
         self.has_looked = asyncio.Event()
 

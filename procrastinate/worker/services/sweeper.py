@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
+
 from procrastinate.manager import JobManager
 
 
 class Sweeper:
-    """Walks through the locks and the lines, a part at each call. The next round begins when one has ended."""
+    """Walks through the locks and the lines, a part at each call. The next round begins when one has ended.
 
-    def __init__(self, manager: JobManager) -> None:
+    A limit that jobs name and no worker has defined is logged once.
+    """
+
+    def __init__(self, manager: JobManager, logger: logging.Logger) -> None:
         self._manager = manager
+        self._logger = logger
+        self._reported: set[str] = set()
         self._locks_to: str | None = None
         self._lines_to: tuple[str, str] | None = None
 
@@ -25,3 +33,15 @@ class Sweeper:
         self._locks_to = sweep.reached
         lines = await self._manager.sweep_lines(start=self._lines_to)
         self._lines_to = lines.reached
+        self._report(lines.undefined)
+
+    def _report(self, undefined: Iterable[str]) -> None:
+        for name in undefined:
+            if name not in self._reported:
+                self._reported.add(name)
+                self._logger.warning(
+                    "No worker has defined the limit %r, and its jobs wait. Start a worker of the program that has the "
+                    "limit, or set numbers with `procrastinate limits set`",
+                    name,
+                    extra={"action": "limit_undefined", "limit_name": name},
+                )
