@@ -20,6 +20,7 @@ from examples.django_demo.processes import STATE, free_port, manage, managed, st
 from examples.django_demo.report import (
     TaskReport,
     print_reports,
+    read_most_at_once,
     read_progress,
     read_reports,
     read_states,
@@ -29,6 +30,7 @@ from examples.django_demo.report import (
 
 ORDERS = 300
 DEADLINE = 45.0
+_CALLS_AT_ONCE = 3  # as in shop/tasks.py, which only Django can import
 _STATES = {"todo", "doing", "succeeded", "failed", "cancelled", "aborted"}
 _WORKER = ("procrastinate", "worker", "--shutdown-graceful-timeout", "1")  # do not wait for stock-taking
 console = Console()
@@ -44,12 +46,15 @@ def run() -> None:
     with managed(environment, *arguments, log=server_log) as server:
         wait_for_server(f"http://127.0.0.1:{port}/", server, server_log)
         _place_orders(f"http://127.0.0.1:{port}/orders/")
-    with managed(environment, "procrastinate", "worker", log=STATE / "worker.log") as worker:
+    several = ("procrastinate", "worker", "--concurrency", "10")
+    with managed(environment, *several, log=STATE / "worker.log") as worker:
         reports = _watch(environment, worker)
     print_reports(console, reports)
     _check(reports)
+    _show_the_limit(environment)
     console.print("The order of a unicorn was rolled back together with its jobs.")
     _kill_a_worker(environment)
+    console.print("The dashboard shows all this at /admin/procrastinate/procrastinatejob/dashboard/")
     console.print("Serve this shop with its dashboard and its admin: [bold]make demo-serve[/bold]")
 
 
@@ -136,6 +141,17 @@ def _watch(environment: dict[str, str], worker: subprocess.Popen[bytes]) -> list
                 return reports
             time.sleep(0.1)
     raise SystemExit(f"The jobs did not end. The worker's log: {STATE / 'worker.log'}")
+
+
+def _show_the_limit(environment: Mapping[str, str]) -> None:
+    """Show how many payments ran at once, and that the limit of the bank held."""
+    with _connect(environment) as connection:
+        most = read_most_at_once(connection, "shop.tasks.charge_card")
+    if most > _CALLS_AT_ONCE:
+        raise SystemExit(f"{most} payments ran at once, and the bank takes {_CALLS_AT_ONCE}")
+    console.print(
+        f"The worker ran 10 jobs at once, and at most {most} payments: the bank has a limit of {_CALLS_AT_ONCE}."
+    )
 
 
 def _kill_a_worker(environment: Mapping[str, str]) -> None:

@@ -82,6 +82,26 @@ def read_steps(connection: psycopg.Connection, workflow: str) -> list[tuple[str,
     ]
 
 
+_MOST_AT_ONCE = """
+SELECT max(running) FROM (
+    SELECT sum(change) OVER (ORDER BY at, change ROWS UNBOUNDED PRECEDING) AS running
+    FROM (
+        SELECT event.at, CASE WHEN event.type = 'started' THEN 1 ELSE -1 END AS change
+        FROM procrastinate_events AS event
+        JOIN procrastinate_jobs AS job ON job.id = event.job_id
+        WHERE job.task_name = %s AND event.type IN ('started', 'succeeded', 'failed', 'deferred_for_retry')
+    ) AS changes
+) AS counted
+"""
+
+
+def read_most_at_once(connection: psycopg.Connection, task_name: str) -> int:
+    """Return the largest number of jobs of a task that ran at the same time."""
+    row = connection.execute(_MOST_AT_ONCE, [task_name]).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 def print_reports(console: Console, reports: list[TaskReport]) -> None:
     """Print the reports as a table."""
     table = Table(title="Jobs in the database")

@@ -43,6 +43,7 @@ def test_the_demo_counts_what_became_of_its_jobs_and_says_how_to_go_on(tmp_path:
     assert counted[0] > 0
     assert counted[2:4] == (0, 0)
     assert rows == ROWS
+    assert re.search("10 jobs at once, and at most [1-3] payments: the bank has a limit of 3.", done.stdout)
     assert "A worker was killed (SIGKILL) while it packed a parcel. Another worker packed it again." in done.stdout
     assert "pack_parcel succeeded (runs: 2), hand_over succeeded (runs: 1)." in done.stdout
     assert done.stdout.splitlines()[-1] == "Serve this shop with its dashboard and its admin: make demo-serve"

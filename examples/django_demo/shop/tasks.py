@@ -8,15 +8,23 @@ import time
 from asgiref.sync import sync_to_async
 from shop.models import Order
 
-from procrastinate import JobContext, RetryStrategy
+from procrastinate import JobContext, Limit, RetryStrategy
 from procrastinate.contrib.django import app
+
+CALLS_AT_ONCE = 3
+"""The number of calls that the bank takes at once."""
 
 
 class CardDeclined(Exception):
     """The bank declined the card."""
 
 
-@app.task(retry=RetryStrategy(max_attempts=2, wait=1), pass_context=True, queue="payments")
+@app.task(
+    limit=Limit("bank", concurrency=CALLS_AT_ONCE),
+    retry=RetryStrategy(max_attempts=2, wait=1),
+    pass_context=True,
+    queue="payments",
+)
 def charge_card(context: JobContext, order_id: int) -> None:
     """Charge the customer's card. The bank does not answer every first call and declines some cards."""
     if order_id % 10 == 0 and context.job.attempts == 0:
