@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import enum
 import functools
 import time
@@ -12,13 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import sqlalchemy as sa
 
-from procrastinate import exceptions
+from procrastinate import core, exceptions
 from procrastinate._checks.progress import check_progress, dump_progress
 from procrastinate._job import Job
 from procrastinate._job_checks import dump_result
 from procrastinate._job_completion import JobCompletion, JobTransaction
 from procrastinate._quoting import in_brief
 from procrastinate.core.enums import ReportKind
+from procrastinate.rates import read_period
+from procrastinate.types import TimeDeltaParams
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import (
@@ -224,6 +227,46 @@ class JobContext:
         progress = check_progress(done, total, message)
         if self.report is not None:
             self.report(ReportKind.PROGRESS, functools.partial(dump_progress, progress))
+
+    def hold_off(self, seconds: float | TimeDeltaParams | datetime.timedelta) -> None:
+        """Let no further job of the limit of this job start for a time, for example because a service asked for it.
+
+        The hold-off is for the key that this job has, on all workers, by the clock of the server. It is stored at once,
+        and stays if the worker is killed. Of two hold-offs, the one that ends later counts. A job that a worker has
+        already claimed still runs.
+
+        Parameters
+        ----------
+        seconds:
+            A number of seconds, a :class:`datetime.timedelta` or its keyword arguments, such as ``{"minutes": 1}``. It
+            is at least a millisecond and at most 366 days.
+
+        Raises
+        ------
+        RuntimeError
+            The job has no limit.
+        TypeError, ValueError
+            ``seconds`` is invalid.
+        """
+        self._require_limit(self.app.connector.get_sync_connector().run(core.hold_off_key_of, *self._wait(seconds)))
+
+    async def hold_off_async(self, seconds: float | TimeDeltaParams | datetime.timedelta) -> None:
+        """Asynchronous version of :meth:`hold_off`."""
+        self._require_limit(await self.app.connector.run_async(core.hold_off_key_of, *self._wait(seconds)))
+
+    def _wait(self, seconds: Any) -> tuple[int, float]:
+        """Return the id of the job and a number of seconds, the arguments of a hold-off."""
+        wait = read_period("seconds of hold_off()", seconds)
+        if self.job.id is None:
+            raise RuntimeError("hold_off() works only in a job that is stored: this context was made by hand")
+        return self.job.id, wait
+
+    def _require_limit(self, has_limit: bool) -> None:
+        if not has_limit:
+            raise RuntimeError(
+                f"This job of task {self.job.task_name!r} has no limit that could be held off: declare the task with "
+                "limit=Limit(...), whose by= gives the job a key"
+            )
 
     def _require_completion(self) -> JobCompletion:
         if self.completion is None:

@@ -42,31 +42,38 @@ class Rate:
         if count >= 2**31:
             raise ValueError(f"count of Rate must be below {2**31}, not {count}")
         object.__setattr__(self, "count", count)
-        object.__setattr__(self, "per", _read_per(self.per))
+        object.__setattr__(self, "per", read_period("per of Rate", self.per))
 
     @property
     def terms(self) -> core.RateTerms:
         """The rate as workers store it."""
-        return core.RateTerms(count=self.count, seconds=_read_per(self.per))
+        return core.RateTerms(count=self.count, seconds=read_period("per of Rate", self.per))
 
 
 Rates: TypeAlias = Rate | Sequence[Rate]
 """One rate, or several that hold together."""
 
 
-def _read_per(per: Any) -> float:
-    if isinstance(per, Mapping):
+def read_period(name: str, period: Any) -> float:
+    """Return the seconds of a number of seconds, a timedelta or its keyword arguments.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is none of these, is below a millisecond or above 366 days. The message names the argument.
+    """
+    if isinstance(period, Mapping):
         try:
-            per = as_timedelta(per)  # type: ignore[arg-type]
+            period = as_timedelta(period)  # type: ignore[arg-type]
         except (TypeError, ValueError, OverflowError) as error:
             raise type(error)(
-                f"per={per!r} of Rate: write seconds or a time such as {{'minutes': 1}} ({error})"
+                f"{name} is {period!r}: write seconds or a time such as {{'minutes': 1}} ({error})"
             ) from None
-    if isinstance(per, datetime.timedelta):
-        per = per.total_seconds()
-    seconds = read_seconds("per of Rate", per)
+    if isinstance(period, datetime.timedelta):
+        period = period.total_seconds()
+    seconds = read_seconds(name, period)
     if not 0.001 <= seconds <= _LONGEST:
-        raise ValueError(f"per of Rate must be at least a millisecond and at most 366 days, not {seconds} seconds")
+        raise ValueError(f"{name} must be at least a millisecond and at most 366 days, not {seconds} seconds")
     return seconds
 
 

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from procrastinate.core.grants import list_missing_grants
     from procrastinate.core.health import jobs_table_exists, list_unfit_settings, read_clock
     from procrastinate.core.held_keys import KeySweep, find_unique_key, free_unique_key, sweep_unique_keys
+    from procrastinate.core.hold_offs import hold_off, hold_off_key_of
     from procrastinate.core.job_logs import KeptLog, LogLine, read_job_logs
     from procrastinate.core.job_reports import NewReport, read_job_progress, write_reports
     from procrastinate.core.left_behind import count_left_behind, fail_left_behind, retry_left_behind
@@ -269,6 +270,8 @@ __all__ = [
     "has_signal",
     "has_work",
     "have_ended_before",
+    "hold_off",
+    "hold_off_key_of",
     "is_atomic",
     "jobs_table_exists",
     "keep_task_list",

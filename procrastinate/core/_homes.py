@@ -138,6 +138,10 @@ _MODULES = {
         "FailedStep",
         "read_failed_steps",
     ),
+    "hold_offs": (
+        "hold_off",
+        "hold_off_key_of",
+    ),
     "rates": ("RateTerms",),
     "read_results": (
         "get_progress",

@@ -18,11 +18,13 @@ import sqlalchemy as sa
 from procrastinate.core.arrays import array_param, is_not_set_aside, is_one_of, transpose, unnest
 from procrastinate.core.enums import Readiness
 from procrastinate.core.errors import is_row_refused
+from procrastinate.core.hold_offs import read_hold_offs
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.promote import lock_holders, turn_taken
 from procrastinate.core.rates import (
     RATES,
     keep_windows,
+    open_windows_at,
     read_rates,
     read_room_of_all,
     read_rooms,
@@ -66,7 +68,7 @@ class Admission:
     ``admitted`` jobs are ready for a fetch. ``again`` is true if more remains to decide. ``undecided`` is the number
     of jobs that stay in line because a row on which they depend is locked. ``had_turn`` is false if another session has
     the turn, and nothing was done. ``refused`` jobs stay in line. ``next_start_in`` is the time in seconds until a
-    rate lets the next job start, or ``None`` if no job waits for one.
+    rate or a hold-off lets the next job start, or ``None`` if no job waits for one.
     """
 
     admitted: int = 0
@@ -304,12 +306,12 @@ def admit_jobs(
         keys.setdefault(name, set()).add(key)
     defined = _read_terms(connection, keys)
     parts = [_admit_of(connection, name, terms, keys[name], manner) for name, terms in defined]
-    has_rates = any(terms.has_rates for _, terms in defined)
+    starts_in = [part.next_start_in for part in parts if part.next_start_in is not None]
     return Admission(
         admitted=sum(part.admitted for part in parts),
         again=bool(locks) or limit in (len(opened), len(opened_windows)) or any(part.again for part in parts),
         undecided=sum(part.undecided for part in parts),
-        next_start_in=seconds_to_next_window(connection) if has_rates else None,
+        next_start_in=min(starts_in, default=None),
         refused=tuple(refusal for part in parts for refusal in part.refused),
     )
 
@@ -345,7 +347,9 @@ def _admit_of(
 ) -> Admission:
     """Give away the slots of one limit, in rounds: the line of a key may be shorter than its share."""
     terms = within_capacity(connection, terms)
-    read = keys = _read_keys(connection, name, terms, looked_at)
+    read = _read_keys(connection, name, terms, looked_at)
+    held_off = read_hold_offs(connection, name, [one.key for one in read])
+    keys = [dataclasses.replace(one, room=0) if one.key in held_off else one for one in read]
     of_all = read_room_of_all(connection, name, terms.total_rates)
     room_in_all = sys.maxsize if of_all is None else of_all.free
     held_in_all = 0 if terms.total is None else connection.execute(_COUNT_IN_ALL, {"name": name}).scalar_one()
@@ -372,8 +376,14 @@ def _admit_of(
     if undecided or again:
         connection.execute(_OPEN_AGAIN, {"name": name, "keys": sorted(looked_at)})
     if terms.has_rates:
-        keep_windows(connection, name, [one.key for one in read], terms.rates, terms.total_rates)
-    return Admission(admitted=admitted, undecided=len(undecided), again=again, refused=refused)
+        others = [one.key for one in read if one.key not in held_off]
+        keep_windows(connection, name, others, terms.rates, terms.total_rates)
+    open_windows_at(connection, name, held_off)
+    has_windows = terms.has_rates or bool(held_off)
+    next_start_in = seconds_to_next_window(connection) if has_windows else None
+    return Admission(
+        admitted=admitted, undecided=len(undecided), again=again, refused=refused, next_start_in=next_start_in
+    )
 
 
 def _read_keys(connection: sa.Connection, name: str, terms: LimitTerms, looked_at: set[str]) -> list[KeyState]:

@@ -13,8 +13,9 @@ from sqlalchemy.types import TypeEngine
 
 from procrastinate.core.admit import TERMS
 from procrastinate.core.arrays import unnest
+from procrastinate.core.hold_offs import read_hold_offs
 from procrastinate.core.operation_marks import atomic
-from procrastinate.core.rates import RATES, RateTerms, next_start, read_rates, write_rates
+from procrastinate.core.rates import RATES, RateTerms, later, next_start, read_rates, write_rates
 from procrastinate.core.tables import DOING, holds_slot, is_in_line, jobs, limits, openings, windows
 from procrastinate.core.timeouts import wait_briefly
 
@@ -71,8 +72,8 @@ class LimitKey:
     """A key of a limit with the numbers of its jobs.
 
     ``running`` of the ``held`` jobs have started. ``oldest_id`` is the job with the lowest id among those that have a
-    slot, and ``next_id`` the first job in line. ``next_start`` is the time before which the rates of the limit let no
-    more jobs start. It is ``None`` if they let one start now.
+    slot, and ``next_id`` the first job in line. ``next_start`` is the time before which the rates of the limit, or
+    a hold-off of the key, let no more jobs start. It is ``None`` if they let one start now.
     """
 
     name: str
@@ -292,6 +293,7 @@ def show_limit(connection: sa.Connection, name: str, key: str) -> LimitKey:
     held, running, oldest_id = connection.execute(_SHOW_HELD, parameters).one()
     in_line, next_id = connection.execute(_SHOW_LINE, parameters).one()
     rates = connection.execute(_SHOW_RATES, parameters).one_or_none()
+    by_rates = rates and next_start(connection, name, key, read_rates(rates.rates), read_rates(rates.total_rates))
     return LimitKey(
         name=name,
         key=key,
@@ -300,7 +302,7 @@ def show_limit(connection: sa.Connection, name: str, key: str) -> LimitKey:
         in_line=in_line,
         oldest_id=oldest_id,
         next_id=next_id,
-        next_start=rates and next_start(connection, name, key, read_rates(rates.rates), read_rates(rates.total_rates)),
+        next_start=later(by_rates, read_hold_offs(connection, name, [key]).get(key)),
     )
 
 

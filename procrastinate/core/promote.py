@@ -44,9 +44,17 @@ def _materialized(select: sa.Select[Any], name: str) -> sa.CTE:
 
 def turn_taken() -> sa.ColumnElement[bool]:
     """Take the turn of promotions and admissions until the end of the transaction, unless another session has it."""
+    return sa.func.pg_try_advisory_xact_lock(_key_of_turn(), type_=sa.Boolean())
+
+
+def turn_awaited() -> sa.ColumnElement[Any]:
+    """Take the same turn, and wait for it as long as the lock timeout allows."""
+    return sa.func.pg_advisory_xact_lock(_key_of_turn())
+
+
+def _key_of_turn() -> sa.ColumnElement[int]:
     table = sa.cast(sa.cast(sa.func.to_regclass(jobs.name), OID), sa.BigInteger)
-    key = sa.literal_column(str(_ADVISORY_LOCKS), type_=sa.BigInteger()) + table
-    return sa.func.pg_try_advisory_xact_lock(key, type_=sa.Boolean())
+    return sa.literal_column(str(_ADVISORY_LOCKS), type_=sa.BigInteger()) + table
 
 
 def _take_turn() -> sa.CTE:

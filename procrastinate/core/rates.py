@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -126,11 +126,12 @@ def _rooms(
     for row in connection.execute(statement, parameters):
         opening = row.opens_at if row.free <= 0 else None
         room = rooms.get(row.key, Room(free=row.free))
-        rooms[row.key] = Room(free=max(min(room.free, row.free), 0), opens_at=_later(room.opens_at, opening))
+        rooms[row.key] = Room(free=max(min(room.free, row.free), 0), opens_at=later(room.opens_at, opening))
     return rooms
 
 
-def _later(one: datetime.datetime | None, other: datetime.datetime | None) -> datetime.datetime | None:
+def later(one: datetime.datetime | None, other: datetime.datetime | None) -> datetime.datetime | None:
+    """Return the later one of two times. ``None`` means that there is no time to wait for."""
     known = [time for time in (one, other) if time is not None]
     return max(known, default=None)
 
@@ -141,7 +142,7 @@ def next_start(
     """Return the time before which the rates let no job of a key start, or ``None`` if one may start now."""
     own = read_rooms(connection, name, [key], rates).get(key)
     of_all = read_room_of_all(connection, name, total_rates)
-    return _later(None if own is None else own.opens_at, None if of_all is None else of_all.opens_at)
+    return later(None if own is None else own.opens_at, None if of_all is None else of_all.opens_at)
 
 
 def _take_windows() -> Any:
@@ -204,10 +205,16 @@ def keep_windows(
     else:
         rooms = read_rooms(connection, name, keys, rates)
         openings = {key: room.opens_at for key, room in rooms.items() if room.opens_at is not None}
-    if openings:
-        parameters = {"name": name, "key_list": list(openings), "opens_at_list": list(openings.values())}
-        limit = len(openings) if of_all is None or of_all.opens_at is None else 1
-        connection.execute(_KEEP_WINDOWS, {**parameters, "limit": limit})
+    open_windows_at(connection, name, openings, limit=None if of_all is None or of_all.opens_at is None else 1)
+
+
+def open_windows_at(
+    connection: sa.Connection, name: str, times: Mapping[str, datetime.datetime], *, limit: int | None = None
+) -> None:
+    """Note when an admission must look at keys again: those that have jobs in line, ``limit`` of them at most."""
+    if times:
+        parameters = {"name": name, "key_list": list(times), "opens_at_list": list(times.values())}
+        connection.execute(_KEEP_WINDOWS, {**parameters, "limit": len(times) if limit is None else limit})
 
 
 def first_window(after: sa.ColumnElement[Any] | None = None) -> sa.ScalarSelect[Any]:

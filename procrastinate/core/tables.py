@@ -322,6 +322,15 @@ turns = sa.Table(
     sa.Column("last_key", sa.Text, nullable=False),
 )
 
+# Keys of limits of which no job gets a slot until a time.
+hold_offs = sa.Table(
+    "procrastinate_hold_offs",
+    metadata,
+    sa.Column("limit_name", sa.Text, primary_key=True),
+    sa.Column("limit_key", sa.Text, primary_key=True),
+    sa.Column("until", sa.DateTime(timezone=True), nullable=False),
+)
+
 # The starts of jobs whose limit has a rate, as long as a window may reach them. A trigger writes them.
 starts = sa.Table(
     "procrastinate_starts",

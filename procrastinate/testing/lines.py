@@ -192,9 +192,24 @@ def sweep_lines(tables: Tables, *, start: tuple[str, str] | None = None, limit: 
     return LineSweep(opened=admit(tables).admitted, reached=None, undefined=undefined)
 
 
+def hold_off(tables: Tables, name: str, key: str, seconds: float) -> None:
+    raise NotImplementedError(
+        f"A job holds off the limit {name!r}, and hold-offs have no in-memory form: test it against a database"
+    )
+
+
+def hold_off_key_of(tables: Tables, job_id: int, seconds: float) -> bool:
+    name = tables.progress(job_id).limit_name
+    if name is not None:
+        hold_off(tables, name, "", seconds)
+    return False
+
+
 IMPLEMENTED: dict[Callable[..., Any], Callable[..., Any]] = {
     core.admit_jobs: admit_jobs,
     core.define_limits: define_limits,
+    core.hold_off: hold_off,
+    core.hold_off_key_of: hold_off_key_of,
     core.list_limits: list_limits,
     core.list_defined_limits: list_defined_limits,
     core.reset_limit: reset_limit,

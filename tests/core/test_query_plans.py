@@ -629,7 +629,7 @@ def test_an_admission(full: sa.Connection, numbers: dict[str, int]) -> None:
         plans,
         reads={SLOTS, LINE},
         buffers=8000,
-        small={"procrastinate_openings", "procrastinate_limits", "procrastinate_windows"},
+        small={"procrastinate_openings", "procrastinate_limits", "procrastinate_windows", "procrastinate_hold_offs"},
     )
 
 
@@ -643,7 +643,7 @@ def test_an_admission_by_rates(full: sa.Connection) -> None:
     full.exec_driver_sql("ANALYZE procrastinate_starts")
     core.defer_jobs(full, [new_job(limit_name="l", limit_key=str(key)) for key in range(5) for _ in range(20)])
     plans = explain(full, core.admit_jobs)
-    small = {"procrastinate_openings", "procrastinate_limits", "procrastinate_windows"}
+    small = {"procrastinate_openings", "procrastinate_limits", "procrastinate_windows", "procrastinate_hold_offs"}
     check(plans, reads={SLOTS, LINE, "procrastinate_starts_key_idx"}, buffers=8000, small=small)
 
 
@@ -651,4 +651,9 @@ def test_a_sweep_of_the_lines(full: sa.Connection) -> None:
     core.define_limits(full, [core.LimitDefinition(name="l", concurrency=1)])
     core.defer_jobs(full, [new_job(limit_name="l", limit_key=str(key)) for key in range(200) for _ in range(20)])
     plans = explain(full, core.sweep_lines)
-    check(plans, reads={SLOTS, LINE}, buffers=8000, small={"procrastinate_limits", "procrastinate_windows"})
+    check(
+        plans,
+        reads={SLOTS, LINE},
+        buffers=8000,
+        small={"procrastinate_limits", "procrastinate_windows", "procrastinate_hold_offs"},
+    )

@@ -34,6 +34,7 @@ TABLES = FIRST_TABLES | {
     "starts",
     "windows",
     "turns",
+    "hold_offs",
 }
 TABLES |= {"task_lists", "statistics", "paused_queues", "operations", "uniques", "job_reports"}
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from procrastinate import Limit, Rate, testing
+from procrastinate import JobContext, Limit, Rate, testing
 from procrastinate.app import App
 from procrastinate.core import LimitDefinition, RateTerms
 from procrastinate.core.rates import read_rates, write_rates
+from procrastinate.jobs import Job
 
 
 @pytest.mark.parametrize("per", [60, 60.0, {"minutes": 1}, datetime.timedelta(minutes=1)])
@@ -69,6 +70,30 @@ def test_a_connector_in_memory_refuses_a_fair_limit_by_its_name() -> None:
         app.tasks["t"].defer()
         with pytest.raises(NotImplementedError, match="'mail' is fair"):
             app.run_worker(wait=False)
+
+
+def test_a_connector_in_memory_refuses_a_hold_off_by_the_name_of_its_limit() -> None:
+    app = App(connector=testing.InMemoryConnector())
+    refused: list[str] = []
+
+    @app.task(name="t", limit=Limit("mail", concurrency=1), pass_context=True)
+    def hold_off(context: JobContext) -> None:
+        with pytest.raises(NotImplementedError) as raised:
+            context.hold_off(1)
+        refused.append(str(raised.value))
+
+    with app.open():
+        hold_off.defer()
+        app.run_worker(wait=False)
+    assert "the limit 'mail', and hold-offs have no in-memory form" in refused[0]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, "30", None, True, {"hour": 1}, float("nan"), 367 * 86400])
+def test_a_hold_off_needs_a_time_above_zero(seconds: Any) -> None:
+    job = Job(id=1, queue="q", lock=None, queueing_lock=None, task_name="t", limit_name="l", limit_key="k")
+    context = JobContext(app=App(connector=testing.InMemoryConnector()), job=job)
+    with pytest.raises((TypeError, ValueError), match=r"seconds of hold_off\(\)"):
+        context.hold_off(seconds)
 
 
 def test_a_fair_limit_needs_keys_and_no_number() -> None:

@@ -668,6 +668,16 @@ async def test_a_job_in_line_is_told_the_holders_and_its_place(app: App, queue: 
     assert await code(app, second) == "limit-has-room"
 
 
+async def test_a_job_of_a_key_that_is_held_off_is_told_how_long(app: App, queue: Queue) -> None:
+    register(queue)
+    core.define_limits(queue.connection, [core.LimitDefinition(name="api", concurrency=1)])
+    await app.connector.run_async(core.hold_off, "api", "k", 3600.0)
+    [job_id] = core.defer_jobs(queue.connection, [new_job(limit_name="api", limit_key="k")])
+    headline = (await app.inspect.explain_async(job_id)).headline
+    assert (headline.code, headline.kind) == ("limit-held-off", ReasonKind.WAITS)
+    assert "Limit 'api', key 'k': a job of the key held it off, for another 3" in headline.text
+
+
 async def test_a_job_that_waits_for_the_window_of_a_rate_is_told_the_next_start(app: App, queue: Queue) -> None:
     register(queue)
     core.define_limits(queue.connection, [core.LimitDefinition(name="api", rates=(core.RateTerms(1, 3600.0),))])

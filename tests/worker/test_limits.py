@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from procrastinate import App, Limit, Rate
+from procrastinate import App, JobContext, Limit, Rate
 from procrastinate.core import Status
 from tests.worker.limited_program import IN_ALL, PER_KEY
 from tests.worker.limited_program import app as program
@@ -126,6 +126,40 @@ async def test_jobs_of_a_late_customer_pass_those_of_a_big_one(limited_app: App,
     started = queue.sql(STARTS)
     assert len(started) == 1580
     assert started.index(max(late, key=started.index)) <= 100 + 2 * 5 * 20
+
+
+async def test_a_job_holds_off_the_next_job_of_its_key(limited_app: App, queue: Queue) -> None:
+    """The polling interval is longer than the test, and both jobs are ready when the first one holds off."""
+
+    @limited_app.task(limit=Limit("api", by="k", concurrency=1), pass_context=True)
+    async def call(context: JobContext) -> None:
+        if context.job.id == min(ids):
+            await context.hold_off_async({"milliseconds": 500})
+
+    async with limited_app.open_async():
+        ids = await call.batch_defer_async(*[{}] * 2)
+        worker = asyncio.create_task(limited_app.run_worker_async(fetch_job_polling_interval=600))
+        await until(lambda: not queue.sql(LEFT))
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+    lasted = "SELECT extract(epoch FROM max(at) - min(at))::float FROM procrastinate_events WHERE type = 'started'"
+    assert queue.sql(lasted) >= 0.5
+
+
+async def test_a_sync_task_without_a_limit_is_told_what_a_hold_off_needs(limited_app: App, queue: Queue) -> None:
+    raised: list[BaseException] = []
+
+    @limited_app.task(pass_context=True)
+    def call(context: JobContext) -> None:
+        try:
+            context.hold_off(1)
+        except RuntimeError as error:
+            raised.append(error)
+
+    async with limited_app.open_async():
+        await call.defer_async()
+        await limited_app.run_worker_async(wait=False)
+    assert "has no limit that could be held off: declare the task with limit=Limit(...)" in str(raised[0])
 
 
 async def test_tasks_that_share_a_limit_do_not_run_at_the_same_time(limited_app: App, queue: Queue) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.admit import TERMS, terms_of
+from procrastinate.core.hold_offs import read_hold_offs
 from procrastinate.core.inspection.bounds import bounded_count
 from procrastinate.core.inspection.facts import COUNTED, JobFacts
 from procrastinate.core.rates import RATES, next_start
@@ -23,7 +24,7 @@ class LimitFacts:
 
     ``oldest_id`` is the job of the key with the lowest id that has a slot. ``oldest_age`` are the seconds since its
     last event. ``next_start`` is the time before which the rates of the limit let no more jobs of the key start, and
-    ``next_start_in`` the seconds until then.
+    ``next_start_in`` the seconds until then. ``held_off_for`` are the seconds for which the key is still held off.
     """
 
     concurrency: int | None
@@ -34,6 +35,7 @@ class LimitFacts:
     oldest_age: float | None
     next_start: datetime.datetime | None
     next_start_in: float
+    held_off_for: float | None = None
 
 
 def read_limit(connection: sa.Connection, name: str, key: str) -> LimitFacts | None:
@@ -43,6 +45,7 @@ def read_limit(connection: sa.Connection, name: str, key: str) -> LimitFacts | N
         return None
     terms = within_capacity(connection, terms_of(row))
     start = next_start(connection, name, key, terms.rates, terms.total_rates)
+    held_off_until = read_hold_offs(connection, name, [key]).get(key)
     of_limit: sa.Select[Any] = sa.select(sa.literal_column("1")).where(holds_slot(), jobs.c.limit_name == name)
     of_key = of_limit.where(jobs.c.limit_key == key)
     oldest = (
@@ -63,6 +66,7 @@ def read_limit(connection: sa.Connection, name: str, key: str) -> LimitFacts | N
         oldest_age=None if first is None else float(first.age),
         next_start=start,
         next_start_in=0.0 if start is None else (start - row.now).total_seconds(),
+        held_off_for=None if held_off_until is None else (held_off_until - row.now).total_seconds(),
     )
 
 

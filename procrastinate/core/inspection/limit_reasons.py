@@ -64,9 +64,22 @@ def limit_rate(case: Case) -> Reason | None:
     )
 
 
+def limit_held_off(case: Case) -> Reason | None:
+    """Has a job of its key asked for a pause."""
+    limit = case.limit
+    if limit is None or limit.held_off_for is None:
+        return None
+    return Reason(
+        code="limit-held-off",
+        kind=ReasonKind.WAITS,
+        text=f"{_key(case)}: a job of the key held it off, for another {limit.held_off_for:.1f} s{_in_front(case)}",
+        advice="Wait. The next job starts when the time is over",
+    )
+
+
 def limit_has_room(case: Case) -> Reason | None:
     """Does a worker still have to give it a slot."""
-    if case.limit is None or limit_full(case) or limit_total_full(case) or limit_rate(case):
+    if case.limit is None or any(check(case) for check in (limit_full, limit_total_full, limit_rate, limit_held_off)):
         return None
     return Reason(
         code="limit-has-room",
@@ -76,7 +89,7 @@ def limit_has_room(case: Case) -> Reason | None:
     )
 
 
-CHECKS = (limit_undefined, limit_full, limit_total_full, limit_rate, limit_has_room)
+CHECKS = (limit_undefined, limit_full, limit_total_full, limit_rate, limit_held_off, limit_has_room)
 
 
 def _key(case: Case) -> str:

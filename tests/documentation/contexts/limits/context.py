@@ -1,6 +1,7 @@
 """Sets up what the page on limits assumes: an app and its database."""
 
 import os
+import types
 
 import sqlalchemy as sa
 
@@ -20,6 +21,12 @@ with engine.begin() as connection:  # as a worker that ran before has left them
         ],
     )
 first_app = app
+answers = [types.SimpleNamespace(status=429, headers={"Retry-After": "0.3"}), types.SimpleNamespace(status=200)]
+
+
+def post_charge(account: str) -> types.SimpleNamespace:
+    """Stand in for the service, which asks to wait once."""
+    return answers.pop(0)
 
 
 def at_the_end() -> None:
@@ -29,7 +36,10 @@ def at_the_end() -> None:
     names["export"].defer(tenant="ann")
     names["call_github"].defer(account="ann")
     names["report"].defer(customer="ann")
+    names["charge"].defer(account="ann")
     with WorkerThread(first_app) as worker:
         worker.wait_until_done()
-    assert {one.name for one in first_app.limits.list()} == {"exports", "github", "openai", "reports", "sync"}
+    assert not answers
+    defined = {"exports", "github", "openai", "reports", "stripe", "sync"}
+    assert {one.name for one in first_app.limits.list()} == defined
     assert all(one.is_defined and one.in_line == 0 for one in first_app.limits.list())
