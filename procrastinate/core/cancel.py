@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from procrastinate.core.criteria import equals
 from procrastinate.core.enums import Status
 from procrastinate.core.tables import DOING, TODO, UNDECIDED, jobs, status_literal
 
@@ -67,7 +68,7 @@ def list_jobs_to_abort(
     """Return the ids of running jobs with an abort request, optionally of one queue or one worker."""
     statement = sa.select(jobs.c.id).where(jobs.c.status == DOING, jobs.c.abort_requested).order_by(jobs.c.id)
     if queue_name is not None:
-        statement = statement.where(jobs.c.queue_name == queue_name)
+        statement = statement.where(equals(jobs.c.queue_name, queue_name))
     if worker_id is not None:
-        statement = statement.where(jobs.c.worker_id == worker_id)
+        statement = statement.where(equals(jobs.c.worker_id, worker_id))
     return list(connection.execute(statement).scalars())

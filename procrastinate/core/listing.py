@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from procrastinate.core.criteria import equals
 from procrastinate.core.enums import Status
 from procrastinate.core.fetch import STORED_COLUMNS, stored_job
 from procrastinate.core.rows import JobCounts, StoredJob
@@ -68,7 +69,7 @@ def first_waiting_sql(limit: int) -> str:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class JobFilter:
-    """Criteria for jobs. ``None`` leaves a criterion out."""
+    """Criteria for jobs. ``None`` leaves a criterion out. A value that no row can have finds no job."""
 
     id: int | None = None
     queue_name: str | None = None
@@ -81,7 +82,7 @@ class JobFilter:
     def conditions(self) -> list[sa.ColumnElement[bool]]:
         """Return the criteria as conditions on the jobs table."""
         chosen = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "status"}
-        conditions = [jobs.c[name] == value for name, value in chosen.items() if value is not None]
+        conditions = [equals(jobs.c[name], value) for name, value in chosen.items() if value is not None]
         return conditions if self.status is None else [*conditions, *_has_status(self.status)]
 
 

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from procrastinate.core.arrays import is_not_set_aside, is_one_of
+from procrastinate.core.criteria import equals
 from procrastinate.core.fetch import from_microseconds, microseconds
 from procrastinate.core.operation_marks import finds_first_row_of
 from procrastinate.core.rows import Pause
@@ -59,7 +60,8 @@ def pause_queue(
 
 def resume_queue(connection: sa.Connection, queue: str) -> bool:
     """End the pause of a queue, and return true if it was paused."""
-    statement = sa.delete(paused_queues).where(paused_queues.c.queue_name == queue).returning(lasts().label("lasts"))
+    named = equals(paused_queues.c.queue_name, queue)
+    statement = sa.delete(paused_queues).where(named).returning(lasts().label("lasts"))
     return connection.execute(statement).scalar_one_or_none() is True
 
 

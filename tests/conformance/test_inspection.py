@@ -144,6 +144,31 @@ def test_a_search_finds_jobs_by_each_criterion(run: Run) -> None:
     assert ids(run, JobSearch(word="%")) == ids(run, JobSearch(args='{"order": 4}')) == []
 
 
+@pytest.mark.parametrize(
+    "search",
+    [
+        JobSearch(queue="\ud800"),
+        JobSearch(queue="\ud800", state=JobState.READY),
+        JobSearch(lock="a\0", state=JobState.BLOCKED),
+        JobSearch(worker_id=2**63, state=JobState.RUNNING),
+        JobSearch(word="\ud800"),
+        JobSearch(error="a\0"),
+        JobSearch(args='{"a": "\ud800"}'),
+    ],
+    ids=ascii,
+)
+def test_a_search_for_what_no_row_can_have_finds_no_job(run: Run, search: JobSearch) -> None:
+    defer(run)
+    assert ids(run, search) == []
+
+
+def test_names_that_no_row_can_have_stop_no_page(run: Run) -> None:
+    job = defer(run)
+    assert ids(run, JobSearch(without_tasks=("\ud800",))) == [job]
+    assert [queue.name for queue in run(inspection.load_queues, ["a\0", "mail"]).queues] == ["default", "mail"]
+    assert run(inspection.load_periodic, [("\ud800", "")]).schedules == ()
+
+
 def test_a_search_by_error_takes_the_path_or_the_name_of_the_class(run: Run) -> None:
     defer(run)
     job = fetch_one(run, worker(run))

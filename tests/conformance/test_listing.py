@@ -54,6 +54,21 @@ def test_jobs_are_listed_by_criteria(run: Run, ids: list[int], criteria: dict[st
     assert [job.id for job in run(core.list_jobs, JobFilter(**criteria))] == [ids[place] for place in found]
 
 
+@pytest.mark.parametrize(
+    "criteria",
+    [{"queue_name": "\ud800"}, {"task_name": "x\0"}, {"lock": "\ud800"}, {"worker_id": 2**63}, {"id": -(2**70)}],
+    ids=ascii,
+)
+def test_a_criterion_that_no_row_can_have_finds_no_job(run: Run, ids: list[int], criteria: dict[str, Any]) -> None:
+    assert run(core.list_jobs, JobFilter(**criteria)) == []
+    assert run(core.count_by_queue, JobFilter(**criteria)) == []
+
+
+def test_a_queue_whose_name_no_row_can_have_has_no_abort_requests_and_no_pause(run: Run) -> None:
+    assert run(core.list_jobs_to_abort, queue_name="\ud800") == []
+    assert run(core.resume_queue, "a\0") is False
+
+
 def test_jobs_are_listed_in_pages(run: Run, ids: list[int]) -> None:
     first = run(core.list_jobs, JobFilter(), limit=3)
     second = run(core.list_jobs, JobFilter(), limit=3, after_id=first[-1].id)

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
+from procrastinate.core.criteria import equals, is_possible, only_possible
 from procrastinate.core.inspection.bounds import first_rows, load
 from procrastinate.core.inspection.records import JobsPage
 from procrastinate.core.inspection.rows import LISTED, listed_job
@@ -28,7 +29,7 @@ class JobSearch:
     state:
         The state, which also decides the order. Without it, all jobs are listed from the newest.
     queue, task, lock, queueing_lock, worker_id:
-        The exact value.
+        The exact value. One that no row can have finds no job.
     word:
         Text that the name of the task or queue, or one of the locks, contains.
     args:
@@ -65,11 +66,11 @@ class JobSearch:
     def indexed(self) -> list[sa.ColumnElement[bool]]:
         """Return the conditions that the index of the walk knows. They cost nothing."""
         if self.state is JobState.READY and self.queue is not None:
-            return [jobs.c.queue_name == self.queue]
+            return [equals(jobs.c.queue_name, self.queue)]
         if self.state is JobState.BLOCKED and self.lock is not None:
-            return [jobs.c.lock == self.lock]
+            return [equals(jobs.c.lock, self.lock)]
         if self.state is JobState.RUNNING and self.worker_id is not None:
-            return [jobs.c.worker_id == self.worker_id]
+            return [equals(jobs.c.worker_id, self.worker_id)]
         return []
 
     def conditions(self, table: sa.FromClause) -> list[sa.ColumnElement[bool]]:
@@ -81,14 +82,13 @@ class JobSearch:
             "queueing_lock": self.queueing_lock,
             "worker_id": self.worker_id,
         }
-        found = [table.c[name] == value for name, value in equal.items() if value is not None]
+        found = [equals(table.c[name], value) for name, value in equal.items() if value is not None]
         if self.word is not None:
             found.append(_contains(table, self.word))
         if self.args is not None:
-            wanted = sa.cast(sa.bindparam("args_text", self.args, type_=sa.Text()), JSONB)
-            found.append(sa.type_coerce(table.c.args, JSONB).contains(wanted))
+            found.append(_has_arguments(table, self.args))
         if self.without_tasks:
-            found.append(table.c.task_name.not_in(self.without_tasks))
+            found.append(table.c.task_name.not_in(only_possible(self.without_tasks)))
         if self.error is not None:
             found.append(_has_error(table, self.error))
         if self.ended_since is not None:
@@ -97,12 +97,23 @@ class JobSearch:
         return found
 
 
+def _has_arguments(table: sa.FromClause, wanted: str) -> sa.ColumnElement[bool]:
+    if not is_possible(wanted):
+        return sa.false()
+    text = sa.bindparam("args_text", wanted, type_=sa.Text())
+    return sa.type_coerce(table.c.args, JSONB).contains(sa.cast(text, JSONB))
+
+
 def _contains(table: sa.FromClause, word: str) -> sa.ColumnElement[bool]:
+    if not is_possible(word):
+        return sa.false()
     names = ("task_name", "queue_name", "lock", "queueing_lock")
     return sa.or_(*(table.c[name].contains(word, autoescape=True) for name in names))
 
 
 def _has_error(table: sa.FromClause, name: str) -> sa.ColumnElement[bool]:
+    if not is_possible(name):
+        return sa.false()
     is_named = sa.or_(errors.c.exception_class == name, errors.c.exception_class.endswith(f".{name}", autoescape=True))
     return sa.exists().where(errors.c.job_id == table.c.id, is_named)
 

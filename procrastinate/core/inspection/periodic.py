@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.arrays import array_param
+from procrastinate.core.criteria import is_possible
 from procrastinate.core.inspection.bounds import Moment, load
 from procrastinate.core.inspection.records import Schedule, Schedules, Tick
 from procrastinate.core.tables import jobs, periodic_defers
@@ -83,7 +84,7 @@ def load_periodic(
         Names and periodic ids of schedules to return in any case.
     """
     stored = {(row.task_name, row.periodic_id) for row in connection.execute(_SCHEDULES)}
-    names = sorted({*stored, *known})
+    names = sorted({*stored, *(pair for pair in known if all(map(is_possible, pair)))})
     ticks: dict[tuple[str, str], list[Tick]] = {name: [] for name in names}
     parameters = {"task_names": [task for task, _ in names], "periodic_ids": [periodic for _, periodic in names]}
     for row in connection.execute(_LAST_TICKS, parameters):

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.arrays import each_of
+from procrastinate.core.criteria import only_possible
 from procrastinate.core.enums import BECAME_READY
 from procrastinate.core.fetch import ready_queue_names
 from procrastinate.core.inspection.bounds import Count, first_rows, load, moment, to_count
@@ -93,7 +94,7 @@ def load_queues(connection: sa.Connection, now: datetime.datetime, known: Collec
     others = connection.execute(_BY_QUEUE).all()
     pauses = {row.queue_name: _pause(row) for row in connection.execute(_PAUSES)}
     serving = connection.execute(_SERVING).all()
-    names = sorted({*ready_names, *known, *pauses, *(row.queue_name for row in others)})
+    names = sorted({*ready_names, *only_possible(known), *pauses, *(row.queue_name for row in others)})
     shown = names[:_SHOWN]
     limit = min(_LONGEST_COUNT, _COUNTED // max(len(shown), 1))
     ready = {row.name: row for row in connection.execute(_ready_jobs(limit), {"names": shown})}
