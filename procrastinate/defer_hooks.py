@@ -86,13 +86,17 @@ class Hooks:
             self._own.append(hook)
 
     @contextlib.contextmanager
-    def around(self, jobs: Sequence[NewJob], count: int | None = None) -> Iterator[tuple[Defer, list[NewJob]]]:
+    def around(
+        self, jobs: Sequence[NewJob], count: int | None = None, errors: type[BaseException] = Exception
+    ) -> Iterator[tuple[Defer, list[NewJob]]]:
         """Call the hooks around a defer.
 
         Parameters
         ----------
         count:
             The number of jobs, if ``jobs`` has only the first of jobs that are alike.
+        errors:
+            The errors of hooks that are logged. A worker that defers a tick logs exits as well.
 
         Yields
         ------
@@ -103,7 +107,7 @@ class Hooks:
         defer = _defer_of(jobs if hooks else (), count)
         with contextlib.ExitStack() as stack:
             for hook in hooks:
-                enter_quietly(hook, defer, stack)
+                enter_quietly(hook, defer, stack, errors)
             yield defer, _described(jobs, defer)
 
 

@@ -209,7 +209,8 @@ class JobDefers(OperationCalls):
             raise exceptions.InvalidTimestamp(
                 f"The job's timestamp is {timestamp!r}, and its tick {defer_timestamp!r}: they must be the same"
             )
-        with self.hooks.around([to_new_job(job, self.connector.json_dumps)]) as (defer, (row,)):
+        row = to_new_job(job, self.connector.json_dumps)
+        with self.hooks.around([row], errors=BaseException) as (defer, (row,)):
             outcome = await self.connector.run_async(
                 core.defer_tick,
                 row,

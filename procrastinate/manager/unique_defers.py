@@ -132,7 +132,8 @@ class UniqueDefers(OperationCalls):
         AlreadyEnqueued
             Another job holds the key. The tick counts as deferred.
         """
-        with self.hooks.around([to_new_job(job, self.connector.json_dumps)]) as (defer, (row,)):
+        described = to_new_job(job, self.connector.json_dumps)
+        with self.hooks.around([described], errors=BaseException) as (defer, (row,)):
             outcome = await self.connector.run_async(
                 core.defer_unique_tick,
                 core.UniqueJob(job=row, unique=key),

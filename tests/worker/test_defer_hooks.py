@@ -15,7 +15,9 @@ from procrastinate.app import App
 from procrastinate.defer_hooks import Defer
 from procrastinate.job_context import JobContext
 from procrastinate.logs import JsonFormatter
+from procrastinate.periodic import PeriodicDeferrer
 from procrastinate.testing import InMemoryConnector, Jobs
+from procrastinate.unique import Unique
 from tests.worker.running import Queue, Workers
 
 
@@ -80,6 +82,22 @@ async def test_a_hook_that_fails_costs_no_job(app: App, queue: Queue, caplog: py
     messages = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert len(messages) == 6
     assert sum("left out" in message for message in messages) == 2
+
+
+@pytest.mark.parametrize("exit_type", [SystemExit, KeyboardInterrupt, GeneratorExit])
+@pytest.mark.parametrize("options", [{}, {"unique": Unique()}], ids=["plain", "unique"])
+async def test_a_hook_that_exits_costs_no_tick(
+    app: App, queue: Queue, exit_type: type[BaseException], options: dict[str, Any]
+) -> None:
+    @app.on_defer
+    def leave(defer: Defer) -> None:
+        raise exit_type
+
+    task: Any = app.task(name="tick", **options)(lambda timestamp: None)
+    app.periodic(cron="* * * * *")(task)
+    periodic = next(iter(app.periodic_registry.periodic_tasks.values()))
+    await PeriodicDeferrer(app.periodic_registry).defer_jobs([(periodic, 1_700_000_000)])
+    assert queue.sql("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'tick'") == 1
 
 
 def test_metadata_that_cannot_be_stored_is_refused() -> None:
