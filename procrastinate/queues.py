@@ -7,7 +7,7 @@ import datetime
 from typing import Any
 
 from procrastinate import core
-from procrastinate._checks.names import check_name
+from procrastinate._checks.names import check_name, find_fault
 from procrastinate._checks.times import require_aware
 from procrastinate.connector import BaseConnector
 from procrastinate.core import Pause
@@ -99,6 +99,9 @@ def _options(reason: str | None, until: datetime.datetime | None, by: str | None
 
 
 def _text(name: str, value: str | None) -> str | None:
-    if value is not None and (not isinstance(value, str) or "\0" in value):
-        raise ValueError(f"{name} must be text without NUL characters, not {value!r}")
+    if value is None:
+        return None
+    fault = find_fault(value) if isinstance(value, str) else "no text"
+    if fault is not None:
+        raise ValueError(f"{name} contains {fault}: {value!r}")
     return value

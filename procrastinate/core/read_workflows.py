@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.arrays import array_param
+from procrastinate.core.criteria import equals
 from procrastinate.core.enums import Status
 from procrastinate.core.fetch import from_microseconds, microseconds
 from procrastinate.core.tables import TODO, WAITS_FOR_OTHERS, dependencies, jobs, workflows
@@ -115,7 +116,7 @@ def list_workflows(
         sa.select(*_COLUMNS).select_from(workflows).where(_IS_WORKFLOW).order_by(workflows.c.id.desc()).limit(limit)
     )
     if name is not None:
-        statement = statement.where(workflows.c.name == name)
+        statement = statement.where(equals(workflows.c.name, name))
     if before is not None:
         statement = statement.where(workflows.c.id < before)
     if state is not None:

@@ -45,6 +45,11 @@ def _jobs_seen_by_others() -> int:
     return counts[0]
 
 
+def test_half_a_character_is_an_error_of_the_database() -> None:
+    with pytest.raises(exceptions.ConnectorException):
+        app.job_manager.has_signal(1, "\ud800")
+
+
 def test_one_defer_is_one_query() -> None:
     """Outside a transaction, and it shows in Django's query log."""
     ship.defer(order_id=1)

@@ -116,3 +116,10 @@ def test_an_app_defers_jobs_of_a_task_that_it_shares_in_its_own_database() -> No
     for app in (north, south, east):
         app.configure_task("shared:task").defer()
     assert [len(app.connector.jobs) for app in (north, south, east)] == [1, 1, 1]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("fault", ["a\0", "\ud800", 5])
+def test_a_reason_that_cannot_be_stored_is_refused_by_name(fault: Any) -> None:
+    app = App(connector=InMemoryConnector())
+    with pytest.raises(ValueError, match="reason contains"):
+        app.queues.pause("mail", reason=fault)
