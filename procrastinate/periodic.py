@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import datetime
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
 from procrastinate import cron as cron_module
@@ -309,16 +310,18 @@ class PeriodicDeferrer:
         task = periodic_task.task
         extra = {"task": task.name, "periodic_id": periodic_task.periodic_id, "defer_timestamp": timestamp}
         options = {name: value for name, value in periodic_task.configure_kwargs.items() if name not in _IGNORED}
-        deferrer = task.configure(**cast("ConfigureTaskOptions", options))
+        with _as_plain_error():  # locks and keys are made by functions of the program
+            deferrer = task.configure(**cast("ConfigureTaskOptions", options))
+            job = deferrer.make_new_job(timestamp=timestamp)
+            unique_key = deferrer.make_unique_key(job) if isinstance(deferrer, UniqueDeferrer) else None
         manager = self.job_manager or deferrer.job_manager
-        job = deferrer.make_new_job(timestamp=timestamp)
         keep_for = self.max_delay + KEEP_TICKS_FOR
         tick = periodic_task.periodic_id, timestamp
         try:
             if isinstance(deferrer, UniqueDeferrer):
-                on_conflict, key = deferrer.unique.on_conflict, deferrer.make_unique_key(job)
+                on_conflict = deferrer.unique.on_conflict
                 job_id = await manager.defer_unique_periodic_job(
-                    job, key, *tick, on_conflict=on_conflict, keep_for=keep_for
+                    job, unique_key, *tick, on_conflict=on_conflict, keep_for=keep_for
                 )
             else:
                 job_id = await manager.defer_periodic_job(
@@ -355,6 +358,17 @@ class PeriodicDeferrer:
             extra={"action": "wait_next_tick", "next_tick": next_tick},
         )
         await asyncio.sleep(next_tick + MARGIN)
+
+
+@contextlib.contextmanager
+def _as_plain_error() -> Iterator[None]:
+    """Raise an exit of the program's code as a ``RuntimeError``. It would end the deferrer of all tasks."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"The code of the task raised {type(error).__name__}") from error
 
 
 def _log_held_up(periodic_task: PeriodicTask[Any, Any, Any], timestamp: int) -> None:

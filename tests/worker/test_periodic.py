@@ -12,6 +12,7 @@ from procrastinate import core
 from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.periodic import PeriodicDeferrer
+from procrastinate.unique import Unique
 from tests.database import new_job
 from tests.worker.running import Queue, Workers, until
 
@@ -143,6 +144,21 @@ async def test_a_schedule_of_a_job_that_cannot_be_stored_does_not_hold_up_the_ot
     await until(lambda: queue.statuses() == {"succeeded": 2})
     (record,) = (record for record in caplog.records if vars(record)["action"] == "periodic_task_error")
     assert "Argument 'thing' of task wrong" in record.getMessage()
+
+
+@pytest.mark.parametrize("exit_type", [SystemExit, GeneratorExit])
+async def test_a_key_function_that_exits_does_not_hold_up_the_others(
+    app: App, queue: Queue, exit_type: type[BaseException]
+) -> None:
+    def leave(arguments: object) -> str:
+        raise exit_type
+
+    bad: Any = app.task(name="bad", unique=Unique(by=leave))(lambda timestamp: None)
+    app.periodic(cron="* * * * *")(bad)
+    add_tick(app, "* * * * *")
+    schedules = app.periodic_registry.periodic_tasks.values()
+    await PeriodicDeferrer(app.periodic_registry).defer_jobs([(schedule, 1_700_000_000) for schedule in schedules])
+    assert queue.sql("SELECT string_agg(task_name, ',') FROM procrastinate_jobs") == "tick"
 
 
 async def test_a_deferrer_stands_alone(app: App, queue: Queue) -> None:
