@@ -10,6 +10,7 @@ from procrastinate._functions.signature import ANY_ARGUMENTS, CallArguments
 from procrastinate._job import Job, with_ids
 from procrastinate._text.logs import get_logger
 from procrastinate.calls import Call
+from procrastinate.core.enums import Status
 from procrastinate.core.rows import NewJob
 from procrastinate.locks import Lock, make_lock
 from procrastinate.types import JSONDict, JSONValue, OnConflict
@@ -122,7 +123,7 @@ class JobDeferrer:
             log_about_to_defer(lambda: [self._job_of(pattern, call)])
         job_id = self.job_manager.defer_call(pattern, call, self.connection, self.on_conflict)
         if logger.isEnabledFor(logging.INFO):
-            log_deferred(lambda: with_ids([self._job_of(pattern, call)], [job_id]))
+            log_deferred(lambda: [self._job_of(pattern, call, id=job_id, status=Status.TODO.value)])
         return job_id
 
     async def defer_async(self, **task_kwargs: JSONValue) -> int:
@@ -132,7 +133,7 @@ class JobDeferrer:
             log_about_to_defer(lambda: [self._job_of(pattern, call)])
         job_id = await self.job_manager.defer_call_async(pattern, call, self.connection, self.on_conflict)
         if logger.isEnabledFor(logging.INFO):
-            log_deferred(lambda: with_ids([self._job_of(pattern, call)], [job_id]))
+            log_deferred(lambda: [self._job_of(pattern, call, id=job_id, status=Status.TODO.value)])
         return job_id
 
     def _check_call(self, task_kwargs: JSONDict) -> tuple[NewJob, JSONDict]:
@@ -147,8 +148,8 @@ class JobDeferrer:
             self._checked = pattern, self.job_manager.check_pattern(pattern)
         return self._checked[1], call
 
-    def _job_of(self, pattern: NewJob, call: JSONDict) -> Job:
-        return self.job.evolve(task_kwargs=call, lock=pattern.lock, queueing_lock=pattern.queueing_lock)
+    def _job_of(self, pattern: NewJob, call: JSONDict, **stored: Any) -> Job:
+        return self.job.evolve(task_kwargs=call, lock=pattern.lock, queueing_lock=pattern.queueing_lock, **stored)
 
     def batch_defer(self, *task_kwargs: JSONDict) -> list[int]:
         """Defer one job for each dict of arguments in one statement, all or none.

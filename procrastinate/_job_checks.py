@@ -123,7 +123,7 @@ def dump_args(task_name: str, task_kwargs: JSONDict, json_dumps: Callable[[Any],
         text = dumped.decode() if isinstance(dumped, bytes) else dumped  # orjson returns bytes
     except (TypeError, ValueError, RecursionError) as error:
         raise exceptions.InvalidJob(_not_json_message(task_name, task_kwargs, json_dumps, error)) from error
-    if _SUSPICIOUS.search(text) or not is_encodable(text):
+    if _SUSPICIOUS.search(text) or not (text.isascii() or is_encodable(text)):
         _check_arguments(task_name, text)
         text = keep_floats(text)
     return text

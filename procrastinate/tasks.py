@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import operator
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
 
@@ -62,7 +63,7 @@ class ConfigureTaskOptions(TypedDict, total=False):
 
 
 _OPTIONS = frozenset(ConfigureTaskOptions.__annotations__)
-_SHAPING_JOBS = (
+_read_terms_of_jobs: Callable[[Any], tuple[Any, ...]] = operator.attrgetter(
     "name",
     "queue",
     "priority",
@@ -73,6 +74,10 @@ _SHAPING_JOBS = (
     "limit",
     "log_arguments",
     "store_result",
+    "check_arguments",
+    "blueprint.job_manager",
+    "blueprint.check_arguments",
+    "blueprint.logs_arguments",
 )
 """Attributes of a task that its jobs depend on. A change makes the cached deferrer outdated."""
 
@@ -469,12 +474,7 @@ class Task(Generic[P, R_co, Args]):
     def _deferrer(self) -> JobDeferrer:
         """Return the deferrer with the task's defaults. It is cached until an attribute that it depends on changes."""
         self.blueprint.will_configure_task()
-        made_of = (
-            self.blueprint.job_manager,
-            self.checks_arguments,
-            self.blueprint.logs_arguments,
-            *(getattr(self, name) for name in _SHAPING_JOBS),
-        )
+        made_of = _read_terms_of_jobs(self)
         kept = self._kept_deferrer
         if kept is None or kept[0] != made_of:
             kept = self._kept_deferrer = (made_of, self._configured({}))

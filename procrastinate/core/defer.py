@@ -134,6 +134,7 @@ def _insert_alike(*, extended: bool) -> Any:
     return plain(insert(jobs).from_select(list(row), rows).returning(jobs.c.id))
 
 
+_VALUES_OF = {extended: tuple(values_of(extended=extended)) for extended in _BOTH}
 _INSERT_ONE = {extended: _insert_one(extended=extended) for extended in _BOTH}
 _INSERT_MANY = {extended: _insert_many(extended=extended) for extended in _BOTH}
 _INSERT_ALIKE = {extended: _insert_alike(extended=extended) for extended in _BOTH}
@@ -154,7 +155,7 @@ def defer_job(connection: sa.Connection, job: NewJob) -> int | None:
     error: the caller's open transaction stays usable.
     """
     extended = is_extended(job)
-    parameters = {name: getattr(job, name) for name in values_of(extended=extended)}
+    parameters = {name: getattr(job, name) for name in _VALUES_OF[extended]}
     return connection.execute(_INSERT_ONE[extended], parameters).scalar_one_or_none()
 
 
