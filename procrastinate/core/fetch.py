@@ -70,6 +70,9 @@ _CLAIMED_AT = sa.select(microseconds(sa.func.clock_timestamp())).scalar_subquery
 _FETCHED_COLUMNS = (*_stored_columns(SMALL_ARGUMENTS), _CLAIMED_AT)
 
 
+_STATUSES = {one.value: one for one in Status}
+
+
 def stored_job(row: sa.Row[Any]) -> StoredJob:
     """Return the record of a row of :data:`STORED_COLUMNS`, or of a fetch, which adds the time of the claim."""
     values: tuple[Any, ...] = tuple(row)
@@ -77,14 +80,14 @@ def stored_job(row: sa.Row[Any]) -> StoredJob:
     attempts, abort_requested, worker_id, workflow_id, step, meta, trace_context, *claimed_at = rest
     return StoredJob(
         id=job_id,
-        status=Status(status),
+        status=_STATUSES[status],
         queue_name=queue_name,
         task_name=task_name,
         priority=priority,
         lock=lock,
         queueing_lock=queueing_lock,
         args=args,
-        scheduled_at=from_microseconds(scheduled_at),
+        scheduled_at=None if scheduled_at is None else from_microseconds(scheduled_at),
         attempts=attempts,
         abort_requested=abort_requested,
         worker_id=worker_id,

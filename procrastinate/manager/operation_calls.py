@@ -138,10 +138,8 @@ def _require_object(arguments: Any) -> dict[str, Any]:
     return arguments if isinstance(arguments, dict) else UnreadableArguments("they are not a JSON object")
 
 
-def _headers(text: str | None) -> dict[str, str] | None:
+def _headers(text: str) -> dict[str, str]:
     """Return the headers of a trace. Any client can write the table, so other values are left out."""
-    if text is None:
-        return None
     return {name: value for name, value in load_object(text).items() if isinstance(value, str)}
 
 
@@ -161,7 +159,7 @@ def _to_job(stored: core.StoredJob, arguments: dict[str, Any]) -> Job:
         worker_id=stored.worker_id,
         workflow_id=stored.workflow_id,
         step=stored.step,
-        meta=load_object(stored.meta),
-        trace_context=_headers(stored.trace_context),
+        meta={} if stored.meta is None else load_object(stored.meta),
+        trace_context=None if stored.trace_context is None else _headers(stored.trace_context),
         claimed_at=stored.claimed_at,
     )

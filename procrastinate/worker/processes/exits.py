@@ -164,18 +164,18 @@ def _hide(task: asyncio.Task[Any]) -> None:
 
 
 def _containing(former: Factory | None, loop: asyncio.AbstractEventLoop) -> Factory:
-    make: Factory = former or _make_task
     is_eager = former is not None and _starts_at_once(former, loop)
 
     def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
         context: contextvars.Context | None = options.get("context")
         place = _place.get() if context is None else context.get(_place, _Place.PROGRAM)
         if place is _Place.JOB:
-            return make(loop, _Contained(coroutine), **options)
-        if place is _Place.PROGRAM:
-            return make(loop, coroutine, **options)
-        task = make(loop, _Later(coroutine) if is_eager else coroutine, **options)
-        _hide(task)
+            coroutine = _Contained(coroutine)
+        elif is_eager and place is _Place.WORKER:
+            coroutine = _Later(coroutine)
+        task = asyncio.Task(coroutine, loop=loop, **options) if former is None else former(loop, coroutine, **options)
+        if place is _Place.WORKER:
+            _hide(task)
         return task
 
     return factory
@@ -191,10 +191,6 @@ def _starts_at_once(make: Factory, loop: asyncio.AbstractEventLoop) -> bool:
 
     make(loop, start())
     return has_started
-
-
-def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
-    return asyncio.Task(coroutine, loop=loop, **options)
 
 
 class _Around(Coroutine[Any, Any, Any]):
