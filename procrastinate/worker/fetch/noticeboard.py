@@ -73,6 +73,11 @@ class Noticeboard:
         """Whether the worker starts no more jobs."""
         self._notices = _NONE
 
+    @property
+    def tells_of_room(self) -> bool:
+        """Whether it was posted that a slot may be free, and the loop has not read it yet."""
+        return self._notices.has_room
+
     def stop(self) -> None:
         """Say that the worker starts no more jobs."""
         self.is_stopping = True

@@ -129,7 +129,7 @@ class JobRun:
 
     async def _run(self) -> Outcome:
         task, result = await self._find_and_call()
-        if self._was_cut_short(result):
+        if self._is_cut and self._was_cut_short(result):
             return self._cut_short(task, result)
         self._job_result.end_timestamp = time.time()
         self._job_result.result = result.value
@@ -152,8 +152,8 @@ class JobRun:
         )
 
     def _was_cut_short(self, result: RunResult) -> bool:
-        """Return True if :meth:`cut` ended the run, and the task did not end by itself."""
-        return self._is_cut and (self._is_left or isinstance(result.exception, asyncio.CancelledError))
+        """Return True if :meth:`cut` ended the run that was cut, and the task did not end by itself."""
+        return self._is_left or isinstance(result.exception, asyncio.CancelledError)
 
     def _cut_short(self, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
         """Return the outcome of a run that :meth:`cut` has cancelled."""
@@ -176,7 +176,9 @@ class JobRun:
         return decide_cut_short(self.job, store_errors=self._worker.settings.store_errors)
 
     async def _find_and_call(self) -> tuple[Task[Any, Any, Any] | None, RunResult]:
-        self._log(logging.DEBUG, "loaded_job_info", "Loaded job %s")
+        logger = self._worker.logger
+        if logger.isEnabledFor(logging.DEBUG):
+            self._log(logging.DEBUG, "loaded_job_info", "Loaded job %s")
         try:
             if isinstance(self.job.task_kwargs, UnreadArguments) and not await self._read_arguments():
                 return None, RunResult(release_in=0.0)
@@ -198,7 +200,8 @@ class JobRun:
         if isinstance(self.job.task_kwargs, UnreadableArguments):
             message = f"The arguments of job {self.job.call_string} cannot be read: {self.job.task_kwargs.reason}"
             return None, RunResult(exception=exceptions.InvalidJob(message))
-        self._log(logging.INFO, "start_job", "Starting job %s")
+        if logger.isEnabledFor(logging.INFO):
+            self._log(logging.INFO, "start_job", "Starting job %s")
         try:
             call = self._call_and_keep_log if task.keep_logs else self._call_with_worker_middleware
             value = await call(task)
@@ -209,7 +212,7 @@ class JobRun:
             return task, RunResult(exception=error, abort_reason=self._why_to_stop())
         if self._has_no_thread:  # and middleware caught the exception
             return task, self._without_thread()
-        return task, RunResult(value=value, abort_reason=self._why_to_stop())
+        return task, RunResult(value=value)
 
     async def _read_values(self) -> RunResult | None:
         """Put the results of other steps into the arguments, and retry on errors of the database.
@@ -286,7 +289,7 @@ class JobRun:
             return
         if self._abort_reason is not None:
             raise asyncio.CancelledError
-        self._cancellable = asyncio.current_task()
+        self._cancellable = self._executing or asyncio.current_task()
 
     def _forget_cancellation(self) -> None:
         """Clear a cancellation that the task may have swallowed, so that it does not cancel the code that follows."""
@@ -300,6 +303,8 @@ class JobRun:
         run_task = functools.partial(task.func, *arguments, **self._task_kwargs(task))
         chain = self._with_middleware(self._task_middleware(task), run_task)
         call = chain if task.is_async else functools.partial(self._call_in_thread, chain)
+        if task.timeout is None:  # spares the jobs without a limit two calls
+            return await _settled(task.name, call)
         return await self._time_limit.call(task, functools.partial(_settled, task.name, call))
 
     def _task_kwargs(self, task: Task[Any, Any, Any]) -> Mapping[str, Any]:
@@ -371,7 +376,8 @@ class JobRun:
         )
 
     def _log(self, level: int, action: str, message: str, *arguments: Any, exc_info: ExcInfo | None = None) -> None:
-        self._run_log.write(self.job, level, action, message, *arguments, exc_info=exc_info)
+        if self._worker.logger.isEnabledFor(level):
+            self._run_log.write(self.job, level, action, message, *arguments, exc_info=exc_info)
 
 
 def _as_loggable(job: Job, worker: Worker) -> Job:
@@ -396,7 +402,9 @@ class _Captured:
 async def _settled(task_name: str, call: Callable[[], Awaitable[Any]]) -> Any:
     process = current_process()
     try:
-        value = await settle(task_name, await call())
+        value = await call()
+        if value is not None:
+            value = await settle(task_name, value)
     except BaseException as error:
         end_fork(process, error)
         raise

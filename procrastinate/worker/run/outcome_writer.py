@@ -133,7 +133,7 @@ class OutcomeWriter:
             self._log_recorded([outcome])
             self._post([outcome])
             return
-        self._unrecorded[outcome.run] = outcome
+        self._unrecorded[run_of(outcome.job)] = outcome
         self._idle.clear()
         self._add_again(outcome)
 
@@ -171,10 +171,7 @@ class OutcomeWriter:
         with contextlib.suppress(IndexError):  # the other thread may take the last one
             while len(batch) < _LARGEST_BATCH:
                 batch.append(self._pending.popleft())
-        return [outcome for outcome in batch if self._is_unrecorded(outcome)]
-
-    def _is_unrecorded(self, outcome: Outcome) -> bool:
-        return self.find(outcome.job) is outcome.job
+        return [outcome for outcome in batch if self.find(outcome.job) is outcome.job]
 
     def _look_whether_idle(self) -> None:
         if all(self._delays.is_given_up(run) for run in self._unrecorded):
@@ -215,7 +212,7 @@ class OutcomeWriter:
         for outcome in batch:
             if outcome.run in recorded:
                 self._forget(outcome)
-            elif self._is_unrecorded(outcome):
+            elif self.find(outcome.job) is outcome.job:
                 self._add_again(outcome)
         self._log_recorded([outcome for outcome in batch if outcome.run in recorded])
         self._post(batch)
@@ -314,11 +311,12 @@ class OutcomeWriter:
         """Write a batch, fenced by the worker id of each job's fetch. The worker may have a new id since."""
         for worker_id, mine in _by_worker(batch):
             recorded = await self._write_for(worker_id, mine, hand_over=hand_over)
-            written = [outcome for outcome in mine if outcome.job_id in recorded]
+            rest = [outcome for outcome in mine if outcome.job_id not in recorded]
+            written = [outcome for outcome in mine if outcome.job_id in recorded] if rest else mine
             for outcome in written:
                 self._forget(outcome)
             self._log_recorded(written)
-            await self._look_at_rest(worker_id, [outcome for outcome in mine if outcome.job_id not in recorded])
+            await self._look_at_rest(worker_id, rest)
 
     async def _look_at_rest(self, worker_id: int, outcomes: list[Outcome]) -> None:
         """Retry outcomes whose row is locked, and drop outcomes of jobs that this worker no longer holds."""
@@ -363,9 +361,11 @@ class OutcomeWriter:
         self.refuse(outcome)
 
     def _forget(self, outcome: Outcome) -> None:
-        if self._is_unrecorded(outcome):
-            del self._unrecorded[outcome.run]
-        self._delays.forget(outcome.run)
+        run = run_of(outcome.job)
+        unrecorded = self._unrecorded.get(run)
+        if unrecorded is not None and unrecorded.job is outcome.job:
+            del self._unrecorded[run]
+        self._delays.forget(run)
 
     def refuse(self, outcome: Outcome) -> None:
         """Log that an outcome is not written."""

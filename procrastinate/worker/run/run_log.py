@@ -50,9 +50,7 @@ class RunLog:
     def write(
         self, job: Job, level: int, action: str, message: str, *arguments: Any, exc_info: ExcInfo | None = None
     ) -> None:
-        """Log a message whose first argument is the job's call. The call is formatted only if the level is on."""
-        if not self._logger.isEnabledFor(level):
-            return
+        """Log a message whose first argument is the job's call. The caller has checked that the level is on."""
         extra = {"action": action, "worker": self._worker.log_context(), "job": job.log_context()}
         extra |= self._result.as_dict()
         if not job.log_arguments:

@@ -35,16 +35,15 @@ class RunStatistics:
         job = outcome.job
         word = RETRIED if outcome.status is Status.TODO else outcome.status.value
         with self._mutex:
-            collected = self._find(job.queue, job.task_name, word)
+            collected = self._collected.get((job.queue, job.task_name, word))
+            if collected is None:
+                collected = self._collect(job.queue, job.task_name, word)
             collected.run.add(lasted)
             if self._samples < _MOST_SAMPLES and len(collected.samples) < _SAMPLES_PER_KEY:
                 collected.samples.append(outcome.job_id)
                 self._samples += 1
 
-    def _find(self, queue: str, task: str, word: str) -> _Collected:
-        found = self._collected.get((queue, task, word))
-        if found is not None:
-            return found
+    def _collect(self, queue: str, task: str, word: str) -> _Collected:
         key = (queue, task if len(self._collected) < _MOST_KEYS else _OTHERS, word)
         return self._collected.setdefault(key, _Collected())
 

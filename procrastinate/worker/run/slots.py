@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from procrastinate import _long_waits, exceptions
 from procrastinate._quoting import quoted
@@ -28,8 +29,6 @@ from procrastinate.worker.run.threads import TaskThreads
 
 if TYPE_CHECKING:
     from procrastinate.worker.worker import Worker
-
-T = TypeVar("T")
 
 _MOST_NAMED = 10
 """Maximum number of jobs that a log line names."""
@@ -152,14 +151,16 @@ class Slots:
         self._releaser.release(self._claims.new_ones(jobs))
 
     def _start_waiting(self) -> None:
-        while self._free() > 0 and not self._stopping:
+        free = self._free()
+        while free > 0 and not self._stopping:
             job = self._prefetch.next()
             if job is None:
                 break
             self._start(job)
+            free = self._free()
         if not self._prefetch:
             return
-        if self._stopping or self._suspects or self._free() > 0:
+        if self._stopping or self._suspects or free > 0:
             self.release_waiting()
         elif self._timer is None:
             self._timer = self._loop.call_later(LONGEST_WAIT, self._look_at_waiting)
@@ -180,7 +181,7 @@ class Slots:
         name = quoted(f"process job {run.job.task_name}[{run.job.id}]")  # any logger may show it, as taskName
         execution = self._execute(run)
         try:
-            self._running[run] = self._in_own_context(lambda: self._loop.create_task(execution, name=name))
+            self._running[run] = self._worker.own_context.copy().run(self._loop.create_task, execution, name=name)
         except BaseException:
             execution.close()
             self._suspects -= _is_suspect(run.job)
@@ -194,11 +195,11 @@ class Slots:
         self._outcome_writer.add(decide_unstarted(job, error, store_errors=self._settings.store_errors))
 
     async def _execute(self, run: JobRun) -> None:
-        started = self._loop.time()
+        started = time.monotonic()
         try:
             if self._unbegun.pop(run, False):
                 outcome = await run.execute(asyncio.current_task())
-                self._hand_over(run, outcome, self._loop.time() - started)
+                self._hand_over(run, outcome, time.monotonic() - started)
         except BaseException as error:
             if ends_task(error):
                 raise
@@ -211,7 +212,7 @@ class Slots:
             del self._running[run]
             self._claims.forget(run)
             self._suspects -= _is_suspect(run.job)
-            self._prefetch.ended(self._loop.time() - started)
+            self._prefetch.ended(time.monotonic() - started)
             self._fill()
 
     def _hand_over(self, run: JobRun, outcome: Outcome, lasted: float) -> None:
@@ -225,20 +226,17 @@ class Slots:
             self._statistics.add(outcome, lasted)
             self._outcome_writer.add(outcome)
         else:
-            self._in_own_context(lambda: self._releaser.release([outcome.job], delay=outcome.release_in))
+            context = self._worker.own_context.copy()
+            context.run(self._releaser.release, [outcome.job], delay=outcome.release_in)
 
     def _fill(self) -> None:
         """Use a free slot. Runs at the end of a job, and after a thread's late return."""
-        self._in_own_context(self._use_room)
+        self._worker.own_context.copy().run(self._use_room)
 
     def _use_room(self) -> None:
         self._start_waiting()
-        if self.room() > 0:
+        if not self._board.tells_of_room and self.room() > 0:
             self._board.post_room()
-
-    def _in_own_context(self, call: Callable[[], T]) -> T:
-        """Call in a copy of the worker's context, so that variables set in the call do not leak."""
-        return self._worker.own_context.copy().run(call)
 
     # Jobs that wait for a slot
 
