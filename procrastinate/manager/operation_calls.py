@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from procrastinate import core, exceptions
 from procrastinate import json as typed_json
-from procrastinate._job import Job, UnreadableArguments
+from procrastinate._job import Job, UnreadableArguments, stored_job_of
 from procrastinate.connector import BaseConnector
 from procrastinate.core.errors import is_row_refused
 from procrastinate.defer_hooks import Hooks, load_object
@@ -144,22 +144,24 @@ def _headers(text: str) -> dict[str, str]:
 
 
 def _to_job(stored: core.StoredJob, arguments: dict[str, Any]) -> Job:
-    return Job(
-        id=stored.id,
-        status=stored.status.value,
-        queue=stored.queue_name,
-        priority=stored.priority,
-        lock=stored.lock,
-        queueing_lock=stored.queueing_lock,
-        task_name=stored.task_name,
-        task_kwargs=arguments,
-        scheduled_at=stored.scheduled_at,
-        attempts=stored.attempts,
-        abort_requested=stored.abort_requested,
-        worker_id=stored.worker_id,
-        workflow_id=stored.workflow_id,
-        step=stored.step,
-        meta={} if stored.meta is None else load_object(stored.meta),
-        trace_context=None if stored.trace_context is None else _headers(stored.trace_context),
-        claimed_at=stored.claimed_at,
+    return stored_job_of(
+        {
+            "id": stored.id,
+            "status": stored.status.value,
+            "queue": stored.queue_name,
+            "priority": stored.priority,
+            "lock": stored.lock,
+            "queueing_lock": stored.queueing_lock,
+            "task_name": stored.task_name,
+            "task_kwargs": arguments,
+            "scheduled_at": stored.scheduled_at,
+            "attempts": stored.attempts,
+            "abort_requested": stored.abort_requested,
+            "worker_id": stored.worker_id,
+            "workflow_id": stored.workflow_id,
+            "step": stored.step,
+            "meta": {} if stored.meta is None else load_object(stored.meta),
+            "trace_context": None if stored.trace_context is None else _headers(stored.trace_context),
+            "claimed_at": stored.claimed_at,
+        }
     )
