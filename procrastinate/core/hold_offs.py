@@ -7,13 +7,13 @@ slots of such a key to an admission.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from procrastinate.core.arrays import array_param, is_one_of
-from procrastinate.core.errors import is_lock_timeout
+from procrastinate.core.errors import is_lock_timeout, is_row_refused
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.promote import turn_awaited
 from procrastinate.core.rates import open_windows_at, seconds_long
@@ -69,8 +69,18 @@ def hold_off(connection: sa.Connection, name: str, key: str, seconds: float) -> 
     connection.execute(_FORGET, {"name": name})
     place = {"name": name, "key": key}
     until = connection.execute(_HOLD_OFF, {**place, "seconds": seconds}).scalar_one()
-    connection.execute(_TAKE_BACK, place)
+    _take_slots_back(connection, place)
     open_windows_at(connection, name, {key: until})
+
+
+def _take_slots_back(connection: sa.Connection, place: Mapping[str, str]) -> None:
+    """Take the slots of unclaimed jobs. If the database refuses to change one of them, all keep their slots."""
+    try:
+        with connection.begin_nested():
+            connection.execute(_TAKE_BACK, place)
+    except sa.exc.DBAPIError as error:
+        if not is_row_refused(error):
+            raise
 
 
 _PLACE_OF_JOB = sa.select(jobs.c.limit_name, jobs.c.limit_key).where(

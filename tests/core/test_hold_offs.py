@@ -251,3 +251,17 @@ def test_a_role_that_truncates_the_jobs_ends_the_hold_offs(connection: sa.Connec
     hold_off(connection)
     query(connection, "TRUNCATE procrastinate_jobs")
     assert query(connection, "SELECT count(*) FROM procrastinate_hold_offs") == [(0,)]
+
+
+def test_a_job_that_a_trigger_of_the_user_keeps_as_it_is_does_not_stop_the_hold_off(connection: sa.Connection) -> None:
+    define(connection, concurrency=2)
+    defer(connection, 2)
+    admit(connection)
+    query(
+        connection,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no change'; END $$;"
+        "CREATE TRIGGER refuse BEFORE UPDATE ON procrastinate_jobs FOR EACH ROW WHEN (new.readiness = 3) "
+        "EXECUTE FUNCTION refuse()",
+    )
+    hold_off(connection)
+    assert query(connection, "SELECT count(*) FROM procrastinate_hold_offs") == [(1,)]

@@ -28,6 +28,8 @@ NEED_A_TRANSACTION = {
     "defer_unique_jobs",
     "defer_unique_tick",
     "free_unique_key",
+    "hold_off",
+    "hold_off_key_of",
 }
 
 

@@ -661,7 +661,7 @@ async def test_a_job_in_line_is_told_the_holders_and_its_place(app: App, queue: 
     headline = (await app.inspect.explain_async(third)).headline
     assert (headline.code, headline.kind) == ("limit-full", ReasonKind.WAITS)
     assert f"Limit 'api', key 'tenant 1': 1 of 1 slots are taken (job {first} for" in headline.text
-    assert "and 1 jobs of the key come first" in headline.text
+    assert "and 1 job of the key comes first" in headline.text
     core.set_limit(queue.connection, core.LimitDefinition(name="api", concurrency=2, total=1))
     assert await code(app, second) == "limit-total-full"
     core.set_limit(queue.connection, core.LimitDefinition(name="api", total=2))
@@ -704,7 +704,7 @@ async def test_a_job_behind_the_running_job_of_its_limit_is_told_its_place(app: 
     explanation = await becomes(app, third, "limit-full")
     assert explanation.headline.kind is ReasonKind.WAITS
     assert f"1 of 1 slots are taken (job {first} for" in explanation.headline.text
-    assert "and 1 jobs of the key come first" in explanation.headline.text
+    assert "and 1 job of the key comes first" in explanation.headline.text
     assert "the job is the next in line" in (await app.inspect.explain_async(second)).headline.text
     may_end.set()
     await becomes(app, third, "succeeded")

@@ -107,5 +107,7 @@ def _in_front(case: Case) -> str:
     count = limit_facts.count_in_line(case.connection, case.row)
     if not count:
         return ", and the job is the next in line"
+    if count == 1:
+        return ", and 1 job of the key comes first"
     shown = f"more than {facts.COUNTED:,}" if count > facts.COUNTED else f"{count:,}"
     return f", and {shown} jobs of the key come first"
