@@ -276,13 +276,15 @@ class JobRun:
             return await self._call_with_worker_middleware(task)
 
     async def _call_with_worker_middleware(self, task: Task[Any, Any, Any]) -> Any:
-        run_task = functools.partial(self._call_task, task)
-        call = self._with_middleware(self._worker.settings.worker_middleware, run_task)
+        middleware = self._worker.settings.worker_middleware
         try:
             self._allow_cancellation(task)
-            return await call()
+            if not middleware:
+                return await self._call_task(task)
+            return await self._with_middleware(middleware, functools.partial(self._call_task, task))()
         finally:
-            self._forget_cancellation()
+            if self._cancellable is not None:
+                self._forget_cancellation(self._cancellable)
 
     def _allow_cancellation(self, task: Task[Any, Any, Any]) -> None:
         if not task.is_async:
@@ -291,18 +293,20 @@ class JobRun:
             raise asyncio.CancelledError
         self._cancellable = self._executing or asyncio.current_task()
 
-    def _forget_cancellation(self) -> None:
+    def _forget_cancellation(self, cancellable: asyncio.Task[Any]) -> None:
         """Clear a cancellation that the task may have swallowed, so that it does not cancel the code that follows."""
-        if self._cancellable is not None:
-            while self._cancellable.cancelling():
-                self._cancellable.uncancel()
-            self._cancellable = None
+        while cancellable.cancelling():
+            cancellable.uncancel()
+        self._cancellable = None
 
     async def _call_task(self, task: Task[Any, Any, Any]) -> Any:
         arguments = [self._context] if task.pass_context else []
-        run_task = functools.partial(task.func, *arguments, **self._task_kwargs(task))
-        chain = self._with_middleware(self._task_middleware(task), run_task)
-        call = chain if task.is_async else functools.partial(self._call_in_thread, chain)
+        call: Callable[[], Any] = functools.partial(task.func, *arguments, **self._task_kwargs(task))
+        middleware = self._task_middleware(task)
+        if middleware:
+            call = self._with_middleware(middleware, call)
+        if not task.is_async:
+            call = functools.partial(self._call_in_thread, call)
         if task.timeout is None:  # spares the jobs without a limit two calls
             return await _settled(task.name, call)
         return await self._time_limit.call(task, functools.partial(_settled, task.name, call))
@@ -340,7 +344,7 @@ class JobRun:
         return [*(one for one in of_worker if is_async_middleware(one) is task.is_async), *task.task_middleware]
 
     def _with_middleware(self, middleware: Sequence[Callable[..., Any]], call: Callable[[], Any]) -> Callable[[], Any]:
-        return compose(middleware, call, self._context, self._worker) if middleware else call
+        return compose(middleware, call, self._context, self._worker)
 
     def _decide(self, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
         if self._completion is not None and self._completion.is_recorded:

@@ -82,6 +82,8 @@ class Slots:
         """Jobs that go on in unstoppable threads after their run was cut."""
         self._claims = Claims(manager, outcome_writer, self._running)
         self._suspects = 0
+        """Number of running jobs that ran before. If one of them took its worker down before, no unstarted job should
+        go down with it and be counted as rescued, again and again. So no job waits while one of them runs."""
         self._started = 0
         self._timer: asyncio.TimerHandle | None = None
         self._stopping = False
@@ -176,7 +178,8 @@ class Slots:
             self._on_last()
 
     def _start_run(self, run: JobRun) -> None:
-        self._suspects += _is_suspect(run.job)
+        if run.job.attempts > 0:
+            self._suspects += 1
         self._unbegun[run] = True
         name = quoted(f"process job {run.job.task_name}[{run.job.id}]")  # any logger may show it, as taskName
         execution = self._execute(run)
@@ -184,7 +187,8 @@ class Slots:
             self._running[run] = self._worker.own_context.copy().run(self._loop.create_task, execution, name=name)
         except BaseException:
             execution.close()
-            self._suspects -= _is_suspect(run.job)
+            if run.job.attempts > 0:
+                self._suspects -= 1
             if self._unbegun.pop(run, False):  # otherwise the other thread has released it
                 raise
 
@@ -211,7 +215,8 @@ class Slots:
         finally:
             del self._running[run]
             self._claims.forget(run)
-            self._suspects -= _is_suspect(run.job)
+            if run.job.attempts > 0:
+                self._suspects -= 1
             self._prefetch.ended(time.monotonic() - started)
             self._fill()
 
@@ -401,12 +406,3 @@ def _as_future(task: asyncio.Task[Any]) -> Future[Any]:
     future: Future[Any] = Future()
     task.add_done_callback(lambda _: future.set_result(None))
     return future
-
-
-def _is_suspect(job: Job) -> bool:
-    """Return True if the job ran before.
-
-    If a suspect job took its worker down before, no unstarted job should go down with it and be counted as rescued,
-    again and again. So no job waits while a suspect one runs.
-    """
-    return job.attempts > 0

@@ -109,14 +109,10 @@ class TaskThreads:
     def __init__(self, on_returned: Callable[[], None]) -> None:
         self._threads = _DaemonThreads()
         self._on_returned = on_returned
-        self._left = 0
+        self.left = 0
+        """Number of left threads: they run, and no code waits for them."""
         self._awaited: set[Future[Any]] = set()
         self._loop = asyncio.get_running_loop()
-
-    @property
-    def left(self) -> int:
-        """Number of left threads: they run, and no code waits for them."""
-        return self._left
 
     @property
     def awaited(self) -> set[Future[Any]]:
@@ -179,7 +175,7 @@ class TaskThreads:
         """Stop waiting for a call, and return True if the call has started and goes on."""
         if future.cancel():
             return False
-        self._left += 1
+        self.left += 1
         future.add_done_callback(functools.partial(self._return, discard))
         return True
 
@@ -190,5 +186,5 @@ class TaskThreads:
             self._loop.call_soon_threadsafe(self._count_returned)
 
     def _count_returned(self) -> None:
-        self._left -= 1
+        self.left -= 1
         self._on_returned()
