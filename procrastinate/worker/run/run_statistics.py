@@ -27,24 +27,23 @@ class RunStatistics:
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._collected: dict[tuple[str, str, str], _Collected] = {}
+        self._collected: dict[tuple[str, str, Status], _Collected] = {}
         self._samples = 0
 
     def add(self, outcome: Outcome, lasted: float) -> None:
         """Add a run that lasted that many seconds."""
         job = outcome.job
-        word = RETRIED if outcome.status is Status.TODO else outcome.status.value
         with self._mutex:
-            collected = self._collected.get((job.queue, job.task_name, word))
+            collected = self._collected.get((job.queue, job.task_name, outcome.status))
             if collected is None:
-                collected = self._collect(job.queue, job.task_name, word)
+                collected = self._collect(job.queue, job.task_name, outcome.status)
             collected.run.add(lasted)
             if self._samples < _MOST_SAMPLES and len(collected.samples) < _SAMPLES_PER_KEY:
                 collected.samples.append(outcome.job_id)
                 self._samples += 1
 
-    def _collect(self, queue: str, task: str, word: str) -> _Collected:
-        key = (queue, task if len(self._collected) < _MOST_KEYS else _OTHERS, word)
+    def _collect(self, queue: str, task: str, status: Status) -> _Collected:
+        key = (queue, task if len(self._collected) < _MOST_KEYS else _OTHERS, status)
         return self._collected.setdefault(key, _Collected())
 
     def take(self) -> list[Runs]:
@@ -52,6 +51,10 @@ class RunStatistics:
         with self._mutex:
             collected, self._collected, self._samples = self._collected, {}, 0
         return [
-            Runs(queue_name=queue, task_name=task, outcome=word, run=one.run, samples=tuple(one.samples))
-            for (queue, task, word), one in collected.items()
+            Runs(queue_name=queue, task_name=task, outcome=_word(status), run=one.run, samples=tuple(one.samples))
+            for (queue, task, status), one in collected.items()
         ]
+
+
+def _word(status: Status) -> str:
+    return RETRIED if status is Status.TODO else status.value
