@@ -44,7 +44,7 @@ WISHES = [
     Wish(
         "how many jobs wait",
         "howto/waiting watching metrics-and-traces",
-        "queue length | how many jobs are waiting | count pending jobs | jobs in queue | number of jobs per queue",
+        "queue length | how many jobs are waiting | count pending jobs | jobs in queue",
     ),
     Wish(
         "why a job does not run",

@@ -214,6 +214,7 @@ def _parameters() -> Iterator[dict[str, str]]:
             yield {name: value}
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.filterwarnings("ignore:DateTimeField .* received a naive datetime:RuntimeWarning")
 def test_no_parameter_of_a_url_fails_the_list(admin: Client) -> None:
     ship.configure(lock="l", schedule_in={"hours": 1}).defer(order_id=1)
