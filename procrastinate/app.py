@@ -20,7 +20,7 @@ from procrastinate.builtin_tasks import MIN_RETENTION_HOURS
 from procrastinate.connector import BaseConnector, as_connector
 from procrastinate.defer_hooks import DeferHook
 from procrastinate.jobs import Job, JobDeferrer
-from procrastinate.limits import Limit, require_same
+from procrastinate.limits import Limit, add_limit
 from procrastinate.manager import JobManager, Limits
 from procrastinate.periodic import PeriodicDefaults, read_max_delay
 from procrastinate.queues import Queues
@@ -423,7 +423,7 @@ def _read_limits(limits: Iterable[Limit]) -> dict[str, Limit]:
                 f"The queue {limit.queue!r} has two limits: {by_queue[limit.queue].name!r}, {limit.name!r}"
             )
         by_queue[limit.queue] = limit
-        require_same(by_name.setdefault(limit.name, limit), limit)
+        add_limit(by_name, limit)
     return by_queue
 
 

@@ -12,7 +12,7 @@ from procrastinate import exceptions
 from procrastinate._job_checks import check_name
 from procrastinate._text.logs import get_logger
 from procrastinate.jobs import DEFAULT_PRIORITY, DEFAULT_QUEUE
-from procrastinate.limits import Limit, require_same
+from procrastinate.limits import Limit, add_limit
 from procrastinate.locks import Lock
 from procrastinate.middleware import TaskMiddleware
 from procrastinate.periodic import PeriodicRegistry
@@ -332,7 +332,7 @@ class Blueprint:
         if new:
             known = {limit.name: limit for limit in self.list_limits()}
             for limit in new:
-                require_same(known.setdefault(limit.name, limit), limit)
+                add_limit(known, limit)
 
     def _make_room(self, named: Mapping[str, Task[Any, Any, Any]]) -> None:
         """Check that the names are free. Forget an earlier task if its own module has declared it again."""

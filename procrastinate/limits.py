@@ -121,18 +121,19 @@ def _read_numbers(concurrency: Any, total: Any) -> tuple[int | None, int | None]
     return numbers[0], numbers[1]
 
 
-def require_same(one: Limit, other: Limit) -> None:
-    """Refuse two limits of one name with different numbers.
+def add_limit(known: dict[str, Limit], limit: Limit) -> None:
+    """Add a limit to those that are known by their names. The first of a name stays.
 
     Raises
     ------
     ValueError
-        The message names the limit.
+        Two limits of one name have different numbers. The message names the limit.
     """
-    if one.definition != other.definition:
+    first = known.setdefault(limit.name, limit)
+    if first.definition != limit.definition:
         raise ValueError(
-            f"The limit {one.name!r} is defined twice with different numbers, as {_numbers(one)} and as "
-            f"{_numbers(other)}: define it once and share the object, or give one of the two another name"
+            f"The limit {limit.name!r} is defined twice with different numbers, as {_numbers(first)} and as "
+            f"{_numbers(limit)}: define it once and share the object, or give one of the two another name"
         )
 
 

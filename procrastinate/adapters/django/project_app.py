@@ -20,7 +20,7 @@ from procrastinate.adapters.django.exceptions import DjangoNotReady
 from procrastinate.app import App
 from procrastinate.connector import BaseConnector, as_connector
 from procrastinate.jobs import DEFAULT_QUEUE
-from procrastinate.limits import require_same
+from procrastinate.limits import add_limit
 
 if TYPE_CHECKING:
     from procrastinate.adapters.django.settings import Settings
@@ -131,7 +131,7 @@ class DjangoApp(App):
         """
         by_name = {limit.name: limit for limit in super().list_limits()}
         for limit in self._list_limits_elsewhere() if self._list_limits_elsewhere is not None else ():
-            require_same(by_name.setdefault(limit.name, limit), limit)
+            add_limit(by_name, limit)
         return list(by_name.values())
 
     def find_task(self, name: str) -> Task[Any, Any, Any] | None:

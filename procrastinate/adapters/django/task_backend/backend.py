@@ -28,7 +28,7 @@ from procrastinate.adapters.django.task_backend.options import BackendOptions, r
 from procrastinate.adapters.django.task_backend.task_results import new_result, to_task_result
 from procrastinate.calls import Call
 from procrastinate.jobs import Job, JobDeferrer
-from procrastinate.limits import Limit, require_same
+from procrastinate.limits import Limit, add_limit
 from procrastinate.locks import ArgumentLock, Lock, by_arguments
 from procrastinate.manager import JobManager
 from procrastinate.results import Result
@@ -147,7 +147,7 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
         require_limit(task.limit)
         check_options({"limit_key": task.limit_key})
         if task.limit is not None:
-            require_same(self.declared_limits.setdefault(task.limit.name, task.limit), task.limit)
+            add_limit(self.declared_limits, task.limit)
 
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Store a job for the task and return its pending result.
