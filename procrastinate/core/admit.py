@@ -399,31 +399,26 @@ def _read_keys_held(connection: sa.Connection, name: str, terms: LimitTerms, loo
     If there are many keys in line, those after the one that has just left come first, so that each gets its turn. The
     keys of a fair limit always begin after the one that got the last slot.
     """
-    if terms.is_fair:
-        return _read_keys_by_turn(connection, name)
     if not terms.is_over_all_keys:
         rows = connection.execute(_READ_KEYS, {"name": name, "keys": sorted(looked_at)}).all()
         return [KeyState(key=row.key, held=row.held) for row in rows]
-    after: str | None = min(looked_at)
-    found: dict[str, KeyState] = {}
-    for start in (after, None):
-        missing = _KEYS_AT_ONCE - len(found)
-        if missing > 0:
-            rows = connection.execute(_READ_LINE, {"name": name, "after": start, "limit": missing}).all()
-            found = {row.key: KeyState(key=row.key, held=row.held) for row in rows} | found
-    return list(found.values())
+    first = read_last_turn(connection, name) if terms.is_fair else min(looked_at)
+    after, all_keys = _walk_line(connection, name, first)
+    rows = [*all_keys, *after]
+    if terms.is_fair:  # by turn, whatever the priorities of the jobs
+        rows = sorted(after, key=lambda row: row.step) + sorted(all_keys, key=lambda row: row.step)
+    return list({row.key: KeyState(key=row.key, held=row.held) for row in rows}.values())
 
 
-def _read_keys_by_turn(connection: sa.Connection, name: str) -> list[KeyState]:
-    """Read the keys in line in the order of their turns, whatever the priorities of their jobs."""
-    found: dict[str, KeyState] = {}
-    for start in dict.fromkeys((read_last_turn(connection, name), None)):
-        missing = _KEYS_AT_ONCE - len(found)
-        if missing > 0:
-            rows = connection.execute(_READ_LINE, {"name": name, "after": start, "limit": missing}).all()
-            by_turn = sorted(rows, key=lambda row: row.step)
-            found |= {row.key: KeyState(key=row.key, held=row.held) for row in by_turn if row.key not in found}
-    return list(found.values())
+def _walk_line(connection: sa.Connection, name: str, first: str | None) -> tuple[list[sa.Row[Any]], list[sa.Row[Any]]]:
+    """Read the keys in line after the ``first``, and those from the beginning on if fewer than a thousand follow."""
+
+    def read(after: str | None, limit: int) -> list[sa.Row[Any]]:
+        return list(connection.execute(_READ_LINE, {"name": name, "after": after, "limit": limit}))
+
+    following = [] if first is None else read(first, _KEYS_AT_ONCE)
+    missing = _KEYS_AT_ONCE - len(following)
+    return following, read(None, missing) if missing > 0 else []
 
 
 def _decide(connection: sa.Connection, name: str, shares: Mapping[str, int], manner: _Manner) -> _Round:
