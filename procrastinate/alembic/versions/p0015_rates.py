@@ -24,14 +24,14 @@ down_revision = "procrastinate_0014"
 branch_labels = None
 depends_on = None
 
-_HAS_RATE = "coalesce(defined.set_rates, defined.rates, defined.set_total_rates, defined.total_rates) IS NOT NULL"
+HAS_RATE = "coalesce(defined.set_rates, defined.rates, defined.set_total_rates, defined.total_rates) IS NOT NULL"
 
 # A total without an end: the slot is left to an admission, as it is for every limit with a total.
 HAND_OVER = replaced(
     former.HAND_OVER,
     (
         "SELECT coalesce(defined.set_total, defined.total)",
-        f"SELECT coalesce(defined.set_total, defined.total, CASE WHEN {_HAS_RATE} THEN 2147483647 END)",
+        f"SELECT coalesce(defined.set_total, defined.total, CASE WHEN {HAS_RATE} THEN 2147483647 END)",
     ),
 )
 
@@ -68,7 +68,7 @@ JOBS_UPDATED = replaced(
         WHERE job.id = ANY (returned) AND defined.name = job.limit_name AND has_rate;
     END IF;
     IF released IS NOT NULL OR left_names IS NOT NULL THEN
-""".replace("has_rate", _HAS_RATE),
+""".replace("has_rate", HAS_RATE),
     ),
 )
 

@@ -37,13 +37,12 @@ HAND_OVER = replaced(
 )
 
 _RETURNED = "defined.name = job.limit_name AND "
-_HAS_RATE = "coalesce(defined.set_rates, defined.rates, defined.set_total_rates, defined.total_rates) IS NOT NULL"
 JOBS_UPDATED = replaced(
     fifteenth.JOBS_UPDATED,
     (
-        f"ANY (returned) AND {_RETURNED}{_HAS_RATE};",
+        f"ANY (returned) AND {_RETURNED}{fifteenth.HAS_RATE};",
         f"ANY (returned) AND {_RETURNED}("
-        f"{_HAS_RATE} OR {_IS_HELD_OFF.format(name='job.limit_name', key='job.limit_key')});",
+        f"{fifteenth.HAS_RATE} OR {_IS_HELD_OFF.format(name='job.limit_name', key='job.limit_key')});",
     ),
 )
 

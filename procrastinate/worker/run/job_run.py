@@ -152,7 +152,7 @@ class JobRun:
         )
 
     def _was_cut_short(self, result: RunResult) -> bool:
-        """Return True if :meth:`cut` ended the run that was cut, and the task did not end by itself."""
+        """Return True if the cut ended the run. False if the task ended by itself before."""
         return self._is_left or isinstance(result.exception, asyncio.CancelledError)
 
     def _cut_short(self, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
@@ -309,7 +309,7 @@ class JobRun:
             call = functools.partial(self._call_in_thread, call)
         if task.timeout is None:  # spares the jobs without a limit two calls
             return await _settled(task.name, call)
-        return await self._time_limit.call(task, functools.partial(_settled, task.name, call))
+        return await self._time_limit.call(task, task.timeout, functools.partial(_settled, task.name, call))
 
     def _task_kwargs(self, task: Task[Any, Any, Any]) -> Mapping[str, Any]:
         """Return the arguments, in the types of the annotations if the connector decodes so."""

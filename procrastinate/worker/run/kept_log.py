@@ -144,6 +144,6 @@ def _count(change: int) -> None:
     with _running_mutex:
         _running += change
         if _running > 0:
-            logging.root.addHandler(_HANDLER)  # again each time: a task may have configured logging anew
+            logging.root.addHandler(_HANDLER)  # each time, because a task may have configured logging
         else:
             logging.root.removeHandler(_HANDLER)

@@ -21,22 +21,20 @@ class TimeLimit:
         """True once the time is over, even before the cancellation reaches the task."""
         return self._scope is not None and self._scope.expired()
 
-    async def call(self, task: Task[Any, Any, Any], call: Callable[[], Awaitable[Any]]) -> Any:
-        """Await the call up to the task's timeout.
+    async def call(self, task: Task[Any, Any, Any], seconds: float, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Await the call for ``seconds`` at most.
 
         Raises
         ------
         TaskTimeout
             The call took longer, whatever the task did with its cancellation.
         """
-        if task.timeout is None:
-            return await call()
         try:
-            async with asyncio.timeout(task.timeout) as self._scope:
+            async with asyncio.timeout(seconds) as self._scope:
                 return await call()
         finally:
             if self.is_exceeded:
-                raise exceptions.TaskTimeout(_message(task, task.timeout))
+                raise exceptions.TaskTimeout(_message(task, seconds))
 
 
 def _message(task: Task[Any, Any, Any], timeout: float) -> str:
