@@ -37,8 +37,8 @@ _TRANSLATION = "schema_translate_map"
 _TEXTS: dict[sa.Executable, Any] = {}
 """Statements as they are written for psycopg: once, for all engines of the queue's own. A worker brings two."""
 
-_DATABASE_ERRORS = (sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg.Error, OSError, UnicodeError)
-"""Drivers raise ``UnicodeError`` for half a character in a parameter."""
+_DATABASE_ERRORS = (sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg.Error, OSError, UnicodeEncodeError)
+"""Drivers raise ``UnicodeEncodeError`` for half a character in a parameter."""
 
 
 @contextlib.contextmanager

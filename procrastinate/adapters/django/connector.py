@@ -100,7 +100,7 @@ class DjangoConnector(BaseConnector):
                 return operation(connection, *args, **kwargs)
         except TransactionManagementError as error:
             raise BrokenTransaction(str(error)) from error
-        except (db.Error, sa.exc.SQLAlchemyError, UnicodeError) as error:
+        except (db.Error, sa.exc.SQLAlchemyError, UnicodeEncodeError) as error:
             raise translate(error) from error
 
     def _surroundings(self, operation: Callable[..., Any]) -> contextlib.AbstractContextManager[Any]:
