@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from procrastinate.core.health import jobs_table_exists, list_unfit_settings, read_clock
     from procrastinate.core.held_keys import KeySweep, find_unique_key, free_unique_key, sweep_unique_keys
     from procrastinate.core.hold_offs import hold_off, hold_off_key_of
-    from procrastinate.core.job_logs import KeptLog, LogLine, read_job_logs
+    from procrastinate.core.job_logs import read_job_logs
     from procrastinate.core.job_reports import NewReport, read_job_progress, write_reports
     from procrastinate.core.left_behind import count_left_behind, fail_left_behind, retry_left_behind
     from procrastinate.core.limits import (
@@ -119,7 +119,9 @@ if TYPE_CHECKING:
         JobError,
         JobProgress,
         JobRetry,
+        KeptLog,
         LateWorker,
+        LogLine,
         NewError,
         NewJob,
         Pause,

@@ -71,11 +71,7 @@ _MODULES = {
         "read_job_progress",
         "write_reports",
     ),
-    "job_logs": (
-        "KeptLog",
-        "LogLine",
-        "read_job_logs",
-    ),
+    "job_logs": ("read_job_logs",),
     "left_behind": (
         "count_left_behind",
         "fail_left_behind",
@@ -184,7 +180,9 @@ _MODULES = {
         "JobError",
         "JobProgress",
         "JobRetry",
+        "KeptLog",
         "LateWorker",
+        "LogLine",
         "NewError",
         "NewJob",
         "Pause",

@@ -5,7 +5,6 @@ The log of a run is one report. It is written again while it grows, so its size 
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import json
 from typing import Any
@@ -15,45 +14,13 @@ import sqlalchemy as sa
 from procrastinate.core.arguments import shown
 from procrastinate.core.enums import ReportKind
 from procrastinate.core.fetch import from_microseconds, microseconds
+from procrastinate.core.rows import KeptLog, LogLine
 from procrastinate.core.tables import job_reports, jobs
 
 MOST_RUNS = 20
 """Number of runs whose logs are read, from the newest."""
 _LONGEST = 250_000
 """Maximum size in bytes of a log that is read. What this project writes is shorter."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class LogLine:
-    """A line of a log. ``text`` may have several lines of text, for example a traceback."""
-
-    at: datetime.datetime
-    level: str
-    logger: str
-    text: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class KeptLog:
-    """The log of a run.
-
-    Parameters
-    ----------
-    attempt:
-        The number of the run, from 1.
-    at:
-        The time at which a worker last wrote it.
-    lines:
-        The newest lines, oldest first.
-    left_out:
-        The number of older lines that were dropped.
-    """
-
-    attempt: int
-    at: datetime.datetime
-    lines: tuple[LogLine, ...]
-    left_out: int
-
 
 _READ = (
     sa.select(

@@ -339,3 +339,35 @@ class Pause:
     until: datetime.datetime | None
     by: str | None
     reason: str | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LogLine:
+    """A line of a log. ``text`` may have several lines of text, for example a traceback."""
+
+    at: datetime.datetime
+    level: str
+    logger: str
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class KeptLog:
+    """The log of a run.
+
+    Parameters
+    ----------
+    attempt:
+        The number of the run, from 1.
+    at:
+        The time at which a worker last wrote it.
+    lines:
+        The newest lines, oldest first.
+    left_out:
+        The number of older lines that were dropped.
+    """
+
+    attempt: int
+    at: datetime.datetime
+    lines: tuple[LogLine, ...]
+    left_out: int
