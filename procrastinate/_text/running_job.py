@@ -6,14 +6,15 @@ A context variable holds it. It follows the job into its thread, its coroutines 
 from __future__ import annotations
 
 import contextvars
-import dataclasses
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class RunningJob:
-    """What a log record says of its job. It contains no arguments. ``meta`` is what was deferred with the job."""
+class RunningJob(NamedTuple):
+    """What a log record says of its job. It contains no arguments. ``meta`` is what was deferred with the job.
+
+    Each run makes one. A frozen dataclass takes twice as long.
+    """
 
     job_id: int | None
     task: str
@@ -27,7 +28,7 @@ running_job: contextvars.ContextVar[RunningJob | None] = contextvars.ContextVar(
     "procrastinate_running_job", default=None
 )
 
-JOB_FIELDS = tuple(field.name for field in dataclasses.fields(RunningJob))
+JOB_FIELDS = RunningJob._fields
 TRACE_FIELDS = ("trace_id", "span_id")
 
 

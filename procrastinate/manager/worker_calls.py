@@ -153,6 +153,8 @@ class WorkerOperations(OperationCalls):
     ) -> list[Job]:
         """Claim up to ``limit`` ready jobs for a worker, in the order in which they should start.
 
+        Logs hide their arguments until the worker has looked up what their tasks allow.
+
         Parameters
         ----------
         task_names:
@@ -177,11 +179,11 @@ class WorkerOperations(OperationCalls):
             )
         )
         if all(one.args is not None for one in stored):
-            return self._jobs(stored)
+            return self._jobs(stored, log_arguments=False)
         return [await self._fetched_job(one, with_arguments) for one in stored]
 
     async def _fetched_job(self, stored: core.StoredJob, with_arguments: bool) -> Job:
-        job = self._job(stored)
+        job = self._job(stored, log_arguments=False)
         if stored.args is not None:
             return job
         unread = job.evolve(task_kwargs=UnreadArguments())

@@ -276,7 +276,7 @@ class Runner:
             return outcome
         at = plus(self._clock(), datetime.timedelta(seconds=decision.seconds))
         decision = RetryDecision(retry_at=at, priority=decision.priority, queue=decision.queue, lock=decision.lock)
-        return dataclasses.replace(outcome, retry_decision=decision)
+        return outcome._replace(retry_decision=decision)
 
 
 def _frees_something(job: Job) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -181,6 +182,24 @@ async def test_a_request_to_abort_is_granted_before_they_start(
     gate.open.set()
     await queue.succeeded(first, third)
     assert gate.started == [first, third]
+
+
+@pytest.mark.usefixtures("patient")
+async def test_the_secret_arguments_of_a_job_aborted_before_its_start_are_not_logged(
+    app: App, workers: Workers, queue: Queue, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "procrastinate")
+    pay = app.task(name="pay", log_arguments=False)(lambda card: None)
+    (first,) = await defer(gate, 1)
+    second = await pay.defer_async(card="4111 1111")
+    await workers.listening(queue)
+    await until(lambda: gate.started == [first])
+    assert await app.job_manager.cancel_job_by_id_async(second, abort=True)
+    await queue.reaches(second, Status.ABORTED)
+    gate.open.set()
+    await queue.succeeded(first)
+    assert f"Job pay[{second}](...) was aborted before it started" in caplog.text
+    assert "4111 1111" not in caplog.text + str([vars(record) for record in caplog.records])
 
 
 @pytest.mark.usefixtures("patient")

@@ -38,7 +38,7 @@ class RunStatistics:
             if collected is None:
                 collected = self._collect(job.queue, job.task_name, outcome.status)
             collected.run.add(lasted)
-            if self._samples < _MOST_SAMPLES and len(collected.samples) < _SAMPLES_PER_KEY:
+            if len(collected.samples) < _SAMPLES_PER_KEY and self._samples < _MOST_SAMPLES:
                 collected.samples.append(outcome.job_id)
                 self._samples += 1
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from procrastinate import exceptions
-from procrastinate.core import LimitDefinition
 from procrastinate.core.errors import is_lock_timeout
 from procrastinate.limits import Limit
 from procrastinate.manager import JobManager
+
+if TYPE_CHECKING:
+    # At run time, the first job would wait 40 ms until the statements of limits are built.
+    from procrastinate.core import LimitDefinition
 
 _PAUSE = 2.0
 """Seconds between two looks."""
