@@ -24,6 +24,7 @@
     ├── ConnectorException              the database refused, or cannot be reached
     │   ├── UniqueViolation
     │   ├── NoResult                    the job does not exist
+    │   ├── NoStack                     the job does not run, or its worker has not told its stack
     │   ├── JobNotRetriable             the job is neither failed nor running
     │   ├── JobNotFinishable            the job has ended, or another worker has it
     │   ├── SchemaNotApplied            the tables are missing, or older than this release
@@ -157,6 +158,10 @@ class UniqueViolation(ConnectorException):
 
 class NoResult(ConnectorException):
     """The row does not exist."""
+
+
+class NoStack(ConnectorException):
+    """The job does not run, or its worker has not told its stack in time."""
 
 
 class JobNotRetriable(ConnectorException):

@@ -9,10 +9,10 @@ from typing import Any
 
 from procrastinate import core, exceptions
 from procrastinate._job import Job
-from procrastinate.core import EventType, JobError, JobProgress, KeptLog, LogLine
+from procrastinate.core import EventType, JobError, JobProgress, JobStack, KeptLog, LogLine
 from procrastinate.core.enums import Status
 
-__all__ = ["JobError", "JobProgress", "KeptLog", "LogLine", "Result", "to_result"]
+__all__ = ["JobError", "JobProgress", "JobStack", "KeptLog", "LogLine", "Result", "to_result"]
 
 _WAITING = (Status.TODO, Status.DOING, Status.ABORTING)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import traceback
+from collections.abc import Sequence
 from types import FrameType, TracebackType
 
 from procrastinate.core import NewError
@@ -14,6 +16,9 @@ LARGEST_TRACEBACK = 16_384
 LARGEST_MESSAGE = 4_096
 """Maximum size of a stored message in bytes."""
 _LARGEST_CLASS = 500
+
+_DEEPEST = 500
+"""Maximum number of frames of a stack, from the newest."""
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 _MACHINERY = (str(_PACKAGE / "worker") + os.sep, str(_PACKAGE / "middleware.py"))
@@ -47,7 +52,12 @@ def without_machinery(tb: TracebackType | None) -> TracebackType | None:
 
 def describe_stack(frame: FrameType) -> str:
     """Return the stack of a thread as text, without values of variables and without the queue's own frames."""
-    stack = traceback.extract_stack(frame)
+    return describe_frames(list(itertools.islice(traceback.walk_stack(frame), _DEEPEST))[::-1])
+
+
+def describe_frames(frames: Sequence[tuple[FrameType, int]]) -> str:
+    """Return frames and their lines, the oldest first, in the form of :func:`describe_stack`."""
+    stack = traceback.StackSummary.extract(iter(frames))
     own = [place for place, summary in enumerate(stack) if _is_machinery(summary.filename)]
     rest = stack[own[-1] + 1 :] if own else stack
     return _bounded("".join(traceback.format_list(rest or stack)), LARGEST_TRACEBACK)

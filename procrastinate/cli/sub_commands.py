@@ -52,6 +52,7 @@ SUB_COMMANDS = (
     _of("top", "show the queue on the terminal"),
     _of("why", "explain why a job does not run"),
     _of("logs", "print what the runs of a job logged", module="job_logs", function="job_logs"),
+    _of("stack", "print where the code of a running job is"),
     _of("queues", "list, pause and resume queues"),
     _of("unique", "show or free a unique key"),
     _of("retry", "retry all failed jobs that match", module="bulk"),

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from procrastinate.core.hold_offs import hold_off, hold_off_key_of
     from procrastinate.core.job_logs import read_job_logs
     from procrastinate.core.job_reports import NewReport, read_job_progress, write_reports
+    from procrastinate.core.job_stacks import read_job_stack, request_stack
     from procrastinate.core.left_behind import count_left_behind, fail_left_behind, retry_left_behind
     from procrastinate.core.limits import (
         LimitDefinition,
@@ -119,6 +120,7 @@ if TYPE_CHECKING:
         JobError,
         JobProgress,
         JobRetry,
+        JobStack,
         KeptLog,
         LateWorker,
         LogLine,
@@ -129,6 +131,7 @@ if TYPE_CHECKING:
         Promotion,
         Rank,
         RescuedJob,
+        StackRequest,
         StoredEvent,
         StoredJob,
         StoredResult,
@@ -177,6 +180,7 @@ __all__ = [
     "JobFilter",
     "JobProgress",
     "JobRetry",
+    "JobStack",
     "KeptLog",
     "KeySweep",
     "LateWorker",
@@ -203,6 +207,7 @@ __all__ = [
     "Resolution",
     "Rule",
     "Runs",
+    "StackRequest",
     "Status",
     "StepValue",
     "StoredDependency",
@@ -302,6 +307,7 @@ __all__ = [
     "read_graph",
     "read_job_logs",
     "read_job_progress",
+    "read_job_stack",
     "read_step_value",
     "read_unaware",
     "read_values",
@@ -309,6 +315,7 @@ __all__ = [
     "register_worker",
     "release_jobs",
     "remove_dead_workers",
+    "request_stack",
     "rescue_jobs",
     "reset_limit",
     "resolve_arrivals",

@@ -72,6 +72,10 @@ _MODULES = {
         "write_reports",
     ),
     "job_logs": ("read_job_logs",),
+    "job_stacks": (
+        "read_job_stack",
+        "request_stack",
+    ),
     "left_behind": (
         "count_left_behind",
         "fail_left_behind",
@@ -180,6 +184,7 @@ _MODULES = {
         "JobError",
         "JobProgress",
         "JobRetry",
+        "JobStack",
         "KeptLog",
         "LateWorker",
         "LogLine",
@@ -190,6 +195,7 @@ _MODULES = {
         "Promotion",
         "Rank",
         "RescuedJob",
+        "StackRequest",
         "StoredEvent",
         "StoredJob",
         "StoredResult",

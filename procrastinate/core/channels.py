@@ -41,10 +41,14 @@ class JobInserted(TypedDict):
 
 
 class AbortJobRequested(TypedDict):
-    """A running job is to stop."""
+    """A running job is to stop.
+
+    ``stack``: it may go on, and its worker tells its stack. A worker of an older release looks for requests to abort.
+    """
 
     type: Literal["abort_job_requested"]
     job_id: int
+    stack: NotRequired[bool]
 
 
 Notification: TypeAlias = JobInserted | AbortJobRequested
@@ -85,7 +89,8 @@ def parse_notification(payload: str) -> Notification | None:
         return None
     job_id: int = message["job_id"]
     if message.get("type") == "abort_job_requested":
-        return {"type": "abort_job_requested", "job_id": job_id}
+        requested: AbortJobRequested = {"type": "abort_job_requested", "job_id": job_id}
+        return {**requested, "stack": True} if message.get("stack") is True else requested
     if message.get("type") != "job_inserted":
         return None
     inserted: JobInserted = {"type": "job_inserted", "job_id": job_id}

@@ -74,3 +74,4 @@ class ReportKind(enum.Enum):
 
     PROGRESS = "progress"
     LOG = "log"
+    STACK = "stack"

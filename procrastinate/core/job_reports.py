@@ -1,4 +1,4 @@
-"""What runs of jobs report: the progress and the log of each.
+"""What runs of jobs report: the progress, the log and the stack of each.
 
 A report is a row of its own, so that writing one touches no index of the jobs. Each run of a job has its own reports.
 """

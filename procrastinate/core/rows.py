@@ -370,3 +370,40 @@ class KeptLog:
     at: datetime.datetime
     lines: tuple[LogLine, ...]
     left_out: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class JobStack:
+    """Where the code of a run was at a point in time: files, lines and functions, without values of variables.
+
+    Parameters
+    ----------
+    attempt:
+        The number of the run, from 1.
+    at:
+        The time of the stack.
+    text:
+        The stack in the form of a traceback, with the newest call last. Any client can write it.
+    """
+
+    attempt: int
+    at: datetime.datetime
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class StackRequest:
+    """A job whose worker was asked for the stack, or its status if it does not run.
+
+    ``listens`` is whether its worker listens for notifications. ``None`` means that the worker is not registered or
+    does not say so. ``at`` is the database's time of the request.
+    """
+
+    status: Status
+    attempt: int
+    at: datetime.datetime
+    listens: bool | None
+
+    def __bool__(self) -> bool:
+        """True if the job runs."""
+        return self.status is Status.DOING

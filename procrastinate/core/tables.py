@@ -146,7 +146,7 @@ job_reports = sa.Table(
     sa.Column("job_id", sa.BigInteger, primary_key=True, autoincrement=False),
     # The number of the run, from 1.
     sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
-    # "progress" or "log".
+    # "progress", "log" or "stack".
     sa.Column("kind", sa.Text, primary_key=True),
     sa.Column("worker_id", sa.BigInteger),
     sa.Column("at", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),

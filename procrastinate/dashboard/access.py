@@ -24,6 +24,8 @@ class Permission(enum.StrEnum):
     ABORT = "abort"
     RUN_NOW = "run_now"
     """Let a scheduled job run at once."""
+    STACK = "stack"
+    """Ask a running job where its code is, and see the answer."""
     DELETE = "delete"
     """Delete a job that has ended."""
     PAUSE = "pause"

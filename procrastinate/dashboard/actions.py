@@ -20,7 +20,7 @@ class Action:
     """An action on a job.
 
     ``operation`` takes a connection and the id of a job, and returns something true if it changed the job. ``question``
-    asks for confirmation.
+    asks for confirmation. ``is_of_one`` means that only the page of a job offers it.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Action:
     operation: Callable[..., object]
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     question: str | None = None
+    is_of_one: bool = False
 
     def applies_to(self, state: JobState) -> bool:
         """Return whether a job in this state can be changed so."""
@@ -81,6 +82,14 @@ ACTIONS = {
             operation=core.cancel_job,
             options={"abort": True},
             question="Ask this running job to stop?",
+        ),
+        Action(
+            name="stack",
+            label="Show stack",
+            permission=Permission.STACK,
+            states=frozenset({JobState.RUNNING}),
+            operation=core.request_stack,
+            is_of_one=True,
         ),
         Action(
             name="delete",

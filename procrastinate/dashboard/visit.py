@@ -136,6 +136,7 @@ DONE = {
     "cancel": "The job is cancelled.",
     "abort": "The job is asked to stop.",
     "run_now": "The job may run now.",
+    "stack": "The worker is asked where the job is. Its answer appears here within seconds.",
     "delete": "The job is deleted.",
     "workflow_retry": "The steps without success run again.",
     "workflow_cancel": "The steps that waited are cancelled.",

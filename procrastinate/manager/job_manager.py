@@ -20,7 +20,9 @@ from procrastinate.core.tables import QUEUEING_LOCK_CONSTRAINT
 from procrastinate.defer_hooks import Hooks
 from procrastinate.manager.defers import JobDefers
 from procrastinate.manager.lists import JobLists
+from procrastinate.manager.operation_calls import require_found
 from procrastinate.manager.refused_rows import RefusedRows
+from procrastinate.manager.report_calls import ReportCalls
 from procrastinate.manager.unique_defers import UniqueDefers
 from procrastinate.manager.waiting import Waiter
 from procrastinate.manager.worker_calls import WorkerOperations
@@ -42,11 +44,11 @@ class NotificationCallback(Protocol):
     def __call__(self, *, channel: str, notification: Notification) -> Awaitable[None]: ...
 
 
-class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, WorkflowOperations):
+class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, ReportCalls, WorkflowOperations):
     """Every operation on the queue, available as ``app.job_manager``.
 
-    The base classes defer jobs, serve workers, list jobs and look after workflows. A method with a ``connection``
-    parameter runs on that open connection, inside its transaction, and neither commits nor rolls back.
+    The base classes defer jobs, serve workers, list jobs, read what runs report and look after workflows. A method with
+    a ``connection`` parameter runs on that open connection, inside its transaction, and neither commits nor rolls back.
     """
 
     def __init__(self, connector: BaseConnector, hooks: Hooks | None = None) -> None:
@@ -186,41 +188,11 @@ class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, WorkflowOp
         NoResult
             The job does not exist.
         """
-        return _require_found(job_id, self._run(connection, core.get_job_status, job_id))
+        return require_found(job_id, self._run(connection, core.get_job_status, job_id))
 
     async def get_job_status_async(self, job_id: int, connection: Any | None = None) -> Status:
         """Asynchronous version of :meth:`get_job_status`."""
-        return _require_found(job_id, await self._run_async(connection, core.get_job_status, job_id))
-
-    def get_progress(self, job_id: int, connection: Any | None = None) -> core.JobProgress:
-        """Return how far a job is, as its task says with :meth:`JobContext.progress`, in one round trip.
-
-        Raises
-        ------
-        NoResult
-            The job does not exist.
-        """
-        return _require_found(job_id, self._run(connection, core.read_job_progress, job_id))
-
-    async def get_progress_async(self, job_id: int, connection: Any | None = None) -> core.JobProgress:
-        """Asynchronous version of :meth:`get_progress`."""
-        return _require_found(job_id, await self._run_async(connection, core.read_job_progress, job_id))
-
-    def get_logs(self, job_id: int, connection: Any | None = None) -> tuple[core.KeptLog, ...]:
-        """Return what the newest 20 runs of a job logged, newest first, if its task keeps logs.
-
-        A run that has logged nothing has none. The last lines come up to a second late.
-
-        Raises
-        ------
-        NoResult
-            The job does not exist.
-        """
-        return _require_found(job_id, self._run(connection, core.read_job_logs, job_id))
-
-    async def get_logs_async(self, job_id: int, connection: Any | None = None) -> tuple[core.KeptLog, ...]:
-        """Asynchronous version of :meth:`get_logs`."""
-        return _require_found(job_id, await self._run_async(connection, core.read_job_logs, job_id))
+        return require_found(job_id, await self._run_async(connection, core.get_job_status, job_id))
 
     # Results
 
@@ -267,7 +239,7 @@ class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, WorkflowOp
         return await self.get_result_async(job_id)
 
     def _result(self, job_id: int, stored: core.StoredResult | None) -> Result:
-        stored = _require_found(job_id, stored)
+        stored = require_found(job_id, stored)
         return to_result(stored, self._job(stored.job), self.connector.json_loads)
 
     async def list_jobs_to_abort_async(self, queue: str | None = None, worker_id: int | None = None) -> Iterable[int]:
@@ -443,12 +415,6 @@ def _retry_changes(
 def _require_retried(job_id: int, retried: bool) -> None:
     if not retried:
         raise exceptions.JobNotRetriable(f"Job {job_id} does not exist, or is neither failed nor running")
-
-
-def _require_found(job_id: int, found: R | None) -> R:
-    if found is None:
-        raise exceptions.NoResult(f"There is no job {job_id}: it was deleted, or it is not committed yet")
-    return found
 
 
 def _not_finishable(job_id: int) -> exceptions.JobNotFinishable:

@@ -167,3 +167,10 @@ def _to_job(stored: core.StoredJob, arguments: dict[str, Any], log_arguments: bo
             "log_arguments": log_arguments,
         }
     )
+
+
+def require_found(job_id: int, found: R | None) -> R:
+    """Return what was found, or raise ``NoResult`` for ``None``."""
+    if found is None:
+        raise exceptions.NoResult(f"There is no job {job_id}: it was deleted, or it is not committed yet")
+    return found

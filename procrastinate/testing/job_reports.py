@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from procrastinate import core
-from procrastinate.core import JobProgress, KeptLog, NewReport, ReportKind, Status
+from procrastinate.core import JobProgress, JobStack, KeptLog, NewReport, ReportKind, StackRequest, Status
 from procrastinate.core.job_logs import MOST_RUNS, to_log
 from procrastinate.core.job_reports import to_progress
+from procrastinate.core.job_stacks import to_stack
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.rows import DOING, NOT_ENDED, TODO, JobRow, StoredReport
 from procrastinate.testing.tables import Tables
@@ -60,3 +61,22 @@ def read_job_logs(tables: Tables, job_id: int, *, runs: int = MOST_RUNS) -> tupl
     return tuple(
         to_log(attempt, logs[attempt].at, logs[attempt].content) for attempt in sorted(logs, reverse=True)[:runs]
     )
+
+
+@IMPLEMENTED.of(core.request_stack)
+def request_stack(tables: Tables, job_id: int) -> StackRequest | None:
+    row = tables.jobs.get(job_id)
+    if row is None:
+        return None
+    if row["status"] == DOING:
+        tables.notify_stack(row["queue_name"], job_id)
+    return StackRequest(status=Status(row["status"]), attempt=row["attempts"] + 1, at=tables.now, listens=None)
+
+
+@IMPLEMENTED.of(core.read_job_stack)
+def read_job_stack(tables: Tables, job_id: int) -> JobStack | None:
+    row = tables.jobs.get(job_id)
+    report = None if row is None else find_report(tables, row, ReportKind.STACK)
+    if row is None or report is None:
+        return None
+    return to_stack(row["attempts"] + (row["status"] == DOING), report.at, report.content)

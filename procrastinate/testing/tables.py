@@ -332,6 +332,10 @@ class Tables:
         """Tell the workers that a queue was paused or resumed."""
         self._notify(queue_name, {"type": "job_inserted", "job_id": 1, "pauses": True})
 
+    def notify_stack(self, queue_name: str, job_id: int) -> None:
+        """Ask the worker of a job for its stack."""
+        self._notify(queue_name, {"type": "abort_job_requested", "job_id": job_id, "stack": True})
+
     def _notify(self, queue_name: str, notification: Notification) -> None:
         payload = json.dumps(notification)
         self.notifications += [(queue_channel(queue_name), payload), (ANY_QUEUE_CHANNEL, payload)]

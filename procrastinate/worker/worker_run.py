@@ -386,6 +386,7 @@ class WorkerRun:
                 self._manager,
                 self._settings.queues,
                 self._fetch_loop,
+                self._slots,
                 aborts,
                 self._pause_keeper,
                 self._running_services.backoffs["listener"],

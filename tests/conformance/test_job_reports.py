@@ -88,3 +88,39 @@ def test_the_log_of_a_run_may_come_after_its_retry(run: Run) -> None:
     assert [line.text for line in first.lines] == ["one"]
     assert first.lines[0].at.timestamp() == 1.5
     assert [one.attempt for one in run(core.read_job_logs, job_id, runs=1) or ()] == [2]
+
+
+def stack(run: Run, job_id: int, worker_id: int, *, attempt: int = 1) -> None:
+    """Write a stack."""
+    content = json.dumps({"text": f"in task() of attempt {attempt}\n"})
+    new = NewReport(job_id=job_id, attempt=attempt, kind=ReportKind.STACK, content=content)
+    run(core.write_reports, [new], worker_id=worker_id)
+
+
+def test_a_stack_is_asked_for_while_the_job_runs(run: Run) -> None:
+    job_id, me = defer(run), worker(run)
+    assert run(core.request_stack, 987_654) is None
+    waits = run(core.request_stack, job_id)
+    assert waits is not None
+    assert (bool(waits), waits.status) == (False, Status.TODO)
+    fetch_one(run, me)
+    runs = run(core.request_stack, job_id)
+    assert runs is not None
+    assert (bool(runs), runs.status, runs.attempt, runs.listens) == (True, Status.DOING, 1, None)
+
+
+def test_the_last_stack_of_a_job_stays_after_its_end(run: Run) -> None:
+    job_id, me, other = defer(run), worker(run), worker(run)
+    assert run(core.read_job_stack, 987_654) is None
+    job = fetch_one(run, me)
+    request = run(core.request_stack, job_id)
+    stack(run, job_id, other)
+    assert run(core.read_job_stack, job_id) is None
+    stack(run, job_id, me)
+    kept = run(core.read_job_stack, job_id)
+    assert kept is not None
+    assert request is not None
+    assert (kept.attempt, kept.text) == (1, "in task() of attempt 1\n")
+    assert kept.at >= request.at
+    finish(run, job)
+    assert run(core.read_job_stack, job_id) == kept

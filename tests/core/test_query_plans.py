@@ -195,9 +195,10 @@ def test_the_progress_of_running_jobs(full: sa.Connection) -> None:
     assert reports
     plans = explain(full, core.write_reports, reports, worker_id=1)
     check(plans, reads={"procrastinate_jobs_pkey"}, buffers=40 * len(reports))
-    for read in (core.read_job_progress, core.read_job_logs):
+    for read in (core.read_job_progress, core.read_job_logs, core.read_job_stack, core.request_stack):
         plans = explain(full, read, reports[0].job_id)
-        check(plans, reads={"procrastinate_jobs_pkey"}, buffers=20, small={"procrastinate_job_reports"})
+        small = {"procrastinate_job_reports", "procrastinate_workers"}
+        check(plans, reads={"procrastinate_jobs_pkey"}, buffers=20, small=small)
 
 
 def test_a_fetch_from_all_queues(full: sa.Connection) -> None:

@@ -7,9 +7,11 @@ import urllib.parse
 from collections.abc import Iterator
 
 import httpx
+import psycopg
 import pytest
 import sqlalchemy as sa
 
+from procrastinate.core.channels import ANY_QUEUE_CHANNEL, parse_notification
 from procrastinate.dashboard import Access
 from tests.dashboard import sample
 from tests.dashboard.hosts import Served
@@ -201,6 +203,40 @@ def test_an_action_changes_the_job(
     assert answer.status_code == 200
     assert 'class="pq-done"' in answer.text
     assert _status(served, job_id) == status
+
+
+@in_two_hosts
+def test_the_worker_of_a_job_is_asked_for_its_stack(client: httpx.Client, served: Served) -> None:
+    job_id = _defer(served, status="'doing'", worker_id="-7001")
+    waiting = _defer(served)
+    token = _token(client, f"jobs/{job_id}")
+    url = served.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url, autocommit=True) as heard:
+        heard.execute(f'LISTEN "{ANY_QUEUE_CHANNEL}"')
+        assert f'jobs/{job_id}/stack"' in client.get(f"jobs/{job_id}").text
+        assert "is asked where the job is" in _posted(client, f"jobs/{job_id}/stack", token)
+        assert "Nothing changed" in _posted(client, f"jobs/{waiting}/stack", token)
+        payloads = [parse_notification(one.payload) for one in heard.notifies(timeout=1, stop_after=2)]
+    assert payloads == [{"type": "abort_job_requested", "job_id": job_id, "stack": True}]
+    assert _status(served, job_id) == "doing"
+
+
+@in_two_hosts
+def test_a_visitor_who_may_only_look_sees_no_stack(client: httpx.Client, served: Served) -> None:
+    job_id = _defer(served, status="'doing'", worker_id="-7001")
+    with served.engine.connect() as connection:
+        columns = "(job_id, attempt, kind, content)"
+        statement = f"INSERT INTO procrastinate_job_reports {columns} VALUES (:id, 1, 'stack', CAST(:content AS jsonb))"  # noqa: S608
+        connection.execute(sa.text(statement), {"id": job_id, "content": '{"text": "in pay()"}'})
+    assert "in pay()" in client.get(f"jobs/{job_id}").text
+    token = _token(client, f"jobs/{job_id}")
+    served.set_access(Access.read_only())
+    assert "in pay()" not in client.get(f"jobs/{job_id}").text
+    assert client.post(f"jobs/{job_id}/stack", data=token).status_code == 403
+
+
+def _posted(client: httpx.Client, path: str, token: dict[str, str]) -> str:
+    return client.post(path, data=token, follow_redirects=True).text
 
 
 def test_a_job_that_waits_says_why(client: httpx.Client, served: Served) -> None:
@@ -419,12 +455,15 @@ def test_what_a_job_and_its_deferrer_say_is_text_on_its_page(client: httpx.Clien
     with served.engine.connect() as connection:
         statement = "INSERT INTO procrastinate_job_reports (job_id, attempt, kind, content) VALUES"
         connection.exec_driver_sql(f"{statement} ({job_id}, 1, 'progress', {hostile})")
+        stack = f"""'{{"text": "in hostile() {said}"}}'::jsonb"""
+        connection.exec_driver_sql(f"{statement} ({job_id}, 1, 'stack', {stack})")
         lines = f"""'{{"lines": [[1.5, "{said}", "{said}", "{said}\\n{said}"]], "left_out": 3}}'::jsonb"""
         connection.exec_driver_sql(f"{statement} ({job_id}, 1, 'log', {lines})")
     text = client.get(f"jobs/{job_id}").text
     assert 'value="25"' in text
+    assert text.count("in hostile()") == 1
     assert "3 earlier lines are left out" in text
     assert "1970-01-01 00:00:01.500 UTC" in text
-    assert text.count("&lt;script&gt;alert(1)") == 6
+    assert text.count("&lt;script&gt;alert(1)") == 7
     assert "<script>alert" not in text
     assert not set(text) & {"\u202e", "\x1b"}

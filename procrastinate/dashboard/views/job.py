@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 
+from procrastinate import core
 from procrastinate.alembic.revisions import known_revisions
 from procrastinate.core import inspection
 from procrastinate.core.defaults import STALLED_TIMEOUT
@@ -84,6 +85,9 @@ def job(visit: Visit, job_id: int) -> Calls[Response]:
     logs = None
     if visit.may(Permission.VIEW_ERRORS):
         logs = yield from call(inspection.load_job_logs, job_id, runs=_SHOWN_LOGS)
+    stack = None
+    if visit.may(Permission.STACK):
+        stack = yield from call(core.read_job_stack, job_id)
     return visit.page(
         "job.html",
         f"Job {job_id}",
@@ -97,6 +101,7 @@ def job(visit: Visit, job_id: int) -> Calls[Response]:
         result=result,
         meta=meta,
         logs=logs,
+        stack=stack,
         most_logs=_SHOWN_LOGS,
         hidden=HIDDEN,
         is_known=visit.app.find_task(task_name) is not None,

@@ -38,6 +38,7 @@ def jobs(visit: Visit) -> Calls[Response]:
             action
             for action in ACTIONS.values()
             if visit.may(action.permission)
+            and not action.is_of_one
             and (question.search.state is None or action.applies_to(question.search.state))
         ],
         bulk_actions=bulk_actions(visit, question.search.state),
@@ -50,7 +51,7 @@ def change_selected(visit: Visit) -> Calls[Response]:
     action = ACTIONS.get(form.get("action", ""))
     chosen = [job_id for one in visit.request.all_of("job") if (job_id := read_job_id(one)) is not None]
     back = {"q": form.get("q") or None, "state": form.get("state") or None}
-    if action is None:
+    if action is None or action.is_of_one:
         return visit.refuse(400, "Unknown action", "The form names no action of this page.")
     if not visit.may(action.permission):
         return visit.refuse(403, "Not allowed", f"You may not do this: {action.label.lower()}.")

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import functools
 import logging
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.processes.exits import enter_job
 from procrastinate.worker.processes.fork_ends import current_process, end_fork
 from procrastinate.worker.run.kept_log import LogOfRun, kept
+from procrastinate.worker.run.live_stack import dump_stack, stack_of_task, stack_of_thread
 from procrastinate.worker.run.outcome import Outcome, RunResult, decide, decide_cut_short, with_details
 from procrastinate.worker.run.run_log import ExcInfo, RunLog, exc_info_of
 from procrastinate.worker.run.threads import NoThread, SyncCalls
@@ -55,6 +57,7 @@ class JobRun:
         self._abort_reason: AbortReason | None = None
         self._cancellable: asyncio.Task[Any] | None = None
         self._executing: asyncio.Task[Any] | None = None
+        self._thread: int | None = None
         self._is_cut = False
         self._is_left = False
         self._job_result = JobResult(start_timestamp=time.time())
@@ -320,7 +323,7 @@ class JobRun:
     async def _call_in_thread(self, call: Callable[[], Any]) -> Any:
         """Call in a thread as if in this context: context variables reach the call, and its changes come back."""
         context = contextvars.copy_context()
-        run_in_context = functools.partial(context.run, _capture, call)
+        run_in_context = functools.partial(context.run, self._capture, call)
         try:
             captured = await self._threads.run(run_in_context, self._discard, self._note_left)
         except NoThread:
@@ -328,6 +331,20 @@ class JobRun:
             raise
         self._worker.app.adopt_context(context)
         return captured.unwrap()
+
+    def _capture(self, call: Callable[[], Any]) -> _Captured:
+        """Call in this thread, and note which one it is."""
+        self._thread = threading.get_ident()
+        try:
+            return _capture(call)
+        finally:
+            self._thread = None
+
+    def describe_stack(self) -> str:
+        """Return where the job is, as the text of a report. Called in the event loop."""
+        if self._thread is not None:
+            return dump_stack(stack_of_thread(lambda: self._thread))
+        return dump_stack("" if self._executing is None else stack_of_task(self._executing))
 
     def _note_left(self) -> None:
         self._is_left = True

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from procrastinate import _long_waits, exceptions
 from procrastinate._quoting import quoted
 from procrastinate._text.tracebacks import describe
+from procrastinate.core import ReportKind
 from procrastinate.job_context import AbortReason
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
@@ -342,6 +343,12 @@ class Slots:
             self._log("abort_job", "Job %s was aborted before it started", waiting)
             error = exceptions.JobAborted("The job was aborted before it started")
             self._outcome_writer.add(Outcome(job=waiting, status=Status.ABORTED, exception=error))
+
+    def report_stack(self, job_id: int) -> None:
+        """Let the worker write where a running job is. Requests before the next write share it."""
+        for run in self._running:
+            if run.job.id == job_id:
+                self._worker.reports.put(run.job, ReportKind.STACK, run.describe_stack)
 
     def stop(self) -> None:
         """Start no more jobs."""

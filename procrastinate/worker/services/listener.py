@@ -9,6 +9,7 @@ from procrastinate.core.channels import Notification
 from procrastinate.manager import JobManager
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.fetch.fetch_loop import FetchLoop
+from procrastinate.worker.run.slots import Slots
 from procrastinate.worker.services.abort_poller import AbortPoller
 from procrastinate.worker.services.pause_keeper import PauseKeeper
 
@@ -23,6 +24,8 @@ class Listener:
     ----------
     fetch_loop:
         Learns of jobs that may be ready, and each time notifications begin to be heard.
+    slots:
+        Tell the stacks of running jobs.
     aborts:
         Learns of jobs whose abort may have been requested.
     pause_keeper:
@@ -38,6 +41,7 @@ class Listener:
         manager: JobManager,
         queues: Iterable[str] | None,
         fetch_loop: FetchLoop,
+        slots: Slots,
         aborts: AbortPoller,
         pause_keeper: PauseKeeper,
         backoff: Backoff,
@@ -45,6 +49,7 @@ class Listener:
         self._manager = manager
         self._queues = queues
         self._fetch_loop = fetch_loop
+        self._slots = slots
         self._aborts = aborts
         self._pause_keeper = pause_keeper
         self._backoff = backoff
@@ -69,7 +74,9 @@ class Listener:
                 self._backoff.reset()
 
     async def _handle(self, *, channel: str, notification: Notification) -> None:
-        if notification["type"] == "abort_job_requested":
+        if notification["type"] == "abort_job_requested" and notification.get("stack"):
+            self._slots.report_stack(notification["job_id"])
+        elif notification["type"] == "abort_job_requested":
             self._aborts.hint(notification["job_id"])
         elif notification.get("pauses"):
             self._pause_keeper.ask()

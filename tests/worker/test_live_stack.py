@@ -1,0 +1,55 @@
+"""The worker of a running job tells where its code is, without values of variables."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from procrastinate import exceptions
+from procrastinate.app import App
+from tests.worker.running import Queue, Workers, until
+
+
+async def test_a_running_job_tells_where_its_code_is(app: App, workers: Workers, queue: Queue) -> None:
+    may_end = threading.Event()
+
+    def deeply(secret: str) -> None:
+        may_end.wait(30)
+
+    async def awaited() -> None:
+        await asyncio.create_task(asyncio.to_thread(may_end.wait, 30), name="child")
+
+    @app.task(name="sync")
+    def sync() -> None:
+        deeply("s3cr3t" + "-value")
+
+    @app.task(name="of_loop")
+    async def of_loop() -> None:
+        await awaited()
+
+    ids = [await sync.defer_async(), await of_loop.defer_async()]
+    workers.start(concurrency=2)
+    await until(lambda: queue.is_listening() and queue.statuses() == {"doing": 2})
+    thread, task = [await app.job_manager.get_stack_async(job_id) for job_id in ids]
+    assert thread.text.index("in sync") < thread.text.index("in deeply")
+    assert "s3cr3t-value" not in thread.text
+    assert task.text.index("in of_loop") < task.text.index("in awaited") < task.text.index("to_thread")
+    assert thread.attempt == 1
+    assert "job_run.py" not in thread.text + task.text
+    may_end.set()
+    await queue.succeeded(*ids)
+    with pytest.raises(exceptions.NoStack, match="does not run"):
+        await app.job_manager.get_stack_async(ids[0])
+
+
+async def test_a_job_without_an_answer_says_why(app: App) -> None:
+    with pytest.raises(exceptions.NoStack, match="There is no job 987654"):
+        await app.job_manager.get_stack_async(987_654)
+
+
+async def test_a_stack_is_refused_while_a_job_waits(app: App) -> None:
+    job_id = await app.configure_task("waits").defer_async()
+    with pytest.raises(exceptions.NoStack, match="its status is todo"):
+        await app.job_manager.get_stack_async(job_id)
