@@ -12,8 +12,14 @@ import sqlalchemy as sa
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
+from tests import database
+from tests.dashboard import sample
+from tests.dashboard.conftest import django_databases
+from tests.dashboard.hosts import HOSTS, Served
 from tests.documentation.shell import Shell, free_port
 from tests.missing import find_program, missing
+
+__all__ = ["django_databases"]
 
 _SHOP = pathlib.Path(__file__).parents[2] / "examples" / "django_demo"
 _ARGUMENTS = (
@@ -94,3 +100,18 @@ def artifacts() -> pathlib.Path:
     directory = pathlib.Path(__file__).parents[2] / "artifacts"
     directory.mkdir(exist_ok=True)
     return directory
+
+
+@pytest.fixture(params=HOSTS)
+def served(
+    request: pytest.FixtureRequest, databases: database.Databases, django_databases: database.Databases
+) -> Iterator[Served]:
+    """The dashboard of a full queue in a host."""
+    makes = django_databases if request.param.startswith("django") else databases
+    url = makes.create_migrated()
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    sample.fill(engine)
+    with HOSTS[request.param](url, engine) as opened:
+        yield opened
+    engine.dispose()
+    makes.drop(url)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import urllib.parse
-from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
@@ -13,61 +11,13 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from procrastinate.dashboard import Access
-from tests import database
-from tests.dashboard import sample
-from tests.dashboard.conftest import django_databases
-from tests.dashboard.hosts import HOSTS, Served
-from tests.missing import find_file
-
-__all__ = ["django_databases"]
+from tests.browser.pages import PAGES, emulate, visit
+from tests.dashboard.hosts import Served
 
 pytestmark = pytest.mark.browser
 
-PAGES = {
-    "overview": "", "jobs": "jobs", "failed": "jobs?state=failed", "job": "jobs/17",
-    "workflows": "workflows", "workflow": "workflows/1", "queues": "queues",
-    "tasks": "tasks", "failures": "failures", "locks": "locks", "periodic": "periodic", "workers": "workers",
-    "operations": "operations", "preview": "operations/new?action=retry&state=failed", "system": "system",
-    "doctor": "doctor",
-}  # fmt: skip
 in_two_hosts = pytest.mark.parametrize("served", ["wsgi", "django_admin"], indirect=True)
 """For what the pages do by themselves: on a page of their own, and inside the admin."""
-_AXE = "node_modules/axe-core/axe.min.js"
-"""Where ``npm install axe-core`` puts the checks of accessibility, below the root of the project."""
-
-
-@pytest.fixture(params=HOSTS)
-def served(
-    request: pytest.FixtureRequest, databases: database.Databases, django_databases: database.Databases
-) -> Iterator[Served]:
-    """The dashboard of a full queue in a host."""
-    makes = django_databases if request.param.startswith("django") else databases
-    url = makes.create_migrated()
-    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
-    sample.fill(engine)
-    with HOSTS[request.param](url, engine) as opened:
-        yield opened
-    engine.dispose()
-    makes.drop(url)
-
-
-def _visit(browser: Chrome, served: Served, page: str = "") -> None:
-    """Open a page. The first time, give the browser the cookies of the visitor."""
-    if served.cookies and not browser.get_cookies():
-        parts = urllib.parse.urlsplit(served.url)
-        browser.get(f"{parts.scheme}://{parts.netloc}/queue/static/none")
-        for name, value in served.cookies.items():
-            browser.add_cookie({"name": name, "value": value, "path": "/"})
-    browser.get(f"{served.url}{page}")
-    browser.find_element(By.CSS_SELECTOR, ".pq-main")
-
-
-def _emulate(browser: Chrome, *, dark: bool = False, phone: bool = False) -> None:
-    size = {"width": 390, "height": 844, "deviceScaleFactor": 2} if phone else {"width": 1280, "height": 900}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"deviceScaleFactor": 1, **size, "mobile": phone})
-    scheme = "dark" if dark else "light"
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
 def _check(browser: Chrome, width: int) -> None:
@@ -80,13 +30,13 @@ def _check(browser: Chrome, width: int) -> None:
 def test_every_page_fits_the_screen(
     browser: Chrome, served: Served, artifacts: pathlib.Path, request: pytest.FixtureRequest
 ) -> None:
-    _visit(browser, served)
+    visit(browser, served)
     browser.get_log("browser")
     host = request.node.callspec.params["served"]
     for look in ("light", "dark", "phone"):
-        _emulate(browser, dark=look == "dark", phone=look == "phone")
+        emulate(browser, dark=look == "dark", phone=look == "phone")
         for name, page in PAGES.items():
-            _visit(browser, served, page)
+            visit(browser, served, page)
             _check(browser, 390 if look == "phone" else 1280)
             browser.save_screenshot(artifacts / f"dashboard-{host}-{name}-{look}.png")
 
@@ -94,12 +44,12 @@ def test_every_page_fits_the_screen(
 def test_every_page_and_an_action_work_without_javascript(
     browser: Chrome, served: Served, artifacts: pathlib.Path, request: pytest.FixtureRequest
 ) -> None:
-    _visit(browser, served)
+    visit(browser, served)
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     for page in PAGES.values():
-        _visit(browser, served, page)
+        visit(browser, served, page)
         assert browser.find_element(By.CSS_SELECTOR, ".pq-main").text
-    _visit(browser, served, "jobs/17")
+    visit(browser, served, "jobs/17")
     host = request.node.callspec.params["served"]
     browser.save_screenshot(artifacts / f"dashboard-{host}-job-without-javascript.png")
     browser.find_element(By.CSS_SELECTOR, "form[action$='/retry'] button").click()
@@ -109,7 +59,7 @@ def test_every_page_and_an_action_work_without_javascript(
 
 @in_two_hosts
 def test_a_page_shows_what_happens_without_a_reload(browser: Chrome, served: Served) -> None:
-    _visit(browser, served, "jobs?state=ready&q=queue:live")
+    visit(browser, served, "jobs?state=ready&q=queue:live")
     browser.execute_script(
         "const choice = document.querySelector('[data-refresh]');"
         "choice.value = '2'; choice.dispatchEvent(new Event('change'));"
@@ -125,7 +75,7 @@ def test_an_action_asks_before_it_cancels(browser: Chrome, served: Served) -> No
     with served.engine.connect() as connection:
         statement = "SELECT id FROM procrastinate_jobs WHERE status = 'todo' AND queue_name = 'mail' LIMIT 1"
         job_id = connection.exec_driver_sql(statement).scalar_one()
-    _visit(browser, served, f"jobs/{job_id}")
+    visit(browser, served, f"jobs/{job_id}")
     button = (By.CSS_SELECTOR, "form[action$='/cancel'] button")
     browser.find_element(*button).click()
     browser.switch_to.alert.dismiss()
@@ -143,7 +93,7 @@ def test_an_operation_goes_on_while_its_page_is_open(browser: Chrome, served: Se
             "INSERT INTO procrastinate_jobs (queue_name, task_name, status) "
             "SELECT 'many', 'm', 'failed' FROM generate_series(1, 3000)"
         )
-    _visit(browser, served, "operations/new?action=retry&state=failed&q=queue:many")
+    visit(browser, served, "operations/new?action=retry&state=failed&q=queue:many")
     browser.find_element(By.NAME, "typed").send_keys("retry")
     browser.find_element(By.CSS_SELECTOR, "form[action$='operations/start'] button").click()
     WebDriverWait(browser, 60).until(lambda _: "100 % of the jobs" in browser.find_element(By.ID, "operation").text)
@@ -153,7 +103,7 @@ def test_an_operation_goes_on_while_its_page_is_open(browser: Chrome, served: Se
 @in_two_hosts
 def test_keys_lead_to_the_search_and_along_the_jobs(browser: Chrome, served: Served) -> None:
     served.set_access(Access.everything())
-    _visit(browser, served, "jobs?state=failed")
+    visit(browser, served, "jobs?state=failed")
     body = browser.find_element(By.TAG_NAME, "body")
     rows = browser.find_elements(By.CSS_SELECTOR, "tr[id^='job-']")
     first, second = (row.get_attribute("id") for row in rows[:2])
@@ -165,26 +115,6 @@ def test_keys_lead_to_the_search_and_along_the_jobs(browser: Chrome, served: Ser
     assert browser.find_element(By.CSS_SELECTOR, f"#{first} input").is_selected()
     body.send_keys("/")
     assert browser.switch_to.active_element == browser.find_element(By.ID, "pq-find")
-
-
-@in_two_hosts
-def test_no_page_is_hard_to_use_for_people_with_disabilities(browser: Chrome, served: Served) -> None:
-    path = find_file(str(pathlib.Path(__file__).parents[2] / _AXE))
-    if path is None:
-        pytest.skip("axe-core is not installed: npm install --no-save axe-core")
-    script = pathlib.Path(path).read_text()
-    _visit(browser, served)
-    for name, page in PAGES.items():
-        _emulate(browser, dark=len(name) % 2 == 0)
-        _visit(browser, served, page)
-        browser.execute_cdp_cmd("Runtime.evaluate", {"expression": script})
-        found = browser.execute_async_script(
-            "const done = arguments[arguments.length - 1];"
-            "axe.run('.pq').then((result) => done(result.violations.filter("
-            "(one) => ['serious', 'critical'].includes(one.impact)).map("
-            "(one) => one.id + ': ' + one.nodes.map((node) => node.html).slice(0, 3).join(' '))))"
-        )
-        assert found == [], name
 
 
 def _status(served: Served, job_id: int) -> str:

@@ -1,0 +1,100 @@
+"""Every page of the dashboard can be used by people with disabilities, as far as axe-core can tell."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from selenium.webdriver import Chrome
+
+from procrastinate.core import bulk
+from procrastinate.core.inspection import JobSearch, JobState
+from tests.browser.pages import PAGES, emulate, visit
+from tests.dashboard.hosts import Served
+from tests.missing import find_file, missing
+
+pytestmark = pytest.mark.browser
+
+_AXE = pathlib.Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
+_REQUIRED = "PROCRASTINATE_REQUIRE_AXE"
+_SOME = {name: PAGES[name] for name in ("overview", "failed", "job")}
+_RUN = """
+    const done = arguments[arguments.length - 1];
+    axe.run(arguments[0], arguments[1]).then((result) => done({
+        passes: result.passes.length,
+        violations: result.violations
+            .filter((one) => ['serious', 'critical'].includes(one.impact))
+            .map((one) => one.id + ': ' + one.nodes.map((node) => node.html).slice(0, 3).join(' ')),
+    }));
+"""
+_LOOKS: dict[str, dict[str, Any]] = {
+    "light": {},
+    "dark": {"runOnly": ["color-contrast", "link-in-text-block"]},
+    "phone": {"runOnly": ["color-contrast", "scrollable-region-focusable", "target-size"]},
+}
+"""The rules of each look: all, those whose result depends on colours, and those whose result depends on the width."""
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """Return the script of axe-core."""
+    path = find_file(str(_AXE))
+    if path is None:
+        missing("axe-core is not installed: npm install --no-save axe-core", _REQUIRED)
+    return pathlib.Path(path).read_text()
+
+
+def _violations(browser: Chrome, served: Served, look: str) -> list[str]:
+    """Return the serious violations of the page. The admin around an embedded page is not this project's."""
+    emulate(browser, dark=look == "dark", phone=look == "phone")
+    found = browser.execute_async_script(_RUN, ".pq" if served.is_embedded else "html", _LOOKS[look])
+    assert found["passes"] > 0
+    return [f"{look}: {one}" for one in found["violations"]]
+
+
+@pytest.mark.parametrize(
+    ("served", "pages"),
+    [("wsgi", PAGES), ("django_admin", PAGES), ("flask", _SOME), ("fastapi", _SOME), ("django_urls", _SOME)],
+    indirect=["served"],
+)
+def test_no_page_is_hard_to_use_for_people_with_disabilities(
+    browser: Chrome, served: Served, pages: dict[str, str], axe: str
+) -> None:
+    """In light, in dark and on a phone."""
+    visit(browser, served)
+    found = {}
+    for name, page in pages.items() if pages is _SOME else {**pages, **_states(served.engine)}.items():
+        visit(browser, served, page)
+        browser.execute_cdp_cmd("Runtime.evaluate", {"expression": axe})
+        if violations := [one for look in _LOOKS for one in _violations(browser, served, look)]:
+            found[name] = violations
+    assert found == {}
+
+
+def _states(engine: sa.Engine) -> dict[str, str]:
+    """Make a job that tells of its run, a job that waits and an operation, and return their pages."""
+    with engine.connect() as connection:
+        defer = "INSERT INTO procrastinate_jobs (queue_name, task_name, status, worker_id) VALUES ('mail', 'a.b'"
+        running = connection.exec_driver_sql(f"{defer}, 'doing', -7001) RETURNING id").scalar_one()
+        waiting = connection.exec_driver_sql(f"{defer}, 'todo', NULL) RETURNING id").scalar_one()
+        for kind, content in (
+            ("progress", '{"done": 1, "total": 4, "message": "of four"}'),
+            ("stack", '{"text": "File \\"shop.py\\", line 1, in pay\\n    wait()\\n"}'),
+            ("log", '{"lines": [[1.5, "WARNING", "shop", "slow"]], "left_out": 3}'),
+        ):
+            connection.execute(
+                sa.text(
+                    "INSERT INTO procrastinate_job_reports (job_id, attempt, kind, content) "
+                    "VALUES (:id, 1, :kind, CAST(:content AS jsonb))"
+                ),
+                {"id": running, "kind": kind, "content": content},
+            )
+        operation = bulk.start_bulk_operation(connection, "retry", JobSearch(state=JobState.FAILED), expected=9)
+    return {
+        "running": f"jobs/{running}",
+        "waiting": f"jobs/{waiting}",
+        "missing": "jobs/999999999",
+        "operation": f"operations/{operation}",
+    }
