@@ -83,6 +83,7 @@ if TYPE_CHECKING:
         start_waiting,
         stop_waiting,
     )
+    from procrastinate.core.open_operations import list_open_operations
     from procrastinate.core.operation_marks import atomic, is_atomic
     from procrastinate.core.pauses import (
         Pauses,
@@ -291,6 +292,7 @@ __all__ = [
     "list_late_workers",
     "list_limits",
     "list_missing_grants",
+    "list_open_operations",
     "list_pauses",
     "list_stalled_jobs",
     "list_unfit_settings",

@@ -121,6 +121,7 @@ _MODULES = {
         "start_waiting",
         "stop_waiting",
     ),
+    "open_operations": ("list_open_operations",),
     "operation_marks": (
         "atomic",
         "is_atomic",

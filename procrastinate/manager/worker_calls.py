@@ -259,6 +259,16 @@ class WorkerOperations(OperationCalls):
         """Store reports of runs, except those of runs that the worker has lost."""
         await self.connector.run_async(core.write_reports, reports, worker_id=worker_id)
 
+    async def list_open_operations(self) -> list[int]:
+        """Return the ids of operations on many jobs that are not over."""
+        return await self.connector.run_async(core.list_open_operations)
+
+    async def step_bulk_operation(self, operation_id: int) -> bool:
+        """Do the next step of an operation on many jobs, and return whether another one follows."""
+        from procrastinate.core import bulk  # its statements take long to build, and few workers need them
+
+        return await self.connector.run_async(bulk.step_bulk_operation, operation_id)
+
     async def list_held_jobs(self, finished: Sequence[core.FinishedJob], *, worker_id: int) -> set[int]:
         """Return the ids of those jobs that the worker still holds."""
         return await self.connector.run_async(core.list_held_jobs, finished, worker_id=worker_id)

@@ -23,6 +23,7 @@ from procrastinate.worker.run.run_statistics import RunStatistics
 from procrastinate.worker.run.slots import Slots
 from procrastinate.worker.services.abort_poller import AbortPoller
 from procrastinate.worker.services.blocked_loop import BlockedLoop
+from procrastinate.worker.services.bulk_work import BulkWork
 from procrastinate.worker.services.heartbeat import Heartbeat
 from procrastinate.worker.services.listener import Listener
 from procrastinate.worker.services.liveness_watch import Pulse
@@ -401,6 +402,9 @@ class WorkerRun:
         services["limits"] = self._worker.limit_definer.run
         services["pauses"] = self._pause_keeper.run
         services["report_writer"] = self._report_writer.run
+        services["bulk_work"] = BulkWork(
+            self._manager, self._settings.update_heartbeat_interval, self._worker.logger
+        ).run
         return services
 
     def _log(self, level: int, action: str, message: str, *arguments: Any) -> None:

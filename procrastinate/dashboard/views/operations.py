@@ -1,7 +1,7 @@
 """Actions on all jobs that match a search: preview, start, progress and cancel.
 
 The page of an operation runs its steps: each request works for about a second, and the script asks again until the
-operation is over. It goes on when the page is opened again.
+operation is over. Workers go on with it after that.
 """
 
 from __future__ import annotations

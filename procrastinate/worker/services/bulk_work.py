@@ -1,0 +1,61 @@
+"""Service that goes on with operations on many jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+
+from procrastinate import exceptions
+from procrastinate.manager import JobManager
+
+
+class BulkWork:
+    """Look from time to time for operations that are not over, and work on them a step at a time.
+
+    The page of an operation and the command work on it too. A step locks the row of its operation, so only one of them
+    does the next step. A worker does so whatever queues it serves, and while all its slots are busy.
+
+    Parameters
+    ----------
+    interval:
+        Approximate time in seconds between two looks.
+    """
+
+    def __init__(self, manager: JobManager, interval: float, logger: logging.Logger) -> None:
+        self._manager = manager
+        self._interval = interval
+        self._logger = logger
+        self._told: set[tuple[int, str]] = set()
+
+    async def run(self) -> None:
+        """Work until cancelled. The first look is not at the start, so a worker that ends soon does without."""
+        while True:
+            await asyncio.sleep(self._interval * random.uniform(0.8, 1.2))
+            while await self._do_steps():
+                pass
+
+    async def _do_steps(self) -> bool:
+        """Do a step of each operation, and return whether one has more steps."""
+        operations = await self._manager.list_open_operations()
+        return any([await self._do_step(operation_id) for operation_id in operations])
+
+    async def _do_step(self, operation_id: int) -> bool:
+        try:
+            has_more = await self._manager.step_bulk_operation(operation_id)
+        except exceptions.DatabaseUnavailable:
+            raise
+        except exceptions.ConnectorException as error:
+            self._tell(
+                logging.WARNING, operation_id, f"The database refused a step of operation {operation_id}: {error}"
+            )
+            return False
+        if has_more:
+            self._tell(logging.INFO, operation_id, f"This worker goes on with operation {operation_id}")
+        return has_more
+
+    def _tell(self, level: int, operation_id: int, text: str) -> None:
+        """Log a message of an operation once."""
+        if (operation_id, text) not in self._told:
+            self._told.add((operation_id, text))
+            self._logger.log(level, "%s", text, extra={"action": "bulk_operation", "operation": operation_id})

@@ -1,0 +1,70 @@
+"""Workers go on with operations on many jobs."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from procrastinate import core
+from procrastinate.app import App
+from procrastinate.core import bulk
+from procrastinate.core.inspection import JobSearch, JobState
+from tests.worker.running import Queue, Workers, until
+
+OFTEN = {"update_heartbeat_interval": 0.2, "stalled_worker_timeout": 30}
+WAITING = JobSearch(state=JobState.READY, queue="served by none")
+
+
+async def test_a_worker_goes_on_with_operations_in_turn(
+    app: App, workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker serves another queue than that of the jobs."""
+    monkeypatch.setattr(bulk, "CHANGED_AT_ONCE", 2)
+    task = app.configure_task("task", queue=WAITING.queue)
+    ids = [await task.defer_async() for _ in range(5)]
+    operations = [bulk.start_bulk_operation(queue.connection, "cancel", WAITING) for _ in range(2)]
+    assert await app.connector.run_async(bulk.step_bulk_operation, operations[0])
+    workers.start(queues=["other"], **OFTEN)
+    await until(lambda: core.list_open_operations(queue.connection) == [])
+    assert queue.statuses() == {"cancelled": len(ids)}
+    assert queue.sql("SELECT sum(done) FROM procrastinate_operations") == len(ids)
+
+
+async def test_an_operation_that_cannot_go_on_does_not_hold_up_the_others(
+    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    await app.configure_task("task", queue=WAITING.queue).defer_async()
+    columns = "(kind, filter, reached_id, last_id)"
+    insert = f"INSERT INTO procrastinate_operations {columns} VALUES ('cancel', CAST(:search AS jsonb), 0, 9)"  # noqa: S608
+    queue.sql(insert, search='{"of": "a later release"}')
+    queue.sql(insert, search='{"state": "ready", "args": "no JSON"}')
+    bulk.start_bulk_operation(queue.connection, "cancel", WAITING)
+    with caplog.at_level(logging.WARNING):
+        workers.start(queues=["other"], **OFTEN)
+        await until(lambda: queue.statuses() == {"cancelled": 1})
+    assert [record for record in caplog.records if record.__dict__.get("action") == "bulk_operation"]
+
+
+@pytest.fixture
+def role(queue: Queue) -> Iterator[str]:
+    """A role of this session that may change jobs and not delete them."""
+    name = f"changer_{uuid.uuid4().hex}"
+    queue.sql(f"CREATE ROLE {name}")
+    queue.sql(f"GRANT SELECT, UPDATE ON procrastinate_jobs, procrastinate_operations TO {name}")
+    queue.sql(f"SET ROLE {name}")
+    yield name
+    queue.sql("RESET ROLE")
+    queue.sql(f"DROP OWNED BY {name}")
+    queue.sql(f"DROP ROLE {name}")
+
+
+async def test_a_role_that_may_not_delete_jobs_leaves_such_operations_to_others(queue: Queue, role: str) -> None:
+    insert = "INSERT INTO procrastinate_operations (kind) VALUES (:kind) RETURNING id"
+    queue.sql("RESET ROLE")
+    cancels, deletes = queue.sql(insert, kind="cancel"), queue.sql(insert, kind="delete")
+    assert core.list_open_operations(queue.connection) == [cancels, deletes]
+    queue.sql(f"SET ROLE {role}")
+    assert core.list_open_operations(queue.connection) == [cancels]
