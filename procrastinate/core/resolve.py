@@ -65,16 +65,16 @@ def resolve_arrivals(connection: sa.Connection, *, in_parts: bool = False) -> Re
     in_parts:
         Also pass over every row that the database refuses to change. Without it, one such row raises the error.
     """
-    changer: Changer = InParts(connection) if in_parts else AtOnce()
+    of_groups, of_steps = (InParts(connection), InParts(connection)) if in_parts else (AtOnce(), AtOnce())
     taken = connection.execute(_TAKE).all()
     if not taken:
         return Resolution()
     lost = Counter(group for row in taken for group in row.lost)
-    groups = finish_groups(connection, {group for row in taken for group in row.groups}, lost, changer)
+    groups = finish_groups(connection, {group for row in taken for group in row.groups}, lost, of_groups)
     waiting = _waiting_for_jobs(connection, sorted({job for row in taken for job in row.ended}))
     waiting |= _waiting_for_groups(connection, groups.finished) | {job for row in taken for job in row.waiting}
     now, later = sorted(waiting)[:LOOKED_AT_ONCE], sorted(waiting)[LOOKED_AT_ONCE:]
-    decided = _decide(connection, now, changer)
+    decided = _decide(connection, now, of_steps)
     append_arrivals(
         connection,
         groups=groups.left,
@@ -86,8 +86,8 @@ def resolve_arrivals(connection: sa.Connection, *, in_parts: bool = False) -> Re
         released=decided.released,
         cancelled=decided.cancelled,
         finished=len(groups.finished),
-        left=bool(groups.left or decided.left),
-        refused=changer.refused,
+        left=bool(set(groups.left) - of_groups.refused.keys() or set(decided.left) - of_steps.refused.keys()),
+        refused={**of_groups.refused, **of_steps.refused},
     )
 
 

@@ -130,7 +130,8 @@ class Resolution:
 
     ``released`` steps may run, ``cancelled`` ones may not, and ``finished`` groups have ended. ``left`` is true if
     something has to be looked at again because another session has its row locked. ``refused`` has the jobs and groups
-    that the database refuses to change, with its messages. They are looked at again, too.
+    that the database refuses to change, with its messages. They are looked at again as well, and no worker that ends
+    without jobs waits for them.
     """
 
     taken: int = 0
@@ -143,7 +144,9 @@ class Resolution:
     @property
     def gets_on(self) -> bool:
         """True if there may be more to look at now."""
-        return bool(self.released or self.cancelled or self.finished) or (self.taken > 0 and not self.left)
+        if self.released or self.cancelled or self.finished:
+            return True
+        return self.taken > 0 and not self.left and not self.refused
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,8 +10,6 @@ from typing import Any, TypeVar
 
 from procrastinate import core, exceptions
 from procrastinate._job import Job, UnreadableArguments, UnreadArguments
-from procrastinate._quoting import Cut
-from procrastinate._text.logs import Seldom, get_logger
 from procrastinate.core.defaults import PROMOTED_AT_ONCE, PROMOTED_WITHOUT_TURN
 from procrastinate.core.enums import Status
 from procrastinate.core.errors import is_deadlock, is_lock_timeout, is_passing, is_row_refused, is_unique_violation
@@ -27,12 +25,6 @@ _SWEPT_AT_ONCE = 1000
 
 
 _WITHOUT_QUEUEING_LOCKS = {"keep_queueing_locks": False}
-_LONGEST_REASON = 500
-_unresolved = Seldom(
-    get_logger(__name__),
-    "The database refused %d times to let the next steps of workflows go. The last error: %s",
-    "resolve_arrivals_error",
-)
 
 
 def _merged(parts: Iterable[dict[int, Status]]) -> dict[int, Status]:
@@ -123,18 +115,22 @@ class WorkerOperations(OperationCalls):
     async def resolve_arrivals(self) -> core.Resolution:
         """Let the next steps of workflows go, a bounded number per call.
 
-        A row that the database refuses to change is looked at again later. It stops no other step, and no fetch.
+        A row that the database refuses to change is looked at again later. It stops no other step.
+
+        Raises
+        ------
+        ConnectorException
+            The database cannot be reached, or refuses more than single rows.
         """
         in_parts = False
         for _ in range(_PROMOTION_TRIES):
             try:
                 resolution = await self.connector.run_async(core.resolve_arrivals, in_parts=in_parts)
             except exceptions.ConnectorException as error:
-                if not (is_deadlock(error) or is_row_refused(error)):
+                if is_row_refused(error) and not in_parts:
+                    in_parts = True
+                elif not is_deadlock(error):
                     raise
-                if in_parts and is_row_refused(error):
-                    _unresolved.note(Cut(error, _LONGEST_REASON))
-                in_parts = in_parts or is_row_refused(error)
             else:
                 self.refused_rows.note(resolution.refused)
                 return resolution

@@ -359,6 +359,7 @@ class WorkerRun:
             pulse=self._pulse,
             max_rescues=self._settings.max_rescues,
             posts_looks=not self._settings.wait,
+            define_again=self._worker.limit_definer.define_again,
             logger=self._worker.logger,
         )
 

@@ -15,6 +15,7 @@ import pytest
 
 from procrastinate import App, JobContext, Limit, Rate
 from procrastinate.core import Status
+from procrastinate.worker.services import limit_definer
 from tests.worker.limited_program import IN_ALL, PER_KEY
 from tests.worker.limited_program import app as program
 from tests.worker.running import Queue, until
@@ -102,6 +103,21 @@ async def test_limits_hold_whatever_becomes_of_the_workers(queue: Queue, databas
 @pytest.fixture
 def limited_app(database_url: str) -> App:
     return App(connector=database_url)
+
+
+async def test_limits_whose_rows_are_gone_are_stored_again(
+    limited_app: App, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limit_definer, "_PAUSE", 0.05)
+    task = limited_app.task(name="task", limit=Limit("l", concurrency=1))(lambda: None)
+    async with limited_app.open_async():
+        worker = limited_app.make_worker(update_heartbeat_interval=0.1, install_signal_handlers=False)
+        running = asyncio.create_task(worker.run())
+        await until(lambda: queue.sql("SELECT count(*) FROM procrastinate_limits"))
+        await queue.ddl("TRUNCATE procrastinate_limits")
+        await queue.succeeded(await task.defer_async())
+        worker.stop()
+        await running
 
 
 STARTS = "SELECT array_agg(job_id ORDER BY at, id) FROM procrastinate_events WHERE type = 'started'"

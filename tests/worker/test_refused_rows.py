@@ -71,6 +71,34 @@ async def test_a_job_in_line_that_is_refused_holds_up_no_other(
     assert refused(caplog) == [ids[1]]
 
 
+@pytest.mark.parametrize("table", ["limits", "openings"])
+async def test_a_table_of_limits_that_takes_no_change_keeps_no_other_job(
+    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture, table: str
+) -> None:
+    task = app.task(name="task")(lambda: None)
+    limited = app.task(name="limited", limit=Limit("l", concurrency=1))(lambda: None)
+    ids = [await limited.defer_async(), await task.defer_async()]
+    refuse(queue, event="INSERT OR UPDATE OR DELETE", table=f"procrastinate_{table}")
+    with caplog.at_level(logging.WARNING):
+        await workers.run()
+    assert [queue.status(job_id) for job_id in ids] == [Status.TODO, Status.SUCCEEDED]
+    refusals = [record for record in caplog.records if getattr(record, "action", "") == "limits_refused"]
+    assert ["this row is under audit" in record.getMessage() for record in refusals] == [True]
+
+
+async def test_a_promotion_that_is_refused_keeps_no_ready_job(
+    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = app.task(name="task")(lambda: None)
+    limited = app.task(name="limited", limit=Limit("l", concurrency=1))(lambda: None)
+    ids = [await limited.defer_async(), await task.defer_async()]
+    refuse(queue, event="DELETE", table="procrastinate_openings")
+    with caplog.at_level(logging.WARNING):
+        await workers.run()
+    assert [queue.status(job_id) for job_id in ids] == [Status.TODO, Status.SUCCEEDED]
+    assert "promotion_refused" in [getattr(record, "action", "") for record in caplog.records]
+
+
 async def test_a_job_whose_fetch_always_meets_an_error_that_should_pass_holds_up_no_other(
     app: App, workers: Workers, queue: Queue
 ) -> None:

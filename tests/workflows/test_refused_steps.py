@@ -43,6 +43,17 @@ async def test_a_group_that_cannot_be_finished_holds_up_no_other(
     assert queue.sql("SELECT finished_at FROM procrastinate_workflows WHERE id = :id", id=ids[1]) is None
 
 
+async def test_a_group_that_cannot_be_finished_keeps_no_worker_that_ends_without_jobs(
+    app: App, workers: Workers, queue: Queue, tasks: Notes
+) -> None:
+    wf = app.workflow("import")
+    wf.add(tasks.note, name="only")
+    workflow_id = await wf.defer_async()
+    refuse(queue, workflow_id, table="procrastinate_workflows")
+    await workers.run()
+    assert queue.statuses() == {"succeeded": 1}
+
+
 async def test_a_step_that_cannot_be_cancelled_holds_up_the_cancellation_of_no_other(
     app: App, queue: Queue, tasks: Notes
 ) -> None:

@@ -50,6 +50,7 @@ class Looks:
         self._undecided = Backoff(first=0.02, longest=longest_pause)
         self._others_turn = Backoff(first=0.02, longest=_LONGEST_TURN)
         self._arrivals = Backoff(first=0.02, longest=longest_pause)
+        self._refusals = Backoff(first=0.1, longest=longest_pause)
         self._longest_pause = longest_pause
         self._may_overlook = may_overlook
         self._pace = Pace()
@@ -149,6 +150,7 @@ class Looks:
 
         Promote again at once if that gets on, in a moment if others have to act first, or when a job falls due.
         """
+        self._refusals.reset()
         gets_on = bool(promotion.promoted or promotion.parked)
         if gets_on:
             self._pace.found()
@@ -164,13 +166,32 @@ class Looks:
             self._promote_later(self._others_turn if promotion.undecided is None else self._undecided)
 
     def resolved(self, resolution: Resolution) -> None:
-        """Steps of workflows were looked at. Look again at once if that gets on, or in a moment if others hold rows."""
+        """Steps of workflows were looked at. Look again at once if that gets on, or in a moment if others hold rows.
+
+        What the database refuses to change is no reason for a worker without jobs to stay.
+        """
         if resolution.gets_on:
             self._pace.found()
             self._arrivals.reset()
             self.look()
-        else:
+        elif resolution.left or not resolution.refused:
             self._promote_later(self._arrivals)
+        else:
+            self._call_later("promotion", self._arrivals.next_wait(), self.promote)
+
+    def promotion_refused(self, *, is_passing: bool) -> None:
+        """The database has refused a promotion. Fetch what is ready, and promote again later.
+
+        Parameters
+        ----------
+        is_passing:
+            Whether a worker without jobs waits for the next try.
+        """
+        self.is_fetch_due = True
+        if is_passing:
+            self._promote_later(self._refusals)
+        else:
+            self._call_later("promotion", self._refusals.next_wait(), self.promote)
 
     def _set_due_timer(self, next_due_in: float | None) -> None:
         self._cancel("due")

@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from procrastinate._quoting import Cut
+from procrastinate._text.logs import Seldom
+from procrastinate.core.errors import is_passing, is_refused_for_now
+from procrastinate.exceptions import ConnectorException
 from procrastinate.manager import JobManager
 from procrastinate.worker.fetch.looks import Looks
 from procrastinate.worker.fetch.paused_queues import PausedQueues
@@ -12,6 +16,7 @@ from procrastinate.worker.fetch.promotion_turn import Turn
 
 _UNCALLED_INTERVAL = 0.1
 """Seconds between two promotions of a worker that has enough to do and is not called."""
+_LONGEST_REASON = 500
 
 
 class Promoter:
@@ -35,11 +40,19 @@ class Promoter:
         self._paused = paused
         self._interval = interval
         self._turn = Turn(logger)
+        self._refused = Seldom(
+            logger,
+            "The database refused %d promotions. Jobs that are ready run, and jobs with a schedule, a lock or a limit "
+            "may wait. The last error: %s",
+            "promotion_refused",
+        )
         self._last = 0.0
         self._left_undecided = 0
 
     async def promote_if_due(self, *, is_called: bool) -> None:
         """Promote, unless there is no reason to.
+
+        A promotion that the database refuses is logged and tried again later. It keeps no ready job from its fetch.
 
         Parameters
         ----------
@@ -49,11 +62,17 @@ class Promoter:
         Raises
         ------
         ConnectorException
-            The database cannot be reached, or refuses the statement.
+            The database cannot be reached.
         """
         interval = self._interval if is_called else min(_UNCALLED_INTERVAL, self._interval)
         if self._looks.is_promotion_due or asyncio.get_running_loop().time() - self._last > interval:
-            await self._promote()
+            try:
+                await self._promote()
+            except ConnectorException as error:
+                if is_passing(error) and not is_refused_for_now(error):
+                    raise
+                self._refused.note(Cut(error, _LONGEST_REASON))
+                self._looks.promotion_refused(is_passing=is_refused_for_now(error))
 
     async def _promote(self) -> None:
         self._looks.promotes()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from procrastinate import exceptions
-from procrastinate.core.errors import is_lock_timeout
+from procrastinate._quoting import Cut
+from procrastinate._text.logs import Seldom
+from procrastinate.core.errors import is_lock_timeout, is_passing
 from procrastinate.limits import Limit
 from procrastinate.manager import JobManager
 
@@ -18,12 +20,14 @@ if TYPE_CHECKING:
 
 _PAUSE = 2.0
 """Seconds between two looks."""
+_LONGEST_REASON = 500
 
 
 class LimitDefiner:
     """Store the limits of the code at the start of a worker, and later those that a module declares while it runs.
 
-    A worker does not wait for the transaction of a user that changes a limit. It runs jobs, and tries again.
+    A worker does not wait for the transaction of a user that changes a limit, and it needs no limit for the jobs that
+    have none. If the database refuses a limit, the worker logs that, runs jobs, and tries again.
     """
 
     def __init__(self, manager: JobManager, list_limits: Callable[[], Iterable[Limit]], logger: logging.Logger) -> None:
@@ -31,12 +35,20 @@ class LimitDefiner:
         self._list_limits = list_limits
         self._logger = logger
         self._stored: set[LimitDefinition] = set()
+        self._refused = Seldom(
+            logger,
+            "The database refused %d times to store limits of the code. Their jobs wait, and other jobs run. "
+            "The last error: %s",
+            "limits_refused",
+        )
 
     async def define(self) -> None:
-        """Store the limits that are new, if no open transaction has locked one of them.
+        """Store the limits that are new, if no open transaction has locked one of them and the database takes them.
 
         Raises
         ------
+        ConnectorException
+            The database cannot be reached.
         ValueError
             Two limits of one name have different numbers.
         """
@@ -47,14 +59,23 @@ class LimitDefiner:
         try:
             await self._manager.define_limits(new)
         except exceptions.ConnectorException as error:
-            if not is_lock_timeout(error):
+            if is_lock_timeout(error):
+                self._logger.warning(
+                    "An open transaction changes a limit. The worker starts, and stores its limits later",
+                    extra={"action": "limits_locked"},
+                )
+            elif is_passing(error):
                 raise
-            self._logger.warning(
-                "An open transaction changes a limit. The worker starts, and stores its limits later",
-                extra={"action": "limits_locked"},
-            )
+            else:
+                self._refused.note(Cut(error, _LONGEST_REASON))
         else:
             self._stored.update(new)
+
+    def define_again(self, names: Collection[str]) -> set[str]:
+        """Store limits at the next look although they were stored. Return the names of those that the code has."""
+        lost = {definition for definition in self._stored if definition.name in names}
+        self._stored -= lost
+        return {definition.name for definition in lost}
 
     async def run(self) -> None:
         """Look for new limits from time to time."""

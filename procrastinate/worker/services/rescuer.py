@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from procrastinate.core.rows import LateWorker, RescuedJob
 from procrastinate.jobs import Status
@@ -32,6 +32,8 @@ class Rescuer:
         Record of the database's answers, including those to this worker's heartbeats.
     posts_looks:
         Whether it asks the fetch loop for a look after each check. A worker that ends without jobs waits for that.
+    define_again:
+        Stores limits whose rows are gone. See :class:`~procrastinate.worker.services.sweeper.Sweeper`.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Rescuer:
         pulse: Pulse,
         max_rescues: int,
         posts_looks: bool,
+        define_again: Callable[[Collection[str]], set[str]],
         logger: logging.Logger,
     ) -> None:
         self._manager = manager
@@ -55,7 +58,7 @@ class Rescuer:
         self._max_rescues = max_rescues
         self._posts_looks = posts_looks
         self._logger = logger
-        self._sweeper = Sweeper(manager, logger)
+        self._sweeper = Sweeper(manager, define_again, logger)
         self._is_rescuing = False
         self.has_looked = asyncio.Event()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from procrastinate.manager import JobManager
 
@@ -12,10 +12,18 @@ class Sweeper:
     """Walks through the locks and the lines, a part at each call. The next round begins when one has ended.
 
     A limit that jobs name and no worker has defined is logged once.
+
+    Parameters
+    ----------
+    define_again:
+        Stores the limits with these names that the code has. It returns their names.
     """
 
-    def __init__(self, manager: JobManager, logger: logging.Logger) -> None:
+    def __init__(
+        self, manager: JobManager, define_again: Callable[[Collection[str]], set[str]], logger: logging.Logger
+    ) -> None:
         self._manager = manager
+        self._define_again = define_again
         self._logger = logger
         self._reported: set[str] = set()
         self._locks_to: str | None = None
@@ -33,10 +41,10 @@ class Sweeper:
         self._locks_to = sweep.reached
         lines = await self._manager.sweep_lines(start=self._lines_to)
         self._lines_to = lines.reached
-        self._report(lines.undefined)
+        self._report(set(lines.undefined) - self._define_again(lines.undefined))
 
     def _report(self, undefined: Iterable[str]) -> None:
-        for name in undefined:
+        for name in sorted(undefined):
             if name not in self._reported:
                 self._reported.add(name)
                 self._logger.warning(
