@@ -76,6 +76,7 @@ if TYPE_CHECKING:
         update_heartbeat,
     )
     from procrastinate.core.look import has_work, list_waiting_queues
+    from procrastinate.core.lost_steps import WorkflowSweep, sweep_workflows
     from procrastinate.core.notify_interest import (
         call_all_workers,
         have_ended_before,
@@ -231,6 +232,7 @@ __all__ = [
     "WorkerReport",
     "WorkerTerms",
     "WorkflowState",
+    "WorkflowSweep",
     "abort_steps",
     "add_to_workflow",
     "admit_jobs",
@@ -336,6 +338,7 @@ __all__ = [
     "sweep_lines",
     "sweep_parked_jobs",
     "sweep_unique_keys",
+    "sweep_workflows",
     "unpark_resumed_jobs",
     "unregister_worker",
     "update_heartbeat",

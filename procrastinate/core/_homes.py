@@ -110,6 +110,10 @@ _MODULES = {
         "unregister_worker",
         "update_heartbeat",
     ),
+    "lost_steps": (
+        "WorkflowSweep",
+        "sweep_workflows",
+    ),
     "look": (
         "has_work",
         "list_waiting_queues",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -72,9 +72,9 @@ def resolve_arrivals(connection: sa.Connection, *, in_parts: bool = False) -> Re
     lost = Counter(group for row in taken for group in row.lost)
     groups = finish_groups(connection, {group for row in taken for group in row.groups}, lost, of_groups)
     waiting = _waiting_for_jobs(connection, sorted({job for row in taken for job in row.ended}))
-    waiting |= _waiting_for_groups(connection, groups.finished) | {job for row in taken for job in row.waiting}
+    waiting |= waiting_for_groups(connection, groups.finished) | {job for row in taken for job in row.waiting}
     now, later = sorted(waiting)[:LOOKED_AT_ONCE], sorted(waiting)[LOOKED_AT_ONCE:]
-    decided = _decide(connection, now, of_steps)
+    decided = decide_on_steps(connection, now, of_steps)
     append_arrivals(
         connection,
         groups=groups.left,
@@ -114,12 +114,13 @@ def _waiting_for_jobs(connection: sa.Connection, ended: Sequence[int]) -> set[in
     return set(connection.execute(_WAITING_FOR_JOBS, {"ids": ended}).scalars()) if ended else set()
 
 
-def _waiting_for_groups(connection: sa.Connection, finished: Sequence[int]) -> set[int]:
+def waiting_for_groups(connection: sa.Connection, finished: Sequence[int]) -> set[int]:
+    """Return the ids of the steps that wait for one of these groups."""
     return set(connection.execute(_WAITING_FOR_GROUPS, {"ids": finished}).scalars()) if finished else set()
 
 
 @dataclasses.dataclass
-class _Decided:
+class Decided:
     """Steps that were released and cancelled, and steps that could not be decided on."""
 
     released: int = 0
@@ -213,9 +214,9 @@ _SHARE_ROOTS = (
 )
 
 
-def _decide(connection: sa.Connection, waiting: Sequence[int], changer: Changer) -> _Decided:
+def decide_on_steps(connection: sa.Connection, waiting: Sequence[int], changer: Changer) -> Decided:
     """Release the steps that have what they need, and cancel the steps that will not get it."""
-    decided = _Decided()
+    decided = Decided()
     unblocked = sorted(connection.execute(_UNBLOCKED, {"ids": waiting}).scalars()) if waiting else []
     if not unblocked:
         return decided
@@ -290,7 +291,7 @@ _RELEASE = _release_statement()
 _CANCEL = _cancel_statement()
 
 
-def _release(connection: sa.Connection, free: Sequence[sa.Row[Any]], decided: _Decided, changer: Changer) -> None:
+def _release(connection: sa.Connection, free: Sequence[sa.Row[Any]], decided: Decided, changer: Changer) -> None:
     delays = {row.id: row.delay for row in free}
 
     def release(ids: Sequence[int]) -> list[int]:
@@ -302,7 +303,7 @@ def _release(connection: sa.Connection, free: Sequence[sa.Row[Any]], decided: _D
     decided.left += [row.id for row in free if row.id not in released]
 
 
-def _cancel(connection: sa.Connection, ending: Sequence[sa.Row[Any]], decided: _Decided, changer: Changer) -> None:
+def _cancel(connection: sa.Connection, ending: Sequence[sa.Row[Any]], decided: Decided, changer: Changer) -> None:
     """Cancel steps, unless their workflow is being retried.
 
     A retry locks the workflow. What it has sent back must not count as failed, so this looks again under the lock.
@@ -315,24 +316,34 @@ def _cancel(connection: sa.Connection, ending: Sequence[sa.Row[Any]], decided: _
     rows = [row for row in again if not row.is_open and _is_cancelled(row)]
     if not rows:
         return
-    whys = {row.id: _why(row) for row in rows}
+    cancelled = set(_cancel_locked(connection, {row.id: _why(row) for row in rows}, changer))
+    decided.cancelled += len(cancelled)
+    decided.left += [row.id for row in rows if row.id not in cancelled]
 
+
+def cancel_steps_alone(connection: sa.Connection, reasons: Mapping[int, str], changer: Changer) -> list[int]:
+    """Cancel steps that wait, each with its reason as error. Return the ids of those that were cancelled."""
+    whys: dict[int, dict[str, str] | None] = {job_id: _error(reason) for job_id, reason in reasons.items()}
+    return _cancel_locked(connection, whys, changer) if whys else []
+
+
+def _cancel_locked(connection: sa.Connection, whys: Mapping[int, dict[str, str] | None], changer: Changer) -> list[int]:
     def cancel(ids: Sequence[int]) -> list[int]:
         errors = [whys[job_id] for job_id in ids]
         texts = {f"{name}_list": [error and error[name] for error in errors] for name in _ERROR_TEXTS}
         return list(connection.execute(_CANCEL, {"id_list": list(ids), **texts}).scalars())
 
-    cancelled = set(changer.change(list(whys), cancel))
-    decided.cancelled += len(cancelled)
-    decided.left += [row.id for row in rows if row.id not in cancelled]
+    return changer.change(list(whys), cancel)
 
 
 def _why(verdict: sa.Row[Any]) -> dict[str, str] | None:
     """Return the error of a step that is cancelled, or ``None`` for a callback that is not needed."""
     if not verdict.is_broken:
         return None
-    error = exceptions.StepNotReached(
-        f"This step needs the success of {verdict.breakers or 'a step that is gone'}, which did not succeed"
-    )
+    return _error(f"This step needs the success of {verdict.breakers or 'a step that is gone'}, which did not succeed")
+
+
+def _error(reason: str) -> dict[str, str]:
+    error = exceptions.StepNotReached(reason)
     path = f"{type(error).__module__}.{type(error).__qualname__}"
     return {"exception_class": path, "message": str(error), "traceback": f"{path}: {error}\n"}

@@ -387,6 +387,14 @@ class WorkerOperations(OperationCalls):
         """Open the limits that have room and jobs in line, a few keys per call."""
         return await self.connector.run_async(core.sweep_lines, start=start)
 
+    async def sweep_workflows(
+        self, *, after_step: int | None = None, after_group: int | None = None
+    ) -> core.WorkflowSweep:
+        """Decide on steps and groups of workflows that no event frees, a few per call."""
+        sweep = await self.connector.run_async(core.sweep_workflows, after_step=after_step, after_group=after_group)
+        self.refused_rows.note(sweep.refused)
+        return sweep
+
     # Workers
 
     async def define_limits(self, definitions: Sequence[core.LimitDefinition]) -> None:

@@ -658,3 +658,29 @@ def test_a_sweep_of_the_lines(full: sa.Connection) -> None:
         buffers=8000,
         small={"procrastinate_limits", "procrastinate_windows", "procrastinate_hold_offs"},
     )
+
+
+def test_a_sweep_of_the_workflows(full: sa.Connection) -> None:
+    parent_id = core.defer_job(full, new_job())
+    full.exec_driver_sql(
+        "INSERT INTO procrastinate_workflows (id, root_id, kind, name, if_failed, finished_at) "
+        "SELECT 1000000 + number, 1000000 + number, 'workflow', 'w', 'cancel', "
+        "CASE WHEN mod(number, 2) = 0 THEN now() END "
+        "FROM generate_series(1, 50000) AS one (number)"
+    )
+    full.exec_driver_sql(
+        "INSERT INTO procrastinate_jobs (task_name, queue_name, args, workflow_id, readiness, scheduled_at) "
+        "SELECT 't', 'default', '{}', 1000000 + number, 5, 'infinity' FROM generate_series(1, 2000) AS one (number)"
+    )
+    full.exec_driver_sql(
+        "INSERT INTO procrastinate_dependencies (job_id, parent_id, rule) "
+        "SELECT id, %(parent)s, 0 FROM procrastinate_jobs WHERE workflow_id > 1000000",
+        {"parent": parent_id},
+    )
+    plans = explain(full, core.sweep_workflows)
+    check(
+        plans,
+        reads={"procrastinate_jobs_steps_idx", "procrastinate_dependencies_open_idx", "procrastinate_workflows_pkey"},
+        buffers=8000,
+        thrown_away=100,
+    )

@@ -15,7 +15,9 @@ from procrastinate.core.operation_marks import FINDERS, finder_of
 
 GIVEN_ROWS = {"finish_jobs", "retry_jobs", "release_jobs", "remove_dead_workers"}
 """The caller splits the rows: the outcome writer, or RefusedRows.in_parts."""
-IN_SAVEPOINTS = {"resolve_arrivals", "step_bulk_operation", "admit_jobs", "hold_off", "hold_off_key_of"}
+IN_SAVEPOINTS = {
+    "resolve_arrivals", "step_bulk_operation", "admit_jobs", "hold_off", "hold_off_key_of", "sweep_workflows",
+}  # fmt: skip
 """They change their rows with InParts, or one by one."""
 ONE_ACT = {
     "defer_jobs", "defer_jobs_alike", "defer_jobs_or_none", "defer_jobs_or_skip", "defer_jobs_or_replace",
@@ -26,7 +28,7 @@ ONE_ACT = {
 """What a person or a program asks for as a whole. The caller gets the error, and nothing is changed."""
 PART_OF_ANOTHER = {
     "finish_groups", "append_arrivals", "call_workers", "without_hand_over", "delete_finished_jobs",
-    "take_open_windows", "keep_windows", "open_windows_at",
+    "take_open_windows", "keep_windows", "open_windows_at", "decide_on_steps", "cancel_steps_alone",
 }  # fmt: skip
 ONLY_INSERTS = {"sweep_lines"}
 """They append to a table of this project that has no row of a user."""
@@ -51,7 +53,7 @@ NO_ROW = {
     "find_unique_key", "list_limits", "list_waiting_queues", "list_workers_of_host", "read_applied",
     "read_failed_steps", "list_defined_limits", "read_job_logs", "read_job_progress", "session_of", "show_limit",
     "read_rooms", "read_room_of_all", "next_start", "seconds_to_next_window", "read_hold_offs", "read_last_turn",
-    "within_capacity", "read_job_stack", "request_stack", "list_open_operations",
+    "within_capacity", "read_job_stack", "request_stack", "list_open_operations", "waiting_for_groups",
 }  # fmt: skip
 OTHER_WAYS = GIVEN_ROWS | IN_SAVEPOINTS | ONE_ACT | PART_OF_ANOTHER | ONLY_INSERTS | OWN_STATISTICS | ONE_ROW | NO_ROW
 

@@ -1,17 +1,23 @@
-"""Free the parked jobs and the lines of limits that no other event frees."""
+"""Free the parked jobs, the lines of limits and the steps of workflows that no other event frees."""
 
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Collection, Iterable
 
 from procrastinate.manager import JobManager
 
+_PAUSE_OF_WORKFLOWS = 60.0
+"""Seconds between the beginnings of two rounds."""
+
 
 class Sweeper:
-    """Walks through the locks and the lines, a part at each call. The next round begins when one has ended.
+    """Walks through the locks, the lines and the workflows, a part at each call.
 
-    A limit that jobs name and no worker has defined is logged once.
+    The next round begins when one has ended, and that through the workflows at least a minute after the last one. A
+    limit that jobs name and no worker has defined is logged once.
 
     Parameters
     ----------
@@ -28,6 +34,8 @@ class Sweeper:
         self._reported: set[str] = set()
         self._locks_to: str | None = None
         self._lines_to: tuple[str, str] | None = None
+        self._workflows_to: tuple[int | None, int | None] = (None, None)
+        self._workflows_at = -math.inf
 
     async def sweep(self) -> None:
         """Sweep the next parts.
@@ -42,6 +50,26 @@ class Sweeper:
         lines = await self._manager.sweep_lines(start=self._lines_to)
         self._lines_to = lines.reached
         self._report(set(lines.undefined) - self._define_again(lines.undefined))
+
+        await self._sweep_workflows()
+
+    async def _sweep_workflows(self) -> None:
+        step, group = self._workflows_to
+        begins = step is None and group is None
+        now = time.monotonic()
+        if begins and now - self._workflows_at < _PAUSE_OF_WORKFLOWS:
+            return
+        if begins:
+            self._workflows_at = now
+        sweep = await self._manager.sweep_workflows(after_step=step, after_group=group)
+        self._workflows_to = (sweep.reached_step, sweep.reached_group)
+        if sweep.stranded:
+            self._logger.error(
+                "The rows of procrastinate_dependencies that say what some steps of workflows wait for are gone. "
+                "These steps were cancelled: %s",
+                ", ".join(map(str, sweep.stranded)),
+                extra={"action": "steps_stranded", "job_ids": list(sweep.stranded)},
+            )
 
     def _report(self, undefined: Iterable[str]) -> None:
         for name in sorted(undefined):

@@ -1,0 +1,78 @@
+"""A workflow ends although rows that lead from step to step are gone."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from procrastinate import core
+from procrastinate.app import App
+from tests.worker.running import Queue, Workers
+from tests.workflows.tasks import Notes
+
+END = "UPDATE procrastinate_jobs SET status = 'succeeded', finished_at = now() WHERE step LIKE 'part%'"
+
+
+async def test_a_step_whose_dependencies_are_gone_is_cancelled_with_an_error(
+    app: App, workers: Workers, queue: Queue, tasks: Notes, caplog: pytest.LogCaptureFixture
+) -> None:
+    wf = app.workflow("import")
+    first = wf.add(tasks.note, name="first")
+    wf.add(tasks.note, name="second", after=[first])
+    workflow_id = await wf.defer_async()
+    queue.sql("TRUNCATE procrastinate_dependencies")
+    with caplog.at_level(logging.ERROR):
+        await workers.run()
+    assert queue.statuses() == {"succeeded": 1, "cancelled": 1}
+    assert "procrastinate_dependencies" in queue.sql("SELECT message FROM procrastinate_errors")
+    assert [vars(record)["action"] for record in caplog.records] == ["steps_stranded"]
+    await app.workflows.wait_async(workflow_id, timeout=30)
+
+
+async def test_a_step_whose_arrival_is_lost_runs(app: App, workers: Workers, queue: Queue, tasks: Notes) -> None:
+    wf = app.workflow("import")
+    parts = [wf.add(tasks.note, step=f"part {number}") for number in range(2)]
+    wf.add(tasks.note, name="last", after=parts)
+    workflow_id = await wf.defer_async()
+    queue.sql(END)
+    queue.sql("TRUNCATE procrastinate_arrivals")
+    workers.start()
+    await app.workflows.wait_async(workflow_id, timeout=30)
+    assert queue.statuses() == {"succeeded": 3}
+
+
+async def test_a_group_whose_arrival_is_lost_ends(app: App, workers: Workers, queue: Queue, tasks: Notes) -> None:
+    wf = app.workflow("import")
+    wf.add(tasks.note, step="part 1")
+    workflow_id = await wf.defer_async()
+    queue.sql(END)
+    queue.sql("TRUNCATE procrastinate_arrivals")
+    workers.start()
+    await app.workflows.wait_async(workflow_id, timeout=30)
+
+
+async def test_a_retried_step_that_never_had_dependencies_is_not_cancelled(
+    app: App, queue: Queue, tasks: Notes
+) -> None:
+    """It waits until the arrival of the retry is looked at."""
+    wf = app.workflow("import")
+    wf.add(tasks.note, step="part 1")
+    workflow_id = await wf.defer_async()
+    queue.sql(END.replace("succeeded", "failed"))
+    assert await app.workflows.retry_async(workflow_id)
+    assert await app.job_manager.sweep_workflows() == core.WorkflowSweep(released=1)
+    assert queue.statuses() == {"todo": 1}
+
+
+async def test_a_sweep_leaves_steps_alone_that_wait_for_others(app: App, queue: Queue, tasks: Notes) -> None:
+    wf = app.workflow("import")
+    first = wf.add(tasks.note, name="first")
+    steps = [wf.add(tasks.note, name=str(number), after=[first]) for number in range(3)]
+    wf.add(tasks.note, name="last", after=steps)
+    await wf.defer_async()
+    sweep = core.sweep_workflows(queue.connection, limit=2)
+    assert sweep.reached_step is not None
+    rest = core.sweep_workflows(queue.connection, after_step=sweep.reached_step)
+    assert (sweep.released, sweep.cancelled, rest) == (0, 0, core.WorkflowSweep())
+    assert queue.statuses() == {"todo": 5}
