@@ -273,11 +273,16 @@ def test_a_ready_job_that_a_free_worker_leaves_alone_is_a_fault(engine: sa.Engin
 def test_a_worker_that_was_free_before_the_job_was_ready_is_no_fault(
     engine: sa.Engine, connection: sa.Connection
 ) -> None:
-    register(connection, last_heartbeat=sa.text("now() - interval '25 s'"))
+    """The times follow from one another, so it does not matter how long the test takes."""
+    register(connection, last_heartbeat=sa.text("now() - interval '25 s'"), stalled_timeout=600)
     defer(connection)
-    connection.exec_driver_sql("UPDATE procrastinate_events SET at = now() - interval '31 s'")
+    connection.exec_driver_sql(
+        "UPDATE procrastinate_events SET at = last_heartbeat - interval '6 s' FROM procrastinate_workers"
+    )
     assert found(engine)["jobs-left-alone"] is Severity.FAULT
-    connection.exec_driver_sql("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '27 s'")
+    connection.exec_driver_sql(
+        "UPDATE procrastinate_workers SET last_heartbeat = at + interval '4 s' FROM procrastinate_events"
+    )
     assert found(engine) == {}
 
 
