@@ -169,6 +169,26 @@ _FUNCTION = re.compile(r"(?:PL/\w+|SQL)(?:[ -][Ff]un\w+)? (?:\"?\w+\"?[.])?\"?(\
 """The function in which an error arose is the first one of its context."""
 
 
+_CHANGED = re.compile(rf'(?:INSERT INTO|UPDATE|DELETE FROM)\s+"?({_OWN_PREFIX}\w+)', re.IGNORECASE)
+
+
+def _refusal(error: BaseException) -> str:
+    """Return which function of the user raised the error, and the tables whose change may have called it.
+
+    A change of a job leads to changes of other tables, so the text of the statement may name more than one. It is empty
+    for all other errors.
+    """
+    if not _is_of_users_function(error):
+        return ""
+    context = next(_details(error, "context", "context", "W"))
+    function = _FUNCTION.search(context)
+    statement = context.partition('SQL statement "')[2].partition('"\n')[0]
+    statement = statement or next((text for one in _chain(error) if (text := getattr(one, "statement", None))), "")
+    tables = " or ".join(dict.fromkeys(_CHANGED.findall(statement)))
+    by = f"raised by the function {function[1]}" if function is not None else "raised by a function"
+    return f" ({by}, called by a change of {tables})" if tables else f" ({by})"
+
+
 def is_passing(error: BaseException) -> bool:
     """Return True if the statement is fine and may succeed in a moment."""
     code = sqlstate(error)
@@ -213,4 +233,5 @@ def _means_unreachable(code: str | None) -> bool:
 
 def _server_message(error: BaseException) -> str:
     original = list(_chain(error))[-1]
-    return str(original).strip() or type(original).__name__
+    first, line, rest = (str(original).strip() or type(original).__name__).partition("\n")
+    return first + _refusal(error) + line + rest

@@ -119,6 +119,16 @@ def test_all_triggers_of_the_newest_schema_are_known(connection: sa.Connection) 
     assert [tuple(row) for row in stored] == [(table, name) for table, names in TRIGGERS.items() for name in names]
 
 
+def test_a_trigger_of_a_user(engine: sa.Engine, connection: sa.Connection) -> None:
+    connection.exec_driver_sql(
+        "CREATE TRIGGER audit BEFORE INSERT ON procrastinate_events "
+        "EXECUTE FUNCTION suppress_redundant_updates_trigger()"
+    )
+    (finding,) = [one for one in examine(engine).findings if one.code == "trigger-foreign"]
+    assert (finding.severity, finding.subject) == (Severity.NOTE, "audit")
+    assert "The table procrastinate_events has the trigger audit" in finding.text
+
+
 def test_triggers_that_are_off_or_missing(engine: sa.Engine, connection: sa.Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE procrastinate_paused_queues DISABLE TRIGGER USER")
     connection.exec_driver_sql("DROP TRIGGER procrastinate_jobs_updated ON procrastinate_jobs")

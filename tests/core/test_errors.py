@@ -82,6 +82,20 @@ def test_the_message_is_the_servers_own(any_driver: sa.Engine) -> None:
     assert "SELECT" not in message
 
 
+_REFUSES = (
+    "CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'under audit'; END $$",
+    "CREATE TRIGGER audit BEFORE INSERT ON procrastinate_{table} FOR EACH ROW EXECUTE FUNCTION audit()",
+    "INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('q', 't')",
+)
+
+
+@pytest.mark.parametrize("table", ["jobs", "events"])
+def test_the_message_names_the_users_function_and_the_table(any_driver: sa.Engine, table: str) -> None:
+    error = errors.translate(failure(any_driver, *(one.format(table=table) for one in _REFUSES)))
+    assert "under audit" in str(error)
+    assert f"(raised by the function audit, called by a change of procrastinate_{table})" in str(error)
+
+
 def test_a_translated_error_stays_what_it_is() -> None:
     error = exceptions.NoResult()
     assert errors.translate(error) is error

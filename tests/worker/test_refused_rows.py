@@ -86,6 +86,18 @@ async def test_a_table_of_limits_that_takes_no_change_keeps_no_other_job(
     assert ["this row is under audit" in record.getMessage() for record in refusals] == [True]
 
 
+async def test_a_worker_whose_row_cannot_be_changed_runs_its_jobs_and_ends(
+    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = app.task(name="task")(lambda: None)
+    await task.defer_async()
+    refuse(queue, table="procrastinate_workers")
+    with caplog.at_level(logging.WARNING):
+        await workers.run()
+    assert queue.statuses() == {"succeeded": 1}
+    assert "notify_interest_refused" in [getattr(record, "action", "") for record in caplog.records]
+
+
 async def test_a_promotion_that_is_refused_keeps_no_ready_job(
     app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -125,6 +125,21 @@ def triggers(patient: Patient) -> Iterator[Finding]:
                 )
 
 
+def foreign_triggers(patient: Patient) -> Iterator[Finding]:
+    """Is a trigger of others on a table of the queue."""
+    for (table, name), fires in sorted(schema_facts.read_triggers(patient.connection).items()):
+        if fires and name not in schema_facts.TRIGGERS.get(table, ()):
+            yield Finding(
+                code="trigger-foreign",
+                severity=Severity.NOTE,
+                subject=name,
+                text=f"The table {table} has the trigger {name}, which is not one of the queue. "
+                "If it raises an error, the database refuses the change, and the jobs concerned wait",
+                advice="If jobs wait, look into the workers' logs for job_refused, promotion_refused and "
+                "record_outcomes_error",
+            )
+
+
 def indexes(patient: Patient) -> Iterator[Finding]:
     """Are all indexes there, and valid."""
     works = schema_facts.read_indexes(patient.connection)
@@ -172,4 +187,4 @@ def rights(patient: Patient) -> Iterator[Finding]:
         )
 
 
-CHECKS = (revision, columns, triggers, indexes, rights)
+CHECKS = (revision, columns, triggers, foreign_triggers, indexes, rights)

@@ -7,7 +7,10 @@ import contextlib
 import logging
 from collections.abc import Callable
 
+from procrastinate._quoting import Cut
+from procrastinate._text.logs import Seldom
 from procrastinate.core.channels import JobInserted
+from procrastinate.core.errors import is_passing
 from procrastinate.exceptions import ConnectorException
 from procrastinate.manager import JobManager
 from procrastinate.worker.backoff import Backoff
@@ -20,6 +23,7 @@ from procrastinate.worker.fetch.promoter import Promoter
 from procrastinate.worker.fetch.stock_schedule import Stock, StockSchedule
 from procrastinate.worker.processes.exits import ends_task
 
+_LONGEST_REASON = 500
 _UNCALLED_FETCH = 0.005
 """Seconds until the next fetch of a worker that has enough to do and is not called."""
 
@@ -71,6 +75,12 @@ class FetchLoop:
         self._promoter = Promoter(manager, self._looks, paused, interval=polling_interval, logger=logger)
         self.fetcher = Fetcher(manager, board, pool, self._looks, paused, queues, is_one_scan=is_one_scan)
         self._backoff = Backoff()
+        self._unsaid = Seldom(
+            logger,
+            "The database refused %d times to note whether this worker waits for notifications. It polls. "
+            "The last error: %s",
+            "notify_interest_refused",
+        )
         self.failure: tuple[BaseException, float] | None = None
         """The last error, and the time of the loop."""
 
@@ -152,7 +162,19 @@ class FetchLoop:
         return await self.fetcher.fetch_if_due()
 
     async def _look_once_more(self, is_busy: bool) -> bool:
-        """Nothing more can be started now: call for jobs, and see whether some came before the call was heard."""
+        """Nothing more can be started now: call for jobs, and see whether some came before the call was heard.
+
+        A worker whose call the database refuses finds jobs when it polls.
+        """
+        try:
+            return await self._call_for_jobs(is_busy)
+        except ConnectorException as error:
+            if is_passing(error):
+                raise
+            self._unsaid.note(Cut(error, _LONGEST_REASON))
+            return False
+
+    async def _call_for_jobs(self, is_busy: bool) -> bool:
         if is_busy:
             await self._call.busy(has_room=self._pool.room() > 0)
             return False
