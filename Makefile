@@ -45,7 +45,8 @@ test-share: $(VENV)/.installed ## The tests of one of CI's two Pythons: what is 
 
 test-faults: $(VENV)/.installed ## Break everything that can break, at full size, and write the table of docs/reliability.md
 	@$(BIN)/python -m tests.faults $(ARGS)
-	@test -n "$(ARGS)" || PROCRASTINATE_TESTS_LONG=1 $(BIN)/python -m pytest -n $(WORKERS) tests/properties tests/interleavings
+	@test -n "$(ARGS)" || PROCRASTINATE_TESTS_LONG=1 $(BIN)/python -m pytest -n $(WORKERS) \
+		tests/properties tests/interleavings tests/django/test_hostile_rows_and_urls.py
 
 test-bare: $(VENV)/.installed ## Tests that use more than git, make and Python, on a machine that seems to lack it
 	@$(BIN)/python -m tests.bare -n $(WORKERS) $(ARGS)

@@ -144,7 +144,7 @@ class ProcrastinateJobAdmin(_ModelAdmin):
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Return the evaluated list. Django redirects if the database refuses the URL's parameters."""
-        with refused_as_bad_lookups(request, self.get_queryset(request).db):
+        with refused_as_bad_lookups(request, super().get_queryset(request).db):
             change_list = super().get_changelist_instance(request)
             len(change_list.result_list)  # evaluates the page here, so that nothing later can be refused
             return change_list
