@@ -17,7 +17,7 @@ from procrastinate._text.terminal import say, write
 from procrastinate.cli.arguments import add_argument, repeat_options
 from procrastinate.cli.collector import collector_paused
 from procrastinate.cli.logs import add_logging_arguments, configure_logging
-from procrastinate.cli.sub_commands import SUB_COMMANDS
+from procrastinate.cli.sub_commands import SUB_COMMANDS, as_sentence
 from procrastinate.cli.suggestions import SuggestingParser
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def make_parser(words: Sequence[str] | None = None) -> argparse.ArgumentParser:
     add_logging_arguments(parser)
     commands = parser.add_subparsers(required=True, metavar="command")
     for command in SUB_COMMANDS:
-        filled = commands.add_parser(command.name, help=command.help, description=command.help.capitalize() + ".")
+        filled = commands.add_parser(command.name, help=command.help, description=as_sentence(command.help))
         if words is None or command.name in words:
             command.fill(filled)
     repeat_options(parser, commands.choices.values())

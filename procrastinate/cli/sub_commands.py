@@ -22,13 +22,24 @@ class SubCommand:
     module: str
     function: str
 
-    def fill(self, parser: argparse.ArgumentParser) -> None:
-        """Add the arguments, and the function to run with them."""
+    def fill(self, parser: argparse.ArgumentParser, **options: Any) -> None:
+        """Add the arguments, and the function to run with them.
+
+        Parameters
+        ----------
+        options:
+            Keyword arguments of the function that adds the arguments.
+        """
         module = importlib.import_module(f"procrastinate.cli.{self.module}")
-        getattr(module, f"add_{self.function}_arguments")(parser)
+        getattr(module, f"add_{self.function}_arguments")(parser, **options)
         run: Callable[..., None] = getattr(module, f"{self.function}_command")
         needs_app: Callable[[argparse.Namespace], bool] = getattr(module, "needs_app", _always)
         parser.set_defaults(run=run, needs_app=needs_app)
+
+
+def as_sentence(help_: str) -> str:
+    """Return a help text as the sentence that opens the help of its sub-command. Names keep their capitals."""
+    return f"{help_[0].upper()}{help_[1:]}."
 
 
 def _always(arguments: Any) -> bool:

@@ -71,8 +71,19 @@ def manage(
     *arguments: str, url: str = "postgresql://user@/none?host=/nowhere", settings: str = SETTINGS, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run ``manage.py`` in its own process."""
+    return _run_python("-m", "django", *arguments, url=url, settings=settings, **environment)
+
+
+def run_program(program: str, url: str = "postgresql://user@/none?host=/nowhere") -> str:
+    """Run a program of the project in its own process, expect success, and return what it printed."""
+    done = _run_python("-c", program, url=url, settings=SETTINGS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _run_python(*arguments: str, url: str, settings: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error::DeprecationWarning:procrastinate", "-m", "django", *arguments],
+        [sys.executable, "-W", "error::DeprecationWarning:procrastinate", *arguments],
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),

@@ -11,7 +11,8 @@ import sys
 import pytest
 import sqlalchemy as sa
 
-from tests.django.support import ROOT, SETTINGS, manage, run_ok
+from procrastinate.cli.sub_commands import SUB_COMMANDS
+from tests.django.support import ROOT, SETTINGS, manage, run_ok, run_program
 
 
 def _defer(url: str, *arguments: str) -> str:
@@ -188,10 +189,41 @@ def test_verbosity_before_the_sub_command_or_after_it(project_url: str, argument
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("command", ["worker", "defer", "shell", "healthchecks"])
-def test_help(command: str) -> None:
-    """Every sub-command has a help text."""
-    assert "usage:" in run_ok("procrastinate", command, "--help")
+def test_the_project_has_each_sub_command_of_a_plain_program_with_its_help() -> None:
+    shown = run_ok("procrastinate", "--help")
+    assert [command.name for command in SUB_COMMANDS if f"\n    {command.name} " not in shown] == []
+    for name in ("worker", "celery-schedule", "metrics", "import_django_tasks"):
+        assert "usage:" in run_ok("procrastinate", name, "--help")
+    assert "Print a schedule of Celery" in run_ok("procrastinate", "celery-schedule", "--help")
+
+
+def test_a_sub_command_loads_no_module_of_another() -> None:
+    program = (
+        "import sys\n"
+        "from django.core.management import execute_from_command_line\n"
+        "try: execute_from_command_line(['manage.py', 'procrastinate', 'why', '--help'])\n"
+        "finally: print(*sys.modules)"
+    )
+    done = run_program(program)
+    assert "procrastinate.cli.why" in done
+    others = {f"procrastinate.cli.{command.module}" for command in SUB_COMMANDS} - {"procrastinate.cli.why"}
+    assert others & set(done.split()) == set()
+
+
+def test_a_program_calls_a_sub_command_with_its_options_by_name(project_url: str) -> None:
+    _defer(project_url, "shop.fail")
+    program = (
+        "import django; django.setup()\n"
+        "from django.core.management import call_command\n"
+        "call_command('procrastinate', 'worker', wait=False, concurrency=2)"
+    )
+    run_program(program, url=project_url)
+    assert _statuses(project_url) == ["failed"]
+
+
+def test_the_project_prints_what_a_job_logged(project_url: str) -> None:
+    _defer(project_url, "shop.fail")
+    assert "has kept no log" in manage("procrastinate", "logs", "1", url=project_url).stderr
 
 
 def test_the_doctor_examines_the_project(project_url: str) -> None:
