@@ -21,7 +21,7 @@ WORDS: dict[str, dict[str, str]] = {
     "howto/waiting": {
         "How many jobs wait?": """
             queue length, queue size, queue depth, backlog, count jobs, number of pending jobs, count pending jobs,
-            jobs in queue, jobs per queue, how many jobs are waiting, latency""",
+            jobs in queue, jobs per queue, number of jobs per queue, how many jobs are waiting, latency""",
         "Why does a job not run?": """
             job not running, job never runs, jobs not picked up, job does not start, job stays todo, stuck jobs""",
         "Retry all failed jobs of a task": """
@@ -73,8 +73,8 @@ WORDS: dict[str, dict[str, str]] = {
         _TITLE: """
             workflow, dag, dependencies between jobs""",
         "Steps": """
-            chain tasks, job dependencies, run after another job has finished, chain, pipeline, run one task after
-            another, run a task after another, depends on""",
+            chain tasks, job dependencies, run job after other job finished, run after another job has finished,
+            chain, pipeline, run one task after another, run a task after another, depends on""",
         "Groups": """
             batch callback, callback when finished, wait for all jobs, batch, chord, callback, run when all are
             done, know when 1000 jobs are done, fan out, map reduce, notified when all jobs are done""",
@@ -88,16 +88,40 @@ WORDS: dict[str, dict[str, str]] = {
         "Limit the starts in a window of time": """
             rate limit, rate limiting, api calls, rate_limit, throttle 10 per second, 10 a second, per second, per
             minute, jobs per second, throttle""",
+        "Wait when a service asks for it": """
+            retry after 429, 429 too many requests, retry-after header, hold off, circuit breaker, api is down, back off
+            when an api is down, service unavailable, 503""",
+        "Let the keys take turns": """
+            round robin, fair scheduling""",
     },
     "watching": {
         _TITLE: """
             dashboard, web ui, user interface, monitoring ui, flower""",
+        "Logs of a job": """
+            kept logs, logs of one job, output of a job, what a job printed, log lines in the dashboard""",
         "On the terminal": """
             top, terminal ui""",
         "Pause a queue": """
             pause queue, disable a queue, resume queue, stop queue temporarily, pause a queue""",
         "Change many jobs at once": """
             bulk retry, bulk cancel, retry all failed jobs""",
+    },
+    "many-tenants": {
+        _TITLE: """
+            slow tenant starves others, one customer blocks the others, fairness between customers, quota per
+            customer, limit per tenant""",
+        "Row security": """
+            row level security, rls""",
+    },
+    "doctor": {
+        _TITLE: """
+            diagnose, check configuration, misconfiguration, diagnostics""",
+        "Before a deployment": """
+            check before deploy, removed task, renamed task""",
+    },
+    "tasks-in-a-process": {
+        _TITLE: """
+            subprocess, fork, memory leak, context variables, thread local""",
     },
     "why": {
         _TITLE: """
@@ -196,7 +220,7 @@ WORDS: dict[str, dict[str, str]] = {
     "moving-in": {
         _TITLE: """
             upgrade 3.x, upgrading, migrate the database, upgrade from version 3, migrate from procrastinate 3,
-            existing jobs, data migration, keep jobs when upgrading""",
+            existing jobs, migrate database from 3, data migration, keep jobs when upgrading""",
     },
     "from-celery": {
         _TITLE: """
@@ -253,6 +277,8 @@ def _add_words(app: Any, doctree: Any) -> None:
 
 def setup(app: Any) -> dict[str, Any]:
     """Add the phrases to the index of the site, and their words to its search."""
+    # Sphinx reads all pages again when the phrases change, not only pages that are newer than the last build.
+    app.add_config_value("search_words", WORDS, "env")
     app.connect("source-read", _add_entries)
     app.connect("doctree-read", _add_words)
     return {"parallel_read_safe": True}

@@ -28,7 +28,7 @@ from examples.django_demo.report import (
     read_steps,
 )
 
-ORDERS = 300
+ORDERS = 100
 DEADLINE = 45.0
 _CALLS_AT_ONCE = 3  # as in shop/tasks.py, which only Django can import
 _STATES = {"todo", "doing", "succeeded", "failed", "cancelled", "aborted"}

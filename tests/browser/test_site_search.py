@@ -44,7 +44,7 @@ WISHES = [
     Wish(
         "how many jobs wait",
         "howto/waiting watching metrics-and-traces",
-        "queue length | how many jobs are waiting | count pending jobs | jobs in queue",
+        "queue length | how many jobs are waiting | count pending jobs | jobs in queue | number of jobs per queue",
     ),
     Wish(
         "why a job does not run",
@@ -72,7 +72,11 @@ WISHES = [
         "limits",
         "rate limit | at most 3 jobs at once | throttle 10 per second | max concurrency | rate limiting api calls",
     ),
-    Wish("chain tasks", "workflows", "chain tasks | run one task after another | pipeline | job dependencies"),
+    Wish(
+        "chain tasks",
+        "workflows",
+        "chain tasks | run one task after another | pipeline | job dependencies | run job after other job finished",
+    ),
     Wish(
         "know when a thousand jobs are done",
         "workflows",
@@ -133,7 +137,8 @@ WISHES = [
     Wish(
         "move from 3.x with data",
         "moving-in differences",
-        "upgrade 3.x | migrate from procrastinate 3 with existing jobs | upgrade from version 3 | upgrading",
+        "upgrade 3.x | migrate from procrastinate 3 with existing jobs | upgrade from version 3 | upgrading | "
+        "migrate database from 3",
     ),
     Wish(
         "behind PgBouncer",
@@ -150,6 +155,26 @@ WISHES = [
         "several tenants",
         "howto/tenants limits sessions",
         "multi-tenant | multi tenancy | tenant fairness | saas customers | schema per tenant",
+    ),
+    Wish(
+        "no tenant starves the others",
+        "many-tenants howto/tenants limits",
+        "slow tenant starves others | noisy neighbour | fair queue per customer | one customer blocks all others",
+    ),
+    Wish(
+        "wait when a service is overloaded",
+        "limits",
+        "retry after 429 | circuit breaker | too many requests | api is down | hold off",
+    ),
+    Wish(
+        "read what a job logged",
+        "watching",
+        "kept logs | log output of a job | logs of one job | see what a job printed",
+    ),
+    Wish(
+        "check an installation",
+        "doctor",
+        "doctor | check configuration | diagnose problems | check before deploy",
     ),
     Wish(
         "encrypt arguments",
