@@ -1,13 +1,15 @@
 """Procrastinate 3.10.0 as it is on PyPI, in a virtual environment of its own that all runs on a machine share.
 
-The environment is kept in the user's cache (``XDG_CACHE_HOME``), also for other versions of Python. Programs of 3.10
-run in processes of their own.
+The environment is kept in the user's cache (``XDG_CACHE_HOME``), also for other versions of Python. Its name tells its
+requirements, so that two checkouts with different ones do not replace each other's. Programs of 3.10 run in processes
+of their own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import os
 import pathlib
 import subprocess
@@ -21,7 +23,7 @@ from tests.database import libpq_url
 from tests.missing import is_bare, missing
 
 REQUIREMENTS = (
-    "procrastinate[django,sqlalchemy]==3.10.0",
+    "procrastinate[aiopg,django,sqlalchemy]==3.10.0",
     "psycopg[binary]",
     "psycopg2-binary",
     "django~=5.2.0",
@@ -46,15 +48,15 @@ def _find_or_install() -> pathlib.Path | str:
     if is_bare():
         return "Procrastinate 3.10.0 comes from an index of packages"
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    directory = cache / "procrastinate-tests" / "procrastinate-3.10.0"
+    requirements = hashlib.sha256("\n".join(REQUIREMENTS).encode()).hexdigest()[:8]
+    directory = cache / "procrastinate-tests" / f"procrastinate-3.10.0-{requirements}"
     directory.parent.mkdir(parents=True, exist_ok=True)
     python, marker = directory / "bin" / "python", directory / "installed"
     with fasteners.InterProcessLock(f"{directory}.lock"):
-        is_installed = marker.exists() and marker.read_text() == "\n".join(REQUIREMENTS)
-        if not is_installed or not _starts(python):
+        if not marker.exists() or not _starts(python):
             if error := _install(directory, python):
                 return f"Procrastinate 3.10.0 cannot be installed: {error}"
-            marker.write_text("\n".join(REQUIREMENTS))
+            marker.touch()
     return python
 
 

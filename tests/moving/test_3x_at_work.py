@@ -32,6 +32,10 @@ def test_every_operation_works(url: str) -> None:
     assert "all of it works" in run_3x(url, "operations.py")
 
 
+def test_every_connector_works(url: str) -> None:
+    assert "all of it works" in run_3x(url, "connectors.py")
+
+
 def test_the_command_works(url: str) -> None:
     command_3x(url, "healthchecks")
     command_3x(url, "defer", "add", '{"a": 1, "b": 1}')
@@ -40,6 +44,9 @@ def test_the_command_works(url: str) -> None:
     listed = command_3x(url, "shell", "list_jobs")
     assert "succeeded" in listed
     assert "failed" in listed
+    assert "default" in command_3x(url, "shell", "list_queues")
+    assert "fails" in command_3x(url, "shell", "list_tasks")
+    command_3x(url, "shell", "list_locks")
     command_3x(url, "shell", "retry", "2")
     command_3x(url, "shell", "cancel", "2")
     assert execute(url, "SELECT status::text FROM procrastinate_jobs ORDER BY id") == [("succeeded",), ("cancelled",)]

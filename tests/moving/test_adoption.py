@@ -25,7 +25,7 @@ from procrastinate.alembic.adoption.run import execute as execute_step
 from procrastinate.alembic.adoption.steps import steps
 from tests import pgbouncer
 from tests.database import driver_url, libpq_url
-from tests.moving.release import PROGRAMS, command_3x, environment_of
+from tests.moving.release import PROGRAMS, command_3x, environment_of, python_of_3x
 from tests.moving.rows import execute, rows
 from tests.schema.dumps import run_script
 from tests.schema.snapshot import Snapshot, take_snapshot
@@ -129,16 +129,37 @@ def test_a_run_that_was_killed_is_gone_on_with(
     assert execute(filled_url, "SELECT count(*) FROM procrastinate_jobs WHERE worker_id = 0") == [(2,)]
 
 
-def test_3x_learns_after_each_step_that_a_queueing_lock_is_taken(filled_url: str, autocommit: sa.Connection) -> None:
-    """It knows the index by its name, whichever indexes there are."""
-    insert = "INSERT INTO procrastinate_jobs (queue_name, task_name, queueing_lock) VALUES ('q', 't', 'a lock of ours')"
-    execute(filled_url, insert)
-    for step in STEPS:
-        for statement in step.statements:
-            execute_step(autocommit, statement)
-        with pytest.raises(psycopg.errors.UniqueViolation) as raised:
-            execute(filled_url, insert)
-        assert raised.value.diag.constraint_name == "procrastinate_jobs_queueing_lock_idx_v1", step.name
+def test_both_releases_learn_after_each_step_that_a_queueing_lock_is_taken(
+    filled_url: str, autocommit: sa.Connection
+) -> None:
+    """3.x knows the index by its name, whichever indexes there are. This release defers nothing before the last step of
+    the schema, and says so.
+    """
+    learned: list[type[Exception]] = []
+    app = procrastinate.App(connector=filled_url)
+    ours = app.configure_task("add", queueing_lock="a lock of both")
+    program = [str(python_of_3x()), "enqueues.py"]
+    with (
+        app.open(),
+        subprocess.Popen(
+            program, env=environment_of(filled_url), cwd=PROGRAMS, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as of_3x,
+    ):
+        assert of_3x.stdin is not None
+        assert of_3x.stdout is not None
+        assert of_3x.stdout.readline() == b"deferred\n"
+        for step in STEPS:
+            for statement in step.statements:
+                execute_step(autocommit, statement)
+            of_3x.stdin.write(b"again\n")
+            of_3x.stdin.flush()
+            assert of_3x.stdout.readline() == b"AlreadyEnqueued\n", step.what
+            with pytest.raises((exceptions.AlreadyEnqueued, exceptions.TablesOf3x)) as raised:
+                ours.defer(a=1, b=1)
+            learned.append(raised.type)
+        of_3x.stdin.close()
+    assert learned == sorted(learned, key=lambda error: error is exceptions.AlreadyEnqueued)
+    assert learned[-1] is exceptions.AlreadyEnqueued
 
 
 def test_an_index_that_was_not_finished_is_built_again(filled_url: str, autocommit: sa.Connection) -> None:
@@ -385,20 +406,28 @@ def test_tables_in_another_schema_are_taken_over_there(filled_url: str) -> None:
 def test_an_open_transaction_holds_up_the_adoption_and_not_other_writers(filled_url: str) -> None:
     """It is named. A writer waits for half a second at most, while the adoption waits for its lock."""
     report: list[str] = []
-    with psycopg.connect(libpq_url(filled_url)) as holder:
+    longest = 0.0
+    with psycopg.connect(libpq_url(filled_url)) as holder, ThreadPoolExecutor(1) as threads:
         holder.execute("UPDATE procrastinate_jobs SET priority = priority WHERE id = 1")
         pid = holder.info.backend_pid
-
-        def hear(line: str) -> None:
-            report.append(line)
-            if "others hold the lock" in line:
-                execute(filled_url, "INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('q', 't')")
-                holder.commit()
-
-        app = procrastinate.App(connector=filled_url)
-        with app.open():
-            app.schema_manager.apply_schema(report=hear)
+        adoption = threads.submit(_apply_schema_with, filled_url, report)
+        with psycopg.connect(libpq_url(filled_url), autocommit=True) as writer:
+            while sum("others hold the lock" in line for line in report) < 3:
+                assert not adoption.done()
+                started = time.monotonic()
+                writer.execute("INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('q', 't')")
+                longest = max(longest, time.monotonic() - started)
+        holder.commit()
+        adoption.result(timeout=60)
     assert any(f"server process {pid} (idle in transaction" in line for line in report)
+    lock_timeout = 0.5
+    assert longest < lock_timeout + 1, f"A writer has waited for {longest} s"
+
+
+def _apply_schema_with(url: str, report: list[str]) -> None:
+    app = procrastinate.App(connector=url)
+    with app.open():
+        app.schema_manager.apply_schema(report=report.append)
 
 
 def test_adopted_tables_become_those_of_3x_again_and_ours_again(filled_url: str, database_url: str) -> None:
@@ -535,25 +564,4 @@ def test_a_pooler_of_transactions_may_be_in_between(filled_url: str, database_ur
         pgbouncer.before(filled_url, pathlib.Path(directory) / "run") as through,
     ):
         apply_schema(through)
-    assert without_rests(snapshot_of(filled_url)) == without_rests(snapshot_of(database_url))
-
-
-def test_a_process_that_is_killed_in_the_middle_of_an_index_leaves_work_that_is_gone_on_with(
-    filled_url: str, database_url: str
-) -> None:
-    """An open transaction that has written a job keeps the index from being finished."""
-    code = "import os, plain_app; plain_app.app.open(); plain_app.app.schema_manager.apply_schema(report=print)"
-    unfinished = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
-    with psycopg.connect(libpq_url(filled_url)) as holder:
-        holder.execute("LOCK TABLE procrastinate_periodic_defers IN ROW EXCLUSIVE MODE")
-        process = subprocess.Popen(
-            [sys.executable, "-c", code], env=environment_of(filled_url), cwd=PROGRAMS, stdout=subprocess.DEVNULL
-        )
-        while execute(filled_url, unfinished) == [(0,)]:
-            assert process.poll() is None
-            time.sleep(0.05)
-        process.kill()
-        process.wait()
-    apply_schema(filled_url)
-    assert execute(filled_url, unfinished) == [(0,)]
     assert without_rests(snapshot_of(filled_url)) == without_rests(snapshot_of(database_url))

@@ -137,13 +137,23 @@ def test_migrate_goes_on_after_the_schema_was_applied_to_an_empty_database(empty
     assert "Migrations: OK" in manage(empty_database_url, "procrastinate", "healthchecks")
 
 
-def test_a_database_before_3_10_is_refused_by_a_check_that_says_what_to_do(empty_database_url: str) -> None:
-    run_3x(empty_database_url, "manage.py", "migrate", "procrastinate", "0039")
+@pytest.mark.parametrize(
+    ("newest", "missing"),
+    [
+        ("0028", "03.00.00_01_pre_cancel_notification.sql"),
+        ("0039", "03.04.00_01_pre_add_retry_failed_job_procedure.sql"),
+    ],
+    ids=["2.x", "3.0 to 3.3"],
+)
+def test_a_database_before_3_10_is_refused_by_a_check_that_says_what_to_do(
+    empty_database_url: str, newest: str, missing: str
+) -> None:
+    run_3x(empty_database_url, "manage.py", "migrate", "procrastinate", newest)
     before = snapshot_of(empty_database_url)
     for command in (["migrate"], ["check", "--database=default"]):
         said = manage(empty_database_url, *command, fails=True)
         assert "Install procrastinate 3.10, and apply its migrations, first" in said
-        assert "03.04.00_01_pre_add_retry_failed_job_procedure.sql" in said
+        assert missing in said
         assert "Traceback" not in said
     assert snapshot_of(empty_database_url) == before
 
