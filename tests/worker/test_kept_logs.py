@@ -110,6 +110,26 @@ def test_a_run_that_keeps_its_log_leaves_no_handler_behind() -> None:
     assert logging.root.handlers == before
 
 
+def test_a_line_is_kept_although_the_handler_has_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.13 enters the lock of each handler."""
+
+    def handle(handler: logging.Handler, record: logging.LogRecord) -> bool:
+        with handler.lock:  # type: ignore[union-attr]
+            handler.emit(record)
+        return True
+
+    monkeypatch.setattr(logging.Handler, "handle", handle)
+    log = LogOfRun(lambda dump: None)
+    with kept(log):
+        logger.info("a line")
+    assert "a line" in log.dump()
+
+
+def test_a_record_without_a_name_does_not_reach_the_task() -> None:
+    with kept(LogOfRun(lambda dump: None)):
+        logger.handle(logging.makeLogRecord({"name": None, "msg": "a line", "levelno": logging.INFO}))
+
+
 def test_characters_that_the_database_cannot_store_are_replaced() -> None:
     log = LogOfRun(lambda dump: None)
     log.add(

@@ -101,13 +101,18 @@ class _Handler(logging.Handler):
         """Make no lock: each log has its own."""
         self.lock = None
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Add the record. A failure must not reach the task."""
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Add the record. A failure must not reach the code that logs.
+
+        The inherited method needs a lock from Python 3.13 on.
+        """
         log = _current.get()
-        if log is not None and not record.name.startswith(_OWN_LOGGERS):
+        if log is not None:
             with contextlib.suppress(Exception):
-                log.add(record)
+                if not record.name.startswith(_OWN_LOGGERS):
+                    log.add(record)
         self._do_without_handlers(record)
+        return True
 
     def _do_without_handlers(self, record: logging.LogRecord) -> None:
         """Write a warning to stderr if the program has no handlers, as logging does if the root logger has none."""
