@@ -10,9 +10,8 @@ import json
 import logging
 from typing import Any
 
-from procrastinate._quoting import described
 from procrastinate._text.json_values import json_text, json_value
-from procrastinate._text.log_records import message_of, traceback_of
+from procrastinate._text.log_records import message_of, text_of, traceback_of
 from procrastinate._text.running_job import JOB_FIELDS, TRACE_FIELDS, read_job_fields, read_trace_fields
 
 __all__ = ["JobFilter", "JsonFormatter", "job_fields"]
@@ -110,14 +109,7 @@ class JsonFormatter(logging.Formatter):
 def _exception(record: logging.LogRecord, error: BaseException) -> dict[str, str]:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return {"type": json_text(name), "message": json_text(_text_of(error)), "traceback": traceback_of(record, error)}
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:
-        return described(error)
+    return {"type": json_text(name), "message": json_text(text_of(error)), "traceback": traceback_of(record, error)}
 
 
 def _extra(record: logging.LogRecord, fields: dict[str, Any]) -> dict[str, Any]:

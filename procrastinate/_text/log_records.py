@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 
+from procrastinate._quoting import described
 from procrastinate._text.json_values import json_text
 
 
@@ -13,7 +14,15 @@ def message_of(record: logging.LogRecord) -> str:
     try:
         return json_text(record.getMessage())
     except Exception as error:  # the values do not fit the message, or str() of one raises
-        return f"{json_text(str(record.msg))} (its values cannot be written: {type(error).__name__})"
+        return f"{json_text(text_of(record.msg))} (its values cannot be written: {type(error).__name__})"
+
+
+def text_of(value: object) -> str:
+    """Return the ``str`` of a value, or its description if that raises."""
+    try:
+        return str(value)
+    except Exception:
+        return described(value)
 
 
 def traceback_of(record: logging.LogRecord, error: BaseException) -> str:

@@ -161,6 +161,8 @@ def test_a_record_that_cannot_be_written_does_not_reach_the_task() -> None:
     log = LogOfRun(lambda dump: None)
     log.add(logging.makeLogRecord({"msg": "one %s", "args": (Hostile(),)}))
     assert "its values cannot be written" in log.dump()
+    log.add(logging.makeLogRecord({"msg": Hostile()}))
+    assert log.dump().count("its values cannot be written") == 2
 
 
 def test_logs_are_kept_by_jobs_that_a_test_runs() -> None:
