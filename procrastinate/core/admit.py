@@ -110,8 +110,10 @@ class _Round:
     """Keys of which no more jobs are in line."""
     refused: tuple[Refusal, ...]
 
-    def count(self, readiness: Readiness) -> int:
-        return sum(one.readiness is readiness for one in self.candidates)
+    @property
+    def given(self) -> Counter[str]:
+        """The number of jobs of each key that have got a slot."""
+        return Counter(one.key for one in self.candidates if one.readiness is Readiness.PROMOTED)
 
     @property
     def undecided(self) -> tuple[int, ...]:
@@ -361,10 +363,10 @@ def _admit_of(
     while shares := share_out(
         terms, keys, held_in_all=held_in_all, at_most=min(manner.limit - examined, room_in_all - admitted)
     ):
-        last_key = next(reversed(shares))
         rest = dataclasses.replace(manner, set_aside=manner.set_aside + undecided)
         one_round = _decide(connection, name, shares, rest)
-        given = one_round.count(Readiness.PROMOTED)
+        last_key = next((key for key in reversed(shares) if one_round.given[key]), last_key)
+        given = one_round.given.total()
         examined += len(one_round.candidates)
         admitted, held_in_all = admitted + given, held_in_all + given
         undecided += one_round.undecided
@@ -397,17 +399,24 @@ def _read_keys_held(connection: sa.Connection, name: str, terms: LimitTerms, loo
     """Read the keys that may get a slot. A slot of a limit over all keys may go to any key in line.
 
     If there are many keys in line, those after the one that has just left come first, so that each gets its turn. The
-    keys of a fair limit always begin after the one that got the last slot.
+    keys of a fair limit always begin after the one that got the last slot. Those to look at come last: if their limit
+    has more keys than one look reads, all the others may have no room.
     """
     if not terms.is_over_all_keys:
-        rows = connection.execute(_READ_KEYS, {"name": name, "keys": sorted(looked_at)}).all()
-        return [KeyState(key=row.key, held=row.held) for row in rows]
+        return _read_some_keys(connection, name, looked_at)
     first = read_last_turn(connection, name) if terms.is_fair else min(looked_at)
     after, all_keys = _walk_line(connection, name, first)
     rows = [*all_keys, *after]
     if terms.is_fair:  # by turn, whatever the priorities of the jobs
         rows = sorted(after, key=lambda row: row.step) + sorted(all_keys, key=lambda row: row.step)
-    return list({row.key: KeyState(key=row.key, held=row.held) for row in rows}.values())
+    keys = {row.key: KeyState(key=row.key, held=row.held) for row in rows}
+    is_all = len(keys) < _KEYS_AT_ONCE
+    return [*keys.values(), *([] if is_all else _read_some_keys(connection, name, looked_at - keys.keys()))]
+
+
+def _read_some_keys(connection: sa.Connection, name: str, keys: Collection[str]) -> list[KeyState]:
+    rows = connection.execute(_READ_KEYS, {"name": name, "keys": sorted(keys)}) if keys else ()
+    return [KeyState(key=row.key, held=row.held) for row in rows]
 
 
 def _walk_line(connection: sa.Connection, name: str, first: str | None) -> tuple[list[sa.Row[Any]], list[sa.Row[Any]]]:
@@ -507,7 +516,7 @@ def _readiness(lock: str | None, holder: Any, *, is_first: bool) -> Readiness:
 
 def _keys_after(keys: Sequence[KeyState], one_round: _Round) -> list[KeyState]:
     """Return the keys that may have more jobs in line, with the slots that they have now."""
-    given = Counter(one.key for one in one_round.candidates if one.readiness is Readiness.PROMOTED)
+    given = one_round.given
     return [
         dataclasses.replace(one, held=one.held + given[one.key], room=one.room - given[one.key])
         for one in keys

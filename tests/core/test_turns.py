@@ -100,6 +100,23 @@ def test_more_keys_than_one_look_reads_take_turns(connection: sa.Connection, mon
     assert "".join(room.run() for _ in range(10)) == "abcdeabcde"
 
 
+@pytest.mark.parametrize("numbers", [{"fair": True}, {"total": 9}], ids=lambda numbers: next(iter(numbers)))
+def test_a_key_behind_more_keys_without_room_than_one_look_reads_starts(
+    connection: sa.Connection, monkeypatch: pytest.MonkeyPatch, numbers: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(admitting, "_KEYS_AT_ONCE", 2)
+    core.define_limits(connection, [LimitDefinition(name="l", concurrency=1, **numbers)])
+    room = Room(connection, 9)
+    first = defer(connection, "ab")
+    assert list(room.claim()) == first
+    last = defer(connection, "0")
+    assert list(room.claim()) == last  # the next turn is that of a
+    defer(connection, "ab")
+    assert room.claim() == {}
+    late = defer(connection, "c")
+    assert list(room.claim()) == late
+
+
 def test_a_fair_limit_admits_no_more_jobs_than_the_workers_can_run(connection: sa.Connection) -> None:
     define(connection)
     defer(connection, "a" * 30)
