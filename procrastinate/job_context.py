@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
     from procrastinate.app import App
+    from procrastinate.connector import BaseConnector
     from procrastinate.tasks import Task
     from procrastinate.workflows.running import RunningStep
 
@@ -103,6 +104,8 @@ class JobContext:
     """State of :meth:`transaction`, shared with the worker. ``None`` if no worker runs the job."""
     report: Callable[[ReportKind, Callable[[], str]], None] | None = dataclasses.field(default=None, repr=False)
     """Takes a report of the run for the worker to write. ``None`` if no worker runs the job."""
+    worker_connector: BaseConnector | None = dataclasses.field(default=None, repr=False)
+    """The worker's own connector. What it runs is in no transaction of the task. ``None`` if no worker runs the job."""
 
     @property
     def task(self) -> Task[Any, Any, Any]:
@@ -233,7 +236,7 @@ class JobContext:
 
         The hold-off is for the key that this job has, on all workers, by the clock of the server. It is stored at once,
         and stays if the worker is killed. Of two hold-offs, the one that ends later counts. A job that a worker has
-        already claimed still runs.
+        already claimed still runs. A rollback of the task's own transaction leaves it as it is.
 
         Parameters
         ----------
@@ -248,11 +251,13 @@ class JobContext:
         TypeError, ValueError
             ``seconds`` is invalid.
         """
-        self._require_limit(self.app.connector.get_sync_connector().run(core.hold_off_key_of, *self._wait(seconds)))
+        connector = self.worker_connector or self.app.connector
+        self._require_limit(connector.get_sync_connector().run(core.hold_off_key_of, *self._wait(seconds)))
 
     async def hold_off_async(self, seconds: float | TimeDeltaParams | datetime.timedelta) -> None:
         """Asynchronous version of :meth:`hold_off`."""
-        self._require_limit(await self.app.connector.run_async(core.hold_off_key_of, *self._wait(seconds)))
+        connector = self.worker_connector or self.app.connector
+        self._require_limit(await connector.run_async(core.hold_off_key_of, *self._wait(seconds)))
 
     def _wait(self, seconds: Any) -> tuple[int, float]:
         """Return the id of the job and a number of seconds, the arguments of a hold-off."""

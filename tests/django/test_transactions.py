@@ -16,6 +16,7 @@ from procrastinate import exceptions
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
 from procrastinate.job_context import JobContext
+from procrastinate.limits import Limit
 from tests.django.shop.models import Order
 from tests.django.shop.tasks import die_at_commit, ship
 from tests.django.support import manage
@@ -97,6 +98,37 @@ def test_so_are_those_of_an_async_task_on_a_connection_of_its_own() -> None:
     assert ProcrastinateJob.objects.filter(queue_name="later").count() == 1
     assert begun[0] is not begun[1]
     assert all(one.closed for one in begun)
+
+
+def test_a_hold_off_is_no_part_of_the_transaction_of_the_task() -> None:
+    """It is stored at once, and the transaction holds no lock that admissions take."""
+    seen: list[Any] = []
+
+    def look(pid: int) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT limit_key FROM procrastinate_hold_offs")
+            seen.extend(cursor.fetchall())
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = %s", [pid])
+            seen.extend(cursor.fetchall())
+        connections.close_all()
+
+    @app.task(name="told_to_wait", pass_context=True, limit=Limit("service", concurrency=5))
+    def task(context: JobContext) -> None:
+        with transaction.atomic():
+            Order.objects.create(product="book")
+            context.hold_off(600)
+            looking = threading.Thread(target=look, args=(connection.connection.info.backend_pid,))
+            looking.start()
+            looking.join()
+            raise ValueError("on purpose")
+
+    task.defer()
+    _run_worker()
+    del app.tasks["told_to_wait"]
+    assert seen == [("",), (0,)]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM procrastinate_hold_offs")
+        assert cursor.fetchone() == (1,)
 
 
 def test_what_a_block_that_raises_has_written_vanishes_and_the_job_is_tried_again() -> None:

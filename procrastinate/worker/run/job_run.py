@@ -85,6 +85,7 @@ class JobRun:
             abort_reason=self._why_to_stop,
             completion=self._completion,
             report=functools.partial(self._worker.reports.put, self.job),
+            worker_connector=self._manager.connector,
         )
 
     def _why_to_stop(self) -> AbortReason | None:
