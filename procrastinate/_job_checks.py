@@ -35,6 +35,7 @@ __all__ = [
     "to_new_job",
     "to_new_jobs_alike",
     "to_pattern",
+    "to_row_of_call",
 ]
 
 _SUSPICIOUS = re.compile(r"\x00|\\u0000|\\u[dD][89a-fA-F]|NaN|Infinity|\d[eE]\+?\d")
@@ -70,11 +71,34 @@ def to_new_job(job: Job, json_dumps: Callable[[Any], str | bytes]) -> NewJob:
     InvalidJob
         A value cannot be stored. The message names it and suggests a fix.
     """
-    return to_pattern(job).with_args(dump_args(job.task_name, job.task_kwargs, json_dumps))
+    return to_row_of_call(to_pattern(job), job.task_kwargs, json_dumps)
+
+
+def to_row_of_call(pattern: NewJob, task_kwargs: JSONDict, json_dumps: Callable[[Any], str | bytes]) -> NewJob:
+    """Return the row for a job that differs from a checked row in its arguments alone.
+
+    Raises
+    ------
+    InvalidJob
+        An argument cannot be stored as JSON. The message names it.
+    """
+    return NewJob(  # dataclasses.replace() takes three times as long
+        queue_name=pattern.queue_name,
+        task_name=pattern.task_name,
+        args=dump_args(pattern.task_name, task_kwargs, json_dumps),
+        priority=pattern.priority,
+        lock=pattern.lock,
+        queueing_lock=pattern.queueing_lock,
+        scheduled_at=pattern.scheduled_at,
+        meta=pattern.meta,
+        trace_context=pattern.trace_context,
+        limit_name=pattern.limit_name,
+        limit_key=pattern.limit_key,
+    )
 
 
 def to_pattern(job: Job) -> NewJob:
-    """The row for jobs that differ in their arguments alone, without those; raises as :func:`to_new_job`."""
+    """Return the row for jobs that differ in their arguments alone, without these. Raise as :func:`to_new_job`."""
     check_job(job)
     return NewJob(
         queue_name=job.queue,

@@ -368,12 +368,12 @@ class App(Blueprint):
         pool_or_engine:
             A connection pool or engine to use instead of a new one. The app does not close it.
         """
-        self.connector.get_sync_connector().open(pool_or_engine)
+        self.connector.open(pool_or_engine)
         return self
 
     def close(self) -> None:
         """Close the connections that :meth:`open` opened."""
-        self.connector.get_sync_connector().close()
+        self.connector.close()
 
     def open_async(self, pool: Any = None) -> AwaitableContext:
         """Open the app for asynchronous use. ``async with app.open_async():`` also closes it.

@@ -74,7 +74,7 @@ class Blueprint:
         raise exceptions.UnboundTaskError
 
     def will_configure_task(self) -> None:
-        """Raise ``UnboundTaskError`` while tasks cannot be deferred. Each defer calls this first."""
+        """Raise ``UnboundTaskError`` while tasks cannot be deferred. A task calls it before it makes a deferrer."""
         raise exceptions.UnboundTaskError
 
     @overload

@@ -143,7 +143,7 @@ class BaseConnector(RawQueries):
         raise NotImplementedError(f"{type(self).__name__} cannot listen for notifications")
 
     def get_sync_connector(self) -> BaseConnector:
-        """Return the connector for synchronous code, which is this one by default."""
+        """Return this connector, which serves synchronous code as well. Programs of 3.x call it."""
         return self
 
     def describe_database(self) -> str:

@@ -72,18 +72,24 @@ EVERYWHERE: list[DeferHook] = []
 
 
 class Hooks:
-    """The hooks of an app, in the order in which they were added."""
+    """The hooks of an app.
+
+    Attributes
+    ----------
+    own:
+        Those of this app alone, in the order in which they were added. The others are in ``EVERYWHERE``.
+    """
 
     def __init__(self) -> None:
-        self._own: list[DeferHook] = []
+        self.own: list[DeferHook] = []
 
     def __bool__(self) -> bool:
-        return bool(self._own or EVERYWHERE)
+        return bool(self.own or EVERYWHERE)
 
     def add(self, hook: DeferHook) -> None:
         """Call this function at each defer. A second time has no effect."""
-        if hook not in self._own:
-            self._own.append(hook)
+        if hook not in self.own:
+            self.own.append(hook)
 
     @contextlib.contextmanager
     def around(
@@ -103,7 +109,7 @@ class Hooks:
         The defer, for the ids, and the jobs to store.
         """
         count = len(jobs) if count is None else count
-        hooks = (*self._own, *EVERYWHERE) if count else ()
+        hooks = (*self.own, *EVERYWHERE) if count else ()
         defer = _defer_of(jobs if hooks else (), count)
         with contextlib.ExitStack() as stack:
             for hook in hooks:

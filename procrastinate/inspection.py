@@ -49,7 +49,7 @@ class Inspect:
 
     def run(self, load: Callable[Concatenate[sa.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a load of :mod:`procrastinate.core.inspection` from synchronous code."""
-        return self._connector.get_sync_connector().run(load, *args, **kwargs)
+        return self._connector.run(load, *args, **kwargs)
 
     async def run_async(self, load: Callable[Concatenate[sa.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Asynchronous version of :meth:`run`."""

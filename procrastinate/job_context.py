@@ -252,7 +252,7 @@ class JobContext:
             ``seconds`` is invalid.
         """
         connector = self.worker_connector or self.app.connector
-        self._require_limit(connector.get_sync_connector().run(core.hold_off_key_of, *self._wait(seconds)))
+        self._require_limit(connector.run(core.hold_off_key_of, *self._wait(seconds)))
 
     async def hold_off_async(self, seconds: float | TimeDeltaParams | datetime.timedelta) -> None:
         """Asynchronous version of :meth:`hold_off`."""

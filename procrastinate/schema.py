@@ -62,16 +62,16 @@ class SchemaManager:
             a release of 3.x before 3.10.
         """
         decide = _decision(alembic.adoption.Orphans(orphans))
-        connector = self.connector.get_sync_connector()
-        if connector.run(alembic.adoption.is_needed):
-            connector.run(alembic.adoption.adopt, _or_log(report))
-        connector.run(alembic.build_ahead.build_ahead, report=_or_log(report))
+        run = self.connector.run
+        if run(alembic.adoption.is_needed):
+            run(alembic.adoption.adopt, _or_log(report))
+        run(alembic.build_ahead.build_ahead, report=_or_log(report))
         is_behind = True
         while is_behind:
-            is_behind = connector.run(alembic.upgrades.upgrade_by_one)
-            connector.run(let_fetches_of_3x_go_on)
+            is_behind = run(alembic.upgrades.upgrade_by_one)
+            run(let_fetches_of_3x_go_on)
         if decide is not None:
-            connector.run(decide)
+            run(decide)
 
     async def apply_schema_async(self, *, orphans: str = "keep", report: Report | None = None) -> None:
         """As :meth:`apply_schema`."""
@@ -94,11 +94,11 @@ class SchemaManager:
         SchemaConflict
             It would be refused: the message says why.
         """
-        return self.connector.get_sync_connector().run(alembic.plans.plan)
+        return self.connector.run(alembic.plans.plan)
 
     def count_left_behind(self) -> int:
         """Count the running jobs that 3.x has left behind, of which is not decided yet what becomes of them."""
-        return self.connector.get_sync_connector().run(core.count_left_behind)
+        return self.connector.run(core.count_left_behind)
 
     def revert_to_3x(self, *, report: Report | None = None) -> None:
         """Give a database that was taken over from 3.x its triggers, foreign keys and functions again.
@@ -110,9 +110,8 @@ class SchemaManager:
         SchemaConflict
             The tables were never of 3.x, or :meth:`contract` was called. Or workers of this release are at work.
         """
-        connector = self.connector.get_sync_connector()
-        connector.run(alembic.upgrades.downgrade_to_kept)
-        connector.run(alembic.adoption.revert, _or_log(report))
+        self.connector.run(alembic.upgrades.downgrade_to_kept)
+        self.connector.run(alembic.adoption.revert, _or_log(report))
 
     def contract(self, *, report: Report | None = None) -> None:
         """Drop the indexes that only 3.x reads by, and what :meth:`revert_to_3x` needs. There is no way back then.
@@ -122,7 +121,7 @@ class SchemaManager:
         SchemaConflict
             Workers of 3.x are at work, or were less than an hour ago.
         """
-        self.connector.get_sync_connector().run(alembic.adoption.contract, _or_log(report))
+        self.connector.run(alembic.adoption.contract, _or_log(report))
 
     def check_schema(self) -> None:
         """Check that the schema is not older than this release needs. Of a newer one, a warning is logged.
@@ -139,9 +138,8 @@ class SchemaManager:
         UnfitSettings
             The role or the database has a setting with which no worker can do its work.
         """
-        connector = self.connector.get_sync_connector()
-        _compare(connector.run(revisions.fit_revision))
-        _refuse_settings(connector.run(core.list_unfit_settings))
+        _compare(self.connector.run(revisions.fit_revision))
+        _refuse_settings(self.connector.run(core.list_unfit_settings))
 
     async def check_schema_async(self) -> None:
         """As :meth:`check_schema`."""

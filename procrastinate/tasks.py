@@ -75,7 +75,7 @@ _read_terms_of_jobs: Callable[[Any], tuple[Any, ...]] = operator.attrgetter(
     "log_arguments",
     "store_result",
     "check_arguments",
-    "blueprint.job_manager",
+    "blueprint",
     "blueprint.check_arguments",
     "blueprint.logs_arguments",
 )
@@ -473,10 +473,10 @@ class Task(Generic[P, R_co, Args]):
 
     def _deferrer(self) -> JobDeferrer:
         """Return the deferrer with the task's defaults. It is cached until an attribute that it depends on changes."""
-        self.blueprint.will_configure_task()
         made_of = _read_terms_of_jobs(self)
         kept = self._kept_deferrer
         if kept is None or kept[0] != made_of:
+            self.blueprint.will_configure_task()
             kept = self._kept_deferrer = (made_of, self._configured({}))
         return kept[1]
 

@@ -63,7 +63,7 @@ def check_workers_of_host(app: App, name: str) -> None:
     ProcrastinateException
         No such worker runs here, or one of them is not healthy.
     """
-    found = app.connector.get_sync_connector().run(list_workers_of_host, platform.node())
+    found = app.connector.run(list_workers_of_host, platform.node())
     mine = [worker for worker in found if _is_meant(worker, name) and _is_running(worker.pid)]
     if not mine:
         which = f"worker {name!r}" if name else "worker"

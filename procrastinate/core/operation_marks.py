@@ -10,7 +10,8 @@ import sqlalchemy as sa
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=sa.Executable)
 
-_MARK = "__procrastinate_atomic__"
+ATOMIC = "__procrastinate_atomic__"
+"""The attribute of a function that :func:`atomic` has marked. Connectors read it in each defer without a call."""
 _FINDER = "__procrastinate_finder__"
 _PLAIN = "procrastinate_plain"
 _PREPARED = "procrastinate_prepared"
@@ -22,13 +23,13 @@ def atomic(operation: F) -> F:
     The connector that runs it opens a transaction, or joins the user's. All other operations are
     one statement (or need no transaction), and run in autocommit if no transaction is open.
     """
-    setattr(operation, _MARK, True)
+    setattr(operation, ATOMIC, True)
     return operation
 
 
 def is_atomic(operation: Callable[..., Any]) -> bool:
     """Whether the operation was marked with :func:`atomic`."""
-    return getattr(operation, _MARK, False) is True
+    return getattr(operation, ATOMIC, False) is True
 
 
 FINDERS: list[Callable[..., int | None]] = []

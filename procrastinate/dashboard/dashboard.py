@@ -104,7 +104,7 @@ class Dashboard:
         answer = self._answer(request)
         if isinstance(answer, Response):
             return answer
-        return drive(answer, (self._connector or self._app.connector).get_sync_connector())
+        return drive(answer, (self._connector or self._app.connector))
 
     async def handle_async(self, request: Request) -> Response:
         """Answer a request from asynchronous code."""

@@ -7,8 +7,9 @@ from typing import Any, NoReturn
 
 from procrastinate import core, exceptions
 from procrastinate._job import Job, with_ids
-from procrastinate._job_checks import dump_args, to_new_job, to_new_jobs_alike, to_pattern
+from procrastinate._job_checks import to_new_job, to_new_jobs_alike, to_pattern, to_row_of_call
 from procrastinate.core.defaults import KEEP_TICKS_FOR
+from procrastinate.defer_hooks import EVERYWHERE
 from procrastinate.manager.operation_calls import OperationCalls
 from procrastinate.types import JSONDict, OnConflict
 
@@ -54,14 +55,13 @@ class JobDefers(OperationCalls):
         on_conflict:
             As for :meth:`batch_defer_jobs`.
         """
-        new_job = pattern.with_args(dump_args(pattern.task_name, call, self.connector.json_dumps))
-        if self.hooks or (on_conflict != "raise" and pattern.queueing_lock is not None):
+        new_job = to_row_of_call(pattern, call, self.connector.json_dumps)
+        if self.hooks.own or EVERYWHERE or (on_conflict != "raise" and pattern.queueing_lock is not None):
             return self._defer_rows([new_job], connection, on_conflict)[0]
-        connector = self.connector.get_sync_connector()
         if connection is None:
-            job_id = connector.run(core.defer_job, new_job)
+            job_id = self.connector.run(core.defer_job, new_job)
         else:
-            job_id = connector.run_on(connection, core.defer_job, new_job)
+            job_id = self.connector.run_on(connection, core.defer_job, new_job)
         if job_id is None:
             _raise_already_enqueued(pattern.queueing_lock)
         if self.defer_hook is not None:
@@ -72,8 +72,8 @@ class JobDefers(OperationCalls):
         self, pattern: core.NewJob, call: JSONDict, connection: Any | None = None, on_conflict: OnConflict = "raise"
     ) -> int:
         """As :meth:`defer_call`."""
-        new_job = pattern.with_args(dump_args(pattern.task_name, call, self.connector.json_dumps))
-        if self.hooks or (on_conflict != "raise" and pattern.queueing_lock is not None):
+        new_job = to_row_of_call(pattern, call, self.connector.json_dumps)
+        if self.hooks.own or EVERYWHERE or (on_conflict != "raise" and pattern.queueing_lock is not None):
             return (await self._defer_rows_async([new_job], connection, on_conflict))[0]
         if connection is None:
             job_id = await self.connector.run_async(core.defer_job, new_job)

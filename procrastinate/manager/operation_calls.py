@@ -43,10 +43,9 @@ class OperationCalls:
     hooks: Hooks
 
     def _run(self, connection: Any | None, operation: Callable[..., R], *args: Any, **kwargs: Any) -> R:
-        connector = self.connector.get_sync_connector()
         if connection is None:
-            return connector.run(operation, *args, **kwargs)
-        return connector.run_on(connection, operation, *args, **kwargs)
+            return self.connector.run(operation, *args, **kwargs)
+        return self.connector.run_on(connection, operation, *args, **kwargs)
 
     async def _run_async(self, connection: Any | None, operation: Callable[..., R], *args: Any, **kwargs: Any) -> R:
         if connection is None:
@@ -55,7 +54,7 @@ class OperationCalls:
 
     def _follow(self, tries: Tries[R]) -> R:
         """Run an operation on many rows, around those that the database refuses to change."""
-        return follow(self.connector.get_sync_connector().run, tries)
+        return follow(self.connector.run, tries)
 
     async def _follow_async(self, tries: Tries[R]) -> R:
         return await follow_async(self.connector.run_async, tries)

@@ -212,7 +212,7 @@ class Waiter:
         bell = threading.Event()
         with contextlib.ExitStack() as listening:
             is_listening = False
-            while not wait.is_over(self._connector().get_sync_connector().run(core.get_progress, job_id)):
+            while not wait.is_over(self._connector().run(core.get_progress, job_id)):
                 if wait.is_long and not is_listening:
                     listening.enter_context(self._listener.ringing(job_id, bell.set))
                     is_listening = True

@@ -175,7 +175,7 @@ def _refuse(token: str | None, authorization: str, wanted: _Wanted | _Answer) ->
 
 
 def _read(app: App, wanted: _Wanted) -> _Answer:
-    run = app.connector.get_sync_connector().run
+    run = app.connector.run
     try:
         queues = run(load_queues, wanted.queues)
         if wanted.is_scale:

@@ -288,7 +288,7 @@ class _CallersConnector(BaseConnector):
 
     def __init__(self, connector: BaseConnector, caller: CallerThread) -> None:
         super().__init__(json_dumps=connector.json_dumps, json_loads=connector.json_loads)
-        self._connector = connector.get_sync_connector()
+        self._connector = connector
         self._caller = caller
 
     async def run_async(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +12,11 @@ import sqlalchemy as sa
 from django.db import connection as django_connection
 from django.db import transaction
 
-from procrastinate import core, exceptions
+from procrastinate import App, core, exceptions
 from procrastinate.adapters.connections.fast_path import DirectConnection
 from procrastinate.adapters.django.connector import DjangoConnector
 from procrastinate.core.operation_marks import plain
+from tests.call_counts import counted_calls
 from tests.database import new_job
 
 pytestmark = pytest.mark.usefixtures("project")
@@ -102,3 +104,14 @@ def test_what_django_watches_sees_the_statement(connector: DjangoConnector) -> N
         connector.run(core.defer_job, new_job())
     (statement,) = seen
     assert statement.startswith("INSERT INTO procrastinate_jobs")
+
+
+def test_a_defer_passes_few_functions(connector: DjangoConnector, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    task = App(connector=connector).configure_task("add")
+    task.defer(a=1)
+    with counted_calls() as calls:
+        task.defer(a=2)
+    assert len(calls.names) <= 19, calls
+    assert calls.files <= 9, calls
+    assert calls.depth <= 7, calls

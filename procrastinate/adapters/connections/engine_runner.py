@@ -1,10 +1,14 @@
-"""Operations on a SQLAlchemy engine: in a transaction if the operation is atomic, otherwise in autocommit."""
+"""Operations on a SQLAlchemy engine: in a transaction if the operation is atomic, otherwise in autocommit.
+
+An engine of the queue's own replaces connections that were lost while idle.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+import select
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import psycopg
@@ -15,7 +19,7 @@ from procrastinate.adapters.connections.fast_path import DirectConnection
 from procrastinate.adapters.connections.worker_sessions import defaults_suit
 from procrastinate.connector import Operation
 from procrastinate.core.errors import translate
-from procrastinate.core.operation_marks import is_atomic
+from procrastinate.core.operation_marks import ATOMIC
 from procrastinate.core.timeouts import end_when_left_alone
 
 if TYPE_CHECKING:
@@ -25,17 +29,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 AUTOCOMMIT = "AUTOCOMMIT"
-ATOMIC = "READ COMMITTED"
+READ_COMMITTED = "READ COMMITTED"
 """The isolation level that the operations assume. It is explicit because an engine may default to autocommit."""
-_ATOMIC: Mapping[str, Any] = {"isolation_level": ATOMIC}
-_PINNED: Mapping[str, Any] = {"isolation_level": ATOMIC, "postgresql_readonly": False}
+_IN_TRANSACTION: Mapping[str, Any] = {"isolation_level": READ_COMMITTED}
+_PINNED: Mapping[str, Any] = {"isolation_level": READ_COMMITTED, "postgresql_readonly": False}
 
 _PSYCOPG = frozenset({"psycopg", "psycopg_async"})
 
 _TRANSLATION = "schema_translate_map"
 
-_TEXTS: dict[sa.Executable, Any] = {}
-"""Statements as they are written for psycopg: once, for all engines of the queue's own. A worker brings two."""
+_SEEN = "procrastinate_seen"
+"""The key in ``info`` of a pooled connection that was checked out before."""
 
 _DATABASE_ERRORS = (sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg.Error, OSError, UnicodeEncodeError)
 """Drivers raise ``UnicodeEncodeError`` for half a character in a parameter."""
@@ -72,6 +76,57 @@ def call(connection: sa.Connection, operation: Operation[P, R], /, *args: P.args
         connection.execution_options(**{_TRANSLATION: translation})
 
 
+def _replace_lost_connections(engine: sa.Engine) -> None:
+    """Make an engine replace lost connections at checkout.
+
+    Otherwise the first statement after a server restart would fail, or each checkout would need a query
+    (``pool_pre_ping``). Engines of drivers other than psycopg, psycopg2 and asyncpg stay unchanged.
+    """
+    is_lost = _LOST.get(engine.dialect.driver)
+    if is_lost is None:
+        return
+
+    def refuse_lost(_dbapi_connection: Any, record: Any, _proxy: Any) -> None:
+        is_new = not record.info.get(_SEEN)
+        record.info[_SEEN] = True
+        if not is_new and is_lost(record.driver_connection):
+            raise sa.exc.DisconnectionError("The connection was lost while it was idle")
+
+    sa.event.listen(engine, "checkout", refuse_lost)
+
+
+def _psycopg_is_lost(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    try:
+        # Two non-blocking reads: the first gets the server's last message, the second gets the end of the stream.
+        connection.pgconn.consume_input()
+        connection.pgconn.consume_input()
+    except psycopg.Error:
+        return True
+    return bool(connection.closed)
+
+
+def _psycopg2_is_lost(connection: Any) -> bool:
+    """True if there is data to read. An idle connection receives little except the server's last message."""
+    if connection.closed:
+        return True
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _asyncpg_is_lost(connection: Any) -> bool:
+    """True if the event loop has seen the connection close."""
+    return bool(connection.is_closed())
+
+
+_LOST: Mapping[str, Callable[[Any], bool]] = {
+    "psycopg": _psycopg_is_lost,
+    "psycopg2": _psycopg2_is_lost,
+    "asyncpg": _asyncpg_is_lost,
+}
+"""The test for a lost connection, by driver. None needs a round trip."""
+
+
 def _is_in_autocommit(engine: sa.Engine, *, owned: bool) -> bool:
     """True if connections start in autocommit and need no option set. The engine's execution options override that."""
     return owned and not engine.get_execution_options()
@@ -89,7 +144,8 @@ class EngineRunner:
     Parameters
     ----------
     owned:
-        True if :meth:`close` disposes of the engine. An owned engine connects in autocommit. False for a user's engine.
+        True if :meth:`close` disposes of the engine. An owned engine connects in autocommit, and from now on replaces
+        lost connections. False for a user's engine.
     pinned:
         True to run every operation at READ COMMITTED and read-write, whatever ``default_transaction_isolation`` and
         ``default_transaction_read_only`` say. If they say otherwise, each operation runs in its own transaction. A
@@ -104,17 +160,17 @@ class EngineRunner:
         self._is_in_autocommit = _is_in_autocommit(engine, owned=owned)
         self._goes_direct = owned and engine.dialect.driver in _PSYCOPG and not engine.echo
         self._pool_of_closed: sa.Pool | None = None
-
-    def _connect(self) -> sa.Connection:
-        return DirectConnection(self.engine, texts=_TEXTS) if self._goes_direct else self.engine.connect()
+        if owned:
+            _replace_lost_connections(engine)
 
     def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation on a connection of the pool."""
         try:
-            with translated_errors(), self._connect() as connection:
+            engine = self.engine
+            with translated_errors(), DirectConnection(engine) if self._goes_direct else engine.connect() as connection:
                 unsuited = self._pinned and not defaults_suit(connection)
-                if unsuited or is_atomic(operation):
-                    connection.execution_options(**(_PINNED if unsuited else _ATOMIC))
+                if unsuited or getattr(operation, ATOMIC, False):
+                    connection.execution_options(**(_PINNED if unsuited else _IN_TRANSACTION))
                     with connection.begin():
                         if self._pinned:
                             end_when_left_alone(connection)

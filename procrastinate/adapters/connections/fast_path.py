@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import psycopg
 import sqlalchemy as sa
@@ -41,60 +41,40 @@ class _Written(NamedTuple):
 class DirectConnection(sa.Connection):
     """Runs :func:`~procrastinate.core.operation_marks.plain` statements directly, and others through SQLAlchemy.
 
-    Parameters
-    ----------
-    engine:
-        An owned psycopg engine. Its event listeners do not see plain statements.
-    cursor:
-        Returns a cursor that is a context manager. By default the cursor of the engine's driver.
-    texts:
-        A cache of compiled statements, shared by the connections of one engine.
+    Its engine is a psycopg engine of the queue's own. Event listeners of the engine do not see plain statements.
     """
 
-    def __init__(
-        self,
-        engine: sa.Engine,
-        cursor: Callable[[], Any] | None = None,
-        texts: dict[sa.Executable, _Written] | None = None,
-    ) -> None:
-        super().__init__(engine)
-        self._given_cursor = cursor
-        self._texts = {} if texts is None else texts
+    _texts: ClassVar[dict[sa.Executable, _Written]] = {}
+    """Statements as psycopg takes them. They are compiled once for all engines, of which a worker brings two."""
+    _lent_cursor: Callable[[], Any] | None = None
+    """Returns a cursor to run plain statements on. ``None`` means one of the driver."""
 
     def execute(self, statement: sa.Executable, parameters: Any = None, **options: Any) -> Any:
         """Execute a statement like a SQLAlchemy connection."""
-        written = None if options or not isinstance(parameters, Mapping) else self._written(statement)
-        if written is None:
+        written = self._texts.get(statement)
+        if written is None and is_plain(statement):
+            written = self._texts[statement] = self._write(statement)
+        if written is None or options or not isinstance(parameters, Mapping):
             return super().execute(statement, parameters, **options)
+        values = {**written.constants, **parameters} if written.constants else parameters
         try:
-            return IteratorResult(written.columns, iter(self._run(written, parameters)))
+            if self._lent_cursor is not None:
+                with contextlib.closing(self._lent_cursor()) as cursor:
+                    cursor.execute(written.text, values)
+                    return IteratorResult(written.columns, iter(cursor.fetchall()))
+            driver: Any = self.connection.driver_connection
+            prepare = True if written.is_prepared and self.info.get(PREPARES) else None
+            if isinstance(driver, psycopg.AsyncConnection):
+                rows = await_only(_run_async(driver, written.text, values, prepare))
+            else:
+                rows = driver.cursor(row_factory=tuple_row).execute(written.text, values, prepare=prepare).fetchall()
+            return IteratorResult(written.columns, iter(rows))
         except BaseException as error:
             # SQLAlchemy does the same. After a cancellation the state is unknown, and the pool must not reuse it.
             is_closed = getattr(self.connection.dbapi_connection, "closed", False)
             if is_closed or isinstance(error, _LOST_STATEMENTS) or not isinstance(error, Exception):
                 self.invalidate(error)
             raise
-
-    def _run(self, written: _Written, parameters: Mapping[str, Any]) -> list[_Row]:
-        values = {**written.constants, **parameters} if written.constants else parameters
-        if self._given_cursor is not None:
-            with contextlib.closing(self._given_cursor()) as cursor:
-                cursor.execute(written.text, values)
-                rows: list[_Row] = cursor.fetchall()
-                return rows
-        driver: Any = self.connection.driver_connection
-        prepare = True if written.is_prepared and self.info.get(PREPARES) else None
-        if isinstance(driver, psycopg.AsyncConnection):
-            return await_only(_run_async(driver, written.text, values, prepare))
-        cursor = driver.cursor(row_factory=tuple_row)
-        return cursor.execute(written.text, values, prepare=prepare).fetchall()  # type: ignore[no-any-return]
-
-    def _written(self, statement: Any) -> _Written | None:
-        """Return the statement as it is given to the driver; ``None`` for one that is not plain."""
-        written = self._texts.get(statement)
-        if written is None and is_plain(statement):
-            written = self._texts[statement] = self._write(statement)
-        return written
 
     def _write(self, statement: Any) -> _Written:
         compiled = statement.compile(dialect=self.dialect)
@@ -104,6 +84,24 @@ class DirectConnection(sa.Connection):
             constants={name: value for name, value in compiled.params.items() if value is not None},
             is_prepared=is_prepared(statement),
         )
+
+
+class BorrowedDirectConnection(DirectConnection):
+    """A :class:`DirectConnection` that runs plain statements on cursors of the connection's owner.
+
+    Parameters
+    ----------
+    engine:
+        An engine from :func:`~procrastinate.adapters.connections.borrowed_dialect.borrowed_engine`.
+    cursor:
+        Returns a cursor of the owner.
+    """
+
+    _texts: ClassVar[dict[sa.Executable, _Written]] = {}
+
+    def __init__(self, engine: sa.Engine, cursor: Callable[[], Any]) -> None:
+        super().__init__(engine)
+        self._lent_cursor = cursor
 
 
 async def _run_async(
@@ -116,16 +114,14 @@ async def _run_async(
 
 
 class DirectConnections:
-    """One :class:`DirectConnection` per thread, on borrowed connections.
+    """One :class:`BorrowedDirectConnection` per thread.
 
-    A ``DirectConnection`` is reused. It holds no resources and requests the owner's cursor for each statement.
+    The connection is reused. It holds no resources and requests the owner's cursor for each statement.
 
     Parameters
     ----------
-    engine:
-        An engine from :func:`~procrastinate.adapters.connections.borrowed_dialect.borrowed_engine`.
-    cursor:
-        Returns a cursor of the owner, as a context manager.
+    engine, cursor:
+        Those of the connections.
     """
 
     def __init__(self, engine: sa.Engine, cursor: Callable[[], Any]) -> None:
@@ -134,10 +130,10 @@ class DirectConnections:
         self._kept = threading.local()
 
     @contextlib.contextmanager
-    def connection(self) -> Iterator[DirectConnection]:
+    def connection(self) -> Iterator[BorrowedDirectConnection]:
         """Yield this thread's connection. A nested block, and the next block after an error, get a new one."""
         kept = self._kept.__dict__
-        connection = kept.pop("connection", None) or DirectConnection(self._engine, self._cursor)
+        connection = kept.pop("connection", None) or BorrowedDirectConnection(self._engine, self._cursor)
         try:
             yield connection
         except BaseException:

@@ -10,7 +10,6 @@ from sqlalchemy.util import await_only
 
 from procrastinate.adapters.connections.connect_args import ConnectArgs
 from procrastinate.adapters.connections.conninfo import long_lived
-from procrastinate.adapters.connections.lost_connections import replace_lost_connections
 from procrastinate.adapters.connections.psycopg_types import ADAPTERS
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ _ALWAYS: Mapping[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_re
 
 
 def psycopg_engine(connect_args: ConnectArgs, **options: Any) -> sa.Engine:
-    """Return an engine that connects with psycopg's parameters and replaces lost connections at checkout.
+    """Return an engine that connects with psycopg's parameters.
 
     Parameters
     ----------
@@ -42,7 +41,6 @@ def psycopg_engine(connect_args: ConnectArgs, **options: Any) -> sa.Engine:
         return dialect.connect(**_own(connect_args.ask()))
 
     sa.event.listen(engine, "do_connect", connect)
-    replace_lost_connections(engine)
     return engine
 
 
@@ -56,7 +54,6 @@ def psycopg_async_engine(connect_args: ConnectArgs, **options: Any) -> AsyncEngi
         return dialect.connect(**_own(await_only(connect_args.ask_async())))
 
     sa.event.listen(engine.sync_engine, "do_connect", connect)
-    replace_lost_connections(engine.sync_engine)
     return engine
 
 

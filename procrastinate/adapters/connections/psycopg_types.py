@@ -10,7 +10,7 @@ import functools
 from typing import Any
 
 import psycopg
-from psycopg import BaseConnection, dbapi20, postgres
+from psycopg import dbapi20, postgres
 from psycopg.abc import Buffer
 from psycopg.adapt import AdaptersMap, Loader
 from psycopg.rows import tuple_row
@@ -30,11 +30,6 @@ def _psycopgs_own() -> AdaptersMap:
 
 ADAPTERS = _psycopgs_own()
 """The ``context`` of the queue's own psycopg connections."""
-
-
-def adapters_for(connection: BaseConnection[Any]) -> AdaptersMap:
-    """Return the queue's adapters for a borrowed connection."""
-    return ADAPTERS_OF_BYTES if connection.info.parameter_status("client_encoding") == "SQL_ASCII" else ADAPTERS
 
 
 class _ReadsUTF8(Loader):
@@ -67,8 +62,9 @@ class _OfTheQueue:
 
     @property
     def adapters(self: Any) -> AdaptersMap:
-        """The queue's adapters."""
-        return adapters_for(self.connection)
+        """The queue's adapters for the encoding of the connection."""
+        is_bytes = self.connection.info.parameter_status("client_encoding") == "SQL_ASCII"
+        return ADAPTERS_OF_BYTES if is_bytes else ADAPTERS
 
     def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Run a statement to its end. In pipeline mode psycopg would only send it and report its result later."""

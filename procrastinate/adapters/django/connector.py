@@ -24,7 +24,7 @@ from procrastinate.adapters.django.exceptions import BrokenTransaction
 from procrastinate.adapters.django.job_transaction import DjangoTransaction
 from procrastinate.connector import BaseConnector, Operation, P, R
 from procrastinate.core.errors import translate
-from procrastinate.core.operation_marks import is_atomic
+from procrastinate.core.operation_marks import ATOMIC
 
 
 class _DjangoConnection:
@@ -76,7 +76,9 @@ class DjangoConnector(BaseConnector):
         super().__init__(json_dumps=json_dumps, json_loads=json_loads)
         self.alias = alias
         self._listen_connect_args = listen_connect_args
-        self._connections = DirectConnections(borrowed_engine(lambda: _DjangoConnection(alias)), lambda: _cursor(alias))
+        self._connections = DirectConnections(
+            borrowed_engine(lambda: _DjangoConnection(alias)), functools.partial(_cursor, alias)
+        )
 
     @property
     def connection(self) -> Any:
@@ -110,7 +112,7 @@ class DjangoConnector(BaseConnector):
         Inside the user's transaction it gets a savepoint. A single statement that fails there aborts the transaction
         and marks it for rollback, as with Django's ORM.
         """
-        surround = transaction.atomic if is_atomic(operation) else transaction.mark_for_rollback_on_error
+        surround = transaction.atomic if getattr(operation, ATOMIC, False) else transaction.mark_for_rollback_on_error
         return cast("contextlib.AbstractContextManager[Any]", surround(using=self.alias))
 
     def _connect(self) -> None:

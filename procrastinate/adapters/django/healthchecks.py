@@ -35,9 +35,9 @@ def healthchecks(app: App, write: Callable[[str], object] = say) -> None:
     TablesOf3x
         The tables belong to Procrastinate 3.x.
     """
-    has_tables = app.connector.get_sync_connector().run(jobs_table_exists)
+    has_tables = app.connector.run(jobs_table_exists)
     write("Database connection: OK")
-    app.connector.get_sync_connector().run(refuse_3x)
+    app.connector.run(refuse_3x)
     missing = _missing_migrations()
     if missing or not has_tables:
         alias = get_settings().DATABASE_ALIAS

@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from procrastinate.adapters.connections.connect_args import ConnectArgs
 from procrastinate.adapters.connections.conninfo import connection_parameters, require_known_in_url
 from procrastinate.adapters.connections.engine_runner import AUTOCOMMIT, AsyncEngineRunner, EngineRunner
-from procrastinate.adapters.connections.lost_connections import replace_lost_connections
 from procrastinate.adapters.connections.psycopg_engine import psycopg_async_engine, psycopg_engine
 from procrastinate.adapters.standalone.engine_conninfo import engine_connect_args, psycopg_parameters
 from procrastinate.adapters.standalone.pools import AsyncRunner, SyncRunner, ThreadRunner
@@ -86,9 +85,7 @@ class DriverSource:
         """Return the runner of the driver's engine, or of psycopg's."""
         if self._is_async:
             return self._instead().make_sync()
-        engine = self._engine()
-        replace_lost_connections(engine)
-        return EngineRunner(engine, owned=True)
+        return EngineRunner(self._engine(), owned=True)
 
     def make_async(self) -> AsyncRunner:
         """Return the runner of the driver's asynchronous engine, or of psycopg's."""
@@ -96,9 +93,7 @@ class DriverSource:
             return self._instead().make_async()
         from sqlalchemy.ext.asyncio import create_async_engine
 
-        engine = create_async_engine(self._url, **self._options)
-        replace_lost_connections(engine.sync_engine)
-        return AsyncEngineRunner(engine, owned=True)
+        return AsyncEngineRunner(create_async_engine(self._url, **self._options), owned=True)
 
     def connect_args(self) -> ConnectArgs:
         """Return the URL and the driver's ``connect_args``, translated for psycopg."""
