@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         retry_workflow,
         send_signal,
     )
+    from procrastinate.core.conflicts import key_is_held, lock_is_taken, tries_to_defer, tries_to_defer_unique
     from procrastinate.core.create_workflows import add_to_workflow, create_workflow
     from procrastinate.core.defer import (
         defer_job,
@@ -285,6 +286,7 @@ __all__ = [
     "is_atomic",
     "jobs_table_exists",
     "keep_task_list",
+    "key_is_held",
     "list_deferred_after",
     "list_defined_limits",
     "list_held_jobs",
@@ -301,6 +303,7 @@ __all__ = [
     "list_unknown_jobs",
     "list_waiting_queues",
     "list_workflows",
+    "lock_is_taken",
     "metadata",
     "pause_queue",
     "promote_jobs",
@@ -339,6 +342,8 @@ __all__ = [
     "sweep_parked_jobs",
     "sweep_unique_keys",
     "sweep_workflows",
+    "tries_to_defer",
+    "tries_to_defer_unique",
     "unpark_resumed_jobs",
     "unregister_worker",
     "update_heartbeat",

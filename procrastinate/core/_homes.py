@@ -24,6 +24,12 @@ _MODULES = {
         "retry_workflow",
         "send_signal",
     ),
+    "conflicts": (
+        "key_is_held",
+        "lock_is_taken",
+        "tries_to_defer",
+        "tries_to_defer_unique",
+    ),
     "create_workflows": (
         "add_to_workflow",
         "create_workflow",

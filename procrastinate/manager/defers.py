@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from procrastinate import core, exceptions
 from procrastinate._job import Job, with_ids
@@ -63,7 +63,7 @@ class JobDefers(OperationCalls):
         else:
             job_id = self.connector.run_on(connection, core.defer_job, new_job)
         if job_id is None:
-            _raise_already_enqueued(pattern.queueing_lock)
+            raise core.lock_is_taken(pattern.queueing_lock)
         if self.defer_hook is not None:
             self.defer_hook.deferred(connection)
         return job_id
@@ -80,7 +80,7 @@ class JobDefers(OperationCalls):
         else:
             job_id = await self.connector.run_on_async(connection, core.defer_job, new_job)
         if job_id is None:
-            _raise_already_enqueued(pattern.queueing_lock)
+            raise core.lock_is_taken(pattern.queueing_lock)
         if self.defer_hook is not None:
             await self.defer_hook.deferred_async(connection)
         return job_id
@@ -111,10 +111,7 @@ class JobDefers(OperationCalls):
 
     def _defer_rows(self, new_jobs: list[core.NewJob], connection: Any | None, on_conflict: OnConflict) -> list[int]:
         with self.hooks.around(new_jobs) as (defer, described):
-            ids = _as_ids(self._run(connection, *_defer_call(described, on_conflict)))
-            if ids is None:
-                locks = _queueing_locks(described)
-                _raise_already_enqueued(self._run(connection, core.find_taken_queueing_lock, locks))
+            ids = self._follow(core.tries_to_defer(described, on_conflict), connection)
             self._tell_hook(connection)
             defer.job_ids = ids
         return ids
@@ -123,10 +120,7 @@ class JobDefers(OperationCalls):
         self, new_jobs: list[core.NewJob], connection: Any | None, on_conflict: OnConflict
     ) -> list[int]:
         with self.hooks.around(new_jobs) as (defer, described):
-            ids = _as_ids(await self._run_async(connection, *_defer_call(described, on_conflict)))
-            if ids is None:
-                locks = _queueing_locks(described)
-                _raise_already_enqueued(await self._run_async(connection, core.find_taken_queueing_lock, locks))
+            ids = await self._follow_async(core.tries_to_defer(described, on_conflict), connection)
             await self._tell_hook_async(connection)
             defer.job_ids = ids
         return ids
@@ -222,34 +216,5 @@ class JobDefers(OperationCalls):
             )
             defer.job_ids = [] if outcome.job_id is None else [outcome.job_id]
         if outcome.queueing_lock_taken:
-            _raise_already_enqueued(job.queueing_lock)
+            raise core.lock_is_taken(job.queueing_lock)
         return outcome.job_id
-
-
-def _defer_call(
-    new_jobs: list[core.NewJob], on_conflict: OnConflict
-) -> tuple[Callable[..., int | list[int] | None], Any]:
-    """Return the operation that defers these jobs and its argument. Prefer operations with a single statement."""
-    is_one = len(new_jobs) == 1
-    if on_conflict != "raise" and _queueing_locks(new_jobs):
-        if on_conflict == "replace":
-            return core.defer_jobs_or_replace, new_jobs
-        return (core.defer_job_or_skip, new_jobs[0]) if is_one else (core.defer_jobs_or_skip, new_jobs)
-    if is_one:
-        return core.defer_job, new_jobs[0]
-    if _queueing_locks(new_jobs):
-        return core.defer_jobs_or_none, new_jobs
-    return core.defer_jobs, new_jobs
-
-
-def _as_ids(deferred: int | list[int] | None) -> list[int] | None:
-    return [deferred] if isinstance(deferred, int) else deferred
-
-
-def _queueing_locks(new_jobs: Iterable[core.NewJob]) -> list[str]:
-    return [job.queueing_lock for job in new_jobs if job.queueing_lock is not None]
-
-
-def _raise_already_enqueued(queueing_lock: str | None) -> NoReturn:
-    about = "one of the queueing locks" if queueing_lock is None else f"the queueing lock {queueing_lock!r}"
-    raise exceptions.AlreadyEnqueued(f"A job is waiting under {about} already")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
@@ -11,8 +12,9 @@ from procrastinate import json as typed_json
 from procrastinate._job import Job, UnreadableArguments, stored_job_of
 from procrastinate.connector import BaseConnector
 from procrastinate.core.errors import is_row_refused
+from procrastinate.core.tries import Tries
 from procrastinate.defer_hooks import Hooks, load_object
-from procrastinate.manager.refused_rows import RefusedRows, Tries, follow, follow_async
+from procrastinate.manager.refused_rows import RefusedRows, follow, follow_async
 
 R = TypeVar("R")
 
@@ -52,12 +54,13 @@ class OperationCalls:
             return await self.connector.run_async(operation, *args, **kwargs)
         return await self.connector.run_on_async(connection, operation, *args, **kwargs)
 
-    def _follow(self, tries: Tries[R]) -> R:
-        """Run an operation on many rows, around those that the database refuses to change."""
-        return follow(self.connector.run, tries)
+    def _follow(self, tries: Tries[R], connection: Any | None = None) -> R:
+        """Run the operations of a decision."""
+        return follow(functools.partial(self._run, connection), tries)
 
-    async def _follow_async(self, tries: Tries[R]) -> R:
-        return await follow_async(self.connector.run_async, tries)
+    async def _follow_async(self, tries: Tries[R], connection: Any | None = None) -> R:
+        """Asynchronous version of :meth:`_follow`."""
+        return await follow_async(functools.partial(self._run_async, connection), tries)
 
     def _change_some(self, connection: Any | None, operation: Callable[..., list[int]], **arguments: Any) -> list[int]:
         """Run an operation that changes rows of its own choice, and return their ids.

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from procrastinate import core, exceptions
 from procrastinate._quoting import Cut
 from procrastinate._text.logs import Seldom, get_logger
 from procrastinate.core.errors import is_lock_timeout, is_refused_for_now, is_row_refused, is_unique_violation
 from procrastinate.core.operation_marks import finder_of
+from procrastinate.core.tries import Tries, Try
 
 logger = get_logger(__name__)
 
@@ -34,19 +35,6 @@ _MOST_NAMED = 10
 _PASSES_AFTER = 5
 """Failures in a row after which an error that should pass counts as a refusal."""
 _LONGEST_REASON = 500
-
-
-@dataclasses.dataclass(frozen=True)
-class Try:
-    """An operation to run."""
-
-    operation: Callable[..., Any]
-    arguments: tuple[Any, ...] = ()
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-Tries: TypeAlias = Generator[Try, Any, R]
-"""Yields what to run. It is sent the result, or the error is thrown into it."""
 
 
 def follow(run: Callable[..., Any], tries: Tries[R]) -> R:

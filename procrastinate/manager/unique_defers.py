@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from procrastinate import core, exceptions
+from procrastinate import core
 from procrastinate._checks.names import check_lock
 from procrastinate._job import Job
 from procrastinate._job_checks import to_new_job
-from procrastinate._quoting import quoted
 from procrastinate.core.defaults import KEEP_TICKS_FOR
 from procrastinate.manager.operation_calls import OperationCalls
 from procrastinate.types import OnConflict
@@ -45,10 +44,7 @@ class UniqueDefers(OperationCalls):
             return []
         with self.hooks.around([new.job for new in new_jobs]) as (defer, described):
             new_jobs = _described(new_jobs, described)
-            deferred = self._run(connection, *_operation(new_jobs), on_conflict=on_conflict)
-            if deferred.needs_savepoint:
-                deferred = self._run(connection, core.defer_unique_jobs, new_jobs, on_conflict=on_conflict)
-            defer.job_ids = _ids(deferred)
+            defer.job_ids = self._follow(core.tries_to_defer_unique(new_jobs, on_conflict), connection)
         self._tell_hook(connection)
         return defer.job_ids
 
@@ -66,10 +62,7 @@ class UniqueDefers(OperationCalls):
             return []
         with self.hooks.around([new.job for new in new_jobs]) as (defer, described):
             new_jobs = _described(new_jobs, described)
-            deferred = await self._run_async(connection, *_operation(new_jobs), on_conflict=on_conflict)
-            if deferred.needs_savepoint:
-                deferred = await self._run_async(connection, core.defer_unique_jobs, new_jobs, on_conflict=on_conflict)
-            defer.job_ids = _ids(deferred)
+            defer.job_ids = await self._follow_async(core.tries_to_defer_unique(new_jobs, on_conflict), connection)
         await self._tell_hook_async(connection)
         return defer.job_ids
 
@@ -145,7 +138,7 @@ class UniqueDefers(OperationCalls):
             )
             defer.job_ids = [] if outcome.job_id is None else [outcome.job_id]
         if outcome.taken is not None:
-            raise _already_enqueued(outcome.taken)
+            raise core.key_is_held(outcome.taken)
         return outcome.job_id
 
 
@@ -156,29 +149,3 @@ def _checked(key: str) -> str:
 
 def _described(new_jobs: list[core.UniqueJob], jobs: list[core.NewJob]) -> list[core.UniqueJob]:
     return [core.UniqueJob(job=job, unique=new.unique) for new, job in zip(new_jobs, jobs, strict=True)]
-
-
-def _operation(new_jobs: list[core.UniqueJob]) -> tuple[Callable[..., core.UniqueDefer], Any]:
-    if len(new_jobs) == 1:
-        return core.defer_unique_job, new_jobs[0]
-    return core.defer_unique_jobs, new_jobs
-
-
-def _ids(deferred: core.UniqueDefer) -> list[int]:
-    if deferred.taken is not None:
-        raise _already_enqueued(deferred.taken)
-    return list(deferred.ids)
-
-
-def _already_enqueued(taken: core.TakenKey) -> exceptions.AlreadyEnqueued:
-    """Return the exception that names the key, its holder, how long that holds it, and the way out."""
-    holder = "Another job" if taken.job_id is None else f"Job {taken.job_id}"
-    until = {"start": " until it starts", "end": " until it has ended"}.get(taken.until or "", "")
-    if taken.expires_at is not None:
-        until = f" until {taken.expires_at.isoformat(sep=' ', timespec='seconds')}"
-    key = "one of the unique keys" if taken.key is None else f"the unique key {quoted(taken.key)}"
-    return exceptions.AlreadyEnqueued(
-        f"{holder} holds {key}{until}: defer later, or catch this exception, or give "
-        "Unique(on_conflict='skip'). To free the key, call app.job_manager.free_unique_key",
-        job_id=taken.job_id,
-    )

@@ -13,8 +13,8 @@ from procrastinate._job import Job, UnreadableArguments, UnreadArguments
 from procrastinate.core.defaults import PROMOTED_AT_ONCE, PROMOTED_WITHOUT_TURN
 from procrastinate.core.enums import Status
 from procrastinate.core.errors import is_deadlock, is_lock_timeout, is_passing, is_row_refused, is_unique_violation
+from procrastinate.core.tries import Tries
 from procrastinate.manager.operation_calls import OperationCalls
-from procrastinate.manager.refused_rows import Tries, follow
 from procrastinate.manager.step_values import with_values
 
 T = TypeVar("T")
@@ -293,7 +293,7 @@ class WorkerOperations(OperationCalls):
 
     def release_jobs_in_thread(self, fetched: Sequence[core.FetchedJob], *, worker_id: int) -> dict[int, Status]:
         """Do the same as :meth:`release_jobs`, from another thread while the event loop may be blocked."""
-        return _merged(follow(self.connector.run, self._release(fetched, worker_id=worker_id)))
+        return _merged(self._follow(self._release(fetched, worker_id=worker_id)))
 
     def _release(self, fetched: Sequence[core.FetchedJob], **options: Any) -> Tries[list[dict[int, Status]]]:
         """Release jobs. A job that is refused stays as it is, and is looked for later."""
