@@ -4,10 +4,14 @@ checks.
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 import re
 import tomllib
 from collections.abc import Iterator
+
+from procrastinate.alembic.revisions import known_revisions
+from procrastinate.alembic.upgrades import upgrade_sql
 
 ROOT = pathlib.Path(__file__).parents[2]
 AS_A_WHOLE = ("contrib", "versions", "migrations", "management")
@@ -71,3 +75,16 @@ def test_the_arrows_are_those_that_are_checked() -> None:
     assert len(drawn) == len(checked)
     for names, layer in zip(drawn, checked, strict=True):
         assert names <= layer
+
+
+def test_the_list_of_triggers_names_the_revisions_of_each_function() -> None:
+    table = (ROOT / "procrastinate" / "alembic" / "versions" / "README.md").read_text()
+    listed = {
+        name: numbers.split() for name, numbers in re.findall(r"^\| `(\w+)` \|.*\| ([\d ]+) \|$", table, re.MULTILINE)
+    }
+    written: dict[str, list[str]] = {}
+    for before, revision in itertools.pairwise(["base", *known_revisions()]):
+        functions = re.findall(r"CREATE (?:OR REPLACE )?FUNCTION (\w+)", upgrade_sql(before, revision))
+        for name in {name for name in functions if not re.search(r"_v\d$", name)}:
+            written.setdefault(name, []).append(revision.removeprefix("procrastinate_"))
+    assert listed == written
