@@ -105,7 +105,7 @@ $(VENV)/.bench-installed: $(VENV)/.installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@
 
-bench: $(VENV)/.bench-installed ## Measure this project beside its peers, in turn (about a quarter of an hour)
+bench: $(VENV)/.bench-installed ## Measure this project and its peers, in turn (about a quarter of an hour)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 bench-quick: $(VENV)/.bench-installed ## The main measurements, smaller (under two minutes)

@@ -84,8 +84,8 @@ class Job:
         Time of the worker's claim, in microseconds since 1970 by the database's clock. It is not stored, and ``None``
         for any other job.
     limit_name, limit_key:
-        The limit of a job that is to be deferred, and its key of that limit. A job that is read from the database does
-        not have them.
+        The limit of a job that is not deferred yet, and its key of that limit. A job from the database has
+        neither.
     """
 
     id: int | None = None

@@ -117,7 +117,7 @@ def _place_orders(url: str) -> None:
     with _progress() as progress:
         for number in progress.track(range(1, ORDERS + 1), description="Placing orders"):
             assert _post(url, customer=f"Customer {number}", amount="12.50") == 200
-    assert _post(url, customer="Nobody", amount="1", item="unicorn") == 409
+    assert _post(url, customer="Eve", amount="1", item="unicorn") == 409
 
 
 def _post(url: str, **form: str) -> int:

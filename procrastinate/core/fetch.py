@@ -188,8 +188,10 @@ def _open_queues() -> sa.CTE:
 
 
 def _is_still_ready() -> sa.ColumnElement[bool]:
-    """As :func:`is_ready`, said so that no index has it for a predicate: ids are to be looked up by the primary key.
-    PostgreSQL 14, on a table that was never analysed, walked through all that is ready in all queues instead.
+    """Return the condition of :func:`is_ready` in a form that no index has as its predicate.
+
+    PostgreSQL then looks ids up by the primary key. On a table that was never analysed, PostgreSQL 14 read all ready
+    jobs of all queues instead.
     """
     return sa.func.coalesce(is_ready(), sa.false())
 

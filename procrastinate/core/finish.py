@@ -151,11 +151,11 @@ def list_held_jobs(connection: sa.Connection, fetched: Sequence[FinishedJob], *,
 
 
 def finish_job_by_id(connection: sa.Connection, job_id: int, *, status: Status, delete: bool) -> bool:
-    """Record the outcome of a waiting or running job, whoever holds it.
+    """Record the outcome of a waiting or running job, whichever worker holds it.
 
     Returns
     -------
-    False where there is no such job, or it has ended already.
+    False if there is no such job, or if it has ended already.
     """
     active = sa.and_(jobs.c.id == sa.bindparam("job_id"), sa.or_(jobs.c.status == TODO, jobs.c.status == DOING))
     if delete:
@@ -259,13 +259,13 @@ def retry_jobs(
 ) -> dict[int, Status]:
     """Send jobs that this worker holds back to wait, in one statement.
 
-    A job whose abort was requested is not tried again: it ends as failed. A job whose queueing lock another
-    waiting job has taken meanwhile goes back without it; ``keep_queueing_locks=False`` sends all back without.
+    A job whose abort was requested is not tried again and ends as failed. While a job ran, another one may have taken
+    its queueing lock. The job then goes back without it. ``keep_queueing_locks=False`` sends all back without.
 
     Returns
     -------
-    The status of each job that was recorded; one that is missing was no longer this worker's, or somebody has its row
-    locked just now.
+    The status of each job that was recorded. A missing job is no longer this worker's, or another session has locked
+    its row.
 
     A queueing lock that a user's open transaction has taken is waited for half a second, and is then
     :func:`~procrastinate.core.errors.is_lock_timeout`.

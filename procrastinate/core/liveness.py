@@ -123,7 +123,7 @@ def update_heartbeat(connection: sa.Connection, worker_id: int, terms: WorkerTer
     Parameters
     ----------
     terms:
-        How it is to be judged from now on; ``None``: as before.
+        How the others judge it from now on. ``None`` leaves that as it is.
 
     Returns
     -------

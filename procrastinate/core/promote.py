@@ -113,7 +113,7 @@ def lock_holders(due: sa.FromClause) -> sa.CTE:
 
 
 def _outranked(ranked: sa.CTE, holder: sa.CTE) -> sa.CTE:
-    """The promoted jobs that have not started, and that the first of those who wait outranks."""
+    """Return the promoted jobs that have not started and that the first waiting job outranks."""
     first = ranked.alias("first")
     comes_before = sa.or_(
         first.c.priority > holder.c.priority,
@@ -130,11 +130,13 @@ def _outranked(ranked: sa.CTE, holder: sa.CTE) -> sa.CTE:
 def _verdict(due: sa.CTE) -> sa.CTE:
     """Decide on each due job.
 
-    A job without a lock is promoted. Of the jobs that want a lock, the first (by priority, then id) is promoted
-    if nobody holds the lock; the others are parked behind it, and a trigger takes the next one out when the
-    holder leaves. Parking is only safe while this statement keeps the holder from leaving, so the holder's row
-    is locked; one that is just leaving (or that a user's open transaction holds) cannot be locked, and the first
-    job is then left to be looked at again. The others are parked all the same: the first will let them go.
+    A job without a lock is promoted. Of the jobs that want a lock, the first (by priority, then id) is promoted if the
+    lock is free. The others are parked behind it, and a trigger takes the next one out when the holder leaves.
+
+    Parking is only safe while the holder cannot leave, so this statement locks the holder's row. If it cannot, because
+    the holder is just leaving or a user's open transaction has the row, the first job is left for another look. The
+    others are parked all the same, since the first will let them go.
+
     A promoted job that has not started gives way to one that outranks it. A job with a limit gets in line.
     """
     in_line = sa.func.row_number().over(partition_by=due.c.lock, order_by=(due.c.priority.desc(), due.c.id))
@@ -291,8 +293,8 @@ def promote_jobs(
     Parameters
     ----------
     limit:
-        More than that where the last promotion left so many undecided: they would be looked at again, and nobody
-        behind them.
+        Jobs to read at most. Give more if the last promotion left that many undecided. They come first again, and would
+        hide the jobs behind them.
     due_by:
         What the time is, for tests that move the clock; the database's time by default.
     without_turn:

@@ -193,7 +193,7 @@ def keep_windows(
     rates: Sequence[RateTerms],
     total_rates: Sequence[RateTerms],
 ) -> None:
-    """Note when the keys in line are to be looked at again, because the rates let no more jobs start now.
+    """Note when to look at the keys in line again, because the rates let no more jobs start now.
 
     If the rate over all keys is used up, one of the keys does for all. Starts that no window reaches are deleted.
     """

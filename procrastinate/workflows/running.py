@@ -156,7 +156,7 @@ class RunningStep:
     def _added(
         self, task: TaskLike, options: Mapping[str, Any], arguments: Iterable[Mapping[str, Any]]
     ) -> tuple[Workflow, list[Step[Any]]]:
-        """Return what is to be stored, with a step for each dict of arguments."""
+        """Return the steps to store, one for each dict of arguments."""
         addition = Workflow(self._manager, self._job.step or "step", accepts_stored=True)
         return addition, [addition.add_step(task, options, addition.root, given=one) for one in arguments]
 

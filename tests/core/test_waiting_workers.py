@@ -20,9 +20,9 @@ Heard = Callable[[], list[str]]
 
 @pytest.fixture
 def heard(database_url: str) -> Iterator[Heard]:
-    """What has been notified since the last call: how many jobs are waiting is not told, only that there are some.
+    """Return the notifications since the last call. They say that jobs wait, and not how many.
 
-    A message of one's own comes after all that was sent before it.
+    The test's own message comes after everything that was sent before it.
     """
     with contextlib.closing(psycopg.connect(libpq_url(database_url), autocommit=True)) as listener:
         listener.execute(sql.SQL("LISTEN {}").format(sql.Identifier(ANY_QUEUE_CHANNEL)))
@@ -126,7 +126,7 @@ def test_a_role_that_may_not_see_who_waits_notifies(connection: sa.Connection, e
     assert len(heard()) == 1
 
 
-def test_those_who_looked_before_are_known_until_they_have_ended(connection: sa.Connection, engine: sa.Engine) -> None:
+def test_workers_that_looked_before_are_known_until_they_end(connection: sa.Connection, engine: sa.Engine) -> None:
     worker_id = registered(connection)
     core.stop_waiting(connection, worker_id=worker_id)
     with engine.connect() as writer:

@@ -15,7 +15,7 @@ from tests.faults.worker_process import Fleet, WorkerProcess
 
 _OF_WORKER = "SELECT client_port FROM pg_stat_activity WHERE application_name = 'silent' AND query LIKE :query"
 _BEATS = "SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > :since + interval '1 second'"
-_LISTENS_ANEW = """
+_LISTENS_AGAIN = """
 SELECT count(*) FROM pg_stat_activity
 WHERE application_name = 'silent' AND query LIKE 'LISTEN%' AND backend_start > :since
 """
@@ -91,7 +91,7 @@ def test_a_silent_connection_is_noticed_and_replaced(
     queue.is_empty()
     until(lambda: queue.sql(_BEATS, since=since), "the heart beats again")
     if which in ("that listens", "all"):
-        until(lambda: queue.sql(_LISTENS_ANEW, since=since), "it listens on another connection")
+        until(lambda: queue.sql(_LISTENS_AGAIN, since=since), "it listens on another connection")
     name = "All connections go" if which == "all" else f"The connection {which} goes"
     verdict = queue.verdict(2 * jobs)
     report(3, f"{name} silent, half open: noticed, and replaced", verdict)

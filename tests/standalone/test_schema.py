@@ -152,10 +152,10 @@ def test_the_tables_of_3_x_are_recognised(empty_database_url: str) -> None:
         app.schema_manager.apply_schema()
     _execute(empty_database_url, "CREATE SCHEMA jobs")
     url = sa.make_url(empty_database_url).update_query_dict({"options": "-csearch_path=jobs,public"})
-    beside = procrastinate.App(connector=url)
-    with beside.open():
-        beside.schema_manager.apply_schema()
-        assert beside.configure_task("task").defer() == 1
+    second = procrastinate.App(connector=url)
+    with second.open():
+        second.schema_manager.apply_schema()
+        assert second.configure_task("task").defer() == 1
 
 
 async def test_a_worker_that_may_not_read_the_revision_starts(database_url: str) -> None:

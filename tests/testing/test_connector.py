@@ -111,11 +111,11 @@ def test_wrong_arguments_are_refused_as_the_operation_would(connector: InMemoryC
 
 
 async def test_a_connection_is_accepted_and_ignored(connector: InMemoryConnector, app: App) -> None:
-    nobody = object()
-    app.configure_task("add", connection=nobody).defer(a=1)
-    await app.configure_task("add", connection=nobody).defer_async(a=2)
-    assert app.job_manager.get_job_status(1, connection=nobody) is Status.TODO
-    assert await app.job_manager.cancel_job_by_id_async(2, connection=nobody)
+    unused = object()
+    app.configure_task("add", connection=unused).defer(a=1)
+    await app.configure_task("add", connection=unused).defer_async(a=2)
+    assert app.job_manager.get_job_status(1, connection=unused) is Status.TODO
+    assert await app.job_manager.cancel_job_by_id_async(2, connection=unused)
     assert [job["status"] for job in connector.jobs.values()] == ["todo", "cancelled"]
 
 

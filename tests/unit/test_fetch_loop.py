@@ -161,7 +161,7 @@ async def test_the_loop_looks_at_each_polling_interval() -> None:
 
 
 async def test_after_news_it_looks_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job whose row somebody held for a moment is passed over by the first look."""
+    """The first look passes over a job whose row another session has locked for a moment."""
     monkeypatch.setattr(looks, "SECOND_LOOK", 0.0)
     answers, slots = Answers([[], jobs(1)]), Slots(1)
     loop = make_loop(answers, slots)

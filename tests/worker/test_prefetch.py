@@ -313,11 +313,11 @@ async def test_one_whose_row_is_locked_when_it_is_released_follows_soon(
     monkeypatch.setattr(stock_schedule, "_STOCK_INTERVAL", NEVER)
     release_jobs = JobManager.release_jobs
     first, second, third = await defer(gate, 3)
-    with engine.connect() as somebody:
+    with engine.connect() as other:
 
         async def release_when_locked(*args: Any, **kwargs: Any) -> Any:
-            if not somebody.in_transaction():
-                lock_row(somebody, third)
+            if not other.in_transaction():
+                lock_row(other, third)
             released = await release_jobs(*args, **kwargs)
             monkeypatch.setattr(JobManager, "release_jobs", release_jobs)
             return released

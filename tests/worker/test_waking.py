@@ -190,7 +190,7 @@ async def test_the_next_job_of_a_lock_starts_when_its_holder_is_cancelled(
     app: App, workers: Workers, queue: Queue
 ) -> None:
     task = app.task(name="task", lock="one")(lambda: None)
-    first = await task.configure(queue="nobody's").defer_async()
+    first = await task.configure(queue="unread").defer_async()
     second = await task.configure(queue="mine").defer_async()
     await workers.listening(queue, queues=["mine"])
     await app.job_manager.cancel_job_by_id_async(first)
@@ -294,7 +294,7 @@ async def test_a_second_app_works_on_the_same_database(app: App, workers: Worker
 
 
 def _called_for(queue: Queue) -> object:
-    """What the one worker has said: the queues for which it is to be called, none named for all; or nothing."""
+    """Return the queues whose jobs the worker wants to be notified of: an empty list for all, ``None`` for none."""
     return queue.sql("SELECT called_for FROM procrastinate_workers")
 
 
@@ -315,7 +315,7 @@ async def test_a_worker_that_has_enough_to_do_need_not_be_notified(app: App, wor
     await until(lambda: _called_for(queue) == ["q", "r"])
 
 
-async def test_what_was_written_while_nobody_needed_to_notify_starts_when_it_is_committed(
+async def test_what_was_written_while_notifications_were_off_starts_when_it_is_committed(
     app: App, workers: Workers, queue: Queue, engine: sa.Engine
 ) -> None:
     """Without a poll: the worker knows of transactions that do not know that it waits now."""
