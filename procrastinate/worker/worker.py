@@ -296,10 +296,11 @@ class Worker:
             on_start()
 
     async def _run_session(self, manager: JobManager, on_start: Callable[[], None] | None) -> None:
-        self.worker_id = await self._unless_stopped(self._register(manager))
+        limit_definer = LimitDefiner(manager, self.app.list_limits, self.logger)
+        self.worker_id = await self._unless_stopped(self._register(manager, limit_definer))
         if self.worker_id is None:
             return
-        self._current_run = WorkerRun(self, manager)
+        self._current_run = WorkerRun(self, manager, limit_definer)
         if on_start is not None:
             on_start()
         await self._current_run.run()
@@ -316,11 +317,10 @@ class Worker:
             self.logger.info("Stopping worker before it has started", extra={"action": "stopping_worker"})
             return None
 
-    async def _register(self, manager: JobManager) -> int:
+    async def _register(self, manager: JobManager, limit_definer: LimitDefiner) -> int:
         waits = self.settings.wait and self.settings.wait_for_schema
         await wait_until_ready(manager, waits=waits, logger=self.logger)
-        self.limit_definer = LimitDefiner(manager, self.app.list_limits, self.logger)
-        await self.limit_definer.define()
+        await limit_definer.define()
         return await manager.register_worker(self.settings.terms, identity_of(self.settings, self.app.tasks))
 
     def _signal_handlers(self) -> contextlib.AbstractContextManager[None]:

@@ -25,6 +25,7 @@ from procrastinate.worker.services.abort_poller import AbortPoller
 from procrastinate.worker.services.blocked_loop import BlockedLoop
 from procrastinate.worker.services.bulk_work import BulkWork
 from procrastinate.worker.services.heartbeat import Heartbeat
+from procrastinate.worker.services.limit_definer import LimitDefiner
 from procrastinate.worker.services.listener import Listener
 from procrastinate.worker.services.liveness_watch import Pulse
 from procrastinate.worker.services.loop_watch import LoopWatch
@@ -50,9 +51,10 @@ _HASTY_TIMEOUT = 1.0
 class WorkerRun:
     """What a registered worker has while it runs: its jobs, and the parts that serve them."""
 
-    def __init__(self, worker: Worker, manager: JobManager) -> None:
+    def __init__(self, worker: Worker, manager: JobManager, limit_definer: LimitDefiner) -> None:
         self._worker = worker
         self._manager = manager
+        self._limit_definer = limit_definer
         self._event_loop = asyncio.get_running_loop()
         self._running_services = Services(worker.logger)
         assert worker.worker_id is not None
@@ -359,7 +361,7 @@ class WorkerRun:
             pulse=self._pulse,
             max_rescues=self._settings.max_rescues,
             posts_looks=not self._settings.wait,
-            define_again=self._worker.limit_definer.define_again,
+            define_again=self._limit_definer.define_again,
             logger=self._worker.logger,
         )
 
@@ -400,7 +402,7 @@ class WorkerRun:
         max_delay = read_max_delay(**(app.periodic_defaults or {}))
         services["deferrer"] = PeriodicDeferrer(app.periodic_registry, max_delay, self._manager).worker
         services["rescuer"] = self._rescuer.run
-        services["limits"] = self._worker.limit_definer.run
+        services["limits"] = self._limit_definer.run
         services["pauses"] = self._pause_keeper.run
         services["report_writer"] = self._report_writer.run
         services["bulk_work"] = BulkWork(

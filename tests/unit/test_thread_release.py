@@ -18,6 +18,7 @@ from procrastinate.testing import InMemoryConnector
 from procrastinate.worker import Worker
 from procrastinate.worker.fetch.open_fetch import OpenFetch
 from procrastinate.worker.fetch.prefetch import Prefetch
+from procrastinate.worker.services.limit_definer import LimitDefiner
 from procrastinate.worker.services.thread_release import ThreadRelease
 from procrastinate.worker.worker_run import WorkerRun
 from tests.unit.recording import make_job
@@ -97,7 +98,8 @@ class Scene:
     async def start(self) -> None:
         worker = Worker(self.app, concurrency=4, prefetch=False)
         worker.worker_id = self.connector.run(core.register_worker)
-        self.session = WorkerRun(worker, self.manager)
+        limit_definer = LimitDefiner(self.manager, self.app.list_limits, worker.logger)
+        self.session = WorkerRun(worker, self.manager, limit_definer)
         self.running = await self.long.defer_async()
         loop = self.session._fetch_loop
         self.tasks = [asyncio.create_task(loop.run()), asyncio.create_task(self.session._outcome_writer.run())]
