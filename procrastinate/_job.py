@@ -83,9 +83,9 @@ class Job:
     claimed_at:
         Time of the worker's claim, in microseconds since 1970 by the database's clock. It is not stored, and ``None``
         for any other job.
-    limit_name, limit_key:
-        The limit of a job that is not deferred yet, and its key of that limit. A job from the database has
-        neither.
+    limit_name, limit_key, limit_weight:
+        The limit of a job that is not deferred yet, its key of that limit, and how many of its slots it takes. A job
+        from the database has none of them.
     """
 
     id: int | None = None
@@ -108,6 +108,7 @@ class Job:
     claimed_at: int | None = dataclasses.field(default=None, repr=False, compare=False)
     limit_name: str | None = dataclasses.field(default=None, repr=False, compare=False)
     limit_key: str | None = dataclasses.field(default=None, repr=False, compare=False)
+    limit_weight: int | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require_aware("scheduled_at", self.scheduled_at)
@@ -200,7 +201,7 @@ class Job:
         return context | {"call_string": self.call_string}
 
 
-_NOT_SHOWN = ("log_arguments", "claimed_at", "trace_context", "limit_name", "limit_key")
+_NOT_SHOWN = ("log_arguments", "claimed_at", "trace_context", "limit_name", "limit_key", "limit_weight")
 
 
 def stored_job_of(fields: Mapping[str, Any]) -> Job:

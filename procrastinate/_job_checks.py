@@ -94,6 +94,7 @@ def to_row_of_call(pattern: NewJob, task_kwargs: JSONDict, json_dumps: Callable[
         trace_context=pattern.trace_context,
         limit_name=pattern.limit_name,
         limit_key=pattern.limit_key,
+        limit_weight=pattern.limit_weight,
     )
 
 
@@ -113,6 +114,7 @@ def to_pattern(job: Job) -> NewJob:
         # A job whose limit makes no key of its arguments has no limit.
         limit_name=None if job.limit_key is None else job.limit_name,
         limit_key=None if job.limit_name is None else lock_text(job.limit_key),
+        limit_weight=None if job.limit_name is None or job.limit_key is None else job.limit_weight,
     )
 
 

@@ -96,6 +96,7 @@ class Blueprint:
         on_conflict: OnConflict = "raise",
         unique: Unique | None = None,
         limit: Limit | None = None,
+        weight: int = 1,
         task_middleware: list[TaskMiddleware] | None = None,
         timeout: float | None = None,
         log_arguments: bool = True,
@@ -121,6 +122,7 @@ class Blueprint:
         on_conflict: OnConflict = "raise",
         unique: Unique | None = None,
         limit: Limit | None = None,
+        weight: int = 1,
         task_middleware: list[TaskMiddleware] | None = None,
         timeout: float | None = None,
         log_arguments: bool = True,
@@ -145,6 +147,7 @@ class Blueprint:
         on_conflict: OnConflict = "raise",
         unique: Unique | None = None,
         limit: Limit | None = None,
+        weight: int = 1,
         task_middleware: list[TaskMiddleware] | None = None,
         timeout: float | None = None,
         log_arguments: bool = True,
@@ -171,6 +174,8 @@ class Blueprint:
             Defaults for its jobs. ``configure`` overrides them.
         limit:
             A :class:`~procrastinate.Limit` on how many of its jobs run at once, over all workers.
+        weight:
+            How many slots of its limit a job takes, and as how many starts of a rate it counts, from 1.
         task_middleware:
             Callables ``(call_next, context, worker)`` that wrap the task. They are async for an async task and sync
             for a sync task.
@@ -223,6 +228,7 @@ class Blueprint:
                 on_conflict=on_conflict,
                 unique=unique,
                 limit=limit,
+                weight=weight,
                 task_middleware=task_middleware,
                 timeout=timeout,
                 log_arguments=log_arguments,

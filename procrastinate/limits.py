@@ -8,6 +8,7 @@ from typing import Any
 from procrastinate import core
 from procrastinate._checks.amounts import read_count
 from procrastinate._checks.names import check_lock, check_name
+from procrastinate.core.share import HEAVIEST, LimitTerms
 from procrastinate.locks import ArgumentLock, Lock
 from procrastinate.rates import Rates, read_rates
 
@@ -91,6 +92,41 @@ class Limit:
             self.name, concurrency=self.concurrency, total=self.total, rate=self.rate, total_rate=self.total_rate
         )
         return dataclasses.replace(numbers, fair=self.fair)
+
+    def require_room_for(self, weight: int) -> None:
+        """Refuse a weight that is larger than one of the numbers of the limit.
+
+        Raises
+        ------
+        ValueError
+            A job of this weight would never start.
+        """
+        numbers = self.definition
+        heaviest = LimitTerms(
+            concurrency=numbers.concurrency,
+            total=numbers.total,
+            rates=numbers.rates,
+            total_rates=numbers.total_rates,
+        ).heaviest
+        if weight > heaviest:
+            raise ValueError(
+                f"weight={weight} is more than the limit {self.name!r} allows at once, which is {heaviest}. The job "
+                "would never start: give it a lower weight, or the limit higher numbers"
+            )
+
+
+def read_weight(weight: Any) -> int:
+    """Return the weight of a job, checked.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is no whole number, is below 1 or above two thousand millions.
+    """
+    number = read_count("weight", weight, at_least=1)
+    if number > HEAVIEST:
+        raise ValueError(f"weight must be at most {HEAVIEST}, not {number}")
+    return number
 
 
 def read_definition(name: str, *, concurrency: Any, total: Any, rate: Any, total_rate: Any) -> core.LimitDefinition:

@@ -25,7 +25,7 @@ from procrastinate.calls import Call
 from procrastinate.defer_hooks import dump_meta
 from procrastinate.jobs import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, JobDeferrer
 from procrastinate.json import ArgumentTypes
-from procrastinate.limits import ONE_KEY, Limit
+from procrastinate.limits import ONE_KEY, Limit, read_weight
 from procrastinate.locks import ArgumentLock, Lock
 from procrastinate.types import JSONDict, OnConflict, TimeDeltaParams
 from procrastinate.unique import Unique
@@ -58,6 +58,7 @@ class ConfigureTaskOptions(TypedDict, total=False):
     queue: str | None
     priority: int | None
     limit_key: Lock | None
+    weight: int | None
     connection: Any | None
     meta: JSONDict | None
 
@@ -72,6 +73,7 @@ _read_terms_of_jobs: Callable[[Any], tuple[Any, ...]] = operator.attrgetter(
     "on_conflict",
     "unique",
     "limit",
+    "weight",
     "log_arguments",
     "store_result",
     "check_arguments",
@@ -115,7 +117,8 @@ def make_deferrer(
     Raises
     ------
     ValueError
-        As for :func:`configure_task`, or ``limit_key`` is given and ``limit`` is not.
+        As for :func:`configure_task`, or ``limit_key`` or ``weight`` is given and ``limit`` is not. Or the limit allows
+        no job of this weight.
     """
     queue, priority = options.get("queue"), options.get("priority")
     lock, queueing_lock = options.get("lock"), options.get("queueing_lock")
@@ -131,6 +134,7 @@ def make_deferrer(
         meta=dict(options.get("meta") or {}),
         limit_name=None if limit is None else limit.name,
         limit_key=_if_plain(key),
+        limit_weight=_weight(limit, options.get("weight")),
     )
     connection, unique = options.get("connection"), options.get("unique")
     if unique is not None:
@@ -162,6 +166,22 @@ def _limit_key(limit: Limit | None, key: Lock | None) -> Lock | None:
     if key is not None:
         return key
     return ONE_KEY if limit.by is None else limit.by
+
+
+def _weight(limit: Limit | None, weight: int | None) -> int | None:
+    """Return the weight of a job as it is stored: ``None`` stands for 1.
+
+    Raises
+    ------
+    ValueError
+        There is a weight and no limit, or the limit allows no job of this weight.
+    """
+    if weight is None or weight == 1:
+        return None
+    if limit is None:
+        raise ValueError(f"weight={weight} counts for no limit: give the task a limit=, or leave it out")
+    limit.require_room_for(weight)
+    return weight
 
 
 def _is_made(lock: Lock | None) -> bool:
@@ -199,6 +219,8 @@ def check_options(options: ConfigureTaskOptions) -> None:
         options.get("unique"), queueing_lock=options.get("queueing_lock"), on_conflict=options.get("on_conflict")
     )
     check_lock("limit_key", _if_plain(options.get("limit_key")))
+    if options.get("weight") is not None:
+        read_weight(options["weight"])
 
 
 def _scheduled_at(
@@ -221,7 +243,7 @@ class Task(Generic[P, R_co, Args]):
     ----------
     name, aliases:
         The names by which jobs refer to the task.
-    queue, priority, lock, queueing_lock, on_conflict, unique, limit:
+    queue, priority, lock, queueing_lock, on_conflict, unique, limit, weight:
         Defaults for its jobs. ``configure`` overrides them.
     retry_strategy:
         Decides whether and when a job that raised runs again. With ``None``, such a job fails.
@@ -262,6 +284,7 @@ class Task(Generic[P, R_co, Args]):
         on_conflict: OnConflict = "raise",
         unique: Unique | None = None,
         limit: Limit | None = None,
+        weight: int = 1,
         task_middleware: list[middleware_module.TaskMiddleware] | None = None,
         timeout: float | None = None,
         log_arguments: bool = True,
@@ -300,6 +323,9 @@ class Task(Generic[P, R_co, Args]):
         if limit is not None and not isinstance(limit, Limit):
             raise TypeError(f"limit must be a procrastinate.Limit, not {limit!r}")
         self.limit = limit
+        self.weight = read_weight(weight)
+        if limit is not None:
+            limit.require_room_for(self.weight)
         require_on_conflict(on_conflict)
         _check_arguments_of_locks(self)
         self.on_conflict: OnConflict = on_conflict
@@ -423,6 +449,8 @@ class Task(Generic[P, R_co, Args]):
         limit_key:
             The key of the task's limit, in place of that which the limit makes by its ``by``. It may depend on the
             arguments, as a lock.
+        weight:
+            How many slots of the task's limit the job takes, and as how many starts of a rate it counts.
         task_kwargs:
             Arguments that all jobs share.
         schedule_at, schedule_in:
@@ -439,7 +467,7 @@ class Task(Generic[P, R_co, Args]):
         ValueError
             Both ``schedule_at`` and ``schedule_in`` are given, ``schedule_at`` is naive, ``schedule_in`` leads past
             the last possible datetime, ``on_conflict`` is invalid, or ``unique`` is given together with
-            ``queueing_lock``.
+            ``queueing_lock``. Or the limit of the task allows no job of this weight.
         InvalidJob
             A queue, a lock or the priority cannot be stored. It is a ``ValueError``.
         TypeError
@@ -464,6 +492,8 @@ class Task(Generic[P, R_co, Args]):
                 del defaults[other]
         merged = cast("ConfigureTaskOptions", {**defaults, **given})
         limit = self.limit or self.blueprint.find_limit_of_queue(merged.get("queue"))
+        if limit is not None:
+            merged.setdefault("weight", self.weight)
         deferrer = make_deferrer(self.name, self.blueprint.job_manager, merged, limit)
         deferrer.job = self.loggable(deferrer.job)
         deferrer.stores_result = self.store_result

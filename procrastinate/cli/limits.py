@@ -67,6 +67,8 @@ def _run(limits: Limits, arguments: argparse.Namespace) -> None:
         if shown.next_start is not None:
             say(f"next start: {shown.next_start:%Y-%m-%d %H:%M:%S.%f %Z}")
         say(f"oldest job with a slot: {_id(shown.oldest_id)}, next job in line: {_id(shown.next_id)}")
+        if shown.next_weight > 1:
+            say(f"the next job takes {shown.next_weight} slots")
     elif arguments.limits_action == "set":
         limits.set(
             arguments.name,

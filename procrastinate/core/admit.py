@@ -15,10 +15,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from procrastinate.core.arrays import array_param, is_not_set_aside, is_one_of, transpose, unnest
+from procrastinate.core.arrays import array_param, is_one_of, transpose, unnest
 from procrastinate.core.enums import Readiness
 from procrastinate.core.errors import is_row_refused
 from procrastinate.core.hold_offs import read_hold_offs
+from procrastinate.core.lines import KEYS_AT_ONCE, Lines, with_rooms
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.promote import lock_holders, turn_taken
 from procrastinate.core.rates import (
@@ -27,11 +28,10 @@ from procrastinate.core.rates import (
     open_windows_at,
     read_rates,
     read_room_of_all,
-    read_rooms,
     seconds_to_next_window,
     take_open_windows,
 )
-from procrastinate.core.share import KeyState, LimitTerms, share_out
+from procrastinate.core.share import KeyState, LimitTerms, Shares, share_out
 from procrastinate.core.tables import (
     UNDECIDED,
     holds_lock,
@@ -41,16 +41,15 @@ from procrastinate.core.tables import (
     jobs,
     limits,
     openings,
+    slots_of,
 )
 from procrastinate.core.timeouts import end_when_left_alone
-from procrastinate.core.turns import keep_last_turn, read_last_turn, within_capacity
+from procrastinate.core.turns import keep_last_turn, within_capacity
 
 ADMITTED_AT_ONCE = 500
 """How many openings one admission looks at, and how many jobs of a limit it lets go."""
 _PARKED_AT_ONCE = 100
 """How many jobs of paused queues one look at a key takes out of its line."""
-_KEYS_AT_ONCE = 1000
-"""How many keys of a limit over all keys one admission looks at."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,6 +97,7 @@ class _Manner:
 class _Candidate:
     id: int
     key: str
+    weight: int
     readiness: Readiness
 
 
@@ -108,12 +108,13 @@ class _Round:
     candidates: Sequence[_Candidate]
     ended: frozenset[str]
     """Keys of which no more jobs are in line."""
+    too_heavy: Mapping[str, int]
+    """The weight of the next job of each key that did not fit into its share."""
     refused: tuple[Refusal, ...]
 
     @property
-    def given(self) -> Counter[str]:
-        """The number of jobs of each key that have got a slot."""
-        return Counter(one.key for one in self.candidates if one.readiness is Readiness.PROMOTED)
+    def promoted(self) -> list[_Candidate]:
+        return [one for one in self.candidates if one.readiness is Readiness.PROMOTED]
 
     @property
     def undecided(self) -> tuple[int, ...]:
@@ -121,7 +122,46 @@ class _Round:
         return tuple(one.id for one in self.candidates if one.readiness is Readiness.IN_LINE)
 
 
-_TAKE_TURN = sa.select(turn_taken())
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Given:
+    """What the rounds of an admission have given away."""
+
+    examined: int = 0
+    jobs: int = 0
+    slots: int = 0
+    undecided: tuple[int, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    last_key: str | None = None
+
+    def with_round(self, one_round: _Round, *, keys: Iterable[str]) -> _Given:
+        """Return the sum with another round. The last key is the last of ``keys`` that got a slot."""
+        promoted = one_round.promoted
+        given = {one.key for one in promoted}
+        return _Given(
+            examined=self.examined + len(one_round.candidates),
+            jobs=self.jobs + len(promoted),
+            slots=self.slots + sum(one.weight for one in promoted),
+            undecided=self.undecided + one_round.undecided,
+            refused=self.refused + one_round.refused,
+            last_key=next((key for key in keys if key in given), self.last_key),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Held:
+    """The number of jobs of all keys that have slots, and of these slots. Zero if neither is limited."""
+
+    jobs: int = 0
+    slots: int = 0
+
+    def jobs_left(self, terms: LimitTerms) -> int:
+        """Return how many more jobs may get slots, whatever their weights."""
+        return sys.maxsize if terms.capacity is None else terms.capacity - self.jobs
+
+
+# The trigger takes back what a release without weights gives away of a limit that has heavy jobs.
+_KNOWS_WEIGHTS = sa.func.set_config("procrastinate.weights", "known", sa.true())
+_TAKE_TURN = sa.select(turn_taken(), _KNOWS_WEIGHTS)
 _NAME = sa.bindparam("name", type_=sa.Text())
 
 
@@ -174,85 +214,11 @@ TERMS = (
 _READ_TERMS = sa.select(*TERMS, *RATES).where(limits.c.name == sa.any_(array_param("names", sa.Text())))
 
 
-def _count_held(name: sa.ColumnElement[Any], key: sa.ColumnElement[Any] | None) -> sa.ScalarSelect[int]:
-    """Count the slots that are taken. The condition is that of the index, in full: the planner looks for it."""
-    holder = jobs.alias("holder")
-    count = sa.select(sa.func.count()).where(holds_slot(holder), holder.c.limit_name == name)
-    return (count if key is None else count.where(holder.c.limit_key == key)).scalar_subquery()
-
-
-def _keys_in_line() -> sa.CTE:
-    """Walk from key to key through the index of the line, one probe each."""
-    line, further = jobs.alias("line"), jobs.alias("further")
-    after = sa.bindparam("after", type_=sa.Text())
-    walk = sa.select(
-        sa.select(sa.func.min(line.c.limit_key))
-        .where(is_in_line(line), line.c.limit_name == _NAME, sa.or_(after.is_(None), line.c.limit_key > after))
-        .scalar_subquery()
-        .label("key"),
-        sa.literal_column("1", type_=sa.Integer()).label("step"),
-    ).cte("walk", recursive=True)
-    following = (
-        sa.select(sa.func.min(further.c.limit_key))
-        .where(is_in_line(further), further.c.limit_name == _NAME, further.c.limit_key > walk.c.key)
-        .scalar_subquery()
-    )
-    return walk.union_all(
-        sa.select(following, walk.c.step + 1).where(
-            walk.c.key.is_not(None), walk.c.step < sa.bindparam("limit", type_=sa.Integer())
-        )
-    )
-
-
-def _read_line() -> sa.Select[Any]:
-    """Read the keys in line of a limit, in the order of their first jobs, and the slots that they have.
-
-    ``step`` is the place of a key in the order of the keys.
-    """
-    walk = _keys_in_line()
-    head = jobs.alias("head")
-    first = (
-        sa.select(head.c.priority, head.c.id)
-        .where(is_in_line(head), head.c.limit_name == _NAME, head.c.limit_key == walk.c.key)
-        .order_by(head.c.priority.desc(), head.c.id)
-        .limit(1)
-        .lateral("first")
-    )
-    return (
-        sa.select(walk.c.key, walk.c.step, _count_held(_NAME, walk.c.key).label("held"))
-        .select_from(walk.join(first, sa.true()))
-        .order_by(first.c.priority.desc(), first.c.id)
-    )
-
-
-_READ_LINE = _read_line()
-_COUNT_IN_ALL = sa.select(_count_held(_NAME, None))
-_some_keys = sa.func.unnest(array_param("keys", sa.Text())).table_valued("key", name="some").render_derived()
-_READ_KEYS = sa.select(_some_keys.c.key, _count_held(_NAME, _some_keys.c.key).label("held"))
-
-
-def _heads() -> Any:
-    """Lock the first jobs in line of each key. A row that another session has locked is passed over."""
-    share = unnest({"key": sa.Text(), "number": sa.Integer()}, name="share")
-    waiting = jobs.alias("waiting")
-    head = (
-        sa.select(waiting.c.id, waiting.c.lock, waiting.c.priority, waiting.c.queue_name)
-        .where(
-            is_in_line(waiting),
-            waiting.c.limit_name == _NAME,
-            waiting.c.limit_key == share.c.key,
-            is_not_set_aside(waiting.c.id),
-        )
-        .order_by(waiting.c.priority.desc(), waiting.c.id)
-        .limit(share.c.number)
-        .with_for_update(skip_locked=True)
-        .lateral("head")
-    )
-    columns = (share.c.key, head.c.id, head.c.lock, head.c.priority, head.c.queue_name)
-    return sa.select(*columns).select_from(share.join(head, sa.true()))
-
-
-_HEADS = _heads()
+_of_all = jobs.alias("holder")
+# The condition is that of the index, in full: the planner looks for it.
+_COUNT_IN_ALL = sa.select(sa.func.count().label("jobs"), slots_of(_of_all).label("slots")).where(
+    holds_slot(_of_all), _of_all.c.limit_name == _NAME
+)
 _wanted = unnest({"id": sa.BigInteger(), "lock": sa.Text(), "priority": sa.Integer()}, name="asked")
 _READ_HOLDERS = sa.select(lock_holders(sa.select(_wanted.c.id, _wanted.c.lock, _wanted.c.priority).cte("asked_for")))
 _decided = unnest({"id": sa.BigInteger(), "readiness": sa.Integer()}, name="decided")
@@ -349,123 +315,106 @@ def _admit_of(
 ) -> Admission:
     """Give away the slots of one limit, in rounds: the line of a key may be shorter than its share."""
     terms = within_capacity(connection, terms)
-    read = _read_keys(connection, name, terms, looked_at)
-    held_off = read_hold_offs(connection, name, [one.key for one in read])
-    keys = [dataclasses.replace(one, room=0) if one.key in held_off else one for one in read]
+    lines = Lines(connection, name, terms, paused=manner.paused, set_aside=manner.set_aside)
+    in_line = lines.read_keys(looked_at)
+    held_off = read_hold_offs(connection, name, [one.key for one in in_line])
+    others = [one for one in in_line if one.key not in held_off]
+    keys = with_rooms(connection, name, others, terms.rates)
     of_all = read_room_of_all(connection, name, terms.total_rates)
-    room_in_all = sys.maxsize if of_all is None else of_all.free
-    held_in_all = 0 if terms.total is None else connection.execute(_COUNT_IN_ALL, {"name": name}).scalar_one()
-    has_more_keys = terms.is_over_all_keys and len(keys) >= _KEYS_AT_ONCE
-    examined = admitted = 0
-    undecided: tuple[int, ...] = ()
-    refused: tuple[Refusal, ...] = ()
-    last_key = None
-    while shares := share_out(
-        terms, keys, held_in_all=held_in_all, at_most=min(manner.limit - examined, room_in_all - admitted)
-    ):
-        rest = dataclasses.replace(manner, set_aside=manner.set_aside + undecided)
-        one_round = _decide(connection, name, shares, rest)
-        last_key = next((key for key in reversed(shares) if one_round.given[key]), last_key)
-        given = one_round.given.total()
-        examined += len(one_round.candidates)
-        admitted, held_in_all = admitted + given, held_in_all + given
-        undecided += one_round.undecided
-        refused += one_round.refused
+    held = _read_held(connection, name, terms)
+    given = _Given()
+    while True:
+        shares = share_out(
+            terms,
+            keys,
+            held_in_all=held.slots + given.slots,
+            at_most=min(manner.limit - given.examined, held.jobs_left(terms) - given.jobs),
+            room_in_all=sys.maxsize if of_all is None else of_all.free - given.slots,
+        )
+        if not shares.by_key:
+            break
+        one_round = _decide(connection, lines, shares, keys, given.undecided, manner)
+        given = given.with_round(one_round, keys=reversed(shares.by_key))
         keys = _keys_after(keys, one_round)
-    if terms.is_fair and last_key is not None:
-        keep_last_turn(connection, name, last_key)
-    again = examined >= manner.limit or (has_more_keys and admitted > 0)
-    if undecided or again:
+    if terms.is_fair and given.last_key is not None:
+        keep_last_turn(connection, name, given.last_key)
+    has_more_keys = terms.is_over_all_keys and len(in_line) >= KEYS_AT_ONCE
+    again = given.examined >= manner.limit or (has_more_keys and given.jobs > 0)
+    if given.undecided or again:
         connection.execute(_OPEN_AGAIN, {"name": name, "keys": sorted(looked_at)})
     if terms.has_rates:
-        others = [one.key for one in read if one.key not in held_off]
-        keep_windows(connection, name, others, terms.rates, terms.total_rates)
+        weights = {one.key: one.weight for one in (*others, *keys)}
+        keep_windows(connection, name, weights, terms.rates, terms.total_rates, awaited=shares.awaited)
     open_windows_at(connection, name, held_off)
     has_windows = terms.has_rates or bool(held_off)
-    next_start_in = seconds_to_next_window(connection) if has_windows else None
     return Admission(
-        admitted=admitted, undecided=len(undecided), again=again, refused=refused, next_start_in=next_start_in
+        admitted=given.jobs,
+        undecided=len(given.undecided),
+        again=again,
+        refused=given.refused,
+        next_start_in=seconds_to_next_window(connection) if has_windows else None,
     )
 
 
-def _read_keys(connection: sa.Connection, name: str, terms: LimitTerms, looked_at: set[str]) -> list[KeyState]:
-    """Read the keys that may get a slot, with the room that their rates leave."""
-    keys = _read_keys_held(connection, name, terms, looked_at)
-    rooms = read_rooms(connection, name, [one.key for one in keys], terms.rates)
-    return [dataclasses.replace(one, room=rooms[one.key].free) if rooms else one for one in keys]
+def _read_held(connection: sa.Connection, name: str, terms: LimitTerms) -> _Held:
+    """Count what the jobs of all keys have, if it matters."""
+    if terms.total is None and terms.capacity is None:
+        return _Held()
+    row = connection.execute(_COUNT_IN_ALL, {"name": name}).one()
+    return _Held(jobs=row.jobs, slots=row.slots)
 
 
-def _read_keys_held(connection: sa.Connection, name: str, terms: LimitTerms, looked_at: set[str]) -> list[KeyState]:
-    """Read the keys that may get a slot. A slot of a limit over all keys may go to any key in line.
-
-    If there are many keys in line, those after the one that has just left come first, so that each gets its turn. The
-    keys of a fair limit always begin after the one that got the last slot. Those to look at come last: if their limit
-    has more keys than one look reads, all the others may have no room.
-    """
-    if not terms.is_over_all_keys:
-        return _read_some_keys(connection, name, looked_at)
-    first = read_last_turn(connection, name) if terms.is_fair else min(looked_at)
-    after, all_keys = _walk_line(connection, name, first)
-    rows = [*all_keys, *after]
-    if terms.is_fair:  # by turn, whatever the priorities of the jobs
-        rows = sorted(after, key=lambda row: row.step) + sorted(all_keys, key=lambda row: row.step)
-    keys = {row.key: KeyState(key=row.key, held=row.held) for row in rows}
-    is_all = len(keys) < _KEYS_AT_ONCE
-    return [*keys.values(), *([] if is_all else _read_some_keys(connection, name, looked_at - keys.keys()))]
-
-
-def _read_some_keys(connection: sa.Connection, name: str, keys: Collection[str]) -> list[KeyState]:
-    rows = connection.execute(_READ_KEYS, {"name": name, "keys": sorted(keys)}) if keys else ()
-    return [KeyState(key=row.key, held=row.held) for row in rows]
-
-
-def _walk_line(connection: sa.Connection, name: str, first: str | None) -> tuple[list[sa.Row[Any]], list[sa.Row[Any]]]:
-    """Read the keys in line after the ``first``, and those from the beginning on if fewer than a thousand follow."""
-
-    def read(after: str | None, limit: int) -> list[sa.Row[Any]]:
-        return list(connection.execute(_READ_LINE, {"name": name, "after": after, "limit": limit}))
-
-    following = [] if first is None else read(first, _KEYS_AT_ONCE)
-    missing = _KEYS_AT_ONCE - len(following)
-    return following, read(None, missing) if missing > 0 else []
-
-
-def _decide(connection: sa.Connection, name: str, shares: Mapping[str, int], manner: _Manner) -> _Round:
+def _decide(
+    connection: sa.Connection,
+    lines: Lines,
+    shares: Shares,
+    keys: Sequence[KeyState],
+    passed_over: Sequence[int],
+    manner: _Manner,
+) -> _Round:
     """Lock the first jobs in line, and give them their slots, or park them behind the holders of their locks.
 
     Jobs of paused queues leave the line: those behind them must not be looked for again and again.
     """
-    numbers = {key: share + manner.spare for key, share in shares.items()}
-    parameters = {
-        "name": name,
-        "key_list": list(numbers),
-        "number_list": list(numbers.values()),
-        "set_aside": list(manner.set_aside),
-    }
-    heads = sorted(connection.execute(_HEADS, parameters).all(), key=lambda row: (-row.priority, row.id))
+    weights = {one.key: one.weight for one in keys}
+    numbers = {key: slots // weights[key] for key, slots in shares.by_key.items()}
+    wanted = {key: number + manner.spare for key, number in numbers.items()}
+    heads = lines.lock_heads(wanted, passed_over)
     found = Counter(row.key for row in heads)
     parked = [row for row in heads if row.queue_name in manner.paused]
-    chosen = _first_of_each([row for row in heads if row.queue_name not in manner.paused], shares)
+    chosen, too_heavy = _first_of_each([row for row in heads if row.queue_name not in manner.paused], shares, numbers)
     candidates = [
-        *(_Candidate(id=row.id, key=row.key, readiness=Readiness.PARKED) for row in parked),
+        *(_Candidate(id=row.id, key=row.key, weight=row.weight, readiness=Readiness.PARKED) for row in parked),
         *_candidates(connection, chosen),
     ]
     refused = _move(connection, [one for one in candidates if one.readiness is not Readiness.IN_LINE], manner)
     ids = {refusal.job_id for refusal in refused}
     candidates = [dataclasses.replace(one, readiness=Readiness.IN_LINE) if one.id in ids else one for one in candidates]
-    ended = {key for key, number in numbers.items() if found[key] < number}
-    return _Round(candidates, frozenset(ended), refused)
+    ended = {key for key, number in wanted.items() if found[key] < number and key not in too_heavy}
+    return _Round(candidates, frozenset(ended), too_heavy, refused)
 
 
-def _first_of_each(heads: Sequence[sa.Row[Any]], shares: Mapping[str, int]) -> list[sa.Row[Any]]:
-    """Return as many of the jobs of each key as there are slots for it."""
+def _first_of_each(
+    heads: Sequence[sa.Row[Any]], shares: Shares, numbers: Mapping[str, int]
+) -> tuple[list[sa.Row[Any]], dict[str, int]]:
+    """Return the first jobs of each key that fit into its share, and the weight of each that does not fit.
+
+    No job passes one of its key that does not fit. Otherwise lighter jobs would take each slot that becomes free.
+    """
+    left = dict(shares.by_key)
     taken: Counter[str] = Counter()
     chosen = []
+    too_heavy: dict[str, int] = {}
     for row in heads:
-        if taken[row.key] < shares[row.key]:
-            chosen.append(row)
-            taken[row.key] += 1
-    return chosen
+        if row.key in too_heavy or taken[row.key] >= numbers[row.key]:
+            continue
+        if row.weight > left[row.key]:
+            too_heavy[row.key] = row.weight
+            continue
+        chosen.append(row)
+        taken[row.key] += 1
+        left[row.key] -= row.weight
+    return chosen, too_heavy
 
 
 def _candidates(connection: sa.Connection, heads: Sequence[sa.Row[Any]]) -> Iterator[_Candidate]:
@@ -478,7 +427,7 @@ def _candidates(connection: sa.Connection, heads: Sequence[sa.Row[Any]]) -> Iter
     locks: set[str] = set()
     for row in heads:
         readiness = _readiness(row.lock, holders.get(row.lock), is_first=row.lock not in locks)
-        yield _Candidate(id=row.id, key=row.key, readiness=readiness)
+        yield _Candidate(id=row.id, key=row.key, weight=row.weight, readiness=readiness)
         locks.add(row.lock)
 
 
@@ -515,10 +464,20 @@ def _readiness(lock: str | None, holder: Any, *, is_first: bool) -> Readiness:
 
 
 def _keys_after(keys: Sequence[KeyState], one_round: _Round) -> list[KeyState]:
-    """Return the keys that may have more jobs in line, with the slots that they have now."""
-    given = one_round.given
+    """Return the keys that may have more jobs in line, with the slots that they have now.
+
+    The weight of the next job is known if it did not fit. Otherwise the next round tries whether one slot is enough.
+    """
+    given: Counter[str] = Counter()
+    for one in one_round.promoted:
+        given[one.key] += one.weight
     return [
-        dataclasses.replace(one, held=one.held + given[one.key], room=one.room - given[one.key])
+        dataclasses.replace(
+            one,
+            held=one.held + given[one.key],
+            room=one.room - given[one.key],
+            weight=one_round.too_heavy.get(one.key, 1),
+        )
         for one in keys
         if one.key not in one_round.ended
     ]

@@ -11,7 +11,7 @@ from sqlalchemy.types import TypeEngine
 
 from procrastinate import exceptions
 from procrastinate.core.arrays import array_param, unnest
-from procrastinate.core.defer import stored, values_of
+from procrastinate.core.defer import Extent, extent_of, stored, values_of
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.tables import IN_LINE, UNDECIDED, WAITS_FOR_OTHERS, arrivals, dependencies, jobs, workflows
 from procrastinate.core.workflow_rows import NewDependency, NewGraph, NewGroup, NewStep, StoredGraph
@@ -50,19 +50,16 @@ _INSERT_GROUPS = sa.insert(workflows).from_select(
     list(_GROUP_COLUMNS), sa.select(*(_new_groups.c[name] for name in _GROUP_COLUMNS))
 )
 
-_STEP_COLUMNS: dict[str, TypeEngine[Any]] = {
-    **values_of(extended=True),
-    "id": sa.BigInteger(),
-    "workflow_id": sa.BigInteger(),
-    "step": sa.Text(),
-    "waits": sa.Boolean(),
-    "delay": sa.Double(),
-}
+_STORED_OF_STEP: dict[str, TypeEngine[Any]] = {"id": sa.BigInteger(), "workflow_id": sa.BigInteger(), "step": sa.Text()}
 
 
-def _insert_steps() -> sa.Insert:
-    new = unnest(_STEP_COLUMNS, name="new_steps")
-    given = {name: stored(name, new.c[name]) for name in (*values_of(extended=True), "id", "workflow_id", "step")}
+def _step_columns(extent: Extent) -> dict[str, TypeEngine[Any]]:
+    return {**values_of(extent=extent), **_STORED_OF_STEP, "waits": sa.Boolean(), "delay": sa.Double()}
+
+
+def _insert_steps(extent: Extent) -> sa.Insert:
+    new = unnest(_step_columns(extent), name="new_steps")
+    given = {name: stored(name, new.c[name]) for name in (*values_of(extent=extent), *_STORED_OF_STEP)}
     is_in_line = sa.and_(new.c.limit_name.is_not(None), new.c.delay.is_(None), new.c.scheduled_at.is_(None))
     values = given | {
         "scheduled_at": sa.case(
@@ -76,7 +73,7 @@ def _insert_steps() -> sa.Insert:
     return sa.insert(jobs).from_select(list(values), sa.select(*values.values()).order_by(new.c.ordinality))
 
 
-_INSERT_STEPS = _insert_steps()
+_INSERT_STEPS = {extent: _insert_steps(extent) for extent in (Extent.EXTENDED, Extent.WEIGHED)}
 
 _DEPENDENCY_COLUMNS: dict[str, TypeEngine[Any]] = {
     "job_id": sa.BigInteger(),
@@ -166,7 +163,8 @@ def _store(
         connection.execute(_INSERT_GROUPS, _parameters(groups, _GROUP_COLUMNS))
     for part in _parts(list(zip(job_ids, graph.steps, strict=True))):
         rows = [_step_row(job_id, step, group_ids) for job_id, step in part]
-        connection.execute(_INSERT_STEPS, _parameters(rows, _STEP_COLUMNS))
+        extent = max(Extent.EXTENDED, *(extent_of(step.job) for _, step in part))
+        connection.execute(_INSERT_STEPS[extent], _parameters(rows, _step_columns(extent)))
     for edges in _parts(graph.dependencies):
         rows = [_dependency_row(edge, group_ids, job_ids) for edge in edges]
         connection.execute(_INSERT_DEPENDENCIES, _parameters(rows, _DEPENDENCY_COLUMNS))
@@ -204,7 +202,7 @@ def _group_row(group: NewGroup, ids: list[int], place: int, root_id: int, if_fai
 
 def _step_row(job_id: int, step: NewStep, group_ids: list[int]) -> dict[str, Any]:
     return {
-        **{name: getattr(step.job, name) for name in values_of(extended=True)},
+        **{name: getattr(step.job, name) for name in values_of(extent=Extent.WEIGHED)},
         "id": job_id,
         "workflow_id": group_ids[step.group],
         "step": step.step,

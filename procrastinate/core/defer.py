@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -30,25 +31,45 @@ _EXTRAS: dict[str, TypeEngine[Any]] = {
     "limit_name": sa.Text(),
     "limit_key": sa.Text(),
 }
+_WEIGHT: dict[str, TypeEngine[Any]] = {"limit_weight": sa.Integer()}
 _JSON = ("args", "meta", "trace_context")
-_BOTH = (False, True)
 
 
-def is_extended(job: NewJob) -> bool:
-    """Return whether a job has a limit, metadata or the context of a trace.
+class Extent(enum.IntEnum):
+    """How many columns the statement for a job names.
 
-    Statements for other jobs do not name these columns. They cost such jobs nothing, and need neither the newest schema
+    A job that uses neither a limit nor metadata costs nothing for these columns, and needs neither the newest schema
     nor a right to write them. A replacement is the exception: it empties the columns of the job that it overwrites.
     """
-    return job.limit_name is not None or job.meta is not None or job.trace_context is not None
+
+    PLAIN = 0
+    EXTENDED = 1
+    """With the columns of a job that has a limit, metadata or the context of a trace."""
+    WEIGHED = 2
+    """With the weight of the job, too."""
 
 
-def values_of(*, extended: bool) -> dict[str, TypeEngine[Any]]:
+def extent_of(job: NewJob) -> Extent:
+    """Return how many columns the statement for a job must name. For several jobs, the largest extent counts."""
+    if job.limit_weight is not None:
+        return Extent.WEIGHED
+    is_extended = job.limit_name is not None or job.meta is not None or job.trace_context is not None
+    return Extent.EXTENDED if is_extended else Extent.PLAIN
+
+
+_VALUES = {
+    Extent.PLAIN: VALUES,
+    Extent.EXTENDED: VALUES | _EXTRAS,
+    Extent.WEIGHED: VALUES | _EXTRAS | _WEIGHT,
+}
+
+
+def values_of(*, extent: Extent) -> dict[str, TypeEngine[Any]]:
     """Return the values that an insert takes from a :class:`NewJob`, with their types."""
-    return VALUES | _EXTRAS if extended else VALUES
+    return _VALUES[extent]
 
 
-def row_of(value: Callable[[str, TypeEngine[Any]], sa.ColumnElement[Any]], *, extended: bool) -> dict[str, Any]:
+def row_of(value: Callable[[str, TypeEngine[Any]], sa.ColumnElement[Any]], *, extent: Extent) -> dict[str, Any]:
     """Return the columns of a new row by name.
 
     Every insert names ``readiness``. The tables of Procrastinate 3.x lack it, and the insert fails there instead of
@@ -60,8 +81,8 @@ def row_of(value: Callable[[str, TypeEngine[Any]], sa.ColumnElement[Any]], *, ex
     value:
         Makes the expression for a name and a type of :func:`values_of`.
     """
-    row = {name: value(name, type_) for name, type_ in values_of(extended=extended).items()}
-    if not extended:
+    row = {name: value(name, type_) for name, type_ in values_of(extent=extent).items()}
+    if extent is Extent.PLAIN:
         return row | {"readiness": UNDECIDED}
     is_in_line = sa.and_(row["limit_name"].is_not(None), row["scheduled_at"].is_(None))
     row["scheduled_at"] = sa.case((is_in_line, sa.func.now()), else_=row["scheduled_at"])
@@ -74,19 +95,20 @@ def bound(name: str, type_: TypeEngine[Any]) -> sa.ColumnElement[Any]:
     return stored(name, parameter)
 
 
-def skip_taken(statement: Insert, *, extended: bool = False) -> Insert:
+def skip_taken(statement: Insert, *, extent: Extent = Extent.PLAIN) -> Insert:
     """Skip jobs whose queueing lock is taken."""
     return statement.on_conflict_do_nothing(index_elements=["queueing_lock"], index_where=holds_queueing_lock())
 
 
-def replace_waiting(statement: Insert, *, extended: bool = False) -> Insert:
+def replace_waiting(statement: Insert, *, extent: Extent = Extent.PLAIN) -> Insert:
     """Overwrite the waiting job with the new one and reset its readiness.
 
     The waiting job keeps its number of attempts, which tells a worker's late outcome of an earlier run from the next
     run. Started jobs are not in this index and stay untouched.
     """
     replaced = {name: statement.excluded[name] for name in VALUES if name != "queueing_lock"}
-    extras = {name: statement.excluded[name] if extended else sa.null() for name in _EXTRAS}
+    given = values_of(extent=extent)
+    extras = {name: statement.excluded[name] if name in given else sa.null() for name in _EXTRAS | _WEIGHT}
     return statement.on_conflict_do_update(
         index_elements=["queueing_lock"],
         index_where=holds_queueing_lock(),
@@ -104,40 +126,40 @@ def stored(name: str, value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     return as_jsonb(value) if name in _JSON else value
 
 
-def _insert_one(*, extended: bool) -> Any:
-    return plain(skip_taken(insert(jobs).values(row_of(bound, extended=extended))).returning(jobs.c.id))
+def _insert_one(*, extent: Extent) -> Any:
+    return plain(skip_taken(insert(jobs).values(row_of(bound, extent=extent))).returning(jobs.c.id))
 
 
-def _new_jobs(*, extended: bool) -> sa.TableValuedAlias:
-    return unnest(values_of(extended=extended), name="new_jobs")
+def _new_jobs(*, extent: Extent) -> sa.TableValuedAlias:
+    return unnest(values_of(extent=extent), name="new_jobs")
 
 
-def _rows_of(new_jobs: sa.TableValuedAlias, *, extended: bool) -> dict[str, Any]:
-    return row_of(lambda name, _: stored(name, new_jobs.c[name]), extended=extended)
+def _rows_of(new_jobs: sa.TableValuedAlias, *, extent: Extent) -> dict[str, Any]:
+    return row_of(lambda name, _: stored(name, new_jobs.c[name]), extent=extent)
 
 
-def _insert_many(*, extended: bool) -> Any:
-    new_jobs = _new_jobs(extended=extended)
-    row = _rows_of(new_jobs, extended=extended)
+def _insert_many(*, extent: Extent) -> Any:
+    new_jobs = _new_jobs(extent=extent)
+    row = _rows_of(new_jobs, extent=extent)
     rows = sa.select(*row.values()).order_by(new_jobs.c.ordinality)
     return skip_taken(insert(jobs).from_select(list(row), rows)).returning(jobs.c.id)
 
 
-def _insert_alike(*, extended: bool) -> Any:
+def _insert_alike(*, extent: Extent) -> Any:
     all_args = (
         sa.func.jsonb_array_elements(as_jsonb(sa.bindparam("all_args", type_=sa.Text())))
         .table_valued(sa.column("args", JSONB), with_ordinality="ordinality", name="alike")
         .render_derived(name="alike")
     )
-    row = row_of(lambda name, type_: all_args.c.args if name == "args" else bound(name, type_), extended=extended)
+    row = row_of(lambda name, type_: all_args.c.args if name == "args" else bound(name, type_), extent=extent)
     rows = sa.select(*row.values()).order_by(all_args.c.ordinality)
     return plain(insert(jobs).from_select(list(row), rows).returning(jobs.c.id))
 
 
-_VALUES_OF = {extended: tuple(values_of(extended=extended)) for extended in _BOTH}
-_INSERT_ONE = {extended: _insert_one(extended=extended) for extended in _BOTH}
-_INSERT_MANY = {extended: _insert_many(extended=extended) for extended in _BOTH}
-_INSERT_ALIKE = {extended: _insert_alike(extended=extended) for extended in _BOTH}
+_VALUES_OF = {extent: tuple(values_of(extent=extent)) for extent in Extent}
+_INSERT_ONE = {extent: _insert_one(extent=extent) for extent in Extent}
+_INSERT_MANY = {extent: _insert_many(extent=extent) for extent in Extent}
+_INSERT_ALIKE = {extent: _insert_alike(extent=extent) for extent in Extent}
 _LARGEST_TEXT = 10_000_000
 """Size limit in characters.
 
@@ -154,9 +176,9 @@ def defer_job(connection: sa.Connection, job: NewJob) -> int | None:
     The id of the job, or ``None`` if another job waits under the same queueing lock. A taken lock is no database
     error: the caller's open transaction stays usable.
     """
-    extended = is_extended(job)
-    parameters = {name: getattr(job, name) for name in _VALUES_OF[extended]}
-    return connection.execute(_INSERT_ONE[extended], parameters).scalar_one_or_none()
+    extent = extent_of(job)
+    parameters = {name: getattr(job, name) for name in _VALUES_OF[extent]}
+    return connection.execute(_INSERT_ONE[extent], parameters).scalar_one_or_none()
 
 
 def defer_jobs(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> list[int]:
@@ -169,8 +191,8 @@ def defer_jobs(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> list[in
     """
     if not new_jobs:
         return []
-    extended = any(map(is_extended, new_jobs))
-    ids = connection.execute(_INSERT_MANY[extended], transpose(new_jobs, values_of(extended=extended))).scalars()
+    extent = max(map(extent_of, new_jobs), default=Extent.PLAIN)
+    ids = connection.execute(_INSERT_MANY[extent], transpose(new_jobs, values_of(extent=extent))).scalars()
     # The sequence gives ids in row order; RETURNING promises no order.
     return sorted(ids)
 
@@ -194,10 +216,10 @@ def defer_jobs_alike(connection: sa.Connection, pattern: NewJob, all_args: Seque
     """
     if sum(map(len, all_args)) > _LARGEST_TEXT:
         return defer_jobs(connection, [dataclasses.replace(pattern, args=args) for args in all_args])
-    extended = is_extended(pattern)
-    parameters = {name: getattr(pattern, name) for name in values_of(extended=extended) if name != "args"}
+    extent = extent_of(pattern)
+    parameters = {name: getattr(pattern, name) for name in values_of(extent=extent) if name != "args"}
     parameters["all_args"] = f"[{','.join(all_args)}]"
-    ids = connection.execute(_INSERT_ALIKE[extended], parameters).scalars()
+    ids = connection.execute(_INSERT_ALIKE[extent], parameters).scalars()
     return sorted(ids)  # as in defer_jobs()
 
 
@@ -224,13 +246,13 @@ def defer_jobs_or_none(connection: sa.Connection, new_jobs: Sequence[NewJob]) ->
     return ids
 
 
-def _insert_by_queueing_lock(on_conflict: Callable[..., Insert], *, extended: bool) -> sa.CTE:
+def _insert_by_queueing_lock(on_conflict: Callable[..., Insert], *, extent: Extent) -> sa.CTE:
     """Insert jobs in the order of their queueing locks, with ids in the order of the input.
 
     All statements take the locks in one order, so two batches cannot deadlock.
     """
-    new_jobs = _new_jobs(extended=extended)
-    row = _rows_of(new_jobs, extended=extended)
+    new_jobs = _new_jobs(extent=extent)
+    row = _rows_of(new_jobs, extent=extent)
     numbered = (
         sa.select(next_id().label("id"), *(value.label(name) for name, value in row.items()))
         .order_by(new_jobs.c.ordinality)
@@ -239,7 +261,7 @@ def _insert_by_queueing_lock(on_conflict: Callable[..., Insert], *, extended: bo
     statement = insert(jobs).from_select(
         ["id", *row], sa.select(*numbered.c).order_by(numbered.c.queueing_lock, numbered.c.id)
     )
-    return on_conflict(statement, extended=extended).returning(jobs.c.id, jobs.c.queueing_lock).cte("written")
+    return on_conflict(statement, extent=extent).returning(jobs.c.id, jobs.c.queueing_lock).cte("written")
 
 
 def next_id() -> sa.ColumnElement[int]:
@@ -247,8 +269,8 @@ def next_id() -> sa.ColumnElement[int]:
     return sa.func.nextval(sa.func.pg_get_serial_sequence(jobs.name, "id"), type_=sa.BigInteger())
 
 
-def _insert_or_look(*, extended: bool) -> sa.CompoundSelect[Any]:
-    written = _insert_by_queueing_lock(skip_taken, extended=extended)
+def _insert_or_look(*, extent: Extent) -> sa.CompoundSelect[Any]:
+    written = _insert_by_queueing_lock(skip_taken, extent=extent)
     wanted = array_param("wanted", sa.Text())
     waiting = sa.select(jobs.c.id, jobs.c.queueing_lock, sa.false().label("is_new")).where(
         holds_queueing_lock(), jobs.c.queueing_lock == sa.any_(wanted)
@@ -256,13 +278,13 @@ def _insert_or_look(*, extended: bool) -> sa.CompoundSelect[Any]:
     return sa.union_all(sa.select(written.c.id, written.c.queueing_lock, sa.true().label("is_new")), waiting)
 
 
-def _insert_or_replace(*, extended: bool) -> sa.Select[Any]:
-    replaced = _insert_by_queueing_lock(replace_waiting, extended=extended)
+def _insert_or_replace(*, extent: Extent) -> sa.Select[Any]:
+    replaced = _insert_by_queueing_lock(replace_waiting, extent=extent)
     return sa.select(replaced.c.id, replaced.c.queueing_lock)
 
 
-_INSERT_OR_LOOK = {extended: _insert_or_look(extended=extended) for extended in _BOTH}
-_INSERT_OR_REPLACE = {extended: _insert_or_replace(extended=extended) for extended in _BOTH}
+_INSERT_OR_LOOK = {extent: _insert_or_look(extent=extent) for extent in Extent}
+_INSERT_OR_REPLACE = {extent: _insert_or_replace(extent=extent) for extent in Extent}
 _SKIP_TRIES = 5
 
 
@@ -303,11 +325,11 @@ def _insert_or_find(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> li
     ids: list[int] = []
     by_lock: dict[str, int] = {}
     missing = unique_by_queueing_lock(new_jobs)
-    extended = any(map(is_extended, missing))
+    extent = max(map(extent_of, missing), default=Extent.PLAIN)
     for _ in range(_SKIP_TRIES):
         locks = [job.queueing_lock for job in missing if job.queueing_lock is not None]
-        values = transpose(missing, values_of(extended=extended)) | {"wanted": locks}
-        rows = connection.execute(_INSERT_OR_LOOK[extended], values).all()
+        values = transpose(missing, values_of(extent=extent)) | {"wanted": locks}
+        rows = connection.execute(_INSERT_OR_LOOK[extent], values).all()
         ids += [row.id for row in rows if row.queueing_lock is None]
         by_lock |= {row.queueing_lock: row.id for row in sorted(rows, key=lambda row: row.is_new) if row.queueing_lock}
         missing = [job for job in missing if job.queueing_lock is not None and job.queueing_lock not in by_lock]
@@ -329,8 +351,8 @@ def defer_jobs_or_replace(connection: sa.Connection, new_jobs: Sequence[NewJob])
     if not new_jobs:
         return []
     last = unique_by_queueing_lock(new_jobs, last=True)
-    extended = any(map(is_extended, last))
-    rows = connection.execute(_INSERT_OR_REPLACE[extended], transpose(last, values_of(extended=extended))).all()
+    extent = max(map(extent_of, last), default=Extent.PLAIN)
+    rows = connection.execute(_INSERT_OR_REPLACE[extent], transpose(last, values_of(extent=extent))).all()
     by_lock = {row.queueing_lock: row.id for row in rows if row.queueing_lock is not None}
     return _in_order(new_jobs, [row.id for row in rows if row.queueing_lock is None], by_lock)
 

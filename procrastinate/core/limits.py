@@ -16,7 +16,17 @@ from procrastinate.core.arrays import unnest
 from procrastinate.core.hold_offs import read_hold_offs
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.rates import RATES, RateTerms, later, next_start, read_rates, write_rates
-from procrastinate.core.tables import DOING, holds_slot, is_in_line, jobs, limits, openings, windows
+from procrastinate.core.tables import (
+    DOING,
+    holds_slot,
+    is_in_line,
+    jobs,
+    limits,
+    openings,
+    slots_of,
+    weight_of,
+    windows,
+)
 from procrastinate.core.timeouts import wait_briefly
 
 KEYS_AT_ONCE = 1000
@@ -48,7 +58,7 @@ class StoredLimit:
     is_set:
         True if an operator has set one of them.
     held:
-        Number of jobs that have a slot: they run, or a worker may claim them.
+        Number of slots that are taken. The jobs that have them run, or a worker may claim them.
     in_line:
         Number of jobs that wait for a slot.
     fair:
@@ -71,7 +81,8 @@ class StoredLimit:
 class LimitKey:
     """A key of a limit with the numbers of its jobs.
 
-    ``running`` of the ``held`` jobs have started. ``oldest_id`` is the job with the lowest id among those that have a
+    ``held`` is the number of slots that are taken, and ``running`` that of the jobs which have started. ``next_weight``
+    is the number of slots that the next job takes. ``oldest_id`` is the job with the lowest id among those that have a
     slot, and ``next_id`` the first job in line. ``next_start`` is the time before which the rates of the limit, or
     a hold-off of the key, let no more jobs start. It is ``None`` if they let one start now.
     """
@@ -84,6 +95,7 @@ class LimitKey:
     oldest_id: int | None
     next_id: int | None
     next_start: datetime.datetime | None = None
+    next_weight: int = 1
 
 
 _NUMBERS: dict[str, TypeEngine[Any]] = {
@@ -223,7 +235,7 @@ def list_defined_limits(connection: sa.Connection) -> list[str]:
 
 def _list() -> Any:
     holder, waiting = jobs.alias("holder"), jobs.alias("waiting")
-    held = sa.select(holder.c.limit_name.label("name"), sa.func.count().label("held"), sa.literal(0).label("in_line"))
+    held = sa.select(holder.c.limit_name.label("name"), slots_of(holder).label("held"), sa.literal(0).label("in_line"))
     line = sa.select(waiting.c.limit_name, sa.literal(0), sa.func.count())
     counts = sa.union_all(
         held.where(holds_slot(holder)).group_by(holder.c.limit_name),
@@ -279,21 +291,29 @@ def list_limits(connection: sa.Connection) -> list[StoredLimit]:
 
 _KEY = sa.bindparam("limit_key_is", type_=sa.Text())
 _OF_KEY = (jobs.c.limit_name == _NAME, jobs.c.limit_key == _KEY)
-_FIRST_IN_LINE = sa.select(jobs.c.id).where(is_in_line(), *_OF_KEY).order_by(jobs.c.priority.desc(), jobs.c.id).limit(1)
-_SHOW_HELD = sa.select(sa.func.count(), sa.func.count().filter(jobs.c.status == DOING), sa.func.min(jobs.c.id)).where(
-    holds_slot(), *_OF_KEY
+_FIRST_IN_LINE = (
+    sa.select(jobs.c.id, weight_of().label("weight"))
+    .where(is_in_line(), *_OF_KEY)
+    .order_by(jobs.c.priority.desc(), jobs.c.id)
+    .limit(1)
 )
+_RUNNING = sa.func.coalesce(sa.func.sum(weight_of()).filter(jobs.c.status == DOING), 0)
+_SHOW_HELD = sa.select(slots_of(), _RUNNING, sa.func.min(jobs.c.id)).where(holds_slot(), *_OF_KEY)
 _SHOW_RATES = sa.select(*RATES).where(limits.c.name == _NAME)
-_SHOW_LINE = sa.select(sa.func.count(), _FIRST_IN_LINE.scalar_subquery()).where(is_in_line(), *_OF_KEY)
+_SHOW_LINE = sa.select(sa.func.count()).where(is_in_line(), *_OF_KEY)
 
 
 def show_limit(connection: sa.Connection, name: str, key: str) -> LimitKey:
     """Return the numbers of the jobs of one key."""
     parameters = {"limit_name_is": name, "limit_key_is": key}
     held, running, oldest_id = connection.execute(_SHOW_HELD, parameters).one()
-    in_line, next_id = connection.execute(_SHOW_LINE, parameters).one()
+    in_line = connection.execute(_SHOW_LINE, parameters).scalar_one()
+    first = connection.execute(_FIRST_IN_LINE, parameters).one_or_none()
+    weight = 1 if first is None else first.weight
     rates = connection.execute(_SHOW_RATES, parameters).one_or_none()
-    by_rates = rates and next_start(connection, name, key, read_rates(rates.rates), read_rates(rates.total_rates))
+    by_rates = rates and next_start(
+        connection, name, key, read_rates(rates.rates), read_rates(rates.total_rates), weight=weight
+    )
     return LimitKey(
         name=name,
         key=key,
@@ -301,7 +321,8 @@ def show_limit(connection: sa.Connection, name: str, key: str) -> LimitKey:
         running=running,
         in_line=in_line,
         oldest_id=oldest_id,
-        next_id=next_id,
+        next_id=None if first is None else first.id,
+        next_weight=weight,
         next_start=later(by_rates, read_hold_offs(connection, name, [key]).get(key)),
     )
 
@@ -339,7 +360,7 @@ def _sweep() -> sa.Select[Any]:
         .where(walk.c.step < sa.bindparam("limit", type_=sa.Integer()))
     )
     _, concurrency, total, _ = TERMS
-    held = sa.select(sa.func.count()).where(holds_slot(holder), holder.c.limit_name == walk.c.name)
+    held = sa.select(slots_of(holder)).where(holds_slot(holder), holder.c.limit_name == walk.c.name)
     held_by_key = held.where(holder.c.limit_key == walk.c.key).scalar_subquery()
     of_key = [windows.c.limit_name == walk.c.name, windows.c.limit_key == walk.c.key]
     has_window = sa.select(windows.c.id).where(*of_key).exists()

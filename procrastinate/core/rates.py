@@ -16,13 +16,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from procrastinate.core.arrays import each_of, is_one_of, unnest
-from procrastinate.core.tables import PROMOTED, TODO, holds_slot, is_in_line, jobs, limits, starts, windows
+from procrastinate.core.arrays import is_one_of, unnest
+from procrastinate.core.tables import PROMOTED, TODO, holds_slot, is_in_line, jobs, limits, slots_of, starts, windows
 
 
 @dataclasses.dataclass(frozen=True, order=True, slots=True)
 class RateTerms:
-    """At most ``count`` starts in any window of this many ``seconds``."""
+    """At most ``count`` starts in any window of this many ``seconds``. A heavy job counts as several."""
 
     count: int
     seconds: float
@@ -30,7 +30,10 @@ class RateTerms:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Room:
-    """How many more jobs the rates let start now. If none, ``opens_at`` is the time of the next start."""
+    """How many more starts the rates allow now.
+
+    If the next job counts as more, ``opens_at`` is the time of its start.
+    """
 
     free: int
     opens_at: datetime.datetime | None = None
@@ -68,7 +71,7 @@ def _read_room(*, of_all_keys: bool) -> sa.Select[Any]:
     time is then counted once, as one or the other. ``now()`` is never later than the snapshot, so no start that belongs
     to the window is left out.
     """
-    key = each_of("keys", sa.Text(), "key", name="asked")
+    key = unnest({"key": sa.Text(), "weight": sa.Integer()}, name="asked")
     rate = unnest({"count": sa.Integer(), "seconds": sa.Double()}, name="rate")
     waiting = jobs.alias("waiting")
     period = seconds_long(rate.c.seconds)
@@ -78,20 +81,28 @@ def _read_room(*, of_all_keys: bool) -> sa.Select[Any]:
     if not of_all_keys:
         in_window.append(starts.c.limit_key == key.c.key)
         unstarted.append(waiting.c.limit_key == key.c.key)
-    taken = sa.select(sa.func.count().label("number")).select_from(waiting).where(*unstarted).lateral("taken")
-    started = sa.select(sa.func.count().label("number")).select_from(starts).where(*in_window).lateral("started")
-    # The start that must leave the window. Jobs that have not started are the newest ones.
+    taken = sa.select(slots_of(waiting).label("number")).where(*unstarted).lateral("taken")
+    weight = sa.func.sum(sa.func.coalesce(starts.c.weight, 1))
+    started = sa.select(sa.func.coalesce(weight, 0).label("number")).where(*in_window).lateral("started")
+    # The start that must leave the window: there is room if only the newer ones are in it. Jobs that have not started
+    # are the newest of all.
+    newest = (
+        sa.select(starts.c.at, weight.over(order_by=starts.c.at.desc()).label("number")).where(*in_window).subquery()
+    )
+    room = rate.c.count - key.c.weight
     last = (
-        sa.select(starts.c.at)
-        .where(*in_window)
-        .order_by(starts.c.at.desc())
-        .offset(sa.func.greatest(rate.c.count - taken.c.number - 1, 0))
+        sa.select(newest.c.at)
+        .where(newest.c.number > room - taken.c.number)
+        .order_by(newest.c.at.desc())
         .limit(1)
         .scalar_subquery()
     )
-    opening = sa.case((taken.c.number >= rate.c.count, sa.func.now()), else_=last) + period
+    opening = sa.case((taken.c.number > room, sa.func.now()), else_=last) + period
     return sa.select(
-        key.c.key, (rate.c.count - taken.c.number - started.c.number).label("free"), opening.label("opens_at")
+        key.c.key,
+        key.c.weight,
+        (rate.c.count - taken.c.number - started.c.number).label("free"),
+        opening.label("opens_at"),
     ).select_from(key.join(rate, sa.true()).join(taken, sa.true()).join(started, sa.true()))
 
 
@@ -100,31 +111,50 @@ _READ_ROOM_OF_ALL = _read_room(of_all_keys=True)
 
 
 def read_rooms(
-    connection: sa.Connection, name: str, keys: Sequence[str], rates: Sequence[RateTerms]
+    connection: sa.Connection, name: str, weights: Mapping[str, int], rates: Sequence[RateTerms]
 ) -> dict[str, Room]:
-    """Return what the rates of a limit leave to each of the keys. Without rates, the answer is empty."""
-    return _rooms(connection, _READ_ROOM, name, keys, rates)
+    """Return what the rates of a limit leave to each of the keys. Without rates, the answer is empty.
+
+    Parameters
+    ----------
+    weights:
+        The keys, and the weight of the next job of each.
+    """
+    return _rooms(connection, _READ_ROOM, name, weights, rates)
 
 
-def read_room_of_all(connection: sa.Connection, name: str, rates: Sequence[RateTerms]) -> Room | None:
-    """Return what the rates over all keys of a limit leave, or ``None`` if there are no such rates."""
-    return _rooms(connection, _READ_ROOM_OF_ALL, name, [""], rates).get("")
+def read_room_of_all(
+    connection: sa.Connection, name: str, rates: Sequence[RateTerms], *, weight: int = 1
+) -> Room | None:
+    """Return what the rates over all keys of a limit leave, or ``None`` if there are no such rates.
+
+    Parameters
+    ----------
+    weight:
+        The weight of the next job.
+    """
+    return _rooms(connection, _READ_ROOM_OF_ALL, name, {"": weight}, rates).get("")
 
 
 def _rooms(
-    connection: sa.Connection, statement: sa.Select[Any], name: str, keys: Sequence[str], rates: Sequence[RateTerms]
+    connection: sa.Connection,
+    statement: sa.Select[Any],
+    name: str,
+    weights: Mapping[str, int],
+    rates: Sequence[RateTerms],
 ) -> dict[str, Room]:
-    if not rates or not keys:
+    if not rates or not weights:
         return {}
     parameters = {
         "name": name,
-        "keys": list(keys),
+        "key_list": list(weights),
+        "weight_list": list(weights.values()),
         "count_list": [rate.count for rate in rates],
         "seconds_list": [rate.seconds for rate in rates],
     }
     rooms: dict[str, Room] = {}
     for row in connection.execute(statement, parameters):
-        opening = row.opens_at if row.free <= 0 else None
+        opening = row.opens_at if row.free < row.weight else None
         room = rooms.get(row.key, Room(free=row.free))
         rooms[row.key] = Room(free=max(min(room.free, row.free), 0), opens_at=later(room.opens_at, opening))
     return rooms
@@ -137,11 +167,23 @@ def later(one: datetime.datetime | None, other: datetime.datetime | None) -> dat
 
 
 def next_start(
-    connection: sa.Connection, name: str, key: str, rates: Sequence[RateTerms], total_rates: Sequence[RateTerms]
+    connection: sa.Connection,
+    name: str,
+    key: str,
+    rates: Sequence[RateTerms],
+    total_rates: Sequence[RateTerms],
+    *,
+    weight: int = 1,
 ) -> datetime.datetime | None:
-    """Return the time before which the rates let no job of a key start, or ``None`` if one may start now."""
-    own = read_rooms(connection, name, [key], rates).get(key)
-    of_all = read_room_of_all(connection, name, total_rates)
+    """Return the time before which the rates let no job of a key start, or ``None`` if one may start now.
+
+    Parameters
+    ----------
+    weight:
+        The weight of the job.
+    """
+    own = read_rooms(connection, name, {key: weight}, rates).get(key)
+    of_all = read_room_of_all(connection, name, total_rates, weight=weight)
     return later(None if own is None else own.opens_at, None if of_all is None else of_all.opens_at)
 
 
@@ -189,21 +231,30 @@ _FORGET_STARTS = sa.delete(starts).where(
 def keep_windows(
     connection: sa.Connection,
     name: str,
-    keys: Sequence[str],
+    weights: Mapping[str, int],
     rates: Sequence[RateTerms],
     total_rates: Sequence[RateTerms],
+    *,
+    awaited: int = 0,
 ) -> None:
     """Note when to look at the keys in line again, because the rates let no more jobs start now.
 
     If the rate over all keys is used up, one of the keys does for all. Starts that no window reaches are deleted.
+
+    Parameters
+    ----------
+    weights:
+        The keys, and the weight of the next job of each.
+    awaited:
+        The weight of the job for which all keys wait. 0 if they wait for none.
     """
     longest = max((rate.seconds for rate in (*rates, *total_rates)), default=0.0)
     connection.execute(_FORGET_STARTS, {"name": name, "seconds": longest})
-    of_all = read_room_of_all(connection, name, total_rates)
+    of_all = read_room_of_all(connection, name, total_rates, weight=max(awaited, 1))
     if of_all is not None and of_all.opens_at is not None:
-        openings = dict.fromkeys(keys, of_all.opens_at)
+        openings = dict.fromkeys(weights, of_all.opens_at)
     else:
-        rooms = read_rooms(connection, name, keys, rates)
+        rooms = read_rooms(connection, name, weights, rates)
         openings = {key: room.opens_at for key, room in rooms.items() if room.opens_at is not None}
     open_windows_at(connection, name, openings, limit=None if of_all is None or of_all.opens_at is None else 1)
 

@@ -28,6 +28,7 @@ class NewJob:
     trace_context: str | None = None
     limit_name: str | None = None
     limit_key: str | None = None
+    limit_weight: int | None = None
 
 
 @dataclasses.dataclass(unsafe_hash=True, kw_only=True, slots=True)

@@ -1,13 +1,16 @@
-"""Decide how many jobs of each key of a limit may start, by numbers alone."""
+"""Decide how many slots of a limit each key gets, by numbers alone."""
 
 from __future__ import annotations
 
 import dataclasses
 import heapq
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from procrastinate.core.rates import RateTerms
+
+HEAVIEST = 2**31 - 1
+"""The largest weight that a job can have."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,13 +20,16 @@ class LimitTerms:
     Parameters
     ----------
     concurrency:
-        How many jobs of one key may have a slot at once.
+        How many slots the jobs of one key may have at once.
     total:
-        How many jobs of all keys together may have a slot at once.
+        How many slots the jobs of all keys together may have at once.
     rates, total_rates:
-        How many jobs of one key, and of all keys together, may start in a window of time.
+        How many jobs of one key, and of all keys together, may start in a window of time. A heavy job counts as
+        several.
     is_fair:
         Whether the keys take turns. No more jobs have a slot than the workers can run at once.
+    capacity:
+        How many jobs of all keys may have slots at once, whatever their weights, or ``None`` for any number.
     """
 
     concurrency: int | None = None
@@ -31,6 +37,7 @@ class LimitTerms:
     rates: tuple[RateTerms, ...] = ()
     total_rates: tuple[RateTerms, ...] = ()
     is_fair: bool = False
+    capacity: int | None = None
 
     @property
     def has_rates(self) -> bool:
@@ -42,21 +49,56 @@ class LimitTerms:
         """True if jobs of one key may take what a job of another key needs."""
         return self.total is not None or bool(self.total_rates) or self.is_fair
 
+    @property
+    def heaviest(self) -> int:
+        """The largest weight that a job may have. A heavier one never fits."""
+        return min(self._numbers(), default=HEAVIEST)
+
+    def _numbers(self) -> Iterator[int]:
+        yield from (number for number in (self.concurrency, self.total) if number is not None)
+        yield from (rate.count for rate in (*self.rates, *self.total_rates))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class KeyState:
-    """A key of a limit, with the number of its jobs that have a slot, and how many more jobs its rates let start."""
+    """A key of a limit that has jobs in line.
+
+    Parameters
+    ----------
+    held:
+        The number of slots that its jobs have.
+    room:
+        How many more starts its rates allow now.
+    weight:
+        How many slots its next job takes.
+    """
 
     key: str
     held: int
     room: int = sys.maxsize
+    weight: int = 1
 
 
-def share_out(terms: LimitTerms, keys: Sequence[KeyState], *, held_in_all: int, at_most: int) -> dict[str, int]:
-    """Return the number of jobs that may get a slot, by key. Keys that get none are left out.
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Shares:
+    """The slots that each key may take, by key. Keys that get none are left out.
 
-    Each slot goes to the key that has the fewest, so no key can take what the others need. Of keys that have as many,
-    the first in ``keys`` comes first. The key that gets the last slot is the last of the result.
+    The key that gets the last slot is the last. ``awaited`` is the number of slots that the key whose turn it is needs,
+    if there are not as many. It is 0 if no key waits for the others.
+    """
+
+    by_key: dict[str, int]
+    awaited: int = 0
+
+
+def share_out(
+    terms: LimitTerms, keys: Sequence[KeyState], *, held_in_all: int, at_most: int, room_in_all: int = sys.maxsize
+) -> Shares:
+    """Return the number of slots that the jobs of each key may take.
+
+    The next job that gets its slots is that of the key which has the fewest, so no key can take what the others need.
+    Of keys that have as many, the first in ``keys`` comes first. If its job needs more slots than are free in all, the
+    other keys wait, too. Otherwise their lighter jobs would take each slot that becomes free.
 
     Parameters
     ----------
@@ -65,23 +107,27 @@ def share_out(terms: LimitTerms, keys: Sequence[KeyState], *, held_in_all: int, 
     held_in_all:
         The number of slots that are taken, of all keys of the limit.
     at_most:
-        The largest number of slots to give away.
+        The largest number of jobs that may get slots.
+    room_in_all:
+        How many more starts the rates over all keys allow now.
     """
+    left = room_in_all if terms.total is None else min(room_in_all, terms.total - held_in_all)
+    most = sys.maxsize if terms.concurrency is None else terms.concurrency
     rooms = [one.room for one in keys]
-    left = at_most if terms.total is None else min(at_most, terms.total - held_in_all)
     ranks = [(one.held, place) for place, one in enumerate(keys)]
     heapq.heapify(ranks)
     shares: dict[str, int] = {}
-    while left > 0 and ranks:
+    while at_most > 0 and ranks:
         held, place = ranks[0]
-        if terms.concurrency is not None and held >= terms.concurrency:
-            break  # all others have at least as many
-        if rooms[place] <= 0:
+        key, weight = keys[place].key, keys[place].weight
+        if held + weight > most or weight > rooms[place]:
             heapq.heappop(ranks)
             continue
-        heapq.heapreplace(ranks, (held + 1, place))
-        rooms[place] -= 1
-        key = keys[place].key
-        shares[key] = shares.pop(key, 0) + 1
-        left -= 1
-    return shares
+        if weight > left:
+            return Shares(by_key=shares, awaited=weight)
+        heapq.heapreplace(ranks, (held + weight, place))
+        rooms[place] -= weight
+        shares[key] = shares.pop(key, 0) + weight
+        left -= weight
+        at_most -= 1
+    return Shares(by_key=shares)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from procrastinate.core.defer import row_of, skip_taken
+from procrastinate.core.defer import Extent, row_of, skip_taken
 from procrastinate.core.enums import Status
 from procrastinate.core.tables import TODO, UNDECIDED, jobs, status_literal
 
@@ -25,7 +25,7 @@ _DELETE = (
 )
 
 _NOT_COPIED = ("scheduled_at", "trace_context")
-_COPY = row_of(lambda name, _: sa.null() if name in _NOT_COPIED else jobs.c[name], extended=True)
+_COPY = row_of(lambda name, _: sa.null() if name in _NOT_COPIED else jobs.c[name], extent=Extent.WEIGHED)
 _RUN_AGAIN = skip_taken(
     insert(jobs).from_select(
         list(_COPY),

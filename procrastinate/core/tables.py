@@ -53,6 +53,8 @@ jobs = sa.Table(
     sa.Column("trace_context", JSONB),
     sa.Column("limit_name", sa.Text),
     sa.Column("limit_key", sa.Text),
+    # How many slots of its limit the job takes. NULL means one.
+    sa.Column("limit_weight", sa.Integer),
     sa.CheckConstraint("NOT (status = 'todo' AND abort_requested)", name="procrastinate_jobs_todo_not_aborted"),
 )
 
@@ -339,6 +341,8 @@ starts = sa.Table(
     sa.Column("limit_name", sa.Text, nullable=False),
     sa.Column("limit_key", sa.Text, nullable=False),
     sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+    # How many starts of the rate it is. NULL means one.
+    sa.Column("weight", sa.Integer),
     sa.Index("procrastinate_starts_key_idx", "limit_name", "limit_key", "at"),
     sa.Index("procrastinate_starts_at_idx", "limit_name", "at"),
 )
@@ -465,6 +469,16 @@ def holds_slot(table: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
         table.c.limit_name.is_not(None),
         sa.or_(table.c.status == DOING, sa.and_(table.c.status == TODO, table.c.readiness == PROMOTED)),
     )
+
+
+def weight_of(table: sa.FromClause = jobs) -> sa.ColumnElement[int]:
+    """Return how many slots of its limit a job takes, and as how many starts of a rate it counts."""
+    return sa.func.coalesce(table.c.limit_weight, 1)
+
+
+def slots_of(table: sa.FromClause = jobs) -> sa.ColumnElement[int]:
+    """Return the number of slots that the selected jobs take together."""
+    return sa.func.coalesce(sa.func.sum(weight_of(table)), 0)
 
 
 def holds_lock(table: sa.FromClause = jobs) -> sa.ColumnElement[bool]:

@@ -11,7 +11,16 @@ from sqlalchemy.dialects.postgresql import Insert, insert
 
 from procrastinate.core.arrays import is_one_of
 from procrastinate.core.defaults import KEEP_TICKS_FOR
-from procrastinate.core.defer import bound, is_extended, next_id, replace_waiting, row_of, skip_taken, values_of
+from procrastinate.core.defer import (
+    Extent,
+    bound,
+    extent_of,
+    next_id,
+    replace_waiting,
+    row_of,
+    skip_taken,
+    values_of,
+)
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.rows import NewJob
 from procrastinate.core.tables import jobs, periodic_defers
@@ -92,11 +101,11 @@ def _claim_tick() -> sa.CTE:
     )
 
 
-def _tick_statement(on_conflict: Callable[..., Insert], *, extended: bool) -> sa.Select[Any]:
+def _tick_statement(on_conflict: Callable[..., Insert], *, extent: Extent) -> sa.Select[Any]:
     tick = _claim_tick()
-    row = row_of(bound, extended=extended)
+    row = row_of(bound, extent=extent)
     new_job = insert(jobs).from_select(["id", *row], sa.select(tick.c.job_id, *row.values()).select_from(tick))
-    job = on_conflict(new_job, extended=extended).returning(jobs.c.id).cte("job")
+    job = on_conflict(new_job, extent=extent).returning(jobs.c.id).cte("job")
     claimed = sa.select(tick.c.job_id, job.c.id).select_from(tick.outerjoin(job, sa.true()))
     return claimed.add_cte(_forget_old_ticks(tick))
 
@@ -108,9 +117,9 @@ def _tick_alone_statement() -> sa.Select[Any]:
 
 _CLAIM_TICK = _tick_alone_statement()
 _DEFER_TICK = {
-    (replace, extended): _tick_statement(replace_waiting if replace else skip_taken, extended=extended)
+    (replace, extent): _tick_statement(replace_waiting if replace else skip_taken, extent=extent)
     for replace in (False, True)
-    for extended in (False, True)
+    for extent in Extent
 }
 _POINT_TICK = (
     sa.update(periodic_defers)
@@ -152,10 +161,10 @@ def defer_tick(
     """
     if briefly:
         wait_briefly(connection)
-    extended = is_extended(job)
-    parameters = {name: getattr(job, name) for name in values_of(extended=extended)}
+    extent = extent_of(job)
+    parameters = {name: getattr(job, name) for name in values_of(extent=extent)}
     parameters |= {"periodic_id": periodic_id, "defer_timestamp": defer_timestamp, "keep_for": keep_for}
-    row = connection.execute(_DEFER_TICK[replace, extended], parameters).one_or_none()
+    row = connection.execute(_DEFER_TICK[replace, extent], parameters).one_or_none()
     if row is None:
         return TickOutcome(job_id=None)
     claimed_id, job_id = row

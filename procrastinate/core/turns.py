@@ -20,11 +20,11 @@ _CAPACITY = sa.select(sa.func.sum(sa.func.coalesce(workers.c.concurrency, 1)))
 
 
 def within_capacity(connection: sa.Connection, terms: LimitTerms) -> LimitTerms:
-    """Return the terms, those of a fair limit with a ``total`` of at most the slots of all workers."""
+    """Return the terms, those of a fair limit with the number of jobs that all workers can run at once."""
     if not terms.is_fair:
         return terms
     capacity = max(connection.execute(_CAPACITY).scalar_one() or 0, 1)
-    return dataclasses.replace(terms, total=capacity if terms.total is None else min(terms.total, capacity))
+    return dataclasses.replace(terms, capacity=capacity)
 
 
 _READ_TURN = sa.select(turns.c.last_key).where(turns.c.limit_name == _NAME)

@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.types import TypeEngine
 
 from procrastinate.core.arrays import transpose, unnest
-from procrastinate.core.defer import next_id, row_of, stored, values_of
+from procrastinate.core.defer import Extent, extent_of, next_id, row_of, stored, values_of
 from procrastinate.core.enums import Status
 from procrastinate.core.errors import SERIALIZATION_FAILURE, sqlstate
 from procrastinate.core.operation_marks import atomic
@@ -36,7 +36,6 @@ from procrastinate.types import OnConflict
 
 _TRIES = 5
 _HELD = ("held", "held_by_waiting")
-_VALUES = values_of(extended=True)
 _KEY: dict[str, TypeEngine[Any]] = {
     "key": sa.Text(),
     "until": sa.Text(),
@@ -76,25 +75,25 @@ def _may_write() -> sa.ColumnElement[bool]:
     )
 
 
-def _defer_statement(*, replace: bool) -> sa.CompoundSelect[Any]:
+def _defer_statement(*, replace: bool, extent: Extent) -> sa.CompoundSelect[Any]:
     """Look at the keys, take the free ones, and insert their jobs, in one statement.
 
     The rows have the key, the id of a job, and what became of the key: ``new``, ``held`` by a job that has started or
     ended, ``held_by_waiting``, ``replaced``, or ``unsafe`` if only a statement behind a savepoint may take a key.
     """
-    given = unnest(_VALUES | _KEY, name="given")
+    given = unnest(values_of(extent=extent) | _KEY, name="given")
     wanted = sa.select(given).cte("wanted").prefix_with("MATERIALIZED", dialect="postgresql")
     seen = _look(wanted)
-    new = _number(wanted, seen)
+    new = _number(wanted, seen, extent)
     taken = _take(new)
-    written = _insert(new, taken)
+    written = _insert(new, taken, extent)
     rows = [
         _row(written.c.key, written.c.id, _fate("new")),
         _row(seen.c.key, seen.c.job_id, _held_by(seen), seen.c.until, seen.c.expires_at).where(sa.not_(seen.c.is_free)),
         _row(sa.null(), sa.null(), _fate("unsafe")).where(sa.not_(_may_write())),
     ]
     if replace:
-        replaced = _replace(wanted, seen)
+        replaced = _replace(wanted, seen, extent)
         rows.append(_row(replaced.c.key, replaced.c.id, _fate("replaced")))
     return sa.union_all(*rows)
 
@@ -143,11 +142,11 @@ def _look(wanted: sa.CTE) -> sa.CTE:
     )
 
 
-def _number(wanted: sa.CTE, seen: sa.CTE) -> sa.CTE:
+def _number(wanted: sa.CTE, seen: sa.CTE, extent: Extent) -> sa.CTE:
     """Give ids to the jobs whose keys are free, in the order of the input."""
     deadline = _NOW + _seconds(wanted.c.max_wait)
-    values = [stored(name, wanted.c[name]) for name in _VALUES if name != "scheduled_at"]
-    names = [name for name in _VALUES if name != "scheduled_at"]
+    names = [name for name in values_of(extent=extent) if name != "scheduled_at"]
+    values = [stored(name, wanted.c[name]) for name in names]
     return (
         sa.select(
             next_id().label("id"),
@@ -199,9 +198,9 @@ def _take(new: sa.CTE) -> sa.CTE:
     )
 
 
-def _insert(new: sa.CTE, taken: sa.CTE) -> sa.CTE:
+def _insert(new: sa.CTE, taken: sa.CTE, extent: Extent) -> sa.CTE:
     """Insert the jobs that have no key, or have taken it."""
-    row = row_of(lambda name, _: new.c[name], extended=True)
+    row = row_of(lambda name, _: new.c[name], extent=extent)
     chosen = (
         sa.select(new.c.id, *row.values())
         .select_from(new.outerjoin(taken, taken.c.job_id == new.c.id))
@@ -212,7 +211,7 @@ def _insert(new: sa.CTE, taken: sa.CTE) -> sa.CTE:
     return sa.select(new.c.key, new.c.id).join(inserted, inserted.c.id == new.c.id).cte("written")
 
 
-def _replace(wanted: sa.CTE, seen: sa.CTE) -> sa.CTE:
+def _replace(wanted: sa.CTE, seen: sa.CTE, extent: Extent) -> sa.CTE:
     """Overwrite the holders that wait, in the order of their ids so that two batches cannot deadlock.
 
     A job that has started since the snapshot has another status. One that has also come back has other attempts.
@@ -228,9 +227,10 @@ def _replace(wanted: sa.CTE, seen: sa.CTE) -> sa.CTE:
     schedule = _not_after(wanted.c.scheduled_at, held.c.start_by, held.c.taken_at + _seconds(wanted.c.max_wait))
     row = row_of(
         lambda name, _: schedule if name == "scheduled_at" else stored(name, wanted.c[name]),
-        extended=True,
+        extent=extent,
     )
     del row["queueing_lock"]
+    row.setdefault("limit_weight", sa.null())
     return (
         sa.update(jobs)
         .where(jobs.c.id == held.c.id, held.c.key == wanted.c.key, jobs.c.status == TODO)
@@ -240,8 +240,11 @@ def _replace(wanted: sa.CTE, seen: sa.CTE) -> sa.CTE:
     )
 
 
-_DEFER = _defer_statement(replace=False)
-_DEFER_OR_REPLACE = _defer_statement(replace=True)
+_DEFER = {
+    (replace, extent): _defer_statement(replace=replace, extent=extent)
+    for replace in (False, True)
+    for extent in (Extent.EXTENDED, Extent.WEIGHED)
+}
 
 
 def defer_unique_job(connection: sa.Connection, job: UniqueJob, *, on_conflict: OnConflict) -> UniqueDefer:
@@ -310,12 +313,13 @@ def _defer(
     connection: sa.Connection, new_jobs: Sequence[UniqueJob], on_conflict: OnConflict, *, has_savepoint: bool
 ) -> UniqueDefer:
     """Defer the jobs, and look again at keys that another session has just taken, or whose holder has just started."""
-    statement = _DEFER_OR_REPLACE if on_conflict == "replace" else _DEFER
+    extent = max(Extent.EXTENDED, *(extent_of(job.job) for job in new_jobs))
+    statement = _DEFER[on_conflict == "replace", extent]
     by_key: dict[str, int] = {}
     without_key: list[int] = []
     missing = list(new_jobs)
     for _ in range(_TRIES):
-        parameters = _parameters(missing) | {"has_savepoint": has_savepoint}
+        parameters = _parameters(missing, extent) | {"has_savepoint": has_savepoint}
         rows = connection.execute(statement, parameters).all()
         without_key += [row.id for row in rows if row.key is None and row.fate == "new"]
         by_key |= {row.key: row.id for row in rows if row.key is not None and row.fate in ("new", "replaced")}
@@ -344,9 +348,9 @@ def _ids(new_jobs: Iterable[UniqueJob], without_key: Iterable[int], by_key: Mapp
     return tuple(next(rest) if job.unique is None else by_key[job.unique.key] for job in new_jobs)
 
 
-def _parameters(new_jobs: Sequence[UniqueJob]) -> dict[str, Any]:
+def _parameters(new_jobs: Sequence[UniqueJob], extent: Extent) -> dict[str, Any]:
     keys = [job.unique or _NO_KEY for job in new_jobs]
-    return transpose([job.job for job in new_jobs], _VALUES) | transpose(keys, _KEY)
+    return transpose([job.job for job in new_jobs], values_of(extent=extent)) | transpose(keys, _KEY)
 
 
 @dataclasses.dataclass(frozen=True)

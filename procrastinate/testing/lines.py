@@ -7,6 +7,7 @@ memory: an admission looks at every line. It runs whenever a job leaves a slot, 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -55,16 +56,36 @@ def admit(tables: Tables) -> Admission:
 def _admit_of(tables: Tables, name: str, terms: LimitTerms) -> int:
     admitted = 0
     while True:
-        held = Counter(tables.progress(row["id"]).limit_key for row in _holders(tables, name))
-        line = _line(tables, name)
-        keys = [KeyState(key=key, held=held[key]) for key in line]
+        held = _held(tables, name)
+        line = _fitting(tables, _line(tables, name), terms)
+        keys = [KeyState(key=key, held=held[key], weight=tables.weight(rows[0])) for key, rows in line.items()]
         shares = share_out(terms, keys, held_in_all=held.total(), at_most=len(tables.jobs))
-        chosen = [row for key, share in shares.items() for row in line[key][:share]]
+        chosen = [row for key, slots in shares.by_key.items() for row in _first_of(tables, line[key], slots)]
         verdict = _verdict(tables, sorted(chosen, key=lambda row: (-row["priority"], row["id"])))
         if not verdict:
             return admitted
         tables.update({job_id: {"readiness": readiness} for job_id, readiness in verdict.items()})
         admitted += sum(readiness is Readiness.PROMOTED for readiness in verdict.values())
+
+
+def _held(tables: Tables, name: str) -> Counter[str]:
+    """Return the number of slots that are taken, by key."""
+    held: Counter[str] = Counter()
+    for row in _holders(tables, name):
+        held[tables.progress(row["id"]).limit_key or ""] += tables.weight(row)
+    return held
+
+
+def _fitting(tables: Tables, line: Places, terms: LimitTerms) -> Places:
+    """Return the lines without the jobs that are too heavy for the limit."""
+    fitting = {key: [row for row in rows if tables.weight(row) <= terms.heaviest] for key, rows in line.items()}
+    return {key: rows for key, rows in fitting.items() if rows}
+
+
+def _first_of(tables: Tables, rows: Sequence[JobRow], slots: int) -> Sequence[JobRow]:
+    """Return the first jobs that take no more slots than these."""
+    needed = itertools.accumulate(map(tables.weight, rows))
+    return rows[: sum(number <= slots for number in needed)]
 
 
 def _verdict(tables: Tables, rows: Sequence[JobRow]) -> dict[int, Readiness]:
@@ -169,7 +190,7 @@ def _stored(tables: Tables, name: str) -> StoredLimit:
         concurrency=row.terms.concurrency,
         total=row.terms.total,
         is_set=row.set_concurrency is not None or row.set_total is not None,
-        held=len(_holders(tables, name)),
+        held=_held(tables, name).total(),
         in_line=sum(map(len, _line(tables, name).values())),
     )
 
@@ -179,11 +200,12 @@ def show_limit(tables: Tables, name: str, key: str) -> LimitKey:
     return LimitKey(
         name=name,
         key=key,
-        held=len(holders),
-        running=sum(row["status"] == "doing" for row in holders),
+        held=sum(map(tables.weight, holders)),
+        running=sum(tables.weight(row) for row in holders if row["status"] == "doing"),
         in_line=len(line),
         oldest_id=min((row["id"] for row in holders), default=None),
         next_id=line[0]["id"] if line else None,
+        next_weight=tables.weight(line[0]) if line else 1,
     )
 
 

@@ -103,6 +103,7 @@ class Progress:
     finished_at: datetime.datetime | None = None
     limit_name: str | None = None
     limit_key: str | None = None
+    limit_weight: int | None = None
 
 
 PROGRESS_COLUMNS = {field.name for field in dataclasses.fields(Progress)}

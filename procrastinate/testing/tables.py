@@ -119,6 +119,10 @@ class Tables:
         """True if this job waits for a slot of its limit."""
         return row["status"] == TODO and self.progress(row["id"]).readiness == Readiness.IN_LINE
 
+    def weight(self, row: JobRow) -> int:
+        """Return how many slots of its limit a job takes."""
+        return self.progress(row["id"]).limit_weight or 1
+
     def holds_slot(self, row: JobRow) -> bool:
         """True if this job has a limit, and runs or may be fetched."""
         progress = self.progress(row["id"])
@@ -188,7 +192,7 @@ class Tables:
     def _new_row(self, job: NewJob) -> JobRow:
         job_id = next(job_id for job_id in self._job_ids if job_id not in self.jobs)
         columns = self.columns_of(job)
-        for name in ("readiness", "limit_name", "limit_key"):
+        for name in ("readiness", "limit_name", "limit_key", "limit_weight"):
             setattr(self.progress(job_id), name, columns[name])
         row = JobRow(
             id=job_id,

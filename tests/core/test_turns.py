@@ -8,8 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate import core
-from procrastinate.core import FinishedJob, LimitDefinition, Status, WorkerIdentity, WorkerTerms
-from procrastinate.core import admit as admitting
+from procrastinate.core import FinishedJob, LimitDefinition, Status, WorkerIdentity, WorkerTerms, lines
 from procrastinate.core.turns import read_last_turn
 from tests.conformance.steps import query
 from tests.database import new_job
@@ -93,7 +92,7 @@ def test_steady_arrivals_of_one_key_starve_no_other(connection: sa.Connection) -
 
 
 def test_more_keys_than_one_look_reads_take_turns(connection: sa.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admitting, "_KEYS_AT_ONCE", 2)
+    monkeypatch.setattr(lines, "KEYS_AT_ONCE", 2)
     define(connection)
     defer(connection, "aabbccddee")
     room = Room(connection, 1)
@@ -104,7 +103,7 @@ def test_more_keys_than_one_look_reads_take_turns(connection: sa.Connection, mon
 def test_a_key_behind_more_keys_without_room_than_one_look_reads_starts(
     connection: sa.Connection, monkeypatch: pytest.MonkeyPatch, numbers: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(admitting, "_KEYS_AT_ONCE", 2)
+    monkeypatch.setattr(lines, "KEYS_AT_ONCE", 2)
     core.define_limits(connection, [LimitDefinition(name="l", concurrency=1, **numbers)])
     room = Room(connection, 9)
     first = defer(connection, "ab")

@@ -271,6 +271,26 @@ def test_a_limit_of_a_task_comes_before_that_of_the_backend_and_both_hold_on_a_w
     assert [limit.is_defined for limit in app.limits.list() if limit.name.startswith("django ")] == [True, True]
 
 
+def test_the_weight_of_a_job_comes_from_the_call_the_task_or_the_backend() -> None:
+    limit = procrastinate.Limit("django heavy", concurrency=5)
+    with backend(limit=limit, weight=2):
+        own = _declared(tasks.add, limit=limit, weight=3)
+        jobs = [tasks.add.enqueue(1), own.enqueue(1), own.using(weight=4).enqueue(1)]
+        rows = ProcrastinateJob.objects.in_bulk([int(job.id) for job in jobs])
+        assert [rows[int(job.id)].limit_weight for job in jobs] == [2, 3, 4]
+        with pytest.raises(ValueError, match="weight=6 is more than the limit 'django heavy' allows"):
+            tasks.add.using(weight=6).enqueue(1)
+        run_worker()
+        for job in jobs:
+            job.refresh()
+            assert job.status == SUCCESSFUL
+        with pytest.raises(framework.InvalidTask, match="weight=6 is more"):
+            _declared(tasks.add, limit=limit, weight=6)
+    with backend(limit=limit, weight=0):
+        (message,) = tasks.add.get_backend().check()
+    assert "weight must be at least 1" in message.msg
+
+
 def test_a_mistaken_limit_is_refused_where_it_is_written() -> None:
     one = procrastinate.Limit("django twice", concurrency=1)
     with backend():

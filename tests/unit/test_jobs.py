@@ -110,7 +110,7 @@ def test_log_context_is_json() -> None:
 def test_asdict_has_every_field_that_is_stored() -> None:
     stored = {field.name for field in dataclasses.fields(Job)} - {
         *("log_arguments", "claimed_at", "trace_context"),
-        *("limit_name", "limit_key"),  # written only
+        *("limit_name", "limit_key", "limit_weight"),  # written only
     }
     assert set(make_job().asdict()) == stored
 

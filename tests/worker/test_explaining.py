@@ -668,6 +668,34 @@ async def test_a_job_in_line_is_told_the_holders_and_its_place(app: App, queue: 
     assert await code(app, second) == "limit-has-room"
 
 
+async def test_a_heavy_job_is_told_what_it_waits_for(app: App, queue: Queue) -> None:
+    register(queue)
+    core.define_limits(queue.connection, [core.LimitDefinition(name="api", concurrency=3)])
+    weights = (2, 2, 9)
+    jobs = [new_job(limit_name="api", limit_key="k", limit_weight=weight) for weight in weights]
+    _, second, third = core.defer_jobs(queue.connection, jobs)
+    with queue.connection.engine.begin() as other:
+        assert core.admit_jobs(other).admitted == 1
+    headline = (await app.inspect.explain_async(second)).headline
+    assert headline.code == "limit-full"
+    assert "2 of 3 slots are taken" in headline.text
+    assert headline.text.endswith("The next job of the key has the weight 2")
+    headline = (await app.inspect.explain_async(third)).headline
+    assert (headline.code, headline.kind) == ("limit-too-small", ReasonKind.BLOCKED)
+    assert "the job has the weight 9, and the limit allows 3. It cannot start" in headline.text
+
+
+async def test_a_job_of_a_fair_limit_is_told_that_the_workers_are_full(app: App, queue: Queue) -> None:
+    register(queue)
+    queue.sql("UPDATE procrastinate_workers SET concurrency = 1")
+    core.define_limits(queue.connection, [core.LimitDefinition(name="api", fair=True)])
+    _, second = core.defer_jobs(queue.connection, [new_job(limit_name="api", limit_key="k")] * 2)
+    queue.sql("UPDATE procrastinate_jobs SET readiness = 1 WHERE id = 1")
+    headline = (await app.inspect.explain_async(second)).headline
+    assert headline.code == "limit-capacity-full"
+    assert "1 jobs of the limit have a slot, and all workers together can run 1 jobs at once" in headline.text
+
+
 async def test_a_job_of_a_key_that_is_held_off_is_told_how_long(app: App, queue: Queue) -> None:
     register(queue)
     core.define_limits(queue.connection, [core.LimitDefinition(name="api", concurrency=1)])

@@ -87,6 +87,7 @@ class ProcrastinateJob(ReadOnlyModelBase):
     finished_at = TimeField(null=True, blank=True)
     limit_name = models.TextField(null=True, blank=True)
     limit_key = models.TextField(null=True, blank=True)
+    limit_weight = models.IntegerField(null=True, blank=True)
 
     class Meta(ReadOnlyModelBase.Meta):
         db_table = "procrastinate_jobs"

@@ -24,6 +24,7 @@ from procrastinate.core.tables import (
     paused_queues,
     status_literal,
     task_lists,
+    weight_of,
     workers,
 )
 
@@ -60,6 +61,7 @@ class JobFacts:
     rescues: int
     limit_name: str | None
     limit_key: str | None
+    limit_weight: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,6 +147,7 @@ _JOB = sa.select(
     jobs.c.rescues,
     jobs.c.limit_name,
     jobs.c.limit_key,
+    weight_of().label("limit_weight"),
 )
 
 

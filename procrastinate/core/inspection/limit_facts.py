@@ -10,17 +10,20 @@ import sqlalchemy as sa
 
 from procrastinate.core.admit import TERMS, terms_of
 from procrastinate.core.hold_offs import read_hold_offs
-from procrastinate.core.inspection.bounds import bounded_count
+from procrastinate.core.inspection.bounds import bounded_count, first_rows
 from procrastinate.core.inspection.facts import COUNTED, JobFacts
 from procrastinate.core.rates import RATES, next_start
 from procrastinate.core.share import LimitTerms
-from procrastinate.core.tables import events, holds_slot, is_in_line, jobs, limits
+from procrastinate.core.tables import events, holds_slot, is_in_line, jobs, limits, weight_of
 from procrastinate.core.turns import within_capacity
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LimitFacts:
-    """The numbers of a limit that hold, and how many slots are taken. A fair limit has a ``total``.
+    """The numbers of a limit that hold, and how many slots are taken.
+
+    A fair limit has a ``capacity``, which is the number of jobs that may have slots, ``jobs_in_all`` of which have one.
+    ``heaviest`` is the largest weight that a job may have, and ``next_weight`` that of the next job of the key.
 
     ``oldest_id`` is the job of the key with the lowest id that has a slot. ``oldest_age`` are the seconds since its
     last event. ``next_start`` is the time before which the rates of the limit let no more jobs of the key start, and
@@ -31,6 +34,10 @@ class LimitFacts:
     total: int | None
     held: int
     held_in_all: int
+    jobs_in_all: int
+    capacity: int | None
+    heaviest: int
+    next_weight: int
     oldest_id: int | None
     oldest_age: float | None
     next_start: datetime.datetime | None
@@ -44,9 +51,10 @@ def read_limit(connection: sa.Connection, name: str, key: str) -> LimitFacts | N
     if row is None or terms_of(row) == LimitTerms():
         return None
     terms = within_capacity(connection, terms_of(row))
-    start = next_start(connection, name, key, terms.rates, terms.total_rates)
+    next_weight = _read_next_weight(connection, name, key, terms.heaviest)
+    start = next_start(connection, name, key, terms.rates, terms.total_rates, weight=next_weight)
     held_off_until = read_hold_offs(connection, name, [key]).get(key)
-    of_limit: sa.Select[Any] = sa.select(sa.literal_column("1")).where(holds_slot(), jobs.c.limit_name == name)
+    of_limit: sa.Select[Any] = sa.select(weight_of().label("weight")).where(holds_slot(), jobs.c.limit_name == name)
     of_key = of_limit.where(jobs.c.limit_key == key)
     oldest = (
         sa.select(jobs.c.id, sa.extract("epoch", sa.func.now() - sa.func.max(events.c.at)).label("age"))
@@ -57,17 +65,40 @@ def read_limit(connection: sa.Connection, name: str, key: str) -> LimitFacts | N
         .limit(1)
     )
     first = connection.execute(oldest).one_or_none()
+    in_all = _count_slots(connection, of_limit)
     return LimitFacts(
         concurrency=terms.concurrency,
         total=terms.total,
-        held=connection.execute(sa.select(bounded_count(of_key, COUNTED))).scalar_one(),
-        held_in_all=connection.execute(sa.select(bounded_count(of_limit, COUNTED))).scalar_one(),
+        held=_count_slots(connection, of_key).slots,
+        held_in_all=in_all.slots,
+        jobs_in_all=in_all.jobs,
+        capacity=terms.capacity,
+        heaviest=terms.heaviest,
+        next_weight=next_weight,
         oldest_id=None if first is None else first.id,
         oldest_age=None if first is None else float(first.age),
         next_start=start,
         next_start_in=0.0 if start is None else (start - row.now).total_seconds(),
         held_off_for=None if held_off_until is None else (held_off_until - row.now).total_seconds(),
     )
+
+
+def _read_next_weight(connection: sa.Connection, name: str, key: str, heaviest: int) -> int:
+    """Return the weight of the first job in line that is not too heavy, or 1 if none is in line."""
+    first = (
+        sa.select(weight_of())
+        .where(is_in_line(), jobs.c.limit_name == name, jobs.c.limit_key == key, weight_of() <= heaviest)
+        .order_by(jobs.c.priority.desc(), jobs.c.id)
+        .limit(1)
+    )
+    return connection.execute(first).scalar_one_or_none() or 1
+
+
+def _count_slots(connection: sa.Connection, held: sa.Select[Any]) -> sa.Row[Any]:
+    """Count the jobs that have slots, at most 10,001 of them, and their slots."""
+    some = first_rows(held, COUNTED + 1, "held")
+    number = sa.func.coalesce(sa.func.sum(some.c.weight), 0)
+    return connection.execute(sa.select(sa.func.count().label("jobs"), number.label("slots")).select_from(some)).one()
 
 
 def count_in_line(connection: sa.Connection, job: JobFacts) -> int:

@@ -20,15 +20,34 @@ def limit_undefined(case: Case) -> Reason | None:
     )
 
 
+def limit_too_small(case: Case) -> Reason | None:
+    """Does it take more slots than its limit has."""
+    limit = case.limit
+    if limit is None or case.row.limit_weight <= limit.heaviest:
+        return None
+    return Reason(
+        code="limit-too-small",
+        kind=ReasonKind.BLOCKED,
+        text=(
+            f"{_key(case)}: the job has the weight {case.row.limit_weight}, and the limit allows {limit.heaviest}. It "
+            "cannot start, and the jobs behind it pass it by"
+        ),
+        advice="Set a higher number with `procrastinate limits set`, or cancel the job",
+    )
+
+
 def limit_full(case: Case) -> Reason | None:
     """Are all slots of its key taken."""
     limit = case.limit
-    if limit is None or limit.concurrency is None or limit.held < limit.concurrency:
+    if limit is None or limit.concurrency is None or limit.held + limit.next_weight <= limit.concurrency:
         return None
     return Reason(
         code="limit-full",
         kind=ReasonKind.WAITS,
-        text=f"{_key(case)}: {limit.held} of {limit.concurrency} slots are taken{_oldest(limit)}{_in_front(case)}",
+        text=(
+            f"{_key(case)}: {limit.held} of {limit.concurrency} slots are taken{_oldest(limit)}{_in_front(case)}"
+            f"{_needs(limit)}"
+        ),
         advice="Wait, or set a higher number with `procrastinate limits set`",
     )
 
@@ -36,16 +55,32 @@ def limit_full(case: Case) -> Reason | None:
 def limit_total_full(case: Case) -> Reason | None:
     """Are all slots of all keys of its limit taken."""
     limit = case.limit
-    if limit is None or limit.total is None or limit.held_in_all < limit.total:
+    if limit is None or limit.total is None or limit.held_in_all + limit.next_weight <= limit.total:
         return None
     return Reason(
         code="limit-total-full",
         kind=ReasonKind.WAITS,
         text=(
             f"{_key(case)}: {limit.held_in_all} of {limit.total} slots of all keys are taken, {limit.held} of them by "
-            f"this key{_in_front(case)}"
+            f"this key{_in_front(case)}{_needs(limit)}"
         ),
         advice="Wait, or set a higher number with `procrastinate limits set`",
+    )
+
+
+def limit_capacity_full(case: Case) -> Reason | None:
+    """Do jobs of its fair limit have all slots of the workers."""
+    limit = case.limit
+    if limit is None or limit.capacity is None or limit.jobs_in_all < limit.capacity:
+        return None
+    return Reason(
+        code="limit-capacity-full",
+        kind=ReasonKind.WAITS,
+        text=(
+            f"{_key(case)}: {limit.jobs_in_all} jobs of the limit have a slot, and all workers together can run "
+            f"{limit.capacity} jobs at once{_in_front(case)}"
+        ),
+        advice="Wait, or start more workers",
     )
 
 
@@ -59,6 +94,7 @@ def limit_rate(case: Case) -> Reason | None:
         kind=ReasonKind.WAITS,
         text=(
             f"{_key(case)}: the rate is used up, and the next start is in {limit.next_start_in:.1f} s{_in_front(case)}"
+            f"{_needs(limit)}"
         ),
         advice="Wait, or set a higher rate with `procrastinate limits set --rate`",
     )
@@ -77,9 +113,12 @@ def limit_held_off(case: Case) -> Reason | None:
     )
 
 
+_WAITS_FOR = (limit_too_small, limit_full, limit_total_full, limit_capacity_full, limit_rate, limit_held_off)
+
+
 def limit_has_room(case: Case) -> Reason | None:
     """Does a worker still have to give it a slot."""
-    if case.limit is None or any(check(case) for check in (limit_full, limit_total_full, limit_rate, limit_held_off)):
+    if case.limit is None or any(check(case) for check in _WAITS_FOR):
         return None
     return Reason(
         code="limit-has-room",
@@ -89,12 +128,16 @@ def limit_has_room(case: Case) -> Reason | None:
     )
 
 
-CHECKS = (limit_undefined, limit_full, limit_total_full, limit_rate, limit_held_off, limit_has_room)
+CHECKS = (limit_undefined, *_WAITS_FOR, limit_has_room)
 
 
 def _key(case: Case) -> str:
     key = f", key {case.row.limit_key!r}" if case.row.limit_key else ""
     return f"Limit {case.row.limit_name!r}{key}"
+
+
+def _needs(limit: LimitFacts) -> str:
+    return "" if limit.next_weight == 1 else f". The next job of the key has the weight {limit.next_weight}"
 
 
 def _oldest(limit: LimitFacts) -> str:

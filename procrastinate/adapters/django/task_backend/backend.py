@@ -54,6 +54,7 @@ class ProcrastinateTask(framework.Task):  # type: ignore[misc]
     unique: Unique | None = None
     limit: Limit | None = None
     limit_key: Lock | None = None
+    weight: int | None = None
 
     def using(
         self,
@@ -63,18 +64,20 @@ class ProcrastinateTask(framework.Task):  # type: ignore[misc]
         on_conflict: OnConflict | None = None,
         unique: Unique | None = None,
         limit_key: Lock | None = None,
+        weight: int | None = None,
         **changes: Any,
     ) -> Any:
         """Return the task with other defaults.
 
         Workers read ``retry``, ``timeout`` and ``limit`` from the declared task only. ``limit_key`` is the key of the
-        task's limit, in place of that which the limit makes by its ``by``.
+        task's limit, in place of that which the limit makes by its ``by``. ``weight`` is the number of slots of the
+        limit that the job takes.
         """
         for name in ("retry", "timeout", "limit"):
             if name in changes:
                 raise TypeError(f"{name} belongs to the declaration of the task, @task({name}=...), not to using()")
-        given = {"lock": lock, "queueing_lock": queueing_lock, "on_conflict": on_conflict, "unique": unique}
-        given["limit_key"] = limit_key
+        given: dict[str, Any] = {"lock": lock, "queueing_lock": queueing_lock, "on_conflict": on_conflict}
+        given |= {"unique": unique, "limit_key": limit_key, "weight": weight}
         ours = {name: value for name, value in given.items() if value is not None}
         return dataclasses.replace(framework.Task.using(self, **changes), **ours)
 
@@ -145,8 +148,9 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
     def _declare_limit(self, task: ProcrastinateTask) -> None:
         """Note the limit of a task, so that workers store it."""
         require_limit(task.limit)
-        check_options({"limit_key": task.limit_key})
+        check_options({"limit_key": task.limit_key, "weight": task.weight})
         if task.limit is not None:
+            task.limit.require_room_for(task.weight or 1)
             add_limit(self.declared_limits, task.limit)
 
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -206,8 +210,15 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
         }
         chosen.update(_conflict_options(task, options))
         chosen["limit_key"] = _of_call(getattr(task, "limit_key", None))
+        chosen["weight"] = self._weight_of(task)
         check_options(chosen)
         return make_deferrer(task.module_path, self.job_manager, chosen, self._limit_of(task))
+
+    def _weight_of(self, task: Any) -> int | None:
+        weight: int | None = getattr(task, "weight", None)
+        if weight is None and self._limit_of(task) is not None:
+            return self.own_options.weight
+        return weight
 
     def _limit_of(self, task: Any) -> Limit | None:
         limit: Limit | None = getattr(task, "limit", None) or self.own_options.limit
@@ -233,6 +244,7 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
             "priority": priority,
             "schedule_at": _aware(run_after),
             "lock": _of_call(getattr(declared, "lock", None) or self.own_options.lock),
+            "weight": self._weight_of(declared),
         }
         check_name("task name", path)
         check_options(chosen)

@@ -11,7 +11,7 @@ from django.utils.module_loading import import_string
 
 from procrastinate._checks.amounts import read_optional_seconds
 from procrastinate._deferrer import require_on_conflict
-from procrastinate.limits import Limit
+from procrastinate.limits import Limit, read_weight
 from procrastinate.locks import Lock
 from procrastinate.retry import BaseRetryStrategy, RetryStrategy, RetryValue, get_retry_strategy
 from procrastinate.types import OnConflict
@@ -40,6 +40,8 @@ class BackendOptions:
         their own.
     limit:
         A :class:`procrastinate.Limit`. It applies to tasks without a limit of their own.
+    weight:
+        How many slots of their limit jobs take. It applies to tasks without a weight of their own.
     """
 
     database: str | None = None
@@ -50,6 +52,7 @@ class BackendOptions:
     on_conflict: OnConflict = "raise"
     unique: Unique | None = None
     limit: Limit | None = None
+    weight: int = 1
 
 
 NAMES = tuple(field.name for field in dataclasses.fields(BackendOptions))
@@ -74,6 +77,9 @@ def read_options(given: Mapping[str, Any]) -> BackendOptions:
     require_on_conflict(options.on_conflict)
     require_unique(options.unique, queueing_lock=options.queueing_lock, on_conflict=options.on_conflict)
     require_limit(options.limit)
+    read_weight(options.weight)
+    if options.limit is not None:
+        options.limit.require_room_for(options.weight)
     return options
 
 

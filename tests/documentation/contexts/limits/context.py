@@ -40,6 +40,6 @@ def at_the_end() -> None:
     with WorkerThread(first_app) as worker:
         worker.wait_until_done()
     assert not answers
-    defined = {"exports", "github", "openai", "reports", "stripe", "sync"}
+    defined = {"exports", "github", "gpu", "openai", "reports", "stripe", "sync"}
     assert {one.name for one in first_app.limits.list()} == defined
     assert all(one.is_defined and one.in_line == 0 for one in first_app.limits.list())
