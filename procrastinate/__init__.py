@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from procrastinate.limits import Limit as Limit
     from procrastinate.locks import by_arguments as by_arguments
     from procrastinate.rates import Rate as Rate
+    from procrastinate.replicas import ReadReplica as ReadReplica
     from procrastinate.retry import BaseRetryStrategy, RetryDecision, RetryStrategy
     from procrastinate.unique import Unique as Unique
     from procrastinate.workflows.canvas import chain as chain
@@ -58,6 +59,7 @@ _HOMES = {
     "Psycopg2Connector": "_legacy",
     "PsycopgConnector": "adapters.standalone",
     "Rate": "rates",
+    "ReadReplica": "replicas",
     "RetryDecision": "retry",
     "RetryStrategy": "retry",
     "SyncPsycopgConnector": "adapters.standalone",

@@ -48,6 +48,9 @@ class App(Blueprint):
     ----------
     connector:
         A connector, a database URL, or a SQLAlchemy ``Engine`` or ``AsyncEngine``.
+    read_connector:
+        The same for a replica, or a :class:`~procrastinate.replicas.ReadReplica`. Lists, statistics, ``app.inspect``,
+        the pages of the dashboard and metrics are read there. Everything else uses ``connector``.
     import_paths:
         Dotted names of the modules that declare tasks. A worker imports them before it starts.
     worker_defaults:
@@ -78,6 +81,7 @@ class App(Blueprint):
         self,
         *,
         connector: Any,
+        read_connector: Any = None,
         import_paths: Iterable[str] | None = None,
         worker_defaults: WorkerOptions | WorkerDefaults | None = None,
         periodic_defaults: PeriodicDefaults | None = None,
@@ -92,6 +96,10 @@ class App(Blueprint):
         self.log_arguments = log_arguments
         self.min_retention_hours = read_count("min_retention_hours", min_retention_hours, at_least=0)
         self.connector: BaseConnector = as_connector(connector)
+        if read_connector is not None:
+            from procrastinate.replicas import with_replica  # most programs read from no replica
+
+            self.connector = with_replica(self.connector, read_connector)
         self.import_paths = _read_import_paths(import_paths)
         self.worker_defaults: WorkerOptions | WorkerDefaults = worker_defaults or WorkerOptions()
         self.periodic_defaults: PeriodicDefaults = periodic_defaults or {}
@@ -250,7 +258,7 @@ class App(Blueprint):
         return Workflows(self.job_manager)
 
     def with_connector(self, connector: Any) -> App:
-        """Return a copy of the app with the same tasks and another connector.
+        """Return a copy of the app with the same tasks and another connector. It reads from no replica.
 
         To swap the connector of this app for a while, use :meth:`replace_connector`.
         """

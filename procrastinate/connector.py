@@ -146,6 +146,10 @@ class BaseConnector(RawQueries):
         """Return this connector, which serves synchronous code as well. Programs of 3.x call it."""
         return self
 
+    def get_primary_connector(self) -> BaseConnector:
+        """Return the connector whose answers are never those of a replica, which is this one by default."""
+        return self
+
     def describe_database(self) -> str:
         """Return the address of the database for people, without a password."""
         return repr(self)

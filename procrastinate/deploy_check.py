@@ -58,13 +58,13 @@ def check_waiting_jobs(app: App, *, queues: Collection[str] = ()) -> DeployCheck
     ConnectorException
         The database cannot be reached, refuses the query, or takes longer than ten seconds for a statement.
     """
-    run = app.inspect.run
+    run = app.inspect.on_primary.run
     return _judge(app, run(load_waiting_calls, queues), run(load_queues), queues)
 
 
 async def check_waiting_jobs_async(app: App, *, queues: Collection[str] = ()) -> DeployCheck:
     """Asynchronous version of :func:`check_waiting_jobs`."""
-    run = app.inspect.run_async
+    run = app.inspect.on_primary.run_async
     return _judge(app, await run(load_waiting_calls, queues), await run(load_queues), queues)
 
 

@@ -33,6 +33,7 @@
     │   ├── SchemaConflict              the schema conflicts with objects in the database
     │   ├── UnfitSettings               a setting of the role or the database keeps workers from their work
     │   └── DatabaseUnavailable         the database cannot be reached
+    │       └── ReplicaBehind           the replica is too old to read, and the primary is not to be asked
     ├── InvalidWorkflow (ValueError)    a workflow cannot run as it was built
     ├── WorkflowNotFound                there is no such workflow or signal
     ├── WorkflowEnded                   the workflow has ended, and cannot be added to, cancelled or signalled
@@ -196,6 +197,10 @@ class TablesOf3x(SchemaNotApplied):
 
 class DatabaseUnavailable(ConnectorException):
     """The database cannot be reached."""
+
+
+class ReplicaBehind(DatabaseUnavailable):
+    """The replica is further behind the primary than the app allows, and the app is not to ask the primary."""
 
 
 class AlreadyEnqueued(ProcrastinateException):

@@ -39,6 +39,9 @@ class Inspect:
     Each method is one short transaction. It answers within a fraction of a second on a table of ten million rows,
     because it stops after a fixed number of rows. Its answer says if there are more.
 
+    With a ``read_connector`` of the app, a replica answers. :meth:`explain`, :meth:`system` and :meth:`diagnose` are
+    about the primary and ask it.
+
     Each method raises ``ConnectorException`` if the database cannot be reached, refuses the query, or takes longer than
     two seconds for a statement. A :class:`~procrastinate.testing.InMemoryConnector` has no such pages and raises
     ``NotImplementedError``.
@@ -46,6 +49,11 @@ class Inspect:
 
     def __init__(self, connector: BaseConnector) -> None:
         self._connector = connector
+
+    @property
+    def on_primary(self) -> Inspect:
+        """The same for an app with a ``read_connector``, with answers of the primary only."""
+        return Inspect(self._connector.get_primary_connector())
 
     def run(self, load: Callable[Concatenate[sa.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a load of :mod:`procrastinate.core.inspection` from synchronous code."""

@@ -17,6 +17,7 @@ UNIQUE_VIOLATION = "23505"
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
 SERIALIZATION_FAILURE = "40001"
+QUERY_CANCELED = "57014"
 UNDEFINED_TABLE = "42P01"
 UNDEFINED_COLUMN = "42703"
 UNDEFINED_OBJECT = "42704"
@@ -28,12 +29,12 @@ _PASSING = {
     SERIALIZATION_FAILURE,
     "40P01",  # deadlock_detected
     "55P03",  # lock_not_available
-    "57014",  # query_canceled: statement_timeout
+    QUERY_CANCELED,  # statement_timeout
     "57P05",  # idle_session_timeout
     "25P03",  # idle_in_transaction_session_timeout
     "25006",  # read_only_sql_transaction: a standby, until its promotion
 }
-_REFUSED_FOR_NOW = {UNIQUE_VIOLATION, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, SERIALIZATION_FAILURE, "57014"}
+_REFUSED_FOR_NOW = {UNIQUE_VIOLATION, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, SERIALIZATION_FAILURE, QUERY_CANCELED}
 _PASSING_CLASSES = {
     "08",  # connection exceptions
     "53",  # insufficient resources: too many connections, disk full

@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql
 from procrastinate.core.criteria import equals
 from procrastinate.core.enums import Status
 from procrastinate.core.fetch import STORED_COLUMNS, stored_job
+from procrastinate.core.operation_marks import may_lag
 from procrastinate.core.rows import JobCounts, StoredJob
 from procrastinate.core.tables import (
     due_at,
@@ -86,6 +87,7 @@ class JobFilter:
         return conditions if self.status is None else [*conditions, *_has_status(self.status)]
 
 
+@may_lag
 def list_jobs(
     connection: sa.Connection, job_filter: JobFilter, *, limit: int | None = None, after_id: int | None = None
 ) -> list[StoredJob]:
@@ -138,16 +140,19 @@ def _count_by(
     return [JobCounts(**row._mapping) for row in connection.execute(statement)]
 
 
+@may_lag
 def count_by_queue(connection: sa.Connection, job_filter: JobFilter) -> list[JobCounts]:
     """Count the matching jobs of each queue."""
     return _count_by(connection, jobs.c.queue_name, job_filter)
 
 
+@may_lag
 def count_by_task(connection: sa.Connection, job_filter: JobFilter) -> list[JobCounts]:
     """Count the matching jobs of each task."""
     return _count_by(connection, jobs.c.task_name, job_filter)
 
 
+@may_lag
 def count_by_lock(connection: sa.Connection, job_filter: JobFilter) -> list[JobCounts]:
     """Count the matching jobs of each lock."""
     return _count_by(connection, jobs.c.lock, job_filter)

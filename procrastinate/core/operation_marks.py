@@ -12,6 +12,7 @@ S = TypeVar("S", bound=sa.Executable)
 
 ATOMIC = "__procrastinate_atomic__"
 """The attribute of a function that :func:`atomic` has marked. Connectors read it in each defer without a call."""
+_LAGS = "__procrastinate_may_lag__"
 _FINDER = "__procrastinate_finder__"
 _PLAIN = "procrastinate_plain"
 _PREPARED = "procrastinate_prepared"
@@ -30,6 +31,20 @@ def atomic(operation: F) -> F:
 def is_atomic(operation: Callable[..., Any]) -> bool:
     """Whether the operation was marked with :func:`atomic`."""
     return getattr(operation, ATOMIC, False) is True
+
+
+def may_lag(operation: F) -> F:
+    """Mark an operation that only reads, for people or for charts. Its answer may be some seconds old.
+
+    An app with a replica runs it there. Do not mark an operation whose answer decides what happens to a job.
+    """
+    setattr(operation, _LAGS, True)
+    return operation
+
+
+def is_allowed_to_lag(operation: Callable[..., Any]) -> bool:
+    """Whether the operation was marked with :func:`may_lag`."""
+    return getattr(operation, _LAGS, False) is True
 
 
 FINDERS: list[Callable[..., int | None]] = []

@@ -93,6 +93,8 @@ _PROBLEMS_OF_CLASS = {
 def _problem(error: BaseException) -> str:
     """Return what happened, without values and addresses, which the text of a driver's error may contain."""
     logger.warning("The dashboard could not read the database", exc_info=error, extra={"action": "dashboard_problem"})
+    if isinstance(error, exceptions.ReplicaBehind):
+        return f"{error}."
     code = sqlstate(error)
     if code is None or code.startswith("08"):
         return "The database cannot be reached."

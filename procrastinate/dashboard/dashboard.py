@@ -104,14 +104,20 @@ class Dashboard:
         answer = self._answer(request)
         if isinstance(answer, Response):
             return answer
-        return drive(answer, (self._connector or self._app.connector))
+        return drive(answer, self._connector_for(request))
 
     async def handle_async(self, request: Request) -> Response:
         """Answer a request from asynchronous code."""
         answer = self._answer(request)
         if isinstance(answer, Response):
             return answer
-        return await drive_async(answer, self._connector or self._app.connector)
+        return await drive_async(answer, self._connector_for(request))
+
+    def _connector_for(self, request: Request) -> BaseConnector:
+        """Return the connector of a request. An action, and the page that tells how it went, do not ask a replica."""
+        connector = self._connector or self._app.connector
+        follows_action = request.method == "POST" or "done" in request.parameters
+        return connector.get_primary_connector() if follows_action else connector
 
     def _answer(self, request: Request) -> Response | Calls[Response]:
         """Return the response, or the view that finds it."""

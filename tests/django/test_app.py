@@ -271,6 +271,16 @@ print(app.worker_defaults, app.periodic_defaults, "shop:from_blueprint" in app.t
     assert printed == "{'concurrency': 3} {'max_delay': 60} True OwnConnector"
 
 
+def test_the_app_reads_from_the_alias_of_a_replica() -> None:
+    """Everything else, workers included, uses the other alias."""
+    script = """
+django.setup()
+from procrastinate.contrib.django import app
+print(app.connector.primary.alias, app.connector.replica.alias)
+"""
+    assert _run(script, PROCRASTINATE_READ_DATABASE_ALIAS="default") == "default default"
+
+
 def test_autodiscovery_can_be_turned_off() -> None:
     """Without autodiscovery, PROCRASTINATE_IMPORT_PATHS lists the modules to import."""
     script = """

@@ -67,6 +67,8 @@ def test_each_setting_is_known_both_ways(name: str) -> None:
         ({"PROCRASTINATE_CREATE_CONNECTOR": "no_dots"}, "E005"),
         ({"PROCRASTINATE_CREATE_CONNECTOR": "tests.django.project.settings.SECRET_KEY"}, "E005"),
         ({"PROCRASTINATE_DATABASE_ALIAS": "nowhere"}, "E006"),
+        ({"PROCRASTINATE_READ_DATABASE_ALIAS": 1}, "E004"),
+        ({"PROCRASTINATE_READ_DATABASE_ALIAS": "nowhere"}, "E006"),
     ],
 )
 def test_errors(settings: dict[str, Any], error: str) -> None:

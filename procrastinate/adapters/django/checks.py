@@ -67,6 +67,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "AUTODISCOVER_EXCLUDE": (_is_list_of_text, "a list of names of installed apps"),
     "IMPORT_PATHS": (_is_list_of_text, "a list of dotted paths"),
     "DATABASE_ALIAS": (_is_text, "a key of DATABASES"),
+    "READ_DATABASE_ALIAS": (_is_optional_text, "a key of DATABASES, or None"),
     "WORKER_DEFAULTS": (_is_mapping, "None, or a dict of worker options"),
     "PERIODIC_DEFAULTS": (_is_mapping, "None, or a dict like {'max_delay': 600}"),
     "ON_APP_READY": (_is_optional_text, "the dotted path of a function, or None"),
@@ -200,18 +201,22 @@ def _path_error(name: str, what: str) -> CheckMessage:
 
 def _alias_problems() -> Iterator[CheckMessage]:
     settings = get_settings()
-    alias = settings.DATABASE_ALIAS
-    if settings.CREATE_CONNECTOR is not None:
-        return
+    if settings.CREATE_CONNECTOR is None:
+        yield from _problems_of_alias("DATABASE_ALIAS", settings.DATABASE_ALIAS)
+    if settings.READ_DATABASE_ALIAS is not None:
+        yield from _problems_of_alias("READ_DATABASE_ALIAS", settings.READ_DATABASE_ALIAS)
+
+
+def _problems_of_alias(name: str, alias: str) -> Iterator[CheckMessage]:
     if alias not in connections:
         yield Error(
-            f"The Procrastinate setting DATABASE_ALIAS is {alias!r}, which is not in DATABASES.",
+            f"The Procrastinate setting {name} is {alias!r}, which is not in DATABASES.",
             hint=f"Valid names: {', '.join(connections)}.",
             id="procrastinate.E006",
         )
     elif connections[alias].vendor != "postgresql":
         yield Error(
             f"The database {alias!r} is not PostgreSQL, which Procrastinate needs.",
-            hint="Add a PostgreSQL database to DATABASES, and name it in the setting PROCRASTINATE_DATABASE_ALIAS.",
+            hint=f"Add a PostgreSQL database to DATABASES, and name it in the setting {setting_name(name)}.",
             id="procrastinate.E007",
         )

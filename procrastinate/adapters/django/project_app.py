@@ -165,6 +165,15 @@ class DjangoApp(App):
 
 def create_connector(settings: Settings) -> BaseConnector:
     """Make the connector that the settings name."""
+    primary = _create_primary(settings)
+    if settings.READ_DATABASE_ALIAS is None:
+        return primary
+    from procrastinate.replicas import with_replica  # most projects read from no replica
+
+    return with_replica(primary, DjangoConnector(settings.READ_DATABASE_ALIAS))
+
+
+def _create_primary(settings: Settings) -> BaseConnector:
     if settings.CREATE_CONNECTOR is not None:
         return as_connector(import_string(settings.CREATE_CONNECTOR)())
     return DjangoConnector(alias=settings.DATABASE_ALIAS, listen_connect_args=settings.LISTEN_CONNECT_ARGS)

@@ -31,6 +31,8 @@ class Settings:
         Additional modules with tasks.
     DATABASE_ALIAS:
         The key in ``DATABASES`` of the database with the jobs.
+    READ_DATABASE_ALIAS:
+        The key in ``DATABASES`` of a replica, which lists, statistics and pages are read from. ``None`` for none.
     WORKER_DEFAULTS, PERIODIC_DEFAULTS:
         As for :class:`procrastinate.App`.
     ON_APP_READY:
@@ -57,6 +59,7 @@ class Settings:
     AUTODISCOVER_EXCLUDE: Sequence[str] = ()
     IMPORT_PATHS: Sequence[str] = ()
     DATABASE_ALIAS: str = "default"
+    READ_DATABASE_ALIAS: str | None = None
     WORKER_DEFAULTS: Mapping[str, Any] | None = None
     PERIODIC_DEFAULTS: Mapping[str, Any] | None = None
     ON_APP_READY: str | None = None

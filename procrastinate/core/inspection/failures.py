@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from procrastinate.core.enums import Status
 from procrastinate.core.inspection.bounds import first_rows, load, moment, to_count
 from procrastinate.core.inspection.records import Failure, Failures
+from procrastinate.core.operation_marks import may_lag
 from procrastinate.core.tables import errors, jobs, status_literal
 
 _LOOKED_AT = 5_000
@@ -61,6 +62,7 @@ _GROUPS = (
 _OLDEST = sa.select(moment(sa.func.min(_newest.c.at)))
 
 
+@may_lag
 @load
 def load_failures(connection: sa.Connection, now: datetime.datetime) -> Failures:
     """Return the groups of the newest 5,000 errors, the group with the newest error first."""

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from procrastinate.core.inspection.bounds import Count, bounded_count, first_rows, load, to_count
 from procrastinate.core.inspection.workers import is_alive
+from procrastinate.core.operation_marks import may_lag
 from procrastinate.core.statistics import ALL_TIME, BUCKETS
 from procrastinate.core.tables import DOING, due_at, holds_lock, is_upcoming, jobs, statistics, workers
 
@@ -111,6 +112,7 @@ _TOTALS = (
 )
 
 
+@may_lag
 @load
 def load_figures(connection: sa.Connection, now: datetime.datetime) -> Figures:
     """Return the numbers of the queue as a whole, and the totals of all runs."""
@@ -156,6 +158,7 @@ _STARTABLE = sa.select(_due.c.queue_name, sa.func.count().label("number")).where
 _STARTABLE_BY_QUEUE = _STARTABLE.group_by(_due.c.queue_name)
 
 
+@may_lag
 @load
 def count_startable(connection: sa.Connection, now: datetime.datetime) -> dict[str, int]:
     """Return the number of due jobs of each queue that a worker would make ready: no running job has their lock.

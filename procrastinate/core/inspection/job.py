@@ -15,6 +15,7 @@ from procrastinate.core.inspection.rows import LISTED, NEIGHBOUR, in_order, list
 from procrastinate.core.inspection.states import JobState
 from procrastinate.core.job_logs import MOST_RUNS, read_job_logs
 from procrastinate.core.job_reports import READABLE_REPORT, is_of_last_run, to_progress
+from procrastinate.core.operation_marks import may_lag
 from procrastinate.core.rows import KeptLog
 from procrastinate.core.tables import (
     errors,
@@ -119,6 +120,7 @@ _IN_FRONT = sa.select(bounded_count(_PARKED.where(_RANK), _LINE))
 _BEHIND = sa.select(bounded_count(_PARKED.where(jobs.c.id != _JOB_ID), _LINE))
 
 
+@may_lag
 @load
 def load_job(connection: sa.Connection, now: datetime.datetime, job_id: int) -> JobDetails | None:
     """Return everything about a job, or ``None`` if there is no such job."""
@@ -166,6 +168,7 @@ def _line(connection: sa.Connection, job: ListedJob) -> Count:
     return to_count(connection.execute(statement, parameters).scalar_one(), _LINE)
 
 
+@may_lag
 @load
 def load_job_logs(
     connection: sa.Connection, now: datetime.datetime, job_id: int, *, runs: int = MOST_RUNS
@@ -177,6 +180,7 @@ def load_job_logs(
 _WHOLE = sa.select(sa.cast(jobs.c.args, sa.Text)).where(jobs.c.id == _JOB_ID)
 
 
+@may_lag
 def load_whole_arguments(connection: sa.Connection, job_id: int) -> str | None:
     """Return the arguments of a job as JSON text, however long, or ``None`` if there is no such job."""
     return connection.execute(_WHOLE, {"job_id": job_id}).scalar_one_or_none()

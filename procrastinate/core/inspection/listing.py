@@ -14,6 +14,7 @@ from procrastinate.core.inspection.bounds import first_rows, load
 from procrastinate.core.inspection.records import JobsPage
 from procrastinate.core.inspection.rows import LISTED, listed_job
 from procrastinate.core.inspection.states import NEWEST, READY_OF_QUEUE, WALKS, JobState, Walk
+from procrastinate.core.operation_marks import may_lag
 from procrastinate.core.tables import errors, jobs
 
 REACH = 20_000
@@ -130,6 +131,7 @@ _SEARCHED = (
 )
 
 
+@may_lag
 @load
 def list_jobs_page(
     connection: sa.Connection,

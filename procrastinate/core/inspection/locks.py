@@ -11,6 +11,7 @@ from procrastinate.core.inspection.bounds import Count, first_rows, load, moment
 from procrastinate.core.inspection.records import Locks, LockState
 from procrastinate.core.inspection.rows import NEIGHBOUR, neighbour, started_at
 from procrastinate.core.inspection.states import WALKS, JobState
+from procrastinate.core.operation_marks import may_lag
 from procrastinate.core.tables import holds_lock, jobs
 
 _LOOKED_AT = 20_000
@@ -36,6 +37,7 @@ _LOCKS: sa.Select[Any] = (
 )
 
 
+@may_lag
 @load
 def load_locks(connection: sa.Connection, now: datetime.datetime) -> Locks:
     """Return the locks with the most waiting jobs, and the job that holds each."""

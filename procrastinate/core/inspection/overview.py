@@ -11,6 +11,7 @@ from procrastinate.core.inspection.bounds import Count, bounded_count, first_row
 from procrastinate.core.inspection.records import Minute, Overview
 from procrastinate.core.inspection.states import ENDED, WAITING, WALKS, JobState
 from procrastinate.core.inspection.workers import alive_and_silent, is_alive
+from procrastinate.core.operation_marks import may_lag
 from procrastinate.core.statistics import MINUTE
 from procrastinate.core.tables import DOING, due_at, is_upcoming, jobs, statistics, workers
 
@@ -83,6 +84,7 @@ _TOLD: Any = (
 )
 
 
+@may_lag
 @load
 def load_overview(connection: sa.Connection, now: datetime.datetime) -> Overview:
     """Return the counts and the last hour of the whole queue."""

@@ -12,6 +12,7 @@ from procrastinate.core.arrays import array_param
 from procrastinate.core.criteria import is_possible
 from procrastinate.core.inspection.bounds import Moment, load
 from procrastinate.core.inspection.records import Schedule, Schedules, Tick
+from procrastinate.core.operation_marks import may_lag
 from procrastinate.core.tables import jobs, periodic_defers
 
 _SHOWN = 200
@@ -72,6 +73,7 @@ def _ticks() -> sa.Select[Any]:
 _LAST_TICKS = _ticks()
 
 
+@may_lag
 @load
 def load_periodic(
     connection: sa.Connection, now: datetime.datetime, known: Collection[tuple[str, str]] = ()

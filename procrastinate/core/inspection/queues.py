@@ -16,6 +16,7 @@ from procrastinate.core.inspection.bounds import Count, first_rows, load, moment
 from procrastinate.core.inspection.records import Paused, Queues, QueueState
 from procrastinate.core.inspection.states import READY_OF_QUEUE, WAITING, WALKS, JobState
 from procrastinate.core.inspection.workers import is_alive
+from procrastinate.core.operation_marks import may_lag
 from procrastinate.core.pauses import lasts
 from procrastinate.core.tables import event_literal, events, jobs, paused_queues, workers
 
@@ -81,6 +82,7 @@ _SERVING = (
 )
 
 
+@may_lag
 @load
 def load_queues(connection: sa.Connection, now: datetime.datetime, known: Collection[str] = ()) -> Queues:
     """Return the queues that have unfinished jobs.

@@ -12,6 +12,7 @@ from procrastinate.core.inspection.bounds import Count, first_rows, load, moment
 from procrastinate.core.inspection.records import Tasks, TaskState
 from procrastinate.core.inspection.states import ENDED, WAITING, WALKS, JobState
 from procrastinate.core.inspection.task_hours import read_task_hours
+from procrastinate.core.operation_marks import may_lag
 from procrastinate.core.tables import event_literal, events, jobs
 
 _LOOKED_AT = 1_000
@@ -77,6 +78,7 @@ def _by_task(state: JobState) -> sa.Select[Any]:
 _UNFINISHED = sa.union_all(*map(_by_task, (*WAITING, JobState.RUNNING)))
 
 
+@may_lag
 @load
 def load_tasks(connection: sa.Connection, now: datetime.datetime) -> Tasks:
     """Return the tasks that have unfinished jobs, or are among the last thousand that ended in each status."""

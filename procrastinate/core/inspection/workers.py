@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from procrastinate.core.defaults import STALLED_TIMEOUT
 from procrastinate.core.inspection.bounds import first_rows, load, moment, to_count
 from procrastinate.core.inspection.records import Workers, WorkerState
+from procrastinate.core.operation_marks import may_lag
 from procrastinate.core.tables import DOING, jobs, workers
 
 _SHOWN = 500
@@ -63,6 +64,7 @@ _WORKERS: sa.Select[Any] = (
 )
 
 
+@may_lag
 @load
 def load_workers(connection: sa.Connection, now: datetime.datetime) -> Workers:
     """Return the workers with the number of their jobs, up to 500 of them."""

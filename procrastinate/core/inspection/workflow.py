@@ -8,6 +8,7 @@ import datetime
 import sqlalchemy as sa
 
 from procrastinate.core.inspection.bounds import load
+from procrastinate.core.operation_marks import may_lag
 from procrastinate.core.read_workflows import get_workflow, list_workflows, read_graph
 from procrastinate.core.workflow_rows import (
     StoredDependency,
@@ -43,6 +44,7 @@ class WorkflowDetails:
     is_whole: bool
 
 
+@may_lag
 @load
 def load_workflows(
     connection: sa.Connection, now: datetime.datetime, state: WorkflowState | None = None, before: int | None = None
@@ -58,6 +60,7 @@ def load_workflows(
     return WorkflowsPage(now=now, workflows=tuple(found[:LISTED_WORKFLOWS]), is_more=len(found) > LISTED_WORKFLOWS)
 
 
+@may_lag
 @load
 def load_workflow(connection: sa.Connection, now: datetime.datetime, workflow_id: int) -> WorkflowDetails | None:
     """Return a workflow, or ``None`` if there is none with this id."""
