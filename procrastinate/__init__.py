@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from procrastinate.rates import Rate as Rate
     from procrastinate.replicas import ReadReplica as ReadReplica
     from procrastinate.retry import BaseRetryStrategy, RetryDecision, RetryStrategy
+    from procrastinate.several_databases import run_workers as run_workers
+    from procrastinate.several_databases import run_workers_async as run_workers_async
     from procrastinate.unique import Unique as Unique
     from procrastinate.workflows.canvas import chain as chain
     from procrastinate.workflows.canvas import chord as chord
@@ -68,6 +70,8 @@ _HOMES = {
     "chain": "workflows.canvas",
     "chord": "workflows.canvas",
     "group": "workflows.canvas",
+    "run_workers": "several_databases",
+    "run_workers_async": "several_databases",
 }
 """The module of each name."""
 

@@ -20,6 +20,7 @@ from procrastinate.worker.fetch.first_look import finds_nothing
 from procrastinate.worker.option_attribute import Option
 from procrastinate.worker.processes import exits, forked_children, signals
 from procrastinate.worker.run.run_reports import RunReports
+from procrastinate.worker.run.shared_slots import SharedSlots
 from procrastinate.worker.run.unknown_tasks import UnknownTasks
 from procrastinate.worker.schema_wait import wait_until_ready
 from procrastinate.worker.services.limit_definer import LimitDefiner
@@ -170,6 +171,8 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.own_context = contextvars.Context()
         """The context variables that the program had set when it started the worker. Each job starts with a copy."""
+        self.shared_slots: SharedSlots | None = None
+        """The slots that this worker shares with those of other databases, besides its own ``concurrency``."""
         self.reports = RunReports()
         """What the running jobs report."""
         self._current_run: WorkerRun | None = None

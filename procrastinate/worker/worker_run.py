@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from procrastinate.worker.fetch.release import Releaser
 from procrastinate.worker.processes import signals
 from procrastinate.worker.run.outcome_writer import OutcomeWriter
 from procrastinate.worker.run.run_statistics import RunStatistics
+from procrastinate.worker.run.sharing_slots import SharingSlots
 from procrastinate.worker.run.slots import Slots
 from procrastinate.worker.services.abort_poller import AbortPoller
 from procrastinate.worker.services.blocked_loop import BlockedLoop
@@ -304,13 +306,15 @@ class WorkerRun:
         )
 
     def _make_slots(self) -> Slots:
-        return Slots(
+        shared = self._worker.shared_slots
+        make = Slots if shared is None else functools.partial(SharingSlots, shared=shared)
+        return make(
             self._worker,
-            self._manager,
-            self._board,
-            self._outcome_writer,
-            self._releaser,
-            self._statistics,
+            manager=self._manager,
+            board=self._board,
+            outcome_writer=self._outcome_writer,
+            releaser=self._releaser,
+            statistics=self._statistics,
             on_last=self._stop_at_last_job,
             on_start=self._loop_watch.begin,
         )

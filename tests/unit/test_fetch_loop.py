@@ -95,6 +95,15 @@ class Slots:
     def release_unstarted(self, jobs: list[Job]) -> None:
         self.released += [job.id for job in jobs]
 
+    def begin_fetch(self) -> None:
+        """The slots are not shared."""
+
+    def end_fetch(self, *, wants_more: bool) -> None:
+        """The slots are not shared."""
+
+    def wait_for_room(self, *, is_wanted: bool) -> None:
+        """The slots are not shared."""
+
 
 def make_loop(answers: Answers, slots: Slots, polling_interval: float = NEVER) -> FetchLoop:
     return FetchLoop(

@@ -156,6 +156,7 @@ class FetchLoop:
     async def _fill(self) -> bool:
         """Fetch as much as there is room for, if there is a reason to. Return true if there is work or no room."""
         if self._pool.room() <= 0:
+            self._pool.wait_for_room(is_wanted=self._looks.is_fetch_due)
             await self.fetcher.call_others()
             return True
         await self._promoter.promote_if_due(is_called=self._call.is_made)

@@ -30,6 +30,15 @@ class JobPool(Protocol):
     def release_unstarted(self, jobs: list[Job]) -> None:
         """Release fetched jobs and start none of them."""
 
+    def begin_fetch(self) -> None:
+        """Take note that a fetch begins, which is to fill the room."""
+
+    def end_fetch(self, *, wants_more: bool) -> None:
+        """Take note that a fetch has ended. ``wants_more`` says whether more jobs may be ready."""
+
+    def wait_for_room(self, *, is_wanted: bool) -> None:
+        """Take note that there is no room, and whether a fetch would be due."""
+
 
 class Fetcher:
     """Fetches from the place where the last fetch ended, and from the start if that leaves room.
@@ -100,14 +109,24 @@ class Fetcher:
             return False
         self._looks.fetches()
         self.named_for = None
+        has_room = True
+        self._pool.begin_fetch()
+        try:
+            found, has_room = await self._fetch_from_last_place()
+        finally:
+            self._pool.end_fetch(wants_more=not has_room)
+        self._looks.fetched(found=found, has_room=has_room)
+        return found
+
+    async def _fetch_from_last_place(self) -> tuple[bool, bool]:
+        """Fetch, and from the start if that leaves room. Return whether there were jobs, and whether room is left."""
         paused = self._paused.names
         after = None if paused else self._cursor.after
         found, has_room = await self._fetch_after(after, paused)
         if has_room and after is not None:
             more, has_room = await self._fetch_after(None, paused)  # there may be some that come before
             found = found or more
-        self._looks.fetched(found=found, has_room=has_room)
-        return found
+        return found, has_room
 
     async def _fetch_after(self, after: Rank | None, paused: frozenset[str]) -> tuple[bool, bool]:
         """Fetch jobs. Return whether there were any, and whether room is left."""

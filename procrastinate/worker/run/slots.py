@@ -132,6 +132,15 @@ class Slots:
         """Return the number of free slots. A thread that goes on after its job's timeout keeps its slot."""
         return self._settings.concurrency - len(self._running) - self._threads.left
 
+    def begin_fetch(self) -> None:
+        """No other worker takes these slots, so a fetch needs no reservation."""
+
+    def end_fetch(self, *, wants_more: bool) -> None:
+        """No other worker takes these slots, so there is nothing to leave to one."""
+
+    def wait_for_room(self, *, is_wanted: bool) -> None:
+        """The end of a job of this worker makes room, so no other worker needs to know."""
+
     # From the fetch to the outcome
 
     def take(self, jobs: list[Job]) -> None:
