@@ -141,6 +141,40 @@ def test_a_statement_notifies_each_queue_once(connection: sa.Connection, listene
     assert listener.heard() == expect(("default", inserted(4)), ("other", inserted(2)))
 
 
+def test_a_statement_treats_each_of_its_jobs_by_its_own_state(connection: sa.Connection, listener: Listener) -> None:
+    columns = "queue_name, task_name, status, scheduled_at, readiness"
+    jobs = [
+        "('default', 't', 'todo', NULL, 0)",
+        f"('default', 't', 'todo', '{FUTURE.isoformat()}', 0)",
+        "('default', 't', 'succeeded', NULL, 0)",
+        "('other', 't', 'todo', NULL, 7)",
+    ]
+    sql(connection, f"INSERT INTO procrastinate_jobs ({columns}) VALUES {', '.join(jobs)}")  # noqa: S608
+    assert listener.heard() == expect(("default", inserted(2, upcoming=True)), ("other", inserted(4)))
+    assert [history(connection, number) for number in range(1, 5)] == [
+        ["deferred"],
+        ["deferred", "scheduled"],
+        [],
+        ["deferred"],
+    ]
+    rows = query(connection, "SELECT finished_at IS NULL, readiness FROM procrastinate_jobs ORDER BY id")
+    assert rows == [(True, 0), (True, 0), (False, 0), (True, 0)]
+
+
+def test_a_statement_with_jobs_that_wait_in_one_queue_only_says_how_many(
+    connection: sa.Connection, listener: Listener
+) -> None:
+    for _ in range(3):
+        worker_id = core.register_worker(connection)
+        connection.execute(
+            sa.text("UPDATE procrastinate_workers SET called_for = '{}' WHERE id = :id"), {"id": worker_id}
+        )
+    core.defer_jobs(connection, [new_job(), new_job()])
+    ((_, any_queue), (_, own_queue)) = listener.heard()
+    assert any_queue == own_queue
+    assert (any_queue["job_id"], len(any_queue["workers"]), any_queue["waiting"]) == (2, 2, 3)
+
+
 def test_plain_sql_is_notified(connection: sa.Connection, listener: Listener) -> None:
     sql(connection, "INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('other', 't')")
     assert listener.heard() == expect(("other", inserted(1)))
