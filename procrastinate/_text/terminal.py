@@ -24,6 +24,8 @@ def is_terminal(stream: TextIO) -> bool:
 def say(text: str, stream: TextIO | None = None, *, colour: str | None = None) -> None:
     """Write text with each line quoted. Use this function for text from other sources, such as rows.
 
+    A terminal gets no line that is wider than itself. A longer line is broken between words, and its rest is indented.
+
     Parameters
     ----------
     stream:
@@ -33,7 +35,10 @@ def say(text: str, stream: TextIO | None = None, *, colour: str | None = None) -
     """
     stream = sys.stdout if stream is None else stream
     safe = quoted_lines(text)
-    write(paint(safe, colour) if colour is not None and is_terminal(stream) else safe, stream)
+    if is_terminal(stream):
+        safe = wrapped(safe, stream)
+        safe = safe if colour is None else paint(safe, colour)
+    write(safe, stream)
 
 
 def say_table(header: Sequence[str], rows: Sequence[Sequence[str]], colours: Sequence[str | None] = ()) -> None:
@@ -88,6 +93,42 @@ def table(
 def fitted(line: str) -> str:
     """Return a line without colours, cut at the width of the terminal."""
     return _cut(line, shutil.get_terminal_size().columns)
+
+
+def wrapped(text: str, stream: TextIO) -> str:
+    """Return the text with lines that fit a terminal. The rest of a line that is broken is indented."""
+    available = _columns_of(stream)
+    return "\n".join(_broken(line, available) for line in text.split("\n"))
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number with its noun, such as ``1 job`` and ``2,000 jobs``."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def _columns_of(stream: TextIO) -> int:
+    """Return the width of a terminal. The error output may be a terminal when the output is a pipe."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or shutil.get_terminal_size().columns
+    except (OSError, ValueError):
+        return shutil.get_terminal_size().columns
+
+
+def _broken(line: str, available: int) -> str:
+    """Break a line between words. A word that is wider than the terminal stays whole, so that it can be copied."""
+    if _width(line) <= available:
+        return line
+    text = line.lstrip(" ")
+    indent = " " * (len(line) - len(text) + 2)
+    lines, current = [], line[: len(line) - len(text)]
+    for word in text.split(" "):
+        longer = f"{current} {word}" if current.strip() else current + word
+        if _width(longer) > available and current.strip():
+            lines.append(current)
+            current = indent + word
+        else:
+            current = longer
+    return "\n".join([*lines, current])
 
 
 def _columns(character: str) -> int:

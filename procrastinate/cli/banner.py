@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from procrastinate._checks.times import utcnow
 from procrastinate._legacy import metadata
 from procrastinate._quoting import LONGEST_VALUE, quoted
-from procrastinate._text.terminal import is_terminal, paint, write
+from procrastinate._text.terminal import counted, is_terminal, paint, wrapped, write
 from procrastinate.app import App
 from procrastinate.builtin_tasks import NAMESPACE
 from procrastinate.job_context import queues_display
@@ -80,16 +80,16 @@ def _schedules(app: App) -> Iterator[Schedule]:
 def tell(worker: Worker, description: WorkerDescription) -> None:
     """Write the banner to stderr if that is a terminal. Otherwise log one record with all facts in its ``extra``."""
     if sys.stderr.isatty():
-        write(banner(description, colours=is_terminal(sys.stderr)), sys.stderr)
+        write(wrapped(banner(description, colours=is_terminal(sys.stderr)), sys.stderr), sys.stderr)
         return
     worker.logger.log(
         logging.INFO,
-        "Procrastinate %s on %s: %s, concurrency %d, %d tasks, %d of them periodic",
+        "Procrastinate %s on %s: %s, concurrency %d, %s, %d periodic",
         description.release,
         description.database,
         queues_display(description.queues),
         description.concurrency,
-        len(description.tasks),
+        counted(len(description.tasks), "task"),
         len({one.task for one in description.periodic}),
         extra={"action": "describe_worker", "worker": worker.log_context(), **_as_extra(description)},
     )
@@ -112,7 +112,7 @@ def _facts(description: WorkerDescription) -> Iterator[tuple[str, str | None]]:
     yield "app", description.app
     yield "database", description.database
     yield "queues", "all" if description.queues is None else ", ".join(description.queues)
-    jobs = f"{description.concurrency} job{'s' * (description.concurrency > 1)} at a time"
+    jobs = f"{counted(description.concurrency, 'job')} at a time"
     yield "concurrency", jobs if description.processes == 1 else f"{jobs} in each of {description.processes} processes"
     yield from _listed("tasks", description.tasks)
     yield from _listed("periodic", [_line(one) for one in description.periodic])

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from procrastinate._text.terminal import say
+from procrastinate._text.terminal import counted, say
 from procrastinate.app import App
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.queues import user_name
@@ -84,7 +84,12 @@ def _preview(arguments: argparse.Namespace, kind: str, matching: Count) -> None:
     if arguments.json:
         write_json({"kind": kind, "matching": matching.number, "is_more": matching.is_more, "changed": 0})
     else:
-        say(f"{matching} jobs match. Nothing was changed: add --yes to {kind} them")
+        if matching.number == 1 and not matching.is_more:
+            say(f"1 job matches. Nothing was changed: add --yes to {kind} it")
+        elif matching.number:
+            say(f"{matching} jobs match. Nothing was changed: add --yes to {kind} them")
+        else:
+            say("No job matches")
 
 
 def _work(app: App, kind: str, search: JobSearch, count: Count, tell: Callable[[str], None]) -> BulkOperation:
@@ -95,7 +100,7 @@ def _work(app: App, kind: str, search: JobSearch, count: Count, tell: Callable[[
     operation_id = run(bulk.start_bulk_operation, kind, search, requested_by=user_name(), expected=count.number)
     while run(bulk.step_bulk_operation, operation_id):
         (operation,) = run(bulk.load_bulk_operations, operation_id)
-        tell(f"{operation.changed} jobs, {operation.part:.0%}")
+        tell(f"{counted(operation.changed, 'job')}, {operation.part:.0%}")
     (operation,) = run(bulk.load_bulk_operations, operation_id)
     return operation
 
@@ -112,7 +117,7 @@ def _report(arguments: argparse.Namespace, kind: str, done: list[BulkOperation])
         write_json({"kind": kind, "changed": changed, "skipped": skipped, "operations": ids, "errors": errors})
         return
     rest = f", {skipped} could not be changed" if skipped else ""
-    say(f"{'Retried' if kind == 'retry' else 'Cancelled'} {changed} jobs{rest}")
+    say(f"{'Retried' if kind == 'retry' else 'Cancelled'} {counted(changed, 'job')}{rest}")
     for error in (one.error for one in done if one.error is not None):
         say(f"The database refused {error}", sys.stderr)
 

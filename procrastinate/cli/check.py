@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from procrastinate._quoting import quoted
-from procrastinate._text.terminal import say
+from procrastinate._text.terminal import counted, say
 from procrastinate.app import App
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.waits import database_awaited
@@ -50,11 +50,7 @@ def _print(checked: DeployCheck) -> None:
         say(quoted(f"{problem.code}: {problem.subject}: {problem.text}. {problem.advice}"), colour="red")
     if not checked.is_complete:
         say("More jobs wait than were looked at", colour="yellow")
-    say(f"Looked at {_counted(checked.looked_at, 'waiting job')}: {_counted(len(checked.problems), 'problem')}")
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"
+    say(f"Looked at {counted(checked.looked_at, 'waiting job')}: {counted(len(checked.problems), 'problem')}")
 
 
 def _names(text: str) -> list[str]:

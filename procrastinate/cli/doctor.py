@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from procrastinate import exceptions
 from procrastinate._quoting import quoted
-from procrastinate._text.terminal import say
+from procrastinate._text.terminal import counted, say
 from procrastinate.app import App
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.waits import database_awaited
@@ -83,7 +83,7 @@ def _print(diagnosis: Diagnosis) -> None:
 
 
 def _summary(diagnosis: Diagnosis) -> Iterator[str]:
-    yield f"{len(diagnosis.checks)} checks"
+    yield counted(len(diagnosis.checks), "check")
     for severity in _COLOURS:
         count = sum(finding.severity == severity for finding in diagnosis.findings)
-        yield f"{count} {severity}{'s' * (count != 1)}"
+        yield counted(count, severity)

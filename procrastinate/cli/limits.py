@@ -8,7 +8,7 @@ from typing import Any
 
 from procrastinate import core, exceptions
 from procrastinate._quoting import quoted
-from procrastinate._text.terminal import say
+from procrastinate._text.terminal import say, say_table
 from procrastinate.app import App
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.waits import database_awaited
@@ -87,13 +87,24 @@ def _run(limits: Limits, arguments: argparse.Namespace) -> None:
 def _print_list(limits: Sequence[core.StoredLimit]) -> None:
     if not limits:
         say("No limits")
-    for one in limits:
-        numbers = f"concurrency {_number(one.concurrency)}, total {_number(one.total)}"
-        numbers += _rates("rate", one.rates) + _rates("total rate", one.total_rates)
-        numbers += ", fair" if one.fair else ""
-        terms = numbers if one.is_defined else "not defined by any worker"
-        is_set = ", set by an operator" if one.is_set else ""
-        say(f"{quoted(one.name)}: {terms}{is_set}; slots taken: {one.held}, in line: {one.in_line}")
+        return
+    # A narrow terminal cuts the last columns off.
+    header = ("limit", "in line", "slots taken", "concurrency", "total", "rate", "total rate", "note")
+    say_table(header, [_row(one) for one in limits])
+
+
+def _row(one: core.StoredLimit) -> tuple[str, ...]:
+    notes = {"fair": one.fair, "set by an operator": one.is_set, "not defined by any worker": not one.is_defined}
+    return (
+        one.name,
+        str(one.in_line),
+        str(one.held),
+        _number(one.concurrency),
+        _number(one.total),
+        _rates(one.rates),
+        _rates(one.total_rates),
+        ", ".join(note for note, holds in notes.items() if holds),
+    )
 
 
 def _rate(text: str) -> Rate:
@@ -104,8 +115,8 @@ def _rate(text: str) -> Rate:
         raise argparse.ArgumentTypeError(f"write COUNT/SECONDS, such as 10/1 ({error})") from error
 
 
-def _rates(name: str, rates: Sequence[core.RateTerms]) -> str:
-    return "".join(f", {name} {rate.count} in {rate.seconds:g} s" for rate in rates)
+def _rates(rates: Sequence[core.RateTerms]) -> str:
+    return ", ".join(f"{rate.count} in {rate.seconds:g} s" for rate in rates) or "-"
 
 
 def _number(number: int | None) -> str:

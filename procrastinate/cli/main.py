@@ -157,7 +157,8 @@ def _reasons(error: BaseException) -> Iterator[str]:
     while current is not None:
         # SQLAlchemy's text repeats the statement. The driver's error, its cause, is enough.
         text = "" if isinstance(current, sa.exc.DBAPIError) else _message(current)
-        if text and text not in said:
+        is_known = bool(said) and str(current).strip() in said
+        if text and not is_known:
             yield indented(text if not said else f"  because: {text}")
             said += text
         current = current.__cause__

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import getpass
+from typing import TYPE_CHECKING
 
 from procrastinate import exceptions
 from procrastinate._text.terminal import say, say_table
@@ -12,6 +13,9 @@ from procrastinate.app import App
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.waits import database_awaited
 from procrastinate.queues import Pause
+
+if TYPE_CHECKING:
+    from procrastinate.core.inspection import QueueState
 
 
 def add_queues_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,13 +71,15 @@ def _list(app: App, arguments: argparse.Namespace) -> None:
         write_json([{"queue": state, "pause": pauses.get(state.name)} for state in found])
         return
     # A narrow terminal cuts the last columns off.
-    header = ("queue", "paused", "ready", "scheduled", "blocked", "limited", "waiting for steps", "running")
-    say_table(
-        header,
-        [(state.name, "yes" if state.name in pauses else "", *map(str, state.counts.values())) for state in found],
-    )
+    header = ("queue", "paused", "ready", "running", "scheduled", "blocked", "limited", "waiting for steps")
+    say_table(header, [_row(state, is_paused=state.name in pauses) for state in found])
     for pause in pauses.values():
         say(f"{pause.queue} is paused{_details(pause)}")
+
+
+def _row(state: QueueState, *, is_paused: bool) -> tuple[str, ...]:
+    ready, *later, running = map(str, state.counts.values())
+    return (state.name, "yes" if is_paused else "", ready, running, *later)
 
 
 _ACTIONS = {"list": _list, "pause": _pause, "resume": _resume}

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import NoReturn
 
-_INVALID_CHOICE = re.compile(r"invalid choice: '(?P<word>[^']+)'")
+_INVALID_COMMAND = re.compile(r"argument command: invalid choice: '(?P<word>[^']+)'")
 _UNKNOWN_OPTION = re.compile(r"unrecognized arguments: (?:.*? )?(?P<word>--[^ =]+)")
 
 
@@ -23,8 +23,10 @@ class SuggestingParser(argparse.ArgumentParser):
 def with_suggestion(parser: argparse.ArgumentParser, message: str) -> str:
     """Return the message of an error of this parser, and the sub-command or option that was probably meant."""
     commands = _commands(parser)
-    if found := _INVALID_CHOICE.search(message):
-        return message + _meant(found["word"], commands)
+    if found := _INVALID_COMMAND.search(message):
+        return (
+            f"there is no command {found['word']!r}{_meant(found['word'], commands) or '.'} --help lists all commands"
+        )
     if found := _UNKNOWN_OPTION.search(message):
         options = {flag for one in (parser, *commands.values()) for flag in one._option_string_actions}
         return message + _meant(found["word"], sorted(options))

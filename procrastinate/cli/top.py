@@ -122,13 +122,13 @@ def _head(snapshot: Snapshot) -> list[str]:
     overview, workers = snapshot.overview, snapshot.workers.workers
     alive = [one for one in workers if one.is_alive]
     busy, slots = sum(one.running or 0 for one in alive), sum(one.concurrency or 0 for one in alive)
-    waiting = ", ".join(f"{count} {state.label}" for state, count in overview.waiting.items())
+    ready, *later = (f"{count} {state.label}" for state, count in overview.waiting.items())
     ended = ", ".join(f"{count} {state.label}" for state, count in overview.ended.items() if count.number)
     last = overview.minutes[-2] if len(overview.minutes) > 1 else None
     lines = [
         f"Procrastinate on {quoted(snapshot.database, 200)}, {overview.now:%Y-%m-%d %H:%M:%S} UTC",
         f"Workers  {overview.workers_alive} alive, {overview.workers_silent} silent, {busy} of {slots} slots busy",
-        f"Jobs     {waiting}, {overview.running} running",
+        f"Jobs     {', '.join([ready, f'{overview.running} running', *later])}",
         f"Hour     {ended or 'no job has ended'}",
     ]
     if last is not None:
@@ -142,17 +142,18 @@ def _head(snapshot: Snapshot) -> list[str]:
 
 _OF_QUEUES = (
     "name",
+    "paused",
     "ready",
-    "scheduled",
-    "blocked",
-    "limited",
-    "waiting for steps",
     "running",
     "waits",
     "workers",
     "slots",
-    "paused",
+    "scheduled",
+    "blocked",
+    "limited",
+    "waiting for steps",
 )
+"""Columns of the queues. A narrow terminal cuts the last ones off."""
 _OF_WORKERS = ("name", "host", "state", "slots", "queues", "heartbeat", "trouble")
 _OF_JOBS = ("id", "task", "queue", "runs", "attempt", "worker")
 _Table = tuple[str, Sequence[str], list[list[str]]]
@@ -179,7 +180,8 @@ def _tables(snapshot: Snapshot) -> Iterator[_Table]:
 
 def _queue(queue: QueueState, now: datetime.datetime) -> list[str]:
     waits, paused = _age(queue.oldest_ready_at, now), "yes" if queue.pause else ""
-    return [queue.name, *map(str, queue.counts.values()), waits, str(queue.served_by), str(queue.slots), paused]
+    ready, *later, running = map(str, queue.counts.values())
+    return [queue.name, paused, ready, running, waits, str(queue.served_by), str(queue.slots), *later]
 
 
 def _worker(worker: WorkerState, now: datetime.datetime) -> list[str]:

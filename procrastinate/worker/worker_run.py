@@ -181,8 +181,8 @@ class WorkerRun:
     async def _cut_short(self, working: asyncio.Task[None]) -> None:
         """Cancel the jobs, and write what has become of them, as far as that takes no time."""
         self.stop()
-        message = "Ending worker at once: %d jobs are cancelled. Each runs again once it no longer runs here"
-        self._log(logging.WARNING, "end_worker_at_once", message, len(self._slots))
+        message = "Ending worker at once: %s cancelled. Each runs again once it no longer runs here"
+        self._log(logging.WARNING, "end_worker_at_once", message, _jobs_are(len(self._slots)))
         working.cancel()
         self._slots.cut()
         await asyncio.wait([working, asyncio.create_task(self._slots.ended())], timeout=_HASTY_TIMEOUT)
@@ -231,7 +231,7 @@ class WorkerRun:
             limit = "without a limit" if graceful is None else f"for {graceful:g} s, then asks them to end"
             words = f". It fetches no more, and waits for them {limit}"
             words += ". A second signal ends it at once" if signals.second_ends() else ""
-        self._log(logging.INFO, "stopping_worker", "Stopping worker: %d jobs are running%s", running, words)
+        self._log(logging.INFO, "stopping_worker", "Stopping worker: %s running%s", _jobs_are(running), words)
 
     async def _write_last_outcomes(self) -> None:
         """Within the graceful timeout where there is one, or a little more. What is not written by then runs again
@@ -423,3 +423,7 @@ class WorkerRun:
 def _shown(ids: list[int]) -> str:
     """Return the first ids of a list as text."""
     return ", ".join(map(str, ids[:10])) + (", ..." if len(ids) > 10 else "")
+
+
+def _jobs_are(number: int) -> str:
+    return "1 job is" if number == 1 else f"{number} jobs are"

@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 import pytest
+import sqlalchemy as sa
 
 import procrastinate
 from procrastinate.cli.banner import Schedule, WorkerDescription, banner, describe_worker, tell
@@ -72,6 +73,12 @@ def test_a_description_has_the_tasks_of_the_app_and_no_password() -> None:
     assert description.periodic[0].next_tick > datetime.datetime.now(tz=datetime.UTC)
     assert "db.example" in description.database
     assert "hunter2" not in repr(description)
+
+
+def test_a_description_names_the_database_of_an_engine_and_no_password() -> None:
+    app = procrastinate.App(connector=sa.create_engine("postgresql+psycopg://me:hunter2@db.example/shop"))
+    description = describe_worker(app, app.make_worker(), path=None, processes=1)
+    assert description.database == "host='db.example', dbname='shop', user='me'"
 
 
 def test_a_worker_off_a_terminal_logs_one_record_with_the_facts(

@@ -358,3 +358,9 @@ def test_metrics_for_other_machines_need_a_token(command: Command) -> None:
     failed = command.run("metrics", "--host=0.0.0.0", "--port=0", check=False)
     assert failed.returncode == 1
     assert "set PROCRASTINATE_METRICS_TOKEN, or add --public" in failed.stderr
+
+
+def test_an_error_says_the_text_of_its_cause_once() -> None:
+    arguments = [sys.executable, "-m", "procrastinate", "--app=no_such_module.app", "check"]
+    ended = subprocess.run(arguments, capture_output=True, text=True, timeout=DEADLINE)
+    assert (ended.returncode, ended.stderr.count("No module named")) == (1, 1)

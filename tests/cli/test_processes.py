@@ -149,7 +149,7 @@ def test_one_signal_stops_all_gracefully(supervised: Supervised, place: pathlib.
     until(lambda: len(_pids(place)) == 2)
     supervised.workers()
     supervised.send(number)
-    until(lambda: supervised.logged.count("Stopping worker: 1 jobs are running") == 2)
+    until(lambda: supervised.logged.count("Stopping worker: 1 job is running") == 2)
     assert supervised.statuses().count("doing") == 2
     until(lambda: "Waiting for worker processes to end" in supervised.logged)
     (place / "go").touch()
@@ -168,7 +168,7 @@ def test_a_signal_that_everybody_gets_is_one(supervised: Supervised, place: path
     for pid in workers:
         os.kill(pid, signal.SIGTERM)
     supervised.send(signal.SIGTERM)
-    until(lambda: supervised.logged.count("Stopping worker: 1 jobs are running") == 2)
+    until(lambda: supervised.logged.count("Stopping worker: 1 job is running") == 2)
     (place / "go").touch()
     assert supervised.ended() == 0, supervised.logged
     assert supervised.statuses() == ["succeeded", "succeeded"]
@@ -184,7 +184,7 @@ def test_a_signal_that_comes_twice_at_once_counts_once(supervised: Supervised, p
         supervised.send(signal.SIGTERM)
         for pid in workers:
             os.kill(pid, signal.SIGTERM)
-    until(lambda: supervised.logged.count("Stopping worker: 1 jobs are running") == 2)
+    until(lambda: supervised.logged.count("Stopping worker: 1 job is running") == 2)
     (place / "go").touch()
     assert supervised.ended() == 0, supervised.logged
     assert supervised.statuses() == ["succeeded", "succeeded"]
@@ -200,11 +200,11 @@ def test_a_second_signal_ends_all_processes_and_the_next_ones_soon_take_their_jo
     until(lambda: len(_pids(place)) == 2)
     supervised.workers()
     supervised.send(number)
-    until(lambda: supervised.logged.count("Stopping worker: 1 jobs are running") == 2)
+    until(lambda: supervised.logged.count("Stopping worker: 1 job is running") == 2)
     time.sleep(0.6)  # an earlier second signal counts as a repetition of the first
     supervised.send(number)
     assert supervised.ended() == 128 + number
-    assert supervised.logged.count("Ending worker at once: 1 jobs are cancelled") == 2
+    assert supervised.logged.count("Ending worker at once: 1 job is cancelled") == 2
     assert "status: Error" not in supervised.logged
     assert supervised.statuses() == ["doing", "doing"]
     assert supervised.sql("SELECT stalled_timeout FROM procrastinate_workers") == [(LEAVING.stalled_timeout,)] * 2
@@ -223,7 +223,7 @@ def test_a_second_interrupt_ends_a_single_worker_whose_job_waits_in_a_thread(
     supervised.start(uvloop, started=1)
     until(lambda: "Starting job" in supervised.logged)
     supervised.send(signal.SIGINT)
-    until(lambda: "Stopping worker: 1 jobs are running" in supervised.logged)
+    until(lambda: "Stopping worker: 1 job is running" in supervised.logged)
     time.sleep(0.6)  # an earlier second signal counts as a repetition of the first
     supervised.send(signal.SIGINT)
     assert supervised.ended() == -signal.SIGINT
@@ -260,7 +260,7 @@ def test_workers_whose_supervisor_is_killed_drain_and_end(supervised: Supervised
     until(lambda: len(_pids(place)) == 2)
     assert len(supervised.workers()) == 2
     supervised.send(signal.SIGKILL)
-    until(lambda: supervised.logged.count("Stopping worker: 1 jobs are running") == 2)
+    until(lambda: supervised.logged.count("Stopping worker: 1 job is running") == 2)
     (place / "go").touch()
     assert supervised.ended() == -signal.SIGKILL
     assert supervised.statuses() == ["succeeded", "succeeded"]

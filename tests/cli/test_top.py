@@ -30,7 +30,7 @@ def command(database_url: str, connection: sa.Connection) -> Command:
 
 def test_a_snapshot_in_a_pipe_is_plain(command: Command) -> None:
     text = command.run("top").stdout
-    assert "Jobs     1 ready, 0 scheduled, 0 blocked, 0 limited, 0 waiting for steps, 1 running" in text
+    assert "Jobs     1 ready, 1 running, 0 scheduled, 0 blocked, 0 limited, 0 waiting for steps" in text
     assert "Workers  1 alive" in text
     assert "Trouble  running without a live worker: 1" in text
     assert "Running\nid  task" in text

@@ -125,8 +125,10 @@ def test_a_function_is_not_asked_for_a_repr() -> None:
     def ask() -> str:
         raise AssertionError("asked")
 
-    assert "asked for each connection" in repr(procrastinate.PsycopgConnector(conninfo=ask))
-    assert "asked for each connection" in repr(procrastinate.PsycopgConnector(conninfo=ask).get_worker_connector())
+    assert "the database that a function names" in repr(procrastinate.PsycopgConnector(conninfo=ask))
+    assert "the database that a function names" in repr(
+        procrastinate.PsycopgConnector(conninfo=ask).get_worker_connector()
+    )
 
 
 def test_the_connector_of_a_worker_is_a_psycopg_connector_to_isinstance(database_url: str) -> None:

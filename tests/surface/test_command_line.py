@@ -239,7 +239,9 @@ def test_a_word_like_no_other_brings_no_suggestion(capsys: pytest.CaptureFixture
     for arguments in (["xyzzy"], ["worker", "--xyzzy"], ["worker", "extra"]):
         with pytest.raises(SystemExit, match="2"):
             _parsed(*arguments)
-    assert "Did you mean" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Did you mean" not in said
+    assert "there is no command 'xyzzy'. --help lists all commands" in said
 
 
 def _exit_status(*arguments: str) -> int:

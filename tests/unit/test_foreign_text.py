@@ -188,6 +188,36 @@ def test_columns_line_up_behind_wide_characters() -> None:
     assert rows == ["\u65e5\u672c  todo", "abcd  done"]
 
 
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_line_that_is_wider_than_the_terminal_is_broken_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    terminal = _Terminal()
+    say("  one two three four five\nshort", terminal)
+    assert terminal.getvalue() == "  one two three four\n    five\nshort\n"
+
+
+def test_a_word_that_is_wider_than_the_terminal_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    terminal = _Terminal()
+    say(f"see {'x' * 30} there", terminal, colour="red")
+    assert terminal.getvalue() == f"\x1b[31msee\n  {'x' * 30}\n  there\x1b[0m\n"
+
+
+def test_a_long_line_in_a_pipe_stays_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    pipe = io.StringIO()
+    say("word " * 20, pipe)
+    assert pipe.getvalue().count("\n") == 1
+
+
 def test_what_a_stream_cannot_encode_is_escaped() -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii", write_through=True)

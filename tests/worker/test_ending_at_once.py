@@ -25,7 +25,7 @@ async def signal_twice(process: Process, number: signal.Signals) -> None:
     """Stop a worker that runs a job, then end it."""
     await says(process, "Starting job")
     process.send_signal(number)
-    logged = await says(process, "Stopping worker: 1 jobs are running")
+    logged = await says(process, "Stopping worker: 1 job is running")
     assert "waits for them without a limit. A second signal ends it at once" in logged
     await asyncio.sleep(NO_REPEAT)
     process.send_signal(number)
@@ -40,7 +40,7 @@ async def test_a_second_signal_cancels_an_async_job_which_waits_for_the_next_wor
     await signal_twice(process, number)
     code, logged = await ended(process)
     assert code == -number, logged
-    assert "Ending worker at once: 1 jobs are cancelled" in logged
+    assert "Ending worker at once: 1 job is cancelled" in logged
     assert "was cancelled because its worker ends at once: it runs again" in logged
     assert "status: Error" not in logged
     assert (queue.status(job_id), queue.row(job_id)["attempts"]) == (Status.TODO, 1)
@@ -104,7 +104,7 @@ async def test_a_signal_that_comes_twice_at_once_counts_once(
     await says(process, "Starting job")
     process.send_signal(number)
     process.send_signal(number)
-    await says(process, "Stopping worker: 1 jobs are running")
+    await says(process, "Stopping worker: 1 job is running")
     process.send_signal(number)
     file.touch()
     code, logged = await ended(process)

@@ -47,7 +47,7 @@ async def test_a_signal_stops_it_gracefully(
     process = await start()
     await says(process, "Starting job")
     process.send_signal(number)
-    await says(process, "Stopping worker: 1 jobs are running")
+    await says(process, "Stopping worker: 1 job is running")
     create(file)
     code, logged = await ended(process)
     assert code == 0, logged

@@ -32,6 +32,8 @@ class ConnectArgs:
         A connection string or arguments, or a function that returns either.
     complete:
         Converts ``given`` into a dictionary of arguments.
+    described:
+        The text of the ``repr`` if ``given`` is a function. By default it says that a function gives the arguments.
 
     Raises
     ------
@@ -39,13 +41,21 @@ class ConnectArgs:
         ``given`` cannot be parsed. The message does not repeat it, because it may contain a password.
     """
 
-    def __init__(self, given: Given, complete: Callable[[Fixed], dict[str, Any]] = connection_parameters) -> None:
+    def __init__(
+        self,
+        given: Given,
+        complete: Callable[[Fixed], dict[str, Any]] = connection_parameters,
+        described: str | None = None,
+    ) -> None:
         self._given = given
         self._complete = complete
         self._known = None if callable(given) else complete(given)
+        self._described = described if self._known is None else describe(self._known)
 
     def __repr__(self) -> str:
-        return describe(self._known) if self._known is not None else "asked for each connection"
+        if self._described is None:
+            return "the database that a function names"
+        return self._described or "the database of libpq's environment variables"
 
     @property
     def is_fixed(self) -> bool:
@@ -54,7 +64,7 @@ class ConnectArgs:
 
     def changed(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> ConnectArgs:
         """Return a copy that applies ``change`` each time the arguments are requested."""
-        return ConnectArgs(self._given, lambda given: change(self._complete(given)))
+        return ConnectArgs(self._given, lambda given: change(self._complete(given)), self._described)
 
     def ask(self) -> dict[str, Any]:
         """Return the arguments for a new connection.

@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.adapters.connections.connect_args import ConnectArgs
-from procrastinate.adapters.connections.conninfo import connection_parameters, without_unset
+from procrastinate.adapters.connections.conninfo import connection_parameters, describe, without_unset
 
 Parameters = dict[str, Any]
 
@@ -42,8 +42,8 @@ def engine_connect_args(engine: sa.Engine) -> ConnectArgs:
     ValueError
         The engine's connection parameters cannot be determined.
     """
-    psycopg_parameters(engine)
-    return ConnectArgs(functools.partial(psycopg_parameters, engine))
+    described = describe(psycopg_parameters(engine))
+    return ConnectArgs(functools.partial(psycopg_parameters, engine), described=described)
 
 
 def psycopg_parameters(engine: sa.Engine) -> Parameters:
