@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import decimal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -88,6 +89,24 @@ async def test_a_retry_starts_in_the_workers_own_context(app: App, workers: Work
     with tenant("the program's"):
         await workers.run(worker_middleware=[fail_twice])
     assert seen == ["the program's"] * 3
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_the_decimal_context_of_a_job_ends_with_it(app: App, workers: Workers, is_async: bool) -> None:
+    seen: list[int] = []
+
+    def count() -> None:
+        seen.append(decimal.getcontext().prec)
+        decimal.getcontext().prec = 3
+
+    async def count_async() -> None:
+        count()
+
+    await app.task(name="count")(count_async if is_async else count).batch_defer_async({}, {}, {})
+    with decimal.localcontext() as own:
+        own.prec = 50
+        await workers.run()
+    assert seen == [50, 50, 50]
 
 
 async def test_what_middleware_sets_ends_with_its_job(app: App, workers: Workers) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import decimal
 import functools
 import logging
 import threading
@@ -121,6 +122,8 @@ class JobRun:
             The asyncio task that :meth:`cut` cancels. ``None`` in a test that runs jobs itself.
         """
         enter_job()
+        # All copies of a context share one object of the decimal module, and a task may change its precision.
+        decimal.setcontext(decimal.getcontext().copy())
         running_job.set(self._for_log_records())
         if self._is_cut:
             return Outcome(job=self.job, status=Status.TODO, release_in=0.0)
