@@ -16,7 +16,7 @@ from procrastinate import exceptions
 from procrastinate._checks.amounts import read_seconds
 from procrastinate._text.logs import get_logger
 from procrastinate.connector import BaseConnector, Notify, Operation, P, R, as_connector
-from procrastinate.core.errors import QUERY_CANCELED, sqlstate
+from procrastinate.core.errors import STATEMENT_TIMEOUT, sqlstate
 from procrastinate.core.operation_marks import is_allowed_to_lag
 from procrastinate.core.replicas import measure_lag, reach
 
@@ -109,7 +109,7 @@ class _Watch:
         """
         if isinstance(error, exceptions.DatabaseUnavailable):
             self._decide(error, look_again_after=_TRY_AGAIN_AFTER)
-        elif self._fall_back and sqlstate(error) != QUERY_CANCELED:
+        elif self._fall_back and sqlstate(error) != STATEMENT_TIMEOUT:
             self._tell_refusal(error)
         else:
             raise error

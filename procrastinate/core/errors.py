@@ -17,7 +17,7 @@ UNIQUE_VIOLATION = "23505"
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
 SERIALIZATION_FAILURE = "40001"
-QUERY_CANCELED = "57014"
+STATEMENT_TIMEOUT = "57014"
 UNDEFINED_TABLE = "42P01"
 UNDEFINED_COLUMN = "42703"
 UNDEFINED_OBJECT = "42704"
@@ -29,12 +29,12 @@ _PASSING = {
     SERIALIZATION_FAILURE,
     "40P01",  # deadlock_detected
     "55P03",  # lock_not_available
-    QUERY_CANCELED,  # statement_timeout
+    STATEMENT_TIMEOUT,
     "57P05",  # idle_session_timeout
     "25P03",  # idle_in_transaction_session_timeout
     "25006",  # read_only_sql_transaction: a standby, until its promotion
 }
-_REFUSED_FOR_NOW = {UNIQUE_VIOLATION, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, SERIALIZATION_FAILURE, QUERY_CANCELED}
+_REFUSED_FOR_NOW = {UNIQUE_VIOLATION, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, SERIALIZATION_FAILURE, STATEMENT_TIMEOUT}
 _PASSING_CLASSES = {
     "08",  # connection exceptions
     "53",  # insufficient resources: too many connections, disk full
@@ -166,8 +166,8 @@ def _is_of_users_function(error: BaseException) -> bool:
     return False
 
 
-_FUNCTION = re.compile(r"(?:PL/\w+|SQL)(?:[ -][Ff]un\w+)? (?:\"?\w+\"?[.])?\"?(\w+)\"?[( ]")
-"""The function in which an error arose is the first one of its context."""
+_FUNCTION = re.compile(r"(?:PL/\w+(?:[ -][Ff]un\w+)?|SQL[ -][Ff]un\w+) (?:\"?\w+\"?[.])?\"?(\w+)\"?[( ]")
+"""The function in which an error arose is the first one of its context. A context may begin with a statement of it."""
 
 
 _CHANGED = re.compile(rf'(?:INSERT INTO|UPDATE|DELETE FROM)\s+"?({_OWN_PREFIX}\w+)', re.IGNORECASE)
@@ -229,7 +229,7 @@ def translate(error: BaseException) -> exceptions.ConnectorException:
 
 
 def _means_unreachable(code: str | None) -> bool:
-    return code is None or code == "53300" or code[:2] in ("08", "57")
+    return code is None or code == "53300" or (code[:2] in ("08", "57") and code != STATEMENT_TIMEOUT)
 
 
 def _server_message(error: BaseException) -> str:

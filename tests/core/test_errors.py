@@ -96,6 +96,18 @@ def test_the_message_names_the_users_function_and_the_table(any_driver: sa.Engin
     assert f"(raised by the function audit, called by a change of procrastinate_{table})" in str(error)
 
 
+def test_a_statement_of_our_triggers_is_no_function_of_the_user(any_driver: sa.Engine) -> None:
+    constraint = "ALTER TABLE procrastinate_events ADD CONSTRAINT nothing CHECK (false) NOT VALID"
+    error = failure(any_driver, constraint, _REFUSES[2])
+    assert errors.is_row_refused(error)
+    assert "raised by" not in str(errors.translate(error))
+
+
+def test_a_statement_timeout_does_not_mean_that_the_database_is_away(any_driver: sa.Engine) -> None:
+    error = errors.translate(failure(any_driver, "SET LOCAL statement_timeout = 10", "SELECT pg_sleep(60)"))
+    assert type(error) is exceptions.ConnectorException
+
+
 def test_a_translated_error_stays_what_it_is() -> None:
     error = exceptions.NoResult()
     assert errors.translate(error) is error
