@@ -11,7 +11,7 @@ from typing import Any
 
 from procrastinate import exceptions
 from procrastinate._quoting import LONGEST_VALUE, indented, quoted
-from procrastinate._text.terminal import is_terminal, say, table, write
+from procrastinate._text.terminal import is_terminal, say, say_lines, table, write
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 
@@ -61,7 +61,7 @@ class ProcrastinateShell(cmd.Cmd):
         try:
             return bool(super().onecmd(line))
         except (exceptions.ProcrastinateException, ValueError) as error:
-            say(indented(f"Error: {error}"), sys.stderr)
+            say_lines(indented(f"Error: {error}"), sys.stderr)
             return False
 
     def emptyline(self) -> bool:
@@ -78,7 +78,7 @@ class ProcrastinateShell(cmd.Cmd):
             command = getattr(self, f"do_{arg}", None)
             if command is None:
                 raise ShellError(f"There is no command {arg!r}: type help")
-            say(inspect.cleandoc(command.__doc__ or ""))
+            say_lines(inspect.cleandoc(command.__doc__ or ""))
             return
         names = [name.removeprefix("do_") for name in self.get_names() if name.startswith("do_") and name != "do_EOF"]
         width = max(map(len, names))
@@ -134,8 +134,9 @@ class ProcrastinateShell(cmd.Cmd):
             say(f"Returned: {quoted(self._jobs.connector.json_dumps(result.value))}")
         for error in result.errors:
             attempt = f"Attempt {error.attempt} on worker {error.worker_id}, {error.at}: {error.exception_class}"
-            say(f"\n{quoted(attempt)}")
-            say(indented(f"  {error.traceback.rstrip()}"))
+            say("")
+            say(attempt)
+            say_lines(indented(f"  {error.traceback.rstrip()}"))
 
     def do_retry(self, line: str) -> None:
         """Retry a failed job: retry ID"""

@@ -22,7 +22,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def say(text: str, stream: TextIO | None = None, *, colour: str | None = None) -> None:
-    """Write text with each line quoted. Use this function for text from other sources, such as rows.
+    """Write one line, quoted. A newline in it is written as an escape sequence, so no part looks like a line.
 
     A terminal gets no line that is wider than itself. A longer line is broken between words, and its rest is indented.
 
@@ -34,7 +34,19 @@ def say(text: str, stream: TextIO | None = None, *, colour: str | None = None) -
         Colour of the text on a terminal.
     """
     stream = sys.stdout if stream is None else stream
-    safe = quoted_lines(text)
+    _write_safe(quoted(text), stream, colour)
+
+
+def say_lines(text: str, stream: TextIO | None = None, *, colour: str | None = None) -> None:
+    """Write text of several lines, each of them quoted. Its parameters are those of :func:`say`.
+
+    Use it only for text whose lines need not be told apart from lines of this project, such as a traceback.
+    """
+    stream = sys.stdout if stream is None else stream
+    _write_safe(quoted_lines(text), stream, colour)
+
+
+def _write_safe(safe: str, stream: TextIO, colour: str | None) -> None:
     if is_terminal(stream):
         safe = wrapped(safe, stream)
         safe = safe if colour is None else paint(safe, colour)

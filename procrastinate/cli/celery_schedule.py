@@ -8,7 +8,7 @@ from typing import Any
 
 from procrastinate import exceptions
 from procrastinate._functions.import_path import load_from_path
-from procrastinate._text.terminal import say
+from procrastinate._text.terminal import say_lines
 from procrastinate.app import App
 from procrastinate.from_celery.schedule import Entry, as_code, read_beat_schedule
 
@@ -51,4 +51,4 @@ def schedule_command(app: App | None, arguments: argparse.Namespace) -> None:
 def print_declarations(entries: list[Entry], timezone: str) -> None:
     """Print declarations, with an empty line after each. They are literals of Python, so all of their text prints."""
     for code in as_code(entries, timezone):
-        say(f"{code}\n")
+        say_lines(f"{code}\n")

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from procrastinate._quoting import quoted, quoted_lines
-from procrastinate._text.terminal import say
+from procrastinate._text.terminal import say, say_lines
 from procrastinate.app import App
 from procrastinate.cli.arguments import integer
 from procrastinate.cli.json_output import write_json
@@ -49,7 +49,7 @@ def _print(log: KeptLog) -> None:
     if log.left_out:
         say(f"  {log.left_out:,} earlier lines are left out")
     for line in log.lines:
-        say(_text(line), colour=_COLOURS.get(line.level))
+        say_lines(_text(line), colour=_COLOURS.get(line.level))
 
 
 def _text(line: LogLine) -> str:

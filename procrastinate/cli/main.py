@@ -13,7 +13,7 @@ from procrastinate import exceptions
 from procrastinate._legacy import metadata
 from procrastinate._quoting import indented
 from procrastinate._text.logs import get_logger
-from procrastinate._text.terminal import say, write
+from procrastinate._text.terminal import say_lines, write
 from procrastinate.cli.arguments import add_argument, repeat_options
 from procrastinate.cli.collector import collector_paused
 from procrastinate.cli.logs import add_logging_arguments, configure_logging
@@ -135,7 +135,7 @@ def _app_of(arguments: argparse.Namespace) -> App | None:
 
 
 def _print_reasons(error: BaseException) -> None:
-    say("\n".join(_reasons(error)), sys.stderr, colour="red")
+    say_lines("\n".join(_reasons(error)), sys.stderr, colour="red")
 
 
 def _message(error: BaseException) -> str:

@@ -113,3 +113,11 @@ def test_why_of_a_periodic_task(command: Command) -> None:
     assert finished.returncode == 1
     assert "needs the id of a job" in finished.stderr
     assert "ValueError" not in finished.stderr
+
+
+def test_a_reason_of_a_pause_forges_no_line(command: Command, database_url: str) -> None:
+    defer(database_url, queue="mail")
+    with App(connector=database_url).open() as app:
+        app.queues.pause("mail", reason="Maintenance\nother is paused: forged")
+    listed = command.run("queues", "list").stdout.splitlines()
+    assert listed[-1].endswith(r"Maintenance\nother is paused: forged")

@@ -223,3 +223,9 @@ def test_what_a_stream_cannot_encode_is_escaped() -> None:
     stream = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
     say("\u65e5\u672c \x1b[2K", stream)
     assert raw.getvalue() == b"\\u65e5\\u672c \\x1b[2K\n"
+
+
+def test_a_text_is_one_line_on_a_terminal() -> None:
+    stream = io.StringIO()
+    say("one\ntwo", stream)
+    assert stream.getvalue() == "one\\ntwo\n"

@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 
-from procrastinate._text.terminal import say
+from procrastinate._text.terminal import say, say_lines
 
 _forks = 0
 """Number of forks between the process that imported this module and this process."""
@@ -53,7 +53,7 @@ def _exit_code(error: BaseException | None) -> int:
     if error is None:
         return 0
     if not isinstance(error, SystemExit):
-        say("".join(traceback.format_exception(error)), sys.stderr)
+        say_lines("".join(traceback.format_exception(error)), sys.stderr)
         return 1
     if error.code is None or isinstance(error.code, int):
         return error.code or 0

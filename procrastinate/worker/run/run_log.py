@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from procrastinate._quoting import Cut
-from procrastinate._text.terminal import say
+from procrastinate._text.terminal import say_lines
 from procrastinate._text.tracebacks import without_machinery
 from procrastinate.job_context import AbortReason, JobResult
 from procrastinate.jobs import Job, Status
@@ -59,7 +59,7 @@ class RunLog:
             self._logger.log(level, message, job.call_string, *arguments, extra=extra, exc_info=exc_info)
         except BaseException:
             # A failing log handler, or a result whose __str__ exits, must not change the job's outcome.
-            say(traceback.format_exc(), sys.stderr)
+            say_lines(traceback.format_exc(), sys.stderr)
 
     def write_outcome(self, job: Job, outcome: Outcome, abort_reason: AbortReason | None) -> None:
         """Log the outcome, how long the run lasted, and what the task returned or raised."""
