@@ -226,6 +226,16 @@ def _members_of(group_id: int, counted: Sequence[sa.Row[Any]]) -> Counts:
     return Counts(**numbers)
 
 
+def _kind(stored: str) -> GroupKind:
+    """Return the kind of a group. A kind that only a later release knows is shown as a group."""
+    return GroupKind(stored) if stored in list(GroupKind) else GroupKind.GROUP
+
+
+def _rule(stored: int) -> Rule:
+    """Return the rule of a dependency. One that only a later release knows is shown as an order alone."""
+    return Rule(stored) if stored in list(Rule) else Rule.END
+
+
 def read_graph(
     connection: sa.Connection, workflow_id: int, *, limit: int = 10_000
 ) -> tuple[list[StoredGroup], list[StoredStep], list[StoredDependency]]:
@@ -242,7 +252,7 @@ def read_graph(
             StoredGroup(
                 id=id_,
                 parent_id=parent,
-                kind=GroupKind(kind),
+                kind=_kind(kind),
                 name=name,
                 is_finished=finished,
                 counts=_members_of(id_, counted),
@@ -263,7 +273,7 @@ def read_graph(
             for job_id, group_id, step, task, queue, status, waits, attempts in steps
         ],
         [
-            StoredDependency(job_id=job_id, parent_id=parent, parent_group_id=group, rule=Rule(rule))
+            StoredDependency(job_id=job_id, parent_id=parent, parent_group_id=group, rule=_rule(rule))
             for job_id, parent, group, rule in edges
         ],
     )

@@ -68,3 +68,18 @@ def test_a_workflow_that_does_not_exist_is_named(app: App) -> None:
 def test_the_command_takes_the_id() -> None:
     arguments = make_parser().parse_args(["--app=shop.app", "workflow", "7"])
     assert (arguments.run, arguments.id) == (workflow_command, 7)
+
+
+def test_a_kind_and_a_rule_of_a_later_release_are_shown(
+    app: App, connection: sa.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = declare(app)
+    with app.open():
+        wf = app.workflow("import")
+        first = wf.add(tasks.note, step="first")
+        wf.group("pages", after=[first]).add(tasks.note, step="page")
+        workflow_id = wf.defer()
+    connection.exec_driver_sql("UPDATE procrastinate_workflows SET kind = 'later' WHERE name = 'pages'")
+    connection.exec_driver_sql("UPDATE procrastinate_dependencies SET rule = 99")
+    lines = printed(app, workflow_id, capsys)
+    assert [line.split(":")[0].strip("├└│─ ") for line in lines] == ["import [1]", "first [job 1]", "pages"]
