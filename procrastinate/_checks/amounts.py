@@ -11,6 +11,8 @@ from typing import Any
 
 LONGEST = 3_155_760_000.0
 """A hundred years in seconds, which replace infinity. They fit into every clock, event loop and SQL interval."""
+LARGEST_COUNT = 2**31 - 1
+"""The largest number of an integer column. It replaces larger counts."""
 
 
 def read_seconds(name: str, value: Any, *, may_be_zero: bool = False) -> float:
@@ -66,7 +68,7 @@ def read_finite(name: str, value: Any) -> int | float:
 
 
 def read_count(name: str, value: Any, *, at_least: int, of: str = "") -> int:
-    """Return a whole number as an int. Integers of numpy are valid, too.
+    """Return a whole number as an int, at most :data:`LARGEST_COUNT`. Integers of numpy are valid, too.
 
     Parameters
     ----------
@@ -87,4 +89,4 @@ def read_count(name: str, value: Any, *, at_least: int, of: str = "") -> int:
     number = operator.index(value)
     if number < at_least:
         raise ValueError(f"{name} must be at least {at_least}{what}, not {number}")
-    return number
+    return min(number, LARGEST_COUNT)

@@ -77,7 +77,7 @@ async def settle(task_name: str, value: Any) -> Any:
 
 
 def _kind(value: Any) -> str:
-    name = type(value).__name__.replace("_", " ")
+    name = type(value).__name__.strip("_").replace("_", " ")
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
 from procrastinate._checks.amounts import read_count, read_optional_seconds, read_seconds
-from procrastinate._checks.names import check_name
+from procrastinate._checks.names import check_name, find_fault
 from procrastinate.core import WorkerTerms
 from procrastinate.core.defaults import STALLED_TIMEOUT
 from procrastinate.jobs import DeleteJobCondition
@@ -98,6 +98,8 @@ class WorkerSettings:
 
     def __post_init__(self) -> None:
         _check_kind("name", self.name, str, "a string")
+        if fault := find_fault(self.name):
+            raise ValueError(f"name contains {fault}: {self.name!r}")
         _check_kind("additional_context", self.additional_context, Mapping, "a dict")
         for name in ("wait", "listen_notify", "install_signal_handlers", "store_errors", "prefetch", "wait_for_schema"):
             check_switch(name, getattr(self, name))

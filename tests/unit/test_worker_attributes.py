@@ -32,6 +32,7 @@ def test_every_option_is_an_attribute(memory_app: App) -> None:
     [
         ("shutdown_graceful_timeout", 1, 1.0),
         ("concurrency", 7, 7),
+        ("concurrency", 10**30, 2**31 - 1),
         ("queues", ["a", "a"], ("a",)),
         ("queues", None, None),
         ("delete_jobs", "always", DeleteJobCondition.ALWAYS),
@@ -47,7 +48,13 @@ def test_an_option_that_is_set_counts(memory_app: App, name: str, value: Any, ke
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("concurrency", 0), ("queues", "mail"), ("wait", "no"), ("stalled_worker_timeout", 1)]
+    ("name", "value"),
+    [
+        ("concurrency", 0),
+        ("queues", "mail"),
+        ("wait", "no"),
+        ("stalled_worker_timeout", 1),
+    ],
 )
 def test_an_option_that_is_set_is_checked(memory_app: App, name: str, value: Any) -> None:
     worker = Worker(memory_app)
@@ -116,3 +123,9 @@ async def test_nb_seconds_is_deprecated(memory_app: App) -> None:
 
 def test_retry_may_be_none(memory_app: App) -> None:
     assert memory_app.task(name="once", retry=None)(lambda: None).retry_strategy is None
+
+
+@pytest.mark.parametrize("name", ["mail\0", "\ud800"])
+def test_a_name_that_no_row_can_have_is_refused(memory_app: App, name: str) -> None:
+    with pytest.raises(ValueError, match=r"^name contains"):
+        Worker(memory_app, name=name)
