@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Literal, get_args
 
 from opentelemetry import context as otel_context
-from opentelemetry import metrics, propagate, trace
+from opentelemetry import propagate, trace
 
-from procrastinate import exceptions
+from procrastinate import _otel_metrics, exceptions
 from procrastinate.app import App
 from procrastinate.defer_hooks import DEFERRED_AT, Defer
 from procrastinate.job_context import JobContext
@@ -28,26 +28,14 @@ __all__ = ["Propagation", "instrument", "trace_defers", "trace_runs"]
 Propagation = Literal["auto", "child", "link", "none"]
 
 _NAME = "procrastinate"
-_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
 _SOON = 300.0
 """Seconds after a defer in which the first run is a child of it. A later child would hold its trace open."""
 _LARGEST_CONTEXT = 1_900
 _tracer = trace.get_tracer(_NAME)
-_meter = metrics.get_meter(_NAME)
-_duration = _meter.create_histogram(
-    "messaging.process.duration",
-    unit="s",
-    description="Duration of runs.",
-    explicit_bucket_boundaries_advisory=_BUCKETS,
-)
-_sent = _meter.create_counter("messaging.client.sent.messages", unit="{message}", description="Jobs deferred.")
-_in_flight = _meter.create_up_down_counter(
-    "procrastinate.jobs.in_flight", unit="{job}", description="Jobs that run in this process."
-)
 
 
 def instrument(app: App, *, propagation: Propagation = "auto") -> None:
-    """Trace the defers and the runs of an app. A second call has no effect.
+    """Trace the defers and the runs of an app, and turn on the metrics of the process. A second call has no effect.
 
     The worker middleware becomes part of ``app.worker_defaults``. A worker with a ``worker_middleware`` of its own does
     not use it: add :func:`trace_runs` to that.
@@ -66,6 +54,7 @@ def instrument(app: App, *, propagation: Propagation = "auto") -> None:
     """
     if propagation not in get_args(Propagation):
         raise ValueError(f"propagation must be one of {', '.join(get_args(Propagation))}, not {propagation!r}")
+    _otel_metrics.turn_on()
     app.on_defer(trace_defers)
     middleware = list(app.worker_defaults.get("worker_middleware") or ())
     if not any(getattr(one, "func", one) is trace_runs for one in middleware):
@@ -86,13 +75,16 @@ def trace_defers(defer: Defer) -> Iterator[None]:
         attributes["messaging.batch.message_count"] = defer.count
     with _start(_span_name("send", defer.queue), trace.SpanKind.PRODUCER, attributes) as span:
         _inject(defer.trace_context)
+        started, failure = time.perf_counter(), {}
         try:
             yield
         except BaseException as error:
             if not isinstance(error, exceptions.AlreadyEnqueued):
-                _set_error(span, error)
+                failure = {"error.type": _set_error(span, error)}
             raise
-        _sent.add(len(defer.job_ids), shared)
+        finally:
+            _otel_metrics.defer_duration.record(time.perf_counter() - started, {**shared, **failure})
+        _otel_metrics.sent.add(len(defer.job_ids), shared)
         if len(defer.job_ids) == 1:
             span.set_attribute("messaging.message.id", str(defer.job_ids[0]))
 
@@ -144,12 +136,14 @@ async def trace_runs(
     """
     shared = _shared("process", context.job.queue, context.job.task_name)
     running = dict(shared)  # both changes of the number have the same attributes, also after an error
+    _otel_metrics.consumed.add(1, running)
+    _otel_metrics.record_wait(context.job, running)
     started = time.perf_counter()
     parent, links = _origin(context.job, propagation)
     name = _span_name("process", context.job.queue)
     attributes = {**shared, **_of_job(context)}
     with _start(name, trace.SpanKind.CONSUMER, attributes, context=parent, links=links) as span:
-        _in_flight.add(1, running)
+        _otel_metrics.in_flight.add(1, running)
         try:
             return await process_job()
         except BaseException as error:
@@ -157,8 +151,8 @@ async def trace_runs(
                 shared["error.type"] = _set_error(span, error)
             raise
         finally:
-            _duration.record(time.perf_counter() - started, shared)
-            _in_flight.add(-1, running)
+            _otel_metrics.run_duration.record(time.perf_counter() - started, shared)
+            _otel_metrics.in_flight.add(-1, running)
 
 
 def _origin(job: Job, propagation: Propagation) -> tuple[otel_context.Context, list[trace.Link]]:

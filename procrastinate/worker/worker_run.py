@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from procrastinate import _long_waits, core, exceptions
+from procrastinate import _long_waits, core, exceptions, worker_observers
 from procrastinate.core import Pauses
 from procrastinate.job_context import queues_display
 from procrastinate.manager import JobManager
@@ -40,6 +40,7 @@ from procrastinate.worker.services.teller import LoopBeat, Teller, identity_of
 from procrastinate.worker.services.thread_release import ThreadRelease
 from procrastinate.worker.services.work_report import WorkReport
 from procrastinate.worker.worker_settings import WorkerSettings
+from procrastinate.worker_observers import ObservedWorker
 
 if TYPE_CHECKING:
     from procrastinate.worker.worker import Worker
@@ -73,6 +74,8 @@ class WorkerRun:
         self._pause_keeper = PauseKeeper(manager, self._board, self._paused, self._slots)
         self._report_writer = ReportWriter(manager, worker.reports, self._board)
         self._may_begin = asyncio.Event()
+        self._loop_beat = LoopBeat(self._event_loop)
+        self._work_report = self._make_work_report()
         self._heartbeat = self._make_heartbeat()
 
     @property
@@ -98,9 +101,19 @@ class WorkerRun:
     # From the start to the end
 
     async def run(self) -> None:
-        """Run jobs until stopped, and sign off. The services go on until the last job has ended: so does the
-        worker's heart, and so do requests to abort.
-        """
+        """Run jobs until stopped, and sign off."""
+        if not worker_observers.EVERYWHERE:
+            await self._run()
+            return
+        observed = self._make_observed()
+        observed.start()
+        try:
+            await self._run()
+        finally:
+            observed.end()
+
+    async def _run(self) -> None:
+        """The services go on until the last job has ended, as do the worker's heart and requests to abort."""
         self._log(logging.INFO, "start_worker", "Starting worker on %s", queues_display(self._settings.queues))
         self._heartbeat.start()
         self._loop_watch.start(self._make_blocked_loop().handle, is_needed=lambda: not self._slots.is_empty)
@@ -337,22 +350,32 @@ class WorkerRun:
             self._settings.update_heartbeat_interval,
             self._settings.terms,
             self._pulse,
-            self._make_teller(LoopBeat(self._event_loop)),
+            self._make_teller(),
             self._worker.logger,
             on_new_id=self._set_worker_id_threadsafe,
             on_first_beat=self._begin_threadsafe,
         )
 
-    def _make_teller(self, loop_beat: LoopBeat) -> Teller:
-        report = WorkReport(self._board, self._slots, self._outcome_writer, self._fetch_loop, self._paused, loop_beat)
+    def _make_work_report(self) -> WorkReport:
+        return WorkReport(
+            self._board, self._slots, self._outcome_writer, self._fetch_loop, self._paused, self._loop_beat
+        )
+
+    def _make_observed(self) -> ObservedWorker:
+        observed = ObservedWorker(concurrency=self._settings.concurrency, report=self._work_report.make)
+        self._fetch_loop.fetcher.on_fetch = observed.fetched
+        self._rescuer.on_rescue = observed.rescued
+        return observed
+
+    def _make_teller(self) -> Teller:
         tasks = sorted(self._worker.app.tasks)
         return Teller(
             identity_of(self._settings, tasks),
             tasks,
-            report=report.make,
+            report=self._work_report.make,
             on_pauses=self._learn_pauses_threadsafe,
             statistics=self._statistics,
-            loop_beat=loop_beat,
+            loop_beat=self._loop_beat,
             logger=self._worker.logger,
         )
 

@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from procrastinate import run_observers, worker_observers
 from procrastinate.app import App
 from procrastinate.exceptions import JobAborted
 from procrastinate.logs import JsonFormatter
@@ -28,7 +29,7 @@ from procrastinate.otel import instrument, trace_defers, trace_runs
 from procrastinate.retry import RetryStrategy
 from procrastinate.testing import InMemoryConnector, Jobs
 from tests import database
-from tests.worker.running import Workers, connector_for
+from tests.worker.running import Queue, Workers, connector_for
 
 TRACED: dict[str, Any] = {"worker_middleware": [trace_runs]}
 
@@ -48,6 +49,14 @@ def reader() -> InMemoryMetricReader:
     reader = InMemoryMetricReader()
     metrics.set_meter_provider(MeterProvider([reader]))
     return reader
+
+
+@pytest.fixture(autouse=True)
+def without_observers() -> Iterator[None]:
+    """Leave no observer for other tests of this process."""
+    yield
+    run_observers.EVERYWHERE.clear()
+    worker_observers.EVERYWHERE.clear()
 
 
 @pytest.fixture
@@ -224,3 +233,65 @@ def test_a_batch_is_one_span_whose_context_all_jobs_carry(spans: InMemorySpanExp
 def test_an_unknown_propagation_is_refused() -> None:
     with pytest.raises(ValueError, match="propagation"):
         instrument(App(connector=InMemoryConnector()), propagation="both")  # type: ignore[arg-type]
+
+
+def points(reader: InMemoryMetricReader) -> dict[str, list[Any]]:
+    """Return the points of each metric."""
+    data = reader.get_metrics_data()
+    assert data is not None
+    found = data.resource_metrics[0].scope_metrics[0].metrics
+    return {one.name: list(one.data.data_points) for one in found}
+
+
+async def test_a_worker_tells_its_slots_its_fetches_and_what_becomes_of_jobs(
+    database_url: str, workers: Workers, reader: InMemoryMetricReader, spans: InMemorySpanExporter
+) -> None:
+    app = App(connector=connector_for(database_url))
+    instrument(app)
+    slots: list[dict[str, int]] = []
+
+    @app.task(name="told", queue="levels", retry=RetryStrategy(max_attempts=1))
+    def told() -> None:
+        levels = points(reader)["procrastinate.worker.slots"]
+        slots.append({point.attributes["messaging.procrastinate.slot.state"]: point.value for point in levels})
+        raise ValueError
+
+    async with app.open_async():
+        await told.configure(schedule_in={"seconds": -60}).defer_async()
+        await workers.run(app=app, concurrency=3, **TRACED)
+    found = points(reader)
+
+    def of_task(name: str) -> list[Any]:
+        return [point for point in found[name] if "told" in point.attributes.values()]
+
+    assert slots == [{"busy": 1, "lost": 0, "free": 2}] * 2
+    assert [point.value for point in of_task("messaging.client.consumed.messages")] == [2]
+    assert [point.value for point in of_task("procrastinate.job.retries")] == [1]
+    (wait,) = of_task("procrastinate.job.wait.duration")
+    assert (wait.count, wait.max < 60) == (1, True)
+    assert [point.count for point in of_task("messaging.client.operation.duration")] == [1]
+    assert sum(point.sum for point in found["procrastinate.fetch.size"]) >= 2
+    assert sum(point.count for point in found["procrastinate.fetch.duration"]) >= 2
+    assert [point.value for point in found["procrastinate.outcomes.unwritten"]] == [0]
+    assert {point.value for point in found["procrastinate.worker.slots"]} == {0}
+
+
+async def test_a_rescued_job_is_counted(app: App, workers: Workers, queue: Queue, reader: InMemoryMetricReader) -> None:
+    instrument(app)
+    app.task(name="taken back")(lambda: None)
+    job_id = await app.configure_task("taken back").defer_async()
+    queue.sql("UPDATE procrastinate_jobs SET status = 'doing' WHERE id = :id", id=job_id)
+    await workers.run()
+    assert value(reader, "procrastinate.jobs.rescued", "taken back") == [1]
+
+
+async def test_the_end_of_a_worker_exports_what_its_jobs_left(
+    app: App, workers: Workers, monkeypatch: pytest.MonkeyPatch, exporter: InMemorySpanExporter
+) -> None:
+    flushed: list[int] = []
+    provider = trace.get_tracer_provider()
+    monkeypatch.setattr(provider, "force_flush", flushed.append)
+    instrument(app)
+    await app.task(name="last")(lambda: None).defer_async()
+    await workers.run()
+    assert flushed == [2_000]

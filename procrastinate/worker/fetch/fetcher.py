@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from procrastinate.core import Rank
@@ -85,6 +86,8 @@ class Fetcher:
         """Whether a fetch has found jobs since this was last set to false."""
         self.fetched_at: float | None = None
         """Time of the loop at which the last fetch ended that did not fail."""
+        self.on_fetch: Callable[[float, int], None] | None = None
+        """Called after each fetch with its seconds and the number of jobs."""
 
     def start_over(self) -> None:
         """Look from the start at the next fetch."""
@@ -151,6 +154,8 @@ class Fetcher:
             return True, False
         self.fetched_at = loop.time()
         self._cursor.fetched([] if paused else jobs, wanted=wanted, after=after, seconds=self.fetched_at - began)
+        if self.on_fetch is not None:
+            self.on_fetch(self.fetched_at - began, len(jobs))
         self.took_jobs = self.took_jobs or bool(jobs)
         if jobs:
             self.seen_last = frozenset(job.id for job in jobs) if len(jobs) < wanted else frozenset()

@@ -61,6 +61,8 @@ class Rescuer:
         self._sweeper = Sweeper(manager, define_again, logger)
         self._is_rescuing = False
         self.has_looked = asyncio.Event()
+        self.on_rescue: Callable[[RescuedJob], None] | None = None
+        """Called with each job that was taken back."""
 
     @property
     def has_jobs_to_come(self) -> bool:
@@ -129,6 +131,8 @@ class Rescuer:
     def tell(self, rescued: Iterable[RescuedJob], why: str) -> None:
         """Log rescued jobs, and log as errors the jobs that failed because of too many rescues."""
         for job in rescued:
+            if self.on_rescue is not None:
+                self.on_rescue(job)
             level, action, end = logging.WARNING, "job_rescued", ""
             if job.status is Status.FAILED:
                 level, action = logging.ERROR, "job_given_up"

@@ -1,0 +1,71 @@
+"""Integrations that see what the workers of the process do, apart from the runs of jobs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ParamSpec
+
+from procrastinate.defer_hooks import log_failure
+
+if TYPE_CHECKING:
+    from procrastinate.core import RescuedJob, WorkerReport
+
+P = ParamSpec("P")
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class ObservedWorker:
+    """A worker under way. Observers append functions to its lists.
+
+    Parameters
+    ----------
+    concurrency:
+        The number of its slots.
+    report:
+        Returns what the worker does now. It may be called from any thread.
+    on_fetch:
+        Called in the event loop after each fetch, with its seconds and the number of jobs.
+    on_rescue:
+        Called in the event loop with each job that the worker has taken back from another one.
+    on_end:
+        Called in the event loop when the worker has ended.
+    """
+
+    concurrency: int
+    report: Callable[[], WorkerReport]
+    on_fetch: list[Callable[[float, int], None]] = dataclasses.field(default_factory=list)
+    on_rescue: list[Callable[[RescuedJob], None]] = dataclasses.field(default_factory=list)
+    on_end: list[Callable[[], None]] = dataclasses.field(default_factory=list)
+
+    def start(self) -> None:
+        """Tell the observers of the worker."""
+        for observer in EVERYWHERE:
+            _call_quietly(observer, self)
+
+    def fetched(self, seconds: float, jobs: int) -> None:
+        """Tell the observers of a fetch."""
+        for tell in self.on_fetch:
+            _call_quietly(tell, seconds, jobs)
+
+    def rescued(self, job: RescuedJob) -> None:
+        """Tell the observers of a job that was taken back."""
+        for tell in self.on_rescue:
+            _call_quietly(tell, job)
+
+    def end(self) -> None:
+        """Tell the observers of the end."""
+        for tell in self.on_end:
+            _call_quietly(tell)
+
+
+EVERYWHERE: list[Callable[[ObservedWorker], None]] = []
+"""Functions that are called with each worker of the process that starts."""
+
+
+def _call_quietly(observer: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Call an observer. An error or an exit of it is logged, and the worker goes on."""
+    try:
+        observer(*args, **kwargs)
+    except BaseException:
+        log_failure(observer)
