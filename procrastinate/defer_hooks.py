@@ -23,7 +23,7 @@ from procrastinate.types import JSONDict
 
 T = TypeVar("T")
 
-__all__ = ["LARGEST_META", "Defer", "DeferHook", "Hooks"]
+__all__ = ["LARGEST_META", "Defer", "DeferHook", "Hooks", "Tick"]
 
 logger = get_logger(__name__)
 
@@ -33,6 +33,20 @@ _LARGEST_TRACE = 2048
 DEFERRED_AT = "procrastinate-deferred-at"
 """The header of a trace context with the time of the defer, in seconds since 1970."""
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tick:
+    """The tick of a periodic task that a job is for.
+
+    ``timestamp`` is in seconds since 1970. ``timezone`` is the name of the zone of ``cron``. It is ``None`` for a fixed
+    offset, which has no name.
+    """
+
+    cron: str
+    periodic_id: str
+    timestamp: int
+    timezone: str | None
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -53,6 +67,8 @@ class Defer:
         Headers that carry the context of a trace to the runs of the jobs: a dict of strings to fill.
     job_ids:
         The ids of the jobs, once they are stored.
+    tick:
+        The tick of a periodic task, if a worker defers its job.
     """
 
     queue: str | None
@@ -63,6 +79,7 @@ class Defer:
     meta: JSONDict = dataclasses.field(default_factory=dict)
     trace_context: dict[str, str] = dataclasses.field(default_factory=dict)
     job_ids: list[int] = dataclasses.field(default_factory=list)
+    tick: Tick | None = None
 
 
 DeferHook = Callable[[Defer], AbstractContextManager[Any] | None]
@@ -93,7 +110,11 @@ class Hooks:
 
     @contextlib.contextmanager
     def around(
-        self, jobs: Sequence[NewJob], count: int | None = None, errors: type[BaseException] = Exception
+        self,
+        jobs: Sequence[NewJob],
+        count: int | None = None,
+        errors: type[BaseException] = Exception,
+        tick: Tick | None = None,
     ) -> Iterator[tuple[Defer, list[NewJob]]]:
         """Call the hooks around a defer.
 
@@ -103,6 +124,8 @@ class Hooks:
             The number of jobs, if ``jobs`` has only the first of jobs that are alike.
         errors:
             The errors of hooks that are logged. A worker that defers a tick logs exits as well.
+        tick:
+            The tick that the job is for.
 
         Yields
         ------
@@ -111,6 +134,7 @@ class Hooks:
         count = len(jobs) if count is None else count
         hooks = (*self.own, *EVERYWHERE) if count else ()
         defer = _defer_of(jobs if hooks else (), count)
+        defer.tick = tick
         with contextlib.ExitStack() as stack:
             for hook in hooks:
                 enter_quietly(hook, defer, stack, errors)

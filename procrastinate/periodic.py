@@ -17,6 +17,7 @@ from procrastinate._job_checks import check_name
 from procrastinate._text.logs import get_logger
 from procrastinate.core.defaults import KEEP_TICKS_FOR
 from procrastinate.core.errors import is_lock_timeout
+from procrastinate.defer_hooks import Tick
 from procrastinate.tasks import ConfigureTaskOptions, Task, check_options
 from procrastinate.unique_deferrer import UniqueDeferrer
 
@@ -74,6 +75,11 @@ class PeriodicTask(Generic[P, R, Args]):
     def next_tick(self, after: float) -> float:
         """Return the first tick after a time. Both are in seconds since 1970."""
         return cron_module.next_tick(self.cron, after, self.timezone)
+
+    def describe_tick(self, timestamp: int) -> Tick:
+        """Return a tick with its schedule, for the hooks of the app."""
+        zone = "UTC" if self.timezone is datetime.UTC else getattr(self.timezone, "key", None)
+        return Tick(cron=self.cron, periodic_id=self.periodic_id, timestamp=timestamp, timezone=zone)
 
     def previous_tick(self, before: float) -> float:
         """Return the last tick at or before a time. Both are in seconds since 1970."""
@@ -317,15 +323,16 @@ class PeriodicDeferrer:
         manager = self.job_manager or deferrer.job_manager
         keep_for = self.max_delay + KEEP_TICKS_FOR
         tick = periodic_task.periodic_id, timestamp
+        for_hooks = periodic_task.describe_tick(timestamp)
         try:
             if isinstance(deferrer, UniqueDeferrer):
                 on_conflict = deferrer.unique.on_conflict
                 job_id = await manager.defer_unique_periodic_job(
-                    job, unique_key, *tick, on_conflict=on_conflict, keep_for=keep_for
+                    job, unique_key, *tick, on_conflict=on_conflict, keep_for=keep_for, tick=for_hooks
                 )
             else:
                 job_id = await manager.defer_periodic_job(
-                    job, *tick, on_conflict=deferrer.on_conflict, keep_for=keep_for
+                    job, *tick, on_conflict=deferrer.on_conflict, keep_for=keep_for, tick=for_hooks
                 )
         except exceptions.AlreadyEnqueued as error:
             logger.debug(

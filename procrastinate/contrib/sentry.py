@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 try:
@@ -23,6 +24,7 @@ from sentry_sdk.utils import event_from_exception
 
 from procrastinate import defer_hooks, run_observers
 from procrastinate._job import UnreadArguments
+from procrastinate.contrib._sentry_crons import check_in, check_out
 from procrastinate.defer_hooks import DEFERRED_AT, Defer
 from procrastinate.exceptions import TaskTimeout
 from procrastinate.jobs import Job, Status
@@ -43,14 +45,32 @@ class ProcrastinateIntegration(Integration):
         If true, each run that raises is an event. By default only a job that fails for good is one.
     propagate_traces:
         If false, runs do not continue the trace of the code that defers.
+    monitor_periodic_tasks:
+        If true, each periodic task is a monitor of Sentry Crons. A tick checks in when a worker defers its job, and the
+        end of the job checks out. Schedules with seconds and zones without a name are left out.
+    exclude_periodic_tasks:
+        Names of tasks that are no monitors, as regular expressions for :func:`re.fullmatch`.
     """
 
     identifier = _SYSTEM
     origin = f"auto.queue.{_SYSTEM}"
 
-    def __init__(self, *, capture_retries: bool = False, propagate_traces: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        capture_retries: bool = False,
+        propagate_traces: bool = True,
+        monitor_periodic_tasks: bool = False,
+        exclude_periodic_tasks: Iterable[str] = (),
+    ) -> None:
         self.capture_retries = capture_retries
         self.propagate_traces = propagate_traces
+        self._monitors = monitor_periodic_tasks
+        self._excluded = tuple(re.compile(one) for one in exclude_periodic_tasks)
+
+    def is_monitored(self, task_name: str | None) -> bool:
+        """Return whether the ticks of a task are checked in."""
+        return self._monitors and not any(one.fullmatch(task_name or "") for one in self._excluded)
 
     @staticmethod
     def setup_once() -> None:
@@ -76,7 +96,8 @@ def _around_defer(defer: Defer) -> Iterator[None]:
     with _publish_span(defer) as span:
         if integration.propagate_traces:
             _inject(defer.trace_context)
-        yield
+        with check_in(defer) if integration.is_monitored(defer.task_name) else contextlib.nullcontext():
+            yield
         if span is not None and len(defer.job_ids) == 1:
             span.set_data("messaging.message.id", str(defer.job_ids[0]))
 
@@ -148,7 +169,8 @@ def _end(
     status: Status,
     exception: BaseException | None,
 ) -> None:
-    """Set the status of the run, and send an event if the job has failed. A worker logs the failure after this."""
+    """Set the status of the run, check out, and send an event if the job has failed. A worker logs it after this."""
+    check_out(job, status)
     words = {Status.SUCCEEDED: "ok", Status.FAILED: "internal_error"}
     for one in (transaction, span):
         one.set_status(words.get(status, "aborted"))

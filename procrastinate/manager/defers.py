@@ -9,7 +9,7 @@ from procrastinate import core, exceptions
 from procrastinate._job import Job, with_ids
 from procrastinate._job_checks import to_new_job, to_new_jobs_alike, to_pattern, to_row_of_call
 from procrastinate.core.defaults import KEEP_TICKS_FOR
-from procrastinate.defer_hooks import EVERYWHERE
+from procrastinate.defer_hooks import EVERYWHERE, Tick
 from procrastinate.manager.operation_calls import OperationCalls
 from procrastinate.types import JSONDict, OnConflict
 
@@ -171,6 +171,7 @@ class JobDefers(OperationCalls):
         *,
         on_conflict: OnConflict = "raise",
         keep_for: float = KEEP_TICKS_FOR,
+        tick: Tick | None = None,
     ) -> int | None:
         """Defer the job of one cron tick, unless another worker has deferred it.
 
@@ -183,6 +184,8 @@ class JobDefers(OperationCalls):
         keep_for:
             Seconds for which the database remembers ticks. When a later tick is deferred, older ones are forgotten and
             can no longer be deferred.
+        tick:
+            The same for the hooks of the app.
 
         Returns
         -------
@@ -204,7 +207,7 @@ class JobDefers(OperationCalls):
                 f"The job's timestamp is {timestamp!r}, and its tick {defer_timestamp!r}: they must be the same"
             )
         row = to_new_job(job, self.connector.json_dumps)
-        with self.hooks.around([row], errors=BaseException) as (defer, (row,)):
+        with self.hooks.around([row], errors=BaseException, tick=tick) as (defer, (row,)):
             outcome = await self.connector.run_async(
                 core.defer_tick,
                 row,

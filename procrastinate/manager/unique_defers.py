@@ -10,6 +10,7 @@ from procrastinate._checks.names import check_lock
 from procrastinate._job import Job
 from procrastinate._job_checks import to_new_job
 from procrastinate.core.defaults import KEEP_TICKS_FOR
+from procrastinate.defer_hooks import Tick
 from procrastinate.manager.operation_calls import OperationCalls
 from procrastinate.types import OnConflict
 
@@ -114,6 +115,7 @@ class UniqueDefers(OperationCalls):
         *,
         on_conflict: OnConflict = "raise",
         keep_for: float = KEEP_TICKS_FOR,
+        tick: Tick | None = None,
     ) -> int | None:
         """Defer the job of one cron tick, unless another worker has deferred it or another job holds its key.
 
@@ -126,7 +128,7 @@ class UniqueDefers(OperationCalls):
             Another job holds the key. The tick counts as deferred.
         """
         described = to_new_job(job, self.connector.json_dumps)
-        with self.hooks.around([described], errors=BaseException) as (defer, (row,)):
+        with self.hooks.around([described], errors=BaseException, tick=tick) as (defer, (row,)):
             outcome = await self.connector.run_async(
                 core.defer_unique_tick,
                 core.UniqueJob(job=row, unique=key),

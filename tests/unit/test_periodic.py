@@ -15,6 +15,7 @@ import pytest
 from procrastinate import core, exceptions
 from procrastinate.app import App
 from procrastinate.blueprints import Blueprint
+from procrastinate.defer_hooks import Tick
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDeferrer, PeriodicRegistry, TaskAtTime
@@ -49,6 +50,7 @@ class TickManager(JobManager):
         *,
         on_conflict: OnConflict = "raise",
         keep_for: float = 0.0,
+        tick: Tick | None = None,
     ) -> int | None:
         self.kept_for.add(keep_for)
         if job.task_name in self.raises:

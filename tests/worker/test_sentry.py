@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,8 +15,11 @@ from sentry_sdk.transport import Transport
 
 from procrastinate import defer_hooks, run_observers
 from procrastinate.app import App
+from procrastinate.contrib._sentry_crons import monitor_slug
 from procrastinate.contrib.sentry import ProcrastinateIntegration
 from procrastinate.exceptions import JobAborted
+from procrastinate.job_context import JobContext
+from procrastinate.periodic import PeriodicDeferrer
 from procrastinate.retry import RetryStrategy
 from tests.worker.running import Queue, Workers
 
@@ -27,12 +31,13 @@ class Kept(Transport):
         super().__init__()
         self.events: list[dict[str, Any]] = []
         self.transactions: list[dict[str, Any]] = []
+        self.check_ins: list[dict[str, Any]] = []
 
     def capture_envelope(self, envelope: Envelope) -> None:
         """Keep an envelope."""
         for item in envelope.items:
-            if item.type in ("event", "transaction"):
-                kept = self.events if item.type == "event" else self.transactions
+            kept = {"event": self.events, "transaction": self.transactions, "check_in": self.check_ins}.get(item.type)
+            if kept is not None:
                 kept.append(item.payload.json)  # type: ignore[arg-type]
 
     def run_of(self, task: str) -> dict[str, Any]:
@@ -145,3 +150,49 @@ async def test_arguments_and_retries_are_sent_on_request(app: App, workers: Work
         ("fails", 2, "{'card': '4242'}"),
         ("hides", 1, "[Filtered]"),
     ]
+
+
+async def test_the_ticks_of_periodic_tasks_are_checked_in_and_out(app: App, workers: Workers) -> None:
+    kept = start(
+        integration=ProcrastinateIntegration(monitor_periodic_tasks=True, exclude_periodic_tasks=["shop[.]noise"])
+    )
+
+    @app.periodic(cron="0 3 * * *", timezone="Europe/Berlin", periodic_id="München")
+    @app.task(name="shop.Report", retry=RetryStrategy(max_attempts=1), pass_context=True)
+    def report(context: JobContext, timestamp: int) -> None:
+        if context.job.attempts == 0:
+            raise ValueError("once")
+
+    def fail(timestamp: int) -> None:
+        raise ValueError("for good")
+
+    app.periodic(cron="@hourly")(app.task(name="fails")(fail))
+    app.periodic(cron="* * * * * 30")(app.task(name="of seconds")(fail))
+    app.periodic(cron="* * * * *")(app.task(name="shop.noise")(fail))
+    ticks = [(periodic, 1_900_000_000) for periodic in app.periodic_registry.periodic_tasks.values()]
+    for _ in range(2):  # the second worker is too late
+        await PeriodicDeferrer(app.periodic_registry, job_manager=app.job_manager).defer_jobs(ticks)
+    by_slug = {one["monitor_slug"]: one for one in kept.check_ins}
+    assert [one["status"] for one in kept.check_ins] == ["in_progress"] * 2
+    assert by_slug["shop-report-m-nchen"]["monitor_config"] == {
+        "schedule": {"type": "crontab", "value": "0 3 * * *"},
+        "timezone": "Europe/Berlin",
+    }
+    assert by_slug["fails"]["monitor_config"]["timezone"] == "UTC"
+    app.periodic_registry.periodic_tasks.clear()  # the worker defers no other ticks
+    await workers.run()
+    ended = {one["monitor_slug"]: one for one in kept.check_ins[2:]}
+    assert len(kept.check_ins) == 4
+    assert {slug: one["status"] for slug, one in ended.items()} == {"shop-report-m-nchen": "ok", "fails": "error"}
+    assert {slug: one["check_in_id"] for slug, one in ended.items()} == {
+        slug: one["check_in_id"] for slug, one in by_slug.items()
+    }
+    assert 0 <= ended["fails"]["duration"] < 60
+
+
+def test_the_slug_of_a_monitor_is_short_and_has_plain_letters() -> None:
+    assert monitor_slug("shop.tasks.send_mail", "") == "shop-tasks-send_mail"
+    long = monitor_slug("shop." + "x" * 60, "a")
+    assert len(long) == 50
+    assert long != monitor_slug("shop." + "x" * 60, "b")
+    assert re.fullmatch("[a-z0-9_-]+", monitor_slug("任务", ""))
