@@ -103,6 +103,9 @@ class Hooks:
     def __bool__(self) -> bool:
         return bool(self.own or EVERYWHERE)
 
+    def __contains__(self, hook: DeferHook) -> bool:
+        return hook in self._own
+
     def add(self, hook: DeferHook) -> None:
         """Call this function at each defer. A second time has no effect."""
         if hook not in self.own:

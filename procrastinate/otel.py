@@ -16,16 +16,17 @@ from typing import Any, Literal, get_args
 from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
 
-from procrastinate import _otel_metrics, exceptions
+from procrastinate import _otel_metrics, _otel_worker_spans, exceptions
 from procrastinate.app import App
 from procrastinate.defer_hooks import DEFERRED_AT, Defer
 from procrastinate.job_context import JobContext
 from procrastinate.jobs import Job
 from procrastinate.worker import Worker
 
-__all__ = ["Propagation", "instrument", "trace_defers", "trace_runs"]
+__all__ = ["Propagation", "SpanNaming", "instrument", "trace_defers", "trace_runs"]
 
 Propagation = Literal["auto", "child", "link", "none"]
+SpanNaming = Literal["queue", "task"]
 
 _NAME = "procrastinate"
 _SOON = 300.0
@@ -34,7 +35,13 @@ _LARGEST_CONTEXT = 1_900
 _tracer = trace.get_tracer(_NAME)
 
 
-def instrument(app: App, *, propagation: Propagation = "auto") -> None:
+def instrument(
+    app: App,
+    *,
+    propagation: Propagation = "auto",
+    span_naming: SpanNaming = "queue",
+    worker_spans: bool = False,
+) -> None:
     """Trace the defers and the runs of an app, and turn on the metrics of the process. A second call has no effect.
 
     The worker middleware becomes part of ``app.worker_defaults``. A worker with a ``worker_middleware`` of its own does
@@ -46,24 +53,37 @@ def instrument(app: App, *, propagation: Propagation = "auto") -> None:
         How the span of a run refers to the defer. ``"child"`` makes it part of the trace of the defer. ``"link"`` makes
         it a trace of its own with a link. ``"auto"`` makes the first run a child if it starts within five minutes, and
         any other run a linked trace of its own. ``"none"`` leaves the two apart.
+    span_naming:
+        What follows ``send`` and ``process`` in the names of spans: the ``"queue"``, as the conventions say, or the
+        ``"task"``.
+    worker_spans:
+        If true, the fetches that find jobs and the records of outcomes are spans, too, for all workers of the process.
 
     Raises
     ------
     ValueError
-        ``propagation`` is no such word.
+        ``propagation`` or ``span_naming`` is no such word.
     """
-    if propagation not in get_args(Propagation):
-        raise ValueError(f"propagation must be one of {', '.join(get_args(Propagation))}, not {propagation!r}")
+    _check_word("propagation", propagation, get_args(Propagation))
+    _check_word("span_naming", span_naming, get_args(SpanNaming))
     _otel_metrics.turn_on()
-    app.on_defer(trace_defers)
+    if worker_spans:
+        _otel_worker_spans.turn_on()
+    if not any(hook in app.job_manager.hooks for hook in _DEFER_HOOKS.values()):
+        app.on_defer(_DEFER_HOOKS[span_naming])
     middleware = list(app.worker_defaults.get("worker_middleware") or ())
     if not any(getattr(one, "func", one) is trace_runs for one in middleware):
-        tracer: Any = trace_runs if propagation == "auto" else functools.partial(trace_runs, propagation=propagation)
+        tracer = functools.partial(trace_runs, propagation=propagation, span_naming=span_naming)
         app.worker_defaults["worker_middleware"] = [tracer, *middleware]
 
 
+def _check_word(name: str, word: str, allowed: tuple[str, ...]) -> None:
+    if word not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {word!r}")
+
+
 @contextlib.contextmanager
-def trace_defers(defer: Defer) -> Iterator[None]:
+def trace_defers(defer: Defer, span_naming: SpanNaming = "queue") -> Iterator[None]:
     """Defer jobs inside a producer span, and give them its context. It is a hook for ``app.on_defer``.
 
     The span is named ``send`` and the queue. Jobs of a batch share one span. The baggage of the context is left out if
@@ -73,7 +93,9 @@ def trace_defers(defer: Defer) -> Iterator[None]:
     attributes = {**shared, "messaging.procrastinate.priority": defer.priority}
     if defer.count != 1:
         attributes["messaging.batch.message_count"] = defer.count
-    with _start(_span_name("send", defer.queue), trace.SpanKind.PRODUCER, attributes) as span:
+    with _start(
+        _span_name("send", defer.queue, defer.task_name, span_naming), trace.SpanKind.PRODUCER, attributes
+    ) as span:
         _inject(defer.trace_context)
         started, failure = time.perf_counter(), {}
         try:
@@ -87,6 +109,12 @@ def trace_defers(defer: Defer) -> Iterator[None]:
         _otel_metrics.sent.add(len(defer.job_ids), shared)
         if len(defer.job_ids) == 1:
             span.set_attribute("messaging.message.id", str(defer.job_ids[0]))
+
+
+_DEFER_HOOKS: dict[SpanNaming, Callable[[Defer], contextlib.AbstractContextManager[None]]] = {
+    "queue": trace_defers,
+    "task": functools.partial(trace_defers, span_naming="task"),
+}
 
 
 def _inject(headers: dict[str, str]) -> None:
@@ -107,8 +135,9 @@ def _start(name: str, kind: trace.SpanKind, attributes: dict[str, Any], **option
     )
 
 
-def _span_name(operation: str, queue: str | None) -> str:
-    return operation if queue is None else f"{operation} {queue}"
+def _span_name(operation: str, queue: str | None, task_name: str | None, naming: SpanNaming) -> str:
+    what = queue if naming == "queue" else task_name
+    return operation if what is None else f"{operation} {what}"
 
 
 def _shared(operation: str, queue: str | None, task_name: str | None) -> dict[str, Any]:
@@ -127,6 +156,7 @@ async def trace_runs(
     context: JobContext,
     worker: Worker,
     propagation: Propagation = "auto",
+    span_naming: SpanNaming = "queue",
 ) -> Any:
     """Run a job inside a consumer span. Spans that the task starts are its children. It is worker middleware.
 
@@ -140,7 +170,7 @@ async def trace_runs(
     _otel_metrics.record_wait(context.job, running)
     started = time.perf_counter()
     parent, links = _origin(context.job, propagation)
-    name = _span_name("process", context.job.queue)
+    name = _span_name("process", context.job.queue, context.job.task_name, span_naming)
     attributes = {**shared, **_of_job(context)}
     with _start(name, trace.SpanKind.CONSUMER, attributes, context=parent, links=links) as span:
         _otel_metrics.in_flight.add(1, running)

@@ -20,6 +20,10 @@ class ObservedWorker:
 
     Parameters
     ----------
+    name:
+        The name of the worker, if it has one.
+    queues:
+        The queues that it serves, or ``None`` for all.
     concurrency:
         The number of its slots.
     report:
@@ -28,14 +32,19 @@ class ObservedWorker:
         Called in the event loop after each fetch, with its seconds and the number of jobs.
     on_rescue:
         Called in the event loop with each job that the worker has taken back from another one.
+    on_settle:
+        Called in the event loop after each record of outcomes, with its seconds and the number of jobs.
     on_end:
         Called in the event loop when the worker has ended.
     """
 
+    name: str | None
+    queues: tuple[str, ...] | None
     concurrency: int
     report: Callable[[], WorkerReport]
     on_fetch: list[Callable[[float, int], None]] = dataclasses.field(default_factory=list)
     on_rescue: list[Callable[[RescuedJob], None]] = dataclasses.field(default_factory=list)
+    on_settle: list[Callable[[float, int], None]] = dataclasses.field(default_factory=list)
     on_end: list[Callable[[], None]] = dataclasses.field(default_factory=list)
 
     def start(self) -> None:
@@ -52,6 +61,11 @@ class ObservedWorker:
         """Tell the observers of a job that was taken back."""
         for tell in self.on_rescue:
             _call_quietly(tell, job)
+
+    def settled(self, seconds: float, jobs: int) -> None:
+        """Tell the observers of recorded outcomes."""
+        for tell in self.on_settle:
+            _call_quietly(tell, seconds, jobs)
 
     def end(self) -> None:
         """Tell the observers of the end."""

@@ -362,9 +362,16 @@ class WorkerRun:
         )
 
     def _make_observed(self) -> ObservedWorker:
-        observed = ObservedWorker(concurrency=self._settings.concurrency, report=self._work_report.make)
+        settings = self._settings
+        observed = ObservedWorker(
+            name=settings.name,
+            queues=settings.queues,
+            concurrency=settings.concurrency,
+            report=self._work_report.make,
+        )
         self._fetch_loop.fetcher.on_fetch = observed.fetched
         self._rescuer.on_rescue = observed.rescued
+        self._outcome_writer.on_settle = observed.settled
         return observed
 
     def _make_teller(self) -> Teller:

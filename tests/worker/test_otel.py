@@ -230,9 +230,11 @@ def test_a_batch_is_one_span_whose_context_all_jobs_carry(spans: InMemorySpanExp
         assert [link.context.span_id for link in run.links] == [send.context.span_id]
 
 
-def test_an_unknown_propagation_is_refused() -> None:
-    with pytest.raises(ValueError, match="propagation"):
-        instrument(App(connector=InMemoryConnector()), propagation="both")  # type: ignore[arg-type]
+@pytest.mark.parametrize("option", ["propagation", "span_naming"])
+def test_an_unknown_word_is_refused(option: str) -> None:
+    wrong: dict[str, Any] = {option: "both"}
+    with pytest.raises(ValueError, match=option):
+        instrument(App(connector=InMemoryConnector()), **wrong)
 
 
 def points(reader: InMemoryMetricReader) -> dict[str, list[Any]]:
@@ -295,3 +297,27 @@ async def test_the_end_of_a_worker_exports_what_its_jobs_left(
     await app.task(name="last")(lambda: None).defer_async()
     await workers.run()
     assert flushed == [2_000]
+
+
+async def test_spans_can_have_the_name_of_the_task_and_tell_what_the_worker_does(
+    database_url: str, workers: Workers, spans: InMemorySpanExporter
+) -> None:
+    app = App(connector=connector_for(database_url))
+    instrument(app, span_naming="task", worker_spans=True)
+    instrument(app, worker_spans=True)  # without effect
+    async with app.open_async():
+        await app.task(name="shop.pay", queue="till")(lambda: None).batch_defer_async({}, {})
+        await workers.run(app=app, name="w1", queues=["till"], **app.worker_defaults)
+    found = spans.get_finished_spans()
+    names = [span.name for span in found]
+    assert (names.count("send shop.pay"), names.count("process shop.pay")) == (1, 2)
+    for operation in ("receive", "settle"):
+        mine = [span for span in found if span.name == f"{operation} till"]
+        assert {(span.kind, span.parent) for span in mine} == {(SpanKind.CLIENT, None)}
+        attributes = [dict(span.attributes or {}) for span in mine]
+        assert sum(int(str(one["messaging.batch.message_count"])) for one in attributes) == 2
+        assert {(one["messaging.operation.type"], one["messaging.client.id"]) for one in attributes} == {
+            (operation, "w1")
+        }
+        assert all((span.start_time or 0) < (span.end_time or 0) for span in mine)
+    assert len(names) == len([name for name in names if name.split()[0] in ("send", "process", "receive", "settle")])

@@ -116,6 +116,8 @@ class OutcomeWriter:
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self.on_settle: Callable[[float, int], None] | None = None
+        """Called after each write in the event loop with its seconds and the number of recorded jobs."""
 
     @property
     def is_idle(self) -> bool:
@@ -332,9 +334,12 @@ class OutcomeWriter:
                 self.refuse(outcome)
 
     async def _write_for(self, worker_id: int, batch: list[Outcome], *, hand_over: bool) -> set[int]:
+        began = self._loop.time()
         written = await write_outcomes(
             self._manager, batch, worker_id=worker_id, delete_jobs=self._delete_jobs, hand_over=hand_over
         )
+        if self.on_settle is not None:
+            self.on_settle(self._loop.time() - began, len(written.ids))
         self._log_not_retried(written.retried)
         return written.ids
 
