@@ -108,8 +108,8 @@ class _Round:
     candidates: Sequence[_Candidate]
     ended: frozenset[str]
     """Keys of which no more jobs are in line."""
-    too_heavy: Mapping[str, int]
-    """The weight of the next job of each key that did not fit into its share."""
+    weights: Mapping[str, int]
+    """The weight of the next job of each key that was looked at, or 1 if it is not known."""
     refused: tuple[Refusal, ...]
 
     @property
@@ -391,7 +391,7 @@ def _decide(
     ids = {refusal.job_id for refusal in refused}
     candidates = [dataclasses.replace(one, readiness=Readiness.IN_LINE) if one.id in ids else one for one in candidates]
     ended = {key for key, number in wanted.items() if found[key] < number and key not in too_heavy}
-    return _Round(candidates, frozenset(ended), too_heavy, refused)
+    return _Round(candidates, frozenset(ended), dict.fromkeys(shares.by_key, 1) | too_heavy, refused)
 
 
 def _first_of_each(
@@ -466,7 +466,8 @@ def _readiness(lock: str | None, holder: Any, *, is_first: bool) -> Readiness:
 def _keys_after(keys: Sequence[KeyState], one_round: _Round) -> list[KeyState]:
     """Return the keys that may have more jobs in line, with the slots that they have now.
 
-    The weight of the next job is known if it did not fit. Otherwise the next round tries whether one slot is enough.
+    The weight of a next job is known if it did not fit. Otherwise the next round tries whether one slot is enough. A
+    key that was not looked at keeps its weight, so each round either gives something away or learns a higher weight.
     """
     given: Counter[str] = Counter()
     for one in one_round.promoted:
@@ -476,7 +477,7 @@ def _keys_after(keys: Sequence[KeyState], one_round: _Round) -> list[KeyState]:
             one,
             held=one.held + given[one.key],
             room=one.room - given[one.key],
-            weight=one_round.too_heavy.get(one.key, 1),
+            weight=one_round.weights.get(one.key, one.weight),
         )
         for one in keys
         if one.key not in one_round.ended

@@ -117,6 +117,15 @@ def test_an_admission_in_rounds_gives_what_the_weights_leave(connection: sa.Conn
     assert start() == ids[:4]
 
 
+def test_an_admission_ends_if_the_next_jobs_of_two_keys_do_not_fit(connection: sa.Connection, start: Any) -> None:
+    define(connection, concurrency=3)
+    first = defer(connection, 1, 3, key="a")
+    assert start() == first[:1]
+    second = defer(connection, 1, 3, key="b")
+    query(connection, "INSERT INTO procrastinate_openings (limit_name, limit_key) VALUES ('l', 'a')")
+    assert start() == second[:1]
+
+
 def test_a_job_that_ends_gives_no_slots_to_a_job_that_needs_more(connection: sa.Connection, start: Any) -> None:
     """An admission gives it all slots at once, and so does the end that frees the last one."""
     define(connection, concurrency=3)
