@@ -43,7 +43,10 @@ WITHOUT_A_FORM = {
         "hand_nothing_over", "hand_over_again", "list_workers_of_host", "notify_nothing", "read_applied", "session_of",
         "wait_briefly",
     },
-    "they are statements of other operations": {"append_arrivals", "call_workers", "finish_groups"},
+    "they are statements of other operations": {
+        "append_arrivals", "call_workers", "cancel_steps_alone", "decide_on_steps", "finish_groups",
+        "waiting_for_groups",
+    },
 }  # fmt: skip
 """Names of operations that no job of a user's test passes through, by the reason."""
 
