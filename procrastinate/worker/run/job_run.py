@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import decimal
 import functools
 import logging
-import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -29,12 +27,13 @@ from procrastinate.tasks import Task
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.processes.exits import enter_job
 from procrastinate.worker.processes.fork_ends import current_process, end_fork
+from procrastinate.worker.run.cancellation import Cancellation
 from procrastinate.worker.run.kept_log import LogOfRun, kept
 from procrastinate.worker.run.live_stack import dump_stack, stack_of_task, stack_of_thread
 from procrastinate.worker.run.outcome import Outcome, RunResult, decide, decide_cut_short, with_details
 from procrastinate.worker.run.run_log import ExcInfo, RunLog, exc_info_of
-from procrastinate.worker.run.threads import NoThread, SyncCalls
-from procrastinate.worker.run.time_limit import TimeLimit
+from procrastinate.worker.run.thread_call import ThreadCall
+from procrastinate.worker.run.threads import SyncCalls
 
 if TYPE_CHECKING:
     from procrastinate.worker.worker import Worker
@@ -54,17 +53,11 @@ class JobRun:
         self._worker = worker
         self._manager = manager
         self._threads = threads
-        self._time_limit = TimeLimit()
-        self._abort_reason: AbortReason | None = None
-        self._cancellable: asyncio.Task[Any] | None = None
-        self._executing: asyncio.Task[Any] | None = None
-        self._thread: int | None = None
-        self._is_cut = False
-        self._is_left = False
+        self._cancellation = Cancellation()
+        self._in_thread: ThreadCall | None = None
         self._job_result = JobResult(start_timestamp=time.time())
         self._run_log = RunLog(worker, self._job_result)
         self._completion: JobCompletion | None = None
-        self._has_no_thread = False
         self._observed: ObservedRun | None = None
 
     @functools.cached_property
@@ -83,35 +76,26 @@ class JobRun:
             job=self.job,
             start_timestamp=self._job_result.start_timestamp,
             additional_context=settings.additional_context.copy(),
-            abort_reason=self._why_to_stop,
+            abort_reason=self._cancellation.reason,
             completion=self._completion,
             report=functools.partial(self._worker.reports.put, self.job),
             worker_connector=self._manager.connector,
         )
-
-    def _why_to_stop(self) -> AbortReason | None:
-        """Return the abort reason. An abort request takes precedence over the timeout."""
-        if self._abort_reason is None and self._time_limit.is_exceeded:
-            return AbortReason.TIMEOUT
-        return self._abort_reason
 
     def abort(self, reason: AbortReason) -> None:
         """Ask the job to stop: cancel an async task, or make ``context.should_abort()`` true for a sync one.
 
         A second call does nothing, because the task knows already.
         """
-        if self._abort_reason is not None:
+        if self._cancellation.requested is not None:
             return
-        self._abort_reason = reason
+        self._cancellation.requested = reason
         self._log(logging.INFO, "abort_job", "Asking job %s to stop: %s", reason.value)
-        if self._cancellable is not None:
-            self._cancellable.cancel()
+        self._cancellation.cancel_task()
 
     def cut(self) -> None:
         """End the run now, because its worker ends at once. A thread goes on."""
-        self._is_cut = True
-        if self._executing is not None:
-            self._executing.cancel()
+        self._cancellation.cut()
 
     async def execute(self, within: asyncio.Task[Any] | None = None) -> Outcome:
         """Run the job and return its outcome. Raises nothing.
@@ -125,9 +109,9 @@ class JobRun:
         # All copies of a context share one object of the decimal module, and a task may change its precision.
         decimal.setcontext(decimal.getcontext().copy())
         running_job.set(self._for_log_records())
-        if self._is_cut:
+        if self._cancellation.is_cut:
             return Outcome(job=self.job, status=Status.TODO, release_in=0.0)
-        self._executing = within
+        self._cancellation.executing = within
         if not run_observers.EVERYWHERE:
             return await self._run()
         self._observed = ObservedRun(job=self.job, worker_name=self._worker.settings.name)
@@ -136,7 +120,7 @@ class JobRun:
 
     async def _run(self) -> Outcome:
         task, result = await self._find_and_call()
-        if self._is_cut and self._was_cut_short(result):
+        if self._cancellation.is_cut and self._was_cut_short(result):
             return self._cut_short(task, result)
         self._job_result.end_timestamp = time.time()
         self._job_result.result = result.value
@@ -144,8 +128,9 @@ class JobRun:
         if outcome.release_in is None:
             if self._observed is not None:
                 self._observed.end(outcome.status, outcome.exception)
-            self._run_log.write_outcome(self.job, outcome, self._abort_reason)
+            self._run_log.write_outcome(self.job, outcome, self._cancellation.requested)
         self.__dict__.pop("_context", None)
+        self._in_thread = None  # it refers to this run, too
         return outcome
 
     def _for_log_records(self) -> RunningJob:
@@ -173,9 +158,9 @@ class JobRun:
             return Outcome(job=self.job, status=Status.TODO, is_left=True)
         if task is None:
             return Outcome(job=self.job, status=Status.TODO, release_in=0.0)
-        if self._abort_reason is not None or (self._completion is not None and self._completion.is_recorded):
+        if self._cancellation.requested is not None or (self._completion is not None and self._completion.is_recorded):
             outcome = self._with_details(self._decide(task, result), task, result)
-            self._run_log.write_outcome(self.job, outcome, self._abort_reason)
+            self._run_log.write_outcome(self.job, outcome, self._cancellation.requested)
             return outcome
         self._log(
             logging.WARNING, "job_cut_short", "Job %s was cancelled because its worker ends at once: it runs again"
@@ -194,7 +179,7 @@ class JobRun:
                 if failed is not None:
                     return None, failed
         except asyncio.CancelledError as error:
-            if not self._is_cut:
+            if not self._cancellation.is_cut:
                 raise
             return None, RunResult(exception=error)
         try:
@@ -214,10 +199,10 @@ class JobRun:
             value = await call(task)
         except BaseException as error:
             # Also SystemExit and KeyboardInterrupt: a job must not take its worker down.
-            if self._has_no_thread:
+            if self._in_thread is not None and self._in_thread.is_refused:
                 return task, self._without_thread()
-            return task, RunResult(exception=error, abort_reason=self._why_to_stop())
-        if self._has_no_thread:  # and middleware caught the exception
+            return task, RunResult(exception=error, abort_reason=self._cancellation.reason())
+        if self._in_thread is not None and self._in_thread.is_refused:  # and middleware caught the exception
             return task, self._without_thread()
         return task, RunResult(value=value)
 
@@ -229,7 +214,7 @@ class JobRun:
         What becomes of the run if that is not possible.
         """
         pauses = Backoff()
-        while self._abort_reason is None:
+        while self._cancellation.requested is None:
             try:
                 self.job = await self._manager.read_values(self.job)
                 return None
@@ -248,7 +233,7 @@ class JobRun:
         False if the job was asked to stop first.
         """
         pauses = Backoff()
-        while self._abort_reason is None:
+        while self._cancellation.requested is None:
             try:
                 job = await self._manager.read_arguments(self.job)
             except exceptions.ConnectorException as error:
@@ -285,26 +270,13 @@ class JobRun:
     async def _call_with_worker_middleware(self, task: Task[Any, Any, Any]) -> Any:
         middleware = self._worker.settings.worker_middleware
         try:
-            self._allow_cancellation(task)
+            self._cancellation.allow(task)
             if not middleware:
                 return await self._call_task(task)
             return await self._with_middleware(middleware, functools.partial(self._call_task, task))()
         finally:
-            if self._cancellable is not None:
-                self._forget_cancellation(self._cancellable)
-
-    def _allow_cancellation(self, task: Task[Any, Any, Any]) -> None:
-        if not task.is_async:
-            return
-        if self._abort_reason is not None:
-            raise asyncio.CancelledError
-        self._cancellable = self._executing or asyncio.current_task()
-
-    def _forget_cancellation(self, cancellable: asyncio.Task[Any]) -> None:
-        """Clear a cancellation that the task may have swallowed, so that it does not cancel the code that follows."""
-        while cancellable.cancelling():
-            cancellable.uncancel()
-        self._cancellable = None
+            if task.is_async:
+                self._cancellation.disallow()
 
     async def _call_task(self, task: Task[Any, Any, Any]) -> Any:
         arguments = [self._context] if task.pass_context else []
@@ -313,10 +285,11 @@ class JobRun:
         if middleware:
             call = self._with_middleware(middleware, call)
         if not task.is_async:
-            call = functools.partial(self._call_in_thread, call)
+            self._in_thread = ThreadCall(self._threads, self._worker.app, self._discard)
+            call = functools.partial(self._in_thread.run, call)
         if task.timeout is None:  # spares the jobs without a limit two calls
             return await _settled(task.name, call)
-        return await self._time_limit.call(task, task.timeout, functools.partial(_settled, task.name, call))
+        return await self._cancellation.call_within(task, task.timeout, functools.partial(_settled, task.name, call))
 
     def _task_kwargs(self, task: Task[Any, Any, Any]) -> Mapping[str, Any]:
         """Return the arguments, in the types of the annotations if the connector decodes so."""
@@ -324,39 +297,21 @@ class JobRun:
             return self.job.task_kwargs
         return task.argument_types.read(task.name, self.job.task_kwargs)
 
-    async def _call_in_thread(self, call: Callable[[], Any]) -> Any:
-        """Call in a thread as if in this context: context variables reach the call, and its changes come back."""
-        context = contextvars.copy_context()
-        run_in_context = functools.partial(context.run, self._capture, call)
-        try:
-            captured = await self._threads.run(run_in_context, self._discard, self._note_left)
-        except NoThread:
-            self._has_no_thread = True
-            raise
-        self._worker.app.adopt_context(context)
-        return captured.unwrap()
-
-    def _capture(self, call: Callable[[], Any]) -> _Captured:
-        """Call in this thread, and note which one it is."""
-        self._thread = threading.get_ident()
-        try:
-            return _capture(call)
-        finally:
-            self._thread = None
-
     def describe_stack(self) -> str:
         """Return where the job is, as the text of a report. Called in the event loop."""
-        if self._thread is not None:
-            return dump_stack(stack_of_thread(lambda: self._thread))
-        return dump_stack("" if self._executing is None else stack_of_task(self._executing))
+        call, executing = self._in_thread, self._cancellation.executing
+        if call is not None and call.thread is not None:
+            return dump_stack(stack_of_thread(lambda: call.thread))
+        return dump_stack("" if executing is None else stack_of_task(executing))
 
-    def _note_left(self) -> None:
-        self._is_left = True
+    @property
+    def _is_left(self) -> bool:
+        return self._in_thread is not None and self._in_thread.is_left
 
-    def _discard(self, captured: _Captured) -> None:
+    def _discard(self, exception: BaseException | None) -> None:
         """Log the late return of a call. Runs in the thread of a task whose run has ended already."""
         message = "Job %s returned in its thread after the end of its run: this outcome is not recorded"
-        self._log(logging.WARNING, "discard_late_result", message, exc_info=exc_info_of(captured.exception))
+        self._log(logging.WARNING, "discard_late_result", message, exc_info=exc_info_of(exception))
 
     def _task_middleware(self, task: Task[Any, Any, Any]) -> Sequence[Callable[..., Any]]:
         of_worker = self._worker.settings.task_middleware
@@ -411,19 +366,6 @@ def _as_loggable(job: Job, worker: Worker) -> Job:
     return job.loggable(worker.app.logs_arguments) if task is None else task.loggable(job)
 
 
-class _Captured:
-    """Result of a call in a thread. It carries exceptions: SystemExit through a future would end the event loop."""
-
-    def __init__(self, value: Any = None, exception: BaseException | None = None) -> None:
-        self._value = value
-        self.exception = exception
-
-    def unwrap(self) -> Any:
-        if self.exception is not None:
-            raise self.exception
-        return self._value
-
-
 async def _settled(task_name: str, call: Callable[[], Awaitable[Any]]) -> Any:
     process = current_process()
     try:
@@ -435,13 +377,3 @@ async def _settled(task_name: str, call: Callable[[], Awaitable[Any]]) -> Any:
         raise
     end_fork(process)
     return value
-
-
-def _capture(call: Callable[[], Any]) -> _Captured:
-    process = current_process()
-    try:
-        captured = _Captured(value=call())
-    except BaseException as error:
-        captured = _Captured(exception=error)
-    end_fork(process, captured.exception)
-    return captured
