@@ -18,7 +18,7 @@ from procrastinate import App, JobContext
 from procrastinate.testing import InMemoryConnector, Jobs, RunAtDefer
 from procrastinate.worker import Worker
 from procrastinate.worker.fetch import prefetch
-from procrastinate.worker.run import slots
+from procrastinate.worker.run import early_release
 from tests.worker.running import NEVER, Queue, Workers, until
 
 TENANT: contextvars.ContextVar[str] = contextvars.ContextVar("TENANT", default="none")
@@ -198,7 +198,7 @@ async def test_a_job_that_stops_the_worker_does_so_in_the_workers_context(
     """What was fetched ahead is given back, and the worker signs off."""
     # At any load, jobs count as short, and none waits for too long.
     monkeypatch.setattr(prefetch, "WINDOW", NEVER)
-    for module in (prefetch, slots):
+    for module in (prefetch, early_release):
         monkeypatch.setattr(module, "LONGEST_WAIT", NEVER)
     caplog.set_level("DEBUG", logger="procrastinate")
     task, _ = add_task(app, is_async=True)

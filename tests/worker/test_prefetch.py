@@ -18,7 +18,7 @@ from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 from procrastinate.worker.fetch import prefetch, release, stock_schedule
 from procrastinate.worker.fetch.prefetch import Prefetch
-from procrastinate.worker.run import slots
+from procrastinate.worker.run import early_release
 from tests.worker.running import NEVER, Queue, Workers, happens, until
 
 
@@ -38,7 +38,7 @@ def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch, ahead: None) -> None:
     """Let prefetched jobs wait without a practical limit."""
-    for module in (prefetch, slots):
+    for module in (prefetch, early_release):
         monkeypatch.setattr(module, "LONGEST_WAIT", NEVER)
 
 
@@ -78,7 +78,7 @@ async def test_short_jobs_are_fetched_many_at_a_time(
 ) -> None:
     # Independent of the machine's load: jobs count as short, and none waits for too long.
     monkeypatch.setattr(prefetch, "WINDOW", 10.0)
-    for module in (prefetch, slots):
+    for module in (prefetch, early_release):
         monkeypatch.setattr(module, "LONGEST_WAIT", NEVER)
     ran: list[int] = []
 

@@ -53,6 +53,9 @@ class Prefetch:
         self._samples = 0
         self._expected = 0.0
         self._last_end = -WINDOW
+        self.suspects = 0
+        """Number of running jobs that ran before. If one of them took its worker down before, no unstarted job should
+        go down with it and be counted as rescued, again and again. So no job waits while one of them runs."""
 
     def __len__(self) -> int:
         return len(self._kept)

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from procrastinate import _long_waits, exceptions
+from procrastinate import _long_waits
 from procrastinate._quoting import quoted
-from procrastinate._text.tracebacks import describe
 from procrastinate.core import ReportKind
 from procrastinate.job_context import AbortReason
-from procrastinate.jobs import Job, Status
+from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 from procrastinate.worker.fetch.noticeboard import Noticeboard
-from procrastinate.worker.fetch.prefetch import LONGEST_WAIT, Prefetch
+from procrastinate.worker.fetch.prefetch import Prefetch
 from procrastinate.worker.fetch.release import Releaser
 from procrastinate.worker.processes.exits import ends_task
 from procrastinate.worker.run.claims import Claims
+from procrastinate.worker.run.early_release import EarlyRelease
 from procrastinate.worker.run.job_run import JobRun
-from procrastinate.worker.run.outcome import Outcome, decide_unstarted
 from procrastinate.worker.run.outcome_writer import OutcomeWriter
+from procrastinate.worker.run.run_outcomes import RunOutcomes
 from procrastinate.worker.run.run_statistics import RunStatistics
 from procrastinate.worker.run.threads import TaskThreads
 
@@ -33,6 +34,17 @@ if TYPE_CHECKING:
 
 _MOST_NAMED = 10
 """Maximum number of jobs that a log line names."""
+
+
+@dataclasses.dataclass
+class _Starts:
+    """The jobs that a worker has started, and what follows from a start."""
+
+    most: int | None
+    """Start no more jobs than that (``max_jobs``)."""
+    on_start: Callable[[], None]
+    on_last: Callable[[], None]
+    count: int = 0
 
 
 class Slots:
@@ -66,27 +78,15 @@ class Slots:
         self._worker = worker
         self._manager = manager
         self._board = board
-        self._settings = worker.settings
-        self._outcome_writer = outcome_writer
-        self._releaser = releaser
-        self._statistics = statistics
-        self._on_last = on_last
-        self._on_start = on_start
-        self._loop = asyncio.get_running_loop()
+        self._starts = _Starts(worker.settings.max_jobs, on_start, on_last)
         self._threads = TaskThreads(on_returned=self._fill)
         self._prefetch = Prefetch(worker.settings.concurrency)
         self._running: dict[JobRun, asyncio.Task[None]] = {}
         self._unbegun: dict[JobRun, bool] = {}
         """Runs that have executed no line yet. The event loop, or the thread that watches it, removes each one."""
-        self._left_in_threads: set[Future[Any]] = set()
-        self._left_ids: frozenset[int] = frozenset()
-        """Jobs that go on in unstoppable threads after their run was cut."""
         self._claims = Claims(manager, outcome_writer, self._running)
-        self._suspects = 0
-        """Number of running jobs that ran before. If one of them took its worker down before, no unstarted job should
-        go down with it and be counted as rescued, again and again. So no job waits while one of them runs."""
-        self._started = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._outcomes = RunOutcomes(worker, outcome_writer, releaser, statistics, self._claims)
+        self._release = EarlyRelease(self._prefetch, releaser, worker.own_context)
         self._stopping = False
 
     def __len__(self) -> int:
@@ -106,7 +106,7 @@ class Slots:
         """
         ids = self._prefetch.ids
         ids.update(run.job.id for run in list(self._running) if run.job.id is not None)
-        return ids | self._releaser.ids | self._left_ids
+        return ids | self._release.ids | self._outcomes.left_ids
 
     # Room
 
@@ -115,22 +115,18 @@ class Slots:
 
         The result is 0 during a release: jobs behind the released ones would start before them.
         """
-        if self._is_releasing:
+        if self._release.is_under_way:
             return 0
         room = max(self._free() - len(self._prefetch), 0)
-        if self._settings.prefetch and not self._suspects:
+        if self._worker.settings.prefetch and not self._prefetch.suspects:
             room += self._prefetch.room()
-        if self._settings.max_jobs is None:
+        if self._starts.most is None:
             return room
-        return min(room, self._settings.max_jobs - self._started - len(self._prefetch))
-
-    @property
-    def _is_releasing(self) -> bool:
-        return self._releaser.is_under_way or self._prefetch.is_leaving
+        return min(room, self._starts.most - self._starts.count - len(self._prefetch))
 
     def _free(self) -> int:
         """Return the number of free slots. A thread that goes on after its job's timeout keeps its slot."""
-        return self._settings.concurrency - len(self._running) - self._threads.left
+        return self._worker.settings.concurrency - len(self._running) - self._threads.left
 
     def begin_fetch(self) -> None:
         """No other worker takes these slots, so a fetch needs no reservation."""
@@ -149,7 +145,7 @@ class Slots:
         if not jobs:
             return
         self._prefetch.keep(jobs)
-        if self._is_releasing:
+        if self._release.is_under_way:
             self.release_waiting()
         else:
             self._start_waiting()
@@ -160,7 +156,7 @@ class Slots:
 
     def release_unstarted(self, jobs: list[Job]) -> None:
         """Release fetched jobs and start none of them."""
-        self._releaser.release(self._claims.new_ones(jobs))
+        self._release.release(self._claims.new_ones(jobs))
 
     def _start_waiting(self) -> None:
         free = self._free()
@@ -172,77 +168,53 @@ class Slots:
             free = self._free()
         if not self._prefetch:
             return
-        if self._stopping or self._suspects or free > 0:
+        if self._stopping or self._prefetch.suspects or free > 0:
             self.release_waiting()
-        elif self._timer is None:
-            self._timer = self._loop.call_later(LONGEST_WAIT, self._look_at_waiting)
+        elif self._release.timer is None:
+            self._release.watch()
 
     def _start(self, job: Job) -> None:
-        self._started += 1
+        self._starts.count += 1
         try:
-            self._on_start()
+            self._starts.on_start()
             self._start_run(JobRun(job, self._worker, self._threads, self._manager))
         except BaseException as error:
-            self._retry_unstarted(job, error)
-        if self._started == self._settings.max_jobs:
-            self._on_last()
+            self._outcomes.retry_unstarted(job, error)
+        if self._starts.count == self._starts.most:
+            self._starts.on_last()
 
     def _start_run(self, run: JobRun) -> None:
         if run.job.attempts > 0:
-            self._suspects += 1
+            self._prefetch.suspects += 1
         self._unbegun[run] = True
         name = quoted(f"process job {run.job.task_name}[{run.job.id}]")  # any logger may show it, as taskName
         execution = self._execute(run)
         try:
-            self._running[run] = self._worker.own_context.copy().run(self._loop.create_task, execution, name=name)
+            self._running[run] = self._worker.own_context.copy().run(asyncio.create_task, execution, name=name)
         except BaseException:
             execution.close()
             if run.job.attempts > 0:
-                self._suspects -= 1
+                self._prefetch.suspects -= 1
             if self._unbegun.pop(run, False):  # otherwise the other thread has released it
                 raise
-
-    def _retry_unstarted(self, job: Job, error: BaseException) -> None:
-        """Retry a job later, after code of the program (a factory of asyncio tasks, for example) has raised."""
-        with contextlib.suppress(BaseException):  # a failing log handler must not change the job's outcome
-            self._worker.logger.exception("Job %s could not be started", job.id, extra={"action": "job_error"})
-        self._outcome_writer.add(decide_unstarted(job, error, store_errors=self._settings.store_errors))
 
     async def _execute(self, run: JobRun) -> None:
         started = time.monotonic()
         try:
             if self._unbegun.pop(run, False):
                 outcome = await run.execute(asyncio.current_task())
-                self._hand_over(run, outcome, time.monotonic() - started)
+                self._outcomes.take(run, outcome, time.monotonic() - started)
         except BaseException as error:
             if ends_task(error):
                 raise
-            # Unforeseen error: whatever the program's code raises, the job must not stay "doing", nor the worker end.
-            with contextlib.suppress(BaseException):
-                self._worker.logger.exception("Job %s could not be run", run.job.id, extra={"action": "job_error"})
-            kept = describe(error) if self._settings.store_errors else None
-            self._outcome_writer.add(Outcome(job=run.job, status=Status.FAILED, exception=error, error=kept))
+            self._outcomes.fail(run, error)  # whatever the program's code raises, the worker must not end
         finally:
             del self._running[run]
             self._claims.forget(run)
             if run.job.attempts > 0:
-                self._suspects -= 1
+                self._prefetch.suspects -= 1
             self._prefetch.ended(time.monotonic() - started)
             self._fill()
-
-    def _hand_over(self, run: JobRun, outcome: Outcome, lasted: float) -> None:
-        """Record an outcome, or release the job for a worker that knows its task."""
-        if outcome.is_left:
-            self._left_ids |= {outcome.job_id}
-            return
-        if self._claims.is_void(run):
-            self._outcome_writer.refuse(outcome)
-        elif outcome.release_in is None:
-            self._statistics.add(outcome, lasted)
-            self._outcome_writer.add(outcome)
-        else:
-            context = self._worker.own_context.copy()
-            context.run(self._releaser.release, [outcome.job], delay=outcome.release_in)
 
     def _fill(self) -> None:
         """Use a free slot. Runs at the end of a job, and after a thread's late return."""
@@ -255,22 +227,13 @@ class Slots:
 
     # Jobs that wait for a slot
 
-    def _look_at_waiting(self) -> None:
-        """Release the waiting jobs if a running job takes longer than the previous ones."""
-        self._timer = None
-        rest = LONGEST_WAIT - self._prefetch.longest_wait
-        if rest <= 0:
-            self.release_waiting()
-        elif self._prefetch:
-            self._timer = self._loop.call_later(rest, self._look_at_waiting)
-
     def release_waiting(self) -> None:
         """Release the prefetched jobs."""
-        self._releaser.release(self._prefetch.take_all())
+        self._release.release_waiting()
 
     def release_queues(self, queues: Collection[str]) -> None:
         """Release the prefetched jobs of these queues."""
-        self._releaser.release(self._prefetch.take_of(queues))
+        self._release.release_queues(queues)
 
     # What the worker tells. Callable from any thread
 
@@ -293,8 +256,8 @@ class Slots:
 
     def running_in_thread(self) -> list[Job]:
         """Return the job that has the event loop now, or all running jobs if asyncio does not know it."""
-        current = asyncio.current_task(self._loop)
         running = list(self._running.items())
+        current = asyncio.current_task(running[0][1].get_loop()) if running else None
         return [run.job for run, task in running if task is current] or [run.job for run, _ in running]
 
     def begin_release_in_thread(self) -> list[Job]:
@@ -320,9 +283,7 @@ class Slots:
         all_wait:
             True if all jobs of the release certainly wait again.
         """
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the worker has stopped
-            context = self._worker.own_context.copy()
-            self._loop.call_soon_threadsafe(self._released_in_thread, all_wait, context=context)
+        self._release.end_in_thread(all_wait)
 
     def _take_unbegun(self) -> list[Job]:
         jobs: list[Job] = []
@@ -332,10 +293,6 @@ class Slots:
                 if not self._claims.is_void(run):
                     jobs.append(run.job)
         return jobs
-
-    def _released_in_thread(self, all_wait: bool) -> None:
-        self._prefetch.end_release()
-        self._releaser.released_in_thread(all_wait)
 
     # Abort and stop
 
@@ -349,9 +306,7 @@ class Slots:
                 run.abort(AbortReason.USER_REQUEST)
         waiting = self._prefetch.take(job_id)
         if waiting is not None:
-            self._log("abort_job", "Job %s was aborted before it started", waiting)
-            error = exceptions.JobAborted("The job was aborted before it started")
-            self._outcome_writer.add(Outcome(job=waiting, status=Status.ABORTED, exception=error))
+            self._outcomes.abort_unstarted(waiting)
 
     def report_stack(self, job_id: int) -> None:
         """Let the worker write where a running job is. Requests before the next write share it."""
@@ -391,7 +346,7 @@ class Slots:
 
     def cut(self) -> None:
         """End the running jobs now, as far as possible."""
-        self._left_in_threads |= self._threads.awaited
+        self._threads.leave_all()
         for run in self._running:
             run.cut()
 
@@ -402,13 +357,12 @@ class Slots:
 
     def close(self) -> list[Future[Any]]:
         """Stop waiting, and return the futures of calls and tasks that still run."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._release.close()
         self._threads.close()
-        self._left_in_threads |= self._threads.awaited
+        self._threads.leave_all()
         for task in self._running.values():
             task.cancel()
-        return [*self._left_in_threads, *map(_as_future, self._running.values())]
+        return [*self._threads.given_up, *map(_as_future, self._running.values())]
 
     def _log(self, action: str, message: str, job: Job) -> None:
         if self._worker.logger.isEnabledFor(logging.INFO):

@@ -112,12 +112,13 @@ class TaskThreads:
         self.left = 0
         """Number of left threads: they run, and no code waits for them."""
         self._awaited: set[Future[Any]] = set()
+        self.given_up: set[Future[Any]] = set()
+        """The calls that code waited for when the worker ended. They may go on."""
         self._loop = asyncio.get_running_loop()
 
-    @property
-    def awaited(self) -> set[Future[Any]]:
-        """The calls that code still waits for."""
-        return set(self._awaited)
+    def leave_all(self) -> None:
+        """Note the calls that code waits for now as given up."""
+        self.given_up |= self._awaited
 
     async def run(
         self, call: Callable[[], T], discard: Callable[[T], None], on_left: Callable[[], None] | None = None
