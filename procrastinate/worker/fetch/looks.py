@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import random
 from collections.abc import Callable
@@ -28,6 +29,20 @@ _UPCOMING_OF_OTHERS = "upcoming of others"
 _REST = "rest"
 
 
+@dataclasses.dataclass(frozen=True)
+class _Pauses:
+    """Growing pauses until the next promotion, by what the last one has left."""
+
+    undecided: Backoff
+    """Jobs on which it could not decide."""
+    others_turn: Backoff
+    """Everything, because another worker promotes."""
+    arrivals: Backoff
+    """Steps of workflows whose rows other sessions hold."""
+    refusals: Backoff
+    """Everything, because the database refused it."""
+
+
 class Looks:
     """Reasons to look for jobs, and the timers that give them.
 
@@ -47,10 +62,12 @@ class Looks:
     def __init__(self, woken: asyncio.Event, *, longest_pause: float, may_overlook: bool) -> None:
         self._woken = woken
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._undecided = Backoff(first=0.02, longest=longest_pause)
-        self._others_turn = Backoff(first=0.02, longest=_LONGEST_TURN)
-        self._arrivals = Backoff(first=0.02, longest=longest_pause)
-        self._refusals = Backoff(first=0.1, longest=longest_pause)
+        self._pauses = _Pauses(
+            undecided=Backoff(first=0.02, longest=longest_pause),
+            others_turn=Backoff(first=0.02, longest=_LONGEST_TURN),
+            arrivals=Backoff(first=0.02, longest=longest_pause),
+            refusals=Backoff(first=0.1, longest=longest_pause),
+        )
         self._longest_pause = longest_pause
         self._may_overlook = may_overlook
         self._pace = Pace()
@@ -150,7 +167,7 @@ class Looks:
 
         Promote again at once if that gets on, in a moment if others have to act first, or when a job falls due.
         """
-        self._refusals.reset()
+        self._pauses.refusals.reset()
         gets_on = bool(promotion.promoted or promotion.parked)
         if gets_on:
             self._pace.found()
@@ -158,12 +175,12 @@ class Looks:
             self.look(upcoming=False)
         self._set_due_timer(promotion.next_due_in)
         if not promotion.again:
-            self._undecided.reset()
-            self._others_turn.reset()
+            self._pauses.undecided.reset()
+            self._pauses.others_turn.reset()
         elif gets_on:
             self.promote()
         else:
-            self._promote_later(self._others_turn if promotion.undecided is None else self._undecided)
+            self._promote_later(self._pauses.others_turn if promotion.undecided is None else self._pauses.undecided)
 
     def resolved(self, resolution: Resolution) -> None:
         """Steps of workflows were looked at. Look again at once if that gets on, or in a moment if others hold rows.
@@ -172,12 +189,12 @@ class Looks:
         """
         if resolution.gets_on:
             self._pace.found()
-            self._arrivals.reset()
+            self._pauses.arrivals.reset()
             self.look()
         elif resolution.left or not resolution.refused:
-            self._promote_later(self._arrivals)
+            self._promote_later(self._pauses.arrivals)
         else:
-            self._call_later("promotion", self._arrivals.next_wait(), self.promote)
+            self._call_later("promotion", self._pauses.arrivals.next_wait(), self.promote)
 
     def promotion_refused(self, *, is_passing: bool) -> None:
         """The database has refused a promotion. Fetch what is ready, and promote again later.
@@ -189,9 +206,9 @@ class Looks:
         """
         self.is_fetch_due = True
         if is_passing:
-            self._promote_later(self._refusals)
+            self._promote_later(self._pauses.refusals)
         else:
-            self._call_later("promotion", self._refusals.next_wait(), self.promote)
+            self._call_later("promotion", self._pauses.refusals.next_wait(), self.promote)
 
     def _set_due_timer(self, next_due_in: float | None) -> None:
         self._cancel("due")

@@ -1,0 +1,45 @@
+"""A class of the worker has at most twelve attributes, so that a reader can keep its state in mind."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+from collections.abc import Iterator
+
+import procrastinate.worker
+
+_FOLDER = pathlib.Path(procrastinate.worker.__file__).parent
+_MOST = 12
+_LARGER = {
+    "WorkerOptions": "the options of a worker, one each",
+    "WorkerSettings": "the options of a worker, checked, one each",
+    "Worker": "public, with attributes that programs of 3.x read",
+    "WorkerRun": "builds the parts of a run and ends them",
+    "Supervisor": "the processes, and how a stop of them goes",
+}
+"""Classes that have more, with what they hold."""
+
+
+def _classes() -> Iterator[ast.ClassDef]:
+    for file in sorted(_FOLDER.rglob("*.py")):
+        yield from (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ClassDef))
+
+
+def _attributes(one: ast.ClassDef) -> set[str]:
+    """Return the names that the class declares, or assigns to ``self``."""
+    declared = {
+        node.target.id for node in one.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
+    assigned = {
+        node.attr
+        for node in ast.walk(one)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, ast.Store)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "self"
+    }
+    return declared | assigned
+
+
+def test_a_class_of_the_worker_has_at_most_twelve_attributes() -> None:
+    assert {one.name for one in _classes() if len(_attributes(one)) > _MOST} == _LARGER.keys()
