@@ -40,12 +40,12 @@ WITHOUT_A_FORM = {
     },
     "they are about the server, its sessions or its schema": {
         "begin_restoring", "begin_worker_session", "clock_difference", "end_restoring", "end_when_left_alone",
-        "hand_nothing_over", "hand_over_again", "list_workers_of_host", "notify_nothing", "read_applied", "session_of",
-        "wait_briefly",
+        "hand_nothing_over", "hand_over_again", "list_workers_of_host", "measure_lag", "notify_nothing", "reach",
+        "read_applied", "session_of", "wait_briefly",
     },
     "they are statements of other operations": {
         "append_arrivals", "call_workers", "cancel_steps_alone", "decide_on_steps", "finish_groups",
-        "waiting_for_groups",
+        "waiting_for_groups", "with_rooms",
     },
 }  # fmt: skip
 """Names of operations that no job of a user's test passes through, by the reason."""
