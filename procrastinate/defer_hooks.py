@@ -104,7 +104,7 @@ class Hooks:
         return bool(self.own or EVERYWHERE)
 
     def __contains__(self, hook: DeferHook) -> bool:
-        return hook in self._own
+        return hook in self.own
 
     def add(self, hook: DeferHook) -> None:
         """Call this function at each defer. A second time has no effect."""

@@ -171,6 +171,8 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.own_context = contextvars.Context()
         """The context variables that the program had set when it started the worker. Each job starts with a copy."""
+        self.has_decimal_context = False
+        """Whether the program had used the decimal module, whose object in a context is not copied with it."""
         self.shared_slots: SharedSlots | None = None
         """The slots that this worker shares with those of other databases, besides its own ``concurrency``."""
         self.reports = RunReports()
@@ -269,6 +271,7 @@ class Worker:
             too, unless ``wait`` or ``wait_for_schema`` is off.
         """
         self.own_context = contextvars.copy_context()
+        self.has_decimal_context = any(variable.name == "decimal_context" for variable in self.own_context)
         self._loop = asyncio.get_running_loop()
         self._run_task = asyncio.current_task()
         with forked_children.released(), self._signal_handlers(), exits.contained(self._loop, self.own_context):

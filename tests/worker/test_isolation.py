@@ -109,6 +109,19 @@ async def test_the_decimal_context_of_a_job_ends_with_it(app: App, workers: Work
     assert seen == [50, 50, 50]
 
 
+async def test_each_job_gets_a_new_decimal_context_if_the_program_has_none(app: App, workers: Workers) -> None:
+    seen: list[int] = []
+
+    @app.task
+    async def count() -> None:
+        seen.append(decimal.getcontext().prec)
+        decimal.getcontext().prec = 3
+
+    await count.batch_defer_async({}, {}, {})
+    await asyncio.create_task(workers.run(), context=contextvars.Context())
+    assert seen == [decimal.DefaultContext.prec] * 3
+
+
 async def test_what_middleware_sets_ends_with_its_job(app: App, workers: Workers) -> None:
     seen: list[str] = []
 
