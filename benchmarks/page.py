@@ -48,7 +48,7 @@ def _conditions(run: Run) -> Iterator[str]:
     yield f"Measured on {run.started}, scale `{run.scale['name']}`, {run.scale['rounds']} rounds."
     yield f"Machine: {machine}. {versions}."
     if run.note:
-        yield f"Conditions: {run.note}."
+        yield f"Conditions: {run.note.rstrip('.')}."
 
 
 def _bars(run: Run) -> Iterator[str]:

@@ -60,9 +60,21 @@ _NOT_ON_THE_SITE = re.compile(rf"\[([^\]]+)\]\((?:\.\./)?(?:{_PAGES_OF_THE_REPOS
 def setup(app: Any) -> None:
     """Make links lead to pages of the site."""
     app.connect("source-read", _read_source)
+    app.connect("doctree-read", _mark_short_code)
 
 
 def _read_source(app: Any, name: str, source: list[str]) -> None:
     text = source[0]
     text = text.replace("](../CHANGELOG.md)", "](changelog.md)").replace("](CHANGELOG.md)", "](changelog.md)")
     source[0] = _NOT_ON_THE_SITE.sub(r"\1", text)
+
+
+_LONGEST_SHORT_WORD = 14
+
+
+def _mark_short_code(app: Any, doctree: Any) -> None:
+    """Mark inline code that names an option, so that the style sheet does not break it after its hyphens."""
+    for code in doctree.findall(lambda node: node.tagname == "literal"):
+        words = code.astext().split()
+        if any(word.startswith("-") for word in words) and max(map(len, words)) <= _LONGEST_SHORT_WORD:
+            code["classes"].append("short")
