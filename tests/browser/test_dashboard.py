@@ -41,6 +41,18 @@ def test_every_page_fits_the_screen(
             browser.save_screenshot(artifacts / f"dashboard-{host}-{name}-{look}.png")
 
 
+@in_two_hosts
+def test_names_of_queues_and_all_links_of_the_menu_are_seen_whole(browser: Chrome, served: Served) -> None:
+    _emulate(browser)
+    _visit(browser, served, "queues")
+    names = browser.find_elements(By.CSS_SELECTOR, ".pq-table tbody th a")
+    assert "newsletter" in [name.text for name in names]
+    lines = "return arguments[0].getClientRects().length"
+    assert [name.text for name in names if browser.execute_script(lines, name) != 1] == []
+    hidden = "const menu = document.querySelector('.pq-nav'); return menu.scrollWidth - menu.clientWidth"
+    assert browser.execute_script(hidden) <= 0
+
+
 def test_every_page_and_an_action_work_without_javascript(
     browser: Chrome, served: Served, artifacts: pathlib.Path, request: pytest.FixtureRequest
 ) -> None:
