@@ -126,13 +126,15 @@ def is_row_refused(error: BaseException) -> bool:
     """Return True if the database refuses to change one row, and may well change others.
 
     A trigger, a constraint, a foreign key or a row-level policy of the user refuses it. A trigger raises any code, one
-    of its own too, and it may contain a mistake. Unique violations of this project's indexes are races, which callers
-    handle.
+    of its own too, and it may contain a mistake. A trigger of this project may lack a right or a table that only some
+    rows need, such as those with a limit. Unique violations of this project's indexes are races, which callers handle.
     """
     code = sqlstate(error)
     if code is None or is_passing(error):
         return False
     if _is_of_policy(error) or _is_of_users_function(error):
+        return True
+    if code[:2] == "42" and any(_FUNCTION.search(context) for context in _details(error, "context", "context", "W")):
         return True
     if code == UNIQUE_VIOLATION:
         return not (constraint_name(error) or "").startswith(_OWN_PREFIX)

@@ -9,6 +9,7 @@ from procrastinate.core.tables import (
     dependencies,
     errors,
     events,
+    hold_offs,
     job_reports,
     jobs,
     limits,
@@ -18,6 +19,7 @@ from procrastinate.core.tables import (
     starts,
     statistics,
     task_lists,
+    turns,
     uniques,
     windows,
     workers,
@@ -42,7 +44,11 @@ _NEEDED: dict[sa.Table, tuple[str, ...]] = {
     openings: ("SELECT", "INSERT", "UPDATE", "DELETE"),
     starts: ("SELECT", "INSERT", "DELETE"),
     windows: ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    turns: ("SELECT", "INSERT", "UPDATE"),
+    hold_offs: ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
+NEEDED_BY_SOME = ("procrastinate_periodic_defers", "procrastinate_operations")
+"""The tables that a worker needs only for periodic tasks, or not at all."""
 
 
 def _has(table: sa.Table, privilege: str) -> sa.ColumnElement[bool]:

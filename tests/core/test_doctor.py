@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 
 from procrastinate import core
 from procrastinate.alembic.revisions import known_revisions
+from procrastinate.core import grants
 from procrastinate.core.doctor import Diagnosis, DoctorLimits, Severity, diagnose
 from procrastinate.core.doctor.schema_facts import TRIGGERS
 
@@ -148,6 +150,15 @@ def test_an_index_that_was_not_built_to_its_end(engine: sa.Engine, connection: s
     with pytest.raises(sa.exc.IntegrityError):
         connection.exec_driver_sql(statement)
     assert found(engine)["index-invalid"] is Severity.WARNING
+
+
+def test_the_rights_that_a_worker_needs_are_known_for_each_table(engine: sa.Engine, connection: sa.Connection) -> None:
+    name = f"none {uuid.uuid4().hex[:8]}"
+    connection.exec_driver_sql(f'CREATE ROLE "{name}"; SET ROLE "{name}"')
+    missing = core.list_missing_grants(connection)
+    connection.exec_driver_sql(f'RESET ROLE; DROP ROLE "{name}"')
+    named = {line.split(" ON ")[1].split()[0] for line in missing}
+    assert named | {*grants.NEEDED_BY_SOME} == {*core.tables.metadata.tables} - {"procrastinate_alembic_version"}
 
 
 def test_rights_that_are_missing_name_their_grants(engine: sa.Engine, connection: sa.Connection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -101,6 +102,19 @@ def test_a_statement_of_our_triggers_is_no_function_of_the_user(any_driver: sa.E
     error = failure(any_driver, constraint, _REFUSES[2])
     assert errors.is_row_refused(error)
     assert "raised by" not in str(errors.translate(error))
+
+
+def test_a_right_that_only_a_trigger_lacks_concerns_the_row(any_driver: sa.Engine) -> None:
+    role = f"few_{uuid.uuid4().hex[:8]}"
+    rights = (
+        f"CREATE ROLE {role}",
+        f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}",
+        f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}",
+        f"REVOKE ALL ON procrastinate_events FROM {role}",
+        f"SET LOCAL ROLE {role}",
+    )
+    assert errors.is_row_refused(failure(any_driver, *rights, _REFUSES[2]))
+    assert not errors.is_row_refused(failure(any_driver, *rights, "SELECT FROM procrastinate_events"))
 
 
 def test_a_statement_timeout_does_not_mean_that_the_database_is_away(any_driver: sa.Engine) -> None:
