@@ -73,7 +73,7 @@ def _rows_read(plan: Plan) -> float:
 
 
 def test_the_overview_reads_no_more_than_its_limits(full: sa.Connection) -> None:
-    check(explain(full, inspection.load_overview), buffers=30_000, rows=20_001)
+    check(explain(full, inspection.load_overview), buffers=30_000, rows=10_001)
 
 
 def test_the_queues_read_no_more_than_their_limits(full: sa.Connection) -> None:
