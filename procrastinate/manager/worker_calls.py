@@ -255,6 +255,10 @@ class WorkerOperations(OperationCalls):
         """Store reports of runs, except those of runs that the worker has lost."""
         await self.connector.run_async(core.write_reports, reports, worker_id=worker_id)
 
+    def write_reports_in_thread(self, reports: Sequence[core.NewReport], *, worker_id: int) -> None:
+        """Do the same as :meth:`write_reports`, from a thread and not the event loop."""
+        self.connector.run(core.write_reports, reports, worker_id=worker_id)
+
     async def list_open_operations(self) -> list[int]:
         """Return the ids of operations on many jobs that are not over."""
         return await self.connector.run_async(core.list_open_operations)

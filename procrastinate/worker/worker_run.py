@@ -341,7 +341,7 @@ class WorkerRun:
             self._fetch_loop.fetcher,
             logger=self._worker.logger,
         )
-        return BlockedLoop(self._slots, release, self._outcome_writer, self._worker)
+        return BlockedLoop(self._slots, release, self._outcome_writer, self._worker, self._manager)
 
     def _make_heartbeat(self) -> Heartbeat:
         return Heartbeat(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from procrastinate import core
 from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.job_context import JobContext
@@ -198,6 +199,17 @@ async def test_a_warning_names_the_job_that_blocks_the_loop_and_its_line(
     assert f"block[{job_id}]" in message
     assert "self.release.wait(60)" in record["stack_info"]
     assert "asyncio/base_events" not in record["stack_info"]
+
+
+async def test_the_stack_of_a_job_that_blocks_the_loop_is_kept_unasked(
+    app: App, queue: Queue, blocker: Blocker
+) -> None:
+    blocking = await blocker.block.defer_async()
+    blocker.thread.start()
+    await happens(blocker.started)
+    await until(lambda: core.read_job_stack(queue.connection, blocking))
+    stack = await app.job_manager.get_stack_async(blocking, timeout=0.1)
+    assert (stack.attempt, "self.release.wait(60)" in stack.text) == (1, True)
 
 
 async def test_outcomes_are_recorded_while_a_task_blocks_the_loop(app: App, queue: Queue, database_url: str) -> None:

@@ -1,4 +1,4 @@
-"""Release unstarted jobs and record ended ones while a job blocks the worker's event loop."""
+"""Release unstarted jobs, record ended ones, and keep the stack while a job blocks the worker's event loop."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 
 from procrastinate._text.logs import STACK
 from procrastinate._text.tracebacks import describe_stack
+from procrastinate.core import NewReport, ReportKind
+from procrastinate.jobs import Job
+from procrastinate.manager import JobManager
+from procrastinate.worker.run.live_stack import dump_stack
 from procrastinate.worker.run.outcome_writer import OutcomeWriter
 from procrastinate.worker.run.slots import Slots
 from procrastinate.worker.services.thread_release import ThreadRelease
@@ -30,15 +34,25 @@ class BlockedLoop:
     Create it in the loop's thread and use it in another.
     """
 
-    def __init__(self, slots: Slots, release: ThreadRelease, outcome_writer: OutcomeWriter, worker: Worker) -> None:
+    def __init__(
+        self,
+        slots: Slots,
+        release: ThreadRelease,
+        outcome_writer: OutcomeWriter,
+        worker: Worker,
+        manager: JobManager,
+    ) -> None:
         self._slots = slots
         self._release = release
         self._outcome_writer = outcome_writer
         self._worker = worker
+        self._manager = manager
         self._loop_thread = threading.get_ident()
 
     def handle(self, seconds: float) -> None:
-        """Release the waiting jobs of this worker, record the ended ones, and log a warning. Raises nothing.
+        """Release the waiting jobs of this worker, record the ended ones, log a warning and keep the stack.
+
+        Raises nothing.
 
         Parameters
         ----------
@@ -50,6 +64,8 @@ class BlockedLoop:
             jobs = self._slots.running_in_thread()
             released = self._release.release()
             recorded = self._outcome_writer.write_in_thread()
+            with contextlib.suppress(Exception):  # a database that is away must not keep the warning from the log
+                self._keep(stack, jobs)
             self._worker.logger.warning(
                 _MESSAGE,
                 seconds,
@@ -66,6 +82,16 @@ class BlockedLoop:
                     "recorded": recorded,
                 },
             )
+
+    def _keep(self, stack: str, jobs: list[Job]) -> None:
+        """Store the stack for the job that blocks the loop, because the loop hears no request for it."""
+        worker_id = self._worker.worker_id
+        if len(jobs) != 1 or jobs[0].id is None or worker_id is None:
+            return
+        (job,) = jobs
+        content = dump_stack(stack)
+        report = NewReport(job_id=jobs[0].id, attempt=job.attempts + 1, kind=ReportKind.STACK, content=content)
+        self._manager.write_reports_in_thread([report], worker_id=worker_id)
 
     def _stack(self) -> str:
         frame = sys._current_frames().get(self._loop_thread)
