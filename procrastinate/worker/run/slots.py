@@ -255,10 +255,14 @@ class Slots:
     # In another thread, while the event loop is blocked
 
     def running_in_thread(self) -> list[Job]:
-        """Return the job that has the event loop now, or all running jobs if asyncio does not know it."""
+        """Return the running jobs."""
+        return [run.job for run in list(self._running)]
+
+    def current_in_thread(self) -> Job | None:
+        """Return the job that has the event loop now, or ``None`` if asyncio does not know it."""
         running = list(self._running.items())
         current = asyncio.current_task(running[0][1].get_loop()) if running else None
-        return [run.job for run, task in running if task is current] or [run.job for run, _ in running]
+        return next((run.job for run, task in running if task is current), None)
 
     def begin_release_in_thread(self) -> list[Job]:
         """Take the unstarted jobs, to release them.

@@ -61,11 +61,12 @@ class BlockedLoop:
         """
         with contextlib.suppress(BaseException):  # a failing log handler must not end the watch
             stack = self._stack()
-            jobs = self._slots.running_in_thread()
+            blocking = self._slots.current_in_thread()
+            jobs = self._slots.running_in_thread() if blocking is None else [blocking]
             released = self._release.release()
             recorded = self._outcome_writer.write_in_thread()
             with contextlib.suppress(Exception):  # a database that is away must not keep the warning from the log
-                self._keep(stack, jobs)
+                self._keep(stack, blocking)
             self._worker.logger.warning(
                 _MESSAGE,
                 seconds,
@@ -83,14 +84,13 @@ class BlockedLoop:
                 },
             )
 
-    def _keep(self, stack: str, jobs: list[Job]) -> None:
+    def _keep(self, stack: str, job: Job | None) -> None:
         """Store the stack for the job that blocks the loop, because the loop hears no request for it."""
         worker_id = self._worker.worker_id
-        if len(jobs) != 1 or jobs[0].id is None or worker_id is None:
+        if job is None or job.id is None or worker_id is None:
             return
-        (job,) = jobs
         content = dump_stack(stack)
-        report = NewReport(job_id=jobs[0].id, attempt=job.attempts + 1, kind=ReportKind.STACK, content=content)
+        report = NewReport(job_id=job.id, attempt=job.attempts + 1, kind=ReportKind.STACK, content=content)
         self._manager.write_reports_in_thread([report], worker_id=worker_id)
 
     def _stack(self) -> str:
