@@ -660,6 +660,17 @@ def test_a_task_is_a_step_and_takes_the_values_of_others() -> None:
     assert tasks.total.get_result(str(last.job_id)).return_value == 21
 
 
+def test_a_rollback_of_an_atomic_block_leaves_nothing_of_a_workflow() -> None:
+    with transaction.atomic():
+        wf, _ = _adds_up()
+        workflow_id = wf.defer()
+        assert app.workflows.get(workflow_id).counts.total == 4
+        transaction.set_rollback(True)
+    with pytest.raises(exceptions.WorkflowNotFound):
+        app.workflows.get(workflow_id)
+    assert app.job_manager.list_jobs() == []
+
+
 def test_a_task_with_a_queueing_lock_is_no_step() -> None:
     wf = app.workflow("sums")
     with pytest.raises(exceptions.InvalidWorkflow, match="queueing lock"), backend(queueing_lock="one"):

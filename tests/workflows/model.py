@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Collection, Sequence
 
 from hypothesis import strategies as st
 
-from procrastinate.core import GroupKind, NewDependency, NewGraph, NewGroup, NewStep, Rule, Status
+from procrastinate.core import GroupKind, NewDependency, NewGraph, NewGroup, NewJob, NewStep, Rule, Status
 from tests.database import new_job
 
 
@@ -18,8 +19,12 @@ class Planned:
     steps: dict[int, Rule]
     groups: dict[int, Rule]
     group: int
-    succeeds: bool
+    end: Status
     retries: int
+
+
+_ENDS = (Status.SUCCEEDED,) * 4 + (Status.FAILED, Status.ABORTED)
+_RULES = (Rule.SUCCESS, Rule.SUCCESS, Rule.END)
 
 
 @st.composite
@@ -28,7 +33,7 @@ def graphs(draw: st.DrawFn, max_steps: int = 25) -> list[Planned]:
 
     A step waits for a group only after the last member of the group, so there is no cycle.
     """
-    rules = st.sampled_from((Rule.SUCCESS, Rule.SUCCESS, Rule.END))
+    rules = st.sampled_from(_RULES)
     number = draw(st.integers(1, max_steps))
     last_of_group = {group: draw(st.integers(0, number)) for group in (1, 2)}
     steps: list[Planned] = []
@@ -41,15 +46,40 @@ def graphs(draw: st.DrawFn, max_steps: int = 25) -> list[Planned]:
                 steps={parent: draw(rules) for parent in parents},
                 groups={group: draw(rules) for group in closed if draw(st.booleans())},
                 group=draw(st.sampled_from(open_groups)),
-                succeeds=draw(st.sampled_from((True, True, True, False))),
+                end=draw(st.sampled_from(_ENDS)),
                 retries=draw(st.sampled_from((0, 0, 1))),
             )
         )
     return steps
 
 
-def to_graph(steps: Sequence[Planned]) -> NewGraph:
-    """Return the graph to store, with a callback of each kind."""
+def large_graph(seed: int, size: int) -> list[Planned]:
+    """Return a graph of that many steps, of which one in thirty does not succeed, so that most of them run."""
+    drawn = random.Random(seed)
+    last_of_group = {1: size // 2, 2: 3 * size // 4}
+    steps: list[Planned] = []
+    for place in range(size):
+        open_groups = [0, *(group for group, last in last_of_group.items() if place <= last)]
+        closed = [group for group, last in last_of_group.items() if place > last and drawn.random() < 0.1]
+        parents = drawn.sample(range(max(0, place - 20), place), k=min(place, drawn.randint(0, 3)))
+        steps.append(
+            Planned(
+                steps={parent: drawn.choice((*_RULES, Rule.END)) for parent in parents},
+                groups=dict.fromkeys(closed, Rule.END),
+                group=drawn.choice(open_groups),
+                end=drawn.choice(_ENDS) if drawn.random() < 0.1 else Status.SUCCEEDED,
+                retries=drawn.choice((0, 0, 0, 1)),
+            )
+        )
+    return steps
+
+
+def _any_job(place: int) -> NewJob:
+    return new_job()
+
+
+def to_graph(steps: Sequence[Planned], job: Callable[[int], NewJob] = _any_job) -> NewGraph:
+    """Return the graph to store, with a callback of each kind. ``job`` makes the job of each place."""
     groups = [
         NewGroup(kind=GroupKind.WORKFLOW, name="w"),
         NewGroup(kind=GroupKind.STEPS, name="w", parent=0),
@@ -72,27 +102,32 @@ def to_graph(steps: Sequence[Planned]) -> NewGraph:
         groups=tuple(groups),
         steps=(
             *(
-                NewStep(job=new_job(), step=f"s{place}", group=step.group + 1, waits=bool(step.steps or step.groups))
+                NewStep(job=job(place), step=f"s{place}", group=step.group + 1, waits=bool(step.steps or step.groups))
                 for place, step in enumerate(steps)
             ),
-            *(NewStep(job=new_job(), step=rule.name, group=0, waits=True) for rule in callbacks),
+            *(
+                NewStep(job=job(len(steps) + number), step=rule.name, group=0, waits=True)
+                for number, rule in enumerate(callbacks)
+            ),
         ),
         dependencies=tuple(edges),
     )
 
 
-def expected(steps: Sequence[Planned]) -> list[Status]:
-    """Return the end of each step, and of the three callbacks."""
-    ends: list[Status] = []
-    for step in steps:
+def expected(steps: Sequence[Planned], deleted: Collection[int] = ()) -> list[Status | None]:
+    """Return the end of each step, and of the three callbacks. A step that was deleted before it ran has none."""
+    ends: list[Status | None] = []
+    for place, step in enumerate(steps):
         needed = [ends[parent] for parent, rule in step.steps.items() if rule is Rule.SUCCESS]
         for group, rule in step.groups.items():
             if rule is Rule.SUCCESS:
                 needed += [end for one, end in zip(steps, ends, strict=False) if one.group == group]
-        if any(end is not Status.SUCCEEDED for end in needed):
+        if place in deleted:
+            ends.append(None)
+        elif any(end is not Status.SUCCEEDED for end in needed):
             ends.append(Status.CANCELLED)
         else:
-            ends.append(Status.SUCCEEDED if step.succeeds else Status.FAILED)
+            ends.append(step.end)
     all_succeeded = all(end is Status.SUCCEEDED for end in ends)
     callbacks = [Status.SUCCEEDED, Status.CANCELLED] if all_succeeded else [Status.CANCELLED, Status.SUCCEEDED]
     return [*ends, *callbacks, Status.SUCCEEDED]

@@ -19,8 +19,15 @@ LONG = bool(os.environ.get("PROCRASTINATE_TESTS_LONG"))
 _TABLES = ", ".join(table.name for table in core.metadata.sorted_tables)
 
 
+def _delete_job(connection: sa.Connection, job_id: int) -> None:
+    connection.exec_driver_sql("DELETE FROM procrastinate_jobs WHERE id = %s", (job_id,))
+
+
 class Play:
-    """Runs one graph with two workers that fail, retry, die and come back, in an order that a seed decides."""
+    """Runs one graph with two workers that fail, retry, die and come back, in an order that a seed decides.
+
+    Some of the steps that wait or are ready are deleted on the way.
+    """
 
     def __init__(self, run: SyncRun, steps: list[Planned], seed: int) -> None:
         self.run = run
@@ -30,13 +37,14 @@ class Play:
         self.place = {job_id: place for place, job_id in enumerate(self.stored.job_ids)}
         self.runs: Counter[int] = Counter()
         self.ended: set[int] = set()
+        self.deleted: set[int] = set()
         self.workers = [run(core.register_worker) for _ in range(2)]
         self.held: dict[int, list[core.StoredJob]] = {worker: [] for worker in self.workers}
 
-    def statuses(self) -> list[Status]:
-        """Return the statuses of the steps, in order."""
+    def statuses(self) -> list[Status | None]:
+        """Return the statuses of the steps, in order. A deleted one has none."""
         jobs = {job.id: job.status for job in self.run(core.list_jobs, core.JobFilter())}
-        return [jobs[job_id] for job_id in self.stored.job_ids]
+        return [jobs.get(job_id) for job_id in self.stored.job_ids]
 
     def play(self) -> None:
         """Do random things until nothing is left to do."""
@@ -45,6 +53,8 @@ class Play:
             moves = [self.resolve, self.fetch, self.finish, self.finish]
             if self.random.random() < 0.1:
                 moves.append(self.die)
+            if self.random.random() < 0.03:
+                moves.append(self.delete)
             self.random.shuffle(moves)
             has_moved = [move() for move in moves]
             idle = 0 if any(has_moved) else idle + 1
@@ -85,7 +95,7 @@ class Play:
             if step is not None and self.runs[job.id] <= step.retries:
                 retries.append(JobRetry(id=job.id, attempts=job.attempts))
             else:
-                status = Status.SUCCEEDED if step is None or step.succeeds else Status.FAILED
+                status = Status.SUCCEEDED if step is None else step.end
                 finished.append(FinishedJob(id=job.id, attempts=job.attempts, status=status))
         recorded = self.run(core.finish_jobs, finished, worker_id=worker)
         assert recorded == {job.id for job in finished}
@@ -93,6 +103,17 @@ class Play:
         self.ended |= recorded
         self.run(core.retry_jobs, retries, worker_id=worker)
         return bool(held)
+
+    def delete(self) -> bool:
+        """Delete a step that has not started, with plain SQL."""
+        waiting = [place for place, status in enumerate(self.statuses()) if status is Status.TODO]
+        waiting = [place for place in waiting if place < len(self.steps)]
+        if not waiting:
+            return False
+        place = self.random.choice(waiting)
+        self.deleted.add(place)
+        self.run(_delete_job, self.stored.job_ids[place])
+        return True
 
     def die(self) -> bool:
         """Lose a worker with what it holds, and let another one rescue the jobs."""
@@ -120,7 +141,7 @@ def test_a_random_graph_ends_as_the_model_says(engine: sa.Engine, steps: list[Pl
         connection.exec_driver_sql(f"TRUNCATE {_TABLES} RESTART IDENTITY")
     play = Play(SyncRun(engine), steps, seed)
     play.play()
-    assert play.statuses() == expected(steps)
+    assert play.statuses() == expected(steps, play.deleted)
     with engine.connect() as connection:
         open_groups = "SELECT count(*) FROM procrastinate_workflows WHERE finished_at IS NULL"
         assert connection.exec_driver_sql(open_groups).scalar_one() == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -12,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from procrastinate import JobContext
 from procrastinate.app import App
+from tests.database import libpq_url
 from tests.worker.running import Queue, Workers
 from tests.workflows.tasks import Notes
 
@@ -235,7 +237,7 @@ async def test_a_deleted_step_counts_as_one_that_did_not_succeed(
     assert queue.sql("SELECT count(*) FROM procrastinate_workflows WHERE finished_at IS NULL") == 0
 
 
-@pytest.mark.parametrize("way", ["session", "connection", "async session"])
+@pytest.mark.parametrize("way", ["session", "connection", "psycopg", "async session"])
 async def test_a_rollback_leaves_nothing_of_a_workflow(
     app: App, queue: Queue, tasks: Notes, engine: sa.Engine, database_url: str, way: str
 ) -> None:
@@ -254,6 +256,10 @@ async def test_a_rollback_leaves_nothing_of_a_workflow(
         with engine.connect() as connection:
             build().defer(connection=connection)  # type: ignore[attr-defined]
             connection.rollback()
+    elif way == "psycopg":
+        with psycopg.connect(libpq_url(database_url)) as driver_connection:
+            build().defer(connection=driver_connection)  # type: ignore[attr-defined]
+            driver_connection.rollback()
     else:
         async_engine = create_async_engine(database_url)
         async with AsyncSession(async_engine) as async_session:
