@@ -80,7 +80,7 @@ def check_limits(rows: Iterable[dict[str, Any]], limits: Sequence[core.StoredLim
     by_key: Counter[tuple[str, str]] = Counter()
     for row in rows:
         if row["limit_name"] is not None and _holds_lock(row):
-            by_key[row["limit_name"], row["limit_key"]] += 1
+            by_key[row["limit_name"], row["limit_key"]] += row["limit_weight"] or 1
         if row["limit_name"] is None:
             assert row["readiness"] != core.Readiness.IN_LINE, row
         elif row["status"] == "todo":
@@ -93,9 +93,14 @@ def check_limits(rows: Iterable[dict[str, Any]], limits: Sequence[core.StoredLim
 
 
 def list_starts(connection: sa.Connection) -> list[tuple[str, str, datetime.datetime]]:
-    """Return the limit, the key and the time of each start that a rate counts, in the order of the times."""
-    query = sa.select(starts.c.limit_name, starts.c.limit_key, starts.c.at).order_by(starts.c.at)
-    return [(row.limit_name, row.limit_key, row.at) for row in connection.execute(query)]
+    """Return the limit, the key and the time of each start that a rate counts, in the order of the times.
+
+    A heavy job is as many starts as its weight.
+    """
+    query = sa.select(starts.c.limit_name, starts.c.limit_key, starts.c.at, starts.c.weight).order_by(starts.c.at)
+    return [
+        (row.limit_name, row.limit_key, row.at) for row in connection.execute(query) for _ in range(row.weight or 1)
+    ]
 
 
 def check_rates(started: Iterable[tuple[str, str, datetime.datetime]], limits: Sequence[core.StoredLimit]) -> None:

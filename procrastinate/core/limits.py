@@ -339,6 +339,25 @@ class LineSweep:
     undefined: tuple[str, ...] = ()
 
 
+def _next_weight(
+    name: sa.ColumnElement[str], key: sa.ColumnElement[str], heaviest: sa.ColumnElement[int]
+) -> sa.ScalarSelect[int]:
+    """Return the weight of the next job of a key. Jobs that are too heavy for their limit are passed over."""
+    head = jobs.alias("head")
+    return (
+        sa.select(weight_of(head))
+        .where(
+            is_in_line(head),
+            head.c.limit_name == name,
+            head.c.limit_key == key,
+            sa.func.coalesce(weight_of(head) <= heaviest, sa.true()),
+        )
+        .order_by(head.c.priority.desc(), head.c.id)
+        .limit(1)
+        .scalar_subquery()
+    )
+
+
 def _sweep() -> sa.Select[Any]:
     """Walk from key to key through the index of the line, one probe each, and open the keys that have room."""
     line, further, holder = jobs.alias("line"), jobs.alias("further"), jobs.alias("holder")
@@ -362,13 +381,14 @@ def _sweep() -> sa.Select[Any]:
     _, concurrency, total, _ = TERMS
     held = sa.select(slots_of(holder)).where(holds_slot(holder), holder.c.limit_name == walk.c.name)
     held_by_key = held.where(holder.c.limit_key == walk.c.key).scalar_subquery()
+    needed = _next_weight(walk.c.name, walk.c.key, sa.func.least(concurrency, total))
     of_key = [windows.c.limit_name == walk.c.name, windows.c.limit_key == walk.c.key]
     has_window = sa.select(windows.c.id).where(*of_key).exists()
     has_room = sa.and_(
         has_numbers(),
         ~has_window,
-        sa.or_(concurrency.is_(None), held_by_key < concurrency),
-        sa.or_(total.is_(None), held.scalar_subquery() < total),
+        sa.or_(concurrency.is_(None), held_by_key + needed <= concurrency),
+        sa.or_(total.is_(None), held.scalar_subquery() + needed <= total),
     )
     opened = (
         sa.insert(openings)

@@ -648,6 +648,24 @@ def test_an_admission_by_rates(full: sa.Connection) -> None:
     check(plans, reads={SLOTS, LINE, "procrastinate_starts_key_idx"}, buffers=8000, small=small)
 
 
+@pytest.mark.parametrize("numbers", [{"concurrency": 3}, {"total": 3}], ids=["by key", "over all keys"])
+def test_an_admission_among_many_hold_offs_and_heavy_jobs(full: sa.Connection, numbers: dict[str, int]) -> None:
+    """It reads the hold-offs of its keys alone, and the weight of one job of each key."""
+    core.define_limits(full, [core.LimitDefinition(name="l", **numbers)])
+    full.exec_driver_sql(
+        "INSERT INTO procrastinate_hold_offs (limit_name, limit_key, until) "
+        "SELECT 'l', number, now() + interval '1 hour' FROM generate_series(3, 50000) AS one (number)"
+    )
+    full.exec_driver_sql("ANALYZE procrastinate_hold_offs")
+    weights = (2, 1, None)
+    heavy = [new_job(limit_name="l", limit_key=str(key), limit_weight=weights[key % 3]) for key in range(50)]
+    core.defer_jobs(full, heavy * 20)
+    full.exec_driver_sql("DELETE FROM procrastinate_openings WHERE limit_key::int > 5")
+    plans = explain(full, core.admit_jobs)
+    small = {"procrastinate_openings", "procrastinate_limits", "procrastinate_windows"}
+    check(plans, reads={SLOTS, LINE, "procrastinate_hold_offs_pkey"}, buffers=8000, small=small)
+
+
 def test_a_sweep_of_the_lines(full: sa.Connection) -> None:
     core.define_limits(full, [core.LimitDefinition(name="l", concurrency=1)])
     core.defer_jobs(full, [new_job(limit_name="l", limit_key=str(key)) for key in range(200) for _ in range(20)])

@@ -126,6 +126,23 @@ def test_an_admission_ends_if_the_next_jobs_of_two_keys_do_not_fit(connection: s
     assert start() == second[:1]
 
 
+def test_a_sweep_opens_no_key_whose_next_job_does_not_fit(connection: sa.Connection, start: Any) -> None:
+    define(connection, concurrency=3)
+    first, _ = defer(connection, 2, 2)
+    too_heavy, light = defer(connection, 4, 1, key="b")
+    query(connection, "UPDATE procrastinate_jobs SET priority = -1 WHERE id = :id", id=light)
+    assert start() == [first, light]
+    defer(connection, 4, key="c")
+    admit(connection)
+    assert core.sweep_lines(connection).opened == 0
+    core.finish_job_by_id(connection, first, status=Status.CANCELLED, delete=True)
+    query(connection, "DELETE FROM procrastinate_openings")
+    query(connection, "UPDATE procrastinate_jobs SET readiness = 3 WHERE status = 'todo'")
+    query(connection, "DELETE FROM procrastinate_openings")
+    assert core.sweep_lines(connection).opened == 1
+    assert too_heavy not in start()
+
+
 def test_a_job_that_ends_gives_no_slots_to_a_job_that_needs_more(connection: sa.Connection, start: Any) -> None:
     """An admission gives it all slots at once, and so does the end that frees the last one."""
     define(connection, concurrency=3)

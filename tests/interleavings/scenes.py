@@ -20,6 +20,7 @@ ALIVE, LOST, OTHER = 1, 2, 3
 RUNNING, NEXT, RETURNING, STRANDED, BEHIND, FREE, FAILED, OLD, WAITING, LATER = range(1, 11)
 SLOT, UNSTARTED, LINED, LOCKED, LAST, OTHERS = range(11, 17)
 STARTED, CALLED, HELD_UP = range(17, 20)
+HEAVY, HEAVIER, LIGHT = range(20, 23)
 """The jobs of the scene, by their ids."""
 
 
@@ -27,6 +28,8 @@ LIMIT = core.LimitDefinition(name="a", concurrency=2)
 LIMITED = {"limit_name": "a", "limit_key": "k"}
 RATE = core.LimitDefinition(name="r", rates=(core.RateTerms(2, 3600.0),))
 RATED = {"limit_name": "r", "limit_key": "k"}
+WEIGHED = core.LimitDefinition(name="w", concurrency=3)
+_HEAVY = {"limit_name": "w", "limit_key": "k"}
 
 
 def set_up(run: Run) -> None:
@@ -38,6 +41,7 @@ def set_up(run: Run) -> None:
     OLD has ended long ago. WAITING holds the lock "n" and has not started. The limit "a" gives two slots to a key. SLOT
     runs in one and UNSTARTED has the other. LINED, LOCKED (lock "l") and LAST are in line. OTHERS has another key.
     The rate "r" lets two jobs of a key start in an hour. STARTED has, CALLED may, and HELD_UP waits for the hour.
+    The limit "w" gives three slots to a key. HEAVY runs in two. HEAVIER needs three and is in line before LIGHT.
     """
     assert [run(core.register_worker) for _ in range(3)] == [ALIVE, LOST, OTHER]
     run(core.defer_jobs, [new_job(lock="l"), new_job(lock="l")])
@@ -54,17 +58,19 @@ def set_up(run: Run) -> None:
     run(core.defer_job, new_job(lock="n", queueing_lock="q"))
     steps.settle(run)
     run(core.defer_job, new_job(lock="l"))
-    run(core.define_limits, [LIMIT, RATE])
+    run(core.define_limits, [LIMIT, RATE, WEIGHED])
     run(core.defer_jobs, [new_job(**LIMITED, queue_name=queue) for queue in ("slot", "default", "default")])
     run(core.defer_job, new_job(**LIMITED, lock="l"))
     run(core.defer_jobs, [new_job(**LIMITED), new_job(limit_name="a", limit_key="other")])
     run(core.defer_jobs, [new_job(**RATED, queue_name=queue) for queue in ("slot", "default", "default")])
-    assert run(core.admit_jobs).admitted == 5
-    assert steps.fetch_ids(run, ALIVE, queues=["slot"]) == [SLOT, STARTED]
+    run(core.defer_job, new_job(**_HEAVY, limit_weight=2, queue_name="slot"))
+    run(core.defer_jobs, [new_job(**_HEAVY, limit_weight=3), new_job(**_HEAVY)])
+    assert run(core.admit_jobs).admitted == 6
+    assert steps.fetch_ids(run, ALIVE, queues=["slot"]) == [SLOT, STARTED, HEAVY]
     run(core.unregister_worker, LOST)
     places = [steps.readiness(run, job_id) for job_id in (NEXT, BEHIND, WAITING, UNSTARTED, CALLED)]
-    places += [steps.readiness(run, job_id) for job_id in (LINED, LOCKED, LAST, HELD_UP)]
-    assert places == [2, 2, 1, 1, 1, 3, 3, 3, 3], places
+    places += [steps.readiness(run, job_id) for job_id in (LINED, LOCKED, LAST, HELD_UP, HEAVIER, LIGHT)]
+    assert places == [2, 2, 1, 1, 1, 3, 3, 3, 3, 3, 3], places
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +97,7 @@ def _act(name: str, operation: Callable[..., Any], *args: Any, may_raise: Any = 
 _BRIEF = (errors.is_lock_timeout, errors.is_unique_violation)
 _FINISH = [FinishedJob(id=job_id, attempts=0, status=Status.SUCCEEDED) for job_id in (RUNNING, RETURNING)]
 _SLOT = [FinishedJob(id=SLOT, attempts=0, status=Status.SUCCEEDED)]
+_HEAVY_ENDS = [FinishedJob(id=HEAVY, attempts=0, status=Status.SUCCEEDED)]
 _DELETE = [dataclasses.replace(job, delete=True) for job in _FINISH]
 _ENDED = [Status.SUCCEEDED, Status.FAILED]
 
@@ -139,6 +146,9 @@ ACTS = [
     _act("give the start back", core.release_jobs, [FetchedJob(id=STARTED, attempts=0)], worker_id=ALIVE),
     _act("cancel the unstarted", core.cancel_job, UNSTARTED),
     _act("cancel the lined", core.cancel_job, LINED, delete=True),
+    _act("finish the heavy one", core.finish_jobs, _HEAVY_ENDS, worker_id=ALIVE),
+    _act("retry the heavy one", core.retry_jobs, [JobRetry(id=HEAVY, attempts=0)], worker_id=ALIVE),
+    _act("cancel the heavier", core.cancel_job, HEAVIER),
     _act("raise the limit", core.set_limit, dataclasses.replace(LIMIT, concurrency=3)),
     _act("sweep the lines", core.sweep_lines),
     _act("reschedule", steps.write_columns, WAITING, {"scheduled_at": FUTURE}),

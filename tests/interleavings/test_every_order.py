@@ -37,6 +37,7 @@ TRIPLES = [
     ("give back", "promote", "defer under the lock"),
     ("finish the slot", "cancel the unstarted", "cancel the lined"),
     ("finish the slot", "give the slot back", "defer under the limit"),
+    ("finish the heavy one", "cancel the heavier", "admit"),
     ("give the start back", "fetch", "fetch from queues, by another"),
 ]
 

@@ -32,6 +32,12 @@ class Job:
     abort_requested: bool = False
     limit_name: str | None = None
     limit_key: str | None = None
+    limit_weight: int | None = None
+
+    @property
+    def weight(self) -> int:
+        """Return how many slots of its limit the job takes."""
+        return self.limit_weight or 1
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -81,13 +87,13 @@ class Model:
         assert job_id > self.last_id
         self.last_id = job_id
         job = Job(job_id, new.queue_name, new.priority, new.lock, new.queueing_lock, _is_due(new))
-        job.limit_name, job.limit_key = new.limit_name, new.limit_key
+        job.limit_name, job.limit_key, job.limit_weight = new.limit_name, new.limit_key, new.limit_weight
         self.jobs[job_id] = job
 
     def replace(self, job: Job, new: NewJob) -> None:
         """Replace a waiting job by the new one."""
         job.queue_name, job.priority, job.lock, job.is_due = new.queue_name, new.priority, new.lock, _is_due(new)
-        job.limit_name, job.limit_key = new.limit_name, new.limit_key
+        job.limit_name, job.limit_key, job.limit_weight = new.limit_name, new.limit_key, new.limit_weight
 
     def accepted(self, new_jobs: Iterable[NewJob]) -> list[NewJob]:
         """Return the new jobs whose queueing lock is free."""
@@ -115,10 +121,13 @@ class Model:
         return [job for job in ready if queues is None or job.queue_name in queues]
 
     def keys_with_room(self, concurrency: int) -> set[str | None]:
-        """Return the keys of the limit that have jobs to start, and fewer running than they may have."""
-        running = Counter(job.limit_key for job in self.running())
-        due = {job.limit_key for job in self.jobs.values() if _waits(job) and job.is_due} - {None}
-        return {key for key in due if running[key] < concurrency}
+        """Return the keys of the limit whose next job fits into the slots that are free."""
+        taken: Counter[str | None] = Counter()
+        for job in self.running():
+            taken[job.limit_key] += job.weight
+        due = sorted((job for job in self.jobs.values() if _waits(job) and job.is_due), key=lambda job: job.rank)
+        first = {job.limit_key: job for job in reversed(due) if job.limit_key is not None}
+        return {key for key, job in first.items() if taken[key] + job.weight <= concurrency}
 
     def is_limited(self, job_id: int) -> bool:
         """Return whether the job has a limit."""

@@ -34,7 +34,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 QUEUES = ("a", "b")
-LIMIT = core.LimitDefinition(name="limit", concurrency=2)
+LIMIT = core.LimitDefinition(name="limit", concurrency=3)
 
 hypothesis.settings.register_profile(
     "short", max_examples=30, stateful_step_count=50, deadline=None, derandomize=True, database=None
@@ -55,7 +55,13 @@ _COLUMNS: dict[str, Any] = {
 }
 new_jobs = st.one_of(
     st.builds(new_job, lock=st.sampled_from((None, "l", "m")), **_COLUMNS),
-    st.builds(new_job, limit_name=st.just(LIMIT.name), limit_key=st.sampled_from(("j", "k")), **_COLUMNS),
+    st.builds(
+        new_job,
+        limit_name=st.just(LIMIT.name),
+        limit_key=st.sampled_from(("j", "k")),
+        limit_weight=st.sampled_from((None, None, 2, 3)),
+        **_COLUMNS,
+    ),
 )
 callers = st.sampled_from(range(3))
 picks = st.integers(0, 50)
@@ -293,7 +299,7 @@ class AnyOrder(RuleBasedStateMachine):
             job = self.model.start(stored.id, worker_id)
             if job.limit_key is not None:
                 of_key = [other for other in self.model.running() if other.limit_key == job.limit_key]
-                assert len(of_key) <= (LIMIT.concurrency or 0)
+                assert sum(other.weight for other in of_key) <= (LIMIT.concurrency or 0)
             assert names is None or job.queue_name in names
             assert stored.attempts == job.attempts
             self.fetched.append(Fetched(job.id, job.attempts, worker_id))

@@ -1,4 +1,4 @@
-"""A worker of tasks with limits, for tests that kill it: ``python -m tests.worker.limited_program URL``."""
+"""A worker of tasks with limits, for tests that kill it: ``python -m tests.worker.limited_program URL SLOTS``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ URL = sys.argv[1] if __name__ == "__main__" else "postgresql+psycopg://"
 
 PER_KEY = Limit("per key", by=lambda kwargs: f"key {kwargs['number'] % 3}", concurrency=2)
 IN_ALL = Limit("in all", by=lambda kwargs: f"key {kwargs['number'] % 5}", total=3)
+SIZED = Limit("sized", by=lambda kwargs: f"key {kwargs['key']}", concurrency=50)
 RATED = Limit("rated", rate=Rate(8, per=0.5))
 
 app = App(connector=URL)
@@ -35,6 +36,12 @@ async def locked(number: int) -> None:
     await asyncio.sleep(random.uniform(0, 0.02))
 
 
+@app.task(name="sized", limit=SIZED)
+async def sized(key: int) -> None:
+    """Run for a moment."""
+    await asyncio.sleep(random.uniform(0, 0.01))
+
+
 @app.task(name="rated", limit=RATED, retry=1)
 async def rated(number: int) -> None:
     """Fail at times, for a retry is a start as well."""
@@ -45,7 +52,7 @@ async def rated(number: int) -> None:
 
 if __name__ == "__main__":
     app.run_worker(
-        concurrency=8,
+        concurrency=int(sys.argv[2]),
         update_heartbeat_interval=0.5,
         stalled_worker_timeout=1.5,
         max_rescues=1000,

@@ -1,0 +1,96 @@
+"""Limits on several worker processes, by what a trigger notes with the clock of the server."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+
+import pytest
+
+from procrastinate import App
+from tests.worker.limited_program import SIZED
+from tests.worker.limited_program import app as program
+from tests.worker.running import Queue, until
+from tests.worker.test_limits import LEFT, workers
+
+LONG = bool(os.environ.get("PROCRASTINATE_TESTS_LONG"))
+JOBS, PROCESSES, SLOTS = (20_000, 4, 20) if LONG else (200, 2, 10)
+SIZES = list(itertools.product((1, 10, 1000), (1, 5, 50))) if LONG else [(1, 5), (10, 1)]
+"""Numbers of keys, and slots of each key."""
+
+LEDGER = """
+CREATE TABLE ledger (limit_key text, at timestamptz NOT NULL DEFAULT clock_timestamp(), change integer NOT NULL);
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO ledger (limit_key, change)
+    SELECT NEW.limit_key, coalesce(NEW.limit_weight, 1) * CASE WHEN NEW.status = 'doing' THEN 1 ELSE -1 END;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note AFTER UPDATE ON procrastinate_jobs
+    FOR EACH ROW WHEN ((OLD.status = 'doing') <> (NEW.status = 'doing')) EXECUTE FUNCTION note();
+"""
+MOST = """
+SELECT max(held) FROM (
+    SELECT sum(change) OVER (PARTITION BY limit_key ORDER BY at, change) AS held FROM ledger
+) AS counted
+"""
+
+
+async def defer_jobs(opened: App, *, keys: int, slots: int) -> None:
+    """Defer the jobs, each third of them with another weight, and let a key have as many slots."""
+    await opened.limits.set_async(SIZED.name, concurrency=slots, allow_undefined=True)
+    with program.replace_connector(opened.connector) as deferring:
+        for weight in (1, 2, 3):
+            calls = [{"key": number % keys} for number in range(weight - 1, JOBS, 3)]
+            deferrer = deferring.tasks["sized"].configure(weight=min(weight, slots))
+            for start in range(0, len(calls), 5000):
+                await deferrer.batch_defer_async(*calls[start : start + 5000])
+
+
+@pytest.mark.timeout(900 if LONG else 120)
+@pytest.mark.parametrize("kills", [False, True], ids=["workers live", "workers are killed"])
+@pytest.mark.parametrize(("keys", "slots"), SIZES)
+async def test_no_key_ever_has_more_slots_than_its_limit(
+    queue: Queue, database_url: str, keys: int, slots: int, kills: bool
+) -> None:
+    queue.sql(LEDGER)
+    loop = asyncio.get_running_loop()
+    async with App(connector=database_url).open_async() as opened:
+        await defer_jobs(opened, keys=keys, slots=slots)
+        with workers(database_url, PROCESSES, slots=SLOTS) as running:
+            next_kill = loop.time() + 2
+            while queue.sql(LEFT):
+                if kills and loop.time() > next_kill:
+                    running.kill_one()
+                    next_kill = loop.time() + (1 if LONG else 60)
+                await asyncio.sleep(0.05)
+        assert {(one.held, one.in_line) for one in await opened.limits.list_async()} == {(0, 0)}
+    assert queue.sql("SELECT count(*) FROM procrastinate_jobs WHERE status = 'succeeded'") == JOBS
+    assert queue.sql(MOST) <= slots
+    assert queue.sql("SELECT sum(change) FROM ledger") == 0
+
+
+async def test_jobs_in_line_are_not_written_before_their_turn(queue: Queue, database_url: str) -> None:
+    number = 100_000 if LONG else 2000
+    app = App(connector=database_url)
+    ran: list[int] = []
+
+    @app.task(limit=SIZED)
+    async def work(key: int, number: int) -> None:
+        ran.append(number)
+
+    async with app.open_async():
+        await app.limits.set_async(SIZED.name, concurrency=1, allow_undefined=True)
+        for start in range(0, number, 5000):
+            calls = [{"key": 1, "number": one} for one in range(start, min(start + 5000, number))]
+            await work.batch_defer_async(*calls)
+        deferred = queue.sql("SELECT array_agg(DISTINCT xmin::text) FROM procrastinate_jobs")
+        worker = asyncio.create_task(app.run_worker_async(concurrency=5))
+        await until(lambda: len(ran) >= 20)
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+    in_line = "FROM procrastinate_jobs WHERE readiness = 3"
+    assert queue.sql(f"SELECT count(*) {in_line}") > number / 2
+    assert queue.sql(f"SELECT bool_and(xmin::text = ANY (:deferred)) {in_line}", deferred=deferred)
+    assert ran[:20] == list(range(20))
