@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -14,27 +13,14 @@ from procrastinate.core import Pauses
 from procrastinate.job_context import queues_display
 from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDeferrer, read_max_delay
-from procrastinate.worker.fetch.fetch_loop import FetchLoop
-from procrastinate.worker.fetch.noticeboard import Noticeboard
-from procrastinate.worker.fetch.paused_queues import PausedQueues
-from procrastinate.worker.fetch.release import Releaser
+from procrastinate.worker.parts import Parts
 from procrastinate.worker.processes import signals
-from procrastinate.worker.run.outcome_writer import OutcomeWriter
-from procrastinate.worker.run.run_statistics import RunStatistics
-from procrastinate.worker.run.sharing_slots import SharingSlots
-from procrastinate.worker.run.slots import Slots
 from procrastinate.worker.services.abort_poller import AbortPoller
 from procrastinate.worker.services.blocked_loop import BlockedLoop
 from procrastinate.worker.services.bulk_work import BulkWork
 from procrastinate.worker.services.heartbeat import Heartbeat
 from procrastinate.worker.services.limit_definer import LimitDefiner
 from procrastinate.worker.services.listener import Listener
-from procrastinate.worker.services.liveness_watch import Pulse
-from procrastinate.worker.services.loop_watch import LoopWatch
-from procrastinate.worker.services.pause_keeper import PauseKeeper
-from procrastinate.worker.services.report_writer import ReportWriter
-from procrastinate.worker.services.rescuer import Rescuer
-from procrastinate.worker.services.stock_taker import StockTaker
 from procrastinate.worker.services.supervision import Service, Services
 from procrastinate.worker.services.teller import LoopBeat, Teller, identity_of
 from procrastinate.worker.services.thread_release import ThreadRelease
@@ -60,19 +46,7 @@ class WorkerRun:
         self._limit_definer = limit_definer
         self._event_loop = asyncio.get_running_loop()
         self._running_services = Services(worker.logger)
-        assert worker.worker_id is not None
-        self._board = Noticeboard(worker.worker_id)
-        self._paused = PausedQueues()
-        self._outcome_writer = OutcomeWriter(manager, worker.settings.delete_jobs, worker.logger, self._board)
-        self._releaser = Releaser(manager, self._board, worker.logger)
-        self._statistics = RunStatistics()
-        self._loop_watch = LoopWatch()
-        self._slots = self._make_slots()
-        self._pulse = Pulse()
-        self._rescuer = self._make_rescuer()
-        self._fetch_loop = self._make_fetch_loop()
-        self._pause_keeper = PauseKeeper(manager, self._board, self._paused, self._slots)
-        self._report_writer = ReportWriter(manager, worker.reports, self._board)
+        self._parts = Parts(worker, manager, limit_definer, on_last=self._stop_at_last_job)
         self._may_begin = asyncio.Event()
         self._loop_beat = LoopBeat(self._event_loop)
         self._work_report = self._make_work_report()
@@ -80,19 +54,19 @@ class WorkerRun:
 
     @property
     def _settings(self) -> WorkerSettings:
-        """As they are now: a job may set the graceful timeout of the worker that runs it."""
+        """The settings as they are now. A job may change the graceful timeout of its worker."""
         return self._worker.settings
 
     @property
     def worker_id(self) -> int:
-        """The id under which the worker is registered; changes when it has to register again."""
-        return self._board.worker_id
+        """The id under which the worker is registered. It changes if the worker must register again."""
+        return self._parts.board.worker_id
 
     def stop(self) -> None:
         """Start no more jobs."""
         self._announce_stop()
         self._may_begin.set()
-        self._slots.stop()
+        self._parts.slots.stop()
 
     def hasten(self) -> None:
         """Let the others take the jobs soon after the end of this process. Safe in a signal handler."""
@@ -116,17 +90,17 @@ class WorkerRun:
         """The services go on until the last job has ended, as do the worker's heart and requests to abort."""
         self._log(logging.INFO, "start_worker", "Starting worker on %s", queues_display(self._settings.queues))
         self._heartbeat.start()
-        self._loop_watch.start(self._make_blocked_loop().handle, is_needed=lambda: not self._slots.is_empty)
+        self._parts.loop_watch.start(self._make_blocked_loop().handle, is_needed=lambda: not self._parts.slots.is_empty)
         self._running_services.start(self._services())
         try:
             await self._work_gracefully()
         finally:
             with _long_waits.told(self._tell("its services to end")):
                 await self._running_services.end(self._patience)
-            running = self._slots.close()
+            running = self._parts.slots.close()
             # A cancellation may end what follows, and the thread of the heartbeat would go on.
             self._heartbeat.stop(after=running)
-            self._loop_watch.stop()
+            self._parts.loop_watch.stop()
             with _long_waits.told(self._tell("its last statements and its threads, to end")):
                 await self._sign_off(stays=bool(running))
         self._log(logging.INFO, "stop_worker", "Stopped worker on %s", queues_display(self._settings.queues))
@@ -137,10 +111,10 @@ class WorkerRun:
         Parameters
         ----------
         stays:
-            Whether the worker stays registered, for some of its jobs still run.
+            True if the worker stays registered, because some of its jobs still run.
         """
-        await self._loop_watch.join(self._patience)
-        await self._releaser.finish(self._patience)
+        await self._parts.loop_watch.join(self._patience)
+        await self._parts.releaser.finish(self._patience)
         if stays:
             await self._heartbeat.hastened(self._patience)
             return
@@ -170,8 +144,10 @@ class WorkerRun:
         return _HASTY_TIMEOUT if self._worker.ends_at_once else _LAST_WRITES_TIMEOUT
 
     async def _work_gracefully(self) -> None:
-        """Work until stopped. A cancellation, whenever it comes, only stops the worker. A second one ends it at once,
-        and so does the cancellation that follows a second signal.
+        """Work until stopped.
+
+        The first cancellation stops the worker gracefully. A second one ends it at once, and so does the cancellation
+        that follows a second signal.
         """
         working = asyncio.create_task(self._work(), name="work")
         try:
@@ -182,7 +158,7 @@ class WorkerRun:
             raise
 
     async def _end(self, working: asyncio.Task[None]) -> None:
-        """Wait for the work to end, until the worker is to end at once."""
+        """Wait for the work to end, or for the order to end at once."""
         if not self._worker.ends_at_once:
             try:
                 await asyncio.shield(working)
@@ -192,21 +168,21 @@ class WorkerRun:
         await self._cut_short(working)
 
     async def _cut_short(self, working: asyncio.Task[None]) -> None:
-        """Cancel the jobs, and write what has become of them, as far as that takes no time."""
+        """Cancel the jobs, and write their outcomes if that takes no time."""
         self.stop()
         message = "Ending worker at once: %s cancelled. Each runs again once it no longer runs here"
-        self._log(logging.WARNING, "end_worker_at_once", message, _jobs_are(len(self._slots)))
+        self._log(logging.WARNING, "end_worker_at_once", message, _jobs_are(len(self._parts.slots)))
         working.cancel()
-        self._slots.cut()
-        await asyncio.wait([working, asyncio.create_task(self._slots.ended())], timeout=_HASTY_TIMEOUT)
+        self._parts.slots.cut()
+        await asyncio.wait([working, asyncio.create_task(self._parts.slots.ended())], timeout=_HASTY_TIMEOUT)
         try:
             async with asyncio.timeout(_HASTY_TIMEOUT):
-                await self._outcome_writer.flush()
+                await self._parts.outcome_writer.flush()
         except TimeoutError:
             self._tell_lost_outcomes()
 
     async def _work(self) -> None:
-        """Run jobs, once the heart beats, until stopped; then drain, and write the last outcomes."""
+        """Run jobs until stopped, once the heart beats. Then drain, and write the last outcomes."""
         if self._worker.stop_requested:
             self.stop()
         with _long_waits.told(self._tell("its first heartbeat, before it fetches jobs")):
@@ -214,20 +190,22 @@ class WorkerRun:
         await self._warn_of_unknown_queues()
         if not self._settings.wait:
             with _long_waits.told(self._tell("a look for jobs of workers that are gone")):
-                await self._rescuer.has_looked.wait()  # what is rescued takes its place among the others
-        await self._fetch_loop.run(None if self._settings.wait else self._is_drained)
+                await self._parts.rescuer.has_looked.wait()  # what is rescued takes its place among the others
+        await self._parts.fetch_loop.run(None if self._settings.wait else self._is_drained)
         self._running_services.cancel("deferrer")  # what it defers now would wait for the next worker
-        self._slots.stop()
+        self._parts.slots.stop()
         self._announce_stop()
         await self._end_last_jobs()
 
     async def _end_last_jobs(self) -> None:
-        """Let the running jobs end, and record them. Writers call other workers from now on."""
-        leaving = None if self._slots.is_empty else asyncio.create_task(self._fetch_loop.leave(), name="leave")
+        """Let the running jobs end, and record them. From now on, notifications name other workers."""
+        leaving = (
+            None if self._parts.slots.is_empty else asyncio.create_task(self._parts.fetch_loop.leave(), name="leave")
+        )
         try:
-            await self._slots.drain(self._settings.shutdown_graceful_timeout)
+            await self._parts.slots.drain(self._settings.shutdown_graceful_timeout)
             await self._write_last_outcomes()
-            await self._report_writer.finish(self._patience)
+            await self._parts.report_writer.finish(self._patience)
         finally:
             if leaving is not None:
                 leaving.cancel()
@@ -235,10 +213,10 @@ class WorkerRun:
 
     def _announce_stop(self) -> None:
         """Say once what the worker does when it stops."""
-        if self._board.is_stopping:
+        if self._parts.board.is_stopping:
             return
-        self._board.stop()
-        running, graceful = len(self._slots), self._settings.shutdown_graceful_timeout
+        self._parts.board.stop()
+        running, graceful = len(self._parts.slots), self._settings.shutdown_graceful_timeout
         words = ""
         if running:
             limit = "without a limit" if graceful is None else f"for {graceful:g} s, then asks them to end"
@@ -247,8 +225,9 @@ class WorkerRun:
         self._log(logging.INFO, "stopping_worker", "Stopping worker: %s running%s", _jobs_are(running), words)
 
     async def _write_last_outcomes(self) -> None:
-        """Within the graceful timeout where there is one, or a little more. What is not written by then runs again
-        elsewhere.
+        """Write the outcomes within the graceful timeout, if there is one, or a little longer.
+
+        A job whose outcome is not written by then runs again elsewhere.
         """
         graceful = self._settings.shutdown_graceful_timeout
         try:
@@ -258,19 +237,19 @@ class WorkerRun:
             self._tell_lost_outcomes()
 
     def _tell_lost_outcomes(self) -> None:
-        unrecorded = len(self._outcome_writer.unrecorded_ids)
+        unrecorded = len(self._parts.outcome_writer.unrecorded_ids)
         self._log(logging.ERROR, "outcomes_lost", "The outcomes of %d jobs could not be written", unrecorded)
 
     async def _flush(self) -> None:
         """Wait for the last outcomes, and say for which."""
 
         def tell(waited: float) -> None:
-            ids = sorted(self._outcome_writer.unrecorded_ids)
+            ids = sorted(self._parts.outcome_writer.unrecorded_ids)
             message = "Stopping worker: waiting to record the outcomes of %d jobs (%s)"
             self._log(logging.WARNING, "waiting_for_outcomes", message, len(ids), _shown(ids))
 
         with _long_waits.told(tell, first=1.0):
-            await self._outcome_writer.flush()
+            await self._parts.outcome_writer.flush()
 
     def _tell(self, what: str) -> Callable[[float], None]:
         """Return what logs that the worker waits for something."""
@@ -292,56 +271,25 @@ class WorkerRun:
         self.stop()  # at once, before another fetch
 
     def _is_drained(self) -> bool:
-        """Whether nothing is left to do, now or soon: where workers are started by cron, no other may ever come."""
-        return self._slots.is_empty and self._outcome_writer.is_idle and not self._rescuer.has_jobs_to_come
+        """Return true if nothing is left to do, now or soon. If cron starts the workers, no other may ever come."""
+        return (
+            self._parts.slots.is_empty
+            and self._parts.outcome_writer.is_idle
+            and not self._parts.rescuer.has_jobs_to_come
+        )
 
     # The parts
 
-    def _make_fetch_loop(self) -> FetchLoop:
-        stock = StockTaker(
-            self._manager,
-            self._board,
-            self._slots,
-            self._outcome_writer,
-            self._rescuer,
-            max_rescues=self._settings.max_rescues,
-        )
-        return FetchLoop(
-            self._manager,
-            self._board,
-            self._slots,
-            stock,
-            self._paused,
-            queues=self._settings.queues,
-            polling_interval=self._settings.fetch_job_polling_interval,
-            listens=self._settings.listen_notify and self._settings.wait,
-            logger=self._worker.logger,
-        )
-
-    def _make_slots(self) -> Slots:
-        shared = self._worker.shared_slots
-        make = Slots if shared is None else functools.partial(SharingSlots, shared=shared)
-        return make(
-            self._worker,
-            manager=self._manager,
-            board=self._board,
-            outcome_writer=self._outcome_writer,
-            releaser=self._releaser,
-            statistics=self._statistics,
-            on_last=self._stop_at_last_job,
-            on_start=self._loop_watch.begin,
-        )
-
     def _make_blocked_loop(self) -> BlockedLoop:
         release = ThreadRelease(
-            self._slots,
-            self._outcome_writer,
-            self._releaser,
+            self._parts.slots,
+            self._parts.outcome_writer,
+            self._parts.releaser,
             self._manager,
-            self._fetch_loop.fetcher,
+            self._parts.fetch_loop.fetcher,
             logger=self._worker.logger,
         )
-        return BlockedLoop(self._slots, release, self._outcome_writer, self._worker, self._manager)
+        return BlockedLoop(self._parts.slots, release, self._parts.outcome_writer, self._worker, self._manager)
 
     def _make_heartbeat(self) -> Heartbeat:
         return Heartbeat(
@@ -349,7 +297,7 @@ class WorkerRun:
             self.worker_id,
             self._settings.update_heartbeat_interval,
             self._settings.terms,
-            self._pulse,
+            self._parts.pulse,
             self._make_teller(),
             self._worker.logger,
             on_new_id=self._set_worker_id_threadsafe,
@@ -358,7 +306,12 @@ class WorkerRun:
 
     def _make_work_report(self) -> WorkReport:
         return WorkReport(
-            self._board, self._slots, self._outcome_writer, self._fetch_loop, self._paused, self._loop_beat
+            self._parts.board,
+            self._parts.slots,
+            self._parts.outcome_writer,
+            self._parts.fetch_loop,
+            self._parts.paused,
+            self._loop_beat,
         )
 
     def _make_observed(self) -> ObservedWorker:
@@ -369,9 +322,9 @@ class WorkerRun:
             concurrency=settings.concurrency,
             report=self._work_report.make,
         )
-        self._fetch_loop.fetcher.on_fetch = observed.fetched
-        self._rescuer.on_rescue = observed.rescued
-        self._outcome_writer.on_settle = observed.settled
+        self._parts.fetch_loop.fetcher.on_fetch = observed.fetched
+        self._parts.rescuer.on_rescue = observed.rescued
+        self._parts.outcome_writer.on_settle = observed.settled
         return observed
 
     def _make_teller(self) -> Teller:
@@ -381,27 +334,14 @@ class WorkerRun:
             tasks,
             report=self._work_report.make,
             on_pauses=self._learn_pauses_threadsafe,
-            statistics=self._statistics,
+            statistics=self._parts.statistics,
             loop_beat=self._loop_beat,
-            logger=self._worker.logger,
-        )
-
-    def _make_rescuer(self) -> Rescuer:
-        return Rescuer(
-            self._manager,
-            self._board,
-            interval=self._settings.update_heartbeat_interval,
-            legacy_worker_timeout=self._settings.legacy_worker_timeout,
-            pulse=self._pulse,
-            max_rescues=self._settings.max_rescues,
-            posts_looks=not self._settings.wait,
-            define_again=self._limit_definer.define_again,
             logger=self._worker.logger,
         )
 
     def _learn_pauses_threadsafe(self, pauses: Pauses) -> None:
         with contextlib.suppress(RuntimeError):  # the worker, and its event loop, may have ended
-            self._event_loop.call_soon_threadsafe(self._pause_keeper.learn, pauses)
+            self._event_loop.call_soon_threadsafe(self._parts.pause_keeper.learn, pauses)
 
     def _begin_threadsafe(self) -> None:
         with contextlib.suppress(RuntimeError):  # the worker, and its event loop, may have ended
@@ -411,22 +351,22 @@ class WorkerRun:
         self._event_loop.call_soon_threadsafe(self._set_worker_id, worker_id)
 
     def _set_worker_id(self, worker_id: int) -> None:
-        self._worker.worker_id = self._board.worker_id = worker_id
-        self._slots.release_waiting()  # the others have them already
-        self._board.post_room(is_upcoming=True)
+        self._worker.worker_id = self._parts.board.worker_id = worker_id
+        self._parts.slots.release_waiting()  # the others have them already
+        self._parts.board.post_room(is_upcoming=True)
 
     def _services(self) -> dict[str, Service]:
-        services: dict[str, Service] = {"outcome_writer": self._outcome_writer.run}
-        aborts = AbortPoller(self._manager, self._settings.abort_job_polling_interval, self._slots)
+        services: dict[str, Service] = {"outcome_writer": self._parts.outcome_writer.run}
+        aborts = AbortPoller(self._manager, self._settings.abort_job_polling_interval, self._parts.slots)
         services["poll_jobs_to_abort"] = aborts.run
         if self._settings.listen_notify:
             listener = Listener(
                 self._manager,
                 self._settings.queues,
-                self._fetch_loop,
-                self._slots,
+                self._parts.fetch_loop,
+                self._parts.slots,
                 aborts,
-                self._pause_keeper,
+                self._parts.pause_keeper,
                 self._running_services.backoffs["listener"],
             )
             services["listener"] = listener.run
@@ -435,10 +375,10 @@ class WorkerRun:
         app = self._worker.app
         max_delay = read_max_delay(**(app.periodic_defaults or {}))
         services["deferrer"] = PeriodicDeferrer(app.periodic_registry, max_delay, self._manager).worker
-        services["rescuer"] = self._rescuer.run
+        services["rescuer"] = self._parts.rescuer.run
         services["limits"] = self._limit_definer.run
-        services["pauses"] = self._pause_keeper.run
-        services["report_writer"] = self._report_writer.run
+        services["pauses"] = self._parts.pause_keeper.run
+        services["report_writer"] = self._parts.report_writer.run
         services["bulk_work"] = BulkWork(
             self._manager, self._settings.update_heartbeat_interval, self._worker.logger
         ).run

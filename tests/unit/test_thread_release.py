@@ -101,12 +101,12 @@ class Scene:
         limit_definer = LimitDefiner(self.manager, self.app.list_limits, worker.logger)
         self.session = WorkerRun(worker, self.manager, limit_definer)
         self.running = await self.long.defer_async()
-        loop = self.session._fetch_loop
-        self.tasks = [asyncio.create_task(loop.run()), asyncio.create_task(self.session._outcome_writer.run())]
+        loop = self.session._parts.fetch_loop
+        self.tasks = [asyncio.create_task(loop.run()), asyncio.create_task(self.session._parts.outcome_writer.run())]
         await settle()
         self.connector.is_gated = True
         self.ids = await self.quick.batch_defer_async(*[{}] * 3)
-        self.session._board.post_room()
+        self.session._parts.board.post_room()
         await self.connector.sent.wait()
 
     async def stop(self) -> None:
@@ -178,7 +178,7 @@ async def scene() -> AsyncIterator[Scene]:
 
 
 def the_long_job_still_runs(scene: Scene) -> bool:
-    return scene.connector.jobs[scene.running]["status"] == "doing" and len(scene.session._slots) == 1
+    return scene.connector.jobs[scene.running]["status"] == "doing" and len(scene.session._parts.slots) == 1
 
 
 ORDERS = [(executed, read) for executed, read in itertools.product(range(LAST + 1), repeat=2) if executed <= read]
@@ -265,7 +265,7 @@ async def test_the_worker_finds_no_room_until_the_release_has_ended(scene: Scene
     room: list[int] = []
 
     def look() -> None:
-        room.append(scene.session._slots.room())
+        room.append(scene.session._parts.slots.room())
 
     acts = {name: [look] for name in STEPS}
     await scene.release({**acts, "begin": [scene.connector.execute.set, look]})
@@ -302,7 +302,7 @@ async def test_a_fetch_that_fails_after_it_was_made_void_is_followed_by_another(
     await scene.release({})
     scene.tasks[0].cancel()
     await settle()
-    assert scene.session._fetch_loop.fetcher.open_fetch is None
+    assert scene.session._parts.fetch_loop.fetcher.open_fetch is None
 
 
 def test_an_answer_that_was_read_is_not_made_void() -> None:

@@ -42,7 +42,7 @@ async def test_a_pause_is_heard_by_notification(app: App, workers: Workers, queu
     await app.queues.pause_async("mail")
     run = running.worker._current_run
     assert run is not None
-    await until(lambda: run._paused.names == {"mail"})
+    await until(lambda: run._parts.paused.names == {"mail"})
     job_id = await task.configure(queue="mail").defer_async()
     await queue.succeeded(await task.configure(queue="other").defer_async())
     assert queue.status(job_id) is Status.TODO
