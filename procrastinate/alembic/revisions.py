@@ -132,14 +132,14 @@ def _refuse_what_is_there(connection: sa.Connection) -> None:
         return
     if stage_of_tables(connection, in_current_schema=True) is not None:
         raise exceptions.TablesOf3x
-    say_so = (
+    name_it = (
         f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (version_num VARCHAR(32) PRIMARY KEY); "  # noqa: S608
         f"INSERT INTO {VERSION_TABLE} VALUES ('{head_revision()}');"
     )
     raise exceptions.SchemaConflict(
-        f"There are {', '.join(found)} here already, and {VERSION_TABLE} does not say of which revision. "
-        f"If they are as this release makes them, say so, and repeat: {say_so} "
-        "If they are what is left of something, drop them, and repeat"
+        f"There are {', '.join(found)} here already, and {VERSION_TABLE} does not name their revision. "
+        f"If they are as this release makes them, name it, and repeat: {name_it} "
+        "If they are remains of something else, drop them, and repeat"
     )
 
 

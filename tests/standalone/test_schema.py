@@ -128,7 +128,7 @@ def test_tables_without_a_revision(database_url: str, lost: str) -> None:
     app = procrastinate.App(connector=database_url)
     with app.open():
         app.schema_manager.check_schema()
-        with pytest.raises(exceptions.SchemaConflict, match="say so, and repeat") as caught:
+        with pytest.raises(exceptions.SchemaConflict, match="name it, and repeat") as caught:
             app.schema_manager.apply_schema()
         for statement in re.findall(r"(?:CREATE TABLE|INSERT INTO) [^;]+;", str(caught.value)):
             _execute(database_url, statement)

@@ -333,7 +333,7 @@ class Slots:
         for run in self._running:
             run.abort(AbortReason.SHUTDOWN)
         if self._running:
-            with _long_waits.told(self._tell_running("which were asked to stop")):
+            with _long_waits.told(self._tell_running("to end, which it asked to stop")):
                 await asyncio.wait(self._running.values())
 
     def _tell_running(self, what: str) -> Callable[[float], None]:
