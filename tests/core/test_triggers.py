@@ -175,6 +175,31 @@ def test_a_statement_with_jobs_that_wait_in_one_queue_only_says_how_many(
     assert (any_queue["job_id"], len(any_queue["workers"]), any_queue["waiting"]) == (2, 2, 3)
 
 
+@pytest.mark.parametrize("others", ["plain jobs", "a job with a lock"])
+def test_an_update_of_many_jobs_treats_each_by_its_own_state(
+    connection: sa.Connection, listener: Listener, others: str
+) -> None:
+    core.defer_jobs(connection, [new_job(), new_job(lock=None if others == "plain jobs" else "l"), new_job(lock="l")])
+    core.promote_jobs(connection)
+    listener.heard()
+    sql(connection, "UPDATE procrastinate_jobs SET status = 'doing' WHERE id < 3")
+    sql(connection, "UPDATE procrastinate_jobs SET status = 'succeeded' WHERE id < 3")
+    assert history(connection, 1) == history(connection, 2) == ["deferred", "started", "succeeded"]
+    assert query(connection, "SELECT id FROM procrastinate_jobs WHERE finished_at IS NOT NULL ORDER BY id") == [
+        (1,),
+        (2,),
+    ]
+    assert query(connection, "SELECT readiness FROM procrastinate_jobs WHERE id = 3") == [(1,)]
+
+
+def test_a_job_that_loses_its_lock_as_it_ends_hands_it_on(connection: sa.Connection) -> None:
+    core.defer_jobs(connection, [new_job(lock="l"), new_job(lock="l")])
+    core.promote_jobs(connection)
+    sql(connection, "UPDATE procrastinate_jobs SET status = 'doing' WHERE id = 1")
+    sql(connection, "UPDATE procrastinate_jobs SET status = 'failed', lock = NULL, finished_at = now() WHERE id = 1")
+    assert query(connection, "SELECT readiness FROM procrastinate_jobs WHERE id = 2") == [(1,)]
+
+
 def test_plain_sql_is_notified(connection: sa.Connection, listener: Listener) -> None:
     sql(connection, "INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('other', 't')")
     assert listener.heard() == expect(("other", inserted(1)))
