@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, cast
 
@@ -182,6 +183,19 @@ async def test_an_error_is_waited_out(caplog: pytest.LogCaptureFixture) -> None:
     answers, slots = Answers([exceptions.DatabaseUnavailable("Away"), jobs(1)]), Slots(1)
     await run_until_started(make_loop(answers, slots), slots, 1)
     assert [vars(record)["action"] for record in caplog.records] == ["fetch_jobs_error"]
+
+
+async def test_pauses_stay_short_during_an_outage_and_its_warning_is_not_repeated_each_time(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "uniform", lambda low, high: high / 1000)
+    answers, slots = Answers([exceptions.DatabaseUnavailable("Away")] * 7 + [jobs(1)]), Slots(1)
+    with caplog.at_level(logging.DEBUG):
+        await run_until_started(make_loop(answers, slots), slots, 1)
+    told = [record for record in caplog.records if vars(record).get("action") == "fetch_jobs_error"]
+    waits = [record.args[0] * 1000 for record in told if isinstance(record.args, tuple)]  # type: ignore[operator]
+    assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.5, 1.5, 1.5])
+    assert [record.levelname for record in told] == ["WARNING"] + ["DEBUG"] * 6
 
 
 async def test_the_loop_takes_stock_at_the_start_and_after_each_fetch_that_failed() -> None:

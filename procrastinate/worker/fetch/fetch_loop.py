@@ -13,7 +13,7 @@ from procrastinate.core.channels import JobInserted
 from procrastinate.core.errors import is_passing
 from procrastinate.exceptions import ConnectorException
 from procrastinate.manager import JobManager
-from procrastinate.worker.backoff import Backoff
+from procrastinate.worker.fetch.failures import FetchFailures
 from procrastinate.worker.fetch.fetcher import Fetcher, JobPool
 from procrastinate.worker.fetch.looks import Looks
 from procrastinate.worker.fetch.noticeboard import Noticeboard
@@ -68,21 +68,18 @@ class FetchLoop:
         self._board = board
         self._pool = pool
         self._polling_interval = polling_interval
-        self._logger = logger
         self._stock = StockSchedule(stock)
         self._looks = Looks(board.woken, longest_pause=polling_interval, may_overlook=not is_one_scan)
         self._call = NotifyInterest(manager, board, queues, listens=listens)
         self._promoter = Promoter(manager, self._looks, paused, interval=polling_interval, logger=logger)
         self.fetcher = Fetcher(manager, board, pool, self._looks, paused, queues, is_one_scan=is_one_scan)
-        self._backoff = Backoff()
         self._unsaid = Seldom(
             logger,
             "The database refused %d times to note whether this worker waits for notifications. It polls. "
             "The last error: %s",
             "notify_interest_refused",
         )
-        self.failure: tuple[BaseException, float] | None = None
-        """The last error, and the time of the loop."""
+        self.failures = FetchFailures(logger)
 
     def notified(self, notification: JobInserted) -> None:
         """Look again, at once or a little later, or leave the job to the others if there is no room.
@@ -136,7 +133,7 @@ class FetchLoop:
                     await self._stock.take_if_due()
                     is_busy = await self._fill()
                     more = await self._look_once_more(is_busy)
-                    self._backoff.reset()
+                    self.failures.end()
                 except BaseException as error:
                     if ends_task(error) or isinstance(error, GeneratorExit):
                         raise
@@ -204,16 +201,7 @@ class FetchLoop:
 
     async def _pause(self, error: BaseException) -> None:
         self._call.doubt()
-        self.failure = (error, asyncio.get_running_loop().time())
-        wait = self._backoff.next_wait()
-        with contextlib.suppress(BaseException):  # a log handler that raises must not end the worker
-            self._logger.warning(
-                "Jobs cannot be fetched; trying again in %.1f s: %s",
-                wait,
-                error,
-                extra={"action": "fetch_jobs_error"},
-                exc_info=self._logger.isEnabledFor(logging.DEBUG),
-            )
+        wait = self.failures.note(error)
         self._looks.look()
         self._stock.doubt()
         loop_stops = asyncio.create_task(self._until_stopping())

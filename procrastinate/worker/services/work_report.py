@@ -37,7 +37,7 @@ class WorkReport:
     def make(self) -> WorkerReport:
         """Return what the worker does now."""
         now, running = self._event_loop.time(), self._slots.running_ids
-        fetched_at, failure = self._fetch_loop.fetcher.fetched_at, self._fetch_loop.failure
+        fetched_at, failure = self._fetch_loop.fetcher.fetched_at, self._fetch_loop.failures.last
         return WorkerReport(
             state="draining" if self._board.is_stopping else "running",
             running=len(running),
