@@ -7,7 +7,7 @@ SHARE ?= first
 
 .DEFAULT_GOAL := help
 .PHONY: help install bench bench-quick coverage demo demo-serve dist flaky release-check
-.PHONY: test test-all test-bare test-docs-long test-faults test-matrix test-share
+.PHONY: patroni test test-all test-bare test-docs-long test-faults test-matrix test-share
 .PHONY: lint prose types contracts pytest migrations docs format clean
 
 help: ## Show this list
@@ -110,6 +110,10 @@ bench: $(VENV)/.bench-installed ## Measure this project and its peers, in turn (
 
 bench-quick: $(VENV)/.bench-installed ## The main measurements, smaller (under two minutes)
 	@$(BIN)/python -m benchmarks --quick $(ARGS)
+
+patroni: ## Install Patroni into build/patroni, for the faults of a cluster that fails over (it also needs etcd)
+	@$(PYTHON) -m venv build/patroni
+	@build/patroni/bin/python -m pip install --quiet --disable-pip-version-check 'patroni[etcd3,psycopg3]>=4.1,<5'
 
 docs: $(VENV)/.docs ## Build the site of the documentation into build/site
 	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/site

