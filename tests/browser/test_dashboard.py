@@ -43,8 +43,8 @@ def test_every_page_fits_the_screen(
 
 @in_two_hosts
 def test_names_of_queues_and_all_links_of_the_menu_are_seen_whole(browser: Chrome, served: Served) -> None:
-    _emulate(browser)
-    _visit(browser, served, "queues")
+    emulate(browser)
+    visit(browser, served, "queues")
     names = browser.find_elements(By.CSS_SELECTOR, ".pq-table tbody th a")
     assert "newsletter" in [name.text for name in names]
     lines = "return arguments[0].getClientRects().length"
