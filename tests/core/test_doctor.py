@@ -161,6 +161,20 @@ def test_the_rights_that_a_worker_needs_are_known_for_each_table(engine: sa.Engi
     assert named | {*grants.NEEDED_BY_SOME} == {*core.tables.metadata.tables} - {"procrastinate_alembic_version"}
 
 
+def test_row_level_security_that_applies_to_this_role(engine: sa.Engine, connection: sa.Connection) -> None:
+    name = f"few {uuid.uuid4().hex[:8]}"
+    connection.exec_driver_sql("ALTER TABLE procrastinate_jobs ENABLE ROW LEVEL SECURITY")
+    connection.exec_driver_sql(f'CREATE ROLE "{name}"; GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{name}"')
+    try:
+        with engine.begin() as few:
+            few.exec_driver_sql(f'SET LOCAL ROLE "{name}"')
+            hidden = [one.subject for one in diagnose(few).findings if one.code == "rows-hidden"]
+        assert hidden == ["procrastinate_jobs"]
+        assert "rows-hidden" not in found(engine)  # the owner sees all rows
+    finally:
+        connection.exec_driver_sql(f'DROP OWNED BY "{name}"; DROP ROLE "{name}"')
+
+
 def test_rights_that_are_missing_name_their_grants(engine: sa.Engine, connection: sa.Connection) -> None:
     name = connection.exec_driver_sql("SELECT current_database() || '_reader'").scalar_one()
     connection.exec_driver_sql(f'CREATE ROLE "{name}"; GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{name}"')

@@ -187,4 +187,17 @@ def rights(patient: Patient) -> Iterator[Finding]:
         )
 
 
-CHECKS = (revision, columns, triggers, foreign_triggers, indexes, rights)
+def row_security(patient: Patient) -> Iterator[Finding]:
+    """Does this role see all rows."""
+    for table in schema_facts.list_filtered_tables(patient.connection):
+        yield Finding(
+            code="rows-hidden",
+            severity=Severity.WARNING,
+            subject=table,
+            text=f"The table {table} has row-level security, which may hide rows from this role. "
+            "A worker does not run jobs that its role does not see, and says nothing",
+            advice="Give the role of the workers BYPASSRLS, or a policy that shows it all rows",
+        )
+
+
+CHECKS = (revision, columns, triggers, foreign_triggers, indexes, rights, row_security)

@@ -64,6 +64,9 @@ _INDEXES = sa.select(
 ).select_from(
     _OURS.join(_indexes, _indexes.c.indrelid == _OUR_ID).join(_classes, _classes.c.oid == _indexes.c.indexrelid)
 )
+_FILTERED = (
+    sa.select(_OURS.c.name).where(sa.func.row_security_active(_OUR_ID, type_=sa.Boolean())).order_by(_OURS.c.name)
+)
 _OTHER_SCHEMAS = (
     sa.select(_text(_namespaces.c.nspname, "schema"))
     .join(_classes, _classes.c.relnamespace == _namespaces.c.oid)
@@ -84,6 +87,11 @@ def read_columns(connection: sa.Connection) -> dict[str, set[str]]:
 def read_triggers(connection: sa.Connection) -> dict[tuple[str, str], bool]:
     """Return whether each trigger of our tables fires, by table and name."""
     return {(row.name, row.trigger_name): row.fires for row in connection.execute(_TRIGGERS, _NAMES)}
+
+
+def list_filtered_tables(connection: sa.Connection) -> list[str]:
+    """Return the names of our tables whose row-level security applies to this role."""
+    return list(connection.execute(_FILTERED, _NAMES).scalars())
 
 
 def has_trigger_of_3x(connection: sa.Connection) -> bool:
