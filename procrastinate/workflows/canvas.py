@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from procrastinate.calls import Call
@@ -56,7 +57,7 @@ def chord(calls: Workflow, last: Call[Any]) -> Workflow:
         The call at the end.
     """
     if not isinstance(calls, Workflow):
-        raise InvalidWorkflow(f"chord() takes what group() returns, not {calls!r}")
+        raise InvalidWorkflow(f"chord() takes a group, not {_kind(calls)}: write chord(group(...), task.call(...))")
     calls.add(last, after=["all"])
     return calls
 
@@ -64,7 +65,19 @@ def chord(calls: Workflow, last: Call[Any]) -> Workflow:
 def _manager_of(shape: str, calls: tuple[Call[Any], ...]) -> JobManager:
     for call in calls:
         if not isinstance(call, Call):
-            raise InvalidWorkflow(f"{shape}() takes calls, not {call!r}: write task.call(...)")
+            raise InvalidWorkflow(f"{shape}() takes calls, not {_kind(call)}: {_way_out(shape, call)}")
     if not calls:
         raise InvalidWorkflow(f"{shape}() needs a call: write {shape}(task.call(...))")
     return calls[0].deferrer.job_manager
+
+
+def _kind(value: object) -> str:
+    return f"{value!r}" if isinstance(value, Workflow) else f"a value of type {type(value).__name__}"
+
+
+def _way_out(shape: str, value: object) -> str:
+    if isinstance(value, Workflow):
+        return "build a workflow of several shapes with app.workflow(), add() and group()"
+    if isinstance(value, Iterable):
+        return f"write {shape}(*calls)"
+    return "write task.call(...)"

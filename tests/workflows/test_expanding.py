@@ -153,6 +153,18 @@ def test_a_shape_without_calls_is_refused(app: App, tasks: Notes, shape: Any) ->
         shape(tasks.note)
 
 
+def test_a_shape_that_gets_what_celery_would_take_says_what_to_write(app: App, tasks: Notes) -> None:
+    calls = [tasks.note.call(name=1), tasks.note.call(name=2)]
+    for shape in (procrastinate.chain, procrastinate.group):
+        for many in (calls, iter(calls)):
+            with pytest.raises(InvalidWorkflow, match=rf"write {shape.__name__}\(\*calls\)"):
+                shape(many)  # type: ignore[arg-type]
+        with pytest.raises(InvalidWorkflow, match=r"<Workflow group: 2 steps>: build .* with app\.workflow\(\)"):
+            shape(procrastinate.group(*calls))  # type: ignore[arg-type]
+    with pytest.raises(InvalidWorkflow, match=r"of type list: write chord\(group\(\.\.\.\), task\.call"):
+        procrastinate.chord(calls, tasks.note.call())  # type: ignore[arg-type]
+
+
 def test_an_uncommitted_addition_keeps_its_group_open(app: App, tasks: Notes, engine: sa.Engine) -> None:
     """The session that adds holds the row of the group, and the worker passes over it."""
     from procrastinate import core
