@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from procrastinate import core
-from procrastinate._checks.amounts import read_count
+from procrastinate._checks.amounts import LARGEST_COUNT, read_count
 from procrastinate._checks.names import check_lock, check_name
 from procrastinate.core.share import HEAVIEST, LimitTerms
 from procrastinate.locks import ArgumentLock, Lock
@@ -123,10 +123,7 @@ def read_weight(weight: Any) -> int:
     TypeError, ValueError
         It is no whole number, is below 1 or above two thousand millions.
     """
-    number = read_count("weight", weight, at_least=1)
-    if number > HEAVIEST:
-        raise ValueError(f"weight must be at most {HEAVIEST}, not {number}")
-    return number
+    return read_count("weight", weight, at_least=1, at_most=HEAVIEST)
 
 
 def read_definition(name: str, *, concurrency: Any, total: Any, rate: Any, total_rate: Any) -> core.LimitDefinition:
@@ -150,10 +147,7 @@ def read_definition(name: str, *, concurrency: Any, total: Any, rate: Any, total
 def _read_numbers(concurrency: Any, total: Any) -> tuple[int | None, int | None]:
     numbers: list[int | None] = []
     for name, value in (("concurrency", concurrency), ("total", total)):
-        number = None if value is None else read_count(name, value, at_least=1)
-        if number is not None and number >= 2**31:
-            raise ValueError(f"{name} must be below {2**31}, not {number}")
-        numbers.append(number)
+        numbers.append(None if value is None else read_count(name, value, at_least=1, at_most=LARGEST_COUNT))
     return numbers[0], numbers[1]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from procrastinate import core
-from procrastinate._checks.amounts import read_count, read_seconds
+from procrastinate._checks.amounts import LARGEST_COUNT, read_count, read_seconds
 from procrastinate._checks.times import as_timedelta
 from procrastinate.types import TimeDeltaParams
 
@@ -38,9 +38,7 @@ class Rate:
 
     def __post_init__(self) -> None:
         """Check the parameters, and keep ``per`` as a number of seconds."""
-        count = read_count("count of Rate", self.count, at_least=1)
-        if count >= 2**31:
-            raise ValueError(f"count of Rate must be below {2**31}, not {count}")
+        count = read_count("count of Rate", self.count, at_least=1, at_most=LARGEST_COUNT)
         object.__setattr__(self, "count", count)
         object.__setattr__(self, "per", read_period("per of Rate", self.per))
 

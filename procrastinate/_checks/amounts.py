@@ -67,20 +67,22 @@ def read_finite(name: str, value: Any) -> int | float:
     return float(value)
 
 
-def read_count(name: str, value: Any, *, at_least: int, of: str = "") -> int:
+def read_count(name: str, value: Any, *, at_least: int, at_most: int | None = None, of: str = "") -> int:
     """Return a whole number as an int, at most :data:`LARGEST_COUNT`. Integers of numpy are valid, too.
 
     Parameters
     ----------
     at_least:
         The smallest valid number.
+    at_most:
+        The largest valid number. ``None`` takes any, and returns :data:`LARGEST_COUNT` for a larger one.
     of:
         The unit for error messages, such as "retries".
 
     Raises
     ------
     TypeError, ValueError
-        The value is not a whole number (a bool is not one), or is too small.
+        The value is not a whole number (a bool is not one), or is too small or too large.
     """
     what = f" {of}" if of else ""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
@@ -89,4 +91,6 @@ def read_count(name: str, value: Any, *, at_least: int, of: str = "") -> int:
     number = operator.index(value)
     if number < at_least:
         raise ValueError(f"{name} must be at least {at_least}{what}, not {number}")
+    if at_most is not None and number > at_most:
+        raise ValueError(f"{name} must be at most {at_most}{what}, not {number}")
     return min(number, LARGEST_COUNT)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from procrastinate._quoting import quoted_lines
-from procrastinate._text.terminal import say
+from procrastinate._text.terminal import say, say_lines
 from procrastinate.app import App
 from procrastinate.cli.arguments import integer
 from procrastinate.cli.json_output import write_json
@@ -32,4 +31,4 @@ def stack_command(app: App, arguments: argparse.Namespace) -> None:
         write_json(stack)
         return
     say(f"Attempt {stack.attempt}, as of {stack.at.isoformat(timespec='milliseconds')}", colour="bold")
-    say(quoted_lines(stack.text.rstrip("\n")))
+    say_lines(stack.text.rstrip("\n"))

@@ -98,7 +98,7 @@ _BRIEF = (errors.is_lock_timeout, errors.is_unique_violation)
 _FINISH = [FinishedJob(id=job_id, attempts=0, status=Status.SUCCEEDED) for job_id in (RUNNING, RETURNING)]
 _SLOT = [FinishedJob(id=SLOT, attempts=0, status=Status.SUCCEEDED)]
 _HEAVY_ENDS = [FinishedJob(id=HEAVY, attempts=0, status=Status.SUCCEEDED)]
-_DELETE = [dataclasses.replace(job, delete=True) for job in _FINISH]
+_DELETE = [job._replace(delete=True) for job in _FINISH]
 _ENDED = [Status.SUCCEEDED, Status.FAILED]
 
 ACTS = [

@@ -19,7 +19,7 @@ from procrastinate._quoting import (
     quoted,
     quoted_lines,
 )
-from procrastinate._text.terminal import say, table
+from procrastinate._text.terminal import say, say_lines, table
 from procrastinate.jobs import Job
 
 HOSTILE = [
@@ -198,7 +198,7 @@ def test_a_line_that_is_wider_than_the_terminal_is_broken_between_words(monkeypa
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     terminal = _Terminal()
-    say("  one two three four five\nshort", terminal)
+    say_lines("  one two three four five\nshort", terminal)
     assert terminal.getvalue() == "  one two three four\n    five\nshort\n"
 
 

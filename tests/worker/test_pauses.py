@@ -53,7 +53,7 @@ async def _pauses(manager: CutConnection, monkeypatch: pytest.MonkeyPatch) -> li
     monkeypatch.setattr(Backoff, "next_wait", note)
     backoff = Backoff(first=0.02, longest=5)
     manager_, parts = cast("Any", manager), cast("Any", Parts())
-    listener = Listener(manager_, None, parts, parts, parts, backoff)
+    listener = Listener(manager_, None, parts, parts, parts, parts, backoff)
     await supervise("listener", listener.run, logging.getLogger(__name__), backoff)
     return taken
 

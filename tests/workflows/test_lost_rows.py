@@ -76,3 +76,25 @@ async def test_a_sweep_leaves_steps_alone_that_wait_for_others(app: App, queue: 
     rest = core.sweep_workflows(queue.connection, after_step=sweep.reached_step)
     assert (sweep.released, sweep.cancelled, rest) == (0, 0, core.WorkflowSweep())
     assert queue.statuses() == {"todo": 5}
+
+
+async def test_a_sweep_leaves_a_group_to_the_arrival_of_its_deleted_step(app: App, queue: Queue, tasks: Notes) -> None:
+    wf = app.workflow("import")
+    wf.add(tasks.note, step="part 1")
+    workflow_id = await wf.defer_async()
+    queue.sql("DELETE FROM procrastinate_jobs")
+    assert core.sweep_workflows(queue.connection).finished == 0
+    assert core.resolve_arrivals(queue.connection).finished == 1
+    assert (await app.workflows.get_async(workflow_id)).state == "failed"
+
+
+async def test_an_arrival_of_a_deleted_step_is_taken_although_its_group_has_ended(
+    app: App, queue: Queue, tasks: Notes
+) -> None:
+    wf = app.workflow("import")
+    wf.add(tasks.note, step="part 1")
+    await wf.defer_async()
+    queue.sql("DELETE FROM procrastinate_jobs")
+    queue.sql("UPDATE procrastinate_workflows SET finished_at = now()")
+    assert not core.resolve_arrivals(queue.connection).left
+    assert queue.sql("SELECT count(*) FROM procrastinate_arrivals") == 0
