@@ -88,7 +88,7 @@ def test_a_worker_off_a_terminal_logs_one_record_with_the_facts(
     app = procrastinate.App(connector="postgresql+psycopg://me:hunter2@db.example/shop")
     with caplog.at_level("INFO"):
         tell(app.make_worker(), DESCRIPTION)
-    (record,) = caplog.records
+    (record,) = (one for one in caplog.records if one.name == "procrastinate.worker")
     values = vars(record)
     assert (values["action"], values["worker_app"], values["worker_queues"]) == (
         "describe_worker",
