@@ -140,7 +140,7 @@ def step_bulk_operation(connection: sa.Connection, operation_id: int) -> bool:
     Returns
     -------
     True if another step follows. False if the operation is over, does not exist, is at work in another session, or has
-    a search that this release cannot read.
+    a kind or a search that this release cannot read.
     """
     claimed = connection.execute(
         sa.select(operations.c.kind, sa.cast(operations.c.filter, sa.Text).label("search"), *_PROGRESS)
@@ -149,13 +149,14 @@ def step_bulk_operation(connection: sa.Connection, operation_id: int) -> bool:
     ).one_or_none()
     if claimed is None:
         return False
-    search = _from_json(claimed.search)
-    if search is None:
+    change, search = _CHANGES.get(claimed.kind), _from_json(claimed.search)
+    if change is None or search is None:
         return False
-    ids, reached = _next_jobs(connection, search, claimed.reached_id, claimed.last_id)
-    change, changer = _CHANGES[claimed.kind], InParts(connection)
+    last_id = claimed.last_id or 0  # plain SQL may leave out both ids
+    ids, reached = _next_jobs(connection, search, claimed.reached_id or 0, last_id)
+    changer = InParts(connection)
     changed = sum(changer.change(ids, lambda some: [change(connection, job_id) for job_id in some]))
-    is_last = reached >= claimed.last_id
+    is_last = reached >= last_id
     values: dict[str, Any] = {
         "state": "done" if is_last else "running",
         "done": operations.c.done + changed,

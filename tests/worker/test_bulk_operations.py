@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 from collections.abc import Iterator
@@ -9,9 +10,13 @@ from collections.abc import Iterator
 import pytest
 
 from procrastinate import core
+from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.app import App
 from procrastinate.core import bulk
 from procrastinate.core.inspection import JobSearch, JobState
+from procrastinate.manager import JobManager
+from procrastinate.worker.services.bulk_work import BulkWork
+from tests import database
 from tests.worker.running import Queue, Workers, until
 
 OFTEN = {"update_heartbeat_interval": 0.2, "stalled_worker_timeout": 30}
@@ -68,3 +73,46 @@ async def test_a_role_that_may_not_delete_jobs_leaves_such_operations_to_others(
     assert core.list_open_operations(queue.connection) == [cancels, deletes]
     queue.sql(f"SET ROLE {role}")
     assert core.list_open_operations(queue.connection) == [cancels]
+
+
+async def test_an_operation_of_a_later_release_does_not_hold_up_the_others(
+    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    await app.configure_task("task", queue=WAITING.queue).defer_async()
+    later, incomplete, own = [bulk.start_bulk_operation(queue.connection, "cancel", WAITING) for _ in range(3)]
+    queue.sql("UPDATE procrastinate_operations SET kind = 'of a later release' WHERE id = :id", id=later)
+    queue.sql("UPDATE procrastinate_operations SET reached_id = NULL, last_id = NULL WHERE id = :id", id=incomplete)
+    with caplog.at_level(logging.WARNING):
+        workers.start(queues=["other"], **OFTEN)
+        await until(lambda: core.list_open_operations(queue.connection) == [later])
+    assert queue.statuses() == {"cancelled": 1}
+    assert queue.sql("SELECT done FROM procrastinate_operations WHERE id = :id", id=own) == 1
+    assert not [record for record in caplog.records if record.__dict__.get("action") == "side_task_failed"]
+
+
+async def test_a_worker_that_may_not_read_operations_says_so_once_and_works_on_them_once_it_may(
+    app: App, queue: Queue, database_url: str, role: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await app.configure_task("task", queue=WAITING.queue).defer_async()
+    queue.sql("RESET ROLE")
+    queue.sql(f"GRANT INSERT ON procrastinate_events TO {role}")
+    queue.sql(f"REVOKE SELECT ON procrastinate_operations FROM {role}")  # noqa: S608
+    bulk.start_bulk_operation(queue.connection, "cancel", WAITING)
+    options = {"conninfo": database.libpq_url(database_url), "options": f"-c role={role}"}
+    looks: list[None] = []
+
+    class Manager(JobManager):
+        async def list_open_operations(self) -> list[int]:
+            looks.append(None)
+            return await super().list_open_operations()
+
+    restricted = App(connector=WorkerConnector(options))
+    async with restricted.open_async():
+        manager = Manager(restricted.connector)
+        working = asyncio.create_task(BulkWork(manager, 0.01, logging.getLogger(__name__)).run())
+        await until(lambda: len(looks) > 2)
+        assert len(caplog.records) == 1
+        queue.sql(f"GRANT SELECT ON procrastinate_operations TO {role}")
+        await until(lambda: core.list_open_operations(queue.connection) == [])
+        working.cancel()
+    assert queue.statuses() == {"cancelled": 1}

@@ -26,7 +26,7 @@ class BulkWork:
         self._manager = manager
         self._interval = interval
         self._logger = logger
-        self._told: set[tuple[int, str]] = set()
+        self._told: set[tuple[int | None, str]] = set()
 
     async def run(self) -> None:
         """Work until cancelled. The first look is not at the start, so a worker that ends soon does without."""
@@ -37,8 +37,17 @@ class BulkWork:
 
     async def _do_steps(self) -> bool:
         """Do a step of each operation, and return whether one has more steps."""
-        operations = await self._manager.list_open_operations()
-        return any([await self._do_step(operation_id) for operation_id in operations])
+        return any([await self._do_step(operation_id) for operation_id in await self._list_open()])
+
+    async def _list_open(self) -> list[int]:
+        """Return the operations that are not over. A role without the right to read them works on none."""
+        try:
+            return await self._manager.list_open_operations()
+        except exceptions.DatabaseUnavailable:
+            raise
+        except exceptions.ConnectorException as error:
+            self._tell(logging.WARNING, None, f"This worker leaves operations on many jobs to others: {error}")
+            return []
 
     async def _do_step(self, operation_id: int) -> bool:
         try:
@@ -54,8 +63,8 @@ class BulkWork:
             self._tell(logging.INFO, operation_id, f"This worker goes on with operation {operation_id}")
         return has_more
 
-    def _tell(self, level: int, operation_id: int, text: str) -> None:
-        """Log a message of an operation once."""
+    def _tell(self, level: int, operation_id: int | None, text: str) -> None:
+        """Log a message of an operation, or of all, once."""
         if (operation_id, text) not in self._told:
             self._told.add((operation_id, text))
             self._logger.log(level, "%s", text, extra={"action": "bulk_operation", "operation": operation_id})
