@@ -165,6 +165,7 @@ class OutcomeWriter:
                     self._arrived.set()
                     raise
                 self._post(batch)
+                del batch  # its exceptions and results would stay in memory until the next one
             self._look_whether_idle()
 
     def _take(self) -> list[Outcome]:

@@ -57,9 +57,7 @@ class ThreadCall:
             self.is_refused = True
             raise
         self._app.adopt_context(context)
-        if captured.exception is not None:
-            raise captured.exception
-        return captured.value
+        return captured.unwrap()
 
     def _capture(self, call: Callable[[], Any]) -> _Captured:
         """Call in this thread, and note which one it is."""
@@ -74,14 +72,29 @@ class ThreadCall:
 
     def _return_late(self, captured: _Captured) -> None:
         self._discard(captured.exception)
+        captured.exception = None
 
 
 class _Captured:
-    """Result of a call in a thread. It carries exceptions: SystemExit through a future would end the event loop."""
+    """Result of a call in a thread. It carries exceptions: SystemExit through a future would end the event loop.
+
+    It must forget the exception in the end. The frames of the traceback lead back to this object, and the cycle would
+    keep what the task had in memory until the garbage collector runs.
+    """
 
     def __init__(self, value: Any = None, exception: BaseException | None = None) -> None:
         self.value = value
         self.exception = exception
+
+    def unwrap(self) -> Any:
+        """Return the value, or raise the exception and forget it."""
+        exception, self.exception = self.exception, None
+        if exception is None:
+            return self.value
+        try:
+            raise exception
+        finally:
+            del exception  # this frame is in the traceback, too
 
 
 def _capture(call: Callable[[], Any]) -> _Captured:
