@@ -48,8 +48,6 @@ def _first_member(group: sa.FromClause, status: sa.ColumnElement[Any]) -> sa.Sel
 _CHOSEN = sa.and_(workflows.c.id == sa.any_(_IDS), workflows.c.finished_at.is_(None))
 _SEEM_ENDED = sa.select(workflows.c.id).where(_CHOSEN, ~has_open_member(workflows))
 _OPEN = sa.select(workflows.c.id).where(_CHOSEN)
-# One snapshot shows the deletion of a member together with the arrival that it has left.
-_SEEM_ENDED_UNNAMED = _SEEM_ENDED.where(workflows.c.id.not_in(sa.select(sa.func.unnest(arrivals.c.groups))))
 _LOCK_GROUPS = sa.select(workflows.c.id).where(_CHOSEN).order_by(workflows.c.id).with_for_update(skip_locked=True)
 _LOSE = (
     sa.update(workflows)
@@ -84,7 +82,13 @@ def _finish_statement() -> Any:
             (group.c.lost + of_parts.c.lost).label("lost"),
         )
         .select_from(group.join(own, sa.true()).join(of_parts, sa.true()))
-        .where(group.c.id == sa.any_(_IDS), group.c.finished_at.is_(None), ~has_open_member(group))
+        .where(
+            group.c.id == sa.any_(_IDS),
+            group.c.finished_at.is_(None),
+            ~has_open_member(group),
+            # One snapshot shows the deletion of a member together with the arrival that counts it.
+            group.c.id.not_in(sa.select(sa.func.unnest(arrivals.c.lost))),
+        )
         .cte("counted_groups")
         .prefix_with("MATERIALIZED", dialect="postgresql")
     )
@@ -99,22 +103,19 @@ def _finish_statement() -> Any:
 _FINISH_GROUPS = _finish_statement()
 
 
-def finish_groups(
-    connection: sa.Connection, groups: set[int], lost: Counter[int], changer: Changer, *, unnamed: bool = False
-) -> FinishedGroups:
+def finish_groups(connection: sa.Connection, groups: set[int], lost: Counter[int], changer: Changer) -> FinishedGroups:
     """Finish the groups without an open member, and the groups around them.
 
     A session that adds to a group holds its row until the commit. So the row is locked first, and the members are
     looked at by a statement that begins after that.
 
+    A group stays open while an arrival that is not taken yet counts deleted members of it. A later look takes it.
+
     Parameters
     ----------
     lost:
         The number of deleted members of each group. They did not end.
-    unnamed:
-        Pass over groups that arrivals name. Their arrivals may know of deleted members.
     """
-    seem_ended = _SEEM_ENDED_UNNAMED if unnamed else _SEEM_ENDED
 
     def finish(ids: Sequence[int]) -> list[tuple[int, int | None]]:
         for group in ids:
@@ -125,7 +126,7 @@ def finish_groups(
     outcome = FinishedGroups()
     while groups:
         with_lost = groups & lost.keys()
-        ended = set(connection.execute(seem_ended, {"ids": sorted(groups)}).scalars())
+        ended = set(connection.execute(_SEEM_ENDED, {"ids": sorted(groups)}).scalars())
         ended |= set(connection.execute(_OPEN, {"ids": sorted(with_lost)}).scalars()) if with_lost else set()
         if not ended:
             break

@@ -113,7 +113,7 @@ def sweep_workflows(
     steps: list[int] = sorted(row.steps or ())
     of_groups, of_steps = InParts(connection), InParts(connection)
     stranded = _cancel_stranded(connection, steps, of_steps) if steps else []
-    groups = finish_groups(connection, set(row.open_groups or ()), Counter(), of_groups, unnamed=True)
+    groups = finish_groups(connection, set(row.open_groups or ()), Counter(), of_groups)
     waiting = sorted({*steps, *waiting_for_groups(connection, groups.finished)} - {*stranded})
     decided = decide_on_steps(connection, waiting, of_steps)
     return WorkflowSweep(

@@ -83,7 +83,7 @@ async def test_a_sweep_leaves_a_group_to_the_arrival_of_its_deleted_step(app: Ap
     wf.add(tasks.note, step="part 1")
     workflow_id = await wf.defer_async()
     queue.sql("DELETE FROM procrastinate_jobs")
-    assert core.sweep_workflows(queue.connection).finished == 0
+    assert (await app.job_manager.sweep_workflows()).finished == 0
     assert core.resolve_arrivals(queue.connection).finished == 1
     assert (await app.workflows.get_async(workflow_id)).state == "failed"
 
@@ -98,3 +98,21 @@ async def test_an_arrival_of_a_deleted_step_is_taken_although_its_group_has_ende
     queue.sql("UPDATE procrastinate_workflows SET finished_at = now()")
     assert not core.resolve_arrivals(queue.connection).left
     assert queue.sql("SELECT count(*) FROM procrastinate_arrivals") == 0
+
+
+@pytest.mark.parametrize(("deleted", "lost"), [("part 30", 1), ("part %", 30)], ids=["the last one", "all"])
+async def test_a_group_ends_only_after_the_last_arrival_that_counts_a_deleted_step(
+    app: App, queue: Queue, tasks: Notes, deleted: str, lost: int
+) -> None:
+    """One look takes fewer arrivals than these."""
+    wf = app.workflow("import")
+    for number in range(1, 31):
+        wf.add(tasks.note, step=f"part {number}")
+    workflow_id = await wf.defer_async()
+    for job_id in queue.sql("SELECT array_agg(id ORDER BY id) FROM procrastinate_jobs"):
+        queue.sql("DELETE FROM procrastinate_jobs WHERE id = :id AND step LIKE :deleted", id=job_id, deleted=deleted)
+        queue.sql(f"{END} AND id = :id", id=job_id)
+    while core.resolve_arrivals(queue.connection).taken:
+        pass
+    assert (await app.workflows.get_async(workflow_id)).state == "failed"
+    assert queue.sql("SELECT lost FROM procrastinate_workflows WHERE parent_id IS NULL") == lost
