@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack
 
 from procrastinate import builtin_tasks, exceptions
 from procrastinate._caller_thread import CallerThread, PlainCallerThread
-from procrastinate._checks.amounts import read_count
+from procrastinate._checks.amounts import LARGEST_COUNT, read_count
 from procrastinate._functions import import_path
 from procrastinate._functions.kinds import is_async_callable
 from procrastinate._text.logs import get_logger
@@ -94,7 +94,9 @@ class App(Blueprint):
         self._limits_of_queues = _read_limits(limits)
         self.check_arguments = check_arguments
         self.log_arguments = log_arguments
-        self.min_retention_hours = read_count("min_retention_hours", min_retention_hours, at_least=0)
+        self.min_retention_hours = min(
+            read_count("min_retention_hours", min_retention_hours, at_least=0), LARGEST_COUNT
+        )
         self.connector: BaseConnector = as_connector(connector)
         if read_connector is not None:
             from procrastinate.replicas import with_replica  # most programs read from no replica

@@ -12,7 +12,7 @@ from typing import Any
 LONGEST = 3_155_760_000.0
 """A hundred years in seconds, which replace infinity. They fit into every clock, event loop and SQL interval."""
 LARGEST_COUNT = 2**31 - 1
-"""The largest number of an integer column. It replaces larger counts."""
+"""The largest number of an integer column."""
 
 
 def read_seconds(name: str, value: Any, *, may_be_zero: bool = False) -> float:
@@ -68,14 +68,14 @@ def read_finite(name: str, value: Any) -> int | float:
 
 
 def read_count(name: str, value: Any, *, at_least: int, at_most: int | None = None, of: str = "") -> int:
-    """Return a whole number as an int, at most :data:`LARGEST_COUNT`. Integers of numpy are valid, too.
+    """Return a whole number as an int. Integers of numpy are valid, too.
 
     Parameters
     ----------
     at_least:
         The smallest valid number.
     at_most:
-        The largest valid number. ``None`` takes any, and returns :data:`LARGEST_COUNT` for a larger one.
+        The largest valid number. ``None`` means any.
     of:
         The unit for error messages, such as "retries".
 
@@ -93,4 +93,4 @@ def read_count(name: str, value: Any, *, at_least: int, at_most: int | None = No
         raise ValueError(f"{name} must be at least {at_least}{what}, not {number}")
     if at_most is not None and number > at_most:
         raise ValueError(f"{name} must be at most {at_most}{what}, not {number}")
-    return min(number, LARGEST_COUNT)
+    return number

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
-from procrastinate._checks.amounts import read_count, read_optional_seconds, read_seconds
+from procrastinate._checks.amounts import LARGEST_COUNT, read_count, read_optional_seconds, read_seconds
 from procrastinate._checks.names import check_name, find_fault
 from procrastinate.core import WorkerTerms
 from procrastinate.core.defaults import STALLED_TIMEOUT
@@ -107,7 +107,8 @@ class WorkerSettings:
         check_worker_middleware(self.worker_middleware)
         for name, at_least in _COUNTS.items():
             if getattr(self, name) is not None or name != "max_jobs":
-                self._keep(name, read_count(name, getattr(self, name), at_least=at_least))
+                # The row of the worker has them. A larger number means no less than the largest of its column.
+                self._keep(name, min(read_count(name, getattr(self, name), at_least=at_least), LARGEST_COUNT))
         for name in _INTERVALS:
             self._keep(name, read_seconds(name, getattr(self, name)))
         name = "unknown_task_timeout"

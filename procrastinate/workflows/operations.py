@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from procrastinate import core
-from procrastinate._checks.amounts import read_count
+from procrastinate._checks.amounts import LARGEST_COUNT, read_count
 from procrastinate._job_checks import dump_result
 from procrastinate.core import WorkflowState
 from procrastinate.exceptions import WaitTimeout, WorkflowEnded, WorkflowNotFound
@@ -270,7 +270,7 @@ def _list_options(
     return {
         "name": name,
         "state": None if state is None else WorkflowState(state),
-        "limit": read_count("limit", limit, at_least=1),
+        "limit": min(read_count("limit", limit, at_least=1), LARGEST_COUNT),
         "before": before,
     }
 
