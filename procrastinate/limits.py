@@ -8,7 +8,6 @@ from typing import Any
 from procrastinate import core
 from procrastinate._checks.amounts import LARGEST_COUNT, read_count
 from procrastinate._checks.names import check_lock, check_name
-from procrastinate.core.share import HEAVIEST, LimitTerms
 from procrastinate.locks import ArgumentLock, Lock
 from procrastinate.rates import Rates, read_rates
 
@@ -102,7 +101,7 @@ class Limit:
             A job of this weight would never start.
         """
         numbers = self.definition
-        heaviest = LimitTerms(
+        heaviest = core.LimitTerms(
             concurrency=numbers.concurrency,
             total=numbers.total,
             rates=numbers.rates,
@@ -123,7 +122,7 @@ def read_weight(weight: Any) -> int:
     TypeError, ValueError
         It is no whole number, is below 1 or above two thousand millions.
     """
-    return read_count("weight", weight, at_least=1, at_most=HEAVIEST)
+    return read_count("weight", weight, at_least=1, at_most=LARGEST_COUNT)
 
 
 def read_definition(name: str, *, concurrency: Any, total: Any, rate: Any, total_rate: Any) -> core.LimitDefinition:

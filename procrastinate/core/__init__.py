@@ -141,6 +141,7 @@ if TYPE_CHECKING:
         Waiting,
         WorkerTerms,
     )
+    from procrastinate.core.share import LimitTerms
     from procrastinate.core.statistics import Durations, Runs, keep_task_list, record_runs, roll_up_statistics
     from procrastinate.core.tables import metadata
     from procrastinate.core.ticks import TickOutcome, defer_tick, defer_unique_tick
@@ -189,6 +190,7 @@ __all__ = [
     "LateWorker",
     "LimitDefinition",
     "LimitKey",
+    "LimitTerms",
     "LineSweep",
     "LogLine",
     "NewDependency",

@@ -213,6 +213,7 @@ _MODULES = {
         "Waiting",
         "WorkerTerms",
     ),
+    "share": ("LimitTerms",),
     "statistics": (
         "Durations",
         "Runs",
