@@ -13,7 +13,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 
 from procrastinate import run_observers, worker_observers
 from procrastinate.core.rows import RescuedJob
-from procrastinate.defer_hooks import DEFERRED_AT
+from procrastinate.defer_hooks import read_deferred_at
 from procrastinate.jobs import Job, Status
 from procrastinate.run_observers import ObservedRun
 from procrastinate.worker_observers import ObservedWorker
@@ -51,13 +51,12 @@ _mutex = threading.Lock()
 
 def record_wait(job: Job, attributes: dict[str, Any]) -> None:
     """Record how long the first run of a job waited. A job of plain SQL does not say when it was deferred."""
-    if job.attempts > 0:
+    due = read_deferred_at(job.trace_context)
+    if job.attempts > 0 or due is None:
         return
-    with contextlib.suppress(KeyError, ValueError):
-        due = float((job.trace_context or {})[DEFERRED_AT])
-        if job.scheduled_at is not None:
-            due = max(due, job.scheduled_at.timestamp())
-        _wait.record(max(time.time() - due, 0.0), attributes)
+    if job.scheduled_at is not None:
+        due = max(due, job.scheduled_at.timestamp())
+    _wait.record(max(time.time() - due, 0.0), attributes)
 
 
 def turn_on() -> None:

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
@@ -30,8 +31,10 @@ logger = get_logger(__name__)
 LARGEST_META = 4096
 """Maximum size of the metadata of a job, in bytes of JSON."""
 _LARGEST_TRACE = 2048
-DEFERRED_AT = "procrastinate-deferred-at"
+_DEFERRED_AT = "procrastinate-deferred-at"
 """The header of a trace context with the time of the defer, in seconds since 1970."""
+_LAST_TIME = 1e11
+"""Any client can write the header. A later time than this one, in the year 5138, is not believed."""
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
@@ -254,12 +257,15 @@ def _dump(values: Mapping[str, Any]) -> str:
     return _NUL.sub(r"\1\\ufffd", json.dumps(json_value(dict(values))))
 
 
-def load_object(text: str | None) -> JSONDict:
-    """Return a stored JSON object, or an empty dict if any other client has stored something else."""
-    if text is None:
-        return {}
+def note_deferred_at(headers: dict[str, str]) -> None:
+    """Put the time of the defer into the headers of a trace, unless another hook has done so."""
+    headers.setdefault(_DEFERRED_AT, f"{time.time():.3f}")
+
+
+def read_deferred_at(headers: Mapping[str, str] | None) -> float | None:
+    """Return the time of the defer in seconds since 1970, or ``None`` if the headers do not tell a time."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+        at = float((headers or {})[_DEFERRED_AT])
+    except (KeyError, ValueError):
+        return None
+    return at if 0 <= at <= _LAST_TIME else None

@@ -18,7 +18,7 @@ from opentelemetry import propagate, trace
 
 from procrastinate import _otel_metrics, _otel_worker_spans, exceptions
 from procrastinate.app import App
-from procrastinate.defer_hooks import DEFERRED_AT, Defer
+from procrastinate.defer_hooks import Defer, note_deferred_at, read_deferred_at
 from procrastinate.job_context import JobContext
 from procrastinate.jobs import Job
 from procrastinate.worker import Worker
@@ -123,7 +123,7 @@ def _inject(headers: dict[str, str]) -> None:
     if sum(len(name) + len(value) for name, value in carrier.items()) > _LARGEST_CONTEXT:
         carrier.pop("baggage", None)
     if carrier:
-        carrier[DEFERRED_AT] = f"{time.time():.3f}"
+        note_deferred_at(carrier)
     if "baggage" in headers and "baggage" in carrier:  # another tool has written its own
         carrier["baggage"] = f"{headers['baggage']},{carrier['baggage']}"
     headers.update(carrier)
@@ -203,10 +203,8 @@ def _origin(job: Job, propagation: Propagation) -> tuple[otel_context.Context, l
 
 
 def _is_soon(headers: dict[str, str]) -> bool:
-    try:
-        return time.time() - float(headers[DEFERRED_AT]) < _SOON
-    except (KeyError, ValueError):
-        return True
+    deferred_at = read_deferred_at(headers)
+    return deferred_at is None or time.time() - deferred_at < _SOON
 
 
 def _of_job(context: JobContext) -> dict[str, str | int]:

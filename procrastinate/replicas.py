@@ -179,7 +179,7 @@ class ReplicatedConnector(BaseConnector):
         """Open both for synchronous use. The pool or engine is for the primary."""
         self.primary.open(pool)
         try:
-            self.replica.get_sync_connector().open()
+            self.replica.open()
         except BaseException:
             self.primary.close()
             raise
@@ -187,7 +187,7 @@ class ReplicatedConnector(BaseConnector):
     def close(self) -> None:
         """Close both."""
         try:
-            self.replica.get_sync_connector().close()
+            self.replica.close()
         finally:
             self.primary.close()
 
@@ -218,12 +218,11 @@ class ReplicatedConnector(BaseConnector):
             The database refused the operation, or cannot be reached.
         """
         if is_allowed_to_lag(operation):
-            replica = self.replica.get_sync_connector()
             try:
                 if self._watch.is_time_to_look():
-                    self._watch.note_lag(replica.run(self._watch.look))
+                    self._watch.note_lag(self.replica.run(self._watch.look))
                 if self._watch.is_fit:
-                    return replica.run(operation, *args, **kwargs)
+                    return self.replica.run(operation, *args, **kwargs)
             except exceptions.ConnectorException as error:
                 self._watch.note_error(error)
             self._watch.require_fall_back()
@@ -268,11 +267,6 @@ class ReplicatedConnector(BaseConnector):
     def describe_database(self) -> str:
         """Return the addresses of both, without passwords."""
         return f"{self.primary.describe_database()}, reads from {self.replica.describe_database()}"
-
-    def get_sync_connector(self) -> BaseConnector:
-        """Return the connector for synchronous code, which reads from the replica, too."""
-        primary = self.primary.get_sync_connector()
-        return self if primary is self.primary else ReplicatedConnector(primary, self.replica, self._watch)
 
     def get_primary_connector(self) -> BaseConnector:
         """Return the connector that never reads from the replica."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from sentry_sdk.crons import capture_checkin
 
-from procrastinate.defer_hooks import DEFERRED_AT, Defer
+from procrastinate.defer_hooks import Defer, note_deferred_at, read_deferred_at
 from procrastinate.jobs import Job, Status
 
 _HEADER = "sentry-monitor"
@@ -41,7 +41,7 @@ def check_in(defer: Defer) -> Iterator[None]:
         return
     slug, check_in_id = monitor_slug(defer.task_name, defer.tick.periodic_id), uuid.uuid4().hex
     defer.trace_context[_HEADER] = f"{check_in_id} {slug}"
-    defer.trace_context.setdefault(DEFERRED_AT, f"{time.time():.3f}")
+    note_deferred_at(defer.trace_context)
     yield
     if defer.job_ids:  # no other worker was faster
         capture_checkin(monitor_slug=slug, check_in_id=check_in_id, status="in_progress", monitor_config=config)
@@ -61,12 +61,10 @@ def check_out(job: Job, status: Status) -> None:
     check_in_id, _, slug = headers.get(_HEADER, "").partition(" ")
     if not slug or status is Status.TODO:
         return
-    duration = None
-    with contextlib.suppress(KeyError, ValueError):
-        duration = max(time.time() - float(headers[DEFERRED_AT]), 0.0)
+    deferred_at = read_deferred_at(headers)
     capture_checkin(
         monitor_slug=slug,
         check_in_id=check_in_id,
         status="ok" if status is Status.SUCCEEDED else "error",
-        duration=duration,
+        duration=None if deferred_at is None else max(time.time() - deferred_at, 0.0),
     )

@@ -25,7 +25,7 @@ from sentry_sdk.utils import event_from_exception
 from procrastinate import defer_hooks, run_observers
 from procrastinate._job import UnreadArguments
 from procrastinate.contrib._sentry_crons import check_in, check_out
-from procrastinate.defer_hooks import DEFERRED_AT, Defer
+from procrastinate.defer_hooks import Defer, note_deferred_at, read_deferred_at
 from procrastinate.exceptions import TaskTimeout
 from procrastinate.jobs import Job, Status
 from procrastinate.run_observers import ObservedRun
@@ -123,7 +123,7 @@ def _inject(headers: dict[str, str]) -> None:
     trace, baggage = sentry_sdk.get_traceparent(), sentry_sdk.get_baggage()
     if trace:
         headers["sentry-trace"] = trace
-        headers.setdefault(DEFERRED_AT, f"{time.time():.3f}")
+        note_deferred_at(headers)
     if baggage:  # another tool may have written its own
         headers["baggage"] = f"{headers['baggage']},{baggage}" if "baggage" in headers else baggage
 
@@ -217,7 +217,7 @@ def _span_data(job: Job) -> dict[str, Any]:
         "messaging.message.id": str(job.id),
         "messaging.message.retry.count": job.attempts,
     }
-    with contextlib.suppress(KeyError, ValueError):
-        waited = time.time() - float((job.trace_context or {})[DEFERRED_AT])
-        data["messaging.message.receive.latency"] = max(round(waited * 1000), 0)
+    deferred_at = read_deferred_at(job.trace_context)
+    if deferred_at is not None:
+        data["messaging.message.receive.latency"] = max(round((time.time() - deferred_at) * 1000), 0)
     return data

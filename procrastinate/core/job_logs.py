@@ -6,7 +6,6 @@ The log of a run is one report. It is written again while it grows, so its size 
 from __future__ import annotations
 
 import datetime
-import json
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +14,7 @@ from procrastinate.core.arguments import shown
 from procrastinate.core.enums import ReportKind
 from procrastinate.core.fetch import from_microseconds, microseconds
 from procrastinate.core.rows import KeptLog, LogLine
+from procrastinate.core.stored_json import load_object
 from procrastinate.core.tables import job_reports, jobs
 
 MOST_RUNS = 20
@@ -54,7 +54,7 @@ def read_job_logs(connection: sa.Connection, job_id: int, *, runs: int = MOST_RU
 def to_log(attempt: int, at: datetime.datetime | None, content: str | None) -> KeptLog:
     """Return the record of a report. Any client can write the table, so a line of another form is left out."""
     assert at is not None
-    read = _object(content)
+    read = load_object(content)
     lines, left_out = read.get("lines"), read.get("left_out")
     return KeptLog(
         attempt=attempt,
@@ -62,14 +62,6 @@ def to_log(attempt: int, at: datetime.datetime | None, content: str | None) -> K
         lines=tuple(line for line in map(_line, lines if isinstance(lines, list) else ()) if line is not None),
         left_out=left_out if isinstance(left_out, int) and left_out > 0 else 0,
     )
-
-
-def _object(content: str | None) -> dict[str, Any]:
-    try:
-        read = json.loads(content or "{}")
-    except (ValueError, RecursionError):  # a number has thousands of digits, or there are thousands of levels
-        return {}
-    return read if isinstance(read, dict) else {}
 
 
 def _line(value: Any) -> LogLine | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from procrastinate.core.arrays import transpose, unnest
 from procrastinate.core.enums import ReportKind, Status
 from procrastinate.core.fetch import from_microseconds, microseconds
 from procrastinate.core.rows import JobProgress
+from procrastinate.core.stored_json import load_object
 from procrastinate.core.tables import DOING, TODO, job_reports, jobs
 
 
@@ -136,13 +136,8 @@ def to_progress(status: Status, attempts: int, at: datetime.datetime | None, con
 
 
 def _values(content: str) -> dict[str, Any]:
-    """Return the values of a report. Any client can write the table, so nothing is taken for granted."""
-    try:
-        read = json.loads(content)
-    except (ValueError, RecursionError):  # a number has hundreds of digits, or there are thousands of levels
-        return {}
-    if not isinstance(read, dict):
-        return {}
+    """Return the values of a report, each of the type that it must have."""
+    read = load_object(content)
     done, total, message = read.get("done"), read.get("total"), read.get("message")
     return {
         "done": done if _is_number(done) else None,

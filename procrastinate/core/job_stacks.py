@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import json
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -18,6 +17,7 @@ from procrastinate.core.enums import ReportKind, Status
 from procrastinate.core.fetch import from_microseconds, microseconds
 from procrastinate.core.job_reports import is_of_last_run
 from procrastinate.core.rows import JobStack, StackRequest
+from procrastinate.core.stored_json import load_object
 from procrastinate.core.tables import job_reports, jobs, workers
 
 _LONGEST = 100_000
@@ -81,14 +81,5 @@ def read_job_stack(connection: sa.Connection, job_id: int) -> JobStack | None:
 
 def to_stack(attempt: int, at: datetime.datetime | None, content: str | None) -> JobStack | None:
     """Return the record of a report. Any client can write the table, so nothing is taken for granted."""
-    text = _text(content)
-    return None if at is None or not text else JobStack(attempt=attempt, at=at, text=text)
-
-
-def _text(content: str | None) -> str | None:
-    try:
-        read: Any = json.loads(content or "{}")
-    except (ValueError, RecursionError):  # a number has thousands of digits, or there are thousands of levels
-        return None
-    text = read.get("text") if isinstance(read, dict) else None
-    return text if isinstance(text, str) else None
+    text = load_object(content).get("text")
+    return JobStack(attempt=attempt, at=at, text=text) if at is not None and text and isinstance(text, str) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -76,6 +77,14 @@ class RunLog:
             arguments.append(Cut(self._result.result, _LONGEST_RESULT))
         error = exc_info_of(outcome.exception) if level >= logging.INFO else None
         self.write(job, level, action, message, *arguments, exc_info=error)
+
+
+def log_job(worker: Worker, action: str, message: str, job: Job) -> None:
+    """Log a message whose only argument is the job's call, outside of the job's run."""
+    if worker.logger.isEnabledFor(logging.INFO):
+        extra = {"action": action, "worker": worker.log_context(), "job": job.log_context()}
+        with contextlib.suppress(BaseException):  # a failing log handler must not change the job's outcome
+            worker.logger.info(message, job.call_string, extra=extra)
 
 
 def exc_info_of(exception: BaseException | None) -> ExcInfo | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from typing import TYPE_CHECKING
 
 from procrastinate import exceptions
@@ -14,6 +13,7 @@ from procrastinate.worker.run.claims import Claims
 from procrastinate.worker.run.job_run import JobRun
 from procrastinate.worker.run.outcome import Outcome, decide_unstarted
 from procrastinate.worker.run.outcome_writer import OutcomeWriter
+from procrastinate.worker.run.run_log import log_job
 from procrastinate.worker.run.run_statistics import RunStatistics
 
 if TYPE_CHECKING:
@@ -71,10 +71,7 @@ class RunOutcomes:
 
     def abort_unstarted(self, job: Job) -> None:
         """End a prefetched job that a user asked to stop."""
-        if self._worker.logger.isEnabledFor(logging.INFO):
-            extra = {"action": "abort_job", "worker": self._worker.log_context(), "job": job.log_context()}
-            with contextlib.suppress(BaseException):  # a failing log handler must not change the job's outcome
-                self._worker.logger.info("Job %s was aborted before it started", job.call_string, extra=extra)
+        log_job(self._worker, "abort_job", "Job %s was aborted before it started", job)
         error = exceptions.JobAborted("The job was aborted before it started")
         self._outcome_writer.add(Outcome(job=job, status=Status.ABORTED, exception=error))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import logging
 import time
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
@@ -25,6 +24,7 @@ from procrastinate.worker.run.claims import Claims
 from procrastinate.worker.run.early_release import EarlyRelease
 from procrastinate.worker.run.job_run import JobRun
 from procrastinate.worker.run.outcome_writer import OutcomeWriter
+from procrastinate.worker.run.run_log import log_job
 from procrastinate.worker.run.run_outcomes import RunOutcomes
 from procrastinate.worker.run.run_statistics import RunStatistics
 from procrastinate.worker.run.threads import TaskThreads
@@ -326,7 +326,7 @@ class Slots:
     async def drain(self, patience: float | None) -> None:
         """Wait ``patience`` seconds for the running jobs, then ask them to stop and wait for their end."""
         for run in self._running:
-            self._log("ending_job", "Waiting for job %s to end", run.job)
+            log_job(self._worker, "ending_job", "Waiting for job %s to end", run.job)
         if self._running:
             with _long_waits.told(self._tell_running("to end")):
                 await asyncio.wait(self._running.values(), timeout=patience)
@@ -367,12 +367,6 @@ class Slots:
         for task in self._running.values():
             task.cancel()
         return [*self._threads.given_up, *map(_as_future, self._running.values())]
-
-    def _log(self, action: str, message: str, job: Job) -> None:
-        if self._worker.logger.isEnabledFor(logging.INFO):
-            extra = {"action": action, "worker": self._worker.log_context(), "job": job.log_context()}
-            with contextlib.suppress(BaseException):  # a failing log handler must not change the job's outcome
-                self._worker.logger.info(message, job.call_string, extra=extra)
 
 
 def _as_future(task: asyncio.Task[Any]) -> Future[Any]:
