@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from procrastinate._quoting import quoted, quoted_lines
+from procrastinate._quoting import Cut, quoted, quoted_lines
 
 _OF_TRACEBACKS = (
     "Traceback (most recent call last):",
@@ -41,6 +41,8 @@ class Seldom:
         Format with two placeholders: the number of occurrences and the detail of the last one.
     interval:
         Seconds between two records.
+    longest:
+        Maximum number of characters of a detail in the log.
     """
 
     def __init__(
@@ -50,12 +52,14 @@ class Seldom:
         action: str,
         interval: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
+        longest: int = 500,
     ) -> None:
         self._logger = logger
         self._message = message
         self._action = action
         self._interval = interval
         self._clock = clock
+        self._longest = longest
         self._count = 0
         self._next = -math.inf
 
@@ -65,7 +69,8 @@ class Seldom:
         now = self._clock()
         if now >= self._next:
             count, self._count, self._next = self._count, 0, now + self._interval
-            self._logger.warning(self._message, count, detail, extra={"action": self._action, "count": count})
+            extra = {"action": self._action, "count": count}
+            self._logger.warning(self._message, count, Cut(detail, self._longest), extra=extra)
 
 
 def _quote(record: logging.LogRecord) -> bool:

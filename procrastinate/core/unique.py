@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -75,6 +76,7 @@ def _may_write() -> sa.ColumnElement[bool]:
     )
 
 
+@functools.cache  # each takes 8 ms to build, and a program needs one or two of the four
 def _defer_statement(*, replace: bool, extent: Extent) -> sa.CompoundSelect[Any]:
     """Look at the keys, take the free ones, and insert their jobs, in one statement.
 
@@ -240,13 +242,6 @@ def _replace(wanted: sa.CTE, seen: sa.CTE, extent: Extent) -> sa.CTE:
     )
 
 
-_DEFER = {
-    (replace, extent): _defer_statement(replace=replace, extent=extent)
-    for replace in (False, True)
-    for extent in (Extent.EXTENDED, Extent.WEIGHED)
-}
-
-
 def defer_unique_job(connection: sa.Connection, job: UniqueJob, *, on_conflict: OnConflict) -> UniqueDefer:
     """Defer a job if its key is free, in one statement.
 
@@ -314,7 +309,7 @@ def _defer(
 ) -> UniqueDefer:
     """Defer the jobs, and look again at keys that another session has just taken, or whose holder has just started."""
     extent = max(Extent.EXTENDED, *(extent_of(job.job) for job in new_jobs))
-    statement = _DEFER[on_conflict == "replace", extent]
+    statement = _defer_statement(replace=on_conflict == "replace", extent=extent)
     by_key: dict[str, int] = {}
     without_key: list[int] = []
     missing = list(new_jobs)

@@ -11,7 +11,6 @@ from typing import Any, Protocol, TypeVar
 from procrastinate import core, exceptions
 from procrastinate._checks.times import require_aware
 from procrastinate._job import Job
-from procrastinate._quoting import Cut
 from procrastinate._text.logs import Seldom, get_logger
 from procrastinate.connector import BaseConnector
 from procrastinate.core.channels import Notification, channels_for, parse_notification
@@ -375,7 +374,7 @@ class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, ReportCall
         async def handle(*, channel: str, payload: str) -> None:
             notification = parse_notification(payload)
             if notification is None:
-                _malformed.note(Cut(payload, _LONGEST_PAYLOAD))
+                _malformed.note(payload)
             else:
                 await on_notification(channel=channel, notification=notification)
 
@@ -396,6 +395,7 @@ _malformed = Seldom(
     get_logger("procrastinate.manager.job_manager"),
     "Ignored %d notifications in an unknown format. Any role that can log in can send them. The last one: %s",
     "notification_malformed",
+    longest=_LONGEST_PAYLOAD,
 )
 
 

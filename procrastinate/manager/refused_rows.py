@@ -270,7 +270,7 @@ class RefusedRows:
         memory.in_a_row += 1
         self._named = [at for at in self._named if at > now - _SECONDS_ASIDE]
         if len(self._named) >= _MOST_NAMED:
-            self._unnamed.note(Cut(why, _LONGEST_REASON))
+            self._unnamed.note(why)
             return
         self._named.append(now)
         logger.error(

@@ -7,7 +7,6 @@ import contextlib
 import logging
 from collections.abc import Callable
 
-from procrastinate._quoting import Cut
 from procrastinate._text.logs import Seldom
 from procrastinate.core.channels import JobInserted
 from procrastinate.core.errors import is_passing
@@ -23,7 +22,6 @@ from procrastinate.worker.fetch.promoter import Promoter
 from procrastinate.worker.fetch.stock_schedule import Stock, StockSchedule
 from procrastinate.worker.processes.exits import ends_task
 
-_LONGEST_REASON = 500
 _UNCALLED_FETCH = 0.005
 """Seconds until the next fetch of a worker that has enough to do and is not called."""
 
@@ -169,7 +167,7 @@ class FetchLoop:
         except ConnectorException as error:
             if is_passing(error):
                 raise
-            self._unsaid.note(Cut(error, _LONGEST_REASON))
+            self._unsaid.note(error)
             return False
 
     async def _call_for_jobs(self, is_busy: bool) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from procrastinate._quoting import Cut
 from procrastinate._text.logs import Seldom
 from procrastinate.core.errors import is_passing, is_refused_for_now
 from procrastinate.exceptions import ConnectorException
@@ -16,7 +15,6 @@ from procrastinate.worker.fetch.promotion_turn import Turn
 
 _UNCALLED_INTERVAL = 0.1
 """Seconds between two promotions of a worker that has enough to do and is not called."""
-_LONGEST_REASON = 500
 
 
 class Promoter:
@@ -71,7 +69,7 @@ class Promoter:
             except ConnectorException as error:
                 if is_passing(error) and not is_refused_for_now(error):
                     raise
-                self._refused.note(Cut(error, _LONGEST_REASON))
+                self._refused.note(error)
                 self._looks.promotion_refused(is_passing=is_refused_for_now(error))
 
     async def _promote(self) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from procrastinate import exceptions
-from procrastinate._quoting import Cut
 from procrastinate._text.logs import Seldom
 from procrastinate.core.errors import is_lock_timeout, is_passing
 from procrastinate.limits import Limit
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 _PAUSE = 2.0
 """Seconds between two looks."""
-_LONGEST_REASON = 500
 
 
 class LimitDefiner:
@@ -67,7 +65,7 @@ class LimitDefiner:
             elif is_passing(error):
                 raise
             else:
-                self._refused.note(Cut(error, _LONGEST_REASON))
+                self._refused.note(error)
         else:
             self._stored.update(new)
 
