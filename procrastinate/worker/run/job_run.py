@@ -120,7 +120,12 @@ class JobRun:
             return await self._run()
 
     async def _run(self) -> Outcome:
-        task, result = await self._find_and_call()
+        # The result is no variable here. The frames of its exception lead back to this frame, and the cycle would keep
+        # what the task had in memory until the garbage collector runs.
+        return self._conclude(*await self._find_and_call())
+
+    def _conclude(self, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
+        """Decide on the outcome of the run, and tell of it."""
         if self._cancellation.is_cut and self._was_cut_short(result):
             return self._cut_short(task, result)
         self._job_result.end_timestamp = time.time()

@@ -202,8 +202,8 @@ class Slots:
         started = time.monotonic()
         try:
             if self._unbegun.pop(run, False):
-                outcome = await run.execute(asyncio.current_task())
-                self._outcomes.take(run, outcome, time.monotonic() - started)
+                # As in the run, no variable holds the outcome with its exception.
+                self._outcomes.take(run, await run.execute(asyncio.current_task()), time.monotonic() - started)
         except BaseException as error:
             if ends_task(error):
                 raise
