@@ -6,6 +6,7 @@ import pathlib
 
 import pytest
 import sqlalchemy as sa
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
@@ -108,7 +109,9 @@ def test_an_operation_goes_on_while_its_page_is_open(browser: Chrome, served: Se
     visit(browser, served, "operations/new?action=retry&state=failed&q=queue:many")
     browser.find_element(By.NAME, "typed").send_keys("retry")
     browser.find_element(By.CSS_SELECTOR, "form[action$='operations/start'] button").click()
-    WebDriverWait(browser, 60).until(lambda _: "100 % of the jobs" in browser.find_element(By.ID, "operation").text)
+    # The page replaces the element, perhaps between the search for it and the reading of its text.
+    wait = WebDriverWait(browser, 60, ignored_exceptions=[StaleElementReferenceException])
+    wait.until(lambda _: "100 % of the jobs" in browser.find_element(By.ID, "operation").text)
     assert "3,000" in browser.find_element(By.ID, "operation").text
 
 

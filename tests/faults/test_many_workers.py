@@ -17,23 +17,27 @@ from tests.faults.worker_process import Fleet
 _LONG = 1800.0
 
 
-def locked_jobs(queue: Queue, jobs: int, locks: int, *, kill: frozenset[int] = frozenset()) -> None:
+def locked_jobs(
+    queue: Queue, jobs: int, locks: int, *, kill: frozenset[int] = frozenset(), seconds: float | None = None
+) -> None:
     """Defer jobs, of which every one-in-so-many shares a lock. Those to kill have their worker killed once."""
     insert = """
         INSERT INTO procrastinate_jobs (queue_name, task_name, lock, args)
         SELECT 'default', CASE WHEN number = ANY (:kill) THEN 'kill_worker_once' ELSE 'note' END,
-               'lock ' || number % :locks, jsonb_build_object('number', number)
+               'lock ' || number % :locks,
+               jsonb_strip_nulls(jsonb_build_object('number', number, 'seconds', CAST(:seconds AS float8)))
         FROM generate_series(0, :jobs - 1) AS number
     """
-    queue.sql(insert, jobs=jobs, locks=locks, kill=sorted(kill))
+    queue.sql(insert, jobs=jobs, locks=locks, kill=sorted(kill), seconds=seconds)
 
 
 def test_no_lock_is_held_twice_and_each_job_runs_once(queue: Queue, fleet: Fleet, size: Size, report: Report) -> None:
     workers, jobs, locks = size.count(3, 8), size.count(600, 20_000), size.count(30, 500)
-    locked_jobs(queue, jobs, locks)
-    queue.start_clock()
-    # Eight on a small machine: none may take another for dead because it has to wait for the processor.
+    # Eight on a small machine: none may take another for dead because it has to wait for the processor. The jobs come
+    # when all are ready, and take a moment. Otherwise two workers may run them all.
     fleet.start(workers, concurrency=10, stalled_worker_timeout=60.0)
+    queue.start_clock()
+    locked_jobs(queue, jobs, locks, seconds=0.02)
     queue.is_empty(within=_LONG)
     entries = queue.ledger.entries()
     report(10, f"{workers} workers at once, {locks} locks", queue.verdict(jobs))
