@@ -53,7 +53,7 @@ nitpicky = False
 
 
 # What is no page of the site is named there, not linked.
-_PAGES_OF_THE_REPOSITORY = "ARCHITECTURE|CONTRIBUTING|LICENSE|SECURITY|examples"
+_PAGES_OF_THE_REPOSITORY = "ARCHITECTURE|MAP|CONTRIBUTING|LICENSE|SECURITY|examples"
 _NOT_ON_THE_SITE = re.compile(rf"\[([^\]]+)\]\((?:\.\./)?(?:{_PAGES_OF_THE_REPOSITORY}|docs/\))[^)]*\)?")
 
 

@@ -1,5 +1,5 @@
-"""ARCHITECTURE.md: its map names exactly the existing modules and folders, and its arrows are the rules that a linter
-checks.
+"""MAP.md names exactly the existing modules and folders. ARCHITECTURE.md names the rooms of the package, and its arrows
+are the rules that a linter checks.
 """
 
 from __future__ import annotations
@@ -19,24 +19,17 @@ AS_A_WHOLE = ("contrib", "versions", "migrations", "management")
 _NAME = re.compile(r"(?<![\w/.])(?:\w+/|\w+\.py)(?![\w/])")
 
 
-def lines_of_map() -> list[str]:
-    """Return the lines of the map in the first section."""
-    return first_block_of("The map").splitlines()
-
-
-def first_block_of(section: str) -> str:
+def first_block_of(page: str, section: str) -> str:
     """Return the first code block below a heading."""
-    _, found, rest = (ROOT / "ARCHITECTURE.md").read_text().partition(f"## {section}\n")
+    _, found, rest = (ROOT / page).read_text().partition(f"## {section}\n")
     assert found
     return rest.split("```\n")[1]
 
 
-def named() -> Iterator[pathlib.Path]:
-    """Yield the files and folders that the map names, each in the folder of a line above or at the start of its
-    line.
-    """
+def named(page: str = "MAP.md", section: str = "The files") -> Iterator[pathlib.Path]:
+    """Yield the files and folders that a map names, each in the folder of a line above or at the start of its line."""
     folders = {-1: ROOT}
-    for line in lines_of_map():
+    for line in first_block_of(page, section).splitlines():
         indent = len(line) - len(line.lstrip())
         folders = {place: folder for place, folder in folders.items() if place < indent}
         base = inner = folders[max(folders)]
@@ -62,6 +55,15 @@ def test_every_module_has_a_place_in_the_map() -> None:
     assert [str(path.relative_to(ROOT)) for path in {*filter(must_be_named, modules)} - {*named()}] == []
 
 
+def test_the_map_of_rooms_names_every_package() -> None:
+    rooms = {*named("ARCHITECTURE.md", "The map")}
+    assert [str(path.relative_to(ROOT)) for path in rooms if not path.exists()] == []
+    package = ROOT / "procrastinate"
+    packages = {init.parent for place in ("*", "*/*") for init in package.glob(f"{place}/__init__.py")}
+    within = {path for path in packages if path.parent.name in ("contrib", "sql", "dashboard", "alembic")}
+    assert [str(path.relative_to(ROOT)) for path in packages - within - rooms] == []
+
+
 def test_every_folder_of_tests_and_examples_has_a_place_in_the_map() -> None:
     folders = [path.parent for place in ("tests", "examples") for path in (ROOT / place).glob("*/*.py")]
     assert [str(path.relative_to(ROOT)) for path in {*folders} - {*named()}] == []
@@ -71,7 +73,7 @@ def test_the_arrows_are_those_that_are_checked() -> None:
     linter = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
     (contract,) = [one for one in linter["contracts"] if one["name"] == "Arrows run one way"]
     checked = [set(layer.split(" | ")) for layer in contract["layers"]]
-    drawn = [set(re.findall(r"\w+", layer)) for layer in first_block_of("The arrows").split("->")]
+    drawn = [set(re.findall(r"\w+", layer)) for layer in first_block_of("ARCHITECTURE.md", "The arrows").split("->")]
     assert len(drawn) == len(checked)
     for names, layer in zip(drawn, checked, strict=True):
         assert names <= layer
