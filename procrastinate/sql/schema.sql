@@ -4506,3 +4506,14 @@ END
 $function$;
 
 UPDATE procrastinate_alembic_version SET version_num='procrastinate_0022' WHERE procrastinate_alembic_version.version_num = 'procrastinate_0021';
+
+-- Running upgrade procrastinate_0022 -> procrastinate_0023
+
+CREATE OR REPLACE FUNCTION procrastinate_queue_channel(queue_name text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $function$
+    SELECT 'procrastinate_queue_v1#'
+        || CASE WHEN octet_length(queue_name) <= 40 THEN queue_name ELSE md5(queue_name) END
+$function$;
+
+UPDATE procrastinate_alembic_version SET version_num='procrastinate_0023' WHERE procrastinate_alembic_version.version_num = 'procrastinate_0022';

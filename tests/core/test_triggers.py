@@ -306,3 +306,26 @@ def test_a_parked_job_whose_lock_plain_sql_takes_away_is_ready(connection: sa.Co
     sql(connection, "UPDATE procrastinate_jobs SET lock = NULL WHERE id = 2")
     worker_id = core.register_worker(connection)
     assert [job.id for job in core.fetch_jobs(connection, worker_id=worker_id, limit=5)] == [1, 2]
+
+
+def test_postgresql_puts_the_functions_in_sql_in_place(connection: sa.Connection) -> None:
+    """A call starts a query of its own, which costs more than the rest of an insert."""
+    functions = query(
+        connection,
+        """
+        SELECT proname, array(
+            SELECT format('NULLIF(n, n)::text::%s', format_type(type, NULL)) FROM unnest(proargtypes) AS type
+        )
+        FROM pg_proc
+        JOIN pg_language ON pg_language.oid = prolang
+        WHERE lanname = 'sql' AND pronamespace = current_schema()::regnamespace
+            AND proname <> 'procrastinate_is_set_by_session' -- reads a table, during a restore only
+        """,
+    )
+    assert "procrastinate_queue_channel" in {name for name, _ in functions}
+    for name, arguments in functions:
+        plan = query(
+            connection,
+            f"EXPLAIN (VERBOSE) SELECT {name}({', '.join(arguments)}) FROM generate_series(1, 2) AS n",  # noqa: S608
+        )
+        assert name not in str(plan)
