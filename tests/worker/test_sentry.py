@@ -61,13 +61,16 @@ def start(**options: Any) -> Kept:
 
 @pytest.fixture(autouse=True)
 def without_sentry() -> Iterator[None]:
-    """Leave no client for other tests of this process. The hooks stay, and do nothing without a client."""
+    """Leave no client and no patch of logging for other tests of this process."""
+    call_handlers = logging.Logger.callHandlers
     yield
+    logging.Logger.callHandlers = call_handlers  # type: ignore[method-assign]
     sentry_sdk.get_global_scope().set_client(None)
     defer_hooks.EVERYWHERE.clear()
     run_observers.EVERYWHERE.clear()
-    sentry_sdk.integrations._installed_integrations.discard("procrastinate")
-    sentry_sdk.integrations._processed_integrations.discard("procrastinate")
+    for name in ("procrastinate", "logging"):
+        sentry_sdk.integrations._installed_integrations.discard(name)
+        sentry_sdk.integrations._processed_integrations.discard(name)
 
 
 async def test_a_run_continues_the_trace_of_its_defer(app: App, workers: Workers) -> None:
