@@ -69,8 +69,31 @@ def read_delay(delay: Any) -> float | None:
     return float(seconds)
 
 
+def refuse_positional(task: Any, positional: tuple[Any, ...]) -> None:
+    """Refuse positional arguments of a step. The message names the way out.
+
+    Raises
+    ------
+    TypeError
+        There are some.
+    """
+    if not positional:
+        return
+    if isinstance(task, Call):
+        raise TypeError(f"The call of {task.task_name} has its arguments: add it without further ones")
+    way_out = (
+        "write add(task.as_step(value))" if isinstance(task, HasStep) else "name them, as in add(task, name=value)"
+    )
+    name = getattr(task, "name", None) or repr(task)
+    raise TypeError(f"Task {name} was added with positional arguments {positional!r}: {way_out}")
+
+
 def as_call(task: Any, arguments: Mapping[str, Any]) -> Call[Any]:
     """Return the call of a task with these arguments."""
+    if not isinstance(arguments, Mapping):
+        raise TypeError(
+            f"The arguments of a step are a dict, as in add_many(task, [{{'name': value}}]), and not {arguments!r}"
+        )
     if isinstance(task, Call):
         if arguments:
             raise InvalidWorkflow(

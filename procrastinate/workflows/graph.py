@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Coroutine, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Never, TypeAlias, TypeVar, cast, overload
 
 from procrastinate._job_checks import to_new_job
 from procrastinate.calls import Call
@@ -24,6 +24,7 @@ from procrastinate.workflows.checks import (
     read_parents,
     read_rule,
     refuse_cycle,
+    refuse_positional,
     require_result,
 )
 from procrastinate.workflows.compile import compile_graph
@@ -106,8 +107,9 @@ class Group(Generic[R_co]):
             require_result(f"{self.name}: {step.name}", step.call)
         return cast("list[R_co]", Reference(self))
 
-    def add(self, task: TaskLike, **arguments: Any) -> Step[Any]:
+    def add(self, task: TaskLike, *positional: Never, **arguments: Any) -> Step[Any]:
         """Add a step to the group. The parameters are those of :meth:`Workflow.add`."""
+        refuse_positional(task, positional)
         return self._workflow.add_step(task, arguments, self._node)
 
     def add_many(
@@ -215,7 +217,7 @@ class Workflow:
         expands: bool = False,
         **arguments: Any,
     ) -> Step[Any]: ...
-    def add(self, task: Any, **arguments: Any) -> Step[Any]:
+    def add(self, task: Any, *positional: Never, **arguments: Any) -> Step[Any]:
         """Add a step.
 
         Parameters
@@ -243,6 +245,7 @@ class Workflow:
         InvalidJob, TypeError
             As for :meth:`Task.defer <procrastinate.tasks.Task.defer>`.
         """
+        refuse_positional(task, positional)
         return self.add_step(task, arguments, self.root)
 
     def add_step(
@@ -350,16 +353,19 @@ class Workflow:
 
     # Callbacks
 
-    def on_success(self, task: TaskLike, **arguments: Any) -> None:
+    def on_success(self, task: TaskLike, *positional: Never, **arguments: Any) -> None:
         """Run a task once all steps have succeeded."""
+        refuse_positional(task, positional)
         self.add_step(task, {}, self.root, given=arguments, callback=Rule.ON_SUCCESS)
 
-    def on_failure(self, task: TaskLike, **arguments: Any) -> None:
+    def on_failure(self, task: TaskLike, *positional: Never, **arguments: Any) -> None:
         """Run a task once all steps have ended and not all have succeeded, unless the workflow was cancelled."""
+        refuse_positional(task, positional)
         self.add_step(task, {}, self.root, given=arguments, callback=Rule.ON_FAILURE)
 
-    def on_end(self, task: TaskLike, **arguments: Any) -> None:
+    def on_end(self, task: TaskLike, *positional: Never, **arguments: Any) -> None:
         """Run a task once all steps have ended, whatever came of them."""
+        refuse_positional(task, positional)
         self.add_step(task, {}, self.root, given=arguments, callback=Rule.END)
 
     # Names and parents

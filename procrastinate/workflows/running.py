@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 from procrastinate import core
 from procrastinate.exceptions import InvalidWorkflow
 from procrastinate.jobs import Job
 from procrastinate.manager.step_values import load_result
+from procrastinate.workflows.checks import refuse_positional
 from procrastinate.workflows.compile import compile_graph
 from procrastinate.workflows.graph import Delay, Needs, Parent, Step, TaskLike, Workflow
 
@@ -34,7 +35,7 @@ class RunningStep:
     def add(
         self,
         task: TaskLike,
-        *,
+        *positional: Never,
         after: Iterable[Parent] = (),
         needs: Needs = "success",
         delay: Delay | None = None,
@@ -61,6 +62,7 @@ class RunningStep:
         InvalidWorkflow
             The step cannot work. The message names it.
         """
+        refuse_positional(task, positional)
         options = {"after": after, "needs": needs, "delay": delay, "step": step, "expands": expands}
         addition, (added,) = self._added(task, options, [arguments])
         self._store(addition, connection)
@@ -69,7 +71,7 @@ class RunningStep:
     async def add_async(
         self,
         task: TaskLike,
-        *,
+        *positional: Never,
         after: Iterable[Parent] = (),
         needs: Needs = "success",
         delay: Delay | None = None,
@@ -79,6 +81,7 @@ class RunningStep:
         **arguments: Any,
     ) -> Step[Any]:
         """Asynchronous version of :meth:`add`."""
+        refuse_positional(task, positional)
         options = {"after": after, "needs": needs, "delay": delay, "step": step, "expands": expands}
         addition, (added,) = self._added(task, options, [arguments])
         await self._store_async(addition, connection)

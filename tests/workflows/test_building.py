@@ -8,6 +8,7 @@ import pytest
 
 from procrastinate.app import App
 from procrastinate.exceptions import InvalidWorkflow
+from procrastinate.job_context import JobContext
 from procrastinate.limits import Limit
 from procrastinate.locks import by_arguments
 from procrastinate.testing import InMemoryConnector
@@ -164,6 +165,40 @@ def test_a_lock_that_is_made_of_a_result_is_refused(app: App, tasks: Notes) -> N
 def test_arguments_that_do_not_fit_are_refused(app: App, tasks: Notes) -> None:
     with pytest.raises(TypeError, match="colour"):
         app.workflow("import").add(tasks.note, colour="red")
+
+
+def test_positional_arguments_of_a_step_are_refused_with_the_way_out(app: App, tasks: Notes) -> None:
+    wf = app.workflow("import")
+    adds: list[Any] = [wf.add, wf.group("members").add, wf.on_success, wf.on_failure, wf.on_end]
+    for add in adds:
+        with pytest.raises(TypeError, match=r"note .*\('red',\): name them, as in add\(task, name=value\)"):
+            add(tasks.note, "red")
+    with pytest.raises(TypeError, match="has its arguments"):
+        wf.add(tasks.double.call(number=1), 2)  # type: ignore[call-overload]
+
+
+def test_positional_arguments_of_a_step_that_a_step_adds_are_refused(app: App, tasks: Notes) -> None:
+    seen: list[str] = []
+
+    @app.task(pass_context=True)
+    async def crawl(context: JobContext) -> None:
+        with pytest.raises(TypeError, match="name them") as caught:
+            context.workflow.add(tasks.double, 1)  # type: ignore[arg-type]
+        seen.append(str(caught.value))
+        with pytest.raises(TypeError, match="name them") as caught:
+            await context.workflow.add_async(tasks.double, 1)  # type: ignore[arg-type]
+        seen.append(str(caught.value))
+
+    wf = app.workflow("import")
+    wf.add(crawl)
+    wf.defer()
+    app.run_worker(wait=False, install_signal_handlers=False)
+    assert len(seen) == 2
+
+
+def test_arguments_of_many_steps_that_are_no_dicts_are_refused(app: App, tasks: Notes) -> None:
+    with pytest.raises(TypeError, match=r"are a dict, as in add_many\(.*not 1"):
+        app.workflow("import").group("members").add_many(tasks.double, [1])  # type: ignore[list-item]
 
 
 def test_an_empty_workflow_is_refused(app: App) -> None:
