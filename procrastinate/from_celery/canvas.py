@@ -1,4 +1,4 @@
-"""Celery's canvas, refused by name: a workflow of jobs has no stand-in."""
+"""Celery's canvas, refused by name: a workflow of this queue takes its place."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def refuse(name: str) -> NoReturn:
         Always. It names the part and the page to read.
     """
     raise NotSupported(
-        f"{name} belongs to Celery's canvas, which has no stand-in: let the task defer the next one, as "
-        f"{PAGE} (Canvas) shows, or leave this workflow in Celery"
+        f"{name} belongs to Celery's canvas, which has no stand-in: build a workflow with app.workflow(...) and "
+        f"task.as_step(...), as {PAGE} (Canvas) shows, or leave this one in Celery"
     )
 
 

@@ -43,6 +43,7 @@ _WAY_OUT = {
     "exchange": "name a queue",
     "routing_key": "name a queue",
     "ignore_result": "declare the task with it",
+    "store_result": "write ignore_result=False",
     "task_id": "use the id that the call returns",
     "time_limit": "declare the task with it",
     "soft_time_limit": "declare the task with it",

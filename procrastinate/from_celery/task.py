@@ -27,9 +27,12 @@ from procrastinate.from_celery.retries import next_retry
 from procrastinate.from_celery.stored_call import StoredCall
 
 if TYPE_CHECKING:
+    from procrastinate.calls import Call
     from procrastinate.from_celery.app import CeleryTasks
 
 _CANVAS = frozenset({"add_to_chord", "chunks", "map", "replace", "s", "si", "signature", "starmap", "subtask"})
+_CALLS = frozenset({"apply", "run"})
+"""What runs the function of a Celery task here and now."""
 
 
 class CeleryTask:
@@ -64,7 +67,8 @@ class CeleryTask:
             canvas.refuse(f"{self.name}.{name}")
         if name.startswith("__"):
             raise AttributeError(name)
-        raise NotSupported(f"The stand-in for a Celery task has no {name!r}. See {PAGE} (Tasks)")
+        way_out = f": call the task, as in {self.name.rpartition('.')[2]}(1, 2)" if name in _CALLS else ""
+        raise NotSupported(f"The stand-in for a Celery task has no {name!r}{way_out}. See {PAGE} (Tasks)")
 
     def __setattr__(self, name: str, value: Any) -> None:
         refuse_assignment(name)
@@ -131,8 +135,7 @@ class CeleryTask:
         """
         call_options = read_call_options(options)
         args, kwargs = tuple(args or ()), dict(kwargs or {})
-        if self._signature is not None:
-            self._signature.bind(*self._bound(), *args, **kwargs)
+        self._check(args, kwargs)
         expires = self.options.expires if call_options.expires is None else call_options.expires
         call = StoredCall(args=args, kwargs=kwargs, expires=read_expires(expires))
         return self.app.store(self.name, call, self._with_defaults(call_options))
@@ -144,6 +147,26 @@ class CeleryTask:
     def apply_async_on_commit(self, *args: Any, **kwargs: Any) -> AsyncResult:
         """Defer a job, as :meth:`delay_on_commit` does."""
         return self.apply_async(*args, **kwargs)
+
+    def as_step(self, *args: Any, **kwargs: Any) -> Call[Any]:
+        """Return the call of the task, to become a step of a workflow. ``Workflow.add`` does it for keyword arguments.
+
+        Values of other steps may be among the arguments. Nothing is stored.
+
+        Raises
+        ------
+        NotSupported
+            The task is declared with ``expires``. A step is never left out.
+        TypeError
+            The function cannot be called with these arguments.
+        """
+        if self.options.expires is not None:
+            raise NotSupported(
+                f"Task {self.name} expires, and a step of a workflow is never left out: declare a task without expires "
+                f"for the workflow. See {PAGE} (Canvas)"
+            )
+        self._check(args, kwargs)
+        return self.app.app.tasks[self.name].call(**StoredCall(args=args, kwargs=kwargs).as_arguments())
 
     def AsyncResult(self, task_id: str) -> AsyncResult:
         """Return the job of that id."""
@@ -230,6 +253,10 @@ class CeleryTask:
             priority=self.options.priority if given.priority is None else given.priority,
             connection=given.connection,
         )
+
+    def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._signature is not None:
+            self._signature.bind(*self._bound(), *args, **kwargs)
 
     def _bound(self) -> tuple[Any, ...]:
         return (self,) if self.options.bind else ()

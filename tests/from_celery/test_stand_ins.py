@@ -319,6 +319,11 @@ def test_what_has_no_stand_in_is_refused_by_its_name(tasks: CeleryTasks) -> None
     for name in ("conf", "config_from_object", "add_periodic_task", "control"):
         with pytest.raises(NotSupported, match=f"CeleryTasks has no '{name}'"):
             getattr(tasks, name)
+    for name in ("apply", "run"):
+        with pytest.raises(NotSupported, match=rf"has no '{name}': call the task, as in note\("):
+            getattr(note, name)
+    with pytest.raises(NotSupported, match="write ignore_result=False"):
+        tasks.task(store_result=True)
     with pytest.raises(NotSupported, match=r"update_state"):
         note.update_state(state="PROGRESS")
     assert not hasattr(note, "s")
