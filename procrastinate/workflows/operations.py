@@ -86,7 +86,10 @@ class Workflows:
         return _in_state(await self._manager.list_workflows_async(**options), state)
 
     def wait(self, workflow_id: int, *, timeout: float) -> WorkflowInfo:
-        """Wait until all steps of a workflow have ended, and return its state.
+        """Wait until all steps of a workflow have ended, and return its state, whatever came of them.
+
+        A workflow that failed raises nothing: read ``info.state``. Callbacks may still run. A workflow that is held
+        has not ended.
 
         Parameters
         ----------
@@ -100,21 +103,21 @@ class Workflows:
         WorkflowNotFound
             There is no such workflow.
         """
-        for pause in _pauses(workflow_id, timeout):
+        for pause in _pauses(timeout):
             info = self.get(workflow_id)
             if info.has_ended:
                 return info
             time.sleep(pause)
-        raise AssertionError("unreachable")
+        raise _not_ended(info, timeout)
 
     async def wait_async(self, workflow_id: int, *, timeout: float) -> WorkflowInfo:  # noqa: ASYNC109
         """Asynchronous version of :meth:`wait`."""
-        for pause in _pauses(workflow_id, timeout):
+        for pause in _pauses(timeout):
             info = await self.get_async(workflow_id)
             if info.has_ended:
                 return info
             await asyncio.sleep(pause)
-        raise AssertionError("unreachable")
+        raise _not_ended(info, timeout)
 
     def cancel(self, workflow_id: int, *, abort: bool = False, connection: Any | None = None) -> int:
         """Cancel the steps that wait. The callbacks of ``on_end`` still run.
@@ -281,12 +284,17 @@ def _in_state(stored: list[core.StoredWorkflow], state: WorkflowState | str | No
     return infos if state is None else [info for info in infos if info.state == state]
 
 
-def _pauses(workflow_id: int, patience: float) -> Iterator[float]:
-    """Yield pauses that grow, and raise when the time is over."""
+def _pauses(patience: float) -> Iterator[float]:
+    """Yield pauses that grow, until the time is over."""
     end, pause = time.monotonic() + patience, _FIRST_PAUSE
     while True:
         rest = end - time.monotonic()
         yield max(min(pause, rest), 0.0)
         if rest <= 0:
-            raise WaitTimeout(f"Workflow {workflow_id} has not ended within {patience:g} seconds")
+            return
         pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def _not_ended(info: WorkflowInfo, patience: float) -> WaitTimeout:
+    way_out = ": retry its failed steps, or cancel it" if info.state is WorkflowState.HELD else ""
+    return WaitTimeout(f"Workflow {info.id} has not ended within {patience:g} seconds. It is {info.state}{way_out}")

@@ -84,11 +84,33 @@ async def test_a_wait_ends_with_the_last_step(app: App, workers: Workers, queue:
     wf = app.workflow("import")
     wf.add(tasks.note, after=[wf.add(tasks.note)])
     workflow_id = await wf.defer_async()
-    with pytest.raises(WaitTimeout, match=f"Workflow {workflow_id} has not ended"):
+    with pytest.raises(
+        WaitTimeout, match=rf"Workflow {workflow_id} has not ended within 0\.05 seconds\. It is running"
+    ):
         await app.workflows.wait_async(workflow_id, timeout=0.05)
     waiting = asyncio.create_task(app.workflows.wait_async(workflow_id, timeout=30))
     await workers.run()
     assert (await waiting).state == "succeeded"
+
+
+async def test_a_wait_for_a_workflow_that_fails_returns_its_state(app: App, workers: Workers, tasks: Notes) -> None:
+    wf = app.workflow("import")
+    wf.add(tasks.note, after=[wf.add(tasks.fail)])
+    workflow_id = await wf.defer_async()
+    await workers.run()
+    info = await app.workflows.wait_async(workflow_id, timeout=30)
+    assert (info.state, info.counts.failed, info.counts.cancelled) == ("failed", 1, 1)
+
+
+async def test_a_wait_for_a_workflow_that_is_held_says_so(app: App, workers: Workers, tasks: Notes) -> None:
+    wf = app.workflow("import", if_failed="hold")
+    wf.add(tasks.note, after=[wf.add(tasks.fail)])
+    workflow_id = await wf.defer_async()
+    await workers.run()
+    with pytest.raises(WaitTimeout, match="It is held: retry its failed steps, or cancel it"):
+        await app.workflows.wait_async(workflow_id, timeout=0)
+    with pytest.raises(WaitTimeout, match="It is held"):
+        app.workflows.wait(workflow_id, timeout=0)
 
 
 async def test_a_cancelled_workflow_runs_its_callbacks_of_the_end_alone(
