@@ -37,9 +37,9 @@ async def locked(number: int) -> None:
 
 
 @app.task(name="sized", limit=SIZED)
-async def sized(key: int) -> None:
+async def sized(key: int, seconds: float = 0.01) -> None:
     """Run for a moment."""
-    await asyncio.sleep(random.uniform(0, 0.01))
+    await asyncio.sleep(random.uniform(0, seconds))
 
 
 @app.task(name="rated", limit=RATED, retry=1)
