@@ -65,7 +65,7 @@ def explain(
     **kwargs: P.kwargs,
 ) -> list[Plan]:
     """The plans of an operation's statements. Nothing of what they do remains."""
-    with _recorded(connection) as statements:
+    with recorded(connection) as statements:
         operation(connection, *args, **kwargs)
     connection.rollback()
     with connection.begin() as transaction:
@@ -75,7 +75,7 @@ def explain(
 
 
 @contextlib.contextmanager
-def _recorded(connection: sa.Connection) -> Iterator[list[tuple[str, dict[str, Any]]]]:
+def recorded(connection: sa.Connection) -> Iterator[list[tuple[str, dict[str, Any]]]]:
     statements: list[tuple[str, dict[str, Any]]] = []
 
     def record(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -177,7 +177,7 @@ class KeptPlans:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> list[tuple[str, dict[str, Any]]]:
-        with _recorded(self._connection) as statements:
+        with recorded(self._connection) as statements:
             operation(self._connection, *args, **kwargs)
         self._connection.rollback()
         return statements

@@ -1,0 +1,123 @@
+"""Jobs without a limit pay nothing for limits."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from procrastinate import core
+from procrastinate.alembic import upgrades
+from procrastinate.core import FinishedJob, JobRetry, Status
+from tests.core.plans import recorded
+from tests.database import new_job
+from tests.faults.release import later_revisions, unpack_release_before
+from tests.faults.worker_process import ROOT
+
+LONG = bool(os.environ.get("PROCRASTINATE_TESTS_LONG"))
+PROGRAM = "tests/core/cost_program.py"
+TABLES = ("limits", "openings", "starts", "windows", "hold_offs", "turns")
+SCANS = """
+SELECT sum(coalesce(seq_scan, 0) + coalesce(idx_scan, 0) + n_tup_ins + n_tup_upd + n_tup_del)
+FROM pg_stat_xact_user_tables WHERE relname = ANY (%(tables)s)
+"""
+
+
+def run_jobs(connection: sa.Connection, **job: str) -> None:
+    """Defer, fetch, retry, finish and delete jobs."""
+    worker_id = core.register_worker(connection)
+    core.defer_job(connection, new_job(**job))
+    core.defer_jobs(connection, [new_job(**job) for _ in range(9)])
+    claimed = core.fetch_jobs(connection, worker_id=worker_id, limit=5)
+    core.retry_jobs(connection, [JobRetry(id=job.id, attempts=0) for job in claimed[:1]], worker_id=worker_id)
+    core.release_jobs(connection, claimed[1:2], worker_id=worker_id)
+    ended = [FinishedJob(id=job.id, attempts=0, status=Status.SUCCEEDED, delete=job.id % 2 == 0) for job in claimed[2:]]
+    core.finish_jobs(connection, ended, worker_id=worker_id)
+
+
+def test_no_statement_of_a_job_without_a_limit_names_one(connection: sa.Connection) -> None:
+    with recorded(connection) as statements:
+        run_jobs(connection)
+    assert len(statements) >= 7
+    assert [statement for statement, _ in statements if "limit_" in statement] == []
+
+
+def test_no_trigger_of_a_job_without_a_limit_reads_or_writes_a_table_of_limits(
+    connection: sa.Connection, engine: sa.Engine
+) -> None:
+    core.define_limits(connection, [core.LimitDefinition(name="l", concurrency=1)])
+    tables = [f"procrastinate_{table}" for table in TABLES]
+    with engine.begin() as other:
+        run_jobs(other)
+        assert other.exec_driver_sql(SCANS, {"tables": tables}).scalar_one() == 0
+    with engine.begin() as other:
+        core.defer_job(other, new_job(limit_name="l", limit_key="k"))
+        assert other.exec_driver_sql(SCANS, {"tables": tables}).scalar_one() > 0
+
+
+class Measured:
+    """A process that measures, with the package of a release."""
+
+    def __init__(self, root: pathlib.Path, url: str) -> None:
+        command = [sys.executable, "-m", "tests.core.cost_program", url]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, stdin=pipe, stdout=pipe, text=True
+        )
+
+    def times(self) -> list[int]:
+        """Return the times of the next round."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        times: list[int] = json.loads(self._process.stdout.readline())
+        return times
+
+    def end(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+
+@contextlib.contextmanager
+def both_releases(database_url: str, empty_database_url: str, directory: pathlib.Path) -> Iterator[list[Measured]]:
+    """Start processes of the release before limits and of this one, each with its own schema."""
+    [brought] = [one for one in later_revisions() if one.revision == "procrastinate_0014"]
+    root = unpack_release_before(brought, directory / "before")
+    (root / "tests/core").mkdir()
+    for name in ("tests/core/__init__.py", PROGRAM):
+        shutil.copy(ROOT / name, root / name)
+    engine = sa.create_engine(empty_database_url)
+    with engine.begin() as connection:
+        upgrades.upgrade(connection, str(brought.down_revision))
+    engine.dispose()
+    measured = [Measured(root, empty_database_url), Measured(ROOT, database_url)]
+    try:
+        yield measured
+    finally:
+        for one in measured:
+            one.end()
+
+
+@pytest.mark.skipif(not LONG, reason="it measures for a minute")
+@pytest.mark.timeout(600)
+def test_a_job_without_a_limit_takes_no_more_processor_time_than_before_there_were_limits(
+    database_url: str, empty_database_url: str, tmp_path: pathlib.Path
+) -> None:
+    with both_releases(database_url, empty_database_url, tmp_path) as measured:
+        rounds = [[one.times() for one in measured] for _ in range(100)][10:]
+    ratios = {}
+    for place, step in enumerate(("defer", "fetch", "finish")):
+        before, now = (statistics.quantiles([one[which][place] for one in rounds], n=4)[0] for which in (0, 1))
+        ratios[step] = round(now / before, 3)
+        print(f"{step}: {before / 1e3 / 500:.1f} µs a job before there were limits, {now / 1e3 / 500:.1f} µs now")
+    assert all(ratio <= 1.02 for ratio in ratios.values()), ratios
