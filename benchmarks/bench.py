@@ -42,6 +42,8 @@ class Scale:
     one_shot_jobs: int = 500
     idle_seconds: float = 5.0
     backlog: int = 1_000_000
+    line: int = 100_000
+    rated: int = 1_000
     behind_backlog: int = 10_000
     held_seconds: float = 20.0
     processes_jobs: int = 40_000
@@ -66,6 +68,8 @@ QUICK = Scale(
     low_load_jobs=100,
     idle_seconds=2.0,
     backlog=100_000,
+    line=20_000,
+    rated=600,
     behind_backlog=5_000,
     held_seconds=5.0,
     processes_jobs=20_000,

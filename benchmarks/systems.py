@@ -89,8 +89,17 @@ CHANCY = System(
     label="Chancy",
     programs="chancy",
     environment=Environment("chancy", ("chancy==0.26.0", "psycopg[binary,pool]>=3.3.6", "uvloop>=0.21")),
-    unfinished="",  # it runs workflows only, and its driver waits for the last step
-    succeeded="",
+    unfinished="SELECT count(*) FROM chancy_jobs WHERE state <> 'succeeded'",
+    succeeded="SELECT count(*) FROM chancy_jobs WHERE state = 'succeeded'",
+)
+DJ_QUEUE = System(
+    label="dj_queue",
+    programs="dj_queue",
+    environment=Environment("dj_queue", ("dj-queue==0.14.2", "psycopg[binary,pool]>=3.3.3"), python=(3, 12)),
+    unfinished="SELECT count(*) FROM dj_queue_jobs WHERE finished_at IS NULL",
+    succeeded="""
+SELECT count(*) - (SELECT count(*) FROM dj_queue_failed_executions) FROM dj_queue_jobs WHERE finished_at IS NOT NULL
+""",
 )
 RAW_SQL = System(
     label="raw SQL",

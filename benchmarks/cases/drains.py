@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.bench import Bench, Scale
 from benchmarks.case import Case, Contender
 from benchmarks.driver import Driver
+from benchmarks.processor_time import family_seconds
 from benchmarks.results import CheckFailed, Metrics
 from benchmarks.server import Database
 from benchmarks.systems import AWA, FORMER, OBAN, OURS, PGQUEUER, RAW_SQL, System
@@ -52,9 +53,11 @@ def drain(bench: Bench, system: System, database: Database, jobs: int, **asked: 
         driver.expect("ready")
         bench.server.checkpoint()
         wal, commits = bench.server.wal_position(), bench.server.commits(database)
+        server_seconds = family_seconds(bench.server.pid)
         driver.go_on()
         ran = driver.expect("ran")
         recorded_at, looks = wait_until_recorded(system, database)
+        server_seconds = family_seconds(bench.server.pid) - server_seconds
         wal = bench.server.wal_position() - wal
         check_effects(driver, jobs)
         commits = bench.server.commits(database) - commits - looks
@@ -62,6 +65,7 @@ def drain(bench: Bench, system: System, database: Database, jobs: int, **asked: 
     return {
         "jobs/s": jobs / (recorded_at - ran["started_at"]),
         "worker CPU µs/job": ran["processor"] / jobs * 1e6,
+        "server CPU µs/job": server_seconds / jobs * 1e6,
         "WAL bytes/job": wal / jobs,
         "commits/job": max(commits, 0) / jobs,
     }

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TextIO
 
 
@@ -118,3 +118,39 @@ async def drain(effects: Effects, started_at: float) -> None:
     await effects.wait()
     say_ran(effects, started_at, processor_before)
     await wait_for_word_async()
+
+
+_BLOCK = 50
+"""Number of calls of a block. Blocks of two ways alternate, so that a disturbance affects both."""
+
+
+def time_both(jobs: int, plain: Callable[[int], object], unique: Callable[[int], object]) -> None:
+    """Report the total seconds of two ways to defer a job, after a block of each to warm up."""
+    for number in range(_BLOCK):
+        plain(number)
+        unique(-number - 1)
+    seconds = {"plain": 0.0, "unique": 0.0}
+    for first in range(0, jobs, _BLOCK):
+        for name, action in (("plain", plain), ("unique", unique)):
+            began = time.perf_counter()
+            for number in range(first, first + _BLOCK):
+                action(number)
+            seconds[name] += time.perf_counter() - began
+    say("done", **seconds)
+
+
+async def time_both_async(
+    jobs: int, plain: Callable[[int], Awaitable[object]], unique: Callable[[int], Awaitable[object]]
+) -> None:
+    """Asynchronous version of :func:`time_both`."""
+    for number in range(_BLOCK):
+        await plain(number)
+        await unique(-number - 1)
+    seconds = {"plain": 0.0, "unique": 0.0}
+    for first in range(0, jobs, _BLOCK):
+        for name, action in (("plain", plain), ("unique", unique)):
+            began = time.perf_counter()
+            for number in range(first, first + _BLOCK):
+                await action(number)
+            seconds[name] += time.perf_counter() - began
+    say("done", **seconds)

@@ -51,7 +51,13 @@ def test_a_drain_runs_its_contenders_in_turn_and_measures_each(bench: Bench) -> 
     assert result.failures == {}
     assert said == ["tiny: raw (round 1 of 1)", "tiny: ours (round 1 of 1)"]
     for label in ("raw", "ours"):
-        assert set(result.figures(label)) == {"jobs/s", "worker CPU µs/job", "WAL bytes/job", "commits/job"}
+        assert set(result.figures(label)) == {
+            "jobs/s",
+            "worker CPU µs/job",
+            "server CPU µs/job",
+            "WAL bytes/job",
+            "commits/job",
+        }
         rate = result.series(label, "jobs/s")
         assert rate is not None
         assert rate.median > 0
