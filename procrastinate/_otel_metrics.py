@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, Observation
 
-from procrastinate import run_observers, worker_observers
+from procrastinate import worker_observers
 from procrastinate.core.rows import RescuedJob
-from procrastinate.defer_hooks import read_deferred_at
-from procrastinate.jobs import Job, Status
-from procrastinate.run_observers import ObservedRun
+from procrastinate.jobs import Job
+from procrastinate.run_observers import seconds_waited
 from procrastinate.worker_observers import ObservedWorker
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
@@ -50,32 +47,26 @@ _mutex = threading.Lock()
 
 
 def record_wait(job: Job, attributes: dict[str, Any]) -> None:
-    """Record how long the first run of a job waited. A job of plain SQL does not say when it was deferred."""
-    due = read_deferred_at(job.trace_context)
-    if job.attempts > 0 or due is None:
-        return
-    if job.scheduled_at is not None:
-        due = max(due, job.scheduled_at.timestamp())
-    _wait.record(max(time.time() - due, 0.0), attributes)
+    """Record how long the first run of a job waited, if the job tells."""
+    waited = seconds_waited(job) if job.attempts == 0 else None
+    if waited is not None:
+        _wait.record(waited, attributes)
+
+
+def is_set_up() -> bool:
+    """Return whether the program has set up the metrics of OpenTelemetry's SDK. Those of the API record nothing."""
+    return hasattr(metrics.get_meter_provider(), "force_flush")
 
 
 def turn_on() -> None:
-    """Observe the runs and the workers of the process. A second call has no effect."""
-    if _observe_run not in run_observers.EVERYWHERE:
-        run_observers.EVERYWHERE.append(_observe_run)
+    """Observe the workers of the process. A second call has no effect."""
     if _observe_worker not in worker_observers.EVERYWHERE:
         worker_observers.EVERYWHERE.append(_observe_worker)
 
 
-def _observe_run(run: ObservedRun) -> contextlib.nullcontext[None]:
-    job = run.job
-
-    def end(status: Status, exception: BaseException | None) -> None:
-        if status is Status.TODO:
-            _retries.add(1, _of_job(job.queue, job.task_name))
-
-    run.on_end.append(end)
-    return contextlib.nullcontext()
+def count_retry(job: Job) -> None:
+    """Count a run after which the job runs again."""
+    _retries.add(1, _of_job(job.queue, job.task_name))
 
 
 def _observe_worker(worker: ObservedWorker) -> None:

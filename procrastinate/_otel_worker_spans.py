@@ -1,8 +1,14 @@
-"""Spans of OpenTelemetry for what a worker does around the runs of jobs. They are many, and off by default."""
+"""Spans of OpenTelemetry for what a worker does around the runs of jobs. They are many, and off by default.
+
+The spans that instrumentation of SQLAlchemy and of psycopg would make of a worker's own statements are always off: an
+idle worker would send several a second, each a trace of its own.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from opentelemetry import context, trace
@@ -11,12 +17,32 @@ from procrastinate import worker_observers
 from procrastinate.worker_observers import ObservedWorker
 
 _tracer = trace.get_tracer("procrastinate")
+_SUPPRESSING = (context._SUPPRESS_INSTRUMENTATION_KEY, "suppress_instrumentation")
+"""The keys by which instrumentation knows that it is not wanted: that of newer releases, and that of older ones."""
 
 
 def turn_on() -> None:
     """Trace the workers of the process. A second call has no effect."""
     if _observe not in worker_observers.EVERYWHERE:
         worker_observers.EVERYWHERE.append(_observe)
+
+
+def hide_statements() -> None:
+    """Let instrumentation of drivers make no spans of the statements of workers. A second call has no effect."""
+    if _suppressed not in worker_observers.AROUND_STATEMENTS:
+        worker_observers.AROUND_STATEMENTS.append(_suppressed)
+
+
+@contextlib.contextmanager
+def _suppressed() -> Iterator[None]:
+    current = context.get_current()
+    for key in _SUPPRESSING:
+        current = context.set_value(key, True, current)
+    token = context.attach(current)
+    try:
+        yield
+    finally:
+        context.detach(token)
 
 
 def _observe(worker: ObservedWorker) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import contextvars
 import dataclasses
-from collections.abc import Callable
+import functools
+import threading
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ParamSpec
 
 from procrastinate.defer_hooks import log_failure
@@ -12,6 +17,9 @@ if TYPE_CHECKING:
     from procrastinate.core import RescuedJob, WorkerReport
 
 P = ParamSpec("P")
+
+LONGEST_END = 5.0
+"""Seconds that the end of a worker waits for its observers. An exporter may not keep to the limit that it is given."""
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -35,7 +43,8 @@ class ObservedWorker:
     on_settle:
         Called in the event loop after each record of outcomes, with its seconds and the number of jobs.
     on_end:
-        Called in the event loop when the worker has ended.
+        Called in a thread when the worker has ended, because exporters may wait for the network. The worker waits for
+        the functions, up to a limit.
     """
 
     name: str | None
@@ -67,14 +76,46 @@ class ObservedWorker:
         for tell in self.on_settle:
             _call_quietly(tell, seconds, jobs)
 
-    def end(self) -> None:
-        """Tell the observers of the end."""
-        for tell in self.on_end:
-            _call_quietly(tell)
+    async def end(self) -> None:
+        """Tell the observers of the end, and wait for them at most :data:`LONGEST_END` seconds.
+
+        The event loop goes on. It may be that of a web application.
+        """
+        loop, told = asyncio.get_running_loop(), asyncio.Event()
+
+        def tell_all() -> None:
+            for tell in self.on_end:
+                _call_quietly(tell)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits
+                loop.call_soon_threadsafe(told.set)
+
+        if not self.on_end:
+            return
+        tell_in_context = functools.partial(contextvars.copy_context().run, tell_all)
+        try:
+            threading.Thread(target=tell_in_context, name="procrastinate-observers", daemon=True).start()
+        except RuntimeError:  # the system refuses a thread
+            tell_all()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_END):
+                await told.wait()
 
 
 EVERYWHERE: list[Callable[[ObservedWorker], None]] = []
 """Functions that are called with each worker of the process that starts."""
+
+
+AROUND_STATEMENTS: list[Callable[[], contextlib.AbstractContextManager[None]]] = []
+"""Functions that return a block to enter around each operation that workers run on their own connections."""
+
+
+@contextlib.contextmanager
+def around_statements() -> Iterator[None]:
+    """Run an operation inside the blocks of all integrations."""
+    with contextlib.ExitStack() as stack:
+        for around in AROUND_STATEMENTS:
+            stack.enter_context(around())
+        yield
 
 
 def _call_quietly(observer: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:

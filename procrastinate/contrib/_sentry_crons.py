@@ -56,10 +56,10 @@ def _config(defer: Defer) -> Any:
 
 
 def check_out(job: Job, status: Status) -> None:
-    """Say how the job of a tick ended. A retry is no end."""
+    """Say how the job of a tick ended. A retry is no end, nor is the end of a run that the job outlives."""
     headers = job.trace_context or {}
     check_in_id, _, slug = headers.get(_HEADER, "").partition(" ")
-    if not slug or status is Status.TODO:
+    if not slug or status in (Status.TODO, Status.DOING):
         return
     deferred_at = read_deferred_at(headers)
     capture_checkin(

@@ -7,9 +7,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -22,18 +22,23 @@ from sentry_sdk.integrations import Integration
 from sentry_sdk.scope import should_send_default_pii
 from sentry_sdk.utils import event_from_exception
 
-from procrastinate import defer_hooks, run_observers
+from procrastinate import defer_hooks, run_observers, worker_observers
 from procrastinate._job import UnreadArguments
 from procrastinate.contrib._sentry_crons import check_in, check_out
-from procrastinate.defer_hooks import Defer, note_deferred_at, read_deferred_at
-from procrastinate.exceptions import TaskTimeout
+from procrastinate.defer_hooks import Defer, note_deferred_at
+from procrastinate.exceptions import JobAborted, JobRetry, TaskTimeout, WorkerLost
 from procrastinate.jobs import Job, Status
-from procrastinate.run_observers import ObservedRun
+from procrastinate.run_observers import ObservedRun, seconds_waited
+from procrastinate.worker_observers import ObservedWorker
 
 __all__ = ["ProcrastinateIntegration"]
 
 _SYSTEM = "procrastinate"
 _FILTERED = "[Filtered]"
+_ON_PURPOSE = (asyncio.CancelledError, JobAborted, JobRetry, WorkerLost)
+"""What ends a run that is retried, and is no error: the task asks for the retry, or the worker stops."""
+_FLUSH_FOR = 2.0
+"""Seconds that the end of a worker may wait for Sentry. Its process may end without another chance."""
 
 
 class ProcrastinateIntegration(Integration):
@@ -74,9 +79,15 @@ class ProcrastinateIntegration(Integration):
 
     @staticmethod
     def setup_once() -> None:
-        """Watch the defers and the runs of the process. Sentry calls it."""
+        """Watch the defers, the runs and the workers of the process. Sentry calls it."""
         defer_hooks.EVERYWHERE.append(_around_defer)
         run_observers.EVERYWHERE.append(_around_run)
+        worker_observers.EVERYWHERE.append(_observe_worker)
+
+
+def _observe_worker(worker: ObservedWorker) -> None:
+    if _integration() is not None:
+        worker.on_end.append(lambda: sentry_sdk.flush(_FLUSH_FOR))
 
 
 def _integration() -> ProcrastinateIntegration | None:
@@ -172,10 +183,14 @@ def _end(
     """Set the status of the run, check out, and send an event if the job has failed. A worker logs it after this."""
     check_out(job, status)
     words = {Status.SUCCEEDED: "ok", Status.FAILED: "internal_error"}
-    for one in (transaction, span):
+    for one in (span, transaction):
         one.set_status(words.get(status, "aborted"))
+        if status is Status.DOING:  # the code that would finish it goes on, perhaps until the process ends
+            one.finish()
+    if status is Status.TODO and exception is None:  # it has not run here
+        transaction.sampled = False
     is_event = status is Status.FAILED or (status is Status.TODO and integration.capture_retries)
-    if exception is None or not is_event:
+    if exception is None or not is_event or (status is Status.TODO and isinstance(exception, _ON_PURPOSE)):
         return
     options = sentry_sdk.get_client().options
     mechanism = {"type": _SYSTEM, "handled": status is Status.TODO}
@@ -217,7 +232,7 @@ def _span_data(job: Job) -> dict[str, Any]:
         "messaging.message.id": str(job.id),
         "messaging.message.retry.count": job.attempts,
     }
-    deferred_at = read_deferred_at(job.trace_context)
-    if deferred_at is not None:
-        data["messaging.message.receive.latency"] = max(round((time.time() - deferred_at) * 1000), 0)
+    waited = seconds_waited(job)
+    if waited is not None:
+        data["messaging.message.receive.latency"] = round(waited * 1000)
     return data

@@ -84,7 +84,7 @@ class WorkerRun:
         try:
             await self._run()
         finally:
-            observed.end()
+            await observed.end()
 
     async def _run(self) -> None:
         """The services go on until the last job has ended, as do the worker's heart and requests to abort."""

@@ -9,19 +9,15 @@ import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
 from typing import Any
 
 import pytest
-from opentelemetry import metrics, trace
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry import trace
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from procrastinate import run_observers, worker_observers
 from procrastinate.app import App
 from procrastinate.exceptions import JobAborted
 from procrastinate.logs import JsonFormatter
@@ -29,44 +25,12 @@ from procrastinate.otel import instrument, trace_defers, trace_runs
 from procrastinate.retry import RetryStrategy
 from procrastinate.testing import InMemoryConnector, Jobs
 from tests import database
+from tests.worker.otel_sdk import exporter, points, reader, runs, spans, value, without_observers
 from tests.worker.running import Queue, Workers, connector_for
 
+assert all((exporter, reader, spans, without_observers))
+
 TRACED: dict[str, Any] = {"worker_middleware": [trace_runs]}
-
-
-@pytest.fixture(scope="module")
-def exporter() -> InMemorySpanExporter:
-    """What the SDK exports. A process sets up the SDK once."""
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
-    return exporter
-
-
-@pytest.fixture(scope="module")
-def reader() -> InMemoryMetricReader:
-    reader = InMemoryMetricReader()
-    metrics.set_meter_provider(MeterProvider([reader]))
-    return reader
-
-
-@pytest.fixture(autouse=True)
-def without_observers() -> Iterator[None]:
-    """Leave no observer for other tests of this process."""
-    yield
-    run_observers.EVERYWHERE.clear()
-    worker_observers.EVERYWHERE.clear()
-
-
-@pytest.fixture
-def spans(exporter: InMemorySpanExporter) -> Iterator[InMemorySpanExporter]:
-    yield exporter
-    exporter.clear()
-
-
-def runs(spans: InMemorySpanExporter) -> list[ReadableSpan]:
-    return [span for span in spans.get_finished_spans() if span.kind is SpanKind.CONSUMER]
 
 
 async def test_a_run_is_a_consumer_span_of_its_own_trace(
@@ -154,15 +118,6 @@ async def test_durations_are_recorded_by_task(app: App, workers: Workers, reader
     assert [(point.count, point.explicit_bounds[-1]) for point in points] == [(2, 3600.0)]  # type: ignore[union-attr]
 
 
-def value(reader: InMemoryMetricReader, name: str, task: str) -> list[int | float]:
-    """Return the values of a metric for a task."""
-    data = reader.get_metrics_data()
-    assert data is not None
-    found = [one for one in data.resource_metrics[0].scope_metrics[0].metrics if one.name == name]
-    points: list[Any] = [point for one in found for point in one.data.data_points]
-    return [point.value for point in points if task in point.attributes.values()]
-
-
 @pytest.mark.usefixtures("spans")  # clears the spans of the defer
 async def test_deferred_and_running_jobs_are_counted_by_task(
     app: App, workers: Workers, reader: InMemoryMetricReader
@@ -237,14 +192,6 @@ def test_an_unknown_word_is_refused(option: str) -> None:
         instrument(App(connector=InMemoryConnector()), **wrong)
 
 
-def points(reader: InMemoryMetricReader) -> dict[str, list[Any]]:
-    """Return the points of each metric."""
-    data = reader.get_metrics_data()
-    assert data is not None
-    found = data.resource_metrics[0].scope_metrics[0].metrics
-    return {one.name: list(one.data.data_points) for one in found}
-
-
 async def test_a_worker_tells_its_slots_its_fetches_and_what_becomes_of_jobs(
     database_url: str, workers: Workers, reader: InMemoryMetricReader, spans: InMemorySpanExporter
 ) -> None:
@@ -292,11 +239,18 @@ async def test_the_end_of_a_worker_exports_what_its_jobs_left(
 ) -> None:
     flushed: list[int] = []
     provider = trace.get_tracer_provider()
-    monkeypatch.setattr(provider, "force_flush", flushed.append)
+    threads: list[threading.Thread] = []
+
+    def flush(milliseconds: int) -> None:
+        flushed.append(milliseconds)
+        threads.append(threading.current_thread())
+
+    monkeypatch.setattr(provider, "force_flush", flush)
     instrument(app)
     await app.task(name="last")(lambda: None).defer_async()
     await workers.run()
     assert flushed == [2_000]
+    assert threads != [threading.current_thread()]
 
 
 async def test_spans_can_have_the_name_of_the_task_and_tell_what_the_worker_does(

@@ -13,7 +13,7 @@ import sentry_sdk
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
 
-from procrastinate import defer_hooks, run_observers
+from procrastinate import defer_hooks, run_observers, worker_observers
 from procrastinate.app import App
 from procrastinate.contrib._sentry_crons import monitor_slug
 from procrastinate.contrib.sentry import ProcrastinateIntegration
@@ -68,6 +68,7 @@ def without_sentry() -> Iterator[None]:
     sentry_sdk.get_global_scope().set_client(None)
     defer_hooks.EVERYWHERE.clear()
     run_observers.EVERYWHERE.clear()
+    worker_observers.EVERYWHERE.clear()
     for name in ("procrastinate", "logging"):
         sentry_sdk.integrations._installed_integrations.discard(name)
         sentry_sdk.integrations._processed_integrations.discard(name)

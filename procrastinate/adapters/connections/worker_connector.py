@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
-from procrastinate import exceptions
+from procrastinate import exceptions, worker_observers
 from procrastinate.adapters.connections import answer_timeout
 from procrastinate.adapters.connections.connect_args import ConnectArgs, Given
 from procrastinate.adapters.connections.conninfo import elsewhere, long_lived
@@ -103,13 +103,19 @@ class WorkerConnector(TakesUserConnections):
         """Run an operation from any thread."""
         if self._sync is None:
             raise exceptions.AppNotOpen
-        return answer_timeout.run(self._sync.run, operation, *args, **kwargs)
+        if not worker_observers.AROUND_STATEMENTS:
+            return answer_timeout.run(self._sync.run, operation, *args, **kwargs)
+        with worker_observers.around_statements():
+            return answer_timeout.run(self._sync.run, operation, *args, **kwargs)
 
     async def run_async(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation in the event loop that opened the connector."""
         if self._async is None:
             raise exceptions.AppNotOpen
-        return await answer_timeout.run_async(self._async.run, operation, *args, **kwargs)
+        if not worker_observers.AROUND_STATEMENTS:
+            return await answer_timeout.run_async(self._async.run, operation, *args, **kwargs)
+        with worker_observers.around_statements():
+            return await answer_timeout.run_async(self._async.run, operation, *args, **kwargs)
 
     def describe_database(self) -> str:
         """Return host, port, database and user. A function that gives the parameters is not called."""
@@ -136,7 +142,8 @@ class WorkerConnector(TakesUserConnections):
         """
         if self._async is None:
             raise exceptions.AppNotOpen
-        await listen(self._listening_args, on_notification, channels, on_listening)
+        with worker_observers.around_statements():
+            await listen(self._listening_args, on_notification, channels, on_listening)
 
 
 def _prepares_marked(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -22,10 +22,10 @@ from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 from procrastinate.manager.step_values import may_take_values
 from procrastinate.middleware import compose, is_async_middleware
-from procrastinate.run_observers import ObservedRun, observed
+from procrastinate.run_observers import ObservedRun, observed, tell_of_end
 from procrastinate.tasks import Task
 from procrastinate.worker.backoff import Backoff
-from procrastinate.worker.processes.exits import enter_job
+from procrastinate.worker.processes.exits import ends_task, enter_job
 from procrastinate.worker.processes.fork_ends import current_process, end_fork
 from procrastinate.worker.run.cancellation import Cancellation
 from procrastinate.worker.run.kept_log import LogOfRun, kept
@@ -97,6 +97,16 @@ class JobRun:
         """End the run now, because its worker ends at once. A thread goes on."""
         self._cancellation.cut()
 
+    def leave(self) -> None:
+        """Tell the observers that the worker does not wait for the end of this run."""
+        if self._observed is not None:
+            self._observed.leave()
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the observers that the job fails after an unforeseen error, if the run has not."""
+        if self._observed is None:
+            tell_of_end(self.job, self._worker.settings.name, Status.FAILED, error)
+
     async def execute(self, within: asyncio.Task[Any] | None = None) -> Outcome:
         """Run the job and return its outcome. Raises nothing.
 
@@ -117,7 +127,11 @@ class JobRun:
             return await self._run()
         self._observed = ObservedRun(job=self.job, worker_name=self._worker.settings.name)
         with observed(self._observed):
-            return await self._run()
+            try:
+                return await self._run()
+            except BaseException as error:
+                self._observed.end(Status.DOING if ends_task(error) else Status.FAILED, error)
+                raise
 
     async def _run(self) -> Outcome:
         # The result is no variable here. The frames of its exception lead back to this frame, and the cycle would keep
@@ -127,16 +141,20 @@ class JobRun:
     def _conclude(self, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
         """Decide on the outcome of the run, and tell of it."""
         if self._cancellation.is_cut and self._was_cut_short(result):
-            return self._cut_short(task, result)
+            return self._tell_observers(self._cut_short(task, result))
         self._job_result.end_timestamp = time.time()
         self._job_result.result = result.value
         outcome = self._with_details(self._decide(task, result), task, result)
+        self._tell_observers(outcome)
         if outcome.release_in is None:
-            if self._observed is not None:
-                self._observed.end(outcome.status, outcome.exception)
             self._run_log.write_outcome(self.job, outcome, self._cancellation.requested)
         self.__dict__.pop("_context", None)
         self._in_thread = None  # it refers to this run, too
+        return outcome
+
+    def _tell_observers(self, outcome: Outcome) -> Outcome:
+        if self._observed is not None:
+            self._observed.end(Status.DOING if outcome.is_left else outcome.status, outcome.exception)
         return outcome
 
     def _for_log_records(self) -> RunningJob:
@@ -165,7 +183,7 @@ class JobRun:
         if task is None:
             return Outcome(job=self.job, status=Status.TODO, release_in=0.0)
         if self._cancellation.requested is not None or (self._completion is not None and self._completion.is_recorded):
-            outcome = self._with_details(self._decide(task, result), task, result)
+            outcome = self._tell_observers(self._with_details(self._decide(task, result), task, result))
             self._run_log.write_outcome(self.job, outcome, self._cancellation.requested)
             return outcome
         self._log(

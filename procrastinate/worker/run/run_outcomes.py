@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from procrastinate import exceptions
 from procrastinate._text.tracebacks import describe
 from procrastinate.jobs import Job, Status
+from procrastinate.run_observers import tell_of_end
 from procrastinate.worker.fetch.release import Releaser
 from procrastinate.worker.run.claims import Claims
 from procrastinate.worker.run.job_run import JobRun
@@ -58,11 +59,14 @@ class RunOutcomes:
             context = self._worker.own_context.copy()
             context.run(self._releaser.release, [outcome.job], delay=outcome.release_in)
 
-    def fail(self, run: JobRun, error: BaseException) -> None:
+    def fail(self, run: JobRun, error: BaseException, lasted: float) -> None:
         """Fail a job after an unforeseen error. It must not stay in status doing."""
         self._log_error("Job %s could not be run", run.job)
         kept = describe(error) if self._worker.settings.store_errors else None
-        self._outcome_writer.add(Outcome(job=run.job, status=Status.FAILED, exception=error, error=kept))
+        outcome = Outcome(job=run.job, status=Status.FAILED, exception=error, error=kept)
+        run.fail(error)
+        self._statistics.add(outcome, lasted)
+        self._outcome_writer.add(outcome)
 
     def retry_unstarted(self, job: Job, error: BaseException) -> None:
         """Retry a job later, after code of the program (a factory of asyncio tasks, for example) has raised."""
@@ -73,6 +77,7 @@ class RunOutcomes:
         """End a prefetched job that a user asked to stop."""
         log_job(self._worker, "abort_job", "Job %s was aborted before it started", job)
         error = exceptions.JobAborted("The job was aborted before it started")
+        tell_of_end(job, self._worker.settings.name, Status.ABORTED, error)
         self._outcome_writer.add(Outcome(job=job, status=Status.ABORTED, exception=error))
 
     def _log_error(self, message: str, job: Job) -> None:

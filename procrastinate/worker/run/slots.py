@@ -207,7 +207,8 @@ class Slots:
         except BaseException as error:
             if ends_task(error):
                 raise
-            self._outcomes.fail(run, error)  # whatever the program's code raises, the worker must not end
+            # Whatever the program's code raises, the worker must not end.
+            self._outcomes.fail(run, error, time.monotonic() - started)
         finally:
             del self._running[run]
             self._claims.forget(run)
@@ -364,7 +365,8 @@ class Slots:
         self._release.close()
         self._threads.close()
         self._threads.leave_all()
-        for task in self._running.values():
+        for run, task in self._running.items():
+            run.leave()
             task.cancel()
         return [*self._threads.given_up, *map(_as_future, self._running.values())]
 
