@@ -20,6 +20,7 @@ from procrastinate.core.finish import retry_job_by_id
 from procrastinate.core.inspection.bounds import Count, first_rows, load, moment, to_count
 from procrastinate.core.inspection.listing import REACH, JobSearch
 from procrastinate.core.inspection.states import JobState
+from procrastinate.core.open_operations import KINDS
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.refusals import InParts
 from procrastinate.core.steering import delete_ended_job
@@ -113,8 +114,8 @@ def start_bulk_operation(
     ValueError
         There is no such kind, or the search has no state: an operation must not walk over other jobs.
     """
-    if kind not in _CHANGES or search.state is None:
-        raise ValueError(f"A bulk operation needs a state, and one of the kinds {', '.join(_CHANGES)}")
+    if kind not in KINDS or search.state is None:
+        raise ValueError(f"A bulk operation needs a state, and one of the kinds {', '.join(KINDS)}")
     statement = (
         sa.insert(operations)
         .values(
@@ -231,7 +232,7 @@ def load_bulk_operations(
 
     An operation whose search this release cannot read is left out. A later release or plain SQL has stored it.
     """
-    statement: Any = sa.select(*_COLUMNS).where(operations.c.kind.in_(list(_CHANGES))).order_by(operations.c.id.desc())
+    statement: Any = sa.select(*_COLUMNS).where(operations.c.kind.in_(KINDS)).order_by(operations.c.id.desc())
     if operation_id is not None:
         statement = statement.where(operations.c.id == operation_id)
     rows = connection.execute(statement.limit(sa.literal_column(str(_SHOWN))))

@@ -9,12 +9,17 @@ import sqlalchemy as sa
 
 from procrastinate.core.tables import jobs, operations
 
+KINDS = ("retry", "cancel", "abort", "delete")
+"""What an operation does to its jobs. A later release may know more kinds, and its workers work on those."""
+
 _MOST = 100
 _MAY_DELETE = sa.func.has_table_privilege(sa.literal(jobs.name, sa.Text()), sa.literal("DELETE", sa.Text()))
 _OPEN = (
     sa.select(operations.c.id)
     .where(
         operations.c.state.in_(["pending", "running"]),
+        operations.c.kind.in_(KINDS),
+        operations.c.id > sa.bindparam("after", type_=sa.BigInteger()),
         # A step skips the jobs that the database refuses to change. It would skip all of them here.
         sa.or_(operations.c.kind != "delete", _MAY_DELETE),
     )
@@ -23,6 +28,12 @@ _OPEN = (
 )
 
 
-def list_open_operations(connection: sa.Connection) -> list[int]:
-    """Return the ids of the first hundred operations that are not over and that this role may work on."""
-    return list(connection.execute(_OPEN).scalars())
+def list_open_operations(connection: sa.Connection, *, after: int = 0) -> list[int]:
+    """Return the ids of the first hundred operations that are not over and that this role may work on.
+
+    Parameters
+    ----------
+    after:
+        Leave out those up to this id. The next hundred come after the last one of the previous answer.
+    """
+    return list(connection.execute(_OPEN, {"after": after}).scalars())

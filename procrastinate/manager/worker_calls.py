@@ -259,9 +259,9 @@ class WorkerOperations(OperationCalls):
         """Do the same as :meth:`write_reports`, from a thread and not the event loop."""
         self.connector.run(core.write_reports, reports, worker_id=worker_id)
 
-    async def list_open_operations(self) -> list[int]:
-        """Return the ids of operations on many jobs that are not over."""
-        return await self.connector.run_async(core.list_open_operations)
+    async def list_open_operations(self, *, after: int = 0) -> list[int]:
+        """Return the ids of operations on many jobs that are not over, up to a hundred after that id."""
+        return await self.connector.run_async(core.list_open_operations, after=after)
 
     async def step_bulk_operation(self, operation_id: int) -> bool:
         """Do the next step of an operation on many jobs, and return whether another one follows."""

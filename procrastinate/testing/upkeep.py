@@ -371,7 +371,7 @@ def fail_left_behind(tables: Tables) -> int:
 
 
 @IMPLEMENTED.of(core.list_open_operations)
-def list_open_operations(tables: Tables) -> list[int]:
+def list_open_operations(tables: Tables, *, after: int = 0) -> list[int]:
     return []  # no operation on many jobs can begin in memory
 
 

@@ -14,6 +14,7 @@ from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.app import App
 from procrastinate.core import bulk
 from procrastinate.core.inspection import JobSearch, JobState
+from procrastinate.core.open_operations import KINDS
 from procrastinate.manager import JobManager
 from procrastinate.worker.services.bulk_work import BulkWork
 from tests import database
@@ -84,10 +85,31 @@ async def test_an_operation_of_a_later_release_does_not_hold_up_the_others(
     queue.sql("UPDATE procrastinate_operations SET reached_id = NULL, last_id = NULL WHERE id = :id", id=incomplete)
     with caplog.at_level(logging.WARNING):
         workers.start(queues=["other"], **OFTEN)
-        await until(lambda: core.list_open_operations(queue.connection) == [later])
+        await until(lambda: core.list_open_operations(queue.connection) == [])
     assert queue.statuses() == {"cancelled": 1}
     assert queue.sql("SELECT done FROM procrastinate_operations WHERE id = :id", id=own) == 1
     assert not [record for record in caplog.records if record.__dict__.get("action") == "side_task_failed"]
+
+
+@pytest.mark.parametrize(
+    "change", ["kind = 'of a later release'", """filter = '{"of": "a later release"}'"""], ids=["kind", "search"]
+)
+async def test_a_hundred_operations_of_a_later_release_hide_none_that_comes_after_them(
+    app: App, workers: Workers, queue: Queue, change: str
+) -> None:
+    await app.configure_task("task", queue=WAITING.queue).defer_async()
+    for _ in range(100):
+        bulk.start_bulk_operation(queue.connection, "cancel", WAITING)
+    queue.sql(f"UPDATE procrastinate_operations SET {change}")
+    own = bulk.start_bulk_operation(queue.connection, "cancel", WAITING)
+    workers.start(queues=["other"], **OFTEN)
+    await until(lambda: queue.statuses() == {"cancelled": 1})
+    done = "SELECT state FROM procrastinate_operations WHERE id = :id"
+    await until(lambda: queue.sql(done, id=own) == "done")
+
+
+def test_each_kind_of_operation_has_its_change() -> None:
+    assert tuple(bulk._CHANGES) == KINDS
 
 
 async def test_a_worker_that_may_not_read_operations_says_so_once_and_works_on_them_once_it_may(
@@ -102,9 +124,9 @@ async def test_a_worker_that_may_not_read_operations_says_so_once_and_works_on_t
     looks: list[None] = []
 
     class Manager(JobManager):
-        async def list_open_operations(self) -> list[int]:
+        async def list_open_operations(self, *, after: int = 0) -> list[int]:
             looks.append(None)
-            return await super().list_open_operations()
+            return await super().list_open_operations(after=after)
 
     restricted = App(connector=WorkerConnector(options))
     async with restricted.open_async():

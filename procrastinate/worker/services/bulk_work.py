@@ -36,13 +36,20 @@ class BulkWork:
                 pass
 
     async def _do_steps(self) -> bool:
-        """Do a step of each operation, and return whether one has more steps."""
-        return any([await self._do_step(operation_id) for operation_id in await self._list_open()])
+        """Do a step of each operation, and return whether one has more steps.
 
-    async def _list_open(self) -> list[int]:
-        """Return the operations that are not over. A role without the right to read them works on none."""
+        Those that cannot go on, because a later release has stored them for example, hide none of the others.
+        """
+        has_more, after = False, 0
+        while operations := await self._list_open(after):
+            has_more = any([await self._do_step(operation_id) for operation_id in operations]) or has_more
+            after = operations[-1]
+        return has_more
+
+    async def _list_open(self, after: int) -> list[int]:
+        """Return the next operations that are not over. A role without the right to read them works on none."""
         try:
-            return await self._manager.list_open_operations()
+            return await self._manager.list_open_operations(after=after)
         except exceptions.DatabaseUnavailable:
             raise
         except exceptions.ConnectorException as error:
