@@ -34,8 +34,8 @@ def _make_settings() -> dict[str, Any]:
 settings.configure(**_make_settings())
 django.setup()
 
-from django.tasks import task  # noqa: E402 (Django needs its settings before)
 from dj_queue.api import concurrency  # noqa: E402
+from django.tasks import task  # noqa: E402 (Django needs its settings before)
 
 _adding = threading.Lock()
 effects: list[driving.Effects] = []

@@ -100,7 +100,7 @@ async def test_a_hundred_operations_of_a_later_release_hide_none_that_comes_afte
     await app.configure_task("task", queue=WAITING.queue).defer_async()
     for _ in range(100):
         bulk.start_bulk_operation(queue.connection, "cancel", WAITING)
-    queue.sql(f"UPDATE procrastinate_operations SET {change}")
+    queue.sql(f"UPDATE procrastinate_operations SET {change}")  # noqa: S608
     own = bulk.start_bulk_operation(queue.connection, "cancel", WAITING)
     workers.start(queues=["other"], **OFTEN)
     await until(lambda: queue.statuses() == {"cancelled": 1})
