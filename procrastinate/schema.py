@@ -66,10 +66,13 @@ class SchemaManager:
         if run(alembic.adoption.is_needed):
             run(alembic.adoption.adopt, _or_log(report))
         run(alembic.build_ahead.build_ahead, report=_or_log(report))
+        tries = alembic.upgrades.Repetitions()
         is_behind = True
         while is_behind:
-            is_behind = run(alembic.upgrades.upgrade_by_one)
+            with tries.after_deadlock():
+                is_behind = run(alembic.upgrades.upgrade_by_one)
             run(let_fetches_of_3x_go_on)
+        run(alembic.build_ahead.drop_what_came_late, _or_log(report))
         if decide is not None:
             run(decide)
 
@@ -79,10 +82,13 @@ class SchemaManager:
         if await self.connector.run_async(alembic.adoption.is_needed):
             await self.connector.run_async(alembic.adoption.adopt, _or_log(report))
         await self.connector.run_async(alembic.build_ahead.build_ahead, report=_or_log(report))
+        tries = alembic.upgrades.Repetitions()
         is_behind = True
         while is_behind:
-            is_behind = await self.connector.run_async(alembic.upgrades.upgrade_by_one)
+            with tries.after_deadlock():
+                is_behind = await self.connector.run_async(alembic.upgrades.upgrade_by_one)
             await self.connector.run_async(let_fetches_of_3x_go_on)
+        await self.connector.run_async(alembic.build_ahead.drop_what_came_late, _or_log(report))
         if decide is not None:
             await self.connector.run_async(decide)
 
@@ -171,6 +177,7 @@ def adopt(connection: sa.Connection, *, concurrently: bool = False) -> None:
     alembic.build_ahead.build_ahead(connection)
     with alembic.upgrades.within_other_migrations():
         alembic.upgrades.upgrade(connection)
+    alembic.build_ahead.drop_what_came_late(connection)
 
 
 def _or_log(report: Report | None) -> Report:

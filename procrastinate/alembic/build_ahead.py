@@ -8,9 +8,11 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
 from procrastinate.alembic.adoption.run import Report, report_to_log, with_patience
-from procrastinate.alembic.adoption.script import DROP_UNFINISHED
+from procrastinate.alembic.adoption.statements import drop_unfinished
 from procrastinate.alembic.ahead import Ahead
-from procrastinate.alembic.revisions import alembic_config, current_revision, known_revisions
+from procrastinate.alembic.revisions import alembic_config, current_revision, is_at_least, known_revisions
+from procrastinate.alembic.versions import p0007_with_3x as with_3x
+from procrastinate.alembic.versions import p0017_ended_in_order as ended_in_order
 from procrastinate.core.tables import jobs
 
 
@@ -42,6 +44,38 @@ def build_ahead(connection: sa.Connection, revision: str = "head", report: Repor
         for name, statement in ahead.concurrently().items():
             tell(f"build the index {name} (locks: SHARE UPDATE EXCLUSIVE: reads and writes go on)")
             with_patience(connection, statement, report, index=name)
+    # Another process may have applied a revision that renames what was built here a moment later.
+    drop_what_came_late(connection, report)
+
+
+RENAMED = {with_3x.QUEUEING_LOCK: with_3x.revision, ended_in_order.ENDED: ended_in_order.revision}
+"""Indexes that are built concurrently, and the revision that gives each another name."""
+
+
+def drop_what_came_late(connection: sa.Connection, report: Report = report_to_log) -> None:
+    """Drop indexes that a process has built after another one had applied the revision that needs them.
+
+    No lock lasts longer than a transaction behind a pooler, and none may be held while an index is built concurrently.
+    So of two processes that apply the schema at once, the slower one may build an index again whose name is free since
+    its renaming. It drops the index itself. If it was killed before, the next call does it. In an open transaction
+    nothing is done.
+
+    Parameters
+    ----------
+    report:
+        Called with a line for people before each index that is dropped.
+    """
+    for name, revision in RENAMED.items():
+        if (
+            is_at_least(connection, revision)
+            and connection.execute(_IS_THERE, {"name": name}).scalar_one()
+            and not _is_in_transaction(connection)
+        ):
+            report(f"drop the index {name}, which was built twice (locks: SHARE UPDATE EXCLUSIVE)")
+            with_patience(connection, f"DROP INDEX CONCURRENTLY IF EXISTS {name}", report)
+
+
+_IS_THERE = sa.text("SELECT to_regclass(:name) IS NOT NULL")
 
 
 _HAS_JOBS = sa.select(sa.exists(sa.select(sa.literal(1)).select_from(jobs)))
@@ -81,7 +115,7 @@ def script_ahead(current: str) -> str:
         for ahead in pending(current)
         for statement in (
             *(f"{statement};" for statement in ahead.before_revision()),
-            *(f"{DROP_UNFINISHED.format(name=name)}\n{create};" for name, create in ahead.concurrently().items()),
+            *(f"{drop_unfinished(name)};\n{create};" for name, create in ahead.concurrently().items()),
         )
     )
     return "\n\n".join(statements)

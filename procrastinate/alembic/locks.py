@@ -35,11 +35,18 @@ def lock_tables(others: Iterable[str] = (), *, attempts: int = _ATTEMPTS) -> str
         Names of further tables that the revision alters.
     attempts:
         Number of attempts. After the last one the statement fails with SQLSTATE 55P03 (``lock_not_available``) and
-        names the server processes that hold the tables.
+        names the server processes that hold the tables. If one of those waits for this transaction, more attempts are
+        no use, and the statement fails at once with 40P01 (``deadlock_detected``). ``CREATE INDEX CONCURRENTLY`` does
+        so: it has a lock on its table, and waits for all transactions that began before. The transaction may be
+        repeated.
     """
     tables = (*QUEUE_TABLES, *sorted(set(others) - set(QUEUE_TABLES)))
     locks = "\n            ".join(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;" for table in tables)
     names = ", ".join(f"'{table}'::regclass" for table in tables)
+    holds = (
+        f"lock.relation IN ({names}) AND lock.granted AND lock.pid <> pg_backend_pid() "
+        "AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
     return f"""
 DO $do$
 DECLARE
@@ -55,11 +62,25 @@ BEGIN
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             PERFORM pg_sleep({_PAUSE});
         END;
+        WITH RECURSIVE waiting (pid) AS (
+            SELECT pg_backend_pid()
+            UNION
+            SELECT lock.pid
+            FROM waiting JOIN pg_locks AS lock ON NOT lock.granted AND waiting.pid = ANY (pg_blocking_pids(lock.pid))
+        )
+        SELECT string_agg(DISTINCT pid::text, ', ') INTO others
+        FROM waiting JOIN pg_locks AS lock USING (pid)
+        WHERE {holds};
+        IF others IS NOT NULL THEN
+            RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
+                USING ERRCODE = 'deadlock_detected',
+                    DETAIL = 'Server processes that wait: ' || others,
+                    HINT = 'Repeat the migration';
+        END IF;
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
-    FROM pg_locks
-    WHERE relation IN ({names}) AND granted AND pid <> pg_backend_pid()
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    FROM pg_locks AS lock
+    WHERE {holds};
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),

@@ -21,6 +21,7 @@ from procrastinate.alembic.revisions import (
     refuse_conflicts,
 )
 from procrastinate.alembic.settings import hold_migration_lock
+from procrastinate.core.errors import is_deadlock
 from procrastinate.core.operation_marks import atomic
 
 
@@ -56,6 +57,31 @@ def upgrade_by_one(connection: sa.Connection) -> bool:
     revision = next_revision(current) if current is not None else head_revision()
     upgrade(connection, revision)
     return revision != head_revision()
+
+
+class Repetitions:
+    """Lets a migration be repeated whose transaction waited for a session that waited for it.
+
+    ``CREATE INDEX CONCURRENTLY`` waits for all transactions that began before. Another process that applies the schema
+    may run one, and so may a user.
+    """
+
+    def __init__(self) -> None:
+        self._left = _REPETITIONS
+
+    @contextlib.contextmanager
+    def after_deadlock(self) -> Iterator[None]:
+        """Pass over a deadlock, and let all other errors through."""
+        try:
+            yield
+        except Exception as error:
+            self._left -= 1
+            if self._left < 0 or not is_deadlock(error):
+                raise
+
+
+_REPETITIONS = 100
+"""Of one migration. Each comes after half a second at least."""
 
 
 @contextlib.contextmanager

@@ -357,11 +357,25 @@ BEGIN
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             PERFORM pg_sleep(0.5);
         END;
+        WITH RECURSIVE waiting (pid) AS (
+            SELECT pg_backend_pid()
+            UNION
+            SELECT lock.pid
+            FROM waiting JOIN pg_locks AS lock ON NOT lock.granted AND waiting.pid = ANY (pg_blocking_pids(lock.pid))
+        )
+        SELECT string_agg(DISTINCT pid::text, ', ') INTO others
+        FROM waiting JOIN pg_locks AS lock USING (pid)
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        IF others IS NOT NULL THEN
+            RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
+                USING ERRCODE = 'deadlock_detected',
+                    DETAIL = 'Server processes that wait: ' || others,
+                    HINT = 'Repeat the migration';
+        END IF;
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
-    FROM pg_locks
-    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    FROM pg_locks AS lock
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -415,11 +429,25 @@ BEGIN
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             PERFORM pg_sleep(0.5);
         END;
+        WITH RECURSIVE waiting (pid) AS (
+            SELECT pg_backend_pid()
+            UNION
+            SELECT lock.pid
+            FROM waiting JOIN pg_locks AS lock ON NOT lock.granted AND waiting.pid = ANY (pg_blocking_pids(lock.pid))
+        )
+        SELECT string_agg(DISTINCT pid::text, ', ') INTO others
+        FROM waiting JOIN pg_locks AS lock USING (pid)
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        IF others IS NOT NULL THEN
+            RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
+                USING ERRCODE = 'deadlock_detected',
+                    DETAIL = 'Server processes that wait: ' || others,
+                    HINT = 'Repeat the migration';
+        END IF;
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
-    FROM pg_locks
-    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    FROM pg_locks AS lock
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -452,11 +480,25 @@ BEGIN
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             PERFORM pg_sleep(0.5);
         END;
+        WITH RECURSIVE waiting (pid) AS (
+            SELECT pg_backend_pid()
+            UNION
+            SELECT lock.pid
+            FROM waiting JOIN pg_locks AS lock ON NOT lock.granted AND waiting.pid = ANY (pg_blocking_pids(lock.pid))
+        )
+        SELECT string_agg(DISTINCT pid::text, ', ') INTO others
+        FROM waiting JOIN pg_locks AS lock USING (pid)
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        IF others IS NOT NULL THEN
+            RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
+                USING ERRCODE = 'deadlock_detected',
+                    DETAIL = 'Server processes that wait: ' || others,
+                    HINT = 'Repeat the migration';
+        END IF;
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
-    FROM pg_locks
-    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    FROM pg_locks AS lock
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -1429,11 +1471,25 @@ BEGIN
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             PERFORM pg_sleep(0.5);
         END;
+        WITH RECURSIVE waiting (pid) AS (
+            SELECT pg_backend_pid()
+            UNION
+            SELECT lock.pid
+            FROM waiting JOIN pg_locks AS lock ON NOT lock.granted AND waiting.pid = ANY (pg_blocking_pids(lock.pid))
+        )
+        SELECT string_agg(DISTINCT pid::text, ', ') INTO others
+        FROM waiting JOIN pg_locks AS lock USING (pid)
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        IF others IS NOT NULL THEN
+            RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
+                USING ERRCODE = 'deadlock_detected',
+                    DETAIL = 'Server processes that wait: ' || others,
+                    HINT = 'Repeat the migration';
+        END IF;
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
-    FROM pg_locks
-    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    FROM pg_locks AS lock
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -1574,11 +1630,25 @@ BEGIN
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             PERFORM pg_sleep(0.5);
         END;
+        WITH RECURSIVE waiting (pid) AS (
+            SELECT pg_backend_pid()
+            UNION
+            SELECT lock.pid
+            FROM waiting JOIN pg_locks AS lock ON NOT lock.granted AND waiting.pid = ANY (pg_blocking_pids(lock.pid))
+        )
+        SELECT string_agg(DISTINCT pid::text, ', ') INTO others
+        FROM waiting JOIN pg_locks AS lock USING (pid)
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        IF others IS NOT NULL THEN
+            RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
+                USING ERRCODE = 'deadlock_detected',
+                    DETAIL = 'Server processes that wait: ' || others,
+                    HINT = 'Repeat the migration';
+        END IF;
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
-    FROM pg_locks
-    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    FROM pg_locks AS lock
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -1971,11 +2041,25 @@ BEGIN
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             PERFORM pg_sleep(0.5);
         END;
+        WITH RECURSIVE waiting (pid) AS (
+            SELECT pg_backend_pid()
+            UNION
+            SELECT lock.pid
+            FROM waiting JOIN pg_locks AS lock ON NOT lock.granted AND waiting.pid = ANY (pg_blocking_pids(lock.pid))
+        )
+        SELECT string_agg(DISTINCT pid::text, ', ') INTO others
+        FROM waiting JOIN pg_locks AS lock USING (pid)
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        IF others IS NOT NULL THEN
+            RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
+                USING ERRCODE = 'deadlock_detected',
+                    DETAIL = 'Server processes that wait: ' || others,
+                    HINT = 'Repeat the migration';
+        END IF;
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
-    FROM pg_locks
-    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    FROM pg_locks AS lock
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -2096,11 +2180,25 @@ BEGIN
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             PERFORM pg_sleep(0.5);
         END;
+        WITH RECURSIVE waiting (pid) AS (
+            SELECT pg_backend_pid()
+            UNION
+            SELECT lock.pid
+            FROM waiting JOIN pg_locks AS lock ON NOT lock.granted AND waiting.pid = ANY (pg_blocking_pids(lock.pid))
+        )
+        SELECT string_agg(DISTINCT pid::text, ', ') INTO others
+        FROM waiting JOIN pg_locks AS lock USING (pid)
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        IF others IS NOT NULL THEN
+            RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
+                USING ERRCODE = 'deadlock_detected',
+                    DETAIL = 'Server processes that wait: ' || others,
+                    HINT = 'Repeat the migration';
+        END IF;
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
-    FROM pg_locks
-    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    FROM pg_locks AS lock
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -2705,11 +2803,25 @@ BEGIN
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             PERFORM pg_sleep(0.5);
         END;
+        WITH RECURSIVE waiting (pid) AS (
+            SELECT pg_backend_pid()
+            UNION
+            SELECT lock.pid
+            FROM waiting JOIN pg_locks AS lock ON NOT lock.granted AND waiting.pid = ANY (pg_blocking_pids(lock.pid))
+        )
+        SELECT string_agg(DISTINCT pid::text, ', ') INTO others
+        FROM waiting JOIN pg_locks AS lock USING (pid)
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        IF others IS NOT NULL THEN
+            RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
+                USING ERRCODE = 'deadlock_detected',
+                    DETAIL = 'Server processes that wait: ' || others,
+                    HINT = 'Repeat the migration';
+        END IF;
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
-    FROM pg_locks
-    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    FROM pg_locks AS lock
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -3130,11 +3242,25 @@ BEGIN
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             PERFORM pg_sleep(0.5);
         END;
+        WITH RECURSIVE waiting (pid) AS (
+            SELECT pg_backend_pid()
+            UNION
+            SELECT lock.pid
+            FROM waiting JOIN pg_locks AS lock ON NOT lock.granted AND waiting.pid = ANY (pg_blocking_pids(lock.pid))
+        )
+        SELECT string_agg(DISTINCT pid::text, ', ') INTO others
+        FROM waiting JOIN pg_locks AS lock USING (pid)
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        IF others IS NOT NULL THEN
+            RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
+                USING ERRCODE = 'deadlock_detected',
+                    DETAIL = 'Server processes that wait: ' || others,
+                    HINT = 'Repeat the migration';
+        END IF;
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
-    FROM pg_locks
-    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    FROM pg_locks AS lock
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -3198,11 +3324,25 @@ BEGIN
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             PERFORM pg_sleep(0.5);
         END;
+        WITH RECURSIVE waiting (pid) AS (
+            SELECT pg_backend_pid()
+            UNION
+            SELECT lock.pid
+            FROM waiting JOIN pg_locks AS lock ON NOT lock.granted AND waiting.pid = ANY (pg_blocking_pids(lock.pid))
+        )
+        SELECT string_agg(DISTINCT pid::text, ', ') INTO others
+        FROM waiting JOIN pg_locks AS lock USING (pid)
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        IF others IS NOT NULL THEN
+            RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
+                USING ERRCODE = 'deadlock_detected',
+                    DETAIL = 'Server processes that wait: ' || others,
+                    HINT = 'Repeat the migration';
+        END IF;
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
-    FROM pg_locks
-    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    FROM pg_locks AS lock
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -3334,11 +3474,25 @@ BEGIN
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             PERFORM pg_sleep(0.5);
         END;
+        WITH RECURSIVE waiting (pid) AS (
+            SELECT pg_backend_pid()
+            UNION
+            SELECT lock.pid
+            FROM waiting JOIN pg_locks AS lock ON NOT lock.granted AND waiting.pid = ANY (pg_blocking_pids(lock.pid))
+        )
+        SELECT string_agg(DISTINCT pid::text, ', ') INTO others
+        FROM waiting JOIN pg_locks AS lock USING (pid)
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        IF others IS NOT NULL THEN
+            RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
+                USING ERRCODE = 'deadlock_detected',
+                    DETAIL = 'Server processes that wait: ' || others,
+                    HINT = 'Repeat the migration';
+        END IF;
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
-    FROM pg_locks
-    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    FROM pg_locks AS lock
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -3640,11 +3794,25 @@ BEGIN
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             PERFORM pg_sleep(0.5);
         END;
+        WITH RECURSIVE waiting (pid) AS (
+            SELECT pg_backend_pid()
+            UNION
+            SELECT lock.pid
+            FROM waiting JOIN pg_locks AS lock ON NOT lock.granted AND waiting.pid = ANY (pg_blocking_pids(lock.pid))
+        )
+        SELECT string_agg(DISTINCT pid::text, ', ') INTO others
+        FROM waiting JOIN pg_locks AS lock USING (pid)
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        IF others IS NOT NULL THEN
+            RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
+                USING ERRCODE = 'deadlock_detected',
+                    DETAIL = 'Server processes that wait: ' || others,
+                    HINT = 'Repeat the migration';
+        END IF;
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
-    FROM pg_locks
-    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    FROM pg_locks AS lock
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from procrastinate import core, exceptions
 from procrastinate.alembic import adoption, revisions, upgrades
 from procrastinate.alembic.adoption.run import Report, report_to_log
-from procrastinate.alembic.build_ahead import build_ahead
+from procrastinate.alembic.build_ahead import build_ahead, drop_what_came_late
 from procrastinate.alembic.settings import let_fetches_of_3x_go_on
 from procrastinate.core import (
     Deletion,
@@ -342,6 +342,11 @@ def let_nothing_go_on(tables: Tables) -> None:
 
 @IMPLEMENTED.of(build_ahead)
 def build_nothing_ahead(tables: Tables, revision: str = "head", report: Report = report_to_log) -> None:
+    return None
+
+
+@IMPLEMENTED.of(drop_what_came_late)
+def drop_nothing_late(tables: Tables, report: Report = report_to_log) -> None:
     return None
 
 

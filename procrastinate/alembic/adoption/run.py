@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from procrastinate import exceptions
 from procrastinate._text.logs import get_logger
 from procrastinate.alembic.adoption.state import check
+from procrastinate.alembic.adoption.statements import drop_unfinished
 from procrastinate.alembic.adoption.steps import Step, steps
 from procrastinate.core.errors import is_deadlock, is_lock_timeout
 from procrastinate.core.health import read_clock
@@ -154,33 +155,17 @@ def _holders(connection: sa.Connection) -> str:
     return ", ".join(connection.execute(_HOLDERS).scalars()) or "they are gone by now"
 
 
-_INDEX = sa.text(
-    """
-    SELECT
-        index.indisvalid AS is_valid,
-        EXISTS (
-            SELECT FROM pg_locks AS lock
-            WHERE lock.relation = index.indrelid AND lock.mode = 'ShareUpdateExclusiveLock' AND lock.granted
-                AND lock.pid <> pg_backend_pid()
-        ) AS may_be_being_built
-    FROM pg_index AS index
-    WHERE index.indexrelid = to_regclass(:name)
-    """
-)
+_IS_UNFINISHED = sa.text("SELECT count(*) > 0 FROM pg_index WHERE indexrelid = to_regclass(:name) AND NOT indisvalid")
 
 
 def _drop_what_is_left(connection: sa.Connection, name: str, report: Report) -> None:
-    """Drop an index that a run before has begun and not finished. ``IF NOT EXISTS`` would take it for good."""
-    for pause in _pauses():
-        found = connection.execute(_INDEX, {"name": name}).one_or_none()
-        if found is None or found.is_valid:
-            return
-        if not found.may_be_being_built:
-            report(f"    {name} is there and was not finished: it is built again")
-            execute(connection, f"DROP INDEX CONCURRENTLY {name}")
-            return
-        report(f"    another session builds an index or vacuums the table. The next look is in {pause:g} s")
-        _sleep(connection, pause)
+    """Drop an index that a run before has begun and not finished. ``IF NOT EXISTS`` would take it for good.
+
+    One that another session builds just now is waited for.
+    """
+    if connection.execute(_IS_UNFINISHED, {"name": name}).scalar_one():
+        execute(connection, drop_unfinished(name))
+        report(f"    {name} was there and not finished: it is built again")
 
 
 def require(condition: bool, message: str) -> None:

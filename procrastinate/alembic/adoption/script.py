@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from procrastinate.alembic.adoption.statements import drop_unfinished
 from procrastinate.alembic.adoption.steps import Step, steps
 
 _HEAD = """\
@@ -17,7 +18,7 @@ def script() -> str:
 def _sql(step: Step) -> str:
     parts = [_in_steps(statement) if step.until_done else f"{statement.strip()};" for statement in step.statements]
     if step.index is not None:
-        parts.insert(0, DROP_UNFINISHED.format(name=step.index))
+        parts.insert(0, f"{drop_unfinished(step.index)};")
     return "\n".join(parts)
 
 
@@ -31,10 +32,3 @@ LOOP
 END LOOP;
 END
 $do$;"""
-
-
-# psql executes what the query answers.
-DROP_UNFINISHED = (
-    "SELECT 'DROP INDEX CONCURRENTLY {name}' FROM pg_index "
-    "WHERE indexrelid = to_regclass('{name}') AND NOT indisvalid \\gexec"
-)

@@ -38,15 +38,42 @@ All that the slower one can have left is the index that the faster one has under
 
 
 def block(*statements: str, declare: str = "", leaves_if_done: bool = True) -> str:
-    """One atomic statement, which waits briefly for locks, and in which one process migrates at a time."""
+    """One atomic statement, which waits briefly for locks, and in which one process migrates at a time.
+
+    A lock on any table lets the session hear what the process before it has created. An advisory lock does not.
+    """
     body = ";\n".join(statement.strip().rstrip(";") for statement in statements)
     return f"""DO $do$
 {declare}BEGIN
 PERFORM set_config('lock_timeout', '{LOCK_TIMEOUT}', true);
-PERFORM pg_advisory_xact_lock({MIGRATION_LOCK_KEY});{_LEAVE_IF_DONE if leaves_if_done else ""}
+PERFORM pg_advisory_xact_lock({MIGRATION_LOCK_KEY});
+PERFORM FROM pg_catalog.pg_tablespace LIMIT 0;{_LEAVE_IF_DONE if leaves_if_done else ""}
 {body};
 END
 $do$"""
+
+
+def drop_unfinished(name: str) -> str:
+    """Return the statement that drops an index whose building was broken off.
+
+    A session that builds an index concurrently holds a lock on its table until the end. With the same lock, an index
+    that is not valid is one that no session builds. Without it, the statement might drop what another process has just
+    built in the place of it.
+    """
+    return block(
+        f"""
+DECLARE
+    place text := (SELECT indrelid::regclass FROM pg_index WHERE indexrelid = to_regclass('{name}') AND NOT indisvalid);
+BEGIN
+    IF place IS NOT NULL THEN
+        EXECUTE format('LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE', place);
+        IF EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('{name}') AND NOT indisvalid) THEN
+            DROP INDEX {name};
+        END IF;
+    END IF;
+END""",
+        leaves_if_done=False,
+    )
 
 
 def _keep(signature: str, copy: str) -> str:

@@ -22,9 +22,12 @@ down_revision = "procrastinate_0016"
 branch_labels = None
 depends_on = None
 
+ENDED = "procrastinate_jobs_ended_idx"
+"""The name of the index until it takes the other's."""
+
 AHEAD = Ahead(
     columns={},
-    indexes={"procrastinate_jobs_ended_idx": "(status, finished_at, id) WHERE finished_at IS NOT NULL"},
+    indexes={ENDED: "(status, finished_at, id) WHERE finished_at IS NOT NULL"},
 )
 
 
@@ -33,7 +36,7 @@ def upgrade() -> None:
     for statement in AHEAD.within_revision():
         op.execute(statement)
     op.execute("DROP INDEX procrastinate_jobs_finished_idx")
-    op.execute("ALTER INDEX procrastinate_jobs_ended_idx RENAME TO procrastinate_jobs_finished_idx")
+    op.execute(f"ALTER INDEX {ENDED} RENAME TO procrastinate_jobs_finished_idx")
 
 
 def downgrade() -> None:

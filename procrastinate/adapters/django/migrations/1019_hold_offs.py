@@ -48,11 +48,25 @@ BEGIN
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             PERFORM pg_sleep(0.5);
         END;
+        WITH RECURSIVE waiting (pid) AS (
+            SELECT pg_backend_pid()
+            UNION
+            SELECT lock.pid
+            FROM waiting JOIN pg_locks AS lock ON NOT lock.granted AND waiting.pid = ANY (pg_blocking_pids(lock.pid))
+        )
+        SELECT string_agg(DISTINCT pid::text, ', ') INTO others
+        FROM waiting JOIN pg_locks AS lock USING (pid)
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        IF others IS NOT NULL THEN
+            RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
+                USING ERRCODE = 'deadlock_detected',
+                    DETAIL = 'Server processes that wait: ' || others,
+                    HINT = 'Repeat the migration';
+        END IF;
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
-    FROM pg_locks
-    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    FROM pg_locks AS lock
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -350,11 +364,25 @@ BEGIN
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             PERFORM pg_sleep(0.5);
         END;
+        WITH RECURSIVE waiting (pid) AS (
+            SELECT pg_backend_pid()
+            UNION
+            SELECT lock.pid
+            FROM waiting JOIN pg_locks AS lock ON NOT lock.granted AND waiting.pid = ANY (pg_blocking_pids(lock.pid))
+        )
+        SELECT string_agg(DISTINCT pid::text, ', ') INTO others
+        FROM waiting JOIN pg_locks AS lock USING (pid)
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        IF others IS NOT NULL THEN
+            RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
+                USING ERRCODE = 'deadlock_detected',
+                    DETAIL = 'Server processes that wait: ' || others,
+                    HINT = 'Repeat the migration';
+        END IF;
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
-    FROM pg_locks
-    WHERE relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND granted AND pid <> pg_backend_pid()
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    FROM pg_locks AS lock
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
