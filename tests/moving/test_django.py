@@ -105,6 +105,19 @@ def test_migrate_back_gives_the_tables_of_3x_and_forth_again_ours(shop_url: str,
     assert without_rests(snapshot_of(shop_url)) == without_rests(snapshot_of(database_url))
 
 
+def test_nothing_is_migrated_back_while_workers_of_this_release_are_at_work(shop_url: str) -> None:
+    """The first migrations back drop tables that a worker uses."""
+    manage(shop_url, "migrate")
+    execute(shop_url, "INSERT INTO procrastinate_workers (id, stalled_timeout) VALUES (-5, 3600)")
+    before = execute(shop_url, "TABLE procrastinate_alembic_version")
+    for target in ("1000", "1006", "zero"):
+        assert "workers of this release are at work" in manage(shop_url, "migrate", "procrastinate", target, fails=True)
+        assert execute(shop_url, "TABLE procrastinate_alembic_version") == before
+        assert "[ ]" not in manage(shop_url, "showmigrations", "procrastinate")
+    execute(shop_url, "DELETE FROM procrastinate_workers WHERE id = -5")
+    manage(shop_url, "migrate", "procrastinate", "1000")
+
+
 def test_a_fresh_database_is_migrated_with_the_users_migrations_in_between(
     empty_database_url: str, database_url: str
 ) -> None:

@@ -70,8 +70,17 @@ class ProcrastinateConfig(AppConfig):
         """Connect each receiver only once, because a project may call ``django.setup()`` again."""
         from procrastinate.adapters.django import databases, fixtures
 
+        signals.pre_migrate.connect(_check_way_back, sender=self, dispatch_uid="procrastinate.check_way_back")
         signals.pre_migrate.connect(databases.make_tables, sender=self, dispatch_uid="procrastinate.make_tables")
         signals.post_migrate.connect(databases.empty_tables, sender=self, dispatch_uid="procrastinate.empty_tables")
         for model in self.get_models():
             signals.pre_save.connect(fixtures.before_row, sender=model)
             signals.post_save.connect(fixtures.after_row, sender=model)
+
+
+def _check_way_back(*, plan: Any, **kwargs: Any) -> None:
+    """Load the migrations' operations only if a migration is taken back: they bring Alembic along."""
+    if any(is_backward for _, is_backward in plan):
+        from procrastinate.adapters.django.migration_operations import check_way_back
+
+        check_way_back(plan=plan, **kwargs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.core.management import CommandError
@@ -92,6 +92,25 @@ class RunPostgreSQL(migrations.RunSQL):
     def _run_sql(self, schema_editor: Any, sqls: str | Sequence[str]) -> None:
         if self._is_for(schema_editor):
             super()._run_sql(schema_editor, sqls)  # type: ignore[misc]
+
+
+def check_way_back(*, using: str, plan: Iterable[tuple[migrations.Migration, bool]], **kwargs: Any) -> None:
+    """Refuse a way back to 3.x before its first migration is taken back. ``pre_migrate`` calls this.
+
+    Otherwise the refusal comes in the middle, when workers have lost tables that they use.
+
+    Raises
+    ------
+    CommandError
+        Workers of this release are at work.
+    """
+    operations = (one for migration, is_backward in plan if is_backward for one in migration.operations)
+    revisions = [one.revision for one in operations if isinstance(one, RunPostgreSQL)]
+    if connections[using].vendor != "postgresql" or all(is_after(one, alembic.adoption.KEPT) for one in revisions):
+        return
+    connector = connector_of(using)
+    if connector.run(alembic.adoption.can_revert):
+        _run(connector, alembic.adoption.check_revert)
 
 
 def _run(connector: DjangoConnector, operation: Any, *arguments: Any) -> None:
