@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import shutil
 import subprocess
+from collections.abc import Sequence
 
 from alembic.script import Script, ScriptDirectory
 
@@ -22,8 +23,16 @@ def later_revisions() -> list[Script]:
     return [one for one in scripts.walk_revisions() if one.down_revision is not None]
 
 
-def unpack_release_before(revision: Script, directory: pathlib.Path) -> pathlib.Path:
-    """The package as it was before the commit that brought the revision, with the program of today's tests."""
+def revision_named(number: str) -> Script:
+    """Return a revision by its number: ``"0014"``."""
+    [found] = [one for one in later_revisions() if one.revision == f"procrastinate_{number}"]
+    return found
+
+
+def unpack_release_before(
+    revision: Script, directory: pathlib.Path, programs: Sequence[str] = _PROGRAM
+) -> pathlib.Path:
+    """The package as it was before the commit that brought the revision, with programs of today's tests."""
     require_history()
     directory.mkdir()
     path = pathlib.Path(revision.path).relative_to(ROOT)
@@ -32,7 +41,7 @@ def unpack_release_before(revision: Script, directory: pathlib.Path) -> pathlib.
     archive = directory / "package.tar"
     _git("archive", f"--output={archive}", before, "procrastinate")
     shutil.unpack_archive(archive, directory, filter="data")
-    for name in _PROGRAM:
+    for name in programs:
         (directory / name).parent.mkdir(exist_ok=True, parents=True)
         shutil.copy(ROOT / name, directory / name)
     return directory

@@ -42,6 +42,12 @@ async def sized(key: int, seconds: float = 0.01) -> None:
     await asyncio.sleep(random.uniform(0, seconds))
 
 
+@app.task(name="free")
+async def free(key: int, seconds: float = 0.01) -> None:
+    """Run for a moment, without a limit."""
+    await asyncio.sleep(random.uniform(0, seconds))
+
+
 @app.task(name="rated", limit=RATED, retry=1)
 async def rated(number: int) -> None:
     """Fail at times, for a retry is a start as well."""

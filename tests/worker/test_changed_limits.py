@@ -18,8 +18,10 @@ LONG = bool(os.environ.get("PROCRASTINATE_TESTS_LONG"))
 ROUNDS, PROCESSES = (20, 4) if LONG else (2, 2)
 JOBS = 60_000 if LONG else 6000
 
-_OF_LIMIT = "limit_name = 'sized' AND (status = 'doing' OR (status = 'todo' AND readiness = 1))"
-HELD = f"SELECT count(*) FROM procrastinate_jobs WHERE {_OF_LIMIT}"  # noqa: S608
+HELD = """
+SELECT count(*) FROM procrastinate_jobs
+WHERE limit_name = 'sized' AND (status = 'doing' OR (status = 'todo' AND readiness = 1))
+"""
 NEXT_TRANSACTION = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
 OLDEST_OPEN = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 
