@@ -38,6 +38,7 @@ def full_engine(request: pytest.FixtureRequest, databases: Databases) -> Iterato
             at_once = {"task_name": "'ended at once'", "status": f"'{state}'", "finished_at": "now()"}
             connection.exec_driver_sql(insert_statement(30_000, at_once))
         connection.exec_driver_sql(insert_statement(30_000, {"task_name": "'undecided'", "lock": "'lock ' || n"}))
+        connection.exec_driver_sql(insert_statement(30_000, {"task_name": "'long line'", "queue_name": "'long line'"}))
         connection.exec_driver_sql(_ERRORS)
         if request.param:
             connection.exec_driver_sql("VACUUM ANALYZE")
@@ -134,3 +135,27 @@ def test_the_calls_of_waiting_jobs_are_read_from_the_heads_of_indexes(full: sa.C
 
 def test_the_doctor_reads_the_heads_of_indexes_alone(full: sa.Connection) -> None:
     check(explain(full, diagnose), buffers=120_000, rows=100_100)
+
+
+def test_a_search_for_an_error_reads_the_errors_of_its_jobs_alone(full: sa.Connection) -> None:
+    """None of the newest jobs has an error."""
+    plans = explain(full, inspection.list_jobs_page, JobSearch(error="NoSuchError"))
+    check(plans, buffers=90_000, rows=20_001)
+    assert sum(_rows_read_of("procrastinate_errors", plan) for plan in plans) == 0
+
+
+def _rows_read_of(table: str, plan: Plan) -> float:
+    return sum(
+        node["Actual Loops"] * (node["Actual Rows"] + node.get("Rows Removed by Filter", 0))
+        for node in plan.nodes()
+        if node.get("Relation Name") == table
+    )
+
+
+@pytest.mark.parametrize("task", ["long line", "undecided"])
+def test_the_first_job_of_a_long_line_is_explained_from_the_head_of_the_line(full: sa.Connection, task: str) -> None:
+    statement = f"SELECT min(id), count(*) FROM procrastinate_jobs WHERE task_name = '{task}'"  # noqa: S608
+    first, length = full.exec_driver_sql(statement).one()
+    full.rollback()
+    assert length > 20_000
+    check(explain(full, inspection.explain_job, first), buffers=60_000, rows=10_101)

@@ -13,6 +13,8 @@ import sqlalchemy as sa
 from procrastinate.core.doctor.findings import DoctorLimits, Finding
 from procrastinate.core.inspection import facts
 from procrastinate.core.inspection.facts import WorkerFacts
+from procrastinate.core.inspection.queues import load_queues
+from procrastinate.core.inspection.records import Queues
 
 
 @dataclasses.dataclass
@@ -37,6 +39,11 @@ class Patient:
     def workers(self) -> tuple[WorkerFacts, ...]:
         """All registered workers."""
         return facts.read_workers(self.connection)
+
+    @functools.cached_property
+    def jobs_of_queues(self) -> Queues:
+        """The jobs of each queue."""
+        return load_queues(self.connection, self.queues)
 
     @property
     def alive(self) -> list[WorkerFacts]:

@@ -9,7 +9,6 @@ from procrastinate.core.doctor.findings import Finding, Severity
 from procrastinate.core.doctor.patient import Patient
 from procrastinate.core.inspection import catalogue_facts, facts
 from procrastinate.core.inspection.facts import WorkerFacts
-from procrastinate.core.inspection.queues import load_queues
 from procrastinate.core.inspection.running_reasons import is_blocked
 from procrastinate.core.tables import jobs
 
@@ -116,7 +115,7 @@ def promoter(patient: Patient) -> Iterator[Finding]:
 
 def unserved_queues(patient: Patient) -> Iterator[Finding]:
     """Does a worker serve each queue."""
-    found = load_queues(patient.connection, patient.queues)
+    found = patient.jobs_of_queues
     if not patient.alive or found.silent_on_queues:
         return
     unserved = [queue for queue in found.queues if not queue.served_by]
@@ -154,7 +153,7 @@ def jobs_left_alone(patient: Patient) -> Iterator[Finding]:
     the worker should have taken it.
     """
     paused = {pause.queue_name for pause in work_facts.list_pauses(patient.connection)}
-    names = [queue.name for queue in load_queues(patient.connection).queues if queue.ready.number]
+    names = [queue.name for queue in patient.jobs_of_queues.queues if queue.ready.number]
     seen: set[str] = set()
     for row in work_facts.list_ready_since(patient.connection, [name for name in names if name not in paused]):
         if row.since is None or row.name in seen:

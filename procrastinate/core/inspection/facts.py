@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.enums import Readiness, Status
-from procrastinate.core.inspection.bounds import bounded_count, moment
+from procrastinate.core.inspection.bounds import first_rows, moment
 from procrastinate.core.inspection.workers import is_alive
 from procrastinate.core.pauses import lasts
 from procrastinate.core.tables import (
@@ -215,43 +215,56 @@ def read_pause(connection: sa.Connection, queue: str) -> Any:
     ).one_or_none()
 
 
-def _starts_before(job: JobFacts) -> sa.ColumnElement[bool]:
-    return sa.or_(jobs.c.priority > job.priority, sa.and_(jobs.c.priority == job.priority, jobs.c.id < job.id))
+def first_of_line(line: sa.ColumnElement[bool]) -> sa.Subquery:
+    """Return the first 10,001 jobs of a line. Those before a job are the first ones among them.
+
+    A condition on the rows of the table instead would walk on to the end of the line, which may have a million.
+    """
+    rows = sa.select(jobs.c.id, jobs.c.priority).where(line).order_by(jobs.c.priority.desc(), jobs.c.id)
+    return first_rows(rows, COUNTED + 1, "first")
+
+
+def starts_before(first: sa.Subquery, job: JobFacts) -> sa.ColumnElement[bool]:
+    """Return whether a job of the line comes before this one."""
+    return sa.or_(first.c.priority > job.priority, sa.and_(first.c.priority == job.priority, first.c.id < job.id))
+
+
+def _ready_in_queue(job: JobFacts) -> sa.ColumnElement[bool]:
+    return is_ready() & (jobs.c.queue_name == job.queue_name)
+
+
+def _parked_at_lock(job: JobFacts) -> sa.ColumnElement[bool]:
+    return is_parked() & (jobs.c.lock == job.lock)
+
+
+def count_of(connection: sa.Connection, first: sa.Subquery, *conditions: sa.ColumnElement[bool]) -> int:
+    """Return how many of these rows meet the conditions."""
+    return connection.execute(sa.select(sa.func.count()).select_from(first).where(*conditions)).scalar_one()
 
 
 def count_in_front(connection: sa.Connection, job: JobFacts) -> int:
     """Return the number of ready jobs of the queue that start before the job, at most 10,001."""
-    ready: sa.Select[Any] = (
-        sa.select(sa.literal_column("1"))
-        .where(is_ready(), jobs.c.queue_name == job.queue_name)
-        .where(_starts_before(job))
-        .order_by(jobs.c.priority.desc(), jobs.c.id)
-    )
-    return connection.execute(sa.select(bounded_count(ready, COUNTED))).scalar_one()
+    first = first_of_line(_ready_in_queue(job))
+    return count_of(connection, first, starts_before(first, job))
 
 
 def count_due_in_front(connection: sa.Connection, job: JobFacts) -> int:
     """Return the number of due jobs that a promotion examines before the job, at most 10,001."""
     mine = jobs.alias("mine")
     place = sa.select(due_at(mine)).where(mine.c.id == job.id).scalar_subquery()
-    due: sa.Select[Any] = (
-        sa.select(sa.literal_column("1"))
-        .where(is_upcoming(), due_at() <= place, jobs.c.id != job.id)
-        .where(sa.or_(due_at() < place, jobs.c.priority > job.priority, jobs.c.id < job.id))
+    rows = (
+        sa.select(jobs.c.id, jobs.c.priority, (due_at() < place).label("is_due_before"))
+        .where(is_upcoming(), due_at() <= place)
         .order_by(due_at(), jobs.c.priority.desc(), jobs.c.id)
     )
-    return connection.execute(sa.select(bounded_count(due, COUNTED))).scalar_one()
+    first = first_rows(rows, COUNTED + 1, "first")
+    return count_of(connection, first, sa.or_(first.c.is_due_before, starts_before(first, job)))
 
 
 def count_line(connection: sa.Connection, job: JobFacts) -> int:
     """Return the number of parked jobs that get the lock before the job, at most 10,001."""
-    line: sa.Select[Any] = (
-        sa.select(sa.literal_column("1"))
-        .where(is_parked(), jobs.c.lock == job.lock)
-        .where(_starts_before(job))
-        .order_by(jobs.c.priority.desc(), jobs.c.id)
-    )
-    return connection.execute(sa.select(bounded_count(line, COUNTED))).scalar_one()
+    first = first_of_line(_parked_at_lock(job))
+    return count_of(connection, first, starts_before(first, job))
 
 
 def count_overtaking(connection: sa.Connection, job: JobFacts) -> int:
@@ -259,17 +272,9 @@ def count_overtaking(connection: sa.Connection, job: JobFacts) -> int:
 
     They wait for its lock if it is parked, and else in its queue.
     """
-    line = is_ready() & (jobs.c.queue_name == job.queue_name)
-    if job.readiness == Readiness.PARKED:
-        line = is_parked() & (jobs.c.lock == job.lock)
-    first = (
-        sa.select(jobs.c.id)
-        .where(line, _starts_before(job))
-        .order_by(jobs.c.priority.desc(), jobs.c.id)
-        .limit(sa.literal_column(str(COUNTED + 1)))
-        .subquery("first")
-    )
-    return connection.execute(sa.select(sa.func.count()).select_from(first).where(first.c.id > job.id)).scalar_one()
+    is_parked_job = job.readiness == Readiness.PARKED
+    first = first_of_line(_parked_at_lock(job) if is_parked_job else _ready_in_queue(job))
+    return count_of(connection, first, starts_before(first, job), first.c.id > job.id)
 
 
 def knows_task(connection: sa.Connection, hashes: list[str], task_name: str) -> bool:

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from procrastinate.core.admit import TERMS, terms_of
 from procrastinate.core.hold_offs import read_hold_offs
-from procrastinate.core.inspection.bounds import bounded_count, first_rows
-from procrastinate.core.inspection.facts import COUNTED, JobFacts
+from procrastinate.core.inspection.bounds import first_rows
+from procrastinate.core.inspection.facts import COUNTED, JobFacts, count_of, first_of_line, starts_before
 from procrastinate.core.rates import RATES, next_start
 from procrastinate.core.share import LimitTerms
 from procrastinate.core.tables import events, holds_slot, is_in_line, jobs, limits, weight_of
@@ -103,10 +103,5 @@ def _count_slots(connection: sa.Connection, held: sa.Select[Any]) -> sa.Row[Any]
 
 def count_in_line(connection: sa.Connection, job: JobFacts) -> int:
     """Return the number of jobs of the key that get a slot before the job, at most 10,001."""
-    line: sa.Select[Any] = (
-        sa.select(sa.literal_column("1"))
-        .where(is_in_line(), jobs.c.limit_name == job.limit_name, jobs.c.limit_key == job.limit_key)
-        .where(sa.or_(jobs.c.priority > job.priority, sa.and_(jobs.c.priority == job.priority, jobs.c.id < job.id)))
-        .order_by(jobs.c.priority.desc(), jobs.c.id)
-    )
-    return connection.execute(sa.select(bounded_count(line, COUNTED))).scalar_one()
+    first = first_of_line(is_in_line() & (jobs.c.limit_name == job.limit_name) & (jobs.c.limit_key == job.limit_key))
+    return count_of(connection, first, starts_before(first, job))
