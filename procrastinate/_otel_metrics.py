@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,6 +9,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from procrastinate import worker_observers
+from procrastinate._fork_locks import fork_lock
 from procrastinate.core.rows import RescuedJob
 from procrastinate.jobs import Job
 from procrastinate.run_observers import seconds_waited
@@ -43,7 +43,7 @@ _rescued = _meter.create_counter(
 _fetch_duration = _histogram("procrastinate.fetch.duration", "s", "Duration of fetches.")
 _fetch_size = _histogram("procrastinate.fetch.size", "{job}", "Jobs of a fetch.", _JOBS)
 _workers: set[ObservedWorker] = set()
-_mutex = threading.Lock()
+_mutex = fork_lock()
 
 
 def record_wait(job: Job, attributes: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -14,6 +13,7 @@ import sqlalchemy as sa
 
 from procrastinate import exceptions
 from procrastinate._checks.amounts import read_seconds
+from procrastinate._fork_locks import fork_lock
 from procrastinate._text.logs import get_logger
 from procrastinate.connector import BaseConnector, Notify, Operation, P, R, as_connector
 from procrastinate.core.errors import STATEMENT_TIMEOUT, sqlstate
@@ -76,7 +76,7 @@ class _Watch:
         """Operation that says how many seconds the replica is behind."""
         self._max_lag = max_lag
         self._fall_back = fall_back
-        self._mutex = threading.Lock()
+        self._mutex = fork_lock()
         self._next_look = -math.inf
         self._is_known = False
         self._problem: exceptions.DatabaseUnavailable | None = None

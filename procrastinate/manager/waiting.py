@@ -13,6 +13,7 @@ from typing import Any
 
 from procrastinate import core, exceptions
 from procrastinate._checks.amounts import read_seconds
+from procrastinate._fork_locks import fork_lock
 from procrastinate.connector import BaseConnector
 from procrastinate.core import Status
 from procrastinate.core.channels import FINISHED_CHANNEL, parse_finished
@@ -111,7 +112,7 @@ class FinishedListener:
 
     def __init__(self, make_connector: Callable[[], BaseConnector]) -> None:
         self._make_connector = make_connector
-        self._mutex = threading.Lock()
+        self._mutex = fork_lock()
         self._forget()
 
     def _forget(self) -> None:

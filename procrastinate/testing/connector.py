@@ -8,13 +8,13 @@ import dataclasses
 import datetime
 import functools
 import inspect
-import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 
 from procrastinate import core
 from procrastinate._checks.times import utcnow
+from procrastinate._fork_locks import fork_lock
 from procrastinate.connector import BaseConnector, Notify, Operation, P, R
 from procrastinate.core import Status
 from procrastinate.testing import (
@@ -138,7 +138,7 @@ class InMemoryConnector(BaseConnector):
     ) -> None:
         super().__init__(json_dumps=json_dumps, json_loads=json_loads)
         self.clock = clock
-        self._mutex = threading.Lock()
+        self._mutex = fork_lock()
         self._listeners: list[Listener] = []
         self.reset()
 

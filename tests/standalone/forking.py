@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+import time
 
 from procrastinate.adapters.standalone import SQLAlchemyConnector
+from procrastinate.adapters.standalone.pools import SyncRunner
 from tests.standalone.operations import backend_pid
 
 
@@ -21,6 +25,29 @@ def main(database_url: str) -> None:
     assert status == 0, "the child spoke on its parent's connection"
     assert connector.run(backend_pid) == before, "the child closed its parent's connection"
     connector.close()
+    fork_while_another_thread_opens(database_url)
+
+
+def fork_while_another_thread_opens(database_url: str) -> None:
+    """Fork while another thread makes the first engine, which imports a driver."""
+    connector, is_opening = SQLAlchemyConnector(database_url), threading.Event()
+    make_sync = connector._source.make_sync
+
+    def open_slowly() -> SyncRunner:
+        is_opening.set()
+        time.sleep(0.5)
+        return make_sync()
+
+    connector._source.make_sync = open_slowly  # type: ignore[method-assign]
+    connector.open()
+    threading.Thread(target=connector.run, args=(backend_pid,)).start()
+    is_opening.wait()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        os._exit(0 if connector.run(backend_pid) else 1)
+    _, status = os.waitpid(child, 0)
+    assert status == 0, "the child waited for a thread of its parent"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,6 +11,7 @@ from django.core.cache import caches
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from procrastinate.adapters.django.context_locals import adopt_locals
+from procrastinate.adapters.django.forked_jobs import forget_caches, initialise, job_may_fork
 from procrastinate.adapters.django.job_threads import JobThreads
 from procrastinate.job_context import JobContext
 
@@ -24,38 +24,29 @@ _threads_by_worker: weakref.WeakKeyDictionary[Any, JobThreads] = weakref.WeakKey
 def close_db_connections(call_next: Callable[[], Any], context: JobContext, worker: Any) -> Any:
     """Give a sync task, in its thread, usable connections in the state in which a new thread finds them."""
     adopt_locals()
-    _forget_caches()
+    forget_caches()  # otherwise the end of one job would close a cache that the program used before for all jobs
     _before_job()
-    try:
-        return call_next()
-    finally:
-        _after_job()
+    with job_may_fork():
+        try:
+            return call_next()
+        finally:
+            _after_job()
 
 
 async def close_db_connections_async(call_next: Callable[[], Awaitable[Any]], context: JobContext, worker: Any) -> Any:
     """Give an async task's ORM calls such connections too, in a thread that no other job uses during the run."""
-    _forget_caches()
+    forget_caches()
     if worker not in _threads_by_worker:
         _threads_by_worker[worker] = JobThreads(_before_job, _after_job, _tidy_shared)
-    async with _threads_by_worker[worker].lend():
-        return await call_next()
+    with job_may_fork():
+        async with _threads_by_worker[worker].lend():
+            return await call_next()
 
 
 async def close_idle_connections() -> None:
     """Close connections kept by CONN_MAX_AGE in idle threads of async tasks."""
     for threads in list(_threads_by_worker.values()):
         await threads.call_in_idle(db.connections.close_all)
-
-
-def _forget_caches() -> None:
-    """Make the job create its own cache objects. Django makes one per thread, because some are not thread-safe.
-
-    If a program used a cache before it started the worker, all jobs would share that object, and the end of one job
-    would close it for the others.
-    """
-    for alias in caches:
-        with contextlib.suppress(AttributeError):  # the program has not used this one
-            del caches[alias]
 
 
 def _before_job() -> None:
@@ -85,7 +76,6 @@ def _renew(connection: BaseDatabaseWrapper) -> None:
     The next job must not see any of it and should not have to reconnect. The same object is initialised again, because
     a new one would leave the old one and everything that refers to it to the garbage collector.
     """
-    alias = connection.alias
     session: dict[str, Any] = {}
     try:
         if connection.in_atomic_block:
@@ -94,6 +84,5 @@ def _renew(connection: BaseDatabaseWrapper) -> None:
             connection.close_if_unusable_or_obsolete()
             session = {name: getattr(connection, name) for name in _OF_THE_SESSION}
     finally:
-        vars(connection).clear()
-        type(connection).__init__(connection, db.connections.settings[alias], alias)
+        initialise(connection)
         vars(connection).update(session)

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from procrastinate._fork_locks import fork_lock
 from procrastinate._text.json_values import json_text
 from procrastinate._text.log_records import message_of, traceback_of
 
@@ -129,7 +130,7 @@ class _Handler(logging.Handler):
 
 _HANDLER = _Handler()
 _running = 0
-_running_mutex = threading.Lock()
+_running_mutex = fork_lock()
 
 
 @contextlib.contextmanager

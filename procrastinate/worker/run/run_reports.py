@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable
 
+from procrastinate._fork_locks import fork_lock
 from procrastinate.core import NewReport, ReportKind
 from procrastinate.jobs import Job
 
@@ -18,7 +18,7 @@ class RunReports:
 
     def __init__(self) -> None:
         # Reentrant, because the garbage collector may run code that logs, and a log is a report.
-        self._mutex = threading.RLock()
+        self._mutex = fork_lock()
         self._waiting: dict[_Key, MakeContent] = {}
         self.on_first: Callable[[], None] = lambda: None
         """Called in the thread of a task when a report comes and none waits."""
