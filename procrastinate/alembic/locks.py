@@ -44,7 +44,7 @@ def lock_tables(others: Iterable[str] = (), *, attempts: int = _ATTEMPTS) -> str
     locks = "\n            ".join(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;" for table in tables)
     names = ", ".join(f"'{table}'::regclass" for table in tables)
     holds = (
-        f"lock.relation IN ({names}) AND lock.granted AND lock.pid <> pg_backend_pid() "
+        f"lock.relation IN ({names}) AND lock.granted AND lock.pid <> pg_backend_pid() "  # noqa: S608
         "AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
     return f"""
