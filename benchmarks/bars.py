@@ -80,6 +80,7 @@ _BACKLOGS = (
     ("busy locks", "empty"),
     ("finished", "empty"),
 )
+_LINES = ("a line behind 1 full key", "a line behind 1,000 full keys", "a line behind 10,000 full keys")
 
 BARS: tuple[Bar, ...] = (
     Bar("drain_async", "jobs/s", over=(FORMER,), at_least=20),
@@ -132,6 +133,20 @@ BARS: tuple[Bar, ...] = (
         Bar("held", "jobs/s", contender=f"held, {backlog}", over=("no open transaction",), at_least=0.5)
         for backlog in ("empty", *(backlog for backlog, _ in _BACKLOGS))
     ),
+    Bar("hot_key", "jobs/s", "a limit of 1, concurrency 1", over=("no limit, concurrency 1",), at_least=0.3),
+    Bar(
+        "hot_key",
+        "jobs/s",
+        "a limit of 1, concurrency 10",
+        over=("PGQueuer, a limit of 1, batch 10", "dj_queue, a limit of 1, 10 threads"),
+        at_least=1.0,
+    ),
+    Bar("rates", "jobs/s", "a rate", over=("Chancy, a rate",), at_least=1.0),
+    Bar("reached_rate", "most in a window", at_most=1.0, worst=True),
+    Bar("reached_rate", "used", at_least=0.9),
+    Bar("fair", "last small job / fair place", "a fair limit", at_most=1.1, worst=True),
+    *(Bar("limits_line", "jobs/s", line, over=("no line",), at_least=0.9) for line in _LINES),
+    *(Bar("limits_line", "pick-up p50 ms", line, over=("no line",), at_most=1.1) for line in _LINES),
     Bar("start_stop", "start s", at_most=1, worst=True),
     Bar("start_stop", "stop s", at_most=1, worst=True),
     Bar("retention", "longest transaction ms", at_most=1000, worst=True),

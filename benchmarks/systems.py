@@ -61,7 +61,7 @@ PGQUEUER = System(
     label="PGQueuer",
     programs="pgqueuer",
     environment=Environment("pgqueuer", ("pgqueuer[asyncpg]==1.6.0", "uvloop>=0.21")),
-    unfinished="SELECT count(*) FROM pgqueuer",
+    unfinished="SELECT count(*) FROM pgqueuer WHERE true",
     succeeded="SELECT count(DISTINCT job_id) FROM pgqueuer_log WHERE status = 'successful'",
 )
 AWA = System(

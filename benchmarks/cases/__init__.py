@@ -8,6 +8,7 @@ from benchmarks.cases.held import HELD
 from benchmarks.cases.housekeeping import HOUSEKEEPING
 from benchmarks.cases.latency import LATENCY
 from benchmarks.cases.limits import LIMITS
+from benchmarks.cases.lines import LINES
 from benchmarks.cases.low_load import LOW_LOAD
 from benchmarks.cases.one_shot import ONE_SHOT
 from benchmarks.cases.processes import PROCESSES
@@ -29,6 +30,7 @@ CASES: tuple[Case, ...] = (
     *BACKLOG_CASES,
     *HELD,
     *LIMITS,
+    *LINES,
     *HOUSEKEEPING,
     *WORKFLOWS,
 )

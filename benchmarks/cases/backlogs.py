@@ -114,15 +114,15 @@ SELECT least(
 """
 
 
-def backlog_database(bench: Bench, backlog: Backlog | None) -> Database:
-    """Return a template database with a backlog, or an empty one without a backlog."""
+def backlog_database(bench: Bench, backlog: Backlog | None, jobs: int | None = None) -> Database:
+    """Return a template database with a backlog of that many jobs, or an empty one without a backlog."""
     if backlog is None:
         return empty_queue(bench, OURS)
 
     def build(database: Database) -> None:
         with bench.drive(OURS, "setup", database, jobs=0) as driver:
             driver.finish()
-        backlog.build(database, bench.scale.backlog)
+        backlog.build(database, bench.scale.backlog if jobs is None else jobs)
 
     return bench.template(f"backlog: {backlog.name}", build)
 

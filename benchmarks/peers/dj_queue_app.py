@@ -34,8 +34,9 @@ def _make_settings() -> dict[str, Any]:
 settings.configure(**_make_settings())
 django.setup()
 
-from dj_queue.api import concurrency  # noqa: E402
-from django.tasks import task  # noqa: E402 (Django needs its settings before)
+from dj_queue.api import concurrency  # noqa: E402 (Django needs its settings before)
+from dj_queue.runtime.supervisor import AsyncSupervisor  # noqa: E402
+from django.tasks import task  # noqa: E402
 
 _adding = threading.Lock()
 effects: list[driving.Effects] = []
@@ -87,6 +88,11 @@ def wait(key: int) -> None:
 @concurrency(key=lambda number, way: f"key {number}" if way == "new key" else "held", limit=1, on_conflict="discard")
 def unique(number: int, way: str) -> None:
     """Stand for a job that is discarded while another one has its key."""
+
+
+def make_supervisor() -> AsyncSupervisor:
+    """Return the worker and its helpers, as threads of this process."""
+    return AsyncSupervisor.from_backend_config(backend_alias="default", standalone=False)
 
 
 TASKS = {"noop": noop, "hot_ten": hot_ten, "hot_one": hot_one, "keys": keys}

@@ -1,4 +1,4 @@
-"""Makes dj_queue's schema, and enqueues jobs for a drain, those of a line behind full keys first."""
+"""Makes dj_queue's schema, and enqueues jobs for a drain, those of a line behind a full key first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ def enqueue(task: Any, calls: Iterable[Sequence[int]]) -> None:
 
 
 call_command("migrate", verbosity=0)
-line, line_keys = asked.get("line", 0), asked.get("line_keys", 1)
-enqueue(wait.using(queue_name=LINE), ([number % line_keys] for number in range(line)))
+enqueue(wait.using(queue_name=LINE), ([0] for _ in range(asked.get("line", 0))))
 enqueue(TASKS[asked.get("task", "noop")], ([number] for number in range(asked["jobs"])))
 driving.say("done")

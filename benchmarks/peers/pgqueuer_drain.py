@@ -25,6 +25,12 @@ async def main() -> None:
 
     limited = {"concurrency_limit": asked["limit"]} if "limit" in asked else {}
     queue.entrypoint("noop", **limited)(noop)
+    drained = asyncio.Event()
+
+    async def wait(job: Job) -> None:
+        await drained.wait()
+
+    queue.entrypoint("wait", concurrency_limit=1)(wait)
     driving.say("ready")
     await driving.wait_for_word_async()
     started_at = time.time()
@@ -32,6 +38,7 @@ async def main() -> None:
     worker = asyncio.create_task(queue.run(batch_size=asked["batch"], dequeue_timeout=waiting))
     await driving.drain(effects, started_at)
     queue.shutdown.set()
+    drained.set()
     await worker
     driving.say("done", **effects.summary())
 

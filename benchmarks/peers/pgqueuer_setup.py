@@ -1,4 +1,4 @@
-"""Makes PGQueuer's schema, and enqueues jobs for a drain."""
+"""Makes PGQueuer's schema, and enqueues jobs for a drain, those of a line behind a full limit first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ async def main() -> None:
     connection = await asyncpg.connect(asked["url"])
     queries = Queries(AsyncpgDriver(connection))
     await queries.install()
-    jobs = asked["jobs"]
+    jobs, line = asked["jobs"], asked.get("line", 0)
+    if line:
+        await queries.enqueue(["wait"] * line, [b""] * line, [10] * line)
     await queries.enqueue(["noop"] * jobs, [str(number).encode() for number in range(jobs)], [0] * jobs)
     await connection.close()
     driving.say("done")
