@@ -92,7 +92,7 @@ class PeerBehindLine:
                 unfinished=f"{self.system.unfinished} AND {self.drained}",
                 succeeded=f"{self.system.succeeded} AND {self.drained}",
             )
-            return _figures(drain(bench, counting, database, jobs, **self.asked))
+            return _figures(drain(bench, counting, database, jobs, has_line=self.has_line, **self.asked))
 
 
 def _figures(measured: Metrics) -> dict[str, float]:

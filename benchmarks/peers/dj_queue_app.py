@@ -58,34 +58,34 @@ def noop(number: int) -> None:
 
 
 @task
-@concurrency(key="hot ten", limit=10)
+@concurrency(key="hot ten", limit=10)  # type: ignore[untyped-decorator]
 def hot_ten(number: int) -> None:
     """Count the run of one of ten jobs at a time."""
     _count(number)
 
 
 @task
-@concurrency(key="hot one", limit=1)
+@concurrency(key="hot one", limit=1)  # type: ignore[untyped-decorator]
 def hot_one(number: int) -> None:
     """Count the run of one job at a time."""
     _count(number)
 
 
 @task
-@concurrency(key=_key_of, limit=10)
+@concurrency(key=_key_of, limit=10)  # type: ignore[untyped-decorator]
 def keys(number: int) -> None:
     """Count the run of one of ten jobs of a key at a time."""
     _count(number)
 
 
 @task
-@concurrency(key=lambda key: f"line {key}", limit=1, duration=24 * 3600)
+@concurrency(key=lambda key: f"line {key}", limit=1, duration=24 * 3600)  # type: ignore[untyped-decorator]
 def wait(key: int) -> None:
     """Stand for a job that waits for a slot of its key."""
 
 
 @task
-@concurrency(key=lambda number, way: f"key {number}" if way == "new key" else "held", limit=1, on_conflict="discard")
+@concurrency(key=lambda number, way: f"key {number}" if way == "new key" else "held", limit=1, on_conflict="discard")  # type: ignore[untyped-decorator]
 def unique(number: int, way: str) -> None:
     """Stand for a job that is discarded while another one has its key."""
 

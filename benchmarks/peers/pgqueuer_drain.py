@@ -30,7 +30,8 @@ async def main() -> None:
     async def wait(job: Job) -> None:
         await drained.wait()
 
-    queue.entrypoint("wait", concurrency_limit=1)(wait)
+    if asked.get("has_line"):
+        queue.entrypoint("wait", concurrency_limit=1)(wait)
     driving.say("ready")
     await driving.wait_for_word_async()
     started_at = time.time()
