@@ -54,6 +54,20 @@ def test_names_of_queues_and_all_links_of_the_menu_are_seen_whole(browser: Chrom
     assert browser.execute_script(hidden) <= 0
 
 
+@in_two_hosts
+def test_the_menu_of_a_phone_shows_the_entry_of_the_page(browser: Chrome, served: Served) -> None:
+    """The menu has more entries than fit. A part of the next one says so."""
+    emulate(browser, phone=True)
+    for page in ("", "tasks", "workers", "system"):
+        visit(browser, served, page)
+        entry = browser.find_element(By.CSS_SELECTOR, ".pq-nav [aria-current]").rect
+        assert entry["x"] >= -1
+        assert entry["x"] + entry["width"] <= 391
+    visit(browser, served)
+    sixth = browser.find_elements(By.CSS_SELECTOR, ".pq-nav a")[5].rect
+    assert sixth["x"] < 375 or served.is_embedded
+
+
 def test_every_page_and_an_action_work_without_javascript(
     browser: Chrome, served: Served, artifacts: pathlib.Path, request: pytest.FixtureRequest
 ) -> None:

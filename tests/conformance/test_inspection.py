@@ -76,7 +76,7 @@ def test_each_state_lists_its_jobs(run: Run) -> None:
     made = one_in_each_state(run)
     for state in JobState:
         (job,) = run(inspection.list_jobs_page, JobSearch(state=state)).jobs
-        assert (job.id, job.state) == (made[state], state)
+        assert (job.id, job.state, job.never_due) == (made[state], state, False)
     waiting = {job_id for state, job_id in made.items() if state.is_waiting}
     assert {job.id for job in run(core.list_jobs, core.JobFilter(status=Status.TODO))} == waiting
     assert {call.first_job_id for call in run(inspection.load_waiting_calls).calls} == {min(waiting)}
@@ -265,7 +265,7 @@ def test_rows_that_no_release_writes_are_shown(run: Run) -> None:
     assert (job.args, job.never_due, job.scheduled_at, job.lock) == ("[1, 2]", True, None, "<script>")
     run(query, "UPDATE procrastinate_jobs SET status = 'failed', finished_at = '-infinity', readiness = 7")
     (job,) = run(inspection.list_jobs_page, JobSearch(state=JobState.FAILED)).jobs
-    assert job.finished_at is None
+    assert (job.finished_at, job.never_due) == (None, False)
     assert run(inspection.load_job, job_id) is not None
     run(inspection.load_overview)
     run(inspection.load_tasks)

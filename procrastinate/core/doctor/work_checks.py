@@ -178,11 +178,11 @@ def orphaned_jobs(patient: Patient) -> Iterator[Finding]:
     """Does each running job have a live worker."""
     count = work_facts.count_orphaned(patient.connection)
     if count:
-        rescue = "Another worker takes them back" if patient.alive else "No worker is alive to take them back"
+        rescue = "Another worker takes over" if patient.alive else "No worker is alive to take over"
         yield Finding(
             code="jobs-orphaned",
             severity=Severity.WARNING if patient.alive else Severity.FAULT,
-            text=f"{_shown(count)} running jobs have no live worker. {rescue}",
+            text=f"{_running_jobs(count)} without a live worker. {rescue}",
             advice="Nothing to do within a minute of the worker's end" if patient.alive else "Start a worker",
         )
     left = work_facts.count_left_behind(patient.connection)
@@ -190,9 +190,13 @@ def orphaned_jobs(patient: Patient) -> Iterator[Finding]:
         yield Finding(
             code="jobs-left-behind",
             severity=Severity.FAULT,
-            text=f"{_shown(left)} running jobs were left behind by Procrastinate 3.x, and wait for your decision",
+            text=f"Procrastinate 3.x has left {_running_jobs(left)} behind, until you decide",
             advice="procrastinate schema --apply --orphans=retry, or --orphans=fail",
         )
+
+
+def _running_jobs(count: int) -> str:
+    return "1 running job" if count == 1 else f"{_shown(count)} running jobs"
 
 
 def _shown(count: int) -> str:

@@ -69,9 +69,11 @@ LISTED: tuple[sa.ColumnElement[Any], ...] = (
     jobs.c.abort_requested,
     jobs.c.worker_id,
     moment(jobs.c.scheduled_at).label("scheduled_at"),
-    sa.func.coalesce(jobs.c.scheduled_at == sa.literal_column("'infinity'::timestamptz"), sa.false()).label(
-        "never_due"
-    ),
+    # The steps of a workflow have that time until the steps before them have ended.
+    sa.and_(
+        STATE.is_not_distinct_from(JobState.SCHEDULED.value),
+        jobs.c.scheduled_at.is_not_distinct_from(sa.literal_column("'infinity'::timestamptz")),
+    ).label("never_due"),
     moment(deferred_at(jobs.c.id)).label("deferred_at"),
     moment(started_at(jobs.c.id)).label("started_at"),
     moment(jobs.c.finished_at).label("finished_at"),

@@ -93,19 +93,29 @@
     schedule();
   }
 
-  // An operation on many jobs goes on while its page is open.
+  // The menu of a phone shows the entry of the page.
+
+  const menu = page.querySelector(".pq-nav");
+  const current = menu?.querySelector("[aria-current]");
+  if (current) menu.scrollLeft = current.offsetLeft - (menu.clientWidth - current.offsetWidth) / 2;
+
+  // An operation on many jobs goes on while its page is open. A server that is busy or away is asked again.
 
   async function goOn() {
     const form = page.querySelector("form[data-continue]");
     if (!form) return;
+    let status = 0;
     try {
       const body = new URLSearchParams(new FormData(form));
       const answer = await fetch(form.action, { method: "POST", body });
-      if (!answer.ok) throw new Error(String(answer.status));
+      status = answer.status;
+      if (!answer.ok) throw new Error(String(status));
       await refresh();
       setTimeout(goOn, 100);
     } catch (error) {
-      say("stopped: reload the page to continue");
+      const isRefused = status >= 400 && status < 500;
+      say(isRefused ? "stopped: reload the page to continue" : "not up to date");
+      if (!isRefused) setTimeout(goOn, 5000);
     }
   }
   goOn();
