@@ -147,6 +147,14 @@ async def test_the_counts_of_all_time_are_kept_apart(app: App, workers: Workers,
     assert statistics(queue, seconds=0)["q", "task", "succeeded"].count == 1
 
 
+async def test_a_worker_that_ends_before_its_next_heartbeat_writes_its_last_statistics(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    await app.task(name="task", queue="q")(lambda: None).batch_defer_async({}, {})
+    await workers.run()
+    assert {key: row.count for key, row in statistics(queue).items()} == {("q", "task", "succeeded"): 2}
+
+
 async def test_a_worker_without_jobs_writes_no_statistics(workers: Workers, queue: Queue) -> None:
     await workers.listening(queue, **BEATS_OFTEN)
     first = told(queue)["last_heartbeat"]

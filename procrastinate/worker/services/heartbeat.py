@@ -167,6 +167,7 @@ class Heartbeat:
             self._on_first_beat()
             while not self._stop.is_requested_within(self._terms.interval):
                 self.beat()
+            self._teller.write_last(self._connector)
             self._outlive()
         finally:
             self._ended.set_result(None)

@@ -128,6 +128,13 @@ class Teller:
         else:
             self._has_warned = False
 
+    def write_last(self, connector: BaseConnector) -> None:
+        """Write the statistics of the last runs, which no heartbeat follows. A short worker has no others."""
+        try:
+            self._write_runs(connector)
+        except Exception as error:
+            self._warn(error)
+
     def _keep_tasks(self, connector: BaseConnector) -> None:
         if not self._has_kept_tasks and self.identity.task_list is not None:
             connector.run(core.keep_task_list, hash=self.identity.task_list, tasks=list(self._tasks))
