@@ -30,6 +30,7 @@ class ObservedRun:
         - ``SUCCEEDED``, ``FAILED`` or ``ABORTED``.
         - ``TODO`` with an exception: the job runs again.
         - ``TODO`` without an exception: the job is released. It has not run here.
+        - ``CANCELLED``: the workflow of the job was cancelled, so the job did not start.
         - ``DOING``: the job goes on after the end of its run or of its worker, because nothing can stop it. Another
           worker takes it later.
     """

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from procrastinate.core.admit import Admission, admit_jobs
     from procrastinate.core.arguments import UNREADABLE, read_arguments
     from procrastinate.core.cancel import cancel_job, get_job_status, list_jobs_to_abort
+    from procrastinate.core.cancelled_groups import list_cancelled_groups
     from procrastinate.core.change_workflows import (
         abort_steps,
         begin_cancel,
@@ -289,6 +290,7 @@ __all__ = [
     "jobs_table_exists",
     "keep_task_list",
     "key_is_held",
+    "list_cancelled_groups",
     "list_deferred_after",
     "list_defined_limits",
     "list_held_jobs",

@@ -16,6 +16,7 @@ _MODULES = {
         "get_job_status",
         "list_jobs_to_abort",
     ),
+    "cancelled_groups": ("list_cancelled_groups",),
     "change_workflows": (
         "abort_steps",
         "begin_cancel",

@@ -225,6 +225,10 @@ class WorkerOperations(OperationCalls):
             return job
         return job.evolve(task_kwargs=with_values(job.task_kwargs, values, self.connector.json_loads))
 
+    async def list_cancelled_groups(self, group_ids: Sequence[int]) -> list[int]:
+        """Return the groups whose steps may not start: see :func:`procrastinate.core.list_cancelled_groups`."""
+        return await self.connector.run_async(core.list_cancelled_groups, group_ids)
+
     async def list_deferred_after(self, claims: Mapping[int, int]) -> set[int]:
         """Return the ids of jobs that are not the claimed ones: see :func:`procrastinate.core.list_deferred_after`."""
         return await self.connector.run_async(core.list_deferred_after, claims)

@@ -243,7 +243,7 @@ class Runner:
 
     async def _execute(self, job: Job) -> Outcome:
         """Run the job in a copy of the caller's context, so that its context variables do not leak."""
-        run = JobRun(job, self._worker, _InCallerThread(self._caller), self._manager)
+        run = JobRun(job, self._worker, _InCallerThread(self._caller), self._manager, self._may_start)
         context = self._worker.own_context.copy()
         if self._is_async:
             return await context.run(asyncio.create_task, run.execute())
@@ -255,6 +255,9 @@ class Runner:
                 return await run.execute()
 
         return context.run(self._caller.drive, execute)
+
+    async def _may_start(self, group_id: int) -> bool:
+        return not await self._manager.list_cancelled_groups([group_id])
 
     def _needs_event_loop(self, job: Job) -> bool:
         task = self._app.find_task_of(job)

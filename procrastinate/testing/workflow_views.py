@@ -6,7 +6,7 @@ Each function is documented at the function of the same name in :mod:`procrastin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from procrastinate import core
 from procrastinate.core import (
@@ -46,6 +46,21 @@ def root_of(tables: Tables, workflow_id: int) -> GroupRow | None:
 
 def members_of(tables: Tables, groups: Collection[int]) -> list[JobRow]:
     return tables.where(lambda row: row.get("workflow_id") in groups)
+
+
+@IMPLEMENTED.of(core.list_cancelled_groups)
+def list_cancelled_groups(tables: Tables, group_ids: Sequence[int]) -> list[int]:
+    return [id_ for id_ in group_ids if id_ in tables.groups and _is_stopped(tables, id_)]
+
+
+def _is_stopped(tables: Tables, group_id: int) -> bool:
+    group = tables.groups[group_id]
+    root = tables.groups[group.root_id]
+    if root.cancelled_at is None or root.finished_at is not None:
+        return False
+    if group.kind is not GroupKind.WORKFLOW:
+        return True
+    return all(one.kind is not GroupKind.STEPS for one in tables.groups.values() if one.root_id == group_id)
 
 
 @IMPLEMENTED.of(core.get_workflow)

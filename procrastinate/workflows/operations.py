@@ -122,6 +122,9 @@ class Workflows:
     def cancel(self, workflow_id: int, *, abort: bool = False, connection: Any | None = None) -> int:
         """Cancel the steps that wait. The callbacks of ``on_end`` still run.
 
+        No step starts once this has returned, or once the transaction of ``connection`` is committed. A step that runs
+        is not retried.
+
         Parameters
         ----------
         abort:

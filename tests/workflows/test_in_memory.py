@@ -95,6 +95,19 @@ def test_a_cancelled_workflow_ends_in_a_test(app: App, tasks: Notes) -> None:
     assert {node.state for node in app.workflows.graph(workflow_id).nodes} == {"cancelled", "succeeded"}
 
 
+def test_a_step_of_a_workflow_that_is_marked_as_cancelled_does_not_start_in_a_test(app: App, tasks: Notes) -> None:
+    wf = app.workflow("order")
+    wf.add(tasks.note, name="second", after=[wf.add(tasks.note, name="first")])
+    wf.on_end(tasks.note, name="end")
+    with Jobs(app) as jobs:
+        workflow_id = wf.defer()
+        assert app.job_manager.begin_cancel(workflow_id)
+        jobs.run()
+    assert tasks.ran == ["end"]
+    info = app.workflows.get(workflow_id)
+    assert (info.state, info.counts.cancelled) == ("cancelled", 2)
+
+
 def test_a_callback_reads_what_failed_and_leaves_out_what_followed(app: App, tasks: Notes) -> None:
     found: list[Any] = []
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import decimal
 import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from procrastinate import exceptions, run_observers
 from procrastinate import json as typed_json
@@ -38,6 +39,9 @@ from procrastinate.worker.run.threads import SyncCalls
 if TYPE_CHECKING:
     from procrastinate.worker.worker import Worker
 
+MayStart: TypeAlias = Callable[[int], Awaitable[bool]]
+"""Says whether a step of this group may start."""
+
 _NO_THREAD_DELAY = 5.0
 """Seconds until a retry after the system has refused a thread."""
 
@@ -48,11 +52,12 @@ class JobRun:
     :meth:`execute` runs the job and returns its outcome. :meth:`abort` asks it to stop.
     """
 
-    def __init__(self, job: Job, worker: Worker, threads: SyncCalls, manager: JobManager) -> None:
+    def __init__(self, job: Job, worker: Worker, threads: SyncCalls, manager: JobManager, may_start: MayStart) -> None:
         self.job = _as_loggable(job, worker)
         self._worker = worker
         self._manager = manager
         self._threads = threads
+        self._may_start = may_start
         self._cancellation = Cancellation()
         self._in_thread: ThreadCall | None = None
         self._job_result = JobResult(start_timestamp=time.time())
@@ -198,10 +203,10 @@ class JobRun:
         try:
             if isinstance(self.job.task_kwargs, UnreadArguments) and not await self._read_arguments():
                 return None, RunResult(release_in=0.0)
-            if self.job.workflow_id is not None and may_take_values(self.job.task_kwargs):
-                failed = await self._read_values()
-                if failed is not None:
-                    return None, failed
+            if self.job.workflow_id is not None:
+                ended = await self._prepare_step(self.job.workflow_id)
+                if ended is not None:
+                    return None, ended
         except asyncio.CancelledError as error:
             if not self._cancellation.is_cut:
                 raise
@@ -225,10 +230,34 @@ class JobRun:
             # Also SystemExit and KeyboardInterrupt: a job must not take its worker down.
             if self._in_thread is not None and self._in_thread.is_refused:
                 return task, self._without_thread()
-            return task, RunResult(exception=error, abort_reason=self._cancellation.reason())
+            return task, await self._raised(error)
         if self._in_thread is not None and self._in_thread.is_refused:  # and middleware caught the exception
             return task, self._without_thread()
         return task, RunResult(value=value)
+
+    async def _raised(self, error: BaseException) -> RunResult:
+        """Return the result of a task that raised. A step of a workflow that was cancelled is not retried."""
+        reason = self._cancellation.reason()
+        is_cancelled = False
+        if self.job.workflow_id is not None and reason in (None, AbortReason.TIMEOUT) and not self._cancellation.is_cut:
+            # Otherwise it is retried, and does not start.
+            with contextlib.suppress(exceptions.ConnectorException, asyncio.CancelledError):
+                is_cancelled = not await self._may_start(self.job.workflow_id)
+        return RunResult(exception=error, abort_reason=reason, is_cancelled=is_cancelled)
+
+    async def _prepare_step(self, group_id: int) -> RunResult | None:
+        """Do what a step needs before it starts. Return what becomes of the run if it may not start."""
+        pauses = Backoff()
+        while self._cancellation.requested is None:
+            try:
+                if not await self._may_start(group_id):
+                    return RunResult(is_cancelled=True)
+                return await self._read_values() if may_take_values(self.job.task_kwargs) else None
+            except exceptions.ConnectorException as error:
+                message = "The workflow of job %s cannot be read yet: %s"
+                self._log(logging.WARNING, "workflow_not_read", message, error)
+                await asyncio.sleep(pauses.next_wait())
+        return RunResult(release_in=0.0)
 
     async def _read_values(self) -> RunResult | None:
         """Put the results of other steps into the arguments, and retry on errors of the database.

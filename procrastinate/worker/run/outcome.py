@@ -29,6 +29,8 @@ class RunResult(NamedTuple):
     abort_reason: AbortReason | None = None
     release_in: float | None = None
     """Seconds until another worker may start the job, which has not run here. ``None`` if the job ran."""
+    is_cancelled: bool = False
+    """True if the workflow of the job was cancelled. The job has not run, or it raised and is not retried."""
 
 
 class Outcome(NamedTuple):
@@ -65,6 +67,11 @@ class Outcome(NamedTuple):
     def run(self) -> Run:
         """The run of this outcome."""
         return run_of(self.job)
+
+    @property
+    def has_run(self) -> bool:
+        """False for a step that did not start, because its workflow was cancelled."""
+        return self.status is not Status.CANCELLED
 
     @property
     def ends_step(self) -> bool:
@@ -123,17 +130,20 @@ def decide(job: Job, task: Task[Any, Any, Any] | None, result: RunResult) -> Out
 
     A task that returned has succeeded, even after an abort request. A task that stopped on a user's request is aborted,
     whatever its retry strategy says. A task that stopped because the worker stops is retried if its retry strategy says
-    so. A timeout counts as an exception, unless a user had requested an abort.
+    so. A timeout counts as an exception, unless a user had requested an abort. A step whose workflow was cancelled is
+    not retried.
     """
     exception = result.exception
     if result.release_in is not None:
         return Outcome(job=job, status=Status.TODO, release_in=result.release_in)
+    if exception is None and result.is_cancelled:
+        return Outcome(job=job, status=Status.CANCELLED)
     if exception is None:
         return Outcome(job=job, status=Status.SUCCEEDED)
     stopped = _stopped(exception, result.abort_reason)
     if stopped and result.abort_reason is not AbortReason.SHUTDOWN:
         return Outcome(job=job, status=Status.ABORTED, exception=exception)
-    decision = None if task is None else _retry_decision(task, exception, job)
+    decision = None if task is None or result.is_cancelled else _retry_decision(task, exception, job)
     if decision is not None:
         return Outcome(job=job, status=Status.TODO, exception=exception, retry_decision=decision)
     return Outcome(job=job, status=Status.ABORTED if stopped else Status.FAILED, exception=exception)

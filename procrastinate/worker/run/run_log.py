@@ -26,6 +26,7 @@ _OUTCOME_LOGS: dict[tuple[Status, bool], tuple[int, str, str]] = {
     (Status.SUCCEEDED, False): (logging.INFO, "job_success", "ended with status: Success"),
     (Status.FAILED, False): (logging.ERROR, "job_error", "ended with status: Error"),
     (Status.ABORTED, False): (logging.INFO, "job_aborted", "ended with status: Aborted"),
+    (Status.CANCELLED, False): (logging.INFO, "job_cancelled", "did not start, because its workflow was cancelled"),
     (Status.TODO, True): (logging.INFO, "job_error_retry", "ended with status: Error, to retry"),
 }
 

@@ -53,7 +53,8 @@ class RunOutcomes:
         if self._claims.is_void(run):
             self._outcome_writer.refuse(outcome)
         elif outcome.release_in is None:
-            self._statistics.add(outcome, lasted)
+            if outcome.has_run:
+                self._statistics.add(outcome, lasted)
             self._outcome_writer.add(outcome)
         else:
             context = self._worker.own_context.copy()

@@ -27,6 +27,7 @@ from procrastinate.worker.run.outcome_writer import OutcomeWriter
 from procrastinate.worker.run.run_log import log_job
 from procrastinate.worker.run.run_outcomes import RunOutcomes
 from procrastinate.worker.run.run_statistics import RunStatistics
+from procrastinate.worker.run.step_gate import StepGate
 from procrastinate.worker.run.threads import TaskThreads
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class _Starts:
     """Start no more jobs than that (``max_jobs``)."""
     on_start: Callable[[], None]
     on_last: Callable[[], None]
+    gate: StepGate
     count: int = 0
 
 
@@ -78,7 +80,7 @@ class Slots:
         self._worker = worker
         self._manager = manager
         self._board = board
-        self._starts = _Starts(worker.settings.max_jobs, on_start, on_last)
+        self._starts = _Starts(worker.settings.max_jobs, on_start, on_last, StepGate(manager))
         self._threads = TaskThreads(on_returned=self._fill)
         self._prefetch = Prefetch(worker.settings.concurrency)
         self._running: dict[JobRun, asyncio.Task[None]] = {}
@@ -177,7 +179,7 @@ class Slots:
         self._starts.count += 1
         try:
             self._starts.on_start()
-            self._start_run(JobRun(job, self._worker, self._threads, self._manager))
+            self._start_run(JobRun(job, self._worker, self._threads, self._manager, self._starts.gate.may_start))
         except BaseException as error:
             self._outcomes.retry_unstarted(job, error)
         if self._starts.count == self._starts.most:
