@@ -25,7 +25,7 @@ import procrastinate
 from procrastinate import exceptions
 from procrastinate.adapters.django.task_backend import framework
 from procrastinate.contrib.django import app
-from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
 from procrastinate.locks import by_arguments
 from procrastinate.retry import RetryStrategy
 from procrastinate.testing import Jobs
@@ -269,6 +269,19 @@ def test_a_limit_of_a_task_comes_before_that_of_the_backend_and_both_hold_on_a_w
             job.refresh()
             assert job.status == SUCCESSFUL
     assert [limit.is_defined for limit in app.limits.list() if limit.name.startswith("django ")] == [True, True]
+
+
+@pytest.mark.parametrize("prefetch", [True, False], ids=["prefetch", "no prefetch"])
+def test_no_more_tasks_run_at_once_than_a_limit_says(prefetch: bool) -> None:
+    with backend(limit=procrastinate.Limit("django two", concurrency=2)):
+        jobs = [int(tasks.add.using(run_after=due).enqueue(1).id) for due in (None, timezone.now()) * 5]
+        run_worker(concurrency=5, prefetch=prefetch)
+    running, most = 0, 0
+    of_jobs = ProcrastinateEvent.objects.filter(job_id__in=jobs, type__in=("started", "succeeded")).order_by("id")
+    for event in of_jobs:
+        running += 1 if event.type == "started" else -1
+        most = max(most, running)
+    assert (len(of_jobs), running, most) == (20, 0, 2)
 
 
 def test_the_weight_of_a_job_comes_from_the_call_the_task_or_the_backend() -> None:
