@@ -9,6 +9,7 @@ from alembic.script import ScriptDirectory
 
 from procrastinate.alembic.adoption.run import Report, report_to_log, with_patience
 from procrastinate.alembic.adoption.statements import drop_unfinished
+from procrastinate.alembic.adoption.steps import BRIEFLY, BUILDS, IS_BUILT, Step, is_done
 from procrastinate.alembic.ahead import Ahead
 from procrastinate.alembic.revisions import alembic_config, current_revision, is_at_least, known_revisions
 from procrastinate.alembic.versions import p0007_with_3x as with_3x
@@ -37,16 +38,39 @@ def build_ahead(connection: sa.Connection, revision: str = "head", report: Repor
         return
     tell = report if connection.execute(_HAS_JOBS).scalar_one() else _tell_nothing
     for ahead in todo:
-        if ahead.columns:
-            tell(f"add the columns {', '.join(ahead.columns)} (locks: ACCESS EXCLUSIVE, milliseconds)")
-        for statement in ahead.before_revision():
-            with_patience(connection, statement, report)
-        for name, statement in ahead.concurrently().items():
-            tell(f"build the index {name} (locks: SHARE UPDATE EXCLUSIVE: reads and writes go on)")
-            with_patience(connection, statement, report, index=name)
+        for step in left_of(connection, ahead):
+            tell(f"{step.what} (locks: {step.locks})")
+            for statement in step.statements:
+                with_patience(connection, statement, report, index=step.index)
     # Another process may have applied a revision that renames what was built here a moment later.
     drop_what_came_late(connection, report)
 
+
+def left_of(connection: sa.Connection, ahead: Ahead) -> tuple[Step, ...]:
+    """Return the steps that are left to do. After a call that was killed, they are a part."""
+    columns = Step(
+        what=f"add the columns {', '.join(ahead.columns)} of {jobs.name}",
+        locks=BRIEFLY.format(jobs.name),
+        statements=ahead.before_revision(),
+        is_done=_HAS_COLUMNS.format(number=len(ahead.columns), table=jobs.name, names=",".join(ahead.columns)),
+    )
+    indexes = (
+        Step(
+            what=f"build the index {name}",
+            locks=BUILDS,
+            statements=(statement,),
+            index=name,
+            is_done=IS_BUILT.format(name=name),
+        )
+        for name, statement in ahead.concurrently().items()
+    )
+    return tuple(step for step in (columns, *indexes) if not is_done(connection, step))
+
+
+_HAS_COLUMNS = (
+    "{number} = (SELECT count(*) FROM pg_attribute WHERE attrelid = '{table}'::regclass "
+    "AND attname = ANY ('{{{names}}}') AND NOT attisdropped)"
+)
 
 RENAMED = {with_3x.QUEUEING_LOCK: with_3x.revision, ended_in_order.ENDED: ended_in_order.revision}
 """Indexes that are built concurrently, and the revision that gives each another name."""
@@ -65,14 +89,23 @@ def drop_what_came_late(connection: sa.Connection, report: Report = report_to_lo
     report:
         Called with a line for people before each index that is dropped.
     """
-    for name, revision in RENAMED.items():
-        if (
-            is_at_least(connection, revision)
-            and connection.execute(_IS_THERE, {"name": name}).scalar_one()
-            and not _is_in_transaction(connection)
-        ):
-            report(f"drop the index {name}, which was built twice (locks: SHARE UPDATE EXCLUSIVE)")
-            with_patience(connection, f"DROP INDEX CONCURRENTLY IF EXISTS {name}", report)
+    for step in late(connection):
+        if not _is_in_transaction(connection):
+            report(f"{step.what} (locks: {step.locks})")
+            with_patience(connection, step.statements[0], report)
+
+
+def late(connection: sa.Connection) -> tuple[Step, ...]:
+    """Return what :func:`drop_what_came_late` does."""
+    return tuple(
+        Step(
+            what=f"drop the index {name}, which was built twice",
+            locks=BUILDS,
+            statements=(f"DROP INDEX CONCURRENTLY IF EXISTS {name}",),
+        )
+        for name, revision in RENAMED.items()
+        if is_at_least(connection, revision) and connection.execute(_IS_THERE, {"name": name}).scalar_one()
+    )
 
 
 _IS_THERE = sa.text("SELECT to_regclass(:name) IS NOT NULL")

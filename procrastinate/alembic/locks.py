@@ -43,10 +43,9 @@ def lock_tables(others: Iterable[str] = (), *, attempts: int = _ATTEMPTS) -> str
     tables = (*QUEUE_TABLES, *sorted(set(others) - set(QUEUE_TABLES)))
     locks = "\n            ".join(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;" for table in tables)
     names = ", ".join(f"'{table}'::regclass" for table in tables)
-    holds = (
-        f"lock.relation IN ({names}) AND lock.granted AND lock.pid <> pg_backend_pid() "  # noqa: S608
-        "AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    )
+    is_others = "lock.granted AND lock.pid <> pg_backend_pid()"
+    holds = f"""lock.relation IN ({names}) AND {is_others}
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())"""  # noqa: S608
     return f"""
 DO $do$
 DECLARE

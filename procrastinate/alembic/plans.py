@@ -1,22 +1,28 @@
-"""Says what applying the schema would do."""
+"""Says what applying the schema would do.
+
+The plan and the run ask the same steps whether they are done.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 
-from procrastinate.alembic import adoption, revisions
+from procrastinate.alembic import adoption, revisions, upgrades
 from procrastinate.alembic.adoption.run import SECONDS_A_MILLION
 from procrastinate.alembic.adoption.state import State, check
-from procrastinate.alembic.adoption.steps import steps
-from procrastinate.alembic.build_ahead import pending
+from procrastinate.alembic.adoption.steps import BRIEFLY, NONE, Step
+from procrastinate.alembic.adoption.steps import pending as adoption_steps
+from procrastinate.alembic.build_ahead import late, left_of, pending
+from procrastinate.alembic.locks import QUEUE_TABLES
 
 _UP_TO_DATE = "The schema is up to date"
 
 
 def plan(connection: sa.Connection) -> str:
-    """Say what :func:`~procrastinate.alembic.upgrades.upgrade` would do to the database, and change nothing.
+    """Say what :func:`~procrastinate.schema.SchemaManager.apply_schema` would do to the database, and change nothing.
 
     Raises
     ------
@@ -25,20 +31,34 @@ def plan(connection: sa.Connection) -> str:
     """
     if adoption.is_needed(connection):
         check(connection)
-        return "\n".join(_adoption_lines(adoption.look(connection)))
+        return "\n".join(_adoption_lines(connection, adoption.look(connection)))
     revisions.refuse_conflicts(connection)
-    current = revisions.current_revision(connection)
+    todo = _steps_from(connection, revisions.current_revision(connection))
+    return "\n".join(_numbered(todo)) if todo else _UP_TO_DATE
+
+
+def _steps_from(connection: sa.Connection, current: str | None) -> list[Step]:
+    """Return what is done to a database of a revision, or to an empty one."""
+    ahead = [step for ahead in pending(current) for step in left_of(connection, ahead)]
     todo = _revisions_after(current)
     if not todo:
-        return _UP_TO_DATE
-    return "\n".join([*_lines_ahead(current), f"Apply the revisions {', '.join(todo)}"])
+        return [*ahead, *late(connection)]
+    if current is None:
+        how, locks = "", f"{NONE}: the tables are new"
+    else:
+        how, locks = ", each in a transaction", _locks_of(current)
+    return [
+        *ahead,
+        Step(what=f"apply the revisions {', '.join(todo)}{how}", locks=locks, statements=()),
+        *late(connection),
+    ]
 
 
-def _lines_ahead(current: str | None) -> Iterator[str]:
-    for ahead in pending(current):
-        if ahead.columns:
-            yield f"Add the columns {', '.join(ahead.columns)}. Locks: ACCESS EXCLUSIVE, milliseconds."
-        yield f"Build the indexes {', '.join(ahead.indexes)}. Reads and writes go on."
+def _locks_of(current: str) -> str:
+    """Return the strongest locks of the revisions after one."""
+    script = upgrades.upgrade_sql(current)
+    is_strong = re.search(r"\b(LOCK TABLE|ALTER TABLE|DROP INDEX|CREATE TRIGGER)\b", script)
+    return f"{BRIEFLY.format(' and '.join(QUEUE_TABLES))} for each" if is_strong else NONE
 
 
 def _revisions_after(current: str | None) -> tuple[str, ...]:
@@ -46,20 +66,21 @@ def _revisions_after(current: str | None) -> tuple[str, ...]:
     return known if current is None else known[known.index(current) + 1 :]
 
 
-def _adoption_lines(state: State) -> Iterator[str]:
-    yield "Take over the tables of Procrastinate 3.x. Its workers and writers may go on."
-    yield f"About {state.jobs:,} jobs ({state.size}) and {state.events:,} events; {state.workers} workers beat."
-    seconds = state.jobs / 1_000_000 * SECONDS_A_MILLION
-    yield f"Building the indexes takes about {max(seconds, 1):,.0f} s. Nothing is rewritten."
-    yield ""
-    todo = steps()
+def _numbered(todo: Sequence[Step]) -> Iterator[str]:
     for number, step in enumerate(todo, start=1):
         yield f"{number:>3}. {step.what}"
         yield f"     locks: {step.locks}"
-    after = _revisions_after(adoption.REACHED)
-    for line in _lines_ahead(adoption.REACHED):
-        yield f"     {line}"
-    yield f"{len(todo) + 1:>3}. apply the revisions {', '.join(after)}"
+
+
+def _adoption_lines(connection: sa.Connection, state: State) -> Iterator[str]:
+    todo = adoption_steps(connection)
+    yield "Take over the tables of Procrastinate 3.x. Its workers and writers may go on."
+    yield f"About {state.jobs:,} jobs ({state.size}) and {state.events:,} events; {state.workers} workers beat."
+    if any(step.index is not None for step in todo):
+        seconds = state.jobs / 1_000_000 * SECONDS_A_MILLION
+        yield f"Building the indexes takes about {max(seconds, 1):,.0f} s. Nothing is rewritten."
+    yield ""
+    yield from _numbered([*todo, *_steps_from(connection, adoption.REACHED)])
     yield ""
     yield from _warnings(state)
 

@@ -365,7 +365,8 @@ BEGIN
         )
         SELECT string_agg(DISTINCT pid::text, ', ') INTO others
         FROM waiting JOIN pg_locks AS lock USING (pid)
-        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
         IF others IS NOT NULL THEN
             RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
                 USING ERRCODE = 'deadlock_detected',
@@ -375,7 +376,8 @@ BEGIN
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
     FROM pg_locks AS lock
-    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -437,7 +439,8 @@ BEGIN
         )
         SELECT string_agg(DISTINCT pid::text, ', ') INTO others
         FROM waiting JOIN pg_locks AS lock USING (pid)
-        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
         IF others IS NOT NULL THEN
             RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
                 USING ERRCODE = 'deadlock_detected',
@@ -447,7 +450,8 @@ BEGIN
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
     FROM pg_locks AS lock
-    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -488,7 +492,8 @@ BEGIN
         )
         SELECT string_agg(DISTINCT pid::text, ', ') INTO others
         FROM waiting JOIN pg_locks AS lock USING (pid)
-        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
         IF others IS NOT NULL THEN
             RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
                 USING ERRCODE = 'deadlock_detected',
@@ -498,7 +503,8 @@ BEGIN
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
     FROM pg_locks AS lock
-    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -1479,7 +1485,8 @@ BEGIN
         )
         SELECT string_agg(DISTINCT pid::text, ', ') INTO others
         FROM waiting JOIN pg_locks AS lock USING (pid)
-        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
         IF others IS NOT NULL THEN
             RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
                 USING ERRCODE = 'deadlock_detected',
@@ -1489,7 +1496,8 @@ BEGIN
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
     FROM pg_locks AS lock
-    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -1638,7 +1646,8 @@ BEGIN
         )
         SELECT string_agg(DISTINCT pid::text, ', ') INTO others
         FROM waiting JOIN pg_locks AS lock USING (pid)
-        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
         IF others IS NOT NULL THEN
             RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
                 USING ERRCODE = 'deadlock_detected',
@@ -1648,7 +1657,8 @@ BEGIN
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
     FROM pg_locks AS lock
-    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -2049,7 +2059,8 @@ BEGIN
         )
         SELECT string_agg(DISTINCT pid::text, ', ') INTO others
         FROM waiting JOIN pg_locks AS lock USING (pid)
-        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
         IF others IS NOT NULL THEN
             RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
                 USING ERRCODE = 'deadlock_detected',
@@ -2059,7 +2070,8 @@ BEGIN
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
     FROM pg_locks AS lock
-    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -2188,7 +2200,8 @@ BEGIN
         )
         SELECT string_agg(DISTINCT pid::text, ', ') INTO others
         FROM waiting JOIN pg_locks AS lock USING (pid)
-        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
         IF others IS NOT NULL THEN
             RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
                 USING ERRCODE = 'deadlock_detected',
@@ -2198,7 +2211,8 @@ BEGIN
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
     FROM pg_locks AS lock
-    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -2811,7 +2825,8 @@ BEGIN
         )
         SELECT string_agg(DISTINCT pid::text, ', ') INTO others
         FROM waiting JOIN pg_locks AS lock USING (pid)
-        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
         IF others IS NOT NULL THEN
             RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
                 USING ERRCODE = 'deadlock_detected',
@@ -2821,7 +2836,8 @@ BEGIN
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
     FROM pg_locks AS lock
-    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -3250,7 +3266,8 @@ BEGIN
         )
         SELECT string_agg(DISTINCT pid::text, ', ') INTO others
         FROM waiting JOIN pg_locks AS lock USING (pid)
-        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
         IF others IS NOT NULL THEN
             RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
                 USING ERRCODE = 'deadlock_detected',
@@ -3260,7 +3277,8 @@ BEGIN
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
     FROM pg_locks AS lock
-    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -3332,7 +3350,8 @@ BEGIN
         )
         SELECT string_agg(DISTINCT pid::text, ', ') INTO others
         FROM waiting JOIN pg_locks AS lock USING (pid)
-        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
         IF others IS NOT NULL THEN
             RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
                 USING ERRCODE = 'deadlock_detected',
@@ -3342,7 +3361,8 @@ BEGIN
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
     FROM pg_locks AS lock
-    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -3482,7 +3502,8 @@ BEGIN
         )
         SELECT string_agg(DISTINCT pid::text, ', ') INTO others
         FROM waiting JOIN pg_locks AS lock USING (pid)
-        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
         IF others IS NOT NULL THEN
             RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
                 USING ERRCODE = 'deadlock_detected',
@@ -3492,7 +3513,8 @@ BEGIN
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
     FROM pg_locks AS lock
-    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -3802,7 +3824,8 @@ BEGIN
         )
         SELECT string_agg(DISTINCT pid::text, ', ') INTO others
         FROM waiting JOIN pg_locks AS lock USING (pid)
-        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
         IF others IS NOT NULL THEN
             RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
                 USING ERRCODE = 'deadlock_detected',
@@ -3812,7 +3835,8 @@ BEGIN
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
     FROM pg_locks AS lock
-    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),

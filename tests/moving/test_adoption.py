@@ -186,15 +186,6 @@ def test_the_plan_changes_nothing(filled_url: str) -> None:
     assert all(step.what in plan and step.locks in plan for step in STEPS)
 
 
-def test_the_plan_of_our_own_tables_names_the_revisions(database_url: str, empty_database_url: str) -> None:
-    plans = []
-    for url in (database_url, empty_database_url):
-        app = procrastinate.App(connector=url)
-        with app.open():
-            plans.append(app.schema_manager.plan())
-    assert plans == ["The schema is up to date", f"Apply the revisions {', '.join(revisions.known_revisions())}"]
-
-
 @pytest.mark.parametrize(
     ("lost", "named"),
     [

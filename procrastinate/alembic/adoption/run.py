@@ -12,7 +12,7 @@ from procrastinate import exceptions
 from procrastinate._text.logs import get_logger
 from procrastinate.alembic.adoption.state import check
 from procrastinate.alembic.adoption.statements import drop_unfinished
-from procrastinate.alembic.adoption.steps import Step, steps
+from procrastinate.alembic.adoption.steps import Step, pending, steps
 from procrastinate.core.errors import is_deadlock, is_lock_timeout
 from procrastinate.core.health import read_clock
 
@@ -47,7 +47,7 @@ def adopt(connection: sa.Connection, report: Report = report_to_log) -> None:
         A lock was not to be had in ten minutes. What was done stays, and the next call goes on from there.
     """
     check(connection)
-    todo = steps()
+    todo = pending(connection)
     for number, step in enumerate(todo, start=1):
         report(f"{number}/{len(todo)} {step.what} (locks: {step.locks})")
         started = read_clock(connection)

@@ -120,10 +120,14 @@ ORDER BY owned.name
 """
 
 # A table that was never analysed has no estimate, and is likely to be small.
-_SIZES = """
+_ROWS = (
+    "(SELECT CASE WHEN reltuples > 0 THEN reltuples::bigint ELSE (SELECT count(*) FROM {table}) END "
+    "FROM pg_class WHERE oid = '{table}'::regclass)"
+)
+_SIZES = f"""
 SELECT
-    (SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'procrastinate_jobs'::regclass) AS jobs,
-    (SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'procrastinate_events'::regclass) AS events,
+    {_ROWS.format(table="procrastinate_jobs")} AS jobs,
+    {_ROWS.format(table="procrastinate_events")} AS events,
     pg_size_pretty(pg_table_size('procrastinate_jobs')) AS size,
     (SELECT count(*) FROM procrastinate_workers
         WHERE extract(epoch FROM now()) - extract(epoch FROM last_heartbeat) < 60) AS workers,
@@ -136,7 +140,7 @@ FROM procrastinate_jobs AS job
 LEFT JOIN LATERAL (
     SELECT max(at) AS at FROM procrastinate_events WHERE job_id = job.id AND type = 'started'
 ) AS event ON true
-WHERE {IS_ORPHAN}
+WHERE ({IS_ORPHAN}) OR (job.status = 'doing' AND job.worker_id = 0)
 GROUP BY job.task_name
 ORDER BY count(*) DESC, job.task_name
 """

@@ -46,7 +46,8 @@ BEGIN
         )
         SELECT string_agg(DISTINCT pid::text, ', ') INTO others
         FROM waiting JOIN pg_locks AS lock USING (pid)
-        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
         IF others IS NOT NULL THEN
             RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
                 USING ERRCODE = 'deadlock_detected',
@@ -56,7 +57,8 @@ BEGIN
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
     FROM pg_locks AS lock
-    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
@@ -633,7 +635,8 @@ BEGIN
         )
         SELECT string_agg(DISTINCT pid::text, ', ') INTO others
         FROM waiting JOIN pg_locks AS lock USING (pid)
-        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+        WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
         IF others IS NOT NULL THEN
             RAISE EXCEPTION 'A session that has locked the tables of the queue waits for this migration'
                 USING ERRCODE = 'deadlock_detected',
@@ -643,7 +646,8 @@ BEGIN
     END LOOP;
     SELECT string_agg(DISTINCT pid::text, ', ') INTO others
     FROM pg_locks AS lock
-    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid() AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    WHERE lock.relation IN ('procrastinate_jobs'::regclass, 'procrastinate_workers'::regclass) AND lock.granted AND lock.pid <> pg_backend_pid()
+            AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     RAISE EXCEPTION 'The tables of the queue are in use, and nothing was changed'
         USING ERRCODE = 'lock_not_available',
             DETAIL = 'Server processes with a lock on them: ' || coalesce(others, 'none any more'),
