@@ -74,7 +74,7 @@ class SchemaManager:
             run(let_fetches_of_3x_go_on)
         run(alembic.build_ahead.drop_what_came_late, _or_log(report))
         if decide is not None:
-            run(decide)
+            _or_log(report)(_decided(orphans, run(decide)))
 
     async def apply_schema_async(self, *, orphans: str = "keep", report: Report | None = None) -> None:
         """As :meth:`apply_schema`."""
@@ -90,7 +90,7 @@ class SchemaManager:
             await self.connector.run_async(let_fetches_of_3x_go_on)
         await self.connector.run_async(alembic.build_ahead.drop_what_came_late, _or_log(report))
         if decide is not None:
-            await self.connector.run_async(decide)
+            _or_log(report)(_decided(orphans, await self.connector.run_async(decide)))
 
     def plan(self) -> str:
         """Say what :meth:`apply_schema` would do, what it would lock, and for how long. Nothing is changed.
@@ -228,6 +228,12 @@ def _decision(orphans: str) -> Callable[[sa.Connection], int] | None:
     if orphans == "keep":
         return None
     return core.retry_left_behind if orphans == "retry" else core.fail_left_behind
+
+
+def _decided(orphans: str, count: int) -> str:
+    if not count:
+        return "No running job was left behind by 3.x. A worker of 3.x counts as gone after an hour of silence"
+    return f"{count:,} running jobs that 3.x had left behind {'wait again' if orphans == 'retry' else 'failed'}"
 
 
 _OWN_TABLES = {table.name for table in metadata.tables.values()} | {VERSION_TABLE}

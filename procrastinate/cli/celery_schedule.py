@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from procrastinate import exceptions
 from procrastinate._functions.import_path import load_from_path
-from procrastinate._text.terminal import say_lines
+from procrastinate._text.terminal import say, say_lines
 from procrastinate.app import App
-from procrastinate.from_celery.schedule import Entry, as_code, read_beat_schedule
+from procrastinate.from_celery.schedule import NOT_TRANSLATED, Entry, as_code, read_beat_schedule
 
 
 def add_schedule_arguments(parser: argparse.ArgumentParser, **path_options: Any) -> None:
@@ -49,6 +50,13 @@ def schedule_command(app: App | None, arguments: argparse.Namespace) -> None:
 
 
 def print_declarations(entries: list[Entry], timezone: str) -> None:
-    """Print declarations, with an empty line after each. They are literals of Python, so all of their text prints."""
+    """Print declarations, with an empty line after each. They are literals of Python, so all of their text prints.
+
+    Say on stderr how many schedules are not among them.
+    """
+    left = 0
     for code in as_code(entries, timezone):
+        left += code.startswith(NOT_TRANSLATED)
         say_lines(f"{code}\n")
+    if left:
+        say(f"{left} of {len(entries)} schedules are not translated: look for {NOT_TRANSLATED}", sys.stderr)

@@ -12,6 +12,8 @@ from procrastinate._quoting import quoted
 from procrastinate.from_celery.options import WITHOUT_EFFECT
 from procrastinate.from_celery.stored_call import encode
 
+NOT_TRANSLATED = "# NOT TRANSLATED"
+"""How the comment begins that is printed in place of a declaration."""
 _DAY = 86_400
 _UNDERSTOOD = WITHOUT_EFFECT | {"queue", "priority", "expires"}
 
@@ -63,7 +65,7 @@ def as_code(entries: Iterable[Entry], timezone: str = "UTC") -> Iterator[str]:
         try:
             yield _declaration(entry, timezone)
         except NotTranslated as error:
-            yield quoted(f"# NOT TRANSLATED: {entry.name}, task {entry.task}: {error}")
+            yield quoted(f"{NOT_TRANSLATED}: {entry.name}, task {entry.task}: {error}")
 
 
 def _declaration(entry: Entry, timezone: str) -> str:

@@ -258,6 +258,15 @@ def test_a_worker_that_is_silent(engine: sa.Engine, connection: sa.Connection) -
     assert found(engine) == {"worker-silent": Severity.WARNING}
 
 
+def test_a_silent_worker_of_3x_keeps_its_jobs_for_an_hour(engine: sa.Engine, connection: sa.Connection) -> None:
+    connection.exec_driver_sql(
+        "INSERT INTO procrastinate_workers (id, last_heartbeat) VALUES (5, now() - interval '1 minute')"
+    )
+    register(connection)
+    (finding,) = [one for one in examine(engine).findings if one.code == "worker-silent"]
+    assert "Another one takes its jobs back after an hour, because it is of Procrastinate 3.x" in finding.text
+
+
 def test_workers_in_trouble(engine: sa.Engine, connection: sa.Connection) -> None:
     register(
         connection,

@@ -12,6 +12,7 @@ import pytest
 from celery.schedules import BaseSchedule, crontab, schedule  # type: ignore[import-untyped, unused-ignore]
 
 from procrastinate import App
+from procrastinate.cli.celery_schedule import print_declarations
 from procrastinate.contrib.celery import CeleryTasks
 from procrastinate.from_celery.schedule import Entry, as_code, read_beat_schedule
 from procrastinate.from_celery.stored_call import StoredCall
@@ -124,3 +125,15 @@ def test_the_command_finds_a_module_in_the_working_directory(tmp_path: pathlib.P
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "app.tasks['shop.report']" in done.stdout
+
+
+def test_the_command_says_how_many_schedules_are_not_translated(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    schedule = {name: {"task": "shop.report", "schedule": seconds} for name, seconds in (("a", 45), ("b", 60))}
+    print_declarations(read_beat_schedule(schedule), "UTC")
+    printed = capsys.readouterr()
+    assert printed.out.count("app.periodic(") == 1
+    assert printed.err == "1 of 2 schedules are not translated: look for # NOT TRANSLATED\n"
+    print_declarations(read_beat_schedule({"b": schedule["b"]}), "UTC")
+    assert capsys.readouterr().err == ""

@@ -182,6 +182,9 @@ def test_the_plan_is_printed_and_left_behind_jobs_are_decided_on(shop_url: str) 
     execute(shop_url, "UPDATE procrastinate_jobs SET status = 'doing' WHERE id = (SELECT max(id) FROM orders_order)")
     assert "1 jobs run for workers that are gone" in manage(shop_url, "procrastinate", "schema", "--plan")
     manage(shop_url, "migrate")
-    manage(shop_url, "procrastinate", "schema", "--apply", "--orphans=fail")
+    said = manage(shop_url, "procrastinate", "schema", "--apply", "--orphans=fail")
+    assert "1 running jobs that 3.x had left behind failed" in said
+    again = manage(shop_url, "procrastinate", "schema", "--apply", "--orphans=retry")
+    assert "No running job was left behind by 3.x. A worker of 3.x counts as gone after an hour of silence" in again
     assert orders(shop_url)[-1] == ("new", "failed")
     assert "up to date" in manage(shop_url, "procrastinate", "schema", "--plan")

@@ -173,6 +173,17 @@ async def test_a_job_whose_worker_is_silent(app: App, queue: Queue) -> None:
     assert await code(app, job_id) == "worker-silent"
 
 
+async def test_a_job_whose_silent_worker_is_of_3x_waits_for_an_hour(app: App, queue: Queue) -> None:
+    job_id = await app.configure_task("t").defer_async()
+    queue.sql("INSERT INTO procrastinate_workers (id, last_heartbeat) VALUES (5, now() - interval '1 minute')")
+    await app.job_manager.fetch_job(None, 5)
+    register(queue)
+    headline = (await app.inspect.explain_async(job_id)).headline
+    assert headline.code == "worker-silent"
+    assert "Others will take the job back after an hour of silence" in headline.text
+    assert "--legacy-worker-timeout" in str(headline.advice)
+
+
 async def test_a_job_that_is_asked_to_stop_and_does_not_look(app: App, workers: Workers, queue: Queue) -> None:
     may_end = threading.Event()
     job_id = await app.task(name="t")(lambda: may_end.wait(30) and None).defer_async()

@@ -85,7 +85,8 @@ def contract(connection: sa.Connection, report: Report = report_to_log) -> None:
     require(
         facts.workers_of_3x == 0,
         f"{facts.workers_of_3x} workers of Procrastinate 3.x are at work, or were less than an hour ago. Their fetches "
-        "need these indexes. Stop them, and repeat",
+        "need these indexes. Stop them, and repeat. A worker of 3.x that was killed counts for an hour, unless a "
+        "worker of this release with --legacy-worker-timeout=60 removes it",
     )
     for index in of_3x.INDEXES:
         report(f"drop the index {index} (locks: {_SHARED})")

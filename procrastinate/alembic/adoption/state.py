@@ -120,14 +120,22 @@ ORDER BY owned.name
 """
 
 # A table that was never analysed has no estimate, and is likely to be small.
-_ROWS = (
-    "(SELECT CASE WHEN reltuples > 0 THEN reltuples::bigint ELSE (SELECT count(*) FROM {table}) END "
-    "FROM pg_class WHERE oid = '{table}'::regclass)"
-)
+_FEW = 10_000
+"""Rows of a table that are counted. PostgreSQL's estimate of a larger one is good enough."""
+
+
+def _about(table: str) -> str:
+    """Return the expression for the number of rows. The statistics of a small table may be missing or old."""
+    return (
+        f"(SELECT greatest(reltuples::bigint, (SELECT count(*) FROM (SELECT FROM {table} LIMIT {_FEW}) AS few)) "
+        f"FROM pg_class WHERE oid = '{table}'::regclass)"
+    )
+
+
 _SIZES = f"""
 SELECT
-    {_ROWS.format(table="procrastinate_jobs")} AS jobs,
-    {_ROWS.format(table="procrastinate_events")} AS events,
+    {_about("procrastinate_jobs")} AS jobs,
+    {_about("procrastinate_events")} AS events,
     pg_size_pretty(pg_table_size('procrastinate_jobs')) AS size,
     (SELECT count(*) FROM procrastinate_workers
         WHERE extract(epoch FROM now()) - extract(epoch FROM last_heartbeat) < 60) AS workers,

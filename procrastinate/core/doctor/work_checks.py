@@ -37,6 +37,8 @@ def silent_workers(patient: Patient) -> Iterator[Finding]:
     """Do all workers give signs of life."""
     for worker in [one for one in patient.workers if not one.is_alive][:_SHOWN]:
         rescue = "Another one takes its jobs back" if patient.alive else "No other takes its jobs back"
+        if worker.is_of_3x and patient.alive:
+            rescue += " after an hour, because it is of Procrastinate 3.x (--legacy-worker-timeout)"
         yield Finding(
             code="worker-silent",
             severity=Severity.WARNING,
@@ -183,7 +185,11 @@ def orphaned_jobs(patient: Patient) -> Iterator[Finding]:
             code="jobs-orphaned",
             severity=Severity.WARNING if patient.alive else Severity.FAULT,
             text=f"{_running_jobs(count)} without a live worker. {rescue}",
-            advice="Nothing to do within a minute of the worker's end" if patient.alive else "Start a worker",
+            advice=(
+                "Nothing to do within a minute of the worker's end, or within an hour if it was of Procrastinate 3.x"
+                if patient.alive
+                else "Start a worker"
+            ),
         )
     left = work_facts.count_left_behind(patient.connection)
     if left:

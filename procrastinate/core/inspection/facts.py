@@ -91,6 +91,11 @@ class WorkerFacts:
     heartbeat_at: datetime.datetime | None
     task_list: str | None
 
+    @property
+    def is_of_3x(self) -> bool:
+        """True if the worker is of Procrastinate 3.x. It says nothing of itself, and only its numbers are positive."""
+        return self.heartbeat_interval is None and self.id > 0
+
     def serves(self, queue: str) -> bool:
         """True if the worker takes jobs of this queue, or does not say which."""
         return not self.queues or queue in self.queues

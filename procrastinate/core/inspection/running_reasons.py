@@ -44,6 +44,15 @@ def worker_silent(case: Case) -> Reason | None:
         return None
     if not case.alive:
         return _no_rescuer(case, f"Its worker has been silent for {worker.silent_for:.0f} s")
+    if worker.is_of_3x:
+        return Reason(
+            code="worker-silent",
+            kind=ReasonKind.WAITS,
+            text=f"Its worker {worker.id} is of Procrastinate 3.x, and has been silent for {worker.silent_for:.0f} s. "
+            "Others will take the job back after an hour of silence, because such a worker is silent while it stops",
+            advice="Wait. If the worker was killed, retry the job by hand, or start a worker with a shorter "
+            "--legacy-worker-timeout",
+        )
     return Reason(
         code="worker-silent",
         kind=ReasonKind.WAITS,
