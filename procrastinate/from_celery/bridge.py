@@ -137,6 +137,7 @@ class Bridge:
                 for queue in self._options.queues:
                     source = _Source(queue=queue, driver=live.transport.driver_type)
                     consumers.enter_context(self._consumer(channel, source, producer))
+                self._last_message = time.monotonic()  # To connect may have taken long.
                 while not self._is_over():
                     self._take_some(live, producer)
                 self._store_pending(producer)
@@ -174,6 +175,7 @@ class Bridge:
         except Exception as error:  # a message is data: whatever it raises, the others go on
             self._store_pending(producer)
             self._leave(message, source, producer, _reason(error))
+            self._last_message = time.monotonic()  # The queue was not quiet in that time.
             return
         self._pending.append(_Pending(message=message, source=source, job=job))
         if len(self._pending) >= _PREFETCH:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -106,6 +107,30 @@ def test_a_message_of_odd_parts_is_left_and_the_others_become_jobs(app: App, pro
             one.publish(body, routing_key=queue, headers=headers, serializer="json")
     assert bridge(app, queue).counts == {"moved": 1, "left": 2}
     assert [job["args"]["args"] for job in jobs_of(app)] == [["a"]]
+
+
+class SlowBroker(Bridge):
+    """A bridge whose broker takes longer for each step than the bridge waits for a message."""
+
+    def _consumer(self, *arguments: Any) -> Any:
+        time.sleep(0.3)
+        return super()._consumer(*arguments)
+
+    def _leave(self, *arguments: Any) -> None:
+        time.sleep(0.3)
+        super()._leave(*arguments)
+
+
+def test_a_slow_broker_is_not_taken_for_a_quiet_one(app: App, producer: Celery, queue: str) -> None:
+    for text in ("\x00", "b"):
+        producer.send_task("shop.note", [text])
+    with producer.producer_or_acquire() as one:
+        one.publish(["odd"], routing_key=queue, headers={"task": "shop.note", "id": "1"}, serializer="json")
+    producer.send_task("shop.note", ["c"])
+    bridge = SlowBroker(app, BridgeOptions(broker=BROKER, queues=[queue], once=True, quiet=0.2))
+    with app.open():
+        bridge.run()
+    assert bridge.counts == {"moved": 2, "left": 2}
 
 
 def test_the_same_message_twice_is_one_job(app: App, producer: Celery, queue: str) -> None:
