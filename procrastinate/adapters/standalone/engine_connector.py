@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from procrastinate import exceptions
+from procrastinate._fork_locks import fork_lock
 from procrastinate.adapters.connections.connect_args import ConnectArgs, Given
 from procrastinate.adapters.connections.conninfo import elsewhere, long_lived
 from procrastinate.adapters.connections.listen import listen
@@ -62,7 +62,7 @@ class EngineConnector(TakesUserConnections):
         self._listen_connect_args = listen_connect_args
         if listen_connect_args is not None:
             elsewhere({}, listen_connect_args)
-        self._lock = threading.RLock()
+        self._lock = fork_lock()
         self._opened = False
         self._sync: SyncRunner | None = None
         self._process: int | None = None
