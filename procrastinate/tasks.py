@@ -19,7 +19,7 @@ from procrastinate._functions.declarations import read_declaration
 from procrastinate._functions.import_path import get_full_path
 from procrastinate._functions.kinds import check_function, is_async_callable
 from procrastinate._functions.signature import read_call_arguments
-from procrastinate._functions.stand_in import stand_in_for
+from procrastinate._functions.stand_in import CallForMocks, stand_in_for
 from procrastinate._job_checks import check_lock, check_name, check_priority
 from procrastinate.calls import Call
 from procrastinate.defer_hooks import dump_meta
@@ -343,6 +343,8 @@ class Task(Generic[P, R_co, Args]):
         self.task_middleware: list[middleware_module.TaskMiddleware] = list(task_middleware or [])
         middleware_module.check_task_middleware(self.task_middleware, task_name=self.name, task_is_async=self.is_async)
         stand_in_for(func, self, is_async=self.is_async)
+
+    __func__ = CallForMocks()
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"

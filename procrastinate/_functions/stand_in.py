@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, cast
 
+_MOCKS = ("unittest.mock", "mock.mock")
+"""The modules of the standard library and of its backport on PyPI."""
 _OF_A_FUNCTION = ("__code__", "__defaults__", "__kwdefaults__")
 """Before Python 3.12, :mod:`inspect` treats an object with these as a function, and reads the kind from its code."""
 
@@ -20,8 +22,6 @@ def stand_in_for(function: Callable[..., Any], stand_in: Callable[..., Any], *, 
     ----------
     is_async:
         True if a call returns a coroutine. Frameworks that run sync functions in threads must detect this.
-        :mod:`unittest.mock` must not, because it would patch the task with an AsyncMock, whose ``defer()`` is async.
-        It looks at ``__func__`` first.
     """
     functools.update_wrapper(stand_in, function, (*functools.WRAPPER_ASSIGNMENTS, *_OF_A_FUNCTION), updated=())
     if not is_async:
@@ -30,4 +30,17 @@ def stand_in_for(function: Callable[..., Any], stand_in: Callable[..., Any], *, 
         inspect.markcoroutinefunction(stand_in)
     else:
         cast("Any", stand_in)._is_coroutine = cast("Any", asyncio.coroutines)._is_coroutine
-    cast("Any", stand_in).__func__ = type(stand_in).__call__
+
+
+class CallForMocks:
+    """The attribute ``__func__`` of a stand-in, which only :mod:`unittest.mock` sees.
+
+    It looks there before it asks whether an object is a coroutine function. It must not find one, because it would
+    patch an async task with an AsyncMock, whose ``defer()`` is async. Code that finds ``__func__`` takes the object for
+    a bound method: Django's signals then ask for its ``__self__``.
+    """
+
+    def __get__(self, instance: object, owner: type[Any]) -> Any:
+        if sys._getframe(1).f_globals.get("__name__") not in _MOCKS:
+            raise AttributeError("__func__")
+        return owner.__call__

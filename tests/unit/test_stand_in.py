@@ -16,6 +16,7 @@ import asgiref.sync
 import fastapi
 import httpx
 import pytest
+from django.dispatch import Signal
 from starlette.background import BackgroundTask
 
 from procrastinate.app import App
@@ -109,3 +110,32 @@ def test_a_patched_task_is_a_mock_whose_defer_is_sync(name: str) -> None:
     with mock.patch(f"{__name__}.{name}") as patched:
         patched.defer.return_value = 5
         assert globals()[name].defer(letter=1) == 5
+
+
+@pytest.mark.parametrize("task", [send, count], ids=["async", "sync"])
+def test_a_task_is_no_bound_method(task: Any) -> None:
+    """Code that finds ``__func__`` asks for ``__self__``: Django's signals, inspect and others."""
+    assert not hasattr(task, "__func__")
+    assert not hasattr(task, "__self__")
+    assert not inspect.ismethod(task)
+
+
+async def test_a_task_receives_a_signal_of_django() -> None:
+    received: list[Any] = []
+    receivers = Blueprint()
+
+    @receivers.task
+    async def receive_async(**arguments: Any) -> None:
+        received.append(arguments["order"])
+
+    @receivers.task
+    def receive(**arguments: Any) -> None:
+        received.append(arguments["order"])
+
+    signal = Signal()
+    signal.connect(receive_async)
+    signal.connect(receive, weak=False)
+    await signal.asend(sender=None, order=7)
+    assert received == [7, 7]
+    assert signal.disconnect(receive_async)
+    assert not signal.disconnect(receive_async)
