@@ -13,6 +13,7 @@ from procrastinate import builtin_tasks, exceptions
 from procrastinate._caller_thread import CallerThread, PlainCallerThread
 from procrastinate._checks.amounts import LARGEST_COUNT, read_count
 from procrastinate._functions import import_path
+from procrastinate._functions.declarations import read_declaration
 from procrastinate._functions.kinds import is_async_callable
 from procrastinate._text.logs import get_logger
 from procrastinate.blueprints import Blueprint
@@ -234,7 +235,7 @@ class App(Blueprint):
         """
         if not callable(hook) or is_async_callable(hook):
             raise TypeError(f"on_defer takes a function that is not async, not {hook!r}")
-        self.job_manager.hooks.add(hook)
+        self.job_manager.hooks.add(hook, read_declaration(hook).function)
         return hook
 
     def workflow(self, name: str, *, if_failed: IfFailed = "cancel") -> Workflow:

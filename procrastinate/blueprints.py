@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from procrastinate import exceptions
+from procrastinate._functions.declarations import Declaration, read_declaration
 from procrastinate._job_checks import check_name
 from procrastinate._text.logs import get_logger
 from procrastinate.jobs import DEFAULT_PRIORITY, DEFAULT_QUEUE
@@ -55,6 +56,7 @@ class Blueprint:
     def __init__(self) -> None:
         self.tasks = {}
         self.periodic_registry = PeriodicRegistry()
+        self._name_declarations: dict[str, Declaration] = {}
         self._warn_if_in_main()
 
     @property
@@ -288,8 +290,10 @@ class Blueprint:
             Another task has this name.
         """
         self._make_room({alias: task})
-        self.tasks[alias] = task
-        task.aliases.append(alias)
+        if self.tasks.get(alias) is not task:
+            self.tasks[alias] = task
+            task.aliases.append(alias)
+        self._name_declarations[alias] = read_declaration()
 
     def add_tasks_from(self, blueprint: Blueprint, *, namespace: str) -> None:
         """Add the tasks of another blueprint, with ``namespace:`` before their names. Add all of them or none.
@@ -316,6 +320,7 @@ class Blueprint:
             extra={"action": "loading_blueprint", "namespace": namespace, "tasks": list(renamed)},
         )
         self.tasks |= renamed
+        self._name_declarations |= dict.fromkeys(renamed, read_declaration())
         self.periodic_registry.add_from(blueprint.periodic_registry)
 
     def _register_task(self, task: Task[Any, Any, Any]) -> None:
@@ -333,12 +338,19 @@ class Blueprint:
         return list({task.limit.name: task.limit for task in list(self.tasks.values()) if task.limit}.values())
 
     def _check_limits(self, tasks: Iterable[Task[Any, Any, Any]]) -> None:
-        """Refuse a task whose limit has the name of another limit and other numbers."""
+        """Refuse a task whose limit has the name of another limit and other numbers.
+
+        If the module of the limit ran again with other numbers, these hold for the earlier tasks, too.
+        """
         new = [task.limit for task in tasks if task.limit is not None]
-        if new:
-            known = {limit.name: limit for limit in self.list_limits()}
-            for limit in new:
-                add_limit(known, limit)
+        if not new:
+            return
+        known = {limit.name: limit for limit in self.list_limits()}
+        for limit in new:
+            add_limit(known, limit)
+        for task in set(self.tasks.values()):
+            if task.limit is not None and task.limit.definition != known[task.limit.name].definition:
+                task.limit = known[task.limit.name]
 
     def _make_room(self, named: Mapping[str, Task[Any, Any, Any]]) -> None:
         """Check that the names are free. Forget an earlier task if its own module has declared it again."""
@@ -346,15 +358,21 @@ class Blueprint:
         for name, task in named.items():
             check_name("task name", name)
             earlier = self.tasks.get(name)
-            if earlier is None:
+            if earlier is None or (earlier is task and self._names_again(name)):
                 continue
-            if not task.is_another_run_of(earlier):
+            if earlier is task or not task.is_another_run_of(earlier):
                 raise exceptions.TaskAlreadyRegistered(
-                    f"A task named {name!r} is already registered: give one of the two another name="
+                    f"A task named {name!r} is already registered: give one of the two another name=. The first one is "
+                    f"declared {task.declaration.describe_clash(earlier.declaration)}"
                 )
             outdated.append(earlier)
         for earlier in dict.fromkeys(outdated):
             self._forget(earlier)
+
+    def _names_again(self, name: str) -> bool:
+        """Return true if code that gave a task this name, and not the task's own, has run again."""
+        earlier = self._name_declarations.get(name)
+        return earlier is not None and read_declaration().is_another_run_of(earlier)
 
     def _forget(self, outdated: Task[Any, Any, Any]) -> None:
         self.tasks = {name: task for name, task in self.tasks.items() if task is not outdated}

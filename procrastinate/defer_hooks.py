@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from procrastinate import exceptions
 from procrastinate._text.json_values import json_value
@@ -85,6 +85,12 @@ class Defer:
     tick: Tick | None = None
 
 
+class Origin(Protocol):
+    """The place of a function in the code of a module, which may run again."""
+
+    def is_another_run_of(self, earlier: Any) -> bool: ...
+
+
 DeferHook = Callable[[Defer], AbstractContextManager[Any] | None]
 
 EVERYWHERE: list[DeferHook] = []
@@ -102,6 +108,7 @@ class Hooks:
 
     def __init__(self) -> None:
         self.own: list[DeferHook] = []
+        self._origins: list[Origin | None] = []
 
     def __bool__(self) -> bool:
         return bool(self.own or EVERYWHERE)
@@ -109,10 +116,22 @@ class Hooks:
     def __contains__(self, hook: DeferHook) -> bool:
         return hook in self.own
 
-    def add(self, hook: DeferHook) -> None:
-        """Call this function at each defer. A second time has no effect."""
-        if hook not in self.own:
-            self.own.append(hook)
+    def add(self, hook: DeferHook, origin: Origin | None = None) -> None:
+        """Call this function at each defer. A second time has no effect.
+
+        Parameters
+        ----------
+        origin:
+            Where the function is. It takes the place of a function from an earlier run of the same code.
+        """
+        if hook in self.own:
+            return
+        for place, earlier in enumerate(self._origins):
+            if origin is not None and earlier is not None and origin.is_another_run_of(earlier):
+                self.own[place], self._origins[place] = hook, origin
+                return
+        self.own.append(hook)
+        self._origins.append(origin)
 
     @contextlib.contextmanager
     def around(

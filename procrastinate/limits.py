@@ -8,6 +8,7 @@ from typing import Any
 from procrastinate import core
 from procrastinate._checks.amounts import LARGEST_COUNT, read_count
 from procrastinate._checks.names import check_lock, check_name
+from procrastinate._functions.declarations import read_declaration
 from procrastinate.locks import ArgumentLock, Lock
 from procrastinate.rates import Rates, read_rates
 
@@ -67,6 +68,7 @@ class Limit:
     queue: str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_declaration", read_declaration())
         check_name("name of the limit", self.name)
         if self.queue is not None:
             check_name("queue of the limit", self.queue)
@@ -83,6 +85,15 @@ class Limit:
             raise ValueError(
                 f"The limit {self.name!r} limits nothing: give it concurrency=, total=, rate=, total_rate= or fair=True"
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has of this object, which is declared elsewhere."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def is_another_run_of(self, earlier: Limit) -> bool:
+        """Return true if both come from one line of a module or of a notebook's cell that ran twice."""
+        mine, other = (getattr(one, "_declaration", None) for one in (self, earlier))
+        return mine is not None and other is not None and mine.is_another_run_of(other)
 
     @property
     def definition(self) -> core.LimitDefinition:
@@ -151,7 +162,7 @@ def _read_numbers(concurrency: Any, total: Any) -> tuple[int | None, int | None]
 
 
 def add_limit(known: dict[str, Limit], limit: Limit) -> None:
-    """Add a limit to those that are known by their names. The first of a name stays.
+    """Add a limit to those that are known by their names. The first of a name stays, unless its module ran again.
 
     Raises
     ------
@@ -159,7 +170,11 @@ def add_limit(known: dict[str, Limit], limit: Limit) -> None:
         Two limits of one name have different numbers. The message names the limit.
     """
     first = known.setdefault(limit.name, limit)
-    if first.definition != limit.definition:
+    if first.definition == limit.definition:
+        return
+    if limit.is_another_run_of(first):
+        known[limit.name] = limit
+    elif not first.is_another_run_of(limit):
         raise ValueError(
             f"The limit {limit.name!r} is defined twice with different numbers, as {_numbers(first)} and as "
             f"{_numbers(limit)}: define it once and share the object, or give one of the two another name"

@@ -13,6 +13,7 @@ from procrastinate import cron as cron_module
 from procrastinate import exceptions
 from procrastinate._checks.amounts import read_seconds
 from procrastinate._checks.zones import as_timezone
+from procrastinate._functions.declarations import Declaration, read_declaration
 from procrastinate._job_checks import check_name
 from procrastinate._text.logs import get_logger
 from procrastinate.core.defaults import KEEP_TICKS_FOR
@@ -68,6 +69,7 @@ class PeriodicTask(Generic[P, R, Args]):
     periodic_id: str
     configure_kwargs: ConfigureTaskOptions
     timezone: datetime.tzinfo = datetime.UTC
+    declaration: Declaration = dataclasses.field(default_factory=read_declaration, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         cron_module.check_cron(self.cron)
@@ -158,9 +160,10 @@ class PeriodicRegistry:
         earlier = self.periodic_tasks.get(key)
         if earlier == periodic_task:  # the same declaration ran again
             return earlier
-        if earlier is not None:
+        if earlier is not None and not periodic_task.declaration.is_another_run_of(earlier.declaration):
             raise exceptions.TaskAlreadyRegistered(
-                f"Task {task.name!r} is already periodic: give the second schedule another periodic_id="
+                f"Task {task.name!r} is already periodic: give the second schedule another periodic_id=. The "
+                f"first one is declared {periodic_task.declaration.describe_clash(earlier.declaration)}"
             )
         logger.debug(
             "Registering periodic task %s with cron %s",

@@ -308,7 +308,7 @@ class Task(Generic[P, R_co, Args]):
         self.blueprint = blueprint
         self._kept_deferrer: tuple[tuple[Any, ...], JobDeferrer] | None = None
         self.func: Callable[P, R_co] = func
-        self._declaration = read_declaration(func)
+        self.declaration = read_declaration(func)
         self.arguments = read_call_arguments(func, takes_context=pass_context)
         self.aliases = _read_aliases(aliases)
         self.retry_strategy = retry_module.get_retry_strategy(retry)
@@ -374,9 +374,7 @@ class Task(Generic[P, R_co, Args]):
 
     def is_another_run_of(self, earlier: Task[Any, Any, Any]) -> bool:
         """Return true if both tasks come from one declaration that ran twice, for example in a reload."""
-        if self._declaration is None or earlier._declaration is None:
-            return False
-        return self._declaration.is_another_run_of(earlier._declaration)
+        return self.declaration.is_another_run_of(earlier.declaration)
 
     def rename(self, names: Iterable[str]) -> None:
         """Set the name to the first of ``names`` and the aliases to the others."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import importlib
 import logging
 import pathlib
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from procrastinate import exceptions
+from procrastinate import Limit, exceptions
 
 Module = Callable[[str], str]
 
@@ -119,8 +122,132 @@ def test_a_module_that_only_schedules_a_task_may_be_reloaded(project: Project) -
     importlib.import_module("declared_schedule")
     project.reload("declared_schedule", text)
     assert len(project.app.periodic_registry.periodic_tasks) == 1
-    with pytest.raises(exceptions.TaskAlreadyRegistered, match="periodic_id="):
-        project.reload("declared_schedule", text.replace("* * * * *", "5 * * * *"))
+    project.reload("declared_schedule", text.replace("* * * * *", "5 * * * *"))
+    (schedule,) = project.app.periodic_registry.periodic_tasks.values()
+    assert schedule.cron == "5 * * * *"
+    with pytest.raises(exceptions.TaskAlreadyRegistered, match=r"periodic_id=.*declared_schedule"):
+        project.reload("declared_schedule", f"{text}\napp.periodic(cron='7 * * * *')(tick)")
+
+
+_LIBRARY = """
+def plain(n): return n
+def bare(function):
+    def wrapper(n): return function(n)
+    return wrapper
+class Sender:
+    def __call__(self, n): return n
+    def send(self, n): return n
+def declare(app, function): return app.task(name="a")(function)
+"""
+
+
+@pytest.mark.parametrize(
+    "declaration",
+    [
+        "app.task(name='a')(functools.partial(declared_library.plain, 1))",
+        "app.task(name='a')(declared_library.plain)",
+        "app.task(name='a')(declared_library.Sender())",
+        "app.task(name='a')(declared_library.Sender().send)",
+        "app.task(name='a')(print)",
+        "app.task(name='a')(lambda: None)",
+        "@app.task(name='a')\n@declared_library.bare\ndef a(n): ...",
+        "def a(n): ...\ndeclared_library.declare(app, a)",
+        "app.add_task_alias(declared_library.shared, 'a')",
+        "app.add_tasks_from(declared_library.blueprint, namespace='a')",
+        "app.periodic(cron='* * * * *')(declared_library.shared)",
+        "def make():\n    @app.task(name='a')\n    def a(): ...\nmake()",
+    ],
+)
+def test_a_module_runs_again_whatever_it_declares(project: Project, declaration: str) -> None:
+    library = """
+from procrastinate import Blueprint
+from declared_app import app
+blueprint = Blueprint()
+blueprint.task(name="b")(print)
+shared = app.task(name="shared", aliases=["common"])(lambda timestamp: None)
+"""
+    project.write("declared_library", _LIBRARY + library)
+    text = f"from declared_app import app\nimport declared_library, functools\n{declaration}\n"
+    project.write("declared_tasks", f"{text}\nimport not_installed_here")
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("declared_tasks")
+    project.write("declared_tasks", text)
+    importlib.import_module("declared_tasks")
+    project.reload("declared_tasks", text)
+    project.reload("declared_tasks", f"\n{text}")
+
+
+def test_a_function_that_was_renamed_takes_the_place_of_its_former_self(project: Project) -> None:
+    project.write("declared_tasks", "from declared_app import app\n@app.task(name='a')\ndef former(): ...")
+    importlib.import_module("declared_tasks")
+    module = project.reload("declared_tasks", "from declared_app import app\n@app.task(name='a')\ndef later(): ...")
+    assert project.app.tasks["a"] is module.later
+
+
+def test_a_limit_with_other_numbers_after_a_reload_holds_for_all_its_tasks(project: Project) -> None:
+    text = """
+from declared_app import app
+from procrastinate import Limit
+limit = Limit("api", concurrency={concurrency})
+app.task(name="a", limit=limit)(lambda: None)
+app.task(name="b", limit=limit)(lambda: None)
+"""
+    project.write("declared_limit", text.format(concurrency=3))
+    project.write(
+        "declared_tasks",
+        "from declared_limit import app, limit\napp.task(name='elsewhere', limit=limit)(lambda: None)",
+    )
+    importlib.import_module("declared_tasks")
+    module = project.reload("declared_limit", text.format(concurrency=5))
+    app = project.app
+    assert [app.tasks[name].limit for name in ("a", "b", "elsewhere")] == [module.limit] * 3
+    assert app.list_limits() == [module.limit]
+    with pytest.raises(ValueError, match="twice with different numbers"):
+        project.reload(
+            "declared_limit", f"{text.format(concurrency=5)}\napp.task(limit=Limit('api', concurrency=7))(print)"
+        )
+
+
+def test_a_limit_can_be_copied_and_pickled(project: Project) -> None:
+    limit = Limit("api", concurrency=3)
+    assert copy.deepcopy(limit) == pickle.loads(pickle.dumps(limit)) == dataclasses.replace(limit) == limit
+
+
+def test_a_hook_of_a_module_that_runs_again_is_called_once(project: Project) -> None:
+    text = """
+from declared_app import app
+called = []
+@app.on_defer
+def first(defer): called.append({number})
+@app.on_defer
+def second(defer): called.append({number})
+app.task(name="a")(lambda: None)
+"""
+    project.write("declared_hooks", text.format(number=1))
+    importlib.import_module("declared_hooks")
+    module = project.reload("declared_hooks", text.format(number=2))
+    project.app.tasks["a"].defer()
+    assert module.called == [2, 2]
+
+
+def test_the_error_of_a_clash_says_where_the_first_task_is(project: Project) -> None:
+    project.write("declared_one", "from declared_app import app\n\napp.task(name='a')(print)")
+    project.write("declared_two", "from declared_app import app\napp.task(name='a')(print)")
+    importlib.import_module("declared_one")
+    with pytest.raises(exceptions.TaskAlreadyRegistered, match=r"in declared_one \(.*declared_one.py, line 3\)$"):
+        importlib.import_module("declared_two")
+
+
+def test_the_error_of_a_clash_says_that_one_file_has_two_names(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project.folder / "declared_package").mkdir()
+    text = "from declared_app import app\napp.task(name='a')(print)"
+    (project.folder / "declared_package" / "declared_inner.py").write_text(text)
+    monkeypatch.syspath_prepend(str(project.folder / "declared_package"))
+    importlib.import_module("declared_package.declared_inner")
+    with pytest.raises(exceptions.TaskAlreadyRegistered, match="is imported as declared_inner, too"):
+        importlib.import_module("declared_inner")
 
 
 @pytest.mark.parametrize(
