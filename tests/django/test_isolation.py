@@ -412,3 +412,31 @@ def test_a_connection_that_a_test_shares_with_the_job_stays_as_it_is(declare: De
         shared.dec_thread_sharing()
     assert seen == [0]
     assert shared.connection is before
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_inside_async_to_sync_closes_no_connection_that_its_caller_reads_from(
+    declare: Declare, max_age: int, workers: int
+) -> None:
+    Order.objects.bulk_create([Order(product="read") for _ in range(100)])
+    task = declare(_read_orders, is_async=True)
+    task.batch_defer(*[{}] * 20)
+
+    async def read_slowly() -> int:
+        read = 0
+        async for _ in Order.objects.order_by("pk").aiterator(chunk_size=10):
+            read += 1
+            await asyncio.sleep(0.005)
+        return read
+
+    async def run() -> int:
+        options: Any = {"wait": False, "install_signal_handlers": False, "listen_notify": False}
+        *_, read = await asyncio.gather(*(app.run_worker_async(**options) for _ in range(workers)), read_slowly())
+        return read
+
+    assert async_to_sync(run)() == 100
+    assert _statuses() == {"succeeded"}
+
+
+def _read_orders() -> None:
+    assert Order.objects.count() == 100

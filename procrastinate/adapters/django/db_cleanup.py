@@ -55,11 +55,17 @@ def _before_job() -> None:
 
 
 def _tidy_shared() -> None:
-    """Clean up shared connections. Skip an open transaction of the code that started the worker, for example a test."""
+    """Clean up shared connections, which belong to the code that started the worker, for example a test.
+
+    That code may be reading from one, so only a broken connection is closed, and one that is older than CONN_MAX_AGE.
+    Without CONN_MAX_AGE, Django closes a connection after each request. The request of that code goes on.
+    """
     for connection in db.connections.all(initialized_only=True):
-        if not connection.in_atomic_block:
+        if connection.in_atomic_block:
+            continue
+        if connection.settings_dict["CONN_MAX_AGE"] or (connection.errors_occurred and not connection.is_usable()):
             connection.close_if_unusable_or_obsolete()
-            connection.queries_log.clear()
+        connection.queries_log.clear()
 
 
 def _after_job() -> None:

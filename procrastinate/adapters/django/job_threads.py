@@ -36,6 +36,10 @@ class JobThread(ThreadPoolExecutor):
         return super().submit(fn, *args, **kwargs)
 
 
+_sharing: list[None] = []
+"""One entry for each job of this process that uses its caller's thread."""
+
+
 class JobThreads:
     """A worker's threads. Each job has a thread to itself while it runs, and later jobs reuse the thread.
 
@@ -58,7 +62,6 @@ class JobThreads:
         self._after_job = after_job
         self._tidy_shared = tidy_shared
         self._idle: list[JobThread] = []
-        self._sharing = 0
 
     def lend(self) -> AbstractAsyncContextManager[None]:
         """Make ``sync_to_async`` use a thread that no other job uses, inside the block.
@@ -69,14 +72,14 @@ class JobThreads:
 
     @contextlib.asynccontextmanager
     async def _share(self) -> AsyncIterator[None]:
-        if not self._sharing:
+        if not _sharing:
             await sync_to_async(self._tidy_shared)()
-        self._sharing += 1
+        _sharing.append(None)
         try:
             yield
         finally:
-            self._sharing -= 1
-            if not self._sharing:
+            _sharing.pop()
+            if not _sharing:
                 await sync_to_async(self._tidy_shared)()
 
     @contextlib.asynccontextmanager
