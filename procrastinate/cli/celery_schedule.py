@@ -44,7 +44,10 @@ def schedule_command(app: App | None, arguments: argparse.Namespace) -> None:
     conf: Any = getattr(found, "conf", None)
     beat_schedule = found if isinstance(found, Mapping) else getattr(conf, "beat_schedule", None)
     if not isinstance(beat_schedule, Mapping):
-        raise exceptions.LoadFromPathError(f"{arguments.path!r} is neither a Celery app nor a beat_schedule")
+        raise exceptions.LoadFromPathError(
+            f"{arguments.path!r} is neither a Celery app nor a beat_schedule, but of type {type(found).__name__}. "
+            "If the module has moved already, give the path of a copy that still has the Celery app"
+        )
     timezone = arguments.timezone or getattr(conf, "timezone", None) or "UTC"
     print_declarations(read_beat_schedule(beat_schedule), str(timezone))
 

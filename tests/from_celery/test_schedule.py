@@ -137,3 +137,15 @@ def test_the_command_says_how_many_schedules_are_not_translated(
     assert printed.err == "1 of 2 schedules are not translated: look for # NOT TRANSLATED\n"
     print_declarations(read_beat_schedule({"b": schedule["b"]}), "UTC")
     assert capsys.readouterr().err == ""
+
+
+def test_the_command_says_what_to_do_if_the_app_is_replaced_already(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "shop.py").write_text(
+        "from procrastinate import App\n"
+        "from procrastinate.contrib.celery import CeleryTasks\n"
+        "app = CeleryTasks(App(connector='postgresql:///shop'))\n"
+    )
+    command = [str(pathlib.Path(sys.executable).with_name("procrastinate")), "celery-schedule", "shop.app"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "but of type CeleryTasks. If the module has moved already, give the path of a copy" in done.stderr
