@@ -160,6 +160,17 @@ def test_a_parked_job_is_fetched_by_3x_when_the_holder_ends(ours: sa.Connection,
     assert theirs.fetch() == parked
 
 
+def test_a_job_that_ours_has_parked_is_let_go_when_its_holder_of_3x_ends(ours: sa.Connection, theirs: Of3x) -> None:
+    """At once, and not by a later look at parked jobs."""
+    holder, parked = theirs.defer(lock="l"), theirs.defer(lock="l")
+    assert theirs.fetch() == holder
+    worker_id = worker(ours)
+    assert fetch(ours, worker_id) == []
+    assert row_of(ours, parked) == ("todo", core.Readiness.PARKED, 0)
+    theirs.finish(holder)
+    assert [job.id for job in core.fetch_jobs(ours, worker_id=worker_id, limit=5)] == [parked]
+
+
 def test_a_failed_job_is_retried_by_3x_while_another_has_its_lock(ours: sa.Connection, theirs: Of3x) -> None:
     failed = theirs.defer(lock="l")
     worker_id = worker(ours)
