@@ -11,6 +11,7 @@ from procrastinate import core
 from procrastinate._checks.amounts import LARGEST_COUNT, read_count
 from procrastinate._job_checks import dump_result
 from procrastinate.core import WorkflowState
+from procrastinate.core.defaults import CANCEL_SEEN_WITHIN
 from procrastinate.exceptions import WaitTimeout, WorkflowEnded, WorkflowNotFound
 from procrastinate.workflows.states import Graph, WorkflowInfo, to_graph, to_info
 
@@ -122,8 +123,8 @@ class Workflows:
     def cancel(self, workflow_id: int, *, abort: bool = False, connection: Any | None = None) -> int:
         """Cancel the steps that wait. The callbacks of ``on_end`` still run.
 
-        No step starts once this has returned, or once the transaction of ``connection`` is committed. A step that runs
-        is not retried.
+        No step starts once this has returned, and a step that runs is not retried. With ``connection``, no step starts
+        from 50 ms after the commit on.
 
         Parameters
         ----------
@@ -150,6 +151,8 @@ class Workflows:
             count += number
         while abort and (number := self._manager.abort_steps(workflow_id, connection)):
             count += number
+        if connection is None:
+            time.sleep(CANCEL_SEEN_WITHIN)
         return count
 
     async def cancel_async(self, workflow_id: int, *, abort: bool = False, connection: Any | None = None) -> int:
@@ -161,6 +164,8 @@ class Workflows:
             count += number
         while abort and (number := await self._manager.abort_steps_async(workflow_id, connection)):
             count += number
+        if connection is None:
+            await asyncio.sleep(CANCEL_SEEN_WITHIN)
         return count
 
     def retry(self, workflow_id: int, *, connection: Any | None = None) -> int:

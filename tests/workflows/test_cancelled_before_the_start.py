@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import time
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ import sqlalchemy as sa
 
 from procrastinate import core
 from procrastinate.app import App
+from procrastinate.core.defaults import CANCEL_SEEN_WITHIN
+from procrastinate.worker.run.step_gate import StepGate
 from procrastinate.workflows.states import WorkflowInfo
 from tests.database import new_job
 from tests.worker.running import Queue, Workers, happens, until
@@ -217,3 +220,39 @@ async def test_a_step_that_does_not_start_is_no_run(
     assert "its workflow was cancelled" in record.getMessage()
     assert queue.sql("SELECT count(*) FROM procrastinate_errors") == 0
     assert queue.sql("SELECT count(*) FROM procrastinate_statistics") == 0
+
+
+async def test_a_worker_trusts_that_a_workflow_goes_on_for_a_moment_only(app: App, tasks: Notes) -> None:
+    now = 100.0
+    gate = StepGate(app.job_manager, clock=lambda: now)
+    wf = app.workflow("import")
+    wf.add(tasks.note)
+    workflow_id = await wf.defer_async()
+    assert await gate.may_start(workflow_id)
+    assert await app.job_manager.begin_cancel_async(workflow_id)
+    now += CANCEL_SEEN_WITHIN * 0.99
+    assert await gate.may_start(workflow_id)
+    now += CANCEL_SEEN_WITHIN * 0.01
+    assert not await gate.may_start(workflow_id)
+    assert not await gate.may_start(workflow_id)
+
+
+async def test_a_cancel_returns_when_no_worker_trusts_an_older_answer(app: App, tasks: Notes) -> None:
+    wf = app.workflow("import")
+    wf.add(tasks.note)
+    workflow_id = await wf.defer_async()
+    began = time.monotonic()
+    await app.workflows.cancel_async(workflow_id)
+    assert time.monotonic() - began >= CANCEL_SEEN_WITHIN
+
+
+async def test_steps_that_ask_at_the_same_time_get_their_own_answers(app: App, tasks: Notes) -> None:
+    gate = StepGate(app.job_manager)
+    ids = []
+    for number in range(8):
+        wf = app.workflow(f"import {number}")
+        wf.add(tasks.note)
+        ids.append(await wf.defer_async())
+    assert await app.job_manager.begin_cancel_async(ids[3])
+    answers = await asyncio.gather(*(gate.may_start(workflow_id) for workflow_id in ids))
+    assert [workflow_id for workflow_id, may in zip(ids, answers, strict=True) if not may] == [ids[3]]

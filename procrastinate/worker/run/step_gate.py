@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-from collections.abc import Collection
+import time
+from collections.abc import Callable
 
+from procrastinate.core.defaults import CANCEL_SEEN_WITHIN
 from procrastinate.manager import JobManager
-
-
-@dataclasses.dataclass
-class _Look:
-    """One look at the database, for all steps that wait for it."""
-
-    groups: set[int] = dataclasses.field(default_factory=set)
-    cancelled: Collection[int] | None = None
-    """The answer, or ``None`` before it."""
 
 
 class StepGate:
     """Asks the database, before a step starts, whether the workflow was cancelled.
 
-    A step may have been claimed before the cancel. No cancel that is committed before the question is missed, so a step
-    that asks during a look waits for the next one. One look answers for all steps that wait for it. Other jobs never
-    ask.
+    A step may have been claimed before the cancel. One question answers for all steps that wait for it, and the answer
+    counts for a moment. A cancel waits for that moment to pass before it returns. Other jobs never ask.
+
+    Parameters
+    ----------
+    clock:
+        Seconds.
     """
 
-    def __init__(self, manager: JobManager) -> None:
+    def __init__(self, manager: JobManager, clock: Callable[[], float] = time.monotonic) -> None:
         self._manager = manager
-        self._next = _Look()
+        self._clock = clock
+        self._good_until: dict[int, float] = {}
+        """The groups whose steps may start, each with the time until which that counts."""
+        self._asked_for: set[int] = set()
         self._one_at_a_time = asyncio.Lock()
 
     async def may_start(self, group_id: int) -> bool:
@@ -39,11 +38,19 @@ class StepGate:
         ConnectorException
             The database did not answer.
         """
-        look = self._next
-        look.groups.add(group_id)
+        if self._is_good(group_id):
+            return True
+        self._asked_for.add(group_id)
         async with self._one_at_a_time:
-            if look.cancelled is None:
-                if look is self._next:
-                    self._next = _Look()
-                look.cancelled = await self._manager.list_cancelled_groups(sorted(look.groups))
-        return group_id not in look.cancelled
+            return self._is_good(group_id) or await self._ask(group_id)
+
+    def _is_good(self, group_id: int) -> bool:
+        return self._clock() < self._good_until.get(group_id, 0.0)
+
+    async def _ask(self, group_id: int) -> bool:
+        groups, self._asked_for = self._asked_for | {group_id}, set()
+        now = self._clock()  # before the question: a cancel may be committed right after it
+        cancelled = await self._manager.list_cancelled_groups(sorted(groups))
+        kept = {group: until for group, until in self._good_until.items() if until > now}
+        self._good_until = kept | dict.fromkeys(groups.difference(cancelled), now + CANCEL_SEEN_WITHIN)
+        return group_id not in cancelled
