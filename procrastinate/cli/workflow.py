@@ -56,4 +56,5 @@ def _described(node: Node) -> str:
     name = quoted(node.name, _LONGEST_NAME)
     if node.is_group:
         return f"{name}: {node.state}, {node.counts.succeeded} of {node.counts.total} succeeded"
-    return f"{name} [job {node.job_ids[0]}]: {node.state}"
+    kind = f" ({node.callback})" if node.callback else ""
+    return f"{name}{kind} [job {node.job_ids[0]}]: {node.state}"

@@ -24,6 +24,11 @@ class Rule(enum.IntEnum):
     """It did not succeed, and the workflow was not cancelled. Otherwise the job is not needed and is cancelled."""
 
 
+def callback_of(rule: int) -> str:
+    """Return the kind of a callback, by what it needs of the group of all steps."""
+    return {Rule.ON_SUCCESS: "on_success", Rule.ON_FAILURE: "on_failure"}.get(Rule(rule), "on_end")
+
+
 SIGNAL_TASK = "builtin:procrastinate.builtin_tasks.wait_for_signal"
 """The task of a signal's job. Its run means that the signal did not come in time."""
 

@@ -16,6 +16,7 @@ from procrastinate.core import (
     StoredWorkflow,
     WorkflowState,
 )
+from procrastinate.core.workflow_rows import callback_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,8 @@ class Node:
     """A step of a graph, or a group whose steps are folded into one node.
 
     ``counts`` says what became of the steps, and ``job_ids`` names the first of them. ``is_callback`` is true for a
-    step that runs once all others have ended.
+    step that runs once all others have ended, and ``callback`` says which one: ``on_success``, ``on_failure`` or
+    ``on_end``.
     """
 
     key: str
@@ -86,6 +88,7 @@ class Node:
     counts: Counts
     job_ids: tuple[int, ...]
     is_callback: bool = False
+    callback: str | None = None
 
     @property
     def state(self) -> str:
@@ -115,7 +118,7 @@ class Graph:
 
 def _label(node: Node) -> str:
     if not node.is_group:
-        return f"{node.name} ({node.state})"
+        return f"{node.name} ({node.callback + ', ' if node.callback else ''}{node.state})"
     return f"{node.name} ({node.counts.succeeded} of {node.counts.total}, {node.state})"
 
 
@@ -143,10 +146,12 @@ def to_graph(
     names = {f"g{group.id}": group.name for group in groups}
     folded = _counts_of_nodes(groups, node_of_group)
     has_callbacks = any(group.kind is GroupKind.STEPS for group in groups)
+    kinds = _callbacks(groups, dependencies)
     nodes = tuple(
         dataclasses.replace(
             _node(key, names.get(key), some, folded.get(key)),
             is_callback=has_callbacks and any(step.group_id == workflow_id for step in some),
+            callback=next((kinds[step.job_id] for step in some[:1] if step.job_id in kinds), None),
         )
         for key, some in members.items()
     )
@@ -156,6 +161,12 @@ def to_graph(
         nodes=nodes,
         edges=tuple(dict.fromkeys(_edges(dependencies, keys, node_of_group, by_id))),
     )
+
+
+def _callbacks(groups: Sequence[StoredGroup], dependencies: Sequence[StoredDependency]) -> dict[int, str]:
+    """Return the kinds of the callbacks by their ids. They, and no step, wait for the group of all steps."""
+    all_steps = {group.id for group in groups if group.kind is GroupKind.STEPS}
+    return {edge.job_id: callback_of(edge.rule) for edge in dependencies if edge.parent_group_id in all_steps}
 
 
 def _node_of_group(group: StoredGroup, by_id: dict[int, StoredGroup]) -> str | None:

@@ -27,8 +27,10 @@ from procrastinate.core.inspection.facts import JobFacts
 from procrastinate.core.inspection.reasons import Reason, ReasonKind
 from procrastinate.core.inspection.workflow_reasons import (
     not_looked_at,
+    waits_for_delay,
     waits_for_signal,
     waits_for_steps,
+    workflow_cancelled,
     workflow_held,
 )
 
@@ -315,6 +317,7 @@ CHECKS = {
     "broken": (broken_readiness,),
     "step": (
         row_locked,
+        workflow_cancelled,
         workflow_held,
         waits_for_steps,
         waits_for_signal,
@@ -324,9 +327,20 @@ CHECKS = {
         promoter_hangs,
         not_looked_at,
     ),
-    "future": (queue_paused, never_due, clock_differs, retry_scheduled, scheduled, zone_suspected),
+    "future": (
+        queue_paused,
+        workflow_cancelled,
+        waits_for_signal,
+        waits_for_delay,
+        never_due,
+        clock_differs,
+        retry_scheduled,
+        scheduled,
+        zone_suspected,
+    ),
     "due": (
         row_locked,
+        workflow_cancelled,
         queue_paused,
         *_DATABASE,
         no_worker,
@@ -363,6 +377,7 @@ CHECKS = {
     ),
     "ready": (
         row_locked,
+        workflow_cancelled,
         queue_paused,
         *_DATABASE,
         *_WORKERS,

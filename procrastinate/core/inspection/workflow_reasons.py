@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
+import math
 from collections.abc import Sequence
 
 from procrastinate.core.inspection import workflow_facts
 from procrastinate.core.inspection.case import Case
 from procrastinate.core.inspection.reasons import Reason, ReasonKind
-from procrastinate.core.inspection.workflow_facts import Needed
+from procrastinate.core.inspection.workflow_facts import Needed, StepFacts
 from procrastinate.core.workflow_rows import SIGNAL_TASK
 
 _NAMED = 3
@@ -35,15 +37,69 @@ def waits_for_steps(case: Case) -> Reason | None:
     unfinished = workflow_facts.read_open(case.connection, case.job_id)
     if not unfinished:
         return None
+    step = case.step
+    if step is not None and step.callback is not None:
+        return _callback(step, unfinished[0])
     first = next((one.job_id for one in unfinished if one.job_id is not None), None)
     look = "" if first is None else f", or see `procrastinate why {first}`"
-    step = case.step
     where = "" if step is None else f" of workflow {step.workflow_id} ({step.workflow!r})"
     return Reason(
         code="waits-for-steps",
         kind=ReasonKind.WAITS,
-        text=f"The step waits for the end of {_names(unfinished)}{where}",
+        text=f"The step waits for the end of {_names(unfinished, _number(case, unfinished))}{where}",
         advice=f"Wait{look}",
+    )
+
+
+_RUNS_IF = {
+    "on_success": "all have succeeded",
+    "on_failure": "one of them did not succeed and the workflow is not cancelled",
+    "on_end": "they have ended, whatever came of them",
+}
+
+
+def _callback(step: StepFacts, steps: Needed) -> Reason:
+    return Reason(
+        code="waits-for-steps",
+        kind=ReasonKind.WAITS,
+        text=(
+            f"The callback {step.callback} of workflow {step.workflow_id} ({step.workflow!r}) waits for the end of all "
+            f"steps: {steps.open_steps}. It runs if {_RUNS_IF[step.callback or 'on_end']}"
+        ),
+        advice=f"Wait, or see `procrastinate workflow {step.workflow_id}`",
+    )
+
+
+def workflow_cancelled(case: Case) -> Reason | None:
+    """Was its workflow cancelled."""
+    step = case.step
+    if step is None or not step.is_cancelled or step.callback is not None:
+        return None
+    return Reason(
+        code="workflow-cancelled",
+        kind=ReasonKind.WAITS,
+        text=(
+            f"Workflow {step.workflow_id} ({step.workflow!r}) was cancelled. This step does not start. A worker ends "
+            "it as cancelled when its turn comes"
+        ),
+        advice=f"app.workflows.cancel({step.workflow_id}) again ends it now, app.workflows.retry({step.workflow_id}) "
+        "lets it run",
+    )
+
+
+def waits_for_delay(case: Case) -> Reason | None:
+    """Does a delay after the steps before it pass."""
+    step, due = case.step, case.row.scheduled_at
+    if step is None or step.delay is None or due is None or case.row.attempts:
+        return None
+    return Reason(
+        code="waits-for-delay",
+        kind=ReasonKind.WAITS,
+        text=(
+            f"What the step waited for has ended. Its delay of {step.delay:g} s passes until "
+            f"{due:%Y-%m-%d %H:%M:%S} UTC"
+        ),
+        advice="Wait",
     )
 
 
@@ -55,7 +111,10 @@ def waits_for_signal(case: Case) -> Reason | None:
     return Reason(
         code="waits-for-signal",
         kind=ReasonKind.WAITS,
-        text=f"Signal {step.step!r} of workflow {step.workflow_id} ({step.workflow!r}) has not come",
+        text=(
+            f"Signal {step.step!r} of workflow {step.workflow_id} ({step.workflow!r}) has not come. "
+            f"{_timeout(step, case.row.scheduled_at)}"
+        ),
         advice=f"app.workflows.signal({step.workflow_id}, {step.step!r})",
     )
 
@@ -70,6 +129,17 @@ def not_looked_at(case: Case) -> Reason | None:
     )
 
 
-def _names(needed: Sequence[Needed]) -> str:
-    rest = len(needed) - _NAMED
+def _timeout(step: StepFacts, due: datetime.datetime | None) -> str:
+    if step.delay is None or math.isinf(step.delay) or due is None:
+        return "It has no timeout"
+    return f"Without it the step fails after its timeout of {step.delay:g} s, at {due:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _number(case: Case, needed: Sequence[Needed]) -> int:
+    """Return how many there are. A list that is full may have been cut."""
+    return len(needed) if len(needed) < workflow_facts.MOST else workflow_facts.count_open(case.connection, case.job_id)
+
+
+def _names(needed: Sequence[Needed], number: int | None = None) -> str:
+    rest = (number or len(needed)) - _NAMED
     return ", ".join(map(str, needed[:_NAMED])) + (f" and {rest} more" if rest > 0 else "")
