@@ -42,6 +42,11 @@ class Workers:
     def _start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(self._command, stderr=subprocess.DEVNULL)
 
+    @property
+    def pids(self) -> list[int]:
+        """Return the process ids of the workers, the oldest first."""
+        return [process.pid for process in self._processes]
+
     def kill_one(self) -> None:
         """Kill the worker that has run longest."""
         oldest = self._processes.popleft()

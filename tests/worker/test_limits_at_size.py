@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import os
 
@@ -12,7 +13,7 @@ from procrastinate import App
 from tests.worker.limited_program import SIZED
 from tests.worker.limited_program import app as program
 from tests.worker.running import Queue, until
-from tests.worker.test_limits import LEFT, workers
+from tests.worker.test_limits import LEFT, Workers, workers
 
 LONG = bool(os.environ.get("PROCRASTINATE_TESTS_LONG"))
 JOBS, PROCESSES, SLOTS = (20_000, 4, 20) if LONG else (200, 2, 10)
@@ -35,20 +36,63 @@ SELECT max(held) FROM (
     SELECT sum(change) OVER (PARTITION BY limit_key ORDER BY at, change) AS held FROM ledger
 ) AS counted
 """
+HOLDING = "SELECT array_agg(DISTINCT worker_id) FROM procrastinate_jobs WHERE status = 'doing'"
+WATCHES_AFTER = 3.0
+"""Seconds after which a worker has seen the others long enough to know which of them is silent."""
+SLOTS_BACK_WITHIN = 1.5 + 0.5 + 1.0 + 4.0
+"""Seconds: until a silent worker is stalled, a heartbeat, the tolerance for a late one, and a busy machine."""
 
 
-async def defer_jobs(opened: App, *, keys: int, slots: int) -> None:
+async def defer_jobs(opened: App, *, keys: int, slots: int, seconds: float) -> None:
     """Defer the jobs, each third of them with another weight, and let a key have as many slots."""
     await opened.limits.set_async(SIZED.name, concurrency=slots, allow_undefined=True)
     with program.replace_connector(opened.connector) as deferring:
         for weight in (1, 2, 3):
-            calls = [{"key": number % keys} for number in range(weight - 1, JOBS, 3)]
+            calls = [{"key": number % keys, "seconds": seconds} for number in range(weight - 1, JOBS, 3)]
             deferrer = deferring.tasks["sized"].configure(weight=min(weight, slots))
             for start in range(0, len(calls), 5000):
                 await deferrer.batch_defer_async(*calls[start : start + 5000])
 
 
-@pytest.mark.timeout(900 if LONG else 120)
+@dataclasses.dataclass
+class Kills:
+    """Kills a worker each second, and sees how long its jobs keep their slots.
+
+    The oldest worker is killed, if another one has been there for long enough to see that it is gone.
+    """
+
+    queue: Queue
+    running: Workers
+    at: dict[int, float] = dataclasses.field(default_factory=dict)
+    """When a worker was killed that still has slots, by its id."""
+    number: int = 0
+    longest: float = 0.0
+    _seen: dict[int, float] = dataclasses.field(default_factory=dict)
+    """When a worker was seen first, by its process id."""
+    _next: float = 0.0
+
+    def go_on(self, now: float) -> None:
+        """Look at the slots of killed workers, and kill the next one if it is time."""
+        holding = set(self.queue.sql(HOLDING) or ())
+        for worker_id in [one for one in self.at if one not in holding]:
+            self.longest = max(self.longest, now - self.at.pop(worker_id))
+        waited = [now - killed for killed in self.at.values()]
+        assert all(seconds <= SLOTS_BACK_WITHIN for seconds in waited), waited
+        for pid in self.queue.sql("SELECT array_agg(pid) FROM procrastinate_workers") or ():
+            self._seen.setdefault(pid, now)
+        if now >= self._next and self._has_watcher(now):
+            oldest = self.running.pids[0]
+            worker_id = self.queue.sql("SELECT id FROM procrastinate_workers WHERE pid = :pid", pid=oldest)
+            self.running.kill_one()
+            self._next, self.at[worker_id] = now + 1, now
+            self.number += 1
+
+    def _has_watcher(self, now: float) -> bool:
+        oldest, *others = (now - self._seen.get(pid, now) for pid in self.running.pids)
+        return oldest > 0 and any(age >= WATCHES_AFTER for age in others)
+
+
+@pytest.mark.timeout(1800 if LONG else 120)
 @pytest.mark.parametrize("kills", [False, True], ids=["workers live", "workers are killed"])
 @pytest.mark.parametrize(("keys", "slots"), SIZES)
 async def test_no_key_ever_has_more_slots_than_its_limit(
@@ -56,16 +100,22 @@ async def test_no_key_ever_has_more_slots_than_its_limit(
 ) -> None:
     queue.sql(LEDGER)
     loop = asyncio.get_running_loop()
+    start = loop.time()
     async with App(connector=database_url).open_async() as opened:
-        await defer_jobs(opened, keys=keys, slots=slots)
+        seconds = 0.08 * keys * slots / min(slots, 2) if kills and not LONG else 0.01  # long enough for a kill
+        await defer_jobs(opened, keys=keys, slots=slots, seconds=seconds)
         with workers(database_url, PROCESSES, slots=SLOTS) as running:
-            next_kill = loop.time() + 2
+            killing = Kills(queue, running)
             while queue.sql(LEFT):
-                if kills and loop.time() > next_kill:
-                    running.kill_one()
-                    next_kill = loop.time() + (5 if LONG else 60)
+                if kills:
+                    killing.go_on(loop.time())
                 await asyncio.sleep(0.05)
         assert {(one.held, one.in_line) for one in await opened.limits.list_async()} == {(0, 0)}
+    print(
+        f"{keys} keys, {slots} slots: {loop.time() - start:.0f} s, {killing.number} kills, "
+        f"slots back within {killing.longest:.1f} s"
+    )
+    assert (killing.number > 0) == kills
     assert queue.sql("SELECT count(*) FROM procrastinate_jobs WHERE status = 'succeeded'") == JOBS
     assert queue.sql(MOST) <= slots
     assert queue.sql("SELECT sum(change) FROM ledger") == 0
