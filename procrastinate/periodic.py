@@ -23,6 +23,7 @@ from procrastinate.tasks import ConfigureTaskOptions, Task, check_options
 from procrastinate.unique_deferrer import UniqueDeferrer
 
 if TYPE_CHECKING:
+    from procrastinate.jobs import JobDeferrer
     from procrastinate.manager import JobManager
 
 P = ParamSpec("P")
@@ -82,6 +83,11 @@ class PeriodicTask(Generic[P, R, Args]):
         """Return a tick with its schedule, for the hooks of the app."""
         zone = "UTC" if self.timezone is datetime.UTC else getattr(self.timezone, "key", None)
         return Tick(cron=self.cron, periodic_id=self.periodic_id, timestamp=timestamp, timezone=zone)
+
+    def make_deferrer(self) -> JobDeferrer:
+        """Return the deferrer of the jobs of ticks. It may call functions of the program, for locks and keys."""
+        options = {name: value for name, value in self.configure_kwargs.items() if name not in _IGNORED}
+        return self.task.configure(**cast("ConfigureTaskOptions", options))
 
     def previous_tick(self, before: float) -> float:
         """Return the last tick at or before a time. Both are in seconds since 1970."""
@@ -318,9 +324,8 @@ class PeriodicDeferrer:
     async def _defer_tick(self, periodic_task: PeriodicTask[Any, Any, Any], timestamp: int) -> None:
         task = periodic_task.task
         extra = {"task": task.name, "periodic_id": periodic_task.periodic_id, "defer_timestamp": timestamp}
-        options = {name: value for name, value in periodic_task.configure_kwargs.items() if name not in _IGNORED}
         with _as_plain_error():  # locks and keys are made by functions of the program
-            deferrer = task.configure(**cast("ConfigureTaskOptions", options))
+            deferrer = periodic_task.make_deferrer()
             job = deferrer.make_new_job(timestamp=timestamp)
             unique_key = deferrer.make_unique_key(job) if isinstance(deferrer, UniqueDeferrer) else None
         manager = self.job_manager or deferrer.job_manager

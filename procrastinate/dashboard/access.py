@@ -19,7 +19,7 @@ class Permission(enum.StrEnum):
     """See the messages and tracebacks of errors, and the logs of jobs. They may repeat arguments."""
     RETRY = "retry"
     RERUN = "rerun"
-    """Defer a job like one that has ended."""
+    """Defer a job like one that has ended, or a job of a periodic task."""
     CANCEL = "cancel"
     ABORT = "abort"
     RUN_NOW = "run_now"

@@ -15,7 +15,7 @@ from procrastinate.dashboard.calls import Calls, drive, drive_async
 from procrastinate.dashboard.messages import LONGEST_BODY, Request, Response, plain, redirect
 from procrastinate.dashboard.origin import refusal
 from procrastinate.dashboard.redaction import Redact, hide_keys
-from procrastinate.dashboard.views import job, jobs, lists, operations, overview, pauses, workflows
+from procrastinate.dashboard.views import job, jobs, lists, operations, overview, pauses, periodic, workflows
 from procrastinate.dashboard.visit import Settings, Visit
 
 View: TypeAlias = "Callable[..., Calls[Response]]"
@@ -28,7 +28,7 @@ _PAGES: dict[str, View] = {
     "tasks": lists.tasks,
     "failures": lists.failures,
     "locks": lists.locks,
-    "periodic": lists.periodic,
+    "periodic": periodic.periodic,
     "workers": lists.workers,
     "system": lists.system,
     "doctor": lists.doctor,
@@ -40,6 +40,7 @@ _CHANGES: dict[str, View] = {
     "operations/start": operations.start,
     "queues/pause": pauses.pause,
     "queues/resume": pauses.resume,
+    "periodic/run": periodic.run_now,
 }
 _JOB = re.compile(r"jobs/([0-9]{1,18})")
 _JOB_ARGUMENTS = re.compile(r"jobs/([0-9]{1,18})/arguments")

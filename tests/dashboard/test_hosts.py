@@ -33,7 +33,7 @@ PAGES = (
     "system",
 )
 _LINK = re.compile(r'(?:href|src|action)="([^"]*)"')
-_ACTION = re.compile(r"/(jobs/(selected|\d+/\w+)|workflows/\d+/\w+|queues/(pause|resume))$")
+_ACTION = re.compile(r"/(jobs/(selected|\d+/\w+)|workflows/\d+/\w+|queues/(pause|resume)|periodic/run)$")
 """Addresses that forms are sent to."""
 
 
@@ -316,6 +316,25 @@ def test_a_queue_is_paused_and_resumed(client: httpx.Client, served: Served) -> 
     assert client.post("queues/pause", data={**form, "queue": ""}).status_code == 400
     served.set_access(Access.read_only())
     assert client.post("queues/pause", data=form).status_code == 403
+
+
+def test_a_periodic_task_runs_now(client: httpx.Client, served: Served) -> None:
+    page = client.get("periodic").text
+    assert ">every " in page  # the schedule in words
+    named = re.search(r'name="task" value="([^"]*)"><input type="hidden" name="periodic_id" value="([^"]*)"', page)
+    assert named is not None
+    form = {"task": named[1], "periodic_id": named[2], **_token(client, "periodic")}
+    assert "A job is deferred" in client.post("periodic/run", data=form, follow_redirects=True).text
+    with served.engine.connect() as connection:
+        statement = (
+            "SELECT CAST(status AS text), abs(CAST(args->>'timestamp' AS int) - extract(epoch FROM now())) < 60 "
+            "FROM procrastinate_jobs WHERE task_name = :task ORDER BY id DESC LIMIT 1"
+        )
+        assert tuple(connection.execute(sa.text(statement), {"task": named[1]}).one()) == ("todo", True)
+    assert client.post("periodic/run", data={**form, "periodic_id": "unknown"}).status_code == 404
+    served.set_access(Access.read_only())
+    assert client.post("periodic/run", data=form).status_code == 403
+    assert "Run now" not in client.get("periodic").text
 
 
 def test_a_job_that_has_ended_runs_again_as_a_new_job(client: httpx.Client, served: Served) -> None:

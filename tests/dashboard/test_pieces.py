@@ -12,9 +12,11 @@ import pytest
 import procrastinate
 from procrastinate.core import Counts
 from procrastinate.core.inspection import JobSearch, JobState, Minute
+from procrastinate.cron import check_cron
 from procrastinate.dashboard import Access, Permission, asgi, hide_keys, wsgi
 from procrastinate.dashboard.access import to_access
 from procrastinate.dashboard.charts import HEIGHT, minutes_chart
+from procrastinate.dashboard.cron_words import describe_cron
 from procrastinate.dashboard.drawing import draw
 from procrastinate.dashboard.formatting import ago, between, duration, exact, size
 from procrastinate.dashboard.messages import Request
@@ -231,3 +233,31 @@ def test_the_server_of_the_command_line_asks_for_the_login() -> None:
     for header in ("", "Basic YWRhOng="):
         application({**environ, "HTTP_AUTHORIZATION": header}, lambda reason, _: answered.append(reason[:3]))
     assert answered == ["401", "404"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("* * * * *", "every minute"),
+        ("*/10 * * * *", "every 10 minutes"),
+        ("*/7 * * * *", None),
+        ("0 * * * *", "every hour"),
+        ("@hourly", "every hour"),
+        ("30 */6 * * *", "every 6 hours, 30 min past"),
+        ("5 4 * * *", "every day at 04:05"),
+        ("@weekly", "every Sunday at 00:00"),
+        ("0 4 * * 1-5", "Monday to Friday at 04:00"),
+        ("0 4 * * mon,WED,7", "every Monday, Wednesday and Sunday at 04:00"),
+        ("*/15 * * * 1", "every 15 minutes, every Monday"),
+        ("0 0 1 * *", "on day 1 of each month at 00:00"),
+        ("0 0 29 2 *", "each year on 29 February at 00:00"),
+        ("0 0 1 * 1", None),
+        ("0 9-17 * * *", None),
+        ("* * * * * 30", None),
+        ("0 0 L * *", None),
+        ("0 0 * * 1#2", None),
+    ],
+)
+def test_a_common_schedule_is_told_in_words(expression: str, words: str | None) -> None:
+    check_cron(expression)
+    assert describe_cron(expression) == words
