@@ -17,6 +17,7 @@ from wsgiref.util import setup_testing_defaults
 
 import procrastinate
 from procrastinate import dashboard
+from procrastinate.metrics import metrics_wsgi
 
 ROUNDS = 5
 SCREENS = {
@@ -42,6 +43,10 @@ SCREENS = {
 COMMANDS = {
     "why JOB_ID": ("why", "{job}"),
     "queues": ("queues",),
+    "top --once": ("top", "--once"),
+    "retry, preview": ("retry", "--task", "shop.task0"),
+    "cancel, preview": ("cancel", "--queue", "q0"),
+    "logs JOB_ID": ("logs", "{job}"),
     "doctor": ("doctor",),
     "check": ("check",),
     "limits": ("limits",),
@@ -92,6 +97,8 @@ def main(url: str, job: str) -> None:
         print("| | | first, ms | then, ms |\n|---|---|---|---|")
         for name, path in SCREENS.items():
             show("screen", name, lambda path=path: time_screen(pages, path.format(job=job)))  # type: ignore[misc]
+        for path in ("metrics", "scale"):  # an application keeps its answers for a moment, so each call has its own
+            show("endpoint", f"/{path}", lambda path=path: time_screen(metrics_wsgi(pages_app, token=None), path))  # type: ignore[misc]
     for name, arguments in COMMANDS.items():
         filled = tuple(word.format(job=job) for word in arguments)
         show("command", name, lambda filled=filled: time_command(url, filled))  # type: ignore[misc]

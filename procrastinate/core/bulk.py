@@ -85,7 +85,7 @@ def count_matching_jobs(connection: sa.Connection, now: datetime.datetime, searc
     )
     row = connection.execute(counts).one()
     if is_filtered:
-        return Count(number=row.matching, is_more=row.total > REACH)
+        return Count(number=min(row.matching, REACH), is_more=row.total > REACH)
     return to_count(row.matching, _COUNTED)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from procrastinate.core import inspection
+from procrastinate.core import bulk, inspection
 from procrastinate.core.doctor import diagnose
 from procrastinate.core.inspection import JobSearch, JobState
 from tests.core.plans import Plan, explain
@@ -150,6 +150,11 @@ def _rows_read_of(table: str, plan: Plan) -> float:
         for node in plan.nodes()
         if node.get("Relation Name") == table
     )
+
+
+def test_a_count_that_stops_at_the_reach_of_a_search_is_round(full: sa.Connection) -> None:
+    search = JobSearch(state=JobState.FAILED, task="ended at once")
+    assert str(bulk.count_matching_jobs(full, search)) == "20,000+"
 
 
 @pytest.mark.parametrize("task", ["long line", "undecided"])
