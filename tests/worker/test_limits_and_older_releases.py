@@ -1,4 +1,4 @@
-"""Limits hold while workers of an older release run beside those of this one."""
+"""Limits hold while workers of an older release run next to those of this one."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def defer_jobs(opened: App, names: Sequence[str], weights: Sequence[int]) 
 
 @pytest.mark.timeout(600 if LONG else 120)
 @pytest.mark.parametrize("number", CHOSEN)
-async def test_limits_hold_beside_workers_of_the_release_before(
+async def test_limits_hold_next_to_workers_of_the_release_before(
     queue: Queue, database_url: str, tmp_path: pathlib.Path, number: str
 ) -> None:
     """Before 0014 there were no limits. Heavy jobs came with 0020."""
