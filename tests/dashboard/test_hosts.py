@@ -271,8 +271,9 @@ def test_a_workflow_is_drawn_cancelled_and_retried(client: httpx.Client, served:
     drawn = re.findall(r"<title>([^<]*)</title>", text)[1:]
     assert {"check the images: failed", "pages of catalogue: running", "publish catalogue: waiting"} <= set(drawn)
     assert "130 of 400, running" in text
-    assert drawn[-1].endswith(": waiting")
+    assert drawn[-1].endswith(": on_failure, waiting")
     assert "catalogue" not in drawn[-1]
+    assert '<span class="pq-note">on_failure</span>' in text
     for action, message in (("cancel", "The steps that waited are cancelled."), ("retry", "run again.")):
         answer = client.post(f"{page}/{action}", data=_token(client, page), follow_redirects=True)
         assert message in answer.text

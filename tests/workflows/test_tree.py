@@ -83,3 +83,20 @@ def test_a_kind_and_a_rule_of_a_later_release_are_shown(
     connection.exec_driver_sql("UPDATE procrastinate_dependencies SET rule = 99")
     lines = printed(app, workflow_id, capsys)
     assert [line.split(":")[0].strip("├└│─ ") for line in lines] == ["import [1]", "first [job 1]", "pages"]
+
+
+def test_callbacks_have_their_kind(app: App, capsys: pytest.CaptureFixture[str]) -> None:
+    tasks = declare(app)
+    with app.open():
+        wf = app.workflow("import")
+        wf.add(tasks.note, step="only")
+        wf.on_success(tasks.note)
+        wf.on_failure(tasks.double, number=1)
+        wf.on_end(tasks.total, numbers=[])
+        workflow_id = wf.defer()
+    assert printed(app, workflow_id, capsys)[1:] == [
+        "├── only [job 1]: ready",
+        "├── note (on_success) [job 2]: waiting",
+        "├── double (on_failure) [job 3]: waiting",
+        "└── total (on_end) [job 4]: waiting",
+    ]
