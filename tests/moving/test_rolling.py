@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Callable
 import pytest
 
 import procrastinate
+from procrastinate.worker import Worker
 from tests.moving.release import PROGRAMS, environment_of, running_3x
 from tests.moving.rows import execute
 
@@ -90,22 +92,31 @@ def test_busy_processes_of_3x_go_on_through_all_of_it(url_of_3x: str, round_: in
     assert execute(url_of_3x, events) == []
 
 
-def test_a_job_of_a_worker_of_3x_that_drains_runs_once(url_of_3x: str) -> None:
-    """It sends no heartbeat in that time, for longer than workers of this release may be silent."""
+async def test_a_job_of_a_worker_of_3x_that_drains_runs_once(url_of_3x: str) -> None:
+    """It sends no heartbeat in that time, for longer than workers of this release may be silent. One of them is at work
+    all the time: a worker that is new takes no other for dead.
+    """
     execute(url_of_3x, _NOTES)
     app = procrastinate.App(connector=url_of_3x)
     with app.open():
         app.schema_manager.apply_schema()
+
+    @app.task(name="notes")
+    def runs_again(**arguments: object) -> None:
+        execute(url_of_3x, "INSERT INTO notes (what) VALUES ('start again')")
+
     worker = ("-m", "procrastinate", "--app=plain_app.app", "worker")
     insert = "INSERT INTO procrastinate_jobs (queue_name, task_name, args) VALUES ('default', 'notes', %s)"
     execute(url_of_3x, insert, '{"seconds": 4}')
+    options = {"update_heartbeat_interval": 0.2, "stalled_worker_timeout": 0.5, "install_signal_handlers": False}
     with running_3x(url_of_3x, *worker) as draining:
         wait_until(lambda: execute(url_of_3x, "SELECT count(*) FROM notes") == [(1,)])
         draining.terminate()
-        options = {"update_heartbeat_interval": 0.2, "stalled_worker_timeout": 0.5, "install_signal_handlers": False}
-        while draining.poll() is None:
-            app.run_worker(wait=False, **options)
-        assert draining.returncode == 0
-    app.run_worker(wait=False, **options)
+        ours = Worker(app, **options)
+        running = asyncio.create_task(ours.run())
+        assert await asyncio.to_thread(draining.wait) == 0
+        ours.stop()
+        await running
+    await app.run_worker_async(wait=False, **options)
     assert execute(url_of_3x, "SELECT what FROM notes ORDER BY id") == [("start",), ("end",)]
     assert execute(url_of_3x, "SELECT status::text, attempts FROM procrastinate_jobs") == [("succeeded", 1)]
