@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -43,19 +44,23 @@ def list_histories(connection: sa.Connection) -> dict[int, list[str]]:
     return found
 
 
-def check_invariants(run: Run, released: Mapping[int, int] = _NONE) -> dict[int, dict[str, Any]]:
+def check_invariants(
+    run: Run, released: Mapping[int, int] = _NONE, lowered: Mapping[str, int] = MappingProxyType({})
+) -> dict[int, dict[str, Any]]:
     """Check all invariants of the rows and their histories, and return the rows.
 
     Parameters
     ----------
     released:
         The number of releases of each job, by id. Starts of released jobs are no attempts.
+    lowered:
+        Limits that may have been lowered, and the number of slots that jobs of a key may still have.
     """
     rows, histories = run(list_rows), run(list_histories)
     assert histories.keys() == rows.keys()
     check_one_each("lock", (row["lock"] for row in rows.values() if _holds_lock(row)))
     limits = run(core.list_limits)
-    check_limits(rows.values(), limits)
+    check_limits(rows.values(), limits, lowered)
     check_rates(run(list_starts), limits)
     check_one_each("queueing_lock", (row["queueing_lock"] for row in rows.values() if row["status"] == "todo"))
     for job_id, row in rows.items():
@@ -74,7 +79,11 @@ def check_one_each(name: str, values: Iterable[str | None]) -> None:
     assert doubled == [], f"{name} is had by two jobs at once"
 
 
-def check_limits(rows: Iterable[dict[str, Any]], limits: Sequence[core.StoredLimit]) -> None:
+def check_limits(
+    rows: Iterable[dict[str, Any]],
+    limits: Sequence[core.StoredLimit],
+    lowered: Mapping[str, int] = MappingProxyType({}),
+) -> None:
     """Check that no limit is exceeded, and that only jobs with a limit are in line."""
     by_name = {limit.name: limit for limit in limits}
     by_key: Counter[tuple[str, str]] = Counter()
@@ -87,7 +96,7 @@ def check_limits(rows: Iterable[dict[str, Any]], limits: Sequence[core.StoredLim
             assert row["scheduled_at"] is not None, row
     for (name, key), held in by_key.items():
         concurrency = by_name[name].concurrency
-        assert concurrency is None or held <= concurrency, (name, key, held)
+        assert concurrency is None or held <= max(concurrency, lowered.get(name, 0)), (name, key, held)
     for limit in limits:
         assert limit.total is None or limit.held <= limit.total, limit
 

@@ -28,6 +28,7 @@ from procrastinate.core.tables import (
     windows,
 )
 from procrastinate.core.timeouts import wait_briefly
+from procrastinate.core.turns import capacity_of, queues_of_slots
 
 KEYS_AT_ONCE = 1000
 """How many keys of a limit one statement looks at."""
@@ -358,6 +359,18 @@ def _next_weight(
     )
 
 
+def _next_queue(name: sa.ColumnElement[str], key: sa.ColumnElement[str]) -> sa.ScalarSelect[str]:
+    """Return the queue of the next job of a key."""
+    head = jobs.alias("head")
+    return (
+        sa.select(sa.cast(head.c.queue_name, sa.Text))
+        .where(is_in_line(head), head.c.limit_name == name, head.c.limit_key == key)
+        .order_by(head.c.priority.desc(), head.c.id)
+        .limit(1)
+        .scalar_subquery()
+    )
+
+
 def _sweep() -> sa.Select[Any]:
     """Walk from key to key through the index of the line, one probe each, and open the keys that have room."""
     line, further, holder = jobs.alias("line"), jobs.alias("further"), jobs.alias("holder")
@@ -384,8 +397,14 @@ def _sweep() -> sa.Select[Any]:
     needed = _next_weight(walk.c.name, walk.c.key, sa.func.least(concurrency, total))
     of_key = [windows.c.limit_name == walk.c.name, windows.c.limit_key == walk.c.key]
     has_window = sa.select(windows.c.id).where(*of_key).exists()
+    queues = sa.func.array(_next_queue(walk.c.name, walk.c.key), type_=ARRAY(sa.Text))
+    jobs_of_limit = sa.select(sa.func.count()).where(holds_slot(holder), holder.c.limit_name == walk.c.name)
     has_room = sa.and_(
         has_numbers(),
+        sa.or_(
+            ~sa.func.coalesce(limits.c.fair, sa.false()),
+            jobs_of_limit.scalar_subquery() < capacity_of(queues, queues_of_slots(walk.c.name)),
+        ),
         ~has_window,
         sa.or_(concurrency.is_(None), held_by_key + needed <= concurrency),
         sa.or_(total.is_(None), held.scalar_subquery() + needed <= total),

@@ -35,7 +35,12 @@ def _first_in_line(key: sa.ColumnElement[Any]) -> Any:
     head = jobs.alias("head")
     is_paused = head.c.queue_name == sa.any_(array_param("paused", sa.Text()))
     return (
-        sa.select(head.c.priority, head.c.id, sa.case((is_paused, 1), else_=weight_of(head)).label("weight"))
+        sa.select(
+            head.c.priority,
+            head.c.id,
+            head.c.queue_name,
+            sa.case((is_paused, 1), else_=weight_of(head)).label("weight"),
+        )
         .where(
             is_in_line(head),
             head.c.limit_name == _NAME,
@@ -79,8 +84,9 @@ def _read_line() -> sa.Select[Any]:
     """
     walk = _keys_in_line()
     first = _first_in_line(walk.c.key)
+    held = _count_held(_NAME, walk.c.key).label("held")
     return (
-        sa.select(walk.c.key, walk.c.step, first.c.weight, _count_held(_NAME, walk.c.key).label("held"))
+        sa.select(walk.c.key, walk.c.step, first.c.weight, first.c.queue_name, held)
         .select_from(walk.join(first, sa.true()))
         .order_by(first.c.priority.desc(), first.c.id)
     )
@@ -90,9 +96,8 @@ def _read_keys() -> sa.Select[Any]:
     """Read those of some keys that have jobs in line, and the slots that they have."""
     some = sa.func.unnest(array_param("keys", sa.Text())).table_valued("key", name="some").render_derived()
     first = _first_in_line(some.c.key)
-    return sa.select(some.c.key, first.c.weight, _count_held(_NAME, some.c.key).label("held")).select_from(
-        some.join(first, sa.true())
-    )
+    held = _count_held(_NAME, some.c.key).label("held")
+    return sa.select(some.c.key, first.c.weight, first.c.queue_name, held).select_from(some.join(first, sa.true()))
 
 
 _READ_LINE = _read_line()
@@ -208,4 +213,5 @@ def with_rooms(
 
 def _states(rows: Sequence[sa.Row[Any]]) -> list[KeyState]:
     """Return one state for each key, in the order of the rows."""
-    return list({row.key: KeyState(key=row.key, held=row.held, weight=row.weight) for row in rows}.values())
+    states = (KeyState(key=row.key, held=row.held, weight=row.weight, queue=row.queue_name) for row in rows)
+    return list({one.key: one for one in states}.values())

@@ -71,12 +71,15 @@ class KeyState:
         How many more starts its rates allow now.
     weight:
         How many slots its next job takes.
+    queue:
+        The queue of its next job.
     """
 
     key: str
     held: int
     room: int = sys.maxsize
     weight: int = 1
+    queue: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

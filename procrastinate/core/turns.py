@@ -1,29 +1,65 @@
 """Turns: the keys of a fair limit get their slots one after the other.
 
-A fair limit gives out no more slots than the workers can run jobs at once. A job that is not admitted yet can still be
-overtaken by a key whose turn it is.
+A fair limit gives out no more slots than the workers of its queues can run jobs at once. A job that is not admitted yet
+can still be overtaken by a key whose turn it is.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
+from procrastinate.core.arrays import array_param
 from procrastinate.core.share import LimitTerms
-from procrastinate.core.tables import turns, workers
+from procrastinate.core.tables import holds_slot, jobs, turns, workers
 
 _NAME = sa.bindparam("name", type_=sa.Text())
-# A worker of an older release does not say how many jobs it runs at once.
-_CAPACITY = sa.select(sa.func.sum(sa.func.coalesce(workers.c.concurrency, 1)))
 
 
-def within_capacity(connection: sa.Connection, terms: LimitTerms) -> LimitTerms:
-    """Return the terms, those of a fair limit with the number of jobs that all workers can run at once."""
+def queues_of_slots(name: sa.ColumnElement[str]) -> sa.ColumnElement[Any]:
+    """Return the array of the queues whose jobs have slots of a limit."""
+    holder = jobs.alias("holder")
+    queues = sa.select(sa.cast(holder.c.queue_name, sa.Text)).where(holds_slot(holder), holder.c.limit_name == name)
+    return sa.func.array(queues.distinct().scalar_subquery(), type_=ARRAY(sa.Text))
+
+
+def capacity_of(*queues: sa.ColumnElement[Any]) -> sa.ScalarSelect[int]:
+    """Return how many jobs the workers of some queues can run at once, or 1 if there are no workers.
+
+    A worker of an older release says neither its queues nor how many jobs it runs at once.
+
+    Parameters
+    ----------
+    queues:
+        Arrays of their names.
+    """
+    takes_all = sa.func.coalesce(sa.func.cardinality(workers.c.queues) == 0, sa.true())
+    takes_some = [workers.c.queues.overlap(names) for names in queues]
+    number = sa.func.coalesce(sa.func.sum(sa.func.coalesce(workers.c.concurrency, 1)), 0)
+    return sa.select(sa.func.greatest(number, 1)).where(sa.or_(takes_all, *takes_some)).scalar_subquery()
+
+
+_CAPACITY = sa.select(capacity_of(array_param("queues", sa.Text()), queues_of_slots(_NAME)))
+
+
+def within_capacity(
+    connection: sa.Connection, name: str, terms: LimitTerms, queues: Collection[str | None]
+) -> LimitTerms:
+    """Return the terms, those of a fair limit with the number of jobs that its workers can run at once.
+
+    Parameters
+    ----------
+    queues:
+        The queues of the next jobs in line. The workers of these count, and those of the jobs that have slots.
+    """
     if not terms.is_fair:
         return terms
-    capacity = max(connection.execute(_CAPACITY).scalar_one() or 0, 1)
+    names = sorted({name for name in queues if name is not None})
+    capacity = connection.execute(_CAPACITY, {"name": name, "queues": names}).scalar_one()
     return dataclasses.replace(terms, capacity=capacity)
 
 

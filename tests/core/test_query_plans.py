@@ -618,20 +618,18 @@ def test_no_trigger_reads_a_table_from_end_to_end(full: sa.Connection) -> None:
 SLOTS, LINE = "procrastinate_jobs_slots_idx", "procrastinate_jobs_line_idx"
 
 
-@pytest.mark.parametrize("numbers", [{"concurrency": 1}, {"total": 3}], ids=["by key", "over all keys"])
-def test_an_admission(full: sa.Connection, numbers: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "numbers", [{"concurrency": 1}, {"total": 3}, {"fair": True}], ids=["by key", "over all keys", "fair"]
+)
+def test_an_admission(full: sa.Connection, numbers: dict[str, Any]) -> None:
     """It counts slots and reads lines by their own indexes, among many jobs that are ready or in other lines."""
     core.define_limits(full, [core.LimitDefinition(name="l", **numbers)])
     keys = [str(number) for number in range(200)]
     core.defer_jobs(full, [new_job(limit_name="l", limit_key=key) for key in keys for _ in range(20)])
     full.exec_driver_sql("DELETE FROM procrastinate_openings WHERE limit_key::int > 5")
     plans = explain(full, core.admit_jobs)
-    check(
-        plans,
-        reads={SLOTS, LINE},
-        buffers=8000,
-        small={"procrastinate_openings", "procrastinate_limits", "procrastinate_windows", "procrastinate_hold_offs"},
-    )
+    small = {"procrastinate_openings", "procrastinate_limits", "procrastinate_windows", "procrastinate_hold_offs"}
+    check(plans, reads={SLOTS, LINE}, buffers=8000, small={*small, "procrastinate_turns"})
 
 
 def test_an_admission_by_rates(full: sa.Connection) -> None:
@@ -666,8 +664,9 @@ def test_an_admission_among_many_hold_offs_and_heavy_jobs(full: sa.Connection, n
     check(plans, reads={SLOTS, LINE, "procrastinate_hold_offs_pkey"}, buffers=8000, small=small)
 
 
-def test_a_sweep_of_the_lines(full: sa.Connection) -> None:
-    core.define_limits(full, [core.LimitDefinition(name="l", concurrency=1)])
+@pytest.mark.parametrize("numbers", [{"concurrency": 1}, {"fair": True}], ids=["by key", "fair"])
+def test_a_sweep_of_the_lines(full: sa.Connection, numbers: dict[str, Any]) -> None:
+    core.define_limits(full, [core.LimitDefinition(name="l", **numbers)])
     core.defer_jobs(full, [new_job(limit_name="l", limit_key=str(key)) for key in range(200) for _ in range(20)])
     plans = explain(full, core.sweep_lines)
     check(

@@ -165,6 +165,40 @@ def test_a_limit_is_no_longer_fair_when_the_code_says_so(connection: sa.Connecti
     assert not core.list_limits(connection)[0].fair
 
 
+def register(connection: sa.Connection, *queues: str, concurrency: int) -> None:
+    identity = WorkerIdentity(
+        name="w", hostname="h", pid=1, version="1", queues=queues, concurrency=concurrency, listens=True
+    )
+    core.register_worker(connection, WorkerTerms(heartbeat_interval=10.0, stalled_timeout=30.0), identity)
+
+
+def test_a_fair_limit_does_not_give_out_the_slots_of_workers_of_other_queues(connection: sa.Connection) -> None:
+    """A late key would wait for all the jobs that are admitted and cannot run."""
+    register(connection, "reports", concurrency=3)
+    register(connection, "mail", "reports", concurrency=2)
+    register(connection, "mail", concurrency=50)
+    define(connection)
+    defer(connection, "a" * 30, queue_name="reports")
+    with connection.engine.begin() as other:
+        assert core.admit_jobs(other).admitted == 5
+    assert core.sweep_lines(connection).opened == 0
+    register(connection, concurrency=4)
+    assert core.sweep_lines(connection).opened == 1
+    defer(connection, "b", queue_name="mail")
+    with connection.engine.begin() as other:
+        assert core.admit_jobs(other).admitted == 25 + 1
+
+
+def test_a_sweep_opens_no_key_of_a_fair_limit_whose_slots_are_taken(connection: sa.Connection) -> None:
+    define(connection)
+    defer(connection, "a" * 30)
+    room = Room(connection, 4)
+    assert len(room.claim()) == 4
+    assert core.sweep_lines(connection).opened == 0
+    query(connection, "UPDATE procrastinate_workers SET concurrency = 5")
+    assert core.sweep_lines(connection).opened == 1
+
+
 def test_a_worker_says_how_many_jobs_it_runs_when_it_registers(connection: sa.Connection) -> None:
     """A fair limit would admit one job at a time until the first heartbeat."""
     identity = WorkerIdentity(name="w", hostname="h", pid=1, version="1", queues=(), concurrency=7, listens=True)

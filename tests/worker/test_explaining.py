@@ -704,7 +704,7 @@ async def test_a_job_of_a_fair_limit_is_told_that_the_workers_are_full(app: App,
     queue.sql("UPDATE procrastinate_jobs SET readiness = 1 WHERE id = 1")
     headline = (await app.inspect.explain_async(second)).headline
     assert headline.code == "limit-capacity-full"
-    assert "1 jobs of the limit have a slot, and all workers together can run 1 jobs at once" in headline.text
+    assert "1 jobs of the limit have a slot, and the workers of their queues can run 1 jobs at once" in headline.text
 
 
 async def test_a_job_of_a_key_that_is_held_off_is_told_how_long(app: App, queue: Queue) -> None:

@@ -92,7 +92,8 @@ class Case:
     def limit(self) -> LimitFacts | None:
         """What holds for the job's key of its limit. ``None`` if no worker has defined the limit."""
         assert self.row.limit_name is not None
-        return limit_facts.read_limit(self.connection, self.row.limit_name, self.row.limit_key or "")
+        key = self.row.limit_key or ""
+        return limit_facts.read_limit(self.connection, self.row.limit_name, key, self.row.queue_name)
 
     @functools.cached_property
     def holder(self) -> JobFacts | None:

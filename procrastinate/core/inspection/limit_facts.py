@@ -45,12 +45,12 @@ class LimitFacts:
     held_off_for: float | None = None
 
 
-def read_limit(connection: sa.Connection, name: str, key: str) -> LimitFacts | None:
-    """Return what holds for a key of a limit, or ``None`` if the limit is not defined."""
+def read_limit(connection: sa.Connection, name: str, key: str, queue: str) -> LimitFacts | None:
+    """Return what holds for the jobs of a key and a queue, or ``None`` if the limit is not defined."""
     row = connection.execute(sa.select(*TERMS, *RATES, sa.func.now().label("now")).where(limits.c.name == name)).first()
     if row is None or terms_of(row) == LimitTerms():
         return None
-    terms = within_capacity(connection, terms_of(row))
+    terms = within_capacity(connection, name, terms_of(row), [queue])
     next_weight = _read_next_weight(connection, name, key, terms.heaviest)
     start = next_start(connection, name, key, terms.rates, terms.total_rates, weight=next_weight)
     held_off_until = read_hold_offs(connection, name, [key]).get(key)

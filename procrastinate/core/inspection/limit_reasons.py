@@ -69,7 +69,7 @@ def limit_total_full(case: Case) -> Reason | None:
 
 
 def limit_capacity_full(case: Case) -> Reason | None:
-    """Do jobs of its fair limit have all slots of the workers."""
+    """Do jobs of its fair limit have all slots of the workers of their queues."""
     limit = case.limit
     if limit is None or limit.capacity is None or limit.jobs_in_all < limit.capacity:
         return None
@@ -77,7 +77,7 @@ def limit_capacity_full(case: Case) -> Reason | None:
         code="limit-capacity-full",
         kind=ReasonKind.WAITS,
         text=(
-            f"{_key(case)}: {limit.jobs_in_all} jobs of the limit have a slot, and all workers together can run "
+            f"{_key(case)}: {limit.jobs_in_all} jobs of the limit have a slot, and the workers of their queues can run "
             f"{limit.capacity} jobs at once{_in_front(case)}"
         ),
         advice="Wait, or start more workers",

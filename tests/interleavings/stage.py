@@ -1,0 +1,98 @@
+"""Plays acts on the tables of a scene, in every order, and checks what is left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+import sqlalchemy as sa
+
+from procrastinate import core
+from tests.conformance.runs import Run, SyncRun
+from tests.interleavings.scenes import Act
+from tests.interleavings.stepping import Actor, Scheduler, every_plan
+from tests.invariants import check_invariants, come_to_rest, drain
+
+_TABLES = [table.name for table in core.metadata.sorted_tables]
+
+
+class Stage:
+    """The tables of a scene, restored before each order.
+
+    Parameters
+    ----------
+    set_up:
+        Fills the tables.
+    lowered:
+        Limits that acts may lower, and the number of slots that jobs of a key may still have then.
+    """
+
+    def __init__(
+        self, engine: sa.Engine, set_up: Callable[[Run], None], lowered: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
+        self._engine = engine
+        self._lowered = lowered
+        self.run = SyncRun(engine)
+        set_up(self.run)
+        self._execute("; ".join(f"CREATE TABLE saved_{table} AS TABLE {table}" for table in _TABLES))
+
+    def _execute(self, statements: str) -> None:
+        with self._engine.begin() as connection:
+            connection.exec_driver_sql(statements)
+
+    def _put_back(self) -> None:
+        copies = [f"INSERT INTO {table} OVERRIDING SYSTEM VALUE TABLE saved_{table}" for table in _TABLES]
+        truncate = f"TRUNCATE {', '.join(_TABLES)}"
+        self._execute("; ".join(["SET LOCAL session_replication_role = replica", truncate, *copies]))
+
+    def play_in_every_order(self, acts: Sequence[Act]) -> int:
+        """Run acts concurrently in every order of their steps, and return the number of orders."""
+        return sum(1 for _ in every_plan(lambda plan: self._play(acts, plan)))
+
+    def _play(self, acts: Sequence[Act], plan: Sequence[int]) -> Scheduler:
+        self._put_back()
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as watch:
+            scheduler = Scheduler(watch, plan)
+            actors = [Actor(self._engine, act) for act in acts]
+            scheduler.run(actors)
+        try:
+            for act, actor in zip(acts, actors, strict=True):
+                _check_error(act, actor.error)
+            released = _released(acts, actors)
+            _check_handed_out_once(acts, actors, released)
+            check_invariants(self.run, released, self._lowered)
+            come_to_rest(self.run)
+            check_invariants(self.run, released, self._lowered)
+            drain(self.run, released=released)
+        except Exception as error:
+            error.add_note(f"{' | '.join(map(str, acts))}, in the order {scheduler.trace}")
+            raise
+        return scheduler
+
+
+def _released(acts: Sequence[Act], actors: Sequence[Actor]) -> Counter[int]:
+    """Count the releases of each job, from the results of the acts."""
+    return Counter(
+        job_id
+        for act, actor in zip(acts, actors, strict=True)
+        if act.operation is core.release_jobs and actor.error is None
+        for job_id in actor.result
+    )
+
+
+def _check_handed_out_once(acts: Sequence[Act], actors: Sequence[Actor], released: Counter[int]) -> None:
+    """Check that no two fetches got the same run of a job, unless it was released. The table does not show this."""
+    runs = Counter(
+        (job.id, job.attempts)
+        for act, actor in zip(acts, actors, strict=True)
+        if act.operation is core.fetch_jobs and actor.error is None
+        for job in actor.result
+    )
+    doubled = [run for run, times in runs.items() if times > 1 + released[run[0]]]
+    assert doubled == [], "these runs were handed out twice (id, attempts)"
+
+
+def _check_error(act: Act, error: Exception | None) -> None:
+    if error is not None and not any(is_documented(error) for is_documented in act.may_raise):
+        raise error
