@@ -24,7 +24,7 @@ from sentry_sdk.utils import event_from_exception
 
 from procrastinate import defer_hooks, run_observers, worker_observers
 from procrastinate._job import UnreadArguments
-from procrastinate.contrib._sentry_crons import check_in, check_out
+from procrastinate.contrib._sentry_crons import check_in, check_out, check_out_rescued
 from procrastinate.defer_hooks import Defer, note_deferred_at
 from procrastinate.exceptions import JobAborted, JobRetry, TaskTimeout, WorkerLost
 from procrastinate.jobs import Job, Status
@@ -87,6 +87,7 @@ class ProcrastinateIntegration(Integration):
 
 def _observe_worker(worker: ObservedWorker) -> None:
     if _integration() is not None:
+        worker.on_rescue.append(check_out_rescued)
         worker.on_end.append(lambda: sentry_sdk.flush(_FLUSH_FOR))
 
 

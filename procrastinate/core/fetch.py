@@ -37,7 +37,7 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _LATEST = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 
 
-_LARGEST_EXTRA = 16_384
+LARGEST_EXTRA = 16_384
 """Maximum size in memory, in bytes, of a description that is read. Only other clients store a larger one."""
 
 
@@ -58,8 +58,8 @@ def _stored_columns(arguments: sa.ColumnElement[Any]) -> tuple[sa.ColumnElement[
         jobs.c.worker_id,
         jobs.c.workflow_id,
         jobs.c.step,
-        shown(jobs.c.meta, _LARGEST_EXTRA).label("meta"),
-        shown(jobs.c.trace_context, _LARGEST_EXTRA).label("trace_context"),
+        shown(jobs.c.meta, LARGEST_EXTRA).label("meta"),
+        shown(jobs.c.trace_context, LARGEST_EXTRA).label("trace_context"),
     )
 
 

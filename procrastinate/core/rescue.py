@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate import exceptions
+from procrastinate.core.arguments import shown
 from procrastinate.core.arrays import array_param, is_not_set_aside
 from procrastinate.core.enums import EventType, Status
-from procrastinate.core.fetch import STORED_COLUMNS, stored_job
+from procrastinate.core.fetch import LARGEST_EXTRA, STORED_COLUMNS, stored_job
 from procrastinate.core.finish import queueing_lock_on_return
 from procrastinate.core.liveness import LEFT_BEHIND, is_silent
 from procrastinate.core.operation_marks import finds_first_row_of
@@ -147,11 +149,12 @@ def _rescue_statement(is_lost: sa.ColumnElement[bool], why: str, *, keep_queuein
             jobs.c.status,
             jobs.c.attempts,
             placed.c.worker_id,
+            shown(jobs.c.trace_context, LARGEST_EXTRA).label("trace_context"),
             *lost_run(why),
         )
         .cte("rescued")
     )
-    found = sa.select(rescued.c.id, rescued.c.queue_name, rescued.c.task_name, rescued.c.status)
+    found = sa.select(*(rescued.c[field.name] for field in dataclasses.fields(RescuedJob)))
     return found.add_cte(keep_error(rescued, rescued.c.worker_id))
 
 

@@ -194,6 +194,24 @@ async def test_the_ticks_of_periodic_tasks_are_checked_in_and_out(app: App, work
     assert 0 <= ended["fails"]["duration"] < 60
 
 
+async def test_a_job_of_a_tick_that_is_lost_with_its_worker_checks_out(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    """It was rescued too often. One that waits again is still in progress, and headers of plain SQL are no error."""
+    kept = start(integration=ProcrastinateIntegration(monitor_periodic_tasks=True))
+    app.periodic(cron="@hourly")(app.task(name="lost")(lambda timestamp: None))
+    app.periodic(cron="@daily")(app.task(name="rescued", queue="other")(lambda timestamp: None))
+    ticks = [(periodic, 1_900_000_000) for periodic in app.periodic_registry.periodic_tasks.values()]
+    await PeriodicDeferrer(app.periodic_registry, job_manager=app.job_manager).defer_jobs(ticks)
+    app.periodic_registry.periodic_tasks.clear()
+    await app.configure_task("lost").defer_async(timestamp=1)
+    queue.sql("UPDATE procrastinate_jobs SET trace_context = '[1]' WHERE args->>'timestamp' = '1'")
+    queue.sql("UPDATE procrastinate_jobs SET status = 'doing', rescues = CASE task_name WHEN 'lost' THEN 9 ELSE 0 END")
+    await workers.run(queues=["default"])
+    assert queue.statuses() == {"failed": 2, "todo": 1}
+    assert [(one["monitor_slug"], one["status"]) for one in kept.check_ins[2:]] == [("lost", "error")]
+
+
 def test_the_slug_of_a_monitor_is_short_and_has_plain_letters() -> None:
     assert monitor_slug("shop.tasks.send_mail", "") == "shop-tasks-send_mail"
     long = monitor_slug("shop." + "x" * 60, "a")
