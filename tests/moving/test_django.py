@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 
 from procrastinate.adapters.django.migrations_of_3x import MIGRATIONS_OF_3X
-from tests.database import Databases
+from procrastinate.alembic.settings import MIGRATION_LOCK_KEY
+from procrastinate.alembic.upgrades import upgrade_sql
+from tests.database import Databases, libpq_url
 from tests.moving.release import PROGRAMS, environment_of, run_3x
 from tests.moving.rows import execute, rows
 from tests.moving.test_adoption import apply_schema, snapshot_of, without_rests
@@ -142,6 +147,29 @@ def test_both_ways_of_applying_the_schema_find_that_the_other_was_there(shop_url
         assert apply_schema(shop_url) == []
     assert "[ ]" not in manage(shop_url, "showmigrations")
     assert "Migrations: OK" in manage(shop_url, "procrastinate", "healthchecks")
+
+
+@pytest.mark.parametrize("reached", ["procrastinate_0007", "procrastinate_0016"])
+def test_a_migration_that_another_process_applies_first_is_not_run_again(
+    shop_url: str, database_url: str, reached: str
+) -> None:
+    """The other one holds the lock of migrations, and applies all revisions while ``migrate`` waits for it."""
+    manage(shop_url, "migrate", "procrastinate", f"1{reached[-3:]}")
+    with (
+        psycopg.connect(libpq_url(shop_url)) as faster,
+        psycopg.connect(libpq_url(shop_url), autocommit=True) as observer,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        faster.execute(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK_KEY})")
+        slower = thread.submit(manage, shop_url, "migrate", "procrastinate")
+        while not observer.execute("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").fetchall():
+            assert not slower.done(), slower.result()
+            time.sleep(0.05)
+        faster.execute(upgrade_sql(reached, transactional=False).encode())
+        faster.commit()
+        slower.result(timeout=60)
+    assert without_rests(snapshot_of(shop_url)) == without_rests(snapshot_of(database_url))
+    assert "[ ]" not in manage(shop_url, "showmigrations", "procrastinate")
 
 
 def test_migrate_goes_on_after_the_schema_was_applied_to_an_empty_database(empty_database_url: str) -> None:

@@ -12,7 +12,12 @@ from procrastinate import alembic, exceptions
 from procrastinate.adapters.django.connector import DjangoConnector
 from procrastinate.adapters.django.databases import connector_of
 from procrastinate.alembic.revisions import is_after, is_at_least, refuse_conflicts
-from procrastinate.alembic.settings import hold_fetches_of_3x, hold_late_fetches_of_3x, let_fetches_of_3x_go_on
+from procrastinate.alembic.settings import (
+    hold_fetches_of_3x,
+    hold_late_fetches_of_3x,
+    hold_migration_lock,
+    let_fetches_of_3x_go_on,
+)
 
 
 class RunPostgreSQL(migrations.RunSQL):
@@ -45,11 +50,14 @@ class RunPostgreSQL(migrations.RunSQL):
             super().database_forwards(app_label, schema_editor, from_state, to_state)
         elif self._is_for(schema_editor) and not self._is_reached(alias):
             _run(connector_of(alias), alembic.build_ahead.build_ahead, self.revision, print)
-            with _one_transaction(schema_editor):
-                columns = connector_of(alias).run(hold_fetches_of_3x)
-                super().database_forwards(app_label, schema_editor, from_state, to_state)
-                connector_of(alias).run(hold_late_fetches_of_3x, columns)
+            tries = alembic.upgrades.Repetitions()
+            is_done = False
+            while not is_done:
+                with tries.after_deadlock():
+                    self._apply(app_label, schema_editor, from_state, to_state)
+                    is_done = True
             connector_of(alias).run(let_fetches_of_3x_go_on)
+            _run(connector_of(alias), alembic.build_ahead.drop_what_came_late, print)
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         """Take the revision back, if the database has it. Tables that were of 3.x become those of 3.x again.
@@ -74,6 +82,17 @@ class RunPostgreSQL(migrations.RunSQL):
                 super().database_backwards(app_label, schema_editor, from_state, to_state)
                 connector_of(alias).run(hold_late_fetches_of_3x, columns)
             connector_of(alias).run(let_fetches_of_3x_go_on)
+
+    def _apply(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        """Run the SQL in one transaction, unless another process has applied the revision by now."""
+        connector = connector_of(schema_editor.connection.alias)
+        with _one_transaction(schema_editor):
+            connector.run(hold_migration_lock)
+            if connector.run(is_at_least, self.revision):
+                return
+            columns = connector.run(hold_fetches_of_3x)
+            super().database_forwards(app_label, schema_editor, from_state, to_state)
+            connector.run(hold_late_fetches_of_3x, columns)
 
     def _is_for(self, schema_editor: Any) -> bool:
         return bool(schema_editor.connection.vendor == "postgresql")
