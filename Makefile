@@ -7,7 +7,7 @@ SHARE ?= first
 
 .DEFAULT_GOAL := help
 .PHONY: help install bench bench-quick coverage demo demo-serve dist flaky release-check
-.PHONY: patroni test test-all test-bare test-docs-long test-faults test-matrix test-share
+.PHONY: patroni test test-all test-bare test-docs-long test-faults test-limits test-matrix test-share
 .PHONY: lint prose types contracts pytest migrations docs format clean
 
 help: ## Show this list
@@ -45,7 +45,7 @@ demo-serve: $(VENV)/.demo-installed ## Serve the project of the demo, with its a
 
 test: lint types contracts pytest ## Lint, types, import contracts, and the whole test suite
 
-test-all: test test-bare test-docs-long test-matrix test-faults ## All there is, at full size: before a release (hours)
+test-all: test test-bare test-docs-long test-matrix test-faults test-limits ## All there is, at full size: before a release (hours)
 
 test-share: $(VENV)/.installed ## The tests of one of CI's two Pythons: what is cheap, and a share of what is not
 	@PROCRASTINATE_TESTS_SHARED=$(SHARE) $(BIN)/python -m tests.flaky run -n $(WORKERS) $(ARGS)
@@ -54,6 +54,13 @@ test-faults: $(VENV)/.installed ## Break everything that can break, at full size
 	@$(BIN)/python -m tests.faults $(ARGS)
 	@test -n "$(ARGS)" || PROCRASTINATE_TESTS_LONG=1 $(BIN)/python -m pytest -n $(WORKERS) \
 		tests/properties tests/interleavings tests/django/test_hostile_rows_and_urls.py
+
+test-limits: $(VENV)/.installed ## Limits at full size: many keys, jobs and workers, and what they cost, one after the other
+	@PROCRASTINATE_TESTS_LONG=1 $(BIN)/python -m pytest -s tests/worker/test_limits.py \
+		tests/worker/test_limits_at_size.py tests/worker/test_changed_limits.py \
+		tests/worker/test_limits_with_other_options.py tests/worker/test_limits_next_to_older_releases.py \
+		tests/core/test_lines_in_front.py tests/core/test_cost_without_limits.py \
+		tests/worker/test_speed_of_limits.py $(ARGS)
 
 test-bare: $(VENV)/.installed ## Tests that use more than git, make and Python, on a machine that seems to lack it
 	@$(BIN)/python -m tests.bare -n $(WORKERS) $(ARGS)
