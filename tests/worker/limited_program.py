@@ -13,7 +13,7 @@ URL = sys.argv[1] if __name__ == "__main__" else "postgresql+psycopg://"
 PER_KEY = Limit("per key", by=lambda kwargs: f"key {kwargs['number'] % 3}", concurrency=2)
 IN_ALL = Limit("in all", by=lambda kwargs: f"key {kwargs['number'] % 5}", total=3)
 SIZED = Limit("sized", by=lambda kwargs: f"key {kwargs['key']}", concurrency=50)
-RATED = Limit("rated", rate=Rate(8, per=0.5))
+RATED = Limit("rated", rate=[Rate(8, per=0.5), Rate(40, per=4)])
 
 app = App(connector=URL)
 
