@@ -13,5 +13,6 @@ PROMOTED_WITHOUT_TURN = 50
 
 STALLED_TIMEOUT = 30.0
 """Seconds without a heartbeat after which a worker is dead, unless it or the caller names another number."""
+
 CANCEL_SEEN_WITHIN = 0.05
 """Seconds for which a worker may trust that a workflow is not cancelled. A cancel takes that long."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ import sqlalchemy as sa
 from procrastinate import core
 from procrastinate.app import App
 from procrastinate.core.defaults import CANCEL_SEEN_WITHIN
+from procrastinate.jobs import Job
+from procrastinate.manager import JobManager
 from procrastinate.worker.run.step_gate import StepGate
 from procrastinate.workflows.states import WorkflowInfo
 from tests.database import new_job
@@ -256,3 +259,50 @@ async def test_steps_that_ask_at_the_same_time_get_their_own_answers(app: App, t
     assert await app.job_manager.begin_cancel_async(ids[3])
     answers = await asyncio.gather(*(gate.may_start(workflow_id) for workflow_id in ids))
     assert [workflow_id for workflow_id, may in zip(ids, answers, strict=True) if not may] == [ids[3]]
+
+
+@pytest.mark.parametrize(("is_cancelled", "questions"), [(True, 2), (False, 5)])
+async def test_an_answer_that_comes_too_late_is_asked_for_again_a_few_times(
+    app: App, tasks: Notes, monkeypatch: pytest.MonkeyPatch, is_cancelled: bool, questions: int
+) -> None:
+    """The cancel is committed after the first question, and has returned when the answer comes."""
+    now = 100.0
+    ask = app.job_manager.list_cancelled_groups
+    asked: list[Sequence[int]] = []
+
+    async def ask_slowly(groups: Sequence[int]) -> list[int]:
+        nonlocal now
+        asked.append(groups)
+        answer = await ask(groups)
+        if is_cancelled:
+            assert await app.job_manager.begin_cancel_async(workflow_id)
+        now += CANCEL_SEEN_WITHIN
+        return answer
+
+    monkeypatch.setattr(app.job_manager, "list_cancelled_groups", ask_slowly)
+    gate = StepGate(app.job_manager, clock=lambda: now)
+    wf = app.workflow("import")
+    wf.add(tasks.note)
+    workflow_id = await wf.defer_async()
+    assert await gate.may_start(workflow_id) is not is_cancelled
+    assert asked == [[workflow_id]] * questions
+
+
+async def test_a_step_whose_values_are_read_during_the_cancel_does_not_start(
+    app: App, tasks: Notes, workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = JobManager.read_values
+
+    async def read_slowly(self: JobManager, job: Job) -> Job:
+        with_values = await read(self, job)
+        await app.workflows.cancel_async(workflow_id)
+        return with_values
+
+    monkeypatch.setattr(JobManager, "read_values", read_slowly)
+    wf = app.workflow("import")
+    first = wf.add(tasks.double, number=1)
+    wf.add(tasks.double, number=first.value)
+    workflow_id = await wf.defer_async()
+    workers.start()
+    await ended(app, workflow_id)
+    assert tasks.ran == [1]

@@ -119,7 +119,6 @@ WHERE NOT pg_has_role(owned.owner, 'USAGE')
 ORDER BY owned.name
 """
 
-# A table that was never analysed has no estimate, and is likely to be small.
 _FEW = 10_000
 """Rows of a table that are counted. PostgreSQL's estimate of a larger one is good enough."""
 

@@ -247,12 +247,25 @@ class JobRun:
 
     async def _prepare_step(self, group_id: int) -> RunResult | None:
         """Do what a step needs before it starts. Return what becomes of the run if it may not start."""
+        ended = await self._wait_for_gate(group_id)
+        if ended is not None or not may_take_values(self.job.task_kwargs):
+            return ended
+        ended = await self._read_values()
+        if ended is not None:
+            return ended
+        return await self._wait_for_gate(group_id)  # to read the values may have taken long
+
+    async def _wait_for_gate(self, group_id: int) -> RunResult | None:
+        """Ask whether the workflow goes on, and retry on errors of the database.
+
+        Returns
+        -------
+        What becomes of the run if the step may not start.
+        """
         pauses = Backoff()
         while self._cancellation.requested is None:
             try:
-                if not await self._may_start(group_id):
-                    return RunResult(is_cancelled=True)
-                return await self._read_values() if may_take_values(self.job.task_kwargs) else None
+                return None if await self._may_start(group_id) else RunResult(is_cancelled=True)
             except exceptions.ConnectorException as error:
                 message = "The workflow of job %s cannot be read yet: %s"
                 self._log(logging.WARNING, "workflow_not_read", message, error)

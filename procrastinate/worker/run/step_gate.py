@@ -9,12 +9,16 @@ from collections.abc import Callable
 from procrastinate.core.defaults import CANCEL_SEEN_WITHIN
 from procrastinate.manager import JobManager
 
+_MOST_QUESTIONS = 5
+"""Questions before a start. A database that never answers in time must not hold the steps up for good."""
+
 
 class StepGate:
     """Asks the database, before a step starts, whether the workflow was cancelled.
 
     A step may have been claimed before the cancel. One question answers for all steps that wait for it, and the answer
-    counts for a moment. A cancel waits for that moment to pass before it returns. Other jobs never ask.
+    counts for a moment. A cancel waits for that moment to pass before it returns. Other jobs never ask. An answer that
+    comes after its moment, for example because a job has blocked the event loop, is asked for again.
 
     Parameters
     ----------
@@ -42,7 +46,12 @@ class StepGate:
             return True
         self._asked_for.add(group_id)
         async with self._one_at_a_time:
-            return self._is_good(group_id) or await self._ask(group_id)
+            for _ in range(_MOST_QUESTIONS):
+                if self._is_good(group_id):
+                    return True
+                if not await self._ask(group_id):
+                    return False
+        return True
 
     def _is_good(self, group_id: int) -> bool:
         return self._clock() < self._good_until.get(group_id, 0.0)
