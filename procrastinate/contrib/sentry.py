@@ -188,7 +188,7 @@ def _end(
         one.set_status(words.get(status, "aborted"))
         if status is Status.DOING:  # the code that would finish it goes on, perhaps until the process ends
             one.finish()
-    if status is Status.TODO and exception is None:  # it has not run here
+    if status is Status.CANCELLED or (status is Status.TODO and exception is None):  # it has not run here
         transaction.sampled = False
     is_event = status is Status.FAILED or (status is Status.TODO and integration.capture_retries)
     if exception is None or not is_event or (status is Status.TODO and isinstance(exception, _ON_PURPOSE)):

@@ -221,3 +221,16 @@ async def test_a_run_that_is_cut_short_ends_its_transaction(app: App, workers: W
     await asyncio.sleep(0.01)
     assert (len(kept.transactions), kept.events) == (1, [])
     assert sentry_sdk.is_initialized()
+
+
+async def test_a_step_that_does_not_start_is_told_and_has_no_transaction(
+    app: App, workers: Workers, ends: Ends
+) -> None:
+    kept = start()
+    wf = app.workflow("import")
+    wf.add(app.task(name="step")(returns))
+    workflow_id = await wf.defer_async()
+    assert await app.job_manager.begin_cancel_async(workflow_id)
+    await workers.run()
+    assert ends == [("step", "cancelled", None)]
+    assert kept.transactions == []

@@ -116,8 +116,10 @@ async def test_a_signal_names_its_timeout_while_it_waits(app: App, tasks: Notes,
     wf.add_signal("paid")
     workflow_id = await wf.defer_async()
     await workers.run()
-    approved = (await explained(app, workflow_id, "approved")).headline
+    explanation = await explained(app, workflow_id, "approved")
+    approved = explanation.headline
     assert approved.code == "waits-for-signal"
+    assert "waits-for-delay" not in [one.code for one in explanation.reasons]
     assert "has not come. Without it the step fails after its timeout of 3600 s, at 20" in approved.text
     assert approved.advice == f"app.workflows.signal({workflow_id}, 'approved')"
     assert (await explained(app, workflow_id, "paid")).headline.text.endswith("has not come. It has no timeout")

@@ -88,9 +88,9 @@ def workflow_cancelled(case: Case) -> Reason | None:
 
 
 def waits_for_delay(case: Case) -> Reason | None:
-    """Does a delay after the steps before it pass."""
+    """Does a delay after the steps before it pass. The timeout of a signal is none."""
     step, due = case.step, case.row.scheduled_at
-    if step is None or step.delay is None or due is None or case.row.attempts:
+    if step is None or step.delay is None or due is None or case.row.attempts or case.row.task_name == SIGNAL_TASK:
         return None
     return Reason(
         code="waits-for-delay",
