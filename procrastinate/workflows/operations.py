@@ -123,8 +123,8 @@ class Workflows:
     def cancel(self, workflow_id: int, *, abort: bool = False, connection: Any | None = None) -> int:
         """Cancel the steps that wait. The callbacks of ``on_end`` still run.
 
-        No step starts once this has returned, and a step that runs is not retried. With ``connection``, no step starts
-        from 50 ms after the commit on.
+        No step starts once this has returned, and a step that runs is not retried. With ``connection``, and in a
+        transaction of Django's, no step starts from 50 ms after the commit on.
 
         Parameters
         ----------
