@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from procrastinate import core
+from procrastinate import core, exceptions
 from procrastinate.app import App
 from procrastinate.core.defaults import CANCEL_SEEN_WITHIN
 from procrastinate.jobs import Job
@@ -286,6 +286,27 @@ async def test_an_answer_that_comes_too_late_is_asked_for_again_a_few_times(
     workflow_id = await wf.defer_async()
     assert await gate.may_start(workflow_id) is not is_cancelled
     assert asked == [[workflow_id]] * questions
+
+
+async def test_steps_that_wait_for_a_question_that_fails_do_not_ask_one_after_the_other(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next question is for all of them."""
+    asked: list[Sequence[int]] = []
+
+    async def fail(groups: Sequence[int]) -> list[int]:
+        asked.append(groups)
+        await asyncio.sleep(0)
+        raise exceptions.ConnectorException("The database is away")
+
+    monkeypatch.setattr(app.job_manager, "list_cancelled_groups", fail)
+    gate = StepGate(app.job_manager)
+    answers = await asyncio.gather(*map(gate.may_start, range(1, 9)), return_exceptions=True)
+    assert [str(answer) for answer in answers] == ["The database is away"] * 8
+    assert len(asked) == 1
+    with pytest.raises(exceptions.ConnectorException):
+        await gate.may_start(9)
+    assert asked[1] == list(range(1, 10))
 
 
 async def test_a_step_whose_values_are_read_during_the_cancel_does_not_start(

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from procrastinate import exceptions
 from procrastinate.core.defaults import CANCEL_SEEN_WITHIN
 from procrastinate.manager import JobManager
 
@@ -33,6 +34,8 @@ class StepGate:
         """The groups whose steps may start, each with the time until which that counts."""
         self._asked_for: set[int] = set()
         self._one_at_a_time = asyncio.Lock()
+        self._failures = 0
+        self._last_failure = ""
 
     async def may_start(self, group_id: int) -> bool:
         """Return whether a step of this group may start.
@@ -40,12 +43,16 @@ class StepGate:
         Raises
         ------
         ConnectorException
-            The database did not answer.
+            The database did not answer this question, or that of a step before. Otherwise all steps that wait would
+            ask one after the other, each up to its timeout.
         """
         if self._is_good(group_id):
             return True
         self._asked_for.add(group_id)
+        failures = self._failures
         async with self._one_at_a_time:
+            if self._failures > failures and not self._is_good(group_id):
+                raise exceptions.ConnectorException(self._last_failure)
             for _ in range(_MOST_QUESTIONS):
                 if self._is_good(group_id):
                     return True
@@ -59,7 +66,12 @@ class StepGate:
     async def _ask(self, group_id: int) -> bool:
         groups, self._asked_for = self._asked_for | {group_id}, set()
         now = self._clock()  # before the question: a cancel may be committed right after it
-        cancelled = await self._manager.list_cancelled_groups(sorted(groups))
+        try:
+            cancelled = await self._manager.list_cancelled_groups(sorted(groups))
+        except exceptions.ConnectorException as error:
+            self._failures, self._last_failure = self._failures + 1, str(error)
+            self._asked_for |= groups
+            raise
         kept = {group: until for group, until in self._good_until.items() if until > now}
         self._good_until = kept | dict.fromkeys(groups.difference(cancelled), now + CANCEL_SEEN_WITHIN)
         return group_id not in cancelled
