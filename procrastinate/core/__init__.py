@@ -77,7 +77,7 @@ if TYPE_CHECKING:
         unregister_worker,
         update_heartbeat,
     )
-    from procrastinate.core.look import has_work, list_waiting_queues
+    from procrastinate.core.look import Unswept, find_unswept, has_work, list_waiting_queues
     from procrastinate.core.lost_steps import WorkflowSweep, sweep_workflows
     from procrastinate.core.notify_interest import (
         call_all_workers,
@@ -231,6 +231,7 @@ __all__ = [
     "UniqueDefer",
     "UniqueJob",
     "UniqueKey",
+    "Unswept",
     "Waiting",
     "WorkerIdentity",
     "WorkerReport",
@@ -272,6 +273,7 @@ __all__ = [
     "fetch_jobs",
     "find_taken_queueing_lock",
     "find_unique_key",
+    "find_unswept",
     "finish_job_by_id",
     "finish_jobs",
     "free_locks_of_paused",

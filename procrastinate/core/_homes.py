@@ -122,6 +122,8 @@ _MODULES = {
         "sweep_workflows",
     ),
     "look": (
+        "Unswept",
+        "find_unswept",
         "has_work",
         "list_waiting_queues",
     ),

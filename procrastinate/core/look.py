@@ -1,7 +1,8 @@
-"""The operation that tells whether a worker has anything to do at all."""
+"""The operations that tell whether a worker has anything to do at all, and what it has to sweep."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from procrastinate.core.tables import (
     is_ready_in_any_queue,
     is_upcoming,
     jobs,
+    waits_for_others,
+    workflows,
 )
 
 
@@ -91,3 +94,28 @@ def list_waiting_queues(connection: sa.Connection, *, queues: Sequence[str]) -> 
     """Return those of the queues that have waiting jobs, whatever the jobs wait for."""
     found = connection.execute(_WAITING_QUEUES, {"queues": write_array(queues, sa.Text())})
     return [row.name for row in found]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Unswept:
+    """Whether there are jobs in line of a limit, and whether there are workflows, open or ended, or steps that wait."""
+
+    lines: bool
+    workflows: bool
+
+
+_UNSWEPT = plain(
+    sa.select(
+        _first(is_in_line(), jobs.c.limit_name, jobs.c.limit_key, *_BY_PRIORITY).label("lines"),
+        sa.or_(
+            sa.select(workflows.c.id).limit(1).scalar_subquery().is_not(None),
+            _first(waits_for_others(), jobs.c.id),
+        ).label("workflows"),
+    )
+)
+
+
+def find_unswept(connection: sa.Connection) -> Unswept:
+    """Return what a worker has to sweep. A database without limits and workflows needs none of their statements."""
+    row = connection.execute(_UNSWEPT, {}).one()
+    return Unswept(lines=bool(row[0]), workflows=bool(row[1]))

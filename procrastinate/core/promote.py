@@ -12,7 +12,6 @@ from sqlalchemy.dialects.postgresql import OID
 from procrastinate.core.arrays import array_param, is_not_set_aside, is_one_of, write_array
 from procrastinate.core.defaults import PROMOTED_AT_ONCE
 from procrastinate.core.operation_marks import finds_first_row_of, prepared
-from procrastinate.core.rates import first_window
 from procrastinate.core.rows import Promotion
 from procrastinate.core.tables import (
     DOING,
@@ -28,6 +27,7 @@ from procrastinate.core.tables import (
     jobs,
     openings,
 )
+from procrastinate.core.windows import first_window
 
 _ADVISORY_LOCKS = 0x70726F63 << 32
 """Where this project's advisory locks are ("proc" in ASCII), so as not to meet the user's."""

@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from procrastinate.core.arrays import is_one_of, unnest
 from procrastinate.core.tables import PROMOTED, TODO, holds_slot, is_in_line, jobs, limits, slots_of, starts, windows
+from procrastinate.core.windows import first_window
 
 
 @dataclasses.dataclass(frozen=True, order=True, slots=True)
@@ -266,12 +267,6 @@ def open_windows_at(
     if times:
         parameters = {"name": name, "key_list": list(times), "opens_at_list": list(times.values())}
         connection.execute(_KEEP_WINDOWS, {**parameters, "limit": len(times) if limit is None else limit})
-
-
-def first_window(after: sa.ColumnElement[Any] | None = None) -> sa.ScalarSelect[Any]:
-    """Return the time at which the next window opens, one probe of an index, as a subquery."""
-    query = sa.select(windows.c.opens_at).order_by(windows.c.opens_at).limit(1)
-    return (query if after is None else query.where(windows.c.opens_at > after)).scalar_subquery()
 
 
 _NEXT_WINDOW = sa.select(sa.extract("epoch", first_window() - sa.func.clock_timestamp()))

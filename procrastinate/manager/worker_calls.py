@@ -391,6 +391,10 @@ class WorkerOperations(OperationCalls):
         """Return for each paused queue the seconds until its pause ends, or ``None`` if it ends by hand."""
         return await self.connector.run_async(core.get_pauses)
 
+    async def find_unswept(self) -> core.Unswept:
+        """Return whether there are lines of limits and workflows to sweep."""
+        return await self.connector.run_async(core.find_unswept)
+
     async def sweep_lines(self, start: tuple[str, str] | None = None) -> core.LineSweep:
         """Open the limits that have room and jobs in line, a few keys per call."""
         return await self.connector.run_async(core.sweep_lines, start=start)

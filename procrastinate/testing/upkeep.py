@@ -74,6 +74,11 @@ def has_work(tables: Tables, *, queues: Sequence[str] | None) -> bool:
     )
 
 
+@IMPLEMENTED.of(core.find_unswept)
+def find_unswept(tables: Tables) -> core.Unswept:
+    return core.Unswept(lines=bool(tables.where(tables.is_in_line)), workflows=bool(tables.groups))
+
+
 @IMPLEMENTED.of(core.list_waiting_queues)
 def list_waiting_queues(tables: Tables, *, queues: Sequence[str]) -> list[str]:
     waiting = {row["queue_name"] for row in tables.where(lambda row: row["status"] == TODO)}

@@ -99,6 +99,44 @@ def test_healthchecks_load_only_what_they_need(database_url: str) -> None:
     assert statements == set()
 
 
+OF_LIMITS_AND_WORKFLOWS = {
+    f"procrastinate.core.{name}"
+    for name in (
+        "admit",
+        "create_workflows",
+        "finish_groups",
+        "hold_offs",
+        "limits",
+        "lines",
+        "lost_steps",
+        "rates",
+        "resolve",
+        "share",
+        "turns",
+    )
+}
+
+
+def test_a_worker_without_limits_and_workflows_loads_none_of_their_statements(database_url: str) -> None:
+    """They are a quarter of what a worker loads before its first job."""
+    program = (
+        "import sys\n"
+        "import procrastinate\n"
+        "app = procrastinate.App(connector=sys.argv[1])\n"
+        "@app.task(name='run')\n"
+        "def run() -> None: ...\n"
+        "with app.open():\n"
+        "    run.defer()\n"
+        "app.run_worker(wait=False)\n"
+        "print(*sys.modules)"
+    )
+    arguments = [sys.executable, "-c", program, database_url]
+    printed = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=DEADLINE).stdout
+    loaded = set(printed.splitlines()[-1].split())
+    assert "procrastinate.core.rescue" in loaded, "the worker has not looked after the others yet"
+    assert loaded & OF_LIMITS_AND_WORKFLOWS == set()
+
+
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_a_command_that_uses_no_database_loads_no_library(option: str) -> None:
     """Loading SQLAlchemy and psycopg takes ten times as long as the rest."""

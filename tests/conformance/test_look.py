@@ -45,3 +45,16 @@ def test_a_running_job_and_those_behind_it_may_be_work_for_every_worker(run: Run
     assert run(core.has_work, queues=["other"]) is True
     finish(run, job)
     assert has_work(run) == [False] * 3
+
+
+def test_plain_jobs_leave_nothing_to_sweep(run: Run) -> None:
+    defer(run, lock="l")
+    assert run(core.find_unswept) == core.Unswept(lines=False, workflows=False)
+
+
+def test_a_job_in_line_is_to_be_swept_until_it_has_a_slot(run: Run) -> None:
+    run(core.define_limits, [core.LimitDefinition(name="one", concurrency=1)])
+    defer(run, limit_name="one", limit_key="k")
+    assert run(core.find_unswept) == core.Unswept(lines=True, workflows=False)
+    run(core.admit_jobs)
+    assert run(core.find_unswept) == core.Unswept(lines=False, workflows=False)

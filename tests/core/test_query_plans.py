@@ -300,6 +300,11 @@ def test_a_look_whether_there_is_work(full: sa.Connection, queues: list[str] | N
     check(explain(full, core.has_work, queues=queues), reads=set(), buffers=50)
 
 
+def test_a_look_for_what_is_to_be_swept(full: sa.Connection) -> None:
+    """However many workflows have ended, it reads one of them."""
+    check(explain(full, core.find_unswept), reads=set(), buffers=20, small={"procrastinate_workflows"})
+
+
 def test_a_promotion(full: sa.Connection) -> None:
     plans = explain(full, core.promote_jobs)
     check(plans, reads={UPCOMING, LOCK_HOLDER}, buffers=5000, small={"procrastinate_openings", "procrastinate_windows"})

@@ -47,11 +47,16 @@ class Sweeper:
         """
         sweep = await self._manager.sweep_parked_jobs(start=self._locks_to)
         self._locks_to = sweep.reached
+        unswept = await self._manager.find_unswept()
+        if unswept.lines:
+            await self._sweep_lines()
+        if unswept.workflows:
+            await self._sweep_workflows()
+
+    async def _sweep_lines(self) -> None:
         lines = await self._manager.sweep_lines(start=self._lines_to)
         self._lines_to = lines.reached
         self._report(set(lines.undefined) - self._define_again(lines.undefined))
-
-        await self._sweep_workflows()
 
     async def _sweep_workflows(self) -> None:
         step, group = self._workflows_to
