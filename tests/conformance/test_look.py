@@ -52,7 +52,7 @@ def test_plain_jobs_leave_nothing_to_sweep(run: Run) -> None:
     assert run(core.find_unswept) == core.Unswept(lines=False, workflows=False)
 
 
-def test_a_job_in_line_is_to_be_swept_until_it_has_a_slot(run: Run) -> None:
+def test_a_line_needs_a_sweep_until_its_job_has_a_slot(run: Run) -> None:
     run(core.define_limits, [core.LimitDefinition(name="one", concurrency=1)])
     defer(run, limit_name="one", limit_key="k")
     assert run(core.find_unswept) == core.Unswept(lines=True, workflows=False)

@@ -300,7 +300,7 @@ def test_a_look_whether_there_is_work(full: sa.Connection, queues: list[str] | N
     check(explain(full, core.has_work, queues=queues), reads=set(), buffers=50)
 
 
-def test_a_look_for_what_is_to_be_swept(full: sa.Connection) -> None:
+def test_a_look_for_what_needs_a_sweep(full: sa.Connection) -> None:
     """However many workflows have ended, it reads one of them."""
     check(explain(full, core.find_unswept), reads=set(), buffers=20, small={"procrastinate_workflows"})
 
