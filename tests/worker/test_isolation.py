@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import decimal
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -305,3 +306,43 @@ async def test_a_worker_ends_whatever_a_job_does_to_the_executor_of_the_loop(
         occupied.set()
     await queue.succeeded(job_id)
     assert queue.sql("SELECT count(*) FROM procrastinate_workers") == 0
+
+
+@pytest.mark.parametrize("by_loop", [False, True], ids=["signal", "loop"])
+async def test_a_handler_of_signals_that_a_job_leaves_behind_does_not_reach_the_worker(
+    app: App, workers: Workers, queue: Queue, by_loop: bool
+) -> None:
+    """The worker would not stop at a deploy, or would end in the middle of its jobs."""
+    received: list[int] = []
+
+    @app.task(name="replace")
+    async def replace() -> None:
+        if by_loop:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, received.append, 1)
+        else:
+            signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+
+    @app.task(name="stop")
+    async def stop() -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    job_id = await replace.defer_async()
+    worker = await workers.listening(queue, install_signal_handlers=True, concurrency=1)
+    await queue.succeeded(job_id)
+    await stop.defer_async()
+    await worker.ended()
+    assert received == []
+
+
+async def test_a_handler_of_signals_serves_the_job_that_sets_it(app: App, workers: Workers, queue: Queue) -> None:
+    received: list[int] = []
+
+    @app.task
+    async def serve() -> None:
+        signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+        signal.raise_signal(signal.SIGTERM)
+
+    job_id = await serve.defer_async()
+    await workers.run(install_signal_handlers=True)
+    await queue.succeeded(job_id)
+    assert received == [signal.SIGTERM]

@@ -10,6 +10,9 @@ import signal
 import sys
 import threading
 import time
+
+# signal.getsignal makes an enum of the answer: 1.1 µs and not 0.04 µs, and each async job asks four times.
+from _signal import getsignal  # type: ignore[import-not-found]
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Protocol
@@ -98,13 +101,19 @@ class _Handlers:
         self._ends_by: int | None = None
         self._previous = {number: signal.getsignal(number) for number in _SIGNALS}
         self._last_resort = LastResort()
+        self._handler = self._handle
+        self.install()
+
+    def install(self) -> None:
+        """Let signals reach these handlers."""
         for number in _SIGNALS:
-            signal.signal(number, self._handle)
+            signal.signal(number, self._handler)
 
     @property
     def are_installed(self) -> bool:
         """True if signals reach these handlers: the program has not replaced them."""
-        return all(signal.getsignal(number) == self._handle for number in _SIGNALS)
+        handler = self._handler
+        return getsignal(signal.SIGINT) is handler and getsignal(signal.SIGTERM) is handler
 
     def former(self, number: int) -> Any:
         """Return the handler that preceded these and those of earlier workers."""
@@ -121,7 +130,7 @@ class _Handlers:
 
     def _restore(self) -> None:
         for number in _SIGNALS:
-            if signal.getsignal(number) == self._handle:
+            if getsignal(number) is self._handler:
                 signal.signal(number, self._still_used(number))
 
     def _still_used(self, number: signal.Signals) -> Any:
@@ -186,6 +195,32 @@ def _installed() -> _Handlers:
 def are_handled() -> bool:
     """Return True if the next stop signal is the first and reaches the workers of this process."""
     return bool(_current) and bool(_current[0].workers) and _current[0].are_installed and _current[0].count.is_zero
+
+
+def reach_workers() -> bool:
+    """Return True if the stop signals reach the workers of this process."""
+    return bool(_current) and _current[0].are_installed
+
+
+def reach_workers_again(loop: asyncio.AbstractEventLoop) -> bool:
+    """Install the handlers that a job has replaced. Only the main thread can, and only its jobs can replace them.
+
+    Parameters
+    ----------
+    loop:
+        The loop of the job, which forgets the handlers that the job has added to it.
+
+    Returns
+    -------
+    False if the handlers are in place.
+    """
+    if not _current or _current[0].are_installed or threading.current_thread() is not threading.main_thread():
+        return False
+    for number in _SIGNALS:
+        with contextlib.suppress(Exception):
+            loop.remove_signal_handler(number)
+    _current[0].install()
+    return True
 
 
 def second_ends() -> bool:

@@ -26,6 +26,7 @@ from procrastinate.middleware import compose, is_async_middleware
 from procrastinate.run_observers import ObservedRun, observed, tell_of_end
 from procrastinate.tasks import Task
 from procrastinate.worker.backoff import Backoff
+from procrastinate.worker.processes import signals
 from procrastinate.worker.processes.exits import ends_task, enter_job
 from procrastinate.worker.processes.fork_ends import current_process, end_fork
 from procrastinate.worker.run.cancellation import Cancellation
@@ -335,6 +336,7 @@ class JobRun:
 
     async def _call_with_worker_middleware(self, task: Task[Any, Any, Any]) -> Any:
         middleware = self._worker.settings.worker_middleware
+        may_be_replaced = task.is_async and signals.reach_workers()
         try:
             self._cancellation.allow(task)
             if not middleware:
@@ -343,6 +345,9 @@ class JobRun:
         finally:
             if task.is_async:
                 self._cancellation.disallow()
+            if may_be_replaced and signals.reach_workers_again(asyncio.get_running_loop()):
+                message = "Job %s has replaced handlers of signals: those of the worker are in place again"
+                self._log(logging.WARNING, "signal_handlers_replaced", message)
 
     async def _call_task(self, task: Task[Any, Any, Any]) -> Any:
         arguments = [self._context] if task.pass_context else []
