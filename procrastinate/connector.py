@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -76,6 +76,10 @@ class BaseConnector(RawQueries):
     async def run_async(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Asynchronous version of :meth:`run`."""
         raise NotImplementedError
+
+    def brief_use(self) -> AbstractAsyncContextManager[None]:
+        """Return a block for operations of asynchronous code after which no connection stays open that they open."""
+        return nullcontext()
 
     def run_on(self, connection: Any, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation on the user's open connection, inside the user's transaction.

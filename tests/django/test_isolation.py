@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -440,3 +441,21 @@ def test_a_worker_inside_async_to_sync_closes_no_connection_that_its_caller_read
 
 def _read_orders() -> None:
     assert Order.objects.count() == 100
+
+
+def test_a_one_shot_worker_leaves_no_connection_open(declare: Declare) -> None:
+    """Django could not drop the database of a test that runs one."""
+    before = _open_sessions()
+    for _ in range(2):  # with a job and without one
+        _run_worker()
+        end = time.monotonic() + 20
+        while _open_sessions() > before and time.monotonic() < end:  # the server ends a session a little later
+            time.sleep(0.05)
+        assert _open_sessions() == before
+        declare(lambda: None).defer()
+
+
+def _open_sessions() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+        return int(cursor.fetchone()[0])

@@ -198,3 +198,22 @@ def test_a_hook_of_the_session_may_defer(app: procrastinate.App, engine: sa.Engi
     finally:
         sa.event.remove(Note, "after_insert", noted)
     assert counts(engine, "notes", "procrastinate_jobs") == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "options", [{"stream_results": True, "max_row_buffer": 2}, {"yield_per": 2}, {"no_parameters": True}], ids=str
+)
+def test_a_connection_with_options_for_the_statements_of_its_user_defers(
+    app: procrastinate.App, database_url: str, options: dict[str, Any]
+) -> None:
+    """psycopg2 declares a cursor on the server for each statement of a connection that streams its rows."""
+    engine = sa.create_engine(driver_url(database_url, "psycopg2"), execution_options=options)
+    with engine.begin() as connection:
+        for _ in range(2):
+            app.configure_task("task", connection=connection).batch_defer({"n": 1}, {"n": 2})
+        assert {name: connection.get_execution_options()[name] for name in options} == options
+    on_engine = procrastinate.App(connector=engine)
+    with on_engine.open():
+        on_engine.configure_task("task").defer(n=3)
+        assert len(list(on_engine.job_manager.list_jobs())) == 5
+    engine.dispose()

@@ -36,7 +36,12 @@ _PINNED: Mapping[str, Any] = {"isolation_level": READ_COMMITTED, "postgresql_rea
 
 _PSYCOPG = frozenset({"psycopg", "psycopg_async"})
 
-_TRANSLATION = "schema_translate_map"
+_OF_USERS_STATEMENTS = ("schema_translate_map", "stream_results", "yield_per", "max_row_buffer", "no_parameters")
+"""Options of SQLAlchemy that hold for each statement of a connection.
+
+A worker uses connections of its own and would not find jobs in the schema of a map, such as a tenant's. A statement
+that streams its rows is declared as a server-side cursor, which PostgreSQL refuses for an INSERT.
+"""
 
 _SEEN = "procrastinate_seen"
 """The key in ``info`` of a pooled connection that was checked out before."""
@@ -62,18 +67,18 @@ def translated_errors() -> Iterator[None]:
 def call(connection: sa.Connection, operation: Operation[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """Run an operation on the queue's own tables.
 
-    The connection may have a ``schema_translate_map``, for example to a tenant's schema. The map applies to the user's
-    tables only, because a worker uses its own connections and would not find translated jobs. ``call`` disables the
-    map for the operation and restores it afterwards.
+    The connection may have options that the user's statements need and these do not bear. ``call`` turns them off for
+    the operation and restores them afterwards.
     """
-    translation = connection.get_execution_options().get(_TRANSLATION)
-    if not translation:
+    given = connection.get_execution_options()
+    of_user = {name: given[name] for name in _OF_USERS_STATEMENTS if given.get(name)} if given else {}
+    if not of_user:
         return operation(connection, *args, **kwargs)
-    connection.execution_options(**{_TRANSLATION: None})
+    connection.execution_options(**dict.fromkeys(of_user))
     try:
         return operation(connection, *args, **kwargs)
     finally:
-        connection.execution_options(**{_TRANSLATION: translation})
+        connection.execution_options(**of_user)
 
 
 def _replace_lost_connections(engine: sa.Engine) -> None:

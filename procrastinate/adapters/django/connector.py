@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -128,6 +128,26 @@ class DjangoConnector(BaseConnector):
     async def run_async(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation on the connection of Django's asynchronous ORM."""
         return await sync_to_async(self.run, thread_sensitive=True)(operation, *args, **kwargs)
+
+    @contextlib.asynccontextmanager
+    async def brief_use(self) -> AsyncIterator[None]:
+        """Close the connection of Django's asynchronous ORM at the end, if it was not open before.
+
+        It belongs to a thread that no request cleans up. An open connection keeps a test database from being dropped.
+        """
+        was_open = await sync_to_async(self._is_connected)()
+        try:
+            yield
+        finally:
+            if not was_open:
+                await sync_to_async(self._disconnect)()
+
+    def _is_connected(self) -> bool:
+        return db.connections[self.alias].connection is not None
+
+    def _disconnect(self) -> None:
+        if not db.connections[self.alias].in_atomic_block:
+            db.connections[self.alias].close()
 
     def transaction(self, bind: Any, last: Callable[[], Operation[[], None]]) -> DjangoTransaction:
         """Return ``atomic()`` on Django's connection.

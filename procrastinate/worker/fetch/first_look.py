@@ -34,7 +34,8 @@ async def finds_nothing(app: App, settings: WorkerSettings) -> bool:
 
 
 async def _is_empty(app: App, settings: WorkerSettings) -> bool:
-    if await app.connector.run_async(core.has_work, queues=settings.queues):
-        return False
-    await SchemaManager(app.connector).check_schema_async()  # last: the worker that starts would warn again
-    return True
+    async with app.connector.brief_use():
+        if await app.connector.run_async(core.has_work, queues=settings.queues):
+            return False
+        await SchemaManager(app.connector).check_schema_async()  # last: the worker that starts would warn again
+        return True
