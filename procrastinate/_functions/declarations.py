@@ -44,9 +44,8 @@ class Origin:
 
     def is_in_another_run_than(self, earlier: Origin) -> bool:
         """Return true if the module of both places has run again since, by an import or a reload."""
-        return self.module == earlier.module and (
-            self.namespace is not earlier.namespace or self.spec is not earlier.spec
-        )
+        is_another_run = self.namespace is not earlier.namespace or self.spec is not earlier.spec
+        return self.module == earlier.module and self.file == earlier.file and is_another_run
 
     def is_another_run_of(self, earlier: Origin) -> bool:
         """Return true if both are one place in the code of a module or of a notebook's cell that ran twice."""

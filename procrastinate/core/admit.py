@@ -316,7 +316,7 @@ def _admit_of(
     """Give away the slots of one limit, in rounds: the line of a key may be shorter than its share."""
     lines = Lines(connection, name, terms, paused=manner.paused, set_aside=manner.set_aside)
     in_line = lines.read_keys(looked_at)
-    terms = within_capacity(connection, name, terms, {one.queue for one in in_line})
+    terms = within_capacity(connection, name, terms, {one.queue for one in in_line if one.queue not in manner.paused})
     held_off = read_hold_offs(connection, name, [one.key for one in in_line])
     others = [one for one in in_line if one.key not in held_off]
     keys = with_rooms(connection, name, others, terms.rates)

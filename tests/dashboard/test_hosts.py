@@ -325,7 +325,7 @@ def test_a_periodic_task_runs_now(client: httpx.Client, served: Served) -> None:
     named = re.search(r'name="task" value="([^"]*)"><input type="hidden" name="periodic_id" value="([^"]*)"', page)
     assert named is not None
     form = {"task": named[1], "periodic_id": named[2], **_token(client, "periodic")}
-    assert "A job is deferred" in client.post("periodic/run", data=form, follow_redirects=True).text
+    assert "A job of the task waits now" in client.post("periodic/run", data=form, follow_redirects=True).text
     with served.engine.connect() as connection:
         statement = (
             "SELECT CAST(status AS text), abs(CAST(args->>'timestamp' AS int) - extract(epoch FROM now())) < 60 "

@@ -149,6 +149,7 @@ def test_another_schema_than_public(empty_database_url: str) -> None:
     assert _tables(empty_database_url) == set()
 
 
+@pytest.mark.timeout(300)
 def test_a_project_whose_own_database_is_not_postgresql(empty_database_url: str, tmp_path: pathlib.Path) -> None:
     """Both databases migrate, and only one gets the tables; the models are read from there."""
     options = {

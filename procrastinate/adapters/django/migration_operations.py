@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -53,7 +54,8 @@ class RunPostgreSQL(migrations.RunSQL):
             tries = alembic.upgrades.Repetitions()
             is_done = False
             while not is_done:
-                with tries.after_deadlock():
+                # Within a transaction of the caller's, a repetition would meet the same locks.
+                with contextlib.nullcontext() if connections[alias].in_atomic_block else tries.after_deadlock():
                     self._apply(app_label, schema_editor, from_state, to_state)
                     is_done = True
             connector_of(alias).run(let_fetches_of_3x_go_on)

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 MayStart: TypeAlias = Callable[[int], Awaitable[bool]]
 """Says whether a step of this group may start."""
 
+_CANCEL_KNOWN_WITHIN = 2.0
+"""Seconds that a step that has failed waits for the answer whether its workflow was cancelled."""
 _NO_THREAD_DELAY = 5.0
 """Seconds until a retry after the system has refused a thread."""
 
@@ -241,9 +243,10 @@ class JobRun:
         reason = self._cancellation.reason()
         is_cancelled = False
         if self.job.workflow_id is not None and reason in (None, AbortReason.TIMEOUT) and not self._cancellation.is_cut:
-            # Otherwise it is retried, and does not start.
-            with contextlib.suppress(exceptions.ConnectorException, asyncio.CancelledError):
-                is_cancelled = not await self._may_start(self.job.workflow_id)
+            # Without an answer it is retried, and asked at its next start. An outage does not keep its slot for long.
+            with contextlib.suppress(exceptions.ConnectorException, asyncio.CancelledError, TimeoutError):
+                async with asyncio.timeout(_CANCEL_KNOWN_WITHIN):
+                    is_cancelled = not await self._may_start(self.job.workflow_id)
         return RunResult(exception=error, abort_reason=reason, is_cancelled=is_cancelled)
 
     async def _prepare_step(self, group_id: int) -> RunResult | None:
