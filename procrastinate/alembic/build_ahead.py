@@ -72,8 +72,11 @@ _HAS_COLUMNS = (
     "AND attname = ANY ('{{{names}}}') AND NOT attisdropped)"
 )
 
-RENAMED = {with_3x.QUEUEING_LOCK: with_3x.revision, ended_in_order.ENDED: ended_in_order.revision}
-"""Indexes that are built concurrently, and the revision that gives each another name."""
+RENAMED = {
+    with_3x.QUEUEING_LOCK: (with_3x.revision, with_3x.QUEUEING_LOCK_OF_3X),
+    ended_in_order.ENDED: (ended_in_order.revision, "procrastinate_jobs_finished_idx"),
+}
+"""Indexes that are built concurrently, and the revision that gives each another name, with that name."""
 
 
 def drop_what_came_late(connection: sa.Connection, report: Report = report_to_log) -> None:
@@ -103,12 +106,18 @@ def late(connection: sa.Connection) -> tuple[Step, ...]:
             locks=BUILDS,
             statements=(f"DROP INDEX CONCURRENTLY IF EXISTS {name}",),
         )
-        for name, revision in RENAMED.items()
-        if is_at_least(connection, revision) and connection.execute(_IS_THERE, {"name": name}).scalar_one()
+        for name, (revision, new_name) in RENAMED.items()
+        if is_at_least(connection, revision)
+        and connection.execute(_IS_BUILT_TWICE, {"names": [name, new_name]}).scalar_one()
     )
 
 
-_IS_THERE = sa.text("SELECT to_regclass(:name) IS NOT NULL")
+# Of one table. The search path may also lead to another schema with tables of 3.x, whose index kept the revision from
+# renaming this one.
+_IS_BUILT_TWICE = sa.text(
+    "SELECT count(*) = 2 FROM pg_index JOIN pg_class AS index ON index.oid = indexrelid "
+    "WHERE indrelid = to_regclass('procrastinate_jobs') AND index.relname = ANY (:names)"
+)
 
 
 _HAS_JOBS = sa.select(sa.exists(sa.select(sa.literal(1)).select_from(jobs)))
