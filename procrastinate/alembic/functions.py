@@ -1,6 +1,9 @@
-"""Functions of the schema that a revision replaces."""
+"""What revisions share: functions that replace former ones, and statements that run as they are written."""
 
 from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
 
 
 def replaced(function: str, *changes: tuple[str, str]) -> str:
@@ -19,3 +22,8 @@ def replaced(function: str, *changes: tuple[str, str]) -> str:
             raise ValueError(f"The function has this {function.count(former)} times, and not once: {former}")
         function = function.replace(former, new)
     return function
+
+
+def execute_as_written(statement: str) -> None:
+    """Run a statement as it stands in a revision. Its colons begin no parameters."""
+    op.execute(sa.text(statement.strip().replace(":", r"\:")))

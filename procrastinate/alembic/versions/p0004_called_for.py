@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from procrastinate.alembic.functions import replaced
+from procrastinate.alembic.functions import execute_as_written, replaced
 from procrastinate.alembic.locks import lock_tables
 from procrastinate.alembic.versions import p0001_jobs_events_workers as first
 
@@ -53,19 +53,15 @@ $function$
 
 
 def upgrade() -> None:
-    _execute(lock_tables())
+    execute_as_written(lock_tables())
     op.add_column(
         "procrastinate_workers",
         sa.Column("called_for", postgresql.ARRAY(sa.Text), server_default=sa.text("'{}'::text[]")),
     )
-    _execute(NOTIFY_WAITING)
+    execute_as_written(NOTIFY_WAITING)
 
 
 def downgrade() -> None:
-    _execute(lock_tables())
-    _execute(replaced(first.NOTIFY_WAITING))
+    execute_as_written(lock_tables())
+    execute_as_written(replaced(first.NOTIFY_WAITING))
     op.drop_column("procrastinate_workers", "called_for")
-
-
-def _execute(statement: str) -> None:
-    op.execute(sa.text(statement.strip().replace(":", r"\:")))

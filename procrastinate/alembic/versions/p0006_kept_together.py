@@ -10,10 +10,7 @@ Revises: procrastinate_0005
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-from alembic import op
-
-from procrastinate.alembic.functions import replaced
+from procrastinate.alembic.functions import execute_as_written, replaced
 from procrastinate.alembic.locks import lock_tables
 from procrastinate.alembic.versions import p0001_jobs_events_workers as first
 from procrastinate.alembic.versions import p0002_results_errors as second
@@ -203,21 +200,17 @@ _FORMER = (
 
 
 def upgrade() -> None:
-    _execute(lock_tables())
+    execute_as_written(lock_tables())
     for statement in _CREATED:
-        _execute(statement)
+        execute_as_written(statement)
 
 
 def downgrade() -> None:
-    _execute(lock_tables())
-    _execute("DROP TRIGGER procrastinate_jobs_truncated ON procrastinate_jobs")
-    _execute("DROP FUNCTION procrastinate_jobs_truncated()")
+    execute_as_written(lock_tables())
+    execute_as_written("DROP TRIGGER procrastinate_jobs_truncated ON procrastinate_jobs")
+    execute_as_written("DROP FUNCTION procrastinate_jobs_truncated()")
     for statement in _FORMER:
-        _execute(replaced(statement))
-    _execute("DROP FUNCTION procrastinate_is_copied(bigint)")
-    _execute("DROP FUNCTION procrastinate_is_restoring()")
-    _execute("DROP FUNCTION procrastinate_is_set_by_session(text)")
-
-
-def _execute(statement: str) -> None:
-    op.execute(sa.text(statement.strip().replace(":", r"\:")))
+        execute_as_written(replaced(statement))
+    execute_as_written("DROP FUNCTION procrastinate_is_copied(bigint)")
+    execute_as_written("DROP FUNCTION procrastinate_is_restoring()")
+    execute_as_written("DROP FUNCTION procrastinate_is_set_by_session(text)")

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import re
 
-import sqlalchemy as sa
 from alembic import op
 
+from procrastinate.alembic.functions import execute_as_written
 from procrastinate.alembic.settings import FETCHES_NOTHING_BEFORE
 
 revision = "procrastinate_0007"
@@ -395,16 +395,12 @@ $do$
 
 def upgrade() -> None:
     for statement in (RENAME_INDEX, JOB_TO_DEFER, *FUNCTIONS.values()):
-        _execute(statement)
+        execute_as_written(statement)
 
 
 def downgrade() -> None:
-    _execute(REFUSE_ADOPTED)
+    execute_as_written(REFUSE_ADOPTED)
     for signature in FUNCTIONS:
         op.execute(f"DROP FUNCTION {signature}")
     op.execute("DROP TYPE procrastinate_job_to_defer_v1")
     op.execute(f"ALTER INDEX {QUEUEING_LOCK_OF_3X} RENAME TO {QUEUEING_LOCK}")
-
-
-def _execute(statement: str) -> None:
-    op.execute(sa.text(statement.strip().replace(":", r"\:")))

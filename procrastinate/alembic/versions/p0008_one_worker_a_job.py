@@ -10,10 +10,7 @@ Revises: procrastinate_0006
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-from alembic import op
-
-from procrastinate.alembic.functions import replaced
+from procrastinate.alembic.functions import execute_as_written, replaced
 from procrastinate.alembic.versions import p0006_kept_together as former
 
 revision = "procrastinate_0008"
@@ -104,14 +101,10 @@ BEGIN
 
 def upgrade() -> None:
     for statement in (NOTIFY_WAITING, JOBS_INSERTED, JOBS_UPDATED):
-        _execute(statement)
+        execute_as_written(statement)
 
 
 def downgrade() -> None:
     for statement in (former.JOBS_INSERTED, former.JOBS_UPDATED):
-        _execute(statement)
-    _execute("DROP FUNCTION procrastinate_notify_waiting(text, bigint, boolean, bigint)")
-
-
-def _execute(statement: str) -> None:
-    op.execute(sa.text(statement.strip().replace(":", r"\:")))
+        execute_as_written(statement)
+    execute_as_written("DROP FUNCTION procrastinate_notify_waiting(text, bigint, boolean, bigint)")

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from procrastinate.alembic.functions import execute_as_written
 from procrastinate.alembic.locks import lock_tables
 
 revision = "procrastinate_0009"
@@ -99,18 +100,18 @@ def upgrade() -> None:
     _create_statistics()
     _create_paused_queues()
     _create_operations()
-    _execute(lock_tables())
+    execute_as_written(lock_tables())
     for column in _worker_columns():
         op.add_column(WORKERS, column)
-    _execute(COPY_GRANTS)
+    execute_as_written(COPY_GRANTS)
 
 
 def downgrade() -> None:
-    _execute(lock_tables())
-    _execute(UNPARK_PAUSED)
+    execute_as_written(lock_tables())
+    execute_as_written(UNPARK_PAUSED)
     for table in TABLES:
         op.drop_table(table)
-    _execute("DROP FUNCTION procrastinate_pauses_changed()")
+    execute_as_written("DROP FUNCTION procrastinate_pauses_changed()")
     for column in _worker_columns():
         op.drop_column(WORKERS, column.name)
 
@@ -175,8 +176,8 @@ def _create_paused_queues() -> None:
         sa.Column("paused_by", sa.Text),
         sa.Column("reason", sa.Text),
     )
-    _execute(PAUSES_CHANGED)
-    _execute(TRIGGER)
+    execute_as_written(PAUSES_CHANGED)
+    execute_as_written(TRIGGER)
 
 
 def _create_operations() -> None:
@@ -198,7 +199,3 @@ def _create_operations() -> None:
         sa.Column("started_at", sa.DateTime(timezone=True)),
         sa.Column("finished_at", sa.DateTime(timezone=True)),
     )
-
-
-def _execute(statement: str) -> None:
-    op.execute(sa.text(statement.strip().replace(":", r"\:")))

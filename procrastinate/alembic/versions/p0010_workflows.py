@@ -18,7 +18,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 from procrastinate.alembic.ahead import Ahead
-from procrastinate.alembic.functions import replaced
+from procrastinate.alembic.functions import execute_as_written, replaced
 from procrastinate.alembic.locks import lock_tables
 from procrastinate.alembic.versions import p0006_kept_together as sixth
 from procrastinate.alembic.versions import p0008_one_worker_a_job as former
@@ -148,12 +148,12 @@ def upgrade() -> None:
     _create_workflows()
     _create_dependencies()
     _create_arrivals()
-    _execute(lock_tables())
+    execute_as_written(lock_tables())
     for statement in AHEAD.within_revision():
-        _execute(statement)
-    _execute(GRANT_TO_WORKERS)
+        execute_as_written(statement)
+    execute_as_written(GRANT_TO_WORKERS)
     for statement in (ARRIVE, JOBS_INSERTED, JOBS_UPDATED, JOBS_DELETED, JOBS_TRUNCATED):
-        _execute(statement)
+        execute_as_written(statement)
 
 
 def _create_workflows() -> None:
@@ -224,16 +224,12 @@ def _create_arrivals() -> None:
 
 
 def downgrade() -> None:
-    _execute(lock_tables())
+    execute_as_written(lock_tables())
     for statement in _FORMER:
-        _execute(replaced(statement))
-    _execute("DROP FUNCTION procrastinate_arrive(text, bigint[], bigint[], bigint[])")
+        execute_as_written(replaced(statement))
+    execute_as_written("DROP FUNCTION procrastinate_arrive(text, bigint[], bigint[], bigint[])")
     for table in ("arrivals", "dependencies", "workflows"):
         op.drop_table(f"procrastinate_{table}")
-    _execute(NOTHING_TO_WAIT_FOR)
+    execute_as_written(NOTHING_TO_WAIT_FOR)
     for column in AHEAD.columns:
         op.drop_column("procrastinate_jobs", column)
-
-
-def _execute(statement: str) -> None:
-    op.execute(sa.text(statement.strip().replace(":", r"\:")))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from procrastinate.alembic.functions import replaced
+from procrastinate.alembic.functions import execute_as_written, replaced
 from procrastinate.alembic.versions import p0010_workflows as former
 
 revision = "procrastinate_0012"
@@ -62,14 +62,10 @@ def upgrade() -> None:
         sa.Column("start_by", sa.DateTime(timezone=True)),
     )
     op.create_index("procrastinate_uniques_job_id_idx", "procrastinate_uniques", ["job_id"])
-    _execute(GRANT_TO_CLIENTS)
-    _execute(JOBS_TRUNCATED)
+    execute_as_written(GRANT_TO_CLIENTS)
+    execute_as_written(JOBS_TRUNCATED)
 
 
 def downgrade() -> None:
-    _execute(replaced(former.JOBS_TRUNCATED))
+    execute_as_written(replaced(former.JOBS_TRUNCATED))
     op.drop_table("procrastinate_uniques")
-
-
-def _execute(statement: str) -> None:
-    op.execute(sa.text(statement.strip().replace(":", r"\:")))

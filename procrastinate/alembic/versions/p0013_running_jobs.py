@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from procrastinate.alembic.functions import replaced
+from procrastinate.alembic.functions import execute_as_written, replaced
 from procrastinate.alembic.locks import lock_tables
 from procrastinate.alembic.versions import p0006_kept_together as sixth
 from procrastinate.alembic.versions import p0012_unique as former
@@ -93,23 +93,19 @@ def upgrade() -> None:
         sa.Column("content", postgresql.JSONB, nullable=False),
     )
     # A report changes once a second. The new version of its row finds room on the same page.
-    _execute(f"ALTER TABLE {REPORTS} SET (fillfactor = 50)")
-    _execute(lock_tables())
+    execute_as_written(f"ALTER TABLE {REPORTS} SET (fillfactor = 50)")
+    execute_as_written(lock_tables())
     for column in _COLUMNS:
         op.add_column("procrastinate_jobs", sa.Column(column, postgresql.JSONB))
-    _execute(GRANT)
+    execute_as_written(GRANT)
     for statement in (DETAILS_DELETED, JOBS_TRUNCATED):
-        _execute(statement)
+        execute_as_written(statement)
 
 
 def downgrade() -> None:
-    _execute(lock_tables())
+    execute_as_written(lock_tables())
     for statement in (sixth.DETAILS_DELETED, former.JOBS_TRUNCATED):
-        _execute(replaced(statement))
+        execute_as_written(replaced(statement))
     op.drop_table(REPORTS)
     for column in _COLUMNS:
         op.drop_column("procrastinate_jobs", column)
-
-
-def _execute(statement: str) -> None:
-    op.execute(sa.text(statement.strip().replace(":", r"\:")))

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from procrastinate.alembic.ahead import Ahead
-from procrastinate.alembic.functions import replaced
+from procrastinate.alembic.functions import execute_as_written, replaced
 from procrastinate.alembic.locks import lock_tables
 from procrastinate.alembic.versions import p0007_with_3x as with_3x
 from procrastinate.alembic.versions import p0010_workflows as former
@@ -441,11 +441,11 @@ AHEAD = Ahead(
 
 def upgrade() -> None:
     _create_limits()
-    _execute(lock_tables())
+    execute_as_written(lock_tables())
     for statement in AHEAD.within_revision():
-        _execute(statement)
+        execute_as_written(statement)
     for statement in (GRANT, LEAVE, HAND_OVER, *_REPLACED):
-        _execute(statement)
+        execute_as_written(statement)
 
 
 def _create_limits() -> None:
@@ -472,18 +472,14 @@ LEAVE_LINE = "UPDATE procrastinate_jobs SET readiness = 0 WHERE status = 'todo' 
 
 
 def downgrade() -> None:
-    _execute(lock_tables())
-    _execute(LEAVE_LINE)
+    execute_as_written(lock_tables())
+    execute_as_written(LEAVE_LINE)
     for statement in _FORMER:
-        _execute(replaced(statement))
-    _execute("DROP FUNCTION procrastinate_leave(text, bigint, text[], text[], text[], text[])")
-    _execute("DROP FUNCTION procrastinate_hand_over(text, bigint, text[], text[], boolean)")
+        execute_as_written(replaced(statement))
+    execute_as_written("DROP FUNCTION procrastinate_leave(text, bigint, text[], text[], text[], text[])")
+    execute_as_written("DROP FUNCTION procrastinate_hand_over(text, bigint, text[], text[], boolean)")
     op.drop_table("procrastinate_openings")
     op.drop_table("procrastinate_limits")
     op.drop_index("procrastinate_jobs_steps_idx", "procrastinate_jobs")
     for name in AHEAD.columns:
         op.drop_column("procrastinate_jobs", name)
-
-
-def _execute(statement: str) -> None:
-    op.execute(sa.text(statement.strip().replace(":", r"\:")))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from procrastinate.alembic.functions import replaced
+from procrastinate.alembic.functions import execute_as_written, replaced
 from procrastinate.alembic.locks import lock_tables
 from procrastinate.alembic.versions import p0014_limits as former
 
@@ -121,11 +121,11 @@ def upgrade() -> None:
         sa.UniqueConstraint("limit_name", "limit_key", name="procrastinate_windows_unique"),
     )
     op.create_index("procrastinate_windows_opens_at_idx", "procrastinate_windows", ["opens_at"])
-    _execute(lock_tables())
+    execute_as_written(lock_tables())
     for name in _COLUMNS:
         op.add_column("procrastinate_limits", sa.Column(name, sa.Text))
     for statement in (GRANT, HAND_OVER, JOBS_UPDATED, JOBS_TRUNCATED):
-        _execute(statement)
+        execute_as_written(statement)
 
 
 # A limit that has nothing but a rate would be one that no worker has defined, and its jobs would wait. They go on.
@@ -139,15 +139,11 @@ WHERE job.status = 'todo' AND defined.name = job.limit_name
 
 
 def downgrade() -> None:
-    _execute(lock_tables())
-    _execute(LEAVE_LINE)
+    execute_as_written(lock_tables())
+    execute_as_written(LEAVE_LINE)
     for statement in (former.HAND_OVER, former.JOBS_UPDATED, former.JOBS_TRUNCATED):
-        _execute(replaced(statement))
+        execute_as_written(replaced(statement))
     op.drop_table("procrastinate_windows")
     op.drop_table("procrastinate_starts")
     for name in _COLUMNS:
         op.drop_column("procrastinate_limits", name)
-
-
-def _execute(statement: str) -> None:
-    op.execute(sa.text(statement.strip().replace(":", r"\:")))

@@ -11,10 +11,7 @@ Revises: procrastinate_0015
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-from alembic import op
-
-from procrastinate.alembic.functions import replaced
+from procrastinate.alembic.functions import execute_as_written, replaced
 from procrastinate.alembic.versions import p0010_workflows as former
 
 revision = "procrastinate_0016"
@@ -123,14 +120,10 @@ BEGIN
 
 
 def upgrade() -> None:
-    _execute(GO_ON)
-    _execute(ARRIVE)
+    execute_as_written(GO_ON)
+    execute_as_written(ARRIVE)
 
 
 def downgrade() -> None:
-    _execute(replaced(former.ARRIVE))
-    _execute("DROP FUNCTION procrastinate_go_on(bigint[])")
-
-
-def _execute(statement: str) -> None:
-    op.execute(sa.text(statement.strip().replace(":", r"\:")))
+    execute_as_written(replaced(former.ARRIVE))
+    execute_as_written("DROP FUNCTION procrastinate_go_on(bigint[])")

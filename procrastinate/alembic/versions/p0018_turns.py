@@ -15,7 +15,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from procrastinate.alembic.functions import replaced
+from procrastinate.alembic.functions import execute_as_written, replaced
 from procrastinate.alembic.locks import lock_tables
 from procrastinate.alembic.versions import p0015_rates as former
 
@@ -53,10 +53,10 @@ def upgrade() -> None:
         sa.Column("limit_name", sa.Text, primary_key=True),
         sa.Column("last_key", sa.Text, nullable=False),
     )
-    _execute(GRANT)
-    _execute(lock_tables())
+    execute_as_written(GRANT)
+    execute_as_written(lock_tables())
     op.add_column("procrastinate_limits", sa.Column("fair", sa.Boolean))
-    _execute(HAND_OVER)
+    execute_as_written(HAND_OVER)
 
 
 # A limit that has no number would be one that no worker has defined, and its jobs would wait. They go on.
@@ -73,12 +73,8 @@ WHERE job.status = 'todo' AND defined.name = job.limit_name AND defined.fair
 
 
 def downgrade() -> None:
-    _execute(lock_tables())
-    _execute(LEAVE_LINE)
-    _execute(replaced(former.HAND_OVER))
+    execute_as_written(lock_tables())
+    execute_as_written(LEAVE_LINE)
+    execute_as_written(replaced(former.HAND_OVER))
     op.drop_column("procrastinate_limits", "fair")
     op.drop_table("procrastinate_turns")
-
-
-def _execute(statement: str) -> None:
-    op.execute(sa.text(statement.strip().replace(":", r"\:")))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from procrastinate.alembic.functions import replaced
+from procrastinate.alembic.functions import execute_as_written, replaced
 from procrastinate.alembic.locks import lock_tables
 from procrastinate.alembic.versions import p0015_rates as fifteenth
 from procrastinate.alembic.versions import p0018_turns as former
@@ -81,18 +81,14 @@ def upgrade() -> None:
         sa.Column("limit_key", sa.Text, primary_key=True),
         sa.Column("until", sa.DateTime(timezone=True), nullable=False),
     )
-    _execute(GRANT)
-    _execute(lock_tables())
+    execute_as_written(GRANT)
+    execute_as_written(lock_tables())
     for statement in (HAND_OVER, JOBS_UPDATED, JOBS_TRUNCATED):
-        _execute(statement)
+        execute_as_written(statement)
 
 
 def downgrade() -> None:
-    _execute(lock_tables())
+    execute_as_written(lock_tables())
     for statement in (former.HAND_OVER, fifteenth.JOBS_UPDATED, fifteenth.JOBS_TRUNCATED):
-        _execute(replaced(statement))
+        execute_as_written(replaced(statement))
     op.drop_table("procrastinate_hold_offs")
-
-
-def _execute(statement: str) -> None:
-    op.execute(sa.text(statement.strip().replace(":", r"\:")))

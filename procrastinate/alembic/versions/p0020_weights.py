@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from procrastinate.alembic.ahead import Ahead
-from procrastinate.alembic.functions import replaced
+from procrastinate.alembic.functions import execute_as_written, replaced
 from procrastinate.alembic.locks import lock_tables
 from procrastinate.alembic.versions import p0014_limits as fourteenth
 from procrastinate.alembic.versions import p0015_rates as fifteenth
@@ -266,9 +266,9 @@ _DROP = (
 
 
 def upgrade() -> None:
-    _execute(lock_tables())
+    execute_as_written(lock_tables())
     for statement in AHEAD.within_revision():
-        _execute(statement)
+        execute_as_written(statement)
     op.add_column("procrastinate_starts", sa.Column("weight", sa.Integer))
     for statement in (
         GRANT,
@@ -278,21 +278,17 @@ def upgrade() -> None:
         JOBS_UPDATED,
         JOBS_DELETED,
     ):
-        _execute(statement)
+        execute_as_written(statement)
 
 
 def downgrade() -> None:
     """Let each job count as one."""
-    _execute(lock_tables())
+    execute_as_written(lock_tables())
     for statement in (former.JOBS_UPDATED, fourteenth.JOBS_DELETED):
-        _execute(replaced(statement))
+        execute_as_written(replaced(statement))
     for drop in _DROP:
-        _execute(drop.format(weights=", integer[]"))
+        execute_as_written(drop.format(weights=", integer[]"))
     for statement in (fourteenth.LEAVE, former.HAND_OVER):
-        _execute(statement)
+        execute_as_written(statement)
     op.drop_column("procrastinate_starts", "weight")
     op.drop_column("procrastinate_jobs", "limit_weight")
-
-
-def _execute(statement: str) -> None:
-    op.execute(sa.text(statement.strip().replace(":", r"\:")))

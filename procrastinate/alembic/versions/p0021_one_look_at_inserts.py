@@ -12,10 +12,7 @@ Revises: procrastinate_0020
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-from alembic import op
-
-from procrastinate.alembic.functions import replaced
+from procrastinate.alembic.functions import execute_as_written, replaced
 from procrastinate.alembic.versions import p0008_one_worker_a_job as eighth
 from procrastinate.alembic.versions import p0014_limits as former
 
@@ -150,13 +147,9 @@ NOTIFY_WAITING = replaced(
 
 def upgrade() -> None:
     for statement in (JOBS_INSERTED, NOTIFY_WAITING):
-        _execute(statement)
+        execute_as_written(statement)
 
 
 def downgrade() -> None:
     for statement in (former.JOBS_INSERTED, eighth.NOTIFY_WAITING):
-        _execute(replaced(statement))
-
-
-def _execute(statement: str) -> None:
-    op.execute(sa.text(statement.strip().replace(":", r"\:")))
+        execute_as_written(replaced(statement))

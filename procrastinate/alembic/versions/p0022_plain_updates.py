@@ -12,10 +12,7 @@ Revises: procrastinate_0021
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-from alembic import op
-
-from procrastinate.alembic.functions import replaced
+from procrastinate.alembic.functions import execute_as_written, replaced
 from procrastinate.alembic.versions import p0020_weights as former
 
 revision = "procrastinate_0022"
@@ -97,12 +94,8 @@ JOBS_UPDATED = replaced(
 
 
 def upgrade() -> None:
-    _execute(JOBS_UPDATED)
+    execute_as_written(JOBS_UPDATED)
 
 
 def downgrade() -> None:
-    _execute(replaced(former.JOBS_UPDATED))
-
-
-def _execute(statement: str) -> None:
-    op.execute(sa.text(statement.strip().replace(":", r"\:")))
+    execute_as_written(replaced(former.JOBS_UPDATED))

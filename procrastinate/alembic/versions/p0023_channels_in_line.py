@@ -10,10 +10,7 @@ Revises: procrastinate_0022
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-from alembic import op
-
-from procrastinate.alembic.functions import replaced
+from procrastinate.alembic.functions import execute_as_written, replaced
 from procrastinate.alembic.versions import p0001_jobs_events_workers as former
 
 revision = "procrastinate_0023"
@@ -25,12 +22,8 @@ QUEUE_CHANNEL = replaced(former.QUEUE_CHANNEL, ("IMMUTABLE STRICT PARALLEL", "IM
 
 
 def upgrade() -> None:
-    _execute(QUEUE_CHANNEL)
+    execute_as_written(QUEUE_CHANNEL)
 
 
 def downgrade() -> None:
-    _execute(replaced(former.QUEUE_CHANNEL))
-
-
-def _execute(statement: str) -> None:
-    op.execute(sa.text(statement.strip()))
+    execute_as_written(replaced(former.QUEUE_CHANNEL))

@@ -14,10 +14,7 @@ from __future__ import annotations
 
 import textwrap
 
-import sqlalchemy as sa
-from alembic import op
-
-from procrastinate.alembic.functions import replaced
+from procrastinate.alembic.functions import execute_as_written, replaced
 from procrastinate.alembic.versions import p0020_weights as twentieth
 from procrastinate.alembic.versions import p0021_one_look_at_inserts as former
 
@@ -105,13 +102,9 @@ JOBS_DELETED = replaced(
 
 def upgrade() -> None:
     for statement in (JOBS_INSERTED, JOBS_DELETED):
-        _execute(statement)
+        execute_as_written(statement)
 
 
 def downgrade() -> None:
     for statement in (former.JOBS_INSERTED, twentieth.JOBS_DELETED):
-        _execute(replaced(statement))
-
-
-def _execute(statement: str) -> None:
-    op.execute(sa.text(statement.strip().replace(":", r"\:")))
+        execute_as_written(replaced(statement))
