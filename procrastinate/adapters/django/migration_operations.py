@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from django.core.management import CommandError
@@ -56,7 +56,9 @@ class RunPostgreSQL(migrations.RunSQL):
             while not is_done:
                 # Within a transaction of the caller's, a repetition would meet the same locks.
                 with contextlib.nullcontext() if connections[alias].in_atomic_block else tries.after_deadlock():
-                    self._apply(app_label, schema_editor, from_state, to_state)
+                    with self._alone(schema_editor) as is_reached:
+                        if not is_reached:
+                            super().database_forwards(app_label, schema_editor, from_state, to_state)
                     is_done = True
             connector_of(alias).run(let_fetches_of_3x_go_on)
             _run(connector_of(alias), alembic.build_ahead.drop_what_came_late, print)
@@ -79,21 +81,24 @@ class RunPostgreSQL(migrations.RunSQL):
                 _run(connector_of(alias), alembic.upgrades.downgrade_to_kept)
                 _run(connector_of(alias), alembic.adoption.revert, print)
                 return
-            with _one_transaction(schema_editor):
-                columns = connector_of(alias).run(hold_fetches_of_3x)
-                super().database_backwards(app_label, schema_editor, from_state, to_state)
-                connector_of(alias).run(hold_late_fetches_of_3x, columns)
+            with self._alone(schema_editor) as is_reached:
+                if is_reached:
+                    super().database_backwards(app_label, schema_editor, from_state, to_state)
             connector_of(alias).run(let_fetches_of_3x_go_on)
 
-    def _apply(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        """Run the SQL in one transaction, unless another process has applied the revision by now."""
+    @contextlib.contextmanager
+    def _alone(self, schema_editor: Any) -> Iterator[bool]:
+        """Run a block in one transaction, in which no other process migrates and 3.x fetches nothing.
+
+        Yields
+        ------
+        Whether the database has the revision by now. Another process may have been faster.
+        """
         connector = connector_of(schema_editor.connection.alias)
         with _one_transaction(schema_editor):
             connector.run(hold_migration_lock)
-            if connector.run(is_at_least, self.revision):
-                return
             columns = connector.run(hold_fetches_of_3x)
-            super().database_forwards(app_label, schema_editor, from_state, to_state)
+            yield connector.run(is_at_least, self.revision)
             connector.run(hold_late_fetches_of_3x, columns)
 
     def _is_for(self, schema_editor: Any) -> bool:
