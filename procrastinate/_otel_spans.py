@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from opentelemetry import context as otel_context
@@ -86,3 +88,13 @@ def set_error(span: trace.Span, error: BaseException) -> str:
     span.set_attribute("error.type", name)
     span.set_status(trace.Status(trace.StatusCode.ERROR))
     return name
+
+
+@contextlib.contextmanager
+def attached(context: otel_context.Context) -> Iterator[None]:
+    """Let the code run in a context of OpenTelemetry."""
+    token = otel_context.attach(context)
+    try:
+        yield
+    finally:
+        otel_context.detach(token)

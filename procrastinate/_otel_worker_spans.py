@@ -14,9 +14,9 @@ from typing import Any
 from opentelemetry import context, trace
 
 from procrastinate import worker_observers
+from procrastinate._otel_spans import attached, tracer
 from procrastinate.worker_observers import ObservedWorker
 
-_tracer = trace.get_tracer("procrastinate")
 _SUPPRESSING = (context._SUPPRESS_INSTRUMENTATION_KEY, "suppress_instrumentation")
 """The keys by which instrumentation knows that it is not wanted: that of newer releases, and that of older ones."""
 
@@ -38,11 +38,8 @@ def _suppressed() -> Iterator[None]:
     current = context.get_current()
     for key in _SUPPRESSING:
         current = context.set_value(key, True, current)
-    token = context.attach(current)
-    try:
+    with attached(current):
         yield
-    finally:
-        context.detach(token)
 
 
 def _observe(worker: ObservedWorker) -> None:
@@ -68,7 +65,7 @@ def _record(operation: str, worker: ObservedWorker, seconds: float, jobs: int) -
         attributes["messaging.destination.name"] = worker.queues[0]
         name = f"{operation} {worker.queues[0]}"
     end = time.time_ns()
-    _tracer.start_span(
+    tracer.start_span(
         name,
         context=context.Context(),
         kind=trace.SpanKind.CLIENT,

@@ -13,7 +13,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, get_args
 
-from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
 
 from procrastinate import _otel_metrics, _otel_runs, _otel_worker_spans, exceptions
@@ -21,6 +20,7 @@ from procrastinate._otel_runs import current_run
 from procrastinate._otel_spans import (
     Propagation,
     SpanNaming,
+    attached,
     origin_of,
     set_error,
     shared_attributes,
@@ -170,7 +170,7 @@ async def trace_runs(
         traced.span = span
     _otel_metrics.in_flight.add(1, running)
     try:
-        with _attached(trace.set_span_in_context(span, parent)):
+        with attached(trace.set_span_in_context(span, parent)):
             return await process_job()
     except BaseException as error:
         if not isinstance(error, _NO_ERRORS):
@@ -183,13 +183,3 @@ async def trace_runs(
         _otel_metrics.in_flight.add(-1, running)
         if traced is None:
             span.end()
-
-
-@contextlib.contextmanager
-def _attached(context: otel_context.Context) -> Iterator[None]:
-    """Let the code run in a context of OpenTelemetry: inside the span, with the baggage of the defer."""
-    token = otel_context.attach(context)
-    try:
-        yield
-    finally:
-        otel_context.detach(token)

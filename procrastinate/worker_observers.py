@@ -109,9 +109,16 @@ AROUND_STATEMENTS: list[Callable[[], contextlib.AbstractContextManager[None]]] =
 """Functions that return a block to enter around each operation that workers run on their own connections."""
 
 
+def around_statements() -> contextlib.AbstractContextManager[None]:
+    """Return the block to enter around an operation: that of all integrations, or one that does nothing."""
+    return _around_all() if AROUND_STATEMENTS else _AROUND_NOTHING
+
+
+_AROUND_NOTHING = contextlib.nullcontext()
+
+
 @contextlib.contextmanager
-def around_statements() -> Iterator[None]:
-    """Run an operation inside the blocks of all integrations."""
+def _around_all() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for around in AROUND_STATEMENTS:
             stack.enter_context(around())

@@ -103,8 +103,6 @@ class WorkerConnector(TakesUserConnections):
         """Run an operation from any thread."""
         if self._sync is None:
             raise exceptions.AppNotOpen
-        if not worker_observers.AROUND_STATEMENTS:
-            return answer_timeout.run(self._sync.run, operation, *args, **kwargs)
         with worker_observers.around_statements():
             return answer_timeout.run(self._sync.run, operation, *args, **kwargs)
 
@@ -112,8 +110,6 @@ class WorkerConnector(TakesUserConnections):
         """Run an operation in the event loop that opened the connector."""
         if self._async is None:
             raise exceptions.AppNotOpen
-        if not worker_observers.AROUND_STATEMENTS:
-            return await answer_timeout.run_async(self._async.run, operation, *args, **kwargs)
         with worker_observers.around_statements():
             return await answer_timeout.run_async(self._async.run, operation, *args, **kwargs)
 
