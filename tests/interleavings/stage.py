@@ -9,15 +9,14 @@ from types import MappingProxyType
 import sqlalchemy as sa
 
 from procrastinate import core
-from tests.conformance.runs import Run, SyncRun
+from tests.conformance.runs import Run
+from tests.interleavings.saved_tables import SavedTables
 from tests.interleavings.scenes import Act
 from tests.interleavings.stepping import Actor, Scheduler, every_plan
 from tests.invariants import check_invariants, come_to_rest, drain
 
-_TABLES = [table.name for table in core.metadata.sorted_tables]
 
-
-class Stage:
+class Stage(SavedTables):
     """The tables of a scene, restored before each order.
 
     Parameters
@@ -31,27 +30,15 @@ class Stage:
     def __init__(
         self, engine: sa.Engine, set_up: Callable[[Run], None], lowered: Mapping[str, int] = MappingProxyType({})
     ) -> None:
-        self._engine = engine
+        super().__init__(engine, set_up)
         self._lowered = lowered
-        self.run = SyncRun(engine)
-        set_up(self.run)
-        self._execute("; ".join(f"CREATE TABLE saved_{table} AS TABLE {table}" for table in _TABLES))
-
-    def _execute(self, statements: str) -> None:
-        with self._engine.begin() as connection:
-            connection.exec_driver_sql(statements)
-
-    def _put_back(self) -> None:
-        copies = [f"INSERT INTO {table} OVERRIDING SYSTEM VALUE TABLE saved_{table}" for table in _TABLES]
-        truncate = f"TRUNCATE {', '.join(_TABLES)}"
-        self._execute("; ".join(["SET LOCAL session_replication_role = replica", truncate, *copies]))
 
     def play_in_every_order(self, acts: Sequence[Act]) -> int:
         """Run acts concurrently in every order of their steps, and return the number of orders."""
         return sum(1 for _ in every_plan(lambda plan: self._play(acts, plan)))
 
     def _play(self, acts: Sequence[Act], plan: Sequence[int]) -> Scheduler:
-        self._put_back()
+        self.put_back()
         with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as watch:
             scheduler = Scheduler(watch, plan)
             actors = [Actor(self._engine, act) for act in acts]

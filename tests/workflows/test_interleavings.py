@@ -28,12 +28,12 @@ from procrastinate.core import (
 from procrastinate.exceptions import WorkflowEnded
 from tests.conformance.runs import SyncRun
 from tests.database import new_job
+from tests.interleavings.saved_tables import SavedTables
 from tests.interleavings.stepping import Actor, Scheduler, every_plan
 
 LONG = bool(os.environ.get("PROCRASTINATE_TESTS_LONG"))
 ROUND = int(os.environ.get("PROCRASTINATE_TESTS_ROUND", "0"))
 """Selects the orders that are drawn, different ones in each round."""
-_TABLES = [table.name for table in core.metadata.sorted_tables]
 ALIVE = 1
 LEFT, RIGHT, MEMBER, LAST, AFTER, FAILED, BLOCKED = range(1, 8)
 """The jobs, by their ids. LEFT, RIGHT and MEMBER run. LAST waits for LEFT and RIGHT, and AFTER for the group of MEMBER.
@@ -157,18 +157,11 @@ def set_up(run: SyncRun) -> None:
     run(core.finish_jobs, [FinishedJob(id=FAILED, attempts=0, status=Status.FAILED)], worker_id=ALIVE)
 
 
-class Stage:
+class Stage(SavedTables):
     """The tables of the scene, restored before each order."""
 
     def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-        self.run = SyncRun(engine)
-        set_up(self.run)
-        self._execute("; ".join(f"CREATE TABLE saved_{table} AS TABLE {table}" for table in _TABLES))
-
-    def _execute(self, statements: str) -> None:
-        with self._engine.begin() as connection:
-            connection.exec_driver_sql(statements)
+        super().__init__(engine, set_up)
 
     def play(self, names: Sequence[str]) -> int:
         """Run acts concurrently in every order of their steps, and return the number of orders.
@@ -185,9 +178,7 @@ class Stage:
         return len(traces)
 
     def _play(self, names: Sequence[str], plan: Sequence[int]) -> Scheduler:
-        copies = [f"INSERT INTO {table} OVERRIDING SYSTEM VALUE TABLE saved_{table}" for table in _TABLES]
-        truncate = f"TRUNCATE {', '.join(_TABLES)}"
-        self._execute("; ".join(["SET LOCAL session_replication_role = replica", truncate, *copies]))
+        self.put_back()
         with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as watch:
             scheduler = Scheduler(watch, plan)
             actors = [Actor(self._engine, ACTS[name]) for name in names]
