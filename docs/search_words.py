@@ -97,14 +97,18 @@ WORDS: dict[str, dict[str, str]] = {
     "watching": {
         _TITLE: """
             dashboard, web ui, user interface, monitoring ui, flower""",
-        "Logs of a job": """
-            kept logs, logs of one job, output of a job, what a job printed, log lines in the dashboard""",
         "On the terminal": """
             top, terminal ui""",
         "Pause a queue": """
             pause queue, disable a queue, resume queue, stop queue temporarily, pause a queue""",
         "Change many jobs at once": """
             bulk retry, bulk cancel, retry all failed jobs""",
+    },
+    "howto/job-logs": {
+        _TITLE: """
+            kept logs, logs of one job, output of a job, what a job printed, log lines in the dashboard""",
+        "The stack of a running job": """
+            stack trace of a running job, hanging job, blocked event loop, py-spy""",
     },
     "many-tenants": {
         _TITLE: """

