@@ -57,7 +57,7 @@ test-faults: $(VENV)/.installed ## Break everything that can break, at full size
 
 test-limits: $(VENV)/.installed ## Limits at full size: many keys, jobs and workers, and what they cost, one after the other
 	@PROCRASTINATE_TESTS_LONG=1 $(BIN)/python -m pytest -s tests/worker/test_limits.py \
-		tests/worker/test_limits_at_size.py tests/worker/test_changed_limits.py \
+		tests/worker/test_limits_at_size.py tests/worker/test_limits_over_time.py tests/worker/test_changed_limits.py \
 		tests/worker/test_limits_with_other_options.py tests/worker/test_limits_next_to_older_releases.py \
 		tests/core/test_lines_in_front.py tests/core/test_cost_without_limits.py \
 		tests/worker/test_speed_of_limits.py $(ARGS)

@@ -14,6 +14,8 @@ PER_KEY = Limit("per key", by=lambda kwargs: f"key {kwargs['number'] % 3}", conc
 IN_ALL = Limit("in all", by=lambda kwargs: f"key {kwargs['number'] % 5}", total=3)
 SIZED = Limit("sized", by=lambda kwargs: f"key {kwargs['key']}", concurrency=50)
 RATED = Limit("rated", rate=[Rate(8, per=0.5), Rate(40, per=4)])
+WEIGHED = Limit("weighed", rate=Rate(100, per=3600))
+"""A test sets its rates."""
 
 app = App(connector=URL)
 
@@ -53,6 +55,13 @@ async def rated(number: int) -> None:
     """Fail at times, for a retry is a start as well."""
     await asyncio.sleep(random.uniform(0, 0.05))
     if random.random() < 0.2:
+        raise ValueError("once more")
+
+
+@app.task(name="weighed", limit=WEIGHED, retry=1)
+async def weighed() -> None:
+    """Fail at times, for a retry is a start as well."""
+    if random.random() < 0.1:
         raise ValueError("once more")
 
 

@@ -17,6 +17,8 @@ from tests.worker.test_limits import LEFT, Workers, workers
 
 LONG = bool(os.environ.get("PROCRASTINATE_TESTS_LONG"))
 JOBS, PROCESSES, SLOTS = (20_000, 4, 20) if LONG else (200, 2, 10)
+KILLED_PROCESSES = 7 if LONG else PROCESSES
+"""With a kill a second, a worker lives as many seconds. Some must be old enough to know which worker is silent."""
 SIZES = list(itertools.product((1, 10, 1000), (1, 5, 50))) if LONG else [(1, 5), (10, 1)]
 """Numbers of keys, and slots of each key."""
 
@@ -104,7 +106,7 @@ async def test_no_key_ever_has_more_slots_than_its_limit(
     async with App(connector=database_url).open_async() as opened:
         seconds = 0.08 * keys * slots / min(slots, 2) if kills and not LONG else 0.01  # long enough for a kill
         await defer_jobs(opened, keys=keys, slots=slots, seconds=seconds)
-        with workers(database_url, PROCESSES, slots=SLOTS) as running:
+        with workers(database_url, KILLED_PROCESSES if kills else PROCESSES, slots=SLOTS) as running:
             killing = Kills(queue, running)
             while queue.sql(LEFT):
                 if kills:
