@@ -6,12 +6,15 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, get_args
 
+from procrastinate import core
 from procrastinate._functions.signature import ANY_ARGUMENTS, CallArguments
 from procrastinate._job import Job, with_ids
+from procrastinate._job_checks import to_pattern, to_row_of_call
 from procrastinate._text.logs import get_logger
 from procrastinate.calls import Call
 from procrastinate.core.enums import Status
 from procrastinate.core.rows import NewJob
+from procrastinate.defer_hooks import EVERYWHERE
 from procrastinate.locks import Lock, make_lock
 from procrastinate.types import JSONDict, JSONValue, OnConflict
 
@@ -69,6 +72,7 @@ class JobDeferrer:
         self.stores_result: bool | None = None
         """Whether the task keeps its return value. ``None`` if only its name is known."""
         self._checked: tuple[Job, NewJob] | None = None
+        self._known_names: frozenset[str] | None = None
 
     def make_new_job(self, **task_kwargs: JSONValue) -> Job:
         """Return the job that :meth:`defer` would store for these arguments, without storing it.
@@ -121,7 +125,16 @@ class JobDeferrer:
         pattern, call = self._check_call(task_kwargs)
         if logger.isEnabledFor(logging.DEBUG):
             log_about_to_defer(lambda: [self._job_of(pattern, call)])
-        job_id = self.job_manager.defer_call(pattern, call, self.connection, self.on_conflict)
+        new_job = to_row_of_call(pattern, call, self.job_manager.connector.json_dumps)
+        if self._needs_manager(pattern):
+            ids = self.job_manager.defer_rows([new_job], self.connection, self.on_conflict)
+            job_id: int | None = ids[0]
+        elif self.connection is None:
+            job_id = self.job_manager.connector.run(core.defer_job, new_job)
+        else:
+            job_id = self.job_manager.connector.run_on(self.connection, core.defer_job, new_job)
+        if job_id is None:
+            raise core.lock_is_taken(pattern.queueing_lock)
         if logger.isEnabledFor(logging.INFO):
             log_deferred(lambda: [self._job_of(pattern, call, id=job_id, status=Status.TODO.value)])
         return job_id
@@ -131,22 +144,42 @@ class JobDeferrer:
         pattern, call = self._check_call(task_kwargs)
         if logger.isEnabledFor(logging.DEBUG):
             log_about_to_defer(lambda: [self._job_of(pattern, call)])
-        job_id = await self.job_manager.defer_call_async(pattern, call, self.connection, self.on_conflict)
+        new_job = to_row_of_call(pattern, call, self.job_manager.connector.json_dumps)
+        if self._needs_manager(pattern):
+            ids = await self.job_manager.defer_rows_async([new_job], self.connection, self.on_conflict)
+            job_id: int | None = ids[0]
+        elif self.connection is None:
+            job_id = await self.job_manager.connector.run_async(core.defer_job, new_job)
+        else:
+            job_id = await self.job_manager.connector.run_on_async(self.connection, core.defer_job, new_job)
+        if job_id is None:
+            raise core.lock_is_taken(pattern.queueing_lock)
         if logger.isEnabledFor(logging.INFO):
             log_deferred(lambda: [self._job_of(pattern, call, id=job_id, status=Status.TODO.value)])
         return job_id
 
     def _check_call(self, task_kwargs: JSONDict) -> tuple[NewJob, JSONDict]:
-        """Return the row of the job without its arguments, and the arguments. The row is checked once and kept."""
+        """Return the row of the job without its arguments, and the arguments.
+
+        The row is checked once and kept. The names of the arguments are checked if they are not those of the last job.
+        """
         if any(self.locks.values()):
             job = self.make_new_job(**task_kwargs)
-            return self.job_manager.check_pattern(job), job.task_kwargs
-        pattern = self.job
-        call = {**pattern.task_kwargs, **task_kwargs}
-        self.arguments.check(pattern.task_name, call)
-        if self._checked is None or self._checked[0] is not pattern:
-            self._checked = pattern, self.job_manager.check_pattern(pattern)
-        return self._checked[1], call
+            return to_pattern(job), job.task_kwargs
+        template, checked = self.job, self._checked
+        call = {**template.task_kwargs, **task_kwargs}
+        if call.keys() != self._known_names:
+            self.arguments.check(template.task_name, call)
+            self._known_names = frozenset(call)
+        if checked is None or checked[0] is not template:
+            checked = self._checked = template, to_pattern(template)
+        return checked[1], call
+
+    def _needs_manager(self, pattern: NewJob) -> bool:
+        """Return true if more than one statement may be needed: a hook sees the defer, or a conflict is decided."""
+        manager = self.job_manager
+        may_decide = self.on_conflict != "raise" and pattern.queueing_lock is not None
+        return bool(may_decide or manager.hooks.own or EVERYWHERE or manager.defer_hook is not None)
 
     def _job_of(self, pattern: NewJob, call: JSONDict, **stored: Any) -> Job:
         return self.job.evolve(task_kwargs=call, lock=pattern.lock, queueing_lock=pattern.queueing_lock, **stored)

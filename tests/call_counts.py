@@ -9,6 +9,8 @@ import sys
 import types
 from collections.abc import Iterator
 
+import greenlet
+
 import procrastinate
 
 _PACKAGE = str(pathlib.Path(procrastinate.__file__).parent)
@@ -62,9 +64,14 @@ def _is_counted(frame: types.FrameType) -> bool:
 
 
 def _depth_of(frame: types.FrameType) -> int:
+    """Return the number of calls under way. Those that wait for the greenlet of the frame count, too."""
     depth = 0
     above: types.FrameType | None = frame
-    while above is not None:
-        depth += _is_counted(above)
-        above = above.f_back
+    current: greenlet.greenlet | None = greenlet.getcurrent()
+    while current is not None:
+        while above is not None:
+            depth += _is_counted(above)
+            above = above.f_back
+        current = current.parent
+        above = None if current is None else current.gr_frame
     return depth

@@ -7,9 +7,9 @@ from typing import Any
 
 from procrastinate import core, exceptions
 from procrastinate._job import Job, with_ids
-from procrastinate._job_checks import to_new_job, to_new_jobs_alike, to_pattern, to_row_of_call
+from procrastinate._job_checks import to_new_job, to_new_jobs_alike
 from procrastinate.core.defaults import KEEP_TICKS_FOR
-from procrastinate.defer_hooks import EVERYWHERE, Tick
+from procrastinate.defer_hooks import Tick
 from procrastinate.manager.operation_calls import OperationCalls
 from procrastinate.types import JSONDict, OnConflict
 
@@ -33,58 +33,6 @@ class JobDefers(OperationCalls):
         """Asynchronous version of :meth:`defer_job`."""
         return (await self.batch_defer_jobs_async([job], connection=connection))[0]
 
-    def check_pattern(self, job: Job) -> core.NewJob:
-        """Return the row of jobs that differ from this one in their arguments alone, for :meth:`defer_call`.
-
-        Raises
-        ------
-        InvalidJob
-            A value cannot be stored.
-        """
-        return to_pattern(job)
-
-    def defer_call(
-        self, pattern: core.NewJob, call: JSONDict, connection: Any | None = None, on_conflict: OnConflict = "raise"
-    ) -> int:
-        """Defer a job of a checked pattern, and return its id; raises as :meth:`defer_job`.
-
-        Parameters
-        ----------
-        call:
-            The whole arguments of the job.
-        on_conflict:
-            As for :meth:`batch_defer_jobs`.
-        """
-        new_job = to_row_of_call(pattern, call, self.connector.json_dumps)
-        if self.hooks.own or EVERYWHERE or (on_conflict != "raise" and pattern.queueing_lock is not None):
-            return self._defer_rows([new_job], connection, on_conflict)[0]
-        if connection is None:
-            job_id = self.connector.run(core.defer_job, new_job)
-        else:
-            job_id = self.connector.run_on(connection, core.defer_job, new_job)
-        if job_id is None:
-            raise core.lock_is_taken(pattern.queueing_lock)
-        if self.defer_hook is not None:
-            self.defer_hook.deferred(connection)
-        return job_id
-
-    async def defer_call_async(
-        self, pattern: core.NewJob, call: JSONDict, connection: Any | None = None, on_conflict: OnConflict = "raise"
-    ) -> int:
-        """As :meth:`defer_call`."""
-        new_job = to_row_of_call(pattern, call, self.connector.json_dumps)
-        if self.hooks.own or EVERYWHERE or (on_conflict != "raise" and pattern.queueing_lock is not None):
-            return (await self._defer_rows_async([new_job], connection, on_conflict))[0]
-        if connection is None:
-            job_id = await self.connector.run_async(core.defer_job, new_job)
-        else:
-            job_id = await self.connector.run_on_async(connection, core.defer_job, new_job)
-        if job_id is None:
-            raise core.lock_is_taken(pattern.queueing_lock)
-        if self.defer_hook is not None:
-            await self.defer_hook.deferred_async(connection)
-        return job_id
-
     def batch_defer_jobs(
         self, jobs: list[Job], connection: Any | None = None, *, on_conflict: OnConflict = "raise"
     ) -> list[Job]:
@@ -100,25 +48,35 @@ class JobDefers(OperationCalls):
             overwrites the waiting job.
         """
         new_jobs = self._new_jobs(jobs)
-        return with_ids(jobs, self._defer_rows(new_jobs, connection, on_conflict)) if new_jobs else []
+        return with_ids(jobs, self.defer_rows(new_jobs, connection, on_conflict)) if new_jobs else []
 
     async def batch_defer_jobs_async(
         self, jobs: list[Job], connection: Any | None = None, *, on_conflict: OnConflict = "raise"
     ) -> list[Job]:
         """Asynchronous version of :meth:`batch_defer_jobs`."""
         new_jobs = self._new_jobs(jobs)
-        return with_ids(jobs, await self._defer_rows_async(new_jobs, connection, on_conflict)) if new_jobs else []
+        return with_ids(jobs, await self.defer_rows_async(new_jobs, connection, on_conflict)) if new_jobs else []
 
-    def _defer_rows(self, new_jobs: list[core.NewJob], connection: Any | None, on_conflict: OnConflict) -> list[int]:
+    def defer_rows(self, new_jobs: list[core.NewJob], connection: Any | None, on_conflict: OnConflict) -> list[int]:
+        """Defer checked rows, all or none, and return their ids. The parameters are those of :meth:`batch_defer_jobs`.
+
+        The hooks of the app describe the rows first.
+
+        Raises
+        ------
+        AlreadyEnqueued
+            A waiting job has the same queueing lock. The caller's transaction stays usable.
+        """
         with self.hooks.around(new_jobs) as (defer, described):
             ids = self._follow(core.tries_to_defer(described, on_conflict), connection)
             self._tell_hook(connection)
             defer.job_ids = ids
         return ids
 
-    async def _defer_rows_async(
+    async def defer_rows_async(
         self, new_jobs: list[core.NewJob], connection: Any | None, on_conflict: OnConflict
     ) -> list[int]:
+        """Asynchronous version of :meth:`defer_rows`."""
         with self.hooks.around(new_jobs) as (defer, described):
             ids = await self._follow_async(core.tries_to_defer(described, on_conflict), connection)
             await self._tell_hook_async(connection)

@@ -108,10 +108,13 @@ def test_what_django_watches_sees_the_statement(connector: DjangoConnector) -> N
 
 def test_a_defer_passes_few_functions(connector: DjangoConnector, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    task = App(connector=connector).configure_task("add")
-    task.defer(a=1)
+
+    @App(connector=connector).task(name="add")
+    def add(a: int) -> None: ...
+
+    add.defer(a=1)
     with counted_calls() as calls:
-        task.defer(a=2)
-    assert len(calls.names) <= 19, calls
-    assert calls.files <= 9, calls
-    assert calls.depth <= 7, calls
+        add.defer(a=2)
+    assert len(calls.names) <= 18, calls
+    assert calls.files <= 8, calls
+    assert calls.depth <= 6, calls

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import select
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import psycopg
@@ -215,9 +215,9 @@ class AsyncEngineRunner:
         self._owned = owned
         self._inside = EngineRunner(engine.sync_engine, owned=owned, pinned=pinned)
 
-    async def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run an operation on a pooled connection, in this event loop."""
-        return await greenlet_spawn(functools.partial(self._inside.run, operation, *args, **kwargs))
+    def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Return the coroutine that runs an operation on a pooled connection, in this event loop."""
+        return greenlet_spawn(functools.partial(self._inside.run, operation, *args, **kwargs))
 
     async def close(self) -> None:
         """Close the connections of an owned engine."""

@@ -55,6 +55,10 @@ def _reading_utf8(adapters: AdaptersMap) -> AdaptersMap:
 ADAPTERS_OF_BYTES = _reading_utf8(ADAPTERS)
 
 
+def _adapters_for(client_encoding: str | None) -> AdaptersMap:
+    return ADAPTERS_OF_BYTES if client_encoding == "SQL_ASCII" else ADAPTERS
+
+
 class _OfTheQueue:
     """A mixin that gives a psycopg cursor the queue's adapters. The borrowed connection keeps its own."""
 
@@ -63,8 +67,7 @@ class _OfTheQueue:
     @property
     def adapters(self: Any) -> AdaptersMap:
         """The queue's adapters for the encoding of the connection."""
-        is_bytes = self.connection.info.parameter_status("client_encoding") == "SQL_ASCII"
-        return ADAPTERS_OF_BYTES if is_bytes else ADAPTERS
+        return _adapters_for(self.connection.info.parameter_status("client_encoding"))
 
     def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Run a statement to its end. In pipeline mode psycopg would only send it and report its result later."""
@@ -97,15 +100,17 @@ class AsyncQueueCursor(_OfTheQueue, psycopg.AsyncCursor[tuple[Any, ...]]):
         return self
 
 
-def use_own_adapters(cursor: Any) -> None:
-    """Make an owner's cursor use the queue's adapters.
-
-    The cursor's class is replaced by a subclass, because psycopg reads ``adapters`` at each statement and the attribute
-    of one cursor cannot be set. A new cursor would lose the owner's class, which may count queries, for example.
-    """
-    cursor.__class__ = _with_own_adapters(cursor.__class__)
-
-
 @functools.cache
-def _with_own_adapters(kind: type[Any]) -> type[Any]:
-    return type(kind.__name__, (_OfTheQueue, kind), {"__slots__": ()})
+def with_own_adapters(kind: type[Any], client_encoding: str | None) -> type[Any]:
+    """Return the subclass of an owner's class of cursors that uses the queue's adapters.
+
+    Give it to a cursor as its class. psycopg reads ``adapters`` at each statement, and the attribute of one cursor
+    cannot be set. A new cursor would lose the owner's class, which may count queries, for example.
+
+    Parameters
+    ----------
+    client_encoding:
+        The encoding of the connection, as the server reports it.
+    """
+    adapters = _adapters_for(client_encoding)
+    return type(kind.__name__, (_OfTheQueue, kind), {"__slots__": (), "adapters": adapters})

@@ -17,7 +17,7 @@ from django.db.transaction import TransactionManagementError
 from procrastinate.adapters.connections.borrowed_dialect import borrowed_engine
 from procrastinate.adapters.connections.conninfo import describe
 from procrastinate.adapters.connections.fast_path import DirectConnections
-from procrastinate.adapters.connections.psycopg_types import use_own_adapters
+from procrastinate.adapters.connections.psycopg_types import with_own_adapters
 from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.adapters.django.conninfo import connector_params
 from procrastinate.adapters.django.exceptions import BrokenTransaction
@@ -44,7 +44,9 @@ class _DjangoConnection:
 def _cursor(alias: str) -> Any:
     """Return a Django cursor with psycopg's default adapters for the queue's values."""
     cursor = db.connections[alias].cursor()
-    use_own_adapters(cursor.cursor)
+    of_driver = cursor.cursor
+    encoding = of_driver.connection.info.parameter_status("client_encoding")
+    of_driver.__class__ = with_own_adapters(of_driver.__class__, encoding)
     return cursor
 
 
