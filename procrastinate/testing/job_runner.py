@@ -23,6 +23,7 @@ from procrastinate.retry import RetryDecision
 from procrastinate.testing.clock import plus
 from procrastinate.testing.jsonb import load_jsonb
 from procrastinate.worker import Worker, WorkerOptions, worker_options
+from procrastinate.worker.own_context import OwnContext
 from procrastinate.worker.run.job_run import JobRun
 from procrastinate.worker.run.outcome import Outcome
 from procrastinate.worker.run.outcome_writer import write_outcomes
@@ -141,7 +142,7 @@ class Runner:
             The jobs do not come to an end.
         """
         token = is_running.set(True)
-        self._worker.own_context = contextvars.copy_context()
+        self._worker.own_context = OwnContext(contextvars.copy_context())
         hook_before, self._app.job_manager.defer_hook = self._app.job_manager.defer_hook, self
         if limits := self._app.list_limits():
             await self._manager.define_limits([limit.definition for limit in limits])

@@ -17,7 +17,9 @@ from procrastinate.middleware import TaskMiddleware, WorkerMiddleware
 from procrastinate.tasks import Task
 from procrastinate.worker import worker_settings
 from procrastinate.worker.fetch.first_look import finds_nothing
+from procrastinate.worker.loop_task import LoopTask
 from procrastinate.worker.option_attribute import Option
+from procrastinate.worker.own_context import OwnContext
 from procrastinate.worker.processes import exits, forked_children, signals
 from procrastinate.worker.run.run_reports import RunReports
 from procrastinate.worker.run.shared_slots import SharedSlots
@@ -166,13 +168,9 @@ class Worker:
         self.stop_requested = False
         self.ends_at_once = False
         """Whether running jobs are waited for no more: a second signal or cancellation has come."""
-        self._run_task: asyncio.Task[Any] | None = None
-        self._start_step: asyncio.Task[Any] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self.own_context = contextvars.Context()
+        self._loop_task: LoopTask | None = None
+        self.own_context = OwnContext(contextvars.Context())
         """The context variables that the program had set when it started the worker. Each job starts with a copy."""
-        self.has_decimal_context = False
-        """Whether the program had used the decimal module, whose object in a context is not copied with it."""
         self.shared_slots: SharedSlots | None = None
         """The slots that this worker shares with those of other databases, besides its own ``concurrency``."""
         self.reports = RunReports()
@@ -182,7 +180,7 @@ class Worker:
     @property
     def has_started(self) -> bool:
         """Whether :meth:`run` was called."""
-        return self._loop is not None
+        return self._loop_task is not None
 
     def use_settings(self, settings: worker_settings.WorkerSettings) -> None:
         """Take these options, and the logger of the name in them."""
@@ -193,9 +191,8 @@ class Worker:
     def stop(self) -> None:
         """Start no more jobs, and return from :meth:`run` when the running ones have ended. From any thread."""
         self.stop_requested = True
-        if self._loop is not None and not self._loop.is_closed():
-            # In the worker's context: a job may call this, and what it has set must not reach the goodbye.
-            self._loop.call_soon_threadsafe(self._stop_session, context=self.own_context.copy())
+        if self._loop_task is not None:
+            self._loop_task.call_soon(self._stop_session)
 
     @property
     def _stop_event(self) -> _StopEvent:
@@ -205,8 +202,8 @@ class Worker:
     def _stop_session(self) -> None:
         if self._current_run is not None:
             self._current_run.stop()
-        elif self._start_step is not None:
-            self._start_step.cancel()
+        elif self._loop_task is not None:
+            self._loop_task.cancel_step()
 
     def stop_with_supervisor(self) -> None:
         """Stop as at a first signal: the next one ends the worker at once."""
@@ -228,8 +225,8 @@ class Worker:
         self.ends_at_once = True
         if self._current_run is not None:
             self._current_run.hasten()
-        if cancel and self._run_task is not None and self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._run_task.cancel, context=self.own_context.copy())
+        if cancel and self._loop_task is not None:
+            self._loop_task.cancel_soon()
 
     def find_task(self, task_name: str) -> Task[Any, Any, Any]:
         """The task of that name.
@@ -270,24 +267,23 @@ class Worker:
             At the start only. A database that goes away later is waited for. A schema that is not there is waited for,
             too, unless ``wait`` or ``wait_for_schema`` is off.
         """
-        self.own_context = contextvars.copy_context()
-        self.has_decimal_context = any(variable.name == "decimal_context" for variable in self.own_context)
-        self._loop = asyncio.get_running_loop()
-        self._run_task = asyncio.current_task()
-        with forked_children.released(), self._signal_handlers(), exits.contained(self._loop, self.own_context):
-            has_nothing_to_do = await self._unless_stopped(finds_nothing(self.app, self.settings))
+        variables = contextvars.copy_context()
+        self.own_context = OwnContext(variables)
+        loop_task = self._loop_task = LoopTask(variables)
+        with forked_children.released(), self._signal_handlers(), exits.contained(loop_task.loop, variables):
+            has_nothing_to_do = await self._unless_stopped(loop_task, finds_nothing(self.app, self.settings))
             if has_nothing_to_do:
                 self._log_first_look(on_start)
             elif has_nothing_to_do is not None:
-                await self._run_connected(on_start)
+                await self._run_connected(loop_task, on_start)
 
-    async def _run_connected(self, on_start: Callable[[], None] | None) -> None:
+    async def _run_connected(self, loop_task: LoopTask, on_start: Callable[[], None] | None) -> None:
         connector = self.app.connector.get_worker_connector()
         owned = connector is not self.app.connector
         if owned:
             await connector.open_async()
         try:
-            await self._run_session(JobManager(connector, self.app.job_manager.hooks), on_start)
+            await self._run_session(loop_task, JobManager(connector, self.app.job_manager.hooks), on_start)
         finally:
             if owned:
                 await connector.close_async()
@@ -301,9 +297,9 @@ class Worker:
         if on_start is not None:
             on_start()
 
-    async def _run_session(self, manager: JobManager, on_start: Callable[[], None] | None) -> None:
+    async def _run_session(self, loop_task: LoopTask, manager: JobManager, on_start: Callable[[], None] | None) -> None:
         limit_definer = LimitDefiner(manager, self.app.list_limits, self.logger)
-        self.worker_id = await self._unless_stopped(self._register(manager, limit_definer))
+        self.worker_id = await self._unless_stopped(loop_task, self._register(manager, limit_definer))
         if self.worker_id is None:
             return
         self._current_run = WorkerRun(self, manager, limit_definer)
@@ -311,12 +307,10 @@ class Worker:
             on_start()
         await self._current_run.run()
 
-    async def _unless_stopped(self, step: Coroutine[Any, Any, R]) -> R | None:
-        """Do a step of the start. ``None`` if the worker is stopped before its end: the database may not answer."""
-        task: asyncio.Task[R] = asyncio.create_task(step)
-        self._start_step = task
+    async def _unless_stopped(self, loop_task: LoopTask, step: Coroutine[Any, Any, R]) -> R | None:
+        """Take a step of the start. Return ``None`` if the worker is stopped before the database has answered."""
         try:
-            return await task
+            return await loop_task.take_step(step)
         except asyncio.CancelledError as error:
             if exits.ends_task(error):
                 raise

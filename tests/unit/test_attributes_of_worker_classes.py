@@ -13,12 +13,8 @@ _MOST = 12
 _LARGER = {
     "WorkerOptions": "the options of a worker, one each",
     "WorkerSettings": "the options of a worker, checked, one each",
-    "Worker": "public, with attributes that programs of 3.x read",
-    "Fetcher": "the place and the scope of a fetch, and who learns of it",
-    "Rescuer": "whom to watch, how often to rescue, and who learns of it",
-    "Supervisor": "the processes, and how a stop of them goes",
 }
-"""Classes that have more, with what they hold."""
+"""Classes that have more, with what they hold: a user may set each option on its own."""
 
 
 def _classes() -> Iterator[ast.ClassDef]:

@@ -85,11 +85,11 @@ class FetchLoop:
         The last fetch may have been faster than the notification. With room left, it has seen what the transaction of
         that job has made ready.
         """
-        if notification["job_id"] in self.fetcher.seen_last and not notification.get("upcoming", True):
+        if self.fetcher.named.was_seen(notification["job_id"]) and not notification.get("upcoming", True):
             self._looks.look_again_later()
             return
         if self._looks.notified(notification, self._board.worker_id):
-            self.fetcher.named_for = notification["job_id"]
+            self.fetcher.named.to_come = notification["job_id"]
 
     def listening(self) -> None:
         """Notifications are heard from now on: what was notified before, and what a server that is gone knew of this

@@ -11,6 +11,7 @@ from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 from procrastinate.worker.fetch.fetch_cursor import FetchCursor
 from procrastinate.worker.fetch.looks import Looks
+from procrastinate.worker.fetch.named_jobs import NamedJobs
 from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.fetch.open_fetch import OpenFetch
 from procrastinate.worker.fetch.paused_queues import PausedQueues
@@ -78,10 +79,8 @@ class Fetcher:
         self._cursor = FetchCursor(is_kept=is_one_scan)
         self.open_fetch: OpenFetch | None = None
         """The fetch whose answer has not been read. Another thread may make it void."""
-        self.named_for: int | None = None
-        """A job that was notified to this worker, until the next fetch looks for it."""
-        self.seen_last: frozenset[int | None] = frozenset()
-        """The jobs of the last fetch that found any, if it left room: no other was ready then."""
+        self.named = NamedJobs()
+        """What is known of jobs that notifications name."""
         self.took_jobs = False
         """Whether a fetch has found jobs since this was last set to false."""
         self.fetched_at: float | None = None
@@ -92,13 +91,11 @@ class Fetcher:
     def start_over(self) -> None:
         """Look from the start at the next fetch."""
         self._cursor.start_over()
-        self.seen_last = frozenset()
+        self.named.forget()
 
     async def call_others(self) -> None:
         """Notify the other workers of a job that was notified to this one, which has no room for it."""
-        job_id, self.named_for = self.named_for, None
-        if job_id is not None:
-            await self._manager.call_all_workers(job_id=job_id)
+        await self.named.call_others(self._manager)
 
     async def fetch_if_due(self) -> bool:
         """Fetch if there is a reason to, and return true if jobs were found.
@@ -111,7 +108,7 @@ class Fetcher:
         if not self._looks.is_fetch_due:
             return False
         self._looks.fetches()
-        self.named_for = None
+        self.named.to_come = None
         has_room = True
         self._pool.begin_fetch()
         try:
@@ -158,6 +155,6 @@ class Fetcher:
             self.on_fetch(self.fetched_at - began, len(jobs))
         self.took_jobs = self.took_jobs or bool(jobs)
         if jobs:
-            self.seen_last = frozenset(job.id for job in jobs) if len(jobs) < wanted else frozenset()
+            self.named.fetched(jobs, has_room=len(jobs) < wanted)
         self._pool.take(jobs)
         return bool(jobs), len(jobs) < wanted

@@ -14,6 +14,7 @@ from procrastinate._text.logs import get_logger
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.processes import forked_children
 from procrastinate.worker.processes.signals import SignalCount
+from procrastinate.worker.processes.starts import Starts
 from procrastinate.worker.processes.worker_process import End, WorkerProcess
 
 logger = get_logger(__name__)
@@ -25,9 +26,6 @@ _STEADY_AFTER = 60.0
 """Seconds after which a worker process counts as healthy. The pause after its end is a short one again."""
 _END_TIMEOUT = 8.0
 """Seconds that worker processes get to end after a second signal, before they are killed."""
-_FAILED_STARTS = 5
-"""Failed starts in a row after which the supervisor gives up, even if workers could start before."""
-
 
 _NOT_MADE = End(code=126, has_started=False, database_was_away=False, lifetime=0.0)
 """The exit code of a shell for a program that it cannot execute."""
@@ -57,8 +55,7 @@ class Supervisor:
         self._replace = replace
         self._stopping = asyncio.Event()
         self._running: dict[int, WorkerProcess] = {}
-        self._any_has_started = False
-        self._failed_starts = 0
+        self._starts = Starts()
         self._bad_ends: list[str] = []
         self._given_up: str | None = None
         self._signals = SignalCount()
@@ -120,7 +117,7 @@ class Supervisor:
 
     def _pause_after(self, number: int, end: End, backoff: Backoff) -> float | None:
         """Return the seconds until the next process of that number, or ``None`` if there is none."""
-        self._count_start(end)
+        self._starts.count(end, something_runs=self._something_runs)
         if self._stopping.is_set() or not self._replace:
             self._note_last_end(number, end)
             return None
@@ -128,7 +125,7 @@ class Supervisor:
             message = "Worker process %d has ended by itself, and is replaced"
             self._log(logging.INFO, "process_ended", message, number)
             return 0.0
-        if self._is_hopeless(end):
+        if self._starts.is_hopeless(end, something_runs=self._something_runs):
             self._give_up(number, end)
             return None
         if end.lifetime >= _STEADY_AFTER:
@@ -139,32 +136,12 @@ class Supervisor:
         self._log(logging.ERROR, "process_died", message, number, end.words, pause)
         return pause
 
-    def _count_start(self, end: End) -> None:
-        if end.has_started or self._something_runs:
-            self._any_has_started = True
-        if end.has_started:
-            self._failed_starts = 0
-        elif not end.database_was_away:
-            self._failed_starts += 1
-
-    def _is_hopeless(self, end: End) -> bool:
-        """Return True if another start is pointless.
-
-        A database outage passes, but it still ends the first start, as it ends a single worker. While other worker
-        processes run, the supervisor keeps trying.
-        """
-        if end.has_started:
-            return False
-        if not self._any_has_started and end.code >= 0:
-            return True
-        return self._failed_starts >= _FAILED_STARTS and not self._something_runs
-
     @property
     def _something_runs(self) -> bool:
         return any(process.has_started for process in self._running.values())
 
     def _give_up(self, number: int, end: End) -> None:
-        starts = "" if self._failed_starts <= 1 else f", and {self._failed_starts} in a row have failed"
+        starts = "" if self._starts.failed <= 1 else f", and {self._starts.failed} in a row have failed"
         self._given_up = (
             f"Worker process {number} could not start ({end.words}){starts}: see the log above. No more are started"
         )

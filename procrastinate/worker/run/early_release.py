@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 from collections.abc import Collection, Iterable
 
 from procrastinate.jobs import Job
 from procrastinate.worker.fetch.prefetch import LONGEST_WAIT, Prefetch
 from procrastinate.worker.fetch.release import Releaser
+from procrastinate.worker.own_context import OwnContext
 
 
 class EarlyRelease:
@@ -26,7 +26,7 @@ class EarlyRelease:
         The next look at the jobs that wait for a slot. ``None`` unless :meth:`watch` was called.
     """
 
-    def __init__(self, prefetch: Prefetch, releaser: Releaser, context: contextvars.Context) -> None:
+    def __init__(self, prefetch: Prefetch, releaser: Releaser, context: OwnContext) -> None:
         self._prefetch = prefetch
         self._releaser = releaser
         self._context = context

@@ -7,11 +7,12 @@ import logging
 import random
 from collections.abc import Callable, Collection, Iterable
 
-from procrastinate.core.rows import LateWorker, RescuedJob
+from procrastinate.core.rows import RescuedJob
 from procrastinate.jobs import Status
 from procrastinate.manager import JobManager
 from procrastinate.worker.fetch.noticeboard import Noticeboard
-from procrastinate.worker.services.liveness_watch import Pulse, Watch
+from procrastinate.worker.services.dead_workers import DeadWorkers
+from procrastinate.worker.services.liveness_watch import Pulse
 from procrastinate.worker.services.sweeper import Sweeper
 
 
@@ -22,14 +23,8 @@ class Rescuer:
 
     Parameters
     ----------
-    board:
-        Has the id of this worker, which does not judge itself.
-    interval:
-        Seconds between two heartbeats of this worker.
-    legacy_worker_timeout:
-        Seconds without a heartbeat after which a worker of 3.x, which announces no timeout, is dead.
-    pulse:
-        Record of the database's answers, including those to this worker's heartbeats.
+    board, interval, legacy_worker_timeout, pulse:
+        As for :class:`~procrastinate.worker.services.dead_workers.DeadWorkers`.
     posts_looks:
         Whether it asks the fetch loop for a look after each check. A worker that ends without jobs waits for that.
     define_again:
@@ -50,11 +45,10 @@ class Rescuer:
         logger: logging.Logger,
     ) -> None:
         self._manager = manager
-        self._interval = interval
-        self._legacy_worker_timeout = legacy_worker_timeout
         self._board = board
-        self._pulse = pulse
-        self._watch = Watch(interval)
+        self._dead_workers = DeadWorkers(
+            manager, board, interval=interval, legacy_timeout=legacy_worker_timeout, pulse=pulse, logger=logger
+        )
         self._max_rescues = max_rescues
         self._posts_looks = posts_looks
         self._logger = logger
@@ -67,7 +61,7 @@ class Rescuer:
     @property
     def has_jobs_to_come(self) -> bool:
         """True if a worker with jobs looks dead and is watched, or was removed and its jobs are not rescued yet."""
-        return self._is_rescuing or self._watch.has_jobs_to_come
+        return self._is_rescuing or self._dead_workers.has_jobs_to_come
 
     async def run(self) -> None:
         """Check at the start and at each interval, until cancelled. Check more often while a worker looks dead."""
@@ -75,14 +69,14 @@ class Rescuer:
             try:
                 await self._look_once()
             except Exception:
-                self._watch = Watch(self._interval)  # the old watch may have missed changes
+                self._dead_workers.start_over()
                 raise
             finally:
                 self._is_rescuing = False
                 self.has_looked.set()
                 if self._posts_looks:
                     self._board.post_room(is_upcoming=True)
-            await asyncio.sleep(self._watch.pause * random.uniform(0.8, 1.2))
+            await asyncio.sleep(self._dead_workers.pause * random.uniform(0.8, 1.2))
 
     async def _look_once(self) -> None:
         """Remove dead workers, rescue jobs, and sweep parked jobs and lines."""
@@ -91,38 +85,10 @@ class Rescuer:
         await self._sweeper.sweep()
 
     async def _remove_dead_workers(self) -> None:
-        dead = await self._find_dead_workers()
-        if not dead:
-            return
-        self._is_rescuing = True
-        removed = await self._manager.remove_dead_workers(dead)
-        self._watch.forget(removed)
-        if removed:
-            self._logger.warning(
-                "Removed workers without a heartbeat for too long: %s",
-                ", ".join(map(str, removed)),
-                extra={"action": "prune_stalled_workers", "workers": removed},
-            )
-
-    async def _find_dead_workers(self) -> list[LateWorker]:
-        asked = self._pulse.clock()
-        late = await self._manager.list_late_workers(
-            worker_id=self._board.worker_id,
-            heartbeat_interval=self._interval,
-            stalled_timeout=self._legacy_worker_timeout,
-        )
-        self._pulse.answered(asked)
-        pause = self._pulse.take_longest_pause()
-        dead = self._watch.look(late, asked=asked, answered=self._pulse.clock(), pause=pause)
-        for seen in self._watch.new_with_jobs:
-            self._logger.info(
-                "Worker %d holds jobs and has not been heard of for %.0f s. Others take them back after %.0f s",
-                seen.id,
-                seen.age,
-                seen.stalled_timeout,
-                extra={"action": "worker_watched", "late_worker": seen.id},
-            )
-        return dead
+        dead = await self._dead_workers.find()
+        if dead:
+            self._is_rescuing = True
+            await self._dead_workers.remove(dead)
 
     async def _rescue_jobs(self) -> None:
         rescued = await self._manager.rescue_jobs(max_rescues=self._max_rescues)
