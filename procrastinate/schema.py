@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from procrastinate import alembic, core, exceptions
+from procrastinate._follow import follow, follow_async
 from procrastinate._text.logs import get_logger
 from procrastinate.alembic import revisions
 from procrastinate.alembic.settings import VERSION_TABLE, VERSIONS_LOCATION, let_fetches_of_3x_go_on
 from procrastinate.connector import BaseConnector
 from procrastinate.core.tables import metadata
+from procrastinate.core.tries import Tries, Try
 
 if TYPE_CHECKING:
     from procrastinate.alembic.adoption import Report
@@ -61,36 +63,11 @@ class SchemaManager:
             A newer release has applied its schema already, or there are tables without a revision. Or the tables are of
             a release of 3.x before 3.10.
         """
-        decide = _decision(alembic.adoption.Orphans(orphans))
-        run = self.connector.run
-        if run(alembic.adoption.is_needed):
-            run(alembic.adoption.adopt, _or_log(report))
-        run(alembic.build_ahead.build_ahead, report=_or_log(report))
-        tries = alembic.upgrades.Repetitions()
-        is_behind = True
-        while is_behind:
-            with tries.after_deadlock():
-                is_behind = run(alembic.upgrades.upgrade_by_one)
-            run(let_fetches_of_3x_go_on)
-        run(alembic.build_ahead.drop_what_came_late, _or_log(report))
-        if decide is not None:
-            _or_log(report)(_decided(orphans, run(decide)))
+        follow(self.connector.run, _apply(orphans, _or_log(report)))
 
     async def apply_schema_async(self, *, orphans: str = "keep", report: Report | None = None) -> None:
-        """As :meth:`apply_schema`."""
-        decide = _decision(alembic.adoption.Orphans(orphans))
-        if await self.connector.run_async(alembic.adoption.is_needed):
-            await self.connector.run_async(alembic.adoption.adopt, _or_log(report))
-        await self.connector.run_async(alembic.build_ahead.build_ahead, report=_or_log(report))
-        tries = alembic.upgrades.Repetitions()
-        is_behind = True
-        while is_behind:
-            with tries.after_deadlock():
-                is_behind = await self.connector.run_async(alembic.upgrades.upgrade_by_one)
-            await self.connector.run_async(let_fetches_of_3x_go_on)
-        await self.connector.run_async(alembic.build_ahead.drop_what_came_late, _or_log(report))
-        if decide is not None:
-            _or_log(report)(_decided(orphans, await self.connector.run_async(decide)))
+        """Asynchronous version of :meth:`apply_schema`."""
+        await follow_async(self.connector.run_async, _apply(orphans, _or_log(report)))
 
     def plan(self) -> str:
         """Say what :meth:`apply_schema` would do, what it would lock, and for how long. Nothing is changed.
@@ -151,6 +128,24 @@ class SchemaManager:
         """As :meth:`check_schema`."""
         _compare(await self.connector.run_async(revisions.fit_revision))
         _refuse_settings(await self.connector.run_async(core.list_unfit_settings))
+
+
+def _apply(orphans: str, report: Report) -> Tries[None]:
+    """Yield the operations of :meth:`SchemaManager.apply_schema` in their order."""
+    decide = _decision(alembic.adoption.Orphans(orphans))
+    if (yield Try(alembic.adoption.is_needed)):
+        yield Try(alembic.adoption.adopt, (report,))
+    yield Try(alembic.build_ahead.build_ahead, (), {"report": report})
+    repetitions = alembic.upgrades.Repetitions()
+    is_behind = True
+    while is_behind:
+        with repetitions.after_deadlock():
+            is_behind = yield Try(alembic.upgrades.upgrade_by_one)
+        yield Try(let_fetches_of_3x_go_on)
+    yield Try(alembic.build_ahead.drop_what_came_late, (report,))
+    if decide is not None:
+        count: int = yield Try(decide)
+        report(_decided(orphans, count))
 
 
 def adopt(connection: sa.Connection, *, concurrently: bool = False) -> None:

@@ -9,13 +9,14 @@ from typing import Any, Protocol, TypeVar
 
 from procrastinate import core, exceptions
 from procrastinate import json as typed_json
+from procrastinate._follow import follow, follow_async
 from procrastinate._job import Job, UnreadableArguments, stored_job_of
 from procrastinate.connector import BaseConnector
 from procrastinate.core.errors import is_row_refused
 from procrastinate.core.stored_json import load_object
 from procrastinate.core.tries import Tries
 from procrastinate.defer_hooks import Hooks
-from procrastinate.manager.refused_rows import RefusedRows, follow, follow_async
+from procrastinate.manager.refused_rows import RefusedRows
 
 R = TypeVar("R")
 

@@ -4,14 +4,14 @@ An operation changes many rows in one statement, all or none. A trigger, a const
 policy of the user may refuse one of them, and then none is changed. The operation is run again on half as many rows,
 down to one. If that one is refused, it is set aside for a minute.
 
-:class:`RefusedRows` decides what to try next. :func:`follow` and :func:`follow_async` run it on a connector.
+:class:`RefusedRows` decides what to try next, and :mod:`procrastinate._follow` runs it on a connector.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from procrastinate import core, exceptions
@@ -35,36 +35,6 @@ _MOST_NAMED = 10
 _PASSES_AFTER = 5
 """Failures in a row after which an error that should pass counts as a refusal."""
 _LONGEST_REASON = 500
-
-
-def follow(run: Callable[..., Any], tries: Tries[R]) -> R:
-    """Run the tries, and return their result."""
-    try:
-        one = next(tries)
-        while True:
-            try:
-                result = run(one.operation, *one.arguments, **one.options)
-            except exceptions.ConnectorException as error:
-                one = tries.throw(error)
-            else:
-                one = tries.send(result)
-    except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
-
-
-async def follow_async(run: Callable[..., Awaitable[Any]], tries: Tries[R]) -> R:
-    """Asynchronous version of :func:`follow`."""
-    try:
-        one = next(tries)
-        while True:
-            try:
-                result = await run(one.operation, *one.arguments, **one.options)
-            except exceptions.ConnectorException as error:
-                one = tries.throw(error)
-            else:
-                one = tries.send(result)
-    except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
 
 
 class _HasId(Protocol):
