@@ -244,7 +244,7 @@ class Runner:
 
     async def _execute(self, job: Job) -> Outcome:
         """Run the job in a copy of the caller's context, so that its context variables do not leak."""
-        run = JobRun(job, self._worker, _InCallerThread(self._caller), self._manager, self._may_start)
+        run = JobRun(job, self._worker, _InCallerThread(self._caller), self._manager, self)
         context = self._worker.own_context.copy()
         if self._is_async:
             return await context.run(asyncio.create_task, run.execute())
@@ -257,7 +257,8 @@ class Runner:
 
         return context.run(self._caller.drive, execute)
 
-    async def _may_start(self, group_id: int) -> bool:
+    async def may_start(self, group_id: int) -> bool:
+        """Return whether a step of this group may start: its workflow was not cancelled."""
         return not await self._manager.list_cancelled_groups([group_id])
 
     def _needs_event_loop(self, job: Job) -> bool:

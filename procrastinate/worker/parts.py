@@ -57,7 +57,7 @@ class Parts:
             pulse=self.pulse,
             max_rescues=settings.max_rescues,
             posts_looks=not settings.wait,
-            define_again=limit_definer.define_again,
+            limit_definer=limit_definer,
             logger=worker.logger,
         )
         self.fetch_loop = self._make_fetch_loop(worker, manager)
@@ -75,7 +75,7 @@ class Parts:
             releaser=self.releaser,
             statistics=self.statistics,
             on_last=on_last,
-            on_start=self.loop_watch.begin,
+            watch=self.loop_watch,
         )
 
     def _make_fetch_loop(self, worker: Worker, manager: JobManager) -> FetchLoop:

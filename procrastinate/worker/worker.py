@@ -298,7 +298,7 @@ class Worker:
             on_start()
 
     async def _run_session(self, loop_task: LoopTask, manager: JobManager, on_start: Callable[[], None] | None) -> None:
-        limit_definer = LimitDefiner(manager, self.app.list_limits, self.logger)
+        limit_definer = LimitDefiner(manager, self.app, self.logger)
         self.worker_id = await self._unless_stopped(loop_task, self._register(manager, limit_definer))
         if self.worker_id is None:
             return

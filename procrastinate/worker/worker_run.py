@@ -332,7 +332,7 @@ class WorkerRun:
         return Teller(
             identity_of(self._settings, tasks),
             tasks,
-            report=self._work_report.make,
+            work_report=self._work_report,
             on_pauses=self._learn_pauses_threadsafe,
             statistics=self._parts.statistics,
             loop_beat=self._loop_beat,

@@ -1,4 +1,4 @@
-"""A class of the worker has at most twelve attributes, so that a reader can keep its state in mind."""
+"""A class of the worker has few attributes and takes few callbacks, so that a reader can keep its state in mind."""
 
 from __future__ import annotations
 
@@ -40,3 +40,18 @@ def _attributes(one: ast.ClassDef) -> set[str]:
 
 def test_a_class_of_the_worker_has_at_most_twelve_attributes() -> None:
     assert {one.name for one in _classes() if len(_attributes(one)) > _MOST} == _LARGER.keys()
+
+
+def _callbacks(one: ast.ClassDef) -> Iterator[str]:
+    """Yield the parameters of a class that are functions. A clock is none: only tests give another than the usual."""
+    for function in one.body:
+        if isinstance(function, ast.FunctionDef) and function.name == "__init__":
+            for parameter in (*function.args.args, *function.args.kwonlyargs):
+                kind = "" if parameter.annotation is None else ast.unparse(parameter.annotation)
+                if "Callable" in kind and parameter.arg != "clock":
+                    yield f"{one.name}.{parameter.arg}"
+
+
+def test_the_classes_of_the_worker_take_at_most_eight_callbacks() -> None:
+    callbacks = [callback for one in _classes() for callback in _callbacks(one)]
+    assert len(callbacks) <= 8, callbacks

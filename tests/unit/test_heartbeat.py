@@ -59,13 +59,18 @@ def make_heartbeat(
     return Heartbeat(database, 1, interval, TERMS, pulse or Pulse(), teller, logger, on_new_id=new_ids.append)
 
 
+class _NoWork:
+    def make(self) -> WorkerReport:
+        return WorkerReport()
+
+
 def make_teller(heard: list[Pauses]) -> Teller:
     loop = asyncio.new_event_loop()
     loop.close()
     return Teller(
         IDENTITY,
         ["add"],
-        report=WorkerReport,
+        work_report=_NoWork(),
         on_pauses=heard.append,
         statistics=RunStatistics(),
         loop_beat=LoopBeat(loop),

@@ -98,7 +98,7 @@ class Scene:
     async def start(self) -> None:
         worker = Worker(self.app, concurrency=4, prefetch=False)
         worker.worker_id = self.connector.run(core.register_worker)
-        limit_definer = LimitDefiner(self.manager, self.app.list_limits, worker.logger)
+        limit_definer = LimitDefiner(self.manager, self.app, worker.logger)
         self.session = WorkerRun(worker, self.manager, limit_definer)
         self.running = await self.long.defer_async()
         loop = self.session._parts.fetch_loop

@@ -28,7 +28,7 @@ from tests.database import new_job
 
 OF_WORKFLOWS = ("procrastinate_workflows", "procrastinate_dependencies", "procrastinate_arrivals")
 OF_STEPS = ("procrastinate_arrive", "procrastinate_go_on")
-FUNCTIONS_OF_STEPS = ("_prepare_step", "_may_start", "list_cancelled_groups", "_read_values", "read_values")
+FUNCTIONS_OF_STEPS = ("_prepare_step", "may_start", "list_cancelled_groups", "read_values")
 
 
 def graph(steps: int = 3, **job: Any) -> NewGraph:

@@ -9,7 +9,7 @@ import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from procrastinate import exceptions, run_observers
 from procrastinate import json as typed_json
@@ -21,11 +21,9 @@ from procrastinate.core import ReportKind
 from procrastinate.job_context import AbortReason, JobContext, JobResult
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
-from procrastinate.manager.step_values import may_take_values
 from procrastinate.middleware import compose, is_async_middleware
 from procrastinate.run_observers import ObservedRun, observed, tell_of_end
 from procrastinate.tasks import Task
-from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.processes import signals
 from procrastinate.worker.processes.exits import ends_task, enter_job
 from procrastinate.worker.processes.fork_ends import current_process, end_fork
@@ -33,15 +31,13 @@ from procrastinate.worker.run.cancellation import Cancellation
 from procrastinate.worker.run.kept_log import LogOfRun, kept
 from procrastinate.worker.run.live_stack import dump_stack, stack_of_task, stack_of_thread
 from procrastinate.worker.run.outcome import Outcome, RunResult, decide, decide_cut_short, with_details
+from procrastinate.worker.run.preparation import Gate, Preparation, as_loggable
 from procrastinate.worker.run.run_log import ExcInfo, RunLog, exc_info_of
 from procrastinate.worker.run.thread_call import ThreadCall
 from procrastinate.worker.run.threads import SyncCalls
 
 if TYPE_CHECKING:
     from procrastinate.worker.worker import Worker
-
-MayStart: TypeAlias = Callable[[int], Awaitable[bool]]
-"""Says whether a step of this group may start."""
 
 _CANCEL_KNOWN_WITHIN = 2.0
 """Seconds that a step that has failed waits for the answer whether its workflow was cancelled."""
@@ -55,12 +51,12 @@ class JobRun:
     :meth:`execute` runs the job and returns its outcome. :meth:`abort` asks it to stop.
     """
 
-    def __init__(self, job: Job, worker: Worker, threads: SyncCalls, manager: JobManager, may_start: MayStart) -> None:
-        self.job = _as_loggable(job, worker)
+    def __init__(self, job: Job, worker: Worker, threads: SyncCalls, manager: JobManager, gate: Gate) -> None:
+        self.job = as_loggable(job, worker)
         self._worker = worker
         self._manager = manager
         self._threads = threads
-        self._may_start = may_start
+        self._gate = gate
         self._cancellation = Cancellation()
         self._in_thread: ThreadCall | None = None
         self._job_result = JobResult(start_timestamp=time.time())
@@ -204,10 +200,8 @@ class JobRun:
         if logger.isEnabledFor(logging.DEBUG):
             self._log(logging.DEBUG, "loaded_job_info", "Loaded job %s")
         try:
-            if isinstance(self.job.task_kwargs, UnreadArguments) and not await self._read_arguments():
-                return None, RunResult(release_in=0.0)
-            if self.job.workflow_id is not None:
-                ended = await self._prepare_step(self.job.workflow_id)
+            if self.job.workflow_id is not None or isinstance(self.job.task_kwargs, UnreadArguments):
+                ended = await self._prepare()
                 if ended is not None:
                     return None, ended
         except asyncio.CancelledError as error:
@@ -246,75 +240,16 @@ class JobRun:
             # Without an answer it is retried, and asked at its next start. An outage does not keep its slot for long.
             with contextlib.suppress(exceptions.ConnectorException, asyncio.CancelledError, TimeoutError):
                 async with asyncio.timeout(_CANCEL_KNOWN_WITHIN):
-                    is_cancelled = not await self._may_start(self.job.workflow_id)
+                    is_cancelled = not await self._gate.may_start(self.job.workflow_id)
         return RunResult(exception=error, abort_reason=reason, is_cancelled=is_cancelled)
 
-    async def _prepare_step(self, group_id: int) -> RunResult | None:
-        """Do what a step needs before it starts. Return what becomes of the run if it may not start."""
-        ended = await self._wait_for_gate(group_id)
-        if ended is not None or not may_take_values(self.job.task_kwargs):
-            return ended
-        ended = await self._read_values()
-        if ended is not None:
-            return ended
-        return await self._wait_for_gate(group_id)  # to read the values may have taken long
-
-    async def _wait_for_gate(self, group_id: int) -> RunResult | None:
-        """Ask whether the workflow goes on, and retry on errors of the database.
-
-        Returns
-        -------
-        What becomes of the run if the step may not start.
-        """
-        pauses = Backoff()
-        while self._cancellation.requested is None:
-            try:
-                return None if await self._may_start(group_id) else RunResult(is_cancelled=True)
-            except exceptions.ConnectorException as error:
-                message = "The workflow of job %s cannot be read yet: %s"
-                self._log(logging.WARNING, "workflow_not_read", message, error)
-                await asyncio.sleep(pauses.next_wait())
-        return RunResult(release_in=0.0)
-
-    async def _read_values(self) -> RunResult | None:
-        """Put the results of other steps into the arguments, and retry on errors of the database.
-
-        Returns
-        -------
-        What becomes of the run if that is not possible.
-        """
-        pauses = Backoff()
-        while self._cancellation.requested is None:
-            try:
-                self.job = await self._manager.read_values(self.job)
-                return None
-            except exceptions.InvalidJob as error:
-                return RunResult(exception=error)
-            except exceptions.ConnectorException as error:
-                self._log(logging.WARNING, "values_not_read", "The results for job %s cannot be read yet: %s", error)
-                await asyncio.sleep(pauses.next_wait())
-        return RunResult(release_in=0.0)
-
-    async def _read_arguments(self) -> bool:
-        """Read arguments that were too large for the fetch, and retry on errors.
-
-        Returns
-        -------
-        False if the job was asked to stop first.
-        """
-        pauses = Backoff()
-        while self._cancellation.requested is None:
-            try:
-                job = await self._manager.read_arguments(self.job)
-            except exceptions.ConnectorException as error:
-                self._log(
-                    logging.WARNING, "arguments_not_read", "The arguments of job %s cannot be read yet: %s", error
-                )
-                await asyncio.sleep(pauses.next_wait())
-            else:
-                self.job = _as_loggable(job, self._worker)
-                return True
-        return False
+    async def _prepare(self) -> RunResult | None:
+        """Read what the job needs. Return what becomes of the run if the task may not be called."""
+        preparation = Preparation(self.job, self._worker, self._manager, self._gate, self._cancellation, self._run_log)
+        try:
+            return await preparation.prepare()
+        finally:
+            self.job = preparation.job
 
     def _without_task(self, error: exceptions.TaskNotFound) -> RunResult:
         """Leave the job to a worker that knows the task, up to a time limit. After that the job fails."""
@@ -432,12 +367,6 @@ class JobRun:
     def _log(self, level: int, action: str, message: str, *arguments: Any, exc_info: ExcInfo | None = None) -> None:
         if self._worker.logger.isEnabledFor(level):
             self._run_log.write(self.job, level, action, message, *arguments, exc_info=exc_info)
-
-
-def _as_loggable(job: Job, worker: Worker) -> Job:
-    """Return the job with its task's setting for logged arguments. For an unknown task, the app's counts."""
-    task = worker.app.tasks.get(job.task_name)
-    return job.loggable(worker.app.logs_arguments) if task is None else task.loggable(job)
 
 
 async def _settled(task_name: str, call: Callable[[], Awaitable[Any]]) -> Any:

@@ -8,7 +8,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from procrastinate import _long_waits
 from procrastinate._quoting import quoted
@@ -37,13 +37,20 @@ _MOST_NAMED = 10
 """Maximum number of jobs that a log line names."""
 
 
+class JobWatch(Protocol):
+    """Watches the event loop while jobs run."""
+
+    def begin(self) -> None:
+        """Watch until no job is left."""
+
+
 @dataclasses.dataclass
 class _Starts:
     """The jobs that a worker has started, and what follows from a start."""
 
     most: int | None
     """Start no more jobs than that (``max_jobs``)."""
-    on_start: Callable[[], None]
+    watch: JobWatch
     on_last: Callable[[], None]
     gate: StepGate
     count: int = 0
@@ -62,8 +69,8 @@ class Slots:
         Where they post that there is room for a fetch.
     on_last:
         Called after the start of the last job that the worker may start (``max_jobs``).
-    on_start:
-        Called at each start of a job.
+    watch:
+        Learns of each start of a job.
     """
 
     def __init__(
@@ -75,12 +82,12 @@ class Slots:
         releaser: Releaser,
         statistics: RunStatistics,
         on_last: Callable[[], None],
-        on_start: Callable[[], None],
+        watch: JobWatch,
     ) -> None:
         self._worker = worker
         self._manager = manager
         self._board = board
-        self._starts = _Starts(worker.settings.max_jobs, on_start, on_last, StepGate(manager))
+        self._starts = _Starts(worker.settings.max_jobs, watch, on_last, StepGate(manager))
         self._threads = TaskThreads(on_returned=self._fill)
         self._prefetch = Prefetch(worker.settings.concurrency)
         self._running: dict[JobRun, asyncio.Task[None]] = {}
@@ -178,8 +185,8 @@ class Slots:
     def _start(self, job: Job) -> None:
         self._starts.count += 1
         try:
-            self._starts.on_start()
-            self._start_run(JobRun(job, self._worker, self._threads, self._manager, self._starts.gate.may_start))
+            self._starts.watch.begin()
+            self._start_run(JobRun(job, self._worker, self._threads, self._manager, self._starts.gate))
         except BaseException as error:
             self._outcomes.retry_unstarted(job, error)
         if self._starts.count == self._starts.most:

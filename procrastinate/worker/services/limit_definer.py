@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Protocol
 
 from procrastinate import exceptions
 from procrastinate._text.logs import Seldom
@@ -21,6 +21,13 @@ _PAUSE = 2.0
 """Seconds between two looks."""
 
 
+class HasLimits(Protocol):
+    """The app of the worker."""
+
+    def list_limits(self) -> Iterable[Limit]:
+        """Return the limits of the code."""
+
+
 class LimitDefiner:
     """Store the limits of the code at the start of a worker, and later those that a module declares while it runs.
 
@@ -28,9 +35,9 @@ class LimitDefiner:
     have none. If the database refuses a limit, the worker logs that, runs jobs, and tries again.
     """
 
-    def __init__(self, manager: JobManager, list_limits: Callable[[], Iterable[Limit]], logger: logging.Logger) -> None:
+    def __init__(self, manager: JobManager, app: HasLimits, logger: logging.Logger) -> None:
         self._manager = manager
-        self._list_limits = list_limits
+        self._app = app
         self._logger = logger
         self._stored: set[LimitDefinition] = set()
         self._refused = Seldom(
@@ -50,7 +57,7 @@ class LimitDefiner:
         ValueError
             Two limits of one name have different numbers.
         """
-        new = [limit.definition for limit in self._list_limits()]
+        new = [limit.definition for limit in self._app.list_limits()]
         new = [definition for definition in new if definition not in self._stored]
         if not new:
             return

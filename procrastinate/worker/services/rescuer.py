@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 
 from procrastinate.core.rows import RescuedJob
 from procrastinate.jobs import Status
 from procrastinate.manager import JobManager
 from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.services.dead_workers import DeadWorkers
+from procrastinate.worker.services.limit_definer import LimitDefiner
 from procrastinate.worker.services.liveness_watch import Pulse
 from procrastinate.worker.services.sweeper import Sweeper
 
@@ -27,8 +28,8 @@ class Rescuer:
         As for :class:`~procrastinate.worker.services.dead_workers.DeadWorkers`.
     posts_looks:
         Whether it asks the fetch loop for a look after each check. A worker that ends without jobs waits for that.
-    define_again:
-        Stores limits whose rows are gone. See :class:`~procrastinate.worker.services.sweeper.Sweeper`.
+    limit_definer:
+        As for :class:`~procrastinate.worker.services.sweeper.Sweeper`.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Rescuer:
         pulse: Pulse,
         max_rescues: int,
         posts_looks: bool,
-        define_again: Callable[[Collection[str]], set[str]],
+        limit_definer: LimitDefiner,
         logger: logging.Logger,
     ) -> None:
         self._manager = manager
@@ -52,7 +53,7 @@ class Rescuer:
         self._max_rescues = max_rescues
         self._posts_looks = posts_looks
         self._logger = logger
-        self._sweeper = Sweeper(manager, define_again, logger)
+        self._sweeper = Sweeper(manager, limit_definer, logger)
         self._is_rescuing = False
         self.has_looked = asyncio.Event()
         self.on_rescue: Callable[[RescuedJob], None] | None = None

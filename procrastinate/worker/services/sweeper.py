@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Iterable
 
 from procrastinate.manager import JobManager
+from procrastinate.worker.services.limit_definer import LimitDefiner
 
 _PAUSE_OF_WORKFLOWS = 60.0
 """Seconds between the beginnings of two rounds."""
@@ -21,15 +22,13 @@ class Sweeper:
 
     Parameters
     ----------
-    define_again:
-        Stores the limits with these names that the code has. It returns their names.
+    limit_definer:
+        Stores limits of the code whose rows are gone.
     """
 
-    def __init__(
-        self, manager: JobManager, define_again: Callable[[Collection[str]], set[str]], logger: logging.Logger
-    ) -> None:
+    def __init__(self, manager: JobManager, limit_definer: LimitDefiner, logger: logging.Logger) -> None:
         self._manager = manager
-        self._define_again = define_again
+        self._limit_definer = limit_definer
         self._logger = logger
         self._reported: set[str] = set()
         self._locks_to: str | None = None
@@ -56,7 +55,7 @@ class Sweeper:
     async def _sweep_lines(self) -> None:
         lines = await self._manager.sweep_lines(start=self._lines_to)
         self._lines_to = lines.reached
-        self._report(set(lines.undefined) - self._define_again(lines.undefined))
+        self._report(set(lines.undefined) - self._limit_definer.define_again(lines.undefined))
 
     async def _sweep_workflows(self) -> None:
         step, group = self._workflows_to

@@ -11,6 +11,7 @@ import platform
 import time
 from collections.abc import Callable, Collection
 from importlib import metadata
+from typing import Protocol
 
 from procrastinate import core
 from procrastinate.connector import BaseConnector
@@ -69,6 +70,13 @@ class LoopBeat:
         self._last_turn = time.monotonic()
 
 
+class MakesReports(Protocol):
+    """Knows what the worker does."""
+
+    def make(self) -> WorkerReport:
+        """Return what the worker does, for the next heartbeat."""
+
+
 class Teller:
     """What a worker tells with its heartbeat, and what it hears. All methods run in the heartbeat's thread.
 
@@ -76,8 +84,8 @@ class Teller:
     ----------
     tasks:
         The names of the tasks that the worker knows.
-    report:
-        Returns what the worker does.
+    work_report:
+        Makes the report of what the worker does.
     on_pauses:
         Called with the pauses of queues that an answer has brought.
     """
@@ -87,7 +95,7 @@ class Teller:
         identity: WorkerIdentity,
         tasks: Collection[str],
         *,
-        report: Callable[[], WorkerReport],
+        work_report: MakesReports,
         on_pauses: Callable[[Pauses], None],
         statistics: RunStatistics,
         loop_beat: LoopBeat,
@@ -95,7 +103,7 @@ class Teller:
     ) -> None:
         self.identity = identity
         self._tasks = tasks
-        self._report = report
+        self._work_report = work_report
         self._on_pauses = on_pauses
         self._statistics = statistics
         self._loop_beat = loop_beat
@@ -108,7 +116,7 @@ class Teller:
 
     def report(self) -> WorkerReport:
         """Return what the worker does, for the next heartbeat."""
-        return self._report()
+        return self._work_report.make()
 
     def heard(self, pauses: Pauses) -> None:
         """Take the answer to a heartbeat."""
