@@ -90,3 +90,16 @@ def test_the_list_of_triggers_names_the_revisions_of_each_function() -> None:
         for name in {name for name in functions if not re.search(r"_v\d$", name)}:
             written.setdefault(name, []).append(revision.removeprefix("procrastinate_"))
     assert listed == written
+
+
+_SKETCHED = ("0034-rooms-by-subject.md", "0030-reload-by-a-supervisor.md")
+"""Decisions that name files of a sketch that was not built, or of a user's project."""
+
+
+def test_the_files_that_a_decision_names_are_there() -> None:
+    for page in sorted((ROOT / "docs" / "decisions").glob("0*.md")):
+        names = re.findall(r"`(\w+(?:/\w+)*/\w+\.py)`", page.read_text())
+        if page.name not in _SKETCHED:
+            assert [
+                name for name in names if not (ROOT / "procrastinate" / name).exists() and not (ROOT / name).exists()
+            ] == [], page
