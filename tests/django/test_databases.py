@@ -15,11 +15,12 @@ from django.core.management import CommandError, call_command
 from django.db import transaction
 from django.test.utils import override_settings
 
-from procrastinate import core
+from procrastinate import Limit, Unique, core
 from procrastinate.alembic import upgrades
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.core import FinishedJob, JobRetry, NewError, Status
+from procrastinate.exceptions import AlreadyEnqueued
 from tests.conformance.runs import SyncRun
 from tests.conformance.steps import defer, fetch_one, worker
 from tests.database import Databases, libpq_url, new_job
@@ -226,6 +227,40 @@ def test_loaddata_adds_no_history_whichever_rows_come_first(
         connection.execute("TRUNCATE procrastinate_jobs, procrastinate_workers")
     call_command("loaddata", str(fixture), verbosity=0)
     assert contents(filled_url) == before
+
+
+def test_loaddata_brings_what_decides_when_jobs_run(
+    project_url: str, databases: Databases, tmp_path: pathlib.Path
+) -> None:
+    one = app.task(lambda: 1, name="restored.one", store_result=True)
+    step = app.task(lambda value: None, name="restored.step")
+    unique = app.task(lambda: None, name="restored.unique", unique=Unique(until="end"))
+    limited = app.task(lambda: None, name="restored.limited", limit=Limit("restored", concurrency=5))
+    with using_database(project_url):
+        workflow = app.workflow("restored")
+        workflow.add(step, value=workflow.add(one).value)
+        workflow_id = workflow.defer()
+        unique.defer()
+        app.limits.set("restored", concurrency=1, allow_undefined=True)
+        limited.batch_defer({}, {})
+        app.queues.pause("mail")
+        one.configure(queue="mail").defer()
+        fixture = dump(tmp_path / "queue.json")
+    other = databases.create_migrated()
+    try:
+        with using_database(other):
+            call_command("migrate", "procrastinate", fake=True, verbosity=0)
+            call_command("loaddata", str(fixture), verbosity=0)
+            with pytest.raises(AlreadyEnqueued):
+                unique.defer()
+            assert app.limits.list()[0].concurrency == 1
+            app.run_worker(wait=False, install_signal_handlers=False, listen_notify=False)
+            assert app.workflows.get(workflow_id).state == "succeeded"
+            assert list(ProcrastinateJob.objects.exclude(status="succeeded").values_list("queue_name")) == [("mail",)]
+    finally:
+        databases.drop(other)
+        for task in one, step, unique, limited:
+            del app.tasks[task.name]
 
 
 def test_a_dump_can_leave_tables_out(filled_url: str, tmp_path: pathlib.Path) -> None:

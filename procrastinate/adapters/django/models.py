@@ -16,8 +16,33 @@ from django.utils import timezone
 from procrastinate import jobs
 from procrastinate._quoting import LONGEST_VALUE, quoted
 from procrastinate.adapters.django.fields import AnyJSONField, TimeField, WordField
+from procrastinate.adapters.django.models_of_relations import (
+    ProcrastinateDependency,
+    ProcrastinateLimit,
+    ProcrastinateOperation,
+    ProcrastinatePausedQueue,
+    ProcrastinateStart,
+    ProcrastinateUniqueKey,
+    ProcrastinateWorkflow,
+)
 from procrastinate.adapters.django.read_only import ReadOnlyModelBase
 from procrastinate.core.enums import EventType, Readiness, Status
+
+__all__ = [
+    "ProcrastinateDependency",
+    "ProcrastinateError",
+    "ProcrastinateEvent",
+    "ProcrastinateJob",
+    "ProcrastinateLimit",
+    "ProcrastinateOperation",
+    "ProcrastinatePausedQueue",
+    "ProcrastinatePeriodicDefer",
+    "ProcrastinateResult",
+    "ProcrastinateStart",
+    "ProcrastinateUniqueKey",
+    "ProcrastinateWorker",
+    "ProcrastinateWorkflow",
+]
 
 
 def _choices(words: type[Status] | type[EventType]) -> list[tuple[str, str]]:
@@ -88,6 +113,10 @@ class ProcrastinateJob(ReadOnlyModelBase):
     limit_name = models.TextField(null=True, blank=True)
     limit_key = models.TextField(null=True, blank=True)
     limit_weight = models.IntegerField(null=True, blank=True)
+    workflow_id = models.BigIntegerField(null=True, blank=True)
+    step = models.TextField(null=True, blank=True)
+    meta = AnyJSONField(null=True, blank=True)
+    trace_context = AnyJSONField(null=True, blank=True)
 
     class Meta(ReadOnlyModelBase.Meta):
         db_table = "procrastinate_jobs"
@@ -113,6 +142,9 @@ class ProcrastinateJob(ReadOnlyModelBase):
             attempts=self.attempts,
             abort_requested=self.abort_requested,
             worker_id=self.worker_id,
+            workflow_id=self.workflow_id,
+            step=self.step,
+            meta=self.meta if isinstance(self.meta, dict) else {},
         )
 
     def _aware_scheduled_at(self) -> Any:

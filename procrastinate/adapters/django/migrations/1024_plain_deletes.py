@@ -3,6 +3,7 @@
 # ruff: noqa
 # fmt: off
 from django.db import migrations
+from django.db import models
 from procrastinate.adapters.django.migration_operations import RunPostgreSQL
 
 FORWARD = [
@@ -326,5 +327,167 @@ class Migration(migrations.Migration):
     dependencies = [('procrastinate', '1023_channels_in_line')]
     operations = [
         RunPostgreSQL(FORWARD, BACKWARD, revision='procrastinate_0024'),
-
+        migrations.CreateModel(
+            name='ProcrastinateWorkflow',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('root_id', models.BigIntegerField()),
+                ('parent_id', models.BigIntegerField(blank=True, null=True)),
+                ('kind', models.TextField()),
+                ('name', models.TextField()),
+                ('if_failed', models.TextField()),
+                ('created_at', models.DateTimeField()),
+                ('finished_at', models.DateTimeField(blank=True, null=True)),
+                ('cancelled_at', models.DateTimeField(blank=True, null=True)),
+                ('succeeded', models.BigIntegerField(default=0)),
+                ('failed', models.BigIntegerField(default=0)),
+                ('cancelled', models.BigIntegerField(default=0)),
+                ('aborted', models.BigIntegerField(default=0)),
+                ('lost', models.BigIntegerField(default=0)),
+            ],
+            options={
+                'verbose_name': 'workflow',
+                'db_table': 'procrastinate_workflows',
+                'get_latest_by': 'id',
+                'managed': False,
+                'base_manager_name': 'objects',
+            },
+        ),
+        migrations.CreateModel(
+            name='ProcrastinateDependency',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('job_id', models.BigIntegerField()),
+                ('parent_id', models.BigIntegerField(blank=True, null=True)),
+                ('parent_workflow_id', models.BigIntegerField(blank=True, null=True)),
+                ('rule', models.SmallIntegerField()),
+                ('argument', models.JSONField(blank=True, null=True)),
+                ('delay', models.FloatField(blank=True, null=True)),
+                ('is_closed', models.BooleanField(default=False)),
+            ],
+            options={
+                'verbose_name': 'dependency',
+                'verbose_name_plural': 'dependencies',
+                'db_table': 'procrastinate_dependencies',
+                'managed': False,
+                'base_manager_name': 'objects',
+            },
+        ),
+        migrations.CreateModel(
+            name='ProcrastinateUniqueKey',
+            fields=[
+                ('key', models.TextField(primary_key=True, serialize=False)),
+                ('job_id', models.BigIntegerField()),
+                ('until', models.TextField()),
+                ('taken_at', models.DateTimeField()),
+                ('expires_at', models.DateTimeField(blank=True, null=True)),
+                ('start_by', models.DateTimeField(blank=True, null=True)),
+            ],
+            options={
+                'verbose_name': 'unique key',
+                'db_table': 'procrastinate_uniques',
+                'managed': False,
+                'base_manager_name': 'objects',
+            },
+        ),
+        migrations.CreateModel(
+            name='ProcrastinateLimit',
+            fields=[
+                ('name', models.TextField(primary_key=True, serialize=False)),
+                ('concurrency', models.IntegerField(blank=True, null=True)),
+                ('total', models.IntegerField(blank=True, null=True)),
+                ('set_concurrency', models.IntegerField(blank=True, null=True)),
+                ('set_total', models.IntegerField(blank=True, null=True)),
+                ('defined_at', models.DateTimeField()),
+                ('rates', models.TextField(blank=True, null=True)),
+                ('total_rates', models.TextField(blank=True, null=True)),
+                ('set_rates', models.TextField(blank=True, null=True)),
+                ('set_total_rates', models.TextField(blank=True, null=True)),
+                ('fair', models.BooleanField(blank=True, null=True)),
+            ],
+            options={
+                'verbose_name': 'limit',
+                'db_table': 'procrastinate_limits',
+                'managed': False,
+                'base_manager_name': 'objects',
+            },
+        ),
+        migrations.CreateModel(
+            name='ProcrastinateStart',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('limit_name', models.TextField()),
+                ('limit_key', models.TextField()),
+                ('at', models.DateTimeField()),
+                ('weight', models.IntegerField(blank=True, null=True)),
+            ],
+            options={
+                'verbose_name': 'start',
+                'db_table': 'procrastinate_starts',
+                'managed': False,
+                'base_manager_name': 'objects',
+            },
+        ),
+        migrations.CreateModel(
+            name='ProcrastinatePausedQueue',
+            fields=[
+                ('queue_name', models.CharField(max_length=128, primary_key=True, serialize=False, verbose_name='queue')),
+                ('paused_at', models.DateTimeField()),
+                ('paused_until', models.DateTimeField(blank=True, null=True)),
+                ('paused_by', models.TextField(blank=True, null=True)),
+                ('reason', models.TextField(blank=True, null=True)),
+            ],
+            options={
+                'verbose_name': 'paused queue',
+                'db_table': 'procrastinate_paused_queues',
+                'managed': False,
+                'base_manager_name': 'objects',
+            },
+        ),
+        migrations.CreateModel(
+            name='ProcrastinateOperation',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('kind', models.TextField()),
+                ('filter', models.JSONField(default=dict)),
+                ('requested_by', models.TextField(blank=True, null=True)),
+                ('reason', models.TextField(blank=True, null=True)),
+                ('state', models.TextField(default='pending')),
+                ('expected', models.BigIntegerField(blank=True, null=True)),
+                ('done', models.BigIntegerField(default=0)),
+                ('skipped', models.BigIntegerField(default=0)),
+                ('reached_id', models.BigIntegerField(blank=True, null=True)),
+                ('last_id', models.BigIntegerField(blank=True, null=True)),
+                ('error', models.TextField(blank=True, null=True)),
+                ('created_at', models.DateTimeField()),
+                ('started_at', models.DateTimeField(blank=True, null=True)),
+                ('finished_at', models.DateTimeField(blank=True, null=True)),
+            ],
+            options={
+                'verbose_name': 'operation',
+                'db_table': 'procrastinate_operations',
+                'managed': False,
+                'base_manager_name': 'objects',
+            },
+        ),
+        migrations.AddField(
+            model_name='procrastinatejob',
+            name='workflow_id',
+            field=models.BigIntegerField(blank=True, null=True),
+        ),
+        migrations.AddField(
+            model_name='procrastinatejob',
+            name='step',
+            field=models.TextField(blank=True, null=True),
+        ),
+        migrations.AddField(
+            model_name='procrastinatejob',
+            name='meta',
+            field=models.JSONField(blank=True, null=True),
+        ),
+        migrations.AddField(
+            model_name='procrastinatejob',
+            name='trace_context',
+            field=models.JSONField(blank=True, null=True),
+        ),
     ]
