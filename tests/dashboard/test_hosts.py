@@ -205,6 +205,26 @@ def test_an_action_changes_the_job(
     assert _status(served, job_id) == status
 
 
+@pytest.mark.parametrize("served", ["flask", "django_admin", "django_urls"], indirect=True)
+def test_a_form_may_come_as_multipart_to_a_framework_that_reads_it(client: httpx.Client, served: Served) -> None:
+    """Test clients send forms so. A protection of the framework has read the body before."""
+    job_id = _defer(served, status="'failed'")
+    fields = _token(client, "jobs") | {"job": str(job_id), "action": "retry"}
+    answer = client.post("jobs/selected", files={name: (None, value) for name, value in fields.items()})
+    assert answer.status_code == 303
+    assert _status(served, job_id) == "todo"
+
+
+@pytest.mark.parametrize("served", ["wsgi", "asgi", "fastapi"], indirect=True)
+def test_a_multipart_form_changes_nothing_elsewhere(client: httpx.Client, served: Served) -> None:
+    job_id = _defer(served, status="'failed'")
+    fields = {"job": (None, str(job_id)), "action": (None, "retry")}
+    answer = client.post("jobs/selected", files=fields, follow_redirects=True)
+    assert answer.status_code < 500
+    assert 'class="pq-done"' not in answer.text
+    assert _status(served, job_id) == "failed"
+
+
 @in_two_hosts
 def test_the_worker_of_a_job_is_asked_for_its_stack(client: httpx.Client, served: Served) -> None:
     job_id = _defer(served, status="'doing'", worker_id="-7001")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import urllib.parse
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -109,8 +110,12 @@ async def _read_form(request: Request) -> bytes | None:
     from procrastinate.dashboard.messages import LONGEST_BODY
 
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > LONGEST_BODY:
-            return None
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > LONGEST_BODY:
+                return None
+    except RuntimeError:  # a dependency has read the form before, for example to check a token: Starlette keeps it
+        form = await request.form()
+        return urllib.parse.urlencode([(name, str(value)) for name, value in form.multi_items()]).encode()
     return bytes(body)

@@ -60,7 +60,8 @@ def answer(request: HttpRequest, path: str, access: Access, *, is_embedded: bool
             path=path,
             query=request.META.get("QUERY_STRING", ""),
             headers={name.lower(): value for name, value in request.headers.items()},
-            body=request.body if request.method == "POST" else b"",
+            # Not request.body: Django's middleware for CSRF has read a multipart form before, and others may read any.
+            body=request.POST.urlencode().encode() if request.method == "POST" else b"",
             access=access,
             client=request.META.get("REMOTE_ADDR", ""),
             host_field=HostField(name="csrfmiddlewaretoken", value=get_token(request)),
