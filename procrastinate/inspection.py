@@ -7,6 +7,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
+from procrastinate._checks.ids import asked_id
 from procrastinate.alembic.revisions import known_revisions
 from procrastinate.connector import BaseConnector
 from procrastinate.core import KeptLog, doctor, inspection
@@ -95,33 +96,33 @@ class Inspect:
 
     def job(self, job_id: int) -> JobDetails | None:
         """Return everything about a job: its history, errors, result and lock. ``None`` if there is no such job."""
-        return self.run(inspection.load_job, job_id)
+        return self.run(inspection.load_job, asked_id(job_id))
 
     async def job_async(self, job_id: int) -> JobDetails | None:
         """Asynchronous version of :meth:`job`."""
-        return await self.run_async(inspection.load_job, job_id)
+        return await self.run_async(inspection.load_job, asked_id(job_id))
 
     def logs(self, job_id: int) -> tuple[KeptLog, ...] | None:
         """Return what the newest 20 runs of a job logged, newest first. ``None`` if there is no such job.
 
         Only tasks with ``keep_logs=True`` keep logs.
         """
-        return self.run(inspection.load_job_logs, job_id)
+        return self.run(inspection.load_job_logs, asked_id(job_id))
 
     async def logs_async(self, job_id: int) -> tuple[KeptLog, ...] | None:
         """Asynchronous version of :meth:`logs`."""
-        return await self.run_async(inspection.load_job_logs, job_id)
+        return await self.run_async(inspection.load_job_logs, asked_id(job_id))
 
     def explain(self, job_id: int) -> Explanation:
         """Return why a job does not run, with stable codes, and what was excluded.
 
         A check that fails, for example for want of a right, is a line of the answer.
         """
-        return self.run(inspection.explain_job, job_id, revisions=known_revisions())
+        return self.run(inspection.explain_job, asked_id(job_id), revisions=known_revisions())
 
     async def explain_async(self, job_id: int) -> Explanation:
         """Asynchronous version of :meth:`explain`."""
-        return await self.run_async(inspection.explain_job, job_id, revisions=known_revisions())
+        return await self.run_async(inspection.explain_job, asked_id(job_id), revisions=known_revisions())
 
     def queues(self, known: Collection[str] = ()) -> Queues:
         """Return the queues that have unfinished jobs, and those that ``known`` names."""

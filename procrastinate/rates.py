@@ -64,9 +64,8 @@ def read_period(name: str, period: Any) -> float:
         try:
             period = as_timedelta(period)  # type: ignore[arg-type]
         except (TypeError, ValueError, OverflowError) as error:
-            raise type(error)(
-                f"{name} is {period!r}: write seconds or a time such as {{'minutes': 1}} ({error})"
-            ) from None
+            kind = TypeError if isinstance(error, TypeError) else ValueError  # an infinite time is an OverflowError
+            raise kind(f"{name} is {period!r}: write seconds or a time such as {{'minutes': 1}} ({error})") from None
     if isinstance(period, datetime.timedelta):
         period = period.total_seconds()
     seconds = read_seconds(name, period)

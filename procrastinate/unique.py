@@ -96,7 +96,8 @@ def _read_time(name: str, value: Any, *, or_else: str = "") -> datetime.timedelt
     try:
         time = as_timedelta(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError) as error:
-        raise type(error)(f"{hint} ({error})") from None
+        kind = TypeError if isinstance(error, TypeError) else ValueError  # an infinite time is an OverflowError
+        raise kind(f"{hint} ({error})") from None
     if not datetime.timedelta(0) < time <= _LONGEST:
         raise ValueError(f"{hint}, longer than nothing and at most 100 years")
     return time

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
 from procrastinate import core, exceptions
+from procrastinate._checks.ids import asked_id
 from procrastinate._checks.times import require_aware
 from procrastinate._job import Job
 from procrastinate._text.logs import Seldom, get_logger
@@ -81,7 +82,9 @@ class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, ReportCall
         JobNotFinishable
             The job has ended, or does not exist.
         """
-        if not await self._change_one_async(None, core.finish_job_by_id, job_id, status=status, delete=delete_job):
+        if not await self._change_one_async(
+            None, core.finish_job_by_id, asked_id(job_id), status=status, delete=delete_job
+        ):
             raise _not_finishable(job_id)
 
     # Retry
@@ -130,7 +133,10 @@ class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, ReportCall
         """
         changes = _retry_changes(retry_at, priority, queue, lock)
         _require_retried(
-            job_id, self._change_one(connection, core.retry_job_by_id, job_id, **changes, spare_running=spare_running)
+            job_id,
+            self._change_one(
+                connection, core.retry_job_by_id, asked_id(job_id), **changes, spare_running=spare_running
+            ),
         )
 
     async def retry_job_by_id_async(
@@ -149,7 +155,7 @@ class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, ReportCall
         _require_retried(
             job_id,
             await self._change_one_async(
-                connection, core.retry_job_by_id, job_id, **changes, spare_running=spare_running
+                connection, core.retry_job_by_id, asked_id(job_id), **changes, spare_running=spare_running
             ),
         )
 
@@ -171,13 +177,15 @@ class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, ReportCall
         -------
         True if the job was cancelled or its abort requested, false if it was in no such state.
         """
-        return self._change_one(connection, core.cancel_job, job_id, abort=abort, delete=delete_job)
+        return self._change_one(connection, core.cancel_job, asked_id(job_id), abort=abort, delete=delete_job)
 
     async def cancel_job_by_id_async(
         self, job_id: int, abort: bool = False, delete_job: bool = False, connection: Any | None = None
     ) -> bool:
         """Asynchronous version of :meth:`cancel_job_by_id`."""
-        return await self._change_one_async(connection, core.cancel_job, job_id, abort=abort, delete=delete_job)
+        return await self._change_one_async(
+            connection, core.cancel_job, asked_id(job_id), abort=abort, delete=delete_job
+        )
 
     def get_job_status(self, job_id: int, connection: Any | None = None) -> Status:
         """Return the status of a job.
@@ -187,11 +195,11 @@ class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, ReportCall
         NoResult
             The job does not exist.
         """
-        return require_found(job_id, self._run(connection, core.get_job_status, job_id))
+        return require_found(job_id, self._run(connection, core.get_job_status, asked_id(job_id)))
 
     async def get_job_status_async(self, job_id: int, connection: Any | None = None) -> Status:
         """Asynchronous version of :meth:`get_job_status`."""
-        return require_found(job_id, await self._run_async(connection, core.get_job_status, job_id))
+        return require_found(job_id, await self._run_async(connection, core.get_job_status, asked_id(job_id)))
 
     # Results
 
@@ -203,11 +211,11 @@ class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, ReportCall
         NoResult
             The job does not exist: it was deleted, or the transaction that defers it is not committed.
         """
-        return self._result(job_id, self._run(connection, core.get_result, job_id))
+        return self._result(job_id, self._run(connection, core.get_result, asked_id(job_id)))
 
     async def get_result_async(self, job_id: int, connection: Any | None = None) -> Result:
         """Asynchronous version of :meth:`get_result`."""
-        return self._result(job_id, await self._run_async(connection, core.get_result, job_id))
+        return self._result(job_id, await self._run_async(connection, core.get_result, asked_id(job_id)))
 
     def wait(self, job_id: int, *, timeout: float) -> Result:
         """Wait until a job has finished, with any status, and return its result.

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from procrastinate import core
+from procrastinate._checks.ids import asked_id
 from procrastinate._job import Job
 from procrastinate.core.enums import Status
 from procrastinate.manager.operation_calls import OperationCalls
@@ -150,13 +151,13 @@ def _job_filter(
     worker_id: int | None = None,
 ) -> core.JobFilter:
     return core.JobFilter(
-        id=id,
+        id=None if id is None else asked_id(id),
         queue_name=queue,
         task_name=task,
         status=None if status is None else Status(status),
         lock=lock,
         queueing_lock=queueing_lock,
-        worker_id=worker_id,
+        worker_id=None if worker_id is None else asked_id(worker_id),
     )
 
 

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from procrastinate import core
+from procrastinate._checks.ids import asked_id
 from procrastinate.manager.operation_calls import OperationCalls, require_found
 from procrastinate.manager.stacks import PAUSE, STACK_TIMEOUT, StackWait, read_timeout
 
@@ -22,11 +23,11 @@ class ReportCalls(OperationCalls):
         NoResult
             The job does not exist.
         """
-        return require_found(job_id, self._run(connection, core.read_job_progress, job_id))
+        return require_found(job_id, self._run(connection, core.read_job_progress, asked_id(job_id)))
 
     async def get_progress_async(self, job_id: int, connection: Any | None = None) -> core.JobProgress:
         """Asynchronous version of :meth:`get_progress`."""
-        return require_found(job_id, await self._run_async(connection, core.read_job_progress, job_id))
+        return require_found(job_id, await self._run_async(connection, core.read_job_progress, asked_id(job_id)))
 
     def get_logs(self, job_id: int, connection: Any | None = None) -> tuple[core.KeptLog, ...]:
         """Return what the newest 20 runs of a job logged, newest first, if its task keeps logs.
@@ -38,11 +39,11 @@ class ReportCalls(OperationCalls):
         NoResult
             The job does not exist.
         """
-        return require_found(job_id, self._run(connection, core.read_job_logs, job_id))
+        return require_found(job_id, self._run(connection, core.read_job_logs, asked_id(job_id)))
 
     async def get_logs_async(self, job_id: int, connection: Any | None = None) -> tuple[core.KeptLog, ...]:
         """Asynchronous version of :meth:`get_logs`."""
-        return require_found(job_id, await self._run_async(connection, core.read_job_logs, job_id))
+        return require_found(job_id, await self._run_async(connection, core.read_job_logs, asked_id(job_id)))
 
     def get_stack(self, job_id: int, *, timeout: float = STACK_TIMEOUT) -> core.JobStack:
         """Ask the worker of a running job where its code is now, and return the answer.
@@ -61,17 +62,17 @@ class ReportCalls(OperationCalls):
             The job does not run, or its worker has not answered in time.
         """
         limit = read_timeout(timeout)
-        wait = StackWait(job_id, self._run(None, core.request_stack, job_id), limit)
-        while (stack := wait.examine(self._run(None, core.read_job_stack, job_id))) is None:
+        wait = StackWait(job_id, self._run(None, core.request_stack, asked_id(job_id)), limit)
+        while (stack := wait.examine(self._run(None, core.read_job_stack, asked_id(job_id)))) is None:
             time.sleep(PAUSE)
         return stack
 
     async def get_stack_async(self, job_id: int, *, timeout: float = STACK_TIMEOUT) -> core.JobStack:  # noqa: ASYNC109
         """Asynchronous version of :meth:`get_stack`."""
         limit = read_timeout(timeout)
-        wait = StackWait(job_id, await self._run_async(None, core.request_stack, job_id), limit)
+        wait = StackWait(job_id, await self._run_async(None, core.request_stack, asked_id(job_id)), limit)
         while True:
-            stack = wait.examine(await self._run_async(None, core.read_job_stack, job_id))
+            stack = wait.examine(await self._run_async(None, core.read_job_stack, asked_id(job_id)))
             if stack is not None:
                 return stack
             await asyncio.sleep(PAUSE)

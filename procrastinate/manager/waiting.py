@@ -13,6 +13,7 @@ from typing import Any
 
 from procrastinate import core, exceptions
 from procrastinate._checks.amounts import read_seconds
+from procrastinate._checks.ids import asked_id
 from procrastinate._fork_locks import fork_lock
 from procrastinate.connector import BaseConnector
 from procrastinate.core import Status
@@ -213,7 +214,7 @@ class Waiter:
         bell = threading.Event()
         with contextlib.ExitStack() as listening:
             is_listening = False
-            while not wait.is_over(self._connector().run(core.get_progress, job_id)):
+            while not wait.is_over(self._connector().run(core.get_progress, asked_id(job_id))):
                 if wait.is_long and not is_listening:
                     listening.enter_context(self._listener.ringing(job_id, bell.set))
                     is_listening = True
@@ -228,7 +229,7 @@ class Waiter:
         ring = _from_other_threads(asyncio.get_running_loop(), bell.set)
         with contextlib.ExitStack() as listening:
             is_listening = False
-            while not wait.is_over(await self._connector().run_async(core.get_progress, job_id)):
+            while not wait.is_over(await self._connector().run_async(core.get_progress, asked_id(job_id))):
                 if wait.is_long and not is_listening:
                     listening.enter_context(self._listener.ringing(job_id, ring))
                     is_listening = True

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from procrastinate import core
+from procrastinate._checks.ids import asked_id
 from procrastinate.defer_hooks import Defer
 from procrastinate.manager.operation_calls import OperationCalls
 
@@ -42,71 +43,71 @@ class WorkflowOperations(OperationCalls):
 
     def get_workflow(self, workflow_id: int, connection: Any | None = None) -> core.StoredWorkflow | None:
         """Return a workflow, or ``None``."""
-        return self._run(connection, core.get_workflow, workflow_id)
+        return self._run(connection, core.get_workflow, asked_id(workflow_id))
 
     async def get_workflow_async(self, workflow_id: int, connection: Any | None = None) -> core.StoredWorkflow | None:
         """Asynchronous version of :meth:`get_workflow`."""
-        return await self._run_async(connection, core.get_workflow, workflow_id)
+        return await self._run_async(connection, core.get_workflow, asked_id(workflow_id))
 
     def begin_cancel(self, workflow_id: int, connection: Any | None = None) -> bool:
         """Mark a workflow as cancelled. Return false if it has ended or does not exist."""
-        return self._run(connection, core.begin_cancel, workflow_id)
+        return self._run(connection, core.begin_cancel, asked_id(workflow_id))
 
     async def begin_cancel_async(self, workflow_id: int, connection: Any | None = None) -> bool:
         """Asynchronous version of :meth:`begin_cancel`."""
-        return await self._run_async(connection, core.begin_cancel, workflow_id)
+        return await self._run_async(connection, core.begin_cancel, asked_id(workflow_id))
 
     def cancel_steps(self, workflow_id: int, connection: Any | None = None) -> int:
         """Cancel a bounded number of waiting steps, and return their number."""
-        return len(self._change_some(connection, core.cancel_steps, workflow_id=workflow_id))
+        return len(self._change_some(connection, core.cancel_steps, workflow_id=asked_id(workflow_id)))
 
     async def cancel_steps_async(self, workflow_id: int, connection: Any | None = None) -> int:
         """Asynchronous version of :meth:`cancel_steps`."""
-        return len(await self._change_some_async(connection, core.cancel_steps, workflow_id=workflow_id))
+        return len(await self._change_some_async(connection, core.cancel_steps, workflow_id=asked_id(workflow_id)))
 
     def abort_steps(self, workflow_id: int, connection: Any | None = None) -> int:
         """Ask a bounded number of running steps to stop, and return their number."""
-        return len(self._change_some(connection, core.abort_steps, workflow_id=workflow_id))
+        return len(self._change_some(connection, core.abort_steps, workflow_id=asked_id(workflow_id)))
 
     async def abort_steps_async(self, workflow_id: int, connection: Any | None = None) -> int:
         """Asynchronous version of :meth:`abort_steps`."""
-        return len(await self._change_some_async(connection, core.abort_steps, workflow_id=workflow_id))
+        return len(await self._change_some_async(connection, core.abort_steps, workflow_id=asked_id(workflow_id)))
 
     def retry_workflow(self, workflow_id: int, connection: Any | None = None) -> list[int] | None:
         """Send back the steps that did not succeed, and return their ids."""
-        sent_back = self._run(connection, core.retry_workflow, workflow_id)
+        sent_back = self._run(connection, core.retry_workflow, asked_id(workflow_id))
         self._tell_hook(connection)
         return sent_back
 
     async def retry_workflow_async(self, workflow_id: int, connection: Any | None = None) -> list[int] | None:
         """Asynchronous version of :meth:`retry_workflow`."""
-        sent_back = await self._run_async(connection, core.retry_workflow, workflow_id)
+        sent_back = await self._run_async(connection, core.retry_workflow, asked_id(workflow_id))
         await self._tell_hook_async(connection)
         return sent_back
 
     def send_signal(self, workflow_id: int, name: str, payload: str, connection: Any | None = None) -> bool:
         """End a signal with a JSON text. Return false if it cannot be ended."""
-        return self._run(connection, core.send_signal, workflow_id, name, payload=payload)
+        return self._run(connection, core.send_signal, asked_id(workflow_id), name, payload=payload)
 
     async def send_signal_async(self, workflow_id: int, name: str, payload: str, connection: Any | None = None) -> bool:
         """Asynchronous version of :meth:`send_signal`."""
-        return await self._run_async(connection, core.send_signal, workflow_id, name, payload=payload)
+        return await self._run_async(connection, core.send_signal, asked_id(workflow_id), name, payload=payload)
 
     def has_signal(self, workflow_id: int, name: str, connection: Any | None = None) -> bool:
         """Return true if the workflow has a signal of this name."""
-        return self._run(connection, core.has_signal, workflow_id, name)
+        return self._run(connection, core.has_signal, asked_id(workflow_id), name)
 
     async def has_signal_async(self, workflow_id: int, name: str, connection: Any | None = None) -> bool:
         """Asynchronous version of :meth:`has_signal`."""
-        return await self._run_async(connection, core.has_signal, workflow_id, name)
+        return await self._run_async(connection, core.has_signal, asked_id(workflow_id), name)
 
     def read_graph(self, workflow_id: int, connection: Any | None = None) -> _Graph:
         """Return the groups, steps and dependencies of a workflow."""
-        return self._run(connection, core.read_graph, workflow_id)
+        return self._run(connection, core.read_graph, asked_id(workflow_id))
 
     async def read_graph_async(self, workflow_id: int, connection: Any | None = None) -> _Graph:
         """Asynchronous version of :meth:`read_graph`."""
-        return await self._run_async(connection, core.read_graph, workflow_id)
+        return await self._run_async(connection, core.read_graph, asked_id(workflow_id))
 
     def add_to_workflow(self, group_id: int, graph: core.NewGraph, connection: Any | None = None) -> core.StoredGraph:
         """Add steps to a group that has not ended, and return the ids."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from procrastinate import core
 from procrastinate._checks.amounts import LARGEST_COUNT, read_count
+from procrastinate._checks.ids import LARGEST_ID
 from procrastinate._job_checks import dump_result
 from procrastinate.core import WorkflowState
 from procrastinate.core.defaults import CANCEL_SEEN_WITHIN
@@ -282,7 +283,7 @@ def _list_options(
         "name": name,
         "state": None if state is None else WorkflowState(state),
         "limit": min(read_count("limit", limit, at_least=1), LARGEST_COUNT),
-        "before": before,
+        "before": None if before is None else min(before, LARGEST_ID),
     }
 
 

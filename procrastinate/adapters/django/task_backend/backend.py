@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from procrastinate import exceptions
 from procrastinate._checks.amounts import read_optional_seconds
+from procrastinate._checks.ids import LARGEST_ID
 from procrastinate._checks.names import check_name
 from procrastinate._deferrer import require_on_conflict
 from procrastinate._functions.kinds import check_function
@@ -352,6 +353,6 @@ def _job_id(result_id: Any) -> int:
         job_id = int(result_id)
     except (TypeError, ValueError):
         job_id = 0
-    if not 0 < job_id < 2**63:
+    if not 0 < job_id <= LARGEST_ID:
         raise framework.TaskResultDoesNotExist(result_id)
     return job_id

@@ -1,0 +1,31 @@
+"""Ids that a program asks for, such as the last part of a URL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+LARGEST_ID = 2**63 - 1
+_NO_ROW = LARGEST_ID
+"""An id that no row has, because no sequence gets so far."""
+_MOST_DIGITS = len(str(LARGEST_ID))
+
+
+def asked_id(value: Any) -> int:
+    """Return the id that is asked for, or one that no row has if no row can have this one.
+
+    PostgreSQL refuses a number beyond 64 bits and a text that is no number. The error would end the transaction of the
+    caller, who expects to hear that there is no such row.
+
+    Raises
+    ------
+    TypeError
+        The value is neither a number nor a text.
+    """
+    if value is None:
+        return _NO_ROW
+    if isinstance(value, str):
+        digits = value.removeprefix("-")
+        value = int(value) if digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS else _NO_ROW
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"An id must be a whole number, not {value!r}")
+    return value if -LARGEST_ID <= value <= LARGEST_ID else _NO_ROW
