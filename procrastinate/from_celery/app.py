@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from procrastinate._checks.names import check_name
 from procrastinate.app import App
 from procrastinate.from_celery.exceptions import PAGE, NotSupported
 from procrastinate.from_celery.options import (
@@ -53,6 +54,7 @@ class CeleryTasks:
     ) -> None:
         if not isinstance(app, App):
             raise TypeError(f"CeleryTasks takes a procrastinate.App, not {type(app).__name__}")
+        check_name("default_queue", default_queue)
         self.app = app
         self.default_queue = default_queue
         self.lowest_priority_first = lowest_priority_first
@@ -91,7 +93,7 @@ class CeleryTasks:
         self.app.task(
             name=task.name,
             pass_context=True,
-            queue=options.queue or self.default_queue,
+            queue=self.default_queue if options.queue is None else options.queue,
             priority=self.as_own_priority(options.priority) or 0,
             retry=RetryWhenAsked(),
             timeout=options.timeout,
@@ -117,7 +119,7 @@ class CeleryTasks:
         self.app.will_configure_task()
         deferrer = self.app.configure_task(
             name,
-            queue=options.queue or self.default_queue,
+            queue=self.default_queue if options.queue is None else options.queue,
             priority=self.as_own_priority(options.priority),
             connection=options.connection,
             **options.scheduling(),
@@ -125,7 +127,7 @@ class CeleryTasks:
         return self.AsyncResult(str(deferrer.defer(**call.as_arguments())))
 
     def AsyncResult(self, id: str) -> AsyncResult:
-        """Return the job of that id."""
+        """Return the job of that id. The id of a message that was in Celery's broker leads to no job."""
         return AsyncResult(id, self.app.job_manager)
 
     def as_own_priority(self, priority: int | None) -> int | None:

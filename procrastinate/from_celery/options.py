@@ -7,6 +7,7 @@ import datetime
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
+from procrastinate._checks.names import check_name
 from procrastinate._checks.times import require_aware
 from procrastinate.from_celery import canvas
 from procrastinate.from_celery.exceptions import PAGE, NotSupported
@@ -91,6 +92,7 @@ class TaskOptions:
     typing: bool = True
 
     def __post_init__(self) -> None:
+        _check_queue(self.queue)
         for name in self.retry_kwargs.keys() - _RETRY_KWARGS:
             _refuse(name, "retry_kwargs")
 
@@ -124,6 +126,7 @@ class CallOptions:
     connection: Any = None
 
     def __post_init__(self) -> None:
+        _check_queue(self.queue)
         require_aware("eta", self.eta)
 
     def scheduling(self) -> dict[str, Any]:
@@ -139,6 +142,9 @@ class RetryOptions:
 
     queue: str | None = None
     priority: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_queue(self.queue)
 
 
 def read_task_options(given: Mapping[str, Any]) -> TaskOptions:
@@ -196,6 +202,11 @@ def _read(given: Mapping[str, Any], kind: type[Any], of: str) -> dict[str, Any]:
         elif name not in WITHOUT_EFFECT and value is not None:
             _refuse(name, of)
     return read
+
+
+def _check_queue(queue: str | None) -> None:
+    if queue is not None:
+        check_name("queue", queue)
 
 
 def _as_tuple(value: Iterable[type[BaseException]] | type[BaseException]) -> tuple[type[BaseException], ...]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import dataclasses
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from procrastinate.from_celery.stored_call import StoredCall
@@ -49,8 +50,29 @@ class Request:
         return None if self.context is None else self.context.worker_name
 
 
-DIRECT = Request()
-current: contextvars.ContextVar[Request] = contextvars.ContextVar("procrastinate_celery_request", default=DIRECT)
+_DIRECT = Request()
+_NONE: Mapping[Any, Request] = {}
+_requests: contextvars.ContextVar[Mapping[Any, Request]] = contextvars.ContextVar(
+    "procrastinate_celery_requests", default=_NONE
+)
+"""The requests of the tasks that run here. As in Celery, each task has its own: one that calls the function of another
+does not lend it its request."""
+
+
+def request_for(task: Any) -> Request:
+    """Return the request with which a task runs, or that of a plain call."""
+    return _requests.get().get(task, _DIRECT)
+
+
+@contextlib.contextmanager
+def requested(task: Any, request: Request) -> Iterator[None]:
+    """Give a task its request inside the block."""
+    token = _requests.set({**_requests.get(), task: request})
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # the garbage collector ends a coroutine in another context
+            _requests.reset(token)
 
 
 def request_of(context: JobContext, call: StoredCall) -> Request:

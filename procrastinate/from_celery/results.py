@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from procrastinate._checks.ids import asked_id
 from procrastinate.exceptions import NoResult
+from procrastinate.from_celery.exceptions import PAGE, NotSupported
 from procrastinate.from_celery.stored_call import decode
 from procrastinate.jobs import Status
 from procrastinate.manager import JobManager
@@ -34,6 +36,7 @@ class AsyncResult:
 
     def __init__(self, id: str, manager: JobManager) -> None:
         self.id = id
+        self._job_id = asked_id(id)  # Celery draws ids that are no numbers, and no job has them
         self._manager = manager
 
     @property
@@ -45,7 +48,7 @@ class AsyncResult:
     def state(self) -> str:
         """``PENDING``, ``STARTED``, ``SUCCESS``, ``FAILURE`` or ``REVOKED``; ``PENDING`` for a job that is gone."""
         try:
-            return _STATES[self._manager.get_job_status(int(self.id))]
+            return _STATES[self._manager.get_job_status(self._job_id)]
         except NoResult:
             return "PENDING"
 
@@ -74,8 +77,10 @@ class AsyncResult:
         ------
         ResultNotAvailable
             The job has not succeeded, or its task keeps no result.
+        NoResult
+            There is no such job.
         """
-        return _value(self._manager.get_result(int(self.id)))
+        return _value(self._manager.get_result(self._job_id))
 
     def get(self, timeout: float | None = None) -> Any:
         """Wait until the job has ended, and return what the task has returned.
@@ -91,8 +96,10 @@ class AsyncResult:
             It has not ended in time.
         ResultNotAvailable
             It has failed, or its task keeps no result.
+        NoResult
+            There is no such job.
         """
-        return _value(self._manager.wait(int(self.id), timeout=_NO_LIMIT if timeout is None else timeout))
+        return _value(self._manager.wait(self._job_id, timeout=_NO_LIMIT if timeout is None else timeout))
 
     def revoke(self, terminate: bool = False) -> None:
         """Cancel the job if it waits.
@@ -102,7 +109,12 @@ class AsyncResult:
         terminate:
             Ask a running job to stop, too.
         """
-        self._manager.cancel_job_by_id(int(self.id), abort=terminate)
+        self._manager.cancel_job_by_id(self._job_id, abort=terminate)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise NotSupported(f"The stand-in for Celery's AsyncResult has no {name!r}. See {PAGE} (The app)")
 
     def __str__(self) -> str:
         return self.id

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from procrastinate._functions.kinds import is_async_callable
 from procrastinate.exceptions import JobAborted
 from procrastinate.from_celery.exceptions import Ignore, Retry
-from procrastinate.from_celery.request import current, request_of
+from procrastinate.from_celery.request import request_of, requested
 from procrastinate.from_celery.retries import automatic_retry
 from procrastinate.from_celery.stored_call import StoredCall, encode
 from procrastinate.job_context import JobContext
@@ -33,7 +33,7 @@ def _sync_run(task: CeleryTask) -> Callable[..., Any]:
     def run(context: JobContext, /, **arguments: Any) -> Any:
         call = _read(arguments)
         with _running(task, context, call):
-            return encode(task(*call.args, **call.kwargs))
+            return encode(task.call_function(*call.args, **call.kwargs))
 
     return run
 
@@ -42,7 +42,7 @@ def _async_run(task: CeleryTask) -> Callable[..., Any]:
     async def run(context: JobContext, /, **arguments: Any) -> Any:
         call = _read(arguments)
         with _running(task, context, call):
-            return encode(await task(*call.args, **call.kwargs))
+            return encode(await task.call_function(*call.args, **call.kwargs))
 
     return run
 
@@ -58,9 +58,9 @@ def _read(arguments: dict[str, Any]) -> StoredCall:
 def _running(task: CeleryTask, context: JobContext, call: StoredCall) -> Iterator[None]:
     """Let the task know its request, and turn what it raises into a retry if it is declared so."""
     request = request_of(context, call)
-    token = current.set(request)
     try:
-        yield
+        with requested(task, request):
+            yield
     except Retry:
         raise
     except Ignore:
@@ -69,5 +69,3 @@ def _running(task: CeleryTask, context: JobContext, call: StoredCall) -> Iterato
         raise
     except task.options.autoretry_for as error:
         raise automatic_retry(task.options, request.retries, error, task_name=task.name) from error
-    finally:
-        current.reset(token)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from procrastinate._functions.import_path import importable_name
-from procrastinate._functions.kinds import check_function
+from procrastinate._functions.kinds import check_function, is_async_callable
 from procrastinate.exceptions import UnboundTaskError
 from procrastinate.from_celery import canvas
 from procrastinate.from_celery.exceptions import PAGE, NotSupported, Retry
@@ -21,7 +21,7 @@ from procrastinate.from_celery.options import (
     read_retry_options,
     refuse_assignment,
 )
-from procrastinate.from_celery.request import Request, current
+from procrastinate.from_celery.request import Request, request_for, requested
 from procrastinate.from_celery.results import AsyncResult
 from procrastinate.from_celery.retries import next_retry
 from procrastinate.from_celery.stored_call import StoredCall
@@ -51,12 +51,25 @@ class CeleryTask:
         self.options = options
         self.name: str = options.name or _default_name(function)
         check_function(self.name, function)
+        self._is_async = is_async_callable(function)
         self._tasks: CeleryTasks | None = None
         self._signature = _read_signature(function) if options.typing else None
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function, here and now."""
+        """Call the function, here and now. The call has a request of its own, also inside a job."""
+        request = Request(args=args, kwargs=kwargs)
+        if self._is_async:
+            return self._call_async(request)
+        with requested(self, request):
+            return self.call_function(*args, **kwargs)
+
+    async def _call_async(self, request: Request) -> Any:
+        with requested(self, request):
+            return await self.call_function(*request.args, **request.kwargs)
+
+    def call_function(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function with the request that a worker has set."""
         return self.function(*self._bound(), *args, **kwargs)
 
     def __repr__(self) -> str:
@@ -96,7 +109,7 @@ class CeleryTask:
     @property
     def request(self) -> Request:
         """What is known of the job that runs now."""
-        return current.get()
+        return request_for(self)
 
     @property
     def max_retries(self) -> int | None:
@@ -249,7 +262,7 @@ class CeleryTask:
         return CallOptions(
             countdown=given.countdown,
             eta=given.eta,
-            queue=given.queue or self.options.queue,
+            queue=self.options.queue if given.queue is None else given.queue,
             priority=self.options.priority if given.priority is None else given.priority,
             connection=given.connection,
         )

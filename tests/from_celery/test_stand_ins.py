@@ -69,6 +69,68 @@ def test_a_call_runs_the_function_here(tasks: CeleryTasks) -> None:
     assert who("hello") == ("hello", "tests.from_celery.test_stand_ins.who", True)
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_call_inside_a_job_has_a_request_of_its_own(tasks: CeleryTasks, is_async: bool) -> None:
+    """A task that is called as a function is not the job of its caller, and its retry is none of that job's."""
+    seen: list[Any] = []
+
+    @tasks.task(name="inner", bind=True)
+    def inner(self: Any, number: int) -> None:
+        seen.append((self.request.called_directly, self.request.id, list(self.request.args), outer.request.id))
+        if number:
+            inner(number - 1)
+
+    @tasks.task(name="async inner", bind=True)
+    async def async_inner(self: Any, number: int) -> None:
+        inner(number)
+        seen.append((self.request.called_directly, self.request.id, list(self.request.args), outer.request.id))
+
+    def see_own(task: Any) -> None:
+        seen.append((task.request.called_directly, task.request.id, list(task.request.args)))
+
+    @tasks.task(name="outer", bind=True)
+    def outer(self: Any) -> None:
+        inner(1)
+        see_own(self)
+
+    if is_async:
+
+        @tasks.task(name="async outer", bind=True)
+        async def outer(self: Any) -> None:
+            await async_inner(1)
+            see_own(self)
+
+    result = outer.delay()
+    run_worker(tasks)
+    inside = [(True, None, [1], result.id), (True, None, [0], result.id)]
+    assert seen == [*inside, *inside[: int(is_async)], (False, result.id, [])]
+
+
+def test_an_empty_queue_is_refused(tasks: CeleryTasks) -> None:
+    """It usually comes from a variable that is not set."""
+
+    @tasks.task
+    def add() -> None: ...
+
+    for declare in (
+        lambda: add.apply_async(queue=""),
+        lambda: tasks.task(queue="")(lambda: None),
+        lambda: CeleryTasks(tasks.app, default_queue=""),
+    ):
+        with pytest.raises(exceptions.InvalidJob, match="empty"):
+            declare()
+
+
+def test_an_id_that_celery_has_drawn_is_that_of_no_job(tasks: CeleryTasks) -> None:
+    """A project may have kept it."""
+    for id_ in ("0b9b2c9e-6d0b-4b4c-9d0a-0a8a3a0f4a51", "9" * 40):
+        result = tasks.AsyncResult(id_)
+        assert (result.state, result.ready(), result.id) == ("PENDING", False, id_)
+        result.revoke()
+        with pytest.raises(NotSupported, match="forget"):
+            result.forget()
+
+
 def test_an_async_function_runs_on_the_loop(tasks: CeleryTasks) -> None:
     seen = []
 
