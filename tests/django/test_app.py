@@ -16,6 +16,7 @@ from procrastinate.adapters.django.connector import DjangoConnector
 from procrastinate.contrib.django import DjangoApp, app
 from procrastinate.contrib.django.exceptions import DjangoNotReady
 from procrastinate.contrib.django.procrastinate_app import current_app
+from tests.django.project.settings import database
 from tests.django.shop import tasks
 from tests.django.support import ROOT
 
@@ -279,6 +280,43 @@ from procrastinate.contrib.django import app
 print(app.connector.primary.alias, app.connector.replica.alias)
 """
     assert _run(script, PROCRASTINATE_READ_DATABASE_ALIAS="default") == "default default"
+
+
+def test_in_a_test_the_app_reads_what_the_transaction_of_the_test_has_written(project_url: str) -> None:
+    """Also if the test does not name the alias of the replica, which Django forbids to use then."""
+    script = """
+django.setup()
+from django import test
+from django.test.utils import setup_test_environment, teardown_test_environment
+from procrastinate.contrib.django import app
+from procrastinate.testing import JobsMixin
+from tests.django.shop.tasks import fail
+
+class Tests(JobsMixin, test.TestCase):
+    def test(self):
+        fail.defer()
+        self.jobs.assert_deferred(fail)
+        print([job.task_name for job in app.job_manager.list_jobs()])
+
+    async def test_async(self):
+        await fail.defer_async()
+        print([job.task_name for job in await app.job_manager.list_jobs_async()])
+
+import unittest
+setup_test_environment()
+result = unittest.TextTestRunner().run(unittest.defaultTestLoader.loadTestsFromTestCase(Tests))
+teardown_test_environment()
+assert result.wasSuccessful()
+"""
+    entry = database(project_url)
+    databases = {"default": entry, "replica": entry | {"TEST": {"MIRROR": "default"}}}
+    printed = _run(
+        script,
+        DATABASES=databases,
+        PROCRASTINATE_READ_DATABASE_ALIAS="replica",
+        INSTALLED_APPS=["procrastinate.contrib.django", "tests.django.shop", *_FOR_MODELS],
+    )
+    assert printed.splitlines() == ["['shop.fail']"] * 2
 
 
 def test_autodiscovery_can_be_turned_off() -> None:

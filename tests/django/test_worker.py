@@ -105,6 +105,31 @@ def test_an_app_on_the_workers_connector() -> None:
     assert ProcrastinateJob.objects.get(pk=job_id).status == "succeeded"
 
 
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_tasks_keep_their_transactions_on_the_workers_connector(is_replaced: bool) -> None:
+    """As tests that were written for 3.x run a worker."""
+
+    def sync_task(context: JobContext) -> None:
+        with context.transaction():
+            Order.objects.create(product="sync")
+
+    async def async_task(context: JobContext) -> None:
+        async with context.transaction():
+            await Order.objects.acreate(product="async")
+
+    connector = app.connector.get_worker_connector()
+    for name, function in (("in a block", sync_task), ("in an async block", async_task)):
+        app.task(function, name=name, pass_context=True).defer()
+    try:
+        replaced = contextlib.nullcontext(app.with_connector(connector))
+        with app.replace_connector(connector) if is_replaced else replaced as worker_app:
+            worker_app.run_worker(wait=False, install_signal_handlers=False)
+    finally:
+        del app.tasks["in a block"], app.tasks["in an async block"]
+    assert set(Order.objects.values_list("product", flat=True)) == {"sync", "async"}
+    assert set(ProcrastinateJob.objects.values_list("status", flat=True)) == {"succeeded"}
+
+
 @pytest.mark.parametrize("task_middleware", [None, []])
 def test_connections_are_closed_after_each_task(probe: list[Any], task_middleware: Any) -> None:
     """With CONN_MAX_AGE = 0, as after a request; also where the worker has middleware of its own, or an own app."""

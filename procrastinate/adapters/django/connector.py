@@ -170,9 +170,29 @@ class DjangoConnector(BaseConnector):
 
     def get_worker_connector(self) -> BaseConnector:
         """Return a connector to the same database that does not use Django's connections."""
-        return WorkerConnector(
+        return DjangoWorkerConnector(
             functools.partial(connector_params, self.alias),
             listen_connect_args=self._listen_connect_args,
             json_dumps=self.json_dumps,
             json_loads=self.json_loads,
+            of_project=self,
         )
+
+
+class DjangoWorkerConnector(WorkerConnector):
+    """The connector of a worker in a Django project.
+
+    As in 3.x, an app may use it while a worker runs, in tests for example. The tasks keep the transactions of Django.
+    """
+
+    def __init__(self, *args: Any, of_project: DjangoConnector, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._of_project = of_project
+
+    def transaction(self, bind: Any, last: Callable[[], Operation[[], None]]) -> DjangoTransaction:
+        """Return what :meth:`DjangoConnector.transaction` returns."""
+        return self._of_project.transaction(bind, last)
+
+    def get_worker_connector(self) -> BaseConnector:
+        """Return another connector of this kind."""
+        return self._of_project.get_worker_connector()

@@ -11,10 +11,10 @@ from django.core.management import CommandError
 from django.core.management.commands import migrate
 from django.db import connections, router
 from django.db.migrations.loader import MigrationLoader
-from django.test import utils
 
 from procrastinate import exceptions
 from procrastinate.adapters.django.connector import DjangoConnector
+from procrastinate.adapters.django.replica import in_tests
 from procrastinate.core.health import jobs_table_exists
 from procrastinate.core.retention import delete_everything
 from procrastinate.schema import SchemaManager
@@ -40,7 +40,7 @@ def make_tables(*, using: str, **kwargs: Any) -> None:
     CommandError
         Existing objects in the database conflict with the schema.
     """
-    if not _has_migrations() and _belongs_in(using) and (_in_tests() or _syncs()):
+    if not _has_migrations() and _belongs_in(using) and (in_tests() or _syncs()):
         try:
             SchemaManager(connector_of(using)).apply_schema(report=print)
         except exceptions.SchemaConflict as error:
@@ -53,7 +53,7 @@ def empty_tables(*, using: str, **kwargs: Any) -> None:
     Django sends one signal after both ``flush`` and ``migrate``, and only ``migrate`` sends a plan with it. Outside
     tests, the function does nothing.
     """
-    if "plan" in kwargs or not _in_tests() or not _belongs_in(using):
+    if "plan" in kwargs or not in_tests() or not _belongs_in(using):
         return
     connector = connector_of(using)
     if connector.run(jobs_table_exists):
@@ -66,11 +66,6 @@ def _has_migrations() -> bool:
 
 def _belongs_in(alias: str) -> bool:
     return connections[alias].vendor == "postgresql" and router.allow_migrate(alias, _APP_LABEL)
-
-
-def _in_tests() -> bool:
-    """Return True if Django or pytest-django has set up its test environment."""
-    return hasattr(utils._TestState, "saved_data")
 
 
 def _syncs() -> bool:

@@ -168,9 +168,10 @@ def create_connector(settings: Settings) -> BaseConnector:
     primary = _create_primary(settings)
     if settings.READ_DATABASE_ALIAS is None:
         return primary
-    from procrastinate.replicas import with_replica  # most projects read from no replica
+    from procrastinate.adapters.django.replica import ReplicaConnector  # most projects read from no replica
+    from procrastinate.replicas import with_replica
 
-    return with_replica(primary, DjangoConnector(settings.READ_DATABASE_ALIAS))
+    return with_replica(primary, ReplicaConnector(settings.READ_DATABASE_ALIAS, settings.DATABASE_ALIAS))
 
 
 def _create_primary(settings: Settings) -> BaseConnector:
