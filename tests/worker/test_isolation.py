@@ -110,6 +110,30 @@ async def test_the_decimal_context_of_a_job_ends_with_it(app: App, workers: Work
     assert seen == [50, 50, 50]
 
 
+@pytest.mark.parametrize("runs_at_defer", [False, True])
+@pytest.mark.parametrize("is_async", [True, False])
+def test_the_decimal_context_of_a_job_that_a_test_runs_ends_with_it(is_async: bool, runs_at_defer: bool) -> None:
+    app = App(connector=InMemoryConnector())
+    seen: list[int] = []
+
+    def count() -> None:
+        seen.append(decimal.getcontext().prec)
+        decimal.getcontext().prec = 3
+
+    async def count_async() -> None:
+        count()
+
+    task = app.task(name="count")(count_async if is_async else count)
+    with decimal.localcontext() as own:
+        own.prec = 50
+        with RunAtDefer(app) if runs_at_defer else contextlib.nullcontext():
+            task.batch_defer({}, {}, {})
+        with Jobs(app) as jobs:
+            jobs.run()
+        assert own.prec == 50
+    assert seen == [50, 50, 50]
+
+
 async def test_each_job_gets_a_new_decimal_context_if_the_program_has_none(app: App, workers: Workers) -> None:
     seen: list[int] = []
 
