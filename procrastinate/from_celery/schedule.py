@@ -5,16 +5,20 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from procrastinate._quoting import quoted
+from procrastinate.cron import check_cron
 from procrastinate.from_celery.options import WITHOUT_EFFECT
 from procrastinate.from_celery.stored_call import encode
 
 NOT_TRANSLATED = "# NOT TRANSLATED"
 """How the comment begins that is printed in place of a declaration."""
 _DAY = 86_400
+_NAME = re.compile("[A-Za-z]+")
+"""A month or a day of the week. Celery reads its first three letters."""
 _UNDERSTOOD = WITHOUT_EFFECT | {"queue", "priority", "expires"}
 
 
@@ -122,14 +126,23 @@ def _cron_of_crontab(schedule: Any) -> str:
     minute, hour, day, month, weekday = (_field(getattr(schedule, f"_orig_{name}")) for name in fields)
     if day != "*" and weekday != "*":
         raise NotTranslated("it names days of the month and of the week: Celery wants both to match, cron wants one")
-    return f"{minute} {hour} {day} {month} {weekday}"
+    return _readable(f"{minute} {hour} {day} {month} {weekday}")
+
+
+def _readable(expression: str) -> str:
+    """Return the expression if ``@app.periodic`` takes it."""
+    try:
+        check_cron(expression)
+    except ValueError as error:
+        raise NotTranslated(str(error)) from None
+    return expression
 
 
 def _field(value: Any) -> str:
-    """Return a field as text. Celery takes numbers and collections of them, too."""
+    """Return a field as text. Celery takes numbers and collections of them, too, and names of any length."""
     if isinstance(value, Iterable) and not isinstance(value, str):
         return ",".join(str(one) for one in sorted(value))
-    return str(value).replace(" ", "")
+    return _NAME.sub(lambda name: name[0][:3].lower(), str(value).replace(" ", ""))
 
 
 def _cron_of_interval(seconds: float) -> str:
