@@ -6,6 +6,7 @@ from typing import Any
 
 from django.apps import AppConfig, apps
 from django.core.exceptions import ImproperlyConfigured
+from django.db.backends.signals import connection_created
 from django.db.models import signals
 from django.utils.module_loading import import_string
 
@@ -73,6 +74,7 @@ class ProcrastinateConfig(AppConfig):
         signals.pre_migrate.connect(_check_way_back, sender=self, dispatch_uid="procrastinate.check_way_back")
         signals.pre_migrate.connect(databases.make_tables, sender=self, dispatch_uid="procrastinate.make_tables")
         signals.post_migrate.connect(databases.empty_tables, sender=self, dispatch_uid="procrastinate.empty_tables")
+        connection_created.connect(databases.restart_ids_with_others, dispatch_uid="procrastinate.restart_ids")
         for model in self.get_models():
             signals.pre_save.connect(fixtures.before_row, sender=model)
             signals.post_save.connect(fixtures.after_row, sender=model)

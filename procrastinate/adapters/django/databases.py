@@ -1,4 +1,4 @@
-"""Create the queue's tables in Django's databases, and empty them in tests."""
+"""Create the queue's tables in Django's databases. Empty them and restart their ids in tests."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management import CommandError
 from django.core.management.commands import migrate
 from django.db import connections, router
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 
 from procrastinate import exceptions
@@ -17,6 +18,7 @@ from procrastinate.adapters.django.connector import DjangoConnector
 from procrastinate.adapters.django.replica import in_tests
 from procrastinate.core.health import jobs_table_exists
 from procrastinate.core.retention import delete_everything
+from procrastinate.core.tables import metadata
 from procrastinate.schema import SchemaManager
 
 _APP_LABEL = "procrastinate"
@@ -58,6 +60,36 @@ def empty_tables(*, using: str, **kwargs: Any) -> None:
     connector = connector_of(using)
     if connector.run(jobs_table_exists):
         connector.run(delete_everything)
+
+
+def restart_ids_with_others(*, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+    """Let ``reset_sequences`` of a test restart the ids of jobs, because Django skips unmanaged models.
+
+    Django sends no signal at that time. It asks the connection for its sequences, and nothing else asks for them.
+    """
+    introspection = connection.introspection
+    if _in_tests() and not isinstance(introspection.sequence_list, _WithSequencesOfQueue):
+        introspection.sequence_list = _WithSequencesOfQueue(connection)  # type: ignore[method-assign]
+
+
+class _WithSequencesOfQueue:
+    """The sequences of managed models, and those of the queue's tables that are there."""
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self._connection = connection
+        self._list_others = connection.introspection.sequence_list
+
+    def __call__(self) -> list[dict[str, Any]]:
+        others = self._list_others()
+        if not _belongs_in(self._connection.alias):
+            return others
+        existing = set(self._connection.introspection.table_names())
+        return [*others, *(one for one in _sequences_of_queue() if one["table"] in existing)]
+
+
+def _sequences_of_queue() -> list[dict[str, Any]]:
+    columns = (column for table in metadata.sorted_tables for column in table.columns if column.identity is not None)
+    return [{"table": column.table.name, "column": column.name} for column in columns]
 
 
 def _has_migrations() -> bool:

@@ -51,6 +51,23 @@ class FlushTests(TransactionTestCase):
         self.assertEqual(ProcrastinateEvent.objects.count(), 1)
 
 
+class ResetSequencesTests(TransactionTestCase):
+    """Each test begins with the ids of an empty database."""
+
+    reset_sequences = True
+
+    def test_a_job_of_a_test_has_the_first_id(self):
+        self._defer_one()
+
+    def test_a_job_of_another_test_has_the_first_id(self):
+        self._defer_one()
+
+    def _defer_one(self):
+        self.assertEqual(Order.objects.create(customer="ann").pk, 1)
+        self.assertEqual(tasks.confirm.defer(order_id=1), 1)
+        self.assertEqual(ProcrastinateEvent.objects.get().pk, 1)
+
+
 class LiveServerTests(LiveServerTestCase):
     def tearDown(self):
         Jobs().clear()
