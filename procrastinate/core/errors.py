@@ -18,6 +18,8 @@ LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
 SERIALIZATION_FAILURE = "40001"
 STATEMENT_TIMEOUT = "57014"
+PROGRAM_LIMIT_EXCEEDED = "54000"
+"""A value is too long for an index, for example. It enters some indexes only when the job gets its lock."""
 UNDEFINED_TABLE = "42P01"
 UNDEFINED_COLUMN = "42703"
 UNDEFINED_OBJECT = "42704"
@@ -138,7 +140,7 @@ def is_row_refused(error: BaseException) -> bool:
         return True
     if code == UNIQUE_VIOLATION:
         return not (constraint_name(error) or "").startswith(_OWN_PREFIX)
-    return code[:2] not in _STATEMENT_CLASSES
+    return code == PROGRAM_LIMIT_EXCEEDED or code[:2] not in _STATEMENT_CLASSES
 
 
 def _details(error: BaseException, diag_name: str, attribute: str, field: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -16,7 +17,7 @@ from procrastinate.core.arrays import array_param, is_one_of
 from procrastinate.core.errors import is_lock_timeout, is_row_refused
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.promote import turn_awaited
-from procrastinate.core.rates import open_windows_at, seconds_long
+from procrastinate.core.rates import LONGEST_WINDOW, open_windows_at, seconds_long
 from procrastinate.core.tables import IN_LINE, PROMOTED, TODO, hold_offs, holds_slot, jobs
 from procrastinate.core.timeouts import wait_briefly
 
@@ -24,6 +25,14 @@ _NAME = sa.bindparam("name", type_=sa.Text())
 _KEY = sa.bindparam("key", type_=sa.Text())
 _TAKE_TURN = sa.select(turn_awaited())
 _FORGET = sa.delete(hold_offs).where(hold_offs.c.limit_name == _NAME, hold_offs.c.until <= sa.func.clock_timestamp())
+
+
+def _readable(until: sa.ColumnElement[Any]) -> sa.ColumnElement[datetime.datetime]:
+    """Return the time, or the longest hold-off from now if that is earlier. Drivers refuse ``infinity``."""
+    longest = sa.func.now() + seconds_long(sa.literal(LONGEST_WINDOW, sa.Double()))
+    return sa.func.least(until, longest, type_=sa.DateTime(timezone=True)).label("until")
+
+
 _new = insert(hold_offs).values(
     limit_name=_NAME,
     limit_key=_KEY,
@@ -32,7 +41,7 @@ _new = insert(hold_offs).values(
 _HOLD_OFF = _new.on_conflict_do_update(
     index_elements=["limit_name", "limit_key"],
     set_={"until": sa.func.greatest(hold_offs.c.until, _new.excluded.until)},
-).returning(hold_offs.c.until)
+).returning(_readable(hold_offs.c.until))
 
 
 def _take_back() -> sa.Update:
@@ -111,7 +120,7 @@ def _take_turn(connection: sa.Connection) -> None:
             raise
 
 
-_READ = sa.select(hold_offs.c.limit_key, hold_offs.c.until).where(
+_READ = sa.select(hold_offs.c.limit_key, _readable(hold_offs.c.until)).where(
     hold_offs.c.limit_name == _NAME,
     hold_offs.c.limit_key == sa.any_(array_param("keys", sa.Text())),
     hold_offs.c.until > sa.func.clock_timestamp(),

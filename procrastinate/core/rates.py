@@ -17,7 +17,18 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from procrastinate.core.arrays import is_one_of, unnest
-from procrastinate.core.tables import PROMOTED, TODO, holds_slot, is_in_line, jobs, limits, slots_of, starts, windows
+from procrastinate.core.tables import (
+    PROMOTED,
+    TODO,
+    at_least_one,
+    holds_slot,
+    is_in_line,
+    jobs,
+    limits,
+    slots_of,
+    starts,
+    windows,
+)
 from procrastinate.core.windows import first_window
 
 
@@ -40,15 +51,29 @@ class Room:
     opens_at: datetime.datetime | None = None
 
 
+LONGEST_WINDOW = 3_155_760_000.0
+LARGEST_COUNT = 2**31 - 1
+"""The largest numbers of a rate that the code can define. Plain SQL may have stored larger ones."""
+_NO_STARTS = RateTerms(0, LONGEST_WINDOW)
+
+
 def write_rates(rates: Sequence[RateTerms]) -> str | None:
     """Return rates as the column has them: ``"10/1.0 1000/3600.0"``. No rates are ``None``."""
     return " ".join(f"{rate.count}/{rate.seconds!r}" for rate in sorted(rates)) or None
 
 
 def read_rates(text: str | None) -> tuple[RateTerms, ...]:
-    """Return the rates of a column."""
-    parts = (part.partition("/") for part in (text or "").split())
-    return tuple(RateTerms(int(count), float(seconds)) for count, _, seconds in parts)
+    """Return the rates of a column. One that cannot be read, such as that of a later release, lets no job start."""
+    return tuple(_read_rate(part) for part in (text or "").split())
+
+
+def _read_rate(text: str) -> RateTerms:
+    count, _, seconds = text.partition("/")
+    try:
+        rate = RateTerms(min(int(count), LARGEST_COUNT), min(float(seconds), LONGEST_WINDOW))
+    except ValueError:
+        return _NO_STARTS
+    return rate if rate.count >= 1 and rate.seconds > 0 else _NO_STARTS
 
 
 RATES = (
@@ -65,6 +90,18 @@ def seconds_long(seconds: sa.ColumnElement[Any]) -> sa.ColumnElement[datetime.ti
     return sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds, type_=sa.Interval())
 
 
+_WRONG_BY = datetime.timedelta(minutes=1)
+
+
+def _reach(period: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """Return how far after ``now()`` a start may lie and count.
+
+    While a transaction lasts, others start jobs. A start that lies further off was recorded by a clock that was wrong
+    and has been set back. It would keep the jobs of its key waiting until the server's clock gets there.
+    """
+    return sa.func.greatest(period, sa.literal(_WRONG_BY, sa.Interval()))
+
+
 def _read_room(*, of_all_keys: bool) -> sa.Select[Any]:
     """Return the query for the room that each rate leaves to each key.
 
@@ -76,14 +113,18 @@ def _read_room(*, of_all_keys: bool) -> sa.Select[Any]:
     rate = unnest({"count": sa.Integer(), "seconds": sa.Double()}, name="rate")
     waiting = jobs.alias("waiting")
     period = seconds_long(rate.c.seconds)
-    in_window = [starts.c.limit_name == _NAME, starts.c.at > sa.func.now() - period]
+    in_window = [
+        starts.c.limit_name == _NAME,
+        starts.c.at > sa.func.now() - period,
+        starts.c.at <= sa.func.now() + _reach(period),
+    ]
     unstarted = [holds_slot(waiting), waiting.c.status == TODO, waiting.c.readiness == PROMOTED]
     unstarted.append(waiting.c.limit_name == _NAME)
     if not of_all_keys:
         in_window.append(starts.c.limit_key == key.c.key)
         unstarted.append(waiting.c.limit_key == key.c.key)
     taken = sa.select(slots_of(waiting).label("number")).where(*unstarted).lateral("taken")
-    weight = sa.func.sum(sa.func.coalesce(starts.c.weight, 1))
+    weight = sa.func.sum(at_least_one(starts.c.weight))
     started = sa.select(sa.func.coalesce(weight, 0).label("number")).where(*in_window).lateral("started")
     # The start that must leave the window: there is room if only the newer ones are in it. Jobs that have not started
     # are the newest of all.
@@ -223,9 +264,10 @@ def _keep_windows() -> Any:
 
 
 _KEEP_WINDOWS = _keep_windows()
+_LONGEST = seconds_long(sa.bindparam("seconds", type_=sa.Double()))
 _FORGET_STARTS = sa.delete(starts).where(
     starts.c.limit_name == _NAME,
-    starts.c.at <= sa.func.now() - seconds_long(sa.bindparam("seconds", type_=sa.Double())),
+    sa.or_(starts.c.at <= sa.func.now() - _LONGEST, starts.c.at > sa.func.now() + _reach(_LONGEST)),
 )
 
 
@@ -269,7 +311,8 @@ def open_windows_at(
         connection.execute(_KEEP_WINDOWS, {**parameters, "limit": len(times) if limit is None else limit})
 
 
-_NEXT_WINDOW = sa.select(sa.extract("epoch", first_window() - sa.func.clock_timestamp()))
+# The difference of the times themselves is an error before PostgreSQL 17 if one of them is infinite.
+_NEXT_WINDOW = sa.select(sa.extract("epoch", first_window()) - sa.extract("epoch", sa.func.clock_timestamp()))
 
 
 def seconds_to_next_window(connection: sa.Connection) -> float | None:

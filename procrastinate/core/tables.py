@@ -472,8 +472,17 @@ def holds_slot(table: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
 
 
 def weight_of(table: sa.FromClause = jobs) -> sa.ColumnElement[int]:
-    """Return how many slots of its limit a job takes, and as how many starts of a rate it counts."""
-    return sa.func.coalesce(table.c.limit_weight, 1)
+    """Return how many slots of its limit a job takes, and as how many starts of a rate it counts.
+
+    Plain SQL may have stored a weight below 1, with which an admission would divide by zero or give away slots without
+    end.
+    """
+    return at_least_one(table.c.limit_weight)
+
+
+def at_least_one(weight: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+    """Return a stored weight, and 1 in place of NULL and of numbers below 1."""
+    return sa.func.greatest(weight, 1)
 
 
 def slots_of(table: sa.FromClause = jobs) -> sa.ColumnElement[int]:
