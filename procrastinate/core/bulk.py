@@ -10,12 +10,14 @@ import dataclasses
 import datetime
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
+from procrastinate.core.arrays import array_param, write_array
 from procrastinate.core.cancel import cancel_job
+from procrastinate.core.errors import is_lock_timeout
 from procrastinate.core.finish import retry_job_by_id
 from procrastinate.core.inspection.bounds import Count, first_rows, load, moment, to_count
 from procrastinate.core.inspection.listing import REACH, JobSearch
@@ -25,11 +27,13 @@ from procrastinate.core.operation_marks import atomic
 from procrastinate.core.refusals import InParts
 from procrastinate.core.steering import delete_ended_job
 from procrastinate.core.tables import jobs, operations
+from procrastinate.core.timeouts import wait_briefly
 
 CHANGED_AT_ONCE = 200
 """Maximum number of jobs that a step changes."""
 _COUNTED = 10_000
 _SHOWN = 100
+_HELD = "another session has locked its row"
 _LONGEST_ERROR = 1000
 
 _CHANGES: dict[str, Callable[[sa.Connection, int], bool]] = {
@@ -136,7 +140,7 @@ def start_bulk_operation(
 def step_bulk_operation(connection: sa.Connection, operation_id: int) -> bool:
     """Examine the next ids of an operation and change the jobs that match.
 
-    A job that the database refuses to change is skipped.
+    A job that the database refuses to change is skipped, and so is one whose row another transaction keeps locked.
 
     Returns
     -------
@@ -155,8 +159,10 @@ def step_bulk_operation(connection: sa.Connection, operation_id: int) -> bool:
         return False
     last_id = claimed.last_id or 0  # plain SQL may leave out both ids
     ids, reached = _next_jobs(connection, search, claimed.reached_id or 0, last_id)
+    free = _lock(connection, ids, to_delete=claimed.kind == "delete") if ids else []
     changer = InParts(connection)
-    changed = sum(changer.change(ids, lambda some: [change(connection, job_id) for job_id in some]))
+    changer.refused.update(dict.fromkeys(sorted(set(ids) - set(free)), _HELD))
+    changed = sum(changer.change(free, lambda some: [change(connection, job_id) for job_id in some]))
     is_last = reached >= last_id
     values: dict[str, Any] = {
         "state": "done" if is_last else "running",
@@ -182,19 +188,52 @@ _PROGRESS = (operations.c.reached_id, operations.c.last_id)
 
 
 def _next_jobs(connection: sa.Connection, search: JobSearch, reached: int, last: int) -> tuple[list[int], int]:
-    """Return the next jobs that match, and the id up to which all ids are examined then."""
-    rows = (
-        sa.select(jobs.c.id, _matches(search).label("matches"))
-        .where(jobs.c.id > reached, jobs.c.id <= last)
-        .order_by(jobs.c.id)
-    )
+    """Return the next jobs that match, and the id up to which all ids are examined then.
+
+    The end is read before the jobs up to it. Other sessions delete jobs between two statements, and an end that is read
+    later would pass over jobs that were not examined.
+    """
+    ids = _matching(connection, search, reached, last)
+    if len(ids) < CHANGED_AT_ONCE:
+        last = _end_of_reach(connection, reached, last)
+        ids = _matching(connection, search, reached, last)
+    return ids, ids[-1] if len(ids) == CHANGED_AT_ONCE else last
+
+
+def _matching(connection: sa.Connection, search: JobSearch, reached: int, last: int) -> list[int]:
+    rows = _after(reached, last, jobs.c.id, _matches(search).label("matches"))
     examined = first_rows(rows, REACH, "examined")
     matching = sa.select(examined.c.id).where(examined.c.matches).order_by(examined.c.id)
-    ids = list(connection.execute(matching.limit(sa.literal_column(str(CHANGED_AT_ONCE)))).scalars())
-    if len(ids) == CHANGED_AT_ONCE:
-        return ids, ids[-1]
+    return list(connection.execute(matching.limit(sa.literal_column(str(CHANGED_AT_ONCE)))).scalars())
+
+
+def _end_of_reach(connection: sa.Connection, reached: int, last: int) -> int:
+    """Return the last id that one step examines."""
+    examined = first_rows(_after(reached, last, jobs.c.id), REACH, "examined")
     end = connection.execute(sa.select(sa.func.max(examined.c.id), sa.func.count())).one()
-    return ids, last if end[1] < REACH else end[0]
+    return last if end[1] < REACH else end[0]
+
+
+def _after(reached: int, last: int, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    return sa.select(*columns).where(jobs.c.id > reached, jobs.c.id <= last).order_by(jobs.c.id)
+
+
+def _lock(connection: sa.Connection, ids: Sequence[int], *, to_delete: bool) -> list[int]:
+    """Lock the rows of these jobs, and return the ids of those that no open transaction of another session holds.
+
+    The rest of the step waits briefly, too: for a queueing lock, for example.
+    """
+    rows = sa.select(jobs.c.id).where(jobs.c.id == sa.any_(array_param("ids", sa.BigInteger()))).order_by(jobs.c.id)
+    parameters = {"ids": write_array(ids, sa.BigInteger())}
+    wait_briefly(connection)
+    try:
+        with connection.begin_nested():
+            return list(connection.execute(rows.with_for_update(key_share=not to_delete), parameters).scalars())
+    except Exception as error:  # Django raises errors of its own
+        if not is_lock_timeout(error):
+            raise
+    free = rows.with_for_update(key_share=not to_delete, skip_locked=True)
+    return list(connection.execute(free, parameters).scalars())
 
 
 def cancel_bulk_operation(connection: sa.Connection, operation_id: int) -> bool:

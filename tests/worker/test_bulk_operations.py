@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+import sqlalchemy as sa
 
 from procrastinate import core
 from procrastinate.adapters.connections.worker_connector import WorkerConnector
@@ -138,3 +139,42 @@ async def test_a_worker_that_may_not_read_operations_says_so_once_and_works_on_t
         await until(lambda: core.list_open_operations(queue.connection) == [])
         working.cancel()
     assert queue.statuses() == {"cancelled": 1}
+
+
+async def test_a_row_that_a_user_keeps_locked_is_skipped_and_told(
+    app: App, workers: Workers, queue: Queue, engine: sa.Engine
+) -> None:
+    task = app.configure_task("task", queue=WAITING.queue)
+    first, held, last = [await task.defer_async() for _ in range(3)]
+    operations = [bulk.start_bulk_operation(queue.connection, "cancel", WAITING) for _ in range(2)]
+    with engine.begin() as user:
+        user.execute(sa.text("SELECT FROM procrastinate_jobs WHERE id = :id FOR UPDATE"), {"id": held})
+        workers.start(queues=["other"], **OFTEN)
+        await until(lambda: core.list_open_operations(queue.connection) == [])
+    assert [queue.status(job_id) for job_id in (first, held, last)] == ["cancelled", "todo", "cancelled"]
+    (done,) = await app.connector.run_async(bulk.load_bulk_operations, operations[0])
+    assert (done.changed, done.skipped) == (2, 1)
+    assert done.error == f"job {held}: another session has locked its row"
+
+
+def test_a_deletion_between_two_statements_hides_no_job_from_a_step(
+    queue: Queue, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The jobs that a statement has examined in vain are deleted before the next statement."""
+    monkeypatch.setattr(bulk, "REACH", 3)
+    insert = "INSERT INTO procrastinate_jobs (queue_name, task_name) SELECT :queue, 'task' FROM generate_series(1, 3)"
+    queue.sql(insert, queue="another")
+    queue.sql(insert, queue=WAITING.queue)
+    operation = bulk.start_bulk_operation(queue.connection, "cancel", WAITING)
+
+    def delete_others(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "examined" in statement:
+            queue.sql("DELETE FROM procrastinate_jobs WHERE queue_name = 'another'")
+
+    with engine.connect() as connection:
+        sa.event.listen(connection, "after_cursor_execute", delete_others)
+        while True:
+            with connection.begin():
+                if not bulk.step_bulk_operation(connection, operation):
+                    break
+    assert queue.statuses() == {"cancelled": 3}

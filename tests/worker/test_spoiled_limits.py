@@ -13,7 +13,7 @@ from tests.worker.running import Queue, Workers, until
 
 _JOB = "INSERT INTO procrastinate_jobs (queue_name, task_name, limit_name, limit_key, limit_weight)"
 _HOLD_OFF = "INSERT INTO procrastinate_hold_offs (limit_name, limit_key, until)"
-_START = "INSERT INTO procrastinate_starts (limit_name, limit_key, at)"
+_START = "INSERT INTO procrastinate_starts (limit_name, limit_key, at) SELECT 'paced', 'k', "
 _RATES = "INSERT INTO procrastinate_limits (name, set_rates)"
 
 CONCERN_OWN_JOB = {
@@ -21,10 +21,8 @@ CONCERN_OWN_JOB = {
     "a weight below 0": f"{_JOB} VALUES ('default', 'spoiled', 'spoiled', 'k', -5)",
     "the lowest weight": f"{_JOB} VALUES ('default', 'spoiled', 'spoiled', 'k', -2147483648)",
     "a weight of 0 and a rate": f"{_JOB} VALUES ('default', 'spoiled', 'paced', 'k', 0)",
-    "a start at infinity": f"{_START} SELECT 'paced', 'k', 'infinity' FROM generate_series(1, 1000)",
-    "a start by a clock that was wrong": (
-        f"{_START} SELECT 'paced', 'k', now() + interval '1 year' FROM generate_series(1, 1000)"
-    ),
+    "a start at infinity": _START + "'infinity' FROM generate_series(1, 1000)",
+    "a start by a clock that was wrong": _START + "now() + interval '1 year' FROM generate_series(1, 1000)",
     "a window at infinity": (
         "INSERT INTO procrastinate_windows (limit_name, limit_key, opens_at) VALUES ('paced', 'k', 'infinity')"
     ),
@@ -51,9 +49,7 @@ def declare(app: App) -> list[Any]:
 
 
 @pytest.mark.parametrize("statement", [pytest.param(sql, id=name) for name, sql in CONCERN_OWN_JOB.items()])
-async def test_a_spoiled_row_of_a_limit_stops_no_job(
-    app: App, workers: Workers, queue: Queue, statement: str
-) -> None:
+async def test_a_spoiled_row_of_a_limit_stops_no_job(app: App, workers: Workers, queue: Queue, statement: str) -> None:
     tasks = declare(app)
     queue.sql(statement)
     ids = [await task.defer_async(key=number % 2) for number in range(4) for task in tasks]
