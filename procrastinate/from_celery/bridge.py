@@ -20,6 +20,7 @@ from procrastinate import exceptions
 from procrastinate._quoting import quoted
 from procrastinate._text.logs import get_logger
 from procrastinate.app import App
+from procrastinate.core.errors import is_row_refused
 from procrastinate.from_celery.messages import NotAJob, read_message
 from procrastinate.jobs import Job
 
@@ -118,15 +119,20 @@ class Bridge:
             except connection.channel_errors as error:
                 raise LookupError(f"The broker refuses a queue: {quoted(str(error))}") from error
             except broken as error:
-                logger.warning(
-                    "The broker %s cannot be reached, another try follows: %s",
-                    connection.as_uri(),
-                    quoted(str(error)),
-                    extra={"action": "celery_bridge_broker_lost"},
-                )
-                self._last_message = time.monotonic()
-                self._stopped.wait(_PAUSE)
+                self._pause("broker_lost", "The broker %s cannot be reached", connection.as_uri(), str(error))
+            except Exception as error:  # what is no message at all, the transport has taken from the queue and dropped
+                self._pause("unreadable", "The broker %s gave what is no message", connection.as_uri(), _reason(error))
         connection.release()
+
+    def _pause(self, action: str, problem: str, broker: str, reason: str) -> None:
+        logger.warning(
+            f"{problem}, another try follows: %s",
+            broker,
+            quoted(reason),
+            extra={"action": f"celery_bridge_{action}"},
+        )
+        self._stopped.wait(_PAUSE)
+        self._last_message = time.monotonic()
 
     def _consume(self, connection: Any) -> None:
         """Consume on one connection, until the end or until it is lost."""
@@ -158,6 +164,7 @@ class Bridge:
             auto_declare=False,
             accept=["json"],
             on_message=lambda message: self._receive(message, source, producer),
+            on_decode_error=lambda message, error: self._leave_at_once(message, source, producer, error),
         )
         consumer.qos(prefetch_count=_PREFETCH)
         return consumer
@@ -173,13 +180,17 @@ class Bridge:
         try:
             job = self._job_of(message, source)
         except Exception as error:  # a message is data: whatever it raises, the others go on
-            self._store_pending(producer)
-            self._leave(message, source, producer, _reason(error))
-            self._last_message = time.monotonic()  # The queue was not quiet in that time.
+            self._leave_at_once(message, source, producer, error)
             return
         self._pending.append(_Pending(message=message, source=source, job=job))
         if len(self._pending) >= _PREFETCH:
             self._store_pending(producer)
+
+    def _leave_at_once(self, message: Any, source: _Source, producer: Any, error: Exception) -> None:
+        """Put a message that becomes no job into the other queue, behind those at hand."""
+        self._store_pending(producer)
+        self._leave(message, source, producer, _reason(error))
+        self._last_message = time.monotonic()  # The queue was not quiet in that time.
 
     def _job_of(self, message: Any, source: _Source) -> Job:
         """Make the job of a message.
@@ -220,10 +231,11 @@ class Bridge:
         for one in pending:
             try:
                 self._store([one.job])
-            except exceptions.ConnectorException as error:
-                lost = error
-                one.message.requeue()
             except Exception as error:
+                if isinstance(error, exceptions.ConnectorException) and not is_row_refused(error):
+                    lost = error
+                    one.message.requeue()
+                    continue
                 self._leave(one.message, one.source, producer, _reason(error))
             else:
                 one.message.ack()
@@ -247,7 +259,9 @@ class Bridge:
             quoted(reason),
             extra={"action": "celery_bridge_left"},
         )
-        headers = {name: value for name, value in all_headers.items() if name != "compression"}
+        # kombu compresses again what it has read. What it cannot read stays as it is.
+        compression = None if message.errors else all_headers.get("compression")
+        headers = {name: value for name, value in all_headers.items() if name != "compression" or message.errors}
         kept = {name: message.properties.get(name) for name in ("correlation_id", "reply_to", "priority")}
         producer.publish(
             message.body,
@@ -257,7 +271,7 @@ class Bridge:
             headers=headers,
             content_type=message.content_type,
             content_encoding=message.content_encoding,
-            compression=all_headers.get("compression"),
+            compression=compression,
             **{name: value for name, value in kept.items() if value is not None},
         )
         message.ack()
