@@ -62,7 +62,13 @@ def _dashboard(app: App, port: int) -> Iterator[None]:
         pages = server.protected(app, _HOST, None)
         try:
             listening = server.make(pages, _HOST, port)
-        except OSError:
+        except OSError as error:
+            logger.warning(
+                "The dashboard gets another port: %s cannot be had (%s)",
+                port,
+                error.strerror,
+                extra={"action": "dashboard_moved"},
+            )
             listening = server.make(pages, _HOST, 0)
         with listening:
             threading.Thread(target=listening.serve_forever, name="procrastinate-dashboard", daemon=True).start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 
 from procrastinate import exceptions
@@ -23,6 +24,11 @@ async def run_with_reload(make_supervisor: Callable[[], Supervisor], files: Chan
     ----------
     make_supervisor:
         Returns a new supervisor for each start.
+
+    Raises
+    ------
+    SystemExit
+        After a second signal, with the exit status that a shell uses for it.
     """
     while True:
         supervisor = make_supervisor()
@@ -31,11 +37,13 @@ async def run_with_reload(make_supervisor: Callable[[], Supervisor], files: Chan
         await asyncio.wait((running, changed), return_when=asyncio.FIRST_COMPLETED)
         if changed.done():
             supervisor.stop()
-        has_failed = await running
+        ended = await running
         if supervisor.was_signalled:
             changed.cancel()
+            if ended.exit_status is not None:
+                raise SystemExit(ended.exit_status)
             return
-        if not has_failed and not changed.done():
+        if not ended.has_failed and not changed.done():
             logger.info("The workers have ended: the next code change restarts them", extra={"action": "reload_waits"})
         path = await changed
         logger.info(
@@ -43,13 +51,26 @@ async def run_with_reload(make_supervisor: Callable[[], Supervisor], files: Chan
         )
 
 
-async def _run(supervisor: Supervisor) -> bool:
-    """Run the workers, and return true if they failed. An error after a signal is raised."""
+@dataclasses.dataclass(frozen=True)
+class _Ended:
+    """How a supervisor ended."""
+
+    has_failed: bool = False
+    exit_status: int | None = None
+
+
+async def _run(supervisor: Supervisor) -> _Ended:
+    """Run the workers, and return how they ended. A failure after a signal is raised.
+
+    A ``SystemExit`` is returned as its status, because asyncio lets one that a task raises through the event loop.
+    """
     try:
         await supervisor.run()
+    except SystemExit as end:
+        return _Ended(exit_status=int(end.code or 0))
     except exceptions.WorkerProcessFailed as error:
         if supervisor.was_signalled:
             raise
         logger.error("%s. Waiting for a code change", error, extra={"action": "reload_waits"})
-        return True
-    return False
+        return _Ended(has_failed=True)
+    return _Ended()

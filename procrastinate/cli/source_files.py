@@ -30,11 +30,14 @@ class Changes(Protocol):
 
 def changes_of_code() -> Changes:
     """Return the changes of the files below the working directory and ``sys.path``, without Python's installation."""
+    folders = folders_of_the_project()
+    message = "Watching the Python files below %s: a change restarts the workers"
+    logger.info(message, ", ".join(map(str, folders)), extra={"action": "reload_watches"})
     try:
         import watchfiles
     except ImportError:
-        return SourceFiles()
-    return WatchedFiles(watchfiles)
+        return SourceFiles(folders)
+    return WatchedFiles(watchfiles, folders)
 
 
 class WatchedFiles:

@@ -19,7 +19,7 @@ from procrastinate.worker.services.heartbeat import LEAVING
 from tests.cli.command import DEADLINE, Command
 
 T = TypeVar("T")
-SUPERVISOR = "procrastinate.worker.processes.supervisor"
+SUPERVISOR = "procrastinate.supervisor"
 
 
 def until(condition: Callable[[], T]) -> T:

@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -20,8 +21,13 @@ from tests.worker.running import until
 
 HIDDEN = (".git", "__pycache__", "env")
 _APP = """
-import os, sys, procrastinate
+import asyncio, os, sys, procrastinate
 app = procrastinate.App(connector=os.environ["RELOAD_DATABASE_URL"])
+
+@app.task(name="stay")
+async def stay():
+    print("staying", flush=True)
+    await asyncio.sleep(600)
 
 @app.task(name="tell")
 def tell():
@@ -33,6 +39,7 @@ class Reloading:
     """The command in a folder of its own, whose code the test writes."""
 
     def __init__(self, folder: pathlib.Path, url: str, *arguments: str) -> None:
+        self.folder = folder
         self._file = folder / "reloaded.py"
         self.write("version 1")
         self.log = folder / "log"
@@ -71,11 +78,11 @@ def developing(tmp_path: pathlib.Path, database_url: str) -> Iterator[Reloading]
     developing.process.wait()
 
 
-def defer(url: str) -> None:
+def defer(url: str, task: str = "tell") -> None:
     import procrastinate
 
     with procrastinate.App(connector=url).open() as app:
-        app.configure_task("tell").defer()
+        app.configure_task(task).defer()
 
 
 async def test_a_change_of_the_code_starts_fresh_workers_and_a_broken_one_waits_for_the_next(
@@ -108,6 +115,36 @@ async def test_dev_runs_a_worker_that_follows_the_code_next_to_the_dashboard(
     await developing.says("this is version 2")
     developing.process.send_signal(signal.SIGINT)
     assert await asyncio.to_thread(developing.process.wait, 30) == 0
+
+
+async def test_a_second_ctrl_c_ends_workers_that_follow_the_code_without_a_traceback(
+    reloading: Reloading, database_url: str
+) -> None:
+    await reloading.says("Starting worker on")
+    await asyncio.to_thread(defer, database_url, "stay")
+    await reloading.says("staying")
+    reloading.process.send_signal(signal.SIGINT)
+    await reloading.says("Stopping 1 worker process gracefully")
+    await asyncio.sleep(1)  # signals that come closer together count as one
+    reloading.process.send_signal(signal.SIGINT)
+    assert await asyncio.to_thread(reloading.process.wait, 30) == 130
+    assert "Traceback" not in reloading.log.read_text()
+
+
+async def test_a_worker_that_follows_the_code_says_which_folders_it_watches(reloading: Reloading) -> None:
+    await reloading.says(f"Watching the Python files below {reloading.folder}")
+
+
+async def test_dev_says_that_the_port_is_taken(tmp_path: pathlib.Path, database_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        developing = Reloading(tmp_path, database_url, "dev", f"--port={port}")
+        try:
+            await developing.says(f"The dashboard gets another port: {port} cannot be had (Address already in use)")
+            await developing.says("Dashboard: http://127.0.0.1:")
+        finally:
+            developing.process.kill()
+            developing.process.wait()
 
 
 def make_tree(folder: pathlib.Path) -> None:

@@ -17,7 +17,7 @@ from procrastinate.worker.processes.signals import SignalCount
 from procrastinate.worker.processes.starts import Starts
 from procrastinate.worker.processes.worker_process import End, WorkerProcess
 
-logger = get_logger(__name__)
+logger = get_logger("procrastinate.supervisor")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _FIRST_PAUSE = 0.5
@@ -76,7 +76,7 @@ class Supervisor:
         SystemExit
             After a second signal, with the exit status that a shell uses for it.
         """
-        self._log(logging.INFO, "start_supervisor", "Starting %d worker processes (pid %d)", self._count, os.getpid())
+        self._log(logging.INFO, "start_supervisor", "Starting %s (pid %d)", _processes(self._count), os.getpid())
         with forked_children.released(), self._signal_handlers(), self._told:
             await asyncio.gather(*(self._keep(number) for number in range(1, self._count + 1)))
         self._log(logging.INFO, "stop_supervisor", "All worker processes have ended")
@@ -178,8 +178,8 @@ class Supervisor:
             return
         if not self._stopping.is_set():
             self.stop()
-            message = "Stopping %d worker processes gracefully; another signal ends them at once"
-            self._log(logging.INFO, "stopping_processes", message, len(self._running))
+            message = "Stopping %s gracefully; another signal ends all at once"
+            self._log(logging.INFO, "stopping_processes", message, _processes(len(self._running)))
         elif self._ended_by is None:
             self._end(number)
         else:
@@ -187,15 +187,15 @@ class Supervisor:
 
     def _end(self, number: int) -> None:
         self._ended_by = number
-        message = "Ending %d worker processes at once; another signal kills them"
-        self._log(logging.WARNING, "ending_processes", message, len(self._running))
+        message = "Ending %s at once; another signal kills what still runs"
+        self._log(logging.WARNING, "ending_processes", message, _processes(len(self._running)))
         for process in self._running.values():
             process.send_signal(number)
         asyncio.get_running_loop().call_later(_END_TIMEOUT, self._kill)
 
     def _kill(self) -> None:
         if self._running:
-            self._log(logging.WARNING, "killing_processes", "Killing %d worker processes", len(self._running))
+            self._log(logging.WARNING, "killing_processes", "Killing %s", _processes(len(self._running)))
         for process in self._running.values():
             process.kill()
 
@@ -222,3 +222,7 @@ class Supervisor:
 
     def _log(self, level: int, action: str, message: str, *arguments: object) -> None:
         logger.log(level, message, *arguments, extra={"action": action})
+
+
+def _processes(number: int) -> str:
+    return f"{number} worker {'process' if number == 1 else 'processes'}"
