@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import datetime
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -11,7 +12,13 @@ from typing import Any
 ENV_PREFIX = "PROCRASTINATE_"
 
 _TRUE = {"1", "y", "yes", "t", "true", "on"}
+_LAST_PORT = 65_535
+_MOMENT = "2030-01-01T12:00:00+00:00"
 _FALSE = {"0", "n", "no", "f", "false", "off"}
+
+
+class WrongValue(argparse.ArgumentTypeError, ValueError):
+    """A value of the wrong form. argparse shows the text of this error, and for a plain ``ValueError`` its own."""
 
 
 class _FromEnvironment(str):
@@ -92,12 +99,12 @@ def check_unquoted(value: str) -> None:
 
     Raises
     ------
-    ValueError
+    WrongValue
         The value begins and ends with the same quote.
     """
     text = value.strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`":
-        raise ValueError(f"{value!r} begins and ends with quotes, which are a part of the value: remove them")
+        raise WrongValue(f"{value!r} begins and ends with quotes, which are a part of the value: remove them")
 
 
 class Switch(argparse.Action):
@@ -138,7 +145,7 @@ def boolean(value: str) -> bool:
     """Convert the text of a switch to a bool."""
     lowered = value.strip().lower()
     if lowered not in _TRUE | _FALSE:
-        raise ValueError(f"{value!r} is neither 1/y/t nor 0/n/f")
+        raise WrongValue(f"{value!r} is neither 1/y/t nor 0/n/f")
     return lowered in _TRUE
 
 
@@ -149,7 +156,7 @@ def seconds(value: str) -> float:
     except ValueError:
         number = -1
     if not 0 <= number < float("inf"):
-        raise ValueError(f"{value!r} is not a number of seconds")
+        raise WrongValue(f"{value!r} is not a number of seconds")
     return number
 
 
@@ -158,7 +165,33 @@ def integer(value: str) -> int:
     try:
         return int(value)
     except ValueError:
-        raise ValueError(f"{value!r} is not a whole number") from None
+        raise WrongValue(f"{value!r} is not a whole number") from None
+
+
+def port(value: str) -> int:
+    """Convert text to the number of a port, 0 for any free one."""
+    number = integer(value)
+    if not 0 <= number <= _LAST_PORT:
+        raise WrongValue(f"{value!r} is not a port: give a number from 0 to {_LAST_PORT}")
+    return number
+
+
+def moment(value: str, or_else: str = "") -> datetime.datetime:
+    """Convert text in ISO 8601, with a time zone, to a moment.
+
+    Parameters
+    ----------
+    or_else:
+        Other forms that the caller takes, for the error message.
+    """
+    forms = f"{_MOMENT} {or_else}".rstrip()
+    try:
+        found = datetime.datetime.fromisoformat(value)
+    except ValueError:
+        raise WrongValue(f"{value!r} is not a date and time like {forms}") from None
+    if found.tzinfo is None:
+        raise WrongValue(f"{value!r} has no time zone: write it like {forms}")
+    return found
 
 
 def one_of(values: Iterable[str]) -> Callable[[str], str]:
@@ -167,7 +200,7 @@ def one_of(values: Iterable[str]) -> Callable[[str], str]:
 
     def check(value: str) -> str:
         if value not in allowed:
-            raise ValueError(f"{value!r} is not one of {', '.join(allowed)}")
+            raise WrongValue(f"{value!r} is not one of {', '.join(allowed)}")
         return value
 
     return check

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from procrastinate._text.terminal import counted, say
 from procrastinate.app import App
+from procrastinate.cli.arguments import moment
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.queues import user_name
 from procrastinate.cli.waits import database_awaited
@@ -126,7 +127,4 @@ def _since(text: str) -> str:
     if text[:-1].isdecimal() and text.isascii() and text[-1] in _UNITS:
         ago = datetime.timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
         return (datetime.datetime.now(datetime.UTC) - ago).isoformat()
-    time = datetime.datetime.fromisoformat(text)
-    if time.tzinfo is None:
-        raise ValueError(f"{text!r} has no time zone: append Z or +02:00")
-    return time.isoformat()
+    return moment(text, "or a time that has passed, such as 30m, 2h or 1d").isoformat()

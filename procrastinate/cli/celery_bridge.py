@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from procrastinate._text.terminal import say
+from procrastinate._text.terminal import counted, say
 from procrastinate.app import App
 from procrastinate.cli.arguments import add_argument
 
@@ -53,7 +53,8 @@ def bridge_command(app: App, arguments: argparse.Namespace) -> None:
     bridge = Bridge(app, BridgeOptions(broker=arguments.broker, queues=arguments.queues, once=arguments.once))
     with app.open(), _stopped_by_signals(bridge):
         bridge.run()
-    say(f"{bridge.counts['moved']} messages became jobs, {bridge.counts['left']} went to other queues.")
+    moved, left = bridge.counts["moved"], bridge.counts["left"]
+    say(f"{counted(moved, 'message')} became {'a job' if moved == 1 else 'jobs'}, {left:,} went to other queues.")
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from procrastinate.app import App
-from procrastinate.cli.arguments import add_argument
+from procrastinate.cli.arguments import add_argument, port
 
 
 def add_dashboard_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +16,7 @@ def add_dashboard_arguments(parser: argparse.ArgumentParser) -> None:
         "PROCRASTINATE_DASHBOARD_PASSWORD",
     )  # fmt: skip
     add_argument(
-        parser, "--port", env="DASHBOARD_PORT", type=int, default=8080, help="port to listen on, 0 for any free one"
+        parser, "--port", env="DASHBOARD_PORT", type=port, default=8080, help="port to listen on, 0 for any free one"
     )
     parser.add_argument("--read-only", action="store_true", help="offer and accept no action")
     parser.add_argument("--title", default="Procrastinate", help="name in the header of each page")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import sys
 from typing import Any
@@ -13,7 +12,8 @@ from procrastinate._functions.import_path import load_from_path
 from procrastinate._quoting import quoted
 from procrastinate._text.terminal import say
 from procrastinate.app import App
-from procrastinate.cli.arguments import Switch, add_argument, boolean, given, integer, seconds
+from procrastinate.cli.arguments import Switch, WrongValue, add_argument, boolean, given, integer, moment, seconds
+from procrastinate.cli.suggestions import meant
 from procrastinate.cli.waits import database_awaited
 from procrastinate.jobs import JobDeferrer
 from procrastinate.tasks import Task
@@ -74,7 +74,7 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
         "--at",
         env="DEFER_AT",
         help="earliest start: a date and time with a time zone (ISO 8601)",
-        type=_moment,
+        type=moment,
         dest="schedule_at",
         metavar="TIME",
     )
@@ -93,20 +93,10 @@ def _json_object(value: str) -> dict[str, Any]:
     try:
         loaded = json.loads(value)
     except ValueError as error:
-        raise ValueError(f"JSON_ARGS is not JSON: {error}") from None
+        raise WrongValue(f"JSON_ARGS is not JSON: {error}") from None
     if not isinstance(loaded, dict):
-        raise ValueError(f"JSON_ARGS must be a JSON object, like '{{\"name\": 1}}', not {type(loaded).__name__}")
+        raise WrongValue(f"JSON_ARGS must be a JSON object, like '{{\"name\": 1}}', not {type(loaded).__name__}")
     return loaded
-
-
-def _moment(value: str) -> datetime.datetime:
-    try:
-        moment = datetime.datetime.fromisoformat(value)
-    except ValueError:
-        raise ValueError(f"{value!r} is not a date and time like 2030-01-01T12:00:00+00:00") from None
-    if moment.tzinfo is None:
-        raise ValueError(f"{value!r} has no time zone: write it like 2030-01-01T12:00:00+00:00")
-    return moment
 
 
 def defer_command(app: App, arguments: argparse.Namespace) -> None:
@@ -129,6 +119,8 @@ def defer_command(app: App, arguments: argparse.Namespace) -> None:
                 raise
             say(quoted(f"{error} (ignored)"), sys.stderr)
             return
+        except TypeError as error:  # the arguments are not those of the task
+            raise exceptions.ProcrastinateException(str(error)) from error
     say(quoted(f"Deferred job {job_id}: {arguments.task}"))
 
 
@@ -138,13 +130,13 @@ def _deferrer(app: App, arguments: argparse.Namespace) -> JobDeferrer:
         options["schedule_in"] = {"seconds": arguments.schedule_in}
     try:
         return app.configure_task(arguments.task, allow_unknown=False, **options)
-    except exceptions.TaskNotFound:
+    except exceptions.TaskNotFound as error:
         task = _at_path(arguments.task)
         if task is not None:
             return task.configure(**options)
         if arguments.unknown:
             return app.configure_task(arguments.task, allow_unknown=True, **options)
-        raise
+        raise exceptions.TaskNotFound(f"{error}{meant(arguments.task, app.tasks)}") from None
 
 
 def _at_path(path: str) -> Task[..., Any, Any] | None:

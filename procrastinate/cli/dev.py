@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from procrastinate._text.logs import get_logger
 from procrastinate._text.terminal import say
 from procrastinate.app import App
-from procrastinate.cli.arguments import add_argument, integer
+from procrastinate.cli.arguments import add_argument, port
 from procrastinate.cli.worker import add_worker_arguments, worker_command
 
 logger = get_logger(__name__)
@@ -24,7 +24,7 @@ def add_dev_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of :func:`dev_command`: those of the worker, and those of the dashboard."""
     add_worker_arguments(parser)
     add_argument(
-        parser, "--port", env="DASHBOARD_PORT", type=integer, default=8080,
+        parser, "--port", env="DASHBOARD_PORT", type=port, default=8080,
         help="port of the dashboard. If another program has it, any free one",
     )  # fmt: skip
     parser.add_argument("--no-dashboard", action="store_true", help="run the worker alone")

@@ -10,6 +10,7 @@ from procrastinate import core, exceptions
 from procrastinate._quoting import quoted
 from procrastinate._text.terminal import say, say_table
 from procrastinate.app import App
+from procrastinate.cli.arguments import WrongValue, integer
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.waits import database_awaited
 from procrastinate.limits import ONE_KEY
@@ -19,17 +20,21 @@ from procrastinate.rates import Rate
 
 def add_limits_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of :func:`limits_command`."""
-    actions = parser.add_subparsers(dest="limits_action", required=True, metavar="action")
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+    actions = parser.add_subparsers(dest="limits_action", metavar="action", help="default: list")
+    parser.set_defaults(limits_action="list")
     list_ = actions.add_parser("list", help="list the limits with the numbers of their jobs")
     show = actions.add_parser("show", help="show the jobs of one key")
     show.add_argument("name")
     show.add_argument("key", nargs="?", default=ONE_KEY, help="by default the key of a limit without keys")
     for parser_of_action in (list_, show):
-        parser_of_action.add_argument("--json", action="store_true", help="print the answer as JSON")
+        parser_of_action.add_argument(
+            "--json", action="store_true", default=argparse.SUPPRESS, help="print the answer as JSON"
+        )
     set_ = actions.add_parser("set", help="let other numbers hold than those of the code")
     set_.add_argument("name")
-    set_.add_argument("--concurrency", type=int, help="jobs of one key that may run at once")
-    set_.add_argument("--total", type=int, help="jobs of all keys that may run at once")
+    set_.add_argument("--concurrency", type=integer, help="jobs of one key that may run at once")
+    set_.add_argument("--total", type=integer, help="jobs of all keys that may run at once")
     rate: dict[str, Any] = {"type": _rate, "action": "append", "metavar": "COUNT/SECONDS"}
     set_.add_argument(
         "--rate", **rate, help="jobs of one key that may start in a window, such as 10/1; may be repeated"
@@ -110,9 +115,13 @@ def _row(one: core.StoredLimit) -> tuple[str, ...]:
 def _rate(text: str) -> Rate:
     count, _, seconds = text.partition("/")
     try:
-        return Rate(int(count), per=float(seconds))
+        terms = int(count), float(seconds)
+    except ValueError:
+        raise WrongValue(f"{text!r}: write COUNT/SECONDS, such as 10/1") from None
+    try:
+        return Rate(terms[0], per=terms[1])
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"write COUNT/SECONDS, such as 10/1 ({error})") from error
+        raise WrongValue(f"{text!r}: write COUNT/SECONDS, such as 10/1 ({error})") from None
 
 
 def _rates(rates: Sequence[core.RateTerms]) -> str:

@@ -143,22 +143,36 @@ def _message(error: BaseException) -> str:
     import psycopg  # slow to load, and only some commands need it
 
     text, name = str(error).strip(), type(error).__name__
-    if isinstance(error, (exceptions.ProcrastinateException, psycopg.Error)):
+    if isinstance(error, (exceptions.ProcrastinateException, psycopg.Error)) or _is_refusal(error):
         return text or name
     return f"{name}: {text}" if text else name
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Return true for an error that this package raised itself. Its text is a sentence that needs no class name."""
+    if type(error) not in (ValueError, LookupError):
+        return False
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and str(frame.tb_frame.f_globals.get("__name__")).startswith("procrastinate.")
 
 
 def _reasons(error: BaseException) -> Iterator[str]:
     """Yield the message of the error, and those of its causes that add information."""
     import sqlalchemy as sa  # slow to load, and only some commands need it
 
-    said = ""
+    said = ""  # with single spaces, because a driver's text is indented where an error of this package repeats it
     current: BaseException | None = error
     while current is not None:
         # SQLAlchemy's text repeats the statement. The driver's error, its cause, is enough.
         text = "" if isinstance(current, sa.exc.DBAPIError) else _message(current)
-        is_known = bool(said) and str(current).strip() in said
+        is_known = bool(said) and _on_one_line(str(current)) in said
         if text and not is_known:
             yield indented(text if not said else f"  because: {text}")
-            said += text
+            said += _on_one_line(text)
         current = current.__cause__
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())

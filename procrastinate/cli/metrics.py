@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from procrastinate.app import App
-from procrastinate.cli.arguments import add_argument, integer
+from procrastinate.cli.arguments import add_argument, port
 
 
 def add_metrics_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +15,7 @@ def add_metrics_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_argument(
         parser, "--port", env="METRICS_PORT", help="port to listen on, 0 for any free one", otherwise="9464",
-        type=integer, default=9464,
+        type=port, default=9464,
     )  # fmt: skip
     add_argument(
         parser, "--token", env="METRICS_TOKEN", default=None,

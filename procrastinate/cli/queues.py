@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from procrastinate import exceptions
 from procrastinate._text.terminal import say, say_table
 from procrastinate.app import App
+from procrastinate.cli.arguments import moment
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.waits import database_awaited
 from procrastinate.queues import Pause
@@ -106,7 +107,4 @@ def user_name() -> str | None:
 def _time(text: str) -> datetime.datetime:
     if text.endswith("m") and text[:-1].isdecimal() and text.isascii():
         return datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=int(text[:-1]))
-    time = datetime.datetime.fromisoformat(text)
-    if time.tzinfo is None:
-        raise ValueError(f"{text!r} has no time zone: append Z or +02:00")
-    return time
+    return moment(text, "or a number of minutes, such as 30m")

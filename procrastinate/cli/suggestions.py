@@ -24,12 +24,10 @@ def with_suggestion(parser: argparse.ArgumentParser, message: str) -> str:
     """Return the message of an error of this parser, and the sub-command or option that was probably meant."""
     commands = _commands(parser)
     if found := _INVALID_COMMAND.search(message):
-        return (
-            f"there is no command {found['word']!r}{_meant(found['word'], commands) or '.'} --help lists all commands"
-        )
+        return f"there is no command {found['word']!r}{meant(found['word'], commands) or '.'} --help lists all commands"
     if found := _UNKNOWN_OPTION.search(message):
         options = {flag for one in (parser, *commands.values()) for flag in one._option_string_actions}
-        return message + _meant(found["word"], sorted(options))
+        return message + meant(found["word"], sorted(options))
     return message
 
 
@@ -38,6 +36,7 @@ def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPar
     return dict(found[0]) if found else {}
 
 
-def _meant(word: str, known: Iterable[str]) -> str:
+def meant(word: str, known: Iterable[str]) -> str:
+    """Return a sentence that suggests the known word that is closest, or nothing."""
     closest = difflib.get_close_matches(word, list(known), n=1)
     return f". Did you mean {closest[0]}?" if closest else ""

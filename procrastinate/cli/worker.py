@@ -6,7 +6,17 @@ import argparse
 from collections.abc import Sequence
 
 from procrastinate.app import App
-from procrastinate.cli.arguments import Switch, add_argument, boolean, check_unquoted, given, integer, one_of, seconds
+from procrastinate.cli.arguments import (
+    Switch,
+    WrongValue,
+    add_argument,
+    boolean,
+    check_unquoted,
+    given,
+    integer,
+    one_of,
+    seconds,
+)
 from procrastinate.jobs import DeleteJobCondition
 from procrastinate.worker import (
     ABORT_JOB_POLLING_INTERVAL,
@@ -200,7 +210,7 @@ def _queues(value: str) -> list[str] | None:
         return None
     names = [name.strip() for name in value.split(",") if name.strip()]
     if not names:  # running all queues would be a surprise
-        raise ValueError(f"{value!r} has commas but no name: is a variable not set? For all queues, leave it empty")
+        raise WrongValue(f"{value!r} has commas but no name: is a variable not set? For all queues, leave it empty")
     for name in names:
         check_unquoted(name)
     return names
@@ -209,14 +219,14 @@ def _queues(value: str) -> list[str] | None:
 def _at_least_one(value: str) -> int:
     number = integer(value)
     if number < 1:
-        raise ValueError(f"{value!r} is not a whole number of at least 1")
+        raise WrongValue(f"{value!r} is not a whole number of at least 1")
     return number
 
 
 def _at_least_zero(value: str) -> int:
     number = integer(value)
     if number < 0:
-        raise ValueError(f"{value!r} is not a whole number of at least 0")
+        raise WrongValue(f"{value!r} is not a whole number of at least 0")
     return number
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from procrastinate._quoting import quoted
 from procrastinate._text.terminal import write
 from procrastinate.app import App
+from procrastinate.cli.arguments import integer
 from procrastinate.workflows.states import Graph, Node, WorkflowInfo
 
 _LONGEST_NAME = 100
@@ -17,7 +18,7 @@ _WIDEST = 80
 
 def add_workflow_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the sub-command."""
-    parser.add_argument("id", type=int, help="the id of the workflow")
+    parser.add_argument("id", type=integer, help="the id of the workflow")
 
 
 def workflow_command(app: App, arguments: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+from procrastinate import exceptions
 from procrastinate._text.terminal import say
 from procrastinate._web import WsgiApplication
 from procrastinate.app import App
@@ -142,7 +143,14 @@ def make(application: WsgiApplication, host: str, port: int) -> WSGIServer:
 
 def serve(application: WsgiApplication, host: str, port: int, *, what: str, path: str = "/") -> None:
     """Listen on an address, say where ``what`` is, and answer until Ctrl-C."""
-    with make(application, host, port) as listening:
+    try:
+        listening = make(application, host, port)
+    except OSError as error:
+        reason = error.strerror or error
+        raise exceptions.ProcrastinateException(
+            f"Cannot listen on port {port} of {host}: {reason}. Choose another with --port or --host"
+        ) from None
+    with listening:
         name = f"[{host}]" if ":" in host else host
         say(f"{what}: http://{name}:{listening.server_port}{path}", sys.stderr)
         listening.serve_forever()

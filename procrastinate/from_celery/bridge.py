@@ -107,11 +107,14 @@ class Bridge:
         ValueError
             The URL of the broker leads to no transport.
         """
+        if "://" not in self._options.broker:  # kombu would take it for the name of a host with RabbitMQ
+            raise ValueError("The broker's URL has no scheme: write it like redis://localhost:6379/0")
         try:
             connection = kombu.Connection(self._options.broker, transport_options={"confirm_publish": True})
             broken = (*connection.connection_errors, kombu.exceptions.OperationalError)
         except (KeyError, ImportError) as error:
             raise ValueError(f"The broker's URL names no transport that is installed: {quoted(str(error))}") from None
+        self._tell_start(connection)
         self._last_message = time.monotonic()
         while not self._is_over():
             try:
@@ -133,6 +136,15 @@ class Bridge:
         )
         self._stopped.wait(_PAUSE)
         self._last_message = time.monotonic()
+
+    def _tell_start(self, connection: Any) -> None:
+        logger.info(
+            "Making jobs of the messages in %s of %s, until %s",
+            ", ".join(map(quoted, self._options.queues)),
+            connection.as_uri(),
+            "no more come" if self._options.once else "Ctrl-C",
+            extra={"action": "celery_bridge_started"},
+        )
 
     def _consume(self, connection: Any) -> None:
         """Consume on one connection, until the end or until it is lost."""

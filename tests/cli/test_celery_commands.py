@@ -23,6 +23,12 @@ def test_a_bridge_needs_a_broker_and_a_queue(
     assert "No queue was given" in refused(capsys, "celery-bridge", "--broker", "redis://localhost")
 
 
+def test_a_bridge_needs_a_url_with_a_scheme(capsys: pytest.CaptureFixture[str]) -> None:
+    """Kombu takes one without for a host with RabbitMQ, and the bridge would try for ever."""
+    said = refused(capsys, "celery-bridge", "--broker", "localhost", "--queue", "celery")
+    assert said == "The broker's URL has no scheme: write it like redis://localhost:6379/0\n"
+
+
 def test_a_schedule_is_read_from_an_app_or_a_dict(capsys: pytest.CaptureFixture[str]) -> None:
     assert "is neither a Celery app nor a beat_schedule" in refused(capsys, "celery-schedule", "tests.cli.shop.app")
     assert "Cannot import 'nowhere'" in refused(capsys, "celery-schedule", "nowhere.app")

@@ -244,6 +244,31 @@ def test_a_word_like_no_other_brings_no_suggestion(capsys: pytest.CaptureFixture
     assert "there is no command 'xyzzy'. --help lists all commands" in said
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["why", "x"], "'x' is not a whole number"),
+        (["workflow", "x"], "'x' is not a whole number"),
+        (["limits", "set", "api", "--concurrency=x"], "'x' is not a whole number"),
+        (["limits", "set", "api", "--rate=10"], "'10': write COUNT/SECONDS, such as 10/1"),
+        (["limits", "set", "api", "--rate=0/1"], "(count of Rate must be at least 1"),
+        (["top", "--interval=-1"], "'-1' is not a number of seconds"),
+        (["queues", "pause", "a", "--until=soon"], "+00:00 or a number of minutes, such as 30m"),
+        (["retry", "--since=soon"], "+00:00 or a time that has passed, such as 30m, 2h or 1d"),
+        (["dashboard", "--port=70000"], "'70000' is not a port: give a number from 0 to 65535"),
+        (["metrics", "--port=x"], "'x' is not a whole number"),
+        (["dev", "--port=-1"], "'-1' is not a port"),
+    ],
+)
+def test_a_value_of_the_wrong_form_brings_the_right_form(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    """Also for arguments without an environment variable, whose errors argparse words by itself."""
+    with pytest.raises(SystemExit, match="2"):
+        _parsed(*arguments)
+    assert message in capsys.readouterr().err
+
+
 def _exit_status(*arguments: str) -> int:
     return subprocess.run([sys.executable, "-m", "procrastinate", *arguments], capture_output=True).returncode
 
