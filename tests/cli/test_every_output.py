@@ -137,7 +137,9 @@ def test_every_sub_command_is_among_the_calls() -> None:
     assert {one.name for one in SUB_COMMANDS} <= {words[0] for words in CALLS.values()}
 
 
-@pytest.mark.parametrize("name", ["shell", "shell queues", "shell result", "logs", "workflow", "queues", "limits", "top"])
+@pytest.mark.parametrize(
+    "name", ["shell", "shell queues", "shell result", "logs", "workflow", "queues", "limits", "top"]
+)
 def test_the_rows_do_hold_control_characters(hostile_url: str, name: str) -> None:
     """The output shows them as escape sequences, so the other tests see what they look for."""
     assert r"\x1b[35mEVIL" in piped(name, hostile_url)

@@ -68,7 +68,7 @@ def restart_ids_with_others(*, connection: BaseDatabaseWrapper, **kwargs: Any) -
     Django sends no signal at that time. It asks the connection for its sequences, and nothing else asks for them.
     """
     introspection = connection.introspection
-    if _in_tests() and not isinstance(introspection.sequence_list, _WithSequencesOfQueue):
+    if in_tests() and not isinstance(introspection.sequence_list, _WithSequencesOfQueue):
         introspection.sequence_list = _WithSequencesOfQueue(connection)  # type: ignore[method-assign]
 
 
