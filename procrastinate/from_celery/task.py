@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from procrastinate._functions.import_path import importable_name
 from procrastinate._functions.kinds import check_function, is_async_callable
+from procrastinate._functions.stand_in import CallForMocks, stand_in_for
 from procrastinate.exceptions import UnboundTaskError
 from procrastinate.from_celery import canvas
 from procrastinate.from_celery.exceptions import PAGE, NotSupported, Retry
@@ -54,7 +54,15 @@ class CeleryTask:
         self._is_async = is_async_callable(function)
         self._tasks: CeleryTasks | None = None
         self._signature = _read_signature(function) if options.typing else None
-        functools.update_wrapper(self, function)
+        stand_in_for(function, self, is_async=self._is_async)
+        if options.bind:
+            self.__signature__ = _without_self(function)  # a call does not name the task
+
+    __func__ = CallForMocks()
+
+    def __reduce__(self) -> str:
+        """Pickle the task like its function, by qualified name. A copy is the task itself."""
+        return str(getattr(self.function, "__qualname__", self.name))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function, here and now. The call has a request of its own, also inside a job."""
@@ -284,3 +292,8 @@ def _read_signature(function: Callable[..., Any]) -> inspect.Signature | None:
         return inspect.signature(function)
     except (TypeError, ValueError):  # written in C, say
         return None
+
+
+def _without_self(function: Callable[..., Any]) -> inspect.Signature | None:
+    signature = _read_signature(function)
+    return None if signature is None else signature.replace(parameters=list(signature.parameters.values())[1:])

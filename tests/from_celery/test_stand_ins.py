@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import decimal
 import importlib
+import inspect
+import pickle
 import sys
 import uuid
 from typing import Any
+from unittest import mock
 
 import pytest
+from starlette.background import BackgroundTask
 
 from procrastinate import App, exceptions
 from procrastinate.contrib import celery as stand_ins
@@ -104,6 +109,44 @@ def test_a_call_inside_a_job_has_a_request_of_its_own(tasks: CeleryTasks, is_asy
     run_worker(tasks)
     inside = [(True, None, [1], result.id), (True, None, [0], result.id)]
     assert seen == [*inside, *inside[: int(is_async)], (False, result.id, [])]
+
+
+@stand_ins.shared_task(name="tests.collect", bind=True)
+async def collect(self: Any, number: int) -> int:
+    """Collect."""
+    return number
+
+
+@stand_ins.shared_task(name="tests.double")
+def double(number: int) -> int:
+    return 2 * number
+
+
+async def test_frameworks_take_a_task_for_its_function() -> None:
+    """Starlette runs what is no coroutine function in a thread, and would never await the call."""
+    assert inspect.iscoroutinefunction(collect)
+    assert not inspect.iscoroutinefunction(double)
+    assert str(inspect.signature(collect)) == "(number: 'int') -> 'int'"
+    assert (collect.__name__, collect.__doc__) == ("collect", "Collect.")
+    seen: list[int] = []
+
+    @stand_ins.shared_task(name="tests.background")
+    async def background(number: int) -> None:
+        seen.append(number)
+
+    await BackgroundTask(background, number=1)()
+    assert seen == [1]
+
+
+def test_a_task_is_pickled_and_copied_as_its_function() -> None:
+    assert pickle.loads(pickle.dumps([collect, double])) == [collect, double]
+    assert copy.deepcopy({"task": double})["task"] is double
+
+
+def test_a_patched_async_task_is_a_mock_whose_delay_is_sync() -> None:
+    with mock.patch(f"{__name__}.collect") as patched:
+        patched.delay.return_value = 5
+        assert collect.delay(1) == 5
 
 
 def test_an_empty_queue_is_refused(tasks: CeleryTasks) -> None:

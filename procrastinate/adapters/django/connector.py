@@ -168,7 +168,7 @@ class DjangoConnector(BaseConnector):
         """Return the alias in ``DATABASES``, with its host, port, name and user."""
         return f"{self.alias} ({describe(db.connections[self.alias].get_connection_params())})"
 
-    def get_worker_connector(self) -> BaseConnector:
+    def get_worker_connector(self) -> WorkerConnector:
         """Return a connector to the same database that does not use Django's connections."""
         return DjangoWorkerConnector(
             functools.partial(connector_params, self.alias),
@@ -193,6 +193,6 @@ class DjangoWorkerConnector(WorkerConnector):
         """Return what :meth:`DjangoConnector.transaction` returns."""
         return self._of_project.transaction(bind, last)
 
-    def get_worker_connector(self) -> BaseConnector:
+    def get_worker_connector(self) -> WorkerConnector:
         """Return another connector of this kind."""
         return self._of_project.get_worker_connector()
