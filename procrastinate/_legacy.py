@@ -54,5 +54,8 @@ def metadata(name: str) -> str:
         raise AttributeError(f"module 'procrastinate' has no attribute {name!r}")
     import importlib.metadata  # slow, and most programs do not ask
 
-    fields: Any = importlib.metadata.metadata("procrastinate")
+    try:
+        fields: Any = importlib.metadata.metadata("procrastinate")
+    except importlib.metadata.PackageNotFoundError:  # a program that was frozen into one file, or a folder on the path
+        return ""
     return fields.get(_FIELDS[name]) or ""

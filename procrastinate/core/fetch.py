@@ -41,6 +41,10 @@ LARGEST_EXTRA = 16_384
 """Maximum size in memory, in bytes, of a description that is read. Only other clients store a larger one."""
 
 
+_LONGEST_STEP: sa.ColumnElement[int] = sa.literal_column("200", sa.Integer())
+"""Maximum length in characters of the name of a step. Other clients store longer ones, which would fill the memory."""
+
+
 def _stored_columns(arguments: sa.ColumnElement[Any]) -> tuple[sa.ColumnElement[Any], ...]:
     """Return a row as :class:`~procrastinate.core.rows.StoredJob` has it."""
     return (
@@ -57,7 +61,7 @@ def _stored_columns(arguments: sa.ColumnElement[Any]) -> tuple[sa.ColumnElement[
         jobs.c.abort_requested,
         jobs.c.worker_id,
         jobs.c.workflow_id,
-        jobs.c.step,
+        sa.func.left(jobs.c.step, _LONGEST_STEP).label("step"),
         shown(jobs.c.meta, LARGEST_EXTRA).label("meta"),
         shown(jobs.c.trace_context, LARGEST_EXTRA).label("trace_context"),
     )

@@ -121,6 +121,13 @@ async def test_a_worker_reads_large_arguments_when_their_jobs_start(app: App, wo
     assert read.task_kwargs == {"text": "x" * 50_000}
 
 
+async def test_a_fetch_reads_no_more_of_the_name_of_a_step_than_a_name_can_have(app: App, queue: Queue) -> None:
+    insert(queue, step="x" * 100_000)
+    worker_id = await app.job_manager.register_worker()
+    (fetched,) = await app.job_manager.fetch_jobs(None, worker_id, 10)
+    assert fetched.step == "x" * 200
+
+
 ODD_TIMES = [
     "infinity",
     "-infinity",

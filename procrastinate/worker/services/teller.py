@@ -36,12 +36,20 @@ def identity_of(settings: WorkerSettings, tasks: Collection[str]) -> WorkerIdent
         name=settings.name,
         hostname=platform.node(),
         pid=os.getpid(),
-        version=metadata.version("procrastinate"),
+        version=_release(),
         queues=settings.queues,
         concurrency=settings.concurrency,
         listens=settings.listen_notify and settings.wait,
         task_list=hash_of(tasks),
     )
+
+
+def _release() -> str:
+    """Return the version of the package. It is empty in a program that has the package without its metadata."""
+    try:
+        return metadata.version("procrastinate")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def hash_of(tasks: Collection[str]) -> str:
