@@ -31,7 +31,7 @@ ifdef UV
 	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
 	@$(UV) pip install --quiet --python $(BIN)/python --editable '.[demo]'
 else
-	@echo "Installing the demo into $(VENV) with pip, which takes about half a minute. With uv it takes seconds ..."
+	@echo "Installing the demo into $(VENV) with pip (half a minute, seconds with uv) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[demo]'
 endif

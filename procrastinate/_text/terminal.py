@@ -14,6 +14,9 @@ from procrastinate._quoting import LONGEST_VALUE, quoted, quoted_lines
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
 _GAP = "  "
+_CUT_MARK = ">"
+"""The last character of a line that goes on beyond the terminal, as in ``less -S``."""
+_REST_INDENT = 2
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -107,10 +110,16 @@ def fitted(line: str) -> str:
     return _cut(line, shutil.get_terminal_size().columns)
 
 
-def wrapped(text: str, stream: TextIO) -> str:
-    """Return the text with lines that fit a terminal. The rest of a line that is broken is indented."""
+def wrapped(text: str, stream: TextIO, *, rest_indent: int = _REST_INDENT) -> str:
+    """Return the text with lines that fit a terminal.
+
+    Parameters
+    ----------
+    rest_indent:
+        Number of columns by which the rest of a broken line is indented more than its beginning.
+    """
     available = _columns_of(stream)
-    return "\n".join(_broken(line, available) for line in text.split("\n"))
+    return "\n".join(_broken(line, available, rest_indent) for line in text.split("\n"))
 
 
 def counted(number: int, what: str) -> str:
@@ -126,12 +135,12 @@ def _columns_of(stream: TextIO) -> int:
         return shutil.get_terminal_size().columns
 
 
-def _broken(line: str, available: int) -> str:
+def _broken(line: str, available: int, rest_indent: int) -> str:
     """Break a line between words. A word that is wider than the terminal stays whole, so that it can be copied."""
     if _width(line) <= available:
         return line
     text = line.lstrip(" ")
-    indent = " " * (len(line) - len(text) + 2)
+    indent = " " * (len(line) - len(text) + rest_indent)
     lines, current = [], line[: len(line) - len(text)]
     for word in text.split(" "):
         longer = f"{current} {word}" if current.strip() else current + word
@@ -159,8 +168,11 @@ def _padded(text: str, width: int) -> str:
 
 
 def _cut(text: str, available: int) -> str:
-    """Cut the text to this many columns. A terminal wraps a longer line, which then looks like another row."""
+    """Cut the text to this many columns. A terminal wraps a longer line, which then looks like another row.
+
+    The mark at the end tells a number that is cut from a small one.
+    """
     if _width(text) <= available:
         return text
     ends = itertools.accumulate(map(_columns, text))
-    return "".join(one for one, end in zip(text, ends, strict=True) if end <= available)
+    return "".join(one for one, end in zip(text, ends, strict=True) if end < available) + _CUT_MARK

@@ -17,6 +17,8 @@ from procrastinate.builtin_tasks import NAMESPACE
 from procrastinate.job_context import queues_display
 from procrastinate.worker import Worker
 
+_VALUE_INDENT = 13
+"""Columns between the name of a fact and its value."""
 _SHOWN = 12
 """Number of tasks and of periodic tasks that a banner names."""
 
@@ -80,7 +82,8 @@ def _schedules(app: App) -> Iterator[Schedule]:
 def tell(worker: Worker, description: WorkerDescription) -> None:
     """Write the banner to stderr if that is a terminal. Otherwise log one record with all facts in its ``extra``."""
     if sys.stderr.isatty():
-        write(wrapped(banner(description, colours=is_terminal(sys.stderr)), sys.stderr), sys.stderr)
+        for line in banner(description, colours=is_terminal(sys.stderr)).split("\n"):
+            write(wrapped(line, sys.stderr, rest_indent=_VALUE_INDENT if line.startswith("  ") else 0), sys.stderr)
         return
     worker.logger.log(
         logging.INFO,
@@ -104,7 +107,11 @@ def _as_extra(description: WorkerDescription) -> dict[str, object]:
 def banner(description: WorkerDescription, *, colours: bool) -> str:
     """Return the banner, in which every value is quoted."""
     title = f"Procrastinate {description.release}"
-    lines = [f"  {name:<12} {quoted(value, LONGEST_VALUE)}" for name, value in _facts(description) if value is not None]
+    lines = [
+        f"  {name:<{_VALUE_INDENT - 1}} {quoted(value, LONGEST_VALUE)}"
+        for name, value in _facts(description)
+        if value is not None
+    ]
     return "\n".join([paint(title, "bold") if colours else title, *lines, "", _ctrl_c(description), ""])
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+import sys
 from collections.abc import Iterable
 from typing import NoReturn
+
+from procrastinate._text.terminal import say
 
 _INVALID_COMMAND = re.compile(r"argument command: invalid choice: '(?P<word>[^']+)'")
 _UNKNOWN_OPTION = re.compile(r"unrecognized arguments: (?:.*? )?(?P<word>--[^ =]+)")
@@ -17,7 +20,9 @@ class SuggestingParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End the program with this message and a suggestion."""
-        super().error(with_suggestion(self, message))
+        self.print_usage(sys.stderr)
+        say(f"{self.prog}: error: {with_suggestion(self, message)}", sys.stderr)
+        self.exit(2)
 
 
 def with_suggestion(parser: argparse.ArgumentParser, message: str) -> str:

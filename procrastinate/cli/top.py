@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from procrastinate import exceptions
 from procrastinate._quoting import quoted
 from procrastinate._text.screen import Screen, takes_screens
-from procrastinate._text.terminal import fitted, is_terminal, paint, table, write
+from procrastinate._text.terminal import fitted, is_terminal, paint, table, wrapped, write
 from procrastinate.app import App
 from procrastinate.cli.arguments import seconds
 from procrastinate.cli.json_output import write_json
@@ -108,7 +108,11 @@ def frame(snapshot: Snapshot, *, is_plain: bool = False, is_cut: bool = False) -
     is_cut:
         If true, lines are cut at the width of the terminal.
     """
-    lines = [*map(fitted, _head(snapshot))] if is_cut else _head(snapshot)
+    lines = _head(snapshot)
+    if is_cut:
+        lines = [*map(fitted, lines)]
+    elif not is_plain:
+        lines = [wrapped(line, sys.stdout) for line in lines]
     for title, header, rows in _tables(snapshot):
         if rows:
             lines += ["", title if is_plain else paint(title, "bold")]
