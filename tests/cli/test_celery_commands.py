@@ -24,7 +24,7 @@ def test_a_bridge_needs_a_broker_and_a_queue(
 
 
 def test_a_bridge_needs_a_url_with_a_scheme(capsys: pytest.CaptureFixture[str]) -> None:
-    """Kombu takes one without for a host with RabbitMQ, and the bridge would try without end."""
+    """Kombu takes one without for a host with RabbitMQ, and the bridge would try without an end."""
     said = refused(capsys, "celery-bridge", "--broker", "localhost", "--queue", "celery")
     assert said == "The broker's URL has no scheme: write it like redis://localhost:6379/0\n"
 
