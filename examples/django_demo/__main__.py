@@ -202,10 +202,15 @@ def _progress() -> Progress:
     return Progress(*columns, console=console)
 
 
-if __name__ == "__main__":
-    if sys.argv[1:] == ["serve"]:
-        serve()
-    elif sys.argv[1:]:
+def main(arguments: list[str]) -> None:
+    """Run the demo or serve its project. Ctrl-C ends both without a traceback, at any time."""
+    if arguments not in ([], ["serve"]):
         raise SystemExit("usage: python -m examples.django_demo [serve]")
-    else:
-        run()
+    try:
+        serve() if arguments else run()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

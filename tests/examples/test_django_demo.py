@@ -75,6 +75,24 @@ def test_the_admin_has_jobs_in_every_state_as_soon_as_its_address_is_printed(tmp
     assert "Traceback" not in rest
 
 
+def test_ctrl_c_ends_the_demo_without_a_traceback(tmp_path: pathlib.Path) -> None:
+    """At once, while it starts PostgreSQL. A terminal sends the signal to all processes of the demo."""
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "examples.django_demo"],
+        cwd=tmp_path,
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert demo.stdout is not None
+    assert "a Django shop" in demo.stdout.readline()
+    os.killpg(demo.pid, signal.SIGINT)
+    rest, _ = demo.communicate(timeout=60)
+    assert (demo.returncode, "Traceback" in rest) == (130, False), rest
+
+
 def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
 
