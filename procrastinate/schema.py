@@ -31,7 +31,7 @@ class SchemaManager:
 
     @staticmethod
     def get_schema() -> str:
-        """The SQL script that brings an empty database to the newest schema.
+        """Return the SQL script that brings an empty database to the newest schema.
 
         It neither begins nor commits: execute it in a transaction, which may be one of your own migrations.
         """
@@ -39,20 +39,20 @@ class SchemaManager:
 
     @staticmethod
     def get_migrations_path() -> str:
-        """The folder of the Alembic revisions: one for ``version_locations`` in a configuration of your own."""
+        """Return the folder of the Alembic revisions, for ``version_locations`` in a configuration of your own."""
         return str(pathlib.Path(VERSIONS_LOCATION))
 
     def apply_schema(self, *, orphans: str = "keep", report: Report | None = None) -> None:
         """Bring the database to the newest schema: from nothing, from any older revision, or from Procrastinate 3.10.
 
-        Safe to repeat, and when several processes do it at once. Programs and workers of 3.10 go on. A run that was
-        killed goes on where it was. Each revision after the first ones is a transaction, so writers wait briefly.
+        It may be called again, and by several processes at once. Programs and workers of 3.10 go on. After a kill, the
+        next call continues. Each revision after the first ones is a transaction, so writers wait briefly.
 
         Parameters
         ----------
         orphans:
-            What becomes of running jobs that 3.x has left behind, whose worker is gone: ``"keep"`` them as they are,
-            ``"retry"`` or ``"fail"`` them. It can be decided later, too.
+            What happens to running jobs of 3.x whose worker is gone: ``"keep"``, ``"retry"`` or ``"fail"``. A later
+            call can decide it, too.
         report:
             Called with a line for people before each step that builds an index or takes over tables of 3.x. The default
             logs it.
@@ -70,23 +70,23 @@ class SchemaManager:
         await follow_async(self.connector.run_async, _apply(orphans, _or_log(report)))
 
     def plan(self) -> str:
-        """Say what :meth:`apply_schema` would do, what it would lock, and for how long. Nothing is changed.
+        """Return what :meth:`apply_schema` would do, what it would lock, and for how long. Change nothing.
 
         Raises
         ------
         SchemaConflict
-            It would be refused: the message says why.
+            :meth:`apply_schema` would be refused. The message says why.
         """
         return self.connector.run(alembic.plans.plan)
 
     def count_left_behind(self) -> int:
-        """Count the running jobs that 3.x has left behind, of which is not decided yet what becomes of them."""
+        """Count the running jobs of 3.x whose worker is gone, and for which nothing is decided yet."""
         return self.connector.run(core.count_left_behind)
 
     def revert_to_3x(self, *, report: Report | None = None) -> None:
         """Give a database that was taken over from 3.x its triggers, foreign keys and functions again.
 
-        There is no need for it in order to install 3.10 again: that works on these tables as they are.
+        To install 3.10 again you do not need this. It works on these tables as they are.
 
         Raises
         ------
@@ -97,7 +97,7 @@ class SchemaManager:
         self.connector.run(alembic.adoption.revert, _or_log(report))
 
     def contract(self, *, report: Report | None = None) -> None:
-        """Drop the indexes that only 3.x reads by, and what :meth:`revert_to_3x` needs. There is no way back then.
+        """Drop the indexes that only 3.x uses, and what :meth:`revert_to_3x` needs. You cannot go back after that.
 
         Raises
         ------
@@ -107,17 +107,16 @@ class SchemaManager:
         self.connector.run(alembic.adoption.contract, _or_log(report))
 
     def check_schema(self) -> None:
-        """Check that the schema is not older than this release needs. Of a newer one, a warning is logged.
+        """Check that the schema is not older than this release needs. Log a warning if it is newer.
 
-        A database that has no revision, whose tables were made by other means than this project's, passes where the
-        tables have all columns.
+        A database without a revision, whose tables another tool made, passes if the tables have all columns.
 
         Raises
         ------
         SchemaNotApplied
-            It is older, or not there.
+            The schema is older, or is not there.
         TablesOf3x
-            The tables are those of Procrastinate 3.x.
+            The tables come from Procrastinate 3.x.
         UnfitSettings
             The role or the database has a setting with which no worker can do its work.
         """
@@ -125,7 +124,7 @@ class SchemaManager:
         _refuse_settings(self.connector.run(core.list_unfit_settings))
 
     async def check_schema_async(self) -> None:
-        """As :meth:`check_schema`."""
+        """Asynchronous version of :meth:`check_schema`."""
         _compare(await self.connector.run_async(revisions.fit_revision))
         _refuse_settings(await self.connector.run_async(core.list_unfit_settings))
 
@@ -180,7 +179,7 @@ def _or_log(report: Report | None) -> Report:
 
 
 def _compare(current: str | None) -> None:
-    """While a new release is rolled out, its schema is there first, and workers of the old release go on."""
+    """Compare a revision with those of this release. During a roll-out, workers of the old release see a newer one."""
     known = revisions.known_revisions()
     if current in known[:-1]:
         raise exceptions.SchemaNotApplied(
@@ -211,7 +210,7 @@ def include_object(object_: Any, name: str | None, type_: str, reflected: bool, 
 
         context.configure(..., include_object=procrastinate.schema.include_object)
 
-    Where you have a hook already, call this one from it.
+    If you have a hook already, call this one from it.
     """
     table = object_ if type_ == "table" else getattr(object_, "table", None)
     table_name = name if table is None else table.name

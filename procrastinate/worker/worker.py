@@ -36,57 +36,57 @@ R = TypeVar("R")
 
 
 class Worker:
-    """Runs jobs. Started by ``app.run_worker(...)``, whose options these are; one worker runs once.
+    """Runs jobs. ``app.run_worker(...)`` makes one of these options and runs it once.
 
-    Each option is an attribute, too (``worker_name`` for ``name``), and may be set before the run.
+    Each option is also an attribute (``worker_name`` for ``name``), which may be set before the run.
 
     Parameters
     ----------
     queues:
-        Run the jobs of these queues; ``None`` for all.
+        Names of the queues whose jobs it runs. ``None`` means all.
     name:
-        For the logs.
+        A name for the logs.
     concurrency:
-        How many jobs at the same time.
+        Number of jobs that run at the same time.
     wait:
-        Without jobs: wait for some (True), or return (False).
+        If true, it waits for jobs when there are none. If false, it returns.
     fetch_job_polling_interval, abort_job_polling_interval:
-        Seconds between two looks into the database, for what notifications did not tell.
+        Seconds between two looks into the database, in case a notification is lost.
     shutdown_graceful_timeout:
-        Seconds that running jobs get when the worker stops, before they are asked to stop; ``None``: as long as
-        they take.
+        Seconds that running jobs get when the worker stops, before they are asked to stop. ``None`` means no limit.
     listen_notify:
-        Be told about new jobs at once, on a connection of its own.
+        If true, it listens for notifications of new jobs, on a connection of its own.
     delete_jobs:
-        ``"never"``, ``"successful"`` or ``"always"``: which finished jobs are deleted.
+        Which finished jobs are deleted: ``"never"``, ``"successful"`` or ``"always"``.
     additional_context:
-        Given to each job in ``context.additional_context``, each time as a copy.
+        A dict of which each job gets a copy, as ``context.additional_context``.
     install_signal_handlers:
-        Stop gracefully at SIGINT and SIGTERM.
+        If true, it stops gracefully at SIGINT and SIGTERM.
     update_heartbeat_interval, stalled_worker_timeout:
-        Seconds between two signs of life, and seconds without any after which the others take a worker for dead.
+        Seconds between two heartbeats, and seconds without one after which other workers count it as dead.
     max_rescues:
-        A job that was taken back from dead workers this number of times is not tried again: it has failed.
+        A job that was rescued this many times fails instead of running again.
     max_jobs:
-        Stop gracefully after this number of jobs were started, retries included, so that a supervisor starts a fresh
-        process; ``None``: go on.
+        Number of jobs after whose start it stops gracefully, retries included. A supervisor then starts a fresh
+        process. ``None`` means no limit.
     prefetch:
-        Fetch more jobs than can start at once while jobs take milliseconds: as many as are done in 20 ms. They count as
-        running; those that have not started after 100 ms, or when the worker stops, wait again as if nothing had been.
+        If true, it fetches more jobs than can start at once while jobs take milliseconds: as many as end within 20 ms.
+        They are ``doing``. Those that have not started after 100 ms, or when the worker stops, are released.
     task_middleware, worker_middleware:
-        Around each task (of the same kind, sync or async); around each job, always async.
+        Functions around each task, of the same kind (sync or async), and async functions around each job.
     store_errors:
-        Keep the exception that ended an attempt with the job: class, message and traceback (without the values of
-        variables), for ``app.job_manager.get_result(job_id).errors`` and the admin.
+        If true, a job keeps the exception that ended an attempt: class, message, and traceback without the values of
+        variables. ``app.job_manager.get_result(job_id).errors`` and the admin show it.
     wait_for_schema:
-        Wait until the schema is applied, with a warning a minute. Otherwise, and with ``wait=False``, the worker ends
-        with ``SchemaNotApplied``.
+        If true, it waits until the schema is applied, and logs a warning each minute. If false, or with
+        ``wait=False``, it ends with ``SchemaNotApplied``.
     legacy_worker_timeout:
-        Seconds without a sign of life after which a worker of Procrastinate 3.x is taken for dead. It gives none while
-        it finishes its last jobs.
+        Seconds without a heartbeat after which a worker of Procrastinate 3.x counts as dead. Such a worker sends none
+        while it finishes its last jobs.
     unknown_task_timeout:
         Seconds for which jobs of a task that this worker does not know wait for a worker that does, as in a rolling
-        deploy. The time counts from the first such job of the name in this worker. Then they fail; with 0, at once.
+        deploy. The time begins with the first such job of the name in this worker. Then they fail. With 0 they fail at
+        once.
     """
 
     worker_name = Option("name")
@@ -167,7 +167,7 @@ class Worker:
         self.worker_id: int | None = None
         self.stop_requested = False
         self.ends_at_once = False
-        """Whether running jobs are waited for no more: a second signal or cancellation has come."""
+        """True after a second signal or cancellation. The worker then waits for no job."""
         self._loop_task: LoopTask | None = None
         self.own_context = OwnContext(contextvars.Context())
         """The context variables that the program had set when it started the worker. Each job starts with a copy."""
@@ -179,24 +179,24 @@ class Worker:
 
     @property
     def has_started(self) -> bool:
-        """Whether :meth:`run` was called."""
+        """True once :meth:`run` was called."""
         return self._loop_task is not None
 
     def use_settings(self, settings: worker_settings.WorkerSettings) -> None:
-        """Take these options, and the logger of the name in them."""
+        """Use these options, and the logger with the name in them."""
         self.settings = settings
         self.unknown_tasks = UnknownTasks(settings.unknown_task_timeout)
         self.logger = get_logger(_logger_name(settings.name))
 
     def stop(self) -> None:
-        """Start no more jobs, and return from :meth:`run` when the running ones have ended. From any thread."""
+        """Start no more jobs, and return from :meth:`run` when the running ones have ended. Any thread may call it."""
         self.stop_requested = True
         if self._loop_task is not None:
             self._loop_task.call_soon(self._stop_session)
 
     @property
     def _stop_event(self) -> _StopEvent:
-        """What 3.x has for an event. Programs set it."""
+        """Stand in for the event of 3.x, which programs set."""
         return _StopEvent(self)
 
     def _stop_session(self) -> None:
@@ -229,7 +229,7 @@ class Worker:
             self._loop_task.cancel_soon()
 
     def find_task(self, task_name: str) -> Task[Any, Any, Any]:
-        """The task of that name.
+        """Return the task with this name.
 
         Raises
         ------
@@ -239,7 +239,7 @@ class Worker:
         return _require_task(task_name, self.app.find_task(task_name))
 
     def find_task_of(self, job: Job) -> Task[Any, Any, Any]:
-        """The task that a job runs.
+        """Return the task that a job runs.
 
         Raises
         ------
@@ -249,23 +249,23 @@ class Worker:
         return _require_task(job.task_name, self.app.find_task_of(job))
 
     def log_context(self) -> dict[str, Any]:
-        """As it goes into the ``extra`` of a log record."""
+        """Return the fields of the worker for the ``extra`` of a log record."""
         queues = None if self.settings.queues is None else list(self.settings.queues)
         return {"name": self.settings.name, "worker_id": self.worker_id, "job_id": None, "queues": queues}
 
     async def run(self, on_start: Callable[[], None] | None = None) -> None:
-        """Run jobs until stopped. Cancelling it stops it gracefully.
+        """Run jobs until stopped. A cancellation stops the worker gracefully.
 
         Parameters
         ----------
         on_start:
-            Called once nothing can keep it from starting any more: it is registered.
+            Called when the worker is registered, so nothing can keep it from starting.
 
         Raises
         ------
         DatabaseUnavailable, SchemaNotApplied, MissingGrant
-            At the start only. A database that goes away later is waited for. A schema that is not there is waited for,
-            too, unless ``wait`` or ``wait_for_schema`` is off.
+            Only at the start. The worker waits for a database that goes away later. It also waits for a schema that is
+            not there, unless ``wait`` or ``wait_for_schema`` is off.
         """
         variables = contextvars.copy_context()
         self.own_context = OwnContext(variables)
@@ -289,7 +289,7 @@ class Worker:
                 await connector.close_async()
 
     def _log_first_look(self, on_start: Callable[[], None] | None) -> None:
-        """Say the same as a worker that has run."""
+        """Log what a worker that has run logs."""
         queues = queues_display(self.settings.queues)
         for action, message in (("start_worker", "Starting worker on %s"), ("stop_worker", "Stopped worker on %s")):
             with contextlib.suppress(BaseException):  # a log handler that raises must not end the program
@@ -336,11 +336,11 @@ class _StopEvent:
         self._worker = worker
 
     def set(self) -> None:
-        """As :meth:`Worker.stop`."""
+        """Stop the worker, like :meth:`Worker.stop`."""
         self._worker.stop()
 
     def is_set(self) -> bool:
-        """Whether the worker was asked to stop."""
+        """Return true if the worker was asked to stop."""
         return self._worker.stop_requested
 
 
