@@ -132,7 +132,7 @@ _IS_MARKED = sa.text("SELECT coalesce(current_setting('procrastinate.in_transact
 
 
 def _is_in_transaction(connection: sa.Connection) -> bool:
-    """Whether two statements are in one transaction. Only the server knows it of every connection."""
+    """Return whether two statements are in one transaction. Only the server knows it of every connection."""
     connection.execute(_MARK)
     return bool(connection.execute(_IS_MARKED).scalar_one())
 

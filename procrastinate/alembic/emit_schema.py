@@ -10,7 +10,7 @@ PATH = pathlib.Path(__file__).parents[1] / "sql" / "schema.sql"
 
 
 def schema() -> str:
-    """What the file is to have."""
+    """Return what the file is to have."""
     lines = upgrades.upgrade_sql(transactional=False).splitlines()
     return "\n".join(line.rstrip() for line in lines).strip() + "\n"
 

@@ -52,7 +52,7 @@ _VERSION = plain(sa.select(_versions.c.version_num))
 
 
 def alembic_config() -> Config:
-    """An Alembic configuration that finds this project's revisions, wherever it is installed."""
+    """Return an Alembic configuration that finds this project's revisions, wherever it is installed."""
     from alembic.config import Config  # few programs need it, and it takes long to load
 
     config = Config()
@@ -73,19 +73,19 @@ def known_revisions() -> tuple[str, ...]:
 
 
 def head_revision() -> str:
-    """The newest revision that this release knows."""
+    """Return the newest revision that this release knows."""
     return known_revisions()[-1]
 
 
 def current_revision(connection: sa.Connection) -> str | None:
-    """The revision of the database; ``None`` where none is written down, or this role may not read it."""
+    """Return the revision of the database; ``None`` where none is written down, or this role may not read it."""
     if not connection.execute(_IS_READABLE, {}).scalar_one():
         return None
     return connection.execute(_VERSION, {}).scalars().first()
 
 
 def is_at_least(connection: sa.Connection, revision: str) -> bool:
-    """Whether the database has a revision of this release's, or a newer one. A revision of a newer release is newer."""
+    """Return whether the database has this revision or a newer one. A revision of a newer release is newer."""
     current = current_revision(connection)
     if current is None:
         return False
@@ -94,13 +94,13 @@ def is_at_least(connection: sa.Connection, revision: str) -> bool:
 
 
 def is_after(revision: str, other: str) -> bool:
-    """Whether a revision of this release's comes after another one."""
+    """Return whether a revision of this release's comes after another one."""
     known = known_revisions()
     return known.index(revision) > known.index(other)
 
 
 def next_revision(revision: str) -> str:
-    """The revision that follows; the newest one if none follows, or if this release does not know the revision."""
+    """Return the revision that follows, or the newest one if none does or this release does not know the revision."""
     known = known_revisions()
     if revision not in known:
         return head_revision()
@@ -144,7 +144,7 @@ def _refuse_what_is_there(connection: sa.Connection) -> None:
 
 
 def fit_revision(connection: sa.Connection) -> str | None:
-    """The revision of the database, as :func:`current_revision`. Without one, the tables are looked at.
+    """Return the revision of the database, as :func:`current_revision`. Without one, the tables are looked at.
 
     Raises
     ------
@@ -182,7 +182,7 @@ class Stage(enum.Enum):
 
 
 def stage_of_tables(connection: sa.Connection, *, in_current_schema: bool = False) -> Stage | None:
-    """The stage of the tables that statements on this connection find; ``None`` for none, and for our own.
+    """Return the stage of the tables that statements on this connection find; ``None`` for none, and for our own.
 
     Parameters
     ----------
@@ -235,14 +235,14 @@ def _missing_text(connection: sa.Connection, missing: list[str]) -> str:
 
 
 def _own_types(connection: sa.Connection) -> list[str]:
-    """Those of our tables and types that are in the schema where ours would be made."""
+    """Return those of our tables and types that are in the schema where ours would be made."""
     schema = sa.cast(sa.func.to_regnamespace(sa.func.quote_ident(sa.func.current_schema())), postgresql.OID)
     names = sa.select(_types.c.typname).where(_types.c.typname.in_(_OWN_TYPES), _types.c.typnamespace == schema)
     return sorted(connection.execute(names).scalars())
 
 
 def _columns_of(connection: sa.Connection, table: str, *, in_current_schema: bool = False) -> set[str]:
-    """The columns of a table, whatever rights this role has on it; none where there is no such table."""
+    """Return the columns of a table, whatever rights this role has on it; none where there is no such table."""
     name: sa.ColumnElement[str] = sa.bindparam("name", table, type_=sa.Text())
     if in_current_schema:
         name = sa.func.concat(sa.func.quote_ident(sa.func.current_schema()), ".", name)

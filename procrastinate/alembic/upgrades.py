@@ -122,7 +122,7 @@ def downgrade_to_kept(connection: sa.Connection) -> None:
 
 
 def upgrade_sql(start: str = "base", end: str = "head", *, transactional: bool = True) -> str:
-    """The SQL that brings a database from one revision to another, as a script.
+    """Return the SQL that brings a database from one revision to another, as a script.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def upgrade_sql(start: str = "base", end: str = "head", *, transactional: bool =
 
 
 def downgrade_sql(start: str, end: str = "base", *, transactional: bool = True) -> str:
-    """The SQL that takes a database back from one revision to another, as a script."""
+    """Return the SQL that takes a database back from one revision to another, as a script."""
     return _offline(command.downgrade, f"{start}:{end}", transactional)
 
 

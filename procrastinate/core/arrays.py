@@ -43,7 +43,7 @@ class _Written(sa.types.TypeDecorator[Sequence[Any]]):
         self.write = write
 
     def process_bind_param(self, value: Sequence[Any] | None, dialect: sa.Dialect) -> str | None:
-        """As text. A value that :func:`write_array` has written stays as it is."""
+        """Write the value as text. A value that :func:`write_array` has written stays as it is."""
         return value if value is None or isinstance(value, str) else _join(value, self.write)
 
 
@@ -66,7 +66,7 @@ def _quote_time(time: datetime.datetime) -> str:
 
 
 def _writer(item_type: TypeEngine[Any]) -> Callable[[Any], str]:
-    """What writes an item. A number, a truth value and a plain word need no quotes."""
+    """Return the function that writes an item. A number, a truth value and a plain word need no quotes."""
     if isinstance(item_type, sa.DateTime):
         return _quote_time
     return _quote if isinstance(item_type, sa.Text) else str
@@ -78,13 +78,13 @@ def write_array(values: Sequence[Any], item_type: TypeEngine[Any]) -> str:
 
 
 def array_param(name: str, item_type: TypeEngine[Any]) -> sa.ColumnElement[Any]:
-    """A bound array, cast: an array of nothing but ``None`` carries no type of its own."""
+    """Return a bound array, cast: an array of nothing but ``None`` carries no type of its own."""
     array_type: ARRAY[Any] = ARRAY(item_type)
     return sa.cast(sa.bindparam(name, type_=_Written(_writer(item_type))), array_type)
 
 
 def unnest(columns: Mapping[str, TypeEngine[Any]], *, name: str) -> sa.TableValuedAlias:
-    """A table of the bound arrays ``columns``, with their position in ``ordinality``.
+    """Return a table of the bound arrays ``columns``, with their position in ``ordinality``.
 
     Parameters
     ----------
@@ -102,12 +102,12 @@ def unnest(columns: Mapping[str, TypeEngine[Any]], *, name: str) -> sa.TableValu
 
 
 def each_of(parameter: str, type_: TypeEngine[Any], column: str, *, name: str) -> sa.TableValuedAlias:
-    """A table of one bound array."""
+    """Return a table of one bound array."""
     return sa.func.unnest(array_param(parameter, type_)).table_valued(column, name=name).render_derived()
 
 
 def transpose(records: Sequence[Any], columns: Iterable[str]) -> dict[str, list[Any]]:
-    """The parameters for :func:`unnest`: one list per column."""
+    """Return the parameters for :func:`unnest`: one list per column."""
     return {_parameter(column): [getattr(record, column) for record in records] for column in columns}
 
 
@@ -120,7 +120,7 @@ def write_columns(records: Sequence[Any], columns: Mapping[str, TypeEngine[Any]]
 
 
 def is_one_of(column: sa.ColumnElement[Any], ids: sa.Select[Any]) -> sa.ColumnElement[bool]:
-    """The column is one of what a query gives: first the query, once, then one probe of an index for each.
+    """Return whether the column is one of a query's values. The query runs once, then each value probes an index.
 
     A join would be planned by how many rows the planner believes in. Of a limit that it does not know (as in a
     prepared statement) it believes a tenth of the table, and reads all of the other side.

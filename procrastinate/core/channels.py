@@ -56,7 +56,7 @@ Notification: TypeAlias = JobInserted | AbortJobRequested
 
 
 def queue_channel(queue_name: str) -> str:
-    """The channel of one queue. The trigger function ``procrastinate_queue_channel`` computes the same."""
+    """Return the channel of one queue. The trigger function ``procrastinate_queue_channel`` computes the same."""
     channel = _QUEUE_CHANNEL_PREFIX + queue_name
     if len(channel.encode()) <= _MAX_CHANNEL_BYTES:
         return channel
@@ -64,7 +64,7 @@ def queue_channel(queue_name: str) -> str:
 
 
 def channels_for(queues: Iterable[str] | None) -> list[str]:
-    """The channels that a worker for these queues listens on; ``None`` for all queues."""
+    """Return the channels that a worker for these queues listens on; ``None`` for all queues."""
     if queues is None:
         return [ANY_QUEUE_CHANNEL]
     return [queue_channel(queue) for queue in queues]
@@ -113,7 +113,7 @@ def _load(payload: str) -> Any:
 
 
 def _is_id(value: object) -> TypeGuard[int]:
-    """Whether it may be an id. Those of workers may be negative."""
+    """Return whether it may be an id. Those of workers may be negative."""
     return isinstance(value, int) and not isinstance(value, bool) and -_LARGEST_JOB_ID <= value <= _LARGEST_JOB_ID
 
 

@@ -104,7 +104,7 @@ def stored_job(row: sa.Row[Any]) -> StoredJob:
 
 
 def from_microseconds(value: int | None) -> datetime.datetime | None:
-    """The time of such a number; the latest that there is, for one that is later."""
+    """Return the time of such a number; the latest that there is, for one that is later."""
     if value is None:
         return None
     try:

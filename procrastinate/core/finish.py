@@ -47,7 +47,7 @@ _finished = unnest(_FINISHED_COLUMNS, name="finished")
 
 
 def still_held_by_worker(fetched: sa.TableValuedAlias, row: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
-    """The fence: the job runs, for this worker, in the very attempt that it was fetched for.
+    """Return the fence: the job runs, for this worker, in the very attempt that it was fetched for.
 
     ``attempts`` grows whenever a job leaves ``doing``, so a worker that was thought dead cannot write over
     a later run, not even over one of its own.
@@ -145,7 +145,7 @@ def finish_jobs(connection: sa.Connection, finished: Sequence[FinishedJob], *, w
 
 
 def list_held_jobs(connection: sa.Connection, fetched: Sequence[FinishedJob], *, worker_id: int) -> set[int]:
-    """Those of the jobs that this worker still holds, in the attempt that they were fetched for."""
+    """Return those of the jobs that this worker still holds, in the attempt that they were fetched for."""
     parameters: dict[str, Any] = transpose(fetched, _FINISHED_COLUMNS)
     return set(connection.execute(_STILL_HELD, parameters | {"worker": worker_id}).scalars())
 
@@ -178,7 +178,7 @@ def finish_job_by_id(connection: sa.Connection, job_id: int, *, status: Status, 
 
 
 def queueing_lock_on_return(place: sa.ColumnElement[int] | None = None) -> sa.ColumnElement[Any]:
-    """The queueing lock with which a job goes back to wait: its own, or none where another job has taken it.
+    """Return the queueing lock with which a job goes back to wait: its own, or none where another job has taken it.
 
     So the retry is not lost, and neither is the job that waits. ``place`` numbers the jobs of one statement
     that share a queueing lock: only the first gets it back.

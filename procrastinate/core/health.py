@@ -11,7 +11,7 @@ from procrastinate.core.tables import jobs
 
 
 def read_clock(connection: sa.Connection) -> float:
-    """What the time is by the database's clock, in seconds since 1970: the one clock on which all workers agree."""
+    """Return the time of the database's clock, on which all workers agree, in seconds since 1970."""
     return float(connection.execute(_CLOCK).scalar_one())
 
 
@@ -27,7 +27,7 @@ def clock_difference(connection: sa.Connection) -> float:
 
 
 def jobs_table_exists(connection: sa.Connection) -> bool:
-    """Whether the schema has been applied (in the schema that the connection looks in)."""
+    """Return whether the schema has been applied (in the schema that the connection looks in)."""
     statement = sa.select(sa.func.to_regclass(sa.bindparam("name", type_=sa.Text())).is_not(None))
     return bool(connection.execute(statement, {"name": jobs.name}).scalar_one())
 
@@ -37,7 +37,7 @@ def _setting(name: str) -> sa.ColumnElement[str]:
 
 
 def autocommit_suits() -> sa.ColumnElement[bool]:
-    """Whether a transaction that says nothing of itself is READ COMMITTED here, and may write."""
+    """Return whether a transaction that says nothing of itself is READ COMMITTED here, and may write."""
     return sa.and_(
         _setting("default_transaction_isolation") == "read committed",
         _setting("default_transaction_read_only") == "off",

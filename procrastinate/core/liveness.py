@@ -50,7 +50,7 @@ _WORKER_ID = sa.bindparam("worker", type_=sa.BigInteger())
 
 
 def draw_worker_id() -> int:
-    """A number that no other worker has had.
+    """Return a number that no other worker has had.
 
     It is negative, for the numbers of the sequence are positive, and a worker of an older release takes its own from
     there. It has 53 bits, which programs keep that read JSON numbers as floats.
@@ -169,7 +169,7 @@ def beat(
 
 
 def _seconds(time: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """A time in seconds since 1970, exact. Unlike a difference of times, it takes ``infinity``, too."""
+    """Return a time in seconds since 1970, exact. Unlike a difference of times, it takes ``infinity``, too."""
     return sa.extract("epoch", time)
 
 
@@ -178,12 +178,12 @@ def _age() -> sa.ColumnElement[float]:
 
 
 def _term(said: sa.ColumnElement[float]) -> sa.ColumnElement[float]:
-    """What a worker says, or NULL. Any role that may write the table can say NaN, infinity or 1e308."""
+    """Return what a worker says, or NULL. Any role that may write the table can say NaN, infinity or 1e308."""
     return sa.case((sa.and_(said > 0, said <= LONGEST_TERM), said))
 
 
 def is_silent(seconds: float) -> sa.ColumnElement[bool]:
-    """The worker has been silent for longer than these seconds, and for longer than it says that it may be."""
+    """Return whether the worker has been silent for longer than these seconds, and for longer than its own timeout."""
     return _age() > sa.func.greatest(_term(workers.c.stalled_timeout), sa.cast(seconds, sa.Double()))
 
 
@@ -238,7 +238,7 @@ _LATE_WORKERS = _late_workers_statement()
 def list_late_workers(
     connection: sa.Connection, *, worker_id: int, heartbeat_interval: float, stalled_timeout: float
 ) -> list[LateWorker]:
-    """The other workers whose heartbeat is late, or of a time to come.
+    """Return the other workers whose heartbeat is late, or of a time to come.
 
     Parameters
     ----------

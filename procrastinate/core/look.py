@@ -80,7 +80,7 @@ _IN_QUEUES = plain(sa.select(sa.or_(_is_ready_in_queues(), _OF_OTHERS).label("is
 
 
 def has_work(connection: sa.Connection, *, queues: Sequence[str] | None) -> bool:
-    """Whether there is a job that a worker of these queues (``None``: of all) may have to do something about.
+    """Return whether there is a job that a worker of these queues (``None``: of all) may have to do something about.
 
     A job that runs may be one that its worker left behind, and one that is parked or in line may wait for nothing.
     Workers look after those of every queue, and after the steps of workflows.

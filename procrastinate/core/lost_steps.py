@@ -73,7 +73,7 @@ _NEXT_ROWS = _next_rows()
 
 
 def _stranded() -> sa.Select[Any]:
-    """Of these steps, return those without dependencies. A retry of their workflow may name some for the next look."""
+    """Return those steps that have no dependencies. A retry of their workflow may name some for the next look."""
     has_dependency = sa.select(dependencies.c.id).where(dependencies.c.job_id == jobs.c.id).exists()
     is_named = sa.select(arrivals.c.id).where(jobs.c.id == sa.any_(arrivals.c.waiting)).exists()
     return (

@@ -26,7 +26,7 @@ _CALLED_FOR = prepared(
 
 
 def _number(transaction: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
-    """The number of a transaction (https://www.postgresql.org/docs/current/functions-info.html)."""
+    """Return the number of a transaction (https://www.postgresql.org/docs/current/functions-info.html)."""
     return sa.cast(sa.cast(transaction, sa.Text), sa.BigInteger)
 
 
@@ -63,7 +63,7 @@ def stop_waiting(connection: sa.Connection, *, worker_id: int) -> None:
 
 
 def have_ended_before(connection: sa.Connection, *, transaction: int) -> bool:
-    """Whether all transactions have ended that are older than the one of this number."""
+    """Return whether all transactions have ended that are older than the one of this number."""
     return connection.execute(_OLDEST_TRANSACTION, {}).scalar_one() >= transaction
 
 

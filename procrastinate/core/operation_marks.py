@@ -29,7 +29,7 @@ def atomic(operation: F) -> F:
 
 
 def is_atomic(operation: Callable[..., Any]) -> bool:
-    """Whether the operation was marked with :func:`atomic`."""
+    """Return whether the operation was marked with :func:`atomic`."""
     return getattr(operation, ATOMIC, False) is True
 
 
@@ -43,7 +43,7 @@ def may_lag(operation: F) -> F:
 
 
 def is_allowed_to_lag(operation: Callable[..., Any]) -> bool:
-    """Whether the operation was marked with :func:`may_lag`."""
+    """Return whether the operation was marked with :func:`may_lag`."""
     return getattr(operation, _LAGS, False) is True
 
 
@@ -81,7 +81,7 @@ def plain(statement: S) -> S:
 
 
 def is_plain(statement: sa.Executable) -> bool:
-    """Whether the statement was marked with :func:`plain`."""
+    """Return whether the statement was marked with :func:`plain`."""
     return statement.get_execution_options().get(_PLAIN) is True
 
 
@@ -95,5 +95,5 @@ def prepared(statement: S) -> S:
 
 
 def is_prepared(statement: sa.Executable) -> bool:
-    """Whether the statement was marked with :func:`prepared`."""
+    """Return whether the statement was marked with :func:`prepared`."""
     return statement.get_execution_options().get(_PREPARED) is True

@@ -89,7 +89,7 @@ def _due(
 
 
 def lock_holders(due: sa.FromClause) -> sa.CTE:
-    """For each lock that is wanted, its holder: as it is seen, and as it could be locked.
+    """Return the holder of each lock that is wanted, as it is seen, and as it could be locked.
 
     Lateral, one row each: the unique index is probed once a lock, whatever the planner believes of the table. While an
     old transaction is open, a probe passes all former holders. So the row to lock is found by its id, and the CASE

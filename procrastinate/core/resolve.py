@@ -162,7 +162,7 @@ def _still_waits(job: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
 
 
 def _blocked_statement() -> sa.Select[Any]:
-    """Of steps that wait, return those that wait for nothing that is known to be open.
+    """Return those waiting steps that wait for nothing that is known to be open.
 
     The probe reads dependencies that are not closed, and stops at the first whose parent has not ended.
     """

@@ -391,5 +391,5 @@ class StackRequest:
     listens: bool | None
 
     def __bool__(self) -> bool:
-        """True if the job runs."""
+        """Return true if the job runs."""
         return self.status is Status.DOING

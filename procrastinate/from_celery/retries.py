@@ -17,7 +17,7 @@ class RetryWhenAsked(BaseRetryStrategy):
     """Retries a job whose task has raised :class:`~.exceptions.Retry`, and no other."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
-        """As :meth:`BaseRetryStrategy.get_retry_decision`."""
+        """Decide like :meth:`BaseRetryStrategy.get_retry_decision`."""
         if not isinstance(exception, Retry):
             return None
         if exception.eta is not None and not exception.countdown:

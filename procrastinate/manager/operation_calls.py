@@ -30,7 +30,7 @@ class DeferHook(Protocol):
     """Callback after each defer, for tests that run deferred jobs at once."""
 
     def deferred(self, connection: Any | None) -> None:
-        """Called after a defer on this connection of the user. ``None`` means the app's own connection."""
+        """Take note of a defer on this connection of the user. ``None`` means the app's own connection."""
         ...
 
     async def deferred_async(self, connection: Any | None) -> None:

@@ -28,7 +28,7 @@ def find_app(app: App | str | None) -> App:
 
 
 def has_django_project() -> bool:
-    """True if this process belongs to a Django project."""
+    """Return true if this process belongs to a Django project."""
     return "django" in sys.modules and (
         "procrastinate.adapters.django.apps" in sys.modules or "DJANGO_SETTINGS_MODULE" in os.environ
     )

@@ -53,7 +53,7 @@ def _age(tables: Tables, worker_id: int) -> float:
 
 
 def is_silent(tables: Tables, worker_id: int, seconds: float) -> bool:
-    """True if the worker has been silent for longer than ``seconds`` and longer than its own timeout."""
+    """Return true if the worker has been silent for longer than ``seconds`` and longer than its own timeout."""
     own = tables.worker_terms.get(worker_id, WorkerTerms()).stalled_timeout
     return _age(tables, worker_id) > (seconds if own is None else max(own, seconds))
 

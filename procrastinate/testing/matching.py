@@ -118,11 +118,11 @@ class Pattern:
         return ", ".join([call, *fields])
 
     def is_of_task(self, job: Job) -> bool:
-        """True if the job belongs to this task."""
+        """Return true if the job belongs to this task."""
         return self._names is None or job.task_name in self._names
 
     def matches(self, job: Job) -> bool:
-        """True if the job is as expected."""
+        """Return true if the job is as expected."""
         return self.is_of_task(job) and not self.differences(job)
 
     def differences(self, job: Job) -> list[Difference]:

@@ -23,7 +23,7 @@ def _lasts(tables: Tables, pause: Pause) -> bool:
 
 
 def is_paused(tables: Tables, row: JobRow) -> bool:
-    """True if the job's queue is paused."""
+    """Return true if the job's queue is paused."""
     pause = tables.pauses.get(row["queue_name"])
     return pause is not None and _lasts(tables, pause)
 

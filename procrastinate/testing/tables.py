@@ -102,21 +102,21 @@ class Tables:
         return row if row is not None and row["status"] in statuses else None
 
     def is_ready(self, row: JobRow) -> bool:
-        """True if a fetch may claim this job."""
+        """Return true if a fetch may claim this job."""
         free = row["scheduled_at"] is None and row["lock"] is None
         return row["status"] == TODO and (free or self.progress(row["id"]).readiness == Readiness.PROMOTED)
 
     def is_upcoming(self, row: JobRow) -> bool:
-        """True if this job waits for its due time, or for the next look at its lock."""
+        """Return true if this job waits for its due time, or for the next look at its lock."""
         free = row["scheduled_at"] is None and row["lock"] is None
         return row["status"] == TODO and not free and self.progress(row["id"]).readiness == Readiness.UNDECIDED
 
     def is_parked(self, row: JobRow) -> bool:
-        """True if this job waits behind the holder of its lock."""
+        """Return true if this job waits behind the holder of its lock."""
         return row["status"] == TODO and self.progress(row["id"]).readiness == Readiness.PARKED
 
     def is_in_line(self, row: JobRow) -> bool:
-        """True if this job waits for a slot of its limit."""
+        """Return true if this job waits for a slot of its limit."""
         return row["status"] == TODO and self.progress(row["id"]).readiness == Readiness.IN_LINE
 
     def weight(self, row: JobRow) -> int:
@@ -124,13 +124,13 @@ class Tables:
         return self.progress(row["id"]).limit_weight or 1
 
     def holds_slot(self, row: JobRow) -> bool:
-        """True if this job has a limit, and runs or may be fetched."""
+        """Return true if this job has a limit, and runs or may be fetched."""
         progress = self.progress(row["id"])
         promoted = row["status"] == TODO and progress.readiness == Readiness.PROMOTED
         return progress.limit_name is not None and (row["status"] == DOING or promoted)
 
     def holds_lock(self, row: JobRow) -> bool:
-        """True if this job runs or may be fetched, and so holds its lock."""
+        """Return true if this job runs or may be fetched, and so holds its lock."""
         promoted = row["status"] == TODO and self.progress(row["id"]).readiness == Readiness.PROMOTED
         return row["lock"] is not None and (row["status"] == DOING or promoted)
 

@@ -149,7 +149,7 @@ class WorkerThread:
         return True
 
     def _has_running(self) -> bool:
-        """True if a job is running. This check is cheap, and most of the time it is enough."""
+        """Return true if a job is running. This check is cheap, and most of the time it is enough."""
         return any(queue["doing"] for queue in self.app.job_manager.list_queues(status=Status.DOING.value))
 
     def _unfinished(self) -> list[Job]:

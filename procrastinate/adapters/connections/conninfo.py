@@ -150,7 +150,7 @@ def require_known(parameters: Mapping[str, Any], what: str) -> None:
 
 
 def is_known(name: str) -> bool:
-    """True if :func:`psycopg.connect` accepts an argument of this name."""
+    """Return true if :func:`psycopg.connect` accepts an argument of this name."""
     return name in _NOT_LIBPQ or name in libpq_names()
 
 

@@ -111,7 +111,7 @@ def _psycopg_is_lost(connection: psycopg.Connection[Any] | psycopg.AsyncConnecti
 
 
 def _psycopg2_is_lost(connection: Any) -> bool:
-    """True if there is data to read. An idle connection receives little except the server's last message."""
+    """Return true if there is data to read. An idle connection receives little except the server's last message."""
     if connection.closed:
         return True
     poll = select.poll()
@@ -120,7 +120,7 @@ def _psycopg2_is_lost(connection: Any) -> bool:
 
 
 def _asyncpg_is_lost(connection: Any) -> bool:
-    """True if the event loop has seen the connection close."""
+    """Return true if the event loop has seen the connection close."""
     return bool(connection.is_closed())
 
 
@@ -133,7 +133,7 @@ _LOST: Mapping[str, Callable[[Any], bool]] = {
 
 
 def _is_in_autocommit(engine: sa.Engine, *, owned: bool) -> bool:
-    """True if connections start in autocommit and need no option set. The engine's execution options override that."""
+    """Return true if connections start in autocommit without an option. Options of the engine override that."""
     return owned and not engine.get_execution_options()
 
 

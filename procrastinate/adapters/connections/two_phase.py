@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 
 def is_two_phase(connection: sa.Connection) -> bool:
-    """True if the open transaction is a two-phase transaction.
+    """Return true if the open transaction is a two-phase transaction.
 
     This detects transactions of SQLAlchemy (``begin_twophase()``, ``Session(twophase=True)``) and psycopg
     (``tpc_begin()``). psycopg2 does not report them.

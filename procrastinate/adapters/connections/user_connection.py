@@ -221,7 +221,7 @@ async def _comes_free(lock: asyncio.Lock) -> bool:
 
 
 def _commits_each_statement(connection: sa.Connection) -> bool:
-    """True if the connection is in autocommit and the user has not opened a transaction with ``BEGIN``."""
+    """Return true if the connection is in autocommit and the user has not opened a transaction with ``BEGIN``."""
     driver_connection: Any = connection.connection.dbapi_connection
     if not getattr(driver_connection, "autocommit", False):
         return False

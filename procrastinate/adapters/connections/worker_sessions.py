@@ -20,7 +20,7 @@ MARKED_ONLY = sys.maxsize
 
 
 def defaults_suit(connection: sa.Connection) -> bool:
-    """Whether autocommit is READ COMMITTED and may write here: asked once a connection, of the server."""
+    """Return whether autocommit is READ COMMITTED and may write here: asked once a connection, of the server."""
     known = session_of(connection)
     if known is None:
         known = connection.info[SESSION] = _begin(connection)

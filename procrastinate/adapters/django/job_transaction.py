@@ -66,7 +66,7 @@ class DjangoTransaction:
             await sync_to_async(block.__exit__)(None, None, None)
 
     def _is_in_transaction(self) -> bool:
-        """True if the shared connection has an open transaction, as in a test that runs its jobs inside one."""
+        """Return true if the shared connection has an open transaction, as in a test that runs its jobs inside one."""
         return bool(db.connections[self._alias].in_atomic_block)
 
 

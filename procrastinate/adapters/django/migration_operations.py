@@ -105,7 +105,7 @@ class RunPostgreSQL(migrations.RunSQL):
         return bool(schema_editor.connection.vendor == "postgresql")
 
     def _is_reached(self, alias: str) -> bool:
-        """Whether the database has the revision, also after tables of 3.x were taken over."""
+        """Return whether the database has the revision, also after tables of 3.x were taken over."""
         connector = connector_of(alias)
         if connector.run(alembic.adoption.is_needed):
             if connections[alias].in_atomic_block:

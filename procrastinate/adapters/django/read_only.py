@@ -27,7 +27,7 @@ _MODEL_WRITES = ("save", "save_base", "delete")
 
 
 def _refuse_writes(*names: str) -> Callable[[C], C]:
-    """A class decorator: these methods check the setting first. Django's asynchronous methods call them."""
+    """Decorate a class, so that these methods check the setting first. Django's asynchronous methods call them."""
 
     def decorate(cls: C) -> C:
         for name in names:

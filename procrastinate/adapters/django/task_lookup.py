@@ -73,7 +73,7 @@ class TaskLookup:
 
 
 def _has_task_backend(setting: Mapping[str, Any]) -> bool:
-    """True if ``TASKS`` uses this queue. Only then is a task name looked up as a path."""
+    """Return true if ``TASKS`` uses this queue. Only then is a task name looked up as a path."""
     failure: ImportError | None = None
     for entry in setting.values():
         try:

@@ -133,7 +133,7 @@ def _from_asyncpg(arguments: Parameters) -> Parameters:
 
 
 def _cache_is_off(arguments: Parameters) -> bool:
-    """True if asyncpg's statement cache is off, which suggests a pooler that loses prepared statements."""
+    """Return true if asyncpg's statement cache is off, which suggests a pooler that loses prepared statements."""
     return any(arguments.get(name) in (0, "0") for name in ("statement_cache_size", "prepared_statement_cache_size"))
 
 

@@ -205,7 +205,7 @@ def _psycopg_source(parameters: Mapping[str, Any], options: Mapping[str, Any]) -
 
 
 def _names_driver(text: str) -> bool:
-    """True for a SQLAlchemy URL. Any other URL is parsed by libpq, with all of libpq's features."""
+    """Return true for a SQLAlchemy URL. Any other URL is parsed by libpq, with all of libpq's features."""
     scheme = re.match(r"\s*([a-z0-9_+]+)://", text)
     if scheme is None:
         return False

@@ -27,7 +27,7 @@ _HAS_ORIGINALS = sa.select(sa.func.to_regproc(sa.literal("procrastinate_fetch_jo
 
 
 def can_revert(connection: sa.Connection) -> bool:
-    """Whether the database was taken over from 3.x, and has what the way back needs."""
+    """Return whether the database was taken over from 3.x, and has what the way back needs."""
     return connection.execute(_HAS_ORIGINALS).scalar_one()
 
 

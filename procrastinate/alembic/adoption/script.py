@@ -11,7 +11,7 @@ _HEAD = """\
 
 
 def script() -> str:
-    """All steps, as SQL that can be repeated."""
+    """Return all steps, as SQL that can be repeated."""
     return "\n\n".join([_HEAD, *(f"-- {step.what}\n{_sql(step)}" for step in steps())])
 
 

@@ -57,7 +57,7 @@ class State:
 
 
 def is_needed(connection: sa.Connection) -> bool:
-    """Whether the database has tables of 3.x, or some that are half taken over, where ours would be made."""
+    """Return whether the database has tables of 3.x, or some that are half taken over, where ours would be made."""
     return current_revision(connection) is None and stage_of_tables(connection, in_current_schema=True) is not None
 
 

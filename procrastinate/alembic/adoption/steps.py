@@ -64,7 +64,7 @@ def _build(name: str, definition: str, *, concurrently: bool) -> Step:
 
 
 def steps(*, concurrently: bool = True) -> tuple[Step, ...]:
-    """All steps.
+    """Return all steps.
 
     Parameters
     ----------

@@ -97,7 +97,7 @@ class WorkerFacts:
         return self.heartbeat_interval is None and self.id > 0
 
     def serves(self, queue: str) -> bool:
-        """True if the worker takes jobs of this queue, or does not say which."""
+        """Return true if the worker takes jobs of this queue, or does not say which."""
         return not self.queues or queue in self.queues
 
     @property
@@ -108,7 +108,7 @@ class WorkerFacts:
         return self.concurrency - self.running - (self.lost_threads or 0)
 
     def was_free_after(self, since: datetime.datetime, seconds: float) -> bool:
-        """True if the worker said that it was free and fetching, at a heartbeat at least so long after a time."""
+        """Return true if a heartbeat at least so long after a time said that the worker was free and fetching."""
         if self.heartbeat_at is None or self.state == "draining" or self.error_after_fetch or not (self.free or 0) > 0:
             return False
         return (self.heartbeat_at - since).total_seconds() > seconds

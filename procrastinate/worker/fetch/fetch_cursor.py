@@ -39,11 +39,11 @@ class FetchCursor:
         return self._rank if self._clock() < self._look_at else None
 
     def start_over(self) -> None:
-        """The next fetch looks from the start."""
+        """Look from the start at the next fetch."""
         self._rank = None
 
     def fetched(self, jobs: Sequence[Job], *, wanted: int, after: Rank | None, seconds: float) -> None:
-        """A fetch has taken these jobs.
+        """Take note that a fetch has taken these jobs.
 
         Parameters
         ----------

@@ -18,7 +18,7 @@ must."""
 
 
 async def finds_nothing(app: App, settings: WorkerSettings) -> bool:
-    """Whether a worker that does not wait has nothing to do.
+    """Return whether a worker that does not wait has nothing to do.
 
     It need not connect, register and beat then: that takes ten times as long as the look. If the look fails, the worker
     starts, and meets what is wrong.

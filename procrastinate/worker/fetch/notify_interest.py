@@ -86,7 +86,7 @@ class NotifyInterest:
             self._wake_in(PAUSE)
 
     async def idle(self) -> bool:
-        """Nothing was found, and there is room. Call, and say whether to look once more before waiting to be called.
+        """Call, because there is room and no job. Return whether to look once more before waiting to be called.
 
         A worker that has stopped calling goes on looking for a moment before it calls: more may be on its way.
         """
@@ -114,7 +114,7 @@ class NotifyInterest:
         return self._told == (self._board.worker_id, True) and self._unaware_before is None
 
     async def leave(self) -> None:
-        """The worker starts no more jobs: call no more, whatever it still does."""
+        """Call no more, because the worker starts no more jobs, whatever it still does."""
         self.close()
         if self.is_heard:
             await self._stop_calling()

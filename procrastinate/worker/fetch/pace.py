@@ -35,5 +35,5 @@ class Pace:
         return max(0.0, -self._looks / PER_SECOND)
 
     def found(self) -> None:
-        """The looks were not in vain."""
+        """Take note that the looks were not in vain."""
         self._looks = float(BURST)

@@ -81,7 +81,7 @@ class Prefetch:
             return self._clock() - min((kept.since for kept in self._kept), default=self._clock())
 
     def room(self) -> int:
-        """How many jobs to fetch now, to wait for a slot: none while half of them are still there."""
+        """Return how many jobs to fetch now, to wait for a slot. It is none while half of them are still there."""
         window = self._current_window()
         return window - len(self._kept) if len(self._kept) <= window // 2 else 0
 
