@@ -216,7 +216,7 @@ class Waiter:
             is_listening = False
             while not wait.is_over(self._connector().run(core.get_progress, asked_id(job_id))):
                 if wait.is_long and not is_listening:
-                    listening.enter_context(self._listener.ringing(job_id, bell.set))
+                    listening.enter_context(self._listener.ringing(asked_id(job_id), bell.set))
                     is_listening = True
                 if bell.wait(wait.next_pause()):
                     time.sleep(wait.next_gap())
@@ -231,7 +231,7 @@ class Waiter:
             is_listening = False
             while not wait.is_over(await self._connector().run_async(core.get_progress, asked_id(job_id))):
                 if wait.is_long and not is_listening:
-                    listening.enter_context(self._listener.ringing(job_id, ring))
+                    listening.enter_context(self._listener.ringing(asked_id(job_id), ring))
                     is_listening = True
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(bell.wait(), wait.next_pause())

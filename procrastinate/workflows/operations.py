@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from procrastinate import core
-from procrastinate._checks.amounts import LARGEST_COUNT, read_count
+from procrastinate._checks.amounts import LARGEST_COUNT, read_count, read_seconds
 from procrastinate._checks.ids import LARGEST_ID
 from procrastinate._job_checks import dump_result
 from procrastinate.core import WorkflowState
@@ -104,6 +104,8 @@ class Workflows:
             The workflow has not ended in time. It is a ``TimeoutError``.
         WorkflowNotFound
             There is no such workflow.
+        TypeError, ValueError
+            ``timeout`` is no number of seconds.
         """
         for pause in _pauses(timeout):
             info = self.get(workflow_id)
@@ -295,7 +297,7 @@ def _in_state(stored: list[core.StoredWorkflow], state: WorkflowState | str | No
 
 def _pauses(patience: float) -> Iterator[float]:
     """Yield pauses that grow, until the time is over."""
-    end, pause = time.monotonic() + patience, _FIRST_PAUSE
+    end, pause = time.monotonic() + read_seconds("timeout", patience, may_be_zero=True), _FIRST_PAUSE
     while True:
         rest = end - time.monotonic()
         yield max(min(pause, rest), 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -111,6 +112,16 @@ async def test_a_wait_for_a_workflow_that_is_held_says_so(app: App, workers: Wor
         await app.workflows.wait_async(workflow_id, timeout=0)
     with pytest.raises(WaitTimeout, match="It is held"):
         app.workflows.wait(workflow_id, timeout=0)
+
+
+@pytest.mark.parametrize("patience", [None, float("nan"), -1, "5", True])
+async def test_a_wait_for_a_workflow_takes_a_number_of_seconds(app: App, patience: Any) -> None:
+    """With NaN it would never end."""
+    wf = app.workflow("import")
+    wf.add_signal("approved")
+    workflow_id = await wf.defer_async()
+    with pytest.raises((TypeError, ValueError), match="timeout must be"):
+        await asyncio.wait_for(app.workflows.wait_async(workflow_id, timeout=patience), 5)
 
 
 async def test_a_cancelled_workflow_runs_its_callbacks_of_the_end_alone(
