@@ -56,11 +56,19 @@ def describe_stack(frame: FrameType) -> str:
 
 
 def describe_frames(frames: Sequence[tuple[FrameType, int]]) -> str:
-    """Return frames and their lines, the oldest first, in the form of :func:`describe_stack`."""
+    """Return frames and their lines, the oldest first, in the form of :func:`describe_stack`. Never raise."""
+    try:
+        text = _format_frames(frames)
+    except BaseException as error:
+        text = f"This stack cannot be written: {type(error).__qualname__}"
+    return _bounded(text, LARGEST_TRACEBACK)
+
+
+def _format_frames(frames: Sequence[tuple[FrameType, int]]) -> str:
     stack = traceback.StackSummary.extract(iter(frames))
     own = [place for place, summary in enumerate(stack) if _is_machinery(summary.filename)]
     rest = stack[own[-1] + 1 :] if own else stack
-    return _bounded("".join(traceback.format_list(rest or stack)), LARGEST_TRACEBACK)
+    return "".join(traceback.format_list(rest or stack))
 
 
 def _is_machinery(filename: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 
@@ -53,3 +54,40 @@ async def test_a_stack_is_refused_while_a_job_waits(app: App) -> None:
     job_id = await app.configure_task("waits").defer_async()
     with pytest.raises(exceptions.NoStack, match="its status is todo"):
         await app.job_manager.get_stack_async(job_id)
+
+
+async def test_a_stack_that_cannot_be_written_keeps_no_report_of_another_job_back(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    """The code comes from a file whose name is no Unicode text. Its line cannot be looked up."""
+    may_end = threading.Event()
+    odd: dict[str, Any] = {"may_end": may_end}
+    exec(compile("def odd():\n    may_end.wait(30)\n", "/\ud83d.py", "exec"), odd)
+    app.task(name="odd")(odd["odd"])
+    app.task(name="good")(lambda: may_end.wait(30))
+    ids = [await app.configure_task(name).defer_async() for name in ("odd", "good")]
+    workers.start(concurrency=2)
+    await until(lambda: queue.is_listening() and queue.statuses() == {"doing": 2})
+    stacks = await asyncio.gather(*(app.job_manager.get_stack_async(job_id) for job_id in ids))
+    assert stacks[0].text == "This stack cannot be written: UnicodeEncodeError"
+    assert "wait" in stacks[1].text
+    may_end.set()
+    await queue.succeeded(*ids)
+
+
+async def test_a_report_that_the_database_refuses_keeps_no_other_back(
+    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    may_end = threading.Event()
+    app.task(name="waits")(lambda: may_end.wait(30))
+    refused, *others = [await app.configure_task("waits").defer_async() for _ in range(4)]
+    queue.sql(f"ALTER TABLE procrastinate_job_reports ADD CHECK (job_id <> {refused})")
+    workers.start(concurrency=4)
+    await until(lambda: queue.is_listening() and queue.statuses() == {"doing": 4})
+    asked = [app.job_manager.get_stack_async(job_id) for job_id in (refused, *others)]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(answers[0], exceptions.NoStack)
+    assert all("wait" in one.text for one in answers[1:])
+    assert "The database refused 1 reports of jobs" in caplog.text
+    may_end.set()
+    await queue.succeeded(refused, *others)

@@ -6,8 +6,11 @@ import functools
 from collections.abc import Callable
 
 from procrastinate._fork_locks import fork_lock
+from procrastinate._text.logs import Seldom, get_logger
 from procrastinate.core import NewReport, ReportKind
 from procrastinate.jobs import Job
+
+_unmade = Seldom(get_logger(__name__), "%d reports of jobs could not be made. The last one: %s", "reports_unmade")
 
 MakeContent = Callable[[], str]
 _Key = tuple[int, int, ReportKind]
@@ -43,10 +46,8 @@ class RunReports:
         """Return the reports since the last call."""
         with self._mutex:
             taken, self._waiting = self._waiting, {}
-        return [
-            NewReport(job_id=job_id, attempt=attempt, kind=kind, content=make_content())
-            for (job_id, attempt, kind), make_content in taken.items()
-        ]
+        made = (_make(*key, make_content) for key, make_content in taken.items())
+        return [report for report in made if report is not None]
 
     def put_back(self, reports: list[NewReport]) -> None:
         """Keep reports that could not be written, unless newer ones have come."""
@@ -54,3 +55,13 @@ class RunReports:
             for report in reports:
                 key = report.job_id, report.attempt, report.kind
                 self._waiting.setdefault(key, functools.partial(str, report.content))
+
+
+def _make(job_id: int, attempt: int, kind: ReportKind, make_content: MakeContent) -> NewReport | None:
+    """Return a report, or ``None`` if code of the job that it asks raises: the reports of other jobs go on."""
+    try:
+        content = make_content()
+    except BaseException as error:
+        _unmade.note(f"{kind.value} of job {job_id}: {type(error).__qualname__}")
+        return None
+    return NewReport(job_id=job_id, attempt=attempt, kind=kind, content=content)

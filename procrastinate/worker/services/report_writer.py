@@ -6,9 +6,14 @@ import asyncio
 import contextlib
 
 from procrastinate import exceptions
+from procrastinate._text.logs import Seldom, get_logger
+from procrastinate.core import NewReport
+from procrastinate.core.errors import is_row_refused
 from procrastinate.manager import JobManager
 from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.run.run_reports import RunReports
+
+logger = get_logger(__name__)
 
 _PAUSE = 1.0
 """Seconds between two writes."""
@@ -30,6 +35,7 @@ class ReportWriter:
         self._loop = asyncio.get_running_loop()
         self._has_reports = asyncio.Event()
         self._writing = asyncio.Lock()
+        self._dropped = Seldom(logger, "The database refused %d reports of jobs. The last one: %s", "reports_refused")
         reports.on_first = self._wake_threadsafe
 
     def _wake_threadsafe(self) -> None:
@@ -53,15 +59,30 @@ class ReportWriter:
             They could not be written, and wait for the next call.
         """
         async with self._writing:
-            reports = self._reports.take()
-            if not reports:
-                return
-            try:
-                await self._manager.write_reports(reports, worker_id=self._board.worker_id)
-            except exceptions.ConnectorException:
-                self._reports.put_back(reports)
-                self._has_reports.set()
-                raise
+            parts = [self._reports.take()]
+            while parts:
+                part = parts.pop()
+                try:
+                    await self._write(part)
+                except exceptions.ConnectorException as error:
+                    if is_row_refused(error):
+                        parts += self._without_refused(part, error)
+                        continue
+                    self._reports.put_back([report for rest in (part, *parts) for report in rest])
+                    self._has_reports.set()
+                    raise
+
+    async def _write(self, reports: list[NewReport]) -> None:
+        if reports:
+            await self._manager.write_reports(reports, worker_id=self._board.worker_id)
+
+    def _without_refused(self, reports: list[NewReport], error: exceptions.ConnectorException) -> list[list[NewReport]]:
+        """Return the halves of what the database refuses. A single report is dropped: it would be refused again."""
+        middle = len(reports) // 2
+        if middle:
+            return [reports[middle:], reports[:middle]]
+        self._dropped.note(error)
+        return []
 
     async def finish(self, patience: float) -> None:
         """Write the last reports, for at most ``patience`` seconds. Reports that cannot be written are lost."""
