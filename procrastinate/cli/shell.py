@@ -6,6 +6,7 @@ import argparse
 import shlex
 
 from procrastinate.app import App
+from procrastinate.cli.waits import database_awaited
 from procrastinate.shell import ProcrastinateShell
 
 
@@ -20,6 +21,7 @@ def shell_command(app: App, arguments: argparse.Namespace) -> None:
     with app.open():
         shell = ProcrastinateShell(app.job_manager)
         if arguments.shell_command:
-            shell.run_one(shlex.join(arguments.shell_command))
+            with database_awaited():
+                shell.run_one(shlex.join(arguments.shell_command))
         else:
             shell.cmdloop()

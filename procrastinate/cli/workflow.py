@@ -9,6 +9,7 @@ from procrastinate._quoting import quoted
 from procrastinate._text.terminal import write
 from procrastinate.app import App
 from procrastinate.cli.arguments import integer
+from procrastinate.cli.waits import database_awaited
 from procrastinate.workflows.states import Graph, Node, WorkflowInfo
 
 _LONGEST_NAME = 100
@@ -23,7 +24,7 @@ def add_workflow_arguments(parser: argparse.ArgumentParser) -> None:
 
 def workflow_command(app: App, arguments: argparse.Namespace) -> None:
     """Print the state of a workflow, and its steps below the steps that they wait for."""
-    with app.open():
+    with database_awaited(), app.open():
         info = app.workflows.get(arguments.id)
         graph = app.workflows.graph(arguments.id)
     write("\n".join(tree_lines(info, graph)))
