@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -97,3 +98,33 @@ def test_an_error_of_the_code_of_the_task_is_logged(
     assert press(app, "report") == "periodic_failed"
     assert stored(database_url) == []
     assert "A job of the periodic task report cannot be deferred" in caplog.text
+
+
+def test_hooks_see_that_the_database_refuses_the_job(app: procrastinate.App, engine: sa.Engine) -> None:
+    """A span around the defer ends with an error."""
+    seen: list[str] = []
+
+    @app.on_defer
+    @contextlib.contextmanager
+    def watch(defer: procrastinate.defer_hooks.Defer) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            seen.append(type(error).__name__)
+            raise
+        seen.append("deferred")
+
+    @app.periodic(cron="0 0 1 1 *")
+    @app.task(name="report")
+    def report(timestamp: int) -> None: ...
+
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '42501'; END $$"
+        )
+        connection.exec_driver_sql(
+            "CREATE TRIGGER refuses BEFORE INSERT ON procrastinate_jobs FOR EACH ROW EXECUTE FUNCTION refuses()"
+        )
+    assert press(app, "report") == "failed"
+    assert seen == ["ConnectorException"]

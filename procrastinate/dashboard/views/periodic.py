@@ -75,6 +75,8 @@ def run_now(visit: Visit) -> Calls[Response]:
             outcome = "run_periodic" if jobs else "failed"
         except exceptions.AlreadyEnqueued:
             outcome = "periodic_waits"
+        except exceptions.ConnectorException:  # it is logged
+            outcome = "failed"
         except Exception:  # functions of the program make locks and keys
             logger.exception("A job of the periodic task %s cannot be deferred", name, extra={"action": "run_periodic"})
             outcome = "periodic_failed"
@@ -83,7 +85,13 @@ def run_now(visit: Visit) -> Calls[Response]:
 
 
 def _defer(visit: Visit, task: PeriodicTask[Any, Any, Any], timestamp: int) -> Calls[list[int]]:
-    """Defer a job, and return its id in a list, which is empty if the database cannot."""
+    """Defer a job, and return its id in a list.
+
+    Raises
+    ------
+    ConnectorException
+        The database refuses the job. The hooks around the defer see the exception.
+    """
     deferrer, manager = task.make_deferrer(), visit.app.job_manager
     job = deferrer.make_new_job(timestamp=timestamp)
     unique_key = deferrer.make_unique_key(job) if isinstance(deferrer, UniqueDeferrer) else None
@@ -108,5 +116,5 @@ def _follow(tries: Tries[list[int]]) -> Calls[list[int]]:
         loaded = yield Call(asked.operation, asked.arguments, dict(asked.options))
         if loaded.problem is not None:
             tries.close()
-            return []
+            raise exceptions.ConnectorException(loaded.problem)
         answer = loaded.value
