@@ -10,6 +10,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 
 from procrastinate import worker_observers
 from procrastinate._fork_locks import fork_lock
+from procrastinate._otel_spans import trace_options
 from procrastinate.core.rows import RescuedJob
 from procrastinate.jobs import Job
 from procrastinate.run_observers import seconds_waited
@@ -59,7 +60,7 @@ def is_set_up() -> bool:
 
 
 def turn_on() -> None:
-    """Observe the workers of the process. A second call has no effect."""
+    """Observe the workers of instrumented apps. A second call has no effect."""
     if _observe_worker not in worker_observers.EVERYWHERE:
         worker_observers.EVERYWHERE.append(_observe_worker)
 
@@ -70,6 +71,8 @@ def count_retry(job: Job) -> None:
 
 
 def _observe_worker(worker: ObservedWorker) -> None:
+    if trace_options(worker.app_hooks) is None:
+        return
     with _mutex:
         _workers.add(worker)
     worker.on_fetch.append(_note_fetch)

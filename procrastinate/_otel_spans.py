@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
+import weakref
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
 
-from procrastinate.defer_hooks import read_deferred_at
+from procrastinate.defer_hooks import Hooks, read_deferred_at
 from procrastinate.jobs import Job
 
 Propagation = Literal["auto", "child", "link", "none"]
@@ -20,6 +21,25 @@ NAME = "procrastinate"
 _SOON = 300.0
 """Seconds after a defer in which the first run is a child of it. A later child would hold its trace open."""
 tracer = trace.get_tracer(NAME)
+_options: weakref.WeakKeyDictionary[Hooks, TraceOptions] = weakref.WeakKeyDictionary()
+"""How each instrumented app is traced, by its hooks. Copies of an app share them."""
+
+
+class TraceOptions(NamedTuple):
+    """How the runs of an app are traced. See :func:`procrastinate.otel.instrument`."""
+
+    propagation: Propagation = "auto"
+    span_naming: SpanNaming = "queue"
+
+
+def note_instrumented(app_hooks: Hooks, options: TraceOptions) -> None:
+    """Note that an app is instrumented. The first options count."""
+    _options.setdefault(app_hooks, options)
+
+
+def trace_options(app_hooks: Hooks) -> TraceOptions | None:
+    """Return how the runs of an app are traced, or ``None`` if it is not instrumented."""
+    return _options.get(app_hooks)
 
 
 def span_name(operation: str, queue: str | None, task_name: str | None, naming: SpanNaming) -> str:

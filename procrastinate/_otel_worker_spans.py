@@ -14,7 +14,7 @@ from typing import Any
 from opentelemetry import context, trace
 
 from procrastinate import worker_observers
-from procrastinate._otel_spans import attached, tracer
+from procrastinate._otel_spans import attached, trace_options, tracer
 from procrastinate.worker_observers import ObservedWorker
 
 _SUPPRESSING = (context._SUPPRESS_INSTRUMENTATION_KEY, "suppress_instrumentation")
@@ -22,7 +22,7 @@ _SUPPRESSING = (context._SUPPRESS_INSTRUMENTATION_KEY, "suppress_instrumentation
 
 
 def turn_on() -> None:
-    """Trace the workers of the process. A second call has no effect."""
+    """Trace the workers of instrumented apps. A second call has no effect."""
     if _observe not in worker_observers.EVERYWHERE:
         worker_observers.EVERYWHERE.append(_observe)
 
@@ -43,6 +43,9 @@ def _suppressed() -> Iterator[None]:
 
 
 def _observe(worker: ObservedWorker) -> None:
+    if trace_options(worker.app_hooks) is None:
+        return
+
     def fetched(seconds: float, jobs: int) -> None:
         if jobs:
             _record("receive", worker, seconds, jobs)

@@ -20,7 +20,9 @@ from procrastinate._otel_runs import current_run
 from procrastinate._otel_spans import (
     Propagation,
     SpanNaming,
+    TraceOptions,
     attached,
+    note_instrumented,
     origin_of,
     set_error,
     shared_attributes,
@@ -47,9 +49,10 @@ def instrument(
     span_naming: SpanNaming = "queue",
     worker_spans: bool = False,
 ) -> None:
-    """Trace the defers and the runs of an app, and turn on the metrics of the process. A second call has no effect.
+    """Trace the defers and the runs of an app, and turn on its metrics. A second call has no effect.
 
-    Instrumentation of SQLAlchemy and of psycopg makes no spans of the statements that a worker runs for itself.
+    Other apps of the process send nothing until they are instrumented, too. Instrumentation of SQLAlchemy and of
+    psycopg makes no spans of the statements that any worker of the process runs for itself.
 
     The worker middleware becomes part of ``app.worker_defaults``. A worker with a ``worker_middleware`` of its own does
     not use it: add :func:`trace_runs` to that.
@@ -64,7 +67,8 @@ def instrument(
         What follows ``send`` and ``process`` in the names of spans: the ``"queue"``, as the conventions say, or the
         ``"task"``.
     worker_spans:
-        If true, the fetches that find jobs and the records of outcomes are spans, too, for all workers of the process.
+        If true, the fetches that find jobs and the records of outcomes are spans, too, for all apps that are
+        instrumented.
 
     Raises
     ------
@@ -73,6 +77,7 @@ def instrument(
     """
     _check_word("propagation", propagation, get_args(Propagation))
     _check_word("span_naming", span_naming, get_args(SpanNaming))
+    note_instrumented(app.job_manager.hooks, TraceOptions(propagation, span_naming))
     _otel_metrics.turn_on()
     _otel_runs.turn_on()
     _otel_worker_spans.hide_statements()
@@ -183,3 +188,5 @@ async def trace_runs(
         _otel_metrics.in_flight.add(-1, running)
         if traced is None:
             span.end()
+        else:
+            traced.stop()

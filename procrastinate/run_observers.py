@@ -1,6 +1,7 @@
 """Integrations that see each run from its beginning to its outcome, in every worker of the process.
 
-Middleware sees what a task raises. An observer also sees what becomes of the job, and runs whose task is unknown.
+Middleware sees what a task raises. An observer also sees what is recorded of the job, runs whose task is unknown, and
+jobs that end without a run.
 """
 
 from __future__ import annotations
@@ -15,28 +16,36 @@ from typing import Any
 
 from procrastinate._job import Job
 from procrastinate.core.enums import Status
-from procrastinate.defer_hooks import enter_quietly, log_failure, read_deferred_at
+from procrastinate.defer_hooks import Hooks, enter_quietly, log_failure, read_deferred_at
 
 
 @dataclasses.dataclass(kw_only=True)
 class ObservedRun:
-    """A run under way.
+    """A run under way, or the end of a job that did not run.
 
     Attributes
     ----------
+    app_hooks:
+        The hooks of the worker's app, by which an integration of some apps knows its own.
+    is_run:
+        False if the job ends without a run: its worker was lost too often, or it was aborted before it started.
     on_end:
-        Functions that are called once, with what becomes of the job and what ended the run. The status is one of these:
+        Functions that are called once, with what becomes of the job and what ended the run. They are called when the
+        database has recorded it, so the run has left the blocks of the observers by then. The context is that of the
+        run. The status is one of these:
 
         - ``SUCCEEDED``, ``FAILED`` or ``ABORTED``.
         - ``TODO`` with an exception: the job runs again.
         - ``TODO`` without an exception: the job is released. It has not run here.
         - ``CANCELLED``: the workflow of the job was cancelled, so the job did not start.
-        - ``DOING``: the job goes on after the end of its run or of its worker, because nothing can stop it. Another
-          worker takes it later.
+        - ``DOING``: nothing is recorded, and another worker has taken the job or takes it later. Nothing can stop the
+          run, or the worker no longer holds the job, or it ends before it can record the outcome.
     """
 
     job: Job
     worker_name: str | None
+    app_hooks: Hooks
+    is_run: bool = True
     on_end: list[Callable[[Status, BaseException | None], None]] = dataclasses.field(default_factory=list)
     _context: contextvars.Context | None = dataclasses.field(default=None, init=False)
     _has_ended: bool = dataclasses.field(default=False, init=False)
@@ -46,6 +55,15 @@ class ObservedRun:
         if self._has_ended:
             return
         self._has_ended = True
+        if self._context is None:
+            contextvars.copy_context().run(self._enter_and_leave)
+        (self._context or contextvars.Context()).copy().run(self._tell, status, exception)
+
+    def _enter_and_leave(self) -> None:
+        with observed(self):
+            pass
+
+    def _tell(self, status: Status, exception: BaseException | None) -> None:
         for tell in self.on_end:
             try:
                 tell(status, exception)
@@ -57,9 +75,9 @@ class ObservedRun:
         self._context = contextvars.copy_context()
 
     def leave(self) -> None:
-        """Tell the observers that the worker ends before the run. Called outside of the run."""
+        """Tell the observers that the worker ends before the run, or before the record of its outcome."""
         if self._context is not None:
-            self._context.copy().run(self.end, Status.DOING, None)
+            self.end(Status.DOING, None)
 
 
 def seconds_waited(job: Job) -> float | None:
@@ -87,15 +105,3 @@ def observed(run: ObservedRun) -> Iterator[None]:
             enter_quietly(observer, run, stack, BaseException)
         run.begin()
         yield
-
-
-def tell_of_end(job: Job, worker_name: str | None, status: Status, exception: BaseException | None) -> None:
-    """Tell the observers of a job that has ended without a run."""
-    if EVERYWHERE:
-        run = ObservedRun(job=job, worker_name=worker_name)
-        contextvars.copy_context().run(_begin_and_end, run, status, exception)
-
-
-def _begin_and_end(run: ObservedRun, status: Status, exception: BaseException | None) -> None:
-    with observed(run):
-        run.end(status, exception)

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ParamSpec
 
-from procrastinate.defer_hooks import log_failure
+from procrastinate.defer_hooks import Hooks, log_failure
 
 if TYPE_CHECKING:
     from procrastinate.core import RescuedJob, WorkerReport
@@ -34,6 +34,8 @@ class ObservedWorker:
         The queues that it serves, or ``None`` for all.
     concurrency:
         The number of its slots.
+    app_hooks:
+        The hooks of its app, by which an integration of some apps knows its own.
     report:
         Returns what the worker does now. It may be called from any thread.
     on_fetch:
@@ -51,6 +53,7 @@ class ObservedWorker:
     queues: tuple[str, ...] | None
     concurrency: int
     report: Callable[[], WorkerReport]
+    app_hooks: Hooks
     on_fetch: list[Callable[[float, int], None]] = dataclasses.field(default_factory=list)
     on_rescue: list[Callable[[RescuedJob], None]] = dataclasses.field(default_factory=list)
     on_settle: list[Callable[[float, int], None]] = dataclasses.field(default_factory=list)

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from sentry_sdk.crons import capture_checkin
 
-from procrastinate.core.rows import RescuedJob
 from procrastinate.defer_hooks import Defer, note_deferred_at, read_deferred_at
 from procrastinate.jobs import Job, Status
 
@@ -59,21 +57,7 @@ def _config(defer: Defer) -> Any:
 
 def check_out(job: Job, status: Status) -> None:
     """Say how the job of a tick ended. A retry is no end, nor is the end of a run that the job outlives."""
-    check_out_of(job.trace_context or {}, status)
-
-
-def check_out_rescued(job: RescuedJob) -> None:
-    """Say that the job of a tick has ended with its worker, if it has not been given to another one."""
-    try:
-        headers = json.loads(job.trace_context or "{}")
-    except (ValueError, RecursionError):  # plain SQL has written it
-        return
-    if isinstance(headers, dict) and isinstance(headers.get(_HEADER, ""), str):
-        check_out_of(headers, job.status)
-
-
-def check_out_of(headers: Mapping[str, str], status: Status) -> None:
-    """Say how the job with these headers ended."""
+    headers = job.trace_context or {}
     check_in_id, _, slug = headers.get(_HEADER, "").partition(" ")
     if not slug or status in (Status.TODO, Status.DOING):
         return

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import datetime
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -19,12 +21,12 @@ except ImportError as error:
     raise ImportError('The integration needs Sentry: pip install "procrastinate[sentry]"') from error
 
 from sentry_sdk.integrations import Integration
-from sentry_sdk.scope import should_send_default_pii
+from sentry_sdk.scope import add_global_event_processor, should_send_default_pii
 from sentry_sdk.utils import event_from_exception
 
 from procrastinate import defer_hooks, run_observers, worker_observers
 from procrastinate._job import UnreadArguments
-from procrastinate.contrib._sentry_crons import check_in, check_out, check_out_rescued
+from procrastinate.contrib._sentry_crons import check_in, check_out
 from procrastinate.defer_hooks import Defer, note_deferred_at
 from procrastinate.exceptions import JobAborted, JobRetry, TaskTimeout, WorkerLost
 from procrastinate.jobs import Job, Status
@@ -83,11 +85,11 @@ class ProcrastinateIntegration(Integration):
         defer_hooks.EVERYWHERE.append(_around_defer)
         run_observers.EVERYWHERE.append(_around_run)
         worker_observers.EVERYWHERE.append(_observe_worker)
+        add_global_event_processor(_without_given_up_jobs)
 
 
 def _observe_worker(worker: ObservedWorker) -> None:
     if _integration() is not None:
-        worker.on_rescue.append(check_out_rescued)
         worker.on_end.append(lambda: sentry_sdk.flush(_FLUSH_FOR))
 
 
@@ -154,7 +156,7 @@ def _around_run(run: ObservedRun) -> Iterator[None]:
         scope.clear_breadcrumbs()
         scope.set_tag("procrastinate_job_id", str(job.id))
         scope.set_tag("procrastinate_queue", job.queue)
-        scope.set_context("procrastinate-job", _described(job))
+        scope.set_context("procrastinate-job", _described(run))
         scope.add_event_processor(_without_own_log_records)
         transaction = sentry_sdk.continue_trace(
             (job.trace_context or {}) if integration.propagate_traces else {},
@@ -169,53 +171,92 @@ def _around_run(run: ObservedRun) -> Iterator[None]:
         ):
             for name, value in _span_data(job).items():
                 span.set_data(name, value)
-            run.on_end.append(lambda status, exception: _end(integration, job, transaction, span, status, exception))
-            yield
+            sent = _Run(run, integration, [span, transaction])
+            run.on_end.append(sent.end)
+            try:
+                yield
+            finally:
+                sent.stop()
 
 
-def _end(
-    integration: ProcrastinateIntegration,
-    job: Job,
-    transaction: Any,
-    span: Any,
-    status: Status,
-    exception: BaseException | None,
-) -> None:
-    """Set the status of the run, check out, and send an event if the job has failed. A worker logs it after this."""
-    check_out(job, status)
-    words = {Status.SUCCEEDED: "ok", Status.FAILED: "internal_error"}
-    for one in (span, transaction):
-        one.set_status(words.get(status, "aborted"))
-        if status is Status.DOING:  # the code that would finish it goes on, perhaps until the process ends
-            one.finish()
-    if status is Status.CANCELLED or (status is Status.TODO and exception is None):  # it has not run here
-        transaction.sampled = False
-    is_event = status is Status.FAILED or (status is Status.TODO and integration.capture_retries)
-    if exception is None or not is_event or (status is Status.TODO and isinstance(exception, _ON_PURPOSE)):
-        return
+@dataclasses.dataclass
+class _Run:
+    """A run and its spans, the innermost first. They are sent when the outcome is recorded."""
+
+    run: ObservedRun
+    integration: ProcrastinateIntegration
+    spans: list[Any]
+    stopped_at: datetime.datetime | None = None
+
+    def stop(self) -> None:
+        """Note the end of the run. A span with an end is not sent when its block ends."""
+        self.stopped_at = datetime.datetime.now(datetime.UTC)
+        for span in self.spans:
+            if span.timestamp is None:
+                span.timestamp = self.stopped_at
+
+    def end(self, status: Status, exception: BaseException | None) -> None:
+        """Send the spans, check out, and send an event if the job has failed."""
+        job, (span, transaction) = self.run.job, self.spans
+        check_out(job, status)
+        if exception is not None and _is_event(status, exception, self.integration):
+            with sentry_sdk.new_scope() as scope:
+                scope.span = span
+                _send_event(job, status, exception)
+        is_released = status is Status.CANCELLED or (status is Status.TODO and exception is None)
+        if is_released or not self.run.is_run:  # it has not run here
+            transaction.sampled = False
+        words = {Status.SUCCEEDED: "ok", Status.FAILED: "internal_error"}
+        for one in self.spans:
+            one.set_status(words.get(status, "aborted"))
+            if one.timestamp in (None, self.stopped_at):
+                one.timestamp = None
+                one.finish(end_timestamp=self.stopped_at)
+
+
+def _is_event(status: Status, exception: BaseException, integration: ProcrastinateIntegration) -> bool:
+    if status is Status.TODO:
+        return integration.capture_retries and not isinstance(exception, _ON_PURPOSE)
+    return status is Status.FAILED
+
+
+def _send_event(job: Job, status: Status, exception: BaseException) -> None:
     options = sentry_sdk.get_client().options
     mechanism = {"type": _SYSTEM, "handled": status is Status.TODO}
     event, hint = event_from_exception(exception, client_options=options, mechanism=mechanism)
     if isinstance(exception, TaskTimeout):  # its traceback is the same for all tasks
         event["fingerprint"] = ["procrastinate-timeout", job.task_name]
+    if isinstance(exception, WorkerLost):  # it has no traceback
+        event["fingerprint"] = ["procrastinate-worker-lost", job.task_name]
     sentry_sdk.capture_event(event, hint=hint)
+
+
+def _without_given_up_jobs(event: Any, hint: dict[str, Any]) -> Any:
+    """Drop the event that Sentry makes of the log record about a job that was rescued too often: it is one already."""
+    return None if _own_action(hint) == "job_given_up" and _integration() is not None else event
 
 
 def _without_own_log_records(event: Any, hint: dict[str, Any]) -> Any:
     """Drop the event that Sentry makes of the worker's log record about a failure: the failure is an event already."""
+    return None if _own_action(hint) in ("job_error", "task_not_found") else event
+
+
+def _own_action(hint: dict[str, Any]) -> str | None:
+    """Return the action of a log record of a worker, or ``None`` for anything else."""
     record = hint.get("log_record")
     is_own = record is not None and record.name.startswith("procrastinate.worker")
-    return None if is_own and getattr(record, "action", None) in ("job_error", "task_not_found") else event
+    return getattr(record, "action", None) if is_own else None
 
 
 def _names(job: Job) -> dict[str, Any]:
     return {"id": job.id, "task": job.task_name, "queue": job.queue, "attempt": job.attempts + 1}
 
 
-def _described(job: Job) -> dict[str, Any]:
+def _described(run: ObservedRun) -> dict[str, Any]:
+    job = run.job
     arguments: Any = job.task_kwargs if job.log_arguments and _sends_arguments() else _FILTERED
     if isinstance(arguments, UnreadArguments):
-        arguments = "[Too large]"
+        arguments = "[Too large]" if run.is_run else "[Not read]"
     return {**_names(job), "lock": job.lock, "arguments": arguments, "meta": job.meta}
 
 

@@ -243,12 +243,16 @@ class Promotion:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RescuedJob:
-    """A job taken back from a dead worker, with its new status. ``trace_context`` is JSON text, or ``None``."""
+    """A job taken back from a dead worker, with its new status and the number of its runs.
+
+    ``trace_context`` is JSON text, or ``None``.
+    """
 
     id: int
     queue_name: str
     task_name: str
     status: Status
+    attempts: int
     trace_context: str | None = None
 
 

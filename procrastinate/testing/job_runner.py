@@ -106,6 +106,7 @@ class Runner:
         self._clock = clock
         self._move_clock = move_clock
         self._result: Any = None
+        self._job_run: JobRun | None = None
         self._promote_next = True
         self._worker = self._make_worker(app)
         self.records: list[RunRecord] = []
@@ -224,6 +225,7 @@ class Runner:
         self._result = None
         outcome = self._by_clock(await self._execute(job))
         status = outcome.status if outcome.is_recorded else await self._record(outcome, worker_id)
+        self._tell_observers(outcome, status)
         self._promote_next = self._promote_next or _frees_something(job) or status is Status.TODO
         if reports := self._worker.reports.take():
             await self._manager.write_reports(reports, worker_id=worker_id)
@@ -244,7 +246,7 @@ class Runner:
 
     async def _execute(self, job: Job) -> Outcome:
         """Run the job in a copy of the caller's context, so that its context variables do not leak."""
-        run = JobRun(job, self._worker, _InCallerThread(self._caller), self._manager, self)
+        run = self._job_run = JobRun(job, self._worker, _InCallerThread(self._caller), self._manager, self)
         context = self._worker.own_context.copy()
         if self._is_async:
             return await context.run(asyncio.create_task, run.execute())
@@ -256,6 +258,11 @@ class Runner:
                 return await run.execute()
 
         return context.run(self._caller.drive, execute)
+
+    def _tell_observers(self, outcome: Outcome, status: Status) -> None:
+        run, self._job_run = self._job_run, None
+        if run is not None and run.observed is not None:
+            run.observed.end(status, outcome.exception)
 
     async def may_start(self, group_id: int) -> bool:
         """Return whether a step of this group may start: its workflow was not cancelled."""

@@ -170,7 +170,13 @@ def _take_back(
     for job_id, worker_id in worker_ids.items():
         tables.keep_error(job_id, error, worker_id)
     return [
-        RescuedJob(id=row["id"], queue_name=row["queue_name"], task_name=row["task_name"], status=Status(row["status"]))
+        RescuedJob(
+            id=row["id"],
+            queue_name=row["queue_name"],
+            task_name=row["task_name"],
+            status=Status(row["status"]),
+            attempts=row["attempts"],
+        )
         for row in lost
     ]
 

@@ -102,7 +102,10 @@ class WorkerRun:
             self._heartbeat.stop(after=running)
             self._parts.loop_watch.stop()
             with _long_waits.told(self._tell("its last statements and its threads, to end")):
-                await self._sign_off(stays=bool(running))
+                try:
+                    await self._sign_off(stays=bool(running))
+                finally:
+                    self._parts.outcome_writer.observed_ends.leave()
         self._log(logging.INFO, "stop_worker", "Stopped worker on %s", queues_display(self._settings.queues))
 
     async def _sign_off(self, *, stays: bool) -> None:
@@ -320,6 +323,7 @@ class WorkerRun:
             name=settings.name,
             queues=settings.queues,
             concurrency=settings.concurrency,
+            app_hooks=self._worker.app.job_manager.hooks,
             report=self._work_report.make,
         )
         self._parts.fetch_loop.fetcher.on_fetch = observed.fetched

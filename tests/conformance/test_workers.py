@@ -99,7 +99,7 @@ def test_the_jobs_of_a_lost_worker_are_rescued(run: Run) -> None:
     fetch_one(run, alive)
     lose(run, lost)
     rescued = run(core.rescue_jobs, max_rescues=3)
-    assert rescued == [RescuedJob(id=1, queue_name="a", task_name="x", status=Status.TODO)]
+    assert rescued == [RescuedJob(id=1, queue_name="a", task_name="x", status=Status.TODO, attempts=1)]
     after = stored(run, 1)
     assert (after.status, after.attempts, after.worker_id) == (Status.TODO, 1, None)
     assert column(run, 1, "rescues") == 1

@@ -22,7 +22,7 @@ from procrastinate.job_context import AbortReason, JobContext, JobResult
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 from procrastinate.middleware import compose, is_async_middleware
-from procrastinate.run_observers import ObservedRun, observed, tell_of_end
+from procrastinate.run_observers import ObservedRun, observed
 from procrastinate.tasks import Task
 from procrastinate.worker.processes import signals
 from procrastinate.worker.processes.exits import ends_task, enter_job
@@ -62,7 +62,8 @@ class JobRun:
         self._job_result = JobResult(start_timestamp=time.time())
         self._run_log = RunLog(worker, self._job_result)
         self._completion: JobCompletion | None = None
-        self._observed: ObservedRun | None = None
+        self.observed: ObservedRun | None = None
+        """What observes the run, from its start on."""
 
     @functools.cached_property
     def _context(self) -> JobContext:
@@ -103,13 +104,8 @@ class JobRun:
 
     def leave(self) -> None:
         """Tell the observers that the worker does not wait for the end of this run."""
-        if self._observed is not None:
-            self._observed.leave()
-
-    def fail(self, error: BaseException) -> None:
-        """Tell the observers that the job fails after an unforeseen error, if the run has not."""
-        if self._observed is None:
-            tell_of_end(self.job, self._worker.settings.name, Status.FAILED, error)
+        if self.observed is not None:
+            self.observed.leave()
 
     async def execute(self, within: asyncio.Task[Any] | None = None) -> Outcome:
         """Run the job and return its outcome. Raises nothing.
@@ -129,12 +125,14 @@ class JobRun:
         self._cancellation.executing = within
         if not run_observers.EVERYWHERE:
             return await self._run()
-        self._observed = ObservedRun(job=self.job, worker_name=self._worker.settings.name)
-        with observed(self._observed):
+        name, hooks = self._worker.settings.name, self._worker.app.job_manager.hooks
+        self.observed = ObservedRun(job=self.job, worker_name=name, app_hooks=hooks)
+        with observed(self.observed):
             try:
                 return await self._run()
             except BaseException as error:
-                self._observed.end(Status.DOING if ends_task(error) else Status.FAILED, error)
+                if ends_task(error):
+                    self.observed.end(Status.DOING, error)
                 raise
 
     async def _run(self) -> Outcome:
@@ -143,22 +141,16 @@ class JobRun:
         return self._conclude(*await self._find_and_call())
 
     def _conclude(self, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:
-        """Decide on the outcome of the run, and tell of it."""
+        """Decide on the outcome of the run, and log it."""
         if self._cancellation.is_cut and self._was_cut_short(result):
-            return self._tell_observers(self._cut_short(task, result))
+            return self._cut_short(task, result)
         self._job_result.end_timestamp = time.time()
         self._job_result.result = result.value
         outcome = self._with_details(self._decide(task, result), task, result)
-        self._tell_observers(outcome)
         if outcome.release_in is None:
             self._run_log.write_outcome(self.job, outcome, self._cancellation.requested)
         self.__dict__.pop("_context", None)
         self._in_thread = None  # it refers to this run, too
-        return outcome
-
-    def _tell_observers(self, outcome: Outcome) -> Outcome:
-        if self._observed is not None:
-            self._observed.end(Status.DOING if outcome.is_left else outcome.status, outcome.exception)
         return outcome
 
     def _for_log_records(self) -> RunningJob:
@@ -187,7 +179,7 @@ class JobRun:
         if task is None:
             return Outcome(job=self.job, status=Status.TODO, release_in=0.0)
         if self._cancellation.requested is not None or (self._completion is not None and self._completion.is_recorded):
-            outcome = self._tell_observers(self._with_details(self._decide(task, result), task, result))
+            outcome = self._with_details(self._decide(task, result), task, result)
             self._run_log.write_outcome(self.job, outcome, self._cancellation.requested)
             return outcome
         self._log(

@@ -15,8 +15,10 @@ from procrastinate import core
 from procrastinate.core.errors import is_invalid_value, is_passing, is_refused_for_now
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
+from procrastinate.run_observers import ObservedRun
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.fetch.noticeboard import Noticeboard
+from procrastinate.worker.run.observed_ends import ObservedEnds
 from procrastinate.worker.run.outcome import Outcome, Run, run_of
 from procrastinate.worker.run.outcome_delays import Delays
 
@@ -41,6 +43,10 @@ class Written:
     def ids(self) -> set[int]:
         """The ids of all recorded jobs."""
         return self.finished | set(self.retried)
+
+    def status_of(self, outcome: Outcome) -> Status:
+        """Return the recorded status. A job whose abort was requested is not retried."""
+        return self.retried.get(outcome.job_id, outcome.status)
 
 
 async def write_outcomes(
@@ -113,6 +119,7 @@ class OutcomeWriter:
         self._pending: deque[Outcome] = deque()
         self._delays = Delays(logger)
         self._unrecorded: dict[Run, Outcome] = {}
+        self.observed_ends = ObservedEnds()
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -129,10 +136,18 @@ class OutcomeWriter:
         """The ids of jobs with unwritten outcomes. Callable from any thread."""
         return {outcome.job_id for outcome in list(self._unrecorded.values())}
 
-    def add(self, outcome: Outcome) -> None:
-        """Queue an outcome for writing, or only report it if the task's own transaction recorded it."""
+    def add(self, outcome: Outcome, observed: ObservedRun | None = None) -> None:
+        """Queue an outcome for writing, or only report it if the task's own transaction recorded it.
+
+        Parameters
+        ----------
+        observed:
+            What is told of the record, if anything observes the run.
+        """
+        if observed is not None:
+            self.observed_ends.expect(outcome, observed)
         if outcome.is_recorded:
-            self._log_recorded([outcome])
+            self._tell_recorded([outcome], {})
             self._post([outcome])
             return
         self._unrecorded[run_of(outcome.job)] = outcome
@@ -198,26 +213,29 @@ class OutcomeWriter:
                 self._loop.call_soon_threadsafe(self._written_in_thread, batch, recorded, context=context)
         return written
 
-    def _write_now(self, batch: list[Outcome]) -> set[Run]:
-        """Return the recorded runs. The loop retries the others."""
-        recorded: set[Run] = set()
+    def _write_now(self, batch: list[Outcome]) -> dict[Run, Status]:
+        """Return the recorded runs and the status of each. The loop retries the others."""
+        recorded: dict[Run, Status] = {}
         try:
             for worker_id, mine in _by_worker(batch):
                 written = write_outcomes_in_thread(
                     self._manager, mine, worker_id=worker_id, delete_jobs=self._delete_jobs
                 )
-                recorded |= {outcome.run for outcome in mine if outcome.job_id in written.ids}
+                ids = written.ids
+                recorded |= {one.run: written.status_of(one) for one in mine if one.job_id in ids}
         except Exception as error:
+            self.observed_ends.note_failed_write(batch)
             self._log_not_yet(batch, error)
         return recorded
 
-    def _written_in_thread(self, batch: list[Outcome], recorded: set[Run]) -> None:
+    def _written_in_thread(self, batch: list[Outcome], recorded: Mapping[Run, Status]) -> None:
         for outcome in batch:
             if outcome.run in recorded:
                 self._forget(outcome)
             elif self.find(outcome.job) is outcome.job:
                 self._add_again(outcome)
-        self._log_recorded([outcome for outcome in batch if outcome.run in recorded])
+        statuses = {run[1]: status for run, status in recorded.items()}
+        self._tell_recorded([outcome for outcome in batch if outcome.run in recorded], statuses)
         self._post(batch)
         self._look_whether_idle()
 
@@ -228,7 +246,9 @@ class OutcomeWriter:
             self._board.post_ended_step()
         self._board.post_room(is_upcoming=any(outcome.leaves_due_jobs for outcome in batch))
 
-    def _log_recorded(self, batch: list[Outcome]) -> None:
+    def _tell_recorded(self, batch: list[Outcome], retried: Mapping[int, Status]) -> None:
+        if self.observed_ends:
+            self.observed_ends.tell_recorded(batch, retried)
         if not self._logger.isEnabledFor(logging.DEBUG):
             return
         for outcome in batch:
@@ -262,6 +282,8 @@ class OutcomeWriter:
                     await self._write_apart(batch, error, self._settle_refused_for_now)
                     return
                 self._log_not_yet(batch, error)
+                if not is_refused:
+                    self.observed_ends.note_failed_write(batch)
                 await asyncio.sleep(backoff.next_wait())
 
     def _log_not_yet(self, batch: list[Outcome], error: Exception) -> None:
@@ -313,12 +335,13 @@ class OutcomeWriter:
     async def _write(self, batch: list[Outcome], *, hand_over: bool = True) -> None:
         """Write a batch, fenced by the worker id of each job's fetch. The worker may have a new id since."""
         for worker_id, mine in _by_worker(batch):
-            recorded = await self._write_for(worker_id, mine, hand_over=hand_over)
+            result = await self._write_for(worker_id, mine, hand_over=hand_over)
+            recorded = result.ids
             rest = [outcome for outcome in mine if outcome.job_id not in recorded]
             written = [outcome for outcome in mine if outcome.job_id in recorded] if rest else mine
             for outcome in written:
                 self._forget(outcome)
-            self._log_recorded(written)
+            self._tell_recorded(written, result.retried)
             await self._look_at_rest(worker_id, rest)
 
     async def _look_at_rest(self, worker_id: int, outcomes: list[Outcome]) -> None:
@@ -334,7 +357,7 @@ class OutcomeWriter:
                 self._forget(outcome)
                 self.refuse(outcome)
 
-    async def _write_for(self, worker_id: int, batch: list[Outcome], *, hand_over: bool) -> set[int]:
+    async def _write_for(self, worker_id: int, batch: list[Outcome], *, hand_over: bool) -> Written:
         began = self._loop.time()
         written = await write_outcomes(
             self._manager, batch, worker_id=worker_id, delete_jobs=self._delete_jobs, hand_over=hand_over
@@ -342,7 +365,7 @@ class OutcomeWriter:
         if self.on_settle is not None:
             self.on_settle(self._loop.time() - began, len(written.ids))
         self._log_not_retried(written.retried)
-        return written.ids
+        return written
 
     def _log_not_retried(self, statuses: Mapping[int, Status]) -> None:
         """Log the jobs whose abort was requested after the decision to retry."""
@@ -374,7 +397,8 @@ class OutcomeWriter:
         self._delays.forget(run)
 
     def refuse(self, outcome: Outcome) -> None:
-        """Log that an outcome is not written."""
+        """Log that an outcome is not written, and tell the observers of its run."""
+        self.observed_ends.tell_refused(outcome)
         self._log(
             logging.WARNING,
             "This worker no longer holds job %s, or its outcome is recorded already: outcome (%s) not written",

@@ -28,6 +28,8 @@ class Rescuer:
         As for :class:`~procrastinate.worker.services.dead_workers.DeadWorkers`.
     posts_looks:
         Whether it asks the fetch loop for a look after each check. A worker that ends without jobs waits for that.
+    on_end:
+        Called with each job that ends because its worker is lost, and with the reason.
     limit_definer:
         As for :class:`~procrastinate.worker.services.sweeper.Sweeper`.
     """
@@ -42,6 +44,7 @@ class Rescuer:
         pulse: Pulse,
         max_rescues: int,
         posts_looks: bool,
+        on_end: Callable[[RescuedJob, str], None],
         limit_definer: LimitDefiner,
         logger: logging.Logger,
     ) -> None:
@@ -52,6 +55,7 @@ class Rescuer:
         )
         self._max_rescues = max_rescues
         self._posts_looks = posts_looks
+        self._on_end = on_end
         self._logger = logger
         self._sweeper = Sweeper(manager, limit_definer, logger)
         self._is_rescuing = False
@@ -104,6 +108,8 @@ class Rescuer:
             if job.status is Status.FAILED:
                 level, action = logging.ERROR, "job_given_up"
                 end = f", after {self._max_rescues} earlier rescues (max_rescues)"
+            if job.status is not Status.TODO:
+                self._on_end(job, f"The job {why}{end}")
             self._logger.log(
                 level,
                 "Job %s[%s] %s: its status is now %s%s",
