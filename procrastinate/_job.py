@@ -85,7 +85,7 @@ class Job:
         for any other job.
     limit_name, limit_key, limit_weight:
         The limit of a job that is not deferred yet, its key of that limit, and how many of its slots it takes. A job
-        from the database has none of them.
+        that a worker has claimed has the name alone, and any other job from the database has none of them.
     """
 
     id: int | None = None

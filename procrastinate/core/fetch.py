@@ -71,17 +71,18 @@ STORED_COLUMNS = _stored_columns(LISTED_ARGUMENTS)
 # A subquery, so that a statement reads the clock once. The snapshot may be much later than now(), and never later than
 # this clock: each job of the fetch was deferred before that time.
 _CLAIMED_AT = sa.select(microseconds(sa.func.clock_timestamp())).scalar_subquery().label("claimed_at")
-_FETCHED_COLUMNS = (*_stored_columns(SMALL_ARGUMENTS), _CLAIMED_AT)
+_FETCHED_COLUMNS = (*_stored_columns(SMALL_ARGUMENTS), jobs.c.limit_name, _CLAIMED_AT)
 
 
 _STATUSES = {one.value: one for one in Status}
 
 
 def stored_job(row: sa.Row[Any]) -> StoredJob:
-    """Return the record of a row of :data:`STORED_COLUMNS`, or of a fetch, which adds the time of the claim."""
+    """Return the record of a row of :data:`STORED_COLUMNS`, or of a fetch, which adds the limit and the time."""
     values: tuple[Any, ...] = tuple(row)
     job_id, status, queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at, *rest = values
-    attempts, abort_requested, worker_id, workflow_id, step, meta, trace_context, *claimed_at = rest
+    attempts, abort_requested, worker_id, workflow_id, step, meta, trace_context, *of_fetch = rest
+    limit_name, claimed_at = of_fetch or (None, None)
     return StoredJob(
         id=job_id,
         status=_STATUSES[status],
@@ -99,7 +100,8 @@ def stored_job(row: sa.Row[Any]) -> StoredJob:
         step=step,
         meta=meta,
         trace_context=trace_context,
-        claimed_at=claimed_at[0] if claimed_at else None,
+        limit_name=limit_name,
+        claimed_at=claimed_at,
     )
 
 

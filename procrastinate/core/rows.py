@@ -39,7 +39,7 @@ class StoredJob:
     and this takes 1 µs.
 
     ``args`` is ``None`` if the operation did not read it, see :mod:`procrastinate.core.arguments`. Only a fetch sets
-    ``claimed_at``, in microseconds since 1970 by the database's clock.
+    ``limit_name``, and ``claimed_at``, in microseconds since 1970 by the database's clock.
     """
 
     id: int
@@ -58,6 +58,7 @@ class StoredJob:
     step: str | None = None
     meta: str | None = None
     trace_context: str | None = None
+    limit_name: str | None = dataclasses.field(default=None, compare=False)
     claimed_at: int | None = dataclasses.field(default=None, compare=False)
 
 

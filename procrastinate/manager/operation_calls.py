@@ -167,6 +167,7 @@ def _to_job(stored: core.StoredJob, arguments: dict[str, Any], log_arguments: bo
             "step": stored.step,
             "meta": {} if stored.meta is None else load_object(stored.meta),
             "trace_context": None if stored.trace_context is None else _headers(stored.trace_context),
+            "limit_name": stored.limit_name,
             "claimed_at": stored.claimed_at,
             "log_arguments": log_arguments,
         }

@@ -283,7 +283,7 @@ def fetch_jobs(
     fetched = sorted(ready, key=in_order)[:limit]
     running = {"status": DOING, "worker_id": worker_id, "readiness": Readiness.UNDECIDED}
     tables.update({row["id"]: running for row in fetched})
-    return [stored_job(row) for row in fetched]
+    return [dataclasses.replace(stored_job(row), limit_name=tables.progress(row["id"]).limit_name) for row in fetched]
 
 
 @IMPLEMENTED.of(core.list_deferred_after)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import collections
-from typing import Any
-
 import pytest
 import sqlalchemy as sa
 
 from procrastinate import core
-from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.app import App
 from tests.core.plans import explain
 from tests.database import libpq_url
+from tests.worker.counting import CountingConnector
 from tests.worker.running import Queue, Workers
 
 
@@ -58,19 +55,6 @@ def test_jobs_that_wait_for_a_lock_cost_a_fetch_nothing(engine: sa.Engine, waiti
         assert sum(plan.buffers for plan in plans) < 10
 
 
-class Counts(WorkerConnector):
-    """Counts the operations."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.count: collections.Counter[str] = collections.Counter()
-
-    async def run_async(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
-        """As it is counted."""
-        self.count[operation.__name__] += 1
-        return await super().run_async(operation, *args, **kwargs)
-
-
 async def test_many_jobs_share_fetches_and_records(app: App, workers: Workers, queue: Queue, database_url: str) -> None:
     """Fault 19. On 3.10.0 ten jobs take eleven fetches and ten statements for their outcomes, and a batch of ten twenty
     notifications. Here jobs are fetched by slots, recorded by batches, and notified by statements. What happened to a
@@ -78,10 +62,11 @@ async def test_many_jobs_share_fetches_and_records(app: App, workers: Workers, q
     """
     task = app.task(name="task")(lambda: None)
     await task.batch_defer_async(*[{}] * 100)
-    connector = Counts(libpq_url(database_url))
+    connector = CountingConnector(libpq_url(database_url))
     await connector.open_async()
     with app.replace_connector(connector):
         await workers.run(concurrency=50)
     await connector.close_async()
     assert queue.statuses() == {"succeeded": 100}
+    assert connector.count["finish_jobs"] > 0
     assert connector.count["fetch_jobs"] + connector.count["finish_jobs"] < 100

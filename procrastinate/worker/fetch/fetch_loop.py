@@ -107,6 +107,8 @@ class FetchLoop:
             self.fetcher.start_over()
         if notices.has_ended_step:
             self._looks.step_ended()
+        if notices.hands_over and not self._call.is_heard:
+            self._looks.handed_over()
         if notices.looks or (notices.has_room and not self._call.is_heard):
             self._looks.look(notices.is_upcoming)
         elif notices.is_upcoming:

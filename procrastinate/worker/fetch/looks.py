@@ -75,6 +75,8 @@ class Looks:
         self._was_notified = False
         self._has_ended_step = False
         self._had_ended_step = False
+        self._is_handed_over = False
+        self._was_handed_over = False
         self.is_fetch_due = True
         self.is_promotion_due = True
 
@@ -94,6 +96,14 @@ class Looks:
         Promote at once if the fetch finds nothing, and otherwise in a moment, for steps that the end left waiting.
         """
         self._has_ended_step = True
+        self.look(upcoming=False)
+
+    def handed_over(self) -> None:
+        """A job has left its lock or its slot. Fetch, because the next job may be ready.
+
+        Promote if the fetch finds nothing: an admission may have to choose the next job.
+        """
+        self._is_handed_over = True
         self.look(upcoming=False)
 
     def notified(self, notification: JobInserted, worker_id: int) -> bool:
@@ -136,6 +146,7 @@ class Looks:
         self.is_fetch_due = False
         self._was_notified, self._is_notified = self._is_notified, False
         self._had_ended_step, self._has_ended_step = self._has_ended_step, False
+        self._was_handed_over, self._is_handed_over = self._is_handed_over, False
         self._cancel(_READY_FOR_OTHERS)
 
     def fetched(self, *, found: bool, has_room: bool) -> None:
@@ -145,11 +156,9 @@ class Looks:
             self._pace.found()
         elif self._was_notified and has_room:
             self.look_again_later()
-        if not self._had_ended_step:
-            return
-        if not found:
+        if (self._had_ended_step or self._was_handed_over) and not found:
             self.promote()
-        elif _REST not in self._timers:
+        elif self._had_ended_step and _REST not in self._timers:
             self._call_later(_REST, REST, self.promote)
 
     def look_again_later(self) -> None:

@@ -22,6 +22,8 @@ class Notices:
         Jobs may be ready that come before those of the last fetch.
     has_ended_step:
         A step of a workflow has ended, and its end may have made others ready.
+    hands_over:
+        A job has left its lock or its slot of a limit, and may have made the next job ready.
     is_in_doubt:
         The database may name this worker for jobs that it does not know.
     """
@@ -31,6 +33,7 @@ class Notices:
     is_upcoming: bool = False
     starts_over: bool = False
     has_ended_step: bool = False
+    hands_over: bool = False
     is_in_doubt: bool = False
 
     def __or__(self, other: Notices) -> Notices:
@@ -40,6 +43,7 @@ class Notices:
             is_upcoming=self.is_upcoming or other.is_upcoming,
             starts_over=self.starts_over or other.starts_over,
             has_ended_step=self.has_ended_step or other.has_ended_step,
+            hands_over=self.hands_over or other.hands_over,
             is_in_doubt=self.is_in_doubt or other.is_in_doubt,
         )
 
@@ -50,6 +54,7 @@ _CHANGE = Notices(has_room=True, is_upcoming=True)
 _LOOK = Notices(looks=True, is_upcoming=True)
 _RETURN = Notices(looks=True, starts_over=True)
 _STEP = Notices(has_ended_step=True)
+_HAND_OVER = Notices(hands_over=True)
 _DOUBT = Notices(looks=True, is_in_doubt=True)
 
 
@@ -83,6 +88,10 @@ class Noticeboard:
         self.is_stopping = True
         self.woken.set()
 
+    def wake(self) -> None:
+        """Let the loop go on with a fetch that is due, if there is one."""
+        self.woken.set()
+
     def post_room(self, *, is_upcoming: bool = False) -> None:
         """Say that a slot may be free, and whether waiting jobs may have fallen due or got their lock."""
         self._post(_CHANGE if is_upcoming else _ROOM)
@@ -90,6 +99,10 @@ class Noticeboard:
     def post_ended_step(self) -> None:
         """Say that a step of a workflow has ended. Its end may have made the next step ready."""
         self._post(_STEP)
+
+    def post_hand_over(self) -> None:
+        """Say that a job has left its lock or its slot of a limit. The next job may have got it, and be ready."""
+        self._post(_HAND_OVER)
 
     def post_look(self) -> None:
         """Ask for a look at ready and upcoming jobs."""

@@ -79,9 +79,14 @@ class Outcome(NamedTuple):
         return self.job.workflow_id is not None and self.status is not Status.TODO
 
     @property
-    def leaves_due_jobs(self) -> bool:
-        """True if a promotion may find a job because of this outcome: this job again, or one that needs its lock."""
-        return self.job.lock is not None or self.status is Status.TODO
+    def hands_over(self) -> bool:
+        """True if the job had a lock or a slot of a limit, which the next job may have got by this outcome."""
+        return hands_over(self.job)
+
+    @property
+    def leaves_due_job(self) -> bool:
+        """True if a promotion may find this job again."""
+        return self.status is Status.TODO
 
     def as_finished(self, delete_jobs: DeleteJobCondition) -> core.FinishedJob:
         """Return the input of :func:`procrastinate.core.finish_jobs`. Retention deletes members of a workflow."""
@@ -123,6 +128,11 @@ class Outcome(NamedTuple):
 def run_of(job: Job) -> Run:
     """Return the run of a fetched job."""
     return job.id, job.attempts, job.worker_id
+
+
+def hands_over(job: Job) -> bool:
+    """Return whether a fetched job has a lock or a slot of a limit, which its outcome may give to the next job."""
+    return job.lock is not None or job.limit_name is not None
 
 
 def decide(job: Job, task: Task[Any, Any, Any] | None, result: RunResult) -> Outcome:

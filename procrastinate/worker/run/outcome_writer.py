@@ -244,7 +244,9 @@ class OutcomeWriter:
     def _post(self, batch: Sequence[Outcome]) -> None:
         if any(outcome.ends_step for outcome in batch):
             self._board.post_ended_step()
-        self._board.post_room(is_upcoming=any(outcome.leaves_due_jobs for outcome in batch))
+        if any(outcome.hands_over for outcome in batch):
+            self._board.post_hand_over()
+        self._board.post_room(is_upcoming=any(outcome.leaves_due_job for outcome in batch))
 
     def _tell_recorded(self, batch: list[Outcome], retried: Mapping[int, Status]) -> None:
         if self.observed_ends:

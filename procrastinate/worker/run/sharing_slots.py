@@ -68,8 +68,8 @@ class SharingSlots(Slots):
         self._shared.started(self)
         super()._start(job)
 
-    def _fill(self) -> None:
-        super()._fill()
+    def _fill(self, ended: Job | None = None) -> None:
+        super()._fill(ended)
         self._shared.freed(self)
 
     def stop(self) -> None:

@@ -23,6 +23,7 @@ from procrastinate.worker.processes.exits import ends_task
 from procrastinate.worker.run.claims import Claims
 from procrastinate.worker.run.early_release import EarlyRelease
 from procrastinate.worker.run.job_run import JobRun
+from procrastinate.worker.run.outcome import hands_over
 from procrastinate.worker.run.outcome_writer import OutcomeWriter
 from procrastinate.worker.run.run_log import log_job
 from procrastinate.worker.run.run_outcomes import RunOutcomes
@@ -224,15 +225,19 @@ class Slots:
             if run.job.attempts > 0:
                 self._prefetch.suspects -= 1
             self._prefetch.ended(time.monotonic() - started)
-            self._fill()
+            self._fill(run.job)
 
-    def _fill(self) -> None:
+    def _fill(self, ended: Job | None = None) -> None:
         """Use a free slot. Runs at the end of a job, and after a thread's late return."""
-        self._worker.own_context.copy().run(self._use_room)
+        self._worker.own_context.copy().run(self._use_room, ended)
 
-    def _use_room(self) -> None:
+    def _use_room(self, ended: Job | None = None) -> None:
         self._start_waiting()
-        if not self._board.tells_of_room and self.room() > 0:
+        if self._board.tells_of_room or self.room() <= 0:
+            return
+        if ended is not None and hands_over(ended):
+            self._board.wake()  # the next job is ready once the outcome is recorded
+        else:
             self._board.post_room()
 
     # Jobs that wait for a slot
