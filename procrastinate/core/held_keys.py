@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from procrastinate.core.arrays import is_one_of
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.tables import jobs, uniques
-from procrastinate.core.unique import is_free
+from procrastinate.core.unique import is_free, readable
 from procrastinate.core.unique_keys import TakenKey
 
 _KEY = sa.bindparam("key", type_=sa.Text())
 _FIND = (
-    sa.select(uniques.c.key, uniques.c.job_id, uniques.c.until, uniques.c.expires_at)
+    sa.select(uniques.c.key, uniques.c.job_id, uniques.c.until, readable(uniques.c.expires_at).label("expires_at"))
     .select_from(uniques.outerjoin(jobs, jobs.c.id == uniques.c.job_id))
     .where(uniques.c.key == _KEY, sa.not_(is_free(jobs)))
 )

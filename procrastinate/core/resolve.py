@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -54,6 +54,15 @@ _TAKE = (
 )
 
 
+def _ids(array: Iterable[Any]) -> Iterator[int]:
+    """Yield the ids of an array. Plain SQL may have stored NULLs, or an array of arrays."""
+    for item in array:
+        if isinstance(item, list):
+            yield from _ids(item)
+        elif item is not None:
+            yield item
+
+
 @atomic
 def resolve_arrivals(connection: sa.Connection, *, in_parts: bool = False) -> Resolution:
     """Look at a few arrivals: finish groups, and release or cancel the steps that waited for what has ended.
@@ -69,10 +78,10 @@ def resolve_arrivals(connection: sa.Connection, *, in_parts: bool = False) -> Re
     taken = connection.execute(_TAKE).all()
     if not taken:
         return Resolution()
-    lost = Counter(group for row in taken for group in row.lost)
-    groups = finish_groups(connection, {group for row in taken for group in row.groups}, lost, of_groups)
-    waiting = _waiting_for_jobs(connection, sorted({job for row in taken for job in row.ended}))
-    waiting |= waiting_for_groups(connection, groups.finished) | {job for row in taken for job in row.waiting}
+    lost = Counter(group for row in taken for group in _ids(row.lost))
+    groups = finish_groups(connection, {group for row in taken for group in _ids(row.groups)}, lost, of_groups)
+    waiting = _waiting_for_jobs(connection, sorted({job for row in taken for job in _ids(row.ended)}))
+    waiting |= waiting_for_groups(connection, groups.finished) | {job for row in taken for job in _ids(row.waiting)}
     now, later = sorted(waiting)[:LOOKED_AT_ONCE], sorted(waiting)[LOOKED_AT_ONCE:]
     decided = decide_on_steps(connection, now, of_steps)
     append_arrivals(

@@ -100,6 +100,13 @@ def _defer_statement(*, replace: bool, extent: Extent) -> sa.CompoundSelect[Any]
     return sa.union_all(*rows)
 
 
+def readable(time: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """Return a time that Python's datetime reaches in every time zone. Only plain SQL stores others."""
+    first, last = (sa.literal_column(f"'{day} 00:00+00'::timestamptz") for day in ("0001-01-03", "9999-12-30"))
+    in_range = sa.func.least(sa.func.greatest(time, first), last, type_=sa.DateTime(timezone=True))
+    return sa.case((time.is_not(None), in_range))  # least() passes over NULL
+
+
 def _fate(fate: str) -> sa.ColumnElement[str]:
     return sa.literal_column(f"'{fate}'", type_=sa.Text())
 
@@ -120,7 +127,9 @@ def _row(
         sa.cast(job_id, sa.BigInteger).label("id"),
         fate.label("fate"),
         sa.cast(sa.null() if until is None else until, sa.Text).label("until"),
-        sa.cast(sa.null() if expires_at is None else expires_at, sa.DateTime(timezone=True)).label("expires_at"),
+        (sa.cast(sa.null(), sa.DateTime(timezone=True)) if expires_at is None else readable(expires_at)).label(
+            "expires_at"
+        ),
     ]
     return sa.select(*columns)
 

@@ -172,3 +172,18 @@ def test_a_key_that_is_taken_during_a_sweep_stays(run: SyncRun, engine: sa.Engin
         assert run(core.sweep_unique_keys).deleted == 0
     assert run(core.sweep_unique_keys).deleted == 0
     assert run(core.defer_unique_job, unique_job(until="end"), on_conflict="raise").taken is not None
+
+
+@pytest.mark.parametrize("time", ["infinity", "20000-01-01", "-infinity", "4700-01-01 BC"])
+def test_a_time_that_python_does_not_reach_keeps_no_job_from_its_key(
+    run: SyncRun, engine: sa.Engine, time: str
+) -> None:
+    """Plain SQL stores such times."""
+    (holder,) = run(core.defer_unique_job, unique_job(until="end"), on_conflict="raise").ids
+    with engine.begin() as connection:
+        update = "UPDATE procrastinate_uniques SET (taken_at, expires_at, start_by) = (odd, odd, odd)"
+        connection.execute(sa.text(f"{update} FROM CAST(:odd AS timestamptz) AS odd"), {"odd": time})
+    taken = run(core.defer_unique_job, unique_job(until="end"), on_conflict="raise").taken
+    assert taken is not None
+    assert taken.job_id == holder
+    assert run(core.find_unique_key, "k") == taken

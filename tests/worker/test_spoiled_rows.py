@@ -128,6 +128,22 @@ async def test_a_fetch_reads_no_more_of_the_name_of_a_step_than_a_name_can_have(
     assert fetched.step == "x" * 200
 
 
+@pytest.mark.parametrize("ids", ["{NULL}", "{1,NULL,9223372036854775807}", "{{1,2},{3,NULL}}", "{-1}"])
+async def test_an_arrival_with_odd_ids_does_not_stop_the_fetch(
+    app: App, workers: Workers, queue: Queue, ids: str
+) -> None:
+    app.task(name="good")(lambda: None)
+    queue.sql(
+        "INSERT INTO procrastinate_arrivals (ended, groups, waiting, lost) "
+        "SELECT ids, ids, ids, ids FROM CAST(:ids AS bigint[]) AS ids",
+        ids=ids,
+    )
+    others = [insert(queue) for _ in range(3)]
+    workers.start()
+    await until(lambda: {queue.status(job_id) for job_id in others} == {Status.SUCCEEDED})
+    await until(lambda: queue.sql("SELECT count(*) FROM procrastinate_arrivals") == 0)
+
+
 ODD_TIMES = [
     "infinity",
     "-infinity",
