@@ -102,7 +102,8 @@ def _defer_statement(*, replace: bool, extent: Extent) -> sa.CompoundSelect[Any]
 
 def readable(time: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     """Return a time that Python's datetime reaches in every time zone. Only plain SQL stores others."""
-    first, last = (sa.literal_column(f"'{day} 00:00+00'::timestamptz") for day in ("0001-01-03", "9999-12-30"))
+    first: sa.ColumnElement[Any] = sa.literal_column("'0001-01-03 00:00+00'::timestamptz")
+    last: sa.ColumnElement[Any] = sa.literal_column("'9999-12-30 00:00+00'::timestamptz")
     in_range = sa.func.least(sa.func.greatest(time, first), last, type_=sa.DateTime(timezone=True))
     return sa.case((time.is_not(None), in_range))  # least() passes over NULL
 
