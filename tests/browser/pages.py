@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import urllib.parse
 
+import sqlalchemy as sa
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
+from procrastinate.core import bulk
+from procrastinate.core.inspection import JobSearch, JobState
 from tests.dashboard.hosts import Served
 
 PAGES = {
@@ -16,6 +19,9 @@ PAGES = {
     "operations": "operations", "preview": "operations/new?action=retry&state=failed", "system": "system",
     "doctor": "doctor",
 }  # fmt: skip
+
+MISSING = "jobs/999999999"
+"""The page of a job that does not exist. Its status is 404."""
 
 
 def visit(browser: Chrome, served: Served, page: str = "") -> None:
@@ -39,3 +45,30 @@ def emulate(browser: Chrome, *, dark: bool = False, phone: bool = False) -> None
         {"name": "prefers-reduced-motion", "value": "reduce"},
     ]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def make_states(engine: sa.Engine) -> dict[str, str]:
+    """Make a job that tells of its run, a job that waits and an operation, and return their pages."""
+    with engine.connect() as connection:
+        defer = "INSERT INTO procrastinate_jobs (queue_name, task_name, status, worker_id) VALUES ('mail', 'a.b'"
+        running = connection.exec_driver_sql(f"{defer}, 'doing', -7001) RETURNING id").scalar_one()
+        waiting = connection.exec_driver_sql(f"{defer}, 'todo', NULL) RETURNING id").scalar_one()
+        for kind, content in (
+            ("progress", '{"done": 1, "total": 4, "message": "of four"}'),
+            ("stack", '{"text": "File \\"shop.py\\", line 1, in pay\\n    wait()\\n"}'),
+            ("log", '{"lines": [[1.5, "WARNING", "shop", "slow"]], "left_out": 3}'),
+        ):
+            connection.execute(
+                sa.text(
+                    "INSERT INTO procrastinate_job_reports (job_id, attempt, kind, content) "
+                    "VALUES (:id, 1, :kind, CAST(:content AS jsonb))"
+                ),
+                {"id": running, "kind": kind, "content": content},
+            )
+        operation = bulk.start_bulk_operation(connection, "retry", JobSearch(state=JobState.FAILED), expected=9)
+    return {
+        "running": f"jobs/{running}",
+        "waiting": f"jobs/{waiting}",
+        "missing": MISSING,
+        "operation": f"operations/{operation}",
+    }

@@ -6,12 +6,9 @@ import pathlib
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from selenium.webdriver import Chrome
 
-from procrastinate.core import bulk
-from procrastinate.core.inspection import JobSearch, JobState
-from tests.browser.pages import PAGES, emulate, visit
+from tests.browser.pages import PAGES, emulate, make_states, visit
 from tests.dashboard.hosts import Served
 from tests.missing import find_file, missing
 
@@ -65,36 +62,9 @@ def test_no_page_is_hard_to_use_for_people_with_disabilities(
     """In light, in dark and on a phone."""
     visit(browser, served)
     found = {}
-    for name, page in pages.items() if pages is _SOME else {**pages, **_states(served.engine)}.items():
+    for name, page in pages.items() if pages is _SOME else {**pages, **make_states(served.engine)}.items():
         visit(browser, served, page)
         browser.execute_cdp_cmd("Runtime.evaluate", {"expression": axe})
         if violations := [one for look in _LOOKS for one in _violations(browser, served, look)]:
             found[name] = violations
     assert found == {}
-
-
-def _states(engine: sa.Engine) -> dict[str, str]:
-    """Make a job that tells of its run, a job that waits and an operation, and return their pages."""
-    with engine.connect() as connection:
-        defer = "INSERT INTO procrastinate_jobs (queue_name, task_name, status, worker_id) VALUES ('mail', 'a.b'"
-        running = connection.exec_driver_sql(f"{defer}, 'doing', -7001) RETURNING id").scalar_one()
-        waiting = connection.exec_driver_sql(f"{defer}, 'todo', NULL) RETURNING id").scalar_one()
-        for kind, content in (
-            ("progress", '{"done": 1, "total": 4, "message": "of four"}'),
-            ("stack", '{"text": "File \\"shop.py\\", line 1, in pay\\n    wait()\\n"}'),
-            ("log", '{"lines": [[1.5, "WARNING", "shop", "slow"]], "left_out": 3}'),
-        ):
-            connection.execute(
-                sa.text(
-                    "INSERT INTO procrastinate_job_reports (job_id, attempt, kind, content) "
-                    "VALUES (:id, 1, :kind, CAST(:content AS jsonb))"
-                ),
-                {"id": running, "kind": kind, "content": content},
-            )
-        operation = bulk.start_bulk_operation(connection, "retry", JobSearch(state=JobState.FAILED), expected=9)
-    return {
-        "running": f"jobs/{running}",
-        "waiting": f"jobs/{waiting}",
-        "missing": "jobs/999999999",
-        "operation": f"operations/{operation}",
-    }
