@@ -43,6 +43,18 @@ class _Pauses:
     """Everything, because the database refused it."""
 
 
+@dataclasses.dataclass(frozen=True)
+class _Reasons:
+    """Why a fetch is made, as far as it matters for what follows if the fetch finds nothing."""
+
+    is_notified: bool = False
+    has_ended_step: bool = False
+    is_handed_over: bool = False
+
+
+_NO_REASONS = _Reasons()
+
+
 class Looks:
     """Reasons to look for jobs, and the timers that give them.
 
@@ -71,12 +83,7 @@ class Looks:
         self._longest_pause = longest_pause
         self._may_overlook = may_overlook
         self._pace = Pace()
-        self._is_notified = False
-        self._was_notified = False
-        self._has_ended_step = False
-        self._had_ended_step = False
-        self._is_handed_over = False
-        self._was_handed_over = False
+        self._next = self._last = _NO_REASONS
         self.is_fetch_due = True
         self.is_promotion_due = True
 
@@ -95,7 +102,7 @@ class Looks:
 
         Promote at once if the fetch finds nothing, and otherwise in a moment, for steps that the end left waiting.
         """
-        self._has_ended_step = True
+        self._next = dataclasses.replace(self._next, has_ended_step=True)
         self.look(upcoming=False)
 
     def handed_over(self) -> None:
@@ -103,7 +110,7 @@ class Looks:
 
         Promote if the fetch finds nothing: an admission may have to choose the next job.
         """
-        self._is_handed_over = True
+        self._next = dataclasses.replace(self._next, is_handed_over=True)
         self.look(upcoming=False)
 
     def notified(self, notification: JobInserted, worker_id: int) -> bool:
@@ -118,7 +125,7 @@ class Looks:
         if named is not None and worker_id not in named:
             self._look_after_others(notification.get("waiting", 1), upcoming)
             return False
-        self._is_notified = True
+        self._next = dataclasses.replace(self._next, is_notified=True)
         self._look_at_pace(upcoming)
         return named is not None
 
@@ -144,9 +151,7 @@ class Looks:
     def fetches(self) -> None:
         """A fetch begins. It may not see what is notified from now on."""
         self.is_fetch_due = False
-        self._was_notified, self._is_notified = self._is_notified, False
-        self._had_ended_step, self._has_ended_step = self._has_ended_step, False
-        self._was_handed_over, self._is_handed_over = self._is_handed_over, False
+        self._last, self._next = self._next, _NO_REASONS
         self._cancel(_READY_FOR_OTHERS)
 
     def fetched(self, *, found: bool, has_room: bool) -> None:
@@ -154,11 +159,11 @@ class Looks:
         self.is_fetch_due = self.is_fetch_due or not has_room or (found and self._may_overlook)
         if found:
             self._pace.found()
-        elif self._was_notified and has_room:
+        elif self._last.is_notified and has_room:
             self.look_again_later()
-        if (self._had_ended_step or self._was_handed_over) and not found:
+        if (self._last.has_ended_step or self._last.is_handed_over) and not found:
             self.promote()
-        elif self._had_ended_step and _REST not in self._timers:
+        elif self._last.has_ended_step and _REST not in self._timers:
             self._call_later(_REST, REST, self.promote)
 
     def look_again_later(self) -> None:
