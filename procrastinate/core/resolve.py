@@ -1,7 +1,11 @@
-"""The operation that lets the next steps of workflows go.
+"""The operation that makes the next steps of workflows ready, or cancels them.
 
-Triggers note each end of a member among the arrivals, in the transaction of the end. This operation takes a few of
-them. It finishes the groups whose last member has ended, and decides on each step that waits for what has ended.
+The next step of a chain needs no such decision. If one step alone waits for a job of its group, and waits for nothing
+else, triggers make it ready in the transaction in which the job succeeds (``procrastinate_go_on`` of revision p0016).
+This operation decides on all other steps, and on those that the triggers left, for example because they were locked.
+
+Triggers write each end of a member to the arrivals, in the transaction of the end. This operation takes a few arrivals.
+It finishes the groups whose last member has ended, and decides on each step that waits for one of these ends.
 
 A decision reads the jobs and groups themselves and counts nothing, so it may be made twice. Every transaction that ends
 a job, adds a step or adds a dependency appends an arrival. Of two such transactions, one commits last. Its arrival is
