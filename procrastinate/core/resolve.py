@@ -8,8 +8,8 @@ Triggers write each end of a member to the arrivals, in the transaction of the e
 It finishes the groups whose last member has ended, and decides on each step that waits for one of these ends.
 
 A decision reads the jobs and groups themselves and counts nothing, so it may be made twice. Every transaction that ends
-a job, adds a step or adds a dependency appends an arrival. Of two such transactions, one commits last. Its arrival is
-looked at by a snapshot that sees both.
+a job, adds a step or adds a dependency appends an arrival, except for the ends that the triggers have settled. Of two
+such transactions, one commits last. The operation reads the arrival of this one in a snapshot that sees both.
 """
 
 from __future__ import annotations
