@@ -11,7 +11,7 @@ from procrastinate.worker.fetch.fetch_loop import FetchLoop
 from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.fetch.paused_queues import PausedQueues
 from procrastinate.worker.fetch.release import Releaser
-from procrastinate.worker.run.observed_ends import tell_lost
+from procrastinate.worker.run.observed_ends import LostJobs
 from procrastinate.worker.run.outcome_writer import OutcomeWriter
 from procrastinate.worker.run.run_statistics import RunStatistics
 from procrastinate.worker.run.sharing_slots import SharingSlots
@@ -58,7 +58,7 @@ class Parts:
             pulse=self.pulse,
             max_rescues=settings.max_rescues,
             posts_looks=not settings.wait,
-            on_end=functools.partial(tell_lost, worker),
+            lost_jobs=LostJobs(worker),
             limit_definer=limit_definer,
             logger=worker.logger,
         )

@@ -76,22 +76,28 @@ def unstarted(worker: Worker, job: Job) -> ObservedRun | None:
     return ObservedRun(job=job, worker_name=worker.settings.name, app_hooks=hooks, is_run=False)
 
 
-def tell_lost(worker: Worker, job: RescuedJob, why: str) -> None:
-    """Tell that a job has ended because its worker is lost. It is read without its arguments."""
-    lost = Job(
-        id=job.id,
-        status=job.status.value,
-        queue=job.queue_name,
-        lock=None,
-        queueing_lock=None,
-        task_name=job.task_name,
-        task_kwargs=UnreadArguments(),
-        attempts=max(job.attempts - 1, 0),
-        trace_context=_headers(job.trace_context),
-    )
-    observed = unstarted(worker, lost)
-    if observed is not None:
-        observed.end(job.status, exceptions.WorkerLost(why))
+class LostJobs:
+    """Jobs that end because their worker is lost."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def tell(self, job: RescuedJob, why: str) -> None:
+        """Tell the observers of this worker's runs that a job has ended. It is read without its arguments."""
+        lost = Job(
+            id=job.id,
+            status=job.status.value,
+            queue=job.queue_name,
+            lock=None,
+            queueing_lock=None,
+            task_name=job.task_name,
+            task_kwargs=UnreadArguments(),
+            attempts=max(job.attempts - 1, 0),
+            trace_context=_headers(job.trace_context),
+        )
+        observed = unstarted(self._worker, lost)
+        if observed is not None:
+            observed.end(job.status, exceptions.WorkerLost(why))
 
 
 def _headers(text: str | None) -> dict[str, str] | None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import dataclasses
+import functools
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from procrastinate.manager import JobManager
 from procrastinate.run_observers import ObservedRun
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.fetch.noticeboard import Noticeboard
+from procrastinate.worker.loop_task import LoopTask
 from procrastinate.worker.run.observed_ends import ObservedEnds
 from procrastinate.worker.run.outcome import Outcome, Run, run_of
 from procrastinate.worker.run.outcome_delays import Delays
@@ -114,8 +116,7 @@ class OutcomeWriter:
         self._delete_jobs = delete_jobs
         self._logger = logger
         self._board = board
-        self._loop = asyncio.get_running_loop()
-        self._own_context = contextvars.copy_context()
+        self._loop_task = LoopTask(contextvars.copy_context())
         self._pending: deque[Outcome] = deque()
         self._delays = Delays(logger)
         self._unrecorded: dict[Run, Outcome] = {}
@@ -160,7 +161,7 @@ class OutcomeWriter:
 
     def _add_later(self, outcome: Outcome, pause: float) -> None:
         """Retry the outcome after a pause, alone or together with newer outcomes."""
-        self._loop.call_later(pause, self._add_again, outcome)
+        self._loop_task.loop.call_later(pause, self._add_again, outcome)
 
     async def flush(self) -> None:
         """Wait until every outcome is written, except outcomes that the database keeps refusing."""
@@ -209,8 +210,7 @@ class OutcomeWriter:
             recorded = self._write_now(batch)
             written += len(recorded)
             with contextlib.suppress(RuntimeError):  # the loop is closed: the worker has stopped
-                context = self._own_context.copy()
-                self._loop.call_soon_threadsafe(self._written_in_thread, batch, recorded, context=context)
+                self._loop_task.call_soon(functools.partial(self._written_in_thread, batch, recorded))
         return written
 
     def _write_now(self, batch: list[Outcome]) -> dict[Run, Status]:
@@ -360,12 +360,13 @@ class OutcomeWriter:
                 self.refuse(outcome)
 
     async def _write_for(self, worker_id: int, batch: list[Outcome], *, hand_over: bool) -> Written:
-        began = self._loop.time()
+        clock = self._loop_task.loop.time
+        began = clock()
         written = await write_outcomes(
             self._manager, batch, worker_id=worker_id, delete_jobs=self._delete_jobs, hand_over=hand_over
         )
         if self.on_settle is not None:
-            self.on_settle(self._loop.time() - began, len(written.ids))
+            self.on_settle(clock() - began, len(written.ids))
         self._log_not_retried(written.retried)
         return written
 

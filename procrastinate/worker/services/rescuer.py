@@ -11,6 +11,7 @@ from procrastinate.core.rows import RescuedJob
 from procrastinate.jobs import Status
 from procrastinate.manager import JobManager
 from procrastinate.worker.fetch.noticeboard import Noticeboard
+from procrastinate.worker.run.observed_ends import LostJobs
 from procrastinate.worker.services.dead_workers import DeadWorkers
 from procrastinate.worker.services.limit_definer import LimitDefiner
 from procrastinate.worker.services.liveness_watch import Pulse
@@ -28,8 +29,8 @@ class Rescuer:
         As for :class:`~procrastinate.worker.services.dead_workers.DeadWorkers`.
     posts_looks:
         Whether it asks the fetch loop for a look after each check. A worker that ends without jobs waits for that.
-    on_end:
-        Called with each job that ends because its worker is lost, and with the reason.
+    lost_jobs:
+        Told of each job that ends because its worker is lost, with the reason.
     limit_definer:
         As for :class:`~procrastinate.worker.services.sweeper.Sweeper`.
     """
@@ -44,7 +45,7 @@ class Rescuer:
         pulse: Pulse,
         max_rescues: int,
         posts_looks: bool,
-        on_end: Callable[[RescuedJob, str], None],
+        lost_jobs: LostJobs,
         limit_definer: LimitDefiner,
         logger: logging.Logger,
     ) -> None:
@@ -55,7 +56,7 @@ class Rescuer:
         )
         self._max_rescues = max_rescues
         self._posts_looks = posts_looks
-        self._on_end = on_end
+        self._lost_jobs = lost_jobs
         self._logger = logger
         self._sweeper = Sweeper(manager, limit_definer, logger)
         self._is_rescuing = False
@@ -109,7 +110,7 @@ class Rescuer:
                 level, action = logging.ERROR, "job_given_up"
                 end = f", after {self._max_rescues} earlier rescues (max_rescues)"
             if job.status is not Status.TODO:
-                self._on_end(job, f"The job {why}{end}")
+                self._lost_jobs.tell(job, f"The job {why}{end}")
             self._logger.log(
                 level,
                 "Job %s[%s] %s: its status is now %s%s",
