@@ -123,7 +123,8 @@ patroni: ## Install Patroni into build/patroni, for the faults of a cluster that
 	@build/patroni/bin/python -m pip install --quiet --disable-pip-version-check 'patroni[etcd3,psycopg3]>=4.1,<5'
 
 docs: $(VENV)/.docs ## Build the site of the documentation into build/site
-	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/site
+	@# -E reads all pages: from pages that it does not read again, Sphinx keeps no phrases for the search.
+	@$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs build/site
 	@echo "build/site/index.html"
 
 $(VENV)/.docs: $(VENV)/.installed
