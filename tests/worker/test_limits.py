@@ -100,7 +100,7 @@ async def test_limits_hold_whatever_becomes_of_the_workers(queue: Queue, databas
                 await deferring.tasks[name].batch_defer_async(*({"number": one} for one in range(number)))
         with workers(database_url, 3) as running:
             await run_to_the_end(queue, running, kills=kills)
-        assert [(one.held, one.in_line) for one in await opened.limits.list_async()] == [(0, 0)] * 4
+        assert [(one.held, one.in_line) for one in await opened.limits.list_async()] == [(0, 0)] * 5
     ended = queue.sql("SELECT count(*) FROM procrastinate_jobs WHERE status = 'succeeded'")
     assert ended == 2 * JOBS + JOBS // 5
 

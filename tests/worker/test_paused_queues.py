@@ -10,8 +10,10 @@ import sqlalchemy as sa
 
 from procrastinate import exceptions
 from procrastinate.app import App
-from procrastinate.core import Status
+from procrastinate.core import Pauses, Status
+from procrastinate.manager import JobManager
 from procrastinate.testing import InMemoryConnector
+from procrastinate.worker.services.pause_keeper import PauseKeeper
 from tests.worker.running import Queue, Workers, happens, soon, until
 
 KNOWS = "SELECT bool_and(paused_queues = '{mail}') FROM procrastinate_workers"
@@ -46,6 +48,50 @@ async def test_a_pause_is_heard_by_notification(app: App, workers: Workers, queu
     job_id = await task.configure(queue="mail").defer_async()
     await queue.succeeded(await task.configure(queue="other").defer_async())
     assert queue.status(job_id) is Status.TODO
+
+
+async def test_a_pause_is_heard_while_the_worker_still_reads_older_ones(
+    app: App, workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker asks when it begins to listen. Its answer is older than the pause, and arrives after it."""
+    asked, is_read, may_arrive = 0, asyncio.Event(), asyncio.Event()
+    get_pauses, ask = JobManager.get_pauses, PauseKeeper.ask
+
+    async def get_slowly(self: JobManager) -> Pauses:
+        pauses = await get_pauses(self)
+        is_read.set()
+        await may_arrive.wait()
+        return pauses
+
+    def count_and_ask(self: PauseKeeper) -> None:
+        nonlocal asked
+        asked += 1
+        ask(self)
+
+    monkeypatch.setattr(JobManager, "get_pauses", get_slowly)
+    monkeypatch.setattr(PauseKeeper, "ask", count_and_ask)
+    running = await workers.listening(queue, update_heartbeat_interval=100, stalled_worker_timeout=600)
+    await happens(is_read)
+    before = asked
+    await app.queues.pause_async("mail")
+    await until(lambda: asked > before)
+    may_arrive.set()
+    run = running.worker._current_run
+    assert run is not None
+    await until(lambda: run._parts.paused.names == {"mail"})
+
+
+async def test_a_heartbeat_with_older_pauses_does_not_undo_a_newer_one(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    running = await workers.listening(queue, update_heartbeat_interval=100, stalled_worker_timeout=600)
+    await app.queues.pause_async("mail")
+    run = running.worker._current_run
+    assert run is not None
+    await until(lambda: run._parts.paused.names == {"mail"})
+    run._parts.pause_keeper.learn({})
+    assert run._parts.paused.names == set()
+    await until(lambda: run._parts.paused.names == {"mail"})
 
 
 async def test_a_pause_is_learned_with_the_heartbeat_where_nothing_is_notified(

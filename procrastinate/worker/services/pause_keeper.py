@@ -50,8 +50,13 @@ class PauseKeeper:
         self._changed.set()
 
     def learn(self, pauses: Pauses) -> None:
-        """Obey these pauses from now on."""
+        """Obey the pauses that a heartbeat has brought.
+
+        If they are news, the service asks as well: a notification may have brought newer ones during the heartbeat.
+        """
+        known = self._paused.names
         self._paused.learn(pauses)
+        self._is_asked |= self._paused.names != known
         self._changed.set()
 
     async def run(self) -> None:
@@ -59,12 +64,20 @@ class PauseKeeper:
         while True:
             self._changed.clear()
             if self._is_asked:
-                self._paused.learn(await self._manager.get_pauses())
-                self._is_asked = False
+                await self._read_pauses()
             self._note_changes()
             await self._free_locks()
             await self._free_jobs()
             await self._until_changed()
+
+    async def _read_pauses(self) -> None:
+        """Ask the database. A notification during the question asks again: its pause may be newer than the answer."""
+        self._is_asked = False
+        try:
+            self._paused.learn(await self._manager.get_pauses())
+        except BaseException:
+            self._is_asked = True
+            raise
 
     def _note_changes(self) -> None:
         paused = self._paused.names
