@@ -23,6 +23,6 @@ def at_the_end() -> None:
     fail.defer()
     app.run_worker(wait=False)
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert {line.get("action") for line in lines} >= {"start_worker", "job_error"}
-    assert any("on purpose" in line.get("error", "") for line in lines)
+    assert {line.get("extra", {}).get("action") for line in lines} >= {"start_worker", "job_error"}
+    assert any(line.get("exception", {}).get("message") == "on purpose" for line in lines)
     logging.getLogger().removeHandler(globals()["handler"])
