@@ -36,10 +36,11 @@ def at_the_end() -> None:
     names["export"].defer(tenant="ann")
     names["call_github"].defer(account="ann")
     names["report"].defer(customer="ann")
+    names["deliver"].defer(to="ann")
     names["charge"].defer(account="ann")
     with WorkerThread(first_app) as worker:
         worker.wait_until_done()
     assert not answers
-    defined = {"exports", "github", "gpu", "openai", "reports", "stripe", "sync"}
+    defined = {"exports", "github", "gpu", "mailer", "openai", "reports", "stripe", "sync"}
     assert {one.name for one in first_app.limits.list()} == defined
     assert all(one.is_defined and one.in_line == 0 for one in first_app.limits.list())
