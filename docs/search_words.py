@@ -18,6 +18,16 @@ WORDS: dict[str, dict[str, str]] = {
             concurrency per queue, separate worker for a slow queue, dedicated worker, starvation, two queues,
             several queues, fast and slow queue, number of workers, priority queue""",
     },
+    "howto/test-a-view": {
+        _TITLE: """
+            test a view, test view, view test, test client, test an endpoint, assert that a job was deferred, assert job
+            was deferred""",
+    },
+    "howto/worker-in-fastapi": {
+        _TITLE: """
+            worker inside fastapi, fastapi lifespan worker, run a worker inside fastapi, worker in web process,
+            worker in the same process, run worker in same process as web app, embed a worker""",
+    },
     "howto/waiting": {
         "How many jobs wait?": """
             queue length, queue size, queue depth, backlog, count jobs, number of pending jobs, count pending jobs,
@@ -55,7 +65,7 @@ WORDS: dict[str, dict[str, str]] = {
         "Other error reporters": """
             rollbar, bugsnag, middleware""",
         "OpenTelemetry": """
-            request id, correlation id, distributed tracing""",
+            distributed tracing""",
     },
     "howto/logs": {
         _TITLE: """
@@ -77,16 +87,19 @@ WORDS: dict[str, dict[str, str]] = {
             chain, pipeline, run one task after another, run a task after another, depends on""",
         "Groups": """
             batch callback, callback when finished, wait for all jobs, batch, chord, callback, run when all are
-            done, know when 1000 jobs are done, fan out, map reduce, notified when all jobs are done""",
+            done, know when 1000 jobs are done,
+            callback when all jobs finished, fan out, map reduce, notified when all jobs are done""",
     },
     "limits": {
         _TITLE: """
-            limit concurrency, concurrency limit, max concurrent jobs, at most 3 jobs at once, at most three jobs,
+            limit concurrency, concurrency limit, max concurrent jobs, at most 3 jobs at once,
+            at most 3 at once, at most three jobs,
             semaphore, how many at once""",
         "A limit for each customer": """
             limit per customer, limit per key, limit per tenant""",
         "Limit the starts in a window of time": """
-            rate limit, rate limiting, api calls, rate_limit, throttle 10 per second, 10 a second, per second, per
+            rate limit, rate limiting, api calls, rate_limit, throttle 10 per second,
+            rate limit 10 per second, 10 a second, per second, per
             minute, jobs per second, throttle""",
         "Wait when a service asks for it": """
             retry after 429, 429 too many requests, retry-after header, hold off, circuit breaker, api is down, back off
@@ -166,7 +179,8 @@ WORDS: dict[str, dict[str, str]] = {
         "A job is stuck": """
             stuck job, stalled job, job in doing""",
         "Upgrade PostgreSQL": """
-            pg_upgrade, upgrade postgresql, upgrade postgresql version, postgres major upgrade, postgresql upgrade,
+            pg_upgrade, upgrade postgresql, upgrade postgresql major version,
+            upgrade postgresql version, postgres major upgrade, postgresql upgrade,
             reindex, logical replication""",
         "Restore a backup": """
             backup, restore, pg_dump, pg_restore""",
@@ -181,13 +195,14 @@ WORDS: dict[str, dict[str, str]] = {
             statsd, datadog""",
         "Scale workers with KEDA": """
             keda, autoscaling, autoscale workers""",
+        "Describe jobs when they are deferred": """
+            request id, correlation id, request id correlation, pass a request id to a job""",
         "Traces with OpenTelemetry": """
             opentelemetry, tracing, traces, spans, trace a request to its job, otel""",
     },
     "standalone": {
         "The worker": """
-            worker inside fastapi, background worker, fastapi lifespan worker, run a worker inside fastapi, embed a
-            worker, worker in web process, worker in the same process""",
+            background worker, start a worker from a program, worker in a script""",
         "Flask and FastAPI": """
             fastapi, flask""",
     },

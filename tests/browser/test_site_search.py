@@ -70,7 +70,8 @@ WISHES = [
     Wish(
         "ten a second, or three at once",
         "limits",
-        "rate limit | at most 3 jobs at once | throttle 10 per second | max concurrency | rate limiting api calls",
+        "rate limit | at most 3 jobs at once | throttle 10 per second | max concurrency | rate limiting api calls | "
+        "at most 3 at once | rate limit 10 per second",
     ),
     Wish(
         "chain tasks",
@@ -80,7 +81,8 @@ WISHES = [
     Wish(
         "know when a thousand jobs are done",
         "workflows",
-        "batch callback | know when 1000 jobs are done | chord | wait for all jobs | callback when finished",
+        "batch callback | know when 1000 jobs are done | chord | wait for all jobs | callback when finished | "
+        "callback when all jobs finished",
     ),
     Wish(
         "progress for a web user",
@@ -90,7 +92,8 @@ WISHES = [
     Wish(
         "trace a request to its job",
         "metrics-and-traces howto/errors-and-traces",
-        "opentelemetry | trace a request to its job | tracing spans | distributed tracing | request id in job",
+        "opentelemetry | trace a request to its job | tracing spans | distributed tracing | request id in job | "
+        "request id correlation",
     ),
     Wish(
         "metrics for Prometheus",
@@ -114,9 +117,10 @@ WISHES = [
     ),
     Wish(
         "a worker inside FastAPI",
-        "standalone tutorial-fastapi",
+        "howto/worker-in-fastapi standalone",
         "fastapi lifespan worker | run a worker inside fastapi | embed worker in web process | "
-        "worker in lifespan | fastapi background worker same process",
+        "worker in lifespan | fastapi background worker same process | "
+        "run worker in same process as web app",
     ),
     Wish(
         "schedules at run time",
@@ -126,8 +130,8 @@ WISHES = [
     ),
     Wish(
         "test a view that defers",
-        "testing testing-sqlalchemy tutorial-django tutorial-fastapi tutorial-flask",
-        "test view | pytest fixture | unit test | assert job was deferred",
+        "howto/test-a-view testing testing-sqlalchemy",
+        "test a view | test view | pytest fixture | unit test | assert job was deferred",
     ),
     Wish(
         "move from Celery",
@@ -184,7 +188,8 @@ WISHES = [
     Wish(
         "upgrade PostgreSQL",
         "operations database",
-        "pg_upgrade | upgrade postgresql version | postgres major upgrade | upgrading postgres | postgresql 17 upgrade",
+        "pg_upgrade | upgrade postgresql version | postgres major upgrade | upgrading postgres | postgresql 17 upgrade "
+        "| upgrade postgresql major version",
     ),
     Wish(
         "logs as JSON",
