@@ -266,7 +266,9 @@ def test_a_job_that_waits_says_why(client: httpx.Client, served: Served) -> None
     text = client.get(f"jobs/{job_id}").text
     assert "Why it does not run" in text
     assert "paused" in text[text.index("Why it does not run") :]
-    assert "What was checked" in text
+    checks = text[text.index("What was checked") :]
+    assert "Is its queue paused: <strong>found</strong> <code>queue-paused</code>" in checks
+    assert ": nothing found" in checks
     assert "Where it may be" in client.get("jobs/999999999").text
 
 

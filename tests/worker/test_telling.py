@@ -104,8 +104,9 @@ async def test_the_beat_of_a_blocked_event_loop_grows_old_while_the_heartbeat_go
     thread = WorkerThread(app, database_url, install_signal_handlers=False, **BEATS_OFTEN)
     thread.start()
     await block.defer_async()
-    lag = "SELECT bool_or(last_heartbeat - loop_beat_at > interval '1 second') FROM procrastinate_workers"
+    lag = "SELECT bool_or(last_heartbeat - loop_beat_at > interval '1.5 seconds') FROM procrastinate_workers"
     await until(lambda: queue.sql(lag))
+    assert [one.loop_blocked_for is None for one in (await app.inspect.workers_async()).workers] == [False]
     assert queue.sql("SELECT bool_and(last_heartbeat > now() - interval '5 seconds') FROM procrastinate_workers")
     may_end = True
     await until(lambda: not queue.sql(lag))

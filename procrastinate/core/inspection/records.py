@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 
 from procrastinate.core.enums import EventType, Status
+from procrastinate.core.inspection.blocked_loops import seconds_blocked
 from procrastinate.core.inspection.bounds import Count
 from procrastinate.core.inspection.states import WAITING, JobState
 from procrastinate.core.rows import JobProgress
@@ -363,10 +364,19 @@ class WorkerState:
     fetched_ahead: int | None
     lost_threads: int | None
     unwritten: int | None
+    heartbeat_interval: float | None
     loop_beat_at: datetime.datetime | None
     last_fetch_at: datetime.datetime | None
     last_error_code: str | None
     last_error_at: datetime.datetime | None
+
+    @property
+    def loop_blocked_for(self) -> float | None:
+        """Seconds for which an async task had blocked the event loop at the last heartbeat, or ``None``."""
+        if self.loop_beat_at is None or self.last_heartbeat_at is None:
+            return None
+        lag = (self.last_heartbeat_at - self.loop_beat_at).total_seconds()
+        return seconds_blocked(lag, self.heartbeat_interval)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from procrastinate.core.enums import Status
 from procrastinate.core.inspection import catalogue_facts
+from procrastinate.core.inspection.blocked_loops import seconds_blocked
 from procrastinate.core.inspection.case import Case
 from procrastinate.core.inspection.facts import WorkerFacts
 from procrastinate.core.inspection.reasons import Reason, ReasonKind
@@ -116,7 +117,7 @@ def loop_blocked(case: Case) -> Reason | None:
 
 def is_blocked(worker: WorkerFacts) -> bool:
     """Return true if the event loop of a worker had no turn between two heartbeats."""
-    return worker.loop_lag is not None and worker.loop_lag > 1.5 * (worker.heartbeat_interval or 10.0) + 1.0
+    return seconds_blocked(worker.loop_lag, worker.heartbeat_interval) is not None
 
 
 def blocked_reason(workers: list[WorkerFacts]) -> Reason:

@@ -46,7 +46,7 @@ _BY_WORKER = (
     sa.select(_running.c.worker_id, sa.func.count().label("number")).group_by(_running.c.worker_id).cte("by_worker")
 )
 _WHAT_IT_IS = ("name", "hostname", "pid", "version", "queues", "concurrency", "listens", "state")
-_WHAT_IT_DOES = ("running", "fetched_ahead", "lost_threads", "unwritten", "last_error_code")
+_WHAT_IT_DOES = ("running", "fetched_ahead", "lost_threads", "unwritten", "last_error_code", "heartbeat_interval")
 _TIMES = ("started_at", "loop_beat_at", "last_fetch_at", "last_error_at")
 _WORKERS: sa.Select[Any] = (
     sa.select(
