@@ -26,7 +26,8 @@ WORDS: dict[str, dict[str, str]] = {
     "howto/worker-in-fastapi": {
         _TITLE: """
             worker inside fastapi, fastapi lifespan worker, run a worker inside fastapi, worker in web process,
-            worker in the same process, run worker in same process as web app, embed a worker""",
+            worker in the same process, run worker in same process as web app, embed a worker,
+            fastapi background worker, background worker same process""",
     },
     "howto/waiting": {
         "How many jobs wait?": """
