@@ -8,6 +8,10 @@ import contextvars
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+# A worker needs it in any case. A program with a worker in a thread hung once. While one thread imported it, a
+# statement of the other failed in the ORM's half-loaded `_inspect_mapped_object`.
+import sqlalchemy.ext.asyncio  # noqa: F401
+
 from procrastinate import exceptions
 from procrastinate._text.logs import get_logger
 from procrastinate.job_context import queues_display
