@@ -78,13 +78,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of the output, for example head, has exited
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         return 1
     except Exception as error:
         logger.debug("The command failed", exc_info=True)
         _print_reasons(error)
         return 1
     return 0
+
+
+def drop_output() -> None:
+    """Drop all further output, because its reader has exited. Python would fail once more to flush it at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def cli(args: Sequence[str]) -> None:

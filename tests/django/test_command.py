@@ -243,3 +243,20 @@ def test_jobs_that_do_not_fit_the_code_are_reported_by_both_checks(project_url: 
     assert "(procrastinate.W002) shop.gone: 1 job (first 1)" in warned.stderr
     assert "W002" not in manage("check", url=project_url).stderr
     assert manage("migrate", url=project_url).returncode == 0
+
+
+def test_a_reader_that_exits_early_sees_no_traceback(project_url: str) -> None:
+    """As with ``head``. The pipe has no reader when the command writes."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as output:
+        done = subprocess.run(
+            [sys.executable, "-m", "django", "procrastinate", "queues"],
+            cwd=ROOT,
+            env={**os.environ, "DJANGO_SETTINGS_MODULE": SETTINGS, "TEST_DATABASE_URL": project_url},
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from typing import Any
 
 from django.conf import settings
@@ -13,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from procrastinate import cli, exceptions
 from procrastinate._quoting import quoted_lines
 from procrastinate.adapters.django.project_app import app
+from procrastinate.cli.main import drop_output
 from procrastinate.cli.sub_commands import SUB_COMMANDS, as_sentence
 from procrastinate.cli.suggestions import with_suggestion
 
@@ -63,7 +65,12 @@ class Command(BaseCommand):
     def run_from_argv(self, argv: list[str]) -> None:
         """Run the command line. Only the sub-commands that it names get their arguments: others take long to load."""
         self._words = argv[2:]
-        super().run_from_argv(argv)
+        try:
+            super().run_from_argv(argv)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader of the output, for example head, has exited
+            drop_output()
+            sys.exit(1)
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the sub-commands, each with the arguments that it has outside Django."""
