@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -14,6 +15,8 @@ SECRETS = (
     "privatekey", "signature",
 )  # fmt: skip
 HIDDEN = "••••••"
+_STRING = re.compile(r'(?P<string>"(?:[^"\\]|\\.)*")(?P<colon>\s*:)?')
+"""A string of JSON. A colon follows the name of a key."""
 
 
 def hide_keys(*words: str) -> Redact:
@@ -42,6 +45,22 @@ def redacted_text(redact: Redact, task_name: str, text: str) -> str:
     except (ValueError, RecursionError):
         return HIDDEN
     return json.dumps(redact(task_name, value), ensure_ascii=False, indent=2)
+
+
+def redacted_beginning(redact: Redact, task_name: str, text: str) -> str:
+    """Return JSON text in one line without secrets. Text that was cut ends before the first hidden value."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return _before_the_first_secret(redact, task_name, text)
+    return json.dumps(redact(task_name, value), ensure_ascii=False)
+
+
+def _before_the_first_secret(redact: Redact, task_name: str, text: str) -> str:
+    for string in _STRING.finditer(text):
+        if string["colon"] and is_hidden_key(redact, task_name, json.loads(string["string"], strict=False)):
+            return f"{text[: string.end()]} {HIDDEN} …"
+    return text
 
 
 def redacted_line(redact: Redact, task_name: str, text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import pytest
@@ -321,3 +322,21 @@ def test_the_page_of_a_job_shows_what_it_returned_and_what_went_wrong(admin: Cli
 def test_the_page_of_a_job_without_errors_shows_none(admin: Client) -> None:
     page = admin.get(f"{JOBS}{ship.defer(order_id=1)}/change/").content.decode()
     assert "procrastinate-errors" not in page
+
+
+def test_values_of_secret_keys_are_hidden_in_the_list_and_on_the_page(admin: Client) -> None:
+    """As on the dashboard, also if the list cuts the arguments after the secret."""
+    short = app.configure_task("none.such", task_kwargs={"password": "hunter2"}, allow_unknown=True).defer()
+    app.configure_task("none.such", task_kwargs={"password": "hunter2", "text": "x" * 200}, allow_unknown=True).defer()
+    for url in (JOBS, f"{JOBS}{short}/change/"):
+        page = admin.get(url, follow=True).content.decode()
+        assert "password" in page
+        assert "hunter2" not in page
+
+
+def test_without_jinja2_the_list_names_the_extra(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The button of the dashboard is missing then."""
+    assert "procrastinate-no-dashboard" not in admin.get(JOBS).content.decode()
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "Install the extra" in admin.get(JOBS).content.decode()

@@ -23,11 +23,13 @@ from procrastinate.adapters.django.models import (
     ProcrastinateResult,
 )
 from procrastinate.core.enums import Status
+from procrastinate.dashboard.redaction import hide_keys, redacted_beginning
 
 _SHOW_ERRORS = {Status.TODO.value, Status.FAILED.value, Status.ABORTED.value}
 _WITHOUT_A_RUN = {Status.TODO.value, Status.CANCELLED.value}
 _LARGE = "large: open the job"
 _UNREADABLE = "Contains numbers that are too long to show."
+_REDACT = hide_keys()
 _NEWEST_EVENTS = 200
 _NEWEST_ERRORS = 20
 
@@ -90,13 +92,15 @@ def short_arguments(job: Any) -> SafeString:
     beginning = job.args_beginning
     if beginning is None:
         return format_html("<em>{}</em>", _LARGE)
-    return format_html("<code>{}</code>", Truncator(quoted(beginning)).chars(SHORT))
+    return format_html(
+        "<code>{}</code>", Truncator(quoted(redacted_beginning(_REDACT, job.task_name, beginning))).chars(SHORT)
+    )
 
 
 def pretty_arguments(job: ProcrastinateJob) -> SafeString:
     """Return the arguments as indented JSON. Long arguments are cut in the middle."""
     text = ProcrastinateJob.objects.filter(pk=job.pk).values_list(whole_text("args"), flat=True).first()
-    return _pretty(text)
+    return _pretty(job.task_name, text)
 
 
 def time_or_text(job: ProcrastinateJob, field: str) -> Any:
@@ -105,12 +109,12 @@ def time_or_text(job: ProcrastinateJob, field: str) -> Any:
     return time(getattr(job, f"{field}_text") if at is None else at)
 
 
-def _pretty(text: str | None) -> SafeString:
+def _pretty(task_name: str, text: str | None) -> SafeString:
     """Return indented JSON text, or the unchanged text if Python cannot read or write it."""
     if text is None:
         return format_html("<em>{}</em>", _UNREADABLE)
     with contextlib.suppress(ValueError, RecursionError):  # numbers of more than 4,300 digits, thousands of levels
-        text = json.dumps(json.loads(text), ensure_ascii=False, indent=2)
+        text = json.dumps(_REDACT(task_name, json.loads(text)), ensure_ascii=False, indent=2)
     return format_html('<pre class="procrastinate-args">{}</pre>', quoted_lines(text))
 
 
@@ -127,7 +131,7 @@ def timeline(job: ProcrastinateJob) -> SafeString:
 def result(job: ProcrastinateJob) -> SafeString | None:
     """Return the stored return value as JSON, or ``None``."""
     kept = list(ProcrastinateResult.objects.filter(pk=job.pk).values_list(whole_text("value"), flat=True))
-    return _pretty(kept[0]) if kept else None
+    return _pretty(job.task_name, kept[0]) if kept else None
 
 
 def errors(job: ProcrastinateJob) -> SafeString | None:
