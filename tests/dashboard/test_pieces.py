@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import importlib.resources
 import re
@@ -11,7 +12,7 @@ import pytest
 
 import procrastinate
 from procrastinate.core import Counts
-from procrastinate.core.inspection import JobSearch, JobState, Minute
+from procrastinate.core.inspection import Count, JobSearch, JobState, Minute, Paused, Queues, QueueState
 from procrastinate.cron import check_cron
 from procrastinate.dashboard import Access, Permission, asgi, hide_keys, wsgi
 from procrastinate.dashboard.access import to_access
@@ -21,9 +22,10 @@ from procrastinate.dashboard.drawing import draw
 from procrastinate.dashboard.formatting import ago, between, duration, exact, size
 from procrastinate.dashboard.messages import Request
 from procrastinate.dashboard.origin import refusal
-from procrastinate.dashboard.redaction import redacted_line, redacted_text
+from procrastinate.dashboard.redaction import redacted_beginning, redacted_line, redacted_text
 from procrastinate.dashboard.search import read_job_id, read_place, read_question, write_place, write_term
 from procrastinate.dashboard.server import Login, protected
+from procrastinate.dashboard.views.overview import find_attention
 from procrastinate.testing import InMemoryConnector
 from procrastinate.workflows.states import Graph, Node
 
@@ -261,3 +263,24 @@ def test_the_server_of_the_command_line_asks_for_the_login() -> None:
 def test_a_common_schedule_is_told_in_words(expression: str, words: str | None) -> None:
     check_cron(expression)
     assert describe_cron(expression) == words
+
+
+def test_a_text_that_was_cut_ends_before_the_first_hidden_value() -> None:
+    """Text in a string that looks like a key hides nothing."""
+    cut = '{"note": "\\"password\\": no", "api_key": {"value": "hunt'
+    assert redacted_beginning(hide_keys(), "a", cut) == '{"note": "\\"password\\": no", "api_key": •••••• …'
+    assert redacted_beginning(hide_keys(), "a", '{"order": "hunt') == '{"order": "hunt'
+
+
+def test_a_paused_queue_with_jobs_needs_attention() -> None:
+    """Its jobs count as ready, and no worker starts them. A paused queue without jobs is left out."""
+    now = datetime.datetime.now(datetime.UTC)
+    long_ago = now - datetime.timedelta(hours=1)
+    pause = Paused(since=now, until=None, by=None, reason=None)
+    none, one = Count(number=0, is_more=False), Count(number=1, is_more=False)
+    common = {"scheduled": none, "blocked": none, "limited": none, "waiting_for_steps": none, "running": none}
+    full = QueueState(name="mail", ready=one, oldest_ready_at=long_ago, pause=pause, served_by=1, slots=1, **common)
+    empty = dataclasses.replace(full, name="empty", ready=none, oldest_ready_at=None)
+    queues = Queues(now=now, queues=(full, empty), is_more=False, silent_on_queues=0)
+    texts = [found.text for found in find_attention(None, queues)]
+    assert texts == ["The queue mail is paused, and jobs wait in it: 1 job."]

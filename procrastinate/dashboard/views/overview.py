@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from procrastinate.core import inspection
-from procrastinate.core.inspection import Count, JobState, Overview, Queues
+from procrastinate.core.inspection import Count, JobState, Overview, Queues, QueueState
 from procrastinate.dashboard.calls import Calls, call
 from procrastinate.dashboard.charts import minutes_chart
 from procrastinate.dashboard.formatting import duration
@@ -105,8 +105,27 @@ def _of_queues(queues: Queues) -> list[Attention]:
     waits = [
         (duration((queues.now - queue.oldest_ready_at).total_seconds()), queue.name)
         for queue in queues.queues
-        if queue.oldest_ready_at and (queues.now - queue.oldest_ready_at).total_seconds() > _LONG_WAIT
+        if not queue.pause
+        and queue.oldest_ready_at
+        and (queues.now - queue.oldest_ready_at).total_seconds() > _LONG_WAIT
     ]
+    paused = [queue for queue in queues.queues if queue.pause and queue.ready.number]
+    return [
+        *(_of_pause(queue) for queue in paused[:5]),
+        *_of_waits(waits[:5]),
+    ]
+
+
+def _of_pause(queue: QueueState) -> Attention:
+    return Attention(
+        is_urgent=False,
+        text=f"The queue {queue.name} is paused, and jobs wait in it: {_jobs(queue.ready)}.",
+        advice="They count as ready, but no worker starts them before the queue is resumed.",
+        path="queues",
+    )
+
+
+def _of_waits(waits: list[tuple[str, str]]) -> list[Attention]:
     return [
         Attention(
             is_urgent=False,
@@ -115,5 +134,5 @@ def _of_queues(queues: Queues) -> list[Attention]:
             path="jobs",
             parameters={"state": "ready", "q": f"queue:{name}"},
         )
-        for wait, name in waits[:5]
+        for wait, name in waits
     ]
