@@ -284,3 +284,12 @@ def test_a_paused_queue_with_jobs_needs_attention() -> None:
     queues = Queues(now=now, queues=(full, empty), is_more=False, silent_on_queues=0)
     texts = [found.text for found in find_attention(None, queues)]
     assert texts == ["The queue mail is paused, and jobs wait in it: 1 job."]
+
+
+def test_the_rest_of_a_progress_bar_has_a_colour_of_the_theme() -> None:
+    """The browser's own is white, also in the dark."""
+    css = importlib.resources.files("procrastinate.dashboard").joinpath("static/dashboard.css").read_text()
+    assert ".pq-progress::-webkit-progress-bar { background: var(--line); }" in css
+    rule = next(line for line in css.splitlines() if line.startswith(".pq-progress {"))
+    assert "appearance: none" in rule
+    assert "background: var(--line)" in rule
