@@ -340,3 +340,12 @@ def test_without_jinja2_the_list_names_the_extra(admin: Client, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "jinja2", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "Install the extra" in admin.get(JOBS).content.decode()
+
+
+def test_hidden_values_cannot_be_searched(admin: Client) -> None:
+    """The answer would tell them."""
+    job_id = app.configure_task(
+        "none.such", task_kwargs={"password": "hunter2", "order": 5}, allow_unknown=True
+    ).defer()
+    assert _listed(admin, "q=order%3D5") == [job_id]
+    assert _listed(admin, "q=password%3Dhunter2") == []

@@ -29,7 +29,7 @@ class JobState(enum.StrEnum):
     """State of a job. The status ``todo`` is five states, because a job waits for five reasons."""
 
     READY = "ready"
-    """A worker may claim the job now."""
+    """A worker may claim the job now, unless its queue is paused."""
     SCHEDULED = "scheduled"
     """The job waits for its time, or for a worker that examines its lock."""
     BLOCKED = "blocked"

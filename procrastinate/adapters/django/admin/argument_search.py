@@ -8,16 +8,20 @@ from typing import Any
 
 from django.db.models import Q
 
+from procrastinate.dashboard.redaction import hide_keys, is_hidden_key
+
 _SEARCH = re.compile(r"\s*(?P<path>\w+(?:\.\w+){0,4})\s*=\s*(?P<value>.*\S)\s*")
 
 
 def read_argument(term: str) -> Q | None:
     """Return the condition that the arguments contain this value. ``None`` if the term is no search for an argument.
 
+    Hidden values cannot be searched, because the answer would tell them.
+
     A number or word may be stored as such or as text, so both are searched for.
     """
     match = _SEARCH.fullmatch(term)
-    if match is None:
+    if match is None or any(is_hidden_key(hide_keys(), "", name) for name in match["path"].split(".")):
         return None
     condition = Q()
     for value in _readings(match["value"]):
