@@ -284,6 +284,9 @@ def test_a_paused_queue_with_jobs_needs_attention() -> None:
     queues = Queues(now=now, queues=(full, empty), is_more=False, silent_on_queues=0)
     texts = [found.text for found in find_attention(None, queues)]
     assert texts == ["The queue mail is paused, and jobs wait in it: 1 job."]
+    parked = dataclasses.replace(full, ready=none, oldest_ready_at=None, blocked=one)
+    texts = [found.text for found in find_attention(None, dataclasses.replace(queues, queues=(parked,)))]
+    assert texts == ["The queue mail is paused, and jobs wait in it: 1 job."]
 
 
 def test_the_rest_of_a_progress_bar_has_a_colour_of_the_theme() -> None:

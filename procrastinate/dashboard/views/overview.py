@@ -109,7 +109,7 @@ def _of_queues(queues: Queues) -> list[Attention]:
         and queue.oldest_ready_at
         and (queues.now - queue.oldest_ready_at).total_seconds() > _LONG_WAIT
     ]
-    paused = [queue for queue in queues.queues if queue.pause and queue.ready.number]
+    paused = [queue for queue in queues.queues if queue.pause and (queue.ready.number or queue.blocked.number)]
     return [
         *(_of_pause(queue) for queue in paused[:5]),
         *_of_waits(waits[:5]),
@@ -117,10 +117,12 @@ def _of_queues(queues: Queues) -> list[Attention]:
 
 
 def _of_pause(queue: QueueState) -> Attention:
+    ready, blocked = queue.ready, queue.blocked
+    waiting = Count(number=ready.number + blocked.number, is_more=ready.is_more or blocked.is_more)
     return Attention(
         is_urgent=False,
-        text=f"The queue {queue.name} is paused, and jobs wait in it: {_jobs(queue.ready)}.",
-        advice="They count as ready, but no worker starts them before the queue is resumed.",
+        text=f"The queue {queue.name} is paused, and jobs wait in it: {_jobs(waiting)}.",
+        advice="They count as ready or blocked, and no worker starts them before the queue is resumed.",
         path="queues",
     )
 
