@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -22,7 +24,7 @@ from procrastinate.retry import RetryStrategy
 from procrastinate.testing import Jobs
 from tests import database
 from tests.worker.otel_sdk import exporter, reader, runs, spans, value
-from tests.worker.running import Queue, Workers, happens, until
+from tests.worker.running import Queue, Workers, WorkerThread, happens, until
 from tests.worker.test_ends_of_runs import Ends, ends, raises, returns
 from tests.worker.test_prefetch import ahead, patient
 from tests.worker.test_sentry import start, without_sentry
@@ -78,6 +80,38 @@ async def test_a_retry_after_a_request_to_abort_is_told_as_it_is_recorded(
     assert recorded is not None
     assert recorded is not Status.TODO
     assert ends == [("t", recorded.value, "ValueError")]
+
+
+async def test_a_retry_after_a_request_to_abort_is_told_as_recorded_while_the_loop_is_blocked(
+    app: App, queue: Queue, engine: sa.Engine, database_url: str, ends: Ends
+) -> None:
+    """Another thread records the outcome, because a task blocks the event loop."""
+    thread = WorkerThread(app, database_url, concurrency=2, prefetch=False, abort_job_polling_interval=600)
+    is_running, may_end, release = asyncio.Event(), asyncio.Event(), threading.Event()
+
+    @app.task(name="fails", retry=1)
+    async def fails() -> None:
+        is_running.set()
+        await may_end.wait()
+        with engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE procrastinate_jobs SET abort_requested = true WHERE task_name = 'fails'")
+        raise LookupError
+
+    @app.task(name="block")
+    async def block() -> None:
+        await is_running.wait()
+        may_end.set()
+        await asyncio.sleep(0)
+        release.wait(60)
+
+    failing, _ = [await one.defer_async() for one in (fails, block)]
+    thread.start()
+    try:
+        recorded = await queue.reaches(failing, Status.ABORTED, Status.FAILED, Status.SUCCEEDED)
+    finally:
+        release.set()
+        await thread.stopped()
+    assert ("fails", recorded.value, "LookupError") in ends
 
 
 async def test_an_outcome_of_a_job_that_is_no_longer_held_is_told_as_lost(

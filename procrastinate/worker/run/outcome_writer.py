@@ -234,8 +234,8 @@ class OutcomeWriter:
                 self._forget(outcome)
             elif self.find(outcome.job) is outcome.job:
                 self._add_again(outcome)
-        statuses = {run[1]: status for run, status in recorded.items()}
-        self._tell_recorded([outcome for outcome in batch if outcome.run in recorded], statuses)
+        told = [outcome for outcome in batch if outcome.run in recorded]
+        self._tell_recorded(told, {outcome.job_id: recorded[outcome.run] for outcome in told})
         self._post(batch)
         self._look_whether_idle()
 
