@@ -15,3 +15,10 @@ def load_object(text: str | None) -> dict[str, Any]:
     except (ValueError, RecursionError):  # a number has thousands of digits, or there are thousands of levels
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def load_headers(text: str | None) -> dict[str, str] | None:
+    """Return the headers of a stored trace, or ``None`` without one. Values that are not texts are left out."""
+    if text is None:
+        return None
+    return {name: value for name, value in load_object(text).items() if isinstance(value, str)}

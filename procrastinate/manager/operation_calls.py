@@ -13,7 +13,7 @@ from procrastinate._follow import follow, follow_async
 from procrastinate._job import Job, UnreadableArguments, stored_job_of
 from procrastinate.connector import BaseConnector
 from procrastinate.core.errors import is_row_refused
-from procrastinate.core.stored_json import load_object
+from procrastinate.core.stored_json import load_headers, load_object
 from procrastinate.core.tries import Tries
 from procrastinate.defer_hooks import Hooks
 from procrastinate.manager.refused_rows import RefusedRows
@@ -143,11 +143,6 @@ def _require_object(arguments: Any) -> dict[str, Any]:
     return arguments if isinstance(arguments, dict) else UnreadableArguments("they are not a JSON object")
 
 
-def _headers(text: str) -> dict[str, str]:
-    """Return the headers of a trace. Any client can write the table, so other values are left out."""
-    return {name: value for name, value in load_object(text).items() if isinstance(value, str)}
-
-
 def _to_job(stored: core.StoredJob, arguments: dict[str, Any], log_arguments: bool) -> Job:
     return stored_job_of(
         {
@@ -166,7 +161,7 @@ def _to_job(stored: core.StoredJob, arguments: dict[str, Any], log_arguments: bo
             "workflow_id": stored.workflow_id,
             "step": stored.step,
             "meta": {} if stored.meta is None else load_object(stored.meta),
-            "trace_context": None if stored.trace_context is None else _headers(stored.trace_context),
+            "trace_context": load_headers(stored.trace_context),
             "limit_name": stored.limit_name,
             "claimed_at": stored.claimed_at,
             "log_arguments": log_arguments,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from procrastinate import exceptions, run_observers
 from procrastinate._job import UnreadArguments
 from procrastinate.core.rows import RescuedJob
+from procrastinate.core.stored_json import load_headers
 from procrastinate.jobs import Job, Status
 from procrastinate.run_observers import ObservedRun
 from procrastinate.worker.run.outcome import Outcome, Run
@@ -93,19 +93,8 @@ class LostJobs:
             task_name=job.task_name,
             task_kwargs=UnreadArguments(),
             attempts=max(job.attempts - 1, 0),
-            trace_context=_headers(job.trace_context),
+            trace_context=load_headers(job.trace_context),
         )
         observed = unstarted(self._worker, lost)
         if observed is not None:
             observed.end(job.status, exceptions.WorkerLost(why))
-
-
-def _headers(text: str | None) -> dict[str, str] | None:
-    """Return the headers of a trace. Plain SQL may have written something else."""
-    try:
-        headers = json.loads(text or "null")
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(headers, dict):
-        return None
-    return {name: value for name, value in headers.items() if isinstance(value, str)}
