@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack
 
 from procrastinate import builtin_tasks, exceptions
 from procrastinate._caller_thread import CallerThread, PlainCallerThread
-from procrastinate._checks.amounts import LARGEST_COUNT, read_count
+from procrastinate._checks.amounts import read_count
 from procrastinate._functions import import_path
 from procrastinate._functions.declarations import read_declaration
 from procrastinate._functions.kinds import is_async_callable
@@ -19,6 +19,7 @@ from procrastinate._text.logs import get_logger
 from procrastinate.blueprints import Blueprint
 from procrastinate.builtin_tasks import MIN_RETENTION_HOURS
 from procrastinate.connector import BaseConnector, as_connector
+from procrastinate.core.defaults import LARGEST_COUNT
 from procrastinate.defer_hooks import DeferHook
 from procrastinate.jobs import Job, JobDeferrer
 from procrastinate.limits import Limit, add_limit

@@ -6,9 +6,10 @@ import dataclasses
 from typing import Any
 
 from procrastinate import core
-from procrastinate._checks.amounts import LARGEST_COUNT, read_count
+from procrastinate._checks.amounts import read_count
 from procrastinate._checks.names import check_lock, check_name
 from procrastinate._functions.declarations import read_declaration
+from procrastinate.core.defaults import LARGEST_COUNT
 from procrastinate.locks import ArgumentLock, Lock
 from procrastinate.rates import Rates, read_rates
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from procrastinate import core
-from procrastinate._checks.amounts import LARGEST_COUNT, read_count, read_seconds
+from procrastinate._checks.amounts import read_count, read_seconds
 from procrastinate._checks.times import as_timedelta
+from procrastinate.core.defaults import LARGEST_COUNT
 from procrastinate.types import TimeDeltaParams
 
 _LONGEST = 366 * 86400

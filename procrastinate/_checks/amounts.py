@@ -9,10 +9,7 @@ import numbers
 import operator
 from typing import Any
 
-LONGEST = 3_155_760_000.0
-"""A hundred years in seconds, which replace infinity. They fit into every clock, event loop and SQL interval."""
-LARGEST_COUNT = 2**31 - 1
-"""The largest number of an integer column."""
+from procrastinate.core.defaults import LONGEST
 
 
 def read_seconds(name: str, value: Any, *, may_be_zero: bool = False) -> float:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-LARGEST_ID = 2**63 - 1
+from procrastinate.core.defaults import LARGEST_ID
+
 _NO_ROW = LARGEST_ID
-"""An id that no row has, because no sequence gets so far."""
 _MOST_DIGITS = len(str(LARGEST_ID))
 
 

@@ -9,6 +9,8 @@ import json
 from collections.abc import Iterable
 from typing import Any, Literal, NotRequired, TypeAlias, TypedDict, TypeGuard
 
+from procrastinate.core.defaults import LARGEST_ID
+
 ANY_QUEUE_CHANNEL = "procrastinate_any_queue_v1"
 FINISHED_CHANNEL = "procrastinate_finished_v1"
 """Here those are told who wait for jobs to finish."""
@@ -18,7 +20,6 @@ LONGEST_NOTIFICATION = 500
 """Characters of the longest notification to a worker, which names 16 workers. A longer one is not even read: any role
 may send many of them.
 """
-_LARGEST_JOB_ID = 2**63 - 1
 _QUEUE_CHANNEL_PREFIX = "procrastinate_queue_v1#"
 _MAX_CHANNEL_BYTES = 63
 """NAMEDATALEN - 1: PostgreSQL refuses longer channel names (https://www.postgresql.org/docs/current/sql-notify.html)."""
@@ -114,7 +115,7 @@ def _load(payload: str) -> Any:
 
 def _is_id(value: object) -> TypeGuard[int]:
     """Return whether it may be an id. Those of workers may be negative."""
-    return isinstance(value, int) and not isinstance(value, bool) and -_LARGEST_JOB_ID <= value <= _LARGEST_JOB_ID
+    return isinstance(value, int) and not isinstance(value, bool) and -LARGEST_ID <= value <= LARGEST_ID
 
 
 def _is_job_id(value: object) -> TypeGuard[int]:

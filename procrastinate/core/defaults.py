@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+LONGEST = 3_155_760_000.0
+"""A hundred years in seconds, which replace infinity. They fit into every clock, event loop and SQL interval."""
+
+LARGEST_COUNT = 2**31 - 1
+"""The largest number of an integer column."""
+
+LARGEST_ID = 2**63 - 1
+"""The largest number of a bigint column. No row gets it, because no sequence gets so far."""
+
 KEEP_TICKS_FOR = 86_400.0
 """Minimum age in seconds at which tick rows are deleted."""
 
@@ -10,6 +19,9 @@ PROMOTED_AT_ONCE = 500
 
 PROMOTED_WITHOUT_TURN = 50
 """The same, if others may promote at the same time. Fewer jobs mean fewer deadlocks between them."""
+
+HEARTBEAT_INTERVAL = 10.0
+"""Seconds between two heartbeats of a worker, unless it names another number."""
 
 STALLED_TIMEOUT = 30.0
 """Seconds without a heartbeat after which a worker is dead, unless it or the caller names another number."""

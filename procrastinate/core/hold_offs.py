@@ -14,10 +14,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from procrastinate.core.arrays import array_param, is_one_of
+from procrastinate.core.defaults import LONGEST
 from procrastinate.core.errors import is_lock_timeout, is_row_refused
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.promote import turn_awaited
-from procrastinate.core.rates import LONGEST_WINDOW, open_windows_at, seconds_long
+from procrastinate.core.rates import open_windows_at, seconds_long
 from procrastinate.core.tables import IN_LINE, PROMOTED, TODO, hold_offs, holds_slot, jobs
 from procrastinate.core.timeouts import wait_briefly
 
@@ -29,7 +30,7 @@ _FORGET = sa.delete(hold_offs).where(hold_offs.c.limit_name == _NAME, hold_offs.
 
 def _readable(until: sa.ColumnElement[Any]) -> sa.ColumnElement[datetime.datetime]:
     """Return the time, or the longest hold-off from now if that is earlier. Drivers refuse ``infinity``."""
-    longest = sa.func.now() + seconds_long(sa.literal(LONGEST_WINDOW, sa.Double()))
+    longest = sa.func.now() + seconds_long(sa.literal(LONGEST, sa.Double()))
     return sa.func.least(until, longest, type_=sa.DateTime(timezone=True)).label("until")
 
 

@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.types import TypeEngine
 
 from procrastinate.core.arrays import is_not_set_aside, is_one_of, transpose, unnest
+from procrastinate.core.defaults import LONGEST
 from procrastinate.core.operation_marks import finds_first_row_of, prepared
 from procrastinate.core.pauses import Pauses, pauses_as_text, read_pauses
 from procrastinate.core.rows import LateWorker, WorkerTerms
@@ -42,9 +43,6 @@ LATE = 1.25
 """Intervals without a heartbeat after which a worker is watched."""
 CLOCK_SET_BACK = -1.0
 """Seconds since a heartbeat below which the clock was set back after it."""
-
-LONGEST_TERM = 3_155_760_000.0
-"""Seconds, a hundred years. A worker that says more, or a number that is none, is judged by the watcher's terms."""
 
 _WORKER_ID = sa.bindparam("worker", type_=sa.BigInteger())
 
@@ -178,8 +176,11 @@ def _age() -> sa.ColumnElement[float]:
 
 
 def _term(said: sa.ColumnElement[float]) -> sa.ColumnElement[float]:
-    """Return what a worker says, or NULL. Any role that may write the table can say NaN, infinity or 1e308."""
-    return sa.case((sa.and_(said > 0, said <= LONGEST_TERM), said))
+    """Return what a worker says, or NULL if that is no number of seconds or over a hundred years.
+
+    The watcher's own terms hold then. Any role that may write the table can say NaN, infinity or 1e308.
+    """
+    return sa.case((sa.and_(said > 0, said <= LONGEST), said))
 
 
 def is_silent(seconds: float) -> sa.ColumnElement[bool]:

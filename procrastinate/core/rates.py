@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from procrastinate.core.arrays import is_one_of, unnest
+from procrastinate.core.defaults import LARGEST_COUNT, LONGEST
 from procrastinate.core.tables import (
     PROMOTED,
     TODO,
@@ -51,10 +52,7 @@ class Room:
     opens_at: datetime.datetime | None = None
 
 
-LONGEST_WINDOW = 3_155_760_000.0
-LARGEST_COUNT = 2**31 - 1
-"""The largest numbers of a rate that the code can define. Plain SQL may have stored larger ones."""
-_NO_STARTS = RateTerms(0, LONGEST_WINDOW)
+_NO_STARTS = RateTerms(0, LONGEST)
 
 
 def write_rates(rates: Sequence[RateTerms]) -> str | None:
@@ -63,14 +61,17 @@ def write_rates(rates: Sequence[RateTerms]) -> str | None:
 
 
 def read_rates(text: str | None) -> tuple[RateTerms, ...]:
-    """Return the rates of a column. One that cannot be read, such as that of a later release, lets no job start."""
+    """Return the rates of a column. One that cannot be read, such as that of a later release, lets no job start.
+
+    Plain SQL may have stored larger numbers than the code can define.
+    """
     return tuple(_read_rate(part) for part in (text or "").split())
 
 
 def _read_rate(text: str) -> RateTerms:
     count, _, seconds = text.partition("/")
     try:
-        rate = RateTerms(min(int(count), LARGEST_COUNT), min(float(seconds), LONGEST_WINDOW))
+        rate = RateTerms(min(int(count), LARGEST_COUNT), min(float(seconds), LONGEST))
     except ValueError:
         return _NO_STARTS
     return rate if rate.count >= 1 and rate.seconds > 0 else _NO_STARTS

@@ -8,11 +8,11 @@ import re
 import shlex
 from typing import Any
 
+from procrastinate.core.defaults import LARGEST_ID
 from procrastinate.core.inspection import JobSearch, JobState
 from procrastinate.core.inspection.states import WALKS
 
 _KEYS = {"task": "task", "queue": "queue", "lock": "lock", "queueing_lock": "queueing_lock", "error": "error"}
-_LARGEST_ID = 2**63 - 1
 _DEEPEST = 5
 _LONGEST = 1_000
 _LONGEST_PLACE = max(len(walk.keys) for walk in WALKS.values())
@@ -75,7 +75,7 @@ def read_job_id(text: str) -> int | None:
     if not re.fullmatch(r"[0-9]{1,19}", text):
         return None
     number = int(text)
-    return number if number <= _LARGEST_ID else None
+    return number if number <= LARGEST_ID else None
 
 
 def _split(text: str) -> list[str]:

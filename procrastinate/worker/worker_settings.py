@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
-from procrastinate._checks.amounts import LARGEST_COUNT, read_count, read_optional_seconds, read_seconds
+from procrastinate._checks.amounts import read_count, read_optional_seconds, read_seconds
 from procrastinate._checks.names import check_name, find_fault
 from procrastinate.core import WorkerTerms
-from procrastinate.core.defaults import STALLED_TIMEOUT
+from procrastinate.core.defaults import HEARTBEAT_INTERVAL, LARGEST_COUNT, STALLED_TIMEOUT
 from procrastinate.jobs import DeleteJobCondition
 from procrastinate.middleware import TaskMiddleware, WorkerMiddleware, check_callable, check_worker_middleware
 
@@ -17,7 +17,7 @@ WORKER_NAME = "worker"
 WORKER_CONCURRENCY = 1
 FETCH_JOB_POLLING_INTERVAL = 5.0
 ABORT_JOB_POLLING_INTERVAL = 5.0
-UPDATE_HEARTBEAT_INTERVAL = 10.0
+UPDATE_HEARTBEAT_INTERVAL = HEARTBEAT_INTERVAL
 STALLED_WORKER_TIMEOUT = STALLED_TIMEOUT
 MAX_RESCUES = 5
 UNKNOWN_TASK_TIMEOUT = 3600.0

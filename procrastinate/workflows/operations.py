@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from procrastinate import core
-from procrastinate._checks.amounts import LARGEST_COUNT, read_count, read_seconds
-from procrastinate._checks.ids import LARGEST_ID
+from procrastinate._checks.amounts import read_count, read_seconds
 from procrastinate._job_checks import dump_result
 from procrastinate.core import WorkflowState
-from procrastinate.core.defaults import CANCEL_SEEN_WITHIN
+from procrastinate.core.defaults import CANCEL_SEEN_WITHIN, LARGEST_COUNT, LARGEST_ID
 from procrastinate.exceptions import WaitTimeout, WorkflowEnded, WorkflowNotFound
 from procrastinate.workflows.states import Graph, WorkflowInfo, to_graph, to_info
 

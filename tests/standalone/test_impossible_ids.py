@@ -10,7 +10,7 @@ import pytest
 
 import procrastinate
 from procrastinate import exceptions, utils
-from procrastinate._checks.ids import LARGEST_ID
+from procrastinate.core.defaults import LARGEST_ID
 from procrastinate.testing import InMemoryConnector
 from tests.database import libpq_url
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from procrastinate import exceptions
-from procrastinate._checks.amounts import LONGEST
 from procrastinate.adapters.django.task_backend.options import read_options
 from procrastinate.app import App
+from procrastinate.core.defaults import LONGEST
 from procrastinate.manager.waiting import Wait
 from procrastinate.periodic import read_max_delay
 from procrastinate.retry import RetryDecision, RetryStrategy

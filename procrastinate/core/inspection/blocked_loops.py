@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-_USUAL_INTERVAL = 10.0
+from procrastinate.core.defaults import HEARTBEAT_INTERVAL
+
 _TOLERANCE = 1.0
 
 
@@ -18,5 +19,5 @@ def seconds_blocked(lag: float | None, heartbeat_interval: float | None) -> floa
     heartbeat_interval:
         Seconds between two heartbeats of the worker.
     """
-    longest = 1.5 * (heartbeat_interval or _USUAL_INTERVAL) + _TOLERANCE
+    longest = 1.5 * (heartbeat_interval or HEARTBEAT_INTERVAL) + _TOLERANCE
     return None if lag is None or lag <= longest else lag

@@ -18,6 +18,7 @@ from django.utils.translation import ngettext
 from procrastinate import exceptions
 from procrastinate.adapters.django.models import ProcrastinateJob
 from procrastinate.adapters.django.project_app import app
+from procrastinate.core.defaults import LARGEST_ID
 from procrastinate.core.enums import Status
 from procrastinate.core.steering import run_job_again
 
@@ -28,8 +29,7 @@ ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.ABORTED)
 
 FROM_JOB_PAGE = "_from_job_page"
 
-_LARGEST_ID = 2**63 - 1
-_LONGEST_ID = len(str(_LARGEST_ID))
+_LONGEST_ID = len(str(LARGEST_ID))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ ACTIONS = (
 
 def is_job_id(text: str) -> bool:
     """Return True if the text is a valid job id."""
-    return text.isdecimal() and len(text) <= _LONGEST_ID and int(text) <= _LARGEST_ID
+    return text.isdecimal() and len(text) <= _LONGEST_ID and int(text) <= LARGEST_ID
 
 
 def admin_action(action: JobAction) -> Callable[..., Any]:

@@ -16,7 +16,6 @@ from django.utils import timezone
 
 from procrastinate import exceptions
 from procrastinate._checks.amounts import read_optional_seconds
-from procrastinate._checks.ids import LARGEST_ID
 from procrastinate._checks.names import check_name
 from procrastinate._deferrer import require_on_conflict
 from procrastinate._functions.kinds import check_function
@@ -28,6 +27,7 @@ from procrastinate.adapters.django.task_backend import aliases, framework, rows_
 from procrastinate.adapters.django.task_backend.options import BackendOptions, read_options, read_retry, require_limit
 from procrastinate.adapters.django.task_backend.task_results import new_result, to_task_result
 from procrastinate.calls import Call
+from procrastinate.core.defaults import LARGEST_ID
 from procrastinate.jobs import Job, JobDeferrer
 from procrastinate.limits import Limit, add_limit
 from procrastinate.locks import ArgumentLock, Lock, by_arguments
