@@ -14,6 +14,7 @@ from sqlalchemy.types import TypeEngine
 from procrastinate.core.admit import TERMS
 from procrastinate.core.arrays import unnest
 from procrastinate.core.hold_offs import read_hold_offs
+from procrastinate.core.lines import KEYS_AT_ONCE
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.rates import RATES, RateTerms, later, next_start, read_rates, write_rates
 from procrastinate.core.tables import (
@@ -29,9 +30,6 @@ from procrastinate.core.tables import (
 )
 from procrastinate.core.timeouts import wait_briefly
 from procrastinate.core.turns import capacity_of, queues_of_slots
-
-KEYS_AT_ONCE = 1000
-"""How many keys of a limit one statement looks at."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

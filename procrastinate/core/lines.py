@@ -15,7 +15,7 @@ from procrastinate.core.tables import holds_slot, is_in_line, jobs, slots_of, we
 from procrastinate.core.turns import read_last_turn
 
 KEYS_AT_ONCE = 1000
-"""How many keys of a limit over all keys one admission looks at."""
+"""How many keys of a limit one statement looks at, and one admission of a limit over all keys."""
 _NAME = sa.bindparam("name", type_=sa.Text())
 _HEAVIEST = sa.bindparam("heaviest", type_=sa.Integer())
 

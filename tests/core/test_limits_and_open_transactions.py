@@ -60,16 +60,22 @@ ACTS = [
 ]
 
 
-@pytest.mark.parametrize("act", ACTS, ids=lambda act: act.__name__.strip("_"))
-def test_an_open_transaction_on_a_job_with_a_limit_makes_no_other_session_wait(
-    engine: sa.Engine, act: Callable[[sa.Connection], None]
-) -> None:
-    """Other keys run to their end, and so do jobs without a limit. The same key gets outcomes and new jobs."""
+@pytest.fixture
+def worker(engine: sa.Engine) -> int:
+    """Admit as many jobs of one key as its limit allows, leave two in line, and return the id of a worker."""
     with engine.begin() as connection:
         core.define_limits(connection, [LIMIT])
         core.defer_jobs(connection, [_of("k") for _ in range(4)])
-        worker = core.register_worker(connection)
+        worker_id = core.register_worker(connection)
     _admit(engine)
+    return worker_id
+
+
+@pytest.mark.parametrize("act", ACTS, ids=lambda act: act.__name__.strip("_"))
+def test_an_open_transaction_on_a_job_with_a_limit_makes_no_other_session_wait(
+    engine: sa.Engine, worker: int, act: Callable[[sa.Connection], None]
+) -> None:
+    """Other keys run to their end, and so do jobs without a limit. The same key gets outcomes and new jobs."""
     with engine.begin() as connection:
         assert [job.id for job in core.fetch_jobs(connection, worker_id=worker, limit=1)] == [STARTED]
     with engine.begin() as user:
@@ -94,13 +100,8 @@ def test_an_open_transaction_on_a_job_with_a_limit_makes_no_other_session_wait(
     "act", [_cancel_in_line, _delete_in_line, _defer, _lower], ids=lambda act: act.__name__.strip("_")
 )
 def test_a_slot_of_the_same_key_is_taken_while_an_open_transaction_touches_its_line(
-    engine: sa.Engine, act: Callable[[sa.Connection], None]
+    engine: sa.Engine, worker: int, act: Callable[[sa.Connection], None]
 ) -> None:
-    with engine.begin() as connection:
-        core.define_limits(connection, [LIMIT])
-        core.defer_jobs(connection, [_of("k") for _ in range(4)])
-        worker = core.register_worker(connection)
-    _admit(engine)
     with engine.begin() as user:
         act(user)
         assert _run_ready(engine, worker) == 2

@@ -10,6 +10,7 @@ from django.db.models import Q
 
 from procrastinate.dashboard.redaction import hide_keys, is_hidden_key
 
+_REDACT = hide_keys()
 _SEARCH = re.compile(r"\s*(?P<path>\w+(?:\.\w+){0,4})\s*=\s*(?P<value>.*\S)\s*")
 
 
@@ -21,7 +22,7 @@ def read_argument(term: str) -> Q | None:
     A number or word may be stored as such or as text, so both are searched for.
     """
     match = _SEARCH.fullmatch(term)
-    if match is None or any(is_hidden_key(hide_keys(), "", name) for name in match["path"].split(".")):
+    if match is None or any(is_hidden_key(_REDACT, "", name) for name in match["path"].split(".")):
         return None
     condition = Q()
     for value in _readings(match["value"]):
