@@ -48,5 +48,5 @@ async def test_another_command_runs_in_a_running_event_loop(app: App, capsys: py
 async def test_what_goes_wrong_is_raised(app: App) -> None:
     with pytest.raises(exceptions.TaskNotFound):
         await cli.cli(["--app=tests.cli.shop.app", "defer", "nothing"])
-    with pytest.raises(TypeError, match="takes no argument 'c'"):
+    with pytest.raises(exceptions.ProcrastinateException, match="takes no argument 'c'"):
         await cli.cli(["--app=tests.cli.shop.app", "defer", "add", '{"c": 1}'])

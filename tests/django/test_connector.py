@@ -135,8 +135,10 @@ def test_a_failed_statement_breaks_the_transaction() -> None:
     """Who catches the error must not commit what PostgreSQL has given up already."""
     with transaction.atomic():
         Order.objects.create(product="book")
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION READ ONLY")
         with pytest.raises(exceptions.ConnectorException):
-            app.job_manager.cancel_job_by_id(2**70)
+            app.job_manager.cancel_job_by_id(1)
         with pytest.raises(TransactionManagementError):
             Order.objects.count()
     assert Order.objects.count() == 0
