@@ -208,7 +208,7 @@ _HAS_TRIGGER_OF_3X = sa.select(
 
 
 def _missing(connection: sa.Connection) -> list[str]:
-    """Our tables that statements on this connection do not find, and columns that those do not have."""
+    """Return our tables that statements on this connection do not find, and the columns that are missing."""
     missing: list[str] = []
     for table in metadata.sorted_tables:
         found = _columns_of(connection, table.name)

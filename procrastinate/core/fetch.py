@@ -24,8 +24,8 @@ from procrastinate.core.tables import (
 
 
 def microseconds(time: sa.ColumnElement[Any]) -> sa.ColumnElement[int | None]:
-    """A time as a number: drivers refuse what Python's datetime does not reach (infinity, the year 10,000 east of UTC),
-    and one such row would spoil the answer for all others of its statement.
+    """Turn a time into a number. Drivers refuse what Python's datetime does not reach (infinity, the year 10,000 east
+    of UTC), and one such row would spoil the answer for all others of its statement.
     """
     # The last months that PostgreSQL knows, in the year 294,276, exceed a bigint.
     number = sa.func.least(sa.extract("epoch", time) * 1_000_000, sa.literal(_LARGEST, sa.BigInteger()))
@@ -130,8 +130,9 @@ def _from_the_start(condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
 
 
 def _from_a_place(condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    """First those of a higher priority, then those of the same one that come later. Each is one range of the index,
-    which the place begins: what was fetched before is not walked over.
+    """Select jobs of a higher priority, and then those of the same one that come later.
+
+    Each is one range of the index, which the place begins, so what was fetched before is not walked over.
     """
     priority = sa.bindparam("after_priority", type_=sa.Integer())
     comes_later = (jobs.c.priority == priority) & (jobs.c.id > sa.bindparam("after_id", type_=sa.BigInteger()))

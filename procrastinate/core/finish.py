@@ -60,8 +60,9 @@ def still_held_by_worker(fetched: sa.TableValuedAlias, row: sa.FromClause = jobs
 
 
 def free_rows(fetched: sa.TableValuedAlias, *columns: sa.ColumnElement[Any], briefly: bool = False) -> sa.CTE:
-    """The rows of this batch that no other session has locked. A user's open transaction that cancels one of the jobs
-    must not make the others wait.
+    """Select the rows of this batch that no other session has locked.
+
+    A user's open transaction that cancels one of the jobs must not make the others wait.
 
     Each row is looked up by itself: a join would be planned for the size that the table has when the plan is made.
 

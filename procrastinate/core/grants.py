@@ -52,7 +52,7 @@ NEEDED_BY_SOME = ("procrastinate_periodic_defers", "procrastinate_operations")
 
 
 def _has(table: sa.Table, privilege: str) -> sa.ColumnElement[bool]:
-    """A right on some of the columns may do. There is no such right to delete."""
+    """Select whether the role has the right. A right on some columns may do, except to delete."""
     name, kind = sa.literal(table.name, sa.Text()), sa.literal(privilege, sa.Text())
     has = sa.func.has_table_privilege if privilege == "DELETE" else sa.func.has_any_column_privilege
     return has(name, kind, type_=sa.Boolean())

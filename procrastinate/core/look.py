@@ -27,8 +27,8 @@ from procrastinate.core.tables import (
 
 
 def _first(condition: sa.ColumnElement[bool], *order: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
-    """Whether there is a first job in this order, which is that of an index. Without an order PostgreSQL may read the
-    table, because it expects to meet such a job soon.
+    """Select whether there is a first job in this order, which is that of an index. Without an order PostgreSQL may
+    read the table, because it expects to meet such a job soon.
     """
     return sa.select(jobs.c.id).where(condition).order_by(*order).limit(1).scalar_subquery().is_not(None)
 

@@ -47,8 +47,8 @@ def start_waiting(connection: sa.Connection, *, worker_id: int, queues: Sequence
 
 
 def read_unaware(connection: sa.Connection) -> Waiting:
-    """Which transactions may have looked before now, and so will not notify: the worker has to look for their jobs
-    itself, until they have ended. To be asked after the commit of :func:`start_waiting`, in another transaction.
+    """Return the transactions that may have looked before now, and so will not notify. The worker has to look for
+    their jobs itself until they have ended. Call it after the commit of :func:`start_waiting`, in another transaction.
 
     A transaction that has looked already has a number below the one that is given out here. (The end of a snapshot is
     no such bound: it is the number after the last transaction that has *ended*.)

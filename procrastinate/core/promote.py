@@ -58,7 +58,7 @@ def _key_of_turn() -> sa.ColumnElement[int]:
 
 
 def _take_turn() -> sa.CTE:
-    """One promoter at a time, for each table of jobs: the next one leaves it to the first.
+    """Take the turn of the only promoter of this table of jobs. The next one leaves the work to the first.
 
     Two at once gave locks to different jobs, in different orders, and waited for each other in the index: with four
     workers, 12,000 jobs under 3,000 locks took minutes and 50 deadlocks. Alone, it takes seconds.
@@ -72,9 +72,9 @@ def _take_turn() -> sa.CTE:
 def _due(
     may_decide: sa.ColumnElement[bool], now: sa.ColumnElement[Any], *more: sa.ColumnElement[Any]
 ) -> sa.Select[Any]:
-    """The jobs to decide on, the longest due first, and then in the order in which they should run: of a long backlog
-    only some are looked at at a time, and a lock goes to the first of these. A job with a limit gets in line first, and
-    its lock is looked at when it has a slot: no job waits with a lock in its hand.
+    """Select the jobs to decide on, the longest due first, and then in the order in which they should run. Of a long
+    backlog only some are looked at at a time, and a lock goes to the first of these. A job with a limit
+    gets in line first, and its lock is looked at when it has a slot. No job waits with a lock in its hand.
     """
     limit = sa.bindparam("limit", type_=sa.Integer())
     is_limited = jobs.c.limit_name.is_not(None)

@@ -267,7 +267,8 @@ def _locked(rows: sa.TableValuedAlias) -> sa.CTE:
 
 
 def _release_statement() -> Any:
-    """A step with a limit keeps a schedule, which keeps it out of the indexes of ready jobs until it has a slot."""
+    """Release steps. One with a limit keeps a schedule, which keeps it out of the indexes of ready jobs until it has
+    a slot."""
     step = _locked(unnest({"id": sa.BigInteger(), "delay": sa.Double()}, name="step"))
     due = sa.case((step.c.delay.is_not(None), after(step.c.delay)), (jobs.c.limit_name.is_not(None), sa.func.now()))
     return (

@@ -415,7 +415,7 @@ def due_at(table: sa.FromClause = jobs) -> sa.ColumnElement[Any]:
 
 
 def is_ready_by_its_row(table: sa.FromClause = jobs) -> sa.ColumnElement[bool]:
-    """This job has neither a schedule nor a lock. While it waits, a fetch may take it without a look at other jobs."""
+    """Select jobs with neither a schedule nor a lock. A fetch takes them without a look at other jobs."""
     return sa.and_(table.c.scheduled_at.is_(None), table.c.lock.is_(None))
 
 

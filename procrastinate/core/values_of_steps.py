@@ -29,7 +29,7 @@ _OF_JOB = sa.select(jobs.c.step, _TEXT).outerjoin(results, results.c.job_id == j
 
 
 def _of_group() -> sa.Select[Any]:
-    """A member that adds steps is in a group of its own, which has the name of the member."""
+    """Select the group of a member. One that adds steps is in a group of its own, which has the member's name."""
     part = workflows.alias("part")
     is_part = sa.and_(
         part.c.parent_id == _PARENT_ID, part.c.kind == GroupKind.EXPANSION.value, jobs.c.step == part.c.name

@@ -200,19 +200,19 @@ class InMemoryConnector(BaseConnector):
     # Open and close
 
     def open(self, pool_or_engine: Any = None) -> None:
-        """Only record ``open`` in :attr:`states`."""
+        """Record ``open`` in :attr:`states`."""
         self.states.append("open")
 
     def close(self) -> None:
-        """Only record ``closed`` in :attr:`states`."""
+        """Record ``closed`` in :attr:`states`."""
         self.states.append("closed")
 
     async def open_async(self, pool_or_engine: Any = None) -> None:
-        """Only record ``open_async`` in :attr:`states`."""
+        """Record ``open_async`` in :attr:`states`."""
         self.states.append("open_async")
 
     async def close_async(self) -> None:
-        """Only record ``closed_async`` in :attr:`states`."""
+        """Record ``closed_async`` in :attr:`states`."""
         self.states.append("closed_async")
 
     # Operations

@@ -112,7 +112,7 @@ Condition = Callable[[JobRow], bool]
 
 
 def in_order(row: JobRow) -> tuple[int, int]:
-    """Sort key for the order in which jobs should run."""
+    """Return the key that sorts jobs into the order in which they should run."""
     return -row["priority"], row["id"]
 
 

@@ -87,7 +87,7 @@ class WorkerRun:
             await observed.end()
 
     async def _run(self) -> None:
-        """The services go on until the last job has ended, as do the worker's heart and requests to abort."""
+        """Run the services until the last job has ended. The heartbeat and the abort poller go on as long."""
         self._log(logging.INFO, "start_worker", "Starting worker on %s", queues_display(self._settings.queues))
         self._heartbeat.start()
         self._parts.loop_watch.start(self._make_blocked_loop().handle, is_needed=lambda: not self._parts.slots.is_empty)

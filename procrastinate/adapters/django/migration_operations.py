@@ -147,5 +147,5 @@ def _run(connector: DjangoConnector, operation: Any, *arguments: Any) -> None:
 
 
 def _one_transaction(schema_editor: Any) -> Any:
-    """The migrations are not atomic: tables of 3.x are taken over while writers go on, in steps."""
+    """Open a transaction. A migration has none, because tables of 3.x are taken over in steps while writers go on."""
     return transaction.atomic(using=schema_editor.connection.alias)

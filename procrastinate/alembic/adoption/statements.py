@@ -38,7 +38,7 @@ All that the slower one can have left is the index that the faster one has under
 
 
 def block(*statements: str, declare: str = "", leaves_if_done: bool = True) -> str:
-    """One atomic statement, which waits briefly for locks, and in which one process migrates at a time.
+    """Begin an atomic block, which waits briefly for locks. One process at a time migrates in it.
 
     A lock on any table lets the session hear what the process before it has created. An advisory lock does not.
     """

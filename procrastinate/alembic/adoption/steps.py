@@ -131,7 +131,7 @@ def steps(*, concurrently: bool = True) -> tuple[Step, ...]:
 
 
 def pending(connection: sa.Connection) -> tuple[Step, ...]:
-    """The steps that are left to do, with indexes built while writers go on. After a run that was killed, a part.
+    """Return the steps that are left, which is a part after a killed run. Indexes are built while writers go on.
 
     The condition on rows needs the columns. It is looked at if all steps before are done.
     """

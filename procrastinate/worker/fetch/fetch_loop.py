@@ -92,8 +92,9 @@ class FetchLoop:
             self.fetcher.named.to_come = notification["job_id"]
 
     def listening(self) -> None:
-        """Notifications are heard from now on: what was notified before, and what a server that is gone knew of this
-        worker, may be lost.
+        """Look for jobs now that the listener listens.
+
+        Earlier notifications may be lost, and so may what a server knew of this worker.
         """
         self._call.doubt()
         self._looks.look()
@@ -160,7 +161,7 @@ class FetchLoop:
         return await self.fetcher.fetch_if_due()
 
     async def _look_once_more(self, is_busy: bool) -> bool:
-        """Nothing more can be started now: call for jobs, and see whether some came before the call was heard.
+        """Call for jobs when nothing more can start now, and look once for those that came before the call was heard.
 
         A worker whose call the database refuses finds jobs when it polls.
         """
@@ -182,7 +183,7 @@ class FetchLoop:
         return True
 
     def _has_seen_all(self) -> bool:
-        """Whether there was room, and no due job was left to look at."""
+        """Return true if there was room, and no due job was left to look at."""
         return self._pool.room() > 0 and not self._looks.is_promotion_due and not self._looks.is_fetch_due
 
     def _look_after_the_last(self) -> None:

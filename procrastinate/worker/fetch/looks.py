@@ -98,7 +98,7 @@ class Looks:
         self._woken.set()
 
     def step_ended(self) -> None:
-        """A step of a workflow has ended. Fetch first, because its end may have made the next step ready.
+        """Fetch after the end of a step, because the end may have made the next step ready.
 
         Promote at once if the fetch finds nothing, and otherwise in a moment, for steps that the end left waiting.
         """
@@ -106,7 +106,7 @@ class Looks:
         self.look(upcoming=False)
 
     def handed_over(self) -> None:
-        """A job has left its lock or its slot. Fetch, because the next job may be ready.
+        """Fetch after a job has left its lock or its slot, because the next job may be ready.
 
         Promote if the fetch finds nothing: an admission may have to choose the next job.
         """
@@ -142,20 +142,20 @@ class Looks:
             self._woken.set()
 
     def _look_after_others(self, waiting: int, upcoming: bool) -> None:
-        """The pause grows with the number of workers, so that all of them together look equally often."""
+        """Pause for longer the more workers there are, so that all of them together look equally often."""
         name = _UPCOMING_OF_OTHERS if upcoming else _READY_FOR_OTHERS
         if name not in self._timers:
             pause = NET * (0.5 + 2 * random.random() * max(waiting, 1))
             self._call_later(name, min(pause, self._longest_pause), functools.partial(self._look_at_pace, upcoming))
 
     def fetches(self) -> None:
-        """A fetch begins. It may not see what is notified from now on."""
+        """Begin a fetch. It may not see what is notified from now on."""
         self.is_fetch_due = False
         self._last, self._next = self._next, _NO_REASONS
         self._cancel(_READY_FOR_OTHERS)
 
     def fetched(self, *, found: bool, has_room: bool) -> None:
-        """A fetch has found jobs, or none. If there is no room left, more may be ready."""
+        """Note what a fetch has found. If there is no room left, more may be ready."""
         self.is_fetch_due = self.is_fetch_due or not has_room or (found and self._may_overlook)
         if found:
             self._pace.found()
@@ -171,13 +171,13 @@ class Looks:
         self._call_later("second look", SECOND_LOOK, functools.partial(self.look, upcoming=False))
 
     def promotes(self) -> None:
-        """A promotion begins."""
+        """Begin a promotion."""
         self.is_promotion_due = False
         self._cancel(_UPCOMING_OF_OTHERS)
         self._cancel(_REST)
 
     def promoted(self, promotion: Promotion) -> None:
-        """A promotion has ended. Fetch what it found, and promote again if it left anything.
+        """Fetch what a promotion found, and promote again if it left anything.
 
         Promote again at once if that gets on, in a moment if others have to act first, or when a job falls due.
         """
@@ -197,7 +197,7 @@ class Looks:
             self._promote_later(self._pauses.others_turn if promotion.undecided is None else self._pauses.undecided)
 
     def resolved(self, resolution: Resolution) -> None:
-        """Steps of workflows were looked at. Look again at once if that gets on, or in a moment if others hold rows.
+        """Look at the steps of workflows again, at once if that gets on, or in a moment if others hold rows.
 
         What the database refuses to change is no reason for a worker without jobs to stay.
         """
@@ -211,7 +211,7 @@ class Looks:
             self._call_later("promotion", self._pauses.arrivals.next_wait(), self.promote)
 
     def promotion_refused(self, *, is_passing: bool) -> None:
-        """The database has refused a promotion. Fetch what is ready, and promote again later.
+        """Fetch what is ready after the database has refused a promotion, and promote again later.
 
         Parameters
         ----------
@@ -230,7 +230,7 @@ class Looks:
             self._call_later("due", min(max(next_due_in, 0), _LONGEST_TIMER), self.promote)
 
     def _promote_later(self, backoff: Backoff) -> None:
-        """Another worker promotes, or another session holds what has to be looked at. Pauses grow."""
+        """Promote later, because another worker promotes or holds the rows. The pauses grow."""
         self.is_promotion_due = True
         self._call_later("promotion", backoff.next_wait(), self.promote)
 

@@ -64,13 +64,11 @@ class NotifyInterest:
         return self._listens and not self.is_made
 
     def doubt(self) -> None:
-        """What was said may not be what the table says: an answer was lost, or a server, or what it had not yet
-        written. Say it again.
-        """
+        """Say it again, because the table may not have it: an answer was lost, or a server with its last writes."""
         self._told = None
 
     async def busy(self, *, has_room: bool) -> None:
-        """There is work, or no room for more. After a while of this without a pause, call no more."""
+        """Note that there is work, or no room for more. After a while of this without a pause, call no more."""
         now = _now()
         if self._busy_since is None or (self._had_room and now - self._last_work > PAUSE):
             self._busy_since = now

@@ -139,13 +139,13 @@ class Slots:
         return self._worker.settings.concurrency - len(self._running) - self._threads.left
 
     def begin_fetch(self) -> None:
-        """No other worker takes these slots, so a fetch needs no reservation."""
+        """Do nothing: no other worker takes these slots, so a fetch needs no reservation."""
 
     def end_fetch(self, *, wants_more: bool) -> None:
-        """No other worker takes these slots, so there is nothing to leave to one."""
+        """Do nothing: no other worker takes these slots, so none is left to one."""
 
     def wait_for_room(self, *, is_wanted: bool) -> None:
-        """The end of a job of this worker makes room, so no other worker needs to know."""
+        """Do nothing: the end of a job of this worker makes room, and no other worker needs to know."""
 
     # From the fetch to the outcome
 
