@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import pathlib
+import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -83,6 +85,8 @@ async def test_a_lost_connection_is_an_error(parameters: dict[str, Any], end_con
 
 _READY_FOR_QUERY = b"Z\x00\x00\x00\x05I"
 """The last that the server says before it is asked anything."""
+_STEPS_OF_AN_ACCEPT = 5
+"""How often the event loop goes round, at most, until asyncio hands an accepted connection over."""
 
 
 class Proxy:
@@ -95,6 +99,7 @@ class Proxy:
         self._greets_only = False
         self._has_greeted = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def start(self) -> int:
         """The port."""
@@ -121,15 +126,32 @@ class Proxy:
         self._greets_only = False
 
     async def stop(self) -> None:
-        """Close."""
+        """Close.
+
+        asyncio leaves a connection open that it is about to hand over when its server closes, so nothing is accepted
+        from now on, and what was accepted gets here first. A task that is cancelled before it starts closes nothing,
+        so this closes every connection.
+        """
+        for listening in self._server.sockets:
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+        for _ in range(_STEPS_OF_AN_ACCEPT):
+            await asyncio.sleep(0)
         self._server.close()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        for writer in self._writers:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        self._tasks.add(asyncio.create_task(self._connect(reader, writer)))
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_unix_connection(self._socket_path)
+        self._writers.append(server_writer)
         may_pass = self._open
         if self._greets_only:
             may_pass = asyncio.Event()
@@ -158,6 +180,20 @@ async def proxy(parameters: dict[str, Any]) -> AsyncIterator[Proxy]:
     parameters |= {"host": "127.0.0.1", "port": await proxy.start(), "sslmode": "disable", "gssencmode": "disable"}
     yield proxy
     await proxy.stop()
+
+
+@pytest.mark.parametrize("steps", range(10))
+async def test_a_proxy_that_stops_while_a_client_connects_leaves_no_stream_open(
+    parameters: dict[str, Any], steps: int
+) -> None:
+    """An open stream is reported when it is collected, and that fails any later test."""
+    proxy = Proxy(pathlib.Path(parameters["host"]) / ".s.PGSQL.5432")
+    with socket.create_connection(("127.0.0.1", await proxy.start())):
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await proxy.stop()
+    streams = [one for one in gc.get_objects() if issubclass(type(one), asyncio.StreamWriter)]
+    assert [stream for stream in streams if not stream.is_closing()] == []
 
 
 async def test_a_server_that_is_gone_without_a_word_is_noticed(
