@@ -141,6 +141,28 @@ class Counter(argparse.Action):
         setattr(namespace, self.dest, before + 1 if isinstance(before, int) else 1)
 
 
+class Names(argparse.Action):
+    """An option with names that may be given several times. The names replace those from the environment.
+
+    No names (``None``) mean all, which cannot be given together with names.
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest, self.default)
+        if before is self.default:  # given for the first time
+            setattr(namespace, self.dest, values)
+        elif (before is None) is not (values is None):
+            raise argparse.ArgumentError(self, "it is given several times, once without a name, which means all")
+        elif values is not None:
+            setattr(namespace, self.dest, list(dict.fromkeys([*before, *values])))
+
+
 def boolean(value: str) -> bool:
     """Convert the text of a switch to a bool."""
     lowered = value.strip().lower()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from procrastinate._quoting import quoted
 from procrastinate._text.terminal import counted, say
 from procrastinate.app import App
+from procrastinate.cli.arguments import Names
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.waits import database_awaited
 
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 def add_check_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of :func:`check_command`."""
     parser.add_argument(
-        "--queues", type=_names, default=[], help="look at these queues only, with commas (default: all)"
+        "--queues",
+        type=_names,
+        action=Names,
+        default=[],
+        help="look at these queues only, with commas; may be repeated (default: all)",
     )
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
 

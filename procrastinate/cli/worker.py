@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from procrastinate.app import App
 from procrastinate.cli.arguments import (
+    Names,
     Switch,
     WrongValue,
     add_argument,
@@ -65,8 +66,9 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
         "-q",
         "--queues",
         env="WORKER_QUEUES",
-        help="comma-separated names of queues; an empty value means all",
+        help="comma-separated names of queues, may be repeated; an empty value means all",
         otherwise="all",
+        action=Names,
         type=_queues,
         empty_is_unset=False,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -189,6 +190,20 @@ def test_queues_that_no_task_can_have_are_refused(capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit):
         make_parser().parse_args(["worker", f"--queues={queues}"])
     assert "quotes" in (said := capsys.readouterr().err) or "has commas but no name" in said
+
+
+def test_an_option_with_names_may_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROCRASTINATE_WORKER_QUEUES", "other")
+    assert _worker_options("-q", "a", "-q", "b,c", "--queues=a") == {"queues": ["a", "b", "c"]}
+    assert make_parser().parse_args(["check", "--queues=a", "--queues=b"]).queues == ["a", "b"]
+    assert make_parser().parse_args(["check"]).queues == []
+
+
+@pytest.mark.parametrize("values", [("", "a"), ("a", "")], ids=["all, a", "a, all"])
+def test_all_queues_and_a_queue_are_refused_together(capsys: pytest.CaptureFixture[str], values: Sequence[str]) -> None:
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(["worker", *(f"--queues={value}" for value in values)])
+    assert "-q/--queues: it is given several times, once without a name" in capsys.readouterr().err
 
 
 def test_a_log_format_may_be_in_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
