@@ -218,20 +218,27 @@ def _missing(connection: sa.Connection) -> list[str]:
 
 
 def _missing_text(connection: sa.Connection, missing: list[str]) -> str:
-    text = f"{exceptions.SchemaNotApplied.__doc__} Missing: {', '.join(missing)}."
-    elsewhere = (
-        sa.select(_namespaces.c.nspname)
-        .join(_classes, _classes.c.relnamespace == _namespaces.c.oid)
-        .where(_classes.c.relname == jobs.name)
-        .order_by(_namespaces.c.nspname)
-    )
-    schemas = list(connection.execute(elsewhere).scalars()) if jobs.name in missing else []
+    text = exceptions.SchemaNotApplied.__doc__ or ""
+    schemas = list(connection.execute(_SCHEMAS).scalars()) if jobs.name in missing else []
+    lacks_all = missing == [table.name for table in metadata.sorted_tables]
+    if lacks_all and not schemas:
+        return text.replace("The tables are missing or too old", "The database has no tables of Procrastinate")
+    if not lacks_all:
+        text += f" Missing: {', '.join(missing)}."
     if not schemas:
         return text
     return (
         f"{text} There is a {jobs.name} in the schema {', '.join(schemas)}: this connection does not look there "
         "(search_path), or its role may not (GRANT USAGE ON SCHEMA)"
     )
+
+
+_SCHEMAS = (
+    sa.select(_namespaces.c.nspname)
+    .join(_classes, _classes.c.relnamespace == _namespaces.c.oid)
+    .where(_classes.c.relname == jobs.name)
+    .order_by(_namespaces.c.nspname)
+)
 
 
 def _own_types(connection: sa.Connection) -> list[str]:

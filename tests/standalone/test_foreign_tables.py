@@ -112,9 +112,16 @@ def test_tables_of_3x_in_another_schema_are_found_by_the_search_path(empty_datab
 
 
 def test_an_empty_database_lacks_all_tables(empty_database_url: str) -> None:
+    """One sentence says so. A list of all tables would hide it."""
     app = procrastinate.App(connector=empty_database_url)
-    with app.open(), pytest.raises(exceptions.SchemaNotApplied, match=r"schema --apply.*procrastinate_jobs"):
+    with (
+        app.open(),
+        pytest.raises(
+            exceptions.SchemaNotApplied, match="The database has no tables of Procrastinate: run "
+        ) as refused,
+    ):
         app.schema_manager.check_schema()
+    assert "procrastinate_" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
