@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from procrastinate.core.arrays import array_param, each_of, transpose, unnest, write_array
+from procrastinate.core.defaults import LARGEST_ID
 from procrastinate.core.enums import BECAME_READY, EventType
 from procrastinate.core.tables import event_literal, events, statistics, task_lists, workers
 
@@ -91,6 +92,8 @@ _COLUMNS: dict[str, Any] = {
 _KEY = ("seconds", "at", "queue_name", "task_name", "outcome")
 _HISTOGRAMS = ("run_histogram", "wait_histogram")
 _SUMS = ("count", "run_seconds", "wait_count", "wait_seconds")
+_LARGEST_SECONDS = sa.literal_column("1e290", sa.Double())
+"""A sum of many durations of this length is still a number of the type."""
 _BIGINTS: ARRAY[int] = ARRAY(sa.BigInteger)
 
 
@@ -99,10 +102,28 @@ def _added(rows: sa.Select[Any]) -> Any:
     ordered = rows.order_by(*(rows.selected_columns[name] for name in _KEY))
     statement = insert(statistics).from_select([column.name for column in ordered.selected_columns], ordered)
     new = statement.excluded
-    sums: dict[str, Any] = {name: statistics.c[name] + new[name] for name in _SUMS}
+    sums: dict[str, Any] = {name: _plus(statistics.c[name], new[name]) for name in _SUMS}
     for name in _HISTOGRAMS:
-        sums[name] = _array(statistics.c[name][number] + new[name][number] for number in range(1, BUCKETS + 1))
+        sums[name] = _array(_plus(statistics.c[name][number], new[name][number]) for number in range(1, BUCKETS + 1))
     return statement.on_conflict_do_update(index_elements=_KEY, set_=sums)
+
+
+def _plus(one: sa.ColumnElement[Any], other: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """Return a sum that stays within its type. A row of plain SQL can be at the end of it already."""
+    return _bounded(one) + _bounded(other)
+
+
+def _bounded(number: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """Return a number so far from the ends of its type that two of them can be added."""
+    is_float = isinstance(number.type, sa.Double)
+    largest = _LARGEST_SECONDS if is_float else sa.literal_column(str(LARGEST_ID // 2))
+    return sa.func.greatest(sa.func.least(sa.func.coalesce(number, 0), largest), 0, type_=number.type)
+
+
+def add_up(numbers: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+    """Return the sum of a column of whole numbers. No row of plain SQL can take it beyond its type."""
+    total = sa.func.coalesce(sa.func.sum(numbers), 0)
+    return sa.cast(sa.func.least(total, sa.literal_column(str(LARGEST_ID))), sa.BigInteger)
 
 
 def _array(items: Iterable[sa.ColumnElement[int]]) -> sa.ColumnElement[Any]:
@@ -226,15 +247,16 @@ def _roll_up(shorter: int, longer: int, kept_for: int) -> Any:
     old = sa.delete(statistics).where(of_length, statistics.c.at < up_to).returning(statistics).cte("old")
     at = _start(old.c.at, longer)
     keys = (old.c.queue_name, old.c.task_name, old.c.outcome)
-    sums = [sa.func.sum(old.c[name]).label(name) for name in _SUMS]
+    sums = [_add_up_any(old.c[name]).label(name) for name in _SUMS]
     histograms = [
-        _array(sa.cast(sa.func.sum(old.c[name][number]), sa.BigInteger()) for number in range(1, BUCKETS + 1)).label(
-            name
-        )
-        for name in _HISTOGRAMS
+        _array(add_up(old.c[name][number]) for number in range(1, BUCKETS + 1)).label(name) for name in _HISTOGRAMS
     ]
     length = sa.literal_column(str(longer), sa.Integer()).label("seconds")
     return _added(sa.select(length, at.label("at"), *keys, *sums, *histograms).group_by(at, *keys))
+
+
+def _add_up_any(numbers: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    return sa.func.sum(_bounded(numbers)) if isinstance(numbers.type, sa.Double) else add_up(numbers)
 
 
 def _start(time: sa.ColumnElement[Any], length: int) -> sa.ColumnElement[Any]:

@@ -14,7 +14,8 @@ import sqlalchemy as sa
 
 from procrastinate import core
 from procrastinate.app import App
-from procrastinate.core.statistics import BOUNDS, BUCKETS
+from procrastinate.core.inspection import load_overview
+from procrastinate.core.statistics import BOUNDS, BUCKETS, Durations, Runs
 from procrastinate.unique import Unique
 from procrastinate.worker.services import unique_key_sweep
 from procrastinate.worker.services.teller import hash_of
@@ -174,6 +175,31 @@ async def test_a_worker_whose_statistics_are_refused_goes_on(
         await until(lambda: any(vars(one).get("action") == "record_statistics_error" for one in caplog.records))
     await queue.ddl("ALTER TABLE elsewhere RENAME TO procrastinate_statistics")
     await until(lambda: statistics(queue))
+
+
+def test_a_row_at_the_end_of_its_types_keeps_no_other_from_being_written(connection: sa.Connection) -> None:
+    """Plain SQL may have stored it. The ends of all columns are tried, and histograms that are too short."""
+    queue = Queue(connection)
+    for seconds, unit, age, rows in ((60, "minute", "0 s", 1), (0, "minute", "0 s", 1), (60, "hour", "12 h", 2)):
+        for task in ("t", "u"):
+            queue.sql(
+                "INSERT INTO procrastinate_statistics (seconds, at, queue_name, task_name, outcome, count, "
+                "run_seconds, run_histogram, wait_count, wait_seconds, wait_histogram) SELECT :seconds, "
+                "CASE WHEN :seconds = 0 THEN to_timestamp(0) ELSE date_trunc(:unit, now() - cast(:age AS interval)) "
+                "+ n * interval '1 minute' END, 'q', :task, 'succeeded', 9223372036854775807, 1.7e308, "
+                "array_fill(9223372036854775807, array[:buckets]), 9223372036854775807, 1.7e308, '{}' "
+                "FROM generate_series(0, :rows - 1) n",
+                **{"seconds": seconds, "unit": unit, "age": age, "rows": rows, "task": task, "buckets": BUCKETS},
+            )
+    run = Durations()
+    run.add(0.001)
+    runs = [Runs(queue_name="q", task_name=task, outcome="succeeded", run=run) for task in ("t", "other")]
+    core.record_runs(connection, runs)
+    assert queue.sql("SELECT count FROM procrastinate_statistics WHERE task_name = 'other' AND seconds = 60") == 1
+    core.roll_up_statistics(connection)
+    count = "SELECT count(*) FROM procrastinate_statistics WHERE seconds = 600 AND count > 1e18 AND run_seconds > 1e289"
+    assert queue.sql(count) == 2
+    assert sum(minute.succeeded for minute in load_overview(connection).minutes) > 1
 
 
 def add_minutes(queue: Queue, age: str, count: int) -> None:

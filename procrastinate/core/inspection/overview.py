@@ -12,7 +12,7 @@ from procrastinate.core.inspection.records import Minute, Overview
 from procrastinate.core.inspection.states import ENDED, WAITING, WALKS, JobState
 from procrastinate.core.inspection.workers import alive_and_silent, is_alive
 from procrastinate.core.operation_marks import may_lag
-from procrastinate.core.statistics import MINUTE
+from procrastinate.core.statistics import MINUTE, add_up
 from procrastinate.core.tables import DOING, due_at, is_upcoming, jobs, statistics, workers
 
 COUNTED = 10_000
@@ -78,7 +78,7 @@ _TOLD: Any = (
     sa.select(
         statistics.c.outcome,
         moment(statistics.c.at).label("minute"),
-        sa.cast(sa.func.sum(statistics.c.count), sa.BigInteger).label("number"),
+        add_up(statistics.c.count).label("number"),
     )
     .where(
         statistics.c.seconds == sa.literal_column(str(MINUTE)),

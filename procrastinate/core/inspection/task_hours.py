@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from procrastinate.core.inspection.bounds import first_rows
 from procrastinate.core.inspection.records import TaskHour
-from procrastinate.core.statistics import BOUNDS, BUCKETS, MINUTE
+from procrastinate.core.statistics import BOUNDS, BUCKETS, MINUTE, add_up
 from procrastinate.core.tables import statistics
 
 _MOST_ROWS = 50_000
@@ -33,19 +33,12 @@ _rows = first_rows(
     "minutes",
 )
 
-
-def _sum(numbers: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
-    """Return a sum that no row of plain SQL can take beyond its type."""
-    total = sa.func.coalesce(sa.func.sum(numbers), 0)
-    return sa.cast(sa.func.least(total, sa.literal_column(str(2**63 - 1))), sa.BigInteger)
-
-
 _BY_TASK: Any = sa.select(
     _rows.c.task_name,
     _rows.c.outcome,
-    _sum(_rows.c.count).label("number"),
-    *(_sum(_rows.c.run_histogram[number]).label(f"run_{number}") for number in range(1, BUCKETS + 1)),
-    *(_sum(_rows.c.wait_histogram[number]).label(f"wait_{number}") for number in range(1, BUCKETS + 1)),
+    add_up(_rows.c.count).label("number"),
+    *(add_up(_rows.c.run_histogram[number]).label(f"run_{number}") for number in range(1, BUCKETS + 1)),
+    *(add_up(_rows.c.wait_histogram[number]).label(f"wait_{number}") for number in range(1, BUCKETS + 1)),
 ).group_by(_rows.c.task_name, _rows.c.outcome)
 
 
