@@ -63,6 +63,17 @@ def without_rests(snapshot: Snapshot) -> Snapshot:
     }
 
 
+def read_script() -> str:
+    """The script that the command prints for psql."""
+    command = [sys.executable, "-m", "procrastinate", "schema", "--read", "--from=3"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def adoption_part_of(script: str) -> str:
+    """The script up to the revisions that follow the adoption."""
+    return script[: script.index("\nBEGIN;\n")]
+
+
 def snapshot_of(url: str) -> Snapshot:
     """The schema of a database."""
     engine = sa.create_engine(url, poolclass=sa.NullPool)
@@ -350,11 +361,58 @@ def test_what_is_wrong_with_orphans_is_said_before_anything_is_done(filled_url: 
     assert snapshot_of(filled_url) == before
 
 
+@pytest.mark.parametrize(
+    ("own", "way_out"),
+    [
+        (
+            "ALTER TABLE procrastinate_jobs ADD meta text",
+            "ALTER TABLE procrastinate_jobs RENAME COLUMN meta TO my_meta",
+        ),
+        (
+            "ALTER TABLE procrastinate_jobs ADD finished_at timestamptz",
+            "ALTER TABLE procrastinate_jobs RENAME COLUMN finished_at TO my_finished_at",
+        ),
+        (
+            "ALTER TABLE procrastinate_workers ADD name text, ADD stalled_timeout text",
+            "ALTER TABLE procrastinate_workers RENAME COLUMN name TO my_name; "
+            "ALTER TABLE procrastinate_workers RENAME COLUMN stalled_timeout TO my_stalled_timeout",
+        ),
+        (
+            "CREATE TABLE procrastinate_results (id int)",
+            "ALTER TABLE procrastinate_results RENAME TO my_procrastinate_results",
+        ),
+        (
+            "CREATE VIEW procrastinate_limits AS SELECT 1",
+            "ALTER TABLE procrastinate_limits RENAME TO my_procrastinate_limits",
+        ),
+    ],
+    ids=["later column", "adopted column", "workers", "adopted table", "later table"],
+)
+def test_what_users_have_under_our_names_is_refused_before_anything_is_done(
+    filled_url: str, database_url: str, own: str, way_out: str
+) -> None:
+    """By the command, its plan, a transaction and the script. The message has the statements that solve it."""
+    execute(filled_url, own)
+    before = snapshot_of(filled_url)
+    app = procrastinate.App(connector=filled_url)
+    with app.open():
+        for call in (app.schema_manager.apply_schema, app.schema_manager.plan):
+            with pytest.raises(exceptions.SchemaConflict, match=f"and repeat: {re.escape(way_out)}$"):
+                call()
+    engine = sa.create_engine(filled_url, poolclass=sa.NullPool)
+    with engine.begin() as connection, pytest.raises(exceptions.SchemaConflict, match="Nothing was changed"):
+        schema.adopt(connection)
+    with pytest.raises(AssertionError):
+        run_script(filled_url, adoption_part_of(read_script()))
+    assert snapshot_of(filled_url) == before
+    execute(filled_url, way_out)
+    apply_schema(filled_url)
+
+
 def test_the_script_does_the_same(filled_url: str, database_url: str) -> None:
     """For psql, twice."""
-    command = [sys.executable, "-m", "procrastinate", "schema", "--read", "--from=3"]
-    script = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    adoption_part = script[: script.index("\nBEGIN;\n")]
+    script = read_script()
+    adoption_part = adoption_part_of(script)
     for part in (adoption_part, adoption_part, script[len(adoption_part) :]):
         run_script(filled_url, f"SET client_min_messages = warning;\n{part}")
     assert without_rests(snapshot_of(filled_url)) == without_rests(snapshot_of(database_url))

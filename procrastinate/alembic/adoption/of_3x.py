@@ -10,6 +10,15 @@ from procrastinate.alembic.versions import p0007_with_3x
 
 TABLES = ("procrastinate_workers", "procrastinate_jobs", "procrastinate_events", "procrastinate_periodic_defers")
 
+COLUMNS = {
+    "procrastinate_jobs": (
+        *("id", "queue_name", "task_name", "priority", "lock", "queueing_lock", "args", "status", "scheduled_at"),
+        *("attempts", "abort_requested", "worker_id"),
+    ),
+    "procrastinate_workers": ("id", "last_heartbeat"),
+}
+"""Of the tables that this release gives more columns."""
+
 TRIGGERS = {
     "procrastinate_jobs_notify_queue_job_inserted_v1": (
         "AFTER INSERT ON procrastinate_jobs FOR EACH ROW WHEN (new.status = 'todo') "

@@ -42,7 +42,8 @@ def adopt(connection: sa.Connection, report: Report = report_to_log) -> None:
     Raises
     ------
     SchemaConflict
-        The tables are older than 3.10, or another role owns them. Nothing was changed.
+        The tables are older than 3.10, another role owns them, or the user has columns or tables under names that this
+        release needs. Nothing was changed.
     ConnectorException
         A lock was not to be had in ten minutes. What was done stays, and the next call goes on from there.
     """
@@ -62,7 +63,7 @@ def adopt_in_transaction(connection: sa.Connection, report: Report = report_to_l
     Raises
     ------
     SchemaConflict
-        The tables are older than 3.10, or another role owns them.
+        As for :func:`adopt`.
     """
     check(connection)
     setting = sa.func.current_setting("lock_timeout", type_=sa.Text())

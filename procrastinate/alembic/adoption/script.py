@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from procrastinate.alembic.adoption.own_objects import REFUSE_OWN_OBJECTS
 from procrastinate.alembic.adoption.statements import drop_unfinished
 from procrastinate.alembic.adoption.steps import Step, steps
 
@@ -12,7 +13,7 @@ _HEAD = """\
 
 def script() -> str:
     """Return all steps, as SQL that can be repeated."""
-    return "\n\n".join([_HEAD, *(f"-- {step.what}\n{_sql(step)}" for step in steps())])
+    return "\n\n".join([_HEAD, f"{REFUSE_OWN_OBJECTS};", *(f"-- {step.what}\n{_sql(step)}" for step in steps())])
 
 
 def _sql(step: Step) -> str:

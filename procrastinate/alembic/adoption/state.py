@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from procrastinate import exceptions
 from procrastinate.alembic.adoption import of_3x
+from procrastinate.alembic.adoption.own_objects import refuse_own_objects
 from procrastinate.alembic.revisions import current_revision, stage_of_tables
 
 
@@ -67,7 +68,8 @@ def check(connection: sa.Connection) -> None:
     Raises
     ------
     SchemaConflict
-        They are older: the message names the migrations of 3.x that are missing. Or they belong to another role.
+        They are older: the message names the migrations of 3.x that are missing. Or they belong to another role. Or
+        the user has columns or tables under names that this release needs.
     """
     signs = ", ".join(f"({condition})" for condition in of_3x.SIGNS.values())
     applied = connection.execute(_text(f"SELECT {signs}")).one()
@@ -84,6 +86,7 @@ def check(connection: sa.Connection) -> None:
         raise exceptions.SchemaConflict(
             f"The role {foreign[0].role} does not own what it would change: {named}. Apply the schema as the owner"
         )
+    refuse_own_objects(connection)
 
 
 def look(connection: sa.Connection) -> State:
