@@ -250,3 +250,33 @@ def test_a_copy_of_a_heavy_job_is_as_heavy(connection: sa.Connection, start: Any
     core.finish_job_by_id(connection, heavy, status=Status.SUCCEEDED, delete=False)
     copy = run_job_again(connection, heavy)
     assert query(connection, "SELECT limit_weight FROM procrastinate_jobs WHERE id = :id", id=copy) == [(2,)]
+
+
+@pytest.mark.parametrize("stored", [0, -2])
+def test_triggers_count_a_stored_weight_below_one_as_one(
+    connection: sa.Connection, worker_id: int, start: Any, stored: int
+) -> None:
+    """Only plain SQL stores such a weight, and admissions count it as one."""
+    define(connection, concurrency=2)
+    ids = defer(connection, *[1] * 6)
+    query(connection, "UPDATE procrastinate_jobs SET limit_weight = :weight", weight=stored)
+    assert start() == ids[:2]
+    finish(connection, worker_id, ids[0])
+    assert with_slot(connection) == ids[2:3]
+    query(connection, "DELETE FROM procrastinate_jobs WHERE id = :id", id=ids[1])
+    assert with_slot(connection) == ids[2:4]
+    core.finish_job_by_id(connection, ids[2], status=Status.CANCELLED, delete=False)
+    assert with_slot(connection) == ids[3:5]
+    assert admit(connection).admitted == 0
+
+
+def test_a_job_in_line_counts_as_one_slot_for_a_heavy_job_that_ends(
+    connection: sa.Connection, worker_id: int, start: Any
+) -> None:
+    define(connection, concurrency=2)
+    [heavy] = defer(connection, 2)
+    assert start() == [heavy]
+    ids = defer(connection, *[1] * 4)
+    query(connection, "UPDATE procrastinate_jobs SET limit_weight = 0 WHERE id <> :id", id=heavy)
+    finish(connection, worker_id, heavy)
+    assert with_slot(connection) == ids[:2]
