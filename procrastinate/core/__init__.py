@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from procrastinate.core.conflicts import key_is_held, lock_is_taken, tries_to_defer, tries_to_defer_unique
     from procrastinate.core.create_workflows import add_to_workflow, create_workflow
+    from procrastinate.core.decide_steps import resolve_arrivals
     from procrastinate.core.defer import (
         defer_job,
         defer_job_or_skip,
@@ -108,7 +109,6 @@ if TYPE_CHECKING:
         rescue_jobs,
         return_unknown_jobs,
     )
-    from procrastinate.core.resolve import resolve_arrivals
     from procrastinate.core.retention import (
         Deletion,
         DeletionPlace,

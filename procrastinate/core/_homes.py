@@ -35,6 +35,7 @@ _MODULES = {
         "add_to_workflow",
         "create_workflow",
     ),
+    "decide_steps": ("resolve_arrivals",),
     "defer": (
         "defer_job",
         "defer_job_or_skip",
@@ -182,7 +183,6 @@ _MODULES = {
         "rescue_jobs",
         "return_unknown_jobs",
     ),
-    "resolve": ("resolve_arrivals",),
     "retention": (
         "Deletion",
         "DeletionPlace",

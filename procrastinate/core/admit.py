@@ -20,6 +20,7 @@ from procrastinate.core.enums import Readiness
 from procrastinate.core.errors import is_row_refused
 from procrastinate.core.hold_offs import read_hold_offs
 from procrastinate.core.lines import KEYS_AT_ONCE, Lines, with_rooms
+from procrastinate.core.lock_timeouts import end_when_left_alone
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.promote import lock_holders, turn_taken
 from procrastinate.core.rates import (
@@ -43,7 +44,6 @@ from procrastinate.core.tables import (
     openings,
     slots_of,
 )
-from procrastinate.core.timeouts import end_when_left_alone
 from procrastinate.core.turns import keep_last_turn, within_capacity
 
 ADMITTED_AT_ONCE = 500

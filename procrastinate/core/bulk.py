@@ -22,12 +22,12 @@ from procrastinate.core.finish import retry_job_by_id
 from procrastinate.core.inspection.bounds import Count, first_rows, load, moment, to_count
 from procrastinate.core.inspection.listing import REACH, JobSearch
 from procrastinate.core.inspection.states import JobState
+from procrastinate.core.lock_timeouts import wait_briefly
 from procrastinate.core.open_operations import KINDS
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.refusals import InParts
 from procrastinate.core.steering import delete_ended_job
 from procrastinate.core.tables import jobs, operations
-from procrastinate.core.timeouts import wait_briefly
 
 CHANGED_AT_ONCE = 200
 """Maximum number of jobs that a step changes."""

@@ -14,6 +14,7 @@ from procrastinate.core.defaults import STALLED_TIMEOUT
 from procrastinate.core.enums import Status
 from procrastinate.core.errors import is_unique_violation
 from procrastinate.core.liveness import is_silent
+from procrastinate.core.lock_timeouts import waits_briefly
 from procrastinate.core.operation_marks import atomic, prepared
 from procrastinate.core.rows import FinishedJob, JobRetry
 from procrastinate.core.tables import (
@@ -27,7 +28,6 @@ from procrastinate.core.tables import (
     status_type,
     workers,
 )
-from procrastinate.core.timeouts import waits_briefly
 from procrastinate.core.write_results import (
     DETAIL_COLUMNS,
     ERROR_COLUMNS,

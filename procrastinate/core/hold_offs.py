@@ -16,11 +16,11 @@ from sqlalchemy.dialects.postgresql import insert
 from procrastinate.core.arrays import array_param, is_one_of
 from procrastinate.core.defaults import LONGEST
 from procrastinate.core.errors import is_lock_timeout, is_row_refused
+from procrastinate.core.lock_timeouts import wait_briefly
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.promote import turn_awaited
 from procrastinate.core.rates import open_windows_at, seconds_long
 from procrastinate.core.tables import IN_LINE, PROMOTED, TODO, hold_offs, holds_slot, jobs
-from procrastinate.core.timeouts import wait_briefly
 
 _NAME = sa.bindparam("name", type_=sa.Text())
 _KEY = sa.bindparam("key", type_=sa.Text())

@@ -15,6 +15,7 @@ from procrastinate.core.admit import TERMS
 from procrastinate.core.arrays import unnest
 from procrastinate.core.hold_offs import read_hold_offs
 from procrastinate.core.lines import KEYS_AT_ONCE
+from procrastinate.core.lock_timeouts import wait_briefly
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.rates import RATES, RateTerms, later, next_start, read_rates, write_rates
 from procrastinate.core.tables import (
@@ -28,7 +29,6 @@ from procrastinate.core.tables import (
     weight_of,
     windows,
 )
-from procrastinate.core.timeouts import wait_briefly
 from procrastinate.core.turns import capacity_of, queues_of_slots
 
 

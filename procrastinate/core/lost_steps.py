@@ -14,10 +14,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.arrays import array_param
+from procrastinate.core.decide_steps import cancel_steps_alone, decide_on_steps, waiting_for_groups
 from procrastinate.core.finish_groups import finish_groups
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.refusals import InParts
-from procrastinate.core.resolve import cancel_steps_alone, decide_on_steps, waiting_for_groups
 from procrastinate.core.tables import arrivals, dependencies, jobs, waits_for_others, workflows
 
 _IDS = array_param("ids", sa.BigInteger())

@@ -16,6 +16,7 @@ from procrastinate.core.enums import EventType, Status
 from procrastinate.core.fetch import LARGEST_EXTRA, STORED_COLUMNS, stored_job
 from procrastinate.core.finish import queueing_lock_on_return
 from procrastinate.core.liveness import LEFT_BEHIND, is_silent
+from procrastinate.core.lock_timeouts import waits_briefly
 from procrastinate.core.operation_marks import finds_first_row_of
 from procrastinate.core.rows import RescuedJob, StoredJob
 from procrastinate.core.tables import (
@@ -28,7 +29,6 @@ from procrastinate.core.tables import (
     status_literal,
     workers,
 )
-from procrastinate.core.timeouts import waits_briefly
 from procrastinate.core.write_results import keep_error
 
 _WORKER_ID = sa.bindparam("worker", type_=sa.BigInteger())

@@ -226,7 +226,7 @@ class Promotion:
     the id of the first due job.
 
     ``has_arrivals`` is true if steps of workflows or groups have to be looked at
-    (:func:`~procrastinate.core.resolve.resolve_arrivals`).
+    (:func:`~procrastinate.core.decide_steps.resolve_arrivals`).
 
     ``has_openings`` is true if an admission has something to decide on (:func:`~procrastinate.core.admit.admit_jobs`).
     """

@@ -21,10 +21,10 @@ from procrastinate.core.defer import (
     skip_taken,
     values_of,
 )
+from procrastinate.core.lock_timeouts import wait_briefly
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.rows import NewJob
 from procrastinate.core.tables import jobs, periodic_defers
-from procrastinate.core.timeouts import wait_briefly
 from procrastinate.core.unique import defer_unique_jobs
 from procrastinate.core.unique_keys import TakenKey, UniqueJob
 from procrastinate.types import OnConflict

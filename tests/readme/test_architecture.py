@@ -80,7 +80,7 @@ def test_the_arrows_are_those_that_are_checked() -> None:
 
 
 def test_the_list_of_triggers_names_the_revisions_of_each_function() -> None:
-    table = (ROOT / "procrastinate" / "alembic" / "versions" / "README.md").read_text()
+    table = (ROOT / "procrastinate" / "alembic" / "versions" / "TRIGGERS.md").read_text()
     listed = {
         name: numbers.split() for name, numbers in re.findall(r"^\| `(\w+)` \|.*\| ([\d ]+) \|$", table, re.MULTILINE)
     }

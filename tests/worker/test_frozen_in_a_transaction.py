@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from procrastinate import core, exceptions
 from procrastinate.adapters.connections.worker_connector import WorkerConnector
-from procrastinate.core.timeouts import LONGEST_PAUSE
+from procrastinate.core.lock_timeouts import LONGEST_PAUSE
 from tests.database import new_job
 from tests.worker.running import connector_for
 

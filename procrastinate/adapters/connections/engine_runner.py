@@ -19,8 +19,8 @@ from procrastinate.adapters.connections.fast_path import DirectConnection
 from procrastinate.adapters.connections.worker_sessions import defaults_suit
 from procrastinate.connector import Operation
 from procrastinate.core.errors import translate
+from procrastinate.core.lock_timeouts import end_when_left_alone
 from procrastinate.core.operation_marks import ATOMIC
-from procrastinate.core.timeouts import end_when_left_alone
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from procrastinate.alembic.functions import execute_as_written, replaced
 from procrastinate.alembic.locks import lock_tables
+from procrastinate.alembic.replace_functions import execute_as_written, replaced
 from procrastinate.alembic.versions import p0001_jobs_events_workers as first
 
 revision = "procrastinate_0004"

@@ -10,8 +10,8 @@ Revises: procrastinate_0005
 
 from __future__ import annotations
 
-from procrastinate.alembic.functions import execute_as_written, replaced
 from procrastinate.alembic.locks import lock_tables
+from procrastinate.alembic.replace_functions import execute_as_written, replaced
 from procrastinate.alembic.versions import p0001_jobs_events_workers as first
 from procrastinate.alembic.versions import p0002_results_errors as second
 from procrastinate.alembic.versions import p0004_called_for as fourth

@@ -17,7 +17,7 @@ import re
 
 from alembic import op
 
-from procrastinate.alembic.functions import execute_as_written
+from procrastinate.alembic.replace_functions import execute_as_written
 from procrastinate.alembic.settings import FETCHES_NOTHING_BEFORE
 
 revision = "procrastinate_0007"

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from procrastinate.alembic.functions import execute_as_written
 from procrastinate.alembic.locks import lock_tables
+from procrastinate.alembic.replace_functions import execute_as_written
 
 revision = "procrastinate_0009"
 down_revision = "procrastinate_0008"

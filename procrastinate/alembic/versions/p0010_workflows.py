@@ -18,8 +18,8 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 from procrastinate.alembic.ahead import Ahead
-from procrastinate.alembic.functions import execute_as_written, replaced
 from procrastinate.alembic.locks import lock_tables
+from procrastinate.alembic.replace_functions import execute_as_written, replaced
 from procrastinate.alembic.versions import p0006_kept_together as sixth
 from procrastinate.alembic.versions import p0008_one_worker_a_job as former
 

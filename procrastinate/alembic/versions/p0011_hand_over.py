@@ -14,7 +14,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from procrastinate.alembic.functions import replaced
+from procrastinate.alembic.replace_functions import replaced
 from procrastinate.alembic.versions import p0006_kept_together as sixth
 
 revision = "procrastinate_0011"

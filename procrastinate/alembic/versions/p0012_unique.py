@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from procrastinate.alembic.functions import execute_as_written, replaced
+from procrastinate.alembic.replace_functions import execute_as_written, replaced
 from procrastinate.alembic.versions import p0010_workflows as former
 
 revision = "procrastinate_0012"

@@ -18,8 +18,8 @@ import sqlalchemy as sa
 from alembic import op
 
 from procrastinate.alembic.ahead import Ahead
-from procrastinate.alembic.functions import execute_as_written, replaced
 from procrastinate.alembic.locks import lock_tables
+from procrastinate.alembic.replace_functions import execute_as_written, replaced
 from procrastinate.alembic.versions import p0007_with_3x as with_3x
 from procrastinate.alembic.versions import p0010_workflows as former
 from procrastinate.alembic.versions import p0013_running_jobs as thirteenth

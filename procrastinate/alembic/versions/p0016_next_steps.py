@@ -11,7 +11,7 @@ Revises: procrastinate_0015
 
 from __future__ import annotations
 
-from procrastinate.alembic.functions import execute_as_written, replaced
+from procrastinate.alembic.replace_functions import execute_as_written, replaced
 from procrastinate.alembic.versions import p0010_workflows as former
 
 revision = "procrastinate_0016"

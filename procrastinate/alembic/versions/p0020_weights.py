@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from alembic import op
 
 from procrastinate.alembic.ahead import Ahead
-from procrastinate.alembic.functions import execute_as_written, replaced
 from procrastinate.alembic.locks import lock_tables
+from procrastinate.alembic.replace_functions import execute_as_written, replaced
 from procrastinate.alembic.versions import p0014_limits as fourteenth
 from procrastinate.alembic.versions import p0015_rates as fifteenth
 from procrastinate.alembic.versions import p0019_hold_offs as former

@@ -12,7 +12,7 @@ Revises: procrastinate_0020
 
 from __future__ import annotations
 
-from procrastinate.alembic.functions import execute_as_written, replaced
+from procrastinate.alembic.replace_functions import execute_as_written, replaced
 from procrastinate.alembic.versions import p0008_one_worker_a_job as eighth
 from procrastinate.alembic.versions import p0014_limits as former
 

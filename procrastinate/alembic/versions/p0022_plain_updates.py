@@ -12,7 +12,7 @@ Revises: procrastinate_0021
 
 from __future__ import annotations
 
-from procrastinate.alembic.functions import execute_as_written, replaced
+from procrastinate.alembic.replace_functions import execute_as_written, replaced
 from procrastinate.alembic.versions import p0020_weights as former
 
 revision = "procrastinate_0022"

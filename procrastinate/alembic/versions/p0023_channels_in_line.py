@@ -10,7 +10,7 @@ Revises: procrastinate_0022
 
 from __future__ import annotations
 
-from procrastinate.alembic.functions import execute_as_written, replaced
+from procrastinate.alembic.replace_functions import execute_as_written, replaced
 from procrastinate.alembic.versions import p0001_jobs_events_workers as former
 
 revision = "procrastinate_0023"

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import textwrap
 
-from procrastinate.alembic.functions import execute_as_written, replaced
+from procrastinate.alembic.replace_functions import execute_as_written, replaced
 from procrastinate.alembic.versions import p0020_weights as twentieth
 from procrastinate.alembic.versions import p0021_one_look_at_inserts as former
 

@@ -16,7 +16,7 @@ from procrastinate.core.inspection.locks import load_locks
 from procrastinate.core.inspection.overview import load_overview
 from procrastinate.core.inspection.periodic import load_periodic
 from procrastinate.core.inspection.queues import load_queues
-from procrastinate.core.inspection.reasons import CheckResult, Explanation, Reason, ReasonKind
+from procrastinate.core.inspection.reason_types import CheckResult, Explanation, Reason, ReasonKind
 from procrastinate.core.inspection.records import (
     Attempt,
     Event,

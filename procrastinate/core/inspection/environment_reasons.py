@@ -5,7 +5,7 @@ from __future__ import annotations
 from procrastinate.core.applied_revisions import read_applied
 from procrastinate.core.inspection import catalogue_facts, facts
 from procrastinate.core.inspection.case import Case
-from procrastinate.core.inspection.reasons import Reason, ReasonKind
+from procrastinate.core.inspection.reason_types import Reason, ReasonKind
 from procrastinate.core.inspection.running_reasons import blocked_reason, is_blocked
 
 _MANY_DEAD = 100_000

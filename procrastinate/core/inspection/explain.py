@@ -16,7 +16,7 @@ from procrastinate.core.inspection.bounds import load
 from procrastinate.core.inspection.case import Case
 from procrastinate.core.inspection.examination import attempt, name_of, reading_only
 from procrastinate.core.inspection.facts import POLL
-from procrastinate.core.inspection.reasons import CheckResult, Explanation, Reason, ReasonKind
+from procrastinate.core.inspection.reason_types import CheckResult, Explanation, Reason, ReasonKind
 
 Check: TypeAlias = Callable[[Case], Reason | None]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from procrastinate.core.inspection import facts, limit_facts
 from procrastinate.core.inspection.case import Case
 from procrastinate.core.inspection.limit_facts import LimitFacts
-from procrastinate.core.inspection.reasons import Reason, ReasonKind
+from procrastinate.core.inspection.reason_types import Reason, ReasonKind
 
 
 def limit_undefined(case: Case) -> Reason | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from procrastinate.core.inspection import catalogue_facts
 from procrastinate.core.inspection.case import Case
-from procrastinate.core.inspection.reasons import Reason, ReasonKind
+from procrastinate.core.inspection.reason_types import Reason, ReasonKind
 
 
 def never_given_out(case: Case) -> Reason | None:

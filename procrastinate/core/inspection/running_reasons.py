@@ -7,7 +7,7 @@ from procrastinate.core.inspection import catalogue_facts
 from procrastinate.core.inspection.blocked_loops import seconds_blocked
 from procrastinate.core.inspection.case import Case
 from procrastinate.core.inspection.facts import WorkerFacts
-from procrastinate.core.inspection.reasons import Reason, ReasonKind
+from procrastinate.core.inspection.reason_types import Reason, ReasonKind
 
 
 def _worker(case: Case) -> WorkerFacts | None:

@@ -24,7 +24,7 @@ from procrastinate.core.inspection.environment_reasons import (
     workers_full,
 )
 from procrastinate.core.inspection.facts import JobFacts
-from procrastinate.core.inspection.reasons import Reason, ReasonKind
+from procrastinate.core.inspection.reason_types import Reason, ReasonKind
 from procrastinate.core.inspection.workflow_reasons import (
     not_looked_at,
     waits_for_delay,

@@ -7,8 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from procrastinate.core.decide_steps import is_unfinished
 from procrastinate.core.enums import Status
-from procrastinate.core.resolve import is_unfinished
 from procrastinate.core.tables import DOING, TODO, dependencies, jobs, status_literal, workflows
 from procrastinate.core.workflow_rows import GroupKind, Rule, callback_of
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from procrastinate.core.inspection import workflow_facts
 from procrastinate.core.inspection.case import Case
-from procrastinate.core.inspection.reasons import Reason, ReasonKind
+from procrastinate.core.inspection.reason_types import Reason, ReasonKind
 from procrastinate.core.inspection.workflow_facts import Needed, StepFacts
 from procrastinate.core.workflow_rows import SIGNAL_TASK
 

@@ -8,7 +8,7 @@ from procrastinate.dashboard.actions import ACTIONS, run_action
 from procrastinate.dashboard.calls import Calls, call
 from procrastinate.dashboard.messages import Response
 from procrastinate.dashboard.search import read_job_id, read_place, read_question, write_place
-from procrastinate.dashboard.views.hidden import without_hidden
+from procrastinate.dashboard.views.forbidden_searches import without_hidden
 from procrastinate.dashboard.views.operations import bulk_actions
 from procrastinate.dashboard.visit import Visit
 

@@ -15,7 +15,7 @@ from procrastinate.dashboard.actions import ACTIONS, Action, record
 from procrastinate.dashboard.calls import Calls, call
 from procrastinate.dashboard.messages import Response
 from procrastinate.dashboard.search import Question, read_question
-from procrastinate.dashboard.views.hidden import without_hidden
+from procrastinate.dashboard.views.forbidden_searches import without_hidden
 from procrastinate.dashboard.visit import Visit
 
 _KINDS = ("retry", "cancel", "abort", "delete")

@@ -27,12 +27,12 @@ from procrastinate.tasks import Task
 from procrastinate.worker.processes import signals
 from procrastinate.worker.processes.exits import ends_task, enter_job
 from procrastinate.worker.processes.fork_ends import current_process, end_fork
-from procrastinate.worker.run.cancellation import Cancellation
 from procrastinate.worker.run.kept_log import LogOfRun, kept
 from procrastinate.worker.run.live_stack import dump_stack, stack_of_task, stack_of_thread
 from procrastinate.worker.run.outcome import Outcome, RunResult, decide, decide_cut_short, with_details
 from procrastinate.worker.run.preparation import Gate, Preparation, as_loggable
 from procrastinate.worker.run.run_log import ExcInfo, RunLog, exc_info_of
+from procrastinate.worker.run.stop_and_timeout import Cancellation
 from procrastinate.worker.run.thread_call import ThreadCall
 from procrastinate.worker.run.threads import SyncCalls
 

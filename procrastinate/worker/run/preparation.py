@@ -13,9 +13,9 @@ from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 from procrastinate.manager.step_values import may_take_values
 from procrastinate.worker.backoff import Backoff
-from procrastinate.worker.run.cancellation import Cancellation
 from procrastinate.worker.run.outcome import RunResult
 from procrastinate.worker.run.run_log import RunLog
+from procrastinate.worker.run.stop_and_timeout import Cancellation
 
 if TYPE_CHECKING:
     from procrastinate.worker.worker import Worker
