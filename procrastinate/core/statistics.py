@@ -92,7 +92,7 @@ _COLUMNS: dict[str, Any] = {
 _KEY = ("seconds", "at", "queue_name", "task_name", "outcome")
 _HISTOGRAMS = ("run_histogram", "wait_histogram")
 _SUMS = ("count", "run_seconds", "wait_count", "wait_seconds")
-_LARGEST_SECONDS = sa.literal_column("1e290", sa.Double())
+_LARGEST_SECONDS: sa.ColumnElement[float] = sa.literal_column("1e290", sa.Double())
 """A sum of many durations of this length is still a number of the type."""
 _BIGINTS: ARRAY[int] = ARRAY(sa.BigInteger)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 
-from procrastinate.alembic.functions import execute_as_written, replaced
+from procrastinate.alembic.replace_functions import execute_as_written, replaced
 from procrastinate.alembic.versions import p0020_weights as twentieth
 from procrastinate.alembic.versions import p0022_plain_updates as twenty_second
 from procrastinate.alembic.versions import p0024_plain_deletes as twenty_fourth
