@@ -16,6 +16,7 @@ from procrastinate.app import App
 from procrastinate.jobs import Job, Status
 from procrastinate.worker import Worker
 from tests import database
+from tests.worker.describing import describe
 
 T = TypeVar("T")
 
@@ -95,7 +96,11 @@ class Queue:
 
     async def reaches(self, job_id: int, *statuses: Status) -> Status:
         """Wait until a job has one of these statuses."""
-        await until(lambda: self.status(job_id) in statuses)
+        try:
+            await until(lambda: self.status(job_id) in statuses)
+        except AssertionError as error:
+            error.add_note(f"Job {job_id} of:\n{describe(self.connection)}")
+            raise
         status = self.status(job_id)
         assert status is not None
         return status
