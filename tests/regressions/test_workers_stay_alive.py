@@ -32,8 +32,8 @@ async def test_two_fetches_of_one_lock_at_once_harm_no_worker(
         second = await task.configure(priority=5).defer_async()
         await queue.succeeded(await app.task(name="free")(lambda: None).defer_async())
         assert not runs
-    # A promotion may have the row of the first job for a moment. Then the outcome is not recorded, and a worker that has
-    # the job tries again. So does this test.
+    # A promotion may have the row of the first job for a moment. Then the outcome is not recorded, and a worker that
+    # has the job tries again. So does this test.
     finished = core.FinishedJob(id=first, attempts=0, status=core.Status.SUCCEEDED)
     await until(lambda: core.finish_jobs(queue.connection, [finished], worker_id=other) == {first})
     await queue.succeeded(second)

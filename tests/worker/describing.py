@@ -45,11 +45,14 @@ def _describe_database(connection: sa.Connection) -> list[str]:
     return lines
 
 
+def fetch_loops() -> list[FetchLoop]:
+    """Return the fetch loops of the workers of this process that start jobs."""
+    return [one for one in gc.get_objects() if type(one) is FetchLoop and not one._board.is_stopping]
+
+
 def _describe_workers() -> list[str]:
-    """Describe the fetch loops that still run in this thread."""
     now = asyncio.get_running_loop().time()
-    loops = [one for one in gc.get_objects() if type(one) is FetchLoop and not one._board.is_stopping]
-    return [line for loop in loops for line in _describe_loop(loop, now)]
+    return [line for loop in fetch_loops() for line in _describe_loop(loop, now)]
 
 
 def _describe_loop(loop: FetchLoop, now: float) -> list[str]:

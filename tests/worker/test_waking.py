@@ -11,10 +11,13 @@ import sqlalchemy as sa
 
 from procrastinate import core
 from procrastinate.app import App
-from procrastinate.core import Status
+from procrastinate.core import Readiness, Status
 from procrastinate.job_context import JobContext
 from procrastinate.retry import RetryStrategy
-from tests.worker.running import Queue, Workers, connector_for, happens, until
+from procrastinate.worker.fetch import stock_schedule
+from procrastinate.worker.fetch.looks import SECOND_LOOK
+from tests.worker.describing import fetch_loops
+from tests.worker.running import NEVER, Queue, Workers, connector_for, happens, until
 
 
 async def test_a_job_that_is_deferred_later_starts_without_a_poll(app: App, workers: Workers, queue: Queue) -> None:
@@ -164,6 +167,35 @@ async def test_the_next_job_of_a_lock_starts_when_another_worker_frees_it(
     await happens(started)
     waiting = await second.defer_async()
     assert queue.status(waiting) is Status.TODO
+    release.set()
+    await queue.succeeded(waiting)
+
+
+async def test_many_promotions_do_not_put_off_the_next_look_at_a_job(
+    app: App, workers: Workers, queue: Queue, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user's transaction has the row of the holder, so nothing is decided on the next job. Nothing tells of the end
+    of that transaction. Each promotion doubled the pause until the next look, also those for other jobs.
+    """
+    monkeypatch.setattr(stock_schedule, "_STOCK_INTERVAL", NEVER)
+    release = asyncio.Event()
+    holder = app.task(name="holder", lock="one")(release.wait)
+    task = app.task(name="task")(lambda: None)
+    await workers.listening(queue, concurrency=2)
+    held = await holder.defer_async()
+    await queue.reaches(held, Status.DOING)
+    (loop,) = fetch_loops()
+    await until(lambda: loop._call._is_settled)
+    with engine.begin() as user:
+        user.execute(sa.text("SELECT FROM procrastinate_jobs WHERE id = :id FOR UPDATE"), {"id": held})
+        waiting = await task.configure(lock="one").defer_async()
+        for _ in range(15):
+            before = loop._promoter._last
+            await task.configure(schedule_in={"hours": 1}).defer_async()
+            await until(lambda last=before: loop._promoter._last > last)  # type: ignore[misc]
+        await asyncio.sleep(4 * SECOND_LOOK)  # after the looks that follow notifications
+        assert queue.row(waiting)["readiness"] == Readiness.UNDECIDED
+    await until(lambda: queue.row(waiting)["readiness"] == Readiness.PARKED)
     release.set()
     await queue.succeeded(waiting)
 

@@ -28,19 +28,15 @@ _READY_FOR_OTHERS = "ready for others"
 _UPCOMING_OF_OTHERS = "upcoming of others"
 _REST = "rest"
 
-
-@dataclasses.dataclass(frozen=True)
-class _Pauses:
-    """Growing pauses until the next promotion, by what the last one has left."""
-
-    undecided: Backoff
-    """Jobs on which it could not decide."""
-    others_turn: Backoff
-    """Everything, because another worker promotes."""
-    arrivals: Backoff
-    """Steps of workflows whose rows other sessions hold."""
-    refusals: Backoff
-    """Everything, because the database refused it."""
+# Growing pauses until the next promotion, by what the last one has left. Each is a timer.
+_UNDECIDED = "undecided"
+"""Jobs on which it could not decide."""
+_OTHERS_TURN = "others' turn"
+"""Everything, because another worker promotes."""
+_ARRIVALS = "arrivals"
+"""Steps of workflows whose rows other sessions hold."""
+_REFUSALS = "refusals"
+"""Everything, because the database refused it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,12 +70,13 @@ class Looks:
     def __init__(self, woken: asyncio.Event, *, longest_pause: float, may_overlook: bool) -> None:
         self._woken = woken
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._pauses = _Pauses(
-            undecided=Backoff(first=0.02, longest=longest_pause),
-            others_turn=Backoff(first=0.02, longest=_LONGEST_TURN),
-            arrivals=Backoff(first=0.02, longest=longest_pause),
-            refusals=Backoff(first=0.1, longest=longest_pause),
-        )
+        self._pauses = {
+            _UNDECIDED: Backoff(first=0.02, longest=longest_pause),
+            _OTHERS_TURN: Backoff(first=0.02, longest=_LONGEST_TURN),
+            _ARRIVALS: Backoff(first=0.02, longest=longest_pause),
+            _REFUSALS: Backoff(first=0.1, longest=longest_pause),
+        }
+        self._undecided = 0
         self._longest_pause = longest_pause
         self._may_overlook = may_overlook
         self._pace = Pace()
@@ -181,7 +178,8 @@ class Looks:
 
         Promote again at once if that gets on, in a moment if others have to act first, or when a job falls due.
         """
-        self._pauses.refusals.reset()
+        self._end_pauses(_REFUSALS)
+        self._note_undecided(promotion.undecided)
         gets_on = bool(promotion.promoted or promotion.parked)
         if gets_on:
             self._pace.found()
@@ -189,12 +187,19 @@ class Looks:
             self.look(upcoming=False)
         self._set_due_timer(promotion.next_due_in)
         if not promotion.again:
-            self._pauses.undecided.reset()
-            self._pauses.others_turn.reset()
+            self._end_pauses(_UNDECIDED, _OTHERS_TURN)
         elif gets_on:
             self.promote()
         else:
-            self._promote_later(self._pauses.others_turn if promotion.undecided is None else self._pauses.undecided)
+            self._promote_later(_OTHERS_TURN if promotion.undecided is None else _UNDECIDED)
+
+    def _note_undecided(self, number: int | None) -> None:
+        """Wait briefly again if more jobs are left undecided than last time: the new ones may be decided on soon."""
+        if number is None:
+            return
+        if number > self._undecided:
+            self._end_pauses(_UNDECIDED)
+        self._undecided = number
 
     def resolved(self, resolution: Resolution) -> None:
         """Look at the steps of workflows again, at once if that gets on, or in a moment if others hold rows.
@@ -203,12 +208,12 @@ class Looks:
         """
         if resolution.gets_on:
             self._pace.found()
-            self._pauses.arrivals.reset()
+            self._end_pauses(_ARRIVALS)
             self.look()
         elif resolution.left or not resolution.refused:
-            self._promote_later(self._pauses.arrivals)
+            self._promote_later(_ARRIVALS)
         else:
-            self._call_later("promotion", self._pauses.arrivals.next_wait(), self.promote)
+            self._begin_pause(_ARRIVALS)
 
     def promotion_refused(self, *, is_passing: bool) -> None:
         """Fetch what is ready after the database has refused a promotion, and promote again later.
@@ -220,19 +225,33 @@ class Looks:
         """
         self.is_fetch_due = True
         if is_passing:
-            self._promote_later(self._pauses.refusals)
+            self._promote_later(_REFUSALS)
         else:
-            self._call_later("promotion", self._pauses.refusals.next_wait(), self.promote)
+            self._begin_pause(_REFUSALS)
 
     def _set_due_timer(self, next_due_in: float | None) -> None:
         self._cancel("due")
         if next_due_in is not None:
             self._call_later("due", min(max(next_due_in, 0), _LONGEST_TIMER), self.promote)
 
-    def _promote_later(self, backoff: Backoff) -> None:
+    def _promote_later(self, left: str) -> None:
         """Promote later, because another worker promotes or holds the rows. The pauses grow."""
         self.is_promotion_due = True
-        self._call_later("promotion", backoff.next_wait(), self.promote)
+        self._begin_pause(left)
+
+    def _begin_pause(self, left: str) -> None:
+        """Promote when the pause is over. A promotion for another reason does not prolong it, nor those that follow.
+
+        So a job is looked at again after about as long as it was held up, however many promotions there were.
+        """
+        if left not in self._timers:
+            self._call_later(left, self._pauses[left].next_wait(), self.promote)
+
+    def _end_pauses(self, *left: str) -> None:
+        """Promote for another reason next, and begin with the shortest pauses after that."""
+        for name in left:
+            self._cancel(name)
+            self._pauses[name].reset()
 
     def close(self) -> None:
         """Wake the loop no more."""
