@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import pathlib
 import sys
 import types
@@ -41,7 +42,10 @@ class Calls:
 
 @contextlib.contextmanager
 def counted_calls() -> Iterator[Calls]:
-    """Count the calls in this thread and the greenlets that it starts."""
+    """Count the calls in this thread and the greenlets that it starts.
+
+    The garbage of earlier tests is collected first. A generator that is closed by the collector would count as a call.
+    """
     calls = Calls()
     seen: set[types.FrameType] = set()
 
@@ -52,11 +56,14 @@ def counted_calls() -> Iterator[Calls]:
         calls.names.append((frame.f_code.co_filename, frame.f_code.co_qualname))
         calls.depth = max(calls.depth, _depth_of(frame))
 
+    gc.collect()
+    gc.disable()
     sys.setprofile(note)
     try:
         yield calls
     finally:
         sys.setprofile(None)
+        gc.enable()
 
 
 def _is_counted(frame: types.FrameType) -> bool:

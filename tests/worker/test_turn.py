@@ -43,9 +43,8 @@ async def test_jobs_start_while_a_stranger_holds_the_turn(
     later = await app.configure_task("task", schedule_in={"milliseconds": 100}).defer_async()
     await queue.succeeded(*locked, later)
     warnings = [vars(record)["action"] for record in caplog.records]
-    assert warnings
-    assert set(warnings) == {"promotion_turn_ignored"}
-    assert len(warnings) <= 2, "once a worker"
+    assert set(warnings) - {"database_awaited"} == {"promotion_turn_ignored"}, "a busy machine may be slow to connect"
+    assert warnings.count("promotion_turn_ignored") <= 2, "once a worker"
 
 
 async def test_the_turn_is_taken_again_when_it_is_free(app: App, workers: Workers, queue: Queue) -> None:
