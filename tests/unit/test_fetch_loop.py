@@ -336,6 +336,19 @@ async def test_a_job_costs_one_fetch_and_no_promotion() -> None:
     assert slots.started == [1]
 
 
+async def test_a_job_that_was_passed_over_is_looked_for_again_although_others_were_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The promotion of another worker parks jobs behind it, and has its row for a moment."""
+    monkeypatch.setattr(looks, "SECOND_LOOK", 0.0)
+    answers, slots = Answers(), Slots(3)
+    async with idle(answers, slots) as loop:
+        answers.fetched = [jobs(2), jobs(1)]
+        loop.notified(notification(WORKER_ID))
+        await started(slots, 2)
+    assert slots.started == [2, 1]
+
+
 async def test_a_worker_that_is_not_named_leaves_the_job_to_the_one_that_is() -> None:
     answers, slots = Answers(), Slots(1)
     async with idle(answers, slots) as loop:

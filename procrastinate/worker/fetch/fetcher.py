@@ -108,7 +108,7 @@ class Fetcher:
         if not self._looks.is_fetch_due:
             return False
         self._looks.fetches()
-        self.named.to_come = None
+        awaited, self.named.to_come = self.named.to_come, None
         has_room = True
         self._pool.begin_fetch()
         try:
@@ -116,6 +116,8 @@ class Fetcher:
         finally:
             self._pool.end_fetch(wants_more=not has_room)
         self._looks.fetched(found=found, has_room=has_room)
+        if found and has_room and self.named.was_missed(awaited):
+            self._looks.look_again_later()
         return found
 
     async def _fetch_from_last_place(self) -> tuple[bool, bool]:

@@ -25,6 +25,14 @@ class NamedJobs:
         """Return true if the last fetch that found jobs had this one, and left room: no other was ready then."""
         return job_id in self._seen_last
 
+    def was_missed(self, awaited: int | None) -> bool:
+        """Return true if the last fetch that found jobs left room and was without the job that was to come.
+
+        Another session had its row for a moment, such as the promotion of another worker that parks jobs behind it. Or
+        another worker has taken it.
+        """
+        return awaited is not None and not self.was_seen(awaited)
+
     def fetched(self, jobs: Iterable[Job], *, has_room: bool) -> None:
         """Note the jobs of a fetch, and whether it left room."""
         self._seen_last = frozenset(job.id for job in jobs) if has_room else frozenset()
