@@ -9,9 +9,10 @@ import pytest
 
 from procrastinate import Limit
 from procrastinate.app import App
+from procrastinate.worker.fetch import promoter
 from tests.database import libpq_url
 from tests.worker.counting import CountingConnector
-from tests.worker.running import Queue, Workers
+from tests.worker.running import NEVER, Queue, Workers
 
 JOBS = 30
 ONE_AT_A_TIME = {
@@ -21,12 +22,18 @@ ONE_AT_A_TIME = {
 }
 
 
+@pytest.fixture(autouse=True)
+def no_promotions_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count only the promotions that have a reason: the others depend on how fast the machine is."""
+    monkeypatch.setattr(promoter, "_UNCALLED_INTERVAL", NEVER)
+
+
 async def count_operations(workers: Workers, database_url: str, **options: Any) -> CountingConnector:
     """Run the waiting jobs with a worker that hears no notification, and return its numbers of operations."""
     connector = CountingConnector(libpq_url(database_url))
     await connector.open_async()
     with workers.app.replace_connector(connector):
-        await workers.run(concurrency=10, listen_notify=False, **options)
+        await workers.run(concurrency=10, **{"listen_notify": False, "fetch_job_polling_interval": NEVER} | options)
     await connector.close_async()
     return connector
 
