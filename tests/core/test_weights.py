@@ -200,6 +200,21 @@ def test_a_rescued_heavy_job_hands_its_slots_over(connection: sa.Connection, wor
     assert with_slot(connection) == light
 
 
+def test_the_sweep_lets_those_go_on_that_a_cancelled_heavy_job_held_up(connection: sa.Connection, start: Any) -> None:
+    """No slot becomes free when a job leaves the line."""
+    define(connection, concurrency=3)
+    [heavy] = defer(connection, 2)
+    assert start() == [heavy]
+    heavier, light = defer(connection, 3, 1)
+    admit(connection)
+    assert core.cancel_job(connection, heavier)
+    admit(connection)
+    assert with_slot(connection) == []
+    assert core.sweep_lines(connection).opened == 1
+    admit(connection)
+    assert with_slot(connection) == [light]
+
+
 def test_the_release_before_starts_no_more_than_a_limit_with_heavy_jobs_allows(
     connection: sa.Connection, start: Any
 ) -> None:
