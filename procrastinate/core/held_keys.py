@@ -87,7 +87,7 @@ def _sweep_statement(limit: int) -> sa.Select[Any]:
 
 
 def sweep_unique_keys(connection: sa.Connection, *, after: int | None = None, limit: int = 1000) -> KeySweep:
-    """Delete the keys that are free for good: their period is over, or their job is deleted.
+    """Delete the keys that are free for good: their period is over, or they have no period and their job is deleted.
 
     A job that has ended and is not deleted may be retried, and holds its key again then.
 
