@@ -196,7 +196,7 @@ WORDS: dict[str, dict[str, str]] = {
             statsd, datadog""",
         "Scale workers with KEDA": """
             keda, autoscaling, autoscale workers""",
-        "Describe jobs when they are deferred": """
+        "Add metadata when jobs are deferred": """
             request id, correlation id, request id correlation, pass a request id to a job""",
         "Traces with OpenTelemetry": """
             opentelemetry, tracing, traces, spans, trace a request to its job, otel""",
