@@ -53,7 +53,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, ClassVar
 
 from procrastinate._quoting import quoted_lines
 from procrastinate.types import RetryTerms
@@ -62,10 +63,25 @@ from procrastinate.types import RetryTerms
 class ProcrastinateException(Exception):
     """Unexpected Procrastinate error."""
 
+    advice: ClassVar[str] = ""
+    """What to do, after the docstring in the default message. It is there, too, if Python runs without docstrings."""
+
     def __init__(self, message: str | None = None, *args: Any) -> None:
         # Messages repeat names and locks from rows, and texts of the server. An uncaught one is printed to a terminal.
-        text = message or " ".join((type(self).__doc__ or "").split())
+        text = message or self.default_message()
         super().__init__(quoted_lines(text) if isinstance(text, str) else text, *args)
+
+    @classmethod
+    def default_message(cls) -> str:
+        """Return the message of an error without one: its docstring and the advice.
+
+        ``python -OO`` drops docstrings. The words of the name of the class stand in for it.
+        """
+        what = " ".join((cls.__doc__ or "").split()) or f"{_BEFORE_WORD.sub(' ', cls.__name__).capitalize()}."
+        return f"{what.removesuffix('.')}: {cls.advice}" if cls.advice else what
+
+
+_BEFORE_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class TaskNotFound(ProcrastinateException):
@@ -73,7 +89,9 @@ class TaskNotFound(ProcrastinateException):
 
 
 class UnboundTaskError(ProcrastinateException):
-    """The task was deferred before its blueprint was added to an app: call app.add_tasks_from(blueprint, ...) first."""
+    """The task was deferred before its blueprint was added to an app."""
+
+    advice = "call app.add_tasks_from(blueprint, ...) first."
 
 
 class TaskAlreadyRegistered(ProcrastinateException):
@@ -137,7 +155,9 @@ class JobNotCommitted(ProcrastinateException):
 
 
 class AppNotOpen(ProcrastinateException):
-    """The app is not open: call app.open() or await app.open_async() first (or use them in a with statement)."""
+    """The app is not open."""
+
+    advice = "call app.open() or await app.open_async() first (or use them in a with statement)."
 
 
 class InvalidJob(ProcrastinateException, ValueError):
@@ -174,7 +194,9 @@ class JobNotFinishable(ConnectorException):
 
 
 class SchemaNotApplied(ConnectorException):
-    """The tables are missing or too old: run `procrastinate schema --apply` (or `manage.py migrate` in Django)."""
+    """The tables are missing or too old."""
+
+    advice = "run `procrastinate schema --apply` (or `manage.py migrate` in Django)."
 
 
 class MissingGrant(ConnectorException):
@@ -190,9 +212,9 @@ class UnfitSettings(ConnectorException):
 
 
 class TablesOf3x(SchemaNotApplied):
-    """The tables are of Procrastinate 3.x, and are not taken over yet: run `procrastinate schema --apply` (or
-    `manage.py migrate` in Django). Jobs, workers and writers of 3.x stay: see docs/moving-in.md.
-    """
+    """The tables are of Procrastinate 3.x, and are not taken over yet."""
+
+    advice = f"{SchemaNotApplied.advice} Jobs, workers and writers of 3.x stay: see docs/moving-in.md."
 
 
 class DatabaseUnavailable(ConnectorException):
@@ -216,7 +238,9 @@ class AlreadyEnqueued(ProcrastinateException):
 
 
 class MissingApp(ProcrastinateException):
-    """No app was given: use --app, or the PROCRASTINATE_APP environment variable."""
+    """No app was given."""
+
+    advice = "use --app, or the PROCRASTINATE_APP environment variable."
 
 
 class SyncConnectorConfigurationError(ProcrastinateException):

@@ -78,7 +78,7 @@ class ProcrastinateShell(cmd.Cmd):
             command = getattr(self, f"do_{arg}", None)
             if command is None:
                 raise ShellError(f"There is no command {arg!r}: type help")
-            say_lines(inspect.cleandoc(command.__doc__ or ""))
+            say_lines(inspect.cleandoc(command.__doc__ or arg))
             return
         names = [name.removeprefix("do_") for name in self.get_names() if name.startswith("do_") and name != "do_EOF"]
         width = max(map(len, names))

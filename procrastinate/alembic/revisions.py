@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import enum
 import functools
+import pkgutil
+import re
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from procrastinate import exceptions
-from procrastinate.alembic.settings import SCRIPT_LOCATION, VERSION_TABLE, VERSIONS_LOCATION
+from procrastinate.alembic.script_files import script_location
+from procrastinate.alembic.settings import VERSION_TABLE, VERSIONS_LOCATION
 from procrastinate.core.operation_marks import plain
 from procrastinate.core.tables import jobs, metadata
 
@@ -57,7 +60,7 @@ def alembic_config() -> Config:
 
     config = Config()
     # Alembic interpolates its configuration: a percent sign in the path must be doubled.
-    config.set_main_option("script_location", str(SCRIPT_LOCATION).replace("%", "%%"))
+    config.set_main_option("script_location", str(script_location()).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config
 
@@ -68,7 +71,9 @@ def known_revisions() -> tuple[str, ...]:
 
     The names of their files tell them. A worker and a health check ask at each start, and Alembic would load all files.
     """
-    numbers = sorted(path.name[1:5] for path in VERSIONS_LOCATION.glob("p????_*.py"))
+    # The import system finds them in an archive or a frozen program, too.
+    names = [module.name for module in pkgutil.iter_modules([str(VERSIONS_LOCATION)])]
+    numbers = sorted(name[1:5] for name in names if re.match(r"p\d{4}_", name))
     return tuple(f"procrastinate_{number}" for number in numbers)
 
 
@@ -218,11 +223,11 @@ def _missing(connection: sa.Connection) -> list[str]:
 
 
 def _missing_text(connection: sa.Connection, missing: list[str]) -> str:
-    text = exceptions.SchemaNotApplied.__doc__ or ""
+    text = exceptions.SchemaNotApplied.default_message()
     schemas = list(connection.execute(_SCHEMAS).scalars()) if jobs.name in missing else []
     lacks_all = missing == [table.name for table in metadata.sorted_tables]
     if lacks_all and not schemas:
-        return text.replace("The tables are missing or too old", "The database has no tables of Procrastinate")
+        return f"The database has no tables of Procrastinate: {exceptions.SchemaNotApplied.advice}"
     if not lacks_all:
         text += f" Missing: {', '.join(missing)}."
     if not schemas:

@@ -224,7 +224,9 @@ def translate(error: BaseException) -> exceptions.ConnectorException:
     if code == UNDEFINED_COLUMN and any(name in message.partition("\n")[0] for name in _SINCE_THE_FIRST_REVISION):
         return exceptions.TablesOf3x()
     if code in _SCHEMA_TOO_OLD:
-        return exceptions.SchemaNotApplied(f"{exceptions.SchemaNotApplied.__doc__} (PostgreSQL says: {message})")
+        return exceptions.SchemaNotApplied(
+            f"{exceptions.SchemaNotApplied.default_message()} (PostgreSQL says: {message})"
+        )
     if code == UNIQUE_VIOLATION:
         return exceptions.UniqueViolation(message, constraint_name=constraint_name(error))
     if _means_unreachable(code) and any(_is_lost_connection(current) for current in _chain(error)):

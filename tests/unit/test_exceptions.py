@@ -52,7 +52,11 @@ def test_the_other_parents_are_drawn_in_parentheses() -> None:
 
 @pytest.mark.parametrize("name", sorted(CLASSES.keys() - {"JobRetry"}))
 def test_each_says_what_is_wrong_without_being_told(name: str) -> None:
-    assert str(CLASSES[name]()) == " ".join((CLASSES[name].__doc__ or "").split()) != ""
+    text = str(CLASSES[name]())
+    what = " ".join((CLASSES[name].__doc__ or "").split()).removesuffix(".")
+    assert text
+    assert text.startswith(what)
+    assert text.endswith(CLASSES[name].advice or f"{what}.")
     assert str(CLASSES[name]("In particular")) == "In particular"
 
 
