@@ -298,6 +298,23 @@ def test_a_queue_that_no_worker_serves(engine: sa.Engine, connection: sa.Connect
     ]
 
 
+def test_a_task_that_no_worker_of_its_queue_knows(engine: sa.Engine, connection: sa.Connection) -> None:
+    core.keep_task_list(connection, hash="mail", tasks=["send"])
+    core.keep_task_list(connection, hash="other", tasks=["renamed"])
+    register(connection, queues=["mail"], task_list="mail")
+    register(connection, queues=["other"], task_list="other")
+    first = defer(connection, queue_name="'mail'", task_name="'renamed'")
+    defer(connection, queue_name="'mail'", task_name="'renamed'", scheduled_at="now() + interval '1 hour'")
+    for queue, task in (("mail", "send"), ("other", "renamed"), ("no worker", "renamed")):
+        defer(connection, queue_name=f"'{queue}'", task_name=f"'{task}'")
+    (finding,) = [one for one in examine(engine).findings if one.code == "task-unknown"]
+    assert (finding.subject, finding.severity) == ("renamed", Severity.FAULT)
+    assert f"2 jobs wait for it (first {first})" in finding.text
+    assert "3600 s" in finding.text
+    register(connection, queues=["mail"])
+    assert "task-unknown" not in found(engine)
+
+
 def test_a_queue_that_is_paused(engine: sa.Engine, connection: sa.Connection) -> None:
     core.pause_queue(connection, "mail", reason="The server is down")
     (finding,) = [one for one in examine(engine).findings if one.code == "queue-paused"]

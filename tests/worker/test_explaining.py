@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import threading
 import time
 from collections.abc import Iterator
@@ -18,9 +19,11 @@ from procrastinate.core import Status
 from procrastinate.core.inspection import Explanation, ReasonKind
 from procrastinate.limits import Limit
 from procrastinate.retry import RetryStrategy
+from procrastinate.worker.worker_settings import UNKNOWN_TASK_TIMEOUT
 from tests.database import libpq_url, new_job
-from tests.worker.running import Queue, Workers, WorkerThread, happens
+from tests.worker.running import Queue, Workers, WorkerThread, happens, until
 
+LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 OFTEN: dict[str, Any] = {"update_heartbeat_interval": 0.05, "stalled_worker_timeout": 30}
 
 
@@ -516,6 +519,29 @@ async def test_a_task_that_no_worker_knows(app: App, queue: Queue) -> None:
     register(queue, task_list="a hash")
     assert await code(app, await app.configure_task("known").defer_async()) == "soon"
     assert await code(app, await app.configure_task("renamed").defer_async()) == "task-unknown"
+
+
+async def test_a_job_that_a_worker_has_put_off_names_its_unknown_task(app: App, workers: Workers, queue: Queue) -> None:
+    job_id = await app.configure_task("renamed").defer_async()
+    await workers.listening(queue)
+    await until(lambda: queue.row(job_id)["scheduled_at"] is not None)
+    explanation = await app.inspect.explain_async(job_id)
+    assert codes(explanation) == ["task-unknown", "scheduled"]
+    assert f"unknown_task_timeout, which is {UNKNOWN_TASK_TIMEOUT:.0f} s" in explanation.headline.text
+
+
+async def test_a_job_whose_time_is_its_users_also_mentions_its_unknown_task(app: App, queue: Queue) -> None:
+    core.keep_task_list(queue.connection, hash="a hash", tasks=["known"])
+    register(queue, task_list="a hash")
+    for task, also in (("known", []), ("renamed", ["task-unknown"])):
+        job_id = await app.configure_task(task, schedule_in={"hours": 1.5}).defer_async()
+        assert codes(await app.inspect.explain_async(job_id)) == ["scheduled", *also]
+
+
+async def test_a_due_job_of_an_unknown_task_is_not_soon(app: App, queue: Queue) -> None:
+    core.keep_task_list(queue.connection, hash="a hash", tasks=["known"])
+    register(queue, task_list="a hash")
+    assert await code(app, await app.configure_task("renamed", schedule_at=LONG_AGO).defer_async()) == "task-unknown"
 
 
 async def test_a_list_of_tasks_that_is_not_stored_excludes_nothing(app: App, queue: Queue) -> None:

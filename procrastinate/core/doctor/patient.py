@@ -45,6 +45,16 @@ class Patient:
         """The jobs of each queue."""
         return load_queues(self.connection, self.queues)
 
+    @functools.cached_property
+    def _lists_of_tasks(self) -> dict[str, frozenset[str]]:
+        hashes = {worker.task_list for worker in self.alive if worker.task_list is not None}
+        return facts.read_task_lists(self.connection, hashes)
+
+    def know_task(self, queue: str, task_name: str) -> bool:
+        """Return true if a live worker of the queue knows the task or does not say, or if the queue has no worker."""
+        serving = [one for one in self.alive if one.serves(queue)]
+        return facts.workers_know_task(self._lists_of_tasks, serving, task_name)
+
     @property
     def alive(self) -> list[WorkerFacts]:
         """The workers that are not silent."""

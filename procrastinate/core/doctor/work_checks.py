@@ -8,6 +8,7 @@ from procrastinate.core.doctor import server_facts, work_facts
 from procrastinate.core.doctor.findings import Finding, Severity
 from procrastinate.core.doctor.patient import Patient
 from procrastinate.core.inspection import catalogue_facts, facts
+from procrastinate.core.inspection.environment_reasons import KNOW_THE_TASK, UNKNOWN_TASKS_FAIL
 from procrastinate.core.inspection.facts import WorkerFacts
 from procrastinate.core.inspection.running_reasons import is_blocked
 from procrastinate.core.tables import jobs
@@ -148,6 +149,29 @@ def paused_queues(patient: Patient) -> Iterator[Finding]:
         )
 
 
+def unknown_tasks(patient: Patient) -> Iterator[Finding]:
+    """Does a worker know the task of each waiting job."""
+    found = [
+        row
+        for row in work_facts.list_waiting_tasks(patient.connection)
+        if not patient.know_task(row.queue_name, row.task_name)
+    ]
+    for row in sorted(found, key=lambda row: (-row.count, row.first_job_id))[:_SHOWN]:
+        wait = "1 job waits" if row.count == 1 else f"{row.count:,} jobs wait"
+        if row.count >= work_facts.LOOKED_AT:
+            wait = f"at least {row.count:,} jobs wait"
+        yield Finding(
+            code="task-unknown",
+            severity=Severity.FAULT,
+            subject=row.task_name,
+            text=(
+                f"No worker of the queue {row.queue_name!r} has registered the task {row.task_name!r}, and {wait} for "
+                f"it (first {row.first_job_id}). {UNKNOWN_TASKS_FAIL}"
+            ),
+            advice=KNOW_THE_TASK,
+        )
+
+
 def jobs_left_alone(patient: Patient) -> Iterator[Finding]:
     """Do free workers take ready jobs.
 
@@ -260,6 +284,7 @@ CHECKS = (
     promoter,
     unserved_queues,
     paused_queues,
+    unknown_tasks,
     jobs_left_alone,
     orphaned_jobs,
     dead_rows,

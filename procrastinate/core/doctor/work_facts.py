@@ -9,15 +9,18 @@ import sqlalchemy as sa
 
 from procrastinate.core.arrays import each_of
 from procrastinate.core.enums import BECAME_READY
-from procrastinate.core.inspection.bounds import bounded_count, moment
-from procrastinate.core.inspection.states import ENDED, READY_OF_QUEUE
+from procrastinate.core.inspection.bounds import bounded_count, first_rows, moment
+from procrastinate.core.inspection.states import ENDED, READY_OF_QUEUE, WAITING, WALKS
 from procrastinate.core.inspection.workers import is_alive
 from procrastinate.core.liveness import LEFT_BEHIND
 from procrastinate.core.pauses import lasts
 from procrastinate.core.tables import DOING, event_literal, events, is_ready_by_its_row, jobs, paused_queues, workers
 from procrastinate.core.tables import status_literal as literal
+from procrastinate.core.workflow_rows import SIGNAL_TASK
 
 COUNTED = 10_000
+LOOKED_AT = 2_000
+"""Number of waiting jobs of each state whose task is looked at."""
 _SAMPLED = 20
 """Number of ready jobs of a queue that are looked at."""
 
@@ -62,6 +65,30 @@ def count_orphaned(connection: sa.Connection) -> int:
 def count_left_behind(connection: sa.Connection) -> int:
     """Return the number of running jobs that Procrastinate 3.x has left behind, at most 10,001."""
     return int(connection.execute(_LEFT_BEHIND).scalar_one())
+
+
+_waiting = sa.union_all(
+    *(
+        sa.select(first_rows(WALKS[state].select(jobs.c.id, jobs.c.queue_name, jobs.c.task_name), LOOKED_AT, state))
+        for state in WAITING
+    )
+).subquery("waiting")
+_WAITING_TASKS: sa.Select[Any] = (
+    sa.select(
+        _waiting.c.queue_name,
+        _waiting.c.task_name,
+        sa.func.count().label("count"),
+        sa.func.min(_waiting.c.id).label("first_job_id"),
+    )
+    .where(_waiting.c.task_name != SIGNAL_TASK)
+    .group_by(_waiting.c.queue_name, _waiting.c.task_name)
+    .limit(sa.literal_column("2000"))
+)
+
+
+def list_waiting_tasks(connection: sa.Connection) -> list[Any]:
+    """Return the tasks of the first 2,000 waiting jobs of each state, with the queue, the number and the first job."""
+    return list(connection.execute(_WAITING_TASKS))
 
 
 def list_pauses(connection: sa.Connection) -> list[Any]:

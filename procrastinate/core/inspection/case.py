@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from procrastinate.core.enums import Readiness, Status
 from procrastinate.core.health import clock_difference
 from procrastinate.core.inspection import facts, limit_facts
-from procrastinate.core.inspection.facts import JobFacts, WorkerFacts
+from procrastinate.core.inspection.facts import JobFacts, WorkerFacts, workers_know_task
 from procrastinate.core.inspection.limit_facts import LimitFacts
 from procrastinate.core.inspection.workflow_facts import StepFacts, read_step
 
@@ -69,6 +69,14 @@ class Case:
     def serving(self) -> list[WorkerFacts]:
         """The lively workers that take jobs of this queue."""
         return [worker for worker in self.alive if worker.serves(self.row.queue_name)]
+
+    def know_task(self) -> bool:
+        """Return true if a worker that serves the queue knows the task or does not say, or if the queue has none."""
+        return workers_know_task(self._lists_of_tasks, self.serving, self.row.task_name)
+
+    @functools.cached_property
+    def _lists_of_tasks(self) -> dict[str, frozenset[str]]:
+        return facts.read_task_lists(self.connection, {one.task_list for one in self.serving if one.task_list})
 
     @functools.cached_property
     def clock_difference(self) -> float:

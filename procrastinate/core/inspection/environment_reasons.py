@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from procrastinate.core.applied_revisions import read_applied
-from procrastinate.core.inspection import catalogue_facts, facts
+from procrastinate.core.inspection import catalogue_facts
 from procrastinate.core.inspection.case import Case
 from procrastinate.core.inspection.reason_types import Reason, ReasonKind
 from procrastinate.core.inspection.running_reasons import blocked_reason, is_blocked
+from procrastinate.core.workflow_rows import SIGNAL_TASK
 
 _MANY_DEAD = 100_000
+UNKNOWN_TASKS_FAIL = (
+    "Workers put off its jobs, and fail them after their option unknown_task_timeout, which is 3600 s by default"
+)
+KNOW_THE_TASK = "Deploy the code of the task, import its module (import_paths), or give its old name as alias"
 
 
 # The database
@@ -205,18 +210,21 @@ def all_full(case: Case) -> Reason | None:
 
 
 def task_unknown(case: Case) -> Reason | None:
-    """Does a worker know its task."""
-    hashes = [worker.task_list for worker in case.serving]
-    if not hashes or any(one is None for one in hashes):
-        return None
-    if facts.knows_task(case.connection, sorted({one for one in hashes if one}), case.row.task_name):
+    """Does a worker know its task. A job that waits for a signal runs no task."""
+    name = case.row.task_name
+    if name == SIGNAL_TASK or case.know_task():
         return None
     return Reason(
         code="task-unknown",
         kind=ReasonKind.BLOCKED,
-        text=f"No worker of this queue has registered the task {case.row.task_name!r}. It will fail",
-        advice="Deploy the code of the task, import its module (import_paths), or give its old name as alias",
+        text=f"No worker of this queue has registered the task {name!r}. {UNKNOWN_TASKS_FAIL}",
+        advice=KNOW_THE_TASK,
     )
+
+
+def returned_for_its_task(case: Case) -> Reason | None:
+    """Has a worker returned it, and does none know its task. The scheduled time is then a worker's."""
+    return task_unknown(case) if case.row.was_returned else None
 
 
 def not_listening(case: Case) -> Reason | None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
 
-from procrastinate.core.enums import Readiness, Status
+from procrastinate.core.enums import EventType, Readiness, Status
 from procrastinate.core.inspection.bounds import first_rows, moment
 from procrastinate.core.inspection.workers import is_alive
 from procrastinate.core.pauses import lasts
 from procrastinate.core.tables import (
     due_at,
     errors,
+    event_literal,
     events,
     holds_lock,
     is_parked,
@@ -62,6 +64,8 @@ class JobFacts:
     limit_name: str | None
     limit_key: str | None
     limit_weight: int
+    was_returned: bool
+    """True if a worker has returned it to the queue, for a retry or for another worker."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,6 +133,10 @@ _LAST_ERROR = (
     .limit(sa.literal_column("1"))
     .scalar_subquery()
 )
+_returned = events.alias("returned")
+_WAS_RETURNED = sa.exists().where(
+    _returned.c.job_id == jobs.c.id, _returned.c.type == event_literal(EventType.DEFERRED_FOR_RETRY)
+)
 _JOB = sa.select(
     jobs.c.id,
     jobs.c.queue_name,
@@ -153,6 +161,7 @@ _JOB = sa.select(
     jobs.c.limit_name,
     jobs.c.limit_key,
     weight_of().label("limit_weight"),
+    _WAS_RETURNED.label("was_returned"),
 )
 
 
@@ -282,14 +291,16 @@ def count_overtaking(connection: sa.Connection, job: JobFacts) -> int:
     return count_of(connection, first, starts_before(first, job), first.c.id > job.id)
 
 
-def knows_task(connection: sa.Connection, hashes: list[str], task_name: str) -> bool:
-    """Return true if a list of tasks with one of these hashes has the task, or a list is not stored."""
-    found = connection.execute(
-        sa.select(sa.func.count(), sa.func.bool_or(task_name == sa.any_(task_lists.c.tasks))).where(
-            task_lists.c.hash.in_(hashes)
-        )
-    ).one()
-    return found[0] < len(hashes) or bool(found[1])
+def read_task_lists(connection: sa.Connection, hashes: Collection[str]) -> dict[str, frozenset[str]]:
+    """Return the names of tasks in each of these lists, by hash. A list that is not stored is missing."""
+    rows = connection.execute(sa.select(task_lists.c.hash, task_lists.c.tasks).where(task_lists.c.hash.in_(hashes)))
+    return {hash: frozenset(tasks) for hash, tasks in rows}
+
+
+def workers_know_task(lists: dict[str, frozenset[str]], serving: Collection[WorkerFacts], task_name: str) -> bool:
+    """Return true if one of these workers knows the task or does not say which it knows, or if there is no worker."""
+    known = [lists.get(worker.task_list or "") for worker in serving]
+    return not known or any(tasks is None or task_name in tasks for tasks in known)
 
 
 def find_waiting_for_queueing_lock(connection: sa.Connection, queueing_lock: str) -> int | None:

@@ -136,10 +136,8 @@ def not_declared(case: _Case) -> Reason | None:
 
 def in_no_worker(case: _Case) -> Reason | None:
     """Does a live worker know the task."""
-    hashes = [worker.task_list for worker in case.alive]
-    if not hashes or any(one is None for one in hashes):
-        return None
-    if facts.knows_task(case.connection, sorted({one for one in hashes if one}), case.question.task_name):
+    lists = facts.read_task_lists(case.connection, {one.task_list for one in case.alive if one.task_list})
+    if facts.workers_know_task(lists, case.alive, case.question.task_name):
         return None
     return Reason(
         code="schedule-in-no-worker",
