@@ -38,8 +38,9 @@ async def test_a_step_of_a_workflow_on_hold_names_what_failed(app: App, tasks: N
     wf.add(tasks.note, step="last", after=[wf.add(tasks.fail, step="first")])
     workflow_id = await wf.defer_async()
     await workers.run()
-    headline = (await explained(app, workflow_id, "last")).headline
-    assert headline.code == "workflow-held"
+    explanation = await explained(app, workflow_id, "last")
+    headline = explanation.headline
+    assert [one.code for one in explanation.reasons] == ["workflow-held", "no-worker"]
     assert "'first' (job " in headline.text
     assert "failed" in headline.text
     assert f"retry({workflow_id})" in headline.advice
@@ -52,6 +53,23 @@ async def test_a_signal_that_has_not_come_says_how_to_send_it(app: App, tasks: N
     headline = (await explained(app, workflow_id, "approved")).headline
     assert headline.code == "waits-for-signal"
     assert headline.advice == f"app.workflows.signal({workflow_id}, 'approved')"
+
+
+async def test_a_step_behind_a_signal_names_it_and_nothing_else(app: App, tasks: Notes, workers: Workers) -> None:
+    wf = app.workflow("order")
+    first = wf.add(tasks.note)
+    approved, paid = wf.add_signal("approved", after=[first]), wf.add_signal("paid")
+    wf.add(tasks.note, step="one", after=[first, approved])
+    wf.add(tasks.note, step="both", after=[approved, paid])
+    workflow_id = await wf.defer_async()
+    await workers.run()
+    (reason, no_worker) = (await explained(app, workflow_id, "one")).reasons
+    assert (reason.code, no_worker.code) == ("waits-for-steps", "no-worker")
+    assert f"The step waits for the signal 'approved' (job {approved.job_id}, not sent) of workflow" in reason.text
+    assert reason.advice == f"app.workflows.signal({workflow_id}, 'approved')"
+    advice = (await explained(app, workflow_id, "both")).headline.advice
+    assert advice == f"app.workflows.signal({workflow_id}, 'approved') and app.workflows.signal({workflow_id}, 'paid')"
+    assert "step-due" not in [one.code for one in (await explained(app, workflow_id, "approved")).reasons]
 
 
 async def test_a_step_whose_turn_has_come_waits_for_a_worker(app: App, tasks: Notes) -> None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from procrastinate.core.decide_steps import is_unfinished
 from procrastinate.core.enums import Status
 from procrastinate.core.tables import DOING, TODO, dependencies, jobs, status_literal, workflows
-from procrastinate.core.workflow_rows import GroupKind, Rule, callback_of
+from procrastinate.core.workflow_rows import SIGNAL_TASK, GroupKind, Rule, callback_of
 
 MOST = 20
 COUNTED = 1_000
@@ -46,6 +46,7 @@ class Needed:
     name: str
     status: Status | None
     open_members: int = 0
+    is_signal: bool = False
 
     @property
     def open_steps(self) -> str:
@@ -56,6 +57,8 @@ class Needed:
     def __str__(self) -> str:
         if self.job_id is None:
             return f"the group {self.name!r}" + (f" ({self.open_steps})" if self.open_members else "")
+        if self.is_signal and self.status is Status.TODO:
+            return f"the signal {self.name!r} (job {self.job_id}, not sent)"
         return f"{self.name!r} (job {self.job_id}, {'gone' if self.status is None else self.status.value})"
 
 
@@ -116,6 +119,7 @@ _NEEDED = (
         ).label("name"),
         _parent.c.status,
         dependencies.c.parent_workflow_id.label("group_id"),
+        sa.func.coalesce(_parent.c.task_name == SIGNAL_TASK, sa.false()).label("is_signal"),
     )
     .select_from(dependencies)
     .outerjoin(_parent, _parent.c.id == dependencies.c.parent_id)
@@ -144,8 +148,9 @@ def _needed(connection: sa.Connection, job_id: int, *conditions: sa.ColumnElemen
             name=name,
             status=None if status is None else Status(status),
             open_members=0 if group is None else connection.execute(_OPEN_MEMBERS, {"group_id": group}).scalar_one(),
+            is_signal=is_signal,
         )
-        for parent, name, status, group in rows
+        for parent, name, status, group, is_signal in rows
     ]
 
 

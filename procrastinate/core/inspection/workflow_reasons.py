@@ -40,6 +40,8 @@ def waits_for_steps(case: Case) -> Reason | None:
     step = case.step
     if step is not None and step.callback is not None:
         return _callback(step, unfinished[0])
+    if step is not None and all(one.is_signal for one in unfinished):
+        return _unsent(step, unfinished)
     first = next((one.job_id for one in unfinished if one.job_id is not None), None)
     look = "" if first is None else f", or see `procrastinate why {first}`"
     where = "" if step is None else f" of workflow {step.workflow_id} ({step.workflow!r})"
@@ -48,6 +50,16 @@ def waits_for_steps(case: Case) -> Reason | None:
         kind=ReasonKind.WAITS,
         text=f"The step waits for the end of {_names(unfinished, _number(case, unfinished))}{where}",
         advice=f"Wait{look}",
+    )
+
+
+def _unsent(step: StepFacts, signals: Sequence[Needed]) -> Reason:
+    advice = " and ".join(f"app.workflows.signal({step.workflow_id}, {one.name!r})" for one in signals[:_NAMED])
+    return Reason(
+        code="waits-for-steps",
+        kind=ReasonKind.WAITS,
+        text=f"The step waits for {_names(signals)} of workflow {step.workflow_id} ({step.workflow!r})",
+        advice=advice,
     )
 
 
@@ -120,12 +132,14 @@ def waits_for_signal(case: Case) -> Reason | None:
 
 
 def not_looked_at(case: Case) -> Reason | None:
-    """Has all ended that it waits for."""
+    """Has all ended that it waits for. A signal waits for itself, and a workflow on hold lets no step go."""
+    if case.row.task_name == SIGNAL_TASK or workflow_held(case) or waits_for_steps(case):
+        return None
     return Reason(
         code="step-due",
         kind=ReasonKind.WAITS,
         text="What the step waits for has ended. A worker lets it go when it looks at the ends of steps next",
-        advice="Nothing to do if a worker is alive",
+        advice="Wait if a worker is alive, or start one",
     )
 
 
