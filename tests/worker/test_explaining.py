@@ -535,7 +535,9 @@ async def test_a_job_whose_time_is_its_users_also_mentions_its_unknown_task(app:
     register(queue, task_list="a hash")
     for task, also in (("known", []), ("renamed", ["task-unknown"])):
         job_id = await app.configure_task(task, schedule_in={"hours": 1.5}).defer_async()
-        assert codes(await app.inspect.explain_async(job_id)) == ["scheduled", *also]
+        explanation = await app.inspect.explain_async(job_id)
+        assert codes(explanation) == ["scheduled", *also]
+        assert explanation.headline.advice.startswith("Wait, or start it now with Run now")
 
 
 async def test_a_due_job_of_an_unknown_task_is_not_soon(app: App, queue: Queue) -> None:

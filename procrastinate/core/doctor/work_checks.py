@@ -210,7 +210,7 @@ def orphaned_jobs(patient: Patient) -> Iterator[Finding]:
             severity=Severity.WARNING if patient.alive else Severity.FAULT,
             text=f"{_running_jobs(count)} without a live worker. {rescue}",
             advice=(
-                "Nothing to do within a minute of the worker's end, or within an hour if it was of Procrastinate 3.x"
+                "Wait a minute from the worker's end, or an hour if it was of Procrastinate 3.x"
                 if patient.alive
                 else "Start a worker"
             ),

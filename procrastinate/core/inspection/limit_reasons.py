@@ -124,7 +124,7 @@ def limit_has_room(case: Case) -> Reason | None:
         code="limit-has-room",
         kind=ReasonKind.WAITS,
         text=f"{_key(case)} has a free slot. A worker gives it away with its next look{_in_front(case)}",
-        advice="Nothing to do if a worker is alive: it looks at all lines with each heartbeat",
+        advice="Wait if a worker is alive: it looks at all lines with each heartbeat",
     )
 
 

@@ -34,7 +34,7 @@ def worker_gone(case: Case) -> Reason | None:
         code="worker-gone",
         kind=ReasonKind.WAITS,
         text=f"Its worker {case.row.worker_id} is gone. Another worker takes the job back",
-        advice="Nothing to do: this happens with the next heartbeat of another worker",
+        advice="Wait for the next heartbeat of another worker",
     )
 
 
@@ -58,7 +58,7 @@ def worker_silent(case: Case) -> Reason | None:
         code="worker-silent",
         kind=ReasonKind.WAITS,
         text=f"Its worker {worker.id} has been silent for {worker.silent_for:.0f} s. Others will take the job back",
-        advice="Nothing to do: other workers rescue the job once they are sure that its worker is dead",
+        advice="Wait: other workers rescue the job once they are sure that its worker is dead",
     )
 
 
@@ -140,7 +140,7 @@ def fetched_ahead(case: Case) -> Reason | None:
         code="fetched-ahead",
         kind=ReasonKind.WAITS,
         text="A worker has fetched the job ahead and starts it soon, or releases it",
-        advice="Nothing to do. The option prefetch=False turns this off",
+        advice="Wait. The option prefetch=False turns this off",
     )
 
 
@@ -155,7 +155,7 @@ def unknown_to_worker(case: Case) -> Reason | None:
         code="unknown-to-worker",
         kind=ReasonKind.WAITS,
         text="Its worker does not know of the job: the answer to the fetch was lost",
-        advice="Nothing to do: the worker compares its jobs with the database every half minute, and returns the job",
+        advice="Wait: the worker compares its jobs with the database every half minute, and returns the job",
     )
 
 

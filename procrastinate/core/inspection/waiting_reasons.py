@@ -36,6 +36,7 @@ from procrastinate.core.inspection.workflow_reasons import (
 )
 
 _CLOCKS_MAY_DIFFER = 2.0
+_START_NOW = "Wait, or start it now with Run now on its page of the dashboard"
 _ZONES_MAY_DIFFER = 60.0
 """Seconds between the call that computed the time and the event of the job."""
 
@@ -146,7 +147,7 @@ def retry_scheduled(case: Case) -> Reason | None:
         code="retry-scheduled",
         kind=ReasonKind.WAITS,
         text=f"The job waits for its retry number {job.attempts}{error}, at {_time(job)}",
-        advice="Nothing to do, or retry it now by hand",
+        advice=_START_NOW,
     )
 
 
@@ -159,7 +160,7 @@ def scheduled(case: Case) -> Reason | None:
         code="scheduled",
         kind=ReasonKind.WAITS,
         text=f"The job is scheduled for {_time(job)}",
-        advice="Nothing to do. If the time is hours off, a naive time was read in another zone",
+        advice=f"{_START_NOW}. If the time is hours off, a naive time was read in another zone",
     )
 
 
@@ -251,7 +252,7 @@ def holder_stalled(case: Case) -> Reason | None:
         code="holder-stalled",
         kind=ReasonKind.WAITS if case.alive else ReasonKind.BLOCKED,
         text=f"Job {holder.id} has the lock {case.row.lock!r}, and its worker is gone or silent. {rescuer}",
-        advice="Nothing to do" if case.alive else "Start a worker",
+        advice="Wait" if case.alive else "Start a worker",
     )
 
 
@@ -294,7 +295,7 @@ def lock_orphaned(case: Case) -> Reason | None:
         code="lock-orphaned",
         kind=ReasonKind.WAITS,
         text=f"No job has the lock {case.row.lock!r}. A worker frees the next job with its next sweep",
-        advice="Nothing to do if a worker is alive: it sweeps with each heartbeat",
+        advice="Wait if a worker is alive: it sweeps with each heartbeat",
     )
 
 
@@ -306,7 +307,7 @@ def resumed(case: Case) -> Reason | None:
         code="resumed",
         kind=ReasonKind.WAITS,
         text="The job was parked while its queue was paused. A worker frees it within a second of the end of the pause",
-        advice="Nothing to do if a worker is alive",
+        advice="Wait if a worker is alive, or start one",
     )
 
 
