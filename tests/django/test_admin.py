@@ -334,6 +334,18 @@ def test_values_of_secret_keys_are_hidden_in_the_list_and_on_the_page(admin: Cli
         assert "hunter2" not in page
 
 
+@pytest.mark.parametrize("task_name", ["shop.sign_in", "shop.log_in"], ids=["by its name", "by an alias"])
+def test_arguments_of_a_task_that_hides_them_are_neither_shown_nor_searched(admin: Client, task_name: str) -> None:
+    job_id = app.configure_task("shop.sign_in", task_kwargs={"name": "adalovelace"}).defer()
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET task_name = %s", [task_name])
+    for url in (JOBS, f"{JOBS}{job_id}/change/"):
+        page = admin.get(url, follow=True).content.decode()
+        assert task_name.rpartition(".")[2] in page
+        assert "adalovelace" not in page
+    assert _listed(admin, "q=name%3Dadalovelace") == []
+
+
 def test_without_jinja2_the_list_names_the_extra(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """The button of the dashboard is missing then."""
     assert "procrastinate-no-dashboard" not in admin.get(JOBS).content.decode()

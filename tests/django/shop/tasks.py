@@ -30,6 +30,11 @@ def fail() -> None:
     raise ValueError("on purpose")
 
 
+@app.task(name="shop.sign_in", aliases=["shop.log_in"], log_arguments=False)
+def sign_in(name: str) -> None:
+    """Take arguments that logs and pages do not show."""
+
+
 @app.periodic(cron="0 0 1 1 *")
 @app.task(name="shop.new_year")
 def new_year(timestamp: int) -> None:

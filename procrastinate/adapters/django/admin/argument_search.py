@@ -1,4 +1,4 @@
-"""Read a search for an argument, such as ``order_id=42`` or ``user.name=ada``."""
+"""Arguments that the admin hides, and a search for an argument, such as ``order_id=42`` or ``user.name=ada``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ from typing import Any
 
 from django.db.models import Q
 
+from procrastinate.adapters.django.project_app import app
 from procrastinate.dashboard.redaction import hide_keys, is_hidden_key
 
 _REDACT = hide_keys()
 _SEARCH = re.compile(r"\s*(?P<path>\w+(?:\.\w+){0,4})\s*=\s*(?P<value>.*\S)\s*")
+
+
+def hides_arguments(task_name: str) -> bool:
+    """Return true for a task with ``log_arguments=False``."""
+    task = app.find_task(task_name)
+    return task is not None and not task.log_arguments
 
 
 def read_argument(term: str) -> Q | None:
@@ -27,7 +34,7 @@ def read_argument(term: str) -> Q | None:
     condition = Q()
     for value in _readings(match["value"]):
         condition |= Q(args__contains=_nested(match["path"].split("."), value))
-    return condition
+    return condition & ~Q(task_name__in=[name for name, task in app.tasks.items() if not task.log_arguments])
 
 
 def _readings(text: str) -> list[Any]:
