@@ -1,6 +1,6 @@
 """What jobs leave behind: the return value of one that succeeded, the error of each attempt that failed.
 
-Only additions: a worker of the release before runs on.
+Only additions: a worker written for p0001 runs on.
 
 Revision ID: procrastinate_0002
 Revises: procrastinate_0001

@@ -1,6 +1,6 @@
 """The jobs that wait to be looked at, in the order in which they should run, also among those that are due alike.
 
-Many jobs of a lock that were deferred at once are looked at in steps. A worker of the release before runs on; it looks
+Many jobs of a lock that were deferred at once are looked at in steps. A worker written for p0002 runs on; it looks
 at them in whatever order they are stored.
 
 Revision ID: procrastinate_0003

@@ -1,6 +1,6 @@
 """Writers notify only while some worker waits to be notified.
 
-PostgreSQL lets one transaction that notifies commit at a time. A worker of the release before says nothing, and is
+PostgreSQL lets one transaction that notifies commit at a time. A worker written for p0003 says nothing, and is
 notified of everything, as before.
 
 Revision ID: procrastinate_0004

@@ -1,6 +1,6 @@
 """Each worker says how often it beats, and how long it may be silent. It brings its own number.
 
-A worker of the release before says neither, and takes its number from the sequence as before.
+A worker written for p0004 says neither, and takes its number from the sequence as before.
 
 Revision ID: procrastinate_0005
 Revises: procrastinate_0004

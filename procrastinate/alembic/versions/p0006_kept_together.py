@@ -2,7 +2,7 @@
 
 TRUNCATE of the jobs empties what belongs to them. A job that is copied brings its history with it. The functions find
 their tables in a schema that is renamed, and in one to which the tables are moved. Functions are replaced, and one
-trigger is added. A worker of the release before runs on.
+trigger is added. A worker written for p0005 runs on.
 
 Revision ID: procrastinate_0006
 Revises: procrastinate_0005

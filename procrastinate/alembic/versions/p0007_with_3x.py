@@ -5,7 +5,7 @@ the queue's contract for programs in SQL. The others are for workers of 3.x. A d
 of these names and parameters, which are replaced here. They are never dropped and created: a prepared statement of a
 running program would go on with the function that it knew.
 
-Only additions, and one index gets another name: a worker of the release before runs on.
+Only additions, and one index gets another name: a worker written for p0006 runs on.
 
 Revision ID: procrastinate_0007
 Revises: procrastinate_0006

@@ -1,7 +1,7 @@
 """One worker is woken for a job, and not all that wait.
 
 A notification names as many workers as there are jobs. The others leave the jobs to them and look a little later. A
-worker of the release before does not read the names: it looks at each notification, as before. Functions are replaced,
+worker written for p0007 does not read the names: it looks at each notification, as before. Functions are replaced,
 and no table is touched.
 
 Revision ID: procrastinate_0008

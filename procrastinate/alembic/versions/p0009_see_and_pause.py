@@ -1,6 +1,6 @@
 """Workers say what they do, runs are counted by the minute, and queues can be paused.
 
-Only additions: columns of the workers that may be NULL, and tables. A worker of the release before runs on. It says
+Only additions: columns of the workers that may be NULL, and tables. A worker written for p0008 runs on. It says
 nothing of itself, counts nothing, and does not obey a pause.
 
 Revision ID: procrastinate_0009
@@ -29,7 +29,7 @@ TABLES = (
     "procrastinate_operations",
 )
 
-# A worker of the release before knows the type and not the key, and looks for jobs, which does no harm. The number
+# A worker written for p0008 knows the type and not the key, and looks for jobs, which does no harm. The number
 # makes the message valid for it.
 PAUSES_CHANGED = """
 CREATE FUNCTION procrastinate_pauses_changed() RETURNS trigger

@@ -4,7 +4,7 @@ A job of a workflow names its group, and a job that waits for others is in no in
 workflow ends, the triggers note it among the arrivals, in the same transaction. Workers read the arrivals and let the
 next jobs go. Jobs outside of workflows leave the new columns empty and are in none of the new indexes.
 
-A worker of the release before neither fetches nor promotes a job that waits for others. It fetches a job that may run,
+A worker written for p0009 neither fetches nor promotes a job that waits for others. It fetches a job that may run,
 and its end is noted. It lets no job go.
 
 Revision ID: procrastinate_0010
@@ -132,8 +132,8 @@ JOBS_TRUNCATED = replaced(
 
 _FORMER = (former.JOBS_INSERTED, former.JOBS_UPDATED, sixth.JOBS_DELETED, sixth.JOBS_TRUNCATED)
 
-# A job that waits for others has nothing to wait for any more. It stays where it is, without a readiness that the
-# release before does not know.
+# A job that waits for others has nothing to wait for any more. It stays where it is, without a readiness that a
+# worker written for p0009 does not know.
 NOTHING_TO_WAIT_FOR = """
 UPDATE procrastinate_jobs SET readiness = 0 WHERE workflow_id IS NOT NULL AND status = 'todo' AND readiness = 5
 """

@@ -3,7 +3,7 @@
 A trigger of the user may refuse to change the job that waits. The statement that frees the lock then fails. With the
 setting ``procrastinate.hand_over`` it succeeds, and the sweep of a worker frees the job later, or passes it over.
 
-A worker of the release before does not use the setting.
+A worker written for p0010 does not use the setting.
 
 Revision ID: procrastinate_0011
 Revises: procrastinate_0010

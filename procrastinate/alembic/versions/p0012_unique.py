@@ -1,7 +1,7 @@
 """Unique jobs: one row for each unique key, with the job that holds it.
 
-Only a defer of a job with a unique key reads or writes this table, and no other table changes. A worker of the release
-before runs these jobs like any others.
+Only a defer of a job with a unique key reads or writes this table, and no other table changes. A worker
+written for p0011 runs these jobs like any others.
 
 Revision ID: procrastinate_0012
 Revises: procrastinate_0011

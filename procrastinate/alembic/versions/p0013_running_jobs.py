@@ -4,7 +4,7 @@ A job carries the context of the trace that it was deferred in, and a descriptio
 columns are new, without a default, so that no row is written. Runs report to a table of its own, which is empty until a
 task reports. Reports are deleted with their job, as errors and results are.
 
-A worker of the release before leaves the new columns and the table alone.
+A worker written for p0012 leaves the new columns and the table alone.
 
 Revision ID: procrastinate_0013
 Revises: procrastinate_0012

@@ -5,7 +5,7 @@ that leaves a lock or a slot hands it to the next job in the same statement. Wha
 opening, and the next worker that promotes decides on it. Jobs without limits leave the new columns empty and are in
 none of the new indexes.
 
-A worker of the release before neither fetches nor promotes a job in line. If it promotes a job with a limit that was
+A worker written for p0013 neither fetches nor promotes a job in line. If it promotes a job with a limit that was
 scheduled or retried, a trigger sends the job to the line. It admits no job.
 
 Revision ID: procrastinate_0014
@@ -201,7 +201,7 @@ $function$
 """
 
 # A job with a limit has a schedule whenever it waits, so that it is not taken for one that is ready by its row, by a
-# worker of the release before for example. That time is no news. Only an admission gives slots: what such a worker
+# worker written for p0013 for example. That time is no news. Only an admission gives slots: what such a worker
 # promotes goes to the line in the same statement.
 _HAS_UNKNOWN_READINESS = (
     "job.readiness NOT IN (5, 0, 1, 2)",

@@ -4,7 +4,7 @@ The claim of a job whose limit has a rate records its start, with the server's c
 other limits, and jobs without one, write nothing more. Only an admission gives slots of a limit with a rate, so a job
 that leaves hands its slot to no other job, and a job that a worker gives back gets in line.
 
-A worker of the release before admits jobs of such a limit by its other numbers. It knows no rates.
+A worker written for p0014 admits jobs of such a limit by its other numbers. It knows no rates.
 
 Revision ID: procrastinate_0015
 Revises: procrastinate_0014

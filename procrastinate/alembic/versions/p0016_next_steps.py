@@ -3,7 +3,7 @@
 The step of a chain becomes ready in the transaction in which its predecessor ends. No worker has to look at an arrival
 first. Every other end of a step is an arrival, as before.
 
-A worker of the release before fetches such a step as it fetches any other.
+A worker written for p0015 fetches such a step as it fetches any other.
 
 Revision ID: procrastinate_0016
 Revises: procrastinate_0015

@@ -4,7 +4,8 @@ Lists show the jobs of a state by the time of their end, and by id if several en
 ended when tables of 3.x were taken over have one such time, and so have jobs that one statement ends. The index so far
 had no id, so a list of 50 of them sorted all: 1.2 seconds with 10 million jobs.
 
-The wider index takes the name of the one so far. It serves the release before as well, so the way back leaves it.
+The wider index takes the name of the one so far. It serves workers written for p0016 as well, so a
+downgrade leaves it.
 
 Revision ID: procrastinate_0017
 Revises: procrastinate_0016

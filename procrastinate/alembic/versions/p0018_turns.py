@@ -3,8 +3,8 @@
 The key that got the last slot has a table of its own, which an admission alone writes. An operator who sets a limit
 locks its row, and no admission waits for that.
 
-Only an admission knows whose turn it is, so a job that leaves hands its slot to no other job. A worker of the release
-before admits jobs of such a limit by its numbers. It knows no turns.
+Only an admission knows whose turn it is, so a job that leaves hands its slot to no other job. A worker
+written for p0017 admits jobs of such a limit by its numbers. It knows no turns.
 
 Revision ID: procrastinate_0018
 Revises: procrastinate_0017

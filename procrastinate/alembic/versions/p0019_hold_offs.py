@@ -1,7 +1,7 @@
 """Hold-offs: a key of a limit gives no slots until a time.
 
 Only an admission gives slots of a key that is held off, so a job that leaves hands its slot to no other job, and a job
-that a worker gives back gets in line. A worker of the release before admits jobs of such a key. It knows no hold-offs.
+that a worker gives back gets in line. A worker written for p0018 admits jobs of such a key. It knows no hold-offs.
 
 Revision ID: procrastinate_0019
 Revises: procrastinate_0018

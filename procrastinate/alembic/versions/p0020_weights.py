@@ -3,7 +3,7 @@
 A job that leaves hands its slots over if they are enough for the next job in line. If they are not, an admission
 decides, which also knows what has been free before. Jobs of the weight one leave the new columns empty.
 
-A worker of the release before counts each job as one. If it gives away slots of a limit that has heavy jobs, a trigger
+A worker written for p0019 counts each job as one. If it gives away slots of a limit that has heavy jobs, a trigger
 takes them back in the same statement, and an admission of this release gives them away. An admission says in a setting
 that it knows weights.
 

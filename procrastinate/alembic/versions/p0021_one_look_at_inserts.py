@@ -4,7 +4,7 @@ A plain job is one that waits in one queue with no schedule and no limit. Its in
 and nothing else. The former trigger ran six queries for it, which cost a sixth of the server's processor time for a
 defer.
 
-Other jobs get what they got before. A worker of the release before sees no difference.
+Other jobs get what they got before. A worker written for p0020 sees no difference.
 
 Revision ID: procrastinate_0021
 Revises: procrastinate_0020

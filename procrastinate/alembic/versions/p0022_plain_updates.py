@@ -4,7 +4,7 @@ A plain job has no lock and no limit, and is no step of a workflow that ends. It
 The former trigger ran three queries for that, one with ten parts. That was more than half of the server's processor
 time for the start and for the end of a single job.
 
-Other jobs get what they got before. A worker of the release before sees no difference.
+Other jobs get what they got before. A worker written for p0021 sees no difference.
 
 Revision ID: procrastinate_0022
 Revises: procrastinate_0021

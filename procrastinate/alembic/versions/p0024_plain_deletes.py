@@ -4,7 +4,7 @@ A plain job has no lock and no limit, and is no member of a workflow. Its deleti
 and one that looked for members. Its insert took two aggregates for jobs that only plain SQL writes. Both triggers now
 ask by a truth value whether there is any such job.
 
-Other jobs get what they got before. A worker of the release before sees no difference.
+Other jobs get what they got before. A worker written for p0023 sees no difference.
 
 Revision ID: procrastinate_0024
 Revises: procrastinate_0023
