@@ -291,6 +291,17 @@ class App(Blueprint):
         for name, task in list(self.tasks.items()):
             self.add_task_alias(task, name.removeprefix(f"{builtin_tasks.NAMESPACE}:"))
 
+    def keep_own(self, task: Task[Any, Any, Any]) -> None:
+        """Keep a copy of a task that is about to be added to another app, with its names and this app's connector.
+
+        The jobs, the ticks and the follow-up jobs of this app go on as they are.
+        """
+        own = self._own_copies[task] = task.share()
+        for name, registered in self.tasks.items():
+            if registered is task:
+                self.tasks[name] = own
+        self.periodic_registry.replace(task, own)
+
     def perform_import_paths(self) -> None:
         """Import the modules listed in ``import_paths``."""
         import_path.import_all(self.import_paths, why=self._why_imported)

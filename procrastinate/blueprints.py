@@ -57,6 +57,7 @@ class Blueprint:
         self.tasks = {}
         self.periodic_registry = PeriodicRegistry()
         self._name_declarations: dict[str, Declaration] = {}
+        self._own_copies: dict[Task[Any, Any, Any], Task[Any, Any, Any]] = {}
         self._warn_if_in_main()
 
     @property
@@ -312,6 +313,8 @@ class Blueprint:
         self._check_limits(set(renamed.values()))
         for task in set(renamed.values()):
             # Start from the names in the blueprint. An app that added the task earlier may have renamed it.
+            if task.blueprint is not self:
+                task.blueprint.keep_own(task)
             task.rename([name for name, named in renamed.items() if named is task])
             task.blueprint = self
         logger.debug(
@@ -322,6 +325,13 @@ class Blueprint:
         self.tasks |= renamed
         self._name_declarations |= dict.fromkeys(renamed, read_declaration())
         self.periodic_registry.add_from(blueprint.periodic_registry)
+
+    def keep_own(self, task: Task[Any, Any, Any]) -> None:
+        """Keep what this blueprint needs of a task that is about to be added elsewhere. Only an app needs any."""
+
+    def own(self, task: Task[Any, Any, Any]) -> Task[Any, Any, Any]:
+        """Return the task as this blueprint has it. After it was added to another app, that is a copy."""
+        return self._own_copies.get(task, task)
 
     def _register_task(self, task: Task[Any, Any, Any]) -> None:
         named = dict.fromkeys((task.name, *task.aliases), task)

@@ -190,6 +190,12 @@ class PeriodicRegistry:
         """Remove the schedules of a task."""
         self.periodic_tasks = {key: one for key, one in self.periodic_tasks.items() if one.task is not task}
 
+    def replace(self, task: Task[Any, Any, Any], by: Task[Any, Any, Any]) -> None:
+        """Let the schedules of a task defer jobs of another one with the same name."""
+        for key, one in self.periodic_tasks.items():
+            if one.task is task:
+                self.periodic_tasks[key] = dataclasses.replace(one, task=by)
+
     def add_from(self, other: PeriodicRegistry) -> None:
         """Add the schedules of another registry, under the current names of its tasks."""
         for periodic_task in other.periodic_tasks.values():

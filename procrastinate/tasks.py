@@ -21,6 +21,7 @@ from procrastinate._functions.kinds import check_function, is_async_callable
 from procrastinate._functions.signature import read_call_arguments
 from procrastinate._functions.stand_in import CallForMocks, stand_in_for
 from procrastinate._job_checks import check_lock, check_name, check_priority
+from procrastinate._text.running_job import running_job
 from procrastinate.calls import Call
 from procrastinate.defer_hooks import dump_meta
 from procrastinate.jobs import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, JobDeferrer
@@ -307,6 +308,7 @@ class Task(Generic[P, R_co, Args]):
         self.priority = priority
         self.blueprint = blueprint
         self._kept_deferrer: tuple[tuple[Any, ...], JobDeferrer] | None = None
+        self._is_shared = False
         self.func: Callable[P, R_co] = func
         self.declaration = read_declaration(func)
         self.arguments = read_call_arguments(func, takes_context=pass_context)
@@ -375,6 +377,22 @@ class Task(Generic[P, R_co, Args]):
     def is_another_run_of(self, earlier: Task[Any, Any, Any]) -> bool:
         """Return true if both tasks come from one declaration that ran twice, for example in a reload."""
         return self.declaration.is_another_run_of(earlier.declaration)
+
+    def copy(self) -> Task[P, R_co, Args]:
+        """Return another task with the same function and options. A change of one does not change the other."""
+        other: Task[P, R_co, Args] = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, aliases=list(self.aliases), _kept_deferrer=None, _is_shared=False)
+        return other
+
+    def share(self) -> Task[P, R_co, Args]:
+        """Return a copy for the app that has the task now. From now on, jobs of that app defer with the copy."""
+        self._is_shared = True
+        return self.copy()
+
+    def _of_running_app(self) -> Task[P, R_co, Args]:
+        """Return the task as the app of the running job has it, if several apps share it."""
+        job = running_job.get() if self._is_shared else None
+        return self if job is None or job.app is None else job.app.own(self)
 
     def rename(self, names: Iterable[str]) -> None:
         """Set the name to the first of ``names`` and the aliases to the others."""
@@ -475,7 +493,7 @@ class Task(Generic[P, R_co, Args]):
         """
         self.blueprint.will_configure_task()
         check_options(options)  # the task's defaults were checked at its declaration
-        return self._configured(options)
+        return self._of_running_app()._configured(options)
 
     def _configured(self, options: ConfigureTaskOptions) -> JobDeferrer:
         defaults: ConfigureTaskOptions = {
@@ -503,6 +521,8 @@ class Task(Generic[P, R_co, Args]):
 
     def _deferrer(self) -> JobDeferrer:
         """Return the deferrer with the task's defaults. It is cached until an attribute that it depends on changes."""
+        if self._is_shared and (own := self._of_running_app()) is not self:
+            return own._deferrer()
         made_of = _read_terms_of_jobs(self)
         kept = self._kept_deferrer
         if kept is None or kept[0] != made_of:

@@ -22,13 +22,15 @@ class RunningJob(NamedTuple):
     attempt: int
     worker_name: str | None
     meta: dict[str, Any] | None = None
+    app: Any = None
+    """The app whose worker runs the job. Log records do not show it."""
 
 
 running_job: contextvars.ContextVar[RunningJob | None] = contextvars.ContextVar(
     "procrastinate_running_job", default=None
 )
 
-JOB_FIELDS = RunningJob._fields
+JOB_FIELDS = tuple(name for name in RunningJob._fields if name != "app")
 TRACE_FIELDS = ("trace_id", "span_id")
 
 

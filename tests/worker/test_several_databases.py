@@ -254,3 +254,33 @@ def test_run_workers_opens_and_closes_the_apps(databases: database.Databases) ->
             app.check_connection()
     for url in urls:
         databases.drop(url)
+
+
+async def test_a_blueprint_of_several_apps_defers_into_the_database_of_the_job(tenants: tuple[Tenant, Tenant]) -> None:
+    """By ``defer``, ``configure``, a workflow and a schedule, under the namespace of that app."""
+    tasks = procrastinate.Blueprint()
+
+    @tasks.periodic(cron="* * * * *")
+    @tasks.task(name="child", aliases=["former"])
+    async def child(timestamp: int = 0) -> None: ...
+
+    @tasks.task(name="parent", pass_context=True)
+    def parent(context: procrastinate.JobContext) -> None:
+        child.defer()
+        child.configure(queue="other").defer()
+        workflow = context.app.workflow("steps")
+        workflow.add(child)
+        workflow.defer()
+
+    for tenant, namespace in zip(tenants, ("north", "south"), strict=True):
+        tenant.app.add_tasks_from(tasks, namespace=namespace)
+    for tenant, namespace in zip(tenants, ("north", "south"), strict=True):
+        with tenant.app.open():
+            await tenant.app.configure_task(f"{namespace}:parent").defer_async()
+            await tenant.app.run_worker_async(wait=False, install_signal_handlers=False)
+            await tenant.app.run_worker_async(wait=False, install_signal_handlers=False)
+        ended = "SELECT array_agg(task_name || ' ' || status::text ORDER BY id) FROM procrastinate_jobs"
+        found = tenant.queue.sql(ended)
+        assert set(found) == {f"{namespace}:parent succeeded", f"{namespace}:child succeeded"}
+        assert len(found) >= 5  # a second tick may have come
+    assert list(tenants[0].app.tasks)[-3:] == ["north:child", "north:former", "north:parent"]

@@ -161,6 +161,7 @@ class JobRun:
             attempt=self.job.attempts + 1,
             worker_name=self._worker.settings.name,
             meta=self.job.meta or None,
+            app=self._worker.app,
         )
 
     def _was_cut_short(self, result: RunResult) -> bool:
