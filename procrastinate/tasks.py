@@ -317,7 +317,7 @@ class Task(Generic[P, R_co, Args]):
         self.name: str = self.full_path if name is None else name
         for one in (self.name, *self.aliases):
             check_name("task name", one)
-        check_function(self.name, func)
+        check_function(self.name, func, gets_positional=pass_context)
         self.pass_context = pass_context
         self.lock = lock
         self.queueing_lock = queueing_lock

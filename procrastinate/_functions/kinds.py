@@ -30,7 +30,7 @@ def is_async_callable(function: Any) -> bool:
     return any(inspect.iscoroutinefunction(one) for one in _called(function))
 
 
-def check_function(task_name: str, function: Any) -> None:
+def check_function(task_name: str, function: Any, *, gets_positional: bool = True) -> None:
     """Refuse an object that a job cannot run.
 
     Raises
@@ -38,6 +38,7 @@ def check_function(task_name: str, function: Any) -> None:
     TypeError
         The object is not callable, like a ``classmethod`` in the body of its class. Or it is a generator function or an
         object with a generator function as its ``__call__``, and a job would make the generator without running it.
+        Or it is a ``functools.singledispatch`` function, and its first argument is not given by position.
     """
     if not callable(function):
         raise TypeError(
@@ -48,6 +49,11 @@ def check_function(task_name: str, function: Any) -> None:
         raise TypeError(
             f"Task {task_name} is a generator function, and a job would not run any of its lines: "
             "write a function without yield that loops over the generator"
+        )
+    if not gets_positional and _is_single_dispatch(function):
+        raise TypeError(
+            f"Task {task_name} is a singledispatch function, which chooses by its first argument by position, and jobs "
+            "give arguments by name: write a function that calls it"
         )
 
 
@@ -74,6 +80,13 @@ async def settle(task_name: str, value: Any) -> Any:
                 one.close()  # avoids Python's warning about a coroutine that was never awaited
         raise TypeError(f"Task {task_name} has returned coroutines, and none has run: await them, or asyncio.gather()")
     return value
+
+
+def _is_single_dispatch(function: Any) -> bool:
+    """Return true for what ``functools.singledispatch`` returns, and not for a wrapper that has its attributes."""
+    names = ("dispatch", "register", "_clear_cache")
+    wrapped = getattr(function, "__wrapped__", None)
+    return all(callable(getattr(function, name, None)) for name in names) and not hasattr(wrapped, "dispatch")
 
 
 def _kind(value: Any) -> str:

@@ -152,3 +152,16 @@ def test_a_coroutine_that_a_task_returns_is_awaited(is_async: bool) -> None:
 
 async def test_a_value_settles_as_itself() -> None:
     assert await settle("task", [1]) == [1]
+
+
+@functools.singledispatch
+def sends_any(message: object) -> None: ...
+
+
+def test_a_function_that_chooses_by_position_is_refused_where_it_is_declared() -> None:
+    """A partial of it gives that argument, and so does a context."""
+    app = App(connector=InMemoryConnector())
+    with pytest.raises(TypeError, match="Task sends is a singledispatch function"):
+        app.task(name="sends")(sends_any)
+    app.task(name="with context", pass_context=True)(sends_any)
+    app.task(name="with argument")(functools.partial(sends_any, "hello"))
