@@ -231,7 +231,14 @@ def translate(error: BaseException) -> exceptions.ConnectorException:
         return exceptions.UniqueViolation(message, constraint_name=constraint_name(error))
     if _means_unreachable(code) and any(_is_lost_connection(current) for current in _chain(error)):
         return exceptions.DatabaseUnavailable(f"The database cannot be reached: {message}")
-    return exceptions.ConnectorException(f"Database error: {message}")
+    hint = _WHY_STOPPED if code == STATEMENT_TIMEOUT else ""
+    return exceptions.ConnectorException(f"Database error: {message}{hint}")
+
+
+_WHY_STOPPED = (
+    ". A time limit has stopped it, unless an administrator has. The database may be busy, or another session may have "
+    "locked a table"
+)
 
 
 def _means_unreachable(code: str | None) -> bool:

@@ -58,6 +58,7 @@ def test_a_timeout_passes(any_driver: sa.Engine) -> None:
     error = failure(any_driver, "SET LOCAL statement_timeout = 1", "SELECT pg_sleep(10)")
     assert errors.is_passing(error)
     assert errors.sqlstate(error) == "57014"
+    assert "another session may have locked a table" in str(errors.translate(error))
 
 
 def test_a_killed_connection_passes(any_driver: sa.Engine) -> None:
