@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from procrastinate.core.failed_steps import FailedStep, read_failed_steps
     from procrastinate.core.fetch import fetch_jobs
     from procrastinate.core.finish import finish_job_by_id, finish_jobs, list_held_jobs, retry_job_by_id, retry_jobs
+    from procrastinate.core.finish_and_fetch import FinishedAndFetched, can_finish_and_fetch, finish_and_fetch_jobs
     from procrastinate.core.finish_in_transaction import complete_job
     from procrastinate.core.grants import list_missing_grants
     from procrastinate.core.health import jobs_table_exists, list_unfit_settings, read_clock
@@ -178,6 +179,7 @@ __all__ = [
     "EventType",
     "FailedStep",
     "FetchedJob",
+    "FinishedAndFetched",
     "FinishedJob",
     "GroupKind",
     "JobCounts",
@@ -245,6 +247,7 @@ __all__ = [
     "beat",
     "begin_cancel",
     "call_all_workers",
+    "can_finish_and_fetch",
     "cancel_job",
     "cancel_steps",
     "complete_job",
@@ -274,6 +277,7 @@ __all__ = [
     "find_taken_queueing_lock",
     "find_unique_key",
     "find_unswept",
+    "finish_and_fetch_jobs",
     "finish_job_by_id",
     "finish_jobs",
     "free_locks_of_paused",

@@ -54,6 +54,7 @@ _MODULES = {
         "Status",
     ),
     "fetch": ("fetch_jobs",),
+    "finish_and_fetch": ("FinishedAndFetched", "can_finish_and_fetch", "finish_and_fetch_jobs"),
     "finish": (
         "finish_job_by_id",
         "finish_jobs",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,6 +21,7 @@ from procrastinate.core.tables import (
     jobs,
     workers,
 )
+from procrastinate.core.together import Call
 
 
 def microseconds(time: sa.ColumnElement[Any]) -> sa.ColumnElement[int | None]:
@@ -263,6 +264,17 @@ def _choice(
     return ("all" if queues is None else "one", "start" if after is None else "place"), parameters
 
 
+def claim(*, worker_id: int, limit: int, queues: Sequence[str] | None, after: Rank | None) -> Call:
+    """Return the statement of a fetch while no queue is paused and no job is set aside."""
+    choice, parameters = _choice(queues, after, ())
+    return Call(_STATEMENTS[choice], parameters | {"worker": worker_id, "limit": limit})
+
+
+def in_order(rows: Iterable[sa.Row[Any]]) -> list[StoredJob]:
+    """Return the jobs of a fetch in the order in which they should start."""
+    return sorted((stored_job(row) for row in rows), key=lambda job: (-job.priority, job.id))
+
+
 def fetch_jobs(
     connection: sa.Connection,
     *,
@@ -307,8 +319,7 @@ def fetch_jobs(
             if task_names is None
             else _fetch_statement(_ready_of_tasks(queues, task_names))
         )
-    rows = connection.execute(statement, parameters)
-    return sorted((stored_job(row) for row in rows), key=lambda job: (-job.priority, job.id))
+    return in_order(connection.execute(statement, parameters))
 
 
 @finds_first_row_of(fetch_jobs)

@@ -28,6 +28,7 @@ from procrastinate.core.tables import (
     status_type,
     workers,
 )
+from procrastinate.core.together import Call
 from procrastinate.core.write_results import (
     DETAIL_COLUMNS,
     ERROR_COLUMNS,
@@ -114,6 +115,22 @@ _DELETE = prepared(sa.delete(jobs).where(_is_free).returning(jobs.c.id))
 _STILL_HELD = sa.select(jobs.c.id).where(still_held_by_worker(_finished))
 
 
+def plain_ends(finished: Sequence[FinishedJob], worker_id: int) -> list[Call]:
+    """Return a statement for the jobs of each status that leave no details behind, and one for those to delete."""
+    plain: dict[Status, list[FinishedJob]] = {}
+    for job in finished:
+        if not job.delete and not has_details(job):
+            plain.setdefault(job.status, []).append(job)
+    calls = [
+        Call(_KEEP, write_columns(batch, _FINISHED_COLUMNS) | {"worker": worker_id, "new_status": status.value})
+        for status, batch in plain.items()
+    ]
+    deleted = [job for job in finished if job.delete]
+    if deleted:
+        calls.append(Call(_DELETE, write_columns(deleted, _FINISHED_COLUMNS) | {"worker": worker_id}))
+    return calls
+
+
 def finish_jobs(connection: sa.Connection, finished: Sequence[FinishedJob], *, worker_id: int) -> set[int]:
     """Record the outcomes of jobs that this worker holds.
 
@@ -127,20 +144,11 @@ def finish_jobs(connection: sa.Connection, finished: Sequence[FinishedJob], *, w
     :func:`list_held_jobs` tells which.
     """
     recorded: set[int] = set()
-    plain: dict[Status, list[FinishedJob]] = {}
-    for job in finished:
-        if not job.delete and not has_details(job):
-            plain.setdefault(job.status, []).append(job)
-    for status, batch in plain.items():
-        parameters: dict[str, Any] = write_columns(batch, _FINISHED_COLUMNS)
-        values = parameters | {"worker": worker_id, "new_status": status.value}
-        recorded |= set(connection.execute(_KEEP, values).scalars())
-    deleted = [job for job in finished if job.delete]
-    if deleted:
-        values = write_columns(deleted, _FINISHED_COLUMNS) | {"worker": worker_id}
-        recorded |= set(connection.execute(_DELETE, values).scalars())
+    for statement, values in plain_ends(finished, worker_id):
+        recorded |= set(connection.execute(statement, values).scalars())
     for batch in in_statements([job for job in finished if not job.delete and has_details(job)]):
-        parameters = transpose(batch, {**_FINISHED_COLUMNS, "status_text": Word()}) | detail_parameters(batch)
+        parameters: dict[str, Any] = transpose(batch, {**_FINISHED_COLUMNS, "status_text": Word()})
+        parameters |= detail_parameters(batch)
         recorded |= set(connection.execute(_KEEP_WITH_DETAILS, parameters | {"worker": worker_id}).scalars())
     return recorded
 

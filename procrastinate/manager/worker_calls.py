@@ -174,6 +174,9 @@ class WorkerOperations(OperationCalls):
                 paused=sorted(paused),
             )
         )
+        return await self._fetched_jobs(stored, with_arguments)
+
+    async def _fetched_jobs(self, stored: Sequence[core.StoredJob], with_arguments: bool) -> list[Job]:
         if all(one.args is not None for one in stored):
             return self._jobs(stored, log_arguments=False)
         return [await self._fetched_job(one, with_arguments) for one in stored]
@@ -254,6 +257,31 @@ class WorkerOperations(OperationCalls):
         if hand_over:
             return await self.connector.run_async(core.finish_jobs, finished, worker_id=worker_id)
         return await self.connector.run_async(core.without_hand_over, core.finish_jobs, finished, worker_id=worker_id)
+
+    def can_finish_and_fetch(self, finished: Sequence[core.FinishedJob]) -> bool:
+        """Return false for outcomes that leave details behind, and while a ready job cannot be claimed."""
+        return core.can_finish_and_fetch(finished) and not self.refused_rows.set_aside_by(core.fetch_jobs)
+
+    async def finish_and_fetch_jobs(
+        self,
+        finished: Sequence[core.FinishedJob],
+        worker_id: int,
+        limit: int,
+        *,
+        queues: Sequence[str] | None,
+        after: core.Rank | None,
+    ) -> tuple[set[int], list[Job]] | None:
+        """Record outcomes and claim jobs in one round trip: see :func:`procrastinate.core.finish_and_fetch_jobs`.
+
+        Ask :meth:`can_finish_and_fetch` before. Large arguments are not read. ``None`` means that the connection
+        cannot do both at once, and that nothing was done.
+        """
+        both = await self.connector.run_async(
+            core.finish_and_fetch_jobs, finished, worker_id=worker_id, limit=limit, queues=queues, after=after
+        )
+        if both is None:
+            return None
+        return both.recorded, await self._fetched_jobs(both.fetched, with_arguments=False)
 
     async def write_reports(self, reports: Sequence[core.NewReport], *, worker_id: int) -> None:
         """Store reports of runs, except those of runs that the worker has lost."""

@@ -26,7 +26,7 @@ from procrastinate.worker import Worker, WorkerOptions, worker_options
 from procrastinate.worker.own_context import OwnContext
 from procrastinate.worker.run.job_run import JobRun
 from procrastinate.worker.run.outcome import Outcome
-from procrastinate.worker.run.outcome_writer import write_outcomes
+from procrastinate.worker.run.recorder import write_outcomes
 
 T = TypeVar("T")
 

@@ -319,6 +319,22 @@ def finish_jobs(tables: Tables, finished: Sequence[FinishedJob], *, worker_id: i
     return {job.id for job in held}
 
 
+@IMPLEMENTED.of(core.finish_and_fetch_jobs)
+def finish_and_fetch_jobs(
+    tables: Tables,
+    finished: Sequence[FinishedJob],
+    *,
+    worker_id: int,
+    limit: int,
+    queues: Sequence[str] | None = None,
+    after: Rank | None = None,
+) -> core.FinishedAndFetched:
+    recorded = finish_jobs(tables, finished, worker_id=worker_id)
+    return core.FinishedAndFetched(
+        recorded, fetch_jobs(tables, worker_id=worker_id, limit=limit, queues=queues, after=after)
+    )
+
+
 def _keep_details(tables: Tables, job: FinishedJob, worker_id: int) -> None:
     if job.result is not None:
         tables.results[job.id] = job.result

@@ -63,6 +63,7 @@ class Parts:
             logger=worker.logger,
         )
         self.fetch_loop = self._make_fetch_loop(worker, manager)
+        self.outcome_writer.recorder.fetch_along = self.fetch_loop.fetch_along
         self.pause_keeper = PauseKeeper(manager, self.board, self.paused, self.slots)
         self.report_writer = ReportWriter(manager, worker.reports, self.board)
 

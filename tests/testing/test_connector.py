@@ -44,8 +44,8 @@ WITHOUT_A_FORM = {
         "read_applied", "session_of", "wait_briefly",
     },
     "they are statements of other operations": {
-        "append_arrivals", "call_workers", "cancel_steps_alone", "decide_on_steps", "finish_groups",
-        "waiting_for_groups", "with_rooms",
+        "append_arrivals", "call_workers", "cancel_steps_alone", "decide_on_steps", "execute_together",
+        "finish_groups", "waiting_for_groups", "with_rooms",
     },
 }  # fmt: skip
 """Names of operations that no job of a user's test passes through, by the reason."""

@@ -13,7 +13,7 @@ import pytest
 from procrastinate import core
 from procrastinate.core.operation_marks import FINDERS, finder_of
 
-GIVEN_ROWS = {"finish_jobs", "retry_jobs", "release_jobs", "remove_dead_workers"}
+GIVEN_ROWS = {"finish_jobs", "finish_and_fetch_jobs", "retry_jobs", "release_jobs", "remove_dead_workers"}
 """The caller splits the rows: the outcome writer, or RefusedRows.in_parts."""
 IN_SAVEPOINTS = {
     "resolve_arrivals", "step_bulk_operation", "admit_jobs", "hold_off", "hold_off_key_of", "sweep_workflows",
@@ -54,7 +54,7 @@ NO_ROW = {
     "read_failed_steps", "list_defined_limits", "read_job_logs", "read_job_progress", "session_of", "show_limit",
     "read_rooms", "read_room_of_all", "next_start", "seconds_to_next_window", "read_hold_offs", "read_last_turn",
     "within_capacity", "with_rooms", "read_job_stack", "request_stack", "list_open_operations", "waiting_for_groups",
-    "measure_lag", "reach", "list_cancelled_groups", "find_unswept",
+    "execute_together", "measure_lag", "reach", "list_cancelled_groups", "find_unswept",
 }  # fmt: skip
 OTHER_WAYS = GIVEN_ROWS | IN_SAVEPOINTS | ONE_ACT | PART_OF_ANOTHER | ONLY_INSERTS | OWN_STATISTICS | ONE_ROW | NO_ROW
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import psycopg
@@ -18,6 +18,7 @@ from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 from sqlalchemy.util import await_only
 
 from procrastinate.core.operation_marks import is_plain, is_prepared
+from procrastinate.core.together import Call
 
 PREPARES = "procrastinate_prepares"
 """The key in ``info`` of a connection. True if statements that are marked as prepared may be."""
@@ -51,9 +52,7 @@ class DirectConnection(sa.Connection):
 
     def execute(self, statement: sa.Executable, parameters: Any = None, **options: Any) -> Any:
         """Execute a statement like a SQLAlchemy connection."""
-        written = self._texts.get(statement)
-        if written is None and is_plain(statement):
-            written = self._texts[statement] = self._write(statement)
+        written = self._written(statement)
         if written is None or options or not isinstance(parameters, Mapping):
             return super().execute(statement, parameters, **options)
         values = {**written.constants, **parameters} if written.constants else parameters
@@ -70,11 +69,42 @@ class DirectConnection(sa.Connection):
                 rows = driver.cursor(row_factory=tuple_row).execute(written.text, values, prepare=prepare).fetchall()
             return IteratorResult(written.columns, iter(rows))
         except BaseException as error:
-            # SQLAlchemy does the same. After a cancellation the state is unknown, and the pool must not reuse it.
-            is_closed = getattr(self.connection.dbapi_connection, "closed", False)
-            if is_closed or isinstance(error, _LOST_STATEMENTS) or not isinstance(error, Exception):
-                self.invalidate(error)
+            self._invalidate_if_unsure(error)
             raise
+
+    def execute_together(self, calls: Sequence[Call]) -> list[Any] | None:
+        """Execute statements as :func:`~procrastinate.core.together.execute_together` describes.
+
+        The statements are prepared, and the connection is asynchronous and in autocommit. The server then runs what
+        comes before the end of a pipeline in one transaction.
+        """
+        driver: Any = self.connection.driver_connection
+        can_do = isinstance(driver, psycopg.AsyncConnection) and driver.autocommit and psycopg.Pipeline.is_supported()
+        if not can_do or not self.info.get(PREPARES):
+            return None
+        pairs = [(written, call) for call in calls if (written := self._written(call.statement)) is not None]
+        if len(pairs) < len(calls):
+            return None
+        sent = [(written.text, {**written.constants, **call.parameters}) for written, call in pairs]
+        try:
+            rows = await_only(_run_together(driver, sent))
+        except BaseException as error:
+            self._invalidate_if_unsure(error)
+            raise
+        return [IteratorResult(written.columns, iter(one)) for (written, _), one in zip(pairs, rows, strict=True)]
+
+    def _invalidate_if_unsure(self, error: BaseException) -> None:
+        """Do as SQLAlchemy does. After a cancellation the state is unknown, and the pool must not reuse it."""
+        is_closed = getattr(self.connection.dbapi_connection, "closed", False)
+        if is_closed or isinstance(error, _LOST_STATEMENTS) or not isinstance(error, Exception):
+            self.invalidate(error)
+
+    def _written(self, statement: sa.Executable) -> _Written | None:
+        """Return a plain statement as psycopg takes it, or ``None`` for another one."""
+        written = self._texts.get(statement)
+        if written is None and is_plain(statement):
+            written = self._texts[statement] = self._write(statement)
+        return written
 
     def _write(self, statement: Any) -> _Written:
         compiled = statement.compile(dialect=self.dialect)
@@ -111,6 +141,18 @@ async def _run_async(
     cursor = driver.cursor(row_factory=tuple_row)
     await cursor.execute(text, values, prepare=prepare)
     return await cursor.fetchall()
+
+
+async def _run_together(
+    driver: psycopg.AsyncConnection[Any], statements: Sequence[tuple[str, Mapping[str, Any]]]
+) -> list[list[_Row]]:
+    """Run statements in one pipeline. Its end is the commit, and the rows are read after that."""
+    cursors = []
+    async with driver.pipeline():
+        for text, values in statements:
+            cursors.append(cursor := driver.cursor(row_factory=tuple_row))
+            await cursor.execute(text, values, prepare=True)
+    return [await cursor.fetchall() for cursor in cursors]
 
 
 class DirectConnections:

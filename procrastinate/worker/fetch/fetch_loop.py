@@ -13,7 +13,7 @@ from procrastinate.core.errors import is_passing
 from procrastinate.exceptions import ConnectorException
 from procrastinate.manager import JobManager
 from procrastinate.worker.fetch.failures import FetchFailures
-from procrastinate.worker.fetch.fetcher import Fetcher, JobPool
+from procrastinate.worker.fetch.fetcher import Claim, Fetcher, JobPool
 from procrastinate.worker.fetch.looks import Looks
 from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.fetch.notify_interest import NotifyInterest
@@ -24,6 +24,8 @@ from procrastinate.worker.processes.exits import ends_task
 
 _UNCALLED_FETCH = 0.005
 """Seconds until the next fetch of a worker that has enough to do and is not called."""
+_EXPECTED_FETCH = 0.02
+"""The same for a worker that probably fetches before, along with an outcome."""
 
 
 class FetchLoop:
@@ -65,6 +67,8 @@ class FetchLoop:
         is_one_scan = queues is None or len(queues) == 1
         self._board = board
         self._pool = pool
+        self._turn = asyncio.Lock()
+        """Held while something is fetched or promoted."""
         self._polling_interval = polling_interval
         self._stock = StockSchedule(stock)
         self._looks = Looks(board.woken, longest_pause=polling_interval, may_overlook=not is_one_scan)
@@ -108,7 +112,9 @@ class FetchLoop:
             self.fetcher.start_over()
         if notices.has_ended_step:
             self._looks.step_ended()
-        if notices.hands_over and not self._call.is_heard:
+        if notices.hands_over and self._call.is_heard:
+            self._looks.hand_overs.note()
+        elif notices.hands_over:
             self._looks.handed_over()
         if notices.looks or (notices.has_room and not self._call.is_heard):
             self._looks.look(notices.is_upcoming)
@@ -131,9 +137,10 @@ class FetchLoop:
             while not self._board.is_stopping:
                 self._read_board()
                 try:
-                    await self._stock.take_if_due()
-                    is_busy = await self._fill()
-                    more = await self._look_once_more(is_busy)
+                    async with self._turn:
+                        await self._stock.take_if_due()
+                        is_busy = await self._fill()
+                        more = await self._look_once_more(is_busy)
                     self.failures.end()
                 except BaseException as error:
                     if ends_task(error) or isinstance(error, GeneratorExit):
@@ -150,6 +157,25 @@ class FetchLoop:
                 await self._sleep()
         finally:
             self._cancel_timers()
+
+    async def fetch_along(self, claim: Claim) -> None:
+        """Fetch with the statement that records outcomes, if a look is to follow them and the loop has nothing to do.
+
+        A worker that is notified need not look: the trigger notifies it of the next job. It saves the round trip if
+        there probably is one.
+
+        Raises
+        ------
+        ConnectorException
+            The statement has failed. It may have claimed jobs if the answer was lost.
+        """
+        if self._turn.locked() or (self._call.is_heard and not self._looks.hand_overs.is_next_expected):
+            return
+        async with self._turn:
+            try:
+                await self.fetcher.fetch_along(claim)
+            finally:
+                self._board.wake()
 
     async def _fill(self) -> bool:
         """Fetch as much as there is room for, if there is a reason to. Return true if there is work or no room."""
@@ -193,7 +219,8 @@ class FetchLoop:
 
     async def _sleep(self) -> None:
         looks_soon = self._call.looks_by_itself and self._pool.room() > 0
-        longest = _UNCALLED_FETCH if looks_soon else self._polling_interval
+        soon = _EXPECTED_FETCH if self._looks.hand_overs.is_next_expected else _UNCALLED_FETCH
+        longest = soon if looks_soon else self._polling_interval
         try:
             async with asyncio.timeout(min(longest, self._stock.due_in)):
                 await self._board.woken.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from procrastinate.core import Rank
@@ -15,6 +15,15 @@ from procrastinate.worker.fetch.named_jobs import NamedJobs
 from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.fetch.open_fetch import OpenFetch
 from procrastinate.worker.fetch.paused_queues import PausedQueues
+
+
+class Claim(Protocol):
+    """Claims ready jobs."""
+
+    async def __call__(
+        self, worker_id: int, limit: int, *, queues: tuple[str, ...] | None, after: Rank | None
+    ) -> list[Job] | None:
+        """Claim up to ``limit`` jobs. ``None`` means that no fetch was made."""
 
 
 class JobPool(Protocol):
@@ -105,33 +114,68 @@ class Fetcher:
         ConnectorException
             The database cannot be reached, or refuses the statement.
         """
+        found_along = self._looks.hand_overs.take_found()
         if not self._looks.is_fetch_due:
-            return False
+            return found_along
+        return await self._fetch(self._fetch_from_last_place, self._claim) or found_along
+
+    async def fetch_along(self, claim: Claim) -> None:
+        """Fetch with the statement that records outcomes. Do nothing if there is no room for jobs.
+
+        Raises
+        ------
+        ConnectorException
+            The statement has failed. It may have claimed jobs if the answer was lost.
+        """
+        if self._board.is_stopping or self._paused.names or self._pool.room() <= 0:
+            return
+        self._looks.hands_over()
+        self._looks.hand_overs.found_along(await self._fetch(self._fetch_from_one_place, claim))
+
+    async def _claim(
+        self, worker_id: int, limit: int, *, queues: tuple[str, ...] | None, after: Rank | None
+    ) -> list[Job]:
+        paused = self._paused.names
+        return await self._manager.fetch_jobs(
+            queues, worker_id, limit, after=after, with_arguments=False, paused=paused
+        )
+
+    async def _fetch(self, fetch: Callable[[Claim], Awaitable[tuple[bool, bool]]], claim: Claim) -> bool:
+        """Fetch in one of two ways. Return whether there were jobs."""
         self._looks.fetches()
         awaited, self.named.to_come = self.named.to_come, None
         has_room = True
+        follows_hand_over = self._looks.hand_overs.is_recent
         self._pool.begin_fetch()
         try:
-            found, has_room = await self._fetch_from_last_place()
+            found, has_room = await fetch(claim)
         finally:
             self._pool.end_fetch(wants_more=not has_room)
         self._looks.fetched(found=found, has_room=has_room)
         if found and has_room and self.named.was_missed(awaited):
             self._looks.look_again_later()
+        if found and follows_hand_over:
+            self._looks.hand_overs.is_next_expected = True
         return found
 
-    async def _fetch_from_last_place(self) -> tuple[bool, bool]:
+    async def _fetch_from_last_place(self, claim: Claim) -> tuple[bool, bool]:
         """Fetch, and from the start if that leaves room. Return whether there were jobs, and whether room is left."""
-        paused = self._paused.names
-        after = None if paused else self._cursor.after
-        found, has_room = await self._fetch_after(after, paused)
+        after = None if self._paused.names else self._cursor.after
+        found, has_room = await self._fetch_after(after, claim)
         if has_room and after is not None:
-            more, has_room = await self._fetch_after(None, paused)  # there may be some that come before
+            more, has_room = await self._fetch_after(None, claim)  # there may be some that come before
             found = found or more
         return found, has_room
 
-    async def _fetch_after(self, after: Rank | None, paused: frozenset[str]) -> tuple[bool, bool]:
+    async def _fetch_from_one_place(self, claim: Claim) -> tuple[bool, bool]:
+        """Fetch once. If that leaves room, a fetch from the start is due."""
+        after = self._cursor.after
+        found, has_room = await self._fetch_after(after, claim)
+        return found, has_room and after is None
+
+    async def _fetch_after(self, after: Rank | None, claim: Claim) -> tuple[bool, bool]:
         """Fetch jobs. Return whether there were any, and whether room is left."""
+        paused = self._paused.names
         if self._board.is_stopping:
             return False, False
         loop = asyncio.get_running_loop()
@@ -141,9 +185,10 @@ class Fetcher:
             wanted = self._pool.room()
             if wanted <= 0:
                 return False, False
-            jobs = await self._manager.fetch_jobs(
-                self._queues, fetch.worker_id, wanted, after=after, with_arguments=False, paused=paused
-            )
+            claimed = await claim(fetch.worker_id, wanted, queues=self._queues, after=after)
+            if claimed is None:
+                return False, False
+            jobs = claimed
             await self._pool.tell_apart(jobs)
         finally:
             released_elsewhere = fetch.read()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from procrastinate.core import Promotion, Resolution
 from procrastinate.core.channels import JobInserted
 from procrastinate.worker.backoff import Backoff
+from procrastinate.worker.fetch.hand_overs import HandOvers
 from procrastinate.worker.fetch.pace import Pace
 
 SECOND_LOOK = 0.1
@@ -81,6 +82,7 @@ class Looks:
         self._may_overlook = may_overlook
         self._pace = Pace()
         self._next = self._last = _NO_REASONS
+        self.hand_overs = HandOvers()
         self.is_fetch_due = True
         self.is_promotion_due = True
 
@@ -107,8 +109,13 @@ class Looks:
 
         Promote if the fetch finds nothing: an admission may have to choose the next job.
         """
-        self._next = dataclasses.replace(self._next, is_handed_over=True)
+        self.hands_over()
         self.look(upcoming=False)
+
+    def hands_over(self) -> None:
+        """The next fetch follows a job that leaves its lock or its slot, or goes along with its outcome."""
+        self._next = dataclasses.replace(self._next, is_handed_over=True)
+        self.hand_overs.note()
 
     def notified(self, notification: JobInserted, worker_id: int) -> bool:
         """Look at once if the notification is for this worker, or else a little later.

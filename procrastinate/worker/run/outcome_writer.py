@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import dataclasses
 import functools
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from procrastinate import core
 from procrastinate.core.errors import is_invalid_value, is_passing, is_refused_for_now
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
@@ -23,6 +21,7 @@ from procrastinate.worker.loop_task import LoopTask
 from procrastinate.worker.run.observed_ends import ObservedEnds
 from procrastinate.worker.run.outcome import Outcome, Run, run_of
 from procrastinate.worker.run.outcome_delays import Delays
+from procrastinate.worker.run.recorder import Recorder, Written
 
 if TYPE_CHECKING:
     from procrastinate.jobs import DeleteJobCondition
@@ -32,64 +31,6 @@ _BATCH_TRIES = 3
 """Tries of a whole batch that the database refuses for now. A deadlock is over by then."""
 
 _Settle: TypeAlias = Callable[[Outcome, Exception], Awaitable[None]]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Written:
-    """Result of a write: ids of the finished jobs, and the retried jobs with their new status."""
-
-    finished: set[int]
-    retried: Mapping[int, Status]
-
-    @property
-    def ids(self) -> set[int]:
-        """The ids of all recorded jobs."""
-        return self.finished | set(self.retried)
-
-    def status_of(self, outcome: Outcome) -> Status:
-        """Return the recorded status. A job whose abort was requested is not retried."""
-        return self.retried.get(outcome.job_id, outcome.status)
-
-
-async def write_outcomes(
-    manager: JobManager,
-    outcomes: Sequence[Outcome],
-    *,
-    worker_id: int,
-    delete_jobs: DeleteJobCondition,
-    hand_over: bool = True,
-) -> Written:
-    """Record outcomes of jobs that a worker holds: one operation for finished jobs, one for retries.
-
-    Outcomes that the tasks' own transactions recorded are not written again. If ``hand_over`` is false, locks are freed
-    and not handed to the jobs that wait for them.
-    """
-    finished, retries = _by_operation(outcomes, delete_jobs)
-    options: dict[str, Any] = {"worker_id": worker_id, "hand_over": hand_over}
-    return Written(
-        finished=await manager.finish_jobs(finished, **options) if finished else set(),
-        retried=await manager.retry_jobs(retries, **options) if retries else {},
-    )
-
-
-def write_outcomes_in_thread(
-    manager: JobManager, outcomes: Sequence[Outcome], *, worker_id: int, delete_jobs: DeleteJobCondition
-) -> Written:
-    """Do the same as :func:`write_outcomes` in a thread, because the event loop may be blocked."""
-    finished, retries = _by_operation(outcomes, delete_jobs)
-    return Written(
-        finished=manager.finish_jobs_in_thread(finished, worker_id=worker_id) if finished else set(),
-        retried=manager.retry_jobs_in_thread(retries, worker_id=worker_id) if retries else {},
-    )
-
-
-def _by_operation(
-    outcomes: Sequence[Outcome], delete_jobs: DeleteJobCondition
-) -> tuple[list[core.FinishedJob], list[core.JobRetry]]:
-    outcomes = [outcome for outcome in outcomes if not outcome.is_recorded]
-    finished = [outcome.as_finished(delete_jobs) for outcome in outcomes if outcome.retry_decision is None]
-    retries = [outcome.as_retry() for outcome in outcomes if outcome.retry_decision is not None]
-    return finished, retries
 
 
 class OutcomeWriter:
@@ -112,8 +53,7 @@ class OutcomeWriter:
         logger: logging.Logger,
         board: Noticeboard,
     ) -> None:
-        self._manager = manager
-        self._delete_jobs = delete_jobs
+        self.recorder = Recorder(manager, delete_jobs, board)
         self._logger = logger
         self._board = board
         self._loop_task = LoopTask(contextvars.copy_context())
@@ -175,12 +115,14 @@ class OutcomeWriter:
             while self._pending:
                 batch = self._take()
                 try:
-                    await self._write_until_done(batch)
+                    has_fetched = await self._write_along(batch)
+                    if not has_fetched:
+                        await self._write_until_done(batch)
                 except BaseException:
                     self._pending.extend(batch)  # the next batch skips outcomes that are written already
                     self._arrived.set()
                     raise
-                self._post(batch)
+                self._post(batch, has_fetched=has_fetched)
                 del batch  # its exceptions and results would stay in memory until the next one
             self._look_whether_idle()
 
@@ -218,9 +160,7 @@ class OutcomeWriter:
         recorded: dict[Run, Status] = {}
         try:
             for worker_id, mine in _by_worker(batch):
-                written = write_outcomes_in_thread(
-                    self._manager, mine, worker_id=worker_id, delete_jobs=self._delete_jobs
-                )
+                written = self.recorder.write_in_thread(mine, worker_id=worker_id)
                 ids = written.ids
                 recorded |= {one.run: written.status_of(one) for one in mine if one.job_id in ids}
         except Exception as error:
@@ -241,14 +181,16 @@ class OutcomeWriter:
 
     # In the event loop
 
-    def _post(self, batch: Sequence[Outcome]) -> None:
+    def _post(self, batch: Sequence[Outcome], *, has_fetched: bool = False) -> None:
         if any(outcome.ends_step for outcome in batch):
             self._board.post_ended_step()
+        if has_fetched:
+            return
         if any(outcome.hands_over for outcome in batch):
             self._board.post_hand_over()
         self._board.post_room(is_upcoming=any(outcome.leaves_due_job for outcome in batch))
 
-    def _tell_recorded(self, batch: list[Outcome], retried: Mapping[int, Status]) -> None:
+    def _tell_recorded(self, batch: Sequence[Outcome], retried: Mapping[int, Status]) -> None:
         if self.observed_ends:
             self.observed_ends.tell_recorded(batch, retried)
         if not self._logger.isEnabledFor(logging.DEBUG):
@@ -287,6 +229,23 @@ class OutcomeWriter:
                 if not is_refused:
                     self.observed_ends.note_failed_write(batch)
                 await asyncio.sleep(backoff.next_wait())
+
+    async def _write_along(self, batch: Sequence[Outcome]) -> bool:
+        """Write a batch and fetch in one round trip, if the batch hands over a lock or a slot.
+
+        Return false if nothing is written. If the answer is lost, the next try finds what is recorded.
+        """
+        began = self._loop_task.loop.time()
+        joint = await self.recorder.write_along(batch)
+        if joint.error is not None:
+            self._board.post_doubt()  # the answer may be lost that says which jobs are claimed
+            if joint.written is None and not is_refused_for_now(joint.error):
+                self.observed_ends.note_failed_write(batch)
+        if joint.written is None:
+            return False
+        self._tell_settled(began, joint.written)
+        await self._settle_written(self._board.worker_id, batch, joint.written)
+        return True
 
     def _log_not_yet(self, batch: list[Outcome], error: Exception) -> None:
         message, extra = "Cannot record the outcomes of %d jobs yet: %s", {"action": "record_outcomes_error"}
@@ -337,21 +296,22 @@ class OutcomeWriter:
     async def _write(self, batch: list[Outcome], *, hand_over: bool = True) -> None:
         """Write a batch, fenced by the worker id of each job's fetch. The worker may have a new id since."""
         for worker_id, mine in _by_worker(batch):
-            result = await self._write_for(worker_id, mine, hand_over=hand_over)
-            recorded = result.ids
-            rest = [outcome for outcome in mine if outcome.job_id not in recorded]
-            written = [outcome for outcome in mine if outcome.job_id in recorded] if rest else mine
-            for outcome in written:
-                self._forget(outcome)
-            self._tell_recorded(written, result.retried)
-            await self._look_at_rest(worker_id, rest)
+            await self._settle_written(worker_id, mine, await self._write_for(worker_id, mine, hand_over=hand_over))
+
+    async def _settle_written(self, worker_id: int, batch: Sequence[Outcome], result: Written) -> None:
+        recorded = result.ids
+        rest = [outcome for outcome in batch if outcome.job_id not in recorded]
+        written = [outcome for outcome in batch if outcome.job_id in recorded] if rest else batch
+        for outcome in written:
+            self._forget(outcome)
+        self._tell_recorded(written, result.retried)
+        await self._look_at_rest(worker_id, rest)
 
     async def _look_at_rest(self, worker_id: int, outcomes: list[Outcome]) -> None:
         """Retry outcomes whose row is locked, and drop outcomes of jobs that this worker no longer holds."""
         if not outcomes:
             return
-        finished = [outcome.as_finished(self._delete_jobs) for outcome in outcomes]
-        held = await self._manager.list_held_jobs(finished, worker_id=worker_id)
+        held = await self.recorder.list_held(outcomes, worker_id=worker_id)
         for outcome in outcomes:
             if outcome.job_id in held:
                 self._add_later(outcome, self._delays.after_lock(outcome))
@@ -360,15 +320,15 @@ class OutcomeWriter:
                 self.refuse(outcome)
 
     async def _write_for(self, worker_id: int, batch: list[Outcome], *, hand_over: bool) -> Written:
-        clock = self._loop_task.loop.time
-        began = clock()
-        written = await write_outcomes(
-            self._manager, batch, worker_id=worker_id, delete_jobs=self._delete_jobs, hand_over=hand_over
-        )
-        if self.on_settle is not None:
-            self.on_settle(clock() - began, len(written.ids))
+        began = self._loop_task.loop.time()
+        written = await self.recorder.write(batch, worker_id=worker_id, hand_over=hand_over)
+        self._tell_settled(began, written)
         self._log_not_retried(written.retried)
         return written
+
+    def _tell_settled(self, began: float, written: Written) -> None:
+        if self.on_settle is not None:
+            self.on_settle(self._loop_task.loop.time() - began, len(written.ids))
 
     def _log_not_retried(self, statuses: Mapping[int, Status]) -> None:
         """Log the jobs whose abort was requested after the decision to retry."""
