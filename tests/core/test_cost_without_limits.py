@@ -32,6 +32,11 @@ SELECT sum(coalesce(seq_scan, 0) + coalesce(idx_scan, 0) + n_tup_ins + n_tup_upd
 FROM pg_stat_xact_user_tables WHERE relname = ANY (%(tables)s)
 """
 
+READ_INDEXES = """
+SELECT relname::text FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+WHERE indrelid = 'procrastinate_jobs'::regclass AND pg_stat_get_xact_numscans(indexrelid) > 0
+"""
+
 
 def run_jobs(connection: sa.Connection, **job: str) -> None:
     """Defer, fetch, retry, finish and delete jobs."""
@@ -64,6 +69,24 @@ def test_no_trigger_of_a_job_without_a_limit_reads_or_writes_a_table_of_limits(
     with engine.begin() as other:
         core.defer_job(other, new_job(limit_name="l", limit_key="k"))
         assert other.exec_driver_sql(SCANS, {"tables": tables}).scalar_one() > 0
+
+
+def test_no_statement_or_trigger_of_a_job_without_a_limit_reads_an_index_of_limits(
+    connection: sa.Connection, engine: sa.Engine
+) -> None:
+    """A job is found by its id, and a fetch reads the index of ready jobs, as before there were limits."""
+    core.define_limits(connection, [core.LimitDefinition(name="l", concurrency=1)])
+    with engine.begin() as other:
+        worker_id = core.register_worker(other)
+        core.defer_job(other, new_job())
+        [job] = core.fetch_jobs(other, worker_id=worker_id, limit=5)
+        core.finish_jobs(other, [FinishedJob(id=job.id, attempts=0, status=Status.SUCCEEDED)], worker_id=worker_id)
+        read = set(other.exec_driver_sql(READ_INDEXES).scalars())
+    assert read <= {"procrastinate_jobs_pkey", "procrastinate_jobs_ready_idx"}
+    with engine.begin() as other:
+        core.defer_job(other, new_job(limit_name="l", limit_key="k"))
+        core.admit_jobs(other)
+        assert "procrastinate_jobs_line_idx" in other.exec_driver_sql(READ_INDEXES).scalars().all()
 
 
 class Measured:
