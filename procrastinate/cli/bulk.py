@@ -76,7 +76,9 @@ def _change(app: App, arguments: argparse.Namespace, kind: str) -> None:
             _preview(arguments, kind, matching)
             return
         done = [
-            _work(app, kind, search, count, _tell(arguments)) for search, count in zip(searches, counts, strict=True)
+            _work(app, kind, search, count, _tell(arguments))
+            for search, count in zip(searches, counts, strict=True)
+            if count.number or count.is_more
         ]
     _report(arguments, kind, done)
 

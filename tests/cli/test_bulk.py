@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from procrastinate import App
 from procrastinate.cli import main
-from procrastinate.core import Status
+from procrastinate.core import Status, bulk
 
 FAILED = """
 INSERT INTO procrastinate_jobs (queue_name, task_name, status, finished_at)
@@ -61,6 +61,17 @@ def test_without_yes_the_jobs_are_counted_and_not_changed(app: App, capsys: Capt
     assert main(["retry", "--task", "send"]) == 0
     assert capsys.readouterr().out == "3 jobs match. Nothing was changed: add --yes to retry them\n"
     assert count(app, Status.FAILED) == 5
+
+
+@pytest.mark.parametrize("command", ["cancel", "retry"])
+def test_a_command_that_finds_no_job_leaves_no_operation(app: App, capsys: Capture, command: str) -> None:
+    assert main([command, "--queue", "old", "--yes"]) == 0
+    assert capsys.readouterr().out.endswith(" 0 jobs\n")
+    with app.open():
+        assert len(app.inspect.run(bulk.load_bulk_operations)) == 0
+    main([command, "--queue", "mail", "--yes"])
+    with app.open():
+        assert len(app.inspect.run(bulk.load_bulk_operations)) == (1 if command == "retry" else 0)
 
 
 def test_all_failed_jobs_of_a_task_are_retried(app: App, capsys: Capture) -> None:

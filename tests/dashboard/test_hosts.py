@@ -394,6 +394,7 @@ def test_all_jobs_that_match_are_changed(client: httpx.Client, served: Served) -
     answer = client.post("operations/start", data=form, follow_redirects=True)
     assert re.search(r"/operations/\d+$", answer.url.path)
     assert "100 % of the jobs examined" in answer.text
+    assert "task bulk.task" in answer.text
     assert {_status(served, one) for one in ids} == {"todo"}
     assert f'operations/{answer.url.path.rpartition("/")[2]}"' in client.get("operations").text
 
