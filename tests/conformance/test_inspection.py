@@ -321,6 +321,36 @@ def test_tasks_and_overview_count_what_workers_tell(run: Run) -> None:
     assert sum(minute.succeeded for minute in run(inspection.load_overview).minutes) == 10
 
 
+def test_the_median_of_a_task_belongs_to_the_time_of_most_of_its_runs(run: Run) -> None:
+    """The last jobs that ended may have run long before the runs of the last hour."""
+    job_id = defer(run, task_name="shop.send")
+    finish(run, fetch_one(run, worker(run)), status=Status.SUCCEEDED)
+    run(query, f"UPDATE procrastinate_events SET at = at - interval '1 minute' WHERE job_id = {job_id}")
+    (before,) = run(inspection.load_tasks).tasks
+    assert before.median_run == before.median_seconds
+    histogram = "ARRAY[0, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]"
+    values = f"60, date_trunc('minute', now()), 'q', 'shop.send', 'succeeded', 10, 1, {histogram}, {histogram}"
+    run(
+        query,
+        "INSERT INTO procrastinate_statistics (seconds, at, queue_name, task_name, outcome, count, run_seconds, "
+        f"run_histogram, wait_histogram) SELECT {values}",
+    )
+    (task,) = run(inspection.load_tasks).tasks
+    assert task.hour is not None
+    assert (task.median_run, task.hour.longest_run) == (0.025, 0.025)
+    assert (task.median_seconds or 0) > 59
+
+
+def test_retried_counts_the_runs_that_led_to_another_one(run: Run) -> None:
+    """The metrics count them, too."""
+    for status, attempts in (("succeeded", 3), ("failed", 2), ("succeeded", 1), ("cancelled", 1), ("cancelled", 0)):
+        job_id = defer(run, task_name="shop.send")
+        changed = f"status = '{status}', attempts = {attempts}, finished_at = now()"
+        run(query, f"UPDATE procrastinate_jobs SET {changed} WHERE id = {job_id}")
+    (task,) = run(inspection.load_tasks).tasks
+    assert task.retried == 4
+
+
 def test_failures_group_errors_that_differ_in_numbers(run: Run) -> None:
     worker_id = worker(run)
     for number in (1, 22):
@@ -392,6 +422,17 @@ def test_the_system_knows_its_tables(run: Run) -> None:
     assert "procrastinate_jobs" in {table.name for table in system.tables}
     assert (system.is_standby, system.may_change_jobs) == (False, True)
     assert system.schema == "public"
+
+
+def test_the_rows_of_a_table_are_not_known_before_it_is_analysed(run: Run) -> None:
+    def rows() -> int | None:
+        return next(table.rows for table in run(inspection.load_system).tables if table.name == "procrastinate_jobs")
+
+    defer(run)
+    run(query, "UPDATE pg_class SET reltuples = -1 WHERE relname = 'procrastinate_jobs'")
+    assert rows() is None
+    run(query, "UPDATE pg_class SET reltuples = 7 WHERE relname = 'procrastinate_jobs'")
+    assert rows() == 7
 
 
 def test_a_load_leaves_the_settings_of_the_users_transaction(run: Run) -> None:

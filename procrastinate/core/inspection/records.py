@@ -240,7 +240,7 @@ class TaskHour:
 class TaskState:
     """A task: its unfinished jobs, the ended ones of the window with their times in seconds, and the last hour.
 
-    ``hour`` is ``None`` if no worker told of a run.
+    ``retried`` is the number of runs that led to another run. ``hour`` is ``None`` if no worker told of a run.
     """
 
     name: str
@@ -254,6 +254,12 @@ class TaskState:
     slowest_seconds: float | None
     last_ended_at: datetime.datetime | None
     hour: TaskHour | None
+
+    @property
+    def median_run(self) -> float | None:
+        """The median of the last hour, which the time of 95 of 100 runs belongs to, or that of the window without one."""
+        told = None if self.hour is None else self.hour.median_run
+        return self.median_seconds if told is None else told
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -389,10 +395,13 @@ class Workers:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TableSize:
-    """A table of the queue, with PostgreSQL's own estimates. ``size`` includes its indexes, in bytes."""
+    """A table of the queue, with PostgreSQL's own estimates. ``size`` includes its indexes, in bytes.
+
+    ``rows`` is ``None`` before the first ANALYZE, which autovacuum also does.
+    """
 
     name: str
-    rows: int
+    rows: int | None
     dead_rows: int
     size: int
     last_vacuum_at: datetime.datetime | None

@@ -48,7 +48,7 @@ _class = sa.table("pg_class", sa.column("oid"), sa.column("reltuples"))
 _TABLES: sa.Select[Any] = (
     sa.select(
         _stat.c.relname.label("name"),
-        sa.cast(sa.func.greatest(_class.c.reltuples, 0), sa.BigInteger).label("rows"),
+        sa.cast(sa.func.nullif(_class.c.reltuples, -1), sa.BigInteger).label("rows"),
         sa.cast(_stat.c.n_dead_tup, sa.BigInteger).label("dead_rows"),
         sa.func.pg_total_relation_size(_stat.c.relid, type_=sa.BigInteger()).label("size"),
         moment(sa.func.greatest(_stat.c.last_vacuum, _stat.c.last_autovacuum)).label("last_vacuum_at"),

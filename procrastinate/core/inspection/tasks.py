@@ -39,6 +39,16 @@ _started = (
 _SECONDS: sa.ColumnElement[float] = sa.cast(sa.extract("epoch", _ended.c.finished_at - _started.c.at), sa.Double())
 _IS_RUN = _ended.c.state == JobState.SUCCEEDED.value
 
+_RETRIES = sa.func.greatest(
+    # A cancelled job was waiting, so each of its runs led to a retry.
+    sa.case(
+        (_ended.c.state == JobState.CANCELLED.value, sa.cast(_ended.c.attempts, sa.BigInteger)),
+        else_=sa.cast(_ended.c.attempts, sa.BigInteger) - 1,
+    ),
+    0,
+)
+"""The number of runs of a job that led to another one. Metrics count them, too, and not the jobs."""
+
 
 def _number(*states: JobState) -> sa.ColumnElement[int]:
     return sa.func.count().filter(_ended.c.state.in_([sa.literal_column(f"'{state.value}'") for state in states]))
@@ -50,7 +60,7 @@ _BY_TASK = (
         _number(JobState.SUCCEEDED).label("succeeded"),
         _number(JobState.FAILED).label("failed"),
         _number(JobState.CANCELLED, JobState.ABORTED).label("other"),
-        sa.func.count().filter(_ended.c.attempts > 1).label("retried"),
+        sa.cast(sa.func.coalesce(sa.func.sum(_RETRIES), 0), sa.BigInteger).label("retried"),
         sa.func.percentile_cont(sa.literal_column("0.5"))
         .within_group(_SECONDS)
         .filter(_IS_RUN)
