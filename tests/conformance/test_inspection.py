@@ -325,7 +325,7 @@ def test_the_median_of_a_task_belongs_to_the_time_of_most_of_its_runs(run: Run) 
     """The last jobs that ended may have run long before the runs of the last hour."""
     job_id = defer(run, task_name="shop.send")
     finish(run, fetch_one(run, worker(run)), status=Status.SUCCEEDED)
-    run(query, f"UPDATE procrastinate_events SET at = at - interval '1 minute' WHERE job_id = {job_id}")
+    run(query, f"UPDATE procrastinate_events SET at = at - interval '1 minute' WHERE job_id = {job_id}")  # noqa: S608
     (before,) = run(inspection.load_tasks).tasks
     assert before.median_run == before.median_seconds
     histogram = "ARRAY[0, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]"
@@ -346,7 +346,7 @@ def test_retried_counts_the_runs_that_led_to_another_one(run: Run) -> None:
     for status, attempts in (("succeeded", 3), ("failed", 2), ("succeeded", 1), ("cancelled", 1), ("cancelled", 0)):
         job_id = defer(run, task_name="shop.send")
         changed = f"status = '{status}', attempts = {attempts}, finished_at = now()"
-        run(query, f"UPDATE procrastinate_jobs SET {changed} WHERE id = {job_id}")
+        run(query, f"UPDATE procrastinate_jobs SET {changed} WHERE id = {job_id}")  # noqa: S608
     (task,) = run(inspection.load_tasks).tasks
     assert task.retried == 4
 

@@ -257,7 +257,7 @@ class TaskState:
 
     @property
     def median_run(self) -> float | None:
-        """The median of the last hour, which the time of 95 of 100 runs belongs to, or that of the window without one."""
+        """The median of the last hour if it is known, or that of the window."""
         told = None if self.hour is None else self.hour.median_run
         return self.median_seconds if told is None else told
 
