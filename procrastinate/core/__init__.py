@@ -146,7 +146,7 @@ if TYPE_CHECKING:
     from procrastinate.core.share import LimitTerms
     from procrastinate.core.statistics import Durations, Runs, keep_task_list, record_runs, roll_up_statistics
     from procrastinate.core.tables import metadata
-    from procrastinate.core.ticks import TickOutcome, defer_tick, defer_unique_tick
+    from procrastinate.core.ticks import TickOutcome, defer_tick, defer_unique_tick, has_tick
     from procrastinate.core.unique import defer_unique_job, defer_unique_jobs
     from procrastinate.core.unique_keys import TakenKey, UniqueDefer, UniqueJob, UniqueKey
     from procrastinate.core.unpark import Sweep, sweep_parked_jobs, unpark_resumed_jobs
@@ -288,6 +288,7 @@ __all__ = [
     "get_result",
     "get_workflow",
     "has_signal",
+    "has_tick",
     "has_work",
     "have_ended_before",
     "hold_off",

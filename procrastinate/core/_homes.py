@@ -230,6 +230,7 @@ _MODULES = {
         "TickOutcome",
         "defer_tick",
         "defer_unique_tick",
+        "has_tick",
     ),
     "unique": (
         "defer_unique_job",

@@ -22,7 +22,7 @@ from procrastinate.core.defer import (
     values_of,
 )
 from procrastinate.core.lock_timeouts import wait_briefly
-from procrastinate.core.operation_marks import atomic
+from procrastinate.core.operation_marks import atomic, plain
 from procrastinate.core.rows import NewJob
 from procrastinate.core.tables import jobs, periodic_defers
 from procrastinate.core.unique import defer_unique_jobs
@@ -126,6 +126,19 @@ _POINT_TICK = (
     .where(periodic_defers.c.job_id == sa.bindparam("claimed", type_=sa.BigInteger()))
     .values(job_id=sa.bindparam("waiting", type_=sa.BigInteger()))
 )
+
+
+_HAS_TICK = plain(
+    sa.select(
+        sa.exists().where(_of_schedule(periodic_defers), periodic_defers.c.defer_timestamp == _TICK).label("has_tick")
+    )
+)
+
+
+def has_tick(connection: sa.Connection, *, task_name: str, periodic_id: str, defer_timestamp: int) -> bool:
+    """Return true if this tick was deferred already. A false answer may be outdated when it arrives."""
+    tick = {"task_name": task_name, "periodic_id": periodic_id, "defer_timestamp": defer_timestamp}
+    return bool(connection.execute(_HAS_TICK, tick).scalar_one())
 
 
 @atomic

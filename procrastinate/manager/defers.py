@@ -164,6 +164,8 @@ class JobDefers(OperationCalls):
             raise exceptions.InvalidTimestamp(
                 f"The job's timestamp is {timestamp!r}, and its tick {defer_timestamp!r}: they must be the same"
             )
+        if await self._has_tick(job, periodic_id, defer_timestamp):
+            return None
         row = to_new_job(job, self.connector.json_dumps)
         with self.hooks.around([row], errors=BaseException, tick=tick) as (defer, (row,)):
             outcome = await self.connector.run_async(

@@ -56,6 +56,14 @@ class OperationCalls:
             return await self.connector.run_async(operation, *args, **kwargs)
         return await self.connector.run_on_async(connection, operation, *args, **kwargs)
 
+    async def _has_tick(self, job: Job, periodic_id: str, defer_timestamp: int) -> bool:
+        """Return true if hooks need not be called, because another worker has deferred the tick already."""
+        if not self.hooks:
+            return False
+        return await self.connector.run_async(
+            core.has_tick, task_name=job.task_name, periodic_id=periodic_id, defer_timestamp=defer_timestamp
+        )
+
     def _follow(self, tries: Tries[R], connection: Any | None = None) -> R:
         """Run the operations of a decision."""
         return follow(functools.partial(self._run, connection), tries)

@@ -127,6 +127,8 @@ class UniqueDefers(OperationCalls):
         AlreadyEnqueued
             Another job holds the key. The tick counts as deferred.
         """
+        if await self._has_tick(job, periodic_id, defer_timestamp):
+            return None
         described = to_new_job(job, self.connector.json_dumps)
         with self.hooks.around([described], errors=BaseException, tick=tick) as (defer, (row,)):
             outcome = await self.connector.run_async(

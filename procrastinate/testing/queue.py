@@ -161,6 +161,11 @@ def defer_tick(
     return TickOutcome(job_id=job_id, queueing_lock_taken=job_id is None)
 
 
+@IMPLEMENTED.of(core.has_tick)
+def has_tick(tables: Tables, *, task_name: str, periodic_id: str, defer_timestamp: int) -> bool:
+    return (task_name, periodic_id, defer_timestamp) in tables.tick_jobs
+
+
 Tick = tuple[str, str, int]
 """The name of a task, its schedule, and the time in seconds since 1970."""
 

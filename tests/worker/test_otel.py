@@ -24,6 +24,7 @@ from procrastinate.logs import JsonFormatter
 from procrastinate.otel import instrument, trace_defers, trace_runs
 from procrastinate.retry import RetryStrategy
 from procrastinate.testing import InMemoryConnector, Jobs
+from procrastinate.unique import Unique
 from tests import database
 from tests.worker.otel_sdk import exporter, points, reader, runs, spans, value, without_observers
 from tests.worker.running import Queue, Workers, connector_for
@@ -223,6 +224,21 @@ async def test_a_worker_tells_its_slots_its_fetches_and_what_becomes_of_jobs(
     assert sum(point.count for point in found["procrastinate.fetch.duration"]) >= 2
     assert [point.value for point in found["procrastinate.outcomes.unwritten"]] == [0]
     assert {point.value for point in found["procrastinate.worker.slots"]} == {0}
+
+
+@pytest.mark.parametrize("unique", [None, Unique(until="end")], ids=["plain", "unique"])
+async def test_a_worker_that_starts_after_a_tick_makes_no_span_for_it(
+    app: App, workers: Workers, queue: Queue, spans: InMemorySpanExporter, unique: Unique | None
+) -> None:
+    """Another worker has deferred its job. A span would tell of no message."""
+    instrument(app)
+    app.periodic(cron="0 0 1 1 *")(app.task(name="yearly", unique=unique)(lambda timestamp: None))
+    app.periodic_defaults["max_delay"] = 400 * 86400
+    for _ in range(3):
+        await workers.run()
+    sent = [dict(span.attributes or {}) for span in spans.get_finished_spans() if span.name == "send default"]
+    job_ids = queue.sql("SELECT array_agg(id::text) FROM procrastinate_jobs WHERE task_name = 'yearly'")
+    assert [attributes.get("messaging.message.id") for attributes in sent] == job_ids
 
 
 async def test_a_rescued_job_is_counted(app: App, workers: Workers, queue: Queue, reader: InMemoryMetricReader) -> None:
