@@ -14,9 +14,9 @@ class Severity(enum.StrEnum):
     FAULT = "fault"
     """Jobs do not run, or are lost, or run slowly because of it. A person has to act."""
     WARNING = "warning"
-    """It turns into a fault if nothing is done, or it will pass by itself."""
+    """The problem can become a fault, or end by itself."""
     NOTE = "note"
-    """It is as a person wanted it, and explains what people wonder about."""
+    """A person has set this on purpose. It may explain what a reader sees."""
 
 
 _ORDER = list(Severity)
