@@ -18,7 +18,7 @@ from procrastinate.alembic.adoption.steps import pending as adoption_steps
 from procrastinate.alembic.build_ahead import late, left_of, pending
 from procrastinate.alembic.locks import QUEUE_TABLES
 
-_UP_TO_DATE = "The schema is up to date"
+UP_TO_DATE = "The schema is up to date"
 
 
 def plan(connection: sa.Connection) -> str:
@@ -34,7 +34,7 @@ def plan(connection: sa.Connection) -> str:
         return "\n".join(_adoption_lines(connection, adoption.look(connection)))
     revisions.refuse_conflicts(connection)
     todo = _steps_from(connection, revisions.current_revision(connection))
-    return "\n".join(_numbered(todo)) if todo else _UP_TO_DATE
+    return "\n".join(_numbered(todo)) if todo else UP_TO_DATE
 
 
 def _steps_from(connection: sa.Connection, current: str | None) -> list[Step]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from procrastinate import alembic, exceptions
 from procrastinate._text.terminal import write
+from procrastinate.alembic.plans import UP_TO_DATE
 from procrastinate.app import App
 from procrastinate.cli.arguments import add_argument, one_of
 from procrastinate.cli.waits import database_awaited
@@ -84,8 +85,9 @@ def _printed(arguments: argparse.Namespace) -> str:
 
 
 def _apply(schema: SchemaManager, arguments: argparse.Namespace) -> None:
+    before = schema.plan()
     schema.apply_schema(orphans=getattr(arguments, "orphans", "keep"), report=write)
-    write("The schema is up to date")
+    write("The schema was up to date" if before == UP_TO_DATE else "The schema is applied")
     left_behind = schema.count_left_behind()
     if left_behind:
         write(

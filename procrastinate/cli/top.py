@@ -168,6 +168,7 @@ def _tables(snapshot: Snapshot) -> Iterator[_Table]:
     queues = sorted(snapshot.queues.queues, key=lambda queue: (-queue.ready.number, -queue.running.number, queue.name))
     yield "Queues", _OF_QUEUES, [_queue(queue, now) for queue in queues]
     yield "Workers", _OF_WORKERS, [_worker(worker, now) for worker in snapshot.workers.workers]
+    names = {worker.id: worker.name for worker in snapshot.workers.workers}
     running = [
         [
             str(job.id),
@@ -175,7 +176,7 @@ def _tables(snapshot: Snapshot) -> Iterator[_Table]:
             job.queue_name,
             _age(job.started_at, now),
             str(job.attempts + 1),
-            str(job.worker_id),
+            names.get(job.worker_id) or str(job.worker_id),
         ]
         for job in snapshot.running.jobs
     ]

@@ -234,7 +234,11 @@ def test_the_schema_is_applied_by_two_processes_at_once(command_without_schema: 
         _, errors = process.communicate(timeout=DEADLINE)
         assert process.returncode == 0, errors
     command_without_schema.run("healthchecks")
-    command_without_schema.run("schema", "--apply")
+    assert command_without_schema.run("schema", "--apply").stdout.endswith("The schema was up to date\n")
+
+
+def test_the_command_says_that_it_has_applied_the_schema(command_without_schema: Command) -> None:
+    assert command_without_schema.run("schema", "--apply").stdout.endswith("The schema is applied\n")
 
 
 def test_the_schema_command_without_an_action_changes_nothing(command_without_schema: Command) -> None:

@@ -37,6 +37,13 @@ def test_a_snapshot_in_a_pipe_is_plain(command: Command) -> None:
     assert "\x1b" not in text
 
 
+def test_running_jobs_name_their_worker(command: Command, connection: sa.Connection) -> None:
+    row = "(SELECT id FROM procrastinate_workers)"
+    connection.exec_driver_sql("UPDATE procrastinate_workers SET name = 'night shift'")
+    connection.exec_driver_sql(f"UPDATE procrastinate_jobs SET worker_id = {row} WHERE task_name = 'runs'")  # noqa: S608
+    assert command.run("top").stdout.splitlines()[-1].endswith("night shift")
+
+
 def test_a_snapshot_as_json(command: Command) -> None:
     answer = json.loads(command.run("top", "--json").stdout)
     assert answer["overview"]["workers_alive"] == 1
