@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 
-from procrastinate._quoting import LONGEST_VALUE, quoted, quoted_lines
+from procrastinate._quoting import LONGEST_TEXT, LONGEST_VALUE, quoted, quoted_lines, shortened
 
 NONE = "\N{EN DASH}"
 """Stands for a missing value."""
@@ -81,6 +81,11 @@ def text(value: object, longest: int = LONGEST_VALUE) -> str:
     return quoted(str(value), longest)
 
 
-def lines(value: str) -> str:
+def message(value: str, longest: int = LONGEST_VALUE) -> str:
+    """Return a foreign message in one line. Its lines are joined by spaces."""
+    return text(" ".join(value.split()), longest)
+
+
+def lines(value: str, longest: int = LONGEST_TEXT) -> str:
     """Return foreign text of several lines without control characters and without marks that reorder it."""
-    return quoted_lines(value)
+    return quoted_lines(shortened(value, longest))

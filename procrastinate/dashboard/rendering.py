@@ -7,6 +7,7 @@ from typing import Any
 
 try:
     import jinja2
+    from markupsafe import Markup, escape
 except ImportError as error:
     raise ImportError('The dashboard needs Jinja2: pip install "procrastinate[dashboard]"') from error
 
@@ -25,6 +26,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
+        advice=_advice,
         ago=formatting.ago,
         amount=formatting.amount,
         between=formatting.between,
@@ -32,10 +34,20 @@ def environment() -> jinja2.Environment:
         exact=formatting.exact,
         foreign=formatting.text,
         foreign_lines=formatting.lines,
+        message=formatting.message,
         size=formatting.size,
     )
     made.globals.update(asset=assets.path, term=write_term)
     return made
+
+
+def _advice(text: str) -> Markup:
+    """Return advice with its commands, which stand in backticks, as code."""
+    parts = formatting.text(text).split("`")
+    if len(parts) % 2 == 0:  # a name of a row has a backtick
+        return escape("`".join(parts))
+    shown = (Markup("<code>{}</code>").format(part) if at % 2 else escape(part) for at, part in enumerate(parts))
+    return Markup("").join(shown)
 
 
 def render(template: str, **values: Any) -> str:

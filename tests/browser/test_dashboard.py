@@ -44,6 +44,26 @@ def test_every_page_fits_the_screen(
 
 
 @in_two_hosts
+def test_each_cell_of_a_table_names_its_column_on_a_phone(browser: Chrome, served: Served) -> None:
+    emulate(browser, phone=True)
+    nameless = (
+        "return [...document.querySelectorAll('.pq-table:not(.pq-jobs) tbody td')]"
+        ".filter((cell) => cell.innerText.trim() && !cell.querySelector('form, details'))"
+        ".filter((cell) => getComputedStyle(cell, '::before').content === 'none').map((cell) => cell.outerHTML)"
+    )
+    for page in (PAGES | make_states(served.engine)).values():
+        visit(browser, served, page)
+        assert browser.execute_script(nameless) == [], page
+
+
+@in_two_hosts
+def test_a_message_about_an_action_does_not_stay_in_the_address(browser: Chrome, served: Served) -> None:
+    visit(browser, served, "jobs?state=failed&done=rerun")
+    assert browser.find_elements(By.CSS_SELECTOR, ".pq-done")
+    assert browser.current_url.endswith("jobs?state=failed")
+
+
+@in_two_hosts
 def test_names_of_queues_and_all_links_of_the_menu_are_seen_whole(browser: Chrome, served: Served) -> None:
     emulate(browser)
     visit(browser, served, "queues")

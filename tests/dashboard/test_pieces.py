@@ -14,7 +14,7 @@ import procrastinate
 from procrastinate.core import Counts
 from procrastinate.core.inspection import Count, JobSearch, JobState, Minute, Paused, Queues, QueueState
 from procrastinate.cron import check_cron
-from procrastinate.dashboard import Access, Permission, asgi, hide_keys, wsgi
+from procrastinate.dashboard import Access, Permission, asgi, formatting, hide_keys, wsgi
 from procrastinate.dashboard.access import to_access
 from procrastinate.dashboard.charts import HEIGHT, minutes_chart
 from procrastinate.dashboard.cron_words import describe_cron
@@ -23,6 +23,7 @@ from procrastinate.dashboard.formatting import ago, between, duration, exact, si
 from procrastinate.dashboard.messages import Request
 from procrastinate.dashboard.origin import refusal
 from procrastinate.dashboard.redaction import redacted_beginning, redacted_line, redacted_text
+from procrastinate.dashboard.rendering import environment
 from procrastinate.dashboard.search import read_job_id, read_place, read_question, write_place, write_term
 from procrastinate.dashboard.server import Login, protected
 from procrastinate.dashboard.views.overview import find_attention
@@ -186,6 +187,20 @@ def test_each_step_is_drawn_below_what_it_waits_for_and_rows_are_short() -> None
     assert drawing.width < 1100
     assert len(drawing.curves) == len(edges) + 1
     assert len({(box.x, box.y) for box in drawing.boxes}) == 14
+
+
+def test_commands_in_advice_are_code_and_names_of_rows_are_text() -> None:
+    shown = environment().from_string("{{ text|advice }}")
+    assert shown.render(text="Ask `procrastinate why 7`") == "Ask <code>procrastinate why 7</code>"
+    assert shown.render(text="`<b>` or <i>") == "<code>&lt;b&gt;</code> or &lt;i&gt;"
+    assert shown.render(text="the queue 'a`b'") == "the queue &#39;a`b&#39;"
+
+
+def test_the_lines_of_a_message_are_lines_and_not_marks() -> None:
+    message = "1 problem:\n  no paper\x1b"
+    assert formatting.message(message) == "1 problem: no paper\\x1b"
+    assert formatting.lines(message) == "1 problem:\n  no paper\\x1b"
+    assert "characters are left out" in formatting.lines("x" * 2_000, 1_000)
 
 
 def test_no_template_marks_text_as_safe() -> None:

@@ -84,6 +84,13 @@
     timer = setTimeout(async () => { await refresh(); schedule(); }, seconds() * 1000 * jitter);
   }
 
+  // The message about an action is shown once, and not after a reload.
+  const address = new URL(location.href);
+  if (address.searchParams.has("done")) {
+    address.searchParams.delete("done");
+    history.replaceState(history.state, "", address);
+  }
+
   if (choice) {
     choice.hidden = false;
     const before = stored("procrastinate-refresh");
