@@ -315,6 +315,7 @@ class Blueprint:
             # Start from the names in the blueprint. An app that added the task earlier may have renamed it.
             if task.blueprint is not self:
                 task.blueprint.keep_own(task)
+                self._own_copies.pop(task, None)
             task.rename([name for name, named in renamed.items() if named is task])
             task.blueprint = self
         logger.debug(
@@ -368,9 +369,10 @@ class Blueprint:
         for name, task in named.items():
             check_name("task name", name)
             earlier = self.tasks.get(name)
-            if earlier is None or (earlier is task and self._names_again(name)):
+            is_same = earlier is task or earlier is self._own_copies.get(task)
+            if earlier is None or (is_same and self._names_again(name)):
                 continue
-            if earlier is task or not task.is_another_run_of(earlier):
+            if is_same or not task.is_another_run_of(earlier):
                 raise exceptions.TaskAlreadyRegistered(
                     f"A task named {name!r} is already registered: give one of the two another name=. The first one is "
                     f"declared {task.declaration.describe_clash(earlier.declaration)}"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import pathlib
 import signal
+import sys
+import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
@@ -15,6 +18,7 @@ import procrastinate
 from procrastinate import exceptions
 from procrastinate.app import App
 from procrastinate.core import Status
+from procrastinate.testing import InMemoryConnector
 from tests import database
 from tests.call_counts import counted_calls
 from tests.worker.running import Queue, connector_for, soon, until
@@ -284,3 +288,32 @@ async def test_a_blueprint_of_several_apps_defers_into_the_database_of_the_job(t
         assert set(found) == {f"{namespace}:parent succeeded", f"{namespace}:child succeeded"}
         assert len(found) >= 5  # a second tick may have come
     assert list(tenants[0].app.tasks)[-3:] == ["north:child", "north:former", "north:parent"]
+
+
+ADDING = """
+import procrastinate
+from shards_of_test import apps, tasks
+
+for name, app in apps.items():
+    app.add_tasks_from(tasks, namespace=name)
+"""
+
+
+def test_a_blueprint_of_several_apps_may_be_added_again_by_a_module_that_is_reloaded(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = types.ModuleType("shards_of_test")
+    tasks = procrastinate.Blueprint()
+    tasks.periodic(cron="* * * * *")(tasks.task(name="child")(lambda timestamp: None))
+    apps = {name: App(connector=InMemoryConnector()) for name in ("north", "south")}
+    shards.__dict__.update(tasks=tasks, apps=apps)
+    monkeypatch.setitem(sys.modules, "shards_of_test", shards)
+    (tmp_path / "adding_of_test.py").write_text(ADDING)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("adding_of_test")
+    importlib.reload(module)
+    for name, app in apps.items():
+        task = app.tasks[f"{name}:child"]
+        assert (task.name, task.blueprint) == (f"{name}:child", app)
+        (schedule,) = app.periodic_registry.periodic_tasks.values()
+        assert schedule.task is task
