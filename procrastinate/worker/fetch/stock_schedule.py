@@ -15,7 +15,7 @@ class Stock(Protocol):
     """What reconciles the worker's jobs with the database."""
 
     async def take_stock(self) -> None:
-        """Release what was fetched without the worker's knowledge."""
+        """Rescue the jobs that were fetched without the worker's knowledge."""
 
 
 class StockSchedule:
