@@ -29,3 +29,18 @@ def at_the_end() -> None:
     fail_async.defer()
     app.run_worker(wait=False)
     assert len(captured) == 2
+    check_request_id()
+
+
+def check_request_id() -> None:
+    """A job has the id of the request that deferred it, and a job outside of requests has none."""
+    names = globals()
+
+    class Request:
+        headers = {"X-Request-ID": "req-7"}
+
+    inside = names["request_id_middleware"](lambda request: fail.defer())(Request())
+    outside = fail.defer()
+    found = {job.id: job.meta for job in app.job_manager.list_jobs(status="todo")}
+    assert found[inside]["request_id"] == "req-7"
+    assert "request_id" not in (found[outside] or {})
