@@ -1,6 +1,7 @@
 """Sets up what the page assumes: an app that is open, and a stand-in for a function of a package."""
 
 import os
+import types
 
 import procrastinate
 
@@ -36,10 +37,8 @@ def check_request_id() -> None:
     """A job has the id of the request that deferred it, and a job outside of requests has none."""
     names = globals()
 
-    class Request:
-        headers = {"X-Request-ID": "req-7"}
-
-    inside = names["request_id_middleware"](lambda request: fail.defer())(Request())
+    request = types.SimpleNamespace(headers={"X-Request-ID": "req-7"})
+    inside = names["request_id_middleware"](lambda _: fail.defer())(request)
     outside = fail.defer()
     found = {job.id: job.meta for job in app.job_manager.list_jobs(status="todo")}
     assert found[inside]["request_id"] == "req-7"
