@@ -8,7 +8,7 @@ SHARE ?= first
 .DEFAULT_GOAL := help
 .PHONY: help install bench bench-quick coverage demo demo-serve dist flaky release-check
 .PHONY: patroni test test-all test-bare test-docs-long test-faults test-limits test-matrix test-share
-.PHONY: lint prose types contracts pytest migrations docs format clean
+.PHONY: lint prose types contracts pytest migrations docs images format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -121,6 +121,9 @@ bench-quick: $(VENV)/.bench-installed ## The main measurements, smaller (under t
 patroni: ## Install Patroni into build/patroni, for the faults of a cluster that fails over (it also needs etcd)
 	@$(PYTHON) -m venv build/patroni
 	@build/patroni/bin/python -m pip install --quiet --disable-pip-version-check 'patroni[etcd3,psycopg3]>=4.1,<5'
+
+images: $(VENV)/.installed ## Take the pictures of the dashboard in docs/images again (it needs chromium)
+	@PROCRASTINATE_TESTS_IMAGES=1 $(BIN)/python -m pytest -q tests/browser/test_images.py
 
 docs: $(VENV)/.docs ## Build the site of the documentation into build/site
 	@# -E reads all pages: from pages that it does not read again, Sphinx keeps no phrases for the search.
