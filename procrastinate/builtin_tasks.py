@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from procrastinate.blueprints import Blueprint
+from procrastinate.core.defaults import BUILTIN_QUEUE
 from procrastinate.exceptions import SignalTimeout
 from procrastinate.job_context import JobContext
 
-BUILTIN_QUEUE = "builtin"
 NAMESPACE = "builtin"
 MIN_RETENTION_HOURS = 1
 """Default of ``App(min_retention_hours=...)``. Any role that may insert jobs can run the task with any arguments."""

@@ -14,6 +14,7 @@ from procrastinate._text.terminal import counted, say
 from procrastinate.app import App
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.waits import database_awaited
+from procrastinate.core.defaults import without_builtin
 
 if TYPE_CHECKING:
     from procrastinate.core.doctor import Diagnosis, Finding
@@ -54,7 +55,7 @@ def _diagnose(app: App) -> Diagnosis:
 
     try:
         with database_awaited(), app.open():
-            diagnosis = app.inspect.diagnose(queues=app.queues_of_tasks() or ())
+            diagnosis = app.inspect.diagnose(queues=without_builtin(app.queues_of_tasks()))
             more = asyncio.run(probe_worker_connections(app.connector.get_worker_connector()))
     except exceptions.DatabaseUnavailable as error:
         return Diagnosis(now=None, findings=(_unreachable(error),), checks=())

@@ -18,6 +18,7 @@ from procrastinate.app import App
 from procrastinate.cli.arguments import seconds
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.waits import database_awaited
+from procrastinate.core.defaults import without_builtin
 
 if TYPE_CHECKING:
     from procrastinate.core.inspection import JobsPage, Overview, Queues, QueueState, Workers, WorkerState
@@ -92,7 +93,7 @@ def take_snapshot(app: App) -> Snapshot:
     return Snapshot(
         database=app.connector.describe_database(),
         overview=app.inspect.overview(),
-        queues=app.inspect.queues(sorted(app.queues_of_tasks() or ())),
+        queues=app.inspect.queues(without_builtin(app.queues_of_tasks())),
         workers=app.inspect.workers(),
         running=app.inspect.jobs(JobSearch(state=JobState.RUNNING), limit=_SHOWN),
     )

@@ -1,6 +1,8 @@
-"""The numbers that callers of operations need too. They are here so that reading one does not build any statement."""
+"""Numbers and names that callers of operations need too. They are here so that reading one builds no statement."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 LONGEST = 3_155_760_000.0
 """A hundred years in seconds, which replace infinity. They fit into every clock, event loop and SQL interval."""
@@ -28,3 +30,11 @@ STALLED_TIMEOUT = 30.0
 
 CANCEL_SEEN_WITHIN = 0.05
 """Seconds for which a worker may trust that a workflow is not cancelled. A cancel takes that long."""
+
+BUILTIN_QUEUE = "builtin"
+"""The queue of the built-in tasks. Pages show it while it has jobs."""
+
+
+def without_builtin(queues: Collection[str] | None) -> list[str]:
+    """Return the queues of the program, in order. The queue of the built-in tasks is not one that a user has named."""
+    return sorted(name for name in queues or () if name != BUILTIN_QUEUE)

@@ -11,6 +11,7 @@ try:
 except ImportError as error:
     raise ImportError('The dashboard needs Jinja2: pip install "procrastinate[dashboard]"') from error
 
+from procrastinate.core.defaults import BUILTIN_QUEUE
 from procrastinate.dashboard import assets, formatting
 from procrastinate.dashboard.search import write_term
 
@@ -37,7 +38,7 @@ def environment() -> jinja2.Environment:
         message=formatting.message,
         size=formatting.size,
     )
-    made.globals.update(asset=assets.path, term=write_term)
+    made.globals.update(builtin_queue=BUILTIN_QUEUE, asset=assets.path, term=write_term)
     return made
 
 

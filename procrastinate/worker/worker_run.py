@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from procrastinate import _long_waits, core, exceptions, worker_observers
 from procrastinate.core import Pauses
+from procrastinate.core.defaults import without_builtin
 from procrastinate.job_context import queues_display
 from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDeferrer, read_max_delay
@@ -138,7 +139,7 @@ class WorkerRun:
                 "unknown_queues",
                 "No task has the queue %s, and no job waits there. The tasks have the queues %s",
                 ", ".join(map(repr, unknown)),
-                ", ".join(map(repr, sorted(known))),
+                ", ".join(map(repr, without_builtin(known))),
             )
 
     @property

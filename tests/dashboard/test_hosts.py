@@ -510,3 +510,14 @@ def test_what_a_job_and_its_deferrer_say_is_text_on_its_page(client: httpx.Clien
     assert text.count("&lt;script&gt;alert(1)") == 7
     assert "<script>alert" not in text
     assert not set(text) & {"\u202e", "\x1b"}
+
+
+def test_the_queue_of_the_built_in_tasks_is_shown_while_it_has_jobs_and_named(
+    client: httpx.Client, served: Served
+) -> None:
+    assert all("builtin" not in client.get(page).text for page in ("", "queues"))
+    job_id = _defer(served, queue_name="'builtin'", priority="100")
+    for page in ("", "queues"):
+        assert "of Procrastinate's own tasks" in client.get(page).text
+    with served.engine.connect() as connection:
+        connection.exec_driver_sql(f"DELETE FROM procrastinate_jobs WHERE id = {job_id}")  # noqa: S608

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from procrastinate.alembic.revisions import known_revisions
 from procrastinate.core import inspection
+from procrastinate.core.defaults import without_builtin
 from procrastinate.core.doctor import diagnose
 from procrastinate.dashboard.calls import Calls, call
 from procrastinate.dashboard.messages import Response
@@ -13,7 +14,7 @@ from procrastinate.dashboard.visit import Visit
 
 def queues(visit: Visit) -> Calls[Response]:
     """Show the queues."""
-    loaded = yield from call(inspection.load_queues, sorted(visit.app.queues_of_tasks() or ()))
+    loaded = yield from call(inspection.load_queues, without_builtin(visit.app.queues_of_tasks()))
     return visit.page("queues.html", "Queues", queues=loaded, lasts=LASTS)
 
 
@@ -49,6 +50,6 @@ def system(visit: Visit) -> Calls[Response]:
 
 def doctor(visit: Visit) -> Calls[Response]:
     """Show what is wrong with the installation."""
-    queues = sorted(visit.app.queues_of_tasks() or ())
+    queues = without_builtin(visit.app.queues_of_tasks())
     loaded = yield from call(diagnose, revisions=known_revisions(), queues=queues)
     return visit.page("doctor.html", "Doctor", doctor=loaded)

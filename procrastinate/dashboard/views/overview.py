@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from procrastinate.core import inspection
+from procrastinate.core.defaults import without_builtin
 from procrastinate.core.inspection import Count, JobState, Overview, Queues, QueueState
 from procrastinate.dashboard.calls import Calls, call
 from procrastinate.dashboard.charts import minutes_chart
@@ -32,7 +33,7 @@ class Attention:
 def overview(visit: Visit) -> Calls[Response]:
     """Show the queue at a glance."""
     loaded = yield from call(inspection.load_overview)
-    queues = yield from call(inspection.load_queues, sorted(visit.app.queues_of_tasks() or ()))
+    queues = yield from call(inspection.load_queues, without_builtin(visit.app.queues_of_tasks()))
     failures = yield from call(inspection.load_failures)
     chart = minutes_chart(loaded.value.minutes) if loaded.value else None
     return visit.page(
