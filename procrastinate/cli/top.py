@@ -177,7 +177,7 @@ def _tables(snapshot: Snapshot) -> Iterator[_Table]:
             job.queue_name,
             _age(job.started_at, now),
             str(job.attempts + 1),
-            names.get(job.worker_id) or str(job.worker_id),
+            "" if job.worker_id is None else names.get(job.worker_id) or str(job.worker_id),
         ]
         for job in snapshot.running.jobs
     ]

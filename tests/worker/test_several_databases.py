@@ -17,7 +17,6 @@ import sqlalchemy as sa
 import procrastinate
 from procrastinate import exceptions
 from procrastinate.app import App
-from procrastinate.core import Status
 from procrastinate.testing import InMemoryConnector
 from tests import database
 from tests.call_counts import counted_calls
@@ -127,14 +126,19 @@ async def test_a_database_with_many_jobs_leaves_every_second_slot_to_the_other(t
 @pytest.mark.parametrize("how", ["signal", "cancellation"])
 async def test_a_stop_lets_the_running_jobs_of_both_databases_end(tenants: tuple[Tenant, Tenant], how: str) -> None:
     is_stopped = asyncio.Event()
+    started: set[int] = set()
 
-    async def work() -> None:
-        await is_stopped.wait()
+    def work_of(tenant: int) -> Callable[[], Awaitable[None]]:
+        async def work() -> None:
+            started.add(tenant)
+            await is_stopped.wait()
 
-    jobs = [(await tenant.defer(work, jobs=2))[0] for tenant in tenants]
+        return work
+
+    for number, tenant in enumerate(tenants):
+        await tenant.defer(work_of(number), jobs=2)
     async with running(*tenants, slots=4) as task:  # the first to start may take as many as it has jobs
-        for tenant, job_id in zip(tenants, jobs, strict=True):
-            await tenant.queue.reaches(job_id, Status.DOING)
+        await until(lambda: started == {0, 1})
         if how == "signal":
             signal.raise_signal(signal.SIGTERM)
         else:
