@@ -169,7 +169,7 @@ def _tables(snapshot: Snapshot) -> Iterator[_Table]:
     queues = sorted(snapshot.queues.queues, key=lambda queue: (-queue.ready.number, -queue.running.number, queue.name))
     yield "Queues", _OF_QUEUES, [_queue(queue, now) for queue in queues]
     yield "Workers", _OF_WORKERS, [_worker(worker, now) for worker in snapshot.workers.workers]
-    names = {worker.id: worker.name for worker in snapshot.workers.workers}
+    names: dict[int | None, str | None] = {worker.id: worker.name for worker in snapshot.workers.workers}
     running = [
         [
             str(job.id),
