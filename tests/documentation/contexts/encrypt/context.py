@@ -1,77 +1,113 @@
-"""Sets up what the page assumes: an engine."""
+"""Sets up what the page assumes: two keys, and a cipher if ``cryptography`` is not installed."""
 
-import base64
+import importlib.util
 import json
-import logging
 import os
+import sys
+import types
 
 import sqlalchemy as sa
 
 import procrastinate
+from procrastinate.adapters.standalone import SQLAlchemyConnector
+
+if importlib.util.find_spec("cryptography") is None:
+    import fernet_stand_in
+
+    sys.modules["cryptography"] = types.ModuleType("cryptography")
+    sys.modules["cryptography.fernet"] = fernet_stand_in
+
+from cryptography.fernet import Fernet, MultiFernet
+
+OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+os.environ["QUEUE_KEYS"] = f"{NEW} {OLD}"
 
 engine = sa.create_engine(os.environ["DATABASE_URL"])
+got: list[object] = []
+
+
+def _stored(column: str, table: str, job_id: int) -> object:
+    key = "id" if table == "procrastinate_jobs" else "job_id"
+    query = sa.select(sa.text(column)).select_from(sa.text(table)).where(sa.column(key) == job_id)
+    with engine.connect() as connection:
+        return connection.execute(query).scalar()
+
+
+def _declare(app: procrastinate.App) -> None:
+    @app.task(name="send", store_result=True)
+    def send(to: object) -> object:
+        got.append(to)
+        return [to]
 
 
 def at_the_end() -> None:
-    """With a cipher, the table does not have the value, and the task has it. A value in clear passes."""
-    names, got = globals(), []
-    names["encrypt"] = lambda text: base64.b64encode(text.encode()).decode()
-    names["decrypt"] = lambda text: base64.b64decode(text).decode()
-    app = procrastinate.App(connector=names["connector"])
-    _check_what_the_table_has(app, got)
-    _check_that_a_project_uses_the_functions(names["PROCRASTINATE"])
-
-
-def _check_what_the_table_has(app: procrastinate.App, got: list[object]) -> None:
-    @app.task(name="send", pass_context=True, store_result=True, keep_logs=True)
-    def send(context, to, number=0):
-        logging.getLogger("shop").warning("a line on %s", to)
-        context.progress(1, 2, f"progress of {to}")
-        got.append((to, number))
-        if to == "bad":
-            raise ValueError(f"error of {to}")
-        return f"text of {to}" if number else {"key": f"value of {to}"}
-
-    in_clear = procrastinate.App(connector=engine)
-    with app.open(), in_clear.open():
-        in_clear.configure_task("send", allow_unknown=True).defer(to="Clear", number=42)
-        send.configure(lock="lock of ann").defer(to="ann")
-        send.defer(to="bad")
+    """Check clear, encrypted, old and lost values, then a Django project on the same tables."""
+    app: procrastinate.App = globals()["app"]
+    clear = procrastinate.App(connector=SQLAlchemyConnector(os.environ["DATABASE_URL"]))
+    _declare(app)
+    with clear.open(), app.open():
+        for value in ("Ann", 42, None, {"to": "Ann"}, ["Ann"]):
+            clear.configure_task("send", allow_unknown=True).defer(to=value)
+        secret = app.configure_task("send").defer(to="Bob")
         app.run_worker(wait=False)
-    assert sorted(got) == [("Clear", 42), ("ann", 0), ("bad", 0)]
-    with engine.connect() as connection:
-        rows = connection.execute(sa.text("SELECT to_jsonb(j) AS row FROM procrastinate_jobs j ORDER BY id")).scalars()
-        clear, ann, bad = list(rows)
-        tables = sa.inspect(connection).get_table_names()
-        others = json.dumps(
-            [
-                connection.execute(sa.select(sa.text(f"to_jsonb({name})::text")).select_from(sa.table(name)))
-                .scalars()
-                .all()
-                for name in tables
-            ]
-        )
-    assert clear["args"] == {"to": "Clear", "number": 42}
-    assert "ann" not in json.dumps(ann["args"])
-    assert "to" in ann["args"]
-    assert "bad" not in json.dumps(bad["args"])
-    assert ann["lock"] == "lock of ann"
-    for text in ("progress of ann", "a line on ann", "error of bad", "text of Clear", "key"):
-        assert text in others, text
-    assert "value of ann" not in others
+        assert got == ["Ann", 42, None, {"to": "Ann"}, ["Ann"], "Bob"]
+        for column, table in (("args", "procrastinate_jobs"), ("value", "procrastinate_results")):
+            text = json.dumps(_stored(column, table, secret))
+            assert "encrypted:" in text
+            assert "Bob" not in text
+        assert app.job_manager.get_result(secret).value == ["Bob"]
+        _keys(app)
+    _workflow(app)
+    _locks(app)
+    _django()
 
 
-def _check_that_a_project_uses_the_functions(settings: dict[str, str]) -> None:
+def _keys(app: procrastinate.App) -> None:
+    """A job of the old key runs, and one of a lost key fails before its task is called."""
+    import ciphers
+
+    ring, count = ciphers.ring, len(got)
+    ciphers.ring = MultiFernet([Fernet(OLD)])
+    old = app.configure_task("send").defer(to="old")
+    ciphers.ring = MultiFernet([Fernet(Fernet.generate_key())])
+    lost = app.configure_task("send").defer(to="lost")
+    ciphers.ring = ring
+    app.run_worker(wait=False)
+    assert got[count:] == ["old"]
+    assert [_stored("status", "procrastinate_jobs", one) for one in (old, lost)] == ["succeeded", "failed"]
+
+
+def _workflow(app: procrastinate.App) -> None:
+    """The result of a step reaches the next step."""
+    with app.open():
+        workflow = app.workflow("letters")
+        first = workflow.add(app.tasks["send"], to="first")
+        workflow.add(app.tasks["send"], to=first.value)
+        workflow.defer()
+        app.run_worker(wait=False)
+    assert got[-2:] == ["first", ["first"]]
+
+
+def _locks(app: procrastinate.App) -> None:
+    """A lock of arguments differs for each job, and that of a function does not."""
+    locks = []
+    with app.open():
+        for lock in (procrastinate.by_arguments("to"), lambda given: f"customer {given['to']}"):
+            task = app.configure_task("send", lock=lock)
+            locks.append({_stored("lock", "procrastinate_jobs", task.defer(to="Ann")) for _ in range(2)})
+    assert len(locks[0]) == 2
+    assert locks[1] == {"customer Ann"}
+
+
+def _django() -> None:
+    os.environ["DJANGO_SETTINGS_MODULE"] = "mysite.settings"
     import django
-    from django.conf import settings as of_django
 
-    of_django.configure(
-        INSTALLED_APPS=["procrastinate.contrib.django"],
-        DATABASES={"default": {"ENGINE": "django.db.backends.postgresql"}},
-        PROCRASTINATE=settings,
-    )
     django.setup()
     from procrastinate.contrib.django import app
 
-    assert app.connector.json_dumps is globals()["dumps"]
-    assert app.connector.json_loads is globals()["loads"]
+    _declare(app)
+    secret = app.configure_task("send").defer(to="Eve")
+    assert "Eve" not in json.dumps(_stored("args", "procrastinate_jobs", secret))
+    app.run_worker(wait=False)
+    assert "Eve" in got
