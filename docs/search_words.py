@@ -46,8 +46,11 @@ WORDS: dict[str, dict[str, str]] = {
     },
     "howto/schedules": {
         _TITLE: """
-            dynamic schedule, create a cron job, user-defined schedules, periodic task at run time, add periodic
+            dynamic cron, dynamic schedule, create a cron job, cron expression, next tick,
+            user-defined schedules, periodic task at run time, add periodic
             task at runtime, cron in database, schedules in database, schedule per user, change schedule""",
+        "Missed ticks and clock changes": """
+            daylight saving time, dst, time zone of a user""",
     },
     "howto/tenants": {
         _TITLE: """
@@ -58,7 +61,8 @@ WORDS: dict[str, dict[str, str]] = {
     },
     "howto/encrypt": {
         _TITLE: """
-            encrypt arguments, encryption, sensitive data, personal data, gdpr, secrets in arguments""",
+            encrypt arguments, encryption, fernet, json_dumps,
+            sensitive data, personal data, gdpr, secrets in arguments""",
     },
     "howto/errors-and-traces": {
         "Sentry": """

@@ -1,103 +1,94 @@
-"""Sets up what the page assumes: an app that is open, and the names of an ORM."""
+"""Checks what the page says. The page sets everything up by itself."""
 
-import datetime
+import datetime as dt
 import os
+from typing import Any
 
-import django
-import sqlalchemy as sa
-from django.conf import settings
-from sqlalchemy.orm import DeclarativeBase, Session
-
-import procrastinate
-
-engine = sa.create_engine(os.environ["DATABASE_URL"])
-app = procrastinate.App(connector=engine)
-app.open()
-
-address = sa.make_url(os.environ["DATABASE_URL"])
-settings.configure(
-    INSTALLED_APPS=["procrastinate.contrib.django"],
-    USE_TZ=True,
-    DATABASES={
-        "default": {
-            "ENGINE": "django.db.backends.postgresql",
-            "NAME": address.database,
-            "USER": address.username,
-            "HOST": address.query.get("host") or address.host,
-            "PORT": address.query.get("port") or address.port or "",
-        }
-    },
-)
-django.setup()
-
-from django.db import connection, models  # noqa: E402
-
-from procrastinate.contrib.django import app as project_app  # noqa: E402
-
-
-class ScheduleModel(models.Model):
-    cron = models.TextField()
-    zone = models.TextField()
-    next_at = models.DateTimeField()
-
-    class Meta:
-        app_label = "shop"
-
-
-@project_app.task(name="project_report")
-def project_report(schedule_id: int) -> None: ...
-
-
-class Base(DeclarativeBase):
-    pass
+import pytest
 
 
 def at_the_end() -> None:
-    """A reminder that is due becomes one job, and its next time is in the future."""
-    names = globals()
-    reminder, now = names["Reminder"], datetime.datetime.now(tz=datetime.UTC)
-    Base.metadata.create_all(engine)
-    for job in app.job_manager.list_jobs():
-        assert job.scheduled_at is not None
-        app.job_manager.cancel_job_by_id(job.id or 0)
-    with Session(engine) as session, session.begin():
-        session.add(reminder(id=1, next_at=now - datetime.timedelta(days=3), every=datetime.timedelta(days=1)))
-    names["defer_reminders"].func(0)
-    names["defer_reminders"].func(60)
-    assert len(list(app.job_manager.list_jobs(status="todo"))) == 1
-    with Session(engine) as session:
-        assert session.get_one(reminder, 1).next_at > now
-    check_schedules(now)
-    check_models(now)
+    """A schedule that is due becomes one job, and its next time is in the future."""
+    _standalone(globals())
+    _django()
 
 
-def check_schedules(now: datetime.datetime) -> None:
-    """A schedule keeps its time of day in its zone when summer time begins and ends."""
-    names = globals()
-    next_tick, schedule = names["next_tick"], names["Schedule"]
-    days = {"2026-03-28T12:00": "2026-03-29T07:00", "2026-03-27T12:00": "2026-03-28T08:00"}
-    days |= {"2026-10-24T12:00": "2026-10-25T08:00", "2026-10-23T12:00": "2026-10-24T07:00"}
-    for after, then in days.items():
-        start = datetime.datetime.fromisoformat(f"{after}+00:00")
-        found = next_tick("0 9 * * *", "Europe/Berlin", start)
-        assert found == datetime.datetime.fromisoformat(f"{then}+00:00"), (after, found)
-    with Session(engine) as session, session.begin():
-        three_days_ago = now - datetime.timedelta(days=3)
-        session.add(schedule(id=1, cron="0 9 * * *", zone="Europe/Berlin", next_at=three_days_ago))
-    names["defer_reports"].func(0)
-    names["defer_reports"].func(60)
-    assert len(list(app.job_manager.list_jobs(task=names["report"].name))) == 1
-    with Session(engine) as session:
+def _standalone(names: dict[str, Any]) -> None:
+    schedule, session_of, engine, app = names["Schedule"], names["Session"], names["engine"], names["app"]
+    names["Base"].metadata.create_all(engine)
+    now = dt.datetime.now(tz=dt.UTC)
+    with app.open():
+        for job in app.job_manager.list_jobs(status="todo"):
+            app.job_manager.cancel_job_by_id(job.id)
+        with session_of(engine) as session, session.begin():
+            names["add_schedule"](session, "0 8 * * mon-fri", "Europe/Paris")
+            with pytest.raises(ValueError, match="is not a cron expression"):
+                names["add_schedule"](session, "every day", "Europe/Paris")
+        with session_of(engine) as session, session.begin():
+            (added,) = session.query(schedule)
+            paris = added.next_at.astimezone(names["zoneinfo"].ZoneInfo("Europe/Paris"))
+            assert (paris.hour, paris.minute) == (8, 0)
+            assert now < added.next_at < now + dt.timedelta(days=4)
+            added.next_at = first = now - dt.timedelta(days=3)
+        names["defer_reminders"].func(0)
+        names["defer_reminders"].func(60)
+        (job,) = app.job_manager.list_jobs(status="todo")
+        assert job.task_kwargs == {"schedule_id": 1, "due": first.isoformat()}
+    with session_of(engine) as session:
         assert session.get_one(schedule, 1).next_at > now
+        _clocks(schedule(cron="30 2 * * *", time_zone="Europe/Berlin"))
 
 
-def check_models(now: datetime.datetime) -> None:
-    """A row of the model that is due becomes one job."""
+def _clocks(schedule: Any) -> None:
+    """A skipped time comes once, at the change, and a repeated one comes the first time."""
+    for start, expected in (
+        (dt.datetime(2027, 3, 27, 12, tzinfo=dt.UTC), ["03-28T01:00", "03-29T00:30"]),
+        (dt.datetime(2027, 10, 30, 12, tzinfo=dt.UTC), ["10-31T00:30", "11-01T01:30"]),
+    ):
+        schedule.next_at = start
+        for text in expected:
+            schedule.set_next(schedule.next_at)
+            assert schedule.next_at.isoformat() == f"2027-{text}:00+00:00"
+
+
+def _django() -> None:
+    """The rows and the jobs of the task commit together, in a worker."""
+    os.environ["DJANGO_SETTINGS_MODULE"] = "mysite.settings"
+    import django
+
+    django.setup()
+    from django.core.exceptions import ValidationError
+    from django.db import connection
+    from shop import tasks
+    from shop.models import Schedule
+
+    from procrastinate.contrib.django import app
+
     with connection.schema_editor() as editor:
-        editor.create_model(ScheduleModel)
-    row = ScheduleModel.objects.create(cron="0 9 * * *", zone="Europe/Berlin", next_at=now)
-    globals()["defer_reports_of_models"].func(0)
-    globals()["defer_reports_of_models"].func(60)
-    row.refresh_from_db()
-    assert row.next_at > now
-    assert len(list(app.job_manager.list_jobs(task="project_report"))) == 1
+        editor.create_model(Schedule)
+    now = dt.datetime.now(tz=dt.UTC)
+    schedule = Schedule(cron="*/5 * * * *")
+    schedule.full_clean()
+    schedule.save()
+    assert schedule.next_at > now
+    with pytest.raises(ValidationError, match="is not a cron expression"):
+        Schedule(cron="every day").full_clean()
+    Schedule.objects.update(next_at=now - dt.timedelta(hours=3))
+    save, Schedule.save = Schedule.save, lambda _: 1 / 0
+    failed = tasks.defer_reminders.defer(timestamp=0)
+    _run(app)
+    assert [job.id for job in app.job_manager.list_jobs(status="failed")] == [failed]
+    assert not list(app.job_manager.list_jobs(task="shop.tasks.remind"))
+    Schedule.save = save
+    for _ in range(2):
+        tasks.defer_reminders.defer(timestamp=0)
+        _run(app)
+    (job,) = app.job_manager.list_jobs(task="shop.tasks.remind")
+    assert job.task_kwargs["schedule_id"] == schedule.pk
+    assert Schedule.objects.get().next_at > now
+
+
+def _run(app: Any) -> None:
+    """Run the jobs, without the ticks of the minute."""
+    app.periodic_registry.periodic_tasks.clear()
+    app.run_worker(wait=False)
