@@ -173,7 +173,8 @@ WORDS: dict[str, dict[str, str]] = {
     },
     "database": {
         "Behind PgBouncer": """
-            pgbouncer, connection pooler, transaction pooling, transaction mode, pgcat, connection pooler
+            pgbouncer, asyncpg pgbouncer, statement_cache_size, prepare_threshold, django pgbouncer,
+            connection pooler, transaction pooling, transaction mode, pgcat, connection pooler
             transaction mode, supavisor""",
         "Two databases, in Django": """
             second database django, database alias, database router""",

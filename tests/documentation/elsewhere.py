@@ -33,6 +33,13 @@ PROVED_ELSEWHERE = [
         reason="A server's databases share its roles: that test gives them names of its own, and tries them",
     ),
     *_about(
+        "docs/database.md",
+        "tests/worker/test_drivers_behind_pgbouncer.py",
+        "It needs a PgBouncer, which that test has",
+        "import procrastinate",
+        "# mysite/settings.py",
+    ),
+    *_about(
         "docs/from-celery.md",
         "tests/examples/test_celery_app.py",
         "The project of the example moves there, with brokers of its own",

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from procrastinate.adapters.connections.conninfo import parse_conninfo
 from procrastinate.adapters.standalone import SQLAlchemyConnector
@@ -96,23 +95,3 @@ async def test_a_worker_does_its_work(
                 await worker
     assert queue.sql("SELECT count(*) FROM procrastinate_workers") == 0
     assert queue.sql("SELECT min(attempts) FROM procrastinate_jobs WHERE status = 'succeeded'") == 2
-
-
-async def test_asyncpg_defers_through_the_pooler_with_its_caches_off(
-    pooled_url: str, connection: sa.Connection
-) -> None:
-    url = sa.make_url(pooled_url).set(drivername="postgresql+asyncpg")
-    engine = create_async_engine(
-        url.update_query_dict({"prepared_statement_cache_size": "0"}),
-        connect_args={"statement_cache_size": 0, "prepared_statement_name_func": lambda: ""},
-    )
-    app = App(connector=SQLAlchemyConnector(engine))
-
-    @app.task(name="count")
-    async def count(number: int) -> None: ...
-
-    async with app.open_async():
-        await asyncio.gather(*(count.defer_async(number=n) for n in range(30)))
-        await app.run_worker_async(wait=False, listen_notify=False, install_signal_handlers=False)
-    await engine.dispose()
-    assert Queue(connection).statuses() == {"succeeded": 30}
