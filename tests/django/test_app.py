@@ -272,6 +272,23 @@ print(app.worker_defaults, app.periodic_defaults, "shop:from_blueprint" in app.t
     assert printed == "{'concurrency': 3} {'max_delay': 60} True OwnConnector"
 
 
+def test_tracing_that_is_turned_on_before_django_is_ready_stays_on() -> None:
+    """An app that comes first in INSTALLED_APPS calls ``instrument`` before the settings are applied."""
+    script = """
+from procrastinate.contrib.django import app
+from procrastinate.otel import instrument
+instrument(app)
+django.setup()
+print(*(getattr(one, "func", one).__name__ for one in app.worker_defaults["worker_middleware"]))
+"""
+    own = """
+async def of_the_settings(call_next, context, worker): await call_next()
+settings.PROCRASTINATE_WORKER_DEFAULTS = {"worker_middleware": [of_the_settings]}
+"""
+    assert _run(script) == "trace_runs"
+    assert _run(own + script) == "trace_runs of_the_settings"
+
+
 def test_the_app_reads_from_the_alias_of_a_replica() -> None:
     """Everything else, workers included, uses the other alias."""
     script = """

@@ -84,7 +84,7 @@ class DjangoApp(App):
         self._list_limits_elsewhere = list_limits_elsewhere
         self._discovered = dict(discovered_modules(settings))
         self.import_paths = [*self._discovered, *settings.IMPORT_PATHS]
-        self.worker_defaults = cast("WorkerDefaults", dict(settings.WORKER_DEFAULTS or {}))
+        self.worker_defaults = self._worker_defaults_of(settings)
         self.periodic_defaults = cast("PeriodicDefaults", dict(settings.PERIODIC_DEFAULTS or {}))
         self.check_arguments = settings.CHECK_ARGUMENTS
         self.log_arguments = settings.LOG_ARGUMENTS
@@ -96,6 +96,15 @@ class DjangoApp(App):
             from procrastinate.testing import RunAtDefer
 
             RunAtDefer(self)
+
+    def _worker_defaults_of(self, settings: Settings) -> WorkerDefaults:
+        """Return the defaults of the settings. Middleware that an earlier ``instrument(app)`` has set stays first."""
+        defaults = dict(settings.WORKER_DEFAULTS or {})
+        earlier = self.worker_defaults.get("worker_middleware") or ()
+        if earlier:
+            own = defaults.get("worker_middleware") or ()
+            defaults["worker_middleware"] = [*earlier, *(one for one in own if one not in earlier)]
+        return cast("WorkerDefaults", defaults)
 
     def _why_imported(self, path: str) -> str:
         """Return why the module is imported, for the note on an import error."""

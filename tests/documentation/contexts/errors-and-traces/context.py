@@ -1,7 +1,13 @@
 """Sets up what the page assumes: an app that is open, and a stand-in for a function of a package."""
 
+import asyncio
+import json
+import logging
 import os
-import types
+import subprocess
+import sys
+
+import httpx
 
 import procrastinate
 
@@ -25,21 +31,47 @@ async def fail_async() -> None:
 
 
 def at_the_end() -> None:
-    """Both errors are reported."""
+    """Both errors are reported, and the id of a request is in the log of its job, with each framework."""
     fail.defer()
     fail_async.defer()
     app.run_worker(wait=False)
     assert len(captured) == 2
-    check_request_id()
+    _check_request_ids()
+    _check_django()
 
 
-def check_request_id() -> None:
-    """A job has the id of the request that deferred it, and a job outside of requests has none."""
-    names = globals()
+def _check_request_ids() -> None:
+    from procrastinate.logs import JobFilter, JsonFormatter
 
-    request = types.SimpleNamespace(headers={"X-Request-ID": "req-7"})
-    inside = names["request_id_middleware"](lambda _: fail.defer())(request)
-    outside = fail.defer()
-    found = {job.id: job.meta for job in app.job_manager.list_jobs(status="todo")}
-    assert found[inside]["request_id"] == "req-7"
-    assert "request_id" not in (found[outside] or {})
+    lines: list[dict[str, object]] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(json.loads(self.format(record)))
+
+    handler = Handler()
+    handler.addFilter(JobFilter())
+    handler.setFormatter(JsonFormatter())
+    logging.getLogger("shop").addHandler(handler)
+    logging.getLogger("shop").setLevel("INFO")
+    asyncio.run(_post({"X-Request-ID": "fastapi"}))
+    globals()["site"].test_client().post("/orders", headers={"X-Request-ID": "flask"})
+    asyncio.run(_post({}))
+    app.run_worker(wait=False)
+    ids = [line["meta"]["request_id"] for line in lines if line["message"] == "receipt sent"]  # type: ignore[index]
+    assert ids[:2] == ["fastapi", "flask"]
+    assert len(ids[2]) == 36
+
+
+async def _post(headers: dict[str, str]) -> None:
+    transport = httpx.ASGITransport(globals()["web"])
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        await client.post("/orders", headers=headers)
+
+
+def _check_django() -> None:
+    """The project of the page stores the id of a request, and its worker shows it."""
+    for command in (["order.py"], ["manage.py", "procrastinate", "worker", "--one-shot"]):
+        done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+    assert "The id is xyz" in done.stdout

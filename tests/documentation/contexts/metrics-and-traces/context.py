@@ -38,4 +38,4 @@ def at_the_end() -> None:
     app.task(name="run")(lambda: ran.append(1)).defer()
     app.run_worker(wait=False)
     assert ran == [1]
-    assert described == [{"user": "ada", "request_id": "req-1", "reason": "asked by phone"}]
+    assert described == [{"user": "ada", "reason": "asked by phone"}]
