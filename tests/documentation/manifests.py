@@ -17,6 +17,7 @@ import yaml
 from procrastinate import __version__
 from tests.documentation.blocks import Block
 from tests.documentation.instead import check_requirement
+from tests.documentation.shell import free_port
 from tests.missing import find_program
 
 if TYPE_CHECKING:
@@ -71,13 +72,19 @@ class Checks:
             assert done.returncode == 0, done.stderr
             assert complaints == []
         assert pathlib.Path(service["EnvironmentFile"]) in self.reader.files.values()
-        self.reader.shell.run(service["ExecStartPre"])
-        self._try_worker(shlex.split(service["ExecStart"]), int(service["TimeoutStopSec"]))
+        command = shlex.split(service["ExecStart"])
+        if service.get("Type") == "oneshot":
+            self.reader.shell.run(service["ExecStart"])
+        elif "worker" in command:
+            self.reader.shell.run(service["ExecStartPre"])
+            self._try_worker(command, int(service["TimeoutStopSec"]))
+        else:
+            self._try_server(command)
 
     def environment(self, place: pathlib.Path) -> None:
-        """Every line is a variable, and those that are not PostgreSQL's are read by the settings."""
+        """Every line is a variable, and those that are not PostgreSQL's are read by a file of the project."""
         names = [line.partition("=")[0] for line in place.read_text().splitlines()[1:]]
-        settings = self.reader.files["mysite/settings.py"].read_text()
+        settings = "".join(path.read_text() for name, path in self.reader.files.items() if name.endswith(".py"))
         for name in names:
             assert name in ("PGHOST", "PGUSER", "PGPASSWORD") or f'"{name}"' in settings
 
@@ -97,7 +104,7 @@ class Checks:
         names = place.read_text().splitlines()[1:]
         for requirement in names:
             check_requirement(requirement)
-        assert f"procrastinate[django,binary]>={__version__}" in names
+        assert any(re.fullmatch(rf"procrastinate\[\w+,binary\]>={re.escape(__version__)}", name) for name in names)
 
     def compose(self, place: pathlib.Path) -> None:
         """Services wait for services that are there, and what they start works."""
@@ -107,13 +114,23 @@ class Checks:
                 assert other in services
                 assert condition["condition"] in ("service_healthy", "service_completed_successfully")
         self.reader.shell.run(shlex.join(services["migrate"]["command"]))
-        self.reader.shell.start(shlex.join(services["web"]["command"])).wait_for_port(self.reader.ports["8000"])
-        self.reader.shell.stop_servers()
+        self._try_server(services["web"]["command"])
+        token = services["metrics"]["environment"]["PROCRASTINATE_METRICS_TOKEN"]
+        self._try_server(["env", f"PROCRASTINATE_METRICS_TOKEN={token}", *services["metrics"]["command"]])
         assert services["worker"]["stop_grace_period"] == "90s"
         assert "command" not in services["worker"]  # it is the Dockerfile's
         assert services["worker"]["healthcheck"]["test"][-2:] == ["healthchecks", "--worker"]
 
     # Kubernetes
+
+    def job(self, place: pathlib.Path) -> None:
+        """It is a Job that runs once, and its command applies the schema."""
+        described = yaml.safe_load(place.read_text())
+        assert (described["apiVersion"], described["kind"]) == ("batch/v1", "Job")
+        spec = described["spec"]["template"]["spec"]
+        assert spec["restartPolicy"] == "Never"
+        (container,) = spec["containers"]
+        self.reader.shell.run(shlex.join(container["command"]))
 
     def deployment(self, place: pathlib.Path) -> None:
         """kubectl takes it for a Deployment; its probes pass, and its command ends well when it is stopped."""
@@ -158,6 +175,15 @@ class Checks:
         assert server.stop(signal.SIGTERM) == 0
         self.reader.shell.stop_servers()
 
+    def _try_server(self, command: list[str]) -> None:
+        """It answers on its port: that of the page, or one that is free for the metrics."""
+        port = self.reader.ports["8000"]
+        if "metrics" in command:
+            port = free_port()
+            command = [*command, f"--port={port}"]
+        self.reader.shell.start(shlex.join(command)).wait_for_port(port)
+        self.reader.shell.stop_servers()
+
 
 CHECKS = {
     ".service": Checks.unit,
@@ -166,5 +192,6 @@ CHECKS = {
     "requirements.txt": Checks.requirements,
     "compose.yaml": Checks.compose,
     "worker.yaml": Checks.deployment,
+    "migrate.yaml": Checks.job,
 }
 """By how the names of the files end."""

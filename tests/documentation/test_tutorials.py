@@ -22,6 +22,11 @@ TUTORIALS = [
 ]
 TOGETHER = ["docs/tutorial-django.md", "docs/tutorial-deployment.md"]
 """The second goes on where the first ends."""
+DEPLOYED = {
+    "docs/tutorial-fastapi.md": "docs/howto/deploy-fastapi.md",
+    "docs/tutorial-flask.md": "docs/howto/deploy-flask.md",
+}
+"""The pages that deploy what a tutorial has made."""
 _ROW = re.compile(
     r"^\| (?P<framework>\w+) \| `(?P<worker>.+?)` \| `(?P<schema>.+?)` \| `(?P<check>.+?)` \|$", re.MULTILINE
 )
@@ -42,6 +47,8 @@ def test_a_tutorial_works_as_it_says(page: str, new_reader: Callable[[str], Read
     reader.follow(page)
     for command in commands_of_deployment().get(page, []):
         reader.shell.run(command)
+    if page in DEPLOYED:
+        reader.follow(DEPLOYED[page])
 
 
 def test_the_project_of_django_is_deployed(new_reader: Callable[[str], Reader]) -> None:
