@@ -64,6 +64,12 @@ PROVED_ELSEWHERE = [
         "triggers:",
     ),
     *_about(
+        "docs/howto/progress.md",
+        "tests/documentation/contexts/progress/context.py",
+        "It is for a browser; the page's context runs it on Node.js, against the view of the page",
+        "async function showProgress(element) {",
+    ),
+    *_about(
         "docs/unique-jobs.md",
         "tests/django/test_task_backend.py",
         "It needs a Django project, which that test has",

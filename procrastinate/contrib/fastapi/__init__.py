@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from procrastinate.adapters.standalone.fastapi import State, get_app, lifespan
+from procrastinate.adapters.standalone.fastapi import State, dashboard, get_app, lifespan
 
-__all__ = ["State", "get_app", "lifespan"]
+__all__ = ["State", "dashboard", "get_app", "lifespan"]

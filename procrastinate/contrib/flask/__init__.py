@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from procrastinate.adapters.standalone.flask import app_context, get_app, init_app
+from procrastinate.adapters.standalone.flask import app_context, dashboard, get_app, init_app
 
-__all__ = ["app_context", "get_app", "init_app"]
+__all__ = ["app_context", "dashboard", "get_app", "init_app"]

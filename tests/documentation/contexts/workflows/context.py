@@ -14,7 +14,7 @@ worker.start()
 def at_the_end() -> None:
     """All workflows of the page come to a good end."""
     names = globals()
-    for name in ("workflow_id", "thousand_id", "nightly_id", "order_id", "site_id"):
+    for name in ("parcel_id", "workflow_id", "thousand_id", "nightly_id", "order_id", "site_id"):
         assert app.workflows.wait(names[name], timeout=60).state == "succeeded", name
     worker.wait_until_done()
     worker.stop()
