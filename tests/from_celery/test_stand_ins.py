@@ -16,7 +16,7 @@ from unittest import mock
 import pytest
 from starlette.background import BackgroundTask
 
-from procrastinate import App, exceptions
+from procrastinate import App, Limit, Rate, exceptions
 from procrastinate.contrib import celery as stand_ins
 from procrastinate.contrib.celery import CeleryTasks, Ignore, MaxRetriesExceededError, NotSupported
 from procrastinate.testing import InMemoryConnector
@@ -38,6 +38,25 @@ def run_worker(tasks: CeleryTasks) -> None:
     """Run what waits."""
     with tasks.app.open():
         tasks.app.run_worker(wait=False, install_signal_handlers=False, listen_notify=False)
+
+
+def test_the_limit_of_a_queue_takes_the_place_of_a_rate_limit(database_url: str) -> None:
+    """The second job waits for its turn, and the message about ``rate_limit`` says how."""
+    reports = Limit("reports", queue="reports", rate=Rate(1, per=3600))
+    tasks = CeleryTasks(App(connector=database_url, limits=[reports]))
+    ran: list[int] = []
+
+    @tasks.task(queue="reports")
+    def report(number: int) -> None:
+        ran.append(number)
+
+    with tasks.app.open():
+        report.delay(1)
+        report.delay(2)
+    run_worker(tasks)
+    assert ran == [1]
+    with pytest.raises(NotSupported, match=r"give the queue of the task a limit"):
+        tasks.task(rate_limit="1/h")(print)
 
 
 def only_job(connector: InMemoryConnector) -> dict[str, Any]:
