@@ -1,5 +1,5 @@
-"""MAP.md names exactly the existing modules and folders. ARCHITECTURE.md names the rooms of the package, and its arrows
-are the rules that a linter checks.
+"""MAP.md names exactly the existing modules and folders. ARCHITECTURE.md names the packages, and its list of imports is
+the one that a linter checks.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def test_every_module_has_a_place_in_the_map() -> None:
     assert [str(path.relative_to(ROOT)) for path in {*filter(must_be_named, modules)} - {*named()}] == []
 
 
-def test_the_map_of_rooms_names_every_package() -> None:
+def test_the_map_of_the_architecture_names_every_package() -> None:
     rooms = {*named("ARCHITECTURE.md", "The map")}
     assert [str(path.relative_to(ROOT)) for path in rooms if not path.exists()] == []
     package = ROOT / "procrastinate"
@@ -69,11 +69,11 @@ def test_every_folder_of_tests_and_examples_has_a_place_in_the_map() -> None:
     assert [str(path.relative_to(ROOT)) for path in {*folders} - {*named()}] == []
 
 
-def test_the_arrows_are_those_that_are_checked() -> None:
+def test_the_layers_of_the_architecture_are_those_that_are_checked() -> None:
     linter = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
     (contract,) = [one for one in linter["contracts"] if one["name"] == "Arrows run one way"]
     checked = [set(layer.split(" | ")) for layer in contract["layers"]]
-    drawn = [set(re.findall(r"\w+", layer)) for layer in first_block_of("ARCHITECTURE.md", "The arrows").split("->")]
+    drawn = [set(re.findall(r"\w+", layer)) for layer in first_block_of("ARCHITECTURE.md", "Imports").split("->")]
     assert len(drawn) == len(checked)
     for names, layer in zip(drawn, checked, strict=True):
         assert names <= layer
