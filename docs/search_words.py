@@ -54,8 +54,9 @@ WORDS: dict[str, dict[str, str]] = {
     },
     "howto/tenants": {
         _TITLE: """
-            multi-tenant, saas, schema per tenant, multi-tenancy, multi tenancy, multitenancy, tenants, tenant
-            fairness, fair queue, noisy neighbour""",
+            multi-tenant, saas, schema per tenant, multi-tenancy, multi tenancy, multitenancy, tenants""",
+        "A queue in each of several databases, with Django": """
+            django multiple databases, queue per database, database per tenant, django database per tenant""",
         "Several databases": """
             multiple databases, second database, sharding, database router""",
     },
@@ -130,6 +131,7 @@ WORDS: dict[str, dict[str, str]] = {
     },
     "many-tenants": {
         _TITLE: """
+            multi-tenancy, tenant fairness, fair queue, noisy neighbour, starve, tenant starvation,
             slow tenant starves others, one customer blocks the others, fairness between customers, quota per
             customer, limit per tenant""",
         "Row security": """
@@ -176,7 +178,7 @@ WORDS: dict[str, dict[str, str]] = {
             pgbouncer, asyncpg pgbouncer, statement_cache_size, prepare_threshold, django pgbouncer,
             connection pooler, transaction pooling, transaction mode, pgcat, connection pooler
             transaction mode, supavisor""",
-        "Two databases, in Django": """
+        "One queue in another database, in Django": """
             second database django, database alias, database router""",
     },
     "operations": {
