@@ -105,7 +105,9 @@ async def test_a_row_that_another_session_has_locked_is_left_alone(
     assert running(connection) == ids[:1]
 
 
-async def test_an_outcome_and_a_fetch_take_one_transaction(connection: sa.Connection, connector: WorkerConnector, worker_id: int) -> None:
+async def test_an_outcome_and_a_fetch_take_one_transaction(
+    connection: sa.Connection, connector: WorkerConnector, worker_id: int
+) -> None:
     ids = core.defer_jobs(connection, [new_job()] * 2)
     assert len(core.fetch_jobs(connection, worker_id=worker_id, limit=1)) == 1
     await both(connector, worker_id, ended(ids[0]))
