@@ -69,6 +69,7 @@ FOR_HEALTHCHECKS = {
         "session_settings",
         "stored_json",
         "tables",
+        "together",
         "tries",
         "unique_keys",
         "worker_session",

@@ -102,7 +102,7 @@ async def test_a_worker_names_the_queues_that_no_task_has(
     assert len(records) == (unknown is not None)
     for record in records:
         assert f"No task has the queue {unknown}, and no job waits there." in record.getMessage()
-        assert "'builtin', 'mail', 'slow'" in record.getMessage()
+        assert "The tasks have the queues 'mail', 'slow'" in record.getMessage()
 
 
 @pytest.mark.parametrize("delay", [None, {"hours": 1}], ids=["ready", "scheduled"])

@@ -65,7 +65,9 @@ def test_a_driver_defers_through_the_pooler_with_the_arguments_of_the_page(
     [("psycopg", {}), ("asyncpg", {}), ("asyncpg", {"prepared_statement_cache_size": 0}), ("pg8000", {})],
 )
 def test_without_them_it_fails(pooled_url: sa.URL, driver: str, arguments: dict[str, Any]) -> None:
-    with pytest.raises(ConnectorException, match="prepared statement"):
+    # A session that another client has left may have a statement of the same name. It is missing, or it is another one,
+    # which refuses the values.
+    with pytest.raises(ConnectorException, match=r"prepared statement|invalid input syntax"):
         asyncio.run(_defer_at_once(driver, pooled_url, DEADLINE, arguments))
 
 
