@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from procrastinate.app import App
 
 Redact: TypeAlias = "Callable[[str, Any], Any]"
 """A function from the name of a task and a decoded JSON value to the value that pages show."""
@@ -30,6 +33,17 @@ def hide_keys(*words: str) -> Redact:
         return _hide(value, parts)
 
     return redact
+
+
+def hides_arguments(app: App, task_name: str) -> bool:
+    """Return true for a task with ``log_arguments=False``."""
+    task = app.find_task(task_name)
+    return task is not None and not task.log_arguments
+
+
+def list_tasks_without_arguments(app: App) -> list[str]:
+    """Return the names, aliases included, of tasks with ``log_arguments=False``."""
+    return sorted(name for name, task in app.tasks.items() if not task.log_arguments)
 
 
 def is_hidden_key(redact: Redact, task_name: str, key: str) -> bool:

@@ -11,7 +11,7 @@ from procrastinate.app import App
 from procrastinate.dashboard import assets
 from procrastinate.dashboard.access import Permission
 from procrastinate.dashboard.messages import Page, Request, Response, embedded, html, redirect
-from procrastinate.dashboard.redaction import Redact, redacted_line, redacted_text
+from procrastinate.dashboard.redaction import Redact, hides_arguments, redacted_line, redacted_text
 from procrastinate.dashboard.rendering import render
 
 SCREENS = (
@@ -80,8 +80,7 @@ class Visit:
 
     def hides_arguments_of(self, task_name: str) -> bool:
         """Return whether pages show no arguments of this task."""
-        task = self.app.find_task(task_name)
-        return not self.may(Permission.VIEW_ARGUMENTS) or (task is not None and not task.log_arguments)
+        return not self.may(Permission.VIEW_ARGUMENTS) or hides_arguments(self.app, task_name)
 
     def arguments_line(self, task_name: str, args: str | None) -> str | None:
         """Return arguments in one line without secrets, or ``None`` if pages do not show them."""

@@ -1,4 +1,4 @@
-"""Arguments that the admin hides, and a search for an argument, such as ``order_id=42`` or ``user.name=ada``."""
+"""Read a search for an argument, such as ``order_id=42`` or ``user.name=ada``."""
 
 from __future__ import annotations
 
@@ -9,16 +9,10 @@ from typing import Any
 from django.db.models import Q
 
 from procrastinate.adapters.django.project_app import app
-from procrastinate.dashboard.redaction import hide_keys, is_hidden_key
+from procrastinate.dashboard.redaction import hide_keys, is_hidden_key, list_tasks_without_arguments
 
 _REDACT = hide_keys()
 _SEARCH = re.compile(r"\s*(?P<path>\w+(?:\.\w+){0,4})\s*=\s*(?P<value>.*\S)\s*")
-
-
-def hides_arguments(task_name: str) -> bool:
-    """Return true for a task with ``log_arguments=False``."""
-    task = app.find_task(task_name)
-    return task is not None and not task.log_arguments
 
 
 def read_argument(term: str) -> Q | None:
@@ -34,7 +28,7 @@ def read_argument(term: str) -> Q | None:
     condition = Q()
     for value in _readings(match["value"]):
         condition |= Q(args__contains=_nested(match["path"].split("."), value))
-    return condition & ~Q(task_name__in=[name for name, task in app.tasks.items() if not task.log_arguments])
+    return condition & ~Q(task_name__in=list_tasks_without_arguments(app))
 
 
 def _readings(text: str) -> list[Any]:

@@ -15,7 +15,6 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import Truncator
 
 from procrastinate._quoting import LONGEST_VALUE, quoted, quoted_lines
-from procrastinate.adapters.django.admin.argument_search import hides_arguments
 from procrastinate.adapters.django.admin.excerpts import SHORT, whole_text
 from procrastinate.adapters.django.models import (
     ProcrastinateError,
@@ -23,8 +22,9 @@ from procrastinate.adapters.django.models import (
     ProcrastinateJob,
     ProcrastinateResult,
 )
+from procrastinate.adapters.django.project_app import app
 from procrastinate.core.enums import Status
-from procrastinate.dashboard.redaction import HIDDEN, hide_keys, redacted_beginning
+from procrastinate.dashboard.redaction import HIDDEN, hide_keys, hides_arguments, redacted_beginning
 
 _SHOW_ERRORS = {Status.TODO.value, Status.FAILED.value, Status.ABORTED.value}
 _WITHOUT_A_RUN = {Status.TODO.value, Status.CANCELLED.value}
@@ -90,7 +90,7 @@ def took(job: Any) -> str | None:
 
 def short_arguments(job: Any) -> SafeString:
     """Return the beginning of the arguments in one line, or a mark if the task hides its arguments."""
-    if hides_arguments(job.task_name):
+    if hides_arguments(app, job.task_name):
         return format_html("<code>{}</code>", HIDDEN)
     beginning = job.args_beginning
     if beginning is None:
@@ -102,7 +102,7 @@ def short_arguments(job: Any) -> SafeString:
 
 def pretty_arguments(job: ProcrastinateJob) -> SafeString:
     """Return the arguments as indented JSON, or a mark if the task hides them. Long arguments are cut in the middle."""
-    if hides_arguments(job.task_name):
+    if hides_arguments(app, job.task_name):
         return format_html('<pre class="procrastinate-args">{}</pre>', HIDDEN)
     text = ProcrastinateJob.objects.filter(pk=job.pk).values_list(whole_text("args"), flat=True).first()
     return _pretty(job.task_name, text)
