@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-_SMALLEST, _LARGEST = -(2**63), 2**63 - 1
+from procrastinate.core.defaults import LARGEST_ID
 
 
 def is_possible(value: str | int) -> bool:
@@ -17,7 +17,7 @@ def is_possible(value: str | int) -> bool:
     their own for such values, so a condition leaves them out.
     """
     if isinstance(value, int):
-        return _SMALLEST <= value <= _LARGEST
+        return -LARGEST_ID - 1 <= value <= LARGEST_ID
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from procrastinate.core.arguments import LISTED_ARGUMENTS, SMALL_ARGUMENTS, shown
 from procrastinate.core.arrays import array_param, each_of, is_not_set_aside, is_one_of, write_array
+from procrastinate.core.defaults import LARGEST_ID
 from procrastinate.core.enums import Status
 from procrastinate.core.operation_marks import finds_first_row_of, prepared
 from procrastinate.core.rows import Rank, StoredJob
@@ -29,11 +30,10 @@ def microseconds(time: sa.ColumnElement[Any]) -> sa.ColumnElement[int | None]:
     of UTC), and one such row would spoil the answer for all others of its statement.
     """
     # The last months that PostgreSQL knows, in the year 294,276, exceed a bigint.
-    number = sa.func.least(sa.extract("epoch", time) * 1_000_000, sa.literal(_LARGEST, sa.BigInteger()))
+    number = sa.func.least(sa.extract("epoch", time) * 1_000_000, sa.literal(LARGEST_ID, sa.BigInteger()))
     return sa.case((sa.func.isfinite(time), sa.cast(number, sa.BigInteger)))
 
 
-_LARGEST = 2**63 - 1
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _LATEST = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 

@@ -146,7 +146,7 @@ def finish_jobs(connection: sa.Connection, finished: Sequence[FinishedJob], *, w
     recorded: set[int] = set()
     for statement, values in plain_ends(finished, worker_id):
         recorded |= set(connection.execute(statement, values).scalars())
-    for batch in in_statements([job for job in finished if not job.delete and has_details(job)]):
+    for batch in in_statements([job for job in finished if has_details(job)]):
         parameters: dict[str, Any] = transpose(batch, {**_FINISHED_COLUMNS, "status_text": Word()})
         parameters |= detail_parameters(batch)
         recorded |= set(connection.execute(_KEEP_WITH_DETAILS, parameters | {"worker": worker_id}).scalars())

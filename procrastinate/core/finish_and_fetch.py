@@ -24,7 +24,7 @@ class FinishedAndFetched:
 
 def can_finish_and_fetch(finished: Sequence[FinishedJob]) -> bool:
     """Return whether :func:`finish_and_fetch_jobs` takes these outcomes. They leave no details behind."""
-    return all(job.delete or not has_details(job) for job in finished)
+    return not any(has_details(job) for job in finished)
 
 
 def finish_and_fetch_jobs(

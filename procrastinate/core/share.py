@@ -7,9 +7,10 @@ import heapq
 import sys
 from collections.abc import Iterator, Sequence
 
+from procrastinate.core.defaults import LARGEST_COUNT
 from procrastinate.core.rates import RateTerms
 
-HEAVIEST = 2**31 - 1
+HEAVIEST = LARGEST_COUNT
 """The largest weight that a job can have."""
 
 

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import TypeEngine
 
+from procrastinate.core.defaults import LARGEST_COUNT
 from procrastinate.core.enums import EventType, Readiness, Status
 
 metadata = sa.MetaData()
@@ -397,15 +398,12 @@ QUEUEING_LOCK_CONSTRAINT = "procrastinate_jobs_queueing_lock_idx_v1"
 LOCK_CONSTRAINT = "procrastinate_jobs_lock_holder_idx"
 
 
-_LARGEST_INTEGER = 2**31 - 1
-
-
 def one_more(count: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
     """Return a count of attempts or rescues plus one, capped at the maximum of the column.
 
     Any writer can set the count to that maximum. An overflow fails the whole statement with all its jobs.
     """
-    return sa.func.least(count, _LARGEST_INTEGER - 1) + 1
+    return sa.func.least(count, LARGEST_COUNT - 1) + 1
 
 
 def due_at(table: sa.FromClause = jobs) -> sa.ColumnElement[Any]:

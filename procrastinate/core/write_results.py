@@ -32,8 +32,8 @@ DETAIL_COLUMNS: Mapping[str, TypeEngine[Any]] = {"result": sa.Text(), "announce"
 
 
 def has_details(job: FinishedJob) -> bool:
-    """Return True if this run has a result or an error to store, or an end to announce."""
-    return job.result is not None or job.error is not None or job.announce
+    """Return True if this run has a result or an error to store, or an end to announce. A deleted job has none."""
+    return not job.delete and (job.result is not None or job.error is not None or job.announce)
 
 
 def detail_parameters(batch: Sequence[FinishedJob]) -> dict[str, Any]:

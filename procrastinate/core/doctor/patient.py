@@ -47,8 +47,7 @@ class Patient:
 
     @functools.cached_property
     def _lists_of_tasks(self) -> dict[str, frozenset[str]]:
-        hashes = {worker.task_list for worker in self.alive if worker.task_list is not None}
-        return facts.read_task_lists(self.connection, hashes)
+        return facts.read_task_lists(self.connection, self.alive)
 
     def know_task(self, queue: str, task_name: str) -> bool:
         """Return true if a live worker of the queue knows the task or does not say, or if the queue has no worker."""

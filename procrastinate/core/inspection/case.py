@@ -76,7 +76,7 @@ class Case:
 
     @functools.cached_property
     def _lists_of_tasks(self) -> dict[str, frozenset[str]]:
-        return facts.read_task_lists(self.connection, {one.task_list for one in self.serving if one.task_list})
+        return facts.read_task_lists(self.connection, self.serving)
 
     @functools.cached_property
     def clock_difference(self) -> float:

@@ -291,8 +291,9 @@ def count_overtaking(connection: sa.Connection, job: JobFacts) -> int:
     return count_of(connection, first, starts_before(first, job), first.c.id > job.id)
 
 
-def read_task_lists(connection: sa.Connection, hashes: Collection[str]) -> dict[str, frozenset[str]]:
-    """Return the names of tasks in each of these lists, by hash. A list that is not stored is missing."""
+def read_task_lists(connection: sa.Connection, serving: Collection[WorkerFacts]) -> dict[str, frozenset[str]]:
+    """Return the names of tasks in each list of these workers, by hash. A list that is not stored is missing."""
+    hashes = {worker.task_list for worker in serving if worker.task_list}
     rows = connection.execute(sa.select(task_lists.c.hash, task_lists.c.tasks).where(task_lists.c.hash.in_(hashes)))
     return {hash: frozenset(tasks) for hash, tasks in rows}
 

@@ -136,7 +136,7 @@ def not_declared(case: _Case) -> Reason | None:
 
 def in_no_worker(case: _Case) -> Reason | None:
     """Does a live worker know the task."""
-    lists = facts.read_task_lists(case.connection, {one.task_list for one in case.alive if one.task_list})
+    lists = facts.read_task_lists(case.connection, case.alive)
     if facts.workers_know_task(lists, case.alive, case.question.task_name):
         return None
     return Reason(
