@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from typing import Any
 
@@ -59,7 +60,7 @@ async def test_a_stack_is_refused_while_a_job_waits(app: App) -> None:
 async def test_a_stack_that_cannot_be_written_keeps_no_report_of_another_job_back(
     app: App, workers: Workers, queue: Queue
 ) -> None:
-    """The code comes from a file whose name is no Unicode text. Its line cannot be looked up."""
+    """The code comes from a file whose name is no Unicode text. Its line cannot be looked up before Python 3.13."""
     may_end = threading.Event()
     odd: dict[str, Any] = {"may_end": may_end}
     exec(compile("def odd():\n    may_end.wait(30)\n", "/\ud83d.py", "exec"), odd)
@@ -69,7 +70,10 @@ async def test_a_stack_that_cannot_be_written_keeps_no_report_of_another_job_bac
     workers.start(concurrency=2)
     await until(lambda: queue.is_listening() and queue.statuses() == {"doing": 2})
     stacks = await asyncio.gather(*(app.job_manager.get_stack_async(job_id) for job_id in ids))
-    assert stacks[0].text == "This stack cannot be written: UnicodeEncodeError"
+    if sys.version_info < (3, 13):
+        assert stacks[0].text == "This stack cannot be written: UnicodeEncodeError"
+    else:
+        assert stacks[0].text.startswith('  File "/\\ud83d.py", line 2, in odd\n')
     assert "wait" in stacks[1].text
     may_end.set()
     await queue.succeeded(*ids)
