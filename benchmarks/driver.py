@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import subprocess
 import tempfile
@@ -37,7 +38,11 @@ class Driver:
         # -P keeps the working directory off the path. Otherwise the procrastinate of this checkout would come first.
         command = [str(python), "-P", "-m", f"benchmarks.peers.{program}", json.dumps(asked)]
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors, text=True)
+        # Without byte code, this checkout is compiled at each start, and the installed peers are not: 0.1 s.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        self._process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=self._errors, text=True, env=environment
+        )
 
     @property
     def pid(self) -> int:

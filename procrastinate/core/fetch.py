@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -236,9 +237,18 @@ def _ready(*, sets_aside: bool) -> dict[tuple[str, str], sa.Select[Any]]:
 
 _STATEMENTS = {key: prepared(_fetch_statement(ready)) for key, ready in _ready(sets_aside=False).items()}
 
+
 # Rows that the database refuses to change are rare, and so are pauses. Without any, fetches keep their plans.
-_READY_BUT_SOME = {**_ready(sets_aside=True), ("open", "start"): _from_queues(_open_queues(), sets_aside=True)}
-_STATEMENTS_BUT_SOME = {key: _fetch_statement(ready) for key, ready in _READY_BUT_SOME.items()}
+@functools.cache
+def _ready_but_some(choice: tuple[str, str]) -> sa.Select[Any]:
+    if choice == ("open", "start"):
+        return _from_queues(_open_queues(), sets_aside=True)
+    return _ready(sets_aside=True)[choice]
+
+
+@functools.cache
+def _fetch_but_some(choice: tuple[str, str]) -> Any:
+    return _fetch_statement(_ready_but_some(choice))
 
 
 def _ready_of_tasks(queues: Sequence[str] | None, task_names: Sequence[str]) -> sa.Select[Any]:
@@ -315,9 +325,7 @@ def fetch_jobs(
     else:
         parameters["set_aside"] = list(set_aside)
         statement = (
-            _STATEMENTS_BUT_SOME[choice]
-            if task_names is None
-            else _fetch_statement(_ready_of_tasks(queues, task_names))
+            _fetch_but_some(choice) if task_names is None else _fetch_statement(_ready_of_tasks(queues, task_names))
         )
     return in_order(connection.execute(statement, parameters))
 
@@ -334,5 +342,5 @@ def first_ready_job(
 ) -> int | None:
     """Return the id of the job that a fetch with these arguments would take first, or ``None``."""
     choice, parameters = _choice(queues, after, paused)
-    ready = _READY_BUT_SOME[choice] if task_names is None else _ready_of_tasks(queues, task_names)
+    ready = _ready_but_some(choice) if task_names is None else _ready_of_tasks(queues, task_names)
     return connection.execute(ready, parameters | {"limit": 1, "set_aside": list(set_aside)}).scalars().first()

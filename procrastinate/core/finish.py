@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -214,6 +215,7 @@ _RETRY_COLUMNS: dict[str, TypeEngine[Any]] = {
 }
 
 
+@functools.cache
 def _retry_statement(*, keep_queueing_locks: bool, with_errors: bool) -> Any:
     retry = unnest({**_RETRY_COLUMNS, **(ERROR_COLUMNS if with_errors else {})}, name="retry")
     free = free_rows(retry, briefly=True)
@@ -256,13 +258,6 @@ def _retry_statement(*, keep_queueing_locks: bool, with_errors: bool) -> Any:
     return sa.select(recorded.c.id, recorded.c.status).add_cte(keep_error(recorded, _WORKER))
 
 
-_RETRY_STATEMENTS = {
-    (keep, with_errors): _retry_statement(keep_queueing_locks=keep, with_errors=with_errors)
-    for keep in (True, False)
-    for with_errors in (True, False)
-}
-
-
 def retry_jobs(
     connection: sa.Connection, retries: Sequence[JobRetry], *, worker_id: int, keep_queueing_locks: bool = True
 ) -> dict[int, Status]:
@@ -288,7 +283,7 @@ def retry_jobs(
     parameters: dict[str, Any] = transpose(retries, _RETRY_COLUMNS)
     if with_errors:
         parameters |= error_parameters(retries)
-    statement = _RETRY_STATEMENTS[keep_queueing_locks, with_errors]
+    statement = _retry_statement(keep_queueing_locks=keep_queueing_locks, with_errors=with_errors)
     rows = connection.execute(statement, parameters | {"worker": worker_id})
     return {row.id: row.status for row in rows}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -265,14 +266,25 @@ def _promotion_statement(
 _DUE_BY = sa.bindparam("due_by", type_=sa.DateTime(timezone=True))
 _NOW_OR_DUE_BY = sa.func.coalesce(_DUE_BY, sa.func.now())
 _PROMOTE = prepared(_promotion_statement(sa.func.now(), sa.func.clock_timestamp()))
-_PROMOTE_DUE_BY = _promotion_statement(_DUE_BY, _DUE_BY)
-# Rows that the database refuses to change are rare, and so are pauses. Without any, the promotion keeps its plan.
-_PROMOTE_BUT_SOME = _promotion_statement(_NOW_OR_DUE_BY, sa.func.clock_timestamp(), sets_aside=True)
-_FOR_PAUSES = (jobs.c.queue_name, jobs.c.lock.label("own_lock"))
-_PROMOTE_WITH_PAUSES = _promotion_statement(
-    _NOW_OR_DUE_BY, sa.func.clock_timestamp(), _verdict_with_pauses, _FOR_PAUSES, sets_aside=True
-)
 _FIRST_DUE = _due(is_not_set_aside(jobs.c.id), _NOW_OR_DUE_BY)
+
+
+@functools.cache
+def _promote_due_by() -> sa.Select[Any]:
+    return _promotion_statement(_DUE_BY, _DUE_BY)
+
+
+# Rows that the database refuses to change are rare, and so are pauses. Without any, the promotion keeps its plan.
+@functools.cache
+def _promote_but_some() -> sa.Select[Any]:
+    return _promotion_statement(_NOW_OR_DUE_BY, sa.func.clock_timestamp(), sets_aside=True)
+
+
+@functools.cache
+def _promote_with_pauses() -> sa.Select[Any]:
+    columns = (jobs.c.queue_name, jobs.c.lock.label("own_lock"))
+    clock = sa.func.clock_timestamp()
+    return _promotion_statement(_NOW_OR_DUE_BY, clock, _verdict_with_pauses, columns, sets_aside=True)
 
 
 def promote_jobs(
@@ -308,13 +320,13 @@ def promote_jobs(
     values: dict[str, Any] = {"limit": limit, "without_turn": without_turn}
     if paused:
         values |= {"due_by": due_by, "set_aside": list(set_aside), "paused": write_array(paused, sa.Text())}
-        row = connection.execute(_PROMOTE_WITH_PAUSES, values).one()
+        row = connection.execute(_promote_with_pauses(), values).one()
     elif set_aside:
-        row = connection.execute(_PROMOTE_BUT_SOME, values | {"due_by": due_by, "set_aside": list(set_aside)}).one()
+        row = connection.execute(_promote_but_some(), values | {"due_by": due_by, "set_aside": list(set_aside)}).one()
     elif due_by is None:
         row = connection.execute(_PROMOTE, values).one()
     else:
-        row = connection.execute(_PROMOTE_DUE_BY, values | {"due_by": due_by}).one()
+        row = connection.execute(_promote_due_by(), values | {"due_by": due_by}).one()
     has_decided = row.had_turn or without_turn
     return Promotion(
         promoted=row.promoted,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -175,25 +176,29 @@ _IS_ORPHANED = sa.and_(
 _IS_UNKNOWN = sa.and_(
     _LOST.c.worker_id == _WORKER_ID, _LOST.c.id != sa.all_(array_param("known", sa.BigInteger())), _IN_PLAY
 )
-_BOTH = (True, False)
-_RESCUE = {
-    keep: _rescue_statement(
-        _IS_ORPHANED,
-        "The worker of the job is gone: it died or sent no heartbeat for too long",
-        keep_queueing_locks=keep,
-    )
-    for keep in _BOTH
-}
-_RETURN_UNKNOWN = {
-    keep: _rescue_statement(
-        _IS_UNKNOWN,
-        "The answer to the job's fetch was lost on its way to the worker: the job did not run",
-        keep_queueing_locks=keep,
-    )
-    for keep in _BOTH
-}
-_FIRST_ORPHANED = _stalled(_IS_ORPHANED)
-_FIRST_UNKNOWN = _stalled(_IS_UNKNOWN)
+
+
+# Rescues are rare, and building these statements took 30 ms of each worker's start.
+@functools.cache
+def _rescue_orphaned(*, keep_queueing_locks: bool) -> sa.Select[Any]:
+    why = "The worker of the job is gone: it died or sent no heartbeat for too long"
+    return _rescue_statement(_IS_ORPHANED, why, keep_queueing_locks=keep_queueing_locks)
+
+
+@functools.cache
+def _return_unknown(*, keep_queueing_locks: bool) -> sa.Select[Any]:
+    why = "The answer to the job's fetch was lost on its way to the worker: the job did not run"
+    return _rescue_statement(_IS_UNKNOWN, why, keep_queueing_locks=keep_queueing_locks)
+
+
+@functools.cache
+def _first_orphaned() -> sa.Select[Any]:
+    return _stalled(_IS_ORPHANED)
+
+
+@functools.cache
+def _first_unknown() -> sa.Select[Any]:
+    return _stalled(_IS_UNKNOWN)
 
 
 def rescue_jobs(
@@ -217,14 +222,15 @@ def rescue_jobs(
     ``keep_queueing_locks=False`` rescues all jobs without their queueing locks.
     """
     parameters = {"max_rescues": max_rescues, "limit": limit, "set_aside": list(set_aside)}
-    return [RescuedJob(**row._mapping) for row in connection.execute(_RESCUE[keep_queueing_locks], parameters)]
+    statement = _rescue_orphaned(keep_queueing_locks=keep_queueing_locks)
+    return [RescuedJob(**row._mapping) for row in connection.execute(statement, parameters)]
 
 
 @finds_first_row_of(rescue_jobs)
 def first_orphaned_job(connection: sa.Connection, *, max_rescues: int, set_aside: Sequence[int] = ()) -> int | None:
     """Return the id of the job that :func:`rescue_jobs` would rescue first, or ``None``."""
     parameters = {"max_rescues": max_rescues, "limit": 1, "set_aside": list(set_aside)}
-    return connection.execute(_FIRST_ORPHANED, parameters).scalars().first()
+    return connection.execute(_first_orphaned(), parameters).scalars().first()
 
 
 def return_unknown_jobs(
@@ -247,7 +253,8 @@ def return_unknown_jobs(
         The worker's jobs, including finished jobs without a recorded outcome.
     """
     parameters = _of_unknown(worker_id, known_ids, max_rescues, limit, set_aside)
-    return [RescuedJob(**row._mapping) for row in connection.execute(_RETURN_UNKNOWN[keep_queueing_locks], parameters)]
+    statement = _return_unknown(keep_queueing_locks=keep_queueing_locks)
+    return [RescuedJob(**row._mapping) for row in connection.execute(statement, parameters)]
 
 
 @finds_first_row_of(return_unknown_jobs)
@@ -261,7 +268,7 @@ def first_unknown_job(
 ) -> int | None:
     """Return the id of the job that :func:`return_unknown_jobs` would return first, or ``None``."""
     return (
-        connection.execute(_FIRST_UNKNOWN, _of_unknown(worker_id, known_ids, max_rescues, 1, set_aside))
+        connection.execute(_first_unknown(), _of_unknown(worker_id, known_ids, max_rescues, 1, set_aside))
         .scalars()
         .first()
     )
