@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+from collections.abc import Collection
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from procrastinate import exceptions
 from procrastinate.app import App
-from procrastinate.core import Pauses, Status
+from procrastinate.core import Pauses, Promotion, Status
 from procrastinate.manager import JobManager
 from procrastinate.testing import InMemoryConnector
+from procrastinate.worker.parts import Parts
 from procrastinate.worker.services.pause_keeper import PauseKeeper
-from tests.worker.running import Queue, Workers, happens, soon, until
+from tests.worker.running import Queue, RunningWorker, Workers, happens, soon, until
 
 KNOWS = "SELECT bool_and(paused_queues = '{mail}') FROM procrastinate_workers"
 
@@ -22,6 +25,28 @@ KNOWS = "SELECT bool_and(paused_queues = '{mail}') FROM procrastinate_workers"
 async def knows(queue: Queue) -> None:
     """Wait until every worker has said that it knows that the queue is paused."""
     await until(lambda: queue.sql(KNOWS))
+
+
+def parts_of(running: RunningWorker) -> Parts:
+    """Return the parts of a running worker."""
+    run = running.worker._current_run
+    assert run is not None
+    return run._parts
+
+
+@pytest.fixture
+def freed(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Return an event that is set when a worker has freed the parked jobs of open queues, as it does at its start."""
+    event = asyncio.Event()
+    unpark = JobManager.unpark_resumed_jobs
+
+    async def unpark_and_tell(self: JobManager) -> int:
+        unparked = await unpark(self)
+        event.set()
+        return unparked
+
+    monkeypatch.setattr(JobManager, "unpark_resumed_jobs", unpark_and_tell)
+    return event
 
 
 async def test_a_worker_leaves_the_jobs_of_a_paused_queue_alone_until_it_is_resumed(
@@ -172,6 +197,71 @@ async def test_a_scheduled_job_waits_for_the_end_of_the_pause(app: App, workers:
     await until(lambda: queue.row(job_id)["readiness"] == 2)
     await app.queues.resume_async("mail")
     await queue.succeeded(job_id)
+
+
+async def test_a_promotion_that_is_slower_than_the_end_of_the_pause_leaves_no_job_parked(
+    app: App, workers: Workers, queue: Queue, freed: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The promotion begins during the pause. It parks the job after the worker has freed the jobs of the queue."""
+    task = app.task(name="task", queue="mail")(lambda: None)
+    began, may_go_on = asyncio.Event(), asyncio.Event()
+    promote = JobManager.promote_jobs
+
+    async def promote_slowly(self: JobManager, *, paused: Collection[str] = (), **options: Any) -> Promotion:
+        if paused:
+            began.set()
+            await may_go_on.wait()
+        return await promote(self, paused=paused, **options)
+
+    running = await workers.listening(queue, update_heartbeat_interval=100, stalled_worker_timeout=600)
+    paused = parts_of(running).paused
+    await app.queues.pause_async("mail")
+    await until(lambda: paused.names == {"mail"})
+    monkeypatch.setattr(JobManager, "promote_jobs", promote_slowly)
+    job_id = await task.configure(schedule_in={"seconds": 0}).defer_async()
+    await happens(began)
+    freed.clear()
+    await app.queues.resume_async("mail")
+    await happens(freed)
+    may_go_on.set()
+    await queue.succeeded(job_id)
+
+
+async def test_a_heartbeat_that_names_an_ended_pause_leaves_no_job_parked(
+    app: App, workers: Workers, queue: Queue, freed: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heartbeat read the pause before its end, and its answer comes after it. The worker asks, and promotes."""
+    may_arrive = asyncio.Event()
+    get_pauses = JobManager.get_pauses
+
+    async def get_slowly(self: JobManager) -> Pauses:
+        await may_arrive.wait()
+        return await get_pauses(self)
+
+    task = app.task(name="task", queue="mail")(lambda: None)
+    running = await workers.listening(queue, update_heartbeat_interval=100, stalled_worker_timeout=600)
+    await happens(freed)
+    monkeypatch.setattr(JobManager, "get_pauses", get_slowly)
+    parts_of(running).pause_keeper.learn({"mail": None})
+    job_id = await task.configure(schedule_in={"seconds": 0}).defer_async()
+    await until(lambda: queue.row(job_id)["readiness"] == 2)
+    may_arrive.set()
+    await queue.succeeded(job_id)
+
+
+async def test_jobs_that_a_dead_worker_parked_after_the_pause_go_on(
+    app: App, workers: Workers, queue: Queue, freed: asyncio.Event
+) -> None:
+    task = app.task(name="task", queue="mail")(lambda: None)
+    await workers.listening(queue, update_heartbeat_interval=0.05)
+    await happens(freed)
+    job_id = await task.configure(schedule_in={"hours": 1}).defer_async()
+    queue.sql("UPDATE procrastinate_jobs SET readiness = 2")
+    queue.sql(
+        "INSERT INTO procrastinate_workers (last_heartbeat, heartbeat_interval, stalled_timeout) "
+        "VALUES (now() - interval '1 hour', 0.1, 1)"
+    )
+    await until(lambda: queue.row(job_id)["readiness"] == 0)
 
 
 async def test_jobs_that_a_pause_parked_go_on_when_a_worker_starts_after_its_end(

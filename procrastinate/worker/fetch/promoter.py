@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 from procrastinate._text.logs import Seldom
+from procrastinate.core import Promotion
 from procrastinate.core.errors import is_passing, is_refused_for_now
 from procrastinate.exceptions import ConnectorException
 from procrastinate.manager import JobManager
@@ -72,11 +73,18 @@ class Promoter:
                 self._refused.note(error)
                 self._looks.promotion_refused(is_passing=is_refused_for_now(error))
 
+    async def _promote_around(self, paused: frozenset[str]) -> Promotion:
+        try:
+            return await self._manager.promote_jobs(
+                past=self._left_undecided, without_turn=self._turn.is_ignored, paused=paused
+            )
+        finally:
+            if paused:
+                self._paused.note_promotion(paused)
+
     async def _promote(self) -> None:
         self._looks.promotes()
-        promotion = await self._manager.promote_jobs(
-            past=self._left_undecided, without_turn=self._turn.is_ignored, paused=self._paused.names
-        )
+        promotion = await self._promote_around(self._paused.names)
         self._turn.note(promotion)
         if promotion.undecided is not None:
             self._left_undecided = promotion.undecided

@@ -40,14 +40,13 @@ class PauseKeeper:
         self._slots = slots
         self._obeyed: frozenset[str] = frozenset()
         self._is_asked = False
-        self._changed = asyncio.Event()
-        self._must_free = True  # a pause may have ended while no worker was there
+        self._must_free = False
         self._unfreed: set[str] = set()
 
     def ask(self) -> None:
         """Ask the database which queues are paused."""
         self._is_asked = True
-        self._changed.set()
+        self._paused.changed.set()
 
     def learn(self, pauses: Pauses) -> None:
         """Obey the pauses that a heartbeat has brought.
@@ -57,12 +56,12 @@ class PauseKeeper:
         known = self._paused.names
         self._paused.learn(pauses)
         self._is_asked |= self._paused.names != known
-        self._changed.set()
+        self._paused.changed.set()
 
     async def run(self) -> None:
         """Follow the pauses until cancelled."""
         while True:
-            self._changed.clear()
+            self._paused.changed.clear()
             if self._is_asked:
                 await self._read_pauses()
             self._note_changes()
@@ -81,10 +80,10 @@ class PauseKeeper:
 
     def _note_changes(self) -> None:
         paused = self._paused.names
-        begun, ended = paused - self._obeyed, self._obeyed - paused
+        begun = paused - self._obeyed
         self._obeyed = paused
         self._unfreed = (self._unfreed | begun) & paused
-        self._must_free = self._must_free or bool(ended)
+        self._must_free |= self._paused.take_ended()
         if begun:
             self._slots.release_queues(begun)
 
@@ -111,6 +110,6 @@ class PauseKeeper:
         """Wait for a change, or until a pause ends by itself."""
         try:
             async with asyncio.timeout(self._paused.next_end_in):
-                await self._changed.wait()
+                await self._paused.changed.wait()
         except TimeoutError:
             return
