@@ -1,7 +1,8 @@
 """Change all jobs that match a search, in short steps that can be watched and cancelled.
 
 An operation is a row. It has the search, the last id that existed at its start, and how far it has come. A step
-examines a range of ids and changes some jobs, in one short transaction. New jobs are out of its range.
+examines a range of ids, or all jobs of a state that few jobs have, and changes some of them. It is one short
+transaction. New jobs are out of its range.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from procrastinate.core.arrays import array_param, write_array
 from procrastinate.core.cancel import cancel_job
 from procrastinate.core.errors import is_lock_timeout
 from procrastinate.core.finish import retry_job_by_id
-from procrastinate.core.inspection.bounds import Count, first_rows, load, moment, to_count
+from procrastinate.core.inspection.bounds import Count, along_indexes, first_rows, load, moment, to_count
 from procrastinate.core.inspection.listing import REACH, JobSearch
 from procrastinate.core.inspection.states import JobState
 from procrastinate.core.lock_timeouts import wait_briefly
@@ -158,7 +159,8 @@ def step_bulk_operation(connection: sa.Connection, operation_id: int) -> bool:
     if change is None or search is None:
         return False
     last_id = claimed.last_id or 0  # plain SQL may leave out both ids
-    ids, reached = _next_jobs(connection, search, claimed.reached_id or 0, last_id)
+    with along_indexes(connection):
+        ids, reached = _next_jobs(connection, search, claimed.reached_id or 0, last_id)
     free = _lock(connection, ids, to_delete=claimed.kind == "delete") if ids else []
     changer = InParts(connection)
     changer.refused.update(dict.fromkeys(sorted(set(ids) - set(free)), _HELD))
@@ -190,28 +192,73 @@ _PROGRESS = (operations.c.reached_id, operations.c.last_id)
 def _next_jobs(connection: sa.Connection, search: JobSearch, reached: int, last: int) -> tuple[list[int], int]:
     """Return the next jobs that match, and the id up to which all ids are examined then.
 
-    The end is read before the jobs up to it. Other sessions delete jobs between two statements, and an end that is read
-    later would pass over jobs that were not examined.
+    If many of the next ids match, a short look is enough. Otherwise the index of the state may show all jobs that are
+    left, and no other job is read.
     """
-    ids = _matching(connection, search, reached, last)
+    ids = _matching_soon(connection, search, reached, last)
     if len(ids) < CHANGED_AT_ONCE:
-        last = _end_of_reach(connection, reached, last)
-        ids = _matching(connection, search, reached, last)
+        ids, last = _matching_of_small_state(connection, search, reached, last) or _matching_of_range(
+            connection, search, reached, last
+        )
     return ids, ids[-1] if len(ids) == CHANGED_AT_ONCE else last
 
 
-def _matching(connection: sa.Connection, search: JobSearch, reached: int, last: int) -> list[int]:
+def _matching_soon(connection: sa.Connection, search: JobSearch, reached: int, last: int) -> list[int]:
+    """Return the jobs that match among the next ids, a tenth of those that a step examines."""
     rows = _after(reached, last, jobs.c.id, _matches(search).label("matches"))
-    examined = first_rows(rows, REACH, "examined")
-    matching = sa.select(examined.c.id).where(examined.c.matches).order_by(examined.c.id)
-    return list(connection.execute(matching.limit(sa.literal_column(str(CHANGED_AT_ONCE)))).scalars())
+    examined = first_rows(rows, REACH // 10, "examined")
+    return list(connection.execute(_first(examined.c.id, examined.c.matches)).scalars())
 
 
-def _end_of_reach(connection: sa.Connection, reached: int, last: int) -> int:
-    """Return the last id that one step examines."""
-    examined = first_rows(_after(reached, last, jobs.c.id), REACH, "examined")
-    end = connection.execute(sa.select(sa.func.max(examined.c.id), sa.func.count())).one()
-    return last if end[1] < REACH else end[0]
+def _matching_of_range(connection: sa.Connection, search: JobSearch, reached: int, last: int) -> tuple[list[int], int]:
+    """Return the jobs that match among the ids that a step examines, and the end of these ids.
+
+    One statement finds both. Other sessions delete jobs between two, and an end that is read later would pass over jobs
+    that were not examined.
+    """
+    rows = _after(reached, last, jobs.c.id, _matches(search).label("matches"))
+    examined = rows.limit(sa.literal_column(str(REACH))).cte("examined")
+    facts = sa.select(sa.func.max(examined.c.id).label("end"), sa.func.count().label("total"))
+    found = _with_facts(connection, facts, _first(examined.c.id, examined.c.matches))
+    return found.ids, last if found.total < REACH else found.end
+
+
+def _matching_of_small_state(
+    connection: sa.Connection, search: JobSearch, reached: int, last: int
+) -> tuple[list[int], int] | None:
+    """Return all jobs of the state that match, and the last id. ``None`` if the state has too many jobs for one look.
+
+    One statement counts and chooses, because the state can grow between two.
+    """
+    walked = search.walk.select(jobs.c.id).where(*search.indexed())
+    of_state = walked.limit(sa.literal_column(str(REACH + 1))).cte("of_state")
+    facts = sa.select(sa.func.max(of_state.c.id).label("end"), sa.func.count().label("total"))
+    is_small = sa.select(sa.func.count()).select_from(of_state).scalar_subquery() <= REACH
+    is_left = sa.and_(is_small, of_state.c.id > reached, of_state.c.id <= last)
+    # The offset keeps PostgreSQL from a join, which would read the ids of all jobs in their order.
+    row = sa.select(jobs.c.id).where(jobs.c.id == of_state.c.id, *search.conditions(jobs))
+    matching = of_state.join(row.offset(sa.literal_column("0")).lateral("matching"), sa.true())
+    found = _with_facts(connection, facts, _first(of_state.c.id, is_left).select_from(matching))
+    return None if found.total > REACH else (found.ids, last)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Found:
+    ids: list[int]
+    end: int
+    total: int
+
+
+def _with_facts(connection: sa.Connection, facts: Any, chosen: sa.Select[Any]) -> _Found:
+    """Return the chosen ids together with facts on the rows that they come from."""
+    known, ids = facts.subquery("known"), chosen.subquery("chosen")
+    both = sa.select(known, ids.c.id).select_from(known.outerjoin(ids, sa.true())).order_by(ids.c.id)
+    rows = connection.execute(both).all()
+    return _Found(ids=[row.id for row in rows if row.id is not None], end=rows[0].end, total=rows[0].total)
+
+
+def _first(column: sa.ColumnElement[int], *conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return sa.select(column).where(*conditions).order_by(column).limit(sa.literal_column(str(CHANGED_AT_ONCE)))
 
 
 def _after(reached: int, last: int, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:

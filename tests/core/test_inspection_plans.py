@@ -157,6 +157,42 @@ def test_a_count_that_stops_at_the_reach_of_a_search_is_round(full: sa.Connectio
     assert str(bulk.count_matching_jobs(full, search)) == "20,000+"
 
 
+@pytest.mark.parametrize("state", JobState)
+def test_a_step_of_a_bulk_operation_reads_no_more_than_its_reach(full: sa.Connection, state: JobState) -> None:
+    operation = start_cancellation(full, JobSearch(state=state, task="no such task"))
+    check(explain(full, bulk.step_bulk_operation, operation), buffers=150_000, rows=22_001)
+
+
+@pytest.mark.parametrize(
+    ("search", "rows"),
+    [
+        (JobSearch(state=JobState.RUNNING, task="no such task"), 300),
+        (JobSearch(state=JobState.RUNNING, error="NoSuchError"), 300),
+        (JobSearch(state=JobState.CANCELLED), 0),
+        (JobSearch(state=JobState.LIMITED), 0),
+        (JobSearch(state=JobState.WAITING_FOR_STEPS), 0),
+        (JobSearch(state=JobState.READY, queue="busy 1", task="no such task"), 1_000),
+        (JobSearch(state=JobState.BLOCKED, lock="held 1", task="no such task"), 100),
+    ],
+)
+def test_a_bulk_operation_on_a_state_of_few_jobs_passes_all_other_jobs_by(
+    full: sa.Connection, search: JobSearch, rows: int
+) -> None:
+    operation = start_cancellation(full, search)
+    plans = explain(full, bulk.step_bulk_operation, operation)
+    check(plans, buffers=30_000, rows=2_000 + rows)
+    with full.begin():
+        bulk.step_bulk_operation(full, operation)
+        (done,) = bulk.load_bulk_operations(full, operation)
+    assert done.is_over
+
+
+def start_cancellation(full: sa.Connection, search: JobSearch) -> int:
+    """Store an operation that changes nothing, because its jobs do not match or cannot be cancelled."""
+    with full.begin():
+        return bulk.start_bulk_operation(full, "cancel", search)
+
+
 @pytest.mark.parametrize("task", ["long line", "undecided"])
 def test_the_first_job_of_a_long_line_is_explained_from_the_head_of_the_line(full: sa.Connection, task: str) -> None:
     statement = f"SELECT min(id), count(*) FROM procrastinate_jobs WHERE task_name = '{task}'"  # noqa: S608

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
@@ -16,8 +17,7 @@ from procrastinate.core.operation_marks import atomic
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_SETTINGS = {
-    "statement_timeout": "2000",
+_PLANS = {
     "jit": "off",
     # Without statistics, PostgreSQL takes a table of millions of rows for a small one, and would read and sort it
     # whole to return its first rows. Every load orders its rows as an index does, and joins few of them by an id.
@@ -27,6 +27,7 @@ _SETTINGS = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }
+_SETTINGS = {"statement_timeout": "2000"} | _PLANS
 
 
 class Moment(sa.types.TypeDecorator[datetime.datetime]):
@@ -49,8 +50,26 @@ def _current(name: str) -> sa.ColumnElement[str]:
     return sa.func.current_setting(name, type_=sa.Text()).label(name)
 
 
+def _set_of(names: Iterable[str]) -> Any:
+    return sa.select(*[sa.func.set_config(name, sa.bindparam(name, type_=sa.Text()), sa.true()) for name in names])
+
+
 _ENTER: Any = sa.select(moment(sa.func.clock_timestamp()).label("now"), *[_current(name) for name in _SETTINGS])
-_SET: Any = sa.select(*[sa.func.set_config(name, sa.bindparam(name, type_=sa.Text()), sa.true()) for name in _SETTINGS])
+_SET = _set_of(_SETTINGS)
+_CURRENT_PLANS: Any = sa.select(*[_current(name) for name in _PLANS])
+_SET_PLANS = _set_of(_PLANS)
+
+
+@contextlib.contextmanager
+def along_indexes(connection: sa.Connection) -> Iterator[None]:
+    """Let the statements of the block follow indexes, with statistics or without. No time limit applies.
+
+    The operation around the block must be atomic, because an error leaves the settings as they are.
+    """
+    before = dict(connection.execute(_CURRENT_PLANS).one()._mapping)
+    connection.execute(_SET_PLANS, _PLANS)
+    yield
+    connection.execute(_SET_PLANS, before)
 
 
 def load(
