@@ -72,6 +72,8 @@ class Defer:
         The ids of the jobs, once they are stored.
     tick:
         The tick of a periodic task, if a worker defers its job.
+    is_late:
+        True if another worker deferred the tick first, which shows once the defer is over. No job is stored then.
     """
 
     queue: str | None
@@ -83,6 +85,7 @@ class Defer:
     trace_context: dict[str, str] = dataclasses.field(default_factory=dict)
     job_ids: list[int] = dataclasses.field(default_factory=list)
     tick: Tick | None = None
+    is_late: bool = False
 
 
 class Origin(Protocol):

@@ -102,6 +102,9 @@ def trace_defers(defer: Defer, span_naming: SpanNaming = "queue") -> Iterator[No
 
     The span is named ``send`` and the queue. Jobs of a batch share one span. The baggage of the context is left out if
     the headers would have more than 1,900 bytes. An :class:`~procrastinate.exceptions.AlreadyEnqueued` is no error.
+
+    The span has to start before the statement. If two workers ask for one tick in the same moment, the span of the
+    slower one has the attribute ``messaging.procrastinate.tick_already_deferred``, and its time is not measured.
     """
     shared = shared_attributes("send", defer.queue, defer.task_name)
     attributes = {**shared, "messaging.procrastinate.priority": defer.priority}
@@ -119,7 +122,10 @@ def trace_defers(defer: Defer, span_naming: SpanNaming = "queue") -> Iterator[No
                 failure = {"error.type": set_error(span, error)}
             raise
         finally:
-            _otel_metrics.defer_duration.record(time.perf_counter() - started, {**shared, **failure})
+            if not defer.is_late:
+                _otel_metrics.defer_duration.record(time.perf_counter() - started, {**shared, **failure})
+        if defer.is_late:
+            span.set_attribute("messaging.procrastinate.tick_already_deferred", True)
         _otel_metrics.sent.add(len(defer.job_ids), shared)
         if len(defer.job_ids) == 1:
             span.set_attribute("messaging.message.id", str(defer.job_ids[0]))

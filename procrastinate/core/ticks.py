@@ -41,6 +41,11 @@ class TickOutcome:
     queueing_lock_taken: bool = False
     taken: TakenKey | None = None
 
+    @property
+    def is_late(self) -> bool:
+        """True if the tick was deferred before."""
+        return self.job_id is None and not self.queueing_lock_taken and self.taken is None
+
 
 _FORGET_AT_ONCE = 100
 """Maximum number of old ticks that a new tick deletes. So years of old ticks disappear over time."""

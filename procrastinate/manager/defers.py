@@ -178,6 +178,7 @@ class JobDefers(OperationCalls):
                 briefly=True,
             )
             defer.job_ids = [] if outcome.job_id is None else [outcome.job_id]
+            defer.is_late = outcome.is_late
         if outcome.queueing_lock_taken:
             raise core.lock_is_taken(job.queueing_lock)
         return outcome.job_id

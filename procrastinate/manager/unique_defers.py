@@ -141,6 +141,7 @@ class UniqueDefers(OperationCalls):
                 briefly=True,
             )
             defer.job_ids = [] if outcome.job_id is None else [outcome.job_id]
+            defer.is_late = outcome.is_late
         if outcome.taken is not None:
             raise core.key_is_held(outcome.taken)
         return outcome.job_id

@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from procrastinate.app import App
+from procrastinate.defer_hooks import Defer
 from procrastinate.exceptions import JobAborted
 from procrastinate.logs import JsonFormatter
 from procrastinate.otel import instrument, trace_defers, trace_runs
@@ -239,6 +240,36 @@ async def test_a_worker_that_starts_after_a_tick_makes_no_span_for_it(
     sent = [dict(span.attributes or {}) for span in spans.get_finished_spans() if span.name == "send default"]
     job_ids = queue.sql("SELECT array_agg(id::text) FROM procrastinate_jobs WHERE task_name = 'yearly'")
     assert [attributes.get("messaging.message.id") for attributes in sent] == job_ids
+
+
+@pytest.mark.parametrize("unique", [None, Unique(until="end")], ids=["plain", "unique"])
+async def test_the_span_of_the_slower_worker_says_that_the_tick_is_deferred_already(
+    app: App,
+    workers: Workers,
+    queue: Queue,
+    spans: InMemorySpanExporter,
+    reader: InMemoryMetricReader,
+    unique: Unique | None,
+) -> None:
+    """The other worker defers the tick between the look of this one and its statement."""
+    instrument(app)
+    task = f"yearly of {unique and 'unique'}"
+
+    @app.on_defer
+    def be_faster(defer: Defer) -> None:
+        if defer.tick is not None and defer.task_name == task:
+            claim = "INSERT INTO procrastinate_periodic_defers (task_name, defer_timestamp, periodic_id) VALUES"
+            queue.sql(f"{claim} (:task, :at, :id)", task=task, at=defer.tick.timestamp, id=defer.tick.periodic_id)
+
+    app.periodic(cron="0 0 1 1 *")(app.task(name=task, unique=unique)(lambda timestamp: None))
+    app.periodic_defaults["max_delay"] = 400 * 86400
+    await workers.run()
+    (sent,) = [span for span in spans.get_finished_spans() if span.name == "send default"]
+    attributes = dict(sent.attributes or {})
+    assert attributes["messaging.procrastinate.tick_already_deferred"] is True
+    assert "messaging.message.id" not in attributes
+    measured = points(reader).get("messaging.client.operation.duration", [])
+    assert task not in [point.attributes.get("messaging.procrastinate.task") for point in measured]
 
 
 async def test_a_rescued_job_is_counted(app: App, workers: Workers, queue: Queue, reader: InMemoryMetricReader) -> None:
