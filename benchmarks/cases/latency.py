@@ -38,7 +38,8 @@ class Pickup:
     def __call__(self, bench: Bench) -> Metrics:
         with bench.server.copy(empty_queue(bench, self.system)) as database:
             delays = measure_delays(bench, self.system, database, bench.scale.latency_jobs, gap=_GAP)
-        return {"p50 ms": percentile(delays, 0.5), "p99 ms": percentile(delays, 0.99)}
+        middle, slowest = percentile(delays, 0.5), percentile(delays, 0.99)
+        return {"p50 ms": middle, "p99 ms": slowest, "p99 / p50": slowest / middle}
 
 
 def due_jobs(bench: Bench) -> Metrics:

@@ -76,7 +76,7 @@ def test_a_bar_whose_contender_failed_is_missed() -> None:
 
 
 def test_a_bar_over_a_peer_that_cannot_be_installed_is_not_missed() -> None:
-    rounds = ({OURS: {"jobs/s": 1e6}},)
+    rounds = ({OURS: {"jobs/s": 1e6, "WAL bytes/job": 500.0}},)
     left_out = {label: "no wheel" for bar in BARS if bar.case == "drain_async" for label in bar.over}
     assert missed_bars(_run(CaseResult("drain_async", rounds, left_out))) == []
 
