@@ -111,8 +111,16 @@ BARS: tuple[Bar, ...] = (
         for figure, limit in (("server ms/job", 1.2), ("workers' ms/job", 1.2), ("p50 ms", 0.9))
     ),
     *(
-        Bar("low_load", figure, contender=f"{OURS}, 64 workers", over=(f"{OURS}, 1 worker",), at_most=limit)
-        for figure, limit in (("server ms/job", 3), ("p50 ms", 2))
+        Bar("fleet_64", figure, contender=f"{OURS}, 64 workers", over=(f"{OURS}, 1 worker",), at_most=limit)
+        for figure, limit in (("statements/job", 3), ("server ms/job", 3), ("p50 ms", 2))
+    ),
+    Bar("fleet_200", "server, % of a core", contender=f"{OURS}, 200 workers, no polling", at_most=1),
+    Bar(
+        "fleet_200",
+        "jobs/s next to them",
+        contender=f"{OURS}, 200 workers",
+        over=(f"{OURS}, 1 worker",),
+        at_least=0.9,
     ),
     *(
         bar

@@ -20,6 +20,8 @@ class Scale:
 
     Parameters
     ----------
+    fleet_seconds:
+        How long a fleet of registered workers is watched that has nothing to do.
     held_seconds:
         How long an old transaction stays open.
     """
@@ -41,6 +43,7 @@ class Scale:
     low_load_jobs: int = 400
     one_shot_jobs: int = 500
     idle_seconds: float = 5.0
+    fleet_seconds: float = 30.0
     backlog: int = 1_000_000
     line: int = 100_000
     rated: int = 1_000
@@ -65,9 +68,10 @@ QUICK = Scale(
     deferred_in_batches=10_000,
     latency_jobs=60,
     due_jobs=15,
-    low_load_jobs=100,
+    low_load_jobs=150,
     idle_seconds=2.0,
     backlog=100_000,
+    fleet_seconds=12.0,
     line=20_000,
     rated=600,
     behind_backlog=5_000,

@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,9 @@ from psycopg import sql
 
 _LARGE = 64 * 1024 * 1024
 """Size in bytes. Smaller databases are copied through the WAL, which saves two checkpoints."""
+
+_RELOADED = 0.5
+"""Seconds after which sessions have heard of changed settings."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +60,9 @@ class Server:
         self._server = get_server(self._root / "data", cleanup_mode=None, start=False)
         self._server.ensure_pgdata_inited()
         with (self._root / "data" / "postgresql.conf").open("a") as settings:
-            settings.write("max_connections = 300\n")  # a fleet of 64 workers has 192
+            settings.write("max_connections = 700\n")  # a fleet of 200 workers has 600
         self._server.start()
+        self.log = self._server.log
         postmaster = self._server.get_postmaster_info()
         self._socket = postmaster.socket_dir
         self.pid = postmaster.pid
@@ -73,7 +78,11 @@ class Server:
 
     def version(self) -> str:
         """Return the version of PostgreSQL."""
-        return self._maintenance.execute("SHOW server_version").fetchall()[0][0].split()[0]  # type: ignore[no-any-return]
+        return self.setting("server_version").split()[0]
+
+    def setting(self, name: str) -> str:
+        """Return a setting of the server as text."""
+        return str(self._maintenance.execute("SELECT current_setting(%s)", (name,)).fetchall()[0][0])
 
     def database(self, name: str) -> Database:
         """Return the database with this name, which need not exist."""
@@ -118,6 +127,23 @@ class Server:
         row = self._maintenance.execute(query, parameters).fetchone()
         assert row is not None
         return int(row[0] or 0)
+
+    @contextmanager
+    def changed(self, settings: dict[str, str]) -> Iterator[None]:
+        """Change settings of the server inside the block. Open sessions take them over, too."""
+        for name, value in settings.items():
+            self._maintenance.execute(sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), value))
+        self._reload()
+        try:
+            yield
+        finally:
+            for name in settings:
+                self._maintenance.execute(sql.SQL("ALTER SYSTEM RESET {}").format(sql.Identifier(name)))
+            self._reload()
+
+    def _reload(self) -> None:
+        self._maintenance.execute("SELECT pg_reload_conf()")
+        time.sleep(_RELOADED)
 
     def wal_position(self) -> int:
         """Return the bytes of WAL written so far."""

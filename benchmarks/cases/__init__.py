@@ -4,6 +4,7 @@ from benchmarks.case import Case
 from benchmarks.cases.backlogs import BACKLOG_CASES
 from benchmarks.cases.defers import DEFERS
 from benchmarks.cases.drains import DRAINS
+from benchmarks.cases.fleet import FLEETS
 from benchmarks.cases.held import HELD
 from benchmarks.cases.housekeeping import HOUSEKEEPING
 from benchmarks.cases.latency import LATENCY
@@ -26,6 +27,7 @@ CASES: tuple[Case, ...] = (
     *LATENCY,
     *LOW_LOAD,
     *ONE_SHOT,
+    *FLEETS,
     *PROCESSES,
     *BACKLOG_CASES,
     *HELD,

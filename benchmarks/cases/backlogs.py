@@ -127,12 +127,12 @@ def backlog_database(bench: Bench, backlog: Backlog | None, jobs: int | None = N
     return bench.template(f"backlog: {backlog.name}", build)
 
 
-def add_ready_jobs(database: Database, jobs: int) -> System:
+def add_ready_jobs(database: Database, jobs: int, system: System = OURS) -> System:
     """Defer ready jobs, and return a system whose queries count only these jobs."""
     last = database.number("SELECT coalesce(max(id), 0) FROM procrastinate_jobs")
     database.execute(_READY_JOBS.format(jobs=jobs))
     bounds = {"first": last + 1, "last": last + jobs}
-    return dataclasses.replace(OURS, unfinished=_UNFINISHED.format(**bounds), succeeded=_SUCCEEDED.format(**bounds))
+    return dataclasses.replace(system, unfinished=_UNFINISHED.format(**bounds), succeeded=_SUCCEEDED.format(**bounds))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,12 @@ import time
 from benchmarks.bench import Bench
 from benchmarks.case import Case, Contender
 from benchmarks.cases.checks import empty_queue, percentile, run_program
+from benchmarks.cases.drains import wait_until_recorded
 from benchmarks.driver import Driver
 from benchmarks.processor_time import family_seconds, seconds_of
 from benchmarks.results import CheckFailed, Metrics
 from benchmarks.server import Database
+from benchmarks.statements import counted_statements
 from benchmarks.systems import FORMER, OURS, System
 
 FLEETS = (1, 4, 12)
@@ -20,6 +22,10 @@ LARGE_FLEET = 64
 _GAP = 0.02
 _SETTLED = 2.0
 """Seconds after which the last outcomes are written and the sessions have told their statistics."""
+_SETTLED_FLEET = 8.0
+"""The same after the start of a large fleet."""
+_INTERVAL = 10.0
+"""Seconds between two heartbeats of a worker, and between its looks after the others."""
 _PICK_UPS = """
 SELECT extract(epoch FROM started.at - deferred.at) * 1000
 FROM procrastinate_events AS started
@@ -55,11 +61,14 @@ class LowLoad:
         The number of workers.
     each:
         How many workers share a process.
+    counts_statements:
+        If true, a second trickle follows, whose statements are counted. The log of the server costs time.
     """
 
     system: System
     workers: int
     each: int = 1
+    counts_statements: bool = False
 
     def __call__(self, bench: Bench) -> Metrics:
         jobs = bench.scale.low_load_jobs
@@ -73,32 +82,56 @@ class LowLoad:
                 driver.expect("ready")
             idle, began = self._idle_rates(bench, database, drivers)
             run_program(bench, self.system, "trickle", database, jobs=jobs, gap=_GAP)
+            _, looks = wait_until_recorded(self.system, database)
             time.sleep(_SETTLED)
             ended = _read(bench, database, drivers)
+            pick_ups = _pick_ups(database)
+            statements = self._count_statements(bench, database) if self.counts_statements else {}
             for driver in drivers:
                 driver.go_on()
             starts = [start for driver in drivers for start in driver.finish()["starts"]]
-            pick_ups = _pick_ups(database)
-        if sorted(number for number, _ in starts) != list(range(jobs)):
-            raise CheckFailed(f"{jobs} jobs were deferred, {len(starts)} started")
+        trickles = 2 if self.counts_statements else 1
+        if sorted(number for number, _ in starts) != sorted(list(range(jobs)) * trickles):
+            raise CheckFailed(f"{jobs * trickles} jobs were deferred, {len(starts)} started")
         seconds = ended.at - began.at
         return {
             "server ms/job": (ended.server - began.server - idle[0] * seconds) * 1000 / jobs,
             "workers' ms/job": (ended.workers - began.workers) * 1000 / jobs,
             "p50 ms": percentile(pick_ups, 0.5),
             "p99 ms": percentile(pick_ups, 0.99),
-            "commits/job": (ended.commits - began.commits - idle[1] * seconds) / jobs,
+            "commits/job": (ended.commits - began.commits - looks - idle[1] * seconds) / jobs,
+            **statements,
         }
+
+    def _count_statements(self, bench: Bench, database: Database) -> dict[str, float]:
+        jobs = bench.scale.low_load_jobs
+        with counted_statements(bench.server, database) as statements:
+            began = time.monotonic()
+            time.sleep(self._idle_seconds(bench))
+            idle = statements.so_far() / (time.monotonic() - began)
+            before, began = statements.so_far(), time.monotonic()
+            run_program(bench, self.system, "trickle", database, jobs=jobs, gap=_GAP)
+            _, looks = wait_until_recorded(self.system, database)
+            time.sleep(_SETTLED)
+            seconds = time.monotonic() - began
+            return {"statements/job": (statements.so_far() - before - looks - idle * seconds) / jobs}
 
     def _idle_rates(
         self, bench: Bench, database: Database, drivers: list[Driver]
     ) -> tuple[tuple[float, float], _Reading]:
-        time.sleep(_SETTLED)
+        time.sleep(_SETTLED_FLEET if self.is_large else _SETTLED)
         before = _read(bench, database, drivers)
-        # Each worker beats and looks after the others every ten seconds. Of a large fleet, all must be in the reading.
-        time.sleep(bench.scale.idle_seconds * (2 if self.workers > max(FLEETS) else 1))
+        time.sleep(self._idle_seconds(bench))
         after = _read(bench, database, drivers)
         return before.rates_to(after), after
+
+    @property
+    def is_large(self) -> bool:
+        """True if the idle workers cost more than the jobs. Their share must then be measured well."""
+        return self.workers > max(FLEETS)
+
+    def _idle_seconds(self, bench: Bench) -> float:
+        return _INTERVAL if self.is_large else bench.scale.idle_seconds
 
 
 def _read(bench: Bench, database: Database, drivers: list[Driver]) -> _Reading:
@@ -120,14 +153,23 @@ def contender(system: System, workers: int) -> str:
     return f"{system.label}, {workers} worker{'s' if workers > 1 else ''}"
 
 
-_WITH_FORMER = tuple(
-    Contender(contender(system, workers), LowLoad(system, workers)) for workers in FLEETS for system in (OURS, FORMER)
-)
-
 LOW_LOAD = (
     Case(
         "low_load",
-        "Idle workers on one queue, and 50 single defers a second; 64 workers are four a process",
-        (*_WITH_FORMER, Contender(contender(OURS, LARGE_FLEET), LowLoad(OURS, LARGE_FLEET, each=4))),
+        "Idle workers on one queue, and 50 single defers a second",
+        tuple(
+            Contender(contender(system, workers), LowLoad(system, workers))
+            for workers in FLEETS
+            for system in (OURS, FORMER)
+        ),
+    ),
+    Case(
+        f"fleet_{LARGE_FLEET}",
+        f"One idle worker or {LARGE_FLEET} on one queue, four a process, and 50 single defers a second",
+        tuple(
+            Contender(contender(system, workers), LowLoad(system, workers, each, counts_statements=True))
+            for workers, each in ((1, 1), (LARGE_FLEET, 4))
+            for system in (OURS, FORMER)
+        ),
     ),
 )

@@ -13,6 +13,7 @@ from benchmarks.bench import QUICK, Bench
 from benchmarks.case import Case, Contender
 from benchmarks.cases.checks import check_rows, empty_queue
 from benchmarks.cases.drains import Drain, check_recorded
+from benchmarks.cases.fleet import Fleet
 from benchmarks.cases.low_load import LowLoad
 from benchmarks.cases.writers import Writers
 from benchmarks.cases.writers_and_worker import WritersAndWorker
@@ -20,6 +21,7 @@ from benchmarks.environments import CannotInstall
 from benchmarks.results import CheckFailed, Metrics
 from benchmarks.running import run_case
 from benchmarks.server import Server
+from benchmarks.statements import counted_statements
 from benchmarks.systems import OURS, RAW_SQL
 
 
@@ -31,7 +33,10 @@ def bench() -> Iterator[Bench]:
         server = Server(pathlib.Path(directory))
         try:
             yield Bench(
-                server, dataclasses.replace(QUICK, drained=200, writer_jobs=5, low_load_jobs=10, idle_seconds=0.5)
+                server,
+                dataclasses.replace(
+                    QUICK, drained=200, writer_jobs=5, low_load_jobs=10, idle_seconds=0.5, fleet_seconds=1.0
+                ),
             )
         finally:
             server.close()
@@ -73,6 +78,52 @@ def test_idle_workers_are_measured_on_both_sides_of_the_connection(bench: Bench)
         measured = result.series("ours", figure)
         assert measured is not None
         assert measured.median > 0
+
+
+def test_a_fleet_on_one_queue_is_measured_with_the_statements_of_a_job(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "scale", dataclasses.replace(bench.scale, low_load_jobs=60, idle_seconds=3.0))
+    fleet = LowLoad(OURS, 2, each=2, counts_statements=True)
+    result = run_case(bench, Case("tiny", "Tiny", (Contender("ours", fleet),)), rounds=1, say=lambda text: None)
+    assert result.failures == {}
+    statements = result.series("ours", "statements/job")
+    assert statements is not None
+    assert 3 <= statements.median < 30  # the defer, the fetch and the outcome at least
+
+
+def test_registered_workers_are_measured_with_nothing_to_do_and_next_to_a_drain(bench: Bench) -> None:
+    contenders = (
+        Contender("polls", Fleet(OURS, workers=4, each=2)),
+        Contender("no polling", Fleet(OURS, workers=2, each=2, polls=False)),
+    )
+    result = run_case(bench, Case("tiny", "Tiny", contenders), rounds=1, say=lambda text: None)
+    assert result.failures == {}
+    idle = {"server, % of a core", "workers, % of a core", "commits/s"}
+    assert set(result.figures("polls")) == {*idle, "jobs/s next to them"}
+    assert set(result.figures("no polling")) == idle
+    rate = result.series("polls", "jobs/s next to them")
+    assert rate is not None
+    assert rate.median > 0
+
+
+def test_a_fleet_that_does_not_register_is_no_measurement(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.cases.fleet._REGISTERED_WITHIN", 1.0)
+    with pytest.raises(CheckFailed, match="2 of 3 workers are registered"):
+        Fleet(OURS, workers=3, each=2)(bench)
+
+
+def test_statements_of_other_databases_are_not_counted(bench: Bench) -> None:
+    with (
+        bench.server.copy(empty_queue(bench, OURS)) as counted,
+        bench.server.copy(empty_queue(bench, OURS)) as other,
+        counted_statements(bench.server, counted) as statements,
+    ):
+        other.execute("SELECT 1")
+        counted.number("SELECT %s::int", 1)
+        counted.execute("SELECT 1")
+        assert statements.so_far() == 2
+    assert bench.server.setting("log_statement") == "none"
 
 
 def test_writers_are_measured_until_they_finish_and_until_a_worker_has_run_all_their_jobs(bench: Bench) -> None:
