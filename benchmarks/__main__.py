@@ -22,10 +22,13 @@ from benchmarks.results import CaseResult, Run, load, save
 from benchmarks.running import describe_machine, now, run_cases
 from benchmarks.server import Server
 
+_SHORTEST_SOAK = 2
+"""In minutes."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the chosen cases. Return 0 if every bar was met and no contender failed, and 1 otherwise."""
-    options = _parser().parse_args(arguments)
+    options = parse(arguments)
     console = Console()
     if options.list:
         for case in CASES:
@@ -35,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _publish(load(options.page_from))
         return 0
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # stops the server, too
-    run = _run(console, _chosen(options), _scale(options), options.note)
+    run = _run(console, choose_cases(options), _scale(options), options.note)
     save(run, options.json)
     draw(run, options.json.with_suffix(".svg"))
     show_bars(console, run)
@@ -43,6 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.page:
         _publish(run)
     return 1 if missed_bars(run) or any(case.failures for case in run.cases) else 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of the command."""
+    return _parser().parse_args(arguments)
 
 
 def _publish(run: Run) -> None:
@@ -58,6 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="run smaller main cases in under two minutes")
     parser.add_argument("--rounds", type=int, help="number of rounds")
     parser.add_argument("--held", type=float, metavar="SECONDS", help="how long an old transaction stays open")
+    parser.add_argument(
+        "--soak", action="store_true", help="run 1,000 jobs a second for half an hour, and no other case"
+    )
+    parser.add_argument("--minutes", type=_minutes, help="how long --soak takes")
     parser.add_argument("--note", default="", help="a note on the conditions of the run, for the page")
     parser.add_argument("--json", type=pathlib.Path, default=WORKPLACE / "results.json", help="file for all results")
     parser.add_argument("--page", action="store_true", help="write the figures and the plot of docs/figures.md")
@@ -65,16 +77,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _minutes(text: str) -> int:
+    minutes = int(text)
+    if minutes < _SHORTEST_SOAK:
+        raise argparse.ArgumentTypeError(f"at least {_SHORTEST_SOAK}, because the end is compared with the middle")
+    return minutes
+
+
 def _scale(options: argparse.Namespace) -> Scale:
     scale = QUICK if options.quick else FULL
-    changes = {"rounds": options.rounds, "held_seconds": options.held}
+    changes = {"rounds": options.rounds, "held_seconds": options.held, "soak_minutes": options.minutes}
     return dataclasses.replace(scale, **{name: value for name, value in changes.items() if value is not None})
 
 
-def _chosen(options: argparse.Namespace) -> list[Case]:
-    if options.case:
-        return [case for case in CASES if case.name in options.case]
-    return [case for case in CASES if case.quick or not options.quick]
+def choose_cases(options: argparse.Namespace) -> list[Case]:
+    """Return the cases that are named, or else those of the full or of the quick run."""
+    named = [*(options.case or ()), *(["soak"] if options.soak else ())]
+    if named:
+        return [case for case in CASES if case.name in named]
+    return [case for case in CASES if not case.on_request and (case.quick or not options.quick)]
 
 
 def _run(console: Console, cases: Sequence[Case], scale: Scale, note: str) -> Run:
@@ -82,7 +103,7 @@ def _run(console: Console, cases: Sequence[Case], scale: Scale, note: str) -> Ru
     by_name = {case.name: case for case in cases}
     server = Server(WORKPLACE)
     try:
-        bench = Bench(server, scale)
+        bench = Bench(server, scale, tell=console.print)
         with console.status("starting") as status:
 
             def after(result: CaseResult, seconds: float) -> None:

@@ -163,6 +163,17 @@ BARS: tuple[Bar, ...] = (
     Bar("retention", "longest transaction ms", at_most=1000, worst=True),
     Bar("retention", "other jobs' start p99 ms", at_most=1000, worst=True),
     Bar("memory", "growth", at_most=1.05),
+    Bar("soak", "jobs/s", at_least=990),
+    *(
+        Bar("soak", f"{figure}, growth", at_most=limit)
+        for figure, limit in (
+            ("MiB of memory", 1.05),
+            ("MiB of tables", 1.1),
+            ("MiB of indexes", 1.1),
+            ("dead rows", 1.5),
+            ("p99 ms", 1.2),
+        )
+    ),
     Bar("connections", "connections", contender="async jobs", at_most=4, worst=True),
     Bar("connections", "connections", contender="sync jobs", at_most=4, worst=True),
     Bar("chord", "ms/step", contender=f"{OURS}, 10,000", over=(f"{OURS}, 1,000",), at_most=1.3),

@@ -51,6 +51,7 @@ class Scale:
     held_seconds: float = 20.0
     processes_jobs: int = 40_000
     memory_jobs: int = 500_000
+    soak_minutes: int = 30
 
 
 FULL = Scale("full", rounds=3)
@@ -70,23 +71,31 @@ QUICK = Scale(
     due_jobs=15,
     low_load_jobs=150,
     idle_seconds=2.0,
-    backlog=100_000,
     fleet_seconds=12.0,
+    backlog=100_000,
     line=20_000,
     rated=600,
     behind_backlog=5_000,
     held_seconds=5.0,
     processes_jobs=20_000,
     memory_jobs=50_000,
+    soak_minutes=2,
 )
 
 
 class Bench:
-    """One run of the suite. Template databases are built once, and each measurement gets a copy."""
+    """One run of the suite. Template databases are built once, and each measurement gets a copy.
 
-    def __init__(self, server: Server, scale: Scale) -> None:
+    Parameters
+    ----------
+    tell:
+        Called with each reading of a long measurement.
+    """
+
+    def __init__(self, server: Server, scale: Scale, tell: Callable[[str], None] = print) -> None:
         self.server = server
         self.scale = scale
+        self.tell = tell
         self._templates: dict[str, Database] = {}
         self._pythons: dict[Environment, pathlib.Path] = {}
 

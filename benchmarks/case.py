@@ -34,6 +34,8 @@ class Case:
         ``"all"``, or ``"one"`` for a slow case with a fixed limit.
     quick:
         If true, ``make bench-quick`` runs the case.
+    on_request:
+        If true, the case runs only if it is named.
     """
 
     name: str
@@ -41,3 +43,4 @@ class Case:
     contenders: tuple[Contender, ...]
     rounds: Literal["all", "one"] = "all"
     quick: bool = False
+    on_request: bool = False

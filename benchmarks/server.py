@@ -60,7 +60,7 @@ class Server:
         self._server = get_server(self._root / "data", cleanup_mode=None, start=False)
         self._server.ensure_pgdata_inited()
         with (self._root / "data" / "postgresql.conf").open("a") as settings:
-            settings.write("max_connections = 700\n")  # a fleet of 200 workers has 600
+            settings.write("max_connections = 1000\n")  # a fleet of 200 workers has up to 800
         self._server.start()
         self.log = self._server.log
         postmaster = self._server.get_postmaster_info()

@@ -13,6 +13,7 @@ from benchmarks.cases.lines import LINES
 from benchmarks.cases.low_load import LOW_LOAD
 from benchmarks.cases.one_shot import ONE_SHOT
 from benchmarks.cases.processes import PROCESSES
+from benchmarks.cases.soak import SOAK
 from benchmarks.cases.unique import UNIQUE
 from benchmarks.cases.workflows import WORKFLOWS
 from benchmarks.cases.writers import WRITERS
@@ -26,8 +27,8 @@ CASES: tuple[Case, ...] = (
     *WRITERS_AND_WORKER,
     *LATENCY,
     *LOW_LOAD,
-    *ONE_SHOT,
     *FLEETS,
+    *ONE_SHOT,
     *PROCESSES,
     *BACKLOG_CASES,
     *HELD,
@@ -35,4 +36,5 @@ CASES: tuple[Case, ...] = (
     *LINES,
     *HOUSEKEEPING,
     *WORKFLOWS,
+    *SOAK,
 )

@@ -28,6 +28,7 @@ _SETTLED = 5.0
 """Seconds after which all workers listen and their first looks are over."""
 _DRAINS = 3
 _REGISTERED = "SELECT count(*) FROM procrastinate_workers"
+_CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'"
 _NEVER = 3600.0
 _WITHOUT_POLLING = {"fetch_job_polling_interval": _NEVER, "abort_job_polling_interval": _NEVER}
 
@@ -108,6 +109,7 @@ def _idle_figures(bench: Bench, database: Database, drivers: list[Driver]) -> di
         "server, % of a core": server * 100 / seconds,
         "workers, % of a core": workers * 100 / seconds,
         "commits/s": commits / seconds,
+        "connections": bench.server.number(_CONNECTIONS, database.name),
     }
 
 

@@ -15,6 +15,7 @@ from benchmarks.cases.checks import check_rows, empty_queue
 from benchmarks.cases.drains import Drain, check_recorded
 from benchmarks.cases.fleet import Fleet
 from benchmarks.cases.low_load import LowLoad
+from benchmarks.cases.soak import Soak
 from benchmarks.cases.writers import Writers
 from benchmarks.cases.writers_and_worker import WritersAndWorker
 from benchmarks.environments import CannotInstall
@@ -99,7 +100,7 @@ def test_registered_workers_are_measured_with_nothing_to_do_and_next_to_a_drain(
     )
     result = run_case(bench, Case("tiny", "Tiny", contenders), rounds=1, say=lambda text: None)
     assert result.failures == {}
-    idle = {"server, % of a core", "workers, % of a core", "commits/s"}
+    idle = {"server, % of a core", "workers, % of a core", "commits/s", "connections"}
     assert set(result.figures("polls")) == {*idle, "jobs/s next to them"}
     assert set(result.figures("no polling")) == idle
     rate = result.series("polls", "jobs/s next to them")
@@ -124,6 +125,26 @@ def test_statements_of_other_databases_are_not_counted(bench: Bench) -> None:
         counted.execute("SELECT 1")
         assert statements.so_far() == 2
     assert bench.server.setting("log_statement") == "none"
+
+
+def test_a_soak_tells_each_reading_and_compares_its_end_with_its_middle(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(bench, "tell", told.append)
+    monkeypatch.setattr(bench, "scale", dataclasses.replace(bench.scale, soak_minutes=3))
+    result = run_case(
+        bench, Case("tiny", "Tiny", (Contender("ours", Soak(period=4.0, rate=100)),)), rounds=1, say=lambda text: None
+    )
+    assert result.failures == {}
+    assert [reading.partition(":")[0] for reading in told] == ["1 of 3", "2 of 3", "3 of 3"]
+    jobs, rate, memory = (result.series("ours", name) for name in ("jobs", "jobs/s", "MiB of memory, growth"))
+    assert jobs is not None
+    assert jobs.median == 1200
+    assert rate is not None
+    assert 50 < rate.median < 105
+    assert memory is not None
+    assert 0.5 < memory.median < 2
 
 
 def test_writers_are_measured_until_they_finish_and_until_a_worker_has_run_all_their_jobs(bench: Bench) -> None:

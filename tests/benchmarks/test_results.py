@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import pathlib
 
 import pytest
 from rich.console import Console
 
+from benchmarks.__main__ import choose_cases, parse
 from benchmarks.bars import BARS, Bar
 from benchmarks.case import Case, Contender
 from benchmarks.cases import CASES
 from benchmarks.cases.checks import percentile
+from benchmarks.cases.soak import Reading, compare_thirds
 from benchmarks.page import render, write_page
 from benchmarks.report import format_number, missed_bars, show_bars, show_case
 from benchmarks.results import CaseResult, Run, Series, load, save
@@ -117,6 +120,38 @@ def test_the_page_gets_the_figures_between_its_markers(tmp_path: pathlib.Path) -
     assert "old" not in once
     assert render(run, CASES) in once
     assert "| this project | 1,000 |" in once
+
+
+def _reading(**values: float) -> Reading:
+    named = {field.name: 1.0 for field in dataclasses.fields(Reading)}
+    return Reading(**{**named, **values})  # type: ignore[arg-type]
+
+
+def test_a_soak_compares_its_last_third_with_its_second() -> None:
+    sizes = [100.0, 50.0, 10.0, 12.0, 11.0, 18.0]
+    figures = compare_thirds([_reading(tables=size) for size in sizes])
+    assert figures["MiB of tables"] == 18
+    assert figures["MiB of tables, growth"] == 1.5
+    assert figures["MiB of memory, growth"] == 1
+
+
+def test_a_reading_of_zero_that_stays_zero_has_not_grown() -> None:
+    figures = compare_thirds([_reading(dead_rows=0.0) for _ in range(3)])
+    assert figures["dead rows, growth"] == 1
+
+
+def test_a_soak_runs_only_if_it_is_named() -> None:
+    default = {case.name for case in choose_cases(parse(["--rounds", "1"]))}
+    assert "soak" not in default
+    assert "drain_async" in default
+    for arguments in (["--soak", "--minutes", "2"], ["--case", "soak"]):
+        assert [case.name for case in choose_cases(parse(arguments))] == ["soak"]
+
+
+def test_a_soak_that_is_too_short_to_compare_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--soak", "--minutes", "1"])
+    assert "the end is compared with the middle" in capsys.readouterr().err
 
 
 def test_a_page_without_a_place_for_the_figures_is_refused(tmp_path: pathlib.Path) -> None:
