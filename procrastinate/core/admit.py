@@ -19,7 +19,7 @@ from procrastinate.core.arrays import array_param, is_one_of, transpose, unnest
 from procrastinate.core.enums import Readiness
 from procrastinate.core.errors import is_row_refused
 from procrastinate.core.hold_offs import read_hold_offs
-from procrastinate.core.lines import KEYS_AT_ONCE, Lines, with_rooms
+from procrastinate.core.lines import KEYS_AT_ONCE, Lines, read_held, with_rooms
 from procrastinate.core.lock_timeouts import end_when_left_alone
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.promote import lock_holders, turn_taken
@@ -36,13 +36,11 @@ from procrastinate.core.share import KeyState, LimitTerms, Shares, share_out
 from procrastinate.core.tables import (
     UNDECIDED,
     holds_lock,
-    holds_slot,
     is_in_line,
     is_parked,
     jobs,
     limits,
     openings,
-    slots_of,
 )
 from procrastinate.core.turns import keep_last_turn, within_capacity
 
@@ -147,18 +145,6 @@ class _Given:
         )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class _Held:
-    """The number of jobs of all keys that have slots, and of these slots. Zero if neither is limited."""
-
-    jobs: int = 0
-    slots: int = 0
-
-    def jobs_left(self, terms: LimitTerms) -> int:
-        """Return how many more jobs may get slots, whatever their weights."""
-        return sys.maxsize if terms.capacity is None else terms.capacity - self.jobs
-
-
 # The trigger takes back what a release without weights gives away of a limit that has heavy jobs.
 _KNOWS_WEIGHTS = sa.func.set_config("procrastinate.weights", "known", sa.true())
 _TAKE_TURN = sa.select(turn_taken(), _KNOWS_WEIGHTS)
@@ -214,11 +200,6 @@ TERMS = (
 _READ_TERMS = sa.select(*TERMS, *RATES).where(limits.c.name == sa.any_(array_param("names", sa.Text())))
 
 
-_of_all = jobs.alias("holder")
-# The condition is that of the index, in full: the planner looks for it.
-_COUNT_IN_ALL = sa.select(sa.func.count().label("jobs"), slots_of(_of_all).label("slots")).where(
-    holds_slot(_of_all), _of_all.c.limit_name == _NAME
-)
 _wanted = unnest({"id": sa.BigInteger(), "lock": sa.Text(), "priority": sa.Integer()}, name="asked")
 _READ_HOLDERS = sa.select(lock_holders(sa.select(_wanted.c.id, _wanted.c.lock, _wanted.c.priority).cte("asked_for")))
 _decided = unnest({"id": sa.BigInteger(), "readiness": sa.Integer()}, name="decided")
@@ -314,14 +295,14 @@ def _admit_of(
     connection: sa.Connection, name: str, terms: LimitTerms, looked_at: set[str], manner: _Manner
 ) -> Admission:
     """Give away the slots of one limit, in rounds: the line of a key may be shorter than its share."""
-    lines = Lines(connection, name, terms, paused=manner.paused, set_aside=manner.set_aside)
+    held = read_held(connection, name, terms)
+    lines = Lines(connection, name, terms, held, paused=manner.paused, set_aside=manner.set_aside)
     in_line = lines.read_keys(looked_at)
     terms = within_capacity(connection, name, terms, {one.queue for one in in_line if one.queue not in manner.paused})
     held_off = read_hold_offs(connection, name, [one.key for one in in_line])
     others = [one for one in in_line if one.key not in held_off]
     keys = with_rooms(connection, name, others, terms.rates)
     of_all = read_room_of_all(connection, name, terms.total_rates)
-    held = _read_held(connection, name, terms)
     given = _Given()
     while True:
         shares = share_out(
@@ -354,14 +335,6 @@ def _admit_of(
         refused=given.refused,
         next_start_in=seconds_to_next_window(connection) if has_windows else None,
     )
-
-
-def _read_held(connection: sa.Connection, name: str, terms: LimitTerms) -> _Held:
-    """Count what the jobs of all keys have, if it matters."""
-    if terms.total is None and terms.capacity is None:
-        return _Held()
-    row = connection.execute(_COUNT_IN_ALL, {"name": name}).one()
-    return _Held(jobs=row.jobs, slots=row.slots)
 
 
 def _decide(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+import enum
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,81 +29,122 @@ def _count_held(name: sa.ColumnElement[Any], key: sa.ColumnElement[Any]) -> sa.S
     return sa.select(slots_of(holder)).where(*held).scalar_subquery()
 
 
-def _first_in_line(key: sa.ColumnElement[Any]) -> Any:
-    """Return the next job of a key that is not too heavy for the limit.
+def _next_of(where: Callable[[sa.FromClause], sa.ColumnElement[bool]]) -> Any:
+    """Return the next job of the first key in line for which a condition holds.
 
-    Its weight does not matter if its queue is paused: it leaves the line as soon as the key has a slot.
+    A job that is too heavy for the limit is passed over. Its weight does not matter if its queue is paused: it leaves
+    the line as soon as the key has a slot.
     """
     head = jobs.alias("head")
     is_paused = head.c.queue_name == sa.any_(array_param("paused", sa.Text()))
     return (
         sa.select(
+            head.c.limit_key.label("key"),
             head.c.priority,
             head.c.id,
-            head.c.queue_name,
+            sa.cast(head.c.queue_name, sa.Text).label("queue_name"),
             sa.case((is_paused, 1), else_=weight_of(head)).label("weight"),
         )
         .where(
             is_in_line(head),
             head.c.limit_name == _NAME,
-            head.c.limit_key == key,
+            where(head),
             weight_of(head) <= _HEAVIEST,
             is_not_set_aside(head.c.id),
         )
-        .order_by(head.c.priority.desc(), head.c.id)
+        .order_by(head.c.limit_key, head.c.priority.desc(), head.c.id)
         .limit(1)
-        .lateral("first")
     )
 
 
-def _keys_in_line() -> sa.CTE:
-    """Walk from key to key through the index of the line, one probe each."""
-    line, further = jobs.alias("line"), jobs.alias("further")
-    after = sa.bindparam("after", type_=sa.Text())
-    walk = sa.select(
-        sa.select(sa.func.min(line.c.limit_key))
-        .where(is_in_line(line), line.c.limit_name == _NAME, sa.or_(after.is_(None), line.c.limit_key > after))
-        .scalar_subquery()
-        .label("key"),
-        sa.literal_column("1", type_=sa.Integer()).label("step"),
-    ).cte("walk", recursive=True)
-    following = (
-        sa.select(sa.func.min(further.c.limit_key))
-        .where(is_in_line(further), further.c.limit_name == _NAME, further.c.limit_key > walk.c.key)
-        .scalar_subquery()
-    )
-    return walk.union_all(
-        sa.select(following, walk.c.step + 1).where(
-            walk.c.key.is_not(None), walk.c.step < sa.bindparam("limit", type_=sa.Integer())
-        )
-    )
+class _Part(enum.Enum):
+    """Which keys of a limit are read. Each part is one range of the index of the line."""
+
+    ALL = enum.auto()
+    AFTER = enum.auto()
+    UP_TO = enum.auto()
+
+    def condition(self, table: sa.FromClause) -> sa.ColumnElement[bool]:
+        """Return the condition "this job is of a key of the part"."""
+        place = sa.bindparam("place", type_=sa.Text())
+        if self is _Part.AFTER:
+            return table.c.limit_key > place
+        return table.c.limit_key <= place if self is _Part.UP_TO else sa.true()
 
 
-def _read_line() -> sa.Select[Any]:
-    """Read the keys in line of a limit, in the order of their first jobs, and the slots that they have.
+def _read_line(part: _Part, *, counts: bool) -> sa.Select[Any]:
+    """Walk from key to key through the index of the line, with one probe each, which finds the next job of the key.
 
+    An old snapshot keeps the entries of jobs that have left the line. A second probe would come by all of them again.
     ``step`` is the place of a key in the order of the keys.
+
+    Parameters
+    ----------
+    counts:
+        Whether the slots of each key are counted.
     """
-    walk = _keys_in_line()
-    first = _first_in_line(walk.c.key)
-    held = _count_held(_NAME, walk.c.key).label("held")
-    return (
-        sa.select(walk.c.key, walk.c.step, first.c.weight, first.c.queue_name, held)
-        .select_from(walk.join(first, sa.true()))
-        .order_by(first.c.priority.desc(), first.c.id)
+    first = _next_of(part.condition).subquery("first")
+    start = sa.select(*first.c, sa.literal_column("1", type_=sa.Integer()).label("step"))
+    walk = start.cte("walk", recursive=True)
+    bound = part.condition if part is _Part.UP_TO else (lambda _: sa.true())
+    then = _next_of(lambda table: sa.and_(table.c.limit_key > walk.c.key, bound(table))).lateral("then")
+    walk = walk.union_all(
+        sa.select(*then.c, walk.c.step + 1)
+        .select_from(walk.join(then, sa.true()))
+        .where(walk.c.step < sa.bindparam("limit", type_=sa.Integer()))
     )
+    return sa.select(*walk.c, *([_count_held(_NAME, walk.c.key).label("held")] if counts else []))
 
 
-def _read_keys() -> sa.Select[Any]:
-    """Read those of some keys that have jobs in line, and the slots that they have."""
+def _read_keys(*, counts: bool) -> sa.Select[Any]:
+    """Read the next jobs of those of some keys that have jobs in line."""
     some = sa.func.unnest(array_param("keys", sa.Text())).table_valued("key", name="some").render_derived()
-    first = _first_in_line(some.c.key)
-    held = _count_held(_NAME, some.c.key).label("held")
-    return sa.select(some.c.key, first.c.weight, first.c.queue_name, held).select_from(some.join(first, sa.true()))
+    first = _next_of(lambda table: table.c.limit_key == some.c.key).lateral("first")
+    held = [_count_held(_NAME, some.c.key).label("held")] if counts else []
+    return sa.select(*first.c, *held).select_from(some.join(first, sa.true()))
 
 
-_READ_LINE = _read_line()
-_READ_KEYS = _read_keys()
+_READ_LINE = {(part, counts): _read_line(part, counts=counts) for part in _Part for counts in (False, True)}
+_READ_KEYS = {counts: _read_keys(counts=counts) for counts in (False, True)}
+
+_of_all = jobs.alias("holder")
+# The condition is that of the index, in full: the planner looks for it.
+_READ_HELD = (
+    sa.select(_of_all.c.limit_key.label("key"), sa.func.count().label("jobs"), slots_of(_of_all).label("slots"))
+    .where(holds_slot(_of_all), _of_all.c.limit_name == _NAME)
+    .group_by(_of_all.c.limit_key)
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Held:
+    """The number of jobs of all keys that have slots, and of these slots.
+
+    ``by_key`` has the slots of each key. It is ``None``, and the numbers are 0, if nothing limits those of all keys.
+    """
+
+    jobs: int = 0
+    slots: int = 0
+    by_key: Mapping[str, int] | None = None
+
+    def jobs_left(self, terms: LimitTerms) -> int:
+        """Return how many more jobs may get slots, whatever their weights."""
+        return sys.maxsize if terms.capacity is None else terms.capacity - self.jobs
+
+
+def read_held(connection: sa.Connection, name: str, terms: LimitTerms) -> Held:
+    """Count what the jobs of all keys have, if it matters.
+
+    One look counts for all keys. An old snapshot keeps the entries of jobs that had slots, so each look is dear.
+    """
+    if terms.total is None and not terms.is_fair:
+        return Held()
+    rows = connection.execute(_READ_HELD, {"name": name}).all()
+    return Held(
+        jobs=sum(row.jobs for row in rows),
+        slots=sum(row.slots for row in rows),
+        by_key={row.key: row.slots for row in rows},
+    )
 
 
 def _heads() -> Any:
@@ -136,6 +179,8 @@ class Lines:
 
     Parameters
     ----------
+    held:
+        The slots that are taken.
     paused:
         Queues that are paused.
     set_aside:
@@ -147,6 +192,7 @@ class Lines:
         connection: sa.Connection,
         name: str,
         terms: LimitTerms,
+        held: Held,
         *,
         paused: Collection[str],
         set_aside: Sequence[int],
@@ -154,6 +200,7 @@ class Lines:
         self._connection = connection
         self._name = name
         self._terms = terms
+        self._held = held.by_key
         self._paused = sorted(paused)
         self._set_aside = list(set_aside)
 
@@ -169,29 +216,43 @@ class Lines:
         limit has more keys than one look reads, all the others may have no room.
         """
         if not self._terms.is_over_all_keys:
-            return _states(self._read_some(looked_at))
+            return self._states(self._read_some(looked_at))
         is_fair = self._terms.is_fair
         first = read_last_turn(self._connection, self._name) if is_fair else min(looked_at)
-        after, all_keys = self._walk(first)
-        if is_fair:  # by turn, whatever the priorities of the jobs
-            after, all_keys = (sorted(rows, key=lambda row: row.step) for rows in (after, all_keys))
-        in_order = _states([*after, *all_keys] if is_fair else [*all_keys, *after])
+        rows = self._walk(first)
+        if not is_fair:  # a fair limit goes by turn, whatever the priorities of the jobs
+            rows.sort(key=lambda row: (-row.priority, row.id))
+        in_order = self._states(rows)
         if len(in_order) < KEYS_AT_ONCE:
             return in_order
-        return [*in_order, *_states(self._read_some(set(looked_at) - {one.key for one in in_order}))]
+        return [*in_order, *self._states(self._read_some(set(looked_at) - {one.key for one in in_order}))]
 
     def _read_some(self, keys: Collection[str]) -> list[sa.Row[Any]]:
-        return self._execute(_READ_KEYS, {"keys": sorted(keys), "paused": self._paused}) if keys else []
+        statement = _READ_KEYS[self._held is None]
+        return self._execute(statement, {"keys": sorted(keys), "paused": self._paused}) if keys else []
 
-    def _walk(self, first: str | None) -> tuple[list[sa.Row[Any]], list[sa.Row[Any]]]:
-        """Read the keys in line after the ``first``, and those from the beginning if fewer than a thousand follow."""
+    def _walk(self, first: str | None) -> list[sa.Row[Any]]:
+        """Read the keys in line after the ``first``, and those from the beginning if fewer than a thousand follow.
 
-        def read(after: str | None, limit: int) -> list[sa.Row[Any]]:
-            return self._execute(_READ_LINE, {"after": after, "limit": limit, "paused": self._paused})
+        No key is read twice.
+        """
 
-        following = [] if first is None else read(first, KEYS_AT_ONCE)
+        def read(part: _Part, limit: int) -> list[sa.Row[Any]]:
+            parameters = {"limit": limit, "paused": self._paused} | ({} if first is None else {"place": first})
+            rows = self._execute(_READ_LINE[part, self._held is None], parameters)
+            return sorted(rows, key=lambda row: row.step)
+
+        if first is None:
+            return read(_Part.ALL, KEYS_AT_ONCE)
+        following = read(_Part.AFTER, KEYS_AT_ONCE)
         missing = KEYS_AT_ONCE - len(following)
-        return following, read(None, missing) if missing > 0 else []
+        return [*following, *(read(_Part.UP_TO, missing) if missing > 0 else [])]
+
+    def _states(self, rows: Sequence[sa.Row[Any]]) -> list[KeyState]:
+        held = {row.key: row.held for row in rows} if self._held is None else self._held
+        return [
+            KeyState(key=row.key, held=held.get(row.key, 0), weight=row.weight, queue=row.queue_name) for row in rows
+        ]
 
     def lock_heads(self, numbers: Mapping[str, int], passed_over: Sequence[int]) -> list[sa.Row[Any]]:
         """Lock the first jobs of each key, as many as ``numbers`` says, and return them in the order of the line."""
@@ -209,9 +270,3 @@ def with_rooms(
     """Return the keys of a limit with the room that its rates leave to each."""
     rooms = read_rooms(connection, name, {one.key: one.weight for one in keys}, rates)
     return [dataclasses.replace(one, room=rooms[one.key].free) if rooms else one for one in keys]
-
-
-def _states(rows: Sequence[sa.Row[Any]]) -> list[KeyState]:
-    """Return one state for each key, in the order of the rows."""
-    states = (KeyState(key=row.key, held=row.held, weight=row.weight, queue=row.queue_name) for row in rows)
-    return list({one.key: one for one in states}.values())

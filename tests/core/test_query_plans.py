@@ -637,6 +637,42 @@ def test_an_admission(full: sa.Connection, numbers: dict[str, Any]) -> None:
     check(plans, reads={SLOTS, LINE}, buffers=8000, small={*small, "procrastinate_turns"})
 
 
+def entries_of(connection: sa.Connection, *indexes: str) -> list[int]:
+    """How many entries of these indexes this transaction has come by, dead ones included."""
+    read = "SELECT pg_stat_get_xact_tuples_returned(CAST(:index AS regclass))"
+    return [connection.execute(sa.text(read), {"index": index}).scalar_one() for index in indexes]
+
+
+@pytest.mark.parametrize("keys", [1, 20])
+@pytest.mark.parametrize("numbers", [{"total": 20}, {"fair": True}], ids=["over all keys", "fair"])
+def test_an_admission_walks_over_what_vacuum_cannot_clean_once(
+    engine: sa.Engine, numbers: dict[str, Any], keys: int
+) -> None:
+    """A job leaves one entry in the index of the lines, and two in that of the slots: it waits, is ready and runs."""
+    ended, slots = 2000, 20
+    with engine.connect() as connection, engine.connect() as reader:
+        worker_id = core.register_worker(connection)
+        connection.exec_driver_sql(f"UPDATE procrastinate_workers SET concurrency = {slots}")
+        core.define_limits(connection, [core.LimitDefinition(name="l", **numbers)])
+        jobs = [new_job(limit_name="l", limit_key=f"key {number % keys}") for number in range(ended + 10 * slots)]
+        core.defer_jobs(connection, jobs)
+        connection.commit()
+        reader.execution_options(isolation_level="REPEATABLE READ")
+        reader.exec_driver_sql("SELECT pg_current_xact_id()")
+        for _ in range(ended // slots):
+            assert core.admit_jobs(connection).admitted == slots
+            fetched = core.fetch_jobs(connection, worker_id=worker_id, limit=slots)
+            finished = [FinishedJob(id=job.id, attempts=0, status=Status.SUCCEEDED) for job in fetched]
+            core.finish_jobs(connection, finished, worker_id=worker_id)
+            connection.commit()
+        before = entries_of(connection, LINE, SLOTS)
+        assert core.admit_jobs(connection).admitted == slots
+        line, held = (now - then for now, then in zip(entries_of(connection, LINE, SLOTS), before, strict=True))
+        reader.rollback()
+    assert ended <= line <= 2 * ended + 10 * slots
+    assert 2 * ended <= held <= 2 * ended + 10 * slots
+
+
 def test_an_admission_by_rates(full: sa.Connection) -> None:
     """It reads the starts of its keys alone, among those of many other keys."""
     core.define_limits(full, [core.LimitDefinition(name="l", rates=(core.RateTerms(2, 3600.0),))])
