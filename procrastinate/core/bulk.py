@@ -22,7 +22,7 @@ from procrastinate.core.errors import is_lock_timeout
 from procrastinate.core.finish import retry_job_by_id
 from procrastinate.core.inspection.bounds import Count, along_indexes, first_rows, load, moment, to_count
 from procrastinate.core.inspection.listing import REACH, JobSearch
-from procrastinate.core.inspection.states import JobState
+from procrastinate.core.job_states import JobState
 from procrastinate.core.lock_timeouts import wait_briefly
 from procrastinate.core.open_operations import KINDS
 from procrastinate.core.operation_marks import atomic

@@ -12,7 +12,8 @@ from procrastinate.core.arrays import array_param
 from procrastinate.core.criteria import equals
 from procrastinate.core.enums import Status
 from procrastinate.core.fetch import from_microseconds, microseconds
-from procrastinate.core.tables import TODO, WAITS_FOR_OTHERS, dependencies, jobs, workflows
+from procrastinate.core.job_states import ENDED, WORD
+from procrastinate.core.tables import dependencies, jobs, status_literal, waits_for_others, workflows
 from procrastinate.core.workflow_rows import (
     Counts,
     GroupKind,
@@ -29,7 +30,7 @@ _IDS = array_param("ids", sa.BigInteger())
 _part = workflows.alias("part")
 _IS_WORKFLOW = workflows.c.kind == GroupKind.WORKFLOW.value
 
-_WAITS = sa.and_(jobs.c.status == TODO, jobs.c.readiness == WAITS_FOR_OTHERS)
+_ENDED = [status_literal(status) for status in ENDED.values()]
 _COLUMNS = (
     workflows.c.id,
     workflows.c.name,
@@ -45,13 +46,13 @@ _COUNTS = (
         workflows.c.kind,
         workflows.c.finished_at.is_not(None).label("is_finished"),
         sa.func.max(workflows.c.lost).label("lost"),
-        jobs.c.status,
-        sa.case((_WAITS, sa.true()), else_=sa.false()).label("waits"),
+        WORD.label("word"),
+        sa.and_(jobs.c.status.not_in(_ENDED), ~waits_for_others()).label("goes_on"),
         sa.func.count(jobs.c.id).label("jobs"),
     )
     .select_from(workflows.outerjoin(jobs, jobs.c.workflow_id == workflows.c.id))
     .where(workflows.c.root_id == sa.any_(_IDS))
-    .group_by(workflows.c.id, jobs.c.status, "waits")
+    .group_by(workflows.c.id, "word", "goes_on")
 )
 
 
@@ -149,6 +150,7 @@ def _workflow(row: sa.Row[Any], counts: list[sa.Row[Any]]) -> StoredWorkflow:
         finished_at=from_microseconds(row.finished_at),
         cancelled_at=from_microseconds(row.cancelled_at),
         steps_ended=main.is_finished,
+        goes_on=any(count.goes_on for count in members),
         counts=Counts(**numbers),
     )
 
@@ -159,17 +161,8 @@ def _no_numbers() -> dict[str, int]:
 
 def _add_to(numbers: dict[str, int], counts: Iterable[sa.Row[Any]]) -> None:
     for count in counts:
-        if count.status is not None:
-            numbers[_what(Status(count.status), count.waits)] += count.jobs
-
-
-_WORDS = {Status.DOING: "running", Status.ABORTING: "running"}
-
-
-def _what(status: Status, waits: bool) -> str:
-    if status is Status.TODO:
-        return "waiting" if waits else "ready"
-    return _WORDS.get(status, status.value)
+        if count.jobs:
+            numbers[count.word] += count.jobs
 
 
 _GROUPS = (
@@ -200,7 +193,7 @@ _STEPS = (
         jobs.c.task_name,
         jobs.c.queue_name,
         jobs.c.status,
-        _WAITS,
+        WORD,
         jobs.c.attempts,
     )
     .select_from(workflows.join(_member, sa.true()).join(jobs, jobs.c.id == _member.c.id))
@@ -267,10 +260,10 @@ def read_graph(
                 task_name=task,
                 queue_name=queue,
                 status=Status(status),
-                waits_for_others=bool(waits),
+                word=word,
                 attempts=attempts,
             )
-            for job_id, group_id, step, task, queue, status, waits, attempts in steps
+            for job_id, group_id, step, task, queue, status, word, attempts in steps
         ],
         [
             StoredDependency(job_id=job_id, parent_id=parent, parent_group_id=group, rule=_rule(rule))

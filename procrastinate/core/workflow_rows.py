@@ -156,14 +156,21 @@ class Resolution:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Counts:
-    """Number of members of a group by what became of them. A lost member was deleted before its end."""
+    """Number of members of a group by what became of them, in the words that all views use of jobs.
+
+    A lost member was deleted before its end.
+    """
 
     succeeded: int = 0
     failed: int = 0
     cancelled: int = 0
     aborted: int = 0
     lost: int = 0
-    waiting: int = 0
+    waiting_for_steps: int = 0
+    waiting_for_signal: int = 0
+    scheduled: int = 0
+    blocked: int = 0
+    limited: int = 0
     ready: int = 0
     running: int = 0
 
@@ -180,12 +187,15 @@ class Counts:
     @property
     def open(self) -> int:
         """The number of members that have not ended."""
-        return self.waiting + self.ready + self.running
+        return self.total - self.succeeded - self.failed - self.cancelled - self.aborted - self.lost
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StoredWorkflow:
-    """A row of ``procrastinate_workflows`` that is a workflow, and the counts of its steps without the callbacks."""
+    """A row of ``procrastinate_workflows`` that is a workflow, and the counts of its steps without the callbacks.
+
+    ``goes_on`` is true if a step runs, or will run without the end of another one and without a signal.
+    """
 
     id: int
     name: str
@@ -194,12 +204,13 @@ class StoredWorkflow:
     finished_at: datetime.datetime | None
     cancelled_at: datetime.datetime | None
     steps_ended: bool
+    goes_on: bool
     counts: Counts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StoredStep:
-    """A job of a workflow. ``group_id`` is the group that it is a member of."""
+    """A job of a workflow. ``group_id`` is the group that it is a member of, and ``word`` its field of the counts."""
 
     job_id: int
     group_id: int
@@ -207,7 +218,7 @@ class StoredStep:
     task_name: str
     queue_name: str
     status: Status
-    waits_for_others: bool
+    word: str
     attempts: int
 
 

@@ -119,6 +119,10 @@ class Tables:
         """Return true if this job waits for a slot of its limit."""
         return row["status"] == TODO and self.progress(row["id"]).readiness == Readiness.IN_LINE
 
+    def waits_for_others(self, row: JobRow) -> bool:
+        """Return true if this step of a workflow waits for other jobs."""
+        return row["status"] == TODO and self.progress(row["id"]).readiness == Readiness.WAITS_FOR_OTHERS
+
     def weight(self, row: JobRow) -> int:
         """Return how many slots of its limit a job takes."""
         return self.progress(row["id"]).limit_weight or 1

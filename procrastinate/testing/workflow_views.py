@@ -13,7 +13,6 @@ from procrastinate.core import (
     Counts,
     FailedStep,
     GroupKind,
-    Readiness,
     Status,
     StoredDependency,
     StoredGroup,
@@ -22,12 +21,14 @@ from procrastinate.core import (
     WorkflowState,
 )
 from procrastinate.core.failed_steps import NOT_REACHED
+from procrastinate.core.job_states import JobState, word_of
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.rows import DOING, TODO, GroupRow, JobRow
 from procrastinate.testing.tables import Tables
 
 IMPLEMENTED = Implementations()
 
+OPEN = (TODO, DOING, Status.ABORTING.value)
 UNSUCCESSFUL = (Status.FAILED.value, Status.CANCELLED.value, Status.ABORTED.value)
 
 
@@ -68,9 +69,8 @@ def get_workflow(tables: Tables, workflow_id: int) -> StoredWorkflow | None:
     root = root_of(tables, workflow_id)
     if root is None:
         return None
-    numbers: Counter[str] = Counter()
-    for row in steps_of(tables, workflow_id, *(status.value for status in Status)):
-        numbers[_what(tables, row)] += 1
+    steps = steps_of(tables, workflow_id, *(status.value for status in Status))
+    numbers = Counter(_word(tables, row) for row in steps)
     parts = [group for group in tables.groups.values() if group.root_id == workflow_id]
     numbers["lost"] = sum(group.lost for group in parts)
     main = next((group for group in parts if group.kind is GroupKind.STEPS), root)
@@ -82,15 +82,31 @@ def get_workflow(tables: Tables, workflow_id: int) -> StoredWorkflow | None:
         finished_at=root.finished_at,
         cancelled_at=root.cancelled_at,
         steps_ended=main.finished_at is not None,
+        goes_on=any(_goes_on(tables, row) for row in steps),
         counts=Counts(**numbers),
     )
 
 
-def _what(tables: Tables, row: JobRow) -> str:
-    if row["status"] == TODO:
-        waits = tables.progress(row["id"]).readiness == Readiness.WAITS_FOR_OTHERS
-        return "waiting" if waits else "ready"
-    return "running" if row["status"] in (DOING, Status.ABORTING.value) else row["status"]
+def _word(tables: Tables, row: JobRow) -> str:
+    return word_of(_state(tables, row), row["task_name"])
+
+
+def _state(tables: Tables, row: JobRow) -> JobState:
+    if row["status"] in (DOING, Status.ABORTING.value):
+        return JobState.RUNNING
+    if row["status"] != TODO:
+        return JobState(row["status"])
+    if tables.waits_for_others(row):
+        return JobState.WAITING_FOR_STEPS
+    if tables.is_parked(row):
+        return JobState.BLOCKED
+    if tables.is_in_line(row):
+        return JobState.LIMITED
+    return JobState.READY if tables.is_ready(row) else JobState.SCHEDULED
+
+
+def _goes_on(tables: Tables, row: JobRow) -> bool:
+    return row["status"] in OPEN and not tables.waits_for_others(row)
 
 
 @IMPLEMENTED.of(core.list_workflows)
@@ -131,7 +147,7 @@ def read_graph(
                 kind=one.kind,
                 name=one.name,
                 is_finished=bool(one.finished_at),
-                counts=Counts(**Counter(_what(tables, row) for row in members_of(tables, {id_}))),
+                counts=Counts(**Counter(_word(tables, row) for row in members_of(tables, {id_}))),
             )
             for id_, one in groups.items()
         ],
@@ -143,7 +159,7 @@ def read_graph(
                 task_name=row["task_name"],
                 queue_name=row["queue_name"],
                 status=Status(row["status"]),
-                waits_for_others=_what(tables, row) == "waiting",
+                word=_word(tables, row),
                 attempts=row["attempts"],
             )
             for row in rows

@@ -125,9 +125,7 @@ def sweep_workflows(
 
 
 def _waiting(tables: Tables) -> list[JobRow]:
-    return tables.where(
-        lambda row: row["status"] == TODO and tables.progress(row["id"]).readiness == Readiness.WAITS_FOR_OTHERS
-    )
+    return tables.where(tables.waits_for_others)
 
 
 def _members(tables: Tables, group_id: int) -> list[JobRow]:

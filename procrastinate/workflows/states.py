@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from procrastinate.core import (
     Counts,
     GroupKind,
-    Status,
     StoredDependency,
     StoredGroup,
     StoredStep,
     StoredWorkflow,
     WorkflowState,
 )
+from procrastinate.core.job_states import label_of
 from procrastinate.core.workflow_rows import callback_of
 
 
@@ -30,7 +30,8 @@ class WorkflowInfo:
     state:
         ``running``, ``held``, ``succeeded``, ``failed`` or ``cancelled``. Callbacks do not count.
     counts:
-        The number of steps by what became of them, without the callbacks.
+        The number of steps by what became of them, without the callbacks. A step that waits has the word of the list of
+        jobs, such as ``waiting_for_signal``.
     created_at, finished_at:
         Start and end, as aware datetimes. A workflow ends with its last callback.
     """
@@ -66,7 +67,7 @@ def _state(stored: StoredWorkflow) -> WorkflowState:
     counts = stored.counts
     without_success = counts.failed + counts.cancelled + counts.aborted + counts.lost
     if not stored.steps_ended:
-        is_held = without_success and counts.waiting and not counts.ready and not counts.running
+        is_held = without_success and counts.open and not stored.goes_on
         return WorkflowState.HELD if is_held and stored.if_failed == "hold" else WorkflowState.RUNNING
     if not without_success:
         return WorkflowState.SUCCEEDED
@@ -93,10 +94,31 @@ class Node:
     @property
     def state(self) -> str:
         """One word for the node: that of its step, or of the step of its group that needs most attention."""
-        for word in ("failed", "aborted", "lost", "running", "ready", "waiting", "cancelled", "succeeded"):
+        for word in _BY_URGENCY:
             if getattr(self.counts, word):
                 return word
         return "empty"
+
+    @property
+    def label(self) -> str:
+        """The state as people read it."""
+        return label_of(self.state)
+
+
+_BY_URGENCY = (
+    "failed",
+    "aborted",
+    "lost",
+    "running",
+    "ready",
+    "limited",
+    "blocked",
+    "scheduled",
+    "waiting_for_signal",
+    "waiting_for_steps",
+    "cancelled",
+    "succeeded",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,8 +140,8 @@ class Graph:
 
 def _label(node: Node) -> str:
     if not node.is_group:
-        return f"{node.name} ({node.callback + ', ' if node.callback else ''}{node.state})"
-    return f"{node.name} ({node.counts.succeeded} of {node.counts.total}, {node.state})"
+        return f"{node.name} ({node.callback + ', ' if node.callback else ''}{node.label})"
+    return f"{node.name} ({node.counts.succeeded} of {node.counts.total}, {node.label})"
 
 
 def _escaped(text: str) -> str:
@@ -196,15 +218,9 @@ def _node(key: str, group_name: str | None, steps: list[StoredStep], folded: Cou
         key=key,
         name=group_name if group_name is not None else steps[0].step,
         is_group=group_name is not None,
-        counts=folded or Counts(**{_word(steps[0]): 1}),
+        counts=folded or Counts(**{steps[0].word: 1}),
         job_ids=tuple(step.job_id for step in steps[:_LISTED]),
     )
-
-
-def _word(step: StoredStep) -> str:
-    if step.status is Status.TODO:
-        return "waiting" if step.waits_for_others else "ready"
-    return "running" if step.status in (Status.DOING, Status.ABORTING) else step.status.value
 
 
 def _edges(

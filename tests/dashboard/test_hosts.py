@@ -291,11 +291,16 @@ def test_a_workflow_is_drawn_cancelled_and_retried(client: httpx.Client, served:
     page = f"workflows/{workflow_id}"
     text = client.get(page).text
     drawn = re.findall(r"<title>([^<]*)</title>", text)[1:]
-    assert {"check the images: failed", "pages of catalogue: running", "publish catalogue: waiting"} <= set(drawn)
+    assert {"check the images: failed", "pages of catalogue: running", "publish catalogue: waiting for steps"} <= set(
+        drawn
+    )
     assert "130 of 400, running" in text
-    assert drawn[-1].endswith(": on_failure, waiting")
+    assert drawn[-1].endswith(": on_failure, waiting for steps")
     assert "catalogue" not in drawn[-1]
     assert '<span class="pq-note">on_failure</span>' in text
+    assert "approved: waiting for signal" in drawn
+    signals = client.get("jobs?q=task:builtin:procrastinate.builtin_tasks.wait_for_signal").text
+    assert {"waiting for signal"} == set(re.findall(r"</svg>(waiting for \w+)</span>", signals))
     for action, message in (("cancel", "The steps that waited are cancelled."), ("retry", "run again.")):
         answer = client.post(f"{page}/{action}", data=_token(client, page), follow_redirects=True)
         assert message in answer.text

@@ -176,7 +176,7 @@ def test_a_chart_fits_its_height_and_shows_a_single_failure() -> None:
 
 def test_each_step_is_drawn_below_what_it_waits_for_and_rows_are_short() -> None:
     nodes = tuple(
-        Node(key=f"s{number}", name="step", is_group=False, counts=Counts(waiting=1), job_ids=(number,))
+        Node(key=f"s{number}", name="step", is_group=False, counts=Counts(waiting_for_steps=1), job_ids=(number,))
         for number in range(14)
     )
     edges = [("s0", f"s{number}") for number in range(1, 13)] + [(f"s{number}", "s13") for number in range(1, 13)]

@@ -23,7 +23,7 @@ async def test_the_counts_tell_what_became_of_the_steps(app: App, workers: Worke
     wf.on_end(tasks.note, name="end")
     workflow_id = await wf.defer_async()
     before = await app.workflows.get_async(workflow_id)
-    assert (before.state, before.counts.ready, before.counts.waiting) == ("running", 2, 1)
+    assert (before.state, before.counts.ready, before.counts.waiting_for_steps) == ("running", 2, 1)
     await workers.run()
     after = await app.workflows.get_async(workflow_id)
     assert (after.name, after.state, after.has_ended) == ("import", "failed", True)
@@ -292,14 +292,14 @@ async def test_a_graph_folds_groups_and_escapes_names(app: App, workers: Workers
     workflow_id = await wf.defer_async()
     graph = await app.workflows.graph_async(workflow_id)
     assert [(node.name, node.is_group, node.state) for node in graph.nodes] == [
-        ("pages", True, "waiting"),
+        ("pages", True, "waiting_for_steps"),
         ('first"]; click <b>', False, "ready"),
-        ("last", False, "waiting"),
+        ("last", False, "waiting_for_steps"),
     ]
     by_name = {node.name: node.key for node in graph.nodes}
     assert set(graph.edges) == {(by_name[first.name], by_name["pages"]), (by_name["pages"], by_name[last.name])}
     text = graph.mermaid()
-    assert "pages (0 of 30, waiting)" in text
+    assert "pages (0 of 30, waiting for steps)" in text
     assert "<b>" not in text
     assert text.count('"') == 6
 

@@ -40,8 +40,8 @@ def test_steps_stand_below_what_they_wait_for(app: App, capsys: pytest.CaptureFi
     assert sorted(lines[1:]) == sorted(
         [
             "├── first\\x1b[0m [job 1]: ready",
-            "│   └── pages: waiting, 0 of 3 succeeded",
-            "│       └── total [job 5]: waiting",
+            "│   └── pages: waiting for steps, 0 of 3 succeeded",
+            "│       └── total [job 5]: waiting for steps",
             "└── aside [job 6]: ready",
         ]
     )
@@ -96,7 +96,7 @@ def test_callbacks_have_their_kind(app: App, capsys: pytest.CaptureFixture[str])
         workflow_id = wf.defer()
     assert printed(app, workflow_id, capsys)[1:] == [
         "├── only [job 1]: ready",
-        "├── note (on_success) [job 2]: waiting",
-        "├── double (on_failure) [job 3]: waiting",
-        "└── total (on_end) [job 4]: waiting",
+        "├── note (on_success) [job 2]: waiting for steps",
+        "├── double (on_failure) [job 3]: waiting for steps",
+        "└── total (on_end) [job 4]: waiting for steps",
     ]

@@ -45,13 +45,13 @@ from procrastinate.core.inspection.records import (
     Workers,
     WorkerState,
 )
-from procrastinate.core.inspection.states import WAITING, JobState
 from procrastinate.core.inspection.system import load_system
 from procrastinate.core.inspection.tasks import load_tasks
 from procrastinate.core.inspection.tick_reasons import TickExplanation, TickQuestion, explain_tick
 from procrastinate.core.inspection.waiting_calls import WaitingCall, WaitingCalls, load_waiting_calls
 from procrastinate.core.inspection.workers import load_workers
 from procrastinate.core.inspection.workflow import WorkflowDetails, WorkflowsPage, load_workflow, load_workflows
+from procrastinate.core.job_states import WAITING, JobState
 
 __all__ = [
     "WAITING",

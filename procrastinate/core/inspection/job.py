@@ -12,9 +12,9 @@ from procrastinate.core.enums import ReportKind, Status
 from procrastinate.core.inspection.bounds import Count, bounded_count, load, moment, to_count
 from procrastinate.core.inspection.records import Attempt, Event, HeldKey, JobDetails, ListedJob
 from procrastinate.core.inspection.rows import LISTED, NEIGHBOUR, in_order, listed_job, neighbour
-from procrastinate.core.inspection.states import JobState
 from procrastinate.core.job_logs import MOST_RUNS, read_job_logs
 from procrastinate.core.job_reports import READABLE_REPORT, is_of_last_run, to_progress
+from procrastinate.core.job_states import JobState
 from procrastinate.core.operation_marks import may_lag
 from procrastinate.core.rows import KeptLog
 from procrastinate.core.tables import (

@@ -13,7 +13,8 @@ from procrastinate.core.criteria import equals, is_possible, only_possible
 from procrastinate.core.inspection.bounds import first_rows, load
 from procrastinate.core.inspection.records import JobsPage
 from procrastinate.core.inspection.rows import LISTED, listed_job
-from procrastinate.core.inspection.states import NEWEST, READY_OF_QUEUE, WALKS, JobState, Walk
+from procrastinate.core.inspection.states import NEWEST, READY_OF_QUEUE, WALKS, Walk
+from procrastinate.core.job_states import JobState
 from procrastinate.core.operation_marks import may_lag
 from procrastinate.core.tables import errors, jobs
 

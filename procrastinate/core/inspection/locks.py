@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from procrastinate.core.inspection.bounds import Count, first_rows, load, moment, to_count
 from procrastinate.core.inspection.records import Locks, LockState
 from procrastinate.core.inspection.rows import NEIGHBOUR, neighbour, started_at
-from procrastinate.core.inspection.states import WALKS, JobState
+from procrastinate.core.inspection.states import WALKS
+from procrastinate.core.job_states import JobState
 from procrastinate.core.operation_marks import may_lag
 from procrastinate.core.tables import holds_lock, jobs
 

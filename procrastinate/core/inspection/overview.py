@@ -9,8 +9,9 @@ import sqlalchemy as sa
 
 from procrastinate.core.inspection.bounds import Count, bounded_count, first_rows, load, moment, to_count
 from procrastinate.core.inspection.records import Minute, Overview
-from procrastinate.core.inspection.states import ENDED, WAITING, WALKS, JobState
+from procrastinate.core.inspection.states import WALKS
 from procrastinate.core.inspection.workers import alive_and_silent, is_alive
+from procrastinate.core.job_states import ENDED, WAITING, JobState
 from procrastinate.core.operation_marks import may_lag
 from procrastinate.core.statistics import MINUTE, add_up
 from procrastinate.core.tables import DOING, due_at, is_upcoming, jobs, statistics, workers

@@ -14,8 +14,9 @@ from procrastinate.core.enums import BECAME_READY
 from procrastinate.core.fetch import ready_queue_names
 from procrastinate.core.inspection.bounds import Count, first_rows, load, moment, to_count
 from procrastinate.core.inspection.records import Paused, Queues, QueueState
-from procrastinate.core.inspection.states import READY_OF_QUEUE, WAITING, WALKS, JobState
+from procrastinate.core.inspection.states import READY_OF_QUEUE, WALKS
 from procrastinate.core.inspection.workers import is_alive
+from procrastinate.core.job_states import WAITING, JobState
 from procrastinate.core.operation_marks import may_lag
 from procrastinate.core.pauses import lasts
 from procrastinate.core.tables import event_literal, events, jobs, paused_queues, workers

@@ -8,7 +8,7 @@ import datetime
 from procrastinate.core.enums import EventType, Status
 from procrastinate.core.inspection.blocked_loops import seconds_blocked
 from procrastinate.core.inspection.bounds import Count
-from procrastinate.core.inspection.states import WAITING, JobState
+from procrastinate.core.job_states import WAITING, JobState, word_of
 from procrastinate.core.rows import JobProgress
 
 
@@ -72,6 +72,11 @@ class ListedJob:
     error_class: str | None
     error_message: str | None
 
+    @property
+    def word(self) -> str:
+        """The word for the state of the job, which names a signal of a workflow."""
+        return word_of(self.state, self.task_name)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class JobsPage:
@@ -117,6 +122,11 @@ class Neighbour:
     queue_name: str
     worker_id: int | None
     finished_at: datetime.datetime | None
+
+    @property
+    def word(self) -> str:
+        """The word for the state of the job, which names a signal of a workflow."""
+        return word_of(self.state, self.task_name)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,7 @@ from procrastinate.core.arguments import EXCERPT_ARGUMENTS
 from procrastinate.core.enums import EventType
 from procrastinate.core.inspection.bounds import moment
 from procrastinate.core.inspection.records import ListedJob, Neighbour
-from procrastinate.core.inspection.states import STATE, JobState
+from procrastinate.core.job_states import STATE, JobState
 from procrastinate.core.tables import errors, event_literal, events, jobs
 
 _LONGEST_MESSAGE = 500

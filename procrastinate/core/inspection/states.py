@@ -1,18 +1,17 @@
-"""The states of a job as people see them, and the walk along an index that lists the jobs of each."""
+"""The walk along an index that lists the jobs of each state."""
 
 from __future__ import annotations
 
 import dataclasses
-import enum
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
 
 from procrastinate.core.enums import Status
+from procrastinate.core.job_states import ENDED, JobState
 from procrastinate.core.tables import (
     DOING,
-    TODO,
     due_at,
     is_in_line,
     is_parked,
@@ -23,65 +22,6 @@ from procrastinate.core.tables import (
     status_literal,
     waits_for_others,
 )
-
-
-class JobState(enum.StrEnum):
-    """State of a job. The status ``todo`` is five states, because a job waits for five reasons."""
-
-    READY = "ready"
-    """A worker may claim the job now, unless its queue is paused."""
-    SCHEDULED = "scheduled"
-    """The job waits for its time, or for a worker that examines its lock."""
-    BLOCKED = "blocked"
-    """The job is due, and waits behind the holder of its lock."""
-    LIMITED = "limited"
-    """The job is due, and waits for a slot of its limit."""
-    WAITING_FOR_STEPS = "waiting_for_steps"
-    """The job is a step of a workflow, and waits for the steps before it."""
-    RUNNING = "running"
-    """A worker holds the job."""
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    ABORTED = "aborted"
-
-    @property
-    def label(self) -> str:
-        """The words for the state on a page."""
-        return self.value.replace("_", " ")
-
-    @property
-    def is_waiting(self) -> bool:
-        """True if no worker has claimed the job yet."""
-        return self in WAITING
-
-    @property
-    def has_ended(self) -> bool:
-        """True if the job will not run again by itself."""
-        return self in ENDED
-
-
-WAITING = (JobState.READY, JobState.SCHEDULED, JobState.BLOCKED, JobState.LIMITED, JobState.WAITING_FOR_STEPS)
-"""The states of the status ``todo``. Whatever counts or changes waiting jobs takes all of them."""
-ENDED: dict[JobState, Status] = {
-    JobState.SUCCEEDED: Status.SUCCEEDED,
-    JobState.FAILED: Status.FAILED,
-    JobState.CANCELLED: Status.CANCELLED,
-    JobState.ABORTED: Status.ABORTED,
-}
-
-STATE: sa.ColumnElement[str] = sa.case(
-    (jobs.c.status == DOING, JobState.RUNNING.value),
-    (is_parked(), JobState.BLOCKED.value),
-    (is_in_line(), JobState.LIMITED.value),
-    (waits_for_others(), JobState.WAITING_FOR_STEPS.value),
-    (is_ready(), JobState.READY.value),
-    (jobs.c.status == TODO, JobState.SCHEDULED.value),
-    # A row of 3.x, which nothing takes.
-    (jobs.c.status == status_literal(Status.ABORTING), JobState.RUNNING.value),
-    else_=sa.cast(jobs.c.status, sa.Text),
-)
-"""The :class:`JobState` of a row."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

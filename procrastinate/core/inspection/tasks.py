@@ -10,8 +10,9 @@ import sqlalchemy as sa
 from procrastinate.core.enums import EventType
 from procrastinate.core.inspection.bounds import Count, first_rows, load, moment, to_count
 from procrastinate.core.inspection.records import Tasks, TaskState
-from procrastinate.core.inspection.states import ENDED, WAITING, WALKS, JobState
+from procrastinate.core.inspection.states import WALKS
 from procrastinate.core.inspection.task_hours import read_task_hours
+from procrastinate.core.job_states import ENDED, WAITING, JobState
 from procrastinate.core.operation_marks import may_lag
 from procrastinate.core.tables import event_literal, events, jobs
 

@@ -12,8 +12,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from procrastinate.core.arrays import array_param
 from procrastinate.core.inspection.bounds import first_rows, load
-from procrastinate.core.inspection.states import WAITING, WALKS, JobState
+from procrastinate.core.inspection.states import WALKS
 from procrastinate.core.inspection.workers import alive_and_silent
+from procrastinate.core.job_states import WAITING, JobState
 from procrastinate.core.tables import jobs
 
 _LOOKED_AT = 50_000

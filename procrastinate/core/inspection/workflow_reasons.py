@@ -144,8 +144,10 @@ def not_looked_at(case: Case) -> Reason | None:
 
 
 def _timeout(step: StepFacts, due: datetime.datetime | None) -> str:
-    if step.delay is None or math.isinf(step.delay) or due is None:
+    if step.delay is None or math.isinf(step.delay):
         return "It has no timeout"
+    if due is None:
+        return f"Its timeout of {step.delay:g} s begins when the steps before it have ended"
     return f"Without it the step fails after its timeout of {step.delay:g} s, at {due:%Y-%m-%d %H:%M:%S} UTC"
 
 
