@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import urllib.parse
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from django.test.utils import CaptureQueriesContext, override_settings
 
 from procrastinate.adapters.django.admin.paginator import BoundedPaginator
 from procrastinate.contrib.django import app
-from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateOperation
 from procrastinate.core import FinishedJob, NewError, Status, fetch_jobs, finish_jobs, promote_jobs, register_worker
 from tests.django.shop.tasks import fail, ship, ship_async
 
@@ -227,6 +228,76 @@ def test_actions_are_logged(admin: Client) -> None:
         "Cancel: cancelled.",
     )
     assert admin.get(f"{JOBS}{job_id}/history/").status_code == 200
+
+
+def _post_on_dashboard(admin: Client, path: str, form: dict[str, str]) -> None:
+    """Send a form of the dashboard, as a browser does."""
+    response = admin.post(f"{JOBS}dashboard/{path}", form, headers={"Sec-Fetch-Site": "same-origin"})
+    assert response.status_code == 303
+
+
+def _logged() -> list[tuple[str, str, str, str, str]]:
+    """Return the entries of the admin's log: the model, the id, the shown text, the change and the user."""
+    return [
+        (
+            entry.content_type.model.removeprefix("procrastinate"),
+            entry.object_id,
+            entry.object_repr,
+            entry.get_change_message(),
+            entry.user.username,
+        )
+        for entry in LogEntry.objects.order_by("id")
+    ]
+
+
+def test_pauses_and_resumes_on_the_dashboard_are_logged(admin: Client) -> None:
+    """Whatever an action changes is in the log, also if that is no job."""
+    form = {"queue": "mail", "reason": "The provider limits us"}
+    _post_on_dashboard(admin, "queues/pause", form)
+    assert [(pause.queue, pause.by) for pause in app.queues.list()] == [("mail", "admin")]
+    _post_on_dashboard(admin, "queues/resume", form)
+    assert _logged() == [
+        ("pausedqueue", "mail", "queue mail", "pause on the dashboard", "admin"),
+        ("pausedqueue", "mail", "queue mail", "resume on the dashboard", "admin"),
+    ]
+    assert b"queue mail" in admin.get("/admin/").content
+
+
+def test_a_pause_of_a_queue_with_any_name_is_logged(admin: Client) -> None:
+    name = "\x1b\u202e<b>" * 25
+    _post_on_dashboard(admin, "queues/pause", {"queue": urllib.parse.quote(name)})
+    ((model, object_id, shown, *_),) = _logged()
+    assert (model, object_id) == ("pausedqueue", name)
+    assert shown.isprintable()
+    assert "<b>\\x1b" not in admin.get("/admin/").content.decode()
+
+
+def test_actions_on_a_workflow_and_on_many_jobs_are_logged(admin: Client) -> None:
+    wf = app.workflow("order")
+    wf.add(ship, order_id=1)
+    workflow_id = wf.defer()
+    # There is no workflow after the first: nothing changes, and nothing is logged.
+    for id_ in (workflow_id, workflow_id + 1):
+        _post_on_dashboard(admin, f"workflows/{id_}/cancel", {})
+    ship.defer(order_id=2)
+    _post_on_dashboard(admin, "operations/start", {"action": "cancel", "state": "ready"})
+    operation_id = ProcrastinateOperation.objects.get().pk
+    assert _logged() == [
+        (
+            "workflow",
+            str(workflow_id),
+            f"workflow {workflow_id}",
+            "workflow_cancel on the dashboard",
+            "admin",
+        ),
+        (
+            "operation",
+            str(operation_id),
+            f"operation {operation_id}",
+            "bulk_cancel on the dashboard",
+            "admin",
+        ),
+    ]
 
 
 def test_the_page_of_a_job_offers_what_its_status_allows(admin: Client) -> None:

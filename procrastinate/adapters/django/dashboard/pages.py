@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from django.apps import apps
+from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import get_token
 
+from procrastinate._quoting import quoted
 from procrastinate.adapters.django.models import ProcrastinateJob
+from procrastinate.adapters.django.models_of_relations import (
+    ProcrastinateOperation,
+    ProcrastinatePausedQueue,
+    ProcrastinateWorkflow,
+)
 from procrastinate.adapters.django.project_app import app
 from procrastinate.dashboard.access import Access, Permission
 from procrastinate.dashboard.dashboard import Dashboard
@@ -80,18 +88,38 @@ def to_django(response: Response) -> HttpResponse:
 
 def _log(request: HttpRequest, entry: dict[str, Any]) -> None:
     """Write the action to the admin's log, if the project has the admin."""
-    if not apps.is_installed("django.contrib.admin") or entry["outcome"] in ("failed", "unchanged"):
+    if not apps.is_installed("django.contrib.admin") or entry["outcome"] in _WITHOUT_CHANGE:
         return
     from django.contrib.admin.models import CHANGE, LogEntry
     from django.contrib.contenttypes.models import ContentType
 
-    content_type = ContentType.objects.get_for_model(ProcrastinateJob)
-    for job_id in entry.get("jobs", ()):
+    for model, object_id, shown in _changed(entry):
         LogEntry.objects.create(
             user_id=request.user.pk,
-            content_type_id=content_type.pk,
-            object_id=str(job_id),
-            object_repr=f"job {job_id}",
+            content_type_id=ContentType.objects.get_for_model(model).pk,
+            object_id=str(object_id),
+            object_repr=shown,
             action_flag=CHANGE,
             change_message=f"{entry['action']} on the dashboard",
         )
+
+
+_WITHOUT_CHANGE = ("failed", "unchanged", "workflow_unchanged")
+
+
+def _changed(entry: dict[str, Any]) -> Iterator[tuple[type[Model], object, str]]:
+    """Yield what an action changed, with the text by which the log shows it."""
+    for job_id in entry.get("jobs", ()):
+        yield ProcrastinateJob, job_id, f"job {job_id}"
+    for key, model in _OTHER_MODELS.items():
+        if key in entry:
+            yield model, entry[key], f"{key} {quoted(str(entry[key]))}"[:_LONGEST_SHOWN]
+
+
+_OTHER_MODELS: dict[str, type[Model]] = {
+    "queue": ProcrastinatePausedQueue,
+    "workflow": ProcrastinateWorkflow,
+    "operation": ProcrastinateOperation,
+}
+_LONGEST_SHOWN = 200
+"""Characters that the admin's log takes of what it shows of an object."""
