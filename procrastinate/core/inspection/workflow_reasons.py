@@ -25,7 +25,7 @@ def workflow_held(case: Case) -> Reason | None:
         code="workflow-held",
         kind=ReasonKind.BLOCKED,
         text=(
-            f"Workflow {step.workflow_id} ({step.workflow!r}) is on hold: this step needs the success of "
+            f"Workflow {step.workflow_id} ({step.workflow!r}) is held: this step needs the success of "
             f"{_names(broken)}, which did not succeed"
         ),
         advice=f"app.workflows.retry({step.workflow_id}), or app.workflows.cancel({step.workflow_id})",
@@ -132,7 +132,7 @@ def waits_for_signal(case: Case) -> Reason | None:
 
 
 def not_looked_at(case: Case) -> Reason | None:
-    """Has all ended that it waits for. A signal waits for itself, and a workflow on hold lets no step go."""
+    """Has all ended that it waits for. A signal waits for itself, and a held workflow lets no step go."""
     if case.row.task_name == SIGNAL_TASK or workflow_held(case) or waits_for_steps(case):
         return None
     return Reason(
