@@ -15,7 +15,7 @@ from benchmarks.case import Case, Contender
 from benchmarks.cases import CASES
 from benchmarks.cases.checks import percentile
 from benchmarks.cases.soak import Reading, compare_thirds
-from benchmarks.page import render, write_page
+from benchmarks.page import PAGE, render, write_page
 from benchmarks.report import format_number, missed_bars, show_bars, show_case
 from benchmarks.results import CaseResult, Run, Series, load, save
 
@@ -152,6 +152,19 @@ def test_a_soak_that_is_too_short_to_compare_is_refused(capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         parse(["--soak", "--minutes", "1"])
     assert "the end is compared with the middle" in capsys.readouterr().err
+
+
+def test_a_run_leaves_the_text_around_its_figures_on_the_page_of_figures(tmp_path: pathlib.Path) -> None:
+    page = tmp_path / "figures.md"
+    page.write_text(PAGE.read_text())
+    write_page(_run(_case(ours=[1000.0], former=[100.0])), CASES, page)
+    (head, tail), (head_after, tail_after) = (
+        (text.partition("<!-- figures:")[0], text.partition("<!-- end of figures -->")[2])
+        for text in (PAGE.read_text(), page.read_text())
+    )
+    assert (head_after, tail_after) == (head, tail)
+    assert "\n## The move from 3.x\n" in tail
+    assert page.read_text() != PAGE.read_text()
 
 
 def test_a_page_without_a_place_for_the_figures_is_refused(tmp_path: pathlib.Path) -> None:
