@@ -127,7 +127,7 @@ def test_too_many_connections(queue: Queue, cluster: Cluster, fleet: Fleet, size
         until(lambda: fleet.actions()["fetch_jobs_error"] >= 2, "workers cannot connect")
         cluster.execute("ALTER ROLE crowded CONNECTION LIMIT -1")
         queue.is_empty()
-        report(6, "Too many connections: none for the workers, for a while", queue.verdict(jobs))
+        report(6, "Too many connections: none for the workers, until two fetches fail", queue.verdict(jobs))
         assert_all_workers_survived(fleet)
     finally:
         queue.sql("DROP OWNED BY crowded")
@@ -159,5 +159,5 @@ def test_a_server_that_takes_no_writes(
     assert_reported(fleet, "read-only")
     proxy.lead_to(cluster.port)
     queue.is_empty()
-    report(6, "A standby in the server's place for a while: read-only", queue.verdict(jobs))
+    report(6, "A read-only standby in the server's place, until two writes fail", queue.verdict(jobs))
     assert_all_workers_survived(fleet)
