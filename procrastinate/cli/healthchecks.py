@@ -8,6 +8,7 @@ import platform
 from collections.abc import Iterable, Iterator
 
 from procrastinate import exceptions
+from procrastinate._durations import duration
 from procrastinate._text.terminal import say, write
 from procrastinate.app import App
 from procrastinate.cli.waits import database_awaited
@@ -74,7 +75,7 @@ def check_workers_of_host(app: App, name: str) -> None:
     if faults:
         raise exceptions.ProcrastinateException("\n".join(faults))
     for worker in mine:
-        say(f"Worker {worker.name}, process {worker.pid}: OK, heartbeat {max(worker.silent, 0):.0f} s ago")
+        say(f"Worker {worker.name}, process {worker.pid}: OK, heartbeat {duration(max(worker.silent, 0))} ago")
 
 
 def _is_meant(worker: HostWorker, name: str) -> bool:
@@ -96,6 +97,6 @@ def _faults(workers: Iterable[HostWorker]) -> Iterator[str]:
     for worker in workers:
         title = f"Worker {worker.name}, process {worker.pid}"
         if worker.silent > worker.patience:
-            yield f"{title}: no heartbeat for {worker.silent:.0f} s"
+            yield f"{title}: no heartbeat for {duration(worker.silent)}"
         elif worker.stuck > worker.patience:
-            yield f"{title}: a job has blocked the event loop for {worker.stuck:.0f} s"
+            yield f"{title}: a job has blocked the event loop for {duration(worker.stuck)}"

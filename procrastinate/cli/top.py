@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from procrastinate import exceptions
+from procrastinate._durations import duration
 from procrastinate._quoting import quoted
 from procrastinate._text.screen import Screen, takes_screens
 from procrastinate._text.terminal import fitted, is_terminal, paint, table, wrapped, write
@@ -205,11 +206,8 @@ def _worker(worker: WorkerState, now: datetime.datetime) -> list[str]:
 
 
 def _age(since: datetime.datetime | None, now: datetime.datetime) -> str:
-    """Return the time since a moment in the largest units that it fills."""
+    """Return the whole seconds since a moment as a duration."""
     if since is None:
         return ""
-    passed = max(int((now - since).total_seconds()), 0)
-    for unit, size, smaller, part in (("d", 86_400, "h", 3_600), ("h", 3_600, "m", 60), ("m", 60, "s", 1)):
-        if passed >= size:
-            return f"{passed // size}{unit}{passed % size // part:02}{smaller}"
-    return f"{passed}s"
+    passed = int((now - since).total_seconds())
+    return duration(passed) if passed > 0 else "0 s"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+from procrastinate._durations import duration
 from procrastinate._long_waits import told_by_thread
 from procrastinate._text.logs import get_logger
 
@@ -21,7 +22,7 @@ def database_awaited(*, may_work_long: bool = False) -> contextlib.AbstractConte
     works = "it is at work, " if may_work_long else ""
 
     def tell(waited: float) -> None:
-        message = "Waiting for the database (%.0f s): %sit does not answer, or another session has locked a table"
-        logger.warning(message, waited, works, extra={"action": "database_awaited"})
+        message = "Waiting for the database (%s): %sit does not answer, or another session has locked a table"
+        logger.warning(message, duration(waited), works, extra={"action": "database_awaited"})
 
     return told_by_thread(tell)

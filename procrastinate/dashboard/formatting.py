@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import datetime
 
+from procrastinate import _durations
 from procrastinate._quoting import LONGEST_TEXT, LONGEST_VALUE, quoted, quoted_lines, shortened
 
 NONE = "\N{EN DASH}"
 """Stands for a missing value."""
-_SECOND_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def duration(seconds: float | None) -> str:
-    """Return a duration in its two largest units, such as ``2 h 5 min``."""
-    if seconds is None:
-        return NONE
-    if seconds < 0:
-        return f"-{duration(-seconds)}"
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    for place, (size, unit) in enumerate(_SECOND_UNITS):
-        if whole >= size:
-            rest, smaller = whole % size, _SECOND_UNITS[place + 1 : place + 2]
-            part = rest // smaller[0][0] if smaller else 0
-            return f"{whole // size} {unit} {part} {smaller[0][1]}" if part else f"{whole // size} {unit}"
-    return "0 s"
+    """Return a duration such as ``2 h 5 min``, or a dash for none."""
+    return NONE if seconds is None else _durations.duration(seconds)
 
 
 def between(start: datetime.datetime | None, end: datetime.datetime | None) -> str:
@@ -47,7 +33,7 @@ def ago(time: datetime.datetime | None, now: datetime.datetime) -> str:
 
 def _largest_unit(seconds: float) -> str:
     whole = round(seconds)
-    for size, unit in _SECOND_UNITS:
+    for size, unit in _durations.UNITS:
         if whole >= size * (1 if size == 1 else 2) or (whole >= size and whole % size == 0):
             return f"{whole // size} {unit}"
     return f"{whole} s"

@@ -79,7 +79,7 @@ def test_rates_are_set_and_listed_and_the_next_start_is_shown(
     name = "api <\x1b[31m>"
     limits(app, "set", name, "--rate", "1/3600", "--rate", "10/86400", "--total-rate", "5/0.5")
     limits(app, "list")
-    assert "  1 in 3600 s, 10 in 86400 s  5 in 0.5 s  set by an operator\n" in capsys.readouterr().out
+    assert "  1 in 1 h, 10 in 1 d  5 in 500 ms  set by an operator\n" in capsys.readouterr().out
     with app.open():
         app.run_worker(wait=False)
         app.configure_task("call").defer()

@@ -310,7 +310,7 @@ def test_a_task_that_no_worker_of_its_queue_knows(engine: sa.Engine, connection:
     (finding,) = [one for one in examine(engine).findings if one.code == "task-unknown"]
     assert (finding.subject, finding.severity) == ("renamed", Severity.FAULT)
     assert f"2 jobs wait for it (first {first})" in finding.text
-    assert "3600 s" in finding.text
+    assert "1 h" in finding.text
     register(connection, queues=["mail"])
     assert "task-unknown" not in found(engine)
 

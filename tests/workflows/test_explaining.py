@@ -138,7 +138,7 @@ async def test_a_signal_names_its_timeout_while_it_waits(app: App, tasks: Notes,
     approved = explanation.headline
     assert approved.code == "waits-for-signal"
     assert "waits-for-delay" not in [one.code for one in explanation.reasons]
-    assert "has not come. Without it the step fails after its timeout of 3600 s, at 20" in approved.text
+    assert "has not come. Without it the step fails after its timeout of 1 h, at 20" in approved.text
     assert approved.advice == f"app.workflows.signal({workflow_id}, 'approved')"
     assert (await explained(app, workflow_id, "paid")).headline.text.endswith("has not come. It has no timeout")
 
@@ -150,7 +150,7 @@ async def test_a_step_names_its_delay(app: App, tasks: Notes, workers: Workers) 
     await workers.run()
     headline = (await explained(app, workflow_id, "later")).headline
     assert headline.code == "waits-for-delay"
-    assert "Its delay of 3600 s passes until 20" in headline.text
+    assert "Its delay of 1 h passes until 20" in headline.text
 
 
 async def test_a_step_of_a_cancelled_workflow_says_that_it_does_not_start(app: App, tasks: Notes) -> None:

@@ -83,7 +83,7 @@ def test_the_list_of_jobs_and_the_reasons_have_the_words_of_the_graph(app: App, 
 def test_a_signal_behind_a_step_tells_when_its_timeout_begins(app: App, workflow_id: int) -> None:
     (early,) = next(node.job_ids for node in app.workflows.graph(workflow_id).nodes if node.name == "early")
     text = app.inspect.explain(early).headline.text
-    assert text.endswith("has not come. Its timeout of 3600 s begins when the steps before it have ended")
+    assert text.endswith("has not come. Its timeout of 1 h begins when the steps before it have ended")
 
 
 @pytest.mark.parametrize("app", ["database"], indirect=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from procrastinate._durations import duration
 from procrastinate.core.doctor import server_facts
 from procrastinate.core.doctor.findings import Finding, Severity
 from procrastinate.core.doctor.patient import Patient
@@ -78,8 +79,8 @@ def statement_timeout(patient: Patient) -> Iterator[Finding]:
             code="statement-timeout",
             severity=Severity.WARNING,
             subject="statement_timeout",
-            text=f"statement_timeout is {seconds:g} s for this role. Fetches may not end on a busy server",
-            advice=f"Give the workers a role of their own with at least {_SHORTEST_TIMEOUT:g} s",
+            text=f"statement_timeout is {duration(seconds)} for this role. Fetches may not end on a busy server",
+            advice=f"Give the workers a role of their own with at least {duration(_SHORTEST_TIMEOUT)}",
         )
 
 
@@ -91,7 +92,7 @@ def clock(patient: Patient) -> Iterator[Finding]:
         yield Finding(
             code="clock-differs",
             severity=Severity.WARNING,
-            text=f"The clock of this machine is {abs(difference):.1f} s {word} that of the database",
+            text=f"The clock of this machine is {duration(abs(difference))} {word} that of the database",
             advice="Set both with NTP. A job that this machine schedules runs too late or too early",
         )
 
@@ -118,7 +119,7 @@ def transactions(patient: Patient) -> Iterator[Finding]:
             severity=Severity.WARNING,
             subject=str(one.pid),
             text=(
-                f"Server process {one.pid}{application} has had a transaction open for {one.seconds:.0f} s. "
+                f"Server process {one.pid}{application} has had a transaction open for {duration(one.seconds)}. "
                 "Vacuum cannot remove dead rows that it may see, and fetches walk over them"
             ),
             advice=f"End it with SELECT pg_terminate_backend({one.pid}), and set idle_in_transaction_session_timeout",
@@ -128,7 +129,7 @@ def transactions(patient: Patient) -> Iterator[Finding]:
             code="prepared-transaction-old",
             severity=Severity.WARNING,
             subject=one.gid,
-            text=f"The transaction {one.gid!r} was prepared {one.seconds:.0f} s ago. It keeps dead rows and locks",
+            text=f"The transaction {one.gid!r} was prepared {duration(one.seconds)} ago. It keeps dead rows and locks",
             advice="COMMIT PREPARED or ROLLBACK PREPARED",
         )
     for one in server_facts.list_idle_slots(patient.connection):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from procrastinate._durations import duration
 from procrastinate.core.doctor import server_facts, work_facts
 from procrastinate.core.doctor.findings import Finding, Severity
 from procrastinate.core.doctor.patient import Patient
@@ -44,7 +45,7 @@ def silent_workers(patient: Patient) -> Iterator[Finding]:
             code="worker-silent",
             severity=Severity.WARNING,
             subject=_name(worker),
-            text=f"The worker {_name(worker)} has been silent for {worker.silent_for:.0f} s. {rescue}",
+            text=f"The worker {_name(worker)} has been silent for {duration(worker.silent_for)}. {rescue}",
             advice="Look into its log" if patient.alive else "Start a worker",
         )
 
@@ -75,7 +76,7 @@ def _troubles(worker: WorkerFacts) -> Iterator[Finding]:
         yield _trouble(
             worker,
             "loop-blocked",
-            f"has an async task that blocks its event loop, for {worker.loop_lag or 0:.0f} s",
+            f"has an async task that blocks its event loop, for {duration(worker.loop_lag or 0)}",
             "Call blocking code in a sync task, or with asyncio.to_thread()",
         )
     if worker.lost_threads:
@@ -193,7 +194,7 @@ def jobs_left_alone(patient: Patient) -> Iterator[Finding]:
                 severity=Severity.FAULT,
                 subject=row.name,
                 text=(
-                    f"Job {row.id} of the queue {row.name!r} has been ready for {waited:.0f} s, "
+                    f"Job {row.id} of the queue {row.name!r} has been ready for {duration(waited)}, "
                     f"and the worker {_name(free[0])} is free and does not take it"
                 ),
                 advice=f"Ask `procrastinate why {row.id}`. If it finds no reason, report a fault of the queue",

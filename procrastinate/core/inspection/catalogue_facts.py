@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from procrastinate._durations import duration
 from procrastinate.core.promote import turn_key
 from procrastinate.core.tables import jobs
 
@@ -26,7 +27,7 @@ class Session:
 
     def __str__(self) -> str:
         application = f" ({self.application!r})" if self.application else ""
-        return f"server process {self.pid}{application}, {self.state or 'state unknown'}, {self.seconds:.0f} s"
+        return f"server process {self.pid}{application}, {self.state or 'state unknown'}, {duration(self.seconds)}"
 
 
 _SESSION = """

@@ -11,7 +11,7 @@ from procrastinate.core.workflow_rows import SIGNAL_TASK
 
 _MANY_DEAD = 100_000
 UNKNOWN_TASKS_FAIL = (
-    "Workers put off its jobs, and fail them after their option unknown_task_timeout, which is 3600 s by default"
+    "Workers put off its jobs, and fail them after their option unknown_task_timeout, which is 1 h by default"
 )
 KNOW_THE_TASK = "Deploy the code of the task, import its module (import_paths), or give its old name as alias"
 

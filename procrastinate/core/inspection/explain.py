@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import sqlalchemy as sa
 
+from procrastinate._durations import duration
 from procrastinate.core.inspection import facts, missing_reasons, running_reasons, waiting_reasons
 from procrastinate.core.inspection.bounds import load
 from procrastinate.core.inspection.case import Case
@@ -75,7 +76,7 @@ def _nothing_found(case: Case) -> Reason:
         return Reason(
             code="left-alone",
             kind=ReasonKind.BLOCKED,
-            text=f"The job has been ready for {waited:.0f} s, a worker is free for it, and none takes it",
+            text=f"The job has been ready for {duration(waited)}, a worker is free for it, and none takes it",
             advice="This is a fault of the queue. Report it with the output of this command",
         )
     return Reason(code="soon", kind=ReasonKind.WAITS, text="Nothing stands in the way: a worker takes the job soon")

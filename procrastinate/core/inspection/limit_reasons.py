@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from procrastinate._durations import duration
 from procrastinate.core.inspection import facts, limit_facts
 from procrastinate.core.inspection.case import Case
 from procrastinate.core.inspection.limit_facts import LimitFacts
@@ -93,8 +94,8 @@ def limit_rate(case: Case) -> Reason | None:
         code="limit-rate",
         kind=ReasonKind.WAITS,
         text=(
-            f"{_key(case)}: the rate is used up, and the next start is in {limit.next_start_in:.1f} s{_in_front(case)}"
-            f"{_needs(limit)}"
+            f"{_key(case)}: the rate is used up, and the next start is in {duration(limit.next_start_in)}"
+            f"{_in_front(case)}{_needs(limit)}"
         ),
         advice="Wait, or set a higher rate with `procrastinate limits set --rate`",
     )
@@ -108,7 +109,7 @@ def limit_held_off(case: Case) -> Reason | None:
     return Reason(
         code="limit-held-off",
         kind=ReasonKind.WAITS,
-        text=f"{_key(case)}: a job of the key held it off, for another {limit.held_off_for:.1f} s{_in_front(case)}",
+        text=f"{_key(case)}: a job of the key held it off, for another {duration(limit.held_off_for)}{_in_front(case)}",
         advice="Wait. The next job starts when the time is over",
     )
 
@@ -143,7 +144,7 @@ def _needs(limit: LimitFacts) -> str:
 def _oldest(limit: LimitFacts) -> str:
     if limit.oldest_id is None or limit.oldest_age is None:
         return ""
-    return f" (job {limit.oldest_id} for {limit.oldest_age:.0f} s)"
+    return f" (job {limit.oldest_id} for {duration(limit.oldest_age)})"
 
 
 def _in_front(case: Case) -> str:

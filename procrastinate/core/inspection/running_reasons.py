@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from procrastinate._durations import duration
 from procrastinate.core.enums import Status
 from procrastinate.core.inspection import catalogue_facts
 from procrastinate.core.inspection.blocked_loops import seconds_blocked
@@ -44,20 +45,21 @@ def worker_silent(case: Case) -> Reason | None:
     if worker is None or worker.is_alive:
         return None
     if not case.alive:
-        return _no_rescuer(case, f"Its worker has been silent for {worker.silent_for:.0f} s")
+        return _no_rescuer(case, f"Its worker has been silent for {duration(worker.silent_for)}")
     if worker.is_of_3x:
         return Reason(
             code="worker-silent",
             kind=ReasonKind.WAITS,
-            text=f"Its worker {worker.id} is of Procrastinate 3.x, and has been silent for {worker.silent_for:.0f} s. "
-            "Others will take the job back after an hour of silence, because such a worker is silent while it stops",
+            text=f"Its worker {worker.id} is of Procrastinate 3.x, and has been silent for "
+            f"{duration(worker.silent_for)}. Others will take the job back after an hour of silence, because such a "
+            "worker is silent while it stops",
             advice="Wait. If the worker was killed, retry the job by hand, or start a worker with a shorter "
             "--legacy-worker-timeout",
         )
     return Reason(
         code="worker-silent",
         kind=ReasonKind.WAITS,
-        text=f"Its worker {worker.id} has been silent for {worker.silent_for:.0f} s. Others will take the job back",
+        text=f"Its worker {worker.id} has been silent for {duration(worker.silent_for)}. Others will take the job back",
         advice="Wait: other workers rescue the job once they are sure that its worker is dead",
     )
 
@@ -126,7 +128,7 @@ def blocked_reason(workers: list[WorkerFacts]) -> Reason:
     return Reason(
         code="loop-blocked",
         kind=ReasonKind.BLOCKED,
-        text=f"An async task blocks the event loop of the worker, for {lag:.0f} s as of its last heartbeat",
+        text=f"An async task blocks the event loop of the worker, for {duration(lag)} as of its last heartbeat",
         advice="Call blocking code in a sync task, or with asyncio.to_thread()",
     )
 
@@ -164,7 +166,7 @@ def runs(case: Case) -> Reason | None:
     worker = _worker(case)
     if worker is None or not worker.is_alive or _is_named(worker, case) is False:
         return None
-    since = "" if case.row.age is None else f" for {case.row.age:.0f} s"
+    since = "" if case.row.age is None else f" for {duration(case.row.age)}"
     return Reason(code="runs", kind=ReasonKind.RUNS, text=f"The job runs{since} on worker {worker.name or worker.id}")
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
+from procrastinate._durations import duration
 from procrastinate.core.inspection import facts
 from procrastinate.core.inspection.bounds import load
 from procrastinate.core.inspection.examination import attempt, name_of, reading_only
@@ -191,8 +192,10 @@ def tick_missed(case: _Case) -> Reason | None:
     return Reason(
         code="tick-missed",
         kind=ReasonKind.BLOCKED,
-        text=f"No worker deferred the tick of {_shown(tick)}, {case.age:.0f} s ago. It is too old to be deferred now",
-        advice=f"Keep a worker alive at each tick, or raise max_delay, which is {case.question.max_delay:g} s",
+        text=(
+            f"No worker deferred the tick of {_shown(tick)}, {duration(case.age)} ago. It is too old to be deferred now"
+        ),
+        advice=f"Keep a worker alive at each tick, or raise max_delay, which is {duration(case.question.max_delay)}",
     )
 
 
@@ -205,7 +208,7 @@ def tick_late(case: _Case) -> Reason | None:
     return Reason(
         code="tick-late" if is_late else "tick-soon",
         kind=ReasonKind.BLOCKED if is_late else ReasonKind.WAITS,
-        text=f"The tick of {_shown(tick)} was not deferred yet, {case.age:.0f} s after its time",
+        text=f"The tick of {_shown(tick)} was not deferred yet, {duration(case.age)} after its time",
         advice="Look into the log of the workers for periodic_deferrer"
         if is_late
         else "Wait: a worker looks each minute",

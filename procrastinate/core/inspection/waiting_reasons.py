@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from procrastinate._durations import duration
 from procrastinate.core.enums import Status
 from procrastinate.core.inspection import catalogue_facts, facts, limit_reasons
 from procrastinate.core.inspection.case import Case
@@ -112,7 +113,7 @@ def clock_differs(case: Case) -> Reason | None:
     return Reason(
         code="clock-differs",
         kind=ReasonKind.WAITS,
-        text=f"The clock of this machine is {ahead:.0f} s ahead. By that of the database the job is not due yet",
+        text=f"The clock of this machine is {duration(ahead)} ahead. By that of the database the job is not due yet",
         advice="Set both clocks with NTP. The clock of the database counts",
     )
 
@@ -278,7 +279,7 @@ def lock_held(case: Case) -> Reason | None:
         return None
     line = facts.count_line(case.connection, case.row)
     behind = f", and {_shown(line)} jobs come first" if line else ""
-    since = "" if holder.age is None else f" for {holder.age:.0f} s"
+    since = "" if holder.age is None else f" for {duration(holder.age)}"
     return Reason(
         code="lock-held",
         kind=ReasonKind.WAITS,

@@ -6,6 +6,7 @@ import datetime
 import math
 from collections.abc import Sequence
 
+from procrastinate._durations import duration
 from procrastinate.core.inspection import workflow_facts
 from procrastinate.core.inspection.case import Case
 from procrastinate.core.inspection.reason_types import Reason, ReasonKind
@@ -108,7 +109,7 @@ def waits_for_delay(case: Case) -> Reason | None:
         code="waits-for-delay",
         kind=ReasonKind.WAITS,
         text=(
-            f"What the step waited for has ended. Its delay of {step.delay:g} s passes until "
+            f"What the step waited for has ended. Its delay of {duration(step.delay)} passes until "
             f"{due:%Y-%m-%d %H:%M:%S} UTC"
         ),
         advice="Wait",
@@ -147,8 +148,8 @@ def _timeout(step: StepFacts, due: datetime.datetime | None) -> str:
     if step.delay is None or math.isinf(step.delay):
         return "It has no timeout"
     if due is None:
-        return f"Its timeout of {step.delay:g} s begins when the steps before it have ended"
-    return f"Without it the step fails after its timeout of {step.delay:g} s, at {due:%Y-%m-%d %H:%M:%S} UTC"
+        return f"Its timeout of {duration(step.delay)} begins when the steps before it have ended"
+    return f"Without it the step fails after its timeout of {duration(step.delay)}, at {due:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _number(case: Case, needed: Sequence[Needed]) -> int:

@@ -14,6 +14,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import Truncator
 
+from procrastinate._durations import duration
 from procrastinate._quoting import LONGEST_VALUE, quoted, quoted_lines
 from procrastinate.adapters.django.admin.excerpts import SHORT, whole_text
 from procrastinate.adapters.django.models import (
@@ -84,8 +85,7 @@ def took(job: Any) -> str | None:
     end = timezone.now() if job.status == Status.DOING.value else job.finished_at
     if end is None:
         return None
-    seconds = max((end - job.started_at).total_seconds(), 0.0)
-    return f"{seconds:.3f} s" if seconds < 10 else str(datetime.timedelta(seconds=round(seconds)))
+    return duration(max((end - job.started_at).total_seconds(), 0.0))
 
 
 def short_arguments(job: Any) -> SafeString:
@@ -124,10 +124,10 @@ def _pretty(task_name: str, text: str | None) -> SafeString:
 
 
 def timeline(job: ProcrastinateJob) -> SafeString:
-    """Render the events of the job, newest first, each with the seconds since the previous one."""
+    """Render the events of the job, newest first, each with the time since the previous one."""
     newest = list(ProcrastinateEvent.objects.filter(job_id=job.pk).order_by("-id")[:_NEWEST_EVENTS])
     entries = [
-        {"event": event, "seconds": _seconds_between(before, event)}
+        {"event": event, "since": _since(before, event)}
         for event, before in zip(newest, [*newest[1:], None], strict=True)
     ]
     return render_to_string("procrastinate/admin/timeline.html", {"entries": entries, "limit": _NEWEST_EVENTS})
@@ -155,7 +155,8 @@ def errors(job: ProcrastinateJob) -> SafeString | None:
     return render_to_string("procrastinate/admin/errors.html", {"entries": entries, "limit": _NEWEST_ERRORS})
 
 
-def _seconds_between(before: ProcrastinateEvent | None, event: ProcrastinateEvent) -> float | None:
-    if before is None or before.at is None or event.at is None:
+def _since(before: ProcrastinateEvent | None, event: ProcrastinateEvent) -> str | None:
+    """Return the time since the event before. A schedule may be before it."""
+    if before is None or before.at is None or event.at is None or event.at < before.at:
         return None
-    return float((event.at - before.at).total_seconds())
+    return duration((event.at - before.at).total_seconds())
