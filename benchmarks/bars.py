@@ -92,6 +92,7 @@ BARS: tuple[Bar, ...] = (
     Bar("drain_async", "WAL bytes/job", at_most=1000),
     Bar("drain_default", "jobs/s", over=(FORMER,), at_least=5),
     Bar("drain_sync", "jobs/s", over=(FORMER,), at_least=8),
+    Bar("drain_locks", "jobs/s", over=(FORMER,), at_least=8),
     Bar("batch_defer_1000", "jobs/s", over=(FORMER,), at_least=3),
     Bar("batch_defer_at_once", "jobs/s", over=(FORMER,), at_least=3),
     *(Bar(case, "defers/s", over=(FORMER,), at_least=1.0) for case in _SINGLE_DEFERS),
@@ -105,6 +106,7 @@ BARS: tuple[Bar, ...] = (
     Bar("latency", "p50 ms", over=(FORMER,), at_most=0.9),
     Bar("latency", "p99 / p50", at_most=3),
     Bar("latency", "p99 ms", at_most=15),
+    Bar("latency_inside", "p50 ms", over=(FORMER,), at_most=1.0),
     *(
         Bar("low_load", figure, contender=f"{OURS}, {fleet}", over=(f"{FORMER}, {fleet}",), at_most=limit)
         for fleet in ("1 worker", "4 workers", "12 workers")
@@ -176,6 +178,8 @@ BARS: tuple[Bar, ...] = (
     ),
     Bar("connections", "connections", contender="async jobs", at_most=4, worst=True),
     Bar("connections", "connections", contender="sync jobs", at_most=4, worst=True),
+    # One connection for each process, and a listener that the processes of a host share.
+    Bar("connections", "connections/process", contender="4 idle processes", at_most=1.25, worst=True),
     Bar("chord", "ms/step", contender=f"{OURS}, 10,000", over=(f"{OURS}, 1,000",), at_most=1.3),
     Bar("chord", "ms/step", contender=f"{OURS}, 10,000", over=("Celery with Redis, 10,000",), at_most=1.0),
     Bar("chain", "ms/step", contender=OURS, over=("Celery with Redis",), at_most=1.5),

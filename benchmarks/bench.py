@@ -34,6 +34,7 @@ class Scale:
     drained_singly_former: int = 1_000
     drained_sync: int = 10_000
     drained_sync_former: int = 3_000
+    locked: int = 2_000
     deferred_singly: int = 1_000
     deferred_in_batches: int = 20_000
     deferred_at_once: int = 100_000
@@ -64,6 +65,7 @@ QUICK = Scale(
     drained_singly_former=400,
     drained_sync=4_000,
     drained_sync_former=1_500,
+    locked=1_000,
     deferred_singly=400,
     deferred_at_once=20_000,
     deferred_in_batches=10_000,

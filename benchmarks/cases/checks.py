@@ -11,6 +11,8 @@ from benchmarks.results import CheckFailed
 from benchmarks.server import Database
 from benchmarks.systems import System
 
+_CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'"
+
 
 def percentile(values: Sequence[float], part: float) -> float:
     """Return the smallest value that this fraction of all values does not exceed."""
@@ -21,6 +23,11 @@ def percentile(values: Sequence[float], part: float) -> float:
 def empty_queue(bench: Bench, system: System) -> Database:
     """Return a template database with the schema of a system and without jobs."""
     return bench.waiting_jobs(system, 0)
+
+
+def connections(bench: Bench, database: Database) -> int:
+    """Return the number of connections to a database."""
+    return bench.server.number(_CONNECTIONS, database.name)
 
 
 def check_rows(database: Database, expected: int, status: str = "todo") -> None:

@@ -44,9 +44,11 @@ class BatchDefers:
         jobs = self.jobs(bench.scale)
         with bench.server.copy(empty_queue(bench, self.system)) as database:
             batch = self.batch(bench.scale)
+            wal = bench.server.wal_position()
             report = run_program(bench, self.system, "batches", database, jobs=jobs, batch=batch)
+            wal = bench.server.wal_position() - wal
             check_rows(database, report["rows"])
-        return {"jobs/s": jobs / report["seconds"]}
+        return {"jobs/s": jobs / report["seconds"], "WAL bytes/job": wal / report["rows"]}
 
 
 def _single(name: str, title: str, program: str, kind: str) -> Case:

@@ -17,6 +17,7 @@ from benchmarks.systems import AWA, FORMER, OBAN, OURS, PGQUEUER, RAW_SQL, Syste
 
 _RECORDING_TIMEOUT = 60.0
 _LOOK_INTERVAL = 0.005
+LOCKS = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +43,24 @@ class Drain:
         template = bench.waiting_jobs(self.system, jobs, self.task)
         with bench.server.copy(template) as database:
             return drain(bench, self.system, database, jobs, **self.asked)
+
+
+@dataclasses.dataclass(frozen=True)
+class DrainOfLocks:
+    """A drain of jobs that have one of several locks, in turn."""
+
+    system: System
+
+    def __call__(self, bench: Bench) -> Metrics:
+        jobs = bench.scale.locked
+
+        def build(database: Database) -> None:
+            with bench.drive(self.system, "setup", database, jobs=jobs, locks=LOCKS) as driver:
+                driver.finish()
+            database.execute("VACUUM ANALYZE")
+
+        with bench.server.copy(bench.template(f"{self.system.label}, {jobs} on {LOCKS} locks", build)) as database:
+            return drain(bench, self.system, database, jobs, options={"concurrency": 20})
 
 
 def drain(bench: Bench, system: System, database: Database, jobs: int, **asked: Any) -> dict[str, float]:
@@ -137,5 +156,10 @@ DRAINS = (
             Contender(FORMER.label, Drain(FORMER, lambda scale: scale.drained_sync_former, "noop_sync", _TEN)),
         ),
         quick=True,
+    ),
+    Case(
+        "drain_locks",
+        f"Drain, 2,000 async no-op jobs on {LOCKS} locks, concurrency 20",
+        tuple(Contender(system.label, DrainOfLocks(system)) for system in (OURS, FORMER)),
     ),
 )

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.bench import Bench
 from benchmarks.case import Case, Contender
 from benchmarks.cases.backlogs import add_ready_jobs
-from benchmarks.cases.checks import empty_queue
+from benchmarks.cases.checks import connections, empty_queue
 from benchmarks.cases.drains import drain
 from benchmarks.driver import Driver
 from benchmarks.processor_time import family_seconds, seconds_of
@@ -28,7 +28,6 @@ _SETTLED = 5.0
 """Seconds after which all workers listen and their first looks are over."""
 _DRAINS = 3
 _REGISTERED = "SELECT count(*) FROM procrastinate_workers"
-_CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'"
 _NEVER = 3600.0
 _WITHOUT_POLLING = {"fetch_job_polling_interval": _NEVER, "abort_job_polling_interval": _NEVER}
 
@@ -109,7 +108,7 @@ def _idle_figures(bench: Bench, database: Database, drivers: list[Driver]) -> di
         "server, % of a core": server * 100 / seconds,
         "workers, % of a core": workers * 100 / seconds,
         "commits/s": commits / seconds,
-        "connections": bench.server.number(_CONNECTIONS, database.name),
+        "connections": connections(bench, database),
     }
 
 

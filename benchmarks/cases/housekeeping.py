@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from benchmarks.bench import Bench
 from benchmarks.case import Case, Contender
 from benchmarks.cases.backlogs import FINISHED, add_ready_jobs, backlog_database
-from benchmarks.cases.checks import empty_queue, percentile
+from benchmarks.cases.checks import connections, empty_queue, percentile
 from benchmarks.cases.drains import check_effects, check_recorded, wait_until_recorded
 from benchmarks.cases.latency import measure_delays
 from benchmarks.results import CheckFailed, Metrics
@@ -22,7 +23,8 @@ _LONGEST = """
 SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)) * 1000, 0)
 FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend' AND state <> 'idle'
 """
-_CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'"
+_FLEET = 4
+_FLEET_SECONDS = 3.0
 
 
 class Sampler:
@@ -121,13 +123,28 @@ class Connections:
         with bench.server.copy(bench.waiting_jobs(OURS, jobs, self.task)) as database:
             with bench.drive(OURS, "drain", database, jobs=jobs, options={"concurrency": 100}) as driver:
                 driver.expect("ready")
-                with Sampler(lambda: bench.server.number(_CONNECTIONS, database.name), 0.01) as connections:
+                with Sampler(lambda: connections(bench, database), 0.01) as counts:
                     driver.go_on()
                     driver.expect("ran")
                 wait_until_recorded(OURS, database)
                 check_effects(driver, jobs)
             check_recorded(OURS, database, jobs)
-        return {"connections": connections.largest()}
+        return {"connections": counts.largest()}
+
+
+def connections_of_fleet(bench: Bench) -> Metrics:
+    """Maximum number of connections of idle worker processes, for each of them."""
+    with bench.server.copy(empty_queue(bench, OURS)) as database, contextlib.ExitStack() as stack:
+        options = {"concurrency": 100}
+        drivers = [stack.enter_context(bench.drive(OURS, "serve", database, options=options)) for _ in range(_FLEET)]
+        for driver in drivers:
+            driver.expect("ready")
+        with Sampler(lambda: connections(bench, database), 0.1) as counts:
+            time.sleep(_FLEET_SECONDS)
+        for driver in drivers:
+            driver.go_on()
+            driver.finish()
+    return {"connections/process": counts.largest() / _FLEET}
 
 
 HOUSEKEEPING = (
@@ -149,6 +166,7 @@ HOUSEKEEPING = (
         (
             Contender("async jobs", Connections("noop")),
             Contender("sync jobs", Connections("noop_sync")),
+            Contender(f"{_FLEET} idle processes", connections_of_fleet),
         ),
         rounds="one",
         quick=True,

@@ -42,6 +42,23 @@ class Pickup:
         return {"p50 ms": middle, "p99 ms": slowest, "p99 / p50": slowest / middle}
 
 
+@dataclasses.dataclass(frozen=True)
+class PickupInside:
+    """Latency from before the defer of a job to its start, in a process that does both on one event loop."""
+
+    system: System
+
+    def __call__(self, bench: Bench) -> Metrics:
+        jobs = bench.scale.latency_jobs
+        asked: dict[str, Any] = {"jobs": jobs, "gap": _GAP, "options": {"concurrency": 10}}
+        with bench.server.copy(empty_queue(bench, self.system)) as database:
+            report = run_program(bench, self.system, "inside", database, **asked)
+        if sorted(number for number, _ in report["starts"]) != list(range(jobs)):
+            raise CheckFailed(f"{jobs} jobs were deferred, {len(report['starts'])} started")
+        delays = [(started - report["deferred"][number]) * 1000 for number, started in report["starts"]]
+        return {"p50 ms": percentile(delays, 0.5), "p99 ms": percentile(delays, 0.99)}
+
+
 def due_jobs(bench: Bench) -> Metrics:
     """Latency from the scheduled time of a job to its start."""
     with bench.server.copy(empty_queue(bench, OURS)) as database:
@@ -72,6 +89,11 @@ LATENCY = (
         "Idle worker, from commit to start",
         (Contender(OURS.label, Pickup(OURS)), Contender(FORMER.label, Pickup(FORMER))),
         quick=True,
+    ),
+    Case(
+        "latency_inside",
+        "A process that defers and runs, from the defer to the start",
+        (Contender(OURS.label, PickupInside(OURS)), Contender(FORMER.label, PickupInside(FORMER))),
     ),
     Case("due_at", "A job due at T, from T to its start", (Contender(OURS.label, due_jobs),)),
     Case(

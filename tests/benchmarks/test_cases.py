@@ -12,8 +12,11 @@ import pytest
 from benchmarks.bench import QUICK, Bench
 from benchmarks.case import Case, Contender
 from benchmarks.cases.checks import check_rows, empty_queue
-from benchmarks.cases.drains import Drain, check_recorded
+from benchmarks.cases.drains import LOCKS, Drain, DrainOfLocks, check_recorded
 from benchmarks.cases.fleet import Fleet
+from benchmarks.cases.held import DrainWhileHeld
+from benchmarks.cases.housekeeping import connections_of_fleet
+from benchmarks.cases.latency import PickupInside
 from benchmarks.cases.low_load import LowLoad
 from benchmarks.cases.soak import Soak
 from benchmarks.cases.writers import Writers
@@ -36,7 +39,16 @@ def bench() -> Iterator[Bench]:
             yield Bench(
                 server,
                 dataclasses.replace(
-                    QUICK, drained=200, writer_jobs=5, low_load_jobs=10, idle_seconds=0.5, fleet_seconds=1.0
+                    QUICK,
+                    drained=200,
+                    writer_jobs=5,
+                    low_load_jobs=10,
+                    idle_seconds=0.5,
+                    fleet_seconds=1.0,
+                    latency_jobs=10,
+                    locked=2 * LOCKS,
+                    held_seconds=0.4,
+                    behind_backlog=1000,
                 ),
             )
         finally:
@@ -125,6 +137,35 @@ def test_statements_of_other_databases_are_not_counted(bench: Bench) -> None:
         counted.execute("SELECT 1")
         assert statements.so_far() == 2
     assert bench.server.setting("log_statement") == "none"
+
+
+def test_jobs_on_locks_are_drained_as_they_were_deferred(bench: Bench) -> None:
+    figures = DrainOfLocks(OURS)(bench)
+    assert figures["jobs/s"] > 0
+    with bench.server.copy(bench.template(f"{OURS.label}, 400 on {LOCKS} locks", lambda database: None)) as database:
+        assert database.number("SELECT count(DISTINCT lock) FROM procrastinate_jobs") == LOCKS
+        assert (
+            database.number("SELECT max(jobs) FROM (SELECT count(*) AS jobs FROM procrastinate_jobs GROUP BY lock)")
+            == 2
+        )
+
+
+def test_a_process_that_defers_and_runs_is_measured(bench: Bench) -> None:
+    figures = PickupInside(OURS)(bench)
+    assert 0 < figures["p50 ms"] <= figures["p99 ms"]
+
+
+def test_the_connections_of_idle_processes_are_counted_for_each(bench: Bench) -> None:
+    assert 1 <= connections_of_fleet(bench)["connections/process"] <= 4
+
+
+def test_a_drain_behind_an_open_transaction_leaves_its_dead_rows(bench: Bench) -> None:
+    held, free = DrainWhileHeld(None)(bench), DrainWhileHeld(None, held=False)(bench)
+    for figures in (held, free):
+        assert figures["jobs"] == 2000
+        assert figures["tables, MiB more"] > 0
+        assert figures["indexes, MiB more"] > 0
+    assert held["dead rows"] >= 4000  # each job was changed twice
 
 
 def test_a_soak_tells_each_reading_and_compares_its_end_with_its_middle(
