@@ -55,8 +55,7 @@ def _with_indent(nodes: list[Node], indent: str) -> list[tuple[Node, str, bool]]
 
 
 def _described(node: Node) -> str:
-    name = quoted(node.name, _LONGEST_NAME)
+    name = quoted(node.title, _LONGEST_NAME)
     if node.is_group:
         return f"{name}: {node.label}, {node.counts.succeeded} of {node.counts.total} succeeded"
-    kind = f" ({node.callback})" if node.callback else ""
-    return f"{name}{kind} [job {node.job_ids[0]}]: {node.label}"
+    return f"{name} [job {node.job_ids[0]}]: {node.label}"

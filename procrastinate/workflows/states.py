@@ -100,6 +100,11 @@ class Node:
         return "empty"
 
     @property
+    def title(self) -> str:
+        """The name of the step, after the kind of a callback: ``on failure: tell_customer``."""
+        return f"{label_of(self.callback)}: {self.name}" if self.callback else self.name
+
+    @property
     def label(self) -> str:
         """The state as people read it."""
         return label_of(self.state)
@@ -140,7 +145,7 @@ class Graph:
 
 def _label(node: Node) -> str:
     if not node.is_group:
-        return f"{node.name} ({node.callback + ', ' if node.callback else ''}{node.label})"
+        return f"{node.title} ({node.label})"
     return f"{node.name} ({node.counts.succeeded} of {node.counts.total}, {node.label})"
 
 

@@ -224,6 +224,25 @@ def test_a_blocked_job_knows_the_holder_of_its_lock_and_its_place(run: Run) -> N
     assert lock.holder == details.holder
 
 
+def test_a_lock_tells_for_how_long_its_holder_runs(run: Run) -> None:
+    """A holder that is ready again after a run does not run."""
+    defer(run, lock="a lock")
+    worker_id = worker(run)
+    holder = fetch_one(run, worker_id)
+    defer(run, lock="a lock")
+    settle(run)
+    details = run(inspection.load_job, holder.id)
+    assert details is not None
+    (lock,) = run(inspection.load_locks).locks
+    assert lock.running_since is not None
+    assert lock.running_since == details.job.started_at
+    run(core.release_jobs, [core.FetchedJob(id=holder.id, attempts=holder.attempts)], worker_id=worker_id)
+    settle(run)
+    (lock,) = run(inspection.load_locks).locks
+    assert lock.holder is not None
+    assert (lock.holder.state, lock.running_since) == (JobState.READY, None)
+
+
 def test_the_page_of_a_job_shows_its_unique_key(run: Run) -> None:
     job = UniqueJob(job=new_job(), unique=UniqueKey(key="k", until="start", max_wait=60))
     (job_id,) = run(core.defer_unique_job, job, on_conflict="raise").ids

@@ -125,7 +125,7 @@ async def test_a_callback_is_told_apart_from_a_step(app: App, tasks: Notes, kind
     )
     graph = await app.workflows.graph_async(workflow_id)
     assert {node.name: node.callback for node in graph.nodes} == {"note": None, "double": kind}
-    assert f"double ({kind}, waiting for steps)" in graph.mermaid().replace("#95;", "_")
+    assert f"{kind.replace('_', ' ')}: double (waiting for steps)" in graph.mermaid().replace("#58;", ":")
 
 
 async def test_a_signal_names_its_timeout_while_it_waits(app: App, tasks: Notes, workers: Workers) -> None:

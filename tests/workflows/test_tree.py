@@ -96,7 +96,7 @@ def test_callbacks_have_their_kind(app: App, capsys: pytest.CaptureFixture[str])
         workflow_id = wf.defer()
     assert printed(app, workflow_id, capsys)[1:] == [
         "├── only [job 1]: ready",
-        "├── note (on_success) [job 2]: waiting for steps",
-        "├── double (on_failure) [job 3]: waiting for steps",
-        "└── total (on_end) [job 4]: waiting for steps",
+        "├── on success: note [job 2]: waiting for steps",
+        "├── on failure: double [job 3]: waiting for steps",
+        "└── on end: total [job 4]: waiting for steps",
     ]

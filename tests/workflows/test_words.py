@@ -65,8 +65,8 @@ def test_the_graph_and_the_counts_have_the_words_of_jobs(app: App, workflow_id: 
 def test_the_command_has_the_words_of_jobs(app: App, workflow_id: int, capsys: pytest.CaptureFixture[str]) -> None:
     workflow_command(app, argparse.Namespace(id=workflow_id))
     printed = [line.strip("├└│─ ") for line in capsys.readouterr().out.splitlines()[1:]]
-    assert {line.split(" ")[0]: line.partition(": ")[2] for line in printed} == {
-        name: label_of(word) for name, word in _WORDS.items()
+    assert {line.partition(" [")[0]: line.partition("]: ")[2] for line in printed} == {
+        "on success: double" if name == "double" else name: label_of(word) for name, word in _WORDS.items()
     }
 
 

@@ -13,7 +13,7 @@ from procrastinate.core.inspection.rows import NEIGHBOUR, neighbour, started_at
 from procrastinate.core.inspection.states import WALKS
 from procrastinate.core.job_states import JobState
 from procrastinate.core.operation_marks import may_lag
-from procrastinate.core.tables import holds_lock, jobs
+from procrastinate.core.tables import DOING, holds_lock, jobs
 
 _LOOKED_AT = 20_000
 _SHOWN = 50
@@ -31,8 +31,9 @@ _lines = (
     .limit(sa.literal_column(str(_SHOWN)))
     .cte("lines")
 )
+_RUNNING_SINCE = moment(sa.case((jobs.c.status == DOING, started_at(jobs.c.id)))).label("running_since")
 _LOCKS: sa.Select[Any] = (
-    sa.select(_lines, *NEIGHBOUR, moment(started_at(jobs.c.id)).label("holder_since"))
+    sa.select(_lines, *NEIGHBOUR, _RUNNING_SINCE)
     .select_from(_lines.outerjoin(jobs, sa.and_(holds_lock(), jobs.c.lock == _lines.c.waited_for)))
     .order_by(_lines.c.number.desc(), _lines.c.waited_for)
 )
@@ -53,7 +54,7 @@ def load_locks(connection: sa.Connection, now: datetime.datetime) -> Locks:
                 # The line that the limit cut is the last one read, and any may be it.
                 waiting=Count(number=row.number, is_more=total.is_more and row.number >= _LOOKED_AT),
                 holder=None if row.id is None else neighbour(row),
-                holder_since=row.holder_since,
+                running_since=row.running_since,
                 first_waiting_id=row.first_waiting_id,
             )
             for row in rows

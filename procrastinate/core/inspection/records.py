@@ -309,12 +309,15 @@ class Failures:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LockState:
-    """A lock that jobs wait for. Without a holder, the next promotion by a worker decides who gets it."""
+    """A lock that jobs wait for. Without a holder, the next promotion by a worker decides who gets it.
+
+    ``running_since`` is the start of the holder's run, and ``None`` for a holder that is ready.
+    """
 
     lock: str
     waiting: Count
     holder: Neighbour | None
-    holder_since: datetime.datetime | None
+    running_since: datetime.datetime | None
     first_waiting_id: int
 
 
