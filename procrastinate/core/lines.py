@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from procrastinate.core.arrays import array_param, is_not_set_aside, unnest
+from procrastinate.core.arrays import array_param, is_not_set_aside, transpose, unnest
 from procrastinate.core.rates import RateTerms, read_rooms
 from procrastinate.core.share import KeyState, LimitTerms
 from procrastinate.core.tables import holds_slot, is_in_line, jobs, slots_of, weight_of
@@ -148,30 +148,54 @@ def read_held(connection: sa.Connection, name: str, terms: LimitTerms) -> Held:
 
 
 def _heads() -> Any:
-    """Lock the first jobs in line of each key. A row that another session has locked is passed over."""
-    share = unnest({"key": sa.Text(), "number": sa.Integer()}, name="share")
-    waiting = jobs.alias("waiting")
-    head = (
-        sa.select(
-            waiting.c.id, waiting.c.lock, waiting.c.priority, waiting.c.queue_name, weight_of(waiting).label("weight")
+    """Lock the first jobs in line of each key. A row that another session has locked is passed over.
+
+    Jobs of the priority of the first one come before those of lower priorities. Each is one range of the index, so what
+    has left the line before the first one is not walked over again.
+    """
+    columns = {"key": sa.Text(), "number": sa.Integer(), "priority": sa.Integer(), "id": sa.BigInteger()}
+    share = unnest(columns, name="share")
+
+    def waiting(name: str, is_in_range: Callable[[sa.FromClause], sa.ColumnElement[bool]]) -> Any:
+        table = jobs.alias(name)
+        locked = (
+            sa.select(table.c.id, table.c.lock, table.c.priority, table.c.queue_name, weight_of(table).label("weight"))
+            .where(
+                is_in_line(table),
+                table.c.limit_name == _NAME,
+                table.c.limit_key == share.c.key,
+                is_in_range(table),
+                weight_of(table) <= _HEAVIEST,
+                is_not_set_aside(table.c.id),
+            )
+            .order_by(table.c.priority.desc(), table.c.id)
+            .limit(share.c.number)
+            .with_for_update(skip_locked=True)
+            .correlate(share)
+            .subquery(f"locked_{name}")  # a part of a union may not lock
         )
-        .where(
-            is_in_line(waiting),
-            waiting.c.limit_name == _NAME,
-            waiting.c.limit_key == share.c.key,
-            weight_of(waiting) <= _HEAVIEST,
-            is_not_set_aside(waiting.c.id),
-        )
-        .order_by(waiting.c.priority.desc(), waiting.c.id)
-        .limit(share.c.number)
-        .with_for_update(skip_locked=True)
-        .lateral("head")
-    )
-    columns = (share.c.key, head.c.id, head.c.lock, head.c.priority, head.c.queue_name, head.c.weight)
-    return sa.select(*columns).select_from(share.join(head, sa.true()))
+        return sa.select(*locked.c)
+
+    def is_behind(table: sa.FromClause) -> sa.ColumnElement[bool]:
+        return sa.and_(table.c.priority == share.c.priority, table.c.id >= share.c.id)
+
+    behind, lower = waiting("behind", is_behind), waiting("lower", lambda table: table.c.priority < share.c.priority)
+    both = sa.union_all(behind, lower).subquery("both")
+    head = sa.select(*both.c).limit(share.c.number).correlate(share).lateral("head")
+    return sa.select(share.c.key, *head.c).select_from(share.join(head, sa.true()))
 
 
 _HEADS = _heads()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Share:
+    """How many jobs of a key are locked, and the priority and the id of its first job in line."""
+
+    key: str
+    number: int
+    priority: int
+    id: int
 
 
 class Lines:
@@ -203,6 +227,7 @@ class Lines:
         self._held = held.by_key
         self._paused = sorted(paused)
         self._set_aside = list(set_aside)
+        self._first_of: dict[str, tuple[int, int]] = {}  # the priority and the id of the first job in line of each key
 
     def _execute(self, statement: sa.Select[Any], parameters: Mapping[str, Any]) -> list[sa.Row[Any]]:
         common = {"name": self._name, "heaviest": self._terms.heaviest, "set_aside": self._set_aside}
@@ -249,18 +274,21 @@ class Lines:
         return [*following, *(read(_Part.UP_TO, missing) if missing > 0 else [])]
 
     def _states(self, rows: Sequence[sa.Row[Any]]) -> list[KeyState]:
+        self._first_of |= {row.key: (row.priority, row.id) for row in rows}
         held = {row.key: row.held for row in rows} if self._held is None else self._held
         return [
             KeyState(key=row.key, held=held.get(row.key, 0), weight=row.weight, queue=row.queue_name) for row in rows
         ]
 
     def lock_heads(self, numbers: Mapping[str, int], passed_over: Sequence[int]) -> list[sa.Row[Any]]:
-        """Lock the first jobs of each key, as many as ``numbers`` says, and return them in the order of the line."""
-        parameters = {
-            "key_list": list(numbers),
-            "number_list": list(numbers.values()),
-            "set_aside": [*self._set_aside, *passed_over],
-        }
+        """Lock the first jobs of each key, as many as ``numbers`` says, and return them in the order of the line.
+
+        The keys have been read. A job that got in line before the first one of its key since then waits for the next
+        look.
+        """
+        shares = [_Share(key, number, *self._first_of[key]) for key, number in numbers.items()]
+        parameters = transpose(shares, ("key", "number", "priority", "id"))
+        parameters["set_aside"] = [*self._set_aside, *passed_over]
         return sorted(self._execute(_HEADS, parameters), key=lambda row: (-row.priority, row.id))
 
 
