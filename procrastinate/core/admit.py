@@ -298,7 +298,8 @@ def _admit_of(
     held = read_held(connection, name, terms)
     lines = Lines(connection, name, terms, held, paused=manner.paused, set_aside=manner.set_aside)
     in_line = lines.read_keys(looked_at)
-    terms = within_capacity(connection, name, terms, {one.queue for one in in_line if one.queue not in manner.paused})
+    queues = {one.queue for one in in_line if one.queue not in manner.paused}
+    terms = within_capacity(connection, terms, queues | held.queues)
     held_off = read_hold_offs(connection, name, [one.key for one in in_line])
     others = [one for one in in_line if one.key not in held_off]
     keys = with_rooms(connection, name, others, terms.rates)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -110,15 +111,20 @@ _READ_KEYS = {counts: _read_keys(counts=counts) for counts in (False, True)}
 _of_all = jobs.alias("holder")
 # The condition is that of the index, in full: the planner looks for it.
 _READ_HELD = (
-    sa.select(_of_all.c.limit_key.label("key"), sa.func.count().label("jobs"), slots_of(_of_all).label("slots"))
+    sa.select(
+        _of_all.c.limit_key.label("key"),
+        sa.cast(_of_all.c.queue_name, sa.Text).label("queue"),
+        sa.func.count().label("jobs"),
+        slots_of(_of_all).label("slots"),
+    )
     .where(holds_slot(_of_all), _of_all.c.limit_name == _NAME)
-    .group_by(_of_all.c.limit_key)
+    .group_by(_of_all.c.limit_key, _of_all.c.queue_name)
 )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Held:
-    """The number of jobs of all keys that have slots, and of these slots.
+    """The number of jobs of all keys that have slots, of these slots, and the queues of these jobs.
 
     ``by_key`` has the slots of each key. It is ``None``, and the numbers are 0, if nothing limits those of all keys.
     """
@@ -126,6 +132,7 @@ class Held:
     jobs: int = 0
     slots: int = 0
     by_key: Mapping[str, int] | None = None
+    queues: frozenset[str] = frozenset()
 
     def jobs_left(self, terms: LimitTerms) -> int:
         """Return how many more jobs may get slots, whatever their weights."""
@@ -140,10 +147,14 @@ def read_held(connection: sa.Connection, name: str, terms: LimitTerms) -> Held:
     if terms.total is None and not terms.is_fair:
         return Held()
     rows = connection.execute(_READ_HELD, {"name": name}).all()
+    by_key: Counter[str] = Counter()
+    for row in rows:
+        by_key[row.key] += row.slots
     return Held(
         jobs=sum(row.jobs for row in rows),
-        slots=sum(row.slots for row in rows),
-        by_key={row.key: row.slots for row in rows},
+        slots=by_key.total(),
+        by_key=by_key,
+        queues=frozenset(row.queue for row in rows),
     )
 
 

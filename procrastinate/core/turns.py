@@ -43,23 +43,21 @@ def capacity_of(*queues: sa.ColumnElement[Any]) -> sa.ScalarSelect[int]:
     return sa.select(sa.func.greatest(number, 1)).where(sa.or_(takes_all, *takes_some)).scalar_subquery()
 
 
-_CAPACITY = sa.select(capacity_of(array_param("queues", sa.Text()), queues_of_slots(_NAME)))
+_CAPACITY = sa.select(capacity_of(array_param("queues", sa.Text())))
 
 
-def within_capacity(
-    connection: sa.Connection, name: str, terms: LimitTerms, queues: Collection[str | None]
-) -> LimitTerms:
+def within_capacity(connection: sa.Connection, terms: LimitTerms, queues: Collection[str | None]) -> LimitTerms:
     """Return the terms, those of a fair limit with the number of jobs that its workers can run at once.
 
     Parameters
     ----------
     queues:
-        The queues of the next jobs in line. The workers of these count, and those of the jobs that have slots.
+        The queues of the next jobs in line, and of the jobs that have slots. The workers of these count.
     """
     if not terms.is_fair:
         return terms
     names = sorted({name for name in queues if name is not None})
-    capacity = connection.execute(_CAPACITY, {"name": name, "queues": names}).scalar_one()
+    capacity = connection.execute(_CAPACITY, {"queues": names}).scalar_one()
     return dataclasses.replace(terms, capacity=capacity)
 
 

@@ -652,7 +652,7 @@ def test_an_admission_walks_over_what_vacuum_cannot_clean_once(
     ended, slots = 2000, 20
     with engine.connect() as connection, engine.connect() as reader:
         worker_id = core.register_worker(connection)
-        connection.exec_driver_sql(f"UPDATE procrastinate_workers SET concurrency = {slots}")
+        connection.exec_driver_sql("UPDATE procrastinate_workers SET concurrency = 20, queues = '{default}'")
         core.define_limits(connection, [core.LimitDefinition(name="l", **numbers)])
         jobs = [new_job(limit_name="l", limit_key=f"key {number % keys}") for number in range(ended + 10 * slots)]
         core.defer_jobs(connection, jobs)

@@ -12,6 +12,7 @@ from procrastinate.core.admit import TERMS, terms_of
 from procrastinate.core.hold_offs import read_hold_offs
 from procrastinate.core.inspection.bounds import first_rows
 from procrastinate.core.inspection.facts import COUNTED, JobFacts, count_of, first_of_line, starts_before
+from procrastinate.core.lines import read_held
 from procrastinate.core.rates import RATES, next_start
 from procrastinate.core.share import LimitTerms
 from procrastinate.core.tables import events, holds_slot, is_in_line, jobs, limits, weight_of
@@ -50,7 +51,9 @@ def read_limit(connection: sa.Connection, name: str, key: str, queue: str) -> Li
     row = connection.execute(sa.select(*TERMS, *RATES, sa.func.now().label("now")).where(limits.c.name == name)).first()
     if row is None or terms_of(row) == LimitTerms():
         return None
-    terms = within_capacity(connection, name, terms_of(row), [queue])
+    terms = terms_of(row)
+    if terms.is_fair:
+        terms = within_capacity(connection, terms, {queue, *read_held(connection, name, terms).queues})
     next_weight = _read_next_weight(connection, name, key, terms.heaviest)
     start = next_start(connection, name, key, terms.rates, terms.total_rates, weight=next_weight)
     held_off_until = read_hold_offs(connection, name, [key]).get(key)
