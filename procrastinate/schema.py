@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from procrastinate import alembic, core, exceptions
 from procrastinate._follow import follow, follow_async
 from procrastinate._text.logs import get_logger
 from procrastinate.alembic import revisions
+from procrastinate.alembic.script_files import script_location
 from procrastinate.alembic.settings import VERSION_TABLE, VERSIONS_LOCATION, let_fetches_of_3x_go_on
 from procrastinate.connector import BaseConnector
 from procrastinate.core.tables import metadata
@@ -39,8 +39,11 @@ class SchemaManager:
 
     @staticmethod
     def get_migrations_path() -> str:
-        """Return the folder of the Alembic revisions, for ``version_locations`` in a configuration of your own."""
-        return str(pathlib.Path(VERSIONS_LOCATION))
+        """Return the folder of the Alembic revisions, for ``version_locations`` in a configuration of your own.
+
+        If the package lies in an archive or has no sources, this process deletes the folder at its end.
+        """
+        return str(script_location() / VERSIONS_LOCATION.name)
 
     def apply_schema(self, *, orphans: str = "keep", report: Report | None = None) -> None:
         """Bring the database to the newest schema: from nothing, from any older revision, or from Procrastinate 3.10.

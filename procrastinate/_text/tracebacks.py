@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import pathlib
 import traceback
 from collections.abc import Sequence
 from types import FrameType, TracebackType
@@ -20,8 +19,9 @@ _LARGEST_CLASS = 500
 _DEEPEST = 500
 """Maximum number of frames of a stack, from the newest."""
 
-_PACKAGE = pathlib.Path(__file__).parents[1]
-_MACHINERY = (str(_PACKAGE / "worker") + os.sep, str(_PACKAGE / "middleware.py"))
+# Compiled code keeps the path of its source, which need not be there, and a frozen module may lack __file__.
+_PACKAGE = os.path.dirname(os.path.dirname((lambda: None).__code__.co_filename))
+_MACHINERY = (os.path.join(_PACKAGE, "worker", ""), os.path.join(_PACKAGE, "middleware.py"))
 """Code that calls tasks. Its frames are the same in every traceback, and do not help."""
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import enum
 import functools
-import pkgutil
-import re
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from procrastinate import exceptions
-from procrastinate.alembic.script_files import script_location
-from procrastinate.alembic.settings import VERSION_TABLE, VERSIONS_LOCATION
+from procrastinate.alembic.script_files import revision_modules, script_location
+from procrastinate.alembic.settings import VERSION_TABLE
 from procrastinate.core.operation_marks import plain
 from procrastinate.core.tables import jobs, metadata
 
@@ -71,10 +69,7 @@ def known_revisions() -> tuple[str, ...]:
 
     The names of their files tell them. A worker and a health check ask at each start, and Alembic would load all files.
     """
-    # The import system finds them in an archive or a frozen program, too.
-    names = [module.name for module in pkgutil.iter_modules([str(VERSIONS_LOCATION)])]
-    numbers = sorted(name[1:5] for name in names if re.match(r"p\d{4}_", name))
-    return tuple(f"procrastinate_{number}" for number in numbers)
+    return tuple(f"procrastinate_{name[1:5]}" for name in revision_modules())
 
 
 def head_revision() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pathlib
 
 import sqlalchemy as sa
@@ -11,7 +12,8 @@ from procrastinate._text.logs import get_logger
 VERSION_TABLE = "procrastinate_alembic_version"
 """Its own, so that it never meets the user's ``alembic_version``."""
 
-SCRIPT_LOCATION = pathlib.Path(__file__).parent
+# Modules of a frozen program may lack __file__.
+SCRIPT_LOCATION = pathlib.Path(importlib.import_module("procrastinate.alembic").__path__[0])
 VERSIONS_LOCATION = SCRIPT_LOCATION / "versions"
 
 _LOCK_CLASS = 0x70726F63

@@ -86,10 +86,14 @@ def test_a_program_without_docstrings_is_told_what_to_do(empty_database_url: str
 
 
 def run_program(
-    program: str, url: str, folder: pathlib.Path, *options: str, **environment: str
+    program: str | None, url: str, folder: pathlib.Path, *options: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program in a folder of its own, so that it imports the package from the path that it is given."""
-    command = [sys.executable, *options, "-c", program, libpq_url(url)]
+    """Run a program in a folder of its own, so that it imports the package from the path that it is given.
+
+    Without a program, the options name its file.
+    """
+    text = [] if program is None else ["-c", program]
+    command = [sys.executable, *options, *text, libpq_url(url)]
     return subprocess.run(
         command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False
     )
