@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 from procrastinate import core
 from procrastinate._functions.signature import ANY_ARGUMENTS, CallArguments
@@ -71,6 +72,8 @@ class JobDeferrer:
         self.arguments = arguments
         self.stores_result: bool | None = None
         """Whether the task keeps its return value. ``None`` if only its name is known."""
+        self.task: Any = None
+        """The task, as one of its apps has it. ``None`` if only its name is known."""
         self._checked: tuple[Job, NewJob] | None = None
         self._known_names: frozenset[str] | None = None
 
@@ -93,6 +96,13 @@ class JobDeferrer:
     def _make_lock(self, option: str, lock: Lock, job: Job) -> str | None:
         json_dumps = self.job_manager.connector.json_dumps
         return make_lock(option, lock, task_name=job.task_name, task_kwargs=job.task_kwargs, json_dumps=json_dumps)
+
+    def for_task(self, task: Any) -> Self:
+        """Return a deferrer with the same options for the task as another app has it."""
+        other = copy.copy(self)
+        other.task, other.job_manager = task, task.blueprint.job_manager
+        other.job, other._checked = self.job.evolve(task_name=task.name), None
+        return other
 
     def call(self, **task_kwargs: JSONValue) -> Call[Any]:
         """Return a call with these arguments, to become a step of a workflow. Nothing is stored.

@@ -250,11 +250,11 @@ class App(Blueprint):
             What becomes of a step that needs the success of a step that did not succeed. ``"cancel"`` cancels it, and
             what needs it in turn. ``"hold"`` keeps it waiting, for a retry by hand.
         """
-        return Workflow(self.job_manager, name, if_failed=if_failed)
+        return Workflow(self.job_manager, name, if_failed=if_failed, own=self.own)
 
     def workflow_of(self, job: Job) -> RunningStep:
         """Return what ``context.workflow`` is for this running job."""
-        return RunningStep(self.job_manager, job)
+        return RunningStep(self.job_manager, job, self.own)
 
     @property
     def workflows(self) -> Workflows:

@@ -332,7 +332,10 @@ class Blueprint:
 
     def own(self, task: Task[Any, Any, Any]) -> Task[Any, Any, Any]:
         """Return the task as this blueprint has it. After it was added to another app, that is a copy."""
-        return self._own_copies.get(task, task)
+        own = self._own_copies.get(task.shared)
+        if own is None:
+            return task.shared if task.shared.blueprint is self else task
+        return own
 
     def _register_task(self, task: Task[Any, Any, Any]) -> None:
         named = dict.fromkeys((task.name, *task.aliases), task)

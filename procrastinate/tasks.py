@@ -309,6 +309,7 @@ class Task(Generic[P, R_co, Args]):
         self.blueprint = blueprint
         self._kept_deferrer: tuple[tuple[Any, ...], JobDeferrer] | None = None
         self._is_shared = False
+        self._shared: Task[P, R_co, Args] | None = None
         self.func: Callable[P, R_co] = func
         self.declaration = read_declaration(func)
         self.arguments = read_call_arguments(func, takes_context=pass_context)
@@ -387,7 +388,14 @@ class Task(Generic[P, R_co, Args]):
     def share(self) -> Task[P, R_co, Args]:
         """Return a copy for the app that has the task now. From now on, jobs of that app defer with the copy."""
         self._is_shared = True
-        return self.copy()
+        own = self.copy()
+        own._shared = self
+        return own
+
+    @property
+    def shared(self) -> Task[P, R_co, Args]:
+        """The task that this one is a copy of, or this task."""
+        return self._shared or self
 
     def _of_running_app(self) -> Task[P, R_co, Args]:
         """Return the task as the app of the running job has it, if several apps share it."""
@@ -515,6 +523,7 @@ class Task(Generic[P, R_co, Args]):
         deferrer = make_deferrer(self.name, self.blueprint.job_manager, merged, limit)
         deferrer.job = self.loggable(deferrer.job)
         deferrer.stores_result = self.store_result
+        deferrer.task = self
         if self.checks_arguments:
             deferrer.arguments = self.arguments
         return deferrer

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from procrastinate.calls import Call
 from procrastinate.exceptions import InvalidWorkflow
 from procrastinate.workflows.graph import IfFailed, Workflow
-
-if TYPE_CHECKING:
-    from procrastinate.manager import JobManager
 
 
 def chain(*calls: Call[Any], name: str = "chain", if_failed: IfFailed = "cancel") -> Workflow:
@@ -28,7 +25,7 @@ def chain(*calls: Call[Any], name: str = "chain", if_failed: IfFailed = "cancel"
     InvalidWorkflow
         There are no calls, or one cannot be a step.
     """
-    workflow = Workflow(_manager_of("chain", calls), name, if_failed=if_failed)
+    workflow = _workflow_of("chain", calls, name, if_failed)
     before: tuple[Any, ...] = ()
     for call in calls:
         before = (workflow.add(call, after=before),)
@@ -37,7 +34,7 @@ def chain(*calls: Call[Any], name: str = "chain", if_failed: IfFailed = "cancel"
 
 def group(*calls: Call[Any], name: str = "group", if_failed: IfFailed = "cancel") -> Workflow:
     """Return a workflow that runs the calls side by side. The parameters are those of :func:`chain`."""
-    workflow = Workflow(_manager_of("group", calls), name, if_failed=if_failed)
+    workflow = _workflow_of("group", calls, name, if_failed)
     members = workflow.group("all")
     for call in calls:
         members.add(call)
@@ -62,13 +59,16 @@ def chord(calls: Workflow, last: Call[Any]) -> Workflow:
     return calls
 
 
-def _manager_of(shape: str, calls: tuple[Call[Any], ...]) -> JobManager:
+def _workflow_of(shape: str, calls: tuple[Call[Any], ...], name: str, if_failed: IfFailed) -> Workflow:
+    """Return a workflow of the app of the first call."""
     for call in calls:
         if not isinstance(call, Call):
             raise InvalidWorkflow(f"{shape}() takes calls, not {_kind(call)}: {_way_out(shape, call)}")
     if not calls:
         raise InvalidWorkflow(f"{shape}() needs a call: write {shape}(task.call(...))")
-    return calls[0].deferrer.job_manager
+    first = calls[0].deferrer
+    own = None if first.task is None else first.task.blueprint.own
+    return Workflow(first.job_manager, name, if_failed=if_failed, own=own)
 
 
 def _kind(value: object) -> str:

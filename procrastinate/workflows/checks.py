@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from procrastinate.calls import Call
@@ -88,8 +89,25 @@ def refuse_positional(task: Any, positional: tuple[Any, ...]) -> None:
     raise TypeError(f"Task {name} was added with positional arguments {positional!r}: {way_out}")
 
 
-def as_call(task: Any, arguments: Mapping[str, Any]) -> Call[Any]:
-    """Return the call of a task with these arguments."""
+def as_call(task: Any, arguments: Mapping[str, Any], own: Callable[[Any], Any] | None = None) -> Call[Any]:
+    """Return the call of a task with these arguments.
+
+    Parameters
+    ----------
+    own:
+        Returns a task as the app of the workflow has it.
+    """
+    if own is None:
+        return _as_call(task, arguments)
+    call = _as_call(own(task) if isinstance(task, Task) else task, arguments)
+    if call.deferrer.task is None:
+        return call
+    # The name may also be an old one: the task was added to another app after the call.
+    wanted = own(call.deferrer.task)
+    return call if wanted.name == call.task_name else dataclasses.replace(call, deferrer=call.deferrer.for_task(wanted))
+
+
+def _as_call(task: Any, arguments: Mapping[str, Any]) -> Call[Any]:
     if not isinstance(arguments, Mapping):
         raise TypeError(
             f"The arguments of a step are a dict, as in add_many(task, [{{'name': value}}]), and not {arguments!r}"

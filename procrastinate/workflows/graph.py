@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, Never, TypeAlias, TypeVar, cast, overload
 
 from procrastinate._job_checks import to_new_job
@@ -41,6 +41,8 @@ Needs: TypeAlias = Literal["success", "end"]
 IfFailed: TypeAlias = Literal["cancel", "hold"]
 Delay: TypeAlias = float | datetime.timedelta
 TaskLike: TypeAlias = Task[..., Any, ...] | Call[Any] | JobDeferrer
+Own: TypeAlias = Callable[[Task[..., Any, ...]], Task[..., Any, ...]]
+"""Returns a task as the app of a workflow has it."""
 
 
 class Step(Generic[R_co]):
@@ -141,6 +143,8 @@ class Workflow:
     if_failed:
         What becomes of a step that needs the success of a step that did not succeed. ``"cancel"`` cancels it, and
         what needs it in turn. ``"hold"`` keeps it waiting, for a retry by hand.
+    own:
+        Returns a task as the app of the workflow has it. Several apps may share one.
 
     Attributes
     ----------
@@ -149,7 +153,13 @@ class Workflow:
     """
 
     def __init__(
-        self, job_manager: JobManager, name: str, *, if_failed: IfFailed = "cancel", accepts_stored: bool = False
+        self,
+        job_manager: JobManager,
+        name: str,
+        *,
+        if_failed: IfFailed = "cancel",
+        accepts_stored: bool = False,
+        own: Own | None = None,
     ) -> None:
         if if_failed not in ("cancel", "hold"):
             raise InvalidWorkflow(f"if_failed={if_failed!r}: write 'cancel' or 'hold'")
@@ -158,6 +168,7 @@ class Workflow:
         self.id: int | None = None
         self._job_manager = job_manager
         self._accepts_stored = accepts_stored
+        self._own = own
         self.root = GroupNode(GroupKind.WORKFLOW, self.name, None)
         self.groups: list[GroupNode] = [self.root]
         self.steps: list[StepNode] = []
@@ -263,7 +274,7 @@ class Workflow:
         after, needs = read_parents(rest.pop("after", ())), rest.pop("needs", "success")
         delay, name = read_delay(rest.pop("delay", None)), rest.pop("step", None)
         expands = rest.pop("expands", False)
-        call = as_call(task, rest if given is None else given)
+        call = as_call(task, rest if given is None else given, self._own)
         name = self._step_name(name, call, group)
         clean, places = without_references(call.arguments)
         job = make_job(name, call, clean, places, waits=bool(after or places or group.after or callback is not None))

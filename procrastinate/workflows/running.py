@@ -11,7 +11,7 @@ from procrastinate.jobs import Job
 from procrastinate.manager.step_values import load_result
 from procrastinate.workflows.checks import refuse_positional
 from procrastinate.workflows.compile import compile_graph
-from procrastinate.workflows.graph import Delay, Needs, Parent, Step, TaskLike, Workflow
+from procrastinate.workflows.graph import Delay, Needs, Own, Parent, Step, TaskLike, Workflow
 
 if TYPE_CHECKING:
     from procrastinate.manager import JobManager
@@ -25,12 +25,13 @@ class RunningStep:
     example that of ``context.transaction()``.
     """
 
-    def __init__(self, job_manager: JobManager, job: Job) -> None:
+    def __init__(self, job_manager: JobManager, job: Job, own: Own | None = None) -> None:
         if job.workflow_id is None:
             raise InvalidWorkflow(f"Job {job.call_string} is no step of a workflow")
         self._manager = job_manager
         self._group_id = job.workflow_id
         self._job = job
+        self._own = own
 
     def add(
         self,
@@ -160,7 +161,7 @@ class RunningStep:
         self, task: TaskLike, options: Mapping[str, Any], arguments: Iterable[Mapping[str, Any]]
     ) -> tuple[Workflow, list[Step[Any]]]:
         """Return the steps to store, one for each dict of arguments."""
-        addition = Workflow(self._manager, self._job.step or "step", accepts_stored=True)
+        addition = Workflow(self._manager, self._job.step or "step", accepts_stored=True, own=self._own)
         return addition, [addition.add_step(task, options, addition.root, given=one) for one in arguments]
 
     def _store(self, addition: Workflow, connection: Any | None) -> None:

@@ -10,6 +10,7 @@ import signal
 import sys
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ import procrastinate
 from procrastinate import exceptions
 from procrastinate.app import App
 from procrastinate.testing import InMemoryConnector
+from procrastinate.workflows.canvas import chain
 from tests import database
 from tests.call_counts import counted_calls
 from tests.worker.running import Queue, connector_for, soon, until
@@ -292,6 +294,37 @@ async def test_a_blueprint_of_several_apps_defers_into_the_database_of_the_job(t
         assert set(found) == {f"{namespace}:parent succeeded", f"{namespace}:child succeeded"}
         assert len(found) >= 5  # a second tick may have come
     assert list(tenants[0].app.tasks)[-3:] == ["north:child", "north:former", "north:parent"]
+
+
+async def test_a_step_of_a_shared_task_has_the_name_that_the_app_of_the_workflow_knows(
+    tenants: tuple[Tenant, Tenant],
+) -> None:
+    """Outside a job, and however the step is written."""
+    tasks = procrastinate.Blueprint()
+
+    @tasks.task(name="child")
+    async def child(a: int = 0) -> None: ...
+
+    north, south = (tenant.app for tenant in tenants)
+    north.add_tasks_from(tasks, namespace="north")
+    calls_of_north: list[Any] = [child.call(a=1), child.configure(priority=3)]
+    south.add_tasks_from(tasks, namespace="south")
+    calls = [child, child.call(a=2), child.configure(priority=3), *calls_of_north, north.tasks["north:child"]]
+    for tenant, namespace in zip(tenants, ("north", "south"), strict=True):
+        workflow = tenant.app.workflow("steps")
+        for call in calls:
+            workflow.add(call)
+        workflow.group("group").add_many(child, [{"a": 3}])
+        workflow.on_success(child)
+        with tenant.app.open():
+            workflow.defer()
+            await tenant.app.run_worker_async(wait=False, install_signal_handlers=False)
+        ended = "SELECT array_agg(DISTINCT task_name || ' ' || status::text) FROM procrastinate_jobs"
+        assert tenant.queue.sql(ended) == [f"{namespace}:child succeeded"]
+    with north.open():
+        chain(north.tasks["north:child"].call(), child.call()).defer()
+        await north.run_worker_async(wait=False, install_signal_handlers=False)
+    assert tenants[0].queue.sql("SELECT count(*) FROM procrastinate_jobs WHERE status = 'succeeded'") == 10
 
 
 ADDING = """
