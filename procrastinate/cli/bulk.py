@@ -91,6 +91,8 @@ def _preview(arguments: argparse.Namespace, kind: str, matching: Count) -> None:
             say(f"1 job matches. Nothing was changed: add --yes to {kind} it")
         elif matching.number:
             say(f"{matching} jobs match. Nothing was changed: add --yes to {kind} them")
+        elif matching.is_more:
+            say(f"No match so far, and the search stopped. Nothing was changed: add --yes to {kind} all that match")
         else:
             say("No job matches")
 

@@ -63,6 +63,16 @@ def test_without_yes_the_jobs_are_counted_and_not_changed(app: App, capsys: Capt
     assert count(app, Status.FAILED) == 5
 
 
+def test_a_count_that_stops_before_the_first_match_does_not_say_that_no_job_matches(
+    app: App, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "REACH", 2)
+    assert main(["retry", "--task", "other"]) == 0
+    assert capsys.readouterr().out.startswith("No match so far, and the search stopped. Nothing was changed")
+    assert main(["retry", "--task", "other", "--yes"]) == 0
+    assert capsys.readouterr().out == "Retried 2 jobs\n"
+
+
 @pytest.mark.parametrize("command", ["cancel", "retry"])
 def test_a_command_that_finds_no_job_leaves_no_operation(app: App, capsys: Capture, command: str) -> None:
     assert main([command, "--queue", "old", "--yes"]) == 0
