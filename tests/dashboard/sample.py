@@ -59,10 +59,17 @@ _STATEMENTS = (
             [1 + mod(id / 17, 3)],
         (ARRAY['Connection unexpectedly closed', 'HTTPSConnectionPool(host=''images'', port=443): Read timed out.',
             'Order ' || id || ' does not exist'])[1 + mod(id / 17, 3)],
-        E'Traceback (most recent call last):\\n  File "/srv/shop/mail.py", line 41, in send_receipt\\n'
-            || E'    server.send_message(message)\\n  File "/usr/lib/python3.13/smtplib.py", line 405, in getreply\\n'
+        E'Traceback (most recent call last):\\n' || (ARRAY[
+            E'  File "/srv/shop/mail.py", line 41, in send_receipt\\n    server.send_message(message)\\n'
+            || E'  File "/usr/lib/python3.13/smtplib.py", line 405, in getreply\\n'
             || E'    raise SMTPServerDisconnected("Connection unexpectedly closed")\\n'
-            || E'smtplib.SMTPServerDisconnected: Connection unexpectedly closed\\n'
+            || E'smtplib.SMTPServerDisconnected: Connection unexpectedly closed\\n',
+            E'  File "/srv/shop/pictures.py", line 23, in fetch\\n    answer = requests.get(address, timeout=10)\\n'
+            || E'  File "/srv/lib/requests/adapters.py", line 713, in send\\n'
+            || E'    raise ReadTimeout(e, request=request)\\n'
+            || E'requests.exceptions.ReadTimeout: HTTPSConnectionPool(host=''images'', port=443): Read timed out.\\n',
+            E'  File "/srv/shop/orders.py", line 88, in find\\n    raise OrderMissing(order_id)\\n'
+            || E'shop.errors.OrderMissing: Order ' || id || E' does not exist\\n'])[1 + mod(id / 17, 3)]
     FROM procrastinate_jobs, generate_series(1, 3) AS attempt WHERE status = 'failed'
     ORDER BY finished_at, attempt
     """,

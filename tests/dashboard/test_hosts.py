@@ -163,6 +163,14 @@ def test_a_job_id_in_the_search_leads_to_the_job(client: httpx.Client) -> None:
     assert "ReadTimeout" in answer.text
 
 
+def test_each_traceback_of_the_sample_ends_with_the_error_of_its_row(served: Served) -> None:
+    with served.engine.connect() as connection:
+        statement = "SELECT exception_class, message, traceback FROM procrastinate_errors WHERE worker_id = -7001"
+        rows = connection.exec_driver_sql(statement).all()
+    assert len({row.exception_class for row in rows}) == 3
+    assert [row for row in rows if row.traceback.splitlines()[-1] != f"{row.exception_class}: {row.message}"] == []
+
+
 def test_a_search_finds_jobs_by_their_arguments(client: httpx.Client) -> None:
     text = client.get("jobs?q=args.order:1017").text
     assert "#17<" in text
