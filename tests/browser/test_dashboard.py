@@ -89,6 +89,32 @@ def test_the_menu_of_a_phone_shows_the_entry_of_the_page(browser: Chrome, served
     assert sixth["x"] < 375 or served.is_embedded
 
 
+@in_two_hosts
+def test_the_states_of_a_phone_show_the_chosen_one(browser: Chrome, served: Served) -> None:
+    emulate(browser, phone=True)
+    for page in ("jobs", "jobs?state=failed", "jobs?state=aborted", "workflows?state=cancelled"):
+        visit(browser, served, page)
+        chosen = browser.find_element(By.CSS_SELECTOR, ".pq-tabs [aria-current]").rect
+        assert chosen["x"] >= -1
+        assert chosen["x"] + chosen["width"] <= 391
+
+
+@in_two_hosts
+def test_a_drawing_that_is_wider_than_a_phone_scrolls_in_its_box(browser: Chrome, served: Served) -> None:
+    emulate(browser, phone=True)
+    visit(browser, served, "workflows/1")
+    box = browser.find_element(By.CSS_SELECTOR, ".pq-drawing")
+    boxes = browser.find_elements(By.CSS_SELECTOR, ".pq-drawing .pq-box")
+    assert max(one.rect["x"] + one.rect["width"] for one in boxes) > 390
+    browser.execute_script("arguments[0].scrollLeft = 10000", box)
+    edge = browser.execute_script("const box = arguments[0].getBoundingClientRect(); return box.right", box)
+    shown = "return arguments[0].getBoundingClientRect().right"
+    assert max(browser.execute_script(shown, one) for one in boxes) <= edge
+    browser.execute_script("arguments[0].scrollLeft = 0", box)
+    left = "return arguments[0].getBoundingClientRect().left"
+    assert min(browser.execute_script(left, one) for one in boxes) >= browser.execute_script(left, box)
+
+
 def test_every_page_and_an_action_work_without_javascript(
     browser: Chrome, served: Served, artifacts: pathlib.Path, request: pytest.FixtureRequest
 ) -> None:

@@ -100,11 +100,14 @@
     schedule();
   }
 
-  // The menu of a phone shows the entry of the page.
+  // The menu of a phone shows the entry of the page, and the row of states the chosen one.
 
-  const menu = page.querySelector(".pq-nav");
-  const current = menu?.querySelector("[aria-current]");
-  if (current) menu.scrollLeft = current.offsetLeft - (menu.clientWidth - current.offsetWidth) / 2;
+  for (const row of page.querySelectorAll(".pq-nav, .pq-tabs")) {
+    const current = row.querySelector("[aria-current]");
+    if (!current) continue;
+    const [outer, inner] = [row.getBoundingClientRect(), current.getBoundingClientRect()];
+    row.scrollLeft += inner.left - outer.left - (outer.width - inner.width) / 2;
+  }
 
   // An operation on many jobs goes on while its page is open. A server that is busy or away is asked again.
 
