@@ -92,6 +92,16 @@ def test_filters(admin: Client) -> None:
     assert _listed(admin, "scheduled_at__isnull=False") == []
 
 
+def test_the_list_has_the_words_of_the_dashboard_for_steps_that_wait(admin: Client) -> None:
+    wf = app.workflow("order")
+    wf.add(ship, order_id=1, after=[wf.add_signal("endless"), wf.add_signal("timed", timeout=3600)])
+    wf.defer()
+    app.run_worker(wait=False, listen_notify=False)
+    ship.configure(schedule_in={"hours": 1}).defer(order_id=2)
+    starts = re.findall(r'<td class="field-start[^>]*>(due|[\w ]*)', admin.get(JOBS).content.decode())
+    assert starts == ["due", "waiting for steps", "waiting for signal", "waiting for signal"]
+
+
 def test_filters_offer_what_is_declared_and_what_is_in_the_table(admin: Client) -> None:
     """A declared queue may have no jobs yet, and a queue in the table may not be declared."""
     ship.configure(queue="elsewhere").defer(order_id=1)

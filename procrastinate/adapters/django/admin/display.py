@@ -24,7 +24,8 @@ from procrastinate.adapters.django.models import (
     ProcrastinateResult,
 )
 from procrastinate.adapters.django.project_app import app
-from procrastinate.core.enums import Status
+from procrastinate.core.enums import Readiness, Status
+from procrastinate.core.job_states import JobState, label_of, word_of
 from procrastinate.dashboard.redaction import HIDDEN, hide_keys, hides_arguments, redacted_beginning
 
 _SHOW_ERRORS = {Status.TODO.value, Status.FAILED.value, Status.ABORTED.value}
@@ -72,8 +73,14 @@ def time(at: Any) -> SafeString | None:
 
 
 def start(job: Any) -> SafeString | None:
-    """Return the scheduled time of a job that waits for it, or the start of the last run."""
-    if job.status == Status.TODO.value and job.scheduled_at_text is not None:
+    """Return what a step waits for, the scheduled time of a job that waits for it, or the start of the last run."""
+    if job.status != Status.TODO.value:
+        return time(job.started_at)
+    waits_for_others = job.readiness == Readiness.WAITS_FOR_OTHERS.value
+    word = word_of(JobState.WAITING_FOR_STEPS if waits_for_others else JobState.SCHEDULED, job.task_name)
+    if word != JobState.SCHEDULED.value:
+        return format_html("{}", label_of(word))
+    if job.scheduled_at_text is not None:
         return format_html("due {}", time_or_text(job, "scheduled_at"))
     return time(job.started_at)
 

@@ -66,7 +66,7 @@ class ProcrastinateJobAdmin(_ModelAdmin):
 
     @admin.display(description="start", empty_value="-")
     def start(self, job: ProcrastinateJob) -> Any:
-        """Return the start of the last run, or the scheduled time of a job that waits."""
+        """Return the start of the last run, or what a job that waits waits for."""
         return display.start(job)
 
     @admin.display(description="took", empty_value="-")
