@@ -172,7 +172,6 @@ BARS: tuple[Bar, ...] = (
             ("MiB of memory", 1.05),
             ("MiB of tables", 1.1),
             ("MiB of indexes", 1.1),
-            ("dead rows", 1.5),
             ("p99 ms", 1.2),
         )
     ),

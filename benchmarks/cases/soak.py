@@ -25,6 +25,7 @@ _SIZES = """
 SELECT sum(pg_table_size(relid)), sum(pg_indexes_size(relid)), sum(n_dead_tup)
 FROM pg_stat_user_tables WHERE relname IN ('procrastinate_jobs', 'procrastinate_events')
 """
+_KEPT = "SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'soak'"
 _UNFINISHED = "SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'soak' AND status IN ('todo', 'doing')"
 
 
@@ -80,10 +81,13 @@ class Soak:
             readings = self._read(bench, worker, database, periods)
             took = writer.finish()["seconds"]
             _wait_until_ended(database)
+            kept = database.number(_KEPT)
             worker.go_on()
             report = worker.finish()
         if report["ran"] != jobs or report["doubled"]:
             raise CheckFailed(f"of {jobs} jobs {report['ran']} ran, {report['doubled']} of them more than once")
+        if kept >= jobs:
+            raise CheckFailed(f"all {jobs} jobs are still there, and the old ones were to be deleted")
         return {"jobs/s": jobs / took, "jobs": jobs, **compare_thirds(readings)}
 
     def _read(self, bench: Bench, worker: Driver, database: Database, periods: int) -> list[Reading]:

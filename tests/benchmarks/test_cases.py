@@ -105,7 +105,10 @@ def test_a_fleet_on_one_queue_is_measured_with_the_statements_of_a_job(
     assert 3 <= statements.median < 30  # the defer, the fetch and the outcome at least
 
 
-def test_registered_workers_are_measured_with_nothing_to_do_and_next_to_a_drain(bench: Bench) -> None:
+def test_registered_workers_are_measured_with_nothing_to_do_and_next_to_a_drain(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.cases.fleet._SETTLED", 2.0)
     contenders = (
         Contender("polls", Fleet(OURS, workers=4, each=2)),
         Contender("no polling", Fleet(OURS, workers=2, each=2, polls=False)),
