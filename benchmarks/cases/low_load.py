@@ -22,8 +22,8 @@ LARGE_FLEET = 64
 _GAP = 0.02
 _SETTLED = 2.0
 """Seconds after which the last outcomes are written and the sessions have told their statistics."""
-_SETTLED_FLEET = 8.0
-"""The same after the start of a large fleet."""
+_SETTLED_FLEET = 12.0
+"""The same after the start of a large fleet, whose idle sessions tell their statistics after ten seconds."""
 _INTERVAL = 10.0
 """Seconds between two heartbeats of a worker, and between its looks after the others."""
 _PICK_UPS = """
@@ -83,7 +83,7 @@ class LowLoad:
             idle, began = self._idle_rates(bench, database, drivers)
             run_program(bench, self.system, "trickle", database, jobs=jobs, gap=_GAP)
             _, looks = wait_until_recorded(self.system, database)
-            time.sleep(_SETTLED)
+            self._settle(began.at)
             ended = _read(bench, database, drivers)
             pick_ups = _pick_ups(database)
             statements = self._count_statements(bench, database) if self.counts_statements else {}
@@ -112,7 +112,7 @@ class LowLoad:
             before, began = statements.so_far(), time.monotonic()
             run_program(bench, self.system, "trickle", database, jobs=jobs, gap=_GAP)
             _, looks = wait_until_recorded(self.system, database)
-            time.sleep(_SETTLED)
+            self._settle(began)
             seconds = time.monotonic() - began
             return {"statements/job": (statements.so_far() - before - looks - idle * seconds) / jobs}
 
@@ -129,6 +129,12 @@ class LowLoad:
     def is_large(self) -> bool:
         """True if the idle workers cost more than the jobs. Their share must then be measured well."""
         return self.workers > max(FLEETS)
+
+    def _settle(self, began: float) -> None:
+        """Wait for the last outcomes. With a large fleet, go on until each worker has sent as many heartbeats."""
+        time.sleep(_SETTLED)
+        if self.is_large:
+            time.sleep((began - time.monotonic()) % _INTERVAL)
 
     def _idle_seconds(self, bench: Bench) -> float:
         return _INTERVAL if self.is_large else bench.scale.idle_seconds

@@ -96,13 +96,15 @@ def test_idle_workers_are_measured_on_both_sides_of_the_connection(bench: Bench)
 def test_a_fleet_on_one_queue_is_measured_with_the_statements_of_a_job(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench, "scale", dataclasses.replace(bench.scale, low_load_jobs=60, idle_seconds=3.0))
+    monkeypatch.setattr(bench, "scale", dataclasses.replace(bench.scale, low_load_jobs=60))
+    for name, value in (("FLEETS", (1,)), ("_SETTLED_FLEET", 2.0), ("_INTERVAL", 3.0)):
+        monkeypatch.setattr(f"benchmarks.cases.low_load.{name}", value)
     fleet = LowLoad(OURS, 2, each=2, counts_statements=True)
     result = run_case(bench, Case("tiny", "Tiny", (Contender("ours", fleet),)), rounds=1, say=lambda text: None)
     assert result.failures == {}
     statements = result.series("ours", "statements/job")
     assert statements is not None
-    assert 3 <= statements.median < 30  # the defer, the fetch and the outcome at least
+    assert 2 <= statements.median < 30  # the defer, the fetch and the outcome, but for what idle workers send by chance
 
 
 def test_registered_workers_are_measured_with_nothing_to_do_and_next_to_a_drain(
