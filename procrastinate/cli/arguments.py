@@ -56,6 +56,9 @@ def add_argument(
         If true, a variable may begin and end with quotes, which are a part of the value.
     """
     variable = ENV_PREFIX + env
+    _variables[variable] = variable
+    for off in options.get("off", ()):
+        _variables[variable_of(off, env.partition("_")[0])] = f"{variable}=false"
     options.setdefault("default", argparse.SUPPRESS)
     value = os.environ.get(variable)
     if value is not None and (value.strip() or not empty_is_unset):
@@ -64,6 +67,32 @@ def add_argument(
         options["default"].may_be_quoted = may_be_quoted
     default = "" if otherwise is None else f" (default: {otherwise})"
     parser.add_argument(*flags, help=f"{help}{default} (env: {variable})", type=_reporting(type), **options)
+
+
+_variables: dict[str, str] = {}
+"""What to write for each variable of an argument, and for what looks like the variable of its other flag."""
+
+
+def variable_of(flag: str, command: str) -> str:
+    """Return the environment variable that the name of a flag suggests."""
+    return f"{ENV_PREFIX}{command}_{flag.removeprefix('--').replace('-', '_').upper()}"
+
+
+def misspelt_variables(command: str) -> dict[str, str]:
+    """Return the variables of the environment that look like one of a command but are none, and what to write.
+
+    Other variables may have the prefix, too. Kubernetes sets some for each service.
+    """
+    import difflib  # only a worker looks
+
+    prefix = f"{ENV_PREFIX}{command}_"
+    known = {one.removeprefix(prefix): text for one, text in _variables.items() if one.startswith(prefix)}
+    found = {}
+    for variable in sorted(os.environ):
+        if variable.startswith(prefix) and _variables.get(variable) != variable:
+            for similar in difflib.get_close_matches(variable.removeprefix(prefix), known, n=1, cutoff=0.8):
+                found[variable] = known[similar]
+    return found
 
 
 def repeat_options(parser: argparse.ArgumentParser, commands: Iterable[argparse.ArgumentParser]) -> None:

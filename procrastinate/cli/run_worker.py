@@ -9,14 +9,18 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from procrastinate import exceptions
+from procrastinate._text.logs import get_logger
 from procrastinate.app import App
 from procrastinate.cli import banner
+from procrastinate.cli.arguments import misspelt_variables
 from procrastinate.cli.event_loop import loop_factory
 from procrastinate.cli.reload import run_with_reload
 from procrastinate.cli.source_files import changes_of_code
 from procrastinate.worker import WORKER_NAME, CommandSettings, Supervisor, SupervisorSocket, Worker, WorkerOptions
 from procrastinate.worker.processes import signals
 from procrastinate.worker.processes.supervisor_socket import Word
+
+logger = get_logger(__name__)
 
 _About: TypeAlias = Callable[[Worker], banner.WorkerDescription]
 
@@ -29,11 +33,19 @@ def run_worker(app: App, settings: CommandSettings, options: WorkerOptions, *, p
     path:
         The path by which the command found the app, if it was given.
     """
+    if not SupervisorSocket.is_in_environment():
+        _tell_misspelt_variables()
     make_loop = loop_factory(settings.uvloop)
     if _is_supervisor(settings):
         make_loop = None  # a supervisor only waits for its processes
     with signals.sole_purpose(), asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(run_worker_async(app, settings, options, path=path))
+
+
+def _tell_misspelt_variables() -> None:
+    for variable, known in misspelt_variables("WORKER").items():
+        extra = {"action": "misspelt_variable", "variable": variable}
+        logger.warning("The environment variable %s has no effect: write %s", variable, known, extra=extra)
 
 
 async def run_worker_async(app: App, settings: CommandSettings, options: WorkerOptions, *, path: str | None) -> None:

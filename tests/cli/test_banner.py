@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 
@@ -97,6 +98,20 @@ def test_a_worker_off_a_terminal_logs_one_record_with_the_facts(
     )
     assert json.loads(json.dumps(values["worker_periodic"]))[0]["next_tick"] == "2030-01-01T04:00:00+00:00"
     assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
+
+
+def test_a_misspelt_environment_variable_is_told_when_a_worker_starts(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not those that Kubernetes sets for a service of this name."""
+    for name in ("CONCURENCY", "QUEUE", "ONE_SHOT", "PORT", "SERVICE_HOST", "PORT_80_TCP"):
+        monkeypatch.setenv(f"PROCRASTINATE_WORKER_{name}", "1")
+    said = Command(database_url).run("worker", "--one-shot", "--processes=2").stderr
+    assert re.findall(r"PROCRASTINATE_WORKER_(\w+) has no effect: write PROCRASTINATE_WORKER_(\S+)", said) == [
+        ("CONCURENCY", "CONCURRENCY"),
+        ("ONE_SHOT", "WAIT=false"),
+        ("QUEUE", "QUEUES"),
+    ]
 
 
 def test_the_command_shows_the_banner_on_a_terminal_only(database_url: str) -> None:
