@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 """Units by their size in seconds, the largest first."""
 
@@ -11,6 +13,8 @@ def duration(seconds: float) -> str:
 
     Below ten seconds it has tenths, and below one second it is in milliseconds.
     """
+    if math.isinf(seconds):  # plain SQL can write infinite times
+        return "forever" if seconds > 0 else "-forever"
     if seconds < 0:
         return f"-{duration(-seconds)}"
     if seconds < 0.9995:
@@ -24,3 +28,12 @@ def duration(seconds: float) -> str:
             part = rest // smaller[0][0] if smaller else 0
             return f"{whole // size} {unit} {part} {smaller[0][1]}" if part else f"{whole // size} {unit}"
     return "0 s"
+
+
+def setting(seconds: float) -> str:
+    """Return a length of time that was set. It is never rounded: what :func:`duration` cannot say is in seconds."""
+    text = duration(seconds)
+    words = text.split()
+    sizes = {unit: float(size) for size, unit in UNITS} | {"ms": 0.001}
+    said = sum(float(number) * sizes[unit] for number, unit in zip(words[::2], words[1::2], strict=False))
+    return text if said == seconds else f"{seconds:g} s"

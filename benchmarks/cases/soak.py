@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -140,7 +141,8 @@ def compare_thirds(readings: list[Reading]) -> dict[str, float]:
     for name, (read, choose) in _FLAT.items():
         before, after = choose([read(reading) for reading in second]), choose([read(reading) for reading in last])
         figures[name] = after
-        figures[f"{name}, growth"] = after / before if before else 1.0
+        from_zero = math.inf if after else 1.0
+        figures[f"{name}, growth"] = after / before if before else from_zero
     return figures
 
 

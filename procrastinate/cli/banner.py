@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 from procrastinate._checks.times import utcnow
-from procrastinate._durations import duration
+from procrastinate._durations import setting
 from procrastinate._legacy import metadata
 from procrastinate._quoting import LONGEST_VALUE, quoted
 from procrastinate._text.terminal import counted, is_terminal, paint, wrapped, write
@@ -141,7 +141,7 @@ def _line(one: Schedule) -> str:
 
 def _ctrl_c(description: WorkerDescription) -> str:
     limit = description.shutdown_graceful_timeout
-    time = "" if limit is None else f" within {duration(limit)}"
+    time = "" if limit is None else f" within {setting(limit)}"
     return (
         f"Ctrl-C lets running jobs end{time}, and stops. Ctrl-C again cancels running jobs: "
         "async jobs run again, and sync jobs when their thread has ended."

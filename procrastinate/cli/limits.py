@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from procrastinate import core, exceptions
-from procrastinate._durations import duration
+from procrastinate._durations import setting
 from procrastinate._quoting import quoted
 from procrastinate._text.terminal import say, say_table
 from procrastinate.app import App
@@ -126,7 +126,7 @@ def _rate(text: str) -> Rate:
 
 
 def _rates(rates: Sequence[core.RateTerms]) -> str:
-    return ", ".join(f"{rate.count} in {duration(rate.seconds)}" for rate in rates) or "-"
+    return ", ".join(f"{rate.count} in {setting(rate.seconds)}" for rate in rates) or "-"
 
 
 def _number(number: int | None) -> str:

@@ -161,8 +161,9 @@ def read_held(connection: sa.Connection, name: str, terms: LimitTerms) -> Held:
 def _heads() -> Any:
     """Lock the first jobs in line of each key. A row that another session has locked is passed over.
 
-    Jobs of the priority of the first one come before those of lower priorities. Each is one range of the index, so what
-    has left the line before the first one is not walked over again.
+    The first one was read before. What comes after it is in two ranges of the index, so that what has left the line
+    before it is not walked over again. A third range has jobs whose priority was raised since. PostgreSQL appends the
+    ranges in their order.
     """
     columns = {"key": sa.Text(), "number": sa.Integer(), "priority": sa.Integer(), "id": sa.BigInteger()}
     share = unnest(columns, name="share")
@@ -190,9 +191,10 @@ def _heads() -> Any:
     def is_behind(table: sa.FromClause) -> sa.ColumnElement[bool]:
         return sa.and_(table.c.priority == share.c.priority, table.c.id >= share.c.id)
 
+    raised = waiting("raised", lambda table: table.c.priority > share.c.priority)
     behind, lower = waiting("behind", is_behind), waiting("lower", lambda table: table.c.priority < share.c.priority)
-    both = sa.union_all(behind, lower).subquery("both")
-    head = sa.select(*both.c).limit(share.c.number).correlate(share).lateral("head")
+    ranges = sa.union_all(raised, behind, lower).subquery("ranges")
+    head = sa.select(*ranges.c).limit(share.c.number).correlate(share).lateral("head")
     return sa.select(share.c.key, *head.c).select_from(share.join(head, sa.true()))
 
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from procrastinate.core.arrays import each_of, write_array
 from procrastinate.core.operation_marks import plain
+from procrastinate.core.pauses import is_open
 from procrastinate.core.promote import has_arrivals
 from procrastinate.core.tables import (
     DOING,
@@ -98,10 +99,27 @@ def list_waiting_queues(connection: sa.Connection, *, queues: Sequence[str]) -> 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Unswept:
-    """Whether there are jobs in line of a limit, and whether there are workflows, open or ended, or steps that wait."""
+    """What there is to sweep.
+
+    Attributes
+    ----------
+    lines:
+        Whether there are jobs in line of a limit.
+    workflows:
+        Whether there are workflows, open or ended, or steps that wait.
+    resumed:
+        Whether jobs without a lock are parked although their queue is open. Only the first thousand parked jobs count.
+    """
 
     lines: bool
     workflows: bool
+    resumed: bool
+
+
+def _is_resumed() -> sa.ColumnElement[bool]:
+    parked = sa.select(jobs.c.id, jobs.c.queue_name).where(is_parked(), jobs.c.lock.is_(None)).order_by(*_BY_PRIORITY)
+    first = parked.limit(sa.literal_column("1000")).subquery("first_parked")
+    return sa.select(first.c.id).where(is_open(first)).exists()
 
 
 _UNSWEPT = plain(
@@ -111,6 +129,7 @@ _UNSWEPT = plain(
             sa.select(workflows.c.id).limit(1).scalar_subquery().is_not(None),
             _first(waits_for_others(), jobs.c.id),
         ).label("workflows"),
+        _is_resumed().label("resumed"),
     )
 )
 
@@ -118,4 +137,4 @@ _UNSWEPT = plain(
 def find_unswept(connection: sa.Connection) -> Unswept:
     """Return what a worker has to sweep. A database without limits and workflows needs none of their statements."""
     row = connection.execute(_UNSWEPT, {}).one()
-    return Unswept(lines=bool(row[0]), workflows=bool(row[1]))
+    return Unswept(lines=bool(row[0]), workflows=bool(row[1]), resumed=bool(row[2]))

@@ -127,13 +127,21 @@ def run_action(visit: Visit, action: Action, job_id: int) -> Calls[str]:
     return outcome
 
 
+def _object_of(details: dict[str, Any]) -> str:
+    """Return the words by which the log names what an action changes."""
+    if details.get("jobs"):
+        return str(details["jobs"])
+    named = [f"{key} {described(details[key])}" for key in ("queue", "workflow", "operation") if key in details]
+    return " ".join(named)
+
+
 def record(visit: Visit, action: str, **details: Any) -> None:
     """Record an action in the log, and tell the project's own function of it."""
     entry = {"user": visit.request.access.user, "client": visit.request.client, **details}
     logger.info(
         "%s %s by %s: %s",
         action,
-        details.get("jobs") or described(details.get("queue")),
+        _object_of(details),
         described(entry["user"]) if entry["user"] else "an unnamed user",
         details.get("outcome", ""),
         extra={"action": f"dashboard_{action}", **entry},

@@ -142,6 +142,7 @@ DONE = {
     "workflow_unchanged": "Nothing changed: the workflow is no longer in a state that allows this.",
     "pause": "The queue is paused. Workers hear of it within a second, and running jobs go on.",
     "resume": "The queue is open again.",
+    "queue_unchanged": "Nothing changed: the queue is not paused.",
     "run_periodic": "A job of the task waits now. The schedule goes on as before.",
     "periodic_waits": "Nothing was deferred: another job has the queueing lock or the unique key.",
     "periodic_failed": "Nothing was deferred: the code of the task raised an error, which the log has.",

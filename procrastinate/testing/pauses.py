@@ -79,8 +79,13 @@ def free_locks_of_paused(tables: Tables, *, queue: str, limit: int = 1000, set_a
 def unpark_resumed_jobs(tables: Tables, *, limit: int = 1000, set_aside: Sequence[int] = ()) -> list[int]:
     return _look_again(
         tables,
-        tables.where(lambda row: tables.is_parked(row) and row["lock"] is None and not is_paused(tables, row))[:limit],
+        tables.where(lambda row: is_resumed(tables, row))[:limit],
     )
+
+
+def is_resumed(tables: Tables, row: JobRow) -> bool:
+    """Whether a pause has parked the job, and is over."""
+    return tables.is_parked(row) and row["lock"] is None and not is_paused(tables, row)
 
 
 def _look_again(tables: Tables, rows: list[JobRow]) -> list[int]:

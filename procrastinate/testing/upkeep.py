@@ -34,7 +34,7 @@ from procrastinate.core import (
 from procrastinate.core.liveness import LEFT_BEHIND
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.liveness import is_silent
-from procrastinate.testing.pauses import get_pauses
+from procrastinate.testing.pauses import get_pauses, is_resumed
 from procrastinate.testing.queue import back_to_wait, one_more, stored_job
 from procrastinate.testing.rows import DOING, LONG_AGO, NOT_ENDED, TODO, JobRow, due_at, matching
 from procrastinate.testing.tables import Tables
@@ -76,7 +76,11 @@ def has_work(tables: Tables, *, queues: Sequence[str] | None) -> bool:
 
 @IMPLEMENTED.of(core.find_unswept)
 def find_unswept(tables: Tables) -> core.Unswept:
-    return core.Unswept(lines=bool(tables.where(tables.is_in_line)), workflows=bool(tables.groups))
+    return core.Unswept(
+        lines=bool(tables.where(tables.is_in_line)),
+        workflows=bool(tables.groups),
+        resumed=bool(tables.where(lambda row: is_resumed(tables, row))),
+    )
 
 
 @IMPLEMENTED.of(core.list_waiting_queues)

@@ -59,7 +59,6 @@ class Parts:
             max_rescues=settings.max_rescues,
             posts_looks=not settings.wait,
             lost_jobs=LostJobs(worker),
-            paused=self.paused,
             limit_definer=limit_definer,
             logger=worker.logger,
         )

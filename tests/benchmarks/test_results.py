@@ -140,6 +140,11 @@ def test_a_reading_of_zero_that_stays_zero_has_not_grown() -> None:
     assert figures["dead rows, growth"] == 1
 
 
+def test_a_reading_that_grows_from_zero_has_grown_without_bound() -> None:
+    readings = [_reading(dead_rows=number) for number in (0.0, 0.0, 5.0)]
+    assert compare_thirds(readings)["dead rows, growth"] == float("inf")
+
+
 def test_a_soak_runs_only_if_it_is_named() -> None:
     default = {case.name for case in choose_cases(parse(["--rounds", "1"]))}
     assert "soak" not in default

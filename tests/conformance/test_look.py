@@ -49,12 +49,23 @@ def test_a_running_job_and_those_behind_it_may_be_work_for_every_worker(run: Run
 
 def test_plain_jobs_leave_nothing_to_sweep(run: Run) -> None:
     defer(run, lock="l")
-    assert run(core.find_unswept) == core.Unswept(lines=False, workflows=False)
+    assert run(core.find_unswept) == core.Unswept(lines=False, workflows=False, resumed=False)
 
 
 def test_a_line_needs_a_sweep_until_its_job_has_a_slot(run: Run) -> None:
     run(core.define_limits, [core.LimitDefinition(name="one", concurrency=1)])
     defer(run, limit_name="one", limit_key="k")
-    assert run(core.find_unswept) == core.Unswept(lines=True, workflows=False)
+    assert run(core.find_unswept) == core.Unswept(lines=True, workflows=False, resumed=False)
     run(core.admit_jobs)
-    assert run(core.find_unswept) == core.Unswept(lines=False, workflows=False)
+    assert run(core.find_unswept) == core.Unswept(lines=False, workflows=False, resumed=False)
+
+
+def test_a_job_that_a_pause_parked_needs_a_sweep_once_its_queue_is_open(run: Run) -> None:
+    run(core.pause_queue, "default")
+    defer(run, scheduled_at=PAST)
+    run(core.promote_jobs, paused=["default"])
+    assert run(core.find_unswept).resumed is False
+    run(core.resume_queue, "default")
+    assert run(core.find_unswept).resumed is True
+    run(core.unpark_resumed_jobs)
+    assert run(core.find_unswept).resumed is False

@@ -292,6 +292,9 @@ def test_actions_on_a_workflow_and_on_many_jobs_are_logged(admin: Client) -> Non
     ship.defer(order_id=2)
     _post_on_dashboard(admin, "operations/start", {"action": "cancel", "state": "ready"})
     operation_id = ProcrastinateOperation.objects.get().pk
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_operations SET state = 'pending'")
+    _post_on_dashboard(admin, f"operations/{operation_id}/cancel", {})
     assert _logged() == [
         (
             "workflow",
@@ -305,6 +308,13 @@ def test_actions_on_a_workflow_and_on_many_jobs_are_logged(admin: Client) -> Non
             str(operation_id),
             f"operation {operation_id}",
             "bulk_cancel on the dashboard",
+            "admin",
+        ),
+        (
+            "operation",
+            str(operation_id),
+            f"operation {operation_id}",
+            "operation_cancel on the dashboard",
             "admin",
         ),
     ]

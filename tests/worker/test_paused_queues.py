@@ -249,19 +249,33 @@ async def test_a_heartbeat_that_names_an_ended_pause_leaves_no_job_parked(
     await queue.succeeded(job_id)
 
 
-async def test_jobs_that_a_dead_worker_parked_after_the_pause_go_on(
+async def test_jobs_that_another_worker_parked_after_the_pause_go_on(
     app: App, workers: Workers, queue: Queue, freed: asyncio.Event
+) -> None:
+    """It died or stopped right after its promotion. Another queue is paused all the time."""
+    await app.queues.pause_async("other")
+    await workers.listening(queue, update_heartbeat_interval=0.05)
+    await happens(freed)
+    job_id = await app.configure_task("task", queue="mail", schedule_in={"hours": 1}).defer_async()
+    queue.sql("UPDATE procrastinate_jobs SET readiness = 2")
+    await until(lambda: queue.row(job_id)["readiness"] == 0)
+
+
+async def test_a_job_that_a_transaction_locks_during_the_resume_goes_on_after_it(
+    app: App, workers: Workers, queue: Queue, engine: sa.Engine, freed: asyncio.Event
 ) -> None:
     task = app.task(name="task", queue="mail")(lambda: None)
     await workers.listening(queue, update_heartbeat_interval=0.05)
-    await happens(freed)
-    job_id = await task.configure(schedule_in={"hours": 1}).defer_async()
-    queue.sql("UPDATE procrastinate_jobs SET readiness = 2")
-    queue.sql(
-        "INSERT INTO procrastinate_workers (last_heartbeat, heartbeat_interval, stalled_timeout) "
-        "VALUES (now() - interval '1 hour', 0.1, 1)"
-    )
-    await until(lambda: queue.row(job_id)["readiness"] == 0)
+    await app.queues.pause_async("mail")
+    await knows(queue)
+    job_id = await task.configure(schedule_in={"seconds": 0}).defer_async()
+    await until(lambda: queue.row(job_id)["readiness"] == 2)
+    with engine.begin() as transaction:
+        transaction.execute(sa.text("SELECT id FROM procrastinate_jobs FOR UPDATE"))
+        freed.clear()
+        await app.queues.resume_async("mail")
+        await happens(freed)
+    await queue.succeeded(job_id)
 
 
 async def test_jobs_that_a_pause_parked_go_on_when_a_worker_starts_after_its_end(

@@ -64,12 +64,13 @@ _SET_PLANS = _set_of(_PLANS)
 def along_indexes(connection: sa.Connection) -> Iterator[None]:
     """Let the statements of the block follow indexes, with statistics or without. No time limit applies.
 
-    The operation around the block must be atomic, because an error leaves the settings as they are.
+    The operation around the block must be atomic. An error in the block rolls the settings back.
     """
     before = dict(connection.execute(_CURRENT_PLANS).one()._mapping)
-    connection.execute(_SET_PLANS, _PLANS)
-    yield
-    connection.execute(_SET_PLANS, before)
+    with connection.begin_nested():
+        connection.execute(_SET_PLANS, _PLANS)
+        yield
+        connection.execute(_SET_PLANS, before)
 
 
 def load(

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
-from procrastinate._durations import duration
+from procrastinate._durations import duration, setting
 from procrastinate.core.inspection import facts
 from procrastinate.core.inspection.bounds import load
 from procrastinate.core.inspection.examination import attempt, name_of, reading_only
@@ -195,7 +195,7 @@ def tick_missed(case: _Case) -> Reason | None:
         text=(
             f"No worker deferred the tick of {_shown(tick)}, {duration(case.age)} ago. It is too old to be deferred now"
         ),
-        advice=f"Keep a worker alive at each tick, or raise max_delay, which is {duration(case.question.max_delay)}",
+        advice=f"Keep a worker alive at each tick, or raise max_delay, which is {setting(case.question.max_delay)}",
     )
 
 

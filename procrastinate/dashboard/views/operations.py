@@ -127,5 +127,7 @@ def change_operation(visit: Visit, operation_id: int, name: str) -> Calls[Respon
         yield from _work(operation_id)
     else:
         cancelled = yield from call(bulk.cancel_bulk_operation, operation_id)
-        record(visit, "bulk_cancel", operation=operation_id, outcome="cancelled" if cancelled.value else "unchanged")
+        record(
+            visit, "operation_cancel", operation=operation_id, outcome="cancelled" if cancelled.value else "unchanged"
+        )
     return visit.go_to(f"operations/{operation_id}")

@@ -45,9 +45,10 @@ def resume(visit: Visit) -> Calls[Response]:
     refused = _refusal(visit, name)
     if refused is not None:
         return refused
-    problem = (yield from call(core.resume_queue, name)).problem
-    record(visit, "resume", queue=name, outcome="failed" if problem else "resume")
-    return visit.go_to("queues", done="failed" if problem else "resume")
+    answer = yield from call(core.resume_queue, name)
+    outcome = "failed" if answer.problem is not None else "resume" if answer.value else "unchanged"
+    record(visit, "resume", queue=name, outcome=outcome)
+    return visit.go_to("queues", done="queue_unchanged" if outcome == "unchanged" else outcome)
 
 
 def _queue(visit: Visit) -> str:

@@ -41,19 +41,18 @@ class PausedQueues:
         A pause that has ended during the promotion may have left jobs parked after all others were freed.
         """
         self._named |= set(paused)
-        if self._named - self.names:
+        if self.has_ended:
             self.changed.set()
 
-    def doubt(self) -> None:
-        """Note that another worker may have left jobs of open queues parked."""
-        self._is_in_doubt = True
-        self.changed.set()
+    @property
+    def has_ended(self) -> bool:
+        """Whether jobs of open queues may be parked."""
+        return self._is_in_doubt or bool(self._named - self.names)
 
     def take_ended(self) -> bool:
         """Return whether jobs of open queues may be parked, and forget it: the caller frees them."""
-        paused = self.names
-        has_ended = self._is_in_doubt or bool(self._named - paused)
-        self._named &= paused
+        has_ended = self.has_ended
+        self._named &= self.names
         self._is_in_doubt = False
         return has_ended
 

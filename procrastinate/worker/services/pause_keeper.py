@@ -107,7 +107,9 @@ class PauseKeeper:
         self._board.post_return()
 
     async def _until_changed(self) -> None:
-        """Wait for a change, or until a pause ends by itself."""
+        """Wait for a change, or until a pause ends by itself. It may have ended since the last look."""
+        if self._paused.has_ended:
+            return
         try:
             async with asyncio.timeout(self._paused.next_end_in):
                 await self._paused.changed.wait()

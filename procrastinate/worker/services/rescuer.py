@@ -11,7 +11,6 @@ from procrastinate.core.rows import RescuedJob
 from procrastinate.jobs import Status
 from procrastinate.manager import JobManager
 from procrastinate.worker.fetch.noticeboard import Noticeboard
-from procrastinate.worker.fetch.paused_queues import PausedQueues
 from procrastinate.worker.run.observed_ends import LostJobs
 from procrastinate.worker.services.dead_workers import DeadWorkers
 from procrastinate.worker.services.limit_definer import LimitDefiner
@@ -32,8 +31,6 @@ class Rescuer:
         Whether it asks the fetch loop for a look after each check. A worker that ends without jobs waits for that.
     lost_jobs:
         Told of each job that ends because its worker is lost, with the reason.
-    paused:
-        Told of removed workers. One that died during a promotion may have left jobs of open queues parked.
     limit_definer:
         As for :class:`~procrastinate.worker.services.sweeper.Sweeper`.
     """
@@ -49,7 +46,6 @@ class Rescuer:
         max_rescues: int,
         posts_looks: bool,
         lost_jobs: LostJobs,
-        paused: PausedQueues,
         limit_definer: LimitDefiner,
         logger: logging.Logger,
     ) -> None:
@@ -61,7 +57,6 @@ class Rescuer:
         self._max_rescues = max_rescues
         self._posts_looks = posts_looks
         self._lost_jobs = lost_jobs
-        self._paused = paused
         self._logger = logger
         self._sweeper = Sweeper(manager, limit_definer, logger)
         self._is_rescuing = False
@@ -100,7 +95,6 @@ class Rescuer:
         if dead:
             self._is_rescuing = True
             await self._dead_workers.remove(dead)
-            self._paused.doubt()
 
     async def _rescue_jobs(self) -> None:
         rescued = await self._manager.rescue_jobs(max_rescues=self._max_rescues)

@@ -47,6 +47,8 @@ class Sweeper:
         sweep = await self._manager.sweep_parked_jobs(start=self._locks_to)
         self._locks_to = sweep.reached
         unswept = await self._manager.find_unswept()
+        if unswept.resumed:
+            await self._manager.unpark_resumed_jobs()
         if unswept.lines:
             await self._sweep_lines()
         if unswept.workflows:
