@@ -123,6 +123,19 @@ def test_nothing_is_migrated_back_while_workers_of_this_release_are_at_work(shop
     manage(shop_url, "migrate", "procrastinate", "1000")
 
 
+def test_tables_that_have_nothing_of_3x_are_not_migrated_back_to_it(shop_url: str, empty_database_url: str) -> None:
+    """They were made by this release, or the move has ended. 3.10 works on them, and would not on the rest."""
+    manage(shop_url, "migrate")
+    manage(shop_url, "procrastinate", "schema", "--contract")
+    manage(empty_database_url, "migrate")
+    for url in (shop_url, empty_database_url):
+        before = snapshot_of(url)
+        assert "no schema of 3.x to go back to" in manage(url, "migrate", "procrastinate", "1000", fails=True)
+        assert snapshot_of(url) == before
+    run_3x(shop_url, "manage.py", "procrastinate", "worker", "--one-shot")
+    assert orders(shop_url) == [("paid", "succeeded")] * 6
+
+
 def test_a_fresh_database_is_migrated_with_the_users_migrations_in_between(
     empty_database_url: str, database_url: str
 ) -> None:

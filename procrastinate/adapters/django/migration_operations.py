@@ -120,22 +120,27 @@ class RunPostgreSQL(migrations.RunSQL):
             super()._run_sql(schema_editor, sqls)  # type: ignore[misc]
 
 
+_TABLES_OF_3X, _FIRST_AFTER_3X = "procrastinate_0000", "procrastinate_0001"
+
+
 def check_way_back(*, using: str, plan: Iterable[tuple[migrations.Migration, bool]], **kwargs: Any) -> None:
     """Refuse a way back to 3.x before its first migration is taken back. ``pre_migrate`` calls this.
 
-    Otherwise the refusal comes in the middle, when workers have lost tables that they use.
+    Otherwise the refusal comes in the middle, when workers have lost tables that they use. Tables that have nothing of
+    3.x would end as those of no release. Only ``migrate procrastinate zero`` takes them back: it drops them.
 
     Raises
     ------
     CommandError
-        Workers of this release are at work.
+        Workers of this release are at work, or the tables have nothing of 3.x to go back to.
     """
     operations = (one for migration, is_backward in plan if is_backward for one in migration.operations)
     revisions = [one.revision for one in operations if isinstance(one, RunPostgreSQL)]
     if connections[using].vendor != "postgresql" or all(is_after(one, alembic.adoption.KEPT) for one in revisions):
         return
     connector = connector_of(using)
-    if connector.run(alembic.adoption.can_revert):
+    ends_with_tables_of_3x = _FIRST_AFTER_3X in revisions and _TABLES_OF_3X not in revisions
+    if ends_with_tables_of_3x or connector.run(alembic.adoption.can_revert):
         _run(connector, alembic.adoption.check_revert)
 
 
