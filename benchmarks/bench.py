@@ -42,6 +42,7 @@ class Scale:
     latency_jobs: int = 150
     due_jobs: int = 40
     low_load_jobs: int = 400
+    fleet_jobs: int = 1_000
     one_shot_jobs: int = 500
     idle_seconds: float = 5.0
     fleet_seconds: float = 30.0
@@ -71,7 +72,8 @@ QUICK = Scale(
     deferred_in_batches=10_000,
     latency_jobs=60,
     due_jobs=15,
-    low_load_jobs=150,
+    low_load_jobs=100,
+    fleet_jobs=400,
     idle_seconds=2.0,
     fleet_seconds=12.0,
     backlog=100_000,

@@ -71,7 +71,7 @@ class LowLoad:
     counts_statements: bool = False
 
     def __call__(self, bench: Bench) -> Metrics:
-        jobs = bench.scale.low_load_jobs
+        jobs = self._jobs(bench)
         with bench.server.copy(empty_queue(bench, self.system)) as database, contextlib.ExitStack() as stack:
             asked = {"options": {"concurrency": 10}, "workers": self.each}
             drivers = [
@@ -94,8 +94,11 @@ class LowLoad:
         if sorted(number for number, _ in starts) != sorted(list(range(jobs)) * trickles):
             raise CheckFailed(f"{jobs * trickles} jobs were deferred, {len(starts)} started")
         seconds = ended.at - began.at
+        server = ended.server - began.server - idle[0] * seconds
+        if self.is_large and server <= 0:
+            raise CheckFailed("the idle workers cost less while jobs ran, so what a job costs is not known")
         return {
-            "server ms/job": (ended.server - began.server - idle[0] * seconds) * 1000 / jobs,
+            "server ms/job": server * 1000 / jobs,
             "workers' ms/job": (ended.workers - began.workers) * 1000 / jobs,
             "p50 ms": percentile(pick_ups, 0.5),
             "p99 ms": percentile(pick_ups, 0.99),
@@ -104,7 +107,7 @@ class LowLoad:
         }
 
     def _count_statements(self, bench: Bench, database: Database) -> dict[str, float]:
-        jobs = bench.scale.low_load_jobs
+        jobs = self._jobs(bench)
         with counted_statements(bench.server, database) as statements:
             began = time.monotonic()
             time.sleep(self._idle_seconds(bench))
@@ -129,6 +132,9 @@ class LowLoad:
     def is_large(self) -> bool:
         """True if the idle workers cost more than the jobs. Their share must then be measured well."""
         return self.workers > max(FLEETS)
+
+    def _jobs(self, bench: Bench) -> int:
+        return bench.scale.fleet_jobs if self.counts_statements else bench.scale.low_load_jobs
 
     def _settle(self, began: float) -> None:
         """Wait for the last outcomes. With a large fleet, go on until each worker has sent as many heartbeats."""

@@ -96,7 +96,7 @@ def test_idle_workers_are_measured_on_both_sides_of_the_connection(bench: Bench)
 def test_a_fleet_on_one_queue_is_measured_with_the_statements_of_a_job(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench, "scale", dataclasses.replace(bench.scale, low_load_jobs=60))
+    monkeypatch.setattr(bench, "scale", dataclasses.replace(bench.scale, fleet_jobs=60))
     for name, value in (("FLEETS", (1,)), ("_SETTLED_FLEET", 2.0), ("_INTERVAL", 3.0)):
         monkeypatch.setattr(f"benchmarks.cases.low_load.{name}", value)
     fleet = LowLoad(OURS, 2, each=2, counts_statements=True)
