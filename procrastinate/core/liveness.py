@@ -34,6 +34,7 @@ from procrastinate.core.worker_reports import (
 LEFT_BEHIND = 0
 """A number that no worker has. A running job that has it was left behind by Procrastinate 3.x: its worker is gone, and
 the user has not said what is to become of it."""
+DECIDE_ON_LEFT_BEHIND = "procrastinate schema --apply --orphans=retry, or --orphans=fail"
 
 EVIDENCE_HOLDS_FOR = 5.0
 """Seconds for which a look is good enough to remove a worker. What arrives later was held up on its way, and the

@@ -168,6 +168,21 @@ async def test_a_job_whose_worker_is_gone(app: App, queue: Queue) -> None:
     assert await code(app, job_id) == "worker-gone"
 
 
+async def test_a_job_that_3x_has_left_behind_and_the_next_of_its_lock(app: App, queue: Queue) -> None:
+    """Both wait for a decision, whatever workers there are."""
+    job_id = await app.configure_task("t", lock="l").defer_async()
+    behind = await app.configure_task("t", lock="l").defer_async()
+    await app.job_manager.promote_jobs()
+    await app.job_manager.fetch_job(None, register(queue))
+    queue.sql("UPDATE procrastinate_jobs SET worker_id = 0 WHERE status = 'doing'")
+    for _ in range(2):
+        assert await code(app, job_id) == "left-behind"
+        explanation = await app.inspect.explain_async(behind)
+        assert explanation.headline.code == "holder-stalled"
+        assert "--orphans=retry" in (explanation.headline.advice or "")
+        queue.sql("DELETE FROM procrastinate_workers")
+
+
 async def test_a_job_whose_worker_is_silent(app: App, queue: Queue) -> None:
     job_id = await app.configure_task("t").defer_async()
     lost = register(queue)

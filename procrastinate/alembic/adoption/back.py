@@ -47,7 +47,8 @@ def check_revert(connection: sa.Connection) -> None:
     facts = connection.execute(_FACTS).one()
     require(
         facts.workers == 0,
-        f"{facts.workers} workers of this release are at work. Stop them, and repeat",
+        f"{facts.workers} workers of this release are at work. Stop them, and repeat. A worker that was killed counts "
+        "until its stalled_worker_timeout is over",
     )
 
 

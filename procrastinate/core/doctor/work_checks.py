@@ -12,6 +12,7 @@ from procrastinate.core.inspection import catalogue_facts, facts
 from procrastinate.core.inspection.environment_reasons import KNOW_THE_TASK, UNKNOWN_TASKS_FAIL
 from procrastinate.core.inspection.facts import WorkerFacts
 from procrastinate.core.inspection.running_reasons import is_blocked
+from procrastinate.core.liveness import DECIDE_ON_LEFT_BEHIND
 from procrastinate.core.tables import jobs
 
 _SHOWN = 20
@@ -222,7 +223,7 @@ def orphaned_jobs(patient: Patient) -> Iterator[Finding]:
             code="jobs-left-behind",
             severity=Severity.FAULT,
             text=f"Procrastinate 3.x has left {_running_jobs(left)} behind, until you decide",
-            advice="procrastinate schema --apply --orphans=retry, or --orphans=fail",
+            advice=DECIDE_ON_LEFT_BEHIND,
         )
 
 

@@ -9,6 +9,7 @@ from procrastinate.core.inspection.blocked_loops import seconds_blocked
 from procrastinate.core.inspection.case import Case
 from procrastinate.core.inspection.facts import WorkerFacts
 from procrastinate.core.inspection.reason_types import Reason, ReasonKind
+from procrastinate.core.liveness import DECIDE_ON_LEFT_BEHIND, LEFT_BEHIND
 
 
 def _worker(case: Case) -> WorkerFacts | None:
@@ -23,6 +24,19 @@ def _is_named(worker: WorkerFacts, case: Case) -> bool | None:
         return True
     has_told = worker.heartbeat_at > case.row.last_event_at and (worker.running or 0) == len(worker.running_ids)
     return False if has_told else None
+
+
+def left_behind(case: Case) -> Reason | None:
+    """Was it running when the tables of 3.x were taken over, without a worker."""
+    if case.row.worker_id != LEFT_BEHIND:
+        return None
+    return Reason(
+        code="left-behind",
+        kind=ReasonKind.BLOCKED,
+        text="Procrastinate 3.x has left the running job behind. It may have done its work, so no worker runs it again "
+        "until you decide",
+        advice=DECIDE_ON_LEFT_BEHIND,
+    )
 
 
 def worker_gone(case: Case) -> Reason | None:
@@ -171,6 +185,7 @@ def runs(case: Case) -> Reason | None:
 
 
 CHECKS = (
+    left_behind,
     worker_gone,
     worker_silent,
     row_locked,

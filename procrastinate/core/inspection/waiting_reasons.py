@@ -35,6 +35,7 @@ from procrastinate.core.inspection.workflow_reasons import (
     workflow_cancelled,
     workflow_held,
 )
+from procrastinate.core.liveness import DECIDE_ON_LEFT_BEHIND, LEFT_BEHIND
 
 _CLOCKS_MAY_DIFFER = 2.0
 _START_NOW = "Wait, or start it now with Run now on its page of the dashboard"
@@ -248,6 +249,13 @@ def holder_stalled(case: Case) -> Reason | None:
     holder = case.holder
     if holder is None or holder.status is not Status.DOING or holder.worker_id in {one.id for one in case.alive}:
         return None
+    if holder.worker_id == LEFT_BEHIND:
+        return Reason(
+            code="holder-stalled",
+            kind=ReasonKind.BLOCKED,
+            text=f"Job {holder.id} has the lock {case.row.lock!r}, and Procrastinate 3.x has left it behind",
+            advice=DECIDE_ON_LEFT_BEHIND,
+        )
     rescuer = "Another worker takes that job back" if case.alive else "No worker is alive to take that job back"
     return Reason(
         code="holder-stalled",
