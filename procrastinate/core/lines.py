@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.types import TypeEngine
 
 from procrastinate.core.arrays import array_param, is_not_set_aside, transpose, unnest
 from procrastinate.core.rates import RateTerms, read_rooms
@@ -165,7 +166,12 @@ def _heads() -> Any:
     before it is not walked over again. A third range has jobs whose priority was raised since. PostgreSQL appends the
     ranges in their order.
     """
-    columns = {"key": sa.Text(), "number": sa.Integer(), "priority": sa.Integer(), "id": sa.BigInteger()}
+    columns: dict[str, TypeEngine[Any]] = {
+        "key": sa.Text(),
+        "number": sa.Integer(),
+        "priority": sa.Integer(),
+        "id": sa.BigInteger(),
+    }
     share = unnest(columns, name="share")
 
     def waiting(name: str, is_in_range: Callable[[sa.FromClause], sa.ColumnElement[bool]]) -> Any:
