@@ -101,6 +101,12 @@ def unregister_worker(connection: sa.Connection, worker_id: int) -> None:
     connection.execute(sa.delete(workers).where(workers.c.id == _WORKER_ID), {"worker": worker_id})
 
 
+def is_orphaned(table: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Return the condition "no worker is registered that runs this job". It is false for jobs that 3.x left behind."""
+    worker = sa.select(workers.c.id).where(workers.c.id == table.c.worker_id)
+    return sa.and_(~worker.exists(), table.c.worker_id.is_distinct_from(sa.literal_column(str(LEFT_BEHIND))))
+
+
 _TERMS = ("heartbeat_interval", "stalled_timeout")
 
 
@@ -234,7 +240,7 @@ def _late_workers_statement() -> sa.Select[Any]:
     )
 
 
-_LATE_WORKERS = _late_workers_statement()
+_LATE_WORKERS = prepared(_late_workers_statement())
 
 
 def list_late_workers(

@@ -9,7 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.arrays import each_of, write_array
-from procrastinate.core.operation_marks import plain
+from procrastinate.core.liveness import is_orphaned
+from procrastinate.core.operation_marks import plain, prepared
 from procrastinate.core.pauses import is_open
 from procrastinate.core.promote import has_arrivals
 from procrastinate.core.tables import (
@@ -97,7 +98,7 @@ def list_waiting_queues(connection: sa.Connection, *, queues: Sequence[str]) -> 
     return [row.name for row in found]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Unswept:
     """What there is to sweep.
 
@@ -107,12 +108,18 @@ class Unswept:
         Whether there are jobs in line of a limit.
     workflows:
         Whether there are workflows, open or ended, or steps that wait.
+    orphaned:
+        Whether there are running jobs whose worker is not registered.
+    parked:
+        Whether there are parked jobs.
     resumed:
         Whether jobs without a lock are parked although their queue is open. Only the first thousand parked jobs count.
     """
 
     lines: bool
     workflows: bool
+    orphaned: bool
+    parked: bool
     resumed: bool
 
 
@@ -122,19 +129,21 @@ def _is_resumed() -> sa.ColumnElement[bool]:
     return sa.select(first.c.id).where(is_open(first)).exists()
 
 
-_UNSWEPT = plain(
+_is_running = jobs.c.status == DOING
+_UNSWEPT = prepared(
     sa.select(
         _first(is_in_line(), jobs.c.limit_name, jobs.c.limit_key, *_BY_PRIORITY).label("lines"),
         sa.or_(
             sa.select(workflows.c.id).limit(1).scalar_subquery().is_not(None),
             _first(waits_for_others(), jobs.c.id),
         ).label("workflows"),
+        sa.select(jobs.c.id).where(_is_running, is_orphaned(jobs)).exists().label("orphaned"),
+        _first(is_parked(), jobs.c.lock, *_BY_PRIORITY).label("parked"),
         _is_resumed().label("resumed"),
     )
 )
 
 
 def find_unswept(connection: sa.Connection) -> Unswept:
-    """Return what a worker has to sweep. A database without limits and workflows needs none of their statements."""
-    row = connection.execute(_UNSWEPT, {}).one()
-    return Unswept(lines=bool(row[0]), workflows=bool(row[1]), resumed=bool(row[2]))
+    """Return what a worker has to sweep. Each worker asks at each heartbeat, and usually needs no other statement."""
+    return Unswept(*map(bool, connection.execute(_UNSWEPT, {}).one()))

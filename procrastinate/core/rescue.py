@@ -16,7 +16,7 @@ from procrastinate.core.arrays import array_param, is_not_set_aside
 from procrastinate.core.enums import EventType, Status
 from procrastinate.core.fetch import LARGEST_EXTRA, STORED_COLUMNS, stored_job
 from procrastinate.core.finish import queueing_lock_on_return
-from procrastinate.core.liveness import LEFT_BEHIND, is_silent
+from procrastinate.core.liveness import is_orphaned, is_silent
 from procrastinate.core.lock_timeouts import waits_briefly
 from procrastinate.core.operation_marks import finds_first_row_of
 from procrastinate.core.rows import RescuedJob, StoredJob
@@ -168,11 +168,7 @@ def lost_run(why: str) -> list[sa.ColumnElement[str]]:
 
 
 _IN_PLAY = is_not_set_aside(_LOST.c.id)
-_IS_ORPHANED = sa.and_(
-    ~sa.select(workers.c.id).where(workers.c.id == _LOST.c.worker_id).exists(),
-    _LOST.c.worker_id.is_distinct_from(sa.literal_column(str(LEFT_BEHIND))),
-    _IN_PLAY,
-)
+_IS_ORPHANED = sa.and_(is_orphaned(_LOST), _IN_PLAY)
 _IS_UNKNOWN = sa.and_(
     _LOST.c.worker_id == _WORKER_ID, _LOST.c.id != sa.all_(array_param("known", sa.BigInteger())), _IN_PLAY
 )
@@ -211,7 +207,7 @@ def rescue_jobs(
 ) -> list[RescuedJob]:
     """Rescue up to ``limit`` running jobs whose worker is not registered, in one statement.
 
-    Jobs of :data:`LEFT_BEHIND`, and those of ``set_aside``, stay as they are.
+    Jobs of :data:`~procrastinate.core.liveness.LEFT_BEHIND`, and those of ``set_aside``, stay as they are.
 
     The jobs wait again, with one more attempt. A job with an abort request ends as aborted. A job with ``max_rescues``
     earlier rescues ends as failed, because it would keep killing its workers.

@@ -420,7 +420,7 @@ class WorkerOperations(OperationCalls):
         return await self.connector.run_async(core.get_pauses)
 
     async def find_unswept(self) -> core.Unswept:
-        """Return whether there are lines of limits and workflows to sweep."""
+        """Return what there is for a worker to take back and to sweep."""
         return await self.connector.run_async(core.find_unswept)
 
     async def sweep_lines(self, start: tuple[str, str] | None = None) -> core.LineSweep:

@@ -79,6 +79,8 @@ def find_unswept(tables: Tables) -> core.Unswept:
     return core.Unswept(
         lines=bool(tables.where(tables.is_in_line)),
         workflows=bool(tables.groups),
+        orphaned=bool(_orphaned(tables)),
+        parked=bool(tables.where(tables.is_parked)),
         resumed=bool(tables.where(lambda row: is_resumed(tables, row))),
     )
 
@@ -122,6 +124,11 @@ def _started_at(tables: Tables, row: JobRow) -> datetime.datetime:
     return max(started, default=LONG_AGO)
 
 
+def _orphaned(tables: Tables) -> list[JobRow]:
+    alive = {*tables.workers, LEFT_BEHIND}
+    return tables.where(lambda row: row["status"] == DOING and row["worker_id"] not in alive)
+
+
 @IMPLEMENTED.of(core.rescue_jobs)
 def rescue_jobs(
     tables: Tables,
@@ -131,10 +138,7 @@ def rescue_jobs(
     set_aside: Sequence[int] = (),
     keep_queueing_locks: bool = True,
 ) -> list[RescuedJob]:
-    alive = {*tables.workers, LEFT_BEHIND}
-    lost = tables.where(
-        lambda row: row["status"] == DOING and row["worker_id"] not in alive and row["id"] not in set_aside
-    )
+    lost = [row for row in _orphaned(tables) if row["id"] not in set_aside]
     return _take_back(tables, lost[:limit], max_rescues, "The worker that ran the job is gone", keep_queueing_locks)
 
 

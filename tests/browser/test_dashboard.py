@@ -141,7 +141,9 @@ def test_a_page_shows_what_happens_without_a_reload(browser: Chrome, served: Ser
     assert "No job matches" in browser.find_element(By.ID, "jobs").text
     with served.engine.connect() as connection:
         connection.exec_driver_sql("INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('live', 'a.b')")
-    WebDriverWait(browser, 20).until(lambda _: "a.b" in browser.find_element(By.ID, "jobs").text)
+    WebDriverWait(browser, 20, ignored_exceptions=[StaleElementReferenceException]).until(
+        lambda _: "a.b" in browser.find_element(By.ID, "jobs").text
+    )
 
 
 @in_two_hosts

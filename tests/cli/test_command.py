@@ -63,6 +63,7 @@ FOR_HEALTHCHECKS = {
         "enums",
         "errors",
         "health",
+        "job_states",
         "lock_timeouts",
         "operation_marks",
         "rows",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from procrastinate import core
@@ -49,15 +51,15 @@ def test_a_running_job_and_those_behind_it_may_be_work_for_every_worker(run: Run
 
 def test_plain_jobs_leave_nothing_to_sweep(run: Run) -> None:
     defer(run, lock="l")
-    assert run(core.find_unswept) == core.Unswept(lines=False, workflows=False, resumed=False)
+    assert not any(dataclasses.astuple(run(core.find_unswept)))
 
 
 def test_a_line_needs_a_sweep_until_its_job_has_a_slot(run: Run) -> None:
     run(core.define_limits, [core.LimitDefinition(name="one", concurrency=1)])
     defer(run, limit_name="one", limit_key="k")
-    assert run(core.find_unswept) == core.Unswept(lines=True, workflows=False, resumed=False)
+    assert run(core.find_unswept).lines is True
     run(core.admit_jobs)
-    assert run(core.find_unswept) == core.Unswept(lines=False, workflows=False, resumed=False)
+    assert run(core.find_unswept).lines is False
 
 
 def test_a_job_that_a_pause_parked_needs_a_sweep_once_its_queue_is_open(run: Run) -> None:
@@ -69,3 +71,24 @@ def test_a_job_that_a_pause_parked_needs_a_sweep_once_its_queue_is_open(run: Run
     assert run(core.find_unswept).resumed is True
     run(core.unpark_resumed_jobs)
     assert run(core.find_unswept).resumed is False
+
+
+def test_a_job_behind_a_lock_needs_a_sweep(run: Run) -> None:
+    """Its holder may be gone."""
+    for _ in range(2):
+        defer(run, lock="l")
+    settle(run)
+    assert run(core.find_unswept).parked is True
+    finish(run, fetch_one(run, worker(run)))
+    assert run(core.find_unswept).parked is False
+
+
+def test_the_job_of_a_worker_that_is_gone_needs_a_sweep(run: Run) -> None:
+    defer(run)
+    worker_id = worker(run)
+    fetch_one(run, worker_id)
+    assert run(core.find_unswept).orphaned is False
+    run(core.unregister_worker, worker_id)
+    assert run(core.find_unswept).orphaned is True
+    run(core.rescue_jobs, max_rescues=3)
+    assert run(core.find_unswept).orphaned is False

@@ -12,7 +12,18 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate import core
-from procrastinate.core import FinishedJob, Rank, Status, WorkerTerms, fetch, finish, liveness, notify_interest, promote
+from procrastinate.core import (
+    FinishedJob,
+    Rank,
+    Status,
+    WorkerTerms,
+    fetch,
+    finish,
+    liveness,
+    look,
+    notify_interest,
+    promote,
+)
 from procrastinate.core.operation_marks import is_prepared
 from procrastinate.core.worker_session import begin_worker_session
 from tests.core.plans import KeptPlans, Plan
@@ -33,6 +44,7 @@ WORKER = 1
 TERMS = WorkerTerms(heartbeat_interval=10.0, stalled_timeout=30.0)
 PLACE = Rank(priority=0, id=1)
 MANY_QUEUES = ["default", "busy 1", "empty"]
+SMALL = {"procrastinate_workflows", "procrastinate_workers"}
 Operation = Callable[..., Any]
 Explain = Callable[..., list[Plan]]
 
@@ -57,6 +69,8 @@ USES: list[tuple[Operation, dict[str, Any]]] = [
     (core.update_heartbeat, {"worker_id": WORKER}),
     (core.update_heartbeat, {"worker_id": WORKER, "terms": TERMS}),
     (core.beat, {"worker_id": WORKER, "report": core.WorkerReport()}),
+    (core.list_late_workers, {"worker_id": WORKER, "heartbeat_interval": 10.0, "stalled_timeout": 30.0}),
+    (core.find_unswept, {}),
 ]
 """Every statement that a worker prepares, used once."""
 
@@ -101,7 +115,7 @@ def explain(request: pytest.FixtureRequest, databases: Databases) -> Iterator[tu
 
 
 def test_every_statement_that_may_be_prepared_is_tried_here(engine: sa.Engine) -> None:
-    modules = (fetch, finish, liveness, notify_interest, promote)
+    modules = (fetch, finish, liveness, look, notify_interest, promote)
     values = [value for module in modules for value in vars(module).values()]
     values += [one for value in values if isinstance(value, dict) for one in value.values()]
     marked = {str(one.compile(engine)) for one in values if isinstance(one, sa.Executable) and is_prepared(one)}
@@ -133,6 +147,16 @@ def test_a_kept_fetch(
 
 def test_a_kept_promotion(explain: tuple[sa.Connection, Explain]) -> None:
     check(explain[1](core.promote_jobs), reads={UPCOMING, LOCK_HOLDER, PRIMARY_KEY}, buffers=7000)
+
+
+def test_a_kept_look_for_what_needs_a_sweep(explain: tuple[sa.Connection, Explain]) -> None:
+    """It probes, and reads the rows of running jobs."""
+    check(explain[1](core.find_unswept), reads={"procrastinate_jobs_doing_idx"}, buffers=1000, small=SMALL)
+
+
+def test_a_kept_look_for_late_workers(explain: tuple[sa.Connection, Explain]) -> None:
+    arguments = {"worker_id": WORKER, "heartbeat_interval": 10.0, "stalled_timeout": 30.0}
+    check(explain[1](core.list_late_workers, **arguments), reads=set(), buffers=100, thrown_away=1, small=SMALL)
 
 
 @pytest.mark.parametrize("delete", [False, True])

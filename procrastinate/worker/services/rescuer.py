@@ -87,8 +87,10 @@ class Rescuer:
     async def _look_once(self) -> None:
         """Remove dead workers, rescue jobs, and sweep parked jobs and lines."""
         await self._remove_dead_workers()
-        await self._rescue_jobs()
-        await self._sweeper.sweep()
+        unswept = await self._manager.find_unswept()
+        if unswept.orphaned:
+            await self._rescue_jobs()
+        await self._sweeper.sweep(unswept)
 
     async def _remove_dead_workers(self) -> None:
         dead = await self._dead_workers.find()

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterable
 
+from procrastinate.core import Unswept
 from procrastinate.manager import JobManager
 from procrastinate.worker.services.limit_definer import LimitDefiner
 
@@ -36,17 +37,16 @@ class Sweeper:
         self._workflows_to: tuple[int | None, int | None] = (None, None)
         self._workflows_at = -math.inf
 
-    async def sweep(self) -> None:
-        """Sweep the next parts.
+    async def sweep(self, unswept: Unswept) -> None:
+        """Sweep the next parts of what there is to sweep.
 
         Raises
         ------
         ConnectorException
             The database cannot be reached, or refuses the statement.
         """
-        sweep = await self._manager.sweep_parked_jobs(start=self._locks_to)
-        self._locks_to = sweep.reached
-        unswept = await self._manager.find_unswept()
+        if unswept.parked:
+            self._locks_to = (await self._manager.sweep_parked_jobs(start=self._locks_to)).reached
         if unswept.resumed:
             await self._manager.unpark_resumed_jobs()
         if unswept.lines:
