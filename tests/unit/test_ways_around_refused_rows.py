@@ -53,8 +53,9 @@ NO_ROW = {
     "find_unique_key", "list_limits", "list_waiting_queues", "list_workers_of_host", "read_applied",
     "read_failed_steps", "list_defined_limits", "read_job_logs", "read_job_progress", "session_of", "show_limit",
     "read_rooms", "read_room_of_all", "next_start", "seconds_to_next_window", "read_hold_offs", "read_last_turn",
-    "within_capacity", "with_rooms", "read_job_stack", "request_stack", "list_open_operations", "waiting_for_groups",
-    "execute_together", "measure_lag", "reach", "list_cancelled_groups", "find_unswept", "has_tick",
+    "within_capacity", "with_rooms", "read_held", "read_job_stack", "request_stack", "list_open_operations",
+    "waiting_for_groups", "execute_together", "measure_lag", "reach", "list_cancelled_groups", "find_unswept",
+    "has_tick",
 }  # fmt: skip
 OTHER_WAYS = GIVEN_ROWS | IN_SAVEPOINTS | ONE_ACT | PART_OF_ANOTHER | ONLY_INSERTS | OWN_STATISTICS | ONE_ROW | NO_ROW
 
