@@ -5,20 +5,30 @@ Every worker looks for them. This module is apart, because the statements of the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 
+from procrastinate.core.operation_marks import prepared
 from procrastinate.core.tables import jobs, operations
 
 KINDS = ("retry", "cancel", "abort", "delete")
 """What an operation does to its jobs. A later release may know more kinds, and its workers work on those."""
 
 _MOST = 100
+
+
+def _is_one_of(column: sa.ColumnElement[str], words: Sequence[str]) -> sa.ColumnElement[bool]:
+    """Return the condition with the words in the text: a prepared statement has a fixed number of parameters."""
+    return column.in_([sa.literal_column(f"'{word}'", sa.Text()) for word in words])
+
+
 _MAY_DELETE = sa.func.has_table_privilege(sa.literal(jobs.name, sa.Text()), sa.literal("DELETE", sa.Text()))
-_OPEN = (
+_OPEN = prepared(
     sa.select(operations.c.id)
     .where(
-        operations.c.state.in_(["pending", "running"]),
-        operations.c.kind.in_(KINDS),
+        _is_one_of(operations.c.state, ("pending", "running")),
+        _is_one_of(operations.c.kind, KINDS),
         operations.c.id > sa.bindparam("after", type_=sa.BigInteger()),
         # A step skips the jobs that the database refuses to change. It would skip all of them here.
         sa.or_(operations.c.kind != "delete", _MAY_DELETE),

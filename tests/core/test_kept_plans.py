@@ -22,6 +22,7 @@ from procrastinate.core import (
     liveness,
     look,
     notify_interest,
+    open_operations,
     promote,
 )
 from procrastinate.core.operation_marks import is_prepared
@@ -71,6 +72,7 @@ USES: list[tuple[Operation, dict[str, Any]]] = [
     (core.beat, {"worker_id": WORKER, "report": core.WorkerReport()}),
     (core.list_late_workers, {"worker_id": WORKER, "heartbeat_interval": 10.0, "stalled_timeout": 30.0}),
     (core.find_unswept, {}),
+    (core.list_open_operations, {}),
 ]
 """Every statement that a worker prepares, used once."""
 
@@ -115,7 +117,7 @@ def explain(request: pytest.FixtureRequest, databases: Databases) -> Iterator[tu
 
 
 def test_every_statement_that_may_be_prepared_is_tried_here(engine: sa.Engine) -> None:
-    modules = (fetch, finish, liveness, look, notify_interest, promote)
+    modules = (fetch, finish, liveness, look, notify_interest, open_operations, promote)
     values = [value for module in modules for value in vars(module).values()]
     values += [one for value in values if isinstance(value, dict) for one in value.values()]
     marked = {str(one.compile(engine)) for one in values if isinstance(one, sa.Executable) and is_prepared(one)}
@@ -157,6 +159,10 @@ def test_a_kept_look_for_what_needs_a_sweep(explain: tuple[sa.Connection, Explai
 def test_a_kept_look_for_late_workers(explain: tuple[sa.Connection, Explain]) -> None:
     arguments = {"worker_id": WORKER, "heartbeat_interval": 10.0, "stalled_timeout": 30.0}
     check(explain[1](core.list_late_workers, **arguments), reads=set(), buffers=100, thrown_away=1, small=SMALL)
+
+
+def test_a_kept_look_for_open_operations(explain: tuple[sa.Connection, Explain]) -> None:
+    check(explain[1](core.list_open_operations), reads=set(), buffers=10, small={"procrastinate_operations"})
 
 
 @pytest.mark.parametrize("delete", [False, True])
