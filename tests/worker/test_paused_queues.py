@@ -231,10 +231,11 @@ async def test_a_heartbeat_that_names_an_ended_pause_leaves_no_job_parked(
     app: App, workers: Workers, queue: Queue, freed: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The heartbeat read the pause before its end, and its answer comes after it. The worker asks, and promotes."""
-    may_arrive = asyncio.Event()
+    is_asking, may_arrive = asyncio.Event(), asyncio.Event()
     get_pauses = JobManager.get_pauses
 
     async def get_slowly(self: JobManager) -> Pauses:
+        is_asking.set()
         await may_arrive.wait()
         return await get_pauses(self)
 
@@ -242,7 +243,10 @@ async def test_a_heartbeat_that_names_an_ended_pause_leaves_no_job_parked(
     running = await workers.listening(queue, update_heartbeat_interval=100, stalled_worker_timeout=600)
     await happens(freed)
     monkeypatch.setattr(JobManager, "get_pauses", get_slowly)
-    parts_of(running).pause_keeper.learn({"mail": None})
+    keeper = parts_of(running).pause_keeper
+    keeper.learn({"mail": None})  # the answer to a question of the start may replace it
+    await happens(is_asking)
+    keeper.learn({"mail": None})
     job_id = await task.configure(schedule_in={"seconds": 0}).defer_async()
     await until(lambda: queue.row(job_id)["readiness"] == 2)
     may_arrive.set()
