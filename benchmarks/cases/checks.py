@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from benchmarks.bench import Bench
+from benchmarks.driver import Driver
 from benchmarks.results import CheckFailed
 from benchmarks.server import Database
 from benchmarks.systems import System
@@ -36,6 +38,16 @@ def check_rows(database: Database, expected: int, status: str = "todo") -> None:
     events = database.number("SELECT count(DISTINCT job_id) FROM procrastinate_events WHERE type = 'deferred'")
     if jobs != expected or events != expected:
         raise CheckFailed(f"{expected} jobs were deferred; {jobs} are there, {events} of them with their history")
+
+
+@contextlib.contextmanager
+def serving(bench: Bench, system: System, database: Database, processes: int, **asked: Any) -> Iterator[list[Driver]]:
+    """Run worker processes during the block, which begins once all of them are ready."""
+    with contextlib.ExitStack() as stack:
+        drivers = [stack.enter_context(bench.drive(system, "serve", database, **asked)) for _ in range(processes)]
+        for driver in drivers:
+            driver.expect("ready")
+        yield drivers
 
 
 def run_program(bench: Bench, system: System, program: str, database: Database, **asked: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import statistics
 import time
@@ -11,7 +10,7 @@ from typing import Any
 from benchmarks.bench import Bench
 from benchmarks.case import Case, Contender
 from benchmarks.cases.backlogs import add_ready_jobs
-from benchmarks.cases.checks import connections, empty_queue
+from benchmarks.cases.checks import connections, empty_queue, serving
 from benchmarks.cases.drains import drain
 from benchmarks.driver import Driver
 from benchmarks.processor_time import family_seconds, seconds_of
@@ -56,13 +55,11 @@ class Fleet:
 
     def __call__(self, bench: Bench) -> Metrics:
         options: dict[str, Any] = {"queues": ["fleet"], **({} if self.polls else _WITHOUT_POLLING)}
-        with bench.server.copy(empty_queue(bench, self.system)) as database, contextlib.ExitStack() as stack:
-            drivers = [
-                stack.enter_context(bench.drive(self.system, "serve", database, options=options, workers=self.each))
-                for _ in range(self.workers // self.each)
-            ]
-            for driver in drivers:
-                driver.expect("ready")
+        processes, asked = self.workers // self.each, {"options": options, "workers": self.each}
+        with (
+            bench.server.copy(empty_queue(bench, self.system)) as database,
+            serving(bench, self.system, database, processes, **asked) as drivers,
+        ):
             self._wait_until_registered(database)
             time.sleep(_SETTLED)
             figures = _idle_figures(bench, database, drivers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import threading
 import time
@@ -11,7 +10,7 @@ from collections.abc import Callable
 from benchmarks.bench import Bench
 from benchmarks.case import Case, Contender
 from benchmarks.cases.backlogs import FINISHED, add_ready_jobs, backlog_database
-from benchmarks.cases.checks import connections, empty_queue, percentile
+from benchmarks.cases.checks import connections, empty_queue, percentile, serving
 from benchmarks.cases.drains import check_effects, check_recorded, wait_until_recorded
 from benchmarks.cases.latency import measure_delays
 from benchmarks.results import CheckFailed, Metrics
@@ -134,11 +133,10 @@ class Connections:
 
 def connections_of_fleet(bench: Bench) -> Metrics:
     """Maximum number of connections of idle worker processes, for each of them."""
-    with bench.server.copy(empty_queue(bench, OURS)) as database, contextlib.ExitStack() as stack:
-        options = {"concurrency": 100}
-        drivers = [stack.enter_context(bench.drive(OURS, "serve", database, options=options)) for _ in range(_FLEET)]
-        for driver in drivers:
-            driver.expect("ready")
+    with (
+        bench.server.copy(empty_queue(bench, OURS)) as database,
+        serving(bench, OURS, database, _FLEET, options={"concurrency": 100}) as drivers,
+    ):
         with Sampler(lambda: connections(bench, database), 0.1) as counts:
             time.sleep(_FLEET_SECONDS)
         for driver in drivers:

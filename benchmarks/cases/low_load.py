@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
 
 from benchmarks.bench import Bench
 from benchmarks.case import Case, Contender
-from benchmarks.cases.checks import empty_queue, percentile, run_program
+from benchmarks.cases.checks import empty_queue, percentile, run_program, serving
 from benchmarks.cases.drains import wait_until_recorded
 from benchmarks.driver import Driver
 from benchmarks.processor_time import family_seconds, seconds_of
@@ -72,14 +71,11 @@ class LowLoad:
 
     def __call__(self, bench: Bench) -> Metrics:
         jobs = self._jobs(bench)
-        with bench.server.copy(empty_queue(bench, self.system)) as database, contextlib.ExitStack() as stack:
-            asked = {"options": {"concurrency": 10}, "workers": self.each}
-            drivers = [
-                stack.enter_context(bench.drive(self.system, "serve", database, **asked))
-                for _ in range(self.workers // self.each)
-            ]
-            for driver in drivers:
-                driver.expect("ready")
+        processes, asked = self.workers // self.each, {"options": {"concurrency": 10}, "workers": self.each}
+        with (
+            bench.server.copy(empty_queue(bench, self.system)) as database,
+            serving(bench, self.system, database, processes, **asked) as drivers,
+        ):
             idle, began = self._idle_rates(bench, database, drivers)
             run_program(bench, self.system, "trickle", database, jobs=jobs, gap=_GAP)
             _, looks = wait_until_recorded(self.system, database)
