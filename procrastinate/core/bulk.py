@@ -24,7 +24,7 @@ from procrastinate.core.inspection.bounds import Count, along_indexes, first_row
 from procrastinate.core.inspection.listing import REACH, JobSearch
 from procrastinate.core.job_states import JobState
 from procrastinate.core.lock_timeouts import wait_briefly
-from procrastinate.core.open_operations import KINDS
+from procrastinate.core.open_operations import IS_NOT_OVER, KINDS, NOT_OVER
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.refusals import InParts
 from procrastinate.core.steering import delete_ended_job
@@ -70,7 +70,7 @@ class BulkOperation:
     @property
     def is_over(self) -> bool:
         """True if no step follows."""
-        return self.state not in ("pending", "running")
+        return self.state not in NOT_OVER
 
 
 def _matches(search: JobSearch) -> sa.ColumnElement[bool]:
@@ -150,7 +150,7 @@ def step_bulk_operation(connection: sa.Connection, operation_id: int) -> bool:
     """
     claimed = connection.execute(
         sa.select(operations.c.kind, sa.cast(operations.c.filter, sa.Text).label("search"), *_PROGRESS)
-        .where(operations.c.id == operation_id, operations.c.state.in_(["pending", "running"]))
+        .where(operations.c.id == operation_id, IS_NOT_OVER)
         .with_for_update(skip_locked=True)
     ).one_or_none()
     if claimed is None:
@@ -287,7 +287,7 @@ def cancel_bulk_operation(connection: sa.Connection, operation_id: int) -> bool:
     """Stop an operation before its next step, and return true if it was not over. Changed jobs stay changed."""
     statement = (
         sa.update(operations)
-        .where(operations.c.id == operation_id, operations.c.state.in_(["pending", "running"]))
+        .where(operations.c.id == operation_id, IS_NOT_OVER)
         .values(state="cancelled", finished_at=sa.func.now())
         .returning(operations.c.id)
     )

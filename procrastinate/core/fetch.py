@@ -240,15 +240,13 @@ _STATEMENTS = {key: prepared(_fetch_statement(ready)) for key, ready in _ready(s
 
 # Rows that the database refuses to change are rare, and so are pauses. Without any, fetches keep their plans.
 @functools.cache
-def _ready_but_some(choice: tuple[str, str]) -> sa.Select[Any]:
-    if choice == ("open", "start"):
-        return _from_queues(_open_queues(), sets_aside=True)
-    return _ready(sets_aside=True)[choice]
+def _ready_but_some() -> dict[tuple[str, str], sa.Select[Any]]:
+    return {**_ready(sets_aside=True), ("open", "start"): _from_queues(_open_queues(), sets_aside=True)}
 
 
 @functools.cache
 def _fetch_but_some(choice: tuple[str, str]) -> Any:
-    return _fetch_statement(_ready_but_some(choice))
+    return _fetch_statement(_ready_but_some()[choice])
 
 
 def _ready_of_tasks(queues: Sequence[str] | None, task_names: Sequence[str]) -> sa.Select[Any]:
@@ -342,5 +340,5 @@ def first_ready_job(
 ) -> int | None:
     """Return the id of the job that a fetch with these arguments would take first, or ``None``."""
     choice, parameters = _choice(queues, after, paused)
-    ready = _ready_but_some(choice) if task_names is None else _ready_of_tasks(queues, task_names)
+    ready = _ready_but_some()[choice] if task_names is None else _ready_of_tasks(queues, task_names)
     return connection.execute(ready, parameters | {"limit": 1, "set_aside": list(set_aside)}).scalars().first()

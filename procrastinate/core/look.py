@@ -129,7 +129,6 @@ def _is_resumed() -> sa.ColumnElement[bool]:
     return sa.select(first.c.id).where(is_open(first)).exists()
 
 
-_is_running = jobs.c.status == DOING
 _UNSWEPT = prepared(
     sa.select(
         _first(is_in_line(), jobs.c.limit_name, jobs.c.limit_key, *_BY_PRIORITY).label("lines"),
@@ -137,7 +136,7 @@ _UNSWEPT = prepared(
             sa.select(workflows.c.id).limit(1).scalar_subquery().is_not(None),
             _first(waits_for_others(), jobs.c.id),
         ).label("workflows"),
-        sa.select(jobs.c.id).where(_is_running, is_orphaned(jobs)).exists().label("orphaned"),
+        sa.select(jobs.c.id).where(jobs.c.status == DOING, is_orphaned(jobs)).exists().label("orphaned"),
         _first(is_parked(), jobs.c.lock, *_BY_PRIORITY).label("parked"),
         _is_resumed().label("resumed"),
     )

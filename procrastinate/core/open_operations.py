@@ -23,11 +23,15 @@ def _is_one_of(column: sa.ColumnElement[str], words: Sequence[str]) -> sa.Column
     return column.in_([sa.literal_column(f"'{word}'", sa.Text()) for word in words])
 
 
+NOT_OVER = ("pending", "running")
+"""The states of an operation that is not over."""
 _MAY_DELETE = sa.func.has_table_privilege(sa.literal(jobs.name, sa.Text()), sa.literal("DELETE", sa.Text()))
+IS_NOT_OVER = _is_one_of(operations.c.state, NOT_OVER)
+"""The condition "the operation is not over"."""
 _OPEN = prepared(
     sa.select(operations.c.id)
     .where(
-        _is_one_of(operations.c.state, ("pending", "running")),
+        IS_NOT_OVER,
         _is_one_of(operations.c.kind, KINDS),
         operations.c.id > sa.bindparam("after", type_=sa.BigInteger()),
         # A step skips the jobs that the database refuses to change. It would skip all of them here.
