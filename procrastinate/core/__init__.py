@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     )
     from procrastinate.core.listing import JobFilter, count_by_lock, count_by_queue, count_by_task, list_jobs
     from procrastinate.core.liveness import (
+        HeartbeatAnswer,
         beat,
         list_late_workers,
         prune_stalled_workers,
@@ -182,6 +183,7 @@ __all__ = [
     "FinishedAndFetched",
     "FinishedJob",
     "GroupKind",
+    "HeartbeatAnswer",
     "JobCounts",
     "JobError",
     "JobFilter",

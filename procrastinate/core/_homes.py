@@ -111,6 +111,7 @@ _MODULES = {
         "list_jobs",
     ),
     "liveness": (
+        "HeartbeatAnswer",
         "beat",
         "list_late_workers",
         "prune_stalled_workers",

@@ -22,6 +22,7 @@ from procrastinate.core.operation_marks import finds_first_row_of, prepared
 from procrastinate.core.pauses import Pauses, pauses_as_text, read_pauses
 from procrastinate.core.rows import LateWorker, WorkerTerms
 from procrastinate.core.tables import DOING, jobs, workers
+from procrastinate.core.watchers import CLOCK_SET_BACK, LATE, age, epoch, is_watcher
 from procrastinate.core.worker_reports import (
     IDENTITY,
     REPORT,
@@ -39,11 +40,6 @@ DECIDE_ON_LEFT_BEHIND = "procrastinate schema --apply --orphans=retry, or --orph
 EVIDENCE_HOLDS_FOR = 5.0
 """Seconds for which a look is good enough to remove a worker. What arrives later was held up on its way, and the
 heartbeats that would contradict it perhaps as well."""
-
-LATE = 1.25
-"""Intervals without a heartbeat after which a worker is watched."""
-CLOCK_SET_BACK = -1.0
-"""Seconds since a heartbeat below which the clock was set back after it."""
 
 _WORKER_ID = sa.bindparam("worker", type_=sa.BigInteger())
 
@@ -142,22 +138,45 @@ def update_heartbeat(connection: sa.Connection, worker_id: int, terms: WorkerTer
     return connection.execute(_HEARTBEAT_ON_TERMS, values).scalar_one_or_none() is not None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class HeartbeatAnswer:
+    """What a worker hears with its heartbeat.
+
+    Attributes
+    ----------
+    pauses:
+        The pauses of queues.
+    is_watcher:
+        Whether it is one of the workers that look after the others.
+    """
+
+    pauses: Pauses
+    is_watcher: bool
+
+
 _BEAT = prepared(
     sa.update(workers)
     .where(workers.c.id == _WORKER_ID)
     .values(last_heartbeat=sa.func.now(), **REPORT)
     .values({name: sa.func.coalesce(_given(name), workers.c[name]) for name in _TERMS})
-    .returning(pauses_as_text().label("pauses"))
+    .returning(pauses_as_text().label("pauses"), is_watcher(_given("interval")).label("is_watcher"))
 )
 
 
 def beat(
-    connection: sa.Connection, worker_id: int, report: WorkerReport, terms: WorkerTerms | None = None
-) -> Pauses | None:
-    """Say that a worker is alive, and what it does. Return the pauses of queues.
+    connection: sa.Connection,
+    worker_id: int,
+    report: WorkerReport,
+    terms: WorkerTerms | None = None,
+    *,
+    interval: float,
+) -> HeartbeatAnswer | None:
+    """Say that a worker is alive, and what it does.
 
     Parameters
     ----------
+    interval:
+        Seconds between two heartbeats of this worker.
     terms:
         How other workers judge it from now on. ``None`` changes nothing.
 
@@ -165,21 +184,12 @@ def beat(
     -------
     ``None`` if the worker is no longer registered. See :func:`update_heartbeat`.
     """
-    values = {"worker": worker_id} | report_values(report) | dataclasses.asdict(terms or WorkerTerms())
-    row = connection.execute(_BEAT, values).one_or_none()
-    return None if row is None else read_pauses(row.pauses)
+    values = {"worker": worker_id, "interval": interval} | report_values(report)
+    row = connection.execute(_BEAT, values | dataclasses.asdict(terms or WorkerTerms())).one_or_none()
+    return None if row is None else HeartbeatAnswer(pauses=read_pauses(row.pauses), is_watcher=row.is_watcher)
 
 
 # Silence
-
-
-def _seconds(time: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """Return a time in seconds since 1970, exact. Unlike a difference of times, it takes ``infinity``, too."""
-    return sa.extract("epoch", time)
-
-
-def _age() -> sa.ColumnElement[float]:
-    return sa.cast(_seconds(sa.func.now()) - _seconds(workers.c.last_heartbeat), sa.Double())
 
 
 def _term(said: sa.ColumnElement[float]) -> sa.ColumnElement[float]:
@@ -192,7 +202,8 @@ def _term(said: sa.ColumnElement[float]) -> sa.ColumnElement[float]:
 
 def is_silent(seconds: float) -> sa.ColumnElement[bool]:
     """Return whether the worker has been silent for longer than these seconds, and for longer than its own timeout."""
-    return _age() > sa.func.greatest(_term(workers.c.stalled_timeout), sa.cast(seconds, sa.Double()))
+    longest = sa.func.greatest(_term(workers.c.stalled_timeout), sa.cast(seconds, sa.Double()))
+    return age(workers.c.last_heartbeat) > longest
 
 
 def _silent(seconds: float, limit: int, set_aside: Sequence[int]) -> sa.Select[Any]:
@@ -228,14 +239,17 @@ def _late_workers_statement() -> sa.Select[Any]:
     return (
         sa.select(
             workers.c.id,
-            sa.cast(_seconds(workers.c.last_heartbeat), sa.Text()).label("heartbeat"),
-            _age().label("age"),
+            sa.cast(epoch(workers.c.last_heartbeat), sa.Text()).label("heartbeat"),
+            age(workers.c.last_heartbeat).label("age"),
             interval.label("heartbeat_interval"),
             timeout.label("stalled_timeout"),
             has_jobs.label("has_jobs"),
-            sa.cast(_seconds(sa.func.now()), sa.Double()).label("seen_at"),
+            sa.cast(epoch(sa.func.now()), sa.Double()).label("seen_at"),
         )
-        .where(workers.c.id != _WORKER_ID, sa.or_(_age() > interval * LATE, _age() < CLOCK_SET_BACK))
+        .where(
+            workers.c.id != _WORKER_ID,
+            sa.or_(age(workers.c.last_heartbeat) > interval * LATE, age(workers.c.last_heartbeat) < CLOCK_SET_BACK),
+        )
         .order_by(workers.c.id)
     )
 
@@ -265,8 +279,8 @@ _free = (
     sa.select(workers.c.id)
     .where(
         workers.c.id == _dead.c.id,
-        sa.cast(_seconds(workers.c.last_heartbeat), sa.Text()) == _dead.c.heartbeat,
-        _seconds(sa.func.clock_timestamp()) - _dead.c.seen_at < EVIDENCE_HOLDS_FOR,
+        sa.cast(epoch(workers.c.last_heartbeat), sa.Text()) == _dead.c.heartbeat,
+        epoch(sa.func.clock_timestamp()) - _dead.c.seen_at < EVIDENCE_HOLDS_FOR,
     )
     .with_for_update(of=workers, skip_locked=True)
     .cte("free")

@@ -144,5 +144,5 @@ _UNSWEPT = prepared(
 
 
 def find_unswept(connection: sa.Connection) -> Unswept:
-    """Return what a worker has to sweep. Each worker asks at each heartbeat, and usually needs no other statement."""
+    """Return what a worker has to sweep. A watcher asks at each look, and usually needs nothing else."""
     return Unswept(*map(bool, connection.execute(_UNSWEPT, {}).one()))

@@ -1,6 +1,6 @@
 """Find the operations on many jobs that are not over. :mod:`procrastinate.core.bulk` has their steps.
 
-Every worker looks for them. This module is apart, because the statements of the steps take long to build.
+Workers look for them. This module is apart, because the statements of the steps take long to build.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from procrastinate.core.arrays import array_param, transpose, unnest
 from procrastinate.core.enums import Status
 from procrastinate.core.finish import free_rows, queueing_lock_on_return
+from procrastinate.core.operation_marks import prepared
 from procrastinate.core.rows import FetchedJob
 from procrastinate.core.tables import DOING, PROMOTED, TODO, UNDECIDED, is_ready_by_its_row, jobs, status_literal
 
@@ -81,10 +82,12 @@ def release_jobs(
     return {row.id: row.status for row in rows}
 
 
-_UNKNOWN = sa.select(jobs.c.id, jobs.c.attempts).where(
-    jobs.c.status == DOING,
-    jobs.c.worker_id == sa.bindparam("worker", type_=sa.BigInteger()),
-    jobs.c.id != sa.all_(array_param("known", sa.BigInteger())),
+_UNKNOWN = prepared(
+    sa.select(jobs.c.id, jobs.c.attempts).where(
+        jobs.c.status == DOING,
+        jobs.c.worker_id == sa.bindparam("worker", type_=sa.BigInteger()),
+        jobs.c.id != sa.all_(array_param("known", sa.BigInteger())),
+    )
 )
 
 

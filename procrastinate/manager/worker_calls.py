@@ -386,8 +386,11 @@ class WorkerOperations(OperationCalls):
 
         Queueing locks are handled as in :meth:`rescue_jobs`.
         """
-        arguments: dict[str, Any] = {"worker_id": worker_id, "known_ids": known_ids, "max_rescues": max_rescues}
-        return await self._take_back(core.return_unknown_jobs, **arguments)
+        arguments: dict[str, Any] = {"worker_id": worker_id, "known_ids": known_ids}
+        # Usually there are none. This look costs the server a fifth of the statement that returns them.
+        if not await self.connector.run_async(core.list_unknown_jobs, **arguments):
+            return []
+        return await self._take_back(core.return_unknown_jobs, max_rescues=max_rescues, **arguments)
 
     async def _take_back(
         self, operation: Callable[..., list[core.RescuedJob]], **arguments: Any

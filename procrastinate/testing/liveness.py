@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from procrastinate import core
-from procrastinate.core import LateWorker, Pauses, WorkerIdentity, WorkerReport, WorkerTerms
-from procrastinate.core.liveness import CLOCK_SET_BACK, EVIDENCE_HOLDS_FOR, LATE
+from procrastinate.core import HeartbeatAnswer, LateWorker, WorkerIdentity, WorkerReport, WorkerTerms
+from procrastinate.core.liveness import EVIDENCE_HOLDS_FOR
+from procrastinate.core.watchers import CLOCK_SET_BACK, LATE
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.pauses import get_pauses
 from procrastinate.testing.rows import DOING, matching
@@ -43,8 +44,13 @@ def update_heartbeat(tables: Tables, worker_id: int, terms: WorkerTerms | None =
 
 
 @IMPLEMENTED.of(core.beat)
-def beat(tables: Tables, worker_id: int, report: WorkerReport, terms: WorkerTerms | None = None) -> Pauses | None:
-    return get_pauses(tables) if update_heartbeat(tables, worker_id, terms) else None
+def beat(
+    tables: Tables, worker_id: int, report: WorkerReport, terms: WorkerTerms | None = None, *, interval: float
+) -> HeartbeatAnswer | None:
+    """Beat. Each worker is a watcher: a look costs no round trip."""
+    if not update_heartbeat(tables, worker_id, terms):
+        return None
+    return HeartbeatAnswer(pauses=get_pauses(tables), is_watcher=True)
 
 
 def _age(tables: Tables, worker_id: int) -> float:

@@ -23,6 +23,7 @@ from procrastinate.worker.services.pause_keeper import PauseKeeper
 from procrastinate.worker.services.report_writer import ReportWriter
 from procrastinate.worker.services.rescuer import Rescuer
 from procrastinate.worker.services.stock_taker import StockTaker
+from procrastinate.worker.services.watch_duty import WatchDuty
 
 if TYPE_CHECKING:
     from procrastinate.worker.worker import Worker
@@ -50,9 +51,11 @@ class Parts:
         self.loop_watch = LoopWatch()
         self.slots = self._make_slots(worker, manager, on_last)
         self.pulse = Pulse()
+        self.watch_duty = WatchDuty(settings.update_heartbeat_interval)
         self.rescuer = Rescuer(
             manager,
             self.board,
+            self.watch_duty,
             interval=settings.update_heartbeat_interval,
             legacy_worker_timeout=settings.legacy_worker_timeout,
             pulse=self.pulse,

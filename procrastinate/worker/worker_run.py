@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from procrastinate import _long_waits, core, exceptions, worker_observers
-from procrastinate.core import Pauses
+from procrastinate.core import HeartbeatAnswer
 from procrastinate.core.defaults import without_builtin
 from procrastinate.job_context import queues_display
 from procrastinate.manager import JobManager
@@ -338,15 +338,19 @@ class WorkerRun:
             identity_of(self._settings, tasks),
             tasks,
             work_report=self._work_report,
-            on_pauses=self._learn_pauses_threadsafe,
+            on_answer=self._hear_threadsafe,
             statistics=self._parts.statistics,
             loop_beat=self._loop_beat,
             logger=self._worker.logger,
         )
 
-    def _learn_pauses_threadsafe(self, pauses: Pauses) -> None:
+    def _hear_threadsafe(self, answer: HeartbeatAnswer) -> None:
         with contextlib.suppress(RuntimeError):  # the worker, and its event loop, may have ended
-            self._event_loop.call_soon_threadsafe(self._parts.pause_keeper.learn, pauses)
+            self._event_loop.call_soon_threadsafe(self._hear, answer)
+
+    def _hear(self, answer: HeartbeatAnswer) -> None:
+        self._parts.pause_keeper.learn(answer.pauses)
+        self._parts.watch_duty.learn(is_watcher=answer.is_watcher)
 
     def _begin_threadsafe(self) -> None:
         with contextlib.suppress(RuntimeError):  # the worker, and its event loop, may have ended
@@ -385,7 +389,7 @@ class WorkerRun:
         services["pauses"] = self._parts.pause_keeper.run
         services["report_writer"] = self._parts.report_writer.run
         services["bulk_work"] = BulkWork(
-            self._manager, self._settings.update_heartbeat_interval, self._worker.logger
+            self._manager, self._settings.update_heartbeat_interval, self._parts.watch_duty, self._worker.logger
         ).run
         return services
 

@@ -60,13 +60,13 @@ def test_the_end_of_a_pause_is_told_in_seconds(run: Run) -> None:
 
 def test_a_heartbeat_brings_the_pauses(run: Run) -> None:
     worker_id = worker(run)
-    assert run(core.beat, worker_id, core.WorkerReport()) == {}
+    assert run(core.beat, worker_id, core.WorkerReport(), interval=10.0).pauses == {}
     run(core.pause_queue, "mail")
-    assert run(core.beat, worker_id, core.WorkerReport()) == {"mail": None}
+    assert run(core.beat, worker_id, core.WorkerReport(), interval=10.0).pauses == {"mail": None}
 
 
 def test_the_heartbeat_of_an_unregistered_worker_brings_nothing(run: Run) -> None:
-    assert run(core.beat, 12345, core.WorkerReport()) is None
+    assert run(core.beat, 12345, core.WorkerReport(), interval=10.0) is None
 
 
 def test_a_fetch_leaves_the_jobs_of_a_paused_queue_alone(run: Run) -> None:
@@ -172,4 +172,4 @@ def test_a_worker_registers_with_what_it_is(run: Run) -> None:
     )
     worker_id = run(core.register_worker, core.WorkerTerms(), identity)
     report = core.WorkerReport(running=1, running_ids=(1,), loop_age=1.5, paused_queues=("a b",), error_code="42501")
-    assert run(core.beat, worker_id, report, core.WorkerTerms(heartbeat_interval=0.2)) == {}
+    assert run(core.beat, worker_id, report, core.WorkerTerms(heartbeat_interval=0.2), interval=0.2).pauses == {}

@@ -24,6 +24,7 @@ from procrastinate.core import (
     notify_interest,
     open_operations,
     promote,
+    release,
 )
 from procrastinate.core.operation_marks import is_prepared
 from procrastinate.core.worker_session import begin_worker_session
@@ -69,7 +70,8 @@ USES: list[tuple[Operation, dict[str, Any]]] = [
     (core.call_all_workers, {"job_id": 1}),
     (core.update_heartbeat, {"worker_id": WORKER}),
     (core.update_heartbeat, {"worker_id": WORKER, "terms": TERMS}),
-    (core.beat, {"worker_id": WORKER, "report": core.WorkerReport()}),
+    (core.beat, {"worker_id": WORKER, "report": core.WorkerReport(), "interval": 10.0}),
+    (core.list_unknown_jobs, {"worker_id": WORKER, "known_ids": [1, 2]}),
     (core.list_late_workers, {"worker_id": WORKER, "heartbeat_interval": 10.0, "stalled_timeout": 30.0}),
     (core.find_unswept, {}),
     (core.list_open_operations, {}),
@@ -117,7 +119,7 @@ def explain(request: pytest.FixtureRequest, databases: Databases) -> Iterator[tu
 
 
 def test_every_statement_that_may_be_prepared_is_tried_here(engine: sa.Engine) -> None:
-    modules = (fetch, finish, liveness, look, notify_interest, open_operations, promote)
+    modules = (fetch, finish, liveness, look, notify_interest, open_operations, promote, release)
     values = [value for module in modules for value in vars(module).values()]
     values += [one for value in values if isinstance(value, dict) for one in value.values()]
     marked = {str(one.compile(engine)) for one in values if isinstance(one, sa.Executable) and is_prepared(one)}

@@ -11,7 +11,7 @@ import pytest
 
 from procrastinate import core, exceptions
 from procrastinate.connector import BaseConnector
-from procrastinate.core import Pauses, WorkerIdentity, WorkerReport, WorkerTerms
+from procrastinate.core import HeartbeatAnswer, WorkerIdentity, WorkerReport, WorkerTerms
 from procrastinate.worker.run.run_statistics import RunStatistics
 from procrastinate.worker.services.heartbeat import Heartbeat
 from procrastinate.worker.services.liveness_watch import Pulse
@@ -22,6 +22,7 @@ TERMS = WorkerTerms(heartbeat_interval=INTERVAL, stalled_timeout=30.0)
 IDENTITY = WorkerIdentity(
     name="worker", hostname="host", pid=1, version="4", queues=None, concurrency=1, listens=True, task_list="hash"
 )
+ANSWER = HeartbeatAnswer(pauses={"mail": None}, is_watcher=True)
 
 
 class Database(BaseConnector):
@@ -43,7 +44,7 @@ class Database(BaseConnector):
         if operation is not core.beat:
             return None
         self.beaten.set()
-        return {"mail": None} if self.knows else None
+        return ANSWER if self.knows else None
 
 
 @pytest.fixture
@@ -64,14 +65,14 @@ class _NoWork:
         return WorkerReport()
 
 
-def make_teller(heard: list[Pauses]) -> Teller:
+def make_teller(heard: list[HeartbeatAnswer]) -> Teller:
     loop = asyncio.new_event_loop()
     loop.close()
     return Teller(
         IDENTITY,
         ["add"],
         work_report=_NoWork(),
-        on_pauses=heard.append,
+        on_answer=heard.append,
         statistics=RunStatistics(),
         loop_beat=LoopBeat(loop),
         logger=logging.getLogger("procrastinate.worker.test"),

@@ -237,7 +237,8 @@ async def test_a_job_that_was_fetched_ahead(app: App, queue: Queue) -> None:
     job_id = await app.configure_task("t").defer_async()
     worker_id = register(queue)
     await app.job_manager.fetch_job(None, worker_id)
-    core.beat(queue.connection, worker_id, core.WorkerReport(running=1, running_ids=(99,), fetched_ahead=1))
+    report = core.WorkerReport(running=1, running_ids=(99,), fetched_ahead=1)
+    core.beat(queue.connection, worker_id, report, interval=10.0)
     assert await code(app, job_id) == "fetched-ahead"
 
 
@@ -245,7 +246,7 @@ async def test_a_job_of_which_its_worker_does_not_know(app: App, queue: Queue) -
     job_id = await app.configure_task("t").defer_async()
     worker_id = register(queue)
     await app.job_manager.fetch_job(None, worker_id)
-    core.beat(queue.connection, worker_id, core.WorkerReport())
+    core.beat(queue.connection, worker_id, core.WorkerReport(), interval=10.0)
     assert await code(app, job_id) == "unknown-to-worker"
 
 

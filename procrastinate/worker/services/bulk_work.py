@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import random
 
 from procrastinate import exceptions
 from procrastinate.manager import JobManager
+from procrastinate.worker.services.watch_duty import WatchDuty
 
 
 class BulkWork:
@@ -20,18 +19,21 @@ class BulkWork:
     ----------
     interval:
         Approximate time in seconds between two looks.
+    duty:
+        Says when the next look is.
     """
 
-    def __init__(self, manager: JobManager, interval: float, logger: logging.Logger) -> None:
+    def __init__(self, manager: JobManager, interval: float, duty: WatchDuty, logger: logging.Logger) -> None:
         self._manager = manager
         self._interval = interval
+        self._duty = duty
         self._logger = logger
         self._told: set[tuple[int | None, str]] = set()
 
     async def run(self) -> None:
         """Work until cancelled. The first look is not at the start, so a worker that ends soon does without."""
         while True:
-            await asyncio.sleep(self._interval * random.uniform(0.8, 1.2))
+            await self._duty.until_next_look(self._interval)
             while await self._do_steps():
                 pass
 

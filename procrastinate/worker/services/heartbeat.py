@@ -85,7 +85,7 @@ class Heartbeat:
     pulse:
         Notes each answer of the database.
     teller:
-        Says what the worker does, and hears which queues are paused.
+        Says what the worker does, and hears the answers.
     on_new_id:
         Called in the thread with the worker's new id.
     on_first_beat:
@@ -183,12 +183,13 @@ class Heartbeat:
     def _write(self, connector: BaseConnector) -> bool:
         """Write a heartbeat and any new terms. Return True if the worker is registered."""
         terms = self._terms.new
-        pauses = connector.run(core.beat, self._worker_id, self._teller.report(), terms)
+        report, interval = self._teller.report(), self._terms.interval
+        answer = connector.run(core.beat, self._worker_id, report, terms, interval=interval)
         if terms is not None:
             self._terms.written(terms)
-        if pauses is None:
+        if answer is None:
             return False
-        self._teller.heard(pauses)
+        self._teller.heard(answer)
         return True
 
     def _register_again(self) -> None:

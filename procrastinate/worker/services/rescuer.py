@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Iterable
 
 from procrastinate.core.rows import RescuedJob
@@ -16,15 +15,19 @@ from procrastinate.worker.services.dead_workers import DeadWorkers
 from procrastinate.worker.services.limit_definer import LimitDefiner
 from procrastinate.worker.services.liveness_watch import Pulse
 from procrastinate.worker.services.sweeper import Sweeper
+from procrastinate.worker.services.watch_duty import WatchDuty
 
 
 class Rescuer:
     """Clean up after others: remove dead workers, rescue their jobs, free orphaned parked jobs.
 
-    Every worker runs this service, and operations skip rows that another worker has locked.
+    Every worker runs this service, and a few of a fleet look at each interval. Operations skip rows that another worker
+    has locked.
 
     Parameters
     ----------
+    duty:
+        Says when the next look is.
     board, interval, legacy_worker_timeout, pulse:
         As for :class:`~procrastinate.worker.services.dead_workers.DeadWorkers`.
     posts_looks:
@@ -39,6 +42,7 @@ class Rescuer:
         self,
         manager: JobManager,
         board: Noticeboard,
+        duty: WatchDuty,
         *,
         interval: float,
         legacy_worker_timeout: float,
@@ -51,6 +55,7 @@ class Rescuer:
     ) -> None:
         self._manager = manager
         self._board = board
+        self._duty = duty
         self._dead_workers = DeadWorkers(
             manager, board, interval=interval, legacy_timeout=legacy_worker_timeout, pulse=pulse, logger=logger
         )
@@ -70,7 +75,10 @@ class Rescuer:
         return self._is_rescuing or self._dead_workers.has_jobs_to_come
 
     async def run(self) -> None:
-        """Check at the start and at each interval, until cancelled. Check more often while a worker looks dead."""
+        """Check at the start and when it is this worker's turn, until cancelled.
+
+        It checks more often while a worker looks dead that it watches.
+        """
         while True:
             try:
                 await self._look_once()
@@ -82,7 +90,7 @@ class Rescuer:
                 self.has_looked.set()
                 if self._posts_looks:
                     self._board.post_room(is_upcoming=True)
-            await asyncio.sleep(self._dead_workers.pause * random.uniform(0.8, 1.2))
+            await self._duty.until_next_look(self._dead_workers.pause)
 
     async def _look_once(self) -> None:
         """Remove dead workers, rescue jobs, and sweep parked jobs and lines."""

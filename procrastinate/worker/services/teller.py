@@ -15,7 +15,7 @@ from typing import Protocol
 
 from procrastinate import core
 from procrastinate.connector import BaseConnector
-from procrastinate.core import Pauses, WorkerIdentity, WorkerReport
+from procrastinate.core import HeartbeatAnswer, WorkerIdentity, WorkerReport
 from procrastinate.worker.run.run_statistics import RunStatistics
 from procrastinate.worker.services.unique_key_sweep import UniqueKeySweep
 from procrastinate.worker.worker_settings import WorkerSettings
@@ -94,8 +94,8 @@ class Teller:
         The names of the tasks that the worker knows.
     work_report:
         Makes the report of what the worker does.
-    on_pauses:
-        Called with the pauses of queues that an answer has brought.
+    on_answer:
+        Called with each answer.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Teller:
         tasks: Collection[str],
         *,
         work_report: MakesReports,
-        on_pauses: Callable[[Pauses], None],
+        on_answer: Callable[[HeartbeatAnswer], None],
         statistics: RunStatistics,
         loop_beat: LoopBeat,
         logger: logging.Logger,
@@ -112,7 +112,7 @@ class Teller:
         self.identity = identity
         self._tasks = tasks
         self._work_report = work_report
-        self._on_pauses = on_pauses
+        self._on_answer = on_answer
         self._statistics = statistics
         self._loop_beat = loop_beat
         self._logger = logger
@@ -126,10 +126,10 @@ class Teller:
         """Return what the worker does, for the next heartbeat."""
         return self._work_report.make()
 
-    def heard(self, pauses: Pauses) -> None:
+    def heard(self, answer: HeartbeatAnswer) -> None:
         """Take the answer to a heartbeat."""
         self._loop_beat.ask()
-        self._on_pauses(pauses)
+        self._on_answer(answer)
 
     def write_more(self, connector: BaseConnector) -> None:
         """Write the statistics, and delete free unique keys, if jobs have run since the last call.
