@@ -15,7 +15,7 @@ from procrastinate import core, exceptions
 from procrastinate.core.channels import JobInserted
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
-from procrastinate.worker.fetch import looks
+from procrastinate.worker.fetch import looks, stock_schedule
 from procrastinate.worker.fetch.fetch_loop import FetchLoop
 from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.fetch.pace import BURST, PER_SECOND
@@ -79,10 +79,12 @@ class Slots:
         self.released: list[int | None] = []
         self.changed = asyncio.Event()
         self.stocks = 0
+        self.stock_taken = asyncio.Event()
         self.board = Noticeboard(WORKER_ID)
 
     async def take_stock(self) -> None:
         self.stocks += 1
+        self.stock_taken.set()
 
     def room(self) -> int:
         return self.number - len(self.started)
@@ -203,6 +205,35 @@ async def test_the_loop_takes_stock_at_the_start_and_after_each_fetch_that_faile
     answers, slots = Answers([exceptions.DatabaseUnavailable("Away"), jobs(1, 2)]), Slots(2)
     await run_until_started(make_loop(answers, slots), slots, 2)
     assert slots.stocks == 2
+
+
+async def stocks_taken(slots: Slots, number: int) -> None:
+    async with asyncio.timeout(10):
+        while slots.stocks < number:
+            slots.stock_taken.clear()
+            await slots.stock_taken.wait()
+
+
+async def test_the_loop_looks_for_no_jobs_when_only_stock_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stock_schedule, "_STOCK_INTERVAL", 0.01)
+    answers, slots = Answers(), Slots(1)
+    loop = make_loop(answers, slots)
+    running = asyncio.create_task(loop.run())
+    await stocks_taken(slots, 3)
+    before = len(answers.asked), len(answers.passed)
+    await stocks_taken(slots, 9)
+    assert (len(answers.asked), len(answers.passed)) == before
+    loop.stop()
+    await running
+
+
+async def test_the_loop_looks_at_each_polling_interval_if_stock_is_due_more_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stock_schedule, "_STOCK_INTERVAL", 0.005)
+    answers, slots = Answers([[], [], [], jobs(1)]), Slots(1)
+    await run_until_started(make_loop(answers, slots, polling_interval=0.1), slots, 1)
+    assert slots.stocks > len(answers.asked)
 
 
 async def test_the_loop_stops_at_once_even_while_it_waits_out_an_error() -> None:

@@ -70,6 +70,8 @@ class FetchLoop:
         self._turn = asyncio.Lock()
         """Held while something is fetched or promoted."""
         self._polling_interval = polling_interval
+        self._waited = 0.0
+        """Seconds of the polling interval that have passed when only stock was due."""
         self._stock = StockSchedule(stock)
         self._looks = Looks(board.woken, longest_pause=polling_interval, may_overlook=not is_one_scan)
         self._call = NotifyInterest(manager, board, queues, listens=listens)
@@ -220,12 +222,17 @@ class FetchLoop:
     async def _sleep(self) -> None:
         looks_soon = self._call.looks_by_itself and self._pool.room() > 0
         soon = _EXPECTED_FETCH if self._looks.hand_overs.is_next_expected else _UNCALLED_FETCH
-        longest = soon if looks_soon else self._polling_interval
+        longest = soon if looks_soon else max(self._polling_interval - self._waited, 0.0)
+        pause = min(longest, self._stock.due_in)
         try:
-            async with asyncio.timeout(min(longest, self._stock.due_in)):
+            async with asyncio.timeout(pause):
                 await self._board.woken.wait()
         except TimeoutError:
+            if pause < longest:
+                self._waited += pause
+                return
             self._looks.look(upcoming=not looks_soon)
+        self._waited = 0.0
 
     async def _pause(self, error: BaseException) -> None:
         self._call.doubt()
