@@ -13,7 +13,12 @@ from procrastinate.cli.main import cli, main
 if TYPE_CHECKING:
     from procrastinate.cli.bulk import add_cancel_arguments, add_retry_arguments, cancel_command, retry_command
     from procrastinate.cli.celery_bridge import add_bridge_arguments, bridge_command
-    from procrastinate.cli.celery_schedule import add_schedule_arguments, print_declarations, schedule_command
+    from procrastinate.cli.celery_schedule import (
+        add_schedule_arguments,
+        print_declarations,
+        read_routes,
+        schedule_command,
+    )
     from procrastinate.cli.check import add_check_arguments, check_command
     from procrastinate.cli.dashboard import add_dashboard_arguments, dashboard_command
     from procrastinate.cli.defer import add_defer_arguments, defer_command
@@ -66,6 +71,7 @@ __all__ = [
     "metrics_command",
     "print_declarations",
     "queues_command",
+    "read_routes",
     "retry_command",
     "schedule_command",
     "schema_command",
@@ -110,6 +116,7 @@ _HOMES = {
     "metrics_command": "metrics",
     "print_declarations": "celery_schedule",
     "queues_command": "queues",
+    "read_routes": "celery_schedule",
     "retry_command": "bulk",
     "schedule_command": "celery_schedule",
     "schema_command": "schema",

@@ -11,7 +11,11 @@ from procrastinate import exceptions
 from procrastinate._functions.import_path import load_from_path
 from procrastinate._text.terminal import say, say_lines
 from procrastinate.app import App
-from procrastinate.from_celery.schedule import NOT_TRANSLATED, Entry, as_code, read_beat_schedule
+from procrastinate.from_celery.entries import Entry, read_beat_schedule
+from procrastinate.from_celery.routes import Route, routes_of
+from procrastinate.from_celery.schedule import NOT_TRANSLATED, as_code
+
+_NO_ROUTES = "A dict has no task_routes: if the project has them, give the path of the Celery app instead"
 
 
 def add_schedule_arguments(parser: argparse.ArgumentParser, **path_options: Any) -> None:
@@ -49,16 +53,34 @@ def schedule_command(app: App | None, arguments: argparse.Namespace) -> None:
             "If the module has moved already, give the path of a copy that still has the Celery app"
         )
     timezone = arguments.timezone or getattr(conf, "timezone", None) or "UTC"
-    print_declarations(read_beat_schedule(beat_schedule), str(timezone))
+    print_declarations(read_beat_schedule(beat_schedule), str(timezone), read_routes(found))
+    if found is beat_schedule:
+        say(_NO_ROUTES, sys.stderr)
 
 
-def print_declarations(entries: list[Entry], timezone: str) -> None:
+def read_routes(app: Any) -> Route | None:
+    """Return the routes of a Celery app, or ``None`` if it has none.
+
+    Raises
+    ------
+    LoadFromPathError
+        A module with tasks of the app cannot be imported.
+    """
+    try:
+        return routes_of(app)
+    except Exception as error:  # a module may raise anything at its import
+        raise exceptions.LoadFromPathError(
+            f"Cannot import the tasks of the Celery app: {type(error).__name__}: {error}"
+        ) from error
+
+
+def print_declarations(entries: list[Entry], timezone: str, route: Route | None = None) -> None:
     """Print declarations, with an empty line after each. They are literals of Python, so all of their text prints.
 
     Say on stderr how many schedules are not among them.
     """
     left = 0
-    for code in as_code(entries, timezone):
+    for code in as_code(entries, timezone, route):
         left += code.startswith(NOT_TRANSLATED)
         say_lines(f"{code}\n")
     if left:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import json
 import re
@@ -11,7 +10,9 @@ from typing import Any
 
 from procrastinate._quoting import quoted
 from procrastinate.cron import check_cron
+from procrastinate.from_celery.entries import Entry, NotTranslated
 from procrastinate.from_celery.options import WITHOUT_EFFECT
+from procrastinate.from_celery.routes import Route
 from procrastinate.from_celery.stored_call import encode
 
 NOT_TRANSLATED = "# NOT TRANSLATED"
@@ -22,52 +23,19 @@ _NAME = re.compile("[A-Za-z]+")
 _UNDERSTOOD = WITHOUT_EFFECT | {"queue", "priority", "expires"}
 
 
-class NotTranslated(Exception):
-    """No cron expression says the same. The text says why."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A periodic task, as Celery has it.
-
-    Attributes
-    ----------
-    name:
-        Tells it from other schedules of the same task.
-    schedule:
-        A ``crontab`` or ``schedule`` of Celery, a timedelta, or a number of seconds.
-    options:
-        What its calls get: ``queue``, ``priority`` and ``expires`` are understood.
-    """
-
-    name: str
-    task: str
-    schedule: Any
-    args: Iterable[Any] = ()
-    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-def read_beat_schedule(beat_schedule: Mapping[str, Mapping[str, Any]]) -> list[Entry]:
-    """Return the entries of the setting ``beat_schedule``."""
-    names = {field.name for field in dataclasses.fields(Entry)} - {"name"}
-    return [
-        Entry(name=name, **{key: value for key, value in entry.items() if key in names and value is not None})
-        for name, entry in beat_schedule.items()
-    ]
-
-
-def as_code(entries: Iterable[Entry], timezone: str = "UTC") -> Iterator[str]:
+def as_code(entries: Iterable[Entry], timezone: str = "UTC", route: Route | None = None) -> Iterator[str]:
     """Write each entry as a declaration; as a comment if no declaration says the same.
 
     Parameters
     ----------
     timezone:
         By whose clocks schedules without a time zone of their own run.
+    route:
+        Adds the options that the Celery app adds to the calls.
     """
     for entry in entries:
         try:
-            yield _declaration(entry, timezone)
+            yield _declaration(entry if route is None else route(entry), timezone)
         except NotTranslated as error:
             yield quoted(f"{NOT_TRANSLATED}: {entry.name}, task {entry.task}: {error}")
 

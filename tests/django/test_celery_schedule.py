@@ -9,6 +9,7 @@ import pytest
 from tests.django.support import manage, run_ok
 
 SETTINGS = "tests.django.project.settings_celery_beat"
+ROUTED = "tests.django.project.settings_celery_routes"
 ROWS = """
 import datetime
 from django.utils import timezone
@@ -42,12 +43,27 @@ app.periodic(
 """
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="django-celery-beat holds Django below the newest release")
+only_with_beat = pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason="django-celery-beat holds Django below the newest release"
+)
+
+
+@only_with_beat
 def test_enabled_rows_are_printed_as_declarations(empty_database_url: str) -> None:
     run_ok("migrate", "django_celery_beat", "-v0", url=empty_database_url, settings=SETTINGS)
     run_ok("shell", "-c", ROWS, url=empty_database_url, settings=SETTINGS)
     printed = run_ok("procrastinate", "celery-schedule", url=empty_database_url, settings=SETTINGS)
     assert printed.strip() == EXPECTED.strip()
+
+
+@only_with_beat
+def test_printed_rows_have_the_queues_of_the_routes_in_the_settings(empty_database_url: str) -> None:
+    run_ok("migrate", "django_celery_beat", "-v0", url=empty_database_url, settings=ROUTED)
+    run_ok("shell", "-c", ROWS, url=empty_database_url, settings=ROUTED)
+    printed = run_ok("procrastinate", "celery-schedule", url=empty_database_url, settings=ROUTED)
+    nightly, often, _ = printed.strip().split("\n\n")
+    assert "queue='reports'" in nightly
+    assert "queue='ticks'" in often
 
 
 def test_without_rows_and_without_a_path_the_command_says_what_to_give() -> None:

@@ -9,15 +9,20 @@ import sys
 from typing import Any
 
 import pytest
+from celery import Celery  # type: ignore[import-untyped, unused-ignore]
 from celery.schedules import BaseSchedule, crontab, schedule  # type: ignore[import-untyped, unused-ignore]
 
 from procrastinate import App
 from procrastinate.cli.celery_schedule import print_declarations
 from procrastinate.contrib.celery import CeleryTasks
 from procrastinate.cron import check_cron
-from procrastinate.from_celery.schedule import Entry, as_code, read_beat_schedule
+from procrastinate.from_celery.entries import Entry, read_beat_schedule
+from procrastinate.from_celery.routes import routes_of
+from procrastinate.from_celery.schedule import as_code
 from procrastinate.from_celery.stored_call import StoredCall
 from procrastinate.testing import InMemoryConnector
+
+pytestmark = pytest.mark.filterwarnings("ignore::celery.exceptions.CDeprecationWarning")
 
 
 def translated(when: Any, **fields: Any) -> str:
@@ -72,6 +77,53 @@ def test_a_schedule_that_cron_cannot_say_is_printed_as_a_comment(when: Any, reas
     code = translated(when)
     assert code.startswith("# NOT TRANSLATED: nightly, task shop.report: ")
     assert reason in code
+
+
+def routed(routes: Any, **fields: Any) -> str:
+    """The code for one entry of an app with these routes, which declares ``shop.mail`` with a queue of its own."""
+    app = Celery("shop", set_as_current=False)
+    app.conf.task_routes = routes
+
+    @app.task(name="shop.mail", queue="mails", priority=2, shared=False)  # type: ignore[untyped-decorator, unused-ignore]
+    def mail() -> None: ...
+
+    entry = Entry(**{"name": "nightly", "task": "shop.report", "schedule": 60, **fields})
+    (code,) = as_code([entry], route=routes_of(app))
+    return code
+
+
+def by_function(name: str, args: Any, kwargs: Any, options: Any, task: Any = None, **others: Any) -> Any:
+    """Routes by the first argument of the call."""
+    return {"queue": args[0]} if name == "shop.report" else None
+
+
+@pytest.mark.parametrize(
+    ("routes", "fields", "queue"),
+    [
+        ({"shop.report": {"queue": "slow"}}, {}, "slow"),
+        ({"shop.*": "slow"}, {}, "slow"),
+        ([by_function], {"args": ["sales"]}, "sales"),
+        ([{"shop.other": "other"}, ([("shop.re*", {"queue": "slow"})])], {}, "slow"),
+        ({"shop.*": "slow"}, {"options": {"queue": "own"}}, "own"),
+    ],
+)
+def test_a_printed_declaration_has_the_queue_of_the_route(routes: Any, fields: Any, queue: str) -> None:
+    assert f"    queue={queue!r},\n" in routed(routes, **fields)
+
+
+def test_a_printed_declaration_has_the_priority_of_the_route() -> None:
+    code = routed({"shop.report": {"queue": "slow", "priority": 4}})
+    assert "    queue='slow',\n    priority=4,\n" in code
+
+
+@pytest.mark.parametrize("task", ["shop.mail", "elsewhere.task"])
+def test_a_printed_declaration_names_no_queue_that_comes_from_the_task_or_from_no_route(task: str) -> None:
+    assert "queue=" not in routed({"shop.*": {"queue": "slow", "priority": 4}}, task=task)
+
+
+def test_a_route_that_cannot_be_carried_is_printed_as_a_comment() -> None:
+    assert routed({"shop.*": {"exchange": "all"}}).endswith("task_routes sends it to an exchange: name a queue")
+    assert "task_routes raises IndexError: " in routed([by_function])
 
 
 @pytest.mark.parametrize("option", ["headers", "countdown", "link", "time_limit"])
@@ -137,6 +189,38 @@ def test_the_command_finds_a_module_in_the_working_directory(tmp_path: pathlib.P
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "app.tasks['shop.report']" in done.stdout
+
+
+def test_the_command_imports_the_tasks_of_an_app_with_routes(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "shop.py").write_text(
+        "from celery import Celery\n"
+        "app = Celery('shop', include=['work'])\n"
+        "app.conf.task_routes = {'*': 'slow'}\n"
+        "app.conf.beat_schedule = {one: {'task': one, 'schedule': 60} for one in ('own', 'routed')}\n"
+    )
+    (tmp_path / "work.py").write_text(
+        "from shop import app\n"
+        "@app.task(name='own', queue='fast')\n"
+        "def own(): ...\n"
+        "@app.task(name='routed')\n"
+        "def routed(): ...\n"
+    )
+    command = [str(pathlib.Path(sys.executable).with_name("procrastinate")), "celery-schedule", "shop.app"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    own, routed = done.stdout.strip().split("\n\n")
+    assert "queue=" not in own
+    assert "queue='slow'" in routed
+    (tmp_path / "work.py").write_text("1 / 0")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Cannot import the tasks of the Celery app: ZeroDivisionError: ")
+
+
+def test_the_command_says_that_a_dict_has_no_routes(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "beats.py").write_text("SCHEDULE = {'nightly': {'task': 'shop.report', 'schedule': 3600}}")
+    command = [str(pathlib.Path(sys.executable).with_name("procrastinate")), "celery-schedule", "beats.SCHEDULE"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stderr.startswith("A dict has no task_routes: ")
 
 
 def test_the_command_says_how_many_schedules_are_not_translated(

@@ -11,7 +11,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 
 from procrastinate import cli
-from procrastinate.from_celery.schedule import Entry
+from procrastinate.from_celery.entries import Entry
 
 _NO_ROWS = "The app django_celery_beat is not in INSTALLED_APPS: give the dotted path of the Celery app instead"
 
@@ -33,7 +33,23 @@ def celery_schedule(app: Any, arguments: argparse.Namespace) -> None:
         raise ImproperlyConfigured(_NO_ROWS) from None
     timezone = arguments.timezone or getattr(django_settings, "CELERY_TIMEZONE", django_settings.TIME_ZONE)
     rows = model.objects.filter(enabled=True).order_by("pk")
-    cli.print_declarations([_entry(row) for row in rows], timezone)
+    cli.print_declarations([_entry(row) for row in rows], timezone, cli.read_routes(_celery_app()))
+
+
+def _celery_app() -> Any:
+    """Return the Celery app of the project. If the project makes none any more, its settings make one with its routes.
+
+    django-celery-beat needs Celery.
+    """
+    import celery  # type: ignore[import-untyped, unused-ignore]
+
+    current = celery.current_app
+    routes = getattr(django_settings, "CELERY_TASK_ROUTES", None)
+    if current.conf.task_routes or not routes:
+        return current
+    made = celery.Celery(set_as_current=False)
+    made.conf.task_routes = routes
+    return made
 
 
 def _entry(row: Any) -> Entry:
