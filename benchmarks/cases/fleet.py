@@ -24,8 +24,8 @@ EACH = 25
 _REGISTERED_WITHIN = 60.0
 _LOOK_INTERVAL = 0.2
 _SETTLED = 40.0
-"""Seconds after which all workers listen, their first looks are over, and idle sessions have told their statistics. Each
-session has then prepared what it sends: a worker reconciles its jobs every 30 seconds."""
+"""Seconds after which all workers listen, their first looks are over, and idle sessions have told their statistics.
+Each session has then prepared what it sends: a worker reconciles its jobs every 30 seconds."""
 _DRAINS = 3
 _REGISTERED = "SELECT count(*) FROM procrastinate_workers"
 _NEVER = 3600.0
