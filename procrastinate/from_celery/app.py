@@ -8,7 +8,7 @@ from typing import Any
 
 from procrastinate._checks.names import check_name
 from procrastinate.app import App
-from procrastinate.from_celery.exceptions import PAGE, NotSupported
+from procrastinate.from_celery.exceptions import OPEN_THE_APP, PAGE, NotSupported, needs_open_app
 from procrastinate.from_celery.options import (
     CallOptions,
     TaskOptions,
@@ -25,6 +25,7 @@ from procrastinate.from_celery.task import CeleryTask
 DEFAULT_QUEUE = "celery"
 """The queue of Celery's tasks that name none."""
 _ATTRIBUTES = frozenset({"app", "default_queue", "lowest_priority_first", "store_results", "tasks"})
+_OPENING = frozenset({"open", "open_async", "init_app"})
 
 
 class CeleryTasks:
@@ -65,7 +66,8 @@ class CeleryTasks:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise NotSupported(f"CeleryTasks has no {name!r}. See {PAGE} (The app)")
+        way_out = f": {OPEN_THE_APP}" if name in _OPENING else ""
+        raise NotSupported(f"CeleryTasks has no {name!r}{way_out}. See {PAGE} (The app)")
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in _ATTRIBUTES and not hasattr(type(self), name):
@@ -115,7 +117,13 @@ class CeleryTasks:
         )
 
     def store(self, name: str, call: StoredCall, options: CallOptions) -> AsyncResult:
-        """Store the job of a call."""
+        """Store the job of a call.
+
+        Raises
+        ------
+        AppNotOpen
+            The app is not open. The message says how to open it.
+        """
         self.app.will_configure_task()
         deferrer = self.app.configure_task(
             name,
@@ -124,7 +132,9 @@ class CeleryTasks:
             connection=options.connection,
             **options.scheduling(),
         )
-        return self.AsyncResult(str(deferrer.defer(**call.as_arguments())))
+        with needs_open_app():
+            job_id = deferrer.defer(**call.as_arguments())
+        return self.AsyncResult(str(job_id))
 
     def AsyncResult(self, id: str) -> AsyncResult:
         """Return the job of that id. The id of a message that was in Celery's broker leads to no job."""

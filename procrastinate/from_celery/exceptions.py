@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+from collections.abc import Iterator
 
 from procrastinate import exceptions
 from procrastinate._checks.times import require_aware
 
 PAGE = "docs/from-celery.md"
+
+
+OPEN_THE_APP = (
+    "open the app that was given to CeleryTasks, once at the start of the program: procrastinate_app.open(). "
+    "In Flask, call init_app; in async code, await open_async()"
+)
+"""What a program does before its first call. Celery's app needs no such step."""
+
+
+@contextlib.contextmanager
+def needs_open_app() -> Iterator[None]:
+    """Let the error of an app that is not open say how a program of Celery opens it.
+
+    Raises
+    ------
+    AppNotOpen
+        The block raises it.
+    """
+    try:
+        yield
+    except exceptions.AppNotOpen as error:
+        raise exceptions.AppNotOpen(f"The app is not open: {OPEN_THE_APP}. See {PAGE} (Tasks)") from error
 
 
 class NotSupported(exceptions.ProcrastinateException, NotImplementedError, AttributeError):

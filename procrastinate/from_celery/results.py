@@ -6,7 +6,7 @@ from typing import Any
 
 from procrastinate._checks.ids import asked_id
 from procrastinate.exceptions import NoResult
-from procrastinate.from_celery.exceptions import PAGE, NotSupported
+from procrastinate.from_celery.exceptions import PAGE, NotSupported, needs_open_app
 from procrastinate.from_celery.stored_call import decode
 from procrastinate.jobs import Status
 from procrastinate.manager import JobManager
@@ -48,7 +48,8 @@ class AsyncResult:
     def state(self) -> str:
         """``PENDING``, ``STARTED``, ``SUCCESS``, ``FAILURE`` or ``REVOKED``; ``PENDING`` for a job that is gone."""
         try:
-            return _STATES[self._manager.get_job_status(self._job_id)]
+            with needs_open_app():
+                return _STATES[self._manager.get_job_status(self._job_id)]
         except NoResult:
             return "PENDING"
 
@@ -80,7 +81,8 @@ class AsyncResult:
         NoResult
             There is no such job.
         """
-        return _value(self._manager.get_result(self._job_id))
+        with needs_open_app():
+            return _value(self._manager.get_result(self._job_id))
 
     def get(self, timeout: float | None = None) -> Any:
         """Wait until the job has ended, and return what the task has returned.
@@ -99,7 +101,8 @@ class AsyncResult:
         NoResult
             There is no such job.
         """
-        return _value(self._manager.wait(self._job_id, timeout=_NO_LIMIT if timeout is None else timeout))
+        with needs_open_app():
+            return _value(self._manager.wait(self._job_id, timeout=_NO_LIMIT if timeout is None else timeout))
 
     def revoke(self, terminate: bool = False) -> None:
         """Cancel the job if it waits.
@@ -109,7 +112,8 @@ class AsyncResult:
         terminate:
             Ask a running job to stop, too.
         """
-        self._manager.cancel_job_by_id(self._job_id, abort=terminate)
+        with needs_open_app():
+            self._manager.cancel_job_by_id(self._job_id, abort=terminate)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

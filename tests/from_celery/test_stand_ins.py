@@ -396,6 +396,31 @@ def test_results_are_read_as_with_celery(tasks: CeleryTasks) -> None:
         other.get(timeout=5)
 
 
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda task, tasks: task.delay(),
+        lambda task, tasks: task.apply_async(countdown=5),
+        lambda task, tasks: tasks.send_task("elsewhere"),
+        lambda task, tasks: tasks.AsyncResult("1").state,
+        lambda task, tasks: tasks.AsyncResult("1").get(timeout=1),
+        lambda task, tasks: tasks.AsyncResult("1").result,
+        lambda task, tasks: tasks.AsyncResult("1").revoke(),
+    ],
+)
+def test_a_call_on_an_app_that_is_not_open_says_how_to_open_it(database_url: str, use: Any) -> None:
+    """A program of Celery opens nothing, and has no method for it."""
+    tasks = CeleryTasks(App(connector=database_url))
+    with pytest.raises(exceptions.AppNotOpen, match=r"once at the start of the program: procrastinate_app\.open\(\)"):
+        use(tasks.task(name="shop.report")(lambda: None), tasks)
+
+
+@pytest.mark.parametrize("name", ["open", "open_async", "init_app"])
+def test_opening_the_stand_in_names_the_app_to_open(tasks: CeleryTasks, name: str) -> None:
+    with pytest.raises(NotSupported, match=r"open the app that was given to CeleryTasks"):
+        getattr(tasks, name)
+
+
 def test_revoke_cancels_a_waiting_job(tasks: CeleryTasks) -> None:
     @tasks.task
     def note() -> None: ...
