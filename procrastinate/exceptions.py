@@ -8,6 +8,7 @@
     ├── TaskAlreadyRegistered           two tasks want one name
     ├── MiddlewareKindMismatch          sync middleware for an async task, or the reverse
     ├── LoadFromPathError (ImportError) a dotted path leads nowhere
+    ├── MissingExtra (ImportError)      a package that an extra installs is not installed
     ├── JobRetry                        raised by a retry strategy, not by users
     ├── JobAborted                      raised by a task that stops after an abort request
     ├── JobNotHeld                      the worker lost the job before its task could commit
@@ -104,6 +105,14 @@ class MiddlewareKindMismatch(ProcrastinateException):
 
 class LoadFromPathError(ProcrastinateException, ImportError):
     """The dotted path does not lead to an object of the expected kind."""
+
+
+class MissingExtra(ProcrastinateException, ImportError):
+    """A package that this needs is not installed."""
+
+    def __init__(self, message: str | None = None, *args: Any, name: str | None = None) -> None:
+        super().__init__(message, *args)
+        self.name = name
 
 
 class JobRetry(ProcrastinateException):

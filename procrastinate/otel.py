@@ -13,7 +13,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, get_args
 
-from opentelemetry import propagate, trace
+from procrastinate._extras import needs_extra
+
+with needs_extra("Tracing", "otel"):
+    from opentelemetry import propagate, trace
 
 from procrastinate import _otel_metrics, _otel_runs, _otel_worker_spans, exceptions
 from procrastinate._otel_runs import current_run

@@ -38,6 +38,8 @@ def bridge_command(app: App, arguments: argparse.Namespace) -> None:
     ------
     ValueError
         No broker or no queue was given, or the broker's URL names no transport.
+    MissingExtra
+        The extra ``celery`` is not installed.
     LookupError
         A queue does not exist.
     """
@@ -45,10 +47,8 @@ def bridge_command(app: App, arguments: argparse.Namespace) -> None:
         raise ValueError("No broker was given: use --broker, or the PROCRASTINATE_CELERY_BROKER environment variable")
     if not arguments.queues:
         raise ValueError("No queue was given: use --queue celery")
-    try:
-        from procrastinate.from_celery.bridge import Bridge, BridgeOptions
-    except ImportError as error:
-        raise ValueError("kombu is not installed: pip install 'procrastinate[celery]'") from error
+    from procrastinate.from_celery.bridge import Bridge, BridgeOptions
+
     app.perform_import_paths()
     bridge = Bridge(app, BridgeOptions(broker=arguments.broker, queues=arguments.queues, once=arguments.once))
     with app.open(), _stopped_by_signals(bridge):

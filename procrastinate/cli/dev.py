@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 
+from procrastinate import exceptions
 from procrastinate._text.logs import get_logger
 from procrastinate._text.terminal import say
 from procrastinate.app import App
@@ -51,9 +52,11 @@ def dev_command(app: App, arguments: argparse.Namespace) -> None:
 @contextlib.contextmanager
 def _dashboard(app: App, port: int) -> Iterator[None]:
     """Serve the dashboard in a thread during the block."""
+    from procrastinate.dashboard import server
+
     try:
-        from procrastinate.dashboard import server
-    except ImportError as error:
+        import procrastinate.dashboard.dashboard  # noqa: F401  # needs the extra
+    except exceptions.MissingExtra as error:
         logger.warning("Running without the dashboard. %s", error, extra={"action": "dashboard_missing"})
         yield
         return

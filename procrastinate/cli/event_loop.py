@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from procrastinate import exceptions
+from procrastinate._extras import how_to_install
 from procrastinate._text.logs import get_logger
 
 logger = get_logger(__name__)
@@ -22,12 +24,15 @@ def loop_factory(uvloop: bool | None) -> LoopFactory | None:
 
     Raises
     ------
-    ValueError
+    MissingExtra
         uvloop is required and not installed.
     """
     factory = None if uvloop is False else _uvloop_factory()
     if uvloop and factory is None:
-        raise ValueError("uvloop is not installed: pip install 'procrastinate[uvloop]', or leave the option out")
+        raise exceptions.MissingExtra(
+            f"--uvloop needs uvloop, which is not installed: {how_to_install('uvloop')}, or leave the option out",
+            name="uvloop",
+        )
     logger.debug(
         "The event loop is %s", "uvloop's" if factory else "asyncio's own", extra={"action": "choose_event_loop"}
     )

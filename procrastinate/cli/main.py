@@ -140,17 +140,25 @@ def _app_of(arguments: argparse.Namespace) -> App | None:
 
 
 def _print_reasons(error: BaseException) -> None:
-    say_lines("\n".join(_reasons(error)), sys.stderr, colour="red")
+    say_lines(reasons(error), sys.stderr, colour="red")
+
+
+def reasons(error: BaseException) -> str:
+    """Return the message of an error for a user of the command, with those of its causes that add information."""
+    return "\n".join(_reasons(error))
 
 
 def _message(error: BaseException) -> str:
     """Return the text of an error. Add the class name if the text alone is unclear, as in a ``KeyError``."""
-    import psycopg  # slow to load, and only some commands need it
-
     text, name = str(error).strip(), type(error).__name__
-    if isinstance(error, (exceptions.ProcrastinateException, psycopg.Error)) or _is_refusal(error):
+    if isinstance(error, exceptions.ProcrastinateException) or _is_error_of_psycopg(error) or _is_refusal(error):
         return text or name
     return f"{name}: {text}" if text else name
+
+
+def _is_error_of_psycopg(error: BaseException) -> bool:
+    psycopg = sys.modules.get("psycopg")  # slow to load, and without libpq it cannot be loaded
+    return psycopg is not None and isinstance(error, psycopg.Error)
 
 
 def _is_refusal(error: BaseException) -> bool:

@@ -15,10 +15,10 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-try:
+from procrastinate._extras import needs_extra
+
+with needs_extra("The integration with Sentry", "sentry"):
     import sentry_sdk
-except ImportError as error:
-    raise ImportError('The integration needs Sentry: pip install "procrastinate[sentry]"') from error
 
 from sentry_sdk.integrations import Integration
 from sentry_sdk.scope import add_global_event_processor, should_send_default_pii

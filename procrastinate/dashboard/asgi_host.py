@@ -33,7 +33,7 @@ def asgi(app: App, *, authorize: Authorize, **options: Any) -> AsgiApplication:
     ------
     TypeError
         ``authorize`` is neither.
-    ImportError
+    MissingExtra
         Jinja2 is not installed.
     """
     from procrastinate.dashboard.dashboard import Dashboard

@@ -75,7 +75,7 @@ class Dashboard:
 
     Raises
     ------
-    ImportError
+    MissingExtra
         Jinja2 is not installed.
     """
 

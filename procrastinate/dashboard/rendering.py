@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-try:
+from procrastinate._extras import needs_extra
+
+with needs_extra("The dashboard", "dashboard"):
     import jinja2
     from markupsafe import Markup, escape
-except ImportError as error:
-    raise ImportError('The dashboard needs Jinja2: pip install "procrastinate[dashboard]"') from error
 
 from procrastinate.core.defaults import BUILTIN_QUEUE
 from procrastinate.dashboard import assets, formatting

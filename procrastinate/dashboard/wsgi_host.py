@@ -31,7 +31,7 @@ def wsgi(app: App, *, authorize: Authorize, **options: Any) -> WsgiApplication:
     ------
     TypeError
         ``authorize`` is neither.
-    ImportError
+    MissingExtra
         Jinja2 is not installed.
     """
     from procrastinate.dashboard.dashboard import Dashboard

@@ -13,8 +13,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import kombu
-import kombu.exceptions
+from procrastinate._extras import needs_extra
+
+with needs_extra("The bridge from Celery", "celery"):
+    import kombu
+    import kombu.exceptions
 
 from procrastinate import exceptions
 from procrastinate._quoting import quoted

@@ -5,6 +5,11 @@ Jobs are deferred on Django's own connection and so belong to its open transacti
 
 from __future__ import annotations
 
+from procrastinate._extras import needs_extra
+
+with needs_extra("The app for Django projects", "django"):
+    import django as django
+
 from procrastinate.adapters.django.conninfo import connector_params
 from procrastinate.adapters.django.project_app import DjangoApp, app
 from procrastinate.adapters.django.router import ProcrastinateReadOnlyRouter

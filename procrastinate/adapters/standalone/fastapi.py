@@ -8,8 +8,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from starlette.requests import HTTPConnection, Request
-from starlette.responses import Response
+from procrastinate._extras import needs_extra
+
+with needs_extra("The integration with FastAPI", "fastapi"):
+    from starlette.requests import HTTPConnection, Request
+    from starlette.responses import Response
 
 from procrastinate.app import App
 
@@ -67,10 +70,11 @@ def dashboard(app: App, *, authorize: Authorize, dependencies: Sequence[Any] = (
     ------
     TypeError
         ``authorize`` is neither a function nor an ``Access``.
-    ImportError
-        Jinja2 is not installed.
+    MissingExtra
+        FastAPI or Jinja2 is not installed.
     """
-    from fastapi import APIRouter
+    with needs_extra("The integration with FastAPI", "fastapi"):
+        from fastapi import APIRouter
 
     from procrastinate.dashboard.access import check_authorize
     from procrastinate.dashboard.asgi_host import decide

@@ -7,7 +7,10 @@ import urllib.parse
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-import flask
+from procrastinate._extras import needs_extra
+
+with needs_extra("The integration with Flask", "flask"):
+    import flask
 
 from procrastinate.app import App
 
@@ -79,7 +82,7 @@ def dashboard(
     ------
     TypeError
         ``authorize`` is neither a function nor an ``Access``.
-    ImportError
+    MissingExtra
         Jinja2 is not installed.
     """
     from procrastinate.dashboard.access import Access, check_authorize, to_access

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy.pool import NullPool
 
+from procrastinate._extras import needs_extra
 from procrastinate.adapters.connections.connect_args import ConnectArgs
 from procrastinate.adapters.connections.conninfo import connection_parameters, require_known
 from procrastinate.adapters.connections.worker_connector import WorkerConnector
@@ -132,10 +133,8 @@ class _PoolSource(PsycopgSource):
 
 
 def _default_pool_factory() -> Callable[..., Any]:
-    try:
+    with needs_extra(f"A connector with {', '.join(sorted(_HOOKS))}", "pool"):
         import psycopg_pool
-    except ImportError as error:
-        raise ImportError(f"{', '.join(sorted(_HOOKS))} need psycopg's pool: pip install 'psycopg[pool]'") from error
     return psycopg_pool.AsyncConnectionPool
 
 

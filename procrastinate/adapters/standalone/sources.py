@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 
+from procrastinate._extras import needs_extra
 from procrastinate.adapters.connections.connect_args import ConnectArgs
 from procrastinate.adapters.connections.conninfo import connection_parameters, require_known_in_url
 from procrastinate.adapters.connections.engine_runner import AUTOCOMMIT, AsyncEngineRunner, EngineRunner
@@ -18,10 +21,18 @@ from procrastinate.adapters.standalone.pools import AsyncRunner, SyncRunner, Thr
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+_EXTRAS = {"psycopg2": "psycopg2"}
+"""The drivers that an extra installs."""
 _ASYNC_ONLY = {"asyncpg"}
 _PSYCOPG = {"psycopg", "psycopg_async"}
 _TAKES_ENCODING = {"psycopg2", "pg8000"}
 """These drivers decode text in the database's encoding unless it is set. asyncpg always requests UTF-8."""
+
+
+def _needs_driver(driver: str) -> AbstractContextManager[None]:
+    if driver not in _EXTRAS:
+        return contextlib.nullcontext()
+    return needs_extra(f"A URL with {driver}", _EXTRAS[driver])
 
 
 class Source(Protocol):
@@ -104,7 +115,8 @@ class DriverSource:
             from sqlalchemy.ext.asyncio import create_async_engine
 
             return create_async_engine(self._url, **self._options).sync_engine
-        return sa.create_engine(self._url, **self._options)
+        with _needs_driver(self._url.get_driver_name()):
+            return sa.create_engine(self._url, **self._options)
 
     def _instead(self) -> PsycopgSource:
         options = {name: value for name, value in self._options.items() if name.startswith(("pool_", "max_", "echo"))}

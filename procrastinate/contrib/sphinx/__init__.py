@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import sphinx
-from sphinx.application import Sphinx
-from sphinx.ext.autodoc import FunctionDocumenter
+from procrastinate._extras import needs_extra
+
+with needs_extra("The extension for Sphinx", "sphinx"):
+    import sphinx
+    from sphinx.application import Sphinx
+    from sphinx.ext.autodoc import FunctionDocumenter
 
 from procrastinate.tasks import Task
 

@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from procrastinate import cli, exceptions
 from procrastinate._quoting import quoted_lines
 from procrastinate.adapters.django.project_app import app
-from procrastinate.cli.main import drop_output
+from procrastinate.cli.main import drop_output, reasons
 from procrastinate.cli.sub_commands import SUB_COMMANDS, as_sentence
 from procrastinate.cli.suggestions import with_suggestion
 
@@ -101,8 +101,12 @@ class Command(BaseCommand):
         """Run the sub-command on the project's app."""
         try:
             options["run"](app, argparse.Namespace(**options))
+        except (CommandError, BrokenPipeError):
+            raise
         except (exceptions.ProcrastinateException, ImproperlyConfigured, TypeError, ValueError) as error:
             raise CommandError(quoted_lines(str(error))) from error
+        except Exception as error:  # as outside Django; the traceback is there with --traceback
+            raise CommandError(quoted_lines(reasons(error))) from error
 
     def _worker(self, app: Any, arguments: argparse.Namespace) -> None:
         self._prepare_worker(arguments)
