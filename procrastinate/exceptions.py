@@ -57,6 +57,7 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar
 
+from procrastinate._pages import page
 from procrastinate._quoting import quoted_lines
 from procrastinate.types import RetryTerms
 
@@ -223,7 +224,7 @@ class UnfitSettings(ConnectorException):
 class TablesOf3x(SchemaNotApplied):
     """The tables are of Procrastinate 3.x, and are not taken over yet."""
 
-    advice = f"{SchemaNotApplied.advice} Jobs, workers and writers of 3.x stay: see docs/moving-in.md."
+    advice = f"{SchemaNotApplied.advice} Jobs, workers and writers of 3.x stay: see {page('moving-in')}."
 
 
 class DatabaseUnavailable(ConnectorException):

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from procrastinate._checks.names import check_name
+from procrastinate._pages import page
 from procrastinate.app import App
-from procrastinate.from_celery.exceptions import OPEN_THE_APP, PAGE, NotSupported, needs_open_app
+from procrastinate.from_celery.exceptions import OPEN_THE_APP, NotSupported, needs_open_app
 from procrastinate.from_celery.options import (
     CallOptions,
     TaskOptions,
@@ -67,12 +68,13 @@ class CeleryTasks:
         if name.startswith("__"):
             raise AttributeError(name)
         way_out = f": {OPEN_THE_APP}" if name in _OPENING else ""
-        raise NotSupported(f"CeleryTasks has no {name!r}{way_out}. See {PAGE} (The app)")
+        raise NotSupported(f"CeleryTasks has no {name!r}{way_out}. See {page('from-celery', 'The app')}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in _ATTRIBUTES and not hasattr(type(self), name):
             raise NotSupported(
-                f"CeleryTasks has no {name!r} that could be set: nothing would read it. See {PAGE} (The app)"
+                f"CeleryTasks has no {name!r} that could be set: nothing would read it. "
+                f"See {page('from-celery', 'The app')}"
             )
         super().__setattr__(name, value)
 

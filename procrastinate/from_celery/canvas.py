@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from procrastinate.from_celery.exceptions import PAGE, NotSupported
+from procrastinate._pages import page
+from procrastinate.from_celery.exceptions import NotSupported
 
 
 def refuse(name: str) -> NoReturn:
@@ -18,7 +19,7 @@ def refuse(name: str) -> NoReturn:
     """
     raise NotSupported(
         f"{name} belongs to Celery's canvas, which has no stand-in: build a workflow with app.workflow(...) and "
-        f"task.as_step(...), as {PAGE} (Canvas) shows, or leave this one in Celery"
+        f"task.as_step(...), or leave this one in Celery, see {page('from-celery', 'Canvas')}"
     )
 
 

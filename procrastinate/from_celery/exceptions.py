@@ -8,9 +8,7 @@ from collections.abc import Iterator
 
 from procrastinate import exceptions
 from procrastinate._checks.times import require_aware
-
-PAGE = "docs/from-celery.md"
-
+from procrastinate._pages import page
 
 OPEN_THE_APP = (
     "open the app that was given to CeleryTasks, once at the start of the program: procrastinate_app.open(). "
@@ -31,7 +29,9 @@ def needs_open_app() -> Iterator[None]:
     try:
         yield
     except exceptions.AppNotOpen as error:
-        raise exceptions.AppNotOpen(f"The app is not open: {OPEN_THE_APP}. See {PAGE} (Tasks)") from error
+        raise exceptions.AppNotOpen(
+            f"The app is not open: {OPEN_THE_APP}. See {page('from-celery', 'Tasks')}"
+        ) from error
 
 
 class NotSupported(exceptions.ProcrastinateException, NotImplementedError, AttributeError):

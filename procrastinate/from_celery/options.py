@@ -9,8 +9,9 @@ from typing import Any, NoReturn
 
 from procrastinate._checks.names import check_name
 from procrastinate._checks.times import require_aware
+from procrastinate._pages import page
 from procrastinate.from_celery import canvas
-from procrastinate.from_celery.exceptions import PAGE, NotSupported
+from procrastinate.from_celery.exceptions import NotSupported
 
 WITHOUT_EFFECT = frozenset(
     {
@@ -178,7 +179,10 @@ def refuse_assignment(name: str) -> None:
     """
     if name in _DECLARED or name in _WAY_OUT:
         way_out = "declare the task with it" if name in _DECLARED else _WAY_OUT[name]
-        raise NotSupported(f"The attribute {name} of a task has no effect once it is declared: {way_out}. See {PAGE}")
+        raise NotSupported(
+            f"The attribute {name} of a task has no effect once it is declared: {way_out}. "
+            f"See {page('from-celery', 'Options')}"
+        )
 
 
 def read_expires(expires: Any) -> datetime.datetime | None:
@@ -217,4 +221,4 @@ def _refuse(name: str, of: str) -> NoReturn:
     if name in _CANVAS:
         canvas.refuse(f"{of}({name}=...)")
     way_out = _WAY_OUT.get(name, "leave it out")
-    raise NotSupported(f"{of}({name}=...) has no stand-in: {way_out}. See {PAGE} (Options)")
+    raise NotSupported(f"{of}({name}=...) has no stand-in: {way_out}. See {page('from-celery', 'Options')}")

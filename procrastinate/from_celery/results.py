@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from procrastinate._checks.ids import asked_id
+from procrastinate._pages import page
 from procrastinate.exceptions import NoResult
-from procrastinate.from_celery.exceptions import PAGE, NotSupported, needs_open_app
+from procrastinate.from_celery.exceptions import NotSupported, needs_open_app
 from procrastinate.from_celery.stored_call import decode
 from procrastinate.jobs import Status
 from procrastinate.manager import JobManager
@@ -118,7 +119,9 @@ class AsyncResult:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        raise NotSupported(f"The stand-in for Celery's AsyncResult has no {name!r}. See {PAGE} (The app)")
+        raise NotSupported(
+            f"The stand-in for Celery's AsyncResult has no {name!r}. See {page('from-celery', 'Results')}"
+        )
 
     def __str__(self) -> str:
         return self.id

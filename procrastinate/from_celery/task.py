@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from procrastinate._functions.import_path import importable_name
 from procrastinate._functions.kinds import check_function, is_async_callable
 from procrastinate._functions.stand_in import CallForMocks, stand_in_for
+from procrastinate._pages import page
 from procrastinate.exceptions import UnboundTaskError
 from procrastinate.from_celery import canvas
-from procrastinate.from_celery.exceptions import PAGE, NotSupported, Retry
+from procrastinate.from_celery.exceptions import NotSupported, Retry
 from procrastinate.from_celery.options import (
     CallOptions,
     TaskOptions,
@@ -89,7 +90,9 @@ class CeleryTask:
         if name.startswith("__"):
             raise AttributeError(name)
         way_out = f": call the task, as in {self.name.rpartition('.')[2]}(1, 2)" if name in _CALLS else ""
-        raise NotSupported(f"The stand-in for a Celery task has no {name!r}{way_out}. See {PAGE} (Tasks)")
+        raise NotSupported(
+            f"The stand-in for a Celery task has no {name!r}{way_out}. See {page('from-celery', 'Tasks')}"
+        )
 
     def __setattr__(self, name: str, value: Any) -> None:
         refuse_assignment(name)
@@ -184,7 +187,7 @@ class CeleryTask:
         if self.options.expires is not None:
             raise NotSupported(
                 f"Task {self.name} expires, and a step of a workflow is never left out: declare a task without expires "
-                f"for the workflow. See {PAGE} (Canvas)"
+                f"for the workflow. See {page('from-celery', 'Canvas')}"
             )
         self._check(args, kwargs)
         return self.app.app.tasks[self.name].call(**StoredCall(args=args, kwargs=kwargs).as_arguments())
@@ -263,7 +266,8 @@ class CeleryTask:
             Always.
         """
         raise NotSupported(
-            f"self.update_state() has no stand-in: write progress to a table of yours. See {PAGE} (Tasks)"
+            f"self.update_state() has no stand-in: write progress to a table of yours. "
+            f"See {page('from-celery', 'Options')}"
         )
 
     def _with_defaults(self, given: CallOptions) -> CallOptions:

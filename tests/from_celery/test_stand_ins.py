@@ -447,7 +447,7 @@ def test_what_has_no_stand_in_is_refused_by_its_name(tasks: CeleryTasks) -> None
     @tasks.task(bind=True)
     def note(self: Any) -> None: ...
 
-    page = "docs/from-celery.md"
+    page = 'see "Canvas" of the page "From Celery"'
     for name in ("s", "si", "signature", "subtask", "map", "starmap", "chunks", "replace"):
         with pytest.raises(NotSupported, match=rf"note\.{name} belongs to Celery's canvas.*{page}"):
             getattr(note, name)
