@@ -65,17 +65,23 @@ ENDED: dict[JobState, Status] = {
     JobState.ABORTED: Status.ABORTED,
 }
 
-STATE: sa.ColumnElement[str] = sa.case(
-    (jobs.c.status == DOING, JobState.RUNNING.value),
-    (is_parked(), JobState.BLOCKED.value),
-    (is_in_line(), JobState.LIMITED.value),
-    (waits_for_others(), JobState.WAITING_FOR_STEPS.value),
-    (is_ready(), JobState.READY.value),
-    (jobs.c.status == TODO, JobState.SCHEDULED.value),
-    # A row of 3.x, which nothing takes.
-    (jobs.c.status == status_literal(Status.ABORTING), JobState.RUNNING.value),
-    else_=sa.cast(jobs.c.status, sa.Text),
-)
+
+def state_in(table: sa.FromClause = jobs) -> sa.ColumnElement[str]:
+    """Return the :class:`JobState` of a row of the table, which is that of the jobs or an alias of it."""
+    return sa.case(
+        (table.c.status == DOING, JobState.RUNNING.value),
+        (is_parked(table), JobState.BLOCKED.value),
+        (is_in_line(table), JobState.LIMITED.value),
+        (waits_for_others(table), JobState.WAITING_FOR_STEPS.value),
+        (is_ready(table), JobState.READY.value),
+        (table.c.status == TODO, JobState.SCHEDULED.value),
+        # A row of 3.x, which nothing takes.
+        (table.c.status == status_literal(Status.ABORTING), JobState.RUNNING.value),
+        else_=sa.cast(table.c.status, sa.Text),
+    )
+
+
+STATE = state_in()
 """The :class:`JobState` of a row."""
 
 WAITING_FOR_SIGNAL = "waiting_for_signal"
@@ -92,7 +98,11 @@ def label_of(word: str) -> str:
     return word.replace("_", " ")
 
 
-WORD: sa.ColumnElement[str] = sa.case(
-    (sa.and_(jobs.c.status == TODO, jobs.c.task_name == SIGNAL_TASK), WAITING_FOR_SIGNAL), else_=STATE
-)
-"""The word for a row, as :func:`word_of`."""
+def word_in(table: sa.FromClause = jobs) -> sa.ColumnElement[str]:
+    """Return the word for a row of the table, as :func:`word_of`."""
+    is_unsent = sa.and_(table.c.status == TODO, table.c.task_name == SIGNAL_TASK)
+    return sa.case((is_unsent, WAITING_FOR_SIGNAL), else_=state_in(table))
+
+
+WORD = word_in()
+"""The word for a row."""

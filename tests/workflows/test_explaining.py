@@ -27,10 +27,27 @@ async def test_a_step_that_waits_names_the_steps_and_groups_before_it(app: App, 
     headline = (await explained(app, workflow_id, "last")).headline
     assert headline.code == "waits-for-steps"
     assert (
-        f"'first' (job {first.job_id}, todo), the group 'pages' (2 steps have not ended) of workflow {workflow_id}"
+        f"'first' (job {first.job_id}, ready), the group 'pages' (2 steps have not ended) of workflow {workflow_id}"
         in headline.text
     )
     assert headline.advice == f"Wait, or see `procrastinate why {first.job_id}`"
+
+
+async def test_steps_before_a_step_are_called_by_the_word_of_their_state(
+    app: App, tasks: Notes, workers: Workers
+) -> None:
+    wf = app.workflow("import")
+    ended = wf.add(tasks.note, step="ended")
+    ready = wf.add(tasks.note.configure(queue="elsewhere"), step="ready")
+    waiting = wf.add(tasks.note, step="waiting", after=[ready])
+    later = wf.add(tasks.note, step="later", after=[ended], delay=3600)
+    wf.add(tasks.note, step="last", after=[later, ready, waiting])
+    workflow_id = await wf.defer_async()
+    await workers.run(queues=["default"])
+    text = (await explained(app, workflow_id, "last")).headline.text
+    assert f"'later' (job {later.job_id}, scheduled)" in text
+    assert f"'ready' (job {ready.job_id}, ready)" in text
+    assert f"'waiting' (job {waiting.job_id}, waiting for steps)" in text
 
 
 async def test_a_step_of_a_workflow_on_hold_names_what_failed(app: App, tasks: Notes, workers: Workers) -> None:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from procrastinate.core.decide_steps import is_unfinished
 from procrastinate.core.enums import Status
+from procrastinate.core.job_states import WAITING_FOR_SIGNAL, label_of, word_in
 from procrastinate.core.tables import DOING, TODO, dependencies, jobs, status_literal, workflows
 from procrastinate.core.workflow_rows import SIGNAL_TASK, GroupKind, Rule, callback_of
 
@@ -37,14 +38,15 @@ class StepFacts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Needed:
-    """A job or a group that a step waits for. A group has no job, and its status is ``None``.
+    """A job or a group that a step waits for. A group has no job.
 
+    ``word`` is the one word for the state of the job, and ``None`` for a group and for a job that is gone.
     ``open_members`` is the number of steps of a group that have not ended, counted up to 1,001.
     """
 
     job_id: int | None
     name: str
-    status: Status | None
+    word: str | None
     open_members: int = 0
     is_signal: bool = False
 
@@ -57,9 +59,9 @@ class Needed:
     def __str__(self) -> str:
         if self.job_id is None:
             return f"the group {self.name!r}" + (f" ({self.open_steps})" if self.open_members else "")
-        if self.is_signal and self.status is Status.TODO:
+        if self.word == WAITING_FOR_SIGNAL:
             return f"the signal {self.name!r} (job {self.job_id}, not sent)"
-        return f"{self.name!r} (job {self.job_id}, {'gone' if self.status is None else self.status.value})"
+        return f"{self.name!r} (job {self.job_id}, {'gone' if self.word is None else label_of(self.word)})"
 
 
 _root, _awaited = workflows.alias("root"), workflows.alias("awaited")
@@ -117,7 +119,7 @@ _NEEDED = (
             sa.case((_group.c.kind == GroupKind.STEPS.value, "all steps"), else_=_group.c.name),
             "a step that is gone",
         ).label("name"),
-        _parent.c.status,
+        word_in(_parent).label("word"),
         dependencies.c.parent_workflow_id.label("group_id"),
         sa.func.coalesce(_parent.c.task_name == SIGNAL_TASK, sa.false()).label("is_signal"),
     )
@@ -146,11 +148,11 @@ def _needed(connection: sa.Connection, job_id: int, *conditions: sa.ColumnElemen
         Needed(
             job_id=parent,
             name=name,
-            status=None if status is None else Status(status),
+            word=word,
             open_members=0 if group is None else connection.execute(_OPEN_MEMBERS, {"group_id": group}).scalar_one(),
             is_signal=is_signal,
         )
-        for parent, name, status, group, is_signal in rows
+        for parent, name, word, group, is_signal in rows
     ]
 
 
