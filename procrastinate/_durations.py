@@ -1,4 +1,7 @@
-"""The one format in which people read durations: in reasons, on pages and in the output of commands."""
+"""The one format in which people read durations: in reasons, errors, on pages and in the output of commands.
+
+Measured times in logs stay in seconds, so that programs can compare them.
+"""
 
 from __future__ import annotations
 
@@ -36,4 +39,4 @@ def setting(seconds: float) -> str:
     words = text.split()
     sizes = {unit: float(size) for size, unit in UNITS} | {"ms": 0.001}
     said = sum(float(number) * sizes[unit] for number, unit in zip(words[::2], words[1::2], strict=False))
-    return text if said == seconds else f"{seconds:g} s"
+    return text if math.isclose(said, seconds) else f"{seconds:.15g} s"

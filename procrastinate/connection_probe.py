@@ -8,6 +8,7 @@ import secrets
 from collections.abc import AsyncIterator
 
 from procrastinate import exceptions
+from procrastinate._durations import setting
 from procrastinate.connector import BaseConnector
 from procrastinate.core.doctor import Examination, Finding, Severity
 from procrastinate.core.doctor.probe import PROBE_CHANNEL, send_probe
@@ -83,7 +84,7 @@ async def _wait(event: asyncio.Event, listener: asyncio.Task[None]) -> str | Non
     if waiting in done:
         return None
     error = listener.exception() if listener in done else None
-    return str(error) if error is not None else f"nothing came within {_PATIENCE:g} s"
+    return str(error) if error is not None else f"nothing came within {setting(_PATIENCE)}"
 
 
 _WAY_ROUND = "Give workers a direct connection for LISTEN: listen_connect_args, or PROCRASTINATE_LISTEN_CONNECT_ARGS"

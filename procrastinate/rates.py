@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from procrastinate import core
 from procrastinate._checks.amounts import read_count, read_seconds
 from procrastinate._checks.times import as_timedelta
+from procrastinate._durations import setting
 from procrastinate.core.defaults import LARGEST_COUNT
 from procrastinate.types import TimeDeltaParams
 
@@ -71,7 +72,7 @@ def read_period(name: str, period: Any) -> float:
         period = period.total_seconds()
     seconds = read_seconds(name, period)
     if not 0.001 <= seconds <= _LONGEST:
-        raise ValueError(f"{name} must be at least a millisecond and at most 366 days, not {seconds} seconds")
+        raise ValueError(f"{name} must be at least a millisecond and at most 366 days, not {setting(seconds)}")
     return seconds
 
 

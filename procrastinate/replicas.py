@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from procrastinate import exceptions
 from procrastinate._checks.amounts import read_seconds
+from procrastinate._durations import duration
 from procrastinate._fork_locks import fork_lock
 from procrastinate._text.logs import get_logger
 from procrastinate.connector import BaseConnector, Notify, Operation, P, R, as_connector
@@ -147,7 +148,7 @@ class _Watch:
 
 
 def _behind(lag: float | None) -> str:
-    by = "an unknown time" if lag is None else f"{lag:.1f} seconds"
+    by = "an unknown time" if lag is None else duration(lag)
     return f"The replica is {by} behind the primary"
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 
+from procrastinate._durations import duration
 from procrastinate.alembic import adoption, revisions, upgrades
 from procrastinate.alembic.adoption.run import SECONDS_A_MILLION
 from procrastinate.alembic.adoption.state import State, check
@@ -78,7 +79,7 @@ def _adoption_lines(connection: sa.Connection, state: State) -> Iterator[str]:
     yield f"About {state.jobs:,} jobs ({state.size}) and {state.events:,} events; {state.workers} workers beat."
     if any(step.index is not None for step in todo):
         seconds = state.jobs / 1_000_000 * SECONDS_A_MILLION
-        yield f"Building the indexes takes about {max(seconds, 1):,.0f} s. Nothing is rewritten."
+        yield f"Building the indexes takes about {duration(max(round(seconds), 1))}. Nothing is rewritten."
     yield ""
     yield from _numbered([*todo, *_steps_from(connection, adoption.REACHED)])
     yield ""

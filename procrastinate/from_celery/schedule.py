@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from procrastinate._durations import setting
 from procrastinate._quoting import quoted
 from procrastinate.cron import check_cron
 from procrastinate.from_celery.entries import Entry, NotTranslated
@@ -125,5 +126,5 @@ def _cron_of_interval(seconds: float) -> str:
         if not rest and 1 <= number < max(most, 2) and most % number == 0:
             return expression.format(int(number)).replace("*/1 ", "* ").removesuffix("/1")
     raise NotTranslated(
-        f"cron has no ticks that are {seconds:g} seconds apart: choose an interval that divides the next unit"
+        f"cron has no ticks that are {setting(seconds)} apart: choose an interval that divides the next unit"
     )

@@ -6,6 +6,7 @@ import time
 
 from procrastinate import exceptions
 from procrastinate._checks.amounts import read_seconds
+from procrastinate._durations import setting
 from procrastinate.core import JobStack, StackRequest
 
 STACK_TIMEOUT = 5.0
@@ -60,7 +61,7 @@ class StackWait:
         return mine
 
     def _why(self) -> str:
-        said = f"The worker of job {self._job_id} has not told the stack within {self._timeout:g} seconds"
+        said = f"The worker of job {self._job_id} has not told the stack within {setting(self._timeout)}"
         if self._request.listens is False:
             return f"{said}: it does not listen for notifications"
         return (

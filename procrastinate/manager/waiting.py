@@ -14,6 +14,7 @@ from typing import Any
 from procrastinate import core, exceptions
 from procrastinate._checks.amounts import read_seconds
 from procrastinate._checks.ids import asked_id
+from procrastinate._durations import setting
 from procrastinate._fork_locks import fork_lock
 from procrastinate.connector import BaseConnector
 from procrastinate.core import Status
@@ -76,7 +77,7 @@ class Wait:
             )
         if self._elapsed() >= self._timeout:
             raise exceptions.WaitTimeout(
-                f"Job {self._job_id} has not ended within {self._timeout:g} seconds: it is {progress.status.value}"
+                f"Job {self._job_id} has not ended within {setting(self._timeout)}: it is {progress.status.value}"
             )
         return False
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from procrastinate._checks.times import utcnow
+from procrastinate._durations import setting
 from procrastinate.app import App
 from procrastinate.job_context import JobContext
 from procrastinate.jobs import Job, Status
@@ -88,7 +89,9 @@ class WorkerThread:
             self._worker.stop()
         self._thread.join(timeout)
         if self._thread.is_alive():
-            raise TimeoutError(f"The worker has not stopped within {timeout:g} s: one of its jobs is still running")
+            raise TimeoutError(
+                f"The worker has not stopped within {setting(timeout)}: one of its jobs is still running"
+            )
         self._raise_own_error()
 
     def __enter__(self) -> Self:
@@ -143,8 +146,8 @@ class WorkerThread:
         if time.monotonic() > deadline:
             names = ", ".join(f"{job.call_string} ({job.status})" for job in left[:5])
             raise TimeoutError(
-                f"{len(left)} jobs have not ended within {timeout:g} s: {names}. A worker does not see the jobs of "
-                "an open transaction, and runs only the jobs of its queues"
+                f"{len(left)} jobs have not ended within {setting(timeout)}: {names}. A worker does not see the jobs "
+                "of an open transaction, and runs only the jobs of its queues"
             )
         return True
 

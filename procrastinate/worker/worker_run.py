@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from procrastinate import _long_waits, core, exceptions, worker_observers
+from procrastinate._durations import setting
 from procrastinate.core import HeartbeatAnswer
 from procrastinate.core.defaults import without_builtin
 from procrastinate.job_context import queues_display
@@ -223,7 +224,7 @@ class WorkerRun:
         running, graceful = len(self._parts.slots), self._settings.shutdown_graceful_timeout
         words = ""
         if running:
-            limit = "without a limit" if graceful is None else f"for {graceful:g} s, then asks them to end"
+            limit = "without a limit" if graceful is None else f"for {setting(graceful)}, then asks them to end"
             words = f". It fetches no more, and waits for them {limit}"
             words += ". A second signal ends it at once" if signals.second_ends() else ""
         self._log(logging.INFO, "stopping_worker", "Stopping worker: %s running%s", _jobs_are(running), words)

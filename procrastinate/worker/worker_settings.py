@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 from procrastinate._checks.amounts import read_count, read_optional_seconds, read_seconds
 from procrastinate._checks.names import check_name, find_fault
+from procrastinate._durations import setting
 from procrastinate.core import WorkerTerms
 from procrastinate.core.defaults import HEARTBEAT_INTERVAL, LARGEST_COUNT, STALLED_TIMEOUT
 from procrastinate.jobs import DeleteJobCondition
@@ -117,8 +118,8 @@ class WorkerSettings:
         self._keep(name, read_optional_seconds(name, getattr(self, name), may_be_zero=True))
         if self.stalled_worker_timeout <= self.update_heartbeat_interval:
             raise ValueError(
-                f"stalled_worker_timeout ({self.stalled_worker_timeout:g} s) must be longer than "
-                f"update_heartbeat_interval ({self.update_heartbeat_interval:g} s): "
+                f"stalled_worker_timeout ({setting(self.stalled_worker_timeout)}) must be longer than "
+                f"update_heartbeat_interval ({setting(self.update_heartbeat_interval)}): "
                 "otherwise other workers take the worker for dead between two heartbeats"
             )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from procrastinate import core
 from procrastinate._checks.amounts import read_count, read_seconds
+from procrastinate._durations import setting
 from procrastinate._job_checks import dump_result
 from procrastinate.core import WorkflowState
 from procrastinate.core.defaults import CANCEL_SEEN_WITHIN, LARGEST_COUNT, LARGEST_ID
@@ -307,4 +308,4 @@ def _pauses(patience: float) -> Iterator[float]:
 
 def _not_ended(info: WorkflowInfo, patience: float) -> WaitTimeout:
     way_out = ": retry its failed steps, or cancel it" if info.state is WorkflowState.HELD else ""
-    return WaitTimeout(f"Workflow {info.id} has not ended within {patience:g} seconds. It is {info.state}{way_out}")
+    return WaitTimeout(f"Workflow {info.id} has not ended within {setting(patience)}. It is {info.state}{way_out}")

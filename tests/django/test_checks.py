@@ -90,7 +90,7 @@ def test_an_unknown_name_gets_a_suggestion() -> None:
         ({"concurency": 2}, "has the unknown option 'concurency'.", "Do you mean concurrency?"),
         ({"concurrency": 0}, "concurrency must be at least 1, not 0.", None),
         ({"queues": "mail"}, "write queues=['mail'].", None),
-        ({"update_heartbeat_interval": 60}, "must be longer than update_heartbeat_interval (60 s)", None),
+        ({"update_heartbeat_interval": 60}, "must be longer than update_heartbeat_interval (1 min)", None),
     ],
 )
 def test_an_option_of_the_worker_is_named(options: dict[str, Any], message: str, hint: str | None) -> None:

@@ -65,10 +65,10 @@ def test_a_schedule_that_a_declaration_would_refuse_is_printed_as_a_comment() ->
 @pytest.mark.parametrize(
     ("when", "reason"),
     [
-        (7, "7 seconds apart"),
-        (45 * 60, "2700 seconds apart"),
-        (0.5, "0.5 seconds apart"),
-        (2 * 86_400, "172800 seconds apart"),
+        (7, "7 s apart"),
+        (45 * 60, "45 min apart"),
+        (0.5, "500 ms apart"),
+        (2 * 86_400, "2 d apart"),
         (crontab(day_of_month="1", day_of_week="mon"), "Celery wants both to match"),
         (BaseSchedule(), "of the kind BaseSchedule"),
     ],

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from psycopg import pq
 
 from procrastinate import exceptions
+from procrastinate._durations import setting
 from procrastinate._long_waits import Silence
 from procrastinate._text.logs import get_logger
 from procrastinate.adapters.connections.timer_thread import call_later
@@ -128,7 +129,7 @@ class Wait:
     def explain(self, error: exceptions.ConnectorException) -> None:
         """Raise ``DatabaseUnavailable`` from the error if the timer has expired."""
         if self._expired:
-            message = f"The database has not answered for {ANSWER_TIMEOUT:g} seconds"
+            message = f"The database has not answered for {setting(ANSWER_TIMEOUT)}"
             raise exceptions.DatabaseUnavailable(message) from error
 
     def _look(self) -> None:

@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from procrastinate import exceptions
+from procrastinate._durations import setting
 from procrastinate._long_waits import told
 from procrastinate._text.logs import get_logger
 from procrastinate.adapters.connections.answer_timeout import cut
@@ -104,7 +105,7 @@ async def _execute(connection: Connection, statement: sql.SQL | sql.Composed) ->
     try:
         await asyncio.wait({running}, timeout=ANSWER_TIMEOUT)
         if not running.done():
-            raise exceptions.DatabaseUnavailable(f"The database has not answered for {ANSWER_TIMEOUT:g} seconds")
+            raise exceptions.DatabaseUnavailable(f"The database has not answered for {setting(ANSWER_TIMEOUT)}")
     finally:
         if not running.done():
             await _abandon(connection, running)

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from psycopg.pq import TransactionStatus
 from sqlalchemy.util import await_only
 
+from procrastinate._durations import setting
 from procrastinate.adapters.connections.borrowed_dialect import Borrowed, borrow, borrow_async
 from procrastinate.adapters.connections.engine_runner import call, translated_errors
 from procrastinate.adapters.connections.two_phase import is_two_phase
@@ -206,8 +207,8 @@ def _refuse_busy(connection: sa.Connection) -> None:
     is_free = await_only(_comes_free(lock)) if isinstance(lock, asyncio.Lock) else lock.acquire(timeout=BUSY_TIMEOUT)
     if not is_free:
         raise RuntimeError(
-            f"connection= has been busy for {BUSY_TIMEOUT:g} s, in cursor.copy(), cursor.stream() or notifies(): leave "
-            "that block first, or pass another connection"
+            f"connection= has been busy for {setting(BUSY_TIMEOUT)}, in cursor.copy(), cursor.stream() or notifies(): "
+            "leave that block first, or pass another connection"
         )
     lock.release()
 

@@ -9,6 +9,7 @@ from functools import partial
 import sqlalchemy as sa
 
 from procrastinate import exceptions
+from procrastinate._durations import duration
 from procrastinate._text.logs import get_logger
 from procrastinate.alembic.adoption.state import check
 from procrastinate.alembic.adoption.statements import drop_unfinished
@@ -54,7 +55,7 @@ def adopt(connection: sa.Connection, report: Report = report_to_log) -> None:
         started = read_clock(connection)
         for statement in step.statements:
             _run(connection, statement, step, partial(with_patience, report=report, index=step.index), report)
-        report(f"    {read_clock(connection) - started:.1f} s")
+        report(f"    {duration(read_clock(connection) - started)}")
 
 
 def adopt_in_transaction(connection: sa.Connection, report: Report = report_to_log) -> None:
@@ -117,7 +118,7 @@ def with_patience(connection: sa.Connection, statement: str, report: Report, ind
             is_passing = is_lock_timeout(error) or is_deadlock(error)
             if not is_passing or read_clock(connection) - begun > _GIVE_UP_AFTER:
                 raise
-        report(f"    others hold the lock: {_holders(connection)}. The next try is in {pause:g} s")
+        report(f"    others hold the lock: {_holders(connection)}. The next try is in {duration(pause)}")
         _sleep(connection, pause)
     raise AssertionError("unreachable")
 

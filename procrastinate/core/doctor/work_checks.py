@@ -269,12 +269,12 @@ def history(patient: Patient) -> Iterator[Finding]:
     if rows < patient.limits.large_table_rows:
         return
     oldest = work_facts.read_oldest_end(patient.connection)
-    days = 0.0 if oldest is None else (patient.now - oldest).total_seconds() / 86_400
-    if days > patient.limits.history_days:
+    age = 0.0 if oldest is None else (patient.now - oldest).total_seconds()
+    if age > patient.limits.history_days * 86_400:
         yield Finding(
             code="history-grows",
             severity=Severity.WARNING,
-            text=f"{jobs.name} has about {rows:,} rows, and the oldest ended job is {days:.0f} days old",
+            text=f"{jobs.name} has about {rows:,} rows, and the oldest ended job is {duration(age)} old",
             advice="Schedule builtin_tasks.remove_old_jobs, or run workers with --delete-jobs=successful",
         )
 

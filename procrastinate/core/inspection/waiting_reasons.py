@@ -131,7 +131,7 @@ def zone_suspected(case: Case) -> Reason | None:
                 code="zone-suspected",
                 kind=ReasonKind.WAITS,
                 text=(
-                    f"The job was scheduled {abs(offset) / 3600:g} h after its last event, which is the distance "
+                    f"The job was scheduled {duration(abs(offset))} after its last event, which is the distance "
                     f"between UTC and the time zone of {zone}"
                 ),
                 advice="Perhaps a time without a zone was read in another zone. Give each time its zone",

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from procrastinate import exceptions
+from procrastinate._durations import setting
 from procrastinate.job_context import AbortReason
 from procrastinate.tasks import Task
 
@@ -90,5 +91,5 @@ class Cancellation:
 
 
 def _message(task: Task[Any, Any, Any], timeout: float) -> str:
-    message = f"Task {task.name} took longer than its timeout of {timeout:g} s"
+    message = f"Task {task.name} took longer than its timeout of {setting(timeout)}"
     return message if task.is_async else f"{message}; its thread goes on and keeps its slot until it returns"
