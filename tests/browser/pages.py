@@ -35,9 +35,9 @@ def visit(browser: Chrome, served: Served, page: str = "") -> None:
     browser.find_element(By.CSS_SELECTOR, ".pq-main")
 
 
-def emulate(browser: Chrome, *, dark: bool = False, phone: bool = False) -> None:
-    """Let the browser have another screen. Colours change at once."""
-    size = {"width": 390, "height": 844, "deviceScaleFactor": 2} if phone else {"width": 1280, "height": 900}
+def emulate(browser: Chrome, *, dark: bool = False, phone: bool = False, width: int = 1280) -> None:
+    """Let the browser have another screen, a phone or one of a width. Colours change at once."""
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 2} if phone else {"width": width, "height": 900}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"deviceScaleFactor": 1, **size, "mobile": phone})
     scheme = "dark" if dark else "light"
     features = [

@@ -56,6 +56,31 @@ def test_each_cell_of_a_table_names_its_column_on_a_phone(browser: Chrome, serve
         assert browser.execute_script(nameless) == [], page
 
 
+def test_the_tiles_of_the_overview_fill_their_rows(
+    browser: Chrome, served: Served, artifacts: pathlib.Path, request: pytest.FixtureRequest
+) -> None:
+    visit(browser, served)
+    host = request.node.callspec.params["served"]
+    for width in (1440, 768, 390):
+        for dark in (False, True):
+            emulate(browser, dark=dark, phone=width == 390, width=width)
+            look = "dark" if dark else "light"
+            browser.save_screenshot(artifacts / f"dashboard-{host}-tiles-{width}-{look}.png")
+        whole = browser.find_element(By.CSS_SELECTOR, ".pq-tiles").rect
+        rows: dict[float, list[dict[str, float]]] = {}
+        for tile in browser.find_elements(By.CSS_SELECTOR, ".pq-tile"):
+            rows.setdefault(tile.rect["y"], []).append(tile.rect)
+        assert sum(map(len, rows.values())) == 9
+        for row in rows.values():
+            assert row[0]["x"] == pytest.approx(whole["x"], abs=1)
+            assert row[-1]["x"] + row[-1]["width"] == pytest.approx(whole["x"] + whole["width"], abs=1), (width, row)
+        numbers = {tile.rect["y"] for tile in browser.find_elements(By.CSS_SELECTOR, ".pq-tile-number")}
+        assert len(numbers) == len(rows)
+        # No number or word is wider than its tile.
+        wider = "return [...document.querySelectorAll('.pq-tile')].filter((one) => one.scrollWidth > one.clientWidth)"
+        assert [tile.text for tile in browser.execute_script(wider)] == [], width
+
+
 @in_two_hosts
 def test_a_message_about_an_action_does_not_stay_in_the_address(browser: Chrome, served: Served) -> None:
     visit(browser, served, "jobs?state=failed&done=rerun")
