@@ -77,7 +77,7 @@ class JobDeferrer:
         self._checked: tuple[Job, NewJob] | None = None
         self._known_names: frozenset[str] | None = None
 
-    def make_new_job(self, **task_kwargs: JSONValue) -> Job:
+    def make_new_job(self, /, **task_kwargs: JSONValue) -> Job:
         """Return the job that :meth:`defer` would store for these arguments, without storing it.
 
         Raises
@@ -104,7 +104,7 @@ class JobDeferrer:
         other.job, other._checked = self.job.evolve(task_name=task.name), None
         return other
 
-    def call(self, **task_kwargs: JSONValue) -> Call[Any]:
+    def call(self, /, **task_kwargs: JSONValue) -> Call[Any]:
         """Return a call with these arguments, to become a step of a workflow. Nothing is stored.
 
         Raises
@@ -116,7 +116,7 @@ class JobDeferrer:
         self.arguments.check(self.job.task_name, all_kwargs)
         return Call(self, all_kwargs, self.stores_result)
 
-    def defer(self, **task_kwargs: JSONValue) -> int:
+    def defer(self, /, **task_kwargs: JSONValue) -> int:
         """Defer one job, and return its id.
 
         With ``on_conflict`` ``"skip"`` or ``"replace"``, return the id of the waiting job that has the same queueing
@@ -149,7 +149,7 @@ class JobDeferrer:
             log_deferred(lambda: [self._job_of(pattern, call, id=job_id, status=Status.TODO.value)])
         return job_id
 
-    async def defer_async(self, **task_kwargs: JSONValue) -> int:
+    async def defer_async(self, /, **task_kwargs: JSONValue) -> int:
         """Asynchronous version of :meth:`defer`."""
         pattern, call = self._check_call(task_kwargs)
         if logger.isEnabledFor(logging.DEBUG):

@@ -356,7 +356,7 @@ class Task(Generic[P, R_co, Args]):
         """Pickle the task like its function, by qualified name. A copy is the task itself."""
         return str(getattr(self.func, "__qualname__", self.name))
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the function, here and now."""
         return self.func(*args, **kwargs)
 
@@ -406,7 +406,7 @@ class Task(Generic[P, R_co, Args]):
         """Set the name to the first of ``names`` and the aliases to the others."""
         self.name, *self.aliases = names
 
-    def defer(self, *_: Args.args, **task_kwargs: Args.kwargs) -> int:
+    def defer(self, /, *_: Args.args, **task_kwargs: Args.kwargs) -> int:
         """Defer a job that calls the task with these keyword arguments, and return the job's id.
 
         Raises
@@ -423,17 +423,17 @@ class Task(Generic[P, R_co, Args]):
             self._refuse_positional(_)
         return self._deferrer().defer(**task_kwargs)
 
-    async def defer_async(self, *_: Args.args, **task_kwargs: Args.kwargs) -> int:
+    async def defer_async(self, /, *_: Args.args, **task_kwargs: Args.kwargs) -> int:
         """Asynchronous version of :meth:`defer`."""
         if _:
             self._refuse_positional(_)
         return await self._deferrer().defer_async(**task_kwargs)
 
     @overload
-    def call(self: Task[P, Coroutine[Any, Any, T], Args], *_: Args.args, **task_kwargs: Args.kwargs) -> Call[T]: ...
+    def call(self: Task[P, Coroutine[Any, Any, T], Args], /, *_: Args.args, **task_kwargs: Args.kwargs) -> Call[T]: ...
     @overload
-    def call(self: Task[P, R_co, Args], *_: Args.args, **task_kwargs: Args.kwargs) -> Call[R_co]: ...
-    def call(self, *_: Args.args, **task_kwargs: Args.kwargs) -> Call[Any]:
+    def call(self: Task[P, R_co, Args], /, *_: Args.args, **task_kwargs: Args.kwargs) -> Call[R_co]: ...
+    def call(self, /, *_: Args.args, **task_kwargs: Args.kwargs) -> Call[Any]:
         """Return a call of the task with these arguments, to become a step of a workflow. Nothing is stored.
 
         The result of another step may stand among the arguments, as ``step.value``.

@@ -40,7 +40,7 @@ class UniqueDeferrer(JobDeferrer):
         super().__init__(job_manager, job, connection, lock=lock, limit_key=limit_key)
         self.unique = unique
 
-    def defer(self, **task_kwargs: JSONValue) -> int:
+    def defer(self, /, **task_kwargs: JSONValue) -> int:
         """Defer one job, and return its id, or with ``"skip"`` the id of the job that holds its key.
 
         Raises
@@ -54,7 +54,7 @@ class UniqueDeferrer(JobDeferrer):
         """
         return self.batch_defer(task_kwargs)[0]
 
-    async def defer_async(self, **task_kwargs: JSONValue) -> int:
+    async def defer_async(self, /, **task_kwargs: JSONValue) -> int:
         """Asynchronous version of :meth:`defer`."""
         return (await self.batch_defer_async(task_kwargs))[0]
 

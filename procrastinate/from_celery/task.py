@@ -65,7 +65,7 @@ class CeleryTask:
         """Pickle the task like its function, by qualified name. A copy is the task itself."""
         return str(getattr(self.function, "__qualname__", self.name))
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the function, here and now. The call has a request of its own, also inside a job."""
         request = Request(args=args, kwargs=kwargs)
         if self._is_async:
@@ -77,7 +77,7 @@ class CeleryTask:
         with requested(self, request):
             return await self.call_function(*request.args, **request.kwargs)
 
-    def call_function(self, *args: Any, **kwargs: Any) -> Any:
+    def call_function(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the function with the request that a worker has set."""
         return self.function(*self._bound(), *args, **kwargs)
 
@@ -132,7 +132,7 @@ class CeleryTask:
         """Seconds until it runs again."""
         return self.options.default_retry_delay
 
-    def delay(self, *args: Any, **kwargs: Any) -> AsyncResult:
+    def delay(self, /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Defer a job that calls the function with these arguments; raises as :meth:`apply_async`."""
         return self.apply_async(args, kwargs)
 
@@ -164,7 +164,7 @@ class CeleryTask:
         call = StoredCall(args=args, kwargs=kwargs, expires=read_expires(expires))
         return self.app.store(self.name, call, self._with_defaults(call_options))
 
-    def delay_on_commit(self, *args: Any, **kwargs: Any) -> AsyncResult:
+    def delay_on_commit(self, /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Defer a job. In a Django project it belongs to the open transaction, so it starts after the commit."""
         return self.delay(*args, **kwargs)
 
@@ -172,7 +172,7 @@ class CeleryTask:
         """Defer a job, as :meth:`delay_on_commit` does."""
         return self.apply_async(*args, **kwargs)
 
-    def as_step(self, *args: Any, **kwargs: Any) -> Call[Any]:
+    def as_step(self, /, *args: Any, **kwargs: Any) -> Call[Any]:
         """Return the call of the task, to become a step of a workflow. ``Workflow.add`` does it for keyword arguments.
 
         Values of other steps may be among the arguments. Nothing is stored.

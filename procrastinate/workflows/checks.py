@@ -24,7 +24,7 @@ from procrastinate.workflows.references import Place
 class HasStep(Protocol):
     """A task of a framework that brings its own form of a call."""
 
-    def as_step(self, *args: Any, **kwargs: Any) -> Call[Any]:
+    def as_step(self, /, *args: Any, **kwargs: Any) -> Call[Any]:
         """Return the call of the task with these arguments."""
 
 

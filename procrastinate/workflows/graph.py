@@ -109,7 +109,7 @@ class Group(Generic[R_co]):
             require_result(f"{self.name}: {step.name}", step.call)
         return cast("list[R_co]", Reference(self))
 
-    def add(self, task: TaskLike, *positional: Never, **arguments: Any) -> Step[Any]:
+    def add(self, task: TaskLike, /, *positional: Never, **arguments: Any) -> Step[Any]:
         """Add a step to the group. The parameters are those of :meth:`Workflow.add`."""
         refuse_positional(task, positional)
         return self._workflow.add_step(task, arguments, self._node)
@@ -185,6 +185,7 @@ class Workflow:
     def add(
         self,
         task: Call[R],
+        /,
         *,
         after: Iterable[Parent] = (),
         needs: Needs = "success",
@@ -196,6 +197,7 @@ class Workflow:
     def add(
         self,
         task: Task[..., Coroutine[Any, Any, R], ...],
+        /,
         *,
         after: Iterable[Parent] = (),
         needs: Needs = "success",
@@ -208,6 +210,7 @@ class Workflow:
     def add(
         self,
         task: Task[..., R, ...],
+        /,
         *,
         after: Iterable[Parent] = (),
         needs: Needs = "success",
@@ -220,6 +223,7 @@ class Workflow:
     def add(
         self,
         task: JobDeferrer,
+        /,
         *,
         after: Iterable[Parent] = (),
         needs: Needs = "success",
@@ -228,7 +232,7 @@ class Workflow:
         expands: bool = False,
         **arguments: Any,
     ) -> Step[Any]: ...
-    def add(self, task: Any, *positional: Never, **arguments: Any) -> Step[Any]:
+    def add(self, task: Any, /, *positional: Never, **arguments: Any) -> Step[Any]:
         """Add a step.
 
         Parameters
@@ -364,17 +368,17 @@ class Workflow:
 
     # Callbacks
 
-    def on_success(self, task: TaskLike, *positional: Never, **arguments: Any) -> None:
+    def on_success(self, task: TaskLike, /, *positional: Never, **arguments: Any) -> None:
         """Run a task once all steps have succeeded."""
         refuse_positional(task, positional)
         self.add_step(task, {}, self.root, given=arguments, callback=Rule.ON_SUCCESS)
 
-    def on_failure(self, task: TaskLike, *positional: Never, **arguments: Any) -> None:
+    def on_failure(self, task: TaskLike, /, *positional: Never, **arguments: Any) -> None:
         """Run a task once all steps have ended and not all have succeeded, unless the workflow was cancelled."""
         refuse_positional(task, positional)
         self.add_step(task, {}, self.root, given=arguments, callback=Rule.ON_FAILURE)
 
-    def on_end(self, task: TaskLike, *positional: Never, **arguments: Any) -> None:
+    def on_end(self, task: TaskLike, /, *positional: Never, **arguments: Any) -> None:
         """Run a task once all steps have ended, whatever came of them."""
         refuse_positional(task, positional)
         self.add_step(task, {}, self.root, given=arguments, callback=Rule.END)

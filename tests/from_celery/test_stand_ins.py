@@ -599,3 +599,17 @@ def test_two_tasks_of_one_name_are_refused(tasks: CeleryTasks) -> None:
 def test_autodiscovered_modules_are_imported_by_workers(tasks: CeleryTasks) -> None:
     tasks.autodiscover_tasks(["tests.from_celery", "tests.django.shop"])
     assert tasks.app.import_paths == ["tests.django.shop.tasks"]
+
+
+def test_an_argument_may_have_the_name_of_a_parameter_of_delay(tasks: CeleryTasks) -> None:
+    ran: list[Any] = []
+
+    @tasks.task
+    def note(**arguments: Any) -> None:
+        ran.append(arguments)
+
+    note.delay(self=1)
+    note.delay_on_commit(self=2)
+    note(self=3)
+    run_worker(tasks)
+    assert ran == [{"self": 3}, {"self": 1}, {"self": 2}]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -204,3 +205,16 @@ def test_a_proxy_of_a_function_takes_any_arguments() -> None:
         def __call__(self, database: str, row: int) -> None: ...
 
     assert read_call_arguments(WithDatabase(), takes_context=False) == ANY_ARGUMENTS
+
+
+@pytest.mark.parametrize("name", ["self", "cls", "task", "task_kwargs", "args", "kwargs", "connection"])
+def test_an_argument_may_have_the_name_of_a_parameter_of_defer(
+    app: App, connector: RecordingConnector, name: str
+) -> None:
+    task: Any = app.task(name="any")(lambda **kwargs: kwargs)
+    task.defer(**{name: 1})
+    task.configure(queue="q").defer(**{name: 1})
+    app.configure_task("any").defer(**{name: 1})
+    assert [json.loads(job.args) for job in connector.stored] == [{name: 1}] * 3
+    assert task(**{name: 1}) == {name: 1}
+    assert task.call(**{name: 1}).arguments == {name: 1}

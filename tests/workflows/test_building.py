@@ -215,3 +215,13 @@ def test_a_condition_on_a_result_is_refused(app: App, tasks: Notes) -> None:
     step = app.workflow("import").add(tasks.double, number=1)
     with pytest.raises(TypeError, match="not known yet"):
         bool(step.value)
+
+
+@pytest.mark.parametrize("name", ["self", "task", "positional", "arguments"])
+def test_an_argument_of_a_step_may_have_the_name_of_a_parameter_of_add(app: App, name: str) -> None:
+    task = app.task(name="any")(lambda **kwargs: None)
+    wf = app.workflow("import")
+    steps = [wf.add(task, **{name: 1}), wf.group("all").add(task, **{name: 1})]
+    assert [step._node.call.arguments for step in steps] == [{name: 1}, {name: 1}]
+    for on_end in (wf.on_success, wf.on_failure, wf.on_end):
+        on_end(task, **{name: 1})

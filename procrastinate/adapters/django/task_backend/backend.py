@@ -82,7 +82,7 @@ class ProcrastinateTask(framework.Task):  # type: ignore[misc]
         ours = {name: value for name, value in given.items() if value is not None}
         return dataclasses.replace(framework.Task.using(self, **changes), **ours)
 
-    def as_step(self, *args: Any, **kwargs: Any) -> Call[Any]:
+    def as_step(self, /, *args: Any, **kwargs: Any) -> Call[Any]:
         """Return the call of the task, to become a step of a workflow. ``Workflow.add`` does it for keyword arguments.
 
         Values of other steps may be among the arguments. Nothing is stored, so ``task_enqueued`` is not sent.
