@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from procrastinate import _long_waits, core, exceptions, worker_observers
@@ -16,7 +17,7 @@ from procrastinate.job_context import queues_display
 from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDeferrer, read_max_delay
 from procrastinate.worker.parts import Parts
-from procrastinate.worker.processes import signals
+from procrastinate.worker.processes import exits, signals
 from procrastinate.worker.services.abort_poller import AbortPoller
 from procrastinate.worker.services.blocked_loop import BlockedLoop
 from procrastinate.worker.services.bulk_work import BulkWork
@@ -307,7 +308,12 @@ class WorkerRun:
             self._worker.logger,
             on_new_id=self._set_worker_id_threadsafe,
             on_first_beat=self._begin_threadsafe,
+            abandoned=self._abandoned,
         )
+
+    def _abandoned(self) -> Collection[Future[Any]] | None:
+        """Return the calls that still run in threads if the event loop has ended. Called in another thread."""
+        return self._parts.slots.calls_in_threads() if exits.has_ended(self._event_loop) else None
 
     def _make_work_report(self) -> WorkReport:
         return WorkReport(

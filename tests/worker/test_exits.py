@@ -7,17 +7,20 @@ import contextvars
 import gc
 import signal
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import sqlalchemy as sa
 
 from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.exceptions import TaskExit
 from procrastinate.worker.processes import exits
-from tests.worker.running import Queue, Workers, connector_for, pending_tasks
+from tests.worker.running import DEADLINE, LOOK_EVERY, Queue, Workers, connector_for, pending_tasks
 
 
 async def leave() -> None:
@@ -268,6 +271,61 @@ def test_a_worker_goes_on_after_a_job_has_stopped_its_loop(database_url: str, ca
     with app.open():
         assert {job.status for job in app.job_manager.list_jobs()} == {"succeeded"}
     assert "the worker goes on" in caplog.text
+
+
+def test_a_worker_whose_loop_cannot_turn_any_more_ends(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """As after os.closerange(), or a descriptor that is closed twice. Its heart stops, so others rescue its jobs."""
+    app = App(connector=connector_for(database_url))
+
+    def break_loop() -> None:
+        cast(Any, asyncio.get_running_loop())._selector.close()
+
+    with pytest.raises(RuntimeError, match="The event loop of the worker is broken"):
+        run_on_a_loop_with(break_loop, app, update_heartbeat_interval=0.05)
+    assert has_soon(lambda: "has ended without the worker" in caplog.text)
+
+
+def test_the_worker_of_a_loop_that_its_program_closes_stays_registered_while_a_thread_runs_its_job(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The program did not wait for the end of the worker. Nothing can record its jobs, and others run them again."""
+    app = App(connector=connector_for(database_url))
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    @app.task(name="works")
+    def works() -> None:
+        has_begun.set()
+        assert may_end.wait(30)
+
+    async def start() -> asyncio.Task[None]:
+        worker = asyncio.create_task(app.run_worker_async(update_heartbeat_interval=0.05))
+        assert await asyncio.to_thread(has_begun.wait, 30)
+        return worker
+
+    with app.open():
+        works.defer()
+        loop = asyncio.new_event_loop()
+        worker = loop.run_until_complete(start())
+        loop.close()
+        assert has_soon(lambda: "has ended without the worker" in caplog.text)
+        assert count_workers(database_url) == 1
+        may_end.set()
+        assert has_soon(lambda: count_workers(database_url) == 0)
+    del worker
+
+
+def count_workers(database_url: str) -> int:
+    engine = sa.create_engine(database_url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        return int(connection.execute(sa.text("SELECT count(*) FROM procrastinate_workers")).scalar_one())
+
+
+def has_soon(condition: Callable[[], bool]) -> bool:
+    """Wait until the condition holds, at most until the deadline."""
+    end = time.monotonic() + DEADLINE
+    while not condition() and time.monotonic() < end:
+        time.sleep(LOOK_EVERY)
+    return condition()
 
 
 def test_what_cancels_the_run_twice_is_waited_for() -> None:

@@ -7,6 +7,7 @@
   hides its tasks from asyncio's list.
 - A loop that only the worker uses goes on after ``loop.stop()`` and after an exception from a signal handler. A job
   may set an alarm, which rings while other code runs.
+- A job may close the descriptors of the loop (``os.closerange``), which then never turns again. That ends the worker.
 - The program's task factory may start tasks at once (``asyncio.eager_task_factory``). The worker's tasks still start in
   the next turn of the loop, because the worker's code relies on that.
 """
@@ -19,6 +20,7 @@ import contextvars
 import enum
 import functools
 import signal
+import weakref
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from types import CodeType, TracebackType
 from typing import Any, TypeAlias, TypeVar, cast
@@ -46,6 +48,12 @@ _place: contextvars.ContextVar[_Place] = contextvars.ContextVar("procrastinate_p
 
 _loops: list[asyncio.AbstractEventLoop] = []
 """Event loops of the running workers, one entry a worker."""
+
+_broken: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+"""Event loops that cannot turn any more."""
+
+_MOST_FAILURES = 10
+"""Failures of a loop in a row, without a turn, after which it counts as broken."""
 
 
 def enter_job() -> None:
@@ -86,18 +94,30 @@ def run(main: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.Abstrac
 
     SystemExit ends the run only if a signal handler raised it. KeyboardInterrupt ends it after a stop signal, or if the
     worker does not handle signals.
+
+    Raises
+    ------
+    RuntimeError
+        The loop cannot turn any more. Other workers rescue the jobs.
     """
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
+    with contextlib.ExitStack() as ends:
+        runner = ends.enter_context(asyncio.Runner(loop_factory=loop_factory))
         work = runner.get_loop().create_task(main)
         _hide(work)
+        failures = 0
         while True:
+            turned = asyncio.Event()
             try:
-                runner.run(_end_of(work))
+                runner.run(_end_of(work, turned))
                 return work.result()
             except BaseException as error:
                 if work.done() or not _is_of_a_job(error, runner.get_loop()):
                     asyncio.tasks._register_task(work)  # the runner cancels what asyncio lists
                     raise
+                failures = 0 if turned.is_set() else failures + 1
+                if failures == _MOST_FAILURES:
+                    ends.pop_all()
+                    raise _give_up(runner) from error
                 message = "A job interrupted the event loop (%r): the worker goes on"
                 with contextlib.suppress(BaseException):  # a failing log handler must not end the worker
                     logger.error(message, error, exc_info=error, extra={"action": "exit_contained"})
@@ -112,8 +132,14 @@ def ends_task(error: BaseException) -> bool:
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
-async def _end_of(work: asyncio.Task[Any]) -> None:
-    """Wait until the work is done. Each cancellation (Ctrl-C) cancels the work."""
+def has_ended(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return True if the loop is closed or broken. Safe in any thread."""
+    return loop.is_closed() or loop in _broken
+
+
+async def _end_of(work: asyncio.Task[Any], turned: asyncio.Event) -> None:
+    """Note that the loop has a turn, and wait until the work is done. Each cancellation (Ctrl-C) cancels the work."""
+    turned.set()
     current = asyncio.current_task()
     assert current is not None
     _hide(current)
@@ -126,6 +152,14 @@ async def _end_of(work: asyncio.Task[Any]) -> None:
             work.cancel()
     if is_cancelled:
         raise asyncio.CancelledError
+
+
+def _give_up(runner: asyncio.Runner) -> RuntimeError:
+    """Close the runner of a broken loop, as far as possible, and return the error to raise."""
+    _broken.add(runner.get_loop())
+    with contextlib.suppress(Exception):
+        runner.close()
+    return RuntimeError("The event loop of the worker is broken, and other workers rescue its jobs")
 
 
 def _is_of_a_job(error: BaseException, loop: asyncio.AbstractEventLoop) -> bool:

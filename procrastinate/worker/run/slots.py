@@ -384,6 +384,10 @@ class Slots:
             task.cancel()
         return [*self._threads.given_up, *map(_as_future, self._running.values())]
 
+    def calls_in_threads(self) -> list[Future[Any]]:
+        """Return the calls that run in threads. Safe in another thread once the event loop has ended."""
+        return self._threads.all_calls()
+
 
 def _as_future(task: asyncio.Task[Any]) -> Future[Any]:
     """Return a future for the task, for another thread to wait on."""

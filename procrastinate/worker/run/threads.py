@@ -120,6 +120,10 @@ class TaskThreads:
         """Note the calls that code waits for now as given up."""
         self.given_up |= self._awaited
 
+    def all_calls(self) -> list[Future[Any]]:
+        """Return the calls that code waits for, and those that were given up."""
+        return [*self._awaited | self.given_up]
+
     async def run(
         self, call: Callable[[], T], discard: Callable[[T], None], on_left: Callable[[], None] | None = None
     ) -> T:
