@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+_TAKE_BACK_TIMEOUT = 1.0
+"""Seconds that a worker which is stopped while it registers waits for the answer."""
+
 
 class Worker:
     """Runs jobs. ``app.run_worker(...)`` makes one of these options and runs it once.
@@ -180,6 +183,7 @@ class Worker:
         self.reports = RunReports()
         """What the running jobs report."""
         self._current_run: WorkerRun | None = None
+        self._registering: asyncio.Task[int] | None = None
 
     @property
     def has_started(self) -> bool:
@@ -303,8 +307,14 @@ class Worker:
 
     async def _run_session(self, loop_task: LoopTask, manager: JobManager, on_start: Callable[[], None] | None) -> None:
         limit_definer = LimitDefiner(manager, self.app, self.logger)
-        self.worker_id = await self._unless_stopped(loop_task, self._register(manager, limit_definer))
-        if self.worker_id is None:
+        self._registering = worker_id = None
+        try:
+            worker_id = await self._unless_stopped(loop_task, self._register(manager, limit_definer))
+        finally:
+            if worker_id is None:
+                await self._take_back(manager)
+        self.worker_id = worker_id
+        if worker_id is None:
             return
         self._current_run = WorkerRun(self, manager, limit_definer)
         if on_start is not None:
@@ -325,7 +335,16 @@ class Worker:
         waits = self.settings.wait and self.settings.wait_for_schema
         await wait_until_ready(manager, waits=waits, logger=self.logger)
         await limit_definer.define()
-        return await manager.register_worker(self.settings.terms, identity_of(self.settings, self.app.tasks))
+        identity = identity_of(self.settings, self.app.tasks)
+        self._registering = asyncio.create_task(manager.register_worker(self.settings.terms, identity))
+        return await asyncio.shield(self._registering)
+
+    async def _take_back(self, manager: JobManager) -> None:
+        """Remove the worker if the database has registered it, and the answer came too late."""
+        if self._registering is not None:
+            with contextlib.suppress(Exception):  # the others find out
+                async with asyncio.timeout(_TAKE_BACK_TIMEOUT):
+                    await manager.unregister_worker(await self._registering)
 
     def _signal_handlers(self) -> contextlib.AbstractContextManager[None]:
         if not self.settings.install_signal_handlers:

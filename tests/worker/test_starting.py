@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import pathlib
+import time
+from collections.abc import Callable
 
 import pytest
+import sqlalchemy as sa
 
 from procrastinate import exceptions
 from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.app import App
-from tests.worker.running import connector_for, soon
+from procrastinate.worker import Worker
+from tests.worker.running import DEADLINE, LOOK_EVERY, Queue, connector_for, soon, until
 
 
 async def test_a_database_that_is_down(tmp_path: pathlib.Path) -> None:
@@ -50,3 +55,38 @@ async def test_a_module_that_cannot_be_imported(database_url: str) -> None:
 async def test_an_option_that_is_wrong(app: App) -> None:
     with pytest.raises(ValueError, match="concurrency"):
         await app.run_worker_async(concurrency=0)
+
+
+REGISTERS = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE wait_event_type = 'Lock' AND query LIKE '%INSERT INTO procrastinate_workers%' AND pid <> pg_backend_pid()
+"""
+
+
+@pytest.mark.parametrize(
+    "end",
+    [lambda worker, running: running.cancel(), lambda worker, running: worker.stop()],
+    ids=["cancelled", "stopped"],
+)
+async def test_a_worker_that_ends_before_it_hears_that_it_is_registered_leaves_no_row(
+    app: App, queue: Queue, engine: sa.Engine, end: Callable[[Worker, asyncio.Task[None]], None]
+) -> None:
+    """Such a row would be named to triggers as a worker that waits for jobs."""
+    worker = app.make_worker(install_signal_handlers=False)
+    with engine.connect() as blocker:
+        blocker.execute(sa.text("LOCK TABLE procrastinate_workers IN SHARE MODE"))
+        running = asyncio.create_task(worker.run())
+        await until(lambda: queue.sql(REGISTERS))
+        blocker.rollback()
+        wait_in_loop(lambda: queue.sql("SELECT count(*) FROM procrastinate_workers") == 1)
+    end(worker, running)
+    await soon(asyncio.gather(running, return_exceptions=True))
+    assert queue.sql("SELECT count(*) FROM procrastinate_workers") == 0
+
+
+def wait_in_loop(condition: Callable[[], bool]) -> None:
+    """Wait until the condition holds, and keep the event loop from reading the answer of the worker's statement."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(LOOK_EVERY)
