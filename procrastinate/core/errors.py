@@ -213,8 +213,9 @@ def _is_lost_connection(error: BaseException) -> bool:
 def translate(error: BaseException) -> exceptions.ConnectorException:
     """Return the public exception for an error of the database or its driver.
 
-    The text is the server's own message, because SQLAlchemy's repeats the statement and the job's arguments. A missing
-    column that every revision of this project has means that the tables are those of 3.x.
+    The text is the server's own message, because SQLAlchemy's repeats the statement and the job's arguments. For the
+    same reason, the detail of a refused row is left out. A missing column that every revision of this project has means
+    that the tables are those of 3.x.
     """
     if isinstance(error, exceptions.ConnectorException):
         return error
@@ -247,5 +248,21 @@ def _means_unreachable(code: str | None) -> bool:
 
 def _server_message(error: BaseException) -> str:
     original = list(_chain(error))[-1]
-    first, line, rest = (str(original).strip() or type(original).__name__).partition("\n")
+    first, line, rest = (_without_values(error, original).strip() or type(original).__name__).partition("\n")
     return first + _refusal(error) + line + rest
+
+
+def _without_values(error: BaseException, original: BaseException) -> str:
+    """Return the text of an error without the detail of a refused row.
+
+    It shows the row, with the arguments of the job, or the values of a key.
+    """
+    if not is_invalid_value(error):
+        return str(original)
+    fields = original.args[0] if original.args else None
+    if isinstance(fields, dict):  # pg8000
+        return str({key: value for key, value in fields.items() if key != "D"})
+    text = str(original)
+    for detail in _details(error, "message_detail", "detail", "D"):
+        text = re.sub(rf"\s*\w+ ?: *{re.escape(detail)}", "", text)  # the label may be translated
+    return text

@@ -91,6 +91,28 @@ _REFUSES = (
 )
 
 
+REFUSING = {
+    "check": "ALTER TABLE procrastinate_jobs ADD CONSTRAINT never CHECK (priority < 5)",
+    "key": "CREATE UNIQUE INDEX never ON procrastinate_jobs ((args->>'password'))",
+    "null": "ALTER TABLE procrastinate_jobs ALTER COLUMN lock SET NOT NULL",
+}
+
+
+@pytest.mark.parametrize("refusing", REFUSING.values(), ids=REFUSING)
+def test_the_message_of_a_refused_row_shows_no_argument(any_driver: sa.Engine, refusing: str) -> None:
+    """Workers log it."""
+    insert = """
+        INSERT INTO procrastinate_jobs (queue_name, task_name, priority, args)
+        VALUES ('q', 't', 5, '{"password": "it''s \\"secret\\""}')
+    """
+    error = failure(any_driver, refusing, insert, insert)
+    assert "secret" in str(error.orig)
+    translated = str(errors.translate(error))
+    assert "secret" not in translated
+    assert "DETAIL" not in translated
+    assert "never" in translated or "null value" in translated
+
+
 @pytest.mark.parametrize("table", ["jobs", "events"])
 def test_the_message_names_the_users_function_and_the_table(any_driver: sa.Engine, table: str) -> None:
     error = errors.translate(failure(any_driver, *(one.format(table=table) for one in _REFUSES)))
