@@ -51,11 +51,10 @@ class Parts:
         self.loop_watch = LoopWatch()
         self.slots = self._make_slots(worker, manager, on_last)
         self.pulse = Pulse()
-        self.watch_duty = WatchDuty(settings.update_heartbeat_interval)
         self.rescuer = Rescuer(
             manager,
             self.board,
-            self.watch_duty,
+            WatchDuty(settings.update_heartbeat_interval),
             interval=settings.update_heartbeat_interval,
             legacy_worker_timeout=settings.legacy_worker_timeout,
             pulse=self.pulse,

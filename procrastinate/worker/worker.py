@@ -25,6 +25,7 @@ from procrastinate.worker.loop_task import LoopTask
 from procrastinate.worker.option_attribute import Option
 from procrastinate.worker.own_context import OwnContext
 from procrastinate.worker.processes import exits, forked_children, signals
+from procrastinate.worker.registration import Registration
 from procrastinate.worker.run.run_reports import RunReports
 from procrastinate.worker.run.shared_slots import SharedSlots
 from procrastinate.worker.run.unknown_tasks import UnknownTasks
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from procrastinate.app import App
 
 R = TypeVar("R")
-
-_TAKE_BACK_TIMEOUT = 1.0
-"""Seconds that a worker which is stopped while it registers waits for the answer."""
 
 
 class Worker:
@@ -183,7 +181,6 @@ class Worker:
         self.reports = RunReports()
         """What the running jobs report."""
         self._current_run: WorkerRun | None = None
-        self._registering: asyncio.Task[int] | None = None
 
     @property
     def has_started(self) -> bool:
@@ -307,12 +304,13 @@ class Worker:
 
     async def _run_session(self, loop_task: LoopTask, manager: JobManager, on_start: Callable[[], None] | None) -> None:
         limit_definer = LimitDefiner(manager, self.app, self.logger)
-        self._registering = worker_id = None
+        registration = Registration(manager, self.settings.terms, identity_of(self.settings, self.app.tasks))
+        worker_id = None
         try:
-            worker_id = await self._unless_stopped(loop_task, self._register(manager, limit_definer))
+            worker_id = await self._unless_stopped(loop_task, self._register(manager, limit_definer, registration))
         finally:
             if worker_id is None:
-                await self._take_back(manager)
+                await registration.take_back()
         self.worker_id = worker_id
         if worker_id is None:
             return
@@ -331,20 +329,11 @@ class Worker:
             self.logger.info("Stopping worker before it has started", extra={"action": "stopping_worker"})
             return None
 
-    async def _register(self, manager: JobManager, limit_definer: LimitDefiner) -> int:
+    async def _register(self, manager: JobManager, limit_definer: LimitDefiner, registration: Registration) -> int:
         waits = self.settings.wait and self.settings.wait_for_schema
         await wait_until_ready(manager, waits=waits, logger=self.logger)
         await limit_definer.define()
-        identity = identity_of(self.settings, self.app.tasks)
-        self._registering = asyncio.create_task(manager.register_worker(self.settings.terms, identity))
-        return await asyncio.shield(self._registering)
-
-    async def _take_back(self, manager: JobManager) -> None:
-        """Remove the worker if the database has registered it, and the answer came too late."""
-        if self._registering is not None:
-            with contextlib.suppress(Exception):  # the others find out
-                async with asyncio.timeout(_TAKE_BACK_TIMEOUT):
-                    await manager.unregister_worker(await self._registering)
+        return await registration.register()
 
     def _signal_handlers(self) -> contextlib.AbstractContextManager[None]:
         if not self.settings.install_signal_handlers:

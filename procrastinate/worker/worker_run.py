@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection
-from concurrent.futures import Future
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from procrastinate import _long_waits, core, exceptions, worker_observers
@@ -17,7 +16,7 @@ from procrastinate.job_context import queues_display
 from procrastinate.manager import JobManager
 from procrastinate.periodic import PeriodicDeferrer, read_max_delay
 from procrastinate.worker.parts import Parts
-from procrastinate.worker.processes import exits, signals
+from procrastinate.worker.processes import signals
 from procrastinate.worker.services.abort_poller import AbortPoller
 from procrastinate.worker.services.blocked_loop import BlockedLoop
 from procrastinate.worker.services.bulk_work import BulkWork
@@ -308,12 +307,7 @@ class WorkerRun:
             self._worker.logger,
             on_new_id=self._set_worker_id_threadsafe,
             on_first_beat=self._begin_threadsafe,
-            abandoned=self._abandoned,
         )
-
-    def _abandoned(self) -> Collection[Future[Any]] | None:
-        """Return the calls that still run in threads if the event loop has ended. Called in another thread."""
-        return self._parts.slots.calls_in_threads() if exits.has_ended(self._event_loop) else None
 
     def _make_work_report(self) -> WorkReport:
         return WorkReport(
@@ -357,7 +351,7 @@ class WorkerRun:
 
     def _hear(self, answer: HeartbeatAnswer) -> None:
         self._parts.pause_keeper.learn(answer.pauses)
-        self._parts.watch_duty.learn(is_watcher=answer.is_watcher)
+        self._parts.rescuer.duty.learn(is_watcher=answer.is_watcher)
 
     def _begin_threadsafe(self) -> None:
         with contextlib.suppress(RuntimeError):  # the worker, and its event loop, may have ended
@@ -396,7 +390,7 @@ class WorkerRun:
         services["pauses"] = self._parts.pause_keeper.run
         services["report_writer"] = self._parts.report_writer.run
         services["bulk_work"] = BulkWork(
-            self._manager, self._settings.update_heartbeat_interval, self._parts.watch_duty, self._worker.logger
+            self._manager, self._settings.update_heartbeat_interval, self._parts.rescuer.duty, self._worker.logger
         ).run
         return services
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -64,17 +65,27 @@ class _NoWork:
     def make(self) -> WorkerReport:
         return WorkerReport()
 
+    def calls_in_threads(self) -> list[Future[Any]]:
+        return []
+
+
+def _running_or_closed_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        loop = asyncio.new_event_loop()
+        loop.close()
+        return loop
+
 
 def make_teller(heard: list[HeartbeatAnswer]) -> Teller:
-    loop = asyncio.new_event_loop()
-    loop.close()
     return Teller(
         IDENTITY,
         ["add"],
         work_report=_NoWork(),
         on_answer=heard.append,
         statistics=RunStatistics(),
-        loop_beat=LoopBeat(loop),
+        loop_beat=LoopBeat(_running_or_closed_loop()),
         logger=logging.getLogger("procrastinate.worker.test"),
     )
 

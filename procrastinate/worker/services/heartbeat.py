@@ -91,9 +91,6 @@ class Heartbeat:
     on_first_beat:
         Called in the thread after the first heartbeat or its failed attempt. The first heartbeat connects, which is
         slow next to a task that holds the GIL: seventeen turns, while a heartbeat takes three.
-    abandoned:
-        Called in the thread. Returns None, or the jobs that still run in threads if the event loop of the worker has
-        ended without the worker. Then no code can run or record the other jobs, and the heartbeat ends.
     """
 
     def __init__(
@@ -107,7 +104,6 @@ class Heartbeat:
         logger: logging.Logger,
         on_new_id: Callable[[int], None],
         on_first_beat: Callable[[], None] = lambda: None,
-        abandoned: Callable[[], Collection[Future[Any]] | None] = lambda: None,
     ) -> None:
         self._connector = connector
         self._worker_id = worker_id
@@ -117,7 +113,6 @@ class Heartbeat:
         self._logger = logger
         self._on_new_id = on_new_id
         self._on_first_beat = on_first_beat
-        self._abandoned = abandoned
         self._stop = _Stop()
         self._outlived: Collection[Future[Any]] = ()
         self._ended: Future[None] = Future()
@@ -171,9 +166,9 @@ class Heartbeat:
             self.beat()
             self._on_first_beat()
             while not self._stop.is_requested_within(self._terms.interval):
-                if (running := self._abandoned()) is not None:
+                if self._teller.loop_has_ended:
                     self._warn_of_end()
-                    self._outlived = running
+                    self._outlived = self._teller.calls_in_threads()
                     break
                 self.beat()
             self._teller.write_last(self._connector)
@@ -228,6 +223,7 @@ class Heartbeat:
                 connector.run(core.unregister_worker, self._worker_id)
 
     def _warn_of_end(self) -> None:
+        """Warn that no code can run or record jobs any more, but for those that run in threads."""
         message = "The event loop of worker %s has ended without the worker: other workers rescue its jobs"
         self._warn(message, self._worker_id, action="worker_abandoned")
 

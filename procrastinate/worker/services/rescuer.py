@@ -55,7 +55,7 @@ class Rescuer:
     ) -> None:
         self._manager = manager
         self._board = board
-        self._duty = duty
+        self.duty = duty
         self._dead_workers = DeadWorkers(
             manager, board, interval=interval, legacy_timeout=legacy_worker_timeout, pulse=pulse, logger=logger
         )
@@ -90,7 +90,7 @@ class Rescuer:
                 self.has_looked.set()
                 if self._posts_looks:
                     self._board.post_room(is_upcoming=True)
-            await self._duty.until_next_look(self._dead_workers.pause)
+            await self.duty.until_next_look(self._dead_workers.pause)
 
     async def _look_once(self) -> None:
         """Remove dead workers, rescue jobs, and sweep parked jobs and lines."""

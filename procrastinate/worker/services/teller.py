@@ -10,12 +10,14 @@ import os
 import platform
 import time
 from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from importlib import metadata
-from typing import Protocol
+from typing import Any, Protocol
 
 from procrastinate import core
 from procrastinate.connector import BaseConnector
 from procrastinate.core import HeartbeatAnswer, WorkerIdentity, WorkerReport
+from procrastinate.worker.processes import exits
 from procrastinate.worker.run.run_statistics import RunStatistics
 from procrastinate.worker.services.unique_key_sweep import UniqueKeySweep
 from procrastinate.worker.worker_settings import WorkerSettings
@@ -69,6 +71,11 @@ class LoopBeat:
         """Seconds since the last turn that was noted."""
         return time.monotonic() - self._last_turn
 
+    @property
+    def loop_has_ended(self) -> bool:
+        """Whether the event loop is closed or broken."""
+        return exits.has_ended(self._loop)
+
     def ask(self) -> None:
         """Ask for a turn. Called in another thread."""
         with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -83,6 +90,9 @@ class MakesReports(Protocol):
 
     def make(self) -> WorkerReport:
         """Return what the worker does, for the next heartbeat."""
+
+    def calls_in_threads(self) -> Collection[Future[Any]]:
+        """Return the calls that still run in threads, once the event loop has ended."""
 
 
 class Teller:
@@ -125,6 +135,15 @@ class Teller:
     def report(self) -> WorkerReport:
         """Return what the worker does, for the next heartbeat."""
         return self._work_report.make()
+
+    @property
+    def loop_has_ended(self) -> bool:
+        """Whether the event loop has ended without the worker."""
+        return self._loop_beat.loop_has_ended
+
+    def calls_in_threads(self) -> Collection[Future[Any]]:
+        """Return the calls that still run in threads, once the event loop has ended."""
+        return self._work_report.calls_in_threads()
 
     def heard(self, answer: HeartbeatAnswer) -> None:
         """Take the answer to a heartbeat."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
+from concurrent.futures import Future
+from typing import Any
 
 from procrastinate.core import WorkerReport
 from procrastinate.core.errors import code_of
@@ -51,3 +54,7 @@ class WorkReport:
             error_age=None if failure is None else now - failure[1],
             paused_queues=tuple(sorted(self._paused.names)),
         )
+
+    def calls_in_threads(self) -> Collection[Future[Any]]:
+        """Return the calls that still run in threads, once the event loop has ended."""
+        return self._slots.calls_in_threads()
