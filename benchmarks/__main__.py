@@ -38,8 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _publish(load(options.page_from))
         return 0
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # stops the server, too
-    run = _run(console, choose_cases(options), _scale(options), options.note)
-    save(run, options.json)
+    run = _run(console, choose_cases(options), _scale(options), options.note, options.json)
     draw(run, options.json.with_suffix(".svg"))
     show_bars(console, run)
     console.print(f"Everything measured is in {options.json}.", highlight=False)
@@ -98,22 +97,28 @@ def choose_cases(options: argparse.Namespace) -> list[Case]:
     return [case for case in CASES if not case.on_request and (case.quick or not options.quick)]
 
 
-def _run(console: Console, cases: Sequence[Case], scale: Scale, note: str) -> Run:
+def _run(console: Console, cases: Sequence[Case], scale: Scale, note: str, file: pathlib.Path) -> Run:
+    """Run the cases. The file has the results so far after each case."""
     started, machine = now(), describe_machine()
     by_name = {case.name: case for case in cases}
+    results: list[CaseResult] = []
     server = Server(WORKPLACE)
     try:
         bench = Bench(server, scale, tell=console.print)
         with console.status("starting") as status:
 
-            def after(result: CaseResult, seconds: float) -> None:
-                show_case(console, by_name[result.name], result, seconds)
+            def made() -> Run:
+                return Run(started, dataclasses.asdict(scale), machine, bench.versions(), note, tuple(results))
 
-            results = run_cases(bench, cases, scale.rounds, status.update, after)
-        versions = bench.versions()
+            def after(result: CaseResult, seconds: float) -> None:
+                results.append(result)
+                show_case(console, by_name[result.name], result, seconds)
+                save(made(), file)
+
+            run_cases(bench, cases, scale.rounds, status.update, after)
+        return made()
     finally:
         server.close()
-    return Run(started, dataclasses.asdict(scale), machine, versions, note, results)
 
 
 if __name__ == "__main__":
