@@ -222,7 +222,7 @@ class UnfitSettings(ConnectorException):
 
 
 class TablesOf3x(SchemaNotApplied):
-    """The tables are of Procrastinate 3.x, and are not taken over yet."""
+    """The tables are of Procrastinate 3.x, and are not upgraded yet."""
 
     advice = f"{SchemaNotApplied.advice} Jobs, workers and writers of 3.x stay: see {page('moving-in')}."
 

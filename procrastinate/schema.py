@@ -57,7 +57,7 @@ class SchemaManager:
             What happens to running jobs of 3.x whose worker is gone: ``"keep"``, ``"retry"`` or ``"fail"``. A later
             call can decide it, too.
         report:
-            Called with a line for people before each step that builds an index or takes over tables of 3.x. The default
+            Called with a line for people before each step that builds an index or upgrades tables of 3.x. The default
             logs it.
 
         Raises
@@ -87,7 +87,7 @@ class SchemaManager:
         return self.connector.run(core.count_left_behind)
 
     def revert_to_3x(self, *, report: Report | None = None) -> None:
-        """Give a database that was taken over from 3.x its triggers, foreign keys and functions again.
+        """Give a database that was upgraded from 3.x its triggers, foreign keys and functions again.
 
         To install 3.10 again you do not need this. It works on these tables as they are.
 

@@ -163,7 +163,7 @@ def fit_revision(connection: sa.Connection) -> str | None:
 
 
 def refuse_3x(connection: sa.Connection) -> None:
-    """Refuse the tables of Procrastinate 3.x, and those that are half taken over.
+    """Refuse the tables of Procrastinate 3.x, and those that are half upgraded.
 
     Raises
     ------
@@ -175,7 +175,7 @@ def refuse_3x(connection: sa.Connection) -> None:
 
 
 class Stage(enum.Enum):
-    """How far tables of Procrastinate 3.x are taken over."""
+    """How far tables of Procrastinate 3.x are upgraded."""
 
     OF_3X = "its triggers are at work, or there are no columns of ours"
     UNSETTLED = "our triggers are at work, and no revision is written down yet"

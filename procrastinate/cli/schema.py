@@ -43,7 +43,7 @@ def add_schema_arguments(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="start",
         choices=["3"],
-        help="with --read: print the SQL that takes over the tables of Procrastinate 3.10",
+        help="with --read: print the SQL that upgrades the tables of Procrastinate 3.10",
     )
 
 

@@ -1,6 +1,6 @@
 """Operations on running jobs that Procrastinate 3.x has left behind: count them, and decide what becomes of them.
 
-The tables were taken over with them in ``doing``. No worker takes them back before that is decided: some are months
+The tables were upgraded with them in ``doing``. No worker takes them back before that is decided: some are months
 old, and a job that runs after all may do harm.
 """
 
@@ -35,7 +35,7 @@ def _fail_statement() -> sa.Select[Any]:
         .returning(
             jobs.c.id,
             jobs.c.attempts,
-            *lost_run("The worker that ran the job was gone when the tables were taken over from Procrastinate 3.x"),
+            *lost_run("The worker that ran the job was gone when the tables were upgraded from Procrastinate 3.x"),
         )
         .cte("failed")
     )

@@ -31,7 +31,7 @@ from tests.schema.snapshot import take_snapshot
 from tests.schema.tables_of_3x import make_tables_of_3x
 
 WITHOUT_MIGRATIONS = "tests.django.project.settings_without_migrations"
-OF_3X = r"The tables are of Procrastinate 3\.x, and are not taken over yet"
+OF_3X = r"The tables are of Procrastinate 3\.x, and are not upgraded yet"
 OLDER = r"The tables are of Procrastinate, and older than its release 3\.10"
 
 

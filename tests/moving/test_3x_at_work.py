@@ -1,4 +1,4 @@
-"""Procrastinate 3.10 itself, every operation of it, on tables of this release: taken over, and made by it."""
+"""Procrastinate 3.10 itself, every operation of it, on tables of this release: upgraded, and made by it."""
 
 from __future__ import annotations
 

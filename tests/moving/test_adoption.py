@@ -1,4 +1,4 @@
-"""Tables that Procrastinate 3.10 has made and filled are taken over where they are."""
+"""Tables that Procrastinate 3.10 has made and filled are upgraded where they are."""
 
 from __future__ import annotations
 
@@ -419,7 +419,7 @@ def test_the_script_does_the_same(filled_url: str, database_url: str) -> None:
     assert execute(filled_url, "TABLE procrastinate_alembic_version") == [(revisions.head_revision(),)]
 
 
-def test_a_transaction_of_the_users_takes_over_all_or_nothing(filled_url: str, database_url: str) -> None:
+def test_a_transaction_of_the_users_upgrades_all_or_nothing(filled_url: str, database_url: str) -> None:
     before = rows(filled_url), snapshot_of(filled_url)
     engine = sa.create_engine(filled_url, poolclass=sa.NullPool)
     with engine.connect() as connection:
@@ -432,7 +432,7 @@ def test_a_transaction_of_the_users_takes_over_all_or_nothing(filled_url: str, d
     assert without_rests(snapshot_of(filled_url)) == without_rests(snapshot_of(database_url))
 
 
-def test_tables_in_another_schema_are_taken_over_there(filled_url: str) -> None:
+def test_tables_in_another_schema_are_upgraded_there(filled_url: str) -> None:
     for kind, name in (("TABLE", "jobs"), ("TABLE", "events"), ("TABLE", "workers"), ("TABLE", "periodic_defers")):
         execute(filled_url, f"CREATE SCHEMA IF NOT EXISTS queue; ALTER {kind} procrastinate_{name} SET SCHEMA queue")
     execute(
@@ -590,7 +590,7 @@ def test_two_that_adopt_at_once_come_to_one_end(filled_url: str, database_url: s
     assert without_rests(snapshot_of(filled_url)) == without_rests(snapshot_of(database_url))
 
 
-async def test_async_code_takes_over_tables_too(filled_url: str) -> None:
+async def test_async_code_upgrades_tables_too(filled_url: str) -> None:
     app = procrastinate.App(connector=filled_url)
     async with app.open_async():
         await app.schema_manager.apply_schema_async()
@@ -602,7 +602,7 @@ def test_the_reached_revision_is_one_that_is_known() -> None:
 
 
 @pytest.mark.parametrize("driver", ["psycopg2", "pg8000", "asyncpg"])
-async def test_every_driver_takes_over_tables(filled_url: str, database_url: str, driver: str) -> None:
+async def test_every_driver_upgrades_tables(filled_url: str, database_url: str, driver: str) -> None:
     url = driver_url(filled_url, driver)
     connector: Any = url if driver != "asyncpg" else create_async_engine(url)
     app = procrastinate.App(connector=connector)

@@ -1,4 +1,4 @@
-"""Several processes take over the same tables, or bring the same schema along, at the same time."""
+"""Several processes upgrade the same tables, or bring the same schema along, at the same time."""
 
 from __future__ import annotations
 

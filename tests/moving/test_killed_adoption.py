@@ -1,4 +1,4 @@
-"""Processes that take over tables of 3.10 are killed on the way, and the next one goes on."""
+"""Processes that upgrade tables of 3.10 are killed on the way, and the next one goes on."""
 
 from __future__ import annotations
 

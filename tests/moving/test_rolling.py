@@ -1,4 +1,4 @@
-"""Workers and writers of 3.10 stay at work while the tables are taken over, and workers of this release join."""
+"""Workers and writers of 3.10 stay at work while the tables are upgraded, and workers of this release join."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Workers and writers of 3.10 and of this release on the same tables, one hazard at a time.
 
-The functions are called as 3.10 calls them, on a fresh database of ours and on one that was taken over.
+The functions are called as 3.10 calls them, on a fresh database of ours and on one that was upgraded.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from procrastinate.core import Status
 from tests.database import libpq_url, new_job
 from tests.schema.tables_of_3x import count_jobs, make_tables_of_3x
 
-OF_3X = r"^The tables are of Procrastinate 3\.x, and are not taken over yet: run `procrastinate schema --apply`"
+OF_3X = r"^The tables are of Procrastinate 3\.x, and are not upgraded yet: run `procrastinate schema --apply`"
 
 
 @pytest.fixture

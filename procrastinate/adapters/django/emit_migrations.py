@@ -56,7 +56,7 @@ BACKWARD = [
 
 class Migration(migrations.Migration):
     initial = {initial}
-    atomic = False  # the operation opens a transaction, unless it takes over tables of 3.x
+    atomic = False  # the operation opens a transaction, unless it upgrades tables of 3.x
     dependencies = {dependencies}
 {replaces}    operations = [
         RunPostgreSQL(FORWARD, BACKWARD, revision={revision!r}),

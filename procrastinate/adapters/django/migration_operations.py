@@ -105,7 +105,7 @@ class RunPostgreSQL(migrations.RunSQL):
         return bool(schema_editor.connection.vendor == "postgresql")
 
     def _is_reached(self, alias: str) -> bool:
-        """Return whether the database has the revision, also after tables of 3.x were taken over."""
+        """Return whether the database has the revision, also after tables of 3.x were upgraded."""
         connector = connector_of(alias)
         if connector.run(alembic.adoption.is_needed):
             if connections[alias].in_atomic_block:
@@ -152,5 +152,5 @@ def _run(connector: DjangoConnector, operation: Any, *arguments: Any) -> None:
 
 
 def _one_transaction(schema_editor: Any) -> Any:
-    """Open a transaction. A migration has none, because tables of 3.x are taken over in steps while writers go on."""
+    """Open a transaction. A migration has none, because tables of 3.x are upgraded in steps while writers go on."""
     return transaction.atomic(using=schema_editor.connection.alias)

@@ -1,4 +1,4 @@
-"""Takes over the tables of Procrastinate 3.10 in place, while its workers and writers run.
+"""Upgrades the tables of Procrastinate 3.10 in place, while its workers and writers run.
 
 The steps are in :mod:`~procrastinate.alembic.adoption.steps`, and each can be repeated: after a run that was killed,
 the next one goes on. They lead to the revision :data:`REACHED` and to the functions of ``procrastinate_0007``; the

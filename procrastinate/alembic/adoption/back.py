@@ -8,7 +8,7 @@ from procrastinate.alembic.adoption import of_3x, statements
 from procrastinate.alembic.adoption.run import Report, execute, report_to_log, require, with_patience
 
 KEPT = "procrastinate_0007"
-"""The newest revision whose objects :func:`revert` leaves. Taking over again finds them, and replaces them."""
+"""The newest revision whose objects :func:`revert` leaves. Another upgrade finds them, and replaces them."""
 
 _FACTS = sa.text(
     """
@@ -27,7 +27,7 @@ _HAS_ORIGINALS = sa.select(sa.func.to_regproc(sa.literal("procrastinate_fetch_jo
 
 
 def can_revert(connection: sa.Connection) -> bool:
-    """Return whether the database was taken over from 3.x, and has what the way back needs."""
+    """Return whether the database was upgraded from 3.x, and has what the way back needs."""
     return connection.execute(_HAS_ORIGINALS).scalar_one()
 
 

@@ -33,7 +33,7 @@ def report_to_log(line: str) -> None:
 
 
 def adopt(connection: sa.Connection, report: Report = report_to_log) -> None:
-    """Take over tables of 3.10, while its workers and writers go on. The connection is in autocommit.
+    """Upgrade tables of 3.10, while its workers and writers go on. The connection is in autocommit.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def adopt(connection: sa.Connection, report: Report = report_to_log) -> None:
 
 
 def adopt_in_transaction(connection: sa.Connection, report: Report = report_to_log) -> None:
-    """Take over tables of 3.10 within the transaction that is open. Writers wait until it ends.
+    """Upgrade tables of 3.10 within the transaction that is open. Writers wait until it ends.
 
     Raises
     ------

@@ -7,7 +7,7 @@ from procrastinate.alembic.adoption.statements import drop_unfinished
 from procrastinate.alembic.adoption.steps import Step, steps
 
 _HEAD = """\
--- Takes over tables of Procrastinate 3.10. For psql, outside a transaction: psql -X -v ON_ERROR_STOP=1 -f this.sql
+-- Upgrades tables of Procrastinate 3.10. For psql, outside a transaction: psql -X -v ON_ERROR_STOP=1 -f this.sql
 -- It may be repeated. Where a lock is not to be had in half a second, it ends: run it again."""
 
 

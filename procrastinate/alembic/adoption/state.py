@@ -1,4 +1,4 @@
-"""What a database has: nothing, tables of 3.x, tables that are half taken over, or a revision of this release's."""
+"""What a database has: nothing, tables of 3.x, tables that are half upgraded, or a revision of this release's."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class State:
 
 
 def is_needed(connection: sa.Connection) -> bool:
-    """Return whether the database has tables of 3.x, or some that are half taken over, where ours would be made."""
+    """Return whether the database has tables of 3.x, or some that are half upgraded, where ours would be made."""
     return current_revision(connection) is None and stage_of_tables(connection, in_current_schema=True) is not None
 
 

@@ -118,7 +118,7 @@ def steps(*, concurrently: bool = True) -> tuple[Step, ...]:
             is_done=statements.ARE_WAITING_SETTLED,
         ),
         Step(
-            what="set finished_at of jobs that ended during the takeover, and analyse the table",
+            what="set finished_at of jobs that ended during the upgrade, and analyse the table",
             locks="those rows",
             statements=(statements.SETTLE_ENDED, statements.ANALYZE),
         ),

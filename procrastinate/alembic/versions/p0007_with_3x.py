@@ -369,7 +369,7 @@ FUNCTIONS = {signature: _finding_tables(function) for signature, function in _FU
 QUEUEING_LOCK = "procrastinate_jobs_queueing_lock_idx"
 QUEUEING_LOCK_OF_3X = f"{QUEUEING_LOCK}_v1"
 
-# Tables that were taken over have it already. A second process may be about to build it under the first name.
+# Tables that were upgraded from 3.x have it already. A second process may be about to build it under the first name.
 RENAME_INDEX = f"""
 DO $do$
 BEGIN
@@ -385,7 +385,7 @@ REFUSE_ADOPTED = """
 DO $do$
 BEGIN
     IF to_regproc('procrastinate_fetch_job_v2_of_3x') IS NOT NULL THEN
-        RAISE 'These tables were taken over from Procrastinate 3.x. To go back to it, run `procrastinate schema '
+        RAISE 'These tables were upgraded from Procrastinate 3.x. To go back to it, run `procrastinate schema '
             '--revert-to-3x`';
     END IF;
 END

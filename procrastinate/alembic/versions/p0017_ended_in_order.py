@@ -1,7 +1,7 @@
 """The ended jobs in the order in which lists show them.
 
 Lists show the jobs of a state by the time of their end, and by id if several ended at the same time. All jobs that had
-ended when tables of 3.x were taken over have one such time, and so have jobs that one statement ends. The index so far
+ended when tables of 3.x were upgraded have one such time, and so have jobs that one statement ends. The index so far
 had no id, so a list of 50 of them sorted all: 1.2 seconds with 10 million jobs.
 
 The wider index takes the name of the one so far. It serves workers written for p0016 as well, so a

@@ -32,7 +32,7 @@ def tables(patient: Patient) -> Iterator[Finding]:
         yield Finding(
             code="schema-of-3x",
             severity=Severity.FAULT,
-            text="The tables are those of Procrastinate 3.x, or were taken over only in part",
+            text="The tables are those of Procrastinate 3.x, or were upgraded only in part",
             advice=_MIGRATE,
         )
 

@@ -27,7 +27,7 @@ def _is_named(worker: WorkerFacts, case: Case) -> bool | None:
 
 
 def left_behind(case: Case) -> Reason | None:
-    """Was it running when the tables of 3.x were taken over, without a worker."""
+    """Was it running when the tables of 3.x were upgraded, without a worker."""
     if case.row.worker_id != LEFT_BEHIND:
         return None
     return Reason(

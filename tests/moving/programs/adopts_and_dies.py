@@ -1,4 +1,4 @@
-"""Takes over the tables, and kills itself after a number of statements. With 0 it prints how many there are."""
+"""Upgrades the tables, and kills itself after a number of statements. With 0 it prints how many there are."""
 
 import os
 import signal

@@ -69,7 +69,7 @@ r"""DROP TABLE procrastinate_alembic_version;""",
 
 class Migration(migrations.Migration):
     initial = True
-    atomic = False  # the operation opens a transaction, unless it takes over tables of 3.x
+    atomic = False  # the operation opens a transaction, unless it upgrades tables of 3.x
     dependencies = []
     replaces = [('procrastinate', name) for name in MIGRATIONS_OF_3X]
     operations = [

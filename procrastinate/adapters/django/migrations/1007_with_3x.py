@@ -363,7 +363,7 @@ BACKWARD = [
 r"""DO $do$
 BEGIN
     IF to_regproc('procrastinate_fetch_job_v2_of_3x') IS NOT NULL THEN
-        RAISE 'These tables were taken over from Procrastinate 3.x. To go back to it, run `procrastinate schema '
+        RAISE 'These tables were upgraded from Procrastinate 3.x. To go back to it, run `procrastinate schema '
             '--revert-to-3x`';
     END IF;
 END
@@ -387,7 +387,7 @@ r"""UPDATE procrastinate_alembic_version SET version_num='procrastinate_0006' WH
 
 class Migration(migrations.Migration):
     initial = False
-    atomic = False  # the operation opens a transaction, unless it takes over tables of 3.x
+    atomic = False  # the operation opens a transaction, unless it upgrades tables of 3.x
     dependencies = [('procrastinate', '1006_kept_together')]
     operations = [
         RunPostgreSQL(FORWARD, BACKWARD, revision='procrastinate_0007'),

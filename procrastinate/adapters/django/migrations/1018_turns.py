@@ -279,7 +279,7 @@ r"""UPDATE procrastinate_alembic_version SET version_num='procrastinate_0017' WH
 
 class Migration(migrations.Migration):
     initial = False
-    atomic = False  # the operation opens a transaction, unless it takes over tables of 3.x
+    atomic = False  # the operation opens a transaction, unless it upgrades tables of 3.x
     dependencies = [('procrastinate', '1017_ended_in_order')]
     operations = [
         RunPostgreSQL(FORWARD, BACKWARD, revision='procrastinate_0018'),

@@ -666,7 +666,7 @@ r"""UPDATE procrastinate_alembic_version SET version_num='procrastinate_0018' WH
 
 class Migration(migrations.Migration):
     initial = False
-    atomic = False  # the operation opens a transaction, unless it takes over tables of 3.x
+    atomic = False  # the operation opens a transaction, unless it upgrades tables of 3.x
     dependencies = [('procrastinate', '1018_turns')]
     operations = [
         RunPostgreSQL(FORWARD, BACKWARD, revision='procrastinate_0019'),
