@@ -54,7 +54,7 @@ SHARES = {
 """By folder below `tests/`."""
 EACH_TIME = ("worker/test_running.py", "worker/test_isolation.py", "worker/test_stalled.py")
 """Files that the first Python runs whole, whatever their folder's share is."""
-ADOPTION = "moving/test_django.py::test_migrate_takes_over_the_database_and_a_worker_goes_on"
+ADOPTION = "moving/test_django.py::test_migrate_upgrades_the_database_and_a_worker_goes_on"
 """A test that adopts tables of 3.x. The first Python runs it in each turn. The whole file takes longer."""
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.management.commands import migrate
 from django.db import connections
 
 from procrastinate import alembic, exceptions
+from procrastinate.adapters.django import apps
 from procrastinate.adapters.django.databases import connector_of
 from procrastinate.adapters.django.settings import get_settings
 
@@ -18,7 +21,7 @@ from procrastinate.adapters.django.settings import get_settings
 def check_tables(app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """Report tables of Procrastinate 3.x. Other checks report an unreachable database.
 
-    Tables of 3.10 are a warning: ``migrate``, which checks first, takes them over. Older ones are an error.
+    Tables of 3.10 are a warning, except to a ``migrate`` that is about to upgrade them. Older ones are an error.
     """
     alias = alias_to_check(databases)
     if alias is None:
@@ -29,7 +32,9 @@ def check_tables(app_configs: Any = None, databases: Sequence[str] | None = None
         return [Error(str(error), id="procrastinate.E010")]
     except exceptions.ConnectorException:
         return []
-    return [Warning(str(exceptions.TablesOf3x()), id="procrastinate.W001")] if is_of_3x else []
+    if not is_of_3x or _are_about_to_be_upgraded():
+        return []
+    return [Warning(str(exceptions.TablesOf3x()), id="procrastinate.W001")]
 
 
 def alias_to_check(databases: Sequence[str] | None) -> str | None:
@@ -39,6 +44,19 @@ def alias_to_check(databases: Sequence[str] | None) -> str | None:
     if settings.CREATE_CONNECTOR is not None or alias not in (databases or ()):
         return None
     return alias if alias in connections and connections[alias].vendor == "postgresql" else None
+
+
+def _are_about_to_be_upgraded() -> bool:
+    """Return whether the caller is a ``migrate`` that applies the migrations of the queue.
+
+    Django tells its checks the databases, and not the command, which is found among the callers.
+    """
+    for frame, _ in traceback.walk_stack(None):
+        options = frame.f_locals.get("options")
+        if isinstance(options, dict) and isinstance(frame.f_locals.get("self"), migrate.Command):
+            is_applied = options["app_label"] in (None, apps.ProcrastinateConfig.label)
+            return is_applied and not (options["plan"] or options["check_unapplied"])
+    return False
 
 
 def _is_of_3x(connection: sa.Connection) -> bool:
