@@ -19,6 +19,8 @@ from procrastinate.alembic.adoption.steps import pending as adoption_steps
 from procrastinate.alembic.build_ahead import late, left_of, pending
 from procrastinate.alembic.locks import QUEUE_TABLES
 
+_MOST_NAMED = 3
+"""Longer lists of revisions are not written out."""
 UP_TO_DATE = "The schema is up to date"
 
 
@@ -50,9 +52,15 @@ def _steps_from(connection: sa.Connection, current: str | None) -> list[Step]:
         how, locks = ", each in a transaction", _locks_of(current)
     return [
         *ahead,
-        Step(what=f"apply the revisions {', '.join(todo)}{how}", locks=locks, statements=()),
+        Step(what=f"apply the revisions {_named(todo)}{how}", locks=locks, statements=()),
         *late(connection),
     ]
+
+
+def _named(revisions_: Sequence[str]) -> str:
+    """Return revisions in order as text: each of a few, or the ends of a long list."""
+    is_short = len(revisions_) <= _MOST_NAMED
+    return ", ".join(revisions_) if is_short else f"{revisions_[0]} to {revisions_[-1]}"
 
 
 def _locks_of(current: str) -> str:
@@ -75,7 +83,7 @@ def _numbered(todo: Sequence[Step]) -> Iterator[str]:
 
 def _adoption_lines(connection: sa.Connection, state: State) -> Iterator[str]:
     todo = adoption_steps(connection)
-    yield "Take over the tables of Procrastinate 3.x. Its workers and writers may go on."
+    yield "Upgrade the tables of Procrastinate 3.x. Its workers and writers may go on."
     yield f"About {state.jobs:,} jobs ({state.size}) and {state.events:,} events; {state.workers} workers beat."
     if any(step.index is not None for step in todo):
         seconds = state.jobs / 1_000_000 * SECONDS_A_MILLION

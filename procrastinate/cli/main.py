@@ -184,7 +184,8 @@ def _reasons(error: BaseException) -> Iterator[str]:
         if text and not is_known:
             yield indented(text if not said else f"  because: {text}")
             said += _on_one_line(text)
-        current = current.__cause__
+        # What is missing in tables of another release is no reason that a reader could do anything about.
+        current = None if isinstance(current, exceptions.SchemaNotApplied) else current.__cause__
 
 
 def _on_one_line(text: str) -> str:

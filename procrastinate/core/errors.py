@@ -222,11 +222,12 @@ def translate(error: BaseException) -> exceptions.ConnectorException:
     code = sqlstate(error)
     message = _server_message(error)
     # The later lines of the message show the statement, which names these columns, whichever one is missing.
-    if code == UNDEFINED_COLUMN and any(name in message.partition("\n")[0] for name in _SINCE_THE_FIRST_REVISION):
+    first_line = message.partition("\n")[0]
+    if code == UNDEFINED_COLUMN and any(name in first_line for name in _SINCE_THE_FIRST_REVISION):
         return exceptions.TablesOf3x()
     if code in _SCHEMA_TOO_OLD:
         return exceptions.SchemaNotApplied(
-            f"{exceptions.SchemaNotApplied.default_message()} (PostgreSQL says: {message})"
+            f"{exceptions.SchemaNotApplied.default_message()} PostgreSQL says: {first_line}"
         )
     if code == UNIQUE_VIOLATION:
         return exceptions.UniqueViolation(message, constraint_name=constraint_name(error))

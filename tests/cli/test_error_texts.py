@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from tests.cli.command import Command
+from tests.schema.tables_of_3x import make_tables_of_3x
 
 
 @pytest.fixture
@@ -31,6 +32,20 @@ def test_a_database_that_is_down_is_reported_once(arguments: tuple[str, ...]) ->
         said = refused(Command(f"postgresql+psycopg://me@127.0.0.1:{port}/none"), *arguments)
     assert said.count("Connection refused") == 1, said
     assert said.count("Is the server running") == 1, said
+
+
+@pytest.mark.parametrize("arguments", [("queues",), ("defer", "add"), ("why", "1"), ("top",)])
+@pytest.mark.parametrize("is_of_3x", [False, True])
+def test_tables_of_another_release_are_reported_on_one_line(
+    empty_database_url: str, arguments: tuple[str, ...], is_of_3x: bool
+) -> None:
+    """The name of a missing column, and the statement around it, would say nothing to do."""
+    if is_of_3x:
+        make_tables_of_3x(empty_database_url)
+    said = refused(Command(empty_database_url), *arguments)
+    assert said.startswith("The tables are ")
+    assert "run `procrastinate schema --apply`" in said
+    assert len(said.splitlines()) == 1, said
 
 
 def test_a_task_that_is_not_there_brings_the_closest_one(command: Command) -> None:

@@ -94,9 +94,7 @@ def test_the_script_is_run_with_psql(read: Read, filled_url: str) -> None:
     reader = read(filled_url)
     if find_program("psql") is None:
         reader.shell.run(SCRIPT.text.splitlines()[0].removeprefix("$ "))
-        run_script(
-            filled_url, f"SET client_min_messages = warning;\n{(reader.directory / 'take_over.sql').read_text()}"
-        )
+        run_script(filled_url, f"SET client_min_messages = warning;\n{(reader.directory / 'upgrade.sql').read_text()}")
     else:
         read(filled_url, SCRIPT)
     assert revision_of(filled_url) == revisions.head_revision()
@@ -104,7 +102,7 @@ def test_the_script_is_run_with_psql(read: Read, filled_url: str) -> None:
 
 @pytest.mark.parametrize("concurrently", [False, True])
 @pytest.mark.parametrize("made_by", ["3x", "ours"])
-def test_a_users_alembic_takes_over(
+def test_a_users_alembic_upgrades_the_tables(
     read: Read, filled_url: str, database_url: str, concurrently: bool, made_by: str
 ) -> None:
     """The user's own operations go on after it."""
@@ -128,7 +126,7 @@ def test_a_users_alembic_takes_over(
     reader.shell.run("alembic upgrade head")
     assert revision_of(url) == revisions.head_revision()
     assert execute(url, "SELECT count(*) FROM own") == [(0,)]
-    assert execute(url, "SELECT version_num FROM alembic_version") == [("take_over_procrastinate",)]
+    assert execute(url, "SELECT version_num FROM alembic_version") == [("upgrade_procrastinate",)]
 
 
 def deferred(url: str) -> list[tuple[object, ...]]:

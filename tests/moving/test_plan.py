@@ -47,7 +47,7 @@ def applied(url: str) -> tuple[list[str], list[str]]:
 
 
 def run_steps(url: str, *, number: int) -> None:
-    """Take over tables by some of the steps, as a process does that is killed then."""
+    """Upgrade tables by some of the steps, as a process does that is killed then."""
     engine = sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         for step in STEPS[:number]:
@@ -125,9 +125,16 @@ def test_the_plan_is_what_is_done(request: pytest.FixtureRequest, state: str) ->
     of_revisions = [line for line in plan if line.startswith("apply the revisions")]
     assert [line for line in plan if line not in of_revisions] == report
     assert built(statements) == re.findall(r"build the index (\w+)", "\n".join(plan))
-    named = re.findall(r"procrastinate_\d{4}", "".join(of_revisions))
+    named = [name for line in of_revisions for name in named_in(line)]
     assert written(statements)[-len(named) :] == named if named else written(statements) == []
     assert planned(url) == "The schema is up to date"
+
+
+def named_in(line: str) -> list[str]:
+    """The revisions that a line of a plan names, or that lie between the two that it names."""
+    named, known = re.findall(r"procrastinate_\d{4}", line), list(revisions.known_revisions())
+    is_range = re.search(r"\d to procrastinate_", line) is not None
+    return known[known.index(named[0]) : known.index(named[1]) + 1] if is_range else named
 
 
 def built(statements: list[str]) -> list[str]:
@@ -143,7 +150,7 @@ def written(statements: list[str]) -> list[str]:
 def test_the_plan_of_an_empty_database_says_that_nothing_waits(empty_database_url: str) -> None:
     known = revisions.known_revisions()
     assert planned(empty_database_url) == (
-        f"  1. apply the revisions {', '.join(known)}\n"
+        f"  1. apply the revisions {known[0]} to {known[-1]}\n"
         "     locks: none that blocks readers or writers: the tables are new"
     )
     report, statements = applied(empty_database_url)
@@ -169,7 +176,7 @@ def test_the_plan_says_what_later_revisions_lock(engine: sa.Engine, database_url
     assert any("LOCK TABLE" in statement for statement in statements) == (locks != "none")
 
 
-def test_the_plan_counts_jobs_that_were_left_behind_when_half_is_taken_over(filled_url: str) -> None:
+def test_the_plan_counts_jobs_that_were_left_behind_when_half_is_upgraded(filled_url: str) -> None:
     run_steps(filled_url, number=SWITCH)
     assert "2 of sleeps, the oldest since" in planned(filled_url)
 
