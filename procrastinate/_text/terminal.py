@@ -82,6 +82,8 @@ def table(
 ) -> str:
     """Return a table with quoted cells. Columns fit their content, and lines are cut at the width of the terminal.
 
+    Before a line is cut, columns that say nothing are left out: all of their cells are 0 or empty.
+
     Parameters
     ----------
     colours:
@@ -90,8 +92,9 @@ def table(
         If true, the table has no colours and no line is cut.
     """
     rows = [[quoted(cell, LONGEST_VALUE) for cell in row] for row in rows]
-    widths = [max(map(_width, column)) for column in zip(header, *rows, strict=True)]
     available = sys.maxsize if is_plain else shutil.get_terminal_size().columns
+    header, rows = _without_idle_columns(header, rows, available)
+    widths = _widths(header, rows)
     lines = [
         _cut(_GAP.join(_padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip(), available)
         for row in (header, *rows)
@@ -103,6 +106,24 @@ def table(
         colour = colours[index] if colours else None
         painted.append(paint(line, colour) if colour else line)
     return "\n".join(painted)
+
+
+def _widths(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(_width, column)) for column in zip(header, *rows, strict=True)]
+
+
+def _without_idle_columns(
+    header: Sequence[str], rows: Sequence[Sequence[str]], available: int
+) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Return a table that is too wide without columns of 0 and empty cells, from the right, until it fits."""
+    widths = _widths(header, rows)
+    kept = list(range(len(header)))
+    for column in reversed(range(1, len(header))):
+        if sum(widths[one] + len(_GAP) for one in kept) - len(_GAP) <= available:
+            break
+        if rows and all(row[column] in ("", "0") for row in rows):
+            kept.remove(column)
+    return [header[one] for one in kept], [[row[one] for one in kept] for row in rows]
 
 
 def fitted(line: str) -> str:

@@ -91,4 +91,4 @@ def _print(explanation: Explanation | TickExplanation) -> None:
 def _line(check: CheckResult) -> str:
     if check.error is not None:
         return f"? {check.name}: could not be checked ({check.error})"
-    return f"  {check.name}: nothing found" if check.found is None else f"* {check.name}: {check.found}"
+    return f"  {check.name}: not the reason" if check.found is None else f"* {check.name}: {check.found}"

@@ -27,7 +27,7 @@ def test_why_names_the_reason_what_was_excluded_and_the_way_out(command: Command
     assert finished.returncode == 3
     assert "[no-worker]: No worker is alive" in finished.stdout
     assert "What to do: Start one" in finished.stdout
-    assert "Is its queue paused: nothing found" in finished.stdout
+    assert "Is its queue paused: not the reason" in finished.stdout
 
 
 def test_why_as_json(command: Command, database_url: str) -> None:

@@ -69,7 +69,7 @@ def test_only_a_migrate_that_upgrades_the_tables_does_not_warn_of_them(shop_url:
     for command in (("check", "--database", "default"), ("migrate", "--plan")):
         assert "(procrastinate.W001) The tables are of Procrastinate 3.x" in manage(shop_url, *command)
     assert "(procrastinate.W001)" in manage(shop_url, "migrate", "another_app", fails=True)
-    assert "3.x" not in manage(shop_url, "migrate")
+    assert "W001" not in manage(shop_url, "migrate")
 
 
 def test_migrate_upgrades_the_database_and_a_worker_goes_on(shop_url: str, database_url: str) -> None:

@@ -27,6 +27,19 @@ def test_a_wide_character_at_the_end_leaves_room_for_the_mark() -> None:
     assert line == "名" * 9 + ">"
 
 
+def test_a_table_that_is_too_wide_loses_columns_of_zeros_before_it_is_cut() -> None:
+    """Those on the right go first, and no more of them than it takes."""
+    header, rows = ("task", "todo", "doing", "failed", "idle"), [["a", "0", "0", "3", "0"], ["b", "0", "", "0", "0"]]
+    first, *others = table(header, rows).splitlines()
+    assert "task  todo  failed" in first
+    assert others == ["a     0     3", "b     0     0"]
+    assert table(header, rows, is_plain=True).splitlines()[0].split() == list(header)
+
+
+def test_a_table_that_fits_keeps_its_columns_of_zeros() -> None:
+    assert table(("task", "todo"), [["a", "0"]]).splitlines()[1] == "a     0"
+
+
 def test_a_plain_table_is_not_cut() -> None:
     assert table(("task",), [["a" * 30]], is_plain=True).splitlines()[1] == "a" * 30
 
