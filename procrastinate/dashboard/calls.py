@@ -84,7 +84,7 @@ _PROBLEMS = {
 }
 _PROBLEMS_OF_CLASS = {
     "22": "The database does not accept a value of this address.",
-    "42": "The tables are not those of this release. Apply the migrations.",
+    "42": "The tables are not those of this release. Run procrastinate schema --apply, or manage.py migrate in Django.",
     "53": "The database is out of connections, memory or disk space.",
     "57": "The database is shutting down or starting.",
 }
@@ -92,7 +92,12 @@ _PROBLEMS_OF_CLASS = {
 
 def _problem(error: BaseException) -> str:
     """Return what happened, without values and addresses, which the text of a driver's error may contain."""
-    logger.warning("The dashboard could not read the database", exc_info=error, extra={"action": "dashboard_problem"})
+    message, extra = "The dashboard could not read the database", {"action": "dashboard_problem"}
+    if isinstance(error, exceptions.SchemaNotApplied | exceptions.DatabaseUnavailable):
+        # The page asks again every few seconds, and a traceback says no more than the message.
+        logger.warning("%s: %s", message, error, extra=extra)
+    else:
+        logger.warning(message, exc_info=error, extra=extra)
     if isinstance(error, exceptions.ReplicaBehind):
         return f"{error}."
     code = sqlstate(error)

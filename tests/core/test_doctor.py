@@ -316,9 +316,10 @@ def test_a_task_that_no_worker_of_its_queue_knows(engine: sa.Engine, connection:
 
 
 def test_a_queue_that_is_paused(engine: sa.Engine, connection: sa.Connection) -> None:
-    core.pause_queue(connection, "mail", reason="The server is down")
+    core.pause_queue(connection, "the mail", reason="The server is down")
     (finding,) = [one for one in examine(engine).findings if one.code == "queue-paused"]
     assert "The server is down" in finding.text
+    assert finding.advice == "`procrastinate queues resume 'the mail'`, or app.queues.resume('the mail')"
 
 
 def test_a_ready_job_that_a_free_worker_leaves_alone_is_a_fault(engine: sa.Engine, connection: sa.Connection) -> None:
@@ -396,8 +397,8 @@ def test_a_check_that_fails_is_a_line_and_not_the_end(engine: sa.Engine, connect
 def test_names_of_rows_are_quoted(engine: sa.Engine, connection: sa.Connection) -> None:
     core.pause_queue(connection, "a\nb\x1b[31m")
     (finding,) = [one for one in examine(engine).findings if one.code == "queue-paused"]
-    assert "\x1b" not in finding.text
-    assert "\n" not in finding.text
+    assert "\x1b" not in finding.text + finding.advice
+    assert "\n" not in finding.text + finding.advice
 
 
 def test_the_doctor_only_reads(engine: sa.Engine) -> None:

@@ -43,7 +43,20 @@ def test_every_page_says_that_the_database_cannot_be_reached(page: str) -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in ("system", "doctor")])
 def test_every_page_says_that_the_tables_are_missing(empty_database_url: str, page: str) -> None:
-    assert "The tables are not those of this release." in _get(empty_database_url, page).body.decode()
+    text = _get(empty_database_url, page).body.decode()
+    assert "The tables are not those of this release. Run procrastinate schema --apply, or" in text
+
+
+def test_a_page_without_tables_logs_the_remedy_and_no_traceback(
+    empty_database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="procrastinate.dashboard"):
+        _get(empty_database_url, "jobs")
+    records = [record for record in caplog.records if getattr(record, "action", None) == "dashboard_problem"]
+    assert records
+    for record in records:
+        assert "run `procrastinate schema --apply`" in record.getMessage()
+        assert record.exc_info is None
 
 
 def test_the_page_of_a_job_says_that_the_database_cannot_be_reached() -> None:

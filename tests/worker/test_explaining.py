@@ -129,6 +129,17 @@ async def test_a_job_that_has_failed_names_its_error(app: App, workers: Workers)
     assert "signature" in explanation.headline.advice
 
 
+async def test_a_failed_job_names_the_command_that_retries_it(app: App, workers: Workers) -> None:
+    @app.task(name="t")
+    def fail() -> None:
+        raise ValueError("out of stock")
+
+    job_id = await fail.defer_async()
+    await workers.run()
+    explanation = await app.inspect.explain_async(job_id)
+    assert f"`procrastinate shell retry {job_id}`" in explanation.headline.advice
+
+
 async def test_a_job_that_was_cancelled(app: App) -> None:
     job_id = await app.configure_task("t").defer_async()
     await app.job_manager.cancel_job_by_id_async(job_id)
@@ -418,6 +429,7 @@ async def test_a_job_of_a_paused_queue(app: App, options: dict[str, Any]) -> Non
     assert explanation.headline.code == "queue-paused"
     assert "ada" in explanation.headline.text
     assert "The server is down" in explanation.headline.text
+    assert explanation.headline.advice == "`procrastinate queues resume mail`, or app.queues.resume('mail')"
 
 
 async def test_a_job_that_was_parked_during_a_pause_that_has_ended(app: App, queue: Queue) -> None:

@@ -79,6 +79,8 @@ async def test_a_tick_that_was_deferred_names_its_job(app: App, queue: Queue) ->
     assert await codes(app) == ["tick-deferred"]
     await app.queues.pause_async("mail", reason="The server is down")
     assert await codes(app) == ["queue-paused", "tick-deferred"]
+    (reason, *_) = (await explain(app)).reasons
+    assert reason.advice == "`procrastinate queues resume mail`, or app.queues.resume('mail')"
 
 
 async def test_a_tick_that_was_skipped_for_a_queueing_lock(app: App, queue: Queue) -> None:

@@ -9,7 +9,7 @@ from procrastinate.core.doctor import server_facts, work_facts
 from procrastinate.core.doctor.findings import Finding, Severity
 from procrastinate.core.doctor.patient import Patient
 from procrastinate.core.inspection import catalogue_facts, facts
-from procrastinate.core.inspection.environment_reasons import KNOW_THE_TASK, UNKNOWN_TASKS_FAIL
+from procrastinate.core.inspection.environment_reasons import KNOW_THE_TASK, UNKNOWN_TASKS_FAIL, resume_advice
 from procrastinate.core.inspection.facts import WorkerFacts
 from procrastinate.core.inspection.running_reasons import is_blocked
 from procrastinate.core.liveness import DECIDE_ON_LEFT_BEHIND
@@ -147,7 +147,7 @@ def paused_queues(patient: Patient) -> Iterator[Finding]:
             severity=Severity.NOTE,
             subject=pause.queue_name,
             text=f"The queue {pause.queue_name!r} is paused{by}{since}{until}{why}",
-            advice="procrastinate queues resume, or app.queues.resume()",
+            advice=resume_advice(pause.queue_name),
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from procrastinate.core.applied_revisions import read_applied
 from procrastinate.core.inspection import catalogue_facts
 from procrastinate.core.inspection.case import Case
@@ -14,6 +16,12 @@ UNKNOWN_TASKS_FAIL = (
     "Workers put off its jobs, and fail them after their option unknown_task_timeout, which is 1 h by default"
 )
 KNOW_THE_TASK = "Deploy the code of the task, import its module (import_paths), or give its old name as alias"
+
+
+def resume_advice(queue: str) -> str:
+    """Return how a paused queue is resumed. A terminal and a page show no name that could forge their text."""
+    command = f"`procrastinate queues resume {shlex.quote(queue)}`, or " if queue.isprintable() else ""
+    return f"{command}app.queues.resume({queue!r})"
 
 
 # The database

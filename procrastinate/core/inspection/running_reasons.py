@@ -208,6 +208,11 @@ _FAILURES = {
 }
 
 
+def _retry_advice(job_id: int) -> str:
+    command = f"`procrastinate shell retry {job_id}`"
+    return f"Retry it once the cause is removed: {command}, or Retry on its page of the dashboard"
+
+
 def ended(case: Case) -> Reason | None:
     """Has it ended."""
     job = case.row
@@ -220,7 +225,7 @@ def ended(case: Case) -> Reason | None:
         code=job.status.value,
         kind=ReasonKind.ENDED,
         text=f"The job has ended as {job.status.value}{why}{when}",
-        advice=_FAILURES.get(error, "Retry it once the cause is removed") if job.status is Status.FAILED else "",
+        advice=_FAILURES.get(error, _retry_advice(job.id)) if job.status is Status.FAILED else "",
     )
 
 

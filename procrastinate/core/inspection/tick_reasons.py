@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from procrastinate._durations import duration, setting
 from procrastinate.core.inspection import facts
 from procrastinate.core.inspection.bounds import load
+from procrastinate.core.inspection.environment_reasons import resume_advice
 from procrastinate.core.inspection.examination import attempt, name_of, reading_only
 from procrastinate.core.inspection.facts import WorkerFacts
 from procrastinate.core.inspection.reason_types import CheckResult, Reason, ReasonKind
@@ -219,14 +220,14 @@ def queue_paused(case: _Case) -> Reason | None:
     """Is its queue paused."""
     queue = case.question.queue
     pause = None if queue is None else facts.read_pause(case.connection, queue)
-    if pause is None:
+    if queue is None or pause is None:
         return None
     why = f": {pause.reason}" if pause.reason else ""
     return Reason(
         code="queue-paused",
         kind=ReasonKind.BLOCKED,
         text=f"Ticks defer jobs, and these wait, because the queue {queue!r} is paused{why}",
-        advice="procrastinate queues resume, or app.queues.resume()",
+        advice=resume_advice(queue),
     )
 
 

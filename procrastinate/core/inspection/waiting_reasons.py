@@ -17,6 +17,7 @@ from procrastinate.core.inspection.environment_reasons import (
     no_worker_for_queue,
     not_listening,
     read_only,
+    resume_advice,
     returned_for_its_task,
     schema_behind,
     slots_lost,
@@ -77,7 +78,7 @@ def queue_paused(case: Case) -> Reason | None:
         code="queue-paused",
         kind=ReasonKind.BLOCKED,
         text=" ".join(parts) + reason,
-        advice="procrastinate queues resume, or app.queues.resume()",
+        advice=resume_advice(case.row.queue_name),
     )
 
 

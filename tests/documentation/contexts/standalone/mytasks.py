@@ -1,7 +1,0 @@
-"""Tasks, declared on the app."""
-
-from myapp import app
-
-
-@app.task
-def send_mail(to: str) -> None: ...
