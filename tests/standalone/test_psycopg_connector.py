@@ -85,6 +85,62 @@ async def test_hooks_are_called(database_url: str) -> None:
     await connector.close_async()
 
 
+def test_hooks_are_called_for_sync_code(database_url: str) -> None:
+    """By psycopg's own pool, which the connector closes."""
+    connector = SyncPsycopgConnector(**_parameters(database_url), configure=_name_the_connection, min_size=1)
+    for _ in range(2):  # an app may be opened again
+        connector.open()
+        assert connector.run(_application_name) == "configured"
+        connector.close()
+
+
+async def test_hooks_of_a_sync_connector_are_called_for_async_code(database_url: str) -> None:
+    """It uses a pool from threads."""
+    connector = SyncPsycopgConnector(**_parameters(database_url), configure=_name_the_connection, min_size=1)
+    await connector.open_async()
+    assert await connector.run_async(_application_name) == "configured"
+    await connector.close_async()
+
+
+@pytest.mark.parametrize("hook", ["check", "configure", "reset"])
+def test_a_hook_that_the_pool_cannot_call_is_refused(hook: str) -> None:
+    """An async pool would wait for connections in vain, and a sync one would await nothing."""
+
+    async def asynchronous(connection: Any) -> None: ...
+
+    def synchronous(connection: Any) -> None: ...
+
+    with pytest.raises(TypeError, match=f"{hook} of a PsycopgConnector must be an async function"):
+        PsycopgConnector(**{hook: synchronous})
+    with pytest.raises(TypeError, match=f"{hook} of a SyncPsycopgConnector must be a sync function"):
+        SyncPsycopgConnector(**{hook: asynchronous})
+
+
+def test_connections_that_a_hook_does_not_reach_are_named(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A worker makes its own connections, and sync code cannot await."""
+
+    async def configure(connection: Any) -> None: ...
+
+    connector = PsycopgConnector(**_parameters(database_url), configure=configure)
+    connector.get_worker_connector()
+    connector.open()
+    connector.run(backend_pid)
+    connector.close()
+    assert [message.partition(":")[0] for message in caplog.messages] == [
+        "The option configure does not hold for the worker's own connections",
+        "The option configure does not hold for synchronous code",
+    ]
+
+
+def _name_the_connection(connection: psycopg.Connection[Any]) -> None:
+    connection.execute("SET application_name = 'configured'")
+    connection.commit()
+
+
+def _application_name(connection: sa.Connection) -> Any:
+    return connection.scalar(sa.text("SHOW application_name"))
+
+
 async def test_the_pool_keeps_to_its_size(database_url: str) -> None:
     """``max_size`` connections, and no more."""
     connector = SyncPsycopgConnector(**_parameters(database_url), max_size=2, timeout=0.05)

@@ -56,16 +56,22 @@ class ThreadRunner:
 class PoolRunner:
     """Runs operations on connections of a ``psycopg_pool.ConnectionPool``, each in one of the pool's transactions."""
 
-    def __init__(self, pool: psycopg_pool.ConnectionPool[Any]) -> None:
+    def __init__(self, pool: psycopg_pool.ConnectionPool[Any], *, owned: bool = False) -> None:
         self._pool = pool
+        self._owned = owned
 
     def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation on a pooled connection."""
-        with translated_errors(), self._pool.connection() as connection:
-            return TakesUserConnections().run_on(connection, operation, *args, **kwargs)
+        with translated_errors():
+            if self._owned:
+                self._pool.open()
+            with self._pool.connection() as connection:
+                return TakesUserConnections().run_on(connection, operation, *args, **kwargs)
 
     def close(self) -> None:
-        """Do nothing: the user closes the pool."""
+        """Close an owned pool."""
+        if self._owned:
+            self._pool.close()
 
 
 class AsyncPoolRunner:

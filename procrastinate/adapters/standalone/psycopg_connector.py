@@ -9,11 +9,13 @@ from typing import Any
 from sqlalchemy.pool import NullPool
 
 from procrastinate._extras import needs_extra
+from procrastinate._functions.kinds import is_async_callable
+from procrastinate._text.logs import get_logger
 from procrastinate.adapters.connections.connect_args import ConnectArgs
 from procrastinate.adapters.connections.conninfo import connection_parameters, require_known
 from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.adapters.standalone.engine_connector import EngineConnector
-from procrastinate.adapters.standalone.pools import AsyncPoolRunner, AsyncRunner
+from procrastinate.adapters.standalone.pools import AsyncPoolRunner, AsyncRunner, PoolRunner, SyncRunner, ThreadRunner
 from procrastinate.adapters.standalone.sources import PsycopgSource
 
 _POOL_OPTIONS = {
@@ -37,6 +39,14 @@ _POOL_OPTIONS = {
 _HOOKS = {"check", "configure", "connection_class", "reconnect_failed", "reset"}
 """Options that only psycopg_pool supports. SQLAlchemy's pool has an equivalent of the others or does not need them."""
 
+_CALLED = ("check", "configure", "reset")
+"""Options with a function that a pool calls with a connection: an async one if the pool is for asynchronous code."""
+
+_SETS_UP = ("configure", "connection_class")
+"""Options that change what a connection is. A connection that is made without them behaves in another way."""
+
+logger = get_logger(__name__)
+
 
 class SyncPsycopgConnector(EngineConnector):
     """A psycopg connector with the arguments of ``psycopg_pool.ConnectionPool`` and :func:`psycopg.connect`.
@@ -57,7 +67,7 @@ class SyncPsycopgConnector(EngineConnector):
     Raises
     ------
     TypeError
-        An argument is unknown to psycopg and to psycopg_pool.
+        An argument is unknown to psycopg and to psycopg_pool, or a function is async that the pool calls.
     """
 
     def __init__(
@@ -69,6 +79,7 @@ class SyncPsycopgConnector(EngineConnector):
         **arguments: Any,
     ) -> None:
         connect_args, pool_options = _split(arguments)
+        self._sets_up = [name for name in _SETS_UP if name in pool_options]
         super().__init__(
             self._make_source(connect_args, pool_options),
             listen_connect_args=listen_connect_args,
@@ -77,7 +88,15 @@ class SyncPsycopgConnector(EngineConnector):
         )
 
     def _make_source(self, connect_args: ConnectArgs, pool_options: dict[str, Any]) -> PsycopgSource:
-        return PsycopgSource(connect_args, _engine_options(pool_options))
+        if not _HOOKS & pool_options.keys():
+            return PsycopgSource(connect_args, _engine_options(pool_options))
+        _require_kind(pool_options, is_async=False)
+        return _SyncPoolSource(connect_args, pool_options, _psycopg_pool().ConnectionPool)
+
+    def get_worker_connector(self) -> WorkerConnector:
+        """Return the connector for a worker, on the same database. Options of a pool do not concern it."""
+        _warn_of(self._sets_up, "the worker's own connections", _PARAMETERS_INSTEAD)
+        return super().get_worker_connector()
 
 
 class PsycopgConnector(SyncPsycopgConnector, metaclass=abc.ABCMeta):
@@ -104,7 +123,8 @@ class PsycopgConnector(SyncPsycopgConnector, metaclass=abc.ABCMeta):
     def _make_source(self, connect_args: ConnectArgs, pool_options: dict[str, Any]) -> PsycopgSource:
         pool_factory = self._pool_factory
         if pool_factory is None and _HOOKS & pool_options.keys():
-            pool_factory = _default_pool_factory()
+            _require_kind(pool_options, is_async=True)
+            pool_factory = _psycopg_pool().AsyncConnectionPool
         if pool_factory is None:
             return PsycopgSource(connect_args, _engine_options(pool_options))
         return _PoolSource(connect_args, pool_options, pool_factory)
@@ -114,8 +134,8 @@ class PsycopgConnector(SyncPsycopgConnector, metaclass=abc.ABCMeta):
 PsycopgConnector.register(WorkerConnector)
 
 
-class _PoolSource(PsycopgSource):
-    """A :class:`PsycopgSource` with a psycopg pool for asynchronous code."""
+class _PoolOptions(PsycopgSource):
+    """A :class:`PsycopgSource` with a psycopg pool for one kind of code."""
 
     def __init__(
         self, connect_args: ConnectArgs, pool_options: dict[str, Any], pool_factory: Callable[..., Any]
@@ -124,18 +144,62 @@ class _PoolSource(PsycopgSource):
         self._pool_options = pool_options
         self._pool_factory = pool_factory
 
-    def make_async(self) -> AsyncRunner:
-        """Make a pool with the user's factory. It opens when it is first needed."""
+    def _make_pool(self) -> Any:
+        """Make a pool with the factory. It opens when it is first needed."""
         connect_args = self.connect_args()
         kwargs = connect_args.ask() if connect_args.is_fixed else connect_args.ask
-        pool = self._pool_factory(kwargs=kwargs, **{**self._pool_options, "open": False})
-        return AsyncPoolRunner(pool, owned=True)
+        return self._pool_factory(kwargs=kwargs, **{**self._pool_options, "open": False})
 
 
-def _default_pool_factory() -> Callable[..., Any]:
+class _PoolSource(_PoolOptions):
+    """A source with a psycopg pool for asynchronous code."""
+
+    def make_sync(self) -> SyncRunner:
+        """Return a psycopg engine's runner, and say what does not hold for it."""
+        ignored = [name for name in _SETS_UP if name in self._pool_options]
+        _warn_of(ignored, "synchronous code", f"{_PARAMETERS_INSTEAD}, or give the program a SyncPsycopgConnector")
+        return super().make_sync()
+
+    def make_async(self) -> AsyncRunner:
+        """Return the runner of a pool."""
+        return AsyncPoolRunner(self._make_pool(), owned=True)
+
+
+class _SyncPoolSource(_PoolOptions):
+    """A source with a psycopg pool for synchronous code. Asynchronous code uses such a pool from threads."""
+
+    def make_sync(self) -> SyncRunner:
+        """Return the runner of a pool."""
+        return PoolRunner(self._make_pool(), owned=True)
+
+    def make_async(self) -> AsyncRunner:
+        """Return a runner that uses a pool from threads."""
+        return ThreadRunner(self.make_sync())
+
+
+_PARAMETERS_INSTEAD = "put settings into the connection parameters, as in options='-c search_path=jobs'"
+
+
+def _warn_of(options: list[str], connections: str, way_out: str) -> None:
+    for name in options:
+        logger.warning(
+            f"The option {name} does not hold for {connections}: {way_out}",
+            extra={"action": "pool_option_without_effect", "option": name},
+        )
+
+
+def _require_kind(pool_options: Mapping[str, Any], *, is_async: bool) -> None:
+    for name in _CALLED:
+        function = pool_options.get(name)
+        if callable(function) and is_async_callable(function) is not is_async:
+            kind, connector = ("an async", "PsycopgConnector") if is_async else ("a sync", "SyncPsycopgConnector")
+            raise TypeError(f"{name} of a {connector} must be {kind} function, because its pool calls it so")
+
+
+def _psycopg_pool() -> Any:
     with needs_extra(f"A connector with {', '.join(sorted(_HOOKS))}", "pool"):
         import psycopg_pool
-    return psycopg_pool.AsyncConnectionPool
+    return psycopg_pool
 
 
 def _split(arguments: Mapping[str, Any]) -> tuple[ConnectArgs, dict[str, Any]]:
