@@ -116,6 +116,14 @@ def test_a_hook_that_the_pool_cannot_call_is_refused(hook: str) -> None:
         SyncPsycopgConnector(**{hook: asynchronous})
 
 
+def test_a_connection_class_of_the_other_kind_is_refused() -> None:
+    """The pool cannot connect with it."""
+    with pytest.raises(TypeError, match="of a PsycopgConnector must be an async connection, not Connection"):
+        PsycopgConnector(connection_class=psycopg.Connection)
+    with pytest.raises(TypeError, match="of a SyncPsycopgConnector must be a sync connection, not AsyncConnection"):
+        SyncPsycopgConnector(connection_class=psycopg.AsyncConnection)
+
+
 def test_connections_that_a_hook_does_not_reach_are_named(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
     """A worker makes its own connections, and sync code cannot await."""
 

@@ -189,11 +189,15 @@ def _warn_of(options: list[str], connections: str, way_out: str) -> None:
 
 
 def _require_kind(pool_options: Mapping[str, Any], *, is_async: bool) -> None:
+    """Refuse what the pool cannot use. It would try in the background, and each caller would wait for it in vain."""
+    kind, connector = ("an async", "PsycopgConnector") if is_async else ("a sync", "SyncPsycopgConnector")
     for name in _CALLED:
         function = pool_options.get(name)
         if callable(function) and is_async_callable(function) is not is_async:
-            kind, connector = ("an async", "PsycopgConnector") if is_async else ("a sync", "SyncPsycopgConnector")
             raise TypeError(f"{name} of a {connector} must be {kind} function, because its pool calls it so")
+    made = pool_options.get("connection_class")
+    if made is not None and is_async_callable(made.connect) is not is_async:
+        raise TypeError(f"connection_class of a {connector} must be {kind} connection, not {made.__name__}")
 
 
 def _psycopg_pool() -> Any:
