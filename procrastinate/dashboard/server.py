@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import dataclasses
 import hmac
 import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -29,6 +31,8 @@ LOCAL = {"localhost", "127.0.0.1", "::1"}
 _MOST_THREADS = 16
 _LONGEST_SILENCE = 30.0
 """Seconds that a client may take between two parts of a request."""
+_SHORT_SILENCE = 1.0
+"""Seconds that a client may take to ask while others wait for a thread."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,28 +111,62 @@ def _host_name(header: str) -> str:
     return header.partition(":")[0]
 
 
-class _Handler(WSGIRequestHandler):
-    timeout = _LONGEST_SILENCE
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Log no requests: each open page makes one every few seconds."""
-
-
 class _Server(ThreadingMixIn, WSGIServer):
-    """Answers each request in a thread, a limited number at the same time."""
+    """Answers each request in a thread, a limited number at the same time.
+
+    Browsers and proxies open connections before they need them. While such connections take all threads, and others
+    wait, the server closes those that have asked nothing yet.
+    """
 
     daemon_threads = True
-    _slots = threading.BoundedSemaphore(_MOST_THREADS)
+    request_queue_size = 64
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._slots = threading.BoundedSemaphore(_MOST_THREADS)
+        self._mutex = threading.Lock()
+        self._silent: dict[socket.socket, float] = {}
+        """The open connections that have asked nothing yet, and the time at which each was opened."""
+        super().__init__(*args, **options)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        self._slots.acquire()
+        while not self._slots.acquire(timeout=_SHORT_SILENCE / 2):
+            self._close_silent()
+        with self._mutex:
+            self._silent[request] = time.monotonic()
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self.note_question(request)
             self._slots.release()
+
+    def note_question(self, request: socket.socket) -> None:
+        """Note that a connection has asked something, or is closed."""
+        with self._mutex:
+            self._silent.pop(request, None)
+
+    def _close_silent(self) -> None:
+        with self._mutex:
+            for request, opened in self._silent.items():
+                if time.monotonic() - opened > _SHORT_SILENCE:
+                    with contextlib.suppress(OSError):  # the client was faster
+                        request.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _LONGEST_SILENCE
+    server: _Server
+
+    def parse_request(self) -> bool:
+        """Read the head of a request."""
+        is_read = super().parse_request()
+        self.server.note_question(self.connection)
+        return is_read
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log no requests: each open page makes one every few seconds."""
 
 
 class _Server6(_Server):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import importlib.resources
 import re
+import socket
+import threading
 from typing import Any
 
+import httpx
 import pytest
 
 import procrastinate
 from procrastinate.core import Counts
 from procrastinate.core.inspection import Count, JobSearch, JobState, Minute, Paused, Queues, QueueState
 from procrastinate.cron import check_cron
-from procrastinate.dashboard import Access, Permission, asgi, formatting, hide_keys, wsgi
+from procrastinate.dashboard import Access, Permission, asgi, formatting, hide_keys, server, wsgi
 from procrastinate.dashboard.access import to_access
 from procrastinate.dashboard.charts import HEIGHT, minutes_chart
 from procrastinate.dashboard.cron_words import describe_cron
@@ -243,6 +247,21 @@ def test_the_server_of_the_command_line_asks_for_the_login() -> None:
     for header in ("", "Basic YWRhOng="):
         application({**environ, "HTTP_AUTHORIZATION": header}, lambda reason, _: answered.append(reason[:3]))
     assert answered == ["401", "404"]
+
+
+def test_connections_that_ask_nothing_keep_the_server_of_the_command_line_from_no_request() -> None:
+    """Browsers and proxies open connections ahead. Each one has a thread, and there are sixteen."""
+    with contextlib.ExitStack() as ends:
+        listening = ends.enter_context(server.make(protected(_app(), "127.0.0.1", None), "127.0.0.1", 0))
+        ends.callback(listening.shutdown)
+        threading.Thread(target=listening.serve_forever, args=(0.05,), daemon=True).start()
+        address = ("127.0.0.1", listening.server_port)
+        for number in range(40):
+            idle = ends.enter_context(socket.create_connection(address, timeout=20))
+            if number % 2:
+                idle.sendall(b"GET /noth")
+        answer = httpx.get(f"http://127.0.0.1:{listening.server_port}/nothing", timeout=20)
+    assert answer.status_code == 404
 
 
 @pytest.mark.parametrize(
