@@ -6,11 +6,15 @@ import ssl
 from typing import Any
 
 import psycopg
+import psycopg2
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from procrastinate.adapters.connections.conninfo import connection_parameters
+from procrastinate.adapters.standalone import SQLAlchemyConnector
 from procrastinate.adapters.standalone.engine_conninfo import engine_connect_args, psycopg_parameters
+from tests.database import libpq_url
 
 
 def _engine(url: str, **options: Any) -> sa.Engine:
@@ -116,3 +120,22 @@ def test_what_cannot_be_told_is_asked_for(engine: Any) -> None:
     """By the argument to give."""
     with pytest.raises(ValueError, match="worker_connect_args"):
         psycopg_parameters(getattr(engine, "sync_engine", engine))
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", None])
+async def test_a_creator_makes_every_connection_of_a_url(database_url: str, driver: str | None) -> None:
+    """A worker cannot use it, and asks for parameters, in place of going where the URL says."""
+    address = {**connection_parameters(libpq_url(database_url)), "application_name": "created"}
+    module = psycopg2 if driver == "psycopg2" else psycopg
+    nowhere = f"postgresql{f'+{driver}' if driver else ''}://nowhere.invalid/none"
+    connector = SQLAlchemyConnector(nowhere, creator=lambda: module.connect(**address))
+    await connector.open_async()
+    assert connector.run(_application_name) == "created"
+    assert await connector.run_async(_application_name) == "created"
+    await connector.close_async()
+    with pytest.raises(ValueError, match=r"has its own creator.*worker_connect_args"):
+        connector.get_worker_connector()
+
+
+def _application_name(connection: sa.Connection) -> Any:
+    return connection.scalar(sa.text("SHOW application_name"))

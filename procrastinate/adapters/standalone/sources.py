@@ -25,6 +25,10 @@ _EXTRAS = {"psycopg2": "psycopg2"}
 """The drivers that an extra installs."""
 _ASYNC_ONLY = {"asyncpg"}
 _PSYCOPG = {"psycopg", "psycopg_async"}
+_PSYCOPG_URL = sa.make_url("postgresql+psycopg://")
+_CREATOR = "creator"
+"""The option of an engine that connects by a function of the user. The URL then says only which driver it is."""
+
 _TAKES_ENCODING = {"psycopg2", "pg8000"}
 """These drivers decode text in the database's encoding unless it is set. asyncpg always requests UTF-8."""
 
@@ -99,9 +103,9 @@ class DriverSource:
         return EngineRunner(self._engine(), owned=True)
 
     def make_async(self) -> AsyncRunner:
-        """Return the runner of the driver's asynchronous engine, or of psycopg's."""
+        """Return the runner of the driver's asynchronous engine, or psycopg's. Only threads can use a ``creator``."""
         if not self._is_async:
-            return self._instead().make_async()
+            return ThreadRunner(self.make_sync()) if _CREATOR in self._options else self._instead().make_async()
         from sqlalchemy.ext.asyncio import create_async_engine
 
         return AsyncEngineRunner(create_async_engine(self._url, **self._options), owned=True)
@@ -186,6 +190,8 @@ def source_of(bind: Any, options: Mapping[str, Any]) -> Source:
     if not isinstance(bind, (str, sa.URL)):
         return _engine_source(bind, options)
     if isinstance(bind, str) and not _names_driver(bind):
+        if _CREATOR in options:
+            return DriverSource(_PSYCOPG_URL, options)
         return _psycopg_source(connection_parameters(bind), options)
     url = _parse_url(bind)
     _require_postgresql(url.get_backend_name())
@@ -193,6 +199,8 @@ def source_of(bind: Any, options: Mapping[str, Any]) -> Source:
         url = url.set(drivername="postgresql+psycopg")
     _require_known_driver(url)
     if url.get_driver_name() in _PSYCOPG:
+        if _CREATOR in options:
+            return DriverSource(_PSYCOPG_URL, options)
         parameters = psycopg_parameters(sa.create_engine(url))
         require_known_in_url(parameters)
         return _psycopg_source(parameters, options)
