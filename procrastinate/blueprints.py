@@ -195,9 +195,9 @@ class Blueprint:
         max_result_size:
             Limit for a stored return value, in bytes of JSON. The default is 1 MiB.
         check_arguments:
-            If false, its jobs may have arguments that do not fit the signature of the function. Turn the check off
-            while programs that defer the task are deployed before its workers. ``App(check_arguments=False)`` turns
-            it off for all tasks.
+            If false, its jobs may have arguments that do not fit the signature of the function. Turn the check off if a
+            program passes arguments that only the workers' version of the function takes.
+            ``App(check_arguments=False)`` turns it off for all tasks.
         keep_logs:
             If true, its jobs keep what they log: the newest 1,000 lines of each run, up to 64 KiB. Read them on the
             page of the job, with ``procrastinate logs`` or with ``app.job_manager.get_logs(job_id)``.
