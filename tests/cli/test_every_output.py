@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import fcntl
 import os
@@ -159,6 +160,12 @@ def test_a_terminal_gets_no_control_character_of_a_row(hostile_url: str, name: s
     written = _OWN_CODES.sub("", on_terminal(name, hostile_url))
     assert written, "it says nothing"
     assert [one for one in re.sub(r"\r+\n", "\n", written) if one != "\n" and not one.isprintable()] == []
+
+
+def test_a_printed_schedule_is_code_on_a_narrow_terminal_too(hostile_url: str) -> None:
+    written = on_terminal("celery-schedule", hostile_url, columns=40).replace("\r\n", "\n")
+    ast.parse(written.partition("\n1 of ")[0])
+    assert "# NOT TRANSLATED: " in written
 
 
 @pytest.mark.parametrize("name", ["doctor", "top", "an app that is not there", "worker"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
@@ -17,6 +17,8 @@ from procrastinate.connector import BaseConnector
 from procrastinate.core.health import jobs_table_exists
 
 _APP_LABEL = "procrastinate"
+_MOST_NAMED = 3
+"""Longer lists of migrations are not written out."""
 
 
 class UnhealthyError(exceptions.ProcrastinateException):
@@ -41,8 +43,7 @@ def healthchecks(app: App, write: Callable[[str], object] = say) -> None:
     missing = _missing_migrations()
     if missing or not has_tables:
         alias = get_settings().DATABASE_ALIAS
-        names = ", ".join(missing) or "the tables are missing"
-        raise UnhealthyError(f"Migrations: {names}. Run: manage.py migrate --database={alias}")
+        raise UnhealthyError(f"Migrations: {_described(missing)}. Run: manage.py migrate --database={alias}")
     app.schema_manager.check_schema()
     write("Migrations: OK")
     if not app.check_connection():
@@ -51,6 +52,14 @@ def healthchecks(app: App, write: Callable[[str], object] = say) -> None:
     if not asyncio.run(_check_worker(app.connector.get_worker_connector())):
         raise UnhealthyError("Worker App: its database has no tables")
     write("Worker App: OK")
+
+
+def _described(missing: Sequence[str]) -> str:
+    """Return what is not applied: each of a few migrations, or the ends of a long list."""
+    if not missing:
+        return "the tables are missing"
+    names = ", ".join(missing) if len(missing) <= _MOST_NAMED else f"{missing[0]} to {missing[-1]}"
+    return f"{len(missing)} not applied ({names})"
 
 
 def _missing_migrations() -> list[str]:

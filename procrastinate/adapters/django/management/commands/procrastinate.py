@@ -71,6 +71,8 @@ class Command(BaseCommand):
         except BrokenPipeError:  # the reader of the output, for example head, has exited
             drop_output()
             sys.exit(1)
+        except KeyboardInterrupt:  # Ctrl-C, the only way to end some sub-commands
+            sys.exit(130)
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the sub-commands, each with the arguments that it has outside Django."""
