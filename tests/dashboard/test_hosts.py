@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import urllib.parse
 from collections.abc import Iterator
@@ -320,6 +321,17 @@ def test_a_workflow_is_drawn_cancelled_and_retried(client: httpx.Client, served:
     assert _count(served, workflow_id, "status IN ('cancelled', 'failed')") == 0
     job_id = _count(served, workflow_id, "status = 'doing'", "max(procrastinate_jobs.id)")
     assert f'workflows/{workflow_id}"' in client.get(f"jobs/{job_id}").text
+
+
+@in_two_hosts
+def test_the_jobs_that_wait_for_steps_are_narrowed_to_signals(client: httpx.Client) -> None:
+    words = r"</svg>(waiting for \w+)</span>"
+    everything = client.get("jobs?state=waiting_for_steps").text
+    (link,) = re.findall(r'<a href="([^"]+)">Only signals that were not sent</a>', everything)
+    signals = client.get(html.unescape(link)).text
+    assert set(re.findall(words, signals)) == {"waiting for signal"}
+    assert "Only signals" not in signals
+    assert "Only signals" not in client.get("jobs?state=scheduled").text
 
 
 @in_two_hosts

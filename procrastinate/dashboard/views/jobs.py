@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from procrastinate.core import inspection
 from procrastinate.core.inspection import JobState
+from procrastinate.core.workflow_rows import SIGNAL_TASK
 from procrastinate.dashboard.actions import ACTIONS, run_action
 from procrastinate.dashboard.calls import Calls, call
 from procrastinate.dashboard.messages import Response
-from procrastinate.dashboard.search import read_job_id, read_place, read_question, write_place
+from procrastinate.dashboard.search import Question, read_job_id, read_place, read_question, write_place, write_term
 from procrastinate.dashboard.views.forbidden_searches import without_hidden
 from procrastinate.dashboard.views.operations import bulk_actions
 from procrastinate.dashboard.visit import Visit
@@ -32,6 +33,7 @@ def jobs(visit: Visit) -> Calls[Response]:
         question=question,
         state=question.search.state,
         states=JobState,
+        question_of_signals=_question_of_signals(question),
         is_first=place is None,
         next_place=write_place(page.value.next_place) if page.value else None,
         selectable=[
@@ -43,6 +45,16 @@ def jobs(visit: Visit) -> Calls[Response]:
         ],
         bulk_actions=bulk_actions(visit, question.search.state),
     )
+
+
+def _question_of_signals(question: Question) -> str | None:
+    """Return the search box that finds the signals among jobs that wait for steps, or ``None`` elsewhere.
+
+    Signals have no state of their own, and so no index. The search examines a bounded number of jobs.
+    """
+    if question.search.state is not JobState.WAITING_FOR_STEPS or question.search.task is not None:
+        return None
+    return f"{question.text} {write_term('task', SIGNAL_TASK)}".strip()
 
 
 def change_selected(visit: Visit) -> Calls[Response]:
