@@ -111,5 +111,5 @@ def importable_name(module: str) -> str:
 def _relative_to_working_directory(file: pathlib.Path) -> pathlib.Path:
     try:
         return file.resolve().relative_to(pathlib.Path.cwd())
-    except ValueError:
+    except (ValueError, FileNotFoundError):  # it is elsewhere, or the working directory is removed
         return pathlib.Path(file.name)

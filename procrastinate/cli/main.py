@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -117,7 +118,17 @@ async def cli(args: Sequence[str]) -> None:
         await asyncio.to_thread(arguments.run, app, arguments)
 
 
+def _open_closed_streams() -> None:
+    """Open the null device for each standard stream that is closed. Otherwise a connection would get its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode)  # noqa: SIM115 - as long as the process
+            os.set_inheritable(stream.fileno(), True)  # worker processes have it, too
+            setattr(sys, name, stream)
+
+
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    _open_closed_streams()
     words = sys.argv[1:] if argv is None else argv
     arguments = make_parser(words).parse_args(words)
     configure_logging(arguments)
@@ -127,8 +138,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _app_of(arguments: argparse.Namespace) -> App | None:
     # A console script does not search the working directory. Append it, so that it hides no installed package.
     # A command without an app may name another module.
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    with contextlib.suppress(FileNotFoundError):  # the directory is removed
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
     if not arguments.needs_app(arguments):
         return None
     path = getattr(arguments, "app", None)

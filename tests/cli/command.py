@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import subprocess
 import sys
 from typing import Any
@@ -29,6 +30,12 @@ class Command:
         )
         assert not check or finished.returncode == 0, finished.stderr
         return finished
+
+    def run_in_shell(self, line: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a line of the shell to its end, with the command in place of ``{command}``."""
+        environment = self._environment({}) | {"PYTHONPATH": os.getcwd()}
+        line = line.format(command=shlex.join(_command(arguments)))
+        return subprocess.run(line, shell=True, env=environment, capture_output=True, text=True, timeout=DEADLINE)
 
     def start(self, *arguments: str, stderr: Any = subprocess.PIPE, **environment: str) -> subprocess.Popen[str]:
         """Start it, and leave it running. ``environment``: as for :meth:`run`."""

@@ -412,3 +412,18 @@ def test_an_error_says_the_text_of_its_cause_once() -> None:
     arguments = [sys.executable, "-m", "procrastinate", "--app=no_such_module.app", "check"]
     ended = subprocess.run(arguments, capture_output=True, text=True, timeout=DEADLINE)
     assert (ended.returncode, ended.stderr.count("No module named")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["healthchecks"], ["worker", "--one-shot"], ["worker", "--one-shot", "--processes", "2"]], ids=str
+)
+def test_a_command_needs_neither_standard_streams_nor_a_working_directory(
+    command: Command, arguments: list[str], tmp_path: pathlib.Path
+) -> None:
+    """A program that starts it may have closed the streams, and a deployment may have removed the directory."""
+    ended = command.run_in_shell("{command} 0<&- 1>&- 2>&-", *arguments)
+    assert ended.returncode == 0
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    ended = command.run_in_shell(f"cd {gone} && rmdir {gone} && {{command}}", *arguments)
+    assert ended.returncode == 0, ended.stderr
