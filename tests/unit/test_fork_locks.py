@@ -20,6 +20,7 @@ _PATIENCE = 20
 NOT_REACHED_BY_A_FORK = {
     "_fork_locks.py": "makes the locks",
     "adapters/connections/timer_thread.py": "a fork makes new timers",
+    "dashboard/server.py": "the connections of a web server",
     "metrics/web.py": "the figures of a web server",
     "worker/fetch/open_fetch.py": "a fetch of the worker",
     "worker/fetch/prefetch.py": "the jobs of the worker",

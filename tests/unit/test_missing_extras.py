@@ -46,7 +46,9 @@ PLACES = {
     "uvloop": ("uvloop", "from procrastinate.cli.event_loop import loop_factory; loop_factory(True)"),
     "pool": (
         "psycopg_pool",
-        "import procrastinate; procrastinate.PsycopgConnector(conninfo='', check=print)",
+        "import procrastinate\n"
+        "async def check(connection): ...\n"
+        "procrastinate.PsycopgConnector(conninfo='', check=check)",
     ),
     "fastapi": ("fastapi starlette", "import procrastinate.contrib.fastapi"),
     "flask": ("flask", "import procrastinate.contrib.flask"),
