@@ -14,6 +14,7 @@ ENV_PREFIX = "PROCRASTINATE_"
 _TRUE = {"1", "y", "yes", "t", "true", "on"}
 _LAST_PORT = 65_535
 _MOMENT = "2030-01-01T12:00:00+00:00"
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _FALSE = {"0", "n", "no", "f", "false", "off"}
 
 
@@ -243,6 +244,27 @@ def moment(value: str, or_else: str = "") -> datetime.datetime:
     if found.tzinfo is None:
         raise WrongValue(f"{value!r} has no time zone: write it like {forms}")
     return found
+
+
+def since(value: str) -> datetime.datetime:
+    """Convert ``30m``, ``2h`` or ``1d`` to the moment that long ago, and ISO 8601 as :func:`moment` does."""
+    return _shifted(value, -1, "or a time that has passed, such as 30m, 2h or 1d")
+
+
+def until(value: str) -> datetime.datetime:
+    """Convert ``30m``, ``2h`` or ``1d`` to the moment after that time, and ISO 8601 as :func:`moment` does."""
+    return _shifted(value, 1, "or a time from now, such as 30m, 2h or 1d")
+
+
+def _shifted(value: str, direction: int, forms: str) -> datetime.datetime:
+    number, unit = value[:-1], value[-1:]
+    if not (number.isdecimal() and value.isascii() and unit in _UNITS):
+        return moment(value, forms)
+    try:
+        span = datetime.timedelta(**{_UNITS[unit]: int(number)})
+        return datetime.datetime.now(datetime.UTC) + direction * span
+    except (OverflowError, ValueError):
+        raise WrongValue(f"{value!r} is too long a time") from None
 
 
 def one_of(values: Iterable[str]) -> Callable[[str], str]:

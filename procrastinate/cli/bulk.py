@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from procrastinate._text.terminal import counted, say
 from procrastinate.app import App
-from procrastinate.cli.arguments import moment
+from procrastinate.cli.arguments import since
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.queues import user_name
 from procrastinate.cli.waits import database_awaited
@@ -19,15 +18,13 @@ if TYPE_CHECKING:
     from procrastinate.core.bulk import BulkOperation
     from procrastinate.core.inspection import Count, JobSearch
 
-_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-
 
 def add_retry_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of :func:`retry_command`."""
     _add_arguments(parser, "retry")
     parser.add_argument("--error", help="only jobs with an error of this class: its path, or the end of it")
     parser.add_argument(
-        "--since", type=_since, help="only jobs that failed since then: 30m, 2h, 1d, or ISO 8601 with a zone"
+        "--since", type=since, help="only jobs that failed since then: 30m, 2h, 1d, or ISO 8601 with a zone"
     )
 
 
@@ -58,6 +55,7 @@ def _change(app: App, arguments: argparse.Namespace, kind: str) -> None:
     from procrastinate.core import bulk
     from procrastinate.core.inspection import WAITING, Count, JobSearch, JobState
 
+    earliest = getattr(arguments, "since", None)
     states = {"retry": (JobState.FAILED,), "cancel": WAITING}
     searches = [
         JobSearch(
@@ -65,7 +63,7 @@ def _change(app: App, arguments: argparse.Namespace, kind: str) -> None:
             task=arguments.task,
             queue=arguments.queue,
             error=getattr(arguments, "error", None),
-            ended_since=getattr(arguments, "since", None),
+            ended_since=None if earliest is None else earliest.isoformat(),
         )
         for state in states[kind]
     ]
@@ -125,10 +123,3 @@ def _report(arguments: argparse.Namespace, kind: str, done: list[BulkOperation])
     say(f"{'Retried' if kind == 'retry' else 'Cancelled'} {counted(changed, 'job')}{rest}")
     for error in (one.error for one in done if one.error is not None):
         say(f"The database refused {error}", sys.stderr)
-
-
-def _since(text: str) -> str:
-    if text[:-1].isdecimal() and text.isascii() and text[-1] in _UNITS:
-        ago = datetime.timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
-        return (datetime.datetime.now(datetime.UTC) - ago).isoformat()
-    return moment(text, "or a time that has passed, such as 30m, 2h or 1d").isoformat()

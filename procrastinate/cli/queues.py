@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import getpass
 from typing import TYPE_CHECKING
 
 from procrastinate import exceptions
 from procrastinate._text.terminal import say, say_table
 from procrastinate.app import App
-from procrastinate.cli.arguments import moment
+from procrastinate.cli.arguments import until
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.waits import database_awaited
 from procrastinate.queues import Pause
@@ -25,7 +24,7 @@ def add_queues_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="the queue to pause or resume")
     parser.add_argument("--reason", help="with pause: the cause, shown with the pause")
     parser.add_argument(
-        "--until", type=_time, help="with pause: when it ends by itself, in ISO 8601 with a zone, or minutes as 30m"
+        "--until", type=until, help="with pause: when it ends by itself: after 30m, 2h, 1d, or ISO 8601 with a zone"
     )
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
 
@@ -102,9 +101,3 @@ def user_name() -> str | None:
         return getpass.getuser()
     except (OSError, KeyError):  # a container without a user database
         return None
-
-
-def _time(text: str) -> datetime.datetime:
-    if text.endswith("m") and text[:-1].isdecimal() and text.isascii():
-        return datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=int(text[:-1]))
-    return moment(text, "or a number of minutes, such as 30m")
