@@ -15,7 +15,7 @@ from benchmarks.bench import FULL, QUICK, Bench, Scale
 from benchmarks.case import Case
 from benchmarks.cases import CASES
 from benchmarks.environments import WORKPLACE
-from benchmarks.page import PLOT, write_page
+from benchmarks.page import PLOT, write_pages
 from benchmarks.plot import draw
 from benchmarks.report import missed_bars, show_bars, show_case
 from benchmarks.results import CaseResult, Run, load, save
@@ -53,7 +53,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _publish(run: Run) -> None:
-    write_page(run, CASES)
+    write_pages(run, CASES)
     draw(run, PLOT)
 
 
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=_minutes, help="how long --soak takes")
     parser.add_argument("--note", default="", help="a note on the conditions of the run, for the page")
     parser.add_argument("--json", type=pathlib.Path, default=WORKPLACE / "results.json", help="file for all results")
-    parser.add_argument("--page", action="store_true", help="write the figures and the plot of docs/figures.md")
+    parser.add_argument("--page", action="store_true", help="write the figures and the plot of the documentation")
     parser.add_argument("--page-from", type=pathlib.Path, metavar="JSON", help="write them from an earlier run")
     return parser
 

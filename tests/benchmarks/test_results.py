@@ -15,7 +15,7 @@ from benchmarks.case import Case, Contender
 from benchmarks.cases import CASES
 from benchmarks.cases.checks import percentile
 from benchmarks.cases.soak import Reading, compare_thirds
-from benchmarks.page import PAGE, render, write_page
+from benchmarks.page import CASES_PAGE, PAGE, render_bars, render_cases, write_pages
 from benchmarks.report import format_number, missed_bars, show_bars, show_case
 from benchmarks.results import CaseResult, Run, Series, load, save
 
@@ -107,19 +107,22 @@ def test_the_tables_show_medians_spreads_failures_and_verdicts() -> None:
     assert "met" in text
 
 
-def test_the_page_gets_the_figures_between_its_markers(tmp_path: pathlib.Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("before\n<!-- figures: written by `make bench` -->\nold\n<!-- end of figures -->\nafter\n")
+def test_the_pages_get_the_figures_between_their_markers(tmp_path: pathlib.Path) -> None:
+    pages = tmp_path / "bars.md", tmp_path / "cases.md"
+    for page in pages:
+        page.write_text("before\n<!-- figures: written by `make bench` -->\nold\n<!-- end of figures -->\nafter\n")
     run = _run(_case(ours=[1000.0], former=[100.0]))
-    write_page(run, CASES, page)
-    once = page.read_text()
-    write_page(run, CASES, page)
-    assert page.read_text() == once
-    assert once.startswith("before\n")
-    assert once.endswith("\nafter\n")
-    assert "old" not in once
-    assert render(run, CASES) in once
-    assert "| this project | 1,000 |" in once
+    write_pages(run, CASES, *pages)
+    once = [page.read_text() for page in pages]
+    write_pages(run, CASES, *pages)
+    assert [page.read_text() for page in pages] == once
+    for text, figures in zip(once, (render_bars(run), render_cases(run, CASES)), strict=True):
+        assert text.startswith("before\n")
+        assert text.endswith("\nafter\n")
+        assert "old" not in text
+        assert figures in text
+    assert "| `drain_sync` | jobs/s: this project / procrastinate 3.10.0 | 10 |" in once[0]
+    assert "| this project | 1,000 |" in once[1]
 
 
 def _reading(**values: float) -> Reading:
@@ -159,24 +162,24 @@ def test_a_soak_that_is_too_short_to_compare_is_refused(capsys: pytest.CaptureFi
     assert "the end is compared with the middle" in capsys.readouterr().err
 
 
-def test_a_run_leaves_the_text_around_its_figures_on_the_page_of_figures(tmp_path: pathlib.Path) -> None:
-    page = tmp_path / "figures.md"
-    page.write_text(PAGE.read_text())
-    write_page(_run(_case(ours=[1000.0], former=[100.0])), CASES, page)
-    (head, tail), (head_after, tail_after) = (
-        (text.partition("<!-- figures:")[0], text.partition("<!-- end of figures -->")[2])
-        for text in (PAGE.read_text(), page.read_text())
-    )
-    assert (head_after, tail_after) == (head, tail)
-    assert "\n## The move from 3.x\n" in tail
-    assert page.read_text() != PAGE.read_text()
+def test_a_run_leaves_the_text_around_its_figures_on_the_pages_of_figures(tmp_path: pathlib.Path) -> None:
+    real, copies = (PAGE, CASES_PAGE), (tmp_path / "figures.md", tmp_path / "figures-by-case.md")
+    for page, copy in zip(real, copies, strict=True):
+        copy.write_text(page.read_text())
+    write_pages(_run(_case(ours=[1000.0], former=[100.0])), CASES, *copies)
+    for page, copy in zip(real, copies, strict=True):
+        before, after = page.read_text(), copy.read_text()
+        assert after.partition("<!-- figures:")[0] == before.partition("<!-- figures:")[0]
+        assert after.partition("<!-- end of figures -->")[2] == before.partition("<!-- end of figures -->")[2]
+        assert after != before
+    assert "\n## The move from 3.x\n" in copies[0].read_text()
 
 
 def test_a_page_without_a_place_for_the_figures_is_refused(tmp_path: pathlib.Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("no markers")
     with pytest.raises(ValueError, match="no place for the figures"):
-        write_page(_run(), CASES, page)
+        write_pages(_run(), CASES, page, page)
 
 
 @pytest.mark.parametrize(
