@@ -76,6 +76,8 @@ WORDS: dict[str, dict[str, str]] = {
     "howto/logs": {
         _TITLE: """
             json logs, structured logging, structlog, log format, log as json""",
+        "In Django": """
+            django json logs, django logging""",
         "Arguments": """
             hide arguments in logs, personal data in logs""",
     },
