@@ -27,7 +27,8 @@ PORTS = ("8000", "5000")
 """The ports of the servers on the pages."""
 _NO_CODE = re.compile(r"text|mermaid|\{(toctree|eval-rst)\}|\{(image|include)\} .*|\{literalinclude\} \.\./examples/.*")
 """Blocks without code, and included example files, which have their own tests."""
-_SERVER = re.compile(r"\b(runserver|uvicorn|flask .*\brun|procrastinate .*\bdashboard)\b")
+_SERVER = re.compile(r"\b(runserver|uvicorn|flask .*\brun|procrastinate .*\b(dashboard|metrics))\b")
+_METRICS = re.compile(r"\bprocrastinate .*\bmetrics\b")
 _WORKER = re.compile(r"\bprocrastinate\b.*\b(?:worker|dev)\b(?!.*--one-shot)")
 _CURL = re.compile(r"^\$ curl\b", re.MULTILINE)
 _REQUIRED = "PROCRASTINATE_REQUIRE_CURL"
@@ -169,7 +170,7 @@ class Reader:
         server = self.shell.start(command)
         for port in ports:
             server.wait_for_port(port)
-        server.wait_for_output(expected or (("... Starting worker ...",) if _WORKER.search(command) else ()))
+        server.wait_for_output(expected or _first_line(command))
 
     def _execute(self, block: Block) -> None:
         engine = sa.create_engine(self.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
@@ -211,7 +212,7 @@ class Reader:
             return f"{command} --port {self.ports['8000']}"
         if command.startswith("flask") and command.endswith("run"):
             return f"{command} --port {self.ports['5000']}"
-        return command
+        return f"{command} --port 0" if _METRICS.search(command) else command
 
     # State of the reader
 
@@ -229,6 +230,13 @@ class Reader:
             or any(compiled.glob(f"{place.stem}.*.pyc"))
             or any(re.search(rf"(^|[ /=]){re.escape(path)}\b", command) for command in self.commands)
         )
+
+
+def _first_line(command: str) -> tuple[str, ...]:
+    """Return what a server prints when it has started, if the page does not show it."""
+    if _WORKER.search(command):
+        return ("... Starting worker ...",)
+    return ("Metrics: ...",) if _METRICS.search(command) else ()
 
 
 CONTEXTS = pathlib.Path(__file__).parent / "contexts"

@@ -2,10 +2,13 @@
 
 import os
 
+import flask
+
 import procrastinate
 
 app = procrastinate.App(connector=os.environ["DATABASE_URL"])
 app.open()
+flask_app = flask.Flask(__name__)
 
 
 def current_user() -> str:
@@ -26,6 +29,8 @@ def at_the_end() -> None:
     environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/metrics", "HTTP_AUTHORIZATION": "Bearer the-token"}
     body = b"".join(globals()["wsgi_application"](environ, lambda status, headers: None))
     assert b"# TYPE procrastinate_queue_jobs gauge" in body
+    answer = flask_app.test_client().get("/queue/metrics", headers={"Authorization": "Bearer the-token"})
+    assert b"# TYPE procrastinate_queue_jobs gauge" in answer.data
     ran: list[int] = []
     app.task(name="run")(lambda: ran.append(1)).defer()
     app.run_worker(wait=False)
