@@ -71,7 +71,7 @@ WORDS: dict[str, dict[str, str]] = {
         "Other error reporters": """
             rollbar, bugsnag, middleware""",
         "OpenTelemetry": """
-            distributed tracing""",
+            distributed tracing, opentelemetry flask, opentelemetry fastapi, opentelemetry django, otlp""",
     },
     "howto/logs": {
         _TITLE: """

@@ -1,4 +1,4 @@
-"""Sets up what the page assumes: an app that is open, and a stand-in for a function of a package."""
+"""Sets up what the page assumes: an app that is open, a collector, and stand-ins for packages."""
 
 import asyncio
 import json
@@ -7,10 +7,13 @@ import os
 import subprocess
 import sys
 
+import collector
 import httpx
 
 import procrastinate
 
+sys.path.append("stand_ins")  # at the end, so that packages that are installed come first
+collector.start()
 app = procrastinate.App(connector=os.environ["DATABASE_URL"])
 app.open()
 
@@ -31,13 +34,14 @@ async def fail_async() -> None:
 
 
 def at_the_end() -> None:
-    """Both errors are reported, and the id of a request is in the log of its job, with each framework."""
+    """Both errors are reported. The id of a request is in the log of its job, and its trace goes on in the job."""
     fail.defer()
     fail_async.defer()
     app.run_worker(wait=False)
     assert len(captured) == 2
     _check_request_ids()
     _check_django()
+    _check_traces()
 
 
 def _check_request_ids() -> None:
@@ -75,3 +79,17 @@ def _check_django() -> None:
         done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
     assert "The id is xyz" in done.stdout
+
+
+def _check_traces() -> None:
+    """Each request, and the span of the program without requests, has its defer and its run in one trace."""
+    from opentelemetry import metrics, trace
+
+    trace.get_tracer_provider().force_flush()  # type: ignore[attr-defined]
+    metrics.get_meter_provider().force_flush()  # type: ignore[attr-defined]
+    of_requests = collector.kinds_of_traces("SPAN_KIND_SERVER")
+    assert len(of_requests) == 4  # two to FastAPI, one to Flask, one to Django
+    for kinds in (*of_requests, *collector.kinds_of_traces("import orders")):
+        assert kinds >= {"SPAN_KIND_PRODUCER", "SPAN_KIND_CONSUMER"}
+    assert len(collector.kinds_of_traces("import orders")) == 1
+    assert "messaging.process.duration" in collector.metrics
