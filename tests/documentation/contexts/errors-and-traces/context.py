@@ -79,6 +79,8 @@ def _check_django() -> None:
         done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
     assert "The id is xyz" in done.stdout
+    done = subprocess.run([sys.executable, "reports.py"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def _check_traces() -> None:

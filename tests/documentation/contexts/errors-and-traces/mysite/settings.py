@@ -12,4 +12,5 @@ ROOT_URLCONF = "mysite.urls"
 ALLOWED_HOSTS = ["localhost"]
 INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "procrastinate.contrib.django", "shop"]
 MIDDLEWARE: list[str] = []
+PROCRASTINATE_WORKER_DEFAULTS = {"name": "of the settings"}
 DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql", "NAME": _url.database}}
