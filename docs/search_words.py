@@ -255,6 +255,12 @@ WORDS: dict[str, dict[str, str]] = {
         _TITLE: """
             celery, differences to celery, migrate from celery, apply_async, shared_task, delay, celery beat, canvas""",
     },
+    "howto/celery-in-django-and-flask": {
+        "Django": """
+            django celery, celery django, django-celery-beat, delay_on_commit""",
+        "Flask": """
+            flask celery, celery flask, celery_init_app""",
+    },
     "from-others": {
         _TITLE: """
             rq, huey, dramatiq, django-q2, django-q, migrate from rq""",

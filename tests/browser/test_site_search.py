@@ -135,7 +135,7 @@ WISHES = [
     ),
     Wish(
         "move from Celery",
-        "from-celery",
+        "from-celery howto/celery-in-django-and-flask",
         "celery | migrate from celery | apply_async | celery migration | differences to celery",
     ),
     Wish(

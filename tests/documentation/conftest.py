@@ -19,7 +19,7 @@ def new_reader(tmp_path: pathlib.Path, databases: Databases) -> Iterator[Callabl
     def new(page: str) -> Reader:
         name = pathlib.PurePath(page).stem.lower()
         context = name if (CONTEXTS / name).is_dir() else None
-        makes_the_tables = name in ("django", "alembic", "testing")
+        makes_the_tables = name in ("django", "alembic", "testing", "celery-in-django-and-flask")
         url = databases.create_empty() if makes_the_tables else databases.create_migrated()
         reader = Reader(tmp_path / f"folder-{len(readers)}", databases, url, context)
         readers.append(reader)
