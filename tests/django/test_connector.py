@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime
 import threading
+from collections.abc import Callable
 
 import django.db
 import pytest
@@ -254,8 +255,15 @@ def test_opening_takes_no_pool() -> None:
 
 def test_a_connection_of_the_users_is_not_taken() -> None:
     """The job is in Django's transaction as it is."""
-    with pytest.raises(TypeError, match="takes no connection="):
-        ship.configure(connection=object()).defer(order_id=1)
+    calls: list[Callable[[], object]] = [
+        lambda: ship.configure(connection=object()).defer(order_id=1),
+        lambda: app.limits.list(connection=object()),
+        lambda: app.queues.pause("mail", connection=object()),
+        lambda: asyncio.run(app.queues.pause_async("mail", connection=object())),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match=r"takes no connection=.*leave connection= out.*transaction\.atomic\(\)"):
+            call()
 
 
 def test_replace_connector() -> None:
