@@ -22,7 +22,7 @@ from procrastinate.connector import BaseConnector, as_connector
 from procrastinate.core.defaults import LARGEST_COUNT
 from procrastinate.defer_hooks import DeferHook
 from procrastinate.jobs import Job, JobDeferrer
-from procrastinate.limits import Limit, add_limit
+from procrastinate.limits import Limit, read_limits_of_queues
 from procrastinate.manager import JobManager, Limits
 from procrastinate.periodic import PeriodicDefaults, read_max_delay
 from procrastinate.queues import Queues
@@ -93,7 +93,7 @@ class App(Blueprint):
         limits: Iterable[Limit] = (),
     ) -> None:
         super().__init__()
-        self._limits_of_queues = _read_limits(limits)
+        self._limits_of_queues = read_limits_of_queues(limits)
         self.check_arguments = check_arguments
         self.log_arguments = log_arguments
         self.min_retention_hours = min(
@@ -422,32 +422,6 @@ class App(Blueprint):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _read_limits(limits: Iterable[Limit]) -> dict[str, Limit]:
-    """Return the limits by queue.
-
-    Raises
-    ------
-    TypeError
-        One is no limit.
-    ValueError
-        A limit has no queue, a queue has two limits, or two limits of one name have different numbers.
-    """
-    by_queue: dict[str, Limit] = {}
-    by_name: dict[str, Limit] = {}
-    for limit in limits:
-        if not isinstance(limit, Limit):
-            raise TypeError(f"limits must be a list of procrastinate.Limit, not {limit!r}")
-        if limit.queue is None:
-            raise ValueError(f"The limit {limit.name!r} has no queue: give it queue=, or give it to tasks by limit=")
-        if limit.queue in by_queue:
-            raise ValueError(
-                f"The queue {limit.queue!r} has two limits: {by_queue[limit.queue].name!r}, {limit.name!r}"
-            )
-        by_queue[limit.queue] = limit
-        add_limit(by_name, limit)
-    return by_queue
 
 
 def _read_import_paths(import_paths: Iterable[str] | None) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 from procrastinate import core
@@ -46,7 +47,8 @@ class Limit:
         If true, the keys take turns, whatever the number and the priority of their jobs. The priority decides between
         the jobs of one key. A fair limit needs no number.
     queue:
-        Apply the limit to the jobs of this queue that have no limit of their own, for ``App(limits=[...])``.
+        Apply the limit to the jobs of this queue that have no limit of their own, for ``App(limits=[...])`` or Django's
+        setting ``PROCRASTINATE_LIMITS``.
 
     Raises
     ------
@@ -180,6 +182,32 @@ def add_limit(known: dict[str, Limit], limit: Limit) -> None:
             f"The limit {limit.name!r} is defined twice with different numbers, as {_numbers(first)} and as "
             f"{_numbers(limit)}: define it once and share the object, or give one of the two another name"
         )
+
+
+def read_limits_of_queues(limits: Iterable[Limit]) -> dict[str, Limit]:
+    """Return the limits by queue.
+
+    Raises
+    ------
+    TypeError
+        One is no limit.
+    ValueError
+        A limit has no queue, a queue has two limits, or two limits of one name have different numbers.
+    """
+    by_queue: dict[str, Limit] = {}
+    by_name: dict[str, Limit] = {}
+    for limit in limits:
+        if not isinstance(limit, Limit):
+            raise TypeError(f"limits must be a list of procrastinate.Limit, not {limit!r}")
+        if limit.queue is None:
+            raise ValueError(f"The limit {limit.name!r} has no queue: give it queue=, or give it to tasks by limit=")
+        if limit.queue in by_queue:
+            raise ValueError(
+                f"The queue {limit.queue!r} has two limits: {by_queue[limit.queue].name!r}, {limit.name!r}"
+            )
+        by_queue[limit.queue] = limit
+        add_limit(by_name, limit)
+    return by_queue
 
 
 def _numbers(limit: Limit) -> str:

@@ -40,7 +40,8 @@ _HANDLERS = frozenset({"after_return", "before_start", "on_failure", "on_retry",
 _WAY_OUT = {
     "base": "move what the class does into the function, or into a task middleware",
     **dict.fromkeys(_HANDLERS, "catch the error in the function, or write a task middleware"),
-    "rate_limit": "give the queue of the task a limit with a rate, App(limits=[Limit(..., queue=..., rate=...)])",
+    "rate_limit": "give the queue of the task a limit with a rate, App(limits=[Limit(..., queue=..., rate=...)]), or "
+    "in a Django project the setting PROCRASTINATE_LIMITS = [Limit(...)]",
     "headers": "give the task an argument",
     "exchange": "name a queue",
     "routing_key": "name a queue",

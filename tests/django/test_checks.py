@@ -8,6 +8,7 @@ import pytest
 from django.core.checks import run_checks
 from django.test.utils import override_settings
 
+from procrastinate import Limit
 from procrastinate.adapters.django.settings import NAMES, Settings, get_settings
 from procrastinate.contrib.django.settings import settings as lazy_settings
 
@@ -59,6 +60,12 @@ def test_each_setting_is_known_both_ways(name: str) -> None:
         ({"PROCRASTINATE_LISTEN_CONNECT_ARGS": {"hots": "db"}}, "E009"),
         ({"PROCRASTINATE_LISTEN_CONNECT_ARGS": "host=db port"}, "E009"),
         ({"PROCRASTINATE": {"LISTEN_CONNECT_ARGS": ""}}, "E009"),
+        ({"PROCRASTINATE_LIMITS": "mail"}, "E004"),
+        ({"PROCRASTINATE_LIMITS": ""}, "E004"),
+        ({"PROCRASTINATE_LIMITS": Limit("mail", queue="mail", concurrency=1)}, "E004"),
+        ({"PROCRASTINATE": {"LIMITS": ["mail"]}}, "E004"),
+        ({"PROCRASTINATE_LIMITS": [Limit("mail", concurrency=1)]}, "E009"),
+        ({"PROCRASTINATE_LIMITS": [Limit(name, queue="mail", concurrency=1) for name in ("a", "b")]}, "E009"),
         ({"PROCRASTINATE_DATABASE_ALIAS": None}, "E004"),
         ({"PROCRASTINATE_AUTODISCOVER_MODULE_NAME": 1}, "E004"),
         ({"PROCRASTINATE_IMPORT_PATHS": ["shop.tusks"]}, "E005"),

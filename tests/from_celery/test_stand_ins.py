@@ -55,7 +55,7 @@ def test_the_limit_of_a_queue_takes_the_place_of_a_rate_limit(database_url: str)
         report.delay(2)
     run_worker(tasks)
     assert ran == [1]
-    with pytest.raises(NotSupported, match=r"give the queue of the task a limit"):
+    with pytest.raises(NotSupported, match=r"give the queue of the task a limit.*PROCRASTINATE_LIMITS"):
         tasks.task(rate_limit="1/h")(print)
 
 

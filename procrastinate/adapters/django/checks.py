@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib.util
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -24,6 +25,7 @@ from procrastinate.adapters.django.settings import (
     get_settings,
     setting_name,
 )
+from procrastinate.limits import Limit, read_limits_of_queues
 from procrastinate.periodic import PeriodicDefaults, read_max_delay
 from procrastinate.worker import Worker, WorkerDefaults, command_settings, worker_options
 
@@ -40,6 +42,10 @@ def _is_optional_text(value: Any) -> bool:
 
 def _is_list_of_text(value: Any) -> bool:
     return isinstance(value, Sequence) and not _is_text(value) and all(_is_text(item) for item in value)
+
+
+def _is_list_of_limits(value: Any) -> bool:
+    return isinstance(value, Sequence) and not _is_text(value) and all(isinstance(item, Limit) for item in value)
 
 
 def _is_bool(value: Any) -> bool:
@@ -70,6 +76,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "READ_DATABASE_ALIAS": (_is_optional_text, "a key of DATABASES, or None"),
     "WORKER_DEFAULTS": (_is_mapping, "None, or a dict of worker options"),
     "PERIODIC_DEFAULTS": (_is_mapping, "None, or a dict like {'max_delay': 600}"),
+    "LIMITS": (_is_list_of_limits, "a list of procrastinate.Limit"),
     "ON_APP_READY": (_is_optional_text, "the dotted path of a function, or None"),
     "LISTEN_CONNECT_ARGS": (_is_connect_args, "None, a connection string, or a dict like {'host': 'db', 'port': 5432}"),
     "CREATE_CONNECTOR": (_is_optional_text, "the dotted path of a function, or None"),
@@ -91,6 +98,12 @@ _USES: dict[str, tuple[Collection[str], Callable[..., object]]] = {
     "PERIODIC_DEFAULTS": (PeriodicDefaults.__annotations__, read_max_delay),
 }
 """Settings that hold options: the valid names, and the function that takes the options."""
+
+_READS: dict[str, Callable[[Any], object]] = {
+    "LIMITS": read_limits_of_queues,
+    "LISTEN_CONNECT_ARGS": functools.partial(elsewhere, {}),
+}
+"""Settings whose value a function reads as a whole."""
 
 _MAY_BE_SECRET = {"LISTEN_CONNECT_ARGS"}
 """Settings whose values must not appear in messages."""
@@ -138,8 +151,8 @@ def _type_problems(written: str, name: str, value: Any) -> Iterator[CheckMessage
     if not is_right(value):
         shown = f"of type {type(value).__name__}" if name in _MAY_BE_SECRET else repr(value)
         yield Error(f"{written} must be {wanted}, not {shown}.", id="procrastinate.E004")
-    elif value is not None and name == "LISTEN_CONNECT_ARGS":
-        yield from _connect_args_problems(written, value)
+    elif value is not None and name in _READS:
+        yield from _value_problems(written, value, _READS[name])
     elif value is not None and name in _USES:
         yield from _option_problems(written, value, *_USES[name])
 
@@ -159,9 +172,9 @@ def _option_problems(
         yield Error(f"{written}: {error}.", id="procrastinate.E009")
 
 
-def _connect_args_problems(written: str, value: Mapping[str, Any] | str) -> Iterator[CheckMessage]:
+def _value_problems(written: str, value: Any, read: Callable[[Any], object]) -> Iterator[CheckMessage]:
     try:
-        elsewhere({}, value)
+        read(value)
     except (TypeError, ValueError) as error:
         yield Error(f"{written}: {error}.", id="procrastinate.E009")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast
 
 from django.apps import apps
 from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string, module_has_submodule
 
 from procrastinate._caller_thread import CallerThread
@@ -17,13 +18,14 @@ from procrastinate.adapters.django.connector import DjangoConnector
 from procrastinate.adapters.django.context_locals import adopt_context
 from procrastinate.adapters.django.db_cleanup import close_db_connections, close_db_connections_async
 from procrastinate.adapters.django.exceptions import DjangoNotReady
+from procrastinate.adapters.django.settings import Settings, get_settings
 from procrastinate.app import App
+from procrastinate.blueprints import Blueprint
 from procrastinate.connector import BaseConnector, as_connector
 from procrastinate.jobs import DEFAULT_QUEUE
-from procrastinate.limits import add_limit
+from procrastinate.limits import add_limit, read_limits_of_queues
 
 if TYPE_CHECKING:
-    from procrastinate.adapters.django.settings import Settings
     from procrastinate.jobs import Job
     from procrastinate.limits import Limit
     from procrastinate.middleware import TaskMiddleware
@@ -79,6 +81,11 @@ class DjangoApp(App):
             Finds a task that is not the app's own, from its name and the job's arguments.
         list_limits_elsewhere:
             Lists the limits of such tasks.
+
+        Raises
+        ------
+        ValueError
+            A limit of ``LIMITS`` has the name of a task's limit and other numbers.
         """
         self._find_elsewhere = find_elsewhere
         self._list_limits_elsewhere = list_limits_elsewhere
@@ -86,6 +93,7 @@ class DjangoApp(App):
         self.import_paths = [*self._discovered, *settings.IMPORT_PATHS]
         self.worker_defaults = self._worker_defaults_of(settings)
         self.periodic_defaults = cast("PeriodicDefaults", dict(settings.PERIODIC_DEFAULTS or {}))
+        self._use_limits(settings)
         self.check_arguments = settings.CHECK_ARGUMENTS
         self.log_arguments = settings.LOG_ARGUMENTS
         if self.log_arguments is None and django_settings.DEBUG:
@@ -105,6 +113,21 @@ class DjangoApp(App):
             own = defaults.get("worker_middleware") or ()
             defaults["worker_middleware"] = [*earlier, *(one for one in own if one not in earlier)]
         return cast("WorkerDefaults", defaults)
+
+    def _use_limits(self, settings: Settings) -> None:
+        of_tasks = {limit.name: limit for limit in Blueprint.list_limits(self)}
+        self._limits_of_queues = read_limits_of_queues(settings.LIMITS)
+        for limit in self._limits_of_queues.values():
+            add_limit(of_tasks, limit)
+
+    def find_limit_of_queue(self, queue: str | None) -> Limit | None:
+        """Return the limit of the queue, also for a pattern that is made before Django is ready."""
+        if self.is_bound or queue is None:
+            return super().find_limit_of_queue(queue)
+        try:
+            return read_limits_of_queues(get_settings().LIMITS).get(queue)
+        except (ImproperlyConfigured, ImportError, TypeError, ValueError):  # django.setup() or the check reports it
+            return None
 
     def _why_imported(self, path: str) -> str:
         """Return why the module is imported, for the note on an import error."""

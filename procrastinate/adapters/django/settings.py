@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
 
 from procrastinate.builtin_tasks import MIN_RETENTION_HOURS as DEFAULT_MIN_RETENTION_HOURS
+
+if TYPE_CHECKING:
+    from procrastinate.limits import Limit
 
 PREFIX = "PROCRASTINATE"
 
@@ -35,6 +38,8 @@ class Settings:
         The key in ``DATABASES`` of a replica, which lists, statistics and pages are read from. ``None`` for none.
     WORKER_DEFAULTS, PERIODIC_DEFAULTS:
         As for :class:`procrastinate.App`.
+    LIMITS:
+        A :class:`procrastinate.Limit` for each queue whose jobs are limited unless they have a limit of their own.
     ON_APP_READY:
         The dotted path of a function that is called with the app when the app is ready.
     LISTEN_CONNECT_ARGS:
@@ -62,6 +67,7 @@ class Settings:
     READ_DATABASE_ALIAS: str | None = None
     WORKER_DEFAULTS: Mapping[str, Any] | None = None
     PERIODIC_DEFAULTS: Mapping[str, Any] | None = None
+    LIMITS: Sequence[Limit] = ()
     ON_APP_READY: str | None = None
     LISTEN_CONNECT_ARGS: Mapping[str, Any] | str | None = None
     CREATE_CONNECTOR: str | None = None

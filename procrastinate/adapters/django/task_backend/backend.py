@@ -211,18 +211,19 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
         }
         chosen.update(_conflict_options(task, options))
         chosen["limit_key"] = _of_call(getattr(task, "limit_key", None))
-        chosen["weight"] = self._weight_of(task)
+        limit = self._limit_of(task, task.queue_name)
+        chosen["weight"] = self._weight_of(task, limit)
         check_options(chosen)
-        return make_deferrer(task.module_path, self.job_manager, chosen, self._limit_of(task))
+        return make_deferrer(task.module_path, self.job_manager, chosen, limit)
 
-    def _weight_of(self, task: Any) -> int | None:
+    def _weight_of(self, task: Any, limit: Limit | None) -> int | None:
         weight: int | None = getattr(task, "weight", None)
-        if weight is None and self._limit_of(task) is not None:
+        if weight is None and limit is not None:
             return self.own_options.weight
         return weight
 
-    def _limit_of(self, task: Any) -> Limit | None:
-        limit: Limit | None = getattr(task, "limit", None) or self.own_options.limit
+    def _limit_of(self, task: Any, queue: str) -> Limit | None:
+        limit: Limit | None = getattr(task, "limit", None) or self.own_options.limit or app.find_limit_of_queue(queue)
         by = None if limit is None else _of_call(limit.by)
         return limit if limit is None or by is limit.by else dataclasses.replace(limit, by=by)
 
@@ -240,16 +241,17 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
         run_after:
             Not before this time; naive without ``USE_TZ``.
         """
+        limit = self._limit_of(declared, queue)
         chosen: ConfigureTaskOptions = {
             "queue": queue,
             "priority": priority,
             "schedule_at": _aware(run_after),
             "lock": _of_call(getattr(declared, "lock", None) or self.own_options.lock),
-            "weight": self._weight_of(declared),
+            "weight": self._weight_of(declared, limit),
         }
         check_name("task name", path)
         check_options(chosen)
-        deferrer = make_deferrer(path, self.job_manager, chosen, self._limit_of(declared))
+        deferrer = make_deferrer(path, self.job_manager, chosen, limit)
         return deferrer.make_new_job(**arguments)
 
     def get_result(self, result_id: str) -> Any:

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 import procrastinate
 from procrastinate import core
+from procrastinate.limits import read_limits_of_queues
 from procrastinate.testing import WorkerThread
 
 engine = sa.create_engine(os.environ["DATABASE_URL"])
@@ -43,4 +44,5 @@ def at_the_end() -> None:
     assert not answers
     defined = {"exports", "github", "gpu", "mailer", "openai", "reports", "stripe", "sync"}
     assert {one.name for one in first_app.limits.list()} == defined
+    assert read_limits_of_queues(names["PROCRASTINATE_LIMITS"]) == {"mail": names["mail"]}
     assert all(one.is_defined and one.in_line == 0 for one in first_app.limits.list())
