@@ -1,5 +1,6 @@
 """Sets up what the page assumes: an app that is open, and the check of the web application."""
 
+import json
 import os
 import pathlib
 import re
@@ -32,6 +33,7 @@ def at_the_end() -> None:
     assert answer["message"] == "Page 3 is written"
     if find_program("node"):
         _check_page()
+    _check_django()
 
 
 _BROWSER = """
@@ -57,3 +59,38 @@ def _check_page() -> None:
         done = subprocess.run(["node", str(program)], capture_output=True, text=True, timeout=60, check=False)
         assert done.stdout == expected, done.stdout + done.stderr
     server.shutdown()
+
+
+def _check_django() -> None:
+    """The view of Django shows the progress to the user of the job, and 404 for all else."""
+    os.environ["DJANGO_SETTINGS_MODULE"] = "mysite.settings"
+    import django
+
+    django.setup()
+    from django.contrib.auth.models import User
+    from django.db import connection
+    from django.http import Http404
+    from django.test import RequestFactory
+    from django.urls import resolve
+    from shop.models import Export
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Export)
+    job_id = globals()["job_id"]
+    Export.objects.create(user_id=1, job_id=job_id)
+    Export.objects.create(user_id=1, job_id=1234)
+
+    def status(user_id: int, job_id: int) -> int:
+        path = f"/jobs/{job_id}/progress"
+        view, request = resolve(path), RequestFactory().get(path)
+        request.user = User(pk=user_id)
+        try:
+            response = view.func(request, *view.args, **view.kwargs)
+        except Http404:
+            return 404
+        assert json.loads(response.content)["percent"] == 100.0
+        return int(response.status_code)
+
+    cases = {"the user": (1, job_id), "another": (2, job_id), "a job that is gone": (1, 1234), "no job": (1, 99)}
+    found = {name: status(*case) for name, case in cases.items()}
+    assert found == {"the user": 200, "another": 404, "a job that is gone": 404, "no job": 404}
