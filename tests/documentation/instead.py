@@ -116,6 +116,14 @@ def check_options(reader: Reader, command: str) -> None:
         assert words[0].startswith("-") or words[0] in described, f"{program} has no {words[0]}"
 
 
+def check_container(reader: Reader, command: str) -> None:
+    """Check the options of ``docker compose run``, and run here what it runs in the container of a service."""
+    words = shlex.split(command)
+    service = words.index("web")
+    check_options(reader, shlex.join(words[:service]))
+    reader.shell.run(shlex.join(words[service + 1 :]))
+
+
 def check_units(reader: Reader, command: str) -> None:
     """Like :func:`check_options`. Also check that the page contains the named unit."""
     check_options(reader, command)
@@ -142,6 +150,7 @@ INSTEAD = [
     Instead(r"pip wheel ", "it would take a network", check_wheel),
     Instead(r"make ", "of a checkout; what it starts has tests of its own, this one among them", check_target),
     Instead(r"export PGHOST=localhost ", "the server of the tests is elsewhere", use_server_of_tests),
+    Instead(r"docker compose run ", "the tests have no Docker daemon", check_container),
     Instead(r"docker ", "the tests have no Docker daemon", check_options),
     Instead(r"kubectl ", "it needs a cluster", check_options),
     Instead(r"sudo systemctl ", "it needs a systemd that runs, and root", check_units),
