@@ -37,6 +37,7 @@ PROVED_ELSEWHERE = [
         "tests/worker/test_drivers_behind_pgbouncer.py",
         "It needs a PgBouncer, which that test has",
         "import procrastinate",
+        "import sqlalchemy as sa",
         "# mysite/settings.py",
     ),
     *_about(

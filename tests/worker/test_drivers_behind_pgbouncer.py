@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import flask
 import pytest
 import sqlalchemy as sa
+from flask_sqlalchemy import SQLAlchemy
 
 from procrastinate.adapters.standalone import SQLAlchemyConnector
 from procrastinate.app import App
@@ -71,15 +73,16 @@ def test_without_them_it_fails(pooled_url: sa.URL, driver: str, arguments: dict[
         asyncio.run(_defer_at_once(driver, pooled_url, DEADLINE, arguments))
 
 
-@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+asyncpg"])
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+asyncpg", "postgresql+psycopg"])
 def test_the_app_of_the_page_defers_through_the_pooler_and_listens_around_it(
     database_url: str, pooled_url: sa.URL, connection: sa.Connection, scheme: str
 ) -> None:
-    """A worker that never polls finds the job."""
+    """A worker that never polls finds the job. The page has psycopg's scheme for an engine."""
     queue = Queue(connection)
+    names = _names_of_the_page(scheme, pooled_url, database_url)
 
     async def run() -> None:
-        async with _app_of_the_page(scheme, pooled_url, database_url).open_async() as app:
+        async with names["app"].open_async() as app:
             has_run = asyncio.Event()
 
             @app.task(name="set")
@@ -96,6 +99,24 @@ def test_the_app_of_the_page_defers_through_the_pooler_and_listens_around_it(
                 await soon(worker)
 
     asyncio.run(run())
+    assert ("engine" in names) is (scheme == "postgresql+psycopg")
+    if "engine" in names:
+        names["engine"].dispose()
+
+
+def test_flask_sqlalchemy_prepares_nothing_with_the_options_of_the_page(pooled_url: sa.URL) -> None:
+    options = {"connect_args": {"prepare_threshold": None}}
+    assert f"set `SQLALCHEMY_ENGINE_OPTIONS` to `{options}`".replace("'", '"') in (ROOT / PAGE).read_text()
+    flask_app, db = flask.Flask(__name__), SQLAlchemy()
+    flask_app.config["SQLALCHEMY_DATABASE_URI"] = pooled_url.set(drivername="postgresql+psycopg")
+    flask_app.config["SQLALCHEMY_ENGINE_OPTIONS"] = options
+    db.init_app(flask_app)
+    with flask_app.app_context():
+        engine = db.engine
+    with engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        assert driver.prepare_threshold is None
+    engine.dispose()
 
 
 def test_a_django_project_with_the_settings_of_the_page_does_so_too(
@@ -169,7 +190,8 @@ def _defer_in_threads(app: App, seconds: float) -> int:
         return sum(pool.map(call, range(CALLERS)))
 
 
-def _app_of_the_page(scheme: str, through: sa.URL, around: str) -> App:
+def _names_of_the_page(scheme: str, through: sa.URL, around: str) -> dict[str, Any]:
+    """Run the example with this scheme, and return its names."""
     pooled, direct = f"{scheme}://app@pgbouncer:6432/shop", "host=db port=5432"
     (text,) = (block.text for block in blocks_of(PAGE) if f'"{pooled}"' in block.text)
     assert direct in text
@@ -177,8 +199,7 @@ def _app_of_the_page(scheme: str, through: sa.URL, around: str) -> App:
     text = text.replace(direct, " ".join(f"{name}={value}" for name, value in _place(around).items()))
     names: dict[str, Any] = {}
     exec(compile(text, PAGE, "exec"), names)
-    app: App = names["app"]
-    return app
+    return names
 
 
 def _place(database_url: str) -> dict[str, Any]:
