@@ -57,9 +57,21 @@ def at_the_end() -> None:
             assert "Bob" not in text
         assert app.job_manager.get_result(secret).value == ["Bob"]
         _keys(app)
+    _on_engine()
     _workflow(app)
     _locks(app)
     _django()
+
+
+def _on_engine() -> None:
+    """An app on an engine encrypts and decrypts, too."""
+    app: procrastinate.App = globals()["app_on_engine"]
+    _declare(app)
+    with app.open():
+        secret = app.configure_task("send").defer(to="Dan")
+        assert "Dan" not in json.dumps(_stored("args", "procrastinate_jobs", secret))
+        app.run_worker(wait=False)
+    assert got[-1] == "Dan"
 
 
 def _keys(app: procrastinate.App) -> None:
