@@ -41,6 +41,13 @@ PROVED_ELSEWHERE = [
         "# mysite/settings.py",
     ),
     *_about(
+        "docs/operations.md",
+        "tests/schema/test_logical_replication.py",
+        "It needs two servers, which that test has",
+        "CREATE PUBLICATION upgrade FOR ALL TABLES;",
+        "CREATE SUBSCRIPTION upgrade CONNECTION 'host=old dbname=shop user=postgres' PUBLICATION upgrade;",
+    ),
+    *_about(
         "docs/from-celery.md",
         "tests/examples/test_celery_app.py",
         "The project of the example moves there, with brokers of its own",
