@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import tempfile
 from collections.abc import Iterator
@@ -25,17 +26,15 @@ OLD = "host=old dbname=shop user=postgres"
 @pytest.fixture
 def clusters(databases: Databases) -> Iterator[tuple[Cluster, Cluster]]:
     """The old server, which sends its changes, and the new one."""
-    made = []
-    for _ in range(2):
-        cluster = Cluster(pathlib.Path(tempfile.mkdtemp(prefix="procrastinate-servers-")))
-        cluster.initialise()
-        with (cluster.directory / "postgresql.conf").open("a") as settings:
-            settings.write("wal_level = logical\n")
-        cluster.start()
-        made.append(cluster)
-    yield made[0], made[1]
-    for cluster in reversed(made):
-        cluster.remove()
+    with contextlib.ExitStack() as stack:
+        old, new = (Cluster(pathlib.Path(tempfile.mkdtemp(prefix="procrastinate-servers-"))) for _ in range(2))
+        for cluster in (old, new):
+            stack.callback(cluster.remove)
+            cluster.initialise()
+            with (cluster.directory / "postgresql.conf").open("a") as settings:
+                settings.write("wal_level = logical\n")
+            cluster.start()
+        yield old, new
 
 
 def test_a_queue_moves_to_a_new_server(clusters: tuple[Cluster, Cluster]) -> None:
