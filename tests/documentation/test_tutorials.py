@@ -35,9 +35,7 @@ _ROW = re.compile(
 def commands_of_deployment() -> dict[str, list[str]]:
     """Those of the page on deployment, by the framework: the schema, the check, a worker that ends."""
     rows = _ROW.finditer((ROOT / TOGETHER[1]).read_text())
-    return {
-        row["framework"].lower(): [row["schema"], row["check"], f"{row['worker']} --one-shot"] for row in rows
-    }
+    return {row["framework"].lower(): [row["schema"], row["check"], f"{row['worker']} --one-shot"] for row in rows}
 
 
 def commands_after(page: str) -> list[str]:
