@@ -57,7 +57,11 @@ def pooled_url(database_url: str) -> Iterator[sa.URL]:
 def test_a_driver_defers_through_the_pooler_with_the_arguments_of_the_page(
     pooled_url: sa.URL, driver: str, arguments: dict[str, Any]
 ) -> None:
-    shown = f"`connect_args={arguments}`".replace("'", '"') if arguments else "none, for sync code: it prepares nothing"
+    shown = (
+        f"`connect_args={arguments}`".replace("'", '"')
+        if arguments
+        else "none for sync code, because psycopg2 prepares nothing"
+    )
     assert f"| {driver} | {shown}" in (ROOT / PAGE).read_text()
     assert asyncio.run(_defer_at_once(driver, pooled_url, SECONDS, arguments)) > CALLERS
 
