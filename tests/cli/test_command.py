@@ -135,7 +135,7 @@ def test_a_worker_without_limits_and_workflows_loads_none_of_their_statements(da
     arguments = [sys.executable, "-c", program, database_url]
     printed = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=DEADLINE).stdout
     loaded = set(printed.splitlines()[-1].split())
-    assert "procrastinate.core.rescue" in loaded, "the worker has not looked after the others yet"
+    assert "procrastinate.core.finish" in loaded, "the worker has recorded no job"
     assert loaded & OF_LIMITS_AND_WORKFLOWS == set()
 
 
