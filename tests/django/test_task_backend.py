@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import datetime
 import importlib
+import json
 import logging
 import pathlib
 import subprocess
@@ -24,6 +25,7 @@ from psycopg import IsolationLevel
 import procrastinate
 from procrastinate import exceptions
 from procrastinate.adapters.django.task_backend import framework
+from procrastinate.adapters.django.task_backend.backend import _job_manager
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
 from procrastinate.locks import by_arguments
@@ -215,6 +217,18 @@ def test_a_taken_queueing_lock_leaves_the_transaction_usable() -> None:
             task.enqueue(2)
         assert task.using(on_conflict="skip").enqueue(3).id == first.id
         assert ProcrastinateJob.objects.count() == 1
+
+
+def test_a_backend_of_a_database_writes_arguments_as_the_app_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a project that encrypts them stores them in clear."""
+    monkeypatch.setattr(app.connector, "json_dumps", lambda value: json.dumps({**value, "sealed": True}))
+    _job_manager.cache_clear()
+    try:
+        with backend(database="default"):
+            result = tasks.add.enqueue(1)
+    finally:
+        _job_manager.cache_clear()
+    assert ProcrastinateJob.objects.get(id=result.id).args["sealed"]
 
 
 def test_unique_of_a_task_comes_before_that_of_the_backend() -> None:

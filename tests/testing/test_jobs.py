@@ -341,3 +341,16 @@ def test_which_app_is_a_question_outside_of_django() -> None:
         sys.modules.pop("django", None)
         with pytest.raises(ValueError, match="Which app"):
             Jobs()
+
+
+async def test_a_sync_call_on_the_async_connection_of_a_test_names_both_ways_out(database_url: str) -> None:
+    """A sync endpoint of FastAPI runs in a thread, and the test has passed no ``connection=`` to it."""
+    names_both = pytest.raises(TypeError, match=r"await the method .* or give the test a sync connection")
+    engine = create_async_engine(database_url)
+    async with engine.connect() as connection:
+        with Jobs(make_app(database_url), connection=connection) as jobs:
+            with names_both:
+                defer(jobs.app, "note", word="a")
+            with names_both:
+                await asyncio.to_thread(defer, jobs.app, "note", word="a")
+    await engine.dispose()

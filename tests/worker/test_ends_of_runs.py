@@ -194,6 +194,7 @@ async def test_a_prefetched_job_that_is_aborted_is_told(app: App, workers: Worke
     await happens(begun)
     assert await app.job_manager.cancel_job_by_id_async(second, abort=True)
     await queue.reaches(second, Status.ABORTED)
+    await until(lambda: ends)  # observers are told after the record
     assert ends == [("prefetched", "aborted", "JobAborted")]
     may_end.set()
 

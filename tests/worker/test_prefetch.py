@@ -132,7 +132,7 @@ async def test_no_more_run_at_once_than_there_are_slots(workers: Workers, queue:
     job_ids = await defer(gate, 6)
     running = workers.start(concurrency=2)
     await until(lambda: gate.started == job_ids[:2])
-    assert queue.statuses() == {"doing": 6}
+    await until(lambda: queue.statuses() == {"doing": 6})
     assert running.runs == 2
     gate.open.set()
     await queue.succeeded(*job_ids)
@@ -144,7 +144,7 @@ async def test_a_worker_that_stops_gives_them_back_at_once(workers: Workers, que
     first, *others = await defer(gate, 4)
     running = workers.start()
     await until(lambda: gate.started == [first])
-    assert queue.statuses() == {"doing": 4}
+    await until(lambda: queue.statuses() == {"doing": 4})
     running.worker.stop()
     await until(lambda: queue.statuses() == {"doing": 1, "todo": 3})
     gate.open.set()

@@ -311,9 +311,10 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
 @functools.cache
 def _job_manager(database: str) -> JobManager:
     """Return one manager per database. Django builds backends per thread, and each connector has an engine with its
-    cache of compiled statements.
+    cache of compiled statements. It writes arguments as the app does, which may encrypt them.
     """
-    return JobManager(DjangoConnector(database), app.job_manager.hooks)
+    own = app.connector
+    return JobManager(DjangoConnector(database, own.json_dumps, own.json_loads), app.job_manager.hooks)
 
 
 def _database_problems(name: str, alias: str) -> Iterator[checks.CheckMessage]:

@@ -29,7 +29,7 @@ def at_the_end() -> None:
     environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/metrics", "HTTP_AUTHORIZATION": "Bearer the-token"}
     body = b"".join(globals()["wsgi_application"](environ, lambda status, headers: None))
     assert b"# TYPE procrastinate_queue_jobs gauge" in body
-    answer = flask_app.test_client().get("/queue/metrics", headers={"Authorization": "Bearer the-token"})
+    answer = flask_app.test_client().get("/monitor/metrics", headers={"Authorization": "Bearer the-token"})
     assert b"# TYPE procrastinate_queue_jobs gauge" in answer.data
     ran: list[int] = []
     app.task(name="run")(lambda: ran.append(1)).defer()
