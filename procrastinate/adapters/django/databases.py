@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
@@ -101,11 +102,20 @@ def _belongs_in(alias: str) -> bool:
 
 
 def _syncs() -> bool:
-    """Return True if ``migrate`` runs with ``--run-syncdb``. Its signals do not tell, but the command's frames do."""
+    """Return True if ``migrate`` runs with ``--run-syncdb``."""
+    options = options_of_migrate()
+    return options is not None and bool(options.get("run_syncdb"))
+
+
+def options_of_migrate() -> Mapping[str, Any] | None:
+    """Return the options of the ``migrate`` that runs the calling code, or ``None`` if none does.
+
+    Django's signals and checks are told neither the command nor its options. The frames of the callers have both.
+    """
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         command, options = frame.f_locals.get("self"), frame.f_locals.get("options")
         if isinstance(command, migrate.Command) and isinstance(options, dict):
-            return bool(options.get("run_syncdb"))
+            return options
         frame = frame.f_back
-    return False
+    return None

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
-from django.core.management.commands import migrate
 from django.db import connections
 
 from procrastinate import alembic, exceptions
 from procrastinate.adapters.django import apps
-from procrastinate.adapters.django.databases import connector_of
+from procrastinate.adapters.django.databases import connector_of, options_of_migrate
 from procrastinate.adapters.django.settings import get_settings
 
 
@@ -47,16 +45,12 @@ def alias_to_check(databases: Sequence[str] | None) -> str | None:
 
 
 def _are_about_to_be_upgraded() -> bool:
-    """Return whether the caller is a ``migrate`` that applies the migrations of the queue.
-
-    Django tells its checks the databases, and not the command, which is found among the callers.
-    """
-    for frame, _ in traceback.walk_stack(None):
-        options = frame.f_locals.get("options")
-        if isinstance(options, dict) and isinstance(frame.f_locals.get("self"), migrate.Command):
-            is_applied = options["app_label"] in (None, apps.ProcrastinateConfig.label)
-            return is_applied and not (options["plan"] or options["check_unapplied"])
-    return False
+    """Return whether the caller is a ``migrate`` that applies the migrations of the queue."""
+    options = options_of_migrate()
+    if options is None:
+        return False
+    is_applied = options["app_label"] in (None, apps.ProcrastinateConfig.label)
+    return is_applied and not (options["plan"] or options["check_unapplied"])
 
 
 def _is_of_3x(connection: sa.Connection) -> bool:
