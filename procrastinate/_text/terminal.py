@@ -14,6 +14,8 @@ from procrastinate._quoting import LONGEST_VALUE, quoted, quoted_lines
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
 _GAP = "  "
+_MOST_NAMED = 3
+"""A longer list of names is not written out."""
 _CUT_MARK = ">"
 """The last character of a line that goes on beyond the terminal, as in ``less -S``."""
 _REST_INDENT = 2
@@ -146,6 +148,11 @@ def wrapped(text: str, stream: TextIO, *, rest_indent: int = _REST_INDENT) -> st
 def counted(number: int, what: str) -> str:
     """Return a number with its noun, such as ``1 job`` and ``2,000 jobs``."""
     return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def ends_of(names: Sequence[str]) -> str:
+    """Return names in order as text: each of a few, or the first and the last of a long list."""
+    return ", ".join(names) if len(names) <= _MOST_NAMED else f"{names[0]} to {names[-1]}"
 
 
 def _columns_of(stream: TextIO) -> int:

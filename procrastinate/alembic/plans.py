@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import sqlalchemy as sa
 
 from procrastinate._durations import duration
+from procrastinate._text.terminal import ends_of
 from procrastinate.alembic import adoption, revisions, upgrades
 from procrastinate.alembic.adoption.run import SECONDS_A_MILLION
 from procrastinate.alembic.adoption.state import State, check
@@ -19,8 +20,6 @@ from procrastinate.alembic.adoption.steps import pending as adoption_steps
 from procrastinate.alembic.build_ahead import late, left_of, pending
 from procrastinate.alembic.locks import QUEUE_TABLES
 
-_MOST_NAMED = 3
-"""Longer lists of revisions are not written out."""
 UP_TO_DATE = "The schema is up to date"
 
 
@@ -52,15 +51,9 @@ def _steps_from(connection: sa.Connection, current: str | None) -> list[Step]:
         how, locks = ", each in a transaction", _locks_of(current)
     return [
         *ahead,
-        Step(what=f"apply the revisions {_named(todo)}{how}", locks=locks, statements=()),
+        Step(what=f"apply the revisions {ends_of(todo)}{how}", locks=locks, statements=()),
         *late(connection),
     ]
-
-
-def _named(revisions_: Sequence[str]) -> str:
-    """Return revisions in order as text: each of a few, or the ends of a long list."""
-    is_short = len(revisions_) <= _MOST_NAMED
-    return ", ".join(revisions_) if is_short else f"{revisions_[0]} to {revisions_[-1]}"
 
 
 def _locks_of(current: str) -> str:

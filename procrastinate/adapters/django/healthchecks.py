@@ -9,7 +9,7 @@ from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
 from procrastinate import exceptions
-from procrastinate._text.terminal import say
+from procrastinate._text.terminal import ends_of, say
 from procrastinate.adapters.django.settings import get_settings
 from procrastinate.alembic.revisions import refuse_3x
 from procrastinate.app import App
@@ -17,8 +17,6 @@ from procrastinate.connector import BaseConnector
 from procrastinate.core.health import jobs_table_exists
 
 _APP_LABEL = "procrastinate"
-_MOST_NAMED = 3
-"""Longer lists of migrations are not written out."""
 
 
 class UnhealthyError(exceptions.ProcrastinateException):
@@ -55,11 +53,8 @@ def healthchecks(app: App, write: Callable[[str], object] = say) -> None:
 
 
 def _described(missing: Sequence[str]) -> str:
-    """Return what is not applied: each of a few migrations, or the ends of a long list."""
-    if not missing:
-        return "the tables are missing"
-    names = ", ".join(missing) if len(missing) <= _MOST_NAMED else f"{missing[0]} to {missing[-1]}"
-    return f"{len(missing)} not applied ({names})"
+    """Return what is not applied."""
+    return f"{len(missing)} not applied ({ends_of(missing)})" if missing else "the tables are missing"
 
 
 def _missing_migrations() -> list[str]:
