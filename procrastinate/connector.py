@@ -89,11 +89,15 @@ class BaseConnector(RawQueries):
         TypeError
             The connector cannot use a connection of that kind.
         """
-        raise TypeError(f"{type(self).__name__} takes no connection=: it uses its own connection")
+        raise TypeError(self._why_no_connection())
 
     async def run_on_async(self, connection: Any, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Asynchronous version of :meth:`run_on`."""
-        raise TypeError(f"{type(self).__name__} takes no connection=: it uses its own connection")
+        raise TypeError(self._why_no_connection())
+
+    def _why_no_connection(self) -> str:
+        """Return why :meth:`run_on` refuses every connection, with the way out."""
+        return f"{type(self).__name__} takes no connection=: it uses its own connection"
 
     def transaction(
         self, bind: Any, last: Callable[[], Operation[[], None]]

@@ -39,15 +39,15 @@ class BoundConnector(BaseConnector):
         TypeError
             The connection is asynchronous, and its event loop is this thread's, or is not known yet.
         """
-        if self._is_async and self._loop is not None and self._loop is not _running_loop():
-            call = functools.partial(self._connector.run_on_async, self._connection, operation)
-            return asyncio.run_coroutine_threadsafe(call(*args, **kwargs), self._loop).result()
-        if self._is_async:
+        if not self._is_async:
+            return self._connector.run_on(self._connection, operation, *args, **kwargs)
+        if self._loop is None or self._loop is _running_loop():
             raise TypeError(
                 "The connection of the test is asynchronous, and this call is not: await the method of the same name "
                 "that ends in _async, or give the test a sync connection, which serves both kinds of calls"
             )
-        return self._connector.run_on(self._connection, operation, *args, **kwargs)
+        call = functools.partial(self._connector.run_on_async, self._connection, operation)
+        return asyncio.run_coroutine_threadsafe(call(*args, **kwargs), self._loop).result()
 
     async def run_async(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation on the connection."""

@@ -26,11 +26,6 @@ from procrastinate.connector import BaseConnector, Operation, P, R
 from procrastinate.core.errors import translate
 from procrastinate.core.operation_marks import ATOMIC
 
-_TAKES_NO_CONNECTION = (
-    "The app of a Django project takes no connection=, because it uses Django's own connection: leave connection= out. "
-    "Inside transaction.atomic(), the call is part of the transaction"
-)
-
 
 class _DjangoConnection:
     """The driver connection that SQLAlchemy sees. Its cursors are Django's.
@@ -112,13 +107,11 @@ class DjangoConnector(BaseConnector):
         except (db.Error, sa.exc.SQLAlchemyError, UnicodeEncodeError) as error:
             raise translate(error) from error
 
-    def run_on(self, connection: Any, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Refuse the connection, and name the way without it."""
-        raise TypeError(_TAKES_NO_CONNECTION)
-
-    async def run_on_async(self, connection: Any, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Refuse the connection like :meth:`run_on`."""
-        raise TypeError(_TAKES_NO_CONNECTION)
+    def _why_no_connection(self) -> str:
+        return (
+            "The app of a Django project takes no connection=, because it uses Django's own connection: leave "
+            "connection= out. Inside transaction.atomic(), the call is part of the transaction"
+        )
 
     def _surroundings(self, operation: Callable[..., Any]) -> contextlib.AbstractContextManager[Any]:
         """Return a context manager for the operation's statements.
