@@ -389,9 +389,7 @@ class WorkerRun:
         services["limits"] = self._limit_definer.run
         services["pauses"] = self._parts.pause_keeper.run
         services["report_writer"] = self._parts.report_writer.run
-        services["bulk_work"] = BulkWork(
-            self._manager, self._settings.update_heartbeat_interval, self._parts.rescuer.duty, self._worker.logger
-        ).run
+        services["bulk_work"] = BulkWork(self._manager, self._parts.rescuer.duty, self._worker.logger).run
         return services
 
     def _log(self, level: int, action: str, message: str, *arguments: Any) -> None:

@@ -133,7 +133,7 @@ async def test_a_worker_that_may_not_read_operations_says_so_once_and_works_on_t
     restricted = App(connector=WorkerConnector(options))
     async with restricted.open_async():
         manager = Manager(restricted.connector)
-        working = asyncio.create_task(BulkWork(manager, 0.01, WatchDuty(0.01), logging.getLogger(__name__)).run())
+        working = asyncio.create_task(BulkWork(manager, WatchDuty(0.01), logging.getLogger(__name__)).run())
         await until(lambda: len(looks) > 2)
         assert [vars(record).get("action") for record in caplog.records].count("bulk_operation") == 1
         queue.sql(f"GRANT SELECT ON procrastinate_operations TO {role}")

@@ -17,15 +17,12 @@ class BulkWork:
 
     Parameters
     ----------
-    interval:
-        Approximate time in seconds between two looks.
     duty:
         Says when the next look is.
     """
 
-    def __init__(self, manager: JobManager, interval: float, duty: WatchDuty, logger: logging.Logger) -> None:
+    def __init__(self, manager: JobManager, duty: WatchDuty, logger: logging.Logger) -> None:
         self._manager = manager
-        self._interval = interval
         self._duty = duty
         self._logger = logger
         self._told: set[tuple[int | None, str]] = set()
@@ -33,7 +30,7 @@ class BulkWork:
     async def run(self) -> None:
         """Work until cancelled. The first look is not at the start, so a worker that ends soon does without."""
         while True:
-            await self._duty.until_next_look(self._interval)
+            await self._duty.until_next_look()
             while await self._do_steps():
                 pass
 

@@ -33,11 +33,16 @@ class WatchDuty:
         else:
             self._has_begun.clear()
 
-    async def until_next_look(self, pause: float) -> None:
-        """Wait for this many seconds, and then until this worker is a watcher, or for the tenth interval.
+    async def until_next_look(self, pause: float | None = None) -> None:
+        """Wait for an interval, and then until this worker is a watcher, or for the tenth interval.
 
-        A pause that is shorter than the interval is one in the midst of several looks, which go on.
+        Parameters
+        ----------
+        pause:
+            Seconds to wait in place of the interval. If they are fewer, this is one of several looks, which go on.
         """
+        if pause is None:
+            pause = self._interval
         await asyncio.sleep(pause * random.uniform(0.8, 1.2))
         if pause < self._interval:
             return
