@@ -66,8 +66,9 @@ def _with_autovacuum(connection: Any) -> None:
         connection.execute(f"ALTER TABLE {table} RESET (autovacuum_enabled)")
 
 
-_LIVE_WORKER = """
-INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() + interval '1 day')
+# It runs jobs and waits for none: a notification that named it would reach no process.
+BUSY_WORKER = """
+INSERT INTO procrastinate_workers (last_heartbeat, called_for) VALUES (now() + interval '1 day', NULL)
 """
 _BUSY_LOCKS = """
 INSERT INTO procrastinate_jobs (queue_name, task_name, lock, status, worker_id)
@@ -88,7 +89,7 @@ LOCKED = Backlog(
     "busy locks",
     "lock, readiness",
     "'lock ' || number % 1000, 2",
-    before=f"{_LIVE_WORKER};{_BUSY_LOCKS}",
+    before=f"{BUSY_WORKER};{_BUSY_LOCKS}",
 )
 FINISHED = Backlog(
     "finished",

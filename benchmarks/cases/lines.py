@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from benchmarks.bench import Bench
 from benchmarks.case import Case, Contender
-from benchmarks.cases.backlogs import Backlog, add_ready_jobs, backlog_database
+from benchmarks.cases.backlogs import BUSY_WORKER, Backlog, add_ready_jobs, backlog_database
 from benchmarks.cases.checks import percentile
 from benchmarks.cases.drains import drain
 from benchmarks.cases.latency import measure_delays
@@ -20,12 +20,13 @@ _GAP = 0.03
 _NO_LINE = "no line"
 
 _DEFINED = """
-INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() + interval '1 day');
 INSERT INTO procrastinate_limits (name, concurrency) VALUES ('backlog', 1);
 INSERT INTO procrastinate_jobs (queue_name, task_name, limit_name, limit_key, scheduled_at, status, worker_id)
 SELECT 'default', 'backlog', 'backlog', 'key ' || number, now(), 'doing', (SELECT max(id) FROM procrastinate_workers)
 FROM generate_series(0, {keys} - 1) AS number
 """
+# The keys are full, so an admission deletes their openings and does nothing else.
+_LOOKED_AT = "DELETE FROM procrastinate_openings"
 
 
 def contender(keys: int) -> str:
@@ -39,7 +40,8 @@ def _line(keys: int) -> Backlog:
         contender(keys),
         "priority, limit_name, limit_key, scheduled_at, readiness",
         f"10, 'backlog', 'key ' || number % {keys}, now(), 3",
-        before=_DEFINED.format(keys=keys),
+        before=f"{BUSY_WORKER};{_DEFINED.format(keys=keys)}",
+        after=_LOOKED_AT,
     )
 
 

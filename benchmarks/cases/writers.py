@@ -6,6 +6,7 @@ import dataclasses
 
 from benchmarks.bench import Bench
 from benchmarks.case import Case, Contender
+from benchmarks.cases.backlogs import BUSY_WORKER
 from benchmarks.cases.checks import check_rows, empty_queue, run_program
 from benchmarks.results import CheckFailed, Metrics
 from benchmarks.systems import FORMER, OURS, System
@@ -15,9 +16,6 @@ WARM_UP = 10
 """Jobs that each writer defers before the clock starts."""
 WITHOUT_NOTIFY = "this project without NOTIFY"
 IDLE = "this project, idle worker"
-_BUSY_WORKER = """
-INSERT INTO procrastinate_workers (last_heartbeat, called_for) VALUES (now() + interval '1 day', NULL)
-"""
 
 _SILENCE = """
 DO $do$
@@ -57,7 +55,7 @@ class Writers:
             if not self.notify:
                 database.execute(_SILENCE)
             if self.is_busy:
-                database.execute(_BUSY_WORKER)
+                database.execute(BUSY_WORKER)
             with database.connect() as listener:
                 listener.execute("LISTEN procrastinate_any_queue_v1")
                 asked = {"writers": WRITER_COUNT, "warm_up": WARM_UP, "jobs": bench.scale.writer_jobs}
