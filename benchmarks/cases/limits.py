@@ -24,6 +24,11 @@ def _pgqueuer(**asked: Any) -> Drain:
     return Drain(PGQUEUER, lambda scale: scale.drained_singly, asked={"batch": 10, **asked})
 
 
+def _pgqueuer_singly() -> Drain:
+    """Return a drain of few jobs: with a limit of 1, PGQueuer runs about 10 a second."""
+    return Drain(PGQUEUER, lambda scale: scale.drained_singly_former, asked={"batch": 10, "limit": 1})
+
+
 def _dj_queue(task: str, **asked: Any) -> Drain:
     return Drain(DJ_QUEUE, lambda scale: scale.drained_singly_former, task, asked={"concurrency": 10, **asked})
 
@@ -118,7 +123,7 @@ LIMITS = (
             Contender("a limit of 1, concurrency 1", _drain("hot_one", _ONE)),
             Contender("a limit of 1, concurrency 10", _drain("hot_one", _TEN)),
             Contender("one lock, concurrency 10", _drain("locked", _TEN)),
-            Contender("PGQueuer, a limit of 1, batch 10", _pgqueuer(limit=1)),
+            Contender("PGQueuer, a limit of 1, batch 10", _pgqueuer_singly()),
             Contender("dj_queue, a limit of 1, 10 threads", _dj_queue("hot_one")),
         ),
     ),
