@@ -28,7 +28,7 @@ def _about(page: str, test: str, reason: str, *first_lines: str) -> list[Elsewhe
 PROVED_ELSEWHERE = [
     Elsewhere(
         page="docs/database.md",
-        first_line="-- Defers jobs. It can neither read nor change them, nor write jobs that seem to have run.",
+        first_line="-- Defers jobs. It cannot read their arguments, change jobs, or write jobs that seem to have run.",
         test="tests/security/test_roles.py",
         reason="A server's databases share its roles: that test gives them names of its own, and tries them",
     ),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pathlib
+import re
+
 import pytest
 import sqlalchemy as sa
 
@@ -15,6 +18,7 @@ from tests.schema.dumps import TABLES as ALL_TABLES
 ERROR = NewError(exception_class="ValueError", message="of the former job", traceback="...")
 TABLES = tuple(table for table in ALL_TABLES if table not in WORKFLOW_TABLES)
 PARTS = tuple(table for table in TABLES if table != "workers")
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "database.md"
 
 
 def fill(connection: sa.Connection) -> int:
@@ -41,6 +45,15 @@ def test_truncate_of_the_jobs_empties_the_workflows(connection: sa.Connection) -
     connection.exec_driver_sql(FILL_WORKFLOW_TABLES)
     connection.exec_driver_sql("TRUNCATE procrastinate_jobs")
     assert [count(connection, part) for part in WORKFLOW_TABLES] == [0, 0, 0]
+
+
+def test_the_page_on_the_database_lists_the_tables_that_truncate_of_the_jobs_empties(connection: sa.Connection) -> None:
+    source = "SELECT prosrc FROM pg_proc WHERE oid = to_regproc('procrastinate_jobs_truncated')"
+    (emptied,) = re.findall(r"ARRAY\[(.*?)\]", connection.exec_driver_sql(source).scalar_one())
+    _, found, rest = PAGE.read_text().partition("also empties these tables")
+    listed = re.findall(r"`(\w+)`", "".join(re.findall(r"^- .*\n", rest.partition("\n## ")[0], re.MULTILINE)))
+    assert found
+    assert sorted(listed) == sorted(re.findall(r"\w+", emptied))
 
 
 def test_truncate_of_the_jobs_frees_their_unique_keys(connection: sa.Connection) -> None:
