@@ -10,7 +10,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 
 from procrastinate import worker_observers
 from procrastinate._fork_locks import fork_lock
-from procrastinate._otel_spans import trace_options
+from procrastinate._otel_shared import trace_options
 from procrastinate.core.rows import RescuedJob
 from procrastinate.jobs import Job
 from procrastinate.run_observers import seconds_waited

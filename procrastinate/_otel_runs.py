@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from opentelemetry import trace
 
 from procrastinate import _otel_metrics, run_observers
-from procrastinate._otel_spans import TraceOptions, origin_of, set_error, start_run_span, trace_options
+from procrastinate._otel_shared import TraceOptions, origin_of, set_error, start_run_span, trace_options
 from procrastinate.jobs import Job, Status
 from procrastinate.run_observers import ObservedRun
 

@@ -14,7 +14,7 @@ from typing import Any
 from opentelemetry import context, trace
 
 from procrastinate import worker_observers
-from procrastinate._otel_spans import attached, trace_options, tracer
+from procrastinate._otel_shared import attached, trace_options, tracer
 from procrastinate.worker_observers import ObservedWorker
 
 _SUPPRESSING = (context._SUPPRESS_INSTRUMENTATION_KEY, "suppress_instrumentation")

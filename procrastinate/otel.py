@@ -20,7 +20,7 @@ with needs_extra("Tracing", "otel"):
 
 from procrastinate import _otel_metrics, _otel_runs, _otel_worker_spans, exceptions
 from procrastinate._otel_runs import current_run
-from procrastinate._otel_spans import (
+from procrastinate._otel_shared import (
     Propagation,
     SpanNaming,
     TraceOptions,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
-from procrastinate.alembic.adoption.run import Report, report_to_log, with_patience
+from procrastinate.alembic.adoption.adopt import Report, report_to_log, with_patience
 from procrastinate.alembic.adoption.statements import drop_unfinished
 from procrastinate.alembic.adoption.steps import BRIEFLY, BUILDS, IS_BUILT, Step, is_done
 from procrastinate.alembic.ahead import Ahead

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from procrastinate._durations import duration
 from procrastinate._text.terminal import ends_of
 from procrastinate.alembic import adoption, revisions, upgrades
-from procrastinate.alembic.adoption.run import SECONDS_A_MILLION
+from procrastinate.alembic.adoption.adopt import SECONDS_A_MILLION
 from procrastinate.alembic.adoption.state import State, check
 from procrastinate.alembic.adoption.steps import BRIEFLY, NONE, Step
 from procrastinate.alembic.adoption.steps import pending as adoption_steps

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from procrastinate.core.conflicts import key_is_held, lock_is_taken, tries_to_defer, tries_to_defer_unique
     from procrastinate.core.create_workflows import add_to_workflow, create_workflow
+    from procrastinate.core.dead_workers import list_late_workers, prune_stalled_workers, remove_dead_workers
     from procrastinate.core.decide_steps import resolve_arrivals
     from procrastinate.core.defer import (
         defer_job,
@@ -50,6 +51,13 @@ if TYPE_CHECKING:
     from procrastinate.core.finish_in_transaction import complete_job
     from procrastinate.core.grants import list_missing_grants
     from procrastinate.core.health import jobs_table_exists, list_unfit_settings, read_clock
+    from procrastinate.core.heartbeats import (
+        HeartbeatAnswer,
+        beat,
+        register_worker,
+        unregister_worker,
+        update_heartbeat,
+    )
     from procrastinate.core.held_keys import KeySweep, find_unique_key, free_unique_key, sweep_unique_keys
     from procrastinate.core.hold_offs import hold_off, hold_off_key_of
     from procrastinate.core.job_logs import read_job_logs
@@ -70,16 +78,6 @@ if TYPE_CHECKING:
         sweep_lines,
     )
     from procrastinate.core.listing import JobFilter, count_by_lock, count_by_queue, count_by_task, list_jobs
-    from procrastinate.core.liveness import (
-        HeartbeatAnswer,
-        beat,
-        list_late_workers,
-        prune_stalled_workers,
-        register_worker,
-        remove_dead_workers,
-        unregister_worker,
-        update_heartbeat,
-    )
     from procrastinate.core.look import Unswept, find_unswept, has_work, list_waiting_queues
     from procrastinate.core.lost_steps import WorkflowSweep, sweep_workflows
     from procrastinate.core.notify_interest import (

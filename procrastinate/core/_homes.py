@@ -35,6 +35,11 @@ _MODULES = {
         "add_to_workflow",
         "create_workflow",
     ),
+    "dead_workers": (
+        "list_late_workers",
+        "prune_stalled_workers",
+        "remove_dead_workers",
+    ),
     "decide_steps": ("resolve_arrivals",),
     "defer": (
         "defer_job",
@@ -68,6 +73,13 @@ _MODULES = {
         "jobs_table_exists",
         "list_unfit_settings",
         "read_clock",
+    ),
+    "heartbeats": (
+        "HeartbeatAnswer",
+        "beat",
+        "register_worker",
+        "unregister_worker",
+        "update_heartbeat",
     ),
     "held_keys": (
         "KeySweep",
@@ -109,16 +121,6 @@ _MODULES = {
         "count_by_queue",
         "count_by_task",
         "list_jobs",
-    ),
-    "liveness": (
-        "HeartbeatAnswer",
-        "beat",
-        "list_late_workers",
-        "prune_stalled_workers",
-        "register_worker",
-        "remove_dead_workers",
-        "unregister_worker",
-        "update_heartbeat",
     ),
     "lost_steps": (
         "WorkflowSweep",

@@ -302,7 +302,7 @@ def fetch_jobs(
     Parameters
     ----------
     worker_id:
-        As :func:`~procrastinate.core.liveness.register_worker` gave it. A worker that is not registered
+        As :func:`~procrastinate.core.heartbeats.register_worker` gave it. A worker that is not registered
         (any more) gets nothing.
     queues:
         Names of queues; ``None`` for all of them.

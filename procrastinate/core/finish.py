@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
 
 from procrastinate.core.arrays import Word, is_one_of, transpose, unnest, write_columns
+from procrastinate.core.dead_workers import is_silent
 from procrastinate.core.defaults import STALLED_TIMEOUT
 from procrastinate.core.enums import Status
 from procrastinate.core.errors import is_unique_violation
-from procrastinate.core.liveness import is_silent
 from procrastinate.core.lock_timeouts import waits_briefly
 from procrastinate.core.operation_marks import atomic, prepared
 from procrastinate.core.rows import FinishedJob, JobRetry

@@ -10,8 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from procrastinate.core.dead_workers import LEFT_BEHIND
 from procrastinate.core.enums import Status
-from procrastinate.core.liveness import LEFT_BEHIND
 from procrastinate.core.rescue import lost_run
 from procrastinate.core.tables import DOING, jobs, one_more, status_literal
 from procrastinate.core.write_results import keep_error

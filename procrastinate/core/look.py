@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.arrays import each_of, write_array
-from procrastinate.core.liveness import is_orphaned
+from procrastinate.core.dead_workers import is_orphaned
 from procrastinate.core.operation_marks import plain, prepared
 from procrastinate.core.pauses import is_open
 from procrastinate.core.promote import has_arrivals

@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from procrastinate import exceptions
 from procrastinate.core.arguments import shown
 from procrastinate.core.arrays import array_param, is_not_set_aside
+from procrastinate.core.dead_workers import is_orphaned, is_silent
 from procrastinate.core.enums import EventType, Status
 from procrastinate.core.fetch import LARGEST_EXTRA, STORED_COLUMNS, stored_job
 from procrastinate.core.finish import queueing_lock_on_return
-from procrastinate.core.liveness import is_orphaned, is_silent
 from procrastinate.core.lock_timeouts import waits_briefly
 from procrastinate.core.operation_marks import finds_first_row_of
 from procrastinate.core.rows import RescuedJob, StoredJob
@@ -207,7 +207,7 @@ def rescue_jobs(
 ) -> list[RescuedJob]:
     """Rescue up to ``limit`` running jobs whose worker is not registered, in one statement.
 
-    Jobs of :data:`~procrastinate.core.liveness.LEFT_BEHIND`, and those of ``set_aside``, stay as they are.
+    Jobs of :data:`~procrastinate.core.dead_workers.LEFT_BEHIND`, and those of ``set_aside``, stay as they are.
 
     The jobs wait again, with one more attempt. A job with an abort request ends as aborted. A job with ``max_rescues``
     earlier rescues ends as failed, because it would keep killing its workers.

@@ -159,7 +159,7 @@ class WorkerOperations(OperationCalls):
             The end of the last fetch. See :func:`procrastinate.core.fetch_jobs`.
         with_arguments:
             If true, read large arguments, too. If false, a job with large arguments has
-            :class:`~procrastinate.jobs.UnreadArguments`, which :meth:`read_arguments` replaces.
+            :class:`~procrastinate._job.UnreadArguments`, which :meth:`read_arguments` replaces.
         paused:
             The queues that are paused. Their jobs are left alone.
         """
@@ -191,7 +191,7 @@ class WorkerOperations(OperationCalls):
     async def read_arguments(self, job: Job) -> Job:
         """Return a copy of a job with the arguments that the fetch left out.
 
-        They are :class:`~procrastinate.jobs.UnreadableArguments` if the database cannot write them as text.
+        They are :class:`~procrastinate._job.UnreadableArguments` if the database cannot write them as text.
 
         Raises
         ------

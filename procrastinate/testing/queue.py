@@ -35,9 +35,9 @@ from procrastinate.core.defaults import KEEP_TICKS_FOR, STALLED_TIMEOUT
 from procrastinate.core.defer import unique_by_queueing_lock
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.jsonb import load_jsonb
-from procrastinate.testing.liveness import is_silent
 from procrastinate.testing.rows import DOING, TODO, JobRow, due_at, in_order, matching
 from procrastinate.testing.tables import Tables
+from procrastinate.testing.workers import is_silent
 
 IMPLEMENTED = Implementations()
 

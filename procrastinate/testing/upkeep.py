@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from procrastinate import core, exceptions
 from procrastinate.alembic import adoption, revisions, upgrades
-from procrastinate.alembic.adoption.run import Report, report_to_log
+from procrastinate.alembic.adoption.adopt import Report, report_to_log
 from procrastinate.alembic.build_ahead import build_ahead, drop_what_came_late
 from procrastinate.alembic.settings import let_fetches_of_3x_go_on
 from procrastinate.core import (
@@ -31,13 +31,13 @@ from procrastinate.core import (
     Sweep,
     Waiting,
 )
-from procrastinate.core.liveness import LEFT_BEHIND
+from procrastinate.core.dead_workers import LEFT_BEHIND
 from procrastinate.testing.implementations import Implementations
-from procrastinate.testing.liveness import is_silent
 from procrastinate.testing.pauses import get_pauses, is_resumed
 from procrastinate.testing.queue import back_to_wait, one_more, stored_job
 from procrastinate.testing.rows import DOING, LONG_AGO, NOT_ENDED, TODO, JobRow, due_at, matching
 from procrastinate.testing.tables import Tables
+from procrastinate.testing.workers import is_silent
 
 IMPLEMENTED = Implementations()
 

@@ -17,9 +17,10 @@ from procrastinate.core import (
     Rank,
     Status,
     WorkerTerms,
+    dead_workers,
     fetch,
     finish,
-    liveness,
+    heartbeats,
     look,
     notify_interest,
     open_operations,
@@ -119,7 +120,7 @@ def explain(request: pytest.FixtureRequest, databases: Databases) -> Iterator[tu
 
 
 def test_every_statement_that_may_be_prepared_is_tried_here(engine: sa.Engine) -> None:
-    modules = (fetch, finish, liveness, look, notify_interest, open_operations, promote, release)
+    modules = (dead_workers, fetch, finish, heartbeats, look, notify_interest, open_operations, promote, release)
     values = [value for module in modules for value in vars(module).values()]
     values += [one for value in values if isinstance(value, dict) for one in value.values()]
     marked = {str(one.compile(engine)) for one in values if isinstance(one, sa.Executable) and is_prepared(one)}

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 import procrastinate
 from procrastinate import exceptions, schema
 from procrastinate.alembic import adoption, revisions
-from procrastinate.alembic.adoption.run import execute as execute_step
+from procrastinate.alembic.adoption.adopt import execute as execute_step
 from procrastinate.alembic.adoption.steps import steps
 from tests import pgbouncer
 from tests.database import driver_url, libpq_url

@@ -7,8 +7,8 @@ revisions after it are applied as to any database. This package is never changed
 
 from __future__ import annotations
 
+from procrastinate.alembic.adoption.adopt import Report, adopt, adopt_in_transaction, report_to_log
 from procrastinate.alembic.adoption.back import KEPT, can_revert, check_revert, contract, revert
-from procrastinate.alembic.adoption.run import Report, adopt, adopt_in_transaction, report_to_log
 from procrastinate.alembic.adoption.state import Orphans, State, check, is_needed, look
 from procrastinate.alembic.adoption.steps import REACHED
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from procrastinate.alembic.adoption import of_3x, statements
-from procrastinate.alembic.adoption.run import Report, execute, report_to_log, require, with_patience
+from procrastinate.alembic.adoption import names_of_3x, statements
+from procrastinate.alembic.adoption.adopt import Report, execute, report_to_log, require, with_patience
 
 KEPT = "procrastinate_0007"
 """The newest revision whose objects :func:`revert` leaves. Another upgrade finds them, and replaces them."""
@@ -89,7 +89,7 @@ def contract(connection: sa.Connection, report: Report = report_to_log) -> None:
         "need these indexes. Stop them, and repeat. A worker of 3.x that was killed counts for an hour, unless a "
         "worker of this release with --legacy-worker-timeout=60 removes it",
     )
-    for index in of_3x.INDEXES:
+    for index in names_of_3x.INDEXES:
         report(f"drop the index {index} (locks: {_SHARED})")
         execute(connection, f"DROP INDEX CONCURRENTLY IF EXISTS {index}")
     report("drop the functions of 3.x")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from procrastinate import exceptions
-from procrastinate.alembic.adoption import of_3x
+from procrastinate.alembic.adoption import names_of_3x
 from procrastinate.core.tables import metadata
 
 _ADOPTED_COLUMNS = {
@@ -18,12 +18,12 @@ _ADOPTED_TABLES = ("procrastinate_results", "procrastinate_errors")
 
 
 def _later_columns(table: str) -> list[str]:
-    known = {*of_3x.COLUMNS[table], *_ADOPTED_COLUMNS[table]}
+    known = {*names_of_3x.COLUMNS[table], *_ADOPTED_COLUMNS[table]}
     return [column.name for column in metadata.tables[table].columns if column.name not in known]
 
 
 def _later_tables() -> list[str]:
-    return [name for name in metadata.tables if name not in {*of_3x.TABLES, *_ADOPTED_TABLES}]
+    return [name for name in metadata.tables if name not in {*names_of_3x.TABLES, *_ADOPTED_TABLES}]
 
 
 def _listed(names: tuple[str, ...] | list[str]) -> str:

@@ -8,7 +8,7 @@ import enum
 import sqlalchemy as sa
 
 from procrastinate import exceptions
-from procrastinate.alembic.adoption import of_3x
+from procrastinate.alembic.adoption import names_of_3x
 from procrastinate.alembic.adoption.own_objects import refuse_own_objects
 from procrastinate.alembic.revisions import current_revision, stage_of_tables
 
@@ -71,16 +71,18 @@ def check(connection: sa.Connection) -> None:
         They are older: the message names the migrations of 3.x that are missing. Or they belong to another role. Or
         the user has columns or tables under names that this release needs.
     """
-    signs = ", ".join(f"({condition})" for condition in of_3x.SIGNS.values())
+    signs = ", ".join(f"({condition})" for condition in names_of_3x.SIGNS.values())
     applied = connection.execute(_text(f"SELECT {signs}")).one()
-    missing = [name for name, is_applied in zip(of_3x.SIGNS, applied, strict=True) if not is_applied]
+    missing = [name for name, is_applied in zip(names_of_3x.SIGNS, applied, strict=True) if not is_applied]
     if missing:
         raise exceptions.SchemaConflict(
             "The tables are of Procrastinate, and older than its release 3.10. Install procrastinate 3.10, and apply "
             f"its migrations, first (in Django: manage.py migrate). Missing: {', '.join(missing)}"
         )
-    functions = [signature.partition("(")[0] for signature in of_3x.COPIES]
-    foreign = connection.execute(_text(_FOREIGN_OWNERS), {"tables": list(of_3x.TABLES), "functions": functions}).all()
+    functions = [signature.partition("(")[0] for signature in names_of_3x.COPIES]
+    foreign = connection.execute(
+        _text(_FOREIGN_OWNERS), {"tables": list(names_of_3x.TABLES), "functions": functions}
+    ).all()
     if foreign:
         named = ", ".join(f"{row.name} (of {row.owner})" for row in foreign)
         raise exceptions.SchemaConflict(

@@ -7,7 +7,7 @@ every pooler, and in a script for psql.
 from __future__ import annotations
 
 from procrastinate.alembic import settings
-from procrastinate.alembic.adoption import of_3x
+from procrastinate.alembic.adoption import names_of_3x
 from procrastinate.alembic.adoption.state import IS_ORPHAN
 from procrastinate.alembic.settings import FETCHES_LOCK_KEY, HOLD_LATE_FETCHES, MIGRATION_LOCK_KEY, VERSION_TABLE
 from procrastinate.alembic.versions import (
@@ -84,7 +84,7 @@ IF to_regproc('{copy_name}') IS NULL THEN
 END IF"""
 
 
-KEEP_ORIGINALS = block(*(_keep(signature, copy) for signature, copy in of_3x.COPIES.items()))
+KEEP_ORIGINALS = block(*(_keep(signature, copy) for signature, copy in names_of_3x.COPIES.items()))
 
 # A fetch that waits for the new columns would answer with more than its query expects, and its worker would end. So it
 # finds nothing while they are added, and when it began before. Once the switch is done, this is no longer called.
@@ -107,7 +107,7 @@ $function$"""
 GUARD_FETCHES = block(f"IF to_regproc('procrastinate_jobs_inserted') IS NULL THEN\n{_GUARD};\nEND IF")
 
 ARE_FETCHES_GUARDED = "{} AND {}".format(
-    " AND ".join(f"to_regproc('{copy.partition('(')[0]}') IS NOT NULL" for copy in of_3x.COPIES.values()),
+    " AND ".join(f"to_regproc('{copy.partition('(')[0]}') IS NOT NULL" for copy in names_of_3x.COPIES.values()),
     "(to_regproc('procrastinate_jobs_inserted') IS NOT NULL OR EXISTS (SELECT FROM pg_proc "
     "WHERE oid = to_regproc('procrastinate_fetch_job_v2') AND prosrc LIKE '%procrastinate_fetch_job_v2_of_3x(%'))",
 )
@@ -254,9 +254,9 @@ FOR key IN
     WHERE contype = 'f' AND conrelid = ANY ({tables}) AND confrelid = ANY ({tables})
 LOOP
     EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', key.source, key.name);
-END LOOP""".format(tables="ARRAY[{}]".format(", ".join(f"'{table}'::regclass" for table in of_3x.TABLES)))
+END LOOP""".format(tables="ARRAY[{}]".format(", ".join(f"'{table}'::regclass" for table in names_of_3x.TABLES)))
 
-_LOCK_TABLES = f"LOCK TABLE {', '.join(of_3x.TABLES)} IN ACCESS EXCLUSIVE MODE"
+_LOCK_TABLES = f"LOCK TABLE {', '.join(names_of_3x.TABLES)} IN ACCESS EXCLUSIVE MODE"
 
 _OUR_FUNCTIONS = (
     jobs_events_workers.QUEUE_CHANNEL,
@@ -288,10 +288,10 @@ def _if_there(kind: str, name: str, statement: str) -> str:
 
 
 _RENAME = [
-    *(f"ALTER INDEX IF EXISTS {theirs} RENAME TO {ours}" for theirs, ours in of_3x.RENAMED_INDEXES.items()),
+    *(f"ALTER INDEX IF EXISTS {theirs} RENAME TO {ours}" for theirs, ours in names_of_3x.RENAMED_INDEXES.items()),
     f"""
-IF EXISTS (SELECT FROM pg_constraint WHERE conrelid = '{_JOBS}'::regclass AND conname = '{of_3x.CHECK}') THEN
-    ALTER TABLE {_JOBS} RENAME CONSTRAINT {of_3x.CHECK} TO {of_3x.CHECK_HERE};
+IF EXISTS (SELECT FROM pg_constraint WHERE conrelid = '{_JOBS}'::regclass AND conname = '{names_of_3x.CHECK}') THEN
+    ALTER TABLE {_JOBS} RENAME CONSTRAINT {names_of_3x.CHECK} TO {names_of_3x.CHECK_HERE};
 END IF""",
     # Writers of 3.x find out by the name that a queueing lock is taken.
     _if_there(
@@ -304,7 +304,7 @@ END IF""",
 
 SWITCH = block(
     _LOCK_TABLES,
-    *(f"DROP TRIGGER IF EXISTS {name} ON {_JOBS}" for name in of_3x.TRIGGERS),
+    *(f"DROP TRIGGER IF EXISTS {name} ON {_JOBS}" for name in names_of_3x.TRIGGERS),
     *map(_replacing, _OUR_FUNCTIONS),
     *map(_replacing, _OUR_TRIGGERS),
     _DROP_FOREIGN_KEYS,
@@ -372,18 +372,18 @@ def _restore(signature: str, copy: str) -> str:
 REVERT = block(
     _LOCK_TABLES,
     _OTHER_TRIGGERS,
-    *(f"CREATE TRIGGER {name} {definition}" for name, definition in of_3x.TRIGGERS.items()),
+    *(f"CREATE TRIGGER {name} {definition}" for name, definition in names_of_3x.TRIGGERS.items()),
     # 3.x looks at the workers of running jobs only. To correct all rows would take long, and locks the tables.
     "UPDATE procrastinate_jobs AS job SET worker_id = NULL WHERE status = 'doing' "
     "AND NOT EXISTS (SELECT FROM procrastinate_workers AS worker WHERE worker.id = job.worker_id)",
     *(
         f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}, ADD CONSTRAINT {name} {definition} NOT VALID"
-        for name, (table, definition) in of_3x.FOREIGN_KEYS.items()
+        for name, (table, definition) in names_of_3x.FOREIGN_KEYS.items()
     ),
     "COMMENT ON FUNCTION procrastinate_fetch_job_v2(varchar[], bigint) IS NULL",
-    *(_restore(signature, copy) for signature, copy in of_3x.COPIES.items()),
-    *(f"ALTER INDEX IF EXISTS {ours} RENAME TO {theirs}" for theirs, ours in of_3x.RENAMED_INDEXES.items()),
-    f"ALTER TABLE {_JOBS} RENAME CONSTRAINT {of_3x.CHECK_HERE} TO {of_3x.CHECK}",
+    *(_restore(signature, copy) for signature, copy in names_of_3x.COPIES.items()),
+    *(f"ALTER INDEX IF EXISTS {ours} RENAME TO {theirs}" for theirs, ours in names_of_3x.RENAMED_INDEXES.items()),
+    f"ALTER TABLE {_JOBS} RENAME CONSTRAINT {names_of_3x.CHECK_HERE} TO {names_of_3x.CHECK}",
     f"DROP TABLE {VERSION_TABLE}",
     declare="DECLARE\n    ours record;\n",
     leaves_if_done=False,
@@ -391,13 +391,13 @@ REVERT = block(
 
 VALIDATE = tuple(
     f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}"
-    for name, (table, _) in of_3x.FOREIGN_KEYS.items()
-    if name != of_3x.KEY_OF_WORKERS
+    for name, (table, _) in names_of_3x.FOREIGN_KEYS.items()
+    if name != names_of_3x.KEY_OF_WORKERS
 )
 """The key to the workers stays unvalidated: jobs that have ended may name workers that are gone."""
 
 DROP_FUNCTIONS_OF_3X = block(
-    *(f"DROP FUNCTION IF EXISTS {copy}" for copy in of_3x.COPIES.values()),
-    *(f"DROP FUNCTION IF EXISTS {function}" for function in of_3x.TRIGGER_FUNCTIONS),
+    *(f"DROP FUNCTION IF EXISTS {copy}" for copy in names_of_3x.COPIES.values()),
+    *(f"DROP FUNCTION IF EXISTS {function}" for function in names_of_3x.TRIGGER_FUNCTIONS),
     leaves_if_done=False,
 )

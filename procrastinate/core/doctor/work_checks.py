@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from procrastinate._durations import duration
+from procrastinate.core.dead_workers import DECIDE_ON_LEFT_BEHIND
 from procrastinate.core.doctor import server_facts, work_facts
 from procrastinate.core.doctor.findings import Finding, Severity
 from procrastinate.core.doctor.patient import Patient
@@ -12,7 +13,6 @@ from procrastinate.core.inspection import catalogue_facts, facts
 from procrastinate.core.inspection.environment_reasons import KNOW_THE_TASK, UNKNOWN_TASKS_FAIL, resume_advice
 from procrastinate.core.inspection.facts import WorkerFacts
 from procrastinate.core.inspection.running_reasons import is_blocked
-from procrastinate.core.liveness import DECIDE_ON_LEFT_BEHIND
 from procrastinate.core.tables import jobs
 
 _SHOWN = 20

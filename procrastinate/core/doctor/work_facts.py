@@ -8,12 +8,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.arrays import each_of
+from procrastinate.core.dead_workers import LEFT_BEHIND
 from procrastinate.core.enums import BECAME_READY
 from procrastinate.core.inspection.bounds import bounded_count, first_rows, moment
 from procrastinate.core.inspection.states import READY_OF_QUEUE, WALKS
 from procrastinate.core.inspection.workers import is_alive
 from procrastinate.core.job_states import ENDED, WAITING
-from procrastinate.core.liveness import LEFT_BEHIND
 from procrastinate.core.pauses import lasts
 from procrastinate.core.tables import DOING, event_literal, events, is_ready_by_its_row, jobs, paused_queues, workers
 from procrastinate.core.tables import status_literal as literal

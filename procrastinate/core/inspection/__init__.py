@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from procrastinate.core.inspection.bounds import Count
 from procrastinate.core.inspection.explain import explain_job
+from procrastinate.core.inspection.explanation_types import CheckResult, Explanation, Reason, ReasonKind
 from procrastinate.core.inspection.failures import load_failures
 from procrastinate.core.inspection.figures import Figures, RunTotals, WorkerFigures, count_startable, load_figures
 from procrastinate.core.inspection.job import load_job, load_job_logs, load_whole_arguments
@@ -16,7 +17,6 @@ from procrastinate.core.inspection.locks import load_locks
 from procrastinate.core.inspection.overview import load_overview
 from procrastinate.core.inspection.periodic import load_periodic
 from procrastinate.core.inspection.queues import load_queues
-from procrastinate.core.inspection.reason_types import CheckResult, Explanation, Reason, ReasonKind
 from procrastinate.core.inspection.records import (
     Attempt,
     Event,

@@ -7,7 +7,7 @@ import shlex
 from procrastinate.core.applied_revisions import read_applied
 from procrastinate.core.inspection import catalogue_facts
 from procrastinate.core.inspection.case import Case
-from procrastinate.core.inspection.reason_types import Reason, ReasonKind
+from procrastinate.core.inspection.explanation_types import Reason, ReasonKind
 from procrastinate.core.inspection.running_reasons import blocked_reason, is_blocked
 from procrastinate.core.workflow_rows import SIGNAL_TASK
 

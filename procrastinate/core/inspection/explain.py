@@ -1,4 +1,4 @@
-"""Explain why a job does not run: one check after the other, from the row to its surroundings.
+"""Explain why a job does not run: one check of ``all_reasons.py`` after the other.
 
 A check that fails, for example for want of a right, is a line of the answer and does not end it.
 """
@@ -6,20 +6,18 @@ A check that fails, for example for want of a right, is a line of the answer and
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
 from procrastinate._durations import duration
-from procrastinate.core.inspection import facts, missing_reasons, running_reasons, waiting_reasons
+from procrastinate.core.inspection import facts
+from procrastinate.core.inspection.all_reasons import CHECKS, Check
 from procrastinate.core.inspection.bounds import load
 from procrastinate.core.inspection.case import Case
 from procrastinate.core.inspection.examination import attempt, name_of, reading_only
+from procrastinate.core.inspection.explanation_types import CheckResult, Explanation, Reason, ReasonKind
 from procrastinate.core.inspection.facts import POLL
-from procrastinate.core.inspection.reason_types import CheckResult, Explanation, Reason, ReasonKind
-
-Check: TypeAlias = Callable[[Case], Reason | None]
 
 
 @load
@@ -38,9 +36,9 @@ def explain_job(
     with reading_only(connection):
         job = facts.read_job(connection, job_id)
         case = Case(connection=connection, now=now, job_id=job_id, job=job, revisions=tuple(revisions))
-        state, checks = _checks(case)
+        state = "missing" if job is None else case.state
         reasons: list[Reason] = []
-        results = [_make(case, check, reasons) for check in checks]
+        results = [_make(case, check, reasons) for check in CHECKS[state]]
     return Explanation(
         job_id=job_id,
         now=now,
@@ -48,16 +46,6 @@ def explain_job(
         reasons=tuple(reasons) or (_nothing_found(case),),
         checks=tuple(results),
     )
-
-
-def _checks(case: Case) -> tuple[str, tuple[Check, ...]]:
-    if case.job is None:
-        return "missing", missing_reasons.CHECKS
-    if case.state == "doing":
-        return case.state, running_reasons.CHECKS
-    if case.state in ("ended", "legacy"):
-        return case.state, running_reasons.ENDED_CHECKS
-    return case.state, waiting_reasons.CHECKS[case.state]
 
 
 def _make(case: Case, check: Check, reasons: list[Reason]) -> CheckResult:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from procrastinate._durations import duration
 from procrastinate.core.inspection import facts, limit_facts
 from procrastinate.core.inspection.case import Case
+from procrastinate.core.inspection.explanation_types import Reason, ReasonKind
 from procrastinate.core.inspection.limit_facts import LimitFacts
-from procrastinate.core.inspection.reason_types import Reason, ReasonKind
 
 
 def limit_undefined(case: Case) -> Reason | None:
@@ -114,12 +114,12 @@ def limit_held_off(case: Case) -> Reason | None:
     )
 
 
-_WAITS_FOR = (limit_too_small, limit_full, limit_total_full, limit_capacity_full, limit_rate, limit_held_off)
+WAITS_FOR = (limit_too_small, limit_full, limit_total_full, limit_capacity_full, limit_rate, limit_held_off)
 
 
 def limit_has_room(case: Case) -> Reason | None:
     """Does a worker still have to give it a slot."""
-    if case.limit is None or any(check(case) for check in _WAITS_FOR):
+    if case.limit is None or any(check(case) for check in WAITS_FOR):
         return None
     return Reason(
         code="limit-has-room",
@@ -127,9 +127,6 @@ def limit_has_room(case: Case) -> Reason | None:
         text=f"{_key(case)} has a free slot. A worker gives it away with its next look{_in_front(case)}",
         advice="Wait if a worker is alive: it looks at all lines with each heartbeat",
     )
-
-
-CHECKS = (limit_undefined, *_WAITS_FOR, limit_has_room)
 
 
 def _key(case: Case) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from procrastinate.core.inspection import catalogue_facts
 from procrastinate.core.inspection.case import Case
-from procrastinate.core.inspection.reason_types import Reason, ReasonKind
+from procrastinate.core.inspection.explanation_types import Reason, ReasonKind
 
 
 def never_given_out(case: Case) -> Reason | None:
@@ -59,6 +59,3 @@ def rolled_back_or_deleted(case: Case) -> Reason | None:
         ),
         advice="Look into the log of the program that deferred it, and at the workers' option delete_jobs",
     )
-
-
-CHECKS = (never_given_out, uncommitted, prepared_transaction, rolled_back_or_deleted)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from procrastinate._durations import duration
+from procrastinate.core.dead_workers import DECIDE_ON_LEFT_BEHIND, LEFT_BEHIND
 from procrastinate.core.enums import Status
 from procrastinate.core.inspection import catalogue_facts
 from procrastinate.core.inspection.blocked_loops import seconds_blocked
 from procrastinate.core.inspection.case import Case
+from procrastinate.core.inspection.explanation_types import Reason, ReasonKind
 from procrastinate.core.inspection.facts import WorkerFacts
-from procrastinate.core.inspection.reason_types import Reason, ReasonKind
-from procrastinate.core.liveness import DECIDE_ON_LEFT_BEHIND, LEFT_BEHIND
 
 
 def _worker(case: Case) -> WorkerFacts | None:
@@ -184,20 +184,6 @@ def runs(case: Case) -> Reason | None:
     return Reason(code="runs", kind=ReasonKind.RUNS, text=f"The job runs{since} on worker {worker.name or worker.id}")
 
 
-CHECKS = (
-    left_behind,
-    worker_gone,
-    worker_silent,
-    row_locked,
-    outcome_unwritten,
-    abort_requested,
-    loop_blocked,
-    fetched_ahead,
-    unknown_to_worker,
-    runs,
-)
-
-
 _FAILURES = {
     "TaskNotFound": "Its task was unknown to the worker. Import its module, or give its old name as alias",
     "TaskTimeout": "The task ran longer than its timeout",
@@ -239,6 +225,3 @@ def legacy_aborting(case: Case) -> Reason | None:
         text="The row has the status aborting of Procrastinate 3.x, which no worker takes",
         advice="End it with app.job_manager.finish_job_by_id_async()",
     )
-
-
-ENDED_CHECKS = (ended, legacy_aborting)

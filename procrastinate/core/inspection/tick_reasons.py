@@ -15,8 +15,8 @@ from procrastinate.core.inspection import facts
 from procrastinate.core.inspection.bounds import load
 from procrastinate.core.inspection.environment_reasons import resume_advice
 from procrastinate.core.inspection.examination import attempt, name_of, reading_only
+from procrastinate.core.inspection.explanation_types import CheckResult, Reason, ReasonKind
 from procrastinate.core.inspection.facts import WorkerFacts
-from procrastinate.core.inspection.reason_types import CheckResult, Reason, ReasonKind
 from procrastinate.core.tables import jobs, periodic_defers
 
 _LONGEST_SLEEP = 70.0

@@ -1,42 +1,15 @@
-"""Reasons of jobs that wait. A check returns a reason, or ``None``. The order of the checks is that of their weight."""
+"""Reasons of jobs that wait. A check returns a reason, or ``None``."""
 
 from __future__ import annotations
 
 from procrastinate._durations import duration
+from procrastinate.core.dead_workers import DECIDE_ON_LEFT_BEHIND, LEFT_BEHIND
 from procrastinate.core.enums import Status
-from procrastinate.core.inspection import catalogue_facts, facts, limit_reasons
+from procrastinate.core.inspection import catalogue_facts, facts
 from procrastinate.core.inspection.case import Case
-from procrastinate.core.inspection.environment_reasons import (
-    all_full,
-    bloated,
-    connections_used_up,
-    fetches_fail,
-    index_missing,
-    loop_blocked,
-    no_worker,
-    no_worker_for_queue,
-    not_listening,
-    read_only,
-    resume_advice,
-    returned_for_its_task,
-    schema_behind,
-    slots_lost,
-    task_unknown,
-    triggers_off,
-    workers_drain,
-    workers_full,
-)
+from procrastinate.core.inspection.environment_reasons import resume_advice
+from procrastinate.core.inspection.explanation_types import Reason, ReasonKind
 from procrastinate.core.inspection.facts import JobFacts
-from procrastinate.core.inspection.reason_types import Reason, ReasonKind
-from procrastinate.core.inspection.workflow_reasons import (
-    not_looked_at,
-    waits_for_delay,
-    waits_for_signal,
-    waits_for_steps,
-    workflow_cancelled,
-    workflow_held,
-)
-from procrastinate.core.liveness import DECIDE_ON_LEFT_BEHIND, LEFT_BEHIND
 
 _CLOCKS_MAY_DIFFER = 2.0
 _START_NOW = "Wait, or start it now with Run now on its page of the dashboard"
@@ -319,92 +292,3 @@ def resumed(case: Case) -> Reason | None:
         text="The job was parked while its queue was paused. A worker frees it within a second of the end of the pause",
         advice="Wait if a worker is alive, or start one",
     )
-
-
-_DATABASE = (triggers_off, index_missing, read_only, schema_behind)
-_STRAIN = (connections_used_up, bloated)
-_WORKERS = (no_worker, no_worker_for_queue, fetches_fail, workers_drain, loop_blocked, slots_lost)
-
-CHECKS = {
-    "broken": (broken_readiness,),
-    "step": (
-        row_locked,
-        workflow_cancelled,
-        workflow_held,
-        waits_for_signal,
-        waits_for_steps,
-        *_DATABASE,
-        no_worker,
-        fetches_fail,
-        promoter_hangs,
-        task_unknown,
-        not_looked_at,
-    ),
-    "future": (
-        queue_paused,
-        workflow_cancelled,
-        waits_for_signal,
-        waits_for_delay,
-        never_due,
-        clock_differs,
-        returned_for_its_task,
-        retry_scheduled,
-        scheduled,
-        task_unknown,
-        zone_suspected,
-    ),
-    "due": (
-        row_locked,
-        workflow_cancelled,
-        queue_paused,
-        *_DATABASE,
-        no_worker,
-        fetches_fail,
-        loop_blocked,
-        all_full,
-        promoter_hangs,
-        holder_locked,
-        task_unknown,
-        promotion_backlog,
-        *_STRAIN,
-    ),
-    "parked": (
-        row_locked,
-        queue_paused,
-        *_DATABASE,
-        holder_locked,
-        holder_stalled,
-        holder_waits,
-        lock_held,
-        overtaken,
-        no_worker,
-        task_unknown,
-        lock_orphaned,
-        resumed,
-    ),
-    "in line": (
-        row_locked,
-        queue_paused,
-        *_DATABASE,
-        *limit_reasons.CHECKS,
-        no_worker,
-        fetches_fail,
-        task_unknown,
-        promoter_hangs,
-        *_STRAIN,
-    ),
-    "ready": (
-        row_locked,
-        workflow_cancelled,
-        queue_paused,
-        *_DATABASE,
-        *_WORKERS,
-        task_unknown,
-        workers_full,
-        line_in_front,
-        overtaken,
-        not_listening,
-        *_STRAIN,
-    ),
-}
-"""The checks for each state of a waiting job."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from procrastinate._durations import duration
 from procrastinate.core.inspection import workflow_facts
 from procrastinate.core.inspection.case import Case
-from procrastinate.core.inspection.reason_types import Reason, ReasonKind
+from procrastinate.core.inspection.explanation_types import Reason, ReasonKind
 from procrastinate.core.inspection.workflow_facts import Needed, StepFacts
 from procrastinate.core.workflow_rows import SIGNAL_TASK
 

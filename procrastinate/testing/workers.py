@@ -1,6 +1,7 @@
 """The operations on workers, in memory.
 
-Each function is documented at the function of the same name in :mod:`procrastinate.core.liveness`.
+Each function is documented at the function of the same name in :mod:`procrastinate.core.heartbeats` or
+:mod:`procrastinate.core.dead_workers`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 
 from procrastinate import core
 from procrastinate.core import HeartbeatAnswer, LateWorker, WorkerIdentity, WorkerReport, WorkerTerms
-from procrastinate.core.liveness import EVIDENCE_HOLDS_FOR
+from procrastinate.core.dead_workers import EVIDENCE_HOLDS_FOR
 from procrastinate.core.watchers import CLOCK_SET_BACK, LATE
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.pauses import get_pauses

@@ -1,36 +1,23 @@
-"""Operations on the workers themselves: they come, beat and go, and one that is dead is removed by the others.
+"""Find workers whose heartbeats have stopped, and remove them.
 
-A worker is known by its number. Its number is drawn at random, and not taken from the sequence: a database that is
-restored, or a replica that is promoted, hands out the numbers of its sequence a second time, while the workers that
-have the first ones are alive.
+:mod:`~procrastinate.core.heartbeats` has the other side. :mod:`~procrastinate.core.rescue` returns the jobs of workers
+that were removed.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import secrets
 from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.types import TypeEngine
 
 from procrastinate.core.arrays import is_not_set_aside, is_one_of, transpose, unnest
 from procrastinate.core.defaults import LONGEST
 from procrastinate.core.operation_marks import finds_first_row_of, prepared
-from procrastinate.core.pauses import Pauses, pauses_as_text, read_pauses
-from procrastinate.core.rows import LateWorker, WorkerTerms
+from procrastinate.core.rows import LateWorker
 from procrastinate.core.tables import DOING, jobs, workers
-from procrastinate.core.watchers import CLOCK_SET_BACK, LATE, age, epoch, is_watcher
-from procrastinate.core.worker_reports import (
-    IDENTITY,
-    REPORT,
-    WorkerIdentity,
-    WorkerReport,
-    identity_values,
-    report_values,
-)
+from procrastinate.core.watchers import CLOCK_SET_BACK, LATE, age, epoch
 
 LEFT_BEHIND = 0
 """A number that no worker has. A running job that has it was left behind by Procrastinate 3.x: its worker is gone, and
@@ -44,152 +31,10 @@ heartbeats that would contradict it perhaps as well."""
 _WORKER_ID = sa.bindparam("worker", type_=sa.BigInteger())
 
 
-def draw_worker_id() -> int:
-    """Return a number that no other worker has had.
-
-    It is negative, for the numbers of the sequence are positive, and a worker of an older release takes its own from
-    there. It has 53 bits, which programs keep that read JSON numbers as floats.
-    """
-    return -1 - secrets.randbits(53)
-
-
-_REGISTER = sa.insert(workers).returning(workers.c.id)
-_REGISTER_ON_TERMS = (
-    insert(workers)
-    .values({name: sa.bindparam(name) for name in ("id", "heartbeat_interval", "stalled_timeout")})
-    .on_conflict_do_nothing(index_elements=["id"])
-    .returning(workers.c.id)
-)
-
-
-_REGISTER_WITH_IDENTITY = _REGISTER_ON_TERMS.values(IDENTITY)
-
-
-def register_worker(
-    connection: sa.Connection, terms: WorkerTerms | None = None, identity: WorkerIdentity | None = None
-) -> int:
-    """Add a worker, alive as of now, and return its id.
-
-    Parameters
-    ----------
-    terms:
-        How other workers judge it. Without terms it gets the next number of the sequence, as plain SQL does. That is
-        for tests.
-    identity:
-        What it says of itself.
-    """
-    if terms is None:
-        by_number: int = connection.execute(_REGISTER).scalar_one()
-        return by_number
-    worker_id: int | None = None
-    while worker_id is None:
-        values = dataclasses.asdict(terms) | {"id": draw_worker_id()}
-        if identity is None:
-            worker_id = connection.execute(_REGISTER_ON_TERMS, values).scalar_one_or_none()
-        else:
-            values |= identity_values(identity)
-            worker_id = connection.execute(_REGISTER_WITH_IDENTITY, values).scalar_one_or_none()
-    return worker_id
-
-
-def unregister_worker(connection: sa.Connection, worker_id: int) -> None:
-    """Remove a worker that has stopped. Jobs that it still holds are stalled from then on."""
-    connection.execute(sa.delete(workers).where(workers.c.id == _WORKER_ID), {"worker": worker_id})
-
-
 def is_orphaned(table: sa.FromClause) -> sa.ColumnElement[bool]:
     """Return the condition "no worker is registered that runs this job". It is false for jobs that 3.x left behind."""
     worker = sa.select(workers.c.id).where(workers.c.id == table.c.worker_id)
     return sa.and_(~worker.exists(), table.c.worker_id.is_distinct_from(sa.literal_column(str(LEFT_BEHIND))))
-
-
-_TERMS = ("heartbeat_interval", "stalled_timeout")
-
-
-def _given(term: str) -> sa.ColumnElement[float]:
-    return sa.cast(sa.bindparam(term, type_=sa.Double()), sa.Double())
-
-
-_HEARTBEAT = prepared(
-    sa.update(workers).where(workers.c.id == _WORKER_ID).values(last_heartbeat=sa.func.now()).returning(workers.c.id)
-)
-
-
-_HEARTBEAT_ON_TERMS = _HEARTBEAT.values({name: sa.bindparam(name) for name in _TERMS})
-
-
-def update_heartbeat(connection: sa.Connection, worker_id: int, terms: WorkerTerms | None = None) -> bool:
-    """Say that a worker is alive.
-
-    Parameters
-    ----------
-    terms:
-        How the others judge it from now on. ``None`` leaves that as it is.
-
-    Returns
-    -------
-    False where it is no longer registered: others took it for dead. Its jobs are theirs now, and it must register
-    again before it fetches.
-    """
-    values: dict[str, Any] = {"worker": worker_id}
-    if terms is None:
-        return connection.execute(_HEARTBEAT, values).scalar_one_or_none() is not None
-    values |= dataclasses.asdict(terms)
-    return connection.execute(_HEARTBEAT_ON_TERMS, values).scalar_one_or_none() is not None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class HeartbeatAnswer:
-    """What a worker hears with its heartbeat.
-
-    Attributes
-    ----------
-    pauses:
-        The pauses of queues.
-    is_watcher:
-        Whether it is one of the workers that look after the others.
-    """
-
-    pauses: Pauses
-    is_watcher: bool
-
-
-_BEAT = prepared(
-    sa.update(workers)
-    .where(workers.c.id == _WORKER_ID)
-    .values(last_heartbeat=sa.func.now(), **REPORT)
-    .values({name: sa.func.coalesce(_given(name), workers.c[name]) for name in _TERMS})
-    .returning(pauses_as_text().label("pauses"), is_watcher(_given("interval")).label("is_watcher"))
-)
-
-
-def beat(
-    connection: sa.Connection,
-    worker_id: int,
-    report: WorkerReport,
-    terms: WorkerTerms | None = None,
-    *,
-    interval: float,
-) -> HeartbeatAnswer | None:
-    """Say that a worker is alive, and what it does.
-
-    Parameters
-    ----------
-    interval:
-        Seconds between two heartbeats of this worker.
-    terms:
-        How other workers judge it from now on. ``None`` changes nothing.
-
-    Returns
-    -------
-    ``None`` if the worker is no longer registered. See :func:`update_heartbeat`.
-    """
-    values = {"worker": worker_id, "interval": interval} | report_values(report)
-    row = connection.execute(_BEAT, values | dataclasses.asdict(terms or WorkerTerms())).one_or_none()
-    return None if row is None else HeartbeatAnswer(pauses=read_pauses(row.pauses), is_watcher=row.is_watcher)
-
-
-# Silence
 
 
 def _term(said: sa.ColumnElement[float]) -> sa.ColumnElement[float]:
