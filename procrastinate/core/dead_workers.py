@@ -20,13 +20,13 @@ from procrastinate.core.tables import DOING, jobs, workers
 from procrastinate.core.watchers import CLOCK_SET_BACK, LATE, age, epoch
 
 LEFT_BEHIND = 0
-"""A number that no worker has. A running job that has it was left behind by Procrastinate 3.x: its worker is gone, and
-the user has not said what is to become of it."""
+"""A number that no worker has. A running job with this number was left behind by Procrastinate 3.x: its worker is gone,
+and the user has not decided what to do with the job."""
 DECIDE_ON_LEFT_BEHIND = "procrastinate schema --apply --orphans=retry, or --orphans=fail"
 
 EVIDENCE_HOLDS_FOR = 5.0
-"""Seconds for which a look is good enough to remove a worker. What arrives later was held up on its way, and the
-heartbeats that would contradict it perhaps as well."""
+"""Seconds for which a look is good enough to remove a worker. A statement that arrives later was held up on its way,
+and heartbeats that would contradict it may have been held up, too."""
 
 _WORKER_ID = sa.bindparam("worker", type_=sa.BigInteger())
 
@@ -38,9 +38,9 @@ def is_orphaned(table: sa.FromClause) -> sa.ColumnElement[bool]:
 
 
 def _term(said: sa.ColumnElement[float]) -> sa.ColumnElement[float]:
-    """Return what a worker says, or NULL if that is no number of seconds or over a hundred years.
+    """Return what a worker says, or NULL if that is not a number of seconds, or is over a hundred years.
 
-    The watcher's own terms hold then. Any role that may write the table can say NaN, infinity or 1e308.
+    The watcher's own terms then apply. Any role that may write to the table can store NaN, infinity or 1e308.
     """
     return sa.case((sa.and_(said > 0, said <= LONGEST), said))
 
@@ -61,8 +61,8 @@ def prune_stalled_workers(
 ) -> list[int]:
     """Remove up to ``limit`` workers that have been silent for longer than these seconds, and return their ids.
 
-    One that says that it may be silent for longer is left alone. This believes a single look. Workers watch each other
-    before they do the same, with :func:`list_late_workers` and :func:`remove_dead_workers`.
+    A worker whose own timeout is longer stays. This function decides by a single look. Workers watch each other over
+    several looks instead, with :func:`list_late_workers` and :func:`remove_dead_workers`.
     """
     chosen = _silent(seconds_since_heartbeat, limit, set_aside)
     statement = sa.delete(workers).where(is_one_of(workers.c.id, chosen)).returning(workers.c.id)
@@ -105,14 +105,14 @@ _LATE_WORKERS = prepared(_late_workers_statement())
 def list_late_workers(
     connection: sa.Connection, *, worker_id: int, heartbeat_interval: float, stalled_timeout: float
 ) -> list[LateWorker]:
-    """Return the other workers whose heartbeat is late, or of a time to come.
+    """Return the other workers whose heartbeat is late, or has a time in the future.
 
     Parameters
     ----------
     worker_id:
         The worker that looks.
     heartbeat_interval, stalled_timeout:
-        The seconds that hold for workers that do not say theirs.
+        Seconds that apply to workers whose rows do not have their own.
     """
     values = {"worker": worker_id, "interval": heartbeat_interval, "timeout": stalled_timeout}
     return [LateWorker(**row._mapping) for row in connection.execute(_LATE_WORKERS, values)]
@@ -137,7 +137,7 @@ _REMOVE_DEAD = sa.delete(workers).where(workers.c.id == _free.c.id).returning(wo
 def remove_dead_workers(connection: sa.Connection, dead: Sequence[LateWorker]) -> list[int]:
     """Remove workers that were watched and found dead, and return the ids of those that were removed.
 
-    One that has beaten since it was last seen stays, and so does one whose row is locked. So do all, where the
-    statement is executed more than :data:`EVIDENCE_HOLDS_FOR` seconds after that look by the database's clock.
+    A worker stays if it has sent a heartbeat since it was last seen, or if its row is locked. All workers stay if the
+    statement is executed more than :data:`EVIDENCE_HOLDS_FOR` seconds after that look, by the database's clock.
     """
     return list(connection.execute(_REMOVE_DEAD, transpose(dead, _DEAD_COLUMNS)).scalars())

@@ -1,8 +1,7 @@
 """How a worker says that it is alive: it registers, sends heartbeats, and unregisters when it stops.
 
-A worker is known by its number. Its number is drawn at random, and not taken from the sequence: a database that is
-restored, or a replica that is promoted, hands out the numbers of its sequence a second time, while the workers that
-have the first ones are alive.
+A worker is known by its number, which is drawn at random and not taken from the sequence. A restored database or a
+promoted replica gives out the numbers of its sequence a second time. Workers with the first ones may still be alive.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ _WORKER_ID = sa.bindparam("worker", type_=sa.BigInteger())
 def draw_worker_id() -> int:
     """Return a number that no other worker has had.
 
-    It is negative, for the numbers of the sequence are positive, and a worker of an older release takes its own from
-    there. It has 53 bits, which programs keep that read JSON numbers as floats.
+    It is negative, because workers of older releases take their numbers from the sequence, and those are positive. It
+    has 53 bits, so programs that read JSON numbers as floats keep it exactly.
     """
     return -1 - secrets.randbits(53)
 
@@ -60,10 +59,10 @@ def register_worker(
     Parameters
     ----------
     terms:
-        How other workers judge it. Without terms it gets the next number of the sequence, as plain SQL does. That is
-        for tests.
+        How other workers judge this worker. Without terms, the worker gets the next number of the sequence, as with
+        plain SQL. Only tests leave them out.
     identity:
-        What it says of itself.
+        What the worker says of itself.
     """
     if terms is None:
         by_number: int = connection.execute(_REGISTER).scalar_one()
@@ -80,7 +79,7 @@ def register_worker(
 
 
 def unregister_worker(connection: sa.Connection, worker_id: int) -> None:
-    """Remove a worker that has stopped. Jobs that it still holds are stalled from then on."""
+    """Remove a worker that has stopped. Jobs that it still has are orphaned from then on."""
     connection.execute(sa.delete(workers).where(workers.c.id == _WORKER_ID), {"worker": worker_id})
 
 
@@ -105,12 +104,12 @@ def update_heartbeat(connection: sa.Connection, worker_id: int, terms: WorkerTer
     Parameters
     ----------
     terms:
-        How the others judge it from now on. ``None`` leaves that as it is.
+        How other workers judge this worker from now on. ``None`` changes nothing.
 
     Returns
     -------
-    False where it is no longer registered: others took it for dead. Its jobs are theirs now, and it must register
-    again before it fetches.
+    False if the worker is no longer registered, because other workers took it for dead. They have its jobs now, and it
+    must register again before it fetches.
     """
     values: dict[str, Any] = {"worker": worker_id}
     if terms is None:
@@ -159,7 +158,7 @@ def beat(
     interval:
         Seconds between two heartbeats of this worker.
     terms:
-        How other workers judge it from now on. ``None`` changes nothing.
+        How other workers judge this worker from now on. ``None`` changes nothing.
 
     Returns
     -------
